@@ -1,0 +1,45 @@
+"""Time, passed in. Nothing above this module reads a clock of its own.
+
+`now` is monotonic seconds (the asyncio loop's own time, so that a loop with virtual time moves both);
+`wall` is seconds since the epoch, for timestamps that people and other programs read.
+Waiting is `asyncio.sleep`: on a virtual loop it takes no time.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Monotonic seconds; the same scale as the running loop's `time()`."""
+
+    def wall(self) -> float:
+        """Seconds since the epoch."""
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def wall(self) -> float:
+        return time.time()
+
+
+def rfc3339(wall_s: float) -> str:
+    """A metav1.Time: `2026-01-02T15:04:05Z`, whole seconds."""
+    return datetime.fromtimestamp(int(wall_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def rfc3339_micro(wall_s: float) -> str:
+    """A metav1.MicroTime: `2026-01-02T15:04:05.000000Z`."""
+    return datetime.fromtimestamp(wall_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_rfc3339(text: str) -> float:
+    """Seconds since the epoch; ValueError if `text` is no RFC 3339 time."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()

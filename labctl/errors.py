@@ -1,0 +1,114 @@
+"""Every error labctl raises on purpose, as one tree: a class per thing a caller can do about it.
+
+    LabctlError                 one line for a person: what is wrong, where, and the mend; exit status 1
+    ├── UsageError              what was typed or written in lab.yml is wrong; exit status 2
+    ├── ApiError                becomes a Kubernetes `Status` (code, reason, details); the api room alone writes it as HTTP
+    ├── StoreError
+    │   ├── Conflict            a compare failed: somebody else was first
+    │   ├── Compacted           that revision is gone: list again
+    │   ├── Lagging             this watcher was too slow and was closed: list again
+    │   └── Unavailable         the disk refused: writes are refused until one succeeds
+    ├── RemoteError
+    │   ├── Unreachable         no SSH connection to the machine now
+    │   ├── HostKeyMismatch     the machine is not the one that was pinned: never retried
+    │   ├── Deadline            the call took longer than it may
+    │   └── CommandFailed       the command ran and said no (status, stderr)
+    └── ProviderError           the provider can't do what was asked
+
+Assertions are for our own mistakes, these classes for the world's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class LabctlError(Exception):
+    """`message`: what is wrong and where, one line. `mend`: what to do about it, one line or empty."""
+
+    exit_status = 1
+
+    def __init__(self, message: str, *, mend: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.mend = mend
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.mend}" if self.mend else self.message
+
+
+class UsageError(LabctlError):
+    """A flag, an environment variable or a line of lab.yml is wrong."""
+
+    exit_status = 2
+
+
+class ApiError(LabctlError):
+    """A Kubernetes `Status`: HTTP `code`, machine-readable `reason`, `details` as in meta/v1 StatusDetails."""
+
+    def __init__(self, code: int, reason: str, message: str, *, details: dict[str, Any] | None = None, retry_after_s: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.details = details or {}
+        self.retry_after_s = retry_after_s
+
+
+class StoreError(LabctlError):
+    """The store could not do what was asked."""
+
+
+class Conflict(StoreError):
+    """A compare on `key` failed; `actual` is the key's revision now (0: it does not exist)."""
+
+    def __init__(self, key: str, actual: int) -> None:
+        super().__init__(f"{key} is at revision {actual}")
+        self.key = key
+        self.actual = actual
+
+
+class Compacted(StoreError):
+    """The revision asked for is older than `oldest`, the first that is still kept."""
+
+    def __init__(self, asked: int, oldest: int) -> None:
+        super().__init__(f"revision {asked} was compacted; the oldest kept is {oldest}")
+        self.asked = asked
+        self.oldest = oldest
+
+
+class Lagging(StoreError):
+    """A watcher fell more than its bound behind and was closed."""
+
+
+class Unavailable(StoreError):
+    """The disk refused a commit; nothing of it is visible."""
+
+
+class RemoteError(LabctlError):
+    """A machine could not be reached or did not do what was asked over SSH."""
+
+
+class Unreachable(RemoteError):
+    """No SSH connection to the machine now; try again when it is back."""
+
+
+class HostKeyMismatch(RemoteError):
+    """The machine answered with another host key than the pinned one."""
+
+
+class Deadline(RemoteError):
+    """The call took longer than its deadline; whether it took effect is unknown."""
+
+
+class CommandFailed(RemoteError):
+    """A command on a machine exited with another status than 0."""
+
+    def __init__(self, machine: str, argv: Sequence[str], status: int, stderr: str) -> None:
+        super().__init__(f"{machine}: {' '.join(argv)[:200]} exited {status}: {stderr.strip()[-500:]}")
+        self.status = status
+        self.stderr = stderr
+
+
+class ProviderError(LabctlError):
+    """The provider can't do what was asked; the mend says what would let it."""

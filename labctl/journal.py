@@ -1,0 +1,71 @@
+"""What happened and why: one bounded JSON-lines file that every room notes into.
+
+`labctl why`, `labctl measure` and the demo read it. Losing it loses no truth: the store has that.
+A line is {"t": monotonic s, "at": epoch s, "room", "about", "rev", "cause", "text"}.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from labctl.clock import Clock
+
+
+class Line(msgspec.Struct, frozen=True, gc=False):
+    """One note. `about` is `kind/namespace/name` or `machine/NAME`; `rev` the revision written, `cause` the one that led to it."""
+
+    t: float
+    at: float
+    room: str
+    about: str
+    text: str
+    rev: int = 0
+    cause: int = 0
+
+
+class Journal(Protocol):
+    def note(self, room: str, about: str, text: str, *, rev: int = 0, cause: int = 0) -> None: ...
+
+
+class MemoryJournal:
+    """The last `keep` lines, in memory; optionally appended to a file that is cut in half when it outgrows `max_bytes`."""
+
+    def __init__(self, clock: Clock, path: Path | None = None, *, keep: int = 20_000, max_bytes: int = 16 << 20) -> None:
+        self._clock = clock
+        self._path = path
+        self._max_bytes = max_bytes
+        self._encode = msgspec.json.Encoder().encode
+        self.lines: deque[Line] = deque(maxlen=keep)
+        self._file = open(path, "ab", buffering=0) if path else None  # noqa: SIM115 - held open for the process's life
+
+    def note(self, room: str, about: str, text: str, *, rev: int = 0, cause: int = 0) -> None:
+        line = Line(round(self._clock.now(), 6), round(self._clock.wall(), 6), room, about, text, rev, cause)
+        self.lines.append(line)
+        if self._file is None:
+            return
+        try:
+            self._file.write(self._encode(line) + b"\n")
+            if self._file.tell() > self._max_bytes:
+                self._halve()
+        except OSError:  # a full disk must not stop the master: the journal holds no truth
+            pass
+
+    def about(self, about: str) -> Iterator[Line]:
+        """The lines about one object, oldest first."""
+        return (line for line in self.lines if line.about == about)
+
+    def _halve(self) -> None:
+        assert self._path and self._file
+        data = self._path.read_bytes()
+        half = data[data.find(b"\n", len(data) // 2) + 1 :]
+        new = self._path.with_suffix(".new")
+        new.write_bytes(half)
+        os.replace(new, self._path)
+        self._file.close()
+        self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115

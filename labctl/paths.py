@@ -1,0 +1,90 @@
+"""Where things lie, and whether the file systems there can do what a lab needs.
+
+    .labctl/ (beside the Vagrantfile, the person's)   id, lab.json, kubeconfig, ssh_config, ssh keys, certificates, log/, journal
+    STATE/ID/ (this machine's, per lab)               store, sockets, machine root file systems, overlays, locks
+    CACHE/ (this machine's, shared by labs)           root file systems, boxes, image blobs, images built
+
+STATE is $LABCTL_STATE_HOME, else /var/lib/labctl for root, else $XDG_STATE_HOME/labctl;
+CACHE is $LABCTL_CACHE_HOME, else /var/cache/labctl for root, else $XDG_CACHE_HOME/labctl.
+`labctl.lab.settings` reads the environment and passes both in; this module reads none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+LAB_DIRECTORY = ".labctl"
+
+
+@dataclass(frozen=True)
+class Paths:
+    """All the places of one lab. Directories are made by whoever writes into them first."""
+
+    lab: Path  # the .labctl folder
+    state: Path  # STATE/ID
+    cache: Path  # CACHE
+
+    # the person's folder
+    @property
+    def kubeconfig(self) -> Path:
+        return self.lab / "kubeconfig"
+
+    @property
+    def ssh_config(self) -> Path:
+        return self.lab / "ssh_config"
+
+    @property
+    def settings(self) -> Path:
+        return self.lab / "lab.json"
+
+    @property
+    def ssh_key(self) -> Path:
+        return self.lab / "ssh" / "id_ed25519"
+
+    @property
+    def certificates(self) -> Path:
+        return self.lab / "pki"
+
+    @property
+    def journal(self) -> Path:
+        return self.lab / "journal.jsonl"
+
+    @property
+    def master_log(self) -> Path:
+        return self.lab / "log" / "master.log"
+
+    # this machine's state of this lab
+    @property
+    def store(self) -> Path:
+        return self.state / "store.db"
+
+    @property
+    def master_run(self) -> Path:
+        """What the running master says of itself: {"pid", "url", "port", "started"}."""
+        return self.state / "master.json"
+
+    @property
+    def machines(self) -> Path:
+        return self.state / "machines"
+
+    # this machine's cache
+    @property
+    def blobs(self) -> Path:
+        return self.cache / "blobs"
+
+    @property
+    def images(self) -> Path:
+        return self.cache / "images.json"
+
+    @property
+    def rootfs(self) -> Path:
+        return self.cache / "rootfs"
+
+
+def find_lab(start: Path) -> Path | None:
+    """The nearest `.labctl` folder at or above `start`, as git finds its own; None if there is none."""
+    for folder in (start, *start.parents):
+        if (folder / LAB_DIRECTORY).is_dir():
+            return folder / LAB_DIRECTORY
+    return None

@@ -1,0 +1,138 @@
+"""Machines: what a provider promises. Every provider folder has the same file names.
+
+Who calls it: `machines` (up, halt, destroy, watch, uplink), `lab` (probe, destroy without a master), `faults` (Power, Links, Snapshots).
+What flows: a MachineSpec in, a Machine (how to reach its sshd) out, MachineEvents about what is KNOWN.
+What it never does: know a pod, a node or the API; guess; ask a person. All methods block, are idempotent, and may be called from several threads.
+"""
+
+from __future__ import annotations
+
+import enum
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+
+class Power(enum.StrEnum):
+    ON = "On"
+    OFF = "Off"
+    PAUSED = "Paused"
+
+
+class MachineSpec(msgspec.Struct, frozen=True):
+    """What is wanted. `number` is N of `minion-N` (1..200); `address` the lab-network address the machine gets."""
+
+    name: str
+    number: int
+    memory_bytes: int
+    cpus: float
+    address: str  # 10.245.1.(10+N)
+    prefix_length: int
+    authorized_key: str  # the lab's public SSH key, one line
+    box: str = ""
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """A machine as it is. sshd answers at (address, port) from inside the lab's network; `host_key` is pinned ('ssh-ed25519 AAAA...')."""
+
+    name: str
+    power: Power
+    address: str
+    port: int = 22
+    user: str = "root"
+    key_path: str = ""  # private key that its sshd accepts
+    host_key: str = ""
+    arch: str = "amd64"  # GOARCH words: amd64, arm64
+    boot_id: str = ""  # changes with every boot
+    proxy_command: str = ""  # an ssh ProxyCommand that reaches the address from the host; empty: reachable as it is
+
+
+class MachineEvent(msgspec.Struct, frozen=True):
+    """What is known about one boot of a machine. OFF is told only when nothing of that boot can run any more."""
+
+    name: str
+    power: Power
+    boot_id: str
+    reason: str  # a sentence for people: "its init was killed by signal 9"
+    intended: bool = False  # halt or destroy asked for it
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Whether the provider works here; else why not, and the command that mends it."""
+
+    works: bool
+    reason: str = ""
+    mend: str = ""
+
+
+class Uplink(msgspec.Struct, frozen=True):
+    """How minions reach the master. `sockets` are bound and listening on the lab's network (in whatever network namespace that is); `url` is what agents call.
+
+    `network_namespace` is a path for setns (empty: the host's own): the SSH process enters it as a whole.
+    """
+
+    url: str
+    host: str
+    port: int
+    sockets: tuple[socket.socket, ...] = ()
+    network_namespace: str = ""
+    reverse_tunnel: bool = False
+
+
+class Stop(Protocol):
+    def __call__(self) -> None:
+        """End a watch; returns when no further event will be told."""
+
+
+class Provider(Protocol):
+    name: str
+
+    def probe(self) -> Verdict:
+        """Does it work here? Changes nothing."""
+
+    def up(self, spec: MachineSpec) -> Machine:
+        """Make or start the machine; sshd answers on return. A machine that is up already is answered as it is. Does not push anything to it."""
+
+    def halt(self, name: str, grace_s: float = 10.0) -> None:
+        """Stop the machine in order; its disk stays. Halting what is off or unknown is no error."""
+
+    def destroy(self, name: str) -> None:
+        """Remove the machine and its disk. Unknown names are no error. Does not touch the lab's network."""
+
+    def machines(self) -> Mapping[str, Machine]:
+        """Read from reality, never from memory."""
+
+    def watch(self, tell: Callable[[MachineEvent], None]) -> Stop:
+        """Tell (from a thread of the provider's) what becomes known. Silence is no event."""
+
+    def uplink(self, port: int) -> Uplink:
+        """Make the lab's network if needed and listen there on `port`. Called by the master once after start."""
+
+    def destroy_lab(self) -> None:
+        """Remove what the machines shared: network, init, folders. Leaves nothing behind. Idempotent."""
+
+
+class PowerControl(Protocol):
+    """Breaking machines on purpose."""
+
+    def power_off(self, name: str) -> None:
+        """The plug is pulled: abrupt, told to watchers as not intended. Disk stays."""
+
+    def pause(self, name: str) -> None: ...
+    def resume(self, name: str) -> None: ...
+    def reset(self, name: str) -> None:
+        """Power off and on at once: another boot id."""
+
+
+class Links(Protocol):
+    """Breaking a machine's link to the lab's network."""
+
+    def cut(self, name: str) -> None: ...
+    def restore(self, name: str) -> None: ...
+
+
+ProviderFactory = Callable[[str, Path, Path], Provider]
+"""(lab id, STATE/ID, CACHE) -> Provider."""

@@ -1,0 +1,137 @@
+"""Decide, then do: what a plan function answers, and the seam every controller keeps.
+
+A controller is a function of what is seen: `plan(view, key, now, rng) -> Plan`. It does no I/O, reads no clock and draws no randomness but what is
+passed in, so the same function runs in the master, in a property test and in a simulation. The runner (runner.py) carries the actions out.
+Each action's `why` is a sentence for people: it goes into the Event, the journal and `labctl why`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from random import Random
+from typing import Any, Protocol
+
+import msgspec
+
+Key = str
+"""`namespace/name`, or `name` for cluster-wide kinds."""
+
+
+class Create(msgspec.Struct, frozen=True):
+    """Make an object (a dict as JSON has it). AlreadyExists is no failure: the next plan sees it."""
+
+    kind: str  # plural resource name, e.g. "pods", "endpointslices.discovery.k8s.io"
+    object: dict[str, Any]
+    why: str = ""
+
+
+class Patch(msgspec.Struct, frozen=True):
+    """A JSON merge patch (RFC 7386). With `revision`, only if the object still stands at that revision."""
+
+    kind: str
+    key: Key
+    patch: dict[str, Any]
+    subresource: str = ""
+    revision: int = 0
+    why: str = ""
+
+
+class Replace(msgspec.Struct, frozen=True):
+    """The whole object anew, at the revision inside its metadata (or unconditionally without one)."""
+
+    kind: str
+    object: dict[str, Any]
+    subresource: str = ""
+    why: str = ""
+
+
+class Delete(msgspec.Struct, frozen=True):
+    """Delete one object, only if it still has this uid. grace_s None: the kind's default; 0: at once."""
+
+    kind: str
+    key: Key
+    uid: str = ""
+    grace_s: int | None = None
+    why: str = ""
+
+
+class Bind(msgspec.Struct, frozen=True):
+    """The scheduler's word: pods/binding."""
+
+    key: Key
+    node: str
+    uid: str = ""
+    why: str = ""
+
+
+class Record(msgspec.Struct, frozen=True):
+    """An Event about an object, and nothing else. `type` is Normal or Warning."""
+
+    kind: str
+    key: Key
+    reason: str
+    message: str
+    type: str = "Normal"
+
+
+Action = Create | Patch | Replace | Delete | Bind | Record
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What to do now, when to look again though nothing changed (seconds from `now`; None: not), and why it is so."""
+
+    actions: Sequence[Action] = ()
+    again_s: float | None = None
+    why: str = ""
+
+
+NOTHING = Plan()
+
+
+class Seen(msgspec.Struct, frozen=True, gc=False, eq=False):
+    """One object's change as a view saw it: typed views, None where it did not exist."""
+
+    kind: str
+    key: Key
+    old: Any
+    new: Any
+
+
+class View(Protocol):
+    """The indexed, live, read-only picture of immutable objects. Consistent: nothing changes between two awaits, and `plan` awaits nothing."""
+
+    @property
+    def revision(self) -> int: ...
+
+    def get(self, kind: str, key: Key) -> Any:
+        """The typed view of an object (see resources/kinds), or None."""
+
+    def raw(self, kind: str, key: Key) -> dict[str, Any] | None:
+        """The whole object as a fresh dict, for copying parts of it."""
+
+    def all(self, kind: str, namespace: str = "") -> Iterable[Any]:
+        """Every object of a kind, in key order."""
+
+    def by(self, kind: str, index: str, value: str) -> Sequence[Any]:
+        """Objects whose index holds `value`, in key order. Indexes are declared by the controllers that use them (`indexes`)."""
+
+    def seen(self, kind: str, key: Key) -> float:
+        """Monotonic time at which this process saw the object's last change; its start for what was there before."""
+
+
+Index = Callable[[Any], Iterable[str]]
+
+
+class Controller(Protocol):
+    name: str
+    kind: str  # what its keys name, for the journal and `why`
+
+    @property
+    def watches(self) -> Mapping[str, Callable[[View, Seen], Iterable[Key]]]:
+        """For each kind: which keys a change concerns."""
+
+    @property
+    def indexes(self) -> Mapping[tuple[str, str], Index]:
+        """(kind, index name) -> the values an object is found by. The same pair from two controllers must be the same function."""
+
+    def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan: ...

@@ -1,0 +1,86 @@
+"""SSH to minions, seen from the master's loop: plain values in, plain values out. All of paramiko runs in one child process.
+
+Who calls it: `machines` (push, facts), `network` and `proxy` (call: the helper on the control channel), `api` (open: exec, attach, logs; dial: proxy, port-forward).
+What it never does: know an object; let one machine's delay delay another's; retry a call whose effect is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+
+class Target(msgspec.Struct, frozen=True):
+    """How to reach a machine's sshd. `host_key` is pinned: another key is HostKeyMismatch, never asked about."""
+
+    name: str
+    address: str
+    port: int
+    user: str
+    key_path: str
+    host_key: str
+    generation: str = ""  # boot id: a connection of another generation is closed
+    sudo: bool = False
+
+
+class Result(msgspec.Struct, frozen=True):
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Terminal(msgspec.Struct, frozen=True):
+    term: str = "xterm"
+    columns: int = 80
+    rows: int = 24
+
+
+class Stream(Protocol):
+    """One channel. Bounded both ways: a slow reader slows the writer, never the connection."""
+
+    def read(self) -> AsyncIterator[tuple[int, bytes]]:
+        """(1, stdout bytes) and (2, stderr bytes) until both ended."""
+
+    async def write(self, data: bytes) -> None: ...
+    async def end_input(self) -> None: ...
+    async def resize(self, columns: int, rows: int) -> None: ...
+    async def status(self) -> int:
+        """The exit status; waits for it. 0 for a dialled connection."""
+
+    async def close(self) -> None: ...
+
+
+class Remote(Protocol):
+    async def connect(self, target: Target) -> None:
+        """Remember the target and open its control connection, once; later calls reconnect by themselves. Raises Unreachable, HostKeyMismatch."""
+
+    async def forget(self, name: str) -> None:
+        """Close everything to that machine; calls under way fail with Unreachable."""
+
+    def connected(self, name: str) -> bool: ...
+
+    async def run(self, name: str, argv: Sequence[str], *, stdin: bytes = b"", deadline_s: float = 30.0, check: bool = True) -> Result:
+        """One command through Fabric on the control connection; argv is quoted, never a shell line. Raises CommandFailed if `check`."""
+
+    async def put(self, name: str, path: str, data: bytes, *, mode: int = 0o644, deadline_s: float = 60.0) -> None:
+        """Write a file whole: a temporary name beside it, fsync, rename."""
+
+    async def call(self, name: str, method: str, params: Any, *, deadline_s: float = 30.0) -> Any:
+        """One request to the helper kept open on the control channel (`agent helper`): 4-byte big-endian length, then JSON.
+
+        Request {"id", "method", "params"}, answer {"id", "result"} or {"id", "error"}. One at a time per machine, in order.
+        Raises Unreachable, Deadline, CommandFailed (the helper said no).
+        """
+
+    async def open(self, name: str, argv: Sequence[str], *, terminal: Terminal | None = None) -> Stream:
+        """A command with its streams, on a stream connection of its own kind (at most 8 channels each). For exec, attach, logs."""
+
+    async def dial(self, name: str, host: str, port: int) -> Stream:
+        """A TCP connection made by the minion's sshd (direct-tcpip): for the API's proxy and port-forward."""
+
+    def listen(self, tell: Callable[[str, str, Any], None]) -> None:
+        """`tell(machine, method, params)` for what helpers say unasked (`digest`), and `tell(machine, "connected"|"lost", {...})`."""
+
+    async def close(self) -> None: ...

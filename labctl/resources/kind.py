@@ -1,0 +1,147 @@
+"""A kind is a value: its names, its typed view, its defaults, its rules and its columns, in one file under kinds/.
+
+Nothing here is global: each master owns a Registry of kinds (registry.py). A CustomResourceDefinition will make one at run time.
+Typed views are frozen msgspec Structs of the fields labctl acts on, `rename="camel"`: pod.spec.node_name is `spec.nodeName`.
+The whole object stays as bytes; a dict of it exists only inside one write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+Object = dict[str, Any]
+
+
+class OwnerReference(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    api_version: str = ""
+    kind: str = ""
+    name: str = ""
+    uid: str = ""
+    controller: bool | None = None
+    block_owner_deletion: bool | None = None
+
+
+class Meta(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """metav1.ObjectMeta, what labctl acts on of it."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    generate_name: str = ""
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    deletion_grace_period_seconds: int | None = None
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    owner_references: tuple[OwnerReference, ...] = ()
+    finalizers: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`, or `name`."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+    @property
+    def revision(self) -> int:
+        return int(self.resource_version or 0)
+
+    @property
+    def controller(self) -> OwnerReference | None:
+        """The one owner that manages this object, if any."""
+        return next((o for o in self.owner_references if o.controller), None)
+
+
+class Viewed(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """The base of every typed view. `kind` and `api_version` are known from the Kind, not read again."""
+
+    metadata: Meta = Meta()
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a kind's Table, as kubectl prints it. `priority` 0: always, 1: with -o wide. `cell(view, now_s)` answers a str or int."""
+
+    name: str
+    cell: Callable[[Any, float], str | int]
+    type: str = "string"
+    format: str = ""
+    priority: int = 0
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One cause of an Invalid: as apimachinery's field.Error prints it.
+
+    `type` is FieldValueRequired, FieldValueInvalid, FieldValueNotSupported, FieldValueForbidden, FieldValueDuplicate, FieldValueTooLong, ...;
+    `message` is the whole text after the path, e.g. `Invalid value: -1: must be greater than or equal to 0`.
+    """
+
+    field: str
+    type: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Subresource:
+    """status, scale, binding, ... `verbs` as discovery lists them; `kind`/`group`/`version` of the body if it is another kind's."""
+
+    name: str
+    verbs: tuple[str, ...]
+    kind: str = ""
+    group: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """See the module's story. `defaults` fills an object in place; `validate(new, old)` answers what is wrong (old None: create);
+    `prepare(new, old)` sets what the server owns (status emptied on create, immutable fields kept); `claims(new)` names keys that must be free
+    (virtual IPs, node ports); `fields(view)` are the field selectors it answers beside metadata.name and metadata.namespace."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    singular: str
+    namespaced: bool
+    view: type[Viewed]
+    columns: tuple[Column, ...] = ()
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    subresources: tuple[Subresource, ...] = ()
+    verbs: tuple[str, ...] = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+    has_status: bool = False
+    defaults: Callable[[Object], None] = lambda _obj: None
+    validate: Callable[[Object, Object | None], Iterable[FieldError]] = lambda _new, _old: ()
+    prepare: Callable[[Object, Object | None], None] = lambda _new, _old: None
+    fields: Callable[[Any], Mapping[str, str]] = lambda _view: {}
+    acts_on: frozenset[str] = frozenset()  # dotted paths labctl acts on; a set field outside gets a Warning
+    name_rule: str = "subdomain"  # subdomain, label, service: how metadata.name is checked
+    events_lazy: bool = False  # writes of this kind may ride the next commit group (Lease, Event)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def resource(self) -> str:
+        """How plans and clients name it: `pods`, `endpointslices.discovery.k8s.io`."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def key(self, namespace: str, name: str) -> str:
+        """The store's key: `pods/default/web-1`, `nodes/minion-1`."""
+        return f"{self.resource}/{namespace}/{name}" if self.namespaced else f"{self.resource}/{name}"
+
+    def prefix(self, namespace: str = "") -> str:
+        return f"{self.resource}/{namespace}/" if namespace else f"{self.resource}/"
+
+
+KindModule = Sequence[Kind]

@@ -1,0 +1,73 @@
+"""`Resources`: what can be done to objects, with no HTTP in it. The api room, the in-process client and tests call it.
+
+Created once per master from (store, registry, clock, journal). Every write: decode, default, validate, admit, allocate claims, commit with a compare, answer the Entry.
+It raises ApiError with the code, reason, details and words a real API server uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from labctl.store.interface import Entry
+
+
+class User(msgspec.Struct, frozen=True):
+    """Who asks: the certificate's CN and Os. `system:masters` may do everything."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+
+
+SYSTEM = User("system:labctl", ("system:masters",))
+
+
+class WriteOptions(msgspec.Struct, frozen=True):
+    """Query parameters of a write, as the API has them."""
+
+    user: User = SYSTEM
+    dry_run: bool = False
+    field_manager: str = ""
+    field_validation: str = "Warn"  # Strict, Warn, Ignore
+    force: bool = False  # server-side apply only
+
+
+class DeleteOptions(msgspec.Struct, frozen=True, rename="camel"):
+    """metav1.DeleteOptions."""
+
+    grace_period_seconds: int | None = None
+    propagation_policy: str | None = None  # Background, Foreground, Orphan
+    precondition_uid: str = ""
+    precondition_resource_version: str = ""
+    dry_run: bool = False
+
+
+class ListOptions(msgspec.Struct, frozen=True):
+    """A list's or watch's query parameters, parsed."""
+
+    label_selector: str = ""
+    field_selector: str = ""
+    limit: int = 0
+    continue_token: str = ""
+    resource_version: str = ""
+    resource_version_match: str = ""
+
+
+class Written(msgspec.Struct, frozen=True):
+    """What a write came to. `created` False for an update; `warnings` go into Warning headers; `entry.value` is the object's JSON."""
+
+    entry: Entry
+    created: bool = False
+    warnings: Sequence[str] = ()
+
+
+class Listed(msgspec.Struct, frozen=True):
+    entries: Sequence[Entry]
+    revision: int
+    continue_token: str = ""
+    remaining: int | None = None
+
+
+JsonObject = dict[str, Any]
