@@ -1,0 +1,391 @@
+"""The log: one sequencer on the loop, one engine that makes groups durable, and the same batch for every watcher.
+
+    commit ─► compare against the staged head ─► revision ─► encode ─► stage ─► engine.append(group) ─► visible ─► watchers ─► callers answered
+
+Only after the engine has a group on disk does any of it become visible to get, range and watch, and only then are its callers answered, in order.
+If the engine fails, the group and everything staged after it fails, and the head is rebuilt from disk before the next write is let in:
+what the engine wrote in spite of its error is then shown, because the truth is what is on disk.
+
+History back to the last compaction is kept in memory: a watch from any revision since, and reads of the past, need no disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
+
+import msgspec
+from sortedcontainers import SortedDict
+
+from labctl.errors import Compacted, Conflict, Lagging, StoreError, Unavailable
+from labctl.store.interface import Batch, Change, Compare, Delete, Entry, Op, Page, Put, Value
+from labctl.store.settings import StoreSettings
+
+_LAST = "\U0010ffff"
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """What is on disk: every change still kept, in order. Those at or below `compacted` only rebuild the head."""
+
+    revision: int
+    compacted: int
+    changes: Sequence[tuple[int, str, bytes, int, bool]]  # revision, key, value, created, deleted
+
+
+class Engine(Protocol):
+    """Where groups become durable. Called by one LogStore, one call at a time."""
+
+    def load(self) -> Loaded:
+        """Read everything that is kept."""
+
+    async def append(self, group: Sequence[Batch]) -> None:
+        """Durable on return, all or none. Raises Unavailable; then it is unknown whether it is on disk."""
+
+    async def compact(self, revision: int) -> None:
+        """Drop what no reader at or above `revision` can see."""
+
+    def close(self) -> None: ...
+
+
+class _Staged:
+    """A commit that has its revision but is not durable yet."""
+
+    __slots__ = ("batch", "done")
+
+    def __init__(self, batch: Batch, done: asyncio.Future[int]) -> None:
+        self.batch = batch
+        self.done = done
+
+
+class LogStore:
+    """A Store (see interface.py) over any Engine."""
+
+    def __init__(self, engine: Engine, settings: StoreSettings = StoreSettings()) -> None:  # noqa: B008 - frozen
+        self._engine = engine
+        self._settings = settings
+        self._head: SortedDict[str, Entry] = SortedDict()
+        self._history: list[Batch] = []  # each revision above `compacted`, in order
+        self._revision = self._compacted = 0
+        self._staged: deque[_Staged] = deque()
+        self._staged_head: dict[str, Change] = {}  # the newest change of each key that is not visible yet
+        self._next = 1
+        self._watchers: dict[str, list[Watcher]] = {}
+        self._flushing: asyncio.Task[None] | None = None
+        self._lazy_timer: asyncio.TimerHandle | None = None
+        self._broken = False
+        self._closed = False
+        self._load()
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    @property
+    def revision(self) -> int:
+        return self._revision
+
+    @property
+    def compacted(self) -> int:
+        return self._compacted
+
+    def get(self, key: str) -> Entry | None:
+        return self._head.get(key)
+
+    def range(self, prefix: str, at: int = 0, after: str = "", limit: int = 0) -> Page:
+        entries, revision = self._head, self._revision
+        if at and at != revision:
+            if at > revision:
+                raise ValueError(f"revision {at} is in the future; the newest is {revision}")
+            if at < self._compacted:
+                raise Compacted(at, self._compacted)
+            entries, revision = self._past(prefix, at), at
+        low = after if after > prefix else prefix
+        keys = entries.irange(low, prefix + _LAST, inclusive=(low is prefix, True))
+        if not limit:
+            return Page([entries[key] for key in keys], revision)
+        found: list[Entry] = []
+        for key in keys:
+            if len(found) == limit:
+                first, last = entries.bisect_left(key), entries.bisect_right(prefix + _LAST)
+                return Page(found, revision, True, last - first)
+            found.append(entries[key])
+        return Page(found, revision)
+
+    def _past(self, prefix: str, at: int) -> SortedDict[str, Entry]:
+        """The keys under `prefix` as they stood at `at`: today's, with later changes taken back, newest first."""
+        entries = SortedDict((key, self._head[key]) for key in self._head.irange(prefix, prefix + _LAST))
+        for batch in reversed(self._since(at)):
+            for change in batch.changes:
+                if not change.key.startswith(prefix):
+                    continue
+                if change.previous is None:
+                    entries.pop(change.key, None)
+                else:
+                    entries[change.key] = change.previous
+        return entries
+
+    def _since(self, revision: int) -> list[Batch]:
+        return self._history[bisect_right(self._history, revision, key=lambda batch: batch.revision) :]
+
+    # -- watching --------------------------------------------------------------------------------------------------
+
+    def watch(self, prefix: str, since: int) -> AsyncIterator[Batch]:
+        if since < self._compacted:
+            raise Compacted(since, self._compacted)
+        watcher = Watcher(self._settings.watch_backlog, self._forget(prefix))
+        for batch in self._since(since):
+            part = _under(batch, prefix)
+            if part:
+                watcher.deliver(part, bounded=False)
+        self._watchers.setdefault(prefix, []).append(watcher)
+        return watcher
+
+    def _forget(self, prefix: str) -> Callable[[Watcher], None]:
+        def forget(watcher: Watcher) -> None:
+            watchers = self._watchers.get(prefix, [])
+            if watcher in watchers:
+                watchers.remove(watcher)
+                if not watchers:
+                    del self._watchers[prefix]
+
+        return forget
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    async def commit(self, ops: Sequence[Op], compares: Sequence[Compare] = (), *, lazy: bool = False) -> int:
+        if self._closed:
+            raise Unavailable("the store is closed")
+        if self._broken:
+            self._rebuild()
+        for compare in compares:
+            newest = self._newest(compare.key)
+            actual = newest.revision if newest else 0
+            if actual != compare.revision:
+                raise Conflict(compare.key, actual)
+        revision = self._next
+        changes = tuple(change for op in ops if (change := self._change(op, revision)))
+        if not changes:
+            return self._revision
+        assert len({change.key for change in changes}) == len(changes), "one commit changes a key once"
+        self._next += 1
+        self._staged_head.update((change.key, change) for change in changes)
+        staged = _Staged(Batch(revision, changes), asyncio.get_running_loop().create_future())
+        self._staged.append(staged)
+        self._wake(lazy)
+        return await asyncio.shield(staged.done)
+
+    def _newest(self, key: str) -> Entry | None:
+        change = self._staged_head.get(key)
+        if change is None:
+            return self._head.get(key)
+        return None if change.deleted else change.entry
+
+    def _change(self, op: Op, revision: int) -> Change | None:
+        previous = self._newest(op.key)
+        if isinstance(op, Put):
+            created = previous.created if previous else revision
+            return Change(Entry(op.key, _bytes(op.value, revision), revision, created), previous)
+        if previous is None:
+            return None
+        assert isinstance(op, Delete)
+        return Change(Entry(op.key, _bytes(op.final, revision), revision, previous.created), previous, deleted=True)
+
+    def _wake(self, lazy: bool) -> None:
+        if self._flushing is not None:
+            return
+        loop = asyncio.get_running_loop()
+        if lazy and self._settings.lazy_s > 0:
+            if self._lazy_timer is None:
+                self._lazy_timer = loop.call_later(self._settings.lazy_s, self._start_flush)
+            return
+        self._start_flush()
+
+    def _start_flush(self) -> None:
+        if self._lazy_timer is not None:
+            self._lazy_timer.cancel()
+            self._lazy_timer = None
+        if self._flushing is None and self._staged:
+            self._flushing = asyncio.get_running_loop().create_task(self._flush())
+
+    async def _flush(self) -> None:
+        try:
+            while self._staged:
+                group = [self._staged[i] for i in range(min(len(self._staged), self._settings.group))]
+                await self._engine.append([staged.batch for staged in group])
+                for staged in group:
+                    self._staged.popleft()
+                    self._publish(staged.batch)
+                    if not staged.done.done():
+                        staged.done.set_result(staged.batch.revision)
+        except StoreError as error:
+            self._fail(error)
+        finally:
+            self._flushing = None
+
+    def _publish(self, batch: Batch) -> None:
+        for change in batch.changes:
+            if change.deleted:
+                self._head.pop(change.key, None)
+            else:
+                self._head[change.key] = change.entry
+            if self._staged_head.get(change.key) is change:
+                del self._staged_head[change.key]
+        self._history.append(batch)
+        self._revision = batch.revision
+        for prefix, watchers in tuple(self._watchers.items()):
+            part = _under(batch, prefix)
+            if part:
+                for watcher in tuple(watchers):
+                    watcher.deliver(part)
+
+    # -- failing ---------------------------------------------------------------------------------------------------
+
+    def _fail(self, error: StoreError) -> None:
+        failed, self._staged = self._staged, deque()
+        self._staged_head.clear()
+        self._broken = True
+        for staged in failed:
+            if not staged.done.done():
+                staged.done.set_exception(Unavailable(error.message, mend=error.mend))
+                staged.done.exception()  # a caller that went away must not be reported as forgotten
+        try:
+            self._rebuild()
+        except StoreError:
+            self._broken = True  # the next commit tries again
+
+    def _rebuild(self) -> None:
+        """Take the disk's word for what is true, and tell watchers what a failed append had written all the same."""
+        before = self._revision
+        loaded = self._engine.load()
+        self._broken = False
+        if loaded.revision > before:
+            for batch in _batches(loaded, self._head, above=before):
+                self._publish(batch)
+        self._next = self._revision + 1
+
+    def _load(self) -> None:
+        loaded = self._engine.load()
+        self._compacted = loaded.compacted
+        for batch in _batches(loaded, self._head, above=0):
+            if batch.revision > loaded.compacted:
+                self._history.append(batch)
+        self._revision = max(loaded.revision, loaded.compacted, self._settings.floor)
+        self._next = self._revision + 1
+
+    # -- forgetting ------------------------------------------------------------------------------------------------
+
+    async def compact(self, before: int) -> None:
+        before = min(before, self._revision)
+        if before <= self._compacted:
+            return
+        await self._engine.compact(before)
+        self._compacted = before
+        self._history = self._since(before)
+
+    async def close(self) -> None:
+        self._closed = True
+        self._start_flush()
+        if self._flushing is not None:
+            await self._flushing
+        for watchers in tuple(self._watchers.values()):
+            for watcher in tuple(watchers):
+                watcher.fail(Unavailable("the store is closed"))
+        self._engine.close()
+
+
+class Watcher:
+    """One watch: what was delivered and not read yet, bounded; a slow reader is closed, never waited for."""
+
+    def __init__(self, bound: int, forget: Callable[[Watcher], None]) -> None:
+        self._bound = bound
+        self._forget = forget
+        self._waiting: deque[Batch] = deque()
+        self._error: StoreError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._closed = False
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is waiting: what this watcher has read is everything up to the store's revision."""
+        return not self._waiting
+
+    def deliver(self, batch: Batch, *, bounded: bool = True) -> None:
+        if bounded and len(self._waiting) >= self._bound:
+            self._waiting.clear()
+            self.fail(Lagging(f"a watcher fell {self._bound} revisions behind"))
+            return
+        self._waiting.append(batch)
+        self._notify()
+
+    def fail(self, error: StoreError) -> None:
+        self._error = error
+        self._forget(self)
+        self._notify()
+
+    def _notify(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def __aiter__(self) -> Watcher:
+        return self
+
+    async def __anext__(self) -> Batch:
+        while not self._waiting:
+            if self._closed:
+                raise StopAsyncIteration
+            if self._error is not None:
+                raise self._error
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self._waiting.popleft()
+
+    def take(self) -> list[Batch]:
+        """Everything that is waiting, without waiting: for readers that write many events at once."""
+        taken = list(self._waiting)
+        self._waiting.clear()
+        return taken
+
+    async def aclose(self) -> None:
+        self._closed = True
+        self._forget(self)
+        self._notify()
+
+
+def _bytes(value: Value, revision: int) -> bytes:
+    return value(revision) if callable(value) else value
+
+
+def _under(batch: Batch, prefix: str) -> Batch | None:
+    """The part of a batch below a prefix; the batch itself where that is all of it."""
+    if not prefix:
+        return batch
+    changes = batch.changes
+    if len(changes) == 1:
+        return batch if changes[0].entry.key.startswith(prefix) else None
+    part = tuple(change for change in changes if change.entry.key.startswith(prefix))
+    if len(part) == len(changes):
+        return batch
+    return Batch(batch.revision, part) if part else None
+
+
+def _batches(loaded: Loaded, head: SortedDict[str, Entry], above: int) -> list[Batch]:
+    """What was loaded, as batches above a revision. Moves `head` along, because each change carries what was before."""
+    batches: list[Batch] = []
+    changes: list[Change] = []
+    for i, (revision, key, value, created, deleted) in enumerate(loaded.changes):
+        if revision <= above:
+            continue
+        entry = Entry(key, value, revision, created)
+        changes.append(Change(entry, head.get(key), deleted))
+        if deleted:
+            head.pop(key, None)
+        else:
+            head[key] = entry
+        if i + 1 == len(loaded.changes) or loaded.changes[i + 1][0] != revision:
+            batches.append(Batch(revision, tuple(changes)))
+            changes = []
+    return batches

@@ -1,0 +1,42 @@
+"""The engine that forgets: for tests, simulations and labs that need not survive their master. No thread, no disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from labctl.store.interface import Batch
+from labctl.store.log import Loaded, LogStore
+from labctl.store.settings import StoreSettings
+
+
+class MemoryEngine:
+    """Keeps the log in a list, so that a store can be opened on it again as after a restart."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[int, str, bytes, int, bool]] = []
+        self._compacted = 0
+        self._revision = 0
+
+    def load(self) -> Loaded:
+        return Loaded(self._revision, self._compacted, tuple(self._rows))
+
+    async def append(self, group: Sequence[Batch]) -> None:
+        for batch in group:
+            self._rows.extend((batch.revision, c.entry.key, c.entry.value, c.entry.created, c.deleted) for c in batch.changes)
+            self._revision = batch.revision
+
+    async def compact(self, revision: int) -> None:
+        newest: dict[str, int] = {}
+        for at, key, *_ in self._rows:
+            if at <= revision:
+                newest[key] = at
+        self._rows = [row for row in self._rows if row[0] > revision or (newest[row[1]] == row[0] and not row[4])]
+        self._compacted = revision
+
+    def close(self) -> None:
+        pass
+
+
+def memory_store(settings: StoreSettings = StoreSettings()) -> LogStore:  # noqa: B008 - frozen
+    """A Store that lives as long as the process."""
+    return LogStore(MemoryEngine(), settings)
