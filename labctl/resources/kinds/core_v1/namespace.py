@@ -1,0 +1,49 @@
+"""Namespace: a room for names. Its deletion is carried out by the namespace controller, which then takes `kubernetes` from spec.finalizers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from labctl.resources.cells import AGE, NAME
+from labctl.resources.kind import Column, Kind, Subresource, Viewed
+from labctl.resources.kinds.shared import Condition
+
+
+class NamespaceSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    finalizers: tuple[str, ...] = ()
+
+
+class NamespaceStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    phase: str = ""
+    conditions: tuple[Condition, ...] = ()
+
+
+class Namespace(Viewed, frozen=True, rename="camel", gc=False):
+    spec: NamespaceSpec = NamespaceSpec()
+    status: NamespaceStatus = NamespaceStatus()
+
+
+def fields(namespace: Namespace) -> Mapping[str, str]:
+    return {"status.phase": namespace.status.phase}
+
+
+COLUMNS: tuple[Column, ...] = (NAME, AGE)
+
+KIND = Kind(
+    group="",
+    version="v1",
+    kind="Namespace",
+    plural="namespaces",
+    singular="namespace",
+    namespaced=False,
+    view=Namespace,
+    short_names=("ns",),
+    columns=COLUMNS,
+    subresources=(Subresource("finalize", ("update",)), Subresource("status", ("get", "patch", "update"))),
+    verbs=("create", "delete", "get", "list", "patch", "update", "watch"),
+    has_status=True,
+    fields=fields,
+    name_rule="label",
+)

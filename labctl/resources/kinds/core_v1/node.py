@@ -1,0 +1,88 @@
+"""Node: a minion as the scheduler and kubectl see it. Its agent creates it and reports its status; the node controller alone taints it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from labctl.resources.cells import AGE, NAME
+from labctl.resources.kind import Column, Kind, Subresource, Viewed
+from labctl.resources.kinds.shared import Condition, Quantity, condition_status
+
+
+class Taint(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    key: str = ""
+    value: str = ""
+    effect: str = ""
+    time_added: str = ""
+
+
+class NodeSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    pod_cidr: str = msgspec.field(default="", name="podCIDR")
+    pod_cidrs: tuple[str, ...] = msgspec.field(default=(), name="podCIDRs")
+    provider_id: str = msgspec.field(default="", name="providerID")
+    unschedulable: bool = False
+    taints: tuple[Taint, ...] = ()
+
+
+class NodeAddress(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    type: str = ""
+    address: str = ""
+
+
+class NodeInfo(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    machine_id: str = msgspec.field(default="", name="machineID")
+    system_uuid: str = msgspec.field(default="", name="systemUUID")
+    boot_id: str = msgspec.field(default="", name="bootID")
+    kernel_version: str = ""
+    os_image: str = ""
+    container_runtime_version: str = ""
+    kubelet_version: str = ""
+    operating_system: str = ""
+    architecture: str = ""
+
+
+class NodeStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    capacity: dict[str, Quantity] = {}
+    allocatable: dict[str, Quantity] = {}
+    conditions: tuple[Condition, ...] = ()
+    addresses: tuple[NodeAddress, ...] = ()
+    node_info: NodeInfo = NodeInfo()
+
+
+class Node(Viewed, frozen=True, rename="camel", gc=False):
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
+
+    @property
+    def ready(self) -> bool:
+        return condition_status(self.status.conditions, "Ready") == "True"
+
+    def address(self, type_: str = "InternalIP") -> str:
+        return next((a.address for a in self.status.addresses if a.type == type_), "")
+
+
+def fields(node: Node) -> Mapping[str, str]:
+    return {"spec.unschedulable": "true" if node.spec.unschedulable else "false"}
+
+
+COLUMNS: tuple[Column, ...] = (NAME, AGE)
+
+KIND = Kind(
+    group="",
+    version="v1",
+    kind="Node",
+    plural="nodes",
+    singular="node",
+    namespaced=False,
+    view=Node,
+    short_names=("no",),
+    columns=COLUMNS,
+    subresources=(
+        Subresource("proxy", ("create", "delete", "get", "patch", "update"), kind="NodeProxyOptions"),
+        Subresource("status", ("get", "patch", "update")),
+    ),
+    has_status=True,
+    fields=fields,
+)

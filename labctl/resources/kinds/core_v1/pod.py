@@ -1,0 +1,53 @@
+"""Pod: a group of containers on one node. The scheduler binds it, its node's agent runs it and reports; everything else only reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from labctl.resources.cells import AGE, NAME
+from labctl.resources.kind import Column, Kind, Subresource
+from labctl.resources.kinds.core_v1.pod_view import Pod
+
+STREAM_VERBS = ("create", "get")
+PROXY_VERBS = ("create", "delete", "get", "patch", "update")
+
+
+def fields(pod: Pod) -> Mapping[str, str]:
+    return {
+        "spec.nodeName": pod.spec.node_name,
+        "spec.restartPolicy": pod.spec.restart_policy,
+        "spec.schedulerName": pod.spec.scheduler_name,
+        "spec.serviceAccountName": pod.spec.service_account_name,
+        "spec.hostNetwork": "true" if pod.spec.host_network else "false",
+        "status.phase": pod.status.phase,
+        "status.podIP": pod.status.pod_ip,
+        "status.nominatedNodeName": pod.status.nominated_node_name,
+    }
+
+
+COLUMNS: tuple[Column, ...] = (NAME, AGE)
+
+KIND = Kind(
+    group="",
+    version="v1",
+    kind="Pod",
+    plural="pods",
+    singular="pod",
+    namespaced=True,
+    view=Pod,
+    short_names=("po",),
+    categories=("all",),
+    columns=COLUMNS,
+    subresources=(
+        Subresource("attach", STREAM_VERBS, kind="PodAttachOptions"),
+        Subresource("binding", ("create",), kind="Binding"),
+        Subresource("eviction", ("create",), kind="Eviction", group="policy", version="v1"),
+        Subresource("exec", STREAM_VERBS, kind="PodExecOptions"),
+        Subresource("log", ("get",)),
+        Subresource("portforward", STREAM_VERBS, kind="PodPortForwardOptions"),
+        Subresource("proxy", PROXY_VERBS, kind="PodProxyOptions"),
+        Subresource("status", ("get", "patch", "update")),
+    ),
+    has_status=True,
+    fields=fields,
+)

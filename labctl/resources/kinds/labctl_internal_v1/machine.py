@@ -1,0 +1,76 @@
+"""Machine: one minion's hardware. `labctl up` declares it, the master's `machines` room makes it true through a provider.
+
+spec says what is wanted (power On or Off), status what was seen: so an intended halt is never mistaken for a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from labctl.resources.cells import AGE, NAME
+from labctl.resources.kind import Column, Kind, Subresource, Viewed
+from labctl.resources.kinds.shared import Condition, Quantity, condition_status
+
+
+class MachineSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    provider: str = ""
+    number: int = 0  # minion-N's N: its address and its pods' range follow from it
+    memory: Quantity = ""
+    cpus: Quantity = ""
+    address: str = ""
+    power: str = "On"  # On, Off
+
+
+class PowerEvent(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """The provider's last word, about one boot of the machine."""
+
+    power: str = ""
+    boot_id: str = msgspec.field(default="", name="bootID")
+    reason: str = ""
+    intended: bool = False
+    time: str = ""
+
+
+class MachineStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    power: str = ""  # On, Off, Paused, or empty: not seen yet
+    boot_id: str = msgspec.field(default="", name="bootID")
+    address: str = ""
+    arch: str = ""
+    phase: str = ""
+    message: str = ""
+    conditions: tuple[Condition, ...] = ()
+    last_event: PowerEvent | None = None
+
+
+class Machine(Viewed, frozen=True, rename="camel", gc=False):
+    spec: MachineSpec = MachineSpec()
+    status: MachineStatus = MachineStatus()
+
+    @property
+    def joined(self) -> bool:
+        """Its agent runs and has spoken to the master since its last boot."""
+        return condition_status(self.status.conditions, "Joined") == "True"
+
+
+def fields(machine: Machine) -> Mapping[str, str]:
+    return {"spec.power": machine.spec.power, "status.power": machine.status.power, "status.phase": machine.status.phase}
+
+
+COLUMNS: tuple[Column, ...] = (NAME, AGE)
+
+KIND = Kind(
+    group="labctl.internal",
+    version="v1",
+    kind="Machine",
+    plural="machines",
+    singular="machine",
+    namespaced=False,
+    view=Machine,
+    columns=COLUMNS,
+    subresources=(Subresource("status", ("get", "patch", "update")),),
+    has_status=True,
+    fields=fields,
+    name_rule="label",
+)
