@@ -1,0 +1,218 @@
+"""The store's contract, on every engine: memory, SQLite, and one that delays and fails.
+
+The watch properties are etcd's robustness checks (etcd tests/robustness): ordered, unique, atomic, reliable, resumable.
+"""
+
+import asyncio
+from random import Random
+
+import pytest
+
+from labctl.errors import Compacted, Conflict, Lagging, StoreError, Unavailable
+from labctl.sim.engine import FaultyEngine
+from labctl.store.interface import Compare, Delete, Put
+from labctl.store.log import LogStore
+from labctl.store.memory import MemoryEngine
+from labctl.store.settings import StoreSettings
+from labctl.store.sqlite import SqliteEngine, sqlite_store
+
+
+@pytest.fixture(params=["memory", "sqlite", "faulty"])
+async def opened(request, tmp_path):
+    """(store, reopen): reopen() is what a restart of the master does."""
+    engines = {
+        "memory": MemoryEngine,
+        "sqlite": lambda: SqliteEngine(tmp_path / "store.db"),
+        "faulty": lambda: FaultyEngine(Random(7), delay_s=0.002),
+    }
+    engine = engines[request.param]()
+    stores = [LogStore(engine)]
+
+    async def reopen():
+        await stores[-1].close()
+        stores.append(LogStore(SqliteEngine(tmp_path / "store.db") if request.param == "sqlite" else engine))
+        return stores[-1]
+
+    yield stores[0], reopen
+    await stores[-1].close()
+
+
+@pytest.fixture
+def store(opened):
+    return opened[0]
+
+
+async def test_a_commit_is_one_revision_for_all_its_keys(store):
+    revision = await store.commit([Put("a/1", b"x"), Put("a/2", lambda r: b"at %d" % r)])
+    assert store.revision == revision
+    assert [(e.key, e.revision, e.created) for e in store.range("a/").entries] == [("a/1", revision, revision), ("a/2", revision, revision)]
+    assert store.get("a/2").value == b"at %d" % revision
+
+
+async def test_a_failed_compare_writes_nothing(store):
+    first = await store.commit([Put("a", b"1")])
+    with pytest.raises(Conflict) as conflict:
+        await store.commit([Put("b", b"2"), Put("a", b"2")], [Compare("a", 0)])
+    assert (conflict.value.key, conflict.value.actual) == ("a", first)
+    assert store.get("b") is None and store.revision == first
+
+
+async def test_two_callers_at_once_cannot_both_win(store):
+    results = await asyncio.gather(*(store.commit([Put("k", b"%d" % i)], [Compare("k", 0)]) for i in range(10)), return_exceptions=True)
+    assert sum(isinstance(r, int) for r in results) == 1
+    assert sum(isinstance(r, Conflict) for r in results) == 9
+
+
+async def test_a_deleted_key_can_be_made_again_and_is_new(store):
+    await store.commit([Put("k", b"1")])
+    gone, again = await asyncio.gather(store.commit([Delete("k", b"end")]), store.commit([Put("k", b"2")], [Compare("k", 0)]))
+    entry = store.get("k")
+    assert (entry.value, entry.created, entry.revision) == (b"2", again, again) and again > gone
+
+
+async def test_deleting_what_is_not_there_is_no_revision(store):
+    before = await store.commit([Put("k", b"1")])
+    assert await store.commit([Delete("nothing")]) == before == store.revision
+
+
+async def test_what_is_visible_is_acknowledged_in_the_same_step(store):
+    task = asyncio.ensure_future(store.commit([Put("k", b"1")]))
+    while store.get("k") is None:
+        assert not task.done(), "acknowledged before it was visible"
+        await asyncio.sleep(0)
+    assert await task == store.revision
+
+
+async def test_pages_are_in_key_order_and_say_what_remains(store):
+    await store.commit([Put(f"p/{i:02}", b"") for i in range(10)] + [Put("q/1", b"")])
+    page = store.range("p/", limit=4)
+    assert [e.key for e in page.entries] == ["p/00", "p/01", "p/02", "p/03"]
+    assert page.more and page.remaining == 6
+    rest = store.range("p/", after="p/03")
+    assert [e.key for e in rest.entries] == [f"p/{i:02}" for i in range(4, 10)] and not rest.more
+
+
+async def test_the_past_is_as_it_was(store):
+    one = await store.commit([Put("k", b"1")])
+    two = await store.commit([Put("k", b"2"), Put("l", b"2")])
+    await store.commit([Delete("k")])
+    assert [(e.key, e.value) for e in store.range("", at=one).entries] == [("k", b"1")]
+    assert [(e.key, e.value) for e in store.range("", at=two).entries] == [("k", b"2"), ("l", b"2")]
+    with pytest.raises(ValueError, match="future"):
+        store.range("", at=store.revision + 1)
+
+
+async def test_a_watch_replays_then_follows(store):
+    one = await store.commit([Put("w/1", b"1")])
+    await store.commit([Put("w/1", b"2"), Put("x/1", b"")])
+    watch = store.watch("w/", one)
+    await store.commit([Put("x/2", b"")])
+    gone = await store.commit([Delete("w/1", lambda r: b"end %d" % r)])
+    first, second = await anext(watch), await anext(watch)
+    assert [c.key for c in first.changes] == ["w/1"] and first.changes[0].previous.value == b"1"
+    assert second.revision == gone and second.changes[0].deleted and second.changes[0].entry.value == b"end %d" % gone
+    await watch.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await anext(watch)
+
+
+async def test_a_slow_watcher_is_closed_never_waited_for():
+    store = LogStore(MemoryEngine(), StoreSettings(watch_backlog=5))
+    watch = store.watch("", 0)
+    for i in range(7):
+        await store.commit([Put(f"k{i}", b"")])
+    with pytest.raises(Lagging):
+        await anext(watch)
+    assert store._watchers == {}
+
+
+async def test_compaction_keeps_live_keys_and_refuses_the_past(opened):
+    store, reopen = opened
+    one = await store.commit([Put("keep", b"1")])
+    await store.commit([Put("gone", b"1")])
+    await store.commit([Delete("gone")])
+    four = await store.commit([Put("keep", b"4")])
+    five = await store.commit([Put("late", b"5")])
+    await store.compact(four)
+    for _ in range(2):
+        assert [(e.key, e.revision, e.created) for e in store.range("").entries] == [("keep", four, one), ("late", five, five)]
+        with pytest.raises(Compacted):
+            store.watch("", one)
+        with pytest.raises(Compacted):
+            store.range("", at=one)
+        assert (await anext(store.watch("", four))).revision == five
+        store = await reopen()
+
+
+async def test_a_restart_keeps_everything_and_goes_on_above(opened):
+    store, reopen = opened
+    await store.commit([Put("a", b"1")])
+    await store.commit([Put("b", b"2")])
+    last = await store.commit([Delete("a", b"end")])
+    store = await reopen()
+    assert store.revision == last and [e.key for e in store.range("").entries] == ["b"]
+    replay = [await anext(w) for w in [store.watch("", 0)] for _ in range(3)]
+    assert [b.revision for b in replay] == [1, 2, 3] and replay[2].changes[0].previous.value == b"1"
+    assert await store.commit([Put("c", b"")]) == last + 1
+
+
+async def test_a_lazy_commit_rides_with_the_next(store):
+    lazy = asyncio.ensure_future(store.commit([Put("lazy", b"")], lazy=True))
+    await asyncio.sleep(0)
+    eager = await store.commit([Put("eager", b"")])
+    assert await lazy == eager - 1
+
+
+async def test_a_failed_append_fails_all_staged_after_it_and_the_disk_decides():
+    rng = Random(3)
+    engine = FaultyEngine(rng, fail=0.3, delay_s=0.0005)
+    store = LogStore(engine)
+    seen, watch = [], store.watch("", 0)
+    for round_ in range(60):
+        results = await asyncio.gather(
+            *(store.commit([Put(f"k{round_}-{i}", lambda r: b"%d" % r)], [Compare(f"k{round_}-{i}", 0)]) for i in range(4)),
+            return_exceptions=True,
+        )
+        for i, result in enumerate(results):
+            entry = store.get(f"k{round_}-{i}")
+            if isinstance(result, int):
+                assert entry and entry.revision == result
+            else:
+                assert isinstance(result, Unavailable)
+        seen += watch.take()
+    engine.fail = 0
+    await store.commit([Put("end", b"")])
+    seen += watch.take()
+    revisions = [b.revision for b in seen]
+    assert revisions == sorted(set(revisions)), "ordered and unique"
+    reopened = LogStore(engine)
+    assert {e.key: e.revision for e in reopened.range("").entries} == {e.key: e.revision for e in store.range("").entries}
+    told = {c.key: c.entry.revision for b in seen for c in b.changes}
+    assert told == {e.key: e.revision for e in store.range("").entries}, "reliable: what is on disk was told"
+    assert all(e.value == b"%d" % e.revision for e in store.range("k").entries)
+
+
+async def test_a_second_process_is_refused(tmp_path):
+    store = sqlite_store(tmp_path / "store.db")
+    with pytest.raises(StoreError, match="another process"):
+        sqlite_store(tmp_path / "store.db")
+    await store.close()
+    await sqlite_store(tmp_path / "store.db").close()
+
+
+async def test_a_full_disk_refuses_and_then_heals(tmp_path):
+    store = sqlite_store(tmp_path / "store.db")
+    await store.commit([Put("a", b"1")])
+    store._engine._db.execute("PRAGMA max_page_count=20")
+    with pytest.raises(Unavailable, match="full"):
+        await store.commit([Put("big", b"x" * 1_000_000)])
+    assert store.get("big") is None
+    store._engine._db.execute("PRAGMA max_page_count=1000000")
+    assert await store.commit([Put("b", b"2")]) == 2
+    await store.close()
+
+
+async def test_the_floor_is_above_every_revision_ever_given(tmp_path):
+    store = sqlite_store(tmp_path / "store.db", StoreSettings(floor=41))
+    assert await store.commit([Put("a", b"")]) == 42
+    await store.close()
