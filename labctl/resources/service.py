@@ -56,11 +56,23 @@ class ListOptions(msgspec.Struct, frozen=True):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """What a write came to. `created` False for an update; `warnings` go into Warning headers; `entry.value` is the object's JSON."""
+    """What a write came to. `created` False for an update; `warnings` go into Warning headers; `entry.value` is the object's JSON.
+    `gone`: a deletion removed it (else it was only marked as leaving); the API answers a Status then."""
 
     entry: Entry
     created: bool = False
     warnings: Sequence[str] = ()
+    gone: bool = False
+
+
+class WatchEvent(msgspec.Struct, gc=False, eq=False):
+    """One event as every watcher of the same kind of change is handed it: `type` is ADDED, MODIFIED, DELETED or BOOKMARK.
+
+    The same value goes to all of them, so whoever encodes it first may keep the bytes in `line` for the others."""
+
+    type: str
+    entry: Entry
+    line: bytes = b""
 
 
 class Listed(msgspec.Struct, frozen=True):
