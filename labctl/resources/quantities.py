@@ -1,0 +1,126 @@
+"""Kubernetes quantities: `100m`, `1Gi`, `1e3`. Parsed exactly, compared as numbers, printed as Kubernetes prints them.
+
+Validation calls canonical() on every quantity of a user's body; the scheduler and the machines room ask for bytes and millicores.
+Everything is cached by text, because a lab uses few different quantities and asks for them often. Errors are ValueErrors in Kubernetes' words.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+from math import ceil, floor
+
+WRONG_FORMAT = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+WRONG_SUFFIX = "unable to parse quantity's suffix"
+
+_PATTERN = re.compile(r"([+-]?)([0-9]*)(?:\.([0-9]*))?([eEinumkKMGTP]*[-+]?[0-9]*)", re.ASCII)
+_DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_DECIMAL_SUFFIX = {exponent: suffix for suffix, exponent in _DECIMAL.items()}
+_BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
+_BINARY_SUFFIX = {0: "", **{exponent: suffix for suffix, exponent in _BINARY.items()}}
+
+_MAX = 2**63 - 1  # of the mantissa; more is capped, as Kubernetes caps it
+_NANO = 10**9  # the finest that a quantity can say; finer is rounded away from zero
+
+QuantityValue = str | int | float
+"""As JSON has it: a string, or a bare number."""
+
+
+def parse(value: QuantityValue) -> Fraction:
+    """The exact number that a quantity means. ValueError in Kubernetes' words."""
+    return _parse(str(value))[0]
+
+
+def canonical(value: QuantityValue) -> str:
+    """As Kubernetes stores and prints it: `1000m` is `1`, `1024Mi` is `1Gi`, `0.5` is `500m`."""
+    return _canonical(str(value))
+
+
+def compare(a: QuantityValue, b: QuantityValue) -> int:
+    """-1, 0 or 1."""
+    left, right = parse(a), parse(b)
+    return (left > right) - (left < right)
+
+
+@lru_cache(maxsize=4096)
+def to_int(value: QuantityValue) -> int:
+    """Bytes, pods, whatever is counted in ones; a fraction is rounded up, as Kubernetes' Value() does."""
+    return _away_from_zero(parse(value))
+
+
+@lru_cache(maxsize=4096)
+def to_milli(value: QuantityValue) -> int:
+    """Thousandths, rounded up: millicores of a `cpu`."""
+    return _away_from_zero(parse(value) * 1000)
+
+
+to_bytes = to_int
+to_millicores = to_milli
+
+
+def format_bytes(count: int) -> str:
+    """A number of bytes as a binary quantity: `1Gi`, `512Mi`, `1000`."""
+    return _print_binary(count) if abs(count) >= 1024 else str(count)
+
+
+def format_millicores(count: int) -> str:
+    """A number of millicores as a quantity: `250m`, `2`."""
+    return _print_decimal(Fraction(count, 1000), exponential=False)
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> tuple[Fraction, str]:
+    """The number and its format: `decimal`, `binary` or `exponent`."""
+    match = _PATTERN.fullmatch(text)
+    if match is None or not (match[2] or match[3]):
+        raise ValueError(WRONG_FORMAT)
+    sign, whole, fraction, suffix = match[1], match[2], match[3] or "", match[4]
+    scale, format_ = _scale(suffix)
+    amount = Fraction(int(f"{whole}{fraction}"), 10 ** len(fraction)) * scale
+    amount = min(Fraction(ceil(amount * _NANO), _NANO), Fraction(_MAX))
+    return (-amount if sign == "-" else amount), format_
+
+
+def _scale(suffix: str) -> tuple[Fraction, str]:
+    if suffix in _DECIMAL:
+        return Fraction(10) ** _DECIMAL[suffix], "decimal"
+    if suffix in _BINARY:
+        return Fraction(2 ** _BINARY[suffix]), "binary"
+    if suffix[0] in "eE" and re.fullmatch(r"[-+]?[0-9]{1,3}", suffix[1:]):
+        return Fraction(10) ** int(suffix[1:]), "exponent"
+    raise ValueError(WRONG_SUFFIX)
+
+
+@lru_cache(maxsize=4096)
+def _canonical(text: str) -> str:
+    amount, format_ = _parse(text)
+    # Kubernetes shows binary quantities that would lose precision, or are below 1Ki, in decimal.
+    if format_ == "binary" and abs(amount) >= 1024 and amount.denominator == 1:
+        return _print_binary(int(amount))
+    return _print_decimal(amount, exponential=format_ == "exponent")
+
+
+def _print_binary(count: int) -> str:
+    exponent = 0
+    while exponent < 60 and count % 1024 == 0 and count:
+        count //= 1024
+        exponent += 10
+    return f"{count}{_BINARY_SUFFIX[exponent]}"
+
+
+def _print_decimal(amount: Fraction, *, exponential: bool) -> str:
+    """An integer below the largest suffix that leaves it whole: 1500 is `1500`, 2000 is `2k`."""
+    mantissa, exponent = int(amount * _NANO), -9
+    while exponent < 18 and mantissa % 1000 == 0 and mantissa:
+        mantissa //= 1000
+        exponent += 3
+    if not mantissa:
+        return "0"
+    if exponential:
+        return f"{mantissa}e{exponent}" if exponent else str(mantissa)
+    return f"{mantissa}{_DECIMAL_SUFFIX[exponent]}"
+
+
+def _away_from_zero(amount: Fraction) -> int:
+    return ceil(amount) if amount >= 0 else floor(amount)

@@ -1,0 +1,173 @@
+"""The types of everything a kind may hold: schema.json, Machine's own definition, and what custom kinds add, compiled on first use.
+
+A Schema is a value that each master owns, as the Registry is: a custom kind is added with add(). Decoding, defaults, strategic merge,
+server-side apply and OpenAPI all read the same Types; none of them knows a kind by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+Definition = dict[str, Any]
+"""An OpenAPI v2 schema with Kubernetes' extensions; references are `#/definitions/NAME`."""
+
+META = "io.k8s.apimachinery.pkg.apis.meta.v1."
+
+# Definitions that are scalars with a form of their own.
+_SCALAR_DEFINITIONS = {
+    "io.k8s.apimachinery.pkg.api.resource.Quantity": "quantity",
+    "io.k8s.apimachinery.pkg.util.intstr.IntOrString": "int-or-string",
+    META + "Time": "time",
+    META + "MicroTime": "micro-time",
+}
+# Which Python type of a decoded JSON value is right at once, with nothing more to look at.
+_PLAIN = {"string": str, "boolean": bool}
+
+
+@dataclass(slots=True, eq=False)
+class Type:
+    """The type of one field, item or object.
+
+    `shape`: struct, map, list, string, bytes, int32, int64, number, boolean, quantity, int-or-string, time, micro-time, any.
+    `name` is the definition's path where it has one. `list_type`: atomic, map (with `keys`), set; `map_type`: granular, atomic.
+    `strategy` and `merge_key` are strategic merge patch's. `plain` is the Python type whose values need no further look.
+    """
+
+    shape: str
+    name: str = ""
+    fields: dict[str, Type] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
+    item: Type | None = None
+    list_type: str = "atomic"
+    keys: tuple[str, ...] = ()
+    map_type: str = "granular"
+    strategy: frozenset[str] = frozenset()
+    merge_key: str = ""
+    plain: type | None = None
+
+    @property
+    def short_name(self) -> str:
+        """`PodSpec` of `io.k8s.api.core.v1.PodSpec`."""
+        return self.name.rsplit(".", 1)[-1]
+
+
+class Schema:
+    """Definitions by name and by (group, version, kind)."""
+
+    def __init__(self, definitions: Mapping[str, Definition]) -> None:
+        self.definitions: dict[str, Definition] = dict(definitions)
+        self._types: dict[str, Type] = {}
+        self._names: dict[tuple[str, str, str], str] = {}
+        for name, definition in definitions.items():
+            self._index(name, definition)
+
+    def add(self, name: str, definition: Definition) -> None:
+        """A custom kind's definition; it replaces one of the same name."""
+        self.definitions[name] = definition
+        self._types.pop(name, None)
+        self._index(name, definition)
+
+    def remove(self, name: str) -> None:
+        del self.definitions[name]
+        self._types.pop(name, None)
+        self._names = {gvk: of for gvk, of in self._names.items() if of != name}
+
+    def name_of(self, group: str, version: str, kind: str) -> str:
+        """The definition's name of a kind; empty if there is none."""
+        return self._names.get((group, version, kind), "")
+
+    def type_of(self, group: str, version: str, kind: str) -> Type:
+        """The compiled type of a kind; `any` for a kind without a definition."""
+        name = self.name_of(group, version, kind)
+        return self.named(name) if name else ANY
+
+    def named(self, name: str) -> Type:
+        """The compiled type of a definition."""
+        found = self._types.get(name)
+        if found is None:
+            found = self._types[name] = Type(shape="any", name=name)
+            self._compile(self.definitions[name], found)
+        return found
+
+    def _index(self, name: str, definition: Definition) -> None:
+        for gvk in definition.get("x-kubernetes-group-version-kind", ()):
+            self._names[gvk["group"], gvk["version"], gvk["kind"]] = name
+
+    def _of(self, node: Definition) -> Type:
+        """The type of a property or item."""
+        if "$ref" not in node:
+            compiled = Type(shape="any")
+            self._compile(node, compiled)
+            return compiled
+        target = self.named(node["$ref"].removeprefix("#/definitions/"))
+        if len(node) == 1:
+            return target
+        # A reference with merge rules of its own: the same type (its fields are shared, so recursion is safe), other rules.
+        ruled = replace(target)
+        _read_rules(node, ruled)
+        return ruled
+
+    def _compile(self, node: Definition, into: Type) -> None:
+        into.shape = _SCALAR_DEFINITIONS.get(into.name) or _shape(node)
+        into.plain = _PLAIN.get(into.shape)
+        into.required = tuple(node.get("required", ()))
+        _read_rules(node, into)
+        for name, child in node.get("properties", {}).items():
+            into.fields[name] = self._of(child)
+        if into.shape == "list":
+            into.item = self._of(node.get("items", {}))
+        elif into.shape == "map":
+            into.item = self._of(node["additionalProperties"])
+
+
+def _shape(node: Definition) -> str:
+    match node.get("type", "object" if "properties" in node else ""):
+        case "object" if "properties" in node:
+            return "struct"
+        case "object" if isinstance(node.get("additionalProperties"), dict):
+            return "map"
+        case "array":
+            return "list"
+        case "string":
+            return {"byte": "bytes", "int-or-string": "int-or-string", "quantity": "quantity"}.get(node.get("format", ""), "string")
+        case "integer":
+            return "int32" if node.get("format") == "int32" else "int64"
+        case "number" | "boolean" as shape:
+            return shape
+        case _:
+            return "any"
+
+
+def _read_rules(node: Definition, into: Type) -> None:
+    into.list_type = node.get("x-kubernetes-list-type", into.list_type)
+    into.keys = tuple(node.get("x-kubernetes-list-map-keys", into.keys))
+    into.map_type = node.get("x-kubernetes-map-type", into.map_type)
+    into.merge_key = node.get("x-kubernetes-patch-merge-key", into.merge_key)
+    if "x-kubernetes-patch-strategy" in node:
+        into.strategy = frozenset(node["x-kubernetes-patch-strategy"].split(","))
+
+
+ANY = Type(shape="any")
+
+
+@cache
+def official() -> Mapping[str, Definition]:
+    """schema.json: Kubernetes' definitions, read once in a process; nobody changes them."""
+    return _read("schema.json")
+
+
+def builtin_schema() -> Schema:
+    """A Schema of Kubernetes' kinds and labctl's own."""
+    return Schema({**official(), **_read("own.json")})
+
+
+def _read(name: str) -> dict[str, Definition]:
+    text = (files("labctl.resources.schema") / name).read_bytes()
+    definitions: dict[str, Definition] = msgspec.json.decode(text)
+    return definitions

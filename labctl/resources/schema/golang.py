@@ -1,0 +1,127 @@
+"""What Kubernetes' decoder calls types and syntax errors: Go's words, because they are what people know and search for.
+
+Only decoding (validate.py) speaks them. Named string types matter in one place alone: `cannot unmarshal number into Go struct field
+PodSpec.spec.restartPolicy of type v1.RestartPolicy`; the table has those of the fields that people write, the rest are `string`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from labctl.resources.schema.definitions import Type
+
+_SCALARS: Mapping[str, str] = {
+    "string": "string",
+    "boolean": "bool",
+    "int32": "int32",
+    "int64": "int64",
+    "number": "float64",
+    "bytes": "[]uint8",
+    "quantity": "resource.Quantity",
+    "int-or-string": "intstr.IntOrString",
+    "time": "v1.Time",
+    "micro-time": "v1.MicroTime",
+}
+_NAMED: Mapping[tuple[str, str], str] = {
+    ("PodSpec", "restartPolicy"): "v1.RestartPolicy",
+    ("PodSpec", "dnsPolicy"): "v1.DNSPolicy",
+    ("Container", "imagePullPolicy"): "v1.PullPolicy",
+    ("Container", "terminationMessagePolicy"): "v1.TerminationMessagePolicy",
+    ("ContainerPort", "protocol"): "v1.Protocol",
+    ("HTTPGetAction", "scheme"): "v1.URIScheme",
+    ("ServicePort", "protocol"): "v1.Protocol",
+    ("ServiceSpec", "type"): "v1.ServiceType",
+    ("ServiceSpec", "sessionAffinity"): "v1.ServiceAffinity",
+    ("Toleration", "operator"): "v1.TolerationOperator",
+    ("Toleration", "effect"): "v1.TaintEffect",
+    ("Taint", "effect"): "v1.TaintEffect",
+    ("EmptyDirVolumeSource", "medium"): "v1.StorageMedium",
+    ("Secret", "type"): "v1.SecretType",
+    ("ObjectMeta", "uid"): "types.UID",
+    ("OwnerReference", "uid"): "types.UID",
+    ("ResourceRequirements", "limits"): "v1.ResourceList",
+    ("ResourceRequirements", "requests"): "v1.ResourceList",
+    ("NodeStatus", "capacity"): "v1.ResourceList",
+    ("NodeStatus", "allocatable"): "v1.ResourceList",
+}
+# Python's json errors, as Go's decoder says them after `invalid character 'x' `.
+_SYNTAX: Mapping[str, str] = {
+    "Expecting value": "looking for beginning of value",
+    "Expecting property name enclosed in double quotes": "looking for beginning of object key string",
+    "Illegal trailing comma before end of object": "looking for beginning of object key string",
+    "Illegal trailing comma before end of array": "looking for beginning of value",
+    "Expecting ':' delimiter": "after object key",
+    "Expecting ',' delimiter": "after object key:value pair",
+    "Extra data": "after top-level value",
+    "Invalid control character at": "in string literal",
+    "Invalid \\escape": "in string escape code",
+}
+
+
+def type_name(type_: Type, owner: str = "", field: str = "") -> str:
+    """The Go type of a field: `[]v1.Container`, `map[string]string`, `int32`."""
+    named = _NAMED.get((owner, field))
+    if named:
+        return named
+    if type_.shape == "struct":
+        return f"v1.{type_.short_name}"
+    if type_.shape == "list" and type_.item:
+        return f"[]{type_name(type_.item)}"
+    if type_.shape == "map" and type_.item:
+        return f"map[string]{type_name(type_.item)}"
+    return _SCALARS.get(type_.shape, "interface {}")
+
+
+def value_name(value: object) -> str:
+    """What Go's decoder calls a JSON value: `string`, `number`, `array`, `object`, `bool`."""
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, (int, float)):
+        return "number"
+    return {str: "string", list: "array", dict: "object"}.get(type(value), "null")
+
+
+def syntax_error(body: bytes) -> str:
+    """What Go says about a body that is not JSON; empty if it is JSON after all."""
+    try:
+        text = body.decode()
+        json.loads(text)
+    except UnicodeDecodeError as error:
+        return f"invalid character {chr(body[error.start])!r} looking for beginning of value"
+    except RecursionError:
+        return "exceeded max depth"
+    except json.JSONDecodeError as error:
+        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
+            return "unexpected end of JSON input"
+        return f"invalid character {quote(text[error.pos])} {_syntax_place(error, text)}"
+    return ""
+
+
+def _syntax_place(error: json.JSONDecodeError, text: str) -> str:
+    place = _SYNTAX.get(error.msg, "looking for beginning of value")
+    if error.msg == "Expecting ',' delimiter" and _inside_array(text[: error.pos]):
+        return "after array element"
+    return place
+
+
+def _inside_array(before: str) -> bool:
+    """Whether the innermost bracket still open at the end of this (valid) JSON prefix is a `[`."""
+    depth: list[str] = []
+    in_string = escaped = False
+    for char in before:
+        if in_string:
+            in_string = escaped or char != '"'
+            escaped = char == "\\" and not escaped
+        elif char == '"':
+            in_string = True
+        elif char in "[{":
+            depth.append(char)
+        elif char in "]}" and depth:
+            depth.pop()
+    return bool(depth) and depth[-1] == "["
+
+
+def quote(char: str) -> str:
+    """A character as Go quotes it in a syntax error."""
+    return {"'": r"'\''", '"': "'\"'", "\n": r"'\n'", "\t": r"'\t'", "\r": r"'\r'"}.get(char, f"'{char}'")

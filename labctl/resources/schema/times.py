@@ -1,0 +1,47 @@
+"""Kubernetes' two times: metav1.Time (whole seconds) and metav1.MicroTime, both RFC 3339 and stored in UTC.
+
+Parsed when a body is decoded; errors are ValueErrors with the words of Go's time.Parse.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from functools import lru_cache
+
+_STORED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+_LAYOUT = {"time": "2006-01-02T15:04:05Z07:00", "micro-time": "2006-01-02T15:04:05.000000Z07:00"}
+_PIECES = (
+    ("2006", r"\d{4}"), ("-", "-"), ("01", r"\d\d"), ("-", "-"), ("02", r"\d\d"), ("T", "T"),
+    ("15", r"\d\d?"), (":", ":"), ("04", r"\d\d"), (":", ":"), ("05", r"\d\d(?:[.,]\d+)?"), ("Z07:00", r"Z|[+-]\d\d:\d\d"),
+)  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def canonical(text: str, shape: str) -> str:
+    """A time as it is stored. ValueError in Go's words."""
+    if shape == "time" and _STORED.fullmatch(text):
+        _parse(text, text)
+        return text
+    _check_layout(text, _LAYOUT[shape])
+    moment = _parse(text, text.replace(",", ".")).astimezone(UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if shape == "time" else moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _check_layout(text: str, layout: str) -> None:
+    rest = text
+    for piece, pattern in _PIECES:
+        match = re.match(pattern, rest, re.ASCII)
+        if match is None:
+            raise ValueError(f'parsing time "{text}" as "{layout}": cannot parse "{rest}" as "{piece}"')
+        rest = rest[match.end() :]
+    if rest:
+        raise ValueError(f'parsing time "{text}": extra text: "{rest}"')
+
+
+def _parse(text: str, iso: str) -> datetime:
+    try:
+        return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", iso))
+    except ValueError as error:
+        part = next((part for part in ("month", "day", "hour", "minute", "second") if part in str(error)), "day")
+        raise ValueError(f'parsing time "{text}": {part} out of range') from None

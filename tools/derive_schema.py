@@ -1,0 +1,117 @@
+"""Derives labctl/resources/schema/schema.json from the official definitions inside the PyPI wheel `kubernetes-validate`.
+
+Run by a developer when labctl moves to another Kubernetes: `python tools/derive_schema.py` writes the file, `--check` says whether it
+is what the wheel gives (a test does the same). Kept of each definition that the served kinds reach: names, types, formats, required,
+and x-kubernetes-* (merge keys, list and map types, group-version-kind). Left out: prose, and what the wheel adds for its own use
+(`null` beside every type, the enum of one apiVersion and one kind). One definition a line, sorted: a diff shows what Kubernetes changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+KUBERNETES = "v1.37.0"
+SCHEMA_JSON = Path(__file__).parent.parent / "labctl/resources/schema/schema.json"
+
+API = "io.k8s.api."
+META = "io.k8s.apimachinery.pkg.apis.meta.v1."
+SERVED = (
+    *(
+        f"{API}core.v1.{kind}{suffix}"
+        for kind in ("Node", "Pod", "ReplicationController", "Service", "Endpoints", "Namespace", "Event", "ConfigMap", "Secret")
+        for suffix in ("", "List")
+    ),
+    *(f"{API}discovery.v1.EndpointSlice{suffix}" for suffix in ("", "List")),
+    *(f"{API}coordination.v1.Lease{suffix}" for suffix in ("", "List")),
+    f"{API}core.v1.Binding",
+    f"{API}policy.v1.Eviction",
+    f"{API}autoscaling.v1.Scale",
+    *(META + name for name in ("DeleteOptions", "Status", "Condition", "LabelSelector", "WatchEvent")),
+)
+GROUPS = {"", "autoscaling", "coordination.k8s.io", "discovery.k8s.io", "policy"}  # of the served kinds; DeleteOptions names all there are
+
+# What the wheel tells only as a oneOf, as the format Kubernetes itself gives (`quantity` is our own word: Kubernetes has none).
+SCALARS = {
+    "io.k8s.apimachinery.pkg.api.resource.Quantity": {"type": "string", "format": "quantity"},
+    "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"type": "string", "format": "int-or-string"},
+}
+KEPT = {
+    "type", "format", "required", "enum", "x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-map-type",
+    "x-kubernetes-patch-strategy", "x-kubernetes-patch-merge-key", "x-kubernetes-unions",
+}  # fmt: skip
+
+
+def official() -> dict[str, Any]:
+    """Every definition of this Kubernetes, as the wheel has them."""
+    source = files("kubernetes_validate") / "kubernetes-json-schema" / f"{KUBERNETES}-local" / "_definitions.json"
+    definitions: dict[str, Any] = json.loads(source.read_text())["$defs"]
+    return definitions
+
+
+def derive(definitions: dict[str, Any]) -> dict[str, Any]:
+    """The definitions that the served kinds reach, without prose."""
+    derived: dict[str, Any] = {}
+    waiting = list(SERVED)
+    while waiting:
+        name = waiting.pop()
+        if name not in derived:
+            derived[name] = SCALARS.get(name) or plain(definitions[name])
+            waiting.extend(references(derived[name]))
+    return dict(sorted(derived.items()))
+
+
+def plain(node: dict[str, Any]) -> dict[str, Any]:
+    """One schema node and all below it, without prose and without the wheel's own additions."""
+    kept: dict[str, Any] = {}
+    for key, value in node.items():
+        if key == "$ref":
+            kept["$ref"] = "#/definitions/" + value.rsplit("/", 1)[-1]
+        elif key == "properties":
+            kept["properties"] = {name: plain(child) for name, child in value.items()}
+        elif key in ("items", "additionalProperties"):
+            kept[key] = plain(value)
+        elif key == "type":
+            kept["type"] = value if isinstance(value, str) else value[0]
+        elif key == "x-kubernetes-group-version-kind":
+            kept[key] = [gvk for gvk in value if gvk["group"] in GROUPS and gvk["version"] == "v1"]
+        elif key in KEPT:
+            kept[key] = value
+    for name in ("apiVersion", "kind"):
+        kept.get("properties", {}).get(name, {}).pop("enum", None)
+    return kept
+
+
+def references(node: Any) -> Iterator[str]:
+    """The names of the definitions that a node refers to."""
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"].rsplit("/", 1)[-1]
+        for child in node.values():
+            yield from references(child)
+
+
+def render(definitions: dict[str, Any]) -> str:
+    """JSON with one definition a line."""
+    lines = (f"{json.dumps(name)}:{json.dumps(node, separators=(',', ':'), sort_keys=True)}" for name, node in definitions.items())
+    return "{" + ",\n".join(lines) + "}\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if the file is not what the wheel gives")
+    text = render(derive(official()))
+    if parser.parse_args().check:
+        return 0 if SCHEMA_JSON.read_text() == text else 1
+    SCHEMA_JSON.write_text(text)
+    print(f"{SCHEMA_JSON}: {text.count(chr(10))} definitions, {len(text)} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
