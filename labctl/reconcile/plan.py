@@ -2,7 +2,8 @@
 
 A controller is a function of what is seen: `plan(view, key, now, rng) -> Plan`. It does no I/O, reads no clock and draws no randomness but what is
 passed in, so the same function runs in the master, in a property test and in a simulation. The runner (runner.py) carries the actions out.
-Each action's `why` is a sentence for people: it goes into the Event, the journal and `labctl why`.
+Each action's `why` is a sentence for people: it goes into the journal and `labctl why`; where Kubernetes has an Event for it,
+`event` is that Event, recorded once the action succeeded.
 """
 
 from __future__ import annotations
@@ -17,12 +18,23 @@ Key = str
 """`namespace/name`, or `name` for cluster-wide kinds."""
 
 
+class Record(msgspec.Struct, frozen=True):
+    """An Event about an object, and nothing else. `type` is Normal or Warning."""
+
+    kind: str
+    key: Key
+    reason: str
+    message: str
+    type: str = "Normal"
+
+
 class Create(msgspec.Struct, frozen=True):
     """Make an object (a dict as JSON has it). AlreadyExists is no failure: the next plan sees it."""
 
     kind: str  # plural resource name, e.g. "pods", "endpointslices.discovery.k8s.io"
     object: dict[str, Any]
     why: str = ""
+    event: Record | None = None
 
 
 class Patch(msgspec.Struct, frozen=True):
@@ -34,6 +46,7 @@ class Patch(msgspec.Struct, frozen=True):
     subresource: str = ""
     revision: int = 0
     why: str = ""
+    event: Record | None = None
 
 
 class Replace(msgspec.Struct, frozen=True):
@@ -43,6 +56,7 @@ class Replace(msgspec.Struct, frozen=True):
     object: dict[str, Any]
     subresource: str = ""
     why: str = ""
+    event: Record | None = None
 
 
 class Delete(msgspec.Struct, frozen=True):
@@ -52,7 +66,9 @@ class Delete(msgspec.Struct, frozen=True):
     key: Key
     uid: str = ""
     grace_s: int | None = None
+    propagation: str = ""  # Background, Foreground, Orphan; empty: the kind's default
     why: str = ""
+    event: Record | None = None
 
 
 class Bind(msgspec.Struct, frozen=True):
@@ -62,16 +78,7 @@ class Bind(msgspec.Struct, frozen=True):
     node: str
     uid: str = ""
     why: str = ""
-
-
-class Record(msgspec.Struct, frozen=True):
-    """An Event about an object, and nothing else. `type` is Normal or Warning."""
-
-    kind: str
-    key: Key
-    reason: str
-    message: str
-    type: str = "Normal"
+    event: Record | None = None
 
 
 Action = Create | Patch | Replace | Delete | Bind | Record
@@ -115,8 +122,17 @@ class View(Protocol):
     def by(self, kind: str, index: str, value: str) -> Sequence[Any]:
         """Objects whose index holds `value`, in key order. Indexes are declared by the controllers that use them (`indexes`)."""
 
+    def count(self, kind: str, index: str, value: str) -> int:
+        """How many `by` would answer."""
+
     def seen(self, kind: str, key: Key) -> float:
         """Monotonic time at which this process saw the object's last change; its start for what was there before."""
+
+    def since(self, kind: str, index: str, value: str, key: Key) -> float:
+        """Monotonic time since which this process saw the object under `value` without a break: how long a state has lasted. `seen` if it is not there."""
+
+    def wall(self) -> float:
+        """Seconds since the epoch, for timestamps that people read; never for deciding how old something is."""
 
 
 Index = Callable[[Any], Iterable[str]]

@@ -1,0 +1,57 @@
+"""Doing: one action, one write through the in-process client, so many at once and no more.
+
+Who calls it: the runner, after a plan. What it answers is the written object's typed view; what it raises is the client's error, untouched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+from labctl.reconcile.plan import Action, Bind, Create, Delete, Key, Patch, Record, Replace
+
+
+class Writer(Protocol):
+    """The part of resources' in-process Client that carries plans out."""
+
+    async def create(self, resource: str, obj: dict[str, Any]) -> Any: ...
+    async def patch(self, resource: str, key: Key, patch: dict[str, Any], subresource: str = "", revision: int = 0) -> Any: ...
+    async def replace(self, resource: str, obj: dict[str, Any], subresource: str = "") -> Any: ...
+    async def delete(self, resource: str, key: Key, uid: str = "", grace_s: int | None = None, propagation: str | None = None) -> Any: ...
+    async def bind(self, key: Key, node: str, uid: str = "") -> Any: ...
+
+
+class Hands:
+    def __init__(self, client: Writer, actions_at_once: int) -> None:
+        self._client = client
+        self._free = asyncio.Semaphore(actions_at_once)
+
+    async def do(self, action: Action) -> Any:
+        """Carry one action out. A Record is no write of ours: the runner queues it."""
+        async with self._free:
+            match action:
+                case Bind():
+                    return await self._client.bind(action.key, action.node, action.uid)
+                case Patch():
+                    return await self._client.patch(action.kind, action.key, action.patch, action.subresource, action.revision)
+                case Create():
+                    return await self._client.create(action.kind, action.object)
+                case Delete():
+                    return await self._client.delete(action.kind, action.key, action.uid, action.grace_s, action.propagation or None)
+                case Replace():
+                    return await self._client.replace(action.kind, action.object, action.subresource)
+                case Record():
+                    return None
+
+
+def target(action: Action) -> tuple[str, Key]:
+    """Kind and key of the object an action is about."""
+    match action:
+        case Create() | Replace():
+            metadata = action.object["metadata"]
+            name = metadata.get("name") or metadata.get("generateName", "")
+            return action.kind, f"{metadata['namespace']}/{name}" if metadata.get("namespace") else name
+        case Bind():
+            return "pods", action.key
+        case _:
+            return action.kind, action.key

@@ -1,0 +1,101 @@
+"""The keyed queue: which keys to plan next. Each key is in it at most once, so it is never longer than there are objects.
+
+Who calls it: the runner alone, on one loop. `add` marks a key dirty; `add_later` asks for another look at a time; `pop` hands a key out, and until
+`done` it is not handed out again, however often it is added meanwhile. `fail` is `done` with a delay that doubles per key. It never waits and reads no clock.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+
+
+class KeyedQueue(Generic[K]):
+    def __init__(self, backoff_min_s: float, backoff_max_s: float, wake: Callable[[], None] = lambda: None) -> None:
+        self._backoff_min_s = backoff_min_s
+        self._backoff_max_s = backoff_max_s
+        self._wake = wake
+        self._ready: deque[K] = deque()
+        self._dirty: set[K] = set()  # in _ready, or added while under way
+        self._busy: set[K] = set()
+        self._due: dict[K, float] = {}  # the earliest later look that was asked for
+        self._heap: list[tuple[float, int, K]] = []  # of _due, with outdated items left in
+        self._order = 0
+        self._failures: dict[K, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing to do now and nothing under way (later looks don't count)."""
+        return not self._ready and not self._busy
+
+    def add(self, key: K) -> None:
+        """The key's objects changed: plan it as soon as it is not under way."""
+        if key in self._dirty:
+            return
+        self._dirty.add(key)
+        if key not in self._busy:
+            self._ready.append(key)
+            self._wake()
+
+    def add_later(self, key: K, at: float) -> None:
+        """Plan the key at `at` even if nothing changes; of several wishes the earliest holds."""
+        if key in self._due and self._due[key] <= at:
+            return
+        self._due[key] = at
+        self._order += 1
+        heapq.heappush(self._heap, (at, self._order, key))
+        self._wake()
+
+    def pop(self, now: float) -> K | None:
+        """The next key, in the order they became dirty; None if there is nothing to do before `next_due`."""
+        self._move_due(now)
+        if not self._ready:
+            return None
+        key = self._ready.popleft()
+        self._dirty.discard(key)
+        self._due.pop(key, None)  # a look now makes the later one the next plan's affair
+        self._busy.add(key)
+        return key
+
+    def done(self, key: K) -> None:
+        """The key was planned and carried out."""
+        self._failures.pop(key, None)
+        self._release(key)
+
+    def fail(self, key: K, now: float, *, raced: bool = False) -> float:
+        """It did not work: again after a delay, which is answered. Changes meanwhile don't shorten it: they will not help a full disk.
+
+        Who only lost a race tries again at once, the first time."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        delay_s = 0.0 if raced and not failures else min(self._backoff_max_s, self._backoff_min_s * 2 ** min(failures, 30))
+        self._dirty.discard(key)
+        self._release(key)
+        self._due.pop(key, None)
+        self.add_later(key, now + delay_s)
+        return delay_s
+
+    def next_due(self) -> float | None:
+        """When `pop` will next have something without any `add`."""
+        while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def _move_due(self, now: float) -> None:
+        while (due := self.next_due()) is not None and due <= now:
+            key = heapq.heappop(self._heap)[2]
+            del self._due[key]
+            self.add(key)
+
+    def _release(self, key: K) -> None:
+        self._busy.discard(key)
+        if key in self._dirty:
+            self._ready.append(key)
+            self._wake()

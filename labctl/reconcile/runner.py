@@ -1,0 +1,302 @@
+"""The runner: sees every revision once, plans what it concerns, carries the plans out.
+
+    store ══ watch ══► view.apply ─► controllers' watches: which keys? ─► queue ─► plan (synchronous) ─► hands ─► client ─► store
+                                                                                       └► teller: journal, why, Events
+
+One runner hosts all controllers on one loop: one watch, one view, one queue of (controller, key). A key is never planned twice at a time, and after
+its own writes only on a view that has reached them, so a controller needs no memory of what it just did. What failed is planned again: at once if
+somebody else was first, else after a back-off. If the watch is lost (Compacted, Lagging) the view is loaded anew and the difference is planned.
+It never decides anything itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from random import Random
+from typing import Any
+
+from labctl.clock import Clock
+from labctl.errors import ApiError, Compacted, Conflict, LabctlError, Lagging, Unavailable
+from labctl.journal import Journal
+from labctl.reconcile.hands import Hands, Writer, target
+from labctl.reconcile.plan import Action, Controller, Create, Index, Key, Plan, Record, Seen
+from labctl.reconcile.queue import KeyedQueue
+from labctl.reconcile.settings import ReconcileSettings
+from labctl.reconcile.telling import EventRecorder, Teller
+from labctl.reconcile.view import LiveView
+from labctl.resources.resources import Resources
+from labctl.store.interface import Entry
+
+log = logging.getLogger(__name__)
+
+RACES = frozenset({"Conflict", "NotFound", "AlreadyExists"})  # reasons of ApiError that mean: plan again on what is there now
+CHANGES_AT_ONCE = 64  # taken from the watch before the loop may serve others
+
+Item = tuple[int, Key]  # number of the controller, key
+
+
+class Runner:
+    """`controllers` are planned in this order of seeing; `recorder(component)` answers who records Events in its name."""
+
+    def __init__(
+        self,
+        resources: Resources,
+        client: Writer,
+        recorder: Callable[[str], EventRecorder],
+        controllers: Sequence[Controller],
+        clock: Clock,
+        journal: Journal,
+        rng: Random,
+        settings: ReconcileSettings = ReconcileSettings(),  # noqa: B008 - frozen
+    ) -> None:
+        self.view = LiveView(decoder(resources), clock, indexes_of(controllers))
+        self._store = resources.store
+        self._clock = clock
+        self._journal = journal
+        self._rng = rng
+        self._controllers = tuple(controllers)
+        self._settings = settings
+        self._watches = watches_of(controllers)
+        self._wake = asyncio.Event()
+        self._queue: KeyedQueue[Item] = KeyedQueue(settings.backoff_min_s, settings.backoff_max_s, self._wake.set)
+        self._hands = Hands(client, settings.actions_at_once)
+        self._teller = Teller(journal, recorder, lambda: self.idle, clock, settings)
+        self._held: deque[tuple[int, Item, Plan]] = deque()  # carried out, waiting for the view to see it
+        self._carrying: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ticked = (clock.now(), clock.wall())
+
+    # -- for others --------------------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Load the view and begin. On return every controller has seen what is there, and nothing is planned yet."""
+        self._load()
+        watcher = self._store.watch("", self.view.revision)
+        self._tasks = [asyncio.create_task(task) for task in (self._follow(watcher), self._work(), self._teller.run())]
+        for task in self._tasks:
+            task.add_done_callback(_report)
+
+    async def stop(self) -> None:
+        """In order: no new plans; writes under way may finish; queued Events are written."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._carrying:
+            await asyncio.wait(self._carrying, timeout=self._settings.stop_s)
+        for carried in tuple(self._carrying):
+            carried.cancel()
+        try:
+            async with asyncio.timeout(self._settings.stop_s):
+                await self._teller.drain()
+        except TimeoutError:
+            self._journal.note("reconcile", "runner", "stopped with Events unwritten")
+
+    def why(self, kind: str, key: Key) -> str:
+        """The last sentence a controller said about an object, or ""."""
+        return self._teller.why(kind, key)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing to plan now, nothing being carried out, and the view shows all that is stored."""
+        return self._queue.idle and self.view.revision == self._store.revision
+
+    # -- see ---------------------------------------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        for seen in self.view.load(self._store.range("")):
+            self._see(seen)
+
+    async def _follow(self, watcher: Any) -> None:
+        """Apply every revision. A watch that is lost is begun again, with a fresh load; what changed between is seen as the difference."""
+        while True:
+            try:
+                await self._apply(watcher)
+            except (Compacted, Lagging, Unavailable) as error:
+                self._journal.note("reconcile", "runner", f"lost the watch and loads anew: {error}")
+                await asyncio.sleep(self._settings.backoff_min_s)
+                self._load()
+                watcher = self._store.watch("", self.view.revision)
+
+    async def _apply(self, watcher: Any) -> None:
+        changes = 0
+        try:
+            async for batch in watcher:
+                for seen in self.view.apply(batch):
+                    self._see(seen)
+                self._release_held()
+                changes += len(batch.changes)
+                if changes > CHANGES_AT_ONCE:
+                    changes = 0
+                    await asyncio.sleep(0)
+        finally:
+            await watcher.aclose()
+
+    def _see(self, seen: Seen) -> None:
+        for number, keys in self._watches.get(seen.kind, ()):
+            for key in keys(self.view, seen):
+                self._queue.add((number, key))
+
+    # -- plan --------------------------------------------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        while True:
+            self._wake.clear()
+            self._look_at_clock()
+            started = self._clock.now()
+            while len(self._carrying) < self._settings.plans_at_once and (item := self._queue.pop(self._clock.now())):
+                self._plan(item)
+                if self._clock.now() - started > self._settings.slice_s:
+                    await asyncio.sleep(0)
+                    started = self._clock.now()
+            await self._wait()
+
+    def _plan(self, item: Item) -> None:
+        controller = self._controllers[item[0]]
+        try:
+            plan = controller.plan(self.view, item[1], self._clock.now(), self._rng)
+        except Exception as error:  # our mistake: it must not stop the other keys
+            log.exception("%s could not plan %s", controller.name, item[1])
+            self._failed(item, error)
+            return
+        if plan.why:
+            self._teller.note(controller.name, controller.kind, item[1], plan.why)
+        if not plan.actions:
+            self._finish(item, plan)
+            return
+        task = asyncio.create_task(self._carry_out(item, plan))
+        self._carrying.add(task)
+        task.add_done_callback(self._carried)
+
+    async def _wait(self) -> None:
+        """Until something is added, something comes due, or the clock is to be looked at."""
+        due = self._queue.next_due()
+        delay_s = self._settings.tick_s if due is None else min(self._settings.tick_s, max(0.0, due - self._clock.now()))
+        timer = asyncio.get_running_loop().call_later(delay_s, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            timer.cancel()
+
+    def _look_at_clock(self) -> None:
+        """After a suspended host or a stalled process, silence proves nothing: every grace period begins anew."""
+        now, wall = self._clock.now(), self._clock.wall()
+        then, wall_then = self._ticked
+        self._ticked = (now, wall)
+        late_s = now - then - self._settings.tick_s
+        ran_away_s = abs((wall - wall_then) - (now - then))
+        if late_s > self._settings.jump_s or ran_away_s > self._settings.jump_s:
+            self._journal.note("reconcile", "runner", f"the clock jumped by {max(late_s, ran_away_s):.1f} s: grace periods begin anew")
+            self.view.begin_anew()
+
+    # -- do ----------------------------------------------------------------------------------------------------------------------------
+
+    async def _carry_out(self, item: Item, plan: Plan) -> None:
+        cause = self.view.revision
+        if len(plan.actions) == 1:
+            errors = [await self._act(item, plan.actions[0], cause)]
+        else:
+            errors = await asyncio.gather(*(self._act(item, action, cause) for action in plan.actions))
+        failures = [error for error in errors if error is not None]
+        if failures:
+            self._failed(item, next((error for error in failures if not _raced(error)), failures[0]))
+        elif self.view.revision >= self._store.revision:
+            self._finish(item, plan)
+        else:
+            self._held.append((self._store.revision, item, plan))
+
+    async def _act(self, item: Item, action: Action, cause: int) -> Exception | None:
+        component = self._controllers[item[0]].name
+        kind, key = target(action)
+        about = self.view.get(action.event.kind, action.event.key) if not isinstance(action, Record) and action.event else None
+        try:
+            written = await self._hands.do(action)
+        except Exception as error:  # LabctlError: the world's; anything else: ours. Either way this key is planned again
+            self._tell_failure(item, action, error)
+            return error
+        if isinstance(action, Record):
+            self._record(component, action, self.view.get(kind, key))
+            return None
+        if action.why:
+            key = written.metadata.key if isinstance(action, Create) and written is not None else key
+            self._teller.note(component, kind, key, action.why, rev=_revision(written) or self._store.revision, cause=cause)
+        if action.event:
+            self._record(component, action.event, about)
+        return None
+
+    def _record(self, component: str, record: Record, about: Any) -> None:
+        if about is not None:
+            self._teller.event(component, about, record)
+
+    def _tell_failure(self, item: Item, action: Action, error: Exception) -> None:
+        controller = self._controllers[item[0]]
+        if not isinstance(error, LabctlError):
+            log.error("%s: %s of %s", controller.name, type(action).__name__, item[1], exc_info=error)
+        if isinstance(action, Create) and isinstance(error, ApiError) and not _raced(error):
+            record = Record(controller.kind, item[1], "FailedCreate", f"Error creating: {error.args[0]}", "Warning")
+            self._record(controller.name, record, self.view.get(controller.kind, item[1]))
+
+    def _carried(self, task: asyncio.Task[None]) -> None:
+        self._carrying.discard(task)
+        self._wake.set()
+        _report(task)
+
+    def _failed(self, item: Item, error: Exception) -> None:
+        raced = _raced(error)
+        delay_s = self._queue.fail(item, self._clock.now(), raced=raced)
+        if not raced:
+            controller = self._controllers[item[0]]
+            self._journal.note(controller.name, f"{controller.kind}/{item[1]}", f"failed, again in {delay_s:.2f} s: {error}")
+
+    def _finish(self, item: Item, plan: Plan) -> None:
+        self._queue.done(item)
+        if plan.again_s is not None:
+            self._queue.add_later(item, self._clock.now() + plan.again_s)
+
+    def _release_held(self) -> None:
+        while self._held and self._held[0][0] <= self.view.revision:
+            _, item, plan = self._held.popleft()
+            self._finish(item, plan)
+
+
+def decoder(resources: Resources) -> Callable[[Entry], Any]:
+    """An entry's typed view; None for keys that are no object (claims)."""
+
+    def decode(entry: Entry) -> Any:
+        kind = resources.registry.get(entry.key.partition("/")[0])
+        return None if kind is None else resources.view(kind, entry)
+
+    return decode
+
+
+def indexes_of(controllers: Iterable[Controller]) -> dict[tuple[str, str], Index]:
+    """All controllers' indexes; one name for two functions is our mistake."""
+    indexes: dict[tuple[str, str], Index] = {}
+    for controller in controllers:
+        for name, function in controller.indexes.items():
+            assert indexes.setdefault(name, function) is function, f"{controller.name}: index {name} is another controller's"
+    return indexes
+
+
+def watches_of(controllers: Sequence[Controller]) -> Mapping[str, list[tuple[int, Callable[[Any, Seen], Iterable[Key]]]]]:
+    """For each kind: who wants to know, by number."""
+    watches: dict[str, list[tuple[int, Callable[[Any, Seen], Iterable[Key]]]]] = {}
+    for number, controller in enumerate(controllers):
+        for kind, keys in controller.watches.items():
+            watches.setdefault(kind, []).append((number, keys))
+    return watches
+
+
+def _raced(error: Exception) -> bool:
+    return isinstance(error, Conflict) or (isinstance(error, ApiError) and error.reason in RACES)
+
+
+def _revision(written: Any) -> int:
+    return written.metadata.revision if written is not None else 0
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("the runner lost a task", exc_info=error)

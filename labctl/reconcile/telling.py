@@ -1,0 +1,98 @@
+"""Telling: what was done and why, to the journal, to `labctl why` and, behind the writes themselves, as Events.
+
+Who calls it: the runner. Events wait in a bounded queue until the runner is quiet or a second has passed, so that a thousand bindings are never
+slower for being told of. Losing an Event loses no truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from labctl.clock import Clock
+from labctl.journal import Journal
+from labctl.reconcile.plan import Key, Record
+from labctl.reconcile.settings import ReconcileSettings
+
+QUIET_CHECK_S = 0.02
+EVENTS_AT_ONCE = 32
+
+
+class EventRecorder(Protocol):
+    """resources/events.py's Recorder, for one component: it queues and counts repeats; `flush` waits until that is written."""
+
+    def record(self, about: Any, type_: str, reason: str, message: str) -> None: ...
+
+    async def flush(self) -> None: ...
+
+
+class Teller:
+    """`recorder(component)` answers who records in a controller's name; `quiet` tells whether the runner has nothing else to do."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        recorder: Callable[[str], EventRecorder],
+        quiet: Callable[[], bool],
+        clock: Clock,
+        settings: ReconcileSettings,
+    ) -> None:
+        self._journal = journal
+        self._recorder = recorder
+        self._recorders: dict[str, EventRecorder] = {}
+        self._quiet = quiet
+        self._clock = clock
+        self._settings = settings
+        self._whys: dict[tuple[str, Key], str] = {}
+        self._events: deque[tuple[float, str, Any, Record]] = deque(maxlen=settings.events_keep)
+        self._wake = asyncio.Event()
+
+    def why(self, kind: str, key: Key) -> str:
+        """The last sentence about an object, or ""."""
+        return self._whys.get((kind, key), "")
+
+    def note(self, component: str, kind: str, key: Key, text: str, *, rev: int = 0, cause: int = 0) -> None:
+        """A sentence that is worth keeping. The same sentence again is not."""
+        about = (kind, key)
+        if self._whys.get(about) == text and not rev:
+            return
+        self._whys.pop(about, None)
+        self._whys[about] = text
+        if len(self._whys) > self._settings.whys_keep:
+            del self._whys[next(iter(self._whys))]
+        self._journal.note(component, f"{kind}/{key}", text, rev=rev, cause=cause)
+
+    def event(self, component: str, about: Any, record: Record) -> None:
+        """Queue an Event about an object, given as its typed view."""
+        self._events.append((self._clock.now(), component, about, record))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write queued Events for ever, a few at a time, behind everything else."""
+        while True:
+            self._wake.clear()
+            while self._events:
+                age_s = self._clock.now() - self._events[0][0]
+                if age_s < self._settings.events_delay_s and not self._quiet():
+                    await asyncio.sleep(QUIET_CHECK_S)
+                else:
+                    await self._write_some()
+            await self._wake.wait()
+
+    async def drain(self) -> None:
+        """Write what is queued, now."""
+        while self._events:
+            await self._write_some()
+
+    async def _write_some(self) -> None:
+        used: dict[str, EventRecorder] = {}
+        for _ in range(min(EVENTS_AT_ONCE, len(self._events))):
+            _, component, about, record = self._events.popleft()
+            if component not in self._recorders:
+                self._recorders[component] = self._recorder(component)
+            used[component] = self._recorders[component]
+            used[component].record(about, record.type, record.reason, record.message)
+        for recorder in used.values():
+            await recorder.flush()

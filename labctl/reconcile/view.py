@@ -1,0 +1,217 @@
+"""The live view: every object, typed and indexed, as of one revision of the store.
+
+Who calls it: the runner feeds it (`load` once, then `apply` for every batch of the watch) and hands it to plan functions, which only read.
+Objects are the store's own entries and typed views, shared with all who read them, so the view costs a table and its indexes.
+An index holds, for each value, since when each key has been under it: that is how "not ready for 5 minutes" is known without reading a clock of
+another machine. It never waits, and nothing in it changes but through the runner.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from labctl.clock import Clock
+from labctl.reconcile.plan import Index, Key, Seen
+from labctl.store.interface import Batch, Entry, Page
+
+decode_json = msgspec.json.Decoder(dict).decode
+
+
+class _Row(msgspec.Struct, gc=False):
+    entry: Entry
+    view: Any
+    seen: float
+    values: tuple[tuple[str, ...], ...] = ()  # what each index of the kind held it under
+
+
+class _Sorted:
+    """Keys with a time each, and their order, sorted when it is asked for."""
+
+    __slots__ = ("times", "_order")
+
+    def __init__(self) -> None:
+        self.times: dict[Key, float] = {}
+        self._order: list[Key] | None = []
+
+    def put(self, key: Key, time: float) -> None:
+        self.times[key] = time
+        self._order = None
+
+    def drop(self, key: Key) -> None:
+        if self.times.pop(key, None) is not None:
+            self._order = None
+
+    def order(self) -> list[Key]:
+        if self._order is None:
+            self._order = sorted(self.times)
+        return self._order
+
+
+class _Table:
+    """One kind's objects and indexes."""
+
+    def __init__(self) -> None:
+        self.rows: dict[Key, _Row] = {}
+        self.keys = _Sorted()
+        self.names: list[str] = []
+        self.functions: list[Index] = []
+        self.buckets: list[dict[str, _Sorted]] = []
+
+    def bucket(self, index: str, value: str) -> _Sorted | None:
+        return self.buckets[self.names.index(index)].get(value)
+
+    def put(self, key: Key, entry: Entry, view: Any, now: float) -> None:
+        old = self.rows.get(key)
+        values = tuple([tuple(function(view)) for function in self.functions])
+        if old is None:
+            self.keys.put(key, now)
+            self._enter(key, (), values, now)
+        elif old.values != values:
+            self._enter(key, old.values, values, now)
+        self.rows[key] = _Row(entry, view, now, values)
+
+    def drop(self, key: Key) -> None:
+        row = self.rows.pop(key)
+        self.keys.drop(key)
+        self._enter(key, row.values, ((),) * len(self.functions), 0.0)
+
+    def _enter(self, key: Key, old: Sequence[Sequence[str]], new: Sequence[Sequence[str]], now: float) -> None:
+        for number, values in enumerate(new):
+            before = old[number] if old else ()
+            if before == values:
+                continue
+            buckets = self.buckets[number]
+            for value in before:
+                if value not in values:
+                    buckets[value].drop(key)
+                    if not buckets[value].times:
+                        del buckets[value]
+            for value in values:
+                if value not in before:
+                    if value not in buckets:
+                        buckets[value] = _Sorted()
+                    buckets[value].put(key, now)
+
+
+class LiveView:
+    """`decode` answers an entry's typed view (memoised on it) or None for keys that are no object, such as claims."""
+
+    def __init__(self, decode: Callable[[Entry], Any], clock: Clock, indexes: Mapping[tuple[str, str], Index] = {}) -> None:
+        self._decode = decode
+        self._clock = clock
+        self._tables: dict[str, _Table] = {}
+        self._revision = 0
+        for (kind, name), function in indexes.items():
+            table = self._table(kind)
+            table.names.append(name)
+            table.functions.append(function)
+            table.buckets.append({})
+
+    # -- read: the View protocol -------------------------------------------------------------------------------------------------------
+
+    @property
+    def revision(self) -> int:
+        return self._revision
+
+    def get(self, kind: str, key: Key) -> Any:
+        row = self._table(kind).rows.get(key)
+        return None if row is None else row.view
+
+    def raw(self, kind: str, key: Key) -> dict[str, Any] | None:
+        row = self._table(kind).rows.get(key)
+        return None if row is None else decode_json(row.entry.value)
+
+    def all(self, kind: str, namespace: str = "") -> Iterator[Any]:
+        table = self._table(kind)
+        keys = table.keys.order()
+        if namespace:
+            keys = keys[bisect_left(keys, f"{namespace}/") : bisect_left(keys, f"{namespace}0")]  # "0" follows "/"
+        return (table.rows[key].view for key in keys)
+
+    def by(self, kind: str, index: str, value: str) -> Sequence[Any]:
+        table = self._table(kind)
+        bucket = table.bucket(index, value)
+        return [table.rows[key].view for key in bucket.order()] if bucket else ()
+
+    def count(self, kind: str, index: str, value: str) -> int:
+        bucket = self._table(kind).bucket(index, value)
+        return len(bucket.times) if bucket else 0
+
+    def seen(self, kind: str, key: Key) -> float:
+        row = self._table(kind).rows.get(key)
+        return self._clock.now() if row is None else row.seen
+
+    def since(self, kind: str, index: str, value: str, key: Key) -> float:
+        bucket = self._table(kind).bucket(index, value)
+        return bucket.times[key] if bucket and key in bucket.times else self.seen(kind, key)
+
+    def wall(self) -> float:
+        return self._clock.wall()
+
+    def kinds(self) -> list[str]:
+        """Every kind that has objects, in order."""
+        return sorted(kind for kind, table in self._tables.items() if table.rows)
+
+    # -- write: the runner alone -------------------------------------------------------------------------------------------------------
+
+    def load(self, page: Page) -> list[Seen]:
+        """Become what the store holds. Answers the difference to what was seen before; what did not change keeps its times."""
+        changes: list[Seen] = []
+        listed: set[tuple[str, Key]] = set()
+        now = self._clock.now()
+        for entry in sorted(page.entries, key=lambda entry: entry.created):  # who was created first is planned first
+            kind, _, key = entry.key.partition("/")
+            row = self._table(kind).rows.get(key)
+            listed.add((kind, key))
+            if row is None or row.entry.revision != entry.revision:
+                changes += self._put(kind, key, entry, now)
+        gone = [(kind, key) for kind, table in self._tables.items() for key in table.rows if (kind, key) not in listed]
+        for kind, key in gone:
+            changes += self._drop(kind, key)
+        self._revision = page.revision
+        return changes
+
+    def apply(self, batch: Batch) -> list[Seen]:
+        """One revision's changes, with the typed views before and after."""
+        changes: list[Seen] = []
+        now = self._clock.now()
+        for change in batch.changes:
+            kind, _, key = change.key.partition("/")
+            changes += self._drop(kind, key) if change.deleted else self._put(kind, key, change.entry, now)
+        self._revision = max(self._revision, batch.revision)
+        return changes
+
+    def begin_anew(self) -> None:
+        """The clock jumped: nothing is known of how long anything lasted, so everything counts from now."""
+        now = self._clock.now()
+        for table in self._tables.values():
+            for row in table.rows.values():
+                row.seen = now
+            for buckets in table.buckets:
+                for bucket in buckets.values():
+                    bucket.times = dict.fromkeys(bucket.times, now)
+
+    def _put(self, kind: str, key: Key, entry: Entry, now: float) -> Iterable[Seen]:
+        new = self._decode(entry)
+        if new is None:
+            return ()
+        old = self.get(kind, key)
+        self._table(kind).put(key, entry, new, now)
+        return (Seen(kind, key, old, new),)
+
+    def _drop(self, kind: str, key: Key) -> Iterable[Seen]:
+        old = self.get(kind, key)
+        if old is None:
+            return ()
+        self._table(kind).drop(key)
+        return (Seen(kind, key, old, None),)
+
+    def _table(self, kind: str) -> _Table:
+        table = self._tables.get(kind)
+        if table is None:
+            table = self._tables[kind] = _Table()
+        return table
