@@ -1,0 +1,1 @@
+"""What a person types: parse, call `Lab`, print. Nothing else prints."""

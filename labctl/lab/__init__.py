@@ -1,0 +1,5 @@
+"""One door: `from labctl.lab import Lab`."""
+
+from labctl.lab.lab import Lab
+
+__all__ = ["Lab"]

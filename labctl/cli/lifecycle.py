@@ -1,0 +1,105 @@
+"""up, halt, destroy, status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from labctl.cli.output import Steps, output_option, print_json, print_table
+from labctl.lab import Lab
+
+
+@contextmanager
+def showing(**flags: Any) -> Iterator[Lab]:
+    """A Lab whose progress is shown."""
+    steps = Steps()
+    try:
+        yield Lab(progress=steps, **flags)
+    finally:
+        steps.close()
+
+
+def become_root(lab: Lab) -> None:
+    """Start labctl again through sudo where this lab's provider needs root, and say so."""
+    from labctl.lab.privilege import needs_root, sudo_command
+
+    if needs_root(lab):
+        command = sudo_command(sys.argv[1:])
+        click.echo("labctl: namespace machines need root; going on through sudo", err=True)
+        os.execvp(command[0], command)
+
+
+@click.command(epilog="Example: labctl up --minions 3 --memory 512M")
+@click.option("--minions", help="how many machines (NUM_MINIONS; default 2; 0: API and controllers only, without root)")
+@click.option("--provider", help="auto, namespace, vagrant or ssh (LABCTL_PROVIDER; default auto)")
+@click.option("--memory", help="memory of each minion, such as 1G (MINION_MEMORY; default 1G)")
+@click.option("--cpus", help="CPUs of each minion (MINION_CPUS; default 1)")
+@click.option("--network", help="how pods reach each other across minions (default route)")
+@click.option("--proxy-mode", help="iptables or userspace (default iptables)")
+@click.option("--api-port", help="the API's port on loopback; 0 takes a free one and keeps it")
+@output_option
+def up(output: str, **flags: Any) -> None:
+    """Make the lab as asked and wait until every node is Ready. Run again, it finishes what was half done."""
+    with showing(**flags) as lab:
+        become_root(lab)
+        status_ = lab.up()
+    if output == "json":
+        print_json(status_)
+        return
+    click.echo(f"The lab is up: {len(status_['nodes'])} nodes. Try: labctl get nodes")
+    if "KUBECONFIG" not in os.environ:
+        click.echo(f"For kubectl itself: export KUBECONFIG={lab.kubeconfig}")
+
+
+@click.command(epilog="Example: labctl halt minion-2")
+@click.argument("names", nargs=-1, metavar="[MINION]...")
+def halt(names: tuple[str, ...]) -> None:
+    """Stop machines in order (all, and the master, without names). `labctl up` goes on from there."""
+    with showing() as lab:
+        become_root(lab)
+        lab.halt(*names)
+
+
+@click.command(epilog="Example: labctl destroy --yes")
+@click.argument("names", nargs=-1, metavar="[MINION]...")
+@click.option("-y", "--yes", is_flag=True, help="do not ask")
+def destroy(names: tuple[str, ...], yes: bool) -> None:
+    """Remove machines (the whole lab without names): processes, disks, network, objects. Asks on a terminal."""
+    what = ", ".join(names) or f"the lab in {Lab().folder}"
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"Destroy {what}?", abort=True)
+    with showing() as lab:
+        become_root(lab)
+        lab.destroy(*names)
+
+
+@click.command(epilog="Example: labctl status -o json")
+@output_option
+def status(output: str) -> None:
+    """Machines, nodes and the master, as they are. Starts nothing."""
+    answer = Lab().status()
+    if output == "json":
+        print_json(answer)
+        return
+    master = answer["master"]
+    click.echo(f"lab {answer['lab']} in {answer['folder']}, provider {answer['provider'] or 'none'}")
+    click.echo(f"master: {'process {pid} at {url}'.format(**master) if master['running'] else 'not running (labctl up)'}")
+    if answer["machines"]:
+        nodes = {node["name"]: node for node in answer["nodes"]}
+        rows = [
+            (m["name"], m["power"] or "-", m["phase"] or "-", m["address"] or "-", _node_word(nodes.get(m["name"])), m["memory"], m["cpus"])
+            for m in answer["machines"]
+        ]
+        print_table(("NAME", "POWER", "PHASE", "ADDRESS", "NODE", "MEMORY", "CPUS"), rows)
+
+
+def _node_word(node: dict[str, Any] | None) -> str:
+    if node is None:
+        return "-"
+    word = {"True": "Ready", "False": "NotReady"}.get(node["ready"], "Unknown")
+    return word if node["schedulable"] else word + ",SchedulingDisabled"

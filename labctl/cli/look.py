@@ -1,0 +1,88 @@
+"""why, config, doctor, export, completion, version: looking, never changing."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from labctl import __version__
+from labctl.cli.output import Steps, output_option, print_json, print_table
+from labctl.lab import Lab
+
+
+@click.command(epilog="Example: labctl why pod/nginx-controller-3qyv2")
+@click.argument("what", metavar="pod/NAME|rc/NAME|svc/NAME|node/NAME")
+@click.option("-n", "--namespace", default="default", help="the object's namespace")
+@output_option
+def why(what: str, namespace: str, output: str) -> None:
+    """Why it is where it is, why it is pending, why it was killed, why a Service has no endpoints."""
+    lines = Lab().why(what, namespace)
+    if output == "json":
+        print_json({"object": what, "namespace": namespace, "lines": lines})
+        return
+    for line in lines:
+        click.echo(line)
+
+
+@click.command(epilog="Example: labctl config -o json")
+@output_option
+def config(output: str) -> None:
+    """Each setting, its value and where it came from: a flag, the environment, lab.yml, this lab, or the default."""
+    settings = Lab().settings.items()
+    if output == "json":
+        print_json({option.name: {"value": s.value, "source": s.source, "help": option.help} for option, s in settings})
+        return
+    print_table(("SETTING", "VALUE", "SOURCE", "WHAT"), [(o.name, s.value, s.source, o.help) for o, s in settings])
+
+
+@click.command(epilog="Example: labctl doctor -o json")
+@output_option
+def doctor(output: str) -> None:
+    """Look at everything `up` needs; exit status 1 if something is missing."""
+    from labctl.lab.doctor import doctor as look
+
+    checks = look(Lab())
+    if output == "json":
+        print_json([{"name": c.name, "level": c.level, "found": c.found, "mend": c.mend} for c in checks])
+    else:
+        marks = {"ok": "✓", "warning": "!", "error": "✗"}
+        for check in checks:
+            mend = f"   mend: {check.mend}" if check.mend else ""
+            click.echo(f" {marks[check.level]} {check.name}: {check.found}{mend}")
+    if any(check.level == "error" for check in checks):
+        sys.exit(1)
+
+
+@click.command(epilog="Example: labctl export ./bug-report")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+def export(folder: Path) -> None:
+    """Objects, logs, journal, rules and facts of every machine, in one new folder. Secrets' data stays behind."""
+    from labctl.lab.export import export as collect
+
+    steps = Steps()
+    try:
+        click.echo(str(collect(Lab(progress=steps), folder)))
+    finally:
+        steps.close()
+
+
+@click.command(epilog='Example: eval "$(labctl completion bash)"')
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the shell's completion script."""
+    from click.shell_completion import get_completion_class
+
+    from labctl.cli.main import labctl
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(labctl, {}, "labctl", "_LABCTL_COMPLETE").source())
+
+
+@click.command(epilog="Example: labctl version -o json")
+@output_option
+def version(output: str) -> None:
+    """labctl's version."""
+    print_json({"labctl": __version__}) if output == "json" else click.echo(f"labctl {__version__}")

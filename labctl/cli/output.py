@@ -1,0 +1,84 @@
+"""Printing: tables and progress for people, JSON for programs; plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from labctl.lab.progress import Step
+
+Command = Callable[..., Any]
+
+
+def output_option(command: Command) -> Command:
+    """`-o json`, the same on every command that prints data."""
+    return click.option(
+        "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="table for people, json for programs"
+    )(command)
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Columns as kubectl's: three spaces apart, nothing drawn."""
+    table = [list(headings), *[[str(cell) for cell in row] for row in rows]]
+    widths = [max(len(row[i]) for row in table) for i in range(len(headings))]
+    for row in table:
+        click.echo("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+class Steps:
+    """Progress on standard error, a line per step and per word in between, with seconds since its beginning."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._quiet = quiet
+        self._status: Any = None
+        self._open: dict[str, str] = {}
+
+    def __call__(self, step: Step) -> None:
+        if self._quiet:
+            return
+        if step.state in ("begun", "note"):
+            self._open[step.name] = step.note
+            self._show()
+            if step.note and not self._console.is_terminal:
+                self._console.print(f"   {step.name}: {step.note}", markup=False)
+            return
+        self._open.pop(step.name, None)
+        mark, style = ("✓", "green") if step.state == "done" else ("✗", "red")
+        note = f"  [dim]{_escape(step.note)}[/dim]" if step.note else ""
+        self._console.print(f" [{style}]{mark}[/{style}] {_escape(step.name)} [cyan]{step.took_s:.2f} s[/cyan]{note}")
+        self._show()
+
+    def _show(self) -> None:
+        if not self._console.is_terminal:
+            return
+        text = ", ".join(_escape(f"{name} ({note})" if note else name) for name, note in self._open.items())
+        if not text:
+            if self._status:
+                self._status.stop()
+                self._status = None
+        elif self._status:
+            self._status.update(text)
+        else:
+            self._status = self._console.status(text)
+            self._status.start()
+
+    def close(self) -> None:
+        """Take the moving line away."""
+        if self._status:
+            self._status.stop()
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,134 @@
+"""`doctor`: everything `up` needs, looked at before it is needed, each with the command that mends it. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from labctl.errors import LabctlError
+from labctl.lab import process, providers, requirements
+
+if TYPE_CHECKING:
+    from labctl.lab.lab import Lab
+
+_ROOM_BYTES = 2 << 30
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One thing that was looked at. `level` is ok, warning or error; an error means that `up` will fail."""
+
+    name: str
+    level: str
+    found: str
+    mend: str = ""
+
+
+def doctor(lab: Lab) -> list[Check]:
+    """Every check, in the order in which `up` needs them."""
+    checks: list[Check] = []
+    for look in (_settings, _kubectl, _programs, _privilege, _room, _locks, _provider, _master):
+        checks.extend(look(lab))
+    return checks
+
+
+def _settings(lab: Lab) -> Iterator[Check]:
+    try:
+        _ = lab.settings
+    except LabctlError as error:
+        yield Check("settings", "error", error.message, error.mend)
+    else:
+        yield Check("settings", "ok", f"{lab.settings['minions']} minions, provider {lab.settings['provider']}")
+
+
+def _kubectl(_lab: Lab) -> Iterator[Check]:
+    from labctl.lab.kubectl import find_kubectl
+
+    yield _try("kubectl", find_kubectl)
+
+
+def _programs(_lab: Lab) -> Iterator[Check]:
+    for tool in requirements.TOOLS:
+        if shutil.which(tool.program):
+            continue
+        level = "warning" if tool.needed_by == "image pull" else "error"
+        yield Check(tool.program, level, f"missing; {tool.needed_by} needs it", requirements.install_command([tool]))
+    if not requirements.missing(*{tool.needed_by for tool in requirements.TOOLS}):
+        yield Check("programs", "ok", ", ".join(tool.program for tool in requirements.TOOLS))
+
+
+def _privilege(_lab: Lab) -> Iterator[Check]:
+    if os.geteuid() == 0:
+        yield Check("privilege", "ok", "root")
+    elif shutil.which("sudo"):
+        yield Check("privilege", "ok", "sudo will be asked where the provider needs root")
+    else:
+        yield Check("privilege", "error", "namespace machines need root and there is no sudo", "run as root, or use --minions 0")
+
+
+def _room(lab: Lab) -> Iterator[Check]:
+    for name, path in (("state", lab.paths.state), ("cache", lab.paths.cache)):
+        folder = _existing(path)
+        free = shutil.disk_usage(folder).free
+        level = "ok" if free > _ROOM_BYTES else "warning"
+        mend = "" if level == "ok" else f"free some space, or set LABCTL_{name.upper()}_HOME"
+        yield Check(f"{name} disk", level, f"{free >> 30} GiB free at {folder}", mend)
+
+
+def _locks(lab: Lab) -> Iterator[Check]:
+    import sqlite3
+
+    folder = _existing(lab.paths.state)
+    if not os.access(folder, os.W_OK):
+        return
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        try:
+            mode = sqlite3.connect(Path(scratch) / "probe.db").execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        except sqlite3.Error as error:
+            mode = str(error)
+    if mode == "wal":
+        yield Check("file locks", "ok", f"{folder} can hold the store")
+    else:
+        yield Check("file locks", "error", f"{folder} can't hold the store ({mode})", "set LABCTL_STATE_HOME to a local disk")
+
+
+def _provider(lab: Lab) -> Iterator[Check]:
+    try:
+        if lab.settings["minions"] == 0:
+            return
+        provider, why = providers.choose(lab)
+    except LabctlError as error:
+        yield Check("provider", "error", error.message, error.mend)
+    else:
+        yield Check("provider", "ok", f"{provider.name}: {why}")
+
+
+def _master(lab: Lab) -> Iterator[Check]:
+    if not lab.exists:
+        yield Check("lab", "ok", f"none in {lab.folder} yet")
+        return
+    pid = process.master_pid(lab.paths)
+    if not pid:
+        yield Check("master", "warning", "not running", "labctl up")
+        return
+    try:
+        lab.api.get("/readyz")
+        yield Check("master", "ok", f"process {pid} answers at {process.master_run(lab.paths).get('url')}")
+    except LabctlError as error:
+        yield Check("master", "error", error.message, f"see {lab.paths.master_log}")
+
+
+def _try(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, "ok", look())
+    except LabctlError as error:
+        return Check(name, "error", error.message, error.mend)
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.parents) if folder.exists())

@@ -1,0 +1,84 @@
+"""`halt` and `destroy`: what was made is taken down in order, and what was half made too."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from labctl.errors import ApiError, LabctlError
+from labctl.lab import machines, process, providers
+from labctl.lab.progress import step
+
+if TYPE_CHECKING:
+    from labctl.lab.lab import Lab
+
+HALT_TIMEOUT_S = 60.0
+
+
+def halt(lab: Lab, names: Sequence[str]) -> None:
+    if not lab.exists:
+        raise LabctlError(f"there is no lab in {lab.folder} or above", mend="labctl up")
+    with process.working_on(lab.paths, "halt"):
+        if names or process.master_pid(lab.paths):
+            chosen = _chosen(lab, names)
+            for name in chosen:
+                lab.api.patch(f"{machines.PATH}/{name}", {"spec": {"power": "Off"}})
+            machines.wait(lab, chosen, _still_on, timeout_s=HALT_TIMEOUT_S)
+        if not names:
+            _stop_master(lab)
+
+
+def destroy(lab: Lab, names: Sequence[str]) -> None:
+    if not lab.paths.lab.exists():
+        raise LabctlError(f"there is no lab in {lab.folder} or above", mend="labctl up")
+    with process.working_on(lab.paths, "destroy"):
+        if names:
+            _destroy_machines(lab, names)
+        else:
+            _destroy_lab(lab)
+    if not names:
+        shutil.rmtree(lab.paths.lab, ignore_errors=True)
+        lab.__dict__.pop("record", None)
+
+
+def _destroy_machines(lab: Lab, names: Sequence[str]) -> None:
+    chosen = _chosen(lab, names)
+    for name in chosen:
+        lab.api.delete(f"{machines.PATH}/{name}")
+    machines.wait(lab, chosen, lambda machine: "stopping" if machine else "", timeout_s=HALT_TIMEOUT_S)
+    for name in chosen:
+        try:
+            lab.api.delete(f"/api/v1/nodes/{name}")
+        except ApiError as error:
+            if error.code != 404:
+                raise
+    lab.save(minions=len(machines.list_machines(lab)))
+
+
+def _destroy_lab(lab: Lab) -> None:
+    """Without the master's help: it may be dead, and everything is to go anyway."""
+    _stop_master(lab)
+    name = lab.record["kept"].get("provider", "auto")
+    if name != "auto":
+        with step(lab.progress, "machines"):
+            providers.make(lab, name).destroy_lab()
+    shutil.rmtree(lab.paths.state, ignore_errors=True)
+
+
+def _stop_master(lab: Lab) -> None:
+    with step(lab.progress, "master") as note:
+        note("stopped" if process.stop_master(lab.paths) else "was not running")
+    lab.__dict__.pop("api", None)
+
+
+def _chosen(lab: Lab, names: Sequence[str]) -> list[str]:
+    known = [machine["metadata"]["name"] for machine in machines.list_machines(lab)]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise LabctlError(f"there is no machine {unknown[0]}", mend=f"there are {', '.join(known) or 'none'}")
+    return list(names) or known
+
+
+def _still_on(machine: dict | None) -> str:
+    return "stopping" if machine and machine.get("status", {}).get("power") not in ("Off", "", None) else ""

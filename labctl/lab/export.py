@@ -1,0 +1,90 @@
+"""`export`: one folder with everything about a lab that one sends with a bug: objects, logs, journal, rules and facts of every machine.
+
+Secrets' data and private keys stay behind.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labctl import __version__
+from labctl.errors import LabctlError
+from labctl.lab.progress import step
+from labctl.lab.ssh import hosts
+
+if TYPE_CHECKING:
+    from labctl.lab.lab import Lab
+
+ON_A_MACHINE = {
+    "iptables.txt": ("iptables-save",),
+    "addresses.txt": ("ip", "-details", "address"),
+    "routes.txt": ("ip", "route", "show", "table", "all"),
+    "conntrack.txt": ("conntrack", "-L"),
+    "processes.txt": ("ps", "-ef"),
+    "mounts.txt": ("cat", "/proc/mounts"),
+    "agent.log": ("cat", "/var/log/labctl/agent.log"),
+    "facts.json": ("/usr/bin/python3", "/opt/labctl/agent", "facts"),
+}
+
+
+def export(lab: Lab, folder: Path) -> Path:
+    """Fill `folder` (made if needed; must be empty) and answer it."""
+    if folder.exists() and any(folder.iterdir()):
+        raise LabctlError(f"{folder} is not empty", mend="name a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    with step(lab.progress, "lab"):
+        _about(lab, folder)
+    if lab.running:
+        with step(lab.progress, "objects"):
+            _objects(lab, folder / "objects")
+    names = hosts(lab.paths.ssh_config.read_text()) if lab.paths.ssh_config.exists() else []
+    if names:
+        with step(lab.progress, "machines"), ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda name: _machine(lab, name, folder / "machines" / name), names))
+    return folder
+
+
+def _about(lab: Lab, folder: Path) -> None:
+    settings = {option.name: {"value": s.value, "source": s.source} for option, s in lab.settings.items()}
+    about = {"labctl": __version__, "python": platform.python_version(), "host": platform.platform(), "settings": settings}
+    (folder / "lab.json").write_text(json.dumps({**about, "record": lab.record}, indent=1, default=str))
+    for path in (lab.paths.journal, lab.paths.master_log):
+        if path.exists():
+            shutil.copy(path, folder / path.name)
+
+
+def _objects(lab: Lab, folder: Path) -> None:
+    folder.mkdir()
+    paths = ["/api/v1", *(f"/apis/{group['preferredVersion']['groupVersion']}" for group in lab.api.get("/apis")["groups"])]
+    for path in paths:
+        for resource in lab.api.get(path)["resources"]:
+            if "/" in resource["name"] or "list" not in resource["verbs"]:
+                continue
+            items = lab.api.get(f"{path}/{resource['name']}")
+            (folder / f"{resource['name']}.json").write_text(json.dumps(_without_secrets(items), indent=1))
+
+
+def _without_secrets(items: Any) -> Any:
+    for item in items.get("items", []):
+        if items.get("kind") == "SecretList":
+            item["data"] = dict.fromkeys(item.get("data") or {}, "(left out)")
+            item.get("metadata", {}).pop("managedFields", None)
+            item.get("metadata", {}).get("annotations", {}).pop("kubectl.kubernetes.io/last-applied-configuration", None)
+    return items
+
+
+def _machine(lab: Lab, name: str, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for file, command in ON_A_MACHINE.items():
+        try:
+            answer = lab.run(name, *command, check=False, timeout_s=20)
+            text = answer.stdout + (f"\n(exit {answer.returncode}) {answer.stderr}" if answer.returncode else "")
+        except (LabctlError, subprocess.TimeoutExpired) as error:
+            text = f"could not be read: {error}\n"
+        (folder / file).write_text(text)

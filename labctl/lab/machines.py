@@ -1,0 +1,75 @@
+"""Machines as `Lab` sees them: the objects it writes and the wait until they are true."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from labctl.errors import LabctlError
+
+if TYPE_CHECKING:
+    from labctl.lab.lab import Lab
+
+PATH = "/apis/labctl.internal/v1/machines"
+_POLL_S = 0.03
+
+
+def quantity(size_bytes: int) -> str:
+    """`1Gi`, `512Mi`, or plain bytes."""
+    for unit, factor in (("Gi", 1 << 30), ("Mi", 1 << 20)):
+        if size_bytes % factor == 0:
+            return f"{size_bytes // factor}{unit}"
+    return str(size_bytes)
+
+
+def wanted(lab: Lab, number: int, provider: str) -> dict[str, Any]:
+    """The Machine object of minion-N."""
+    settings = lab.settings
+    return {
+        "apiVersion": "labctl.internal/v1",
+        "kind": "Machine",
+        "metadata": {"name": f"minion-{number}"},
+        "spec": {
+            "provider": provider,
+            "number": number,
+            "memory": quantity(settings["memory"]),
+            "cpus": f"{settings['cpus']:g}",
+            "power": "On",
+            **({"box": settings["box"]} if settings["box"] else {}),
+        },
+    }
+
+
+def list_machines(lab: Lab) -> list[dict[str, Any]]:
+    return sorted(lab.api.get(PATH)["items"], key=lambda machine: machine["spec"].get("number", 0))
+
+
+def wait(lab: Lab, names: Iterable[str], done: Callable[[dict[str, Any] | None], str | None], *, timeout_s: float) -> None:
+    """Wait until `done(machine)` answers "" for each name; a word says what it is at. None is given for a machine that is gone.
+
+    Raises LabctlError with the last words when the time is over, or at once when a machine says it failed.
+    """
+    from labctl.lab.progress import Step
+
+    begun, left, said = time.monotonic(), set(names), dict.fromkeys(names, "")
+    for name in left:
+        lab.progress(Step(name, "begun"))
+    while left:
+        machines = {machine["metadata"]["name"]: machine for machine in list_machines(lab)}
+        for name in sorted(left):
+            word = done(machines.get(name))
+            took = time.monotonic() - begun
+            if not word:
+                left.discard(name)
+                lab.progress(Step(name, "done", took))
+            elif word != said[name]:
+                said[name] = word
+                lab.progress(Step(name, "note", took, word))
+        if left and time.monotonic() - begun > timeout_s:
+            name = min(left)
+            raise LabctlError(
+                f"{name}: not done after {timeout_s:.0f} s: {said[name]}", mend="labctl doctor, or see .labctl/log/master.log"
+            )
+        if left:
+            time.sleep(_POLL_S)

@@ -1,0 +1,40 @@
+"""Nobody needs sudo on the command line: labctl runs as the person and asks for root only where the provider needs it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+from labctl.errors import LabctlError
+
+if TYPE_CHECKING:
+    from labctl.lab.lab import Lab
+
+_KEEP = ("NUM_MINIONS", "MINION_MEMORY", "MINION_CPUS", "KUBECONFIG", "http_proxy", "https_proxy", "no_proxy")
+
+
+def needs_root(lab: Lab) -> bool:
+    """Whether this lab's machines are made by a provider that needs root, and we are not root."""
+    if os.geteuid() == 0 or lab.settings["minions"] == 0:
+        return False
+    return lab.settings["provider"] in ("auto", "namespace")
+
+
+def sudo_command(arguments: list[str]) -> list[str]:
+    """The command that runs labctl again as root. LabctlError where there is no sudo."""
+    if not shutil.which("sudo"):
+        raise LabctlError("namespace machines need root", mend="run this as root, or install sudo")
+    kept = [f"{name}={value}" for name, value in os.environ.items() if name in _KEEP or name.startswith("LABCTL_")]
+    return ["sudo", "--", "env", *kept, sys.executable, "-m", "labctl.cli", *arguments]
+
+
+def give_back(lab: Lab) -> None:
+    """What root wrote into the person's folder belongs to the person."""
+    uid, gid = lab.environment.get("SUDO_UID"), lab.environment.get("SUDO_GID")
+    if os.geteuid() != 0 or not uid or not gid:
+        return
+    for folder, _, files in os.walk(lab.paths.lab):
+        for path in (folder, *(os.path.join(folder, file) for file in files)):
+            os.chown(path, int(uid), int(gid), follow_symlinks=False)

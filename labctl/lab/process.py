@@ -1,0 +1,132 @@
+"""The master as a process: is it running, start it, stop it.
+
+The running master holds a lock on STATE/ID/master.lock for as long as it lives, however it ends; the file holds its process id.
+Its answer "ready" comes through an inherited pipe, so that nobody polls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from labctl.errors import LabctlError
+from labctl.paths import Paths
+
+
+def master_pid(paths: Paths) -> int:
+    """The running master's process id; 0 if none runs."""
+    try:
+        with open(paths.state / "master.lock", "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return 0
+    except FileNotFoundError:
+        return 0
+    except BlockingIOError:
+        return _read_pid(paths)
+
+
+def _read_pid(paths: Paths) -> int:
+    deadline = time.monotonic() + 1  # between taking the lock and writing the pid there is a moment
+    while time.monotonic() < deadline:
+        text = (paths.state / "master.lock").read_text()
+        if text.strip().isdigit():
+            return int(text)
+        time.sleep(0.005)
+    return 0
+
+
+def start_master(paths: Paths, *, timeout_s: float = 30.0) -> None:
+    """Start the master in the background and return when it answers. LabctlError carries the last line of its log."""
+    paths.master_log.parent.mkdir(parents=True, exist_ok=True)
+    reader, writer = os.pipe()
+    with open(paths.master_log, "ab", buffering=0) as log:
+        begin = log.tell()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "labctl.master", "--lab", str(paths.lab), "--ready-fd", str(writer)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(writer,), start_new_session=True, cwd="/",
+        )  # fmt: skip
+    os.close(writer)
+    try:
+        ready, _, _ = select.select([reader], [], [], timeout_s)
+        if ready and os.read(reader, 16):
+            return
+    finally:
+        os.close(reader)
+    if not ready:
+        process.kill()
+    process.wait()
+    raise LabctlError(f"the master did not start: {_last_line(paths.master_log, begin)}", mend=f"see {paths.master_log}")
+
+
+def _last_line(log: Path, begin: int) -> str:
+    with open(log, "rb") as file:
+        file.seek(begin)
+        lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "it said nothing"
+
+
+def stop_master(paths: Paths, *, timeout_s: float = 10.0) -> bool:
+    """End the master in order, by force after the timeout. False if none ran."""
+    pid = master_pid(paths)
+    if not pid:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
+        os.kill(pid, signal.SIGTERM)
+        if not _ended(paths, descriptor, timeout_s):
+            os.kill(pid, signal.SIGKILL)
+            _ended(paths, descriptor, 5.0)
+        if descriptor is not None:
+            os.close(descriptor)
+    return True
+
+
+def _ended(paths: Paths, descriptor: int | None, timeout_s: float) -> bool:
+    if descriptor is not None:
+        ready, _, _ = select.select([descriptor], [], [], timeout_s)
+        return bool(ready)
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if not master_pid(paths):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def master_run(paths: Paths) -> dict:
+    """What the running master says of itself: pid, url, port. Empty if none runs."""
+    if not master_pid(paths):
+        return {}
+    try:
+        return json.loads(paths.master_run.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+@contextlib.contextmanager
+def working_on(paths: Paths, what: str) -> Iterator[None]:
+    """One command at a time changes a lab. The second is told who is at it, and changes nothing."""
+    paths.lab.mkdir(parents=True, exist_ok=True)
+    with open(paths.lab / "command.lock", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            who = file.read().strip() or "another labctl command"
+            raise LabctlError(f"{who} is working on this lab", mend="run this again when it is done") from None
+        file.truncate(0)
+        file.write(f"`labctl {what}` (process {os.getpid()})")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)

@@ -1,0 +1,50 @@
+"""What the host must have, in one place: for `labctl doctor`, for `up`'s first look, and for `make setup`.
+
+`python -m labctl.lab.requirements` prints the Debian packages, so that the Makefile lists none of its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program on the host, the Debian package that has it, and who needs it."""
+
+    program: str
+    package: str
+    needed_by: str
+
+
+TOOLS: tuple[Tool, ...] = (
+    Tool("ip", "iproute2", "namespace"),
+    Tool("nsenter", "util-linux", "namespace"),
+    Tool("unshare", "util-linux", "namespace"),
+    Tool("mmdebstrap", "mmdebstrap", "namespace"),
+    Tool("ssh", "openssh-client", "ssh"),
+    Tool("skopeo", "skopeo", "image pull"),
+)
+
+TEST_PACKAGES = (
+    "conmon", "conntrack", "crun", "curl", "docker-registry", "iptables", "nftables", "openssh-server", "procps", "catatonit", "apache2-utils",
+)  # fmt: skip
+"""What the tests run on the host itself: real runtimes, real sshd, real iptables."""
+
+
+def missing(*needed_by: str) -> list[Tool]:
+    """The tools that are not on PATH, of those that `needed_by` names."""
+    return [tool for tool in TOOLS if tool.needed_by in needed_by and not shutil.which(tool.program)]
+
+
+def install_command(tools: list[Tool]) -> str:
+    """The command that mends it."""
+    return "apt-get install -y " + " ".join(sorted({tool.package for tool in tools}))
+
+
+if __name__ == "__main__":
+    import sys
+
+    packages = {tool.package for tool in TOOLS} | (set(TEST_PACKAGES) if "--tests" in sys.argv else set())
+    print(" ".join(sorted(packages)))  # noqa: T201 - a list for the Makefile

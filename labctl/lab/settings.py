@@ -1,0 +1,254 @@
+"""A lab's settings: what they are, what they default to, and where each value came from.
+
+One table (`OPTIONS`). A value comes from a flag, else the environment, else lab.yml, else what this lab was made with, else the default.
+This is the only module that reads the environment. Other rooms declare the frozen settings they need; `labctl.master` fills them from here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labctl.errors import UsageError
+
+_SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?$", re.IGNORECASE)
+_UNIT = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+MOST_MINIONS = 200
+
+
+def size(text: str) -> int:
+    """Bytes of `1G`, `512M`, `1Gi`, `2048MB`: powers of two, as hypervisors count memory. ValueError with the mend."""
+    match = _SIZE.match(str(text).strip())
+    if not match:
+        raise ValueError("write a size such as 1G or 512M")
+    return int(float(match[1]) * _UNIT[match[2].upper()])
+
+
+def _minions(text: str) -> int:
+    try:
+        count = int(text)
+    except ValueError:
+        count = -1
+    if not 0 <= count <= MOST_MINIONS:
+        raise ValueError(f"write a whole number from 0 to {MOST_MINIONS}")
+    return count
+
+
+def _memory(text: str) -> int:
+    value = size(text)
+    if value < 128 << 20:
+        raise ValueError("a minion needs at least 128M")
+    return value
+
+
+def _cpus(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 0.1 <= value <= 64:
+        raise ValueError("write a number of CPUs from 0.1 to 64")
+    return value
+
+
+def _port(text: str) -> int:
+    if not str(text).isdigit() or int(text) > 65535:
+        raise ValueError("write a port from 1 to 65535, or 0 for a free one")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(str(text).removesuffix("s"))
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise ValueError("write a number of seconds")
+    return value
+
+
+def _range(text: str) -> str:
+    try:
+        return str(ipaddress.IPv4Network(text))
+    except ValueError as error:
+        raise ValueError(f"write an IPv4 range such as 10.247.0.0/16 ({error})") from error
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"write one of {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+def _mirrors(value: Any) -> dict[str, list[str]]:
+    if not isinstance(value, dict) or not all(isinstance(v, str | list) for v in value.values()):
+        raise ValueError("write a map from a registry's name to one or more addresses")
+    return {str(name): [v] if isinstance(v, str) else [str(a) for a in v] for name, v in value.items()}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting: its name in lab.yml (dots nest), its environment variables, how it is read, its default, what it is for."""
+
+    name: str
+    parse: Callable[[Any], Any]
+    default: Any
+    help: str
+    environment: tuple[str, ...] = ()
+    kept: bool = False  # chosen once when the lab is made
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("minions", _minions, 2, "how many minions", ("NUM_MINIONS",)),
+    Option("provider", _one_of("auto", "namespace", "vagrant", "ssh"), "auto", "what makes the machines", ("LABCTL_PROVIDER",), kept=True),
+    Option("memory", _memory, 1 << 30, "memory of each minion", ("MINION_MEMORY",)),
+    Option("cpus", _cpus, 1.0, "CPUs of each minion", ("MINION_CPUS",)),
+    Option("box", str, "", "the VM box to boot from", ("LABCTL_BOX",)),
+    Option("network", _one_of("route"), "route", "how pods reach each other across minions", ("LABCTL_NETWORK",), kept=True),
+    Option("proxy_mode", _one_of("iptables", "userspace"), "iptables", "how a Service's virtual IP is carried", ("LABCTL_PROXY_MODE",)),
+    Option("api_port", _port, 0, "the API's port on loopback; 0 takes a free one and keeps it", ("LABCTL_API_PORT",), kept=True),
+    Option("addresses.machines", _range, "10.245.1.0/24", "the machines' network; the master has its first address", kept=True),
+    Option("addresses.pods", _range, "10.246.0.0/16", "the pods' network, a /24 for each minion", kept=True),
+    Option("addresses.services", _range, "10.247.0.0/16", "the Services' virtual addresses", kept=True),
+    Option("mirrors", _mirrors, {}, "where images of a registry are pulled from instead"),
+    Option("nodes.lease_s", _seconds, 10.0, "how often an agent renews its lease, seconds"),
+    Option("nodes.grace_s", _seconds, 40.0, "how long a lease may be silent before its node is Unknown, seconds"),
+    Option("nodes.evict_s", _seconds, 300.0, "how long pods stay on a silent node, seconds"),
+    Option("pods.backoff_s", _seconds, 10.0, "first back-off before a failed container is started again, seconds"),
+)
+BY_NAME = {option.name: option for option in OPTIONS}
+
+
+@dataclass(frozen=True)
+class Setting:
+    value: Any
+    source: str
+
+
+class Settings:
+    """Every option's value and its source. `settings["nodes.lease_s"]` is the value."""
+
+    def __init__(self, values: Mapping[str, Setting]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name].value
+
+    def source(self, name: str) -> str:
+        return self._values[name].source
+
+    def items(self) -> list[tuple[Option, Setting]]:
+        return [(option, self._values[option.name]) for option in OPTIONS]
+
+    def values(self) -> dict[str, Any]:
+        return {name: setting.value for name, setting in self._values.items()}
+
+    def kept(self) -> dict[str, Any]:
+        return {option.name: self[option.name] for option in OPTIONS if option.kept}
+
+
+def compose(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path | None, kept: Mapping[str, Any]) -> Settings:
+    """Settle every option. UsageError names the flag, variable or line of lab.yml that is wrong, and the mend."""
+    written = read_file(file) if file and file.exists() else {}
+    found: dict[str, Setting] = {}
+    for option in OPTIONS:
+        found[option.name] = _settle(option, flags, environment, written, kept)
+    return Settings(found)
+
+
+def _settle(
+    option: Option,
+    flags: Mapping[str, Any],
+    environment: Mapping[str, str],
+    written: Mapping[str, tuple[Any, str]],
+    kept: Mapping[str, Any],
+) -> Setting:
+    if flags.get(option.name) is not None:
+        return _read(option, flags[option.name], f"flag {option.flag}")
+    for variable in option.environment:
+        if environment.get(variable):
+            return _read(option, environment[variable], f"environment {variable}")
+    if option.name in written:
+        value, where = written[option.name]
+        return _read(option, value, where)
+    if option.name in kept:
+        return Setting(kept[option.name], "kept since this lab was made")
+    return Setting(option.default, "default")
+
+
+def _read(option: Option, value: Any, source: str) -> Setting:
+    try:
+        return Setting(option.parse(value), source)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{source}: {option.name} can't be {str(value)!r}", mend=str(error)) from None
+
+
+def read_file(path: Path) -> dict[str, tuple[Any, str]]:
+    """lab.yml as {option name: (value, "lab.yml line N")}; an unknown key is an error that suggests the nearest."""
+    import yaml
+
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UsageError(f"{path.name} line {line}: this is no YAML: {error.problem}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: can't be read: {error}") from None
+    if root is None:
+        return {}
+    if not isinstance(root, yaml.MappingNode):
+        raise UsageError(f"{path.name} line 1: write settings as `name: value`")
+    found: dict[str, tuple[Any, str]] = {}
+    loader = yaml.SafeLoader("")
+    for name, node, line in _leaves(root, ""):
+        where = f"{path.name} line {line}"
+        if name not in BY_NAME:
+            close = difflib.get_close_matches(name, BY_NAME, 1)
+            hint = f"did you mean `{close[0]}`?" if close else "`labctl config` lists what there is"
+            raise UsageError(f"{where}: unknown setting `{name}`", mend=hint)
+        found[name] = (loader.construct_object(node, deep=True), where)
+    return found
+
+
+def _leaves(node: Any, prefix: str) -> Any:
+    import yaml
+
+    groups = {name.split(".")[0] for name in BY_NAME if "." in name}
+    for key, value in node.value:
+        name = prefix + str(key.value)
+        if name in groups and isinstance(value, yaml.MappingNode):
+            yield from _leaves(value, name + ".")
+        else:
+            yield name, value, key.start_mark.line + 1
+
+
+def homes(environment: Mapping[str, str] | None = None) -> tuple[Path, Path]:
+    """(state, cache) folders of this machine; see paths.py."""
+    environment = os.environ if environment is None else environment
+    user = Path(environment.get("HOME", "/"))
+    if os.geteuid() == 0:
+        state, cache = Path("/var/lib/labctl"), Path("/var/cache/labctl")
+    else:
+        state = Path(environment.get("XDG_STATE_HOME", user / ".local/state")) / "labctl"
+        cache = Path(environment.get("XDG_CACHE_HOME", user / ".cache")) / "labctl"
+    return Path(environment.get("LABCTL_STATE_HOME", state)), Path(environment.get("LABCTL_CACHE_HOME", cache))
+
+
+def proxies(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The usual proxy variables, for image pulls."""
+    environment = os.environ if environment is None else environment
+    names = ("http_proxy", "https_proxy", "no_proxy")
+    return {name: value for name in names if (value := environment.get(name) or environment.get(name.upper()))}

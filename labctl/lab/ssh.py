@@ -1,0 +1,46 @@
+"""Reaching a machine as a person does: the lab's ssh_config works with ssh, scp and Ansible on every provider."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labctl.errors import LabctlError
+
+if TYPE_CHECKING:
+    from labctl.lab.lab import Lab
+    from labctl.providers.protocol import Machine
+
+
+def ssh_command(lab: Lab, name: str, command: tuple[str, ...]) -> list[str]:
+    """`ssh -F .labctl/ssh_config NAME [COMMAND]`; the command's words are quoted for the machine's shell."""
+    config = lab.paths.ssh_config
+    known = hosts(config.read_text()) if config.exists() else []
+    if name not in known:
+        raise LabctlError(f"there is no machine {name} to reach", mend=f"there are {', '.join(known) or 'none: labctl up'}")
+    remote = [shlex.join(command)] if len(command) > 1 else list(command)
+    return ["ssh", "-F", str(config), name, *remote]
+
+
+def hosts(config: str) -> list[str]:
+    """The machines an ssh_config knows."""
+    return [line.split()[1] for line in config.splitlines() if line.startswith("Host ") and "*" not in line]
+
+
+def write_config(lab: Lab, machines: Iterable[Machine]) -> None:
+    """`.labctl/ssh_config` and the pinned host keys it checks against."""
+    pinned = lab.paths.lab / "known_hosts"
+    blocks = [_block(machine, pinned) for machine in machines]
+    pinned.write_text("".join(f"{machine.name} {machine.host_key}\n" for machine in machines))
+    lab.paths.ssh_config.write_text("# Written by labctl up: ssh -F this-file minion-1\n" + "\n".join(blocks))
+
+
+def _block(machine: Machine, pinned: Path) -> str:
+    proxy = f"  ProxyCommand {machine.proxy_command}\n" if machine.proxy_command else ""
+    return (
+        f"Host {machine.name}\n  HostName {machine.address}\n  Port {machine.port}\n  User {machine.user}\n"
+        f"  IdentityFile {machine.key_path}\n  IdentitiesOnly yes\n  HostKeyAlias {machine.name}\n"
+        f"  UserKnownHostsFile {pinned}\n  StrictHostKeyChecking yes\n  LogLevel ERROR\n{proxy}"
+    )

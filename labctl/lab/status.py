@@ -1,0 +1,56 @@
+"""`status`: machines, nodes and the master, as they are, without starting anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from labctl.errors import LabctlError
+from labctl.lab import machines, process
+
+if TYPE_CHECKING:
+    from labctl.lab.lab import Lab
+
+
+def status(lab: Lab) -> dict[str, Any]:
+    if not lab.exists:
+        raise LabctlError(f"there is no lab in {lab.folder} or above", mend="labctl up")
+    run = process.master_run(lab.paths)
+    answer: dict[str, Any] = {
+        "lab": lab.record["id"],
+        "folder": str(lab.folder),
+        "provider": lab.record["kept"].get("provider", ""),
+        "kubeconfig": str(lab.paths.kubeconfig),
+        "master": {"running": bool(run), **run},
+        "machines": [],
+        "nodes": [],
+    }
+    if run:
+        answer["machines"] = [_machine(machine) for machine in machines.list_machines(lab)]
+        answer["nodes"] = [_node(node) for node in lab.api.get("/api/v1/nodes")["items"]]
+    return answer
+
+
+def _machine(machine: dict[str, Any]) -> dict[str, Any]:
+    status, spec = machine.get("status", {}), machine["spec"]
+    return {
+        "name": machine["metadata"]["name"],
+        "power": status.get("power", ""),
+        "wanted": spec.get("power", "On"),
+        "phase": status.get("phase", ""),
+        "address": status.get("address", ""),
+        "memory": spec.get("memory", ""),
+        "cpus": spec.get("cpus", ""),
+        "message": status.get("message", ""),
+    }
+
+
+def _node(node: dict[str, Any]) -> dict[str, Any]:
+    conditions = {c["type"]: c for c in node.get("status", {}).get("conditions", [])}
+    ready = conditions.get("Ready", {})
+    return {
+        "name": node["metadata"]["name"],
+        "ready": ready.get("status", "Unknown"),
+        "reason": ready.get("reason", ""),
+        "schedulable": not node.get("spec", {}).get("unschedulable", False),
+        "taints": [f"{t['key']}:{t['effect']}" for t in node.get("spec", {}).get("taints", [])],
+    }

@@ -1,0 +1,87 @@
+"""`up`: from a folder to Ready nodes, as a list of named steps. Run again, it finishes what was half done."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from labctl.errors import LabctlError, UsageError
+from labctl.lab import machines, process, providers
+from labctl.lab.privilege import give_back
+from labctl.lab.progress import step
+from labctl.lab.ssh import write_config
+
+if TYPE_CHECKING:
+    from labctl.lab.lab import Lab
+    from labctl.providers.protocol import Provider
+
+BOOT_TIMEOUT_S = 180.0
+
+
+def up(lab: Lab) -> dict[str, Any]:
+    _ = lab.settings  # what is wrong in flags, environment or lab.yml is said before anything is touched
+    with process.working_on(lab.paths, "up"):
+        count = lab.settings["minions"]
+        provider = _prepare(lab) if count else None
+        if provider is None and not lab.exists:
+            lab.save(minions=0)
+        _master(lab)
+        if provider:
+            _machines(lab, provider, count)
+        give_back(lab)
+    return lab.status()
+
+
+def _prepare(lab: Lab) -> Provider:
+    """Choose the provider and make what its machines start from."""
+    with step(lab.progress, "provider") as note:
+        provider, why = providers.choose(lab)
+        note(f"{provider.name}: {why}")
+    lab.save(provider=provider.name, minions=lab.settings["minions"])
+    prepare = getattr(provider, "prepare", None)
+    if prepare:
+        with step(lab.progress, "root file system") as note:
+            prepare(note)
+    return provider
+
+
+def _master(lab: Lab) -> None:
+    with step(lab.progress, "master") as note:
+        if process.master_pid(lab.paths):
+            note("already running")
+        else:
+            process.start_master(lab.paths)
+            note(process.master_run(lab.paths).get("url", ""))
+
+
+def _machines(lab: Lab, provider: Provider, count: int) -> None:
+    existing = {machine["spec"]["number"]: machine for machine in machines.list_machines(lab)}
+    surplus = [existing[number]["metadata"]["name"] for number in sorted(existing) if number > count]
+    if surplus:
+        raise UsageError(
+            f"{lab.settings.source('minions')}: this lab has {len(existing)} minions, more than {count}",
+            mend=f"labctl destroy {' '.join(surplus)}",
+        )
+    for number in range(1, count + 1):
+        if number not in existing:
+            lab.api.post(machines.PATH, machines.wanted(lab, number, provider.name))
+        elif existing[number].get("status", {}).get("phase") != "Ready" or existing[number]["spec"].get("power") != "On":
+            request = {"metadata": {"annotations": {"labctl.internal/boot-request": secrets.token_hex(4)}}, "spec": {"power": "On"}}
+            lab.api.patch(f"{machines.PATH}/minion-{number}", request)
+    machines.wait(lab, [f"minion-{n}" for n in range(1, count + 1)], lambda m: _not_ready(lab, m), timeout_s=BOOT_TIMEOUT_S)
+    write_config(lab, provider.machines().values())
+
+
+def _not_ready(lab: Lab, machine: dict[str, Any] | None) -> str:
+    """What a machine is at, or "" when its node is Ready."""
+    if machine is None:
+        raise LabctlError("a machine was deleted while it was being started", mend="labctl up")
+    name, status = machine["metadata"]["name"], machine.get("status", {})
+    if status.get("phase") == "Failed":
+        raise LabctlError(f"{name}: {status.get('message', 'failed')}", mend="labctl doctor, then labctl up")
+    if status.get("phase") != "Ready":
+        return (status.get("phase") or "waiting").lower()
+    node = lab.api.find(f"/api/v1/nodes/{name}")
+    conditions = {c["type"]: c["status"] for c in (node or {}).get("status", {}).get("conditions", [])}
+    same_boot = node and node["status"].get("nodeInfo", {}).get("bootID") == status.get("bootID")
+    return "" if conditions.get("Ready") == "True" and same_boot else "joining"
