@@ -1,0 +1,113 @@
+"""Rules as a value: chains of text in iptables-save's own words, so that what we want and what a machine says compare as equal.
+
+Who calls it: `rules` (makes them), `patch` (compares them), `tracer` (walks them), the Proxy (reads a machine's dump).
+A chain is *owned* (its lines are in order, and it is rewritten whole) or *shared* (a dispatch chain or a built-in one: each Service puts lines of its
+own there, their order means nothing because no two match one packet differently). So the rules of one Service are a value of their own, and a
+change of one Service is compared, sent and applied without looking at any other.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import msgspec
+
+PREFIX = "LABCTL-"
+SERVICES = "LABCTL-SERVICES"  # nat: virtual and external addresses -> a chain per Service port
+NODEPORTS = "LABCTL-NODEPORTS"  # nat: ports on this machine's own addresses -> the same
+MARK = "LABCTL-MARK"  # nat: "masquerade this on its way out"
+POSTROUTING = "LABCTL-POSTROUTING"  # nat: does so
+REJECT = "LABCTL-REJECT"  # filter: what nobody serves is refused at once
+SHARED = frozenset((SERVICES, NODEPORTS, REJECT))
+BUILT_IN = frozenset(("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"))
+OTHERS = frozenset(("LABCTL-NETWORK", "LABCTL-FORWARD"))  # the network's: not the proxy's to compare or remove
+
+TableName = Literal["nat", "filter"]
+TABLES: tuple[TableName, ...] = ("filter", "nat")
+
+
+class Chains(msgspec.Struct, frozen=True):
+    """One table. `owned`: chain -> its lines, without `-A CHAIN `. `shared`: whole lines, without `-A `."""
+
+    owned: Mapping[str, tuple[str, ...]] = {}
+    shared: tuple[str, ...] = ()
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What labctl has, or wants, in a machine's two tables. `missing`: what the machine can't do, a sentence each."""
+
+    nat: Chains = Chains()
+    filter: Chains = Chains()
+    missing: tuple[str, ...] = ()
+
+    def table(self, name: TableName) -> Chains:
+        return self.nat if name == "nat" else self.filter
+
+
+NO_RULES = Rules()
+
+
+def parse(text: str) -> Rules:
+    """iptables-save's or iptables-restore's text; lines that are not the proxy's are left out."""
+    owned: dict[str, dict[str, list[str]]] = {name: {} for name in TABLES}
+    shared: dict[str, list[str]] = {name: [] for name in TABLES}
+    table = "nat"
+    for line in text.splitlines():
+        if line.startswith("*"):
+            table = line[1:]
+        elif table not in owned:
+            continue
+        elif line.startswith(":" + PREFIX):
+            chain = line[1:].split(" ", 1)[0]
+            if chain not in OTHERS:
+                owned[table].setdefault(chain, [])
+        elif line.startswith(("-A ", "-I ")):
+            _take(line[3:], owned[table], shared[table])
+    nat, filters = (Chains({c: tuple(lines) for c, lines in owned[t].items()}, tuple(shared[t])) for t in ("nat", "filter"))
+    return Rules(nat, filters)
+
+
+def _take(rule: str, owned: dict[str, list[str]], shared: list[str]) -> None:
+    chain, _, rest = rule.partition(" ")
+    if chain in OTHERS:
+        return
+    if chain in SHARED:
+        shared.append(rule)
+    elif chain in BUILT_IN:
+        target = rest.rpartition("-j ")[2]
+        if target.startswith(PREFIX) and target not in OTHERS:
+            shared.append(rule)
+    elif chain.startswith(PREFIX):
+        owned.setdefault(chain, []).append(rest)
+
+
+def merge(parts: Iterable[Rules]) -> Rules:
+    """The rules of several Services (and the base) as one value. Their owned chains differ."""
+    owned: dict[str, dict[str, tuple[str, ...]]] = {name: {} for name in TABLES}
+    shared: dict[str, list[str]] = {name: [] for name in TABLES}
+    missing: dict[str, None] = {}
+    for part in parts:
+        for name in TABLES:
+            owned[name].update(part.table(name).owned)
+            shared[name].extend(part.table(name).shared)
+        missing.update(dict.fromkeys(part.missing))
+    return Rules(Chains(owned["nat"], tuple(shared["nat"])), Chains(owned["filter"], tuple(shared["filter"])), tuple(missing))
+
+
+def same(one: Rules, other: Rules) -> bool:
+    """Equal but for the order of lines in shared chains."""
+    return all(one.table(t).owned == other.table(t).owned and sorted(one.table(t).shared) == sorted(other.table(t).shared) for t in TABLES)
+
+
+def chain_name(sort: str, *identity: object) -> str:
+    """`LABCTL-SVC-` and 16 letters: xtables allows 28. The same identity has the same name on every machine and after every restart."""
+    digest = hashlib.sha256("\n".join(map(str, identity)).encode()).digest()
+    return f"{PREFIX}{sort}-{base64.b32encode(digest)[:16].decode()}"
+
+
+def probability(one_of: int) -> str:
+    """1/one_of as the kernel keeps it (31 bits) and iptables-save prints it, right to the last digit."""
+    return f"{round((1 << 31) / one_of) / (1 << 31):.11f}"

@@ -1,0 +1,112 @@
+"""What Services mean: objects as the API has them, in; frontends, out."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from labctl.proxy.frontends import Backend, Frontend, frontends
+from labctl.resources.kinds.core_v1.endpoints import Endpoints
+from labctl.resources.kinds.core_v1.service import Service
+from labctl.resources.kinds.discovery_v1.endpointslice import EndpointSlice
+
+
+def service(name="web", **spec):
+    spec = {"clusterIP": "10.247.0.9", "ports": [{"port": 80}]} | spec
+    return msgspec.convert({"metadata": {"namespace": "default", "name": name}, "spec": spec}, Service)
+
+
+def slices(addresses, ports=({"name": "", "port": 8080},), name="web", **more):
+    found = [a if isinstance(a, dict) else {"addresses": [a]} for a in addresses]
+    meta = {"namespace": "default", "name": f"{name}-x1", "labels": {"kubernetes.io/service-name": name}}
+    return msgspec.convert({"metadata": meta, "addressType": "IPv4", "endpoints": found, "ports": list(ports)} | more, EndpointSlice)
+
+
+def plain(subsets, name="web"):
+    return msgspec.convert({"metadata": {"namespace": "default", "name": name}, "subsets": subsets}, Endpoints)
+
+
+def only(*objects) -> Frontend:
+    services = [o for o in objects if isinstance(o, Service)]
+    (ports,) = frontends(services, [o for o in objects if not isinstance(o, Service)]).values()
+    (port,) = ports
+    return port
+
+
+def test_a_service_port_has_the_ready_endpoints_of_its_slices():
+    ready = {
+        "addresses": ["10.246.1.5"],
+        "conditions": {"ready": True},
+        "nodeName": "minion-1",
+        "targetRef": {"kind": "Pod", "namespace": "default", "name": "a"},
+    }
+    unready = {"addresses": ["10.246.1.6"], "conditions": {"ready": False}}
+    leaving = {"addresses": ["10.246.1.7"], "conditions": {"ready": True, "terminating": True}}
+    found = only(service(), slices([ready, unready, leaving, "10.246.2.2"]))
+    assert found.backends == (Backend("10.246.1.5", 8080, "minion-1", "default/a"), Backend("10.246.2.2", 8080))
+
+
+def test_ports_find_their_endpoints_by_name_and_protocol():
+    ports = [{"name": "http", "port": 80}, {"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "lost", "port": 99}]
+    there = [
+        {"name": "http", "port": 8080},
+        {"name": "dns", "port": 5353, "protocol": "UDP"},
+        {"name": "lost", "port": 1, "protocol": "UDP"},
+    ]
+    (found,) = frontends([service(ports=ports)], [slices(["10.246.1.5"], there)]).values()
+    assert [(f.name, f.protocol, [b.port for b in f.backends]) for f in found] == [
+        ("http", "TCP", [8080]),
+        ("dns", "UDP", [5353]),
+        ("lost", "TCP", []),
+    ]
+
+
+def test_named_target_ports_may_differ_between_slices():
+    one, other = slices(["10.246.1.5"], [{"name": "", "port": 8080}]), slices(["10.246.2.5"], [{"name": "", "port": 9090}])
+    assert [(b.address, b.port) for b in only(service(), one, other).backends] == [("10.246.1.5", 8080), ("10.246.2.5", 9090)]
+
+
+@pytest.mark.parametrize("spec", [{"clusterIP": "None"}, {"clusterIP": ""}, {"type": "ExternalName", "externalName": "x.example"}])
+def test_what_has_no_address_has_no_frontend(spec):
+    assert frontends([service(**spec)], [slices(["10.246.1.5"])]) == {"default/web": ()}
+
+
+def test_endpoints_by_hand_serve_a_service_without_selector():
+    found = only(
+        service(), plain([{"addresses": [{"ip": "10.245.1.1"}], "notReadyAddresses": [{"ip": "10.245.1.2"}], "ports": [{"port": 6443}]}])
+    )
+    assert [(b.address, b.port) for b in found.backends] == [("10.245.1.1", 6443)]
+
+
+def test_publish_not_ready_addresses_counts_them_in():
+    found = only(service(publishNotReadyAddresses=True), plain([{"notReadyAddresses": [{"ip": "10.246.1.2"}], "ports": [{"port": 1}]}]))
+    assert [b.address for b in found.backends] == ["10.246.1.2"]
+
+
+def test_slices_win_over_endpoints_of_the_same_name():
+    found = only(service(), slices(["10.246.1.5"]), plain([{"addresses": [{"ip": "10.246.1.9"}], "ports": [{"port": 1}]}]))
+    assert [b.address for b in found.backends] == ["10.246.1.5"]
+
+
+def test_addresses_no_packet_can_be_sent_to_are_left_out():
+    hostile = ["127.0.0.1", "169.254.1.1", "224.0.0.1", "0.0.0.0", "::1", "10.0.0.1 -j ACCEPT", "x;reboot"]
+    found = only(service(externalIPs=["192.0.2.1", "127.0.0.1", "y"]), slices([*hostile, "10.246.1.5"]))
+    assert [b.address for b in found.backends] == ["10.246.1.5"]
+    assert found.external_addresses == ("192.0.2.1",)
+
+
+def test_affinity_node_port_and_policies():
+    found = only(
+        service(
+            type="NodePort",
+            ports=[{"port": 80, "nodePort": 30080}],
+            sessionAffinity="ClientIP",
+            sessionAffinityConfig={"clientIP": {"timeoutSeconds": 60}},
+            externalTrafficPolicy="Local",
+        )
+    )
+    assert (found.node_port, found.affinity_s, found.external_local, found.internal_local) == (30080, 60, True, False)
+
+
+def test_a_node_port_left_on_a_cluster_ip_service_opens_nothing():
+    assert only(service(ports=[{"port": 80, "nodePort": 30080}])).node_port == 0

@@ -1,0 +1,274 @@
+"""Packets sent through the rendered rules: where they end, and that no change leaves anything behind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labctl.proxy.chains import NO_RULES, Rules, merge, parse, probability, same
+from labctl.proxy.frontends import Backend, Frontend
+from labctl.proxy.matches import Packet, World
+from labctl.proxy.patch import Patch, diff, join
+from labctl.proxy.rules import Facts, base, rules, rules_of
+from labctl.proxy.tracer import Tables, trace
+
+NODE = Facts(node="minion-1", address="10.245.1.11")
+LOCAL = frozenset(("10.245.1.11",))
+POD = "10.246.1.200"
+
+
+def world(seed=0) -> World:
+    return World(local=LOCAL, rng=Random(seed), recent={})
+
+
+def restored(rules_: Rules, patch: Patch) -> Rules:
+    """What `iptables-restore --noflush` makes of a patch: its own small model, so that diff is not its own judge."""
+    state = {t: ({c: list(x) for c, x in rules_.table(t).owned.items()}, list(rules_.table(t).shared)) for t in ("nat", "filter")}
+    table = ""
+    for line in patch.text().splitlines():
+        if line.startswith("*"):
+            table = line[1:]
+        elif line.startswith(":"):
+            chain = line[1:].split()[0]
+            state[table][0][chain] = []
+            state[table] = (state[table][0], [x for x in state[table][1] if not x.startswith(chain + " ")])
+        elif line.startswith("-X "):
+            assert state[table][0].pop(line[3:]) == [], "a chain must be empty to go"
+        elif line.startswith("-D "):
+            state[table][1].remove(line[3:])
+        elif line != "COMMIT":
+            kept = parse(f"*{table}\n{line}\n").table(table)
+            state[table][1].extend(kept.shared)
+            for chain, lines in kept.owned.items():
+                state[table][0][chain].extend(lines)
+    text = "".join(
+        f"*{t}\n"
+        + "".join(f":{c} - [0:0]\n" for c in owned)
+        + "".join(f"-A {c} {x}\n" for c, lines in owned.items() for x in lines)
+        + "".join(f"-A {x}\n" for x in shared)
+        for t, (owned, shared) in state.items()
+    )
+    return parse(text)
+
+
+# -- strategies: small worlds, so that they collide ------------------------------------------------------------------------------------------
+
+backends = st.lists(
+    st.builds(
+        Backend,
+        st.sampled_from([f"10.246.{n}.{h}" for n in (1, 2) for h in (2, 3, 4)]),
+        st.sampled_from([80, 8080]),
+        st.sampled_from(["minion-1", "minion-2", ""]),
+    ),
+    unique_by=lambda b: (b.address, b.port),
+    max_size=5,
+).map(lambda found: tuple(sorted(found)))
+
+
+@st.composite
+def tables(draw):
+    table = {}
+    for number in draw(st.sets(st.integers(1, 6), max_size=5)):
+        ports = []
+        for name, protocol in draw(st.sets(st.sampled_from([("a", "TCP"), ("b", "TCP"), ("c", "UDP")]), min_size=1)):
+            ports.append(
+                Frontend(
+                    service=f"default/s{number}",
+                    name=name,
+                    protocol=protocol,
+                    address=f"10.247.0.{number}",
+                    port={"a": 80, "b": 81, "c": 80}[name],
+                    backends=draw(backends),
+                    node_port=draw(st.sampled_from([0, 30000 + number * 10 + ord(name)])),
+                    external_addresses=draw(st.sampled_from([(), (f"192.0.2.{number}",)])),
+                    affinity_s=draw(st.sampled_from([0, 60])),
+                    external_local=draw(st.booleans()),
+                    internal_local=draw(st.booleans()),
+                    local_port=20000 + number * 10 + ord(name),
+                )
+            )
+        table[f"default/s{number}"] = tuple(ports)
+    return table
+
+
+facts = st.builds(
+    lambda recent, random_fully, userspace: Facts("minion-1", "10.245.1.11", recent, random_fully, userspace),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+# -- properties ------------------------------------------------------------------------------------------------------------------------------
+
+
+@given(tables(), st.integers(0, 99))
+def test_every_packet_to_a_service_ends_at_one_of_its_ready_endpoints(table, seed):
+    walked = Tables.of(rules(table, NODE))
+    for frontend in (f for ports in table.values() for f in ports):
+        near = tuple(b for b in frontend.backends if b.node == "minion-1")
+        inside = near if frontend.internal_local else frontend.backends
+        outside = near if frontend.external_local else frontend.backends
+        ways = [(frontend.address, frontend.port, inside)]
+        ways += [(address, frontend.port, outside) for address in frontend.external_addresses]
+        ways += [("10.245.1.11", frontend.node_port, outside)] if frontend.node_port else []
+        for address, port, allowed in ways:
+            for source, interface in (("10.245.1.11", ""), (POD, "veth1"), ("10.245.1.1", "eth0")):
+                ended = trace(walked, Packet(source, address, frontend.protocol.lower(), port, interface), world(seed))
+                if allowed:
+                    assert ended.verdict == "FORWARD", ended
+                    assert (ended.packet.destination, ended.packet.port) in {(b.address, b.port) for b in allowed}
+                else:
+                    assert ended.verdict in ("REJECT", "DROP"), ended
+
+
+@given(tables(), facts)
+def test_no_chain_is_lost_and_none_dangles(table, facts):
+    unused = {f"nat: nothing jumps to {chain}" for chain in ("LABCTL-MARK",)}  # nobody to mark for, while there is no Service
+    assert set(Tables.of(rules(table, facts)).dangling()) <= unused
+
+
+@given(tables(), tables(), facts)
+def test_a_patch_makes_one_world_of_the_other(before, after, facts):
+    old, new = rules(before, facts), rules(after, facts)
+    assert same(restored(old, diff(new, old)), new)
+    assert not diff(new, new)
+
+
+@given(tables(), tables(), facts)
+@settings(max_examples=50)
+def test_changing_service_by_service_is_changing_all(before, after, facts):
+    old, new = rules(before, facts), rules(after, facts)
+    parts = [
+        diff(rules_of(after.get(key, ()), facts), rules_of(before.get(key, ()), facts)) for key in sorted(before.keys() | after.keys())
+    ]
+    assert same(restored(old, join(parts)), new)
+
+
+@given(tables(), facts)
+def test_without_services_only_the_base_is_left(table, facts):
+    assert same(restored(rules(table, facts), diff(rules({}, facts), rules(table, facts))), base(facts))
+
+
+@given(tables(), facts)
+def test_names_fit_and_lines_are_single(table, facts):
+    text = diff(rules(table, facts), NO_RULES).text()
+    assert all(len(line[1:].split()[0]) <= 28 for line in text.splitlines() if line.startswith(":"))
+    assert all(line[:1] in ":*-C" for line in text.splitlines())
+
+
+# -- single cases ----------------------------------------------------------------------------------------------------------------------------
+
+
+def web(count=3, **more) -> Frontend:
+    return Frontend(
+        "default/web",
+        "http",
+        "TCP",
+        "10.247.0.9",
+        80,
+        tuple(Backend(f"10.246.{1 + n % 2}.{n + 2}", 8080, f"minion-{1 + n % 2}") for n in range(count)),
+        **more,
+    )
+
+
+def send(frontend, packet, world_, facts=NODE):
+    return trace(Tables.of(rules({"default/web": (frontend,)}, facts)), packet, world_)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_endpoints_share_alike(count):
+    walked, here = Tables.of(rules({"default/web": (web(count),)}, NODE)), world(1)
+    tries = 700 * count
+    ends = Counter(trace(walked, Packet(POD, "10.247.0.9", "tcp", 80, "veth1"), here).packet.destination for _ in range(tries))
+    assert len(ends) == count
+    assert all(600 < n < 800 for n in ends.values()), ends
+
+
+def test_a_client_with_affinity_stays_and_others_spread():
+    walked, here = Tables.of(rules({"default/web": (web(affinity_s=60),)}, NODE)), world(2)
+
+    def end(source, now):
+        here.now = now
+        return trace(walked, Packet(source, "10.247.0.9", "tcp", 80, "veth1"), here).packet.destination
+
+    assert len({end("10.246.1.77", t) for t in range(0, 500, 50)}) == 1
+    assert len({end(f"10.246.1.{n}", 600) for n in range(80, 120)}) == 3
+    assert len({end("10.246.1.77", t) for t in range(1000, 100_000, 100)}) == 3, "after the timeout it may go anywhere"
+
+
+def test_affinity_without_xt_recent_is_left_out_and_said():
+    poor = Facts("minion-1", "10.245.1.11", recent=False)
+    made = rules({"default/web": (web(affinity_s=60),)}, poor)
+    assert made.missing == ("sessionAffinity ClientIP is ignored: this machine's kernel has no xt_recent",)
+    assert "recent" not in diff(made, NO_RULES).text()
+
+
+def test_who_is_masqueraded():
+    def masqueraded(source, destination, port, interface, frontend):
+        return send(frontend, Packet(source, destination, "tcp", port, interface), world()).masqueraded
+
+    plain, local = web(1, node_port=30080, external_addresses=("192.0.2.7",)), web(1, node_port=30080, external_local=True)
+    assert not masqueraded(POD, "10.247.0.9", 80, "veth1", plain), "a pod is known by its own address"
+    assert masqueraded("10.246.1.2", "10.247.0.9", 80, "veth1", plain), "hairpin"
+    assert masqueraded("10.245.1.1", "10.247.0.9", 80, "eth0", plain), "from outside through this machine"
+    assert masqueraded("10.245.1.1", "10.245.1.11", 30080, "eth0", plain)
+    assert masqueraded(POD, "192.0.2.7", 80, "veth1", plain)
+    assert not masqueraded("10.245.1.1", "10.245.1.11", 30080, "eth0", local), "externalTrafficPolicy Local keeps the client's address"
+
+
+def test_the_mark_does_not_leave_the_machine():
+    assert send(web(1), Packet("10.246.1.2", "10.247.0.9", "tcp", 80, "veth1"), world()).packet.mark == 0
+
+
+def test_a_port_that_no_service_has_is_refused():
+    for port, protocol in ((81, "tcp"), (80, "udp")):
+        assert send(web(), Packet(POD, "10.247.0.9", protocol, port, "veth1"), world()).verdict == "REJECT"
+
+
+def test_other_traffic_is_left_alone():
+    for destination in ("10.246.2.9", "10.245.1.12", "192.0.2.1"):
+        ended = send(web(), Packet(POD, destination, "tcp", 80, "veth1"), world())
+        assert (ended.verdict, ended.masqueraded, ended.packet.destination) == ("FORWARD", False, destination)
+
+
+def test_a_trace_names_its_rules():
+    ended = send(web(1), Packet(POD, "10.247.0.9", "tcp", 80, "veth1"), world())
+    assert [s.chain for s in ended.steps if s.table == "nat"][:2] == ["PREROUTING", "LABCTL-SERVICES"]
+    assert "default/web:http -> 10.246.1.2:8080" in " ".join(s.rule for s in ended.steps)
+
+
+def test_userspace_goes_to_the_forwarder_and_nobody_else_may():
+    facts = Facts("minion-1", "10.245.1.11", userspace=True)
+    front = web(2, local_port=23456, node_port=30080)
+    for destination, port in (("10.247.0.9", 80), ("10.245.1.11", 30080)):
+        ended = send(front, Packet(POD, destination, "tcp", port, "veth1"), world(), facts)
+        assert (ended.verdict, ended.packet.destination, ended.packet.port) == ("LOCAL", "10.245.1.11", 23456)
+    assert send(front, Packet(POD, "10.245.1.11", "tcp", 23456, "veth1"), world(), facts).verdict == "REJECT"
+
+
+def test_one_more_service_touches_only_its_own_chains():
+    patch = diff(rules_of((web(2),), NODE), NO_RULES)
+    assert patch.commits == 1
+    assert [line for line in patch.text().splitlines() if line.startswith(":")] == [f":{chain} - [0:0]" for chain in patch.nat.declared]
+    assert len(patch.nat.declared) == 3
+
+
+def test_a_refusal_comes_before_the_last_translation_goes():
+    full, empty = rules_of((web(2, node_port=30080),), NODE), rules_of((web(0, node_port=30080),), NODE)
+    assert [line for line in diff(empty, full).text().splitlines() if line.startswith("*")] == ["*filter", "*nat"]
+    assert [line for line in diff(full, empty).text().splitlines() if line.startswith("*")] == ["*nat", "*filter"]
+
+
+def test_probabilities_are_the_kernels_to_the_last_digit():
+    assert [probability(n) for n in (1, 2, 3, 7)] == ["1.00000000000", "0.50000000000", "0.33333333349", "0.14285714272"]
+
+
+def test_other_peoples_rules_are_not_ours():
+    text = "*nat\n:PREROUTING ACCEPT [0:0]\n:DOCKER - [0:0]\n-A PREROUTING -j DOCKER\n-A PREROUTING -j LABCTL-SERVICES\n-A POSTROUTING -j LABCTL-NETWORK\nCOMMIT\n"
+    assert parse(text).nat.shared == ("PREROUTING -j LABCTL-SERVICES",)
+    assert merge([parse(text), NO_RULES]).nat.owned == {}
