@@ -1,0 +1,35 @@
+#!/bin/sh
+# Makes a fresh Debian ready for `make demo` and `make test`: Debian packages (as root), a virtual environment, labctl in it.
+# Run again it changes nothing. PYTHON is the interpreter to use, VENV where the environment goes.
+set -eu
+PYTHON=${PYTHON:-python3.11}
+VENV=${VENV:-.venv}
+here=$(dirname "$(dirname "$(readlink -f "$0")")")
+cd "$here"
+
+missing=
+for package in $(PYTHONPATH="$here" "$PYTHON" labctl/lab/requirements.py --tests); do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+done
+"$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing $(basename "$PYTHON")-venv"
+if [ -n "$missing" ]; then
+    if [ "$(id -u)" != 0 ]; then
+        echo "setup: these Debian packages are missing:$missing; run 'sudo apt-get install -y$missing'" >&2
+        exit 1
+    fi
+    echo "setup: installing$missing"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    # services of these packages are for tests to start, not for this machine to run
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"
+        trap 'rm -f "$policy"' EXIT
+    fi
+    # shellcheck disable=SC2086 # a list of names
+    apt-get install -y -qq --no-install-recommends $missing >/dev/null
+fi
+
+[ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
+echo "setup: installing labctl and its Python packages into $VENV"
+"$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -e '.[dev]'
