@@ -1,0 +1,193 @@
+"""Streams: exec, attach, logs and dialled connections, on SSH connections apart from the control connection.
+
+Who calls it: worker.py, which never waits here: a stream has a thread for what it says and, from its first input on, one for what it is told.
+What flows: bytes, counted both ways; paramiko's own window holds back what the reader does not take.
+What it never does: put more than `stream_channels` on one connection (sshd allows 10 sessions); outlive its machine's control connection's target.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import paramiko
+
+from labctl.errors import RemoteError, Unreachable
+from labctl.remote import wire
+from labctl.remote.connection import GONE, Connection, chunks
+from labctl.remote.interface import Target
+from labctl.remote.settings import RemoteSettings
+
+
+class Channels:
+    """The stream connections to one machine."""
+
+    def __init__(self, target: Target, settings: RemoteSettings) -> None:
+        self._target = target
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._connections: list[Connection] = []
+        self._idle_since = 0.0
+        self._closed = False
+
+    def acquire(self) -> Connection:
+        """A connection with room for one more channel. Who comes while one is being opened waits and shares it."""
+        with self._lock:
+            if self._closed:
+                raise Unreachable(f"{self._target.name}: the connection was closed")
+            self._connections = [each for each in self._connections if each.alive]
+            for connection in self._connections:
+                if connection.channels < self._settings.stream_channels:
+                    break
+            else:
+                connection = Connection(self._target, self._settings)
+                self._connections.append(connection)
+            connection.channels += 1
+            return connection
+
+    def release(self, connection: Connection) -> None:
+        with self._lock:
+            connection.channels -= 1
+            self._idle_since = time.monotonic()
+            if not connection.channels and len(self._connections) > 1:
+                self._connections.remove(connection)
+                connection.close()
+
+    def sweep_after_s(self) -> float | None:
+        """When there may be something to sweep; None: nothing is open."""
+        return self._settings.stream_idle_s if self._connections else None
+
+    def sweep(self) -> None:
+        """Close the last connection when it was idle for long."""
+        with self._lock:
+            unused = not any(each.channels for each in self._connections)
+            if unused and time.monotonic() - self._idle_since >= self._settings.stream_idle_s:
+                self._close_all()
+
+    def close(self) -> None:
+        self._closed = True  # before the lock: who is opening a connection holds it, for as long as that takes
+        with self._lock:
+            self._close_all()
+
+    def _close_all(self) -> None:
+        for connection in self._connections:
+            connection.close()
+        self._connections = []
+
+
+class Credits:
+    """Bytes that may still be sent; `take` waits for some."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._changed = threading.Condition()
+
+    def give(self, size: int) -> None:
+        with self._changed:
+            self._size += size
+            self._changed.notify()
+
+    def take(self, size: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._size > 0)
+            self._size -= size
+
+
+class ChannelStream:
+    """One stream on the machine's side of the socket pair. All its methods return at once."""
+
+    def __init__(
+        self, request: wire.Open | wire.Dial, channels: Channels, settings: RemoteSettings, send: Callable[[wire.Message], None]
+    ) -> None:
+        self._request = request
+        self._channels = channels
+        self._settings = settings
+        self._send = send
+        self._credits = Credits(settings.stream_window_bytes)
+        self._input: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()  # the master sends no more than the window
+        self._writer: threading.Thread | None = None
+        self._opened = threading.Event()
+        self._channel: paramiko.Channel | None = None
+        self._closed = False
+
+    def start(self, on_end: Callable[[], None]) -> None:
+        threading.Thread(target=self._serve, args=(on_end,), name=f"stream {self._request.id}", daemon=True).start()
+
+    def credit(self, size: int) -> None:
+        self._credits.give(size)
+
+    def input(self, data: bytes | None) -> None:
+        """None: the end."""
+        self._input.put(data)
+        if not self._writer:
+            self._writer = threading.Thread(target=self._write, name=f"input {self._request.id}", daemon=True)
+            self._writer.start()
+
+    def resize(self, columns: int, rows: int) -> None:
+        channel = self._channel
+        if channel:
+            with suppress(*GONE):
+                channel.resize_pty(columns, rows)
+
+    def close(self) -> None:
+        self._closed = True
+        self._credits.give(1 << 60)  # whoever waits for a reader goes on, and finds the channel closed
+        channel = self._channel
+        if channel:
+            channel.close()
+
+    def _serve(self, on_end: Callable[[], None]) -> None:
+        connection: Connection | None = None
+        try:
+            connection = self._channels.acquire()
+            end: wire.Message = wire.Ended(self._request.id, self._carry(connection))
+        except RemoteError as error:
+            end = wire.failure(self._request.id, error)
+        finally:
+            self._opened.set()
+            if self._channel:
+                self._channel.close()
+            if connection:
+                self._channels.release(connection)
+            self._input.put(None)  # the input's thread ends too
+            on_end()
+        self._send(end)
+
+    def _carry(self, connection: Connection) -> int:
+        """From start to exit status."""
+        until = time.monotonic() + self._settings.connect_deadline_s
+        request = self._request
+        if isinstance(request, wire.Dial):
+            channel = connection.dial(request.host, request.port, until)
+        else:
+            channel = connection.session(request.argv, until, request.terminal)
+        self._channel = channel
+        self._opened.set()
+        self._send(wire.Opened(request.id))
+        for source, data in chunks(channel):
+            self._credits.take(len(data))
+            if self._closed:
+                return 0
+            self._send(wire.Output(request.id, source, data))
+        if self._closed:
+            return 0
+        if isinstance(request, wire.Dial):
+            if not connection.alive:
+                raise Unreachable("the connection was lost")
+            return 0
+        return connection.exit_status(channel, time.monotonic() + 86_400)
+
+    def _write(self) -> None:
+        """The input's thread. What nobody takes any more is dropped, and still counted as taken."""
+        self._opened.wait()
+        while (data := self._input.get()) is not None:
+            with suppress(*GONE):
+                if self._channel:
+                    self._channel.sendall(data)
+            self._send(wire.Credit(self._request.id, len(data)))
+        with suppress(*GONE):
+            if self._channel:
+                self._channel.shutdown_write()

@@ -1,0 +1,261 @@
+"""Remote as the master has it: requests to the one SSH process and answers from it. No thread, no paramiko on this side.
+
+Who calls it: see interface.py. The process is started by the first call (or `start`, early, as its imports take 0.15 s); when it dies, what was
+under way fails with Unreachable, it is started again and told every target, and the machines' "connected" comes anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from labctl.errors import CommandFailed, Deadline, RemoteError, Unreachable
+from labctl.journal import Journal
+from labctl.remote import wire
+from labctl.remote.interface import Result, Target, Terminal
+from labctl.remote.settings import RemoteSettings
+from labctl.remote.stream import RemoteStream
+
+RECEIVE_BYTES = 256 << 10
+ANSWER_GRACE_S = 1.0  # the other side keeps deadlines; this is for when it can't
+
+PUT = """set -e
+new="$1.labctl-new"
+trap 'rm -f "$new"' EXIT
+umask 077
+cat >"$new"
+[ "$(wc -c <"$new")" -eq "$3" ]
+chmod "$2" "$new"
+sync "$new"
+mv -f "$new" "$1"
+"""
+"""One round trip. The size is compared because a connection that is lost ends the input too."""
+
+
+class SshProcess:
+    """Remote over Fabric. `network_namespace`: a path for setns; the process lives there as a whole."""
+
+    def __init__(self, settings: RemoteSettings, journal: Journal, network_namespace: str = "") -> None:
+        self._settings = settings
+        self._journal = journal
+        self._namespace = network_namespace
+        self._ids = itertools.count(1)
+        self._targets: dict[str, Target] = {}
+        self._places: dict[str, asyncio.Semaphore] = {}
+        self._connected: set[str] = set()
+        self._waiting: dict[int, asyncio.Future[wire.Answer]] = {}
+        self._streams: dict[int, RemoteStream] = {}
+        self._listeners: list[Callable[[str, str, Any], None]] = []
+        self._child: _Child | None = None
+        self._starting = asyncio.Lock()
+        self._pump: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def pid(self) -> int:
+        """Of the SSH process; 0 while there is none."""
+        return self._child.process.pid if self._child else 0
+
+    async def start(self) -> None:
+        """Idempotent; also called by everything else."""
+        async with self._starting:
+            if self._closed:
+                raise Unreachable("the SSH process was closed")
+            if self._child:
+                return
+            self._child = await _Child.spawn(self._namespace)
+            self._send(wire.Configure(self._settings))
+            self._pump = asyncio.create_task(self._read(self._child), name="remote")
+            for target in self._targets.values():  # of the process before this one; the answers are the "connected" events
+                self._send(wire.Connect(0, target))
+
+    async def connect(self, target: Target) -> None:
+        self._targets[target.name] = target
+        await self._ask(lambda id_: wire.Connect(id_, target), target.name, self._settings.connect_deadline_s * 2)
+
+    async def forget(self, name: str) -> None:
+        if self._targets.pop(name, None) is None:
+            return
+        self._places.pop(name, None)
+        with suppress(Unreachable):  # a process that has died has forgotten it too
+            await self._ask(lambda id_: wire.Forget(id_, name), name, self._settings.connect_deadline_s)
+        self._connected.discard(name)
+
+    def connected(self, name: str) -> bool:
+        return name in self._connected
+
+    async def run(self, name: str, argv: Sequence[str], *, stdin: bytes = b"", deadline_s: float = 30.0, check: bool = True) -> Result:
+        answer = await self._ask(lambda id_: wire.Run(id_, name, tuple(argv), stdin, deadline_s), name, deadline_s)
+        if check and answer.status:
+            raise CommandFailed(name, argv, answer.status, answer.stderr.decode(errors="replace"))
+        return Result(answer.status, answer.stdout, answer.stderr)
+
+    async def put(self, name: str, path: str, data: bytes, *, mode: int = 0o644, deadline_s: float = 60.0) -> None:
+        argv = ("/bin/sh", "-c", PUT, "put", path, f"{mode:o}", str(len(data)))
+        result = await self.run(name, argv, stdin=data, deadline_s=deadline_s, check=False)
+        if result.status:
+            said = result.stderr.decode(errors="replace")
+            raise CommandFailed(name, ("put", path), result.status, said or "the file did not arrive whole")
+
+    async def call(self, name: str, method: str, params: Any, *, deadline_s: float = 30.0) -> Any:
+        encoded = msgspec.json.encode(method), msgspec.json.encode(params)
+        try:
+            answer = await self._ask(lambda id_: wire.Call(id_, name, *encoded, deadline_s), name, deadline_s)
+        except wire.HelperRefused as error:
+            raise CommandFailed(name, ("helper", method), 1, error.message) from None
+        return msgspec.json.decode(answer.stdout)
+
+    def reset_helper(self, name: str) -> None:
+        """The helper's program has changed: the next call starts a new one."""
+        if self._child:
+            self._send(wire.ResetHelper(name))
+
+    async def open(self, name: str, argv: Sequence[str], *, terminal: Terminal | None = None) -> RemoteStream:
+        return await self._open(name, lambda id_: wire.Open(id_, name, tuple(argv), terminal))
+
+    async def dial(self, name: str, host: str, port: int) -> RemoteStream:
+        return await self._open(name, lambda id_: wire.Dial(id_, name, host, port))
+
+    def listen(self, tell: Callable[[str, str, Any], None]) -> None:
+        self._listeners.append(tell)
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._child:
+            self._child.writer.close()  # it ends when its socket does
+            await self._child.process.wait()
+        if self._pump:
+            await asyncio.gather(self._pump, return_exceptions=True)
+
+    async def _ask(self, request: Callable[[int], wire.Message], name: str, deadline_s: float) -> wire.Answer:
+        if name not in self._targets and not isinstance(request(0), wire.Forget):
+            raise Unreachable(f"{name}: no such machine is known")
+        async with self._places.setdefault(name, asyncio.Semaphore(self._settings.calls_most)):
+            await self.start()
+            id_ = next(self._ids)
+            answer = self._waiting[id_] = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout(deadline_s + ANSWER_GRACE_S):
+                    await self._send_and_drain(request(id_))
+                    return await answer
+            except TimeoutError:
+                raise Deadline(f"{name}: no answer in {deadline_s:g} s") from None
+            finally:
+                self._waiting.pop(id_, None)
+
+    async def _open(self, name: str, request: Callable[[int], wire.Message]) -> RemoteStream:
+        if name not in self._targets:
+            raise Unreachable(f"{name}: no such machine is known")
+        await self.start()
+        id_ = next(self._ids)
+        stream = self._streams[id_] = RemoteStream(id_, self._settings.stream_window_bytes, self._send)
+        self._send(request(id_))
+        try:
+            await stream.opened()
+        except BaseException:
+            await stream.close()
+            raise
+        return stream
+
+    def _send(self, message: wire.Message) -> None:
+        """What is sent without waiting is bounded by the streams' windows and the calls' places."""
+        if self._child:
+            self._child.writer.write(wire.frame(message))
+
+    async def _send_and_drain(self, message: wire.Message) -> None:
+        child = self._child
+        if child:
+            child.writer.write(wire.frame(message))
+            with suppress(ConnectionError):  # the reader notices, and fails what waits
+                await child.writer.drain()
+
+    async def _read(self, child: _Child) -> None:
+        """Until the SSH process ends, whoever ended it."""
+        frames = wire.Frames(wire.FromWorker)
+        try:
+            while data := await child.reader.read(RECEIVE_BYTES):
+                for message in frames.feed(data):
+                    self._take(message)
+        except ConnectionError:
+            pass
+        child.writer.close()
+        status = await child.process.wait()
+        self._child = None
+        self._fail_all(Unreachable(f"the SSH process ended ({_ended_how(status)})"))
+        if not self._closed:
+            self._journal.note("remote", "process/ssh", f"ended ({_ended_how(status)}); started again")
+            await asyncio.sleep(self._settings.retry_first_s)
+            self._pump = asyncio.create_task(self._restart(), name="remote restart")
+
+    async def _restart(self) -> None:
+        with suppress(Unreachable):  # closed meanwhile
+            await self.start()
+
+    def _take(self, message: Any) -> None:
+        if isinstance(message, wire.Tell):
+            self._tell(message.name, message.method, msgspec.json.decode(message.params))
+        elif isinstance(message, wire.Answer):
+            waiting = self._waiting.get(message.id)
+            if waiting and not waiting.done():
+                waiting.set_result(message)
+        elif isinstance(message, wire.Failure):
+            self._fail(message.id, wire.to_error(message))
+        elif stream := self._streams.get(message.id):
+            stream.on_message(message)
+            if isinstance(message, wire.Ended):
+                del self._streams[message.id]
+
+    def _fail(self, id_: int, error: RemoteError) -> None:
+        waiting = self._waiting.get(id_)
+        if waiting and not waiting.done():
+            waiting.set_exception(error)
+        if stream := self._streams.pop(id_, None):
+            stream.on_failure(error)
+
+    def _fail_all(self, error: RemoteError) -> None:
+        for id_ in [*self._waiting, *self._streams]:
+            self._fail(id_, error)
+        for name in sorted(self._connected):
+            self._tell(name, "lost", {"generation": self._targets[name].generation, "reason": error.message})
+
+    def _tell(self, name: str, method: str, params: Any) -> None:
+        target = self._targets.get(name)
+        if method == "connected" and target and target.generation == params["generation"]:
+            self._connected.add(name)
+            self._journal.note("remote", f"machine/{name}", f"connected over SSH in {params['took_s'] * 1000:.0f} ms")
+        elif method == "lost":
+            self._connected.discard(name)
+            self._journal.note("remote", f"machine/{name}", f"SSH connection lost: {params['reason']}")
+        for listener in self._listeners:
+            listener(name, method, params)
+
+
+class _Child(msgspec.Struct):
+    process: asyncio.subprocess.Process
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    @classmethod
+    async def spawn(cls, network_namespace: str) -> _Child:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            arguments = [str(theirs.fileno()), *([network_namespace] if network_namespace else [])]
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "labctl.remote.worker", *arguments),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        reader, writer = await asyncio.open_connection(sock=ours)
+        return cls(process, reader, writer)
+
+
+def _ended_how(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"exit status {status}"

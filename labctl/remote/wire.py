@@ -1,0 +1,196 @@
+"""What the master and the SSH process say to each other: MessagePack, each message with its length (4 bytes, big-endian) before it.
+
+A request has an `id`, which its Answer or Failure carries back. A stream's `id` is chosen by the master; its bytes are counted both ways
+(Credit), so that a slow end holds up its own stream and nothing else. The helper's JSON travels inside as bytes: only its two ends read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from labctl.errors import Deadline, HostKeyMismatch, RemoteError, Unreachable
+from labctl.remote.interface import Target, Terminal
+from labctl.remote.settings import RemoteSettings
+
+CHUNK_BYTES = 32 << 10  # of a stream, in one message: what SSH puts into a packet
+
+
+class Message(msgspec.Struct, tag=True, array_like=True):
+    pass
+
+
+# from the master
+
+
+class Configure(Message):
+    """The first message, once."""
+
+    settings: RemoteSettings
+
+
+class Connect(Message):
+    id: int
+    target: Target
+
+
+class Forget(Message):
+    id: int
+    name: str
+
+
+class Run(Message):
+    id: int
+    name: str
+    argv: tuple[str, ...]
+    stdin: bytes
+    deadline_s: float
+
+
+class Call(Message):
+    id: int
+    name: str
+    method: bytes  # JSON
+    params: bytes  # JSON
+    deadline_s: float
+
+
+class ResetHelper(Message):
+    name: str
+
+
+class Open(Message):
+    """A command with its streams."""
+
+    id: int
+    name: str
+    argv: tuple[str, ...]
+    terminal: Terminal | None
+
+
+class Dial(Message):
+    id: int
+    name: str
+    host: str
+    port: int
+
+
+class Input(Message):
+    id: int
+    data: bytes
+
+
+class EndInput(Message):
+    id: int
+
+
+class Resize(Message):
+    id: int
+    columns: int
+    rows: int
+
+
+class Close(Message):
+    id: int
+
+
+# both ways
+
+
+class Credit(Message):
+    """So many bytes of this stream were taken: as many more may be sent."""
+
+    id: int
+    size: int
+
+
+# from the SSH process
+
+
+class Answer(Message):
+    """`status`, `stdout`, `stderr` of a Run; `stdout` is the helper's JSON for a Call; empty for the others."""
+
+    id: int
+    status: int = 0
+    stdout: bytes = b""
+    stderr: bytes = b""
+
+
+class Failure(Message):
+    """Of a request, or the end of a stream. `kind` names a class of errors.py."""
+
+    id: int
+    kind: str
+    text: str
+
+
+class Opened(Message):
+    id: int
+
+
+class Output(Message):
+    id: int
+    source: int  # 1 stdout, 2 stderr
+    data: bytes
+
+
+class Ended(Message):
+    """Nothing more comes from this stream."""
+
+    id: int
+    status: int
+
+
+class Tell(Message):
+    """What a helper says unasked; also "connected" and "lost"."""
+
+    name: str
+    method: str
+    params: bytes  # JSON
+
+
+FromMaster = Configure | Connect | Forget | Run | Call | ResetHelper | Open | Dial | Input | EndInput | Resize | Close | Credit
+FromWorker = Answer | Failure | Opened | Output | Ended | Credit | Tell
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def frame(message: Message) -> bytes:
+    data = _encoder.encode(message)
+    return len(data).to_bytes(4, "big") + data
+
+
+class Frames:
+    """Bytes as they come in, messages out."""
+
+    def __init__(self, type_: Any) -> None:
+        self._decode = msgspec.msgpack.Decoder(type_).decode
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        self._buffer += data
+        at = 0
+        while len(self._buffer) - at >= 4:
+            end = at + 4 + int.from_bytes(self._buffer[at : at + 4], "big")
+            if end > len(self._buffer):
+                break
+            message = self._decode(memoryview(self._buffer)[at + 4 : end])
+            at = end
+            yield message
+        del self._buffer[:at]
+
+
+class HelperRefused(RemoteError):
+    """The helper said no; on the master's side it becomes a CommandFailed, which knows the machine and the method."""
+
+
+def failure(id_: int, error: RemoteError) -> Failure:
+    return Failure(id_, type(error).__name__, error.message)
+
+
+def to_error(message: Failure) -> RemoteError:
+    """The exception again; what has no class of its own here is a RemoteError."""
+    kinds = {each.__name__: each for each in (Unreachable, HostKeyMismatch, Deadline, HelperRefused)}
+    return kinds.get(message.kind, RemoteError)(message.text)

@@ -1,0 +1,148 @@
+"""The SSH process: `python -m labctl.remote.worker FD [NETWORK NAMESPACE]`, started by process.py with one end of a socket pair.
+
+Its main thread reads what the master asks and hands it on; it never waits for a machine. Each machine has a Control (a thread) and its streams.
+It enters the lab's network namespace as a whole, before any other thread is there, and ends when the master does: its socket closes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from labctl.errors import RemoteError, Unreachable
+from labctl.remote import wire
+
+RECEIVE_BYTES = 256 << 10
+CLONE_NEWNET = 0x40000000
+M_ARENA_MAX = -8
+
+
+class Worker:
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._sending = threading.Lock()
+        self._controls: dict[str, Any] = {}
+        self._streams: dict[int, Any] = {}
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            wire.Configure: self._configure,
+            wire.Connect: self._connect,
+            wire.Forget: self._forget,
+            wire.Run: lambda m: self._ask(m, lambda control: control.run(m)),
+            wire.Call: lambda m: self._ask(m, lambda control: control.call(m)),
+            wire.ResetHelper: self._reset_helper,
+            wire.Open: self._open,
+            wire.Dial: self._open,
+            wire.Input: lambda m: self._stream(m, lambda stream: stream.input(m.data)),
+            wire.EndInput: lambda m: self._stream(m, lambda stream: stream.input(None)),
+            wire.Resize: lambda m: self._stream(m, lambda stream: stream.resize(m.columns, m.rows)),
+            wire.Credit: lambda m: self._stream(m, lambda stream: stream.credit(m.size)),
+            wire.Close: lambda m: self._stream(m, lambda stream: stream.close()),
+        }
+
+    def serve(self) -> None:
+        """Until the master closes its end."""
+        frames = wire.Frames(wire.FromMaster)
+        while data := self._socket.recv(RECEIVE_BYTES):
+            for message in frames.feed(data):
+                self._handlers[type(message)](message)
+
+    def send(self, message: wire.Message) -> None:
+        """From any thread; waits while the master does not read."""
+        data = wire.frame(message)
+        with self._sending:
+            try:
+                self._socket.sendall(data)
+            except OSError:
+                os._exit(0)  # the master is gone
+
+    def _configure(self, message: wire.Configure) -> None:
+        # Fabric and paramiko take 130 ms to import: after the socket is there, while the machines boot
+        from labctl.remote.channels import ChannelStream
+        from labctl.remote.control import Control
+
+        self._settings = message.settings
+        self._new_control, self._new_stream = Control, ChannelStream
+
+    def _connect(self, message: wire.Connect) -> None:
+        name = message.target.name
+        control = self._controls.get(name)
+        if control and control.target != message.target:
+            control.close()
+            control = None
+        if not control:
+            control = self._controls[name] = self._new_control(message.target, self._settings, self.send)
+        control.connect(message.id)
+
+    def _forget(self, message: wire.Forget) -> None:
+        control = self._controls.pop(message.name, None)
+        if control:
+            control.close()
+        self.send(wire.Answer(message.id))
+
+    def _reset_helper(self, message: wire.ResetHelper) -> None:
+        if control := self._controls.get(message.name):
+            control.reset_helper()
+
+    def _ask(self, message: Any, ask: Callable[[Any], None]) -> None:
+        control = self._controls.get(message.name)
+        if control:
+            ask(control)
+        else:
+            self.send(_unknown(message.id, message.name))
+
+    def _open(self, message: wire.Open | wire.Dial) -> None:
+        control = self._controls.get(message.name)
+        if not control:
+            self.send(_unknown(message.id, message.name))
+            return
+        stream = self._new_stream(message, control.channels, self._settings, self.send)
+        self._streams[message.id] = stream
+        stream.start(lambda: self._streams.pop(message.id, None))
+
+    def _stream(self, message: Any, tell: Callable[[Any], None]) -> None:
+        stream = self._streams.get(message.id)
+        if stream:  # else it has just ended, and the master hears of that
+            tell(stream)
+
+
+def _unknown(id_: int, name: str) -> wire.Failure:
+    error: RemoteError = Unreachable(f"{name}: no such machine is known to the SSH process")
+    return wire.failure(id_, error)
+
+
+def enter_network_namespace(path: str) -> None:
+    """setns(2): Python 3.11 has no os.setns. The calling thread moves, and threads started later are born there."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if libc.setns(descriptor, CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), f"entering the network namespace {path}: {os.strerror(ctypes.get_errno())}")
+    finally:
+        os.close(descriptor)
+
+
+def _save_memory() -> None:
+    """glibc gives threads heaps of their own: with a dozen threads that is a dozen half-empty ones."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(M_ARENA_MAX, 2)
+    threading.stack_size(512 << 10)
+
+
+def main(arguments: list[str]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the master, which closes the socket
+    if arguments[1:]:
+        enter_network_namespace(arguments[1])
+    _save_memory()
+    Worker(socket.socket(fileno=int(arguments[0]))).serve()
+    os._exit(0)  # threads that wait for machines end with the process
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
