@@ -207,15 +207,13 @@ class _Parser:
                 if expects_value:
                     values.append("")
                 expects_value = True
-            elif not _is_word(token):
-                raise ValueError(
-                    f"found '{token}', expected: ',', or identifier" if values else f"found '{token}', expected: ',', ')' or identifier"
-                )
-            elif not expects_value:
-                raise ValueError(f"found '{token}', expected: ',' or ')'")
-            else:
+            elif _is_word(token):
                 values.append(token)
                 expects_value = False
+                if self.look() not in (",", ")"):
+                    raise ValueError(f"found '{self.look()}', expected: ',' or ')'")
+            else:
+                raise ValueError(f"found '{token}', expected: ',', {'or' if values else "')' or"} identifier")
         return [*values, ""] if expects_value else values
 
 
