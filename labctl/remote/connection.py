@@ -75,7 +75,6 @@ class Connection:
     def session(self, argv: Sequence[str], until: float, terminal: Terminal | None = None) -> paramiko.Channel:
         """A channel with the command started on it."""
         with self._translated(f"starting {argv[0]}"):
-            _acknowledge_at_once(self._socket)
             channel = self._transport.open_session(timeout=_left(until))
             if terminal:
                 channel.get_pty(terminal.term, terminal.columns, terminal.rows)
@@ -227,6 +226,19 @@ def _config() -> fabric.Config:
     return fabric.Config(lazy=True, ssh_config=paramiko.SSHConfig())
 
 
+class _PromptSocket(socket.socket):
+    """Acknowledges at once. sshd leaves Nagle on: with our kernel's delayed acknowledgement the first command of a connection waits 40 ms."""
+
+    def recv(self, *arguments: int) -> bytes:
+        data = super().recv(*arguments)
+        if _QUICKACK is not None:
+            self.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)  # holds for a few packets only
+        return data
+
+
+_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
+
+
 def _connected_socket(target: Target, settings: RemoteSettings) -> socket.socket:
     try:
         sock = socket.create_connection((target.address, target.port), timeout=settings.connect_deadline_s)
@@ -238,13 +250,7 @@ def _connected_socket(target: Target, settings: RemoteSettings) -> socket.socket
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings.dead_after_s * 1000))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(settings.dead_after_s / 2)))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, int(settings.dead_after_s / 5)))
-    return sock
-
-
-def _acknowledge_at_once(sock: socket.socket) -> None:
-    """sshd leaves Nagle on until a session runs: our delayed acknowledgement made the first command of a connection wait 40 ms."""
-    if hasattr(socket, "TCP_QUICKACK"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+    return _PromptSocket(sock.family, sock.type, sock.proto, sock.detach())
 
 
 def _pin(client: paramiko.SSHClient, target: Target) -> None:
