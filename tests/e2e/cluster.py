@@ -1,0 +1,165 @@
+"""A lab for scenarios, driven as a person drives it: the `labctl` of an installed wheel, the real kubectl, ssh.
+
+Nothing in here imports labctl: what is tested is what was installed.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+SEED = Path(__file__).parents[2] / "examples" / "seed"
+
+
+class Cluster:
+    """One lab in one folder. `wheel` is the folder the wheel was installed into."""
+
+    def __init__(self, wheel: Path, folder: Path, state: Path, **environment: str) -> None:
+        self.folder = folder
+        self.environment = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": str(folder),
+            "LANG": "C.UTF-8",
+            "PYTHONPATH": str(wheel),
+            "LABCTL_STATE_HOME": str(state),
+            "LABCTL_PROVIDER": os.environ.get("LABCTL_TEST_PROVIDER", "namespace"),
+            **{name: os.environ[name] for name in ("LABCTL_CACHE_HOME",) if name in os.environ},
+            **environment,
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+
+    # -- commands --------------------------------------------------------------------------------------------------
+
+    def labctl(self, *arguments: str, check: bool = True, timeout_s: float = 240.0, **options) -> subprocess.CompletedProcess:
+        return self._run([sys.executable, "-m", "labctl", *arguments], check, timeout_s, options)
+
+    def kubectl(self, *arguments: str, check: bool = True, timeout_s: float = 60.0, **options) -> subprocess.CompletedProcess:
+        options.setdefault("env", {**self.environment, "KUBECONFIG": str(self.folder / ".labctl" / "kubeconfig")})
+        return self._run(["kubectl", *arguments], check, timeout_s, options)
+
+    def on(self, minion: str, *command: str, check: bool = True, timeout_s: float = 60.0) -> subprocess.CompletedProcess:
+        """A command on a minion, through the ssh_config that people and Ansible use."""
+        import shlex
+
+        config = str(self.folder / ".labctl" / "ssh_config")
+        return self._run(["ssh", "-F", config, minion, shlex.join(command)], check, timeout_s, {})
+
+    def _run(self, argv: list[str], check: bool, timeout_s: float, options: dict) -> subprocess.CompletedProcess:
+        defaults = {"cwd": self.folder, "env": self.environment, "text": True, "capture_output": True}
+        if "input" not in options:
+            defaults["stdin"] = subprocess.DEVNULL
+        done = subprocess.run(argv, timeout=timeout_s, **{**defaults, **options})
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(argv[-6:])} exited {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    def get(self, *arguments: str) -> dict:
+        return json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)
+
+    def items(self, *arguments: str) -> list[dict]:
+        return self.get(*arguments)["items"]
+
+    def status(self) -> dict:
+        return json.loads(self.labctl("status", "-o", "json").stdout)
+
+    def pods(self, selector: str = "name=nginx") -> list[dict]:
+        """Pods that are not leaving."""
+        return [pod for pod in self.items("pods", "-l", selector) if "deletionTimestamp" not in pod["metadata"]]
+
+    def ready_pods(self, selector: str = "name=nginx") -> list[dict]:
+        return [pod for pod in self.pods(selector) if condition(pod, "Ready") == "True"]
+
+    def vip(self, service: str = "web-service") -> str:
+        return self.get("service", service)["spec"]["clusterIP"]
+
+    def curl(self, minion: str, url: str, *options: str, check: bool = True) -> str:
+        return self.on(minion, "curl", "-q", "-s", "-S", "--max-time", "5", *options, url, check=check).stdout
+
+    # -- cleaning --------------------------------------------------------------------------------------------------
+
+    def clear(self) -> None:
+        """Remove what a scenario made, so that the next one starts from the bare lab."""
+        self.kubectl("delete", "rc,svc,cm,secret", "--all", "--wait=false", "-l", "component!=apiserver")
+        self.kubectl("delete", "pods", "--all", "--force", "--grace-period=0", check=False)
+        for node in self.items("nodes"):
+            if node["spec"].get("unschedulable"):
+                self.kubectl("uncordon", node["metadata"]["name"])
+        wait(lambda: not self.items("pods"), "no pods are left", 30)
+
+    def destroy(self) -> None:
+        if (self.folder / ".labctl").exists():
+            self.labctl("destroy", "--yes", check=False)
+
+    def keep_artifacts(self, folder: Path) -> None:
+        """What is worth a look after a failure."""
+        shutil.rmtree(folder, ignore_errors=True)
+        self.labctl("export", str(folder), check=False)
+
+
+def condition(thing: dict, kind: str) -> str:
+    return next((c["status"] for c in thing.get("status", {}).get("conditions", []) if c["type"] == kind), "")
+
+
+def wait(look, what: str, timeout_s: float = 20.0):
+    """Wait until `look()` is true; answers what it answered. AssertionError says what never happened, and what was seen last."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            seen = look()
+        except AssertionError as error:
+            seen, last = None, str(error)
+        else:
+            last = repr(seen)
+        if seen:
+            return seen
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s} s: {what}; last seen: {last[:500]}")
+        time.sleep(0.05)
+
+
+@contextmanager
+def requests(cluster: Cluster, minion: str, url: str, seconds: float = 60.0):
+    """Keep asking a URL from a minion, 50 times a second at most, one try each, until the block ends; yields a dict filled at its end.
+
+    `failed` counts the answers that were not 200, `longest_ms` is the longest stretch without a good one.
+    """
+    script = (
+        "import http.client,json,sys,time,select\n"
+        "host,end=sys.argv[1],time.monotonic()+float(sys.argv[2])\n"
+        "total=failed=0;good=time.monotonic();longest=0;errors=[]\n"
+        "print('begun',flush=True)\n"
+        "while time.monotonic()<end and not select.select([sys.stdin],[],[],0.02)[0]:\n"
+        "  total+=1\n"
+        "  try:\n"
+        "    c=http.client.HTTPConnection(host,80,timeout=1);c.request('GET','/');s=c.getresponse();s.read();c.close()\n"
+        "    assert s.status==200\n"
+        "    now=time.monotonic();longest=max(longest,now-good);good=now\n"
+        "  except Exception as e:\n"
+        "    failed+=1;errors.append(repr(e)[:80])\n"
+        "longest=max(longest,time.monotonic()-good)\n"
+        "print(json.dumps({'total':total,'failed':failed,'longest_ms':round(longest*1000),'errors':errors[:5]}))\n"
+    )
+    import shlex
+
+    config = str(cluster.folder / ".labctl" / "ssh_config")
+    argv = ["ssh", "-F", config, minion, shlex.join(["python3", "-c", script, url, str(seconds)])]
+    client = subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=cluster.environment
+    )
+    result: dict = {}
+    try:
+        assert client.stdout.readline().strip() == "begun", client.stderr.read()
+        yield result
+        out, err = client.communicate("stop\n", timeout=30)
+        assert out.strip(), err
+        result.update(json.loads(out))
+    finally:
+        if client.poll() is None:
+            client.kill()
+            client.wait()

@@ -1,0 +1,72 @@
+"""Labs for scenarios. One wheel for the whole run, one lab for each file of scenarios that share one."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.cluster import Cluster
+
+ROOT = Path(__file__).parents[2]
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.timeout(400))
+            if os.geteuid() != 0:
+                item.add_marker(pytest.mark.skip(reason="namespace machines need root"))
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory) -> Path:
+    """labctl as a stranger installs it: a wheel, outside the checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", folder, ROOT], check=True, capture_output=True, text=True)
+    subprocess.run([*pip, "install", "--no-deps", "--target", folder / "site", *folder.glob("labctl-*.whl")], check=True)
+    return folder / "site"
+
+
+@pytest.fixture(scope="session")
+def state(request):
+    """Where the labs of this run keep their state: a short path on a real disk, gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="labctl-e2e-", dir="/var/tmp") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def new_cluster(wheel, state):
+    """A function that makes labs; all of them are destroyed at the end, also after failures."""
+    clusters = []
+
+    def make(name: str, **environment: str) -> Cluster:
+        clusters.append(Cluster(wheel, state / f"lab-{name}", state / "s", **environment))
+        return clusters[-1]
+
+    yield make
+    for cluster in clusters:
+        cluster.destroy()
+
+
+@pytest.fixture(scope="session")
+def images(new_cluster):
+    """The test images, built once into the machine's cache."""
+    cluster = new_cluster("images")
+    for name in ("nginx", "busybox", "serve-hostname"):
+        cluster.labctl("image", "build", name, timeout_s=600)
+
+
+@pytest.fixture(scope="module")
+def cluster(request, new_cluster, images):
+    """Two minions that are Ready, shared by the scenarios of one file."""
+    cluster = new_cluster(request.module.__name__.rpartition(".")[2])
+    cluster.labctl("up", "--minions", "2", timeout_s=600)
+    yield cluster
+    if request.session.testsfailed:
+        cluster.keep_artifacts(Path(tempfile.gettempdir()) / "labctl-artifacts" / cluster.folder.name)
+    cluster.destroy()
