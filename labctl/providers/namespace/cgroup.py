@@ -1,0 +1,268 @@
+"""The cgroups of a lab: LAB/NODE holds a machine's limits, LAB/NODE/init its own processes, LAB/NODE/pods is the agent's.
+
+Version 1 (a folder per controller) and version 2 (one tree) behind one small class each; `detect` picks. Emptiness of
+a machine's cgroup is also how one knows that nothing of a boot can run any more, whatever became of its init.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from labctl.errors import ProviderError
+from labctl.providers.namespace.inside.plan import CgroupPlan
+
+PERIOD_US = 100_000
+_TOP = "labctl"
+_LAB_INIT = ".init"
+_DEVICES_ALLOWED = (
+    "c *:* m",  # making nodes is harmless, and container runtimes do; using them is what is limited
+    "b *:* m",
+    "c 1:3 rwm",  # null
+    "c 1:5 rwm",  # zero
+    "c 1:7 rwm",  # full
+    "c 1:8 rwm",  # random
+    "c 1:9 rwm",  # urandom
+    "c 5:0 rwm",  # tty
+    "c 5:1 rwm",  # console
+    "c 5:2 rwm",  # ptmx
+    "c 10:200 rwm",  # tun
+    "c 136:* rwm",  # pts
+)
+
+
+class Cgroups(Protocol):
+    """One lab's cgroups. `machine` is a machine's name."""
+
+    def join_lab(self) -> list[str]:
+        """Make the lab's own cgroup; the cgroup.procs files its init writes itself into."""
+
+    def make(self, machine: str, memory_bytes: int, cpus: float) -> CgroupPlan:
+        """Make a machine's cgroup with its limits, and say how a process becomes the first in it."""
+
+    def pids(self, machine: str) -> list[int]:
+        """Every process of the machine, pods included."""
+
+    def freeze(self, machine: str, frozen: bool) -> None: ...
+    def frozen(self, machine: str) -> bool: ...
+    def remove(self, machine: str, deadline_s: float) -> None:
+        """Wait until it is empty, then remove it. Unknown is fine."""
+
+    def remove_lab(self, deadline_s: float) -> None: ...
+
+
+def detect(lab: str, mountinfo: Path = Path("/proc/self/mountinfo")) -> Cgroups:
+    """The version this machine uses. A machine that mounts both keeps its controllers in version 1."""
+    hierarchies = _hierarchies(mountinfo.read_text())
+    if hierarchies:
+        return V1(lab, hierarchies)
+    unified = Path("/sys/fs/cgroup")
+    if (unified / "cgroup.controllers").exists():
+        return V2(lab, unified)
+    raise ProviderError("no cgroup controllers are mounted", mend="mount cgroup2 on /sys/fs/cgroup")
+
+
+class V1:
+    """A folder per hierarchy. `hierarchies`: mount options ("memory", "cpu,cpuacct", "name=systemd") -> where it is mounted."""
+
+    def __init__(self, lab: str, hierarchies: Mapping[str, Path]) -> None:
+        self._lab = lab
+        self._hierarchies = hierarchies
+
+    def join_lab(self) -> list[str]:
+        return [str(folder / "cgroup.procs") for folder in self._make(_LAB_INIT).values()]
+
+    def make(self, machine: str, memory_bytes: int, cpus: float) -> CgroupPlan:
+        folders = self._make(machine)
+        for options, folder in folders.items():
+            names = options.split(",")
+            if "memory" in names:
+                _write(folder / "memory.limit_in_bytes", str(memory_bytes))
+            if "cpu" in names and (folder / "cpu.cfs_quota_us").exists():
+                _write(folder / "cpu.cfs_quota_us", str(int(cpus * PERIOD_US)))
+            if "devices" in names:
+                _write(folder / "devices.deny", "a")
+                for rule in _DEVICES_ALLOWED:
+                    _write(folder / "devices.allow", rule)
+        inits = self._make(f"{machine}/init")
+        return CgroupPlan(
+            join=[str(folder / "cgroup.procs") for folder in folders.values()],
+            init=[str(folder / "cgroup.procs") for folder in inits.values()],
+            after=[],
+            mounts=[[folder.name, "cgroup", options] for options, folder in self._hierarchies.items()],
+        )
+
+    def pids(self, machine: str) -> list[int]:
+        for hierarchy in self._hierarchies.values():
+            found = _pids(hierarchy / _TOP / self._lab / machine)
+            if found:
+                return found
+        return []
+
+    def freeze(self, machine: str, frozen: bool) -> None:
+        state = self._freezer(machine) / "freezer.state"
+        if state.exists():
+            _write(state, "FROZEN" if frozen else "THAWED")
+
+    def frozen(self, machine: str) -> bool:
+        try:
+            return (self._freezer(machine) / "freezer.state").read_text().strip() != "THAWED"
+        except OSError:
+            return False
+
+    def remove(self, machine: str, deadline_s: float) -> None:
+        for hierarchy in self._hierarchies.values():
+            _remove(hierarchy / _TOP / self._lab / machine, deadline_s)
+
+    def remove_lab(self, deadline_s: float) -> None:
+        for hierarchy in self._hierarchies.values():
+            _remove(hierarchy / _TOP / self._lab, deadline_s)
+            _remove_if_empty(hierarchy / _TOP)
+
+    def _freezer(self, machine: str) -> Path:
+        return self._hierarchies["freezer"] / _TOP / self._lab / machine
+
+    def _make(self, name: str) -> dict[str, Path]:
+        folders = {}
+        for options, hierarchy in self._hierarchies.items():
+            folder = hierarchy
+            for part in (_TOP, self._lab, *name.split("/")):
+                parent, folder = folder, folder / part
+                folder.mkdir(exist_ok=True)
+                if "cpuset" in options.split(","):  # empty in a new one, and no process may enter it so
+                    _inherit(parent, folder, "cpuset.cpus")
+                    _inherit(parent, folder, "cpuset.mems")
+            folders[options] = folder
+        return folders
+
+
+class V2:
+    """One tree. Limits lie on LAB/NODE, which itself holds no process: the machine's init moves to LAB/NODE/init first."""
+
+    _CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids")
+
+    def __init__(self, lab: str, root: Path) -> None:
+        self._lab = lab
+        self._root = root
+
+    def join_lab(self) -> list[str]:
+        return [str(self._make(_LAB_INIT) / "cgroup.procs")]
+
+    def make(self, machine: str, memory_bytes: int, cpus: float) -> CgroupPlan:
+        folder = self._make(machine)
+        _write(folder / "memory.max", str(memory_bytes))
+        _write(folder / "cpu.max", f"{int(cpus * PERIOD_US)} {PERIOD_US}")
+        (folder / "init").mkdir(exist_ok=True)
+        enable = " ".join(f"+{name}" for name in self._available(folder))
+        return CgroupPlan(
+            join=[str(folder / "cgroup.procs")],
+            init=[str(folder / "init" / "cgroup.procs")],
+            after=[[str(folder / "cgroup.subtree_control"), enable]],
+            mounts=[["", "cgroup2", ""]],
+        )
+
+    def pids(self, machine: str) -> list[int]:
+        return _pids(self._folder(machine))
+
+    def freeze(self, machine: str, frozen: bool) -> None:
+        file = self._folder(machine) / "cgroup.freeze"
+        if file.exists():
+            _write(file, "1" if frozen else "0")
+
+    def frozen(self, machine: str) -> bool:
+        try:
+            return (self._folder(machine) / "cgroup.freeze").read_text().strip() == "1"
+        except OSError:
+            return False
+
+    def remove(self, machine: str, deadline_s: float) -> None:
+        _remove(self._folder(machine), deadline_s)
+
+    def remove_lab(self, deadline_s: float) -> None:
+        _remove(self._root / _TOP / self._lab, deadline_s)
+        _remove_if_empty(self._root / _TOP)
+
+    def _folder(self, machine: str) -> Path:
+        return self._root / _TOP / self._lab / machine
+
+    def _make(self, name: str) -> Path:
+        folder = self._root
+        for part in (_TOP, self._lab, name):
+            _write(folder / "cgroup.subtree_control", " ".join(f"+{controller}" for controller in self._available(folder)))
+            folder = folder / part
+            folder.mkdir(exist_ok=True)
+        return folder
+
+    def _available(self, folder: Path) -> list[str]:
+        has = (folder / "cgroup.controllers").read_text().split()
+        return [name for name in self._CONTROLLERS if name in has]
+
+
+def _hierarchies(mountinfo: str) -> dict[str, Path]:
+    """Version 1 hierarchies as mounted: their options without the generic ones, in the order that a process joins them (cpuset first)."""
+    found: dict[str, Path] = {}
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _source, super_options = after.split(" ", 2)
+        if kind == "cgroup":
+            options = [word for word in super_options.split(",") if word not in ("rw", "ro", "xattr", "clone_children")]
+            options = [word for word in options if not word.startswith("release_agent")]
+            found.setdefault(",".join(options), Path(before.split()[4]))
+    return dict(sorted(found.items(), key=lambda item: "cpuset" not in item[0]))
+
+
+def _tree(folder: Path) -> Iterator[Path]:
+    """The folder and all below it, deepest first."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            if entry.is_dir(follow_symlinks=False):
+                yield from _tree(Path(entry.path))
+    yield folder
+
+
+def _pids(folder: Path) -> list[int]:
+    found: list[int] = []
+    for each in _tree(folder):
+        with contextlib.suppress(OSError):
+            found += [int(line) for line in (each / "cgroup.procs").read_text().split()]
+    return found
+
+
+def _remove(folder: Path, deadline_s: float) -> None:
+    """rmdir each, deepest first; a dead process leaves its cgroup a moment after it is reaped, so busy ones are tried again."""
+    deadline = time.monotonic() + deadline_s
+    while folder.exists():
+        busy = ""
+        for each in _tree(folder):
+            try:
+                each.rmdir()
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                busy = str(error)
+        if not busy:
+            return
+        if time.monotonic() > deadline:
+            raise ProviderError(f"cgroup {folder} stays busy ({busy}); processes: {_pids(folder)[:10]}")
+        time.sleep(0.002)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _inherit(parent: Path, folder: Path, name: str) -> None:
+    if not (folder / name).read_text().strip():
+        _write(folder / name, (parent / name).read_text())
+
+
+def _write(path: Path, value: str) -> None:
+    try:
+        path.write_text(value)
+    except OSError as error:
+        raise ProviderError(f"cannot write {value!r} to {path}: {error.strerror}") from error

@@ -1,0 +1,22 @@
+"""Programs that run in interpreters of their own, because they enter namespaces: standard library only, started by path.
+
+    lab_init   becomes the lab's init: its own pid and mount namespace, the lab's network, then waits
+    boot       becomes one machine: network, pid, mount, uts, ipc, cgroup namespaces, root file system, then sshd
+    dial       an ssh ProxyCommand: joins the lab's network and relays
+    attempt    tries, in a throwaway way, everything that a lab needs of this kernel
+
+A fresh interpreter (about 20 ms, no site packages) may change its namespaces freely; the master's many threads may not.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[4]
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from importlib import import_module; sys.exit(import_module(sys.argv[2]).main(sys.argv[3:]))"
+
+
+def command(program: str, *arguments: str) -> list[str]:
+    """The argv that runs one of the programs above."""
+    return [sys.executable, "-I", "-S", "-c", _START, str(_ROOT), f"{__name__}.{program}", *arguments]

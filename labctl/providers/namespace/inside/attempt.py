@@ -1,0 +1,80 @@
+"""`attempt FOLDER`: really do, once, what a lab needs: namespaces, an overlay on FOLDER's file system, a veth pair, cgroups.
+
+Everything lies in namespaces of this process, so it is gone when this ends, whatever happens. Failure is one line on standard
+error: what doesn't work, `|`, and the mend.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+from labctl.providers.namespace.inside import kernel
+
+_OF_A_MACHINE = kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWCGROUP
+
+
+def main(arguments: list[str]) -> int:
+    folder = arguments[0]
+    steps: list[tuple[str, str, Callable[[], None]]] = [
+        ("namespaces can't be made", "use a privileged container or a real machine", _namespaces),
+        (f"no overlay file system on {folder}", "set LABCTL_STATE_HOME to a folder on ext4, xfs or btrfs", lambda: _overlay(folder)),
+        ("no veth network devices", "load the kernel module veth", _veth),
+        ("no bridge network devices", "load the kernel module bridge", _bridge),
+        ("process namespaces can't be made", "use a privileged container or a real machine", _pids),
+    ]
+    for what, mend, step in steps:
+        try:
+            step()
+        except OSError as error:
+            print(f"{what}: {error.strerror or error}|{mend}", file=sys.stderr)  # noqa: T201 - a program of its own
+            return 1
+    return 0
+
+
+def _namespaces() -> None:
+    kernel.unshare(_OF_A_MACHINE)
+    kernel.mount("", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
+
+
+def _overlay(folder: str) -> None:
+    """Upper files on this file system, and a second overlay whose files lie there too: what pods' images need."""
+    parts = {name: os.path.join(folder, name) for name in ("lower", "upper", "work", "root")}
+    for part in parts.values():
+        os.mkdir(part)
+    with open(os.path.join(parts["lower"], "file"), "w") as file:
+        file.write("below")
+    options = f"lowerdir={parts['lower']},upperdir={parts['upper']},workdir={parts['work']}"
+    kernel.mount("overlay", parts["root"], "overlay", data=options)
+    os.unlink(os.path.join(parts["root"], "file"))  # a whiteout: needs more of the file system than a mount does
+
+
+def _veth() -> None:
+    _ip("link", "add", "a0", "type", "veth", "peer", "name", "b0")
+
+
+def _bridge() -> None:
+    _ip("link", "add", "c0", "type", "bridge")
+
+
+def _pids() -> None:
+    """Last: after it, only the first process that this one starts is in the new namespace."""
+    kernel.unshare(kernel.CLONE_NEWPID)
+    child = os.fork()
+    if child == 0:
+        try:
+            kernel.mount("proc", "/proc", "proc")
+            os._exit(0)
+        except OSError as error:
+            os._exit(error.errno or 1)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status:
+        raise OSError(status, f"mounting /proc: {os.strerror(status)}")
+
+
+def _ip(*arguments: str) -> None:
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise OSError(done.stderr.strip())

@@ -1,0 +1,79 @@
+"""System calls that Python 3.11 has no name for, by ctypes, and the constants they take."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MNT_DETACH = 2
+
+_PR_CAPBSET_DROP = 24
+_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _call(name: str, *arguments: object, about: str = "") -> None:
+    if getattr(_libc, name)(*arguments) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}", about or None)
+
+
+def unshare(flags: int) -> None:
+    _call("unshare", ctypes.c_int(flags))
+
+
+def setns(fd: int, kind: int) -> None:
+    _call("setns", ctypes.c_int(fd), ctypes.c_int(kind))
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
+    _call("mount", source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), data.encode() or None, about=target)
+
+
+def bind(source: str, target: str, *, read_only: bool = False, recursive: bool = False) -> None:
+    """One path seen at another too; read-only takes a second call."""
+    mount(source, target, flags=MS_BIND | (MS_REC if recursive else 0))
+    if read_only:
+        mount("", target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
+
+
+def pivot_root(new_root: str) -> None:
+    """Make `new_root` (a mount point) the root and forget the old one."""
+    number = _PIVOT_ROOT[platform.machine()]
+    os.chdir(new_root)
+    _call("syscall", ctypes.c_long(number), b".", b".", about=new_root)
+    _call("umount2", b".", ctypes.c_int(MNT_DETACH))
+    os.chdir("/")
+
+
+def drop_capability(number: int) -> None:
+    """No process from here on can have it again, whatever it executes."""
+    _call("prctl", ctypes.c_int(_PR_CAPBSET_DROP), ctypes.c_ulong(number), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
+
+
+def close_all_on_exec() -> None:
+    """What this program inherited (the operation's lock) ends with it; what it executes starts clean."""
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        if fd > 2:
+            with contextlib.suppress(OSError):  # the descriptor of the listing itself
+                os.set_inheritable(fd, False)

@@ -1,0 +1,88 @@
+"""A machine's view of files: an overlay on the shared root file system, and only as much of the kernel as is the machine's own.
+
+Global sysctls, the clock, kernel modules and the host's devices would leak into a naive container; here /proc/sys is
+read-only but for the network's, the capabilities to change the rest are dropped for good, and cgroups allow few devices.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from labctl.providers.namespace.inside import kernel, plan
+
+_QUIET = kernel.MS_NOSUID | kernel.MS_NOEXEC | kernel.MS_NODEV
+_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx", "core": "/proc/kcore"}
+_DROPPED = {
+    "SYS_MODULE": 16,
+    "SYS_RAWIO": 17,
+    "SYS_PACCT": 20,
+    "SYS_TIME": 25,
+    "MAC_OVERRIDE": 32,
+    "MAC_ADMIN": 33,
+    "SYSLOG": 34,
+    "WAKE_ALARM": 35,
+    "BLOCK_SUSPEND": 36,
+}
+
+
+def enter(boot: plan.BootPlan) -> None:
+    """Build the mounts below `folder`/root in this process's own mount namespace and make it the root."""
+    kernel.mount("", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
+    root = f"{boot.folder}/root"
+    layers = f"lowerdir={boot.lower},upperdir={boot.folder}/upper,workdir={boot.folder}/work"
+    kernel.mount("overlay", root, "overlay", data=layers)
+    kernel.bind(f"{boot.folder}/storage", f"{root}/var/lib/labctl")
+    _proc(boot, root)
+    _dev(root)
+    for name, options in (("run", "mode=755,size=64m"), ("tmp", "mode=1777,size=50%")):
+        kernel.mount("tmpfs", f"{root}/{name}", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+    os.mkdir(f"{root}/run/sshd", 0o755)
+    _sys(boot, root)
+    kernel.pivot_root(root)
+    os.umask(0o022)
+
+
+def drop_capabilities() -> None:
+    for number in _DROPPED.values():
+        kernel.drop_capability(number)
+
+
+def _proc(boot: plan.BootPlan, root: str) -> None:
+    proc = f"{root}/proc"
+    kernel.mount("proc", proc, "proc", _QUIET)
+    kernel.bind(f"{boot.folder}/boot_id", f"{proc}/sys/kernel/random/boot_id", read_only=True)
+    kernel.bind(f"{proc}/sys", f"{proc}/sys", read_only=True, recursive=True)
+    kernel.bind(f"{proc}/sys/net", f"{proc}/sys/net")
+    kernel.mount("", f"{proc}/sys/net", flags=kernel.MS_BIND | kernel.MS_REMOUNT)
+    if os.path.exists(f"{proc}/sysrq-trigger"):  # not in every kernel
+        kernel.bind(f"{proc}/sysrq-trigger", f"{proc}/sysrq-trigger", read_only=True)
+
+
+def _sys(boot: plan.BootPlan, root: str) -> None:
+    """The machine's own network devices, read-only, and its cgroup as the root of each hierarchy."""
+    kernel.mount("sysfs", f"{root}/sys", "sysfs", _QUIET | kernel.MS_RDONLY)
+    cgroups = f"{root}/sys/fs/cgroup"
+    if len(boot.cgroup.mounts) > 1:
+        kernel.mount("tmpfs", cgroups, "tmpfs", _QUIET, "mode=755,size=1m")
+    for folder, kind, options in boot.cgroup.mounts:
+        os.makedirs(os.path.join(cgroups, folder), exist_ok=True)
+        kernel.mount(kind, os.path.join(cgroups, folder), kind, _QUIET, options)
+
+
+def _dev(root: str) -> None:
+    dev = Path(root, "dev")
+    kernel.mount("tmpfs", str(dev), "tmpfs", kernel.MS_NOSUID | kernel.MS_NOEXEC, "mode=755,size=1m")
+    before = os.umask(0)
+    for name, (major, minor) in _DEVICES.items():
+        os.mknod(dev / name, stat.S_IFCHR | 0o666, os.makedev(major, minor))
+    os.umask(before)
+    for name in ("pts", "shm", "mqueue"):
+        (dev / name).mkdir()
+    kernel.mount("devpts", str(dev / "pts"), "devpts", kernel.MS_NOSUID | kernel.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620,gid=5")
+    kernel.mount("tmpfs", str(dev / "shm"), "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=1777")
+    kernel.mount("mqueue", str(dev / "mqueue"), "mqueue", _QUIET)
+    for name, target in _LINKS.items():
+        (dev / name).symlink_to(target)

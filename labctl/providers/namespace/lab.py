@@ -1,0 +1,160 @@
+"""What a lab's machines share: an init that all of them are below, and a network. Found again from the lock its init holds."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import select
+import signal
+import subprocess
+from pathlib import Path
+
+from labctl.errors import ProviderError
+from labctl.providers import locks
+from labctl.providers.namespace import network
+from labctl.providers.namespace.cgroup import Cgroups
+from labctl.providers.namespace.inside import command, kernel, plan
+from labctl.providers.settings import NamespaceSettings
+
+
+class LabInit:
+    """The lab's init process and the network namespace it owns."""
+
+    def __init__(self, state: Path, settings: NamespaceSettings, cgroups: Cgroups) -> None:
+        self._state = state
+        self._settings = settings
+        self._cgroups = cgroups
+        self._held = -1
+        interface = ipaddress.IPv4Network(settings.network)
+        self.gateway = str(interface.network_address + 1)
+        self.prefix_length = interface.prefixlen
+
+    @property
+    def alive(self) -> Path:
+        return self._state / "locks" / "init"
+
+    def pid(self) -> int:
+        """0 if there is none."""
+        return locks.holder(self.alive)
+
+    def start(self) -> int:
+        """The init's process id; started, with its network, if there is none."""
+        with locks.exclusive(self._state / "locks" / "lab") as lock:
+            pid = self.pid()
+            return pid or self._spawn(lock)
+
+    def namespace(self) -> str:
+        """A path of the lab's network namespace. It stays valid for this process's life, even if the init is killed and started again:
+        sockets that listen there keep working, and so does a process that entered it."""
+        pid = self.start()
+        if self._held < 0:
+            self._held = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        return f"/proc/{os.getpid()}/fd/{self._held}"
+
+    def enter(self) -> int:
+        """Put the calling thread into the lab's network namespace. Only for a thread that does nothing else."""
+        self.namespace()
+        kernel.setns(self._held, kernel.CLONE_NEWNET)
+        return self._held
+
+    def ip(self, *lines: str, force: bool = False) -> None:
+        """`ip -batch` in the lab's network namespace; nothing if there is no lab."""
+        pid = self.pid()
+        if pid:
+            network.ip(lines, prefix=["nsenter", f"--net=/proc/{pid}/ns/net", "--"], force=force)
+
+    def links(self, number: int) -> list[str]:
+        """The names of a machine's links on the lab's bridge; stale ones included."""
+        pid = self.pid()
+        if not pid:
+            return []
+        done = subprocess.run(
+            ["nsenter", f"--net=/proc/{pid}/ns/net", "--", "ip", "-o", "link", "show", "master", network.BRIDGE],
+            text=True,
+            capture_output=True,
+        )
+        names = [line.split(": ")[1].split("@")[0] for line in done.stdout.splitlines()]
+        return [name for name in names if name.startswith(network.link_prefix(number))]
+
+    def destroy(self) -> None:
+        """Kill the init: the kernel ends every process below it and forgets their mounts and networks."""
+        with locks.exclusive(self._state / "locks" / "lab"):
+            pid = self.pid()
+            if pid:
+                kill_and_wait(pid, self.alive, self._settings.kill_deadline_s)
+            if self._held >= 0:
+                os.close(self._held)
+                self._held = -1
+            self._cgroups.remove_lab(self._settings.kill_deadline_s)
+            self.alive.unlink(missing_ok=True)
+            (self._state / "locks" / "lab").unlink(missing_ok=True)
+
+    def _spawn(self, lock: int) -> int:
+        lab = plan.LabPlan(
+            alive=str(self.alive),
+            gateway=self.gateway,
+            prefix_length=self.prefix_length,
+            mtu=self._settings.mtu_bytes,
+            cgroup_join=self._cgroups.join_lab(),
+            held=self._held,
+        )
+        run_inside("lab_init", plan.dump(lab), keep=[lock, *([self._held] if self._held >= 0 else [])])
+        pid = self.pid()
+        if not pid:
+            raise ProviderError("the lab's init ended right after its start")
+        return pid
+
+
+def run_inside(program: str, argument: str, keep: list[int]) -> None:
+    """Run a program of `inside` to its end; ProviderError with its last line if it failed.
+
+    It inherits the operation's lock, so that the operation lasts as long as anything it started.
+    """
+    done = subprocess.run(
+        command(program, argument),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        pass_fds=keep,
+        start_new_session=True,
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"{program} ended with status {done.returncode}"]
+        raise ProviderError(lines[-1])
+
+
+def open_init(alive: Path) -> tuple[int, int] | None:
+    """(pid, pidfd) of the process that lives at `alive`; None if none does. The descriptor is of that very process, never of a later one."""
+    pid = locks.holder(alive)
+    if not pid:
+        return None
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    if locks.holder(alive) == pid and not ended(pidfd):
+        return pid, pidfd
+    os.close(pidfd)
+    return None
+
+
+def ended(pidfd: int, wait_s: float = 0.0) -> bool:
+    """Whether that process ended. For the init of a pid namespace: only when everything in there has."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(wait_s * 1000))
+
+
+def kill_and_wait(pid: int, alive: Path, deadline_s: float) -> None:
+    """SIGKILL to the init at `alive`, and wait until nothing below it is left."""
+    found = open_init(alive)
+    if not found:
+        return
+    pid, pidfd = found
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        if not ended(pidfd, deadline_s):
+            raise ProviderError(f"process {pid} does not end {deadline_s:g} s after SIGKILL")
+    finally:
+        os.close(pidfd)

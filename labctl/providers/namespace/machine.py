@@ -1,0 +1,263 @@
+"""One machine: its folder, its boot, its end. Everything is read from the folder and the kernel; nothing is remembered.
+
+STATE/machines/NAME/
+  spec.json     what was asked for
+  boot.json     the plan of the latest boot, boot id included
+  ended.json    which boot was ended on purpose, by what, and whether that was intended
+  alive         the lock that the running init holds
+  host_key(.pub), boot_id, upper/ work/ root/ storage/ console.log
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from labctl.errors import ProviderError
+from labctl.providers import hostkey, locks
+from labctl.providers.namespace import network
+from labctl.providers.namespace.cgroup import Cgroups
+from labctl.providers.namespace.inside import plan
+from labctl.providers.namespace.lab import LabInit, ended, open_init, run_inside
+from labctl.providers.protocol import MachineSpec
+from labctl.providers.settings import NamespaceSettings
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """A boot that somebody ended on purpose."""
+
+    boot_id: str
+    reason: str
+    intended: bool
+
+
+class NamespaceMachine:
+    """The machine `name` of the lab in `state`. Cheap to make: it holds nothing."""
+
+    def __init__(self, state: Path, name: str, lab: LabInit, cgroups: Cgroups, settings: NamespaceSettings) -> None:
+        self.name = name
+        self.folder = state / "machines" / name
+        self.alive = self.folder / "alive"
+        self._trash = state / "trash"
+        self._lock = state / "locks" / f"machine-{name}"
+        self._lab = lab
+        self._cgroups = cgroups
+        self._settings = settings
+
+    # -- what is
+
+    def spec(self) -> MachineSpec | None:
+        """None if there is no such machine."""
+        try:
+            return msgspec.json.decode((self.folder / "spec.json").read_bytes(), type=MachineSpec)
+        except FileNotFoundError:
+            return None
+
+    def boot(self) -> plan.BootPlan | None:
+        """The latest boot; None if there never was one."""
+        try:
+            return plan.load_boot((self.folder / "boot.json").read_text())
+        except FileNotFoundError:
+            return None
+
+    def ended(self) -> Ended | None:
+        try:
+            return msgspec.json.decode((self.folder / "ended.json").read_bytes(), type=Ended)
+        except FileNotFoundError:
+            return None
+
+    def host_key(self) -> str:
+        return (self.folder / "host_key.pub").read_text().strip()
+
+    def running(self) -> bool:
+        return locks.holder(self.alive) != 0
+
+    def frozen(self) -> bool:
+        return self._cgroups.frozen(self.name)
+
+    # -- what can be done; each is one operation, also across processes
+
+    def up(self, spec: MachineSpec, lower: Path) -> None:
+        with locks.exclusive(self._lock) as lock:
+            if self.running():
+                if self.frozen():
+                    self._cgroups.freeze(self.name, False)
+                return
+            self._clear_last_boot()
+            self._prepare(spec)
+            boot = self._plan_boot(spec, lower)
+            _write(self.folder / "boot_id", boot.boot_id.encode() + b"\n")
+            _write(self.folder / "boot.json", plan.dump(boot).encode())
+            try:
+                run_inside("boot", str(self.folder / "boot.json"), keep=[lock])
+            except ProviderError as error:
+                self._end(Ended(boot.boot_id, "its boot failed", intended=False), told=True)
+                raise ProviderError(f"{error.message}{self._console_tail()}", mend=error.mend) from error
+
+    def power_off(self, reason: str, *, intended: bool) -> None:
+        """Abrupt: the init is killed, with all in it."""
+        with self._existing():
+            boot = self.boot()
+            if boot:
+                self._end(Ended(boot.boot_id, reason, intended))
+
+    def halt(self, grace_s: float) -> None:
+        """In order: SIGTERM to everything but the init and sshd, then the end."""
+        with self._existing():
+            boot = self.boot()
+            if not boot or not self.running():
+                return
+            self._cgroups.freeze(self.name, False)
+            self._terminate(grace_s)
+            self._end(Ended(boot.boot_id, "halted", intended=True))
+
+    def freeze(self, frozen: bool) -> None:
+        with self._existing():
+            if self.running():
+                self._cgroups.freeze(self.name, frozen)
+
+    def set_links(self, state: str) -> None:
+        """`up` or `down`: the machine's end of the cable, on the lab's bridge."""
+        with self._existing():
+            spec = self.spec()
+            names = self._lab.links(spec.number) if spec else []
+            if names:
+                self._lab.ip(*(f"link set {name} {state}" for name in names))
+
+    def destroy(self) -> None:
+        with locks.exclusive(self._lock):
+            boot = self.boot()
+            if boot:
+                self._end(Ended(boot.boot_id, "destroyed", intended=True))
+            if self.folder.exists():
+                self._trash.mkdir(parents=True, exist_ok=True)
+                gone = self._trash / f"{self.name}-{uuid.uuid4().hex}"
+                os.rename(self.folder, gone)
+                shutil.rmtree(gone, ignore_errors=True)
+            self._lock.unlink(missing_ok=True)
+
+    # -- steps
+
+    @contextlib.contextmanager
+    def _existing(self) -> Iterator[None]:
+        """The operation's lock, if there is such a machine; leaves no lock file for one that never was."""
+        with locks.exclusive(self._lock):
+            yield
+            if not self.folder.exists():
+                self._lock.unlink(missing_ok=True)
+
+    def _prepare(self, spec: MachineSpec) -> None:
+        """The folder, whole: also after a kill in the middle of an earlier one."""
+        for part in ("upper", "work", "root", "storage", "upper/etc/labctl", "upper/etc/ssh", "upper/root/.ssh"):
+            (self.folder / part).mkdir(parents=True, exist_ok=True)
+        (self.folder / "upper/root").chmod(0o700)
+        (self.folder / "upper/root/.ssh").chmod(0o700)
+        (self.folder / "storage").chmod(0o700)
+        self.folder.chmod(0o700)
+        hostkey.ensure(self.folder / "host_key")
+        etc = self.folder / "upper/etc"
+        _write(etc / "ssh/labctl_host_ed25519_key", (self.folder / "host_key").read_bytes(), 0o600)
+        _write(etc / "hostname", f"{spec.name}\n".encode(), 0o644)
+        _write(etc / "hosts", f"127.0.0.1 localhost\n::1 localhost\n{spec.address} {spec.name}\n".encode(), 0o644)
+        _write(etc / "machine-id", uuid.uuid5(uuid.NAMESPACE_OID, str(self.folder)).hex.encode() + b"\n", 0o444)
+        _write(self.folder / "upper/root/.ssh/authorized_keys", spec.authorized_key.strip().encode() + b"\n", 0o600)
+        _write(self.folder / "spec.json", msgspec.json.encode(spec))
+
+    def _plan_boot(self, spec: MachineSpec, lower: Path) -> plan.BootPlan:
+        boot_id = str(uuid.uuid4())
+        _write(self.folder / "upper/etc/labctl/boot_id", boot_id.encode() + b"\n", 0o644)
+        lab_init = self._lab.start()
+        return plan.BootPlan(
+            name=spec.name,
+            boot_id=boot_id,
+            lab_init=lab_init,
+            folder=str(self.folder),
+            lower=str(lower),
+            link=network.link_name(spec.number, boot_id),
+            address=spec.address,
+            prefix_length=spec.prefix_length,
+            gateway=self._lab.gateway,
+            mtu=self._settings.mtu_bytes,
+            deadline_s=self._settings.boot_deadline_s,
+            cgroup=self._cgroups.make(spec.name, spec.memory_bytes, spec.cpus),
+        )
+
+    def _clear_last_boot(self) -> None:
+        """Make sure that nothing of it runs any more, whoever killed what."""
+        self._cgroups.freeze(self.name, False)
+        for pid in self._cgroups.pids(self.name):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._cgroups.remove(self.name, self._settings.kill_deadline_s)
+        spec = self.spec()
+        for link in self._lab.links(spec.number) if spec else ():
+            self._lab.ip(f"link delete {link}", force=True)
+
+    def _end(self, how: Ended, *, told: bool = False) -> None:
+        """Kill the running boot, if it runs; what it was killed for is written first, so that every watcher can say it."""
+        found = open_init(self.alive)
+        if found or told:
+            _write(self.folder / "ended.json", msgspec.json.encode(how))
+        if found:
+            self._kill(found[1])
+        self._clear_last_boot()
+
+    def _kill(self, pidfd: int) -> None:
+        try:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            self._cgroups.freeze(self.name, False)  # what is frozen dies when it thaws
+            if not ended(pidfd, self._settings.kill_deadline_s):
+                raise ProviderError(f"{self.name}: its init does not end {self._settings.kill_deadline_s:g} s after SIGKILL")
+        finally:
+            os.close(pidfd)
+
+    def _terminate(self, grace_s: float) -> None:
+        deadline = time.monotonic() + grace_s
+        told: set[int] = set()
+        while time.monotonic() < deadline:
+            waiting = self._to_terminate()
+            if not waiting:
+                return
+            for pid in waiting - told:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+            told |= waiting
+            time.sleep(0.02)
+
+    def _to_terminate(self) -> set[int]:
+        """All processes but the init and sshd, which is its child: when sshd goes, the init goes and takes everything along."""
+        init = locks.holder(self.alive)
+        return {pid for pid in self._cgroups.pids(self.name) if pid != init and not _is_main_sshd(pid, init)}
+
+    def _console_tail(self) -> str:
+        try:
+            lines = (self.folder / "console.log").read_text(errors="replace").splitlines()
+        except OSError:
+            return ""
+        return f"; it last said: {lines[-1]}" if lines else ""
+
+
+def _is_main_sshd(pid: int, init: int) -> bool:
+    try:
+        name, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")
+    except OSError:
+        return False
+    return name.endswith("(sshd") and int(rest.split()[1]) == init
+
+
+def _write(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Whole or not at all, and with its mode from the start."""
+    temporary = path.with_name(f".{path.name}.new")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(fd, "wb") as file:
+        os.fchmod(fd, mode)
+        file.write(content)
+    os.replace(temporary, path)

@@ -1,0 +1,64 @@
+"""Whether namespace machines work here: it really tries, in a throwaway way, and says what is missing and what mends it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from labctl.errors import ProviderError
+from labctl.providers.namespace import cgroup
+from labctl.providers.namespace.inside import command
+from labctl.providers.protocol import Verdict
+
+PACKAGES = {"ip": "iproute2", "mmdebstrap": "mmdebstrap", "nsenter": "util-linux", "setpriv": "util-linux"}
+"""Program -> the Debian package that has it."""
+
+
+def probe(state: Path) -> Verdict:
+    """The first thing that doesn't work, or that all does."""
+    if platform.system() != "Linux":
+        return Verdict(False, "namespaces are Linux's", "use --provider vagrant")
+    if os.geteuid() != 0:
+        return Verdict(False, "making namespaces needs root", "run it with sudo")
+    missing = sorted({package for program, package in PACKAGES.items() if not shutil.which(program)})
+    if missing:
+        return Verdict(False, f"missing: {', '.join(missing)}", f"apt-get install {' '.join(missing)}")
+    return _try_cgroups() or _try_the_rest(_existing(state))
+
+
+def _try_cgroups() -> Verdict | None:
+    """Make a machine's cgroup with its limits, in a lab of that name, and remove it."""
+    try:
+        cgroups = cgroup.detect(f"probe-{os.getpid()}")
+        try:
+            cgroups.make("machine", memory_bytes=64 << 20, cpus=1)
+        finally:
+            cgroups.remove_lab(deadline_s=1)
+    except ProviderError as error:
+        return Verdict(False, error.message, error.mend)
+    except OSError as error:
+        return Verdict(False, f"cgroups can't be made: {error}", "mount the cgroup file systems writable (a container needs --privileged)")
+    return None
+
+
+def _try_the_rest(folder: Path) -> Verdict:
+    try:
+        with tempfile.TemporaryDirectory(prefix=".labctl-probe-", dir=folder) as scratch:
+            done = subprocess.run(command("attempt", scratch), capture_output=True, text=True, timeout=30)
+    except OSError as error:
+        return Verdict(False, f"cannot write in {folder}: {error.strerror}", "set LABCTL_STATE_HOME to a folder on ext4, xfs or btrfs")
+    if done.returncode == 0:
+        return Verdict(True, "namespaces, overlay, veth and cgroups work")
+    reason, _, mend = (done.stderr.strip().splitlines() or ["the attempt ended without a word"])[-1].partition("|")
+    return Verdict(False, reason, mend)
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder at or above `path` that is there: it is on the same file system as what will be made below it."""
+    while not path.is_dir():
+        path = path.parent
+    return path

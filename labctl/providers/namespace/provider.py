@@ -1,0 +1,232 @@
+"""Provider `namespace`: machines made of Linux namespaces, where there is no virtualisation. The protocol, in terms of its parts.
+
+    box       the root file system all share
+    lab       the init that every machine is below, and their network
+    machine   one machine's folder, boot and end
+    cgroup    limits, pause, and "nothing of it runs any more"
+    watch     what became known
+    inside/   programs that enter namespaces
+
+Blocking, idempotent, safe in threads and across processes: every operation on a machine takes that machine's lock, and what is
+true is read from the kernel each time. Needs root.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import platform
+import shlex
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from labctl.errors import ProviderError
+from labctl.providers.namespace import cgroup
+from labctl.providers.namespace.box import Box
+from labctl.providers.namespace.inside import command
+from labctl.providers.namespace.lab import LabInit
+from labctl.providers.namespace.machine import NamespaceMachine
+from labctl.providers.namespace.probe import probe
+from labctl.providers.namespace.watch import Watcher
+from labctl.providers.protocol import Machine, MachineEvent, MachineSpec, Power, Stop, Uplink, Verdict
+from labctl.providers.settings import NamespaceSettings
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def _silent(line: str) -> None:
+    """Nobody listens to progress."""
+
+
+class NamespaceProvider:
+    """`state` is this lab's folder on a local file system, `cache` is shared by labs; `progress` gets lines for people."""
+
+    name = "namespace"
+
+    def __init__(
+        self,
+        lab: str,
+        state: Path,
+        cache: Path,
+        settings: NamespaceSettings | None = None,
+        progress: Callable[[str], None] = _silent,
+    ) -> None:
+        self._lab_id = lab
+        self._state = state
+        self._settings = settings or NamespaceSettings()
+        self._progress = progress
+        self._box = Box(cache, self._settings)
+        self._watchers: list[Watcher] = []
+        self._parts: tuple[cgroup.Cgroups, LabInit] | None = None
+        self._parts_lock = threading.Lock()
+
+    # -- Provider
+
+    def probe(self) -> Verdict:
+        return probe(self._state)
+
+    def prepare(self) -> None:
+        """Build the root file system if it is not there; `up` does, too. The only step that takes long, and only once per machine."""
+        self._box.get(self._progress)
+
+    def up(self, spec: MachineSpec) -> Machine:
+        network = ipaddress.IPv4Network(self._settings.network)
+        if ipaddress.IPv4Address(spec.address) not in network:
+            raise ProviderError(f"{spec.name}: {spec.address} is not in the lab's network {network}")
+        lower = self._box.get(self._progress)
+        machine = self._machine(spec.name)
+        machine.up(spec, lower)
+        self._changed()
+        return self._describe(machine, spec)
+
+    def halt(self, name: str, grace_s: float = 10.0) -> None:
+        self._machine(name).halt(grace_s)
+        self._changed()
+
+    def destroy(self, name: str) -> None:
+        self._machine(name).destroy()
+        self._changed()
+
+    def machines(self) -> Mapping[str, Machine]:
+        found = {}
+        for name, machine in self._existing().items():
+            spec = machine.spec()
+            if spec and (machine.folder / "host_key.pub").exists():
+                found[name] = self._describe(machine, spec)
+        return found
+
+    def watch(self, tell: Callable[[MachineEvent], None]) -> Stop:
+        watcher = Watcher(self._existing, tell, self._settings.rescan_s)
+        self._watchers.append(watcher)
+
+        def stop() -> None:
+            if watcher in self._watchers:
+                self._watchers.remove(watcher)
+                watcher.stop()
+
+        return stop
+
+    def uplink(self, port: int) -> Uplink:
+        lab = self._lab()
+        namespace = lab.namespace()
+        listening = _in_a_thread(lambda: _listen(lab, port))
+        host, bound = listening.getsockname()
+        return Uplink(f"https://{host}:{bound}", host, bound, (listening,), namespace)
+
+    def destroy_lab(self) -> None:
+        for name in self._existing():
+            self.destroy(name)
+        self._lab().destroy()
+        for part in ("machines", "trash", "locks"):
+            shutil.rmtree(self._state / part, ignore_errors=True)
+        self._changed()
+
+    # -- PowerControl
+
+    def power_off(self, name: str) -> None:
+        self._machine(name).power_off("its power was cut", intended=False)
+        self._changed()
+
+    def reset(self, name: str) -> None:
+        machine = self._machine(name)
+        spec = machine.spec()
+        if not spec:
+            raise ProviderError(f"there is no machine {name}")
+        machine.power_off("it was reset", intended=False)
+        self._changed()
+        self.up(spec)
+
+    def pause(self, name: str) -> None:
+        self._machine(name).freeze(True)
+        self._changed()
+
+    def resume(self, name: str) -> None:
+        self._machine(name).freeze(False)
+        self._changed()
+
+    # -- Links
+
+    def cut(self, name: str) -> None:
+        self._machine(name).set_links("down")
+
+    def restore(self, name: str) -> None:
+        self._machine(name).set_links("up")
+
+    # -- parts
+
+    def _lab(self) -> LabInit:
+        return self._made()[1]
+
+    def _machine(self, name: str) -> NamespaceMachine:
+        cgroups, lab = self._made()
+        return NamespaceMachine(self._state, name, lab, cgroups, self._settings)
+
+    def _made(self) -> tuple[cgroup.Cgroups, LabInit]:
+        """Made when first needed, so that `probe` can say what is missing where they can't be."""
+        with self._parts_lock:
+            if self._parts is None:
+                cgroups = cgroup.detect(self._lab_id)
+                self._parts = (cgroups, LabInit(self._state, self._settings, cgroups))
+            return self._parts
+
+    def _existing(self) -> dict[str, NamespaceMachine]:
+        try:
+            names = sorted(os.listdir(self._state / "machines"))
+        except FileNotFoundError:
+            return {}
+        return {name: self._machine(name) for name in names}
+
+    def _describe(self, machine: NamespaceMachine, spec: MachineSpec) -> Machine:
+        power = Power.OFF
+        if machine.running():
+            power = Power.PAUSED if machine.frozen() else Power.ON
+        boot = machine.boot()
+        return Machine(
+            name=spec.name,
+            power=power,
+            address=spec.address,
+            host_key=machine.host_key(),
+            arch=ARCHITECTURES.get(platform.machine(), platform.machine()),
+            boot_id=boot.boot_id if boot and power is not Power.OFF else "",
+            proxy_command=shlex.join(command("dial", str(self._lab().alive), spec.address, "22")),
+        )
+
+    def _changed(self) -> None:
+        for watcher in list(self._watchers):
+            watcher.wake()
+
+
+def _listen(lab: LabInit, port: int) -> socket.socket:
+    lab.enter()
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((lab.gateway, port))
+        listening.listen(1024)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        raise ProviderError(f"cannot listen on {lab.gateway}:{port} in the lab's network: {error.strerror}") from error
+    return listening
+
+
+def _in_a_thread(work: Callable[[], socket.socket]) -> socket.socket:
+    """Run `work` in a thread made for it, because it changes the thread's network namespace for good."""
+    result: list[socket.socket] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            result.append(work())
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=run, name="namespace-uplink")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return result[0]

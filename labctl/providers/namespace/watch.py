@@ -1,0 +1,133 @@
+"""Telling what is known: a thread that sleeps on the process descriptor of every machine's init.
+
+A descriptor becomes readable when the init and everything below it has ended, not before; and it is of that process, whatever
+its number is used for later. Machines that other processes started are found by looking again every `rescan_s`;
+those of this process wake the thread. At the start of a watch each machine's present state is told once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from labctl.providers.namespace.lab import open_init
+from labctl.providers.namespace.machine import NamespaceMachine
+from labctl.providers.protocol import MachineEvent, Power
+
+Tell = Callable[[MachineEvent], None]
+
+
+@dataclass
+class _Seen:
+    boot_id: str
+    power: Power
+    pidfd: int = -1
+
+
+@dataclass
+class Watcher:
+    """One watch. `machines` reads which there are."""
+
+    machines: Callable[[], Mapping[str, NamespaceMachine]]
+    tell: Tell
+    rescan_s: float
+    _seen: dict[str, _Seen] = field(default_factory=dict)
+    _stopped: bool = False
+
+    def __post_init__(self) -> None:
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._poll = select.poll()
+        self._poll.register(self._wake_read, select.POLLIN)
+        self._thread = threading.Thread(target=self._run, name="namespace-watch", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look now: something of ours changed."""
+        with contextlib.suppress(OSError):  # full: it will wake; or closed: it has stopped
+            os.write(self._wake_write, b"w")
+
+    def stop(self) -> None:
+        self._stopped = True
+        self.wake()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped:
+                self._look()
+                for fd, _ in self._poll.poll(self.rescan_s * 1000):
+                    if fd == self._wake_read:
+                        os.read(self._wake_read, 4096)
+        finally:
+            for seen in self._seen.values():
+                self._forget(seen)
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+
+    def _look(self) -> None:
+        machines = self.machines()
+        for machine in machines.values():
+            self._look_at(machine)
+        for name in [name for name in self._seen if name not in machines]:
+            seen = self._seen.pop(name)
+            self._forget(seen)
+            if seen.power is not Power.OFF:
+                self.tell(MachineEvent(name, Power.OFF, seen.boot_id, "it was destroyed", intended=True))
+
+    def _look_at(self, machine: NamespaceMachine) -> None:
+        """Tell what changed since the last look: the end of the boot that was seen first, then the boot that is there now."""
+        seen = self._seen.get(machine.name)
+        if seen and seen.pidfd >= 0 and _readable(seen.pidfd):
+            self._forget(seen)
+            self._off(machine, seen.boot_id)
+        found = open_init(machine.alive)
+        if found:
+            self._on(machine, found[1])
+        elif not seen:
+            boot = machine.boot()
+            if boot and not machine.running():
+                self._off(machine, boot.boot_id)
+
+    def _on(self, machine: NamespaceMachine, pidfd: int) -> None:
+        """`pidfd` was alive a moment ago. The plan is written before its init starts, so what is read while it lives is of this boot."""
+        boot, frozen = machine.boot(), machine.frozen()
+        seen = self._seen.get(machine.name)
+        known = seen is not None and seen.pidfd >= 0
+        if not boot or _readable(pidfd) or (known and seen and seen.boot_id != boot.boot_id):
+            os.close(pidfd)  # it ended meanwhile: the next look tells
+            return
+        power = Power.PAUSED if frozen else Power.ON
+        if known and seen:
+            os.close(pidfd)
+            if seen.power is power:
+                return
+            seen.power = power
+        else:
+            self._poll.register(pidfd, select.POLLIN)
+            self._seen[machine.name] = _Seen(boot.boot_id, power, pidfd)
+        self.tell(MachineEvent(machine.name, power, boot.boot_id, "its processes are frozen" if frozen else "its init runs", intended=True))
+
+    def _off(self, machine: NamespaceMachine, boot_id: str) -> None:
+        self._seen[machine.name] = _Seen(boot_id, Power.OFF)
+        how = machine.ended()
+        if how and how.boot_id == boot_id:
+            self.tell(MachineEvent(machine.name, Power.OFF, boot_id, how.reason, how.intended))
+        else:
+            self.tell(MachineEvent(machine.name, Power.OFF, boot_id, "its init was killed"))
+
+    def _forget(self, seen: _Seen) -> None:
+        if seen.pidfd >= 0:
+            self._poll.unregister(seen.pidfd)
+            os.close(seen.pidfd)
+            seen.pidfd = -1
+
+
+def _readable(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
