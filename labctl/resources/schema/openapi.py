@@ -1,0 +1,199 @@
+"""OpenAPI v3 (a document per group and version) and v2, generated from the schema and the kinds that are served.
+
+The api room serves them under /openapi; kubectl reads them for `explain`, `edit`, and to learn that the server validates fields itself
+(`fieldValidation` on PATCH). Each document is made when first asked for, then kept as bytes with its hash. When the kinds change, make new Documents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from labctl.resources.kind import Kind
+from labctl.resources.schema.definitions import META, Definition, Schema
+from labctl.resources.schema.operations import PATCH_TYPES, Operation, operations
+
+_PATCH = META + "Patch"
+_QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
+_INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
+
+# Definitions that are written otherwise in OpenAPI than in schema.json.
+_V2_OWN: dict[str, Definition] = {_QUANTITY: {"type": "string"}, _PATCH: {"type": "object"}}
+_V3_OWN: dict[str, Definition] = {
+    _QUANTITY: {"oneOf": [{"type": "string"}, {"type": "number"}]},
+    _INT_OR_STRING: {"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]},
+    _PATCH: {"type": "object"},
+}
+
+
+class Document(NamedTuple):
+    """A JSON document and the hash that names this version of it (its ETag, without quotes)."""
+
+    body: bytes
+    hash: str
+
+
+class Documents:
+    """All OpenAPI documents of one set of kinds."""
+
+    def __init__(self, schema: Schema, kinds: Iterable[Kind], version: str = "v1.37.0") -> None:
+        self._schema = schema
+        self._kinds = sorted(kinds, key=lambda kind: (kind.group, kind.version, kind.kind))
+        self._info = {"title": "Kubernetes", "version": version}
+        self._made: dict[str, Document] = {}
+
+    def paths(self) -> list[str]:
+        """`api/v1`, `apis/discovery.k8s.io/v1`, ...: the v3 documents there are."""
+        return list(dict.fromkeys(_path(kind) for kind in self._kinds))
+
+    def index(self) -> Document:
+        """What `/openapi/v3` answers: every document's address, with its hash so that clients keep it."""
+        if "index" not in self._made:
+            urls = {path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={self._v3(path).hash}"} for path in self.paths()}
+            self._made["index"] = _document({"paths": urls})
+        return self._made["index"]
+
+    def v3(self, path: str) -> Document | None:
+        """The document of one group and version, by its path in the index; None if there is none."""
+        return self._v3(path) if path in self.paths() else None
+
+    def v2(self) -> Document:
+        """All of the API in one Swagger 2.0 document."""
+        if "v2" not in self._made:
+            called = [operation for kind in self._kinds for operation in operations(self._schema, kind)]
+            definitions = self._definitions(called, _V2_OWN)
+            document = {"swagger": "2.0", "info": self._info, "paths": _paths(called, _v2_operation), "definitions": definitions}
+            self._made["v2"] = _document(document)
+        return self._made["v2"]
+
+    def _v3(self, path: str) -> Document:
+        if path not in self._made:
+            called = [one for kind in self._kinds if _path(kind) == path for one in operations(self._schema, kind)]
+            schemas = {name: _v3_node(node) for name, node in self._definitions(called, _V3_OWN).items()}
+            document = {"openapi": "3.0.0", "info": self._info, "paths": _paths(called, _v3_operation), "components": {"schemas": schemas}}
+            self._made[path] = _document(document)
+        return self._made[path]
+
+    def _definitions(self, called: list[Operation], own: dict[str, Definition]) -> dict[str, Definition]:
+        """The definitions that these operations reach."""
+        reached: dict[str, Definition] = {}
+        waiting = [name for operation in called for name in (operation.body, operation.answer) if name]
+        while waiting:
+            name = waiting.pop()
+            if name not in reached:
+                reached[name] = own.get(name) or self._schema.definitions[name]
+                waiting.extend(_references(reached[name]))
+        return dict(sorted(reached.items()))
+
+
+def _path(kind: Kind) -> str:
+    return f"apis/{kind.group}/{kind.version}" if kind.group else f"api/{kind.version}"
+
+
+def _document(content: Any) -> Document:
+    body = msgspec.json.encode(content)
+    return Document(body, hashlib.sha256(body).hexdigest().upper())
+
+
+def _references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"].rsplit("/", 1)[-1]
+        for child in node.values():
+            yield from _references(child)
+
+
+def _paths(called: list[Operation], written: Any) -> dict[str, Any]:
+    """Path items: parameters of the path, then an operation per method."""
+    paths: dict[str, Any] = {}
+    for operation in called:
+        item = paths.setdefault(operation.path, {})
+        item[operation.method] = written(operation)
+    return paths
+
+
+def _common(operation: Operation) -> dict[str, Any]:
+    return {
+        "operationId": operation.name,
+        "tags": [operation.tag],
+        "x-kubernetes-action": operation.action,
+        "x-kubernetes-group-version-kind": {"group": operation.group, "kind": operation.kind, "version": operation.version},
+    }
+
+
+def _parameters(operation: Operation) -> Iterator[tuple[str, str, str]]:
+    """(name, in, type) of every parameter."""
+    for name in ("namespace", "name"):
+        if f"{{{name}}}" in operation.path:
+            yield name, "path", "string"
+    for parameter in operation.parameters:
+        name, _, type_ = parameter.partition(":")
+        yield name, "query", type_
+
+
+def _codes(operation: Operation) -> tuple[str, ...]:
+    return {"post": ("200", "201", "202"), "put": ("200", "201"), "patch": ("200", "201"), "delete": ("200", "202")}.get(
+        operation.method, ("200",)
+    )
+
+
+# ---- v3
+
+
+def _v3_operation(operation: Operation) -> dict[str, Any]:
+    answer = (
+        {"application/json": {"schema": _v3_reference(operation.answer)}} if operation.answer else {"*/*": {"schema": {"type": "string"}}}
+    )
+    written = _common(operation) | {
+        "parameters": [
+            {"name": name, "in": place, "schema": {"type": type_, "uniqueItems": True}} | ({"required": True} if place == "path" else {})
+            for name, place, type_ in _parameters(operation)
+        ],
+        "responses": {code: {"description": "OK", "content": answer} for code in _codes(operation)},
+    }
+    if operation.body:
+        types = PATCH_TYPES if operation.method == "patch" else ("application/json",)
+        content = {type_: {"schema": _v3_reference(operation.body)} for type_ in types}
+        written["requestBody"] = {"content": content} | ({} if operation.method == "delete" else {"required": True})
+    return written
+
+
+def _v3_reference(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _v3_node(node: Any) -> Any:
+    """A schema as v3 has it: other addresses, and a reference may have no siblings."""
+    if isinstance(node, list):
+        return [_v3_node(child) for child in node]
+    if not isinstance(node, dict):
+        return node
+    if not isinstance(node.get("$ref"), str):
+        return {key: _v3_node(child) for key, child in node.items()}
+    reference = _v3_reference(node["$ref"].rsplit("/", 1)[-1])
+    rules = {key: child for key, child in node.items() if key != "$ref"}
+    return {"allOf": [reference], **rules} if rules else reference
+
+
+# ---- v2
+
+
+def _v2_operation(operation: Operation) -> dict[str, Any]:
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": place, "type": type_, "uniqueItems": True} | ({"required": True} if place == "path" else {})
+        for name, place, type_ in _parameters(operation)
+    ]
+    if operation.body:
+        schema = {"$ref": f"#/definitions/{operation.body}"}
+        parameters.append({"name": "body", "in": "body", "required": operation.method != "delete", "schema": schema})
+    answer = {"schema": {"$ref": f"#/definitions/{operation.answer}"}} if operation.answer else {}
+    return _common(operation) | {
+        "consumes": list(PATCH_TYPES) if operation.method == "patch" else ["*/*"],
+        "produces": ["application/json"] if operation.answer else ["*/*"],
+        "parameters": parameters,
+        "responses": {code: {"description": "OK", **answer} for code in _codes(operation)},
+        "schemes": ["https"],
+    }
