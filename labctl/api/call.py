@@ -1,0 +1,79 @@
+"""One request as the handlers see it: who asks, for what, how it wants the answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
+
+from labctl.api import answer, negotiate, query, status
+from labctl.api.negotiate import Format
+from labctl.api.query import Query
+from labctl.api.route import Target
+from labctl.api.settings import ApiSettings
+from labctl.resources.kind import Kind
+from labctl.resources.service import User, WriteOptions
+
+if TYPE_CHECKING:
+    from labctl.api.connection import Connection
+
+
+class Call:
+    """Made by the server for each request. `kind` is set where `target` names one that is served."""
+
+    __slots__ = ("kind", "method", "path", "query", "request", "settings", "target", "user")
+
+    def __init__(self, request: web.BaseRequest, user: User, path: str, text: str, settings: ApiSettings) -> None:
+        self.request = request
+        self.method = request.method
+        self.user = user
+        self.path = path
+        self.query: Query = query.parse(text)
+        self.settings = settings
+        self.target: Target
+        self.kind: Kind
+
+    @property
+    def connection(self) -> Connection:
+        return self.request.protocol  # type: ignore[return-value]
+
+    @property
+    def user_agent(self) -> str:
+        return self.request.headers.get("User-Agent", "")
+
+    @property
+    def format(self) -> Format:
+        return negotiate.accepted(self.request.headers.get("Accept", ""))
+
+    @property
+    def is_watch(self) -> bool:
+        return bool(self.query) and self.query.flag("watch")
+
+    @property
+    def is_websocket(self) -> bool:
+        return self.request.headers.get("Upgrade", "").lower() == "websocket"
+
+    async def body(self) -> bytes:
+        """Whole, or 413."""
+        if (self.request.content_length or 0) > self.settings.body_limit_bytes:
+            raise status.too_large(self.settings.body_limit_bytes)
+        try:
+            return await self.request.read()
+        except HTTPRequestEntityTooLarge:
+            raise status.too_large(self.settings.body_limit_bytes) from None
+
+    def write_options(self) -> WriteOptions:
+        return query.write_options(self.query, self.user, self.user_agent)
+
+    async def answer(self, body: bytes, code: int = 200, *, form: Format = negotiate.PLAIN, extra: bytes = b"") -> answer.Whole:
+        """JSON bytes in the form the client reads: YAML, indented, compressed."""
+        headers = self.request.headers
+        if form.yaml:
+            body = answer.as_yaml(body)
+        elif answer.is_for_eyes(self.query.first("pretty") if "pretty" in self.query else None, headers.get("User-Agent", "")):
+            body = answer.indented(body)
+        if len(body) > self.settings.gzip_above_bytes and "gzip" in headers.get("Accept-Encoding", ""):
+            body = await answer.gzipped(body)
+            extra += answer.GZIP_LINES
+        return answer.Whole(body, code, form.content_type, extra)

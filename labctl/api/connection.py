@@ -1,0 +1,63 @@
+"""aiohttp's server, with two things of our own per connection: who it is, and what must end with it.
+
+aiohttp doesn't cancel a handler when its client goes: a hundred forgotten watches would be fed for ever. A handler that streams puts its task into
+`stream`, and it is cancelled the moment the connection is lost. Handlers that write are left alone: what was begun is finished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from labctl.api import identity
+from labctl.resources.service import User
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Connection(web.RequestHandler):
+    __slots__ = ("stream", "user")
+
+    def __init__(self, manager: web.Server, **settings: Any) -> None:
+        super().__init__(manager, **settings)
+        self.user: User | None = None
+        self.stream: asyncio.Task[Any] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.user = identity.of_transport(transport)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        if self.stream is not None:
+            self.stream.cancel()
+
+    @property
+    def stopping(self) -> bool:
+        """The server ends: a stream that is cancelled may still say so to its client."""
+        return isinstance(self._manager, HttpServer) and self._manager.stopping
+
+
+class HttpServer(web.Server):
+    """Makes a Connection for each client. `body_limit_bytes` bounds what `request.read()` accepts."""
+
+    def __init__(self, handler: Handler, *, body_limit_bytes: int, **settings: Any) -> None:
+        super().__init__(handler, request_factory=self._request, **settings)
+        self._body_limit_bytes = body_limit_bytes
+        self.stopping = False
+
+    def __call__(self) -> web.RequestHandler:
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+    def end_streams(self) -> None:
+        """Watches and other streams end now, in order: their clients see an end, not a reset."""
+        self.stopping = True
+        for connection in self.connections:
+            if isinstance(connection, Connection) and connection.stream is not None:
+                connection.stream.cancel()
+
+    def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=self._body_limit_bytes)

@@ -1,0 +1,142 @@
+"""What is served, as clients ask before they do anything: /api, /apis, /api/v1, /apis/GROUP/VERSION, /version; aggregated or one by one.
+
+Made anew from the registry each time it is asked for, because kinds may come and go; a client asks once and keeps the answer for hours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterable
+from typing import Any
+
+from labctl.resources.kind import Kind, Subresource
+from labctl.resources.registry import Registry
+
+Document = dict[str, Any]
+KUBERNETES_MINOR = "37"  # whose API this is
+
+
+def version(labctl_version: str) -> Document:
+    """GET /version. The part after + is ours: a client compares only what is before it."""
+    return {
+        "major": "1",
+        "minor": KUBERNETES_MINOR,
+        "emulationMajor": "1",
+        "emulationMinor": KUBERNETES_MINOR,
+        "gitVersion": f"v1.{KUBERNETES_MINOR}.0+labctl.{labctl_version}",
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": f"python{platform.python_version()}",
+        "compiler": platform.python_implementation(),
+        "platform": f"{platform.system().lower()}/{platform.machine()}",
+    }
+
+
+def api_versions(server_address: str) -> Document:
+    """GET /api."""
+    clients = [{"clientCIDR": "0.0.0.0/0", "serverAddress": server_address}]
+    return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": clients}
+
+
+def group_list(registry: Registry) -> Document:
+    """GET /apis."""
+    groups = [_group(name, versions) for name, versions in _groups(registry).items()]
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+
+
+def group(registry: Registry, name: str) -> Document | None:
+    """GET /apis/GROUP."""
+    versions = _groups(registry).get(name)
+    return {"kind": "APIGroup", "apiVersion": "v1", **_group(name, versions)} if versions else None
+
+
+def resource_list(registry: Registry, group_name: str, version_name: str) -> Document | None:
+    """GET /api/v1 and /apis/GROUP/VERSION."""
+    kinds = _kinds(registry, group_name, version_name)
+    if not kinds:
+        return None
+    group_version = f"{group_name}/{version_name}" if group_name else version_name
+    resources = [entry for kind in kinds for entry in (_resource(kind), *(_subresource(kind, s) for s in kind.subresources))]
+    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources}
+
+
+def aggregated(registry: Registry, core: bool) -> Document:
+    """GET /api (`core`) or /apis, as apidiscovery.k8s.io/v2: everything in one answer."""
+    items = []
+    for name, versions in {"": ["v1"]}.items() if core else _groups(registry).items():
+        listed = [
+            {"version": v, "resources": [_discovered(k) for k in _kinds(registry, name, v)], "freshness": "Current"} for v in versions
+        ]
+        items.append({"metadata": {"name": name} if name else {}, "versions": listed})
+    return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items}
+
+
+def paths(registry: Registry, more: Iterable[str] = ()) -> Document:
+    """GET /: what there is."""
+    below = [f"/apis/{g}" for g in _groups(registry)] + [f"/apis/{g}/{v}" for g, vs in _groups(registry).items() for v in vs]
+    health = ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
+    return {"paths": sorted(["/api", "/api/v1", "/apis", *below, *health, *more])}
+
+
+def _groups(registry: Registry) -> dict[str, list[str]]:
+    """Named groups with their versions."""
+    groups: dict[str, list[str]] = {}
+    for name, version_name in registry.group_versions():
+        if name:
+            groups.setdefault(name, []).append(version_name)
+    return groups
+
+
+def _group(name: str, versions: list[str]) -> Document:
+    listed = [{"groupVersion": f"{name}/{v}", "version": v} for v in versions]
+    return {"name": name, "versions": listed, "preferredVersion": listed[0]}
+
+
+def _kinds(registry: Registry, group_name: str, version_name: str) -> list[Kind]:
+    return sorted((k for k in registry if (k.group, k.version) == (group_name, version_name)), key=lambda k: k.plural)
+
+
+def _resource(kind: Kind) -> Document:
+    entry: Document = {"name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced, "kind": kind.kind}
+    entry["verbs"] = sorted(kind.verbs)
+    if kind.short_names:
+        entry["shortNames"] = list(kind.short_names)
+    if kind.categories:
+        entry["categories"] = list(kind.categories)
+    entry["storageVersionHash"] = hashlib.sha256(f"{kind.api_version}/{kind.kind}".encode()).hexdigest()[:11] + "="
+    return entry
+
+
+def _subresource(kind: Kind, subresource: Subresource) -> Document:
+    entry: Document = {"name": f"{kind.plural}/{subresource.name}", "singularName": "", "namespaced": kind.namespaced}
+    if subresource.group:
+        entry |= {"group": subresource.group, "version": subresource.version}
+    elif subresource.version:
+        entry["version"] = subresource.version
+    return entry | {"kind": subresource.kind or kind.kind, "verbs": sorted(subresource.verbs)}
+
+
+def _discovered(kind: Kind) -> Document:
+    entry: Document = {
+        "resource": kind.plural,
+        "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
+        "scope": "Namespaced" if kind.namespaced else "Cluster",
+        "singularResource": kind.singular,
+        "verbs": sorted(kind.verbs),
+    }
+    if kind.short_names:
+        entry["shortNames"] = list(kind.short_names)
+    if kind.categories:
+        entry["categories"] = list(kind.categories)
+    if kind.subresources:
+        entry["subresources"] = [_discovered_subresource(kind, s) for s in kind.subresources]
+    return entry
+
+
+def _discovered_subresource(kind: Kind, subresource: Subresource) -> Document:
+    group_name = subresource.group if subresource.kind else kind.group
+    version_name = (subresource.version if subresource.kind else kind.version) or "v1"
+    answered = {"group": group_name, "version": version_name, "kind": subresource.kind or kind.kind}
+    return {"subresource": subresource.name, "responseKind": answered, "verbs": sorted(subresource.verbs)}

@@ -1,0 +1,104 @@
+"""Which form of an answer a client asked for: `Accept` and `Content-Type`, as Kubernetes reads them.
+
+kubectl asks for `application/json;as=Table;v=v1;g=meta.k8s.io,application/json`; client-go for protobuf with JSON behind it; aggregated discovery
+for `...;as=APIGroupDiscoveryList;v=v2;g=apidiscovery.k8s.io`. labctl speaks JSON, and YAML for people with curl.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import msgspec
+
+from labctl.api import status
+
+JSON = "application/json"
+YAML = "application/yaml"
+ACCEPTED = f"{JSON}, {YAML}"
+_JSON_NAMES = frozenset({JSON, "application/*", "*/*"})
+
+TABLE = "Table"
+PARTIAL = "PartialObjectMetadata"
+PARTIAL_LIST = "PartialObjectMetadataList"
+DISCOVERY = "APIGroupDiscoveryList"
+OBJECT_SHAPES = frozenset({("meta.k8s.io", "v1", TABLE), ("meta.k8s.io", "v1", PARTIAL), ("meta.k8s.io", "v1", PARTIAL_LIST)})
+DISCOVERY_SHAPES = frozenset({("apidiscovery.k8s.io", "v2", DISCOVERY)})
+
+PATCH_TYPES = (
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+)
+
+
+class Format(msgspec.Struct, frozen=True):
+    """The form of an answer: `shape` is the kind asked for with `as=`, empty for the object itself."""
+
+    shape: str = ""
+    yaml: bool = False
+
+    @property
+    def content_type(self) -> str:
+        if self.shape == DISCOVERY:
+            return f"{JSON};g=apidiscovery.k8s.io;v=v2;as={DISCOVERY}"
+        return YAML if self.yaml else JSON
+
+
+PLAIN = Format()
+
+
+@lru_cache(maxsize=256)
+def accepted(accept: str, shapes: frozenset[tuple[str, str, str]] = OBJECT_SHAPES) -> Format:
+    """The first clause that labctl can answer, best quality first. Raises 406."""
+    if not accept:
+        return PLAIN
+    for media, parameters in _clauses(accept):
+        yaml = media == YAML
+        if not yaml and media not in _JSON_NAMES:
+            continue
+        wanted = parameters.get("as", "")
+        if not wanted:
+            return Format(yaml=yaml)
+        if (parameters.get("g", ""), parameters.get("v", ""), wanted) in shapes:
+            return Format(shape=PARTIAL if wanted == PARTIAL_LIST else wanted, yaml=yaml)
+    raise status.not_acceptable(ACCEPTED)
+
+
+def _clauses(accept: str) -> list[tuple[str, dict[str, str]]]:
+    """(media type, parameters) of each clause, highest `q` first, else as written."""
+    clauses = []
+    for clause in accept.split(","):
+        media, *pairs = (part.strip() for part in clause.split(";"))
+        clauses.append((media.lower(), dict(pair.split("=", 1) for pair in pairs if "=" in pair)))
+    return sorted(clauses, key=lambda clause: -_quality(clause[1].get("q", "1")))
+
+
+def _quality(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+def media_type(content_type: str) -> str:
+    """Without its parameters."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def body_is_yaml(content_type: str) -> bool:
+    """Of a write's body: JSON unless it says YAML. Raises 415 for anything else, protobuf too."""
+    media = media_type(content_type)
+    if media in ("", JSON, "text/json", "*/*"):
+        return False
+    if media in (YAML, "application/x-yaml", "text/yaml"):
+        return True
+    raise status.unsupported_media_type(ACCEPTED)
+
+
+def patch_type(content_type: str) -> str:
+    """Raises 415 with the kinds of patch there are."""
+    media = media_type(content_type)
+    if media in PATCH_TYPES:
+        return media
+    raise status.unsupported_media_type(", ".join(PATCH_TYPES))

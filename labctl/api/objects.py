@@ -1,0 +1,122 @@
+"""The verbs on objects: from a Call to `Resources` and back to an answer. Which verb a request is, was decided by the server."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from labctl.api import answer, negotiate, query, watches
+from labctl.api.authorize import Authorizer
+from labctl.api.call import Call
+from labctl.api.shapes import Shape
+from labctl.clock import Clock
+from labctl.resources.resources import Body, Resources
+from labctl.resources.service import ListOptions, Written
+from labctl.store.interface import Entry
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Objects:
+    """get, list, watch, create, update, patch, delete, deletecollection; also of status, scale, binding, eviction."""
+
+    def __init__(self, resources: Resources, authorizer: Authorizer, clock: Clock) -> None:
+        self._resources = resources
+        self._authorizer = authorizer
+        self._clock = clock
+
+    async def get(self, call: Call) -> web.StreamResponse:
+        target = call.target
+        form = call.format
+        if target.subresource:
+            entry = self._resources.get(call.kind, target.namespace, target.name, target.subresource)
+        else:
+            entry = self._resources.get(call.kind, target.namespace, target.name)
+        if form is negotiate.PLAIN or not form.shape:
+            return await call.answer(entry.value, form=form)
+        return await call.answer(self._shape(call, form.shape).one(entry), form=form)
+
+    async def list(self, call: Call) -> web.StreamResponse:
+        form = call.format
+        listed = self._resources.list(call.kind, call.target.namespace, query.list_options(call.query))
+        return await call.answer(self._shape(call, form.shape).many(listed), form=form)
+
+    async def watch(self, call: Call) -> web.StreamResponse:
+        return await watches.serve(call, self._resources, self._shape(call, call.format.shape), query.list_options(call.query))
+
+    async def create(self, call: Call) -> web.StreamResponse:
+        target = call.target
+        body = await self._body(call, "create")
+        written = await self._resources.create(call.kind, target.namespace, body, call.write_options(), target.name, target.subresource)
+        return await self._written(call, written, 201)
+
+    async def update(self, call: Call) -> web.StreamResponse:
+        target = call.target
+        body = await self._body(call, "update")
+        written = await self._resources.update(call.kind, target.namespace, target.name, body, call.write_options(), target.subresource)
+        return await self._written(call, written)
+
+    async def patch(self, call: Call) -> web.StreamResponse:
+        target = call.target
+        content_type = negotiate.patch_type(call.request.headers.get("Content-Type", ""))
+        body = await call.body()
+        self._authorizer.body(call, "patch", body)
+        written = await self._resources.patch(
+            call.kind, target.namespace, target.name, body, content_type, call.write_options(), target.subresource
+        )
+        return await self._written(call, written)
+
+    async def delete(self, call: Call) -> web.StreamResponse:
+        target = call.target
+        options = query.delete_options(call.query, *await _delete_body(call))
+        written = await self._resources.delete(call.kind, target.namespace, target.name, options, call.user)
+        if written.gone and call.kind.plural != "pods":
+            return await call.answer(_deleted(call, written.entry), extra=answer.warning_lines(written.warnings))
+        return await self._written(call, written)
+
+    async def delete_collection(self, call: Call) -> web.StreamResponse:
+        form = call.format
+        options = query.delete_options(call.query, *await _delete_body(call))
+        selected = ListOptions(label_selector=call.query.first("labelSelector"), field_selector=call.query.first("fieldSelector"))
+        listed = await self._resources.delete_collection(call.kind, call.target.namespace, selected, options, call.user)
+        return await call.answer(self._shape(call, form.shape).many(listed), form=form)
+
+    async def _body(self, call: Call, verb: str) -> Body:
+        """A write's body: JSON as it came, so that its own reader finds duplicate fields; YAML as the object it says."""
+        is_yaml = negotiate.body_is_yaml(call.request.headers.get("Content-Type", ""))
+        body = await call.body()
+        self._authorizer.body(call, verb, body)
+        return query.parse_yaml(body) if is_yaml else body
+
+    async def _written(self, call: Call, written: Written, created: int = 200) -> web.StreamResponse:
+        code = 201 if written.created else created
+        form = call.format
+        body = self._shape(call, form.shape).one(written.entry) if form.shape and not call.target.subresource else written.entry.value
+        extra = answer.warning_lines(written.warnings) if written.warnings else b""
+        return await call.answer(body, code, form=form, extra=extra)
+
+    def _shape(self, call: Call, shape: str) -> Shape:
+        return Shape(call.kind, shape, call.query.first("includeObject"), self._resources.view, self._clock.wall)
+
+
+async def _delete_body(call: Call) -> tuple[bytes, bool]:
+    body = await call.body() if call.request.can_read_body else b""
+    return body, bool(body) and negotiate.body_is_yaml(call.request.headers.get("Content-Type", ""))
+
+
+class _Identity(msgspec.Struct, frozen=True):
+    uid: str = ""
+
+
+class _Named(msgspec.Struct, frozen=True):
+    metadata: _Identity = _Identity()
+
+
+def _deleted(call: Call, entry: Entry) -> bytes:
+    """What a deletion that is complete answers."""
+    details = {"name": call.target.name, "group": call.kind.group, "kind": call.kind.plural}
+    if not call.kind.group:
+        del details["group"]
+    if entry.value:
+        details["uid"] = msgspec.json.decode(entry.value, type=_Named).metadata.uid
+    return _encode({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})

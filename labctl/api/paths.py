@@ -1,0 +1,84 @@
+"""Paths that name no object: discovery, OpenAPI, version, health, and labctl's own below /labctl/v1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+import labctl
+from labctl.api import answer, discovery, negotiate, status
+from labctl.api.call import Call
+from labctl.api.extensions import ROOT, Extensions
+from labctl.api.openapi import OpenApi
+from labctl.api.route import Target
+from labctl.resources.resources import Resources
+
+_encode = msgspec.json.Encoder().encode
+_NOT_FOUND = "404 page not found\n"
+
+
+class Paths:
+    """`ready` answers what is still missing before the master is ready, empty when nothing is."""
+
+    def __init__(self, resources: Resources, extensions: Extensions, ready: Callable[[], str]) -> None:
+        self._registry = resources.registry
+        self._extensions = extensions
+        self._ready = ready
+        self._openapi = OpenApi(resources.registry)
+
+    async def public(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        """What even nobody may know: that it lives, and its version."""
+        if path.rstrip("/") == "/version":
+            return answer.Whole(answer.indented(_encode(discovery.version(labctl.__version__))))
+        if path.startswith("/livez"):
+            return answer.text("ok")
+        missing = self._ready()
+        return answer.text(f"[-]{missing}\nreadyz check failed\n", 500) if missing else answer.text("ok")
+
+    async def serve(self, call: Call) -> web.StreamResponse:
+        path = call.path.rstrip("/") or "/"
+        if path.startswith(ROOT):
+            return await self._extensions.serve(call)
+        if call.method not in ("GET", "HEAD"):
+            raise status.method_not_allowed()
+        first = "/" + path.split("/")[1]
+        if first in ("/version", "/healthz", "/livez", "/readyz"):
+            return await self.public(call.request, path)
+        if first == "/openapi":
+            return await self._openapi.serve(call)
+        if path in ("/api", "/apis"):
+            return await self._roots(call, path == "/api")
+        document = self._document(path)
+        if document is None:
+            return answer.text(_NOT_FOUND, 404)
+        return await call.answer(_encode(document))
+
+    def unknown(self, target: Target) -> web.StreamResponse:
+        """Below a served version: a Status. Elsewhere nothing listens at all, and the real server says so in plain text."""
+        if (target.group, target.version) in self._registry.group_versions():
+            raise status.unknown_path()
+        return answer.text(_NOT_FOUND, 404)
+
+    async def _roots(self, call: Call, core: bool) -> web.StreamResponse:
+        form = negotiate.accepted(call.request.headers.get("Accept", ""), negotiate.DISCOVERY_SHAPES)
+        if form.shape:
+            return await call.answer(_encode(discovery.aggregated(self._registry, core)), form=form)
+        if core:
+            host = call.request.headers.get("Host", "")
+            return await call.answer(_encode(discovery.api_versions(host)), form=form)
+        return await call.answer(_encode(discovery.group_list(self._registry)), form=form)
+
+    def _document(self, path: str) -> dict[str, Any] | None:
+        if path == "/":
+            return discovery.paths(self._registry)
+        match path.split("/")[1:]:
+            case ["api", version]:
+                return discovery.resource_list(self._registry, "", version)
+            case ["apis", group]:
+                return discovery.group(self._registry, group)
+            case ["apis", group, version]:
+                return discovery.resource_list(self._registry, group, version)
+        return None

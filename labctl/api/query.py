@@ -1,0 +1,169 @@
+"""Query parameters: parsed once per distinct string, then turned into the options that `resources` takes."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+import yaml
+
+from labctl.api import status
+from labctl.errors import ApiError
+from labctl.resources.service import DeleteOptions, ListOptions, User, WriteOptions
+
+_FIELD_MANAGER_MAX = 128
+_VALIDATIONS = ("Ignore", "Warn", "Strict")
+_PROPAGATION = ("Background", "Foreground", "Orphan")
+
+
+class Query:
+    """Frozen by convention: one value is shared by every request with the same string."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: dict[str, list[str]]) -> None:
+        self._values = values
+
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def first(self, key: str, default: str = "") -> str:
+        values = self._values.get(key)
+        return values[0] if values else default
+
+    def all(self, key: str) -> list[str]:
+        return self._values.get(key, [])
+
+    def flag(self, key: str) -> bool:
+        """As apimachinery converts booleans: everything but empty, 0 and false is true; a bare `?watch` too."""
+        values = self._values.get(key)
+        return values is not None and values[0].lower() not in ("0", "false")
+
+    def integer(self, key: str) -> int | None:
+        text = self.first(key)
+        if not text:
+            return None
+        try:
+            return int(text)
+        except ValueError:
+            raise status.bad_request(f'invalid query parameter {key}: strconv.ParseInt: parsing "{text}": invalid syntax') from None
+
+
+NONE = Query({})
+
+
+@lru_cache(maxsize=1024)
+def parse(text: str) -> Query:
+    return Query(parse_qs(text, keep_blank_values=True)) if text else NONE
+
+
+def list_options(query: Query) -> ListOptions:
+    if not query:
+        return ListOptions()
+    return ListOptions(
+        label_selector=query.first("labelSelector"),
+        field_selector=query.first("fieldSelector"),
+        limit=query.integer("limit") or 0,
+        continue_token=query.first("continue"),
+        resource_version=query.first("resourceVersion"),
+        resource_version_match=query.first("resourceVersionMatch"),
+    )
+
+
+def write_options(query: Query, user: User, user_agent: str) -> WriteOptions:
+    return WriteOptions(
+        user=user,
+        dry_run=_dry_run(query.all("dryRun")),
+        field_manager=query.first("fieldManager") or _manager_of(user_agent),
+        field_validation=_one_of("fieldValidation", query.first("fieldValidation", "Warn") or "Warn", _VALIDATIONS),
+        force=query.flag("force"),
+    )
+
+
+def _manager_of(user_agent: str) -> str:
+    """Who wrote, when the client doesn't say: its program's name, as the real server takes it."""
+    return "".join(c for c in user_agent.partition("/")[0] if c.isprintable())[:_FIELD_MANAGER_MAX] or "unknown"
+
+
+def _dry_run(values: list[str]) -> bool:
+    for value in values:
+        _one_of("dryRun", value, ("All",))
+    return bool(values)
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value in allowed:
+        return value
+    supported = ", ".join(f'"{a}"' for a in allowed)
+    message = f'Unsupported value: "{value}": supported values: {supported}'
+    details = {"causes": [{"reason": "FieldValueNotSupported", "message": message, "field": name}]}
+    raise ApiError(422, "Invalid", f" is invalid: {name}: {message}", details=details)
+
+
+class _Preconditions(msgspec.Struct, rename={"resource_version": "resourceVersion"}):
+    uid: str | None = None
+    resource_version: str | None = None
+
+
+class _DeleteBody(msgspec.Struct, rename="camel"):
+    """metav1.DeleteOptions as it is sent."""
+
+    grace_period_seconds: int | None = None
+    propagation_policy: str | None = None
+    orphan_dependents: bool | None = None
+    preconditions: _Preconditions | None = None
+    dry_run: list[str] | None = None
+
+
+def delete_options(query: Query, body: bytes, is_yaml: bool) -> DeleteOptions:
+    """A body wins over the query, as in the real server."""
+    if body.strip():
+        asked = _delete_body(body, is_yaml)
+    else:
+        asked = _DeleteBody(
+            grace_period_seconds=query.integer("gracePeriodSeconds"),
+            propagation_policy=query.first("propagationPolicy") or None,
+            orphan_dependents=query.flag("orphanDependents") if query.first("orphanDependents") else None,
+            dry_run=query.all("dryRun"),
+        )
+    policy = asked.propagation_policy
+    if policy is None and asked.orphan_dependents is not None:
+        policy = "Orphan" if asked.orphan_dependents else "Background"
+    if policy is not None:
+        _one_of("propagationPolicy", policy, _PROPAGATION)
+    preconditions = asked.preconditions or _Preconditions()
+    return DeleteOptions(
+        grace_period_seconds=asked.grace_period_seconds,
+        propagation_policy=policy,
+        precondition_uid=preconditions.uid or "",
+        precondition_resource_version=preconditions.resource_version or "",
+        dry_run=_dry_run(asked.dry_run or []),
+    )
+
+
+def _delete_body(body: bytes, is_yaml: bool) -> _DeleteBody:
+    try:
+        if is_yaml:
+            return msgspec.convert(parse_yaml(body), _DeleteBody)
+        return msgspec.json.decode(body, type=_DeleteBody)
+    except msgspec.MsgspecError as error:
+        raise status.bad_request(f"couldn't decode DeleteOptions: {error}") from error
+
+
+def parse_yaml(body: bytes) -> Any:
+    """A YAML body as plain values. Raises 400 with the parser's words and line."""
+    try:
+        return yaml.load(body, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise status.bad_request(f"error converting YAML to JSON: yaml: {_one_line(error)}") from error
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error)
+    return f"line {mark.line + 1}: {problem}" if mark else " ".join(problem.split())

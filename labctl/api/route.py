@@ -1,0 +1,56 @@
+"""From a URL path to what it names: one parser instead of a route per kind, as apimachinery's RequestInfo.
+
+    /api/v1/namespaces/NS/pods/NAME/log        /apis/GROUP/VERSION/RESOURCE/NAME/status        /api/v1/namespaces/NAME
+
+What it never does: know which kinds exist. Parsed paths are kept, since the same few thousand are asked for again and again.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from urllib.parse import unquote
+
+import msgspec
+
+NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
+
+
+class Target(msgspec.Struct, frozen=True):
+    """What a path names. Empty `name`: the collection; `rest`: what follows `.../proxy/`, with its leading slash."""
+
+    group: str
+    version: str
+    resource: str
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+    rest: str = ""
+
+
+@lru_cache(maxsize=8192)
+def parse(path: str) -> Target | None:
+    """The object or collection named by an (encoded) path; None where the path is not one of objects."""
+    segments = path.split("/")[1:]
+    if segments[0] == "api" and len(segments) > 2:
+        return _below(path, "", segments[1], segments[2:])
+    if segments[0] == "apis" and len(segments) > 3:
+        return _below(path, segments[1], segments[2], segments[3:])
+    return None
+
+
+def _below(path: str, group: str, version: str, segments: list[str]) -> Target | None:
+    if segments == [""]:  # "/api/v1/" is the discovery document
+        return None
+    if "%" in path:
+        segments = [unquote(segment) for segment in segments]
+    namespace = ""
+    if segments[0] == "namespaces" and len(segments) > 2 and segments[2] not in NAMESPACE_SUBRESOURCES:
+        namespace, segments = segments[1], segments[2:]
+    resource, name, subresource = (*segments, "", "")[:3]
+    if "" in segments[:-1] or "/" in namespace + name + subresource:
+        return None
+    tail = segments[3:]
+    if tail and subresource != "proxy":
+        return None if tail != [""] else Target(group, version, resource, namespace, name, subresource)
+    rest = "/" + path.split("/proxy/", 1)[1] if subresource == "proxy" and "/proxy/" in path else ""
+    return Target(group, version, resource, namespace, name, subresource, rest)

@@ -1,0 +1,177 @@
+"""The API over HTTPS: Kubernetes' own, and `/labctl/v1` beside it.
+
+Who calls it: `master` starts and stops it; people and their programs on loopback, agents on the lab's own network.
+What flows: a request becomes a Call (who, what, how), is authorized, and one handler answers it from `resources`; streams reach machines through `remote`.
+What it never does: decide what an object may be (`resources` does), or answer a person and an agent differently, but for what they may do.
+
+There is one entry for every path, and our own parser behind it: a router with a pattern per kind would cost more than most answers do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from socket import socket
+
+from aiohttp import web
+
+from labctl.api import answer, route, status, streaming
+from labctl.api.authorize import Authorizer
+from labctl.api.call import Call
+from labctl.api.connection import Connection, HttpServer
+from labctl.api.extensions import Extensions
+from labctl.api.objects import Objects
+from labctl.api.paths import Paths
+from labctl.api.settings import ApiSettings
+from labctl.clock import Clock
+from labctl.errors import ApiError, LabctlError, StoreError
+from labctl.remote.interface import Remote
+from labctl.resources.resources import Resources
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+
+_PUBLIC = frozenset({"/healthz", "/livez", "/readyz", "/version"})
+_NAMED = {"GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create"}
+_COLLECTION = {"GET": "list", "HEAD": "list", "POST": "create", "DELETE": "deletecollection"}
+
+
+class Server:
+    """`start` on sockets that listen already; `stop` ends watches at once and lets writes finish."""
+
+    def __init__(
+        self,
+        resources: Resources,
+        tls: ssl.SSLContext,
+        clock: Clock,
+        *,
+        settings: ApiSettings = ApiSettings(),  # noqa: B008 - frozen
+        remote: Remote | None = None,
+        extensions: Extensions | None = None,
+        ready: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._settings = settings
+        self._tls = tls
+        self._registry = resources.registry
+        self._authorizer = Authorizer(resources)
+        self._paths = Paths(resources, extensions or Extensions(), ready)
+        objects = Objects(resources, self._authorizer, clock)
+        self._verbs: dict[str, Handler] = {
+            "get": objects.get,
+            "list": objects.list,
+            "watch": objects.watch,
+            "create": objects.create,
+            "update": objects.update,
+            "patch": objects.patch,
+            "delete": objects.delete,
+            "deletecollection": objects.delete_collection,
+        }
+        self._streams: Mapping[tuple[str, str], Handler] = streaming.handlers(resources, remote, settings) if remote else {}
+        self._http: HttpServer | None = None
+        self._listening: list[asyncio.Server] = []
+
+    async def start(self, sockets: Sequence[socket]) -> None:
+        """Answer on each of them. Raises OSError; then none is answered."""
+        self._http = HttpServer(
+            self._handle,
+            body_limit_bytes=self._settings.body_limit_bytes,
+            access_log=None,
+            keepalive_timeout=self._settings.keepalive_s,
+            max_line_size=self._settings.head_limit_bytes,
+            max_field_size=self._settings.head_limit_bytes,
+        )
+        await self.listen(sockets)
+
+    async def listen(self, sockets: Sequence[socket]) -> None:
+        """Answer on more sockets: the lab's network may come after the loopback."""
+        assert self._http is not None, "listen comes after start"
+        for sock in sockets:
+            listener = await asyncio.get_running_loop().create_server(self._http, sock=sock, ssl=self._tls, backlog=1024)
+            self._listening.append(listener)
+
+    async def stop(self) -> None:
+        """No new connection, watches end at once, what is being written is finished (for `stop_s`)."""
+        for listener in self._listening:
+            listener.close()
+        self._listening.clear()
+        if self._http is not None:
+            self._http.end_streams()
+            self._http.pre_shutdown()
+            await self._http.shutdown(self._settings.stop_s)
+
+    # -- a request ---------------------------------------------------------------------------------------------------
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await self._dispatch(request)
+        except ApiError as error:
+            return _refusal(request, error)
+        except (StoreError, LabctlError) as error:
+            log.warning("%s %s: %s", request.method, request.raw_path, error)
+            return _refusal(request, status.from_exception(error))
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            log.exception("%s %s", request.method, request.raw_path)
+            return _refusal(request, status.from_exception(error))
+
+    async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
+        path, _, text = request.raw_path.partition("?")
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        user = connection.user
+        if user is None:
+            if path.rstrip("/") in _PUBLIC or path.startswith(("/livez/", "/readyz/")):
+                return await self._paths.public(request, path)
+            raise status.unauthorized()
+        call = Call(request, user, path, text, self._settings)
+        target = route.parse(path)
+        if target is None:
+            self._authorizer.path(user, call.method, path)
+            return await self._paths.serve(call)
+        call.target = target
+        verb = _verb(call)
+        self._authorizer.objects(user, verb, target, call.query)
+        kind = self._registry.in_group(target.group, target.version, target.resource)
+        if kind is None:
+            return self._paths.unknown(target)
+        call.kind = kind
+        return await self._handler(call, verb)(call)
+
+    def _handler(self, call: Call, verb: str) -> Handler:
+        target, kind = call.target, call.kind
+        if bool(target.namespace) and not kind.namespaced:
+            raise status.unknown_path()
+        if not target.subresource:
+            if verb not in kind.verbs or (target.name and verb == "create") or (target.name and kind.namespaced and not target.namespace):
+                raise status.method_not_allowed() if target.namespace or not kind.namespaced else status.unknown_path()
+            return self._verbs[verb]
+        subresource = next((s for s in kind.subresources if s.name == target.subresource), None)
+        if subresource is None:
+            raise status.unknown_path()
+        stream = self._streams.get((kind.plural, target.subresource))
+        if stream is not None:
+            return stream
+        if verb not in subresource.verbs or verb not in self._verbs:
+            raise status.method_not_allowed()
+        return self._verbs[verb]
+
+
+def _verb(call: Call) -> str:
+    """As apimachinery's RequestInfo names it; empty for a method that has no verb there."""
+    if call.target.name:
+        return _NAMED.get(call.method, "")
+    if call.is_watch and call.method == "GET":
+        return "watch"
+    return _COLLECTION.get(call.method, "")
+
+
+def _refusal(request: web.BaseRequest, error: ApiError) -> web.StreamResponse:
+    lines = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else {}
+    body = status.encoded(error)
+    if answer.is_for_eyes(None, request.headers.get("User-Agent", "")):
+        body = answer.indented(body)
+    return answer.Whole(body, error.code, extra=answer.header_lines(lines))

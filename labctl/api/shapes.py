@@ -1,0 +1,121 @@
+"""The forms in which objects are shown: as they are, as PartialObjectMetadata, or as rows of a Table. Bytes in, bytes out.
+
+Objects at rest are JSON already, so a list is a join, and an object's metadata is cut out without decoding the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from labctl.api import status
+from labctl.api.negotiate import PARTIAL, TABLE
+from labctl.resources.kind import Kind
+from labctl.resources.service import Listed, WatchEvent
+from labctl.store.interface import Entry
+
+_encode = msgspec.json.Encoder().encode
+_META_HEAD = b'{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":'
+_INCLUDE = ("None", "Metadata", "Object")
+
+ViewOf = Callable[[Entry], Any]
+
+
+class _Cut(msgspec.Struct):
+    metadata: msgspec.Raw
+
+
+_cut = msgspec.json.Decoder(_Cut).decode
+
+
+class Shape:
+    """How one request wants objects of one kind. `include` is the query's includeObject, for Tables only."""
+
+    def __init__(self, kind: Kind, shape: str, include: str, view_of: ViewOf, wall_s: Callable[[], float]) -> None:
+        if include and include not in _INCLUDE:
+            raise status.bad_request(f'unrecognized includeObject value: "{include}"')
+        self.kind = kind
+        self.shape = shape
+        self._include = include or "Metadata"
+        self._view_of = view_of
+        self._wall_s = wall_s
+        self._headed = False
+
+    def one(self, entry: Entry) -> bytes:
+        if not self.shape:
+            return entry.value
+        if self.shape == PARTIAL:
+            return partial(entry.value)
+        return self._table([entry], {"resourceVersion": str(entry.revision)}, columns=True)
+
+    def many(self, listed: Listed) -> bytes:
+        metadata: dict[str, Any] = {"resourceVersion": str(listed.revision)}
+        if listed.continue_token:
+            metadata["continue"] = listed.continue_token
+            if listed.remaining is not None:
+                metadata["remainingItemCount"] = listed.remaining
+        if self.shape == TABLE:
+            return self._table(listed.entries, metadata, columns=True)
+        if self.shape == PARTIAL:
+            return _list(b"PartialObjectMetadataList", b"meta.k8s.io/v1", metadata, [partial(e.value) for e in listed.entries])
+        return _list(f"{self.kind.kind}List".encode(), self.kind.api_version.encode(), metadata, [e.value for e in listed.entries])
+
+    def line(self, event: WatchEvent) -> bytes:
+        """A line of a watch. Plain ones are made once for all watchers; a Table's first line carries the columns."""
+        if not self.shape:
+            if not event.line:
+                event.line = b'{"type":"%s","object":%s}\n' % (event.type.encode(), event.entry.value)
+            return event.line
+        if self.shape == PARTIAL:
+            shown = partial(event.entry.value)
+        else:
+            shown = self._event_table(event)
+        return b'{"type":"%s","object":%s}\n' % (event.type.encode(), shown)
+
+    def _event_table(self, event: WatchEvent) -> bytes:
+        columns, self._headed = not self._headed, True
+        metadata = {"resourceVersion": str(event.entry.revision)}
+        if event.type == "BOOKMARK":
+            row = b'{"cells":[],"object":%s}' % partial(event.entry.value)
+            return self._enclosed([row], metadata, columns)
+        return self._table([event.entry], metadata, columns)
+
+    def _table(self, entries: Iterable[Entry], metadata: dict[str, Any], columns: bool) -> bytes:
+        now = self._wall_s()
+        return self._enclosed([self._row(entry, now) for entry in entries], metadata, columns)
+
+    def _row(self, entry: Entry, now: float) -> bytes:
+        view = self._view_of(entry)
+        cells = _encode([column.cell(view, now) for column in self.kind.columns])
+        if self._include == "None":
+            return b'{"cells":%s,"object":null}' % cells
+        return b'{"cells":%s,"object":%s}' % (cells, entry.value if self._include == "Object" else partial(entry.value))
+
+    def _enclosed(self, rows: list[bytes], metadata: dict[str, Any], columns: bool) -> bytes:
+        definitions = _encode([_definition(c) for c in self.kind.columns]) if columns else b"null"
+        return b'{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":%s,"columnDefinitions":%s,"rows":[%s]}' % (
+            _encode(metadata),
+            definitions,
+            b",".join(rows),
+        )
+
+
+def partial(value: bytes) -> bytes:
+    """An object's PartialObjectMetadata."""
+    return _META_HEAD + bytes(_cut(value).metadata) + b"}"
+
+
+def _list(kind: bytes, api_version: bytes, metadata: dict[str, Any], items: list[bytes]) -> bytes:
+    return b'{"kind":"%s","apiVersion":"%s","metadata":%s,"items":[%s]}' % (kind, api_version, _encode(metadata), b",".join(items))
+
+
+def _definition(column: Any) -> dict[str, Any]:
+    return {
+        "name": column.name,
+        "type": column.type,
+        "format": column.format,
+        "description": column.description,
+        "priority": column.priority,
+    }

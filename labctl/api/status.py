@@ -1,0 +1,92 @@
+"""The one place where an error becomes HTTP: a Kubernetes `Status`, in Kubernetes' words.
+
+The words below are apimachinery's (api/errors/errors.go) and apiserver's (endpoints/handlers/responsewriters); other people's programs read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from labctl.errors import ApiError, Compacted, Conflict, LabctlError, Unavailable, Unreachable
+
+_encode = msgspec.json.Encoder().encode
+
+
+def failure(code: int, reason: str, message: str, details: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """metav1.Status of something that went wrong."""
+    status: dict[str, Any] = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message}
+    if reason:
+        status["reason"] = reason
+    if details is not None:
+        status["details"] = dict(details)
+    status["code"] = code
+    return status
+
+
+def of(error: ApiError) -> dict[str, Any]:
+    details = dict(error.details)
+    if error.retry_after_s:
+        details.setdefault("retryAfterSeconds", error.retry_after_s)
+    return failure(error.code, error.reason, str(error), details or None)
+
+
+def encoded(error: ApiError) -> bytes:
+    return _encode(of(error))
+
+
+def from_exception(error: Exception) -> ApiError:
+    """What a caller is told of an error that no handler made into words."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, Compacted):
+        return ApiError(410, "Expired", f"too old resource version: {error.asked} ({error.oldest})")
+    if isinstance(error, Conflict):
+        return ApiError(409, "Conflict", str(error))
+    if isinstance(error, Unavailable):
+        return ApiError(503, "ServiceUnavailable", f"the store can't write now: {error}", retry_after_s=1)
+    if isinstance(error, Unreachable):
+        return ApiError(502, "", str(error))
+    if isinstance(error, LabctlError):
+        return internal(str(error))
+    return internal(f"{type(error).__name__}: {error}")
+
+
+def internal(text: str) -> ApiError:
+    return ApiError(500, "InternalError", f"Internal error occurred: {text}", details={"causes": [{"message": text}]})
+
+
+def bad_request(message: str) -> ApiError:
+    return ApiError(400, "BadRequest", message)
+
+
+def unauthorized() -> ApiError:
+    return ApiError(401, "Unauthorized", "Unauthorized")
+
+
+def forbidden(message: str, details: Mapping[str, Any] | None = None) -> ApiError:
+    return ApiError(403, "Forbidden", message, details=dict(details or {}))
+
+
+def unknown_path() -> ApiError:
+    """Below a group and version that are served, but no resource of theirs."""
+    return ApiError(404, "NotFound", "the server could not find the requested resource")
+
+
+def method_not_allowed() -> ApiError:
+    return ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+
+
+def not_acceptable(accepted: str) -> ApiError:
+    return ApiError(406, "NotAcceptable", f"only the following media types are accepted: {accepted}")
+
+
+def unsupported_media_type(accepted: str) -> ApiError:
+    words = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
+    return ApiError(415, "UnsupportedMediaType", words)
+
+
+def too_large(limit: int) -> ApiError:
+    return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit}")

@@ -1,0 +1,104 @@
+"""A container's log: the agent on its machine reads the files, the API passes the bytes on as they come."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import ClientConnectionResetError, web
+
+from labctl.api import answer, status
+from labctl.api.call import Call
+from labctl.api.query import Query
+from labctl.api.streams import pods
+from labctl.clock import parse_rfc3339
+from labctl.errors import ApiError
+from labctl.remote.interface import Remote, Stream
+from labctl.resources.resources import Resources
+
+_HEADERS = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-cache, private", "X-Content-Type-Options": "nosniff"}
+_STDERR_MAX = 4096
+
+
+class Logs:
+    """`log` of pods."""
+
+    def __init__(self, resources: Resources, remote: Remote) -> None:
+        self._resources = resources
+        self._remote = remote
+
+    async def log(self, call: Call) -> web.StreamResponse:
+        if call.method != "GET":
+            raise status.method_not_allowed()
+        options = _options(call.query, call.target.name)
+        pod = pods.pod_of(call, self._resources)
+        container = pods.container_of(pod, call.query.first("container"))
+        if not pod.spec.node_name:
+            return answer.text("")  # as the real server: nowhere yet, so nothing said yet
+        pods.must_have_logs(pod, container, call.query.flag("previous"))
+        machine = pods.machine_of(pod, self._remote)
+        call.connection.stream = asyncio.current_task()
+        try:
+            stream = await self._remote.open(machine, [*pods.AGENT, "logs", "--pod", pod.metadata.uid, "--container", container, *options])
+            try:
+                return await _pass_on(call, stream)
+            finally:
+                await stream.close()
+        finally:
+            call.connection.stream = None
+
+
+def _options(query: Query, pod: str) -> list[str]:
+    """PodLogOptions as the agent's flags. Raises 422 as the real server does."""
+    options = []
+    for name in ("previous", "follow", "timestamps"):
+        if query.flag(name):
+            options.append(f"--{name}")
+    for name, flag, least in (("tailLines", "--tail", 0), ("sinceSeconds", "--since-seconds", 1), ("limitBytes", "--limit-bytes", 1)):
+        value = query.integer(name)
+        if value is None:
+            continue
+        if value < least:
+            raise _invalid(pod, name, f"Invalid value: {value}: must be greater than {'or equal to 0' if least == 0 else '0'}")
+        options += [flag, str(value)]
+    since = query.first("sinceTime")
+    if since:
+        if query.first("sinceSeconds"):
+            raise _invalid(pod, "", "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified")
+        _check_time(since)
+        options += ["--since-time", since]
+    return options
+
+
+def _check_time(text: str) -> None:
+    try:
+        parse_rfc3339(text)
+    except ValueError:
+        raise status.bad_request(f'parsing time "{text}" as "2006-01-02T15:04:05Z07:00": cannot parse "{text}"') from None
+
+
+def _invalid(pod: str, field: str, words: str) -> ApiError:
+    message = f'PodLogOptions "{pod}" is invalid: {field + ": " if field else ""}{words}'
+    return ApiError(422, "Invalid", message, details={"name": pod, "kind": "PodLogOptions", "causes": [{"message": words, "field": field}]})
+
+
+async def _pass_on(call: Call, stream: Stream) -> web.StreamResponse:
+    """The head goes out with the first bytes, so that an agent that says no is an error and not an empty log; when following, at once."""
+    response = web.StreamResponse(headers=_HEADERS)
+    complaint = b""
+    if call.query.flag("follow"):
+        await response.prepare(call.request)
+    try:
+        async for number, data in stream.read():
+            if number == 2:
+                complaint = (complaint + data)[:_STDERR_MAX]
+                continue
+            if not response.prepared:
+                await response.prepare(call.request)
+            await response.write(data)
+        if await stream.status() and not response.prepared:
+            raise status.internal(complaint.decode(errors="replace").strip() or "the agent could not read the log")
+        if complaint and response.prepared:
+            await response.write(complaint)
+    except ClientConnectionResetError:
+        pass
+    return response if response.prepared else answer.text("")

@@ -1,0 +1,91 @@
+"""Which machine and which container a stream is about, and a real server's words where there is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labctl.api import status
+from labctl.api.call import Call
+from labctl.errors import ApiError
+from labctl.remote.interface import Remote
+from labctl.resources.kinds.core_v1.pod_view import ContainerStatus, Pod
+from labctl.resources.resources import Resources
+
+AGENT = ("/usr/bin/python3", "/opt/labctl/agent")
+
+
+def pod_of(call: Call, resources: Resources) -> Pod:
+    """The pod a call names, as its typed view; 404."""
+    pod = resources.view(resources.get(call.kind, call.target.namespace, call.target.name))
+    assert isinstance(pod, Pod)
+    return pod
+
+
+def machine_of(pod: Pod, remote: Remote) -> str:
+    """The machine the pod runs on, if it can be reached."""
+    if not pod.spec.node_name:
+        raise status.bad_request(f"pod {pod.metadata.name} does not have a host assigned")
+    return reachable(pod.spec.node_name, remote)
+
+
+def reachable(node: str, remote: Remote) -> str:
+    if not remote.connected(node):
+        raise ApiError(502, "", f"error dialing backend: no connection to node {node}")
+    return node
+
+
+def container_of(pod: Pod, asked: str) -> str:
+    """The container asked for, or the only one."""
+    names = [c.name for c in pod.spec.containers]
+    init_names = [c.name for c in pod.spec.init_containers]
+    if asked:
+        if asked not in names + init_names:
+            raise status.bad_request(f"container {asked} is not valid for pod {pod.metadata.name}")
+        return asked
+    if len(names) == 1:
+        return names[0]
+    words = f"a container name must be specified for pod {pod.metadata.name}, choose one of: {_go_list(names)}"
+    if init_names:
+        words += f" or one of the init containers: {_go_list(init_names)}"
+    raise status.bad_request(words)
+
+
+def status_of(pod: Pod, container: str) -> ContainerStatus | None:
+    statuses = (*pod.status.container_statuses, *pod.status.init_container_statuses)
+    return next((s for s in statuses if s.name == container), None)
+
+
+def must_run(pod: Pod, container: str) -> None:
+    """For exec and attach, in the kubelet's words."""
+    if pod.finished:
+        raise status.bad_request(f"cannot exec into a container in a completed pod; current phase is {pod.status.phase}")
+    seen = status_of(pod, container)
+    if seen is None or seen.state.running is None:
+        raise status.internal(f'unable to upgrade connection: container not found ("{container}")')
+
+
+def must_have_logs(pod: Pod, container: str, previous: bool) -> None:
+    """As the kubelet's validateContainerLogStatus."""
+    seen = status_of(pod, container)
+    name = pod.metadata.name
+    if seen is None:
+        raise status.bad_request(f'container "{container}" in pod "{name}" is not available')
+    if previous:
+        if seen.last_state.terminated is None:
+            raise status.bad_request(f'previous terminated container "{container}" in pod "{name}" not found')
+        return
+    if seen.state.running or seen.state.terminated or seen.last_state.terminated:
+        return
+    raise status.bad_request(f'container "{container}" in pod "{name}" is waiting to start{_waiting(seen)}')
+
+
+def _waiting(seen: ContainerStatus) -> str:
+    if seen.state.waiting is None:
+        return " - no logs yet"
+    reason = seen.state.waiting.reason
+    return ": " + {"ErrImagePull": "image can't be pulled", "ImagePullBackOff": "trying and failing to pull image"}.get(reason, reason)
+
+
+def _go_list(names: Any) -> str:
+    """A slice of strings as Go prints it."""
+    return f"[{' '.join(names)}]"

@@ -1,0 +1,171 @@
+"""`.../pods/NAME/proxy/...` and `.../services/NAME/proxy/...`: plain HTTP to a pod, from the machine it runs on, streamed both ways.
+
+NAME is `name`, `name:port` or `http:name:port`, the port a number or a name. A Service's request goes to one of its ready endpoints, at random.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from labctl.api import status
+from labctl.api.call import Call
+from labctl.api.settings import ApiSettings
+from labctl.api.streams import pods
+from labctl.api.streams.dialled import DialledConnector
+from labctl.errors import ApiError, LabctlError
+from labctl.remote.interface import Remote
+from labctl.resources.resources import Resources
+
+_HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "host"}
+)
+_CHUNK = 64 << 10
+
+
+class Backend:
+    """Where a request goes: from `machine` to `host:port`."""
+
+    def __init__(self, machine: str, host: str, port: int) -> None:
+        self.machine = machine
+        self.host = host
+        self.port = port
+
+
+class Proxy:
+    """`proxy` of pods and services."""
+
+    def __init__(self, resources: Resources, remote: Remote, settings: ApiSettings) -> None:
+        self._resources = resources
+        self._remote = remote
+        self._settings = settings
+
+    async def pod(self, call: Call) -> web.StreamResponse:
+        name, port = _split(call.target.name)
+        pod = self._view("pods", call.target.namespace, name)
+        if not pod.status.pod_ip:
+            raise status.bad_request("address not allowed")
+        number = _number(port) if port else next((p.container_port for c in pod.spec.containers for p in c.ports), 80)
+        return await self._forward(call, Backend(pods.machine_of(pod, self._remote), pod.status.pod_ip, number))
+
+    async def service(self, call: Call) -> web.StreamResponse:
+        name, port = _split(call.target.name)
+        service = self._view("services", call.target.namespace, name)
+        endpoints = self._endpoints(call.target.namespace, name)
+        backend = choose(service, endpoints, port)
+        machine = backend.machine or next((n for n in self._nodes() if self._remote.connected(n)), "")
+        return await self._forward(call, Backend(pods.reachable(machine, self._remote), backend.host, backend.port))
+
+    def _view(self, resource: str, namespace: str, name: str) -> Any:
+        kind = self._resources.registry[resource]
+        return self._resources.view(self._resources.get(kind, namespace, name))
+
+    def _endpoints(self, namespace: str, name: str) -> Any:
+        try:
+            return self._view("endpoints", namespace, name)
+        except ApiError:
+            raise _no_endpoints(name) from None
+
+    def _nodes(self) -> list[str]:
+        kind = self._resources.registry["nodes"]
+        return [entry.key.rpartition("/")[2] for entry in self._resources.list(kind, "").entries]
+
+    async def _forward(self, call: Call, backend: Backend) -> web.StreamResponse:
+        path, _, query = call.request.raw_path.partition("?")
+        if not call.target.rest and call.method in ("GET", "HEAD"):
+            moved = path + "/" + ("?" + query if query else "")
+            return web.Response(status=301, headers={"Location": moved})
+        connector = DialledConnector(self._remote, backend.machine, backend.host, backend.port)
+        call.connection.stream = asyncio.current_task()
+        try:
+            async with aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=_timeout(self._settings)) as session:
+                return await self._exchange(call, session, backend, query)
+        except (aiohttp.ClientError, LabctlError, TimeoutError) as error:
+            if isinstance(error, ApiError):
+                raise
+            raise _unavailable(f"error trying to reach service: {error or type(error).__name__}") from error
+        finally:
+            call.connection.stream = None
+
+    async def _exchange(self, call: Call, session: aiohttp.ClientSession, backend: Backend, query: str) -> web.StreamResponse:
+        request = call.request
+        url = URL(f"http://{backend.host}:{backend.port}{call.target.rest or '/'}{'?' + query if query else ''}", encoded=True)
+        headers = [(k, v) for k, v in request.headers.items() if k.lower() not in _HOP_BY_HOP]
+        headers.append(("X-Forwarded-Uri", call.path))
+        body = request.content if request.can_read_body else None
+        async with session.request(call.method, url, headers=headers, data=body, allow_redirects=False) as answered:
+            response = web.StreamResponse(status=answered.status, reason=answered.reason)
+            for key, value in answered.headers.items():
+                if key.lower() not in _HOP_BY_HOP:
+                    response.headers.add(key, _relocated(call, backend, value) if key.lower() == "location" else value)
+            await response.prepare(request)
+            async for chunk in answered.content.iter_chunked(_CHUNK):
+                await response.write(chunk)
+            return response
+
+
+def choose(service: Any, endpoints: Any, asked: str) -> Backend:
+    """One ready address of the port asked for (by name or number; empty: the unnamed one)."""
+    wanted = asked
+    if asked.isdigit():
+        port = next((p for p in service.spec.ports if p.port == int(asked)), None)
+        if port is None:
+            raise _unavailable(f'no service port {asked} found for service "{service.metadata.name}"')
+        wanted = port.name
+    found = [
+        Backend(address.node_name or "", address.ip, port.port)
+        for subset in endpoints.subsets
+        for port in subset.ports
+        if port.name == wanted
+        for address in subset.addresses
+    ]
+    if not found:
+        raise _no_endpoints(service.metadata.name)
+    return random.choice(found)
+
+
+def _split(name: str) -> tuple[str, str]:
+    """(name, port) of `name`, `name:port`, `scheme:name:port`."""
+    parts = name.split(":")
+    if len(parts) == 1:
+        return name, ""
+    if len(parts) == 2:
+        return parts[0], parts[1]
+    if len(parts) == 3 and parts[0] in ("", "http"):
+        return parts[1], parts[2]
+    if len(parts) == 3 and parts[0] == "https":
+        raise status.bad_request("labctl proxies plain http only")
+    raise status.bad_request(f'invalid name "{name}"')
+
+
+def _number(port: str) -> int:
+    if port.isdigit() and 0 < int(port) < 65536:
+        return int(port)
+    raise status.bad_request(f'invalid port "{port}": a pod\'s is a number')
+
+
+def _relocated(call: Call, backend: Backend, location: str) -> str:
+    """A redirect of the pod's own, as the client sees it: below the proxy's path."""
+    prefix = call.path[: len(call.path) - len(call.target.rest)]
+    for own in (f"http://{backend.host}:{backend.port}", f"http://{backend.host}"):
+        if location == own or location.startswith(own + "/"):
+            location = location[len(own) :] or "/"
+            break
+    return prefix + location if location.startswith("/") else location
+
+
+def _timeout(settings: ApiSettings) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=settings.dial_s)
+
+
+def _unavailable(message: str) -> ApiError:
+    return ApiError(503, "ServiceUnavailable", message)
+
+
+def _no_endpoints(name: str) -> ApiError:
+    return _unavailable(f'no endpoints available for service "{name}"')

@@ -1,0 +1,165 @@
+"""SPDY/3.1, as little of it as kubectl's port-forward needs: frames in, frames out, no sockets.
+
+kubectl tunnels a SPDY connection through the messages of a WebSocket. A control frame is
+`1 version:15 type:16 | flags:8 length:24 | data`, a data frame `0 stream:31 | flags:8 length:24 | data`. Header blocks share one zlib stream
+per direction, primed with a dictionary that both sides know. Neither kubectl nor the kubelet keeps SPDY's flow control, so nor does this.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+VERSION = 3
+SYN_STREAM, SYN_REPLY, RST_STREAM, SETTINGS, PING, GOAWAY, HEADERS, WINDOW_UPDATE = 1, 2, 3, 4, 6, 7, 8, 9
+FIN = 1
+CANCEL = 5
+MAX_FRAME = 16 << 20
+
+_HEAD = struct.Struct(">II")
+_WORD = struct.Struct(">I")
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """The client opened a stream; its headers are lower case."""
+
+    stream: int
+    headers: Mapping[str, str]
+    fin: bool = False
+
+
+class Data(msgspec.Struct, frozen=True):
+    stream: int
+    data: bytes
+    fin: bool = False
+
+
+class Reset(msgspec.Struct, frozen=True):
+    stream: int
+
+
+class Ping(msgspec.Struct, frozen=True):
+    id: int
+
+
+class GoAway(msgspec.Struct, frozen=True):
+    """The client opens no more streams."""
+
+
+Frame = Opened | Data | Reset | Ping | GoAway
+
+
+class ProtocolError(Exception):
+    """What came is no SPDY/3."""
+
+
+class Framer:
+    """One side of one connection: `feed` bytes for frames; the other methods answer bytes to send."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._inflate = zlib.decompressobj(zdict=DICTIONARY)
+        self._deflate = zlib.compressobj(level=9, zdict=DICTIONARY)
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """The frames that are complete now. Raises ProtocolError."""
+        self._buffer += data
+        while len(self._buffer) >= _HEAD.size:
+            first, second = _HEAD.unpack_from(self._buffer)
+            length = second & 0xFFFFFF
+            end = _HEAD.size + length
+            if length > MAX_FRAME:
+                raise ProtocolError(f"a frame of {length} bytes")
+            if len(self._buffer) < end:
+                return
+            body = bytes(self._buffer[_HEAD.size : end])
+            del self._buffer[:end]
+            frame = self._frame(first, second >> 24, body)
+            if frame is not None:
+                yield frame
+
+    def _frame(self, first: int, flags: int, body: bytes) -> Frame | None:
+        if not first >> 31:
+            return Data(first, body, bool(flags & FIN))
+        version, kind = (first >> 16) & 0x7FFF, first & 0xFFFF
+        if version != VERSION:
+            raise ProtocolError(f"SPDY version {version}")
+        try:
+            return self._control(kind, flags, body)
+        except (struct.error, zlib.error) as error:
+            raise ProtocolError(str(error)) from error
+
+    def _control(self, kind: int, flags: int, body: bytes) -> Frame | None:
+        if kind == SYN_STREAM:
+            (stream,) = _WORD.unpack_from(body)
+            return Opened(stream & 0x7FFFFFFF, self._headers(body[10:]), bool(flags & FIN))
+        if kind == HEADERS:
+            self._headers(body[4:])  # not needed, but the compression's state runs on through it
+            return None
+        if kind == RST_STREAM:
+            return Reset(_WORD.unpack_from(body)[0])
+        if kind == PING:
+            return Ping(_WORD.unpack_from(body)[0])
+        if kind == GOAWAY:
+            return GoAway()
+        return None  # SETTINGS, WINDOW_UPDATE, and what nobody sends
+
+    def _headers(self, block: bytes) -> dict[str, str]:
+        """`count, (length, name, length, value)...`; several values of one name are parted by NUL."""
+        plain = self._inflate.decompress(block, MAX_FRAME)
+        (count,) = _WORD.unpack_from(plain)
+        headers, at = {}, _WORD.size
+        for _ in range(count):
+            name, at = _string(plain, at)
+            value, at = _string(plain, at)
+            headers[name] = value.split("\0")[0]
+        return headers
+
+    def reply(self, stream: int) -> bytes:
+        """SYN_REPLY: the stream is accepted. No headers."""
+        block = self._deflate.compress(_WORD.pack(0)) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
+        return _control(SYN_REPLY, _WORD.pack(stream) + block)
+
+    def data(self, stream: int, data: bytes, *, fin: bool = False) -> bytes:
+        return _HEAD.pack(stream, (FIN if fin else 0) << 24 | len(data)) + data
+
+    def reset(self, stream: int) -> bytes:
+        return _control(RST_STREAM, _WORD.pack(stream) + _WORD.pack(CANCEL))
+
+    def pong(self, ping: int) -> bytes:
+        return _control(PING, _WORD.pack(ping))
+
+
+def _control(kind: int, body: bytes) -> bytes:
+    return _HEAD.pack(0x80000000 | VERSION << 16 | kind, len(body)) + body
+
+
+def _string(data: bytes, at: int) -> tuple[str, int]:
+    (length,) = _WORD.unpack_from(data, at)
+    start = at + _WORD.size
+    if start + length > len(data):
+        raise struct.error("a header is cut short")
+    return data[start : start + length].decode("latin-1"), start + length
+
+
+# SPDY/3's dictionary: words likely in HTTP headers, the first part each with its length, the second run together.
+_SIZED = (
+    "options head post put delete trace accept accept-charset accept-encoding accept-language accept-ranges age allow authorization "
+    "cache-control connection content-base content-encoding content-language content-length content-location content-md5 content-range "
+    "content-type date etag expect expires from host if-match if-modified-since if-none-match if-range if-unmodified-since last-modified "
+    "location max-forwards pragma proxy-authenticate proxy-authorization range referer retry-after server te trailer transfer-encoding "
+    "upgrade user-agent vary via warning www-authenticate method get status"
+).split() + ["200 OK", "version", "HTTP/1.1", "url", "public", "set-cookie", "keep-alive", "origin"]
+_RUN = (
+    "100101201202205206300302303304305306307402405406407408409410411412413414415416417502504505"
+    "203 Non-Authoritative Information204 No Content301 Moved Permanently400 Bad Request401 Unauthorized403 Forbidden404 Not Found"
+    "500 Internal Server Error501 Not Implemented503 Service Unavailable"
+    "Jan Feb Mar Apr May Jun Jul Aug Sept Oct Nov Dec 00:00:00 Mon, Tue, Wed, Thu, Fri, Sat, Sun, GMT"
+    "chunked,text/html,image/png,image/jpg,image/gif,application/xml,application/xhtml+xml,text/plain,text/javascript,public"
+    "privatemax-age=gzip,deflate,sdchcharset=utf-8charset=iso-8859-1,utf-,*,enq=0."
+)
+DICTIONARY = b"".join(_WORD.pack(len(word)) + word.encode() for word in _SIZED) + _RUN.encode()
+DICTIONARY_ADLER32 = 0xE3C6A7C2  # as every implementation has it: a wrong byte above would be seen at once
