@@ -1,0 +1,150 @@
+"""A provider in memory: the same contract as the real ones (tests/contract/test_provider.py runs on both), no thread and no machine.
+
+Watchers are told within the call that changed something, in the order of their registration; boot ids are counted, so that one
+seed gives one journal. `crash` and `refuse` are what only a fake can do: an end nobody asked for, and an `up` that fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from labctl.errors import ProviderError
+from labctl.providers.protocol import Machine, MachineEvent, MachineSpec, Power, Stop, Uplink, Verdict
+
+_GATEWAY = "10.245.1.1"
+
+
+@dataclass
+class _Fake:
+    spec: MachineSpec
+    power: Power = Power.OFF
+    boots: int = 0
+
+    @property
+    def boot_id(self) -> str:
+        return f"boot-{self.spec.name}-{self.boots}"
+
+
+class FakeProvider:
+    """Machines that are up at once. `cut_links` names those that no packet reaches: the simulated network asks."""
+
+    name = "fake"
+
+    def __init__(self, arch: str = "amd64") -> None:
+        self._arch = arch
+        self._fakes: dict[str, _Fake] = {}
+        self._watchers: list[Callable[[MachineEvent], None]] = []
+        self._refusals: dict[str, list[ProviderError]] = {}
+        self.cut_links: set[str] = set()
+
+    # -- Provider
+
+    def probe(self) -> Verdict:
+        return Verdict(True, "a simulation works everywhere")
+
+    def up(self, spec: MachineSpec) -> Machine:
+        refusals = self._refusals.get(spec.name)
+        if refusals:
+            raise refusals.pop(0)
+        fake = self._fakes.setdefault(spec.name, _Fake(spec))
+        if fake.power is Power.OFF:
+            fake.spec = spec
+            fake.boots += 1
+            self._set(fake, Power.ON, "it was started", intended=True)
+        elif fake.power is Power.PAUSED:
+            self._set(fake, Power.ON, "it was resumed", intended=True)
+        return self._describe(fake)
+
+    def halt(self, name: str, grace_s: float = 10.0) -> None:
+        self._off(name, "halted", intended=True)
+
+    def destroy(self, name: str) -> None:
+        self._off(name, "destroyed", intended=True)
+        self._fakes.pop(name, None)
+        self.cut_links.discard(name)
+
+    def machines(self) -> Mapping[str, Machine]:
+        return {name: self._describe(fake) for name, fake in sorted(self._fakes.items())}
+
+    def watch(self, tell: Callable[[MachineEvent], None]) -> Stop:
+        self._watchers.append(tell)
+        for _, fake in sorted(self._fakes.items()):
+            tell(MachineEvent(fake.spec.name, fake.power, fake.boot_id, "found so", intended=fake.power is not Power.OFF))
+
+        def stop() -> None:
+            if tell in self._watchers:
+                self._watchers.remove(tell)
+
+        return stop
+
+    def uplink(self, port: int) -> Uplink:
+        return Uplink(f"https://{_GATEWAY}:{port}", _GATEWAY, port)
+
+    def destroy_lab(self) -> None:
+        for name in sorted(self._fakes):
+            self.destroy(name)
+
+    # -- PowerControl
+
+    def power_off(self, name: str) -> None:
+        self._off(name, "its power was cut", intended=False)
+
+    def reset(self, name: str) -> None:
+        if name not in self._fakes:
+            raise ProviderError(f"there is no machine {name}")
+        self._off(name, "it was reset", intended=False)
+        self.up(self._fakes[name].spec)
+
+    def pause(self, name: str) -> None:
+        fake = self._fakes.get(name)
+        if fake and fake.power is Power.ON:
+            self._set(fake, Power.PAUSED, "its processes are frozen", intended=True)
+
+    def resume(self, name: str) -> None:
+        fake = self._fakes.get(name)
+        if fake and fake.power is Power.PAUSED:
+            self._set(fake, Power.ON, "it was resumed", intended=True)
+
+    # -- Links
+
+    def cut(self, name: str) -> None:
+        if name in self._fakes:
+            self.cut_links.add(name)
+
+    def restore(self, name: str) -> None:
+        self.cut_links.discard(name)
+
+    # -- what only a fake can do
+
+    def crash(self, name: str, reason: str = "its init was killed") -> None:
+        """The machine ends and nobody asked for it."""
+        self._off(name, reason, intended=False)
+
+    def refuse(self, name: str, *errors: ProviderError) -> None:
+        """The next `up`s of that machine fail with these, in order."""
+        self._refusals.setdefault(name, []).extend(errors)
+
+    # -- steps
+
+    def _off(self, name: str, reason: str, *, intended: bool) -> None:
+        fake = self._fakes.get(name)
+        if fake and fake.power is not Power.OFF:
+            self.cut_links.discard(name)  # a machine's cable is new at every boot
+            self._set(fake, Power.OFF, reason, intended=intended)
+
+    def _set(self, fake: _Fake, power: Power, reason: str, *, intended: bool) -> None:
+        fake.power = power
+        event = MachineEvent(fake.spec.name, power, fake.boot_id, reason, intended)
+        for tell in tuple(self._watchers):
+            tell(event)
+
+    def _describe(self, fake: _Fake) -> Machine:
+        return Machine(
+            name=fake.spec.name,
+            power=fake.power,
+            address=fake.spec.address,
+            host_key=f"ssh-ed25519 FAKE-{fake.spec.name}",
+            arch=self._arch,
+            boot_id="" if fake.power is Power.OFF else fake.boot_id,
+        )

@@ -1,0 +1,213 @@
+"""What every provider promises, on the fake and on real namespaces."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labctl.providers.namespace.provider import NamespaceProvider
+from labctl.providers.protocol import MachineEvent, MachineSpec, Power, Stop
+from labctl.sim.machines import FakeProvider
+
+SOON_S = 5.0
+
+
+class Heard:
+    """What a watch told, in order; `wait` for a condition on it."""
+
+    def __init__(self) -> None:
+        self.events: list[MachineEvent] = []
+        self._changed = threading.Condition()
+
+    def tell(self, event: MachineEvent) -> None:
+        with self._changed:
+            self.events.append(event)
+            self._changed.notify_all()
+
+    def wait(self, condition: Callable[[list[MachineEvent]], bool]) -> list[MachineEvent]:
+        with self._changed:
+            assert self._changed.wait_for(lambda: condition(self.events), SOON_S), self.events
+            return list(self.events)
+
+    def powers(self, name: str) -> list[tuple[Power, str]]:
+        return [(event.power, event.boot_id) for event in self.events if event.name == name]
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture(params=["fake", pytest.param("namespace", marks=pytest.mark.root)])
+def provider(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    if request.param == "fake":
+        yield FakeProvider()
+        return
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    cache = request.getfixturevalue("provider_cache")
+    real = NamespaceProvider(f"test-{tmp_path.name}", tmp_path / "state", cache)
+    try:
+        yield real
+    finally:
+        real.destroy_lab()
+
+
+@pytest.fixture(scope="session")
+def public_key(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("ssh") / "id"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    return path.with_suffix(".pub").read_text()
+
+
+@pytest.fixture
+def spec(public_key: str) -> Callable[..., MachineSpec]:
+    def make(number: int = 1, memory_bytes: int = 256 << 20) -> MachineSpec:
+        return MachineSpec(f"minion-{number}", number, memory_bytes, 1.0, f"10.245.1.{10 + number}", 24, public_key)
+
+    return make
+
+
+def test_a_machine_that_is_up_can_be_described(provider: Any, spec: Any) -> None:
+    machine = provider.up(spec())
+    assert (machine.name, machine.power, machine.address, machine.port) == ("minion-1", Power.ON, "10.245.1.11", 22)
+    assert machine.host_key.startswith("ssh-ed25519 ")
+    assert machine.boot_id
+    assert machine.arch in ("amd64", "arm64")
+    assert provider.machines() == {"minion-1": machine}
+
+
+def test_up_of_what_is_up_changes_nothing(provider: Any, spec: Any) -> None:
+    assert provider.up(spec()) == provider.up(spec())
+
+
+def test_halt_destroy_and_faults_of_what_is_unknown_are_no_error(provider: Any) -> None:
+    for call in (provider.halt, provider.destroy, provider.power_off, provider.pause, provider.resume, provider.cut, provider.restore):
+        call("minion-7")
+    assert provider.machines() == {}
+
+
+def test_another_boot_has_another_id_and_the_same_host_key(provider: Any, spec: Any) -> None:
+    first = provider.up(spec())
+    provider.power_off("minion-1")
+    off = provider.machines()["minion-1"]
+    assert (off.power, off.boot_id) == (Power.OFF, "")
+    second = provider.up(spec())
+    assert second.boot_id != first.boot_id
+    assert second.host_key == first.host_key
+
+
+def test_power_off_is_told_with_the_boot_it_ended_and_not_as_intended(provider: Any, spec: Any, heard: Heard) -> None:
+    stop = provider.watch(heard.tell)
+    machine = provider.up(spec())
+    heard.wait(lambda events: bool(events))
+    provider.power_off("minion-1")
+    events = heard.wait(lambda events: events[-1].power is Power.OFF)
+    stop()
+    assert heard.powers("minion-1") == [(Power.ON, machine.boot_id), (Power.OFF, machine.boot_id)]
+    assert not events[-1].intended
+    assert events[-1].reason
+
+
+@pytest.mark.parametrize("end", ["halt", "destroy"])
+def test_what_was_asked_for_is_told_as_intended(provider: Any, spec: Any, heard: Heard, end: str) -> None:
+    stop = provider.watch(heard.tell)
+    machine = provider.up(spec())
+    heard.wait(lambda events: bool(events))
+    getattr(provider, end)("minion-1")
+    last = heard.wait(lambda events: events[-1].power is Power.OFF)[-1]
+    stop()
+    assert (last.boot_id, last.intended) == (machine.boot_id, True)
+    assert ("minion-1" in provider.machines()) is (end == "halt")
+
+
+def test_reset_tells_the_end_of_one_boot_before_the_next(provider: Any, spec: Any, heard: Heard) -> None:
+    first = provider.up(spec())
+    stop = provider.watch(heard.tell)
+    provider.reset("minion-1")
+    heard.wait(lambda events: len(events) >= 3)
+    stop()
+    second = provider.machines()["minion-1"]
+    assert heard.powers("minion-1") == [(Power.ON, first.boot_id), (Power.OFF, first.boot_id), (Power.ON, second.boot_id)]
+
+
+def test_pause_is_told_and_is_no_end(provider: Any, spec: Any, heard: Heard) -> None:
+    machine = provider.up(spec())
+    stop = provider.watch(heard.tell)
+    heard.wait(lambda events: bool(events))
+    provider.pause("minion-1")
+    heard.wait(lambda events: events[-1].power is Power.PAUSED)
+    assert provider.machines()["minion-1"].power is Power.PAUSED
+    provider.resume("minion-1")
+    heard.wait(lambda events: events[-1].power is Power.ON)
+    stop()
+    assert {boot for _, boot in heard.powers("minion-1")} == {machine.boot_id}
+
+
+def test_a_paused_machine_can_be_powered_off(provider: Any, spec: Any) -> None:
+    provider.up(spec())
+    provider.pause("minion-1")
+    provider.power_off("minion-1")
+    assert provider.machines()["minion-1"].power is Power.OFF
+
+
+def test_up_of_a_paused_machine_resumes_it(provider: Any, spec: Any) -> None:
+    machine = provider.up(spec())
+    provider.pause("minion-1")
+    assert provider.up(spec()) == machine
+
+
+def test_a_new_watch_tells_the_present_state_once(provider: Any, spec: Any, heard: Heard) -> None:
+    one, two = provider.up(spec(1)), provider.up(spec(2))
+    provider.power_off("minion-2")
+    stop = provider.watch(heard.tell)
+    heard.wait(lambda events: len(events) >= 2)
+    stop()
+    assert heard.powers("minion-1") == [(Power.ON, one.boot_id)]
+    assert heard.powers("minion-2") == [(Power.OFF, two.boot_id)]
+
+
+def test_nothing_is_told_after_a_watch_was_stopped(provider: Any, spec: Any, heard: Heard) -> None:
+    stop: Stop = provider.watch(heard.tell)
+    stop()
+    stop()
+    provider.up(spec())
+    assert heard.events == []
+
+
+def test_machines_come_up_side_by_side(provider: Any, spec: Any) -> None:
+    threads = [threading.Thread(target=provider.up, args=(spec(number),)) for number in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {name: machine.power for name, machine in provider.machines().items()} == dict.fromkeys(
+        ("minion-1", "minion-2", "minion-3"), Power.ON
+    )
+
+
+def test_the_uplink_is_the_labs_first_address(provider: Any) -> None:
+    uplink = provider.uplink(6443)
+    try:
+        assert (uplink.url, uplink.host, uplink.port) == ("https://10.245.1.1:6443", "10.245.1.1", 6443)
+    finally:
+        for each in uplink.sockets:
+            each.close()
+
+
+def test_destroying_the_lab_forgets_every_machine_and_can_be_repeated(provider: Any, spec: Any) -> None:
+    provider.up(spec(1))
+    provider.up(spec(2))
+    provider.destroy_lab()
+    provider.destroy_lab()
+    assert provider.machines() == {}
+    started = time.monotonic()
+    assert provider.up(spec(1)).power is Power.ON
+    assert time.monotonic() - started < 30
