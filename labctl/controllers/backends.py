@@ -1,0 +1,80 @@
+"""What Endpoints and EndpointSlices agree on: which pods are behind a Service, at which ports, and which changes matter to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from labctl.controllers.indexes import SERVICES, selected_pods, selecting
+from labctl.reconcile.plan import Key, Seen, View
+from labctl.resources.kinds.core_v1.pod_view import Pod
+from labctl.resources.kinds.core_v1.service import Service, ServicePort
+
+HEADLESS_LABEL = "service.kubernetes.io/headless"
+
+
+def backends(view: View, service: Service) -> Iterator[Pod]:
+    """The pods that may stand behind a Service: found by its selector, with an address, and not finished."""
+    for pod in selected_pods(view, service.metadata.namespace, service.spec.selector):
+        if pod.status.pod_ip and not pod.finished:
+            yield pod
+
+
+def concerned(view: View, seen: Seen) -> Iterator[Key]:
+    """Services that a pod's change concerns: only what an endpoint shows of a pod matters."""
+    old, new = seen.old, seen.new
+    if old is not None and new is not None and _shown(old) == _shown(new):
+        return
+    for pod in (old, new):
+        if pod is not None:
+            yield from selecting(view, SERVICES, pod.metadata.namespace, pod.metadata.labels)
+
+
+def _shown(pod: Pod) -> tuple[Any, ...]:
+    return (
+        pod.status.pod_ip,
+        pod.ready,
+        pod.finished,
+        pod.metadata.deletion_timestamp is None,
+        pod.metadata.labels,
+        pod.spec.node_name,
+    )
+
+
+def target_port(pod: Pod, port: ServicePort) -> int | None:
+    """The pod's own port behind a Service's port; None if the pod has no port of that name."""
+    target = port.target_port or port.port
+    if isinstance(target, int):
+        return target
+    for container in (*pod.spec.containers, *(c for c in pod.spec.init_containers if c.restart_policy == "Always")):
+        for candidate in container.ports:
+            if candidate.name == target and candidate.protocol == port.protocol:
+                return candidate.container_port
+    return None
+
+
+def ports_of(pod: Pod, service: Service) -> tuple[dict[str, Any], ...]:
+    """The ports this pod answers a Service at, as both kinds write them."""
+    found = ((port, target_port(pod, port)) for port in service.spec.ports)
+    return tuple(_port(port, number) for port, number in found if number is not None)
+
+
+def _port(port: ServicePort, number: int) -> dict[str, Any]:
+    plain: dict[str, Any] = {"name": port.name, "port": number, "protocol": port.protocol, "appProtocol": port.app_protocol}
+    return {key: value for key, value in plain.items() if value != ""}
+
+
+def target_ref(pod: Pod) -> dict[str, Any]:
+    return {"kind": "Pod", "namespace": pod.metadata.namespace, "name": pod.metadata.name, "uid": pod.metadata.uid}
+
+
+def hostname(pod: Pod, service: Service) -> dict[str, str]:
+    """Its name below a headless Service, if it asked for one."""
+    named = pod.spec.hostname and pod.spec.subdomain == service.metadata.name
+    return {"hostname": pod.spec.hostname} if named else {}
+
+
+def labels_of(service: Service, **own: str) -> dict[str, str]:
+    """The Service's labels, which its endpoints carry too."""
+    headless = {HEADLESS_LABEL: ""} if service.spec.headless else {}
+    return {**service.metadata.labels, **headless, **own}

@@ -1,0 +1,30 @@
+"""All controllers of a master, in the order in which they see a change."""
+
+from __future__ import annotations
+
+from labctl.controllers.endpoints import Endpoints
+from labctl.controllers.endpointslices import EndpointSlices
+from labctl.controllers.evictions import Evictions
+from labctl.controllers.garbage import Garbage
+from labctl.controllers.leftovers import Leftovers
+from labctl.controllers.namespaces import Namespaces
+from labctl.controllers.nodes import Nodes
+from labctl.controllers.replication import Replication
+from labctl.controllers.settings import ControllerSettings
+from labctl.reconcile.plan import Controller
+from labctl.resources.registry import Registry
+
+
+def builtin_controllers(registry: Registry, settings: ControllerSettings = ControllerSettings()) -> list[Controller]:  # noqa: B008 - frozen
+    """Endpoints come first, so that nobody is sent to a pod that leaves. The scheduler is in a room of its own."""
+    kinds = {(kind.api_version, kind.kind): (kind.resource, kind.namespaced) for kind in registry}
+    return [
+        Endpoints(),
+        EndpointSlices(settings),
+        Nodes(settings),
+        Evictions(settings),
+        Replication(settings),
+        Garbage(kinds),
+        Namespaces([resource for resource, namespaced in kinds.values() if namespaced]),
+        Leftovers(settings),
+    ]

@@ -1,0 +1,106 @@
+"""Endpoints: for each Service with a selector, one object that lists who answers it now.
+
+Ready pods stand in `addresses`, others in `notReadyAddresses`; a pod that is leaving or finished stands nowhere, at once, so that nobody is sent to it.
+Subsets are packed as Kubernetes packs them: addresses that answer at the same ports share one. A Service without a selector is left to people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+from random import Random
+from typing import Any
+
+import msgspec
+
+from labctl.controllers.backends import backends, concerned, hostname, labels_of, ports_of, target_ref
+from labctl.controllers.indexes import ENDPOINTS, PODS, PODS_BY_LABEL, SERVICES, by_selector
+from labctl.reconcile.plan import NOTHING, Create, Delete, Index, Key, Plan, Replace, View
+from labctl.resources.kinds.core_v1.endpoints import Endpoints as EndpointsView
+from labctl.resources.kinds.core_v1.endpoints import EndpointSubset
+from labctl.resources.kinds.core_v1.pod_view import Pod
+from labctl.resources.kinds.core_v1.service import Service
+
+MANAGED = {"endpoints.kubernetes.io/managed-by": "endpoint-controller"}
+
+
+class Endpoints:
+    name = "endpoint-controller"
+    kind = SERVICES
+
+    def __init__(self) -> None:
+        self.watches = {
+            SERVICES: lambda _view, seen: (seen.key,),
+            ENDPOINTS: lambda view, seen: (seen.key,) if view.get(SERVICES, seen.key) else (),
+            PODS: concerned,
+        }
+        self.indexes: Mapping[tuple[str, str], Index] = {**PODS_BY_LABEL, **by_selector(SERVICES)}
+
+    def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
+        service: Service | None = view.get(SERVICES, key)
+        there: EndpointsView | None = view.get(ENDPOINTS, key)
+        if service is None or service.metadata.deletion_timestamp:
+            return Plan([Delete(ENDPOINTS, key, there.metadata.uid)]) if there else NOTHING
+        if not service.spec.selector or service.spec.type == "ExternalName":
+            return NOTHING
+        subsets = _subsets(view, service)
+        labels = labels_of(service) | MANAGED
+        if there is None:
+            return Plan([Create(ENDPOINTS, _object(service, labels, subsets))])
+        if there.metadata.labels == labels and there.subsets == msgspec.convert(subsets, tuple[EndpointSubset, ...]):
+            return NOTHING
+        replacement = _object(service, labels, subsets)
+        replacement["metadata"] |= {"resourceVersion": there.metadata.resource_version, "annotations": there.metadata.annotations}
+        return Plan([Replace(ENDPOINTS, replacement, why=_why(there, subsets))])
+
+
+def _object(service: Service, labels: dict[str, str], subsets: list[dict[str, Any]]) -> dict[str, Any]:
+    metadata = {"name": service.metadata.name, "namespace": service.metadata.namespace, "labels": labels}
+    return {"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata, **({"subsets": subsets} if subsets else {})}
+
+
+def _subsets(view: View, service: Service) -> list[dict[str, Any]]:
+    """Addresses by what ports they answer at. Ports that the same addresses answer at share a subset (RepackSubsets)."""
+    at_port: dict[tuple[tuple[str, Any], ...], list[tuple[bool, Pod]]] = {}
+    everyone = service.spec.publish_not_ready_addresses
+    for pod in backends(view, service):
+        if pod.metadata.deletion_timestamp and not everyone:
+            continue
+        ports = ports_of(pod, service)
+        if not ports and not (service.spec.headless and not service.spec.ports):
+            continue
+        for port in ports or ({},):
+            at_port.setdefault(tuple(port.items()), []).append((pod.ready or everyone, pod))
+    together: dict[tuple[tuple[bool, str], ...], list[tuple[tuple[str, Any], ...]]] = {}
+    for port_items, pods in at_port.items():
+        together.setdefault(tuple((ready, pod.metadata.uid) for ready, pod in pods), []).append(port_items)
+    return [_subset(service, at_port[ports[0]], ports) for ports in together.values()]
+
+
+def _subset(service: Service, pods: list[tuple[bool, Pod]], ports: list[tuple[tuple[str, Any], ...]]) -> dict[str, Any]:
+    pods = sorted(pods, key=lambda item: (ip_address(item[1].status.pod_ip).packed, item[1].metadata.uid))
+    plain_ports = sorted((dict(port) for port in ports if port), key=lambda port: (port.get("name", ""), port["port"], port["protocol"]))
+    subset = {
+        "addresses": [_address(pod, service) for ready, pod in pods if ready],
+        "notReadyAddresses": [_address(pod, service) for ready, pod in pods if not ready],
+        "ports": plain_ports,
+    }
+    return {key: value for key, value in subset.items() if value}
+
+
+def _address(pod: Pod, service: Service) -> dict[str, Any]:
+    return {"ip": pod.status.pod_ip, **hostname(pod, service), "nodeName": pod.spec.node_name, "targetRef": target_ref(pod)}
+
+
+def _why(there: EndpointsView, subsets: list[dict[str, Any]]) -> str:
+    """Who came and who went."""
+    before = {address.ip for subset in there.subsets for address in subset.addresses}
+    after = {address["ip"] for subset in subsets for address in subset.get("addresses", ())}
+    return "; ".join(_difference(before, after)) or "addresses that are not ready changed"
+
+
+def _difference(before: set[str], after: set[str]) -> Iterator[str]:
+    if after - before:
+        yield f"ready now: {', '.join(sorted(after - before))}"
+    if before - after:
+        yield f"no longer: {', '.join(sorted(before - after))}"

@@ -1,0 +1,110 @@
+"""Evictions: pods leave nodes whose NoExecute taints they don't tolerate, at once or when their tolerationSeconds are over.
+
+A pod that says nothing of not-ready and unreachable nodes tolerates them for the default time. On a node that is out of service nothing can run any more
+(that is what the taint means), so its pods are removed at once and without grace: their replacements may start, safely.
+How long a taint has lasted counts from when this process saw it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import inf
+from random import Random
+
+from labctl.controllers.indexes import NODES, PODS, PODS_BY_NODE
+from labctl.controllers.nodes import BOOT, NOT_READY, OUT_OF_SERVICE, UNREACHABLE
+from labctl.controllers.settings import ControllerSettings
+from labctl.reconcile.plan import NOTHING, Action, Delete, Index, Key, Plan, Record, Seen, View
+from labctl.resources.kinds.core_v1.node import Node, Taint
+from labctl.resources.kinds.core_v1.pod_view import Pod, Toleration
+
+
+def _taints(node: Node) -> Iterable[str]:
+    return [_value(taint) for taint in node.spec.taints if taint.effect == "NoExecute"]
+
+
+def _value(taint: Taint) -> str:
+    return f"{taint.key}={taint.value}"
+
+
+class Evictions:
+    name = "taint-eviction-controller"
+    kind = NODES
+
+    def __init__(self, settings: ControllerSettings = ControllerSettings()) -> None:  # noqa: B008 - frozen
+        self._default_s = settings.eviction_s
+        self.watches = {NODES: _tainted, PODS: _on_tainted}
+        self.indexes: Mapping[tuple[str, str], Index] = {**PODS_BY_NODE, (NODES, "taint"): _taints}
+
+    def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
+        node: Node | None = view.get(NODES, key)
+        taints = [taint for taint in node.spec.taints if taint.effect == "NoExecute"] if node else []
+        if node is None or not taints:
+            return NOTHING
+        actions: list[Action] = []
+        waits: list[float] = []
+        for pod in view.by(PODS, "node", key):
+            if _fenced(pod, node):
+                actions.append(_remove(pod, node))
+            elif pod.active:
+                left_s, taint = min(((self._left_s(view, node, pod, taint, now), taint) for taint in taints), key=lambda item: item[0])
+                if left_s <= 0:
+                    actions.append(_evict(pod, taint))
+                elif left_s < inf:
+                    waits.append(left_s)
+        return Plan(actions, min(waits, default=None))
+
+    def _left_s(self, view: View, node: Node, pod: Pod, taint: Taint, now: float) -> float:
+        """For how long this pod still tolerates this taint."""
+        tolerated_s = self._tolerated_s(pod, taint)
+        return tolerated_s - (now - view.since(NODES, "taint", _value(taint), node.metadata.name)) if 0 < tolerated_s < inf else tolerated_s
+
+    def _tolerated_s(self, pod: Pod, taint: Taint) -> float:
+        matching = [toleration for toleration in pod.spec.tolerations if tolerates(toleration, taint)]
+        if matching:
+            return min(inf if t.toleration_seconds is None else max(0, t.toleration_seconds) for t in matching)
+        return self._default_s if taint.key in (NOT_READY, UNREACHABLE) else 0
+
+
+def _tainted(_view: View, seen: Seen) -> Iterable[Key]:
+    """Nodes that carry a NoExecute taint."""
+    return (seen.key,) if seen.new is not None and any(True for _ in _taints(seen.new)) else ()
+
+
+def _on_tainted(view: View, seen: Seen) -> Iterable[Key]:
+    """Tainted nodes to which a pod came."""
+    name = seen.new.spec.node_name if seen.new is not None else ""
+    node = view.get(NODES, name) if name else None
+    return (name,) if node is not None and node.spec.taints else ()
+
+
+def tolerates(toleration: Toleration, taint: Taint) -> bool:
+    """As Kubernetes' Toleration.ToleratesTaint."""
+    if toleration.effect and toleration.effect != taint.effect:
+        return False
+    if toleration.key and toleration.key != taint.key:
+        return False
+    if toleration.operator == "Exists":
+        return True
+    return bool(toleration.key) and toleration.value == taint.value
+
+
+def _fenced(pod: Pod, node: Node) -> bool:
+    """Nothing of this pod can run any more. A fence that a person set counts once the node is not ready (KEP-2268)."""
+    for taint in node.spec.taints:
+        if taint.key == OUT_OF_SERVICE and taint.effect == "NoExecute" and (taint.value.startswith(BOOT) or not node.ready):
+            return not any(tolerates(toleration, taint) for toleration in pod.spec.tolerations if toleration.key)
+    return False
+
+
+def _remove(pod: Pod, node: Node) -> Action:
+    name = node.metadata.name
+    why = f"killed with its node: {name} is out of service"
+    event = Record(PODS, pod.metadata.key, "TaintManagerEviction", f"Deleting Pod {pod.metadata.key}: node {name} is out of service")
+    return Delete(PODS, pod.metadata.key, pod.metadata.uid, grace_s=0, why=why, event=event)
+
+
+def _evict(pod: Pod, taint: Taint) -> Action:
+    why = f"evicted from {pod.spec.node_name}: it does not tolerate {taint.key} any longer"
+    event = Record(PODS, pod.metadata.key, "TaintManagerEviction", f"Marking for deletion Pod {pod.metadata.key}")
+    return Delete(PODS, pod.metadata.key, pod.metadata.uid, why=why, event=event)

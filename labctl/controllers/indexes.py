@@ -1,0 +1,80 @@
+"""How controllers find objects: the index functions they share, and what a change concerns.
+
+An index is declared by each controller that uses it, and is the same function everywhere. Selectors are found from a pod's labels without looking at
+every Service: a selector is filed under its first pair only, and a pod asks under each of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from labctl.reconcile.plan import Index, Key, View
+from labctl.resources.kinds.core_v1.pod_view import Pod
+
+PODS, NODES, SERVICES = "pods", "nodes", "services"
+REPLICATION_CONTROLLERS = "replicationcontrollers"
+ENDPOINTS, SLICES = "endpoints", "endpointslices.discovery.k8s.io"
+LEASES, MACHINES = "leases.coordination.k8s.io", "machines.labctl.internal"
+NAMESPACES, EVENTS = "namespaces", "events"
+
+READY = "ready"
+
+
+def _labels(view: Any) -> Iterable[str]:
+    metadata = view.metadata
+    return [f"{metadata.namespace}/{key}={value}" for key, value in metadata.labels.items()]
+
+
+def _controller(view: Any) -> Iterable[str]:
+    owner = view.metadata.controller
+    return (owner.uid,) if owner else ()
+
+
+def _node(pod: Pod) -> Iterable[str]:
+    return (pod.spec.node_name,) if pod.spec.node_name else ()
+
+
+def _ready(pod: Pod) -> Iterable[str]:
+    return (READY,) if pod.ready else ()
+
+
+def _selector(view: Any) -> Iterable[str]:
+    selector = view.spec.selector
+    return (f"{view.metadata.namespace}/{_first(selector)}",) if selector else ()
+
+
+PODS_BY_LABEL: dict[tuple[str, str], Index] = {(PODS, "label"): _labels}
+PODS_BY_CONTROLLER: dict[tuple[str, str], Index] = {(PODS, "controller"): _controller}
+PODS_BY_NODE: dict[tuple[str, str], Index] = {(PODS, "node"): _node}
+PODS_READY: dict[tuple[str, str], Index] = {(PODS, "ready"): _ready}
+
+
+def by_selector(kind: str) -> dict[tuple[str, str], Index]:
+    """Services or ReplicationControllers, filed under the first pair of their selectors."""
+    return {(kind, "selector"): _selector}
+
+
+def _first(selector: Mapping[str, str]) -> str:
+    key = min(selector)
+    return f"{key}={selector[key]}"
+
+
+def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    """Every pair of the selector is among the labels. An empty selector matches nothing here: that is what Services and controllers mean by it."""
+    return bool(selector) and all(labels.get(key) == value for key, value in selector.items())
+
+
+def selected_pods(view: View, namespace: str, selector: Mapping[str, str]) -> Iterator[Pod]:
+    """The pods a selector finds, in key order."""
+    if not selector:
+        return iter(())
+    return (pod for pod in view.by(PODS, "label", f"{namespace}/{_first(selector)}") if matches(selector, pod.metadata.labels))
+
+
+def selecting(view: View, kind: str, namespace: str, labels: Mapping[str, str]) -> Iterator[Key]:
+    """Keys of the objects of `kind` whose selector matches these labels."""
+    for key, value in labels.items():
+        for found in view.by(kind, "selector", f"{namespace}/{key}={value}"):
+            if matches(found.spec.selector, labels):
+                yield found.metadata.key

@@ -1,0 +1,92 @@
+"""Leftovers: what nobody owns and nobody will miss. Pods and leases of nodes that are gone, finished pods beyond a number, Events after their hour.
+
+Keys: `node/NAME` for a node that is gone, `finished`, `events`. What merely expires is looked at every so often, and goes in bounded portions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from random import Random
+
+from labctl.clock import parse_rfc3339
+from labctl.controllers.indexes import EVENTS, LEASES, NODES, PODS, PODS_BY_NODE
+from labctl.controllers.nodes import LEASE_NAMESPACE
+from labctl.controllers.settings import ControllerSettings
+from labctl.reconcile.plan import NOTHING, Action, Delete, Index, Key, Plan, Seen, View
+from labctl.resources.kinds.core_v1.event import Event
+from labctl.resources.kinds.core_v1.pod_view import Pod
+
+AT_ONCE = 200  # deletions of one plan
+FINISHED = "finished"
+
+
+def _finished(pod: Pod) -> Iterable[str]:
+    return (FINISHED,) if pod.finished else ()
+
+
+class Leftovers:
+    name = "pod-garbage-collector"
+    kind = "leftovers"
+
+    def __init__(self, settings: ControllerSettings = ControllerSettings()) -> None:  # noqa: B008 - frozen
+        self._settings = settings
+        self._gone: dict[str, float] = {}  # nodes that pods name and that are not there, since when
+        self.watches = {NODES: self._node, PODS: self._pod, EVENTS: lambda _view, seen: () if seen.old else ("events",)}
+        self.indexes: Mapping[tuple[str, str], Index] = {**PODS_BY_NODE, (PODS, FINISHED): _finished}
+
+    def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
+        if key == "events":
+            return self._events(view)
+        if key == FINISHED:
+            return self._finished(view)
+        return self._node_gone(view, key.removeprefix("node/"), now)
+
+    def _node(self, _view: View, seen: Seen) -> Iterable[Key]:
+        return (f"node/{seen.key}",) if seen.new is None or seen.key in self._gone else ()
+
+    def _pod(self, view: View, seen: Seen) -> Iterable[Key]:
+        if seen.new is None:
+            return
+        name = seen.new.spec.node_name
+        if name and view.get(NODES, name) is None:
+            yield f"node/{name}"
+        if seen.new.finished and view.count(PODS, FINISHED, FINISHED) > self._settings.finished_pods:
+            yield FINISHED
+
+    def _node_gone(self, view: View, name: str, now: float) -> Plan:
+        """After a while: an agent that is there may register its node again."""
+        pods = view.by(PODS, "node", name)
+        lease = view.get(LEASES, f"{LEASE_NAMESPACE}/{name}")
+        if view.get(NODES, name) is not None or not (pods or lease):
+            self._gone.pop(name, None)
+            return NOTHING
+        left_s = self._settings.gone_node_s - (now - self._gone.setdefault(name, now))
+        if left_s > 0:
+            return Plan(again_s=left_s)
+        why = f"deleted because its node {name} is gone"
+        actions: list[Action] = [Delete(PODS, pod.metadata.key, pod.metadata.uid, grace_s=0, why=why) for pod in pods[:AT_ONCE]]
+        if lease is not None and not pods[AT_ONCE:]:
+            actions.append(Delete(LEASES, lease.metadata.key, lease.metadata.uid))
+        return Plan(actions, again_s=self._settings.sweep_s)
+
+    def _finished(self, view: View) -> Plan:
+        """The oldest go first."""
+        finished = [pod for pod in view.by(PODS, FINISHED, FINISHED) if not pod.metadata.deletion_timestamp]
+        surplus = len(finished) - self._settings.finished_pods
+        if surplus <= 0:
+            return NOTHING
+        finished.sort(key=lambda pod: (pod.metadata.creation_timestamp or "", pod.metadata.key))
+        why = f"deleted because more than {self._settings.finished_pods} finished pods are kept"
+        return Plan([Delete(PODS, pod.metadata.key, pod.metadata.uid, grace_s=0, why=why) for pod in finished[: min(surplus, AT_ONCE)]])
+
+    def _events(self, view: View) -> Plan:
+        oldest = view.wall() - self._settings.event_ttl_s
+        expired = [event for event in view.all(EVENTS) if _told_at(event) < oldest]
+        actions = [Delete(EVENTS, event.metadata.key, event.metadata.uid) for event in expired[:AT_ONCE]]
+        return Plan(actions, again_s=self._settings.sweep_s if len(expired) <= AT_ONCE else 0.0)
+
+
+def _told_at(event: Event) -> float:
+    """When it was last told, as its writer said; one without a time never expires here."""
+    text = event.last_timestamp or event.event_time or event.metadata.creation_timestamp
+    return parse_rfc3339(text) if text else float("inf")

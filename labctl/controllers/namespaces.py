@@ -1,0 +1,96 @@
+"""The namespace controller: a namespace that is to go is emptied, kind by kind, and let go when nothing is left in it.
+
+While content remains, its conditions say what; finalizers on objects are others' to take away.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from random import Random
+from typing import Any
+
+from labctl.controllers.conditions import with_condition
+from labctl.controllers.indexes import EVENTS, NAMESPACES
+from labctl.reconcile.plan import NOTHING, Action, Delete, Index, Key, Patch, Plan, Replace, Seen, View
+from labctl.resources.kinds.core_v1.namespace import Namespace
+
+FINALIZER = "kubernetes"
+AT_ONCE = 500  # deletions of one plan
+
+
+class Namespaces:
+    name = "namespace-controller"
+    kind = NAMESPACES
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        """`kinds`: every namespaced kind that is served."""
+        self._kinds = sorted(kinds, key=lambda kind: (kind == EVENTS, kind))
+        watches: dict[str, Callable[[View, Seen], Iterable[Key]]] = dict.fromkeys(self._kinds, _content)
+        self.watches = {**watches, NAMESPACES: _leaving}
+        self.indexes: Mapping[tuple[str, str], Index] = {}
+
+    def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
+        namespace: Namespace | None = view.get(NAMESPACES, key)
+        if namespace is None or not namespace.metadata.deletion_timestamp or FINALIZER not in namespace.spec.finalizers:
+            return NOTHING
+        remaining = [(kind, thing) for kind in self._kinds for thing in view.all(kind, key)]
+        if not remaining:
+            return Plan([_finalize(view, namespace)])
+        deletions = [
+            Delete(kind, thing.metadata.key, thing.metadata.uid, why=f"deleted with its namespace {key}")
+            for kind, thing in remaining
+            if not thing.metadata.deletion_timestamp
+        ]
+        return Plan([*deletions[:AT_ONCE], *_progress(namespace, remaining, view.wall())])
+
+
+def _leaving(_view: View, seen: Seen) -> Iterable[Key]:
+    return (seen.key,) if seen.new is not None and seen.new.metadata.deletion_timestamp else ()
+
+
+def _content(view: View, seen: Seen) -> Iterable[Key]:
+    """Something changed in a namespace that is to go."""
+    name = seen.key.partition("/")[0]
+    namespace = view.get(NAMESPACES, name)
+    return (name,) if namespace is not None and namespace.metadata.deletion_timestamp else ()
+
+
+def _finalize(view: View, namespace: Namespace) -> Action:
+    name = namespace.metadata.name
+    whole = view.raw(NAMESPACES, name)
+    assert whole is not None
+    whole["spec"]["finalizers"] = [finalizer for finalizer in namespace.spec.finalizers if finalizer != FINALIZER]
+    return Replace(NAMESPACES, whole, "finalize", why="it is empty and goes")
+
+
+def _progress(namespace: Namespace, remaining: Sequence[tuple[str, Any]], wall_s: float) -> Iterator[Action]:
+    """The conditions Kubernetes shows while content remains."""
+    conditions: Any = namespace.status.conditions
+    for type_, status, reason, message in _conditions(remaining):
+        conditions = with_condition(conditions, type_, status, reason, message, wall_s)
+    told = [(c.type, c.status, c.message) for c in namespace.status.conditions]
+    if told != [(c["type"], c["status"], c.get("message", "")) for c in conditions]:
+        patch = {"status": {"conditions": conditions}}
+        yield Patch(NAMESPACES, namespace.metadata.name, patch, "status", namespace.metadata.revision)
+
+
+def _conditions(remaining: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, str, str, str]]:
+    counts = Counter(kind for kind, _ in remaining)
+    finalizers = Counter(finalizer for _, thing in remaining for finalizer in thing.metadata.finalizers)
+    yield "NamespaceDeletionDiscoveryFailure", "False", "ResourcesDiscovered", "All resources successfully discovered"
+    yield "NamespaceDeletionGroupVersionParsingFailure", "False", "ParsedGroupVersions", "All legacy kube types successfully parsed"
+    deleted = "All content successfully deleted, may be waiting on finalization"
+    yield "NamespaceDeletionContentFailure", "False", "ContentDeleted", deleted
+    told = ", ".join(f"{kind}{'' if '.' in kind else '.'} has {count} resource instances" for kind, count in sorted(counts.items()))
+    yield "NamespaceContentRemaining", "True", "SomeResourcesRemain", f"Some resources are remaining: {told}"
+    if finalizers:
+        told = ", ".join(f"{finalizer} in {count} resource instances" for finalizer, count in sorted(finalizers.items()))
+        yield (
+            "NamespaceFinalizersRemaining",
+            "True",
+            "SomeFinalizersRemain",
+            f"Some content in the namespace has finalizers remaining: {told}",
+        )
+    else:
+        yield "NamespaceFinalizersRemaining", "False", "ContentHasNoFinalizers", "All content-preserving finalizers finished"

@@ -1,0 +1,204 @@
+"""The node controller: what a node's health is, and the taints that follow. It moves no pod: the scheduler and evictions read the taints.
+
+Two ways to lose a node. Silence: its lease is not renewed for the grace period, so Ready becomes Unknown and the node unreachable; nothing is proven, and
+when it speaks again all is well. Death: its Machine's status says Off about the very boot the node registered with, so nothing of it can run any more;
+it is fenced with node.kubernetes.io/out-of-service, until its agent registers with another boot id.
+The age of a lease counts from when this process saw it change, so a restart of the master or a jump of the clock kills nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from random import Random
+from typing import Any
+
+from labctl.clock import rfc3339
+from labctl.controllers.conditions import plain, with_condition
+from labctl.controllers.indexes import LEASES, MACHINES, NODES, PODS, PODS_BY_NODE
+from labctl.controllers.settings import ControllerSettings
+from labctl.reconcile.plan import NOTHING, Action, Index, Key, Patch, Plan, Record, Seen, View
+from labctl.resources.kinds.core_v1.node import Node, Taint
+from labctl.resources.kinds.core_v1.pod_view import Pod
+from labctl.resources.kinds.labctl_internal_v1.machine import Machine, PowerEvent
+from labctl.resources.kinds.shared import condition_status
+
+LEASE_NAMESPACE = "kube-node-lease"
+
+NOT_READY = "node.kubernetes.io/not-ready"
+UNREACHABLE = "node.kubernetes.io/unreachable"
+UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
+BOOT = "boot-"  # the value of our own out-of-service taint: the boot that is over. People's have others, and are theirs to take away
+
+PRESSURES = {
+    "MemoryPressure": "node.kubernetes.io/memory-pressure",
+    "DiskPressure": "node.kubernetes.io/disk-pressure",
+    "PIDPressure": "node.kubernetes.io/pid-pressure",
+}
+OURS = frozenset({NOT_READY, UNREACHABLE, UNSCHEDULABLE, *PRESSURES.values()})
+
+SILENT = ("Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.")
+NEVER_SPOKE = ("Unknown", "NodeStatusNeverUpdated", "Kubelet never posted node status.")
+
+
+class Nodes:
+    name = "node-controller"
+    kind = NODES
+
+    def __init__(self, settings: ControllerSettings = ControllerSettings()) -> None:  # noqa: B008 - frozen
+        self._grace_s = settings.lease_grace_s
+        self.watches = {
+            NODES: lambda _view, seen: (seen.key,) if seen.new is not None else (),
+            LEASES: _renewed,
+            MACHINES: lambda view, seen: (seen.key,) if view.get(NODES, seen.key) else (),
+        }
+        self.indexes: Mapping[tuple[str, str], Index] = {**PODS_BY_NODE}
+
+    def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
+        node: Node | None = view.get(NODES, key)
+        if node is None:
+            return NOTHING
+        death = death_of(view.get(MACHINES, key), node)
+        left_s = self._grace_s - (now - _heard(view, key))
+        if death:
+            return Plan(_fence(view, node, death))
+        conditions, why = _silenced(node, view.wall()) if left_s <= 0 else (None, "")
+        actions: list[Action] = []
+        taints = _taints(node, "Unknown" if left_s <= 0 else condition_status(node.status.conditions, "Ready"), view.wall())
+        if taints is not None:
+            actions.append(taints)
+        elif conditions is not None:
+            actions.append(_status(node, conditions, why))
+        if left_s <= 0:
+            actions += _pods_not_ready(view, node)
+        return Plan(actions, left_s if left_s > 0 else None)
+
+
+def death_of(machine: Machine | None, node: Node) -> PowerEvent | None:
+    """The provider's word that the boot this node registered with is over; None: nothing is known of that."""
+    boot = node.status.node_info.boot_id
+    if machine is None or not boot:
+        return None
+    event = machine.status.last_event
+    if event is not None and event.power == "Off" and event.boot_id == boot:
+        return event
+    if machine.status.power == "Off" and machine.status.boot_id == boot:
+        return PowerEvent("Off", boot, machine.status.message)
+    return None
+
+
+def _renewed(view: View, seen: Seen) -> Iterable[Key]:
+    """A lease that is renewed concerns nobody, unless its node was thought silent."""
+    namespace, _, name = seen.key.partition("/")
+    node = view.get(NODES, name) if namespace == LEASE_NAMESPACE else None
+    return (name,) if node is not None and (seen.old is None or not node.ready) else ()
+
+
+def _heard(view: View, name: str) -> float:
+    """When the node last gave a sign of life, as this process saw it."""
+    lease = f"{LEASE_NAMESPACE}/{name}"
+    return view.seen(LEASES, lease) if view.get(LEASES, lease) else view.seen(NODES, name)
+
+
+# -- health ----------------------------------------------------------------------------------------------------------------------------
+
+
+def _silenced(node: Node, wall_s: float) -> tuple[list[dict[str, Any]] | None, str]:
+    """The conditions of a node that stopped speaking; None if that is what they say already."""
+    spoke = {condition.type: condition for condition in node.status.conditions}
+    if spoke.get("Ready") and all(spoke[type_].status == "Unknown" for type_ in ("Ready", *PRESSURES) if type_ in spoke):
+        return None, ""
+    conditions: Any = node.status.conditions
+    for type_ in ("Ready", *PRESSURES):
+        conditions = _set(conditions, type_, SILENT if type_ in spoke else NEVER_SPOKE, wall_s)
+    return conditions, "its lease has not been renewed for the grace period: Kubelet stopped posting node status"
+
+
+def _set(conditions: Any, type_: str, said: tuple[str, str, str], wall_s: float) -> list[dict[str, Any]]:
+    return with_condition(conditions, type_, *said, wall_s)
+
+
+def _status(node: Node, conditions: list[dict[str, Any]], why: str) -> Action:
+    name = node.metadata.name
+    event = Record(NODES, name, "NodeNotReady", f"Node {name} status is now: NodeNotReady") if node.ready else None
+    return Patch(NODES, name, {"status": {"conditions": conditions}}, "status", node.metadata.revision, why, event)
+
+
+def _pods_not_ready(view: View, node: Node) -> list[Action]:
+    """Whether its pods answer is not known any more, so they leave the endpoints. Their agent says so again when it is back."""
+    name = node.metadata.name
+    return [_pod_not_ready(pod, view.wall()) for pod in view.by(PODS, "node", name) if pod.ready and not pod.finished]
+
+
+def _pod_not_ready(pod: Pod, wall_s: float) -> Action:
+    why = f"not ready: node {pod.spec.node_name} is not ready"
+    conditions = with_condition(pod.status.conditions, "Ready", "False", "NodeNotReady", "Node is not ready", wall_s)
+    event = Record(PODS, pod.metadata.key, "NodeNotReady", "Node is not ready", "Warning")
+    return Patch(PODS, pod.metadata.key, {"status": {"conditions": conditions}}, "status", pod.metadata.revision, why, event)
+
+
+# -- death -----------------------------------------------------------------------------------------------------------------------------
+
+
+def _fence(view: View, node: Node, death: PowerEvent) -> list[Action]:
+    """First the taint, on which the pods are replaced; then the condition."""
+    why = "its machine was halted, as intended" if death.intended else f"its machine is off: {death.reason or 'it lost power'}"
+    wall_s = view.wall()
+    taints = _taints(node, "False", wall_s, dead_boot=death.boot_id, why=f"out of service: {why}")
+    if taints is not None:
+        return [taints]
+    if condition_status(node.status.conditions, "Ready") == "False":
+        return []
+    said = ("False", "MachineHalted" if death.intended else "MachineOff", f"The node is out of service: {why}.")
+    return [_status(node, _set(node.status.conditions, "Ready", said, wall_s), f"not ready: {why}")]
+
+
+def _taints(node: Node, ready: str, wall_s: float, *, dead_boot: str = "", why: str = "") -> Action | None:
+    """What makes the node's taints follow from its health; None if they do."""
+    wanted = list(_wanted_taints(node, ready, dead_boot))
+    there = {(taint.key, taint.effect): taint for taint in node.spec.taints}
+    kept = [taint for taint in node.spec.taints if not _ours(taint) or (taint.key, taint.value, taint.effect) in wanted]
+    new = [(key, value, effect) for key, value, effect in wanted if (key, effect) not in there or there[key, effect].value != value]
+    if not new and len(kept) == len(node.spec.taints):
+        return None
+    taints = [plain(taint) for taint in kept]
+    taints += [_taint(key, value, effect, wall_s) for key, value, effect in new]
+    gone = sorted({taint.key for taint in node.spec.taints} - {taint["key"] for taint in taints})
+    added = sorted({key for key, _, _ in new})
+    sentence = why or "; ".join([*(f"tainted {key}" for key in added), *(f"no longer {key}" for key in gone)])
+    return Patch(NODES, node.metadata.name, {"spec": {"taints": taints or None}}, revision=node.metadata.revision, why=sentence)
+
+
+def _wanted_taints(node: Node, ready: str, dead_boot: str) -> Iterable[tuple[str, str, str]]:
+    """(key, value, effect) of every taint that is ours to set."""
+    if ready != "True":
+        key = UNREACHABLE if ready == "Unknown" else NOT_READY
+        yield key, "", "NoSchedule"
+        if ready:  # a node that just registered and said nothing yet loses no pods for it
+            yield key, "", "NoExecute"
+    for type_, key in PRESSURES.items():
+        if condition_status(node.status.conditions, type_) == "True":
+            yield key, "", "NoSchedule"
+    if node.spec.unschedulable:
+        yield UNSCHEDULABLE, "", "NoSchedule"
+    if dead_boot:
+        yield OUT_OF_SERVICE, BOOT + dead_boot, "NoExecute"
+    else:
+        yield from _still_dead(node)
+
+
+def _still_dead(node: Node) -> Iterable[tuple[str, str, str]]:
+    """Our fence stays while the node is still the boot that is over, whatever the machine does meanwhile."""
+    fence = (OUT_OF_SERVICE, BOOT + node.status.node_info.boot_id, "NoExecute")
+    return (fence for taint in node.spec.taints if (taint.key, taint.value, taint.effect) == fence)
+
+
+def _ours(taint: Taint) -> bool:
+    return taint.key in OURS or (taint.key == OUT_OF_SERVICE and taint.value.startswith(BOOT))
+
+
+def _taint(key: str, value: str, effect: str, wall_s: float) -> dict[str, str]:
+    taint = {"key": key, "value": value, "effect": effect}
+    if effect == "NoExecute":
+        taint["timeAdded"] = rfc3339(wall_s)
+    return {name: text for name, text in taint.items() if text}

@@ -1,0 +1,18 @@
+"""What the controllers may be told, with units. The defaults are Kubernetes' own where it has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ControllerSettings:
+    lease_grace_s: float = 40.0  # a node that is silent for so long is Unknown
+    eviction_s: float = 300.0  # pods without a toleration of their own stay so long on a node that is not ready or unreachable
+    burst: int = 500  # pods that one plan of a replication controller creates or deletes, at most
+    slow_start: int = 8  # ... and creates while none of its pods is there yet; then as many as there are
+    endpoints_per_slice: int = 100
+    finished_pods: int = 12_500  # finished pods that are kept
+    gone_node_s: float = 40.0  # pods of a node whose object is gone are removed after this
+    event_ttl_s: float = 3600.0
+    sweep_s: float = 30.0  # how often what merely expires is looked at

@@ -1,0 +1,82 @@
+"""What a pod asks of a node, in plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+
+import msgspec
+
+from labctl.resources.kinds.core_v1.pod_view import Container, Pod
+from labctl.resources.kinds.shared import Quantity
+from labctl.resources.quantities import to_bytes, to_millicores
+
+HostPort = tuple[str, str, int]  # address, protocol, port
+ANY_ADDRESS = "0.0.0.0"
+
+# What a container that asks for nothing counts as when nodes are compared (not when it is seen whether it fits): Kubernetes' own numbers.
+ASSUMED_MILLICORES = 100
+ASSUMED_BYTES = 200 << 20
+
+
+class Demand(msgspec.Struct, frozen=True, gc=False):
+    """`group` names its replicas: pods of the same controller, or with the same labels where there is none (the pods of a Service)."""
+
+    millicores: int
+    bytes: int
+    weight_millicores: int  # as above, with a share for containers that ask for nothing
+    weight_bytes: int
+    host_ports: tuple[HostPort, ...]
+    group: Hashable
+
+
+def demand_of(pod: Pod) -> Demand:
+    """Containers run together, so they add up; an init container runs alone before them, a sidecar beside everything after it."""
+    millicores = bytes_ = weight_millicores = weight_bytes = 0
+    for container in pod.spec.containers:
+        cpu, memory = _asked(container)
+        millicores += cpu
+        bytes_ += memory
+        weight_millicores += cpu or ASSUMED_MILLICORES
+        weight_bytes += memory or ASSUMED_BYTES
+    if pod.spec.init_containers:
+        millicores, bytes_ = _with_init(pod, millicores, bytes_)
+        weight_millicores, weight_bytes = max(weight_millicores, millicores), max(weight_bytes, bytes_)
+    return Demand(millicores, bytes_, weight_millicores, weight_bytes, _host_ports(pod), _group(pod))
+
+
+def _with_init(pod: Pod, millicores: int, bytes_: int) -> tuple[int, int]:
+    sidecars_cpu = sidecars_memory = peak_cpu = peak_memory = 0
+    for container in pod.spec.init_containers:
+        cpu, memory = _asked(container)
+        if container.restart_policy == "Always":
+            sidecars_cpu += cpu
+            sidecars_memory += memory
+            cpu = memory = 0
+        peak_cpu, peak_memory = max(peak_cpu, sidecars_cpu + cpu), max(peak_memory, sidecars_memory + memory)
+    return max(peak_cpu, millicores + sidecars_cpu), max(peak_memory, bytes_ + sidecars_memory)
+
+
+def _asked(container: Container) -> tuple[int, int]:
+    resources = container.resources
+    if not resources.requests and not resources.limits:
+        return 0, 0
+    return _one(resources.requests, resources.limits, "cpu"), _one(resources.requests, resources.limits, "memory")
+
+
+def _one(requests: Mapping[str, Quantity], limits: Mapping[str, Quantity], name: str) -> int:
+    value = requests.get(name, limits.get(name, 0))
+    return to_millicores(value) if name == "cpu" else to_bytes(value)
+
+
+def _host_ports(pod: Pod) -> tuple[HostPort, ...]:
+    return tuple(
+        (port.host_ip or ANY_ADDRESS, port.protocol, port.host_port or port.container_port)
+        for container in pod.spec.containers
+        for port in container.ports
+        if port.host_port or pod.spec.host_network
+    )
+
+
+def _group(pod: Pod) -> Hashable:
+    owner = pod.metadata.controller
+    return owner.uid if owner else (pod.metadata.namespace, *sorted(pod.metadata.labels.items()))
