@@ -80,9 +80,10 @@ class Lab:
         return settings
 
     def save(self, **kept: Any) -> None:
-        """Write lab.json, whole or not at all, with what flags and environment said and what was chosen."""
+        """Write lab.json, whole or not at all: what flags and environment said, what was chosen, and every setting for the master."""
         said = {o.name: s.value for o, s in self.settings.items() if s.source.startswith(("flag", "environment"))}
         self.record["kept"] = {**self.record["kept"], **said, **kept}
+        self.record["settings"] = {**self.settings.values(), **kept}
         self.paths.lab.mkdir(parents=True, exist_ok=True)
         new = self.paths.settings.with_suffix(".new")
         new.write_text(json.dumps(self.record, indent=1) + "\n")

@@ -32,15 +32,15 @@ def hosts(config: str) -> list[str]:
 def write_config(lab: Lab, machines: Iterable[Machine]) -> None:
     """`.labctl/ssh_config` and the pinned host keys it checks against."""
     pinned = lab.paths.lab / "known_hosts"
-    blocks = [_block(machine, pinned) for machine in machines]
+    blocks = [_block(machine, pinned, lab.paths.ssh_key) for machine in machines]
     pinned.write_text("".join(f"{machine.name} {machine.host_key}\n" for machine in machines))
     lab.paths.ssh_config.write_text("# Written by labctl up: ssh -F this-file minion-1\n" + "\n".join(blocks))
 
 
-def _block(machine: Machine, pinned: Path) -> str:
+def _block(machine: Machine, pinned: Path, key: Path) -> str:
     proxy = f"  ProxyCommand {machine.proxy_command}\n" if machine.proxy_command else ""
     return (
         f"Host {machine.name}\n  HostName {machine.address}\n  Port {machine.port}\n  User {machine.user}\n"
-        f"  IdentityFile {machine.key_path}\n  IdentitiesOnly yes\n  HostKeyAlias {machine.name}\n"
+        f"  IdentityFile {machine.key_path or key}\n  IdentitiesOnly yes\n  HostKeyAlias {machine.name}\n"
         f"  UserKnownHostsFile {pinned}\n  StrictHostKeyChecking yes\n  LogLevel ERROR\n{proxy}"
     )

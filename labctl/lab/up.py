@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from labctl.errors import LabctlError, UsageError
@@ -34,14 +35,15 @@ def up(lab: Lab) -> dict[str, Any]:
 
 def _prepare(lab: Lab) -> Provider:
     """Choose the provider and make what its machines start from."""
+    said: list[Callable[[str], None]] = [lambda _line: None]
     with step(lab.progress, "provider") as note:
-        provider, why = providers.choose(lab)
+        provider, why = providers.choose(lab, lambda line: said[0](line))
         note(f"{provider.name}: {why}")
     lab.save(provider=provider.name, minions=lab.settings["minions"])
-    prepare = getattr(provider, "prepare", None)
-    if prepare:
+    if hasattr(provider, "prepare"):
         with step(lab.progress, "root file system") as note:
-            prepare(note)
+            said[0] = note
+            provider.prepare()
     return provider
 
 

@@ -1,0 +1,179 @@
+"""The master's process: the lock, the log, the certificates, the sockets and the signals around `Master`.
+
+    lock ─► store ─► API on loopback ─► "ready" to whoever waits ─► controllers ─► the lab's network, SSH, machines
+
+Answering people comes first; machines follow, because they take longer and need the API anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import ssl
+import time
+from pathlib import Path
+
+from labctl.certificates import Authority, kubeconfig, write_file
+from labctl.clock import SystemClock
+from labctl.errors import LabctlError
+from labctl.journal import MemoryJournal
+from labctl.master.master import Master
+from labctl.master.settings import MasterSettings, read_settings
+from labctl.paths import Paths
+from labctl.providers.factory import make_provider
+from labctl.store.settings import StoreSettings
+from labctl.store.sqlite import sqlite_store
+
+log = logging.getLogger("labctl.master")
+
+NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
+NO_LIMIT = 65_536  # open files: each watch, stream and client is one
+
+
+def run(lab: Path, ready_fd: int) -> None:
+    """Be the master of the lab in this `.labctl` folder until a signal ends it. Raises LabctlError where it can't begin."""
+    settings = read_settings(lab)
+    _log_to_stderr()
+    with _only_one(settings.paths):
+        _raise_file_limit()
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(settings, ready_fd))
+
+
+async def _serve(settings: MasterSettings, ready_fd: int) -> None:
+    paths, clock = settings.paths, SystemClock()
+    begun = clock.now()
+    stop = _stop_signal()
+    listening = _listen(settings)
+    port = listening.getsockname()[1]
+    authority = Authority.create(paths.certificates, settings.id, clock)
+    tls = _tls(authority, settings)
+    write_file(paths.kubeconfig, kubeconfig(f"https://127.0.0.1:{port}", authority.certificate_pem, authority.admin(), name=settings.id))
+    store = sqlite_store(paths.store, StoreSettings())
+    values = settings.values
+    provider = None
+    if values.provider:
+        provider = make_provider(values.provider, settings.id, paths.state, paths.cache, network=values.machines)
+    master = Master(settings, store, clock, MemoryJournal(clock, paths.journal), authority=authority, tls=tls, provider=provider)
+    await master.start([listening])
+    _say_running(settings, port)
+    log.info("answering on port %d after %.2f s", port, clock.now() - begun)
+    if ready_fd >= 0:
+        os.write(ready_fd, b"ready")
+        os.close(ready_fd)
+    machines = asyncio.create_task(master.start_machines())
+    machines.add_done_callback(_report)
+    await stop.wait()
+    log.info("stopping")
+    machines.cancel()
+    await asyncio.gather(machines, return_exceptions=True)
+    await master.stop()
+    with contextlib.suppress(FileNotFoundError):
+        paths.master_run.unlink()
+
+
+def _listen(settings: MasterSettings) -> socket.socket:
+    """The loopback socket: the port that was kept, else a free one."""
+    port = settings.values.api_port or _kept_port(settings.paths)
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(("127.0.0.1", port))
+    except OSError as error:
+        raise LabctlError(f"port {port} on loopback can't be used: {error.strerror}", mend="free it, or labctl up --api-port 0") from None
+    listening.listen(1024)
+    listening.setblocking(False)
+    return listening
+
+
+def _kept_port(paths: Paths) -> int:
+    """The port of this lab's last master, so that kubeconfigs that were copied stay good; 0 if there was none or it is taken."""
+    try:
+        port = int((paths.state / "port").read_text())
+    except (OSError, ValueError):
+        return 0
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return 0
+    return port
+
+
+def _tls(authority: Authority, settings: MasterSettings) -> ssl.SSLContext:
+    issued = authority.server(NAMES, ("127.0.0.1", settings.lab_address, settings.service_address))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    certificate, key = settings.paths.certificates / "server.crt", settings.paths.certificates / "server.key"
+    assert certificate.exists() and issued
+    context.load_cert_chain(certificate, key)
+    context.load_verify_locations(cadata=authority.certificate_pem.decode())
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+def _say_running(settings: MasterSettings, port: int) -> None:
+    paths = settings.paths
+    said = {"pid": os.getpid(), "url": f"https://127.0.0.1:{port}", "port": port, "started": time.time()}
+    write_file(paths.master_run, json.dumps(said), 0o644)
+    write_file(paths.state / "port", str(port), 0o644)
+
+
+@contextlib.contextmanager
+def _only_one(paths: Paths):  # type: ignore[no-untyped-def]
+    """Hold the lab's master lock, with our process id in it, for as long as this process lives."""
+    paths.state.mkdir(parents=True, exist_ok=True)
+    with open(paths.state / "master.lock", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LabctlError("this lab's master is running already", mend="labctl status") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+def _loop_factory():  # type: ignore[no-untyped-def]
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _raise_file_limit() -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = NO_LIMIT if hard == resource.RLIM_INFINITY else min(NO_LIMIT, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for noisy in ("aiohttp.access", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("the machines could not be started: %s", error, exc_info=not isinstance(error, LabctlError))

@@ -1,0 +1,80 @@
+"""What the master needs to know, out of the lab's record (`.labctl/lab.json`), and how each room's settings follow from it."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from pathlib import Path
+
+import msgspec
+
+from labctl.controllers.settings import ControllerSettings
+from labctl.errors import LabctlError
+from labctl.paths import Paths
+from labctl.proxy.settings import ProxySettings
+from labctl.resources.settings import ResourceSettings
+
+
+class Values(msgspec.Struct, frozen=True):
+    """The lab's settings, as `labctl.lab.settings` composed them."""
+
+    minions: int = 0
+    provider: str = ""
+    network: str = "route"
+    proxy_mode: str = "iptables"
+    api_port: int = 0
+    machines: str = msgspec.field(default="10.245.1.0/24", name="addresses.machines")
+    pods: str = msgspec.field(default="10.246.0.0/16", name="addresses.pods")
+    services: str = msgspec.field(default="10.247.0.0/16", name="addresses.services")
+    mirrors: dict[str, list[str]] = {}
+    lease_s: float = msgspec.field(default=10.0, name="nodes.lease_s")
+    grace_s: float = msgspec.field(default=40.0, name="nodes.grace_s")
+    evict_s: float = msgspec.field(default=300.0, name="nodes.evict_s")
+    backoff_s: float = msgspec.field(default=10.0, name="pods.backoff_s")
+
+
+class Record(msgspec.Struct, frozen=True):
+    """lab.json."""
+
+    id: str
+    state: str
+    cache: str
+    settings: Values = Values()
+    proxies: dict[str, str] = {}
+
+
+class MasterSettings(msgspec.Struct, frozen=True):
+    """One lab, as its master sees it."""
+
+    id: str
+    paths: Paths
+    values: Values
+
+    @property
+    def service_address(self) -> str:
+        """The Service `kubernetes`: the range's first address."""
+        return str(ipaddress.ip_network(self.values.services)[1])
+
+    @property
+    def lab_address(self) -> str:
+        """The master's address in the machines' network: its first."""
+        return str(ipaddress.ip_network(self.values.machines)[1])
+
+    def resources(self) -> ResourceSettings:
+        services = ipaddress.ip_network(self.values.services)
+        return ResourceSettings(service_range=self.values.services, dns_address=str(services[10]))
+
+    def controllers(self) -> ControllerSettings:
+        return ControllerSettings(lease_grace_s=self.values.grace_s, eviction_s=self.values.evict_s)
+
+    def proxy(self) -> ProxySettings:
+        return ProxySettings(mode=self.values.proxy_mode, pod_range=self.values.pods, service_range=self.values.services)
+
+
+def read_settings(lab: Path) -> MasterSettings:
+    """From a `.labctl` folder. LabctlError if there is none or it is damaged."""
+    try:
+        record = msgspec.json.decode((lab / "lab.json").read_bytes(), type=Record)
+    except (OSError, msgspec.DecodeError, json.JSONDecodeError) as error:
+        raise LabctlError(f"{lab / 'lab.json'} can't be read: {error}", mend="labctl up") from None
+    return MasterSettings(record.id, Paths(lab, Path(record.state), Path(record.cache)), record.settings)

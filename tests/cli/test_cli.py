@@ -1,0 +1,83 @@
+"""The command line as a person meets it: help, unknown words, no lab, bad input; always one clear line and a status."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from labctl.cli.main import COMMANDS, VERBS
+
+
+def labctl(*arguments, cwd, **environment):
+    env = {"PATH": os.environ["PATH"], "HOME": str(cwd), "LABCTL_STATE_HOME": str(cwd / "state"), **environment}
+    return subprocess.run(
+        [sys.executable, "-m", "labctl", *arguments], cwd=cwd, env=env, text=True, capture_output=True, stdin=subprocess.DEVNULL
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command, tmp_path):
+    answer = labctl(command, "--help", cwd=tmp_path)
+    assert answer.returncode == 0 and "Example" in answer.stdout
+
+
+def test_help_imports_nothing_heavy(tmp_path):
+    code = "import sys; from labctl.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\nprint(sorted(sys.modules), file=sys.stderr)"
+    answer = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True)
+    for heavy in ("aiohttp", "paramiko", "fabric", "jinja2", "yaml", "rich", "msgspec", "cryptography", "ssl"):
+        assert f"'{heavy}'" not in answer.stderr, f"--help imports {heavy}"
+
+
+def test_our_words_and_kubectls_never_meet():
+    assert not set(COMMANDS) & VERBS
+
+
+def test_kubectls_words_are_all_handed_over(tmp_path):
+    from labctl.lab.kubectl import find_kubectl
+
+    said = subprocess.run([find_kubectl(), "--help"], text=True, capture_output=True).stdout
+    theirs = {
+        line.split()[0] for line in said.splitlines() if line.startswith("  ") and not line.startswith("   ") and len(line.split()) > 1
+    }
+    theirs -= {"kubectl", "completion", "config", "version", "options", "certificate", "alpha"}
+    assert {word for word in theirs if word.isalpha() and word.islower()} <= VERBS
+
+
+@pytest.mark.parametrize("command", [("status",), ("halt",), ("destroy", "--yes"), ("get", "pods"), ("kubeconfig",), ("why", "pod/x")])
+def test_without_a_lab_it_says_so(command, tmp_path):
+    answer = labctl(*command, cwd=tmp_path)
+    assert answer.returncode == 1
+    assert answer.stderr.strip() == f"labctl: there is no lab in {tmp_path} or above: labctl up"
+
+
+def test_an_unknown_word_is_a_usage_error(tmp_path):
+    answer = labctl("upp", cwd=tmp_path)
+    assert answer.returncode == 2 and "No such command 'upp'" in answer.stderr
+
+
+def test_a_typo_in_lab_yml_stops_up_before_it_begins(tmp_path):
+    (tmp_path / "lab.yml").write_text("minnions: 3\n")
+    answer = labctl("up", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert answer.stderr.strip() == "labctl: lab.yml line 1: unknown setting `minnions`: did you mean `minions`?"
+    assert not (tmp_path / ".labctl").exists()
+
+
+def test_a_bad_flag_is_named(tmp_path):
+    answer = labctl("up", "--minions", "-1", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert answer.stderr.strip() == "labctl: flag --minions: minions can't be '-1': write a whole number from 0 to 200"
+
+
+def test_config_tells_where_each_value_came_from(tmp_path):
+    (tmp_path / "lab.yml").write_text("memory: 2G\n")
+    answer = json.loads(labctl("config", "-o", "json", cwd=tmp_path, NUM_MINIONS="5").stdout)
+    assert answer["minions"]["source"] == "environment NUM_MINIONS" and answer["minions"]["value"] == 5
+    assert answer["memory"]["source"] == "lab.yml line 1"
+    assert answer["cpus"]["source"] == "default"
+
+
+def test_completion_is_a_script(tmp_path):
+    assert "_LABCTL_COMPLETE" in labctl("completion", "bash", cwd=tmp_path).stdout

@@ -1,0 +1,85 @@
+"""Settings: the order of sources, and one clear line for each thing that can be written wrongly."""
+
+import pytest
+
+from labctl.errors import UsageError
+from labctl.lab.settings import OPTIONS, compose, homes, size
+
+
+def settled(tmp_path, text="", flags=None, environment=None, kept=None):
+    file = tmp_path / "lab.yml"
+    file.write_text(text)
+    return compose(flags or {}, environment or {}, file, kept or {})
+
+
+def test_a_flag_beats_the_environment_beats_the_file_beats_what_was_kept(tmp_path):
+    layers = {"flags": {"minions": "4"}, "environment": {"NUM_MINIONS": "3"}, "text": "minions: 2\n", "kept": {"minions": 1}}
+    for expected, source in (
+        (4, "flag --minions"),
+        (3, "environment NUM_MINIONS"),
+        (2, "lab.yml line 1"),
+        (1, "kept since this lab was made"),
+    ):
+        settings = settled(tmp_path, **layers)
+        assert (settings["minions"], settings.source("minions")) == (expected, source)
+        layers.pop({"flag": "flags", "envi": "environment", "lab.": "text", "kept": "kept"}[source[:4]])
+    assert (settled(tmp_path)["minions"], settled(tmp_path).source("minions")) == (2, "default")
+
+
+def test_groups_nest_in_the_file(tmp_path):
+    settings = settled(
+        tmp_path, "nodes:\n  grace_s: 4\naddresses:\n  services: 10.9.0.0/16\nmirrors:\n  docker.io: http://127.0.0.1:5000\n"
+    )
+    assert settings["nodes.grace_s"] == 4.0 and settings.source("nodes.grace_s") == "lab.yml line 2"
+    assert settings["addresses.services"] == "10.9.0.0/16"
+    assert settings["mirrors"] == {"docker.io": ["http://127.0.0.1:5000"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("minion: 2\n", "lab.yml line 1: unknown setting `minion`: did you mean `minions`?"),
+        ("memory: 1G\nnodes:\n  lease: 3\n", "lab.yml line 3: unknown setting `nodes.lease`: did you mean `nodes.lease_s`?"),
+        ("minions: many\n", "lab.yml line 1: minions can't be 'many': write a whole number from 0 to 200"),
+        ("minions: -1\n", "lab.yml line 1: minions can't be '-1': write a whole number from 0 to 200"),
+        ("memory: lots\n", "lab.yml line 1: memory can't be 'lots': write a size such as 1G or 512M"),
+        ("memory: 1M\n", "lab.yml line 1: memory can't be '1M': a minion needs at least 128M"),
+        ("cpus: 0\n", "lab.yml line 1: cpus can't be '0': write a number of CPUs from 0.1 to 64"),
+        ("network: carrier-pigeon\n", "lab.yml line 1: network can't be 'carrier-pigeon': write one of route"),
+        (
+            "addresses:\n  pods: 10.1.2.3/16\n",
+            "lab.yml line 2: addresses.pods can't be '10.1.2.3/16': write an IPv4 range such as 10.247.0.0/16",
+        ),
+        ("- a\n- b\n", "lab.yml line 1: write settings as `name: value`"),
+        ("a: [1\n", "lab.yml line 2: this is no YAML"),
+    ],
+)
+def test_what_is_wrong_where_and_the_mend(tmp_path, text, said):
+    with pytest.raises(UsageError) as error:
+        settled(tmp_path, text)
+    assert str(error.value).startswith(said)
+
+
+def test_a_wrong_flag_and_a_wrong_variable_are_named(tmp_path):
+    with pytest.raises(UsageError, match="^flag --proxy-mode: proxy_mode can't be 'x': write one of iptables, userspace$"):
+        settled(tmp_path, flags={"proxy_mode": "x"})
+    with pytest.raises(UsageError, match="^environment MINION_CPUS: "):
+        settled(tmp_path, environment={"MINION_CPUS": "zero"})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1G", 1 << 30), ("512M", 512 << 20), ("1Gi", 1 << 30), ("2048MB", 2 << 30), ("1.5g", 3 << 29)]
+)
+def test_sizes(text, value):
+    assert size(text) == value
+
+
+def test_every_default_would_be_accepted_as_written():
+    for option in OPTIONS:
+        if option.default not in ("", {}):
+            assert option.parse(option.default) == option.default, option.name
+
+
+def test_homes_follow_the_environment():
+    state, cache = homes({"LABCTL_STATE_HOME": "/a", "LABCTL_CACHE_HOME": "/b", "HOME": "/h"})
+    assert (str(state), str(cache)) == ("/a", "/b")

@@ -1,0 +1,221 @@
+"""`make demo`: the whole tour on this machine, each command with what it printed, on a lab of its own that is destroyed at the end.
+
+The article that started this project, step by step with an unmodified kubectl; then faults under load, measured. Nothing here is staged:
+every line below a `$` is what that command printed just now.  --svg FILE keeps the tour as a picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+ROOT = Path(__file__).resolve().parent.parent
+SEED = ROOT / "examples" / "seed"
+BIN = Path(sys.executable).parent
+
+CLIENT = r"""
+import http.client, json, select, sys, time
+vip, total, failed, good, longest = sys.argv[1], 0, 0, time.monotonic(), 0.0
+print("asking", flush=True)
+while not select.select([sys.stdin], [], [], 0.01)[0]:
+    total += 1
+    try:
+        connection = http.client.HTTPConnection(vip, 80, timeout=2)
+        connection.request("GET", "/")
+        assert connection.getresponse().read().find(b"Welcome to nginx") > 0
+        connection.close()
+        now = time.monotonic()
+        longest, good = max(longest, now - good), now
+    except Exception:
+        failed += 1
+    if time.monotonic() - good > 60:
+        break
+print(json.dumps({"total": total, "failed": failed, "longest_ms": round(max(longest, time.monotonic() - good) * 1000)}))
+"""
+
+
+class Tour:
+    """Runs commands in the demo's folder and shows them."""
+
+    def __init__(self, folder: Path, console: Console) -> None:
+        self.folder = folder
+        self.console = console
+        self.environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "KUBECONFIG": str(folder / ".labctl" / "kubeconfig")}
+        self.environment.pop("NUM_MINIONS", None)
+
+    def say(self, text: str) -> None:
+        self.console.print(f"\n[bold yellow]# {text}[/]")
+
+    def run(self, command: str, *, show: bool = True, check: bool = True) -> str:
+        """A command line, typed and carried out; what it printed is shown as it is."""
+        if show:
+            self.console.print(f"[bold cyan]$[/] [bold]{command}[/]")
+        done = subprocess.run(
+            shlex.split(command),
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        if show and done.stdout:
+            self.console.print(done.stdout.rstrip("\n"), markup=False, highlight=False)
+        if check and done.returncode:
+            raise SystemExit(f"demo: `{command}` exited {done.returncode}: {done.stdout[-800:]}")
+        return done.stdout
+
+    def get(self, what: str) -> Any:
+        return json.loads(self.run(f"kubectl get {what} -o json", show=False))
+
+    def ready(self) -> list[dict[str, Any]]:
+        """nginx pods that are Ready and stay."""
+        pods = self.get("pods -l name=nginx")["items"]
+        return [
+            pod
+            for pod in pods
+            if "deletionTimestamp" not in pod["metadata"]
+            and any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
+        ]
+
+    def wait(self, what: str, look: Callable[[], bool], timeout_s: float = 60.0) -> float:
+        begun = time.monotonic()
+        while not look():
+            if time.monotonic() - begun > timeout_s:
+                self.run("kubectl get pods -o wide", check=False)
+                raise SystemExit(f"demo: not within {timeout_s:.0f} s: {what}")
+            time.sleep(0.03)
+        took = time.monotonic() - begun
+        self.console.print(f"  [green]✓[/] {what} [cyan]({took:.2f} s)[/]")
+        return took
+
+
+class Load:
+    """A client on minion-2 that keeps asking the virtual IP; says at the end how many requests failed and for how long."""
+
+    def __init__(self, tour: Tour, vip: str) -> None:
+        command = shlex.join(["python3", "-c", CLIENT, vip])
+        argv = ["ssh", "-F", str(tour.folder / ".labctl" / "ssh_config"), "minion-2", command]
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.console = tour.console
+        assert self.process.stdout and self.process.stdout.readline().strip() == "asking"
+
+    def stop(self) -> dict[str, int]:
+        out, _ = self.process.communicate("stop\n", timeout=90)
+        result = json.loads(out)
+        colour = "green" if not result["failed"] else "yellow"
+        self.console.print(
+            f"  [bold {colour}]{result['total']} requests, {result['failed']} failed; the longest time without an answer: {result['longest_ms']} ms[/]"
+        )
+        return result
+
+
+def play(tour: Tour) -> None:
+    bring_up(tour)
+    vip = seed(tour)
+    pods_and_scale(tour, vip)
+    power_off(tour, vip)
+
+
+def bring_up(tour: Tour) -> None:
+    tour.say("Images for the tour, built from Debian packages; no registry")
+    for name in ("nginx", "busybox"):
+        tour.run(f"labctl image build {name}")
+    tour.say("1. Two minions")
+    tour.run("labctl up --minions 2")
+    tour.say("2. Both nodes are Ready, and this is an unmodified kubectl")
+    tour.run("kubectl get nodes --show-labels")
+
+
+def seed(tour: Tour) -> str:
+    tour.say("3. The article's replication controller")
+    tour.run(f"kubectl create -f {SEED / 'nginx-rc.yml'}")
+    tour.wait("two nginx pods are Ready", lambda: len(tour.ready()) == 2)
+    tour.say("4, 5. It keeps two pods, each with an address of its own")
+    tour.run("kubectl get rc -o wide")
+    tour.run("kubectl get pods -o wide")
+    tour.say("6. A container that fails is started again where it is")
+    name = tour.ready()[0]["metadata"]["name"]
+    tour.run(f"kubectl exec {name} -- nginx -s stop", check=False)
+    tour.wait("it was restarted", lambda: tour.get(f"pod {name}")["status"]["containerStatuses"][0]["restartCount"] == 1)
+    tour.wait("two pods are Ready", lambda: len(tour.ready()) == 2)
+    tour.say("7, 8. A Service has one fixed virtual IP")
+    tour.run(f"kubectl create -f {SEED / 'nginx-service.yml'}")
+    tour.run("kubectl get se -o wide")
+    vip = tour.get("service web-service")["spec"]["clusterIP"]
+    tour.say("9. Any minion reaches it, and both pods answer")
+    page = tour.run(f"labctl ssh minion-1 -- curl -q -s {vip}", show=False)
+    tour.console.print(f"[bold cyan]$[/] [bold]labctl ssh minion-1 -- curl -q -s {vip}[/]")
+    tour.console.print(re.sub(r"<style>.*?</style>\n?", "", page, flags=re.S)[:300].rstrip(), markup=False, highlight=False)
+    for _ in range(20):
+        tour.run(f"labctl ssh minion-1 -- curl -q -s -o /dev/null {vip}", show=False)
+    for pod in tour.ready():
+        log = tour.run(f"kubectl logs {pod['metadata']['name']}", show=False)
+        tour.console.print(f"  {pod['metadata']['name']} on {pod['spec']['nodeName']} answered {log.count('GET / ')} requests")
+    return vip
+
+
+def pods_and_scale(tour: Tour, vip: str) -> None:
+    tour.say("A client on minion-2 keeps asking the virtual IP while a pod is killed, and while we scale")
+    load = Load(tour, vip)
+    name = tour.ready()[0]["metadata"]["name"]
+    tour.run(f"kubectl delete pod {name} --wait=false")
+    tour.wait("it was replaced", lambda: len(tour.ready()) == 2 and name not in {p["metadata"]["name"] for p in tour.ready()})
+    for replicas in (1, 4):
+        tour.run(f"kubectl scale rc nginx-controller --replicas={replicas}")
+        tour.wait(f"{replicas} Ready", lambda n=replicas: len(tour.ready()) == n)
+    load.stop()
+
+
+def power_off(tour: Tour, vip: str) -> None:
+    tour.say("Now the plug of minion-1 is pulled, under the same load")
+    tour.run("kubectl get pods -o wide")
+    load = Load(tour, vip)
+    begun = time.monotonic()
+    tour.run("labctl fault power-off minion-1")
+    tour.wait("all four pods run on minion-2", lambda: [p["spec"]["nodeName"] for p in tour.ready()] == ["minion-2"] * 4)
+    tour.console.print(f"  healed {time.monotonic() - begun:.2f} s after the command was typed")
+    load.stop()
+    tour.run("kubectl get nodes")
+    tour.run("labctl why node/minion-1")
+    tour.say("labctl up boots it again")
+    tour.run("labctl up")
+    tour.run("kubectl get nodes")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Play the tour.")
+    parser.add_argument("--svg", type=Path, help="keep the tour as a picture")
+    parser.add_argument("--keep", action="store_true", help="do not destroy the lab at the end; says where it is")
+    arguments = parser.parse_args()
+    console = Console(record=arguments.svg is not None, width=130, highlight=False, soft_wrap=arguments.svg is None)
+    folder = Path(tempfile.mkdtemp(prefix="labctl-demo-"))
+    tour = Tour(folder, console)
+    try:
+        play(tour)
+    finally:
+        if arguments.keep:
+            console.print(f"\nThe lab is still there: cd {folder}")
+        else:
+            tour.say("labctl destroy leaves nothing behind")
+            tour.run("labctl destroy --yes", check=False)
+            folder.rmdir()
+    if arguments.svg:
+        console.save_svg(str(arguments.svg), title="labctl")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
