@@ -7,44 +7,74 @@ from __future__ import annotations
 
 from typing import Any
 
-from labctl.resources.kind import Object
+from labctl.resources import encoding
+from labctl.resources.kind import Kind, Object
 from labctl.resources.resources import Resources
-from labctl.resources.service import SYSTEM, User
+from labctl.resources.service import SYSTEM, DeleteOptions, ListOptions, User, WriteOptions
+from labctl.resources.verbs.patch import MERGE
 
 
 class Client:
     def __init__(self, resources: Resources, user: User = SYSTEM) -> None:
         self.resources = resources
         self.user = user
+        self._options = WriteOptions(user=user, field_validation="Strict")
 
     def get(self, resource: str, key: str) -> Any:
         """The typed view, or None."""
-        raise NotImplementedError
+        entry = self.resources.store.get(f"{resource}/{key}")
+        return None if entry is None else self.resources.view(entry)
 
     def raw(self, resource: str, key: str) -> Object | None:
         """The whole object as a fresh dict, or None."""
-        raise NotImplementedError
+        entry = self.resources.store.get(f"{resource}/{key}")
+        return None if entry is None else encoding.decode(entry.value)
 
     def list(self, resource: str, namespace: str = "", labels: str = "") -> list[Any]:
         """Typed views in key order; `labels` is a label selector."""
-        raise NotImplementedError
+        listed = self.resources.list(self._kind(resource), namespace, ListOptions(label_selector=labels))
+        return [self.resources.view(entry) for entry in listed.entries]
 
     async def create(self, resource: str, obj: Object) -> Any:
         """Make an object; its namespace is the one inside its metadata."""
-        raise NotImplementedError
+        namespace = obj.get("metadata", {}).get("namespace", "")
+        written = await self.resources.create(self._kind(resource), namespace, obj, self._options)
+        return self.resources.view(written.entry)
 
     async def patch(self, resource: str, key: str, patch: Object, subresource: str = "", revision: int = 0) -> Any:
         """A JSON merge patch; with `revision`, only if the object still stands there."""
-        raise NotImplementedError
+        if revision:
+            patch = {**patch, "metadata": {**patch.get("metadata", {}), "resourceVersion": str(revision)}}
+        namespace, name = _split(key)
+        written = await self.resources.patch(self._kind(resource), namespace, name, patch, MERGE, self._options, subresource)
+        return self.resources.view(written.entry)
 
     async def replace(self, resource: str, obj: Object, subresource: str = "") -> Any:
         """The whole object anew, at the resourceVersion inside it if there is one."""
-        raise NotImplementedError
+        metadata = obj["metadata"]
+        namespace = metadata.get("namespace", "")
+        written = await self.resources.update(self._kind(resource), namespace, metadata["name"], obj, self._options, subresource)
+        return self.resources.view(written.entry)
 
     async def delete(self, resource: str, key: str, uid: str = "", grace_s: int | None = None, propagation: str | None = None) -> Any:
         """The last view of it; ApiError 404 when it is gone already, 409 when the uid is another's."""
-        raise NotImplementedError
+        namespace, name = _split(key)
+        options = DeleteOptions(grace_period_seconds=grace_s, propagation_policy=propagation, precondition_uid=uid)
+        written = await self.resources.delete(self._kind(resource), namespace, name, options, self.user)
+        return self.resources.view(written.entry)
 
     async def bind(self, key: str, node: str, uid: str = "") -> None:
         """The scheduler's word: this pod goes to that node."""
-        raise NotImplementedError
+        namespace, name = _split(key)
+        binding: Object = {"metadata": {"name": name}, "target": {"kind": "Node", "name": node}}
+        if uid:
+            binding["metadata"]["uid"] = uid
+        await self.resources.create(self._kind("pods"), namespace, binding, self._options, name, "binding")
+
+    def _kind(self, resource: str) -> Kind:
+        return self.resources.registry[resource]
+
+
+def _split(key: str) -> tuple[str, str]:
+    namespace, _, name = key.rpartition("/")
+    return namespace, name

@@ -1,14 +1,45 @@
 """The recorder: tells people, in Events, what a component did and why. Repeats are counted on the Event that is there already.
 
-`record` never waits and never fails its caller: Events are written behind, lazily, from a bounded queue.
+    record ─► waiting (bounded; repeats of what waits are counted there) ─► one writer task ─► create, or patch the count
+
+`record` never waits and never fails its caller: Events are written behind, in the lazy commits of their kind. What can't be written is dropped, because
+an Event is a courtesy; the truth is in the objects.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
-from labctl.clock import Clock
+import msgspec
+
+from labctl.clock import Clock, rfc3339
+from labctl.errors import ApiError
 from labctl.resources.client import Client
+from labctl.resources.kind import Object
+from labctl.resources.kinds.shared import ObjectReference
+
+_REMEMBERED = 4_096  # Events whose repeats are counted; older ones begin anew
+_MESSAGE_MAX = 1_024
+_REPEAT_S = 600.0  # a repeat later than this is told as a new Event
+_CLUSTER_NAMESPACE = "default"  # where Events about cluster-wide objects live
+
+Identity = tuple[str, str, str, str, str, str]
+
+
+class Occurrence(msgspec.Struct):
+    """One thing that happened, and how often."""
+
+    about: ObjectReference
+    type: str
+    reason: str
+    message: str
+    first_s: float
+    last_s: float
+    count: int = 1
+    name: str = ""  # of its Event; empty: not written yet
 
 
 class Recorder:
@@ -19,13 +50,103 @@ class Recorder:
         self._component = component
         self._clock = clock
         self._host = host
+        self._known: OrderedDict[Identity, Occurrence] = OrderedDict()
+        self._waiting: OrderedDict[Identity, Occurrence] = OrderedDict()
+        self._writer: asyncio.Task[None] | None = None
+        self._kinds: Mapping[type, tuple[str, str]] = {k.view: (k.kind, k.api_version) for k in client.resources.registry}
+        self.dropped = 0
 
     def record(self, about: Any, type_: str, reason: str, message: str) -> None:
         """`about` is a typed view or an ObjectReference; `type_` Normal or Warning."""
-        raise NotImplementedError
+        ref = about if isinstance(about, ObjectReference) else self._reference(about)
+        identity = (ref.kind, ref.key, ref.uid, type_, reason, message)
+        now_s = self._clock.wall()
+        known = self._known.get(identity)
+        if known is not None and now_s - known.last_s < _REPEAT_S:
+            known.count += 1
+            known.last_s = now_s
+        else:
+            known = Occurrence(ref, type_, reason, message[:_MESSAGE_MAX], now_s, now_s)
+            self._known[identity] = known
+        self._known.move_to_end(identity)
+        self._waiting[identity] = known
+        self._bound()
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.get_running_loop().create_task(self._write())
 
     async def flush(self) -> None:
         """Wait until everything recorded so far is written."""
+        while self._writer is not None and not self._writer.done():
+            await asyncio.shield(self._writer)
 
     async def close(self) -> None:
         """Write what is waiting, then stop."""
+        await self.flush()
+
+    def _bound(self) -> None:
+        while len(self._waiting) > self._client.resources.settings.events_pending:
+            self._waiting.popitem(last=False)
+            self.dropped += 1
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+
+    def _reference(self, view: Any) -> ObjectReference:
+        kind, api_version = self._kinds[type(view)]
+        metadata = view.metadata
+        return ObjectReference(kind, metadata.namespace, metadata.name, metadata.uid, api_version, metadata.resource_version)
+
+    async def _write(self) -> None:
+        while self._waiting:
+            waiting = list(self._waiting.values())
+            self._waiting.clear()
+            await asyncio.gather(*(self._write_one(occurrence) for occurrence in waiting))
+
+    async def _write_one(self, occurrence: Occurrence) -> None:
+        try:
+            if occurrence.name and await self._count(occurrence):
+                return
+            view = await self._client.create("events", self._event(occurrence))
+            occurrence.name = view.metadata.name
+        except ApiError:
+            self.dropped += 1
+
+    async def _count(self, occurrence: Occurrence) -> bool:
+        """False: the Event expired, tell it anew."""
+        namespace = occurrence.about.namespace or _CLUSTER_NAMESPACE
+        patch = {"count": occurrence.count, "lastTimestamp": rfc3339(occurrence.last_s)}
+        try:
+            await self._client.patch("events", f"{namespace}/{occurrence.name}", patch)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            return False
+        return True
+
+    def _event(self, occurrence: Occurrence) -> Object:
+        about = occurrence.about
+        namespace = about.namespace or _CLUSTER_NAMESPACE
+        source = {"component": self._component, **({"host": self._host} if self._host else {})}
+        return {
+            "kind": "Event",
+            "apiVersion": "v1",
+            "metadata": {"name": f"{about.name}.{int(occurrence.first_s * 1e6):x}{self._salt():04x}", "namespace": namespace},
+            "involvedObject": {name: value for name, value in _encode_reference(about).items() if value},
+            "type": occurrence.type,
+            "reason": occurrence.reason,
+            "message": occurrence.message,
+            "count": occurrence.count,
+            "firstTimestamp": rfc3339(occurrence.first_s),
+            "lastTimestamp": rfc3339(occurrence.last_s),
+            "source": source,
+            "reportingComponent": self._component,
+            "reportingInstance": self._host,
+        }
+
+    def _salt(self) -> int:
+        """Two Events of one object in the same microsecond need two names."""
+        return self._client.resources.rng.getrandbits(16)
+
+
+def _encode_reference(ref: ObjectReference) -> Object:
+    encoded: Object = msgspec.to_builtins(ref)
+    return encoded

@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from labctl.resources.claims import Ranges
+
 Object = dict[str, Any]
 
 
@@ -102,8 +104,9 @@ class Subresource:
 @dataclass(frozen=True)
 class Kind:
     """See the module's story. `defaults` fills an object in place; `validate(new, old)` answers what is wrong (old None: create);
-    `prepare(new, old)` sets what the server owns (status emptied on create, immutable fields kept); `claims(new)` names keys that must be free
-    (virtual IPs, node ports); `fields(view)` are the field selectors it answers beside metadata.name and metadata.namespace."""
+    `prepare(new, old)` sets what the server owns (status on create, fields that stay as they were); `allocate(new, old, ranges)` fills in what must be
+    unique in the lab and answers what can't be had, `claims(obj)` names the keys that hold it (virtual IPs, node ports); `fields(view)` are the
+    field selectors it answers beside metadata.name and metadata.namespace; `grace_s(obj, asked)` how long a deletion waits for its agent."""
 
     group: str
     version: str
@@ -121,9 +124,15 @@ class Kind:
     defaults: Callable[[Object], None] = lambda _obj: None
     validate: Callable[[Object, Object | None], Iterable[FieldError]] = lambda _new, _old: ()
     prepare: Callable[[Object, Object | None], None] = lambda _new, _old: None
+    allocate: Callable[[Object, Object | None, Ranges], Iterable[FieldError]] | None = None
+    claims: Callable[[Object], Iterable[str]] = lambda _obj: ()
+    grace_s: Callable[[Object, int | None], int] = lambda _obj, _asked: 0
     fields: Callable[[Any], Mapping[str, str]] = lambda _view: {}
     acts_on: frozenset[str] = frozenset()  # dotted paths labctl acts on; a set field outside gets a Warning
-    name_rule: str = "subdomain"  # subdomain, label, service: how metadata.name is checked
+    name_rule: str = "subdomain"  # subdomain, label (RFC 1123), service (RFC 1035), path: how metadata.name is checked
+    has_generation: bool = False  # metadata.generation counts the changes of spec
+    orphans: bool = False  # a deletion that says nothing of its dependents leaves them
+    create_on_update: bool = False  # a PUT of what is not there makes it
     events_lazy: bool = False  # writes of this kind may ride the next commit group (Lease, Event)
     extra: Mapping[str, Any] = field(default_factory=dict)
 

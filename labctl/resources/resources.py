@@ -5,16 +5,23 @@ Reads are synchronous, of memory. Writes wait until they are durable. Everything
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from random import Random
 from typing import Any
+
+import msgspec
 
 from labctl.clock import Clock
 from labctl.journal import Journal
 from labctl.resources.kind import Kind, Object
 from labctl.resources.registry import Registry
-from labctl.resources.service import SYSTEM, DeleteOptions, Listed, ListOptions, User, WatchEvent, WriteOptions, Written
+from labctl.resources.schema.definitions import Schema, builtin_schema
+from labctl.resources.service import SYSTEM, DeleteOptions, Listed, ListOptions, User, WriteOptions, Written
 from labctl.resources.settings import ResourceSettings
+from labctl.resources.verbs import delete, read, subresources, write
+from labctl.resources.verbs.context import Context
+from labctl.resources.verbs.patch import patcher
+from labctl.resources.verbs.watch import EventPool, Watching
 from labctl.store.interface import Entry, Store
 
 Body = bytes | Object
@@ -31,23 +38,28 @@ class Resources:
         journal: Journal,
         rng: Random | None = None,
         settings: ResourceSettings = ResourceSettings(),  # noqa: B008 - frozen
+        schema: Schema | None = None,
     ) -> None:
         self.store = store
         self.registry = registry
         self.clock = clock
         self.journal = journal
+        self.schema = schema or builtin_schema()
         self.rng = rng or Random()
         self.settings = settings
+        self._ctx = Context(store, registry, self.schema, clock, journal, self.rng, settings)
+        self._pool = EventPool()
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def get(self, kind: Kind, namespace: str, name: str, subresource: str = "") -> Entry:
         """The object as bytes; 404 if there is none. `scale` answers an autoscaling/v1 Scale."""
-        raise NotImplementedError
+        entry = self._ctx.found(kind, namespace, name)
+        return subresources.scale_of(entry) if subresource == "scale" else entry
 
     def list(self, kind: Kind, namespace: str, options: ListOptions = ListOptions()) -> Listed:  # noqa: B008 - frozen
         """The objects that match, in key order, at one revision. An empty namespace: all of them."""
-        raise NotImplementedError
+        return read.list_(self._ctx, kind, namespace, options)
 
     def watch(
         self,
@@ -56,17 +68,17 @@ class Resources:
         options: ListOptions = ListOptions(),  # noqa: B008 - frozen
         bookmarks: bool = False,
         send_initial_events: bool | None = None,
-    ) -> AsyncIterator[list[WatchEvent]]:
+    ) -> Watching:
         """Every later change that matches, in order, in the groups in which they became visible. Registered at the call.
 
         `options.resource_version` is where it starts: empty or "0" starts with an ADDED for what is there. Raises ApiError at the call, or from the iterator
         (410 Expired: list again). Close it with `aclose` when the client is gone.
         """
-        raise NotImplementedError
+        return Watching(self._ctx, self._pool, kind, namespace, options, bookmarks, send_initial_events)
 
-    def view(self, kind: Kind, entry: Entry) -> Any:
-        """The kind's typed view of an entry, decoded once."""
-        raise NotImplementedError
+    def view(self, entry: Entry) -> Any:
+        """The typed view of an entry, decoded once."""
+        return self._ctx.view(entry)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -80,7 +92,9 @@ class Resources:
         subresource: str = "",
     ) -> Written:
         """A new object; with a subresource (binding, eviction) what is posted to the object `name`."""
-        raise NotImplementedError
+        if subresource:
+            return await subresources.post(self._ctx, kind, namespace, name, subresource, body, options)
+        return await write.create(self._ctx, kind, namespace, body, options)
 
     async def update(
         self,
@@ -92,7 +106,8 @@ class Resources:
         subresource: str = "",
     ) -> Written:
         """The whole object anew (PUT), at the resourceVersion inside it if it has one."""
-        raise NotImplementedError
+        change = write.replacement(self._ctx, self._body_kind(kind, subresource), body, options)
+        return await self._rewrite(kind, namespace, name, change, options, subresource)
 
     async def patch(
         self,
@@ -105,7 +120,8 @@ class Resources:
         subresource: str = "",
     ) -> Written:
         """A JSON, merge, strategic or apply patch, by its content type; tried again when another writer was first."""
-        raise NotImplementedError
+        change = patcher(self._ctx, self._body_kind(kind, subresource), patch, content_type, options)
+        return await self._rewrite(kind, namespace, name, change, options, subresource)
 
     async def delete(
         self,
@@ -116,15 +132,31 @@ class Resources:
         user: User = SYSTEM,
     ) -> Written:
         """Remove it, or mark it as leaving (grace, finalizers). `gone` tells which."""
-        raise NotImplementedError
+        return await delete.delete(self._ctx, kind, namespace, name, options, user)
 
     async def delete_collection(
         self,
         kind: Kind,
         namespace: str,
         options: ListOptions = ListOptions(),  # noqa: B008 - frozen
-        delete: DeleteOptions = DeleteOptions(),  # noqa: B008 - frozen
+        delete_options: DeleteOptions = DeleteOptions(),  # noqa: B008 - frozen
         user: User = SYSTEM,
     ) -> Listed:
         """Delete every object that matches; answers what was deleted."""
-        raise NotImplementedError
+        return await delete.delete_collection(self._ctx, kind, namespace, options, delete_options, user)
+
+    def _body_kind(self, kind: Kind, subresource: str) -> Kind:
+        return subresources.body_kind(kind, subresource) if subresource else kind
+
+    async def _rewrite(
+        self, kind: Kind, namespace: str, name: str, change: write.Change, options: WriteOptions, subresource: str
+    ) -> Written:
+        if subresource != "scale":
+            return await write.rewrite(self._ctx, kind, namespace, name, change, options, subresource)
+
+        def scaled(rc: Object) -> tuple[Object, Sequence[str]]:
+            scale, warnings = change(subresources.scale_object(rc))
+            return subresources.rescaled(rc, scale), warnings
+
+        written = await write.rewrite(self._ctx, kind, namespace, name, scaled, options)
+        return msgspec.structs.replace(written, entry=subresources.scale_of(written.entry))

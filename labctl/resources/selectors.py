@@ -213,7 +213,8 @@ class _Parser:
                 if self.look() not in (",", ")"):
                     raise ValueError(f"found '{self.look()}', expected: ',' or ')'")
             else:
-                raise ValueError(f"found '{token}', expected: ',', {'or' if values else "')' or"} identifier")
+                ending = "or" if values else "')' or"
+                raise ValueError(f"found '{token}', expected: ',', {ending} identifier")
         return [*values, ""] if expects_value else values
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from labctl.resources.cells import AGE, NAME
-from labctl.resources.kind import Column, Kind, Subresource, Viewed
+from labctl.resources.kind import Column, Kind, Object, Subresource, Viewed
 from labctl.resources.kinds.shared import Condition
 
 
@@ -29,6 +29,16 @@ def fields(namespace: Namespace) -> Mapping[str, str]:
     return {"status.phase": namespace.status.phase}
 
 
+def prepare(new: Object, old: Object | None) -> None:
+    """Active, and held by `kubernetes` until the namespace controller has emptied it."""
+    spec = new.setdefault("spec", {})
+    if old is None:
+        new["status"] = {"phase": "Active"}
+        spec["finalizers"] = ["kubernetes", *(f for f in spec.get("finalizers", ()) if f != "kubernetes")]
+    else:
+        spec["finalizers"] = old.get("spec", {}).get("finalizers", [])
+
+
 COLUMNS: tuple[Column, ...] = (NAME, AGE)
 
 KIND = Kind(
@@ -44,6 +54,7 @@ KIND = Kind(
     subresources=(Subresource("finalize", ("update",)), Subresource("status", ("get", "patch", "update"))),
     verbs=("create", "delete", "get", "list", "patch", "update", "watch"),
     has_status=True,
+    prepare=prepare,
     fields=fields,
     name_rule="label",
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from labctl.resources.cells import AGE, NAME
-from labctl.resources.kind import Column, Kind, Subresource
+from labctl.resources.kind import Column, Kind, Object, Subresource
 from labctl.resources.kinds.core_v1.pod_view import Pod
 
+DEFAULT_GRACE_S = 30
 STREAM_VERBS = ("create", "get")
 PROXY_VERBS = ("create", "delete", "get", "patch", "update")
 
@@ -23,6 +24,21 @@ def fields(pod: Pod) -> Mapping[str, str]:
         "status.podIP": pod.status.pod_ip,
         "status.nominatedNodeName": pod.status.nominated_node_name,
     }
+
+
+def prepare(new: Object, old: Object | None) -> None:
+    """A new pod is Pending, whatever its author said of its status."""
+    if old is None:
+        new["status"] = {"phase": "Pending", "qosClass": "BestEffort"}
+
+
+def grace_s(pod: Object, asked: int | None) -> int:
+    """How long its agent has: none, for a pod that no agent runs."""
+    spec = pod["spec"]
+    if not spec.get("nodeName") or pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+        return 0
+    grace = spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_S) if asked is None else asked
+    return 1 if grace < 0 else int(grace)
 
 
 COLUMNS: tuple[Column, ...] = (NAME, AGE)
@@ -49,5 +65,8 @@ KIND = Kind(
         Subresource("status", ("get", "patch", "update")),
     ),
     has_status=True,
+    has_generation=True,
+    prepare=prepare,
+    grace_s=grace_s,
     fields=fields,
 )

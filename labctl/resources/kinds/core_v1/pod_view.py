@@ -108,7 +108,7 @@ class PodSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
         """Names of the ConfigMaps it uses: what its node's agent may read."""
         for env in self._environments():
             if isinstance(env, Env):
-                yield from _names(env.value_from and env.value_from.config_map_key_ref)
+                yield from _names(env.value_from.config_map_key_ref if env.value_from else None)
             else:
                 yield from _names(env.config_map_ref)
         for volume in self.volumes:
@@ -119,7 +119,7 @@ class PodSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
         yield from _names(*self.image_pull_secrets)
         for env in self._environments():
             if isinstance(env, Env):
-                yield from _names(env.value_from and env.value_from.secret_key_ref)
+                yield from _names(env.value_from.secret_key_ref if env.value_from else None)
             else:
                 yield from _names(env.secret_ref)
         for volume in self.volumes:

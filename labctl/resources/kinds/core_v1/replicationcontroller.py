@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from labctl.resources.cells import AGE, NAME
-from labctl.resources.kind import Column, Kind, Subresource, Viewed
+from labctl.resources.kind import Column, Kind, Object, Subresource, Viewed
 from labctl.resources.kinds.core_v1.pod_view import PodTemplate
 from labctl.resources.kinds.shared import Condition
 
@@ -44,6 +44,11 @@ def fields(rc: ReplicationController) -> Mapping[str, str]:
     return {"status.replicas": str(rc.status.replicas)}
 
 
+def prepare(new: Object, old: Object | None) -> None:
+    if old is None:
+        new["status"] = {"replicas": 0}
+
+
 COLUMNS: tuple[Column, ...] = (NAME, AGE)
 
 KIND = Kind(
@@ -62,5 +67,8 @@ KIND = Kind(
         Subresource("status", ("get", "patch", "update")),
     ),
     has_status=True,
+    has_generation=True,
+    orphans=True,
+    prepare=prepare,
     fields=fields,
 )

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address
 
 import msgspec
 
+from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME
-from labctl.resources.kind import Column, Kind, Subresource, Viewed
+from labctl.resources.claims import Ranges, ip_claim, port_claim
+from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, Viewed
 from labctl.resources.kinds.shared import Condition
+
+_WITH_NODE_PORTS = ("NodePort", "LoadBalancer")
 
 
 class ServicePort(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -75,8 +80,93 @@ class Service(Viewed, frozen=True, rename="camel", gc=False):
     status: ServiceStatus = ServiceStatus()
 
 
-def fields(service: Service) -> Mapping[str, str]:
+def selectable(service: Service) -> Mapping[str, str]:
     return {"spec.clusterIP": service.spec.cluster_ip, "spec.type": service.spec.type}
+
+
+# -- virtual IPs and node ports
+
+
+def prepare(new: Object, old: Object | None) -> None:
+    """What was allocated once stays while the type still needs it, though a PUT or patch says nothing of it."""
+    spec = new["spec"]
+    if old is None:
+        new["status"] = {"loadBalancer": {}}
+    else:
+        _keep_allocated(spec, old["spec"])
+    if spec["type"] == "ExternalName":
+        for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+            spec.pop(name, None)
+        return
+    if not spec.get("clusterIP") and spec.get("clusterIPs"):
+        spec["clusterIP"] = spec["clusterIPs"][0]
+
+
+def _keep_allocated(spec: Object, before: Object) -> None:
+    if spec["type"] != "ExternalName" and not spec.get("clusterIP") and not spec.get("clusterIPs"):
+        for name in ("clusterIP", "clusterIPs"):
+            if name in before:
+                spec[name] = before[name]
+    had = {(port.get("protocol"), port.get("port")): port.get("nodePort", 0) for port in before.get("ports", ())}
+    for port in spec.get("ports", ()):
+        node_port = had.get((port.get("protocol"), port.get("port")), 0)
+        if spec["type"] in _WITH_NODE_PORTS:
+            if node_port and not port.get("nodePort"):
+                port["nodePort"] = node_port
+        elif port.get("nodePort") == node_port:
+            port.pop("nodePort", None)  # it belonged to the type that this Service has no more
+
+
+def allocate(new: Object, old: Object | None, ranges: Ranges) -> Iterator[FieldError]:
+    """Its virtual IP and node ports: those it asks for, else free ones."""
+    spec = new["spec"]
+    if spec["type"] == "ExternalName":
+        return
+    spec.setdefault("ipFamilies", ["IPv4"])
+    spec.setdefault("ipFamilyPolicy", "SingleStack")
+    yield from _allocate_address(spec, ranges)
+    if spec["type"] in _WITH_NODE_PORTS and spec.get("allocateLoadBalancerNodePorts", True):
+        for index, port in enumerate(spec.get("ports", ())):
+            yield from _allocate_port(f"spec.ports[{index}].nodePort", port, ranges)
+
+
+def _allocate_address(spec: Object, ranges: Ranges) -> Iterator[FieldError]:
+    wanted = spec.get("clusterIP", "")
+    if wanted == "None":
+        spec["clusterIPs"] = ["None"]
+        return
+    if wanted and IPv4Address(wanted) not in ranges.network:
+        why = f"the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {ranges.network}"
+    else:
+        given = ranges.address(wanted)
+        if given is not None:
+            spec["clusterIP"], spec["clusterIPs"] = given, [given]
+            return
+        why = "provided IP is already allocated" if wanted else "range is full"
+    yield fields.invalid("spec.clusterIPs", [wanted] if wanted else [], f"failed to allocate IP {wanted}: {why}".replace(" :", ":"))
+
+
+def _allocate_port(path: str, port: Object, ranges: Ranges) -> Iterator[FieldError]:
+    wanted = port.get("nodePort", 0)
+    if wanted and wanted not in ranges.ports:
+        span = f"{ranges.ports[0]}-{ranges.ports[-1]}"
+        yield fields.invalid(path, wanted, f"provided port is not in the valid range. The range of valid ports is {span}")
+        return
+    given = ranges.port(wanted)
+    if given is None:
+        yield fields.invalid(path, wanted, "provided port is already allocated" if wanted else "range is full")
+    else:
+        port["nodePort"] = given
+
+
+def claims(service: Object) -> Iterator[str]:
+    """The keys that hold its virtual IP and its node ports."""
+    spec = service["spec"]
+    if spec.get("clusterIP") not in ("", "None", None) and spec.get("type") != "ExternalName":
+        yield ip_claim(spec["clusterIP"])
+    for port in spec.get("ports", ()):
+        if port.get("nodePort"):
+            yield port_claim(port["nodePort"])
 
 
 COLUMNS: tuple[Column, ...] = (NAME, AGE)
@@ -97,6 +187,9 @@ KIND = Kind(
         Subresource("status", ("get", "patch", "update")),
     ),
     has_status=True,
-    fields=fields,
-    name_rule="label",
+    prepare=prepare,
+    allocate=allocate,
+    claims=claims,
+    fields=selectable,
+    name_rule="service",
 )

@@ -42,6 +42,7 @@ class MachineStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
     message: str = ""
     conditions: tuple[Condition, ...] = ()
     last_event: PowerEvent | None = None
+    observed_boot_request: str = ""
 
 
 class Machine(Viewed, frozen=True, rename="camel", gc=False):
@@ -71,6 +72,7 @@ KIND = Kind(
     columns=COLUMNS,
     subresources=(Subresource("status", ("get", "patch", "update")),),
     has_status=True,
+    has_generation=True,
     fields=fields,
     name_rule="label",
 )

@@ -1,0 +1,92 @@
+"""ApiErrors in a real API server's words: a function per reason, so that each sentence is written in one place.
+
+Kinds are named as Kubernetes names them there: the qualified resource (`leases.coordination.k8s.io`) where a thing is missing or in the way,
+the qualified kind (`Lease.coordination.k8s.io`) where it is invalid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from labctl.errors import ApiError, Unavailable
+from labctl.resources.kind import FieldError, Kind
+
+
+def not_found(kind: Kind, name: str) -> ApiError:
+    return ApiError(404, "NotFound", f'{kind.resource} "{name}" not found', details=_details(kind, name))
+
+
+def already_exists(kind: Kind, name: str) -> ApiError:
+    return ApiError(409, "AlreadyExists", f'{kind.resource} "{name}" already exists', details=_details(kind, name))
+
+
+def conflict(kind: Kind, name: str, why: str = "") -> ApiError:
+    why = why or "the object has been modified; please apply your changes to the latest version and try again"
+    return ApiError(409, "Conflict", f'Operation cannot be fulfilled on {kind.resource} "{name}": {why}', details=_details(kind, name))
+
+
+def forbidden(kind: Kind, name: str, why: str, causes: Sequence[dict[str, str]] = ()) -> ApiError:
+    details = _details(kind, name)
+    if causes:
+        details["causes"] = list(causes)
+    return ApiError(403, "Forbidden", f'{kind.resource} "{name}" is forbidden: {why}', details=details)
+
+
+def terminating(kind: Kind, name: str, namespace: str) -> ApiError:
+    """Nothing new in a namespace that is on its way out."""
+    cause = {
+        "reason": "NamespaceTerminating",
+        "message": f"namespace {namespace} is being terminated",
+        "field": "metadata.namespace",
+    }
+    return forbidden(kind, name, f"unable to create new content in namespace {namespace} because it is being terminated", [cause])
+
+
+def invalid(kind: Kind, name: str, errors: Sequence[FieldError]) -> ApiError:
+    """422 with every cause; one is said plainly, several in brackets."""
+    return invalid_of(kind.kind, kind.group, name, errors)
+
+
+def invalid_of(kind: str, group: str, name: str, errors: Sequence[FieldError]) -> ApiError:
+    texts = list(dict.fromkeys(f"{e.field}: {e.message}" for e in errors))
+    said = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+    qualified = f"{kind}.{group}" if group else kind
+    causes = [{"reason": e.type, "message": e.message, "field": e.field} for e in errors]
+    details = {"name": name, "group": group, "kind": kind, "causes": causes}
+    return ApiError(422, "Invalid", f'{qualified} "{name}" is invalid: {said}', details={k: v for k, v in details.items() if v})
+
+
+def bad_request(message: str) -> ApiError:
+    return ApiError(400, "BadRequest", message)
+
+
+def method_not_allowed(kind: Kind, verb: str) -> ApiError:
+    return ApiError(405, "MethodNotAllowed", f"{verb} is not supported on resources of kind {kind.resource!r}".replace("'", '"'))
+
+
+def expired(message: str, continue_token: str = "") -> ApiError:
+    """410: that part of history is gone. With a token, a list may go on from there, inconsistently."""
+    return ApiError(410, "Expired", message, details={"continue": continue_token} if continue_token else None)
+
+
+def too_old(asked: int, oldest: int) -> ApiError:
+    return expired(f"too old resource version: {asked} ({oldest})")
+
+
+def too_large(asked: int, current: int) -> ApiError:
+    """Somebody has seen a revision that this store has not: a restored store, or another lab's."""
+    cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+    details = {"causes": [cause], "retryAfterSeconds": 1}
+    return ApiError(504, "Timeout", f"Too large resource version: {asked}, current: {current}", details=details, retry_after_s=1)
+
+
+def unavailable(error: Unavailable) -> ApiError:
+    """The disk refused: nothing was written, and it may work again soon."""
+    return ApiError(503, "ServiceUnavailable", str(error), details={"retryAfterSeconds": 1}, retry_after_s=1)
+
+
+def _details(kind: Kind, name: str) -> dict[str, object]:
+    details: dict[str, object] = {"name": name, "kind": kind.plural}
+    if kind.group:
+        details["group"] = kind.group
+    return details

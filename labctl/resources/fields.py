@@ -1,0 +1,50 @@
+"""apimachinery's field.Error, one function per type: what is wrong with a field, word for word as a real server says it.
+
+Values are printed as Go prints them there: strings quoted, numbers bare, maps and lists as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from labctl.resources.kind import FieldError
+
+
+def shown(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def required(path: str, why: str = "") -> FieldError:
+    return FieldError(path, "FieldValueRequired", f"Required value: {why}" if why else "Required value")
+
+
+def invalid(path: str, value: Any, why: str) -> FieldError:
+    return FieldError(path, "FieldValueInvalid", f"Invalid value: {shown(value)}: {why}")
+
+
+def not_supported(path: str, value: Any, supported: Iterable[str]) -> FieldError:
+    values = ", ".join(shown(v) for v in sorted(supported))
+    return FieldError(path, "FieldValueNotSupported", f"Unsupported value: {shown(value)}: supported values: {values}")
+
+
+def forbidden(path: str, why: str) -> FieldError:
+    return FieldError(path, "FieldValueForbidden", f"Forbidden: {why}")
+
+
+def duplicate(path: str, value: Any) -> FieldError:
+    return FieldError(path, "FieldValueDuplicate", f"Duplicate value: {shown(value)}")
+
+
+def not_found(path: str, value: Any) -> FieldError:
+    return FieldError(path, "FieldValueNotFound", f"Not found: {shown(value)}")
+
+
+def too_long(path: str, limit: int) -> FieldError:
+    return FieldError(path, "FieldValueTooLong", f"Too long: may not be more than {limit} bytes")
+
+
+def too_many(path: str, count: int, limit: int) -> FieldError:
+    return FieldError(path, "FieldValueTooMany", f"Too many: {count}: must have at most {limit} items")

@@ -1,0 +1,132 @@
+"""What may be a name: apimachinery's rules, and its words for what breaks them. (Labels' own are in labels.py.)
+
+Each rule answers a list of sentences, empty if the text is right.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from ipaddress import ip_address
+from typing import Any
+
+from labctl.resources import fields
+from labctl.resources.kind import FieldError
+from labctl.resources.labels import key_errors, value_errors
+
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_SUBDOMAIN = _LABEL + r"(\." + _LABEL + ")*"
+_LABEL_1035 = r"[a-z]([-a-z0-9]*[a-z0-9])?"
+_CONFIG_KEY = r"[-._a-zA-Z0-9]+"
+_ENV_NAME = r"[-._a-zA-Z][-._a-zA-Z0-9]*"
+
+Rule = Callable[[str], Sequence[str]]
+
+
+def _rule(pattern: str, limit: int, why: str, *examples: str) -> Rule:
+    """A rule of one regular expression: said as validation.RegexError says it."""
+    match = re.compile(pattern, re.ASCII).fullmatch
+    shown = ",  or ".join(f"'{example}'" for example in examples)
+    sentence = f"{why} (e.g. {shown}, regex used for validation is '{pattern}')"
+
+    def check(text: str) -> list[str]:
+        errors = [f"must be no more than {limit} bytes"] if limit and len(text.encode()) > limit else []
+        return errors if match(text) else [*errors, sentence]
+
+    return check
+
+
+label = _rule(
+    _LABEL,
+    63,
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character",
+    "my-name",
+    "123-abc",
+)
+subdomain = _rule(
+    _SUBDOMAIN,
+    253,
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', "
+    "and must start and end with an alphanumeric character",
+    "example.com",
+)
+label_1035 = _rule(
+    _LABEL_1035,
+    63,
+    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
+    "and end with an alphanumeric character",
+    "my-name",
+    "abc-123",
+)
+_config_key = _rule(
+    _CONFIG_KEY, 253, "a valid config key must consist of alphanumeric characters, '-', '_' or '.'", "key.name", "KEY_NAME", "key-name"
+)
+env_name = _rule(
+    _ENV_NAME,
+    0,
+    "a valid environment variable name must consist of alphabetic characters, digits, '_', '-', or '.', and must not start with a digit",
+    "my.env-name",
+    "MY_ENV.NAME",
+    "MyEnvName1",
+)
+
+
+def path_segment(text: str) -> list[str]:
+    """What can stand in a URL's path as it is."""
+    if text in (".", ".."):
+        return [f"may not be '{text}'"]
+    return [f"may not contain '{char}'" for char in ("/", "%") if char in text]
+
+
+def config_key(text: str) -> list[str]:
+    """A key of a ConfigMap or Secret: it may become a file's name."""
+    errors = [*_config_key(text)]
+    if text == ".":
+        errors.append("must not be '.'")
+    elif text == "..":
+        errors.append("must not be '..'")
+    elif text.startswith(".."):
+        errors.append("must not start with '..'")
+    return errors
+
+
+def port_name(text: str) -> list[str]:
+    """An IANA service name: `http`, `https-alt`."""
+    errors = []
+    if len(text) > 15:
+        errors.append("must be no more than 15 bytes")
+    if not re.fullmatch(r"[a-z0-9-]*", text):
+        errors.append("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)")
+    if not re.search(r"[a-z]", text):
+        errors.append("must contain at least one letter (a-z)")
+    if "--" in text:
+        errors.append("must not contain consecutive hyphens")
+    if text.startswith("-") or text.endswith("-"):
+        errors.append("must not begin or end with a hyphen")
+    return errors
+
+
+def port(number: int) -> list[str]:
+    return [] if 1 <= number <= 65535 else ["must be between 1 and 65535, inclusive"]
+
+
+def address(text: str) -> list[str]:
+    try:
+        ip_address(text)
+    except ValueError:
+        return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
+    return []
+
+
+NAME_RULES: Mapping[str, Rule] = {"subdomain": subdomain, "label": label, "service": label_1035, "path": path_segment}
+
+
+def checked(path: str, value: Any, rule: Callable[[Any], Sequence[str]]) -> Iterator[FieldError]:
+    """Each sentence of a rule as a field's error."""
+    return (fields.invalid(path, value, why) for why in rule(value))
+
+
+def labels(path: str, values: Mapping[str, str]) -> Iterator[FieldError]:
+    for key, value in values.items():
+        yield from checked(path, key, key_errors)
+        yield from checked(path, value, value_errors)

@@ -1,0 +1,101 @@
+"""What every verb works on: the store, the kinds and their types, time, chance. One per Resources.
+
+It also holds the two things writes share: a lock per key (writers of one object take turns, so that a hot object makes nobody fail), and the view of an
+entry, decoded once and kept with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import msgspec
+
+from labctl.clock import Clock
+from labctl.errors import Unavailable
+from labctl.journal import Journal
+from labctl.resources import failures
+from labctl.resources.kind import Kind
+from labctl.resources.registry import Registry
+from labctl.resources.schema.definitions import Schema
+from labctl.resources.settings import ResourceSettings
+from labctl.store.interface import Compare, Entry, Op, Store
+
+_SETTLE_S = 0.0005
+
+
+@dataclass
+class Context:
+    store: Store
+    registry: Registry
+    schema: Schema
+    clock: Clock
+    journal: Journal
+    rng: Random
+    settings: ResourceSettings
+    _decoders: dict[str, msgspec.json.Decoder[Any]] = field(default_factory=dict)
+    _turns: dict[str, list[asyncio.Future[None]]] = field(default_factory=dict)
+
+    def view(self, entry: Entry) -> Any:
+        """The typed view of an entry, decoded once."""
+        if entry.memo is None:
+            resource = entry.key[: entry.key.index("/")]
+            decoder = self._decoders.get(resource)
+            if decoder is None:
+                decoder = self._decoders[resource] = msgspec.json.Decoder(self.registry[resource].view)
+            entry.memo = decoder.decode(entry.value)
+        return entry.memo
+
+    def found(self, kind: Kind, namespace: str, name: str) -> Entry:
+        """The object, or 404."""
+        entry = self.store.get(kind.key(namespace, name))
+        if entry is None:
+            raise failures.not_found(kind, name)
+        return entry
+
+    @asynccontextmanager
+    async def turn(self, key: str) -> AsyncIterator[None]:
+        """One writer of a key at a time, in the order they came."""
+        waiting = self._turns.get(key)
+        if waiting is None:
+            self._turns[key] = []
+        else:
+            mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            waiting.append(mine)
+            try:
+                await mine
+            except asyncio.CancelledError:
+                if not mine.cancelled():  # it was our turn already: pass it on
+                    self._next_turn(key)
+                elif mine in waiting:
+                    waiting.remove(mine)
+                raise
+        try:
+            yield
+        finally:
+            self._next_turn(key)
+
+    def _next_turn(self, key: str) -> None:
+        waiting = self._turns[key]
+        while waiting:
+            turn = waiting.pop(0)
+            if not turn.done():
+                turn.set_result(None)
+                return
+        del self._turns[key]
+
+    async def commit(self, kind: Kind, ops: Sequence[Op], compares: Sequence[Compare]) -> int:
+        """As the store's, with its refusal in an API server's words. Conflict is the caller's to understand."""
+        try:
+            return await self.store.commit(ops, compares, lazy=kind.events_lazy)
+        except Unavailable as error:
+            raise failures.unavailable(error) from error
+
+    async def settled(self, revision: int) -> None:
+        """Wait until a write that was first, and may not be durable yet, is visible: only then is there something new to decide on."""
+        while self.store.revision < revision:
+            await asyncio.sleep(_SETTLE_S)

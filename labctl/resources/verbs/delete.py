@@ -1,0 +1,139 @@
+"""Delete: at once, or by marking the object as leaving and letting its agent, its finalizers or its dependents finish.
+
+grace 0, no finalizer     gone in this commit, with its claims; watchers see its last state at the deletion's revision
+grace > 0 (a bound pod)   deletionTimestamp is when it should be gone; the agent deletes it again with grace 0
+finalizers                deletionTimestamp is now; the write that takes the last finalizer away removes it (write.released)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from labctl.clock import parse_rfc3339, rfc3339
+from labctl.errors import ApiError, Conflict
+from labctl.resources import encoding, failures, fields
+from labctl.resources.kind import Kind, Object
+from labctl.resources.service import DeleteOptions, Listed, ListOptions, User, Written
+from labctl.resources.verbs.context import Context
+from labctl.resources.verbs.read import list_
+from labctl.resources.verbs.write import committed, released
+from labctl.store.interface import Compare, Delete, Entry, Op, Put
+
+ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
+_POLICY_FINALIZER: Mapping[str | None, str] = {"Orphan": ORPHAN, "Foreground": FOREGROUND}
+_IMMORTAL = ("default", "kube-system", "kube-public")
+_TOGETHER = 100  # objects of a collection that are deleted at a time
+
+
+async def delete(ctx: Context, kind: Kind, namespace: str, name: str, options: DeleteOptions, user: User) -> Written:
+    if kind.resource == "namespaces" and name in _IMMORTAL:
+        raise failures.forbidden(kind, name, "this namespace may not be deleted")
+    _check(options)
+    key = kind.key(namespace, name)
+    async with ctx.turn(key):
+        for _ in range(ctx.settings.write_attempts):
+            entry = ctx.found(kind, namespace, name)
+            old = encoding.decode(entry.value)
+            _check_preconditions(kind, name, old, options)
+            new = encoding.decode(entry.value)
+            _mark(ctx, kind, new, options)
+            if new == old and not released(new):
+                return Written(entry)
+            try:
+                return await _commit(ctx, kind, entry, new, options)
+            except Conflict as first:
+                await ctx.settled(first.actual)
+    raise failures.conflict(kind, name)
+
+
+async def _commit(ctx: Context, kind: Kind, entry: Entry, new: Object, options: DeleteOptions) -> Written:
+    gone = released(new)
+    sealed = encoding.Sealed(new)
+    if options.dry_run:
+        return Written(Entry(entry.key, sealed(entry.revision), entry.revision, entry.created), gone=gone)
+    ops: list[Op] = [Delete(entry.key, sealed), *(Delete(claim) for claim in kind.claims(new))] if gone else [Put(entry.key, sealed)]
+    revision = await ctx.commit(kind, ops, [Compare(entry.key, entry.revision)])
+    return Written(committed(ctx, entry.key, sealed, revision, entry.created), gone=gone)
+
+
+def _mark(ctx: Context, kind: Kind, obj: Object, options: DeleteOptions) -> None:
+    """Say that it leaves: who must let go of it first, and until when."""
+    metadata = obj["metadata"]
+    finalizers = _finalizers(kind, metadata.get("finalizers", []), options.propagation_policy)
+    if finalizers:
+        metadata["finalizers"] = finalizers
+    else:
+        metadata.pop("finalizers", None)
+    grace_s = kind.grace_s(obj, options.grace_period_seconds)
+    if "deletionTimestamp" in metadata:
+        _shorten(ctx, metadata, grace_s, options.grace_period_seconds is not None)
+    else:
+        metadata["deletionTimestamp"] = rfc3339(ctx.clock.wall() + grace_s)
+        metadata["deletionGracePeriodSeconds"] = grace_s
+        if kind.has_generation and "generation" in metadata:
+            metadata["generation"] += 1
+    if obj["kind"] == "Namespace":
+        obj.setdefault("status", {})["phase"] = "Terminating"
+
+
+def _shorten(ctx: Context, metadata: Object, grace_s: int, asked: bool) -> None:
+    """Asked again: sooner is possible, later is not."""
+    before = metadata.get("deletionGracePeriodSeconds", 0)
+    if asked and grace_s < before:
+        began = parse_rfc3339(metadata["deletionTimestamp"]) - before
+        metadata["deletionTimestamp"] = rfc3339(max(began + grace_s, min(ctx.clock.wall(), began + before)))
+        metadata["deletionGracePeriodSeconds"] = grace_s
+
+
+def _finalizers(kind: Kind, finalizers: list[str], policy: str | None) -> list[str]:
+    """The propagation policy as the finalizer that carries it out. None: as the object says itself, else the kind's own."""
+    if policy is None:
+        if ORPHAN in finalizers or FOREGROUND in finalizers or not kind.orphans:
+            return finalizers
+        policy = "Orphan"
+    wanted = _POLICY_FINALIZER.get(policy)
+    kept = [finalizer for finalizer in finalizers if finalizer == wanted or finalizer not in (ORPHAN, FOREGROUND)]
+    return kept if wanted is None or wanted in kept else [*kept, wanted]
+
+
+def _check(options: DeleteOptions) -> None:
+    policy, grace_s = options.propagation_policy, options.grace_period_seconds
+    if policy is not None and policy not in ("Background", "Foreground", "Orphan"):
+        error = fields.not_supported("propagationPolicy", policy, ("Background", "Foreground", "Orphan"))
+        raise failures.invalid_of("DeleteOptions", "meta.k8s.io", "", [error])
+    if grace_s is not None and not -(2**63) <= grace_s < 2**63:
+        raise failures.bad_request(f"gracePeriodSeconds {grace_s} is out of range")
+
+
+def _check_preconditions(kind: Kind, name: str, obj: Object, options: DeleteOptions) -> None:
+    metadata = obj["metadata"]
+    uid, revision = options.precondition_uid, options.precondition_resource_version
+    if uid and uid != metadata["uid"]:
+        raise failures.conflict(kind, name, f"Precondition failed: UID in precondition: {uid}, UID in object meta: {metadata['uid']}")
+    if revision and revision != metadata["resourceVersion"]:
+        why = f"Precondition failed: ResourceVersion in precondition: {revision}, ResourceVersion in object meta: {metadata['resourceVersion']}"
+        raise failures.conflict(kind, name, why)
+
+
+async def delete_collection(
+    ctx: Context, kind: Kind, namespace: str, options: ListOptions, delete_options: DeleteOptions, user: User
+) -> Listed:
+    listed = list_(ctx, kind, namespace, options)
+    deleted: list[Entry] = []
+    for start in range(0, len(listed.entries), _TOGETHER):
+        entries = listed.entries[start : start + _TOGETHER]
+        results = await asyncio.gather(*(_delete_entry(ctx, kind, entry, delete_options, user) for entry in entries))
+        deleted += [entry for entry in results if entry is not None]
+    return Listed(deleted, ctx.store.revision)
+
+
+async def _delete_entry(ctx: Context, kind: Kind, entry: Entry, options: DeleteOptions, user: User) -> Entry | None:
+    """None: somebody else deleted it, or it may not be deleted."""
+    *_, namespace, name = entry.key.split("/")
+    try:
+        return (await delete(ctx, kind, namespace if kind.namespaced else "", name, options, user)).entry
+    except ApiError as error:
+        if error.code == 404:
+            return None
+        raise

@@ -1,0 +1,153 @@
+"""metadata: what the server sets, what stays as it was, and what is wrong with the rest. The same for every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+from uuid import UUID
+
+from labctl.clock import rfc3339
+from labctl.errors import ApiError
+from labctl.resources import failures, fields, names
+from labctl.resources.kind import FieldError, Kind, Object
+from labctl.resources.labels import key_errors
+from labctl.resources.verbs.context import Context
+
+_SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # no vowels, so that chance spells no words
+_SUFFIX_LENGTH = 5
+_GENERATED_MAX = 63 - _SUFFIX_LENGTH
+_ANNOTATIONS_MAX = 256 << 10
+_KEPT = ("name", "generateName", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
+_KEPT_BY_STATUS = ("finalizers", "ownerReferences")
+
+
+def generated(prefix: str, rng: Random) -> str:
+    """A name as Kubernetes makes it: the prefix and five characters."""
+    return prefix[:_GENERATED_MAX] + "".join(rng.choices(_SUFFIX_ALPHABET, k=_SUFFIX_LENGTH))
+
+
+def stamp_new(ctx: Context, kind: Kind, namespace: str, obj: Object) -> None:
+    """What only the server says of a new object."""
+    metadata = obj.setdefault("metadata", {})
+    if metadata.pop("resourceVersion", ""):
+        raise failures.bad_request("resourceVersion should not be set on objects to be created")
+    for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"):
+        metadata.pop(name, None)
+    place(kind, namespace, metadata)
+    metadata["uid"] = str(UUID(int=ctx.rng.getrandbits(128), version=4))
+    metadata["creationTimestamp"] = rfc3339(ctx.clock.wall())
+    if kind.has_generation:
+        metadata["generation"] = 1
+
+
+def place(kind: Kind, namespace: str, metadata: dict[str, Any]) -> None:
+    """The object lies where the request says; it may not say otherwise."""
+    said = metadata.get("namespace", "")
+    if not kind.namespaced:
+        metadata.pop("namespace", None)
+        return
+    if said and said != namespace:
+        raise failures.bad_request("the namespace of the provided object does not match the namespace sent on the request")
+    metadata["namespace"] = namespace
+
+
+def carry(kind: Kind, namespace: str, name: str, new: Object, old: Object) -> None:
+    """What an update can't change is as it was; what it may not even try is an ApiError."""
+    metadata, before = new.setdefault("metadata", {}), old["metadata"]
+    said = metadata.get("name", name)
+    if said != name:
+        raise failures.bad_request(f"the name of the object ({said}) does not match the name on the URL ({name})")
+    place(kind, namespace, metadata)
+    uid = metadata.get("uid", "")
+    if uid and uid != before["uid"]:
+        raise failures.conflict(kind, name, f"Precondition failed: UID in precondition: {uid}, UID in object meta: {before['uid']}")
+    asked = metadata.get("resourceVersion", "")
+    if asked and asked != "0" and asked != before["resourceVersion"]:
+        raise _stale(kind, name, asked)
+    metadata["resourceVersion"] = before["resourceVersion"]
+    metadata.pop("selfLink", None)
+    _keep(_KEPT, metadata, before)
+
+
+def carry_status(new: Object, old: Object) -> None:
+    """A status write may touch labels and annotations, nothing else of metadata."""
+    _keep(_KEPT_BY_STATUS, new["metadata"], old["metadata"])
+
+
+def _keep(names_: tuple[str, ...], metadata: dict[str, Any], before: dict[str, Any]) -> None:
+    for name in names_:
+        if name in before:
+            metadata[name] = before[name]
+        else:
+            metadata.pop(name, None)
+
+
+def _stale(kind: Kind, name: str, asked: str) -> ApiError:
+    if not asked.isdigit():
+        error = fields.invalid("metadata.resourceVersion", asked, f'strconv.ParseUint: parsing "{asked}": invalid syntax')
+        return failures.invalid(kind, name, [error])
+    return failures.conflict(kind, name)
+
+
+def validate(kind: Kind, metadata: dict[str, Any], old: dict[str, Any] | None) -> Iterator[FieldError]:
+    """apimachinery's ValidateObjectMeta."""
+    if old is None:
+        yield from _validate_name(kind, metadata)
+    if "labels" in metadata:
+        yield from names.labels("metadata.labels", metadata["labels"])
+    if "annotations" in metadata:
+        yield from _validate_annotations(metadata["annotations"])
+    if "ownerReferences" in metadata:
+        yield from _validate_owners(metadata["ownerReferences"])
+    if "finalizers" in metadata:
+        yield from _validate_finalizers(metadata["finalizers"], old)
+
+
+def _validate_name(kind: Kind, metadata: dict[str, Any]) -> Iterator[FieldError]:
+    rule = names.NAME_RULES[kind.name_rule]
+    name, prefix = metadata.get("name", ""), metadata.get("generateName", "")
+    if prefix:
+        yield from names.checked("metadata.generateName", prefix, lambda text: rule(text.rstrip("-") or text))
+    if name:
+        yield from names.checked("metadata.name", name, rule)
+    elif not prefix:
+        yield fields.required("metadata.name", "name or generateName is required")
+
+
+def _validate_annotations(annotations: dict[str, str]) -> Iterator[FieldError]:
+    for key in annotations:
+        yield from names.checked("metadata.annotations", key, lambda text: key_errors(text.lower()))
+    if sum(len(k.encode()) + len(v.encode()) for k, v in annotations.items()) > _ANNOTATIONS_MAX:
+        yield fields.too_long("metadata.annotations", _ANNOTATIONS_MAX)
+
+
+def _validate_owners(owners: list[dict[str, Any]]) -> Iterator[FieldError]:
+    controllers = 0
+    for owner in owners:
+        for name, why in (
+            ("apiVersion", "version must not be empty"),
+            ("kind", "must not be empty"),
+            ("name", "must not be empty"),
+            ("uid", "must not be empty"),
+        ):
+            if not owner.get(name):
+                yield fields.invalid(f"metadata.ownerReferences.{name}", owner.get(name, ""), why)
+        controllers += bool(owner.get("controller"))
+    if controllers > 1:
+        why = f"Only one reference can have Controller set to true. Found {controllers}"
+        yield fields.invalid("metadata.ownerReferences", owners, why)
+
+
+def _validate_finalizers(finalizers: list[str], old: dict[str, Any] | None) -> Iterator[FieldError]:
+    for finalizer in finalizers:
+        yield from names.checked("metadata.finalizers", finalizer, key_errors)
+    if "orphan" in finalizers and "foregroundDeletion" in finalizers:
+        yield fields.invalid("metadata.finalizers", finalizers, "finalizer orphan and foregroundDeletion cannot be both set")
+    if old is not None and "deletionTimestamp" in old:
+        before = old.get("finalizers", ())
+        added = [finalizer for finalizer in finalizers if finalizer not in before]
+        if added:
+            shown = ", ".join(f'"{finalizer}"' for finalizer in added)
+            why = f"no new finalizers can be added if the object is being deleted, found new finalizers []string{{{shown}}}"
+            yield fields.forbidden("metadata.finalizers", why)

@@ -1,0 +1,64 @@
+"""Patch: what a JSON, merge, strategic or apply patch makes of the object as it is now. Reapplied when another writer was first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from labctl.errors import ApiError
+from labctl.resources import failures
+from labctl.resources.kind import Kind, Object
+from labctl.resources.patches import json as json_patch
+from labctl.resources.patches import merge, strategic
+from labctl.resources.schema.validate import decode_patched
+from labctl.resources.service import WriteOptions
+from labctl.resources.verbs.context import Context
+
+JSON = "application/json-patch+json"
+MERGE = "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+APPLY = "application/apply-patch+yaml"
+
+Patched = Callable[[Object], tuple[Object, Sequence[str]]]
+
+
+def patcher(ctx: Context, kind: Kind, patch: bytes | Any, content_type: str, options: WriteOptions) -> Patched:
+    """A function of the object as it is, answering the patched one and warnings."""
+    raw = patch if isinstance(patch, bytes) else b""
+    parsed = _parse(patch) if isinstance(patch, bytes) else patch
+    make = _maker(ctx, kind, content_type)
+
+    def change(obj: Object) -> tuple[Object, Sequence[str]]:
+        patched = make(parsed, obj)
+        patched.setdefault("kind", kind.kind)
+        patched.setdefault("apiVersion", kind.api_version)
+        if (patched["kind"], patched["apiVersion"]) != (kind.kind, kind.api_version):
+            raise failures.bad_request(f"{patched['kind']} in version {patched['apiVersion']} cannot be handled as a {kind.kind}")
+        shown = raw.decode(errors="replace") if raw else msgspec.json.encode(patch).decode()
+        return patched, decode_patched(ctx.schema, kind, patched, shown, options.field_validation)
+
+    return change
+
+
+def _maker(ctx: Context, kind: Kind, content_type: str) -> Callable[[Any, Object], Object]:
+    match content_type.partition(";")[0].strip():
+        case "application/json-patch+json":
+            return json_patch.apply
+        case "application/merge-patch+json":
+            return merge.apply
+        case "application/strategic-merge-patch+json":
+            type_ = ctx.schema.type_of(kind.group, kind.version, kind.kind)
+            return lambda patch, obj: strategic.apply(type_, patch, obj)
+        case other:
+            accepted = ", ".join((JSON, MERGE, STRATEGIC, APPLY))
+            message = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
+            raise ApiError(415, "UnsupportedMediaType", message, details={"causes": [{"message": other}]} if other else None)
+
+
+def _parse(patch: bytes) -> Any:
+    try:
+        return msgspec.json.decode(patch)
+    except msgspec.DecodeError as error:
+        raise failures.bad_request(f"error decoding patch: {error}") from None

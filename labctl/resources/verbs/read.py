@@ -1,0 +1,128 @@
+"""Get and list. A list is the entries themselves, at one revision; whoever answers it joins their bytes.
+
+A list in pieces hands out a continue token: the revision of its first piece and the key to go on after. When that revision was compacted the
+answer is 410 with another token, which goes on at what is there now.
+"""
+
+from __future__ import annotations
+
+import base64
+
+import msgspec
+
+from labctl.errors import ApiError, Compacted
+from labctl.resources import failures, fields
+from labctl.resources.kind import FieldError, Kind
+from labctl.resources.service import Listed, ListOptions
+from labctl.resources.verbs.context import Context
+from labctl.resources.verbs.match import Match, matcher
+from labctl.store.interface import Entry, Page
+
+_NOW = -1  # a token's revision: go on with what is there now, though the list is then of no one moment
+_CHUNK = 500  # entries read at a time when a selector drops some
+_GONE = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, "
+    "or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an "
+    "inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list."
+)
+
+
+class Token(msgspec.Struct, frozen=True):
+    """A continue token as the API has it: opaque to clients."""
+
+    v: str
+    rv: int
+    start: str
+
+    def encode(self) -> str:
+        return base64.urlsafe_b64encode(msgspec.json.encode(self)).rstrip(b"=").decode()
+
+
+def list_(ctx: Context, kind: Kind, namespace: str, options: ListOptions) -> Listed:
+    match = matcher(ctx, kind, options.label_selector, options.field_selector)
+    prefix = kind.prefix(namespace if kind.namespaced else "")
+    at, after, listed_at = _where(ctx, options, prefix)
+    try:
+        return _pieces(ctx, prefix, at, after, options.limit, match, listed_at)
+    except Compacted as gone:
+        if options.continue_token:
+            raise failures.expired(_GONE, Token("meta.k8s.io/v1", _NOW, after.removeprefix(prefix)).encode()) from None
+        raise failures.too_old(gone.asked, gone.oldest) from None
+    except ValueError:
+        raise failures.too_large(at, ctx.store.revision) from None
+
+
+def _where(ctx: Context, options: ListOptions, prefix: str) -> tuple[int, str, int]:
+    """The revision to read at (0: now), the key to go on after, and the revision to say it is."""
+    revision = revision_of(options.resource_version)
+    if options.continue_token:
+        if revision:
+            raise failures.bad_request("specifying resource version is not allowed when using continue")
+        token = _token(options.continue_token)
+        at = 0 if token.rv == _NOW else token.rv
+        return at, prefix + token.start, at or ctx.store.revision
+    _check_match(options, revision)
+    if revision > ctx.store.revision:
+        raise failures.too_large(revision, ctx.store.revision)
+    exact = options.resource_version_match == "Exact" or (revision and options.limit and not options.resource_version_match)
+    at = revision if exact else 0
+    return at, "", at or ctx.store.revision
+
+
+def _pieces(ctx: Context, prefix: str, at: int, after: str, limit: int, match: Match | None, revision: int) -> Listed:
+    if match is None:
+        page = ctx.store.range(prefix, at, after, limit)
+        token = _after(page, prefix, revision) if page.more else ""
+        return Listed(page.entries, revision, token, page.remaining if page.more and page.remaining >= 0 else None)
+    if not limit:
+        return Listed([entry for entry in ctx.store.range(prefix, at, after).entries if match(entry)], revision)
+    found: list[Entry] = []
+    while True:
+        page = ctx.store.range(prefix, at, after, max(limit, _CHUNK))
+        for position, entry in enumerate(page.entries):
+            if match(entry):
+                found.append(entry)
+            if len(found) == limit and (page.more or position + 1 < len(page.entries)):
+                return Listed(found, revision, Token("meta.k8s.io/v1", revision, entry.key.removeprefix(prefix)).encode())
+        if not page.more:
+            return Listed(found, revision)
+        after = page.entries[-1].key
+
+
+def _after(page: Page, prefix: str, revision: int) -> str:
+    return Token("meta.k8s.io/v1", revision, page.entries[-1].key.removeprefix(prefix)).encode()
+
+
+def _token(text: str) -> Token:
+    try:
+        token = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Token)
+    except (ValueError, msgspec.DecodeError):
+        raise failures.bad_request("continue key is not valid: illegal base64 data or encoding") from None
+    if token.v != "meta.k8s.io/v1" or not token.start or token.rv < _NOW:
+        raise failures.bad_request("continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
+    return token
+
+
+def revision_of(text: str) -> int:
+    """A resourceVersion parameter; 0 for an unset one."""
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit()):
+        raise failures.bad_request(f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
+    return int(text)
+
+
+def _check_match(options: ListOptions, revision: int) -> None:
+    wanted, path = options.resource_version_match, "resourceVersionMatch"
+    if not wanted:
+        return
+    if not options.resource_version:
+        raise list_options_invalid(fields.forbidden(path, "resourceVersionMatch is forbidden unless resourceVersion is provided"))
+    if wanted not in ("Exact", "NotOlderThan"):
+        raise list_options_invalid(fields.not_supported(path, wanted, ("Exact", "NotOlderThan", "")))
+    if wanted == "Exact" and revision == 0:
+        raise list_options_invalid(fields.forbidden(path, 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'))
+
+
+def list_options_invalid(error: FieldError) -> ApiError:
+    return failures.invalid_of("ListOptions", "meta.k8s.io", "", [error])

@@ -1,0 +1,133 @@
+"""What hangs below an object and is no part of it: a pod's binding and eviction, a controller's scale, a namespace's finalize."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from labctl.clock import rfc3339
+from labctl.errors import ApiError
+from labctl.resources import encoding, failures, fields
+from labctl.resources.kind import Kind, Object
+from labctl.resources.schema.validate import decode
+from labctl.resources.service import DeleteOptions, WriteOptions, Written
+from labctl.resources.verbs.context import Context
+from labctl.resources.verbs.delete import delete
+from labctl.resources.verbs.write import rewrite
+from labctl.store.interface import Entry
+
+
+def body_kind(kind: Kind, subresource: str) -> Kind:
+    """The kind of what is sent to a subresource: its own (Binding, Scale, ...), or the object's (status)."""
+    for sub in kind.subresources:
+        if sub.name == subresource:
+            if not sub.kind:
+                return kind
+            version = sub.version or "v1"
+            return Kind(sub.group, version, sub.kind, kind.plural, kind.singular, kind.namespaced, kind.view)
+    raise ApiError(404, "NotFound", "the server could not find the requested resource")
+
+
+async def post(
+    ctx: Context, kind: Kind, namespace: str, name: str, subresource: str, body: bytes | Object, options: WriteOptions
+) -> Written:
+    """A POST to a subresource that is carried out here; streams (exec, attach, proxy) are the api's."""
+    sent, warnings = decode(ctx.schema, body_kind(kind, subresource), body, options.field_validation)
+    said = sent.get("metadata", {}).get("name", "")
+    if said and said != name:
+        raise failures.bad_request(f"name in URL does not match name in {sent['kind']} object")
+    if subresource == "binding":
+        return await bind(ctx, kind, namespace, name, sent, options, warnings)
+    if subresource == "eviction":
+        return await _evict(ctx, kind, namespace, name, sent, options)
+    raise failures.method_not_allowed(kind, "create")
+
+
+async def bind(
+    ctx: Context, kind: Kind, namespace: str, name: str, binding: Object, options: WriteOptions, warnings: Sequence[str] = ()
+) -> Written:
+    """The scheduler's word, once: a pod that has a node keeps it."""
+    target = binding.get("target", {})
+    node, uid = target.get("name", ""), binding.get("metadata", {}).get("uid", "")
+    if not node:
+        raise failures.invalid_of("Binding", "", name, [fields.required("target.name")])
+    if target.get("kind") not in ("", None, "Node"):
+        error = fields.not_supported("target.kind", target["kind"], ("Node", "<empty>"))
+        raise failures.invalid_of("Binding", "", name, [error])
+    condition = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": rfc3339(ctx.clock.wall())}
+    del condition["lastProbeTime"]
+
+    def assign(pod: Object) -> tuple[Object, Sequence[str]]:
+        metadata, spec = pod["metadata"], pod["spec"]
+        if uid and uid != metadata["uid"]:
+            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {metadata['uid']}"
+            raise failures.conflict(kind, name, why)
+        if "deletionTimestamp" in metadata:
+            raise _not_bound(name, f"pod {name} is being deleted, cannot be assigned to a host")
+        if spec.get("nodeName"):
+            raise _not_bound(name, f'pod {name} is already assigned to node "{spec["nodeName"]}"')
+        spec["nodeName"] = node
+        status = pod.setdefault("status", {})
+        others = [c for c in status.get("conditions", ()) if c.get("type") != "PodScheduled"]
+        status["conditions"] = [*others, condition]
+        return pod, warnings
+
+    return await rewrite(ctx, kind, namespace, name, assign, options, subresource="binding")
+
+
+def _not_bound(name: str, why: str) -> ApiError:
+    return ApiError(
+        409, "Conflict", f'Operation cannot be fulfilled on pods/binding "{name}": {why}', details={"name": name, "kind": "pods/binding"}
+    )
+
+
+async def _evict(ctx: Context, kind: Kind, namespace: str, name: str, eviction: Object, options: WriteOptions) -> Written:
+    """A deletion that asks first. labctl has no disruption budgets, so nothing refuses it."""
+    asked = eviction.get("deleteOptions", {})
+    preconditions = asked.get("preconditions", {})
+    wanted = DeleteOptions(
+        grace_period_seconds=asked.get("gracePeriodSeconds"),
+        propagation_policy=asked.get("propagationPolicy"),
+        precondition_uid=preconditions.get("uid", ""),
+        precondition_resource_version=preconditions.get("resourceVersion", ""),
+        dry_run=options.dry_run or bool(asked.get("dryRun")),
+    )
+    return await delete(ctx, kind, namespace, name, wanted, options.user)
+
+
+def scale_of(entry: Entry) -> Entry:
+    """An autoscaling/v1 Scale of a ReplicationController."""
+    return Entry(entry.key, msgspec.json.encode(scale_object(encoding.decode(entry.value))), entry.revision, entry.created)
+
+
+def scale_object(rc: Object) -> Object:
+    metadata, spec = rc["metadata"], rc["spec"]
+    kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    selector = ",".join(f"{key}={value}" for key, value in sorted(spec.get("selector", {}).items()))
+    return {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {name: metadata[name] for name in kept if name in metadata},
+        "spec": {"replicas": spec.get("replicas", 1)},
+        "status": {"replicas": rc.get("status", {}).get("replicas", 0), "selector": selector},
+    }
+
+
+def rescaled(rc: Object, scale: Object) -> Object:
+    """The controller with the count a Scale asks for, at the Scale's resourceVersion."""
+    name = rc["metadata"]["name"]
+    replicas = scale.get("spec", {}).get("replicas", 0)
+    if not isinstance(replicas, int) or replicas < 0:
+        raise failures.invalid_of(
+            "Scale", "autoscaling", name, [fields.invalid("spec.replicas", replicas, "must be greater than or equal to 0")]
+        )
+    metadata = scale.get("metadata", {})
+    said = metadata.get("name", name)
+    if said != name:
+        raise failures.bad_request(f"the name of the object ({said}) does not match the name on the URL ({name})")
+    for field in ("uid", "resourceVersion"):
+        if metadata.get(field):
+            rc["metadata"][field] = metadata[field]
+    rc["spec"]["replicas"] = replicas
+    return rc

@@ -1,0 +1,155 @@
+"""Watch: every later change of what a request means, once, in order, in the groups in which it became visible.
+
+A change is seen through the request's selector: an object that starts to match was ADDED to this watcher's world, one that ceases to match was DELETED
+from it, with what it last looked like there and the revision of the change.
+Events are made once for all watchers of the same kind of change (EventPool), so that their encoding can be shared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from labctl.errors import ApiError, Compacted, Lagging, StoreError
+from labctl.resources import encoding, failures, fields
+from labctl.resources.kind import Kind
+from labctl.resources.service import ListOptions, WatchEvent
+from labctl.resources.verbs.context import Context
+from labctl.resources.verbs.match import matcher
+from labctl.resources.verbs.read import list_options_invalid, revision_of
+from labctl.store.interface import Change, Entry
+
+_POOL = 2_048
+_INITIAL_CHUNK = 500
+
+
+class EventPool:
+    """The last events, by what they are about: the second watcher that needs one gets the first one's."""
+
+    def __init__(self) -> None:
+        self._events: OrderedDict[tuple[str, int, str], WatchEvent] = OrderedDict()
+
+    def event(self, type_: str, entry: Entry) -> WatchEvent:
+        key = (entry.key, entry.revision, type_)
+        found = self._events.get(key)
+        if found is None:
+            found = self._events[key] = WatchEvent(type_, entry)
+            if len(self._events) > _POOL:
+                self._events.popitem(last=False)
+        return found
+
+    def left(self, change: Change) -> WatchEvent:
+        """Gone from a selector's world: what it was there, at the change's revision."""
+        assert change.previous is not None
+        revision = change.entry.revision
+        key = (change.entry.key, revision, "LEFT")
+        found = self._events.get(key)
+        if found is None:
+            value = encoding.restamped(change.previous.value, revision)
+            found = self._events[key] = WatchEvent("DELETED", Entry(change.key, value, revision, change.previous.created))
+        return found
+
+
+class Watching:
+    """One request's watch. Iterate it; `aclose` it when the client is gone."""
+
+    def __init__(
+        self, ctx: Context, pool: EventPool, kind: Kind, namespace: str, options: ListOptions, bookmarks: bool, initial: bool | None
+    ):
+        _check(options, initial)
+        self._ctx, self._pool, self._kind, self._bookmarks = ctx, pool, kind, bookmarks
+        self._match = matcher(ctx, kind, options.label_selector, options.field_selector)
+        self._pending: Iterator[list[WatchEvent]] = iter(())
+        prefix = kind.prefix(namespace if kind.namespaced else "")
+        asked = revision_of(options.resource_version)
+        if asked > ctx.store.revision:
+            raise failures.too_large(asked, ctx.store.revision)
+        if initial or (initial is None and asked == 0):
+            self._pending = self._initial(ctx.store.range(prefix).entries, mark=bool(initial) and bookmarks)
+            asked = 0
+        self._seen = asked or ctx.store.revision
+        try:
+            self._watcher = ctx.store.watch(prefix, self._seen)
+        except Compacted as gone:
+            raise failures.too_old(gone.asked, gone.oldest) from None
+
+    def __aiter__(self) -> Watching:
+        return self
+
+    async def __anext__(self) -> list[WatchEvent]:
+        for events in self._pending:
+            return events
+        try:
+            while True:
+                events = await self._next_events()
+                if events:
+                    return events
+        except Lagging as error:
+            raise failures.expired(f"too old resource version: {self._seen} ({error})") from None
+        except StoreError as error:
+            raise ApiError(503, "ServiceUnavailable", str(error)) from None
+
+    async def aclose(self) -> None:
+        """Unregister: a forgotten watch would cost every later write."""
+        await self._watcher.aclose()  # type: ignore[attr-defined]
+
+    async def _next_events(self) -> list[WatchEvent]:
+        try:
+            async with asyncio.timeout(self._ctx.settings.bookmark_s if self._bookmarks else None):
+                batches = [await anext(self._watcher)]
+        except TimeoutError:
+            batches = []
+        batches += self._watcher.take()  # type: ignore[attr-defined]
+        if not batches:  # nothing is waiting, so all that is visible was seen
+            self._seen = max(self._seen, self._ctx.store.revision)
+            return [self._bookmark(self._seen)]
+        self._seen = batches[-1].revision
+        events = (self._event(change) for batch in batches for change in batch.changes)
+        return [event for event in events if event is not None]
+
+    def _event(self, change: Change) -> WatchEvent | None:
+        match = self._match
+        before = change.previous is not None and (match is None or match(change.previous))
+        if change.deleted:
+            return self._pool.event("DELETED", change.entry) if before else None
+        after = match is None or match(change.entry)
+        if after:
+            return self._pool.event("MODIFIED" if before else "ADDED", change.entry)
+        return self._pool.left(change) if before else None
+
+    def _initial(self, entries: Sequence[Entry], mark: bool) -> Iterator[list[WatchEvent]]:
+        """ADDED for what is there, in pieces; then, for a client that asked to be told, a bookmark that says so."""
+        match, revision = self._match, self._ctx.store.revision
+        matching = [entry for entry in entries if match is None or match(entry)]
+
+        def pieces() -> Iterator[list[WatchEvent]]:
+            for start in range(0, len(matching), _INITIAL_CHUNK):
+                yield [WatchEvent("ADDED", entry) for entry in matching[start : start + _INITIAL_CHUNK]]
+            if mark:
+                yield [self._bookmark(revision, {"k8s.io/initial-events-end": "true"})]
+
+        return pieces()
+
+    def _bookmark(self, revision: int, annotations: dict[str, str] | None = None) -> WatchEvent:
+        metadata: dict[str, object] = {"resourceVersion": str(revision), "creationTimestamp": None}
+        if annotations:
+            metadata["annotations"] = annotations
+        value = msgspec.json.encode({"kind": self._kind.kind, "apiVersion": self._kind.api_version, "metadata": metadata})
+        return WatchEvent("BOOKMARK", Entry("", value, revision, 0))
+
+
+def _check(options: ListOptions, initial: bool | None) -> None:
+    """sendInitialEvents and resourceVersionMatch go together."""
+    wanted, path = options.resource_version_match, "resourceVersionMatch"
+    if initial is None:
+        if wanted:
+            raise list_options_invalid(
+                fields.forbidden(path, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
+            )
+        return
+    if wanted != "NotOlderThan":
+        why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+        raise list_options_invalid(fields.forbidden(path, why))

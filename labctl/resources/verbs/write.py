@@ -1,0 +1,200 @@
+"""Create and update: decode, default, validate, allocate, commit with a compare.
+
+    body ─► decode (schema) ─► defaults ─► what the server owns ─► validate ─► claims ─► bytes ─► commit
+
+An update reads the object anew whenever somebody else was first, so a patch is tried on what is there now. What changes nothing writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from labctl.errors import Conflict
+from labctl.resources import encoding, failures
+from labctl.resources.kind import Kind, Object
+from labctl.resources.schema.defaults import apply_defaults
+from labctl.resources.schema.validate import decode
+from labctl.resources.service import WriteOptions, Written
+from labctl.resources.verbs import meta
+from labctl.resources.verbs.allocation import StoreRanges
+from labctl.resources.verbs.context import Context
+from labctl.store.interface import Compare, Delete, Entry, Op, Put
+
+NAMESPACES = "namespaces"
+_PARTS = {"status": ("status",), "binding": ("spec", "status"), "finalize": ("spec",)}  # what a subresource may write
+
+Change = Callable[[Object], tuple[Object, Sequence[str]]]
+"""Handed a fresh dict of the object as it is, answers what it shall be (it may be the same dict), and warnings."""
+
+
+async def create(ctx: Context, kind: Kind, namespace: str, body: bytes | Object, options: WriteOptions) -> Written:
+    obj, warnings = decode(ctx.schema, kind, body, options.field_validation)
+    return await create_decoded(ctx, kind, namespace, obj, options, warnings)
+
+
+async def create_decoded(
+    ctx: Context, kind: Kind, namespace: str, obj: Object, options: WriteOptions, warnings: Sequence[str] = ()
+) -> Written:
+    meta.stamp_new(ctx, kind, namespace, obj)
+    apply_defaults(ctx.schema, kind, obj)
+    kind.defaults(obj)
+    kind.prepare(obj, None)
+    metadata = obj["metadata"]
+    generate = not metadata.get("name")
+    pristine = encoding.Sealed(obj)(0) if kind.allocate else b""
+    for attempt in range(ctx.settings.write_attempts):
+        if attempt and pristine:
+            obj = encoding.decode(pristine)
+            metadata = obj["metadata"]
+        if generate and metadata.get("generateName"):
+            metadata["name"] = meta.generated(metadata["generateName"], ctx.rng)
+        _refuse_invalid(kind, obj, None)
+        name = metadata["name"]
+        key = kind.key(namespace, name)
+        guards = namespace_guard(ctx, kind, namespace, name)
+        existing = ctx.store.get(key)
+        if existing is not None:
+            if generate:
+                continue
+            raise failures.already_exists(kind, name)
+        claim_ops, claim_compares = _claim(ctx, kind, obj, None)
+        sealed = encoding.Sealed(obj)
+        if options.dry_run:
+            return Written(Entry(key, sealed(0), 0, 0), True, warnings)
+        try:
+            revision = await ctx.commit(kind, [Put(key, sealed), *claim_ops], [Compare(key, 0), *guards, *claim_compares])
+        except Conflict as taken:
+            if taken.key == key and not generate:
+                raise failures.already_exists(kind, name) from None
+            await ctx.settled(taken.actual)
+            continue
+        return Written(committed(ctx, key, sealed, revision, revision), True, warnings)
+    raise failures.conflict(kind, metadata.get("name", ""))
+
+
+def replacement(ctx: Context, kind: Kind, body: bytes | Object, options: WriteOptions) -> Change:
+    """A PUT's change: the body, whatever was there."""
+    sent, warnings = decode(ctx.schema, kind, body, options.field_validation)
+    raw = encoding.encode(sent)
+    return lambda _obj: (encoding.decode(raw), warnings)
+
+
+async def rewrite(
+    ctx: Context, kind: Kind, namespace: str, name: str, change: Change, options: WriteOptions, subresource: str = ""
+) -> Written:
+    """Reads the object, has it changed, and commits that if nobody else was first; else again."""
+    key = kind.key(namespace, name)
+    async with ctx.turn(key):
+        for _ in range(ctx.settings.write_attempts):
+            entry = ctx.found(kind, namespace, name)
+            old = encoding.decode(entry.value)
+            new, warnings = change(encoding.decode(entry.value))
+            settle(ctx, kind, namespace, name, new, old, subresource)
+            if new == old:
+                return Written(entry, warnings=warnings)
+            try:
+                return await _commit_rewrite(ctx, kind, entry, new, old, options, warnings)
+            except Conflict as first:
+                await ctx.settled(first.actual)
+    raise failures.conflict(kind, name)
+
+
+def settle(ctx: Context, kind: Kind, namespace: str, name: str, new: Object, old: Object, subresource: str) -> None:
+    """Makes of what was asked for what may be: the parts this request can't touch are as they were; then validated."""
+    meta.carry(kind, namespace, name, new, old)
+    if subresource:
+        meta.carry_status(new, old)
+        _only(new, old, *_PARTS[subresource])
+        errors = list(meta.validate(kind, new["metadata"], old["metadata"]))
+        if errors:
+            raise failures.invalid(kind, name, errors)
+        return
+    if kind.has_status:
+        _copy(new, old, "status")
+    apply_defaults(ctx.schema, kind, new)
+    kind.defaults(new)
+    kind.prepare(new, old)
+    if new != old:
+        _refuse_invalid(kind, new, old)
+        if kind.has_generation and new.get("spec") != old.get("spec"):
+            new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+
+
+def _only(new: Object, old: Object, *parts: str) -> None:
+    """Of the body, these parts and metadata count."""
+    for name in (*new, *(name for name in old if name not in new)):
+        if name not in parts and name != "metadata":
+            _copy(new, old, name)
+
+
+def _copy(new: Object, old: Object, name: str) -> None:
+    if name in old:
+        new[name] = old[name]
+    else:
+        new.pop(name, None)
+
+
+async def _commit_rewrite(
+    ctx: Context, kind: Kind, entry: Entry, new: Object, old: Object, options: WriteOptions, warnings: Sequence[str]
+) -> Written:
+    claim_ops, claim_compares = _claim(ctx, kind, new, old)
+    sealed = encoding.Sealed(new)
+    if options.dry_run:
+        return Written(Entry(entry.key, sealed(entry.revision), entry.revision, entry.created), warnings=warnings)
+    gone = released(new)
+    op: Op = Delete(entry.key, sealed) if gone else Put(entry.key, sealed)
+    if gone:
+        claim_ops = [Delete(claim) for claim in kind.claims(old)]
+        claim_compares = []
+    revision = await ctx.commit(kind, [op, *claim_ops], [Compare(entry.key, entry.revision), *claim_compares])
+    return Written(committed(ctx, entry.key, sealed, revision, entry.created), warnings=warnings, gone=gone)
+
+
+def released(obj: Object) -> bool:
+    """It is on its way out and nothing holds it any more."""
+    metadata = obj["metadata"]
+    if "deletionTimestamp" not in metadata or metadata.get("finalizers") or metadata.get("deletionGracePeriodSeconds"):
+        return False
+    return not (obj["kind"] == "Namespace" and obj.get("spec", {}).get("finalizers"))
+
+
+def committed(ctx: Context, key: str, sealed: encoding.Sealed, revision: int, created: int) -> Entry:
+    """The entry that was written: the store's own where it is still the newest, so that its view is decoded once."""
+    entry = ctx.store.get(key)
+    return entry if entry is not None and entry.revision == revision else Entry(key, sealed.value, revision, created)
+
+
+def namespace_guard(ctx: Context, kind: Kind, namespace: str, name: str) -> list[Compare]:
+    """The namespace is there and stays, at the moment of the commit."""
+    if not kind.namespaced:
+        return []
+    key = f"{NAMESPACES}/{namespace}"
+    entry = ctx.store.get(key)
+    if entry is None:
+        raise failures.not_found(ctx.registry[NAMESPACES], namespace)
+    view = ctx.view(entry)
+    if view.metadata.deletion_timestamp is not None or view.status.phase == "Terminating":
+        raise failures.terminating(kind, name, namespace)
+    return [Compare(key, entry.revision)]
+
+
+def _refuse_invalid(kind: Kind, new: Object, old: Object | None) -> None:
+    errors = [*meta.validate(kind, new["metadata"], old["metadata"] if old else None), *kind.validate(new, old)]
+    if errors:
+        metadata = new["metadata"]
+        raise failures.invalid(kind, metadata.get("name") or metadata.get("generateName", ""), errors)
+
+
+def _claim(ctx: Context, kind: Kind, new: Object, old: Object | None) -> tuple[list[Op], list[Compare]]:
+    """Fill in what must be unique; the keys that hold it, taken and freed in the same commit as the object."""
+    if kind.allocate is None:
+        return [], []
+    held = set(kind.claims(old)) if old else set()
+    errors = list(kind.allocate(new, old, StoreRanges(ctx, held)))
+    if errors:
+        raise failures.invalid(kind, new["metadata"]["name"], errors)
+    wanted = list(dict.fromkeys(kind.claims(new)))
+    holder = kind.key(new["metadata"].get("namespace", ""), new["metadata"]["name"]).encode()
+    taken = [claim for claim in wanted if claim not in held]
+    freed = sorted(held.difference(wanted))
+    return [*(Put(claim, holder) for claim in taken), *(Delete(claim) for claim in freed)], [Compare(claim, 0) for claim in taken]
