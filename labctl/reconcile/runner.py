@@ -266,7 +266,7 @@ def decoder(resources: Resources) -> Callable[[Entry], Any]:
 
     def decode(entry: Entry) -> Any:
         kind = resources.registry.get(entry.key.partition("/")[0])
-        return None if kind is None else resources.view(kind, entry)
+        return None if kind is None else resources.view(entry)
 
     return decode
 

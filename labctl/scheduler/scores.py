@@ -34,7 +34,7 @@ def _why(chosen: NodeState, lowest: Score, scores: Sequence[Score], equals: int)
     if len(scores) == 1:
         return f"placed on {chosen.name}: the only node it fits"
     if max(scores)[0] > lowest[0]:
-        reason = f"it has the fewest replicas of the same ({lowest[0]})"
+        reason = f"it runs the fewest of its replicas ({lowest[0]})"
     elif equals < len(scores):
         reason = "it has the least requested"
     else:
