@@ -1,14 +1,17 @@
-"""What tests of several rooms share."""
+"""What several rooms' tests share."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from tests.inprocess import ApiServer
 
-@pytest.fixture(scope="session")
-def provider_cache() -> Path:
-    """Where root file systems, blobs and built images are kept between test runs: building them is not what is tested."""
-    return Path(os.environ.get("LABCTL_CACHE_HOME", "/var/cache/labctl"))
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[ApiServer]:
+    """A real API server on loopback, in the test's own loop."""
+    async with ApiServer.running(tmp_path) as running:
+        yield running

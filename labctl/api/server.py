@@ -116,6 +116,8 @@ class Server:
             raise
         except Exception as error:
             log.exception("%s %s", request.method, request.raw_path)
+            if request.writer.output_size:
+                raise ConnectionError("an answer broke off") from error  # half an answer can't be followed by a Status
             return _refusal(request, status.from_exception(error))
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:

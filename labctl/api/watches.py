@@ -62,7 +62,7 @@ async def _pump(events: Watching, shape: Shape, sink: _Lines | _Frames) -> None:
 
 def _open(call: Call, resources: Resources, options: ListOptions) -> tuple[Watching | None, ApiError | None]:
     """Registered here, before the head is sent, so that nothing is missed. "Too old" is told inside the stream, all else as a status."""
-    initial = call.query.flag("sendInitialWatching") if "sendInitialWatching" in call.query else None
+    initial = call.query.flag("sendInitialEvents") if "sendInitialEvents" in call.query else None
     try:
         bookmarks = call.query.flag("allowWatchBookmarks")
         return resources.watch(call.kind, call.target.namespace, options, bookmarks, initial), None

@@ -1,0 +1,136 @@
+"""Errors as a real API server says them: code, reason and words, because other people's programs read them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from labctl.api.settings import ApiSettings
+from tests.inprocess import ApiServer
+
+PODS = "/api/v1/namespaces/default/pods"
+JSON = {"Content-Type": "application/json"}
+
+
+async def ask(api: ApiServer, method: str, path: str, who: Any = "admin", **more: Any) -> tuple[int, dict[str, Any]]:
+    async with api.session(who) as http, http.request(method, path, **more) as answered:
+        return answered.status, json.loads(await answered.read())
+
+
+async def test_nobody_is_unauthorized(api: ApiServer) -> None:
+    assert await ask(api, "GET", PODS, who=None) == (
+        401,
+        {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": "Unauthorized",
+            "reason": "Unauthorized",
+            "code": 401,
+        },
+    )
+
+
+async def test_nobody_may_know_that_it_lives(api: ApiServer) -> None:
+    async with api.session(None) as http:
+        for path in ("/healthz", "/livez", "/readyz"):
+            async with http.get(path) as answered:
+                assert (answered.status, await answered.text()) == (200, "ok")
+        async with http.get("/version") as answered:
+            assert (await answered.json())["minor"] == "37"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code", "reason", "message"),
+    [
+        ("GET", f"{PODS}/x", 404, "NotFound", 'pods "x" not found'),
+        ("GET", "/api/v1/wombats", 404, "NotFound", "the server could not find the requested resource"),
+        ("GET", f"{PODS}/x/nothing", 404, "NotFound", "the server could not find the requested resource"),
+        ("GET", "/api/v1/namespaces/default/nodes", 404, "NotFound", "the server could not find the requested resource"),
+        ("POST", f"{PODS}/x", 405, "MethodNotAllowed", "the server does not allow this method on the requested resource"),
+        ("PUT", PODS, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource"),
+        ("GET", f"{PODS}?limit=many", 400, "BadRequest", 'invalid query parameter limit: strconv.ParseInt: parsing "many": invalid syntax'),
+        ("GET", "/labctl/v1/nothing", 404, "NotFound", "the server could not find the requested resource"),
+    ],
+)
+async def test_refusals(api: ApiServer, method: str, path: str, code: int, reason: str, message: str) -> None:
+    got, status = await ask(api, method, path)
+    assert (got, status["code"], status["reason"], status["message"]) == (code, code, reason, message)
+    assert status["kind"] == "Status"
+
+
+@pytest.mark.parametrize("path", ["/apis/nothing.example/v1/things", "/nothing", "/api/v2", "/apis/nothing.example"])
+async def test_where_nothing_listens_it_is_plain_text(api: ApiServer, path: str) -> None:
+    async with api.session() as http, http.get(path) as answered:
+        assert (answered.status, await answered.text()) == (404, "404 page not found\n")
+
+
+async def test_protobuf_alone_is_not_acceptable(api: ApiServer) -> None:
+    code, status = await ask(api, "GET", PODS, headers={"Accept": "application/vnd.kubernetes.protobuf"})
+    assert (code, status["reason"]) == (406, "NotAcceptable")
+    code, listed = await ask(api, "GET", PODS, headers={"Accept": "application/vnd.kubernetes.protobuf,application/json"})
+    assert (code, listed["kind"]) == (200, "PodList")
+
+
+async def test_media_types_of_bodies(api: ApiServer) -> None:
+    code, status = await ask(api, "POST", PODS, data=b"x", headers={"Content-Type": "application/vnd.kubernetes.protobuf"})
+    assert (code, status["reason"]) == (415, "UnsupportedMediaType")
+    code, status = await ask(api, "PATCH", f"{PODS}/x", data=b"{}", headers={"Content-Type": "application/json"})
+    assert (code, status["reason"]) == (415, "UnsupportedMediaType")
+    assert "application/strategic-merge-patch+json" in status["message"]
+
+
+async def test_a_body_is_bounded(tmp_path: Any) -> None:
+    async with ApiServer.running(tmp_path, settings=ApiSettings(body_limit_bytes=1000)) as api:
+        code, status = await ask(api, "POST", PODS, data=b"x" * 2000, headers=JSON)
+        assert (code, status["reason"], status["message"]) == (413, "RequestEntityTooLarge", "Request entity too large: limit is 1000")
+
+        async def pieces() -> Any:
+            for _ in range(4):
+                yield b"y" * 500
+
+        code, status = await ask(api, "POST", PODS, data=pieces(), headers=JSON)
+        assert (code, status["message"]) == (413, "Request entity too large: limit is 1000")
+
+
+async def test_yaml_is_understood_and_complained_about(api: ApiServer) -> None:
+    yaml = {"Content-Type": "application/yaml"}
+    good = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndata:\n  k: v\n"
+    code, made = await ask(api, "POST", "/api/v1/namespaces/default/configmaps", data=good, headers=yaml)
+    assert (code, made["data"]) == (201, {"k": "v"})
+    code, status = await ask(api, "POST", "/api/v1/namespaces/default/configmaps", data="a: b: c", headers=yaml)
+    assert (code, status["message"]) == (400, "error converting YAML to JSON: yaml: line 1: mapping values are not allowed in this context")
+    async with (
+        api.session() as http,
+        http.get("/api/v1/namespaces/default/configmaps/a", headers={"Accept": "application/yaml"}) as answered,
+    ):
+        assert answered.headers["Content-Type"] == "application/yaml"
+        assert "name: a\n" in await answered.text()
+
+
+async def test_pretty_for_people_and_gzip_for_who_asks(tmp_path: Any) -> None:
+    async with ApiServer.running(tmp_path, settings=ApiSettings(gzip_above_bytes=100)) as api, api.session() as http:
+        async with http.get("/api/v1/namespaces/default?pretty=true", headers={"Accept-Encoding": "identity"}) as answered:
+            assert (await answered.text()).startswith('{\n  "')
+        async with http.get("/api/v1/namespaces/default", headers={"Accept-Encoding": "gzip"}) as answered:
+            assert answered.headers["Content-Encoding"] == "gzip"
+            assert (await answered.json())["kind"] == "Namespace"
+        async with http.get("/api/v1/namespaces/default", headers={"Accept-Encoding": "identity"}) as answered:
+            assert "Content-Encoding" not in answered.headers
+
+
+async def test_a_deletion_answers_what_is_gone(api: ApiServer) -> None:
+    _, made = await ask(api, "POST", "/api/v1/namespaces/default/configmaps", json={"metadata": {"name": "a"}})
+    code, status = await ask(api, "DELETE", "/api/v1/namespaces/default/configmaps/a")
+    details = {"name": "a", "kind": "configmaps", "uid": made["metadata"]["uid"]}
+    assert (code, status["status"], status["details"]) == (200, "Success", details)
+
+
+@pytest.mark.parametrize("body", ['{"gracePeriodSeconds": "soon"}', "{nothing"])
+async def test_a_deletion_with_a_body_that_is_wrong(api: ApiServer, body: str) -> None:
+    await ask(api, "POST", "/api/v1/namespaces/default/configmaps", json={"metadata": {"name": "a"}})
+    code, status = await ask(api, "DELETE", "/api/v1/namespaces/default/configmaps/a", data=body, headers=JSON)
+    assert (code, status["reason"]) == (400, "BadRequest")

@@ -1,0 +1,136 @@
+"""A real API server in the test's own loop: store, resources, TLS and sockets, no other process. kubectl and other clients talk to it on loopback.
+
+async with ApiServer.running(tmp_path) as api:
+    code, out, err = await api.kubectl("get", "pods")
+    async with api.session() as http: ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import ssl
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import aiohttp
+import yaml
+
+from labctl.api import identity
+from labctl.api.extensions import Extensions
+from labctl.api.server import Server
+from labctl.api.settings import ApiSettings
+from labctl.certificates import Authority, Issued, kubeconfig, write_file
+from labctl.clock import SystemClock
+from labctl.journal import MemoryJournal
+from labctl.remote.interface import Remote
+from labctl.resources.registry import builtin_registry
+from labctl.resources.resources import Resources
+from labctl.store.interface import Store
+from labctl.store.memory import memory_store
+
+NAMESPACES = ("default", "kube-system", "kube-node-lease")
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class ApiServer:
+    """What a test needs of a running server. `directory` holds its certificates and kubeconfig."""
+
+    server: Server
+    resources: Resources
+    authority: Authority
+    directory: Path
+    port: int
+
+    @classmethod
+    @asynccontextmanager
+    async def running(
+        cls,
+        directory: Path,
+        *,
+        store: Store | None = None,
+        settings: ApiSettings = ApiSettings(),
+        remote: Remote | None = None,
+        extensions: Extensions | None = None,
+    ) -> AsyncIterator[ApiServer]:
+        clock = SystemClock()
+        store = store or memory_store()
+        resources = Resources(store, builtin_registry(), clock, MemoryJournal(clock), Random(1))
+        authority = Authority.create(directory / "pki")
+        authority.server(["localhost"], ["127.0.0.1"])
+        pki = directory / "pki"
+        tls = identity.server_context(pki / "ca.crt", pki / "server.crt", pki / "server.key")
+        server = Server(resources, tls, clock, settings=settings, remote=remote, extensions=extensions)
+        listener = socket.create_server(("127.0.0.1", 0))
+        await server.start([listener])
+        api = cls(server, resources, authority, directory, listener.getsockname()[1])
+        write_file(api.kubeconfig, kubeconfig(api.url, authority.certificate_pem, authority.admin()))
+        try:
+            for name in NAMESPACES:
+                await resources.create(resources.registry["namespaces"], "", {"metadata": {"name": name}})
+            yield api
+        finally:
+            await server.stop()
+            await store.close()
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.directory / "kubeconfig"
+
+    def tls(self, who: Issued | None) -> ssl.SSLContext:
+        """A client's side of TLS, as `who`; None is nobody."""
+        context = ssl.create_default_context(cadata=self.authority.certificate_pem.decode())
+        context.check_hostname = False
+        if who is not None:
+            path = self.directory / "client.pem"
+            write_file(path, who.certificate + who.key)
+            context.load_cert_chain(path)
+        return context
+
+    def session(self, who: Issued | None | str = "admin") -> aiohttp.ClientSession:
+        """An HTTP client with the server's address: as the admin, as nobody (None), as a node (`node:NAME`), or with a certificate."""
+        if who == "admin":
+            who = self.authority.admin()
+        elif isinstance(who, str):
+            who = self.authority.node(who.removeprefix("node:"))
+        connector = aiohttp.TCPConnector(ssl=self.tls(who), limit=0)
+        return aiohttp.ClientSession(self.url, connector=connector, auto_decompress=True, read_bufsize=1 << 22)
+
+    async def kubectl(self, *arguments: str, stdin: str | dict[str, Any] = "", deadline_s: float = 30.0) -> Ran:
+        """The real one, with a cache of its own. A dict on standard input is written as YAML."""
+        text = yaml.safe_dump(stdin) if isinstance(stdin, dict) else stdin
+        process = await self.start_kubectl(*arguments)
+        out, err = await asyncio.wait_for(process.communicate(text.encode()), deadline_s)
+        assert process.returncode is not None
+        return Ran(process.returncode, out.decode(), err.decode())
+
+    async def start_kubectl(self, *arguments: str) -> asyncio.subprocess.Process:
+        environment = os.environ | {
+            "KUBECONFIG": str(self.kubeconfig),
+            "KUBECACHEDIR": str(self.directory / "cache"),
+            "NO_PROXY": "127.0.0.1",
+        }
+        pipe = asyncio.subprocess.PIPE
+        return await asyncio.create_subprocess_exec(kubectl_path(), *arguments, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
+
+
+def kubectl_path() -> str:
+    beside = Path(sys.executable).parent / "kubectl"
+    return str(beside) if beside.exists() else shutil.which("kubectl") or "kubectl"
