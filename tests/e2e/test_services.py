@@ -1,0 +1,135 @@
+"""Services in all their forms, from minions and from pods, in both proxy modes."""
+
+import json
+
+import pytest
+from tests.e2e.cluster import condition, requests, wait
+
+
+@pytest.fixture(scope="module", params=["iptables", "userspace"])
+def cluster(request, new_cluster, images):
+    cluster = new_cluster(f"services-{request.param}")
+    cluster.labctl("up", "--minions", "2", "--proxy-mode", request.param, timeout_s=600)
+    for i, node in enumerate(("minion-1", "minion-2", "minion-2")):
+        container = {"name": "web", "image": "serve-hostname", "ports": [{"containerPort": 9376, "name": "names"}]}
+        spec = {"containers": [container], "nodeName": node}
+        create(cluster, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"web-{i}", "labels": {"app": "web"}}, "spec": spec})
+    create(cluster, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "client"}, "spec": {
+        "containers": [{"name": "c", "image": "busybox", "command": ["sleep", "3600"]}]}})  # fmt: skip
+    for name in ("web-0", "web-1", "web-2", "client"):
+        wait(lambda n=name: condition(cluster.get("pod", n), "Ready") == "True", f"{name} is Ready", 40)
+    yield cluster
+    cluster.destroy()
+
+
+def create(cluster, thing):
+    cluster.kubectl("create", "-f", "-", input=json.dumps(thing))
+
+
+def service(cluster, name, ports=None, **spec):
+    ports = ports or [{"port": 80, "targetPort": "names"}]
+    create(
+        cluster,
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"selector": {"app": "web"}, "ports": ports, **spec}},
+    )
+    return cluster.get("service", name)["spec"]
+
+
+def answers(cluster, minion, url, count=24):
+    """Who answered."""
+    script = f"for i in $(seq {count}); do curl -q -s --max-time 3 {url} || echo FAILED; echo; done"
+    return {line for line in cluster.on(minion, "sh", "-c", script).stdout.split() if line}
+
+
+ALL = {"web-0", "web-1", "web-2"}
+
+
+def test_every_endpoint_answers_from_every_minion_and_from_pods(cluster):
+    vip = service(cluster, "plain")["clusterIP"]
+    for minion in ("minion-1", "minion-2"):
+        wait(lambda m=minion: answers(cluster, m, f"http://{vip}") == ALL, f"all answer {minion}")
+    script = f"for i in $(seq 24); do wget -q -O - -T 3 http://{vip}; echo; done"
+    assert set(cluster.kubectl("exec", "client", "--", "sh", "-c", script).stdout.split()) == ALL
+
+
+def test_several_ports(cluster):
+    spec = service(cluster, "ports", [{"name": "a", "port": 80, "targetPort": "names"}, {"name": "b", "port": 8080, "targetPort": 9376}])
+    for port in (80, 8080):
+        wait(lambda p=port: answers(cluster, "minion-1", f"http://{spec['clusterIP']}:{p}") == ALL, f"port {port}")
+
+
+def test_no_endpoint_is_refused_at_once(cluster):
+    vip = service(cluster, "empty", selector={"app": "nobody"})["clusterIP"]
+
+    def refused():
+        said = cluster.on("minion-1", "curl", "-q", "-s", "-S", "--max-time", "5", "-w", "%{time_total}", f"http://{vip}", check=False)
+        return "refused" in said.stderr and float(said.stdout or 9) < 0.5
+
+    wait(refused, "a clear reject")
+
+
+def test_client_affinity(cluster):
+    vip = service(cluster, "sticky", sessionAffinity="ClientIP")["clusterIP"]
+    wait(lambda: len(answers(cluster, "minion-1", f"http://{vip}") & ALL) == 1, "one client, one pod")
+    assert len(answers(cluster, "minion-1", f"http://{vip}", 30)) == 1
+
+
+def test_node_ports_and_external_addresses(cluster):
+    spec = service(cluster, "outside", type="NodePort", externalIPs=["10.245.1.100"])
+    port = spec["ports"][0]["nodePort"]
+    for address in ("10.245.1.11", "10.245.1.12"):
+        wait(lambda a=address: answers(cluster, "minion-1", f"http://{a}:{port}") == ALL, f"{address}:{port}")
+    cluster.on("minion-1", "ip", "route", "replace", "10.245.1.100", "via", "10.245.1.12")
+    wait(lambda: answers(cluster, "minion-1", "http://10.245.1.100:80") == ALL, "the external address")
+
+
+def test_headless_has_no_address_but_endpoints(cluster):
+    assert service(cluster, "headless", clusterIP="None")["clusterIP"] == "None"
+    wait(lambda: len(cluster.get("endpoints", "headless").get("subsets", [{}])[0].get("addresses", [])) == 3, "its endpoints")
+
+
+def test_udp(cluster):
+    container = {"name": "u", "image": "busybox", "command": ["sh", "-c", "while true; do echo pong | nc -u -l -p 5353 -w 1; done"]}
+    create(
+        cluster,
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "udp", "labels": {"app": "udp"}}, "spec": {"containers": [container]}},
+    )
+    vip = service(cluster, "udp", [{"port": 53, "targetPort": 5353, "protocol": "UDP"}], selector={"app": "udp"})["clusterIP"]
+    ask = f"import socket;s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM);s.settimeout(1);s.sendto(b'ping',('{vip}',53));print(s.recv(9))"
+    wait(lambda: "pong" in cluster.on("minion-1", "python3", "-c", ask, check=False).stdout, "a datagram comes back", 30)
+
+
+def test_flushed_rules_are_repaired(cluster):
+    vip = service(cluster, "flushed")["clusterIP"]
+    wait(lambda: answers(cluster, "minion-1", f"http://{vip}") == ALL, "it works")
+    cluster.on("minion-1", "iptables", "-t", "nat", "-F")
+    wait(lambda: answers(cluster, "minion-1", f"http://{vip}") == ALL, "it works again", 15)
+
+
+def test_the_api_shows_the_service_in_a_browser(cluster):
+    service(cluster, "browsed")
+    said = wait(
+        lambda: cluster.kubectl("get", "--raw", "/api/v1/namespaces/default/services/browsed/proxy/", check=False).stdout, "it answers"
+    )
+    assert said.strip() in ALL
+
+
+def test_a_deleted_service_leaves_no_rule(cluster):
+    vip = service(cluster, "brief")["clusterIP"]
+    wait(lambda: vip in cluster.on("minion-1", "iptables-save").stdout, "its rules are there")
+    cluster.kubectl("delete", "service", "brief")
+    wait(lambda: vip not in cluster.on("minion-1", "iptables-save").stdout, "its rules are gone")
+
+
+def test_a_restart_of_agent_and_master_fails_no_request(cluster):
+    vip = service(cluster, "steady")["clusterIP"]
+    wait(lambda: answers(cluster, "minion-1", f"http://{vip}") == ALL, "it works")
+    with requests(cluster, "minion-1", vip) as result:
+        for minion in ("minion-1", "minion-2"):
+            cluster.on(minion, "pkill", "-9", "-f", "/opt/labctl/agent run")
+        import os
+        import signal
+
+        os.kill(cluster.status()["master"]["pid"], signal.SIGKILL)
+        cluster.labctl("up")
+    assert result["failed"] == 0, result
