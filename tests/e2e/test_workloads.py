@@ -9,6 +9,7 @@ import time
 import urllib.request
 
 import pytest
+
 from tests.e2e.cluster import condition, wait
 
 
