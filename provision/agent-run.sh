@@ -1,27 +1,26 @@
 #!/bin/sh
-# Keeps the agent running where pid 1 is not systemd (there a unit does). Started by the push, in a session of its own:
-#     setsid sh /opt/labctl/agent-run.sh < /dev/null > /dev/null 2>&1 &
-# One per machine: a second one ends at once. TERM ends it and the agent; pods live on, they are in cgroups of their own.
-set -u
-
-exec 9> /run/labctl-agent.lock
-flock -n 9 || exit 0
-mkdir -p /var/log/labctl
-
+# Keeps the agent running where no systemd does. Pushed and started by the master, in a session of its own; ended with SIGTERM.
+# Pods are not its children: restarting it, or it dying, disturbs none.
+exec </dev/null >>/var/log/labctl/agent.log 2>&1
+echo $$ >/run/labctl-agent.pid
 agent=
-trap '[ -n "$agent" ] && kill -TERM "$agent" 2> /dev/null; exit 0' TERM INT
-
-pause_s=1
+stop() {
+    [ -z "$agent" ] || kill -TERM "$agent" 2>/dev/null
+    wait
+    exit 0
+}
+trap stop TERM INT
+pause=0
 while :; do
-    began=$(cut -d. -f1 /proc/uptime)
-    /usr/bin/python3 /opt/labctl/agent run --config /etc/labctl/agent.json 9>&- >> /var/log/labctl/agent.log 2>&1 &
+    started=$(date +%s)
+    /usr/bin/python3 /opt/labctl/agent run --config /etc/labctl/agent.json &
     agent=$!
     wait "$agent"
-    status=$?
-    lived_s=$(($(cut -d. -f1 /proc/uptime) - began))
-    echo "agent-run: the agent exited with status $status after $lived_s s" >> /var/log/labctl/agent.log
-    # An agent that lives is restarted soon, one that can't start ever more slowly, up to 16 s.
-    if [ "$lived_s" -ge 10 ]; then pause_s=1; elif [ "$pause_s" -lt 16 ]; then pause_s=$((pause_s * 2)); fi
-    sleep "$pause_s" 9>&- &
-    wait $!
+    echo "agent-run: the agent ended with status $?" >&2
+    # one that lived is started at once, one that can't start ever less often
+    if [ $(($(date +%s) - started)) -ge 5 ]; then pause=0; else pause=$((pause < 5 ? pause + 1 : 5)); fi
+    [ "$pause" -le 1 ] && continue
+    sleep "$((pause - 1))" &
+    agent=$!
+    wait "$agent"
 done

@@ -169,6 +169,9 @@ class Control:
             self._retry_at = time.monotonic() + self._pause_s * random.uniform(0.7, 1.3)  # noqa: S311 - so that ten machines don't come at once
             self._pause_s = min(self._pause_s * 2, self._settings.retry_most_s)
             raise
+        if self._closed:  # while it was being opened
+            self._connection.close()
+            raise Unreachable(f"{self.target.name}: the connection was closed")
         self._pause_s = self._settings.retry_first_s
         self._told = True
         self._tell("connected", {"generation": self.target.generation, "took_s": round(time.monotonic() - started, 3)})

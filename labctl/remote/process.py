@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -50,7 +50,7 @@ class SshProcess:
         self._targets: dict[str, Target] = {}
         self._places: dict[str, asyncio.Semaphore] = {}
         self._connected: set[str] = set()
-        self._waiting: dict[int, asyncio.Future[wire.Answer]] = {}
+        self._waiting: dict[int, _Waiting] = {}
         self._streams: dict[int, RemoteStream] = {}
         self._listeners: list[Callable[[str, str, Any], None]] = []
         self._child: _Child | None = None
@@ -84,6 +84,9 @@ class SshProcess:
         if self._targets.pop(name, None) is None:
             return
         self._places.pop(name, None)
+        error = Unreachable(f"{name}: the connection was closed")
+        for id_ in [id_ for each in (self._waiting, self._streams) for id_, one in each.items() if one.name == name]:
+            self._fail(id_, error)
         with suppress(Unreachable):  # a process that has died has forgotten it too
             await self._ask(lambda id_: wire.Forget(id_, name), name, self._settings.connect_deadline_s)
         self._connected.discard(name)
@@ -140,7 +143,8 @@ class SshProcess:
         async with self._places.setdefault(name, asyncio.Semaphore(self._settings.calls_most)):
             await self.start()
             id_ = next(self._ids)
-            answer = self._waiting[id_] = asyncio.get_running_loop().create_future()
+            answer: asyncio.Future[wire.Answer] = asyncio.get_running_loop().create_future()
+            self._waiting[id_] = _Waiting(name, answer)
             try:
                 async with asyncio.timeout(deadline_s + ANSWER_GRACE_S):
                     await self._send_and_drain(request(id_))
@@ -155,7 +159,7 @@ class SshProcess:
             raise Unreachable(f"{name}: no such machine is known")
         await self.start()
         id_ = next(self._ids)
-        stream = self._streams[id_] = RemoteStream(id_, self._settings.stream_window_bytes, self._send)
+        stream = self._streams[id_] = RemoteStream(id_, name, self._settings.stream_window_bytes, self._send)
         self._send(request(id_))
         try:
             await stream.opened()
@@ -203,8 +207,8 @@ class SshProcess:
             self._tell(message.name, message.method, msgspec.json.decode(message.params))
         elif isinstance(message, wire.Answer):
             waiting = self._waiting.get(message.id)
-            if waiting and not waiting.done():
-                waiting.set_result(message)
+            if waiting and not waiting.answer.done():
+                waiting.answer.set_result(message)
         elif isinstance(message, wire.Failure):
             self._fail(message.id, wire.to_error(message))
         elif stream := self._streams.get(message.id):
@@ -214,8 +218,8 @@ class SshProcess:
 
     def _fail(self, id_: int, error: RemoteError) -> None:
         waiting = self._waiting.get(id_)
-        if waiting and not waiting.done():
-            waiting.set_exception(error)
+        if waiting and not waiting.answer.done():
+            waiting.answer.set_exception(error)
         if stream := self._streams.pop(id_, None):
             stream.on_failure(error)
 
@@ -235,6 +239,11 @@ class SshProcess:
             self._journal.note("remote", f"machine/{name}", f"SSH connection lost: {params['reason']}")
         for listener in self._listeners:
             listener(name, method, params)
+
+
+class _Waiting(NamedTuple):
+    name: str
+    answer: asyncio.Future[wire.Answer]
 
 
 class _Child(msgspec.Struct):

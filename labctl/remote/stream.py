@@ -13,7 +13,8 @@ from labctl.remote import wire
 class RemoteStream:
     """See interface.Stream. What is written after the command ended is dropped: its status tells the story."""
 
-    def __init__(self, id_: int, window_bytes: int, send: Callable[[wire.Message], None]) -> None:
+    def __init__(self, id_: int, name: str, window_bytes: int, send: Callable[[wire.Message], None]) -> None:
+        self.name = name
         self._id = id_
         self._window = window_bytes
         self._send = send

@@ -1,0 +1,87 @@
+"""What a machine needs next: a pure function of its object and of what is known of it now.
+
+    leaving                          Destroy
+    wanted Off, but not off          Halt
+    wanted On, off                   Boot, if somebody wants this boot; else Rest: a fault is not healed behind the user's back
+    on, this boot not joined         Join
+    else                             Rest
+
+Somebody wants a boot: the machine never had one; its last end was intended (halted, then wanted On again); or a boot request it has not had,
+the annotation that `labctl up` writes. A machine that died by itself, or failed to boot, stays as it is until then.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from labctl.providers import protocol
+from labctl.resources.kinds.labctl_internal_v1.machine import Machine
+
+BOOT_REQUEST = "labctl.internal/boot-request"
+FINALIZER = "labctl.internal/machine"
+
+
+class Phase(enum.StrEnum):
+    BOOTING = "Booting"
+    JOINING = "Joining"
+    READY = "Ready"
+    HALTING = "Halting"
+    OFF = "Off"
+    FAILED = "Failed"
+    DESTROYING = "Destroying"
+
+
+class Need(enum.Enum):
+    ADOPT = "put our finalizer on it"
+    DESTROY = "destroy"
+    HALT = "halt"
+    BOOT = "boot"
+    JOIN = "join"
+    REST = "rest"
+
+
+class Known(msgspec.Struct):
+    """What this process knows of a machine. Forgotten with the process: then the provider is asked, and joining finds nothing to do."""
+
+    real: protocol.Machine | None = None  # as the provider had it last
+    joined: str = ""  # the boot id whose agent this process has started or found running
+    refused: str = ""  # the boot id that joining was given up for, until there is another or a new request
+    attempts: int = 0  # of joining, in a row
+
+
+def need(machine: Machine, known: Known) -> Need:
+    if machine.metadata.deletion_timestamp:
+        return Need.DESTROY
+    if FINALIZER not in machine.metadata.finalizers:
+        return Need.ADOPT
+    real = known.real
+    off = real is None or real.power is protocol.Power.OFF
+    if machine.spec.power == "Off":
+        return Need.REST if off else Need.HALT
+    if off or (real and real.power is protocol.Power.PAUSED):
+        return Need.BOOT if wants_boot(machine, off=off) else Need.REST
+    assert real is not None
+    if requested(machine):
+        return Need.BOOT  # it runs: the provider answers at once; the request is then had
+    if real.boot_id in (known.joined, known.refused):
+        return Need.REST
+    return Need.JOIN
+
+
+def wants_boot(machine: Machine, *, off: bool) -> bool:
+    if requested(machine):
+        return True
+    status = machine.status
+    if not off or status.phase == Phase.FAILED:
+        return False
+    if not status.boot_id:
+        return True
+    last = status.last_event
+    return last is not None and last.power == protocol.Power.OFF and last.intended
+
+
+def requested(machine: Machine) -> bool:
+    """A boot request it has not had yet."""
+    return machine.metadata.annotations.get(BOOT_REQUEST, "") not in ("", machine.status.observed_boot_request)

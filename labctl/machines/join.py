@@ -1,0 +1,188 @@
+"""Joining: a machine whose sshd answers becomes a node. Two commands over SSH, one if it has everything already.
+
+    look.sh    what is there: the agent's hash, the stamp of what runs, its certificate
+    apply.sh   one tar on standard input: what is lacking, put in place, and the agent started anew
+
+Who calls it: machines.py, for every boot of a machine and every start of the master. What it never does: restart an agent for which nothing changed;
+touch a pod; remember anything: what a machine has, the machine says.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+import msgspec
+
+from labctl import assets
+from labctl.certificates import Authority
+from labctl.errors import RemoteError
+from labctl.machines.settings import LabFacts, MachinesSettings
+from labctl.machines.zipapp import Agent
+from labctl.providers.protocol import Machine
+from labctl.remote.interface import Remote, Target
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What look.sh says. `stamp` and `certificate` are empty if no agent runs."""
+
+    boot: str = ""
+    arch: str = ""
+    agent: str = ""
+    stamp: str = ""
+    certificate: bytes = b""
+    lacks: tuple[str, ...] = ()
+
+
+class Joined(msgspec.Struct, frozen=True):
+    boot_id: str
+    arch: str
+    changed: str  # a sentence: what was done
+
+
+class Lacking(RemoteError):
+    """The machine has not what a minion needs; trying again does not help before somebody installs it."""
+
+
+class Join:
+    """Joins any number of machines of one lab, at the same time."""
+
+    def __init__(self, remote: Remote, authority: Authority, agent: Agent, lab: LabFacts, settings: MachinesSettings) -> None:
+        self._remote = remote
+        self._authority = authority
+        self._agent = agent
+        self._lab = lab
+        self._settings = settings
+        self._look = _text("machines/look.sh")
+        self._apply = _text("machines/apply.sh")
+        self._run = assets.provision("agent-run.sh").read_bytes()
+        self._unit = jinja2.Template(_text("machines/labctl-agent.service.j2"))
+
+    async def __call__(self, machine: Machine) -> Joined:
+        """Raises RemoteError: Unreachable, HostKeyMismatch, Deadline, CommandFailed, Lacking."""
+        await self._remote.connect(target(machine, self._lab))
+        found = await self.look(machine.name)
+        if found.lacks:
+            raise Lacking(f"{machine.name} lacks {', '.join(found.lacks)}", mend="install the packages of provision/packages on it")
+        boot_id = machine.boot_id or found.boot
+        files = self._files(machine, boot_id)
+        stamp = _stamp(files, self._agent)
+        why = self._why(found, stamp)
+        if why:
+            await self._push(machine.name, found, files, stamp)
+        return Joined(boot_id, ARCHITECTURES.get(found.arch, found.arch), why)
+
+    async def look(self, name: str) -> Found:
+        result = await self._remote.run(name, ["/bin/sh", "-c", self._look], deadline_s=self._settings.join_deadline_s)
+        return parse(result.stdout.decode(errors="replace"))
+
+    def _why(self, found: Found, stamp: str) -> str:
+        """Why something must be pushed; empty if not."""
+        if not found.stamp:
+            return "the agent was started"
+        if found.agent != self._agent.hash:
+            return "the agent was replaced by another version"
+        if found.stamp != stamp:
+            return "the agent was restarted with a new configuration"
+        if not self._authority.good(found.certificate):
+            return "the agent got a new certificate"
+        return ""
+
+    async def _push(self, name: str, found: Found, files: Mapping[str, bytes], stamp: str) -> None:
+        issued = self._authority.node(name)
+        members = {**files, "etc/agent.crt": issued.certificate, "etc/agent.key": issued.key}
+        if found.agent != self._agent.hash:
+            members[self._agent.file] = self._agent.data
+        argv = ["/bin/sh", "-c", self._apply, "join", self._agent.file, stamp]
+        await self._remote.run(name, argv, stdin=_tar(members), deadline_s=self._settings.join_deadline_s)
+        reset_helper = getattr(self._remote, "reset_helper", None)
+        if reset_helper:
+            reset_helper(name)
+
+    def _files(self, machine: Machine, boot_id: str) -> dict[str, bytes]:
+        """What a machine gets besides the agent itself and its certificate: what the stamp stands for."""
+        return {
+            "agent-run": self._run,
+            "labctl-agent.service": self._unit.render(node=machine.name, lab=self._lab.lab).encode(),
+            "etc/ca.crt": self._authority.certificate_pem,
+            "etc/agent.json": json.dumps(self._configuration(machine, boot_id), indent=1).encode() + b"\n",
+        }
+
+    def _configuration(self, machine: Machine, boot_id: str) -> dict[str, Any]:
+        settings = self._settings
+        return {
+            "node": machine.name,
+            "lab": self._lab.lab,
+            "url": self._lab.url,
+            "bootID": boot_id,
+            "address": machine.address,
+            "arch": machine.arch,
+            "podMTU": settings.mtu_bytes,
+            "clusterDNS": list(settings.cluster_dns),
+            "clusterDomain": settings.cluster_domain,
+            "leaseSeconds": settings.lease_s,
+        }
+
+
+def target(machine: Machine, lab: LabFacts) -> Target:
+    """How SSH reaches a machine. The boot id is the generation: a connection to an earlier boot is of no use."""
+    return Target(
+        name=machine.name,
+        address=machine.address,
+        port=machine.port,
+        user=machine.user,
+        key_path=machine.key_path or lab.key_path,
+        host_key=machine.host_key,
+        generation=machine.boot_id,
+        sudo=machine.user != "root",
+    )
+
+
+def parse(text: str) -> Found:
+    """look.sh's lines."""
+    words: dict[str, str] = {}
+    lacks: list[str] = []
+    for line in text.splitlines():
+        word, _, value = line.partition(" ")
+        if word == "lacks":
+            lacks.append(value.strip())
+        else:
+            words[word] = value.strip()
+    return Found(
+        boot=words.get("boot", ""),
+        arch=words.get("arch", ""),
+        agent=words.get("agent", "").partition(" ")[0],
+        stamp=words.get("stamp", ""),
+        certificate=base64.b64decode(words.get("certificate", "")),
+        lacks=tuple(lacks),
+    )
+
+
+def _stamp(files: Mapping[str, bytes], agent: Agent) -> str:
+    digest = hashlib.sha256(agent.hash.encode())
+    for name in sorted(files):
+        digest.update(b"%s %d\n%s" % (name.encode(), len(files[name]), files[name]))
+    return digest.hexdigest()[:32]
+
+
+def _tar(members: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            member.mode = 0o700 if name == "agent-run" else 0o600
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def _text(template: str) -> str:
+    return assets.template(template).read_text()

@@ -1,0 +1,130 @@
+"""Machines: makes the Machine objects true. It has the shape of a controller, so that the runner feeds it, but its doing takes seconds and threads.
+
+    Machine, Node ══ view ══► plan: tells the machine's tender       provider ── events ──► tender
+                                       tender ── provider (threads), remote (SSH) ──► the machine;  ── client ──► status
+
+Who calls it: `master` (start, stop, and its `controllers` go to the runner). Each machine has a tender (tender.py): machines are booted, joined and
+destroyed side by side, and one that hangs holds up none. It never acts on pods or taints: what a machine's end means is the node controller's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+from typing import Any
+
+from labctl.certificates import Authority
+from labctl.clock import Clock
+from labctl.journal import Journal
+from labctl.machines import zipapp
+from labctl.machines.join import Join
+from labctl.machines.podranges import MACHINES, NODES, PodRanges
+from labctl.machines.settings import LabFacts, MachinesSettings
+from labctl.machines.tender import Recorder, Tender, Tools, Writer
+from labctl.providers.protocol import Machine, MachineEvent, Provider, Stop
+from labctl.reconcile.plan import NOTHING, Controller, Index, Key, Plan, Seen, View
+from labctl.remote.interface import Remote
+
+
+class Machines:
+    """`blocking` runs the provider's calls; threads of its own by default, because ten boots at once would fill the loop's."""
+
+    name = "machines"
+    kind = MACHINES
+
+    def __init__(
+        self,
+        client: Writer,
+        recorder: Recorder,
+        provider: Provider,
+        remote: Remote,
+        authority: Authority,
+        lab: LabFacts,
+        settings: MachinesSettings,
+        journal: Journal,
+        clock: Clock,
+        blocking: Callable[[Callable[[], Any]], Awaitable[Any]] | None = None,
+    ) -> None:
+        self._provider = provider
+        self._settings = settings
+        self._tools = Tools(client, provider, remote, self._joining, recorder, lab, settings, journal, clock, blocking or self._in_a_thread)
+        self._new_join = lambda agent: Join(remote, authority, agent, lab, settings)
+        self._executor: ThreadPoolExecutor | None = None
+        self._tenders: dict[str, Tender] = {}
+        self._real: Mapping[str, Machine] = {}
+        self._waiting: dict[str, tuple[Any, Any]] = {}  # seen before `start` has read what is there
+        self._started = False
+        self._join: asyncio.Task[Join] | None = None
+        self._stop_watching: Stop | None = None
+        self.watches: Mapping[str, Callable[[View, Seen], Iterable[Key]]] = {MACHINES: _same_name, NODES: _same_name}
+        self.indexes: Mapping[tuple[str, str], Index] = {}
+
+    @property
+    def controllers(self) -> Sequence[Controller]:
+        """For the runner."""
+        return (self, PodRanges(self._settings))
+
+    async def start(self) -> None:
+        """Read what machines there are, and listen to the provider. Before or after the runner's start."""
+        loop = asyncio.get_running_loop()
+        self._join = asyncio.create_task(self._build(), name="agent zipapp")
+        self._real = await self._tools.blocking(self._provider.machines)
+
+        def tell(event: MachineEvent) -> None:
+            loop.call_soon_threadsafe(self._event, event)
+
+        self._stop_watching = self._provider.watch(tell)
+        self._started = True
+        for name, (machine, node) in self._waiting.items():
+            self._tend(name, machine, node)
+        self._waiting.clear()
+
+    async def stop(self) -> None:
+        """Machines go on as they are."""
+        if self._stop_watching:
+            await self._tools.blocking(self._stop_watching)
+        await asyncio.gather(*(tender.stop() for tender in self._tenders.values()))
+        if self._executor:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
+        machine, node = view.get(MACHINES, key), view.get(NODES, key)
+        if self._started:
+            self._tend(key, machine, node)
+        else:
+            self._waiting[key] = (machine, node)
+        return NOTHING
+
+    def _tend(self, name: str, machine: Any, node: Any) -> None:
+        tender = self._tenders.get(name)
+        if tender is None and machine is not None:
+            tender = self._tenders[name] = Tender(machine, self._real.get(name), self._tools)
+        if tender is not None:
+            tender.see(machine, node)
+        if machine is None:
+            self._tenders.pop(name, None)
+            self._real = {each: real for each, real in self._real.items() if each != name}
+
+    def _event(self, event: MachineEvent) -> None:
+        tender = self._tenders.get(event.name)
+        if tender:
+            tender.event(event)
+
+    async def _joining(self) -> Join:
+        """The agent is packed once, while the first machines boot."""
+        assert self._join is not None
+        return await asyncio.shield(self._join)
+
+    async def _build(self) -> Join:
+        return self._new_join(await self._tools.blocking(zipapp.build))
+
+    def _in_a_thread(self, work: Callable[[], Any]) -> Awaitable[Any]:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self._settings.threads, "machines")
+        return asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+
+def _same_name(view: View, seen: Seen) -> Iterable[Key]:
+    return (seen.key,)

@@ -1,0 +1,30 @@
+"""What can be set about machines and joining."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MachinesSettings:
+    machine_network: str = "10.245.1.0/24"  # minion-N is .(10+N)
+    pod_network: str = "10.246.0.0/16"  # pods of minion-N are N.0/24 in it
+    threads: int = 32  # provider calls at once
+    join_deadline_s: float = 20.0  # one command of a join
+    retry_first_s: float = 0.1  # after a join that failed, then twice as long,
+    retry_most_s: float = 5.0  # up to this
+    halt_grace_s: float = 10.0
+    lease_s: int = 10  # how often the agent renews is the agent's; this is how long it holds
+    mtu_bytes: int = 1500
+    cluster_dns: tuple[str, ...] = ()
+    cluster_domain: str = "cluster.local"
+
+
+@dataclass(frozen=True)
+class LabFacts:
+    """What a machine is told about its lab. `url` is the master's as the machines call it."""
+
+    lab: str
+    url: str
+    key_path: str  # the lab's private SSH key
+    authorized_key: str  # its public half, one line

@@ -1,0 +1,341 @@
+"""One machine's tender: does what the machine needs, one thing after another, and writes down what it saw.
+
+    see (object, node)  ─┐
+    event (provider)    ─┴► wake ─► need() ─► boot | join | halt | destroy | rest ─► status
+
+What the provider tells of an end does not wait in that row: it is written at once, and what was under way over SSH is broken off, because the
+node controller fences and replaces on it. Steps are safe to repeat; what failed comes again after a pause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from labctl.clock import Clock
+from labctl.errors import ApiError, HostKeyMismatch, LabctlError, RemoteError
+from labctl.journal import Journal
+from labctl.machines import status
+from labctl.machines.decide import BOOT_REQUEST, FINALIZER, Known, Need, Phase, need
+from labctl.machines.join import Join, Lacking
+from labctl.machines.podranges import MACHINES, NODES
+from labctl.machines.settings import LabFacts, MachinesSettings
+from labctl.providers.protocol import Machine as Real
+from labctl.providers.protocol import MachineEvent, MachineSpec, Power, Provider
+from labctl.remote.interface import Remote
+from labctl.resources import quantities
+from labctl.resources.kinds.core_v1.node import Node
+from labctl.resources.kinds.labctl_internal_v1.machine import Machine
+
+
+class Writer(Protocol):
+    """What is needed of the in-process client."""
+
+    async def patch(self, resource: str, key: str, patch: dict[str, Any], subresource: str = "", revision: int = 0) -> Any: ...
+    async def delete(self, resource: str, key: str, uid: str = "", grace_s: int | None = None, propagation: str | None = None) -> Any: ...
+
+
+class Recorder(Protocol):
+    def record(self, about: Any, type_: str, reason: str, message: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What all tenders share. `blocking` runs a provider's call where it may block."""
+
+    client: Writer
+    provider: Provider
+    remote: Remote
+    join: Callable[[], Awaitable[Join]]
+    recorder: Recorder
+    lab: LabFacts
+    settings: MachinesSettings
+    journal: Journal
+    clock: Clock
+    blocking: Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+class Tender:
+    def __init__(self, machine: Machine, real: Real | None, tools: Tools) -> None:
+        self.name = machine.metadata.name
+        self.known = Known(real=real)
+        self._machine = machine
+        self._node: Node | None = None
+        self._tools = tools
+        self._wake = asyncio.Event()
+        self._gone = False
+        self._booting = False
+        self._early: list[MachineEvent] = []  # came while a boot was under way that they may be about
+        self._task = asyncio.create_task(self._run(), name=f"machine {self.name}")
+        self._telling: set[asyncio.Task[None]] = set()
+
+    # -- what is told
+
+    def see(self, machine: Machine | None, node: Node | None) -> None:
+        """The object and its node as the view has them; None: there is none."""
+        if machine is None:
+            self._gone = True
+        elif machine.metadata.revision >= self._machine.metadata.revision:  # the view may be behind our own writes
+            self._machine = machine
+        self._node = node
+        self._wake.set()
+
+    def event(self, event: MachineEvent) -> None:
+        """The provider's word."""
+        if self._booting:
+            self._early.append(event)
+            return
+        task = asyncio.create_task(self._take(event), name=f"event {self.name}")
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, *self._telling, return_exceptions=True)
+
+    # -- the row of steps
+
+    async def _run(self) -> None:
+        await self._reality()
+        while not self._gone:
+            self._wake.clear()
+            try:
+                again_s = await self._step()
+            except LabctlError as error:
+                again_s = self._failed(error)
+            if self._gone or again_s == 0:
+                continue
+            try:
+                async with asyncio.timeout(again_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+        await self._tools.remote.forget(self.name)
+
+    async def _step(self) -> float | None:
+        """Seconds until the next, None if only news can bring one."""
+        steps: dict[Need, Callable[[], Awaitable[float | None]]] = {
+            Need.ADOPT: self._adopt,
+            Need.DESTROY: self._destroy,
+            Need.HALT: self._halt,
+            Need.BOOT: self._boot,
+            Need.JOIN: self._join,
+            Need.REST: self._rest,
+        }
+        return await steps[need(self._machine, self.known)]()
+
+    async def _adopt(self) -> float | None:
+        finalizers = [*self._machine.metadata.finalizers, FINALIZER]
+        await self._patch({"metadata": {"finalizers": finalizers}})
+        return 0
+
+    async def _boot(self) -> float | None:
+        request = self._machine.metadata.annotations.get(BOOT_REQUEST, "")
+        if not self._on():
+            await self._write(status.booting())
+        started = self._tools.clock.now()
+        self._booting = True
+        try:
+            spec = machine_spec(self._machine, self._tools.provider.name, self._tools.lab, self._tools.settings)
+            real: Real = await self._tools.blocking(lambda: self._tools.provider.up(spec))
+        except LabctlError as error:
+            self._tell("Warning", "FailedBoot", str(error))
+            await self._write(status.failed(str(error), request))
+            return 0
+        finally:
+            self._booting = False
+        same_boot = self._on() and self.known.real == real
+        self.known.real, self.known.refused, self.known.attempts = real, "", 0
+        phase = Phase.READY if self.known.joined == real.boot_id and self._registered(real) else Phase.JOINING
+        if not same_boot:
+            self._tell("Normal", "Booted", f"is on after {self._tools.clock.now() - started:.2f} s")
+        await self._write(status.booted(real, request, phase, self._tools.clock.wall()))
+        while self._early:
+            await self._take(self._early.pop(0))
+        return 0
+
+    async def _join(self) -> float | None:
+        real = self.known.real
+        assert real is not None
+        if not (self._machine.status.phase == Phase.READY and self._machine.status.boot_id == real.boot_id):
+            await self._write({"phase": Phase.JOINING})
+        started = self._tools.clock.now()
+        try:
+            joined = await (await self._tools.join())(real)
+        except (HostKeyMismatch, Lacking) as error:
+            self.known.refused = real.boot_id
+            self._tell("Warning", "FailedJoin", str(error))
+            await self._write(status.failed(str(error)))
+            return 0
+        except RemoteError as error:
+            return await self._join_later(real, error)
+        if self.known.real is not real:
+            return 0  # it ended, or was booted anew, meanwhile
+        self.known.real = msgspec.structs.replace(real, boot_id=joined.boot_id)
+        self.known.joined, self.known.attempts = joined.boot_id, 0
+        if joined.changed:
+            self._tell("Normal", "Joined", f"{joined.changed} in {self._tools.clock.now() - started:.2f} s")
+        return 0
+
+    async def _join_later(self, real: Real, error: RemoteError) -> float | None:
+        if self.known.real is not real:
+            return 0
+        self.known.attempts += 1
+        pause_s = self._pause_s()
+        self._note(f"joining failed, again in {pause_s:.1f} s: {error.message}")
+        if self.known.attempts == 3:  # a sshd that is just starting is no news
+            self._tell("Warning", "FailedJoin", str(error))
+            await self._write({"message": str(error)})
+        return pause_s
+
+    async def _rest(self) -> float | None:
+        real = self.known.real
+        if self._machine.spec.power == "Off" and self._machine.status.phase != Phase.OFF:
+            await self._write({"power": Power.OFF, "phase": Phase.OFF, "message": ""})
+        elif (
+            real
+            and self._on()
+            and self.known.joined == real.boot_id
+            and self._machine.status.phase != Phase.READY
+            and self._registered(real)
+        ):
+            await self._write(status.ready(real.boot_id, self._tools.clock.wall()))
+        return None
+
+    async def _halt(self) -> float | None:
+        real = self.known.real
+        assert real is not None
+        await self._write({"phase": Phase.HALTING, "message": ""})
+        await self._tools.blocking(lambda: self._tools.provider.halt(self.name, self._tools.settings.halt_grace_s))
+        await self._take(MachineEvent(self.name, Power.OFF, real.boot_id, "halted", intended=True))
+        return 0
+
+    async def _destroy(self) -> float | None:
+        await self._write({"phase": Phase.DESTROYING, "message": ""})
+        await self._tools.remote.forget(self.name)
+        await self._tools.blocking(lambda: self._tools.provider.destroy(self.name))
+        self.known.real = None
+        await self._quietly(self._tools.client.delete(NODES, self.name))
+        finalizers = [each for each in self._machine.metadata.finalizers if each != FINALIZER]
+        self._note("destroyed")
+        await self._patch({"metadata": {"finalizers": finalizers}})
+        self._gone = True
+        return None
+
+    # -- what was seen
+
+    async def _reality(self) -> None:
+        """At the start: what the object says of a boot that is over."""
+        real, last = self.known.real, self._machine.status
+        if real is None or real.power is Power.OFF:
+            if last.power in (Power.ON, Power.PAUSED):
+                await self._take(MachineEvent(self.name, Power.OFF, last.boot_id, "it was found off when the master started"))
+        elif real.boot_id != last.boot_id and last.boot_id:
+            await self._take(MachineEvent(self.name, real.power, real.boot_id, "it was found booted anew when the master started"))
+
+    async def _take(self, event: MachineEvent) -> None:
+        real, wall_s = self.known.real, self._tools.clock.wall()
+        if event.power is Power.OFF:
+            await self._end(event, wall_s)
+        elif real is None or event.boot_id != real.boot_id:
+            await self._look_again(event)
+        elif event.power is not real.power:
+            self.known.real = msgspec.structs.replace(real, power=event.power)
+            await self._write(status.power(event, wall_s))
+        self._wake.set()
+
+    async def _end(self, event: MachineEvent, wall_s: float) -> None:
+        last = self._machine.status
+        current = self.known.real.boot_id if self._on() and self.known.real else last.boot_id
+        if event.boot_id != current or last.power == Power.OFF:
+            return  # of an earlier boot, or told already
+        self.known.real = None
+        self.known.joined = ""
+        self._note(f"off ({'intended' if event.intended else 'not intended'}): {event.reason}")
+        await self._write(status.ended(event, wall_s))
+        await self._tools.remote.forget(self.name)
+        if not event.intended:
+            self._tell("Warning", "PoweredOff", event.reason)
+
+    async def _look_again(self, event: MachineEvent) -> None:
+        """On, with a boot that is not ours."""
+        machines = await self._tools.blocking(self._tools.provider.machines)
+        real = machines.get(self.name)
+        if real is None or real.power is Power.OFF or (self.known.real and self.known.real.boot_id == real.boot_id):
+            return
+        self._note(f"on with another boot id: {event.reason}")
+        self.known.real, self.known.joined = real, ""
+        wall_s = self._tools.clock.wall()
+        await self._write({**status.seen_on(real, Phase.JOINING), "lastEvent": status.last_event(event, wall_s)})
+
+    def _on(self) -> bool:
+        return self.known.real is not None and self.known.real.power is not Power.OFF
+
+    def _registered(self, real: Real) -> bool:
+        """Its agent has registered the node since this boot."""
+        return self._node is not None and self._node.status.node_info.boot_id == real.boot_id
+
+    # -- writing
+
+    async def _write(self, new: dict[str, Any]) -> None:
+        await self._patch({"status": new}, "status")
+
+    async def _patch(self, patch: dict[str, Any], subresource: str = "") -> None:
+        written = await self._quietly(self._tools.client.patch(MACHINES, self.name, patch, subresource))
+        if written is not None and written.metadata.revision >= self._machine.metadata.revision:
+            self._machine = written
+
+    async def _quietly(self, write: Awaitable[Any]) -> Any:
+        """None if the object is gone already."""
+        try:
+            return await write
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            return None
+
+    def _failed(self, error: LabctlError) -> float:
+        self.known.attempts += 1
+        pause_s = self._pause_s()
+        self._note(f"failed, again in {pause_s:.1f} s: {error}")
+        return pause_s
+
+    def _pause_s(self) -> float:
+        settings = self._tools.settings
+        return min(settings.retry_first_s * 2.0 ** (self.known.attempts - 1), settings.retry_most_s)
+
+    def _tell(self, type_: str, reason: str, message: str) -> None:
+        self._note(message)
+        self._tools.recorder.record(self._machine, type_, reason, message)
+
+    def _note(self, text: str) -> None:
+        self._tools.journal.note("machines", f"machine/{self.name}", text)
+
+
+def machine_spec(machine: Machine, provider: str, lab: LabFacts, settings: MachinesSettings) -> MachineSpec:
+    """What the provider is asked for. LabctlError for what no machine can be."""
+    name, spec = machine.metadata.name, machine.spec
+    network = ipaddress.IPv4Network(settings.machine_network)
+    if spec.provider and spec.provider != provider:
+        raise LabctlError(f"{name}: its provider is {spec.provider}, this lab's is {provider}")
+    if not 1 <= spec.number <= 200:
+        raise LabctlError(f"{name}: its number is {spec.number}, not 1 to 200")
+    try:
+        memory_bytes = quantities.to_int(spec.memory or "1Gi")
+        cpus = quantities.to_milli(spec.cpus or "1") / 1000
+    except ValueError as error:
+        raise LabctlError(f"{name}: {error}") from error
+    return MachineSpec(
+        name=name,
+        number=spec.number,
+        memory_bytes=memory_bytes,
+        cpus=cpus,
+        address=spec.address or str(network[10 + spec.number]),
+        prefix_length=network.prefixlen,
+        authorized_key=lab.authorized_key,
+    )
