@@ -1,0 +1,174 @@
+"""Server-side apply: a manager says what it wants of an object; what it no longer says goes, and what others own is a conflict.
+
+    config ─► merge into the live object ─► prune what this manager dropped and nobody owns ─► conflicts? ─► managedFields
+
+Called for `application/apply-patch+yaml`, before defaults. Applying the same configuration twice changes nothing, times included.
+Words of conflicts and of configurations that do not fit the schema are the real server's; where it answers 500 to the latter, labctl answers 400.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+from labctl.errors import ApiError
+from labctl.resources.kind import Kind, Object
+from labctl.resources.patches import fieldset, managed
+from labctl.resources.patches.fieldset import NO_FIELDS, Fields, Path
+from labctl.resources.patches.managed import APPLY, UPDATE, Claim, Manager, Managers
+from labctl.resources.schema.definitions import Schema, Type
+from labctl.resources.schema.validate import check
+
+BEFORE_FIRST_APPLY = "before-first-apply"
+
+
+def apply(
+    schema: Schema, kind: Kind, live: Object | None, config: Object, *, manager: str, now: str, force: bool = False, subresource: str = ""
+) -> Object:
+    """The object as it shall be, managedFields in it; `live` (None: there is none yet) is left alone, `config` may be changed.
+
+    ApiError 409 Conflict names the managers that own what would change; 422 without a manager; 400 for what does not fit the schema.
+    """
+    if not manager:
+        raise _no_manager()
+    type_ = schema.type_of(kind.group, kind.version, kind.kind)
+    _check_config(type_, kind, config)
+    me = Manager(manager, APPLY, kind.api_version, subresource)
+    managers = _managers_of(type_, kind, live)
+    before = managers[me].fields if me in managers else NO_FIELDS
+    now_wanted = managed.owned_through(kind, subresource, fieldset.owned(type_, config))
+    managers[me] = Claim(now_wanted, managers[me].time if me in managers and before == now_wanted else now)
+
+    merged = merge(type_, deepcopy(live), config) if live is not None else config
+    kept = frozenset(path for claimed in managers.values() for path in claimed.fields)
+    prune(type_, merged, _with_parents(before) - _with_parents(kept))
+    merged["metadata"].pop("managedFields", None)
+
+    changed = fieldset.compare(type_, live or {}, merged)
+    conflicts = _conflicts(managers, me, changed.added | changed.modified)
+    if conflicts and not force:
+        raise _conflict(conflicts)
+    managed.lose(managers, me, changed.added | changed.modified, changed.removed)
+    if not managers[me].fields:
+        del managers[me]
+    managed.write(merged, managers)
+    return merged
+
+
+def merge(type_: Type, live: Object, config: Object) -> Object:
+    """`config` over `live`, in place: maps and lists that merge do, everything else is replaced."""
+    for key, value in config.items():
+        live[key] = _merge_value(fieldset.child(type_, key), live.get(key), value)
+    return live
+
+
+def _merge_value(type_: Type, live: Any, config: Any) -> Any:
+    if type(live) is not type(config) or not fieldset.is_granular(type_, config):
+        return deepcopy(config)
+    if isinstance(config, dict):
+        return merge(type_, live, config)
+    return _merge_list(type_, live, config)
+
+
+def _merge_list(type_: Type, live: list[Any], config: list[Any]) -> list[Any]:
+    """Items in the configuration's order; live ones it does not name stay before the item that they stood before."""
+    there, wanted = fieldset.elements(type_, live), fieldset.elements(type_, config)
+    others = iter([*there])
+    merged = []
+    for element, item in wanted.items():
+        if element in there:
+            for other in others:
+                if other == element:
+                    break
+                if other not in wanted:
+                    merged.append(there.pop(other))
+        merged.append(_merge_value(type_.item or fieldset.ANY, there.pop(element, None), item))
+    return merged + [item for element, item in there.items() if element not in wanted]
+
+
+def prune(type_: Type, obj: Object, gone: Fields) -> None:
+    """Takes these paths out of the object, each with all below it."""
+    below: dict[str, set[Path]] = {}
+    for path in gone:
+        below.setdefault(path[0], set()).add(path[1:])
+    for key in [key for key in obj if f"f:{key}" in below]:
+        paths = below[f"f:{key}"]
+        if () in paths:
+            del obj[key]
+        elif isinstance(obj[key], dict):
+            prune(fieldset.child(type_, key), obj[key], frozenset(paths))
+        elif isinstance(obj[key], list):
+            _prune_list(fieldset.child(type_, key), obj[key], frozenset(paths))
+
+
+def _prune_list(type_: Type, items: list[Any], gone: Fields) -> None:
+    kept = []
+    for item in items:
+        element = next(iter(fieldset.elements(type_, [item])), "")
+        paths = frozenset(path[1:] for path in gone if path[0] == element)
+        if () in paths:
+            continue
+        if paths and isinstance(item, dict):
+            prune(type_.item or fieldset.ANY, item, paths)
+        kept.append(item)
+    items[:] = kept
+
+
+def _with_parents(fields: Fields) -> Fields:
+    """With the fields on the way to each: a struct nobody owns anything of any more goes whole, with its defaults. List items are not implied."""
+    return fields | {path[:length] for path in fields for length in range(1, len(path)) if path[length - 1].startswith("f:")}
+
+
+def _managers_of(type_: Type, kind: Kind, live: Object | None) -> Managers:
+    """Who owns the live object; if nobody ever said, all of it belongs to a manager that any apply can be told about."""
+    if live is None:
+        return {}
+    entries = live["metadata"].get("managedFields")
+    if entries:
+        return managed.read(entries)
+    fields = managed.owned_through(kind, "", fieldset.owned(type_, live))
+    return {Manager(BEFORE_FIRST_APPLY, UPDATE, kind.api_version): Claim(fields, live["metadata"].get("creationTimestamp", ""))}
+
+
+def _check_config(type_: Type, kind: Kind, config: Object) -> None:
+    metadata = config.setdefault("metadata", {})
+    if metadata.get("managedFields"):
+        raise ApiError(400, "BadRequest", "metadata.managedFields must be nil")
+    wrong = list(fieldset.problems(type_, config))
+    if not wrong:
+        error = check(type_, config).error
+        wrong = [error] if error else []
+    if wrong:
+        said = wrong[0] if len(wrong) == 1 else "errors:\n  " + "\n  ".join(wrong)
+        name = f"{metadata.get('namespace', '')}/{metadata.get('name', '')}; {kind.api_version}, Kind={kind.kind}"
+        raise ApiError(400, "BadRequest", f"failed to create typed patch object ({name}): {said}")
+
+
+def _no_manager() -> ApiError:
+    message = "Required value: is required for apply patch"
+    causes = [{"reason": "FieldValueRequired", "message": message, "field": "fieldManager"}]
+    details = {"group": "meta.k8s.io", "kind": "PatchOptions", "causes": causes}
+    return ApiError(422, "Invalid", f'PatchOptions.meta.k8s.io "" is invalid: fieldManager: {message}', details=details)
+
+
+def _conflicts(managers: Managers, me: Manager, changed: Fields) -> list[tuple[Manager, Path]]:
+    """(manager, path) of what others own and this apply would change, in a stable order."""
+    found = [(manager, path) for manager, claimed in managers.items() if manager != me for path in claimed.fields & changed]
+    return sorted(found, key=lambda conflict: (conflict[0].name, str(conflict[0]), conflict[1]))
+
+
+def _conflict(conflicts: list[tuple[Manager, Path]]) -> ApiError:
+    causes = [
+        {"reason": "FieldManagerConflict", "message": f"conflict with {manager}", "field": fieldset.show(path)}
+        for manager, path in conflicts
+    ]
+    if len(conflicts) == 1:
+        [(manager, path)] = conflicts
+        message = f"Apply failed with 1 conflict: conflict with {manager}: {fieldset.show(path)}"
+    else:
+        lines = []
+        for manager in dict.fromkeys(manager for manager, _ in conflicts):
+            lines.append(f"conflicts with {manager}:")
+            lines += [f"- {fieldset.show(path)}" for of, path in conflicts if of == manager]
+        message = f"Apply failed with {len(conflicts)} conflicts: " + "\n".join(lines)
+    return ApiError(409, "Conflict", message, details={"causes": causes})

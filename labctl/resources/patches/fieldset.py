@@ -1,0 +1,194 @@
+"""Which fields an object has, as sets of paths: what field managers own, compare and lose.
+
+A path is a tuple of elements as FieldsV1 spells them: `f:name` a field or map key, `k:{"name":"web"}` an item of a list of maps,
+`v:"x"` a member of a set. A path stands for a scalar, an atomic list or map, an item, or an empty object; containers are only on the way to them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from labctl.resources.kind import Object
+from labctl.resources.schema.definitions import ANY, Type
+
+Path = tuple[str, ...]
+Fields = frozenset[Path]
+
+NO_FIELDS: Fields = frozenset()
+
+# List keys that may be left out, and what they mean then: the API's only defaulted key.
+_KEY_DEFAULTS = {"protocol": "TCP"}
+# Go's structs that are there even when nobody set them: making one is no change.
+_ALWAYS_THERE = {"f:metadata", "f:spec", "f:status", "f:template", "f:containers", "f:resources"}
+
+_CONTAINER = object()  # a map or list that merges: not owned itself
+_ITEM = object()  # an item of a list of maps: owned, beside its fields
+
+
+class Comparison(NamedTuple):
+    """What an update did, by path."""
+
+    added: Fields
+    modified: Fields
+    removed: Fields
+
+
+def owned(type_: Type, obj: Object) -> Fields:
+    """The fields that whoever applies this object claims."""
+    return frozenset(path for path, value in _flatten(type_, obj) if value is not _CONTAINER)
+
+
+def compare(type_: Type, old: Object, new: Object) -> Comparison:
+    """What changed from `old` to `new`; containers that came or went are named too."""
+    before, after = dict(_flatten(type_, old)), dict(_flatten(type_, new))
+    added = frozenset(path for path in after if path not in before and path[-1] not in _ALWAYS_THERE)
+    removed = frozenset(path for path in before if path not in after)
+    modified = frozenset(path for path, value in after.items() if path in before and not _same(before[path], value))
+    return Comparison(added, modified, removed)
+
+
+def problems(type_: Type, obj: Object, path: Path = ()) -> Iterator[str]:
+    """Why an object can't be applied: fields that the schema has not, lists whose items can't be told apart."""
+    for key, value in obj.items():
+        here = (*path, f"f:{key}")
+        field = _field(type_, key)
+        if field is None:
+            yield f"{show(here)}: field not declared in schema"
+        elif isinstance(value, dict) and field.shape in ("struct", "map"):
+            yield from problems(field, value, here)
+        elif isinstance(value, list) and field.shape == "list" and field.list_type != "atomic":
+            yield from _list_problems(field, value, here)
+
+
+def _list_problems(type_: Type, items: list[Any], path: Path) -> Iterator[str]:
+    seen = set()
+    for index, item in enumerate(items):
+        try:
+            element = element_of(type_, item)
+        except MissingKey as missing:
+            yield f"{show(path)}: element {index}: {missing}"
+            continue
+        if element in seen:
+            yield f"{show(path)}: duplicate entries for key {show((element,))}"
+        seen.add(element)
+        if isinstance(item, dict) and type_.item:
+            yield from problems(type_.item, item, (*path, element))
+
+
+class MissingKey(Exception):
+    """An item of a list of maps lacks a key field."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f'associative list with keys has an element that omits key field "{key}" (and doesn\'t have default value)')
+
+
+def element_of(type_: Type, item: Any) -> str:
+    """The path element of a list's item."""
+    if type_.list_type == "set" or not isinstance(item, dict):
+        return f"v:{json.dumps(item, separators=(',', ':'))}"
+    keys = {}
+    for key in sorted(type_.keys):
+        if key not in item and key not in _KEY_DEFAULTS:
+            raise MissingKey(key)
+        keys[key] = item.get(key, _KEY_DEFAULTS.get(key))
+    return f"k:{json.dumps(keys, separators=(',', ':'))}"
+
+
+def elements(type_: Type, items: Iterable[Any]) -> dict[str, Any]:
+    """A merging list's items by path element, in order; an item that can't be told apart is left out, the last of equals wins."""
+    found = {}
+    for item in items:
+        try:
+            found[element_of(type_, item)] = item
+        except MissingKey:
+            continue
+    return found
+
+
+def is_granular(type_: Type, value: Any) -> bool:
+    """Whether the value's parts are owned one by one. Without a type, maps are and lists are not."""
+    if isinstance(value, dict):
+        return type_.map_type != "atomic" and type_.shape in ("struct", "map", "any")
+    return isinstance(value, list) and type_.shape == "list" and type_.list_type != "atomic"
+
+
+def child(type_: Type, key: str) -> Type:
+    """The type of a field or of a map's value."""
+    return _field(type_, key) or ANY
+
+
+def _field(type_: Type, key: str) -> Type | None:
+    if type_.shape == "struct":
+        return type_.fields.get(key)
+    return type_.item if type_.shape == "map" else ANY
+
+
+def _flatten(type_: Type, obj: Object, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    for key, value in obj.items():
+        yield from _flatten_value(child(type_, key), value, (*path, f"f:{key}"))
+
+
+def _flatten_value(type_: Type, value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    if not is_granular(type_, value) or value == {}:
+        yield path, value
+    elif isinstance(value, dict):
+        yield path, _CONTAINER
+        yield from _flatten(type_, value, path)
+    else:
+        yield path, _CONTAINER
+        for element, item in elements(type_, value).items():
+            yield (*path, element), _ITEM
+            if isinstance(item, dict):
+                yield from _flatten(type_.item or ANY, item, (*path, element))
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is b or (type(a) is type(b) and a == b)
+
+
+# ---- as FieldsV1 has them
+
+
+def encode(fields: Fields) -> Object:
+    """`{"f:spec": {"f:replicas": {}}}`; a `.` where a path that goes on is itself a member."""
+    root: Object = {}
+    for path in sorted(fields):
+        node = root
+        for element in path:
+            node = node.setdefault(element, {})
+        node["."] = {}
+    return _without_lone_dots(root)
+
+
+def _without_lone_dots(node: Object) -> Object:
+    return {element: {} if below.keys() == {"."} else _without_lone_dots(below) for element, below in node.items()}
+
+
+def decode(node: Mapping[str, Any], path: Path = ()) -> Iterator[Path]:
+    for element, below in node.items():
+        if element == ".":
+            yield path
+        elif not below:
+            yield (*path, element)
+        else:
+            yield from decode(below, (*path, element))
+
+
+def show(path: Path) -> str:
+    """As Kubernetes prints it: `.spec.containers[name="web"].image`."""
+    return "".join(map(_show_element, path))
+
+
+def _show_element(element: str) -> str:
+    spelled, _, value = element.partition(":")
+    match spelled:
+        case "f":
+            return f".{value}"
+        case "k":
+            return "[" + ",".join(f"{key}={json.dumps(of)}" for key, of in json.loads(value).items()) + "]"
+        case "v":
+            return f"[={value}]"
+        case _:
+            return f"[{value}]"

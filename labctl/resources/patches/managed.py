@@ -1,0 +1,148 @@
+"""metadata.managedFields: who set which field, kept up to date by ordinary updates and by server-side apply (apply.py).
+
+track() is called for every create, update and patch that is not an apply, on the finished object. Times move only when a manager's fields do, so
+an update that changes nothing still writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from labctl.resources.kind import Kind, Object
+from labctl.resources.patches import fieldset
+from labctl.resources.patches.fieldset import NO_FIELDS, Fields
+from labctl.resources.schema.definitions import Schema
+
+APPLY, UPDATE = "Apply", "Update"
+_MAX_UPDATERS = 10  # entries of plain updates; older ones become one, as in Kubernetes
+_ANCIENT = "ancient-changes"
+
+# What every object has, or the server alone sets: owned by nobody.
+_NOBODYS = {("f:apiVersion",), ("f:kind",), ("f:metadata",)} | {
+    ("f:metadata", f"f:{name}")
+    for name in (
+        "name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName", "generation", "managedFields", "resourceVersion",
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Manager:
+    """Who, how, through which version and subresource: one entry of managedFields."""
+
+    name: str
+    operation: str
+    api_version: str
+    subresource: str = ""
+
+    def __str__(self) -> str:
+        """As a conflict names it."""
+        text = f'"{self.name}"'
+        if self.subresource:
+            text += f' with subresource "{self.subresource}"'
+        return f"{text} using {self.api_version}" if self.operation == UPDATE else text
+
+
+@dataclass(slots=True)
+class Claim:
+    """What a manager owns, since when."""
+
+    fields: Fields
+    time: str
+
+
+Managers = dict[Manager, Claim]
+
+
+def track(schema: Schema, kind: Kind, old: Object | None, new: Object, *, manager: str, now: str, subresource: str = "") -> None:
+    """Writes into `new` who owns what after this update by `manager`; `old` is the object before, None on create."""
+    metadata = new["metadata"]
+    sent = metadata.pop("managedFields", None)
+    if sent == [{}]:  # how a client says: forget them all
+        return
+    managers = read(sent or (old or {}).get("metadata", {}).get("managedFields") or ())
+    changed = fieldset.compare(schema.type_of(kind.group, kind.version, kind.kind), old or {}, new)
+    me = Manager(manager, UPDATE, kind.api_version, subresource)
+    lose(managers, me, changed.added | changed.modified, changed.removed)
+    mine = managers.get(me, Claim(NO_FIELDS, now))
+    claim(managers, me, owned_through(kind, subresource, (mine.fields | changed.added | changed.modified) - changed.removed), now)
+    write(new, managers)
+
+
+def owned_through(kind: Kind, subresource: str, fields: Fields) -> Fields:
+    """The fields that a request may own: not what all objects have, and not the part that the endpoint does not write."""
+    others = "f:spec" if subresource == "status" else "f:status" if kind.has_status else ""
+    return frozenset(path for path in fields if path not in _NOBODYS and path[0] != others)
+
+
+def lose(managers: Managers, me: Manager, taken: Fields, removed: Fields) -> None:
+    """Takes from all others what `me` set, and from all what is gone."""
+    for manager, claimed in list(managers.items()):
+        gone = removed if manager == me else removed | taken
+        if not gone.isdisjoint(claimed.fields):
+            claim(managers, manager, claimed.fields - gone, claimed.time)
+
+
+def claim(managers: Managers, manager: Manager, fields: Fields, now: str) -> None:
+    """Sets what a manager owns; the time moves only if that changed."""
+    before = managers.get(manager)
+    if not fields:
+        managers.pop(manager, None)
+    elif before is None or before.fields != fields:
+        managers[manager] = Claim(fields, now)
+
+
+def read(entries: Iterable[Object]) -> Managers:
+    """The managers of an object's metadata.managedFields; what is no entry is skipped."""
+    managers: Managers = {}
+    for entry in entries:
+        if isinstance(entry.get("fieldsV1"), dict):
+            manager = Manager(
+                entry.get("manager", ""), entry.get("operation", UPDATE), entry.get("apiVersion", ""), entry.get("subresource", "")
+            )
+            managers[manager] = Claim(frozenset(fieldset.decode(entry["fieldsV1"])), entry.get("time", ""))
+    return managers
+
+
+def write(obj: Object, managers: Managers) -> None:
+    """Puts the managers into metadata.managedFields, in Kubernetes' order."""
+    entries = [_entry(manager, claimed) for manager, claimed in sorted(_bounded(managers).items(), key=_order)]
+    if entries:
+        obj["metadata"]["managedFields"] = entries
+    else:
+        obj["metadata"].pop("managedFields", None)
+
+
+def _bounded(managers: Managers) -> Managers:
+    """At most so many updaters: the oldest become one `ancient-changes`."""
+    updaters = sorted((item for item in managers.items() if item[0].operation == UPDATE), key=_order)
+    if len(updaters) <= _MAX_UPDATERS:
+        return managers
+    bounded = dict(managers)
+    for manager, claimed in updaters[: len(updaters) - _MAX_UPDATERS + 1]:
+        ancient = Manager(_ANCIENT, UPDATE, manager.api_version)
+        del bounded[manager]
+        merged = bounded.get(ancient, Claim(NO_FIELDS, ""))
+        bounded[ancient] = Claim(merged.fields | claimed.fields, max(merged.time, claimed.time))
+    return bounded
+
+
+def _order(item: tuple[Manager, Claim]) -> tuple[str, ...]:
+    manager, claimed = item
+    return manager.operation, claimed.time, manager.name, manager.api_version, manager.subresource
+
+
+def _entry(manager: Manager, claimed: Claim) -> Object:
+    entry: dict[str, Any] = {
+        "manager": manager.name,
+        "operation": manager.operation,
+        "apiVersion": manager.api_version,
+        "time": claimed.time,
+        "fieldsType": "FieldsV1",
+        "fieldsV1": fieldset.encode(claimed.fields),
+    }
+    if manager.subresource:
+        entry["subresource"] = manager.subresource
+    return entry
