@@ -21,7 +21,7 @@ from labctl.errors import LabctlError, UsageError
 from labctl.lab import process
 from labctl.lab.client import LabClient
 from labctl.lab.progress import Progress, silent
-from labctl.lab.settings import Settings, compose, homes
+from labctl.lab.settings import Settings, compose, homes, proxies
 from labctl.paths import LAB_DIRECTORY, Paths, find_lab
 
 _FIXED = ("provider", "network", "addresses.machines", "addresses.pods", "addresses.services")
@@ -83,6 +83,7 @@ class Lab:
         """Write lab.json, whole or not at all: what flags and environment said, what was chosen, and every setting for the master."""
         said = {o.name: s.value for o, s in self.settings.items() if s.source.startswith(("flag", "environment"))}
         self.record["kept"] = {**self.record["kept"], **said, **kept}
+        self.record["proxies"] = proxies(self.environment)
         self.record["settings"] = {**self.settings.values(), **kept}
         self.paths.lab.mkdir(parents=True, exist_ok=True)
         new = self.paths.settings.with_suffix(".new")

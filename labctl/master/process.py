@@ -19,11 +19,13 @@ import ssl
 import time
 from pathlib import Path
 
+from labctl.api.identity import server_context
 from labctl.certificates import Authority, kubeconfig, write_file
 from labctl.clock import SystemClock
 from labctl.errors import LabctlError
-from labctl.journal import MemoryJournal
-from labctl.master.master import Master
+from labctl.journal import Journal, MemoryJournal
+from labctl.master.keys import ssh_key
+from labctl.master.master import Master, Tools
 from labctl.master.settings import MasterSettings, read_settings
 from labctl.paths import Paths
 from labctl.providers.factory import make_provider
@@ -56,11 +58,9 @@ async def _serve(settings: MasterSettings, ready_fd: int) -> None:
     tls = _tls(authority, settings)
     write_file(paths.kubeconfig, kubeconfig(f"https://127.0.0.1:{port}", authority.certificate_pem, authority.admin(), name=settings.id))
     store = sqlite_store(paths.store, StoreSettings())
-    values = settings.values
-    provider = None
-    if values.provider:
-        provider = make_provider(values.provider, settings.id, paths.state, paths.cache, network=values.machines)
-    master = Master(settings, store, clock, MemoryJournal(clock, paths.journal), authority=authority, tls=tls, provider=provider)
+    journal = MemoryJournal(clock, paths.journal)
+    tools = _tools(settings, authority, journal) if settings.values.provider else None
+    master = Master(settings, store, clock, journal, tls=tls, tools=tools)
     await master.start([listening])
     _say_running(settings, port)
     log.info("answering on port %d after %.2f s", port, clock.now() - begun)
@@ -76,6 +76,22 @@ async def _serve(settings: MasterSettings, ready_fd: int) -> None:
     await master.stop()
     with contextlib.suppress(FileNotFoundError):
         paths.master_run.unlink()
+
+
+def _tools(settings: MasterSettings, authority: Authority, journal: Journal) -> Tools:
+    from labctl.images.images import Images
+    from labctl.images.settings import ImageSettings
+    from labctl.remote.process import SshProcess
+    from labctl.remote.settings import RemoteSettings
+
+    paths, values = settings.paths, settings.values
+    return Tools(
+        provider=make_provider(values.provider, settings.id, paths.state, paths.cache, network=values.machines),
+        remote=SshProcess(RemoteSettings(), journal),
+        authority=authority,
+        authorized_key=ssh_key(paths.ssh_key),
+        images=Images(paths, ImageSettings(mirrors=values.mirrors, proxy=settings.proxies)),
+    )
 
 
 def _listen(settings: MasterSettings) -> socket.socket:
@@ -108,15 +124,9 @@ def _kept_port(paths: Paths) -> int:
 
 
 def _tls(authority: Authority, settings: MasterSettings) -> ssl.SSLContext:
-    issued = authority.server(NAMES, ("127.0.0.1", settings.lab_address, settings.service_address))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    certificate, key = settings.paths.certificates / "server.crt", settings.paths.certificates / "server.key"
-    assert certificate.exists() and issued
-    context.load_cert_chain(certificate, key)
-    context.load_verify_locations(cadata=authority.certificate_pem.decode())
-    context.verify_mode = ssl.CERT_OPTIONAL
-    return context
+    authority.server(NAMES, ("127.0.0.1", settings.lab_address, settings.service_address))
+    folder = settings.paths.certificates
+    return server_context(folder / "ca.crt", folder / "server.crt", folder / "server.key")
 
 
 def _say_running(settings: MasterSettings, port: int) -> None:

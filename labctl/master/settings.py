@@ -10,9 +10,12 @@ import msgspec
 
 from labctl.controllers.settings import ControllerSettings
 from labctl.errors import LabctlError
+from labctl.machines.settings import MachinesSettings
 from labctl.paths import Paths
 from labctl.proxy.settings import ProxySettings
 from labctl.resources.settings import ResourceSettings
+
+API_PORT = 6443  # inside the lab's own network; on loopback it is another
 
 
 class Values(msgspec.Struct, frozen=True):
@@ -49,6 +52,7 @@ class MasterSettings(msgspec.Struct, frozen=True):
     id: str
     paths: Paths
     values: Values
+    proxies: dict[str, str] = {}
 
     @property
     def service_address(self) -> str:
@@ -70,6 +74,10 @@ class MasterSettings(msgspec.Struct, frozen=True):
     def proxy(self) -> ProxySettings:
         return ProxySettings(mode=self.values.proxy_mode, pod_range=self.values.pods, service_range=self.values.services)
 
+    def machines(self) -> MachinesSettings:
+        values = self.values
+        return MachinesSettings(machine_network=values.machines, pod_network=values.pods, lease_s=values.lease_s)
+
 
 def read_settings(lab: Path) -> MasterSettings:
     """From a `.labctl` folder. LabctlError if there is none or it is damaged."""
@@ -77,4 +85,4 @@ def read_settings(lab: Path) -> MasterSettings:
         record = msgspec.json.decode((lab / "lab.json").read_bytes(), type=Record)
     except (OSError, msgspec.DecodeError, json.JSONDecodeError) as error:
         raise LabctlError(f"{lab / 'lab.json'} can't be read: {error}", mend="labctl up") from None
-    return MasterSettings(record.id, Paths(lab, Path(record.state), Path(record.cache)), record.settings)
+    return MasterSettings(record.id, Paths(lab, Path(record.state), Path(record.cache)), record.settings, record.proxies)

@@ -63,6 +63,11 @@ class SshProcess:
         """Of the SSH process; 0 while there is none."""
         return self._child.process.pid if self._child else 0
 
+    def enter(self, network_namespace: str) -> None:
+        """Live in that network namespace from the next start of the process on. Before the first call."""
+        assert self._child is None, "the SSH process is there already"
+        self._namespace = network_namespace
+
     async def start(self) -> None:
         """Idempotent; also called by everything else."""
         async with self._starting:

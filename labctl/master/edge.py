@@ -1,0 +1,79 @@
+"""The edge: the rooms that reach machines, wired. Machines, pod network and proxy are fed by the runner as controllers are, and act over SSH.
+
+provider.uplink ─► the lab's own network ─► API listens there ─► SSH process enters it ─► machines boot and join ─► routes, rules
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from labctl.certificates import Authority
+from labctl.clock import Clock
+from labctl.journal import Journal
+from labctl.machines.machines import Machines
+from labctl.machines.settings import LabFacts
+from labctl.master.settings import API_PORT, MasterSettings
+from labctl.network.network import Network
+from labctl.providers.protocol import Provider, Uplink
+from labctl.proxy.proxy import Proxy
+from labctl.reconcile.plan import Controller
+from labctl.remote.interface import Remote
+from labctl.resources.client import Client
+from labctl.resources.events import Recorder
+
+
+class SshRemote(Remote, Protocol):
+    """A Remote that is a process of its own and lives in a network namespace."""
+
+    def enter(self, network_namespace: str) -> None: ...
+    async def start(self) -> None: ...
+
+
+class Edge:
+    """Built before anything runs; `start` returns when the machines' first round is under way."""
+
+    def __init__(
+        self,
+        settings: MasterSettings,
+        client: Client,
+        recorder: Callable[[str], Recorder],
+        authority: Authority,
+        authorized_key: str,
+        provider: Provider,
+        remote: SshRemote,
+        journal: Journal,
+        clock: Clock,
+    ) -> None:
+        self.remote = remote
+        self._provider = provider
+        url = f"https://{settings.lab_address}:{API_PORT}"
+        facts = LabFacts(settings.id, url, str(settings.paths.ssh_key), authorized_key)
+        machines_settings = settings.machines()
+        self.machines = Machines(client, recorder("machines"), provider, remote, authority, facts, machines_settings, journal, clock)
+        self.network = Network(remote, client, recorder("network"), journal, clock, settings.pod_network())
+        self.proxy = Proxy(remote, client, recorder("proxy"), journal, clock, settings.proxy())
+        remote.listen(self.network.told)
+        remote.listen(self.proxy.told)
+
+    @property
+    def controllers(self) -> Sequence[Controller]:
+        """For the runner: what must reach minions first comes first."""
+        return (self.network, self.proxy, *self.machines.controllers)
+
+    async def start(self) -> Uplink:
+        """Make the lab's network and begin. Answers where the API is to listen for agents."""
+        uplink = await asyncio.to_thread(self._provider.uplink, API_PORT)
+        self.remote.enter(uplink.network_namespace)
+        await self.network.start()
+        await self.proxy.start()
+        await asyncio.gather(self.remote.start(), self.machines.start())
+        return uplink
+
+    async def stop(self) -> None:
+        """Machines and pods go on as they are."""
+        await self.machines.stop()
+        await self.proxy.stop()
+        await self.network.stop()
+        await self.remote.close()

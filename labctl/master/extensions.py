@@ -1,0 +1,41 @@
+"""What labctl's own commands and agents ask of the master beyond Kubernetes' API, under /labctl/v1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from labctl.api.extensions import Ask, Extensions, File
+from labctl.controllers.explain import explain
+from labctl.errors import ApiError
+
+if TYPE_CHECKING:
+    from labctl.images.images import Images
+    from labctl.master.master import Master
+
+
+def extensions(master: Master, images: Images | None) -> Extensions:
+    routes = Extensions()
+    routes.add("GET", "/labctl/v1/why/{kind}/{namespace}/{name}", lambda ask: _why(master, ask))
+    if images:
+        routes.add("GET", "/labctl/v1/images/resolve", lambda ask: _resolve(images, ask))
+        routes.add("GET", "/labctl/v1/blobs/{digest}", lambda ask: _blob(images, ask))
+    return routes
+
+
+async def _why(master: Master, ask: Ask) -> dict[str, Any]:
+    """Any name of a kind that kubectl takes: pod, pods, po."""
+    word, name = ask.params["kind"], ask.params["name"]
+    kind = next((k for k in master.registry if word in (k.plural, k.singular, k.kind, k.resource, *k.short_names)), None)
+    if kind is None:
+        raise ApiError(404, "NotFound", f'the server doesn\'t have a resource type "{word}"')
+    key = f"{ask.params['namespace']}/{name}" if kind.namespaced else name
+    return {"lines": explain(master.runner.view, master.journal, kind.resource, key)}
+
+
+async def _resolve(images: Images, ask: Ask) -> Any:
+    query = ask.query
+    return await images.resolve(query.first("name"), query.first("platform"), query.first("pull") or "IfNotPresent")
+
+
+async def _blob(images: Images, ask: Ask) -> File:
+    return File(images.blob(ask.params["digest"]))

@@ -1,0 +1,154 @@
+"""`Master`: the rooms of one lab, wired. Nothing is decided here; this file is the picture in ARCHITECTURE.md, as code.
+
+    store ─► resources ─► client ─► runner(controllers, scheduler, machines, network, proxy) ─► provider, remote
+                 └─► api (if there is TLS to serve it with)
+
+`labctl.lab` starts it as a process (process.py); `labctl.sim` builds it with fakes, on a virtual clock and without HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import Sequence
+from random import Random
+from socket import socket
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from labctl.clock import Clock
+from labctl.controllers.builtin import builtin_controllers
+from labctl.journal import MemoryJournal
+from labctl.master.settings import API_PORT, MasterSettings
+from labctl.reconcile.plan import Controller
+from labctl.reconcile.runner import Runner
+from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap
+from labctl.resources.client import Client
+from labctl.resources.events import Recorder
+from labctl.resources.registry import builtin_registry
+from labctl.resources.resources import Resources
+from labctl.scheduler.scheduler import Scheduler
+from labctl.store.interface import Store
+
+if TYPE_CHECKING:
+    from labctl.api.server import Server
+    from labctl.certificates import Authority
+    from labctl.images.images import Images
+    from labctl.master.edge import Edge, SshRemote
+    from labctl.providers.protocol import Provider
+
+log = logging.getLogger(__name__)
+
+COMPACT_EVERY_S = 300.0
+
+
+class Tools(msgspec.Struct, frozen=True):
+    """What reaches machines, and what agents are served; absent for API and controllers only."""
+
+    provider: Provider
+    remote: SshRemote
+    authority: Authority
+    authorized_key: str
+    images: Images
+
+
+class Master:
+    """One lab's control plane. `tls` None: no HTTP."""
+
+    def __init__(
+        self,
+        settings: MasterSettings,
+        store: Store,
+        clock: Clock,
+        journal: MemoryJournal,
+        *,
+        rng: Random | None = None,
+        tls: ssl.SSLContext | None = None,
+        tools: Tools | None = None,
+    ) -> None:
+        rng = rng or Random()
+        self.settings = settings
+        self.clock = clock
+        self.journal = journal
+        self.store = store
+        self.registry = builtin_registry()
+        self.resources = Resources(store, self.registry, clock, journal, rng, settings.resources())
+        self.client = Client(self.resources)
+        self._recorders: dict[str, Recorder] = {}
+        self.edge = self._edge(tools) if tools else None
+        self.runner = Runner(self.resources, self.client, self.recorder, self._controllers(), clock, journal, rng)
+        self.api = self._api(tls, tools) if tls else None
+        self._compacting: asyncio.Task[None] | None = None
+
+    def recorder(self, component: str) -> Recorder:
+        """Who records Events in a component's name; one each."""
+        if component not in self._recorders:
+            self._recorders[component] = Recorder(self.client, component, self.clock)
+        return self._recorders[component]
+
+    def _controllers(self) -> Sequence[Controller]:
+        edge = self.edge.controllers if self.edge else ()
+        return [*builtin_controllers(self.registry, self.settings.controllers()), Scheduler(), *edge]
+
+    def _edge(self, tools: Tools) -> Edge:
+        from labctl.master.edge import Edge
+
+        return Edge(
+            self.settings,
+            self.client,
+            self.recorder,
+            tools.authority,
+            tools.authorized_key,
+            tools.provider,
+            tools.remote,
+            self.journal,
+            self.clock,
+        )
+
+    def _api(self, tls: ssl.SSLContext, tools: Tools | None) -> Server:
+        from labctl.api.server import Server
+        from labctl.master.extensions import extensions
+
+        routes = extensions(self, tools.images if tools else None)
+        return Server(self.resources, tls, self.clock, remote=tools.remote if tools else None, extensions=routes)
+
+    async def start(self, sockets: Sequence[socket] = ()) -> None:
+        """Answer on the sockets and begin to reconcile. Machines follow with `start_machines`."""
+        address = self.settings.lab_address if self.edge else ""
+        await ensure_bootstrap(self.client, BootstrapSettings(address, API_PORT))
+        if self.api:
+            await self.api.start(sockets)
+        await self.runner.start()
+        self._compacting = asyncio.create_task(self._compact())
+
+    async def start_machines(self) -> None:
+        """The lab's network, SSH, and the machines as their objects say. Returns when the first round is under way."""
+        if self.edge:
+            uplink = await self.edge.start()
+            if self.api:
+                await self.api.listen(uplink.sockets)
+
+    async def stop(self) -> None:
+        """In order: nobody is answered, nothing is planned, what was written is on disk. Machines and pods go on."""
+        if self.api:
+            await self.api.stop()
+        if self._compacting:
+            self._compacting.cancel()
+        if self.edge:
+            await self.edge.stop()
+        await self.runner.stop()
+        for recorder in self._recorders.values():
+            with contextlib.suppress(Exception):  # an Event that is lost is no reason not to stop
+                await recorder.close()
+        await self.store.close()
+
+    async def _compact(self) -> None:
+        """Forget history older than one period: at most two periods are kept."""
+        before = self.store.revision
+        while True:
+            await asyncio.sleep(COMPACT_EVERY_S)
+            await self.store.compact(before)
+            before = self.store.revision
