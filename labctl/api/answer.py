@@ -21,6 +21,7 @@ from labctl.api.negotiate import JSON
 _DRAIN_ABOVE = 64 << 10
 _GZIP_WINDOW = 31  # zlib's word for "with a gzip header"
 _COMMON = b"Cache-Control: no-cache, private\r\nX-Content-Type-Options: nosniff\r\n"
+NOT_FOUND = "404 page not found\n"  # where nothing listens at all, the real server says so in plain text
 _PRETTY_AGENTS = ("curl", "Wget", "Mozilla/5.0")
 
 

@@ -17,7 +17,6 @@ from labctl.api.route import Target
 from labctl.resources.resources import Resources
 
 _encode = msgspec.json.Encoder().encode
-_NOT_FOUND = "404 page not found\n"
 
 
 class Paths:
@@ -27,7 +26,7 @@ class Paths:
         self._registry = resources.registry
         self._extensions = extensions
         self._ready = ready
-        self._openapi = OpenApi(resources.registry)
+        self._openapi = OpenApi(resources.schema, resources.registry, discovery.version(labctl.__version__)["gitVersion"])
 
     async def public(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         """What even nobody may know: that it lives, and its version."""
@@ -53,14 +52,14 @@ class Paths:
             return await self._roots(call, path == "/api")
         document = self._document(path)
         if document is None:
-            return answer.text(_NOT_FOUND, 404)
+            return answer.text(answer.NOT_FOUND, 404)
         return await call.answer(_encode(document))
 
     def unknown(self, target: Target) -> web.StreamResponse:
         """Below a served version: a Status. Elsewhere nothing listens at all, and the real server says so in plain text."""
         if (target.group, target.version) in self._registry.group_versions():
             raise status.unknown_path()
-        return answer.text(_NOT_FOUND, 404)
+        return answer.text(answer.NOT_FOUND, 404)
 
     async def _roots(self, call: Call, core: bool) -> web.StreamResponse:
         form = negotiate.accepted(call.request.headers.get("Accept", ""), negotiate.DISCOVERY_SHAPES)

@@ -69,7 +69,7 @@ class Server:
             "delete": objects.delete,
             "deletecollection": objects.delete_collection,
         }
-        self._streams: Mapping[tuple[str, str], Handler] = streaming.handlers(resources, remote, settings) if remote else {}
+        self._streams: Mapping[tuple[str, str], Handler] = streaming.handlers(resources, remote, settings)
         self._http: HttpServer | None = None
         self._listening: list[asyncio.Server] = []
 

@@ -1,4 +1,4 @@
-"""Which subresource is served by which stream: what `Server` looks a handler up in. Without a `remote`, none is."""
+"""Which subresource is served by which stream: what `Server` looks a handler up in."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from labctl.api.streams.channels import Channels
 from labctl.api.streams.forward import Forward
 from labctl.api.streams.logs import Logs
 from labctl.api.streams.proxy import Proxy
+from labctl.errors import ApiError
 from labctl.remote.interface import Remote
 from labctl.resources.resources import Resources
+
+_STREAMS = (("pods", "exec"), ("pods", "attach"), ("pods", "log"), ("pods", "portforward"), ("pods", "proxy"), ("services", "proxy"))
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
 
-def handlers(resources: Resources, remote: Remote, settings: ApiSettings) -> Mapping[tuple[str, str], Handler]:
-    """By (plural, subresource)."""
+def handlers(resources: Resources, remote: Remote | None, settings: ApiSettings) -> Mapping[tuple[str, str], Handler]:
+    """By (plural, subresource). A lab without machines (`remote` None) says so."""
+    if remote is None:
+        return dict.fromkeys(_STREAMS, _no_machines)
     channels = Channels(resources, remote)
     proxy = Proxy(resources, remote, settings)
     return {
@@ -30,3 +35,7 @@ def handlers(resources: Resources, remote: Remote, settings: ApiSettings) -> Map
         ("pods", "proxy"): proxy.pod,
         ("services", "proxy"): proxy.service,
     }
+
+
+async def _no_machines(_call: Call) -> web.StreamResponse:
+    raise ApiError(503, "ServiceUnavailable", "this lab has no machines to reach")
