@@ -73,7 +73,7 @@ class Lab:
         settings = compose(self.flags, self.environment, self.folder / "lab.yml", kept)
         for name in _FIXED if self.exists else ():
             was, wanted = kept.get(name), settings[name]
-            if was not in (None, wanted) and not (name == "provider" and wanted == "auto"):
+            if was not in (None, "", wanted) and not (name == "provider" and wanted == "auto"):
                 raise UsageError(
                     f"{settings.source(name)}: this lab was made with {name} {was}, not {wanted}", mend="labctl destroy, then up"
                 )

@@ -21,7 +21,7 @@ def make(lab: Lab, name: str, progress: Callable[[str], None] = lambda _line: No
 
 def choose(lab: Lab, progress: Callable[[str], None] = lambda _line: None) -> tuple[Provider, str]:
     """(provider, why it and no other). LabctlError with the reason of the likeliest where none works."""
-    wanted = lab.settings["provider"]
+    wanted = lab.settings["provider"] or "auto"
     refused = []
     for name in PROVIDERS if wanted == "auto" else (wanted,):
         provider = make(lab, name, progress)

@@ -24,8 +24,8 @@ def up(lab: Lab) -> dict[str, Any]:
     with process.working_on(lab.paths, "up"):
         count = lab.settings["minions"]
         provider = _prepare(lab) if count else None
-        if provider is None and not lab.exists:
-            lab.save(minions=0)
+        if provider is None:
+            lab.save(minions=0, provider=lab.record["kept"].get("provider", ""))
         _master(lab)
         if provider:
             _machines(lab, provider, count)
@@ -48,12 +48,21 @@ def _prepare(lab: Lab) -> Provider:
 
 
 def _master(lab: Lab) -> None:
+    """Running, and with the settings of now: changing some of them takes a new process, which no pod notices."""
     with step(lab.progress, "master") as note:
-        if process.master_pid(lab.paths):
+        if process.master_pid(lab.paths) and _runs_with(lab) == lab.record["settings"]:
             note("already running")
-        else:
-            process.start_master(lab.paths)
-            note(process.master_run(lab.paths).get("url", ""))
+            return
+        if process.stop_master(lab.paths):
+            note("started anew, as its settings changed")
+            lab.__dict__.pop("api", None)
+        process.start_master(lab.paths)
+        note(process.master_run(lab.paths).get("url", ""))
+
+
+def _runs_with(lab: Lab) -> dict[str, Any]:
+    """The lab's settings with those in place that the running master was started with."""
+    return {**lab.record["settings"], **process.master_run(lab.paths).get("settings", {})}
 
 
 def _machines(lab: Lab, provider: Provider, count: int) -> None:

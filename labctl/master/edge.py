@@ -52,7 +52,7 @@ class Edge:
         facts = LabFacts(settings.id, url, str(settings.paths.ssh_key), authorized_key)
         machines_settings = settings.machines()
         self.machines = Machines(client, recorder("machines"), provider, remote, authority, facts, machines_settings, journal, clock)
-        self.network = Network(remote, client, recorder("network"), journal, clock, settings.pod_network())
+        self.network = Network(remote, journal, clock, settings.pod_network())
         self.proxy = Proxy(remote, client, recorder("proxy"), journal, clock, settings.proxy())
         remote.listen(self.network.told)
         remote.listen(self.proxy.told)

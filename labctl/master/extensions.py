@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from labctl.api.extensions import Ask, Extensions, File
-from labctl.controllers.explain import explain
 from labctl.errors import ApiError
 
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ def extensions(master: Master, images: Images | None) -> Extensions:
 
 async def _why(master: Master, ask: Ask) -> dict[str, Any]:
     """Any name of a kind that kubectl takes: pod, pods, po."""
+    from labctl.controllers.explain import explain
+
     word, name = ask.params["kind"], ask.params["name"]
     kind = next((k for k in master.registry if word in (k.plural, k.singular, k.kind, k.resource, *k.short_names)), None)
     if kind is None:

@@ -131,7 +131,7 @@ def _tls(authority: Authority, settings: MasterSettings) -> ssl.SSLContext:
 
 def _say_running(settings: MasterSettings, port: int) -> None:
     paths = settings.paths
-    said = {"pid": os.getpid(), "url": f"https://127.0.0.1:{port}", "port": port, "started": time.time()}
+    said = {"pid": os.getpid(), "url": f"https://127.0.0.1:{port}", "port": port, "started": time.time(), "settings": settings.values.process()}
     write_file(paths.master_run, json.dumps(said), 0o644)
     write_file(paths.state / "port", str(port), 0o644)
 

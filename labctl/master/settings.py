@@ -5,12 +5,14 @@ from __future__ import annotations
 import ipaddress
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from labctl.controllers.settings import ControllerSettings
 from labctl.errors import LabctlError
 from labctl.machines.settings import MachinesSettings
+from labctl.network.settings import NetworkSettings
 from labctl.paths import Paths
 from labctl.proxy.settings import ProxySettings
 from labctl.resources.settings import ResourceSettings
@@ -34,6 +36,10 @@ class Values(msgspec.Struct, frozen=True):
     grace_s: float = msgspec.field(default=40.0, name="nodes.grace_s")
     evict_s: float = msgspec.field(default=300.0, name="nodes.evict_s")
     backoff_s: float = msgspec.field(default=10.0, name="pods.backoff_s")
+
+    def process(self) -> dict[str, Any]:
+        """What takes a new process to change. `minions` counts machines, which are objects."""
+        return {name: value for name, value in msgspec.to_builtins(self).items() if name != "minions"}
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -73,6 +79,9 @@ class MasterSettings(msgspec.Struct, frozen=True):
 
     def proxy(self) -> ProxySettings:
         return ProxySettings(mode=self.values.proxy_mode, pod_range=self.values.pods, service_range=self.values.services)
+
+    def pod_network(self) -> NetworkSettings:
+        return NetworkSettings(plugin=self.values.network, pod_range=self.values.pods, service_range=self.values.services)
 
     def machines(self) -> MachinesSettings:
         values = self.values
