@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from labctl.clock import parse_rfc3339
@@ -55,6 +55,12 @@ def pairs(labels: Mapping[str, str]) -> str:
 
 def joined(items: Iterable[Any]) -> str:
     return ",".join(str(i) for i in items)
+
+
+def first_three(items: Sequence[str]) -> str:
+    """`a,b,c + 2 more...`"""
+    shown = joined(items[:3])
+    return f"{shown} + {len(items) - 3} more..." if len(items) > 3 else shown
 
 
 NAME = Column("Name", lambda v, _now: v.metadata.name, format="name", description="Name must be unique within a namespace.")

@@ -20,7 +20,7 @@ class Lease(Viewed, frozen=True, rename="camel", gc=False):
     spec: LeaseSpec = LeaseSpec()
 
 
-COLUMNS: tuple[Column, ...] = (NAME, AGE)
+COLUMNS: tuple[Column, ...] = (NAME, Column("Holder", lambda lease, _now: lease.spec.holder_identity, description="Who holds it."), AGE)
 
 KIND = Kind(
     group="coordination.k8s.io",

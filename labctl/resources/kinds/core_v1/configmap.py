@@ -12,7 +12,11 @@ class ConfigMap(Viewed, frozen=True, rename="camel", gc=False):
     immutable: bool = False
 
 
-COLUMNS: tuple[Column, ...] = (NAME, AGE)
+COLUMNS: tuple[Column, ...] = (
+    NAME,
+    Column("Data", lambda cm, _now: len(cm.data) + len(cm.binary_data), description="How many keys it has."),
+    AGE,
+)
 
 KIND = Kind(
     group="",

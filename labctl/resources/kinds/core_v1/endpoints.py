@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from labctl.resources.cells import AGE, NAME
+from labctl.resources.cells import AGE, NAME, NONE, first_three
 from labctl.resources.kind import Column, Kind, Viewed
 from labctl.resources.kinds.shared import ObjectReference
 
@@ -33,7 +33,20 @@ class Endpoints(Viewed, frozen=True, rename="camel", gc=False):
     subsets: tuple[EndpointSubset, ...] = ()
 
 
-COLUMNS: tuple[Column, ...] = (NAME, AGE)
+def shown(endpoints: Endpoints, _now_s: float) -> str:
+    """The first three addresses, each with each port of its subset."""
+    if not endpoints.subsets:
+        return NONE
+    found: list[str] = []
+    for subset in endpoints.subsets:
+        if subset.ports:
+            found += [f"{address.ip}:{port.port}" for port in subset.ports for address in subset.addresses]
+        else:
+            found += [address.ip for address in subset.addresses]
+    return first_three(found)
+
+
+COLUMNS: tuple[Column, ...] = (NAME, Column("Endpoints", shown, description="Addresses and ports behind the Service."), AGE)
 
 KIND = Kind(
     group="",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from labctl.resources.cells import NAME
+from labctl.resources.cells import since
 from labctl.resources.kind import Column, Kind, Viewed
 from labctl.resources.kinds.shared import ObjectReference
 
@@ -54,7 +54,40 @@ def fields(event: Event) -> Mapping[str, str]:
     }
 
 
-COLUMNS: tuple[Column, ...] = (NAME,)
+def first_seen(event: Event, now_s: float) -> str:
+    return since(event.first_timestamp or event.event_time, now_s)
+
+
+def last_seen(event: Event, now_s: float) -> str:
+    if event.series:
+        return since(event.series.last_observed_time, now_s)
+    return since(event.last_timestamp, now_s) if event.last_timestamp else first_seen(event, now_s)
+
+
+def source(event: Event, _now_s: float) -> str:
+    component = event.source.component or event.reporting_component
+    instance = event.source.host or event.reporting_instance
+    return f"{component}, {instance}" if instance else component
+
+
+def times(event: Event, _now_s: float) -> int:
+    return event.series.count if event.series else event.count or 1
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("Last Seen", last_seen, description="When it happened last."),
+    Column("Type", lambda event, _now: event.type, description="Normal or Warning."),
+    Column("Reason", lambda event, _now: event.reason, description="Why, in one word."),
+    Column(
+        "Object", lambda event, _now: f"{event.involved_object.kind.lower()}/{event.involved_object.name}", description="What it is about."
+    ),
+    Column("Subobject", lambda event, _now: event.involved_object.field_path, priority=1, description="Which part of it."),
+    Column("Source", source, priority=1, description="Who said so."),
+    Column("Message", lambda event, _now: event.message.strip(), description="What happened."),
+    Column("First Seen", first_seen, priority=1, description="When it happened first."),
+    Column("Count", times, type="integer", priority=1, description="How often it happened."),
+    Column("Name", lambda event, _now: event.metadata.name, format="name", priority=1, description="The Event's own name."),
+)
 
 KIND = Kind(
     group="",

@@ -39,7 +39,7 @@ def prepare(new: Object, old: Object | None) -> None:
         spec["finalizers"] = old.get("spec", {}).get("finalizers", [])
 
 
-COLUMNS: tuple[Column, ...] = (NAME, AGE)
+COLUMNS: tuple[Column, ...] = (NAME, Column("Status", lambda ns, _now: ns.status.phase, description="Active or Terminating."), AGE)
 
 KIND = Kind(
     group="",

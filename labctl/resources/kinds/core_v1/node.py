@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-from labctl.resources.cells import AGE, NAME
+from labctl.resources.cells import AGE, NAME, NONE, UNKNOWN, joined
 from labctl.resources.kind import Column, Kind, Subresource, Viewed
 from labctl.resources.kinds.shared import Condition, Quantity, condition_status
+
+ROLE_PREFIX = "node-role.kubernetes.io/"
 
 
 class Taint(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -67,7 +69,35 @@ def fields(node: Node) -> Mapping[str, str]:
     return {"spec.unschedulable": "true" if node.spec.unschedulable else "false"}
 
 
-COLUMNS: tuple[Column, ...] = (NAME, AGE)
+def status(node: Node, _now_s: float) -> str:
+    ready = condition_status(node.status.conditions, "Ready")
+    word = "Unknown" if not ready else "Ready" if ready == "True" else "NotReady"
+    return f"{word},SchedulingDisabled" if node.spec.unschedulable else word
+
+
+def roles(node: Node, _now_s: float) -> str:
+    labels = node.metadata.labels
+    found = {key.removeprefix(ROLE_PREFIX) for key in labels if key.startswith(ROLE_PREFIX)} | {labels.get("kubernetes.io/role", "")}
+    return joined(sorted(role for role in found if role)) or NONE
+
+
+COLUMNS: tuple[Column, ...] = (
+    NAME,
+    Column("Status", status, description="The status of the node."),
+    Column("Roles", roles, description="The roles of the node."),
+    AGE,
+    Column("Version", lambda node, _now: node.status.node_info.kubelet_version, description="The version of the node's agent."),
+    Column("Internal-IP", lambda node, _now: node.address("InternalIP") or NONE, priority=1, description="Its address in the lab."),
+    Column("External-IP", lambda node, _now: node.address("ExternalIP") or NONE, priority=1, description="Its address outside."),
+    Column("OS-Image", lambda node, _now: node.status.node_info.os_image or UNKNOWN, priority=1, description="Its operating system."),
+    Column("Kernel-Version", lambda node, _now: node.status.node_info.kernel_version or UNKNOWN, priority=1, description="Its kernel."),
+    Column(
+        "Container-Runtime",
+        lambda node, _now: node.status.node_info.container_runtime_version or UNKNOWN,
+        priority=1,
+        description="What runs containers.",
+    ),
+)
 
 KIND = Kind(
     group="",

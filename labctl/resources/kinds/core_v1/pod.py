@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from labctl.resources.cells import AGE, NAME
-from labctl.resources.kind import Column, Kind, Object, Subresource
+from labctl.resources.kind import Kind, Object, Subresource
+from labctl.resources.kinds.core_v1.pod_columns import COLUMNS
 from labctl.resources.kinds.core_v1.pod_view import Pod
 
 DEFAULT_GRACE_S = 30
@@ -40,8 +40,6 @@ def grace_s(pod: Object, asked: int | None) -> int:
     grace = spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_S) if asked is None else asked
     return 1 if grace < 0 else int(grace)
 
-
-COLUMNS: tuple[Column, ...] = (NAME, AGE)
 
 KIND = Kind(
     group="",

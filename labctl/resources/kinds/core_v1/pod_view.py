@@ -86,6 +86,33 @@ class ReadinessGate(msgspec.Struct, frozen=True, rename="camel", gc=False):
     condition_type: str = ""
 
 
+class NodeRequirement(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    key: str = ""
+    operator: str = ""  # In, NotIn, Exists, DoesNotExist, Gt, Lt
+    values: tuple[str, ...] = ()
+
+
+class NodeTerm(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """All requirements of a term must hold; an empty term matches nothing."""
+
+    match_expressions: tuple[NodeRequirement, ...] = ()
+    match_fields: tuple[NodeRequirement, ...] = ()
+
+
+class NodeSelector(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """One of the terms must hold."""
+
+    node_selector_terms: tuple[NodeTerm, ...] = ()
+
+
+class NodeAffinity(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    required: NodeSelector | None = msgspec.field(default=None, name="requiredDuringSchedulingIgnoredDuringExecution")
+
+
+class Affinity(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    node_affinity: NodeAffinity | None = None
+
+
 class PodSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
     node_name: str = ""
     containers: tuple[Container, ...] = ()
@@ -95,6 +122,7 @@ class PodSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
     active_deadline_seconds: int | None = None
     node_selector: dict[str, str] = {}
     tolerations: tuple[Toleration, ...] = ()
+    affinity: Affinity | None = None
     host_network: bool = False
     hostname: str = ""
     subdomain: str = ""

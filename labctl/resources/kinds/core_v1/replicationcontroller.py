@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from labctl.resources.cells import AGE, NAME
+from labctl.resources.cells import AGE, NAME, joined, pairs
 from labctl.resources.kind import Column, Kind, Object, Subresource, Viewed
 from labctl.resources.kinds.core_v1.pod_view import PodTemplate
 from labctl.resources.kinds.shared import Condition
@@ -49,7 +49,24 @@ def prepare(new: Object, old: Object | None) -> None:
         new["status"] = {"replicas": 0}
 
 
-COLUMNS: tuple[Column, ...] = (NAME, AGE)
+def containers(rc: ReplicationController, _now_s: float) -> str:
+    return joined(container.name for container in rc.spec.pod_template().spec.containers)
+
+
+def images(rc: ReplicationController, _now_s: float) -> str:
+    return joined(container.image for container in rc.spec.pod_template().spec.containers)
+
+
+COLUMNS: tuple[Column, ...] = (
+    NAME,
+    Column("Desired", lambda rc, _now: rc.spec.replicas, type="integer", description="How many pods there shall be."),
+    Column("Current", lambda rc, _now: rc.status.replicas, type="integer", description="How many pods there are."),
+    Column("Ready", lambda rc, _now: rc.status.ready_replicas, type="integer", description="How many of them are ready."),
+    AGE,
+    Column("Containers", containers, priority=1, description="Names of each container in the template."),
+    Column("Images", images, priority=1, description="Images referenced by each container in the template."),
+    Column("Selector", lambda rc, _now: pairs(rc.spec.selector), priority=1, description="Which pods it counts."),
+)
 
 KIND = Kind(
     group="",

@@ -18,7 +18,12 @@ def fields(secret: Secret) -> Mapping[str, str]:
     return {"type": secret.type}
 
 
-COLUMNS: tuple[Column, ...] = (NAME, AGE)
+COLUMNS: tuple[Column, ...] = (
+    NAME,
+    Column("Type", lambda secret, _now: secret.type, description="What programs may expect in it."),
+    Column("Data", lambda secret, _now: len(secret.data), description="How many keys it has."),
+    AGE,
+)
 
 KIND = Kind(
     group="",

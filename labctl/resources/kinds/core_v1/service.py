@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 import msgspec
 
 from labctl.resources import fields
-from labctl.resources.cells import AGE, NAME
+from labctl.resources.cells import AGE, NAME, NONE, joined, pairs
 from labctl.resources.claims import Ranges, ip_claim, port_claim
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, Viewed
 from labctl.resources.kinds.shared import Condition
@@ -169,7 +169,30 @@ def claims(service: Object) -> Iterator[str]:
             yield port_claim(port["nodePort"])
 
 
-COLUMNS: tuple[Column, ...] = (NAME, AGE)
+# -- what `kubectl get services` shows
+
+
+def external(service: Service, _now_s: float) -> str:
+    spec = service.spec
+    if spec.type == "ExternalName":
+        return spec.external_name
+    addresses = [*(ingress.ip or ingress.hostname for ingress in service.status.load_balancer.ingress), *spec.external_ips]
+    return joined(addresses) or ("<pending>" if spec.type == "LoadBalancer" else NONE)
+
+
+def ports(service: Service, _now_s: float) -> str:
+    return joined(f"{p.port}:{p.node_port}/{p.protocol}" if p.node_port else f"{p.port}/{p.protocol}" for p in service.spec.ports) or NONE
+
+
+COLUMNS: tuple[Column, ...] = (
+    NAME,
+    Column("Type", lambda service, _now: service.spec.type, description="How the Service is exposed."),
+    Column("Cluster-IP", lambda service, _now: service.spec.cluster_ip or NONE, description="Its virtual IP."),
+    Column("External-IP", external, description="Addresses outside that lead to it."),
+    Column("Port(s)", ports, description="Its ports, and the node ports that lead there."),
+    AGE,
+    Column("Selector", lambda service, _now: pairs(service.spec.selector), priority=1, description="Which pods are behind it."),
+)
 
 KIND = Kind(
     group="",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from labctl.resources.cells import AGE, NAME
+from labctl.resources.cells import AGE, NAME, first_three
 from labctl.resources.kind import Column, Kind, Viewed
 from labctl.resources.kinds.shared import ObjectReference
 
@@ -47,7 +47,21 @@ class EndpointSlice(Viewed, frozen=True, rename="camel", gc=False):
         return self.metadata.labels.get(SERVICE_LABEL, "")
 
 
-COLUMNS: tuple[Column, ...] = (NAME, AGE)
+def ports(slice_: EndpointSlice, _now_s: float) -> str:
+    return first_three([str(port.port) if port.port is not None else port.name or "*" for port in slice_.ports]) or "<unset>"
+
+
+def endpoints(slice_: EndpointSlice, _now_s: float) -> str:
+    return first_three([address for endpoint in slice_.endpoints for address in endpoint.addresses]) or "<unset>"
+
+
+COLUMNS: tuple[Column, ...] = (
+    NAME,
+    Column("AddressType", lambda slice_, _now: slice_.address_type, description="IPv4, IPv6 or FQDN."),
+    Column("Ports", ports, description="Ports of the endpoints."),
+    Column("Endpoints", endpoints, description="Addresses of the endpoints."),
+    AGE,
+)
 
 KIND = Kind(
     group="discovery.k8s.io",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from labctl.resources.cells import AGE, NAME
+from labctl.resources.cells import AGE, NAME, NONE, UNKNOWN
 from labctl.resources.kind import Column, Kind, Subresource, Viewed
 from labctl.resources.kinds.shared import Condition, Quantity, condition_status
 
@@ -59,7 +59,23 @@ def fields(machine: Machine) -> Mapping[str, str]:
     return {"spec.power": machine.spec.power, "status.power": machine.status.power, "status.phase": machine.status.phase}
 
 
-COLUMNS: tuple[Column, ...] = (NAME, AGE)
+COLUMNS: tuple[Column, ...] = (
+    NAME,
+    Column("Provider", lambda machine, _now: machine.spec.provider, description="What makes it."),
+    Column("Power", lambda machine, _now: machine.status.power or UNKNOWN, description="Its power, as last seen."),
+    Column("Phase", lambda machine, _now: machine.status.phase or NONE, description="Where it is on its way to being a node."),
+    Column("Address", lambda machine, _now: machine.status.address or machine.spec.address or NONE, description="Its address in the lab."),
+    AGE,
+    Column("Memory", lambda machine, _now: str(machine.spec.memory), priority=1, description="How much memory it has."),
+    Column("CPUs", lambda machine, _now: str(machine.spec.cpus), priority=1, description="How many CPUs it has."),
+    Column("Wanted", lambda machine, _now: machine.spec.power, priority=1, description="The power it shall have."),
+    Column(
+        "Message",
+        lambda machine, _now: machine.status.message or NONE,
+        priority=1,
+        description="What it is waiting for, or what went wrong.",
+    ),
+)
 
 KIND = Kind(
     group="labctl.internal",
