@@ -23,7 +23,9 @@ BOOT_REQUEST = "labctl.internal/boot-request"
 FINALIZER = "labctl.internal/machine"
 
 
-class Phase(enum.StrEnum):
+class Phase:
+    """The words of status.phase, plain strings: they go into JSON as they are."""
+
     BOOTING = "Booting"
     JOINING = "Joining"
     READY = "Ready"

@@ -22,7 +22,7 @@ def booted(real: Machine, request: str, phase: str, wall_s: float) -> Status:
 
 def seen_on(real: Machine, phase: str) -> Status:
     return {
-        "power": real.power,
+        "power": real.power.value,
         "bootID": real.boot_id,
         "address": real.address,
         "arch": real.arch,
@@ -35,7 +35,7 @@ def ended(event: MachineEvent, wall_s: float) -> Status:
     """The boot `event` is about is over. Its bootID stays: it says which."""
     why = event.reason if event.intended else f"{event.reason}; it stays off until `labctl up`"
     return {
-        "power": event.power,
+        "power": event.power.value,
         "phase": Phase.OFF,
         "message": why,
         "lastEvent": last_event(event, wall_s),
@@ -45,7 +45,7 @@ def ended(event: MachineEvent, wall_s: float) -> Status:
 
 def power(event: MachineEvent, wall_s: float) -> Status:
     """Paused, or on again."""
-    return {"power": event.power, "message": event.reason if event.power is Power.PAUSED else "", "lastEvent": last_event(event, wall_s)}
+    return {"power": event.power.value, "message": event.reason if event.power is Power.PAUSED else "", "lastEvent": last_event(event, wall_s)}
 
 
 def failed(message: str, request: str = "") -> Status:
@@ -68,7 +68,7 @@ def joined(status: str, reason: str, message: str, wall_s: float) -> list[dict[s
 
 def last_event(event: MachineEvent, wall_s: float) -> dict[str, Any]:
     return {
-        "power": event.power,
+        "power": event.power.value,
         "bootID": event.boot_id,
         "reason": event.reason,
         "intended": event.intended,

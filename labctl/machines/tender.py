@@ -196,7 +196,7 @@ class Tender:
     async def _rest(self) -> float | None:
         real = self.known.real
         if self._machine.spec.power == "Off" and self._machine.status.phase != Phase.OFF:
-            await self._write({"power": Power.OFF, "phase": Phase.OFF, "message": ""})
+            await self._write({"power": Power.OFF.value, "phase": Phase.OFF, "message": ""})
         elif (
             real
             and self._on()
