@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from random import Random
 
-from labctl.clock import parse_rfc3339
+from labctl.clock import rfc3339
 from labctl.controllers.indexes import EVENTS, LEASES, NODES, PODS, PODS_BY_NODE
 from labctl.controllers.nodes import LEASE_NAMESPACE
 from labctl.controllers.settings import ControllerSettings
@@ -31,7 +31,8 @@ class Leftovers:
     def __init__(self, settings: ControllerSettings = ControllerSettings()) -> None:  # noqa: B008 - frozen
         self._settings = settings
         self._gone: dict[str, float] = {}  # nodes that pods name and that are not there, since when
-        self.watches = {NODES: self._node, PODS: self._pod, EVENTS: lambda _view, seen: () if seen.old else ("events",)}
+        self._sweeping = False  # Events are looked at again and again, from the first one on
+        self.watches = {NODES: self._node, PODS: self._pod, EVENTS: self._event}
         self.indexes: Mapping[tuple[str, str], Index] = {**PODS_BY_NODE, (PODS, FINISHED): _finished}
 
     def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
@@ -52,6 +53,10 @@ class Leftovers:
             yield f"node/{name}"
         if seen.new.finished and view.count(PODS, FINISHED, FINISHED) > self._settings.finished_pods:
             yield FINISHED
+
+    def _event(self, _view: View, _seen: Seen) -> Iterable[Key]:
+        first, self._sweeping = not self._sweeping, True
+        return ("events",) if first else ()
 
     def _node_gone(self, view: View, name: str, now: float) -> Plan:
         """After a while: an agent that is there may register its node again."""
@@ -80,13 +85,12 @@ class Leftovers:
         return Plan([Delete(PODS, pod.metadata.key, pod.metadata.uid, grace_s=0, why=why) for pod in finished[: min(surplus, AT_ONCE)]])
 
     def _events(self, view: View) -> Plan:
-        oldest = view.wall() - self._settings.event_ttl_s
+        oldest = rfc3339(view.wall() - self._settings.event_ttl_s)
         expired = [event for event in view.all(EVENTS) if _told_at(event) < oldest]
         actions = [Delete(EVENTS, event.metadata.key, event.metadata.uid) for event in expired[:AT_ONCE]]
         return Plan(actions, again_s=self._settings.sweep_s if len(expired) <= AT_ONCE else 0.0)
 
 
-def _told_at(event: Event) -> float:
-    """When it was last told, as its writer said; one without a time never expires here."""
-    text = event.last_timestamp or event.event_time or event.metadata.creation_timestamp
-    return parse_rfc3339(text) if text else float("inf")
+def _told_at(event: Event) -> str:
+    """When it was last told, as its writer said; RFC 3339 times compare as text. One without a time never expires here."""
+    return event.last_timestamp or event.event_time or event.metadata.creation_timestamp or "never"

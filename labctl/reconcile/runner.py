@@ -65,7 +65,7 @@ class Runner:
         self._hands = Hands(client, settings.actions_at_once)
         self._teller = Teller(journal, recorder, lambda: self.idle, clock, settings)
         self._held: deque[tuple[int, Item, Plan]] = deque()  # carried out, waiting for the view to see it
-        self._carrying: set[asyncio.Task[None]] = set()
+        self._carrying: dict[asyncio.Task[None], None] = {}  # in order, so that stopping is the same each time
         self._tasks: list[asyncio.Task[None]] = []
         self._ticked = (clock.now(), clock.wall())
 
@@ -167,7 +167,7 @@ class Runner:
             self._finish(item, plan)
             return
         task = asyncio.create_task(self._carry_out(item, plan))
-        self._carrying.add(task)
+        self._carrying[task] = None
         task.add_done_callback(self._carried)
 
     async def _wait(self) -> None:
@@ -239,7 +239,7 @@ class Runner:
             self._record(controller.name, record, self.view.get(controller.kind, item[1]))
 
     def _carried(self, task: asyncio.Task[None]) -> None:
-        self._carrying.discard(task)
+        self._carrying.pop(task, None)
         self._wake.set()
         _report(task)
 

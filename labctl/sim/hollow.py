@@ -1,0 +1,288 @@
+"""Hollow nodes: agents and their machines, with no machine. They know the master only through Resources, as an agent does through the API.
+
+What really runs on a node is `running`, kept apart from what anybody wrote: that is what checkers compare the API with. A node can lose power (everything
+on it is gone at once), fall silent (it runs on, and nobody hears of it) and come back. One watch serves them all, so five thousand are no burden.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import msgspec
+
+from labctl.clock import Clock, rfc3339, rfc3339_micro
+from labctl.errors import LabctlError
+from labctl.reconcile.plan import Key
+from labctl.resources.client import Client
+from labctl.resources.kinds.core_v1.pod_view import Pod
+from labctl.resources.service import ListOptions
+from labctl.sim.objects import condition
+from labctl.sim.settings import HollowSettings
+
+LEASES = "leases.coordination.k8s.io"
+
+
+class Running(msgspec.Struct):
+    """A pod that really runs."""
+
+    key: Key
+    uid: str
+    ip: str
+
+
+class HollowNode:
+    """One machine with its agent. `started(pod)` is told of every pod that begins to run."""
+
+    def __init__(self, fleet: Fleet, name: str, number: int) -> None:
+        self.name = name
+        self.running: dict[str, Running] = {}  # by uid: the truth
+        self.powered = self.heard = True
+        self.boots = 0
+        self._fleet = fleet
+        self._number = number
+        self._addresses = 0
+        self._busy: set[str] = set()  # uids being started or stopped
+        self._tasks: dict[asyncio.Task[None], None] = {}
+
+    @property
+    def boot_id(self) -> str:
+        return f"{self.name}-boot-{self.boots}"
+
+    @property
+    def speaks(self) -> bool:
+        return self.powered and self.heard
+
+    # -- the machine -------------------------------------------------------------------------------------------------------------------
+
+    def power_on(self) -> None:
+        self.powered, self.heard = True, True
+        self.boots += 1
+        self._spawn(self._live(self.boots))
+
+    def power_off(self) -> None:
+        """Everything on it is gone at once. The provider tells a moment later."""
+        self.powered = False
+        self.running.clear()
+        self._busy.clear()
+        for task in tuple(self._tasks):
+            task.cancel()
+        self._tasks.clear()
+
+    def fall_silent(self) -> None:
+        self.heard = False
+
+    def speak_again(self) -> None:
+        self.heard = True
+        self._look_again()
+
+    # -- the agent ---------------------------------------------------------------------------------------------------------------------
+
+    async def _live(self, boot: int) -> None:
+        """Register, look what is mine, then renew the lease for ever."""
+        await self._write(self._register)
+        self._look_again()
+        while self.boots == boot:
+            await self._write(self._renew)
+            await asyncio.sleep(self._fleet.settings.lease_s)
+
+    async def _register(self) -> None:
+        client = self._fleet.client
+        if client.get("nodes", self.name) is None:
+            await client.create("nodes", {"metadata": {"name": self.name, "labels": {"kubernetes.io/hostname": self.name}}})
+        await client.patch("nodes", self.name, {"status": self._status()}, "status")
+
+    def _status(self) -> dict[str, Any]:
+        settings = self._fleet.settings
+        offered = {"cpu": settings.cpu, "memory": settings.memory, "pods": str(settings.pods)}
+        ready = condition(
+            "Ready", "True", reason="KubeletReady", message="kubelet is posting ready status", lastTransitionTime=self._time()
+        )
+        info = {"bootID": self.boot_id, "kubeletVersion": "hollow", "architecture": "amd64", "operatingSystem": "linux"}
+        info |= {
+            "machineID": "",
+            "systemUUID": "",
+            "kernelVersion": "",
+            "osImage": "",
+            "containerRuntimeVersion": "",
+            "kubeProxyVersion": "",
+        }
+        return {"capacity": offered, "allocatable": offered, "conditions": [ready], "nodeInfo": info}
+
+    async def _renew(self) -> None:
+        client, key = self._fleet.client, f"kube-node-lease/{self.name}"
+        spec = {"holderIdentity": self.name, "leaseDurationSeconds": 40, "renewTime": rfc3339_micro(self._fleet.clock.wall())}
+        if client.get(LEASES, key) is None:
+            await client.create(LEASES, {"metadata": {"name": self.name, "namespace": "kube-node-lease"}, "spec": spec})
+        else:
+            await client.patch(LEASES, key, {"spec": spec})
+
+    def node_seen(self, node: Any) -> None:
+        """The API says something else of me than I do: say it again."""
+        if self.speaks and node is not None and not node.ready and node.status.node_info.boot_id == self.boot_id:
+            self._spawn(self._write(self._register))
+
+    def pod_seen(self, pod: Pod) -> None:
+        """A pod of mine as the API has it now."""
+        uid = pod.metadata.uid
+        if not self.speaks or uid in self._busy or pod.finished:
+            return
+        if pod.metadata.deletion_timestamp is not None:
+            self._begin(uid, self._stop(pod))
+        elif uid not in self.running:
+            self._begin(uid, self._start(pod))
+        elif not pod.ready or pod.status.pod_ip != self.running[uid].ip:
+            self._begin(uid, self._report(pod.metadata.key, uid))
+
+    def pod_gone(self, uid: str) -> None:
+        """The API has it no more (somebody forced its deletion), so it must not run."""
+        if self.speaks:
+            self.running.pop(uid, None)
+
+    def _look_again(self) -> None:
+        """As after a lost watch: what is mine, and what runs and is not."""
+        mine = {pod.metadata.uid: pod for pod in self._fleet.client.list("pods") if pod.spec.node_name == self.name}
+        for uid in [uid for uid in self.running if uid not in mine]:
+            self.pod_gone(uid)
+        for pod in mine.values():
+            self.pod_seen(pod)
+
+    async def _start(self, pod: Pod) -> None:
+        await self._between(self._fleet.settings.start_s)
+        uid, key = pod.metadata.uid, pod.metadata.key
+        there = self._fleet.client.get("pods", key)
+        if not self.speaks or there is None or there.metadata.uid != uid or there.metadata.deletion_timestamp is not None:
+            return
+        self._addresses = self._addresses % 250 + 1  # round-robin: an address rests before it is used again
+        self.running[uid] = Running(key, uid, f"10.{128 + self._number // 256}.{self._number % 256}.{self._addresses + 1}")
+        self._fleet.started(self, self.running[uid])
+        await self._report(key, uid)
+
+    async def _report(self, key: Key, uid: str) -> None:
+        async def patch() -> None:
+            if uid in self.running:
+                await self._fleet.client.patch("pods", key, {"metadata": {"uid": uid}, "status": self._pod_status(uid)}, "status")
+
+        await self._write(patch)
+
+    async def _stop(self, pod: Pod) -> None:
+        await self._between(self._fleet.settings.stop_s)
+        self.running.pop(pod.metadata.uid, None)
+
+        async def delete() -> None:
+            await self._fleet.client.delete("pods", pod.metadata.key, pod.metadata.uid, grace_s=0)
+
+        await self._write(delete)
+
+    def _pod_status(self, uid: str) -> dict[str, Any]:
+        ip = self.running[uid].ip
+        conditions = [condition(type_, "True", lastTransitionTime=self._time()) for type_ in ("PodScheduled", "ContainersReady", "Ready")]
+        return {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "conditions": conditions}
+
+    # -- helpers -----------------------------------------------------------------------------------------------------------------------
+
+    def _begin(self, uid: str, work: Any) -> None:
+        self._busy.add(uid)
+        task = self._spawn(work)
+        task.add_done_callback(lambda _: self._ended(uid))
+
+    def _ended(self, uid: str) -> None:
+        """Whatever changed while it was busy is looked at now."""
+        self._busy.discard(uid)
+        pod = self._fleet.pod(uid)
+        if pod is not None and pod.spec.node_name == self.name:
+            self.pod_seen(pod)
+
+    async def _write(self, write: Callable[[], Any]) -> None:
+        """Until it succeeds, or is refused for good, or nobody hears us."""
+        while self.speaks:
+            try:
+                await write()
+                return
+            except LabctlError as error:
+                if getattr(error, "code", 500) in (404, 409):
+                    return
+                await asyncio.sleep(self._fleet.settings.retry_s)
+
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks[task] = None
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
+        return task
+
+    async def _between(self, seconds: tuple[float, float]) -> None:
+        await asyncio.sleep(self._fleet.rng.uniform(*seconds))
+
+    def _time(self) -> str:
+        return rfc3339(self._fleet.clock.wall())
+
+
+class Fleet:
+    """All hollow nodes of a world, and the one watch that serves them."""
+
+    def __init__(
+        self,
+        client: Client,
+        clock: Clock,
+        rng: Random,
+        settings: HollowSettings = HollowSettings(),  # noqa: B008 - frozen
+        started: Callable[[HollowNode, Running], None] = lambda _node, _pod: None,
+    ) -> None:
+        self.client = client
+        self.clock = clock
+        self.rng = rng
+        self.settings = settings
+        self.started = started
+        self.nodes: dict[str, HollowNode] = {}
+        self._pods: dict[str, Pod] = {}  # by uid, as watched
+        self._watching: list[asyncio.Task[None]] = []
+
+    def start(self, names: list[str]) -> None:
+        for number, name in enumerate(names, len(self.nodes)):
+            self.nodes[name] = HollowNode(self, name, number)
+        self._watching = [asyncio.create_task(self._watch(resource)) for resource in ("pods", "nodes")]
+        for name in names:
+            self.nodes[name].power_on()
+
+    async def stop(self) -> None:
+        for task in self._watching:
+            task.cancel()
+        for node in self.nodes.values():
+            node.power_off()
+        await asyncio.gather(*self._watching, return_exceptions=True)
+
+    def pod(self, uid: str) -> Pod | None:
+        return self._pods.get(uid)
+
+    def running(self) -> dict[str, list[HollowNode]]:
+        """By the pod's key: on which nodes it really runs."""
+        where: dict[str, list[HollowNode]] = {}
+        for node in self.nodes.values():
+            for pod in node.running.values():
+                where.setdefault(pod.key, []).append(node)
+        return where
+
+    async def _watch(self, resource: str) -> None:
+        resources = self.client.resources
+        seen = self._pod_seen if resource == "pods" else self._node_seen
+        async for events in resources.watch(resources.registry[resource], "", ListOptions()):
+            for event in events:
+                seen(event.type, resources.view(event.entry))
+
+    def _pod_seen(self, type_: str, pod: Pod) -> None:
+        node = self.nodes.get(pod.spec.node_name)
+        if type_ == "DELETED":
+            self._pods.pop(pod.metadata.uid, None)
+            if node is not None:
+                node.pod_gone(pod.metadata.uid)
+            return
+        self._pods[pod.metadata.uid] = pod
+        if node is not None:
+            node.pod_seen(pod)
+
+    def _node_seen(self, type_: str, node: Any) -> None:
+        hollow = self.nodes.get(node.metadata.name)
+        if hollow is not None:
+            hollow.node_seen(None if type_ == "DELETED" else node)

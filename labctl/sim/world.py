@@ -1,0 +1,132 @@
+"""A world: store, resources, runner, controllers, scheduler and hollow nodes on one virtual clock, with nothing faked in between.
+
+Everything that is drawn comes from one seed, in one order, so a world lived twice is the same to the last line of its journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+from labctl.controllers.builtin import builtin_controllers
+from labctl.controllers.settings import ControllerSettings
+from labctl.journal import MemoryJournal
+from labctl.reconcile.runner import Runner
+from labctl.reconcile.settings import ReconcileSettings
+from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap
+from labctl.resources.client import Client
+from labctl.resources.events import Recorder
+from labctl.resources.registry import builtin_registry
+from labctl.resources.resources import Resources
+from labctl.scheduler.scheduler import Scheduler
+from labctl.sim.checkers import endpoints, identity, replicas
+from labctl.sim.clock import VirtualClock
+from labctl.sim.engine import FaultyEngine
+from labctl.sim.hollow import Fleet, HollowNode, Running
+from labctl.sim.settings import HollowSettings
+from labctl.store.log import LogStore
+from labctl.store.settings import StoreSettings
+
+MACHINES = "machines.labctl.internal"
+
+
+class World:
+    """`wrong` collects what broke a safety rule at the moment it did."""
+
+    def __init__(
+        self, seed: int, hollow: HollowSettings = HollowSettings(), controllers: ControllerSettings = ControllerSettings()
+    ) -> None:  # noqa: B008
+        self.rng = Random(seed)
+        self.clock = VirtualClock()
+        self.journal = MemoryJournal(self.clock, keep=200_000)
+        self.engine = FaultyEngine(Random(self.rng.random()))
+        self.registry = builtin_registry()
+        self.store = LogStore(self.engine, StoreSettings())
+        self.resources = Resources(self.store, self.registry, self.clock, self.journal, Random(self.rng.random()))
+        self.client = Client(self.resources)
+        self.fleet = Fleet(self.client, self.clock, Random(self.rng.random()), hollow, self._started)
+        self.wrong: list[str] = []
+        self._settings = controllers
+        self.runner = self._runner()
+
+    async def start(self, nodes: int) -> None:
+        await ensure_bootstrap(self.client, BootstrapSettings(address="10.245.1.1"))
+        names = [f"minion-{number}" for number in range(1, nodes + 1)]
+        for number, name in enumerate(names, 1):
+            spec = {"provider": "hollow", "number": number, "power": "On"}
+            await self.client.create(MACHINES, {"metadata": {"name": name}, "spec": spec})
+        await self.runner.start()
+        self.fleet.start(names)
+        for node in self.fleet.nodes.values():
+            await self._tell(node, "On", "")
+
+    async def stop(self) -> None:
+        await self.runner.stop()
+        await self.fleet.stop()
+        await self.store.close()
+
+    async def restart_master(self) -> None:
+        """The controllers die with what they were doing, and begin again from the store."""
+        await self.runner.stop()
+        self.runner = self._runner()
+        await self.runner.start()
+
+    # -- machines ----------------------------------------------------------------------------------------------------------------------
+
+    async def power_off(self, name: str) -> None:
+        node = self.fleet.nodes[name]
+        node.power_off()
+        self.journal.note("sim", f"machine/{name}", f"loses power in {node.boot_id}")
+        await asyncio.sleep(self.fleet.settings.told_s)
+        if not node.powered:
+            await self._tell(node, "Off", "the plug was pulled")
+
+    async def power_on(self, name: str) -> None:
+        node = self.fleet.nodes[name]
+        node.power_on()
+        self.journal.note("sim", f"machine/{name}", f"has power again: {node.boot_id}")
+        await self._tell(node, "On", "")
+
+    async def _tell(self, node: HollowNode, power: str, reason: str) -> None:
+        """The provider's word. It is repeated until it is written: machines reads it from reality again and again."""
+        boot = node.boot_id
+        event = {"power": power, "bootID": boot, "reason": reason, "intended": False}
+        status = {"power": power, "bootID": boot, "lastEvent": event}
+        while node.boot_id == boot:
+            try:
+                await self.client.patch(MACHINES, node.name, {"status": status}, "status")
+                return
+            except Exception:  # the store is ill
+                await asyncio.sleep(0.5)
+
+    # -- what must be ------------------------------------------------------------------------------------------------------------------
+
+    def problems(self) -> list[str]:
+        """Why the world is not yet as it should be; nothing: it is."""
+        unready = [f"node {node.metadata.name} is not ready" for node in self.client.list("nodes") if not node.ready or node.spec.taints]
+        found = [*unready, *replicas.unmet(self.client, self.fleet), *replicas.astray(self.client, self.fleet)]
+        return [*found, *endpoints.wrong(self.client, self.fleet), *identity.two_of_one(self.fleet)]
+
+    async def calm(self, within_s: float, every_s: float = 1.0) -> list[str]:
+        """Wait until there are no problems; answers those left at the end."""
+        end = self.clock.now() + within_s
+        while (problems := self.problems()) and self.clock.now() < end:
+            await asyncio.sleep(every_s)
+        return problems
+
+    def _started(self, _node: HollowNode, _pod: Running) -> None:
+        for sentence in identity.two_of_one(self.fleet):
+            self.wrong.append(sentence)
+            self.journal.note("sim", "checker", sentence)
+
+    def _runner(self) -> Runner:
+        return Runner(
+            self.resources,
+            self.client,
+            lambda component: Recorder(self.client, component, self.clock),
+            [*builtin_controllers(self.registry, self._settings), Scheduler()],
+            self.clock,
+            self.journal,
+            Random(self.rng.random()),
+            ReconcileSettings(stop_s=0.0),
+        )
