@@ -1,0 +1,110 @@
+"""Which images there are: one small file, canonical name -> platform -> image. Read again only when it changed; replaced whole, under a lock.
+
+Several processes write it (the master pulls, `labctl image load` loads), so the truth is the file, never memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from labctl.errors import LabctlError
+
+
+class Blob(msgspec.Struct, frozen=True, rename="camel"):
+    """An OCI descriptor."""
+
+    digest: str
+    size: int
+    media_type: str
+
+
+class Image(msgspec.Struct, frozen=True):
+    """One image for one platform. `digest` is its manifest's; `origin` says where it came from, for people."""
+
+    name: str
+    digest: str
+    platform: str
+    config: Blob
+    layers: tuple[Blob, ...]
+    origin: str = ""
+    added: float = 0.0  # epoch seconds
+
+    @property
+    def size(self) -> int:
+        return sum(layer.size for layer in self.layers)
+
+    @property
+    def blobs(self) -> set[str]:
+        return {self.digest, self.config.digest, *(layer.digest for layer in self.layers)}
+
+    def manifest(self) -> dict[str, Any]:
+        """What an agent is answered."""
+        wire = msgspec.to_builtins(self)
+        return {key: wire[key] for key in ("name", "digest", "platform", "config", "layers")}
+
+
+Names = Mapping[str, Mapping[str, Image]]
+_decoder = msgspec.json.Decoder(dict[str, dict[str, Image]])
+
+
+class Index:
+    """The file at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = path.with_suffix(".lock")
+        self._read: Names = {}
+        self._stamp: tuple[int, ...] = ()
+
+    def names(self) -> Names:
+        """Never changed in place: a reader may keep it."""
+        try:
+            stat = self._path.stat()
+        except FileNotFoundError:
+            return {}
+        stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        if stamp != self._stamp:
+            try:
+                self._read = _decoder.decode(self._path.read_bytes())
+            except msgspec.MsgspecError as error:
+                raise LabctlError(f"{self._path} can't be read: {error}", mend="remove it, then build or load the images again") from error
+            self._stamp = stamp
+        return self._read
+
+    def change(self, change: Callable[[dict[str, dict[str, Image]]], None]) -> Names:
+        """`change` edits a copy that is then the file; alone, also among processes. Whatever is killed, the file is whole."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self._lock, "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            names = {name: dict(platforms) for name, platforms in self.names().items()}
+            change(names)
+            temporary = self._path.with_suffix(".new")
+            with open(temporary, "wb") as file:
+                file.write(msgspec.json.format(msgspec.json.encode(names), indent=1))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self._path)
+        return self.names()
+
+    def add(self, *images: Image) -> None:
+        def change(names: dict[str, dict[str, Image]]) -> None:
+            for image in images:
+                names.setdefault(image.name, {})[image.platform] = image
+
+        self.change(change)
+
+    def remove(self, name: str) -> Names:
+        """What is left."""
+
+        def change(names: dict[str, dict[str, Image]]) -> None:
+            with contextlib.suppress(KeyError):
+                del names[name]
+
+        return self.change(change)

@@ -1,0 +1,121 @@
+"""From a registry, through skopeo: mirrors first, in order, then the registry itself. What went wrong is said as a kubelet says it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import tempfile
+from pathlib import Path
+
+from labctl.errors import ApiError
+from labctl.images import layout
+from labctl.images.blobs import BlobStore
+from labctl.images.index import Image
+from labctl.images.names import ImageName
+from labctl.images.settings import ImageSettings
+
+_LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
+_MISSING = ("manifest unknown", "name unknown", "not found", "repository name not known")
+_NO_PLATFORM = "no image found in"
+_WORDS = re.compile(r'msg="(.*)"$', re.MULTILINE)
+
+
+class Puller:
+    """Knows the settings; keeps nothing."""
+
+    def __init__(self, settings: ImageSettings, scratch: Path) -> None:
+        self._settings = settings
+        self._scratch = scratch
+
+    async def pull(self, asked: str, name: ImageName, platform: str, blobs: BlobStore) -> Image:
+        """The image for `platform`, its blobs in the store. ApiError ErrImagePull with each place's answer if none had it."""
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        failures = []
+        for source in self._sources(name):
+            with tempfile.TemporaryDirectory(prefix="pull-", dir=self._scratch) as folder:
+                status, said = await self._copy(source, platform, folder)
+                if status == 0:
+                    return await self._take(asked, name, platform, source, Path(folder), blobs)
+            if _NO_PLATFORM in said:
+                raise no_platform(asked, platform, await self._platforms(source))
+            failures.append(f"{source}: {said}")
+        raise pull_failed(asked, "; ".join(failures))
+
+    def _sources(self, name: ImageName) -> list[str]:
+        """Where to ask, in order, each as `host/path:tag`."""
+        mirrors = (*self._settings.mirrors.get(name.registry, ()), *self._settings.mirrors.get("*", ()))
+        end = f"@{name.digest}" if name.digest else f":{name.tag}"
+        return [f"{host.rstrip('/')}/{name.path}{end}" for host in (*mirrors, name.registry)]
+
+    async def _copy(self, source: str, platform: str, folder: str) -> tuple[int, str]:
+        return await self._skopeo(
+            "copy", "--quiet", *_overrides(platform), *_tls(source, "src-"), f"docker://{source}", f"oci:{folder}:pulled"
+        )
+
+    async def _take(self, asked: str, name: ImageName, platform: str, source: str, folder: Path, blobs: BlobStore) -> Image:
+        found = await asyncio.to_thread(layout.read, folder, blobs, name=str(name))
+        image = found[0]
+        if image.platform != platform:  # skopeo only chooses where there is a list to choose from
+            raise no_platform(asked, platform, [image.platform])
+        return Image(str(name), image.digest, platform, image.config, image.layers, f"pulled from {source}")
+
+    async def _platforms(self, source: str) -> list[str]:
+        status, said = await self._skopeo("inspect", "--raw", *_tls(source, ""), f"docker://{source}")
+        if status:
+            return []
+        listed = [entry.get("platform", {}) for entry in json.loads(said).get("manifests", [])]
+        return sorted({f"{each.get('os')}/{each.get('architecture')}" for each in listed if each.get("os") not in (None, "unknown")})
+
+    async def _skopeo(self, *arguments: str) -> tuple[int, str]:
+        """(status, its output or, if it failed, its reason)."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                "skopeo",
+                "--insecure-policy",
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/root", "TMPDIR": str(self._scratch), **self._settings.proxy},
+            )
+        except FileNotFoundError:
+            return 127, "skopeo is not installed on the master's host (apt-get install skopeo)"
+        try:
+            out, err = await asyncio.wait_for(process.communicate(), self._settings.pull_deadline_s)
+        except TimeoutError:
+            return 1, f"no answer within {self._settings.pull_deadline_s:g} s"
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if process.returncode:
+            text = err.decode(errors="replace").strip()
+            said = _WORDS.findall(text)
+            return process.returncode, (said[-1] if said else text).replace('\\"', '"')
+        return 0, out.decode(errors="replace")
+
+
+def pull_failed(asked: str, why: str) -> ApiError:
+    code = "NotFound" if any(words in why for words in _MISSING) else "Unknown"
+    return ApiError(404, "ErrImagePull", f'Failed to pull image "{asked}": rpc error: code = {code} desc = {why}')
+
+
+def no_platform(asked: str, platform: str, has: list[str]) -> ApiError:
+    there = f"; it has: {', '.join(has)}" if has else ""
+    return ApiError(404, "ErrImagePull", f'Failed to pull image "{asked}": no image for platform {platform}{there}')
+
+
+def never(asked: str) -> ApiError:
+    return ApiError(404, "ErrImageNeverPull", f'Container image "{asked}" is not present with pull policy of Never')
+
+
+def _overrides(platform: str) -> list[str]:
+    os, architecture, *variant = platform.split("/")
+    return ["--override-os", os, "--override-arch", architecture, *(["--override-variant", variant[0]] if variant else [])]
+
+
+def _tls(source: str, direction: str) -> list[str]:
+    """Plain HTTP is for registries on this machine only."""
+    host = source.split("/", 1)[0]
+    return [f"--{direction}tls-verify=false"] if _LOOPBACK.fullmatch(host) else []
