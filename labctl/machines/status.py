@@ -45,7 +45,11 @@ def ended(event: MachineEvent, wall_s: float) -> Status:
 
 def power(event: MachineEvent, wall_s: float) -> Status:
     """Paused, or on again."""
-    return {"power": event.power.value, "message": event.reason if event.power is Power.PAUSED else "", "lastEvent": last_event(event, wall_s)}
+    return {
+        "power": event.power.value,
+        "message": event.reason if event.power is Power.PAUSED else "",
+        "lastEvent": last_event(event, wall_s),
+    }
 
 
 def failed(message: str, request: str = "") -> Status:

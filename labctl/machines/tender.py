@@ -101,13 +101,16 @@ class Tender:
     # -- the row of steps
 
     async def _run(self) -> None:
+        failures = 0
         await self._reality()
         while not self._gone:
             self._wake.clear()
             try:
                 again_s = await self._step()
+                failures = 0
             except LabctlError as error:
-                again_s = self._failed(error)
+                failures += 1
+                again_s = self._failed(error, failures)
             if self._gone or again_s == 0:
                 continue
             try:
@@ -186,7 +189,7 @@ class Tender:
         if self.known.real is not real:
             return 0
         self.known.attempts += 1
-        pause_s = self._pause_s()
+        pause_s = self._pause_s(self.known.attempts)
         self._note(f"joining failed, again in {pause_s:.1f} s: {error.message}")
         if self.known.attempts == 3:  # a sshd that is just starting is no news
             self._tell("Warning", "FailedJoin", str(error))
@@ -299,15 +302,14 @@ class Tender:
                 raise
             return None
 
-    def _failed(self, error: LabctlError) -> float:
-        self.known.attempts += 1
-        pause_s = self._pause_s()
+    def _failed(self, error: LabctlError, failures: int) -> float:
+        pause_s = self._pause_s(failures)
         self._note(f"failed, again in {pause_s:.1f} s: {error}")
         return pause_s
 
-    def _pause_s(self) -> float:
+    def _pause_s(self, failures: int) -> float:
         settings = self._tools.settings
-        return min(settings.retry_first_s * 2.0 ** (self.known.attempts - 1), settings.retry_most_s)
+        return min(settings.retry_first_s * 2.0 ** (failures - 1), settings.retry_most_s)
 
     def _tell(self, type_: str, reason: str, message: str) -> None:
         self._note(message)
