@@ -1,0 +1,68 @@
+"""To a running container's own streams, through conmon's socket: packets that begin with 2 (stdout) or 3 (stderr); what we send is its standard input."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import selectors
+import signal
+import socket
+import struct
+import sys
+import termios
+
+PACKET_BYTES = 32 * 1024 + 1
+
+
+def attach(bundle: str, tty: bool) -> None:
+    """Until the container closes its streams."""
+    folder = os.open(bundle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    channel.connect(f"/proc/self/fd/{folder}/attach")  # the path itself may be longer than a socket's may be
+    if tty:
+        _follow_window(bundle)
+    with selectors.DefaultSelector() as selector:
+        selector.register(channel, selectors.EVENT_READ)
+        _register_input(selector)
+        _pump(selector, channel)
+
+
+def _register_input(selector: selectors.BaseSelector) -> None:
+    try:
+        selector.register(0, selectors.EVENT_READ)
+    except (PermissionError, ValueError):
+        pass  # a file or nothing: it can't be waited for, and there is no person at it
+
+
+def _pump(selector: selectors.BaseSelector, channel: socket.socket) -> None:
+    outputs = {2: sys.stdout.buffer, 3: sys.stderr.buffer}
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is channel:
+                packet = channel.recv(PACKET_BYTES)
+                if not packet:
+                    return
+                output = outputs.get(packet[0])
+                if output:
+                    output.write(packet[1:])
+                    output.flush()
+            else:
+                typed = os.read(0, PACKET_BYTES - 1)
+                if typed:
+                    channel.sendall(typed)
+                else:
+                    selector.unregister(0)
+                    channel.shutdown(socket.SHUT_WR)
+
+
+def _follow_window(bundle: str) -> None:
+    def tell(*_: object) -> None:
+        try:
+            rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(0, termios.TIOCGWINSZ, b"\0" * 8))
+            with open(os.path.join(bundle, "ctl"), "w", encoding="ascii") as control:
+                control.write(f"1 {rows} {columns}\n")
+        except OSError:
+            pass  # no terminal on this side
+
+    signal.signal(signal.SIGWINCH, tell)
+    tell()

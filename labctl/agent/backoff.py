@@ -1,0 +1,24 @@
+"""How long a container waits before its next attempt. Pure: what is needed lies in the record of the last attempt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """The first restart is at once, the second after `first_s`, then doubling to `most_s`; a run of `reset_s` starts anew."""
+
+    first_s: float = 10.0
+    most_s: float = 300.0
+    reset_s: float = 600.0
+
+    def after(self, attempt: int, kept_s: float, ran_s: float) -> float:
+        """The wait after attempt number `attempt` (from 0), before which `kept_s` was kept, and which ran for `ran_s`."""
+        if attempt == 0 or ran_s >= self.reset_s:
+            return 0.0
+        return min(self.most_s, kept_s * 2) if kept_s else self.first_s
+
+
+def should_restart(policy: str, exit_code: int) -> bool:
+    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)

@@ -1,0 +1,123 @@
+"""The control groups a pod's containers lie in: ROOT/pods/UID/CONTAINER-ATTEMPT, for cgroup v1 and v2 alike.
+
+crun makes and removes a container's own group; the pod's, which divides the machine between pods, is made here.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Dict, List
+
+MOUNT = "/sys/fs/cgroup"
+_UNLIMITED = 1 << 60
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _write(path: str, value: int) -> None:
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(str(value))
+    except OSError:
+        pass  # a controller this machine lacks, or does not let us set: the containers' own limits still hold
+
+
+def weight_of(shares: int) -> int:
+    """cgroup v1 cpu.shares as v2 cpu.weight, as crun and the kubelet convert them."""
+    return max(1, min(10_000, 1 + (max(2, min(262_144, shares)) - 2) * 9999 // 262_142))
+
+
+class Cgroups:
+    def __init__(self, root: str = "", mount: str = MOUNT) -> None:
+        self._mount = mount
+        self._root = "/" + root.strip("/") if root.strip("/") else ""
+        self.v2 = os.path.exists(os.path.join(mount, "cgroup.controllers"))
+
+    def pod(self, uid: str) -> str:
+        return f"{self._root}/pods/{uid}"
+
+    def _folders(self, path: str) -> List[str]:
+        if self.v2:
+            return [self._mount + path]
+        return [
+            os.path.join(self._mount, each) + path
+            for each in sorted(os.listdir(self._mount))
+            if os.path.ismount(os.path.join(self._mount, each))
+        ]
+
+    def open(self, uid: str, cpu_shares: int, memory_limit_bytes: int) -> None:
+        if self.v2:
+            self._open_v2(uid, cpu_shares, memory_limit_bytes)
+            return
+        for controller, file, value in (("cpu", "cpu.shares", cpu_shares), ("memory", "memory.limit_in_bytes", memory_limit_bytes)):
+            base = os.path.join(self._mount, controller)
+            if value and os.path.isdir(base):
+                os.makedirs(base + self.pod(uid), exist_ok=True)
+                _write(os.path.join(base + self.pod(uid), file), value)
+
+    def _open_v2(self, uid: str, cpu_shares: int, memory_limit_bytes: int) -> None:
+        folder = self._mount
+        for part in self.pod(uid).strip("/").split("/"):
+            for controller in ("cpu", "memory", "pids"):
+                try:
+                    with open(os.path.join(folder, "cgroup.subtree_control"), "w", encoding="ascii") as file:
+                        file.write(f"+{controller}")
+                except OSError:
+                    pass
+            folder = os.path.join(folder, part)
+            os.makedirs(folder, exist_ok=True)
+        _write(os.path.join(folder, "cpu.weight"), weight_of(cpu_shares))
+        if memory_limit_bytes:
+            _write(os.path.join(folder, "memory.max"), memory_limit_bytes)
+
+    def close(self, uid: str) -> None:
+        """Remove the pod's group and what is left below it."""
+        for folder in self._folders(self.pod(uid)):
+            for path, _, _ in os.walk(folder, topdown=False):
+                try:
+                    os.rmdir(path)
+                except OSError:
+                    pass  # something still dies in it; the next close gets it
+
+    def processes(self, uid: str) -> List[int]:
+        found = set()
+        for folder in self._folders(self.pod(uid)):
+            for path, _, _ in os.walk(folder):
+                found.update(int(pid) for pid in _read(os.path.join(path, "cgroup.procs")).split())
+        return sorted(found)
+
+    def oom_kills(self, path: str) -> int:
+        """How often the kernel killed in this group for want of memory."""
+        file = f"{self._mount}{path}/memory.events" if self.v2 else f"{self._mount}/memory{path}/memory.oom_control"
+        for line in _read(file).splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+        return 0
+
+
+def machine_limits(mount: str = MOUNT) -> Dict[str, float]:
+    """What bounds this whole machine, where it is itself a control group (a namespace minion): {"memory": bytes, "cpus": n}, each only if there is one."""
+    found: Dict[str, float] = {}
+    memory = _read(f"{mount}/memory.max") or _read(f"{mount}/memory/memory.limit_in_bytes")
+    if memory.isdigit() and 0 < int(memory) < _UNLIMITED:
+        found["memory"] = int(memory)
+    quota, _, period = _read(f"{mount}/cpu.max").partition(" ")
+    if not quota:
+        quota, period = _read(f"{mount}/cpu/cpu.cfs_quota_us"), _read(f"{mount}/cpu/cpu.cfs_period_us")
+    if quota.isdigit() and period.isdigit():
+        found["cpus"] = int(quota) / int(period)
+    return found
+
+
+def memory_used(mount: str = MOUNT) -> int:
+    """Of the machine's own group, page cache that can be dropped left out; 0 where the machine is no group."""
+    stat = _read(f"{mount}/memory.stat") or _read(f"{mount}/memory/memory.stat")
+    used = _read(f"{mount}/memory.current") or _read(f"{mount}/memory/memory.usage_in_bytes")
+    idle = [line.split()[1] for line in stat.splitlines() if line.startswith(("total_inactive_file ", "inactive_file "))]
+    return max(0, int(used) - int(idle[-1] if idle else 0)) if used.isdigit() else 0

@@ -1,0 +1,158 @@
+"""From a container of a pod's spec to the ContainerSpec that the Runtime starts, and a pod to its SandboxSpec. Pure, but for reading the image's passwd."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+from . import quantities, users, volumes
+from .environment import ConfigError, expand
+from .images import Image
+from .runtime.interface import ContainerSpec, Mount, SandboxSpec
+from .runtime.oci import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
+
+Object = Dict[str, Any]
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+MESSAGE_PATH = "/dev/termination-log"
+
+
+def sandbox_spec(pod: Object) -> SandboxSpec:
+    meta, spec = pod["metadata"], pod["spec"]
+    hostname = (spec.get("hostname") or meta["name"])[:63].rstrip("-.")
+    every = spec["containers"]
+    limits = [_memory_limit(each) for each in every]
+    shares = sum(_cpu_shares(each) for each in every)
+    return SandboxSpec(
+        meta["uid"],
+        meta["namespace"],
+        meta["name"],
+        hostname,
+        bool(spec.get("hostNetwork")),
+        max(2, shares),
+        sum(limits) if all(limits) and not spec.get("initContainers") else 0,
+    )
+
+
+def container_spec(
+    pod: Object,
+    container: Object,
+    attempt: int,
+    image: Image,
+    env: Mapping[str, str],
+    mounts: Sequence[Mount],
+    *,
+    log_path: str,
+    message_path: str,
+    delay_s: float,
+) -> ContainerSpec:
+    """Raises ConfigError for what can't be."""
+    context, pod_context = container.get("securityContext") or {}, pod["spec"].get("securityContext") or {}
+    user = users.resolve(context, pod_context, image.config.get("User", ""), image.layers)
+    if context.get("runAsNonRoot", pod_context.get("runAsNonRoot")) and user.uid == 0:
+        where = (
+            f'(pod: "{pod["metadata"]["name"]}_{pod["metadata"]["namespace"]}({pod["metadata"]["uid"]})", container: {container["name"]})'
+        )
+        raise ConfigError(f"container has runAsNonRoot and image will run as root {where}")
+    resources = container.get("resources") or {}
+    return ContainerSpec(
+        pod_uid=pod["metadata"]["uid"],
+        name=container["name"],
+        attempt=attempt,
+        image=image.name,
+        image_id=image.id,
+        layers=image.layers,
+        argv=tuple(argv(container, image.config, env)),
+        env=tuple(environment(pod, container, image.config, env)),
+        cwd=container.get("workingDir") or image.config.get("WorkingDir") or "/",
+        uid=user.uid,
+        gid=user.gid,
+        groups=user.groups,
+        capabilities=tuple(capabilities(context.get("capabilities") or {})),
+        no_new_privileges=context.get("allowPrivilegeEscalation") is False,
+        read_only_root=bool(context.get("readOnlyRootFilesystem")),
+        mounts=tuple(mounts),
+        cpu_shares=_cpu_shares(container),
+        cpu_quota_us=_cpu_quota(resources),
+        memory_limit_bytes=_memory_limit(container),
+        log_path=log_path,
+        stdin=bool(container.get("stdin")),
+        stdin_once=bool(container.get("stdinOnce")),
+        tty=bool(container.get("tty")),
+        stop_signal=(container.get("lifecycle") or {}).get("stopSignal") or image.config.get("StopSignal") or "SIGTERM",
+        delay_s=delay_s,
+        message_path=message_path,
+    )
+
+
+def argv(container: Object, image: Object, env: Mapping[str, str]) -> List[str]:
+    """command replaces the image's entrypoint and, unless args are given, its arguments."""
+    command, arguments = container.get("command") or [], container.get("args") or []
+    if command:
+        chosen = [*command, *arguments]
+    else:
+        chosen = [*(image.get("Entrypoint") or []), *(arguments or image.get("Cmd") or [])]
+    if not chosen:
+        raise ConfigError("no command specified")
+    own = {*command, *arguments}
+    return [expand(word, env) if word in own else word for word in chosen]
+
+
+def environment(pod: Object, container: Object, image: Object, env: Mapping[str, str]) -> List[str]:
+    """What the pod says wins over what the image says, which wins over the machine's defaults."""
+    values: Dict[str, str] = {"PATH": DEFAULT_PATH, "HOSTNAME": sandbox_spec(pod).hostname}
+    if container.get("tty"):
+        values["TERM"] = "xterm"
+    for entry in image.get("Env") or ():
+        name, _, value = entry.partition("=")
+        values[name] = value
+    values.update(env)
+    return [f"{name}={value}" for name, value in values.items()]
+
+
+def capabilities(asked: Object) -> List[str]:
+    """The usual set, less `drop`, plus `add`; ALL is every one."""
+    drop = {_capability(each) for each in asked.get("drop") or ()}
+    add = [_capability(each) for each in asked.get("add") or ()]
+    kept = [] if "CAP_ALL" in drop else [each for each in DEFAULT_CAPABILITIES if each not in drop]
+    if "CAP_ALL" in add:
+        return [each for each in ALL_CAPABILITIES if each not in drop or each in add]
+    return sorted({*kept, *add} & set(ALL_CAPABILITIES))
+
+
+def _capability(name: str) -> str:
+    name = name.upper()
+    return name if name.startswith("CAP_") else "CAP_" + name
+
+
+def _cpu_shares(container: Object) -> int:
+    resources = container.get("resources") or {}
+    asked = (resources.get("requests") or {}).get("cpu") or (resources.get("limits") or {}).get("cpu")
+    return max(2, quantities.milli(asked) * 1024 // 1000)
+
+
+def _cpu_quota(resources: Object) -> int:
+    limit = (resources.get("limits") or {}).get("cpu")
+    return max(1000, quantities.milli(limit) * 100) if limit else 0
+
+
+def _memory_limit(container: Object) -> int:
+    return quantities.whole(((container.get("resources") or {}).get("limits") or {}).get("memory"))
+
+
+# -- mounts
+
+
+def mounts_of(
+    container: Object, paths: Mapping[str, str], files: Sequence[Mount], env: Mapping[str, str], message: Tuple[str, str]
+) -> List[Mount]:
+    """The container's own mounts, then the pod's files where it has none of its own, then the place for its last words (source, target). Raises VolumeFailure."""
+    own = []
+    for asked in container.get("volumeMounts") or ():
+        if asked["name"] not in paths:
+            raise ConfigError(f"volume {asked['name']} is not there")
+        below = expand(asked.get("subPathExpr") or "", env) or asked.get("subPath") or ""
+        source = volumes.sub_path(paths[asked["name"]], below) if below else paths[asked["name"]]
+        own.append(Mount(source, asked["mountPath"], bool(asked.get("readOnly"))))
+    taken = {os.path.normpath(each.target) for each in own}
+    rest = [*files, Mount(message[0], message[1])] if message[0] else list(files)
+    return sorted([*own, *(each for each in rest if each.target not in taken)], key=lambda mount: mount.target.count("/"))

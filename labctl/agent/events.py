@@ -1,0 +1,93 @@
+"""Events about pods and the node, in the kubelet's words. Told in the background; what repeats is counted, not repeated; what can't be told is dropped.
+
+Who calls it: workers, probes, node. It never delays them and never fails them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from typing import Any, Dict, Tuple
+
+from .client import MERGE, Api, Refused
+from .http import Unreachable
+from .times import rfc3339
+
+QUEUE_LIMIT = 500
+REMEMBERED = 1000
+COMPONENT = "kubelet"
+
+Object = Dict[str, Any]
+
+
+def of_pod(pod: Object, container: str = "") -> Object:
+    meta = pod["metadata"]
+    reference = {"apiVersion": "v1", "kind": "Pod", "namespace": meta["namespace"], "name": meta["name"], "uid": meta["uid"]}
+    if container:
+        inits = [each["name"] for each in pod["spec"].get("initContainers") or ()]
+        reference["fieldPath"] = f"spec.{'initContainers' if container in inits else 'containers'}{{{container}}}"
+    return reference
+
+
+class Recorder:
+    def __init__(self, api: Api, node: str) -> None:
+        self._api, self._node = api, node
+        self._queue: "asyncio.Queue[Object]" = asyncio.Queue(QUEUE_LIMIT)
+        self._counted: "OrderedDict[Tuple[str, ...], Tuple[str, int]]" = OrderedDict()  # what was told -> (event's name, how often)
+
+    def record(self, reference: Object, kind: str, reason: str, message: str) -> None:
+        """`kind`: Normal or Warning."""
+        event = {"ref": reference, "type": kind, "reason": reason, "message": message[:1024], "at": time.time()}
+        try:
+            self._queue.put_nowait(event)
+        except asyncio.QueueFull:
+            pass
+
+    async def run(self) -> None:
+        while True:
+            event = await self._queue.get()
+            try:
+                await self._tell(event)
+            except (Refused, Unreachable):
+                pass  # an Event is a courtesy; the status carries the truth
+
+    async def _tell(self, event: Object) -> None:
+        reference = event["ref"]
+        key = (reference.get("uid", ""), reference.get("fieldPath", ""), event["type"], event["reason"], event["message"])
+        base = f"/api/v1/namespaces/{reference.get('namespace') or 'default'}/events"
+        name, count = self._counted.pop(key, ("", 0))
+        if name:
+            try:
+                await self._api.patch(f"{base}/{name}", {"count": count + 1, "lastTimestamp": rfc3339(event["at"])}, MERGE)
+                self._remember(key, name, count + 1)
+                return
+            except Refused:
+                pass  # it expired: begin a new one
+        name = f"{reference['name']}.{hashlib.sha256(repr((key, event['at'])).encode()).hexdigest()[:16]}"
+        await self._api.create(base, self._object(event, name))
+        self._remember(key, name, 1)
+
+    def _remember(self, key: Tuple[str, ...], name: str, count: int) -> None:
+        self._counted[key] = (name, count)
+        if len(self._counted) > REMEMBERED:
+            self._counted.popitem(last=False)
+
+    def _object(self, event: Object, name: str) -> Object:
+        reference, at = event["ref"], rfc3339(event["at"])
+        return {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": name, "namespace": reference.get("namespace") or "default"},
+            "involvedObject": reference,
+            "type": event["type"],
+            "reason": event["reason"],
+            "message": event["message"],
+            "firstTimestamp": at,
+            "lastTimestamp": at,
+            "count": 1,
+            "source": {"component": COMPONENT, "host": self._node},
+            "reportingComponent": COMPONENT,
+            "reportingInstance": self._node,
+        }

@@ -1,0 +1,240 @@
+"""Images on this machine: names, configurations and unpacked layers, fetched from the master's store by digest.
+
+    ROOT/images/names.json          name -> manifest, as the API resolved it, and when it was last wanted
+    ROOT/images/configs/HEX.json
+    ROOT/layers/SHORT/              one folder per layer, complete or not there; used as overlay's lower directories
+
+The API is the only registry: it pulls what it lacks. Concurrent wishes for one image share one pull. While the API is away an image that is here will do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, field
+from typing import Any, Collection, Dict, Tuple
+from urllib.parse import urlencode
+
+from .client import Api, Refused
+from .http import Unreachable
+from .layers import BadLayer, unpack
+from .runtime.records import read_json, write_json
+
+PULL_TIMEOUT_S = 900.0
+FETCHES_AT_ONCE = 3
+UNUSED_FOR_S = 600.0
+
+
+class ImageFailure(Exception):
+    """Why an image is not to be had: a waiting reason of Kubernetes' and its message."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Image:
+    name: str  # in full: docker.io/library/nginx:latest
+    digest: str
+    layers: Tuple[str, ...]
+    config: Dict[str, Any] = field(default_factory=dict)  # the OCI "config": Env, Entrypoint, Cmd, User, ...
+    size_bytes: int = 0
+    pulled: bool = False  # something was fetched for this wish
+    took_s: float = 0.0
+
+    @property
+    def id(self) -> str:
+        return f"{repository(self.name)}@{self.digest}"
+
+
+def repository(name: str) -> str:
+    """A name without its tag or digest."""
+    name = name.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    return head + slash + last.partition(":")[0]
+
+
+def default_policy(image: str) -> str:
+    """Kubernetes' default: always ask for what has no fixed tag."""
+    last = image.rpartition("/")[2]
+    return "IfNotPresent" if "@" in last or (":" in last and not last.endswith(":latest")) else "Always"
+
+
+class Images:
+    def __init__(self, root: str, api: Api, platform: str) -> None:
+        self._root, self._api, self._platform = root, api, platform
+        self._names_path = os.path.join(root, "images", "names.json")
+        for folder in ("images/configs", "layers"):
+            os.makedirs(os.path.join(root, folder), exist_ok=True)
+        self._wishes: Dict[Tuple[str, str], "asyncio.Task[Image]"] = {}
+        self._fetches = asyncio.Semaphore(FETCHES_AT_ONCE)
+        self._clear_half_done()
+
+    def _clear_half_done(self) -> None:
+        for name in os.listdir(os.path.join(self._root, "layers")):
+            if name.startswith("tmp"):
+                shutil.rmtree(os.path.join(self._root, "layers", name), ignore_errors=True)
+
+    # -- asking
+
+    def local(self, image: str) -> "Image | None":
+        """If it is here in whole."""
+        manifest = self._names().get(image)
+        return self._image(manifest) if manifest and self._missing(manifest) == [] else None
+
+    async def ensure(self, image: str, policy: str) -> Image:
+        """Raises ImageFailure. Cancelling one wish does not stop the pull that others wait for."""
+        key = (image, policy)
+        task = self._wishes.get(key)
+        if task is None:
+            task = self._wishes[key] = asyncio.ensure_future(self._ensure(image, policy))
+            task.add_done_callback(lambda done: (self._wishes.pop(key, None), done.cancelled() or done.exception()))
+        return await asyncio.shield(task)
+
+    async def _ensure(self, image: str, policy: str) -> Image:
+        here = self.local(image)
+        if here and policy == "IfNotPresent":
+            self._touch(image)
+            return here
+        began = time.monotonic()
+        try:
+            manifest = await self._resolve(image, policy)
+        except Unreachable as error:
+            if here and policy != "Never":
+                return here
+            raise ImageFailure("ErrImagePull", f"the lab's image store does not answer: {error}") from error
+        missing = self._missing(manifest)
+        try:
+            await asyncio.gather(*(self._fetch(blob) for blob in missing))
+        except (Unreachable, Refused, BadLayer, OSError) as error:
+            raise ImageFailure("ErrImagePull", f"failed to pull image {image!r}: {error}".replace("'", '"')) from error
+        self._remember(image, manifest)
+        found = self._image(manifest)
+        return Image(**{**found.__dict__, "pulled": bool(missing), "took_s": time.monotonic() - began})
+
+    async def _resolve(self, image: str, policy: str) -> Dict[str, Any]:
+        query = urlencode({"name": image, "platform": self._platform, "pull": policy})
+        try:
+            return await self._api.get(f"/labctl/v1/images/resolve?{query}", timeout_s=PULL_TIMEOUT_S)
+        except Refused as error:
+            reason = (
+                error.reason
+                if error.reason in ("ErrImageNeverPull", "ErrImagePull", "InvalidImageName", "RegistryUnavailable")
+                else "ErrImagePull"
+            )
+            raise ImageFailure(reason, str(error)) from error
+
+    # -- blobs
+
+    def _layer(self, digest: str) -> str:
+        return os.path.join(self._root, "layers", digest.partition(":")[2][:16])
+
+    def _config(self, digest: str) -> str:
+        return os.path.join(self._root, "images", "configs", digest.partition(":")[2] + ".json")
+
+    def _missing(self, manifest: Dict[str, Any]) -> list:
+        missing = [] if os.path.exists(self._config(manifest["config"]["digest"])) else [{**manifest["config"], "config": True}]
+        return missing + [layer for layer in manifest["layers"] if not os.path.isdir(self._layer(layer["digest"]))]
+
+    async def _fetch(self, blob: Dict[str, Any]) -> None:
+        async with self._fetches:
+            folder = tempfile.mkdtemp(prefix="tmp", dir=os.path.join(self._root, "layers"))
+            try:
+                path = os.path.join(folder, "blob")
+                await self._download(blob, path)
+                if blob.get("config"):
+                    os.replace(path, self._config(blob["digest"]))
+                else:
+                    await asyncio.get_running_loop().run_in_executor(
+                        None, _unpack, path, os.path.join(folder, "fs"), self._layer(blob["digest"])
+                    )
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    async def _download(self, blob: Dict[str, Any], path: str) -> None:
+        """To a file, verified: size and digest are what the manifest promised."""
+        response = await self._api.stream(f"/labctl/v1/blobs/{blob['digest']}")
+        seen, size = hashlib.sha256(), 0
+        with open(path, "wb") as file:
+            async for piece in response.pieces():
+                size += len(piece)
+                if size > blob["size"]:
+                    break
+                seen.update(piece)
+                file.write(piece)
+        if size != blob["size"] or f"sha256:{seen.hexdigest()}" != blob["digest"]:
+            response.close()
+            raise BadLayer(f"blob {blob['digest'][:19]} is not what its digest says")
+
+    # -- names
+
+    def _names(self) -> Dict[str, Any]:
+        return read_json(self._names_path) or {}
+
+    def _remember(self, image: str, manifest: Dict[str, Any]) -> None:
+        write_json(self._names_path, {**self._names(), image: {**manifest, "wanted_s": time.time()}})
+
+    def _touch(self, image: str) -> None:
+        self._remember(image, self._names()[image])
+
+    def _image(self, manifest: Dict[str, Any]) -> Image:
+        with open(self._config(manifest["config"]["digest"]), encoding="utf-8") as file:
+            config = json.load(file).get("config") or {}
+        layers = tuple(self._layer(layer["digest"]) for layer in manifest["layers"])
+        return Image(manifest["name"], manifest["digest"], layers, config, sum(layer["size"] for layer in manifest["layers"]))
+
+    def reported(self, most: int = 50) -> list:
+        """For the Node's status.images."""
+        return [
+            {
+                "names": [f"{repository(each['name'])}@{each['digest']}", each["name"]],
+                "sizeBytes": sum(layer["size"] for layer in each["layers"]),
+            }
+            for each in list(self._names().values())[:most]
+        ]
+
+    # -- giving back
+
+    def collect(self, used_layers: Collection[str], limit_bytes: int) -> int:
+        """Forget the images that were wanted longest ago until they fit; never one in use or wanted just now. How many were forgotten."""
+        if self._wishes:
+            return 0  # a pull that is under way has layers here that no name knows yet
+        names = self._names()
+        oldest = sorted(names, key=lambda name: names[name].get("wanted_s", 0.0))
+        size = sum(layer["size"] for layer in {layer["digest"]: layer for each in names.values() for layer in each["layers"]}.values())
+        forgotten = 0
+        for name in oldest:
+            layers = {self._layer(layer["digest"]) for layer in names[name]["layers"]}
+            if size <= limit_bytes or time.time() - names[name].get("wanted_s", 0.0) < UNUSED_FOR_S:
+                break
+            if not layers & set(used_layers):
+                size -= sum(layer["size"] for layer in names.pop(name)["layers"])
+                forgotten += 1
+        if forgotten:
+            write_json(self._names_path, names)
+            self._drop_layers({self._layer(layer["digest"]) for each in names.values() for layer in each["layers"]} | set(used_layers))
+        return forgotten
+
+    def _drop_layers(self, keep: Collection[str]) -> None:
+        base = os.path.join(self._root, "layers")
+        for name in os.listdir(base):
+            path = os.path.join(base, name)
+            if path not in keep and not name.startswith("tmp"):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _unpack(blob: str, folder: str, final: str) -> None:
+    os.mkdir(folder, 0o755)
+    with open(blob, "rb") as archive:
+        unpack(archive, folder)
+    try:
+        os.rename(folder, final)
+    except OSError:
+        if not os.path.isdir(final):  # else somebody else was first with the same layer
+            raise

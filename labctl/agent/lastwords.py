@@ -1,0 +1,25 @@
+"""What a container said at its end: its termination message file, or the tail of its log if it asked for that and failed."""
+
+from __future__ import annotations
+
+from typing import Any, Dict
+
+from .logs import Wish, read
+from .runtime.interface import Container
+
+LIMIT_BYTES = 4096
+LOG_BYTES, LOG_LINES = 2048, 80
+
+
+def last_words(container: Container, spec: Dict[str, Any]) -> str:
+    words = ""
+    if container.message_path:
+        try:
+            with open(container.message_path, "rb") as file:
+                words = file.read(LIMIT_BYTES).decode(errors="replace")
+        except OSError:
+            pass
+    if not words and container.exit_code and spec.get("terminationMessagePolicy") == "FallbackToLogsOnError" and container.log_path:
+        text = b"".join(piece for _, piece in read(container.log_path, Wish(tail=LOG_LINES), lambda: False))
+        words = text[-LOG_BYTES:].decode(errors="replace")
+    return words

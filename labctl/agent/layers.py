@@ -1,0 +1,202 @@
+"""One image layer, from a tar archive to a folder that overlayfs can use as a lower directory.
+
+Whiteouts become overlay's own (a 0:0 device, an opaque mark); owners, modes, times, hard links, devices and file capabilities are kept.
+The archive is hostile until shown otherwise: every path is resolved inside the target, symlinks of the archive itself included, and nothing is ever written
+through one.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import stat
+import tarfile
+from typing import IO, List, Tuple
+
+UNPACKED_LIMIT_BYTES = 32 << 30
+_WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
+_OPAQUE_MARK = "trusted.overlay.opaque"
+_SYMLINKS_FOLLOWED = 40
+
+
+class BadLayer(Exception):
+    """The archive is not what a layer may be."""
+
+
+def unpack(archive: IO[bytes], target: str, limit_bytes: int = UNPACKED_LIMIT_BYTES) -> int:
+    """Into an empty folder; the number of bytes its files hold. Blocking."""
+    return _Unpacking(target, limit_bytes).all(_plain_tar(archive))
+
+
+def _plain_tar(archive: IO[bytes]) -> IO[bytes]:
+    magic = archive.read(4)
+    archive.seek(0)
+    if magic[:2] == b"\x1f\x8b":
+        return gzip.GzipFile(fileobj=archive)  # type: ignore[return-value]
+    if magic == b"\x28\xb5\x2f\xfd":
+        raise BadLayer("zstd-compressed layers are not supported: the image must hold gzip or plain tar layers")
+    return archive
+
+
+class _Unpacking:
+    def __init__(self, target: str, limit_bytes: int) -> None:
+        self._root = os.path.realpath(target)
+        self._left = limit_bytes
+        self._written = 0
+        self._folder_times: List[Tuple[str, float]] = []
+
+    def all(self, stream: IO[bytes]) -> int:
+        try:
+            with tarfile.open(fileobj=stream, mode="r|") as tar:
+                for member in tar:
+                    tar.members = []  # type: ignore[attr-defined]  # it would keep every one of them
+                    self._one(tar, member)
+        except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
+            raise BadLayer(f"not a layer: {error}") from error
+        for path, at in reversed(self._folder_times):
+            os.utime(path, (at, at), follow_symlinks=False)
+        return self._written
+
+    def _one(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        parts = _parts(member.name)
+        if not parts:
+            os.chmod(self._root, stat.S_IMODE(member.mode))
+            os.chown(self._root, member.uid, member.gid)
+            return
+        parent = self._inside(parts[:-1])
+        name = parts[-1]
+        if name == _OPAQUE:
+            _mark_opaque(parent)
+        elif name.startswith(_WHITEOUT + _WHITEOUT):
+            return  # bookkeeping of another union file system
+        elif name.startswith(_WHITEOUT):
+            _white_out(os.path.join(parent, _safe(name[len(_WHITEOUT) :])))
+        else:
+            self._make(tar, member, os.path.join(parent, name))
+
+    def _make(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
+        whited_out = _clear(path, keep_folder=member.isdir())
+        if member.isdir():
+            if not os.path.isdir(path):
+                os.mkdir(path)
+            if whited_out:
+                _mark_opaque(path)
+            self._folder_times.append((path, member.mtime))
+        elif member.isreg():
+            self._write(tar, member, path)
+        elif member.issym():
+            os.symlink(member.linkname, path)
+        elif member.islnk():
+            self._link(member, path)
+            return  # shares its inode with what was set already
+        elif member.ischr() or member.isblk() or member.isfifo():
+            kind = stat.S_IFCHR if member.ischr() else stat.S_IFBLK if member.isblk() else stat.S_IFIFO
+            os.mknod(path, kind | 0o600, os.makedev(member.devmajor, member.devminor))
+        else:
+            return
+        _dress(path, member)
+
+    def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
+        self._left -= member.size
+        self._written += member.size
+        if self._left < 0:
+            raise BadLayer("the layer unpacks to more than a layer may")
+        source = tar.extractfile(member)
+        assert source is not None
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            shutil.copyfileobj(source, file, 256 * 1024)
+
+    def _link(self, member: tarfile.TarInfo, path: str) -> None:
+        parts = _parts(member.linkname)
+        if not parts:
+            raise BadLayer(f"{member.name} links to the layer's root")
+        target = os.path.join(self._inside(parts[:-1]), parts[-1])
+        try:
+            os.link(target, path, follow_symlinks=False)
+        except OSError as error:
+            raise BadLayer(f"{member.name} links to {member.linkname}: {error.strerror}") from error
+
+    def _inside(self, parts: List[str]) -> str:
+        """The folder of these parts below the root, made where it is missing; a symlink on the way is taken as if the root were /."""
+        path, todo, followed = self._root, list(reversed(parts)), 0
+        while todo:
+            part = todo.pop()
+            if part == "..":
+                path = path if path == self._root else os.path.dirname(path)
+                continue
+            below = os.path.join(path, part)
+            try:
+                mode = os.lstat(below).st_mode
+            except FileNotFoundError:
+                os.mkdir(below, 0o755)
+                mode = stat.S_IFDIR
+            if stat.S_ISLNK(mode):
+                followed += 1
+                if followed > _SYMLINKS_FOLLOWED:
+                    raise BadLayer("symlinks go round in circles")
+                link = os.readlink(below)
+                path = self._root if link.startswith("/") else path
+                todo += [each for each in reversed(link.split("/")) if each not in ("", ".")]
+                continue
+            if not stat.S_ISDIR(mode):
+                os.unlink(below)
+                os.mkdir(below, 0o755)
+            path = below
+        return path
+
+
+def _parts(name: str) -> List[str]:
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise BadLayer(f"{name!r} leaves the layer")
+    return parts
+
+
+def _safe(name: str) -> str:
+    if name in ("", ".", ".."):
+        raise BadLayer(f"a whiteout of {name!r}")
+    return name
+
+
+def _clear(path: str, keep_folder: bool) -> bool:
+    """Make room for a new entry. True if a whiteout stood there."""
+    try:
+        there = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    if stat.S_ISDIR(there.st_mode):
+        if not keep_folder:
+            shutil.rmtree(path)
+        return False
+    os.unlink(path)
+    return stat.S_ISCHR(there.st_mode) and there.st_rdev == 0
+
+
+def _white_out(path: str) -> None:
+    """Hides what lower layers hold; what this layer itself put there stays."""
+    if os.path.lexists(path):
+        if os.path.isdir(path) and not os.path.islink(path):
+            _mark_opaque(path)
+        return
+    os.mknod(path, stat.S_IFCHR, os.makedev(0, 0))
+
+
+def _mark_opaque(path: str) -> None:
+    os.setxattr(path, _OPAQUE_MARK, b"y")
+
+
+def _dress(path: str, member: tarfile.TarInfo) -> None:
+    """Owner first: changing it takes the set-user-id bit away."""
+    os.chown(path, member.uid, member.gid, follow_symlinks=False)
+    if not member.issym():
+        os.chmod(path, stat.S_IMODE(member.mode))
+    for key, value in member.pax_headers.items():
+        if key.startswith("SCHILY.xattr."):
+            try:
+                os.setxattr(path, key[len("SCHILY.xattr.") :], value.encode("utf-8", "surrogateescape"), follow_symlinks=False)
+            except OSError:
+                pass  # this file system keeps none of that kind
+    if not member.isdir():
+        os.utime(path, (member.mtime, member.mtime), follow_symlinks=False)

@@ -1,0 +1,71 @@
+"""The system calls that Python's standard library lacks, through ctypes. Each raises OSError, like the ones in `os`."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Optional
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
+MNT_DETACH = 2
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWNET = 0x00020000, 0x04000000, 0x08000000, 0x40000000
+M_ARENA_MAX, M_TRIM_THRESHOLD = -8, -1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+
+
+def _bytes(text: Optional[str]) -> Optional[bytes]:
+    return None if text is None else os.fsencode(text)
+
+
+def mount(source: str, target: str, kind: Optional[str] = None, flags: int = 0, data: Optional[str] = None) -> None:
+    _check(_libc.mount(_bytes(source), _bytes(target), _bytes(kind), ctypes.c_ulong(flags), _bytes(data)), target)
+
+
+def unmount(target: str) -> None:
+    """Lazily, so that nothing that still looks at it can refuse. What is not mounted, or not there, is no error."""
+    try:
+        _check(_libc.umount2(_bytes(target), MNT_DETACH), target)
+    except OSError as error:
+        if error.errno not in (2, 22):  # ENOENT, EINVAL: not a mount point
+            raise
+
+
+def mounts_below(folder: str) -> "list[str]":
+    """Mount points inside a folder, innermost first."""
+    with open("/proc/self/mounts", "rb") as file:
+        targets = [os.fsdecode(line.split()[1]).encode().decode("unicode_escape") for line in file]
+    return sorted((each for each in targets if each.startswith(folder.rstrip("/") + "/")), key=len, reverse=True)
+
+
+def unshare(flags: int) -> None:
+    """Moves the calling *thread* into new namespaces (network, IPC and UTS are the thread's own)."""
+    _check(_libc.unshare(flags), "unshare")
+
+
+def keep_memory_small() -> None:
+    """One malloc arena and an eager trim: threads of ours live for milliseconds, their arenas would stay."""
+    if hasattr(_libc, "mallopt"):
+        _libc.mallopt(M_ARENA_MAX, 1)
+        _libc.mallopt(M_TRIM_THRESHOLD, 256 * 1024)
+
+
+def give_memory_back() -> None:
+    if hasattr(_libc, "malloc_trim"):
+        _libc.malloc_trim(0)
+
+
+def start_ticks(pid: int) -> int:
+    """When the process began, in clock ticks since boot: with the pid it names a process for good. 0: no such process (a zombie counts as none)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])

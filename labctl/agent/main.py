@@ -1,0 +1,126 @@
+"""`agent run`: everything put together, and run until a signal ends it. Pods stay when it ends.
+
+The order at a start: what boot is this (state of an older one is cleared); register the Node and keep its Lease; list and watch its pods.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+import time
+from typing import Any, Awaitable, List
+
+from . import facts, linux
+from .addresses import Range
+from .cgroups import Cgroups
+from .client import Api
+from .events import Recorder
+from .http import Http, client_context
+from .images import Images
+from .node import NodeKeeper
+from .pods import Pods
+from .runtime.crun import CrunRuntime
+from .settings import Settings, boot_id, own_address
+from .tools import Tools
+
+
+def say(text: str) -> None:
+    print(time.strftime("%Y-%m-%dT%H:%M:%SZ ", time.gmtime()) + text, file=sys.stderr, flush=True)
+
+
+def run(settings: Settings) -> int:
+    os.umask(0o022)
+    linux.keep_memory_small()
+    os.makedirs(settings.state_dir, mode=0o700, exist_ok=True)
+    os.makedirs(settings.run_dir, mode=0o700, exist_ok=True)
+    try:
+        asyncio.run(_until_told(settings))
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+async def _until_told(settings: Settings) -> None:
+    _watch_children_by_pidfd()
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    work: List["asyncio.Future[Any]"] = [asyncio.ensure_future(serve(settings)), asyncio.ensure_future(stopped.wait())]
+    done, pending = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+def _watch_children_by_pidfd() -> None:
+    """Before Python 3.12, asyncio's default is a thread for every child."""
+    if sys.version_info < (3, 12):
+        watcher = asyncio.PidfdChildWatcher()
+        watcher.attach_loop(asyncio.get_running_loop())
+        asyncio.set_child_watcher(watcher)
+
+
+async def serve(settings: Settings) -> None:
+    """For ever. With the same arguments a test runs it against a machine and an API of its own."""
+    context = client_context(settings.ca_file, settings.certificate_file, settings.key_file) if settings.url.startswith("https") else None
+    api = Api(Http(settings.url, context))
+    boot = boot_id(settings)
+    address = own_address(settings)
+    addresses = Range(settings.state_dir)
+    runtime = CrunRuntime(
+        settings.state_dir, settings.run_dir, addresses, Cgroups(settings.cgroup_root), source=address, mtu=settings.pod_mtu
+    )
+    images = Images(settings.state_dir, api, f"linux/{facts.architecture()}")
+    events = Recorder(api, settings.node)
+    node = NodeKeeper(settings, boot, address, api, addresses.set, images.reported, say)
+    tools = Tools(settings, api, runtime, images, events, say, address, node.allocatable)
+    pods = Pods(tools, same_boot=_same_boot(settings.state_dir, boot))
+    say(f"node {settings.node} on {address}, boot {boot}, API {settings.url}")
+    await _all(_register_then_keep(node), pods.run(), events.run(), _tidy_memory())
+
+
+async def _register_then_keep(node: NodeKeeper) -> None:
+    await node.register()
+    await asyncio.gather(node.keep_lease(), node.keep_status())
+
+
+async def _all(*work: Awaitable[Any]) -> None:
+    """Until the first of them fails; then none goes on."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _tidy_memory() -> None:
+    """What was imported is never garbage; what a pull left goes back to the kernel."""
+    gc.collect()
+    gc.freeze()
+    while True:
+        await asyncio.sleep(60)
+        gc.collect()
+        linux.give_memory_back()
+
+
+def _same_boot(state_dir: str, boot: str) -> bool:
+    """Is the state on disk of this boot? Notes this boot for the next start."""
+    path = os.path.join(state_dir, "boot_id")
+    try:
+        with open(path, encoding="ascii") as file:
+            same = file.read() == boot
+    except OSError:
+        same = False
+    if not same:
+        with open(path + ".new", "w", encoding="ascii") as file:
+            file.write(boot)
+        os.replace(path + ".new", path)
+    return same

@@ -1,0 +1,229 @@
+"""This machine as a Node: registered, kept alive by its Lease, its conditions told when they change.
+
+Flow: create the Node (or bring an existing one up to date), wait for its podCIDR, then renew the Lease for ever. What it never does: taint or cordon; that is
+the master's and people's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+
+from . import facts
+from .client import Api, Delays, Refused
+from .http import Unreachable
+from .settings import Settings
+from .times import rfc3339, rfc3339_micro
+
+Object = Dict[str, Any]
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+MEMORY_PRESSURE_BYTES = 100 << 20
+DISK_PRESSURE_SHARE = 0.03
+
+
+def capacity(settings: Settings) -> Tuple[Dict[str, str], Dict[str, str]]:
+    """Capacity and allocatable."""
+    memory = settings.memory_bytes or facts.memory_bytes()
+    cpus = settings.cpus or facts.cpus()
+    disk = os.statvfs(settings.state_dir)
+    whole = {
+        "cpu": str(int(cpus)) if cpus == int(cpus) else f"{int(cpus * 1000)}m",
+        "memory": f"{memory // 1024}Ki",
+        "ephemeral-storage": f"{disk.f_blocks * disk.f_frsize // 1024}Ki",
+        "pods": str(settings.max_pods),
+    }
+    return whole, {**whole, "memory": f"{max(0, memory - settings.memory_reserved_bytes) // 1024}Ki"}
+
+
+def pressures(settings: Settings) -> Dict[str, bool]:
+    disk = os.statvfs(settings.state_dir)
+    return {
+        "MemoryPressure": facts.memory_available_bytes() < MEMORY_PRESSURE_BYTES,
+        "DiskPressure": disk.f_bavail < disk.f_blocks * DISK_PRESSURE_SHARE,
+        "PIDPressure": False,
+    }
+
+
+_CALM = {
+    "MemoryPressure": ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+    "DiskPressure": ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    "PIDPressure": ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+}
+_PRESSED = {
+    "MemoryPressure": ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+    "DiskPressure": ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+    "PIDPressure": ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+}
+
+
+def conditions(before: List[Object], pressed: Mapping[str, bool], not_ready: str, now_s: float) -> List[Object]:
+    """`not_ready`: why, or empty. A transition time moves only with the status."""
+    wanted = [(kind, pressed[kind], *(_PRESSED if pressed[kind] else _CALM)[kind]) for kind in _CALM]
+    ready = ("KubeletNotReady", not_ready) if not_ready else ("KubeletReady", "kubelet is posting ready status")
+    wanted.append(("Ready", not not_ready, *ready))
+    old = {each["type"]: each for each in before}
+    made = []
+    for kind, true, reason, message in wanted:
+        word = "True" if true else "False"
+        same = old.get(kind, {}).get("status") == word
+        since = old[kind].get("lastTransitionTime") if same else rfc3339(now_s)
+        made.append(
+            {
+                "type": kind,
+                "status": word,
+                "reason": reason,
+                "message": message,
+                "lastHeartbeatTime": rfc3339(now_s),
+                "lastTransitionTime": since,
+            }
+        )
+    return made
+
+
+class NodeKeeper:
+    """`ranged` is told the podCIDR as soon as the API has given one; `images` reports what is here."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        boot_id: str,
+        address: str,
+        api: Api,
+        ranged: Callable[[str], None],
+        images: Callable[[], list],
+        say: Callable[[str], None],
+    ) -> None:
+        self._settings, self._api, self._ranged, self._images, self._say = settings, api, ranged, images, say
+        self._address = address
+        self._info = facts.node_info(boot_id)
+        self.capacity, self.allocatable = capacity(settings)
+        self._node: Object = {}
+        self._lease: Optional[Object] = None
+        self.cidr = ""
+
+    @property
+    def _path(self) -> str:
+        return f"/api/v1/nodes/{self._settings.node}"
+
+    # -- the Node
+
+    async def register(self) -> None:
+        """Until the API has this Node, in its present shape."""
+        delays = Delays()
+        while True:
+            try:
+                await self._register()
+                return
+            except (Unreachable, Refused) as error:
+                self._say(f"registering: {error}")
+                await asyncio.sleep(delays.next())
+
+    async def _register(self) -> None:
+        labels = {
+            "kubernetes.io/hostname": self._settings.node,
+            "kubernetes.io/os": "linux",
+            "kubernetes.io/arch": self._info["architecture"],
+        }
+        wanted = {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": self._settings.node, "labels": labels},
+            "spec": {},
+            "status": self._status([]),
+        }
+        try:
+            self._node = await self._api.create("/api/v1/nodes", wanted)
+        except Refused as error:
+            if error.code != 409:
+                raise
+            self._node = await self._api.get(self._path)
+            if any((self._node["metadata"].get("labels") or {}).get(key) != value for key, value in labels.items()):
+                self._node = await self._api.patch(self._path, {"metadata": {"labels": labels}})
+        self._see_range()
+        await self.report(always=True)
+
+    def _see_range(self) -> None:
+        cidr = (self._node.get("spec") or {}).get("podCIDR", "")
+        if cidr:
+            self.cidr = cidr
+            self._ranged(cidr)
+
+    def _status(self, before: List[Object]) -> Object:
+        not_ready = "" if self.cidr else "container runtime network not ready: no podCIDR assigned"
+        return {
+            "addresses": [{"type": "InternalIP", "address": self._address}, {"type": "Hostname", "address": self._settings.node}],
+            "allocatable": self.allocatable,
+            "capacity": self.capacity,
+            "conditions": conditions(before, pressures(self._settings), not_ready, time.time()),
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
+            "images": self._images(),
+            "nodeInfo": self._info,
+        }
+
+    async def report(self, always: bool = False) -> None:
+        """Tell the Node's status if it changed, or `always`. Raises Unreachable, Refused."""
+        before = self._node.get("status") or {}
+        wanted = self._status(before.get("conditions") or [])
+        if always or _shape(before) != _shape(wanted):
+            self._node = await self._api.patch(self._path + "/status", {"status": wanted})
+            self._see_range()
+
+    async def keep_status(self) -> None:
+        """For ever. Quick while there is no podCIDR, then a look each ten seconds and a word each five minutes."""
+        told, delays = time.monotonic(), Delays(0.02, 1.0)
+        while True:
+            waiting = not self.cidr
+            await asyncio.sleep(delays.next() if waiting else self._settings.housekeeping_s)
+            try:
+                if waiting:
+                    self._node = await self._api.get(self._path)
+                    self._see_range()
+                due = time.monotonic() - told >= self._settings.node_status_s
+                await self.report(always=due)
+                told = time.monotonic() if due else told
+            except Refused as error:
+                if error.code == 404:
+                    await self.register()
+            except Unreachable:
+                pass
+
+    # -- the Lease
+
+    async def keep_lease(self) -> None:
+        delays = Delays(0.2, self._settings.lease_s)
+        while True:
+            try:
+                await self._renew()
+                delays.reset()
+                await asyncio.sleep(self._settings.lease_s)
+            except (Unreachable, Refused) as error:
+                self._say(f"lease: {error}")
+                self._lease = None
+                await asyncio.sleep(delays.next())
+
+    async def _renew(self) -> None:
+        name = self._settings.node
+        if self._lease is None:
+            try:
+                self._lease = await self._api.get(f"{LEASES}/{name}", timeout_s=5.0)
+            except Refused as error:
+                if error.code != 404:
+                    raise
+        spec = {"holderIdentity": name, "leaseDurationSeconds": self._settings.lease_duration_s, "renewTime": rfc3339_micro(time.time())}
+        if self._lease is None:
+            owner = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": (self._node.get("metadata") or {}).get("uid", "")}
+            metadata = {"name": name, "namespace": "kube-node-lease", **({"ownerReferences": [owner]} if owner["uid"] else {})}
+            wanted = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+            self._lease = await self._api.create(LEASES, wanted)
+        else:
+            self._lease = await self._api.replace(f"{LEASES}/{name}", {**self._lease, "spec": {**self._lease.get("spec", {}), **spec}})
+
+
+def _shape(status: Object) -> Object:
+    """A status without what moves by itself."""
+    told = [
+        (each["type"], each["status"], each.get("reason")) for each in status.get("conditions") or () if each["type"] in (*_CALM, "Ready")
+    ]
+    return {**{key: status.get(key) for key in ("addresses", "allocatable", "capacity", "images", "nodeInfo")}, "conditions": sorted(told)}

@@ -1,0 +1,177 @@
+"""Readiness, liveness and startup probes of one running container, with the kubelet's periods, thresholds and words.
+
+A prober belongs to one container id: a restarted container gets new ones. It asks (exec through the Runtime, HTTP, TCP) and tells its worker; it kills nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from dataclasses import dataclass
+from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple
+
+from .http import Http, Unreachable
+from .runtime.interface import NoSuchContainer, Ran
+
+Object = Dict[str, Any]
+Exec = Callable[[List[str], float], Awaitable[Ran]]
+KINDS = ("startup", "liveness", "readiness")
+OUTPUT_SHOWN = 512
+
+
+@dataclass(frozen=True)
+class Settings:
+    initial_delay_s: float
+    timeout_s: float
+    period_s: float
+    successes: int
+    failures: int
+
+    @classmethod
+    def of(cls, probe: Object) -> "Settings":
+        return cls(
+            probe.get("initialDelaySeconds") or 0,
+            probe.get("timeoutSeconds") or 1,
+            probe.get("periodSeconds") or 10,
+            probe.get("successThreshold") or 1,
+            probe.get("failureThreshold") or 3,
+        )
+
+
+class Verdict:
+    """Results in, a verdict out when a threshold is reached: `failed` or `passed` times in a row. Pure."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._last: Optional[bool] = None
+        self._row = 0
+
+    def after(self, good: bool) -> Optional[bool]:
+        """None: no threshold reached yet."""
+        self._row = self._row + 1 if good == self._last else 1
+        self._last = good
+        return good if self._row >= (self._settings.successes if good else self._settings.failures) else None
+
+
+async def ask(probe: Object, container: Object, address: str, run: Exec, timeout_s: float) -> Tuple[bool, str]:
+    """One probe: is it good, and if not, why."""
+    if probe.get("exec"):
+        return await _exec(probe["exec"].get("command") or [], run, timeout_s)
+    if probe.get("tcpSocket"):
+        return await _tcp(probe["tcpSocket"].get("host") or address, port_of(probe["tcpSocket"]["port"], container), timeout_s)
+    if probe.get("httpGet"):
+        return await http_get(probe["httpGet"], container, address, timeout_s)
+    return False, "this kind of probe is not supported"
+
+
+async def _exec(command: List[str], run: Exec, timeout_s: float) -> Tuple[bool, str]:
+    try:
+        ran = await run(command, timeout_s)
+    except NoSuchContainer as error:
+        return False, str(error)
+    if ran.status == -1:
+        return False, f'command timed out: "{" ".join(command)}" timed out after {timeout_s:g}s'
+    return ran.status == 0, ran.output.decode(errors="replace")[:OUTPUT_SHOWN]
+
+
+async def _tcp(host: str, port: int, timeout_s: float) -> Tuple[bool, str]:
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), timeout_s)
+    except asyncio.TimeoutError:
+        return False, f"dial tcp {host}:{port}: i/o timeout"
+    except OSError as error:
+        return False, f"dial tcp {host}:{port}: connect: {_words(error)}"
+    writer.close()
+    return True, ""
+
+
+async def http_get(action: Object, container: Object, address: str, timeout_s: float) -> Tuple[bool, str]:
+    host, port = action.get("host") or address, port_of(action["port"], container)
+    scheme, path = (action.get("scheme") or "HTTP").lower(), action.get("path") or "/"
+    url = f"{scheme}://{host}:{port}"
+    headers = {
+        "User-Agent": "kube-probe/1.37",
+        "Connection": "close",
+        **{each["name"]: each["value"] for each in action.get("httpHeaders") or ()},
+    }
+    path = path if path.startswith("/") else "/" + path
+    http = Http(url, _trust_anybody() if scheme == "https" else None)
+    try:
+        response = await http.request("GET", path, headers=headers, timeout_s=timeout_s)
+    except Unreachable as error:
+        cause = error.__cause__
+        why = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+        if isinstance(cause, OSError):
+            why = f"dial tcp {host}:{port}: connect: {_words(cause)}"
+        return False, f'Get "{url}{path}": {why}'
+    response.close()
+    good = 200 <= response.status < 400
+    return good, "" if good else f"HTTP probe failed with statuscode: {response.status}"
+
+
+def _trust_anybody() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _words(error: OSError) -> str:
+    cause: Any = error
+    return (cause.strerror or str(cause)).lower() if cause.errno else str(cause)
+
+
+def port_of(port: Any, container: Object) -> int:
+    """A number, or the name of one of the container's ports."""
+    if isinstance(port, int) or str(port).isdigit():
+        return int(port)
+    for each in container.get("ports") or ():
+        if each.get("name") == port:
+            return int(each["containerPort"])
+    return 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a prober tells: a threshold was reached (`good` says which), or a single failure (`good` None)."""
+
+    container: str
+    kind: str
+    good: Optional[bool]
+    message: str = ""
+
+
+class Prober:
+    """All probes of one running container. `tell` is called on the loop; with `started` the startup probe is over already."""
+
+    def __init__(self, container: Object, started_s: float, address: str, run: Exec, tell: Callable[[Result], None], started: bool) -> None:
+        self._container, self._began_s, self._address, self._run, self._tell = container, started_s, address, run, tell
+        self._started = asyncio.Event()
+        if started or not container.get("startupProbe"):
+            self._started.set()
+        self._tasks = [
+            asyncio.ensure_future(self._loop(kind, container[kind + "Probe"]))
+            for kind in KINDS
+            if container.get(kind + "Probe") and not (kind == "startup" and self._started.is_set())
+        ]
+
+    def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    async def _loop(self, kind: str, probe: Object) -> None:
+        settings = Settings.of(probe)
+        verdict = Verdict(settings)
+        if kind != "startup":
+            await self._started.wait()
+        await asyncio.sleep(max(0.0, self._began_s + settings.initial_delay_s - time.time()))
+        while True:
+            good, message = await ask(probe, self._container, self._address, self._run, settings.timeout_s)
+            reached = verdict.after(good)
+            if reached is not None or not good:
+                self._tell(Result(self._container["name"], kind, reached, message if not good else ""))
+            if kind == "startup" and reached:
+                self._started.set()
+                return
+            await asyncio.sleep(settings.period_s)

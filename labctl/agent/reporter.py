@@ -1,0 +1,69 @@
+"""Keeps the API's picture of one pod the same as the machine's: a status is built from what is there now, and sent only if it differs.
+
+It runs beside the pod's worker, so that an API that is away delays no restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Callable, Dict, Optional
+
+from . import status
+from .bell import Bell
+from .client import Api, Delays, Refused
+from .http import Unreachable
+from .tools import pod_path
+
+Object = Dict[str, Any]
+
+
+class Reporter:
+    """`build` makes the status from the machine as it is; `pod` the API's object as last seen; `learned` takes the answer to a write."""
+
+    def __init__(
+        self,
+        api: Api,
+        pod: Callable[[], Object],
+        build: Callable[[], Object],
+        learned: Callable[[Object], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._api, self._pod, self._build, self._learned, self._say = api, pod, build, learned, say
+        self.bell = Bell()
+        self._lock = asyncio.Lock()
+
+    async def run(self) -> None:
+        delays = Delays()
+        while True:
+            await self.bell.answer()
+            try:
+                await self.now()
+                delays.reset()
+            except Unreachable:
+                self.bell.pending = True
+                await asyncio.sleep(delays.next())
+            except Refused as error:
+                if error.code in (404, 409):
+                    continue  # it is gone, or another pod has its name: the watch will say
+                self._say(f"status of {pod_path(self._pod())}: {error}")
+                self.bell.pending = True
+                await asyncio.sleep(delays.next())
+
+    async def now(self, last: Optional[Object] = None) -> None:
+        """Report what is, or `last`. Raises Unreachable, Refused."""
+        async with self._lock:
+            pod = self._pod()
+            before = pod.get("status") or {}
+            wanted = last or self._build()
+            if not status.differs(before, wanted):
+                return
+            if before.get("podIPs") and "podIPs" in wanted and before["podIPs"] != wanted["podIPs"]:
+                wanted = {
+                    **wanted,
+                    "podIPs": [{"$patch": "replace"}, *wanted["podIPs"]],
+                }  # merged by address otherwise: the old one would stay
+            answer = await self._api.patch(pod_path(pod) + "/status", {"metadata": {"uid": pod["metadata"]["uid"]}, "status": wanted})
+            self._learned(answer)
+
+    def later(self, delay_s: float) -> None:
+        asyncio.get_running_loop().call_later(delay_s, self.bell.ring)

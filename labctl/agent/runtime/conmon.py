@@ -1,0 +1,89 @@
+"""One container's birth under conmon: it holds the streams, writes the log and the exit code, and outlives the agent.
+
+conmon forks itself away, runs `crun create`, and tells the container's pid through a pipe; then we run `crun start`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+from typing import Dict, List
+
+from .. import processes
+from .interface import ContainerSpec, RuntimeFailure
+
+LOG_LIMIT_BYTES = 32 << 20  # the agent rotates long before; this bounds the log while no agent runs
+
+
+def environment() -> Dict[str, str]:
+    return {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+
+
+def program(name: str) -> str:
+    found = shutil.which(name, path=environment()["PATH"])
+    if found is None:
+        raise RuntimeFailure(f"{name} is not installed on this machine")
+    return found
+
+
+def crun_argv(crun_root: str, *arguments: str) -> List[str]:
+    return [program("crun"), "--root", crun_root, "--cgroup-manager=cgroupfs", *arguments]
+
+
+def conmon_argv(spec: ContainerSpec, identity: str, bundle: str, crun_root: str) -> List[str]:
+    argv = [program("conmon"), "--api-version", "1", "-c", identity, "-u", identity, "-n", spec.name, "-b", bundle, "-r", program("crun")]
+    argv += ["-p", f"{bundle}/pid", "-P", f"{bundle}/conmon.pid", "--exit-dir", f"{bundle}/exits", "--persist-dir", bundle, "--full-attach"]
+    argv += ["--runtime-arg", f"--root={crun_root}", "--runtime-arg", "--cgroup-manager=cgroupfs", "--log-level", "error"]
+    argv += ["-l", f"k8s-file:{spec.log_path or '/dev/null'}", "--log-size-max", str(LOG_LIMIT_BYTES)]
+    if spec.tty:
+        argv.append("-t")
+    if spec.stdin:
+        argv.append("-i")
+        if not spec.stdin_once:
+            argv.append("--leave-stdin-open")
+    return argv
+
+
+async def create(spec: ContainerSpec, identity: str, bundle: str, crun_root: str, timeout_s: float = 30.0) -> int:
+    """The container's pid; it waits to be started. RuntimeFailure in crun's own words."""
+    read_end, write_end = os.pipe()
+    try:
+        env = {**environment(), "_OCI_SYNCPIPE": str(write_end)}
+        finished = await processes.run(
+            conmon_argv(spec, identity, bundle, crun_root), timeout_s=timeout_s, env=env, cwd=bundle, pass_fds=(write_end,)
+        )
+    finally:
+        os.close(write_end)
+    try:
+        if finished.status != 0:
+            raise RuntimeFailure(f"conmon: {finished.output.decode(errors='replace').strip()[-500:] or finished.status}")
+        told = await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(None, _first_line, read_end), timeout_s)
+    finally:
+        os.close(read_end)
+    answer = json.loads(told or b'{"data": -1, "message": "conmon said nothing"}')
+    pid = answer.get("data", answer.get("pid", -1))
+    if pid <= 0:
+        raise RuntimeFailure(plain(answer.get("message", "")) or f"crun create failed with {pid}")
+    return pid
+
+
+def _first_line(descriptor: int) -> bytes:
+    kept = b""
+    while not kept.endswith(b"\n"):
+        piece = os.read(descriptor, 4096)
+        if not piece:
+            break
+        kept += piece
+    return kept
+
+
+def plain(message: str) -> str:
+    """crun's message without its time stamp and level, in one line."""
+    lines = [line.split(": ", 1)[-1] if line.startswith("20") else line for line in message.strip().splitlines()]
+    return "; ".join(line.strip() for line in lines if line.strip())[-1000:]
+
+
+async def crun(crun_root: str, *arguments: str, timeout_s: float = 30.0) -> processes.Finished:
+    return await processes.run(crun_argv(crun_root, *arguments), timeout_s=timeout_s, env=environment())

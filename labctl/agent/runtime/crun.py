@@ -1,0 +1,278 @@
+"""The Runtime on a real machine: crun makes containers, conmon keeps them, the kernel and the disk are the memory.
+
+A container's start: overlay over the image's layers, OCI configuration, conmon (which runs `crun create`), `crun start`. Its end: conmon writes the
+exit code and ends itself; a pidfd on conmon tells us. What lies where is told in records.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import os
+import shutil
+import signal as signals
+import time
+from typing import AsyncIterator, Mapping, Sequence, Set
+
+from .. import linux
+from ..addresses import Range
+from ..cgroups import Cgroups
+from . import conmon, oci, sandbox
+from .exits import Watches
+from .interface import Container, ContainerSpec, Mount, NoSuchContainer, Pod, Ran, RuntimeFailure, Sandbox, SandboxSpec, State
+from .records import Records, container_id, read_int, read_json, write_json
+
+KILL_TIMEOUT_S = 5.0
+
+
+class CrunRuntime:
+    """`root` on a disk that can carry overlays, `run_dir` for crun's own state. `source`: the node's address towards its pods."""
+
+    def __init__(self, root: str, run_dir: str, addresses: Range, cgroups: Cgroups, *, source: str = "", mtu: int = 1500) -> None:
+        self.records = Records(root)
+        self.crun_root = os.path.join(run_dir, "crun")
+        self._addresses, self._cgroups, self._source, self._mtu = addresses, cgroups, source, mtu
+        self._watches = Watches()
+        self._ended: "asyncio.Queue[str]" = asyncio.Queue()
+        self._promised: Set[str] = set()  # addresses of pods that are being opened right now
+        with open("/proc/self/status", encoding="ascii") as file:
+            self._held = oci.held_capabilities(file.read())
+
+    # -- reading
+
+    def pods(self, uid: str = "") -> Mapping[str, Pod]:
+        found = {each: self.records.pod(each) for each in ([uid] if uid else self.records.uids())}
+        return {each: pod for each, pod in found.items() if pod.sandbox or pod.containers or os.path.isdir(self.records.pod_dir(each))}
+
+    async def exits(self) -> AsyncIterator[str]:
+        for pod in self.pods().values():
+            for container in pod.running():
+                self._watch(container)
+        while True:
+            yield await self._ended.get()
+
+    def _watch(self, container: Container) -> None:
+        """conmon ends when all is written; if it was killed, the container's own process is the next best."""
+        bundle = self.records.bundle(container.pod_uid, container.name, container.attempt)
+        pid = read_int(os.path.join(bundle, "conmon.pid"))
+
+        def gone() -> None:
+            now = self.records.container(container.pod_uid, container.name, container.attempt)
+            if now is None or now.state is State.EXITED or not self._watches.add(container.id, now.pid, gone):
+                self._note_oom(container, bundle)
+                self._ended.put_nowait(container.pod_uid)
+
+        if not self._watches.add(container.id, pid, gone):
+            gone()
+
+    def _note_oom(self, container: Container, bundle: str) -> None:
+        """The group's own count, which outlives the process: conmon's event may come too late for a quick death."""
+        if os.path.isdir(bundle) and self._cgroups.oom_kills(self._cgroup(container)):
+            with open(os.path.join(bundle, "oom"), "w"):
+                pass
+
+    # -- pods
+
+    async def open(self, spec: SandboxSpec) -> Sandbox:
+        there = self.records.sandbox(spec.uid)
+        if there and there.ready and self._namespaces_held(spec):
+            return there
+        folder = self.records.pod_dir(spec.uid)
+        address = "" if spec.host_network else self._address()
+        self._promised.add(address)
+        try:
+            shown = Sandbox(spec.uid, spec.namespace, spec.name, address, time.time(), spec.host_network)
+            veth = self._veth(spec.uid, shown.created_s)
+            await self._blocking(self._make, spec, folder, address, veth)
+            write_json(os.path.join(folder, "sandbox.json"), {**dataclasses.asdict(shown), "veth": veth})
+            return shown
+        finally:
+            self._promised.discard(address)
+
+    def _make(self, spec: SandboxSpec, folder: str, address: str, veth: str) -> None:
+        try:
+            os.makedirs(os.path.join(folder, "shm"), exist_ok=True)
+            linux.unmount(os.path.join(folder, "shm"))
+            linux.mount(
+                "shm", os.path.join(folder, "shm"), "tmpfs", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, "mode=1777,size=65536k"
+            )
+            wire = sandbox.Wire(address, veth, self._mtu, self._source) if address else None
+            sandbox.make(os.path.join(folder, "ns"), sandbox.namespace_kinds(spec.host_network), spec.hostname, wire)
+            self._cgroups.open(spec.uid, spec.cpu_shares, spec.memory_limit_bytes)
+        except OSError as error:
+            raise RuntimeFailure(f"making the pod's namespaces: {error}") from error
+
+    def _namespaces_held(self, spec: SandboxSpec) -> bool:
+        folder = os.path.join(self.records.pod_dir(spec.uid), "ns")
+        return all(_is_namespace(os.path.join(folder, kind)) for kind in sandbox.namespace_kinds(spec.host_network))
+
+    def _address(self) -> str:
+        taken = {pod.sandbox.address for pod in self.pods().values() if pod.sandbox and pod.sandbox.ready}
+        return self._addresses.give(taken | self._promised)
+
+    @staticmethod
+    def _veth(uid: str, created_s: float) -> str:
+        """Never the same twice: the kernel takes its time to forget a name."""
+        return "pod" + hashlib.sha256(f"{uid}{created_s}".encode()).hexdigest()[:10]
+
+    async def close(self, uid: str, *, keep_records: bool = False) -> None:
+        pod = self.records.pod(uid)
+        await asyncio.gather(*(self._end(container) for container in pod.containers))
+        folder = self.records.pod_dir(uid)
+        veth = (read_json(os.path.join(folder, "sandbox.json")) or {}).get("veth", "")
+        await self._blocking(self._unmake, uid, folder, veth)
+        if keep_records and pod.sandbox:
+            write_json(os.path.join(folder, "sandbox.json"), {**dataclasses.asdict(pod.sandbox), "ready": False})
+        elif not keep_records:
+            await self._blocking(_remove_tree, folder)
+
+    def _unmake(self, uid: str, folder: str, veth: str) -> None:
+        sandbox.unmake(os.path.join(folder, "ns"), veth)
+        for target in linux.mounts_below(folder):  # shm, volumes in memory, what a killed agent left
+            linux.unmount(target)
+        self._cgroups.close(uid)
+
+    # -- containers
+
+    async def start(self, spec: ContainerSpec) -> Container:
+        there = self.records.container(spec.pod_uid, spec.name, spec.attempt)
+        if there and there.state is not State.CREATED:
+            return there
+        held = self.records.sandbox(spec.pod_uid)
+        if not (held and held.ready):
+            raise RuntimeFailure(f"pod {spec.pod_uid} is not open")
+        identity = container_id(spec.pod_uid, spec.name, spec.attempt)
+        bundle = self.records.bundle(spec.pod_uid, spec.name, spec.attempt)
+        if os.path.isdir(bundle):
+            await self._discard(identity, bundle)
+        try:
+            self._prepare(spec, held, bundle)
+            pid = await conmon.create(spec, identity, bundle, self.crun_root)
+            started = await conmon.crun(self.crun_root, "start", identity)
+            if started.status != 0:
+                raise RuntimeFailure(conmon.plain(started.output.decode(errors="replace")))
+        except (OSError, RuntimeFailure, asyncio.TimeoutError) as error:
+            await self._discard(identity, bundle)
+            raise (
+                error if isinstance(error, RuntimeFailure) else RuntimeFailure(f"starting the container: {error or 'deadline'}")
+            ) from error
+        write_json(os.path.join(bundle, "started"), {"pid": pid, "ticks": linux.start_ticks(pid), "at": time.time()})
+        container = self.records.container(spec.pod_uid, spec.name, spec.attempt)
+        assert container is not None
+        self._watch(container)
+        return container
+
+    def _prepare(self, spec: ContainerSpec, held: Sandbox, bundle: str) -> None:
+        for name in ("rootfs", "upper", "work", "exits"):
+            os.makedirs(os.path.join(bundle, name), exist_ok=True)
+        os.chmod(os.path.join(bundle, "upper"), 0o755)
+        if spec.log_path:
+            os.makedirs(os.path.dirname(spec.log_path), exist_ok=True)
+        _overlay(spec.layers, bundle)
+        pod = self.records.pod_dir(spec.pod_uid)
+        namespaces = {
+            "pid": "",
+            "mount": "",
+            **{kind: os.path.join(pod, "ns", kind) for kind in sandbox.namespace_kinds(held.host_network)},
+        }
+        shared = dataclasses.replace(spec, mounts=(Mount(os.path.join(pod, "shm"), "/dev/shm"), *spec.mounts))
+        write_json(
+            os.path.join(bundle, "config.json"),
+            oci.configuration(shared, namespaces=namespaces, cgroup=self._cgroup(spec), held=self._held),
+        )
+        write_json(os.path.join(bundle, "container.json"), {**dataclasses.asdict(spec), "created_s": time.time()})
+
+    def _cgroup(self, spec: "ContainerSpec | Container") -> str:
+        return f"{self._cgroups.pod(spec.pod_uid)}/{spec.name}-{spec.attempt}"
+
+    async def signal(self, container_id: str, number: int) -> None:
+        container, _ = self.records.find(container_id)
+        if container and container.pid:
+            self._signal(container, number)
+
+    def _signal(self, container: Container, number: int) -> None:
+        """Through a pidfd, so that a pid which was given to somebody else is never hit."""
+        try:
+            descriptor = os.pidfd_open(container.pid)
+        except OSError:
+            return
+        try:
+            now = self.records.container(container.pod_uid, container.name, container.attempt)
+            if now and now.state is State.RUNNING:
+                signals.pidfd_send_signal(descriptor, number)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(descriptor)
+
+    async def run(self, container_id: str, argv: Sequence[str], *, timeout_s: float) -> Ran:
+        container, _ = self.records.find(container_id)
+        if container is None or container.state is not State.RUNNING:
+            raise NoSuchContainer(f"container {container_id[:12]} does not run")
+        finished = await conmon.crun(self.crun_root, "exec", container_id, *argv, timeout_s=timeout_s)
+        return Ran(-1 if finished.status is None else finished.status, finished.output)
+
+    async def remove(self, container_id: str) -> None:
+        container, bundle = self.records.find(container_id)
+        if container:
+            await self._end(container)
+            await self._discard(container_id, bundle)
+
+    async def _end(self, container: Container) -> None:
+        """Dead, its exit code on disk, its mounts and cgroup gone; its record stays."""
+        bundle = self.records.bundle(container.pod_uid, container.name, container.attempt)
+        if container.state is not State.EXITED:
+            self._signal(container, signals.SIGKILL)
+            await self._gone(container)
+        await self._release(container.id, bundle)
+
+    async def _gone(self, container: Container) -> None:
+        until = time.monotonic() + KILL_TIMEOUT_S
+        wait_s = 0.002
+        while time.monotonic() < until:
+            now = self.records.container(container.pod_uid, container.name, container.attempt)
+            if now is None or now.state is not State.RUNNING:
+                return
+            await asyncio.sleep(wait_s)
+            wait_s = min(0.05, wait_s * 2)
+
+    async def _release(self, identity: str, bundle: str) -> None:
+        """What a dead container still holds. Told by its crun state and its mount, so that it costs nothing a second time."""
+        if os.path.isdir(os.path.join(self.crun_root, identity)):
+            await conmon.crun(self.crun_root, "delete", "--force", identity)
+        if os.path.isdir(os.path.join(bundle, "rootfs")):
+            linux.unmount(os.path.join(bundle, "rootfs"))
+            await self._blocking(_remove_tree, os.path.join(bundle, "upper"), os.path.join(bundle, "work"), os.path.join(bundle, "rootfs"))
+
+    async def _discard(self, identity: str, bundle: str) -> None:
+        self._watches.drop(identity)
+        await self._release(identity, bundle)
+        await self._blocking(_remove_tree, bundle)
+
+    @staticmethod
+    async def _blocking(work: object, *arguments: object) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, work, *arguments)  # type: ignore[arg-type]
+
+    def forget_watches(self) -> None:
+        self._watches.clear()
+
+
+def _overlay(layers: Sequence[str], bundle: str) -> None:
+    data = f"lowerdir={':'.join(reversed(layers))},upperdir={bundle}/upper,workdir={bundle}/work"
+    try:
+        linux.mount("overlay", f"{bundle}/rootfs", "overlay", 0, data + ",volatile")  # what a container wrote need not survive a power cut
+    except OSError:
+        linux.mount("overlay", f"{bundle}/rootfs", "overlay", 0, data)
+
+
+def _is_namespace(path: str) -> bool:
+    try:
+        return os.stat(path).st_dev != os.stat(os.path.dirname(path)).st_dev
+    except OSError:
+        return False
+
+
+def _remove_tree(*paths: str) -> None:
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,165 @@
+"""What the agent asks of a machine that runs containers: eight calls, no Kubernetes object among them.
+
+Who calls it: pod workers (open, start, signal, run, remove, close), the pod manager (pods, exits).
+What flows: a SandboxSpec makes a pod's shared namespaces and its address, a ContainerSpec one attempt of one container in it.
+What it promises: every answer is read from the machine, never from memory, so an agent that was killed learns the same from `pods()` as the one
+that was not. `open`, `close`, `start` and `remove` are idempotent: what is half done is finished or cleared by the next call.
+What it never does: restart, decide, or know why.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import AsyncIterator, Mapping, Optional, Protocol, Sequence, Tuple
+
+
+class RuntimeFailure(Exception):
+    """The machine could not do it; the message is for people, one line."""
+
+
+class NoSuchContainer(RuntimeFailure):
+    """There is no such container, or it does not run."""
+
+
+@dataclass(frozen=True)
+class SandboxSpec:
+    """What a pod's containers share. Shares and limit (0: none) are the whole pod's."""
+
+    uid: str
+    namespace: str
+    name: str
+    hostname: str
+    host_network: bool = False
+    cpu_shares: int = 2
+    memory_limit_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    uid: str
+    namespace: str
+    name: str
+    address: str  # "" with host_network, and once it is closed
+    created_s: float  # wall clock
+    host_network: bool = False
+    ready: bool = True  # False: closed or never finished; containers can't be started in it
+
+
+@dataclass(frozen=True)
+class Mount:
+    source: str
+    target: str
+    read_only: bool = False
+    kind: str = "bind"  # or a file system's name, e.g. tmpfs
+    options: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ContainerSpec:
+    """One attempt. `layers` are unpacked folders, lowest first; argv and env are final."""
+
+    pod_uid: str
+    name: str
+    attempt: int
+    image: str
+    image_id: str
+    layers: Tuple[str, ...]
+    argv: Tuple[str, ...]
+    env: Tuple[str, ...] = ()
+    cwd: str = "/"
+    uid: int = 0
+    gid: int = 0
+    groups: Tuple[int, ...] = ()
+    capabilities: Tuple[str, ...] = ()
+    no_new_privileges: bool = False
+    read_only_root: bool = False
+    mounts: Tuple[Mount, ...] = ()
+    cpu_shares: int = 2
+    cpu_quota_us: int = 0  # per 100 ms; 0: no limit
+    memory_limit_bytes: int = 0  # 0: no limit
+    log_path: str = ""
+    stdin: bool = False
+    stdin_once: bool = False
+    tty: bool = False
+    stop_signal: str = "SIGTERM"
+    delay_s: float = 0.0  # the back-off that was kept before this attempt; the next one grows from it
+    message_path: str = ""  # file (on the machine) whose content is the container's last words
+
+
+class State(str, enum.Enum):
+    CREATED = "created"  # made, never started: an agent died in between
+    RUNNING = "running"
+    EXITED = "exited"
+
+
+@dataclass(frozen=True)
+class Container:
+    id: str
+    pod_uid: str
+    name: str
+    attempt: int
+    image: str
+    image_id: str
+    state: State
+    created_s: float
+    started_s: float = 0.0
+    finished_s: float = 0.0
+    exit_code: int = 0
+    oom_killed: bool = False
+    lost: bool = False  # it ended, and nobody saw how
+    pid: int = 0
+    log_path: str = ""
+    stop_signal: str = "SIGTERM"
+    delay_s: float = 0.0
+    message_path: str = ""
+
+
+@dataclass(frozen=True)
+class Pod:
+    """What the machine holds of one pod. `containers`: every attempt kept, by name, oldest first."""
+
+    uid: str
+    sandbox: Optional[Sandbox] = None
+    containers: Tuple[Container, ...] = ()
+
+    def latest(self, name: str) -> Optional[Container]:
+        found = [each for each in self.containers if each.name == name]
+        return found[-1] if found else None
+
+    def running(self) -> Tuple[Container, ...]:
+        return tuple(each for each in self.containers if each.state is not State.EXITED)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command inside a container ended. `status` -1: it took longer than it may and was killed."""
+
+    status: int
+    output: bytes
+
+
+class Runtime(Protocol):
+    def pods(self, uid: str = "") -> Mapping[str, Pod]:
+        """Every pod on the machine by uid (or just the one), whatever state it is in."""
+
+    async def open(self, spec: SandboxSpec) -> Sandbox:
+        """Make the pod's namespaces and wire its address. An open sandbox is answered as it is: same address."""
+
+    async def close(self, uid: str, *, keep_records: bool = False) -> None:
+        """Kill what still runs in the pod and give back its address, mounts and cgroups. With `keep_records`, how its containers ended stays readable."""
+
+    async def start(self, spec: ContainerSpec) -> Container:
+        """Start one attempt. It is running (or has already exited) on return. An attempt that exists is answered as it is."""
+
+    async def signal(self, container_id: str, number: int) -> None:
+        """Signal the container's first process. One that has exited is no error."""
+
+    async def run(self, container_id: str, argv: Sequence[str], *, timeout_s: float) -> Ran:
+        """Run a command inside the running container, in its cgroup. Raises NoSuchContainer."""
+
+    async def remove(self, container_id: str) -> None:
+        """Forget a container, killing it if it runs. Unknown ids are no error."""
+
+    def exits(self) -> AsyncIterator[str]:
+        """The uid of a pod, each time one of its containers ended; also those of before this process that end later. A hint: look at `pods()`."""

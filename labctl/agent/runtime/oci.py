@@ -1,0 +1,98 @@
+"""A ContainerSpec as the OCI runtime configuration that crun reads. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Sequence
+
+from .interface import ContainerSpec, Mount
+
+DEFAULT_CAPABILITIES = (
+    "CAP_AUDIT_WRITE CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_KILL CAP_MKNOD CAP_NET_BIND_SERVICE CAP_NET_RAW "
+    "CAP_SETFCAP CAP_SETGID CAP_SETPCAP CAP_SETUID CAP_SYS_CHROOT"
+).split()
+ALL_CAPABILITIES = (
+    "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SETPCAP CAP_LINUX_IMMUTABLE "
+    "CAP_NET_BIND_SERVICE CAP_NET_BROADCAST CAP_NET_ADMIN CAP_NET_RAW CAP_IPC_LOCK CAP_IPC_OWNER CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_CHROOT "
+    "CAP_SYS_PTRACE CAP_SYS_PACCT CAP_SYS_ADMIN CAP_SYS_BOOT CAP_SYS_NICE CAP_SYS_RESOURCE CAP_SYS_TIME CAP_SYS_TTY_CONFIG CAP_MKNOD CAP_LEASE "
+    "CAP_AUDIT_WRITE CAP_AUDIT_CONTROL CAP_SETFCAP CAP_MAC_OVERRIDE CAP_MAC_ADMIN CAP_SYSLOG CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_AUDIT_READ"
+).split()
+"""In the kernel's order: the index is the capability's number."""
+
+CPU_PERIOD_US = 100_000
+_MASKED = (
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+)
+_READ_ONLY = ("/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+_SYSTEM_MOUNTS: Sequence[Dict[str, Any]] = (
+    {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
+    {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
+    {
+        "destination": "/dev/pts",
+        "type": "devpts",
+        "source": "devpts",
+        "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+    },
+    {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
+    {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
+)
+
+
+def held_capabilities(status: str) -> List[str]:
+    """What this process may hand on, from the text of /proc/self/status: a machine may hold fewer than the kernel knows."""
+    for line in status.splitlines():
+        if line.startswith("CapPrm:"):
+            bits = int(line.split()[1], 16)
+            return [name for number, name in enumerate(ALL_CAPABILITIES) if bits >> number & 1]
+    return list(ALL_CAPABILITIES)
+
+
+def configuration(spec: ContainerSpec, *, namespaces: Dict[str, str], cgroup: str, held: Sequence[str]) -> Dict[str, Any]:
+    """`namespaces`: kind -> path of those the pod shares; a kind with an empty path is made anew; one that is absent stays the machine's."""
+    capabilities = [name for name in spec.capabilities if name in held]
+    return {
+        "ociVersion": "1.0.0",
+        "process": {
+            "terminal": spec.tty,
+            "user": {"uid": spec.uid, "gid": spec.gid, "additionalGids": list(spec.groups)},
+            "args": list(spec.argv),
+            "env": list(spec.env),
+            "cwd": spec.cwd or "/",
+            "noNewPrivileges": spec.no_new_privileges,
+            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
+        },
+        "root": {"path": "rootfs", "readonly": spec.read_only_root},
+        "mounts": [*_SYSTEM_MOUNTS, *(_mount(each) for each in spec.mounts)],
+        "linux": {
+            "namespaces": [{"type": kind, "path": path} if path else {"type": kind} for kind, path in namespaces.items()],
+            "cgroupsPath": cgroup,
+            "resources": _resources(spec),
+            "maskedPaths": list(_MASKED),
+            "readonlyPaths": list(_READ_ONLY),
+        },
+    }
+
+
+def _mount(mount: Mount) -> Dict[str, Any]:
+    options = list(mount.options)
+    if mount.kind == "bind":
+        options = ["rbind", "rprivate", *options]
+    options.append("ro" if mount.read_only else "rw")
+    return {"destination": mount.target, "type": mount.kind, "source": mount.source, "options": options}
+
+
+def _resources(spec: ContainerSpec) -> Dict[str, Any]:
+    cpu: Dict[str, Any] = {"shares": spec.cpu_shares}
+    if spec.cpu_quota_us:
+        cpu.update(quota=spec.cpu_quota_us, period=CPU_PERIOD_US)
+    resources: Dict[str, Any] = {"cpu": cpu, "devices": [{"allow": False, "access": "rwm"}]}
+    if spec.memory_limit_bytes:
+        resources["memory"] = {"limit": spec.memory_limit_bytes}
+    return resources

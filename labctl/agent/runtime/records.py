@@ -1,0 +1,134 @@
+"""How a pod lies on the machine's disk, and how its state is read from there. No call here changes anything.
+
+ROOT/pods/UID/                         on a disk that can carry overlays
+  sandbox.json                         the Sandbox; absent: never opened
+  ns/{net,ipc,uts}                     its namespaces, held by bind mounts
+  shm/                                 /dev/shm of all its containers
+  containers/NAME/ATTEMPT/             a conmon bundle
+    container.json  config.json        what was asked; for us, for crun
+    rootfs/ upper/ work/               the overlay
+    pid  conmon.pid  started           process ids; `started` is written after crun start: {"pid", "ticks", "at"}
+    exits/ID  oom                      written by conmon: exit code; the kernel killed for memory
+    attach  ctl                        conmon's socket and pipe
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import Any, Dict, List, Optional, Tuple
+
+from ..linux import start_ticks
+from .interface import Container, Pod, Sandbox, State
+
+LOST_EXIT_CODE = 137
+
+
+def container_id(uid: str, name: str, attempt: int) -> str:
+    """64 hexadecimal digits, as every container tool has; the same attempt has the same id for every process that asks."""
+    return hashlib.sha256(f"{uid}/{name}/{attempt}".encode()).hexdigest()
+
+
+def read_json(path: str) -> Optional[Dict[str, Any]]:
+    """None when it is not there, or half written by a process that died."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return None
+
+
+def write_json(path: str, value: Any) -> None:
+    """Whole or not at all, as far as another process can see."""
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        json.dump(value, file)
+    os.replace(path + ".new", path)
+
+
+def read_int(path: str) -> int:
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
+
+
+def names(folder: str) -> List[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+class Records:
+    def __init__(self, root: str) -> None:
+        self.root = os.path.join(root, "pods")
+
+    def pod_dir(self, uid: str) -> str:
+        return os.path.join(self.root, uid)
+
+    def bundle(self, uid: str, name: str, attempt: int) -> str:
+        return os.path.join(self.root, uid, "containers", name, str(attempt))
+
+    def uids(self) -> List[str]:
+        return names(self.root)
+
+    def pod(self, uid: str) -> Pod:
+        return Pod(uid, self.sandbox(uid), tuple(self._containers(uid)))
+
+    def sandbox(self, uid: str) -> Optional[Sandbox]:
+        found = read_json(os.path.join(self.pod_dir(uid), "sandbox.json"))
+        return Sandbox(**{key: value for key, value in found.items() if key in Sandbox.__dataclass_fields__}) if found else None
+
+    def _containers(self, uid: str) -> List[Container]:
+        found = []
+        for name in names(os.path.join(self.pod_dir(uid), "containers")):
+            attempts = sorted(int(each) for each in names(os.path.join(self.pod_dir(uid), "containers", name)) if each.isdigit())
+            found += [each for each in (self.container(uid, name, attempt) for attempt in attempts) if each]
+        return found
+
+    def container(self, uid: str, name: str, attempt: int) -> Optional[Container]:
+        bundle = self.bundle(uid, name, attempt)
+        asked = read_json(os.path.join(bundle, "container.json"))
+        if asked is None:
+            return None
+        kept = {key: asked[key] for key in ("image", "image_id", "log_path", "stop_signal", "delay_s", "message_path", "created_s")}
+        return Container(container_id(uid, name, attempt), uid, name, attempt, **kept, **_life(bundle, container_id(uid, name, attempt)))
+
+    def find(self, identity: str) -> Tuple[Optional[Container], str]:
+        """A container by its id, and its bundle."""
+        for uid in self.uids():
+            for container in self._containers(uid):
+                if container.id == identity:
+                    return container, self.bundle(uid, container.name, container.attempt)
+        return None, ""
+
+
+def _life(bundle: str, identity: str) -> Dict[str, Any]:
+    """Where in its life a container is, from the files around it and the processes they name."""
+    started = read_json(os.path.join(bundle, "started"))
+    began: Dict[str, Any] = {"started_s": started["at"], "pid": started["pid"]} if started else {}
+    oom = os.path.exists(os.path.join(bundle, "oom"))
+    exit_file = os.path.join(bundle, "exits", identity)
+    try:
+        finished = os.stat(exit_file).st_mtime
+    except OSError:
+        pass
+    else:
+        return {**began, "state": State.EXITED, "finished_s": finished, "exit_code": read_int(exit_file), "oom_killed": oom}
+    if started is None:
+        return {"state": State.CREATED}
+    if start_ticks(started["pid"]) == started["ticks"] or conmon_alive(bundle, identity):
+        return {**began, "state": State.RUNNING}  # a conmon that lives will write the exit file in a moment
+    return {**began, "state": State.EXITED, "finished_s": started["at"], "exit_code": LOST_EXIT_CODE, "oom_killed": oom, "lost": True}
+
+
+def conmon_alive(bundle: str, identity: str) -> bool:
+    """Is the pid in conmon.pid still this container's conmon? (Pids are used again.)"""
+    pid = read_int(os.path.join(bundle, "conmon.pid"))
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return identity.encode() in file.read()
+    except OSError:
+        return False

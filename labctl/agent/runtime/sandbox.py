@@ -1,0 +1,120 @@
+"""A pod's own namespaces and its wire: network, IPC and UTS namespaces held by bind mounts (no pause process), one routed veth.
+
+    pod: eth0 ADDRESS/32, default via 169.254.1.1 (a neighbour for good)  <- veth ->  node: ADDRESS/32 dev VETH (a neighbour for good)
+
+Everything happens in a thread that lives for a few milliseconds: `unshare` moves only the calling thread, and the bind mounts keep what it made.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from dataclasses import dataclass
+from typing import Callable
+
+from .. import linux
+from ..netlink import Netlink, has_address
+
+GATEWAY, GATEWAY_MAC = "169.254.1.1", "ee:ee:ee:ee:ee:ee"
+_KINDS = {"net": linux.CLONE_NEWNET, "ipc": linux.CLONE_NEWIPC, "uts": linux.CLONE_NEWUTS}
+
+
+@dataclass(frozen=True)
+class Wire:
+    """`veth` is the node's end; `source` the node's own address towards the pod ("" leaves it to the kernel)."""
+
+    address: str
+    veth: str
+    mtu: int = 1500
+    source: str = ""
+
+
+def mac_of(address: str) -> str:
+    """A fixed MAC per address, so that nobody's neighbour table is ever stale."""
+    return "0a:58:" + ":".join(f"{byte:02x}" for byte in socket.inet_aton(address))
+
+
+def namespace_kinds(host_network: bool) -> list:
+    return ["ipc"] if host_network else ["net", "ipc", "uts"]
+
+
+def make(folder: str, kinds: list, hostname: str, wire: "Wire | None") -> None:
+    """Blocking, a few milliseconds. Leaves the namespaces at FOLDER/KIND."""
+    os.makedirs(folder, exist_ok=True)
+    node = Netlink()  # of the machine's own namespace: made before the thread leaves it
+    failures: list = []
+
+    def work() -> None:
+        try:
+            flags = 0
+            for kind in kinds:
+                flags |= _KINDS[kind]
+            linux.unshare(flags)
+            if "uts" in kinds:
+                socket.sethostname(hostname)
+            for kind in kinds:
+                _hold(os.path.join(folder, kind), f"/proc/thread-self/ns/{kind}")
+            if wire:
+                _connect(node, os.path.join(folder, "net"), wire)
+        except BaseException as error:  # noqa: BLE001 - carried to the caller, whose thread this is not
+            failures.append(error)
+
+    source = wire.source if wire and wire.source and has_address(wire.source) else ""
+    if wire and not failures:
+        wire = Wire(wire.address, wire.veth, wire.mtu, source)
+    thread = threading.Thread(target=work, name="sandbox", daemon=True)
+    thread.start()
+    thread.join()
+    try:
+        if failures:
+            raise failures[0]
+        if wire:
+            _route(node, wire)
+    finally:
+        node.__exit__()
+
+
+def _hold(path: str, namespace: str) -> None:
+    linux.unmount(path) if os.path.exists(path) else None
+    with open(path, "w"):
+        pass
+    linux.mount(namespace, path, None, linux.MS_BIND)
+
+
+def _connect(node: Netlink, namespace: str, wire: Wire) -> None:
+    """Inside the pod's namespace, except for the pair itself, which is born on the node."""
+    there = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _quietly(lambda: node.delete(wire.veth))
+        node.add_veth(wire.veth, GATEWAY_MAC, "eth0", mac_of(wire.address), there, wire.mtu)
+    finally:
+        os.close(there)
+    with Netlink() as pod:
+        pod.up("lo")
+        pod.add_address("eth0", wire.address, 32)
+        pod.up("eth0")
+        pod.add_neighbour("eth0", GATEWAY, GATEWAY_MAC)
+        pod.add_route("eth0", "0.0.0.0", 0, gateway=GATEWAY, source=wire.address)
+
+
+def _route(node: Netlink, wire: Wire) -> None:
+    node.up(wire.veth)
+    node.add_neighbour(wire.veth, wire.address, mac_of(wire.address))
+    node.add_route(wire.veth, wire.address, 32, source=wire.source)
+
+
+def unmake(folder: str, veth: str) -> None:
+    """Take the wire down at once, then let the namespaces go. What is gone already is no error."""
+    if veth:
+        with Netlink() as node:
+            _quietly(lambda: node.delete(veth))
+    for kind in _KINDS:
+        linux.unmount(os.path.join(folder, kind))
+
+
+def _quietly(call: Callable[[], None]) -> None:
+    try:
+        call()
+    except OSError:
+        pass

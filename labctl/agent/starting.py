@@ -1,0 +1,188 @@
+"""One container's start, from the pod's spec to a running process: image, environment, volumes, the pod's files, the Runtime's `start`; Events on the way.
+
+Who calls it: the pod's worker, one container at a time. What comes back is why it does not run yet, as a waiting reason and message, or nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from . import containers, environment, podfiles, volumes
+from .client import Refused
+from .environment import ConfigError, PodFacts
+from .events import of_pod
+from .hooks import act
+from .http import Unreachable
+from .images import Image, ImageFailure, default_policy
+from .runtime.interface import Container, Pod, RuntimeFailure
+from .status import pod_address
+from .times import duration
+from .tools import Tools
+
+Object = Dict[str, Any]
+POST_START_TIMEOUT_S = 60.0
+
+
+class NotStarted(Exception):
+    """A waiting reason (CreateContainerConfigError, ...) and its message."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ImageWish:
+    """One image that a pod waits for: pulled in the background, tried again with growing waits."""
+
+    def __init__(self, tools: Tools, pod: Object, container: Object, done: "Any") -> None:
+        self._tools, self._pod, self._container, self._done = tools, pod, container, done
+        self._task: "asyncio.Task[Image] | None" = None
+        self._wait_s = 0.0
+        self.again_at = 0.0
+        self.waiting: Tuple[str, str] = ("ContainerCreating", "")
+
+    def get(self) -> Optional[Image]:
+        """The image if it is here; else None, `waiting` says why, and the bell rings when it is worth asking again."""
+        task = self._task
+        if task is not None and task.done():
+            self._task = None
+            try:
+                return self._pulled(task.result())
+            except ImageFailure as failure:
+                self._failed(failure)
+        if self._task is None and time.monotonic() >= self.again_at:
+            self._begin()
+        elif self._wait_s and self._task is None:
+            reason = f'Back-off pulling image "{self._container["image"]}"'
+            self.waiting = (
+                "ImagePullBackOff",
+                f"{reason}: {self.waiting[1]}" if not self.waiting[1].startswith("Back-off") else self.waiting[1],
+            )
+        return None
+
+    def _begin(self) -> None:
+        image = self._container["image"]
+        policy = self._container.get("imagePullPolicy") or default_policy(image)
+        if policy != "Never" and not (policy == "IfNotPresent" and self._tools.images.local(image)):
+            self._say("Normal", "Pulling", f'Pulling image "{image}"')
+        self._task = asyncio.ensure_future(self._tools.images.ensure(image, policy))
+        self._task.add_done_callback(lambda _: self._done())
+
+    def _pulled(self, image: Image) -> Image:
+        name = self._container["image"]
+        self._wait_s = 0.0
+        if image.pulled:
+            took = duration(image.took_s)
+            self._say(
+                "Normal",
+                "Pulled",
+                f'Successfully pulled image "{name}" in {took} ({took} including waiting). Image size: {image.size_bytes} bytes.',
+            )
+        else:
+            self._say("Normal", "Pulled", f'Container image "{name}" already present on machine')
+        return image
+
+    def _failed(self, failure: ImageFailure) -> None:
+        settings, image = self._tools.settings, self._container["image"]
+        self._wait_s = min(settings.backoff_most_s, self._wait_s * 2) if self._wait_s else settings.image_backoff_first_s
+        self.again_at = time.monotonic() + self._wait_s
+        self.waiting = (failure.reason, str(failure))
+        self._say("Warning", "Failed", f'Failed to pull image "{image}": {failure}' if failure.reason == "ErrImagePull" else str(failure))
+        self._say("Warning", "Failed", f"Error: {failure.reason}")
+        if failure.reason == "ErrImagePull":
+            self._say("Normal", "BackOff", f'Back-off pulling image "{image}"')
+
+    def _say(self, kind: str, reason: str, message: str) -> None:
+        self._tools.events.record(of_pod(self._pod, self._container["name"]), kind, reason, message)
+
+    def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+async def start(
+    tools: Tools, pod: Object, found: Pod, container: Object, attempt: int, delay_s: float, image: Image, paths: Mapping[str, str]
+) -> Container:
+    """Raises NotStarted."""
+    uid, name = pod["metadata"]["uid"], container["name"]
+    facts = PodFacts(pod_address(found, tools.host_ip), tools.host_ip, tools.allocatable)
+    reference = of_pod(pod, name)
+    try:
+        env = await environment.build(pod, container, facts, tools.fetch, await service_variables(tools, pod))
+        log_path = os.path.join(tools.logs_dir(pod), name, f"{attempt}.log")
+        message = _message_file(tools, uid, name, attempt)
+        files = podfiles.write(
+            pod,
+            os.path.join(tools.pod_dir(uid), "etc"),
+            facts.pod_ip,
+            _hostname(pod),
+            tools.settings.cluster_dns,
+            tools.settings.cluster_domain,
+        )
+        mounts = containers.mounts_of(
+            container, paths, files, env, (message, container.get("terminationMessagePath") or containers.MESSAGE_PATH)
+        )
+        spec = containers.container_spec(
+            pod, container, attempt, image, env, mounts, log_path=log_path, message_path=message, delay_s=delay_s
+        )
+    except (ConfigError, volumes.VolumeFailure, ValueError) as error:
+        tools.events.record(reference, "Warning", "Failed", f"Error: {error}")
+        raise NotStarted("CreateContainerConfigError", str(error)) from error
+    except (Refused, Unreachable) as error:
+        raise NotStarted("CreateContainerConfigError", str(error)) from error
+    try:
+        started = await tools.runtime.start(spec)
+    except RuntimeFailure as error:
+        tools.events.record(reference, "Warning", "Failed", f"Error: {error}")
+        raise NotStarted("RunContainerError", str(error)) from error
+    tools.events.record(reference, "Normal", "Created", f"Created container: {name}")
+    tools.events.record(reference, "Normal", "Started", f"Started container {name}")
+    return started
+
+
+def _hostname(pod: Object) -> str:
+    return os.uname().nodename if pod["spec"].get("hostNetwork") else containers.sandbox_spec(pod).hostname
+
+
+def _message_file(tools: Tools, uid: str, name: str, attempt: int) -> str:
+    path = os.path.join(tools.pod_dir(uid), "messages", f"{name}-{attempt}")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w"):
+        pass
+    os.chmod(path, 0o666)
+    return path
+
+
+async def service_variables(tools: Tools, pod: Object) -> Dict[str, str]:
+    """For the Services that are there now; a pod that does not want them gets only the API's own. No answer is no failure."""
+    namespace = pod["metadata"]["namespace"]
+    found: List[Object] = []
+    try:
+        if pod["spec"].get("enableServiceLinks", True):
+            found = (await tools.api.get(f"/api/v1/namespaces/{namespace}/services", timeout_s=2.0)).get("items") or []
+        if not any(each["metadata"]["name"] == "kubernetes" for each in found) or namespace != "default":
+            found = [await tools.api.get("/api/v1/namespaces/default/services/kubernetes", timeout_s=2.0), *found]
+    except (Refused, Unreachable, KeyError):
+        pass
+    return environment.of_services(found)
+
+
+async def post_start(tools: Tools, pod: Object, container: Object, started: Container, address: str) -> bool:
+    """False: it failed, and the container has to go."""
+    action = (container.get("lifecycle") or {}).get("postStart")
+    if not action:
+        return True
+
+    async def run(command: List[str], timeout_s: float) -> Any:
+        return await tools.runtime.run(started.id, command, timeout_s=timeout_s)
+
+    try:
+        good, why = await act(action, container, address, run, POST_START_TIMEOUT_S)
+    except (RuntimeFailure, OSError) as error:
+        good, why = False, str(error)
+    if not good:
+        tools.events.record(of_pod(pod, container["name"]), "Warning", "FailedPostStartHook", f"PostStartHook failed: {why}")
+    return good

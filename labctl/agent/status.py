@@ -1,0 +1,215 @@
+"""A pod's status, as the kubelet words it: from the pod's spec and what the machine holds to phase, conditions and container statuses. Pure.
+
+What others write (PodScheduled, labctl.internal/Drained, qosClass) is left alone: conditions are merged by type on the server.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from .runtime.interface import Container, Pod, State
+from .times import rfc3339
+
+Object = Dict[str, Any]
+_NOT_STARTED = {"waiting": {"reason": "ContainerCreating"}}
+_INITIALIZING = {"waiting": {"reason": "PodInitializing"}}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a worker knows besides the machine. `waiting`: why a container is not running; `ready`, `started`: what probes say (absent: no such probe)."""
+
+    host_ip: str
+    waiting: Mapping[str, Tuple[str, str]] = field(default_factory=dict)
+    ready: Mapping[str, bool] = field(default_factory=dict)
+    started: Mapping[str, bool] = field(default_factory=dict)
+    messages: Mapping[str, str] = field(default_factory=dict)  # container id -> its last words
+    leaving: bool = False  # being deleted: not ready, whatever the probes say
+    failed: Optional[Tuple[str, str]] = None  # reason, message: the whole pod has failed
+    volumes_ready: bool = True
+
+
+def build(pod: Object, found: Pod, seen: Seen, now_s: float) -> Object:
+    """The fields of `status` that the agent owns."""
+    spec, before = pod["spec"], pod.get("status") or {}
+    inits = [_container(each, found, seen, before, now_s, init=True) for each in spec.get("initContainers") or ()]
+    initialized = all(_init_done(spec_, status) for spec_, status in zip(spec.get("initContainers") or (), inits))
+    mains = [_container(each, found, seen, before, now_s, initialized=initialized) for each in spec["containers"]]
+    policy = "Never" if seen.leaving else spec.get("restartPolicy", "Always")  # nothing is restarted any more
+    phase = "Failed" if seen.failed else phase_of(policy, inits, mains, initialized)
+    status: Object = {
+        "phase": phase,
+        "observedGeneration": pod["metadata"].get("generation", 0),
+        "conditions": _conditions(before, found, seen, phase, initialized, inits, mains, now_s),
+        "hostIP": seen.host_ip,
+        "hostIPs": [{"ip": seen.host_ip}],
+        "startTime": before.get("startTime") or rfc3339(now_s),
+        "containerStatuses": mains,
+    }
+    if not status["observedGeneration"]:
+        del status["observedGeneration"]
+    if inits:
+        status["initContainerStatuses"] = inits
+    address = pod_address(found, seen.host_ip) or before.get("podIP", "")
+    if address:
+        status.update(podIP=address, podIPs=[{"ip": address}])
+    if seen.failed:
+        status.update(reason=seen.failed[0], message=seen.failed[1])
+    return status
+
+
+def pod_address(found: Pod, host_ip: str) -> str:
+    if found.sandbox is None or not found.sandbox.ready:
+        return ""
+    return host_ip if found.sandbox.host_network else found.sandbox.address
+
+
+def is_sidecar(container: Object) -> bool:
+    """An init container that keeps running beside the others."""
+    return container.get("restartPolicy") == "Always"
+
+
+def _init_done(spec: Object, status: Object) -> bool:
+    if is_sidecar(spec):
+        return bool(status.get("started"))
+    return status["state"].get("terminated", {}).get("exitCode") == 0
+
+
+# -- containers
+
+
+def _container(spec: Object, found: Pod, seen: Seen, before: Object, now_s: float, init: bool = False, initialized: bool = True) -> Object:
+    name = spec["name"]
+    attempts = [each for each in found.containers if each.name == name]
+    latest = attempts[-1] if attempts else None
+    status: Object = {
+        "name": name,
+        "image": spec["image"],
+        "imageID": "",
+        "lastState": {},
+        "ready": False,
+        "restartCount": 0,
+        "started": False,
+        "state": {},
+    }
+    waiting = seen.waiting.get(name)
+    if latest is None:
+        state = {"waiting": _reason(waiting)} if waiting else _NOT_STARTED if initialized and not init else _INITIALIZING
+        status["state"] = state
+        return status
+    status.update(image=latest.image, imageID=latest.image_id, containerID=f"crun://{latest.id}", restartCount=latest.attempt)
+    ended = [each for each in attempts if each.state is State.EXITED]
+    if latest.state is State.RUNNING:
+        status["state"] = {"running": {"startedAt": rfc3339(latest.started_s)}}
+        status["started"] = seen.started.get(name, True)
+        status["ready"] = status["started"] and seen.ready.get(name, True) and (not init or is_sidecar(spec))
+        status["lastState"] = _last(ended, seen, before, name)
+    elif latest.state is State.CREATED:
+        status["state"] = {"waiting": _reason(waiting or ("ContainerCreating", ""))}
+        status["lastState"] = _last(ended, seen, before, name)
+    elif waiting:
+        status["state"] = {"waiting": _reason(waiting)}
+        status["lastState"] = {"terminated": terminated(latest, seen)}
+    else:
+        status["state"] = {"terminated": terminated(latest, seen)}
+        status["lastState"] = _last(ended[:-1], seen, before, name)
+        status["ready"] = init and latest.exit_code == 0
+    return status
+
+
+def _reason(waiting: Tuple[str, str]) -> Object:
+    return {"reason": waiting[0], "message": waiting[1]} if waiting[1] else {"reason": waiting[0]}
+
+
+def _last(ended: List[Container], seen: Seen, before: Object, name: str) -> Object:
+    """How the attempt before ended: from the machine, else as it was reported already."""
+    if ended:
+        return {"terminated": terminated(ended[-1], seen)}
+    for each in (before.get("containerStatuses") or []) + (before.get("initContainerStatuses") or []):
+        if each["name"] == name:
+            return each.get("lastState") or {}
+    return {}
+
+
+def terminated(container: Container, seen: Seen) -> Object:
+    if container.lost:
+        reason, message = "ContainerStatusUnknown", "The container could not be located when the pod was terminated"
+    else:
+        reason = "OOMKilled" if container.oom_killed and container.exit_code else "Completed" if container.exit_code == 0 else "Error"
+        message = seen.messages.get(container.id, "")
+    state: Object = {"exitCode": container.exit_code, "reason": reason, "containerID": f"crun://{container.id}"}
+    if message:
+        state["message"] = message
+    state["startedAt"] = rfc3339(container.started_s or container.created_s)
+    state["finishedAt"] = rfc3339(container.finished_s or container.created_s)
+    return state
+
+
+# -- the whole
+
+
+def phase_of(policy: str, inits: List[Object], mains: List[Object], initialized: bool) -> str:
+    if not initialized:
+        failed = [each for each in inits if each["state"].get("terminated", {}).get("exitCode", 0) != 0]
+        return "Failed" if failed and policy == "Never" else "Pending"
+    running = sum("running" in each["state"] for each in mains)
+    waiting = [each for each in mains if "waiting" in each["state"]]
+    never_ran = [each for each in waiting if "terminated" not in each["lastState"]]
+    ended = [each["state"]["terminated"]["exitCode"] for each in mains if "terminated" in each["state"]]
+    if never_ran:
+        return "Pending"
+    if running or waiting or not ended:
+        return "Running"
+    if policy == "Always":
+        return "Running"
+    if all(code == 0 for code in ended):
+        return "Succeeded"
+    return "Failed" if policy == "Never" else "Running"
+
+
+def _conditions(
+    before: Object, found: Pod, seen: Seen, phase: str, initialized: bool, inits: List[Object], mains: List[Object], now_s: float
+) -> List[Object]:
+    over = phase in ("Succeeded", "Failed")
+    unready = [each["name"] for each in mains if not each["ready"]]
+    ready: Tuple[bool, str, str] = (True, "", "")
+    if seen.leaving and not over:
+        unready = [each["name"] for each in mains]
+    if over:
+        ready = (False, "PodCompleted" if phase == "Succeeded" else "PodFailed", "")
+    elif unready:
+        ready = (False, "ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]")
+    waiting_inits = [each["name"] for each in inits if each["state"].get("terminated", {}).get("exitCode") != 0]
+    init = (True, "PodCompleted" if phase == "Succeeded" else "", "")
+    if not initialized:
+        init = (False, "ContainersNotInitialized", f"containers with incomplete status: [{' '.join(waiting_inits)}]")
+    open_ = found.sandbox is not None and found.sandbox.ready and seen.volumes_ready
+    wanted = [("PodReadyToStartContainers", (open_, "", "")), ("Initialized", init), ("Ready", ready), ("ContainersReady", ready)]
+    if not any(each["type"] == "PodScheduled" for each in before.get("conditions") or ()):
+        wanted.append(("PodScheduled", (True, "", "")))
+    return [_condition(before, kind, *value, now_s=now_s) for kind, value in wanted]
+
+
+def _condition(before: Object, kind: str, true: bool, reason: str, message: str, now_s: float) -> Object:
+    """Its transition time moves only when its status does."""
+    word = "True" if true else "False"
+    old = next((each for each in before.get("conditions") or () if each["type"] == kind), None)
+    since = old.get("lastTransitionTime") if old and old["status"] == word else rfc3339(now_s)
+    condition: Object = {"type": kind, "status": word, "lastTransitionTime": since}
+    for key, text in (("reason", reason), ("message", message)):
+        if text:
+            condition[key] = text
+        elif old and old.get(key):
+            condition[key] = None  # the patch is merged into the condition that is there: null takes away what an earlier report said
+    return condition
+
+
+def differs(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Would writing `wanted` change what the API holds?"""
+    old_conditions = {each["type"]: each for each in before.get("conditions") or ()}
+    for condition in wanted["conditions"]:
+        old = old_conditions.get(condition["type"])
+        if old is None or any((old.get(key) or None) != (condition.get(key) or None) for key in ("status", "reason", "message")):
+            return True
+    return any(before.get(key) != value for key, value in wanted.items() if key != "conditions")

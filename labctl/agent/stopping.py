@@ -1,0 +1,112 @@
+"""The end of containers, in order: drained, preStop, the stop signal, and SIGKILL when the grace is over.
+
+Who calls it: the pod's worker, for a pod that is deleted and for one container that failed its liveness probe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from typing import Any, Callable, Dict, List
+
+from .bell import Bell
+from .events import of_pod
+from .hooks import act
+from .runtime.interface import Container, RuntimeFailure, State
+from .tools import Tools
+
+Object = Dict[str, Any]
+DRAINED = "labctl.internal/Drained"
+AFTER_KILL_S = 10.0
+
+
+class Deadline:
+    """Monotonic; a later, shorter wish moves it forward, never back."""
+
+    def __init__(self, grace_s: float) -> None:
+        self.at = time.monotonic() + grace_s
+
+    def shorten(self, grace_s: float) -> None:
+        self.at = min(self.at, time.monotonic() + grace_s)
+
+    @property
+    def left_s(self) -> float:
+        return max(0.0, self.at - time.monotonic())
+
+
+def is_drained(pod: Object) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(each["type"] == DRAINED and each["status"] == "True" for each in conditions)
+
+
+def number_of(name: str) -> int:
+    """SIGTERM, TERM or 15."""
+    if name.isdigit():
+        return int(name)
+    plain = name.upper() if name.upper().startswith("SIG") else "SIG" + name.upper()
+    if plain.startswith("SIGRTMIN+"):
+        return int(signal.SIGRTMIN) + int(plain[9:])
+    return int(getattr(signal, plain, signal.SIGTERM))
+
+
+async def drained(pod: Callable[[], Object], bell: Bell, most_s: float) -> None:
+    """Until every proxy has let go of the pod, or `most_s`."""
+    deadline = Deadline(most_s)
+    while not is_drained(pod()) and deadline.left_s:
+        await bell.wait(deadline.left_s)
+
+
+async def stop(
+    tools: Tools, pod: Object, spec: Object, container: Container, deadline: Deadline, bell: Bell, address: str, message: str
+) -> None:
+    """One container; dead on return."""
+    tools.events.record(of_pod(pod, container.name), "Normal", "Killing", message)
+    await _pre_stop(tools, pod, spec, container, deadline, address)
+    if await _gone(tools, container, bell, Deadline(0)):
+        return
+    await tools.runtime.signal(container.id, number_of(container.stop_signal))
+    if not await _gone(tools, container, bell, deadline):
+        await tools.runtime.signal(container.id, signal.SIGKILL)
+        await _gone(tools, container, bell, Deadline(AFTER_KILL_S))
+
+
+async def _pre_stop(tools: Tools, pod: Object, spec: Object, container: Container, deadline: Deadline, address: str) -> None:
+    action = (spec.get("lifecycle") or {}).get("preStop")
+    if not action or not deadline.left_s:
+        return
+
+    async def run(command: List[str], timeout_s: float) -> Any:
+        return await tools.runtime.run(container.id, command, timeout_s=timeout_s)
+
+    try:
+        good, why = await act(action, spec, address, run, deadline.left_s)
+    except (RuntimeFailure, OSError) as error:
+        good, why = False, str(error)
+    if not good:
+        tools.events.record(of_pod(pod, container.name), "Warning", "FailedPreStopHook", f"PreStopHook failed: {why}")
+
+
+async def _gone(tools: Tools, container: Container, bell: Bell, deadline: Deadline) -> bool:
+    while True:
+        found = tools.runtime.pods(container.pod_uid).get(container.pod_uid)
+        if found is None or all(each.id != container.id or each.state is State.EXITED for each in found.containers):
+            return True
+        if not deadline.left_s:
+            return False
+        await bell.wait(min(deadline.left_s, 1.0))  # the bell tells; a look each second costs nothing, and an exit is never missed
+
+
+async def stop_all(
+    tools: Tools, pod: Callable[[], Object], running: List[Container], deadline: Deadline, bell: Bell, address: str, sidecars: List[str]
+) -> None:
+    """Of a pod that is being deleted: its containers together, then its sidecars, last one first."""
+    specs = {each["name"]: each for each in (pod()["spec"].get("initContainers") or []) + pod()["spec"]["containers"]}
+
+    async def one(container: Container) -> None:
+        spec = specs.get(container.name, {})
+        await stop(tools, pod(), spec, container, deadline, bell, address, f"Stopping container {container.name}")
+
+    await asyncio.gather(*(one(each) for each in running if each.name not in sidecars))
+    for each in sorted((each for each in running if each.name in sidecars), key=lambda each: -sidecars.index(each.name)):
+        await one(each)

@@ -1,0 +1,151 @@
+"""`exec`, `attach` and `logs`: run over SSH by the master, for `kubectl exec|attach|logs`. They read the machine; the agent need not run.
+
+Standard input and output are the container's. What goes wrong here goes to standard error with status 125 (this tool), 126 (can't be run) or 127 (not found).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+from . import settings as settings_
+from .runtime.interface import Container, State
+from .runtime.records import Records
+from .times import parse
+
+FAILED, NOT_RUNNABLE, NOT_FOUND = 125, 126, 127
+
+
+class Failure(Exception):
+    def __init__(self, message: str, status: int = FAILED) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def stream(arguments: argparse.Namespace) -> int:
+    try:
+        config = settings_.read(arguments.config) if os.path.exists(arguments.config) else settings_.Settings("", "", "", "", "")
+        return {"exec": _exec, "attach": _attach, "logs": _logs}[arguments.command](arguments, config)
+    except Failure as failure:
+        print(failure, file=sys.stderr)
+        return failure.status
+    except settings_.BadSettings as error:
+        print(error, file=sys.stderr)
+        return FAILED
+
+
+def _container(config: settings_.Settings, pod: str, name: str) -> Container:
+    if not pod.replace("-", "").isalnum():
+        raise Failure(f"{pod!r} is no pod uid")
+    found = Records(config.state_dir).pod(pod).latest(name)
+    if found is None:
+        raise Failure(f"container {name} not found in pod {pod}")
+    return found
+
+
+def _running(config: settings_.Settings, arguments: argparse.Namespace) -> Container:
+    container = _container(config, arguments.pod, arguments.container)
+    if container.state is not State.RUNNING:
+        raise Failure(f"container {container.name} is not running")
+    return container
+
+
+def _exec(arguments: argparse.Namespace, config: settings_.Settings) -> int:
+    from .runtime.conmon import crun_argv, environment
+
+    argv = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
+    if not argv:
+        raise Failure("you must specify at least one command for the container")
+    container = _running(config, arguments)
+    _must_be_runnable(container, argv[0])
+    command = crun_argv(os.path.join(config.run_dir, "crun"), "exec", *(["--tty"] if arguments.tty else []), container.id, *argv)
+    sys.stdout.flush()
+    os.execve(command[0], command, {**environment(), "TERM": os.environ.get("TERM", "xterm")})
+
+
+def _must_be_runnable(container: Container, program: str) -> None:
+    """crun's own word for a missing program is an exit status like any other; a container tool's is 127."""
+    root = f"/proc/{container.pid}/root"
+    if "/" in program:
+        candidates = [program]
+    else:
+        path = _environment(container.pid).get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        candidates = [f"{folder}/{program}" for folder in path.split(":") if folder]
+    for each in candidates:
+        if not each.startswith("/"):
+            return  # relative to the working directory: crun knows better
+        if _exists_inside(root, each):
+            return
+    where = f"stat {program}: no such file or directory" if "/" in program else "executable file not found in $PATH"
+    raise Failure(f'OCI runtime exec failed: exec failed: unable to start container process: exec: "{program}": {where}', NOT_FOUND)
+
+
+def _exists_inside(root: str, path: str) -> bool:
+    """A link that is absolute inside the container would lead us outside: then it is taken to be there."""
+    try:
+        return os.path.lexists(root + path)
+    except OSError:
+        return True
+
+
+def _environment(pid: int) -> "dict[str, str]":
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return dict(each.decode(errors="replace").partition("=")[::2] for each in file.read().split(b"\0") if each)
+    except OSError:
+        return {}
+
+
+def _attach(arguments: argparse.Namespace, config: settings_.Settings) -> int:
+    from .attach import attach
+
+    container = _running(config, arguments)
+    bundle = Records(config.state_dir).bundle(container.pod_uid, container.name, container.attempt)
+    attach(bundle, arguments.tty)
+    return 0
+
+
+def _logs(arguments: argparse.Namespace, config: settings_.Settings) -> int:
+    from .logs import Wish, read
+
+    records = Records(config.state_dir)
+    container = _container(config, arguments.pod, arguments.container)
+    if arguments.previous:
+        ended = [each for each in records.pod(arguments.pod).containers if each.name == container.name and each.attempt < container.attempt]
+        if not ended:
+            raise Failure(f'previous terminated container "{container.name}" in pod "{arguments.pod}" not found')
+        container = ended[-1]
+
+    def alive() -> bool:
+        now = records.container(container.pod_uid, container.name, container.attempt)
+        return now is not None and now.state is State.RUNNING
+
+    wish = Wish(arguments.tail, _since(arguments), arguments.timestamps, arguments.follow, arguments.limit_bytes)
+    outputs = {1: sys.stdout.buffer, 2: sys.stderr.buffer}
+    for number, piece in read(container.log_path, wish, alive, _flushing(outputs)):
+        outputs[number].write(piece)
+    for output in outputs.values():
+        output.flush()
+    return 0
+
+
+def _flushing(outputs: dict):  # type: ignore[no-untyped-def, type-arg]
+    """Waits for more log; what is there goes out first."""
+
+    def sleep(seconds: float) -> None:
+        for output in outputs.values():
+            output.flush()
+        time.sleep(seconds)
+
+    return sleep
+
+
+def _since(arguments: argparse.Namespace) -> float:
+    if arguments.since_seconds is not None:
+        return time.time() - arguments.since_seconds
+    try:
+        return parse(arguments.since_time)
+    except ValueError:
+        raise Failure(f"--since-time {arguments.since_time!r} is no RFC 3339 time") from None

@@ -1,0 +1,58 @@
+"""What every pod worker is given: the machine, the API, images, events, settings. One value, made once in main.py."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, Mapping, Optional
+
+from .backoff import Backoff
+from .client import Api, Refused
+from .events import Recorder
+from .images import Images
+from .runtime.interface import Runtime
+from .settings import Settings
+
+Object = Dict[str, Any]
+
+
+@dataclass
+class Tools:
+    settings: Settings
+    api: Api
+    runtime: Runtime
+    images: Images
+    events: Recorder
+    say: Callable[[str], None]
+    host_ip: str = ""
+    allocatable: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def backoff(self) -> Backoff:
+        return Backoff(self.settings.backoff_first_s, self.settings.backoff_most_s, self.settings.backoff_reset_s)
+
+    def pod_dir(self, uid: str) -> str:
+        return os.path.join(self.settings.state_dir, "pods", uid)
+
+    def logs_dir(self, pod: Object) -> str:
+        meta = pod["metadata"]
+        return os.path.join(self.settings.pod_logs_dir, f"{meta['namespace']}_{meta['name']}_{meta['uid']}")
+
+    async def fetch(self, kind: str, namespace: str, name: str) -> Optional[Object]:
+        """A ConfigMap or Secret; None if there is none."""
+        try:
+            return await self.api.get(f"/api/v1/namespaces/{namespace}/{kind}/{name}")
+        except Refused as error:
+            if error.code == 404:
+                return None
+            raise
+
+
+def pod_path(pod: Object) -> str:
+    return f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
+
+
+def pod_title(pod: Object) -> str:
+    """As the kubelet's messages name a pod: nginx_default(uid)."""
+    meta = pod["metadata"]
+    return f"{meta['name']}_{meta['namespace']}({meta['uid']})"

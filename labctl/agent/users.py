@@ -1,0 +1,68 @@
+"""Who a container runs as: securityContext, else the image's USER, looked up in the image's own passwd and group files."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from .environment import ConfigError
+
+Object = Dict[str, Any]
+
+
+@dataclass(frozen=True)
+class User:
+    uid: int
+    gid: int
+    groups: Tuple[int, ...] = ()
+
+
+def resolve(context: Object, pod_context: Object, image_user: str, layers: Sequence[str]) -> User:
+    """`layers`: the image's folders, lowest first. Raises ConfigError."""
+    asked_uid = context.get("runAsUser", pod_context.get("runAsUser"))
+    asked_gid = context.get("runAsGroup", pod_context.get("runAsGroup"))
+    name, _, group = image_user.partition(":")
+    if asked_uid is not None:
+        name, group = str(asked_uid), ""
+    people = _table(layers, "etc/passwd")
+    entry = _find(people, name or "0", 2)
+    uid = _number(name or "0", entry, 2, "user")
+    gid = int(entry[3]) if entry and not group else _number(group or "0", _find(_table(layers, "etc/group"), group or "0", 2), 2, "group")
+    extra = list(pod_context.get("supplementalGroups") or ())
+    if pod_context.get("fsGroup") is not None:
+        extra.append(pod_context["fsGroup"])
+    if entry:
+        extra += [
+            int(each[2]) for each in _table(layers, "etc/group") if len(each) > 3 and entry[0] in each[3].split(",") and each[2].isdigit()
+        ]
+    chosen_gid = gid if asked_gid is None else asked_gid
+    return User(uid, chosen_gid, tuple(sorted(set(extra) - {chosen_gid})))
+
+
+def _number(name: str, entry: Optional[List[str]], column: int, what: str) -> int:
+    if name.isdigit():
+        return int(name)
+    if entry is None:
+        raise ConfigError(f"unable to find {what} {name}: no matching entries in {'passwd' if what == 'user' else 'group'} file")
+    return int(entry[column])
+
+
+def _find(table: List[List[str]], name: str, column: int) -> Optional[List[str]]:
+    for entry in table:
+        if entry[0] == name or (name.isdigit() and entry[column] == name):
+            return entry
+    return None
+
+
+def _table(layers: Sequence[str], path: str) -> List[List[str]]:
+    """The file as the overlay would show it. A symlink is not followed: it would lead out of the image."""
+    for layer in reversed(layers):
+        try:
+            descriptor = os.open(os.path.join(layer, path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            continue
+        with os.fdopen(descriptor, "r", encoding="utf-8", errors="replace") as file:
+            entries = [line.rstrip("\n").split(":") for line in file.read(1 << 20).splitlines()]
+        return [entry for entry in entries if len(entry) >= 3 and entry[2].isdigit()]
+    return []

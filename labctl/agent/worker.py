@@ -1,0 +1,446 @@
+"""One pod on this node, from its first sight to its last: a task that makes the machine hold what the pod asks, and nothing once it is gone.
+
+It is woken when the API's object changes, when a container ends, when an image arrived, and when a back-off is over. Each time it looks at the machine (through
+the Runtime) and does what is missing. What it remembers beside that is only what dies with the agent without harm: probes, waits, why something does not run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+
+from . import containers, history, stopping, volumes
+from .backoff import should_restart
+from .bell import Bell
+from .client import Delays, Refused
+from .environment import PodFacts
+from .events import of_pod
+from .http import Unreachable
+from .lastwords import last_words
+from .probes import Prober, Result
+from .reporter import Reporter
+from .runtime.interface import Container, Pod, Ran, RuntimeFailure, State
+from .starting import ImageWish, NotStarted, post_start, start
+from .status import Seen, build, differs, is_sidecar, pod_address
+from .times import duration
+from .tools import Tools, pod_path, pod_title
+
+Object = Dict[str, Any]
+TERMINAL = ("Succeeded", "Failed")
+RETRY_S = 2.0
+FIRST_REPORT_S = 0.15  # a start that takes longer shows itself as ContainerCreating
+
+
+class PodWorker:
+    """`done` is called once, when nothing of the pod is left here."""
+
+    def __init__(self, tools: Tools, pod: Object, done: Callable[[], None]) -> None:
+        self.uid: str = pod["metadata"]["uid"]
+        self._tools, self.pod, self._done = tools, pod, done
+        self._bell = Bell()
+        self._deleted = False  # the API's object is gone: no grace, nobody to report to
+        self._leaving: Optional[stopping.Deadline] = None
+        self._waiting: Dict[str, Tuple[str, str]] = {}
+        self._ready: Dict[str, bool] = {}
+        self._started: Dict[str, bool] = {}
+        self._probers: Dict[str, Prober] = {}  # by container id
+        self._wishes: Dict[str, ImageWish] = {}
+        self._retry_at: Dict[str, float] = {}  # container -> when a failed start may be tried again (monotonic)
+        self._failed_starts: Dict[str, int] = {}
+        self._paths: Optional[Dict[str, str]] = None
+        self._again_s: Optional[float] = None
+        self._side: Set["asyncio.Task[None]"] = set()
+        self._reporter = Reporter(tools.api, lambda: self.pod, self._status, self._learn, tools.say)
+
+    # -- told from outside
+
+    def update(self, pod: Object) -> None:
+        if int(pod["metadata"].get("resourceVersion") or 0) < int(self.pod["metadata"].get("resourceVersion") or 0):
+            return  # older than the answer to our own write
+        self.pod = pod
+        grace_s = pod["metadata"].get("deletionGracePeriodSeconds")
+        if self._leaving and grace_s is not None:
+            self._leaving.shorten(grace_s)
+        self.wake()
+
+    def gone(self) -> None:
+        self._deleted = True
+        if self._leaving:
+            self._leaving.shorten(0)
+        self.wake()
+
+    def wake(self) -> None:
+        self._bell.ring()
+
+    # -- the task
+
+    async def run(self) -> None:
+        reporting = asyncio.ensure_future(self._reporter.run())
+        try:
+            while not await self._once():
+                await self._bell.answer(self._again_s)
+        finally:
+            reporting.cancel()
+            for task in list(self._side):
+                task.cancel()
+            self._stop_probes()
+        self._done()
+
+    async def _once(self) -> bool:
+        """True when nothing is left to do, ever."""
+        self._again_s = None
+        try:
+            if self._deleted:
+                await self._vanish()
+                return True
+            if self.pod["metadata"].get("deletionTimestamp"):
+                await self._leave()
+                return True
+            if self._over():
+                await self._finish()
+            else:
+                await self._make_true()
+        except (RuntimeFailure, OSError) as error:
+            self._tools.say(f"pod {pod_title(self.pod)}: {error}")
+            self._look_again(RETRY_S)
+        except (Refused, Unreachable) as error:
+            self._tools.say(f"pod {pod_title(self.pod)}: {error}")
+            self._look_again(RETRY_S)
+        return False
+
+    def _look_again(self, delay_s: float) -> None:
+        self._again_s = delay_s if self._again_s is None else min(self._again_s, delay_s)
+
+    def _aside(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._side.add(task)
+        task.add_done_callback(self._side.discard)
+
+    # -- seeing
+
+    def _found(self) -> Pod:
+        """The machine's word, completed by what the API saw before this machine's records began."""
+        return history.completed(self._tools.runtime.pods(self.uid).get(self.uid) or Pod(self.uid), self.pod)
+
+    def _status(self, found: Optional[Pod] = None) -> Object:
+        found = found or self._found()
+        return build(self.pod, found, self._seen(found), time.time())
+
+    def _seen(self, found: Pod) -> Seen:
+        leaving = self._leaving is not None or bool(self.pod["metadata"].get("deletionTimestamp"))
+        specs = {each["name"]: each for each in self._specs()}
+        words = {each.id: last_words(each, specs.get(each.name, {})) for each in found.containers if each.state is State.EXITED}
+        return Seen(
+            self._tools.host_ip, dict(self._waiting), dict(self._ready), dict(self._started), words, leaving, None, self._paths is not None
+        )
+
+    def _specs(self) -> List[Object]:
+        return [*(self.pod["spec"].get("initContainers") or []), *self.pod["spec"]["containers"]]
+
+    def _learn(self, answer: Object) -> None:
+        """The API's answer to a status write: the newest we know of the pod, unless the watch was quicker."""
+        if int(answer["metadata"].get("resourceVersion") or 0) > int(self.pod["metadata"].get("resourceVersion") or 0):
+            left = not self.pod["metadata"].get("deletionTimestamp") and answer["metadata"].get("deletionTimestamp")
+            self.pod = answer
+            if left:
+                self.wake()
+
+    def _over(self) -> bool:
+        return (self.pod.get("status") or {}).get("phase") in TERMINAL
+
+    # -- living
+
+    async def _make_true(self) -> None:
+        found = self._found()
+        self._reporter.later(FIRST_REPORT_S)
+        for container in self._first_wanted(found):
+            self._image(container)  # the pull runs while the sandbox is made
+        found = await self._opened(found)
+        if self._paths is None and not await self._volumes(found):
+            return
+        if await self._initialized(found):
+            for container in self.pod["spec"]["containers"]:
+                await self._keep(container, self.pod["spec"].get("restartPolicy", "Always"))
+        self._watch_probes(self._found())
+        status = self._status()
+        if status["phase"] in TERMINAL:
+            await self._finish()
+        self._reporter.bell.ring()
+
+    def _first_wanted(self, found: Pod) -> List[Object]:
+        fresh = [each for each in self._specs() if found.latest(each["name"]) is None]
+        inits = {each["name"] for each in self.pod["spec"].get("initContainers") or ()}
+        return fresh[:1] if fresh and fresh[0]["name"] in inits else fresh
+
+    async def _opened(self, found: Pod) -> Pod:
+        if found.sandbox and found.sandbox.ready and self._paths is not None:
+            return found
+        try:
+            sandbox = await self._tools.runtime.open(containers.sandbox_spec(self.pod))
+        except Exception as error:
+            self._tools.events.record(of_pod(self.pod), "Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
+            raise RuntimeFailure(str(error)) from error
+        return dataclasses.replace(found, sandbox=sandbox)
+
+    async def _volumes(self, found: Pod) -> bool:
+        try:
+            self._paths = await volumes.prepare(self.pod, self._tools.pod_dir(self.uid), self._facts(found), self._tools.fetch)
+            return True
+        except volumes.VolumeFailure as failure:
+            message = f'MountVolume.SetUp failed for volume "{failure.volume}" : {failure}'
+            self._tools.events.record(of_pod(self.pod), "Warning", "FailedMount", message)
+        except (Refused, Unreachable) as error:
+            self._tools.say(f"volumes of {pod_title(self.pod)}: {error}")
+        self._look_again(RETRY_S)
+        return False
+
+    async def renew_volumes(self) -> None:
+        """Called now and then: later versions of ConfigMaps and Secrets."""
+        if self._paths and self._leaving is None and not self._over() and volumes.needs_api(self.pod):
+            try:
+                await volumes.renew(self.pod, self._tools.pod_dir(self.uid), self._facts(self._found()), self._tools.fetch)
+            except (Refused, Unreachable):
+                pass
+
+    def _facts(self, found: Pod) -> PodFacts:
+        return PodFacts(pod_address(found, self._tools.host_ip), self._tools.host_ip, self._tools.allocatable)
+
+    async def _initialized(self, found: Pod) -> bool:
+        """Init containers, one after the other; a sidecar is done when it has started."""
+        begun = any(found.latest(each["name"]) for each in self.pod["spec"]["containers"])
+        policy = self.pod["spec"].get("restartPolicy", "Always")
+        for container in self.pod["spec"].get("initContainers") or ():
+            latest = found.latest(container["name"])
+            if is_sidecar(container):
+                await self._keep(container, "Always")
+                now = self._found().latest(container["name"])
+                if begun or (now and now.state is State.RUNNING and self._started.get(container["name"], True)):
+                    continue
+                return False
+            if begun or (latest and latest.state is State.EXITED and latest.exit_code == 0 and not latest.lost):
+                continue
+            await self._keep(container, "OnFailure" if policy != "Never" else "Never")
+            return False
+        return True
+
+    async def _keep(self, container: Object, policy: str) -> None:
+        """One container: running, or ended for good, or waiting with a reason."""
+        name = container["name"]
+        latest = self._found().latest(name)
+        if latest and latest.state is State.RUNNING:
+            self._waiting.pop(name, None)
+            return
+        attempt, delay_s = 0, 0.0
+        if latest and latest.state is State.CREATED:
+            attempt, delay_s = latest.attempt, latest.delay_s
+        elif latest:
+            if not should_restart(policy, latest.exit_code):
+                self._waiting.pop(name, None)
+                return
+            attempt = latest.attempt + 1
+            ran_s = max(0.0, latest.finished_s - latest.started_s)
+            delay_s = 0.0 if latest.lost else self._tools.backoff.after(latest.attempt, latest.delay_s, ran_s)
+            if self._backs_off(container, latest, delay_s):
+                return
+        await self._start(container, attempt, delay_s)
+
+    def _backs_off(self, container: Object, latest: Container, delay_s: float) -> bool:
+        left_s = latest.finished_s + delay_s - time.time()
+        if left_s <= 0:
+            return False
+        name = container["name"]
+        if self._waiting.get(name, ("", ""))[0] != "CrashLoopBackOff":
+            self._tools.events.record(
+                of_pod(self.pod, name), "Warning", "BackOff", f"Back-off restarting failed container {name} in pod {pod_title(self.pod)}"
+            )
+        message = f"back-off {duration(delay_s)} restarting failed container={name} pod={pod_title(self.pod)}"
+        self._waiting[name] = ("CrashLoopBackOff", message)
+        self._look_again(left_s + 0.005)
+        return True
+
+    def _image(self, container: Object) -> Any:
+        name = container["name"]
+        wish = self._wishes.get(name)
+        if wish is None:
+            wish = self._wishes[name] = ImageWish(self._tools, self.pod, container, self.wake)
+        image = wish.get()
+        if image is not None:
+            del self._wishes[name]
+            return image
+        self._waiting[name] = wish.waiting
+        if wish.again_at > time.monotonic():
+            self._look_again(wish.again_at - time.monotonic() + 0.005)
+        return None
+
+    async def _start(self, container: Object, attempt: int, delay_s: float) -> None:
+        name = container["name"]
+        if self._retry_at.get(name, 0.0) > time.monotonic():
+            self._look_again(self._retry_at[name] - time.monotonic() + 0.005)
+            return
+        image = await self._image_now(container)
+        if image is None:
+            return
+        try:
+            found = self._found()
+            started = await start(self._tools, self.pod, found, container, attempt, delay_s, image, self._paths or {})
+        except NotStarted as why:
+            self._failed_start(name, why)
+            return
+        self._waiting.pop(name, None)
+        self._failed_starts.pop(name, None)
+        await self._forget_older(name, attempt)
+        if not await post_start(self._tools, self.pod, container, started, self._facts(found).pod_ip):
+            self._aside(self._stop_one(container, started, f"Container {name} failed postStartHook, will be restarted"))
+        self._begin_probes(container, started, carried=None)
+
+    async def _image_now(self, container: Object) -> Any:
+        """The image, waiting a moment for one that is nearly here: a look at the store takes milliseconds."""
+        image = self._image(container)
+        if image is None and self._wishes[container["name"]].waiting[0] == "ContainerCreating":
+            await self._bell.wait(0.05)
+            image = self._image(container)
+        return image
+
+    def _failed_start(self, name: str, why: NotStarted) -> None:
+        count = self._failed_starts[name] = self._failed_starts.get(name, 0) + 1
+        settings = self._tools.settings
+        wait_s = min(settings.backoff_most_s, settings.backoff_first_s * 2 ** min(count - 1, 10))
+        self._waiting[name] = (why.reason, str(why))
+        self._retry_at[name] = time.monotonic() + wait_s
+        self._look_again(wait_s + 0.005)
+
+    async def _forget_older(self, name: str, attempt: int) -> None:
+        """One dead attempt is kept, for lastState and `logs --previous`."""
+        for each in self._found().containers:
+            if each.name == name and each.attempt < attempt - 1 and each.created_s:
+                await self._tools.runtime.remove(each.id)
+
+    # -- probes
+
+    def _watch_probes(self, found: Pod) -> None:
+        """For containers that ran before this agent did: they begin where the API's status stands."""
+        reported = {each.get("containerID"): each for each in self._reported()}
+        for spec in self._specs():
+            latest = found.latest(spec["name"])
+            if latest and latest.state is State.RUNNING and latest.id not in self._probers:
+                self._begin_probes(spec, latest, carried=reported.get(f"crun://{latest.id}"))
+        running = {each.id for each in found.running()}
+        for identity in [each for each in self._probers if each not in running]:
+            self._probers.pop(identity).stop()
+
+    def _reported(self) -> List[Object]:
+        status = self.pod.get("status") or {}
+        return (status.get("containerStatuses") or []) + (status.get("initContainerStatuses") or [])
+
+    def _begin_probes(self, spec: Object, container: Container, carried: Optional[Object]) -> None:
+        name = spec["name"]
+        for table, kind, key in ((self._ready, "readinessProbe", "ready"), (self._started, "startupProbe", "started")):
+            table.pop(name, None)
+            if spec.get(kind):
+                table[name] = bool(carried and carried.get(key))
+
+        async def run(command: List[str], timeout_s: float) -> Ran:
+            return await self._tools.runtime.run(container.id, command, timeout_s=timeout_s)
+
+        def tell(result: Result) -> None:
+            self._probed(spec, container, result)
+
+        address = pod_address(self._found(), self._tools.host_ip)
+        self._probers[container.id] = Prober(spec, container.started_s, address, run, tell, self._started.get(name, True))
+
+    def _probed(self, spec: Object, container: Container, result: Result) -> None:
+        name = spec["name"]
+        if result.message and self._leaving is None:
+            self._tools.events.record(
+                of_pod(self.pod, name), "Warning", "Unhealthy", f"{result.kind.capitalize()} probe failed: {result.message}"
+            )
+        if result.good is None:
+            return
+        if result.kind == "readiness":
+            if self._ready.get(name) != result.good:
+                self._ready[name] = result.good
+                self._reporter.bell.ring()
+        elif result.good:
+            if result.kind == "startup":
+                self._started[name] = True
+                self.wake()
+        elif self._leaving is None:
+            prober = self._probers.get(container.id)
+            if prober:
+                prober.stop()
+            self._aside(self._stop_one(spec, container, f"Container {name} failed {result.kind} probe, will be restarted"))
+
+    async def _stop_one(self, spec: Object, container: Container, message: str) -> None:
+        probe_grace = (spec.get("livenessProbe") or {}).get("terminationGracePeriodSeconds")
+        grace_s = probe_grace if probe_grace is not None else self.pod["spec"].get("terminationGracePeriodSeconds", 30)
+        address = pod_address(self._found(), self._tools.host_ip)
+        await stopping.stop(self._tools, self.pod, spec, container, stopping.Deadline(grace_s), self._bell, address, message)
+        self.wake()
+
+    def _stop_probes(self) -> None:
+        while self._probers:
+            self._probers.popitem()[1].stop()
+
+    # -- ending
+
+    async def _finish(self) -> None:
+        """Every container ended for good: the records and logs stay until the object goes, all else is given back."""
+        found = self._tools.runtime.pods(self.uid).get(self.uid)
+        if found and found.sandbox and found.sandbox.ready:
+            self._stop_probes()
+            await self._reporter.now(self._status())
+            await self._tools.runtime.close(self.uid, keep_records=True)
+        self._reporter.bell.ring()
+
+    async def _leave(self) -> None:
+        """The object has a deletionTimestamp: end in order, report the end, then let the API forget the pod."""
+        grace_s = float(self.pod["metadata"].get("deletionGracePeriodSeconds") or 0)
+        self._leaving = stopping.Deadline(grace_s)
+        for wish in self._wishes.values():
+            wish.cancel()
+        self._reporter.bell.ring()
+        found = self._tools.runtime.pods(self.uid).get(self.uid) or Pod(self.uid)
+        running = list(found.running())
+        if running and grace_s and self._was_ready():
+            await stopping.drained(lambda: self.pod, self._bell, min(self._tools.settings.drain_s, grace_s))
+        sidecars = [each["name"] for each in self.pod["spec"].get("initContainers") or () if is_sidecar(each)]
+        address = pod_address(found, self._tools.host_ip)
+        await stopping.stop_all(self._tools, lambda: self.pod, running, self._leaving, self._bell, address, sidecars)
+        self._stop_probes()
+        self._waiting.clear()
+        last = self._status()
+        await asyncio.gather(self._tools.runtime.close(self.uid), self._report_end(last))
+        await self._until_answered(self._delete)
+
+    def _was_ready(self) -> bool:
+        return any(each.get("ready") for each in self._reported())
+
+    async def _report_end(self, last: Object) -> None:
+        if not self._deleted and (self.pod.get("status") or {}).get("containerStatuses") and differs(self.pod.get("status") or {}, last):
+            await self._until_answered(lambda: self._reporter.now(last))
+
+    async def _delete(self) -> None:
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
+        await self._tools.api.delete(pod_path(self.pod), options)
+
+    async def _until_answered(self, call: Callable[[], Any]) -> None:
+        """Until the API took it, or has no such pod any more."""
+        delays = Delays()
+        while not self._deleted:
+            try:
+                await call()
+                return
+            except Unreachable:
+                pass
+            except Refused as error:
+                if error.code in (404, 409):
+                    return
+                self._tools.say(f"ending of {pod_title(self.pod)}: {error}")
+            await asyncio.sleep(delays.next())
+
+    async def _vanish(self) -> None:
+        """The object is gone: whatever still runs is killed at once."""
+        self._stop_probes()
+        await self._tools.runtime.close(self.uid)
