@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
@@ -48,6 +49,7 @@ class Rules(msgspec.Struct, frozen=True):
 
 
 NO_RULES = Rules()
+_DESTINATION = re.compile(r"-p (\w+) .*--to-destination ([\d.]+):(\d+)$")
 
 
 def parse(text: str) -> Rules:
@@ -100,6 +102,25 @@ def merge(parts: Iterable[Rules]) -> Rules:
 def same(one: Rules, other: Rules) -> bool:
     """Equal but for the order of lines in shared chains."""
     return all(one.table(t).owned == other.table(t).owned and sorted(one.table(t).shared) == sorted(other.table(t).shared) for t in TABLES)
+
+
+def digest(rules: Rules) -> str:
+    """One word for all of it. The helper computes the same from what its machine has (agent/helper/iptables.py; a test compares them)."""
+    lines: list[str] = []
+    for name in TABLES:
+        for chain, owned in rules.table(name).owned.items():
+            lines.append(f"*{name} :{chain}")
+            lines.extend(f"*{name} {chain} {place} {line}" for place, line in enumerate(owned))
+        for line in rules.table(name).shared:
+            chain, _, rest = line.partition(" ")
+            lines.append(f"*{name} {chain}  {rest}")
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def destinations(rules: Rules) -> set[tuple[str, str, int]]:
+    """(protocol, address, port) of every endpoint that connections are sent to."""
+    found = (_DESTINATION.search(line) for lines in rules.nat.owned.values() for line in lines if " DNAT " in line)
+    return {(match[1], match[2], int(match[3])) for match in found if match}
 
 
 def chain_name(sort: str, *identity: object) -> str:

@@ -1,0 +1,1 @@
+"""The userspace proxy: one process per minion that accepts redirected connections and picks a pod for each."""

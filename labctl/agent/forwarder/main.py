@@ -1,0 +1,89 @@
+"""`agent forwarder --socket PATH`: the article's own way to serve a Service. iptables sends VIP:port to a local port, this process picks a pod.
+
+Who starts it: the helper, in a session of its own, so that connections outlive the master and its SSH connection. Who tells it what to serve: the
+helper, over the Unix socket, frames of JSON. It ends when told to, or when it is told so by an agent of another version, which then starts its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from typing import Any, Dict, List, Tuple, Union
+
+from .tcp import TcpPort
+from .udp import UdpPort
+
+Port = Union[TcpPort, UdpPort]
+Place = Tuple[str, str, int]  # protocol, address, port
+
+
+class Forwarder:
+    def __init__(self, program: str) -> None:
+        self._program = program
+        self._ports: Dict[str, Tuple[Place, Port]] = {}
+        self.ended = asyncio.Event()
+
+    async def answer(self, request: Dict[str, Any]) -> Dict[str, Any]:
+        if request.get("end") or request.get("program", self._program) != self._program:
+            self.ended.set()
+            return {"otherProgram": not request.get("end"), "ports": 0, "failed": {}}
+        wanted = {port["id"]: port for port in request.get("set", ())}
+        gone = set(self._ports) - set(wanted) if request.get("whole") else set(request.get("remove", ()))
+        for one in gone & set(self._ports):
+            await self._ports.pop(one)[1].close()
+        failed = {one: error for one, port in wanted.items() if (error := await self._set(one, port))}
+        return {"ports": len(self._ports), "failed": failed, "otherProgram": False}
+
+    async def _set(self, one: str, wanted: Dict[str, Any]) -> str:
+        """Empty, or why it can't listen there."""
+        place = (wanted["protocol"], wanted["address"], wanted["port"])
+        there, port = self._ports.get(one, (None, None))
+        if port is None or there != place:
+            if port is not None:
+                await self._ports.pop(one)[1].close()
+            port = UdpPort(*place[1:]) if place[0] == "UDP" else TcpPort(*place[1:])
+            try:
+                await port.open()
+            except OSError as error:
+                return str(error)
+            self._ports[one] = (place, port)
+        for gone in port.balance.set([(address, number) for address, number in wanted["backends"]], wanted["affinityS"]):
+            port.drop(gone)
+        return ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One helper's connection."""
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            while not self.ended.is_set():
+                size = int.from_bytes(await reader.readexactly(4), "big")
+                body = json.dumps(await self.answer(json.loads(await reader.readexactly(size)))).encode()
+                writer.write(len(body).to_bytes(4, "big") + body)
+                await writer.drain()
+        writer.close()
+
+
+async def run(path: str, program: str) -> None:
+    """Until told to end. The socket is made under another name and renamed, so that who connects finds it listening."""
+    forwarder = Forwarder(program)
+    fresh = f"{path}.{os.getpid()}"
+    server = await asyncio.start_unix_server(forwarder.serve, fresh)
+    os.chmod(fresh, 0o600)
+    os.replace(fresh, path)
+    await forwarder.ended.wait()
+    server.close()
+    await asyncio.sleep(0.1)  # the last answer is on its way
+
+
+def main(argv: List[str]) -> int:
+    parser = argparse.ArgumentParser(prog="agent forwarder")
+    parser.add_argument("--socket", required=True)
+    asyncio.run(run(parser.parse_args(argv).socket, os.path.realpath(sys.argv[0])))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

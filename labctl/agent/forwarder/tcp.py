@@ -1,0 +1,80 @@
+"""TCP: a listener per Service port; each connection is joined to one backend until both ends are done."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from typing import Optional, Set
+
+from .balance import Backend, Balance
+
+CONNECT_S = 2.0
+CHUNK_BYTES = 64 << 10
+
+
+class TcpPort:
+    def __init__(self, address: str, port: int) -> None:
+        self.balance = Balance()
+        self._address, self._port = address, port
+        self._server: Optional[asyncio.AbstractServer] = None
+        self._joined: Set[asyncio.Task] = set()
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._accept, self._address, self._port, backlog=512, limit=CHUNK_BYTES)
+
+    async def close(self) -> None:
+        """No new connections; those that are joined go on: their pods may still be there."""
+        if self._server is not None:
+            self._server.close()
+
+    def drop(self, gone: Backend) -> None:
+        """Nothing: a connection to a pod that is gone ends by itself."""
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._joined.add(task)
+        try:
+            client = writer.get_extra_info("peername")[0]
+            backend = await self._reach(client)
+            if backend is None:
+                writer.transport.abort()  # a reset says "nobody serves" clearer than an orderly end
+                return
+            await asyncio.gather(_pour(reader, backend[1]), _pour(backend[0], writer))
+            await _finish(backend[1])
+        finally:
+            self._joined.discard(task)
+            await _finish(writer)
+
+    async def _reach(self, client: str) -> Optional[tuple]:
+        """The first backend that accepts, tried in the balance's order."""
+        for backend in self.balance.pick(client, time.monotonic()):
+            try:
+                streams = await asyncio.wait_for(asyncio.open_connection(*backend, limit=CHUNK_BYTES), CONNECT_S)
+            except (OSError, asyncio.TimeoutError):
+                continue
+            self.balance.served(client, backend, time.monotonic())
+            streams[1].get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return streams
+        return None
+
+
+async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """One direction, to its end; the other may go on (a half-closed connection)."""
+    with contextlib.suppress(OSError):
+        while True:
+            data = await reader.read(CHUNK_BYTES)
+            if not data:
+                break
+            writer.write(data)
+            await writer.drain()
+        if writer.can_write_eof():
+            writer.write_eof()
+
+
+async def _finish(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()

@@ -1,0 +1,82 @@
+"""What comes in is checked here, once, before anything acts on it: an address is an address, a rule is one of ours, a sysctl is of the network.
+
+Nothing the master sends becomes part of a command line unchecked, whatever a Service was named.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any, Iterable
+
+RULE_BYTES_MOST = 32 << 20
+_BUILT_IN = "PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING"
+_CHAIN = r"LABCTL-[A-Z0-9-]{1,21}"
+_WORDS = r"[-A-Za-z0-9 !/:.,_>=\"]*"
+_LINES = re.compile(
+    r"\*(?:nat|filter)|COMMIT|"
+    rf":{_CHAIN} - \[0:0\]|-X {_CHAIN}|"
+    rf"-[AD] {_CHAIN} {_WORDS}|"
+    rf"-[ID] (?:{_BUILT_IN}) {_WORDS}-j {_CHAIN}"
+)
+_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_./:]{0,300}[A-Za-z0-9])?")
+_SYSCTL = re.compile(
+    r"net\.ipv4\.(?:ip_forward|conf\.[a-z0-9_-]{1,15}\.(?:rp_filter|forwarding|route_localnet|arp_ignore|arp_announce|proxy_arp))"
+)
+
+
+class Refused(ValueError):
+    """The request is not what a master of ours sends."""
+
+
+def address(value: Any) -> str:
+    try:
+        return str(ipaddress.IPv4Address(value))
+    except ValueError:
+        raise Refused(f"{value!r} is no IPv4 address") from None
+
+
+def network(value: Any) -> str:
+    try:
+        return str(ipaddress.IPv4Network(value))
+    except ValueError:
+        raise Refused(f"{value!r} is no IPv4 network") from None
+
+
+def port(value: Any) -> int:
+    return number(value, 1, 65535)
+
+
+def number(value: Any, least: int, most: int) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise Refused(f"{value!r} is not between {least} and {most}")
+    return value
+
+
+def name(value: Any) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise Refused(f"{value!r} is no name")
+    return value
+
+
+def one_of(value: Any, allowed: Iterable[str]) -> str:
+    if value not in allowed:
+        raise Refused(f"{value!r} is none of {', '.join(allowed)}")
+    return str(value)
+
+
+def sysctl(key: Any, value: Any) -> tuple:
+    """(path, text). Only what belongs to this machine's own network namespace."""
+    if not isinstance(key, str) or not _SYSCTL.fullmatch(key):
+        raise Refused(f"{key!r} is not for the master to set")
+    return "/proc/sys/" + key.replace(".", "/"), str(number(int(value), 0, 2))
+
+
+def rules(text: Any) -> bytes:
+    """Input for iptables-restore that touches nothing but labctl's chains and the jumps to them."""
+    if not isinstance(text, str) or len(text) > RULE_BYTES_MOST:
+        raise Refused("rules are one text of a bounded size")
+    for line in text.split("\n"):
+        if line and not _LINES.fullmatch(line):
+            raise Refused(f"no rule of labctl's: {line[:200]!r}")
+    return text.encode("ascii")

@@ -1,0 +1,124 @@
+"""The machine's iptables: what it can do, our rules put in, our rules read back, and a watch for other people's hands.
+
+Who calls it: methods.py. It knows chains named LABCTL-* and the jumps to them, and no Service. Everything is one `iptables-restore --noflush`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Dict, List, Optional
+
+from . import commands
+from .stamp import LegacyStamp, NftStamp, Stamp
+
+PREFIX = "LABCTL-"
+SHARED = frozenset(("LABCTL-SERVICES", "LABCTL-NODEPORTS", "LABCTL-REJECT"))
+BUILT_IN = frozenset(("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"))
+OTHERS = frozenset(("LABCTL-NETWORK", "LABCTL-FORWARD"))
+TABLES = ("filter", "nat")
+FULL_CHECK_S = 60.0  # legacy only: an edit that changes no size is seen by reading all, this often
+_LOCK = ("-w", "10")  # wait so long for the xtables lock
+_PROBE = "*nat\n:LABCTL-PROBE - [0:0]\n-A LABCTL-PROBE %s\nCOMMIT\n*nat\n:LABCTL-PROBE - [0:0]\n-X LABCTL-PROBE\nCOMMIT\n"
+
+
+class Iptables:
+    """`flavour` is nft, legacy, or auto: what the machine's own `iptables` is."""
+
+    def __init__(self, flavour: str = "auto") -> None:
+        infix = "" if flavour == "auto" else f"-{flavour}"
+        self.command, self._restore, self._save = f"iptables{infix}", f"iptables{infix}-restore", f"iptables{infix}-save"
+        self.version = commands.run([self.command, "--version"]).decode().strip()
+        self.flavour = "nft" if "nf_tables" in self.version else "legacy"
+        self._stamp = NftStamp() if self.flavour == "nft" else LegacyStamp()
+        self._known: Optional[Stamp] = None
+        self._checked = 0.0
+        self._told = ""
+
+    def can(self, rule: str) -> bool:
+        """Would the kernel take this rule (in nat)? Tried in a chain that nothing jumps to."""
+        with self.ours():
+            return commands.attempt([self._restore, *_LOCK, "--noflush"], (_PROBE % rule).encode())[0] == 0
+
+    def apply(self, rules: bytes, commits: int) -> None:
+        """`rules` were checked. Atomic per table; raises Failed with iptables' own words."""
+        before = self._stamp.read()
+        self._told = ""
+        self.restore(rules.decode())
+        after = self._stamp.read()
+        foreseen = self._stamp.after(before, commits)
+        if self._known in (None, before) and foreseen in (None, after):
+            self._known = after
+        # else: somebody else was there before or meanwhile; `look` will see the stamp it does not know
+
+    def restore(self, text: str) -> None:
+        commands.run([self._restore, *_LOCK, "--noflush"], text.encode())
+
+    def jumps(self, table: str, chain: str, target: str) -> bool:
+        return commands.attempt([self.command, *_LOCK, "-t", table, "-C", chain, "-j", target])[0] == 0
+
+    def ours(self) -> _Ours:
+        """`with` it around changes of our own, so that `look` does not take them for somebody else's."""
+        return _Ours(self)
+
+    def dump(self) -> str:
+        """Our part of iptables-save, without counters. Who reads it knows all there is, so the stamp of that moment is known."""
+        self._known = self._stamp.read()
+        kept: List[str] = []
+        for table in TABLES:
+            kept.append(f"*{table}")
+            for line in commands.run([self._save, "-t", table]).decode().splitlines():
+                if PREFIX in line and line[0] in ":-":
+                    kept.append(line.split(" [", 1)[0] + " [0:0]" if line[0] == ":" else line)
+            kept.append("COMMIT")
+        return "\n".join(kept) + "\n"
+
+    def look(self) -> Optional[str]:
+        """The digest of our rules, if anybody may have changed them since the last look; None: nobody did. Cheap when nobody did."""
+        now = time.monotonic()
+        stamp = self._stamp.read()
+        overdue = self.flavour == "legacy" and now - self._checked > FULL_CHECK_S
+        if stamp == self._known and not overdue:
+            return None
+        self._checked = now
+        found = digest(self.dump())
+        if found == self._told:
+            return None
+        self._told = found
+        return found
+
+
+class _Ours:
+    def __init__(self, iptables: Iptables) -> None:
+        self._iptables = iptables
+
+    def __enter__(self) -> None:
+        self._before = self._iptables._stamp.read()
+
+    def __exit__(self, *_: object) -> None:
+        if self._iptables._known == self._before:
+            self._iptables._known = self._iptables._stamp.read()
+
+
+def digest(dump: str) -> str:
+    """One word for all of the proxy's rules: order counts inside a chain of ours, not in a chain that is shared. `chains.digest` in the master agrees."""
+    lines: List[str] = []
+    counts: Dict[str, int] = {}
+    table = ""
+    for line in dump.splitlines():
+        if line.startswith("*"):
+            table = line
+        elif line.startswith(":") and line[1:].split(" ", 1)[0] not in OTHERS:
+            lines.append(f"{table} {line.split(' ', 1)[0]}")
+        elif line.startswith("-A "):
+            chain, _, rest = line[3:].partition(" ")
+            if chain in OTHERS or (chain in BUILT_IN and not _jumps_to_us(rest)):
+                continue
+            place = counts[table + chain] = counts.get(table + chain, -1) + 1
+            lines.append(f"{table} {chain} {'' if chain in SHARED or chain in BUILT_IN else place} {rest}")
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def _jumps_to_us(rule: str) -> bool:
+    target = rule.rpartition("-j ")[2]
+    return target.startswith(PREFIX) and target not in OTHERS

@@ -1,0 +1,78 @@
+"""What the master may ask, one function each. Everything is checked before anything is done.
+
+facts      what this machine's iptables can do
+apply      rules in, in one restore; whole tables at once or not at all
+dump       our rules as they are
+digest     one word for them
+conntrack  forget connections of endpoints that are gone
+network    routes, forwarding, masquerade: the whole plan
+forward    userspace mode: what the forwarder serves (`userspace.py`)
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable, Dict, Optional
+
+from . import check, commands, conntrack, network, userspace
+from .iptables import Iptables, digest
+
+
+class Methods:
+    """Kept for as long as the helper runs. `flavour` of iptables is the master's word; auto is what the machine has."""
+
+    def __init__(self, program: str) -> None:
+        self._iptables: Optional[Iptables] = None
+        self._forwarder = userspace.Forwarder(program)
+
+    def answer(self, method: str, params: Dict[str, Any]) -> Any:
+        """Raises Refused, Failed, OSError, KeyError: all of them a no."""
+        ask: Optional[Callable[[Dict[str, Any]], Any]] = getattr(self, f"do_{method}", None)
+        if ask is None:
+            raise check.Refused(f"no method {method!r}")
+        return ask(params)
+
+    def unasked(self) -> Optional[dict]:
+        """What the master should know now: our rules were changed by another hand, or the forwarder is gone."""
+        found = self._iptables.look() if self._iptables else None
+        lost = self._forwarder.lost()
+        if found is None and not lost:
+            return None
+        return {"rules": found or "", "forwarder": "lost" if lost else ""}
+
+    def iptables(self) -> Iptables:
+        if self._iptables is None:
+            self._iptables = Iptables()
+        return self._iptables
+
+    def do_facts(self, params: Dict[str, Any]) -> dict:
+        flavour = check.one_of(params.get("flavour", "auto"), ("auto", "nft", "legacy"))
+        self._iptables = Iptables(flavour)
+        return {
+            "flavour": self._iptables.flavour,
+            "version": self._iptables.version,
+            "recent": self._iptables.can("-m recent --rcheck --name LABCTL-PROBE -j RETURN"),
+            "randomFully": self._iptables.can("-j MASQUERADE --random-fully"),
+            "conntrack": commands.installed("conntrack"),
+        }
+
+    def do_apply(self, params: Dict[str, Any]) -> dict:
+        rules, commits = check.rules(params["rules"]), check.number(params["commits"], 0, 3)
+        began = time.monotonic()
+        self.iptables().apply(rules, commits)
+        return {"ms": round((time.monotonic() - began) * 1000, 1)}
+
+    def do_dump(self, _params: Dict[str, Any]) -> dict:
+        return {"rules": self.iptables().dump()}
+
+    def do_digest(self, _params: Dict[str, Any]) -> dict:
+        return {"rules": digest(self.iptables().dump())}
+
+    def do_conntrack(self, params: Dict[str, Any]) -> dict:
+        return conntrack.forget(params["entries"])
+
+    def do_network(self, params: Dict[str, Any]) -> dict:
+        return network.program(params, self.iptables())
+
+    def do_forward(self, params: Dict[str, Any]) -> dict:
+        return self._forwarder.serve(params)

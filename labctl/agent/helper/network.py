@@ -1,0 +1,93 @@
+"""The machine's part of the lab's network: routes, forwarding, and the masquerade of what leaves a pod for the world outside.
+
+Who calls it: methods.py, with the whole plan of a network plug-in each time. Routes of ours carry a protocol number, so that those no longer in the plan
+are found and removed, and nobody else's are touched. Doing it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, List, Tuple
+
+from . import check, commands
+from .iptables import Iptables
+
+PROTOCOL = "246"  # of our routes, in `ip route show proto 246`
+ROUTES_MOST = 2000
+Route = Tuple[str, str, str, str]  # to, via, device, source
+
+
+def program(plan: Dict[str, Any], iptables: Iptables) -> dict:
+    """{"address", "routes": [{"to", "via"} | {"to", "link": true}], "sysctls", "masquerade": {"source", "outside"}, "accept": [range]}."""
+    own = check.address(plan["address"])
+    device = _device(own)
+    wanted = [_route(route, own, device) for route in _bounded(plan.get("routes", []))]
+    changed = _sysctls(plan.get("sysctls", {})) + _routes(wanted)
+    changed += _rules(plan, iptables)
+    return {"device": device, "changed": changed}
+
+
+def _bounded(routes: Any) -> List[Dict[str, Any]]:
+    if not isinstance(routes, list) or len(routes) > ROUTES_MOST:
+        raise check.Refused("routes are a bounded list")
+    return routes
+
+
+def _device(address: str) -> str:
+    """The interface that holds this address."""
+    for link in json.loads(commands.run(["ip", "-j", "-4", "address", "show"])):
+        if any(info.get("local") == address for info in link.get("addr_info", ())):
+            return str(link["ifname"])
+    raise check.Refused(f"no interface of this machine has the address {address}")
+
+
+def _route(route: Dict[str, Any], own: str, device: str) -> Route:
+    if route.get("link"):
+        return check.network(route["to"]), "", device, own
+    return check.network(route["to"]), check.address(route["via"]), device, ""
+
+
+def _routes(wanted: List[Route]) -> int:
+    found = json.loads(commands.run(["ip", "-j", "-4", "route", "show", "proto", PROTOCOL]) or b"[]")
+    there = [(_full(r["dst"]), r.get("gateway", ""), r.get("dev", ""), r.get("prefsrc", "")) for r in found]
+    batch = [f"route del {to} proto {PROTOCOL}" for to in {r[0] for r in there} - {r[0] for r in wanted}]
+    for to, via, device, source in wanted:
+        if (to, via, device, source) not in there:
+            way = f"via {via}" if via else f"scope link src {source}"
+            batch.append(f"route replace {to} {way} dev {device} proto {PROTOCOL}")
+    if batch:
+        commands.run(["ip", "-batch", "-"], "\n".join([*batch, ""]).encode())
+    return len(batch)
+
+
+def _full(destination: str) -> str:
+    return destination if "/" in destination else f"{destination}/32"
+
+
+def _sysctls(wanted: Dict[str, Any]) -> int:
+    changed = 0
+    for path, value in [check.sysctl(key, value) for key, value in wanted.items()]:
+        with open(path, "r+") as file:
+            if file.read().strip() != value:
+                file.seek(0)
+                file.write(value)
+                changed += 1
+    return changed
+
+
+def _rules(plan: Dict[str, Any], iptables: Iptables) -> int:
+    """Two chains, rewritten whole. The accepting one comes last in FORWARD: what the proxy refuses must be refused first."""
+    lines = ["*filter", ":LABCTL-FORWARD - [0:0]"]
+    for reach in map(check.network, plan.get("accept", ())):
+        lines += [f"-A LABCTL-FORWARD -s {reach} -j ACCEPT", f"-A LABCTL-FORWARD -d {reach} -j ACCEPT"]
+    lines += ["COMMIT", "*nat", ":LABCTL-NETWORK - [0:0]"]
+    if plan.get("masquerade"):
+        source, outside = check.network(plan["masquerade"]["source"]), check.network(plan["masquerade"]["outside"])
+        lines.append(f"-A LABCTL-NETWORK -s {source} ! -d {outside} -j MASQUERADE")
+    hooks = (("filter", "FORWARD", "LABCTL-FORWARD"), ("nat", "POSTROUTING", "LABCTL-NETWORK"))
+    with iptables.ours():
+        iptables.restore("\n".join([*lines, "COMMIT", ""]))
+        missing = [hook for hook in hooks if not iptables.jumps(*hook)]
+        for table, chain, target in missing:
+            iptables.restore(f"*{table}\n-A {chain} -j {target}\nCOMMIT\n")
+    return len(missing)

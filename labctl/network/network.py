@@ -1,0 +1,141 @@
+"""The Network: keeps every minion's routes as its plug-in plans them.
+
+    runner ══ Nodes ══► watches ─► places ─► plug-in: plan per minion ─► worker of that minion ─► helper `network`
+
+By shape it is a Controller, so that the runner feeds it; its deeds are calls to machines, one worker per minion, all in parallel. A minion's whole program
+is sent whenever it differs from what was sent last, when a connection comes back, and when somebody touched the minion's tables. Doing so twice is harmless.
+Who calls it: the master (start, stop, told), the runner (watches).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from random import Random
+from typing import Any
+
+from labctl.clock import Clock
+from labctl.errors import Unreachable, UsageError
+from labctl.journal import Journal
+from labctl.network.plugin import Place, Plugin, Program
+from labctl.network.route import RoutePlugin
+from labctl.network.settings import NetworkSettings
+from labctl.reconcile.plan import NOTHING, Key, Plan, Seen, View
+from labctl.reconcile.workers import Workers
+from labctl.remote.interface import Remote
+
+NODES = "nodes"
+PLUGINS: Mapping[str, Callable[[], Plugin]] = {"route": RoutePlugin}
+
+
+def plugin(name: str) -> Plugin:
+    """Raises UsageError with the names there are."""
+    if name not in PLUGINS:
+        raise UsageError(f"there is no network plug-in {name!r}", mend=f"choose one of {', '.join(sorted(PLUGINS))}")
+    return PLUGINS[name]()
+
+
+class Network:
+    name = "network"
+    kind = NODES
+
+    def __init__(
+        self,
+        remote: Remote,
+        journal: Journal,
+        clock: Clock,
+        settings: NetworkSettings = NetworkSettings(),  # noqa: B008 - frozen
+    ) -> None:
+        self._remote = remote
+        self._journal = journal
+        self._clock = clock
+        self._settings = settings
+        self._plugin = plugin(settings.plugin)
+        self._places: dict[str, Place] = {}
+        self._sent: dict[str, Program] = {}  # what each minion confirmed
+        self._doubted: set[str] = set()  # minions whose word counts no more: another boot or connection, another hand
+        self._failing: set[str] = set()
+        self._workers = Workers(self._work, clock, self._failed)
+
+    async def start(self) -> None:
+        self._workers.start()
+
+    async def stop(self) -> None:
+        await self._workers.stop()
+
+    @property
+    def idle(self) -> bool:
+        return self._workers.idle
+
+    # -- the Controller protocol: what the runner feeds --------------------------------------------------------------------------------
+
+    @property
+    def watches(self) -> Mapping[str, Callable[[View, Seen], Iterable[Key]]]:
+        return {NODES: self._node_seen}
+
+    @property
+    def indexes(self) -> Mapping[tuple[str, str], Callable[[Any], Iterable[str]]]:
+        return {}
+
+    def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
+        """Nothing is ever written: the deeds are on machines."""
+        return NOTHING
+
+    def _node_seen(self, view: View, seen: Seen) -> Iterable[Key]:
+        old, new = self._places.get(seen.key), place(seen.new)
+        if _rebooted(seen):
+            self._doubted.add(seen.key)
+        elif old == new:
+            return ()
+        if new is None:
+            self._places.pop(seen.key, None)
+            self._sent.pop(seen.key, None)
+        else:
+            self._places[seen.key] = new
+        for name in sorted(self._places):  # each minion's routes name all the others
+            self._workers.wake(name)
+        return ()
+
+    def told(self, machine: str, method: str, params: Any) -> None:
+        """A listener for `Remote.listen`."""
+        if method in ("connected", "lost", "digest"):
+            self._doubted.add(machine)
+        if method in ("connected", "digest") and machine in self._places:
+            self._workers.wake(machine)
+
+    # -- the minions -------------------------------------------------------------------------------------------------------------------
+
+    async def _work(self, name: str) -> None:
+        me = self._places.get(name)
+        if me is None or not self._remote.connected(name):
+            return
+        program = self._plugin.plan(me, [self._places[n] for n in sorted(self._places)], self._settings)
+        if self._sent.get(name) == program and name not in self._doubted:
+            return
+        self._doubted.discard(name)
+        self._sent.pop(name, None)
+        began = self._clock.now()
+        done = await self._remote.call(name, "network", program.params(), deadline_s=self._settings.call_s)
+        self._sent[name] = program
+        self._failing.discard(name)
+        if done["changed"]:
+            took = f"{(self._clock.now() - began) * 1000:.0f} ms"
+            self._journal.note(
+                "network", f"machine/{name}", f"{self._plugin.name}: {len(program.routes)} routes, {done['changed']} changes in {took}"
+            )
+
+    def _failed(self, name: str, error: Exception, again_s: float) -> None:
+        """Away is no news. Said once, until it works again."""
+        if not isinstance(error, Unreachable) and name not in self._failing:
+            self._failing.add(name)
+            self._journal.note("network", f"machine/{name}", f"could not program the network: {error}")
+
+
+def place(node: Any) -> Place | None:
+    """Where a Node is; None while its address is not known."""
+    if node is None or not node.address():
+        return None
+    return Place(node.metadata.name, node.address(), node.spec.pod_cidr)
+
+
+def _rebooted(seen: Seen) -> bool:
+    return seen.old is not None and seen.new is not None and seen.old.status.node_info.boot_id != seen.new.status.node_info.boot_id

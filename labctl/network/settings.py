@@ -1,0 +1,13 @@
+"""What the network may be told: its ranges and its times, with units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    plugin: str = "route"
+    pod_range: str = "10.246.0.0/16"  # all pods of the lab; what leaves it is masqueraded
+    service_range: str = "10.247.0.0/16"
+    call_s: float = 30.0  # deadline of one call to a minion's helper

@@ -1,0 +1,103 @@
+"""Leaving in order: a terminating pod is told `Drained` when no reachable minion sends it anything new any more. Its agent waits for that, but not for long.
+
+Who calls it: the Proxy, when a pod changes and when a minion has caught up. What flows: one patch of the pod's status, once.
+A minion that is fenced or not connected is not waited for: it sends nothing that could arrive, or nobody can make it stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from labctl.clock import Clock, rfc3339
+from labctl.errors import ApiError, Conflict
+from labctl.journal import Journal
+from labctl.proxy.settings import ProxySettings
+from labctl.resources.kinds.shared import condition_status
+
+DRAINED = "labctl.internal/Drained"
+
+
+class StatusWriter(Protocol):
+    """The part of resources' in-process Client that this room needs."""
+
+    def raw(self, resource: str, key: str) -> dict[str, Any] | None: ...
+    async def patch(self, resource: str, key: str, patch: dict[str, Any], subresource: str = "", revision: int = 0) -> Any: ...
+
+
+class Drain:
+    """`serves(pod)`: is it in the table? `reached()`: the sequence of the table that every reachable minion has at least."""
+
+    def __init__(
+        self,
+        client: StatusWriter,
+        journal: Journal,
+        clock: Clock,
+        settings: ProxySettings,
+        serves: Callable[[str], bool],
+        reached: Callable[[], int],
+    ) -> None:
+        self._client = client
+        self._journal = journal
+        self._clock = clock
+        self._settings = settings
+        self._serves = serves
+        self._reached = reached
+        self._leaving: dict[str, int] = {}  # pod -> the sequence of the table that first was without it; 0: it is still in
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def pod(self, key: str, pod: Any) -> bool:
+        """A pod changed. True if it is to be looked after from now on."""
+        if pod is None or not pod.metadata.deletion_timestamp or condition_status(pod.status.conditions, DRAINED) == "True":
+            self._leaving.pop(key, None)
+            return False
+        return self._leaving.setdefault(key, 0) == 0
+
+    def look(self, sequence: int) -> None:
+        """The table stands at `sequence` and is settled, or a minion has caught up."""
+        if not self._leaving:
+            return
+        reached = self._reached()
+        for key, since in list(self._leaving.items()):
+            if self._serves(key):
+                continue
+            if not since:
+                since = self._leaving[key] = sequence
+            if reached >= since:
+                del self._leaving[key]
+                self._tell(key)
+
+    async def stop(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _tell(self, key: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._write(key))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _write(self, key: str) -> None:
+        """At the revision that was read, because conditions are a list and a merge patch replaces it whole."""
+        for _ in range(self._settings.drain_patch_retries):
+            pod = self._client.raw("pods", key)
+            if pod is None:
+                return
+            try:
+                written = await self._client.patch("pods", key, self._patch(pod), "status", int(pod["metadata"]["resourceVersion"]))
+            except Conflict:
+                continue
+            except ApiError as error:
+                if error.reason == "Conflict":
+                    continue
+                return  # it is gone, or nothing can be written now: the agent does not wait for ever
+            self._journal.note("proxy", f"pods/{key}", "no minion sends it anything new: it may stop", rev=written.metadata.revision)
+            return
+
+    def _patch(self, pod: dict[str, Any]) -> dict[str, Any]:
+        conditions = [c for c in pod.get("status", {}).get("conditions", ()) if c.get("type") != DRAINED]
+        now = rfc3339(self._clock.wall())
+        said = "no reachable minion sends it new connections"
+        told = {"type": DRAINED, "status": "True", "lastTransitionTime": now, "reason": "NoMinionSends", "message": said}
+        return {"status": {"conditions": [*conditions, told]}}

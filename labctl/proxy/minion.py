@@ -1,0 +1,205 @@
+"""One minion as the proxy knows it: what it can do, what it has, and how the one is brought to the other.
+
+Who calls it: the Proxy's worker for this minion, one call at a time. It decides by the pure steps and does by the helper's methods.
+`applied` holds, per Service, what the helper confirmed, so that a change costs what changed. It is None when that isn't known for sure: at first, after a
+connection came back, after a call whose effect is unknown, after somebody else's hand. Then the machine is asked what it has, and gets the difference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from labctl.errors import Unreachable
+from labctl.proxy import userspace
+from labctl.proxy.chains import NO_RULES, Rules, destinations, digest, merge, parse
+from labctl.proxy.frontends import Frontend
+from labctl.proxy.patch import Patch, diff, join
+from labctl.proxy.rules import Facts, base, rules_of
+from labctl.proxy.settings import ProxySettings
+from labctl.remote.interface import Remote
+
+BASE = ""
+"""The key of the rules that belong to no Service."""
+COMPILED_AT_ONCE = 100
+
+
+class Desired(Protocol):
+    """What the Proxy offers a minion: the table as it stands, and which endpoints are dead rather than leaving."""
+
+    @property
+    def table(self) -> Mapping[str, tuple[Frontend, ...]]: ...
+
+    def is_dead(self, address: str) -> bool: ...
+
+
+class Round(msgspec.Struct, frozen=True):
+    """What one round of work came to. `repaired`: rules differed although nobody here changed them."""
+
+    keys: tuple[str, ...]
+    lines: int
+    whole: bool
+    repaired: bool = False
+    missing: tuple[tuple[str, str], ...] = ()  # Service key, what its machine can't do
+
+
+class Minion:
+    def __init__(self, name: str, address: str, boot_id: str, remote: Remote, settings: ProxySettings) -> None:
+        self.name, self.address, self.boot_id = name, address, boot_id
+        self.facts: Facts | None = None
+        self.fenced = False
+        self.sequence = -1  # the table's sequence that this minion has
+        self.dirty: set[str] = set()
+        self.applied: dict[str, Rules] | None = None
+        self._frontends: dict[str, tuple[Frontend, ...]] = {}  # what `applied` was made of
+        self._remote = remote
+        self._settings = settings
+        self._connection = 0  # one more with every connection
+        self._said = ""  # a digest that came while `applied` was not known
+        self._suspect = False
+        self._prints_otherwise = False  # its iptables-save differs from what we wrote even right after a repair
+
+    @property
+    def behind(self) -> bool:
+        """Is there anything to do?"""
+        return self.applied is None or bool(self.dirty)
+
+    def forget(self) -> None:
+        """Nothing is known of it any more: everything will be read, and the difference sent."""
+        self.applied = self.facts = None
+        self.sequence = -1
+        self._connection += 1
+        self._said = ""
+        self._suspect = self._prints_otherwise = False
+
+    def says(self, said: str) -> None:
+        """The helper told a digest unasked: somebody touched its tables. What it says may still be what we left there."""
+        if self.applied is None:
+            self._said = said
+        elif not self._prints_otherwise and said != digest(merge(self.applied.values())):
+            self.applied = None
+            self._suspect = True
+
+    def lost_forwarder(self) -> None:
+        self.applied = None
+
+    async def work(self, desired: Desired) -> Round:
+        """Bring it to where the table is now. Raises RemoteError; then nothing is taken for granted."""
+        connection = self._connection
+        if self.facts is None:
+            self.facts = await self._ask_facts()
+        try:
+            done = await (self._whole(desired) if self.applied is None else self._changes(desired, self.applied))
+        except BaseException:
+            self.applied = None
+            raise
+        if connection != self._connection:
+            self.applied = None
+            raise Unreachable(f"{self.name}: the connection was another one before it was done")
+        return done
+
+    # -- the two ways ------------------------------------------------------------------------------------------------------------------
+
+    async def _changes(self, desired: Desired, applied: dict[str, Rules]) -> Round:
+        """What changed since the last round, and nothing else."""
+        assert self.facts is not None
+        keys, self.dirty = self.dirty, set()
+        frontends = {key: desired.table.get(key, ()) for key in sorted(keys)}
+        made = {key: rules_of(ports, self.facts) for key, ports in frontends.items()}
+        had = {key: applied.get(key, NO_RULES) for key in made}
+        patch = join(diff(made[key], had[key]) for key in made)
+        await self._forward_first({key: p for key, p in frontends.items() if p}, whole=False)
+        await self._apply(patch)
+        await self._forward_last([f for key in made for f in self._frontends.get(key, ())], frontends)
+        await self._forget_connections(merge(had.values()), merge(made.values()), desired)
+        for key in made:
+            self._remember(applied, key, frontends[key], made[key])
+        return Round(tuple(made), _count(patch), whole=False, missing=_missing(made))
+
+    async def _whole(self, desired: Desired) -> Round:
+        """Read what is there, send the difference."""
+        assert self.facts is not None
+        self.dirty = set()
+        suspect, self._suspect = self._suspect, False
+        frontends = dict(desired.table)
+        made = {BASE: base(self.facts)}
+        for number, (key, ports) in enumerate(frontends.items()):
+            made[key] = rules_of(ports, self.facts)
+            if number % COMPILED_AT_ONCE == 0:
+                await asyncio.sleep(0)  # a thousand Services take 0.1 s: others may be served between
+        actual = await self._dump()
+        patch = diff(wanted := merge(made.values()), actual)
+        await self._forward_first(frontends, whole=True)
+        await self._apply(patch)
+        if suspect and patch:
+            self._prints_otherwise = bool(diff(wanted, await self._dump()))
+        await self._forget_connections(actual, wanted, desired)
+        self.applied, self._frontends = made, frontends
+        if self._said:
+            said, self._said = self._said, ""
+            self.says(said)
+        repaired = suspect and bool(patch) and not self._prints_otherwise
+        return Round(tuple(frontends), _count(patch), whole=True, repaired=repaired, missing=_missing(made))
+
+    def _remember(self, applied: dict[str, Rules], key: str, frontends: tuple[Frontend, ...], made: Rules) -> None:
+        if frontends:
+            applied[key], self._frontends[key] = made, frontends
+        else:
+            applied.pop(key, None)
+            self._frontends.pop(key, None)
+
+    # -- the helper's methods ----------------------------------------------------------------------------------------------------------
+
+    async def _ask_facts(self) -> Facts:
+        said = await self._call("facts", {"flavour": self._settings.flavour})
+        return Facts(
+            node=self.name,
+            address=self.address,
+            recent=bool(said["recent"]),
+            random_fully=bool(said["randomFully"]),
+            userspace=self._settings.mode == "userspace",
+            pod_range=self._settings.pod_range,
+            service_range=self._settings.service_range,
+            mark=self._settings.mark,
+        )
+
+    async def _dump(self) -> Rules:
+        return parse((await self._call("dump", {}))["rules"])
+
+    async def _apply(self, patch: Patch) -> None:
+        if patch:
+            await self._call("apply", {"rules": patch.text(), "commits": patch.commits})
+
+    async def _forward_first(self, frontends: Mapping[str, tuple[Frontend, ...]], *, whole: bool) -> None:
+        """Who forwards must listen before connections are sent there. A whole sync in iptables mode ends what another mode left behind."""
+        assert self.facts is not None
+        ports = userspace.ports(frontends, self.facts)
+        if ports or whole:
+            await self._call("forward", {"whole": whole, "set": ports})
+
+    async def _forward_last(self, had: list[Frontend], now: Mapping[str, tuple[Frontend, ...]]) -> None:
+        """Nobody is sent there any more: stop listening."""
+        gone = userspace.ids(had) - userspace.ids(f for ports in now.values() for f in ports)
+        if self.facts is not None and self.facts.userspace and gone:
+            await self._call("forward", {"remove": sorted(gone)})
+
+    async def _forget_connections(self, had: Rules, has: Rules, desired: Desired) -> None:
+        """UDP never ends by itself; TCP does, unless its endpoint is dead."""
+        gone = sorted(destinations(had) - destinations(has))
+        entries = [{"protocol": p, "address": a, "port": n} for p, a, n in gone if p == "udp" or desired.is_dead(a)]
+        if entries:
+            await self._call("conntrack", {"entries": entries})
+
+    async def _call(self, method: str, params: dict[str, Any]) -> Any:
+        return await self._remote.call(self.name, method, params, deadline_s=self._settings.call_s)
+
+
+def _count(patch: Patch) -> int:
+    return sum(len(step.lines()) for step in (patch.grow, patch.nat, patch.shrink))
+
+
+def _missing(made: Mapping[str, Rules]) -> tuple[tuple[str, str], ...]:
+    return tuple((key, sentence) for key, rules in made.items() for sentence in rules.missing)

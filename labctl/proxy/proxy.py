@@ -1,0 +1,307 @@
+"""The Proxy: keeps the table of Services and every minion's rules equal to it.
+
+    runner ══ every change ══► watches ─► dirty Services ─► frontends_of ─► table ─┬─► worker of minion-1 ─► diff ─► helper
+                                                                                  └─► worker of minion-2 ─► ...
+    helper ── "my rules were touched" ──► told ─► the worker reads them back, sends the difference, and a Warning Event says so
+
+By shape it is a Controller, so that the runner feeds it: `watches` note what changed, `plan` draws userspace mode's local ports. The deeds are calls to
+machines, so they are done by one worker per minion, all in parallel; a minion that is slow or away delays nobody and gets everything when it is back.
+Who calls it: the master (start, stop, told), the runner (watches, plan), `labctl why` (programmed).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from random import Random
+from typing import Any, Protocol
+
+import msgspec
+
+from labctl.clock import Clock
+from labctl.errors import Unreachable
+from labctl.journal import Journal
+from labctl.proxy import userspace
+from labctl.proxy.drain import Drain, StatusWriter
+from labctl.proxy.frontends import Frontend, frontends_of
+from labctl.proxy.minion import Minion, Round
+from labctl.proxy.settings import ProxySettings
+from labctl.reconcile.plan import NOTHING, Key, Patch, Plan, Seen, View
+from labctl.reconcile.workers import Workers
+from labctl.remote.interface import Remote
+
+SERVICES, ENDPOINTS, SLICES, NODES, PODS = "services", "endpoints", "endpointslices.discovery.k8s.io", "nodes", "pods"
+FENCED = "node.kubernetes.io/out-of-service"
+SETTLED_AT_ONCE = 50
+NOTED_AT_ONCE = 20
+
+
+class Recorder(Protocol):
+    def record(self, about: Any, type_: str, reason: str, message: str) -> None: ...
+
+
+class Proxy:
+    """`recorder` records Events as component `proxy`. Give it to the Runner among the controllers, then `start`."""
+
+    name = "proxy"
+    kind = SERVICES
+
+    def __init__(
+        self,
+        remote: Remote,
+        client: StatusWriter,
+        recorder: Recorder,
+        journal: Journal,
+        clock: Clock,
+        settings: ProxySettings = ProxySettings(),  # noqa: B008 - frozen
+    ) -> None:
+        self.table: dict[str, tuple[Frontend, ...]] = {}
+        self._sequence = 0  # of the table: one more with every change
+        self._causes: dict[str, int] = {}  # Service -> the revision its part of the table came from
+        self._remote = remote
+        self._recorder = recorder
+        self._journal = journal
+        self._clock = clock
+        self._settings = settings
+        self._view: View | None = None
+        self._dirty: dict[str, None] = {}
+        self._settling: asyncio.Handle | None = None
+        self._serving: dict[str, set[str]] = defaultdict(set)  # pod -> Services whose table it is in
+        self._at: dict[str, tuple[str, str]] = {}  # address -> (pod, node) it was last known as
+        self._minions: dict[str, Minion] = {}
+        self._failing: set[str] = set()
+        self._workers = Workers(self._work, clock, self._failed)
+        self._drain = Drain(client, journal, clock, settings, lambda pod: bool(self._serving.get(pod)), self._reached)
+
+    async def start(self) -> None:
+        self._workers.start()
+
+    async def stop(self) -> None:
+        if self._settling is not None:
+            self._settling.cancel()
+        await self._workers.stop()
+        await self._drain.stop()
+
+    @property
+    def idle(self) -> bool:
+        """The table is settled and every connected minion has it."""
+        return not self._dirty and self._workers.idle and self._reached() >= self._sequence
+
+    def programmed(self, service: str) -> Mapping[str, bool]:
+        """Minion -> has it this Service's rules as the table is now? For `labctl why`."""
+        return {name: m.applied is not None and service not in m.dirty for name, m in self._minions.items()}
+
+    # -- the Controller protocol: what the runner feeds --------------------------------------------------------------------------------
+
+    @property
+    def watches(self) -> Mapping[str, Callable[[View, Seen], Iterable[Key]]]:
+        return {
+            SERVICES: self._service_seen,
+            ENDPOINTS: self._service_seen,
+            SLICES: self._slice_seen,
+            NODES: self._node_seen,
+            PODS: self._pod_seen,
+        }
+
+    @property
+    def indexes(self) -> Mapping[tuple[str, str], Callable[[Any], Iterable[str]]]:
+        return {(SLICES, "proxy-service"): slice_service, (SERVICES, "proxy-local-port"): service_local_ports}
+
+    def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
+        """Userspace mode only: draw the local ports that a Service lacks."""
+        service = view.get(SERVICES, key)
+        if service is None or self._settings.mode != "userspace":
+            return NOTHING
+
+        def taken(port: int) -> bool:
+            return any(other.metadata.key != key for other in view.by(SERVICES, "proxy-local-port", str(port)))
+
+        drawn = userspace.draw(service, taken, rng, self._settings)
+        if drawn is None:
+            return NOTHING
+        patch = {"metadata": {"annotations": {userspace.ANNOTATION: msgspec.json.encode(drawn).decode()}}}
+        why = "local ports drawn for the userspace proxy"
+        return Plan((Patch(SERVICES, key, patch, revision=service.metadata.revision, why=why),), why=why)
+
+    def _service_seen(self, view: View, seen: Seen) -> Iterable[Key]:
+        self._mark(view, seen.key)
+        return (seen.key,) if seen.kind == SERVICES and self._settings.mode == "userspace" else ()
+
+    def _slice_seen(self, view: View, seen: Seen) -> Iterable[Key]:
+        for one in (seen.old, seen.new):
+            for key in slice_service(one) if one is not None else ():
+                self._mark(view, key)
+        return ()
+
+    def _pod_seen(self, view: View, seen: Seen) -> Iterable[Key]:
+        if self._drain.pod(seen.key, seen.new):
+            self._settle_soon(view)
+        return ()
+
+    def _node_seen(self, view: View, seen: Seen) -> Iterable[Key]:
+        self._view = view
+        node, minion = seen.new, self._minions.get(seen.key)
+        address = node.address() if node is not None else ""
+        if not address:
+            if node is None:
+                self._minions.pop(seen.key, None)
+            return ()
+        boot_id = node.status.node_info.boot_id
+        if minion is None or (minion.address, minion.boot_id) != (address, boot_id):
+            minion = self._minions[seen.key] = Minion(seen.key, address, boot_id, self._remote, self._settings)
+            self._workers.wake(seen.key)
+        fenced = any(taint.key == FENCED for taint in node.spec.taints)
+        if fenced != minion.fenced:
+            minion.fenced = fenced
+            self._settle_soon(view)
+        return ()
+
+    # -- what the remote tells ---------------------------------------------------------------------------------------------------------
+
+    def told(self, machine: str, method: str, params: Any) -> None:
+        """A listener for `Remote.listen`."""
+        minion = self._minions.get(machine)
+        if minion is None:
+            return
+        if method == "connected":
+            minion.forget()
+            self._workers.wake(machine)
+        elif method == "lost":
+            minion.forget()
+            self._drain.look(self._sequence)
+        elif method == "digest":
+            if params.get("forwarder") == "lost":
+                minion.lost_forwarder()
+            if params.get("rules"):
+                minion.says(params["rules"])
+            if minion.behind:
+                self._workers.wake(machine)
+
+    # -- the table ---------------------------------------------------------------------------------------------------------------------
+
+    def _mark(self, view: View, key: str) -> None:
+        self._dirty[key] = None
+        self._settle_soon(view)
+
+    def _settle_soon(self, view: View) -> None:
+        """After the changes of this turn of the loop: several of one Service are one."""
+        self._view = view
+        if self._settling is None:
+            self._settling = asyncio.get_running_loop().call_soon(self._settle)
+
+    def _settle(self) -> None:
+        self._settling = None
+        assert self._view is not None
+        changed = [key for key in list(self._dirty)[:SETTLED_AT_ONCE] if self._compile(self._view, key)]
+        if changed:
+            self._sequence += 1
+            for name, minion in self._minions.items():
+                minion.dirty.update(changed)
+                self._workers.wake(name)
+        if self._dirty:
+            self._settle_soon(self._view)
+        else:
+            self._drain.look(self._sequence)
+
+    def _compile(self, view: View, key: str) -> bool:
+        """Bring one Service's part of the table up to date. Did it change?"""
+        del self._dirty[key]
+        service, plain = view.get(SERVICES, key), view.get(ENDPOINTS, key)
+        slices = view.by(SLICES, "proxy-service", key)
+        ports = frontends_of(service, slices, plain) if service is not None else ()
+        if service is not None and self._settings.mode == "userspace":
+            ports = userspace.with_local_ports(service, ports)
+        old = self.table.get(key, ())
+        if ports == old:
+            return False
+        self._causes[key] = max((o.metadata.revision for o in (service, plain, *slices) if o is not None), default=0) or view.revision
+        self._track_pods(key, old, ports)
+        if ports:
+            self.table[key] = ports
+        else:
+            del self.table[key]
+        return True
+
+    def _track_pods(self, key: str, old: tuple[Frontend, ...], new: tuple[Frontend, ...]) -> None:
+        before, after = ({b.pod for port in ports for b in port.backends if b.pod} for ports in (old, new))
+        for pod in before - after:
+            self._serving[pod].discard(key)
+            if not self._serving[pod]:
+                del self._serving[pod]
+        for pod in after - before:
+            self._serving[pod].add(key)
+        for backend in (b for port in (*old, *new) for b in port.backends):
+            self._at[backend.address] = (backend.pod, backend.node)
+
+    def is_dead(self, address: str) -> bool:
+        """Not merely leaving: nothing will ever answer there, so who still talks to it shall know now."""
+        pod, node = self._at.get(address, ("", ""))
+        if self._view is None or not pod:
+            return False
+        if node in self._minions and self._minions[node].fenced:
+            return True
+        there = self._view.get(PODS, pod)
+        return there is None or there.status.phase in ("Succeeded", "Failed")
+
+    # -- the minions -------------------------------------------------------------------------------------------------------------------
+
+    def _reached(self) -> int:
+        """The sequence that every minion which can be reached has at least."""
+        reachable = [m.sequence for m in self._minions.values() if not m.fenced and self._remote.connected(m.name)]
+        return min(reachable, default=self._sequence)
+
+    async def _work(self, name: str) -> None:
+        minion = self._minions.get(name)
+        if minion is None or not self._remote.connected(name) or not minion.behind:
+            return
+        began, sequence = self._clock.now(), self._sequence
+        done = await minion.work(self)
+        minion.sequence = max(minion.sequence, sequence)
+        self._failing.discard(name)
+        self._tell(minion, done, self._clock.now() - began)
+        if minion.behind:
+            self._workers.wake(name)
+        self._drain.look(self._sequence)
+
+    def _failed(self, name: str, error: Exception, again_s: float) -> None:
+        """Away is no news, the connection says so itself. Said once, until it works again."""
+        if isinstance(error, Unreachable) or name in self._failing:
+            return
+        self._failing.add(name)
+        self._journal.note("proxy", f"machine/{name}", f"could not program the rules: {error}")
+        self._warn(NODES, name, "ProxyRulesFailed", f"Service rules could not be programmed: {error}")
+
+    def _tell(self, minion: Minion, done: Round, took_s: float) -> None:
+        assert self._view is not None
+        took = f"{took_s * 1000:.0f} ms"
+        if done.whole:
+            text = f"{done.lines} lines of rules for {len(done.keys)} Services in {took}"
+            self._journal.note(
+                "proxy", f"machine/{minion.name}", text, cause=max((self._causes.get(key, 0) for key in done.keys), default=0)
+            )
+        for key in done.keys if len(done.keys) <= NOTED_AT_ONCE else ():
+            self._journal.note("proxy", f"services/{key}", f"{minion.name} has its rules ({took})", cause=self._causes.get(key, 0))
+        for key, sentence in done.missing:
+            self._warn(SERVICES, key, "ProxyFallback", f"{minion.name}: {sentence}")
+        if done.repaired:
+            text = f"Service rules were changed by another hand and repaired ({done.lines} lines)"
+            self._journal.note("proxy", f"machine/{minion.name}", text)
+            self._warn(NODES, minion.name, "ProxyRulesRepaired", text)
+
+    def _warn(self, kind: str, key: str, reason: str, text: str) -> None:
+        about = self._view.get(kind, key) if self._view is not None else None
+        if about is not None:
+            self._recorder.record(about, "Warning", reason, text)
+
+
+def slice_service(one: Any) -> Iterable[str]:
+    """An index: the Service an EndpointSlice belongs to."""
+    return (f"{one.metadata.namespace}/{one.service}",) if one.service else ()
+
+
+def service_local_ports(service: Any) -> Iterable[str]:
+    """An index: the local ports drawn for a Service."""
+    if userspace.ANNOTATION not in service.metadata.annotations:
+        return ()
+    return {str(port) for port in userspace.local_ports(service).values() if port}

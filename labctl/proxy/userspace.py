@@ -1,0 +1,79 @@
+"""Userspace mode: which local port a Service port has, and what a minion's forwarder is told.
+
+The master draws the ports, one per Service port for all minions, and keeps them in an annotation of the Service: they are the same after every restart,
+and go with their Service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from random import Random
+from typing import Any
+
+import msgspec
+
+from labctl.proxy.frontends import Frontend
+from labctl.proxy.rules import Facts
+from labctl.proxy.settings import ProxySettings
+from labctl.resources.kinds.core_v1.service import Service
+
+ANNOTATION = "labctl.internal/local-ports"
+
+
+def local_ports(service: Service) -> dict[str, int]:
+    """`name/PROTOCOL` -> port, as the annotation says; what is no such mapping says nothing."""
+    try:
+        return msgspec.json.decode(service.metadata.annotations.get(ANNOTATION, "{}"), type=dict[str, int])
+    except msgspec.MsgspecError:
+        return {}
+
+
+def with_local_ports(service: Service, frontends: tuple[Frontend, ...]) -> tuple[Frontend, ...]:
+    drawn = local_ports(service)
+    return tuple(msgspec.structs.replace(f, local_port=drawn.get(f"{f.name}/{f.protocol}", 0)) for f in frontends)
+
+
+def draw(service: Service, taken: Callable[[int], bool], rng: Random, settings: ProxySettings) -> dict[str, int] | None:
+    """The Service's ports, those it lacks (or shares with another Service) drawn anew; None if it has what it needs. A full range leaves 0: not served."""
+    if service.spec.headless or not service.spec.cluster_ip:
+        return None
+    had = local_ports(service)
+    wanted: dict[str, int] = {}
+    for port in service.spec.ports:
+        key = f"{port.name}/{port.protocol}"
+        kept = had.get(key, 0)
+        wanted[key] = kept if kept and not taken(kept) else _draw_one(lambda n: taken(n) or n in wanted.values(), rng, settings)
+    return None if wanted == had else wanted
+
+
+def _draw_one(taken: Callable[[int], bool], rng: Random, settings: ProxySettings) -> int:
+    count = settings.local_port_last - settings.local_port_first + 1
+    start = rng.randrange(count)
+    return next((port for n in range(count) if not taken(port := settings.local_port_first + (start + n) % count)), 0)
+
+
+def ports(table: Mapping[str, tuple[Frontend, ...]], facts: Facts) -> list[dict[str, Any]]:
+    """What the helper's `forward` takes: where to listen, and who serves."""
+    if not facts.userspace:
+        return []
+    return [
+        {
+            "id": _id(frontend),
+            "protocol": frontend.protocol,
+            "address": facts.address,
+            "port": frontend.local_port,
+            "backends": [[b.address, b.port] for b in frontend.backends],
+            "affinityS": frontend.affinity_s,
+        }
+        for frontends in table.values()
+        for frontend in frontends
+        if frontend.local_port and frontend.protocol in ("TCP", "UDP")
+    ]
+
+
+def ids(frontends: Iterable[Frontend]) -> set[str]:
+    return {_id(frontend) for frontend in frontends}
+
+
+def _id(frontend: Frontend) -> str:
+    return f"{frontend.id}/{frontend.protocol}"

@@ -1,0 +1,162 @@
+"""Minions' helpers without minions: the part of `Remote` that the proxy and the network call, on tables kept in memory.
+
+It keeps the helper's contract (agent/helper/methods.py): a restore is atomic per table, refuses what iptables-restore refuses, and a dump says what is
+there in the same words. A test may flush, edit, cut the connection, make calls slow or fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from labctl.agent.helper import check
+from labctl.agent.helper.iptables import digest
+from labctl.errors import CommandFailed, Unreachable
+
+Tables = dict[str, dict[str, list[str]]]
+BUILT_IN = {"filter": ("INPUT", "FORWARD", "OUTPUT"), "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING")}
+
+
+def empty_tables() -> Tables:
+    return {table: {chain: [] for chain in chains} for table, chains in BUILT_IN.items()}
+
+
+class FakeHelper:
+    """One minion's. `calls` are the methods asked, with their parameters, in order."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.tables = empty_tables()
+        self.connected = True
+        self.recent = True
+        self.delay_s = 0.0
+        self.fail_next = ""  # the next apply fails with this
+        self.calls: list[tuple[str, Any]] = []
+        self.network: Any = None
+        self.forwarded: dict[str, Any] = {}
+        self.forgotten: list[dict[str, Any]] = []
+
+    def methods(self) -> list[str]:
+        return [method for method, _ in self.calls]
+
+    def dump(self) -> str:
+        lines = []
+        for table, chains in self.tables.items():
+            lines += [f"*{table}", *(f":{c} - [0:0]" for c in chains if c.startswith("LABCTL-"))]
+            lines += [f"-A {chain} {rule}" for chain, rules in chains.items() for rule in rules if "LABCTL-" in chain + rule]
+            lines.append("COMMIT")
+        return "\n".join(lines) + "\n"
+
+    def answer(self, method: str, params: Any) -> Any:
+        self.calls.append((method, params))
+        ask: Callable[[Any], Any] = getattr(self, f"_{method}")
+        return ask(params)
+
+    def _facts(self, params: Any) -> Any:
+        return {"flavour": "nft", "version": "fake", "recent": self.recent, "randomFully": True, "conntrack": True}
+
+    def _dump(self, params: Any) -> Any:
+        return {"rules": self.dump()}
+
+    def _apply(self, params: Any) -> Any:
+        if self.fail_next:
+            said, self.fail_next = self.fail_next, ""
+            raise CommandFailed(self.name, ["iptables-restore"], 1, said)
+        text = check.rules(params["rules"]).decode()
+        assert text.count("COMMIT\n") == params["commits"]
+        self._restore(text)
+        return {"ms": 0.0}
+
+    def _restore(self, text: str) -> None:
+        table, staged = "", {}
+        for line in text.splitlines():
+            if line.startswith("*"):
+                table = line[1:]
+                staged = {chain: list(rules) for chain, rules in self.tables[table].items()}
+            elif line == "COMMIT":
+                self.tables[table] = staged
+            else:
+                self._line(staged, line)
+
+    def _line(self, chains: dict[str, list[str]], line: str) -> None:
+        if line.startswith(":"):
+            chains[line[1:].split(" ")[0]] = []
+            return
+        word, chain, rest = (*line.split(" ", 2), "")[:3]
+        if chain not in chains:
+            raise CommandFailed(self.name, ["iptables-restore"], 1, f"no chain {chain} for {line}")
+        if word == "-X":
+            if chains.pop(chain) or any(rule.endswith(f"-j {chain}") for rules in chains.values() for rule in rules):
+                raise CommandFailed(self.name, ["iptables-restore"], 4, f"{chain} is not empty or still in use")
+        elif word == "-D":
+            if rest not in chains[chain]:
+                raise CommandFailed(self.name, ["iptables-restore"], 1, f"no such rule: {line}")
+            chains[chain].remove(rest)
+        else:
+            target = rest.rpartition("-j ")[2]
+            if target.startswith("LABCTL-") and target not in chains:
+                raise CommandFailed(self.name, ["iptables-restore"], 2, f"no chain {target} for {line}")
+            chains[chain].insert(0 if word == "-I" else len(chains[chain]), rest)
+
+    def _conntrack(self, params: Any) -> Any:
+        self.forgotten += params["entries"]
+        return {"deleted": len(params["entries"]), "missing": False}
+
+    def _forward(self, params: Any) -> Any:
+        wanted = {port["id"]: port for port in params.get("set", ())}
+        self.forwarded = wanted if params.get("whole") else self.forwarded | wanted
+        for one in params.get("remove", ()):
+            self.forwarded.pop(one, None)
+        return {"ports": len(self.forwarded), "failed": {}}
+
+    def _network(self, params: Any) -> Any:
+        changed = params != self.network
+        self.network = params
+        return {"device": "eth0", "changed": int(changed)}
+
+
+class FakeHelpers:
+    """The part of `Remote` that calls helpers."""
+
+    def __init__(self) -> None:
+        self.minions: dict[str, FakeHelper] = {}
+        self._listeners: list[Callable[[str, str, Any], None]] = []
+
+    def add(self, name: str) -> FakeHelper:
+        self.minions[name] = FakeHelper(name)
+        return self.minions[name]
+
+    def connected(self, name: str) -> bool:
+        return name in self.minions and self.minions[name].connected
+
+    def listen(self, tell: Callable[[str, str, Any], None]) -> None:
+        self._listeners.append(tell)
+
+    def tell(self, name: str, method: str, params: Any) -> None:
+        for listener in self._listeners:
+            listener(name, method, params)
+
+    async def call(self, name: str, method: str, params: Any, *, deadline_s: float = 30.0) -> Any:
+        await asyncio.sleep(self.minions[name].delay_s if name in self.minions else 0)
+        if not self.connected(name):
+            raise Unreachable(f"{name}: no connection")
+        return self.minions[name].answer(method, params)
+
+    # -- what befalls a minion ---------------------------------------------------------------------------------------------------------
+
+    def flush(self, name: str) -> None:
+        """Somebody types `iptables -F; iptables -t nat -F` and deletes the chains; its helper says so."""
+        self.minions[name].tables = empty_tables()
+        self.touched(name)
+
+    def touched(self, name: str) -> None:
+        self.tell(name, "digest", {"rules": digest(self.minions[name].dump()), "forwarder": ""})
+
+    def lose(self, name: str) -> None:
+        self.minions[name].connected = False
+        self.tell(name, "lost", {})
+
+    def reconnect(self, name: str) -> None:
+        self.minions[name].connected = True
+        self.tell(name, "connected", {})

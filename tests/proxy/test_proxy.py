@@ -1,0 +1,277 @@
+"""The Proxy on a real store and runner: what reaches which minion, when, and what happens when something goes wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from labctl.proxy.settings import ProxySettings
+from labctl.resources.kinds.shared import condition_status
+
+A, B = ("a", "10.246.1.5", "minion-1"), ("b", "10.246.2.5", "minion-2")
+
+
+def drained(world, pod: str) -> bool:
+    view = world.client.get("pods", f"default/{pod}")
+    return condition_status(view.status.conditions, "labctl.internal/Drained") == "True"
+
+
+def events(world, reason: str) -> list:
+    return [e for e in world.client.list("events", "default") if e.reason == reason]
+
+
+async def test_every_minion_gets_every_service(world):
+    await world.minion(1)
+    await world.service("web")
+    await world.endpoints("web", A, B)
+    await world.minion(2)
+    await world.settled()
+    assert world.right("minion-1") and world.right("minion-2")
+    assert "10.246.2.5:8080" in world.helpers.minions["minion-2"].dump()
+
+
+async def test_one_more_service_sends_its_own_lines_and_reads_nothing_back(world):
+    helper = await world.minion(1)
+    for n in range(20):
+        await world.service(f"s{n}")
+    await world.settled()
+    helper.calls.clear()
+    await world.service("new")
+    await world.endpoints("new", A)
+    await world.settled()
+    sent = [params["rules"] for method, params in helper.calls if method == "apply"]
+    assert set(helper.methods()) == {"apply"}
+    assert "default/s" not in "".join(sent) and "default/new" in "".join(sent)
+    assert world.right("minion-1")
+
+
+async def test_what_changes_while_a_minion_is_busy_is_one_more_round(world):
+    helper = await world.minion(1)
+    await world.settled()
+    helper.calls.clear()
+    helper.delay_s = 0.05
+    for n in range(10):
+        await world.service(f"s{n}")
+    await world.settled()
+    assert helper.methods().count("apply") <= 3
+    assert world.right("minion-1")
+
+
+async def test_a_slow_minion_delays_no_other(world):
+    slow, quick = await world.minion(1), await world.minion(2)
+    await world.settled()
+    slow.delay_s = 60.0
+    await world.service("web")
+    await world.endpoints("web", A)
+    await world.until(lambda: "10.246.1.5" in quick.dump())
+    assert not world.right("minion-1")
+
+
+async def test_a_flushed_table_is_repaired_and_told(world):
+    helper = await world.minion(1)
+    await world.service("web")
+    await world.endpoints("web", A)
+    await world.settled()
+    world.helpers.flush("minion-1")
+    await world.settled()
+    assert world.right("minion-1")
+    await world.events.flush()
+    (event,) = events(world, "ProxyRulesRepaired")
+    assert event.involved_object.name == "minion-1" and event.type == "Warning"
+    helper.calls.clear()
+    helper.tables["nat"]["PREROUTING"].insert(0, "-j ACCEPT")
+    world.helpers.touched("minion-1")
+    await world.settled()
+    assert set(helper.methods()) <= {"network"}, "a rule that is not ours is not ours to judge"
+
+
+async def test_a_single_rule_that_somebody_deleted_comes_back_alone(world):
+    helper = await world.minion(1)
+    await world.service("web")
+    await world.endpoints("web", A)
+    await world.settled()
+    chain = next(c for c in helper.tables["nat"] if c.startswith("LABCTL-SVC"))
+    helper.tables["nat"][chain].pop()
+    helper.calls.clear()
+    world.helpers.touched("minion-1")
+    await world.settled()
+    assert world.right("minion-1")
+    (sent,) = [params["rules"] for method, params in helper.calls if method == "apply"]
+    assert sent.count(":LABCTL") == 1
+
+
+async def test_a_minion_that_was_away_gets_everything_when_it_is_back(world):
+    helper = await world.minion(1)
+    await world.settled()
+    world.helpers.lose("minion-1")
+    await world.service("web")
+    await world.endpoints("web", A)
+    await world.until(lambda: bool(world.proxy.table))
+    helper.tables = type(helper)("x").tables  # it was rebooted meanwhile
+    world.helpers.reconnect("minion-1")
+    await world.until(lambda: world.right("minion-1"))
+
+
+async def test_a_restarted_master_changes_nothing_that_is_right(world):
+    helper = await world.minion(1)
+    await world.service("web")
+    await world.endpoints("web", A)
+    await world.settled()
+    helper.calls.clear()
+    world.helpers.reconnect("minion-1")
+    await world.until(lambda: "dump" in helper.methods())
+    await world.settled()
+    assert "apply" not in helper.methods()
+
+
+async def test_a_refused_restore_is_tried_again_from_what_is_there(world):
+    helper = await world.minion(1)
+    await world.settled()
+    helper.fail_next = "iptables-restore: line 3 failed"
+    await world.service("web")
+    await world.until(lambda: world.right("minion-1") and bool(world.proxy.table))
+    await world.events.flush()
+    assert "line 3 failed" in events(world, "ProxyRulesFailed")[0].message
+
+
+async def test_a_deleted_service_leaves_nothing(world):
+    helper = await world.minion(1)
+    await world.settled()
+    before = helper.dump()
+    await world.service("web", type="NodePort", externalIPs=["192.0.2.1"])
+    await world.endpoints("web", A)
+    await world.settled()
+    assert helper.dump() != before
+    await world.client.delete("services", "default/web")
+    await world.settled()
+    assert helper.dump() == before
+
+
+async def test_udp_connections_of_a_gone_endpoint_are_forgotten_and_tcp_ones_only_of_a_dead_one(world):
+    helper = await world.minion(1)
+    await world.pod("b")
+    ports = [{"name": "t", "port": 80}, {"name": "u", "port": 53, "protocol": "UDP"}]
+    await world.service("dns", ports=ports)
+    meta = {"namespace": "default", "name": "dns-x", "labels": {"kubernetes.io/service-name": "dns"}}
+
+    def body(*pods):
+        found = [{"addresses": [a], "targetRef": {"kind": "Pod", "namespace": "default", "name": p}} for p, a, _ in pods]
+        named = [{"name": "t", "port": 8080, "protocol": "TCP"}, {"name": "u", "port": 5353, "protocol": "UDP"}]
+        return {"metadata": meta, "addressType": "IPv4", "endpoints": found, "ports": named}
+
+    await world.client.create("endpointslices.discovery.k8s.io", body(A, B))
+    await world.settled()
+    await world.client.replace("endpointslices.discovery.k8s.io", body(A))
+    await world.settled()
+    assert helper.forgotten == [{"protocol": "udp", "address": "10.246.2.5", "port": 5353}]
+    helper.forgotten.clear()
+    await world.client.replace("endpointslices.discovery.k8s.io", body())  # no pod `a` exists: it is dead
+    await world.settled()
+    assert {(e["protocol"], e["address"]) for e in helper.forgotten} == {("udp", "10.246.1.5"), ("tcp", "10.246.1.5")}
+
+
+async def test_affinity_without_xt_recent_is_told_on_the_service(world):
+    helper = await world.minion(1)
+    helper.recent = False
+    await world.service("web", sessionAffinity="ClientIP")
+    await world.endpoints("web", A)
+    await world.settled()
+    await world.events.flush()
+    assert "xt_recent" in events(world, "ProxyFallback")[0].message
+
+
+# -- leaving in order --------------------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_leaving_pod_is_drained_when_every_reachable_minion_dropped_it(world):
+    slow, _quick = await world.minion(1), await world.minion(2)
+    await world.pod("a")
+    await world.service("web")
+    await world.endpoints("web", A, B)
+    await world.settled()
+    slow.delay_s = 0.1
+    await world.client.delete("pods", "default/a")
+    await world.endpoints("web", B)
+    await world.until(lambda: "10.246.1.5" not in world.helpers.minions["minion-2"].dump())
+    assert not drained(world, "a")
+    await world.until(lambda: drained(world, "a"))
+    assert "10.246.1.5" not in slow.dump()
+
+
+async def test_a_pod_still_in_the_endpoints_is_not_drained(world):
+    await world.minion(1)
+    await world.pod("a")
+    await world.service("web")
+    await world.endpoints("web", A)
+    await world.settled()
+    await world.client.delete("pods", "default/a")
+    await world.pod("lonely")
+    await world.client.delete("pods", "default/lonely")
+    await world.until(lambda: drained(world, "lonely"))
+    assert not drained(world, "a")
+
+
+@pytest.mark.parametrize("away", ["lost", "fenced"])
+async def test_a_minion_that_is_away_is_not_waited_for(world, away):
+    gone = await world.minion(1)
+    await world.minion(2)
+    await world.pod("a")
+    await world.service("web")
+    await world.endpoints("web", A, B)
+    await world.settled()
+    gone.delay_s = 60.0
+    await world.client.delete("pods", "default/a")
+    await world.endpoints("web", B)
+    await world.until(lambda: "10.246.1.5" not in world.helpers.minions["minion-2"].dump())
+    assert not drained(world, "a")
+    if away == "lost":
+        world.helpers.lose("minion-1")
+    else:
+        taint = {"key": "node.kubernetes.io/out-of-service", "effect": "NoExecute"}
+        await world.client.patch("nodes", "minion-1", {"spec": {"taints": [taint]}})
+    await world.until(lambda: drained(world, "a"))
+
+
+# -- userspace mode ----------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [ProxySettings(mode="userspace")])
+async def test_userspace_draws_a_port_that_stays_and_listens_before_it_is_sent_to(world):
+    helper = await world.minion(1)
+    await world.service("web")
+    await world.endpoints("web", A, B)
+    await world.until(lambda: bool(helper.forwarded))
+    await world.settled()
+    (port,) = helper.forwarded.values()
+    assert 20_000 <= port["port"] <= 29_999 and port["address"] == "10.245.1.11"
+    assert port["backends"] == [["10.246.1.5", 8080], ["10.246.2.5", 8080]]
+    assert f"10.245.1.11:{port['port']}" in helper.dump() and world.right("minion-1")
+    await world.endpoints("web", B)
+    await world.until(lambda: [p["backends"] for p in helper.forwarded.values()] == [[["10.246.2.5", 8080]]])
+    assert next(iter(helper.forwarded.values()))["port"] == port["port"]
+    await world.client.delete("services", "default/web")
+    await world.until(lambda: not helper.forwarded)
+    assert helper.methods()[-2:] == ["apply", "forward"], "nobody may be sent to a closed port"
+
+
+@pytest.mark.parametrize("settings", [ProxySettings(mode="userspace", local_port_first=20_000, local_port_last=20_002)])
+async def test_two_services_never_share_a_local_port(world):
+    await world.minion(1)
+    for name in ("a", "b", "c"):
+        await world.service(name)
+
+    def drawn() -> set:
+        return {s.metadata.annotations.get("labctl.internal/local-ports") for s in world.client.list("services", "default")}
+
+    await world.until(lambda: None not in drawn() and len(drawn()) == 3)
+
+
+@pytest.mark.parametrize("settings", [ProxySettings(mode="userspace")])
+async def test_a_forwarder_that_died_is_given_everything_again(world):
+    helper = await world.minion(1)
+    await world.service("web")
+    await world.endpoints("web", A)
+    await world.until(lambda: bool(helper.forwarded))
+    await world.settled()
+    helper.forwarded = {}
+    world.helpers.tell("minion-1", "digest", {"rules": "", "forwarder": "lost"})
+    await world.until(lambda: bool(helper.forwarded))
