@@ -158,8 +158,7 @@ class Tender:
         if not same_boot:
             self._tell("Normal", "Booted", f"is on after {self._tools.clock.now() - started:.2f} s")
         await self._write(status.booted(real, request, phase, self._tools.clock.wall()))
-        while self._early:
-            await self._take(self._early.pop(0))
+        await self._take_early(real)
         return 0
 
     async def _join(self) -> float | None:
@@ -229,6 +228,17 @@ class Tender:
         await self._patch({"metadata": {"finalizers": finalizers}})
         self._gone = True
         return None
+
+    async def _take_early(self, real: Real) -> None:
+        """What was told while the boot was under way: of this boot, the last word; an end is believed only if it is still so."""
+        told = [event for event in self._early if event.boot_id == real.boot_id][-1:]
+        self._early.clear()
+        if told and told[0].power is Power.OFF:
+            now = (await self._tools.blocking(self._tools.provider.machines)).get(self.name)
+            if now and now.power is not Power.OFF and now.boot_id == real.boot_id:
+                return
+        if told:
+            await self._take(told[0])
 
     # -- what was seen
 
