@@ -101,12 +101,16 @@ class Subresource:
     version: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kind:
-    """See the module's story. `defaults` fills an object in place; `validate(new, old)` answers what is wrong (old None: create);
-    `prepare(new, old)` sets what the server owns (status on create, fields that stay as they were); `allocate(new, old, ranges)` fills in what must be
-    unique in the lab and answers what can't be had, `claims(obj)` names the keys that hold it (virtual IPs, node ports); `fields(view)` are the
-    field selectors it answers beside metadata.name and metadata.namespace; `grace_s(obj, asked)` how long a deletion waits for its agent."""
+    """See the module's story. Its functions, all of plain dicts but for `fields`:
+
+    `defaults(obj)` fills in place what the schema's table of defaults can't say; `prepare(new, old)` sets what the server owns (status on create, fields
+    that stay as they were); `validate(new, old)` answers what is wrong (old None: create), `warnings(new, old)` what is legal but hardly meant;
+    `allocate(new, old, ranges)` fills in what must be unique in the lab and answers what can't be had, `claims(obj)` names the keys that hold it;
+    `grace_s(obj, asked)` is how long a deletion waits for the object's agent; `fields(view)` are the field selectors it answers beside metadata's.
+    Two kinds are the same only if they are one: a custom kind may be replaced by another of its name.
+    """
 
     group: str
     version: str
@@ -124,6 +128,7 @@ class Kind:
     defaults: Callable[[Object], None] = lambda _obj: None
     validate: Callable[[Object, Object | None], Iterable[FieldError]] = lambda _new, _old: ()
     prepare: Callable[[Object, Object | None], None] = lambda _new, _old: None
+    warnings: Callable[[Object, Object | None], Iterable[str]] = lambda _new, _old: ()
     allocate: Callable[[Object, Object | None, Ranges], Iterable[FieldError]] | None = None
     claims: Callable[[Object], Iterable[str]] = lambda _obj: ()
     grace_s: Callable[[Object, int | None], int] = lambda _obj, _asked: 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from labctl.resources import fields
@@ -115,6 +115,32 @@ def address(text: str) -> list[str]:
         ip_address(text)
     except ValueError:
         return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
+    return []
+
+
+def network(text: str) -> list[str]:
+    try:
+        ip_network(text)
+    except ValueError:
+        return ["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"]
+    return []
+
+
+def outside_address(text: str) -> list[str]:
+    """An address that packets from outside may carry."""
+    errors = address(text)
+    if errors:
+        return errors
+    said = ip_address(text)
+    if said.is_unspecified:
+        return [f"may not be unspecified ({text})"]
+    for wrong, where in (
+        (said.is_loopback, "loopback range (127.0.0.0/8, ::1/128)"),
+        (said.is_link_local, "link-local range (169.254.0.0/16, fe80::/10)"),
+        (said.is_multicast and str(said).startswith("224.0.0."), "link-local multicast range (224.0.0.0/24, ff02::/10)"),
+    ):
+        if wrong:
+            return [f"may not be in the {where}"]
     return []
 
 

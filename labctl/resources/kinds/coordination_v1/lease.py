@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
+from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME
-from labctl.resources.kind import Column, Kind, Viewed
+from labctl.resources.kind import Column, FieldError, Kind, Object, Viewed
 
 
 class LeaseSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -20,6 +23,14 @@ class Lease(Viewed, frozen=True, rename="camel", gc=False):
     spec: LeaseSpec = LeaseSpec()
 
 
+def validate(new: Object, _old: Object | None) -> Iterator[FieldError]:
+    spec = new.get("spec", {})
+    if spec.get("leaseDurationSeconds", 1) <= 0:
+        yield fields.invalid("spec.leaseDurationSeconds", spec["leaseDurationSeconds"], "must be greater than 0")
+    if spec.get("leaseTransitions", 0) < 0:
+        yield fields.invalid("spec.leaseTransitions", spec["leaseTransitions"], "must be greater than or equal to 0")
+
+
 COLUMNS: tuple[Column, ...] = (NAME, Column("Holder", lambda lease, _now: lease.spec.holder_identity, description="Who holds it."), AGE)
 
 KIND = Kind(
@@ -30,6 +41,8 @@ KIND = Kind(
     singular="lease",
     namespaced=True,
     view=Lease,
+    validate=validate,
     columns=COLUMNS,
+    create_on_update=True,
     events_lazy=True,
 )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
+from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME, NONE, first_three
-from labctl.resources.kind import Column, Kind, Viewed
+from labctl.resources.kind import Column, FieldError, Kind, Object, Viewed
+from labctl.resources.kinds.core_v1.container_rules import PROTOCOLS
 from labctl.resources.kinds.shared import ObjectReference
 
 
@@ -33,6 +37,25 @@ class Endpoints(Viewed, frozen=True, rename="camel", gc=False):
     subsets: tuple[EndpointSubset, ...] = ()
 
 
+def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
+    if old is not None and new.get("subsets") == old.get("subsets"):
+        return
+    for index, subset in enumerate(new.get("subsets", ())):
+        at = f"subsets[{index}]"
+        if not subset.get("addresses") and not subset.get("notReadyAddresses"):
+            yield fields.required(at, "must specify `addresses` or `notReadyAddresses`")
+        for part in ("addresses", "notReadyAddresses"):
+            for position, address in enumerate(subset.get(part, ())):
+                yield from names.checked(f"{at}.{part}[{position}].ip", address.get("ip", ""), names.outside_address)
+        ports = subset.get("ports", ())
+        for position, port in enumerate(ports):
+            if len(ports) > 1 and not port.get("name"):
+                yield fields.required(f"{at}.ports[{position}].name")
+            yield from names.checked(f"{at}.ports[{position}].port", port.get("port", 0), names.port)
+            if port["protocol"] not in PROTOCOLS:
+                yield fields.not_supported(f"{at}.ports[{position}].protocol", port["protocol"], PROTOCOLS)
+
+
 def shown(endpoints: Endpoints, _now_s: float) -> str:
     """The first three addresses, each with each port of its subset."""
     if not endpoints.subsets:
@@ -57,5 +80,7 @@ KIND = Kind(
     namespaced=True,
     view=Endpoints,
     short_names=("ep",),
+    validate=validate,
     columns=COLUMNS,
+    create_on_update=True,
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from labctl.resources import fields
 from labctl.resources.cells import since
-from labctl.resources.kind import Column, Kind, Viewed
+from labctl.resources.kind import Column, FieldError, Kind, Object, Viewed
 from labctl.resources.kinds.shared import ObjectReference
 
 
@@ -37,7 +38,15 @@ class Event(Viewed, frozen=True, rename="camel", gc=False):
     reporting_instance: str = ""
 
 
-def fields(event: Event) -> Mapping[str, str]:
+def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
+    """About an object of the Event's own namespace; about one of none, in `default`."""
+    namespace = new["metadata"]["namespace"]
+    about = new.get("involvedObject", {}).get("namespace", "")
+    if old is None and about != namespace and (about or namespace not in ("default", "kube-system")):
+        yield fields.invalid("involvedObject.namespace", about, "does not match event.namespace")
+
+
+def selectable(event: Event) -> Mapping[str, str]:
     about = event.involved_object
     return {
         "involvedObject.kind": about.kind,
@@ -99,6 +108,8 @@ KIND = Kind(
     view=Event,
     short_names=("ev",),
     columns=COLUMNS,
-    fields=fields,
+    validate=validate,
+    fields=selectable,
+    create_on_update=True,
     events_lazy=True,
 )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME, NONE, UNKNOWN, joined
-from labctl.resources.kind import Column, Kind, Subresource, Viewed
+from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, Viewed
 from labctl.resources.kinds.shared import Condition, Quantity, condition_status
+from labctl.resources.labels import key_errors, value_errors
 
+EFFECTS = ("NoExecute", "NoSchedule", "PreferNoSchedule")
 ROLE_PREFIX = "node-role.kubernetes.io/"
 
 
@@ -65,8 +68,41 @@ class Node(Viewed, frozen=True, rename="camel", gc=False):
         return next((a.address for a in self.status.addresses if a.type == type_), "")
 
 
-def fields(node: Node) -> Mapping[str, str]:
+def selectable(node: Node) -> Mapping[str, str]:
     return {"spec.unschedulable": "true" if node.spec.unschedulable else "false"}
+
+
+def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
+    spec = new.get("spec", {})
+    seen = set()
+    for index, taint in enumerate(spec.get("taints", ())):
+        at, key, effect = f"spec.taints[{index}]", taint.get("key", ""), taint.get("effect", "")
+        yield from names.checked(f"{at}.key", key, key_errors)
+        if taint.get("value"):
+            yield from names.checked(f"{at}.value", taint["value"], value_errors)
+        if effect not in EFFECTS:
+            yield fields.not_supported(f"{at}.effect", effect, EFFECTS)
+        if (key, effect) in seen:
+            yield FieldError(
+                at, "FieldValueDuplicate", f"Duplicate value: {fields.shown(taint)}: taints must be unique by key and effect pair"
+            )
+        seen.add((key, effect))
+    for name, value in (("podCIDR", spec.get("podCIDR")), *((f"podCIDRs[{i}]", cidr) for i, cidr in enumerate(spec.get("podCIDRs", ())))):
+        if value:
+            yield from names.checked(f"spec.{name}", value, names.network)
+    had = (old or {}).get("spec", {}).get("podCIDR")
+    if had and spec.get("podCIDR") != had:
+        why = "node updates may only change labels, taints, or capacity (or configSource, if the DynamicKubeletConfig feature gate is enabled)"
+        yield fields.forbidden("spec.podCIDR", why)
+
+
+def prepare(new: Object, _old: Object | None) -> None:
+    """Its agent registers it with the status it knows, so that stays; podCIDR and podCIDRs say the same."""
+    spec = new.setdefault("spec", {})
+    if spec.get("podCIDR") and not spec.get("podCIDRs"):
+        spec["podCIDRs"] = [spec["podCIDR"]]
+    elif spec.get("podCIDRs") and not spec.get("podCIDR"):
+        spec["podCIDR"] = spec["podCIDRs"][0]
 
 
 def status(node: Node, _now_s: float) -> str:
@@ -114,5 +150,7 @@ KIND = Kind(
         Subresource("status", ("get", "patch", "update")),
     ),
     has_status=True,
-    fields=fields,
+    prepare=prepare,
+    validate=validate,
+    fields=selectable,
 )

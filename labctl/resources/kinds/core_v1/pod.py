@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from labctl.resources.kind import Kind, Object, Subresource
+from labctl.resources.kind import FieldError, Kind, Object, Subresource
+from labctl.resources.kinds.core_v1 import pod_rules
 from labctl.resources.kinds.core_v1.pod_columns import COLUMNS
 from labctl.resources.kinds.core_v1.pod_view import Pod
 
@@ -30,6 +31,18 @@ def prepare(new: Object, old: Object | None) -> None:
     """A new pod is Pending, whatever its author said of its status."""
     if old is None:
         new["status"] = {"phase": "Pending", "qosClass": "BestEffort"}
+
+
+def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
+    if old is None:
+        yield from pod_rules.spec("spec", new["spec"])
+    elif new["spec"] != old["spec"]:
+        yield from pod_rules.spec("spec", new["spec"])
+        yield from pod_rules.changed(new["spec"], old["spec"])
+
+
+def warnings(new: Object, _old: Object | None) -> Iterator[str]:
+    return pod_rules.warnings("spec", new["spec"])
 
 
 def grace_s(pod: Object, asked: int | None) -> int:
@@ -65,6 +78,8 @@ KIND = Kind(
     has_status=True,
     has_generation=True,
     prepare=prepare,
+    validate=validate,
+    warnings=warnings,
     grace_s=grace_s,
     fields=fields,
 )

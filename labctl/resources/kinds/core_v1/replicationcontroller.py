@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME, joined, pairs
-from labctl.resources.kind import Column, Kind, Object, Subresource, Viewed
+from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, Viewed
+from labctl.resources.kinds.core_v1 import pod_rules
 from labctl.resources.kinds.core_v1.pod_view import PodTemplate
 from labctl.resources.kinds.shared import Condition
+from labctl.resources.selectors import from_labels
 
 _decode_template = msgspec.json.Decoder(PodTemplate).decode
 
@@ -40,13 +43,51 @@ class ReplicationController(Viewed, frozen=True, rename="camel", gc=False):
     status: ReplicationControllerStatus = ReplicationControllerStatus()
 
 
-def fields(rc: ReplicationController) -> Mapping[str, str]:
+def selectable(rc: ReplicationController) -> Mapping[str, str]:
     return {"status.replicas": str(rc.status.replicas)}
 
 
 def prepare(new: Object, old: Object | None) -> None:
     if old is None:
         new["status"] = {"replicas": 0}
+
+
+def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
+    spec = new.get("spec", {})
+    for name in ("minReadySeconds", "replicas"):
+        if spec.get(name, 0) < 0:
+            yield fields.invalid(f"spec.{name}", spec[name], "must be greater than or equal to 0")
+    selector = spec.get("selector", {})
+    if not selector:
+        yield fields.required("spec.selector")
+    if "template" not in spec:
+        yield fields.required("spec.template")
+    elif old is None or spec != old["spec"]:
+        yield from _validate_template(spec["template"], selector)
+
+
+def _validate_template(template: Object, selector: dict[str, str]) -> Iterator[FieldError]:
+    labels = template.get("metadata", {}).get("labels", {})
+    if selector and not from_labels(selector).matches(labels):
+        yield fields.invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
+    yield from names.labels("spec.template.labels", labels)
+    spec = template.get("spec")
+    if spec is None:
+        yield fields.required("spec.template.spec.containers")
+        return
+    yield from pod_rules.spec("spec.template.spec", spec)
+    if spec["restartPolicy"] in ("Never", "OnFailure"):
+        yield fields.not_supported("spec.template.spec.restartPolicy", spec["restartPolicy"], ("Always",))
+    if "activeDeadlineSeconds" in spec:
+        yield fields.forbidden(
+            "spec.template.spec.activeDeadlineSeconds", "activeDeadlineSeconds in ReplicationController is not Supported"
+        )
+
+
+def warnings(new: Object, old: Object | None) -> Iterator[str]:
+    template = new["spec"].get("template", {})
+    if old is None or template != old["spec"].get("template"):
+        yield from pod_rules.warnings("spec.template.spec", template.get("spec", {}))
 
 
 def containers(rc: ReplicationController, _now_s: float) -> str:
@@ -87,5 +128,7 @@ KIND = Kind(
     has_generation=True,
     orphans=True,
     prepare=prepare,
-    fields=fields,
+    validate=validate,
+    warnings=warnings,
+    fields=selectable,
 )

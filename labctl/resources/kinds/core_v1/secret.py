@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
 
+from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME
-from labctl.resources.kind import Column, Kind, Viewed
+from labctl.resources.kind import Column, FieldError, Kind, Object, Viewed
+from labctl.resources.kinds.core_v1 import data_rules
+
+_NEEDED: Mapping[str, tuple[str, ...]] = {
+    "kubernetes.io/tls": ("tls.crt", "tls.key"),
+    "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
+    "kubernetes.io/dockercfg": (".dockercfg",),
+    "kubernetes.io/ssh-auth": ("ssh-privatekey",),
+}
 
 
 class Secret(Viewed, frozen=True, rename="camel", gc=False):
@@ -14,7 +24,27 @@ class Secret(Viewed, frozen=True, rename="camel", gc=False):
     immutable: bool = False
 
 
-def fields(secret: Secret) -> Mapping[str, str]:
+def defaults(secret: Object) -> None:
+    """stringData is for people: it is stored as data."""
+    plain = secret.pop("stringData", None)
+    if plain:
+        data = secret.setdefault("data", {})
+        data.update((key, b64encode(text.encode()).decode()) for key, text in plain.items())
+
+
+def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
+    data = new.get("data", {})
+    yield from data_rules.keys("data", data)
+    yield from data_rules.too_long("data", sum(data_rules.decoded_size(text) for text in data.values()))
+    for key in _NEEDED.get(new["type"], ()):
+        if key not in data:
+            yield fields.required(f"data[{key}]")
+    if old is not None and new["type"] != old["type"]:
+        yield fields.invalid("type", new["type"], "field is immutable")
+    yield from data_rules.immutable(new, old, "data")
+
+
+def selectable(secret: Secret) -> Mapping[str, str]:
     return {"type": secret.type}
 
 
@@ -34,5 +64,7 @@ KIND = Kind(
     namespaced=True,
     view=Secret,
     columns=COLUMNS,
-    fields=fields,
+    defaults=defaults,
+    validate=validate,
+    fields=selectable,
 )

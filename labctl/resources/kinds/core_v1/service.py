@@ -7,12 +7,15 @@ from ipaddress import IPv4Address
 
 import msgspec
 
-from labctl.resources import fields
+from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME, NONE, joined, pairs
 from labctl.resources.claims import Ranges, ip_claim, port_claim
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, Viewed
+from labctl.resources.kinds.core_v1.container_rules import PROTOCOLS, port_reference
 from labctl.resources.kinds.shared import Condition
 
+_TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
+_MAX_AFFINITY_S = 86400
 _WITH_NODE_PORTS = ("NodePort", "LoadBalancer")
 
 
@@ -169,6 +172,74 @@ def claims(service: Object) -> Iterator[str]:
             yield port_claim(port["nodePort"])
 
 
+# -- what may stand in it
+
+
+def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
+    spec = new["spec"]
+    if old is not None and spec == old["spec"]:
+        return
+    if spec["type"] not in _TYPES:
+        yield fields.not_supported("spec.type", spec["type"], _TYPES)
+    yield from _validate_addresses(spec, old["spec"] if old else None)
+    needs_ports = spec["type"] != "ExternalName" and spec.get("clusterIP") != "None"
+    if needs_ports and not spec.get("ports"):
+        yield fields.required("spec.ports")
+    yield from _validate_ports(spec)
+    yield from names.labels("spec.selector", spec.get("selector", {}))
+    if spec["sessionAffinity"] not in ("None", "ClientIP"):
+        yield fields.not_supported("spec.sessionAffinity", spec["sessionAffinity"], ("ClientIP", "None"))
+    timeout_s = spec.get("sessionAffinityConfig", {}).get("clientIP", {}).get("timeoutSeconds", 1)
+    if not 0 < timeout_s <= _MAX_AFFINITY_S:
+        path = "spec.sessionAffinityConfig.clientIP.timeoutSeconds"
+        yield fields.invalid(path, timeout_s, f"must be greater than 0 and less than {_MAX_AFFINITY_S}")
+    for name in ("internalTrafficPolicy", "externalTrafficPolicy"):
+        if spec.get(name, "Cluster") not in ("Cluster", "Local"):
+            yield fields.not_supported(f"spec.{name}", spec[name], ("Cluster", "Local"))
+
+
+def _validate_addresses(spec: Object, before: Object | None) -> Iterator[FieldError]:
+    address, addresses = spec.get("clusterIP", ""), spec.get("clusterIPs", [])
+    if spec["type"] == "ExternalName":
+        yield from names.checked("spec.externalName", spec.get("externalName", "").removesuffix("."), names.subdomain)
+    elif address == "None":
+        if spec["type"] != "ClusterIP":
+            yield fields.invalid("spec.clusterIPs[0]", "None", f"may not be set to 'None' for {spec['type']} services")
+    elif address:
+        yield from names.checked("spec.clusterIPs[0]", address, names.address)
+    if addresses and address and addresses[0] != address:
+        yield fields.invalid("spec.clusterIPs", addresses, "first value must match `clusterIP`")
+    had = (before or {}).get("clusterIP", "")
+    if had and address and address != had and before and before["type"] != "ExternalName":
+        yield fields.invalid("spec.clusterIPs[0]", [address], "may not change once set")
+    for index, external in enumerate(spec.get("externalIPs", ())):
+        yield from names.checked(f"spec.externalIPs[{index}]", external, names.outside_address)
+
+
+def _validate_ports(spec: Object) -> Iterator[FieldError]:
+    said, seen, seen_names = spec.get("ports", ()), set(), set()
+    for index, port in enumerate(said):
+        at, name = f"spec.ports[{index}]", port.get("name", "")
+        if name:
+            yield from names.checked(f"{at}.name", name, names.label)
+            if name in seen_names:
+                yield fields.duplicate(f"{at}.name", name)
+            seen_names.add(name)
+        elif len(said) > 1:
+            yield fields.required(f"{at}.name")
+        yield from names.checked(f"{at}.port", port.get("port", 0), names.port)
+        if port["protocol"] not in PROTOCOLS:
+            yield fields.not_supported(f"{at}.protocol", port["protocol"], PROTOCOLS)
+        yield from port_reference(f"{at}.targetPort", port.get("targetPort", 0))
+        if port.get("nodePort") and spec["type"] not in _WITH_NODE_PORTS:
+            yield fields.forbidden(f"{at}.nodePort", "may not be used when `type` is 'ClusterIP'")
+        key = (port["protocol"], port.get("port", 0))
+        if key in seen:
+            shown = {"Name": "", "Protocol": key[0], "AppProtocol": None, "Port": key[1], "TargetPort": 0, "NodePort": 0}
+            yield fields.duplicate(at, shown)
+        seen.add(key)
+
+
 # -- what `kubectl get services` shows
 
 
@@ -210,7 +281,9 @@ KIND = Kind(
         Subresource("status", ("get", "patch", "update")),
     ),
     has_status=True,
+    create_on_update=True,
     prepare=prepare,
+    validate=validate,
     allocate=allocate,
     claims=claims,
     fields=selectable,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
+from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME, first_three
-from labctl.resources.kind import Column, Kind, Viewed
+from labctl.resources.kind import Column, FieldError, Kind, Object, Viewed
 from labctl.resources.kinds.shared import ObjectReference
 
+_ADDRESS_TYPES = ("FQDN", "IPv4", "IPv6")
+_MAX_ENDPOINTS = 1000
 SERVICE_LABEL = "kubernetes.io/service-name"
 MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by"
 
@@ -47,6 +52,26 @@ class EndpointSlice(Viewed, frozen=True, rename="camel", gc=False):
         return self.metadata.labels.get(SERVICE_LABEL, "")
 
 
+def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
+    type_ = new.get("addressType", "")
+    if not type_:
+        yield fields.required("addressType")
+    elif type_ not in _ADDRESS_TYPES:
+        yield fields.not_supported("addressType", type_, _ADDRESS_TYPES)
+    if old is not None and type_ != old.get("addressType"):
+        yield fields.invalid("addressType", type_, "field is immutable")
+    if len(new.get("endpoints", ())) > _MAX_ENDPOINTS:
+        yield fields.too_many("endpoints", len(new["endpoints"]), _MAX_ENDPOINTS)
+    if type_ == "FQDN" or (old is not None and new.get("endpoints") == old.get("endpoints")):
+        return
+    for index, endpoint in enumerate(new.get("endpoints", ())):
+        at = f"endpoints[{index}].addresses"
+        if not endpoint.get("addresses"):
+            yield fields.required(at, "must contain at least 1 address")
+        for position, address in enumerate(endpoint.get("addresses", ())):
+            yield from names.checked(f"{at}[{position}]", address, names.outside_address)
+
+
 def ports(slice_: EndpointSlice, _now_s: float) -> str:
     return first_three([str(port.port) if port.port is not None else port.name or "*" for port in slice_.ports]) or "<unset>"
 
@@ -71,5 +96,6 @@ KIND = Kind(
     singular="endpointslice",
     namespaced=True,
     view=EndpointSlice,
+    validate=validate,
     columns=COLUMNS,
 )

@@ -5,13 +5,16 @@ spec says what is wanted (power On or Off), status what was seen: so an intended
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from labctl.resources import fields, quantities
 from labctl.resources.cells import AGE, NAME, NONE, UNKNOWN
-from labctl.resources.kind import Column, Kind, Subresource, Viewed
+from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, Viewed
 from labctl.resources.kinds.shared import Condition, Quantity, condition_status
+
+MAX_NUMBER = 200  # as many as there are addresses in the lab's network
 
 
 class MachineSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -55,7 +58,28 @@ class Machine(Viewed, frozen=True, rename="camel", gc=False):
         return condition_status(self.status.conditions, "Joined") == "True"
 
 
-def fields(machine: Machine) -> Mapping[str, str]:
+def prepare(new: Object, old: Object | None) -> None:
+    """Nobody has seen it yet."""
+    if old is None:
+        new["status"] = {}
+
+
+def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
+    spec, before = new.get("spec", {}), (old or {}).get("spec", {})
+    if spec.get("power") not in ("On", "Off"):
+        yield fields.not_supported("spec.power", spec.get("power", ""), ("Off", "On"))
+    number = spec.get("number", 0)
+    if not 1 <= number <= MAX_NUMBER:
+        yield fields.invalid("spec.number", number, f"must be between 1 and {MAX_NUMBER}, inclusive")
+    for name in ("memory", "cpus"):
+        if spec.get(name) and quantities.parse(spec[name]) <= 0:
+            yield fields.invalid(f"spec.{name}", spec[name], "must be greater than 0")
+    for name in ("number", "provider"):
+        if before.get(name) and spec.get(name) != before[name]:
+            yield fields.invalid(f"spec.{name}", spec.get(name), "field is immutable")
+
+
+def selectable(machine: Machine) -> Mapping[str, str]:
     return {"spec.power": machine.spec.power, "status.power": machine.status.power, "status.phase": machine.status.phase}
 
 
@@ -89,6 +113,8 @@ KIND = Kind(
     subresources=(Subresource("status", ("get", "patch", "update")),),
     has_status=True,
     has_generation=True,
-    fields=fields,
+    prepare=prepare,
+    validate=validate,
+    fields=selectable,
     name_rule="label",
 )

@@ -1,0 +1,253 @@
+"""What may stand in a container: apimachinery's ValidateContainers, as far as labctl acts on it. Works on dicts, answers field errors.
+
+`path` is the container's own, e.g. `spec.containers[0]`: a pod's and a template's containers are told apart by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from labctl.resources import fields, names, quantities
+from labctl.resources.kind import FieldError, Object
+
+PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+PROTOCOLS = ("SCTP", "TCP", "UDP")
+_NOT_NEGATIVE = "must be greater than or equal to 0"
+_STANDARD_RESOURCES = ("cpu", "memory", "ephemeral-storage")
+_SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
+_FIELD_PATHS = (
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+)
+_PROBE_NUMBERS = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")
+_HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
+
+
+def container(path: str, c: Object, volumes: Collection[str], *, init: bool) -> Iterator[FieldError]:
+    if not c.get("name"):
+        yield fields.required(f"{path}.name")
+    else:
+        yield from names.checked(f"{path}.name", c["name"], names.label)
+    image = c.get("image", "")
+    if not image:
+        yield fields.required(f"{path}.image")
+    elif image != image.strip():
+        yield fields.invalid(f"{path}.image", image, "must not have leading or trailing whitespace")
+    if c["imagePullPolicy"] not in PULL_POLICIES:
+        yield fields.not_supported(f"{path}.imagePullPolicy", c["imagePullPolicy"], PULL_POLICIES)
+    if c.get("terminationMessagePolicy", "File") not in ("File", "FallbackToLogsOnError"):
+        yield fields.not_supported(f"{path}.terminationMessagePolicy", c["terminationMessagePolicy"], ("FallbackToLogsOnError", "File"))
+    if "ports" in c:
+        yield from _ports(f"{path}.ports", c["ports"])
+    if "env" in c:
+        for index, env in enumerate(c["env"]):
+            yield from _env(f"{path}.env[{index}]", env)
+    for index, source in enumerate(c.get("envFrom", ())):
+        yield from _env_from(f"{path}.envFrom[{index}]", source)
+    if "volumeMounts" in c:
+        yield from _mounts(f"{path}.volumeMounts", c["volumeMounts"], volumes)
+    if "resources" in c:
+        yield from resources(f"{path}.resources", c["resources"])
+    yield from _hooks(path, c, init=init)
+
+
+def _hooks(path: str, c: Object, *, init: bool) -> Iterator[FieldError]:
+    """Probes and lifecycle; an init container that ends has neither."""
+    plain_init = init and c.get("restartPolicy") != "Always"
+    for name in ("livenessProbe", "readinessProbe", "startupProbe"):
+        if name in c:
+            if plain_init:
+                yield fields.forbidden(f"{path}.{name}", "may not be set for init containers without restartPolicy=Always")
+            else:
+                yield from _probe(f"{path}.{name}", c[name], once=name != "readinessProbe")
+    lifecycle = c.get("lifecycle")
+    if lifecycle and plain_init:
+        yield fields.forbidden(f"{path}.lifecycle", "may not be set for init containers without restartPolicy=Always")
+    elif lifecycle:
+        for name, handler in lifecycle.items():
+            if isinstance(handler, dict):
+                yield from _handler(f"{path}.lifecycle.{name}", handler)
+
+
+# -- ports
+
+
+def _ports(path: str, ports: Sequence[Object]) -> Iterator[FieldError]:
+    seen: set[str] = set()
+    for index, port in enumerate(ports):
+        at = f"{path}[{index}]"
+        name = port.get("name", "")
+        if name:
+            yield from names.checked(f"{at}.name", name, names.port_name)
+            if name in seen:
+                yield fields.duplicate(f"{at}.name", name)
+            seen.add(name)
+        if not port.get("containerPort"):
+            yield fields.required(f"{at}.containerPort")
+        else:
+            yield from names.checked(f"{at}.containerPort", port["containerPort"], names.port)
+        if port.get("hostPort"):
+            yield from names.checked(f"{at}.hostPort", port["hostPort"], names.port)
+        if port["protocol"] not in PROTOCOLS:
+            yield fields.not_supported(f"{at}.protocol", port["protocol"], PROTOCOLS)
+        if port.get("hostIP"):
+            yield from names.checked(f"{at}.hostIP", port["hostIP"], names.address)
+
+
+def host_ports(path: str, containers: Sequence[Object]) -> Iterator[FieldError]:
+    """Two containers of a pod can't have the same port of the host."""
+    seen: set[str] = set()
+    for position, c in enumerate(containers):
+        for index, port in enumerate(c.get("ports", ())):
+            if not port.get("hostPort"):
+                continue
+            said = f"{port['protocol']}/{port.get('hostIP', '')}/{port['hostPort']}"
+            if said in seen:
+                yield fields.duplicate(f"{path}[{position}].ports[{index}].hostPort", said)
+            seen.add(said)
+
+
+def port_reference(path: str, port: Any) -> Iterator[FieldError]:
+    """A port by number or by name."""
+    yield from names.checked(path, port, names.port if isinstance(port, int) else names.port_name)
+
+
+# -- environment
+
+
+def _env_name(text: str) -> list[str]:
+    if all(" " <= char <= "~" and char != "=" for char in text):
+        return []
+    return ["a valid environment variable name must consist only of printable ASCII characters other than '='"]
+
+
+def _env(path: str, env: Object) -> Iterator[FieldError]:
+    name = env.get("name", "")
+    if not name:
+        yield fields.required(f"{path}.name")
+    else:
+        yield from names.checked(f"{path}.name", name, _env_name)
+    source = env.get("valueFrom")
+    if source is None:
+        return
+    said = [kind for kind in _SOURCES if kind in source]
+    at = f"{path}.valueFrom"
+    if not said:
+        yield fields.invalid(
+            at, "", "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
+        )
+    elif len(said) > 1:
+        yield fields.invalid(at, "", "may not have more than one field specified at a time")
+    elif env.get("value"):
+        yield fields.invalid(at, "", "may not be specified when `value` is not empty")
+    else:
+        yield from _env_source(f"{at}.{said[0]}", said[0], source[said[0]])
+
+
+def _env_source(path: str, kind: str, source: Object) -> Iterator[FieldError]:
+    if kind in ("configMapKeyRef", "secretKeyRef"):
+        if not source.get("name"):
+            yield fields.required(f"{path}.name")
+        if not source.get("key"):
+            yield fields.required(f"{path}.key")
+        else:
+            yield from names.checked(f"{path}.key", source["key"], names.config_key)
+    elif kind == "fieldRef":
+        yield from field_path(f"{path}.fieldPath", source.get("fieldPath", ""))
+    elif kind == "resourceFieldRef" and not source.get("resource"):
+        yield fields.required(f"{path}.resource")
+
+
+def field_path(path: str, said: str) -> Iterator[FieldError]:
+    """A downward reference: a field of the pod, or one label or annotation of it."""
+    if not said:
+        yield fields.required(path)
+    elif not (said in _FIELD_PATHS or (said.startswith(("metadata.labels['", "metadata.annotations['")) and said.endswith("']"))):
+        yield fields.not_supported(path, said, _FIELD_PATHS)
+
+
+def _env_from(path: str, source: Object) -> Iterator[FieldError]:
+    if source.get("prefix"):
+        yield from names.checked(f"{path}.prefix", source["prefix"], _env_name)
+    said = [kind for kind in ("configMapRef", "secretRef") if kind in source]
+    if not said:
+        yield fields.invalid(path, "", "must specify one of: `configMapRef` or `secretRef`")
+    elif len(said) > 1:
+        yield fields.invalid(path, "", "may not have more than one field specified at a time")
+    elif not source[said[0]].get("name"):
+        yield fields.required(f"{path}.{said[0]}.name")
+
+
+# -- mounts and resources
+
+
+def _mounts(path: str, mounts: Sequence[Object], volumes: Collection[str]) -> Iterator[FieldError]:
+    seen: set[str] = set()
+    for index, mount in enumerate(mounts):
+        at = f"{path}[{index}]"
+        name, where = mount.get("name", ""), mount.get("mountPath", "")
+        if not name:
+            yield fields.required(f"{at}.name")
+        elif name not in volumes:
+            yield fields.not_found(f"{at}.name", name)
+        if not where:
+            yield fields.required(f"{at}.mountPath")
+        if where in seen:
+            yield fields.invalid(f"{at}.mountPath", where, "must be unique")
+        seen.add(where)
+        below = mount.get("subPath", "")
+        if below.startswith("/"):
+            yield fields.invalid(f"{at}.subPath", below, "must be a relative path")
+        if ".." in below.split("/"):
+            yield fields.invalid(f"{at}.subPath", below, "must not contain '..'")
+
+
+def resources(path: str, said: Object) -> Iterator[FieldError]:
+    limits, requests = said.get("limits", {}), said.get("requests", {})
+    for part, amounts in (("limits", limits), ("requests", requests)):
+        for name, amount in amounts.items():
+            at = f"{path}.{part}[{name}]"
+            if name not in _STANDARD_RESOURCES and "/" not in name and not name.startswith("hugepages-"):
+                yield fields.invalid(at, name, "must be a standard resource type or fully qualified")
+            if quantities.parse(amount) < 0:
+                yield fields.invalid(at, amount, _NOT_NEGATIVE)
+    for name, amount in requests.items():
+        limit = limits.get(name)
+        if limit is not None and quantities.compare(amount, limit) > 0:
+            yield fields.invalid(f"{path}.requests", amount, f"must be less than or equal to {name} limit of {limit}")
+
+
+# -- probes and lifecycle
+
+
+def _probe(path: str, probe: Object, *, once: bool) -> Iterator[FieldError]:
+    yield from _handler(path, probe)
+    for name in _PROBE_NUMBERS:
+        if probe.get(name, 0) < 0:
+            yield fields.invalid(f"{path}.{name}", probe[name], _NOT_NEGATIVE)
+    if once and probe.get("successThreshold", 1) != 1:
+        yield fields.invalid(f"{path}.successThreshold", probe["successThreshold"], "must be 1")
+
+
+def _handler(path: str, handler: Object) -> Iterator[FieldError]:
+    said = [kind for kind in _HANDLERS if kind in handler]
+    if not said:
+        yield fields.required(path, "must specify a handler type")
+        return
+    for kind in said[1:]:
+        yield fields.forbidden(f"{path}.{kind}", "may not specify more than 1 handler type")
+    at, action = f"{path}.{said[0]}", handler[said[0]]
+    if said[0] == "exec" and not action.get("command"):
+        yield fields.required(f"{at}.command")
+    if said[0] in ("httpGet", "tcpSocket", "grpc"):
+        yield from port_reference(f"{at}.port", action.get("port", 0))
+    if said[0] == "httpGet" and action["scheme"] not in ("HTTP", "HTTPS"):
+        yield fields.not_supported(f"{at}.scheme", action["scheme"], ("HTTP", "HTTPS"))
