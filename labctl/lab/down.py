@@ -60,7 +60,7 @@ def _destroy_lab(lab: Lab) -> None:
     """Without the master's help: it may be dead, and everything is to go anyway."""
     _stop_master(lab)
     name = lab.record["kept"].get("provider", "auto")
-    if name != "auto":
+    if name not in ("", "auto"):
         with step(lab.progress, "machines"):
             providers.make(lab, name).destroy_lab()
     shutil.rmtree(lab.paths.state, ignore_errors=True)

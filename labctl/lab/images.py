@@ -1,0 +1,45 @@
+"""Images from the command line: the machine's image store, shared by its labs. No master is needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labctl.images.images import Images
+from labctl.images.index import Image
+from labctl.images.settings import ImageSettings
+from labctl.lab.progress import step
+from labctl.lab.settings import proxies
+
+if TYPE_CHECKING:
+    from labctl.lab.lab import Lab
+
+
+def images(lab: Lab) -> Images:
+    """The store, with this lab's mirrors and the person's proxies."""
+    mirrors = {name: tuple(hosts) for name, hosts in lab.settings["mirrors"].items()}
+    return Images(lab.paths, ImageSettings(mirrors=mirrors, proxy=proxies(lab.environment)))
+
+
+def build(lab: Lab, name: str) -> Image:
+    with step(lab.progress, f"image {name}") as note:
+        return asyncio.run(images(lab).build(name, note))
+
+
+def load(lab: Lab, path: Path, name: str) -> Sequence[Image]:
+    return _do(lab, f"load {path.name}", lambda store: store.load(path, name))
+
+
+def save(lab: Lab, names: Sequence[str], path: Path) -> Sequence[Image]:
+    return _do(lab, f"save {path.name}", lambda store: store.save(names, path))
+
+
+def remove(lab: Lab, name: str) -> int:
+    return _do(lab, f"remove {name}", lambda store: store.remove(name))
+
+
+def _do(lab: Lab, what: str, work: Callable):  # type: ignore[no-untyped-def, type-arg]
+    with step(lab.progress, what):
+        return asyncio.run(work(images(lab)))
