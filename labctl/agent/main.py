@@ -87,7 +87,7 @@ async def serve(settings: Settings) -> None:
 
 async def _register_then_keep(node: NodeKeeper) -> None:
     await node.register()
-    await asyncio.gather(node.keep_lease(), node.keep_status())
+    await asyncio.gather(node.keep_lease(), node.keep_status(), node.watch())
 
 
 async def _all(*work: Awaitable[Any]) -> None:

@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-from . import facts
+from . import client, facts
 from .client import Api, Delays, Refused
 from .http import Unreachable
 from .settings import Settings
@@ -140,7 +140,7 @@ class NodeKeeper:
                 raise
             self._node = await self._api.get(self._path)
             if any((self._node["metadata"].get("labels") or {}).get(key) != value for key, value in labels.items()):
-                self._node = await self._api.patch(self._path, {"metadata": {"labels": labels}})
+                self._node = await self._api.patch(self._path + "/status", {"metadata": {"labels": labels}})
         self._see_range()
         await self.report(always=True)
 
@@ -171,23 +171,39 @@ class NodeKeeper:
             self._see_range()
 
     async def keep_status(self) -> None:
-        """For ever. Quick while there is no podCIDR, then a look each ten seconds and a word each five minutes."""
-        told, delays = time.monotonic(), Delays(0.02, 1.0)
+        """For ever: a look each ten seconds, a word when something changed and each five minutes."""
+        told = time.monotonic()
         while True:
-            waiting = not self.cidr
-            await asyncio.sleep(delays.next() if waiting else self._settings.housekeeping_s)
-            try:
-                if waiting:
-                    self._node = await self._api.get(self._path)
-                    self._see_range()
-                due = time.monotonic() - told >= self._settings.node_status_s
-                await self.report(always=due)
-                told = time.monotonic() if due else told
-            except Refused as error:
-                if error.code == 404:
-                    await self.register()
-            except Unreachable:
-                pass
+            await asyncio.sleep(self._settings.housekeeping_s)
+            due = time.monotonic() - told >= self._settings.node_status_s
+            if await self._tell(always=due) and due:
+                told = time.monotonic()
+
+    async def watch(self) -> None:
+        """For ever: what the API holds of this Node. Its podCIDR comes this way, and a Ready that the master took away is given back."""
+        await client.reflect(self._api, "/api/v1/nodes", f"metadata.name={self._settings.node}", self._listed, self._event, self._say)
+
+    async def _listed(self, nodes: List[Object]) -> None:
+        if nodes:
+            await self._event("MODIFIED", nodes[0])
+        else:
+            await self.register()
+
+    async def _event(self, kind: str, node: Object) -> None:
+        if kind == "DELETED":
+            await self.register()
+            return
+        self._node = node
+        self._see_range()
+        await self._tell()
+
+    async def _tell(self, always: bool = False) -> bool:
+        try:
+            await self.report(always)
+            return True
+        except (Unreachable, Refused) as error:
+            self._say(f"status of the node: {error}")
+            return False
 
     # -- the Lease
 

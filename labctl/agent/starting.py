@@ -41,29 +41,30 @@ class ImageWish:
         self._tools, self._pod, self._container, self._done = tools, pod, container, done
         self._task: "asyncio.Task[Image] | None" = None
         self._wait_s = 0.0
+        self._why = ""
         self.again_at = 0.0
         self.waiting: Tuple[str, str] = ("ContainerCreating", "")
 
-    def get(self) -> Optional[Image]:
-        """The image if it is here; else None, `waiting` says why, and the bell rings when it is worth asking again."""
-        task = self._task
-        if task is not None and task.done():
-            self._task = None
-            try:
-                return self._pulled(task.result())
-            except ImageFailure as failure:
-                self._failed(failure)
+    def begin(self) -> None:
+        """Start the pull, unless it is under way, done, or not yet due again."""
         if self._task is None and time.monotonic() >= self.again_at:
-            self._begin()
-        elif self._wait_s and self._task is None:
-            reason = f'Back-off pulling image "{self._container["image"]}"'
-            self.waiting = (
-                "ImagePullBackOff",
-                f"{reason}: {self.waiting[1]}" if not self.waiting[1].startswith("Back-off") else self.waiting[1],
-            )
+            self._ask()
+
+    def get(self) -> Optional[Image]:
+        """The image if it is here; else None: `waiting` says why, and the bell rings when it is worth asking again."""
+        if self._task is None and self._wait_s and time.monotonic() < self.again_at:
+            self.waiting = ("ImagePullBackOff", f"Back-off pulling image \"{self._container['image']}\": {self._why}")
+        self.begin()
+        if self._task is None or not self._task.done():
+            return None
+        task, self._task = self._task, None
+        try:
+            return self._pulled(task.result())
+        except ImageFailure as failure:
+            self._failed(failure)
         return None
 
-    def _begin(self) -> None:
+    def _ask(self) -> None:
         image = self._container["image"]
         policy = self._container.get("imagePullPolicy") or default_policy(image)
         if policy != "Never" and not (policy == "IfNotPresent" and self._tools.images.local(image)):
@@ -89,6 +90,7 @@ class ImageWish:
         settings, image = self._tools.settings, self._container["image"]
         self._wait_s = min(settings.backoff_most_s, self._wait_s * 2) if self._wait_s else settings.image_backoff_first_s
         self.again_at = time.monotonic() + self._wait_s
+        self._why = f"{failure.reason}: {failure}"
         self.waiting = (failure.reason, str(failure))
         self._say("Warning", "Failed", f'Failed to pull image "{image}": {failure}' if failure.reason == "ErrImagePull" else str(failure))
         self._say("Warning", "Failed", f"Error: {failure.reason}")

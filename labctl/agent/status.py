@@ -28,6 +28,7 @@ class Seen:
     leaving: bool = False  # being deleted: not ready, whatever the probes say
     failed: Optional[Tuple[str, str]] = None  # reason, message: the whole pod has failed
     volumes_ready: bool = True
+    seen_s: float = 0.0  # when this agent first saw the pod
 
 
 def build(pod: Object, found: Pod, seen: Seen, now_s: float) -> Object:
@@ -44,7 +45,7 @@ def build(pod: Object, found: Pod, seen: Seen, now_s: float) -> Object:
         "conditions": _conditions(before, found, seen, phase, initialized, inits, mains, now_s),
         "hostIP": seen.host_ip,
         "hostIPs": [{"ip": seen.host_ip}],
-        "startTime": before.get("startTime") or rfc3339(now_s),
+        "startTime": before.get("startTime") or rfc3339(seen.seen_s or now_s),
         "containerStatuses": mains,
     }
     if not status["observedGeneration"]:

@@ -38,7 +38,7 @@ class PodWorker:
 
     def __init__(self, tools: Tools, pod: Object, done: Callable[[], None]) -> None:
         self.uid: str = pod["metadata"]["uid"]
-        self._tools, self.pod, self._done = tools, pod, done
+        self._tools, self.pod, self._done, self._seen_s = tools, pod, done, time.time()
         self._bell = Bell()
         self._deleted = False  # the API's object is gone: no grace, nobody to report to
         self._leaving: Optional[stopping.Deadline] = None
@@ -156,7 +156,7 @@ class PodWorker:
         found = self._found()
         self._reporter.later(FIRST_REPORT_S)
         for container in self._first_wanted(found):
-            self._image(container)  # the pull runs while the sandbox is made
+            self._wish(container).begin()  # the pull runs while the sandbox is made
         found = await self._opened(found)
         if self._paths is None and not await self._volumes(found):
             return
@@ -260,11 +260,15 @@ class PodWorker:
         self._look_again(left_s + 0.005)
         return True
 
+    def _wish(self, container: Object) -> ImageWish:
+        wish = self._wishes.get(container["name"])
+        if wish is None:
+            wish = self._wishes[container["name"]] = ImageWish(self._tools, self.pod, container, self.wake)
+        return wish
+
     def _image(self, container: Object) -> Any:
         name = container["name"]
-        wish = self._wishes.get(name)
-        if wish is None:
-            wish = self._wishes[name] = ImageWish(self._tools, self.pod, container, self.wake)
+        wish = self._wish(container)
         image = wish.get()
         if image is not None:
             del self._wishes[name]

@@ -71,13 +71,18 @@ def configuration(spec: ContainerSpec, *, namespaces: Dict[str, str], cgroup: st
         "root": {"path": "rootfs", "readonly": spec.read_only_root},
         "mounts": [*_SYSTEM_MOUNTS, *(_mount(each) for each in spec.mounts)],
         "linux": {
-            "namespaces": [{"type": kind, "path": path} if path else {"type": kind} for kind, path in namespaces.items()],
+            "namespaces": [_namespace(kind, path) for kind, path in namespaces.items()],
             "cgroupsPath": cgroup,
             "resources": _resources(spec),
             "maskedPaths": list(_MASKED),
             "readonlyPaths": list(_READ_ONLY),
         },
     }
+
+
+def _namespace(kind: str, path: str) -> Dict[str, str]:
+    named = {"type": "network" if kind == "net" else kind}
+    return {**named, "path": path} if path else named
 
 
 def _mount(mount: Mount) -> Dict[str, Any]:
