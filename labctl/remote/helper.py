@@ -55,7 +55,7 @@ class Helper:
             self.close()
             raise self._gone() from None
         said = self._answer(until)
-        if said.error != b"null":
+        if bytes(said.error) != b"null":  # a Raw equals nothing but itself
             raise HelperRefused(_text(said.error))
         return bytes(said.result)
 
