@@ -10,14 +10,12 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-import msgspec
-
-from labctl.api import identity, negotiate, query, status
+from labctl.api import bodies, identity, negotiate, status
 from labctl.api.call import Call
 from labctl.api.query import Query
 from labctl.api.route import Target
 from labctl.errors import ApiError
-from labctl.resources.resources import Resources
+from labctl.resources.resources import Body, Resources
 from labctl.resources.service import ListOptions, User
 
 MASTERS = "system:masters"
@@ -123,17 +121,17 @@ class Authorizer:
 
     # -- what is written ---------------------------------------------------------------------------------------------
 
-    def body(self, call: Call, verb: str, body: bytes) -> None:
+    def body(self, call: Call, verb: str, body: Body) -> None:
         """May this user write that? For nodes alone: an admin's body is not looked into. Raises 403."""
         node = identity.node_of(call.user)
         if is_admin(call.user) or not node or verb == "delete":
             return
         resource = call.kind.resource
-        said = _decoded(call, body)
-        why = ""
         if verb == "patch" and negotiate.media_type(call.request.headers.get("Content-Type", "")) not in _PATCHES:
-            why = "a node may only use merge patches"
-        elif resource == "nodes":
+            raise denied(call.user, verb, call.target, "a node may only use merge patches")
+        said = bodies.as_object(body)
+        why = ""
+        if resource == "nodes":
             why = _node_body(node, said)
         elif resource == "pods":
             why = self._pod_body(node, said)
@@ -209,18 +207,6 @@ def denied(user: User, verb: str, target: Target, why: str = "") -> ApiError:
 
 def _qualified(target: Target) -> str:
     return f"{target.resource}.{target.group}" if target.group else target.resource
-
-
-def _decoded(call: Call, body: bytes) -> dict[str, Any]:
-    """What a node says, as a dict; what can't be read is left to the writer to complain about."""
-    try:
-        if "yaml" in call.request.headers.get("Content-Type", ""):
-            said = query.parse_yaml(body)
-        else:
-            said = msgspec.json.decode(body)
-    except msgspec.DecodeError:
-        return {}
-    return said if isinstance(said, dict) else {}
 
 
 def _node_body(node: str, said: dict[str, Any]) -> str:

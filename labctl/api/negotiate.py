@@ -1,7 +1,7 @@
 """Which form of an answer a client asked for: `Accept` and `Content-Type`, as Kubernetes reads them.
 
 kubectl asks for `application/json;as=Table;v=v1;g=meta.k8s.io,application/json`; client-go for protobuf with JSON behind it; aggregated discovery
-for `...;as=APIGroupDiscoveryList;v=v2;g=apidiscovery.k8s.io`. labctl speaks JSON, and YAML for people with curl.
+for `...;as=APIGroupDiscoveryList;v=v2;g=apidiscovery.k8s.io`. labctl answers JSON, and YAML for people with curl; it reads protobuf too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from labctl.api import status
 
 JSON = "application/json"
 YAML = "application/yaml"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
 ACCEPTED = f"{JSON}, {YAML}"
+_BODY_TYPES = {"": JSON, JSON: JSON, "text/json": JSON, "*/*": JSON, YAML: YAML, "application/x-yaml": YAML, PROTOBUF: PROTOBUF}
 _JSON_NAMES = frozenset({JSON, "application/*", "*/*"})
 
 TABLE = "Table"
@@ -86,14 +88,12 @@ def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def body_is_yaml(content_type: str) -> bool:
-    """Of a write's body: JSON unless it says YAML. Raises 415 for anything else, protobuf too."""
+def body_type(content_type: str) -> str:
+    """JSON, YAML or PROTOBUF; JSON where nothing is said. Raises 415 for anything else."""
     media = media_type(content_type)
-    if media in ("", JSON, "text/json", "*/*"):
-        return False
-    if media in (YAML, "application/x-yaml", "text/yaml"):
-        return True
-    raise status.unsupported_media_type(ACCEPTED)
+    if media in _BODY_TYPES:
+        return _BODY_TYPES[media]
+    raise status.unsupported_media_type(f"{ACCEPTED}, {PROTOBUF}")
 
 
 def patch_type(content_type: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
-from labctl.api import answer, negotiate, query, watches
+from labctl.api import answer, bodies, negotiate, query, watches
 from labctl.api.authorize import Authorizer
 from labctl.api.call import Call
 from labctl.api.shapes import Shape
 from labctl.clock import Clock
-from labctl.resources.resources import Body, Resources
+from labctl.resources.resources import Resources
 from labctl.resources.service import ListOptions, Written
 from labctl.store.interface import Entry
 
@@ -46,13 +46,15 @@ class Objects:
 
     async def create(self, call: Call) -> web.StreamResponse:
         target = call.target
-        body = await self._body(call, "create")
+        body = await bodies.read(call)
+        self._authorizer.body(call, "create", body)
         written = await self._resources.create(call.kind, target.namespace, body, call.write_options(), target.name, target.subresource)
         return await self._written(call, written, 201)
 
     async def update(self, call: Call) -> web.StreamResponse:
         target = call.target
-        body = await self._body(call, "update")
+        body = await bodies.read(call)
+        self._authorizer.body(call, "update", body)
         written = await self._resources.update(call.kind, target.namespace, target.name, body, call.write_options(), target.subresource)
         return await self._written(call, written)
 
@@ -68,7 +70,7 @@ class Objects:
 
     async def delete(self, call: Call) -> web.StreamResponse:
         target = call.target
-        options = query.delete_options(call.query, *await _delete_body(call))
+        options = query.delete_options(call.query, await bodies.read_if_any(call))
         written = await self._resources.delete(call.kind, target.namespace, target.name, options, call.user)
         if written.gone and call.kind.plural != "pods":
             return await call.answer(_deleted(call, written.entry), extra=answer.warning_lines(written.warnings))
@@ -76,17 +78,10 @@ class Objects:
 
     async def delete_collection(self, call: Call) -> web.StreamResponse:
         form = call.format
-        options = query.delete_options(call.query, *await _delete_body(call))
+        options = query.delete_options(call.query, await bodies.read_if_any(call))
         selected = ListOptions(label_selector=call.query.first("labelSelector"), field_selector=call.query.first("fieldSelector"))
         listed = await self._resources.delete_collection(call.kind, call.target.namespace, selected, options, call.user)
         return await call.answer(self._shape(call, form.shape).many(listed), form=form)
-
-    async def _body(self, call: Call, verb: str) -> Body:
-        """A write's body: JSON as it came, so that its own reader finds duplicate fields; YAML as the object it says."""
-        is_yaml = negotiate.body_is_yaml(call.request.headers.get("Content-Type", ""))
-        body = await call.body()
-        self._authorizer.body(call, verb, body)
-        return query.parse_yaml(body) if is_yaml else body
 
     async def _written(self, call: Call, written: Written, created: int = 200) -> web.StreamResponse:
         code = 201 if written.created else created
@@ -97,11 +92,6 @@ class Objects:
 
     def _shape(self, call: Call, shape: str) -> Shape:
         return Shape(call.kind, shape, call.query.first("includeObject"), self._resources.view, self._clock.wall)
-
-
-async def _delete_body(call: Call) -> tuple[bytes, bool]:
-    body = await call.body() if call.request.can_read_body else b""
-    return body, bool(body) and negotiate.body_is_yaml(call.request.headers.get("Content-Type", ""))
 
 
 class _Identity(msgspec.Struct, frozen=True):

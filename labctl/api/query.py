@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
-import yaml
 
 from labctl.api import status
 from labctl.errors import ApiError
+from labctl.resources.resources import Body
 from labctl.resources.service import DeleteOptions, ListOptions, User, WriteOptions
 
 _FIELD_MANAGER_MAX = 128
@@ -120,10 +119,10 @@ class _DeleteBody(msgspec.Struct, rename="camel"):
     dry_run: list[str] | None = None
 
 
-def delete_options(query: Query, body: bytes, is_yaml: bool) -> DeleteOptions:
+def delete_options(query: Query, body: Body | None) -> DeleteOptions:
     """A body wins over the query, as in the real server."""
-    if body.strip():
-        asked = _delete_body(body, is_yaml)
+    if body:
+        asked = _delete_body(body)
     else:
         asked = _DeleteBody(
             grace_period_seconds=query.integer("gracePeriodSeconds"),
@@ -146,24 +145,10 @@ def delete_options(query: Query, body: bytes, is_yaml: bool) -> DeleteOptions:
     )
 
 
-def _delete_body(body: bytes, is_yaml: bool) -> _DeleteBody:
+def _delete_body(body: Body) -> _DeleteBody:
     try:
-        if is_yaml:
-            return msgspec.convert(parse_yaml(body), _DeleteBody)
-        return msgspec.json.decode(body, type=_DeleteBody)
+        if isinstance(body, bytes):
+            return msgspec.json.decode(body, type=_DeleteBody)
+        return msgspec.convert(body, _DeleteBody)
     except msgspec.MsgspecError as error:
         raise status.bad_request(f"couldn't decode DeleteOptions: {error}") from error
-
-
-def parse_yaml(body: bytes) -> Any:
-    """A YAML body as plain values. Raises 400 with the parser's words and line."""
-    try:
-        return yaml.load(body, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise status.bad_request(f"error converting YAML to JSON: yaml: {_one_line(error)}") from error
-
-
-def _one_line(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error)
-    return f"line {mark.line + 1}: {problem}" if mark else " ".join(problem.split())

@@ -1,0 +1,209 @@
+"""Kubernetes' protobuf, the one way that clients need of it: bodies into plain objects. Answers are JSON, which every client accepts beside it.
+
+`kubectl create namespace|configmap|secret|service`, `kubectl drain` and controllers built on controller-runtime send their built-in kinds so, whatever
+a server says it likes. A body is `k8s\\0` and a runtime.Unknown: who it is (apiVersion, kind), then the message itself.
+
+What each field number means is in protobuf.json, which tools/derive_protobuf.py reads out of kubectl: `"6": "podIP|string|omit"`.
+A type is string, int, bool, bytes, one of a few with a form of their own in JSON (time, quantity, ...), or a message; `[]` lists and `{}` maps one.
+`omit`: Go's omitempty, so that an empty value means unset. An empty JSON name is an embedded struct, whose fields are the outer object's.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from labctl.api import status
+from labctl.clock import rfc3339, rfc3339_micro
+
+MAGIC = b"k8s\0"
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_MAX_DEPTH = 64
+
+Wire = int | bytes
+Object = dict[str, Any]
+
+
+class Field(NamedTuple):
+    name: str
+    type: str
+    many: str  # "", "[]" or "{}"
+    omit: bool
+
+
+class _Malformed(Exception):
+    """The bytes are no protobuf message."""
+
+
+class _Fields(msgspec.Struct):
+    roots: dict[str, str]
+    messages: dict[str, dict[str, str]]
+
+
+@cache
+def _table() -> tuple[dict[str, str], dict[str, dict[int, Field]]]:
+    said = msgspec.json.decode(Path(__file__).with_name("protobuf.json").read_bytes(), type=_Fields)
+    return said.roots, {name: {int(n): _field(text) for n, text in fields.items()} for name, fields in said.messages.items()}
+
+
+def _field(text: str) -> Field:
+    name, type_, *omit = text.split("|")
+    many = type_[:2] if type_[:2] in ("[]", "{}") else ""
+    return Field(name, type_.removeprefix(many), many, bool(omit))
+
+
+def decode(body: bytes) -> Object:
+    """The object that a body says, as JSON would have it. Raises 400."""
+    if not body.startswith(MAGIC):
+        raise status.bad_request("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")
+    try:
+        unknown = dict(_wire(body[len(MAGIC) :]))
+        meta = {number: _text(value) for number, value in _wire(_raw(unknown.get(1, b"")))}
+        api_version, kind = meta.get(1, ""), meta.get(2, "")
+        message = _table()[0].get(f"{api_version}/{kind}") or _table()[0].get(f"v1/{kind}" if kind == "DeleteOptions" else "")
+        if message is None:
+            raise status.bad_request(f'no kind "{kind}" is registered for version "{api_version}" in scheme "labctl"')
+        return {"apiVersion": api_version, "kind": kind, **_message(message, _raw(unknown.get(2, b"")), 0)}
+    except (_Malformed, UnicodeDecodeError) as error:
+        raise status.bad_request(f"the body is not a valid protobuf message: {error}") from error
+
+
+def _message(name: str, data: bytes, depth: int) -> Object:
+    if depth > _MAX_DEPTH:
+        raise _Malformed("nested too deeply")
+    fields = _table()[1][name]
+    found: Object = {}
+    for number, value in _wire(data):
+        field = fields.get(number)
+        if field is None:
+            continue  # a newer client's
+        if field.many == "[]":
+            found.setdefault(field.name, []).extend(_elements(field, value, depth))
+        elif field.many == "{}":
+            found.setdefault(field.name, {}).update([_pair(field, _raw(value), depth)])
+        elif not field.name:
+            found.update(_message(field.type, _raw(value), depth + 1))
+        else:
+            plain = _plain(field.type, value, depth)
+            if plain is not None and not (field.omit and not plain):
+                found[field.name] = plain
+    return found
+
+
+def _elements(field: Field, value: Wire, depth: int) -> Iterator[Any]:
+    """One element; or, of numbers, a packed run of them."""
+    if field.type in ("int", "bool") and isinstance(value, bytes):
+        at = 0
+        while at < len(value):
+            number, at = _varint(value, at)
+            yield _plain(field.type, number, depth)
+    else:
+        yield _plain(field.type, value, depth)
+
+
+def _pair(field: Field, entry: bytes, depth: int) -> tuple[str, Any]:
+    parts = dict(_wire(entry))
+    missing: Wire = 0 if field.type in ("int", "bool") else b""
+    return _text(parts.get(1, b"")), _plain(field.type, parts.get(2, missing), depth)
+
+
+def _plain(type_: str, value: Wire, depth: int) -> Any:
+    own = _OWN.get(type_)
+    return own(value) if own else _message(type_, _raw(value), depth + 1)
+
+
+def _text(value: Wire) -> str:
+    return _raw(value).decode()
+
+
+def _raw(value: Wire) -> bytes:
+    if isinstance(value, int):
+        raise _Malformed("a number where bytes belong")
+    return value
+
+
+def _int(value: Wire) -> int:
+    if isinstance(value, bytes):
+        raise _Malformed("bytes where a number belongs")
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _time(value: Wire) -> str | None:
+    """metav1.Time: seconds since the epoch; empty is Go's zero time, JSON's null."""
+    parts = dict(_wire(_raw(value)))
+    return rfc3339(_int(parts.get(1, 0))) if parts else None
+
+
+def _micro_time(value: Wire) -> str | None:
+    parts = dict(_wire(_raw(value)))
+    return rfc3339_micro(_int(parts.get(1, 0)) + _int(parts.get(2, 0)) / 1e9) if parts else None
+
+
+def _quantity(value: Wire) -> str:
+    return _text(dict(_wire(_raw(value))).get(1, b"0"))
+
+
+def _int_or_string(value: Wire) -> int | str:
+    parts = dict(_wire(_raw(value)))
+    return _text(parts.get(3, b"")) if parts.get(1) else _int(parts.get(2, 0))
+
+
+def _json(value: Wire) -> Any:
+    """RawExtension, FieldsV1: JSON inside."""
+    raw = _raw(dict(_wire(_raw(value))).get(1, b""))
+    try:
+        return msgspec.json.decode(raw) if raw else None
+    except msgspec.DecodeError as error:
+        raise _Malformed(str(error)) from error
+
+
+_OWN: dict[str, Callable[[Wire], Any]] = {
+    "string": _text,
+    "int": _int,
+    "bool": lambda value: bool(_int(value)),
+    "bytes": lambda value: base64.b64encode(_raw(value)).decode(),
+    "time": _time,
+    "microtime": _micro_time,
+    "quantity": _quantity,
+    "int-or-string": _int_or_string,
+    "raw": _json,
+}
+
+
+def _wire(data: bytes) -> Iterator[tuple[int, Wire]]:
+    """(field number, value) in order, as they lie."""
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        kind = key & 7
+        if kind == _VARINT:
+            value: Wire
+            value, at = _varint(data, at)
+        elif kind in (_BYTES, _FIXED64, _FIXED32):
+            length = {_FIXED64: 8, _FIXED32: 4}.get(kind, 0)
+            if kind == _BYTES:
+                length, at = _varint(data, at)
+            value, at = data[at : at + length], at + length
+            if at > len(data):
+                raise _Malformed("a field is cut short")
+        else:
+            raise _Malformed(f"wire type {kind}")
+        yield key >> 3, value
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while at < len(data) and shift < 70:
+        byte = data[at]
+        at += 1
+        number |= (byte & 127) << shift
+        if byte < 128:
+            return number & (1 << 64) - 1, at
+        shift += 7
+    raise _Malformed("a number is cut short")
