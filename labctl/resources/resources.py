@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from labctl.clock import Clock
+from labctl.errors import ApiError
 from labctl.journal import Journal
 from labctl.resources.kind import Kind, Object
 from labctl.resources.registry import Registry
@@ -20,7 +21,7 @@ from labctl.resources.service import SYSTEM, DeleteOptions, Listed, ListOptions,
 from labctl.resources.settings import ResourceSettings
 from labctl.resources.verbs import delete, read, subresources, write
 from labctl.resources.verbs.context import Context
-from labctl.resources.verbs.patch import patcher
+from labctl.resources.verbs.patch import applier, is_apply, patcher
 from labctl.resources.verbs.watch import EventPool, Watching
 from labctl.store.interface import Entry, Store
 
@@ -107,6 +108,8 @@ class Resources:
     ) -> Written:
         """The whole object anew (PUT), at the resourceVersion inside it if it has one."""
         change = write.replacement(self._ctx, self._body_kind(kind, subresource), body, options)
+        if kind.create_on_update and not subresource and self.store.get(kind.key(namespace, name)) is None:
+            return await write.create(self._ctx, kind, namespace, write.named(body, name), options)
         return await self._rewrite(kind, namespace, name, change, options, subresource)
 
     async def patch(
@@ -120,6 +123,8 @@ class Resources:
         subresource: str = "",
     ) -> Written:
         """A JSON, merge, strategic or apply patch, by its content type; tried again when another writer was first."""
+        if is_apply(content_type):
+            return await self._apply(kind, namespace, name, patch, options, subresource)
         change = patcher(self._ctx, self._body_kind(kind, subresource), patch, content_type, options)
         return await self._rewrite(kind, namespace, name, change, options, subresource)
 
@@ -144,6 +149,21 @@ class Resources:
     ) -> Listed:
         """Delete every object that matches; answers what was deleted."""
         return await delete.delete_collection(self._ctx, kind, namespace, options, delete_options, user)
+
+    async def _apply(self, kind: Kind, namespace: str, name: str, patch: Body, options: WriteOptions, subresource: str) -> Written:
+        """Server-side apply makes what is not there; whoever else makes it meanwhile is merged with."""
+        change = applier(self._ctx, self._body_kind(kind, subresource), patch, options, subresource)
+        applied = msgspec.structs.replace(options, applied=True)
+        if subresource or self.store.get(kind.key(namespace, name)) is not None:
+            return await self._rewrite(kind, namespace, name, change, applied, subresource)
+        obj, warnings = change(None)
+        obj.setdefault("metadata", {}).setdefault("name", name)
+        try:
+            return await write.create_decoded(self._ctx, kind, namespace, obj, applied, warnings)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+        return await self._rewrite(kind, namespace, name, change, applied, subresource)
 
     def _body_kind(self, kind: Kind, subresource: str) -> Kind:
         return subresources.body_kind(kind, subresource) if subresource else kind

@@ -32,6 +32,7 @@ class WriteOptions(msgspec.Struct, frozen=True):
     field_manager: str = ""
     field_validation: str = "Warn"  # Strict, Warn, Ignore
     force: bool = False  # server-side apply only
+    applied: bool = False  # set by the verbs: this write is an apply, which says itself who owns what
 
 
 class DeleteOptions(msgspec.Struct, frozen=True, rename="camel"):

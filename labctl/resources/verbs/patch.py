@@ -7,12 +7,13 @@ from typing import Any
 
 import msgspec
 
+from labctl.clock import rfc3339
 from labctl.errors import ApiError
-from labctl.resources import failures
+from labctl.resources import documents, failures
 from labctl.resources.kind import Kind, Object
+from labctl.resources.patches import apply, merge, strategic
 from labctl.resources.patches import json as json_patch
-from labctl.resources.patches import merge, strategic
-from labctl.resources.schema.validate import decode_patched
+from labctl.resources.schema.validate import decode, decode_patched
 from labctl.resources.service import WriteOptions
 from labctl.resources.verbs.context import Context
 
@@ -22,6 +23,7 @@ STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 
 Patched = Callable[[Object], tuple[Object, Sequence[str]]]
+Applied = Callable[[Object | None], tuple[Object, Sequence[str]]]
 
 
 def patcher(ctx: Context, kind: Kind, patch: bytes | Any, content_type: str, options: WriteOptions) -> Patched:
@@ -40,6 +42,25 @@ def patcher(ctx: Context, kind: Kind, patch: bytes | Any, content_type: str, opt
         return patched, decode_patched(ctx.schema, kind, patched, shown, options.field_validation)
 
     return change
+
+
+def applier(ctx: Context, kind: Kind, patch: bytes | Object, options: WriteOptions, subresource: str) -> Applied:
+    """Server-side apply, as a function of the object as it is, None where there is none yet."""
+    raw = patch if isinstance(patch, bytes) else msgspec.json.encode(patch)
+
+    def change(obj: Object | None) -> tuple[Object, Sequence[str]]:
+        config, warnings = decode(ctx.schema, kind, msgspec.json.encode(documents.parse(raw)), options.field_validation)
+        now = rfc3339(ctx.clock.wall())
+        applied = apply.apply(
+            ctx.schema, kind, obj, config, manager=options.field_manager, now=now, force=options.force, subresource=subresource
+        )
+        return applied, warnings
+
+    return change
+
+
+def is_apply(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip() in (APPLY, "application/apply-patch+json")
 
 
 def _maker(ctx: Context, kind: Kind, content_type: str) -> Callable[[Any, Object], Object]:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from labctl.clock import rfc3339
 from labctl.errors import Conflict
 from labctl.resources import encoding, failures
 from labctl.resources.kind import Kind, Object
+from labctl.resources.patches import managed
 from labctl.resources.schema.defaults import apply_defaults
 from labctl.resources.schema.validate import decode
 from labctl.resources.service import WriteOptions, Written
 from labctl.resources.verbs import meta
+from labctl.resources.verbs.advice import advice, is_person
 from labctl.resources.verbs.allocation import StoreRanges
 from labctl.resources.verbs.context import Context
 from labctl.store.interface import Compare, Delete, Entry, Op, Put
@@ -25,6 +28,9 @@ _PARTS = {"status": ("status",), "binding": ("spec", "status"), "finalize": ("sp
 
 Change = Callable[[Object], tuple[Object, Sequence[str]]]
 """Handed a fresh dict of the object as it is, answers what it shall be (it may be the same dict), and warnings."""
+
+
+_NEVER_TRACKED = frozenset(("Event", "Lease"))  # written often, by programs that nobody applies against
 
 
 async def create(ctx: Context, kind: Kind, namespace: str, body: bytes | Object, options: WriteOptions) -> Written:
@@ -39,6 +45,7 @@ async def create_decoded(
     apply_defaults(ctx.schema, kind, obj)
     kind.defaults(obj)
     kind.prepare(obj, None)
+    warnings = advice(ctx, kind, obj, None, options, warnings)
     metadata = obj["metadata"]
     generate = not metadata.get("name")
     pristine = encoding.Sealed(obj)(0) if kind.allocate else b""
@@ -58,6 +65,7 @@ async def create_decoded(
                 continue
             raise failures.already_exists(kind, name)
         claim_ops, claim_compares = _claim(ctx, kind, obj, None)
+        _track(ctx, kind, None, obj, options)
         sealed = encoding.Sealed(obj)
         if options.dry_run:
             return Written(Entry(key, sealed(0), 0, 0), True, warnings)
@@ -70,6 +78,14 @@ async def create_decoded(
             continue
         return Written(committed(ctx, key, sealed, revision, revision), True, warnings)
     raise failures.conflict(kind, metadata.get("name", ""))
+
+
+def named(body: bytes | Object, name: str) -> Object:
+    """A PUT's body may leave out the name that its URL says."""
+    sent = encoding.decode(body) if isinstance(body, bytes) else body
+    metadata = {**sent.get("metadata", {}), "name": sent.get("metadata", {}).get("name") or name}
+    metadata.pop("resourceVersion", None)
+    return {**sent, "metadata": metadata}
 
 
 def replacement(ctx: Context, kind: Kind, body: bytes | Object, options: WriteOptions) -> Change:
@@ -92,8 +108,9 @@ async def rewrite(
             settle(ctx, kind, namespace, name, new, old, subresource)
             if new == old:
                 return Written(entry, warnings=warnings)
+            warnings = advice(ctx, kind, new, old, options, warnings)
             try:
-                return await _commit_rewrite(ctx, kind, entry, new, old, options, warnings)
+                return await _commit_rewrite(ctx, kind, entry, new, old, options, subresource, warnings)
             except Conflict as first:
                 await ctx.settled(first.actual)
     raise failures.conflict(kind, name)
@@ -135,9 +152,10 @@ def _copy(new: Object, old: Object, name: str) -> None:
 
 
 async def _commit_rewrite(
-    ctx: Context, kind: Kind, entry: Entry, new: Object, old: Object, options: WriteOptions, warnings: Sequence[str]
+    ctx: Context, kind: Kind, entry: Entry, new: Object, old: Object, options: WriteOptions, subresource: str, warnings: Sequence[str]
 ) -> Written:
     claim_ops, claim_compares = _claim(ctx, kind, new, old)
+    _track(ctx, kind, old, new, options, subresource)
     sealed = encoding.Sealed(new)
     if options.dry_run:
         return Written(Entry(entry.key, sealed(entry.revision), entry.revision, entry.created), warnings=warnings)
@@ -148,6 +166,16 @@ async def _commit_rewrite(
         claim_compares = []
     revision = await ctx.commit(kind, [op, *claim_ops], [Compare(entry.key, entry.revision), *claim_compares])
     return Written(committed(ctx, entry.key, sealed, revision, entry.created), warnings=warnings, gone=gone)
+
+
+def _track(ctx: Context, kind: Kind, old: Object | None, new: Object, options: WriteOptions, subresource: str = "") -> None:
+    """Who owns which field, for server-side apply: kept for people's writes, and for objects where somebody began to. Apply keeps it by itself."""
+    if options.applied or kind.kind in _NEVER_TRACKED:
+        return
+    tracked = options.field_manager and is_person(options.user)
+    if tracked or (old is not None and "managedFields" in old["metadata"]):
+        manager = options.field_manager or options.user.name
+        managed.track(ctx.schema, kind, old, new, manager=manager, now=rfc3339(ctx.clock.wall()), subresource=subresource)
 
 
 def released(obj: Object) -> bool:

@@ -152,5 +152,6 @@ KIND = Kind(
     has_status=True,
     prepare=prepare,
     validate=validate,
+    acts_on=frozenset(("spec.podCIDR", "spec.podCIDRs", "spec.providerID", "spec.taints", "spec.unschedulable")),
     fields=selectable,
 )

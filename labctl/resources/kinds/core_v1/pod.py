@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from labctl.resources.kind import FieldError, Kind, Object, Subresource
 from labctl.resources.kinds.core_v1 import pod_rules
+from labctl.resources.kinds.core_v1.pod_acts import acts_on
 from labctl.resources.kinds.core_v1.pod_columns import COLUMNS
 from labctl.resources.kinds.core_v1.pod_view import Pod
 
@@ -81,5 +82,6 @@ KIND = Kind(
     validate=validate,
     warnings=warnings,
     grace_s=grace_s,
+    acts_on=acts_on("spec"),
     fields=fields,
 )

@@ -112,6 +112,12 @@ class NodeAffinity(msgspec.Struct, frozen=True, rename="camel", gc=False):
 class Affinity(msgspec.Struct, frozen=True, rename="camel", gc=False):
     node_affinity: NodeAffinity | None = None
 
+    @property
+    def required(self) -> tuple[NodeTerm, ...]:
+        """The terms of which a node must satisfy one; none: any node will do."""
+        node = self.node_affinity
+        return node.required.node_selector_terms if node and node.required else ()
+
 
 class PodSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
     node_name: str = ""

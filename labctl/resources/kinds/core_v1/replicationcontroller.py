@@ -10,6 +10,7 @@ from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME, joined, pairs
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, Viewed
 from labctl.resources.kinds.core_v1 import pod_rules
+from labctl.resources.kinds.core_v1.pod_acts import acts_on
 from labctl.resources.kinds.core_v1.pod_view import PodTemplate
 from labctl.resources.kinds.shared import Condition
 from labctl.resources.selectors import from_labels
@@ -130,5 +131,6 @@ KIND = Kind(
     prepare=prepare,
     validate=validate,
     warnings=warnings,
+    acts_on=acts_on("spec.template.spec") | {"spec.minReadySeconds", "spec.replicas", "spec.selector", "spec.template.metadata"},
     fields=selectable,
 )

@@ -255,6 +255,28 @@ def ports(service: Service, _now_s: float) -> str:
     return joined(f"{p.port}:{p.node_port}/{p.protocol}" if p.node_port else f"{p.port}/{p.protocol}" for p in service.spec.ports) or NONE
 
 
+ACTS_ON = frozenset(
+    f"spec.{name}"
+    for name in (
+        "clusterIP",
+        "clusterIPs",
+        "externalIPs",
+        "externalName",
+        "ipFamilies",
+        "ipFamilyPolicy",
+        "ports.name",
+        "ports.nodePort",
+        "ports.port",
+        "ports.protocol",
+        "ports.targetPort",
+        "publishNotReadyAddresses",
+        "selector",
+        "sessionAffinity",
+        "sessionAffinityConfig",
+        "type",
+    )
+)
+
 COLUMNS: tuple[Column, ...] = (
     NAME,
     Column("Type", lambda service, _now: service.spec.type, description="How the Service is exposed."),
@@ -286,6 +308,7 @@ KIND = Kind(
     validate=validate,
     allocate=allocate,
     claims=claims,
+    acts_on=ACTS_ON,
     fields=selectable,
     name_rule="service",
 )

@@ -23,6 +23,7 @@ class MachineSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
     memory: Quantity = ""
     cpus: Quantity = ""
     address: str = ""
+    box: str = ""
     power: str = "On"  # On, Off
 
 

@@ -1,0 +1,93 @@
+"""Warnings: what is legal and stored, but hardly meant, or not acted on by labctl. For people's writes only; the first ten.
+
+A kind's `acts_on` holds dotted paths, each with everything below it; a field outside gets a warning where it is set to something that is not empty,
+not what the server would fill in, and not there already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+from labctl.resources import encoding
+from labctl.resources.kind import Kind, Object
+from labctl.resources.schema.defaults import apply_defaults
+from labctl.resources.service import User, WriteOptions
+from labctl.resources.verbs.context import Context
+
+Tree = dict[str, Any]
+_EVERYTHING: Tree = {}
+_ALWAYS = ("kind", "apiVersion", "metadata", "status")
+_EMPTY: tuple[Any, ...] = (None, "", 0, False, [], {})
+
+
+def is_person(user: User) -> bool:
+    """Components and agents can't read warnings."""
+    return not user.name.startswith("system:")
+
+
+def advice(ctx: Context, kind: Kind, new: Object, old: Object | None, options: WriteOptions, said: Sequence[str]) -> list[str]:
+    """What was said already while decoding, and what this write deserves beside."""
+    if not is_person(options.user):
+        return list(said)
+    notes = (*said, *kind.warnings(new, old), *_not_acted_on(ctx, kind, new, old))
+    return list(islice(dict.fromkeys(notes), ctx.settings.warnings))
+
+
+def _not_acted_on(ctx: Context, kind: Kind, new: Object, old: Object | None) -> Iterator[str]:
+    tree = _tree(kind)
+    if not tree:
+        return
+    found = list(_outside(tree, new, old, "", ()))
+    if not found:
+        return
+    bare = encoding.decode(encoding.encode(new))
+    for _, steps in found:
+        _drop(bare, steps)
+    apply_defaults(ctx.schema, kind, bare)
+    for path, steps in found:
+        if _at(bare, steps) != _at(new, steps):
+            yield f"{path}: labctl stores this field but does not act on it"
+
+
+@lru_cache(maxsize=256)
+def _tree(kind: Kind) -> Tree:
+    """The paths as a tree; empty below what is acted on as a whole, and for a kind that acts on everything."""
+    tree: Tree = {}
+    for path in kind.acts_on and (*kind.acts_on, *_ALWAYS):
+        at = tree
+        for name in path.split("."):
+            at = at.setdefault(name, {})
+    return tree
+
+
+def _outside(tree: Tree, new: Object, old: Any, path: str, steps: tuple[str | int, ...]) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+    before = old if isinstance(old, dict) else {}
+    for name, value in new.items():
+        below = tree.get(name)
+        at, was = f"{path}.{name}" if path else name, before.get(name)
+        if value in _EMPTY or value == was or below == _EVERYTHING:
+            continue
+        if below is None:
+            yield at, (*steps, name)
+        elif isinstance(value, dict):
+            yield from _outside(below, value, was, at, (*steps, name))
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                item_was = was[index] if isinstance(was, list) and index < len(was) else None
+                if isinstance(item, dict) and item != item_was:
+                    yield from _outside(below, item, item_was, f"{at}[{index}]", (*steps, name, index))
+
+
+def _at(obj: Any, steps: Sequence[str | int]) -> Any:
+    for step in steps:
+        if isinstance(obj, dict) and step not in obj:
+            return None
+        obj = obj[step]
+    return obj
+
+
+def _drop(obj: Any, steps: Sequence[str | int]) -> None:
+    _at(obj, steps[:-1]).pop(steps[-1], None)
