@@ -11,8 +11,12 @@ from collections.abc import Sequence
 from labctl.network.plugin import Masquerade, Place, Program, Route
 from labctl.network.settings import NetworkSettings
 
-SYSCTLS = {"net.ipv4.ip_forward": 1, "net.ipv4.conf.all.rp_filter": 2}
-"""Forward; and accept a source that would be answered through another interface (externalIPs come and go different ways)."""
+SYSCTLS = {
+    "net.ipv4.ip_forward": 1,
+    "net.ipv4.conf.all.rp_filter": 2,  # a source may be answered through another interface: externalIPs come and go different ways
+    "net.ipv4.conf.all.send_redirects": 0,  # who reaches a virtual address through this minion must not be told to look for it on the link;
+    "net.ipv4.conf.LINK.send_redirects": 0,  # and a redirect uses up the right to send the refusal (the kernel limits ICMP per peer)
+}
 
 
 class RoutePlugin:

@@ -21,7 +21,7 @@ _LINES = re.compile(
 )
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_./:]{0,300}[A-Za-z0-9])?")
 _SYSCTL = re.compile(
-    r"net\.ipv4\.(?:ip_forward|conf\.[a-z0-9_-]{1,15}\.(?:rp_filter|forwarding|route_localnet|arp_ignore|arp_announce|proxy_arp))"
+    r"net\.ipv4\.(?:ip_forward|conf\.(?:all|default|LINK)\.(?:rp_filter|forwarding|send_redirects|route_localnet|arp_ignore|arp_announce|proxy_arp))"
 )
 
 
@@ -65,11 +65,12 @@ def one_of(value: Any, allowed: Iterable[str]) -> str:
     return str(value)
 
 
-def sysctl(key: Any, value: Any) -> tuple:
-    """(path, text). Only what belongs to this machine's own network namespace."""
+def sysctl(key: Any, value: Any, device: str) -> tuple:
+    """(path, text). Only what belongs to this machine's own network namespace; `LINK` in a key is the interface to the lab's network."""
     if not isinstance(key, str) or not _SYSCTL.fullmatch(key):
         raise Refused(f"{key!r} is not for the master to set")
-    return "/proc/sys/" + key.replace(".", "/"), str(number(int(value), 0, 2))
+    parts = [device if part == "LINK" else part for part in key.split(".")]
+    return "/proc/sys/" + "/".join(parts), str(number(value, 0, 2))
 
 
 def rules(text: Any) -> bytes:

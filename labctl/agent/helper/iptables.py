@@ -32,7 +32,7 @@ class Iptables:
         self.flavour = "nft" if "nf_tables" in self.version else "legacy"
         self._stamp = NftStamp() if self.flavour == "nft" else LegacyStamp()
         self._known: Optional[Stamp] = None
-        self._checked = 0.0
+        self._checked = time.monotonic()
         self._told = ""
 
     def can(self, rule: str) -> bool:
@@ -64,6 +64,7 @@ class Iptables:
     def dump(self) -> str:
         """Our part of iptables-save, without counters. Who reads it knows all there is, so the stamp of that moment is known."""
         self._known = self._stamp.read()
+        self._checked = time.monotonic()
         kept: List[str] = []
         for table in TABLES:
             kept.append(f"*{table}")
@@ -75,12 +76,9 @@ class Iptables:
 
     def look(self) -> Optional[str]:
         """The digest of our rules, if anybody may have changed them since the last look; None: nobody did. Cheap when nobody did."""
-        now = time.monotonic()
-        stamp = self._stamp.read()
-        overdue = self.flavour == "legacy" and now - self._checked > FULL_CHECK_S
-        if stamp == self._known and not overdue:
+        overdue = self.flavour == "legacy" and time.monotonic() - self._checked > FULL_CHECK_S
+        if self._stamp.read() == self._known and not overdue:
             return None
-        self._checked = now
         found = digest(self.dump())
         if found == self._told:
             return None

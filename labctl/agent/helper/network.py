@@ -22,7 +22,7 @@ def program(plan: Dict[str, Any], iptables: Iptables) -> dict:
     own = check.address(plan["address"])
     device = _device(own)
     wanted = [_route(route, own, device) for route in _bounded(plan.get("routes", []))]
-    changed = _sysctls(plan.get("sysctls", {})) + _routes(wanted)
+    changed = _sysctls(plan.get("sysctls", {}), device) + _routes(wanted)
     changed += _rules(plan, iptables)
     return {"device": device, "changed": changed}
 
@@ -64,9 +64,9 @@ def _full(destination: str) -> str:
     return destination if "/" in destination else f"{destination}/32"
 
 
-def _sysctls(wanted: Dict[str, Any]) -> int:
+def _sysctls(wanted: Dict[str, Any], device: str) -> int:
     changed = 0
-    for path, value in [check.sysctl(key, value) for key, value in wanted.items()]:
+    for path, value in [check.sysctl(key, value, device) for key, value in wanted.items()]:
         with open(path, "r+") as file:
             if file.read().strip() != value:
                 file.seek(0)

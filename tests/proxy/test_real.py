@@ -1,0 +1,199 @@
+"""The rendered rules in real kernels: packets from pods, minions and outside, on both flavours of iptables."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import pytest
+
+from labctl.network.plugin import Place
+from labctl.network.route import RoutePlugin
+from labctl.network.settings import NetworkSettings
+from labctl.proxy.chains import digest, parse, same
+from labctl.proxy.frontends import Backend, Frontend
+from labctl.proxy.patch import diff
+from labctl.proxy.rules import Facts, rules
+from tests.minions import Minions
+
+pytestmark = pytest.mark.root
+PLACES = [Place(f"minion-{n}", f"10.245.1.{10 + n}", f"10.246.{n}.0/24") for n in (1, 2)]
+VIP = "10.247.0.9"
+P1, P2, P3 = "10.246.1.2", "10.246.1.3", "10.246.2.2"
+
+
+class Lab:
+    """Two minions, three pods, and the pure steps applied by hand: what the Proxy does, without the Proxy."""
+
+    def __init__(self, minions: Minions, flavour: str) -> None:
+        self.minions = minions
+        self.flavour = flavour
+        self.facts: dict[str, Facts] = {}
+
+    async def start(self) -> None:
+        for number in (1, 2):
+            await self.minions.add(number)
+            name = f"minion-{number}"
+            said = await self.minions.call(name, "facts", {"flavour": self.flavour})
+            assert said["flavour"] == self.flavour
+            self.facts[name] = Facts(name, f"10.245.1.{10 + number}", recent=said["recent"], random_fully=said["randomFully"])
+            program = RoutePlugin().plan(PLACES[number - 1], PLACES, NetworkSettings()).params()
+            assert (await self.minions.call(name, "network", program))["changed"]
+            assert not (await self.minions.call(name, "network", program))["changed"]
+        for address in (P1, P2, P3):
+            self.minions.pod(address)
+        self.minions.lab.batch("route add 10.247.0.0/16 via 10.245.1.11", "route add 192.0.2.0/24 via 10.245.1.12")
+
+    async def serve(self, *ports: Frontend) -> None:
+        """Every minion has exactly these, read back in iptables' own words."""
+        for name, facts in self.facts.items():
+            wanted = rules({p.service: tuple(x for x in ports if x.service == p.service) for p in ports}, facts)
+            actual = parse((await self.minions.call(name, "dump", {}))["rules"])
+            patch = diff(wanted, actual)
+            if patch:
+                await self.minions.call(name, "apply", {"rules": patch.text(), "commits": patch.commits})
+            dump = (await self.minions.call(name, "dump", {}))["rules"]
+            assert same(parse(dump), wanted), diff(wanted, parse(dump)).text()
+            assert (await self.minions.call(name, "digest", {}))["rules"] == digest(wanted)
+
+    def answers(self, place: str, address: str = VIP, port: int = 80, times: int = 24) -> Counter:
+        """Who answers, and whom they see."""
+        space = {"lab": self.minions.lab, **self.minions.nodes, **self.minions.pods}[place]
+        return Counter(space.tcp(address, port) for _ in range(times))
+
+    def refused(self, place: str, address: str = VIP, port: int = 80) -> None:
+        began = time.monotonic()
+        with pytest.raises(ConnectionRefusedError):
+            self.answers(place, address, port, times=1)
+        assert time.monotonic() - began < 0.5, "at once"
+
+
+def web(*addresses: str, **more) -> Frontend:
+    given = {"service": "default/web", "name": "http", "protocol": "TCP", "address": VIP, "port": 80} | more
+    return Frontend(backends=tuple(Backend(a, 8080, f"minion-{a.split('.')[2]}") for a in sorted(addresses)), **given)
+
+
+@pytest.fixture(params=["nft", "legacy"])
+async def lab(request) -> AsyncIterator[Lab]:
+    minions = Minions()
+    try:
+        made = Lab(minions, request.param)
+        await made.start()
+        yield made
+    finally:
+        await minions.close()
+
+
+def who(found: Counter) -> set[str]:
+    return {answer for answer, _ in found}
+
+
+async def test_a_virtual_address_from_everywhere(lab):
+    await lab.serve(web(P1, P2, P3))
+    for place, seen in (("minion-1", {"10.245.1.11"}), ("minion-2", {"10.245.1.12"}), ("lab", {"10.245.1.11"})):
+        found = lab.answers(place)
+        assert who(found) == {P1, P2, P3} and {saw for _, saw in found} == seen, place
+    found = lab.answers(P1, times=40)
+    assert who(found) == {P1, P2, P3}
+    for answer, saw in found:
+        assert saw == ("10.245.1.11" if answer == P1 else P1), "a pod is known by its own address, but to itself"
+
+
+async def test_no_endpoints_is_refused_at_once_from_everywhere(lab):
+    await lab.serve(web(P1))
+    assert who(lab.answers("minion-2")) == {P1}
+    await lab.serve(web(node_port=30080, external_addresses=("192.0.2.7",)))
+    for place in ("minion-1", "minion-2", P1, P3, "lab"):
+        lab.refused(place)
+        lab.refused(place, "10.245.1.12", 30080)
+        lab.refused(place, "192.0.2.7")
+    lab.refused(P1, VIP, 81)
+    lab.refused(P1, "10.247.77.77", 80)
+
+
+async def test_node_ports_and_external_addresses(lab):
+    await lab.serve(web(P1, P3, node_port=30080, external_addresses=("192.0.2.7",)))
+    for place in ("lab", "minion-1", P2, P1):
+        for address, port in (("10.245.1.11", 30080), ("10.245.1.12", 30080), ("192.0.2.7", 80)):
+            assert who(lab.answers(place, address, port)) == {P1, P3}, (place, address)
+    lab.refused("lab", "10.245.1.11", 30081)
+
+
+async def test_local_traffic_policy_keeps_the_clients_address(lab):
+    await lab.serve(web(P1, P3, node_port=30080, external_local=True))
+    assert set(lab.answers("lab", "10.245.1.11", 30080)) == {(P1, "10.245.1.1")}
+    assert set(lab.answers("lab", "10.245.1.12", 30080)) == {(P3, "10.245.1.1")}
+
+
+async def test_affinity(lab):
+    await lab.serve(web(P1, P2, P3, affinity_s=60))
+    for place in ("minion-1", P2):
+        assert len(who(lab.answers(place))) == 1
+    spread = {answer for _ in range(30) for answer in who(lab.answers("lab", times=1))}
+    assert len(spread) == 1
+
+
+async def test_udp_and_what_conntrack_remembers(lab):
+    dns = {"service": "default/dns", "name": "dns", "protocol": "UDP", "address": "10.247.0.10", "port": 53}
+    await lab.serve(web(P1, P3, **dns), web(P1))
+    node = lab.minions.nodes["minion-1"]
+    found = {node.udp("10.247.0.10", 53)[0] for _ in range(30)}
+    assert found == {P1, P3}
+    stuck = node.udp("10.247.0.10", 53, source_port=40_000)[0]
+    left = P3 if stuck == P1 else P1
+    await lab.serve(web(left, **dns), web(P1))
+    assert node.udp("10.247.0.10", 53, source_port=40_000)[0] == stuck, "the kernel remembers"
+    await lab.minions.call("minion-1", "conntrack", {"entries": [{"protocol": "udp", "address": stuck, "port": 8080}]})
+    assert node.udp("10.247.0.10", 53, source_port=40_000)[0] == left
+
+
+async def test_pods_reach_pods_and_the_world_as_themselves_and_as_their_minion(lab):
+    assert set(lab.answers(P1, P3, 8080, times=1)) == {(P3, P1)}
+    assert set(lab.answers("minion-1", P3, 8080, times=1)) == {(P3, "10.245.1.11")}
+    from tests.minions import Server
+
+    outside = Server(lab.minions.lab, "world", 9000)
+    try:
+        assert set(lab.answers(P3, "10.245.1.1", 9000, times=1)) == {("world", "10.245.1.12")}
+    finally:
+        outside.close()
+
+
+async def test_a_hand_that_is_not_ours_is_noticed_within_two_seconds(lab):
+    await lab.serve(web(P1, P3))
+    said: asyncio.Queue = asyncio.Queue()
+    lab.minions.listen(lambda name, method, params: said.put_nowait((name, method, params["rules"])))
+    node = lab.minions.nodes["minion-1"]
+    await lab.serve(web(P1))
+    await lab.serve(web(P1, P3))
+    node.run(f"iptables-{lab.flavour}", "-t", "nat", "-F")
+    async with asyncio.timeout(2):
+        name, method, found = await said.get()
+    assert (name, method) == ("minion-1", "digest")
+    assert found != digest(rules({"default/web": (web(P1, P3),)}, lab.facts["minion-1"]))
+    await lab.serve(web(P1, P3))
+    assert said.empty(), "our own changes are no news"
+    node.run(f"iptables-{lab.flavour}", "-t", "nat", "-A", "PREROUTING", "-d", "192.0.2.99", "-j", "ACCEPT")
+    async with asyncio.timeout(2):
+        assert (await said.get())[2] == digest(rules({"default/web": (web(P1, P3),)}, lab.facts["minion-1"]))
+
+
+async def test_the_helper_refuses_what_is_not_ours(lab):
+    from labctl.errors import CommandFailed
+
+    for hostile in (
+        "*nat\n-F\nCOMMIT\n",
+        "*nat\n-A PREROUTING -j ACCEPT\nCOMMIT\n",
+        "*mangle\nCOMMIT\n",
+        "*nat\n:INPUT DROP [0:0]\nCOMMIT\n",
+    ):
+        with pytest.raises(CommandFailed, match="no rule of labctl's"):
+            await lab.minions.call("minion-1", "apply", {"rules": hostile, "commits": 1})
+    with pytest.raises(CommandFailed, match="not for the master to set"):
+        await lab.minions.call("minion-1", "network", {"address": "10.245.1.11", "sysctls": {"kernel.hostname": 1}})
+    with pytest.raises(CommandFailed, match="no IPv4 address"):
+        await lab.minions.call("minion-1", "conntrack", {"entries": [{"protocol": "udp", "address": "1.2.3.4; reboot", "port": 1}]})
+    with pytest.raises(CommandFailed, match="no method"):
+        await lab.minions.call("minion-1", "__init__", {})
