@@ -23,11 +23,12 @@ from labctl.remote.settings import RemoteSettings
 
 
 class Channels:
-    """The stream connections to one machine."""
+    """The stream connections to one machine. `on_idle` is called when the last stream ended: sweep soon after `stream_idle_s`."""
 
-    def __init__(self, target: Target, settings: RemoteSettings) -> None:
+    def __init__(self, target: Target, settings: RemoteSettings, on_idle: Callable[[], None]) -> None:
         self._target = target
         self._settings = settings
+        self._on_idle = on_idle
         self._lock = threading.Lock()
         self._connections: list[Connection] = []
         self._idle_since = 0.0
@@ -55,6 +56,9 @@ class Channels:
             if not connection.channels and len(self._connections) > 1:
                 self._connections.remove(connection)
                 connection.close()
+            idle = not any(each.channels for each in self._connections)
+        if idle:
+            self._on_idle()
 
     def sweep_after_s(self) -> float | None:
         """When there may be something to sweep; None: nothing is open."""

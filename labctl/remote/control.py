@@ -39,7 +39,7 @@ class Control:
 
     def __init__(self, target: Target, settings: RemoteSettings, send: Callable[[wire.Message], None]) -> None:
         self.target = target
-        self.channels = Channels(target, settings)
+        self.channels = Channels(target, settings, on_idle=lambda: self._jobs.put(None))
         self._settings = settings
         self._send = send
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
