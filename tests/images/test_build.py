@@ -109,4 +109,4 @@ async def test_nginx_is_whole_and_serve_hostname_adds_one_layer(apt_cache: Path,
     assert nginx.size < 16 << 20
     hostname = await images.build("serve-hostname")
     assert hostname.layers[:-1] == nginx.layers
-    assert [image.name.split("/")[-1] for image in images.list()] == ["nginx:latest", "serve-hostname:latest"]
+    assert [image.name.split("/")[-1] for image in images.list()][-2:] == ["nginx:latest", "serve-hostname:latest"]
