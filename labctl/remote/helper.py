@@ -94,6 +94,7 @@ class Helper:
         finally:
             self.close()
             self._answers.put(None)
+            self._tell("helper", b'{"state":"ended"}')  # who relies on what it would say unasked starts another by asking
 
     def _take(self, buffer: bytearray) -> None:
         while len(buffer) >= 4:
