@@ -19,7 +19,7 @@ from labctl.resources.schema.openapi import Document, Documents
 
 _V3 = "/openapi/v3"
 _PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
-# kubectl asks for this one where v3 doesn't know a kind, only to find that v2 doesn't either; then it says `no matches for kind`.
+# (It is answered under the name that is a valid media type.) kubectl asks for this one where v3 doesn't know a kind, only to find that v2 doesn't either; then it says `no matches for kind`.
 _EMPTY_V2 = b"\x0a\x032.0"  # field 1, `swagger: "2.0"`, and nothing else
 
 
@@ -34,7 +34,7 @@ class OpenApi:
     async def serve(self, call: Call) -> web.StreamResponse:
         accept = call.request.headers.get("Accept", "")
         if call.path == "/openapi/v2" and _PROTOBUF in accept and negotiate.JSON not in accept:
-            return answer.Whole(_EMPTY_V2, content_type=_PROTOBUF)
+            return answer.Whole(_EMPTY_V2, content_type=_PROTOBUF.replace("@", "."))
         negotiate.accepted(accept, negotiate.DISCOVERY_SHAPES)
         document = await asyncio.to_thread(self._find, call.path.rstrip("/"))
         if document is None:

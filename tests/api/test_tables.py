@@ -1,0 +1,82 @@
+"""Tables and PartialObjectMetadata: what kubectl get, and metadata-only clients, ask for."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import aiohttp
+
+from tests.inprocess import ApiServer
+
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+PARTIAL = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+PARTIAL_LIST = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+MAPS = "/api/v1/namespaces/default/configmaps"
+
+
+async def fetch(http: aiohttp.ClientSession, path: str, accept: str) -> tuple[int, Any]:
+    async with http.get(path, headers={"Accept": accept}) as answered:
+        return answered.status, await answered.json(content_type=None)
+
+
+async def make(http: aiohttp.ClientSession, name: str) -> None:
+    async with http.post(MAPS, json={"metadata": {"name": name}, "data": {"k": "v"}}) as answered:
+        assert answered.status == 201
+
+
+async def test_a_list_as_a_table(api: ApiServer) -> None:
+    async with api.session() as http:
+        await make(http, "a")
+        await make(http, "b")
+        _, table = await fetch(http, MAPS, TABLE)
+        _, listed = await fetch(http, MAPS, "application/json")
+    assert (table["kind"], table["apiVersion"]) == ("Table", "meta.k8s.io/v1")
+    assert table["metadata"]["resourceVersion"] == listed["metadata"]["resourceVersion"]
+    assert [c["name"] for c in table["columnDefinitions"]] == ["Name", "Data", "Age"]
+    assert [row["cells"][:2] for row in table["rows"]] == [["a", 1], ["b", 1]]
+    shown = table["rows"][0]["object"]
+    assert (shown["kind"], shown["metadata"]) == ("PartialObjectMetadata", listed["items"][0]["metadata"])
+    assert "data" not in shown
+
+
+async def test_what_a_row_carries(api: ApiServer) -> None:
+    async with api.session() as http:
+        await make(http, "a")
+        _, whole = await fetch(http, f"{MAPS}/a?includeObject=Object", TABLE)
+        _, none = await fetch(http, f"{MAPS}/a?includeObject=None", TABLE)
+        code, status = await fetch(http, f"{MAPS}/a?includeObject=Some", TABLE)
+    assert whole["rows"][0]["object"]["data"] == {"k": "v"}
+    assert none["rows"][0]["object"] is None
+    assert code == 400 and "includeObject" in status["message"]
+
+
+async def test_metadata_alone(api: ApiServer) -> None:
+    async with api.session() as http:
+        await make(http, "a")
+        _, one = await fetch(http, f"{MAPS}/a", PARTIAL)
+        _, many = await fetch(http, MAPS, PARTIAL_LIST)
+    assert one["kind"] == "PartialObjectMetadata" and set(one) == {"kind", "apiVersion", "metadata"}
+    assert many["kind"] == "PartialObjectMetadataList"
+    assert many["items"][0] == one
+
+
+async def test_a_watch_of_rows_names_the_columns_once(api: ApiServer) -> None:
+    async with api.session() as http:
+        await make(http, "a")
+        await make(http, "b")
+        async with http.get(f"{MAPS}?watch=1", headers={"Accept": TABLE}) as answered:
+            events = [json.loads(await answered.content.readline()) for _ in range(2)]
+    assert [e["type"] for e in events] == ["ADDED", "ADDED"]
+    assert [e["object"]["kind"] for e in events] == ["Table", "Table"]
+    assert [c["name"] for c in events[0]["object"]["columnDefinitions"]] == ["Name", "Data", "Age"]
+    assert not events[1]["object"]["columnDefinitions"]
+    assert events[1]["object"]["rows"][0]["cells"][0] == "b"
+
+
+async def test_a_shape_nobody_knows_falls_through_to_the_next(api: ApiServer) -> None:
+    async with api.session() as http:
+        code, _ = await fetch(http, MAPS, "application/json;as=Chair;v=v1;g=meta.k8s.io")
+        assert code == 406
+        _, listed = await fetch(http, MAPS, "application/json;as=Table;v=v9;g=meta.k8s.io,application/json")
+        assert listed["kind"] == "ConfigMapList"
