@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,3 +16,9 @@ async def api(tmp_path: Path) -> AsyncIterator[ApiServer]:
     """A real API server on loopback, in the test's own loop."""
     async with ApiServer.running(tmp_path) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def provider_cache() -> Path:
+    """Where root file systems are kept between test runs: building them is not what is tested."""
+    return Path(os.environ.get("LABCTL_CACHE_HOME", "/var/cache/labctl"))
