@@ -19,7 +19,8 @@ from labctl.resources.schema.openapi import Document, Documents
 
 _V3 = "/openapi/v3"
 _PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
-# (It is answered under the name that is a valid media type.) kubectl asks for this one where v3 doesn't know a kind, only to find that v2 doesn't either; then it says `no matches for kind`.
+# kubectl asks for this one where v3 does not know a kind, only to find that v2 does not either; then it says `no matches for kind`.
+# It is answered under the name that is a valid media type.
 _EMPTY_V2 = b"\x0a\x032.0"  # field 1, `swagger: "2.0"`, and nothing else
 
 
