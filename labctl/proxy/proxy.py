@@ -164,7 +164,7 @@ class Proxy:
         minion = self._minions.get(machine)
         if minion is None:
             return
-        if method == "connected":
+        if method in ("connected", "helper"):  # a helper that ended watches no more: asking starts another
             minion.forget()
             self._workers.wake(machine)
         elif method == "lost":
