@@ -1,0 +1,256 @@
+"""Decoding: what a real API server says to each kind of bad body, and that the quick way and the exact one agree."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labctl.errors import ApiError
+from labctl.resources.kind import Kind, Object
+from labctl.resources.registry import builtin_registry
+from labctl.resources.schema import quick
+from labctl.resources.schema.definitions import builtin_schema
+from labctl.resources.schema.validate import check, decode, decode_patched
+
+SCHEMA = builtin_schema()
+KINDS = builtin_registry()
+PODS, CONTROLLERS, SERVICES, SECRETS = (KINDS[name] for name in ("pods", "replicationcontrollers", "services", "secrets"))
+
+POD: Object = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "web", "labels": {"app": "web"}},
+    "spec": {
+        "containers": [
+            {
+                "name": "nginx",
+                "image": "nginx",
+                "ports": [{"containerPort": 80}],
+                "env": [{"name": "A", "value": "1"}],
+                "resources": {"limits": {"cpu": "100m", "memory": "64Mi"}},
+                "readinessProbe": {"httpGet": {"port": "http"}},
+            }
+        ],
+        "terminationGracePeriodSeconds": 5,
+    },
+}
+
+
+def changed(path: str, value: Any, of: Object = POD) -> bytes:
+    """The body of `of` with one value at a dotted path set to something else."""
+    body = copy.deepcopy(of)
+    at: Any = body
+    *parts, last = path.split(".")
+    for part in parts:
+        at = at[int(part)] if part.isdigit() else at[part]
+    at[int(last) if last.isdigit() else last] = value
+    return json.dumps(body).encode()
+
+
+def refusal(body: bytes, kind: Kind = PODS) -> str:
+    with pytest.raises(ApiError) as refused:
+        decode(SCHEMA, kind, body, "Strict")
+    assert (refused.value.code, refused.value.reason) == (400, "BadRequest")
+    return refused.value.message
+
+
+def test_a_good_body_comes_back_as_it_was() -> None:
+    assert decode(SCHEMA, PODS, json.dumps(POD).encode()) == (POD, [])
+
+
+def test_a_dict_is_taken_too_and_left_alone() -> None:
+    sent = {**POD, "nonsense": None}
+    obj, warnings = decode(SCHEMA, PODS, sent, "Warn")
+    assert obj == POD and warnings == ['unknown field "nonsense"']
+    assert "nonsense" in sent and obj["spec"] is not sent["spec"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("spec.foo", 1, 'strict decoding error: unknown field "spec.foo"'),
+        ("spec.containers.0.imag", "x", 'strict decoding error: unknown field "spec.containers[0].imag"'),
+        ("spec.containers.0.env.0.valuefrom", {}, 'strict decoding error: unknown field "spec.containers[0].env[0].valuefrom"'),
+        ("spec.containers.0.Image", "x", 'strict decoding error: unknown field "spec.containers[0].Image"'),
+        ("spec", [], "json: cannot unmarshal array into Go struct field Pod.spec of type v1.PodSpec"),
+        ("spec.containers", "x", "json: cannot unmarshal string into Go struct field PodSpec.spec.containers of type []v1.Container"),
+        ("spec.containers.0", "x", "json: cannot unmarshal string into Go struct field PodSpec.spec.containers of type v1.Container"),
+        ("spec.containers.0.env.0.value", 1, "json: cannot unmarshal number into Go struct field EnvVar.spec.containers.env.value of type string"),
+        ("spec.containers.0.args", [1], "json: cannot unmarshal number into Go struct field Container.spec.containers.args of type string"),
+        ("spec.containers.0.ports.0.containerPort", "80", "json: cannot unmarshal string into Go struct field ContainerPort.spec.containers.ports.containerPort of type int32"),
+        ("spec.containers.0.ports.0.containerPort", 2**31, "json: cannot unmarshal number 2147483648 into Go struct field ContainerPort.spec.containers.ports.containerPort of type int32"),
+        ("spec.terminationGracePeriodSeconds", 1.5, "json: cannot unmarshal number 1.5 into Go struct field PodSpec.spec.terminationGracePeriodSeconds of type int64"),
+        ("spec.hostNetwork", "yes", "json: cannot unmarshal string into Go struct field PodSpec.spec.hostNetwork of type bool"),
+        ("spec.restartPolicy", 1, "json: cannot unmarshal number into Go struct field PodSpec.spec.restartPolicy of type v1.RestartPolicy"),
+        ("spec.nodeSelector", {"a": True}, "json: cannot unmarshal bool into Go struct field PodSpec.spec.nodeSelector of type string"),
+        ("metadata.labels.app", 1, "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string"),
+        ("metadata.labels", "x", "json: cannot unmarshal string into Go struct field ObjectMeta.metadata.labels of type map[string]string"),
+        ("spec.containers.0.readinessProbe.httpGet.port", True, "json: cannot unmarshal bool into Go struct field HTTPGetAction.spec.containers.readinessProbe.httpGet.port of type int32"),
+        ("spec.containers.0.resources.limits.cpu", "1 core", "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"),
+        ("spec.containers.0.resources.limits.cpu", "1i", "unable to parse quantity's suffix"),
+        ("metadata.creationTimestamp", "yesterday", 'parsing time "yesterday" as "2006-01-02T15:04:05Z07:00": cannot parse "yesterday" as "2006"'),
+        ("metadata.creationTimestamp", "2026-13-01T00:00:00Z", 'parsing time "2026-13-01T00:00:00Z": month out of range'),
+        ("metadata.creationTimestamp", "2026-01-01", 'parsing time "2026-01-01" as "2006-01-02T15:04:05Z07:00": cannot parse "" as "T"'),
+        ("metadata.creationTimestamp", 5, "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.creationTimestamp of type string"),
+    ],
+)  # fmt: skip
+def test_bad_fields(path: str, value: Any, words: str) -> None:
+    assert refusal(changed(path, value)) == f'Pod in version "v1" cannot be handled as a Pod: {words}'
+
+
+def test_the_replicas_of_a_controller() -> None:
+    body = b'{"kind":"ReplicationController","apiVersion":"v1","spec":{"replicas":"two"}}'
+    assert refusal(body, CONTROLLERS) == (
+        'ReplicationController in version "v1" cannot be handled as a ReplicationController: '
+        "json: cannot unmarshal string into Go struct field ReplicationControllerSpec.spec.replicas of type int32"
+    )
+
+
+def test_all_unknown_and_duplicate_fields_are_named_at_once() -> None:
+    body = b'{"apiVersion":"v1","kind":"Pod","spec":{"nodeName":"a","nodeName":"b","x":{"y":1},"containers":[{"name":"c","name":"c"}]}, "foo": 1}'
+    said = 'unknown field "spec.x", unknown field "foo", duplicate field "spec.nodeName", duplicate field "spec.containers[0].name"'
+    assert refusal(body) == f'Pod in version "v1" cannot be handled as a Pod: strict decoding error: {said}'
+
+
+def test_a_wrong_type_outranks_unknown_fields() -> None:
+    assert "strict decoding" not in refusal(b'{"kind":"Pod","apiVersion":"v1","foo":1,"spec":{"hostname":2}}')
+
+
+def test_warnings_and_silence() -> None:
+    body = b'{"kind":"Pod","apiVersion":"v1","foo":1,"spec":{"hostname":"a","hostname":"b"}}'
+    kept = {"kind": "Pod", "apiVersion": "v1", "spec": {"hostname": "b"}}
+    assert decode(SCHEMA, PODS, body, "Warn") == (kept, ['unknown field "foo"', 'duplicate field "spec.hostname"'])
+    assert decode(SCHEMA, PODS, body, "Ignore") == (kept, [])
+
+
+WANTED = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "unexpected end of JSON input (<empty>)"),
+        (b'{"kind":"Pod","apiVersion":"v1",', 'unexpected end of JSON input ({"kind":"Pod","apiVersion":"v1 ...)'),
+        (b'{"kind":"Pod', 'unexpected end of JSON input ({"kind":"Pod)'),
+        (b"kind: Pod", "invalid character 'k' looking for beginning of value (6b696e643a20506f64)"),
+        (b'{"a" 1}', "invalid character '1' after object key ({\"a\" 1})"),
+        (b'{"a":1 "b"}', 'invalid character \'"\' after object key:value pair ({"a":1 "b"})'),
+        (b'{"a":[1 2]}', "invalid character '2' after array element ({\"a\":[1 2]})"),
+        (b"{} x", "invalid character 'x' after top-level value ({} x)"),
+        (b"{a:1}", "invalid character 'a' looking for beginning of object key string ({a:1})"),
+        (b"[1]", f"json: cannot unmarshal array into Go value of type {WANTED} (5b315d)"),
+        (b'{"kind":1}', 'json: cannot unmarshal number into Go struct field .kind of type string ({"kind":1})'),
+    ],
+)
+def test_what_is_no_object(body: bytes, words: str) -> None:
+    assert (
+        refusal(body) == f"the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: {words}"
+    )
+
+
+def test_another_kind_or_version() -> None:
+    assert refusal(b'{"kind":"Foo","apiVersion":"v1"}') == (
+        'Foo in version "v1" cannot be handled as a Pod: no kind "Foo" is registered for version "v1" in scheme "pkg/api/legacyscheme/scheme.go:30"'
+    )
+    assert 'no kind "Pod" is registered for version "apps/v1"' in refusal(b'{"kind":"Pod","apiVersion":"apps/v1"}')
+    assert refusal(b'{"kind":"Pod","apiVersion":"a/b/c"}').startswith(
+        "the object provided is unrecognized (must be of type Pod): unexpected GroupVersion string: a/b/c"
+    )
+
+
+def test_the_url_says_what_the_body_leaves_out() -> None:
+    assert decode(SCHEMA, PODS, b"{}")[0] == {"apiVersion": "v1", "kind": "Pod"}
+
+
+def test_the_stored_form() -> None:
+    spec = {
+        "nodeName": None,
+        "containers": [None, {"name": "c", "args": [None], "resources": {"limits": {"cpu": 0.5, "memory": "1024Mi", "x": None}}}],
+        "nodeSelector": {"a": None},
+    }
+    body = {"metadata": {"creationTimestamp": "2026-01-01T02:00:00.5+02:00", "labels": None}, "spec": spec}
+    obj, _ = decode(SCHEMA, PODS, json.dumps(body).encode())
+    assert obj["metadata"] == {"creationTimestamp": "2026-01-01T00:00:00Z"}
+    limits = {"cpu": "500m", "memory": "1Gi", "x": "0"}
+    assert obj["spec"] == {"containers": [{}, {"name": "c", "args": [""], "resources": {"limits": limits}}], "nodeSelector": {"a": ""}}
+
+
+def test_micro_times_keep_their_fraction() -> None:
+    obj, _ = decode(SCHEMA, KINDS["leases.coordination.k8s.io"], b'{"spec":{"renewTime":"2026-01-01T02:00:00.1234567+02:00"}}')
+    assert obj["spec"]["renewTime"] == "2026-01-01T00:00:00.123456Z"
+
+
+def test_secrets_hold_base64() -> None:
+    assert decode(SCHEMA, SECRETS, b'{"data":{"a":"YWI=","b":"","c":"YW\\nI="}}')[0]["data"]["a"] == "YWI="
+    assert refusal(b'{"kind":"Secret","apiVersion":"v1","data":{"a":"pass word"}}', SECRETS).endswith("illegal base64 data at input byte 4")
+
+
+def test_our_own_kind_is_as_strict() -> None:
+    assert refusal(b'{"kind":"Machine","apiVersion":"labctl.internal/v1","spec":{"ram":"1Gi"}}', KINDS["machines.labctl.internal"]) == (
+        'Machine in version "v1" cannot be handled as a Machine: strict decoding error: unknown field "spec.ram"'
+    )
+
+
+def test_a_patchs_result_is_invalid_rather_than_bad() -> None:
+    with pytest.raises(ApiError) as refused:
+        decode_patched(SCHEMA, PODS, {"spec": {"foo": 1}}, '{"spec":{"foo":1}}', "Strict")
+    assert (refused.value.code, refused.value.reason) == (422, "Invalid")
+    words = 'Invalid value: "{\\"spec\\":{\\"foo\\":1}}": strict decoding error: unknown field "spec.foo"'
+    assert refused.value.message == f' "" is invalid: patch: {words}'
+    assert refused.value.details["causes"] == [{"reason": "FieldValueInvalid", "message": words, "field": "patch"}]
+    obj = {"spec": {"foo": 1}}
+    assert decode_patched(SCHEMA, PODS, obj, "", "Warn") == ['unknown field "spec.foo"'] and obj == {"spec": {}}
+
+
+def test_depth_is_no_danger() -> None:
+    assert "json parse error" in refusal(b'{"spec":' + b"[" * 100_000)
+
+
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 2**33), st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from(["", "a", "100m", "1000m", "1Gi", "2026-01-01T00:00:00Z", "2026-01-01T00:00:00.000001Z", "YWI=", "100m\n", "0"]),
+)  # fmt: skip
+
+
+def _values(type_: Any, depth: int = 0) -> st.SearchStrategy[Any]:
+    """Bodies that are nearly right: of the type's shape mostly, with anything else now and then."""
+    if depth > 4 or type_.shape not in ("struct", "list", "map"):
+        return LEAVES
+    if type_.shape == "struct":
+        some = {name: _values(field, depth + 1) for name, field in list(type_.fields.items())}
+        right = st.lists(st.sampled_from(sorted(some)), max_size=3, unique=True).flatmap(
+            lambda names: st.fixed_dictionaries({n: some[n] for n in names})
+        )
+    elif type_.shape == "list":
+        right = st.lists(_values(type_.item, depth + 1), max_size=2)
+    else:
+        right = st.dictionaries(st.sampled_from(["cpu", "b"]), _values(type_.item, depth + 1), max_size=2)
+    return st.one_of(right, right, right, LEAVES)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data(), st.sampled_from(["pods", "services", "secrets", "leases.coordination.k8s.io", "nodes"]))
+def test_the_quick_way_only_takes_what_the_exact_walk_leaves_as_it_is(data: st.DataObject, resource: str) -> None:
+    kind = KINDS[resource]
+    type_ = SCHEMA.type_of(kind.group, kind.version, kind.kind)
+    spec = data.draw(st.sampled_from(sorted(type_.fields.keys() - {"apiVersion", "kind"})))
+    body = {spec: data.draw(_values(type_.fields[spec]))}
+    taken = quick.decode(SCHEMA, type_, json.dumps(body).encode())
+    if taken is not None:
+        exact = copy.deepcopy(body)
+        findings = check(type_, exact)
+        assert (findings.error, findings.strict) == ("", [])
+        assert taken == exact == body
+
+
+def test_the_quick_way_is_taken_by_ordinary_bodies() -> None:
+    for kind in (PODS, SERVICES):
+        body: Object = (
+            POD if kind is PODS else {"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"port": 80, "targetPort": "http"}]}}
+        )
+        assert quick.decode(SCHEMA, SCHEMA.type_of("", "v1", kind.kind), json.dumps(body).encode()) == body
