@@ -20,7 +20,7 @@ from labctl.reconcile.plan import NOTHING, Action, Index, Key, Patch, Plan, Reco
 from labctl.resources.kinds.core_v1.node import Node, Taint
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.kinds.labctl_internal_v1.machine import Machine, PowerEvent
-from labctl.resources.kinds.shared import condition_status
+from labctl.resources.kinds.shared import condition, condition_status
 
 LEASE_NAMESPACE = "kube-node-lease"
 
@@ -52,7 +52,7 @@ class Nodes:
             LEASES: _renewed,
             MACHINES: lambda view, seen: (seen.key,) if view.get(NODES, seen.key) else (),
         }
-        self.indexes: Mapping[tuple[str, str], Index] = {**PODS_BY_NODE}
+        self.indexes: Mapping[tuple[str, str], Index] = {**PODS_BY_NODE, (NODES, "report"): _report}
 
     def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
         node: Node | None = view.get(NODES, key)
@@ -72,6 +72,13 @@ class Nodes:
         if left_s <= 0:
             actions += _pods_not_ready(view, node)
         return Plan(actions, left_s if left_s > 0 else None)
+
+
+def _report(node: Node) -> Iterable[str]:
+    """What its agent last said of itself; a new value is a sign of life, as a renewed lease is. Unknown is our word, not its."""
+    ready = condition(node.status.conditions, "Ready")
+    said = f"{ready.status}@{ready.last_heartbeat_time}" if ready and ready.status != "Unknown" else ""
+    return (f"{node.status.node_info.boot_id}:{said}",)
 
 
 def death_of(machine: Machine | None, node: Node) -> PowerEvent | None:
@@ -95,9 +102,11 @@ def _renewed(view: View, seen: Seen) -> Iterable[Key]:
 
 
 def _heard(view: View, name: str) -> float:
-    """When the node last gave a sign of life, as this process saw it."""
-    lease = f"{LEASE_NAMESPACE}/{name}"
-    return view.seen(LEASES, lease) if view.get(LEASES, lease) else view.seen(NODES, name)
+    """When the node last gave a sign of life, as this process saw it: it reported its status, or renewed its lease."""
+    lease, node = f"{LEASE_NAMESPACE}/{name}", view.get(NODES, name)
+    (report,) = _report(node)
+    reported = view.since(NODES, "report", report, name) if not report.endswith(":") else 0.0
+    return max(reported, view.seen(LEASES, lease)) if view.get(LEASES, lease) else max(reported, view.seen(NODES, name))
 
 
 # -- health ----------------------------------------------------------------------------------------------------------------------------

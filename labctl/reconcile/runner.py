@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 RACES = frozenset({"Conflict", "NotFound", "AlreadyExists"})  # reasons of ApiError that mean: plan again on what is there now
 CHANGES_AT_ONCE = 64  # taken from the watch before the loop may serve others
+AGAIN_MIN_S = 0.001  # a moment that rounds to nothing would be planned for ever
 
 Item = tuple[int, Key]  # number of the controller, key
 
@@ -253,7 +254,7 @@ class Runner:
     def _finish(self, item: Item, plan: Plan) -> None:
         self._queue.done(item)
         if plan.again_s is not None:
-            self._queue.add_later(item, self._clock.now() + plan.again_s)
+            self._queue.add_later(item, self._clock.now() + max(plan.again_s, AGAIN_MIN_S))
 
     def _release_held(self) -> None:
         while self._held and self._held[0][0] <= self.view.revision:

@@ -76,17 +76,21 @@ class HollowNode:
 
     def speak_again(self) -> None:
         self.heard = True
-        self._look_again()
+        self._spawn(self._report_in())
 
     # -- the agent ---------------------------------------------------------------------------------------------------------------------
 
     async def _live(self, boot: int) -> None:
         """Register, look what is mine, then renew the lease for ever."""
-        await self._write(self._register)
-        self._look_again()
+        await self._report_in()
         while self.boots == boot:
-            await self._write(self._renew)
             await asyncio.sleep(self._fleet.settings.lease_s)
+            await self._write(self._renew)
+
+    async def _report_in(self) -> None:
+        await self._write(self._register)
+        await self._write(self._renew)
+        self._look_again()
 
     async def _register(self) -> None:
         client = self._fleet.client
