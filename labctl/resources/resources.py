@@ -20,6 +20,7 @@ from labctl.resources.schema.definitions import Schema, builtin_schema
 from labctl.resources.service import SYSTEM, DeleteOptions, Listed, ListOptions, User, WriteOptions, Written
 from labctl.resources.settings import ResourceSettings
 from labctl.resources.verbs import delete, read, subresources, write
+from labctl.resources.verbs.advice import is_person
 from labctl.resources.verbs.context import Context
 from labctl.resources.verbs.patch import applier, is_apply, patcher
 from labctl.resources.verbs.watch import EventPool, Watching
@@ -95,7 +96,8 @@ class Resources:
         """A new object; with a subresource (binding, eviction) what is posted to the object `name`."""
         if subresource:
             return await subresources.post(self._ctx, kind, namespace, name, subresource, body, options)
-        return await write.create(self._ctx, kind, namespace, body, options)
+        written = await write.create(self._ctx, kind, namespace, body, options)
+        return self._noted(written, options.user, "created", options.dry_run)
 
     async def update(
         self,
@@ -137,7 +139,8 @@ class Resources:
         user: User = SYSTEM,
     ) -> Written:
         """Remove it, or mark it as leaving (grace, finalizers). `gone` tells which."""
-        return await delete.delete(self._ctx, kind, namespace, name, options, user)
+        written = await delete.delete(self._ctx, kind, namespace, name, options, user)
+        return self._noted(written, user, "deleted" if written.gone else "asked to leave", options.dry_run)
 
     async def delete_collection(
         self,
@@ -172,11 +175,19 @@ class Resources:
         self, kind: Kind, namespace: str, name: str, change: write.Change, options: WriteOptions, subresource: str
     ) -> Written:
         if subresource != "scale":
-            return await write.rewrite(self._ctx, kind, namespace, name, change, options, subresource)
+            written = await write.rewrite(self._ctx, kind, namespace, name, change, options, subresource)
+            return self._noted(written, options.user, "changed", options.dry_run)
 
         def scaled(rc: Object) -> tuple[Object, Sequence[str]]:
             scale, warnings = change(subresources.scale_object(rc))
             return subresources.rescaled(rc, scale), warnings
 
         written = await write.rewrite(self._ctx, kind, namespace, name, scaled, options)
+        self._noted(written, options.user, "scaled", options.dry_run)
         return msgspec.structs.replace(written, entry=subresources.scale_of(written.entry))
+
+    def _noted(self, written: Written, user: User, did: str, dry_run: bool) -> Written:
+        """What people did is a cause that `labctl why` can name; what controllers did, the runner tells, with its reason."""
+        if is_person(user) and not dry_run:
+            self.journal.note("resources", written.entry.key, f"{did} by {user.name}", rev=written.entry.revision)
+        return written

@@ -17,6 +17,8 @@ from labctl.resources.verbs.delete import delete
 from labctl.resources.verbs.write import rewrite
 from labctl.store.interface import Entry
 
+_SUCCESS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+
 
 def body_kind(kind: Kind, subresource: str) -> Kind:
     """The kind of what is sent to a subresource: its own (Binding, Scale, ...), or the object's (status)."""
@@ -55,8 +57,7 @@ async def bind(
     if target.get("kind") not in ("", None, "Node"):
         error = fields.not_supported("target.kind", target["kind"], ("Node", "<empty>"))
         raise failures.invalid_of("Binding", "", name, [error])
-    condition = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": rfc3339(ctx.clock.wall())}
-    del condition["lastProbeTime"]
+    condition = {"type": "PodScheduled", "status": "True", "lastTransitionTime": rfc3339(ctx.clock.wall())}
 
     def assign(pod: Object) -> tuple[Object, Sequence[str]]:
         metadata, spec = pod["metadata"], pod["spec"]
@@ -73,7 +74,14 @@ async def bind(
         status["conditions"] = [*others, condition]
         return pod, warnings
 
-    return await rewrite(ctx, kind, namespace, name, assign, options, subresource="binding")
+    return _succeeded(await rewrite(ctx, kind, namespace, name, assign, options, subresource="binding"), created=True)
+
+
+def _succeeded(written: Written, *, created: bool) -> Written:
+    """These answer that it went well, not the pod."""
+    entry = written.entry
+    status = Entry(entry.key, encoding.encode(_SUCCESS), entry.revision, entry.created)
+    return msgspec.structs.replace(written, entry=status, created=created)
 
 
 def _not_bound(name: str, why: str) -> ApiError:
@@ -93,7 +101,7 @@ async def _evict(ctx: Context, kind: Kind, namespace: str, name: str, eviction: 
         precondition_resource_version=preconditions.get("resourceVersion", ""),
         dry_run=options.dry_run or bool(asked.get("dryRun")),
     )
-    return await delete(ctx, kind, namespace, name, wanted, options.user)
+    return _succeeded(await delete(ctx, kind, namespace, name, wanted, options.user), created=True)
 
 
 def scale_of(entry: Entry) -> Entry:
