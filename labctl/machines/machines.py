@@ -23,13 +23,17 @@ from labctl.machines.join import Join
 from labctl.machines.podranges import MACHINES, NODES, PodRanges
 from labctl.machines.settings import LabFacts, MachinesSettings
 from labctl.machines.tender import Recorder, Tender, Tools, Writer
+from labctl.machines.zipapp import Agent
 from labctl.providers.protocol import Machine, MachineEvent, Provider, Stop
 from labctl.reconcile.plan import NOTHING, Controller, Index, Key, Plan, Seen, View
 from labctl.remote.interface import Remote
 
 
 class Machines:
-    """`blocking` runs the provider's calls; threads of its own by default, because ten boots at once would fill the loop's."""
+    """`blocking` runs the provider's calls; threads of its own by default, because ten boots at once would fill the loop's.
+
+    `pack` makes the agent's zipapp; with a cache folder (partial(zipapp.build, cache)) it takes 5 ms instead of 150.
+    """
 
     name = "machines"
     kind = MACHINES
@@ -46,10 +50,12 @@ class Machines:
         journal: Journal,
         clock: Clock,
         blocking: Callable[[Callable[[], Any]], Awaitable[Any]] | None = None,
+        pack: Callable[[], Agent] = zipapp.build,
     ) -> None:
         self._provider = provider
         self._settings = settings
         self._tools = Tools(client, provider, remote, self._joining, recorder, lab, settings, journal, clock, blocking or self._in_a_thread)
+        self._pack = pack
         self._new_join = lambda agent: Join(remote, authority, agent, lab, settings)
         self._executor: ThreadPoolExecutor | None = None
         self._tenders: dict[str, Tender] = {}
@@ -118,7 +124,7 @@ class Machines:
         return await asyncio.shield(self._join)
 
     async def _build(self) -> Join:
-        return self._new_join(await self._tools.blocking(zipapp.build))
+        return self._new_join(await self._tools.blocking(self._pack))
 
     def _in_a_thread(self, work: Callable[[], Any]) -> Awaitable[Any]:
         if self._executor is None:

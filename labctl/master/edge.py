@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from labctl.certificates import Authority
 from labctl.clock import Clock
 from labctl.journal import Journal
+from labctl.machines import zipapp
 from labctl.machines.machines import Machines
 from labctl.machines.settings import LabFacts
 from labctl.master.settings import API_PORT, MasterSettings
@@ -51,7 +53,10 @@ class Edge:
         url = f"https://{settings.lab_address}:{API_PORT}"
         facts = LabFacts(settings.id, url, str(settings.paths.ssh_key), authorized_key)
         machines_settings = settings.machines()
-        self.machines = Machines(client, recorder("machines"), provider, remote, authority, facts, machines_settings, journal, clock)
+        pack = partial(zipapp.build, settings.paths.cache / "agent")
+        self.machines = Machines(
+            client, recorder("machines"), provider, remote, authority, facts, machines_settings, journal, clock, pack=pack
+        )
         self.network = Network(remote, journal, clock, settings.pod_network())
         self.proxy = Proxy(remote, client, recorder("proxy"), journal, clock, settings.proxy())
         remote.listen(self.network.told)
