@@ -16,7 +16,7 @@ import json
 import os
 import socket
 import subprocess
-import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from labctl.errors import CommandFailed, Unreachable
+from labctl.machines import zipapp
 
 T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
 GATEWAY, MAC = "169.254.1.1", "02:00:00:00:00:01"
-ROOT = Path(__file__).resolve().parent.parent
 _libc = ctypes.CDLL(None, use_errno=True)
 _numbers = itertools.count()
 
@@ -188,11 +188,15 @@ class Minions:
     """The lab: the part of `Remote` that calls helpers, on real namespaces."""
 
     def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="labctl-minions-")
+        self._program = Path(self._folder.name) / "agent.pyz"
+        self._program.write_bytes(zipapp.build().data)
         self.lab = Namespace("lab")
         self.lab.batch("link add br0 type bridge", "address add 10.245.1.1/24 dev br0", "link set br0 up")
         self.nodes: dict[str, Namespace] = {}
         self.pods: dict[str, Pod] = {}
         self.helpers: dict[str, Helper] = {}
+        self._machines: dict[str, asyncio.subprocess.Process] = {}  # each keeps its machine's namespaces
         self._listeners: list[Callable[[str, str, Any], None]] = []
 
     async def add(self, number: int) -> Namespace:
@@ -205,13 +209,25 @@ class Minions:
         return node
 
     async def start_helper(self, name: str) -> None:
-        """In a mount namespace of its own with an empty /run: the forwarder's socket is the machine's own."""
-        inner = f"mount -t tmpfs none /run && exec {sys.executable} -m labctl.agent.helper.main"
-        argv = ["ip", "netns", "exec", self.nodes[name].name, "unshare", "-m", "sh", "-c", inner]
-        process = await asyncio.create_subprocess_exec(
-            *argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT, limit=64 << 20
-        )
+        """In the machine's own mount namespace, with a /run of its own: a forwarder outlives a helper there."""
+        if name not in self._machines:
+            wait = "mount -t tmpfs none /run && echo ready && exec sleep 3600"
+            argv = ["ip", "netns", "exec", self.nodes[name].name, "unshare", "-m", "sh", "-c", wait]
+            self._machines[name] = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+            ready = self._machines[name].stdout
+            assert ready and await ready.readline()
+        inside = ["nsenter", "-t", str(self._machines[name].pid), "-m", "-n", "/usr/bin/python3", str(self._program), "helper"]
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*inside, stdin=pipe, stdout=pipe, limit=64 << 20)
         self.helpers[name] = Helper(name, process, self.tell)
+
+    async def restart_helper(self, name: str) -> None:
+        """As after a lost connection."""
+        helper = self.helpers.pop(name)
+        self.tell(name, "lost", {})
+        await helper.close()
+        await self.start_helper(name)
+        self.tell(name, "connected", {})
 
     def pod(self, address: str) -> Pod:
         """On the minion whose range the address is of."""
@@ -235,10 +251,13 @@ class Minions:
             return await self.helpers[name].call(method, params)
 
     async def close(self) -> None:
-        for name, helper in self.helpers.items():
+        for helper in self.helpers.values():
             with contextlib.suppress(CommandFailed):
                 await helper.call("forward", {"whole": True, "set": []})
             await helper.close()
-            del name
+        for machine in self._machines.values():
+            machine.kill()
+            await machine.wait()
+        self._folder.cleanup()
         for namespace in (*self.pods.values(), *self.nodes.values(), self.lab):
             namespace.delete()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 from labctl.clock import SystemClock
 from labctl.journal import MemoryJournal
@@ -25,12 +26,12 @@ from labctl.store.memory import memory_store
 class World:
     """`until` waits for a condition with a deadline; nothing sleeps for a fixed time."""
 
-    def __init__(self, settings: ProxySettings) -> None:
+    def __init__(self, settings: ProxySettings, helpers: Any = None) -> None:
         clock = SystemClock()
         self.journal = MemoryJournal(clock)
         self.resources = Resources(memory_store(), builtin_registry(), clock, self.journal, Random(1))
         self.client = Client(self.resources)
-        self.helpers = FakeHelpers()
+        self.helpers = helpers or FakeHelpers()
         self.settings = settings
         self.events = Recorder(self.client, "proxy", clock)
         self.proxy = Proxy(self.helpers, self.client, self.events, self.journal, clock, settings)
@@ -54,7 +55,7 @@ class World:
 
     async def minion(self, number: int, boot_id: str = "boot-1"):
         name = f"minion-{number}"
-        helper = self.helpers.add(name)
+        helper = self.helpers.add(name) if isinstance(self.helpers, FakeHelpers) else await self.helpers.add(number)
         await self.client.create("nodes", {"metadata": {"name": name}, "spec": {"podCIDR": f"10.246.{number}.0/24"}})
         status = {"addresses": [{"type": "InternalIP", "address": f"10.245.1.{10 + number}"}], "nodeInfo": {"bootID": boot_id}}
         await self.client.patch("nodes", name, {"status": status}, "status")

@@ -1,0 +1,138 @@
+"""The whole Proxy and Network on real minions: objects in, connections through. And the userspace mode with its real forwarder."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import pytest
+
+from labctl.proxy.settings import ProxySettings
+from tests.minions import Minions
+from tests.programming import World
+
+pytestmark = pytest.mark.root
+A, B, C = ("a", "10.246.1.2", "minion-1"), ("b", "10.246.1.3", "minion-1"), ("c", "10.246.2.2", "minion-2")
+
+
+@pytest.fixture
+async def world(request) -> AsyncIterator[World]:
+    """Two minions, three pods; `indirect` parameters are the proxy's settings."""
+    minions = Minions()
+    made = World(getattr(request, "param", ProxySettings()), minions)
+    try:
+        await made.start()
+        await made.minion(1)
+        await made.minion(2)
+        await made.settled()
+        for _, address, _ in (A, B, C):
+            minions.pod(address)
+        yield made
+        await made.stop()
+    finally:
+        await minions.close()
+
+
+def place(world, name):
+    return world.helpers.nodes.get(name) or world.helpers.pods[name]
+
+
+async def ask(world, name, address, port=80, times=12) -> Counter:
+    space = place(world, name)
+    return Counter([await asyncio.to_thread(space.tcp, address, port) for _ in range(times)])
+
+
+def who(found: Counter) -> set[str]:
+    return {answer for answer, _ in found}
+
+
+async def vip(world, name: str) -> str:
+    return world.client.get("services", f"default/{name}").spec.cluster_ip
+
+
+USERSPACE = ProxySettings(mode="userspace")
+
+
+@pytest.mark.parametrize("world", [ProxySettings(), USERSPACE], ids=["iptables", "userspace"], indirect=True)
+async def test_a_service_from_its_creation_to_its_end(world):
+    await world.service("web", type="NodePort")
+    await world.settled()
+    address = await vip(world, "web")
+    with pytest.raises(ConnectionRefusedError):
+        await ask(world, "minion-1", address, times=1)
+    await world.endpoints("web", A, B, C)
+    await world.settled()
+    node_port = world.client.get("services", "default/web").spec.ports[0].node_port
+    for name in ("minion-1", "minion-2", A[1]):
+        assert who(await ask(world, name, address)) == {A[1], B[1], C[1]}, name
+    assert who(await ask(world, C[1], "10.245.1.11", node_port)) == {A[1], B[1], C[1]}
+    await world.endpoints("web", C)
+    await world.settled()
+    assert who(await ask(world, "minion-1", address)) == {C[1]}
+    await world.client.delete("services", "default/web")
+    await world.settled()
+    with pytest.raises(ConnectionRefusedError):
+        await ask(world, "minion-1", address, times=1)
+
+
+@pytest.mark.parametrize("world", [ProxySettings(flavour="nft"), ProxySettings(flavour="legacy")], ids=["nft", "legacy"], indirect=True)
+async def test_a_flush_is_repaired_within_two_seconds(world):
+    await world.service("web")
+    await world.endpoints("web", A, C)
+    await world.settled()
+    address = await vip(world, "web")
+    node = place(world, "minion-1")
+    for command in ("-t nat -F", "-t filter -F", "-t nat -X LABCTL-NETWORK"):
+        node.run(f"iptables-{world.settings.flavour}", *command.split(), check=False)
+    began = time.monotonic()
+    async with asyncio.timeout(2.5):
+        while "ProxyRulesRepaired" not in {e.reason for e in world.client.list("events", "default")}:
+            await asyncio.sleep(0.01)
+    assert who(await ask(world, "minion-1", address)) == {A[1], C[1]}
+    await world.until(lambda: "-A LABCTL-NETWORK -s 10.246.1.0/24" in node.run(f"iptables-{world.settings.flavour}-save", "-t", "nat"))
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("world", [USERSPACE], indirect=True)
+async def test_the_forwarder_is_for_translated_connections_only(world):
+    await world.service("web")
+    await world.endpoints("web", A)
+    await world.settled()
+    port = next(iter(world.proxy.table.values()))[0].local_port
+    assert who(await ask(world, "minion-1", await vip(world, "web"), times=1)) == {A[1]}
+    for name in ("minion-1", "minion-2", A[1]):
+        with pytest.raises(ConnectionRefusedError):
+            await ask(world, name, "10.245.1.11", port, times=1)
+
+
+@pytest.mark.parametrize("world", [USERSPACE], indirect=True)
+async def test_userspace_keeps_affinity_and_serves_udp(world):
+    named = [{"name": "t", "port": 80}, {"name": "u", "port": 53, "protocol": "UDP"}]
+    await world.service("both", ports=named, sessionAffinity="ClientIP")
+    meta = {"namespace": "default", "name": "both-x", "labels": {"kubernetes.io/service-name": "both"}}
+    found = [{"addresses": [a]} for _, a, _ in (A, B, C)]
+    ports = [{"name": n, "port": 8080, "protocol": p} for n, p in (("t", "TCP"), ("u", "UDP"))]
+    await world.client.create(
+        "endpointslices.discovery.k8s.io", {"metadata": meta, "addressType": "IPv4", "endpoints": found, "ports": ports}
+    )
+    await world.settled()
+    address = await vip(world, "both")
+    assert len(who(await ask(world, "minion-1", address))) == 1
+    answers = {(await asyncio.to_thread(place(world, A[1]).udp, address, 53))[0] for _ in range(6)}
+    assert len(answers) == 1 and answers <= {A[1], B[1], C[1]}
+
+
+@pytest.mark.parametrize("world", [USERSPACE], indirect=True)
+async def test_the_forwarder_outlives_the_helper_and_is_found_again(world):
+    await world.service("web")
+    await world.endpoints("web", A)
+    await world.settled()
+    address = await vip(world, "web")
+    await world.helpers.restart_helper("minion-2")
+    assert who(await ask(world, "minion-2", address)) == {A[1]}, "nobody but the helper was restarted"
+    await world.settled()
+    await world.endpoints("web", C)
+    await world.settled()
+    assert who(await ask(world, "minion-2", address)) == {C[1]}
