@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import selectors
@@ -28,10 +29,8 @@ def attach(bundle: str, tty: bool) -> None:
 
 
 def _register_input(selector: selectors.BaseSelector) -> None:
-    try:
+    with contextlib.suppress(PermissionError, ValueError):  # a file or nothing: it can't be waited for, and there is no person at it
         selector.register(0, selectors.EVENT_READ)
-    except (PermissionError, ValueError):
-        pass  # a file or nothing: it can't be waited for, and there is no person at it
 
 
 def _pump(selector: selectors.BaseSelector, channel: socket.socket) -> None:

@@ -5,8 +5,9 @@ crun makes and removes a container's own group; the pod's, which divides the mac
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import Dict, List
+from typing import Dict, List, Set
 
 MOUNT = "/sys/fs/cgroup"
 _UNLIMITED = 1 << 60
@@ -80,13 +81,11 @@ class Cgroups:
         """Remove the pod's group and what is left below it."""
         for folder in self._folders(self.pod(uid)):
             for path, _, _ in os.walk(folder, topdown=False):
-                try:
+                with contextlib.suppress(OSError):  # something still dies in it; the next close gets it
                     os.rmdir(path)
-                except OSError:
-                    pass  # something still dies in it; the next close gets it
 
     def processes(self, uid: str) -> List[int]:
-        found = set()
+        found: Set[int] = set()
         for folder in self._folders(self.pod(uid)):
             for path, _, _ in os.walk(folder):
                 found.update(int(pid) for pid in _read(os.path.join(path, "cgroup.procs")).split())

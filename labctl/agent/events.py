@@ -6,6 +6,7 @@ Who calls it: workers, probes, node. It never delays them and never fails them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections import OrderedDict
@@ -40,18 +41,14 @@ class Recorder:
     def record(self, reference: Object, kind: str, reason: str, message: str) -> None:
         """`kind`: Normal or Warning."""
         event = {"ref": reference, "type": kind, "reason": reason, "message": message[:1024], "at": time.time()}
-        try:
+        with contextlib.suppress(asyncio.QueueFull):
             self._queue.put_nowait(event)
-        except asyncio.QueueFull:
-            pass
 
     async def run(self) -> None:
         while True:
             event = await self._queue.get()
-            try:
+            with contextlib.suppress(Refused, Unreachable):  # an Event is a courtesy; the status carries the truth
                 await self._tell(event)
-            except (Refused, Unreachable):
-                pass  # an Event is a courtesy; the status carries the truth
 
     async def _tell(self, event: Object) -> None:
         reference = event["ref"]

@@ -7,6 +7,7 @@ through one.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import shutil
@@ -194,9 +195,7 @@ def _dress(path: str, member: tarfile.TarInfo) -> None:
         os.chmod(path, stat.S_IMODE(member.mode))
     for key, value in member.pax_headers.items():
         if key.startswith("SCHILY.xattr."):
-            try:
+            with contextlib.suppress(OSError):  # this file system keeps none of that kind
                 os.setxattr(path, key[len("SCHILY.xattr.") :], value.encode("utf-8", "surrogateescape"), follow_symlinks=False)
-            except OSError:
-                pass  # this file system keeps none of that kind
     if not member.isdir():
         os.utime(path, (member.mtime, member.mtime), follow_symlinks=False)

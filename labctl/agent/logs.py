@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from typing import Callable, Iterator, List, Optional, Tuple
+from typing import BinaryIO, Callable, Iterator, List, Optional, Tuple
 
 from .times import parse
 
@@ -120,10 +120,10 @@ def _lines(path: str, wish: Wish, alive: Callable[[], bool], sleep: Callable[[fl
                     line = parse_line(raw)
                     if line:
                         yield line
-    offset = next((offset for each, offset in starts if each == path), None)
-    if offset is None and wish.tail is not None and os.path.exists(path):
-        offset = os.path.getsize(path)
-    yield from _current(path, offset or 0, wish.follow, alive, sleep)
+    begin = next((offset for each, offset in starts if each == path), None)
+    if begin is None and wish.tail is not None and os.path.exists(path):
+        begin = os.path.getsize(path)
+    yield from _current(path, begin or 0, wish.follow, alive, sleep)
 
 
 def _current(path: str, offset: int, follow: bool, alive: Callable[[], bool], sleep: Callable[[float], None]) -> Iterator[Line]:
@@ -155,7 +155,7 @@ def _current(path: str, offset: int, follow: bool, alive: Callable[[], bool], sl
         sleep(FOLLOW_EVERY_S)
 
 
-def _open(path: str, follow: bool, alive: Callable[[], bool], sleep: Callable[[float], None]) -> "Optional[object]":
+def _open(path: str, follow: bool, alive: Callable[[], bool], sleep: Callable[[float], None]) -> Optional[BinaryIO]:
     while True:
         try:
             return open(path, "rb")
@@ -173,8 +173,8 @@ def _replaced(descriptor: int, path: str) -> bool:
     return there.st_ino != os.fstat(descriptor).st_ino
 
 
-def rotate(path: str, limit_bytes: int, keep: int, reopen: Callable[[], None]) -> bool:
-    """When the log is over its limit: shift the old ones, then have conmon begin a new file. `keep` files in all."""
+def rotate(path: str, limit_bytes: int, keep: int) -> bool:
+    """When the log is over its limit, shift the old ones; True: its writer has to begin a new file. `keep` files in all."""
     try:
         if os.path.getsize(path) < limit_bytes:
             return False
@@ -184,5 +184,4 @@ def rotate(path: str, limit_bytes: int, keep: int, reopen: Callable[[], None]) -
         source = path if number == 1 else f"{path}.{number - 1}"
         if os.path.exists(source):
             os.replace(source, f"{path}.{number}")
-    reopen()
     return True

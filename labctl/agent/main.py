@@ -6,6 +6,7 @@ The order at a start: what boot is this (state of an older one is cleared); regi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -36,15 +37,12 @@ def run(settings: Settings) -> int:
     linux.keep_memory_small()
     os.makedirs(settings.state_dir, mode=0o700, exist_ok=True)
     os.makedirs(settings.run_dir, mode=0o700, exist_ok=True)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_until_told(settings))
-    except KeyboardInterrupt:
-        pass
     return 0
 
 
 async def _until_told(settings: Settings) -> None:
-    _watch_children_by_pidfd()
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -56,14 +54,6 @@ async def _until_told(settings: Settings) -> None:
     await asyncio.gather(*pending, return_exceptions=True)
     for task in done:
         task.result()
-
-
-def _watch_children_by_pidfd() -> None:
-    """Before Python 3.12, asyncio's default is a thread for every child."""
-    if sys.version_info < (3, 12):
-        watcher = asyncio.PidfdChildWatcher()
-        watcher.attach_loop(asyncio.get_running_loop())
-        asyncio.set_child_watcher(watcher)
 
 
 async def serve(settings: Settings) -> None:

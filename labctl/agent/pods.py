@@ -12,7 +12,6 @@ import shutil
 from typing import Any, Dict, List, Set
 
 from . import client, logs
-from .runtime.interface import State
 from .runtime.records import names, read_json, write_json
 from .tools import Tools
 from .worker import PodWorker
@@ -146,12 +145,10 @@ class Pods:
     def _rotate_logs(self) -> None:
         settings = self._tools.settings
         for pod in self._tools.runtime.pods().values():
-            for container in pod.containers:
-                if container.state is State.RUNNING and container.log_path:
-                    control = os.path.join(self._tools.pod_dir(pod.uid), "containers", container.name, str(container.attempt), "ctl")
-                    logs.rotate(
-                        container.log_path, settings.log_limit_bytes, settings.log_files, lambda control=control: reopen_log(control)
-                    )  # type: ignore[misc]
+            for container in pod.running():
+                control = os.path.join(self._tools.pod_dir(pod.uid), "containers", container.name, str(container.attempt), "ctl")
+                if container.log_path and logs.rotate(container.log_path, settings.log_limit_bytes, settings.log_files):
+                    reopen_log(control)
 
 
 def _layers_of(tools: Tools, pod: Any) -> Set[str]:

@@ -1,14 +1,21 @@
-"""Commands of the machine, run from the loop: bounded output, always a deadline, killed with all they started."""
+"""Commands of the machine, run from the loop: bounded output, always a deadline, killed with all they started.
+
+Not asyncio's subprocess: that waits until nobody holds the output pipe any more, and what a command left behind inside a container may hold it for ever.
+A pidfd tells the end; what was written until then is the output.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import subprocess
 from dataclasses import dataclass
 from typing import Mapping, Optional, Sequence
 
 OUTPUT_LIMIT_BYTES = 64 * 1024
+_PIECE_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True)
@@ -28,39 +35,68 @@ async def run(
     pass_fds: Sequence[int] = (),
 ) -> Finished:
     """stdout and stderr together. FileNotFoundError if there is no such command."""
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=dict(env) if env is not None else None,
-        cwd=cwd,
-        pass_fds=tuple(pass_fds),
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    kept = bytearray()
+    output, its_end = os.pipe()
+    os.set_blocking(output, False)
     try:
-        await asyncio.wait_for(_drain(process.stdout, kept), timeout_s)
-        return Finished(await asyncio.wait_for(process.wait(), timeout_s), bytes(kept))
-    except asyncio.TimeoutError:
-        return Finished(None, bytes(kept))
+        child = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=its_end, stderr=its_end, env=env, cwd=cwd, pass_fds=pass_fds, start_new_session=True
+        )
+    except BaseException:
+        os.close(output)
+        raise
     finally:
-        if process.returncode is None:
-            _kill_group(process.pid)
-            await process.wait()
+        os.close(its_end)
+    kept = bytearray()
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_reader(output, _take, output, kept)
+        in_time = await _ends(child.pid, timeout_s)
+        if not in_time:
+            _kill_group(child.pid)
+        status = child.wait()  # at once: it has ended, or was killed
+        _take(output, kept)
+        return Finished(status if in_time else None, bytes(kept))
+    finally:
+        if child.returncode is None:  # cancelled
+            _kill_group(child.pid)
+            child.wait()
+        loop.remove_reader(output)
+        os.close(output)
 
 
-async def _drain(stream: asyncio.StreamReader, kept: bytearray) -> None:
+async def _ends(pid: int, timeout_s: float) -> bool:
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    descriptor = os.pidfd_open(pid)
+
+    def tell() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    loop.add_reader(descriptor, tell)
+    try:
+        await asyncio.wait_for(ended, timeout_s)
+        return True
+    except asyncio.TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def _take(descriptor: int, kept: bytearray) -> None:
+    """All that is there now; what is over the limit is read and dropped, so that the writer never waits."""
     while True:
-        piece = await stream.read(8192)
+        try:
+            piece = os.read(descriptor, _PIECE_BYTES)
+        except BlockingIOError:
+            return
         if not piece:
+            asyncio.get_running_loop().remove_reader(descriptor)
             return
         kept += piece[: OUTPUT_LIMIT_BYTES - len(kept)]
 
 
 def _kill_group(pid: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass

@@ -53,7 +53,7 @@ class ImageWish:
     def get(self) -> Optional[Image]:
         """The image if it is here; else None: `waiting` says why, and the bell rings when it is worth asking again."""
         if self._task is None and self._wait_s and time.monotonic() < self.again_at:
-            self.waiting = ("ImagePullBackOff", f"Back-off pulling image \"{self._container['image']}\": {self._why}")
+            self.waiting = ("ImagePullBackOff", f'Back-off pulling image "{self._container["image"]}": {self._why}')
         self.begin()
         if self._task is None or not self._task.done():
             return None

@@ -35,7 +35,7 @@ def build(pod: Object, found: Pod, seen: Seen, now_s: float) -> Object:
     """The fields of `status` that the agent owns."""
     spec, before = pod["spec"], pod.get("status") or {}
     inits = [_container(each, found, seen, before, now_s, init=True) for each in spec.get("initContainers") or ()]
-    initialized = all(_init_done(spec_, status) for spec_, status in zip(spec.get("initContainers") or (), inits))
+    initialized = all(_init_done(spec_, status) for spec_, status in zip(spec.get("initContainers") or (), inits))  # noqa: B905 - Python 3.9
     mains = [_container(each, found, seen, before, now_s, initialized=initialized) for each in spec["containers"]]
     policy = "Never" if seen.leaving else spec.get("restartPolicy", "Always")  # nothing is restarted any more
     phase = "Failed" if seen.failed else phase_of(policy, inits, mains, initialized)

@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 import time
+from typing import BinaryIO, Callable, Mapping
 
 from . import settings as settings_
 from .runtime.interface import Container, State
@@ -131,7 +132,7 @@ def _logs(arguments: argparse.Namespace, config: settings_.Settings) -> int:
     return 0
 
 
-def _flushing(outputs: dict):  # type: ignore[no-untyped-def, type-arg]
+def _flushing(outputs: Mapping[int, BinaryIO]) -> Callable[[float], None]:
     """Waits for more log; what is there goes out first."""
 
     def sleep(seconds: float) -> None:

@@ -7,6 +7,7 @@ all of the old or all of the new.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import stat
@@ -219,7 +220,5 @@ def needs_api(pod: Object) -> bool:
 
 async def renew(pod: Object, pod_dir: str, facts: PodFacts, fetch: Fetch) -> None:
     """Later versions of ConfigMaps and Secrets reach running containers. What can't be had now keeps its old content."""
-    try:
+    with contextlib.suppress(VolumeFailure, asyncio.TimeoutError):
         await prepare(pod, pod_dir, facts, fetch)
-    except (VolumeFailure, asyncio.TimeoutError):
-        pass

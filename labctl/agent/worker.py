@@ -7,6 +7,7 @@ the Runtime) and does what is missing. What it remembers beside that is only wha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import time
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
@@ -17,11 +18,11 @@ from .bell import Bell
 from .client import Delays, Refused
 from .environment import PodFacts
 from .events import of_pod
+from .health import Health
 from .http import Unreachable
 from .lastwords import last_words
-from .probes import Prober, Result
 from .reporter import Reporter
-from .runtime.interface import Container, Pod, Ran, RuntimeFailure, State
+from .runtime.interface import Container, Pod, RuntimeFailure, State
 from .starting import ImageWish, NotStarted, post_start, start
 from .status import Seen, build, differs, is_sidecar, pod_address
 from .times import duration
@@ -43,15 +44,13 @@ class PodWorker:
         self._deleted = False  # the API's object is gone: no grace, nobody to report to
         self._leaving: Optional[stopping.Deadline] = None
         self._waiting: Dict[str, Tuple[str, str]] = {}
-        self._ready: Dict[str, bool] = {}
-        self._started: Dict[str, bool] = {}
-        self._probers: Dict[str, Prober] = {}  # by container id
         self._wishes: Dict[str, ImageWish] = {}
         self._retry_at: Dict[str, float] = {}  # container -> when a failed start may be tried again (monotonic)
         self._failed_starts: Dict[str, int] = {}
         self._paths: Optional[Dict[str, str]] = None
         self._again_s: Optional[float] = None
         self._side: Set["asyncio.Task[None]"] = set()
+        self._health = Health(tools, lambda: self.pod, self._changed, self._probe_failed)
         self._reporter = Reporter(tools.api, lambda: self.pod, self._status, self._learn, tools.say)
 
     # -- told from outside
@@ -74,6 +73,11 @@ class PodWorker:
     def wake(self) -> None:
         self._bell.ring()
 
+    def _changed(self) -> None:
+        """A probe's verdict: to be told, and perhaps what comes after may begin."""
+        self._reporter.bell.ring()
+        self.wake()
+
     # -- the task
 
     async def run(self) -> None:
@@ -85,7 +89,7 @@ class PodWorker:
             reporting.cancel()
             for task in list(self._side):
                 task.cancel()
-            self._stop_probes()
+            self._health.stop()
         self._done()
 
     async def _once(self) -> bool:
@@ -133,7 +137,14 @@ class PodWorker:
         specs = {each["name"]: each for each in self._specs()}
         words = {each.id: last_words(each, specs.get(each.name, {})) for each in found.containers if each.state is State.EXITED}
         return Seen(
-            self._tools.host_ip, dict(self._waiting), dict(self._ready), dict(self._started), words, leaving, None, self._paths is not None
+            self._tools.host_ip,
+            dict(self._waiting),
+            dict(self._health.ready),
+            dict(self._health.started),
+            words,
+            leaving,
+            None,
+            self._paths is not None,
         )
 
     def _specs(self) -> List[Object]:
@@ -163,7 +174,7 @@ class PodWorker:
         if await self._initialized(found):
             for container in self.pod["spec"]["containers"]:
                 await self._keep(container, self.pod["spec"].get("restartPolicy", "Always"))
-        self._watch_probes(self._found())
+        self._health.watch(self._specs(), self._found(), self._reported())
         status = self._status()
         if status["phase"] in TERMINAL:
             await self._finish()
@@ -199,10 +210,8 @@ class PodWorker:
     async def renew_volumes(self) -> None:
         """Called now and then: later versions of ConfigMaps and Secrets."""
         if self._paths and self._leaving is None and not self._over() and volumes.needs_api(self.pod):
-            try:
+            with contextlib.suppress(Refused, Unreachable):
                 await volumes.renew(self.pod, self._tools.pod_dir(self.uid), self._facts(self._found()), self._tools.fetch)
-            except (Refused, Unreachable):
-                pass
 
     def _facts(self, found: Pod) -> PodFacts:
         return PodFacts(pod_address(found, self._tools.host_ip), self._tools.host_ip, self._tools.allocatable)
@@ -216,7 +225,7 @@ class PodWorker:
             if is_sidecar(container):
                 await self._keep(container, "Always")
                 now = self._found().latest(container["name"])
-                if begun or (now and now.state is State.RUNNING and self._started.get(container["name"], True)):
+                if begun or (now and now.state is State.RUNNING and self._health.started.get(container["name"], True)):
                     continue
                 return False
             if begun or (latest and latest.state is State.EXITED and latest.exit_code == 0 and not latest.lost):
@@ -297,7 +306,7 @@ class PodWorker:
         await self._forget_older(name, attempt)
         if not await post_start(self._tools, self.pod, container, started, self._facts(found).pod_ip):
             self._aside(self._stop_one(container, started, f"Container {name} failed postStartHook, will be restarted"))
-        self._begin_probes(container, started, carried=None)
+        self._health.begin(container, started, self._facts(found).pod_ip)
 
     async def _image_now(self, container: Object) -> Any:
         """The image, waiting a moment for one that is nearly here: a look at the store takes milliseconds."""
@@ -321,60 +330,9 @@ class PodWorker:
             if each.name == name and each.attempt < attempt - 1 and each.created_s:
                 await self._tools.runtime.remove(each.id)
 
-    # -- probes
-
-    def _watch_probes(self, found: Pod) -> None:
-        """For containers that ran before this agent did: they begin where the API's status stands."""
-        reported = {each.get("containerID"): each for each in self._reported()}
-        for spec in self._specs():
-            latest = found.latest(spec["name"])
-            if latest and latest.state is State.RUNNING and latest.id not in self._probers:
-                self._begin_probes(spec, latest, carried=reported.get(f"crun://{latest.id}"))
-        running = {each.id for each in found.running()}
-        for identity in [each for each in self._probers if each not in running]:
-            self._probers.pop(identity).stop()
-
-    def _reported(self) -> List[Object]:
-        status = self.pod.get("status") or {}
-        return (status.get("containerStatuses") or []) + (status.get("initContainerStatuses") or [])
-
-    def _begin_probes(self, spec: Object, container: Container, carried: Optional[Object]) -> None:
-        name = spec["name"]
-        for table, kind, key in ((self._ready, "readinessProbe", "ready"), (self._started, "startupProbe", "started")):
-            table.pop(name, None)
-            if spec.get(kind):
-                table[name] = bool(carried and carried.get(key))
-
-        async def run(command: List[str], timeout_s: float) -> Ran:
-            return await self._tools.runtime.run(container.id, command, timeout_s=timeout_s)
-
-        def tell(result: Result) -> None:
-            self._probed(spec, container, result)
-
-        address = pod_address(self._found(), self._tools.host_ip)
-        self._probers[container.id] = Prober(spec, container.started_s, address, run, tell, self._started.get(name, True))
-
-    def _probed(self, spec: Object, container: Container, result: Result) -> None:
-        name = spec["name"]
-        if result.message and self._leaving is None:
-            self._tools.events.record(
-                of_pod(self.pod, name), "Warning", "Unhealthy", f"{result.kind.capitalize()} probe failed: {result.message}"
-            )
-        if result.good is None:
-            return
-        if result.kind == "readiness":
-            if self._ready.get(name) != result.good:
-                self._ready[name] = result.good
-                self._reporter.bell.ring()
-        elif result.good:
-            if result.kind == "startup":
-                self._started[name] = True
-                self.wake()
-        elif self._leaving is None:
-            prober = self._probers.get(container.id)
-            if prober:
-                prober.stop()
-            self._aside(self._stop_one(spec, container, f"Container {name} failed {result.kind} probe, will be restarted"))
+    def _probe_failed(self, spec: Object, container: Container, kind: str) -> None:
+        if self._leaving is None:
+            self._aside(self._stop_one(spec, container, f"Container {spec['name']} failed {kind} probe, will be restarted"))
 
     async def _stop_one(self, spec: Object, container: Container, message: str) -> None:
         probe_grace = (spec.get("livenessProbe") or {}).get("terminationGracePeriodSeconds")
@@ -383,9 +341,9 @@ class PodWorker:
         await stopping.stop(self._tools, self.pod, spec, container, stopping.Deadline(grace_s), self._bell, address, message)
         self.wake()
 
-    def _stop_probes(self) -> None:
-        while self._probers:
-            self._probers.popitem()[1].stop()
+    def _reported(self) -> List[Object]:
+        status = self.pod.get("status") or {}
+        return (status.get("containerStatuses") or []) + (status.get("initContainerStatuses") or [])
 
     # -- ending
 
@@ -393,7 +351,7 @@ class PodWorker:
         """Every container ended for good: the records and logs stay until the object goes, all else is given back."""
         found = self._tools.runtime.pods(self.uid).get(self.uid)
         if found and found.sandbox and found.sandbox.ready:
-            self._stop_probes()
+            self._health.stop()
             await self._reporter.now(self._status())
             await self._tools.runtime.close(self.uid, keep_records=True)
         self._reporter.bell.ring()
@@ -412,7 +370,7 @@ class PodWorker:
         sidecars = [each["name"] for each in self.pod["spec"].get("initContainers") or () if is_sidecar(each)]
         address = pod_address(found, self._tools.host_ip)
         await stopping.stop_all(self._tools, lambda: self.pod, running, self._leaving, self._bell, address, sidecars)
-        self._stop_probes()
+        self._health.stop()
         self._waiting.clear()
         last = self._status()
         await asyncio.gather(self._tools.runtime.close(self.uid), self._report_end(last))
@@ -446,5 +404,5 @@ class PodWorker:
 
     async def _vanish(self) -> None:
         """The object is gone: whatever still runs is killed at once."""
-        self._stop_probes()
+        self._health.stop()
         await self._tools.runtime.close(self.uid)

@@ -34,8 +34,9 @@ fi
 ip link set lo up
 mount -t tmpfs tmpfs /run
 mount --bind "$ROOM" /var/lib
-exec "$@"
-"""
+"$@" &
+wait $!
+"""  # the shell stays as the machine's init: it reaps what is orphaned
 
 
 def hierarchies() -> list[Path]:
@@ -90,7 +91,7 @@ def _remove(group: Path) -> None:
 
 def pytest_inside(path: str, *arguments: str) -> None:
     """Run a test file again, inside; its failures are this test's failure."""
-    finished = run([sys.executable, "-m", "pytest", path, "-p", "no:cacheprovider", "-x", *arguments])
+    finished = run([sys.executable, "-m", "pytest", path, "-p", "no:cacheprovider", "-x", "--timeout=30", *arguments])
     assert finished.returncode == 0, finished.stdout[-6000:] + finished.stderr[-2000:]
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import itertools
 import os
 import shutil
 import signal as signals
 import time
-from typing import AsyncIterator, Mapping, Sequence, Set
+from typing import AsyncIterator, Callable, Mapping, Sequence, Set
 
 from .. import linux
 from ..addresses import Range
@@ -34,6 +35,7 @@ class CrunRuntime:
         self.crun_root = os.path.join(run_dir, "crun")
         self._addresses, self._cgroups, self._source, self._mtu = addresses, cgroups, source, mtu
         self._watches = Watches()
+        self._execs = itertools.count()
         self._ended: "asyncio.Queue[str]" = asyncio.Queue()
         self._promised: Set[str] = set()  # addresses of pods that are being opened right now
         with open("/proc/self/status", encoding="ascii") as file:
@@ -207,11 +209,18 @@ class CrunRuntime:
             os.close(descriptor)
 
     async def run(self, container_id: str, argv: Sequence[str], *, timeout_s: float) -> Ran:
-        container, _ = self.records.find(container_id)
+        container, bundle = self.records.find(container_id)
         if container is None or container.state is not State.RUNNING:
             raise NoSuchContainer(f"container {container_id[:12]} does not run")
-        finished = await conmon.crun(self.crun_root, "exec", container_id, *argv, timeout_s=timeout_s)
-        return Ran(-1 if finished.status is None else finished.status, finished.output)
+        pid_file = os.path.join(bundle, f"exec-{next(self._execs)}.pid")
+        try:
+            finished = await conmon.crun(self.crun_root, "exec", "--pid-file", pid_file, container_id, *argv, timeout_s=timeout_s)
+            if finished.status is None:
+                _kill(read_int(pid_file))  # crun is dead, what it started is not
+            return Ran(-1 if finished.status is None else finished.status, finished.output)
+        finally:
+            if os.path.exists(pid_file):
+                os.unlink(pid_file)
 
     async def remove(self, container_id: str) -> None:
         container, bundle = self.records.find(container_id)
@@ -251,8 +260,8 @@ class CrunRuntime:
         await self._blocking(_remove_tree, bundle)
 
     @staticmethod
-    async def _blocking(work: object, *arguments: object) -> None:
-        await asyncio.get_running_loop().run_in_executor(None, work, *arguments)  # type: ignore[arg-type]
+    async def _blocking(work: Callable[..., None], *arguments: object) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, work, *arguments)
 
     def forget_watches(self) -> None:
         self._watches.clear()
@@ -264,6 +273,14 @@ def _overlay(layers: Sequence[str], bundle: str) -> None:
         linux.mount("overlay", f"{bundle}/rootfs", "overlay", 0, data + ",volatile")  # what a container wrote need not survive a power cut
     except OSError:
         linux.mount("overlay", f"{bundle}/rootfs", "overlay", 0, data)
+
+
+def _kill(pid: int) -> None:
+    try:
+        if pid > 0:
+            os.kill(pid, signals.SIGKILL)
+    except ProcessLookupError:
+        pass
 
 
 def _is_namespace(path: str) -> bool:

@@ -7,6 +7,7 @@ Everything happens in a thread that lives for a few milliseconds: `unshare` move
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -114,7 +115,5 @@ def unmake(folder: str, veth: str) -> None:
 
 
 def _quietly(call: Callable[[], None]) -> None:
-    try:
+    with contextlib.suppress(OSError):
         call()
-    except OSError:
-        pass

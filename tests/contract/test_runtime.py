@@ -1,0 +1,236 @@
+"""The Runtime's contract, on the fake everywhere and on crun and conmon inside a throwaway machine (tests/agent/room.py)."""
+
+import asyncio
+import dataclasses
+import signal
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from labctl.agent.runtime.interface import ContainerSpec, NoSuchContainer, RuntimeFailure, SandboxSpec, State
+from labctl.sim.runtime import FakeMachine, FakeRuntime
+from tests.agent import room, tiny
+
+KINDS = ["crun"] if room.is_inside() else ["fake"]
+LAYER = Path("/var/lib/layer")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(room.is_inside() or not room.possible(), reason="needs root, crun and conmon; or runs inside already")
+def test_crun_keeps_the_contract():
+    room.pytest_inside(__file__)
+
+
+@pytest.fixture(scope="session")
+def layer():
+    return tiny.make(LAYER) if room.is_inside() and not LAYER.exists() else str(LAYER)
+
+
+@pytest.fixture(params=KINDS)
+async def again(request, layer):
+    """Makes a runtime over the same machine, as an agent does after its restart."""
+    if request.param == "fake":
+        machine = FakeMachine("10.246.1.0/24")
+        yield lambda: FakeRuntime(machine)
+        return
+    from labctl.agent.addresses import Range
+    from labctl.agent.cgroups import Cgroups
+    from labctl.agent.runtime.crun import CrunRuntime
+
+    made = []
+
+    def make():
+        addresses = Range("/var/lib")
+        addresses.set("10.246.1.0/24")
+        made.append(CrunRuntime("/var/lib/agent", "/run/labctl", addresses, Cgroups()))
+        return made[-1]
+
+    yield make
+    for uid in make().pods():
+        await made[-1].close(uid)
+    for each in made:
+        each.forget_watches()
+
+
+@pytest.fixture
+def runtime(again):
+    return again()
+
+
+@pytest.fixture
+def spec(layer):
+    def make(name="app", attempt=0, argv=("sleep", "1000"), uid="u1", **more):
+        return ContainerSpec(uid, name, attempt, "tiny", "tiny@sha256:0", (layer,), tuple(argv), ("PATH=/bin",), **more)
+
+    return make
+
+
+def sandbox(uid="u1", **more):
+    return SandboxSpec(uid, "default", f"pod-{uid}", f"pod-{uid}", **more)
+
+
+@asynccontextmanager
+async def hearing(runtime):
+    """The runtime's exits, as a queue."""
+    heard = asyncio.Queue()
+
+    async def listen():
+        async for uid in runtime.exits():
+            heard.put_nowait(uid)
+
+    task = asyncio.ensure_future(listen())
+    await asyncio.sleep(0)
+    yield heard
+    task.cancel()
+
+
+async def ended(runtime, heard, uid, name):
+    """The container's last attempt once it has ended; each look follows an exit that was told."""
+    while True:
+        latest = runtime.pods(uid)[uid].latest(name)
+        if latest.state is State.EXITED:
+            return latest
+        await asyncio.wait_for(heard.get(), 10)
+
+
+async def test_an_open_pod_has_an_address_of_the_range_and_keeps_it(runtime, again):
+    first = await runtime.open(sandbox())
+    assert first.address == "10.246.1.2" or first.address.startswith("10.246.1.")
+    assert (await runtime.open(sandbox())).address == first.address
+    assert (await again().open(sandbox())).address == first.address
+
+
+async def test_a_freed_address_is_not_the_next_to_be_given(runtime):
+    first = await runtime.open(sandbox("u1"))
+    await runtime.close("u1")
+    second = await runtime.open(sandbox("u2"))
+    assert second.address != first.address
+
+
+async def test_a_pod_on_the_hosts_network_has_no_address_of_its_own(runtime):
+    opened = await runtime.open(sandbox(host_network=True))
+    assert (opened.address, opened.ready) == ("", True)
+
+
+async def test_a_started_container_runs_and_a_new_agent_sees_it_so(runtime, again, spec):
+    await runtime.open(sandbox())
+    started = await runtime.start(spec())
+    assert (started.state, started.attempt, started.image_id) == (State.RUNNING, 0, "tiny@sha256:0")
+    assert again().pods()["u1"].latest("app") == runtime.pods("u1")["u1"].latest("app") == started
+
+
+async def test_starting_an_attempt_again_changes_nothing(runtime, spec):
+    await runtime.open(sandbox())
+    assert await runtime.start(spec()) == await runtime.start(spec())
+
+
+async def test_an_exit_is_told_and_its_code_kept(runtime, again, spec):
+    await runtime.open(sandbox())
+    async with hearing(runtime) as heard:
+        await runtime.start(spec(argv=["false"]))
+        died = await ended(runtime, heard, "u1", "app")
+    assert (died.exit_code, died.oom_killed, died.lost) == (1, False, False)
+    assert again().pods()["u1"].latest("app") == died
+
+
+async def test_an_exit_is_told_to_an_agent_that_came_later(runtime, again, spec):
+    await runtime.open(sandbox())
+    started = await runtime.start(spec())
+    later = again()
+    async with hearing(later) as heard:
+        await later.signal(started.id, signal.SIGKILL)
+        assert (await ended(later, heard, "u1", "app")).exit_code == 137
+
+
+async def test_signalling_the_dead_or_the_unknown_is_no_error(runtime, spec):
+    await runtime.open(sandbox())
+    async with hearing(runtime) as heard:
+        await runtime.start(spec(argv=["true"]))
+        died = await ended(runtime, heard, "u1", "app")
+    await runtime.signal(died.id, signal.SIGTERM)
+    await runtime.signal("0" * 64, signal.SIGTERM)
+    assert runtime.pods()["u1"].latest("app") == died
+
+
+async def test_a_container_over_its_memory_limit_is_killed_and_said_so(runtime, spec):
+    argv = ["sh", "-c", "x=a; while :; do x=$x$x; done"] if KINDS == ["crun"] else ["hog"]
+    await runtime.open(sandbox())
+    async with hearing(runtime) as heard:
+        await runtime.start(spec(argv=argv, memory_limit_bytes=16 << 20))
+        died = await ended(runtime, heard, "u1", "app")
+    assert (died.oom_killed, died.exit_code) == (True, 137)
+
+
+async def test_a_program_that_is_not_there_leaves_no_container(runtime, spec):
+    await runtime.open(sandbox())
+    with pytest.raises(RuntimeFailure, match="nope.*not found"):
+        await runtime.start(spec(argv=["nope"]))
+    assert runtime.pods()["u1"].containers == ()
+
+
+async def test_no_container_starts_in_a_pod_that_is_not_open(runtime, spec):
+    with pytest.raises(RuntimeFailure, match="not open"):
+        await runtime.start(spec())
+
+
+async def test_a_command_runs_inside_and_its_end_is_told(runtime, spec):
+    await runtime.open(sandbox())
+    started = await runtime.start(spec())
+    assert (await runtime.run(started.id, ["true"], timeout_s=10)).status == 0
+    assert (await runtime.run(started.id, ["false"], timeout_s=10)).status == 1
+    assert (await runtime.run(started.id, ["sleep", "1000"], timeout_s=0.2)).status == -1
+
+
+async def test_no_command_runs_in_a_container_that_does_not(runtime, spec):
+    await runtime.open(sandbox())
+    started = await runtime.start(spec())
+    await runtime.remove(started.id)
+    with pytest.raises(NoSuchContainer):
+        await runtime.run(started.id, ["true"], timeout_s=10)
+
+
+async def test_attempts_lie_side_by_side_until_they_are_removed(runtime, spec):
+    await runtime.open(sandbox())
+    async with hearing(runtime) as heard:
+        first = await runtime.start(spec(argv=["true"], delay_s=3.0))
+        await ended(runtime, heard, "u1", "app")
+    second = await runtime.start(spec(attempt=1))
+    assert [(each.attempt, each.delay_s) for each in runtime.pods()["u1"].containers] == [(0, 3.0), (1, 0.0)]
+    await runtime.remove(first.id)
+    await runtime.remove(first.id)
+    assert runtime.pods()["u1"].containers == (second,)
+
+
+async def test_closing_kills_all_and_forgets_all(runtime, again, spec):
+    await runtime.open(sandbox())
+    await runtime.start(spec("a"))
+    await runtime.start(spec("b"))
+    await runtime.close("u1")
+    assert runtime.pods() == again().pods() == {}
+    await runtime.close("u1")
+
+
+async def test_closing_may_keep_how_containers_ended(runtime, again, spec):
+    await runtime.open(sandbox())
+    async with hearing(runtime) as heard:
+        await runtime.start(spec(argv=["false"]))
+        died = await ended(runtime, heard, "u1", "app")
+    await runtime.close("u1", keep_records=True)
+    kept = again().pods()["u1"]
+    assert (kept.latest("app").exit_code, kept.sandbox.ready) == (died.exit_code, False)
+    with pytest.raises(RuntimeFailure, match="not open"):
+        await runtime.start(spec(attempt=1))
+
+
+async def test_a_closed_pod_can_be_opened_anew(runtime, spec):
+    first = await runtime.open(sandbox())
+    await runtime.close("u1", keep_records=True)
+    second = await runtime.open(sandbox())
+    assert second.ready
+    assert second.address != first.address
+    assert (await runtime.start(spec())).state is State.RUNNING
+
+
+async def test_specs_are_values(spec):
+    assert dataclasses.replace(spec(), attempt=2) == spec(attempt=2)
