@@ -1,0 +1,307 @@
+"""What namespace machines are, beyond the contract: isolated, limited, reachable, and gone without a trace."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from labctl.errors import ProviderError
+from labctl.providers import locks
+from labctl.providers.protocol import MachineEvent, Power
+from tests.namespaces import Lab, needs_root
+
+pytestmark = [pytest.mark.root, needs_root]
+
+
+def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_ssh_reaches_a_machine_with_its_pinned_key_and_it_knows_who_it_is(lab: Lab) -> None:
+    machine = lab.provider().up(lab.spec())
+    said = lab.ssh(
+        "minion-1",
+        "hostname; cat /etc/labctl/boot_id /proc/sys/kernel/random/boot_id; cat /etc/machine-id | wc -c; ls /proc | grep -c '^[0-9]'",
+    )
+    name, boot_id, kernel_boot_id, width, processes = said.stdout.split()
+    assert (name, boot_id, kernel_boot_id, width) == ("minion-1", machine.boot_id, machine.boot_id, "33")
+    assert int(processes) < 20
+
+
+def test_files_last_over_a_power_cut_and_not_over_a_destroy(lab: Lab) -> None:
+    provider = lab.provider()
+    provider.up(lab.spec())
+    lab.ssh("minion-1", "echo kept > /root/file; echo kept > /var/lib/labctl/file; echo gone > /run/file; sync")
+    provider.reset("minion-1")
+    assert lab.ssh("minion-1", "cat /root/file /var/lib/labctl/file; ls /run/file").stdout == "kept\nkept\n"
+    provider.destroy("minion-1")
+    provider.up(lab.spec())
+    assert lab.ssh("minion-1", "ls /root /var/lib/labctl").stdout == "/root:\n\n/var/lib/labctl:\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "echo 1 > /proc/sys/kernel/panic",
+        "date -s 2020-01-01",
+        f"mknod /root/disk b {os.major(os.stat('/').st_dev)} {os.minor(os.stat('/').st_dev)} && head -c1 /root/disk",
+        "mknod /root/mem c 1 1 && head -c1 /root/mem",
+        "touch /sys/kernel/x",
+        "dmesg -C",
+    ],
+)
+def test_what_belongs_to_the_host_is_out_of_reach(lab: Lab, command: str) -> None:
+    lab.provider().up(lab.spec())
+    done = lab.ssh("minion-1", command)
+    assert done.returncode not in (0, 255), done
+    assert any(word in done.stderr for word in ("ermitted", "ermission denied", "Read-only file system")), done.stderr
+
+
+def test_what_belongs_to_the_machine_can_be_changed_and_the_host_sees_none_of_it(lab: Lab) -> None:
+    host = Path("/proc/sys/net/ipv4/conf/all/forwarding").read_text()
+    lab.provider().up(lab.spec())
+    commands = (
+        "echo $((1 - $(cat /proc/sys/net/ipv4/ip_forward))) > /proc/sys/net/ipv4/ip_forward && ip link add d0 type bridge && iptables -t nat -N X && mount -t tmpfs t /mnt"
+        " && mkdir -p /sys/fs/cgroup/memory/pods && mknod /dev/null2 c 1 3 && echo x > /dev/null2 && chown 1:1 /tmp"
+    )
+    done = lab.ssh("minion-1", commands)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Path("/proc/sys/net/ipv4/conf/all/forwarding").read_text() == host
+
+
+def test_memory_is_limited(lab: Lab) -> None:
+    lab.provider().up(lab.spec(memory_bytes=64 << 20))
+    done = lab.ssh("minion-1", "python3 -c 'b = bytearray(200 << 20)'; echo ended $?")
+    assert done.stdout.strip() == "ended 137"
+    assert lab.ssh("minion-1", "echo alive").stdout == "alive\n"
+
+
+def test_cpu_time_is_limited(lab: Lab) -> None:
+    lab.provider().up(lab.spec(cpus=0.2))
+    burn = "import time, resource; e = time.monotonic() + 1\nwhile time.monotonic() < e: pass\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_utime)"
+    assert float(lab.ssh("minion-1", f"python3 -c '{burn}'").stdout) < 0.5
+
+
+def test_a_container_runtime_works_inside(lab: Lab) -> None:
+    """An overlay in the machine's storage, and crun with cgroups of its own."""
+    lab.provider().up(lab.spec())
+    script = """set -e
+    mkdir -p /var/lib/labctl/t/rootfs /var/lib/labctl/t/up /var/lib/labctl/t/work; cd /var/lib/labctl/t
+    mount -t overlay overlay -o lowerdir=/,upperdir=up,workdir=work rootfs
+    crun spec
+    sed -i 's#"sh"#"cat", "/proc/self/cgroup"#; s#"terminal": true#"terminal": false#' config.json
+    crun --cgroup-manager=cgroupfs run box"""
+    done = lab.ssh("minion-1", script)
+    assert done.returncode == 0, done.stderr
+    assert "/box" in done.stdout
+
+
+def test_machines_reach_each_other_until_the_link_is_cut(lab: Lab) -> None:
+    provider = lab.provider()
+    for number in (1, 2):
+        provider.up(lab.spec(number))
+    look = "timeout 1 bash -c 'exec 3<>/dev/tcp/10.245.1.12/22 && head -c4 <&3'"
+    assert lab.ssh("minion-1", look).stdout == "SSH-"
+    provider.cut("minion-2")
+    assert lab.ssh("minion-1", look).returncode != 0
+    assert provider.machines()["minion-2"].power is Power.ON
+    provider.restore("minion-2")
+    eventually(lambda: lab.ssh("minion-1", look).stdout == "SSH-")
+
+
+def test_the_uplink_is_reached_from_machines_and_outlives_the_labs_init(lab: Lab) -> None:
+    provider = lab.provider()
+    uplink = provider.uplink(6443)
+    (listening,) = uplink.sockets
+    listening.setblocking(True)
+    listening.settimeout(10)
+    try:
+        for _ in range(2):
+            provider.up(lab.spec())
+            call = threading.Thread(target=lab.ssh, args=("minion-1", f"echo > /dev/tcp/{uplink.host}/{uplink.port}"))
+            call.start()
+            connection, (address, _port) = listening.accept()
+            connection.close()
+            call.join()
+            assert address == "10.245.1.11"
+            os.kill(locks.holder(lab.state / "locks" / "init"), signal.SIGKILL)
+            eventually(lambda: provider.machines()["minion-1"].power is Power.OFF)
+    finally:
+        listening.close()
+
+
+def test_a_process_may_enter_the_labs_network_by_the_uplinks_path(lab: Lab) -> None:
+    provider = lab.provider()
+    uplink = provider.uplink(6443)
+    try:
+        shown = subprocess.run(["nsenter", f"--net={uplink.network_namespace}", "ip", "-o", "address"], capture_output=True, text=True)
+        assert "10.245.1.1/24" in shown.stdout
+    finally:
+        for each in uplink.sockets:
+            each.close()
+
+
+def test_the_uplinks_port_may_be_taken_only_once(lab: Lab) -> None:
+    provider = lab.provider()
+    uplink = provider.uplink(6443)
+    try:
+        with pytest.raises(ProviderError, match="cannot listen on 10.245.1.1:6443 in the lab's network: Address already in use"):
+            provider.uplink(6443)
+    finally:
+        for each in uplink.sockets:
+            each.close()
+
+
+def test_another_process_is_told_at_once(lab: Lab) -> None:
+    """The master watches; a person's command cuts the power."""
+    lab.provider().up(lab.spec())
+    told: list[tuple[float, MachineEvent]] = []
+    stop = lab.provider().watch(lambda event: told.append((time.monotonic(), event)))
+    eventually(lambda: len(told) == 1)
+    began = time.monotonic()
+    lab.provider().power_off("minion-1")
+    eventually(lambda: len(told) == 2)
+    stop()
+    when, event = told[1]
+    assert (event.power, event.intended, event.reason) == (Power.OFF, False, "its power was cut")
+    assert when - began < 0.5
+
+
+def test_an_init_that_somebody_killed_is_told_as_that(lab: Lab) -> None:
+    provider = lab.provider()
+    machine = provider.up(lab.spec())
+    told: list[MachineEvent] = []
+    stop = provider.watch(told.append)
+    eventually(lambda: len(told) == 1)
+    os.kill(locks.holder(lab.state / "machines" / "minion-1" / "alive"), signal.SIGKILL)
+    eventually(lambda: len(told) == 2)
+    stop()
+    assert told[1] == MachineEvent("minion-1", Power.OFF, machine.boot_id, "its init was killed", False)
+
+
+def test_a_machine_that_is_told_off_runs_nothing_any_more(lab: Lab) -> None:
+    """Processes that ignore every signal, in sessions and process namespaces of their own, are gone when the event comes."""
+    provider = lab.provider()
+    provider.up(lab.spec())
+    stubborn = "trap '' TERM HUP INT; while :; do sleep 0.01; done"
+    lab.ssh("minion-1", f'for i in 1 2 3 4; do setsid unshare --pid --fork sh -c "{stubborn}" </dev/null >/dev/null 2>&1 & done')
+    running: list[int] = []
+    off = threading.Event()
+
+    def tell(event: MachineEvent) -> None:
+        if event.power is Power.OFF:
+            running.extend(_processes_of(lab))
+            off.set()
+
+    stop = provider.watch(tell)
+    assert _processes_of(lab)
+    os.kill(locks.holder(lab.state / "machines" / "minion-1" / "alive"), signal.SIGKILL)
+    assert off.wait(5)
+    stop()
+    assert running == []
+
+
+def _processes_of(lab: Lab) -> list[int]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"/labctl/{lab.id}/minion-1" in (process / "cgroup").read_text() and "State:\tZ" not in (process / "status").read_text():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_halt_lets_processes_end_in_order(lab: Lab) -> None:
+    provider = lab.provider()
+    provider.up(lab.spec())
+    tidy = "trap 'echo tidy > /root/ended; exit' TERM; touch /root/ready; while :; do sleep 0.02; done"
+    lab.ssh("minion-1", f'setsid sh -c "{tidy}" </dev/null >/dev/null 2>&1 &')
+    upper = lab.state / "machines" / "minion-1" / "upper" / "root"
+    eventually((upper / "ready").exists)
+    provider.halt("minion-1", grace_s=5)
+    assert (upper / "ended").read_text() == "tidy\n"
+
+
+def test_halt_waits_no_longer_than_its_grace(lab: Lab) -> None:
+    provider = lab.provider()
+    provider.up(lab.spec())
+    lab.ssh("minion-1", "setsid sh -c \"trap '' TERM; while :; do sleep 0.02; done\" </dev/null >/dev/null 2>&1 &")
+    began = time.monotonic()
+    provider.halt("minion-1", grace_s=0.3)
+    assert 0.3 <= time.monotonic() - began < 2
+    assert provider.machines()["minion-1"].power is Power.OFF
+
+
+def test_two_labs_share_nothing(make_lab: Callable[[], Lab]) -> None:
+    one, two = make_lab(), make_lab()
+    for each in (one, two):
+        each.provider().up(each.spec())
+    assert one.provider().machines()["minion-1"].host_key != two.provider().machines()["minion-1"].host_key
+    two.provider().destroy_lab()
+    assert one.ssh("minion-1", "hostname").stdout == "minion-1\n"
+
+
+def test_a_boot_that_fails_says_why_and_the_next_works(lab: Lab) -> None:
+    provider = lab.provider()
+    provider.up(lab.spec())
+    provider.power_off("minion-1")
+    config = lab.state / "machines" / "minion-1" / "upper" / "etc" / "ssh" / "sshd_config.d"
+    config.mkdir(exist_ok=True)
+    (config / "wrong.conf").write_text("NoSuchOption yes\n")
+    with pytest.raises(ProviderError, match="minion-1: its init ended before sshd answered.*; it last said: .*"):
+        provider.up(lab.spec())
+    assert provider.machines()["minion-1"].power is Power.OFF
+    (config / "wrong.conf").unlink()
+    assert provider.up(lab.spec()).power is Power.ON
+
+
+def test_an_address_outside_of_the_labs_network_is_refused(lab: Lab) -> None:
+    import msgspec
+
+    with pytest.raises(ProviderError, match="minion-1: 10.9.9.9 is not in the lab's network 10.245.1.0/24"):
+        lab.provider().up(msgspec.structs.replace(lab.spec(), address="10.9.9.9"))
+
+
+def test_ten_machines_come_up_side_by_side_and_go_without_a_trace(lab: Lab) -> None:
+    provider = lab.provider()
+    before = (
+        Path("/proc/self/mountinfo").read_text(),
+        subprocess.run(["ip", "-o", "link"], capture_output=True).stdout,
+        _named_namespaces(),
+    )
+    threads = [threading.Thread(target=provider.up, args=(lab.spec(number),)) for number in range(1, 11)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [machine.power for machine in provider.machines().values()] == [Power.ON] * 10
+    assert (
+        Path("/proc/self/mountinfo").read_text(),
+        subprocess.run(["ip", "-o", "link"], capture_output=True).stdout,
+        _named_namespaces(),
+    ) == before
+    assert lab.leftovers()
+    provider.destroy_lab()
+    assert lab.leftovers() == []
+
+
+def _named_namespaces() -> bytes:
+    return subprocess.run(["ip", "netns", "list"], capture_output=True).stdout
+
+
+def test_the_proxy_command_says_when_there_is_no_lab(lab: Lab) -> None:
+    from labctl.providers.namespace.inside import command
+
+    done = subprocess.run(command("dial", str(lab.state / "locks" / "init"), "10.245.1.11", "22"), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "the lab is not running\n")
