@@ -48,7 +48,7 @@ def from_exception(error: Exception) -> ApiError:
     if isinstance(error, Unavailable):
         return ApiError(503, "ServiceUnavailable", f"the store can't write now: {error}", retry_after_s=1)
     if isinstance(error, Unreachable):
-        return ApiError(502, "", str(error))
+        return ApiError(502, "", f"error dialing backend: {error}")
     if isinstance(error, LabctlError):
         return internal(str(error))
     return internal(f"{type(error).__name__}: {error}")

@@ -17,7 +17,7 @@ from aiohttp import ClientConnectionResetError, WSMsgType, web
 from labctl.api import status
 from labctl.api.call import Call
 from labctl.api.streams import pods
-from labctl.errors import LabctlError
+from labctl.errors import LabctlError, Unreachable
 from labctl.remote.interface import Remote, Stream, Terminal
 from labctl.resources.resources import Resources
 
@@ -53,8 +53,8 @@ class Channels:
         pod = pods.pod_of(call, self._resources)
         container = pods.container_of(pod, call.query.first("container"))
         pods.must_run(pod, container)
-        machine = pods.machine_of(pod, self._remote)
-        protocol = websocket_protocol(call, PROTOCOLS)
+        machine = pods.machine_of(pod)
+        protocol = websocket_protocol(call, PROTOCOLS, machine, self._remote)
         tty = call.query.flag("tty")
         options = ["--pod", pod.metadata.uid, "--container", container] + ["--tty"] * tty
         stream = await self._remote.open(machine, [*pods.AGENT, verb, *options, *rest], terminal=Terminal() if tty else None)
@@ -67,9 +67,14 @@ class Channels:
         return socket
 
 
-def websocket_protocol(call: Call, supported: Sequence[str]) -> str:
-    """The first of the client's subprotocols that is spoken here. Raises 400: nothing of this can be answered without an upgrade."""
+def websocket_protocol(call: Call, supported: Sequence[str], machine: str, remote: Remote) -> str:
+    """The first of the client's subprotocols that is spoken here. Raises 400: nothing of this can be answered without an upgrade.
+
+    kubectl shows nothing of why a WebSocket was refused: it tries again with SPDY, and shows why that was. So what is wrong with the machine is said first.
+    """
     if not call.is_websocket:
+        if not remote.connected(machine):
+            raise Unreachable(f"no connection to node {machine}")
         raise status.bad_request("Upgrade request required: labctl streams over WebSocket")
     offered = [p.strip() for value in call.request.headers.getall("Sec-WebSocket-Protocol", []) for p in value.split(",")]
     chosen = next((p for p in supported if p in offered), "")

@@ -34,10 +34,10 @@ class Forward:
 
     async def portforward(self, call: Call) -> web.StreamResponse:
         pod = pods.pod_of(call, self._resources)
-        machine = pods.machine_of(pod, self._remote)
+        machine = pods.machine_of(pod)
         if not pod.status.pod_ip or pod.status.phase != "Running":
             raise status.bad_request(f"unable to forward port because pod is not running. Current status={pod.status.phase}")
-        protocol = websocket_protocol(call, (TUNNEL, *CHANNELS))
+        protocol = websocket_protocol(call, (TUNNEL, *CHANNELS), machine, self._remote)
         ports = [] if protocol == TUNNEL else _ports(call)
         socket = web.WebSocketResponse(protocols=(protocol,), heartbeat=HEARTBEAT_S, max_msg_size=0)
         await socket.prepare(call.request)

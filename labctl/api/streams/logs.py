@@ -35,7 +35,7 @@ class Logs:
         if not pod.spec.node_name:
             return answer.text("")  # as the real server: nowhere yet, so nothing said yet
         pods.must_have_logs(pod, container, call.query.flag("previous"))
-        machine = pods.machine_of(pod, self._remote)
+        machine = pods.machine_of(pod)
         call.connection.stream = asyncio.current_task()
         try:
             stream = await self._remote.open(machine, [*pods.AGENT, "logs", "--pod", pod.metadata.uid, "--container", container, *options])

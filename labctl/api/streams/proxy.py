@@ -51,7 +51,7 @@ class Proxy:
         if not pod.status.pod_ip:
             raise status.bad_request("address not allowed")
         number = _number(port) if port else next((p.container_port for c in pod.spec.containers for p in c.ports), 80)
-        return await self._forward(call, Backend(pods.machine_of(pod, self._remote), pod.status.pod_ip, number))
+        return await self._forward(call, Backend(pods.machine_of(pod), pod.status.pod_ip, number))
 
     async def service(self, call: Call) -> web.StreamResponse:
         name, port = _split(call.target.name)
@@ -59,7 +59,9 @@ class Proxy:
         endpoints = self._endpoints(call.target.namespace, name)
         backend = choose(service, endpoints, port)
         machine = backend.machine or next((n for n in self._nodes() if self._remote.connected(n)), "")
-        return await self._forward(call, Backend(pods.reachable(machine, self._remote), backend.host, backend.port))
+        if not machine:
+            raise _unavailable(f"no node is connected from which {backend.host} could be reached")
+        return await self._forward(call, Backend(machine, backend.host, backend.port))
 
     def _view(self, resource: str, namespace: str, name: str) -> Any:
         kind = self._resources.registry[resource]

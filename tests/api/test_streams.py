@@ -1,0 +1,284 @@
+"""exec, attach, logs, port-forward and proxy: the real kubectl on one side, a fake minion behind the API on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labctl.sim.remote import FakeHost, FakeRemote
+from tests.api import minions
+from tests.inprocess import ApiServer
+
+Lab = tuple[ApiServer, FakeHost, FakeRemote]
+EXEC = "/api/v1/namespaces/default/pods/web/exec"
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    async with minions.lab(tmp_path) as made:
+        yield made
+
+
+async def until(condition: Any, deadline_s: float = 5.0) -> None:
+    async with asyncio.timeout(deadline_s):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_exec_carries_output_and_exit_status(lab: Lab) -> None:
+    api, host, _ = lab
+    assert await api.kubectl("exec", "web", "--", "echo", "two  words", "$HOME") == (0, "two  words $HOME\n", "")
+    uid = api.resources.view(api.resources.get(api.resources.registry["pods"], "default", "web")).metadata.uid
+    wanted = ["/usr/bin/python3", "/opt/labctl/agent", "exec", "--pod", uid, "--container", "nginx", "--", "echo", "two  words", "$HOME"]
+    assert host.ran[-1] == wanted
+    ran = await api.kubectl("exec", "web", "--", "complain")
+    assert (ran.code, ran.out, ran.err) == (3, "out\n", "err\ncommand terminated with exit code 3\n")
+    assert (await api.kubectl("exec", "web", "--", "nothing")).code == 127
+
+
+async def test_exec_carries_input_to_its_end(lab: Lab) -> None:
+    api, _, _ = lab
+    text = "".join(f"line {n}\n" for n in range(20_000))
+    assert await api.kubectl("exec", "-i", "web", "--", "cat", stdin=text) == (0, text, "")
+
+
+async def test_a_terminal_and_its_size(lab: Lab) -> None:
+    api, _, _ = lab
+    async with api.session() as http:
+        path = f"{EXEC}?command=size&tty=true&stdin=true&stdout=true"
+        async with http.ws_connect(path, protocols=("v4.channel.k8s.io",)) as socket:
+            await socket.send_bytes(b'\x04{"Width":132,"Height":50}')
+            assert (await socket.receive(5)).data == b"\x01(132, 50) True\n"
+            assert (await socket.receive(5)).data == b'\x03{"metadata":{},"status":"Success"}'
+
+
+async def test_a_client_that_goes_ends_the_command(lab: Lab) -> None:
+    api, host, _ = lab
+    async with api.session() as http, http.ws_connect(f"{EXEC}?command=yes&stdout=true", protocols=("v5.channel.k8s.io",)) as socket:
+        await socket.receive(5)
+        assert host.running
+    await until(lambda: not host.running)
+
+
+async def test_attach(lab: Lab) -> None:
+    api, _, _ = lab
+    async with api.session() as http:
+        path = "/api/v1/namespaces/default/pods/web/attach?stdin=true&stdout=true"
+        async with http.ws_connect(path, protocols=("v5.channel.k8s.io",)) as socket:
+            assert (await socket.receive(5)).data == b"\x01attached\n"
+            await socket.send_bytes(b"\x00hello")
+            assert (await socket.receive(5)).data == b"\x01HELLO"
+            await socket.send_bytes(b"\xff\x00")
+            assert b"Success" in (await socket.receive(5)).data
+
+
+async def test_words_of_exec(lab: Lab) -> None:
+    api, _, remote = lab
+    await minions.make_pod(api, "two", "a", "b")
+    await minions.make_pod(api, "waiting", "a", status={"phase": "Pending"})
+    await minions.make_pod(api, "nowhere", "a", node="")
+    for arguments, words in (
+        (["two"], None),  # kubectl itself takes the first container
+        (["two", "-c", "c"], "container c is not valid for pod two"),
+        (["waiting"], 'unable to upgrade connection: container not found ("a")'),
+    ):
+        ran = await api.kubectl("exec", *arguments, "--", "echo")
+        assert (ran.code == 0) if words is None else (words in ran.err), ran.err
+    remote.hosts[minions.ADDRESS].up = False
+    remote.cut("minion-1")
+    ran = await api.kubectl("exec", "web", "--", "echo")
+    assert ran.code == 1 and "error dialing backend" in ran.err
+    async with api.session() as http, http.get(f"{EXEC}?command=echo") as answered:
+        assert answered.status == 400
+
+
+async def test_logs(lab: Lab) -> None:
+    api, host, _ = lab
+    assert (await api.kubectl("logs", "web")).out == "line 0\nline 1\nline 2\n"
+    assert (await api.kubectl("logs", "web", "--tail=1")).out == "line 2\n"
+    options = ["--timestamps", "--since=5m", "--limit-bytes=99"]
+    await api.kubectl("logs", "web", *options)
+    assert host.ran[-1][-5:] == ["--timestamps", "--since-seconds", "300", "--limit-bytes", "99"]
+
+
+async def test_following_a_log_until_the_client_goes(lab: Lab) -> None:
+    api, host, _ = lab
+    process = await api.start_kubectl("logs", "-f", "web")
+    assert process.stdout is not None
+    async with asyncio.timeout(10):
+        lines = [await process.stdout.readline() for _ in range(5)]
+    assert lines[:4] == [b"line 0\n", b"line 1\n", b"line 2\n", b"more\n"]
+    process.kill()
+    await process.wait()
+    await until(lambda: not host.running)
+
+
+async def test_words_of_logs(lab: Lab) -> None:
+    api, _, _ = lab
+
+    def waiting(reason: str) -> dict[str, Any]:
+        state = {"waiting": {"reason": reason}}
+        return {
+            "phase": "Pending",
+            "containerStatuses": [{"name": "a", "ready": False, "restartCount": 0, "image": "x", "imageID": "", "state": state}],
+        }
+
+    await minions.make_pod(api, "two", "a", "b")
+    await minions.make_pod(api, "creating", "a", status=waiting("ContainerCreating"))
+    await minions.make_pod(api, "pulling", "a", status=waiting("ImagePullBackOff"))
+    await minions.make_pod(api, "nowhere", "a", node="")
+    logs = "/api/v1/namespaces/default/pods/{}/log"
+    async with api.session() as http:
+        for path, code, words in (
+            (logs.format("two"), 400, "a container name must be specified for pod two, choose one of: [a b]"),
+            (logs.format("two") + "?container=c", 400, "container c is not valid for pod two"),
+            (logs.format("creating"), 400, 'container "a" in pod "creating" is waiting to start: ContainerCreating'),
+            (logs.format("pulling"), 400, 'container "a" in pod "pulling" is waiting to start: trying and failing to pull image'),
+            (logs.format("web") + "?previous=true", 400, 'previous terminated container "nginx" in pod "web" not found'),
+            (logs.format("web") + "?tailLines=-1", 422, 'PodLogOptions "web" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0'),
+            (logs.format("gone"), 404, 'pods "gone" not found'),
+        ):  # fmt: skip
+            async with http.get(path) as answered:
+                assert (answered.status, (await answered.json())["message"]) == (code, words)
+        async with http.get(logs.format("nowhere")) as answered:
+            assert (answered.status, await answered.text()) == (200, "")
+
+
+async def test_an_agent_that_says_no_is_an_error(lab: Lab) -> None:
+    api, _, _ = lab
+    ended = {"name": "nginx", "ready": True, "restartCount": 1, "image": "x", "imageID": "", "state": {"running": {}}}
+    ended["lastState"] = {"terminated": {"exitCode": 1}}
+    merge = "application/merge-patch+json"
+    patch = {"status": {"containerStatuses": [ended]}}
+    await api.resources.patch(api.resources.registry["pods"], "default", "web", patch, merge, subresource="status")
+    ran = await api.kubectl("logs", "web", "--previous")
+    assert ran.code == 1 and "the agent says no" in ran.err
+
+
+async def test_port_forward_as_kubectl_does_it(lab: Lab) -> None:
+    api, host, _ = lab
+    host.ports[minions.POD_IP, 80] = minions.http(lambda line, headers, body: ("200 OK", line.encode()))
+    process = await api.start_kubectl("port-forward", "pod/web", ":80")
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(10):
+            said = (await process.stdout.readline()).decode()
+        port = int(said.split("127.0.0.1:")[1].split(" ")[0])
+        for path in ("/a", "/b"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            answered = await asyncio.wait_for(reader.readuntil(b"HTTP/1.1" + b""), 5) + await asyncio.wait_for(reader.read(1 << 16), 5)
+            assert answered.endswith(f"GET {path} HTTP/1.1".encode())
+            writer.close()
+    finally:
+        process.kill()
+        await process.wait()
+    await until(lambda: not host.running)
+
+
+async def test_port_forward_carries_much_both_ways(lab: Lab) -> None:
+    api, host, _ = lab
+    host.ports[minions.POD_IP, 7] = minions.echo
+    process = await api.start_kubectl("port-forward", "pod/web", ":7")
+    assert process.stdout is not None
+    try:
+        port = int((await asyncio.wait_for(process.stdout.readline(), 10)).decode().split("127.0.0.1:")[1].split(" ")[0])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        sent = bytes(range(256)) * 8192
+
+        async def send() -> None:
+            writer.write(sent)
+            await writer.drain()
+            writer.write_eof()
+
+        sending = asyncio.create_task(send())
+        got = await asyncio.wait_for(reader.readexactly(len(sent)), 20)
+        await sending
+        assert got == sent
+        assert await asyncio.wait_for(reader.read(), 5) == b""  # the pod closed, so did kubectl
+        writer.close()
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_port_forward_to_a_port_where_nothing_listens(lab: Lab) -> None:
+    api, _, _ = lab
+    process = await api.start_kubectl("port-forward", "pod/web", ":81")
+    assert process.stdout is not None and process.stderr is not None
+    try:
+        port = int((await asyncio.wait_for(process.stdout.readline(), 10)).decode().split("127.0.0.1:")[1].split(" ")[0])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert b"Connection refused" in await asyncio.wait_for(process.stderr.readline(), 5)
+        writer.close()
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_port_forward_as_the_python_client_does_it(lab: Lab) -> None:
+    api, host, _ = lab
+    host.ports[minions.POD_IP, 7] = minions.echo
+    path = "/api/v1/namespaces/default/pods/web/portforward?ports=7"
+    async with api.session() as http, http.ws_connect(path, protocols=("v4.channel.k8s.io",)) as socket:
+        first = {(await socket.receive(5)).data for _ in range(2)}
+        assert first == {b"\x00" + struct.pack("<H", 7), b"\x01" + struct.pack("<H", 7)}
+        await until(lambda: host.running)
+        await socket.send_bytes(b"\x00hello")
+        assert (await socket.receive(5)).data == b"\x00hello"
+
+
+async def test_proxy_to_a_pod(lab: Lab) -> None:
+    api, host, _ = lab
+    seen: list[Any] = []
+
+    def answer(line: str, headers: dict[str, str], body: bytes) -> tuple[str, bytes]:
+        seen.append((line, body))
+        assert "connection" not in headers or headers["connection"] == "close"
+        return "201 Created\r\nX-Own: yes\r\nContent-Type: text/html", b"<h1>nginx</h1>"
+
+    host.ports[minions.POD_IP, 80] = host.ports[minions.POD_IP, 8080] = minions.http(answer)
+    base = "/api/v1/namespaces/default/pods"
+    async with api.session() as http:
+        async with http.post(f"{base}/web/proxy/a/b%20c?x=%20y", data=b"body") as answered:
+            assert (answered.status, answered.headers["X-Own"], await answered.text()) == (201, "yes", "<h1>nginx</h1>")
+        assert seen.pop() == ("POST /a/b%20c?x=%20y HTTP/1.1", b"body")
+        async with http.get(f"{base}/http:web:8080/proxy/") as answered:
+            assert answered.status == 201
+        async with http.get(f"{base}/web/proxy", allow_redirects=False) as answered:
+            assert (answered.status, answered.headers["Location"]) == (301, f"{base}/web/proxy/")
+        async with http.get(f"{base}/web:81/proxy/") as answered:
+            assert answered.status == 503
+            assert "error trying to reach service" in (await answered.json())["message"]
+    await until(lambda: not host.running)
+
+
+async def test_proxy_to_a_service(lab: Lab) -> None:
+    api, host, _ = lab
+    host.ports[minions.POD_IP, 80] = minions.http(lambda line, headers, body: ("302 Found\r\nLocation: /moved", b""))
+    ports = [{"name": "http", "port": 8000, "targetPort": 80}]
+    await minions.create(api, "services", {"metadata": {"name": "web-service"}, "spec": {"selector": {"name": "nginx"}, "ports": ports}})
+    base = "/api/v1/namespaces/default/services"
+    async with api.session() as http:
+        async with http.get(f"{base}/web-service:http/proxy/") as answered:
+            assert answered.status == 503
+            assert (await answered.json())["message"] == 'no endpoints available for service "web-service"'
+        subset = {"addresses": [{"ip": minions.POD_IP, "nodeName": "minion-1"}], "ports": [{"name": "http", "port": 80}]}
+        await minions.create(api, "endpoints", {"metadata": {"name": "web-service"}, "subsets": [subset]})
+        for name in ("web-service:http", "web-service:8000", "http:web-service:http"):
+            async with http.get(f"{base}/{name}/proxy/", allow_redirects=False) as answered:
+                assert (answered.status, answered.headers["Location"]) == (302, f"{base}/{name}/proxy/moved")
+        async with http.get(f"{base}/web-service:9/proxy/") as answered:
+            assert (await answered.json())["message"] == 'no service port 9 found for service "web-service"'
+
+
+async def test_a_lab_without_machines_says_so(api: ApiServer) -> None:
+    await minions.make_pod(api, "web", "nginx")
+    ran = await api.kubectl("exec", "web", "--", "ls")
+    assert ran.code == 1 and "this lab has no machines to reach" in ran.err
