@@ -1,0 +1,40 @@
+"""What a recipe may say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import yaml
+
+from labctl import assets
+from labctl.errors import UsageError
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"base": "from"}):
+    """`files` are kept out of `packages` (a trailing slash: the folder whole); `applets` is a busybox whose names become links beside it."""
+
+    base: str = ""
+    packages: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    applets: str = ""
+    users: dict[str, int] = {}
+    directories: tuple[str, ...] = ()
+    links: dict[str, str] = {}
+    text: dict[str, str] = {}
+    config: dict[str, Any] = {}
+
+
+def names() -> list[str]:
+    return sorted(path.stem for path in assets.provision("images").glob("*.yaml"))
+
+
+def read(name: str) -> Recipe:
+    """UsageError with those there are if there is none of that name."""
+    if name not in names():
+        raise UsageError(f"there is no recipe for {name}; there are {', '.join(names())}", mend="use `labctl image load` for your own images")
+    text = assets.provision(f"images/{name}.yaml").read_text()
+    try:
+        return msgspec.convert(yaml.safe_load(text), Recipe)
+    except (msgspec.ValidationError, yaml.YAMLError) as error:
+        raise UsageError(f"the recipe {name}.yaml is wrong: {error}") from error
