@@ -20,6 +20,7 @@ from labctl.resources.schema.definitions import Schema, Type
 from labctl.resources.schema.validate import check
 
 BEFORE_FIRST_APPLY = "before-first-apply"
+_NEVER_GONE: Fields = frozenset({("f:metadata",)})
 
 
 def apply(
@@ -39,9 +40,9 @@ def apply(
     now_wanted = managed.owned_through(kind, subresource, fieldset.owned(type_, config))
     managers[me] = Claim(now_wanted, managers[me].time if me in managers and before == now_wanted else now)
 
-    merged = merge(type_, deepcopy(live), config) if live is not None else config
-    kept = frozenset(path for claimed in managers.values() for path in claimed.fields)
-    prune(type_, merged, _with_parents(before) - _with_parents(kept))
+    merged = merge(type_, deepcopy(live), config) if live is not None else deepcopy(config)
+    kept = fieldset.mentioned(type_, config).union(*(claimed.fields for claimed in managers.values()))
+    prune(type_, merged, _with_parents(before) - _with_parents(kept) - _NEVER_GONE)
     merged["metadata"].pop("managedFields", None)
 
     changed = fieldset.compare(type_, live or {}, merged)

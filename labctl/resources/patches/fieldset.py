@@ -40,6 +40,11 @@ def owned(type_: Type, obj: Object) -> Fields:
     return frozenset(path for path, value in _flatten(type_, obj) if value is not _CONTAINER)
 
 
+def mentioned(type_: Type, obj: Object) -> Fields:
+    """Every path the object has, containers too."""
+    return frozenset(path for path, _ in _flatten(type_, obj))
+
+
 def compare(type_: Type, old: Object, new: Object) -> Comparison:
     """What changed from `old` to `new`; containers that came or went are named too."""
     before, after = dict(_flatten(type_, old)), dict(_flatten(type_, new))
