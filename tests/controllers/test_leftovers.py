@@ -1,0 +1,61 @@
+import pytest
+
+from labctl.clock import rfc3339
+from labctl.controllers.leftovers import Leftovers
+from labctl.controllers.settings import ControllerSettings
+from labctl.sim.objects import node, pod
+from labctl.sim.picture import Picture
+
+
+@pytest.fixture
+def picture():
+    return Picture([Leftovers(ControllerSettings(finished_pods=2, gone_node_s=40, event_ttl_s=3600, sweep_s=30))])
+
+
+def deleted(plan):
+    return [action.key for action in plan.actions]
+
+
+def test_pods_and_lease_of_a_gone_node_are_removed_after_a_while(picture):
+    picture.put(node("n1"))
+    picture.put(pod("a", node="n1"))
+    picture.put({"kind": "Lease", "metadata": {"name": "n1", "namespace": "kube-node-lease"}})
+    assert not picture.dirty["pod-garbage-collector"]
+    picture.drop("nodes", "n1")
+    assert picture.dirty["pod-garbage-collector"] == ["node/n1"]
+    plan = picture.plan("node/n1")
+    assert not plan.actions and plan.again_s == 40
+    picture.clock.time += 40
+    plan = picture.plan("node/n1")
+    assert deleted(plan) == ["default/a", "kube-node-lease/n1"]
+    assert plan.actions[0].grace_s == 0
+
+
+def test_a_node_that_comes_back_keeps_its_pods_and_the_count_begins_anew(picture):
+    picture.put(pod("a", node="n1"))
+    picture.plan("node/n1")
+    picture.clock.time += 39
+    picture.put(node("n1"))
+    assert not picture.plan("node/n1").actions
+    picture.drop("nodes", "n1")
+    picture.clock.time += 39
+    assert not picture.plan("node/n1").actions
+
+
+def test_the_oldest_finished_pods_go_when_there_are_too_many(picture):
+    for number in range(4):
+        picture.put(pod(f"p{number}", phase="Succeeded", creationTimestamp=f"2026-01-01T00:00:0{9 - number}Z"))
+    assert "finished" in picture.dirty["pod-garbage-collector"]
+    assert deleted(picture.plan("finished")) == ["default/p3", "default/p2"]
+
+
+def test_events_go_after_their_hour_and_only_then(picture):
+    def told(name, age_s):
+        picture.put({"kind": "Event", "metadata": {"name": name}, "lastTimestamp": rfc3339(picture.clock.wall() - age_s)})
+
+    told("old", 3601)
+    told("new", 3599)
+    assert picture.dirty["pod-garbage-collector"] == ["events"], "once: from then on it looks again by itself"
+    plan = picture.plan("events")
+    assert deleted(plan) == ["default/old"]
+    assert plan.again_s == 30

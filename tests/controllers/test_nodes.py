@@ -1,0 +1,192 @@
+import pytest
+
+from labctl.controllers.nodes import Nodes
+from labctl.controllers.settings import ControllerSettings
+from labctl.sim.objects import condition, node, pod
+from labctl.sim.picture import Picture
+
+GRACE_S = 40
+NAME = "minion-1"
+
+
+@pytest.fixture
+def picture():
+    return Picture([Nodes(ControllerSettings(lease_grace_s=GRACE_S))])
+
+
+def lease(picture, renewed="1"):
+    spec = {"holderIdentity": NAME, "renewTime": f"2026-01-01T00:00:0{renewed}.000000Z"}
+    picture.put({"kind": "Lease", "metadata": {"name": NAME, "namespace": "kube-node-lease"}, "spec": spec})
+
+
+def machine(picture, power, boot, **event):
+    status = {"power": power, "bootID": boot, "lastEvent": {"power": power, "bootID": boot, **event}}
+    picture.put({"kind": "Machine", "metadata": {"name": NAME}, "spec": {"number": 1}, "status": status})
+
+
+def settle(picture, turns=6):
+    """Carry out what it plans on the node, until it plans nothing; answers every sentence it said."""
+    said = []
+    for _ in range(turns):
+        plan = picture.plan(NAME)
+        if not plan.actions:
+            return said
+        for action in plan.actions:
+            obj = picture.view.raw(action.kind, action.key)
+            for part, change in action.patch.items():
+                obj[part] = {key: value for key, value in {**obj.get(part, {}), **change}.items() if value is not None}
+            picture.put(obj)
+            said.append(action.why)
+    raise AssertionError("it never comes to rest")
+
+
+def taints(picture):
+    return sorted(f"{t.key.partition('/')[2]}={t.value}:{t.effect}" for t in picture.view.get("nodes", NAME).spec.taints)
+
+
+def ready(picture):
+    found = next(c for c in picture.view.get("nodes", NAME).status.conditions if c.type == "Ready")
+    return found.status, found.reason
+
+
+def test_a_healthy_node_is_left_alone_until_its_lease_could_be_too_old(picture):
+    picture.put(node(NAME))
+    lease(picture)
+    picture.clock.time += 15
+    plan = picture.plan(NAME)
+    assert not plan.actions
+    assert plan.again_s == GRACE_S - 15
+
+
+def test_a_silent_node_becomes_unknown_and_unreachable(picture):
+    picture.put(node(NAME))
+    lease(picture)
+    picture.clock.time += GRACE_S
+    settle(picture)
+    assert ready(picture) == ("Unknown", "NodeStatusUnknown")
+    message = next(c for c in picture.view.get("nodes", NAME).status.conditions if c.type == "Ready").message
+    assert message == "Kubelet stopped posting node status."
+    assert taints(picture) == ["unreachable=:NoExecute", "unreachable=:NoSchedule"]
+
+
+def test_its_pods_are_no_longer_ready(picture):
+    picture.put(node(NAME))
+    lease(picture)
+    picture.put(pod("a", node=NAME, ready=True))
+    picture.clock.time += GRACE_S
+    settle(picture)
+    assert not picture.view.get("pods", "default/a").ready
+
+
+def test_when_it_speaks_again_the_taints_go(picture):
+    picture.put(node(NAME))
+    lease(picture)
+    picture.clock.time += GRACE_S
+    settle(picture)
+    lease(picture, renewed="2")
+    settle(picture)
+    assert ready(picture)[0] == "Unknown", "only its agent may say that it is ready"
+    picture.put({**picture.view.raw("nodes", NAME), "status": node(NAME)["status"]})
+    settle(picture)
+    assert taints(picture) == []
+
+
+def test_a_report_is_a_sign_of_life_too(picture):
+    picture.put(node(NAME))
+    lease(picture)
+    picture.clock.time += GRACE_S - 1
+    obj = node(NAME)
+    obj["status"]["conditions"] = [condition("Ready", "True", lastHeartbeatTime="2026-01-01T00:00:09Z")]
+    picture.put(obj)
+    assert picture.plan(NAME).again_s == GRACE_S
+
+
+def test_after_a_jump_of_the_clock_silence_counts_from_now(picture):
+    picture.put(node(NAME))
+    lease(picture)
+    picture.clock.time += 10 * GRACE_S
+    picture.view.begin_anew()
+    plan = picture.plan(NAME)
+    assert not plan.actions
+    assert plan.again_s == GRACE_S
+
+
+def test_a_node_that_says_it_is_not_ready_is_tainted_so(picture):
+    picture.put(node(NAME, ready="False"))
+    lease(picture)
+    settle(picture)
+    assert taints(picture) == ["not-ready=:NoExecute", "not-ready=:NoSchedule"]
+
+
+def test_a_node_that_said_nothing_yet_gets_no_pods_and_loses_none(picture):
+    picture.put(node(NAME, ready=""))
+    settle(picture)
+    assert taints(picture) == ["not-ready=:NoSchedule"]
+
+
+def test_cordon_and_pressure_are_taints_and_peoples_own_taints_stay(picture):
+    own = {"key": "team", "value": "a", "effect": "NoExecute"}
+    obj = node(NAME, unschedulable=True, taints=[own])
+    obj["status"]["conditions"].append(condition("MemoryPressure", "True"))
+    picture.put(obj)
+    lease(picture)
+    settle(picture)
+    whole = [t.key for t in picture.view.get("nodes", NAME).spec.taints]
+    assert whole == ["team", "node.kubernetes.io/memory-pressure", "node.kubernetes.io/unschedulable"]
+    picture.put({**obj, "spec": {"taints": picture.view.raw("nodes", NAME)["spec"]["taints"]}})
+    settle(picture)
+    assert "unschedulable=:NoSchedule" not in taints(picture)
+
+
+def test_death_of_the_boot_it_registered_with_fences_it_at_once(picture):
+    picture.put(node(NAME, boot="b1"))
+    lease(picture)
+    machine(picture, "Off", "b1", reason="the plug was pulled")
+    first = picture.plan(NAME)
+    assert "taints" in first.actions[0].patch["spec"], "the taint comes first: on it the pods are replaced"
+    said = settle(picture)
+    assert "out-of-service=boot-b1:NoExecute" in taints(picture)
+    assert ready(picture) == ("False", "MachineOff")
+    assert said[0] == "out of service: its machine is off: the plug was pulled"
+
+
+def test_an_intended_halt_fences_as_well_and_is_told_as_intended(picture):
+    picture.put(node(NAME, boot="b1"))
+    machine(picture, "Off", "b1", intended=True)
+    assert settle(picture)[0] == "out of service: its machine was halted, as intended"
+    assert ready(picture) == ("False", "MachineHalted")
+
+
+def test_the_death_of_an_earlier_boot_is_old_news(picture):
+    picture.put(node(NAME, boot="b2"))
+    lease(picture)
+    machine(picture, "Off", "b1")
+    assert not picture.plan(NAME).actions
+
+
+@pytest.mark.parametrize("power", ["Paused", "On", ""])
+def test_nothing_but_off_fences(picture, power):
+    picture.put(node(NAME, boot="b1"))
+    lease(picture)
+    machine(picture, power, "b1")
+    assert not picture.plan(NAME).actions
+
+
+def test_the_fence_stays_until_the_agent_registers_another_boot(picture):
+    picture.put(node(NAME, boot="b1"))
+    machine(picture, "Off", "b1")
+    settle(picture)
+    machine(picture, "On", "b2")
+    settle(picture)
+    assert "out-of-service=boot-b1:NoExecute" in taints(picture), "the machine has power, but its agent has not spoken"
+    picture.put({**picture.view.raw("nodes", NAME), "status": node(NAME, boot="b2")["status"]})
+    lease(picture, renewed="2")
+    settle(picture)
+    assert taints(picture) == []
+
+
+def test_a_fence_that_a_person_set_is_theirs_to_take_away(picture):
+    own = {"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"}
+    picture.put(node(NAME, boot="b2", taints=[own]))
+    lease(picture)
+    assert not picture.plan(NAME).actions
