@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
-import yaml
 
 from labctl.api import negotiate, protobuf, status
 from labctl.api.call import Call
+from labctl.resources import documents
 from labctl.resources.kind import Object
 from labctl.resources.resources import Body
 
@@ -18,7 +16,8 @@ async def read(call: Call) -> Body:
     form = negotiate.body_type(call.request.headers.get("Content-Type", ""))
     body = await call.body()
     if form == negotiate.YAML:
-        return parse_yaml(body)
+        said = documents.parse(body)
+        return said if isinstance(said, dict) else msgspec.json.encode(said)  # whoever reads JSON complains of it in the same words
     return protobuf.decode(body) if form == negotiate.PROTOBUF and body else body
 
 
@@ -38,17 +37,3 @@ def as_object(body: Body) -> Object:
     if not isinstance(said, dict):
         raise status.bad_request("the body is not an object")
     return said
-
-
-def parse_yaml(body: bytes) -> Any:
-    """YAML as plain values. Raises 400 with the parser's words and line."""
-    try:
-        return yaml.load(body, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise status.bad_request(f"error converting YAML to JSON: yaml: {_one_line(error)}") from error
-
-
-def _one_line(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error)
-    return f"line {mark.line + 1}: {problem}" if mark else " ".join(problem.split())

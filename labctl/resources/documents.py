@@ -34,7 +34,13 @@ def parse(raw: bytes) -> Any:
     try:
         return _plain(yaml.load(raw, Loader=_Loader))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise failures.bad_request(f"error converting YAML to JSON: yaml: {' '.join(str(error).split())}") from None
+        raise failures.bad_request(f"error converting YAML to JSON: yaml: {_words(error)}") from None
+
+
+def _words(error: Exception) -> str:
+    """`line 3: did not find expected key`, as the real parser says it."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return f"line {mark.line + 1}: {problem}" if mark and problem else " ".join(str(error).split())
 
 
 def _plain(value: Any) -> Any:

@@ -89,12 +89,12 @@ async def test_words_of_exec(lab: Lab) -> None:
     ):
         ran = await api.kubectl("exec", *arguments, "--", "echo")
         assert (ran.code == 0) if words is None else (words in ran.err), ran.err
+    async with api.session() as http, http.get(f"{EXEC}?command=echo") as answered:
+        assert answered.status == 400
     remote.hosts[minions.ADDRESS].up = False
     remote.cut("minion-1")
     ran = await api.kubectl("exec", "web", "--", "echo")
     assert ran.code == 1 and "error dialing backend" in ran.err
-    async with api.session() as http, http.get(f"{EXEC}?command=echo") as answered:
-        assert answered.status == 400
 
 
 async def test_logs(lab: Lab) -> None:
