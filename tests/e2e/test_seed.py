@@ -90,10 +90,7 @@ def test_a_pod_reaches_the_virtual_ip(seeded):
         seeded.kubectl("run", name, "--image=busybox", f"--overrides={spec}", "--", "sleep", "600")
         wait(lambda n=name: condition(seeded.get("pod", n), "Ready") == "True", "the asking pod runs")
         for _ in range(4):
-            assert (
-                "Welcome to nginx"
-                in seeded.kubectl("exec", name, "--", "wget", "-q", "-O", "-", "-T", "3", f"http://{seeded.vip()}").stdout
-            )
+            assert "Welcome to nginx" in seeded.kubectl("exec", name, "--", "wget", "-q", "-O", "-", f"http://{seeded.vip()}").stdout
         seeded.kubectl("delete", "pod", name, "--now")
 
 
@@ -104,7 +101,7 @@ def test_a_pod_reaches_itself_through_its_own_virtual_ip(seeded):
     seeded.kubectl("expose", "pod", "mirror", "--port=80", "--target-port=8080")
     wait(lambda: condition(seeded.get("pod", "mirror"), "Ready") == "True", "the pod runs")
     url = f"http://{seeded.vip('mirror')}/x"
-    wait(lambda: seeded.kubectl("exec", "mirror", "--", "wget", "-q", "-O", "-", "-T", "3", url).stdout == "hairpin\n", "it answers itself")
+    wait(lambda: seeded.kubectl("exec", "mirror", "--", "wget", "-q", "-O", "-", url).stdout == "hairpin\n", "it answers itself")
     seeded.kubectl("delete", "pod,svc", "mirror", "--now")
 
 
