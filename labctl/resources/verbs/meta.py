@@ -19,6 +19,7 @@ _SUFFIX_LENGTH = 5
 _GENERATED_MAX = 63 - _SUFFIX_LENGTH
 _ANNOTATIONS_MAX = 256 << 10
 _KEPT = ("name", "generateName", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
+_MAY_BE_EMPTY = ("labels", "annotations", "finalizers", "ownerReferences", "generateName")
 _KEPT_BY_STATUS = ("finalizers", "ownerReferences")
 
 
@@ -42,7 +43,10 @@ def stamp_new(ctx: Context, kind: Kind, namespace: str, obj: Object) -> None:
 
 
 def place(kind: Kind, namespace: str, metadata: dict[str, Any]) -> None:
-    """The object lies where the request says; it may not say otherwise."""
+    """The object lies where the request says; it may not say otherwise. Empty lists and maps of metadata are as good as none."""
+    for name in _MAY_BE_EMPTY:
+        if name in metadata and not metadata[name]:
+            del metadata[name]
     said = metadata.get("namespace", "")
     if not kind.namespaced:
         metadata.pop("namespace", None)
