@@ -103,6 +103,8 @@ async def test_yaml_is_understood_and_complained_about(api: ApiServer) -> None:
     assert (code, made["data"]) == (201, {"k": "v"})
     code, status = await ask(api, "POST", "/api/v1/namespaces/default/configmaps", data="a: b: c", headers=yaml)
     assert (code, status["message"]) == (400, "error converting YAML to JSON: yaml: line 1: mapping values are not allowed in this context")
+    code, status = await ask(api, "POST", "/api/v1/namespaces/default/configmaps", data="- a", headers=yaml)
+    assert (code, status["reason"]) == (400, "BadRequest")
     async with (
         api.session() as http,
         http.get("/api/v1/namespaces/default/configmaps/a", headers={"Accept": "application/yaml"}) as answered,
