@@ -128,7 +128,7 @@ class Join:
             "podMTU": settings.mtu_bytes,
             "clusterDNS": list(settings.cluster_dns),
             "clusterDomain": settings.cluster_domain,
-            "leaseSeconds": settings.lease_s,
+            "leaseSeconds": max(1, round(settings.lease_s)),
         }
 
 

@@ -330,23 +330,16 @@ class Tender:
 
 
 def machine_spec(machine: Machine, provider: str, lab: LabFacts, settings: MachinesSettings) -> MachineSpec:
-    """What the provider is asked for. LabctlError for what no machine can be."""
+    """What the provider is asked for. LabctlError for a machine that is another provider's."""
     name, spec = machine.metadata.name, machine.spec
     network = ipaddress.IPv4Network(settings.machine_network)
     if spec.provider and spec.provider != provider:
         raise LabctlError(f"{name}: its provider is {spec.provider}, this lab's is {provider}")
-    if not 1 <= spec.number <= 200:
-        raise LabctlError(f"{name}: its number is {spec.number}, not 1 to 200")
-    try:
-        memory_bytes = quantities.to_int(spec.memory or "1Gi")
-        cpus = quantities.to_milli(spec.cpus or "1") / 1000
-    except ValueError as error:
-        raise LabctlError(f"{name}: {error}") from error
     return MachineSpec(
         name=name,
         number=spec.number,
-        memory_bytes=memory_bytes,
-        cpus=cpus,
+        memory_bytes=quantities.to_int(spec.memory or "1Gi"),
+        cpus=quantities.to_milli(spec.cpus or "1") / 1000,
         address=spec.address or str(network[10 + spec.number]),
         prefix_length=network.prefixlen,
         authorized_key=lab.authorized_key,

@@ -1,0 +1,153 @@
+"""A master's store, runner and machines room, on a provider and a Remote in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from labctl.certificates import Authority
+from labctl.errors import ApiError
+from labctl.journal import MemoryJournal
+from labctl.machines.decide import BOOT_REQUEST
+from labctl.machines.machines import Machines
+from labctl.machines.settings import LabFacts, MachinesSettings
+from labctl.machines.zipapp import Agent
+from labctl.providers.protocol import MachineEvent, Power
+from labctl.reconcile.runner import Runner
+from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap
+from labctl.resources.client import Client
+from labctl.resources.events import Recorder
+from labctl.resources.kinds.labctl_internal_v1.machine import Machine
+from labctl.resources.registry import builtin_registry
+from labctl.resources.resources import Resources
+from labctl.sim.clock import VirtualClock
+from labctl.sim.machines import FakeProvider
+from labctl.sim.remote import FakeRemote
+from labctl.store.memory import memory_store
+from tests.machines.minion import Minion
+
+MACHINES = "machines.labctl.internal"
+SOON_S = 60.0
+
+
+class FakeAgent(Agent):
+    """One whose bytes are its own hash: that is what a Minion says it has."""
+
+    @property
+    def hash(self) -> str:
+        return self.data.decode()
+
+
+class Room:
+    """One master's part; `restart` is its death and its next start."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = VirtualClock()
+        self.journal = MemoryJournal(self.clock)
+        self.store = memory_store()
+        self.resources = Resources(self.store, builtin_registry(), self.clock, self.journal, Random(1))
+        self.client = Client(self.resources)
+        self.provider = FakeProvider()
+        self.authority = Authority.create(folder, clock=self.clock)
+        self.minions: dict[str, Minion] = {}
+        self.agent = FakeAgent(b"version-1")
+        self.remote = FakeRemote()
+        self._registrations: set[asyncio.Task[None]] = set()
+        self.provider.watch(self._powered)
+
+    async def start(self) -> Room:
+        clock, recorder = self.clock, lambda component: Recorder(self.client, component, self.clock)
+        lab = LabFacts("lab", "https://10.245.1.1:6443", "/key", "ssh-ed25519 AAAA lab")
+        self.machines = Machines(
+            *(self.client, recorder("machines"), self.provider, self.remote, self.authority, lab, MachinesSettings(), self.journal, clock),
+            blocking=_at_once,
+            pack=lambda: self.agent,
+        )
+        self.runner = Runner(self.resources, self.client, recorder, self.machines.controllers, clock, self.journal, Random(2))
+        await ensure_bootstrap(self.client, BootstrapSettings(address="10.245.1.1"))
+        await self.runner.start()
+        await self.machines.start()
+        return self
+
+    async def stop(self) -> None:
+        await self.machines.stop()
+        await self.runner.stop()
+        await self.remote.close()
+
+    async def restart(self) -> None:
+        await self.stop()
+        self.remote = FakeRemote(self.remote.hosts)
+        await self.start()
+
+    async def up(self, minion_number: int = 1, **spec: Any) -> str:
+        """As `labctl up` makes it."""
+        name = f"minion-{minion_number}"
+        self.minions[name] = minion = Minion(name, self._register)
+        self.remote.hosts[f"10.245.1.{10 + minion_number}"] = minion.host
+        spec = {"provider": "fake", "number": minion_number, "memory": "1Gi", "cpus": "1", "power": "On", **spec}
+        await self.client.create(MACHINES, {"metadata": {"name": name}, "spec": spec})
+        return name
+
+    async def request(self, name: str, token: str) -> None:
+        """As `labctl up` run again does."""
+        await self.client.patch(MACHINES, name, {"metadata": {"annotations": {BOOT_REQUEST: token}}, "spec": {"power": "On"}})
+
+    def machine(self, name: str) -> Machine | None:
+        return self.client.get(MACHINES, name)
+
+    async def until(self, condition: Callable[[], Any]) -> Any:
+        """In virtual time: an hour costs nothing."""
+        async with asyncio.timeout(SOON_S):
+            while not (found := condition()):
+                await asyncio.sleep(0.01)
+        return found
+
+    async def phase(self, name: str, phase: str) -> Machine:
+        try:
+            return await self.until(lambda: (m := self.machine(name)) and m.status.phase == phase and m)
+        except TimeoutError:
+            raise AssertionError(f"{self.machine(name)}\n" + "\n".join(line.text for line in self.journal.lines)) from None
+
+    async def quiet(self) -> None:
+        """Long enough for anything that would still happen."""
+        await asyncio.sleep(30)
+
+    def events(self, reason: str) -> list[str]:
+        return [event.message for event in self.client.list("events") if event.reason == reason]
+
+    def _powered(self, event: MachineEvent) -> None:
+        minion = self.minions.get(event.name)
+        if minion and event.power is Power.ON:
+            minion.boot(event.boot_id)
+        elif minion and event.power is Power.OFF:
+            minion.host.up = False
+            if self.remote.connected(event.name):
+                self.remote.cut(event.name)
+
+    def _register(self, configuration: dict[str, Any]) -> None:
+        task = asyncio.ensure_future(self._write_node(configuration["node"], configuration["bootID"]))
+        self._registrations.add(task)
+        task.add_done_callback(self._registrations.discard)
+
+    async def _write_node(self, name: str, boot_id: str) -> None:
+        await asyncio.sleep(0.2)
+        info = dict.fromkeys(INFO, "") | {"bootID": boot_id}
+        try:
+            await self.client.create("nodes", {"metadata": {"name": name}})
+        except ApiError as error:
+            assert error.reason == "AlreadyExists"
+        await self.client.patch("nodes", name, {"status": {"nodeInfo": info}}, "status")
+
+
+INFO = (
+    *("machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "containerRuntimeVersion", "kubeletVersion"),
+    *("kubeProxyVersion", "operatingSystem", "architecture"),
+)
+
+
+async def _at_once(work: Callable[[], Any]) -> Any:
+    await asyncio.sleep(0.05)  # a thread's time
+    return work()
