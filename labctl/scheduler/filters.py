@@ -61,8 +61,7 @@ def _selected(pod: Pod, node: Node) -> bool:
     labels = node.metadata.labels
     if pod.spec.node_selector and any(labels.get(key) != value for key, value in pod.spec.node_selector.items()):
         return False
-    affinity = getattr(pod.spec, "affinity", None)
-    required = affinity and affinity.required
+    required = pod.spec.affinity.required if pod.spec.affinity else ()
     return not required or any(_term(term, labels, node.metadata.name) for term in required)
 
 

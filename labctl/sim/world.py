@@ -28,6 +28,7 @@ from labctl.store.log import LogStore
 from labctl.store.settings import StoreSettings
 
 MACHINES = "machines.labctl.internal"
+MACHINES_MAX = 200
 
 
 class World:
@@ -52,13 +53,13 @@ class World:
     async def start(self, nodes: int) -> None:
         await ensure_bootstrap(self.client, BootstrapSettings(address="10.245.1.1"))
         names = [f"minion-{number}" for number in range(1, nodes + 1)]
-        for number, name in enumerate(names, 1):
+        for number, name in enumerate(names[:MACHINES_MAX], 1):  # more nodes than that have no machine that anybody knows of
             spec = {"provider": "hollow", "number": number, "power": "On"}
             await self.client.create(MACHINES, {"metadata": {"name": name}, "spec": spec})
         await self.runner.start()
         self.fleet.start(names)
-        for node in self.fleet.nodes.values():
-            await self._tell(node, "On", "")
+        for name in names[:MACHINES_MAX]:
+            await self._tell(self.fleet.nodes[name], "On", "")
 
     async def stop(self) -> None:
         await self.runner.stop()

@@ -1,0 +1,218 @@
+"""Whole worlds, lived in virtual time. A seed that fails prints its story; `play(seed)` lives it again."""
+
+import asyncio
+
+import pytest
+
+from labctl.sim.clock import run
+from labctl.sim.objects import node, pod, replication_controller, service
+from labctl.sim.scenario import play
+from labctl.sim.settings import HollowSettings, ScenarioSettings
+from labctl.sim.world import World
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_safe_under_faults_and_true_again_when_healed(seed):
+    outcome = play(seed)
+    assert not outcome.wrong, outcome.story()
+    assert outcome.calm_s < 120
+
+
+def test_one_seed_lived_twice_is_one_journal():
+    settings = ScenarioSettings(nodes=4, steps=60)
+    first, second = play(7, settings), play(7, settings)
+    assert len(first.journal) > 100
+    assert first.journal == second.journal
+    assert first.journal != play(8, settings).journal
+
+
+def lived(story):
+    """Run `await story(world)` in a world of three nodes that has come to rest."""
+
+    async def live():
+        world = World(1)
+        await world.start(3)
+        assert not await world.calm(10)
+        await story(world)
+        await world.stop()
+
+    run(live())
+
+
+async def web(world, replicas=3):
+    await world.client.create("replicationcontrollers", replication_controller("web", replicas))
+    await world.client.create("services", service("web", {"name": "web"}))
+    assert not await world.calm(10, 0.01)
+
+
+def web_pods(world):
+    return [p for p in world.client.list("pods") if p.active]
+
+
+def test_a_known_death_is_replaced_at_once():
+    async def story(world):
+        await web(world)
+        victim = web_pods(world)[0].spec.node_name
+        began = world.clock.now()
+        await world.power_off(victim)
+        while len([p for p in web_pods(world) if p.ready and p.spec.node_name != victim]) < 3:
+            assert world.clock.now() - began < 2
+            await asyncio.sleep(0.01)
+        dead = {p.status.pod_ip for p in world.client.list("pods") if p.spec.node_name == victim}
+        assert not dead
+
+    lived(story)
+
+
+def test_silence_kills_nobody_before_the_grace_periods_are_over():
+    async def story(world):
+        await web(world)
+        victim = web_pods(world)[0]
+        world.fleet.nodes[victim.spec.node_name].fall_silent()
+        await asyncio.sleep(45)
+        assert not world.client.get("nodes", victim.spec.node_name).ready
+        assert victim.status.pod_ip not in str(world.client.raw("endpoints", "default/web").get("subsets", [{}])[0].get("addresses"))
+        there = world.client.get("pods", victim.metadata.key)
+        assert there.metadata.deletion_timestamp is None, "it may still run there"
+        await asyncio.sleep(310)
+        there = world.client.get("pods", victim.metadata.key)
+        assert there.metadata.deletion_timestamp is not None, "evicted, but only its agent may say that it is gone"
+        assert len([p for p in web_pods(world) if p.ready]) == 3
+        world.fleet.nodes[victim.spec.node_name].speak_again()
+        assert not await world.calm(20)
+        assert world.client.get("pods", victim.metadata.key) is None
+
+    lived(story)
+
+
+def test_a_restarted_master_disturbs_nothing():
+    async def story(world):
+        await web(world)
+        before = {p.metadata.uid for p in web_pods(world)}
+        lines = len(world.journal.lines)
+        await world.restart_master()
+        assert not await world.calm(30)
+        assert {p.metadata.uid for p in web_pods(world)} == before
+        told = [line.text for line in list(world.journal.lines)[lines:]]
+        assert not told, told
+
+    lived(story)
+
+
+def test_draining_moves_everything_and_loses_nothing():
+    async def story(world):
+        await web(world, 4)
+        name = web_pods(world)[0].spec.node_name
+        await world.client.patch("nodes", name, {"spec": {"unschedulable": True}})
+        registry, resources = world.registry, world.resources
+        for p in web_pods(world):
+            if p.spec.node_name == name:
+                eviction = {"metadata": {"name": p.metadata.name}}
+                await resources.create(registry["pods"], "default", eviction, name=p.metadata.name, subresource="eviction")
+        await asyncio.sleep(5)
+        assert [p.spec.node_name for p in web_pods(world)].count(name) == 0
+        assert len([p for p in web_pods(world) if p.ready]) == 4
+
+    lived(story)
+
+
+def test_a_namespace_that_is_deleted_takes_everything_along():
+    async def story(world):
+        await world.client.create("namespaces", {"metadata": {"name": "team"}})
+        for obj in (replication_controller("web", 3), service("web", {"name": "web"})):
+            obj["metadata"]["namespace"] = "team"
+            await world.client.create("services" if obj["kind"] == "Service" else "replicationcontrollers", obj)
+        await asyncio.sleep(5)
+        assert len(world.client.list("pods", "team")) == 3
+        await world.client.delete("namespaces", "team")
+        await asyncio.sleep(10)
+        assert world.client.get("namespaces", "team") is None
+        left = [kind.resource for kind in world.registry if kind.namespaced and world.client.list(kind.resource, "team")]
+        assert not left
+
+    lived(story)
+
+
+def test_deleting_a_controller_with_each_propagation():
+    async def story(world):
+        for propagation, survivors in (("Background", 0), ("Foreground", 0), ("Orphan", 2)):
+            await world.client.create("replicationcontrollers", replication_controller("job", 2))
+            await asyncio.sleep(5)
+            await world.client.delete("replicationcontrollers", "default/job", propagation=propagation)
+            await asyncio.sleep(5)
+            assert world.client.get("replicationcontrollers", "default/job") is None, propagation
+            assert len(world.client.list("pods", "default")) == survivors, propagation
+        assert all(not p.metadata.owner_references for p in world.client.list("pods", "default"))
+
+    lived(story)
+
+
+def test_a_full_cluster_says_so_and_places_the_pod_when_there_is_room():
+    async def story(world):
+        for number in range(4):
+            await world.client.create("pods", pod(f"big-{number}", memory="5Gi"))
+        await asyncio.sleep(5)
+        (waiting,) = [p for p in world.client.list("pods") if not p.spec.node_name]
+        said = "0/3 nodes are available: 3 Insufficient memory."
+        assert waiting.status.conditions[0].message == said
+        assert world.runner.why("pods", waiting.metadata.key) == said
+        assert [e.message for e in world.client.list("events") if e.reason == "FailedScheduling"] == [said]
+        await world.client.delete("pods", "default/big-0" if waiting.metadata.name != "big-0" else "default/big-1")
+        await asyncio.sleep(15)
+        assert world.client.get("pods", waiting.metadata.key).ready
+
+    lived(story)
+
+
+def test_the_events_of_a_life_are_kubernetes_own():
+    async def story(world):
+        await web(world, 1)
+        await world.client.patch("replicationcontrollers", "default/web", {"spec": {"replicas": 0}})
+        await asyncio.sleep(5)
+        told = {(e.source.component, e.reason) for e in world.client.list("events")}
+        assert told >= {
+            ("replication-controller", "SuccessfulCreate"),
+            ("default-scheduler", "Scheduled"),
+            ("replication-controller", "SuccessfulDelete"),
+        }
+
+    lived(story)
+
+
+def test_the_checkers_do_see_what_is_wrong():
+    async def story(world):
+        await web(world)
+        victim = web_pods(world)[0]
+        here = world.fleet.nodes[victim.spec.node_name]
+        elsewhere = next(n for n in world.fleet.nodes.values() if n is not here)
+        elsewhere.running[victim.metadata.uid] = here.running[victim.metadata.uid]
+        assert any("at once" in problem for problem in world.problems())
+        del elsewhere.running[victim.metadata.uid]
+        here.running.clear()
+        assert any("where nothing runs" in problem for problem in world.problems())
+        assert any("really run" in problem for problem in world.problems())
+
+    lived(story)
+
+
+@pytest.mark.slow
+def test_five_thousand_nodes():
+    async def live():
+        world = World(1, HollowSettings(lease_s=60))
+        await world.start(5000)
+        await world.client.create("replicationcontrollers", replication_controller("web", 500))
+        problems = await world.calm(60, 5)
+        assert not problems, problems[:5]
+        await world.stop()
+
+    run(live())
+
+
+def test_pictures_and_worlds_agree_on_what_a_node_is():
+    """The small objects that plan functions are tested on are accepted by the real API."""
+
+    async def story(world):
+        await world.client.create("nodes", node("extra"))
+        assert world.client.get("nodes", "extra") is not None
+
+    lived(story)
