@@ -1,0 +1,63 @@
+"""Warnings: for people, about what they set and nothing comes of."""
+
+from __future__ import annotations
+
+from labctl.resources.service import SYSTEM
+from tests.resources.conftest import Lab, controller, pod, service
+
+NOT_ACTED_ON = "labctl stores this field but does not act on it"
+
+
+async def test_a_field_labctl_does_not_act_on(lab: Lab) -> None:
+    written = await lab.create("pods", pod(hostPID=True))
+    assert written.warnings == [f"spec.hostPID: {NOT_ACTED_ON}"]
+    assert lab.get("pods", "web")["spec"]["hostPID"] is True, "it is stored as it was sent"  # type: ignore[index]
+
+
+async def test_inside_lists_and_templates(lab: Lab) -> None:
+    rc = controller()
+    rc["spec"]["template"]["spec"]["containers"][0]["securityContext"] = {"privileged": True, "runAsUser": 5}
+    written = await lab.create("replicationcontrollers", rc)
+    assert written.warnings == [f"spec.template.spec.containers[0].securityContext.privileged: {NOT_ACTED_ON}"]
+
+
+async def test_nothing_is_said_of_what_is_empty_or_the_default(lab: Lab) -> None:
+    container = {"name": "a", "image": "b", "livenessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 10}}
+    written = await lab.create("pods", pod(hostPID=False, priorityClassName="", preemptionPolicy=None, containers=[container]))
+    assert written.warnings == []
+    assert (await lab.create("services", service(internalTrafficPolicy="Cluster"))).warnings == []
+
+
+async def test_nothing_is_said_twice_about_what_is_there(lab: Lab) -> None:
+    await lab.create("pods", pod(hostPID=True))
+    written = await lab.patch("pods", "web", {"metadata": {"labels": {"x": "y"}}})
+    assert written.warnings == []
+
+
+async def test_programs_are_not_warned(lab: Lab) -> None:
+    assert (await lab.create("pods", pod(hostPID=True), SYSTEM)).warnings == []
+
+
+async def test_at_most_ten(lab: Lab) -> None:
+    containers = [{"name": f"c{i}", "image": "b", "securityContext": {"privileged": True}} for i in range(12)]
+    assert len((await lab.create("pods", pod(containers=containers))).warnings) == 10
+
+
+async def test_kubernetes_own_warnings(lab: Lab) -> None:
+    container = {
+        "name": "a",
+        "image": "b",
+        "env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}],
+        "ports": [{"containerPort": 80}, {"containerPort": 80, "name": "x"}],
+    }
+    written = await lab.create("pods", pod(containers=[container]))
+    assert written.warnings == [
+        'spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply',
+        "spec.containers[0].ports[1]: duplicate port definition with spec.containers[0].ports[0]",
+    ]
+
+
+async def test_an_unknown_field_warns_unless_it_is_refused(lab: Lab) -> None:
+    written = await lab.create("pods", pod(foo=1), field_validation="Warn")
+    assert written.warnings == ['unknown field "spec.foo"']
+    assert "foo" not in lab.get("pods", "web")["spec"]  # type: ignore[index]

@@ -1,0 +1,119 @@
+"""Binding, eviction, scale."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from labctl.errors import ApiError
+from labctl.resources.service import SYSTEM, WriteOptions, Written
+from tests.resources.conftest import Lab, controller, pod
+
+
+async def post(lab: Lab, name: str, subresource: str, body: dict[str, Any]) -> Written:
+    return await lab.resources.create(lab.kind("pods"), "default", body, WriteOptions(user=SYSTEM), name, subresource)
+
+
+def binding(node: str = "minion-1", **metadata: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "web", **metadata}, "target": {"kind": "Node", "name": node}}
+
+
+async def test_a_binding_names_the_node_and_says_so(lab: Lab) -> None:
+    await lab.create("pods", pod())
+    written = await post(lab, "web", "binding", binding())
+    assert json.loads(written.entry.value)["status"] == "Success"
+    bound = lab.get("pods", "web")
+    assert bound
+    assert bound["spec"]["nodeName"] == "minion-1"
+    assert bound["status"]["conditions"] == [{"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-02T15:04:05Z"}]
+
+
+async def test_a_pod_is_bound_once(lab: Lab) -> None:
+    await lab.create("pods", pod())
+    results = await asyncio.gather(
+        post(lab, "web", "binding", binding()), post(lab, "web", "binding", binding("minion-2")), return_exceptions=True
+    )
+    [error] = [result for result in results if isinstance(result, ApiError)]
+    assert error.code == 409
+    assert error.message == 'Operation cannot be fulfilled on pods/binding "web": pod web is already assigned to node "minion-1"'
+
+
+async def test_a_pod_on_its_way_out_is_not_bound(lab: Lab) -> None:
+    await lab.create("pods", {**pod(), "metadata": {"name": "web", "finalizers": ["example.com/hold"]}})
+    await lab.delete("pods", "web")
+    with pytest.raises(ApiError) as caught:
+        await post(lab, "web", "binding", binding())
+    assert "pod web is being deleted, cannot be assigned to a host" in caught.value.message
+
+
+async def test_a_binding_of_an_older_pod_of_that_name(lab: Lab) -> None:
+    await lab.create("pods", pod())
+    with pytest.raises(ApiError) as caught:
+        await post(lab, "web", "binding", binding(uid="old"))
+    assert caught.value.code == 409
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ({"kind": "Node"}, 'Binding "web" is invalid: target.name: Required value'),
+        ({"kind": "Machine", "name": "x"}, 'Binding "web" is invalid: target.kind: Unsupported value: "Machine"'),
+    ],
+)
+async def test_a_binding_to_nothing(lab: Lab, target: dict[str, str], words: str) -> None:
+    await lab.create("pods", pod())
+    with pytest.raises(ApiError) as caught:
+        await post(lab, "web", "binding", {"target": target})
+    assert caught.value.message.startswith(words)
+
+
+async def test_an_eviction_deletes(lab: Lab) -> None:
+    await lab.create("pods", pod())
+    await lab.client.bind("default/web", "minion-1")
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "web"}, "deleteOptions": {"gracePeriodSeconds": 5}}
+    written = await post(lab, "web", "eviction", body)
+    assert json.loads(written.entry.value)["status"] == "Success"
+    assert lab.get("pods", "web")["metadata"]["deletionGracePeriodSeconds"] == 5  # type: ignore[index]
+
+
+async def test_a_body_about_another_pod(lab: Lab) -> None:
+    await lab.create("pods", pod())
+    with pytest.raises(ApiError) as caught:
+        await post(lab, "web", "eviction", {"metadata": {"name": "other"}})
+    assert caught.value.code == 400
+
+
+async def test_a_subresource_that_there_is_not(lab: Lab) -> None:
+    await lab.create("pods", pod())
+    with pytest.raises(ApiError) as caught:
+        await post(lab, "web", "resize", {})
+    assert caught.value.code == 404
+
+
+async def test_a_scale_is_read_and_written(lab: Lab) -> None:
+    await lab.create("replicationcontrollers", controller(replicas=2))
+    kind = lab.kind("replicationcontrollers")
+    scale = json.loads(lab.resources.get(kind, "default", "web", "scale").value)
+    assert (scale["kind"], scale["apiVersion"]) == ("Scale", "autoscaling/v1")
+    assert (scale["spec"], scale["status"]) == ({"replicas": 2}, {"replicas": 0, "selector": "app=web"})
+    scale["spec"]["replicas"] = 4
+    written = await lab.update("replicationcontrollers", scale, "scale")
+    assert json.loads(written.entry.value)["spec"] == {"replicas": 4}
+    await lab.patch("replicationcontrollers", "web", {"spec": {"replicas": 6}}, "scale")
+    rc = lab.get("replicationcontrollers", "web")
+    assert rc and (rc["spec"]["replicas"], rc["metadata"]["generation"]) == (6, 3)
+    with pytest.raises(ApiError) as caught:
+        await lab.update("replicationcontrollers", scale, "scale")
+    assert caught.value.code == 409, "the scale is of an older state"
+
+
+async def test_a_scale_below_nothing(lab: Lab) -> None:
+    await lab.create("replicationcontrollers", controller())
+    with pytest.raises(ApiError) as caught:
+        await lab.patch("replicationcontrollers", "web", {"spec": {"replicas": -1}}, "scale")
+    assert caught.value.message == (
+        'Scale.autoscaling "web" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0'
+    )
