@@ -20,7 +20,8 @@ stop_agent() {
 
 [ -d /run/systemd/system ] || stop_agent
 if [ -e "$new/$1" ]; then
-    find /opt/labctl -maxdepth 1 -name 'agent-*.pyz' ! -samefile /opt/labctl/agent -delete 2>/dev/null || true
+    running=$(readlink /opt/labctl/agent) || running=none
+    find /opt/labctl -maxdepth 1 -name 'agent-*.pyz' ! -name "$running" -delete
     mv -f "$new/$1" /opt/labctl/
 fi
 ln -s "$1" "$new/agent"
