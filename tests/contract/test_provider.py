@@ -6,17 +6,20 @@ import os
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from labctl.providers.namespace.cgroup import V2
 from labctl.providers.namespace.provider import NamespaceProvider
 from labctl.providers.protocol import MachineEvent, MachineSpec, Power, Stop
 from labctl.sim.machines import FakeProvider
 
 SOON_S = 5.0
+HYBRID = Path("/sys/fs/cgroup/unified")  # a version 2 tree beside version 1's
 
 
 class Heard:
@@ -45,15 +48,20 @@ def heard() -> Heard:
     return Heard()
 
 
-@pytest.fixture(params=["fake", pytest.param("namespace", marks=pytest.mark.root)])
-def provider(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+@pytest.fixture(params=["fake", *(pytest.param(name, marks=pytest.mark.root) for name in ("namespace", "namespace-unified-cgroups"))])
+def provider(request: pytest.FixtureRequest, tmp_path: Path, provider_cache: Path) -> Iterator[Any]:
     if request.param == "fake":
         yield FakeProvider()
         return
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    cache = request.getfixturevalue("provider_cache")
-    real = NamespaceProvider(f"test-{tmp_path.name}", tmp_path / "state", cache)
+    lab, state = f"test-{uuid.uuid4().hex[:8]}", tmp_path / "state"
+    if request.param == "namespace":
+        real = NamespaceProvider(lab, state, provider_cache)
+    elif (HYBRID / "cgroup.procs").exists():
+        real = NamespaceProvider(lab, state, provider_cache, cgroups=lambda lab: V2(lab, HYBRID))
+    else:
+        pytest.skip("no second cgroup tree here: the first is all there is")
     try:
         yield real
     finally:

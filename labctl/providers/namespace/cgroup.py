@@ -14,25 +14,28 @@ from pathlib import Path
 from typing import Protocol
 
 from labctl.errors import ProviderError
+from labctl.providers.namespace import devices
+from labctl.providers.namespace.devices import Device
 from labctl.providers.namespace.inside.plan import CgroupPlan
 
 PERIOD_US = 100_000
 _TOP = "labctl"
 _LAB_INIT = ".init"
-_DEVICES_ALLOWED = (
-    "c *:* m",  # making nodes is harmless, and container runtimes do; using them is what is limited
-    "b *:* m",
-    "c 1:3 rwm",  # null
-    "c 1:5 rwm",  # zero
-    "c 1:7 rwm",  # full
-    "c 1:8 rwm",  # random
-    "c 1:9 rwm",  # urandom
-    "c 5:0 rwm",  # tty
-    "c 5:1 rwm",  # console
-    "c 5:2 rwm",  # ptmx
-    "c 10:200 rwm",  # tun
-    "c 136:* rwm",  # pts
+DEVICES = (
+    Device("c", access="m"),  # making nodes is harmless, and container runtimes do; using them is what is limited
+    Device("b", access="m"),
+    Device("c", 1, 3),  # null
+    Device("c", 1, 5),  # zero
+    Device("c", 1, 7),  # full
+    Device("c", 1, 8),  # random
+    Device("c", 1, 9),  # urandom
+    Device("c", 5, 0),  # tty
+    Device("c", 5, 1),  # console
+    Device("c", 5, 2),  # ptmx
+    Device("c", 10, 200),  # tun
+    Device("c", 136),  # pts
 )
+"""What a machine may use. The host's disks, memory and clocks are not among it."""
 
 
 class Cgroups(Protocol):
@@ -86,8 +89,8 @@ class V1:
                 _write(folder / "cpu.cfs_quota_us", str(int(cpus * PERIOD_US)))
             if "devices" in names:
                 _write(folder / "devices.deny", "a")
-                for rule in _DEVICES_ALLOWED:
-                    _write(folder / "devices.allow", rule)
+                for device in DEVICES:
+                    _write(folder / "devices.allow", str(device))
         inits = self._make(f"{machine}/init")
         return CgroupPlan(
             join=[str(folder / "cgroup.procs") for folder in folders.values()],
@@ -154,14 +157,17 @@ class V2:
 
     def make(self, machine: str, memory_bytes: int, cpus: float) -> CgroupPlan:
         folder = self._make(machine)
-        _write(folder / "memory.max", str(memory_bytes))
-        _write(folder / "cpu.max", f"{int(cpus * PERIOD_US)} {PERIOD_US}")
+        available = self._available(folder)
+        if "memory" in available:
+            _write(folder / "memory.max", str(memory_bytes))
+        if "cpu" in available:
+            _write(folder / "cpu.max", f"{int(cpus * PERIOD_US)} {PERIOD_US}")
+        devices.allow_only(folder, DEVICES)
         (folder / "init").mkdir(exist_ok=True)
-        enable = " ".join(f"+{name}" for name in self._available(folder))
         return CgroupPlan(
             join=[str(folder / "cgroup.procs")],
             init=[str(folder / "init" / "cgroup.procs")],
-            after=[[str(folder / "cgroup.subtree_control"), enable]],
+            after=[[str(folder / "cgroup.subtree_control"), " ".join(f"+{name}" for name in available)]],
             mounts=[["", "cgroup2", ""]],
         )
 
@@ -192,7 +198,8 @@ class V2:
     def _make(self, name: str) -> Path:
         folder = self._root
         for part in (_TOP, self._lab, name):
-            _write(folder / "cgroup.subtree_control", " ".join(f"+{controller}" for controller in self._available(folder)))
+            enable = " ".join(f"+{controller}" for controller in self._available(folder))
+            _write(folder / "cgroup.subtree_control", enable)
             folder = folder / part
             folder.mkdir(exist_ok=True)
         return folder

@@ -30,6 +30,19 @@ from labctl.providers.namespace.lab import LabInit, ended, open_init, run_inside
 from labctl.providers.protocol import MachineSpec
 from labctl.providers.settings import NamespaceSettings
 
+_FOLDERS = {
+    "": 0o700,
+    "work": 0o700,
+    "root": 0o700,
+    "storage": 0o700,
+    "upper": 0o755,
+    "upper/etc": 0o755,
+    "upper/etc/labctl": 0o755,
+    "upper/etc/ssh": 0o755,
+    "upper/root": 0o700,
+    "upper/root/.ssh": 0o700,
+}
+
 
 class Ended(msgspec.Struct, frozen=True):
     """A boot that somebody ended on purpose."""
@@ -156,12 +169,9 @@ class NamespaceMachine:
 
     def _prepare(self, spec: MachineSpec) -> None:
         """The folder, whole: also after a kill in the middle of an earlier one."""
-        for part in ("upper", "work", "root", "storage", "upper/etc/labctl", "upper/etc/ssh", "upper/root/.ssh"):
+        for part, mode in _FOLDERS.items():  # whatever the caller's umask
             (self.folder / part).mkdir(parents=True, exist_ok=True)
-        (self.folder / "upper/root").chmod(0o700)
-        (self.folder / "upper/root/.ssh").chmod(0o700)
-        (self.folder / "storage").chmod(0o700)
-        self.folder.chmod(0o700)
+            (self.folder / part).chmod(mode)
         hostkey.ensure(self.folder / "host_key")
         etc = self.folder / "upper/etc"
         _write(etc / "ssh/labctl_host_ed25519_key", (self.folder / "host_key").read_bytes(), 0o600)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import platform
+import re
 import shlex
 import shutil
 import socket
@@ -34,6 +35,7 @@ from labctl.providers.namespace.watch import Watcher
 from labctl.providers.protocol import Machine, MachineEvent, MachineSpec, Power, Stop, Uplink, Verdict
 from labctl.providers.settings import NamespaceSettings
 
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -53,6 +55,7 @@ class NamespaceProvider:
         cache: Path,
         settings: NamespaceSettings | None = None,
         progress: Callable[[str], None] = _silent,
+        cgroups: Callable[[str], cgroup.Cgroups] = cgroup.detect,
     ) -> None:
         self._lab_id = lab
         self._state = state
@@ -60,6 +63,7 @@ class NamespaceProvider:
         self._progress = progress
         self._box = Box(cache, self._settings)
         self._watchers: list[Watcher] = []
+        self._detect = cgroups
         self._parts: tuple[cgroup.Cgroups, LabInit] | None = None
         self._parts_lock = threading.Lock()
 
@@ -76,10 +80,13 @@ class NamespaceProvider:
         network = ipaddress.IPv4Network(self._settings.network)
         if ipaddress.IPv4Address(spec.address) not in network:
             raise ProviderError(f"{spec.name}: {spec.address} is not in the lab's network {network}")
-        lower = self._box.get(self._progress)
         machine = self._machine(spec.name)
-        machine.up(spec, lower)
-        self._changed()
+        try:
+            machine.up(spec, self._box.get(self._progress))
+        except OSError as error:  # a full disk, a limit
+            raise ProviderError(f"{spec.name}: {error}") from error
+        finally:
+            self._changed()
         return self._describe(machine, spec)
 
     def halt(self, name: str, grace_s: float = 10.0) -> None:
@@ -161,6 +168,8 @@ class NamespaceProvider:
         return self._made()[1]
 
     def _machine(self, name: str) -> NamespaceMachine:
+        if not _NAME.fullmatch(name):  # it becomes a folder's
+            raise ProviderError(f"{name!r} is no machine's name", mend="use lower-case letters, digits and '-'")
         cgroups, lab = self._made()
         return NamespaceMachine(self._state, name, lab, cgroups, self._settings)
 
@@ -168,7 +177,7 @@ class NamespaceProvider:
         """Made when first needed, so that `probe` can say what is missing where they can't be."""
         with self._parts_lock:
             if self._parts is None:
-                cgroups = cgroup.detect(self._lab_id)
+                cgroups = self._detect(self._lab_id)
                 self._parts = (cgroups, LabInit(self._state, self._settings, cgroups))
             return self._parts
 
@@ -177,7 +186,7 @@ class NamespaceProvider:
             names = sorted(os.listdir(self._state / "machines"))
         except FileNotFoundError:
             return {}
-        return {name: self._machine(name) for name in names}
+        return {name: self._machine(name) for name in names if _NAME.fullmatch(name)}
 
     def _describe(self, machine: NamespaceMachine, spec: MachineSpec) -> Machine:
         power = Power.OFF

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from labctl.providers.namespace.lab import open_init
+from labctl.providers.namespace.lab import ended, open_init
 from labctl.providers.namespace.machine import NamespaceMachine
 from labctl.providers.protocol import MachineEvent, Power
 
@@ -82,7 +82,10 @@ class Watcher:
     def _look_at(self, machine: NamespaceMachine) -> None:
         """Tell what changed since the last look: the end of the boot that was seen first, then the boot that is there now."""
         seen = self._seen.get(machine.name)
-        if seen and seen.pidfd >= 0 and _readable(seen.pidfd):
+        if seen and seen.pidfd >= 0:
+            if not ended(seen.pidfd):
+                self._frozen_or_not(machine, seen)
+                return
             self._forget(seen)
             self._off(machine, seen.boot_id)
         found = open_init(machine.alive)
@@ -95,22 +98,21 @@ class Watcher:
 
     def _on(self, machine: NamespaceMachine, pidfd: int) -> None:
         """`pidfd` was alive a moment ago. The plan is written before its init starts, so what is read while it lives is of this boot."""
-        boot, frozen = machine.boot(), machine.frozen()
-        seen = self._seen.get(machine.name)
-        known = seen is not None and seen.pidfd >= 0
-        if not boot or _readable(pidfd) or (known and seen and seen.boot_id != boot.boot_id):
-            os.close(pidfd)  # it ended meanwhile: the next look tells
+        boot = machine.boot()
+        if not boot or ended(pidfd):
+            os.close(pidfd)  # the next look tells
             return
-        power = Power.PAUSED if frozen else Power.ON
-        if known and seen:
-            os.close(pidfd)
-            if seen.power is power:
-                return
+        self._poll.register(pidfd, select.POLLIN)
+        seen = self._seen[machine.name] = _Seen(boot.boot_id, Power.ON, pidfd)
+        self.tell(MachineEvent(machine.name, Power.ON, boot.boot_id, "its init runs", intended=True))
+        self._frozen_or_not(machine, seen)
+
+    def _frozen_or_not(self, machine: NamespaceMachine, seen: _Seen) -> None:
+        power = Power.PAUSED if machine.frozen() else Power.ON
+        if power is not seen.power:
             seen.power = power
-        else:
-            self._poll.register(pidfd, select.POLLIN)
-            self._seen[machine.name] = _Seen(boot.boot_id, power, pidfd)
-        self.tell(MachineEvent(machine.name, power, boot.boot_id, "its processes are frozen" if frozen else "its init runs", intended=True))
+            reason = "its processes are frozen" if power is Power.PAUSED else "its processes go on"
+            self.tell(MachineEvent(machine.name, power, seen.boot_id, reason, intended=True))
 
     def _off(self, machine: NamespaceMachine, boot_id: str) -> None:
         self._seen[machine.name] = _Seen(boot_id, Power.OFF)
@@ -125,9 +127,3 @@ class Watcher:
             self._poll.unregister(seen.pidfd)
             os.close(seen.pidfd)
             seen.pidfd = -1
-
-
-def _readable(pidfd: int) -> bool:
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(0))

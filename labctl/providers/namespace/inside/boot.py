@@ -11,6 +11,7 @@ themselves: the init alone holds `alive`, and the operation's lock is inherited 
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import sys
 import time
@@ -21,6 +22,7 @@ from labctl.providers.namespace.inside import kernel, plan, rootfs
 
 _OF_ITS_OWN = kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWCGROUP
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_OPEN_FILES = 65_536  # a login's 1024 would be every pod's
 _INIT = ["/usr/bin/tini", "--", "/usr/sbin/sshd", "-D", "-e"]  # tini leaves inherited descriptors alone, so it keeps `alive`
 
 
@@ -100,6 +102,8 @@ def _become_init(boot: plan.BootPlan) -> None:
     for fd, source in enumerate((quiet, console, console)):
         os.dup2(source, fd)
     rootfs.drop_capabilities()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
     os.execve(_INIT[0], _INIT, {"PATH": _PATH, "container": "labctl"})
 
 

@@ -30,9 +30,10 @@ _DROPPED = {
 
 def enter(boot: plan.BootPlan) -> None:
     """Build the mounts below `folder`/root in this process's own mount namespace and make it the root."""
+    os.umask(0o022)
     kernel.mount("", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
     root = f"{boot.folder}/root"
-    layers = f"lowerdir={boot.lower},upperdir={boot.folder}/upper,workdir={boot.folder}/work"
+    layers = f"lowerdir={_escape(boot.lower)},upperdir={_escape(boot.folder)}/upper,workdir={_escape(boot.folder)}/work"
     kernel.mount("overlay", root, "overlay", data=layers)
     kernel.bind(f"{boot.folder}/storage", f"{root}/var/lib/labctl")
     _proc(boot, root)
@@ -42,12 +43,16 @@ def enter(boot: plan.BootPlan) -> None:
     os.mkdir(f"{root}/run/sshd", 0o755)
     _sys(boot, root)
     kernel.pivot_root(root)
-    os.umask(0o022)
 
 
 def drop_capabilities() -> None:
     for number in _DROPPED.values():
         kernel.drop_capability(number)
+
+
+def _escape(path: str) -> str:
+    """Colons separate lower folders, commas options."""
+    return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
 
 
 def _proc(boot: plan.BootPlan, root: str) -> None:
