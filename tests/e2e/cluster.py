@@ -85,7 +85,8 @@ class Cluster:
 
     def clear(self) -> None:
         """Remove what a scenario made, so that the next one starts from the bare lab."""
-        self.kubectl("delete", "rc,svc,cm,secret", "--all", "--wait=false", "-l", "component!=apiserver")
+        self.kubectl("delete", "rc,cm,secret", "--all", "--wait=false")
+        self.kubectl("delete", "svc", "-l", "component!=apiserver", "--wait=false")
         self.kubectl("delete", "pods", "--all", "--force", "--grace-period=0", check=False)
         for node in self.items("nodes"):
             if node["spec"].get("unschedulable"):
