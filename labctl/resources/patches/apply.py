@@ -11,15 +11,20 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
+import msgspec
+
 from labctl.errors import ApiError
 from labctl.resources.kind import Kind, Object
 from labctl.resources.patches import fieldset, managed
 from labctl.resources.patches.fieldset import NO_FIELDS, Fields, Path
 from labctl.resources.patches.managed import APPLY, UPDATE, Claim, Manager, Managers
 from labctl.resources.schema.definitions import Schema, Type
+from labctl.resources.schema.golang import value_name
 from labctl.resources.schema.validate import check
 
 BEFORE_FIRST_APPLY = "before-first-apply"
+KUBECTL = "kubectl"
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _NEVER_GONE: Fields = frozenset({("f:metadata",)})
 
 
@@ -47,8 +52,11 @@ def apply(
 
     changed = fieldset.compare(type_, live or {}, merged)
     conflicts = _conflicts(managers, me, changed.added | changed.modified)
-    if conflicts and not force:
-        raise _conflict(conflicts)
+    if not force:
+        given_up = _applied_by_client(type_, live) if manager == KUBECTL and conflicts and live else NO_FIELDS
+        conflicts = [conflict for conflict in conflicts if conflict[1] not in given_up]
+        if conflicts:
+            raise _conflict(conflicts)
     managed.lose(managers, me, changed.added | changed.modified, changed.removed)
     if not managers[me].fields:
         del managers[me]
@@ -131,9 +139,27 @@ def _managers_of(type_: Type, kind: Kind, live: Object | None) -> Managers:
     return {Manager(BEFORE_FIRST_APPLY, UPDATE, kind.api_version): Claim(fields, live["metadata"].get("creationTimestamp", ""))}
 
 
-def _check_config(type_: Type, kind: Kind, config: Object) -> None:
+def _applied_by_client(type_: Type, live: Object) -> Fields:
+    """What kubectl applied by itself before it let the server: no conflict for kubectl, where it is still as it was applied."""
+    try:
+        last = msgspec.json.decode(live["metadata"].get("annotations", {}).get(LAST_APPLIED, ""))
+    except msgspec.DecodeError:
+        return NO_FIELDS
+    if not isinstance(last, dict) or check(type_, last).error:
+        return NO_FIELDS
+    changed = fieldset.compare(type_, last, live)
+    return fieldset.owned(type_, last) - changed.modified - changed.removed
+
+
+def _check_config(type_: Type, kind: Kind, config: Any) -> None:
+    if not isinstance(config, dict):
+        said = f"json: cannot unmarshal {value_name(config)} into Go value of type map[string]interface {{}}"
+        raise ApiError(400, "BadRequest", f"error decoding YAML: {said}")
+    if config.get("apiVersion") != kind.api_version:
+        said = f"Specified patch version: {config.get('apiVersion', '')}, expected: {kind.api_version}"
+        raise ApiError(400, "BadRequest", f"Incorrect version specified in apply patch. {said}")
     metadata = config.setdefault("metadata", {})
-    if metadata.get("managedFields"):
+    if isinstance(metadata, dict) and metadata.get("managedFields"):
         raise ApiError(400, "BadRequest", "metadata.managedFields must be nil")
     wrong = list(fieldset.problems(type_, config))
     if not wrong:
@@ -141,8 +167,13 @@ def _check_config(type_: Type, kind: Kind, config: Object) -> None:
         wrong = [error] if error else []
     if wrong:
         said = wrong[0] if len(wrong) == 1 else "errors:\n  " + "\n  ".join(wrong)
-        name = f"{metadata.get('namespace', '')}/{metadata.get('name', '')}; {kind.api_version}, Kind={kind.kind}"
-        raise ApiError(400, "BadRequest", f"failed to create typed patch object ({name}): {said}")
+        raise ApiError(400, "BadRequest", f"failed to create typed patch object ({_named(kind, metadata)}): {said}")
+
+
+def _named(kind: Kind, metadata: Any) -> str:
+    """`default/web; /v1, Kind=Service`."""
+    known = metadata if isinstance(metadata, dict) else {}
+    return f"{known.get('namespace', '')}/{known.get('name', '')}; {kind.group}/{kind.version}, Kind={kind.kind}"
 
 
 def _no_manager() -> ApiError:

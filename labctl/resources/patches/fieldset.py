@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from labctl.resources.kind import Object
 from labctl.resources.schema.definitions import ANY, Type
+from labctl.resources.schema.golang import value_name
 
 Path = tuple[str, ...]
 Fields = frozenset[Path]
@@ -22,6 +23,18 @@ NO_FIELDS: Fields = frozenset()
 _KEY_DEFAULTS = {"protocol": "TCP"}
 # Go's structs that are there even when nobody set them: making one is no change.
 _ALWAYS_THERE = {"f:metadata", "f:spec", "f:status", "f:template", "f:containers", "f:resources"}
+
+# What a value of a shape must be, in structured-merge-diff's words; shapes left out are read later, as text.
+_SHAPES: dict[str, tuple[str, tuple[type, ...]]] = {
+    "struct": ("map", (dict,)),
+    "map": ("map", (dict,)),
+    "list": ("list", (list,)),
+    "string": ("string", (str,)),
+    "boolean": ("boolean", (bool,)),
+    "int32": ("numeric (int or float)", (int, float)),
+    "int64": ("numeric (int or float)", (int, float)),
+    "number": ("numeric (int or float)", (int, float)),
+}
 
 _CONTAINER = object()  # a map or list that merges: not owned itself
 _ITEM = object()  # an item of a list of maps: owned, beside its fields
@@ -55,16 +68,29 @@ def compare(type_: Type, old: Object, new: Object) -> Comparison:
 
 
 def problems(type_: Type, obj: Object, path: Path = ()) -> Iterator[str]:
-    """Why an object can't be applied: fields that the schema has not, lists whose items can't be told apart."""
+    """Why an object can't be applied: fields that the schema has not, values of another shape, lists whose items can't be told apart."""
     for key, value in obj.items():
         here = (*path, f"f:{key}")
         field = _field(type_, key)
         if field is None:
             yield f"{show(here)}: field not declared in schema"
-        elif isinstance(value, dict) and field.shape in ("struct", "map"):
-            yield from problems(field, value, here)
-        elif isinstance(value, list) and field.shape == "list" and field.list_type != "atomic":
-            yield from _list_problems(field, value, here)
+        elif value is not None:
+            yield from _value_problems(field, value, here)
+
+
+def _value_problems(type_: Type, value: Any, path: Path) -> Iterator[str]:
+    wanted, right = _SHAPES.get(type_.shape, ("", (object,)))
+    if not isinstance(value, right) or (isinstance(value, bool) and bool not in right and object not in right):
+        found = _go_value(value) if wanted in ("list", "map") else f"&value.valueUnstructured{{Value:{json.dumps(value)}}}"
+        yield f"{show(path)}: expected {wanted}, got {found}"
+    elif isinstance(value, dict) and type_.shape in ("struct", "map"):
+        yield from problems(type_, value, path)
+    elif isinstance(value, list) and type_.shape == "list" and type_.list_type != "atomic":
+        yield from _list_problems(type_, value, path)
+
+
+def _go_value(value: Any) -> str:
+    return value_name(value) if isinstance(value, (dict, list)) else f"&{{{value}}}"
 
 
 def _list_problems(type_: Type, items: list[Any], path: Path) -> Iterator[str]:
@@ -78,8 +104,8 @@ def _list_problems(type_: Type, items: list[Any], path: Path) -> Iterator[str]:
         if element in seen:
             yield f"{show(path)}: duplicate entries for key {show((element,))}"
         seen.add(element)
-        if isinstance(item, dict) and type_.item:
-            yield from problems(type_.item, item, (*path, element))
+        if type_.item:
+            yield from _value_problems(type_.item, item, (*path, element))
 
 
 class MissingKey(Exception):

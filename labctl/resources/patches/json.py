@@ -113,7 +113,7 @@ def _test(document: Any, path: str, value: Any) -> Any:
         found = _get(document, path, "")
     except _DoesNotApply:
         found = None
-    if not _equal(found, value):
+    if not equal(found, value):
         raise _DoesNotApply(f"testing value {path} failed: test failed")
     return document
 
@@ -168,12 +168,12 @@ def _from(operation: dict[str, Any], kind: str) -> str:
     return source
 
 
-def _equal(a: Any, b: Any) -> bool:
+def equal(a: Any, b: Any) -> bool:
     """JSON equality: unlike Python's, true is not 1."""
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_equal(value, b[key]) for key, value in a.items())
+        return a.keys() == b.keys() and all(equal(value, b[key]) for key, value in a.items())
     if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(_equal, a, b))
+        return len(a) == len(b) and all(map(equal, a, b))
     return bool(a == b)

@@ -9,6 +9,7 @@ from typing import Any
 
 from labctl.errors import ApiError
 from labctl.resources.kind import Object
+from labctl.resources.patches.json import equal
 from labctl.resources.schema.golang import value_name
 
 
@@ -45,6 +46,6 @@ def diff(old: Object, new: Object) -> Object:
             inner = diff(before if isinstance(before, dict) else {}, value)
             if inner or not isinstance(before, dict):
                 patch[key] = inner
-        elif type(before) is not type(value) or before != value:
+        elif not equal(before, value):
             patch[key] = value
     return patch

@@ -13,7 +13,7 @@ from labctl.resources import documents, failures
 from labctl.resources.kind import Kind, Object
 from labctl.resources.patches import apply, merge, strategic
 from labctl.resources.patches import json as json_patch
-from labctl.resources.schema.validate import decode, decode_patched
+from labctl.resources.schema.validate import decode_patched
 from labctl.resources.service import WriteOptions
 from labctl.resources.verbs.context import Context
 
@@ -49,12 +49,11 @@ def applier(ctx: Context, kind: Kind, patch: bytes | Object, options: WriteOptio
     raw = patch if isinstance(patch, bytes) else msgspec.json.encode(patch)
 
     def change(obj: Object | None) -> tuple[Object, Sequence[str]]:
-        config, warnings = decode(ctx.schema, kind, msgspec.json.encode(documents.parse(raw)), options.field_validation)
-        now = rfc3339(ctx.clock.wall())
+        config, now = documents.parse(raw), rfc3339(ctx.clock.wall())
         applied = apply.apply(
             ctx.schema, kind, obj, config, manager=options.field_manager, now=now, force=options.force, subresource=subresource
         )
-        return applied, warnings
+        return applied, ()
 
     return change
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -182,7 +183,10 @@ def test_what_was_there_before_the_first_apply_belongs_to_somebody() -> None:
     ("change", "words"),
     [
         ({"foo": 1}, ".spec.foo: field not declared in schema"),
-        ({"replicas": "two"}, "json: cannot unmarshal string into Go struct field ReplicationControllerSpec.spec.replicas of type int32"),
+        ({"replicas": "two"}, '.spec.replicas: expected numeric (int or float), got &value.valueUnstructured{Value:"two"}'),
+        ({"selector": {"a": 1}}, ".spec.selector.a: expected string, got &value.valueUnstructured{Value:1}"),
+        ({"replicas": 2**40}, "json: cannot unmarshal number 1099511627776 into Go struct field ReplicationControllerSpec.spec.replicas of type int32"),
+        ({"template": {"spec": {"containers": "x"}}}, ".spec.template.spec.containers: expected list, got &{x}"),
         ({"template": {"spec": {"containers": [{"image": "x"}]}}},
          '.spec.template.spec.containers: element 0: associative list with keys has an element that omits key field "name" (and doesn\'t have default value)'),
         ({"template": {"spec": {"containers": [{"name": "a"}, {"name": "a"}], "x": 1}}},
@@ -194,7 +198,20 @@ def test_what_does_not_fit_the_schema(change: Object, words: str) -> None:
     config["spec"].update(change)
     with pytest.raises(ApiError) as refused:
         applied(None, config)
-    assert refused.value.message == f"failed to create typed patch object (default/web; v1, Kind=ReplicationController): {words}"
+    assert refused.value.message == f"failed to create typed patch object (default/web; /v1, Kind=ReplicationController): {words}"
+
+
+def test_kubectl_may_take_over_what_it_applied_itself() -> None:
+    live = controller(replicas=2)
+    last = json.dumps(controller(replicas=2, minReadySeconds=1))
+    live["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": last}
+    track(SCHEMA, CONTROLLERS, None, live, manager="kubectl-client-side-apply", now=T1)
+    obj = applied(live, controller(replicas=3), manager="kubectl", now=T2)
+    assert obj["spec"]["replicas"] == 3
+    with pytest.raises(ApiError, match="1 conflict"):
+        applied(live, controller(replicas=3), manager="another")
+    with pytest.raises(ApiError, match=".spec.replicas"):
+        applied(updated(live, "scaler", replicas=9), controller(replicas=3), manager="kubectl")
 
 
 def test_what_no_apply_may_leave_out_or_bring() -> None:
@@ -203,6 +220,10 @@ def test_what_no_apply_may_leave_out_or_bring() -> None:
     assert refused.value.message == 'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch'
     with pytest.raises(ApiError, match="metadata.managedFields must be nil"):
         applied(None, {**controller(), "metadata": {"name": "x", "managedFields": [{"manager": "x"}]}})
+    with pytest.raises(ApiError, match="Incorrect version specified in apply patch. Specified patch version: v2, expected: v1"):
+        applied(None, {**controller(), "apiVersion": "v2"})
+    with pytest.raises(ApiError, match="error decoding YAML: json: cannot unmarshal string into Go value"):
+        applied(None, "hello")  # type: ignore[arg-type]
 
 
 # ---- ordinary updates
@@ -249,7 +270,15 @@ def test_status_and_spec_belong_to_their_own_endpoints() -> None:
     assert new["metadata"]["managedFields"][0]["subresource"] == "status"
     assert owners(new) == {"agent": {".status.phase"}}
     with pytest.raises(ApiError, match='conflict with "agent" with subresource "status" using v1: .status.phase'):
-        apply(SCHEMA, PODS, new, {"metadata": {"name": "x"}, "status": {"phase": "Failed"}}, manager="me", now=T2, subresource="status")
+        apply(
+            SCHEMA,
+            PODS,
+            new,
+            {"apiVersion": "v1", "metadata": {"name": "x"}, "status": {"phase": "Failed"}},
+            manager="me",
+            now=T2,
+            subresource="status",
+        )
 
 
 def test_a_client_may_forget_the_managers() -> None:
