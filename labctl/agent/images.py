@@ -21,8 +21,8 @@ from typing import Any, Collection, Dict, Tuple
 from urllib.parse import urlencode
 
 from .client import Api, Refused
+from .failures import BadLayer
 from .http import Unreachable
-from .layers import BadLayer, unpack
 from .runtime.records import read_json, write_json
 
 PULL_TIMEOUT_S = 900.0
@@ -128,7 +128,7 @@ class Images:
                 if error.reason in ("ErrImageNeverPull", "ErrImagePull", "InvalidImageName", "RegistryUnavailable")
                 else "ErrImagePull"
             )
-            raise ImageFailure(reason, str(error)) from error
+            raise ImageFailure(reason, str(error).replace(f'Failed to pull image "{image}": ', "")) from error
 
     # -- blobs
 
@@ -230,6 +230,8 @@ class Images:
 
 
 def _unpack(blob: str, folder: str, final: str) -> None:
+    from .layers import unpack  # here: an agent that pulls nothing needs no tar
+
     os.mkdir(folder, 0o755)
     with open(blob, "rb") as archive:
         unpack(archive, folder)

@@ -15,14 +15,12 @@ import stat
 import tarfile
 from typing import IO, List, Tuple
 
+from .failures import BadLayer
+
 UNPACKED_LIMIT_BYTES = 32 << 30
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _OPAQUE_MARK = "trusted.overlay.opaque"
 _SYMLINKS_FOLLOWED = 40
-
-
-class BadLayer(Exception):
-    """The archive is not what a layer may be."""
 
 
 def unpack(archive: IO[bytes], target: str, limit_bytes: int = UNPACKED_LIMIT_BYTES) -> int:

@@ -40,7 +40,7 @@ class Pods:
     async def _begin(self) -> None:
         if self._same_boot:
             for pod in self._remembered():
-                self._see(pod)
+                self._see(pod, confirmed=False)
             return
         for uid in self._tools.runtime.pods():
             await self._tools.runtime.close(uid)  # of a boot that is over: nothing of it runs
@@ -66,7 +66,7 @@ class Pods:
         else:
             self._see(pod)
 
-    def _see(self, pod: Object) -> None:
+    def _see(self, pod: Object, confirmed: bool = True) -> None:
         uid = pod["metadata"]["uid"]
         worker = self._workers.get(uid)
         if worker:
@@ -75,7 +75,7 @@ class Pods:
             worker.update(pod)
             return
         self._remember(pod)
-        worker = self._workers[uid] = PodWorker(self._tools, pod, lambda: self._left(pod))
+        worker = self._workers[uid] = PodWorker(self._tools, pod, lambda: self._left(pod), confirmed)
         self._tasks[uid] = asyncio.ensure_future(worker.run())
         self._tasks[uid].add_done_callback(self._failed)
 

@@ -18,12 +18,12 @@ Object = Dict[str, Any]
 
 
 class Reporter:
-    """`build` makes the status from the machine as it is; `pod` the API's object as last seen; `learned` takes the answer to a write."""
+    """`build` makes the status from the machine as it is; `pod` the API's object as last seen, None while the API has not spoken; `learned` takes its answers."""
 
     def __init__(
         self,
         api: Api,
-        pod: Callable[[], Object],
+        pod: Callable[[], Optional[Object]],
         build: Callable[[], Object],
         learned: Callable[[Object], None],
         say: Callable[[str], None],
@@ -45,7 +45,7 @@ class Reporter:
             except Refused as error:
                 if error.code in (404, 409):
                     continue  # it is gone, or another pod has its name: the watch will say
-                self._say(f"status of {pod_path(self._pod())}: {error}")
+                self._say(f"status of a pod: {error}")
                 self.bell.pending = True
                 await asyncio.sleep(delays.next())
 
@@ -53,6 +53,8 @@ class Reporter:
         """Report what is, or `last`. Raises Unreachable, Refused."""
         async with self._lock:
             pod = self._pod()
+            if pod is None:
+                return
             before = pod.get("status") or {}
             wanted = last or self._build()
             if not status.differs(before, wanted):

@@ -42,6 +42,7 @@ class ImageWish:
         self._task: "asyncio.Task[Image] | None" = None
         self._wait_s = 0.0
         self._why = ""
+        self._asked = False  # the API was asked, not just the disk
         self.again_at = 0.0
         self.waiting: Tuple[str, str] = ("ContainerCreating", "")
 
@@ -67,7 +68,8 @@ class ImageWish:
     def _ask(self) -> None:
         image = self._container["image"]
         policy = self._container.get("imagePullPolicy") or default_policy(image)
-        if policy != "Never" and not (policy == "IfNotPresent" and self._tools.images.local(image)):
+        self._asked = policy != "Never" and not (policy == "IfNotPresent" and self._tools.images.local(image))
+        if self._asked:
             self._say("Normal", "Pulling", f'Pulling image "{image}"')
         self._task = asyncio.ensure_future(self._tools.images.ensure(image, policy))
         self._task.add_done_callback(lambda _: self._done())
@@ -75,7 +77,7 @@ class ImageWish:
     def _pulled(self, image: Image) -> Image:
         name = self._container["image"]
         self._wait_s = 0.0
-        if image.pulled:
+        if self._asked:
             took = duration(image.took_s)
             self._say(
                 "Normal",

@@ -35,12 +35,13 @@ FIRST_REPORT_S = 0.15  # a start that takes longer shows itself as ContainerCrea
 
 
 class PodWorker:
-    """`done` is called once, when nothing of the pod is left here."""
+    """`done` is called once, when nothing of the pod is left here. Until a pod is `confirmed` by the API it is kept going, and nothing is reported."""
 
-    def __init__(self, tools: Tools, pod: Object, done: Callable[[], None]) -> None:
+    def __init__(self, tools: Tools, pod: Object, done: Callable[[], None], confirmed: bool = True) -> None:
         self.uid: str = pod["metadata"]["uid"]
         self._tools, self.pod, self._done, self._seen_s = tools, pod, done, time.time()
         self._bell = Bell()
+        self._confirmed = confirmed
         self._deleted = False  # the API's object is gone: no grace, nobody to report to
         self._leaving: Optional[stopping.Deadline] = None
         self._waiting: Dict[str, Tuple[str, str]] = {}
@@ -51,14 +52,14 @@ class PodWorker:
         self._again_s: Optional[float] = None
         self._side: Set["asyncio.Task[None]"] = set()
         self._health = Health(tools, lambda: self.pod, self._changed, self._probe_failed)
-        self._reporter = Reporter(tools.api, lambda: self.pod, self._status, self._learn, tools.say)
+        self._reporter = Reporter(tools.api, lambda: self.pod if self._confirmed else None, self._status, self._learn, tools.say)
 
     # -- told from outside
 
     def update(self, pod: Object) -> None:
-        if int(pod["metadata"].get("resourceVersion") or 0) < int(self.pod["metadata"].get("resourceVersion") or 0):
+        if self._confirmed and _revision(pod) < _revision(self.pod):
             return  # older than the answer to our own write
-        self.pod = pod
+        self.pod, self._confirmed = pod, True
         grace_s = pod["metadata"].get("deletionGracePeriodSeconds")
         if self._leaving and grace_s is not None:
             self._leaving.shorten(grace_s)
@@ -136,23 +137,16 @@ class PodWorker:
         leaving = self._leaving is not None or bool(self.pod["metadata"].get("deletionTimestamp"))
         specs = {each["name"]: each for each in self._specs()}
         words = {each.id: last_words(each, specs.get(each.name, {})) for each in found.containers if each.state is State.EXITED}
-        return Seen(
-            self._tools.host_ip,
-            dict(self._waiting),
-            dict(self._health.ready),
-            dict(self._health.started),
-            words,
-            leaving,
-            None,
-            self._paths is not None,
-        )
+        opened = self._paths is not None or bool(found.containers)
+        ready, started = dict(self._health.ready), dict(self._health.started)
+        return Seen(self._tools.host_ip, dict(self._waiting), ready, started, words, leaving, None, opened, self._seen_s)
 
     def _specs(self) -> List[Object]:
         return [*(self.pod["spec"].get("initContainers") or []), *self.pod["spec"]["containers"]]
 
     def _learn(self, answer: Object) -> None:
         """The API's answer to a status write: the newest we know of the pod, unless the watch was quicker."""
-        if int(answer["metadata"].get("resourceVersion") or 0) > int(self.pod["metadata"].get("resourceVersion") or 0):
+        if _revision(answer) > _revision(self.pod):
             left = not self.pod["metadata"].get("deletionTimestamp") and answer["metadata"].get("deletionTimestamp")
             self.pod = answer
             if left:
@@ -406,3 +400,7 @@ class PodWorker:
         """The object is gone: whatever still runs is killed at once."""
         self._health.stop()
         await self._tools.runtime.close(self.uid)
+
+
+def _revision(pod: Object) -> int:
+    return int(pod["metadata"].get("resourceVersion") or 0)
