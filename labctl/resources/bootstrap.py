@@ -27,7 +27,7 @@ class BootstrapSettings:
 async def ensure_bootstrap(client: Client, settings: BootstrapSettings) -> None:
     for name in NAMESPACES:
         await _ensure(client, "namespaces", {"metadata": {"name": name}})
-    await _ensure(client, "services", _service(client, settings))
+    await _ensure(client, "services", _service(client, settings), part="spec")
     if settings.address:
         await _ensure(client, "endpoints", _endpoints(settings), part="subsets")
         await _ensure(client, "endpointslices.discovery.k8s.io", _slice(settings), part="endpoints")
