@@ -200,8 +200,10 @@ def test_grace_period_and_prestop(cluster, made):
 
 
 def test_logs(cluster, made):
-    made(pod("talks", "sh", "-c", "for i in 1 2 3 4 5; do echo line $i; done; echo oops >&2; exit 1"))
-    wait(lambda: state(cluster, "talks").get("restartCount", 0) >= 1, "it was restarted")
+    script = "for i in 1 2 3 4 5; do echo line $i; done; echo oops >&2; test -e /kept/again && sleep 600; touch /kept/again; exit 1"
+    mount = {"volumeMounts": [{"name": "kept", "mountPath": "/kept"}]}
+    made(pod("talks", "sh", "-c", script, container=mount, volumes=[{"name": "kept", "emptyDir": {}}]))
+    wait(lambda: state(cluster, "talks").get("restartCount", 0) == 1 and state(cluster, "talks")["ready"], "it was restarted once", 30)
     assert cluster.kubectl("logs", "talks", "--previous").stdout.splitlines()[:2] == ["line 1", "line 2"]
     wait(lambda: "oops" in cluster.kubectl("logs", "talks").stdout, "both streams are kept")
     assert cluster.kubectl("logs", "talks", "--tail=2").stdout.splitlines() == ["line 5", "oops"]
