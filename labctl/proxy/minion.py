@@ -28,10 +28,12 @@ COMPILED_AT_ONCE = 100
 
 
 class Desired(Protocol):
-    """What the Proxy offers a minion: the table as it stands, and which endpoints are dead rather than leaving."""
+    """What the Proxy offers a minion: the table as it stands, the revision a Service's part came from, and which endpoints are dead rather than leaving."""
 
     @property
     def table(self) -> Mapping[str, tuple[Frontend, ...]]: ...
+
+    def cause(self, service: str) -> int: ...
 
     def is_dead(self, address: str) -> bool: ...
 
@@ -39,7 +41,7 @@ class Desired(Protocol):
 class Round(msgspec.Struct, frozen=True):
     """What one round of work came to. `repaired`: rules differed although nobody here changed them."""
 
-    keys: tuple[str, ...]
+    causes: Mapping[str, int]  # Service -> the revision that this minion has now
     lines: int
     whole: bool
     repaired: bool = False
@@ -108,6 +110,7 @@ class Minion:
         assert self.facts is not None
         keys, self.dirty = self.dirty, set()
         frontends = {key: desired.table.get(key, ()) for key in sorted(keys)}
+        causes = {key: desired.cause(key) for key in frontends}
         made = {key: rules_of(ports, self.facts) for key, ports in frontends.items()}
         had = {key: applied.get(key, NO_RULES) for key in made}
         patch = join(diff(made[key], had[key]) for key in made)
@@ -117,7 +120,7 @@ class Minion:
         await self._forget_connections(merge(had.values()), merge(made.values()), desired)
         for key in made:
             self._remember(applied, key, frontends[key], made[key])
-        return Round(tuple(made), _count(patch), whole=False, missing=_missing(made))
+        return Round(causes, _count(patch), whole=False, missing=_missing(made))
 
     async def _whole(self, desired: Desired) -> Round:
         """Read what is there, send the difference."""
@@ -125,6 +128,7 @@ class Minion:
         self.dirty = set()
         suspect, self._suspect = self._suspect, False
         frontends = dict(desired.table)
+        causes = {key: desired.cause(key) for key in frontends}
         made = {BASE: base(self.facts)}
         for number, (key, ports) in enumerate(frontends.items()):
             made[key] = rules_of(ports, self.facts)
@@ -142,7 +146,7 @@ class Minion:
             said, self._said = self._said, ""
             self.says(said)
         repaired = suspect and bool(patch) and not self._prints_otherwise
-        return Round(tuple(frontends), _count(patch), whole=True, repaired=repaired, missing=_missing(made))
+        return Round(causes, _count(patch), whole=True, repaired=repaired, missing=_missing(made))
 
     def _remember(self, applied: dict[str, Rules], key: str, frontends: tuple[Frontend, ...], made: Rules) -> None:
         if frontends:

@@ -234,6 +234,10 @@ class Proxy:
         for backend in (b for port in (*old, *new) for b in port.backends):
             self._at[backend.address] = (backend.pod, backend.node)
 
+    def cause(self, service: str) -> int:
+        """The revision its part of the table came from."""
+        return self._causes.get(service, 0)
+
     def is_dead(self, address: str) -> bool:
         """Not merely leaving: nothing will ever answer there, so who still talks to it shall know now."""
         pod, node = self._at.get(address, ("", ""))
@@ -276,12 +280,10 @@ class Proxy:
         assert self._view is not None
         took = f"{took_s * 1000:.0f} ms"
         if done.whole:
-            text = f"{done.lines} lines of rules for {len(done.keys)} Services in {took}"
-            self._journal.note(
-                "proxy", f"machine/{minion.name}", text, cause=max((self._causes.get(key, 0) for key in done.keys), default=0)
-            )
-        for key in done.keys if len(done.keys) <= NOTED_AT_ONCE else ():
-            self._journal.note("proxy", f"services/{key}", f"{minion.name} has its rules ({took})", cause=self._causes.get(key, 0))
+            text = f"{done.lines} lines of rules for {len(done.causes)} Services in {took}"
+            self._journal.note("proxy", f"machine/{minion.name}", text, cause=max(done.causes.values(), default=0))
+        for key, cause in done.causes.items() if len(done.causes) <= NOTED_AT_ONCE else ():
+            self._journal.note("proxy", f"services/{key}", f"{minion.name} has its rules ({took})", cause=cause)
         for key, sentence in done.missing:
             self._warn(SERVICES, key, "ProxyFallback", f"{minion.name}: {sentence}")
         if done.repaired:

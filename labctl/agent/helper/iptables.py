@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence
 
 from . import commands
 from .stamp import LegacyStamp, NftStamp, Stamp
@@ -19,7 +19,7 @@ OTHERS = frozenset(("LABCTL-NETWORK", "LABCTL-FORWARD"))
 TABLES = ("filter", "nat")
 FULL_CHECK_S = 60.0  # legacy only: an edit that changes no size is seen by reading all, this often
 _LOCK = ("-w", "10")  # wait so long for the xtables lock
-_PROBE = "*nat\n:LABCTL-PROBE - [0:0]\n-A LABCTL-PROBE %s\nCOMMIT\n*nat\n:LABCTL-PROBE - [0:0]\n-X LABCTL-PROBE\nCOMMIT\n"
+_PROBE = "*nat\n:LABCTL-PROBE - [0:0]\n%sCOMMIT\n*nat\n:LABCTL-PROBE - [0:0]\n-X LABCTL-PROBE\nCOMMIT\n"
 
 
 class Iptables:
@@ -35,10 +35,16 @@ class Iptables:
         self._checked = time.monotonic()
         self._told = ""
 
-    def can(self, rule: str) -> bool:
-        """Would the kernel take this rule (in nat)? Tried in a chain that nothing jumps to."""
+    def can(self, *rules: str) -> List[bool]:
+        """Would the kernel take each of these rules (in nat)? Tried in a chain that nothing jumps to: all at once, and singly if that is refused."""
         with self.ours():
-            return commands.attempt([self._restore, *_LOCK, "--noflush"], (_PROBE % rule).encode())[0] == 0
+            if self._accepts(rules):
+                return [True] * len(rules)
+            return [self._accepts([rule]) for rule in rules]
+
+    def _accepts(self, rules: Sequence[str]) -> bool:
+        lines = "".join(f"-A LABCTL-PROBE {rule}\n" for rule in rules)
+        return commands.attempt([self._restore, *_LOCK, "--noflush"], (_PROBE % lines).encode())[0] == 0
 
     def apply(self, rules: bytes, commits: int) -> None:
         """`rules` were checked. Atomic per table; raises Failed with iptables' own words."""
@@ -54,17 +60,18 @@ class Iptables:
     def restore(self, text: str) -> None:
         commands.run([self._restore, *_LOCK, "--noflush"], text.encode())
 
-    def jumps(self, table: str, chain: str, target: str) -> bool:
-        return commands.attempt([self.command, *_LOCK, "-t", table, "-C", chain, "-j", target])[0] == 0
-
     def ours(self) -> _Ours:
         """`with` it around changes of our own, so that `look` does not take them for somebody else's."""
         return _Ours(self)
 
     def dump(self) -> str:
-        """Our part of iptables-save, without counters. Who reads it knows all there is, so the stamp of that moment is known."""
+        """`read`, for a master who will act on it: so the stamp of this moment is known."""
         self._known = self._stamp.read()
         self._checked = time.monotonic()
+        return self.read()
+
+    def read(self) -> str:
+        """Our part of iptables-save, without counters: our chains and the jumps to them."""
         kept: List[str] = []
         for table in TABLES:
             kept.append(f"*{table}")

@@ -48,11 +48,12 @@ class Methods:
     def do_facts(self, params: Dict[str, Any]) -> dict:
         flavour = check.one_of(params.get("flavour", "auto"), ("auto", "nft", "legacy"))
         self._iptables = Iptables(flavour)
+        recent, random_fully = self._iptables.can("-m recent --rcheck --name LABCTL-PROBE -j RETURN", "-j MASQUERADE --random-fully")
         return {
             "flavour": self._iptables.flavour,
             "version": self._iptables.version,
-            "recent": self._iptables.can("-m recent --rcheck --name LABCTL-PROBE -j RETURN"),
-            "randomFully": self._iptables.can("-j MASQUERADE --random-fully"),
+            "recent": recent,
+            "randomFully": random_fully,
             "conntrack": commands.installed("conntrack"),
         }
 

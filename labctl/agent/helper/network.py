@@ -14,6 +14,7 @@ from .iptables import Iptables
 
 PROTOCOL = "246"  # of our routes, in `ip route show proto 246`
 ROUTES_MOST = 2000
+_HOOKS = ("-A FORWARD -j LABCTL-FORWARD", "-A POSTROUTING -j LABCTL-NETWORK")  # filter's, nat's
 Route = Tuple[str, str, str, str]  # to, via, device, source
 
 
@@ -77,17 +78,17 @@ def _sysctls(wanted: Dict[str, Any], device: str) -> int:
 
 def _rules(plan: Dict[str, Any], iptables: Iptables) -> int:
     """Two chains, rewritten whole. The accepting one comes last in FORWARD: what the proxy refuses must be refused first."""
-    lines = ["*filter", ":LABCTL-FORWARD - [0:0]"]
+    filters, nat = [":LABCTL-FORWARD - [0:0]"], [":LABCTL-NETWORK - [0:0]"]
     for reach in map(check.network, plan.get("accept", ())):
-        lines += [f"-A LABCTL-FORWARD -s {reach} -j ACCEPT", f"-A LABCTL-FORWARD -d {reach} -j ACCEPT"]
-    lines += ["COMMIT", "*nat", ":LABCTL-NETWORK - [0:0]"]
+        filters += [f"-A LABCTL-FORWARD -s {reach} -j ACCEPT", f"-A LABCTL-FORWARD -d {reach} -j ACCEPT"]
     if plan.get("masquerade"):
         source, outside = check.network(plan["masquerade"]["source"]), check.network(plan["masquerade"]["outside"])
-        lines.append(f"-A LABCTL-NETWORK -s {source} ! -d {outside} -j MASQUERADE")
-    hooks = (("filter", "FORWARD", "LABCTL-FORWARD"), ("nat", "POSTROUTING", "LABCTL-NETWORK"))
+        nat.append(f"-A LABCTL-NETWORK -s {source} ! -d {outside} -j MASQUERADE")
+    had = {line for line in iptables.read().splitlines() if any(chain in line for chain in ("LABCTL-FORWARD", "LABCTL-NETWORK"))}
+    if had == {*filters, *nat, *_HOOKS}:
+        return 0
+    filters += [hook for hook in _HOOKS[:1] if hook not in had]
+    nat += [hook for hook in _HOOKS[1:] if hook not in had]
     with iptables.ours():
-        iptables.restore("\n".join([*lines, "COMMIT", ""]))
-        missing = [hook for hook in hooks if not iptables.jumps(*hook)]
-        for table, chain, target in missing:
-            iptables.restore(f"*{table}\n-A {chain} -j {target}\nCOMMIT\n")
-    return len(missing)
+        iptables.restore("\n".join(["*filter", *filters, "COMMIT", "*nat", *nat, "COMMIT", ""]))
+    return 1
