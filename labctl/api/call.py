@@ -58,6 +58,8 @@ class Call:
         """Whole, or 413."""
         if (self.request.content_length or 0) > self.settings.body_limit_bytes:
             raise status.too_large(self.settings.body_limit_bytes)
+        if "Expect" in self.request.headers and self.request.transport is not None:
+            self.request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # curl waits a second for it before a large body
         try:
             return await self.request.read()
         except HTTPRequestEntityTooLarge:

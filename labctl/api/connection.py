@@ -1,13 +1,14 @@
 """aiohttp's server, with two things of our own per connection: who it is, and what must end with it.
 
-aiohttp doesn't cancel a handler when its client goes: a hundred forgotten watches would be fed for ever. A handler that streams puts its task into
-`stream`, and it is cancelled the moment the connection is lost. Handlers that write are left alone: what was begun is finished.
+aiohttp doesn't cancel a handler when its client goes: a hundred forgotten watches would be fed for ever. What a handler does within `streaming()` is
+cancelled the moment the connection is lost, or the server stops. Handlers that write objects are left alone: what was begun is finished.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from aiohttp import web
@@ -19,12 +20,12 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Connection(web.RequestHandler):
-    __slots__ = ("stream", "user")
+    __slots__ = ("_stream", "user")
 
     def __init__(self, manager: web.Server, **settings: Any) -> None:
         super().__init__(manager, **settings)
         self.user: User | None = None
-        self.stream: asyncio.Task[Any] | None = None
+        self._stream: asyncio.Task[Any] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.user = identity.of_transport(transport)
@@ -32,8 +33,20 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        if self.stream is not None:
-            self.stream.cancel()
+        self.end_stream()
+
+    @contextmanager
+    def streaming(self) -> Iterator[None]:
+        """The current task is cancelled in here when the client goes or the server stops. Clean up outside: that is not cut short."""
+        self._stream = asyncio.current_task()
+        try:
+            yield
+        finally:
+            self._stream = None
+
+    def end_stream(self) -> None:
+        if self._stream is not None:
+            self._stream.cancel()
 
     @property
     def stopping(self) -> bool:
@@ -56,8 +69,8 @@ class HttpServer(web.Server):
         """Watches and other streams end now, in order: their clients see an end, not a reset."""
         self.stopping = True
         for connection in self.connections:
-            if isinstance(connection, Connection) and connection.stream is not None:
-                connection.stream.cancel()
+            if isinstance(connection, Connection):
+                connection.end_stream()
 
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
         return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=self._body_limit_bytes)

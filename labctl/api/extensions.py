@@ -7,7 +7,6 @@ A handler is `async (Ask) -> answer`: anything that is JSON, or a `File` (sent b
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
@@ -101,11 +100,8 @@ def _match(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
 async def _stream(call: Call, chunks: AsyncIterator[bytes]) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
     await response.prepare(call.request)
-    call.connection.stream = asyncio.current_task()
-    try:
-        async with aclosing(chunks):  # type: ignore[type-var]
+    async with aclosing(chunks):  # type: ignore[type-var]
+        with call.connection.streaming():
             async for chunk in chunks:
                 await response.write(chunk)
-    finally:
-        call.connection.stream = None
     return response

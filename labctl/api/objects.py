@@ -14,6 +14,7 @@ from labctl.resources.resources import Resources
 from labctl.resources.service import ListOptions, Written
 from labctl.store.interface import Entry
 
+_SHOWN_WHEN_DELETED = frozenset({"pods", "services"})  # their last state is answered; of all else a Status
 _encode = msgspec.json.Encoder().encode
 
 
@@ -32,7 +33,7 @@ class Objects:
             entry = self._resources.get(call.kind, target.namespace, target.name, target.subresource)
         else:
             entry = self._resources.get(call.kind, target.namespace, target.name)
-        if form is negotiate.PLAIN or not form.shape:
+        if not form.shape or target.subresource == "scale":
             return await call.answer(entry.value, form=form)
         return await call.answer(self._shape(call, form.shape).one(entry), form=form)
 
@@ -72,7 +73,7 @@ class Objects:
         target = call.target
         options = query.delete_options(call.query, await bodies.read_if_any(call))
         written = await self._resources.delete(call.kind, target.namespace, target.name, options, call.user)
-        if written.gone and call.kind.plural != "pods":
+        if written.gone and call.kind.resource not in _SHOWN_WHEN_DELETED:
             return await call.answer(_deleted(call, written.entry), extra=answer.warning_lines(written.warnings))
         return await self._written(call, written)
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from labctl.sim.remote import FakeHost, FakeRemote
@@ -282,3 +283,32 @@ async def test_a_lab_without_machines_says_so(api: ApiServer) -> None:
     await minions.make_pod(api, "web", "nginx")
     ran = await api.kubectl("exec", "web", "--", "ls")
     assert ran.code == 1 and "this lab has no machines to reach" in ran.err
+
+
+async def test_stopping_ends_every_stream_at_once(lab: Lab) -> None:
+    api, host, _ = lab
+    async with api.session() as http, http.ws_connect(f"{EXEC}?command=yes&stdout=true", protocols=("v5.channel.k8s.io",)) as socket:
+        await socket.receive(5)
+        async with asyncio.timeout(1):
+            await api.server.stop()
+        assert not host.running
+
+
+async def test_a_service_in_a_browser_through_kubectl_proxy(lab: Lab) -> None:
+    api, host, _ = lab
+    host.ports[minions.POD_IP, 80] = minions.http(
+        lambda line, headers, body: ("200 OK\r\nContent-Type: text/html", b"<h1>Welcome to nginx!</h1>")
+    )
+    await minions.create(api, "services", {"metadata": {"name": "web-service"}, "spec": {"ports": [{"port": 80}]}})
+    subset = {"addresses": [{"ip": minions.POD_IP, "nodeName": "minion-1"}], "ports": [{"port": 80}]}
+    await minions.create(api, "endpoints", {"metadata": {"name": "web-service"}, "subsets": [subset]})
+    process = await api.start_kubectl("proxy", "--port=0")
+    assert process.stdout is not None
+    try:
+        address = (await asyncio.wait_for(process.stdout.readline(), 10)).decode().split()[-1]
+        async with aiohttp.ClientSession() as http:
+            async with http.get(f"http://{address}/api/v1/namespaces/default/services/web-service/proxy/") as answered:
+                assert "Welcome to nginx!" in await answered.text()
+    finally:
+        process.kill()
+        await process.wait()

@@ -136,3 +136,14 @@ async def test_a_deletion_with_a_body_that_is_wrong(api: ApiServer, body: str) -
     await ask(api, "POST", "/api/v1/namespaces/default/configmaps", json={"metadata": {"name": "a"}})
     code, status = await ask(api, "DELETE", "/api/v1/namespaces/default/configmaps/a", data=body, headers=JSON)
     assert (code, status["reason"]) == (400, "BadRequest")
+
+
+async def test_a_client_that_waits_to_be_asked_for_its_body(api: ApiServer) -> None:
+    async with api.session() as http, http.post("/api/v1/namespaces", json={"metadata": {"name": "a"}}, expect100=True) as answered:
+        assert answered.status == 201
+
+
+async def test_head_answers_without_a_body(api: ApiServer) -> None:
+    async with api.session() as http, http.head("/api/v1/namespaces/default") as answered:
+        assert answered.status == 200 and int(answered.headers["Content-Length"]) > 100
+        assert await answered.read() == b""

@@ -61,7 +61,8 @@ class Channels:
         try:
             socket = web.WebSocketResponse(protocols=(protocol,), heartbeat=HEARTBEAT_S, max_msg_size=0)
             await socket.prepare(call.request)
-            await _Session(socket, stream, call.query.flag("stdin")).run()
+            with call.connection.streaming():
+                await _Session(socket, stream, call.query.flag("stdin")).run()
         finally:
             await stream.close()
         return socket

@@ -43,10 +43,8 @@ class Forward:
         await socket.prepare(call.request)
         pipes = _Pipes(self._remote, machine, _address(pod))
         try:
-            if protocol == TUNNEL:
-                await _Tunnel(socket, pipes).run()
-            else:
-                await _Channels(socket, pipes, ports).run()
+            with call.connection.streaming():
+                await (_Tunnel(socket, pipes) if protocol == TUNNEL else _Channels(socket, pipes, ports)).run()
         finally:
             await pipes.close()
         return socket

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from aiohttp import ClientConnectionResetError, web
 
 from labctl.api import answer, status
@@ -36,15 +34,12 @@ class Logs:
             return answer.text("")  # as the real server: nowhere yet, so nothing said yet
         pods.must_have_logs(pod, container, call.query.flag("previous"))
         machine = pods.machine_of(pod)
-        call.connection.stream = asyncio.current_task()
+        stream = await self._remote.open(machine, [*pods.AGENT, "logs", "--pod", pod.metadata.uid, "--container", container, *options])
         try:
-            stream = await self._remote.open(machine, [*pods.AGENT, "logs", "--pod", pod.metadata.uid, "--container", container, *options])
-            try:
+            with call.connection.streaming():
                 return await _pass_on(call, stream)
-            finally:
-                await stream.close()
         finally:
-            call.connection.stream = None
+            await stream.close()
 
 
 def _options(query: Query, pod: str) -> list[str]:

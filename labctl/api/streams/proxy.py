@@ -5,7 +5,6 @@ NAME is `name`, `name:port` or `http:name:port`, the port a number or a name. A 
 
 from __future__ import annotations
 
-import asyncio
 import random
 from typing import Any
 
@@ -83,16 +82,14 @@ class Proxy:
             moved = path + "/" + ("?" + query if query else "")
             return web.Response(status=301, headers={"Location": moved})
         connector = DialledConnector(self._remote, backend.machine, backend.host, backend.port)
-        call.connection.stream = asyncio.current_task()
         try:
             async with aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=_timeout(self._settings)) as session:
-                return await self._exchange(call, session, backend, query)
+                with call.connection.streaming():
+                    return await self._exchange(call, session, backend, query)
         except (aiohttp.ClientError, LabctlError, TimeoutError) as error:
             if isinstance(error, ApiError):
                 raise
             raise _unavailable(f"error trying to reach service: {error or type(error).__name__}") from error
-        finally:
-            call.connection.stream = None
 
     async def _exchange(self, call: Call, session: aiohttp.ClientSession, backend: Backend, query: str) -> web.StreamResponse:
         request = call.request
