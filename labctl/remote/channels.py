@@ -40,6 +40,8 @@ class Channels:
             if self._closed:
                 raise Unreachable(f"{self._target.name}: the connection was closed")
             self._connections = [each for each in self._connections if each.alive]
+            if sum(each.channels for each in self._connections) >= self._settings.streams_most:
+                raise RemoteError(f"{self._target.name}: {self._settings.streams_most} streams are open already")
             for connection in self._connections:
                 if connection.channels < self._settings.stream_channels:
                     break

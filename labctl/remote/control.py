@@ -49,12 +49,13 @@ class Control:
         self._told = False  # "connected" was told, and "lost" not yet
         self._pause_s = settings.retry_first_s
         self._retry_at = 0.0
+        self._wanted = False  # somebody has asked for a connection: from then on it is opened again when lost
         self._closed = False
         threading.Thread(target=self._work, name=f"control {target.name}", daemon=True).start()
 
     def connect(self, id_: int) -> None:
         def work() -> wire.Answer:
-            self._retry_at = 0.0
+            self._wanted, self._retry_at = True, 0.0
             self._connected()
             return wire.Answer(id_)
 
@@ -115,7 +116,7 @@ class Control:
 
     def _idle_s(self) -> float | None:
         """How long nothing needs to be done if nobody asks."""
-        if not self._alive() and not self._refused:
+        if self._wanted and not self._alive() and not self._refused:
             return max(0.0, self._retry_at - time.monotonic())
         return self.channels.sweep_after_s()
 
@@ -125,7 +126,7 @@ class Control:
         if self._told and not self._alive():
             self._lose("the connection was lost")
         try:
-            if not self._refused and time.monotonic() >= self._retry_at:
+            if self._wanted and not self._refused and time.monotonic() >= self._retry_at:
                 self._connected()
         except RemoteError:
             pass  # _connected has set the time of the next attempt

@@ -49,7 +49,8 @@ class Stream(Protocol):
     async def status(self) -> int:
         """The exit status; waits for it. 0 for a dialled connection."""
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """End the command (its input and output are closed); what is left unread is dropped."""
 
 
 class Remote(Protocol):
@@ -81,6 +82,12 @@ class Remote(Protocol):
         """A TCP connection made by the minion's sshd (direct-tcpip): for the API's proxy and port-forward."""
 
     def listen(self, tell: Callable[[str, str, Any], None]) -> None:
-        """`tell(machine, method, params)` for what helpers say unasked (`digest`), and `tell(machine, "connected"|"lost", {...})`."""
+        """`tell(machine, method, params)` for what helpers say unasked (`digest`), and of the connection and the helper themselves:
+
+        "connected" {generation, took_s}, "lost" {generation, reason}, "helper" {state: "ended"}. Listeners add up; each is called on the loop.
+        """
+
+    def reset_helper(self, name: str) -> None:
+        """The helper's program has changed: the next call starts a new one."""
 
     async def close(self) -> None: ...

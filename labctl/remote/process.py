@@ -82,19 +82,21 @@ class SshProcess:
                 self._send(wire.Connect(0, target))
 
     async def connect(self, target: Target) -> None:
+        if self._targets.get(target.name, target) != target:
+            await self.forget(target.name)
         self._targets[target.name] = target
         await self._ask(lambda id_: wire.Connect(id_, target), target.name, self._settings.connect_deadline_s * 2)
 
     async def forget(self, name: str) -> None:
-        if self._targets.pop(name, None) is None:
+        target = self._targets.pop(name, None)
+        if target is None:
             return
         self._places.pop(name, None)
         error = Unreachable(f"{name}: the connection was closed")
         for id_ in [id_ for each in (self._waiting, self._streams) for id_, one in each.items() if one.name == name]:
             self._fail(id_, error)
-        with suppress(Unreachable):  # a process that has died has forgotten it too
-            await self._ask(lambda id_: wire.Forget(id_, name), name, self._settings.connect_deadline_s)
-        self._connected.discard(name)
+        self._tell(name, "lost", {"generation": target.generation, "reason": "closed"})
+        self._send(wire.Forget(name))
 
     def connected(self, name: str) -> bool:
         return name in self._connected
@@ -143,7 +145,7 @@ class SshProcess:
             await asyncio.gather(self._pump, return_exceptions=True)
 
     async def _ask(self, request: Callable[[int], wire.Message], name: str, deadline_s: float) -> wire.Answer:
-        if name not in self._targets and not isinstance(request(0), wire.Forget):
+        if name not in self._targets:
             raise Unreachable(f"{name}: no such machine is known")
         async with self._places.setdefault(name, asyncio.Semaphore(self._settings.calls_most)):
             await self.start()
@@ -236,10 +238,14 @@ class SshProcess:
 
     def _tell(self, name: str, method: str, params: Any) -> None:
         target = self._targets.get(name)
-        if method == "connected" and target and target.generation == params["generation"]:
+        if method == "connected":
+            if target is None or target.generation != params["generation"]:
+                return  # of a target that was replaced meanwhile
             self._connected.add(name)
             self._journal.note("remote", f"machine/{name}", f"connected over SSH in {params['took_s'] * 1000:.0f} ms")
         elif method == "lost":
+            if name not in self._connected or (target and target.generation != params["generation"]):
+                return  # told already
             self._connected.discard(name)
             self._journal.note("remote", f"machine/{name}", f"SSH connection lost: {params['reason']}")
         for listener in self._listeners:

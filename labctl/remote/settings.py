@@ -11,6 +11,7 @@ class RemoteSettings(msgspec.Struct, frozen=True):
     retry_most_s: float = 5.0  # then after twice as long, up to this
     dead_after_s: float = 10.0  # the kernel gives a connection up when the other end acknowledges nothing for so long
     stream_channels: int = 8  # on one connection (sshd's MaxSessions is 10)
+    streams_most: int = 256  # to one machine
     stream_idle_s: float = 30.0  # an unused stream connection is kept this long
     stream_window_bytes: int = 256 << 10  # on its way to a reader, or to a machine, per stream
     answer_most_bytes: int = 64 << 20  # what a `run` may print; more belongs into a stream

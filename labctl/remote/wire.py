@@ -37,7 +37,8 @@ class Connect(Message):
 
 
 class Forget(Message):
-    id: int
+    """Not answered: the master has forgotten it already."""
+
     name: str
 
 

@@ -83,7 +83,6 @@ class Worker:
         control = self._controls.pop(message.name, None)
         if control:
             control.close()
-        self.send(wire.Answer(message.id))
 
     def _reset_helper(self, message: wire.ResetHelper) -> None:
         if control := self._controls.get(message.name):

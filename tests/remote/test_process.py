@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from labctl.errors import HostKeyMismatch, Unreachable
+from labctl.errors import HostKeyMismatch, RemoteError, Unreachable
 from labctl.journal import MemoryJournal
 from labctl.remote.interface import Terminal
 from labctl.remote.process import SshProcess
@@ -133,6 +133,36 @@ async def test_a_helper_that_dies_says_why(server: Sshd, remote: SshProcess) -> 
     with pytest.raises(Unreachable, match="out of luck"):
         await remote.call("minion-1", "die", "out of luck")
     assert await remote.call("minion-1", "echo", 1) == 1
+
+
+async def test_the_end_of_a_helper_is_told(server: Sshd, remote: SshProcess) -> None:
+    told: asyncio.Queue[tuple[str, object]] = asyncio.Queue()
+    remote.listen(lambda name, method, params: told.put_nowait((method, params)) if method == "helper" else None)
+    await remote.connect(server.target("minion-1"))
+    pid = await remote.call("minion-1", "pid", None)
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(SOON_S):
+        assert await told.get() == ("helper", {"state": "ended"})
+
+
+async def test_streams_have_a_bound(server: Sshd, journal: MemoryJournal) -> None:
+    remote = SshProcess(RemoteSettings(streams_most=2), journal)
+    try:
+        await remote.connect(server.target("minion-1"))
+        streams = [await remote.open("minion-1", ["cat"]) for _ in range(2)]
+        with pytest.raises(RemoteError, match="2 streams are open already"):
+            await remote.open("minion-1", ["cat"])
+        await streams[0].end_input()
+        assert await streams[0].status() == 0
+        async with asyncio.timeout(SOON_S):
+            while True:  # its place is free soon after its status is known
+                try:
+                    await remote.open("minion-1", ["cat"])
+                    break
+                except RemoteError:
+                    await asyncio.sleep(0.01)
+    finally:
+        await remote.close()
 
 
 async def test_a_helper_that_talks_nonsense_is_ended(server: Sshd, remote: SshProcess) -> None:
