@@ -1,0 +1,110 @@
+import os
+
+import pytest
+
+from labctl.agent import logs
+from labctl.agent.logs import Wish, parse_line, read, rotate
+
+
+def line(number, text="line", stream="stdout", tag="F"):
+    return f"2026-01-02T15:04:{number:02d}.123456789+00:00 {stream} {tag} {text} {number}\n"
+
+
+@pytest.fixture
+def log(tmp_path):
+    path = tmp_path / "0.log"
+    path.write_text("".join(line(n) for n in range(10)))
+    return str(path)
+
+
+def texts(path, alive=lambda: False, sleep=lambda _: None, **wish):
+    return [piece.decode() for _, piece in read(path, Wish(**wish), alive, sleep)]
+
+
+def test_a_line_is_taken_apart_and_what_is_none_is_dropped():
+    assert parse_line(b"T stderr F hello world\n") == logs.Line(b"T", 2, b"hello world\n")
+    assert parse_line(b"T stdout P half\n") == logs.Line(b"T", 1, b"half")
+    assert parse_line(b"T stdout F \n").text == b"\n"
+    assert parse_line(b"garbage\n") is None
+
+
+def test_pieces_become_one_line_again(tmp_path):
+    (tmp_path / "0.log").write_text("T stdout P one \nT stdout P two \nT stdout F three\n")
+    assert "".join(texts(str(tmp_path / "0.log"))) == "one two three\n"
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 10, 50])
+def test_tail(log, count):
+    assert texts(log, tail=count) == [f"line {n}\n" for n in range(10)][10 - count if count < 10 else 0 :]
+
+
+def test_tail_reads_back_over_block_borders_and_files(log, monkeypatch):
+    monkeypatch.setattr(logs, "BLOCK_BYTES", 7)
+    os.rename(log, log + ".1")
+    with open(log, "w") as file:
+        file.write(line(10) + line(11))
+    assert texts(log, tail=4) == ["line 8\n", "line 9\n", "line 10\n", "line 11\n"]
+
+
+def test_since_timestamps_and_limit(log):
+    since = logs.parse("2026-01-02T15:04:08Z")
+    assert texts(log, since_s=since) == ["line 8\n", "line 9\n"]
+    assert texts(log, since_s=since, timestamps=True)[0].startswith("2026-01-02T15:04:08.123456789+00:00 line 8")
+    assert "".join(texts(log, limit_bytes=9)) == "line 0\nli"
+
+
+def test_streams_are_told_apart(tmp_path):
+    (tmp_path / "0.log").write_text(line(1) + line(2, stream="stderr"))
+    assert [number for number, _ in read(str(tmp_path / "0.log"), Wish(), lambda: False)] == [1, 2]
+
+
+def test_following_goes_on_across_a_rotation_until_the_container_ends(log):
+    """What happens while the reader sleeps, one step for each sleep."""
+    steps = iter(["append", "rotate", "end"])
+    state = {"alive": True}
+
+    def sleep(_):
+        step = next(steps)
+        if step == "append":
+            with open(log, "a") as file:
+                file.write(line(10))
+        elif step == "rotate":
+            with open(log, "a") as file:
+                file.write(line(11))
+            assert rotate(log, 1, keep=3)
+            with open(log, "w") as file:
+                file.write(line(12))
+        else:
+            with open(log, "a") as file:
+                file.write(line(13))
+            state["alive"] = False
+
+    assert texts(log, alive=lambda: state["alive"], sleep=sleep, tail=1, follow=True) == [f"line {n}\n" for n in range(9, 14)]
+
+
+def test_a_half_written_line_is_waited_for(log):
+    with open(log, "a") as file:
+        file.write("2026-01-02T15:04:11Z stdout F ha")
+    state = {"alive": True}
+
+    def sleep(_):
+        with open(log, "a") as file:
+            file.write("lf\n")
+        state["alive"] = False
+
+    assert texts(log, alive=lambda: state["alive"], sleep=sleep, tail=1, follow=True)[-1] == "half\n"
+
+
+def test_rotation_keeps_a_bounded_number(tmp_path):
+    path = tmp_path / "0.log"
+    for round_ in range(6):
+        path.write_text(f"round {round_}")
+        assert rotate(str(path), 3, keep=3)
+    assert sorted(os.listdir(tmp_path)) == ["0.log.1", "0.log.2"]
+    assert (tmp_path / "0.log.1").read_text() == "round 5"
+    path.write_text("")
+    assert not rotate(str(path), 3, keep=3)
+
+
+def test_a_log_that_is_not_there_is_empty(tmp_path):
+    assert texts(str(tmp_path / "none.log")) == []
