@@ -41,6 +41,21 @@ def exclusive(path: Path) -> Iterator[int]:
             os.close(fd)
 
 
+def busy(path: Path) -> bool:
+    """Whether somebody is inside `exclusive(path)` now."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 def hold(path: str) -> int | None:
     """Become the one that lives at `path`, for this process's life, across exec. None if somebody else does."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)

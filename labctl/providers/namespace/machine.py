@@ -93,6 +93,10 @@ class NamespaceMachine:
     def running(self) -> bool:
         return locks.holder(self.alive) != 0
 
+    def busy(self) -> bool:
+        """Whether an operation on it is under way: what is read now may be half done."""
+        return locks.busy(self._lock)
+
     def frozen(self) -> bool:
         return self._cgroups.frozen(self.name)
 

@@ -88,13 +88,12 @@ class Watcher:
                 return
             self._forget(seen)
             self._off(machine, seen.boot_id)
-        found = open_init(machine.alive)
+        # In this order: a boot that is just starting has its plan, but no init yet, and is not dead.
+        boot, busy, found = machine.boot(), machine.busy(), open_init(machine.alive)
         if found:
             self._on(machine, found[1])
-        elif not seen:
-            boot = machine.boot()
-            if boot and not machine.running():
-                self._off(machine, boot.boot_id)
+        elif boot and not busy and (not seen or seen.boot_id != boot.boot_id):
+            self._off(machine, boot.boot_id)
 
     def _on(self, machine: NamespaceMachine, pidfd: int) -> None:
         """`pidfd` was alive a moment ago. The plan is written before its init starts, so what is read while it lives is of this boot."""
