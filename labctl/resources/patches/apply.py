@@ -20,7 +20,7 @@ from labctl.resources.patches.fieldset import NO_FIELDS, Fields, Path
 from labctl.resources.patches.managed import APPLY, UPDATE, Claim, Manager, Managers
 from labctl.resources.schema.definitions import Schema, Type
 from labctl.resources.schema.golang import value_name
-from labctl.resources.schema.validate import check
+from labctl.resources.schema.walk import check
 
 BEFORE_FIRST_APPLY = "before-first-apply"
 KUBECTL = "kubectl"

@@ -37,7 +37,7 @@ _decoders: WeakKeyDictionary[Schema, dict[Type, msgspec.json.Decoder[Any]]] = We
 
 
 def decode(schema: Schema, type_: Type, raw: bytes) -> Any:
-    """The body as a new dict; None if the exact walk has to look."""
+    """The body as new JSON values; None if the exact walk has to look."""
     decoders = _decoders.setdefault(schema, {})
     if type_ not in decoders:
         decoders[type_] = msgspec.json.Decoder(_python_type(schema, type_))

@@ -15,7 +15,8 @@ from labctl.resources.kind import Kind, Object
 from labctl.resources.registry import builtin_registry
 from labctl.resources.schema import quick
 from labctl.resources.schema.definitions import builtin_schema
-from labctl.resources.schema.validate import check, decode, decode_patched
+from labctl.resources.schema.validate import decode, decode_patched
+from labctl.resources.schema.walk import check
 
 SCHEMA = builtin_schema()
 KINDS = builtin_registry()
@@ -157,7 +158,10 @@ def test_what_is_no_object(body: bytes, words: str) -> None:
 
 def test_another_kind_or_version() -> None:
     assert refusal(b'{"kind":"Foo","apiVersion":"v1"}') == (
-        'Foo in version "v1" cannot be handled as a Pod: no kind "Foo" is registered for version "v1" in scheme "pkg/api/legacyscheme/scheme.go:30"'
+        'Foo in version "v1" cannot be handled as a Pod: no kind "Foo" is registered for version "v1" in scheme "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"'
+    )
+    assert refusal(b'{"kind":"Service","apiVersion":"v1"}') == (
+        'Service in version "v1" cannot be handled as a Pod: converting (v1.Service) to (core.Pod): unknown conversion'
     )
     assert 'no kind "Pod" is registered for version "apps/v1"' in refusal(b'{"kind":"Pod","apiVersion":"apps/v1"}')
     assert refusal(b'{"kind":"Pod","apiVersion":"a/b/c"}').startswith(
@@ -207,6 +211,12 @@ def test_a_patchs_result_is_invalid_rather_than_bad() -> None:
     assert refused.value.details["causes"] == [{"reason": "FieldValueInvalid", "message": words, "field": "patch"}]
     obj = {"spec": {"foo": 1}}
     assert decode_patched(SCHEMA, PODS, obj, "", "Warn") == ['unknown field "spec.foo"'] and obj == {"spec": {}}
+
+
+def test_a_kind_without_a_definition_takes_any_object() -> None:
+    gadget = Kind(group="example.com", version="v1", kind="Gadget", plural="gadgets", singular="gadget", namespaced=True, view=PODS.view)
+    assert decode(SCHEMA, gadget, b'{"spec":{"size":[null]}}')[0] == {"apiVersion": "example.com/v1", "kind": "Gadget", "spec": {"size": [None]}}
+    assert "cannot unmarshal array into Go value" in refusal(b"[]", gadget)
 
 
 def test_depth_is_no_danger() -> None:

@@ -1,0 +1,108 @@
+"""A body as JSON: parsed, of the right kind, and which of its fields stand twice. Refusals are a real server's.
+
+Only validate.py calls this. YAML and other formats have become JSON or a dict before.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+import msgspec
+
+from labctl.errors import ApiError
+from labctl.resources.kind import Kind, Object
+from labctl.resources.schema import golang
+from labctl.resources.schema.definitions import Schema
+from labctl.resources.schema.walk import MAX_STRICT_ERRORS, strict_path
+
+_SCHEME = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
+
+
+def parse(kind: Kind, raw: bytes) -> Object:
+    """The body's object; of a field that stands twice the last one won, as with Kubernetes."""
+    try:
+        obj = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        why = golang.syntax_error(raw) or str(error)
+        _unrecognized(kind, raw, f"couldn't get version/kind; json parse error: {why}")
+    if type(obj) is not dict:
+        wanted = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+        why = f"json: cannot unmarshal {golang.value_name(obj)} into Go value of type {wanted}"
+        _unrecognized(kind, raw, f"couldn't get version/kind; json parse error: {why}")
+    return obj
+
+
+def may_repeat(obj: Object, raw: bytes) -> bool:
+    """Whether a field may stand twice in the body: the one that lost took its quotes with it."""
+    return msgspec.json.encode(obj).count(b'"') != raw.count(b'"')
+
+
+def check_type_meta(schema: Schema, kind: Kind, obj: Object, raw: bytes) -> tuple[str, str]:
+    """The apiVersion and kind of the body, which must be this kind's; absent ones are filled in, as the URL says them."""
+    for key in ("apiVersion", "kind"):
+        if not isinstance(obj.get(key), (str, type(None))):
+            why = f"json: cannot unmarshal {golang.value_name(obj[key])} into Go struct field .{key} of type string"
+            _unrecognized(kind, raw, f"couldn't get version/kind; json parse error: {why}")
+    api_version, name = obj.get("apiVersion") or kind.api_version, obj.get("kind") or kind.kind
+    if api_version.count("/") > 1:
+        _unrecognized(kind, raw, f"unexpected GroupVersion string: {api_version}")
+    if (api_version, name) != (kind.api_version, kind.kind):
+        why = _another_kind(schema, kind, api_version, name)
+        raise ApiError(400, "BadRequest", f'{name} in version "{api_version.rpartition("/")[2]}" cannot be handled as a {kind.kind}: {why}')
+    obj["apiVersion"], obj["kind"] = api_version, name
+    return api_version, name
+
+
+def _another_kind(schema: Schema, kind: Kind, api_version: str, name: str) -> str:
+    """Why an object of another kind can't be this one: the real server tries to convert what it knows."""
+    group, _, version = api_version.rpartition("/")
+    if schema.name_of(group, version, name):
+        return f"converting ({version}.{name}) to ({kind.group.partition('.')[0] or 'core'}.{kind.kind}): unknown conversion"
+    return f'no kind "{name}" is registered for version "{api_version}" in scheme "{_SCHEME}"'
+
+
+def _unrecognized(kind: Kind, raw: bytes, why: str) -> NoReturn:
+    raise ApiError(400, "BadRequest", f"the object provided is unrecognized (must be of type {kind.kind}): {why} ({_summary(raw)})")
+
+
+def _summary(raw: bytes, limit: int = 30) -> str:
+    """The beginning of a body as the real server shows it: text if it looks like JSON, else hexadecimal."""
+    if not raw:
+        return "<empty>"
+    shown, more = raw[:limit], " ..." if len(raw) > limit else ""
+    return (shown.decode(errors="replace") if raw[:1] == b"{" else shown.hex()) + more
+
+
+class _Repeated(dict[str, Any]):
+    """A JSON object in which `again` stood more than once."""
+
+    again: tuple[str, ...] = ()
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    obj = dict(pairs)
+    if len(obj) == len(pairs):
+        return obj
+    repeated = _Repeated(obj)
+    seen: set[str] = set()
+    repeated.again = tuple(dict.fromkeys(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
+    return repeated
+
+
+def duplicates(raw: bytes) -> list[str]:
+    """`duplicate field "spec.x"` for each field that stands twice."""
+    messages: list[str] = []
+
+    def look(value: Any, path: list[Any]) -> None:
+        if isinstance(value, _Repeated):
+            messages.extend(f'duplicate field "{strict_path([*path, key])}"' for key in value.again)
+        if isinstance(value, dict):
+            for key, child in value.items():
+                look(child, [*path, key])
+        elif isinstance(value, list):
+            for index, child in enumerate(value):
+                look(child, [*path, index])
+
+    look(json.loads(raw, object_pairs_hook=_pairs), [])
+    return messages[:MAX_STRICT_ERRORS]

@@ -1,0 +1,221 @@
+"""The exact walk over a decoded body: what fits the kind stays, in its stored form; what does not is said in Kubernetes' words.
+
+validate.py calls check() where the quick way refuses, patches for what they made. Unknown fields and nulls are dropped, quantities and times
+become what is stored, the first wrong type decides the error, and a type's own decoder (quantity, time) that refuses ends it at once: as in Go.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+from base64 import b64decode
+from typing import Any
+
+from labctl.resources import quantities
+from labctl.resources.kind import Object
+from labctl.resources.schema import golang, times
+from labctl.resources.schema.definitions import Type
+
+MAX_STRICT_ERRORS = 100  # as many as the real server collects
+_INT_RANGE = {"int32": 2**31, "int64": 2**63}
+
+
+class Findings:
+    """What check() found: `error`, the one that decides; `strict`, unknown fields."""
+
+    __slots__ = ("error", "strict")
+
+    def __init__(self) -> None:
+        self.error = ""
+        self.strict: list[str] = []
+
+
+def check(type_: Type, obj: Object) -> Findings:
+    """Brings `obj` into its stored form in place: unknown fields and nulls dropped, quantities and times canonical."""
+    findings = Findings()
+    if type_.shape == "struct":
+        walk = _Walk(findings)
+        try:
+            walk.struct(type_, obj)
+        except _Refused as refused:
+            findings.error = str(refused)
+    return findings
+
+
+class _Refused(Exception):
+    """A type's own decoder refused its text: this ends decoding, as it does in the real server."""
+
+
+class _Walk:
+    """One pass over one object. `path` holds field names (str), list indices (int) and map keys (1-tuples) on the way down."""
+
+    def __init__(self, findings: Findings) -> None:
+        self.findings = findings
+        self.path: list[str | int | tuple[str]] = []
+        self.owners: list[str] = []
+
+    def struct(self, type_: Type, obj: Object) -> None:
+        fields, path = type_.fields, self.path
+        dropped = None
+        self.owners.append(type_.short_name)
+        for key, value in obj.items():
+            field = fields.get(key)
+            if field is not None and type(value) is field.plain:
+                continue
+            if field is None or value is None:
+                if field is None:
+                    self._unknown(key)
+                dropped = [key] if dropped is None else [*dropped, key]
+                continue
+            path.append(key)
+            changed = _CHECKS[field.shape](self, field, value)
+            if changed is not value:
+                obj[key] = changed
+            path.pop()
+        self.owners.pop()
+        for key in dropped or ():
+            del obj[key]
+
+    def object(self, type_: Type, value: Any) -> Any:
+        if type(value) is not dict:
+            return self._mismatch(type_, value, {})
+        self.struct(type_, value)
+        return value
+
+    def map(self, type_: Type, value: Any) -> Any:
+        if type(value) is not dict:
+            return self._mismatch(type_, value, {})
+        item = type_.item
+        assert item is not None
+        for key, entry in value.items():
+            if type(entry) is not item.plain:
+                self.path.append((key,))
+                value[key] = _zero(item) if entry is None else _CHECKS[item.shape](self, item, entry)
+                self.path.pop()
+        return value
+
+    def list(self, type_: Type, value: Any) -> Any:
+        if type(value) is not list:
+            return self._mismatch(type_, value, [])
+        item = type_.item
+        assert item is not None
+        for index, entry in enumerate(value):
+            if type(entry) is not item.plain:
+                self.path.append(index)
+                value[index] = _zero(item) if entry is None else _CHECKS[item.shape](self, item, entry)
+                self.path.pop()
+        return value
+
+    def plain(self, type_: Type, value: Any) -> Any:
+        """A string or boolean that is none."""
+        return value if type(value) is type_.plain else self._mismatch(type_, value, _zero(type_))
+
+    def integer(self, type_: Type, value: Any) -> Any:
+        limit = _INT_RANGE[type_.shape]
+        if type(value) is int and -limit <= value < limit:
+            return value
+        literal = f" {value}" if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
+        return self._mismatch(type_, value, 0, literal=literal)
+
+    def number(self, type_: Type, value: Any) -> Any:
+        return value if type(value) in (int, float) else self._mismatch(type_, value, 0)
+
+    def quantity(self, type_: Type, value: Any) -> Any:
+        try:
+            return quantities.canonical(_literal(value))
+        except ValueError as error:
+            raise _Refused(str(error)) from None
+
+    def int_or_string(self, type_: Type, value: Any) -> Any:
+        if type(value) is str or (type(value) is int and -(2**31) <= value < 2**31):
+            return value
+        literal = f" {value}" if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
+        raise _Refused(self._mismatch_words(golang.value_name(value) + literal, "int32"))
+
+    def time(self, type_: Type, value: Any) -> Any:
+        if type(value) is not str:
+            raise _Refused(self._mismatch_words(golang.value_name(value), "string"))
+        try:
+            return times.canonical(value, type_.shape)
+        except ValueError as error:
+            raise _Refused(str(error)) from None
+
+    def bytes(self, type_: Type, value: Any) -> Any:
+        if type(value) is not str:
+            return self._mismatch(type_, value, "")
+        try:
+            b64decode(value.replace("\n", "").replace("\r", ""), validate=True)
+        except (binascii.Error, ValueError):
+            self._error(f"illegal base64 data at input byte {_first_illegal(value)}")
+        return value
+
+    def any(self, _type: Type, value: Any) -> Any:
+        return value
+
+    def _unknown(self, key: str) -> None:
+        if len(self.findings.strict) < MAX_STRICT_ERRORS:
+            self.findings.strict.append(f'unknown field "{strict_path([*self.path, key])}"')
+
+    def _mismatch(self, type_: Type, value: Any, instead: Any, literal: str = "") -> Any:
+        """Notes a wrong type (the first one decides) and goes on with a value of the right one."""
+        field = next((part for part in reversed(self.path) if isinstance(part, str)), "")
+        is_field = bool(self.path) and isinstance(self.path[-1], str)
+        wanted = golang.type_name(type_, self.owners[-1] if is_field else "", field)
+        self._error(self._mismatch_words(golang.value_name(value) + literal, wanted))
+        return instead
+
+    def _mismatch_words(self, found: str, wanted: str) -> str:
+        fields = ".".join(part for part in self.path if isinstance(part, str))
+        return f"json: cannot unmarshal {found} into Go struct field {self.owners[-1]}.{fields} of type {wanted}"
+
+    def _error(self, message: str) -> None:
+        self.findings.error = self.findings.error or message
+
+
+_CHECKS: dict[str, Any] = {
+    "struct": _Walk.object,
+    "map": _Walk.map,
+    "list": _Walk.list,
+    "string": _Walk.plain,
+    "boolean": _Walk.plain,
+    "int32": _Walk.integer,
+    "int64": _Walk.integer,
+    "number": _Walk.number,
+    "quantity": _Walk.quantity,
+    "int-or-string": _Walk.int_or_string,
+    "time": _Walk.time,
+    "micro-time": _Walk.time,
+    "bytes": _Walk.bytes,
+    "any": _Walk.any,
+}
+
+
+def _zero(type_: Type) -> Any:
+    """What Go puts where a list or map holds null."""
+    if type_.shape == "list":
+        return []
+    if type_.shape in ("struct", "map"):
+        return {}
+    return {"boolean": False, "int32": 0, "int64": 0, "number": 0, "quantity": "0", "int-or-string": 0}.get(type_.shape, "")
+
+
+def _literal(value: Any) -> str:
+    """A quantity as it stood in the JSON: Kubernetes reads numbers and strings alike."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _first_illegal(text: str) -> int:
+    legal = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/\r\n"
+    found = next((index for index, char in enumerate(text) if char not in legal), len(text))
+    return found if found < len(text) else len(text) // 4 * 4
+
+
+def strict_path(path: list[Any]) -> str:
+    """`spec.containers[0].foo`."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += f".{part[0] if isinstance(part, tuple) else part}"
+    return text[1:]
