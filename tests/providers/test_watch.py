@@ -45,7 +45,9 @@ class Watched:
             assert self._looked.acquire(timeout=5)
 
     def write(self, boot: plan.BootPlan) -> None:
-        (self.machine.folder / "boot.json").write_text(plan.dump(boot))
+        new = self.machine.folder / "boot.new"
+        new.write_text(plan.dump(boot))
+        new.rename(self.machine.folder / "boot.json")
 
     def _machines(self) -> dict[str, NamespaceMachine]:
         self._looked.release()
@@ -87,3 +89,12 @@ def test_what_ended_a_boot_is_told_only_of_that_boot(watched: Watched) -> None:
     watched.look()
     watched.watcher.stop()
     assert watched.told == [MachineEvent("minion-1", Power.OFF, "boot-1", "its init was killed", False)]
+
+
+def test_damaged_files_count_as_none(watched: Watched) -> None:
+    for name in ("boot.json", "spec.json", "ended.json"):
+        (watched.machine.folder / name).write_text("")
+    assert (watched.machine.boot(), watched.machine.spec(), watched.machine.ended()) == (None, None, None)
+    watched.begin()
+    watched.look()
+    assert watched.told == []

@@ -16,8 +16,9 @@ import shutil
 import signal
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -30,6 +31,7 @@ from labctl.providers.namespace.lab import LabInit, ended, open_init, run_inside
 from labctl.providers.protocol import MachineSpec
 from labctl.providers.settings import NamespaceSettings
 
+_T = TypeVar("_T")
 _FOLDERS = {
     "": 0o700,
     "work": 0o700,
@@ -69,23 +71,14 @@ class NamespaceMachine:
 
     def spec(self) -> MachineSpec | None:
         """None if there is no such machine."""
-        try:
-            return msgspec.json.decode((self.folder / "spec.json").read_bytes(), type=MachineSpec)
-        except FileNotFoundError:
-            return None
+        return self._read("spec.json", lambda raw: msgspec.json.decode(raw, type=MachineSpec))
 
     def boot(self) -> plan.BootPlan | None:
         """The latest boot; None if there never was one."""
-        try:
-            return plan.load_boot((self.folder / "boot.json").read_text())
-        except FileNotFoundError:
-            return None
+        return self._read("boot.json", lambda raw: plan.load_boot(raw.decode()))
 
     def ended(self) -> Ended | None:
-        try:
-            return msgspec.json.decode((self.folder / "ended.json").read_bytes(), type=Ended)
-        except FileNotFoundError:
-            return None
+        return self._read("ended.json", lambda raw: msgspec.json.decode(raw, type=Ended))
 
     def host_key(self) -> str:
         return (self.folder / "host_key.pub").read_text().strip()
@@ -162,6 +155,13 @@ class NamespaceMachine:
             self._lock.unlink(missing_ok=True)
 
     # -- steps
+
+    def _read(self, name: str, decode: Callable[[bytes], _T]) -> _T | None:
+        """None also if it is damaged, as files may be when the host lost power: then it counts as never written."""
+        try:
+            return decode((self.folder / name).read_bytes())
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, msgspec.MsgspecError):
+            return None
 
     @contextlib.contextmanager
     def _existing(self) -> Iterator[None]:
