@@ -34,7 +34,7 @@ class Running(msgspec.Struct):
 
 
 class HollowNode:
-    """One machine with its agent. `started(pod)` is told of every pod that begins to run."""
+    """One machine with its agent."""
 
     def __init__(self, fleet: Fleet, name: str, number: int) -> None:
         self.name = name
@@ -224,7 +224,9 @@ class HollowNode:
 
 
 class Fleet:
-    """All hollow nodes of a world, and the one watch that serves them."""
+    """All hollow nodes of a world, and the one watch that serves them.
+
+    `started` is told of every pod that begins to run, `forgotten` of every pod that the API lets go of while it still runs."""
 
     def __init__(
         self,
@@ -233,12 +235,14 @@ class Fleet:
         rng: Random,
         settings: HollowSettings = HollowSettings(),  # noqa: B008 - frozen
         started: Callable[[HollowNode, Running], None] = lambda _node, _pod: None,
+        forgotten: Callable[[HollowNode, Running], None] = lambda _node, _pod: None,
     ) -> None:
         self.client = client
         self.clock = clock
         self.rng = rng
         self.settings = settings
         self.started = started
+        self.forgotten = forgotten
         self.nodes: dict[str, HollowNode] = {}
         self._pods: dict[str, Pod] = {}  # by uid, as watched
         self._watching: list[asyncio.Task[None]] = []
@@ -280,6 +284,8 @@ class Fleet:
         if type_ == "DELETED":
             self._pods.pop(pod.metadata.uid, None)
             if node is not None:
+                if pod.metadata.uid in node.running:
+                    self.forgotten(node, node.running[pod.metadata.uid])
                 node.pod_gone(pod.metadata.uid)
             return
         self._pods[pod.metadata.uid] = pod

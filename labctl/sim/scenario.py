@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from labctl.controllers.settings import ControllerSettings
 from labctl.errors import LabctlError
 from labctl.journal import Line
 from labctl.sim import objects
@@ -20,7 +21,7 @@ from labctl.sim.clock import run
 from labctl.sim.settings import HollowSettings, ScenarioSettings
 from labctl.sim.world import World
 
-CALM_RECONCILE_S = 5.0
+HASTY = ControllerSettings(lease_grace_s=25.0, eviction_s=30.0)  # so that more happens in the same life
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -41,7 +42,7 @@ def play(seed: int, settings: ScenarioSettings = ScenarioSettings(), hollow: Hol
 
 
 async def _play(seed: int, settings: ScenarioSettings, hollow: HollowSettings) -> Outcome:
-    world = World(seed, hollow)
+    world = World(seed, hollow, HASTY)
     await world.start(settings.nodes)
     people = People(world, settings)
     await people.begin()

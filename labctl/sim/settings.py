@@ -11,7 +11,7 @@ class HollowSettings:
     start_s: tuple[float, float] = (0.02, 0.5)  # from seeing a pod to running it
     stop_s: tuple[float, float] = (0.02, 1.0)  # from seeing that it leaves to its end
     retry_s: float = 1.0  # after a write that failed
-    told_s: float = 0.05  # from a machine's death to the provider's word
+    told_s: tuple[float, float] = (0.01, 3.0)  # from a machine's end or beginning to the provider's word
     cpu: str = "4"
     memory: str = "8Gi"
     pods: int = 110

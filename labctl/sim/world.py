@@ -6,6 +6,7 @@ Everything that is drawn comes from one seed, in one order, so a world lived twi
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from random import Random
 
 from labctl.controllers.builtin import builtin_controllers
@@ -35,8 +36,11 @@ class World:
     """`wrong` collects what broke a safety rule at the moment it did."""
 
     def __init__(
-        self, seed: int, hollow: HollowSettings = HollowSettings(), controllers: ControllerSettings = ControllerSettings()
-    ) -> None:  # noqa: B008
+        self,
+        seed: int,
+        hollow: HollowSettings = HollowSettings(),  # noqa: B008 - frozen
+        controllers: ControllerSettings = ControllerSettings(),  # noqa: B008 - frozen
+    ) -> None:
         self.rng = Random(seed)
         self.clock = VirtualClock()
         self.journal = MemoryJournal(self.clock, keep=200_000)
@@ -45,7 +49,7 @@ class World:
         self.store = LogStore(self.engine, StoreSettings())
         self.resources = Resources(self.store, self.registry, self.clock, self.journal, Random(self.rng.random()))
         self.client = Client(self.resources)
-        self.fleet = Fleet(self.client, self.clock, Random(self.rng.random()), hollow, self._started)
+        self.fleet = Fleet(self.client, self.clock, Random(self.rng.random()), hollow, self._started, self._forgotten)
         self.wrong: list[str] = []
         self._settings = controllers
         self.runner = self._runner()
@@ -78,7 +82,7 @@ class World:
         node = self.fleet.nodes[name]
         node.power_off()
         self.journal.note("sim", f"machine/{name}", f"loses power in {node.boot_id}")
-        await asyncio.sleep(self.fleet.settings.told_s)
+        await self._later()
         if not node.powered:
             await self._tell(node, "Off", "the plug was pulled")
 
@@ -86,7 +90,12 @@ class World:
         node = self.fleet.nodes[name]
         node.power_on()
         self.journal.note("sim", f"machine/{name}", f"has power again: {node.boot_id}")
+        await self._later()
         await self._tell(node, "On", "")
+
+    async def _later(self) -> None:
+        """The provider's word takes its time; the agent may speak first."""
+        await asyncio.sleep(self.rng.uniform(*self.fleet.settings.told_s))
 
     async def _tell(self, node: HollowNode, power: str, reason: str) -> None:
         """The provider's word. It is repeated until it is written: machines reads it from reality again and again."""
@@ -116,7 +125,13 @@ class World:
         return problems
 
     def _started(self, _node: HollowNode, _pod: Running) -> None:
-        for sentence in identity.two_of_one(self.fleet):
+        self._broken(identity.two_of_one(self.fleet))
+
+    def _forgotten(self, node: HollowNode, pod: Running) -> None:
+        self._broken([f"the API let go of pod {pod.key} while it runs on {node.name}"])
+
+    def _broken(self, sentences: Iterable[str]) -> None:
+        for sentence in sentences:
             self.wrong.append(sentence)
             self.journal.note("sim", "checker", sentence)
 
