@@ -151,17 +151,19 @@ class Helper:
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, tell: Callable[[str, str, Any], None]) -> None:
         self.name, self.process, self._tell = name, process, tell
-        self._answer: asyncio.Future[Any] | None = None
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._ids = itertools.count(1)
         self._lock = asyncio.Lock()
         self._reader = asyncio.create_task(self._read())
 
     async def call(self, method: str, params: Any) -> Any:
         async with self._lock:
-            self._answer = asyncio.get_running_loop().create_future()
-            body = json.dumps({"id": 1, "method": method, "params": params}).encode()
+            id_ = next(self._ids)
+            answer = self._answers[id_] = asyncio.get_running_loop().create_future()
+            body = json.dumps({"id": id_, "method": method, "params": params}).encode()
             assert self.process.stdin
             self.process.stdin.write(len(body).to_bytes(4, "big") + body)
-            said = await self._answer
+            said = await answer
         if "error" in said:
             raise CommandFailed(self.name, ["helper", method], 1, said["error"])
         return said["result"]
@@ -172,10 +174,10 @@ class Helper:
             while True:
                 size = int.from_bytes(await self.process.stdout.readexactly(4), "big")
                 said = json.loads(await self.process.stdout.readexactly(size))
-                if "id" in said and self._answer:
-                    self._answer.set_result(said)
-                else:
+                if "id" not in said:
                     self._tell(self.name, said["method"], said["params"])
+                elif not (answer := self._answers.pop(said["id"])).done():  # who asked may have been cancelled
+                    answer.set_result(said)
 
     async def close(self) -> None:
         assert self.process.stdin

@@ -70,8 +70,10 @@ def _compiled(frontend: Frontend, facts: Facts) -> Rules:
     outside = _outside(frontend, facts)
     affinity_s = frontend.affinity_s if facts.recent else 0
     used = inside if len(inside) >= len(outside) else outside
+    # a reset is never held back, as the kernel does with ICMP: six at once to one client, then one a second
+    refusal = "REJECT --reject-with " + ("tcp-reset" if frontend.protocol == "TCP" else "icmp-port-unreachable")
     # with a policy of Local, nobody here is no reason to tell the client that nobody is anywhere: the balancer outside asks the next minion
-    refuse = "DROP" if frontend.external_local and frontend.backends else "REJECT --reject-with icmp-port-unreachable"
+    outside_refusal = "DROP" if frontend.external_local and frontend.backends else refusal
     text = _template("userspace" if facts.userspace else "frontend").render(
         id=frontend.id,
         protocol=frontend.protocol.lower(),
@@ -86,7 +88,8 @@ def _compiled(frontend: Frontend, facts: Facts) -> Rules:
         choices=_choices(frontend, used),
         svc=chain_name("SVC", frontend.service, frontend.name, frontend.protocol),
         ext=chain_name("EXT", frontend.service, frontend.name, frontend.protocol),
-        refuse=refuse,
+        refusal=refusal,
+        outside_refusal=outside_refusal,
         pod_range=facts.pod_range,
         node_address=facts.address,
         local_port=frontend.local_port,

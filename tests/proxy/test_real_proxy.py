@@ -39,7 +39,7 @@ def place(world, name):
     return world.helpers.nodes.get(name) or world.helpers.pods[name]
 
 
-async def ask(world, name, address, port=80, times=12) -> Counter:
+async def ask(world, name, address, port=80, times=40) -> Counter:
     space = place(world, name)
     return Counter([await asyncio.to_thread(space.tcp, address, port) for _ in range(times)])
 
@@ -93,6 +93,15 @@ async def test_a_flush_is_repaired_within_two_seconds(world):
     assert who(await ask(world, "minion-1", address)) == {A[1], C[1]}
     await world.until(lambda: "-A LABCTL-NETWORK -s 10.246.1.0/24" in node.run(f"iptables-{world.settings.flavour}-save", "-t", "nat"))
     assert time.monotonic() - began < 3
+
+
+async def test_a_lost_route_comes_back(world):
+    node = place(world, "minion-1")
+    for command in ("route del 10.246.2.0/24", "route del 10.247.0.0/16"):
+        node.batch(command)
+        await world.until(lambda: {"10.246.2.0/24", "10.247.0.0/16"} <= set(node.run("ip", "route").split()), deadline_s=2.5)
+    node.batch("link set eth0 down", "link set eth0 up")
+    await world.until(lambda: {"10.246.2.0/24", "10.247.0.0/16"} <= set(node.run("ip", "route").split()), deadline_s=2.5)
 
 
 @pytest.mark.parametrize("world", [USERSPACE], indirect=True)

@@ -1,7 +1,7 @@
 """`agent helper`: requests come as frames (4 bytes of length, then JSON) on standard input, answers go out the same way, one at a time and in order.
 
 Who starts it: the master, on the control channel; it ends with that channel. Twice a second, and only when nothing is asked, it looks whether somebody
-else touched our rules and says so unasked: {"method": "digest", "params": {...}}. One thread, no state that a restart would lose.
+else touched our rules or routes and says so unasked: {"method": "digest", "params": {...}}. One thread, no state that a restart would lose.
 """
 
 from __future__ import annotations

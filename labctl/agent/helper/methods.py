@@ -14,8 +14,9 @@ from __future__ import annotations
 import time
 from typing import Any, Callable, Dict, Optional
 
-from . import check, commands, conntrack, network, userspace
+from . import check, commands, conntrack, userspace
 from .iptables import Iptables, digest
+from .network import Network
 
 
 class Methods:
@@ -23,6 +24,7 @@ class Methods:
 
     def __init__(self, program: str) -> None:
         self._iptables: Optional[Iptables] = None
+        self._network = Network()
         self._forwarder = userspace.Forwarder(program)
 
     def answer(self, method: str, params: Dict[str, Any]) -> Any:
@@ -33,12 +35,14 @@ class Methods:
         return ask(params)
 
     def unasked(self) -> Optional[dict]:
-        """What the master should know now: our rules were changed by another hand, or the forwarder is gone."""
+        """What the master should know now: our rules or routes were changed by another hand, or the forwarder is gone. Cheap when nothing is."""
         found = self._iptables.look() if self._iptables else None
-        lost = self._forwarder.lost()
-        if found is None and not lost:
-            return None
-        return {"rules": found or "", "forwarder": "lost" if lost else ""}
+        said = {
+            "rules": found or "",
+            "routes": "lost" if self._network.lost() else "",
+            "forwarder": "lost" if self._forwarder.lost() else "",
+        }
+        return said if any(said.values()) else None
 
     def iptables(self) -> Iptables:
         if self._iptables is None:
@@ -73,7 +77,7 @@ class Methods:
         return conntrack.forget(params["entries"])
 
     def do_network(self, params: Dict[str, Any]) -> dict:
-        return network.program(params, self.iptables())
+        return self._network.program(params, self.iptables())
 
     def do_forward(self, params: Dict[str, Any]) -> dict:
         return self._forwarder.serve(params)

@@ -6,7 +6,9 @@ are found and removed, and nobody else's are touched. Doing it twice changes not
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import sys
 from typing import Any, Dict, List, Tuple
 
 from . import check, commands
@@ -18,14 +20,42 @@ _HOOKS = ("-A FORWARD -j LABCTL-FORWARD", "-A POSTROUTING -j LABCTL-NETWORK")  #
 Route = Tuple[str, str, str, str]  # to, via, device, source
 
 
-def program(plan: Dict[str, Any], iptables: Iptables) -> dict:
-    """{"address", "routes": [{"to", "via"} | {"to", "link": true}], "sysctls", "masquerade": {"source", "outside"}, "accept": [range]}."""
-    own = check.address(plan["address"])
-    device = _device(own)
-    wanted = [_route(route, own, device) for route in _bounded(plan.get("routes", []))]
-    changed = _sysctls(plan.get("sysctls", {}), device) + _routes(wanted)
-    changed += _rules(plan, iptables)
-    return {"device": device, "changed": changed}
+class Network:
+    """Kept for as long as the helper runs, so that it can see whether its routes are still there."""
+
+    def __init__(self) -> None:
+        self._wanted: List[Route] = []
+
+    def program(self, plan: Dict[str, Any], iptables: Iptables) -> dict:
+        """{"address", "routes": [{"to", "via"} | {"to", "link": true}], "sysctls", "masquerade": {"source", "outside"}, "accept": [range]}."""
+        own = check.address(plan["address"])
+        device = _device(own)
+        wanted = [_route(route, own, device) for route in _bounded(plan.get("routes", []))]
+        changed = _sysctls(plan.get("sysctls", {}), device) + _routes(wanted)
+        changed += _rules(plan, iptables)
+        self._wanted = wanted
+        return {"device": device, "changed": changed}
+
+    def lost(self) -> bool:
+        """True once, when a route is gone: deleted by hand, or with an interface that went down. One small file is read."""
+        if not self._wanted:
+            return False
+        with open("/proc/net/route") as file:
+            there = {tuple(line.split()[1:3] + line.split()[7:8]) for line in file}
+        gone = any(_entry(to, via) not in there for to, via, _, _ in self._wanted)
+        if gone:
+            self._wanted = []
+        return gone
+
+
+def _entry(to: str, via: str) -> Tuple[str, str, str]:
+    """Destination, gateway and mask as /proc/net/route writes them."""
+    network = ipaddress.IPv4Network(to)
+    return _hexadecimal(network.network_address), _hexadecimal(ipaddress.IPv4Address(via or 0)), _hexadecimal(network.netmask)
+
+
+def _hexadecimal(address: ipaddress.IPv4Address) -> str:
+    return f"{int.from_bytes(address.packed, sys.byteorder):08X}"
 
 
 def _bounded(routes: Any) -> List[Dict[str, Any]]:
