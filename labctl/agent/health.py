@@ -60,7 +60,7 @@ class Health:
 
     def _probed(self, spec: Object, container: Container, result: Result) -> None:
         name = spec["name"]
-        if result.message:
+        if not result.passed:
             message = f"{result.kind.capitalize()} probe failed: {result.message}"
             self._tools.events.record(of_pod(self._pod(), name), "Warning", "Unhealthy", message)
         if result.good is None:

@@ -13,12 +13,14 @@ Object = Dict[str, Any]
 
 
 def completed(found: Pod, pod: Object) -> Pod:
-    """`found`, with an ended attempt for each container that the API has seen run and the machine does not hold."""
+    """`found`, with an ended attempt for each that the API has seen run and the machine does not hold."""
     status = pod.get("status") or {}
-    held = {each.name for each in found.containers}
+    held = {each.id for each in found.containers}
+    first = {each.name: each.attempt for each in reversed(found.containers)}
     gone: List[Container] = []
     for each in (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or []):
-        if each["name"] not in held and each.get("containerID"):
+        identity = (each.get("containerID") or "").partition("://")[2]
+        if identity and identity not in held and each.get("restartCount", 0) < first.get(each["name"], 1 << 31):
             gone.append(_of_status(found.uid, each))
     return dataclasses.replace(found, containers=(*gone, *found.containers)) if gone else found
 

@@ -134,10 +134,10 @@ def port_of(port: Any, container: Object) -> int:
 
 @dataclass(frozen=True)
 class Result:
-    """What a prober tells: a threshold was reached (`good` says which), or a single failure (`good` None)."""
+    """What a prober tells: whether it `passed`, and whether that reached a threshold: `good` True or False; None: not yet."""
 
-    container: str
     kind: str
+    passed: bool
     good: Optional[bool]
     message: str = ""
 
@@ -170,7 +170,7 @@ class Prober:
             good, message = await ask(probe, self._container, self._address, self._run, settings.timeout_s)
             reached = verdict.after(good)
             if reached is not None or not good:
-                self._tell(Result(self._container["name"], kind, reached, message if not good else ""))
+                self._tell(Result(kind, good, reached, message))
             if kind == "startup" and reached:
                 self._started.set()
                 return

@@ -175,7 +175,7 @@ class PodWorker:
         self._reporter.bell.ring()
 
     def _first_wanted(self, found: Pod) -> List[Object]:
-        fresh = [each for each in self._specs() if found.latest(each["name"]) is None]
+        fresh = [each for each in self._specs() if found.latest(each["name"]) is None and each["name"] not in self._retry_at]
         inits = {each["name"] for each in self.pod["spec"].get("initContainers") or ()}
         return fresh[:1] if fresh and fresh[0]["name"] in inits else fresh
 
@@ -297,6 +297,7 @@ class PodWorker:
             return
         self._waiting.pop(name, None)
         self._failed_starts.pop(name, None)
+        self._retry_at.pop(name, None)
         await self._forget_older(name, attempt)
         if not await post_start(self._tools, self.pod, container, started, self._facts(found).pod_ip):
             self._aside(self._stop_one(container, started, f"Container {name} failed postStartHook, will be restarted"))

@@ -1,0 +1,208 @@
+"""Statuses as the kubelet words them, from pods and what a machine holds."""
+
+import dataclasses
+
+import pytest
+
+from labctl.agent.history import completed
+from labctl.agent.runtime.interface import Container, Pod, Sandbox, State
+from labctl.agent.status import Seen, build, differs
+from labctl.agent.times import duration, parse, rfc3339
+
+NOW = 1_000_000.0
+OPEN = Sandbox("u1", "default", "web", "10.246.1.2", NOW)
+
+
+def pod(policy="Always", names=("c",), inits=(), status=None, **meta):
+    spec = {"restartPolicy": policy, "containers": [{"name": name, "image": "nginx"} for name in names]}
+    if inits:
+        spec["initContainers"] = [{"name": name, "image": "busybox"} for name in inits]
+    return {"metadata": {"name": "web", "namespace": "default", "uid": "u1", **meta}, "spec": spec, "status": status or {}}
+
+
+def ran(name="c", attempt=0, code=None, **more):
+    state = State.RUNNING if code is None else State.EXITED
+    ends = {} if code is None else {"exit_code": code, "finished_s": NOW - 1}
+    return Container(f"id-{name}-{attempt}", "u1", name, attempt, "nginx:latest", "nginx@sha256:1", state, NOW - 9, NOW - 8, **{**ends, **more})
+
+
+def status_of(the_pod, *containers, sandbox=OPEN, **seen):
+    return build(the_pod, Pod("u1", sandbox, containers), Seen("10.245.1.11", **seen), NOW)
+
+
+def conditions(status):
+    return {each["type"]: (each["status"], each.get("reason") or "") for each in status["conditions"]}
+
+
+def test_a_running_pod():
+    status = status_of(pod(), ran())
+    assert (status["phase"], status["podIP"], status["hostIP"], status["podIPs"]) == ("Running", "10.246.1.2", "10.245.1.11", [{"ip": "10.246.1.2"}])
+    (container,) = status["containerStatuses"]
+    assert container == {
+        "name": "c",
+        "image": "nginx:latest",
+        "imageID": "nginx@sha256:1",
+        "containerID": "crun://id-c-0",
+        "ready": True,
+        "started": True,
+        "restartCount": 0,
+        "lastState": {},
+        "state": {"running": {"startedAt": rfc3339(NOW - 8)}},
+    }
+    assert all(conditions(status)[kind] == ("True", "") for kind in ("Initialized", "Ready", "ContainersReady", "PodReadyToStartContainers"))
+
+
+def test_nothing_has_started_yet():
+    status = status_of(pod(), sandbox=None)
+    assert status["phase"] == "Pending" and "podIP" not in status
+    assert status["containerStatuses"][0]["state"] == {"waiting": {"reason": "ContainerCreating"}}
+    assert conditions(status)["Ready"] == ("False", "ContainersNotReady")
+    assert conditions(status)["PodReadyToStartContainers"] == ("False", "")
+
+
+def test_waiting_says_why():
+    status = status_of(pod(), waiting={"c": ("ErrImagePull", "no such image")})
+    assert status["containerStatuses"][0]["state"] == {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}
+
+
+@pytest.mark.parametrize(
+    ("policy", "codes", "phase"),
+    [
+        ("Never", (0, 0), "Succeeded"),
+        ("Never", (0, 3), "Failed"),
+        ("OnFailure", (0, 0), "Succeeded"),
+        ("OnFailure", (0, 3), "Running"),
+        ("Always", (0, 0), "Running"),
+        ("Never", (0, None), "Running"),
+    ],
+)
+def test_phases(policy, codes, phase):
+    the_pod = pod(policy, names=("a", "b"))
+    assert status_of(the_pod, ran("a", code=codes[0]), ran("b", code=codes[1]))["phase"] == phase
+
+
+def test_a_completed_pod_is_not_ready_and_says_why():
+    status = status_of(pod("Never"), ran(code=0))
+    assert conditions(status)["Ready"] == ("False", "PodCompleted")
+    assert conditions(status)["Initialized"] == ("True", "PodCompleted")
+    assert status["containerStatuses"][0]["state"]["terminated"]["reason"] == "Completed"
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [({"code": 1}, "Error"), ({"code": 0}, "Completed"), ({"code": 137, "oom_killed": True}, "OOMKilled"), ({"code": 137, "lost": True}, "ContainerStatusUnknown")],
+)
+def test_why_a_container_ended(more, reason):
+    state = status_of(pod("Never"), ran(**more), messages={"id-c-0": "last words"})["containerStatuses"][0]["state"]["terminated"]
+    assert (state["reason"], state["containerID"], state["exitCode"]) == (reason, "crun://id-c-0", more["code"])
+    assert state.get("message", "") == ("The container could not be located when the pod was terminated" if more.get("lost") else "last words")
+
+
+def test_crash_loop_back_off_shows_how_it_ended_last():
+    status = status_of(pod(), ran(attempt=1, code=1), ran(attempt=2, code=7), waiting={"c": ("CrashLoopBackOff", "back-off 20s")})
+    (container,) = status["containerStatuses"]
+    assert container["state"] == {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s"}}
+    assert container["lastState"]["terminated"]["exitCode"] == 7
+    assert (container["restartCount"], container["ready"], status["phase"]) == (2, False, "Running")
+
+
+def test_a_restarted_container_remembers_its_last_end():
+    container = status_of(pod(), ran(attempt=0, code=7), ran(attempt=1))["containerStatuses"][0]
+    assert (container["restartCount"], container["lastState"]["terminated"]["exitCode"], "running" in container["state"]) == (1, 7, True)
+
+
+def test_readiness_and_startup_probes_decide():
+    status = status_of(pod(names=("a", "b")), ran("a"), ran("b"), ready={"a": False}, started={"b": False})
+    assert [(each["ready"], each["started"]) for each in status["containerStatuses"]] == [(False, True), (False, False)]
+    ready = next(each for each in status["conditions"] if each["type"] == "Ready")
+    assert ready["message"] == "containers with unready status: [a b]"
+
+
+def test_a_leaving_pod_is_not_ready_though_it_runs():
+    assert conditions(status_of(pod(), ran(), leaving=True))["Ready"] == ("False", "ContainersNotReady")
+
+
+def test_a_deleted_pod_whose_containers_ended_is_over_whatever_its_policy():
+    assert status_of(pod("Always"), ran(code=0), leaving=True)["phase"] == "Succeeded"
+    assert status_of(pod("Always"), ran(code=143), leaving=True)["phase"] == "Failed"
+
+
+def test_init_containers_come_first():
+    the_pod = pod(inits=("i1", "i2"))
+    status = status_of(the_pod, ran("i1", code=0), ran("i2"))
+    assert status["phase"] == "Pending"
+    assert [each["ready"] for each in status["initContainerStatuses"]] == [True, False]
+    assert status["containerStatuses"][0]["state"] == {"waiting": {"reason": "PodInitializing"}}
+    init = next(each for each in status["conditions"] if each["type"] == "Initialized")
+    assert (init["status"], init["message"]) == ("False", "containers with incomplete status: [i2]")
+
+
+def test_a_failed_init_container_fails_a_pod_that_is_never_restarted():
+    assert status_of(pod("Never", inits=("i",)), ran("i", code=1))["phase"] == "Failed"
+    assert status_of(pod("Always", inits=("i",)), ran("i", code=1))["phase"] == "Pending"
+
+
+def test_a_condition_keeps_its_time_until_it_changes():
+    before = status_of(pod(), ran())
+    early = {**before, "conditions": [{**each, "lastTransitionTime": "2020-01-01T00:00:00Z"} for each in before["conditions"]]}
+    after = status_of(pod(status=early), ran(), ready={"c": False})
+    times = {each["type"]: each["lastTransitionTime"] for each in after["conditions"]}
+    assert (times["Initialized"], times["Ready"]) == ("2020-01-01T00:00:00Z", rfc3339(NOW))
+
+
+def test_a_reason_that_is_over_is_taken_away():
+    before = status_of(pod(), ran(), ready={"c": False})
+    ready = next(each for each in status_of(pod(status=before), ran())["conditions"] if each["type"] == "Ready")
+    assert (ready["status"], ready["reason"], ready["message"]) == ("True", None, None)
+
+
+def test_only_a_difference_is_worth_a_write():
+    status = status_of(pod(), ran())
+    stored = {**status, "qosClass": "BestEffort", "conditions": [*status["conditions"], {"type": "labctl.internal/Drained", "status": "True"}]}
+    assert not differs(stored, status_of(pod(status=stored), ran()))
+    assert differs(stored, status_of(pod(status=stored), ran(), ready={"c": False}))
+    assert differs({**stored, "podIP": "10.246.1.9"}, status_of(pod(status=stored), ran()))
+
+
+def test_the_master_took_ready_away_and_gets_it_back():
+    status = status_of(pod(), ran())
+    stored = {**status, "conditions": [{**each, "status": "False"} if each["type"] == "Ready" else each for each in status["conditions"]]}
+    assert differs(stored, status_of(pod(status=stored), ran()))
+
+
+# -- after a boot
+
+
+def test_containers_the_machine_lost_are_taken_from_the_api():
+    reported = status_of(pod(), ran(attempt=3))
+    found = completed(Pod("u1"), pod(status=reported))
+    (lost,) = found.containers
+    assert (lost.attempt, lost.state, lost.lost, lost.exit_code) == (3, State.EXITED, True, 137)
+    assert completed(Pod("u1", OPEN, (ran(attempt=3),)), pod(status=reported)).containers == (ran(attempt=3),)
+    assert completed(Pod("u1", OPEN, (ran(attempt=4),)), pod(status=reported)).containers == (lost, ran(attempt=4))
+
+
+def test_how_a_lost_container_had_ended_is_not_lost():
+    reported = status_of(pod("Never"), ran(code=3))
+    (known,) = completed(Pod("u1"), pod(status=reported)).containers
+    assert (known.exit_code, known.lost, known.finished_s) == (3, False, NOW - 1)
+
+
+def test_a_started_container_after_a_boot_shows_the_lost_attempt():
+    lost = dataclasses.replace(ran(attempt=0, code=137), lost=True)
+    container = status_of(pod(), lost, ran(attempt=1))["containerStatuses"][0]
+    assert (container["restartCount"], container["lastState"]["terminated"]["reason"]) == (1, "ContainerStatusUnknown")
+
+
+# -- times
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (0.32, "320ms"), (10, "10s"), (80, "1m20s"), (300, "5m0s"), (1.5, "1.5s"), (3723, "1h2m3s")])
+def test_durations_are_gos(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_times_go_there_and_back():
+    assert parse(rfc3339(NOW)) == NOW
+    assert parse("2026-01-02T15:04:05.123456789+01:00") == pytest.approx(parse("2026-01-02T14:04:05Z") + 0.123456789)
+    assert parse(None) == 0.0

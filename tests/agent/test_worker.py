@@ -1,0 +1,332 @@
+"""One pod's life on the fake machine: starts, restarts, probes, ends, and an agent that is new or whose API is away."""
+
+import asyncio
+import os
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+
+from labctl.agent.events import Recorder
+from labctl.agent.images import Image, ImageFailure
+from labctl.agent.runtime.interface import State
+from labctl.agent.settings import Settings
+from labctl.agent.tools import Tools
+from labctl.agent.worker import PodWorker
+from labctl.sim.runtime import FakeMachine, FakeRuntime
+from tests.agent.fakeapi import FakeApi
+
+PATH = "/api/v1/namespaces/default/pods/web"
+
+
+class FakeImages:
+    """Every image is here, but those that are `missing`."""
+
+    def __init__(self):
+        self.missing = {}
+
+    def local(self, name):
+        return None if name in self.missing else Image(name, "sha256:1", ("/layer",))
+
+    async def ensure(self, name, policy):
+        if name in self.missing:
+            raise ImageFailure("ErrImagePull", self.missing[name])
+        return self.local(name)
+
+
+def pod(argv=("sleep", "9"), policy="Always", inits=(), grace_s=30, **container):
+    spec = {"restartPolicy": policy, "terminationGracePeriodSeconds": grace_s}
+    spec["containers"] = [{"name": "c", "image": "tiny:1", "command": list(argv), **container}]
+    if inits:
+        spec["initContainers"] = [{"name": name, "image": "tiny:1", "command": [program]} for name, program in inits]
+    return {"metadata": {"name": "web", "namespace": "default", "uid": "u1"}, "spec": spec, "status": {}}
+
+
+class Node:
+    """A machine, an API, and an agent's worker for the one pod; `again` is an agent's restart."""
+
+    def __init__(self, folder, **settings):
+        values = {"backoff_first_s": 0.05, "image_backoff_first_s": 0.05, "drain_s": 0.05, **settings}
+        self.settings = Settings("minion-1", "", "", "", "", state_dir=str(folder), pod_logs_dir=str(folder / "logs"), **values)
+        self.machine = FakeMachine(wall=time.time)
+        self.api, self.images, self.said = FakeApi(), FakeImages(), []
+        self.gone = asyncio.Event()
+        self.tasks = []
+
+    def see(self, the_pod, confirmed=True):
+        runtime = FakeRuntime(self.machine)
+        events = Recorder(self.api, "minion-1")
+        tools = Tools(self.settings, self.api, runtime, self.images, events, self.said.append, "10.245.1.11")
+        self.worker = PodWorker(tools, self.api.put(PATH, the_pod), self.gone.set, confirmed)
+        self.tasks = [asyncio.ensure_future(each) for each in (self.worker.run(), events.run(), self._exits(runtime, self.worker))]
+
+    async def _exits(self, runtime, worker):
+        async for _ in runtime.exits():
+            worker.wake()
+
+    async def stop(self):
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    @property
+    def status(self):
+        return self.api.objects[PATH]["status"]
+
+    def container(self, name="c"):
+        found = FakeRuntime(self.machine).pods().get("u1")
+        return found.latest(name) if found else None
+
+    def delete(self, grace_s):
+        the_pod = self.api.objects[PATH]
+        meta = {**the_pod["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": grace_s}
+        self.worker.update(self.api.put(PATH, {**the_pod, "metadata": meta}))
+
+    def drained(self):
+        the_pod = self.api.objects[PATH]
+        conditions = [*the_pod["status"].get("conditions", []), {"type": "labctl.internal/Drained", "status": "True"}]
+        self.worker.update(self.api.put(PATH, {**the_pod, "status": {**the_pod["status"], "conditions": conditions}}))
+
+
+async def until(condition, why="", deadline_s=5.0):
+    """Real time, but never longer than it takes."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end, why or "it did not come true"
+        await asyncio.sleep(0.002)
+
+
+@asynccontextmanager
+async def running(folder, the_pod, **settings):
+    node = Node(folder, **settings)
+    node.see(the_pod)
+    try:
+        yield node
+    finally:
+        await node.stop()
+
+
+def state(node, index=0):
+    return node.status["containerStatuses"][index]["state"]
+
+
+async def test_a_pod_is_opened_started_and_reported(tmp_path):
+    async with running(tmp_path, pod()) as node:
+        await until(lambda: node.status.get("phase") == "Running")
+        assert node.status["podIP"] == node.machine.sandboxes["u1"].address == "10.246.1.2"
+        assert "running" in state(node)
+        await until(lambda: node.api.reasons() == ["Pulled", "Created", "Started"])
+
+
+async def test_a_pod_that_starts_at_once_is_reported_once(tmp_path):
+    async with running(tmp_path, pod()) as node:
+        await until(lambda: node.status.get("phase") == "Running")
+        await asyncio.sleep(0.2)
+        assert len(node.api.writes) == 1
+
+
+async def test_a_container_that_dies_is_restarted_with_back_off(tmp_path):
+    async with running(tmp_path, pod(["false"])) as node:
+        await until(lambda: node.container() and node.container().attempt >= 3)
+        waiting = [w["status"]["containerStatuses"][0] for _, w in node.api.writes if "waiting" in w["status"]["containerStatuses"][0]["state"]]
+        assert waiting[-1]["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+        assert waiting[-1]["state"]["waiting"]["message"].endswith("restarting failed container=c pod=web_default(u1)")
+        assert waiting[-1]["lastState"]["terminated"]["exitCode"] == 1
+        assert "BackOff" in node.api.reasons()
+        assert {each.attempt for each in node.machine.containers.values()} <= {node.container().attempt, node.container().attempt - 1}
+
+
+@pytest.mark.parametrize(("argv", "phase"), [(["true"], "Succeeded"), (["false"], "Failed")])
+async def test_a_pod_that_is_never_restarted_ends_and_gives_its_address_back(tmp_path, argv, phase):
+    async with running(tmp_path, pod(argv, "Never")) as node:
+        await until(lambda: node.status.get("phase") == phase)
+        await until(lambda: not node.machine.sandboxes["u1"].ready)
+        assert node.container().exit_code == (0 if phase == "Succeeded" else 1)
+        assert node.status["podIP"] == "10.246.1.2"
+
+
+async def test_on_failure_is_restarted_until_it_succeeds(tmp_path):
+    async with running(tmp_path, pod(policy="OnFailure")) as node:
+        await until(lambda: node.container())
+        node.machine.finish(node.container().id, 5)
+        await until(lambda: node.container().attempt == 1)
+        node.machine.finish(node.container().id, 0)
+        await until(lambda: node.status.get("phase") == "Succeeded")
+
+
+async def test_init_containers_run_one_after_the_other_first(tmp_path):
+    async with running(tmp_path, pod(inits=[("i1", "true"), ("i2", "sleep")])) as node:
+        await until(lambda: node.container("i2"))
+        assert node.container("c") is None
+        await until(lambda: node.status.get("phase") == "Pending" and "initContainerStatuses" in node.status)
+        node.machine.finish(node.container("i2").id, 0)
+        await until(lambda: node.status.get("phase") == "Running")
+
+
+async def test_an_image_that_is_not_to_be_had_is_waited_for(tmp_path):
+    node = Node(tmp_path)
+    node.images.missing["tiny:1"] = "no such image"
+    node.see(pod())
+    await until(lambda: "ErrImagePull" in str(node.status) or "ImagePullBackOff" in str(node.status))
+    await until(lambda: state(node)["waiting"]["reason"] == "ImagePullBackOff")
+    assert state(node)["waiting"]["message"] == 'Back-off pulling image "tiny:1": ErrImagePull: no such image'
+    node.images.missing.clear()
+    await until(lambda: node.status.get("phase") == "Running")
+    await node.stop()
+
+
+async def test_a_missing_config_map_is_said_and_waited_for(tmp_path):
+    env = [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "a"}}}]
+    async with running(tmp_path, pod(env=env)) as node:
+        await until(lambda: node.status.get("containerStatuses"))
+        assert state(node) == {"waiting": {"reason": "CreateContainerConfigError", "message": 'configmap "cm" not found'}}
+        node.api.put("/api/v1/namespaces/default/configmaps/cm", {"metadata": {"name": "cm"}, "data": {"a": "1"}})
+        await until(lambda: node.status.get("phase") == "Running")
+        assert "A=1" in node.machine.specs[node.container().id].env
+
+
+async def test_a_program_that_is_not_there(tmp_path):
+    async with running(tmp_path, pod(["nope"])) as node:
+        await until(lambda: node.status.get("containerStatuses"))
+        assert state(node)["waiting"]["reason"] == "RunContainerError"
+        assert "nope" in state(node)["waiting"]["message"]
+
+
+async def test_readiness_follows_its_probe(tmp_path):
+    probe = {"exec": {"command": ["true"]}, "periodSeconds": 1, "initialDelaySeconds": 0}
+    async with running(tmp_path, pod(readinessProbe=probe)) as node:
+        await until(lambda: node.status.get("containerStatuses") and node.status["containerStatuses"][0]["ready"])
+
+
+async def test_a_container_is_not_ready_before_its_probe_says_so(tmp_path):
+    probe = {"exec": {"command": ["false"]}, "periodSeconds": 1}
+    async with running(tmp_path, pod(readinessProbe=probe)) as node:
+        await until(lambda: "Unhealthy" in node.api.reasons())
+        assert (node.status["phase"], node.status["containerStatuses"][0]["ready"]) == ("Running", False)
+
+
+async def test_a_liveness_probe_that_fails_restarts_the_container(tmp_path):
+    probe = {"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1}
+    async with running(tmp_path, pod(livenessProbe=probe)) as node:
+        await until(lambda: node.container() and node.container().attempt == 1)
+        await until(lambda: "Killing" in node.api.reasons())
+        messages = [event["message"] for event in node.api.events]
+        assert "Container c failed liveness probe, will be restarted" in messages
+        assert any(message.startswith("Liveness probe failed") for message in messages)
+
+
+# -- leaving
+
+
+async def test_leaving_waits_until_the_proxies_let_go(tmp_path):
+    async with running(tmp_path, pod(), drain_s=5) as node:
+        await until(lambda: node.status.get("phase") == "Running")
+        node.delete(30)
+        await until(lambda: any(c["type"] == "Ready" and c["status"] == "False" for c in node.status["conditions"]))
+        assert node.container().state is State.RUNNING
+        node.drained()
+        await asyncio.wait_for(node.gone.wait(), 2)
+        assert PATH not in node.api.objects and node.machine.sandboxes == {}
+        assert node.api.writes[-1][1]["gracePeriodSeconds"] == 0
+        last = node.api.writes[-2][1]["status"]
+        assert (last["phase"], last["containerStatuses"][0]["state"]["terminated"]["exitCode"]) == ("Failed", 143)
+
+
+async def test_nobody_lets_go_so_it_waits_a_bounded_time(tmp_path):
+    async with running(tmp_path, pod(), drain_s=0.1) as node:
+        await until(lambda: node.status.get("phase") == "Running")
+        node.delete(30)
+        await asyncio.wait_for(node.gone.wait(), 2)
+
+
+async def test_pre_stop_runs_before_the_signal(tmp_path):
+    async with running(tmp_path, pod(lifecycle={"preStop": {"exec": {"command": ["true", "stop"]}}})) as node:
+        await until(lambda: node.status.get("phase") == "Running")
+        node.delete(30)
+        await asyncio.wait_for(node.gone.wait(), 2)
+        assert node.machine.runs == [("c", ("true", "stop"))]
+
+
+async def test_an_object_that_is_gone_takes_its_pod_with_it_at_once(tmp_path):
+    async with running(tmp_path, pod(), drain_s=30) as node:
+        await until(lambda: node.container())
+        del node.api.objects[PATH]
+        node.worker.gone()
+        await asyncio.wait_for(node.gone.wait(), 2)
+        assert (node.machine.containers, node.machine.sandboxes) == ({}, {})
+
+
+async def test_a_second_delete_with_less_grace_hurries(tmp_path):
+    slow = {"preStop": {"sleep": {"seconds": 1}}}
+    async with running(tmp_path, pod(lifecycle=slow), drain_s=0) as node:
+        await until(lambda: node.status.get("phase") == "Running")
+        node.delete(30)
+        node.delete(1)
+        await asyncio.wait_for(node.gone.wait(), 3)
+
+
+# -- an API that is away, an agent that is new
+
+
+async def test_restarts_go_on_while_the_api_is_away_and_are_told_when_it_is_back(tmp_path):
+    async with running(tmp_path, pod()) as node:
+        await until(lambda: node.status.get("phase") == "Running")
+        node.api.away = True
+        node.machine.finish(node.container().id, 1)
+        await until(lambda: node.container().attempt == 1)
+        node.api.away = False
+        await until(lambda: node.status["containerStatuses"][0]["restartCount"] == 1)
+
+
+async def test_a_new_agent_takes_over_and_tells_nothing_new(tmp_path):
+    probe = {"exec": {"command": ["true"]}, "periodSeconds": 1000}
+    async with running(tmp_path, pod(readinessProbe=probe)) as node:
+        await until(lambda: node.status.get("containerStatuses") and node.status["containerStatuses"][0]["ready"])
+        await node.stop()
+        before, writes = node.container(), len(node.api.writes)
+        node.see(node.api.objects[PATH])
+        await asyncio.sleep(0.3)
+        assert (node.container(), len(node.api.writes)) == (before, writes)
+
+
+async def test_a_pod_the_api_has_not_confirmed_is_kept_going_but_not_reported(tmp_path):
+    node = Node(tmp_path)
+    node.see(pod(), confirmed=False)
+    await until(lambda: node.container())
+    await asyncio.sleep(0.2)
+    assert node.api.writes == []
+    node.worker.update(node.api.objects[PATH])
+    await until(lambda: node.status.get("phase") == "Running")
+    await node.stop()
+
+
+async def test_after_a_boot_the_restart_is_counted(tmp_path):
+    async with running(tmp_path, pod()) as node:
+        await until(lambda: node.status.get("phase") == "Running")
+        await node.stop()
+        node.machine.sandboxes.clear()
+        node.machine.containers.clear()
+        node.see(node.api.objects[PATH])
+        await until(lambda: node.status["containerStatuses"][0]["restartCount"] == 1)
+        last = node.status["containerStatuses"][0]["lastState"]["terminated"]
+        assert (last["reason"], last["exitCode"]) == ("ContainerStatusUnknown", 137)
+
+
+async def test_after_a_boot_a_pod_that_is_never_restarted_has_failed(tmp_path):
+    async with running(tmp_path, pod(policy="Never")) as node:
+        await until(lambda: node.status.get("phase") == "Running")
+        await node.stop()
+        node.machine.sandboxes.clear()
+        node.machine.containers.clear()
+        node.see(node.api.objects[PATH])
+        await until(lambda: node.status.get("phase") == "Failed")
+        assert node.container() is None
+
+
+async def test_an_empty_dir_is_shared_and_there_before_the_start(tmp_path):
+    the_pod = pod(volumeMounts=[{"name": "w", "mountPath": "/work", "subPath": "a/b"}])
+    the_pod["spec"]["volumes"] = [{"name": "w", "emptyDir": {}}]
+    async with running(tmp_path, the_pod) as node:
+        await until(lambda: node.container())
+        mount = next(each for each in node.machine.specs[node.container().id].mounts if each.target == "/work")
+        assert os.path.isdir(mount.source) and mount.source.endswith("volumes/w/a/b")
