@@ -28,6 +28,7 @@ from labctl.machines.zipapp import Agent
 from labctl.providers.protocol import Machine
 from labctl.remote.interface import Remote, Target
 
+DIRECTORIES = {"opt/labctl": 0o755, "etc/labctl": 0o755, "var/lib/labctl/agent": 0o700, "var/log/labctl": 0o755, "var/log/pods": 0o755}
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -98,9 +99,9 @@ class Join:
 
     async def _push(self, name: str, found: Found, files: Mapping[str, bytes], stamp: str) -> None:
         issued = self._authority.node(name)
-        members = {**files, "etc/agent.crt": issued.certificate, "etc/agent.key": issued.key}
+        members = {**files, "etc/labctl/agent.crt": issued.certificate, "etc/labctl/agent.key": issued.key}
         if found.agent != self._agent.hash:
-            members[self._agent.file] = self._agent.data
+            members[f"opt/labctl/{self._agent.file}"] = self._agent.data
         argv = ["/bin/sh", "-c", self._apply, "join", self._agent.file, stamp]
         await self._remote.run(name, argv, stdin=_tar(members), deadline_s=self._settings.join_deadline_s)
         reset_helper = getattr(self._remote, "reset_helper", None)
@@ -110,10 +111,10 @@ class Join:
     def _files(self, machine: Machine, boot_id: str) -> dict[str, bytes]:
         """What a machine gets besides the agent itself and its certificate: what the stamp stands for."""
         return {
-            "agent-run": self._run,
-            "labctl-agent.service": self._unit.render(node=machine.name, lab=self._lab.lab).encode(),
-            "etc/ca.crt": self._authority.certificate_pem,
-            "etc/agent.json": json.dumps(self._configuration(machine, boot_id), indent=1).encode() + b"\n",
+            "opt/labctl/agent-run": self._run,
+            "opt/labctl/labctl-agent.service": self._unit.render(node=machine.name, lab=self._lab.lab).encode(),
+            "etc/labctl/ca.crt": self._authority.certificate_pem,
+            "etc/labctl/agent.json": json.dumps(self._configuration(machine, boot_id), indent=1).encode() + b"\n",
         }
 
     def _configuration(self, machine: Machine, boot_id: str) -> dict[str, Any]:
@@ -176,10 +177,14 @@ def _stamp(files: Mapping[str, bytes], agent: Agent) -> str:
 def _tar(members: Mapping[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, mode in DIRECTORIES.items():
+            folder = tarfile.TarInfo(name)
+            folder.type, folder.mode = tarfile.DIRTYPE, mode
+            archive.addfile(folder)
         for name, data in members.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)
-            member.mode = 0o700 if name == "agent-run" else 0o600
+            member.mode = 0o700 if name == "opt/labctl/agent-run" else 0o600
             archive.addfile(member, io.BytesIO(data))
     return buffer.getvalue()
 

@@ -44,16 +44,16 @@ class Minion:
     def _look(self) -> str:
         lines = [f"boot {self.boot_id}", "arch x86_64", f"agent {self.agent}  -"]
         if self.stamp:
-            lines += [f"stamp {self.stamp}", f"certificate {base64.b64encode(self.files['etc/agent.crt']).decode()}"]
+            lines += [f"stamp {self.stamp}", f"certificate {base64.b64encode(self.files['etc/labctl/agent.crt']).decode()}"]
         return "\n".join(lines + [f"lacks {each}" for each in self.lacks]) + "\n"
 
     def _apply(self, agent: str, stamp: str, data: bytes) -> None:
         with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-            files = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
+            files = {member.name: archive.extractfile(member).read() for member in archive if member.isfile()}  # type: ignore[union-attr]
         self.pushed.append(sorted(files))
         self.files.update(files)
-        if agent in files:
-            self.agent = files[agent].decode()  # the tests' agent is its own hash
+        if f"opt/labctl/{agent}" in files:
+            self.agent = files[f"opt/labctl/{agent}"].decode()  # the tests' agent is its own hash
         self.stamp = stamp
         self.starts += 1
-        self._registers(json.loads(self.files["etc/agent.json"]))
+        self._registers(json.loads(self.files["etc/labctl/agent.json"]))

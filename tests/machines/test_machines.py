@@ -243,14 +243,14 @@ def test_a_new_agent_is_pushed_once(play: Play) -> None:
         room.agent = FakeAgent(b"version-2")
         await room.restart()
         await room.until(lambda: room.minions[name].starts == 2)
-        assert room.agent.file in room.minions[name].pushed[1]
+        assert f"opt/labctl/{room.agent.file}" in room.minions[name].pushed[1]
         assert room.remote.helper_resets == [name]
         await room.restart()
         await room.quiet()
         assert room.minions[name].starts == 2
         room.provider.reset(name)  # what its disk has is not pushed again
         await room.until(lambda: room.minions[name].starts == 3)
-        assert room.agent.file not in room.minions[name].pushed[2]
+        assert f"opt/labctl/{room.agent.file}" not in room.minions[name].pushed[2]
 
     play(story)
 
@@ -259,11 +259,11 @@ def test_a_certificate_near_its_end_is_renewed(play: Play) -> None:
     async def story(room: Room) -> None:
         name = await room.up()
         await room.phase(name, "Ready")
-        first = room.minions[name].files["etc/agent.crt"]
+        first = room.minions[name].files["etc/labctl/agent.crt"]
         room.clock.jump(340 * 86_400)
         await room.restart()
         await room.until(lambda: room.minions[name].starts == 2)
-        assert room.minions[name].files["etc/agent.crt"] != first
+        assert room.minions[name].files["etc/labctl/agent.crt"] != first
 
     play(story)
 
