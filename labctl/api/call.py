@@ -39,10 +39,6 @@ class Call:
         return self.request.protocol  # type: ignore[return-value]
 
     @property
-    def user_agent(self) -> str:
-        return self.request.headers.get("User-Agent", "")
-
-    @property
     def format(self) -> Format:
         return negotiate.accepted(self.request.headers.get("Accept", ""))
 
@@ -66,7 +62,7 @@ class Call:
             raise status.too_large(self.settings.body_limit_bytes) from None
 
     def write_options(self) -> WriteOptions:
-        return query.write_options(self.query, self.user, self.user_agent)
+        return query.write_options(self.query, self.user)
 
     async def answer(self, body: bytes, code: int = 200, *, form: Format = negotiate.PLAIN, extra: bytes = b"") -> answer.Whole:
         """JSON bytes in the form the client reads: YAML, indented, compressed."""

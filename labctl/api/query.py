@@ -74,19 +74,16 @@ def list_options(query: Query) -> ListOptions:
     )
 
 
-def write_options(query: Query, user: User, user_agent: str) -> WriteOptions:
+def write_options(query: Query, user: User) -> WriteOptions:
+    """Who names no fieldManager is not tracked as one, where the real server would take the program's name from User-Agent:
+    who owns which field costs a third of a create and half a list's bytes, and matters only to those who apply."""
     return WriteOptions(
         user=user,
         dry_run=_dry_run(query.all("dryRun")),
-        field_manager=query.first("fieldManager") or _manager_of(user_agent),
+        field_manager=query.first("fieldManager")[:_FIELD_MANAGER_MAX],
         field_validation=_one_of("fieldValidation", query.first("fieldValidation", "Warn") or "Warn", _VALIDATIONS),
         force=query.flag("force"),
     )
-
-
-def _manager_of(user_agent: str) -> str:
-    """Who wrote, when the client doesn't say: its program's name, as the real server takes it."""
-    return "".join(c for c in user_agent.partition("/")[0] if c.isprintable())[:_FIELD_MANAGER_MAX] or "unknown"
 
 
 def _dry_run(values: list[str]) -> bool:
