@@ -214,10 +214,15 @@ def _left(until: float) -> float:
     return left
 
 
+def send(channel: paramiko.Channel, data: bytes) -> None:
+    """All of it, a packet at a time: paramiko's own sendall copies what is left for every packet. Waits for the other end."""
+    for start in range(0, len(data), CHUNK_BYTES):
+        channel.sendall(data[start : start + CHUNK_BYTES])
+
+
 def _send_all(channel: paramiko.Channel, data: bytes) -> None:
     with suppress(*GONE):  # the command ended without reading it all, or the connection did: who reads its output learns
-        if data:
-            channel.sendall(data)
+        send(channel, data)
         channel.shutdown_write()
 
 

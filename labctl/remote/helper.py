@@ -15,7 +15,7 @@ import msgspec
 import paramiko
 
 from labctl.errors import Deadline, Unreachable
-from labctl.remote.connection import GONE, chunks
+from labctl.remote.connection import GONE, chunks, send
 from labctl.remote.wire import HelperRefused
 
 STDERR_KEPT = 2000
@@ -50,7 +50,7 @@ class Helper:
         self._last_id += 1
         body = b'{"id":%d,"method":%s,"params":%s}' % (self._last_id, method, params)
         try:
-            self._channel.sendall(len(body).to_bytes(4, "big") + body)
+            send(self._channel, len(body).to_bytes(4, "big") + body)
         except GONE:
             self.close()
             raise self._gone() from None

@@ -20,7 +20,8 @@ from labctl.remote import wire
 
 RECEIVE_BYTES = 256 << 10
 CLONE_NEWNET = 0x40000000
-M_ARENA_MAX = -8
+M_ARENA_MAX = -8  # malloc.h
+M_MMAP_THRESHOLD = -3
 
 
 class Worker:
@@ -127,10 +128,11 @@ def enter_network_namespace(path: str) -> None:
 
 
 def _save_memory() -> None:
-    """glibc gives threads heaps of their own: with a dozen threads that is a dozen half-empty ones."""
+    """glibc gives threads heaps of their own, half-empty each, and keeps what an agent that passed through has used."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
         mallopt(M_ARENA_MAX, 2)
+        mallopt(M_MMAP_THRESHOLD, 128 << 10)  # as it begins; else it grows with every large block that is freed
     threading.stack_size(512 << 10)
 
 
