@@ -103,8 +103,9 @@ async def test_logs(lab: Lab) -> None:
     assert (await api.kubectl("logs", "web")).out == "line 0\nline 1\nline 2\n"
     assert (await api.kubectl("logs", "web", "--tail=1")).out == "line 2\n"
     options = ["--timestamps", "--since=5m", "--limit-bytes=99"]
-    await api.kubectl("logs", "web", *options)
-    assert host.ran[-1][-5:] == ["--timestamps", "--since-seconds", "300", "--limit-bytes", "99"]
+    assert (await api.kubectl("logs", "web", *options)).out.endswith("line 2\nfrom its standard error\n")
+    assert (await api.kubectl("logs", "web", "--tail=0", *options)).out == "from its standard error\n"
+    assert host.ran[-2][-5:] == ["--timestamps", "--since-seconds", "300", "--limit-bytes", "99"]
 
 
 async def test_following_a_log_until_the_client_goes(lab: Lab) -> None:

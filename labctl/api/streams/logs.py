@@ -14,7 +14,7 @@ from labctl.remote.interface import Remote, Stream
 from labctl.resources.resources import Resources
 
 _HEADERS = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-cache, private", "X-Content-Type-Options": "nosniff"}
-_STDERR_MAX = 4096
+_HELD_MAX = 4096
 
 
 class Logs:
@@ -77,23 +77,25 @@ def _invalid(pod: str, field: str, words: str) -> ApiError:
 
 
 async def _pass_on(call: Call, stream: Stream) -> web.StreamResponse:
-    """The head goes out with the first bytes, so that an agent that says no is an error and not an empty log; when following, at once."""
+    """Both of the container's outputs, as they come.
+
+    What comes first on standard error may be the agent's own complaint instead: it is held until it is known which. When following, nothing is held.
+    """
     response = web.StreamResponse(headers=_HEADERS)
-    complaint = b""
+    held = b""
     if call.query.flag("follow"):
         await response.prepare(call.request)
     try:
         async for number, data in stream.read():
-            if number == 2:
-                complaint = (complaint + data)[:_STDERR_MAX]
+            if number == 2 and not response.prepared and len(held) < _HELD_MAX:
+                held += data
                 continue
             if not response.prepared:
                 await response.prepare(call.request)
-            await response.write(data)
+            await response.write(held + data)
+            held = b""
         if await stream.status() and not response.prepared:
-            raise status.internal(complaint.decode(errors="replace").strip() or "the agent could not read the log")
-        if complaint and response.prepared:
-            await response.write(complaint)
+            raise status.internal(held.decode(errors="replace").strip() or "the agent could not read the log")
     except ClientConnectionResetError:
-        pass
-    return response if response.prepared else answer.text("")
+        return response
+    return response if response.prepared else answer.Whole(held, content_type=_HEADERS["Content-Type"])
