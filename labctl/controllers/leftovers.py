@@ -24,6 +24,10 @@ def _finished(pod: Pod) -> Iterable[str]:
     return (FINISHED,) if pod.finished else ()
 
 
+def _about(event: Event) -> Iterable[str]:
+    return (event.involved_object.uid,) if event.involved_object.uid else ()
+
+
 class Leftovers:
     name = "pod-garbage-collector"
     kind = "leftovers"
@@ -33,7 +37,7 @@ class Leftovers:
         self._gone: dict[str, float] = {}  # nodes that pods name and that are not there, since when
         self._sweeping = False  # Events are looked at again and again, from the first one on
         self.watches = {NODES: self._node, PODS: self._pod, EVENTS: self._event}
-        self.indexes: Mapping[tuple[str, str], Index] = {**PODS_BY_NODE, (PODS, FINISHED): _finished}
+        self.indexes: Mapping[tuple[str, str], Index] = {**PODS_BY_NODE, (PODS, FINISHED): _finished, (EVENTS, "about"): _about}
 
     def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
         if key == "events":
