@@ -139,7 +139,7 @@ class Resources:
         user: User = SYSTEM,
     ) -> Written:
         """Remove it, or mark it as leaving (grace, finalizers). `gone` tells which."""
-        written = await delete.delete(self._ctx, kind, namespace, name, options, user)
+        written = await delete.delete(self._ctx, kind, namespace, name, options)
         return self._noted(written, user, "deleted" if written.gone else "asked to leave", options.dry_run)
 
     async def delete_collection(
@@ -151,7 +151,10 @@ class Resources:
         user: User = SYSTEM,
     ) -> Listed:
         """Delete every object that matches; answers what was deleted."""
-        return await delete.delete_collection(self._ctx, kind, namespace, options, delete_options, user)
+        deleted = await delete.delete_collection(self._ctx, kind, namespace, options, delete_options)
+        for entry in deleted.entries:
+            self._noted(Written(entry), user, "deleted", delete_options.dry_run)
+        return deleted
 
     async def _apply(self, kind: Kind, namespace: str, name: str, patch: Body, options: WriteOptions, subresource: str) -> Written:
         """Server-side apply makes what is not there; whoever else makes it meanwhile is merged with."""
@@ -182,7 +185,7 @@ class Resources:
             scale, warnings = change(subresources.scale_object(rc))
             return subresources.rescaled(rc, scale), warnings
 
-        written = await write.rewrite(self._ctx, kind, namespace, name, scaled, options)
+        written = await write.rewrite(self._ctx, kind, namespace, name, scaled, options, subresource)
         self._noted(written, options.user, "scaled", options.dry_run)
         return msgspec.structs.replace(written, entry=subresources.scale_of(written.entry))
 

@@ -13,6 +13,5 @@ class ResourceSettings:
     node_port_last: int = 32767
     write_attempts: int = 16  # tries of a patch or an unconditional update that meets other writers
     warnings: int = 10  # Warning headers of one answer, at most
-    list_chunk: int = 10_000  # objects of one list answer, at most, before a continue token is handed out
     bookmark_s: float = 60.0  # a watch with bookmarks says where it is this often, though nothing happened
     events_pending: int = 1_000  # Events waiting to be written, at most; the oldest are dropped

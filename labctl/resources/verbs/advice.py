@@ -20,7 +20,6 @@ from labctl.resources.verbs.context import Context
 Tree = dict[str, Any]
 _EVERYTHING: Tree = {}
 _ALWAYS = ("kind", "apiVersion", "metadata", "status")
-_EMPTY: tuple[Any, ...] = (None, "", 0, False, [], {})
 
 
 def is_person(user: User) -> bool:
@@ -67,8 +66,10 @@ def _outside(tree: Tree, new: Object, old: Any, path: str, steps: tuple[str | in
     before = old if isinstance(old, dict) else {}
     for name, value in new.items():
         below = tree.get(name)
+        if not value or below == _EVERYTHING:
+            continue
         at, was = f"{path}.{name}" if path else name, before.get(name)
-        if value in _EMPTY or value == was or below == _EVERYTHING:
+        if value == was:
             continue
         if below is None:
             yield at, (*steps, name)

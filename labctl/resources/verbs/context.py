@@ -26,6 +26,7 @@ from labctl.resources.settings import ResourceSettings
 from labctl.store.interface import Compare, Entry, Op, Store
 
 _SETTLE_S = 0.0005
+_SETTLE_TRIES = 2_000
 
 
 @dataclass
@@ -97,5 +98,7 @@ class Context:
 
     async def settled(self, revision: int) -> None:
         """Wait until a write that was first, and may not be durable yet, is visible: only then is there something new to decide on."""
-        while self.store.revision < revision:
+        for _ in range(_SETTLE_TRIES):  # bounded: the other write may have failed
+            if self.store.revision >= revision:
+                return
             await asyncio.sleep(_SETTLE_S)

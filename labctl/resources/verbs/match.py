@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from operator import attrgetter
+from typing import Any
+
+import msgspec
 
 from labctl.resources import failures, selectors
-from labctl.resources.kind import Kind
+from labctl.resources.kind import Kind, Viewed
 from labctl.resources.selectors import META_FIELDS, FieldSelector, Selector
 from labctl.resources.verbs.context import Context
 from labctl.store.interface import Entry
@@ -16,47 +20,53 @@ Match = Callable[[Entry], bool]
 
 def matcher(ctx: Context, kind: Kind, label_selector: str, field_selector: str) -> Match | None:
     """None: everything matches. ApiError 400 for a selector that says nothing this kind understands."""
-    labels = _labels(kind, label_selector, field_selector)
-    fields = _fields(kind, label_selector, field_selector)
+    labels, fields = _parsed(kind, label_selector, field_selector)
     view, values_of = ctx.view, kind.fields
     if labels.everything and fields.everything:
         return None
     if fields.everything:
         return lambda entry: labels.matches(view(entry).metadata.labels)
-    name, namespace = fields.exact("metadata.name"), fields.exact("metadata.namespace")
-    if labels.everything and len(fields.terms) == 1 and name is not None:
-        ending = f"/{name}"
-        return lambda entry: entry.key.endswith(ending)
+    readers = [(_reader(kind.view, term.field), term.value, term.negated) for term in fields.terms]
+    quick = [(read, value, negated) for read, value, negated in readers if read is not None]
+
+    def match_texts(entry: Entry) -> bool:
+        seen = view(entry)
+        for read, value, negated in quick:
+            if (read(seen) == value) is negated:
+                return False
+        return labels.matches(seen.metadata.labels)
 
     def match(entry: Entry) -> bool:
         seen = view(entry)
         metadata = seen.metadata
-        if (name is not None and metadata.name != name) or (namespace is not None and metadata.namespace != namespace):
-            return False
         values = {"metadata.name": metadata.name, "metadata.namespace": metadata.namespace, **values_of(seen)}
         return fields.matches(values) and labels.matches(metadata.labels)
 
-    return match
+    return match_texts if len(quick) == len(readers) else match
 
 
-def _labels(kind: Kind, label_selector: str, field_selector: str) -> Selector:
+@lru_cache(maxsize=256)
+def _reader(view: type[Viewed], path: str) -> Callable[[Any], str] | None:
+    """Where a field selector's path is just a text in the view (`spec.nodeName`): how to read it, without making a dict of all one can select by."""
+    names, type_ = [], view
+    for step in path.split("."):
+        if not (isinstance(type_, type) and issubclass(type_, msgspec.Struct)):
+            return None
+        field = next((field for field in msgspec.structs.fields(type_) if field.encode_name == step), None)
+        if field is None:
+            return None
+        names.append(field.name)
+        type_ = field.type
+    return attrgetter(".".join(names)) if type_ is str else None
+
+
+def _parsed(kind: Kind, label_selector: str, field_selector: str) -> tuple[Selector, FieldSelector]:
     try:
-        return selectors.parse(label_selector) if label_selector else selectors.EVERYTHING
+        labels = selectors.parse(label_selector) if label_selector else selectors.EVERYTHING
+        fields = selectors.parse_fields(field_selector, supported_fields(kind)) if field_selector else FieldSelector()
     except ValueError as error:
-        raise _not_understood(kind, label_selector, field_selector, error) from None
-
-
-def _fields(kind: Kind, label_selector: str, field_selector: str) -> FieldSelector:
-    try:
-        return selectors.parse_fields(field_selector, supported_fields(kind)) if field_selector else FieldSelector()
-    except ValueError as error:
-        raise _not_understood(kind, label_selector, field_selector, error) from None
-
-
-def _not_understood(kind: Kind, label_selector: str, field_selector: str, error: ValueError) -> Exception:
-    resource = f"{kind.group}/{kind.version}, Resource={kind.plural}"
-    which = f'label selector "{label_selector}", field selector "{field_selector}"'
-    return failures.bad_request(f'Unable to find "{resource}" that match {which}: {error}')
+        raise failures.bad_request(str(error)) from None
+    return labels, fields
 
 
 @lru_cache(maxsize=256)

@@ -70,6 +70,8 @@ def carry(kind: Kind, namespace: str, name: str, new: Object, old: Object) -> No
     if asked and asked != "0" and asked != before["resourceVersion"]:
         raise _stale(kind, name, asked)
     metadata["resourceVersion"] = before["resourceVersion"]
+    if "managedFields" in before:
+        metadata.setdefault("managedFields", before["managedFields"])
     metadata.pop("selfLink", None)
     _keep(_KEPT, metadata, before)
 

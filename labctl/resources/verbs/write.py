@@ -24,7 +24,11 @@ from labctl.resources.verbs.context import Context
 from labctl.store.interface import Compare, Delete, Entry, Op, Put
 
 NAMESPACES = "namespaces"
-_PARTS = {"status": ("status",), "binding": ("spec", "status"), "finalize": ("spec",)}  # what a subresource may write
+_PARTS = {
+    "status": ("status",),
+    "binding": ("spec", "status"),
+    "finalize": ("spec",),
+}  # what a subresource may write; scale: the spec, as any update
 
 Change = Callable[[Object], tuple[Object, Sequence[str]]]
 """Handed a fresh dict of the object as it is, answers what it shall be (it may be the same dict), and warnings."""
@@ -119,7 +123,7 @@ async def rewrite(
 def settle(ctx: Context, kind: Kind, namespace: str, name: str, new: Object, old: Object, subresource: str) -> None:
     """Makes of what was asked for what may be: the parts this request can't touch are as they were; then validated."""
     meta.carry(kind, namespace, name, new, old)
-    if subresource:
+    if subresource in _PARTS:
         meta.carry_status(new, old)
         _only(new, old, *_PARTS[subresource])
         errors = list(meta.validate(kind, new["metadata"], old["metadata"]))

@@ -110,6 +110,15 @@ async def test_a_scale_is_read_and_written(lab: Lab) -> None:
     assert caught.value.code == 409, "the scale is of an older state"
 
 
+async def test_who_scales_owns_the_count_through_scale(lab: Lab) -> None:
+    await lab.create("replicationcontrollers", controller(replicas=2), field_manager="kubectl-create")
+    await lab.patch("replicationcontrollers", "web", {"spec": {"replicas": 6}}, "scale", field_manager="kubectl")
+    rc = lab.get("replicationcontrollers", "web")
+    assert rc
+    owners = {entry["manager"]: entry.get("subresource", "") for entry in rc["metadata"]["managedFields"]}
+    assert owners == {"kubectl-create": "", "kubectl": "scale"}
+
+
 async def test_a_scale_below_nothing(lab: Lab) -> None:
     await lab.create("replicationcontrollers", controller())
     with pytest.raises(ApiError) as caught:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from labctl.resources import quantities
 from labctl.resources.kind import FieldError, Kind, Object, Subresource
 from labctl.resources.kinds.core_v1 import pod_rules
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
@@ -31,7 +32,20 @@ def fields(pod: Pod) -> Mapping[str, str]:
 def prepare(new: Object, old: Object | None) -> None:
     """A new pod is Pending, whatever its author said of its status."""
     if old is None:
-        new["status"] = {"phase": "Pending", "qosClass": "BestEffort"}
+        new["status"] = {"phase": "Pending", "qosClass": qos_class(new["spec"])}
+
+
+def qos_class(spec: Object) -> str:
+    """What it was promised: everything it may use, some of it, or nothing."""
+    promised, bounded = False, True
+    for container in (*spec.get("containers", ()), *spec.get("initContainers", ())):
+        resources = container.get("resources", {})
+        limits, requests = resources.get("limits", {}), resources.get("requests", {})
+        for name in ("cpu", "memory"):
+            limit, request = quantities.parse(limits.get(name, 0)), quantities.parse(requests.get(name, 0))
+            promised = promised or bool(limit or request)
+            bounded = bounded and bool(limit) and limit == request
+    return "BestEffort" if not promised else "Guaranteed" if bounded else "Burstable"
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
