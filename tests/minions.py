@@ -253,13 +253,20 @@ class Minions:
             return await self.helpers[name].call(method, params)
 
     async def close(self) -> None:
-        for helper in self.helpers.values():
-            with contextlib.suppress(CommandFailed):
-                await helper.call("forward", {"whole": True, "set": []})
-            await helper.close()
-        for machine in self._machines.values():
-            machine.kill()
-            await machine.wait()
-        self._folder.cleanup()
-        for namespace in (*self.pods.values(), *self.nodes.values(), self.lab):
-            namespace.delete()
+        """Everything goes, whatever of it fails to."""
+        async with contextlib.AsyncExitStack() as undo:
+            undo.callback(self._folder.cleanup)
+            for namespace in (self.lab, *self.nodes.values(), *self.pods.values()):
+                undo.callback(namespace.delete)
+            for machine in self._machines.values():
+                undo.push_async_callback(machine.wait)
+                undo.callback(machine.kill)
+            for helper in self.helpers.values():
+                undo.push_async_callback(helper.close)
+                undo.push_async_callback(_end_forwarder, helper)
+
+
+async def _end_forwarder(helper: Helper) -> None:
+    with contextlib.suppress(CommandFailed, TimeoutError):
+        async with asyncio.timeout(5):
+            await helper.call("forward", {"whole": True, "set": []})

@@ -113,11 +113,11 @@ def digest(dump: str) -> str:
     for line in dump.splitlines():
         if line.startswith("*"):
             table = line
-        elif line.startswith(":") and line[1:].split(" ", 1)[0] not in OTHERS:
+        elif line.startswith(":" + PREFIX) and line[1:].split(" ", 1)[0] not in OTHERS:
             lines.append(f"{table} {line.split(' ', 1)[0]}")
         elif line.startswith("-A "):
             chain, _, rest = line[3:].partition(" ")
-            if chain in OTHERS or (chain in BUILT_IN and not _jumps_to_us(rest)):
+            if not (_jumps_to_us(rest) if chain in BUILT_IN else chain.startswith(PREFIX) and chain not in OTHERS):
                 continue
             place = counts[table + chain] = counts.get(table + chain, -1) + 1
             lines.append(f"{table} {chain} {'' if chain in SHARED or chain in BUILT_IN else place} {rest}")
