@@ -1,0 +1,315 @@
+"""The runner on real resources and a store that can fail, in virtual time."""
+
+import asyncio
+from random import Random
+
+import pytest
+
+from labctl.errors import ApiError
+from labctl.journal import MemoryJournal
+from labctl.reconcile.plan import NOTHING, Create, Patch, Plan, Record
+from labctl.reconcile.runner import Runner, indexes_of
+from labctl.reconcile.settings import ReconcileSettings
+from labctl.resources.client import Client
+from labctl.resources.events import Recorder
+from labctl.resources.registry import builtin_registry
+from labctl.resources.resources import Resources
+from labctl.sim.clock import VirtualClock, run
+from labctl.sim.engine import FaultyEngine
+from labctl.store.log import LogStore
+from labctl.store.settings import StoreSettings
+
+MAP = "default/map"
+
+
+class Probe:
+    """A controller of ConfigMaps whose plan is what the test says; it counts how often each key was planned."""
+
+    kind = "configmaps"
+    indexes = {}
+
+    def __init__(self, plan, name="probe"):
+        self.name = name
+        self._plan = plan
+        self.planned = []
+        self.watches = {"configmaps": lambda _view, seen: (seen.key,)}
+
+    def plan(self, view, key, now, rng):
+        self.planned.append((now, key, view.revision))
+        return self._plan(view, key)
+
+
+class Rig:
+    def __init__(self, *probes, settings=ReconcileSettings(), store=StoreSettings(), client=None):
+        self.clock = VirtualClock()
+        self.journal = MemoryJournal(self.clock)
+        self.engine = FaultyEngine(Random(1), delay_s=0.01)
+        self.store = LogStore(self.engine, store)
+        self.resources = Resources(self.store, builtin_registry(), self.clock, self.journal, Random(1))
+        self.client = Client(self.resources)
+        writer = client(self) if client else self.client
+        recorder = lambda component: Recorder(self.client, component, self.clock)  # noqa: E731
+        self.runner = Runner(self.resources, writer, recorder, probes, self.clock, self.journal, Random(1), settings)
+
+    async def put(self, name="map", **data):
+        body = {"metadata": {"name": name, "namespace": "default"}, "data": data}
+        await self.client.create("configmaps", body)
+
+    def told(self, room="probe"):
+        return [line.text for line in self.journal.lines if line.room == room]
+
+
+def live(story, *probes, **kw):
+    async def lived():
+        rig = Rig(*probes, **kw)
+        await rig.client.create("namespaces", {"metadata": {"name": "default"}})
+        await rig.runner.start()
+        await story(rig)
+        await rig.runner.stop()
+        await rig.store.close()
+
+    run(lived())
+
+
+def count_up(limit):
+    """Adds one until the limit: planned on a stale view it would add twice."""
+
+    def plan(view, key):
+        there = view.get("configmaps", key)
+        raw = view.raw("configmaps", key)
+        if there is None or int(raw["data"]["n"]) >= limit:
+            return NOTHING
+        n = str(int(raw["data"]["n"]) + 1)
+        return Plan([Patch("configmaps", key, {"data": {"n": n}}, revision=there.metadata.revision, why=f"counted to {n}")])
+
+    return plan
+
+
+def test_a_key_is_planned_again_only_on_a_view_that_shows_its_own_write():
+    probe = Probe(count_up(5))
+
+    async def story(rig):
+        await rig.put(n="0")
+        await asyncio.sleep(5)
+        assert rig.client.raw("configmaps", MAP)["data"]["n"] == "5"
+        assert rig.told() == [f"counted to {n}" for n in range(1, 6)]
+        assert len(probe.planned) == 6, "never on a view that was behind"
+        assert rig.runner.idle
+        assert rig.runner.why("configmaps", MAP) == "counted to 5"
+
+    live(story, probe)
+
+
+def test_what_is_there_at_the_start_is_planned():
+    probe = Probe(lambda view, key: NOTHING)
+
+    async def lived():
+        rig = Rig(probe)
+        await rig.client.create("namespaces", {"metadata": {"name": "default"}})
+        await rig.put("a")
+        await rig.put("b")
+        await rig.runner.start()
+        await asyncio.sleep(0.1)
+        assert [key for _, key, _ in probe.planned] == ["default/a", "default/b"]
+        await rig.runner.stop()
+
+    run(lived())
+
+
+def test_a_refusal_backs_off_and_says_why():
+    """An object that can't be made: each try later than the one before, and never the end of the runner."""
+    bad = {"metadata": {"name": "x", "namespace": "default"}, "spec": {"replicas": -1}}
+    probe = Probe(lambda view, key: Plan([Create("replicationcontrollers", bad)]))
+
+    async def story(rig):
+        await rig.put()
+        await asyncio.sleep(10)
+        times = [now for now, _, _ in probe.planned]
+        gaps = [b - a for a, b in zip(times, times[1:])]
+        assert all(b > 1.9 * a for a, b in zip(gaps, gaps[1:])), gaps
+        assert any("Invalid value: -1" in text for text in rig.told())
+        events = [(e.reason, e.type) for e in rig.client.list("events")]
+        assert ("FailedCreate", "Warning") in events
+
+    live(story, probe)
+
+
+class Racing:
+    """A client that meets another writer once."""
+
+    def __init__(self, rig):
+        self._client = rig.client
+        self.raced = False
+
+    async def patch(self, *args, **kw):
+        if not self.raced:
+            self.raced = True
+            raise ApiError(409, "Conflict", "somebody was first")
+        return await self._client.patch(*args, **kw)
+
+
+def test_who_lost_a_race_plans_again_at_once_and_nobody_is_bothered():
+    probe = Probe(count_up(1))
+
+    async def story(rig):
+        await rig.put(n="0")
+        await asyncio.sleep(0.1)
+        assert rig.client.raw("configmaps", MAP)["data"]["n"] == "1"
+        assert not any("failed" in text for text in rig.told())
+
+    live(story, probe, client=Racing)
+
+
+def test_a_plan_that_raises_stops_no_other_key():
+    def plan(view, key):
+        if key.endswith("bad"):
+            raise ZeroDivisionError
+        return NOTHING
+
+    probe = Probe(plan)
+
+    async def story(rig):
+        await rig.put("bad")
+        await rig.put("good")
+        await asyncio.sleep(1)
+        assert [key for _, key, _ in probe.planned].count("default/good") == 1
+        assert [key for _, key, _ in probe.planned].count("default/bad") > 2
+
+    live(story, probe)
+
+
+def test_it_looks_again_when_it_wanted_to_and_not_otherwise():
+    probe = Probe(lambda view, key: Plan(again_s=7) if view.get("configmaps", key) else NOTHING)
+
+    async def story(rig):
+        await rig.put()
+        await asyncio.sleep(30)
+        times = [round(now - probe.planned[0][0], 3) for now, _, _ in probe.planned]
+        assert times == [0, 7, 14, 21, 28]
+
+    live(story, probe)
+
+
+def test_a_lost_watch_is_begun_again_and_nothing_is_missed():
+    probe = Probe(lambda view, key: NOTHING)
+
+    async def story(rig):
+        rig.engine.delay_s = 0
+        # More revisions become visible at once than a watcher may be behind.
+        await asyncio.gather(*(rig.put(f"m{number:02}") for number in range(40)))
+        await asyncio.sleep(1)
+        assert any("loads anew" in text for text in rig.told("reconcile"))
+        assert {key for _, key, _ in probe.planned} == {f"default/m{number:02}" for number in range(40)}
+        await rig.client.delete("configmaps", "default/m00")
+        await asyncio.sleep(0.1)
+        assert rig.runner.view.get("configmaps", "default/m00") is None
+
+    live(story, probe, store=StoreSettings(watch_backlog=10))
+
+
+def test_an_ill_disk_only_delays():
+    probe = Probe(count_up(3))
+
+    async def story(rig):
+        await rig.put(n="0")
+        rig.engine.fail = 1.0
+        await asyncio.sleep(5)
+        rig.engine.fail = 0.0
+        await asyncio.sleep(60)
+        assert rig.client.raw("configmaps", MAP)["data"]["n"] == "3"
+
+    live(story, probe)
+
+
+@pytest.mark.parametrize("jump_s", [-500, 500])
+def test_after_a_jump_of_the_clock_nothing_is_old(jump_s):
+    probe = Probe(lambda view, key: NOTHING)
+
+    async def story(rig):
+        await rig.put()
+        await asyncio.sleep(100)
+        rig.clock.jump(jump_s)
+        await asyncio.sleep(6)
+        assert any("grace periods begin anew" in text for text in rig.told("reconcile"))
+        assert rig.clock.now() - rig.runner.view.seen("configmaps", MAP) < 10
+
+    live(story, probe)
+
+
+def test_actions_of_one_plan_go_together_but_not_too_many_at_once():
+    def plan(view, key):
+        if key != MAP or view.get("configmaps", "default/made-00"):
+            return NOTHING
+        return Plan([Create("configmaps", {"metadata": {"name": f"made-{n:02}", "namespace": "default"}}) for n in range(20)])
+
+    probe = Probe(plan)
+    at_once = []
+
+    class Counting:
+        under_way = 0
+
+        def __init__(self, rig):
+            self._client = rig.client
+
+        async def create(self, *args):
+            self.under_way += 1
+            at_once.append(self.under_way)
+            try:
+                return await self._client.create(*args)
+            finally:
+                self.under_way -= 1
+
+    async def story(rig):
+        await rig.put()
+        await asyncio.sleep(2)
+        assert len(rig.client.list("configmaps")) == 21
+        assert max(at_once) == 8
+
+    live(story, probe, settings=ReconcileSettings(actions_at_once=8), client=Counting)
+
+
+def test_events_are_told_of_what_succeeded_and_of_the_object_it_is_about():
+    event = Record("configmaps", MAP, "Counted", "it was counted")
+
+    def plan(view, key):
+        there = view.get("configmaps", key)
+        if there is None or "done" in view.raw("configmaps", key).get("data", {}):
+            return NOTHING
+        return Plan(
+            [Patch("configmaps", key, {"data": {"done": "1"}}, event=event), Record("configmaps", key, "Seen", "it was seen", "Warning")]
+        )
+
+    async def story(rig):
+        await rig.put()
+        await asyncio.sleep(3)
+        told = {(e.reason, e.type, e.message, e.involved_object.name, e.source.component) for e in rig.client.list("events")}
+        assert told == {
+            ("Counted", "Normal", "it was counted", "map", "probe"),
+            ("Seen", "Warning", "it was seen", "map", "probe"),
+        }
+
+    live(story, Probe(plan))
+
+
+def test_stopping_lets_writes_under_way_finish():
+    probe = Probe(count_up(1))
+
+    async def lived():
+        rig = Rig(probe)
+        await rig.client.create("namespaces", {"metadata": {"name": "default"}})
+        await rig.put(n="0")
+        rig.engine.delay_s = 1.0
+        await rig.runner.start()
+        await asyncio.sleep(0.001)
+        await rig.runner.stop()
+        assert rig.client.raw("configmaps", MAP)["data"]["n"] == "1"
+
+    run(lived())
+
+
+def test_one_index_name_is_one_function():
+    first, second = Probe(None), Probe(None)
+    first.indexes = {("pods", "x"): lambda view: ()}
+    second.indexes = {("pods", "x"): lambda view: ()}
+    with pytest.raises(AssertionError):
+        indexes_of([first, second])
