@@ -103,8 +103,7 @@ class Lab:
         """The client of the running master; starts one where none runs. LabctlError where there is no lab."""
         if not self.exists:
             raise LabctlError(f"there is no lab in {self.folder} or above", mend="labctl up")
-        if not process.master_pid(self.paths):
-            process.start_master(self.paths)
+        process.ensure_master(self.paths)
         return LabClient(process.master_run(self.paths)["port"], self.paths.certificates)
 
     @property

@@ -44,6 +44,18 @@ def _read_pid(paths: Paths) -> int:
     return 0
 
 
+def ensure_master(paths: Paths, *, timeout_s: float = 30.0) -> None:
+    """A master that answers: the one that runs, the one that somebody is just starting, or a new one."""
+    deadline = time.monotonic() + timeout_s
+    while master_pid(paths):
+        if master_run(paths):
+            return
+        if time.monotonic() > deadline:
+            raise LabctlError("the lab's master has begun but does not answer", mend=f"see {paths.master_log}")
+        time.sleep(0.02)
+    start_master(paths)
+
+
 def start_master(paths: Paths, *, timeout_s: float = 30.0) -> None:
     """Start the master in the background and return when it answers. LabctlError carries the last line of its log."""
     paths.master_log.parent.mkdir(parents=True, exist_ok=True)
@@ -103,13 +115,12 @@ def _ended(paths: Paths, descriptor: int | None, timeout_s: float) -> bool:
 
 
 def master_run(paths: Paths) -> dict:
-    """What the running master says of itself: pid, url, port. Empty if none runs."""
-    if not master_pid(paths):
-        return {}
+    """What the running master says of itself, once it answers: pid, url, port, settings. Empty before that, and if none runs."""
     try:
-        return json.loads(paths.master_run.read_text())
+        said = json.loads(paths.master_run.read_text())
     except (OSError, ValueError):
         return {}
+    return said if said.get("pid") == master_pid(paths) else {}  # else it is what a killed one left
 
 
 @contextlib.contextmanager

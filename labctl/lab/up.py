@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from labctl.providers.protocol import Provider
 
 BOOT_TIMEOUT_S = 180.0
+BOOT_REQUEST = "labctl.internal/boot-request"
 
 
 def up(lab: Lab) -> dict[str, Any]:
@@ -50,14 +51,14 @@ def _prepare(lab: Lab) -> Provider:
 def _master(lab: Lab) -> None:
     """Running, and with the settings of now: changing some of them takes a new process, which no pod notices."""
     with step(lab.progress, "master") as note:
-        if process.master_pid(lab.paths) and _runs_with(lab) == lab.record["settings"]:
-            note("already running")
-            return
-        if process.stop_master(lab.paths):
+        was_running = process.master_pid(lab.paths)
+        process.ensure_master(lab.paths)
+        if _runs_with(lab) != lab.record["settings"]:
             note("started anew, as its settings changed")
+            process.stop_master(lab.paths)
             lab.__dict__.pop("api", None)
-        process.start_master(lab.paths)
-        note(process.master_run(lab.paths).get("url", ""))
+            process.ensure_master(lab.paths)
+        note("already running" if was_running else process.master_run(lab.paths).get("url", ""))
 
 
 def _runs_with(lab: Lab) -> dict[str, Any]:
@@ -73,21 +74,35 @@ def _machines(lab: Lab, provider: Provider, count: int) -> None:
             f"{lab.settings.source('minions')}: this lab has {len(existing)} minions, more than {count}",
             mend=f"labctl destroy {' '.join(surplus)}",
         )
+    requests: dict[str, str] = {}
     for number in range(1, count + 1):
         if number not in existing:
             lab.api.post(machines.PATH, machines.wanted(lab, number, provider.name))
-        elif existing[number].get("status", {}).get("phase") != "Ready" or existing[number]["spec"].get("power") != "On":
-            request = {"metadata": {"annotations": {"labctl.internal/boot-request": secrets.token_hex(4)}}, "spec": {"power": "On"}}
-            lab.api.patch(f"{machines.PATH}/minion-{number}", request)
-    machines.wait(lab, [f"minion-{n}" for n in range(1, count + 1)], lambda m: _not_ready(lab, m), timeout_s=BOOT_TIMEOUT_S)
+        elif not _is_up(existing[number]):
+            requests[f"minion-{number}"] = _request_boot(lab, f"minion-{number}")
+    names = [f"minion-{number}" for number in range(1, count + 1)]
+    machines.wait(lab, names, lambda machine: _not_ready(lab, machine, requests), timeout_s=BOOT_TIMEOUT_S)
     write_config(lab, provider.machines().values())
 
 
-def _not_ready(lab: Lab, machine: dict[str, Any] | None) -> str:
+def _is_up(machine: dict[str, Any]) -> bool:
+    return machine.get("status", {}).get("phase") == "Ready" and machine["spec"].get("power") == "On"
+
+
+def _request_boot(lab: Lab, name: str) -> str:
+    """A machine that went off by itself stays off until somebody asks: this is asking. Answers the request's token."""
+    token = secrets.token_hex(4)
+    lab.api.patch(f"{machines.PATH}/{name}", {"metadata": {"annotations": {BOOT_REQUEST: token}}, "spec": {"power": "On"}})
+    return token
+
+
+def _not_ready(lab: Lab, machine: dict[str, Any] | None, requests: dict[str, str]) -> str:
     """What a machine is at, or "" when its node is Ready."""
     if machine is None:
         raise LabctlError("a machine was deleted while it was being started", mend="labctl up")
     name, status = machine["metadata"]["name"], machine.get("status", {})
+    if requests.get(name) not in (None, status.get("observedBootRequest")):
+        return "asking for a boot"  # what its status says is from before
     if status.get("phase") == "Failed":
         raise LabctlError(f"{name}: {status.get('message', 'failed')}", mend="labctl doctor, then labctl up")
     if status.get("phase") != "Ready":

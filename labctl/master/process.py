@@ -65,7 +65,8 @@ async def _serve(settings: MasterSettings, ready_fd: int) -> None:
     _say_running(settings, port)
     log.info("answering on port %d after %.2f s", port, clock.now() - begun)
     if ready_fd >= 0:
-        os.write(ready_fd, b"ready")
+        with contextlib.suppress(BrokenPipeError):  # whoever waited has been killed
+            os.write(ready_fd, b"ready")
         os.close(ready_fd)
     machines = asyncio.create_task(master.start_machines())
     machines.add_done_callback(_report)
@@ -131,7 +132,13 @@ def _tls(authority: Authority, settings: MasterSettings) -> ssl.SSLContext:
 
 def _say_running(settings: MasterSettings, port: int) -> None:
     paths = settings.paths
-    said = {"pid": os.getpid(), "url": f"https://127.0.0.1:{port}", "port": port, "started": time.time(), "settings": settings.values.process()}
+    said = {
+        "pid": os.getpid(),
+        "url": f"https://127.0.0.1:{port}",
+        "port": port,
+        "started": time.time(),
+        "settings": settings.values.process(),
+    }
     write_file(paths.master_run, json.dumps(said), 0o644)
     write_file(paths.state / "port", str(port), 0o644)
 

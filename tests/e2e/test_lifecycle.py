@@ -22,17 +22,21 @@ def traces() -> dict[str, set[str]]:
     return {"cgroups": cgroups, "mounts": mounts, "links": links, "network namespaces": names}
 
 
-def processes(state: Path) -> list[str]:
-    """Processes that have this run's state folder in their command line, or live in its cgroups."""
+def processes(folder: Path, identity: str) -> list[str]:
     found = []
-    for folder in Path("/proc").glob("[0-9]*"):
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            cgroup = (process / "cgroup").read_text()
         except OSError:
             continue
-        if str(state) in line and "pytest" not in line:
-            found.append(line)
+        if str(folder) in line or identity in line or identity in cgroup:
+            found.append(f"{process.name}: {line}")
     return found
+
+
+def record(cluster) -> dict:
+    return json.loads((cluster.folder / ".labctl" / "lab.json").read_text())
 
 
 @pytest.fixture
@@ -112,20 +116,21 @@ def test_destroy_leaves_nothing_behind(new_cluster, images):
     cluster.labctl("up", "--minions", "2")
     cluster.kubectl("run", "one", "--image=busybox", "--", "sleep", "3600")
     wait(lambda: condition(cluster.get("pod", "one"), "Ready") == "True", "it runs")
-    state = Path(json.loads((cluster.folder / ".labctl" / "lab.json").read_text())["state"])
-    assert processes(state)
+    lab_json = record(cluster)
+    state, identity = Path(lab_json["state"]), lab_json["id"]
+    assert len(processes(cluster.folder, identity)) > 4
     cluster.labctl("destroy", "--yes")
-    wait(lambda: not processes(state), "no process is left", 10)
+    wait(lambda: not processes(cluster.folder, identity), "no process is left", 10)
     assert not state.exists() and not (cluster.folder / ".labctl").exists()
     assert {kind: found - before[kind] for kind, found in traces().items()} == {kind: set() for kind in before}
 
 
 def test_destroy_works_after_everything_was_killed(lab):
     lab.labctl("up", "--minions", "1")
-    state = Path(json.loads((lab.folder / ".labctl" / "lab.json").read_text())["state"])
+    state, identity = Path(record(lab)["state"]), record(lab)["id"]
     os.kill(lab.status()["master"]["pid"], signal.SIGKILL)
     lab.labctl("destroy", "--yes")
-    wait(lambda: not processes(state), "no process is left", 10)
+    wait(lambda: not processes(lab.folder, identity), "no process is left", 10)
     assert not state.exists()
 
 
