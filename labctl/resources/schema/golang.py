@@ -90,16 +90,26 @@ def syntax_error(body: bytes) -> str:
     """What Go says about a body that is not JSON; empty if it is JSON after all."""
     try:
         text = body.decode()
-        json.loads(text)
+        json.loads(text, parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         return f"invalid character {chr(body[error.start])!r} looking for beginning of value"
     except RecursionError:
         return "exceeded max depth"
+    except _NoConstant as error:
+        return f"invalid character '{error.args[0][0]}' looking for beginning of value"
     except json.JSONDecodeError as error:
         if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
             return "unexpected end of JSON input"
         return f"invalid character {quote(text[error.pos])} {_syntax_place(error, text)}"
     return ""
+
+
+class _NoConstant(Exception):
+    """NaN or Infinity, which Python reads and JSON has not."""
+
+
+def _no_constant(name: str) -> None:
+    raise _NoConstant(name.lstrip("-"))
 
 
 def _syntax_place(error: json.JSONDecodeError, text: str) -> str:

@@ -146,6 +146,8 @@ WANTED = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind str
         (b'{"a" 1}', "invalid character '1' after object key ({\"a\" 1})"),
         (b'{"a":1 "b"}', 'invalid character \'"\' after object key:value pair ({"a":1 "b"})'),
         (b'{"a":[1 2]}', "invalid character '2' after array element ({\"a\":[1 2]})"),
+        (b'{"a":NaN}', "invalid character 'N' looking for beginning of value ({\"a\":NaN})"),
+        (b'{"a":"\xff"}', 'invalid character \'\u00ff\' looking for beginning of value ({"a":"\ufffd"})'),
         (b"{} x", "invalid character 'x' after top-level value ({} x)"),
         (b"{a:1}", "invalid character 'a' looking for beginning of object key string ({a:1})"),
         (b"[1]", f"json: cannot unmarshal array into Go value of type {WANTED} (5b315d)"),
