@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from labctl.images.images import Images
 from labctl.images.index import Image
@@ -15,6 +15,8 @@ from labctl.lab.settings import proxies
 
 if TYPE_CHECKING:
     from labctl.lab.lab import Lab
+
+T = TypeVar("T")
 
 
 def images(lab: Lab) -> Images:
@@ -40,6 +42,6 @@ def remove(lab: Lab, name: str) -> int:
     return _do(lab, f"remove {name}", lambda store: store.remove(name))
 
 
-def _do(lab: Lab, what: str, work: Callable):  # type: ignore[no-untyped-def, type-arg]
+def _do(lab: Lab, what: str, work: Callable[[Images], Coroutine[Any, Any, T]]) -> T:
     with step(lab.progress, what):
         return asyncio.run(work(images(lab)))

@@ -17,6 +17,7 @@ import signal
 import socket
 import ssl
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from labctl.api.identity import server_context
@@ -91,7 +92,7 @@ def _tools(settings: MasterSettings, authority: Authority, journal: Journal) -> 
         remote=SshProcess(RemoteSettings(), journal),
         authority=authority,
         authorized_key=ssh_key(paths.ssh_key),
-        images=Images(paths, ImageSettings(mirrors=values.mirrors, proxy=settings.proxies)),
+        images=Images(paths, ImageSettings(mirrors={name: tuple(hosts) for name, hosts in values.mirrors.items()}, proxy=settings.proxies)),
     )
 
 
@@ -144,7 +145,7 @@ def _say_running(settings: MasterSettings, port: int) -> None:
 
 
 @contextlib.contextmanager
-def _only_one(paths: Paths):  # type: ignore[no-untyped-def]
+def _only_one(paths: Paths) -> Iterator[None]:
     """Hold the lab's master lock, with our process id in it, for as long as this process lives."""
     paths.state.mkdir(parents=True, exist_ok=True)
     with open(paths.state / "master.lock", "a+") as file:
@@ -168,7 +169,7 @@ def _stop_signal() -> asyncio.Event:
     return stop
 
 
-def _loop_factory():  # type: ignore[no-untyped-def]
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
     except ImportError:
