@@ -46,6 +46,8 @@ def _below(path: str, group: str, version: str, segments: list[str]) -> Target |
     namespace = ""
     if segments[0] == "namespaces" and len(segments) > 2 and segments[2] not in NAMESPACE_SUBRESOURCES:
         namespace, segments = segments[1], segments[2:]
+        if not namespace:
+            return None
     resource, name, subresource = (*segments, "", "")[:3]
     if "" in segments[:-1] or "/" in namespace + name + subresource:
         return None
