@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from typing import Any, Dict, List, Set
+from collections import deque
+from typing import Any, Deque, Dict, List, Set
 
 from . import client, logs
 from .runtime.records import names, read_json, write_json
@@ -24,6 +25,7 @@ class Pods:
         self._tools, self._same_boot = tools, same_boot
         self._workers: Dict[str, PodWorker] = {}
         self._tasks: Dict[str, "asyncio.Task[None]"] = {}
+        self._ended: "Deque[str]" = deque(maxlen=256)  # what the watch may still speak of though it is gone
         self._kept = os.path.join(tools.settings.state_dir, "manifests")
         os.makedirs(self._kept, exist_ok=True)
 
@@ -74,6 +76,8 @@ class Pods:
                 self._remember(pod)
             worker.update(pod)
             return
+        if uid in self._ended:
+            return
         self._remember(pod)
         worker = self._workers[uid] = PodWorker(self._tools, pod, lambda: self._left(pod), confirmed)
         self._tasks[uid] = asyncio.ensure_future(worker.run())
@@ -83,6 +87,7 @@ class Pods:
         uid = pod["metadata"]["uid"]
         self._workers.pop(uid, None)
         self._tasks.pop(uid, None)
+        self._ended.append(uid)
         if os.path.exists(os.path.join(self._kept, uid + ".json")):
             os.unlink(os.path.join(self._kept, uid + ".json"))
         shutil.rmtree(self._tools.logs_dir(pod), ignore_errors=True)

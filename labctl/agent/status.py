@@ -12,6 +12,7 @@ from .runtime.interface import Container, Pod, State
 from .times import rfc3339
 
 Object = Dict[str, Any]
+TERMINAL = ("Succeeded", "Failed")
 _NOT_STARTED = {"waiting": {"reason": "ContainerCreating"}}
 _INITIALIZING = {"waiting": {"reason": "PodInitializing"}}
 
@@ -38,7 +39,8 @@ def build(pod: Object, found: Pod, seen: Seen, now_s: float) -> Object:
     initialized = all(_init_done(spec_, status) for spec_, status in zip(spec.get("initContainers") or (), inits))  # noqa: B905 - Python 3.9
     mains = [_container(each, found, seen, before, now_s, initialized=initialized) for each in spec["containers"]]
     policy = "Never" if seen.leaving else spec.get("restartPolicy", "Always")  # nothing is restarted any more
-    phase = "Failed" if seen.failed else phase_of(policy, inits, mains, initialized)
+    over = before.get("phase", "") in TERMINAL  # for good, whoever said so
+    phase = before["phase"] if over else "Failed" if seen.failed else phase_of(policy, inits, mains, initialized)
     status: Object = {
         "phase": phase,
         "observedGeneration": pod["metadata"].get("generation", 0),
@@ -172,7 +174,7 @@ def phase_of(policy: str, inits: List[Object], mains: List[Object], initialized:
 def _conditions(
     before: Object, found: Pod, seen: Seen, phase: str, initialized: bool, inits: List[Object], mains: List[Object], now_s: float
 ) -> List[Object]:
-    over = phase in ("Succeeded", "Failed")
+    over = phase in TERMINAL
     unready = [each["name"] for each in mains if not each["ready"]]
     ready: Tuple[bool, str, str] = (True, "", "")
     if seen.leaving and not over:

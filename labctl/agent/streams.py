@@ -84,11 +84,22 @@ def _must_be_runnable(container: Container, program: str) -> None:
 
 
 def _exists_inside(root: str, path: str) -> bool:
-    """A link that is absolute inside the container would lead us outside: then it is taken to be there."""
-    try:
-        return os.path.lexists(root + path)
-    except OSError:
-        return True
+    """Does the path exist for one whose root folder that is? Links are followed as the container would."""
+    at, todo, followed = root, list(reversed(path.split("/"))), 0
+    while todo:
+        part = todo.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            at = at if at == root else os.path.dirname(at)
+            continue
+        at = f"{at}/{part}"
+        if os.path.islink(at) and followed < 40:
+            followed += 1
+            link = os.readlink(at)
+            at = root if link.startswith("/") else os.path.dirname(at)
+            todo += reversed(link.split("/"))
+    return os.path.exists(at)
 
 
 def _environment(pid: int) -> "dict[str, str]":

@@ -24,12 +24,11 @@ from .lastwords import last_words
 from .reporter import Reporter
 from .runtime.interface import Container, Pod, RuntimeFailure, State
 from .starting import ImageWish, NotStarted, post_start, start
-from .status import Seen, build, differs, is_sidecar, pod_address
+from .status import TERMINAL, Seen, build, differs, is_sidecar, pod_address
 from .times import duration
 from .tools import Tools, pod_path, pod_title
 
 Object = Dict[str, Any]
-TERMINAL = ("Succeeded", "Failed")
 RETRY_S = 2.0
 FIRST_REPORT_S = 0.15  # a start that takes longer shows itself as ContainerCreating
 
@@ -347,6 +346,7 @@ class PodWorker:
         found = self._tools.runtime.pods(self.uid).get(self.uid)
         if found and found.sandbox and found.sandbox.ready:
             self._health.stop()
+            await self._stop_all(found, stopping.Deadline(self.pod["spec"].get("terminationGracePeriodSeconds", 30)))
             await self._reporter.now(self._status())
             await self._tools.runtime.close(self.uid, keep_records=True)
         self._reporter.bell.ring()
@@ -359,17 +359,19 @@ class PodWorker:
             wish.cancel()
         self._reporter.bell.ring()
         found = self._tools.runtime.pods(self.uid).get(self.uid) or Pod(self.uid)
-        running = list(found.running())
-        if running and grace_s and self._was_ready():
+        if found.running() and grace_s and self._was_ready():
             await stopping.drained(lambda: self.pod, self._bell, min(self._tools.settings.drain_s, grace_s))
-        sidecars = [each["name"] for each in self.pod["spec"].get("initContainers") or () if is_sidecar(each)]
-        address = pod_address(found, self._tools.host_ip)
-        await stopping.stop_all(self._tools, lambda: self.pod, running, self._leaving, self._bell, address, sidecars)
+        await self._stop_all(found, self._leaving)
         self._health.stop()
         self._waiting.clear()
         last = self._status()
         await asyncio.gather(self._tools.runtime.close(self.uid), self._report_end(last))
         await self._until_answered(self._delete)
+
+    async def _stop_all(self, found: Pod, deadline: stopping.Deadline) -> None:
+        sidecars = [each["name"] for each in self.pod["spec"].get("initContainers") or () if is_sidecar(each)]
+        address = pod_address(found, self._tools.host_ip)
+        await stopping.stop_all(self._tools, lambda: self.pod, list(found.running()), deadline, self._bell, address, sidecars)
 
     def _was_ready(self) -> bool:
         return any(each.get("ready") for each in self._reported())

@@ -33,6 +33,7 @@ else
 fi
 ip link set lo up
 mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /var/log
 mount --bind "$ROOM" /var/lib
 "$@" &
 wait $!

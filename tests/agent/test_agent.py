@@ -40,7 +40,9 @@ class Lab:
         (self.folder / "agent.json").write_text(json.dumps({**self.config, **changes}))
         python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
         log = open(self.folder / "agent.log", "ab")
-        self.agent = subprocess.Popen([python, "-m", "labctl.agent", "run", "--config", str(self.folder / "agent.json")], cwd=ROOT, stderr=log)
+        self.agent = subprocess.Popen(
+            [python, "-m", "labctl.agent", "run", "--config", str(self.folder / "agent.json")], cwd=ROOT, stderr=log
+        )
 
     def stop_agent(self, number=signal.SIGTERM):
         self.agent.send_signal(number)
@@ -91,7 +93,12 @@ def image(folder: Path):
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         tar.add(folder / "layer", arcname=".")
     config = blob(folder, json.dumps({"config": {"Env": ["PATH=/bin"], "Cmd": ["sleep", "1000"]}}).encode())
-    return {"name": "docker.io/library/tiny:latest", "digest": config["digest"], "config": config, "layers": [blob(folder, packed.getvalue())]}
+    return {
+        "name": "docker.io/library/tiny:latest",
+        "digest": config["digest"],
+        "config": config,
+        "layers": [blob(folder, packed.getvalue())],
+    }
 
 
 @pytest.fixture
@@ -152,7 +159,12 @@ async def test_the_node_tells_what_it_is(lab):
 @inside
 async def test_ready_is_given_back_when_the_master_took_it(lab):
     await lab.api.kubectl(
-        "patch", "node", "m1", "--subresource=status", "-p", '{"status":{"conditions":[{"type":"Ready","status":"Unknown","reason":"NodeStatusUnknown"}]}}'
+        "patch",
+        "node",
+        "m1",
+        "--subresource=status",
+        "-p",
+        '{"status":{"conditions":[{"type":"Ready","status":"Unknown","reason":"NodeStatusUnknown"}]}}',
     )
     await lab.until("/api/v1/nodes/m1", ready, deadline_s=5)
 
@@ -192,7 +204,11 @@ async def test_limits_hold_and_their_breach_is_told(lab):
 
 @inside
 async def test_a_pod_is_restarted_and_its_last_end_is_known(lab):
-    pod, _ = await lab.pod("crash", "echo last words > /dev/termination-log; exit 7", lambda found: found["status"].get("containerStatuses") and restarts(found) >= 2)
+    pod, _ = await lab.pod(
+        "crash",
+        "echo last words > /dev/termination-log; exit 7",
+        lambda found: found["status"].get("containerStatuses") and restarts(found) >= 2,
+    )
     last = pod["status"]["containerStatuses"][0]["lastState"]["terminated"]
     assert (last["exitCode"], last["message"]) == (7, "last words\n")
 
@@ -256,6 +272,8 @@ async def test_pods_reach_each_other_and_the_node_reaches_them(lab):
 @inside
 async def test_twenty_pods_cost_little(lab):
     await asyncio.gather(*(lab.pod(f"p{number}", "sleep 1000") for number in range(20)))
-    resident_kb = int(next(line for line in Path(f"/proc/{lab.agent.pid}/status").read_text().splitlines() if line.startswith("VmRSS")).split()[1])
+    resident_kb = int(
+        next(line for line in Path(f"/proc/{lab.agent.pid}/status").read_text().splitlines() if line.startswith("VmRSS")).split()[1]
+    )
     print(f"agent with 20 pods: {resident_kb} KiB resident")
     assert resident_kb < 34 * 1024  # the aim is 32 MB; what Python itself takes differs by its version

@@ -96,7 +96,9 @@ async def test_resources_are_divided_and_rounded_up_and_fall_back_to_the_node():
 
 async def test_services_are_there_and_the_pods_own_words_win():
     services = of_services([{"metadata": {"name": "my-web"}, "spec": {"clusterIP": "10.247.0.9", "ports": [{"name": "http", "port": 80}]}}])
-    env = await made(services=services, env=[{"name": "MY_WEB_SERVICE_HOST", "value": "elsewhere"}, {"name": "U", "value": "$(MY_WEB_PORT)"}])
+    env = await made(
+        services=services, env=[{"name": "MY_WEB_SERVICE_HOST", "value": "elsewhere"}, {"name": "U", "value": "$(MY_WEB_PORT)"}]
+    )
     assert env["MY_WEB_SERVICE_HOST"] == "elsewhere"
     assert (env["MY_WEB_SERVICE_PORT_HTTP"], env["U"], env["MY_WEB_PORT_80_TCP_ADDR"]) == ("80", "tcp://10.247.0.9:80", "10.247.0.9")
 

@@ -23,7 +23,9 @@ def pod(policy="Always", names=("c",), inits=(), status=None, **meta):
 def ran(name="c", attempt=0, code=None, **more):
     state = State.RUNNING if code is None else State.EXITED
     ends = {} if code is None else {"exit_code": code, "finished_s": NOW - 1}
-    return Container(f"id-{name}-{attempt}", "u1", name, attempt, "nginx:latest", "nginx@sha256:1", state, NOW - 9, NOW - 8, **{**ends, **more})
+    return Container(
+        f"id-{name}-{attempt}", "u1", name, attempt, "nginx:latest", "nginx@sha256:1", state, NOW - 9, NOW - 8, **{**ends, **more}
+    )
 
 
 def status_of(the_pod, *containers, sandbox=OPEN, **seen):
@@ -36,7 +38,12 @@ def conditions(status):
 
 def test_a_running_pod():
     status = status_of(pod(), ran())
-    assert (status["phase"], status["podIP"], status["hostIP"], status["podIPs"]) == ("Running", "10.246.1.2", "10.245.1.11", [{"ip": "10.246.1.2"}])
+    assert (status["phase"], status["podIP"], status["hostIP"], status["podIPs"]) == (
+        "Running",
+        "10.246.1.2",
+        "10.245.1.11",
+        [{"ip": "10.246.1.2"}],
+    )
     (container,) = status["containerStatuses"]
     assert container == {
         "name": "c",
@@ -49,7 +56,9 @@ def test_a_running_pod():
         "lastState": {},
         "state": {"running": {"startedAt": rfc3339(NOW - 8)}},
     }
-    assert all(conditions(status)[kind] == ("True", "") for kind in ("Initialized", "Ready", "ContainersReady", "PodReadyToStartContainers"))
+    assert all(
+        conditions(status)[kind] == ("True", "") for kind in ("Initialized", "Ready", "ContainersReady", "PodReadyToStartContainers")
+    )
 
 
 def test_nothing_has_started_yet():
@@ -90,12 +99,19 @@ def test_a_completed_pod_is_not_ready_and_says_why():
 
 @pytest.mark.parametrize(
     ("more", "reason"),
-    [({"code": 1}, "Error"), ({"code": 0}, "Completed"), ({"code": 137, "oom_killed": True}, "OOMKilled"), ({"code": 137, "lost": True}, "ContainerStatusUnknown")],
+    [
+        ({"code": 1}, "Error"),
+        ({"code": 0}, "Completed"),
+        ({"code": 137, "oom_killed": True}, "OOMKilled"),
+        ({"code": 137, "lost": True}, "ContainerStatusUnknown"),
+    ],
 )
 def test_why_a_container_ended(more, reason):
     state = status_of(pod("Never"), ran(**more), messages={"id-c-0": "last words"})["containerStatuses"][0]["state"]["terminated"]
     assert (state["reason"], state["containerID"], state["exitCode"]) == (reason, "crun://id-c-0", more["code"])
-    assert state.get("message", "") == ("The container could not be located when the pod was terminated" if more.get("lost") else "last words")
+    assert state.get("message", "") == (
+        "The container could not be located when the pod was terminated" if more.get("lost") else "last words"
+    )
 
 
 def test_crash_loop_back_off_shows_how_it_ended_last():
@@ -158,7 +174,11 @@ def test_a_reason_that_is_over_is_taken_away():
 
 def test_only_a_difference_is_worth_a_write():
     status = status_of(pod(), ran())
-    stored = {**status, "qosClass": "BestEffort", "conditions": [*status["conditions"], {"type": "labctl.internal/Drained", "status": "True"}]}
+    stored = {
+        **status,
+        "qosClass": "BestEffort",
+        "conditions": [*status["conditions"], {"type": "labctl.internal/Drained", "status": "True"}],
+    }
     assert not differs(stored, status_of(pod(status=stored), ran()))
     assert differs(stored, status_of(pod(status=stored), ran(), ready={"c": False}))
     assert differs({**stored, "podIP": "10.246.1.9"}, status_of(pod(status=stored), ran()))
@@ -197,7 +217,9 @@ def test_a_started_container_after_a_boot_shows_the_lost_attempt():
 # -- times
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (0.32, "320ms"), (10, "10s"), (80, "1m20s"), (300, "5m0s"), (1.5, "1.5s"), (3723, "1h2m3s")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s"), (0.32, "320ms"), (10, "10s"), (80, "1m20s"), (300, "5m0s"), (1.5, "1.5s"), (3723, "1h2m3s")]
+)
 def test_durations_are_gos(seconds, text):
     assert duration(seconds) == text
 

@@ -128,7 +128,9 @@ async def test_a_pod_that_starts_at_once_is_reported_once(tmp_path):
 async def test_a_container_that_dies_is_restarted_with_back_off(tmp_path):
     async with running(tmp_path, pod(["false"])) as node:
         await until(lambda: node.container() and node.container().attempt >= 3)
-        waiting = [w["status"]["containerStatuses"][0] for _, w in node.api.writes if "waiting" in w["status"]["containerStatuses"][0]["state"]]
+        waiting = [
+            w["status"]["containerStatuses"][0] for _, w in node.api.writes if "waiting" in w["status"]["containerStatuses"][0]["state"]
+        ]
         assert waiting[-1]["state"]["waiting"]["reason"] == "CrashLoopBackOff"
         assert waiting[-1]["state"]["waiting"]["message"].endswith("restarting failed container=c pod=web_default(u1)")
         assert waiting[-1]["lastState"]["terminated"]["exitCode"] == 1

@@ -176,6 +176,7 @@ class CrunRuntime:
         namespaces = {
             "pid": "",
             "mount": "",
+            "cgroup": "",
             **{kind: os.path.join(pod, "ns", kind) for kind in sandbox.namespace_kinds(held.host_network)},
         }
         shared = dataclasses.replace(spec, mounts=(Mount(os.path.join(pod, "shm"), "/dev/shm"), *spec.mounts))
