@@ -120,7 +120,7 @@ class Minion:
         await self._forget_connections(merge(had.values()), merge(made.values()), desired)
         for key in made:
             self._remember(applied, key, frontends[key], made[key])
-        return Round(causes, _count(patch), whole=False, missing=_missing(made))
+        return Round(causes, patch.lines, whole=False, missing=_missing(made))
 
     async def _whole(self, desired: Desired) -> Round:
         """Read what is there, send the difference."""
@@ -146,7 +146,7 @@ class Minion:
             said, self._said = self._said, ""
             self.says(said)
         repaired = suspect and bool(patch) and not self._prints_otherwise
-        return Round(causes, _count(patch), whole=True, repaired=repaired, missing=_missing(made))
+        return Round(causes, patch.lines, whole=True, repaired=repaired, missing=_missing(made))
 
     def _remember(self, applied: dict[str, Rules], key: str, frontends: tuple[Frontend, ...], made: Rules) -> None:
         if frontends:
@@ -199,10 +199,6 @@ class Minion:
 
     async def _call(self, method: str, params: dict[str, Any]) -> Any:
         return await self._remote.call(self.name, method, params, deadline_s=self._settings.call_s)
-
-
-def _count(patch: Patch) -> int:
-    return sum(len(step.lines()) for step in (patch.grow, patch.nat, patch.shrink))
 
 
 def _missing(made: Mapping[str, Rules]) -> tuple[tuple[str, str], ...]:

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labctl.proxy import patch
 from labctl.proxy.chains import NO_RULES, Rules, merge, parse, probability, same
 from labctl.proxy.frontends import Backend, Frontend
 from labctl.proxy.matches import Packet, World
 from labctl.proxy.patch import Patch, diff, join
 from labctl.proxy.rules import Facts, base, rules, rules_of
 from labctl.proxy.tracer import Tables, trace
+from labctl.sim.helpers import FakeHelper
 
 NODE = Facts(node="minion-1", address="10.245.1.11")
 LOCAL = frozenset(("10.245.1.11",))
@@ -25,34 +27,13 @@ def world(seed=0) -> World:
     return World(local=LOCAL, rng=Random(seed), recent={})
 
 
-def restored(rules_: Rules, patch: Patch) -> Rules:
-    """What `iptables-restore --noflush` makes of a patch: its own small model, so that diff is not its own judge."""
-    state = {t: ({c: list(x) for c, x in rules_.table(t).owned.items()}, list(rules_.table(t).shared)) for t in ("nat", "filter")}
-    table = ""
-    for line in patch.text().splitlines():
-        if line.startswith("*"):
-            table = line[1:]
-        elif line.startswith(":"):
-            chain = line[1:].split()[0]
-            state[table][0][chain] = []
-            state[table] = (state[table][0], [x for x in state[table][1] if not x.startswith(chain + " ")])
-        elif line.startswith("-X "):
-            assert state[table][0].pop(line[3:]) == [], "a chain must be empty to go"
-        elif line.startswith("-D "):
-            state[table][1].remove(line[3:])
-        elif line != "COMMIT":
-            kept = parse(f"*{table}\n{line}\n").table(table)
-            state[table][1].extend(kept.shared)
-            for chain, lines in kept.owned.items():
-                state[table][0][chain].extend(lines)
-    text = "".join(
-        f"*{t}\n"
-        + "".join(f":{c} - [0:0]\n" for c in owned)
-        + "".join(f"-A {c} {x}\n" for c, lines in owned.items() for x in lines)
-        + "".join(f"-A {x}\n" for x in shared)
-        for t, (owned, shared) in state.items()
-    )
-    return parse(text)
+def restored(rules_: Rules, change: Patch) -> Rules:
+    """What a machine has after the patch; it refuses what iptables-restore refuses, after every commit."""
+    helper = FakeHelper("minion-1")
+    for each in (diff(rules_, NO_RULES), change):
+        if each:
+            helper.answer("apply", {"rules": each.text(), "commits": each.commits})
+    return parse(helper.dump())
 
 
 # -- strategies: small worlds, so that they collide ------------------------------------------------------------------------------------------
@@ -132,11 +113,34 @@ def test_no_chain_is_lost_and_none_dangles(table, facts):
     assert set(Tables.of(rules(table, facts)).dangling()) <= unused
 
 
-@given(tables(), tables(), facts)
-def test_a_patch_makes_one_world_of_the_other(before, after, facts):
-    old, new = rules(before, facts), rules(after, facts)
-    assert same(restored(old, diff(new, old)), new)
-    assert not diff(new, new)
+@given(tables(), tables(), facts, st.sampled_from([1, 4, 1500]))
+def test_a_patch_makes_one_world_of_the_other(before, after, facts, lines_at_once):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(patch, "LINES_AT_ONCE", lines_at_once)
+        old, new = rules(before, facts), rules(after, facts)
+        assert same(restored(old, diff(new, old)), new)
+        assert not diff(new, new)
+
+
+@given(tables(), tables(), st.sampled_from([1, 4, 1500]))
+@settings(max_examples=50)
+def test_no_commit_of_a_patch_breaks_what_stays(before, after, lines_at_once):
+    """Between any two commits, who asks for a Service port that is served before and after is sent to an endpoint, old or new."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(patch, "LINES_AT_ONCE", lines_at_once)
+        old, new = rules(before, NODE), rules(after, NODE)
+        helper = FakeHelper("minion-1")
+        helper.answer("apply", {"rules": diff(old, NO_RULES).text(), "commits": diff(old, NO_RULES).commits})
+        staying = [(was, now) for key in before.keys() & after.keys() for was in before[key] for now in after[key] if was.id == now.id]
+        staying = [(was, now) for was, now in staying if was.protocol == now.protocol and was.port == now.port]
+        for commit in diff(new, old).text().split("COMMIT\n")[:-1]:
+            helper.answer("apply", {"rules": commit + "COMMIT\n", "commits": 1})
+            walked = Tables.of(parse(helper.dump()))
+            for was, now in staying:
+                wanted = [tuple(b for b in f.backends if not f.internal_local or b.node == "minion-1") for f in (was, now)]
+                if all(wanted):
+                    ended = trace(walked, Packet(POD, now.address, now.protocol.lower(), now.port, "veth1"), world())
+                    assert (ended.packet.destination, ended.packet.port) in {(b.address, b.port) for some in wanted for b in some}
 
 
 @given(tables(), tables(), facts)
@@ -252,10 +256,10 @@ def test_userspace_goes_to_the_forwarder_and_nobody_else_may():
 
 
 def test_one_more_service_touches_only_its_own_chains():
-    patch = diff(rules_of((web(2),), NODE), NO_RULES)
-    assert patch.commits == 1
-    assert [line for line in patch.text().splitlines() if line.startswith(":")] == [f":{chain} - [0:0]" for chain in patch.nat.declared]
-    assert len(patch.nat.declared) == 3
+    made = diff(rules_of((web(2),), NODE), NO_RULES)
+    assert made.commits == 1
+    assert {line for line in made.text().splitlines() if line.startswith(":")} == {f":{chain} - [0:0]" for chain, _ in made.nat.created}
+    assert len(made.nat.created) == 3
 
 
 def test_a_refusal_comes_before_the_last_translation_goes():

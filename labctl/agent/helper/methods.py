@@ -62,7 +62,7 @@ class Methods:
         }
 
     def do_apply(self, params: Dict[str, Any]) -> dict:
-        rules, commits = check.rules(params["rules"]), check.number(params["commits"], 0, 3)
+        rules, commits = check.rules(params["rules"]), check.number(params["commits"], 1, 100_000)
         began = time.monotonic()
         self.iptables().apply(rules, commits)
         return {"ms": round((time.monotonic() - began) * 1000, 1)}
