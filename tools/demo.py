@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from rich.console import Console
 ROOT = Path(__file__).resolve().parent.parent
 SEED = ROOT / "examples" / "seed"
 BIN = Path(sys.executable).parent
+LOAD_AFTER_S = 1.0
 
 CLIENT = r"""
 import http.client, json, select, sys, time
@@ -113,6 +113,8 @@ class Load:
         assert self.process.stdout and self.process.stdout.readline().strip() == "asking"
 
     def stop(self) -> dict[str, int]:
+        """Asks a little longer, so that what comes after the last change is seen too."""
+        time.sleep(LOAD_AFTER_S)
         out, _ = self.process.communicate("stop\n", timeout=90)
         result = json.loads(out)
         colour = "green" if not result["failed"] else "yellow"
@@ -158,7 +160,7 @@ def seed(tour: Tour) -> str:
     tour.say("9. Any minion reaches it, and both pods answer")
     page = tour.run(f"labctl ssh minion-1 -- curl -q -s {vip}", show=False)
     tour.console.print(f"[bold cyan]$[/] [bold]labctl ssh minion-1 -- curl -q -s {vip}[/]")
-    tour.console.print(re.sub(r"<style>.*?</style>\n?", "", page, flags=re.S)[:300].rstrip(), markup=False, highlight=False)
+    tour.console.print("\n".join(page.splitlines()[:4]) + "\n...", markup=False, highlight=False)
     for _ in range(20):
         tour.run(f"labctl ssh minion-1 -- curl -q -s -o /dev/null {vip}", show=False)
     for pod in tour.ready():

@@ -52,9 +52,10 @@ class Steps:
             if step.note and not self._console.is_terminal:
                 self._console.print(f"   {step.name}: {step.note}", markup=False)
             return
-        self._open.pop(step.name, None)
+        said = self._open.pop(step.name, None)
         mark, style = ("✓", "green") if step.state == "done" else ("✗", "red")
-        note = f"  [dim]{_escape(step.note)}[/dim]" if step.note else ""
+        fresh = step.note and (self._console.is_terminal or step.note != said)
+        note = f"  [dim]{_escape(step.note)}[/dim]" if fresh else ""
         self._console.print(f" [{style}]{mark}[/{style}] {_escape(step.name)} [cyan]{step.took_s:.2f} s[/cyan]{note}")
         self._show()
 
