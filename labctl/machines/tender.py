@@ -141,25 +141,28 @@ class Tender:
         request = self._machine.metadata.annotations.get(BOOT_REQUEST, "")
         if not self._on():
             await self._write(status.booting())
-        started = self._tools.clock.now()
         self._booting = True
         try:
-            spec = machine_spec(self._machine, self._tools.provider.name, self._tools.lab, self._tools.settings)
-            real: Real = await self._tools.blocking(lambda: self._tools.provider.up(spec))
+            await self._boot_now(request)
+        finally:
+            self._booting = False
+            await self._take_early()
+        return 0
+
+    async def _boot_now(self, request: str) -> None:
+        provider, started = self._tools.provider, self._tools.clock.now()
+        try:
+            spec = machine_spec(self._machine, provider.name, self._tools.lab, self._tools.settings)
+            real: Real = await self._tools.blocking(lambda: provider.up(spec))
         except LabctlError as error:
             self._tell("Warning", "FailedBoot", str(error))
             await self._write(status.failed(str(error), request))
-            return 0
-        finally:
-            self._booting = False
-        same_boot = self._on() and self.known.real == real
+            return
+        if not (self._on() and self.known.real == real):
+            self._tell("Normal", "Booted", f"is on after {self._tools.clock.now() - started:.2f} s")
         self.known.real, self.known.refused, self.known.attempts = real, "", 0
         phase = Phase.READY if self.known.joined == real.boot_id and self._registered(real) else Phase.JOINING
-        if not same_boot:
-            self._tell("Normal", "Booted", f"is on after {self._tools.clock.now() - started:.2f} s")
         await self._write(status.booted(real, request, phase, self._tools.clock.wall()))
-        await self._take_early(real)
-        return 0
 
     async def _join(self) -> float | None:
         real = self.known.real
@@ -229,16 +232,15 @@ class Tender:
         self._gone = True
         return None
 
-    async def _take_early(self, real: Real) -> None:
-        """What was told while the boot was under way: of this boot, the last word; an end is believed only if it is still so."""
-        told = [event for event in self._early if event.boot_id == real.boot_id][-1:]
-        self._early.clear()
-        if told and told[0].power is Power.OFF:
-            now = (await self._tools.blocking(self._tools.provider.machines)).get(self.name)
-            if now and now.power is not Power.OFF and now.boot_id == real.boot_id:
-                return
-        if told:
-            await self._take(told[0])
+    async def _take_early(self) -> None:
+        """What was told while a boot was under way. An end of what runs now is believed only if it is still so."""
+        while self._early:
+            event = self._early.pop(0)
+            if event.power is Power.OFF:
+                now = (await self._tools.blocking(self._tools.provider.machines)).get(self.name)
+                if now and now.power is not Power.OFF and now.boot_id == event.boot_id:
+                    continue
+            await self._take(event)
 
     # -- what was seen
 
@@ -273,7 +275,7 @@ class Tender:
         await self._write(status.ended(event, wall_s))
         await self._tools.remote.forget(self.name)
         if not event.intended:
-            self._tell("Warning", "PoweredOff", event.reason)
+            self._tools.recorder.record(self._machine, "Warning", "PoweredOff", event.reason)
 
     async def _look_again(self, event: MachineEvent) -> None:
         """On, with a boot that is not ours."""

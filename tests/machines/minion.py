@@ -28,9 +28,10 @@ class Minion:
         self._registers = registers
 
     def boot(self, boot_id: str) -> None:
-        """Its disk stays, nothing runs."""
-        self.host.up = not self.sshd_comes_late
-        self.boot_id, self.stamp = boot_id, ""
+        """Its disk stays, nothing runs. (A machine that is thawed is on again with the same boot: what ran, runs.)"""
+        if boot_id != self.boot_id:
+            self.host.up = not self.sshd_comes_late
+            self.boot_id, self.stamp = boot_id, ""
 
     async def _sh(self, shell: Shell) -> int:
         script = shell.argv[2]
