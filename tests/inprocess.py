@@ -14,7 +14,7 @@ import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -129,6 +129,13 @@ class ApiServer:
         }
         pipe = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(kubectl_path(), *arguments, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
+
+
+async def ended(process: asyncio.subprocess.Process) -> None:
+    """Of a kubectl that runs until it is stopped; some stop by themselves when the server's word is bad."""
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
 
 
 def kubectl_path() -> str:

@@ -54,6 +54,16 @@ class Whole(web.StreamResponse):
         assert not data, "a whole answer has its body already"
 
 
+class Nothing(web.StreamResponse):
+    """For a connection that is closed already: aiohttp wants some answer from every handler."""
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        self._keep_alive = False
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        pass
+
+
 @lru_cache(maxsize=256)
 def _head(status: int, content_type: str, http11: bool, keep_alive: bool) -> bytes:
     line = f"HTTP/1.{1 if http11 else 0} {status} {HTTPStatus(status).phrase}\r\n"

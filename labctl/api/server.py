@@ -107,17 +107,12 @@ class Server:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             return await self._dispatch(request)
-        except ApiError as error:
-            return _refusal(request, error)
-        except (StoreError, LabctlError) as error:
-            log.warning("%s %s: %s", request.method, request.raw_path, error)
-            return _refusal(request, status.from_exception(error))
-        except (ConnectionError, asyncio.CancelledError):
-            raise
+        except ConnectionError:
+            return _broken_off(request)  # the client went while it was answered
         except Exception as error:
-            log.exception("%s %s", request.method, request.raw_path)
+            _note(request, error)
             if request.writer.output_size:
-                raise ConnectionError("an answer broke off") from error  # half an answer can't be followed by a Status
+                return _broken_off(request)  # half an answer can't be followed by a Status: its client sees that it is cut short
             return _refusal(request, status.from_exception(error))
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -144,17 +139,27 @@ class Server:
         return await self._handler(call, verb)(call)
 
     def _handler(self, call: Call, verb: str) -> Handler:
+        """What serves this verb there. Raises 404 and 405 as the real server's routes would."""
         target, kind = call.target, call.kind
-        if bool(target.namespace) and not kind.namespaced:
+        if target.namespace and not kind.namespaced:
             raise status.unknown_path()
-        if not target.subresource:
-            if verb not in kind.verbs or (target.name and verb == "create") or (target.name and kind.namespaced and not target.namespace):
-                raise status.method_not_allowed() if target.namespace or not kind.namespaced else status.unknown_path()
-            return self._verbs[verb]
-        subresource = next((s for s in kind.subresources if s.name == target.subresource), None)
+        if kind.namespaced and not target.namespace:
+            if target.name:
+                raise status.unknown_path()
+            if verb not in ("list", "watch"):
+                raise status.method_not_allowed()
+        if target.subresource:
+            return self._subresource_handler(call, verb)
+        if verb not in kind.verbs or (target.name and verb == "create"):
+            raise status.method_not_allowed()
+        return self._verbs[verb]
+
+    def _subresource_handler(self, call: Call, verb: str) -> Handler:
+        name = call.target.subresource
+        subresource = next((s for s in call.kind.subresources if s.name == name), None)
         if subresource is None:
             raise status.unknown_path()
-        stream = self._streams.get((kind.plural, target.subresource))
+        stream = self._streams.get((call.kind.plural, name))
         if stream is not None:
             return stream
         if verb not in subresource.verbs or verb not in self._verbs:
@@ -169,6 +174,23 @@ def _verb(call: Call) -> str:
     if call.is_watch and call.method == "GET":
         return "watch"
     return _COLLECTION.get(call.method, "")
+
+
+def _note(request: web.BaseRequest, error: Exception) -> None:
+    """Refusals are the client's business; what the world or we did wrong belongs in the log."""
+    if isinstance(error, ApiError):
+        return
+    if isinstance(error, LabctlError | StoreError):
+        log.warning("%s %s: %s", request.method, request.raw_path, error)
+    else:
+        log.error("%s %s", request.method, request.raw_path, exc_info=error)
+
+
+def _broken_off(request: web.BaseRequest) -> web.StreamResponse:
+    connection = request.protocol
+    assert isinstance(connection, Connection)
+    connection.force_close()
+    return answer.Nothing()
 
 
 def _refusal(request: web.BaseRequest, error: ApiError) -> web.StreamResponse:

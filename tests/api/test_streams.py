@@ -11,9 +11,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from labctl.sim.remote import FakeHost, FakeRemote
+from labctl.sim.remote import FakeHost, FakeRemote, Shell
 from tests.api import minions
-from tests.inprocess import ApiServer
+from tests.inprocess import ApiServer, ended
 
 Lab = tuple[ApiServer, FakeHost, FakeRemote]
 EXEC = "/api/v1/namespaces/default/pods/web/exec"
@@ -115,8 +115,7 @@ async def test_following_a_log_until_the_client_goes(lab: Lab) -> None:
     async with asyncio.timeout(10):
         lines = [await process.stdout.readline() for _ in range(5)]
     assert lines[:4] == [b"line 0\n", b"line 1\n", b"line 2\n", b"more\n"]
-    process.kill()
-    await process.wait()
+    await ended(process)
     await until(lambda: not host.running)
 
 
@@ -178,8 +177,7 @@ async def test_port_forward_as_kubectl_does_it(lab: Lab) -> None:
             assert answered.endswith(f"GET {path} HTTP/1.1".encode())
             writer.close()
     finally:
-        process.kill()
-        await process.wait()
+        await ended(process)
     await until(lambda: not host.running)
 
 
@@ -205,8 +203,7 @@ async def test_port_forward_carries_much_both_ways(lab: Lab) -> None:
         assert await asyncio.wait_for(reader.read(), 5) == b""  # the pod closed, so did kubectl
         writer.close()
     finally:
-        process.kill()
-        await process.wait()
+        await ended(process)
 
 
 async def test_port_forward_to_a_port_where_nothing_listens(lab: Lab) -> None:
@@ -220,8 +217,7 @@ async def test_port_forward_to_a_port_where_nothing_listens(lab: Lab) -> None:
         assert b"Connection refused" in await asyncio.wait_for(process.stderr.readline(), 5)
         writer.close()
     finally:
-        process.kill()
-        await process.wait()
+        await ended(process)
 
 
 async def test_port_forward_as_the_python_client_does_it(lab: Lab) -> None:
@@ -311,5 +307,36 @@ async def test_a_service_in_a_browser_through_kubectl_proxy(lab: Lab) -> None:
             async with http.get(f"http://{address}/api/v1/namespaces/default/services/web-service/proxy/") as answered:
                 assert "Welcome to nginx!" in await answered.text()
     finally:
-        process.kill()
-        await process.wait()
+        await ended(process)
+
+
+async def test_an_answer_that_breaks_off_is_seen_to(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    api, host, _ = lab
+
+    async def half(shell: Shell) -> int:
+        await shell.read()
+        await shell.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+        return 0
+
+    host.ports[minions.POD_IP, 80] = half
+    async with api.session() as http, http.get("/api/v1/namespaces/default/pods/web/proxy/") as answered:
+        assert answered.status == 200
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await answered.read()
+    assert not caplog.records
+
+
+async def test_a_client_that_goes_in_the_middle_makes_no_noise(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    api, host, _ = lab
+
+    async def endless(shell: Shell) -> int:
+        await shell.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            await shell.write(b"x" * 10_000)
+
+    host.ports[minions.POD_IP, 80] = endless
+    async with api.session() as http, http.get("/api/v1/namespaces/default/pods/web/proxy/") as answered:
+        await answered.content.read(100_000)
+        answered.close()
+    await until(lambda: not host.running)
+    assert not caplog.records

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.inprocess import ApiServer
+from tests.inprocess import ApiServer, ended
 
 RC: dict[str, Any] = {
     "apiVersion": "v1",
@@ -124,8 +124,7 @@ async def test_watching_ends_with_what_happened(api: ApiServer) -> None:
             seen = [(await process.stdout.readline()).split()[0] for _ in range(2)]
         assert seen == [b"first", b"second"]
     finally:
-        process.kill()
-        await process.wait()
+        await ended(process)
 
 
 async def test_wait_and_delete_watch_to_the_end(api: ApiServer) -> None:
