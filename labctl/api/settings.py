@@ -11,6 +11,7 @@ class ApiSettings:
     head_limit_bytes: int = 64 << 10  # one request line: an exec's argv travels in it
     gzip_above_bytes: int = 128 << 10
     watch_timeout_s: float = 1800.0  # when the client names none; up to twice that, so that watchers don't return together
+    watch_stall_s: float = 10.0  # a watcher that takes nothing for so long is cut off
     keepalive_s: float = 300.0
     stop_s: float = 2.0  # how long a stop waits for requests under way
     dial_s: float = 10.0  # proxy and port-forward: until the pod answered the connect

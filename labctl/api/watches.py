@@ -93,6 +93,7 @@ class _Lines:
         self._response = web.StreamResponse(headers=headers)
         self._chunked = call.request.version == HttpVersion11
         self._undrained = 0
+        self._stall_s = call.settings.watch_stall_s
 
     async def open(self) -> None:
         await self._response.prepare(self._request)
@@ -105,7 +106,16 @@ class _Lines:
         self._undrained += len(lines)
         if self._undrained > _DRAIN_ABOVE:
             self._undrained = 0
-            await self._request.writer.drain()  # a slow client stops its watch here, until the store's bound ends it
+            await self._drain(transport)
+
+    async def _drain(self, transport: asyncio.WriteTransport) -> None:
+        """A slow client stops its own watch here; the store's bound, or our patience, ends it."""
+        try:
+            async with asyncio.timeout(self._stall_s):
+                await self._request.writer.drain()
+        except TimeoutError:
+            transport.abort()
+            raise ClientConnectionResetError("the watcher takes nothing") from None
 
     async def end(self) -> web.StreamResponse:
         return self._response

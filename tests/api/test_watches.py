@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
+from labctl.api.settings import ApiSettings
+from labctl.errors import ApiError
+from labctl.resources.service import ListOptions
+from labctl.store.memory import memory_store
+from labctl.store.settings import StoreSettings
 from tests.inprocess import ApiServer
 
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -134,3 +141,36 @@ async def test_many_watchers_of_one_change_share_its_line(api: ApiServer) -> Non
         assert len(set(got)) == 1 and json.loads(got[0])["object"]["metadata"]["name"] == "a"
         for answered in answers:
             answered.close()
+
+
+async def test_a_watcher_that_takes_nothing_is_cut_off(tmp_path: Path) -> None:
+    settings = ApiSettings(watch_stall_s=0.1)
+    async with ApiServer.running(tmp_path, settings=settings, store=memory_store(StoreSettings(watch_backlog=1000))) as api:
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port, ssl=api.tls(api.authority.admin()), limit=1024)
+        writer.write(f"GET {MAPS}?watch=1 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await until(lambda: watchers(api) == 1)
+        async with api.session() as http:
+            for number in range(100):
+                await make(http, f"m{number}", big="x" * 200_000)
+                if not watchers(api):
+                    break
+        await until(lambda: watchers(api) == 0)
+        writer.close()
+
+
+async def test_a_slow_watchers_end_disturbs_nobody(tmp_path: Path) -> None:
+    """Past the store's bound a watcher is told 410 and closed, while others have every event."""
+    async with ApiServer.running(tmp_path, store=memory_store(StoreSettings(watch_backlog=30))) as api, api.session() as http:
+        kind = api.resources.registry["configmaps"]
+        async with http.get(f"{MAPS}?watch=1") as quick:
+            await until(lambda: watchers(api) == 1)
+            await asyncio.gather(*(make(http, f"m{n}") for n in range(20)))
+            events = await lines(quick, 20)
+            assert {e["object"]["metadata"]["name"] for e in events} == {f"m{n}" for n in range(20)}
+        slow = api.resources.watch(kind, "default", ListOptions(resource_version=str(api.resources.store.revision)))
+        for number in range(40):
+            await make(http, f"n{number}")
+        with pytest.raises(ApiError) as caught:
+            async for _ in slow:
+                pass
+        assert caught.value.code == 410
