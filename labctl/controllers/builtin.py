@@ -7,6 +7,7 @@ from labctl.controllers.endpointslices import EndpointSlices
 from labctl.controllers.evictions import Evictions
 from labctl.controllers.garbage import Garbage
 from labctl.controllers.leftovers import Leftovers
+from labctl.controllers.mirroring import Mirroring
 from labctl.controllers.namespaces import Namespaces
 from labctl.controllers.nodes import Nodes
 from labctl.controllers.replication import Replication
@@ -21,6 +22,7 @@ def builtin_controllers(registry: Registry, settings: ControllerSettings = Contr
     return [
         Endpoints(),
         EndpointSlices(settings),
+        Mirroring(settings),
         Nodes(settings),
         Evictions(settings),
         Replication(settings),

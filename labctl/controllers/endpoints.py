@@ -93,10 +93,10 @@ def _address(pod: Pod, service: Service) -> dict[str, Any]:
 
 
 def _why(there: EndpointsView, subsets: list[dict[str, Any]]) -> str:
-    """Who came and who went."""
+    """Who came and who went; nothing, where only those changed who are not ready."""
     before = {address.ip for subset in there.subsets for address in subset.addresses}
     after = {address["ip"] for subset in subsets for address in subset.get("addresses", ())}
-    return "; ".join(_difference(before, after)) or "addresses that are not ready changed"
+    return "; ".join(_difference(before, after))
 
 
 def _difference(before: set[str], after: set[str]) -> Iterator[str]:

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping
 from math import inf
 from random import Random
 
-from labctl.controllers.indexes import NODES, PODS, PODS_BY_NODE
-from labctl.controllers.nodes import BOOT, NOT_READY, OUT_OF_SERVICE, UNREACHABLE
+from labctl.controllers.indexes import MACHINES, NODES, PODS, PODS_BY_NODE
+from labctl.controllers.nodes import BOOT, NOT_READY, OUT_OF_SERVICE, UNREACHABLE, cause_of, death_of
 from labctl.controllers.settings import ControllerSettings
 from labctl.reconcile.plan import NOTHING, Action, Delete, Index, Key, Plan, Record, Seen, View
 from labctl.resources.kinds.core_v1.node import Node, Taint
-from labctl.resources.kinds.core_v1.pod_view import Pod, Toleration
+from labctl.resources.kinds.core_v1.pod_view import Pod
+from labctl.resources.tolerations import tolerates
 
 
 def _taints(node: Node) -> Iterable[str]:
@@ -45,7 +46,7 @@ class Evictions:
         waits: list[float] = []
         for pod in view.by(PODS, "node", key):
             if _fenced(pod, node):
-                actions.append(_remove(pod, node))
+                actions.append(_remove(view, pod, node))
             elif pod.active:
                 left_s, taint = min(((self._left_s(view, node, pod, taint, now), taint) for taint in taints), key=lambda item: item[0])
                 if left_s <= 0:
@@ -78,17 +79,6 @@ def _on_tainted(view: View, seen: Seen) -> Iterable[Key]:
     return (name,) if node is not None and node.spec.taints else ()
 
 
-def tolerates(toleration: Toleration, taint: Taint) -> bool:
-    """As Kubernetes' Toleration.ToleratesTaint."""
-    if toleration.effect and toleration.effect != taint.effect:
-        return False
-    if toleration.key and toleration.key != taint.key:
-        return False
-    if toleration.operator == "Exists":
-        return True
-    return bool(toleration.key) and toleration.value == taint.value
-
-
 def _fenced(pod: Pod, node: Node) -> bool:
     """Nothing of this pod can run any more. A fence that a person set counts once the node is not ready (KEP-2268)."""
     for taint in node.spec.taints:
@@ -97,9 +87,11 @@ def _fenced(pod: Pod, node: Node) -> bool:
     return False
 
 
-def _remove(pod: Pod, node: Node) -> Action:
+def _remove(view: View, pod: Pod, node: Node) -> Action:
     name = node.metadata.name
     why = f"killed with its node: {name} is out of service"
+    if death := death_of(view.get(MACHINES, name), node):
+        why += f", because {cause_of(death)}"
     event = Record(PODS, pod.metadata.key, "TaintManagerEviction", f"Deleting Pod {pod.metadata.key}: node {name} is out of service")
     return Delete(PODS, pod.metadata.key, pod.metadata.uid, grace_s=0, why=why, event=event)
 

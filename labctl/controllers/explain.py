@@ -174,8 +174,9 @@ def _node(view: View, node: Node) -> Iterator[str]:
     said = f"{ready.reason}: {ready.message}" if ready else "its agent has not reported yet"
     yield f"It is {'ready' if node.ready else 'not ready'}: {said}"
     name = node.metadata.name
-    if view.get(LEASES, f"{LEASE_NAMESPACE}/{name}"):
-        yield f"It has {view.count(PODS, 'node', name)} pods; its lease is renewed by its agent as its sign of life."
+    lease = view.get(LEASES, f"{LEASE_NAMESPACE}/{name}")
+    sign = f"; its agent's last sign of life was at {lease.spec.renew_time}" if lease and lease.spec.renew_time else ""
+    yield f"It has {view.count(PODS, 'node', name)} pods{sign}."
     if node.spec.unschedulable:
         yield "It is cordoned: no new pods come to it."
     for taint in node.spec.taints:

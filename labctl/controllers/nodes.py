@@ -74,6 +74,10 @@ class Nodes:
         return Plan(actions, left_s if left_s > 0 else None)
 
 
+def cause_of(death: PowerEvent) -> str:
+    return "its machine was halted, as intended" if death.intended else f"its machine is off: {death.reason or 'it lost power'}"
+
+
 def _report(node: Node) -> Iterable[str]:
     """What its agent last said of itself; a new value is a sign of life, as a renewed lease is. Unknown is our word, not its."""
     ready = condition(node.status.conditions, "Ready")
@@ -151,7 +155,7 @@ def _pod_not_ready(pod: Pod, wall_s: float) -> Action:
 
 def _fence(view: View, node: Node, death: PowerEvent) -> list[Action]:
     """First the taint, on which the pods are replaced; then the condition."""
-    why = "its machine was halted, as intended" if death.intended else f"its machine is off: {death.reason or 'it lost power'}"
+    why = cause_of(death)
     wall_s = view.wall()
     taints = _taints(node, "False", wall_s, dead_boot=death.boot_id, why=f"out of service: {why}")
     if taints is not None:

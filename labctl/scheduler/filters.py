@@ -11,6 +11,7 @@ from typing import Any
 
 from labctl.resources.kinds.core_v1.node import Node, Taint
 from labctl.resources.kinds.core_v1.pod_view import Pod, Toleration
+from labctl.resources.tolerations import tolerates
 from labctl.scheduler.cluster import UNSCHEDULABLE, NodeState
 from labctl.scheduler.demand import Demand
 
@@ -44,17 +45,6 @@ def _short(demand: Demand, state: NodeState) -> Iterable[str]:
 
 def tolerated(taint: Taint, tolerations: Iterable[Toleration]) -> bool:
     return any(tolerates(toleration, taint) for toleration in tolerations)
-
-
-def tolerates(toleration: Toleration, taint: Taint) -> bool:
-    """As Kubernetes' Toleration.ToleratesTaint; Lt and Gt are not served."""
-    if toleration.effect and toleration.effect != taint.effect:
-        return False
-    if toleration.key and toleration.key != taint.key:
-        return False
-    if toleration.operator == "Exists":
-        return True
-    return bool(toleration.key) and toleration.value == taint.value
 
 
 def _selected(pod: Pod, node: Node) -> bool:

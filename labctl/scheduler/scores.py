@@ -32,11 +32,11 @@ def best(demand: Demand, fitting: Sequence[NodeState], rng: Random) -> tuple[Nod
 
 def _why(chosen: NodeState, lowest: Score, scores: Sequence[Score], equals: int) -> str:
     if len(scores) == 1:
-        return f"placed on {chosen.name}: the only node it fits"
+        return f"placed on {chosen.name}: the only node where it fits"
     if max(scores)[0] > lowest[0]:
-        reason = f"it runs the fewest of its replicas ({lowest[0]})"
+        reason = f"this one runs the fewest of its replicas ({lowest[0]})"
     elif equals < len(scores):
-        reason = "it has the least requested"
+        reason = "this one has the least requested"
     else:
-        return f"placed on {chosen.name}: {len(scores)} nodes fit equally well, and lots were drawn"
-    return f"placed on {chosen.name}: of {len(scores)} nodes it fits, {reason}"
+        return f"placed on {chosen.name}: it fits {len(scores)} nodes equally well, and lots were drawn"
+    return f"placed on {chosen.name}: of the {len(scores)} nodes where it fits, {reason}"

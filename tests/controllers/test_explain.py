@@ -34,14 +34,14 @@ def past(picture):
 
 
 def test_a_pod_that_was_killed_is_gone_and_its_past_says_by_whom(picture, past):
-    past.note("default-scheduler", "pods/default/a", "placed on minion-1: the only node it fits")
+    past.note("default-scheduler", "pods/default/a", "placed on minion-1: the only node where it fits")
     picture.clock.time += 90
     past.note("replication-controller", "pods/default/a", "deleted by replicationcontroller web, which wants only 1")
     past.note("replication-controller", "pods/default/b", "another pod's past")
     picture.clock.time += 5
     assert explain(picture.view, past, "pods", "default/a") == [
         "default/a does not exist in pods now.",
-        "95s ago: placed on minion-1: the only node it fits [default-scheduler]",
+        "95s ago: placed on minion-1: the only node where it fits [default-scheduler]",
         "5s ago: deleted by replicationcontroller web, which wants only 1 [replication-controller]",
     ]
 

@@ -1,0 +1,115 @@
+"""Cutting endpoints into slices of a bounded size, with as little rewriting as can be. EndpointSlices and the mirror of hand-made Endpoints share it.
+
+An endpoint stays in the slice where it is, so that one pod's change rewrites one slice. New ones fill slices that change anyway, then others with room,
+then new slices. Nobody at all is one empty slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from labctl.controllers.indexes import SLICES
+from labctl.reconcile.plan import Action, Create, Delete, Index, Key, Replace, Seen, View
+from labctl.resources.kinds.discovery_v1.endpointslice import MANAGED_BY_LABEL, SERVICE_LABEL, Endpoint, EndpointSlice, SlicePort
+
+Ports = tuple[tuple[tuple[str, Any], ...], ...]
+Wanted = Mapping[Ports, Mapping[str, dict[str, Any]]]
+"""By the ports they answer at: endpoints as JSON has them, by an identity (`identity`) that lasts."""
+
+
+def _service(view: EndpointSlice) -> Iterable[str]:
+    """A Service's slices, by who manages them."""
+    labels = view.metadata.labels
+    return (f"{labels.get(MANAGED_BY_LABEL, '')}/{view.metadata.namespace}/{view.service}",) if view.service else ()
+
+
+SLICES_BY_SERVICE: dict[tuple[str, str], Index] = {(SLICES, "service"): _service}
+
+
+def managed(view: View, manager: str, key: Key) -> list[EndpointSlice]:
+    """The slices of a Service that a manager keeps."""
+    return [piece for piece in view.by(SLICES, "service", f"{manager}/{key}") if not piece.metadata.deletion_timestamp]
+
+
+def of_service(_view: View, seen: Seen) -> Iterable[Key]:
+    """The Service that a slice belongs to."""
+    piece = seen.new or seen.old
+    return (f"{piece.metadata.namespace}/{piece.service}",) if piece.service else ()
+
+
+def identity(ip: str, uid: str) -> str:
+    return f"{ip}/{uid}"
+
+
+def removals(there: Iterable[EndpointSlice]) -> list[Action]:
+    return [Delete(SLICES, piece.metadata.key, piece.metadata.uid) for piece in there]
+
+
+class Slicer:
+    """What all slices of one Service have in common: `owner` goes with them, `labels` are on them."""
+
+    def __init__(self, namespace: str, service: str, manager: str, labels: Mapping[str, str], owner: dict[str, Any], full: int) -> None:
+        self._namespace = namespace
+        self._service = service
+        self._labels = {**labels, SERVICE_LABEL: service, MANAGED_BY_LABEL: manager}
+        self._owner = {**owner, "controller": True, "blockOwnerDeletion": True}
+        self._full = full
+
+    def plan(self, wanted: Wanted, there: Sequence[EndpointSlice]) -> list[Action]:
+        """What makes the slices that are there hold what is wanted."""
+        actions: list[Action] = []
+        for ports, endpoints in (wanted or {(): {}}).items():
+            same = [piece for piece in there if piece.ports == msgspec.convert(_plain(ports), tuple[SlicePort, ...])]
+            actions += self._fit(ports, endpoints, same)
+            there = [piece for piece in there if piece not in same]
+        return [*actions, *removals(there)]
+
+    def _fit(self, ports: Ports, wanted: Mapping[str, dict[str, Any]], there: Sequence[EndpointSlice]) -> list[Action]:
+        """The slices of one set of ports."""
+        left = dict(wanted)
+        kept = [(piece, [left.pop(known) for endpoint in piece.endpoints if (known := _identity(endpoint)) in left]) for piece in there]
+        kept.sort(key=lambda item: (_holds(item[0], item[1]), -len(item[1])))
+        new = list(left.values())
+        for _, stay in kept:
+            room = self._full - len(stay)
+            stay += new[:room]
+            new = new[room:]
+        actions: list[Action] = []
+        nobody = not wanted
+        for piece, stay in kept:
+            if not stay and not nobody:
+                actions += removals([piece])
+            elif not _holds(piece, stay) or piece.metadata.labels != self._labels:
+                actions.append(Replace(SLICES, self._object(ports, stay, piece)))
+            nobody = False  # one empty slice says it; the others go
+        pieces = [new[at : at + self._full] for at in range(0, len(new), self._full)] or ([[]] if nobody else [])
+        return actions + [Create(SLICES, self._object(ports, endpoints)) for endpoints in pieces]
+
+    def _object(self, ports: Ports, endpoints: list[dict[str, Any]], piece: EndpointSlice | None = None) -> dict[str, Any]:
+        metadata: dict[str, Any] = {"namespace": self._namespace, "labels": self._labels, "ownerReferences": [self._owner]}
+        metadata["generateName"] = f"{self._service}-"
+        if piece is not None:
+            metadata |= {"name": piece.metadata.name, "resourceVersion": piece.metadata.resource_version}
+        return {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": metadata,
+            "addressType": "IPv4",
+            "endpoints": endpoints,
+            "ports": _plain(ports),
+        }
+
+
+def _identity(endpoint: Endpoint) -> str:
+    return identity(endpoint.addresses[0], endpoint.target_ref.uid if endpoint.target_ref else "")
+
+
+def _holds(piece: EndpointSlice, endpoints: list[dict[str, Any]]) -> bool:
+    return piece.endpoints == msgspec.convert(endpoints, tuple[Endpoint, ...])
+
+
+def _plain(ports: Ports) -> list[dict[str, Any]]:
+    return [dict(port) for port in ports]
