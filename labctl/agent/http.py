@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 KEPT_CONNECTIONS = 4
 LINE_LIMIT_BYTES = 16 << 20
+PIECE_BYTES = 256 << 10
 _NO_BODY = (204, 304)
 
 
@@ -58,7 +59,7 @@ class Response:
                     yield piece
             else:
                 while True:
-                    piece = await reader.read(65536)
+                    piece = await reader.read(PIECE_BYTES)
                     if not piece:
                         return  # the connection's end is the body's: not kept
                     yield piece
@@ -97,7 +98,7 @@ async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
             return
         left = size
         while left:
-            piece = await reader.read(min(left, 65536))
+            piece = await reader.read(min(left, PIECE_BYTES))
             if not piece:
                 raise asyncio.IncompleteReadError(b"", left)
             left -= len(piece)
@@ -107,7 +108,7 @@ async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
 
 async def _counted(reader: asyncio.StreamReader, left: int) -> AsyncIterator[bytes]:
     while left:
-        piece = await reader.read(min(left, 65536))
+        piece = await reader.read(min(left, PIECE_BYTES))
         if not piece:
             raise asyncio.IncompleteReadError(b"", left)
         left -= len(piece)

@@ -171,7 +171,8 @@ class PodWorker:
         status = self._status()
         if status["phase"] in TERMINAL:
             await self._finish()
-        self._reporter.bell.ring()
+        elif not _just_creating(status):
+            self._reporter.bell.ring()
 
     def _first_wanted(self, found: Pod) -> List[Object]:
         fresh = [each for each in self._specs() if found.latest(each["name"]) is None and each["name"] not in self._retry_at]
@@ -403,6 +404,11 @@ class PodWorker:
         """The object is gone: whatever still runs is killed at once."""
         self._health.stop()
         await self._tools.runtime.close(self.uid)
+
+
+def _just_creating(status: Object) -> bool:
+    """Nothing to tell that will not be old news in a moment; if it takes longer, the first report comes by itself."""
+    return all(each["state"].get("waiting", {}).get("reason") == "ContainerCreating" for each in status["containerStatuses"])
 
 
 def _revision(pod: Object) -> int:

@@ -1,0 +1,166 @@
+"""Images on the machine: fetched by digest, verified, shared, kept, and collected. Unpacking is test_layers'."""
+
+import asyncio
+import hashlib
+import io
+import json
+import os
+import tarfile
+import time
+
+import pytest
+
+from labctl.agent.client import Refused
+from labctl.agent.http import Unreachable
+from labctl.agent.images import ImageFailure, Images, default_policy, repository
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="layers keep their owners")]
+
+
+class Store:
+    """The API's image store: blobs by digest, one manifest by name."""
+
+    def __init__(self):
+        self.blobs, self.names, self.asked, self.away = {}, {}, [], False
+
+    def add(self, name, content=b"x", **config):
+        raw = io.BytesIO()
+        with tarfile.open(fileobj=raw, mode="w") as tar:
+            info = tarfile.TarInfo("file")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+        config_blob, layer = self.blob(json.dumps({"config": config}).encode()), self.blob(raw.getvalue())
+        full = f"docker.io/library/{name}"
+        self.names[name] = {"name": full, "digest": config_blob["digest"], "config": config_blob, "layers": [layer]}
+        return layer["digest"]
+
+    def blob(self, data):
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        self.blobs[digest] = data
+        return {"digest": digest, "size": len(data)}
+
+    async def get(self, path, timeout_s=0, **query):
+        self.asked.append(path)
+        await asyncio.sleep(0)
+        if self.away:
+            raise Unreachable("no route to host")
+        name = path.partition("name=")[2].partition("&")[0].replace("%3A", ":")
+        if name not in self.names:
+            raise Refused(404, "ErrImageNeverPull" if "pull=Never" in path else "ErrImagePull", f"{name}: not here")
+        return self.names[name]
+
+    async def stream(self, path):
+        self.asked.append(path)
+        data = self.blobs[path.rpartition("/")[2]]
+
+        class Body:
+            async def pieces(self):
+                for at in range(0, len(data), 100):
+                    yield data[at : at + 100]
+
+            def close(self):
+                pass
+
+        return Body()
+
+
+@pytest.fixture
+def store():
+    return Store()
+
+
+@pytest.fixture
+def images(tmp_path, store):
+    return Images(str(tmp_path), store, "linux/amd64")
+
+
+@pytest.mark.parametrize(
+    ("image", "policy"),
+    [
+        ("nginx", "Always"),
+        ("nginx:latest", "Always"),
+        ("nginx:1", "IfNotPresent"),
+        ("host:5000/a", "Always"),
+        ("a@sha256:1", "IfNotPresent"),
+    ],
+)
+def test_the_default_policy_is_kubernetes(image, policy):
+    assert default_policy(image) == policy
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [("docker.io/library/nginx:1", "docker.io/library/nginx"), ("h:5000/a@sha256:1", "h:5000/a"), ("h:5000/a", "h:5000/a")],
+)
+def test_a_repository_is_a_name_without_tag_and_digest(name, plain):
+    assert repository(name) == plain
+
+
+async def test_an_image_is_fetched_once_and_then_here(images, store):
+    store.add("tiny:1", b"hello", Cmd=["sh"])
+    first = await images.ensure("tiny:1", "IfNotPresent")
+    assert first.pulled and first.config == {"Cmd": ["sh"]} and first.id.startswith("docker.io/library/tiny@sha256:")
+    with open(os.path.join(first.layers[0], "file"), "rb") as file:
+        assert file.read() == b"hello"
+    asked = len(store.asked)
+    again = await images.ensure("tiny:1", "IfNotPresent")
+    assert (again.pulled, again.layers, len(store.asked)) == (False, first.layers, asked)
+    assert not (await images.ensure("tiny:1", "Always")).pulled
+    assert len(store.asked) == asked + 1
+
+
+async def test_many_wishes_are_one_pull(images, store):
+    store.add("tiny:1")
+    await asyncio.gather(*(images.ensure("tiny:1", "Always") for _ in range(5)))
+    assert len(store.asked) == 3  # the name, its configuration, its layer
+
+
+async def test_a_blob_that_is_not_what_was_promised_is_refused_and_leaves_nothing(images, store, tmp_path):
+    digest = store.add("tiny:1")
+    store.blobs[digest] = store.blobs[digest][:-1] + b"!"
+    with pytest.raises(ImageFailure, match="not what its digest says") as failure:
+        await images.ensure("tiny:1", "Always")
+    assert failure.value.reason == "ErrImagePull"
+    assert os.listdir(tmp_path / "layers") == [] and images.local("tiny:1") is None
+
+
+async def test_more_bytes_than_promised_are_not_taken(images, store):
+    digest = store.add("tiny:1")
+    store.blobs[digest] += b"more" * 1000
+    with pytest.raises(ImageFailure, match="not what its digest says"):
+        await images.ensure("tiny:1", "Always")
+
+
+async def test_what_the_store_lacks_is_said_in_its_words(images):
+    with pytest.raises(ImageFailure, match="gone: not here") as failure:
+        await images.ensure("gone", "Never")
+    assert failure.value.reason == "ErrImageNeverPull"
+
+
+async def test_while_the_store_is_away_what_is_here_will_do(images, store):
+    store.add("tiny")
+    await images.ensure("tiny", "Always")
+    store.away = True
+    assert (await images.ensure("tiny", "Always")).layers
+    with pytest.raises(ImageFailure, match="does not answer"):
+        await images.ensure("other", "Always")
+
+
+async def test_a_pull_that_was_cut_short_is_cleared_by_the_next_agent(images, store, tmp_path):
+    (tmp_path / "layers" / "tmpabc").mkdir()
+    Images(str(tmp_path), store, "linux/amd64")
+    assert os.listdir(tmp_path / "layers") == []
+
+
+async def test_the_oldest_unused_go_first_when_it_is_too_much(images, store, monkeypatch, tmp_path):
+    for number in range(3):
+        store.add(f"i:{number}", bytes([number]) * 1000)
+        await images.ensure(f"i:{number}", "Always")
+    used = images.local("i:0").layers
+    assert images.collect(used, 0) == 0, "just wanted"
+    later = time.time() + 3600
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert images.collect(used, 1 << 30) == 0, "it all fits"
+    assert images.collect(used, 0) == 2
+    assert images.local("i:0") and images.local("i:1") is None
+    assert len(os.listdir(tmp_path / "layers")) == 1
