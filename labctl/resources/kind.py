@@ -7,8 +7,8 @@ The whole object stays as bytes; a dict of it exists only inside one write.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -138,8 +138,7 @@ class Kind:
     has_generation: bool = False  # metadata.generation counts the changes of spec
     orphans: bool = False  # a deletion that says nothing of its dependents leaves them
     create_on_update: bool = False  # a PUT of what is not there makes it
-    events_lazy: bool = False  # writes of this kind may ride the next commit group (Lease, Event)
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    lazy: bool = False  # writes of this kind may ride the next commit group (Lease, Event)
 
     @property
     def resource(self) -> str:
@@ -156,6 +155,3 @@ class Kind:
 
     def prefix(self, namespace: str = "") -> str:
         return f"{self.resource}/{namespace}/" if namespace else f"{self.resource}/"
-
-
-KindModule = Sequence[Kind]

@@ -109,9 +109,10 @@ class Resources:
         subresource: str = "",
     ) -> Written:
         """The whole object anew (PUT), at the resourceVersion inside it if it has one."""
-        change = write.replacement(self._ctx, self._body_kind(kind, subresource), body, options)
         if kind.create_on_update and not subresource and self.store.get(kind.key(namespace, name)) is None:
-            return await write.create(self._ctx, kind, namespace, write.named(body, name), options)
+            written = await write.create_by_put(self._ctx, kind, namespace, name, body, options)
+            return self._noted(written, options.user, "created", options.dry_run)
+        change = write.replacement(self._ctx, self._body_kind(kind, subresource), body, options)
         return await self._rewrite(kind, namespace, name, change, options, subresource)
 
     async def patch(
@@ -165,7 +166,8 @@ class Resources:
         obj, warnings = change(None)
         obj.setdefault("metadata", {}).setdefault("name", name)
         try:
-            return await write.create_decoded(self._ctx, kind, namespace, obj, applied, warnings)
+            written = await write.create_decoded(self._ctx, kind, namespace, obj, applied, warnings)
+            return self._noted(written, options.user, "created", options.dry_run)
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise

@@ -7,7 +7,6 @@ It raises ApiError with the code, reason, details and words a real API server us
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
@@ -81,6 +80,3 @@ class Listed(msgspec.Struct, frozen=True):
     revision: int
     continue_token: str = ""
     remaining: int | None = None
-
-
-JsonObject = dict[str, Any]

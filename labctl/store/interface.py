@@ -76,6 +76,20 @@ class Page(msgspec.Struct, frozen=True, gc=False, eq=False):
     remaining: int = 0
 
 
+class Watch(Protocol):
+    """An iterator of batches that can also be emptied at once."""
+
+    def __aiter__(self) -> AsyncIterator[Batch]: ...
+
+    async def __anext__(self) -> Batch: ...
+
+    def take(self) -> list[Batch]:
+        """Everything that is waiting, without waiting: for readers that handle many changes at once."""
+
+    async def aclose(self) -> None:
+        """Unregister."""
+
+
 class Store(Protocol):
     """Called on one asyncio loop. `commit` alone waits; reads are of memory and answer at once."""
 
@@ -100,7 +114,7 @@ class Store(Protocol):
     def range(self, prefix: str, at: int = 0, after: str = "", limit: int = 0) -> Page:
         """Entries whose key starts with `prefix` and is greater than `after`; `at` 0: now. Raises Compacted; ValueError for a future revision."""
 
-    def watch(self, prefix: str, since: int) -> AsyncIterator[Batch]:
+    def watch(self, prefix: str, since: int) -> Watch:
         """Each revision later than `since` that touches the prefix, once, in order. Registered at the call, not at the first `anext`.
 
         Raises Compacted at the call, Lagging from the iterator when more than a bound is waiting. Closing the iterator (`aclose`) unregisters it.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -130,7 +130,7 @@ class LogStore:
 
     # -- watching --------------------------------------------------------------------------------------------------
 
-    def watch(self, prefix: str, since: int) -> AsyncIterator[Batch]:
+    def watch(self, prefix: str, since: int) -> Watcher:
         if since < self._compacted:
             raise Compacted(since, self._compacted)
         watcher = Watcher(self._settings.watch_backlog, self._forget(prefix))

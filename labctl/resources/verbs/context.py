@@ -92,7 +92,7 @@ class Context:
     async def commit(self, kind: Kind, ops: Sequence[Op], compares: Sequence[Compare]) -> int:
         """As the store's, with its refusal in an API server's words. Conflict is the caller's to understand."""
         try:
-            return await self.store.commit(ops, compares, lazy=kind.events_lazy)
+            return await self.store.commit(ops, compares, lazy=kind.lazy)
         except Unavailable as error:
             raise failures.unavailable(error) from error
 

@@ -59,9 +59,7 @@ def place(kind: Kind, namespace: str, metadata: dict[str, Any]) -> None:
 def carry(kind: Kind, namespace: str, name: str, new: Object, old: Object) -> None:
     """What an update can't change is as it was; what it may not even try is an ApiError."""
     metadata, before = new.setdefault("metadata", {}), old["metadata"]
-    said = metadata.get("name", name)
-    if said != name:
-        raise failures.bad_request(f"the name of the object ({said}) does not match the name on the URL ({name})")
+    refuse_other_name(metadata, name)
     place(kind, namespace, metadata)
     uid = metadata.get("uid", "")
     if uid and uid != before["uid"]:
@@ -74,6 +72,12 @@ def carry(kind: Kind, namespace: str, name: str, new: Object, old: Object) -> No
         metadata.setdefault("managedFields", before["managedFields"])
     metadata.pop("selfLink", None)
     _keep(_KEPT, metadata, before)
+
+
+def refuse_other_name(metadata: dict[str, Any], name: str) -> None:
+    said = metadata.get("name") or name
+    if said != name:
+        raise failures.bad_request(f"the name of the object ({said}) does not match the name on the URL ({name})")
 
 
 def carry_status(new: Object, old: Object) -> None:

@@ -12,6 +12,7 @@ from labctl.resources import encoding, failures, fields
 from labctl.resources.kind import Kind, Object
 from labctl.resources.schema.validate import decode
 from labctl.resources.service import DeleteOptions, WriteOptions, Written
+from labctl.resources.verbs import meta
 from labctl.resources.verbs.context import Context
 from labctl.resources.verbs.delete import delete
 from labctl.resources.verbs.write import rewrite
@@ -131,9 +132,7 @@ def rescaled(rc: Object, scale: Object) -> Object:
             "Scale", "autoscaling", name, [fields.invalid("spec.replicas", replicas, "must be greater than or equal to 0")]
         )
     metadata = scale.get("metadata", {})
-    said = metadata.get("name", name)
-    if said != name:
-        raise failures.bad_request(f"the name of the object ({said}) does not match the name on the URL ({name})")
+    meta.refuse_other_name(metadata, name)
     for field in ("uid", "resourceVersion"):
         if metadata.get(field):
             rc["metadata"][field] = metadata[field]

@@ -94,7 +94,7 @@ class Watching:
 
     async def aclose(self) -> None:
         """Unregister: a forgotten watch would cost every later write."""
-        await self._watcher.aclose()  # type: ignore[attr-defined]
+        await self._watcher.aclose()
 
     async def _next_events(self) -> list[WatchEvent]:
         try:
@@ -102,7 +102,7 @@ class Watching:
                 batches = [await anext(self._watcher)]
         except TimeoutError:
             batches = []
-        batches += self._watcher.take()  # type: ignore[attr-defined]
+        batches += self._watcher.take()
         if not batches:  # nothing is waiting, so all that is visible was seen
             self._seen = max(self._seen, self._ctx.store.revision)
             return [self._bookmark(self._seen)]

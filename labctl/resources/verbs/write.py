@@ -42,6 +42,16 @@ async def create(ctx: Context, kind: Kind, namespace: str, body: bytes | Object,
     return await create_decoded(ctx, kind, namespace, obj, options, warnings)
 
 
+async def create_by_put(ctx: Context, kind: Kind, namespace: str, name: str, body: bytes | Object, options: WriteOptions) -> Written:
+    """A PUT of what is not there; its body may leave out the name that the URL says."""
+    obj, warnings = decode(ctx.schema, kind, body, options.field_validation)
+    metadata = obj.setdefault("metadata", {})
+    meta.refuse_other_name(metadata, name)
+    metadata["name"] = name
+    metadata.pop("resourceVersion", None)
+    return await create_decoded(ctx, kind, namespace, obj, options, warnings)
+
+
 async def create_decoded(
     ctx: Context, kind: Kind, namespace: str, obj: Object, options: WriteOptions, warnings: Sequence[str] = ()
 ) -> Written:
@@ -50,46 +60,42 @@ async def create_decoded(
     kind.defaults(obj)
     kind.prepare(obj, None)
     warnings = advice(ctx, kind, obj, None, options, warnings)
-    metadata = obj["metadata"]
-    generate = not metadata.get("name")
-    pristine = encoding.Sealed(obj)(0) if kind.allocate else b""
+    prefix = "" if obj["metadata"].get("name") else obj["metadata"].get("generateName", "")
+    draft = encoding.encode(obj) if kind.allocate else b""
     for attempt in range(ctx.settings.write_attempts):
-        if attempt and pristine:
-            obj = encoding.decode(pristine)
-            metadata = obj["metadata"]
-        if generate and metadata.get("generateName"):
-            metadata["name"] = meta.generated(metadata["generateName"], ctx.rng)
+        if attempt and draft:
+            obj = encoding.decode(draft)  # without what was allocated to it and is somebody else's now
+        if prefix:
+            obj["metadata"]["name"] = meta.generated(prefix, ctx.rng)
         _refuse_invalid(kind, obj, None)
-        name = metadata["name"]
-        key = kind.key(namespace, name)
-        guards = namespace_guard(ctx, kind, namespace, name)
-        existing = ctx.store.get(key)
-        if existing is not None:
-            if generate:
-                continue
-            raise failures.already_exists(kind, name)
-        claim_ops, claim_compares = _claim(ctx, kind, obj, None)
-        _track(ctx, kind, None, obj, options)
-        sealed = encoding.Sealed(obj)
-        if options.dry_run:
-            return Written(Entry(key, sealed(0), 0, 0), True, warnings)
-        try:
-            revision = await ctx.commit(kind, [Put(key, sealed), *claim_ops], [Compare(key, 0), *guards, *claim_compares])
-        except Conflict as taken:
-            if taken.key == key and not generate:
-                raise failures.already_exists(kind, name) from None
-            await ctx.settled(taken.actual)
-            continue
-        return Written(committed(ctx, key, sealed, revision, revision), True, warnings)
-    raise failures.conflict(kind, metadata.get("name", ""))
+        entry = await _commit_new(ctx, kind, namespace, obj, options, may_exist=bool(prefix))
+        if entry is not None:
+            return Written(entry, True, warnings)
+    raise failures.conflict(kind, obj["metadata"].get("name", ""))
 
 
-def named(body: bytes | Object, name: str) -> Object:
-    """A PUT's body may leave out the name that its URL says."""
-    sent = encoding.decode(body) if isinstance(body, bytes) else body
-    metadata = {**sent.get("metadata", {}), "name": sent.get("metadata", {}).get("name") or name}
-    metadata.pop("resourceVersion", None)
-    return {**sent, "metadata": metadata}
+async def _commit_new(ctx: Context, kind: Kind, namespace: str, obj: Object, options: WriteOptions, *, may_exist: bool) -> Entry | None:
+    """None: somebody else was first, with a name that chance gave us both, a claim, or the namespace."""
+    name = obj["metadata"]["name"]
+    key = kind.key(namespace, name)
+    guards = namespace_guard(ctx, kind, namespace, name)
+    if ctx.store.get(key) is not None:
+        if may_exist:
+            return None
+        raise failures.already_exists(kind, name)
+    claim_ops, claim_compares = _claim(ctx, kind, obj, None)
+    _track(ctx, kind, None, obj, options)
+    sealed = encoding.Sealed(obj)
+    if options.dry_run:
+        return Entry(key, sealed(0), 0, 0)
+    try:
+        revision = await ctx.commit(kind, [Put(key, sealed), *claim_ops], [Compare(key, 0), *guards, *claim_compares])
+    except Conflict as taken:
+        if taken.key == key and not may_exist:
+            raise failures.already_exists(kind, name) from None
+        await ctx.settled(taken.actual)
+        return None
+    return committed(ctx, key, sealed, revision, revision)
 
 
 def replacement(ctx: Context, kind: Kind, body: bytes | Object, options: WriteOptions) -> Change:

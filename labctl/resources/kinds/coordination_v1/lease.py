@@ -44,5 +44,5 @@ KIND = Kind(
     validate=validate,
     columns=COLUMNS,
     create_on_update=True,
-    events_lazy=True,
+    lazy=True,
 )

@@ -111,5 +111,5 @@ KIND = Kind(
     validate=validate,
     fields=selectable,
     create_on_update=True,
-    events_lazy=True,
+    lazy=True,
 )
