@@ -13,7 +13,7 @@ import shutil
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +65,7 @@ class ApiServer:
         settings: ApiSettings = ApiSettings(),
         remote: Remote | None = None,
         extensions: Extensions | None = None,
+        ready: Callable[[], str] = lambda: "",
     ) -> AsyncIterator[ApiServer]:
         clock = SystemClock()
         store = store or memory_store()
@@ -73,7 +74,7 @@ class ApiServer:
         authority.server(["localhost"], ["127.0.0.1"])
         pki = directory / "pki"
         tls = identity.server_context(pki / "ca.crt", pki / "server.crt", pki / "server.key")
-        server = Server(resources, tls, clock, settings=settings, remote=remote, extensions=extensions)
+        server = Server(resources, tls, clock, settings=settings, remote=remote, extensions=extensions, ready=ready)
         listener = socket.create_server(("127.0.0.1", 0))
         await server.start([listener])
         api = cls(server, resources, authority, directory, listener.getsockname()[1])
@@ -117,7 +118,10 @@ class ApiServer:
         """The real one, with a cache of its own. A dict on standard input is written as YAML."""
         text = yaml.safe_dump(stdin) if isinstance(stdin, dict) else stdin
         process = await self.start_kubectl(*arguments)
-        out, err = await asyncio.wait_for(process.communicate(text.encode()), deadline_s)
+        try:
+            out, err = await asyncio.wait_for(process.communicate(text.encode()), deadline_s)
+        finally:
+            await ended(process)
         assert process.returncode is not None
         return Ran(process.returncode, out.decode(), err.decode())
 
@@ -133,9 +137,10 @@ class ApiServer:
 
 async def ended(process: asyncio.subprocess.Process) -> None:
     """Of a kubectl that runs until it is stopped; some stop by themselves when the server's word is bad."""
-    with suppress(ProcessLookupError):
-        process.kill()
-    await process.wait()
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
 
 def kubectl_path() -> str:
