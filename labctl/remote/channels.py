@@ -17,7 +17,7 @@ import paramiko
 
 from labctl.errors import RemoteError, Unreachable
 from labctl.remote import wire
-from labctl.remote.connection import GONE, Connection, chunks
+from labctl.remote.connection import GONE, Connection, chunks, send
 from labctl.remote.interface import Target
 from labctl.remote.settings import RemoteSettings
 
@@ -103,7 +103,7 @@ class Credits:
 
 
 class ChannelStream:
-    """One stream on the machine's side of the socket pair. All its methods return at once."""
+    """One stream on the machine's side of the socket pair. All its methods return at once: whatever may wait for the machine has a thread."""
 
     def __init__(
         self, request: wire.Open | wire.Dial, channels: Channels, settings: RemoteSettings, send: Callable[[wire.Message], None]
@@ -113,7 +113,8 @@ class ChannelStream:
         self._settings = settings
         self._send = send
         self._credits = Credits(settings.stream_window_bytes)
-        self._input: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()  # the master sends no more than the window
+        # what is to be done to the channel, in order; None: nothing more. The master sends no more input than the window.
+        self._orders: queue.SimpleQueue[Callable[[paramiko.Channel], None] | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._opened = threading.Event()
         self._channel: paramiko.Channel | None = None
@@ -125,27 +126,31 @@ class ChannelStream:
     def credit(self, size: int) -> None:
         self._credits.give(size)
 
-    def input(self, data: bytes | None) -> None:
-        """None: the end."""
-        self._input.put(data)
-        if not self._writer:
-            self._writer = threading.Thread(target=self._write, name=f"input {self._request.id}", daemon=True)
-            self._writer.start()
+    def input(self, data: bytes) -> None:
+        """What nobody takes any more is dropped, and still counted as taken."""
+
+        def order(channel: paramiko.Channel) -> None:
+            with suppress(*GONE):
+                send(channel, data)
+            self._send(wire.Credit(self._request.id, len(data)))
+
+        self._order(order)
+
+    def end_input(self) -> None:
+        self._order(lambda channel: channel.shutdown_write())
 
     def resize(self, columns: int, rows: int) -> None:
-        channel = self._channel
-        if channel:
-            with suppress(*GONE):
-                channel.resize_pty(columns, rows)
+        self._order(lambda channel: channel.resize_pty(columns, rows))
 
     def close(self) -> None:
         self._closed = True
         self._credits.give(1 << 60)  # whoever waits for a reader goes on, and finds the channel closed
         channel = self._channel
         if channel:
-            channel.close()
+            threading.Thread(target=_close, args=(channel,), daemon=True).start()
 
     def _serve(self, on_end: Callable[[], None]) -> None:
+        """The stream's thread."""
         connection: Connection | None = None
         try:
             connection = self._channels.acquire()
@@ -155,10 +160,10 @@ class ChannelStream:
         finally:
             self._opened.set()
             if self._channel:
-                self._channel.close()
+                _close(self._channel)
             if connection:
                 self._channels.release(connection)
-            self._input.put(None)  # the input's thread ends too
+            self._orders.put(None)
             on_end()
         self._send(end)
 
@@ -180,20 +185,27 @@ class ChannelStream:
             self._send(wire.Output(request.id, source, data))
         if self._closed:
             return 0
-        if isinstance(request, wire.Dial):
-            if not connection.alive:
-                raise Unreachable("the connection was lost")
-            return 0
-        return connection.exit_status(channel, time.monotonic() + 86_400)
+        if isinstance(request, wire.Open):
+            return connection.exit_status(channel)
+        if not connection.alive:
+            raise Unreachable("the connection was lost")
+        return 0
 
-    def _write(self) -> None:
-        """The input's thread. What nobody takes any more is dropped, and still counted as taken."""
+    def _order(self, order: Callable[[paramiko.Channel], None]) -> None:
+        self._orders.put(order)
+        if not self._writer:
+            self._writer = threading.Thread(target=self._obey, name=f"input {self._request.id}", daemon=True)
+            self._writer.start()
+
+    def _obey(self) -> None:
+        """The thread that tells the channel what to do."""
         self._opened.wait()
-        while (data := self._input.get()) is not None:
-            with suppress(*GONE):
-                if self._channel:
-                    self._channel.sendall(data)
-            self._send(wire.Credit(self._request.id, len(data)))
-        with suppress(*GONE):
+        while (order := self._orders.get()) is not None:
             if self._channel:
-                self._channel.shutdown_write()
+                with suppress(*GONE):
+                    order(self._channel)
+
+
+def _close(channel: paramiko.Channel) -> None:
+    with suppress(*GONE):
+        channel.close()

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from math import inf
 from typing import Any
 
 import fabric
@@ -74,7 +75,7 @@ class Connection:
 
     def session(self, argv: Sequence[str], until: float, terminal: Terminal | None = None) -> paramiko.Channel:
         """A channel with the command started on it."""
-        with self._translated(f"starting {argv[0]}"):
+        with self._translated(f"starting {argv[0]}", until):
             channel = self._transport.open_session(timeout=_left(until))
             if terminal:
                 channel.get_pty(terminal.term, terminal.columns, terminal.rows)
@@ -82,7 +83,7 @@ class Connection:
             return channel
 
     def dial(self, host: str, port: int, until: float) -> paramiko.Channel:
-        with self._translated(f"connecting to {host}:{port}"):
+        with self._translated(f"connecting to {host}:{port}", until):
             return self._transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=_left(until))
 
     def execute(self, argv: Sequence[str], stdin: bytes, until: float) -> tuple[int, bytes, bytes]:
@@ -104,9 +105,9 @@ class Connection:
         finally:
             channel.close()
 
-    def exit_status(self, channel: paramiko.Channel, until: float) -> int:
+    def exit_status(self, channel: paramiko.Channel, until: float | None = None) -> int:
         """Of a command whose output has ended. Without one, and without a connection, whether it ran is unknown."""
-        if not channel.status_event.wait(_left(until)):
+        if not channel.status_event.wait(None if until is None else _left(until)):
             raise Deadline(f"{self.target.name}: the command's output ended, the command did not")
         if channel.exit_status == NO_STATUS and not self.alive:
             raise Unreachable(f"{self.target.name}: the connection was lost before the command ended")
@@ -135,21 +136,24 @@ class Connection:
         else:
             threading.Thread(target=_send_all, args=(channel, data), daemon=True).start()
 
-    def _translated(self, doing: str) -> _Translated:
-        return _Translated(self.target, doing)
+    def _translated(self, doing: str, until: float = inf) -> _Translated:
+        return _Translated(self.target, doing, until)
 
 
 class _Translated:
     """paramiko's and the socket's exceptions as ours."""
 
-    def __init__(self, target: Target, doing: str) -> None:
+    def __init__(self, target: Target, doing: str, until: float) -> None:
         self._target = target
         self._doing = doing
+        self._until = until
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         where = f"{self._target.name} ({self._target.address}:{self._target.port})"
+        if isinstance(error, GONE) and time.monotonic() >= self._until:
+            raise Deadline(f"{where}: {self._doing} took too long") from None
         if isinstance(error, paramiko.BadHostKeyException):
             raise HostKeyMismatch(_mismatch(where, error.key)) from None
         if isinstance(error, paramiko.AuthenticationException):

@@ -40,7 +40,7 @@ class Worker:
             wire.Open: self._open,
             wire.Dial: self._open,
             wire.Input: lambda m: self._stream(m, lambda stream: stream.input(m.data)),
-            wire.EndInput: lambda m: self._stream(m, lambda stream: stream.input(None)),
+            wire.EndInput: lambda m: self._stream(m, lambda stream: stream.end_input()),
             wire.Resize: lambda m: self._stream(m, lambda stream: stream.resize(m.columns, m.rows)),
             wire.Credit: lambda m: self._stream(m, lambda stream: stream.credit(m.size)),
             wire.Close: lambda m: self._stream(m, lambda stream: stream.close()),
@@ -74,7 +74,7 @@ class Worker:
         name = message.target.name
         control = self._controls.get(name)
         if control and control.target != message.target:
-            control.close()
+            _in_a_thread(control.close)
             control = None
         if not control:
             control = self._controls[name] = self._new_control(message.target, self._settings, self.send)
@@ -83,7 +83,7 @@ class Worker:
     def _forget(self, message: wire.Forget) -> None:
         control = self._controls.pop(message.name, None)
         if control:
-            control.close()
+            _in_a_thread(control.close)
 
     def _reset_helper(self, message: wire.ResetHelper) -> None:
         if control := self._controls.get(message.name):
@@ -109,6 +109,11 @@ class Worker:
         stream = self._streams.get(message.id)
         if stream:  # else it has just ended, and the master hears of that
             tell(stream)
+
+
+def _in_a_thread(work: Callable[[], None]) -> None:
+    """What may wait for a machine."""
+    threading.Thread(target=work, daemon=True).start()
 
 
 def _unknown(id_: int, name: str) -> wire.Failure:

@@ -61,10 +61,14 @@ class Sshd:
 
     def cut(self) -> None:
         """Kill every connection's process, and what runs on it."""
-        assert self.process
-        for pid in _descendants(self.process.pid):
+        for pid in self.connections():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def connections(self) -> list[int]:
+        """The processes of the connections there are, and of what runs on them."""
+        assert self.process
+        return _descendants(self.process.pid)
 
     def target(self, name: str, *, key: str = "host_key", generation: str = "boot-1") -> Target:
         host_key = (self.folder / f"{key}.pub").read_text()
