@@ -17,7 +17,7 @@ from labctl.errors import Unreachable
 from labctl.proxy import userspace
 from labctl.proxy.chains import NO_RULES, Rules, destinations, digest, merge, parse
 from labctl.proxy.frontends import Frontend
-from labctl.proxy.patch import Patch, diff, join
+from labctl.proxy.patch import LINES_AT_ONCE, NEVER_CUT, Patch, diff, join
 from labctl.proxy.rules import Facts, base, rules_of
 from labctl.proxy.settings import ProxySettings
 from labctl.remote.interface import Remote
@@ -59,6 +59,7 @@ class Minion:
         self._frontends: dict[str, tuple[Frontend, ...]] = {}  # what `applied` was made of
         self._remote = remote
         self._settings = settings
+        self._lines_at_once = LINES_AT_ONCE
         self._connection = 0  # one more with every connection
         self._said = ""  # a digest that came while `applied` was not known
         self._suspect = False
@@ -115,12 +116,12 @@ class Minion:
         had = {key: applied.get(key, NO_RULES) for key in made}
         patch = join(diff(made[key], had[key]) for key in made)
         await self._forward_first({key: p for key, p in frontends.items() if p}, whole=False)
-        await self._apply(patch)
+        lines = await self._apply(patch)
         await self._forward_last([f for key in made for f in self._frontends.get(key, ())], frontends)
         await self._forget_connections(merge(had.values()), merge(made.values()), desired)
         for key in made:
             self._remember(applied, key, frontends[key], made[key])
-        return Round(causes, patch.lines, whole=False, missing=_missing(made))
+        return Round(causes, lines, whole=False, missing=_missing(made))
 
     async def _whole(self, desired: Desired) -> Round:
         """Read what is there, send the difference."""
@@ -137,7 +138,7 @@ class Minion:
         actual = await self._dump()
         patch = diff(wanted := merge(made.values()), actual)
         await self._forward_first(frontends, whole=True)
-        await self._apply(patch)
+        lines = await self._apply(patch)
         if suspect and patch:
             self._prints_otherwise = bool(diff(wanted, await self._dump()))
         await self._forget_connections(actual, wanted, desired)
@@ -146,7 +147,7 @@ class Minion:
             said, self._said = self._said, ""
             self.says(said)
         repaired = suspect and bool(patch) and not self._prints_otherwise
-        return Round(causes, patch.lines, whole=True, repaired=repaired, missing=_missing(made))
+        return Round(causes, lines, whole=True, repaired=repaired, missing=_missing(made))
 
     def _remember(self, applied: dict[str, Rules], key: str, frontends: tuple[Frontend, ...], made: Rules) -> None:
         if frontends:
@@ -159,6 +160,7 @@ class Minion:
 
     async def _ask_facts(self) -> Facts:
         said = await self._call("facts", {"flavour": self._settings.flavour})
+        self._lines_at_once = LINES_AT_ONCE if said["flavour"] == "nft" else NEVER_CUT
         return Facts(
             node=self.name,
             address=self.address,
@@ -173,9 +175,13 @@ class Minion:
     async def _dump(self) -> Rules:
         return parse((await self._call("dump", {}))["rules"])
 
-    async def _apply(self, patch: Patch) -> None:
-        if patch:
-            await self._call("apply", {"rules": patch.text(), "commits": patch.commits})
+    async def _apply(self, patch: Patch) -> int:
+        """How many lines it took."""
+        commits = patch.commits(self._lines_at_once)
+        rules = "".join(commits)
+        if rules:
+            await self._call("apply", {"rules": rules, "commits": len(commits)})
+        return rules.count("\n")
 
     async def _forward_first(self, frontends: Mapping[str, tuple[Frontend, ...]], *, whole: bool) -> None:
         """Who forwards must listen before connections are sent there. A whole sync in iptables mode ends what another mode left behind."""

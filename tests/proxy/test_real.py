@@ -56,7 +56,7 @@ class Lab:
             actual = parse((await self.minions.call(name, "dump", {}))["rules"])
             patch = diff(wanted, actual)
             if patch:
-                await self.minions.call(name, "apply", {"rules": patch.text(), "commits": patch.commits})
+                await self.minions.call(name, "apply", {"rules": patch.text(), "commits": len(patch.commits())})
             dump = (await self.minions.call(name, "dump", {}))["rules"]
             assert same(parse(dump), wanted), diff(wanted, parse(dump)).text()
             assert (await self.minions.call(name, "digest", {}))["rules"] == digest(wanted)

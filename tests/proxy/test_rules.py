@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labctl.proxy import patch
 from labctl.proxy.chains import NO_RULES, Rules, merge, parse, probability, same
 from labctl.proxy.frontends import Backend, Frontend
 from labctl.proxy.matches import Packet, World
-from labctl.proxy.patch import Patch, diff, join
+from labctl.proxy.patch import LINES_AT_ONCE, NEVER_CUT, Patch, diff, join
 from labctl.proxy.rules import Facts, base, rules, rules_of
 from labctl.proxy.tracer import Tables, trace
 from labctl.sim.helpers import FakeHelper
@@ -27,12 +26,12 @@ def world(seed=0) -> World:
     return World(local=LOCAL, rng=Random(seed), recent={})
 
 
-def restored(rules_: Rules, change: Patch) -> Rules:
+def restored(rules_: Rules, change: Patch, at_once: int = LINES_AT_ONCE) -> Rules:
     """What a machine has after the patch; it refuses what iptables-restore refuses, after every commit."""
     helper = FakeHelper("minion-1")
     for each in (diff(rules_, NO_RULES), change):
-        if each:
-            helper.answer("apply", {"rules": each.text(), "commits": each.commits})
+        for commit in each.commits(at_once):
+            helper.answer("apply", {"rules": commit, "commits": 1})
     return parse(helper.dump())
 
 
@@ -113,34 +112,30 @@ def test_no_chain_is_lost_and_none_dangles(table, facts):
     assert set(Tables.of(rules(table, facts)).dangling()) <= unused
 
 
-@given(tables(), tables(), facts, st.sampled_from([1, 4, 1500]))
-def test_a_patch_makes_one_world_of_the_other(before, after, facts, lines_at_once):
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(patch, "LINES_AT_ONCE", lines_at_once)
-        old, new = rules(before, facts), rules(after, facts)
-        assert same(restored(old, diff(new, old)), new)
-        assert not diff(new, new)
+@given(tables(), tables(), facts, st.sampled_from([1, 4, LINES_AT_ONCE, NEVER_CUT]))
+def test_a_patch_makes_one_world_of_the_other(before, after, facts, at_once):
+    old, new = rules(before, facts), rules(after, facts)
+    assert same(restored(old, diff(new, old), at_once), new)
+    assert not diff(new, new)
 
 
-@given(tables(), tables(), st.sampled_from([1, 4, 1500]))
+@given(tables(), tables(), st.sampled_from([1, 4, LINES_AT_ONCE]))
 @settings(max_examples=50)
-def test_no_commit_of_a_patch_breaks_what_stays(before, after, lines_at_once):
+def test_no_commit_of_a_patch_breaks_what_stays(before, after, at_once):
     """Between any two commits, who asks for a Service port that is served before and after is sent to an endpoint, old or new."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(patch, "LINES_AT_ONCE", lines_at_once)
-        old, new = rules(before, NODE), rules(after, NODE)
-        helper = FakeHelper("minion-1")
-        helper.answer("apply", {"rules": diff(old, NO_RULES).text(), "commits": diff(old, NO_RULES).commits})
-        staying = [(was, now) for key in before.keys() & after.keys() for was in before[key] for now in after[key] if was.id == now.id]
-        staying = [(was, now) for was, now in staying if was.protocol == now.protocol and was.port == now.port]
-        for commit in diff(new, old).text().split("COMMIT\n")[:-1]:
-            helper.answer("apply", {"rules": commit + "COMMIT\n", "commits": 1})
-            walked = Tables.of(parse(helper.dump()))
-            for was, now in staying:
-                wanted = [tuple(b for b in f.backends if not f.internal_local or b.node == "minion-1") for f in (was, now)]
-                if all(wanted):
-                    ended = trace(walked, Packet(POD, now.address, now.protocol.lower(), now.port, "veth1"), world())
-                    assert (ended.packet.destination, ended.packet.port) in {(b.address, b.port) for some in wanted for b in some}
+    old, new = rules(before, NODE), rules(after, NODE)
+    helper = FakeHelper("minion-1")
+    helper.answer("apply", {"rules": diff(old, NO_RULES).text(), "commits": len(diff(old, NO_RULES).commits())})
+    both = [(was, now) for key in before.keys() & after.keys() for was in before[key] for now in after[key] if was.id == now.id]
+    staying = [(was, now) for was, now in both if (was.protocol, was.port) == (now.protocol, now.port)]
+    for commit in diff(new, old).commits(at_once):
+        helper.answer("apply", {"rules": commit, "commits": 1})
+        walked = Tables.of(parse(helper.dump()))
+        for was, now in staying:
+            wanted = [tuple(b for b in f.backends if not f.internal_local or b.node == "minion-1") for f in (was, now)]
+            if all(wanted):
+                ended = trace(walked, Packet(POD, now.address, now.protocol.lower(), now.port, "veth1"), world())
+                assert (ended.packet.destination, ended.packet.port) in {(b.address, b.port) for some in wanted for b in some}
 
 
 @given(tables(), tables(), facts)
@@ -257,7 +252,7 @@ def test_userspace_goes_to_the_forwarder_and_nobody_else_may():
 
 def test_one_more_service_touches_only_its_own_chains():
     made = diff(rules_of((web(2),), NODE), NO_RULES)
-    assert made.commits == 1
+    assert len(made.commits()) == 1
     assert {line for line in made.text().splitlines() if line.startswith(":")} == {f":{chain} - [0:0]" for chain, _ in made.nat.created}
     assert len(made.nat.created) == 3
 
