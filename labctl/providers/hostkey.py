@@ -9,11 +9,16 @@ from pathlib import Path
 def ensure(path: Path) -> str:
     """The public half ('ssh-ed25519 AAAA...') of the key at `path`, which is made if it is not there."""
     public = path.with_suffix(".pub")
-    if not public.exists():
+    if not _whole(public):
         private_text, public_text = _generate()
         _write(path, private_text)
         _write(public, public_text)  # last: its existence says that the pair is whole
     return public.read_text().strip()
+
+
+def _whole(public: Path) -> bool:
+    """Also after the host lost power while it was written."""
+    return public.is_file() and public.read_bytes().startswith(b"ssh-ed25519 ")
 
 
 def _generate() -> tuple[bytes, bytes]:
@@ -30,4 +35,6 @@ def _write(path: Path, content: bytes) -> None:
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(fd, "wb") as file:
         file.write(content)
+        file.flush()
+        os.fsync(fd)
     os.replace(temporary, path)

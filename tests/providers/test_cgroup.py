@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from labctl.errors import ProviderError
+from labctl.providers.namespace import cgroup, devices
+from tests.namespaces import needs_root
+
+MOUNTINFO = """\
+31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+34 31 0:31 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
+35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory,release_agent=/x
+36 31 0:33 / /sys/fs/cgroup/cpuset rw,relatime - cgroup cgroup rw,cpuset,clone_children
+40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,xattr,name=systemd
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+"""
+
+
+def test_hierarchies_are_read_from_what_is_mounted(tmp_path: Path) -> None:
+    path = tmp_path / "mountinfo"
+    path.write_text(MOUNTINFO)
+    found = cgroup.detect("lab", path)
+    assert isinstance(found, cgroup.V1)
+    assert found._hierarchies == {
+        "cpuset": Path("/sys/fs/cgroup/cpuset"),
+        "cpu,cpuacct": Path("/sys/fs/cgroup/cpu,cpuacct"),
+        "memory": Path("/sys/fs/cgroup/memory"),
+        "name=systemd": Path("/sys/fs/cgroup/systemd"),
+    }
+    assert next(iter(found._hierarchies)) == "cpuset"
+
+
+@pytest.mark.root
+@needs_root
+def test_a_busy_cgroup_is_named_with_its_processes() -> None:
+    cgroups = cgroup.detect(f"test-{os.getpid()}")
+    plan = cgroups.make("minion-1", 64 << 20, 1.0)
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    try:
+        for path in plan.init:
+            Path(path).write_text(str(process.pid))
+        assert cgroups.pids("minion-1") == [process.pid]
+        with pytest.raises(ProviderError, match=rf"stays busy .*\[{process.pid}\]"):
+            cgroups.remove("minion-1", deadline_s=0.02)
+    finally:
+        process.kill()
+        process.communicate()
+        cgroups.remove_lab(deadline_s=5)
+    assert cgroups.pids("minion-1") == []
+    cgroups.remove("minion-1", deadline_s=1)
+
+
+def test_devices_read_as_version_one_writes_them() -> None:
+    assert str(devices.Device("c", 1, 3)) == "c 1:3 rwm"
+    assert str(devices.Device("b", access="m")) == "b *:* m"
+
+
+def allows(code: bytes, kind: str, access: str, major: int, minor: int) -> bool:
+    """The few instructions that the program is made of, carried out as the kernel would."""
+    import struct
+
+    context = {0: (devices._KINDS[kind] | sum(devices._ACCESSES[letter] for letter in access) << 16), 4: major, 8: minor}
+    registers = [0] * 10
+    place = 0
+    while True:
+        opcode, both, offset, constant = struct.unpack_from("=BBhi", code, place * 8)
+        to, source = both & 15, both >> 4
+        place += 1
+        if opcode == devices._EXIT:
+            return registers[0] == 1
+        if opcode == devices._LDXW:
+            registers[to] = context[offset]
+        elif opcode == devices._MOVR:
+            registers[to] = registers[source]
+        elif opcode == devices._MOV:
+            registers[to] = constant
+        elif opcode == devices._AND:
+            registers[to] &= constant
+        elif opcode == devices._RSH:
+            registers[to] >>= constant
+        elif opcode == devices._JNE:
+            place += offset if registers[to] != constant else 0
+        elif opcode == devices._JSET:
+            place += offset if registers[to] & constant else 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "access", "major", "minor", "allowed"),
+    [
+        ("c", "rw", 1, 3, True),
+        ("c", "r", 1, 5, True),
+        ("c", "rw", 136, 77, True),
+        ("c", "m", 1, 1, True),
+        ("b", "m", 254, 0, True),
+        ("b", "r", 254, 0, False),
+        ("c", "r", 1, 1, False),
+        ("c", "rm", 1, 1, False),
+        ("b", "r", 1, 3, False),
+        ("c", "w", 10, 1, False),
+    ],
+)
+def test_the_program_allows_what_the_list_allows(kind: str, access: str, major: int, minor: int, allowed: bool) -> None:
+    assert allows(devices.program(cgroup.DEVICES), kind, access, major, minor) is allowed
+
+
+def test_an_empty_list_allows_nothing() -> None:
+    assert not allows(devices.program([]), "c", "r", 1, 3)
