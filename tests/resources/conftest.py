@@ -18,6 +18,7 @@ from labctl.resources.registry import builtin_registry
 from labctl.resources.resources import Resources
 from labctl.resources.service import DeleteOptions, ListOptions, User, WatchEvent, WriteOptions, Written
 from labctl.resources.settings import ResourceSettings
+from labctl.store.log import LogStore
 from labctl.store.memory import memory_store
 
 PERSON = User("labctl-admin", ("system:masters",))
@@ -40,10 +41,10 @@ class StillClock:
 class Lab:
     """Short names for what the tests do all the time; everything goes through the facade."""
 
-    def __init__(self, settings: ResourceSettings = ResourceSettings()) -> None:
+    def __init__(self, settings: ResourceSettings = ResourceSettings(), store: LogStore | None = None) -> None:
         self.clock = StillClock()
         self.journal = MemoryJournal(self.clock)
-        self.store = memory_store()
+        self.store = store or memory_store()
         self.resources = Resources(self.store, builtin_registry(), self.clock, self.journal, Random(7), settings)
         self.client = Client(self.resources)
 

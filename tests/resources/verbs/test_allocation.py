@@ -8,6 +8,8 @@ from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from labctl.errors import ApiError
 from labctl.resources.client import Client
@@ -134,3 +136,52 @@ async def test_claims_survive_a_restart() -> None:
                 await client.create("services", {**service("b", clusterIP="10.247.0.9"), "metadata": {"name": "b", "namespace": "default"}})
             assert "provided IP is already allocated" in caught.value.message
         await store.close()
+
+
+CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from("abc"),
+        st.sampled_from(["create", "delete", "ClusterIP", "NodePort", "None", "ExternalName"]),
+        st.integers(30000, 30003),
+    ),
+    max_size=20,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(changes=CHANGES)
+def test_claims_are_exactly_what_services_hold(changes: list[tuple[str, str, int]]) -> None:
+    """Whatever is created, changed and deleted, refused or not: no claim without its Service, no Service without its claims."""
+
+    async def play() -> None:
+        lab = Lab(ResourceSettings(service_range="10.247.0.0/28", node_port_first=30000, node_port_last=30003))
+        await lab.client.create("namespaces", {"metadata": {"name": "default"}})
+        for name, what, port in changes:
+            await _change(lab, name, what, port)
+            held = {claim.removeprefix("claims/") for said in services(lab) for claim in lab.kind("services").claims(said)}
+            assert set(lab.claims()) == held
+
+    asyncio.run(play())
+
+
+def services(lab: Lab) -> list[dict[str, Any]]:
+    return [said for name in lab.names("services") if (said := lab.get("services", name))]
+
+
+async def _change(lab: Lab, name: str, what: str, port: int) -> None:
+    ports = [{"port": 80, "nodePort": port}]
+    try:
+        if what == "create":
+            await lab.create("services", service(name, type="NodePort", ports=ports))
+        elif what == "delete":
+            await lab.delete("services", name)
+        elif what == "None":
+            await lab.create("services", service(name, clusterIP="None"))
+        elif what == "ExternalName":
+            await lab.patch(
+                "services", name, {"spec": {"type": what, "externalName": "example.com", "clusterIP": None, "clusterIPs": None}}
+            )
+        else:
+            await lab.patch("services", name, {"spec": {"type": what}})
+    except ApiError as error:
+        assert error.code in (404, 409, 422), error

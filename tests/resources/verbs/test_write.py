@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Sequence
 
 import pytest
 
-from labctl.errors import ApiError
+from labctl.errors import ApiError, Unavailable
+from labctl.store.interface import Batch
+from labctl.store.log import LogStore
+from labctl.store.memory import MemoryEngine
 from tests.resources.conftest import Lab, config, controller, pod
 
 
@@ -197,3 +201,31 @@ async def test_what_people_do_is_noted_and_what_controllers_do_is_not(lab: Lab) 
     await lab.client.patch("configmaps", "default/web", {"data": {"a": "1"}})
     await lab.delete("configmaps", "web")
     assert [line.text for line in lab.journal.about("configmaps/default/web")] == ["created by labctl-admin", "deleted by labctl-admin"]
+
+
+async def test_a_malformed_body_that_would_create(lab: Lab) -> None:
+    with pytest.raises(ApiError) as caught:
+        await lab.resources.update(lab.kind("leases.coordination.k8s.io"), "default", "minion-1", b"{")
+    assert caught.value.code == 400
+
+
+async def test_a_disk_that_refuses_loses_nothing_and_says_so() -> None:
+    engine = FullDisk()
+    lab = Lab(store=LogStore(engine))
+    await lab.client.create("namespaces", {"metadata": {"name": "default"}})
+    engine.full = True
+    error = await lab.refused("configmaps", config(a="1"))
+    assert (error.code, error.reason) == (503, "ServiceUnavailable")
+    assert error.message == "the disk is full: free some space"
+    assert lab.get("configmaps", "web") is None
+    engine.full = False
+    assert (await lab.create("configmaps", config(a="1"))).created
+
+
+class FullDisk(MemoryEngine):
+    full = False
+
+    async def append(self, group: Sequence[Batch]) -> None:
+        if self.full:
+            raise Unavailable("the disk is full", mend="free some space")
+        await super().append(group)
