@@ -40,7 +40,7 @@ class Objects:
     async def list(self, call: Call) -> web.StreamResponse:
         form = call.format
         listed = self._resources.list(call.kind, call.target.namespace, query.list_options(call.query))
-        return await call.answer(self._shape(call, form.shape).many(listed), form=form)
+        return await call.answer(await self._shape(call, form.shape).many(listed), form=form)
 
     async def watch(self, call: Call) -> web.StreamResponse:
         return await watches.serve(call, self._resources, self._shape(call, call.format.shape), query.list_options(call.query))
@@ -82,7 +82,7 @@ class Objects:
         options = query.delete_options(call.query, await bodies.read_if_any(call))
         selected = ListOptions(label_selector=call.query.first("labelSelector"), field_selector=call.query.first("fieldSelector"))
         listed = await self._resources.delete_collection(call.kind, call.target.namespace, selected, options, call.user)
-        return await call.answer(self._shape(call, form.shape).many(listed), form=form)
+        return await call.answer(await self._shape(call, form.shape).many(listed), form=form)
 
     async def _written(self, call: Call, written: Written, created: int = 200) -> web.StreamResponse:
         code = 201 if written.created else created
