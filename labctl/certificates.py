@@ -5,7 +5,8 @@ What flows: names in, PEM out. The CA lies in `.labctl/pki/` as ca.crt and ca.ke
 What it never does: revoke (a lab is destroyed instead); keep a node's key on this side.
 
 Identities are Kubernetes' own: an admin is in the group `system:masters`, a node is `system:node:NAME` in `system:nodes`.
-`cryptography` costs 40 ms to import, so it is imported where something is signed or read: who only needs the kubeconfig doesn't pay.
+`cryptography` and `yaml` cost 40 and 15 ms to import, so they are imported where something is signed, read or written: a command that needs none of it
+doesn't pay.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-
-import yaml
 
 from labctl.clock import Clock, SystemClock
 from labctl.errors import LabctlError
@@ -165,6 +164,8 @@ class Authority:
 
 def kubeconfig(url: str, ca: bytes, client: Issued, *, name: str = "labctl", namespace: str = "default") -> str:
     """A kubeconfig with everything inside: no path in it, so that it can be copied. Write it with `write_file`: it is a key."""
+    import yaml
+
     cluster = {"server": url, "certificate-authority-data": _base64(ca)}
     user = {"client-certificate-data": _base64(client.certificate), "client-key-data": _base64(client.key)}
     config = {

@@ -124,7 +124,7 @@ class Machines:
         return await asyncio.shield(self._join)
 
     async def _build(self) -> Join:
-        return self._new_join(await self._tools.blocking(self._pack))
+        return await self._tools.blocking(lambda: self._new_join(self._pack()))
 
     def _in_a_thread(self, work: Callable[[], Any]) -> Awaitable[Any]:
         if self._executor is None:
