@@ -26,6 +26,10 @@ def _labels(view: Any) -> Iterable[str]:
     return [f"{metadata.namespace}/{key}={value}" for key, value in metadata.labels.items()]
 
 
+def _orphan_labels(view: Any) -> Iterable[str]:
+    return () if view.metadata.controller else _labels(view)
+
+
 def _controller(view: Any) -> Iterable[str]:
     owner = view.metadata.controller
     return (owner.uid,) if owner else ()
@@ -45,6 +49,7 @@ def _selector(view: Any) -> Iterable[str]:
 
 
 PODS_BY_LABEL: dict[tuple[str, str], Index] = {(PODS, "label"): _labels}
+PODS_UNOWNED: dict[tuple[str, str], Index] = {(PODS, "unowned"): _orphan_labels}
 PODS_BY_CONTROLLER: dict[tuple[str, str], Index] = {(PODS, "controller"): _controller}
 PODS_BY_NODE: dict[tuple[str, str], Index] = {(PODS, "node"): _node}
 PODS_READY: dict[tuple[str, str], Index] = {(PODS, "ready"): _ready}
@@ -65,11 +70,11 @@ def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
     return bool(selector) and all(labels.get(key) == value for key, value in selector.items())
 
 
-def selected_pods(view: View, namespace: str, selector: Mapping[str, str]) -> Iterator[Pod]:
-    """The pods a selector finds, in key order."""
+def selected_pods(view: View, namespace: str, selector: Mapping[str, str], index: str = "label") -> Iterator[Pod]:
+    """The pods a selector finds, in key order; with the index `unowned` only those that belong to no controller."""
     if not selector:
         return iter(())
-    return (pod for pod in view.by(PODS, "label", f"{namespace}/{_first(selector)}") if matches(selector, pod.metadata.labels))
+    return (pod for pod in view.by(PODS, index, f"{namespace}/{_first(selector)}") if matches(selector, pod.metadata.labels))
 
 
 def selecting(view: View, kind: str, namespace: str, labels: Mapping[str, str]) -> Iterator[Key]:

@@ -18,8 +18,8 @@ from labctl.clock import parse_rfc3339
 from labctl.controllers.indexes import (
     PODS,
     PODS_BY_CONTROLLER,
-    PODS_BY_LABEL,
     PODS_READY,
+    PODS_UNOWNED,
     READY,
     REPLICATION_CONTROLLERS,
     by_selector,
@@ -46,7 +46,7 @@ class Replication:
         self._settings = settings
         self.watches = {REPLICATION_CONTROLLERS: lambda _view, seen: (seen.key,), PODS: _concerned}
         self.indexes: Mapping[tuple[str, str], Index] = {
-            **PODS_BY_LABEL,
+            **PODS_UNOWNED,
             **PODS_BY_CONTROLLER,
             **PODS_READY,
             **by_selector(REPLICATION_CONTROLLERS),
@@ -59,9 +59,10 @@ class Replication:
         leaving = rc.metadata.deletion_timestamp is not None
         mine, claims = _claim(view, rc, leaving)
         active = [pod for pod in mine if pod.active]
-        available, again_s = _available(view, rc, active, now)
+        ready = [pod for pod in active if pod.ready]
+        available, again_s = _available(view, rc, ready, now)
         scaling = () if leaving else self._scale(rc, active, rng)
-        return Plan([*claims, *scaling, *_status(rc, active, available)], again_s)
+        return Plan([*claims, *scaling, *_status(rc, active, len(ready), available)], again_s)
 
     def _scale(self, rc: ReplicationController, active: Sequence[Pod], rng: Random) -> Iterable[Action]:
         missing = rc.spec.replicas - len(active)
@@ -107,8 +108,8 @@ def _claim(view: View, rc: ReplicationController, leaving: bool) -> tuple[list[P
             actions.append(_release(rc, pod))
     if leaving:
         return mine, actions
-    for pod in selected_pods(view, rc.metadata.namespace, rc.spec.selector):
-        if pod.metadata.controller is None and pod.active:
+    for pod in selected_pods(view, rc.metadata.namespace, rc.spec.selector, "unowned"):
+        if pod.active:
             mine.append(pod)
             actions.append(_adopt(rc, pod))
     return mine, actions
@@ -209,10 +210,9 @@ def _deletion_cost(pod: Pod) -> int:
 # -- status ----------------------------------------------------------------------------------------------------------------------------
 
 
-def _available(view: View, rc: ReplicationController, active: Sequence[Pod], now: float) -> tuple[int, float | None]:
+def _available(view: View, rc: ReplicationController, ready: Sequence[Pod], now: float) -> tuple[int, float | None]:
     """How many pods have been ready for minReadySeconds, and when the next one will have been."""
     wanted_s = rc.spec.min_ready_seconds
-    ready = [pod for pod in active if pod.ready]
     if not wanted_s:
         return len(ready), None
     left = [wanted_s - (now - view.since(PODS, "ready", READY, pod.metadata.key)) for pod in ready]
@@ -220,12 +220,12 @@ def _available(view: View, rc: ReplicationController, active: Sequence[Pod], now
     return len(ready) - len(waiting), min(waiting, default=None)
 
 
-def _status(rc: ReplicationController, active: Sequence[Pod], available: int) -> Iterator[Action]:
+def _status(rc: ReplicationController, active: Sequence[Pod], ready: int, available: int) -> Iterator[Action]:
     labels = rc.spec.pod_template().metadata.labels
     status = {
         "replicas": len(active),
         "fullyLabeledReplicas": sum(matches(labels, pod.metadata.labels) for pod in active),
-        "readyReplicas": sum(pod.ready for pod in active),
+        "readyReplicas": ready,
         "availableReplicas": available,
         "observedGeneration": rc.metadata.generation,
     }

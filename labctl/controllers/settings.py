@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class ControllerSettings:
     lease_grace_s: float = 40.0  # a node that is silent for so long is Unknown
     eviction_s: float = 300.0  # pods without a toleration of their own stay so long on a node that is not ready or unreachable
-    burst: int = 500  # pods that one plan of a replication controller creates or deletes, at most
+    burst: int = 100  # pods that one plan of a replication controller creates or deletes, at most: a few ms of the loop
     slow_start: int = 8  # ... and creates while none of its pods is there yet; then as many as there are
     endpoints_per_slice: int = 100
     finished_pods: int = 12_500  # finished pods that are kept

@@ -18,7 +18,7 @@ Key = str
 """`namespace/name`, or `name` for cluster-wide kinds."""
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """An Event about an object, and nothing else. `type` is Normal or Warning."""
 
     kind: str
@@ -28,7 +28,7 @@ class Record(msgspec.Struct, frozen=True):
     type: str = "Normal"
 
 
-class Create(msgspec.Struct, frozen=True):
+class Create(msgspec.Struct, frozen=True, gc=False):
     """Make an object (a dict as JSON has it). AlreadyExists is no failure: the next plan sees it."""
 
     kind: str  # plural resource name, e.g. "pods", "endpointslices.discovery.k8s.io"
@@ -37,7 +37,7 @@ class Create(msgspec.Struct, frozen=True):
     event: Record | None = None
 
 
-class Patch(msgspec.Struct, frozen=True):
+class Patch(msgspec.Struct, frozen=True, gc=False):
     """A JSON merge patch (RFC 7386). With `revision`, only if the object still stands at that revision."""
 
     kind: str
@@ -49,7 +49,7 @@ class Patch(msgspec.Struct, frozen=True):
     event: Record | None = None
 
 
-class Replace(msgspec.Struct, frozen=True):
+class Replace(msgspec.Struct, frozen=True, gc=False):
     """The whole object anew, at the revision inside its metadata (or unconditionally without one)."""
 
     kind: str
@@ -59,7 +59,7 @@ class Replace(msgspec.Struct, frozen=True):
     event: Record | None = None
 
 
-class Delete(msgspec.Struct, frozen=True):
+class Delete(msgspec.Struct, frozen=True, gc=False):
     """Delete one object, only if it still has this uid. grace_s None: the kind's default; 0: at once."""
 
     kind: str
@@ -71,7 +71,7 @@ class Delete(msgspec.Struct, frozen=True):
     event: Record | None = None
 
 
-class Bind(msgspec.Struct, frozen=True):
+class Bind(msgspec.Struct, frozen=True, gc=False):
     """The scheduler's word: pods/binding."""
 
     key: Key
@@ -84,7 +84,7 @@ class Bind(msgspec.Struct, frozen=True):
 Action = Create | Patch | Replace | Delete | Bind | Record
 
 
-class Plan(msgspec.Struct, frozen=True):
+class Plan(msgspec.Struct, frozen=True, gc=False):
     """What to do now, when to look again though nothing changed (seconds from `now`; None: not), and why it is so."""
 
     actions: Sequence[Action] = ()
