@@ -22,6 +22,7 @@ from labctl.resources.kind import Object
 from labctl.resources.kinds.shared import ObjectReference
 
 _REMEMBERED = 4_096  # Events whose repeats are counted; older ones begin anew
+_IN_FLIGHT = 500
 _MESSAGE_MAX = 1_024
 _REPEAT_S = 600.0  # a repeat later than this is told as a new Event
 _CLUSTER_NAMESPACE = "default"  # where Events about cluster-wide objects live
@@ -40,6 +41,8 @@ class Occurrence(msgspec.Struct):
     last_s: float
     count: int = 1
     name: str = ""  # of its Event; empty: not written yet
+    written: int = 0  # the count that its Event says
+    writing: bool = False
 
 
 class Recorder:
@@ -96,19 +99,33 @@ class Recorder:
         return ObjectReference(kind, metadata.namespace, metadata.name, metadata.uid, api_version, metadata.resource_version)
 
     async def _write(self) -> None:
-        while self._waiting:
-            waiting = list(self._waiting.values())
-            self._waiting.clear()
-            await asyncio.gather(*(self._write_one(occurrence) for occurrence in waiting))
+        """One Event a turn of the loop, so that what it tells of (a thousand Bindings) goes first; many in flight, because lazy commits take their time."""
+        flying: set[asyncio.Task[None]] = set()
+        while self._waiting or flying:
+            if self._waiting and len(flying) < _IN_FLIGHT:
+                _, occurrence = self._waiting.popitem(last=False)
+                flying.add(asyncio.create_task(self._write_one(occurrence)))
+                await asyncio.sleep(0)
+            else:
+                await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
+            flying = {task for task in flying if not task.done()}
 
     async def _write_one(self, occurrence: Occurrence) -> None:
+        """Until its Event says how often it happened; what happens again meanwhile is told by whoever is at it already."""
+        if occurrence.writing:
+            return
+        occurrence.writing = True
         try:
-            if occurrence.name and await self._count(occurrence):
-                return
-            view = await self._client.create("events", self._event(occurrence))
-            occurrence.name = view.metadata.name
+            while occurrence.written != occurrence.count:
+                count = occurrence.count
+                if not (occurrence.name and await self._count(occurrence)):
+                    view = await self._client.create("events", self._event(occurrence))
+                    occurrence.name = view.metadata.name
+                occurrence.written = count
         except ApiError:
             self.dropped += 1
+        finally:
+            occurrence.writing = False
 
     async def _count(self, occurrence: Occurrence) -> bool:
         """False: the Event expired, tell it anew."""

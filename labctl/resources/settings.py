@@ -14,4 +14,4 @@ class ResourceSettings:
     write_attempts: int = 16  # tries of a patch or an unconditional update that meets other writers
     warnings: int = 10  # Warning headers of one answer, at most
     bookmark_s: float = 60.0  # a watch with bookmarks says where it is this often, though nothing happened
-    events_pending: int = 1_000  # Events waiting to be written, at most; the oldest are dropped
+    events_pending: int = 5_000  # Events waiting to be written, at most; the oldest are dropped

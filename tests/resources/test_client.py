@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from labctl.errors import ApiError
@@ -111,3 +113,13 @@ async def test_a_second_start_writes_nothing_and_another_address_mends(lab: Lab)
     await ensure_bootstrap(lab.client, BootstrapSettings(address="192.168.56.1", port=16443))
     assert lab.client.get("endpoints", "default/kubernetes").subsets[0].addresses[0].ip == "192.168.56.1"
     assert lab.client.get("endpointslices.discovery.k8s.io", "default/kubernetes").ports[0].port == 16443
+
+
+async def test_what_happens_again_while_it_is_being_written_is_one_event(lab: Lab) -> None:
+    ref = ObjectReference(kind="Pod", namespace="default", name="web")
+    recorder = Recorder(lab.client, "x", lab.clock)
+    for _ in range(5):
+        recorder.record(ref, "Normal", "A", "b")
+        await asyncio.sleep(0)
+    await recorder.flush()
+    assert [event.count for event in lab.client.list("events")] == [5]
