@@ -6,6 +6,7 @@ A prober belongs to one container id: a restarted container gets new ones. It as
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import time
 from dataclasses import dataclass
@@ -118,8 +119,8 @@ def _trust_anybody() -> ssl.SSLContext:
 
 
 def _words(error: OSError) -> str:
-    cause: Any = error
-    return (cause.strerror or str(cause)).lower() if cause.errno else str(cause)
+    """Go's: "connection refused", not Python's "Connect call failed ..."."""
+    return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
 def port_of(port: Any, container: Object) -> int:

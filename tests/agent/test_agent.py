@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,10 @@ STATE = Path("/var/lib/labctl/agent")
 @pytest.mark.skipif(room.is_inside() or not room.possible(), reason="needs root, crun and conmon; or runs inside already")
 def test_the_agent_on_a_real_machine():
     room.pytest_inside(__file__)
+
+
+def command(*argv, **options):
+    return subprocess.run(argv, **{"capture_output": True, "text": True, "timeout": 20, **options})
 
 
 class Lab:
@@ -80,6 +85,22 @@ class Lab:
         return await self.until(f"/api/v1/namespaces/default/pods/{name}", running), made
 
 
+def resident_kb(pid):
+    return int(next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")).split()[1])
+
+
+@contextmanager
+def serving(*argv):
+    """A server process, from its first word on."""
+    server = subprocess.Popen(argv, stdout=subprocess.PIPE)
+    server.stdout.readline()
+    try:
+        yield
+    finally:
+        server.kill()
+        server.wait()
+
+
 def blob(folder, data):
     digest = "sha256:" + hashlib.sha256(data).hexdigest()
     (folder / digest).write_bytes(data)
@@ -121,7 +142,7 @@ async def lab(tmp_path):
         node = api.authority.node("m1")
         for name, data in (("ca.crt", api.authority.certificate_pem), ("agent.crt", node.certificate), ("agent.key", node.key)):
             (tmp_path / name).write_bytes(data)
-        subprocess.run(["ip", "address", "replace", ADDRESS + "/32", "dev", "lo"], check=True)
+        command("ip", "address", "replace", ADDRESS + "/32", "dev", "lo", check=True)
         config = {"node": "m1", "url": api.url, "bootID": "boot-1", "address": ADDRESS, "backoffSeconds": 0.3, "drainSeconds": 0.1}
         made = Lab(tmp_path, api, config)
         made.start_agent()
@@ -188,7 +209,7 @@ async def test_a_pod_runs_speaks_and_goes(lab):
     await lab.delete("web")
     await lab.until("/api/v1/namespaces/default/pods/web", lambda found: found.get("code") == 404)
     assert os.listdir(STATE / "pods") == [] and os.listdir("/var/log/pods") == []
-    assert "pod" not in subprocess.run(["ip", "-br", "link"], capture_output=True, text=True).stdout
+    assert "pod" not in command("ip", "-br", "link").stdout
 
 
 @inside
@@ -253,18 +274,13 @@ async def test_pods_reach_each_other_and_the_node_reaches_them(lab):
     """Through the wire: a listener in one pod's namespace, a caller in the other's and on the node."""
     first, _ = await lab.pod("a", "sleep 1000")
     second, _ = await lab.pod("b", "sleep 1000")
-    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")  # this machine's own: it has a network namespace of its own
+    command("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward", check=True)  # this machine's own: it has a network namespace of its own
     enter = [f"--net={STATE}/pods/{each['metadata']['uid']}/ns/net" for each in (first, second)]
     serve = "import socket; s = socket.create_server(('', 80)); print('up', flush=True)\nwhile True: c, a = s.accept(); c.sendall(a[0].encode()); c.close()"
-    server = subprocess.Popen(["nsenter", enter[0], sys.executable, "-c", serve], stdout=subprocess.PIPE)
-    server.stdout.readline()
     call = f"import socket; print(socket.create_connection(('{first['status']['podIP']}', 80), 5).recv(99).decode())"
-    try:
-        from_pod = subprocess.run(["nsenter", enter[1], sys.executable, "-c", call], capture_output=True, text=True, timeout=10)
-        from_node = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, timeout=10)
-    finally:
-        server.kill()
-        server.wait()
+    with serving("nsenter", enter[0], sys.executable, "-c", serve):
+        from_pod = command("nsenter", enter[1], sys.executable, "-c", call)
+        from_node = command(sys.executable, "-c", call)
     assert from_pod.stdout.strip() == second["status"]["podIP"], from_pod.stderr
     assert from_node.stdout.strip() == ADDRESS, from_node.stderr
 
@@ -272,8 +288,4 @@ async def test_pods_reach_each_other_and_the_node_reaches_them(lab):
 @inside
 async def test_twenty_pods_cost_little(lab):
     await asyncio.gather(*(lab.pod(f"p{number}", "sleep 1000") for number in range(20)))
-    resident_kb = int(
-        next(line for line in Path(f"/proc/{lab.agent.pid}/status").read_text().splitlines() if line.startswith("VmRSS")).split()[1]
-    )
-    print(f"agent with 20 pods: {resident_kb} KiB resident")
-    assert resident_kb < 34 * 1024  # the aim is 32 MB; what Python itself takes differs by its version
+    assert resident_kb(lab.agent.pid) < 34 * 1024  # the aim is 32 MB; what Python itself takes differs by its version

@@ -64,6 +64,11 @@ class Store:
         return Body()
 
 
+def read(folder, name):
+    with open(os.path.join(folder, name), "rb") as file:
+        return file.read()
+
+
 @pytest.fixture
 def store():
     return Store()
@@ -100,8 +105,7 @@ async def test_an_image_is_fetched_once_and_then_here(images, store):
     store.add("tiny:1", b"hello", Cmd=["sh"])
     first = await images.ensure("tiny:1", "IfNotPresent")
     assert first.pulled and first.config == {"Cmd": ["sh"]} and first.id.startswith("docker.io/library/tiny@sha256:")
-    with open(os.path.join(first.layers[0], "file"), "rb") as file:
-        assert file.read() == b"hello"
+    assert read(first.layers[0], "file") == b"hello"
     asked = len(store.asked)
     again = await images.ensure("tiny:1", "IfNotPresent")
     assert (again.pulled, again.layers, len(store.asked)) == (False, first.layers, asked)

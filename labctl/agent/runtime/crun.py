@@ -110,7 +110,8 @@ class CrunRuntime:
         return all(_is_namespace(os.path.join(folder, kind)) for kind in sandbox.namespace_kinds(spec.host_network))
 
     def _address(self) -> str:
-        taken = {pod.sandbox.address for pod in self.pods().values() if pod.sandbox and pod.sandbox.ready}
+        opened = [self.records.sandbox(uid) for uid in self.records.uids()]
+        taken = {each.address for each in opened if each and each.ready}
         return self._addresses.give(taken | self._promised)
 
     @staticmethod

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ..linux import start_ticks
 from .interface import Container, Pod, Sandbox, State
@@ -81,12 +81,16 @@ class Records:
         found = read_json(os.path.join(self.pod_dir(uid), "sandbox.json"))
         return Sandbox(**{key: value for key, value in found.items() if key in Sandbox.__dataclass_fields__}) if found else None
 
+    def _attempts(self, uid: str) -> Iterator[Tuple[str, int]]:
+        """Names and numbers alone, oldest attempt first; nothing is read."""
+        base = os.path.join(self.pod_dir(uid), "containers")
+        for name in names(base):
+            for attempt in sorted(int(each) for each in names(os.path.join(base, name)) if each.isdigit()):
+                yield name, attempt
+
     def _containers(self, uid: str) -> List[Container]:
-        found = []
-        for name in names(os.path.join(self.pod_dir(uid), "containers")):
-            attempts = sorted(int(each) for each in names(os.path.join(self.pod_dir(uid), "containers", name)) if each.isdigit())
-            found += [each for each in (self.container(uid, name, attempt) for attempt in attempts) if each]
-        return found
+        found = (self.container(uid, name, attempt) for name, attempt in self._attempts(uid))
+        return [each for each in found if each]
 
     def container(self, uid: str, name: str, attempt: int) -> Optional[Container]:
         bundle = self.bundle(uid, name, attempt)
@@ -99,9 +103,9 @@ class Records:
     def find(self, identity: str) -> Tuple[Optional[Container], str]:
         """A container by its id, and its bundle."""
         for uid in self.uids():
-            for container in self._containers(uid):
-                if container.id == identity:
-                    return container, self.bundle(uid, container.name, container.attempt)
+            for name, attempt in self._attempts(uid):
+                if container_id(uid, name, attempt) == identity:
+                    return self.container(uid, name, attempt), self.bundle(uid, name, attempt)
         return None, ""
 
 

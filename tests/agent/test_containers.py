@@ -1,0 +1,172 @@
+"""From a pod's words to what the Runtime starts: commands, users, capabilities, limits, mounts, and the OCI configuration made of it."""
+
+import pytest
+
+from labctl.agent import containers, podfiles, quantities, users
+from labctl.agent.cgroups import weight_of
+from labctl.agent.containers import argv, capabilities, container_spec, mounts_of, sandbox_spec
+from labctl.agent.environment import ConfigError
+from labctl.agent.images import Image
+from labctl.agent.runtime import oci
+from labctl.agent.runtime.interface import Mount
+
+IMAGE = {
+    "Entrypoint": ["/entry"],
+    "Cmd": ["run", "$(A)"],
+    "Env": ["PATH=/image", "A=image"],
+    "WorkingDir": "/work",
+    "User": "app:staff",
+    "StopSignal": "SIGQUIT",
+}
+
+
+@pytest.fixture
+def layers(tmp_path):
+    for name, passwd in (("low", "root:x:0:0::/:\napp:x:7:8::/:\n"), ("high", "")):
+        (tmp_path / name / "etc").mkdir(parents=True)
+        if passwd:
+            (tmp_path / name / "etc/passwd").write_text(passwd)
+            (tmp_path / name / "etc/group").write_text("staff:x:50:\nextra:x:60:other,app\n")
+    return str(tmp_path / "low"), str(tmp_path / "high")
+
+
+def pod(container=None, **spec):
+    container = {"name": "c", "image": "i", **(container or {})}
+    return {"metadata": {"name": "web", "namespace": "default", "uid": "u1"}, "spec": {"containers": [container], **spec}}
+
+
+def spec_of(layers, container=None, image=None, **spec):
+    the_pod = pod(container, **spec)
+    the_image = Image("docker.io/library/i:1", "sha256:1", layers, IMAGE if image is None else image)
+    return container_spec(
+        the_pod, the_pod["spec"]["containers"][0], 2, the_image, {"B": "2"}, (), log_path="/l", message_path="/m", delay_s=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("container", "words"),
+    [
+        ({}, ["/entry", "run", "$(A)"]),
+        ({"args": ["$(A)"]}, ["/entry", "1"]),
+        ({"command": ["sh", "-c"]}, ["sh", "-c"]),
+        ({"command": ["sh"], "args": ["x$(A)", "$$(A)"]}, ["sh", "x1", "$(A)"]),
+    ],
+)
+def test_command_and_args_replace_the_images(container, words):
+    assert argv(container, IMAGE, {"A": "1"}) == words
+
+
+def test_no_command_at_all_is_an_error():
+    with pytest.raises(ConfigError, match="no command specified"):
+        argv({}, {}, {})
+
+
+def test_the_spec_of_a_container(layers):
+    spec = spec_of(layers, {"resources": {"limits": {"memory": "64Mi", "cpu": "250m"}, "requests": {"cpu": "100m"}}})
+    assert (spec.memory_limit_bytes, spec.cpu_quota_us, spec.cpu_shares) == (64 << 20, 25_000, 102)
+    assert (spec.cwd, spec.stop_signal, spec.image_id, spec.attempt) == ("/work", "SIGQUIT", "docker.io/library/i@sha256:1", 2)
+    assert dict(each.split("=", 1) for each in spec.env) == {"PATH": "/image", "HOSTNAME": "web", "A": "image", "B": "2"}
+    assert (spec.uid, spec.gid, spec.groups) == (7, 50, (60,))
+
+
+@pytest.mark.parametrize(
+    ("context", "pod_context", "image_user", "expected"),
+    [
+        ({}, {}, "", (0, 0, ())),
+        ({}, {}, "app", (7, 8, (60,))),
+        ({}, {}, "1234:50", (1234, 50, ())),
+        ({"runAsUser": 7}, {"runAsUser": 9, "runAsGroup": 3}, "root", (7, 3, (60,))),
+        ({}, {"runAsUser": 4321, "fsGroup": 9, "supplementalGroups": [5]}, "app", (4321, 0, (5, 9))),
+    ],
+)
+def test_who_a_container_runs_as(layers, context, pod_context, image_user, expected):
+    user = users.resolve(context, pod_context, image_user, layers)
+    assert (user.uid, user.gid, user.groups) == expected
+
+
+def test_a_user_that_the_image_does_not_know(layers):
+    with pytest.raises(ConfigError, match="unable to find user nobody"):
+        users.resolve({}, {}, "nobody", layers)
+
+
+def test_passwd_is_not_read_through_a_link_out_of_the_image(layers, tmp_path):
+    (tmp_path / "secret").write_text("root:x:0:0::/:\nevil:x:666:666::/:\n")
+    (tmp_path / "high/etc/passwd").symlink_to(tmp_path / "secret")
+    with pytest.raises(ConfigError, match="unable to find user evil"):
+        users.resolve({}, {}, "evil", layers)
+
+
+def test_root_is_refused_where_it_must_not_be(layers):
+    with pytest.raises(ConfigError, match=r'runAsNonRoot and image will run as root \(pod: "web_default\(u1\)", container: c\)'):
+        spec_of(layers, {"securityContext": {"runAsNonRoot": True}}, image={"Cmd": ["x"]})
+
+
+@pytest.mark.parametrize(
+    ("asked", "has", "lacks"),
+    [
+        ({}, "CAP_CHOWN", "CAP_SYS_ADMIN"),
+        ({"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}, "CAP_NET_BIND_SERVICE", "CAP_CHOWN"),
+        ({"add": ["CAP_SYS_TIME"], "drop": ["chown"]}, "CAP_SYS_TIME", "CAP_CHOWN"),
+        ({"add": ["ALL"], "drop": ["SYS_BOOT"]}, "CAP_SYS_ADMIN", "CAP_SYS_BOOT"),
+    ],
+)
+def test_capabilities(asked, has, lacks):
+    found = capabilities(asked)
+    assert has in found and lacks not in found
+
+
+def test_the_oci_configuration(layers):
+    spec = spec_of(layers, {"securityContext": {"readOnlyRootFilesystem": True, "capabilities": {"add": ["SYS_TIME"]}}})
+    made = oci.configuration(spec, namespaces={"pid": "", "net": "/ns/net"}, cgroup="/pods/u1/c-2", held=["CAP_CHOWN"])
+    assert made["process"]["capabilities"]["bounding"] == ["CAP_CHOWN"], "only what this machine may hand on"
+    assert made["root"]["readonly"] and made["linux"]["cgroupsPath"] == "/pods/u1/c-2"
+    assert {"type": "network", "path": "/ns/net"} in made["linux"]["namespaces"] and {"type": "pid"} in made["linux"]["namespaces"]
+    assert "memory" not in made["linux"]["resources"]
+
+
+def test_held_capabilities_are_read_from_the_kernels_words():
+    assert oci.held_capabilities("Name:\tx\nCapPrm:\t0000000000000003\n") == ["CAP_CHOWN", "CAP_DAC_OVERRIDE"]
+
+
+def test_a_pods_shares_are_its_containers_together():
+    the_pod = pod({"resources": {"requests": {"cpu": "500m"}, "limits": {"memory": "1Gi"}}})
+    assert (sandbox_spec(the_pod).cpu_shares, sandbox_spec(the_pod).memory_limit_bytes) == (512, 1 << 30)
+    assert sandbox_spec(pod()).memory_limit_bytes == 0
+    assert (weight_of(2), weight_of(1024), weight_of(262_144)) == (1, 39, 10_000)
+
+
+def test_mounts_outer_first_and_the_pods_own_files_give_way():
+    container = {"volumeMounts": [{"name": "v", "mountPath": "/a/b/c", "readOnly": True}, {"name": "v", "mountPath": "/etc/hosts"}]}
+    files = [Mount("/pod/hosts", "/etc/hosts"), Mount("/pod/resolv", "/etc/resolv.conf")]
+    made = mounts_of(container, {"v": "/vol"}, files, {}, ("/msg", "/dev/termination-log"))
+    assert [(each.source, each.target) for each in made if each.target == "/etc/hosts"] == [("/vol", "/etc/hosts")]
+    assert made[-1] == Mount("/vol", "/a/b/c", True)
+    with pytest.raises(ConfigError, match="volume w is not there"):
+        mounts_of({"volumeMounts": [{"name": "w", "mountPath": "/"}]}, {}, [], {}, ("", ""))
+
+
+@pytest.mark.parametrize(("text", "number"), [("100m", 1), ("1Gi", 1 << 30), ("1.5k", 1500), ("2e3", 2000), ("", 0), (3, 3)])
+def test_quantities_are_rounded_up(text, number):
+    assert quantities.whole(text) == number
+
+
+def test_what_is_no_quantity():
+    with pytest.raises(ValueError, match="no quantity"):
+        quantities.parse("lots")
+
+
+def test_hosts_and_resolver():
+    the_pod = pod(hostAliases=[{"ip": "1.2.3.4", "hostnames": ["a", "b"]}], subdomain="sub")
+    hosts = podfiles.hosts(the_pod, "10.246.1.2", "web", "cluster.local")
+    assert "10.246.1.2\tweb.sub.default.svc.cluster.local\tweb\n" in hosts and "1.2.3.4\ta\tb\n" in hosts
+    node = "nameserver 9.9.9.9\n"
+    assert podfiles.resolver(the_pod, node, (), "cluster.local") == node
+    ours = podfiles.resolver(the_pod, node, ("10.247.0.10",), "cluster.local")
+    assert ours == "search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.247.0.10\noptions ndots:5\n"
+    none = pod(dnsPolicy="None", dnsConfig={"nameservers": ["1.1.1.1"], "options": [{"name": "ndots", "value": "2"}]})
+    assert podfiles.resolver(none, node, ("10.247.0.10",), "x") == "nameserver 1.1.1.1\noptions ndots:2\n"
+
+
+def test_a_host_network_pod_is_on_the_machines_network():
+    assert sandbox_spec(pod(hostNetwork=True)).host_network
+    assert containers.sandbox_spec({**pod(), "metadata": {"name": "x" * 70, "namespace": "d", "uid": "u"}}).hostname == "x" * 63

@@ -1,0 +1,92 @@
+"""Probes ask and say why not, in the kubelet's words."""
+
+import asyncio
+
+import pytest
+
+from labctl.agent.node import conditions
+from labctl.agent.probes import Settings, Verdict, ask, port_of
+from labctl.agent.runtime.interface import Ran
+
+CONTAINER = {"name": "c", "ports": [{"name": "web", "containerPort": 8080}]}
+
+
+def verdicts(results, **settings):
+    verdict = Verdict(Settings.of(settings))
+    return [verdict.after(good) for good in results]
+
+
+def test_thresholds_count_in_a_row():
+    assert verdicts([False, False, True, False, False, False], failureThreshold=3) == [None, None, True, None, None, False]
+    assert verdicts([True, True, False, True, True], successThreshold=2, failureThreshold=1) == [None, True, False, None, True]
+
+
+async def asked(probe, status=0, output=b"", address="127.0.0.1"):
+    async def run(argv, timeout_s):
+        return Ran(status, output)
+
+    return await ask(probe, CONTAINER, address, run, 1)
+
+
+async def test_exec():
+    assert await asked({"exec": {"command": ["true"]}}) == (True, "")
+    assert await asked({"exec": {"command": ["false"]}}, 1, b"why not") == (False, "why not")
+    assert await asked({"exec": {"command": ["sleep", "9"]}}, -1) == (False, 'command timed out: "sleep 9" timed out after 1s')
+
+
+@pytest.mark.parametrize(
+    ("status", "good", "why"), [(204, True, ""), (302, True, ""), (404, False, "HTTP probe failed with statuscode: 404")]
+)
+async def test_http(status, good, why):
+    seen = []
+
+    async def serve(reader, writer):
+        seen.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        probe = {"httpGet": {"port": port, "path": "healthz?x=1", "httpHeaders": [{"name": "X-A", "value": "b"}]}}
+        assert await asked(probe) == (good, why)
+    assert seen[0].startswith("GET /healthz?x=1 HTTP/1.1\r\n") and "X-A: b" in seen[0] and "kube-probe" in seen[0]
+
+
+async def test_nobody_listens():
+    assert await asked({"tcpSocket": {"port": 1}}) == (False, "dial tcp 127.0.0.1:1: connect: connection refused")
+    assert await asked({"httpGet": {"port": 1}}) == (False, 'Get "http://127.0.0.1:1/": dial tcp 127.0.0.1:1: connect: connection refused')
+
+
+async def test_tcp_is_good_when_somebody_listens():
+    async with await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0) as server:
+        assert await asked({"tcpSocket": {"port": server.sockets[0].getsockname()[1]}}) == (True, "")
+
+
+def test_ports_by_name():
+    assert (port_of("web", CONTAINER), port_of(80, CONTAINER), port_of("90", CONTAINER), port_of("none", CONTAINER)) == (8080, 80, 90, 0)
+
+
+# -- the node's own conditions
+
+CALM = {"MemoryPressure": False, "DiskPressure": False, "PIDPressure": False}
+
+
+def test_node_conditions_in_the_kubelets_words():
+    made = {each["type"]: each for each in conditions([], CALM, "", 0)}
+    assert made["Ready"]["reason"] == "KubeletReady" and made["Ready"]["message"] == "kubelet is posting ready status"
+    assert made["MemoryPressure"]["reason"] == "KubeletHasSufficientMemory"
+    assert {kind: each["status"] for kind, each in made.items()} == {**dict.fromkeys(CALM, "False"), "Ready": "True"}
+
+
+def test_a_condition_keeps_its_time_until_it_changes():
+    before = conditions([], CALM, "", 0)
+    after = {each["type"]: each for each in conditions(before, {**CALM, "DiskPressure": True}, "", 1000)}
+    assert after["Ready"]["lastTransitionTime"] == "1970-01-01T00:00:00Z" and after["Ready"]["lastHeartbeatTime"] == "1970-01-01T00:16:40Z"
+    assert (after["DiskPressure"]["lastTransitionTime"], after["DiskPressure"]["reason"]) == (
+        "1970-01-01T00:16:40Z",
+        "KubeletHasDiskPressure",
+    )
+
+
+def test_a_node_without_a_pod_range_is_not_ready():
+    ready = conditions([], CALM, "no podCIDR assigned", 0)[-1]
+    assert (ready["status"], ready["reason"]) == ("False", "KubeletNotReady")

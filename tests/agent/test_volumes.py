@@ -1,0 +1,113 @@
+"""Volumes as folders: files from the API that change in one step, host paths of a kind, no way out by subPath."""
+
+import base64
+import os
+import stat
+
+import pytest
+
+from labctl.agent.environment import PodFacts
+from labctl.agent.volumes import VolumeFailure, prepare, sub_path, write_atomically
+
+
+class Objects(dict):
+    async def fetch(self, kind, namespace, name):
+        return self.get((kind, name))
+
+
+async def prepared(tmp_path, volume, objects=None, **meta):
+    pod = {
+        "metadata": {"name": "web", "namespace": "default", "uid": "u1", **meta},
+        "spec": {"containers": [{"name": "c"}], "volumes": [{"name": "v", **volume}]},
+    }
+    return (await prepare(pod, str(tmp_path), PodFacts("10.246.1.2"), Objects(objects or {}).fetch))["v"]
+
+
+def write(folder, name, text):
+    with open(os.path.join(folder, name), "w") as file:
+        file.write(text)
+
+
+def kind(path):
+    return stat.S_IFMT(os.stat(path).st_mode)
+
+
+def content(folder):
+    return {name: open(os.path.join(folder, name)).read() for name in os.listdir(folder) if not name.startswith("..")}
+
+
+async def test_a_config_map_changes_in_one_step(tmp_path):
+    volume = {"configMap": {"name": "cm"}}
+    folder = await prepared(tmp_path, volume, {("configmaps", "cm"): {"data": {"a": "1", "b": "2"}}})
+    assert content(folder) == {"a": "1", "b": "2"}
+    before = os.readlink(os.path.join(folder, "..data"))
+    await prepared(tmp_path, volume, {("configmaps", "cm"): {"data": {"a": "1", "b": "2"}}})
+    assert os.readlink(os.path.join(folder, "..data")) == before
+    await prepared(tmp_path, volume, {("configmaps", "cm"): {"data": {"a": "9", "c": "3"}}})
+    assert content(folder) == {"a": "9", "c": "3"}
+    assert len([name for name in os.listdir(folder) if name.startswith("..2")]) == 1
+
+
+async def test_secrets_items_and_modes(tmp_path):
+    secret = {("secrets", "s"): {"data": {"pw": base64.b64encode(b"hush").decode(), "other": ""}}}
+    folder = await prepared(tmp_path, {"secret": {"secretName": "s", "items": [{"key": "pw", "path": "deep/pw", "mode": 0o400}]}}, secret)
+    assert os.listdir(folder).count("deep") == 1
+    assert stat.S_IMODE(os.stat(os.path.join(folder, "deep/pw")).st_mode) == 0o400
+
+
+async def test_a_projected_volume_is_all_of_its_sources(tmp_path):
+    sources = [{"configMap": {"name": "cm"}}, {"downwardAPI": {"items": [{"path": "me", "fieldRef": {"fieldPath": "metadata.name"}}]}}]
+    folder = await prepared(tmp_path, {"projected": {"sources": sources}}, {("configmaps", "cm"): {"data": {"a": "1"}}})
+    assert content(folder) == {"a": "1", "me": "web"}
+
+
+@pytest.mark.parametrize(
+    ("volume", "message"),
+    [
+        ({"configMap": {"name": "gone"}}, 'configmap "gone" not found'),
+        ({"secret": {"secretName": "gone"}}, 'secret "gone" not found'),
+        ({"configMap": {"name": "cm", "items": [{"key": "z", "path": "z"}]}}, "references non-existent config key: z"),
+        ({"configMap": {"name": "cm", "items": [{"key": "a", "path": "../../a"}]}}, "leaves the volume"),
+        ({"nfs": {"server": "x"}}, "volumes of type nfs are not supported"),
+        ({"hostPath": {"path": "/etc/hostname", "type": "Directory"}}, "hostPath type check failed: /etc/hostname is not a directory"),
+        ({"hostPath": {"path": "/nowhere/x", "type": "File"}}, "hostPath type check failed: /nowhere/x is not a file"),
+    ],
+)
+async def test_what_can_not_be_set_up_says_why(tmp_path, volume, message):
+    with pytest.raises(VolumeFailure, match=message) as failure:
+        await prepared(tmp_path, volume, {("configmaps", "cm"): {"data": {"a": "1"}}})
+    assert failure.value.volume == "v"
+
+
+async def test_an_optional_object_may_be_missing(tmp_path):
+    assert content(await prepared(tmp_path, {"configMap": {"name": "gone", "optional": True}})) == {}
+
+
+async def test_an_empty_dir_keeps_what_is_in_it(tmp_path):
+    folder = await prepared(tmp_path, {"emptyDir": {}})
+    write(folder, "f", "kept")
+    assert content(await prepared(tmp_path, {"emptyDir": {}})) == {"f": "kept"}
+    assert stat.S_IMODE(os.stat(folder).st_mode) == 0o777
+
+
+async def test_host_paths_are_made_where_asked(tmp_path):
+    assert kind(await prepared(tmp_path, {"hostPath": {"path": str(tmp_path / "h/d"), "type": "DirectoryOrCreate"}})) == stat.S_IFDIR
+    assert kind(await prepared(tmp_path, {"hostPath": {"path": str(tmp_path / "h/f"), "type": "FileOrCreate"}})) == stat.S_IFREG
+
+
+def test_a_sub_path_stays_inside_though_links_lead_out(tmp_path):
+    (tmp_path / "v").mkdir()
+    os.symlink("/etc", tmp_path / "v" / "evil")
+    assert sub_path(str(tmp_path / "v"), "a/b") == str(tmp_path / "v/a/b")
+    for below in ("../x", "evil", "evil/passwd"):
+        with pytest.raises(VolumeFailure, match="leaves the volume"):
+            sub_path(str(tmp_path / "v"), below)
+
+
+def test_a_reader_never_sees_half(tmp_path):
+    """Whoever opened the folder by its link sees the old files or the new ones."""
+    write_atomically(str(tmp_path), {"a": (b"1", 0o644), "b": (b"1", 0o644)})
+    old = os.path.realpath(tmp_path / "..data")
+    write_atomically(str(tmp_path), {"a": (b"2", 0o644), "b": (b"2", 0o644)})
+    assert os.path.realpath(tmp_path / "..data") != old
+    assert {(tmp_path / name).read_text() for name in ("a", "b")} == {"2"}
