@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,3 +120,30 @@ def test_killing_the_labs_init_ends_every_machine_and_up_brings_them_back(lab: L
     second = [provider.up(lab.spec(number)) for number in (1, 2)]
     assert {machine.boot_id for machine in first}.isdisjoint(machine.boot_id for machine in second)
     assert lab.ssh("minion-2", "exec 3<>/dev/tcp/10.245.1.11/22 && head -c4 <&3").stdout == "SSH-"
+
+
+@pytest.mark.parametrize("then", ["destroy_lab", "up"])
+def test_a_lab_whose_state_folder_was_removed_is_found_again(lab: Lab, then: str) -> None:
+    provider = lab.provider()
+    provider.up(lab.spec(1))
+    provider.up(lab.spec(2))
+    shutil.rmtree(lab.state)
+    if then == "up":
+        assert lab.provider().up(lab.spec(1)).power is Power.ON
+        assert lab.ssh("minion-1", "timeout 1 bash -c 'echo > /dev/tcp/10.245.1.12/22'").returncode != 0
+    lab.provider().destroy_lab()
+    assert lab.leftovers() == []
+
+
+def test_a_paused_machine_whose_lab_was_killed_boots_anew(lab: Lab) -> None:
+    provider = lab.provider()
+    first = provider.up(lab.spec())
+    provider.pause("minion-1")
+    os.kill(locks.holder(lab.state / "locks" / "init"), signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while locks.holder(lab.state / "locks" / "init"):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    second = lab.provider().up(lab.spec())
+    assert (second.power, second.boot_id != first.boot_id) == (Power.ON, True)
+    assert lab.ssh("minion-1", "hostname").stdout == "minion-1\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,7 +21,8 @@ from labctl.providers.namespace.inside.plan import CgroupPlan
 
 PERIOD_US = 100_000
 _TOP = "labctl"
-_LAB_INIT = ".init"
+LAB_INIT = ".init"
+"""The lab's own cgroup, beside the machines': no machine's name begins with a dot."""
 DEVICES = (
     Device("c", access="m"),  # making nodes is harmless, and container runtimes do; using them is what is limited
     Device("b", access="m"),
@@ -69,6 +71,19 @@ def detect(lab: str, mountinfo: Path = Path("/proc/self/mountinfo")) -> Cgroups:
     raise ProviderError("no cgroup controllers are mounted", mend="mount cgroup2 on /sys/fs/cgroup")
 
 
+def kill(cgroups: Cgroups, machine: str) -> None:
+    """SIGKILL to all that runs in it now, whoever lost sight of it; never to a process that merely got the same number later."""
+    for pid in cgroups.pids(machine):
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        with contextlib.suppress(ProcessLookupError):
+            if pid in cgroups.pids(machine):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        os.close(pidfd)
+
+
 class V1:
     """A folder per hierarchy. `hierarchies`: mount options ("memory", "cpu,cpuacct", "name=systemd") -> where it is mounted."""
 
@@ -77,7 +92,7 @@ class V1:
         self._hierarchies = hierarchies
 
     def join_lab(self) -> list[str]:
-        return [str(folder / "cgroup.procs") for folder in self._make(_LAB_INIT).values()]
+        return [str(folder / "cgroup.procs") for folder in self._make(LAB_INIT).values()]
 
     def make(self, machine: str, memory_bytes: int, cpus: float) -> CgroupPlan:
         folders = self._make(machine)
@@ -153,7 +168,7 @@ class V2:
         self._root = root
 
     def join_lab(self) -> list[str]:
-        return [str(self._make(_LAB_INIT) / "cgroup.procs")]
+        return [str(self._make(LAB_INIT) / "cgroup.procs")]
 
     def make(self, machine: str, memory_bytes: int, cpus: float) -> CgroupPlan:
         folder = self._make(machine)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from labctl.errors import ProviderError
 from labctl.providers import locks
-from labctl.providers.namespace import network
+from labctl.providers.namespace import cgroup, network
 from labctl.providers.namespace.cgroup import Cgroups
 from labctl.providers.namespace.inside import command, kernel, plan
 from labctl.providers.settings import NamespaceSettings
@@ -85,11 +85,13 @@ class LabInit:
             if self._held >= 0:
                 os.close(self._held)
                 self._held = -1
+            cgroup.kill(self._cgroups, cgroup.LAB_INIT)  # one whose state folder somebody removed
             self._cgroups.remove_lab(self._settings.kill_deadline_s)
             self.alive.unlink(missing_ok=True)
             (self._state / "locks" / "lab").unlink(missing_ok=True)
 
     def _spawn(self, lock: int) -> int:
+        cgroup.kill(self._cgroups, cgroup.LAB_INIT)
         lab = plan.LabPlan(
             alive=str(self.alive),
             gateway=self.gateway,

@@ -24,7 +24,7 @@ import msgspec
 
 from labctl.errors import ProviderError
 from labctl.providers import hostkey, locks
-from labctl.providers.namespace import network
+from labctl.providers.namespace import cgroup, network
 from labctl.providers.namespace.cgroup import Cgroups
 from labctl.providers.namespace.inside import plan
 from labctl.providers.namespace.lab import LabInit, ended, open_init, run_inside
@@ -97,7 +97,7 @@ class NamespaceMachine:
 
     def up(self, spec: MachineSpec, lower: Path) -> None:
         with locks.exclusive(self._lock) as lock:
-            if self.running():
+            if self.running() and self._below_the_lab():
                 if self.frozen():
                     self._cgroups.freeze(self.name, False)
                 return
@@ -171,6 +171,11 @@ class NamespaceMachine:
             if not self.folder.exists():
                 self._lock.unlink(missing_ok=True)
 
+    def _below_the_lab(self) -> bool:
+        """Whether the running boot belongs to the lab's init of now. What lost its init dies, but a frozen one only when it thaws."""
+        boot = self.boot()
+        return boot is not None and boot.lab_init == self._lab.pid()
+
     def _prepare(self, spec: MachineSpec) -> None:
         """The folder, whole: also after a kill in the middle of an earlier one."""
         for part, mode in _FOLDERS.items():  # whatever the caller's umask
@@ -207,9 +212,7 @@ class NamespaceMachine:
     def _clear_last_boot(self) -> None:
         """Make sure that nothing of it runs any more, whoever killed what."""
         self._cgroups.freeze(self.name, False)
-        for pid in self._cgroups.pids(self.name):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        cgroup.kill(self._cgroups, self.name)
         self._cgroups.remove(self.name, self._settings.kill_deadline_s)
         spec = self.spec()
         for link in self._lab.links(spec.number) if spec else ():
