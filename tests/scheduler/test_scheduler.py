@@ -42,7 +42,7 @@ def test_a_pod_is_bound_with_kubernetes_words(picture):
     (bind,) = picture.plan("default/p").actions
     assert (bind.key, bind.node, bind.uid) == ("default/p", "n1", p.metadata.uid)
     assert (bind.event.reason, bind.event.message) == ("Scheduled", "Successfully assigned default/p to n1")
-    assert bind.why == "placed on n1: the only node it fits"
+    assert bind.why == "placed on n1: the only node where it fits"
 
 
 def test_replicas_of_one_controller_are_spread_even_before_bindings_are_seen(picture):
