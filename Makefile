@@ -1,32 +1,38 @@
 # make demo   play the whole tour on this machine        make test    everything that must hold
-# make setup  install what both need                     make bench   what we claim about speed, measured
+# make bench  what we claim about speed, measured        make check   lint, layers, types
+# make setup  what the demo needs                        make develop what tests, checks and bench need besides
 
 PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check bench setup packages clean
+.PHONY: demo test check bench setup develop clean
 .DELETE_ON_ERROR:
 
 demo: setup
 	$(BIN)/python tools/demo.py
 
-test: setup check
+test: develop check
 	$(BIN)/python -m pytest $(TESTS)
 
-check: setup
+check: develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
-bench: setup
+bench: develop
 	$(BIN)/python -m bench
 
 setup: $(VENV)/ready
+develop: $(VENV)/ready-to-develop
 
 $(VENV)/ready: pyproject.toml setup.py tools/setup.sh labctl/lab/requirements.py
 	PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup.sh
+	touch $@
+
+$(VENV)/ready-to-develop: $(VENV)/ready
+	PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup.sh dev
 	touch $@
 
 clean:
