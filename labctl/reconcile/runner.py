@@ -117,9 +117,11 @@ class Runner:
                 await self._apply(watcher)
             except (Compacted, Lagging, Unavailable) as error:
                 self._journal.note("reconcile", "runner", f"lost the watch and loads anew: {error}")
-                await asyncio.sleep(self._settings.backoff_min_s)
-                self._load()
-                watcher = self._store.watch("", self.view.revision)
+            except Exception:  # our mistake, about one change: the others must go on
+                log.exception("the view could not apply a change, and is loaded anew")
+            await asyncio.sleep(self._settings.backoff_min_s)
+            self._load()
+            watcher = self._store.watch("", self.view.revision)
 
     async def _apply(self, watcher: Any) -> None:
         changes = 0
@@ -137,8 +139,11 @@ class Runner:
 
     def _see(self, seen: Seen) -> None:
         for number, keys in self._watches.get(seen.kind, ()):
-            for key in keys(self.view, seen):
-                self._queue.add((number, key))
+            try:
+                for key in keys(self.view, seen):
+                    self._queue.add((number, key))
+            except Exception:  # our mistake, in one controller: the others must hear of it
+                log.exception("%s could not tell what %s/%s concerns", self._controllers[number].name, seen.kind, seen.key)
 
     # -- plan --------------------------------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ slower for being told of. Losing an Event loses no truth.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -15,6 +16,8 @@ from labctl.clock import Clock
 from labctl.journal import Journal
 from labctl.reconcile.plan import Key, Record
 from labctl.reconcile.settings import ReconcileSettings
+
+log = logging.getLogger(__name__)
 
 QUIET_CHECK_S = 0.02
 EVENTS_AT_ONCE = 16  # handed to the recorder before the loop serves others for PACE_S: about 3,000 a second
@@ -96,4 +99,7 @@ class Teller:
             _, component, about, record = self._events.popleft()
             if component not in self._recorders:
                 self._recorders[component] = self._recorder(component)
-            self._recorders[component].record(about, record.type, record.reason, record.message)
+            try:
+                self._recorders[component].record(about, record.type, record.reason, record.message)
+            except Exception:  # our mistake, in one Event: the others are told all the same
+                log.exception("%s could not record %s about %s", component, record.reason, record.key)

@@ -178,6 +178,18 @@ def test_a_plan_that_raises_stops_no_other_key():
     live(story, probe)
 
 
+def test_a_controller_that_cannot_tell_whom_a_change_concerns_is_alone_with_that():
+    deaf, other = Probe(lambda view, key: NOTHING, "deaf"), Probe(lambda view, key: NOTHING, "other")
+    deaf.watches = {"configmaps": lambda _view, seen: [seen.nothing]}
+
+    async def story(rig):
+        await rig.put()
+        await asyncio.sleep(1)
+        assert [key for _, key, _ in other.planned] == [MAP]
+
+    live(story, deaf, other)
+
+
 def test_it_looks_again_when_it_wanted_to_and_not_otherwise():
     probe = Probe(lambda view, key: Plan(again_s=7) if view.get("configmaps", key) else NOTHING)
 
