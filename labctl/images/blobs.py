@@ -20,6 +20,7 @@ class BlobStore:
     """Writers may be several processes: a blob appears by rename, and two that write the same one agree."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._folder = folder / "sha256"
 
     def path(self, digest: str) -> Path:
@@ -66,10 +67,10 @@ class BlobStore:
             Path(temporary).unlink(missing_ok=True)
 
     def remove_all_but(self, kept: set[str]) -> int:
-        """Drop what no image refers to; how many bytes that freed."""
+        """Drop what no image refers to, and what killed writers left; how many bytes that freed. Only while nobody writes."""
         freed = 0
         for path in self._folder.glob("*"):
-            if f"sha256:{path.name}" not in kept and not path.name.startswith("."):
+            if f"sha256:{path.name}" not in kept:
                 freed += path.stat().st_size
                 path.unlink(missing_ok=True)
         return freed

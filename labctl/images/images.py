@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -117,6 +118,7 @@ class Images:
                 for platforms in left.values():
                     for image in platforms.values():
                         kept |= image.blobs
+                shutil.rmtree(self._cache / "tmp", ignore_errors=True)  # killed pulls and builds leave it; nobody else is at it now
                 return self._blobs.remove_all_but(kept)
 
         return await asyncio.to_thread(work)

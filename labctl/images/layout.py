@@ -37,7 +37,8 @@ def read(path: Path, blobs: BlobStore, *, name: str = "") -> list[Image]:
         raise UsageError(f"{path} does not exist")
     if path.is_dir():
         return _read_folder(path, blobs, name)
-    with tempfile.TemporaryDirectory(prefix="labctl-load-") as folder:
+    blobs.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".load-", dir=blobs.folder) as folder:  # there is room for images, /tmp may be memory
         try:
             with tarfile.open(path) as archive:
                 archive.extractall(folder, filter="data")

@@ -273,6 +273,13 @@ def test_an_address_outside_of_the_labs_network_is_refused(lab: Lab) -> None:
         lab.provider().up(msgspec.structs.replace(lab.spec(), address="10.9.9.9"))
 
 
+@pytest.mark.parametrize("name", ["", "..", "../x", "A", "a/b", "-a", "a" * 64, ".init"])
+def test_what_is_no_name_never_becomes_a_folder(lab: Lab, name: str) -> None:
+    with pytest.raises(ProviderError, match="is no machine's name"):
+        lab.provider().destroy(name)
+    assert lab.leftovers() == []
+
+
 def test_ten_machines_come_up_side_by_side_and_go_without_a_trace(lab: Lab) -> None:
     provider = lab.provider()
     threads = [threading.Thread(target=provider.up, args=(lab.spec(number),)) for number in range(1, 11)]

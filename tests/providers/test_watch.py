@@ -36,6 +36,7 @@ class Watched:
     def begin(self) -> None:
         self.watcher = Watcher(self._machines, self.told.append, rescan_s=60)
         self._looked.acquire(timeout=5)
+        self.look()
 
     def look(self) -> None:
         """Have it look twice: the first look may have begun before what the test did."""
@@ -89,6 +90,30 @@ def test_what_ended_a_boot_is_told_only_of_that_boot(watched: Watched) -> None:
     watched.look()
     watched.watcher.stop()
     assert watched.told == [MachineEvent("minion-1", Power.OFF, "boot-1", "its init was killed", False)]
+
+
+def test_a_listeners_mistake_costs_nobody_the_next_event(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", shown.append)
+    watched.told = Refusing()
+    watched.write(BOOT)
+    watched.begin()
+    watched.write(dataclasses.replace(BOOT, boot_id="boot-2"))
+    watched.look()
+    watched.watcher.stop()
+    assert (len(shown), [event.boot_id for event in watched.told]) == (1, ["boot-2"])
+
+
+class Refusing(list[MachineEvent]):
+    """Fails on the first event."""
+
+    failed = False
+
+    def append(self, event: MachineEvent) -> None:
+        if not self.failed:
+            self.failed = True
+            raise RuntimeError("no")
+        super().append(event)
 
 
 def test_damaged_files_count_as_none(watched: Watched) -> None:

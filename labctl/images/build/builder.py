@@ -104,7 +104,9 @@ def _fill(what: Recipe, root: Path, *, whole: bool) -> Layer:
 
 def _foundations(layer: Layer, what: Recipe) -> None:
     users = {"root": 0, **what.users, "nobody": 65534}
-    layer.text("/etc/passwd", "".join(f"{name}:x:{number}:{number}::/{'root' if number == 0 else ''}:/bin/sh\n" for name, number in users.items()))
+    layer.text(
+        "/etc/passwd", "".join(f"{name}:x:{number}:{number}::/{'root' if number == 0 else ''}:/bin/sh\n" for name, number in users.items())
+    )
     layer.text("/etc/group", "".join(f"{name}:x:{number}:\n" for name, number in users.items()))
     layer.text("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")
     layer.directory("/root", 0o700)
@@ -125,4 +127,3 @@ def _kept(what: Recipe, root: Path) -> list[str]:
 def _applets(busybox: Path) -> list[str]:
     listed = subprocess.run([str(busybox), "--list"], capture_output=True, text=True, check=True).stdout.split()
     return [name for name in listed if name != "busybox"]
-

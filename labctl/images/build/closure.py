@@ -20,7 +20,9 @@ def libraries(root: Path, files: Iterable[str]) -> list[str]:
     if not programs:
         return []
     loader = _loader(root)
-    folders = ":".join(str(folder) for pattern in ("lib/*-linux-gnu*", "usr/lib/*-linux-gnu*", "lib", "usr/lib") for folder in sorted(root.glob(pattern)))
+    folders = ":".join(
+        str(folder) for pattern in ("lib/*-linux-gnu*", "usr/lib/*-linux-gnu*", "lib", "usr/lib") for folder in sorted(root.glob(pattern))
+    )
     found = {"/" + str(loader.relative_to(root))}
     for name in programs:
         argv = [str(loader), "--inhibit-cache", "--library-path", folders, "--list", str(root / name.lstrip("/"))]

@@ -87,7 +87,9 @@ def _run(argv: Sequence[str], cwd: Path | None = None) -> str:
     try:
         done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     except FileNotFoundError as error:
-        raise LabctlError(f"{argv[0]} is not installed", mend="images are built on Debian or Ubuntu; elsewhere use `labctl image load`") from error
+        raise LabctlError(
+            f"{argv[0]} is not installed", mend="images are built on Debian or Ubuntu; elsewhere use `labctl image load`"
+        ) from error
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith(("E:", "dpkg"))] or done.stderr.splitlines()[-1:]
         raise LabctlError(f"{argv[0]} failed: {'; '.join(lines)}", mend="check that `apt-get update` works on this machine")

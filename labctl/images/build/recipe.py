@@ -32,7 +32,9 @@ def names() -> list[str]:
 def read(name: str) -> Recipe:
     """UsageError with those there are if there is none of that name."""
     if name not in names():
-        raise UsageError(f"there is no recipe for {name}; there are {', '.join(names())}", mend="use `labctl image load` for your own images")
+        raise UsageError(
+            f"there is no recipe for {name}; there are {', '.join(names())}", mend="use `labctl image load` for your own images"
+        )
     text = assets.provision(f"images/{name}.yaml").read_text()
     try:
         return msgspec.convert(yaml.safe_load(text), Recipe)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -88,7 +89,7 @@ class Box:
             "--variant=minbase",
             f"--include={','.join(packages)}",
             *(f"--dpkgopt=path-exclude={pattern}" for pattern in _NOT_NEEDED),
-            f'--customize-hook=env LABCTL_IMAGE=1 chroot "$1" sh -s < {script}',
+            f'--customize-hook=env LABCTL_IMAGE=1 chroot "$1" sh -s < {shlex.quote(str(script))}',
             self._settings.suite,
             str(target),
             *mirror,

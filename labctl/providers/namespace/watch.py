@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from labctl.errors import ProviderError
 from labctl.providers.namespace.lab import ended, open_init
 from labctl.providers.namespace.machine import NamespaceMachine
 from labctl.providers.protocol import MachineEvent, Power
@@ -59,7 +60,8 @@ class Watcher:
     def _run(self) -> None:
         try:
             while not self._stopped:
-                self._look()
+                with contextlib.suppress(OSError, ProviderError):  # a folder that goes away meanwhile: the next look sees it
+                    self._look()
                 for fd, _ in self._poll.poll(self.rescan_s * 1000):
                     if fd == self._wake_read:
                         os.read(self._wake_read, 4096)
@@ -77,7 +79,7 @@ class Watcher:
             seen = self._seen.pop(name)
             self._forget(seen)
             if seen.power is not Power.OFF:
-                self.tell(MachineEvent(name, Power.OFF, seen.boot_id, "it was destroyed", intended=True))
+                self._say(MachineEvent(name, Power.OFF, seen.boot_id, "it was destroyed", intended=True))
 
     def _look_at(self, machine: NamespaceMachine) -> None:
         """Tell what changed since the last look: the end of the boot that was seen first, then the boot that is there now."""
@@ -103,7 +105,7 @@ class Watcher:
             return
         self._poll.register(pidfd, select.POLLIN)
         seen = self._seen[machine.name] = _Seen(boot.boot_id, Power.ON, pidfd)
-        self.tell(MachineEvent(machine.name, Power.ON, boot.boot_id, "its init runs", intended=True))
+        self._say(MachineEvent(machine.name, Power.ON, boot.boot_id, "its init runs", intended=True))
         self._frozen_or_not(machine, seen)
 
     def _frozen_or_not(self, machine: NamespaceMachine, seen: _Seen) -> None:
@@ -111,15 +113,22 @@ class Watcher:
         if power is not seen.power:
             seen.power = power
             reason = "its processes are frozen" if power is Power.PAUSED else "its processes go on"
-            self.tell(MachineEvent(machine.name, power, seen.boot_id, reason, intended=True))
+            self._say(MachineEvent(machine.name, power, seen.boot_id, reason, intended=True))
 
     def _off(self, machine: NamespaceMachine, boot_id: str) -> None:
         self._seen[machine.name] = _Seen(boot_id, Power.OFF)
         how = machine.ended()
         if how and how.boot_id == boot_id:
-            self.tell(MachineEvent(machine.name, Power.OFF, boot_id, how.reason, how.intended))
+            self._say(MachineEvent(machine.name, Power.OFF, boot_id, how.reason, how.intended))
         else:
-            self.tell(MachineEvent(machine.name, Power.OFF, boot_id, "its init was killed"))
+            self._say(MachineEvent(machine.name, Power.OFF, boot_id, "its init was killed"))
+
+    def _say(self, event: MachineEvent) -> None:
+        """A listener's mistake is shown like any thread's, and costs nobody the later events."""
+        try:
+            self.tell(event)
+        except Exception as error:
+            threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread())))
 
     def _forget(self, seen: _Seen) -> None:
         if seen.pidfd >= 0:
