@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -31,6 +32,8 @@ from labctl.remote.interface import Remote
 from labctl.resources import quantities
 from labctl.resources.kinds.core_v1.node import Node
 from labctl.resources.kinds.labctl_internal_v1.machine import Machine
+
+log = logging.getLogger(__name__)
 
 
 class Writer(Protocol):
@@ -72,6 +75,7 @@ class Tender:
         self._booting = False
         self._early: list[MachineEvent] = []  # came while a boot was under way that they may be about
         self._task = asyncio.create_task(self._run(), name=f"machine {self.name}")
+        self._unwritten: MachineEvent | None = None  # an end that the store did not take yet
         self._telling: set[asyncio.Task[None]] = set()
 
     # -- what is told
@@ -90,7 +94,7 @@ class Tender:
         if self._booting:
             self._early.append(event)
             return
-        task = asyncio.create_task(self._take(event), name=f"event {self.name}")
+        task = asyncio.create_task(self._hear(event), name=f"event {self.name}")
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
@@ -102,13 +106,17 @@ class Tender:
 
     async def _run(self) -> None:
         failures = 0
-        await self._reality()
+        try:
+            await self._reality()
+        except LabctlError as error:  # what it wanted to write is written before the first step, or by `_rest`
+            self._note(f"failed: {error}")
         while not self._gone:
             self._wake.clear()
             try:
+                await self._write_end()
                 again_s = await self._step()
                 failures = 0
-            except LabctlError as error:
+            except Exception as error:  # LabctlError: the world's; anything else is our mistake, and must not end the tending
                 failures += 1
                 again_s = self._failed(error, failures)
             if self._gone or again_s == 0:
@@ -199,16 +207,17 @@ class Tender:
         return pause_s
 
     async def _rest(self) -> float | None:
-        real = self.known.real
-        if self._machine.spec.power == "Off" and self._machine.status.phase != Phase.OFF:
-            await self._write({"power": Power.OFF.value, "phase": Phase.OFF, "message": ""})
-        elif (
-            real
-            and self._on()
-            and self.known.joined == real.boot_id
-            and self._machine.status.phase != Phase.READY
-            and self._registered(real)
-        ):
+        real, written = self.known.real, self._machine.status
+        if real is None or real.power is Power.OFF:
+            if self._machine.spec.power == "Off" and written.phase != Phase.OFF:
+                await self._write({"power": Power.OFF.value, "phase": Phase.OFF, "message": ""})
+            return None
+        phase = written.phase
+        if self.known.joined == real.boot_id and self._registered(real):
+            phase = Phase.READY
+        if (written.power, written.boot_id) != (real.power.value, real.boot_id):
+            await self._write(status.seen_on(real, phase))
+        if phase != written.phase:
             await self._write(status.ready(real.boot_id, self._tools.clock.wall()))
         return None
 
@@ -253,10 +262,19 @@ class Tender:
         elif real.boot_id != last.boot_id and last.boot_id:
             await self._take(MachineEvent(self.name, real.power, real.boot_id, "it was found booted anew when the master started"))
 
+    async def _hear(self, event: MachineEvent) -> None:
+        """Beside the row of steps. What can't be written now, the next step writes."""
+        try:
+            await self._take(event)
+        except LabctlError as error:
+            self._note(f"could not write down that it is {event.power}: {error}")
+        finally:
+            self._wake.set()
+
     async def _take(self, event: MachineEvent) -> None:
         real, wall_s = self.known.real, self._tools.clock.wall()
         if event.power is Power.OFF:
-            await self._end(event, wall_s)
+            await self._end(event)
         elif real is None or event.boot_id != real.boot_id:
             await self._look_again(event)
         elif event.power is not real.power:
@@ -264,18 +282,29 @@ class Tender:
             await self._write(status.power(event, wall_s))
         self._wake.set()
 
-    async def _end(self, event: MachineEvent, wall_s: float) -> None:
+    async def _end(self, event: MachineEvent) -> None:
         last = self._machine.status
         current = self.known.real.boot_id if self._on() and self.known.real else last.boot_id
-        if event.boot_id != current or last.power == Power.OFF:
+        if event.boot_id != current or last.power == Power.OFF or self._unwritten:
             return  # of an earlier boot, or told already
         self.known.real = None
         self.known.joined = ""
+        self._unwritten = event
         self._note(f"off ({'intended' if event.intended else 'not intended'}): {event.reason}")
-        await self._write(status.ended(event, wall_s))
-        await self._tools.remote.forget(self.name)
+        await self._write_end()
+
+    async def _write_end(self) -> None:
+        """Said again by the next step if the store refuses it now: others fence on it."""
+        event = self._unwritten
+        if event is None:
+            return
+        await self._write(status.ended(event, self._tools.clock.wall()))
+        if self._unwritten is not event:
+            return  # a step has written it meanwhile
+        self._unwritten = None
         if not event.intended:
             self._tools.recorder.record(self._machine, "Warning", "PoweredOff", event.reason)
+        await self._tools.remote.forget(self.name)
 
     async def _look_again(self, event: MachineEvent) -> None:
         """On, with a boot that is not ours."""
@@ -314,7 +343,9 @@ class Tender:
                 raise
             return None
 
-    def _failed(self, error: LabctlError, failures: int) -> float:
+    def _failed(self, error: Exception, failures: int) -> float:
+        if not isinstance(error, LabctlError):
+            log.error("tending %s failed", self.name, exc_info=error)
         pause_s = self._pause_s(failures)
         self._note(f"failed, again in {pause_s:.1f} s: {error}")
         return pause_s

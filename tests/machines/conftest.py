@@ -24,9 +24,11 @@ from labctl.resources.kinds.labctl_internal_v1.machine import Machine
 from labctl.resources.registry import builtin_registry
 from labctl.resources.resources import Resources
 from labctl.sim.clock import VirtualClock
+from labctl.sim.engine import FaultyEngine
 from labctl.sim.machines import FakeProvider
 from labctl.sim.remote import FakeRemote
-from labctl.store.memory import memory_store
+from labctl.store.log import LogStore
+from labctl.store.settings import StoreSettings
 from tests.machines.minion import Minion
 
 MACHINES = "machines.labctl.internal"
@@ -47,7 +49,8 @@ class Room:
     def __init__(self, folder: Path) -> None:
         self.clock = VirtualClock()
         self.journal = MemoryJournal(self.clock)
-        self.store = memory_store()
+        self.engine = FaultyEngine(Random(3))
+        self.store = LogStore(self.engine, StoreSettings())
         self.resources = Resources(self.store, builtin_registry(), self.clock, self.journal, Random(1))
         self.client = Client(self.resources)
         self.provider = FakeProvider()
@@ -133,13 +136,17 @@ class Room:
         task.add_done_callback(self._registrations.discard)
 
     async def _write_node(self, name: str, boot_id: str) -> None:
-        await asyncio.sleep(0.2)
+        """As stubborn as the real agent."""
         info = dict.fromkeys(INFO, "") | {"bootID": boot_id}
-        try:
-            await self.client.create("nodes", {"metadata": {"name": name}})
-        except ApiError as error:
-            assert error.reason == "AlreadyExists"
-        await self.client.patch("nodes", name, {"status": {"nodeInfo": info}}, "status")
+        while self.minions[name].boot_id == boot_id:
+            await asyncio.sleep(0.2)
+            try:
+                if self.client.get("nodes", name) is None:
+                    await self.client.create("nodes", {"metadata": {"name": name}})
+                await self.client.patch("nodes", name, {"status": {"nodeInfo": info}}, "status")
+                return
+            except ApiError:
+                continue
 
 
 INFO = (

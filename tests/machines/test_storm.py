@@ -29,11 +29,12 @@ class Storm:
     async def step(self) -> None:
         acts: list[Callable[[str], Awaitable[None]]] = [
             *(self.power_off, self.crash, self.reset, self.pause, self.resume, self.request, self.off, self.on),
-            *(self.restart, self.refuse, self.sshd_stops, self.sshd_starts, self.cut),
+            *(self.restart, self.refuse, self.sshd_stops, self.sshd_starts, self.cut, self.disk_fails, self.disk_works),
         ]
         act, name = self.rng.choice(acts), self.rng.choice(NAMES)
         self.log.append(f"{self.room.clock.now():.2f} {act.__name__} {name}")
-        await act(name)
+        with suppress(ApiError):  # the disk refused
+            await act(name)
         await asyncio.sleep(self.rng.choice((0, 0.01, 0.06, 0.3, 3)))
 
     async def power_off(self, name: str) -> None:
@@ -64,6 +65,7 @@ class Storm:
         await self.room.client.patch(MACHINES, name, {"spec": {"power": "On"}})
 
     async def restart(self, name: str) -> None:
+        await self.disk_works(name)  # without one no master starts
         await self.room.restart()
 
     async def refuse(self, name: str) -> None:
@@ -78,6 +80,12 @@ class Storm:
     async def cut(self, name: str) -> None:
         if self.room.remote.connected(name):
             self.room.remote.cut(name)
+
+    async def disk_fails(self, name: str) -> None:
+        self.room.engine.fail = 0.7
+
+    async def disk_works(self, name: str) -> None:
+        self.room.engine.fail = 0.0
 
     async def calm(self) -> None:
         """Nothing breaks any more, and everything is asked for: it must come true."""
@@ -101,6 +109,7 @@ def test_a_storm_passes(tmp_path: Path, seed: int) -> None:
                 await room.up(number)
             for _ in range(STEPS):
                 await storm.step()
+            await storm.disk_works("")
             await room.quiet()
             written_is_what_is(room)
             for _ in range(STEPS):  # a refusal may be waiting for each of the last requests
