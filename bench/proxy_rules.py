@@ -77,7 +77,12 @@ async def measure(flavour: str, mode: str, count: int) -> dict[str, Any]:
         idle = (cpu_s(helper) - before) / IDLE_S * 100
         repaired = asyncio.Event()
         original = world.proxy._recorder.record
-        world.proxy._recorder.record = lambda *a: (repaired.set(), original(*a))  # type: ignore[method-assign]
+
+        def tell_repaired(*event: Any) -> None:
+            repaired.set()
+            original(*event)
+
+        world.proxy._recorder.record = tell_repaired  # type: ignore[method-assign]
         minions.nodes["minion-1"].run(f"iptables-{flavour}", "-t", "nat", "-F")
         began = time.perf_counter()
         await repaired.wait()
@@ -110,4 +115,5 @@ async def main() -> None:
             print(json.dumps(found) if arguments.output == "json" else "  ".join(f"{k} {v}" for k, v in found.items()), flush=True)
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,121 @@
+"""The figures: what each is called, its unit, what it aims at. Groups measure samples; a figure's value is their median, beside it the best.
+
+A figure that has no aim is there to be compared with another one.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table. `more` is better for rates; for all else less is."""
+
+    key: str
+    text: str
+    unit: str
+    aim: float | None = None
+    more: bool = False
+
+    def meets(self, value: float) -> bool:
+        return self.aim is None or (value >= self.aim if self.more else value <= self.aim)
+
+
+FIGURES: tuple[Figure, ...] = (
+    Figure("help", "`labctl --help`", "s", 0.2),
+    Figure("control-plane", "control plane: from nothing to answering", "s", 0.6),
+    Figure("up", "`up --minions 2` to both Ready, root file system cached", "s", 1.5),
+    Figure("rc-running", "`create -f rc` to 2 pods Running", "s", 0.3),
+    Figure("pod-out", "pod killed: out of every minion's VIP rules", "s", 0.2),
+    Figure("pod-replaced", "pod killed: its replacement in every minion's VIP rules", "s", 1.0),
+    Figure("node-out", "node powered off: VIP clean on the others", "s", 0.5),
+    Figure("node-replaced", "node powered off: replacements in the VIP", "s", 1.0),
+    Figure("failed-scale-down", "failed requests: scale 4 to 2", "", 0),
+    Figure("failed-drain", "failed requests: drain of a node", "", 0),
+    Figure("failed-rolling", "failed requests: 4 pods deleted one by one", "", 0),
+    Figure("failed-agent", "failed requests: every agent killed", "", 0),
+    Figure("failed-master", "failed requests: master killed and started", "", 0),
+    Figure("vip-10", "one more Service at 10, until it answers from both minions", "ms", 50),
+    Figure("vip-100", "one more Service at 100", "ms", 50),
+    Figure("vip-1000", "one more Service at 1,000", "ms", 50),
+    Figure("master-memory", "master: resident memory", "MB", 90),
+    Figure("ssh-memory", "its SSH process: resident memory", "MB", 45),
+    Figure("agent-memory", "agent with 20 pods: resident memory", "MB", 32),
+    Figure("master-cpu", "master: idle CPU", "%", 1),
+    Figure("ssh-cpu", "its SSH process: idle CPU", "%", 1),
+    Figure("agent-cpu", "agent with 20 pods: idle CPU", "%", 1),
+    Figure("get-p50", "GET of a pod, 1 client, p50", "ms", 0.6),
+    Figure("get-p99", "GET of a pod, 1 client, p99", "ms", 1.5),
+    Figure("get-10", "GET, 10 clients", "/s", 9000, more=True),
+    Figure("get-32", "GET, 32 clients", "/s", more=True),
+    Figure("create-1", "CREATE of ConfigMaps, 1 client", "/s", 1000, more=True),
+    Figure("create-10", "CREATE of ConfigMaps, 10 clients", "/s", 3000, more=True),
+    Figure("create-pods-10", "CREATE of Pods, 10 clients", "/s", 2000, more=True),
+    Figure("list", "LIST of 1,000 Running-sized pods, resourceVersion unset", "ms", 10),
+    Figure("list-0", "LIST of 1,000 Running-sized pods, resourceVersion 0", "ms", 10),
+    Figure("watch-10", "write to the last of 10 watchers", "ms"),
+    Figure("watch-100", "write to the last of 100 watchers", "ms", 8),
+    Figure("watch-100-cpu", "the server's own share of that", "ms", 2),
+    Figure("rc-1000", "RC of 1,000 bound on 10 fake nodes", "s", 1),
+    Figure("get-p99-busy", "GET p99 while 10 minions are pushed and programmed", "ms", 5),
+    Figure("rules-full", "rules of 1,000 Services to one minion, by helper alone", "ms"),
+    Figure("rules-repair", "1,000 Services: flushed rules repaired", "ms"),
+)
+BY_KEY = {figure.key: figure for figure in FIGURES}
+
+
+@dataclass
+class Measured:
+    """Samples of one figure, and a word about them."""
+
+    figure: Figure
+    samples: list[float] = field(default_factory=list)
+    note: str = ""
+
+    @property
+    def value(self) -> float:
+        return statistics.median(self.samples)
+
+    @property
+    def best(self) -> float:
+        return max(self.samples) if self.figure.more else min(self.samples)
+
+    @property
+    def reached(self) -> str:
+        """yes; at best (a quiet moment shows it, the median does not); no; nothing without an aim."""
+        if self.figure.aim is None:
+            return ""
+        return "yes" if self.figure.meets(self.value) else "at best" if self.figure.meets(self.best) else "no"
+
+
+class Report:
+    """What was measured so far, in the table's order."""
+
+    def __init__(self) -> None:
+        self._measured: dict[str, Measured] = {}
+
+    def add(self, key: str, samples: float | Iterable[float], note: str = "") -> None:
+        measured = self._measured.setdefault(key, Measured(BY_KEY[key]))
+        measured.samples += [samples] if isinstance(samples, int | float) else list(samples)
+        measured.note = note or measured.note
+
+    def __iter__(self) -> Iterator[Measured]:
+        return (self._measured[figure.key] for figure in FIGURES if self._measured.get(figure.key, Measured(figure)).samples)
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            measured.figure.key: {
+                "figure": measured.figure.text,
+                "value": measured.value,
+                "best": measured.best,
+                "samples": measured.samples,
+                "unit": measured.figure.unit,
+                "aim": measured.figure.aim,
+                "reached": measured.reached,
+                "note": measured.note,
+            }
+            for measured in self
+        }
