@@ -108,6 +108,10 @@ def _not_ready(view: View, pod: Pod) -> Iterator[str]:
         yield f"It is not ready: {told.message}"
 
 
+def _pods(count: int) -> str:
+    return "1 pod" if count == 1 else f"{count} pods"
+
+
 def _colon(message: str) -> str:
     return f": {message}" if message else ""
 
@@ -116,7 +120,7 @@ def _replication_controller(view: View, rc: ReplicationController) -> Iterator[s
     mine = list(view.by(PODS, "controller", rc.metadata.uid))
     active = [pod for pod in mine if pod.active]
     ready = [pod for pod in active if pod.ready]
-    yield f"It wants {rc.spec.replicas} pods: {len(active)} exist, {len(ready)} are ready."
+    yield f"It wants {_pods(rc.spec.replicas)}: {len(active)} there, {len(ready)} ready."
     selector = ",".join(f"{name}={value}" for name, value in sorted(rc.spec.selector.items()))
     yield f"It counts pods with {selector} that are neither finished nor leaving."
     for pod in active:
@@ -150,7 +154,7 @@ def _service(view: View, service: Service) -> Iterator[str]:
     if not pods:
         yield f"It has no endpoints: its selector {selector} matches no pods in namespace {service.metadata.namespace}."
         return
-    yield f"Its selector {selector} matches {len(pods)} pods; {len(ready)} addresses stand behind it."
+    yield f"Its selector {selector} matches {_pods(len(pods))}; {len(ready)} of them answer for it."
     behind = {address.target_ref.uid: address for address in ready if address.target_ref}
     for pod in pods:
         yield f"pod {pod.metadata.name}: {_place(view, service, pod, pod.metadata.uid in behind)}"
@@ -176,7 +180,7 @@ def _node(view: View, node: Node) -> Iterator[str]:
     name = node.metadata.name
     lease = view.get(LEASES, f"{LEASE_NAMESPACE}/{name}")
     sign = f"; its agent's last sign of life was at {lease.spec.renew_time}" if lease and lease.spec.renew_time else ""
-    yield f"It has {view.count(PODS, 'node', name)} pods{sign}."
+    yield f"It has {_pods(view.count(PODS, 'node', name))}{sign}."
     if node.spec.unschedulable:
         yield "It is cordoned: no new pods come to it."
     for taint in node.spec.taints:

@@ -28,7 +28,7 @@ from labctl.reconcile.settings import ReconcileSettings
 from labctl.reconcile.telling import EventRecorder, Teller
 from labctl.reconcile.view import LiveView
 from labctl.resources.resources import Resources
-from labctl.store.interface import Entry
+from labctl.store.interface import Entry, Watch
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Runner:
         for seen in self.view.load(self._store.range("")):
             self._see(seen)
 
-    async def _follow(self, watcher: Any) -> None:
+    async def _follow(self, watcher: Watch) -> None:
         """Apply every revision. A watch that is lost is begun again, with a fresh load; what changed between is seen as the difference."""
         while True:
             try:
@@ -123,7 +123,7 @@ class Runner:
             self._load()
             watcher = self._store.watch("", self.view.revision)
 
-    async def _apply(self, watcher: Any) -> None:
+    async def _apply(self, watcher: Watch) -> None:
         changes = 0
         try:
             async for batch in watcher:

@@ -77,7 +77,7 @@ def test_a_controller_tells_of_its_pods_and_of_what_it_did_to_them(picture, past
     picture.put(pod("web-2", owner=rc, labels=WEB))
     past.note("replication-controller", "pods/default/web-0", "deleted by replicationcontroller web, which wants only 2")
     lines = explain(picture.view, past, "replicationcontrollers", "default/web")
-    assert lines[0] == "It wants 2 pods: 2 exist, 1 are ready."
+    assert lines[0] == "It wants 2 pods: 2 there, 1 ready."
     assert "pod web-2: It waits for a node: the scheduler has not decided yet" in lines
     assert lines[-1] == "0s ago: web-0: deleted by replicationcontroller web, which wants only 2 [replication-controller]"
 
