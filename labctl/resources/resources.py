@@ -49,7 +49,7 @@ class Resources:
         self.schema = schema or builtin_schema()
         self.rng = rng or Random()
         self.settings = settings
-        self._ctx = Context(store, registry, self.schema, clock, journal, self.rng, settings)
+        self._ctx = Context(store, registry, self.schema, clock, self.rng, settings)
         self._pool = EventPool()
 
     # -- reading ---------------------------------------------------------------------------------------------------

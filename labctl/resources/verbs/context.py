@@ -17,7 +17,6 @@ import msgspec
 
 from labctl.clock import Clock
 from labctl.errors import Unavailable
-from labctl.journal import Journal
 from labctl.resources import failures
 from labctl.resources.kind import Kind
 from labctl.resources.registry import Registry
@@ -35,7 +34,6 @@ class Context:
     registry: Registry
     schema: Schema
     clock: Clock
-    journal: Journal
     rng: Random
     settings: ResourceSettings
     _decoders: dict[str, msgspec.json.Decoder[Any]] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 
 import msgspec
 
@@ -138,7 +138,7 @@ def _allocate_address(spec: Object, ranges: Ranges) -> Iterator[FieldError]:
     if wanted == "None":
         spec["clusterIPs"] = ["None"]
         return
-    if wanted and IPv4Address(wanted) not in ranges.network:
+    if wanted and ip_address(wanted) not in ranges.network:
         why = f"the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {ranges.network}"
     else:
         given = ranges.address(wanted)
@@ -209,6 +209,11 @@ def _validate_addresses(spec: Object, before: Object | None) -> Iterator[FieldEr
         yield from names.checked("spec.clusterIPs[0]", address, names.address)
     if addresses and address and addresses[0] != address:
         yield fields.invalid("spec.clusterIPs", addresses, "first value must match `clusterIP`")
+    for index, family in enumerate(spec.get("ipFamilies", ())):
+        if family != "IPv4":
+            yield fields.invalid(f"spec.ipFamilies[{index}]", family, "not configured on this cluster")
+    if spec.get("ipFamilyPolicy") == "RequireDualStack":
+        yield fields.invalid("spec.ipFamilyPolicy", "RequireDualStack", "this cluster is not configured for dual-stack services")
     had = (before or {}).get("clusterIP", "")
     if had and address and address != had and before and before["type"] != "ExternalName":
         yield fields.invalid("spec.clusterIPs[0]", [address], "may not change once set")
@@ -240,6 +245,11 @@ def _validate_ports(spec: Object) -> Iterator[FieldError]:
         seen.add(key)
 
 
+def warnings(new: Object, old: Object | None) -> Iterator[str]:
+    if new["spec"]["type"] == "LoadBalancer" and (old is None or old["spec"]["type"] != "LoadBalancer"):
+        yield "spec.type: a lab has no load balancer; the Service is reached through its virtual IP, node ports and externalIPs"
+
+
 # -- what `kubectl get services` shows
 
 
@@ -262,6 +272,8 @@ ACTS_ON = frozenset(
         "clusterIPs",
         "externalIPs",
         "externalName",
+        "externalTrafficPolicy",
+        "internalTrafficPolicy",
         "ipFamilies",
         "ipFamilyPolicy",
         "ports.name",
@@ -306,6 +318,7 @@ KIND = Kind(
     create_on_update=True,
     prepare=prepare,
     validate=validate,
+    warnings=warnings,
     allocate=allocate,
     claims=claims,
     acts_on=ACTS_ON,
