@@ -10,18 +10,19 @@ The API is the only registry: it pulls what it lacks. Concurrent wishes for one 
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import io
 import json
 import os
 import shutil
 import tempfile
 import time
 from dataclasses import dataclass, field
-from typing import Any, Collection, Dict, Tuple
+from typing import Any, Callable, Collection, Dict, Optional, Tuple
 from urllib.parse import urlencode
 
 from .client import Api, Refused
 from .failures import BadLayer
+from .feed import Feed
 from .http import Unreachable
 from .runtime.records import read_json, write_json
 
@@ -143,34 +144,40 @@ class Images:
         return missing + [layer for layer in manifest["layers"] if not os.path.isdir(self._layer(layer["digest"]))]
 
     async def _fetch(self, blob: Dict[str, Any]) -> None:
+        """Into its place, once it is what the manifest promised; nothing otherwise."""
         async with self._fetches:
             folder = tempfile.mkdtemp(prefix="tmp", dir=os.path.join(self._root, "layers"))
             try:
-                path = os.path.join(folder, "blob")
-                await self._download(blob, path)
+                made = os.path.join(folder, "made")
+                await self._download(blob, _save if blob.get("config") else _unpack, made)
                 if blob.get("config"):
-                    os.replace(path, self._config(blob["digest"]))
+                    os.replace(made, self._config(blob["digest"]))
                 else:
-                    await asyncio.get_running_loop().run_in_executor(
-                        None, _unpack, path, os.path.join(folder, "fs"), self._layer(blob["digest"])
-                    )
+                    _move(made, self._layer(blob["digest"]))
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    async def _download(self, blob: Dict[str, Any], path: str) -> None:
-        """To a file, verified: size and digest are what the manifest promised."""
+    async def _download(self, blob: Dict[str, Any], use: Callable[[Feed, str], None], made: str) -> None:
+        """`use` works in a thread on what arrives. BadLayer if size or digest are not those promised."""
         response = await self._api.stream(f"/labctl/v1/blobs/{blob['digest']}")
-        seen, size = hashlib.sha256(), 0
-        with open(path, "wb") as file:
+        feed, whole, seen = Feed(), False, 0
+        work = asyncio.get_running_loop().run_in_executor(None, _use, use, feed, made)
+        try:
             async for piece in response.pieces():
-                size += len(piece)
-                if size > blob["size"]:
+                seen += len(piece)
+                if seen > blob["size"]:
                     break
-                seen.update(piece)
-                file.write(piece)
-        if size != blob["size"] or f"sha256:{seen.hexdigest()}" != blob["digest"]:
-            response.close()
+                await feed.put(piece)
+            whole = seen == blob["size"]
+        finally:
+            feed.end(broken=not whole)
+            if not whole:
+                response.close()
+            failure = await work
+        if not whole or feed.digest != blob["digest"]:
             raise BadLayer(f"blob {blob['digest'][:19]} is not what its digest says")
+        if failure:
+            raise failure
 
     # -- names
 
@@ -229,14 +236,32 @@ class Images:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _unpack(blob: str, folder: str, final: str) -> None:
+def _use(use: Callable[[Feed, str], None], feed: Feed, made: str) -> Optional[Exception]:
+    """In a thread. What went wrong is told, not raised: first of all, was it the right blob?"""
+    try:
+        use(feed, made)
+        return None
+    except (BadLayer, OSError) as error:
+        return error
+    finally:
+        feed.drain()
+
+
+def _save(feed: Feed, made: str) -> None:
+    with open(made, "wb") as file:
+        shutil.copyfileobj(feed, file)
+
+
+def _unpack(feed: Feed, made: str) -> None:
     from .layers import unpack  # here: an agent that pulls nothing needs no tar
 
-    os.mkdir(folder, 0o755)
-    with open(blob, "rb") as archive:
-        unpack(archive, folder)
+    os.mkdir(made, 0o755)
+    unpack(io.BufferedReader(feed, 256 << 10), made)
+
+
+def _move(made: str, final: str) -> None:
     try:
-        os.rename(folder, final)
+        os.rename(made, final)
     except OSError:
         if not os.path.isdir(final):  # else somebody else was first with the same layer
             raise

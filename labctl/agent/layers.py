@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import os
 import shutil
 import stat
 import tarfile
-from typing import IO, List, Tuple
+from typing import IO, Any, List, Tuple
 
 from .failures import BadLayer
 
@@ -28,9 +29,9 @@ def unpack(archive: IO[bytes], target: str, limit_bytes: int = UNPACKED_LIMIT_BY
     return _Unpacking(target, limit_bytes).all(_plain_tar(archive))
 
 
-def _plain_tar(archive: IO[bytes]) -> IO[bytes]:
-    magic = archive.read(4)
-    archive.seek(0)
+def _plain_tar(archive: Any) -> IO[bytes]:
+    archive = archive if hasattr(archive, "peek") else io.BufferedReader(archive)
+    magic = archive.peek(4)[:4]
     if magic[:2] == b"\x1f\x8b":
         return gzip.GzipFile(fileobj=archive)  # type: ignore[return-value]
     if magic == b"\x28\xb5\x2f\xfd":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from typing import Iterator, Optional
+from typing import Iterator
 
 _ACK, _CREATE, _EXCLUSIVE, _REPLACE, _DUMP = 0x5, 0x400, 0x200, 0x100, 0x301
 _NEWLINK, _DELLINK, _NEWADDR, _NEWROUTE, _GETROUTE, _NEWNEIGH = 16, 17, 20, 24, 26, 28
@@ -112,13 +112,11 @@ class Netlink:
 
 def has_address(address: str) -> bool:
     """Is it one of this machine's own (in the calling thread's network namespace)?"""
-    probe: Optional[socket.socket] = None
-    try:
-        probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        probe.bind((address, 0))
-        return True
-    except OSError:
+    if not address:
         return False
-    finally:
-        if probe is not None:
-            probe.close()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+            return True
+        except OSError:
+            return False

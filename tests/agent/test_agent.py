@@ -163,6 +163,13 @@ def ready(node):
     return any(each["type"] == "Ready" and each["status"] == "True" for each in node["status"].get("conditions", []))
 
 
+async def cleared(condition, deadline_s=5.0):
+    end = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end, "something was not cleared"
+        await asyncio.sleep(0.02)
+
+
 def restarts(pod):
     return pod["status"]["containerStatuses"][0]["restartCount"]
 
@@ -208,7 +215,7 @@ async def test_a_pod_runs_speaks_and_goes(lab):
     assert missing.returncode == 127 and 'exec: "nope": executable file not found in $PATH' in missing.stderr
     await lab.delete("web")
     await lab.until("/api/v1/namespaces/default/pods/web", lambda found: found.get("code") == 404)
-    assert os.listdir(STATE / "pods") == [] and os.listdir("/var/log/pods") == []
+    await cleared(lambda: os.listdir(STATE / "pods") == os.listdir("/var/log/pods") == [])
     assert "pod" not in command("ip", "-br", "link").stdout
 
 
@@ -249,10 +256,7 @@ async def test_a_killed_agent_disturbs_nothing(lab):
     await lab.delete("web", gracePeriodSeconds=0)
     lab.start_agent()
     await lab.until(path + "later", lambda found: found["status"]["phase"] == "Running")
-    end = time.monotonic() + 5
-    while pod["metadata"]["uid"] in os.listdir(STATE / "pods"):
-        assert time.monotonic() < end, "what the API forgot was not cleared"
-        await asyncio.sleep(0.02)
+    await cleared(lambda: pod["metadata"]["uid"] not in os.listdir(STATE / "pods"))
 
 
 @inside

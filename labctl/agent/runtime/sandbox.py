@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 from dataclasses import dataclass
-from typing import Callable
+from typing import Callable, List, Optional, Sequence
 
 from .. import linux
 from ..netlink import Netlink, has_address
@@ -36,51 +36,47 @@ def mac_of(address: str) -> str:
     return "0a:58:" + ":".join(f"{byte:02x}" for byte in socket.inet_aton(address))
 
 
-def namespace_kinds(host_network: bool) -> list:
+def namespace_kinds(host_network: bool) -> List[str]:
     return ["ipc"] if host_network else ["net", "ipc", "uts"]
 
 
-def make(folder: str, kinds: list, hostname: str, wire: "Wire | None") -> None:
-    """Blocking, a few milliseconds. Leaves the namespaces at FOLDER/KIND."""
+def make(folder: str, kinds: Sequence[str], hostname: str, wire: Optional[Wire]) -> None:
+    """Blocking, a few milliseconds. Leaves the namespaces at FOLDER/KIND. Raises OSError."""
     os.makedirs(folder, exist_ok=True)
-    node = Netlink()  # of the machine's own namespace: made before the thread leaves it
-    failures: list = []
+    failures: List[BaseException] = []
+    with Netlink() as node:  # of the machine's own namespace: made before the thread leaves it
 
-    def work() -> None:
-        try:
-            flags = 0
-            for kind in kinds:
-                flags |= _KINDS[kind]
-            linux.unshare(flags)
-            if "uts" in kinds:
-                socket.sethostname(hostname)
-            for kind in kinds:
-                _hold(os.path.join(folder, kind), f"/proc/thread-self/ns/{kind}")
-            if wire:
-                _connect(node, os.path.join(folder, "net"), wire)
-        except BaseException as error:  # noqa: BLE001 - carried to the caller, whose thread this is not
-            failures.append(error)
+        def work() -> None:
+            try:
+                _enter_new(folder, kinds, hostname)
+                if wire:
+                    _connect(node, os.path.join(folder, "net"), wire)
+            except BaseException as error:  # carried to the caller, whose thread this is not
+                failures.append(error)
 
-    source = wire.source if wire and wire.source and has_address(wire.source) else ""
-    if wire and not failures:
-        wire = Wire(wire.address, wire.veth, wire.mtu, source)
-    thread = threading.Thread(target=work, name="sandbox", daemon=True)
-    thread.start()
-    thread.join()
-    try:
+        thread = threading.Thread(target=work, name="sandbox", daemon=True)
+        thread.start()
+        thread.join()
         if failures:
             raise failures[0]
         if wire:
             _route(node, wire)
-    finally:
-        node.__exit__()
 
 
-def _hold(path: str, namespace: str) -> None:
-    linux.unmount(path) if os.path.exists(path) else None
-    with open(path, "w"):
-        pass
-    linux.mount(namespace, path, None, linux.MS_BIND)
+def _enter_new(folder: str, kinds: Sequence[str], hostname: str) -> None:
+    """Move this thread into new namespaces, and hold them."""
+    flags = 0
+    for kind in kinds:
+        flags |= _KINDS[kind]
+    linux.unshare(flags)
+    if "uts" in kinds:
+        socket.sethostname(hostname)
+    for kind in kinds:
+        path = os.path.join(folder, kind)
+        linux.unmount(path)  # of an open that was not finished
+        with open(path, "w"):
+            pass
+        linux.mount(f"/proc/thread-self/ns/{kind}", path, None, linux.MS_BIND)
 
 
 def _connect(node: Netlink, namespace: str, wire: Wire) -> None:
@@ -102,7 +98,7 @@ def _connect(node: Netlink, namespace: str, wire: Wire) -> None:
 def _route(node: Netlink, wire: Wire) -> None:
     node.up(wire.veth)
     node.add_neighbour(wire.veth, wire.address, mac_of(wire.address))
-    node.add_route(wire.veth, wire.address, 32, source=wire.source)
+    node.add_route(wire.veth, wire.address, 32, source=wire.source if has_address(wire.source) else "")
 
 
 def unmake(folder: str, veth: str) -> None:
