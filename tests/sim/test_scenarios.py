@@ -1,6 +1,9 @@
 """Whole worlds, lived in virtual time. A seed that fails prints its story; `play(seed)` lives it again."""
 
 import asyncio
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -219,3 +222,14 @@ def test_pictures_and_worlds_agree_on_what_a_node_is():
         assert world.client.get("nodes", "extra") is not None
 
     lived(story)
+
+
+def test_the_journal_does_not_depend_on_how_strings_are_hashed():
+    """Nothing takes its order from a set: another process with another hash seed lives the same life."""
+    code = "import sys; from labctl.sim.scenario import play; sys.stdout.write(repr(play(7).journal))"
+    lives = [
+        subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True)
+        for seed in ("1", "2")
+    ]
+    assert lives[0].stdout == lives[1].stdout
+    assert len(lives[0].stdout) > 1000
