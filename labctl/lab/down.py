@@ -20,11 +20,10 @@ def halt(lab: Lab, names: Sequence[str]) -> None:
     if not lab.exists:
         raise LabctlError(f"there is no lab in {lab.folder} or above", mend="labctl up")
     with process.working_on(lab.paths, "halt"):
-        if names or process.master_pid(lab.paths):
-            chosen = _chosen(lab, names)
-            for name in chosen:
-                lab.api.patch(f"{machines.PATH}/{name}", {"spec": {"power": "Off"}})
-            machines.wait(lab, chosen, _still_on, timeout_s=HALT_TIMEOUT_S)
+        chosen = _chosen(lab, names)  # starts a master where it was killed: machines may be on without one
+        for name in chosen:
+            lab.api.patch(f"{machines.PATH}/{name}", {"spec": {"power": "Off"}})
+        machines.wait(lab, chosen, _still_on, timeout_s=HALT_TIMEOUT_S)
         if not names:
             _stop_master(lab)
 

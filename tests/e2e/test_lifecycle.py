@@ -89,6 +89,15 @@ def test_halt_and_up_bring_everything_back(lab):
     assert condition(lab.get("node", "minion-1"), "Ready") == "True"
 
 
+def test_halt_stops_machines_whose_master_was_killed(lab):
+    lab.labctl("up", "--minions", "1")
+    identity = record(lab)["id"]
+    os.kill(lab.status()["master"]["pid"], signal.SIGKILL)
+    assert any("sshd" in line for line in processes(lab.folder, identity))
+    lab.labctl("halt")
+    wait(lambda: not any("sshd" in line for line in processes(lab.folder, identity)), "the machine is off", 10)
+
+
 def test_a_master_killed_at_any_moment_is_started_by_the_next_command(lab):
     lab.labctl("up", "--minions", "1")
     lab.kubectl("run", "steady", "--image=busybox", "--", "sleep", "3600")
