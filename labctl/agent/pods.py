@@ -13,6 +13,7 @@ from collections import deque
 from typing import Any, Deque, Dict, List, Set
 
 from . import client, logs
+from .runtime.interface import RuntimeFailure
 from .runtime.records import names, read_json, write_json
 from .tools import Tools
 from .worker import PodWorker
@@ -45,7 +46,7 @@ class Pods:
                 self._see(pod, confirmed=False)
             return
         for uid in self._tools.runtime.pods():
-            await self._tools.runtime.close(uid)  # of a boot that is over: nothing of it runs
+            await self._close(uid)  # of a boot that is over: nothing of it runs
         for name in names(self._kept):
             os.unlink(os.path.join(self._kept, name))
 
@@ -111,7 +112,13 @@ class Pods:
 
     async def _clear(self, uid: str) -> None:
         self._tools.say(f"clearing pod {uid}, which the API does not know")
-        await self._tools.runtime.close(uid)
+        await self._close(uid)
+
+    async def _close(self, uid: str) -> None:
+        try:
+            await self._tools.runtime.close(uid)
+        except (RuntimeFailure, OSError) as error:
+            self._tools.say(f"clearing pod {uid}: {error}")
 
     def _clear_logs(self, known: Set[str]) -> None:
         base = self._tools.settings.pod_logs_dir

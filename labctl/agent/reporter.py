@@ -6,6 +6,7 @@ It runs beside the pod's worker, so that an API that is away delays no restart.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from typing import Any, Callable, Dict, Optional
 
 from . import status
@@ -45,9 +46,14 @@ class Reporter:
             except Refused as error:
                 if error.code in (404, 409):
                     continue  # it is gone, or another pod has its name: the watch will say
-                self._say(f"status of a pod: {error}")
-                self.bell.pending = True
-                await asyncio.sleep(delays.next())
+                await self._later(f"status of a pod: {error}", delays)
+            except Exception:  # a mistake of ours must not end all reports of this pod
+                await self._later(traceback.format_exc(), delays)
+
+    async def _later(self, why: str, delays: Delays) -> None:
+        self._say(why)
+        self.bell.pending = True
+        await asyncio.sleep(delays.next())
 
     async def now(self, last: Optional[Object] = None) -> None:
         """Report what is, or `last`. Raises Unreachable, Refused."""

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import time
+import traceback
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from . import containers, history, stopping, volumes
@@ -106,11 +107,11 @@ class PodWorker:
                 await self._finish()
             else:
                 await self._make_true()
-        except (RuntimeFailure, OSError) as error:
+        except (RuntimeFailure, OSError, Refused, Unreachable) as error:
             self._tools.say(f"pod {pod_title(self.pod)}: {error}")
             self._look_again(RETRY_S)
-        except (Refused, Unreachable) as error:
-            self._tools.say(f"pod {pod_title(self.pod)}: {error}")
+        except Exception:  # a mistake of ours must not leave the pod to itself
+            self._tools.say(f"pod {pod_title(self.pod)}: {traceback.format_exc()}")
             self._look_again(RETRY_S)
         return False
 

@@ -336,3 +336,14 @@ async def test_an_empty_dir_is_shared_and_there_before_the_start(tmp_path):
         await until(lambda: node.container())
         mount = next(each for each in node.machine.specs[node.container().id].mounts if each.target == "/work")
         assert mount.source == str(tmp_path / "pods/u1/volumes/w/a/b") and is_folder(mount.source)
+
+
+async def test_a_mistake_of_ours_is_logged_and_tried_again(tmp_path, monkeypatch):
+    node = Node(tmp_path)
+    monkeypatch.setattr("labctl.agent.worker.RETRY_S", 0.02)
+    ensure, node.images.ensure = node.images.ensure, None
+    node.see(pod())
+    await until(lambda: any("TypeError" in each for each in node.said))
+    node.images.ensure = ensure
+    await until(lambda: node.status.get("phase") == "Running")
+    await node.stop()
