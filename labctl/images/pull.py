@@ -49,9 +49,9 @@ class Puller:
         return [f"{host.rstrip('/')}/{name.path}{end}" for host in (*mirrors, name.registry)]
 
     async def _copy(self, source: str, platform: str, folder: str) -> tuple[int, str]:
-        return await self._skopeo(
-            "copy", "--quiet", *_overrides(platform), *_tls(source, "src-"), f"docker://{source}", f"oci:{folder}:pulled"
-        )
+        # Layers as they are: recompressed ones would have other digests than the registry's.
+        options = ["--quiet", "--dest-oci-accept-uncompressed-layers", *_overrides(platform), *_tls(source, "src-")]
+        return await self._skopeo("copy", *options, f"docker://{source}", f"oci:{folder}:pulled")
 
     async def _take(self, asked: str, name: ImageName, platform: str, source: str, folder: Path, blobs: BlobStore) -> Image:
         found = await asyncio.to_thread(layout.read, folder, blobs, name=str(name))
