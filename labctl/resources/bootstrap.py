@@ -41,8 +41,8 @@ async def _ensure(client: Client, resource: str, obj: Object, part: str = "") ->
         if error.reason != "AlreadyExists":
             raise
         if part:
-            metadata = obj["metadata"]
-            await client.patch(resource, f"{metadata['namespace']}/{metadata['name']}", {k: v for k, v in obj.items() if k in (part, "ports")})
+            ours = {name: value for name, value in obj.items() if name in (part, "ports")}
+            await client.patch(resource, f"{obj['metadata']['namespace']}/{obj['metadata']['name']}", ours)
 
 
 def _service(client: Client, settings: BootstrapSettings) -> Object:
