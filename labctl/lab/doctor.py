@@ -15,7 +15,7 @@ from labctl.errors import LabctlError
 from labctl.lab import process, providers, requirements
 
 if TYPE_CHECKING:
-    from labctl.lab.lab import Lab
+    from labctl.lab.folder import LabFolder
 
 _ROOM_BYTES = 2 << 30
 
@@ -29,7 +29,7 @@ class Check(msgspec.Struct, frozen=True):
     mend: str = ""
 
 
-def doctor(lab: Lab) -> list[Check]:
+def doctor(lab: LabFolder) -> list[Check]:
     """Every check, in the order in which `up` needs them."""
     checks: list[Check] = []
     for look in (_settings, _kubectl, _programs, _privilege, _room, _locks, _provider, _master):
@@ -37,7 +37,7 @@ def doctor(lab: Lab) -> list[Check]:
     return checks
 
 
-def _settings(lab: Lab) -> Iterator[Check]:
+def _settings(lab: LabFolder) -> Iterator[Check]:
     try:
         _ = lab.settings
     except LabctlError as error:
@@ -46,13 +46,13 @@ def _settings(lab: Lab) -> Iterator[Check]:
         yield Check("settings", "ok", f"{lab.settings['minions']} minions, provider {lab.settings['provider']}")
 
 
-def _kubectl(_lab: Lab) -> Iterator[Check]:
+def _kubectl(_lab: LabFolder) -> Iterator[Check]:
     from labctl.lab.kubectl import find_kubectl
 
     yield _try("kubectl", find_kubectl)
 
 
-def _programs(_lab: Lab) -> Iterator[Check]:
+def _programs(_lab: LabFolder) -> Iterator[Check]:
     for tool in requirements.TOOLS:
         if shutil.which(tool.program):
             continue
@@ -62,7 +62,7 @@ def _programs(_lab: Lab) -> Iterator[Check]:
         yield Check("programs", "ok", ", ".join(tool.program for tool in requirements.TOOLS))
 
 
-def _privilege(_lab: Lab) -> Iterator[Check]:
+def _privilege(_lab: LabFolder) -> Iterator[Check]:
     if os.geteuid() == 0:
         yield Check("privilege", "ok", "root")
     elif shutil.which("sudo"):
@@ -71,7 +71,7 @@ def _privilege(_lab: Lab) -> Iterator[Check]:
         yield Check("privilege", "error", "namespace machines need root and there is no sudo", "run as root, or use --minions 0")
 
 
-def _room(lab: Lab) -> Iterator[Check]:
+def _room(lab: LabFolder) -> Iterator[Check]:
     for name, path in (("state", lab.paths.state), ("cache", lab.paths.cache)):
         folder = _existing(path)
         free = shutil.disk_usage(folder).free
@@ -80,7 +80,7 @@ def _room(lab: Lab) -> Iterator[Check]:
         yield Check(f"{name} disk", level, f"{free >> 30} GiB free at {folder}", mend)
 
 
-def _locks(lab: Lab) -> Iterator[Check]:
+def _locks(lab: LabFolder) -> Iterator[Check]:
     import sqlite3
 
     folder = _existing(lab.paths.state)
@@ -97,7 +97,7 @@ def _locks(lab: Lab) -> Iterator[Check]:
         yield Check("file locks", "error", f"{folder} can't hold the store ({mode})", "set LABCTL_STATE_HOME to a local disk")
 
 
-def _provider(lab: Lab) -> Iterator[Check]:
+def _provider(lab: LabFolder) -> Iterator[Check]:
     try:
         if lab.settings["minions"] == 0:
             return
@@ -108,7 +108,7 @@ def _provider(lab: Lab) -> Iterator[Check]:
         yield Check("provider", "ok", f"{provider.name}: {why}")
 
 
-def _master(lab: Lab) -> Iterator[Check]:
+def _master(lab: LabFolder) -> Iterator[Check]:
     if not lab.exists:
         yield Check("lab", "ok", f"none in {lab.folder} yet")
         return

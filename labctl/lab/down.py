@@ -11,12 +11,12 @@ from labctl.lab import machines, process, providers
 from labctl.lab.progress import step
 
 if TYPE_CHECKING:
-    from labctl.lab.lab import Lab
+    from labctl.lab.folder import LabFolder
 
 HALT_TIMEOUT_S = 60.0
 
 
-def halt(lab: Lab, names: Sequence[str]) -> None:
+def halt(lab: LabFolder, names: Sequence[str]) -> None:
     if not lab.exists:
         raise LabctlError(f"there is no lab in {lab.folder} or above", mend="labctl up")
     with process.working_on(lab.paths, "halt"):
@@ -28,7 +28,7 @@ def halt(lab: Lab, names: Sequence[str]) -> None:
             _stop_master(lab)
 
 
-def destroy(lab: Lab, names: Sequence[str]) -> None:
+def destroy(lab: LabFolder, names: Sequence[str]) -> None:
     if not lab.paths.lab.exists():
         raise LabctlError(f"there is no lab in {lab.folder} or above", mend="labctl up")
     with process.working_on(lab.paths, "destroy"):
@@ -41,7 +41,7 @@ def destroy(lab: Lab, names: Sequence[str]) -> None:
         lab.__dict__.pop("record", None)
 
 
-def _destroy_machines(lab: Lab, names: Sequence[str]) -> None:
+def _destroy_machines(lab: LabFolder, names: Sequence[str]) -> None:
     chosen = _chosen(lab, names)
     for name in chosen:
         lab.api.delete(f"{machines.PATH}/{name}")
@@ -55,7 +55,7 @@ def _destroy_machines(lab: Lab, names: Sequence[str]) -> None:
     lab.save(minions=len(machines.list_machines(lab)))
 
 
-def _destroy_lab(lab: Lab) -> None:
+def _destroy_lab(lab: LabFolder) -> None:
     """Without the master's help: it may be dead, and everything is to go anyway."""
     _stop_master(lab)
     name = lab.record["kept"].get("provider", "auto")
@@ -65,13 +65,13 @@ def _destroy_lab(lab: Lab) -> None:
     shutil.rmtree(lab.paths.state, ignore_errors=True)
 
 
-def _stop_master(lab: Lab) -> None:
+def _stop_master(lab: LabFolder) -> None:
     with step(lab.progress, "master") as note:
         note("stopped" if process.stop_master(lab.paths) else "was not running")
     lab.__dict__.pop("api", None)
 
 
-def _chosen(lab: Lab, names: Sequence[str]) -> list[str]:
+def _chosen(lab: LabFolder, names: Sequence[str]) -> list[str]:
     known = [machine["metadata"]["name"] for machine in machines.list_machines(lab)]
     unknown = [name for name in names if name not in known]
     if unknown:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from labctl import __version__
 from labctl.errors import LabctlError
 from labctl.lab.progress import step
-from labctl.lab.ssh import hosts
+from labctl.lab.ssh import hosts, run
 
 if TYPE_CHECKING:
-    from labctl.lab.lab import Lab
+    from labctl.lab.folder import LabFolder
 
 ON_A_MACHINE = {
     "iptables.txt": ("iptables-save",),
@@ -33,7 +33,7 @@ ON_A_MACHINE = {
 }
 
 
-def export(lab: Lab, folder: Path) -> Path:
+def export(lab: LabFolder, folder: Path) -> Path:
     """Fill `folder` (made if needed; must be empty) and answer it."""
     if folder.exists() and any(folder.iterdir()):
         raise LabctlError(f"{folder} is not empty", mend="name a new folder")
@@ -50,7 +50,7 @@ def export(lab: Lab, folder: Path) -> Path:
     return folder
 
 
-def _about(lab: Lab, folder: Path) -> None:
+def _about(lab: LabFolder, folder: Path) -> None:
     settings = {option.name: {"value": s.value, "source": s.source} for option, s in lab.settings.items()}
     about = {"labctl": __version__, "python": platform.python_version(), "host": platform.platform(), "settings": settings}
     (folder / "lab.json").write_text(json.dumps({**about, "record": lab.record}, indent=1, default=str))
@@ -59,7 +59,7 @@ def _about(lab: Lab, folder: Path) -> None:
             shutil.copy(path, folder / path.name)
 
 
-def _objects(lab: Lab, folder: Path) -> None:
+def _objects(lab: LabFolder, folder: Path) -> None:
     folder.mkdir()
     paths = ["/api/v1", *(f"/apis/{group['preferredVersion']['groupVersion']}" for group in lab.api.get("/apis")["groups"])]
     for path in paths:
@@ -79,11 +79,11 @@ def _without_secrets(items: Any) -> Any:
     return items
 
 
-def _machine(lab: Lab, name: str, folder: Path) -> None:
+def _machine(lab: LabFolder, name: str, folder: Path) -> None:
     folder.mkdir(parents=True)
     for file, command in ON_A_MACHINE.items():
         try:
-            answer = lab.run(name, *command, check=False, timeout_s=20)
+            answer = run(lab, name, command, check=False, timeout_s=20)
             text = answer.stdout + (f"\n(exit {answer.returncode}) {answer.stderr}" if answer.returncode else "")
         except (LabctlError, subprocess.TimeoutExpired) as error:
             text = f"could not be read: {error}\n"

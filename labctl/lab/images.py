@@ -14,34 +14,34 @@ from labctl.lab.progress import step
 from labctl.lab.settings import proxies
 
 if TYPE_CHECKING:
-    from labctl.lab.lab import Lab
+    from labctl.lab.folder import LabFolder
 
 T = TypeVar("T")
 
 
-def images(lab: Lab) -> Images:
+def images(lab: LabFolder) -> Images:
     """The store, with this lab's mirrors and the person's proxies."""
     mirrors = {name: tuple(hosts) for name, hosts in lab.settings["mirrors"].items()}
     return Images(lab.paths, ImageSettings(mirrors=mirrors, proxy=proxies(lab.environment)))
 
 
-def build(lab: Lab, name: str) -> Image:
+def build(lab: LabFolder, name: str) -> Image:
     with step(lab.progress, f"image {name}") as note:
         return asyncio.run(images(lab).build(name, note))
 
 
-def load(lab: Lab, path: Path, name: str) -> Sequence[Image]:
+def load(lab: LabFolder, path: Path, name: str) -> Sequence[Image]:
     return _do(lab, f"load {path.name}", lambda store: store.load(path, name))
 
 
-def save(lab: Lab, names: Sequence[str], path: Path) -> Sequence[Image]:
+def save(lab: LabFolder, names: Sequence[str], path: Path) -> Sequence[Image]:
     return _do(lab, f"save {path.name}", lambda store: store.save(names, path))
 
 
-def remove(lab: Lab, name: str) -> int:
+def remove(lab: LabFolder, name: str) -> int:
     return _do(lab, f"remove {name}", lambda store: store.remove(name))
 
 
-def _do(lab: Lab, what: str, work: Callable[[Images], Coroutine[Any, Any, T]]) -> T:
+def _do(lab: LabFolder, what: str, work: Callable[[Images], Coroutine[Any, Any, T]]) -> T:
     with step(lab.progress, what):
         return asyncio.run(work(images(lab)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from labctl.errors import LabctlError
 
 if TYPE_CHECKING:
-    from labctl.lab.lab import Lab
+    from labctl.lab.folder import LabFolder
 
 PATH = "/apis/labctl.internal/v1/machines"
 _POLL_S = 0.03
@@ -23,7 +23,7 @@ def quantity(size_bytes: int) -> str:
     return str(size_bytes)
 
 
-def wanted(lab: Lab, number: int, provider: str) -> dict[str, Any]:
+def wanted(lab: LabFolder, number: int, provider: str) -> dict[str, Any]:
     """The Machine object of minion-N."""
     settings = lab.settings
     return {
@@ -41,11 +41,11 @@ def wanted(lab: Lab, number: int, provider: str) -> dict[str, Any]:
     }
 
 
-def list_machines(lab: Lab) -> list[dict[str, Any]]:
+def list_machines(lab: LabFolder) -> list[dict[str, Any]]:
     return sorted(lab.api.get(PATH)["items"], key=lambda machine: machine["spec"].get("number", 0))
 
 
-def wait(lab: Lab, names: Iterable[str], done: Callable[[dict[str, Any] | None], str | None], *, timeout_s: float) -> None:
+def wait(lab: LabFolder, names: Iterable[str], done: Callable[[dict[str, Any] | None], str | None], *, timeout_s: float) -> None:
     """Wait until `done(machine)` answers "" for each name; a word says what it is at. None is given for a machine that is gone.
 
     Raises LabctlError with the last words when the time is over, or at once when a machine says it failed.

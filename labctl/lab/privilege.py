@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from labctl.errors import LabctlError
 
 if TYPE_CHECKING:
-    from labctl.lab.lab import Lab
+    from labctl.lab.folder import LabFolder
 
 _KEEP = ("NUM_MINIONS", "MINION_MEMORY", "MINION_CPUS", "KUBECONFIG", "http_proxy", "https_proxy", "no_proxy")
 
 
-def needs_root(lab: Lab) -> bool:
+def needs_root(lab: LabFolder) -> bool:
     """Whether this lab's machines are made by a provider that needs root, and we are not root."""
     if os.geteuid() == 0 or lab.settings["minions"] == 0:
         return False
@@ -30,7 +30,7 @@ def sudo_command(arguments: list[str]) -> list[str]:
     return ["sudo", "--", "env", *kept, sys.executable, "-m", "labctl.cli", *arguments]
 
 
-def give_back(lab: Lab) -> None:
+def give_back(lab: LabFolder) -> None:
     """What root wrote into the person's folder belongs to the person."""
     uid, gid = lab.environment.get("SUDO_UID"), lab.environment.get("SUDO_GID")
     if os.geteuid() != 0 or not uid or not gid:

@@ -10,16 +10,16 @@ from labctl.providers.factory import PROVIDERS, make_provider
 from labctl.providers.protocol import Provider
 
 if TYPE_CHECKING:
-    from labctl.lab.lab import Lab
+    from labctl.lab.folder import LabFolder
 
 
-def make(lab: Lab, name: str, progress: Callable[[str], None] = lambda _line: None) -> Provider:
+def make(lab: LabFolder, name: str, progress: Callable[[str], None] = lambda _line: None) -> Provider:
     """The provider of that name for this lab."""
     network = lab.settings["addresses.machines"]
     return make_provider(name, lab.record["id"], lab.paths.state, lab.paths.cache, network=network, progress=progress)
 
 
-def choose(lab: Lab, progress: Callable[[str], None] = lambda _line: None) -> tuple[Provider, str]:
+def choose(lab: LabFolder, progress: Callable[[str], None] = lambda _line: None) -> tuple[Provider, str]:
     """(provider, why it and no other). LabctlError with the reason of the likeliest where none works."""
     wanted = lab.settings["provider"] or "auto"
     refused = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +11,11 @@ from typing import TYPE_CHECKING
 from labctl.errors import LabctlError
 
 if TYPE_CHECKING:
-    from labctl.lab.lab import Lab
+    from labctl.lab.folder import LabFolder
     from labctl.providers.protocol import Machine
 
 
-def ssh_command(lab: Lab, name: str, command: tuple[str, ...]) -> list[str]:
+def ssh_command(lab: LabFolder, name: str, command: tuple[str, ...]) -> list[str]:
     """`ssh -F .labctl/ssh_config NAME [COMMAND]`; the command's words are quoted for the machine's shell."""
     config = lab.paths.ssh_config
     known = hosts(config.read_text()) if config.exists() else []
@@ -24,12 +25,18 @@ def ssh_command(lab: Lab, name: str, command: tuple[str, ...]) -> list[str]:
     return ["ssh", "-F", str(config), name, *remote]
 
 
+def run(lab: LabFolder, name: str, command: tuple[str, ...], *, check: bool, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Run a command on a machine; what it printed is captured."""
+    argv = ssh_command(lab, name, command)
+    return subprocess.run(argv, text=True, capture_output=True, check=check, timeout=timeout_s, stdin=subprocess.DEVNULL)
+
+
 def hosts(config: str) -> list[str]:
     """The machines an ssh_config knows."""
     return [line.split()[1] for line in config.splitlines() if line.startswith("Host ") and "*" not in line]
 
 
-def write_config(lab: Lab, machines: Iterable[Machine]) -> None:
+def write_config(lab: LabFolder, machines: Iterable[Machine]) -> None:
     """`.labctl/ssh_config` and the pinned host keys it checks against."""
     pinned = lab.paths.lab / "known_hosts"
     blocks = [_block(machine, pinned, lab.paths.ssh_key) for machine in machines]

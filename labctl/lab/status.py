@@ -8,10 +8,10 @@ from labctl.errors import LabctlError
 from labctl.lab import machines, process
 
 if TYPE_CHECKING:
-    from labctl.lab.lab import Lab
+    from labctl.lab.folder import LabFolder
 
 
-def status(lab: Lab) -> dict[str, Any]:
+def status(lab: LabFolder) -> dict[str, Any]:
     if not lab.exists:
         raise LabctlError(f"there is no lab in {lab.folder} or above", mend="labctl up")
     run = process.master_run(lab.paths)

@@ -13,14 +13,14 @@ from labctl.lab.progress import step
 from labctl.lab.ssh import write_config
 
 if TYPE_CHECKING:
-    from labctl.lab.lab import Lab
+    from labctl.lab.folder import LabFolder
     from labctl.providers.protocol import Provider
 
 BOOT_TIMEOUT_S = 180.0
 BOOT_REQUEST = "labctl.internal/boot-request"
 
 
-def up(lab: Lab) -> dict[str, Any]:
+def up(lab: LabFolder) -> None:
     _ = lab.settings  # what is wrong in flags, environment or lab.yml is said before anything is touched
     with process.working_on(lab.paths, "up"):
         count = lab.settings["minions"]
@@ -31,10 +31,9 @@ def up(lab: Lab) -> dict[str, Any]:
         if provider:
             _machines(lab, provider, count)
         give_back(lab)
-    return lab.status()
 
 
-def _prepare(lab: Lab) -> Provider:
+def _prepare(lab: LabFolder) -> Provider:
     """Choose the provider and make what its machines start from."""
     said: list[Callable[[str], None]] = [lambda _line: None]
     with step(lab.progress, "provider") as note:
@@ -48,7 +47,7 @@ def _prepare(lab: Lab) -> Provider:
     return provider
 
 
-def _master(lab: Lab) -> None:
+def _master(lab: LabFolder) -> None:
     """Running, and with the settings of now: changing some of them takes a new process, which no pod notices."""
     with step(lab.progress, "master") as note:
         was_running = process.master_pid(lab.paths)
@@ -61,12 +60,12 @@ def _master(lab: Lab) -> None:
         note("already running" if was_running else process.master_run(lab.paths).get("url", ""))
 
 
-def _runs_with(lab: Lab) -> dict[str, Any]:
+def _runs_with(lab: LabFolder) -> dict[str, Any]:
     """The lab's settings with those in place that the running master was started with."""
     return {**lab.record["settings"], **process.master_run(lab.paths).get("settings", {})}
 
 
-def _machines(lab: Lab, provider: Provider, count: int) -> None:
+def _machines(lab: LabFolder, provider: Provider, count: int) -> None:
     existing = {machine["spec"]["number"]: machine for machine in machines.list_machines(lab)}
     surplus = [existing[number]["metadata"]["name"] for number in sorted(existing) if number > count]
     if surplus:
@@ -89,14 +88,14 @@ def _is_up(machine: dict[str, Any]) -> bool:
     return machine.get("status", {}).get("phase") == "Ready" and machine["spec"].get("power") == "On"
 
 
-def _request_boot(lab: Lab, name: str) -> str:
+def _request_boot(lab: LabFolder, name: str) -> str:
     """A machine that went off by itself stays off until somebody asks: this is asking. Answers the request's token."""
     token = secrets.token_hex(4)
     lab.api.patch(f"{machines.PATH}/{name}", {"metadata": {"annotations": {BOOT_REQUEST: token}}, "spec": {"power": "On"}})
     return token
 
 
-def _not_ready(lab: Lab, machine: dict[str, Any] | None, requests: dict[str, str]) -> str:
+def _not_ready(lab: LabFolder, machine: dict[str, Any] | None, requests: dict[str, str]) -> str:
     """What a machine is at, or "" when its node is Ready."""
     if machine is None:
         raise LabctlError("a machine was deleted while it was being started", mend="labctl up")

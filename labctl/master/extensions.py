@@ -9,28 +9,30 @@ from labctl.errors import ApiError
 
 if TYPE_CHECKING:
     from labctl.images.images import Images
-    from labctl.master.master import Master
+    from labctl.journal import MemoryJournal
+    from labctl.reconcile.runner import Runner
+    from labctl.resources.registry import Registry
 
 
-def extensions(master: Master, images: Images | None) -> Extensions:
+def extensions(registry: Registry, runner: Runner, journal: MemoryJournal, images: Images | None) -> Extensions:
     routes = Extensions()
-    routes.add("GET", "/labctl/v1/why/{kind}/{namespace}/{name}", lambda ask: _why(master, ask))
+    routes.add("GET", "/labctl/v1/why/{kind}/{namespace}/{name}", lambda ask: _why(registry, runner, journal, ask))
     if images:
         routes.add("GET", "/labctl/v1/images/resolve", lambda ask: _resolve(images, ask))
         routes.add("GET", "/labctl/v1/blobs/{digest}", lambda ask: _blob(images, ask))
     return routes
 
 
-async def _why(master: Master, ask: Ask) -> dict[str, Any]:
+async def _why(registry: Registry, runner: Runner, journal: MemoryJournal, ask: Ask) -> dict[str, Any]:
     """Any name of a kind that kubectl takes: pod, pods, po."""
     from labctl.controllers.explain import explain
 
     word, name = ask.params["kind"], ask.params["name"]
-    kind = next((k for k in master.registry if word in (k.plural, k.singular, k.kind, k.resource, *k.short_names)), None)
+    kind = next((k for k in registry if word in (k.plural, k.singular, k.kind, k.resource, *k.short_names)), None)
     if kind is None:
         raise ApiError(404, "NotFound", f'the server doesn\'t have a resource type "{word}"')
     key = f"{ask.params['namespace']}/{name}" if kind.namespaced else name
-    return {"lines": explain(master.runner.view, master.journal, kind.resource, key)}
+    return {"lines": explain(runner.view, journal, kind.resource, key)}
 
 
 async def _resolve(images: Images, ask: Ask) -> Any:

@@ -112,7 +112,7 @@ class Master:
         from labctl.api.server import Server
         from labctl.master.extensions import extensions
 
-        routes = extensions(self, tools.images if tools else None)
+        routes = extensions(self.registry, self.runner, self.journal, tools.images if tools else None)
         return Server(self.resources, tls, self.clock, remote=tools.remote if tools else None, extensions=routes)
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
