@@ -55,15 +55,19 @@ def _running(config: settings_.Settings, arguments: argparse.Namespace) -> Conta
 
 def _exec(arguments: argparse.Namespace, config: settings_.Settings) -> int:
     from .runtime.conmon import crun_argv, environment
+    from .runtime.execs import process_file
 
     argv = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
     if not argv:
         raise Failure("you must specify at least one command for the container")
     container = _running(config, arguments)
     _must_be_runnable(container, argv[0])
-    command = crun_argv(os.path.join(config.run_dir, "crun"), "exec", *(["--tty"] if arguments.tty else []), container.id, *argv)
+    bundle = Records(config.state_dir).bundle(container.pod_uid, container.name, container.attempt)
+    process = process_file(bundle, argv, arguments.tty)
+    os.set_inheritable(process, True)
+    command = crun_argv(os.path.join(config.run_dir, "crun"), "exec", "--process", f"/proc/self/fd/{process}", container.id)
     sys.stdout.flush()
-    os.execve(command[0], command, {**environment(), "TERM": os.environ.get("TERM", "xterm")})
+    os.execve(command[0], command, environment())
 
 
 def _must_be_runnable(container: Container, program: str) -> None:

@@ -201,7 +201,11 @@ async def test_ready_is_given_back_when_the_master_took_it(lab):
 async def test_a_pod_runs_speaks_and_goes(lab):
     script = "echo hello; echo oops >&2; hostname; cat /cm/key; trap 'exit 0' TERM; while :; do sleep 0.05; done"
     await lab.create("configmaps", {"metadata": {"name": "cm"}, "data": {"key": "configured\n"}})
-    mounts = {"container": {"volumeMounts": [{"name": "cm", "mountPath": "/cm"}]}, "volumes": [{"name": "cm", "configMap": {"name": "cm"}}]}
+    user = {"securityContext": {"runAsUser": 65534}, "env": [{"name": "WORD", "value": "said"}], "workingDir": "/tmp"}
+    mounts = {
+        "container": {"volumeMounts": [{"name": "cm", "mountPath": "/cm"}], **user},
+        "volumes": [{"name": "cm", "configMap": {"name": "cm"}}],
+    }
     pod, _ = await lab.pod("web", script, **mounts)
     uid = pod["metadata"]["uid"]
     assert pod["status"]["podIP"].startswith("10.246.1.")
@@ -211,6 +215,8 @@ async def test_a_pod_runs_speaks_and_goes(lab):
     assert (logs.stdout, logs.stderr) == ("hello\nweb\nconfigured\n", "oops\n")
     ran = lab.command("exec", "--pod", uid, "--container", "c", "--", "sh", "-c", "cat; exit 3", input="typed")
     assert (ran.stdout, ran.returncode) == ("typed", 3)
+    me = lab.command("exec", "--pod", uid, "--container", "c", "--", "sh", "-c", "id -u; id -g; echo $WORD; pwd")
+    assert me.stdout.split() == ["65534", "65534", "said", "/tmp"]
     missing = lab.command("exec", "--pod", uid, "--container", "c", "--", "nope")
     assert missing.returncode == 127 and 'exec: "nope": executable file not found in $PATH' in missing.stderr
     await lab.delete("web")

@@ -9,7 +9,7 @@ import asyncio
 import json
 import os
 import shutil
-from typing import Dict, List
+from typing import Dict, List, Sequence
 
 from .. import processes
 from .interface import ContainerSpec, RuntimeFailure
@@ -85,5 +85,5 @@ def plain(message: str) -> str:
     return "; ".join(line.strip() for line in lines if line.strip())[-1000:]
 
 
-async def crun(crun_root: str, *arguments: str, timeout_s: float = 30.0) -> processes.Finished:
-    return await processes.run(crun_argv(crun_root, *arguments), timeout_s=timeout_s, env=environment())
+async def crun(crun_root: str, *arguments: str, timeout_s: float = 30.0, pass_fds: Sequence[int] = ()) -> processes.Finished:
+    return await processes.run(crun_argv(crun_root, *arguments), timeout_s=timeout_s, env=environment(), pass_fds=pass_fds)

@@ -20,6 +20,7 @@ from .. import linux
 from ..addresses import Range
 from ..cgroups import Cgroups
 from . import conmon, oci, sandbox
+from .execs import process_file
 from .exits import Watches
 from .interface import Container, ContainerSpec, Mount, NoSuchContainer, Pod, Ran, RuntimeFailure, Sandbox, SandboxSpec, State
 from .records import Records, container_id, read_int, read_json, write_json
@@ -215,12 +216,15 @@ class CrunRuntime:
         if container is None or container.state is not State.RUNNING:
             raise NoSuchContainer(f"container {container_id[:12]} does not run")
         pid_file = os.path.join(bundle, f"exec-{next(self._execs)}.pid")
+        process = process_file(bundle, argv)
+        words = ["exec", "--pid-file", pid_file, "--process", f"/proc/self/fd/{process}", container_id]
         try:
-            finished = await conmon.crun(self.crun_root, "exec", "--pid-file", pid_file, container_id, *argv, timeout_s=timeout_s)
+            finished = await conmon.crun(self.crun_root, *words, timeout_s=timeout_s, pass_fds=[process])
             if finished.status is None:
                 _kill(read_int(pid_file))  # crun is dead, what it started is not
             return Ran(-1 if finished.status is None else finished.status, finished.output)
         finally:
+            os.close(process)
             if os.path.exists(pid_file):
                 os.unlink(pid_file)
 
