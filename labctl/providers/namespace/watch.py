@@ -11,6 +11,8 @@ import contextlib
 import os
 import select
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -19,6 +21,7 @@ from labctl.providers.namespace.lab import ended, open_init
 from labctl.providers.namespace.machine import NamespaceMachine
 from labctl.providers.protocol import MachineEvent, Power
 
+_AFTER_FAILURE_S = 0.05
 Tell = Callable[[MachineEvent], None]
 
 
@@ -37,12 +40,14 @@ class Watcher:
     tell: Tell
     rescan_s: float
     _seen: dict[str, _Seen] = field(default_factory=dict)
+    _found: deque[MachineEvent] = field(default_factory=deque)
     _stopped: bool = False
 
     def __post_init__(self) -> None:
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._poll = select.poll()
         self._poll.register(self._wake_read, select.POLLIN)
+        self._look()  # here, so that whatever ends from now on is noticed; told by the thread, as everything
         self._thread = threading.Thread(target=self._run, name="namespace-watch", daemon=True)
         self._thread.start()
 
@@ -60,11 +65,11 @@ class Watcher:
     def _run(self) -> None:
         try:
             while not self._stopped:
-                with contextlib.suppress(OSError, ProviderError):  # a folder that goes away meanwhile: the next look sees it
-                    self._look()
+                self._tell_all()
                 for fd, _ in self._poll.poll(self.rescan_s * 1000):
                     if fd == self._wake_read:
                         os.read(self._wake_read, 4096)
+                self._look()
         finally:
             for seen in self._seen.values():
                 self._forget(seen)
@@ -72,6 +77,12 @@ class Watcher:
             os.close(self._wake_write)
 
     def _look(self) -> None:
+        try:
+            self._look_at_all()
+        except (OSError, ProviderError):  # a folder that goes away meanwhile, too many open files: the next look sees it
+            time.sleep(_AFTER_FAILURE_S)
+
+    def _look_at_all(self) -> None:
         machines = self.machines()
         for machine in machines.values():
             self._look_at(machine)
@@ -79,7 +90,7 @@ class Watcher:
             seen = self._seen.pop(name)
             self._forget(seen)
             if seen.power is not Power.OFF:
-                self._say(MachineEvent(name, Power.OFF, seen.boot_id, "it was destroyed", intended=True))
+                self._found.append(MachineEvent(name, Power.OFF, seen.boot_id, "it was destroyed", intended=True))
 
     def _look_at(self, machine: NamespaceMachine) -> None:
         """Tell what changed since the last look: the end of the boot that was seen first, then the boot that is there now."""
@@ -105,7 +116,7 @@ class Watcher:
             return
         self._poll.register(pidfd, select.POLLIN)
         seen = self._seen[machine.name] = _Seen(boot.boot_id, Power.ON, pidfd)
-        self._say(MachineEvent(machine.name, Power.ON, boot.boot_id, "its init runs", intended=True))
+        self._found.append(MachineEvent(machine.name, Power.ON, boot.boot_id, "its init runs", intended=True))
         self._frozen_or_not(machine, seen)
 
     def _frozen_or_not(self, machine: NamespaceMachine, seen: _Seen) -> None:
@@ -113,22 +124,23 @@ class Watcher:
         if power is not seen.power:
             seen.power = power
             reason = "its processes are frozen" if power is Power.PAUSED else "its processes go on"
-            self._say(MachineEvent(machine.name, power, seen.boot_id, reason, intended=True))
+            self._found.append(MachineEvent(machine.name, power, seen.boot_id, reason, intended=True))
 
     def _off(self, machine: NamespaceMachine, boot_id: str) -> None:
         self._seen[machine.name] = _Seen(boot_id, Power.OFF)
         how = machine.ended()
         if how and how.boot_id == boot_id:
-            self._say(MachineEvent(machine.name, Power.OFF, boot_id, how.reason, how.intended))
+            self._found.append(MachineEvent(machine.name, Power.OFF, boot_id, how.reason, how.intended))
         else:
-            self._say(MachineEvent(machine.name, Power.OFF, boot_id, "its init was killed"))
+            self._found.append(MachineEvent(machine.name, Power.OFF, boot_id, "its init was killed"))
 
-    def _say(self, event: MachineEvent) -> None:
+    def _tell_all(self) -> None:
         """A listener's mistake is shown like any thread's, and costs nobody the later events."""
-        try:
-            self.tell(event)
-        except Exception as error:
-            threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread())))
+        while self._found:
+            try:
+                self.tell(self._found.popleft())
+            except Exception as error:
+                threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread())))
 
     def _forget(self, seen: _Seen) -> None:
         if seen.pidfd >= 0:
