@@ -191,8 +191,8 @@ class Minions:
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="labctl-minions-")
-        self._program = Path(self._folder.name) / "agent.pyz"
-        self._program.write_bytes(zipapp.build().data)
+        self.program = Path(self._folder.name) / "agent.pyz"
+        self.program.write_bytes(zipapp.build().data)
         self.lab = Namespace("lab")
         self.lab.batch("link add br0 type bridge", "address add 10.245.1.1/24 dev br0", "link set br0 up")
         self.nodes: dict[str, Namespace] = {}
@@ -218,7 +218,7 @@ class Minions:
             self._machines[name] = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
             ready = self._machines[name].stdout
             assert ready and await ready.readline()
-        inside = ["nsenter", "-t", str(self._machines[name].pid), "-m", "-n", "/usr/bin/python3", str(self._program), "helper"]
+        inside = ["nsenter", "-t", str(self._machines[name].pid), "-m", "-n", "/usr/bin/python3", str(self.program), "helper"]
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(*inside, stdin=pipe, stdout=pipe, limit=64 << 20)
         self.helpers[name] = Helper(name, process, self.tell)

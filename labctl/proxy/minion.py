@@ -26,6 +26,9 @@ BASE = ""
 """The key of the rules that belong to no Service."""
 COMPILED_AT_ONCE = 100
 
+Sentences = tuple[tuple[str, str], ...]
+"""(Service key, what this machine can't do for it)."""
+
 
 class Desired(Protocol):
     """What the Proxy offers a minion: the table as it stands, the revision a Service's part came from, and which endpoints are dead rather than leaving."""
@@ -45,7 +48,7 @@ class Round(msgspec.Struct, frozen=True):
     lines: int
     whole: bool
     repaired: bool = False
-    missing: tuple[tuple[str, str], ...] = ()  # Service key, what its machine can't do
+    missing: Sentences = ()
 
 
 class Minion:
@@ -115,13 +118,13 @@ class Minion:
         made = {key: rules_of(ports, self.facts) for key, ports in frontends.items()}
         had = {key: applied.get(key, NO_RULES) for key in made}
         patch = join(diff(made[key], had[key]) for key in made)
-        await self._forward_first({key: p for key, p in frontends.items() if p}, whole=False)
+        failed = await self._forward_first({key: p for key, p in frontends.items() if p}, whole=False)
         lines = await self._apply(patch)
         await self._forward_last([f for key in made for f in self._frontends.get(key, ())], frontends)
         await self._forget_connections(merge(had.values()), merge(made.values()), desired)
         for key in made:
             self._remember(applied, key, frontends[key], made[key])
-        return Round(causes, lines, whole=False, missing=_missing(made))
+        return Round(causes, lines, whole=False, missing=_missing(made) + failed)
 
     async def _whole(self, desired: Desired) -> Round:
         """Read what is there, send the difference."""
@@ -137,7 +140,7 @@ class Minion:
                 await asyncio.sleep(0)  # a thousand Services take 0.1 s: others may be served between
         actual = await self._dump()
         patch = diff(wanted := merge(made.values()), actual)
-        await self._forward_first(frontends, whole=True)
+        failed = await self._forward_first(frontends, whole=True)
         lines = await self._apply(patch)
         if suspect and patch:
             self._prints_otherwise = bool(diff(wanted, await self._dump()))
@@ -147,7 +150,7 @@ class Minion:
             said, self._said = self._said, ""
             self.says(said)
         repaired = suspect and bool(patch) and not self._prints_otherwise
-        return Round(causes, lines, whole=True, repaired=repaired, missing=_missing(made))
+        return Round(causes, lines, whole=True, repaired=repaired, missing=_missing(made) + failed)
 
     def _remember(self, applied: dict[str, Rules], key: str, frontends: tuple[Frontend, ...], made: Rules) -> None:
         if frontends:
@@ -183,12 +186,14 @@ class Minion:
             await self._call("apply", {"rules": rules, "commits": len(commits)})
         return rules.count("\n")
 
-    async def _forward_first(self, frontends: Mapping[str, tuple[Frontend, ...]], *, whole: bool) -> None:
+    async def _forward_first(self, frontends: Mapping[str, tuple[Frontend, ...]], *, whole: bool) -> Sentences:
         """Who forwards must listen before connections are sent there. A whole sync in iptables mode ends what another mode left behind."""
         assert self.facts is not None
         ports = userspace.ports(frontends, self.facts)
-        if ports or whole:
-            await self._call("forward", {"whole": whole, "set": ports})
+        if not ports and not whole:
+            return ()
+        answer = await self._call("forward", {"whole": whole, "set": ports})
+        return userspace.failures(answer["failed"], frontends)
 
     async def _forward_last(self, had: list[Frontend], now: Mapping[str, tuple[Frontend, ...]]) -> None:
         """Nobody is sent there any more: stop listening."""
@@ -207,5 +212,5 @@ class Minion:
         return await self._remote.call(self.name, method, params, deadline_s=self._settings.call_s)
 
 
-def _missing(made: Mapping[str, Rules]) -> tuple[tuple[str, str], ...]:
+def _missing(made: Mapping[str, Rules]) -> Sentences:
     return tuple((key, sentence) for key, rules in made.items() for sentence in rules.missing)

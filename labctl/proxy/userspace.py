@@ -71,6 +71,16 @@ def ports(table: Mapping[str, tuple[Frontend, ...]], facts: Facts) -> list[dict[
     ]
 
 
+def failures(failed: Mapping[str, str], table: Mapping[str, tuple[Frontend, ...]]) -> tuple[tuple[str, str], ...]:
+    """(Service key, sentence) for each port a forwarder could not listen on."""
+    return tuple(
+        (key, f"the forwarder can't listen on port {frontend.local_port}: {failed[_id(frontend)]}")
+        for key, frontends in table.items()
+        for frontend in frontends
+        if _id(frontend) in failed
+    )
+
+
 def ids(frontends: Iterable[Frontend]) -> set[str]:
     return {_id(frontend) for frontend in frontends}
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +53,13 @@ def who(found: Counter) -> set[str]:
 
 async def vip(world, name: str) -> str:
     return world.client.get("services", f"default/{name}").spec.cluster_ip
+
+
+def kill_forwarders(program: Path) -> None:
+    """Those of this test's minions, by the file they run."""
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        if f"{program}\0forwarder" in command.read_text():
+            os.kill(int(command.parent.name), signal.SIGKILL)
 
 
 USERSPACE = ProxySettings(mode="userspace")
@@ -114,6 +124,37 @@ async def test_the_forwarder_is_for_translated_connections_only(world):
     for name in ("minion-1", "minion-2", A[1]):
         with pytest.raises(ConnectionRefusedError):
             await ask(world, name, "10.245.1.11", port, times=1)
+
+
+@pytest.mark.parametrize("world", [USERSPACE], indirect=True)
+async def test_a_forwarder_that_is_killed_is_replaced(world):
+    await world.service("web")
+    await world.endpoints("web", A)
+    await world.settled()
+    address = await vip(world, "web")
+    kill_forwarders(world.helpers.program)
+
+    def served() -> bool:
+        try:
+            return place(world, "minion-1").tcp(address, 80)[0] == A[1]
+        except OSError:
+            return False
+
+    assert not served()
+    await world.until(served, deadline_s=3)
+
+
+@pytest.mark.parametrize("world", [USERSPACE], indirect=True)
+async def test_the_helper_looks_on_while_a_forwarder_runs(world):
+    """What it looks at must not make it wait: the next change comes at once, however long nothing was asked."""
+    await world.service("web")
+    await world.endpoints("web", A)
+    await world.settled()
+    await asyncio.sleep(1.2)  # it has looked twice
+    began = time.monotonic()
+    await world.endpoints("web", C)
+    await world.settled()
+    assert time.monotonic() - began < 1
 
 
 @pytest.mark.parametrize("world", [USERSPACE], indirect=True)

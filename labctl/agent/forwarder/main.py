@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import sys
 from typing import Any, Dict, List, Tuple, Union
 
@@ -68,6 +69,8 @@ class Forwarder:
 
 async def run(path: str, program: str) -> None:
     """Until told to end. The socket is made under another name and renamed, so that who connects finds it listening."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a Service port is a socket, a connection two
     forwarder = Forwarder(program)
     fresh = f"{path}.{os.getpid()}"
     server = await asyncio.start_unix_server(forwarder.serve, fresh)
