@@ -6,6 +6,7 @@ A line is {"t": monotonic s, "at": epoch s, "room", "about", "rev", "cause", "te
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ class MemoryJournal:
         self._path = path
         self._max_bytes = max_bytes
         self._encode = msgspec.json.Encoder().encode
-        self.lines: deque[Line] = deque(maxlen=keep)
+        self.lines: deque[Line] = deque(_read(path), maxlen=keep)
         self._file = open(path, "ab", buffering=0) if path else None  # noqa: SIM115 - held open for the process's life
 
     def note(self, room: str, about: str, text: str, *, rev: int = 0, cause: int = 0) -> None:
@@ -69,3 +70,13 @@ class MemoryJournal:
         os.replace(new, self._path)
         self._file.close()
         self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115
+
+
+def _read(path: Path | None) -> Iterator[Line]:
+    """What an earlier process noted. A line that a crash cut short, or that says something else, is passed over."""
+    if path is None or not path.is_file():
+        return
+    decode = msgspec.json.Decoder(Line).decode
+    for line in path.read_bytes().splitlines():
+        with contextlib.suppress(msgspec.DecodeError):
+            yield decode(line)
