@@ -130,7 +130,9 @@ class Join:
             "podMTU": settings.mtu_bytes,
             "clusterDNS": list(settings.cluster_dns),
             "clusterDomain": settings.cluster_domain,
-            "leaseSeconds": max(1, round(settings.lease_s)),
+            "leaseSeconds": settings.lease_s,
+            "leaseDurationSeconds": max(1, round(settings.grace_s)),
+            "backoffSeconds": settings.backoff_s,
         }
 
 

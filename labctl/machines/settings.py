@@ -14,7 +14,9 @@ class MachinesSettings:
     retry_first_s: float = 0.1  # after a join that failed, then twice as long,
     retry_most_s: float = 5.0  # up to this
     halt_grace_s: float = 10.0
-    lease_s: float = 10.0  # how often the agent renews is the agent's; this is how long it holds
+    lease_s: float = 10.0  # how often an agent renews its lease
+    grace_s: float = 40.0  # how long a lease holds
+    backoff_s: float = 10.0  # before a container that failed is started again; doubles
     mtu_bytes: int = 1500
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"

@@ -37,9 +37,14 @@ class Values(msgspec.Struct, frozen=True):
     evict_s: float = msgspec.field(default=300.0, name="nodes.evict_s")
     backoff_s: float = msgspec.field(default=10.0, name="pods.backoff_s")
 
+    def by_name(self) -> dict[str, Any]:
+        """By their names in lab.yml."""
+        named: dict[str, Any] = msgspec.to_builtins(self)
+        return named
+
     def process(self) -> dict[str, Any]:
         """What takes a new process to change. `minions` counts machines, which are objects."""
-        return {name: value for name, value in msgspec.to_builtins(self).items() if name != "minions"}
+        return {name: value for name, value in self.by_name().items() if name != "minions"}
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -85,7 +90,13 @@ class MasterSettings(msgspec.Struct, frozen=True):
 
     def machines(self) -> MachinesSettings:
         values = self.values
-        return MachinesSettings(machine_network=values.machines, pod_network=values.pods, lease_s=values.lease_s)
+        return MachinesSettings(
+            machine_network=values.machines,
+            pod_network=values.pods,
+            lease_s=values.lease_s,
+            grace_s=values.grace_s,
+            backoff_s=values.backoff_s,
+        )
 
 
 def read_settings(lab: Path) -> MasterSettings:
