@@ -134,5 +134,24 @@ class Links(Protocol):
     def restore(self, name: str) -> None: ...
 
 
+class Snapshots(Protocol):
+    """All machines of the lab as they stood at one moment, kept in a folder that outlives them and their lab.
+
+    The folder is the provider's own, but not its name or its life: `lab` makes it (empty, on a local disk, readable by root alone), renames it
+    when it is whole, and removes it; there may be any number. What is in it must be enough for a new lab of another id on this host.
+    """
+
+    keeps_memory: bool
+    """True: processes go on after a load where they were. False: disks only, and a machine that was on is booted anew."""
+
+    def save_machines(self, folder: Path, meanwhile: Callable[[], None]) -> None:
+        """Pause every machine that is on, call `meanwhile` while nothing of theirs runs (the caller keeps its own state of that very moment), write
+        them into `folder`, and let those go on that this paused: also after an error, and also if this process is killed in the middle."""
+
+    def load_machines(self, folder: Path) -> None:
+        """Make the lab's machines be those of `folder`: what they are now is ended first, and others are destroyed. On return those that
+        were on are on (sshd answers), with their addresses, keys and disks. Run again after a kill, it finishes."""
+
+
 ProviderFactory = Callable[[str, Path, Path], Provider]
 """(lab id, STATE/ID, CACHE) -> Provider."""
