@@ -1,7 +1,8 @@
 """The master as a process: is it running, start it, stop it.
 
 The running master holds a lock on STATE/ID/master.lock for as long as it lives, however it ends; the file holds its process id.
-Its answer "ready" comes through an inherited pipe, so that nobody polls.
+Its answer "ready" comes through an inherited pipe, so that nobody polls. Half of its start is imports, which need no settings: `beginning` lets
+them happen while its starter still finds out what is wanted.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ def _read_pid(paths: Paths) -> int:
     return 0
 
 
-def ensure_master(paths: Paths, *, timeout_s: float = 30.0) -> None:
-    """A master that answers: the one that runs, the one that somebody is just starting, or a new one."""
+def ensure_master(paths: Paths, *, begun: Beginning | None = None, timeout_s: float = 30.0) -> None:
+    """A master that answers: the one that runs, the one that somebody is just starting, the one that was begun for this, or a new one."""
     deadline = time.monotonic() + timeout_s
     while master_pid(paths):
         if master_run(paths):
@@ -53,30 +54,61 @@ def ensure_master(paths: Paths, *, timeout_s: float = 30.0) -> None:
         if time.monotonic() > deadline:
             raise LabctlError("the lab's master has begun but does not answer", mend=f"see {paths.master_log}")
         time.sleep(0.02)
-    start_master(paths)
+    (begun or Beginning(paths)).go()
 
 
-def start_master(paths: Paths, *, timeout_s: float = 30.0) -> None:
-    """Start the master in the background and return when it answers. LabctlError carries the last line of its log."""
-    paths.master_log.parent.mkdir(parents=True, exist_ok=True)
-    reader, writer = os.pipe()
-    with open(paths.master_log, "ab", buffering=0) as log:
-        begin = log.tell()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "labctl.master", "--lab", str(paths.lab), "--ready-fd", str(writer)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(writer,), start_new_session=True, cwd="/",
-        )  # fmt: skip
-    os.close(writer)
-    try:
-        ready, _, _ = select.select([reader], [], [], timeout_s)
-        if ready and os.read(reader, 16):
+class Beginning:
+    """A master's process that imports what it needs and then waits for `go`; it reads no settings and takes no lock before."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        paths.master_log.parent.mkdir(parents=True, exist_ok=True)
+        told, self._tell = os.pipe()
+        self._hear, ready = os.pipe()
+        with open(paths.master_log, "ab", buffering=0) as log:
+            self._log_begin = log.tell()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "labctl.master", "--lab", str(paths.lab), "--go-fd", str(told), "--ready-fd", str(ready)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(told, ready), start_new_session=True, cwd="/",
+            )  # fmt: skip
+        os.close(told)
+        os.close(ready)
+
+    def go(self, *, timeout_s: float = 30.0) -> None:
+        """Be the lab's master, with the settings of now. Returns when it answers. LabctlError carries the last line of its log."""
+        with contextlib.suppress(BrokenPipeError):  # it has ended: its log says why
+            os.write(self._tell, b"go")
+        said, _, _ = select.select([self._hear], [], [], timeout_s)
+        if said and os.read(self._hear, 16):
+            self._close()
             return
+        self.abandon()
+        raise LabctlError(
+            f"the master did not start: {_last_line(self._paths.master_log, self._log_begin)}", mend=f"see {self._paths.master_log}"
+        )
+
+    def abandon(self) -> None:
+        """It was not needed, or says nothing. Nothing to do once it is the master."""
+        if self._tell >= 0:
+            self._close()
+            self._process.kill()
+            self._process.wait()
+
+    def _close(self) -> None:
+        os.close(self._tell)
+        os.close(self._hear)
+        self._tell = -1
+
+
+@contextlib.contextmanager
+def beginning(paths: Paths) -> Iterator[Beginning | None]:
+    """A master that begins meanwhile, for `ensure_master`; None where one runs. It is gone afterwards if nobody needed it."""
+    begun = None if master_pid(paths) else Beginning(paths)
+    try:
+        yield begun
     finally:
-        os.close(reader)
-    if not ready:
-        process.kill()
-    process.wait()
-    raise LabctlError(f"the master did not start: {_last_line(paths.master_log, begin)}", mend=f"see {paths.master_log}")
+        if begun:
+            begun.abandon()
 
 
 def _last_line(log: Path, begin: int) -> str:

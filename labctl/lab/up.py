@@ -22,12 +22,12 @@ BOOT_REQUEST = "labctl.internal/boot-request"
 
 def up(lab: LabFolder) -> None:
     _ = lab.settings  # what is wrong in flags, environment or lab.yml is said before anything is touched
-    with process.working_on(lab.paths, "up"):
+    with process.working_on(lab.paths, "up"), process.beginning(lab.paths) as begun:
         count = lab.settings["minions"]
         provider = _prepare(lab) if count else None
         if provider is None:
             lab.save(minions=0, provider=lab.record["kept"].get("provider", ""))
-        _master(lab)
+        _master(lab, begun)
         if provider:
             _machines(lab, provider, count)
         give_back(lab)
@@ -47,11 +47,11 @@ def _prepare(lab: LabFolder) -> Provider:
     return provider
 
 
-def _master(lab: LabFolder) -> None:
+def _master(lab: LabFolder, begun: process.Beginning | None) -> None:
     """Running, and with the settings of now: changing some of them takes a new process, which no pod notices."""
     with step(lab.progress, "master") as note:
         was_running = process.master_pid(lab.paths)
-        process.ensure_master(lab.paths)
+        process.ensure_master(lab.paths, begun=begun)
         if _runs_with(lab) != lab.record["settings"]:
             note("started anew, as its settings changed")
             process.stop_master(lab.paths)

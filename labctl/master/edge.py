@@ -59,6 +59,7 @@ class Edge:
         )
         self.network = Network(remote, journal, clock, settings.pod_network())
         self.proxy = Proxy(remote, client, recorder("proxy"), journal, clock, settings.proxy())
+        self._uplink: asyncio.Task[Uplink] | None = None
         remote.listen(self.network.told)
         remote.listen(self.proxy.told)
 
@@ -67,9 +68,16 @@ class Edge:
         """For the runner: what must reach minions first comes first."""
         return (self.network, self.proxy, *self.machines.controllers)
 
+    def begin(self) -> None:
+        """Make the lab's network, which takes a while and nobody's turn: the API gets ready beside it."""
+        self._uplink = asyncio.create_task(asyncio.to_thread(self._provider.uplink, API_PORT), name="uplink")
+
     async def start(self) -> Uplink:
-        """Make the lab's network and begin. Answers where the API is to listen for agents."""
-        uplink = await asyncio.to_thread(self._provider.uplink, API_PORT)
+        """Begin. Answers where the API is to listen for agents."""
+        if self._uplink is None:
+            self.begin()
+        assert self._uplink is not None
+        uplink = await self._uplink
         self.remote.enter(uplink.network_namespace)
         await self.network.start()
         await self.proxy.start()

@@ -118,6 +118,8 @@ class Master:
     async def start(self, sockets: Sequence[socket] = ()) -> None:
         """Answer on the sockets and begin to reconcile. Machines follow with `start_machines`."""
         address = self.settings.lab_address if self.edge else ""
+        if self.edge:
+            self.edge.begin()
         await ensure_bootstrap(self.client, BootstrapSettings(address, API_PORT))
         if self.api:
             await self.api.start(sockets)
