@@ -69,7 +69,7 @@ class LabFolder:
         kept = self.record["kept"]
         settings = compose(self.flags, self.environment, self.folder / "lab.yml", kept)
         for name in _FIXED if self.exists else ():
-            was, wanted = kept.get(name), settings[name]
+            was, wanted = self.record.get("settings", {}).get(name), settings[name]
             if was not in (None, "", wanted) and not (name == "provider" and wanted == "auto"):
                 raise UsageError(
                     f"{settings.source(name)}: this lab was made with {name} {was}, not {wanted}", mend="labctl destroy, then up"
