@@ -117,7 +117,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("memory", _memory, 1 << 30, "memory of each minion", ("MINION_MEMORY",)),
     Option("cpus", _cpus, 1.0, "CPUs of each minion", ("MINION_CPUS",)),
     Option("box", str, "", "the VM box to boot from", ("LABCTL_BOX",)),
-    Option("network", _one_of("route"), "route", "how pods reach each other across minions", ("LABCTL_NETWORK",), kept=True),
+    Option("network", _one_of("route", "vxlan"), "route", "how pods reach each other across minions", ("LABCTL_NETWORK",), kept=True),
     Option("proxy_mode", _one_of("iptables", "userspace"), "iptables", "how a Service's virtual IP is carried", ("LABCTL_PROXY_MODE",)),
     Option("api_port", _port, 0, "the API's port on loopback; 0 takes a free one and keeps it", ("LABCTL_API_PORT",), kept=True),
     Option("addresses.machines", _range, "10.245.1.0/24", "the machines' network; the master has its first address", kept=True),

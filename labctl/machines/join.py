@@ -127,7 +127,7 @@ class Join:
             "bootID": boot_id,
             "address": machine.address,
             "arch": machine.arch,
-            "podMTU": settings.mtu_bytes,
+            "podMTU": settings.pod_mtu_bytes,
             "clusterDNS": list(settings.cluster_dns),
             "clusterDomain": settings.cluster_domain,
             "leaseSeconds": settings.lease_s,

@@ -17,7 +17,7 @@ class MachinesSettings:
     lease_s: float = 10.0  # how often an agent renews its lease
     grace_s: float = 40.0  # how long a lease holds
     backoff_s: float = 10.0  # before a container that failed is started again; doubles
-    mtu_bytes: int = 1500
+    pod_mtu_bytes: int = 1500  # as the pod network leaves it
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"
 

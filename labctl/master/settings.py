@@ -12,6 +12,7 @@ import msgspec
 from labctl.controllers.settings import ControllerSettings
 from labctl.errors import LabctlError
 from labctl.machines.settings import MachinesSettings
+from labctl.network.network import pod_mtu
 from labctl.network.settings import NetworkSettings
 from labctl.paths import Paths
 from labctl.proxy.settings import ProxySettings
@@ -32,6 +33,10 @@ class Values(msgspec.Struct, frozen=True):
     pods: str = msgspec.field(default="10.246.0.0/16", name="addresses.pods")
     services: str = msgspec.field(default="10.247.0.0/16", name="addresses.services")
     mirrors: dict[str, list[str]] = {}
+    existing: list[dict[str, Any]] = msgspec.field(default_factory=list, name="machines")
+    prepare: bool = False
+    uplink: str = "auto"
+    master_address: str = ""
     lease_s: float = msgspec.field(default=10.0, name="nodes.lease_s")
     grace_s: float = msgspec.field(default=40.0, name="nodes.grace_s")
     evict_s: float = msgspec.field(default=300.0, name="nodes.evict_s")
@@ -94,6 +99,7 @@ class MasterSettings(msgspec.Struct, frozen=True):
             machine_network=values.machines,
             pod_network=values.pods,
             lease_s=values.lease_s,
+            pod_mtu_bytes=pod_mtu(self.pod_network()),
             grace_s=values.grace_s,
             backoff_s=values.backoff_s,
         )

@@ -19,19 +19,25 @@ from labctl.journal import Journal
 from labctl.network.plugin import Place, Plugin, Program
 from labctl.network.route import RoutePlugin
 from labctl.network.settings import NetworkSettings
+from labctl.network.vxlan import VxlanPlugin
 from labctl.reconcile.plan import NOTHING, Key, Plan, Seen, View
 from labctl.reconcile.workers import Workers
 from labctl.remote.interface import Remote
 
 NODES = "nodes"
-PLUGINS: Mapping[str, Callable[[], Plugin]] = {"route": RoutePlugin}
+PLUGINS: Mapping[str, Callable[[], Plugin]] = {"route": RoutePlugin, "vxlan": VxlanPlugin}
 
 
 def plugin(name: str) -> Plugin:
     """Raises UsageError with the names there are."""
     if name not in PLUGINS:
-        raise UsageError(f"there is no network plug-in {name!r}", mend=f"choose one of {', '.join(sorted(PLUGINS))}")
+        raise UsageError(f"there is no network plug-in {name!r}", mend=f"choose one of {', '.join(PLUGINS)}")
     return PLUGINS[name]()
+
+
+def pod_mtu(settings: NetworkSettings) -> int:
+    """The largest packet of a pod, so that it fits the minions' link whatever is put around it on the way."""
+    return settings.link_mtu_bytes - plugin(settings.plugin).overhead_bytes
 
 
 class Network:

@@ -13,6 +13,14 @@ import msgspec
 
 from labctl.network.settings import NetworkSettings
 
+SYSCTLS = {
+    "net.ipv4.ip_forward": 1,
+    "net.ipv4.conf.all.rp_filter": 2,  # a source may be answered through another interface: externalIPs come and go different ways
+    "net.ipv4.conf.all.send_redirects": 0,  # who reaches a virtual address through this minion must not be told to look for it on the link;
+    "net.ipv4.conf.LINK.send_redirects": 0,  # nor a pod that reaches itself by one to do so without us: each would use up
+    "net.ipv4.conf.default.send_redirects": 0,  # the right to send a refusal (the kernel limits ICMP per peer)
+}
+
 
 class Place(msgspec.Struct, frozen=True, order=True):
     """A minion: its name, its own address in the lab's network, the range its pods get addresses from (empty: not given yet)."""
@@ -23,11 +31,34 @@ class Place(msgspec.Struct, frozen=True, order=True):
 
 
 class Route(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Through another minion (`via`), or straight onto the lab's link with the minion's own address as source (`link`)."""
+    """Through another minion (`via`), or straight onto the lab's link with the minion's own address as source (`link`).
+
+    `device`: one that this program makes; `via` is then taken to be on it, whatever its addresses say.
+    """
 
     to: str
     via: str = ""
     link: bool = False
+    device: str = ""
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """The other end of a tunnel: the minion's own address outside; its address and its device's hardware address inside."""
+
+    address: str
+    inner: str
+    mac: str
+
+
+class Tunnel(msgspec.Struct, frozen=True):
+    """A VXLAN device, whose peers are all told: nothing is learnt and nothing is flooded."""
+
+    vni: int
+    port: int
+    mtu: int
+    inner: str
+    mac: str
+    peers: tuple[Peer, ...] = ()
 
 
 class Masquerade(msgspec.Struct, frozen=True):
@@ -45,6 +76,7 @@ class Program(msgspec.Struct, frozen=True):
     sysctls: Mapping[str, int] = {}
     masquerade: Masquerade | None = None
     accept: tuple[str, ...] = ()  # ranges whose packets this minion forwards, whatever its policy for others is
+    tunnel: Tunnel | None = None
 
     def params(self) -> dict[str, Any]:
         plain: dict[str, Any] = msgspec.to_builtins(self)
@@ -53,6 +85,20 @@ class Program(msgspec.Struct, frozen=True):
 
 class Plugin(Protocol):
     name: str
+    overhead_bytes: int
+    """What each packet between minions carries besides itself: pods' links have so much less room than the minions' own."""
 
     def plan(self, me: Place, all_places: Sequence[Place], settings: NetworkSettings) -> Program:
         """What `me` needs, given every minion there is (itself included), in the order of names."""
+
+
+def every_minion(me: Place, settings: NetworkSettings, routes: Sequence[Route]) -> Program:
+    """What a minion needs on any network: the way to the virtual addresses, forwarding, and the masquerade of what leaves for the world."""
+    masquerade = Masquerade(me.pod_range, settings.pod_range) if me.pod_range else None
+    ways = (Route(settings.service_range, link=True), *routes)
+    return Program(me.address, ways, SYSCTLS, masquerade, (settings.pod_range,))
+
+
+def others(me: Place, all_places: Sequence[Place]) -> list[Place]:
+    """Whoever else has pods."""
+    return [place for place in all_places if place.name != me.name and place.pod_range and place.address]

@@ -19,6 +19,7 @@ _LINES = re.compile(
     rf"-[AD] {_CHAIN} {_WORDS}|"
     rf"-[ID] (?:{_BUILT_IN}) {_WORDS}-j {_CHAIN}"
 )
+_HARDWARE = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_./:]{0,300}[A-Za-z0-9])?")
 _SYSCTL = re.compile(
     r"net\.ipv4\.(?:ip_forward|conf\.(?:all|default|LINK)\.(?:rp_filter|forwarding|send_redirects|route_localnet|arp_ignore|arp_announce|proxy_arp))"
@@ -41,6 +42,12 @@ def network(value: Any) -> str:
         return str(ipaddress.IPv4Network(value))
     except ValueError:
         raise Refused(f"{value!r} is no IPv4 network") from None
+
+
+def hardware_address(value: Any) -> str:
+    if not isinstance(value, str) or not _HARDWARE.fullmatch(value):
+        raise Refused(f"{value!r} is no hardware address")
+    return value
 
 
 def port(value: Any) -> int:

@@ -11,10 +11,11 @@ import json
 import sys
 from typing import Any, Dict, List, Tuple
 
-from . import check, commands
+from . import check, commands, vxlan
 from .iptables import Iptables
 
 PROTOCOL = "246"  # of our routes, in `ip route show proto 246`
+DEVICES = (vxlan.DEVICE,)  # of our own making
 ROUTES_MOST = 2000
 _HOOKS = ("-A FORWARD -j LABCTL-FORWARD", "-A POSTROUTING -j LABCTL-NETWORK")  # filter's, nat's
 Route = Tuple[str, str, str, str]  # to, via, device, source
@@ -25,19 +26,25 @@ class Network:
 
     def __init__(self) -> None:
         self._wanted: List[Route] = []
+        self._tunnel = vxlan.Tunnel()
 
     def program(self, plan: Dict[str, Any], iptables: Iptables) -> dict:
-        """{"address", "routes": [{"to", "via"} | {"to", "link": true}], "sysctls", "masquerade": {"source", "outside"}, "accept": [range]}."""
+        """{"address", "routes": [{"to", "via", "device"?} | {"to", "link": true}], "sysctls", "masquerade": {"source", "outside"}, "accept": [range],
+        "tunnel": vxlan.py's}. Devices first: routes lead to them."""
         own = check.address(plan["address"])
         device = _device(own)
         wanted = [_route(route, own, device) for route in _bounded(plan.get("routes", []))]
-        changed = _sysctls(plan.get("sysctls", {}), device) + _routes(wanted)
-        changed += _rules(plan, iptables)
+        changed = _sysctls(plan.get("sysctls", {}), device)
+        changed += self._tunnel.program(plan.get("tunnel"), own, device)
+        changed += _routes(wanted) + _rules(plan, iptables)
         self._wanted = wanted
         return {"device": device, "changed": changed}
 
     def lost(self) -> bool:
-        """True once, when a route is gone: deleted by hand, or with an interface that went down. One small file is read."""
+        """True once, when a route is gone (deleted by hand, or with an interface that went down) or a device of ours was touched. Cheap."""
+        return self._tunnel.lost() or self._route_lost()
+
+    def _route_lost(self) -> bool:
         if not self._wanted:
             return False
         with open("/proc/net/route") as file:
@@ -75,6 +82,8 @@ def _device(address: str) -> str:
 def _route(route: Dict[str, Any], own: str, device: str) -> Route:
     if route.get("link"):
         return check.network(route["to"]), "", device, own
+    if route.get("device"):
+        device = check.one_of(route["device"], DEVICES)
     return check.network(route["to"]), check.address(route["via"]), device, ""
 
 
@@ -85,7 +94,8 @@ def _routes(wanted: List[Route]) -> int:
     for to, via, device, source in wanted:
         if (to, via, device, source) not in there:
             way = f"via {via}" if via else f"scope link src {source}"
-            batch.append(f"route replace {to} {way} dev {device} proto {PROTOCOL}")
+            onlink = " onlink" if device in DEVICES else ""
+            batch.append(f"route replace {to} {way} dev {device} proto {PROTOCOL}{onlink}")
     if batch:
         commands.run(["ip", "-batch", "-"], "\n".join([*batch, ""]).encode())
     return len(batch)
