@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from labctl.errors import UsageError
 from labctl.providers.protocol import Provider
 
-PROVIDERS = ("namespace",)
-"""In the order in which `auto` tries them."""
+PROVIDERS = ("namespace", "ssh")
+"""In the order in which `auto` tries them; `ssh` comes first where lab.yml names machines, and works nowhere else."""
 
 
 def make_provider(
-    name: str, lab: str, state: Path, cache: Path, *, network: str, progress: Callable[[str], None] = lambda _line: None
+    name: str,
+    lab: str,
+    state: Path,
+    cache: Path,
+    *,
+    settings: Mapping[str, Any],
+    progress: Callable[[str], None] = lambda _line: None,
 ) -> Provider:
-    """`network` is the machines' range. UsageError for a name that no provider has."""
+    """`settings` are the lab's, by their names in lab.yml: each provider picks its own. UsageError for a name that no provider has."""
     if name == "namespace":
         from labctl.providers.namespace.provider import NamespaceProvider
         from labctl.providers.settings import NamespaceSettings
 
-        return NamespaceProvider(lab, state, cache, NamespaceSettings(network=network), progress)
+        return NamespaceProvider(lab, state, cache, NamespaceSettings(network=settings["addresses.machines"]), progress)
+    if name == "ssh":
+        from labctl.providers.settings import ssh_settings
+        from labctl.providers.ssh.provider import SshProvider
+
+        return SshProvider(lab, state, ssh_settings(settings), progress)
     raise UsageError(f"this labctl has no provider {name!r}", mend=f"use one of {', '.join(PROVIDERS)}")

@@ -1,0 +1,161 @@
+"""The VM box: Debian with the packages of a minion, a kernel and an initrd beside its disk, so that nothing but a kernel has to boot.
+
+    packages ── mmdebstrap, provision/*.sh ──► root.tar ── pack.sh ──► root.ext4, vmlinuz, initrd/ ──► box.img (qcow2, zstd) ──► NAME.box
+
+It lies in CACHE/boxes/NAME.box, a Vagrant box for libvirt; NAME ends in a hash of all that goes in, so a changed box is another box and Vagrant
+never mixes them up. The same inputs give the same bytes: times are EPOCH's, identities are fixed, archives are in order.
+Who calls it: the provider's `prepare`, and `labctl box`. It never talks to libvirt or to Vagrant.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from labctl import assets
+from labctl.errors import ProviderError
+from labctl.providers import debian, locks
+from labctl.providers.settings import VagrantSettings
+from labctl.providers.vagrant import initrd
+
+EPOCH = 1_700_000_000  # the time of everything in a box
+DISK_BYTES = 10 << 30  # sparse: what is not written takes no room
+DISK_UUID = "1abc71ab-0000-4000-8000-1abc71ab0000"
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+_SCRIPTS = ("packages", "minion.sh", "vm/packages", "vm/kernel.sh", "vm/configure.sh", "vm/init", "vm/pack.sh")
+_COMMAND_LINE = "root=/dev/vda rw net.ifnames=0 console=ttyS0 quiet mitigations=off no_timer_check nowatchdog random.trust_cpu=on panic=5"
+_VAGRANTFILE = """\
+# What this box needs of libvirt: its kernel and initrd lie beside it, and its disk is a file system without a boot loader.
+LABCTL_COMMAND_LINE = "{command_line}" unless defined? LABCTL_COMMAND_LINE
+Vagrant.configure("2") do |config|
+  config.ssh.username = "root"
+  config.vm.guest = :debian
+  config.vm.provider :libvirt do |libvirt|
+    libvirt.kernel = File.join(__dir__, "vmlinuz")
+    libvirt.initrd = File.join(__dir__, "initrd")
+    libvirt.cmd_line = LABCTL_COMMAND_LINE
+  end
+end
+"""
+
+
+class Built(msgspec.Struct, frozen=True):
+    """A box that lies here."""
+
+    name: str  # labctl/minion-amd64-0123456789ab
+    path: Path
+    size_bytes: int
+    current: bool  # what this labctl would boot from
+
+
+class Box:
+    """The box for `settings` on this machine's architecture; `get` builds it if it is not there."""
+
+    def __init__(self, cache: Path, settings: VagrantSettings, arch: str = "") -> None:
+        self._folder = cache / "boxes"
+        self._settings = settings
+        self.arch = arch or ARCHITECTURES.get(platform.machine(), platform.machine())
+
+    @property
+    def name(self) -> str:
+        """What Vagrant calls it."""
+        digest = hashlib.sha256()
+        for part in (self._settings.suite, self._settings.mirror, self.arch, _COMMAND_LINE, _VAGRANTFILE, *debian.NOT_NEEDED):
+            digest.update(part.encode() + b"\0")
+        for script in _SCRIPTS:
+            digest.update(assets.provision(script).read_bytes() + b"\0")
+        return f"labctl/minion-{self.arch}-{digest.hexdigest()[:12]}"
+
+    def path(self) -> Path:
+        return self._folder / f"{self.name.partition('/')[2]}.box"
+
+    def get(self, progress: Callable[[str], None]) -> Path:
+        """Where it lies, whole. Concurrent askers wait for one build."""
+        target = self.path()
+        if target.is_file():
+            return target
+        with locks.exclusive(self._folder / ".lock"):
+            if not target.is_file():
+                for stale in self._folder.glob(".new-*"):
+                    shutil.rmtree(stale, ignore_errors=True)
+                self._build(target, progress)
+        return target
+
+    def boxes(self) -> list[Built]:
+        """Those that lie here, this labctl's and others'."""
+        return [
+            Built(f"labctl/{path.stem}", path, path.stat().st_size, path == self.path())
+            for path in sorted(self._folder.glob("minion-*.box"))
+        ]
+
+    def remove(self, name: str) -> Built:
+        """Forget a box. Machines that were made from it keep their disks."""
+        for built in self.boxes():
+            if name in (built.name, built.name.partition("/")[2]):
+                built.path.unlink(missing_ok=True)
+                return built
+        known = ", ".join(each.name for each in self.boxes()) or "none"
+        raise ProviderError(f"there is no box {name}", mend=f"there are {known}")
+
+    def kernel(self, folder: Path) -> tuple[Path, Path]:
+        """(vmlinuz, initrd) of the box, unpacked into `folder`. What `labctl.probe` boots."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(self.path()) as box:
+            for member in ("vmlinuz", "initrd"):
+                box.extract(member, folder, filter="data")
+        return folder / "vmlinuz", folder / "initrd"
+
+    def _build(self, target: Path, progress: Callable[[str], None]) -> None:
+        progress(f"building the box from Debian {self._settings.suite} packages (once)")
+        scratch = self._folder / f".new-{os.getpid()}"
+        scratch.mkdir(parents=True, mode=0o755)
+        try:
+            self._fill(scratch, progress)
+            os.rename(scratch / "whole.box", target)
+        except OSError as error:
+            raise ProviderError(f"building the box failed: {error}", mend="free some space, or set LABCTL_CACHE_HOME") from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _fill(self, scratch: Path, progress: Callable[[str], None]) -> None:
+        archive = scratch / "root.tar"
+        times = {"SOURCE_DATE_EPOCH": str(EPOCH), "E2FSPROGS_FAKE_TIME": str(EPOCH)}
+        scripts = ("vm/kernel.sh", "minion.sh", "vm/configure.sh")  # the kernel first: minion.sh takes the way to the network away
+        hooks = [debian.in_chroot(script) for script in scripts]
+        included = debian.packages("packages", "vm/packages")
+        debian.run(
+            "the box", debian.mmdebstrap(archive, self._settings.suite, self._settings.mirror, included, hooks), scratch, progress, times
+        )
+        progress("packing the disk")
+        disk = {"DISK_SIZE": str(DISK_BYTES), "DISK_UUID": DISK_UUID}
+        pack = ["sh", str(assets.provision("vm/pack.sh")), str(archive), str(scratch)]
+        as_root = [] if os.geteuid() == 0 else ["mmdebstrap", "--unshare-helper"]
+        debian.run("the box", [*as_root, *pack], scratch, progress, {**times, **disk})
+        (scratch / "initrd" / "init").write_bytes(assets.provision("vm/init").read_bytes())
+        (scratch / "initrd" / "init").chmod(0o755)
+        image = initrd.archive(scratch / "initrd")
+        shutil.rmtree(scratch / "initrd")
+        (scratch / "initrd").write_bytes(image)
+        qemu = ["qemu-img", "convert", "-c", "-O", "qcow2", "-o", "compression_type=zstd", "root.ext4", "box.img"]
+        debian.run("the box", ["sh", "-c", f'cd "$0" && {" ".join(qemu)}', str(scratch)], scratch, progress)
+        progress("packing the box")
+        self._write_box(scratch)
+
+    def _write_box(self, scratch: Path) -> None:
+        described = {"provider": "libvirt", "format": "qcow2", "virtual_size": DISK_BYTES >> 30, "architecture": self.arch}
+        (scratch / "metadata.json").write_text(json.dumps(described) + "\n")
+        (scratch / "Vagrantfile").write_text(_VAGRANTFILE.format(command_line=_COMMAND_LINE))
+        with tarfile.open(scratch / "whole.box", "w", format=tarfile.USTAR_FORMAT) as box:
+            for name in ("metadata.json", "Vagrantfile", "vmlinuz", "initrd", "box.img"):
+                with open(scratch / name, "rb") as file:
+                    member = tarfile.TarInfo(name)
+                    member.size, member.mtime, member.mode = os.fstat(file.fileno()).st_size, EPOCH, 0o644
+                    box.addfile(member, file)
