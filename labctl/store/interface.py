@@ -8,6 +8,7 @@ What it never does: interpret a value; show what is not on disk; lose, repeat or
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -122,6 +123,9 @@ class Store(Protocol):
 
     async def compact(self, before: int) -> None:
         """Forget history below `before`; live keys stay."""
+
+    async def snapshot(self, path: Path) -> int:
+        """Write all that is durable now into a new file, and answer its revision; commits wait meanwhile. `sqlite.rewind` makes a store of it again."""
 
     async def close(self) -> None:
         """Wait for what is staged, then let go of the disk."""

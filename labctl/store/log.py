@@ -15,6 +15,7 @@ import asyncio
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -46,6 +47,9 @@ class Engine(Protocol):
 
     async def compact(self, revision: int) -> None:
         """Drop what no reader at or above `revision` can see."""
+
+    async def snapshot(self, path: Path) -> int:
+        """Write a SQLite file with everything that is durable; answers its revision."""
 
     def close(self) -> None: ...
 
@@ -282,6 +286,9 @@ class LogStore:
         await self._engine.compact(before)
         self._compacted = before
         self._history = self._since(before)
+
+    async def snapshot(self, path: Path) -> int:
+        return await self._engine.snapshot(path)
 
     async def close(self) -> None:
         self._closed = True

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from labctl.store.file import write
 from labctl.store.interface import Batch
 from labctl.store.log import Loaded, LogStore
 from labctl.store.settings import StoreSettings
@@ -32,6 +34,10 @@ class MemoryEngine:
                 newest[key] = at
         self._rows = [row for row in self._rows if row[0] > revision or (newest[row[1]] == row[0] and not row[4])]
         self._compacted = revision
+
+    async def snapshot(self, path: Path) -> int:
+        write(path, self.load())
+        return self._revision
 
     def close(self) -> None:
         pass

@@ -16,22 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import StoreError, Unavailable
+from labctl.store.file import COMPACT, SCHEMA, copy, loaded
 from labctl.store.interface import Batch
 from labctl.store.log import Loaded, LogStore
 from labctl.store.settings import StoreSettings
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS log (
-  revision INTEGER NOT NULL, seq INTEGER NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, created INTEGER NOT NULL, deleted INTEGER NOT NULL,
-  PRIMARY KEY (revision, seq)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS log_key ON log (key, revision);
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-"""
-
-_COMPACT = """
-DELETE FROM log WHERE revision <= :at AND (deleted OR EXISTS (
-  SELECT 1 FROM log later WHERE later.key = log.key AND later.revision > log.revision AND later.revision <= :at))
-"""
 
 
 class SqliteEngine:
@@ -51,19 +39,16 @@ class SqliteEngine:
         if mode != "wal":
             raise sqlite3.OperationalError(f"this file system has no locks for SQLite's WAL (journal mode is {mode})")
         db.execute("PRAGMA synchronous=FULL")
-        db.executescript(_SCHEMA)
+        db.executescript(SCHEMA)
         return db
 
     def load(self) -> Loaded:
         try:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            rows = self._db.execute("SELECT revision, key, value, created, deleted FROM log ORDER BY revision, seq").fetchall()
-            meta = dict(self._db.execute("SELECT name, value FROM meta"))
+            return loaded(self._db)
         except sqlite3.Error as error:
             raise Unavailable(f"the store {self._path} can't be read: {error}") from error
-        changes = [(revision, key, bytes(value), created, bool(deleted)) for revision, key, value, created, deleted in rows]
-        return Loaded(max(changes[-1][0] if changes else 0, meta.get("revision", 0)), meta.get("compacted", 0), changes)
 
     async def append(self, group: Sequence[Batch]) -> None:
         rows = [
@@ -84,13 +69,20 @@ class SqliteEngine:
     def _compact(self, revision: int) -> None:
         self._db.execute("BEGIN IMMEDIATE")
         newest = self._db.execute("SELECT max(revision) FROM log").fetchone()[0] or 0
-        self._db.execute(_COMPACT, {"at": revision})
+        self._db.execute(COMPACT, {"at": revision})
         self._db.executemany("REPLACE INTO meta VALUES (?,?)", [("compacted", revision), ("revision", newest)])
         self._db.execute("COMMIT")
 
-    async def _run(self, work: Callable[[Any], None], argument: Any) -> None:
+    async def snapshot(self, path: Path) -> int:
+        return await self._run(self._snapshot, path)
+
+    def _snapshot(self, path: Path) -> int:
+        """On the writer's thread: between two groups, so what is in the file is what is durable."""
+        return copy(self._db, path)
+
+    async def _run(self, work: Callable[[Any], Any], argument: Any) -> Any:
         try:
-            await asyncio.get_running_loop().run_in_executor(self._writer, work, argument)
+            return await asyncio.get_running_loop().run_in_executor(self._writer, work, argument)
         except sqlite3.Error as error:
             raise Unavailable(f"the store {self._path} refused a write: {error}", mend="free space on that disk") from error
 

@@ -4,12 +4,14 @@ The watch properties are etcd's robustness checks (etcd tests/robustness): order
 """
 
 import asyncio
+import shutil
 from random import Random
 
 import pytest
 
 from labctl.errors import Compacted, Conflict, Lagging, StoreError, Unavailable
 from labctl.sim.engine import FaultyEngine
+from labctl.store.file import highest, rewind
 from labctl.store.interface import Compare, Delete, Put
 from labctl.store.log import LogStore
 from labctl.store.memory import MemoryEngine
@@ -216,3 +218,100 @@ async def test_the_floor_is_above_every_revision_ever_given(tmp_path):
     store = sqlite_store(tmp_path / "store.db", StoreSettings(floor=41))
     assert await store.commit([Put("a", b"")]) == 42
     await store.close()
+
+
+# -- snapshots -------------------------------------------------------------------------------------------------------------------------
+
+
+def restored(snapshot, folder, above=0):
+    """A store made of a snapshot, as a restore makes it."""
+    folder.mkdir(exist_ok=True)
+    rewind(snapshot, folder / "store.db", above)
+    return sqlite_store(folder / "store.db")
+
+
+async def test_a_snapshot_has_everything_that_was_acknowledged_and_nothing_later(store, tmp_path):
+    await store.commit([Put("a", b"1"), Put("b", b"1")])
+    last = await store.commit([Delete("b"), Put("c", b"1")])
+    taken = await store.snapshot(tmp_path / "kept")
+    await store.commit([Put("a", b"2")])
+    copy = restored(tmp_path / "kept", tmp_path / "other")
+    assert taken == last
+    assert [(e.key, e.value) for e in copy.range("").entries] == [("a", b"1"), ("c", b"1")]
+    await copy.close()
+
+
+async def test_a_snapshot_among_commits_is_of_one_moment(store, tmp_path):
+    """Each commit writes both keys: no snapshot has one without the other."""
+    writing = [asyncio.ensure_future(store.commit([Put("x", b"%d" % i), Put("y", b"%d" % i)])) for i in range(50)]
+    await writing[10]
+    taken = await store.snapshot(tmp_path / "kept")
+    await asyncio.gather(*writing)
+    copy = restored(tmp_path / "kept", tmp_path / "other")
+    assert copy.get("x").value == copy.get("y").value
+    assert copy.get("x").revision == taken >= writing[10].result()
+    await copy.close()
+
+
+async def test_time_never_goes_back_after_a_restore(store, tmp_path):
+    await store.commit([Put("a", b"1")])
+    await store.snapshot(tmp_path / "kept")
+    seen = await store.commit([Put("a", b"2")])
+    copy = restored(tmp_path / "kept", tmp_path / "other", above=seen)
+    assert copy.revision > seen
+    for since in range(1, seen + 1):
+        with pytest.raises(Compacted):
+            copy.watch("", since)
+    watch = copy.watch("", copy.revision)
+    assert await copy.commit([Put("a", b"3")]) == copy.revision > seen + 1
+    assert [batch.changes[0].entry.value for batch in watch.take()] == [b"3"]
+    await copy.close()
+
+
+async def test_a_snapshot_of_what_was_restored_goes_on_above_that(store, tmp_path):
+    await store.commit([Put("a", b"1")])
+    await store.snapshot(tmp_path / "one")
+    copy = restored(tmp_path / "one", tmp_path / "other", above=500)
+    assert await copy.snapshot(tmp_path / "two") == copy.revision == 501
+    await copy.close()
+    again = restored(tmp_path / "two", tmp_path / "third")
+    assert again.revision == 502 and again.get("a").value == b"1"
+    await again.close()
+
+
+async def test_a_restore_replaces_a_store_and_the_log_that_a_killed_writer_left(tmp_path):
+    kept = sqlite_store(tmp_path / "a.db")
+    await kept.commit([Put("k", b"kept")])
+    await kept.snapshot(tmp_path / "kept")
+    await kept.close()
+    old = sqlite_store(tmp_path / "old.db")
+    for i in range(20):
+        await old.commit([Put(f"old/{i}", b"")])
+    (tmp_path / "lab").mkdir()
+    for end in ("", "-wal"):  # as a kill leaves them
+        shutil.copy(tmp_path / f"old.db{end}", tmp_path / "lab" / f"store.db{end}")
+    await old.close()
+    assert highest(tmp_path / "lab" / "store.db") == 20
+    shutil.copy(tmp_path / "old.db", tmp_path / "lab" / "store.db-wal")  # whatever it is
+    copy = restored(tmp_path / "kept", tmp_path / "lab", above=20)
+    assert [e.key for e in copy.range("").entries] == ["k"] and copy.revision == 21
+    await copy.close()
+
+
+async def test_a_snapshot_that_finds_no_room_says_so_and_the_store_goes_on(tmp_path):
+    store = sqlite_store(tmp_path / "store.db")
+    await store.commit([Put("a", b"1")])
+    with pytest.raises(Unavailable):
+        await store.snapshot(tmp_path / "no" / "such" / "folder" / "kept")
+    assert await store.commit([Put("a", b"2")]) == 2
+    await store.close()
+
+
+def test_a_store_that_is_not_there_never_gave_a_revision(tmp_path):
+    assert highest(tmp_path / "none.db") == 0
+    (tmp_path / "bad.db").write_bytes(b"this is no database" * 100)
+    with pytest.raises(StoreError, match="can't be read"):
+        highest(tmp_path / "bad.db")
+    with pytest.raises(StoreError, match="can't be restored"):
+        rewind(tmp_path / "bad.db", tmp_path / "store.db", 0)
+    assert not (tmp_path / "store.db").exists() and not (tmp_path / "store.new").exists()
