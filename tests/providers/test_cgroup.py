@@ -10,6 +10,7 @@ from labctl.errors import ProviderError
 from labctl.providers.namespace import cgroup, devices
 from tests.namespaces import needs_root
 
+WEIGHTS = {"cpu.shares": 1024, "cpu.weight": 100}
 MOUNTINFO = """\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
 34 31 0:31 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
@@ -52,6 +53,19 @@ def test_a_busy_cgroup_is_named_with_its_processes() -> None:
         cgroups.remove_lab(deadline_s=5)
     assert cgroups.pids("minion-1") == []
     cgroups.remove("minion-1", deadline_s=1)
+
+
+@pytest.mark.root
+@needs_root
+def test_minions_weigh_as_much_as_busy_processes_of_the_host() -> None:
+    cgroups = cgroup.detect(f"test-{os.getpid()}")
+    plan = cgroups.make("minion-1", 64 << 20, 1.0)
+    try:
+        labs = [Path(path).parents[1] for path in plan.join]
+        file, unit = next((lab / name, unit) for lab in labs for name, unit in WEIGHTS.items() if (lab / name).exists())
+        assert int(file.read_text()) == int((file.parents[1] / file.name).read_text()) == unit * (os.cpu_count() or 1)
+    finally:
+        cgroups.remove_lab(deadline_s=5)
 
 
 def test_devices_read_as_version_one_writes_them() -> None:

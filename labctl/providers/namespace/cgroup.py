@@ -20,6 +20,9 @@ from labctl.providers.namespace.devices import Device
 from labctl.providers.namespace.inside.plan import CgroupPlan
 
 PERIOD_US = 100_000
+BUSY = os.cpu_count() or 1
+"""All minions together weigh as much as a busy process on each core. One group weighs as much as one process by default: on a busy host
+minions would crawl, and be taken for dead."""
 _TOP = "labctl"
 LAB_INIT = ".init"
 """The lab's own cgroup, beside the machines': no machine's name begins with a dot."""
@@ -98,6 +101,9 @@ class V1:
         folders = self._make(machine)
         for options, folder in folders.items():
             names = options.split(",")
+            if "cpu" in names:
+                for shared in (folder.parent, folder.parent.parent):
+                    _write(shared / "cpu.shares", str(1024 * BUSY))
             if "memory" in names:
                 _write(folder / "memory.limit_in_bytes", str(memory_bytes))
             if "cpu" in names and (folder / "cpu.cfs_quota_us").exists():
@@ -176,6 +182,8 @@ class V2:
         if "memory" in available:
             _write(folder / "memory.max", str(memory_bytes))
         if "cpu" in available:
+            for shared in (folder.parent, folder.parent.parent):
+                _write(shared / "cpu.weight", str(min(100 * BUSY, 10_000)))
             _write(folder / "cpu.max", f"{int(cpus * PERIOD_US)} {PERIOD_US}")
         devices.allow_only(folder, DEVICES)
         (folder / "init").mkdir(exist_ok=True)
