@@ -5,7 +5,7 @@ from __future__ import annotations
 from labctl.errors import LabctlError
 from labctl.providers.protocol import Provider
 
-FAULTS = ("power_off", "reset", "pause", "resume")
+FAULTS = ("power_off", "reset", "pause", "resume", "cut", "restore")  # as the provider's protocols call them
 
 
 def break_machine(provider: Provider, fault: str, name: str) -> None:

@@ -31,6 +31,7 @@ ON_A_MACHINE = {
     "agent.log": ("cat", "/var/log/labctl/agent.log"),
     "facts.json": ("/usr/bin/python3", "/opt/labctl/agent", "facts"),
 }
+SSH_FAILED = 255
 
 
 def export(lab: LabFolder, folder: Path) -> Path:
@@ -84,7 +85,11 @@ def _machine(lab: LabFolder, name: str, folder: Path) -> None:
     for file, command in ON_A_MACHINE.items():
         try:
             answer = run(lab, name, command, check=False, timeout_s=20)
-            text = answer.stdout + (f"\n(exit {answer.returncode}) {answer.stderr}" if answer.returncode else "")
         except (LabctlError, subprocess.TimeoutExpired) as error:
-            text = f"could not be read: {error}\n"
+            (folder / "unreachable.txt").write_text(f"{error}\n")
+            return  # nor will the next command be answered
+        if answer.returncode == SSH_FAILED:
+            (folder / "unreachable.txt").write_text(answer.stderr)
+            return
+        text = answer.stdout + (f"\n(exit {answer.returncode}) {answer.stderr}" if answer.returncode else "")
         (folder / file).write_text(text)

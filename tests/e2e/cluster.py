@@ -5,6 +5,7 @@ Nothing in here imports labctl: what is tested is what was installed.
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -43,8 +44,6 @@ class Cluster:
 
     def on(self, minion: str, *command: str, check: bool = True, timeout_s: float = 60.0) -> subprocess.CompletedProcess:
         """A command on a minion, through the ssh_config that people and Ansible use."""
-        import shlex
-
         config = str(self.folder / ".labctl" / "ssh_config")
         return self._run(["ssh", "-F", config, minion, shlex.join(command)], check, timeout_s, {})
 
@@ -124,34 +123,62 @@ def wait(look, what: str, timeout_s: float = 20.0):
         time.sleep(0.05)
 
 
+CLIENT = """
+import http.client, json, select, sys, time
+host, end, pause, keep = sys.argv[1], time.monotonic() + float(sys.argv[2]), float(sys.argv[3]), sys.argv[4] == "keep"
+total = failed = reconnected = 0
+good, longest, errors, connection = time.monotonic(), 0, [], None
+
+def ask(connection):
+    connection.request("GET", "/")
+    answer = connection.getresponse()
+    answer.read()
+    assert answer.status == 200, answer.status
+    return None if answer.will_close else connection
+
+def fresh():
+    return ask(http.client.HTTPConnection(host, 80, timeout=1))
+
+def again(connection):
+    # A server may close a connection that idles: a client that finds it closed asks on a new one (RFC 9110, 9.2.2).
+    global reconnected
+    try:
+        return ask(connection)
+    except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+        reconnected += 1
+        return fresh()
+
+print("begun", flush=True)
+while time.monotonic() < end and not select.select([sys.stdin], [], [], pause)[0]:
+    total += 1
+    try:
+        connection = again(connection) if keep and connection else fresh()
+        now = time.monotonic()
+        longest, good = max(longest, now - good), now
+    except Exception as error:
+        connection = None
+        failed += 1
+        errors.append(repr(error)[:80])
+longest = max(longest, time.monotonic() - good)
+print(json.dumps({"total": total, "failed": failed, "reconnected": reconnected, "longest_ms": round(longest * 1000), "errors": errors[:5]}))
+"""
+
+
 @contextmanager
-def requests(cluster: Cluster, minion: str, url: str, seconds: float = 60.0):
-    """Keep asking a URL from a minion, 50 times a second at most, one try each, until the block ends; yields a dict filled at its end.
+def requests(cluster: Cluster, minion: str, host: str, seconds: float = 60.0, *, rate: float = 50.0, keep_alive: bool = False):
+    """Keep asking a host from a minion, at most `rate` times a second, one try each, until the block ends; yields a dict filled at its end.
 
     `failed` counts the answers that were not 200, `longest_ms` is the longest stretch without a good one.
     """
-    script = (
-        "import http.client,json,sys,time,select\n"
-        "host,end=sys.argv[1],time.monotonic()+float(sys.argv[2])\n"
-        "total=failed=0;good=time.monotonic();longest=0;errors=[]\n"
-        "print('begun',flush=True)\n"
-        "while time.monotonic()<end and not select.select([sys.stdin],[],[],0.02)[0]:\n"
-        "  total+=1\n"
-        "  try:\n"
-        "    c=http.client.HTTPConnection(host,80,timeout=1);c.request('GET','/');s=c.getresponse();s.read();c.close()\n"
-        "    assert s.status==200\n"
-        "    now=time.monotonic();longest=max(longest,now-good);good=now\n"
-        "  except Exception as e:\n"
-        "    failed+=1;errors.append(repr(e)[:80])\n"
-        "longest=max(longest,time.monotonic()-good)\n"
-        "print(json.dumps({'total':total,'failed':failed,'longest_ms':round(longest*1000),'errors':errors[:5]}))\n"
-    )
-    import shlex
-
     config = str(cluster.folder / ".labctl" / "ssh_config")
-    argv = ["ssh", "-F", config, minion, shlex.join(["python3", "-c", script, url, str(seconds)])]
+    words = ["python3", "-c", CLIENT, host, str(seconds), str(1 / rate), "keep" if keep_alive else "new"]
     client = subprocess.Popen(
-        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=cluster.environment
+        ["ssh", "-F", config, minion, shlex.join(words)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=cluster.environment,
     )
     result: dict = {}
     try:

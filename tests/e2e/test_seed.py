@@ -71,13 +71,12 @@ def test_the_service_has_a_virtual_ip_and_answers_to_the_articles_short_name(see
 
 def test_curl_of_the_virtual_ip_is_answered_by_both_pods_from_every_minion(seeded):
     for minion in ("minion-1", "minion-2"):
-        for _ in range(4):
-            assert "Welcome to nginx" in seeded.labctl("ssh", minion, "--", "curl", "-q", "-s", seeded.vip()).stdout
+        assert "Welcome to nginx" in seeded.labctl("ssh", minion, "--", "curl", "-q", "-s", seeded.vip()).stdout
     asked_of = {
         pod["metadata"]["name"]: seeded.kubectl("logs", pod["metadata"]["name"]).stdout.count("GET / ") for pod in seeded.ready_pods()
     }
-    for _ in range(40):
-        seeded.curl("minion-2", seeded.vip(), "-o", "/dev/null")
+    asking = f"for i in $(seq 40); do curl -q -s -S --max-time 5 -o /dev/null http://{seeded.vip()} || exit 1; done"
+    seeded.on("minion-2", "sh", "-c", asking)
     for name, before in asked_of.items():
         after = seeded.kubectl("logs", name).stdout.count("GET / ")
         assert after > before, f"{name} was never asked"
@@ -91,7 +90,7 @@ def test_a_pod_reaches_the_virtual_ip(seeded):
         wait(lambda n=name: condition(seeded.get("pod", n), "Ready") == "True", "the asking pod runs")
         for _ in range(4):
             assert "Welcome to nginx" in seeded.kubectl("exec", name, "--", "wget", "-q", "-O", "-", f"http://{seeded.vip()}").stdout
-        seeded.kubectl("delete", "pod", name, "--now")
+        seeded.kubectl("delete", "pod", name, "--now", "--wait=false")
 
 
 def test_a_pod_reaches_itself_through_its_own_virtual_ip(seeded):
@@ -102,7 +101,7 @@ def test_a_pod_reaches_itself_through_its_own_virtual_ip(seeded):
     wait(lambda: condition(seeded.get("pod", "mirror"), "Ready") == "True", "the pod runs")
     url = f"http://{seeded.vip('mirror')}/x"
     wait(lambda: seeded.kubectl("exec", "mirror", "--", "wget", "-q", "-O", "-", url).stdout == "hairpin\n", "it answers itself")
-    seeded.kubectl("delete", "pod,svc", "mirror", "--now")
+    seeded.kubectl("delete", "pod,svc", "mirror", "--now", "--wait=false")
 
 
 def test_labels_and_selectors_query_the_cluster(seeded):
@@ -165,8 +164,7 @@ def test_a_minion_that_loses_power_loses_no_service(seeded):
         wait(lambda: [p["spec"]["nodeName"] for p in seeded.ready_pods()] == ["minion-2"] * 4, "all four run on minion-2", 30)
     assert result["longest_ms"] < 3000, result
     assert condition(seeded.get("node", "minion-1"), "Ready") != "True"
-    why = seeded.labctl("why", "node/minion-1").stdout
-    assert "minion-1" in why and why.strip()
+    assert "its power was cut" in seeded.labctl("why", "node/minion-1").stdout
 
 
 def test_the_minion_comes_back_and_is_used_again(seeded):
