@@ -1,0 +1,138 @@
+"""The pod networks, one after the other: the same connectivity, whatever carries it, also after harm, a death and a return.
+
+The matrix: from every minion and every pod to every pod, every minion and every Service, with packets of exactly the pods' MTU, and with transfers.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.cluster import SEED, condition, wait
+
+REACH = (Path(__file__).parent / "on_minion" / "reach.py").read_text()
+MTUS = {"route": 1500, "vxlan": 1450}
+HARM = {
+    "route": ["ip", "route", "flush", "proto", "246"],
+    "vxlan": ["ip", "link", "delete", "labctl-vxlan"],
+}
+MINIONS = ("minion-1", "minion-2", "minion-3")
+BODY_BYTES = 3_000_000
+MESH = {
+    "apiVersion": "v1",
+    "kind": "List",
+    "items": [
+        {
+            "apiVersion": "v1",
+            "kind": "ReplicationController",
+            "metadata": {"name": "mesh"},
+            "spec": {
+                "replicas": 4,
+                "selector": {"name": "mesh"},
+                "template": {
+                    "metadata": {"labels": {"name": "mesh"}},
+                    "spec": {
+                        "containers": [
+                            {
+                                "name": "mesh",
+                                "image": "busybox",
+                                "command": ["sh", "-c", f"head -c {BODY_BYTES} /dev/zero > /tmp/body; exec httpd -f -p 8080 -h /tmp"],
+                                "readinessProbe": {"httpGet": {"path": "/body", "port": 8080}, "periodSeconds": 1},
+                            }
+                        ]
+                    },
+                },
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "mesh"},
+            "spec": {"type": "NodePort", "selector": {"name": "mesh"}, "ports": [{"port": 80, "targetPort": 8080}]},
+        },
+    ],
+}
+
+
+@pytest.fixture(scope="module", params=list(MTUS))
+def lab(request, new_cluster, images):
+    """Three minions on one kind of network, with the article's controller and Service, and pods that serve something larger."""
+    cluster = new_cluster(f"network-{request.param}")
+    cluster.network = request.param
+    cluster.labctl("up", "--minions", str(len(MINIONS)), "--memory", "512M", "--network", request.param, timeout_s=600)
+    cluster.kubectl("create", "-f", str(SEED / "nginx-rc.yml"), "-f", str(SEED / "nginx-service.yml"))
+    cluster.kubectl("create", "-f", "-", input=json.dumps(MESH))
+    yield cluster
+    cluster.destroy()
+
+
+def addresses(cluster) -> dict:
+    nodes = {n["metadata"]["name"]: n for n in cluster.items("nodes") if condition(n, "Ready") == "True"}
+    return {name: next(a["address"] for a in n["status"]["addresses"] if a["type"] == "InternalIP") for name, n in nodes.items()}
+
+
+def unreachable(cluster, places) -> dict:
+    """{minion: {place: what failed}} for the minions in `places`; empty when everything reaches everything."""
+    pods = [pod["status"]["podIP"] for pod in (*cluster.ready_pods("name=nginx"), *cluster.ready_pods("name=mesh"))]
+    port = cluster.get("service", "mesh")["spec"]["ports"][0]["nodePort"]
+    urls = [f"http://{cluster.vip('mesh')}/body", *(f"http://{address}:{port}/body" for address in places.values())]
+    wanted = {"pods": pods, "nodes": list(places.values()), "urls": urls, "mtu": MTUS[cluster.network], "body": BODY_BYTES}
+    found = {}
+    for minion in places:
+        said = json.loads(cluster.on(minion, "python3", "-c", REACH, json.dumps(wanted), timeout_s=120).stdout)
+        failed = {place: why for place, why in said.items() if why}
+        if failed:
+            found[minion] = failed
+    return found
+
+
+def everything_reaches_everything(cluster, minions=MINIONS) -> None:
+    wait(lambda: len(cluster.ready_pods("name=nginx")) == 2 and len(cluster.ready_pods("name=mesh")) == 4, "all pods are Ready", 60)
+    places = wait(lambda: (seen := addresses(cluster)) and set(seen) == set(minions) and seen, "all minions are Ready", 60)
+    assert unreachable(cluster, places) == {}
+
+
+def test_the_networks_are_those_that_labctl_offers(new_cluster):
+    said = new_cluster("no-network").labctl("up", "--network", "carrier-pigeon", check=False).stderr
+    assert re.search(r"write one of ([a-z, ]+)", said)[1].split(", ") == list(MTUS)
+
+
+def test_everything_reaches_everything(lab):
+    everything_reaches_everything(lab)
+
+
+def test_the_virtual_ip_is_answered_from_every_minion(lab):
+    for minion in MINIONS:
+        for _ in range(4):
+            assert "Welcome to nginx" in lab.curl(minion, lab.vip())
+
+
+def test_what_somebody_breaks_is_mended(lab):
+    places = addresses(lab)
+    lab.on("minion-1", *HARM[lab.network])
+    wait(lambda: not unreachable(lab, places), "everything reaches everything again", 30)
+
+
+def test_a_minion_that_died_and_came_back_is_reached_again(lab):
+    lab.labctl("fault", "power-off", "minion-2")
+    wait(lambda: set(addresses(lab)) == {"minion-1", "minion-3"}, "minion-2 is known to be dead", 15)
+    everything_reaches_everything(lab, ("minion-1", "minion-3"))
+    lab.labctl("up", "--minions", str(len(MINIONS)))
+    lab.kubectl("delete", "pod", "-l", "name=mesh", "--wait=false")  # their replacements are spread, minion-2 included
+    wait(lambda: "minion-2" in {pod["spec"]["nodeName"] for pod in lab.ready_pods("name=mesh")}, "minion-2 runs pods again", 60)
+    everything_reaches_everything(lab)
+
+
+def test_nothing_of_a_destroyed_minion_is_left_on_the_others(lab):
+    address = addresses(lab)["minion-3"]
+    lab.labctl("destroy", "minion-3", "--yes")
+    looks = ("ip route show", "bridge fdb show", "ip neighbour show nud permanent")
+    left = lambda: [line for look in looks for line in lab.on("minion-1", *look.split()).stdout.splitlines() if _names(line, address)]  # noqa: E731
+    wait(lambda: not left(), "nothing names minion-3 any more", 15)
+    everything_reaches_everything(lab, ("minion-1", "minion-2"))
+
+
+def _names(line: str, address: str) -> bool:
+    """Whether a route, a neighbour or a forwarding entry is about minion-3."""
+    return "10.246.3." in line or "0e:6c:0a:f6:03" in line or address in line.split()
