@@ -1,4 +1,4 @@
-"""Where the files that travel with labctl are: templates/, provision/ and the Vagrantfile.
+"""Where the files that travel with labctl are: templates/, provision/, examples/seed/ and the Vagrantfile.
 
 In a checkout they are the top-level folders; in a wheel they lie in `labctl/_assets/` (setup.py puts them there).
 """
@@ -13,7 +13,7 @@ _HERE = Path(__file__).resolve().parent
 
 @cache
 def root() -> Path:
-    """The folder that holds templates/, provision/ and Vagrantfile."""
+    """The folder that holds templates/, provision/, examples/seed/ and Vagrantfile."""
     packed = _HERE / "_assets"
     return packed if packed.is_dir() else _HERE.parent
 
@@ -26,6 +26,11 @@ def template(name: str) -> Path:
 def provision(name: str) -> Path:
     """A shell script that makes a bare Debian a minion."""
     return root() / "provision" / name
+
+
+def seed(name: str) -> Path:
+    """A file of the scenario that labctl is made for: nginx-rc.yml, nginx-service.yml."""
+    return root() / "examples" / "seed" / name
 
 
 def agent_source() -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from labctl.cli.output import Steps, output_option, print_json, print_table
+from labctl.cli.output import Command, Steps, output_option, print_json, print_table
 from labctl.lab import Lab
 
 
@@ -34,14 +34,26 @@ def become_root(lab: Lab) -> None:
         os.execvp(command[0], command)
 
 
+LAB_OPTIONS = (
+    click.option("--minions", help="how many machines (NUM_MINIONS; default 2; 0: API and controllers only, without root)"),
+    click.option("--provider", help="auto, namespace, vagrant or ssh (LABCTL_PROVIDER; default auto)"),
+    click.option("--memory", help="memory of each minion, such as 1G (MINION_MEMORY; default 1G)"),
+    click.option("--cpus", help="CPUs of each minion (MINION_CPUS; default 1)"),
+    click.option("--network", help="how pods reach each other across minions (default route)"),
+    click.option("--proxy-mode", help="iptables or userspace (default iptables)"),
+    click.option("--api-port", help="the API's port on loopback; 0 takes a free one and keeps it"),
+)
+
+
+def lab_options(command: Command) -> Command:
+    """What a lab is made as: the same flags wherever one is made."""
+    for option in reversed(LAB_OPTIONS):
+        command = option(command)
+    return command
+
+
 @click.command(epilog="Example: labctl up --minions 3 --memory 512M")
-@click.option("--minions", help="how many machines (NUM_MINIONS; default 2; 0: API and controllers only, without root)")
-@click.option("--provider", help="auto, namespace, vagrant or ssh (LABCTL_PROVIDER; default auto)")
-@click.option("--memory", help="memory of each minion, such as 1G (MINION_MEMORY; default 1G)")
-@click.option("--cpus", help="CPUs of each minion (MINION_CPUS; default 1)")
-@click.option("--network", help="how pods reach each other across minions (default route)")
-@click.option("--proxy-mode", help="iptables or userspace (default iptables)")
-@click.option("--api-port", help="the API's port on loopback; 0 takes a free one and keeps it")
+@lab_options
 @output_option
 def up(output: str, **flags: Any) -> None:
     """Make the lab as asked and wait until every node is Ready. Run again, it finishes what was half done."""

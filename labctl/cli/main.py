@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fault": ("fault", "Break a machine on purpose."),
     "image": ("image", "Build, load, save and list container images."),
     "config": ("look", "Each setting and where it came from."),
+    "smoke": ("smoke", "Check on this machine what labctl promises; JUnit XML for CI."),
     "doctor": ("look", "What `up` needs, and what mends what is missing."),
     "export": ("look", "Everything about a lab in one folder, for a bug report."),
     "completion": ("look", "The shell completion script."),

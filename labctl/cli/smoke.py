@@ -1,0 +1,63 @@
+"""smoke: what labctl promises, checked on this machine."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from labctl.cli.lifecycle import become_root, lab_options, showing
+from labctl.cli.output import output_option, print_json
+
+if TYPE_CHECKING:
+    from labctl.lab.smoke.report import Report
+
+
+@click.command(epilog="Example: labctl smoke --minions 2 --junit smoke.xml --artifacts smoke-artifacts")
+@lab_options
+@click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="write JUnit XML here, for CI")
+@click.option("--artifacts", type=click.Path(file_okay=False, path_type=Path), help="on failure, everything about the lab goes here")
+@click.option("--keep", is_flag=True, help="leave the lab that smoke made; says where it is")
+@output_option
+def smoke(output: str, junit: Path | None, artifacts: Path | None, keep: bool, **flags: str) -> None:
+    """The scenario that labctl is made for, a fault, and healing, each check timed; exit status 1 if one fails.
+
+    In a lab it uses that lab (in a namespace of its own; one minion loses its power and is booted again). Elsewhere it makes
+    one in a temporary folder, as lab.yml here and the flags say, and destroys it.
+    """
+    from labctl.lab.smoke.smoke import smoke as check_all
+
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # a cancelled CI job still cleans up
+    with showing(**flags) as lab:
+        become_root(lab)
+        report = check_all(lab, keep=keep, artifacts=artifacts)
+    if junit:
+        _write_junit(report, junit)
+    if output == "json":
+        from labctl.lab.smoke.report import as_data
+
+        print_json(as_data(report))
+    else:
+        _tell(report, keep)
+    sys.exit(0 if report.passed else 1)
+
+
+def _write_junit(report: Report, path: Path) -> None:
+    from labctl.lab.smoke.report import as_junit
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(as_junit(report), encoding="utf-8")
+
+
+def _tell(report: Report, keep: bool) -> None:
+    from labctl.lab.smoke.report import FAILED, PASSED, SKIPPED
+
+    skipped = f", {report.count(SKIPPED)} skipped" if report.count(SKIPPED) else ""
+    click.echo(f"{report.count(PASSED)} passed, {report.count(FAILED)} failed{skipped} in {report.took_s:.1f} s")
+    if report.artifacts:
+        click.echo(f"What is worth a look: {report.artifacts}")
+    if keep:
+        click.echo(f"The lab is still there: cd {report.facts.get('folder', '')}")

@@ -1,0 +1,146 @@
+"""Which lab, which checks in which order, what is kept of a failure. Called by `labctl smoke` and by tests; prints nothing.
+
+In a lab (or below one) smoke uses that lab, in a namespace of its own; elsewhere it makes one in a temporary folder, with the lab.yml that
+lies here, and destroys it at the end. The first failure ends the checks: the rest is skipped, what is worth a look is kept, and it cleans up.
+"""
+
+from __future__ import annotations
+
+import platform
+import secrets
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from labctl import __version__
+from labctl.errors import LabctlError, UsageError
+from labctl.lab import providers
+from labctl.lab.lab import Lab
+from labctl.lab.progress import Progress, Step
+from labctl.lab.smoke import checks
+from labctl.lab.smoke.checks import Check
+from labctl.lab.smoke.report import FAILED, PASSED, SKIPPED, Report, Result
+from labctl.lab.smoke.scene import Scene
+
+UP, DESTROY = "the lab is up", "destroy leaves nothing"
+
+
+def smoke(lab: Lab, *, keep: bool = False, artifacts: Path | None = None) -> Report:
+    """Make all checks. `lab` exists, or says (flags, lab.yml, environment) what a temporary one is to be. `keep`: don't destroy that one."""
+    if lab.settings["minions"] == 0:
+        raise UsageError(f"{lab.settings.source('minions')}: smoke needs a minion", mend="labctl smoke --minions 2")
+    if artifacts and artifacts.exists() and (not artifacts.is_dir() or any(artifacts.iterdir())):
+        raise UsageError(f"{artifacts} is not empty", mend="name a new folder for the artifacts")
+    own = not lab.exists
+    scene = Scene(_temporary(lab) if own else lab, f"labctl-smoke-{secrets.token_hex(3)}")
+    run = Run(scene, artifacts)
+    try:
+        run.all(_plan(scene))
+    finally:
+        if own and not keep:
+            run.one(Check(DESTROY, _destroy, always=True))
+    return run.report()
+
+
+def _temporary(lab: Lab) -> Lab:
+    folder = Path(tempfile.mkdtemp(prefix="labctl-smoke-"))
+    written = lab.folder / "lab.yml"
+    if written.exists():
+        shutil.copy(written, folder)
+    flags = {name.replace(".", "__"): value for name, value in lab.flags.items()}
+    return Lab(folder, environment=lab.environment, progress=lab.progress, **flags)
+
+
+def _plan(scene: Scene) -> Iterable[Check]:
+    """The checks, the fault chosen when it is its turn: what the provider can do is known only then."""
+    yield checks.IMAGES_CHECK
+    yield Check(UP, _up)
+    yield from checks.SCENARIO
+    yield from _fault(scene)
+    yield checks.CLEAN
+
+
+def _fault(scene: Scene) -> Sequence[Check]:
+    """Pulling a plug where that can be done and somebody is left to serve; else killing pods."""
+    name = scene.lab.record["kept"].get("provider", "auto")
+    if name not in ("", "auto") and len(scene.minions) > 1 and hasattr(providers.make(scene.lab, name), "power_off"):
+        return checks.POWER_OFF
+    return checks.KILL_PODS
+
+
+def _up(scene: Scene) -> str:
+    status = scene.lab.up()
+    scene.kubectl("create", "namespace", scene.namespace)
+    return f"{len(status['nodes'])} nodes, provider {status['provider']}"
+
+
+def _destroy(scene: Scene) -> str:
+    scene.lab.destroy()
+    shutil.rmtree(scene.lab.folder, ignore_errors=True)
+    return str(scene.lab.folder)
+
+
+class Run:
+    """The checks made so far. Each is shown as it ends."""
+
+    def __init__(self, scene: Scene, artifacts: Path | None) -> None:
+        self._scene = scene
+        self._progress: Progress = scene.lab.progress
+        self._wanted = artifacts
+        self._kept = ""
+        self._results: list[Result] = []
+        self._begun = time.monotonic()
+        self._started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._facts: dict[str, str] = {}
+
+    def all(self, plan: Iterable[Check]) -> None:
+        for check in plan:
+            self.one(check)
+
+    def one(self, check: Check) -> None:
+        """Make a check; after a failure only those that clean up."""
+        failed = next((result.name for result in self._results if result.state == FAILED), "")
+        if failed and not check.always:
+            self._results.append(Result(check.name, SKIPPED, text=f"not made, as this failed: {failed}"))
+            return
+        begun = time.monotonic()
+        self._progress(Step(check.name, "begun"))
+        try:
+            state, text = PASSED, check.run(self._scene)
+        except (LabctlError, OSError, subprocess.SubprocessError) as error:
+            state, text = FAILED, str(error)
+        took_s = time.monotonic() - begun
+        self._results.append(Result(check.name, state, round(took_s, 3), text))
+        self._progress(Step(check.name, "done" if state == PASSED else "failed", took_s, text))
+        if state == FAILED and not failed:
+            self._keep_artifacts()
+        if check.name == UP:
+            self._facts = self._where()
+
+    def report(self) -> Report:
+        return Report(tuple(self._results), round(time.monotonic() - self._begun, 3), self._started, self._facts, self._kept)
+
+    def _keep_artifacts(self) -> None:
+        """What `export` finds, now, before anything is cleaned away. Its own failure is not the news."""
+        from labctl.lab.export import export
+
+        if not self._wanted or not self._scene.lab.exists:
+            return
+        try:
+            self._kept = str(export(self._scene.lab, self._wanted))
+        except (LabctlError, OSError, subprocess.SubprocessError) as error:
+            self._progress(Step("artifacts", "failed", 0.0, str(error)))
+
+    def _where(self) -> dict[str, Any]:
+        record = self._scene.lab.record
+        return {
+            "labctl": __version__,
+            "provider": str(record["kept"].get("provider", "")),
+            "lab": str(record["id"]),
+            "folder": str(self._scene.lab.folder),
+            "host": platform.platform(),
+        }
