@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("facts", help="what this machine is, as JSON")
     clean = commands.add_parser("clean", help="remove all of labctl from this machine")
     clean.add_argument("--config", default="/etc/labctl/agent.json")
+    clean.add_argument("--keep-images", action="store_true", help="as after a power cut: nothing runs, the disk stays")
     return parser
 
 
@@ -82,7 +83,7 @@ def _dispatch(arguments: argparse.Namespace) -> int:
     if arguments.command == "clean":
         from .clean import clean
 
-        return clean(arguments.config)
+        return clean(arguments.config, arguments.keep_images)
     from .streams import stream
 
     return stream(arguments)

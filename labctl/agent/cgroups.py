@@ -84,6 +84,13 @@ class Cgroups:
                 with contextlib.suppress(OSError):  # something still dies in it; the next close gets it
                     os.rmdir(path)
 
+    def remove(self) -> None:
+        """The group of all pods, when none is left."""
+        for folder in self._folders(f"{self._root}/pods"):
+            for path, _, _ in os.walk(folder, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(path)
+
     def processes(self, uid: str) -> List[int]:
         found: Set[int] = set()
         for folder in self._folders(self.pod(uid)):

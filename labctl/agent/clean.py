@@ -1,4 +1,8 @@
-"""`agent clean`: every pod killed, every mount, namespace, control group and file of labctl's agent removed from this machine. Run it twice: the same."""
+"""`agent clean`: every pod killed, every mount, namespace, control group, rule, route and file of the agent removed from this machine.
+
+Run it twice: the same. With `--keep-images` the machine is as after a power cut: nothing runs, its disk stays. Who calls it: a provider, on machines
+that it can't switch off or throw away. No agent and no helper run meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +14,33 @@ import sys
 from . import linux
 from .addresses import Range
 from .cgroups import Cgroups
+from .helper.removal import remove
 from .runtime.crun import CrunRuntime
 from .settings import BadSettings, Settings, read
 
 
-def clean(config: str) -> int:
+def clean(config: str, keep_images: bool = False) -> int:
     try:
         settings = read(config)
     except BadSettings:
         settings = Settings("", "", "", "", "")  # the usual places
     if os.path.isdir(settings.state_dir):
-        asyncio.run(_close_all(settings))
+        asyncio.run(_close_all(settings, keep_records=keep_images))
         for target in linux.mounts_below(settings.state_dir):
             linux.unmount(target)
-    for path in (settings.state_dir, settings.run_dir, settings.pod_logs_dir):
+    Cgroups(settings.cgroup_root).remove()
+    left = remove()
+    gone = [settings.run_dir] if keep_images else [settings.state_dir, settings.run_dir, settings.pod_logs_dir]
+    for path in gone:
         shutil.rmtree(path, ignore_errors=True)
-    left = [path for path in (settings.state_dir, settings.run_dir) if os.path.exists(path)]
-    for path in left:
-        print(f"agent: {path} could not be removed", file=sys.stderr)
+        if os.path.exists(path):
+            left.append(f"{path} could not be removed")
+    for line in left:
+        print(f"agent: {line}", file=sys.stderr)
     return 1 if left else 0
 
 
-async def _close_all(settings: Settings) -> None:
+async def _close_all(settings: Settings, keep_records: bool) -> None:
     runtime = CrunRuntime(settings.state_dir, settings.run_dir, Range(settings.state_dir), Cgroups(settings.cgroup_root))
     for uid in runtime.pods():
-        await runtime.close(uid)
+        await runtime.close(uid, keep_records=keep_records)

@@ -15,15 +15,14 @@ if TYPE_CHECKING:
 
 def make(lab: LabFolder, name: str, progress: Callable[[str], None] = lambda _line: None) -> Provider:
     """The provider of that name for this lab."""
-    network = lab.settings["addresses.machines"]
-    return make_provider(name, lab.record["id"], lab.paths.state, lab.paths.cache, network=network, progress=progress)
+    return make_provider(name, lab.record["id"], lab.paths.state, lab.paths.cache, settings=lab.settings.values(), progress=progress)
 
 
 def choose(lab: LabFolder, progress: Callable[[str], None] = lambda _line: None) -> tuple[Provider, str]:
     """(provider, why it and no other). LabctlError with the reason of the likeliest where none works."""
     wanted = lab.settings["provider"] or "auto"
     refused = []
-    for name in PROVIDERS if wanted == "auto" else (wanted,):
+    for name in _in_order(lab) if wanted == "auto" else (wanted,):
         provider = make(lab, name, progress)
         verdict = provider.probe()
         if verdict.works:
@@ -31,3 +30,8 @@ def choose(lab: LabFolder, progress: Callable[[str], None] = lambda _line: None)
         refused.append((name, verdict))
     name, verdict = refused[0]
     raise LabctlError(f"provider {name} does not work here: {verdict.reason}", mend=verdict.mend)
+
+
+def _in_order(lab: LabFolder) -> tuple[str, ...]:
+    """Who lists machines wants those; nobody else's are tried."""
+    return ("ssh",) if lab.settings["machines"] else tuple(name for name in PROVIDERS if name != "ssh")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import UsageError
+from labctl.lab import existing
 
 _SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?$", re.IGNORECASE)
 _UNIT = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -95,6 +96,20 @@ def _mirrors(value: Any) -> dict[str, list[str]]:
     return {str(name): [v] if isinstance(v, str) else [str(a) for a in v] for name, v in value.items()}
 
 
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(text)) if text else ""
+    except ValueError as error:
+        raise ValueError(f"write an IPv4 address of this host ({error})") from None
+
+
+def _yes(text: Any) -> bool:
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if str(text).lower() not in words:
+        raise ValueError("write true or false")
+    return words[str(text).lower()]
+
+
 @dataclass(frozen=True)
 class Option:
     """One setting: its name in lab.yml (dots nest), its environment variables, how it is read, its default, what it is for."""
@@ -117,6 +132,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("memory", _memory, 1 << 30, "memory of each minion", ("MINION_MEMORY",)),
     Option("cpus", _cpus, 1.0, "CPUs of each minion", ("MINION_CPUS",)),
     Option("box", str, "", "the VM box to boot from", ("LABCTL_BOX",)),
+    Option("machines", existing.machines, [], "machines that exist already, for provider ssh: address, user, key, ..."),
+    Option("prepare", _yes, False, "install on machines that exist already what they lack (apt-get)", ("LABCTL_PREPARE",)),
+    Option("uplink", _one_of("auto", "direct", "reverse"), "auto", "how machines that exist already reach the master", kept=True),
+    Option("master_address", _address, "", "this host's address as they reach it, with `uplink: direct`", kept=True),
     Option("network", _one_of("route", "vxlan"), "route", "how pods reach each other across minions", ("LABCTL_NETWORK",), kept=True),
     Option("proxy_mode", _one_of("iptables", "userspace"), "iptables", "how a Service's virtual IP is carried", ("LABCTL_PROXY_MODE",)),
     Option("api_port", _port, 0, "the API's port on loopback; 0 takes a free one and keeps it", ("LABCTL_API_PORT",), kept=True),
@@ -166,7 +185,17 @@ def compose(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
     found: dict[str, Setting] = {}
     for option in OPTIONS:
         found[option.name] = _settle(option, flags, environment, written, kept)
+    if file and found["machines"].value:
+        _follow_machines(found, file.parent)
     return Settings(found)
+
+
+def _follow_machines(found: dict[str, Setting], folder: Path) -> None:
+    """Who lists machines has told how many there are."""
+    machines = found["machines"]
+    found["machines"] = Setting(existing.place_keys(machines.value, folder), machines.source)
+    if found["minions"].source == "default":
+        found["minions"] = Setting(len(machines.value), f"{machines.source}: machines")
 
 
 def _settle(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -48,6 +48,7 @@ class Machine(msgspec.Struct, frozen=True):
     arch: str = "amd64"  # GOARCH words: amd64, arm64
     boot_id: str = ""  # changes with every boot
     proxy_command: str = ""  # an ssh ProxyCommand that reaches the address from the host; empty: reachable as it is
+    node_address: str = ""  # its own address, which the other machines reach, where that is not `address`: its sshd may be behind a translated one
 
 
 class MachineEvent(msgspec.Struct, frozen=True):
@@ -65,6 +66,15 @@ class Verdict(msgspec.Struct, frozen=True):
 
     works: bool
     reason: str = ""
+    mend: str = ""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """A line of the doctor's table. `level`: ok, warning or error; an error means that `up` will fail."""
+
+    name: str
+    level: str
+    found: str
     mend: str = ""
 
 
@@ -113,6 +123,13 @@ class Provider(Protocol):
 
     def destroy_lab(self) -> None:
         """Remove what the machines shared: network, init, folders. Leaves nothing behind. Idempotent."""
+
+
+class Checks(Protocol):
+    """What a provider looks at beforehand, beside `probe`."""
+
+    def checks(self) -> Sequence[Finding]:
+        """All of it, in the order in which `up` needs it. Changes nothing."""
 
 
 class PowerControl(Protocol):

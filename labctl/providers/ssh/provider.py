@@ -1,0 +1,229 @@
+"""Provider `ssh`: machines that exist already. No power, no links; what is on a machine of labctl's, it put there, and takes away again.
+
+    shell     a script on a machine, through OpenSSH
+    look      what a machine is, has and lacks
+    probe     all machines together: the verdict, and the doctor's table
+    prepare   packages, the pinned host key, the way to the master
+    records   what is remembered
+    watch     what became known
+
+A machine is claimed by a file on it, /etc/labctl/claim: whose it is, On or Off, its boot. "Off" is a machine on which nothing of labctl's runs; it goes on
+doing whatever else it does. Blocking, idempotent, safe in threads and across processes: what is true is on the machines.
+"""
+
+from __future__ import annotations
+
+import socket
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from labctl.errors import LabctlError, ProviderError
+from labctl.providers.protocol import Finding, Machine, MachineEvent, MachineSpec, Power, Stop, Uplink, Verdict
+from labctl.providers.settings import SshMachine, SshSettings
+from labctl.providers.ssh import probe, shell
+from labctl.providers.ssh.look import Facts, look
+from labctl.providers.ssh.prepare import prepare
+from labctl.providers.ssh.records import Record, Records
+from labctl.providers.ssh.watch import Watch
+
+AT_ONCE = 16  # machines
+
+
+def _silent(line: str) -> None:
+    """Nobody listens to progress."""
+
+
+class SshProvider:
+    """`state` is this lab's folder; `progress` gets lines for people."""
+
+    name = "ssh"
+    prepares = "machines that exist"
+
+    def __init__(self, lab: str, state: Path, settings: SshSettings, progress: Callable[[str], None] = _silent) -> None:
+        self._lab = lab
+        self._settings = settings
+        self._progress = progress
+        self._records = Records(state / "machines")
+        self._watches: list[Watch] = []
+
+    # -- Provider
+
+    def probe(self) -> Verdict:
+        return probe.verdict(self._looks(), self._settings.prepare)
+
+    def checks(self) -> Sequence[Finding]:
+        """For the doctor: a line for each machine, and one for each thing that one of them lacks."""
+        return probe.findings(self._looks())
+
+    def prepare(self) -> Mapping[str, Any]:
+        """Pin host keys, install what is missing where that is asked for, and find the way to the master. Answers settings that are to be kept."""
+        return prepare(self._settings, self._records, self._progress)
+
+    def up(self, spec: MachineSpec) -> Machine:
+        machine = self._configured(spec.name)
+        facts = look(machine, self._settings, self._host_key(machine))
+        if facts.packages() or facts.lacks():
+            raise ProviderError(
+                f"{shell.where(machine)} lacks {', '.join((*facts.packages(), *facts.lacks()))}",
+                mend="labctl up --prepare true, or labctl doctor",
+            )
+        if not (facts.claim and facts.claim.lab == self._lab and facts.claim.power == Power.ON):
+            facts = self._claim(machine, facts)
+        up = self._describe(machine, facts)
+        self._records.put(Record(machine, facts.host_key, up))
+        for watch in list(self._watches):
+            watch.see(up, "it was taken into this lab", intended=True)
+        return up
+
+    def halt(self, name: str, grace_s: float = 10.0) -> None:
+        record = self._records.get(name)
+        if record and record.seen:
+            self._end(record, "halt")
+            off = msgspec.structs.replace(record.seen, power=Power.OFF)  # with the boot that it is the end of
+            self._records.put(msgspec.structs.replace(record, seen=msgspec.structs.replace(off, boot_id="")))
+            for watch in list(self._watches):
+                watch.see(off, "halted: its agent and its pods were ended", intended=True)
+
+    def destroy(self, name: str) -> None:
+        record = self._records.get(name)
+        if record and record.seen:
+            self._end(record, "destroy")
+            for watch in list(self._watches):
+                watch.forget(name, "destroyed: nothing of the lab is on it any more")
+        self._records.remove(name)
+
+    def machines(self) -> Mapping[str, Machine]:
+        with ThreadPoolExecutor(AT_ONCE, "ssh-machines") as pool:
+            records = [record for record in self._records.all() if record.seen]
+            found = pool.map(self._real, records)
+            return {machine.name: machine for machine in found if machine}
+
+    def watch(self, tell: Callable[[MachineEvent], None]) -> Stop:
+        watch = Watch(self.machines(), tell, self._ask, self._reach, self._settings)
+        self._watches.append(watch)
+
+        def stop() -> None:
+            if watch in self._watches:
+                self._watches.remove(watch)
+                watch.stop()
+
+        return stop
+
+    def uplink(self, port: int) -> Uplink:
+        address = self._settings.master_address
+        if self._settings.uplink == "reverse" or not address:
+            return Uplink(f"https://127.0.0.1:{port}", "127.0.0.1", port, reverse_tunnel=True)
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((address, port))
+            listening.listen(1024)
+            listening.setblocking(False)
+        except OSError as error:
+            listening.close()
+            raise ProviderError(
+                f"cannot listen on {address}:{port}: {error.strerror}", mend="set master_address in lab.yml, or uplink: reverse"
+            ) from None
+        return Uplink(f"https://{address}:{port}", address, port, (listening,))
+
+    def destroy_lab(self) -> None:
+        """Every machine is tried before the first failure is told."""
+        failures = []
+        for record in self._records.all():
+            try:
+                self.destroy(record.machine.name)
+            except LabctlError as error:
+                failures.append((record.machine.name, error))
+        if failures:
+            raise ProviderError(
+                f"something of this lab stays where it is: {failures[0][1].message}",
+                mend=f"labctl destroy again when it answers; if it never will, delete {self._records.path(failures[0][0])}",
+            )
+
+    # -- parts
+
+    def _looks(self) -> list[tuple[SshMachine, Facts | LabctlError]]:
+        """Every configured machine, at the same time."""
+        with ThreadPoolExecutor(AT_ONCE, "ssh-look") as pool:
+            return list(zip(self._settings.machines, pool.map(self._try_to_look, self._settings.machines), strict=True))
+
+    def _try_to_look(self, machine: SshMachine) -> Facts | LabctlError:
+        try:
+            return look(machine, self._settings, self._host_key(machine))
+        except LabctlError as error:
+            return error
+
+    def _configured(self, name: str) -> SshMachine:
+        for machine in self._settings.machines:
+            if machine.name == name:
+                return machine
+        names = ", ".join(machine.name for machine in self._settings.machines) or "none"
+        raise ProviderError(f"lab.yml names no machine {name}", mend=f"add it to `machines:`; there are {names}")
+
+    def _host_key(self, machine: SshMachine) -> str:
+        return self._records.host_key(machine)
+
+    def _claim(self, machine: SshMachine, facts: Facts) -> Facts:
+        """A boot of its own begins: the kernel's, or, where that was this lab's before, a new one."""
+        boot = uuid.uuid4().hex if facts.claim and facts.claim.kernel == facts.kernel else facts.kernel
+        words = (self._lab, machine.name, Power.ON.value, facts.kernel, boot)
+        said = shell.run(machine, self._settings, shell.script("claim"), *words, host_key=facts.host_key, check=False)
+        if said.status == shell.BELONGS_TO_ANOTHER:
+            other = facts.claim.lab if facts.claim else "another lab"
+            raise ProviderError(f"{shell.where(machine)} is in use by lab {other}", mend="labctl destroy there, or choose another machine")
+        if said.status:
+            raise ProviderError(f"{shell.where(machine)} could not be claimed: {said.stderr.strip()}")
+        return look(machine, self._settings, facts.host_key)
+
+    def _end(self, record: Record, how: str) -> None:
+        machine = self._newest(record)
+        said = shell.run(machine, self._settings, shell.script("end"), self._lab, how, host_key=record.host_key, check=False)
+        if said.status not in (0, shell.BELONGS_TO_ANOTHER):
+            last = (said.stderr.strip().splitlines() or [f"status {said.status}"])[-1]
+            raise ProviderError(f"{shell.where(machine)}: {how} did not end everything: {last}")
+
+    def _newest(self, record: Record) -> SshMachine:
+        """lab.yml's word, where it still has one: a key may have been replaced."""
+        return next((machine for machine in self._settings.machines if machine.name == record.machine.name), record.machine)
+
+    def _real(self, record: Record) -> Machine | None:
+        """As it is; as it was last seen, if it does not answer; None if it is not this lab's any more."""
+        machine = self._newest(record)
+        try:
+            facts = look(machine, self._settings, record.host_key)
+        except LabctlError:
+            return record.seen
+        return self._describe(machine, facts) if facts.claim and facts.claim.lab == self._lab else None
+
+    def _ask(self, name: str) -> Machine | None:
+        """For a watch; raises where nobody answers."""
+        record = self._records.get(name)
+        if not record or not record.seen:
+            return None
+        machine = self._newest(record)
+        facts = look(machine, self._settings, record.host_key)
+        return self._describe(machine, facts) if facts.claim and facts.claim.lab == self._lab else None
+
+    def _reach(self, name: str) -> tuple[SshMachine, str] | None:
+        record = self._records.get(name)
+        return (self._newest(record), record.host_key) if record else None
+
+    def _describe(self, machine: SshMachine, facts: Facts) -> Machine:
+        power = Power(facts.claim.power) if facts.claim else Power.OFF
+        return Machine(
+            name=machine.name,
+            power=power,
+            address=machine.address,
+            port=machine.port,
+            user=machine.user,
+            key_path=machine.key,
+            host_key=facts.host_key,
+            arch=facts.arch,
+            boot_id=facts.boot_id if power is Power.ON else "",
+            node_address=facts.node_address(machine.address),
+        )
