@@ -14,36 +14,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from labctl.errors import LabctlError
+from labctl.lab import Lab
+from labctl.lab.load import Load
+from labctl.lab.waiting import wait_until
+
 ROOT = Path(__file__).resolve().parent.parent
 SEED = ROOT / "examples" / "seed"
 BIN = Path(sys.executable).parent
-LOAD_AFTER_S = 1.0
-
-CLIENT = r"""
-import http.client, json, select, sys, time
-vip, total, failed, good, longest = sys.argv[1], 0, 0, time.monotonic(), 0.0
-print("asking", flush=True)
-while not select.select([sys.stdin], [], [], 0.01)[0]:
-    total += 1
-    try:
-        connection = http.client.HTTPConnection(vip, 80, timeout=2)
-        connection.request("GET", "/")
-        assert connection.getresponse().read().find(b"Welcome to nginx") > 0
-        connection.close()
-        now = time.monotonic()
-        longest, good = max(longest, now - good), now
-    except Exception:
-        failed += 1
-    if time.monotonic() - good > 60:
-        break
-print(json.dumps({"total": total, "failed": failed, "longest_ms": round(max(longest, time.monotonic() - good) * 1000)}))
-"""
 
 
 class Tour:
@@ -92,36 +77,21 @@ class Tour:
 
     def wait(self, what: str, look: Callable[[], bool], timeout_s: float = 60.0) -> float:
         begun = time.monotonic()
-        while not look():
-            if time.monotonic() - begun > timeout_s:
-                self.run("kubectl get pods -o wide", check=False)
-                raise SystemExit(f"demo: not within {timeout_s:.0f} s: {what}")
-            time.sleep(0.03)
+        try:
+            wait_until(look, what, timeout_s, seen=lambda: self.run("kubectl get pods -o wide", show=False, check=False))
+        except LabctlError as error:
+            raise SystemExit(f"demo: {error}") from None
         took = time.monotonic() - begun
         self.console.print(f"  [green]✓[/] {what} [cyan]({took:.2f} s)[/]")
         return took
 
-
-class Load:
-    """A client on minion-2 that keeps asking the virtual IP; says at the end how many requests failed and for how long."""
-
-    def __init__(self, tour: Tour, vip: str) -> None:
-        command = shlex.join(["python3", "-c", CLIENT, vip])
-        argv = ["ssh", "-F", str(tour.folder / ".labctl" / "ssh_config"), "minion-2", command]
-        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.console = tour.console
-        assert self.process.stdout and self.process.stdout.readline().strip() == "asking"
-
-    def stop(self) -> dict[str, int]:
-        """Asks a little longer, so that what comes after the last change is seen too."""
-        time.sleep(LOAD_AFTER_S)
-        out, _ = self.process.communicate("stop\n", timeout=90)
-        result = json.loads(out)
-        colour = "green" if not result["failed"] else "yellow"
-        self.console.print(
-            f"  [bold {colour}]{result['total']} requests, {result['failed']} failed; the longest time without an answer: {result['longest_ms']} ms[/]"
-        )
-        return result
+    @contextmanager
+    def load(self, vip: str) -> Iterator[None]:
+        """A client on minion-2 keeps asking the virtual IP meanwhile; what it saw is shown."""
+        with Load(Lab(self.folder), "minion-2", vip) as load:
+            yield
+        colour = "yellow" if load.outcome.failed else "green"
+        self.console.print(f"  [bold {colour}]{load.outcome}[/]")
 
 
 def play(tour: Tour) -> None:
@@ -171,25 +141,23 @@ def seed(tour: Tour) -> str:
 
 def pods_and_scale(tour: Tour, vip: str) -> None:
     tour.say("A client on minion-2 keeps asking the virtual IP while a pod is killed, and while we scale")
-    load = Load(tour, vip)
-    name = tour.ready()[0]["metadata"]["name"]
-    tour.run(f"kubectl delete pod {name} --wait=false")
-    tour.wait("it was replaced", lambda: len(tour.ready()) == 2 and name not in {p["metadata"]["name"] for p in tour.ready()})
-    for replicas in (1, 4):
-        tour.run(f"kubectl scale rc nginx-controller --replicas={replicas}")
-        tour.wait(f"{replicas} Ready", lambda n=replicas: len(tour.ready()) == n)
-    load.stop()
+    with tour.load(vip):
+        name = tour.ready()[0]["metadata"]["name"]
+        tour.run(f"kubectl delete pod {name} --wait=false")
+        tour.wait("it was replaced", lambda: len(tour.ready()) == 2 and name not in {p["metadata"]["name"] for p in tour.ready()})
+        for replicas in (1, 4):
+            tour.run(f"kubectl scale rc nginx-controller --replicas={replicas}")
+            tour.wait(f"{replicas} Ready", lambda n=replicas: len(tour.ready()) == n)
 
 
 def power_off(tour: Tour, vip: str) -> None:
     tour.say("Now the plug of minion-1 is pulled, under the same load")
     tour.run("kubectl get pods -o wide")
-    load = Load(tour, vip)
-    begun = time.monotonic()
-    tour.run("labctl fault power-off minion-1")
-    tour.wait("all four pods run on minion-2", lambda: [p["spec"]["nodeName"] for p in tour.ready()] == ["minion-2"] * 4)
-    tour.console.print(f"  healed {time.monotonic() - begun:.2f} s after the command was typed")
-    load.stop()
+    with tour.load(vip):
+        begun = time.monotonic()
+        tour.run("labctl fault power-off minion-1")
+        tour.wait("all four pods run on minion-2", lambda: [p["spec"]["nodeName"] for p in tour.ready()] == ["minion-2"] * 4)
+        tour.console.print(f"  healed {time.monotonic() - begun:.2f} s after the command was typed")
     tour.run("kubectl get nodes")
     tour.run("labctl why node/minion-1")
     tour.say("labctl up boots it again")
