@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from labctl.errors import LabctlError, UsageError
-from labctl.lab import machines, process, providers
+from labctl.lab import machines, process, providers, snapshots
 from labctl.lab.privilege import give_back
 from labctl.lab.progress import step
 from labctl.lab.ssh import write_config
@@ -20,17 +20,37 @@ BOOT_TIMEOUT_S = 180.0
 BOOT_REQUEST = "labctl.internal/boot-request"
 
 
-def up(lab: LabFolder) -> None:
+def up(lab: LabFolder, snapshot: str = "") -> None:
+    """`snapshot` is the name of one that takes the place of what the lab is."""
+    restoring = bool(snapshot) or "restoring" in lab.record
+    if snapshot:
+        snapshots.adopt(lab, snapshot)
     _ = lab.settings  # what is wrong in flags, environment or lab.yml is said before anything is touched
-    with process.working_on(lab.paths, "up"), process.beginning(lab.paths) as begun:
-        count = lab.settings["minions"]
-        provider = _prepare(lab) if count else None
-        if provider is None:
-            lab.save(minions=0, provider=lab.record["kept"].get("provider", ""))
-        _master(lab, begun)
-        if provider:
-            _machines(lab, provider, count)
-        give_back(lab)
+    with process.working_on(lab.paths, "up"):
+        if restoring:
+            _stop_master(lab)
+        with process.beginning(lab.paths) as begun:
+            _up(lab, begun, snapshot, restoring)
+
+
+def _up(lab: LabFolder, begun: process.Beginning | None, snapshot: str, restoring: bool) -> None:
+    count = lab.settings["minions"]
+    provider = _prepare(lab) if count else None
+    if provider is None:
+        lab.save(minions=0, provider=lab.record["kept"].get("provider", ""))
+    restored = snapshots.restore(lab, provider, snapshot) if restoring else None
+    _master(lab, begun)
+    if provider:
+        boots = {name: machine.boot_id for name, machine in provider.machines().items() if machine.boot_id} if restored else {}
+        _machines(lab, provider, count, boots)
+    if restored:
+        snapshots.wait_for_pods(lab, restored)
+    give_back(lab)
+
+
+def _stop_master(lab: LabFolder) -> None:
+    process.stop_master(lab.paths)
+    lab.__dict__.pop("api", None)
 
 
 def _prepare(lab: LabFolder) -> Provider:
@@ -41,9 +61,11 @@ def _prepare(lab: LabFolder) -> Provider:
         note(f"{provider.name}: {why}")
     lab.save(provider=provider.name, minions=lab.settings["minions"])
     if hasattr(provider, "prepare"):
-        with step(lab.progress, "root file system") as note:
+        with step(lab.progress, getattr(provider, "prepares", "root file system")) as note:
             said[0] = note
-            provider.prepare()
+            settled = provider.prepare()
+        if settled:
+            lab.save(**settled)
     return provider
 
 
@@ -54,8 +76,7 @@ def _master(lab: LabFolder, begun: process.Beginning | None) -> None:
         process.ensure_master(lab.paths, begun=begun)
         if _runs_with(lab) != lab.record["settings"]:
             note("started anew, as its settings changed")
-            process.stop_master(lab.paths)
-            lab.__dict__.pop("api", None)
+            _stop_master(lab)
             process.ensure_master(lab.paths)
         note("already running" if was_running else process.master_run(lab.paths).get("url", ""))
 
@@ -65,7 +86,8 @@ def _runs_with(lab: LabFolder) -> dict[str, Any]:
     return {**lab.record["settings"], **process.master_run(lab.paths).get("settings", {})}
 
 
-def _machines(lab: LabFolder, provider: Provider, count: int) -> None:
+def _machines(lab: LabFolder, provider: Provider, count: int, boots: Mapping[str, str]) -> None:
+    """`boots`: the boot id that a machine has for certain, whatever its object still says."""
     existing = {machine["spec"]["number"]: machine for machine in machines.list_machines(lab)}
     surplus = [existing[number]["metadata"]["name"] for number in sorted(existing) if number > count]
     if surplus:
@@ -80,7 +102,7 @@ def _machines(lab: LabFolder, provider: Provider, count: int) -> None:
         elif not _is_up(existing[number]):
             requests[f"minion-{number}"] = _request_boot(lab, f"minion-{number}")
     names = [f"minion-{number}" for number in range(1, count + 1)]
-    machines.wait(lab, names, lambda machine: _not_ready(lab, machine, requests), timeout_s=BOOT_TIMEOUT_S)
+    machines.wait(lab, names, lambda machine: _not_ready(lab, machine, requests, boots), timeout_s=BOOT_TIMEOUT_S)
     write_config(lab, provider.machines().values())
 
 
@@ -95,13 +117,15 @@ def _request_boot(lab: LabFolder, name: str) -> str:
     return token
 
 
-def _not_ready(lab: LabFolder, machine: dict[str, Any] | None, requests: dict[str, str]) -> str:
+def _not_ready(lab: LabFolder, machine: dict[str, Any] | None, requests: dict[str, str], boots: Mapping[str, str]) -> str:
     """What a machine is at, or "" when its node is Ready."""
     if machine is None:
         raise LabctlError("a machine was deleted while it was being started", mend="labctl up")
     name, status = machine["metadata"]["name"], machine.get("status", {})
     if requests.get(name) not in (None, status.get("observedBootRequest")):
         return "asking for a boot"  # what its status says is from before
+    if boots.get(name) not in (None, status.get("bootID")):
+        return "booted anew"  # and so is this
     if status.get("phase") == "Failed":
         raise LabctlError(f"{name}: {status.get('message', 'failed')}", mend="labctl doctor, then labctl up")
     if status.get("phase") != "Ready":

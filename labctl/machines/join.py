@@ -125,7 +125,7 @@ class Join:
             "lab": self._lab.lab,
             "url": self._lab.url,
             "bootID": boot_id,
-            "address": machine.address,
+            "address": machine.node_address or machine.address,
             "arch": machine.arch,
             "podMTU": settings.pod_mtu_bytes,
             "clusterDNS": list(settings.cluster_dns),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -56,7 +57,8 @@ class Machines:
         self._settings = settings
         self._tools = Tools(client, provider, remote, self._joining, recorder, lab, settings, journal, clock, blocking or self._in_a_thread)
         self._pack = pack
-        self._new_join = lambda agent: Join(remote, authority, agent, lab, settings)
+        self._lab = lab
+        self._new_join = lambda agent: Join(remote, authority, agent, self._lab, settings)
         self._executor: ThreadPoolExecutor | None = None
         self._tenders: dict[str, Tender] = {}
         self._real: Mapping[str, Machine] = {}
@@ -72,9 +74,11 @@ class Machines:
         """For the runner."""
         return (self, PodRanges(self._settings))
 
-    async def start(self) -> None:
-        """Read what machines there are, and listen to the provider. Before or after the runner's start."""
+    async def start(self, url: str = "") -> None:
+        """Read what machines there are, and listen to the provider. Before or after the runner's start. `url`: the master's, as the uplink has it."""
         loop = asyncio.get_running_loop()
+        if url:
+            self._lab = replace(self._lab, url=url)
         self._join = asyncio.create_task(self._build(), name="agent zipapp")
         self._real = await self._tools.blocking(self._provider.machines)
 

@@ -30,6 +30,7 @@ class SshRemote(Remote, Protocol):
     """A Remote that is a process of its own and lives in a network namespace."""
 
     def enter(self, network_namespace: str) -> None: ...
+    def reverse(self, there: int, here: int) -> None: ...
     async def start(self) -> None: ...
 
 
@@ -50,8 +51,7 @@ class Edge:
     ) -> None:
         self.remote = remote
         self._provider = provider
-        url = f"https://{settings.lab_address}:{API_PORT}"
-        facts = LabFacts(settings.id, url, str(settings.paths.ssh_key), authorized_key)
+        facts = LabFacts(settings.id, "", str(settings.paths.ssh_key), authorized_key)
         machines_settings = settings.machines()
         pack = partial(zipapp.build, settings.paths.cache / "agent")
         self.machines = Machines(
@@ -72,16 +72,18 @@ class Edge:
         """Make the lab's network, which takes a while and nobody's turn: the API gets ready beside it."""
         self._uplink = asyncio.create_task(asyncio.to_thread(self._provider.uplink, API_PORT), name="uplink")
 
-    async def start(self) -> Uplink:
-        """Begin. Answers where the API is to listen for agents."""
+    async def start(self, port: int = 0) -> Uplink:
+        """Begin. `port` is the API's on loopback, where a reverse tunnel leads. Answers where else the API is to listen for agents."""
         if self._uplink is None:
             self.begin()
         assert self._uplink is not None
         uplink = await self._uplink
         self.remote.enter(uplink.network_namespace)
+        if uplink.reverse_tunnel:
+            self.remote.reverse(uplink.port, port)
         await self.network.start()
         await self.proxy.start()
-        await asyncio.gather(self.remote.start(), self.machines.start())
+        await asyncio.gather(self.remote.start(), self.machines.start(uplink.url))
         return uplink
 
     async def stop(self) -> None:

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import ssl
 from collections.abc import Sequence
+from functools import partial
 from random import Random
 from socket import socket
 from typing import TYPE_CHECKING
@@ -81,6 +82,7 @@ class Master:
         self.edge = self._edge(tools) if tools else None
         self.runner = Runner(self.resources, self.client, self.recorder, self._controllers(), clock, journal, rng)
         self.api = self._api(tls, tools) if tls else None
+        self._port = 0  # the API's on loopback
         self._compacting: asyncio.Task[None] | None = None
 
     def recorder(self, component: str) -> Recorder:
@@ -112,12 +114,14 @@ class Master:
         from labctl.api.server import Server
         from labctl.master.extensions import extensions
 
-        routes = extensions(self.registry, self.runner, self.journal, tools.images if tools else None)
+        snapshot = partial(self.store.snapshot, self.settings.paths.store_snapshot)
+        routes = extensions(self.registry, self.runner, self.journal, tools.images if tools else None, snapshot)
         return Server(self.resources, tls, self.clock, remote=tools.remote if tools else None, extensions=routes)
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
         """Answer on the sockets and begin to reconcile. Machines follow with `start_machines`."""
         address = self.settings.lab_address if self.edge else ""
+        self._port = sockets[0].getsockname()[1] if sockets else 0
         if self.edge:
             self.edge.begin()
         await ensure_bootstrap(self.client, BootstrapSettings(address, API_PORT))
@@ -129,7 +133,7 @@ class Master:
     async def start_machines(self) -> None:
         """The lab's network, SSH, and the machines as their objects say. Returns when the first round is under way."""
         if self.edge:
-            uplink = await self.edge.start()
+            uplink = await self.edge.start(self._port)
             if self.api:
                 await self.api.listen(uplink.sockets)
 

@@ -77,7 +77,9 @@ class MasterSettings(msgspec.Struct, frozen=True):
 
     @property
     def lab_address(self) -> str:
-        """The master's address in the machines' network: its first."""
+        """The master's address as machines reach it: the first of their network. Empty where they come through a reverse tunnel."""
+        if self.values.provider == "ssh":
+            return "" if self.values.uplink == "reverse" else self.values.master_address
         return str(ipaddress.ip_network(self.values.machines)[1])
 
     def resources(self) -> ResourceSettings:

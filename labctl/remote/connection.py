@@ -86,6 +86,16 @@ class Connection:
         with self._translated(f"connecting to {host}:{port}", until):
             return self._transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=_left(until))
 
+    def forward_back(self, host: str, port: int, take: Callable[[paramiko.Channel], None]) -> bool:
+        """Let the machine's sshd listen there; `take` gets a channel for each connection that comes in. False: it does not let us."""
+        try:
+            self._transport.request_port_forward(host, port, lambda channel, _origin, _server: take(channel))
+        except paramiko.SSHException:
+            if self.alive:
+                return False
+            raise Unreachable(f"{self.target.name}: the connection was lost") from None
+        return True
+
     def execute(self, argv: Sequence[str], stdin: bytes, until: float) -> tuple[int, bytes, bytes]:
         """(exit status, stdout, stderr) of a command that is given all its input at once."""
         channel = self.session(argv, until)

@@ -24,6 +24,7 @@ from labctl.remote.channels import Channels
 from labctl.remote.connection import Connection
 from labctl.remote.helper import Helper
 from labctl.remote.interface import Target
+from labctl.remote.reverse import open_way_back
 from labctl.remote.settings import RemoteSettings
 
 
@@ -162,7 +163,7 @@ class Control:
             raise Unreachable(f"{self.target.name}: no connection; the next attempt is in {self._retry_at - time.monotonic():.1f} s")
         started = time.monotonic()
         try:
-            self._connection = Connection(self.target, self._settings, on_end=lambda: self._jobs.put(None))
+            self._connection = self._open()
         except HostKeyMismatch as error:
             self._refused = error
             raise
@@ -177,6 +178,16 @@ class Control:
         self._told = True
         self._tell("connected", {"generation": self.target.generation, "took_s": round(time.monotonic() - started, 3)})
         return self._connection
+
+    def _open(self) -> Connection:
+        connection = Connection(self.target, self._settings, on_end=lambda: self._jobs.put(None))
+        if self._settings.reverse_from:
+            try:
+                open_way_back(connection, self._settings, time.monotonic() + self._settings.connect_deadline_s)
+            except RemoteError:
+                connection.close()
+                raise
+        return connection
 
     def _lose(self, reason: str) -> None:
         self._close_helper()

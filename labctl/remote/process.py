@@ -68,6 +68,11 @@ class SshProcess:
         assert self._child is None, "the SSH process is there already"
         self._namespace = network_namespace
 
+    def reverse(self, there: int, here: int) -> None:
+        """Every machine's loopback port `there` leads to ours `here`, for as long as there is a connection to it. Before the first call."""
+        assert self._child is None, "the SSH process is there already"
+        self._settings = msgspec.structs.replace(self._settings, reverse_from=there, reverse_to=here)
+
     async def start(self) -> None:
         """Idempotent; also called by everything else."""
         async with self._starting:

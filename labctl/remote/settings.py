@@ -16,4 +16,6 @@ class RemoteSettings(msgspec.Struct, frozen=True):
     stream_window_bytes: int = 256 << 10  # on its way to a reader, or to a machine, per stream
     answer_most_bytes: int = 64 << 20  # what a `run` may print; more belongs into a stream
     calls_most: int = 64  # waiting per machine; the next caller waits for a place
+    reverse_from: int = 0  # this port of every machine's loopback leads, through its control connection,
+    reverse_to: int = 0  # to this one of ours; 0: machines reach us by themselves
     helper: tuple[str, ...] = ("/usr/bin/python3", "/opt/labctl/agent", "helper")

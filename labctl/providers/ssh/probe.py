@@ -13,7 +13,7 @@ from labctl.providers.ssh.look import Facts
 Looks = Sequence[tuple[SshMachine, Facts | LabctlError]]
 
 LISTED = "add `machines:` to lab.yml, a list with the address of each"
-PREPARE = "labctl up --prepare true installs them with apt-get"
+PREPARE = "labctl up --prepare installs them with apt-get"
 MENDS = {
     "the cgroup controllers": "add cgroup_enable=memory cgroup_memory=1 to its kernel's command line (on a Raspberry Pi: cmdline.txt) and reboot it",
     "a kernel": "use its distribution's full kernel (Debian: linux-image-amd64 or linux-image-arm64, not a cloud or board vendor's cut one)",

@@ -70,7 +70,7 @@ class SshProvider:
         if facts.packages() or facts.lacks():
             raise ProviderError(
                 f"{shell.where(machine)} lacks {', '.join((*facts.packages(), *facts.lacks()))}",
-                mend="labctl up --prepare true, or labctl doctor",
+                mend="labctl up --prepare, or labctl doctor",
             )
         if not (facts.claim and facts.claim.lab == self._lab and facts.claim.power == Power.ON):
             facts = self._claim(machine, facts)
