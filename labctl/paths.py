@@ -2,7 +2,7 @@
 
     .labctl/ (beside the Vagrantfile, the person's)   id, lab.json, kubeconfig, ssh_config, ssh keys, certificates, log/, journal
     STATE/ID/ (this machine's, per lab)               store, sockets, machine root file systems, overlays, locks
-    CACHE/ (this machine's, shared by labs)           root file systems, boxes, image blobs, images built
+    CACHE/ (this machine's, shared by labs)           root file systems, boxes, image blobs, images built, snapshots
 
 STATE is $LABCTL_STATE_HOME, else /var/lib/labctl for root, else $XDG_STATE_HOME/labctl;
 CACHE is $LABCTL_CACHE_HOME, else /var/cache/labctl for root, else $XDG_CACHE_HOME/labctl.
@@ -60,6 +60,11 @@ class Paths:
         return self.state / "store.db"
 
     @property
+    def store_snapshot(self) -> Path:
+        """Where the master puts a copy of the store when it is asked for one."""
+        return self.state / "store.snapshot"
+
+    @property
     def master_run(self) -> Path:
         """What the running master says of itself: {"pid", "url", "port", "started"}."""
         return self.state / "master.json"
@@ -76,6 +81,11 @@ class Paths:
     @property
     def images(self) -> Path:
         return self.cache / "images.json"
+
+    @property
+    def snapshots(self) -> Path:
+        """Here, and not with a lab's state: they outlive the lab they were taken of."""
+        return self.cache / "snapshots"
 
     @property
     def rootfs(self) -> Path:

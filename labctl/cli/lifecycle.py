@@ -54,12 +54,15 @@ def lab_options(command: Command) -> Command:
 
 @click.command(epilog="Example: labctl up --minions 3 --memory 512M")
 @lab_options
+@click.option(
+    "--from", "snapshot", default="", metavar="SNAPSHOT", help="begin from what `labctl snapshot save` kept; replaces what the lab is"
+)
 @output_option
-def up(output: str, **flags: Any) -> None:
+def up(output: str, snapshot: str, **flags: Any) -> None:
     """Make the lab as asked and wait until every node is Ready. Run again, it finishes what was half done."""
     with showing(**flags) as lab:
         become_root(lab)
-        status_ = lab.up()
+        status_ = lab.up(snapshot)
     if output == "json":
         print_json(status_)
         return

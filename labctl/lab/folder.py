@@ -100,6 +100,9 @@ class LabFolder:
         """The client of the running master; starts one where none runs. LabctlError where there is no lab."""
         if not self.exists:
             raise LabctlError(f"there is no lab in {self.folder} or above", mend="labctl up")
+        if "restoring" in self.record:  # half one lab and half another
+            name = self.record["restoring"]["name"]
+            raise LabctlError(f"snapshot {name} is being restored, or that was broken off", mend="`labctl up` finishes it")
         process.ensure_master(self.paths)
         return LabClient(process.master_run(self.paths)["port"], self.paths.certificates)
 

@@ -18,11 +18,14 @@ from labctl.lab.folder import LabFolder
 class Lab(LabFolder):
     """A lab and what can be done to it. Each verb may be run again, or after a kill -9 of anything."""
 
-    def up(self) -> dict[str, Any]:
-        """Make the lab as its settings say, and wait until every node is Ready. Run again it finishes what was half done; answers `status()`."""
+    def up(self, snapshot: str = "") -> dict[str, Any]:
+        """Make the lab as its settings say, or as a snapshot of that name has it, and wait until every node is Ready; answers `status()`.
+
+        Run again it finishes what was half done. A snapshot takes the place of what the lab is.
+        """
         from labctl.lab.up import up
 
-        up(self)
+        up(self, snapshot)
         return self.status()
 
     def halt(self, *names: str) -> None:

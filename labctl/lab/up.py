@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from labctl.errors import LabctlError, UsageError
-from labctl.lab import machines, process, providers, snapshots
+from labctl.lab import machines, process, providers
 from labctl.lab.privilege import give_back
 from labctl.lab.progress import step
 from labctl.lab.ssh import write_config
@@ -22,30 +23,37 @@ BOOT_REQUEST = "labctl.internal/boot-request"
 
 def up(lab: LabFolder, snapshot: str = "") -> None:
     """`snapshot` is the name of one that takes the place of what the lab is."""
-    restoring = bool(snapshot) or "restoring" in lab.record
     if snapshot:
-        snapshots.adopt(lab, snapshot)
+        from labctl.lab.snapshots import adopt
+
+        adopt(lab, snapshot)
     _ = lab.settings  # what is wrong in flags, environment or lab.yml is said before anything is touched
     with process.working_on(lab.paths, "up"):
+        restoring = bool(snapshot) or "restoring" in lab.record
         if restoring:
             _stop_master(lab)
         with process.beginning(lab.paths) as begun:
-            _up(lab, begun, snapshot, restoring)
+            count = lab.settings["minions"]
+            provider = _prepare(lab) if count else None
+            if provider is None:
+                lab.save(minions=0, provider=lab.record["kept"].get("provider", ""))
+            if restoring:
+                _restored(lab, provider, snapshot, begun)
+            else:
+                _master(lab, begun)
+                _machines(lab, provider, count)
+        give_back(lab)
 
 
-def _up(lab: LabFolder, begun: process.Beginning | None, snapshot: str, restoring: bool) -> None:
-    count = lab.settings["minions"]
-    provider = _prepare(lab) if count else None
-    if provider is None:
-        lab.save(minions=0, provider=lab.record["kept"].get("provider", ""))
-    restored = snapshots.restore(lab, provider, snapshot) if restoring else None
+def _restored(lab: LabFolder, provider: Provider | None, name: str, begun: process.Beginning | None) -> None:
+    """Until the lab is what the snapshot was, and what was asked for besides."""
+    from labctl.lab import snapshots
+
+    snapshot = snapshots.restore(lab, provider, name)
+    boots = {name: machine.boot_id for name, machine in provider.machines().items() if machine.boot_id} if provider else {}
     _master(lab, begun)
-    if provider:
-        boots = {name: machine.boot_id for name, machine in provider.machines().items() if machine.boot_id} if restored else {}
-        _machines(lab, provider, count, boots)
-    if restored:
-        snapshots.wait_for_pods(lab, restored)
-    give_back(lab)
+    _machines(lab, provider, lab.settings["minions"], boots)
+    snapshots.wait_for_pods(lab, snapshot)
 
 
 def _stop_master(lab: LabFolder) -> None:
@@ -86,8 +94,10 @@ def _runs_with(lab: LabFolder) -> dict[str, Any]:
     return {**lab.record["settings"], **process.master_run(lab.paths).get("settings", {})}
 
 
-def _machines(lab: LabFolder, provider: Provider, count: int, boots: Mapping[str, str]) -> None:
+def _machines(lab: LabFolder, provider: Provider | None, count: int, boots: Mapping[str, str] = MappingProxyType({})) -> None:
     """`boots`: the boot id that a machine has for certain, whatever its object still says."""
+    if provider is None:
+        return
     existing = {machine["spec"]["number"]: machine for machine in machines.list_machines(lab)}
     surplus = [existing[number]["metadata"]["name"] for number in sorted(existing) if number > count]
     if surplus:

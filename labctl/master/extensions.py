@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from labctl.api.extensions import Ask, Extensions, File
@@ -14,13 +15,21 @@ if TYPE_CHECKING:
     from labctl.resources.registry import Registry
 
 
-def extensions(registry: Registry, runner: Runner, journal: MemoryJournal, images: Images | None) -> Extensions:
+def extensions(
+    registry: Registry, runner: Runner, journal: MemoryJournal, images: Images | None, snapshot: Callable[[], Awaitable[int]]
+) -> Extensions:
     routes = Extensions()
+    routes.add("POST", "/labctl/v1/snapshot", lambda _ask: _snapshot(snapshot))
     routes.add("GET", "/labctl/v1/why/{kind}/{namespace}/{name}", lambda ask: _why(registry, runner, journal, ask))
     if images:
         routes.add("GET", "/labctl/v1/images/resolve", lambda ask: _resolve(images, ask))
         routes.add("GET", "/labctl/v1/blobs/{digest}", lambda ask: _blob(images, ask))
     return routes
+
+
+async def _snapshot(snapshot: Callable[[], Awaitable[int]]) -> dict[str, int]:
+    """The store as it is now, in the file where the lab's other commands look for it."""
+    return {"revision": await snapshot()}
 
 
 async def _why(registry: Registry, runner: Runner, journal: MemoryJournal, ask: Ask) -> dict[str, Any]:

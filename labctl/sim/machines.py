@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
 
 from labctl.errors import ProviderError
 from labctl.providers.protocol import Machine, MachineEvent, MachineSpec, Power, Stop, Uplink, Verdict
@@ -114,6 +117,35 @@ class FakeProvider:
 
     def restore(self, name: str) -> None:
         self.cut_links.discard(name)
+
+    # -- Snapshots
+
+    keeps_memory = False
+
+    def save_machines(self, folder: Path, meanwhile: Callable[[], None]) -> None:
+        on = [name for name, fake in sorted(self._fakes.items()) if fake.power is Power.ON]
+        saved = [(fake.spec, fake.power is not Power.OFF) for _, fake in sorted(self._fakes.items())]
+        for name in on:
+            self.pause(name)
+        try:
+            meanwhile()
+        finally:
+            for name in on:
+                self.resume(name)
+        (folder / "machines.json").write_bytes(msgspec.json.encode(saved))
+
+    def load_machines(self, folder: Path) -> None:
+        try:
+            saved = msgspec.json.decode((folder / "machines.json").read_bytes(), type=list[tuple[MachineSpec, bool]])
+        except (OSError, msgspec.DecodeError) as error:
+            raise ProviderError(f"the snapshot's machines can't be read: {error}") from error
+        for name in sorted(self._fakes.keys() - {spec.name for spec, _ in saved}):
+            self.destroy(name)
+        for spec, was_on in saved:
+            self._off(spec.name, "it was restored", intended=True)
+            self._fakes.setdefault(spec.name, _Fake(spec)).spec = spec
+            if was_on:
+                self.up(spec)
 
     # -- what only a fake can do
 

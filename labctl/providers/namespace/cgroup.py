@@ -57,6 +57,12 @@ class Cgroups(Protocol):
 
     def freeze(self, machine: str, frozen: bool) -> None: ...
     def frozen(self, machine: str) -> bool: ...
+    def wait_frozen(self, machine: str, deadline_s: float) -> bool:
+        """Until every process of it has stopped, which takes the kernel a moment. False if that never was."""
+
+    def thaw(self, machine: str) -> tuple[Path, str]:
+        """The file to write, and the word that thaws it."""
+
     def remove(self, machine: str, deadline_s: float) -> None:
         """Wait until it is empty, then remove it. Unknown is fine."""
 
@@ -138,6 +144,12 @@ class V1:
         except OSError:
             return False
 
+    def wait_frozen(self, machine: str, deadline_s: float) -> bool:
+        return _until_says(self._freezer(machine) / "freezer.state", "FROZEN", deadline_s)
+
+    def thaw(self, machine: str) -> tuple[Path, str]:
+        return self._freezer(machine) / "freezer.state", "THAWED"
+
     def remove(self, machine: str, deadline_s: float) -> None:
         for hierarchy in self._hierarchies.values():
             _remove(hierarchy / _TOP / self._lab / machine, deadline_s)
@@ -208,6 +220,12 @@ class V2:
         except OSError:
             return False
 
+    def wait_frozen(self, machine: str, deadline_s: float) -> bool:
+        return _until_says(self._folder(machine) / "cgroup.events", "frozen 1", deadline_s)
+
+    def thaw(self, machine: str) -> tuple[Path, str]:
+        return self._folder(machine) / "cgroup.freeze", "0"
+
     def remove(self, machine: str, deadline_s: float) -> None:
         _remove(self._folder(machine), deadline_s)
 
@@ -243,6 +261,15 @@ def _hierarchies(mountinfo: str) -> dict[str, Path]:
             options = [word for word in options if not word.startswith("release_agent")]
             found.setdefault(",".join(options), Path(before.split()[4]))
     return dict(sorted(found.items(), key=lambda item: "cpuset" not in item[0]))
+
+
+def _until_says(file: Path, line: str, deadline_s: float) -> bool:
+    deadline = time.monotonic() + deadline_s
+    while line not in file.read_text().splitlines():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True
 
 
 def _tree(folder: Path) -> Iterator[Path]:

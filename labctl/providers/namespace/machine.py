@@ -93,6 +93,12 @@ class NamespaceMachine:
     def frozen(self) -> bool:
         return self._cgroups.frozen(self.name)
 
+    @contextlib.contextmanager
+    def operation(self) -> Iterator[None]:
+        """Nobody else does anything to it inside the block."""
+        with locks.exclusive(self._lock):
+            yield
+
     # -- what can be done; each is one operation, also across processes
 
     def up(self, spec: MachineSpec, lower: Path) -> None:
@@ -147,14 +153,28 @@ class NamespaceMachine:
             boot = self.boot()
             if boot:
                 self._end(Ended(boot.boot_id, "destroyed", intended=True))
-            if self.folder.exists():
-                self._trash.mkdir(parents=True, exist_ok=True)
-                gone = self._trash / f"{self.name}-{uuid.uuid4().hex}"
-                os.rename(self.folder, gone)
-                shutil.rmtree(gone, ignore_errors=True)
+            self._remove()
             self._lock.unlink(missing_ok=True)
 
+    def replace(self, folder: Path) -> None:
+        """Be the machine in `folder` (on the same file system) from now on: off, with that disk, specification and host key."""
+        with locks.exclusive(self._lock):
+            boot = self.boot()
+            if boot:
+                self._end(Ended(boot.boot_id, "it was restored", intended=True))
+            self._remove()
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(folder, self.folder)
+
     # -- steps
+
+    def _remove(self) -> None:
+        """Its folder goes at once, and what is in it then."""
+        if self.folder.exists():
+            self._trash.mkdir(parents=True, exist_ok=True)
+            gone = self._trash / f"{self.name}-{uuid.uuid4().hex}"
+            os.rename(self.folder, gone)
+            shutil.rmtree(gone, ignore_errors=True)
 
     def _read(self, name: str, decode: Callable[[bytes], _T]) -> _T | None:
         """None also if it is damaged, as files may be when the host lost power: then it counts as never written."""

@@ -5,6 +5,7 @@
     machine   one machine's folder, boot and end
     cgroup    limits, pause, and "nothing of it runs any more"
     watch     what became known
+    snapshots the machines' file systems in a folder, and back
     inside/   programs that enter namespaces
 
 Blocking, idempotent, safe in threads and across processes: every operation on a machine takes that machine's lock, and what is
@@ -25,7 +26,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from labctl.errors import ProviderError
-from labctl.providers.namespace import cgroup
+from labctl.providers.namespace import cgroup, snapshots
 from labctl.providers.namespace.box import Box
 from labctl.providers.namespace.inside import command
 from labctl.providers.namespace.lab import LabInit
@@ -127,7 +128,7 @@ class NamespaceProvider:
         for name in self._existing():
             self.destroy(name)
         self._lab().destroy()
-        for part in ("machines", "trash", "locks"):
+        for part in ("machines", "trash", "incoming", "locks"):
             shutil.rmtree(self._state / part, ignore_errors=True)
         self._changed()
 
@@ -161,6 +162,28 @@ class NamespaceProvider:
 
     def restore(self, name: str) -> None:
         self._machine(name).set_links("up")
+
+    # -- Snapshots
+
+    keeps_memory = False
+
+    def save_machines(self, folder: Path, meanwhile: Callable[[], None]) -> None:
+        try:
+            snapshots.save(self._existing(), self._made()[0], folder, meanwhile)
+        except OSError as error:
+            raise ProviderError(f"the machines can't be saved: {error}") from error
+        finally:
+            self._changed()
+
+    def load_machines(self, folder: Path) -> None:
+        try:
+            booting = snapshots.load(self._existing(), self._machine, self._state / "incoming", folder)
+            if booting:
+                snapshots.boot(booting, self._box.get(self._progress))
+        except OSError as error:
+            raise ProviderError(f"the machines can't be restored: {error}") from error
+        finally:
+            self._changed()
 
     # -- parts
 

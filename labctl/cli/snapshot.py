@@ -1,0 +1,86 @@
+"""snapshot: save, list, restore, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from labctl.cli.lifecycle import become_root, showing
+from labctl.cli.output import output_option, print_json, print_table
+
+if TYPE_CHECKING:
+    from labctl.lab.snapshots import Snapshot
+
+
+@click.group(epilog="Example: labctl snapshot save ready && labctl destroy --yes && labctl up --from ready")
+def snapshot() -> None:
+    """A lab as it is now, kept under a name: machines, objects, certificates. It outlives the lab, and any lab of this machine can start from it."""
+
+
+@snapshot.command("save", epilog="Example: labctl snapshot save before-the-storm")
+@click.argument("name")
+@output_option
+def save(name: str, output: str) -> None:
+    """Keep the lab in this folder. Its machines stand still for a moment and go on."""
+    from labctl.lab import snapshots
+
+    with showing() as lab:
+        become_root(lab)
+        saved = snapshots.save(lab, name)
+    if output == "json":
+        _show([saved], output)
+    else:
+        click.echo(f"Saved. From here on: labctl up --from {name}")
+
+
+@snapshot.command("list", epilog="Example: labctl snapshot list -o json")
+@output_option
+def list_(output: str) -> None:
+    """What this machine keeps."""
+    from labctl.lab import snapshots
+
+    with showing() as lab:
+        become_root(lab)
+        _show(snapshots.listed(lab), output)
+
+
+@snapshot.command("restore", epilog="Example: labctl snapshot restore before-the-storm")
+@click.argument("name")
+@output_option
+def restore(name: str, output: str) -> None:
+    """Make the lab in this folder what it was. What it is now is lost."""
+    from labctl.errors import LabctlError
+
+    with showing() as lab:
+        become_root(lab)
+        if not lab.exists:
+            raise LabctlError(f"there is no lab in {lab.folder} or above", mend=f"labctl up --from {name}")
+        status = lab.up(snapshot=name)
+    if output == "json":
+        print_json(status)
+    else:
+        click.echo(f"The lab is as it was in {name}: {len(status['nodes'])} nodes.")
+
+
+@snapshot.command("delete", epilog="Example: labctl snapshot delete before-the-storm")
+@click.argument("name")
+def delete(name: str) -> None:
+    """Forget a snapshot and free its space. Labs that were started from it have all that they need."""
+    from labctl.lab import snapshots
+
+    with showing() as lab:
+        become_root(lab)
+        snapshots.delete(lab, name)
+
+
+def _show(found: Sequence[Snapshot], output: str) -> None:
+    if output == "json":
+        shown = ("name", "saved", "lab", "provider", "memory", "machines", "revision", "size", "paused_s")
+        print_json([{field: getattr(each, field) for field in shown} for each in found])
+        return
+    rows = [
+        (s.name, s.saved, s.provider or "-", str(len(s.machines)), f"{s.size / 1e6:.0f} MB", "yes" if s.memory else "no") for s in found
+    ]
+    print_table(("NAME", "SAVED", "PROVIDER", "MACHINES", "SIZE", "MEMORY"), rows)

@@ -1,0 +1,139 @@
+"""Keeping the machines' file systems in a folder, and machines made of such a folder.
+
+    FOLDER/machines.json        which there are, and which of them were on
+    FOLDER/NAME/                spec.json host_key(.pub) upper/ storage/: what a machine is while it is off
+
+Saving: every machine's operation lock, then all freezers, `meanwhile`, a copy of each at the same time, thaw. Blocks are shared with the original
+where the file system can (reflink), holes stay holes. Processes are not kept: a machine that was on is booted anew by a load.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+
+from labctl.errors import ProviderError
+from labctl.providers.namespace.cgroup import Cgroups
+from labctl.providers.namespace.machine import NamespaceMachine
+
+_KEPT = ("spec.json", "host_key", "host_key.pub", "upper", "storage")
+_AT_A_TIME = 8
+_FREEZE_DEADLINE_S = 10.0
+# Thaws at the end of its input: when the save is done, and just as well when whoever saves was killed.
+_THAW = 'while read -r _; do :; done; for file; do echo "$WORD" > "$file"; done'
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """One machine in machines.json."""
+
+    name: str
+    was_on: bool
+
+
+def save(machines: Mapping[str, NamespaceMachine], cgroups: Cgroups, folder: Path, meanwhile: Callable[[], None]) -> None:
+    """Contract: protocol.Snapshots.save_machines."""
+    with contextlib.ExitStack() as operations:
+        for name in sorted(machines):
+            operations.enter_context(machines[name].operation())
+        there = [machine for machine in machines.values() if machine.spec() and (machine.folder / "host_key.pub").exists()]
+        saved = [Saved(machine.name, machine.running()) for machine in there]
+        with _at_rest(cgroups, [each.name for each in saved if each.was_on]):
+            meanwhile()
+            _copy([(_parts(machine.folder), folder / machine.name) for machine in there])
+    (folder / "machines.json").write_bytes(msgspec.json.encode(saved))
+
+
+def load(
+    machines: Mapping[str, NamespaceMachine], make: Callable[[str], NamespaceMachine], incoming: Path, folder: Path
+) -> list[NamespaceMachine]:
+    """Contract: protocol.Snapshots.load_machines, but for the boots: answers the machines that are to be booted."""
+    saved = _read(folder)
+    names = [each.name for each in saved]
+    for name in machines.keys() - set(names):
+        machines[name].destroy()
+    shutil.rmtree(incoming, ignore_errors=True)  # a killed one's
+    try:
+        new = {name: incoming / f"{name}-{uuid.uuid4().hex}" for name in names}
+        _copy([(_parts(folder / name), new[name]) for name in names])
+        with ThreadPoolExecutor(_AT_A_TIME) as pool:
+            list(pool.map(lambda name: make(name).replace(new[name]), names))
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
+    return [make(each.name) for each in saved if each.was_on]
+
+
+def boot(machines: Sequence[NamespaceMachine], lower: Path) -> None:
+    """Side by side; the first failure is raised when all have been tried."""
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        for done in [pool.submit(_boot, machine, lower) for machine in machines]:
+            done.result()
+
+
+def _boot(machine: NamespaceMachine, lower: Path) -> None:
+    spec = machine.spec()
+    if spec is None:
+        raise ProviderError(f"{machine.name}: the snapshot has no specification of it")
+    machine.up(spec, lower)
+
+
+def _read(folder: Path) -> list[Saved]:
+    try:
+        return msgspec.json.decode((folder / "machines.json").read_bytes(), type=list[Saved])
+    except (OSError, msgspec.DecodeError) as error:
+        raise ProviderError(f"the snapshot's machines can't be read: {error}", mend="labctl snapshot delete, and save it anew") from error
+
+
+def _parts(folder: Path) -> list[Path]:
+    return [folder / part for part in _KEPT if (folder / part).exists()]
+
+
+@contextlib.contextmanager
+def _at_rest(cgroups: Cgroups, names: Sequence[str]) -> Iterator[None]:
+    """Nothing of these machines runs inside the block. Those that somebody had paused stay so."""
+    pausing = [name for name in names if not cgroups.frozen(name)]
+    with _thawing(cgroups, pausing):
+        for name in pausing:
+            cgroups.freeze(name, True)
+        for name in names:
+            if not cgroups.wait_frozen(name, _FREEZE_DEADLINE_S):
+                raise ProviderError(f"{name} can't be paused: a process of it does not stop", mend="labctl doctor")
+        yield
+
+
+@contextlib.contextmanager
+def _thawing(cgroups: Cgroups, names: Sequence[str]) -> Iterator[None]:
+    """Whatever happens inside the block, these machines go on afterwards: it is another process that sees to it, in a session of its own."""
+    files = [cgroups.thaw(name) for name in names]
+    if not files:
+        yield
+        return
+    argv = ["/bin/sh", "-c", _THAW, "labctl-thaw", *(str(path) for path, _ in files)]
+    thawing = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True, env={**os.environ, "WORD": files[0][1]})
+    assert thawing.stdin
+    try:
+        yield
+    finally:
+        thawing.stdin.close()
+        thawing.wait()
+
+
+def _copy(jobs: Sequence[tuple[Sequence[Path], Path]]) -> None:
+    """`cp` of files and folders into new folders, side by side. Owners, modes, links, attributes, whiteouts and pipes come along."""
+    running = []
+    for sources, target in jobs:
+        target.mkdir(mode=0o700, parents=True)
+        argv = ["cp", "--archive", "--reflink=auto", "--sparse=auto", "--", *map(str, sources), str(target)]
+        running.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
+    said = [(process.communicate()[1].strip(), process.returncode) for process in running]
+    wrong = [text for text, status in said if status]
+    if wrong:
+        last = wrong[0].splitlines()[-1] if wrong[0] else "cp failed"
+        raise ProviderError(f"the machines' disks can't be copied: {last}", mend="free space on that disk")
