@@ -16,6 +16,7 @@ from typing import Any
 from labctl.clock import Clock
 from labctl.errors import Unreachable, UsageError
 from labctl.journal import Journal
+from labctl.network.bgp import BgpPlugin
 from labctl.network.plugin import Place, Plugin, Program
 from labctl.network.route import RoutePlugin
 from labctl.network.settings import NetworkSettings
@@ -25,7 +26,7 @@ from labctl.reconcile.workers import Workers
 from labctl.remote.interface import Remote
 
 NODES = "nodes"
-PLUGINS: Mapping[str, Callable[[], Plugin]] = {"route": RoutePlugin, "vxlan": VxlanPlugin}
+PLUGINS: Mapping[str, Callable[[], Plugin]] = {"route": RoutePlugin, "vxlan": VxlanPlugin, "bgp": BgpPlugin}
 
 
 def plugin(name: str) -> Plugin:

@@ -77,6 +77,7 @@ class Program(msgspec.Struct, frozen=True):
     masquerade: Masquerade | None = None
     accept: tuple[str, ...] = ()  # ranges whose packets this minion forwards, whatever its policy for others is
     tunnel: Tunnel | None = None
+    bird: str = ""  # the routing daemon's configuration; empty: it does not run
 
     def params(self) -> dict[str, Any]:
         plain: dict[str, Any] = msgspec.to_builtins(self)

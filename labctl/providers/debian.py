@@ -27,6 +27,12 @@ def packages(*lists: str) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
+def minion_lists(network: str) -> tuple[str, ...]:
+    """The lists of provision/ that a minion of a lab with this pod network needs: one for all, and the network's own if it has one."""
+    own = f"packages.{network}"
+    return ("packages", own) if network and assets.provision(own).exists() else ("packages",)
+
+
 def in_chroot(script: str) -> str:
     """An mmdebstrap hook that runs a script of provision/ inside the new system."""
     return f'--customize-hook=env LABCTL_IMAGE=1 chroot "$1" sh -s < {shlex.quote(str(assets.provision(script)))}'

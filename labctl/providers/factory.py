@@ -27,7 +27,8 @@ def make_provider(
         from labctl.providers.namespace.provider import NamespaceProvider
         from labctl.providers.settings import NamespaceSettings
 
-        return NamespaceProvider(lab, state, cache, NamespaceSettings(network=settings["addresses.machines"]), progress)
+        machines = NamespaceSettings(network=settings["addresses.machines"], pod_network=settings["network"])
+        return NamespaceProvider(lab, state, cache, machines, progress)
     if name == "ssh":
         from labctl.providers.settings import ssh_settings
         from labctl.providers.ssh.provider import SshProvider

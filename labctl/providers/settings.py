@@ -15,6 +15,7 @@ class NamespaceSettings:
 
     network: str = "10.245.1.0/24"
     mtu_bytes: int = 1500
+    pod_network: str = ""  # some need packages of their own in the root file system
     suite: str = "bookworm"
     mirror: str = ""
     boot_deadline_s: float = 20.0

@@ -12,10 +12,11 @@ import pytest
 from tests.e2e.cluster import SEED, condition, wait
 
 REACH = (Path(__file__).parent / "on_minion" / "reach.py").read_text()
-MTUS = {"route": 1500, "vxlan": 1450}
+MTUS = {"route": 1500, "vxlan": 1450, "bgp": 1500}
 HARM = {
     "route": ["ip", "route", "flush", "proto", "246"],
     "vxlan": ["ip", "link", "delete", "labctl-vxlan"],
+    "bgp": ["sh", "-c", "kill -9 $(cat /run/labctl-bird.pid)"],
 }
 MINIONS = ("minion-1", "minion-2", "minion-3")
 BODY_BYTES = 3_000_000
@@ -117,6 +118,8 @@ def test_what_somebody_breaks_is_mended(lab):
 def test_a_minion_that_died_and_came_back_is_reached_again(lab):
     lab.labctl("fault", "power-off", "minion-2")
     wait(lambda: set(addresses(lab)) == {"minion-1", "minion-3"}, "minion-2 is known to be dead", 15)
+    if lab.network == "bgp":
+        wait(lambda: "10.246.2." not in lab.on("minion-1", "ip", "route").stdout, "the routes to a silent minion are withdrawn", 10)
     everything_reaches_everything(lab, ("minion-1", "minion-3"))
     lab.labctl("up", "--minions", str(len(MINIONS)))
     lab.kubectl("delete", "pod", "-l", "name=mesh", "--wait=false")  # their replacements are spread, minion-2 included

@@ -11,7 +11,7 @@ import json
 import sys
 from typing import Any, Dict, List, Tuple
 
-from . import check, commands, vxlan
+from . import bird, check, commands, vxlan
 from .iptables import Iptables
 
 PROTOCOL = "246"  # of our routes, in `ip route show proto 246`
@@ -27,22 +27,23 @@ class Network:
     def __init__(self) -> None:
         self._wanted: List[Route] = []
         self._tunnel = vxlan.Tunnel()
+        self._bird = bird.Bird()
 
     def program(self, plan: Dict[str, Any], iptables: Iptables) -> dict:
         """{"address", "routes": [{"to", "via", "device"?} | {"to", "link": true}], "sysctls", "masquerade": {"source", "outside"}, "accept": [range],
-        "tunnel": vxlan.py's}. Devices first: routes lead to them."""
+        "tunnel": vxlan.py's, "bird": bird.py's}. Devices first: routes lead to them."""
         own = check.address(plan["address"])
         device = _device(own)
         wanted = [_route(route, own, device) for route in _bounded(plan.get("routes", []))]
         changed = _sysctls(plan.get("sysctls", {}), device)
         changed += self._tunnel.program(plan.get("tunnel"), own, device)
-        changed += _routes(wanted) + _rules(plan, iptables)
+        changed += _routes(wanted) + _rules(plan, iptables) + self._bird.program(plan.get("bird"))
         self._wanted = wanted
         return {"device": device, "changed": changed}
 
     def lost(self) -> bool:
-        """True once, when a route is gone (deleted by hand, or with an interface that went down) or a device of ours was touched. Cheap."""
-        return self._tunnel.lost() or self._route_lost()
+        """True once, when a route is gone (deleted by hand, or with an interface that went down) or a device or daemon of ours is not as it was left. Cheap."""
+        return self._route_lost() or self._tunnel.lost() or self._bird.lost()
 
     def _route_lost(self) -> bool:
         if not self._wanted:

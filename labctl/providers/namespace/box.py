@@ -29,7 +29,7 @@ class Box:
         digest = hashlib.sha256()
         for part in (self._settings.suite, self._settings.mirror, *debian.NOT_NEEDED):
             digest.update(part.encode() + b"\0")
-        for name in ("packages", "minion.sh"):
+        for name in (*debian.minion_lists(self._settings.pod_network), "minion.sh"):
             digest.update(assets.provision(name).read_bytes() + b"\0")
         return self._folder / digest.hexdigest()[:16]
 
@@ -48,9 +48,8 @@ class Box:
     def _build(self, target: Path, progress: Callable[[str], None]) -> None:
         progress(f"building the root file system from Debian {self._settings.suite} packages (once)")
         temporary = self._folder / f".new-{target.name}-{os.getpid()}"
-        command = debian.mmdebstrap(
-            temporary, self._settings.suite, self._settings.mirror, debian.packages("packages"), [debian.in_chroot("minion.sh")]
-        )
+        packages = debian.packages(*debian.minion_lists(self._settings.pod_network))
+        command = debian.mmdebstrap(temporary, self._settings.suite, self._settings.mirror, packages, [debian.in_chroot("minion.sh")])
         try:
             debian.run("the root file system", command, self._folder, progress)
         except ProviderError:
