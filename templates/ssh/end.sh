@@ -27,7 +27,7 @@ if [ -f /etc/labctl/sysctls ]; then
         [ ! -e "$file" ] || [ "$(cat "$file")" = "$value" ] || printf '%s' "$value" >"$file"
     done </etc/labctl/sysctls
 fi
-rm -rf /run/labctl /run/labctl-agent.pid /run/labctl-agent.stamp /run/labctl-forwarder.sock
+rm -rf /run/labctl /run/labctl-agent.pid /run/labctl-agent.stamp /run/labctl-forwarder.sock /run/labctl-uplink
 [ "$status" = 0 ] || exit "$status"
 
 [ "$2" = destroy ] || { sed -i 's/^power .*/power Off/' /etc/labctl/claim && exit; }
@@ -35,4 +35,6 @@ if [ -s /etc/labctl/installed ]; then
     # shellcheck disable=SC2046 -- one word per package is what is wanted
     DEBIAN_FRONTEND=noninteractive apt-get purge -q -y --auto-remove $(cat /etc/labctl/installed) >/dev/null || exit
 fi
-rm -rf /var/lib/labctl /var/log/labctl /opt/labctl /etc/labctl
+rm -rf /opt/labctl /var/log/labctl /var/lib/labctl/*
+(cd /etc/labctl && rm -f agent.json agent.crt agent.key ca.crt sysctls installed claim) # the claim last: until here, destroy can be repeated
+rmdir /etc/labctl /var/lib/labctl 2>/dev/null || true # not empty, or a disk of its own: it was there before

@@ -1,0 +1,61 @@
+"""Machines that labctl does not own, for provider ssh: bare namespace machines made here, with an sshd and nothing of a lab on them.
+
+They are in a network of their own, so whoever is to reach them runs in it: `rack.inside` begins such a command line.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import uuid
+from pathlib import Path
+from typing import Any
+
+from labctl.providers.namespace.provider import NamespaceProvider
+from labctl.providers.protocol import Machine, MachineSpec
+
+GATEWAY = "10.245.1.1"
+
+
+class Rack:
+    """Some machines at 10.245.1.11 and on; `close` takes them away."""
+
+    def __init__(self, folder: Path, cache: Path, count: int = 2) -> None:
+        self.key = folder / "rack_key"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)], check=True)
+        self._provider = NamespaceProvider(f"rack-{uuid.uuid4().hex[:8]}", folder / "rack", cache)
+        self.machines: dict[str, Machine] = {}
+        try:
+            for number in range(1, count + 1):
+                self.boot(number)
+        except BaseException:
+            self.close()
+            raise
+
+    def boot(self, number: int) -> Machine:
+        public = self.key.with_suffix(".pub").read_text()
+        spec = MachineSpec(f"minion-{number}", number, 512 << 20, 1.0, f"10.245.1.{10 + number}", 24, public)
+        self.machines[spec.name] = self._provider.up(spec)
+        return self.machines[spec.name]
+
+    def power_off(self, name: str) -> None:
+        self._provider.power_off(name)
+
+    @property
+    def inside(self) -> list[str]:
+        """Command line that goes into the machines' network, and nowhere else."""
+        return ["nsenter", f"--net=/proc/{self._provider._lab().pid()}/ns/net", "--"]
+
+    def entry(self, name: str, **more: Any) -> dict[str, Any]:
+        """As lab.yml would have it."""
+        return {"address": self.machines[name].address, "key": str(self.key), **more}
+
+    def on(self, name: str, *words: str, check: bool = True) -> str:
+        """A command on a machine, past labctl."""
+        options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+        argv = [*self.inside, "ssh", "-F", "none", *options, "-i", str(self.key), f"root@{self.machines[name].address}", *words]
+        done = subprocess.run(argv, text=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
+        assert not check or done.returncode == 0, done.stderr
+        return done.stdout
+
+    def close(self) -> None:
+        self._provider.destroy_lab()
