@@ -62,7 +62,12 @@ class Call:
             raise status.too_large(self.settings.body_limit_bytes) from None
 
     def write_options(self) -> WriteOptions:
-        return query.write_options(self.query, self.user)
+        return query.write_options(self.query, self.user, self.method, self._program())
+
+    def _program(self) -> str:
+        """What the client calls itself: `kubectl` of `kubectl/v1.37.1 (linux/amd64) kubernetes/abc`."""
+        name = self.request.headers.get("User-Agent", "").partition("/")[0]
+        return "".join(filter(str.isprintable, name))[: query.FIELD_MANAGER_MAX]
 
     async def answer(self, body: bytes, code: int = 200, *, form: Format = negotiate.PLAIN, extra: bytes = b"") -> answer.Whole:
         """JSON bytes in the form the client reads: YAML, indented, compressed."""

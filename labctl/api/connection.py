@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
 
 from labctl.api import identity
+from labctl.api.negotiate import JSON
+from labctl.api.status import bad_request, encoded
 from labctl.resources.service import User
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -34,6 +37,17 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         self.end_stream()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """What never became a request: no HTTP, or a head that is too long. The client's business, so it is told and the log is spared."""
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return super().handle_error(request, status, exc, message)
+        refused = bad_request((message or HTTPStatus(status).phrase).partition("\n")[0].rstrip(":"))
+        response = web.Response(status=status, body=encoded(refused), content_type=JSON)
+        response.force_close()
+        return response
 
     @contextmanager
     def streaming(self) -> Iterator[None]:

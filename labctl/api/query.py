@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from urllib.parse import parse_qs
 
 import msgspec
 
 from labctl.api import status
-from labctl.errors import ApiError
+from labctl.resources import failures, fields
+from labctl.resources.kind import FieldError
 from labctl.resources.resources import Body
 from labctl.resources.service import DeleteOptions, ListOptions, User, WriteOptions
 
-_FIELD_MANAGER_MAX = 128
+FIELD_MANAGER_MAX = 128  # bytes
 _VALIDATIONS = ("Ignore", "Warn", "Strict")
-_PROPAGATION = ("Background", "Foreground", "Orphan")
+_OPTIONS = {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions"}
 
 
 class Query:
@@ -74,31 +76,37 @@ def list_options(query: Query) -> ListOptions:
     )
 
 
-def write_options(query: Query, user: User) -> WriteOptions:
-    """Who names no fieldManager is not tracked as one, where the real server would take the program's name from User-Agent:
-    who owns which field costs a third of a create and half a list's bytes, and matters only to those who apply."""
+def write_options(query: Query, user: User, method: str = "POST", program: str = "") -> WriteOptions:
+    """Of a POST, PUT or PATCH by `program`, which is what the User-Agent calls itself. Raises 422."""
+    validation = query.first("fieldValidation") or "Warn"
+    if not query:
+        return WriteOptions(user=user, program=program)
+    errors = [*_wrong_dry_run(query.all("dryRun")), *_wrong_manager(query.first("fieldManager"))]
+    if validation not in _VALIDATIONS:
+        errors.append(fields.not_supported("fieldValidation", validation, _VALIDATIONS))
+    if errors:
+        raise failures.invalid_of(_OPTIONS[method], "meta.k8s.io", "", errors)
     return WriteOptions(
         user=user,
-        dry_run=_dry_run(query.all("dryRun")),
-        field_manager=query.first("fieldManager")[:_FIELD_MANAGER_MAX],
-        field_validation=_one_of("fieldValidation", query.first("fieldValidation", "Warn") or "Warn", _VALIDATIONS),
+        dry_run="dryRun" in query,
+        field_manager=query.first("fieldManager"),
+        program=program,
+        field_validation=validation,
         force=query.flag("force"),
     )
 
 
-def _dry_run(values: list[str]) -> bool:
-    for value in values:
-        _one_of("dryRun", value, ("All",))
-    return bool(values)
+def _wrong_dry_run(values: list[str]) -> Iterator[FieldError]:
+    if any(value != "All" for value in values):
+        yield fields.not_supported("dryRun", values, ("All",))
 
 
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value in allowed:
-        return value
-    supported = ", ".join(f'"{a}"' for a in allowed)
-    message = f'Unsupported value: "{value}": supported values: {supported}'
-    details = {"causes": [{"reason": "FieldValueNotSupported", "message": message, "field": name}]}
-    raise ApiError(422, "Invalid", f" is invalid: {name}: {message}", details=details)
+def _wrong_manager(name: str) -> Iterator[FieldError]:
+    if len(name.encode()) > FIELD_MANAGER_MAX:
+        yield fields.too_long("fieldManager", FIELD_MANAGER_MAX)
+    bad = next((index for index, c in enumerate(name) if not c.isprintable()), None)
+    if bad is not None:
+        yield fields.invalid("fieldManager", name, f"invalid character U+{ord(name[bad]):04X} (at position {bad})")
 
 
 class _Preconditions(msgspec.Struct, rename={"resource_version": "resourceVersion"}):
@@ -130,15 +138,16 @@ def delete_options(query: Query, body: Body | None) -> DeleteOptions:
     policy = asked.propagation_policy
     if policy is None and asked.orphan_dependents is not None:
         policy = "Orphan" if asked.orphan_dependents else "Background"
-    if policy is not None:
-        _one_of("propagationPolicy", policy, _PROPAGATION)
+    errors = list(_wrong_dry_run(asked.dry_run or []))
+    if errors:
+        raise failures.invalid_of("DeleteOptions", "meta.k8s.io", "", errors)
     preconditions = asked.preconditions or _Preconditions()
     return DeleteOptions(
         grace_period_seconds=asked.grace_period_seconds,
         propagation_policy=policy,
         precondition_uid=preconditions.uid or "",
         precondition_resource_version=preconditions.resource_version or "",
-        dry_run=_dry_run(asked.dry_run or []),
+        dry_run=bool(asked.dry_run),
     )
 
 

@@ -13,6 +13,7 @@ import msgspec
 from labctl.errors import ApiError, Compacted, Conflict, LabctlError, Unavailable, Unreachable
 
 _encode = msgspec.json.Encoder().encode
+_DETAILED = frozenset({"NotFound", "MethodNotAllowed"})  # their details may be empty, but are there: clients look inside unasked
 
 
 def failure(code: int, reason: str, message: str, details: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def of(error: ApiError) -> dict[str, Any]:
     details = dict(error.details)
     if error.retry_after_s:
         details.setdefault("retryAfterSeconds", error.retry_after_s)
-    return failure(error.code, error.reason, str(error), details or None)
+    return failure(error.code, error.reason, str(error), details if details or error.reason in _DETAILED else None)
 
 
 def encoded(error: ApiError) -> bytes:

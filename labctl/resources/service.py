@@ -29,6 +29,7 @@ class WriteOptions(msgspec.Struct, frozen=True):
     user: User = SYSTEM
     dry_run: bool = False
     field_manager: str = ""
+    program: str = ""  # what the client calls itself: the manager of who names none
     field_validation: str = "Warn"  # Strict, Warn, Ignore
     force: bool = False  # server-side apply only
     applied: bool = False  # set by the verbs: this write is an apply, which says itself who owns what

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -150,3 +151,43 @@ async def test_head_answers_without_a_body(api: ApiServer) -> None:
     async with api.session() as http, http.head("/api/v1/namespaces/default") as answered:
         assert answered.status == 200 and int(answered.headers["Content-Length"]) > 100
         assert await answered.read() == b""
+
+
+async def test_what_is_no_http_is_told_and_leaves_no_trace(api: ApiServer, caplog: pytest.LogCaptureFixture) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port, ssl=api.tls(api.authority.admin()))
+    writer.write(b"GET /api\r\nHost\r\n\r\n")
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert b" 400 " in head and json.loads(body)["reason"] == "BadRequest"
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "words"),
+    [
+        ("POST", "dryRun=some", 'CreateOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: ["some"]: supported values: "All"'),
+        (
+            "PUT",
+            f"fieldManager={'x' * 129}",
+            'UpdateOptions.meta.k8s.io "" is invalid: fieldManager: Too long: may not be more than 128 bytes',
+        ),
+        (
+            "PUT",
+            "fieldValidation=Loud",
+            'UpdateOptions.meta.k8s.io "" is invalid: fieldValidation: Unsupported value: "Loud": supported values: "Ignore", "Strict", "Warn"',
+        ),
+        ("DELETE", "dryRun=some", 'DeleteOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: ["some"]: supported values: "All"'),
+        (
+            "DELETE",
+            "propagationPolicy=Up",
+            'DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: Unsupported value: "Up": '
+            'supported values: "Background", "Foreground", "Orphan"',
+        ),
+    ],
+)
+async def test_options_that_are_wrong(api: ApiServer, method: str, query: str, words: str) -> None:
+    path = "/api/v1/namespaces/default/configmaps"
+    made = {"metadata": {"name": "a"}}
+    await ask(api, "POST", path, json=made)
+    code, status = await ask(api, method, f"{path if method == 'POST' else path + '/a'}?{query}", json=made if method != "DELETE" else None)
+    assert (code, status["message"]) == (422, words)

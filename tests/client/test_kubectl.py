@@ -102,6 +102,21 @@ async def test_apply_on_the_servers_side(api: ApiServer) -> None:
     assert json.loads(await ok(api, "get", "rc/nginx-controller", "-o", "json"))["spec"]["replicas"] == 7
 
 
+async def test_who_names_no_manager_is_its_program(api: ApiServer) -> None:
+    await ok(api, "create", "-f", "-", stdin=RC)
+    await ok(api, "scale", "rc", "nginx-controller", "--replicas=5")  # the one word of kubectl's that names no manager
+    rc = json.loads(await ok(api, "get", "rc/nginx-controller", "-o", "json", "--show-managed-fields"))
+    managers = {(entry["manager"], entry.get("subresource", "")) for entry in rc["metadata"]["managedFields"]}
+    assert managers == {("kubectl-create", ""), ("kubectl", "scale")}
+
+
+async def test_what_is_not_served_is_said_in_a_line(api: ApiServer) -> None:
+    await ok(api, "run", "web", "--image=nginx")
+    assert "ephemeral containers are disabled for this cluster" in await refused(api, "debug", "web", "--image=busybox")
+    assert "Metrics API not available" in await refused(api, "top", "pods")
+    assert "the server doesn't have a resource type" in await refused(api, "get", "deployments")
+
+
 async def test_kinds_that_kubectl_sends_as_protobuf(api: ApiServer) -> None:
     await ok(api, "create", "namespace", "shop")
     await ok(api, "create", "configmap", "c", "--from-literal=a=b", "-n", "shop")

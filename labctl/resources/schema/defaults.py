@@ -45,6 +45,7 @@ _WHERE_ABSENT: Mapping[str, Object] = {
     CORE + "HostPathVolumeSource": {"type": ""},
     CORE + "ResourceFieldSelector": {"divisor": "0"},
     CORE + "Namespace": {"status": {}},
+    CORE + "Service": {"spec": {}},
     "io.k8s.api.discovery.v1.EndpointPort": {"name": "", "protocol": "TCP"},
 }
 

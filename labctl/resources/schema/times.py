@@ -24,8 +24,8 @@ def canonical(text: str, shape: str) -> str:
         _parse(text, text)
         return text
     _check_layout(text, _LAYOUT[shape])
-    moment = _parse(text, text.replace(",", ".")).astimezone(UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if shape == "time" else moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    moment = _in_utc(text, _parse(text, text.replace(",", ".")))
+    return moment.isoformat(timespec="seconds" if shape == "time" else "microseconds") + "Z"
 
 
 def _check_layout(text: str, layout: str) -> None:
@@ -37,6 +37,14 @@ def _check_layout(text: str, layout: str) -> None:
         rest = rest[match.end() :]
     if rest:
         raise ValueError(f'parsing time "{text}": extra text: "{rest}"')
+
+
+def _in_utc(text: str, moment: datetime) -> datetime:
+    """Without its zone, so that it prints none."""
+    try:
+        return moment.astimezone(UTC).replace(tzinfo=None)
+    except OverflowError:  # in UTC it is another year than those there are
+        raise ValueError(f'parsing time "{text}": year out of range') from None
 
 
 def _parse(text: str, iso: str) -> datetime:

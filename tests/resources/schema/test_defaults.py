@@ -143,6 +143,7 @@ def test_services(spec: Object, also: dict[str, Any]) -> None:
 
 
 def test_the_others() -> None:
+    assert filled("services", {})["spec"]["type"] == "ClusterIP"
     assert filled("namespaces", {"metadata": {"name": "x"}}) == {
         "metadata": {"name": "x", "labels": {"kubernetes.io/metadata.name": "x"}},
         "status": {"phase": "Active"},
