@@ -28,6 +28,7 @@ def smoke(output: str, junit: Path | None, artifacts: Path | None, keep: bool, *
     In a lab it uses that lab (in a namespace of its own; one minion loses its power and is booted again). Elsewhere it makes
     one in a temporary folder, as lab.yml here and the flags say, and destroys it.
     """
+    from labctl.lab.privilege import give_back
     from labctl.lab.smoke.smoke import smoke as check_all
 
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # a cancelled CI job still cleans up
@@ -36,6 +37,7 @@ def smoke(output: str, junit: Path | None, artifacts: Path | None, keep: bool, *
         report = check_all(lab, keep=keep, artifacts=artifacts)
     if junit:
         _write_junit(report, junit)
+    give_back(lab, *(path for path in (junit, artifacts) if path))
     if output == "json":
         from labctl.lab.smoke.report import as_data
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labctl.errors import LabctlError
@@ -30,11 +31,12 @@ def sudo_command(arguments: list[str]) -> list[str]:
     return ["sudo", "--", "env", *kept, sys.executable, "-m", "labctl.cli", *arguments]
 
 
-def give_back(lab: LabFolder) -> None:
-    """What root wrote into the person's folder belongs to the person."""
+def give_back(lab: LabFolder, *others: Path) -> None:
+    """What root wrote for the person (the lab's folder, and `others`) belongs to the person."""
     uid, gid = lab.environment.get("SUDO_UID"), lab.environment.get("SUDO_GID")
     if os.geteuid() != 0 or not uid or not gid:
         return
-    for folder, _, files in os.walk(lab.paths.lab):
-        for path in (folder, *(os.path.join(folder, file) for file in files)):
+    for root in (lab.paths.lab, *others):
+        below = [os.path.join(folder, name) for folder, folders, files in os.walk(root) for name in (*folders, *files)]
+        for path in (root, *below) if root.exists() else ():
             os.chown(path, int(uid), int(gid), follow_symlinks=False)

@@ -1,5 +1,6 @@
 """smoke's order of work and what it reports, with checks of the test's own; the real checks run in tests/e2e/test_smoke.py."""
 
+import os
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -7,6 +8,7 @@ import pytest
 
 from labctl.errors import LabctlError, UsageError
 from labctl.lab import Lab
+from labctl.lab.privilege import give_back
 from labctl.lab.progress import silent
 from labctl.lab.smoke.checks import Check
 from labctl.lab.smoke.report import Report, Result, as_data, as_junit
@@ -86,3 +88,13 @@ def test_artifacts_never_mix_with_what_is_there(tmp_path):
     (tmp_path / "old.txt").write_text("mine")
     with pytest.raises(UsageError, match="is not empty"):
         smoke(Lab(tmp_path, environment={}), artifacts=tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_wrote_for_a_person_is_the_persons(tmp_path):
+    junit, artifacts = tmp_path / "smoke.xml", tmp_path / "art"
+    junit.write_text("x")
+    (artifacts / "objects").mkdir(parents=True)
+    (artifacts / "objects" / "pods.json").write_text("{}")
+    give_back(Lab(tmp_path, environment={"SUDO_UID": "1234", "SUDO_GID": "1234"}), junit, artifacts, tmp_path / "never-written")
+    assert {path.stat().st_uid for path in (junit, artifacts, *artifacts.rglob("*"))} == {1234}
