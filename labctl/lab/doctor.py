@@ -104,8 +104,11 @@ def _provider(lab: LabFolder) -> Iterator[Check]:
         provider, why = providers.choose(lab)
     except LabctlError as error:
         yield Check("provider", "error", error.message, error.mend)
+        provider = providers.likeliest(lab)
     else:
         yield Check("provider", "ok", f"{provider.name}: {why}")
+    for found in provider.checks() if hasattr(provider, "checks") else ():
+        yield Check(found.name, found.level, found.found, found.mend)
 
 
 def _master(lab: LabFolder) -> Iterator[Check]:

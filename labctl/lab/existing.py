@@ -9,6 +9,7 @@ Who calls it: settings.py. What it never does: connect. The result goes into lab
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,7 +41,7 @@ def machines(value: Any) -> list[Entry]:
 
 def place_keys(entries: list[Entry], folder: Path) -> list[Entry]:
     """Relative key files are beside lab.yml."""
-    return [{**entry, "key": str(folder / entry["key"])} for entry in entries]
+    return [{**entry, "key": os.path.normpath(folder / entry["key"])} for entry in entries]
 
 
 def _entry(number: int, given: Mapping[str, Any]) -> Entry:

@@ -20,9 +20,8 @@ def make(lab: LabFolder, name: str, progress: Callable[[str], None] = lambda _li
 
 def choose(lab: LabFolder, progress: Callable[[str], None] = lambda _line: None) -> tuple[Provider, str]:
     """(provider, why it and no other). LabctlError with the reason of the likeliest where none works."""
-    wanted = lab.settings["provider"] or "auto"
     refused = []
-    for name in _in_order(lab) if wanted == "auto" else (wanted,):
+    for name in _in_order(lab):
         provider = make(lab, name, progress)
         verdict = provider.probe()
         if verdict.works:
@@ -32,6 +31,14 @@ def choose(lab: LabFolder, progress: Callable[[str], None] = lambda _line: None)
     raise LabctlError(f"provider {name} does not work here: {verdict.reason}", mend=verdict.mend)
 
 
+def likeliest(lab: LabFolder) -> Provider:
+    """The first that `choose` tries: whose checks say what is missing, where none works."""
+    return make(lab, _in_order(lab)[0])
+
+
 def _in_order(lab: LabFolder) -> tuple[str, ...]:
-    """Who lists machines wants those; nobody else's are tried."""
+    """Which are tried. Who lists machines wants those, and nobody else's."""
+    wanted = lab.settings["provider"] or "auto"
+    if wanted != "auto":
+        return (wanted,)
     return ("ssh",) if lab.settings["machines"] else tuple(name for name in PROVIDERS if name != "ssh")

@@ -28,7 +28,7 @@ def verdict(looks: Looks, prepare: bool) -> Verdict:
     for machine, facts in looks:
         for finding in _lacking(machine, facts):
             if not (prepare and finding.mend == PREPARE):
-                return Verdict(False, f"{shell.where(machine)}: {finding.found}", finding.mend)
+                return Verdict(False, finding.found, finding.mend)
     architectures = sorted({facts.arch for _, facts in looks if isinstance(facts, Facts)})
     return Verdict(True, f"{len(looks)} machine{'s' * (len(looks) > 1)} of lab.yml ({', '.join(architectures)}) answer")
 
@@ -53,7 +53,7 @@ def _lacking(machine: SshMachine, facts: Facts | LabctlError) -> Iterator[Findin
     packages = facts.packages()
     if packages:
         mend = PREPARE if "apt-get" in facts.programs else f"install them there: {' '.join(packages)} (Debian's names)"
-        yield Finding(machine.name, "error", f"lacks the packages {' '.join(packages)}", mend)
+        yield Finding(machine.name, "error", f"{shell.where(machine)} lacks the packages {' '.join(packages)}", mend)
     for lack in facts.lacks():
         mend = next((text for word, text in MENDS.items() if lack.startswith(word)), "")
-        yield Finding(machine.name, "error", f"lacks {lack}", mend)
+        yield Finding(machine.name, "error", f"{shell.where(machine)} lacks {lack}", mend)

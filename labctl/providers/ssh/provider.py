@@ -26,7 +26,7 @@ from labctl.errors import LabctlError, ProviderError
 from labctl.providers.protocol import Finding, Machine, MachineEvent, MachineSpec, Power, Stop, Uplink, Verdict
 from labctl.providers.settings import SshMachine, SshSettings
 from labctl.providers.ssh import probe, shell
-from labctl.providers.ssh.look import Facts, look
+from labctl.providers.ssh.look import Facts, look, parse
 from labctl.providers.ssh.prepare import prepare
 from labctl.providers.ssh.records import Record, Records
 from labctl.providers.ssh.watch import Watch
@@ -172,13 +172,14 @@ class SshProvider:
         """A boot of its own begins: the kernel's, or, where that was this lab's before, a new one."""
         boot = uuid.uuid4().hex if facts.claim and facts.claim.kernel == facts.kernel else facts.kernel
         words = (self._lab, machine.name, Power.ON.value, facts.kernel, boot)
-        said = shell.run(machine, self._settings, shell.script("claim"), *words, host_key=facts.host_key, check=False)
+        text = f"({shell.script('claim')}) || exit\n{shell.script('look')}"
+        said = shell.run(machine, self._settings, text, *words, host_key=facts.host_key, check=False)
         if said.status == shell.BELONGS_TO_ANOTHER:
             other = facts.claim.lab if facts.claim else "another lab"
             raise ProviderError(f"{shell.where(machine)} is in use by lab {other}", mend="labctl destroy there, or choose another machine")
         if said.status:
             raise ProviderError(f"{shell.where(machine)} could not be claimed: {said.stderr.strip()}")
-        return look(machine, self._settings, facts.host_key)
+        return parse(said.stdout, said.host_key)
 
     def _end(self, record: Record, how: str) -> None:
         machine = self._newest(record)
