@@ -236,7 +236,8 @@ def test_halt_lets_processes_end_in_order(lab: Lab) -> None:
 def test_halt_waits_no_longer_than_its_grace(lab: Lab) -> None:
     provider = lab.provider()
     provider.up(lab.spec())
-    lab.ssh("minion-1", "setsid sh -c \"trap '' TERM; while :; do sleep 0.02; done\" </dev/null >/dev/null 2>&1 &")
+    stubborn = "setsid sh -c \"trap '' TERM; : >/run/deaf; while :; do sleep 0.02; done\" </dev/null >/dev/null 2>&1 &"
+    lab.ssh("minion-1", f"{stubborn} until [ -e /run/deaf ]; do sleep 0.01; done")
     began = time.monotonic()
     provider.halt("minion-1", grace_s=0.3)
     assert 0.3 <= time.monotonic() - began < 2
