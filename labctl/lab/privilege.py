@@ -38,5 +38,5 @@ def give_back(lab: LabFolder, *others: Path) -> None:
         return
     for root in (lab.paths.lab, *others):
         below = [os.path.join(folder, name) for folder, folders, files in os.walk(root) for name in (*folders, *files)]
-        for path in (root, *below) if root.exists() else ():
+        for path in [str(root), *below] if root.exists() else []:
             os.chown(path, int(uid), int(gid), follow_symlinks=False)
