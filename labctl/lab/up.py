@@ -86,6 +86,7 @@ def _master(lab: LabFolder, begun: process.Beginning | None) -> None:
             note("started anew, as its settings changed")
             _stop_master(lab)
             process.ensure_master(lab.paths)
+            return
         note("already running" if was_running else process.master_run(lab.paths).get("url", ""))
 
 
