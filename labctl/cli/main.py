@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "why": ("look", "Why a pod, controller or Service is as it is."),
     "fault": ("fault", "Break a machine on purpose."),
     "image": ("image", "Build, load, save and list container images."),
+    "box": ("box", "Build, list and remove what virtual machines boot from."),
     "snapshot": ("snapshot", "Keep a lab as it is; start from it in seconds."),
     "config": ("look", "Each setting and where it came from."),
     "smoke": ("smoke", "Check on this machine what labctl promises; JUnit XML for CI."),

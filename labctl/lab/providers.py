@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 def make(lab: LabFolder, name: str, progress: Callable[[str], None] = lambda _line: None) -> Provider:
     """The provider of that name for this lab."""
-    return make_provider(name, lab.record["id"], lab.paths.state, lab.paths.cache, settings=lab.settings.values(), progress=progress)
+    paths = lab.paths
+    return make_provider(
+        name, lab.record["id"], paths.state, paths.cache, folder=lab.folder, settings=lab.settings.values(), progress=progress
+    )
 
 
 def choose(lab: LabFolder, progress: Callable[[str], None] = lambda _line: None) -> tuple[Provider, str]:

@@ -88,7 +88,7 @@ def _tools(settings: MasterSettings, authority: Authority, journal: Journal) -> 
 
     paths, values = settings.paths, settings.values
     return Tools(
-        provider=make_provider(values.provider, settings.id, paths.state, paths.cache, settings=values.by_name()),
+        provider=make_provider(values.provider, settings.id, paths.state, paths.cache, folder=paths.lab.parent, settings=values.by_name()),
         remote=SshProcess(RemoteSettings(), journal),
         authority=authority,
         authorized_key=ssh_key(paths.ssh_key),

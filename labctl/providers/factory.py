@@ -9,7 +9,7 @@ from typing import Any
 from labctl.errors import UsageError
 from labctl.providers.protocol import Provider
 
-PROVIDERS = ("namespace", "ssh")
+PROVIDERS = ("namespace", "vagrant", "ssh")
 """In the order in which `auto` tries them; `ssh` comes first where lab.yml names machines, and works nowhere else."""
 
 
@@ -19,19 +19,26 @@ def make_provider(
     state: Path,
     cache: Path,
     *,
+    folder: Path,
     settings: Mapping[str, Any],
     progress: Callable[[str], None] = lambda _line: None,
 ) -> Provider:
-    """`settings` are the lab's, by their names in lab.yml: each provider picks its own. UsageError for a name that no provider has."""
+    """`folder` is the lab's, `settings` are the lab's, by their names in lab.yml: each provider picks its own. UsageError for a name that no provider has."""
     if name == "namespace":
         from labctl.providers.namespace.provider import NamespaceProvider
         from labctl.providers.settings import NamespaceSettings
 
-        machines = NamespaceSettings(network=settings["addresses.machines"], pod_network=settings["network"])
-        return NamespaceProvider(lab, state, cache, machines, progress)
+        namespaces = NamespaceSettings(network=settings["addresses.machines"], pod_network=settings["network"])
+        return NamespaceProvider(lab, state, cache, namespaces, progress)
     if name == "ssh":
         from labctl.providers.settings import ssh_settings
         from labctl.providers.ssh.provider import SshProvider
 
         return SshProvider(lab, state, ssh_settings(settings), progress)
+    if name == "vagrant":
+        from labctl.providers.settings import VagrantSettings
+        from labctl.providers.vagrant.provider import VagrantProvider
+
+        virtual = VagrantSettings(network=settings["addresses.machines"], box=settings.get("box", ""))
+        return VagrantProvider(lab, folder, state, cache, virtual, progress)
     raise UsageError(f"this labctl has no provider {name!r}", mend=f"use one of {', '.join(PROVIDERS)}")

@@ -30,18 +30,19 @@ EPOCH = 1_700_000_000  # the time of everything in a box
 DISK_BYTES = 10 << 30  # sparse: what is not written takes no room
 DISK_UUID = "1abc71ab-0000-4000-8000-1abc71ab0000"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
-_SCRIPTS = ("packages", "minion.sh", "vm/packages", "vm/kernel.sh", "vm/configure.sh", "vm/init", "vm/pack.sh")
-_COMMAND_LINE = "root=/dev/vda rw net.ifnames=0 console=ttyS0 quiet mitigations=off no_timer_check nowatchdog random.trust_cpu=on panic=5"
+_SCRIPTS = ("minion.sh", "vm/kernel.sh", "vm/configure.sh", "vm/init", "vm/pack.sh")
 _VAGRANTFILE = """\
 # What this box needs of libvirt: its kernel and initrd lie beside it, and its disk is a file system without a boot loader.
-LABCTL_COMMAND_LINE = "{command_line}" unless defined? LABCTL_COMMAND_LINE
+# The machine's name, address and key come on the kernel's command line, which labctl's Vagrantfile writes.
 Vagrant.configure("2") do |config|
   config.ssh.username = "root"
+  config.ssh.sudo_command = "%c"
   config.vm.guest = :debian
+  config.vm.allow_hosts_modification = false
+  config.vm.allow_fstab_modification = false
   config.vm.provider :libvirt do |libvirt|
     libvirt.kernel = File.join(__dir__, "vmlinuz")
     libvirt.initrd = File.join(__dir__, "initrd")
-    libvirt.cmd_line = LABCTL_COMMAND_LINE
   end
 end
 """
@@ -54,6 +55,10 @@ class Built(msgspec.Struct, frozen=True):
     path: Path
     size_bytes: int
     current: bool  # what this labctl would boot from
+
+    def sha256(self) -> str:
+        with open(self.path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Box:
@@ -68,10 +73,10 @@ class Box:
     def name(self) -> str:
         """What Vagrant calls it."""
         digest = hashlib.sha256()
-        for part in (self._settings.suite, self._settings.mirror, self.arch, _COMMAND_LINE, _VAGRANTFILE, *debian.NOT_NEEDED):
+        for part in (self._settings.suite, self._settings.mirror, self.arch, _VAGRANTFILE, *debian.NOT_NEEDED):
             digest.update(part.encode() + b"\0")
-        for script in _SCRIPTS:
-            digest.update(assets.provision(script).read_bytes() + b"\0")
+        for name in (*_lists(), *_SCRIPTS):
+            digest.update(name.encode() + b"\0" + assets.provision(name).read_bytes() + b"\0")
         return f"labctl/minion-{self.arch}-{digest.hexdigest()[:12]}"
 
     def path(self) -> Path:
@@ -130,7 +135,7 @@ class Box:
         times = {"SOURCE_DATE_EPOCH": str(EPOCH), "E2FSPROGS_FAKE_TIME": str(EPOCH)}
         scripts = ("vm/kernel.sh", "minion.sh", "vm/configure.sh")  # the kernel first: minion.sh takes the way to the network away
         hooks = [debian.in_chroot(script) for script in scripts]
-        included = debian.packages("packages", "vm/packages")
+        included = debian.packages(*_lists())
         debian.run(
             "the box", debian.mmdebstrap(archive, self._settings.suite, self._settings.mirror, included, hooks), scratch, progress, times
         )
@@ -152,10 +157,15 @@ class Box:
     def _write_box(self, scratch: Path) -> None:
         described = {"provider": "libvirt", "format": "qcow2", "virtual_size": DISK_BYTES >> 30, "architecture": self.arch}
         (scratch / "metadata.json").write_text(json.dumps(described) + "\n")
-        (scratch / "Vagrantfile").write_text(_VAGRANTFILE.format(command_line=_COMMAND_LINE))
+        (scratch / "Vagrantfile").write_text(_VAGRANTFILE)
         with tarfile.open(scratch / "whole.box", "w", format=tarfile.USTAR_FORMAT) as box:
             for name in ("metadata.json", "Vagrantfile", "vmlinuz", "initrd", "box.img"):
                 with open(scratch / name, "rb") as file:
                     member = tarfile.TarInfo(name)
                     member.size, member.mtime, member.mode = os.fstat(file.fileno()).st_size, EPOCH, 0o644
                     box.addfile(member, file)
+
+
+def _lists() -> list[str]:
+    """Packages for every pod network: a box is not made anew for another one."""
+    return ["packages", "vm/packages", *sorted(path.name for path in assets.provision("").glob("packages.*"))]

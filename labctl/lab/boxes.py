@@ -1,0 +1,43 @@
+"""VM boxes from the command line: built here, given to Vagrant when a lab is made. No lab and no master is needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from labctl.errors import ProviderError
+from labctl.lab.progress import step
+from labctl.providers.settings import VagrantSettings
+from labctl.providers.vagrant.box import Box, Built
+from labctl.providers.vagrant.command import Vagrant
+
+if TYPE_CHECKING:
+    from labctl.lab.folder import LabFolder
+
+
+def _box(lab: LabFolder) -> Box:
+    return Box(lab.paths.cache, VagrantSettings(network=lab.settings["addresses.machines"]))
+
+
+def build(lab: LabFolder) -> Built:
+    """This labctl's box; answered at once where it lies already."""
+    box = _box(lab)
+    with step(lab.progress, f"box {box.name}") as note:
+        box.get(note)
+    return next(built for built in box.boxes() if built.current)
+
+
+def boxes(lab: LabFolder) -> list[Built]:
+    return _box(lab).boxes()
+
+
+def remove(lab: LabFolder, name: str) -> Built:
+    """Forget a box, here and in Vagrant. Machines that were made from it keep their disks."""
+    with step(lab.progress, f"remove {name}") as note:
+        built = _box(lab).remove(name)
+        vagrant = Vagrant(lab.folder)
+        try:
+            if built.name in vagrant.boxes():
+                vagrant.remove_box(built.name)
+        except ProviderError as error:
+            note(f"Vagrant keeps its copy: {error.message}")
+    return built

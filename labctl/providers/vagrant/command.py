@@ -1,0 +1,123 @@
+"""Vagrant itself, through python-vagrant: making machines and removing them. A call takes two seconds before it begins, so few are made.
+
+Vagrant   one command at a time, with its last words if it fails
+Starts    starts that are asked for at about the same time become one `vagrant up`, which boots them side by side
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from labctl.errors import ProviderError
+
+GATHER_S = 0.3
+_DRAWN = re.compile(r"^(==> \S+: |\s+\S+: )")
+_MENDS = (
+    ("could not be found, but was requested", "vagrant-libvirt is missing", "apt-get install vagrant-libvirt, or vagrant plugin install vagrant-libvirt"),
+    ("The provider 'libvirt' could not be found", "vagrant-libvirt is missing", "apt-get install vagrant-libvirt, or vagrant plugin install vagrant-libvirt"),
+    ("Box '", "its box is missing", "labctl box build"),
+    ("Permission denied", "you may not use libvirt's socket", 'sudo usermod -aG libvirt "$USER", then log in again'),
+    ("No space left", "no room is left on the disk", "free some space in /var/lib/libvirt/images"),
+    ("already taken", "a machine of this name exists that Vagrant does not know", "labctl destroy --yes, then labctl up"),
+    ("Failed to connect socket", "libvirtd is not running", "systemctl start libvirtd"),
+)  # fmt: skip
+
+
+class Vagrant:
+    """`folder` has the Vagrantfile."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def up(self, names: list[str], provision: bool) -> None:
+        pattern = "/^(" + "|".join(re.escape(name) for name in names) + ")$/"
+        with self._vagrant(f"vagrant up {' '.join(names)}") as vagrant:
+            vagrant.up(vm_name=pattern, provider="libvirt", provision=provision)
+
+    def destroy(self, name: str) -> None:
+        with self._vagrant(f"vagrant destroy {name}") as vagrant:
+            vagrant.destroy(vm_name=name)
+
+    def add_box(self, name: str, path: Path) -> None:
+        """Give Vagrant a box that it does not have yet."""
+        with self._vagrant(f"vagrant box add {name}") as vagrant:
+            vagrant.box_add(name, str(path), provider="libvirt", force=True)
+
+    def remove_box(self, name: str) -> None:
+        with self._vagrant(f"vagrant box remove {name}") as vagrant:
+            vagrant.box_remove(name, "libvirt")
+
+    def boxes(self) -> set[str]:
+        with self._vagrant("vagrant box list") as vagrant:
+            return {box.name for box in vagrant.box_list()}
+
+    def plugins(self) -> set[str]:
+        with self._vagrant("vagrant plugin list") as vagrant:
+            return {plugin.name for plugin in vagrant.plugin_list()}
+
+    @contextmanager
+    def _vagrant(self, what: str) -> Iterator[Any]:
+        """python-vagrant, with the command's own words kept for the error."""
+        import vagrant
+
+        with tempfile.TemporaryFile("w+") as said:
+
+            @contextmanager
+            def stream() -> Iterator[Any]:
+                yield said
+
+            folder = self._folder if self._folder.is_dir() else Path("/")
+            try:
+                yield vagrant.Vagrant(root=str(folder), out_cm=stream, err_cm=stream)
+            except subprocess.CalledProcessError as error:
+                said.seek(0)
+                raise explain(what, said.read() + (error.output or "")) from error
+            except RuntimeError as error:  # there is no `vagrant`
+                raise ProviderError("vagrant is not installed", mend="apt-get install vagrant vagrant-libvirt") from error
+
+
+def explain(what: str, said: str) -> ProviderError:
+    """What Vagrant wrote, as one line and the mend."""
+    for sign, message, mend in _MENDS:
+        if sign in said:
+            return ProviderError(message, mend=mend)
+    lines = [line.strip() for line in said.splitlines() if line.strip() and not _DRAWN.match(line)]
+    return ProviderError(f"{what} failed: {' '.join(lines[-4:])[-400:] or 'it said nothing'}", mend="labctl doctor")
+
+
+class Starts:
+    """Gathers starts. Each asker gets a future that is done when its machine's `vagrant up` has ended."""
+
+    def __init__(self, vagrant: Vagrant) -> None:
+        self._vagrant = vagrant
+        self._lock = threading.Lock()
+        self._wanted: dict[str, Future[None]] = {}
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="vagrant-up")
+
+    def ask(self, name: str, provision: bool) -> Future[None]:
+        with self._lock:
+            first = not self._wanted
+            future = self._wanted.setdefault(name, Future())
+            if first:
+                threading.Timer(GATHER_S, lambda: self._pool.submit(self._start, provision)).start()
+            return future
+
+    def _start(self, provision: bool) -> None:
+        with self._lock:
+            wanted, self._wanted = self._wanted, {}
+        try:
+            self._vagrant.up(list(wanted), provision)
+        except Exception as error:
+            for future in wanted.values():
+                future.set_exception(error)
+        else:
+            for future in wanted.values():
+                future.set_result(None)

@@ -1,0 +1,85 @@
+"""What Vagrant is told: the Vagrantfile in the lab's folder, and `.labctl/vagrant.json`, which the Vagrantfile reads.
+
+A folder that has a Vagrantfile keeps it; else labctl's own is put there, so that `vagrant ssh minion-1` works, and taken away with the lab.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from labctl import assets
+from labctl.errors import ProviderError
+from labctl.providers import locks
+from labctl.providers.protocol import MachineSpec
+
+
+class LabFolder:
+    """`folder` is the person's; `.labctl` in it is there already."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder
+        self._record = folder / ".labctl" / "vagrant.json"
+
+    @property
+    def key(self) -> Path:
+        return self.path / ".labctl" / "ssh" / "id_ed25519"
+
+    def read(self) -> dict[str, Any]:
+        try:
+            return json.loads(self._record.read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def settle(self, **facts: Any) -> None:
+        """Say what holds for the whole lab: its id, network, box, driver."""
+        with locks.exclusive(self._record.with_suffix(".lock")):
+            self._write({**self.read(), **facts})
+            self._place_vagrantfile()
+
+    def add(self, spec: MachineSpec, console: Path) -> None:
+        """Say what one machine is."""
+        machine = {
+            "name": spec.name,
+            "number": spec.number,
+            "memory": spec.memory_bytes >> 20,
+            "cpus": max(1, round(spec.cpus)),
+            "console": str(console),
+        }
+        with locks.exclusive(self._record.with_suffix(".lock")):
+            record = self.read()
+            others = [each for each in record.get("machines", []) if each["name"] != spec.name]
+            self._write({**record, "machines": sorted([*others, machine], key=lambda each: each["number"])})
+
+    def drop(self, name: str) -> None:
+        with locks.exclusive(self._record.with_suffix(".lock")):
+            record = self.read()
+            self._write({**record, "machines": [each for each in record.get("machines", []) if each["name"] != name]})
+
+    def clear(self) -> None:
+        """Leave the folder as it was."""
+        vagrantfile = self.path / "Vagrantfile"
+        if self.read().get("vagrantfile") == "labctl" and vagrantfile.exists():
+            vagrantfile.unlink()
+            shutil.rmtree(self.path / ".vagrant", ignore_errors=True)
+        self._record.unlink(missing_ok=True)
+        self._record.with_suffix(".lock").unlink(missing_ok=True)
+
+    def _place_vagrantfile(self) -> None:
+        target, ours = self.path / "Vagrantfile", assets.root() / "Vagrantfile"
+        if target.exists() and self.read().get("vagrantfile") != "labctl":
+            return
+        try:
+            shutil.copyfile(ours, target)
+        except OSError as error:
+            raise ProviderError(f"{target}: {error.strerror}", mend="make the lab in a folder you may write to") from error
+        self._write({**self.read(), "vagrantfile": "labctl"})
+
+    def _write(self, record: dict[str, Any]) -> None:
+        self._record.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._record.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
+        os.replace(temporary, self._record)

@@ -1,0 +1,267 @@
+"""libvirt, for what Vagrant has no word for: power, pause, links, networks, and to be told of every domain's end.
+
+One connection for each process, opened when it is first wanted and again after libvirtd was restarted. libvirt-python is imported here alone, and late:
+it is an optional extra, and `probe` says so. A lab's domains are named LAB-MACHINE.
+"""
+
+from __future__ import annotations
+
+import threading
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Network
+from typing import Any
+
+from labctl.errors import ProviderError
+from labctl.providers.protocol import Power
+
+URI = "qemu:///system"
+MANAGEMENT = "vagrant-libvirt"  # the network that vagrant-libvirt makes for itself: made here once, so that machines booting side by side don't race for it
+
+LifecycleCallback = Callable[[str, str, str], None]
+"""(domain, "started" | "stopped" | "paused" | "resumed" | "rebooted" | "gone", a sentence)."""
+
+_events = threading.Lock()
+_running = False
+
+
+def _run_events() -> None:
+    """libvirt's event loop: one for each process, before the first connection."""
+    global _running
+    import libvirt
+
+    with _events:
+        if _running:
+            return
+        libvirt.virEventRegisterDefaultImpl()
+        libvirt.registerErrorHandler(lambda _context, _error: None, None)  # it prints otherwise; what matters is raised
+        _running = True
+
+    def forever() -> None:
+        while True:
+            libvirt.virEventRunDefaultImpl()
+
+    threading.Thread(target=forever, name="libvirt-events", daemon=True).start()
+
+
+def explain(error: Exception) -> ProviderError:
+    """libvirt's word for what is wrong with the host, and the mend."""
+    text = str(error).strip()
+    if "No such file" in text or "Connection refused" in text:
+        return ProviderError("libvirtd is not running", mend="systemctl start libvirtd")
+    if "Permission denied" in text or "authentication" in text or "access denied" in text:
+        return ProviderError("you may not use libvirt's socket", mend='sudo usermod -aG libvirt "$USER", then log in again')
+    if "already in use by interface" in text or "overlap" in text:
+        return ProviderError(
+            f"the machines' addresses are in use: {text}", mend="set addresses.machines in lab.yml, or destroy the other lab"
+        )
+    if "Cannot allocate memory" in text or "cannot set up guest memory" in text:
+        return ProviderError("there is not enough memory for this machine", mend="labctl up --memory 512M, or fewer --minions")
+    if "No space left" in text:
+        return ProviderError("no room is left on the disk of libvirt's pool", mend="free some space in /var/lib/libvirt/images")
+    return ProviderError(f"libvirt: {text}")
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    import libvirt
+
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        raise explain(error) from error
+
+
+class Hypervisor:
+    """The domains of one lab, by their machines' names."""
+
+    def __init__(self, lab: str) -> None:
+        self._lab = lab
+        self._prefix = f"{lab}-"
+        self._connection: Any = None
+        self._lock = threading.Lock()
+
+    def connection(self) -> Any:
+        """The connection; ProviderError with the mend where there can be none."""
+        with self._lock:
+            if self._connection is not None and self._connection.isAlive():
+                return self._connection
+            import libvirt
+
+            _run_events()
+            try:
+                self._connection = libvirt.open(URI)
+                self._connection.setKeepAlive(5, 3)
+            except libvirt.libvirtError as error:
+                raise explain(error) from error
+            return self._connection
+
+    # -- domains
+
+    def domains(self) -> dict[str, Any]:
+        with explained():
+            found = self.connection().listAllDomains()
+            named = {domain.name(): domain for domain in found}
+        return {name.removeprefix(self._prefix): domain for name, domain in named.items() if name.startswith(self._prefix)}
+
+    def domain(self, name: str) -> Any | None:
+        return self.domains().get(name)
+
+    def power(self, domain: Any) -> Power:
+        import libvirt
+
+        with explained():
+            state = domain.state()[0]
+        if state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED):
+            return Power.PAUSED
+        return Power.OFF if state in (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED, libvirt.VIR_DOMAIN_NOSTATE) else Power.ON
+
+    def run(self, domain: Any) -> str:
+        """Which run of the domain this is: libvirt numbers them until the host boots anew."""
+        with explained(), open("/proc/sys/kernel/random/boot_id") as file:
+            return f"{file.read().strip()}:{domain.ID()}"
+
+    def start(self, domain: Any) -> None:
+        with explained():
+            domain.create()
+
+    def end(self, domain: Any) -> None:
+        """Pull the plug. One that is off is no error."""
+        import libvirt
+
+        try:
+            domain.destroy()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() not in (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN):
+                raise explain(error) from error
+
+    def again(self, domain: Any) -> None:
+        """Press reset: the same domain, its kernel from the start."""
+        with explained():
+            domain.reset()
+
+    def freeze(self, domain: Any, frozen: bool) -> None:
+        with explained():
+            (domain.suspend if frozen else domain.resume)()
+
+    def forget(self, domain: Any) -> None:
+        """Remove a domain and its disk, where Vagrant can't because its folder is gone."""
+        import libvirt
+
+        self.end(domain)
+        with explained():
+            disks = [source.get("file", "") for source in ElementTree.fromstring(domain.XMLDesc()).findall("./devices/disk/source")]
+            domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA)
+            for disk in filter(None, disks):
+                self.connection().storageVolLookupByPath(disk).delete()
+
+    def link(self, domain: Any, up: bool) -> None:
+        """Plug the machine's cable to the lab's network in or out, now and until it is told otherwise."""
+        with explained():
+            for interface in ElementTree.fromstring(domain.XMLDesc()).findall("./devices/interface"):
+                source = interface.find("source")
+                if source is None or source.get("network") != self._lab:
+                    continue
+                link = interface.find("link")
+                if link is None:
+                    link = ElementTree.SubElement(interface, "link")
+                link.set("state", "up" if up else "down")
+                domain.updateDeviceFlags(ElementTree.tostring(interface, encoding="unicode"))
+
+    # -- networks
+
+    def ensure_networks(self, network: str) -> None:
+        """The lab's own network, closed, with the host at its first address; and the one on which Vagrant reaches machines."""
+        own = IPv4Network(network)
+        self._ensure_network(self._lab, _closed_network(self._lab, f"lc{self._lab[-8:]}", own))
+        self._ensure_network(MANAGEMENT, _MANAGEMENT)
+
+    def remove_network(self) -> None:
+        with explained():
+            for network in self.connection().listAllNetworks():
+                if network.name() == self._lab:
+                    if network.isActive():
+                        network.destroy()
+                    network.undefine()
+
+    def _ensure_network(self, name: str, description: str) -> None:
+        with explained():
+            known = {network.name(): network for network in self.connection().listAllNetworks()}
+            network = known.get(name)
+            if network and not network.isActive() and name == self._lab:
+                network.undefine()  # its addresses may have been changed since
+                network = None
+            network = network or self.connection().networkDefineXML(description)
+            if not network.isActive():
+                network.create()
+
+    # -- events
+
+    def listen(self, tell: LifecycleCallback) -> Callable[[], None]:
+        """Be told what becomes of the lab's domains, from libvirt's thread. Answers what ends it."""
+        import libvirt
+
+        connection = self.connection()
+
+        def lifecycle(_connection: Any, domain: Any, event: int, detail: int, _opaque: Any) -> None:
+            name = domain.name()
+            said = _said(event, detail)
+            if said and name.startswith(self._prefix):
+                tell(name.removeprefix(self._prefix), *said)
+
+        def reboot(_connection: Any, domain: Any, _opaque: Any) -> None:
+            name = domain.name()
+            if name.startswith(self._prefix):
+                tell(name.removeprefix(self._prefix), "rebooted", "its kernel was started anew")
+
+        with explained():
+            ids = [
+                connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle, None),
+                connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, reboot, None),
+            ]
+
+        def stop() -> None:
+            for each in ids:
+                try:
+                    connection.domainEventDeregisterAny(each)
+                except libvirt.libvirtError:
+                    return  # libvirtd is gone, and with it whom it told
+
+        return stop
+
+
+def _said(event: int, detail: int) -> tuple[str, str] | None:
+    """libvirt's numbers as our words."""
+    import libvirt
+
+    if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
+        return "stopped", {
+            libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: "it shut itself down",
+            libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED: "its power was cut",
+            libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED: "its QEMU process crashed",
+            libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED: "its QEMU process failed",
+            libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED: "it was saved to disk",
+        }.get(detail, "it stopped")
+    words = {
+        libvirt.VIR_DOMAIN_EVENT_STARTED: ("started", "its virtual machine runs"),
+        libvirt.VIR_DOMAIN_EVENT_SUSPENDED: ("paused", "it is paused"),
+        libvirt.VIR_DOMAIN_EVENT_RESUMED: ("resumed", "it goes on"),
+        libvirt.VIR_DOMAIN_EVENT_UNDEFINED: ("gone", "it was destroyed"),
+    }
+    return words.get(event)
+
+
+def _closed_network(name: str, bridge: str, network: IPv4Network) -> str:
+    """No forwarding, no DHCP and no DNS: the lab's own wire."""
+    host = network.network_address + 1
+    return (
+        f"<network><name>{name}</name><bridge name='{bridge}' stp='off' delay='0'/><dns enable='no'/>"
+        f"<ip address='{host}' netmask='{network.netmask}'/></network>"
+    )
+
+
+_MANAGEMENT = (
+    f"<network ipv6='yes'><name>{MANAGEMENT}</name><forward mode='nat'/><bridge stp='on' delay='0'/>"
+    "<ip address='192.168.121.1' netmask='255.255.255.0'><dhcp><range start='192.168.121.2' end='192.168.121.254'/></dhcp></ip></network>"
+)

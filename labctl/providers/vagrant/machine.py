@@ -1,0 +1,88 @@
+"""What is remembered of one machine, in STATE/ID/machines/NAME: small files, each replaced whole.
+
+spec.json    what was asked for
+boot.json    the boot that answered last, and the domain's run it belongs to
+end.json     how that boot is being ended, written before it is: what the watch says of it
+known_hosts  its pinned host key
+console.log  what its kernel said, written by QEMU
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from labctl.providers import locks
+from labctl.providers.protocol import MachineSpec
+from labctl.providers.vagrant import shell
+
+T = TypeVar("T")
+
+
+class Boot(msgspec.Struct, frozen=True):
+    boot_id: str
+    run: str  # Hypervisor.run: a boot is over when the domain runs another time
+    arch: str = "amd64"
+
+
+class End(msgspec.Struct, frozen=True):
+    boot_id: str
+    reason: str
+    intended: bool
+
+
+class VagrantMachine:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = folder.name
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever boots, halts or destroys it. Beside the folder, because destroying removes that."""
+        return self.folder.parent.parent / "locks" / self.name
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.folder / "known_hosts"
+
+    @property
+    def console(self) -> Path:
+        return self.folder / "console.log"
+
+    def busy(self) -> bool:
+        return locks.busy(self.lock)
+
+    def spec(self) -> MachineSpec | None:
+        return self._read("spec.json", MachineSpec)
+
+    def boot(self) -> Boot | None:
+        return self._read("boot.json", Boot)
+
+    def end(self) -> End | None:
+        return self._read("end.json", End)
+
+    def host_key(self) -> str:
+        return shell.host_key(self.known_hosts)
+
+    def keep(self, record: MachineSpec | Boot | End) -> None:
+        name = {MachineSpec: "spec.json", Boot: "boot.json", End: "end.json"}[type(record)]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / f".{name}.{os.getpid()}"
+        temporary.write_bytes(msgspec.json.encode(record))
+        os.replace(temporary, self.folder / name)
+
+    def forget_boot(self) -> None:
+        (self.folder / "boot.json").unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _read(self, name: str, type_: type[T]) -> T | None:
+        try:
+            return msgspec.json.decode((self.folder / name).read_bytes(), type=type_)
+        except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+            return None

@@ -1,0 +1,331 @@
+"""Provider `vagrant`: virtual machines, made by Vagrant from the Vagrantfile in the lab's folder. The protocol, in terms of its parts.
+
+    folder       the Vagrantfile, and what it is told
+    command      vagrant itself: making machines, removing them
+    hypervisor   libvirt: power, links, networks, events
+    box          what they boot from
+    accelerator  whether the host's processor can run them, found by trying
+    boot         waiting for a boot, and starting one again that hangs
+    machine      what is remembered of one
+    watch        what became known
+
+Blocking, idempotent, safe in threads and across processes: every operation on a machine takes that machine's lock, and what is true is read from
+libvirt each time. Needs no root: whoever may use libvirt's socket may use this.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from labctl.errors import ProviderError
+from labctl.providers import locks
+from labctl.providers.protocol import Finding, Machine, MachineEvent, MachineSpec, Power, Stop, Uplink, Verdict
+from labctl.providers.settings import VagrantSettings
+from labctl.providers.vagrant import accelerator, shell
+from labctl.providers.vagrant.boot import Wait
+from labctl.providers.vagrant.box import Box
+from labctl.providers.vagrant.command import Starts, Vagrant
+from labctl.providers.vagrant.folder import LabFolder
+from labctl.providers.vagrant.hypervisor import Hypervisor
+from labctl.providers.vagrant.machine import End, VagrantMachine
+from labctl.providers.vagrant.probe import findings, probe
+from labctl.providers.vagrant.watch import Watcher
+
+_POLL_S = 0.1
+
+
+def _silent(line: str) -> None:
+    """Nobody listens to progress."""
+
+
+class VagrantProvider:
+    """`folder` is the lab's (the Vagrantfile's), `state` this lab's on a local disk, `cache` is shared by labs."""
+
+    name = "vagrant"
+    prepares = "box"
+
+    def __init__(
+        self,
+        lab: str,
+        folder: Path,
+        state: Path,
+        cache: Path,
+        settings: VagrantSettings | None = None,
+        progress: Callable[[str], None] = _silent,
+    ) -> None:
+        self._lab = lab
+        self._state = state
+        self._cache = cache
+        self._settings = settings or VagrantSettings()
+        self._progress = progress
+        self._folder = LabFolder(folder)
+        self._box = Box(cache, self._settings)
+        self._hypervisor = Hypervisor(lab)
+        self._vagrant = Vagrant(folder)
+        self._starts = Starts(self._vagrant)
+        self._watchers: list[Watcher] = []
+
+    # -- Provider
+
+    def probe(self) -> Verdict:
+        return probe(self._hypervisor, self._box, self._settings.box)
+
+    def checks(self) -> Sequence[Finding]:
+        """For the doctor."""
+        return list(findings(self._hypervisor, self._box, self._settings.box))
+
+    def prepare(self) -> None:
+        """Build the box if it is not there, give it to Vagrant, choose the accelerator, and say all this to the Vagrantfile."""
+        name = self._settings.box or self._box.name
+        if not self._settings.box or self._settings.box == self._box.name:
+            path = self._box.get(self._progress)
+            if name not in self._vagrant.boxes():
+                self._progress(f"giving {name} to Vagrant")
+                self._vagrant.add_box(name, path)
+        chosen = accelerator.choose(self._box, self._cache) if self._box.path().exists() else accelerator.Accelerator("kvm", "not tried")
+        self._progress(chosen.why)
+        self._folder.settle(lab=self._lab, network=self._settings.network, box=name, driver=chosen.driver, provision=str(_provision()))
+
+    def up(self, spec: MachineSpec) -> Machine:
+        if IPv4Address(spec.address) not in IPv4Network(self._settings.network):
+            raise ProviderError(f"{spec.name}: {spec.address} is not in the lab's network {self._settings.network}")
+        machine = self._machine(spec.name)
+        try:
+            with locks.exclusive(machine.lock):
+                self._up(machine, spec)
+        except OSError as error:
+            raise ProviderError(f"{spec.name}: {error}") from error
+        finally:
+            self._changed()
+        return self._describe(machine, spec, Power.ON)
+
+    def halt(self, name: str, grace_s: float = 10.0) -> None:
+        self._end(name, "it was halted", intended=True, grace_s=grace_s)
+
+    def destroy(self, name: str) -> None:
+        machine = self._machine(name)
+        if not machine.folder.exists() and not self._hypervisor.domain(name):
+            return
+        self._end(name, "it was destroyed", intended=True)
+        with locks.exclusive(machine.lock):
+            self._remove(name)
+            machine.remove()
+            self._folder.drop(name)
+            machine.lock.unlink(missing_ok=True)
+        self._changed()
+
+    def machines(self) -> Mapping[str, Machine]:
+        domains, found = self._hypervisor.domains(), {}
+        for folder in sorted((self._state / "machines").glob("*")):
+            machine = VagrantMachine(folder)
+            spec = machine.spec()
+            if spec and machine.host_key():
+                domain = domains.get(machine.name)
+                found[machine.name] = self._describe(machine, spec, self._power(machine, spec, domain))
+        return found
+
+    def watch(self, tell: Callable[[MachineEvent], None]) -> Stop:
+        watcher = Watcher(self.machines, self._machine, self._hypervisor.listen, tell)
+        self._watchers.append(watcher)
+
+        def stop() -> None:
+            if watcher in self._watchers:
+                self._watchers.remove(watcher)
+                watcher.stop()
+
+        return stop
+
+    def uplink(self, port: int) -> Uplink:
+        self._hypervisor.ensure_networks(self._settings.network)
+        host = str(IPv4Network(self._settings.network).network_address + 1)
+        listening = _listen(host, port)
+        bound = listening.getsockname()[1]
+        return Uplink(f"https://{host}:{bound}", host, bound, (listening,))
+
+    def destroy_lab(self) -> None:
+        names = {*self._hypervisor.domains(), *(folder.name for folder in (self._state / "machines").glob("*"))}
+        for name in sorted(names):
+            self.destroy(name)
+        self._hypervisor.remove_network()
+        self._folder.clear()
+        for part in ("machines", "locks"):
+            shutil.rmtree(self._state / part, ignore_errors=True)
+        self._changed()
+
+    # -- PowerControl
+
+    def power_off(self, name: str) -> None:
+        self._end(name, "its power was cut", intended=False)
+
+    def reset(self, name: str) -> None:
+        spec = self._machine(name).spec()
+        if not spec:
+            raise ProviderError(f"there is no machine {name}")
+        self._end(name, "it was reset", intended=False)
+        self.up(spec)
+
+    def pause(self, name: str) -> None:
+        domain = self._hypervisor.domain(name)
+        if domain and self._hypervisor.power(domain) is Power.ON:
+            self._hypervisor.freeze(domain, True)
+        self._changed()
+
+    def resume(self, name: str) -> None:
+        domain = self._hypervisor.domain(name)
+        if domain and self._hypervisor.power(domain) is Power.PAUSED:
+            self._hypervisor.freeze(domain, False)
+            self._set_clock(name)
+        self._changed()
+
+    # -- Links
+
+    def cut(self, name: str) -> None:
+        self._plug(name, up=False)
+
+    def restore(self, name: str) -> None:
+        self._plug(name, up=True)
+
+    # -- how
+
+    def _up(self, machine: VagrantMachine, spec: MachineSpec) -> None:
+        """Inside the machine's lock."""
+        domain = self._hypervisor.domain(spec.name)
+        power = self._hypervisor.power(domain) if domain else Power.OFF
+        boot = machine.boot()
+        if domain and power is Power.PAUSED:
+            self.resume(spec.name)
+        if domain and power is not Power.OFF and boot and boot.run == self._hypervisor.run(domain):
+            return
+        machine.keep(spec)
+        self._folder.add(spec, machine.console)
+        making = None
+        self._hypervisor.ensure_networks(self._settings.network)
+        if domain is None:
+            self._progress(f"{spec.name} is made")
+            making = self._starts.ask(spec.name, provision=not self._own_box())
+        elif power is Power.OFF:
+            self._hypervisor.start(domain)
+        wait = Wait(machine, spec, self._hypervisor, self._settings, lambda: self._who(machine, spec), self._progress)
+        machine.keep(wait.until_up(making))
+
+    def _own_box(self) -> bool:
+        return str(self._folder.read().get("box", "")).startswith("labctl/")
+
+    def _end(self, name: str, reason: str, *, intended: bool, grace_s: float = 0.0) -> None:
+        """Off, in order if there is a grace; the plug is pulled when that is over. What is off or unknown is no error."""
+        machine = self._machine(name)
+        domain = self._hypervisor.domain(name)
+        if domain and self._hypervisor.power(domain) is not Power.OFF:
+            boot = machine.boot()
+            if boot:
+                machine.keep(End(boot.boot_id, reason, intended))
+            if grace_s > 0 and self._hypervisor.power(domain) is Power.ON:
+                self._ask_to_stop(machine, grace_s)
+                deadline = time.monotonic() + grace_s
+                while self._hypervisor.power(domain) is not Power.OFF and time.monotonic() < deadline:
+                    time.sleep(_POLL_S)
+            self._hypervisor.end(domain)
+        self._changed()
+
+    def _ask_to_stop(self, machine: VagrantMachine, grace_s: float) -> None:
+        spec = machine.spec()
+        if spec:
+            shell.run(
+                spec.address,
+                self._folder.key,
+                machine.known_hosts,
+                "systemctl poweroff --no-block",
+                min(grace_s, self._settings.ssh_deadline_s),
+            )
+
+    def _remove(self, name: str) -> None:
+        """Through Vagrant, which keeps books; what it leaves, because its folder is gone, through libvirt."""
+        if self._hypervisor.domain(name) and (self._folder.path / "Vagrantfile").exists():
+            try:
+                self._vagrant.destroy(name)
+            except ProviderError as error:
+                self._progress(f"{name}: {error.message}")
+        domain = self._hypervisor.domain(name)
+        if domain:
+            self._hypervisor.forget(domain)
+
+    def _plug(self, name: str, *, up: bool) -> None:
+        domain = self._hypervisor.domain(name)
+        if domain and self._hypervisor.power(domain) is not Power.OFF:
+            self._hypervisor.link(domain, up)
+
+    def _set_clock(self, name: str) -> None:
+        """A machine that was paused has missed time."""
+        machine = self._machine(name)
+        spec = machine.spec()
+        if spec:
+            shell.run(spec.address, self._folder.key, machine.known_hosts, f"date -s @{time.time():.3f}", self._settings.ssh_deadline_s)
+
+    def _power(self, machine: VagrantMachine, spec: MachineSpec, domain: object | None) -> Power:
+        """On means that its sshd has answered since this run began: until then the machine is not up."""
+        power = self._hypervisor.power(domain) if domain else Power.OFF
+        if power is Power.OFF:
+            return power
+        run, boot = self._hypervisor.run(domain), machine.boot()
+        if boot and boot.run == run:
+            return power
+        if power is Power.ON and not machine.busy() and shell.greets(spec.address):
+            self._take_up(machine, spec, run)
+        return power if (boot := machine.boot()) and boot.run == run else Power.OFF
+
+    def _take_up(self, machine: VagrantMachine, spec: MachineSpec, run: str) -> None:
+        """It was booted behind our back, by itself or with Vagrant."""
+        from labctl.providers.vagrant.machine import Boot
+
+        said = self._who(machine, spec)
+        if said:
+            machine.keep(Boot(said.boot_id, run, said.arch))
+
+    def _who(self, machine: VagrantMachine, spec: MachineSpec) -> shell.Said | None:
+        return shell.who(spec.address, self._folder.key, machine.known_hosts, self._settings.ssh_deadline_s)
+
+    def _describe(self, machine: VagrantMachine, spec: MachineSpec, power: Power) -> Machine:
+        boot = machine.boot()
+        return Machine(
+            name=spec.name,
+            power=power,
+            address=spec.address,
+            host_key=machine.host_key(),
+            arch=boot.arch if boot else self._box.arch,
+            boot_id=boot.boot_id if boot and power is not Power.OFF else "",
+        )
+
+    def _machine(self, name: str) -> VagrantMachine:
+        return VagrantMachine(self._state / "machines" / name)
+
+    def _changed(self) -> None:
+        for watcher in list(self._watchers):
+            watcher.wake()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """On the host's end of the lab's network. The bridge has its address as soon as libvirt has started the network."""
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(1024)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        raise ProviderError(
+            f"cannot listen on {host}:{port} in the lab's network: {error.strerror}",
+            mend="end what listens there, or set addresses.machines",
+        ) from error
+    return listening
+
+
+def _provision() -> Path:
+    from labctl import assets
+
+    return assets.provision("")
