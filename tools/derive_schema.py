@@ -29,12 +29,23 @@ SERVED = (
     ),
     *(f"{API}discovery.v1.EndpointSlice{suffix}" for suffix in ("", "List")),
     *(f"{API}coordination.v1.Lease{suffix}" for suffix in ("", "List")),
+    f"{API}authentication.v1.SelfSubjectReview",
+    f"{API}authorization.v1.SelfSubjectAccessReview",
+    f"{API}authorization.v1.SelfSubjectRulesReview",
     f"{API}core.v1.Binding",
     f"{API}policy.v1.Eviction",
     f"{API}autoscaling.v1.Scale",
     *(META + name for name in ("DeleteOptions", "Status", "Condition", "LabelSelector", "WatchEvent")),
 )
-GROUPS = {"", "autoscaling", "coordination.k8s.io", "discovery.k8s.io", "policy"}  # of the served kinds; DeleteOptions names all there are
+GROUPS = {
+    "",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "coordination.k8s.io",
+    "discovery.k8s.io",
+    "policy",
+}  # of the served kinds; DeleteOptions names all there are
 
 # What the wheel tells only as a oneOf, as the format Kubernetes itself gives (`quantity` is our own word: Kubernetes has none).
 SCALARS = {

@@ -1,15 +1,19 @@
 #!/bin/sh
-# Makes a fresh Debian ready for `make demo`, with `dev` for `make test` too: Debian packages (as root), a virtual environment, labctl in it.
+# Makes a fresh Debian ready for `make demo`, with `dev` for `make test` and `vm` for `make test-vm` too: Debian packages (as root), a virtual environment, labctl in it.
 # Run again it changes nothing. PYTHON is the interpreter to use, VENV where the environment goes.
 set -eu
 PYTHON=${PYTHON:-python3.11}
 VENV=${VENV:-.venv}
 here=$(dirname "$(dirname "$(readlink -f "$0")")")
 cd "$here"
-if [ "${1:-}" = dev ]; then tests=--tests extra='[dev]'; else tests='' extra=''; fi
+case ${1:-} in
+dev) more=--tests extra='[dev]' ;;
+vm) more='--tests --vm' extra='[dev,libvirt]' ;;
+*) more='' extra='' ;;
+esac
 
 missing=
-for package in $(PYTHONPATH="$here" "$PYTHON" labctl/lab/requirements.py $tests); do
+for package in $(PYTHONPATH="$here" "$PYTHON" labctl/lab/requirements.py $more); do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
 done
 "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing $(basename "$PYTHON")-venv"

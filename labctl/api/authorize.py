@@ -10,6 +10,8 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
+from multidict import CIMultiDictProxy
+
 from labctl.api import bodies, identity, negotiate, status
 from labctl.api.call import Call
 from labctl.api.query import Query
@@ -23,8 +25,15 @@ LEASES = "kube-node-lease"
 
 _READ = frozenset({"get", "list", "watch"})
 _READABLE = frozenset({"services", "endpoints", "endpointslices.discovery.k8s.io"})
+_ASKABLE = frozenset(  # anybody may ask about themselves
+    {
+        "selfsubjectaccessreviews.authorization.k8s.io",
+        "selfsubjectrulesreviews.authorization.k8s.io",
+        "selfsubjectreviews.authentication.k8s.io",
+    }
+)
 _NODE_PATHS = ("/labctl/v1/images/", "/labctl/v1/blobs/")
-_DISCOVERY = ("/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz")
+DISCOVERY = ("/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz")
 _PATCHES = ("application/merge-patch+json", "application/strategic-merge-patch+json")
 _META_OF_STATUS = frozenset({"name", "namespace", "uid", "resourceVersion"})
 _NODE_LABELS = frozenset(
@@ -53,12 +62,21 @@ class Authorizer:
         self._resources = resources
         self._kinds = resources.registry
 
+    def impersonated(self, user: User, headers: CIMultiDictProxy[str]) -> User:
+        """Whom `kubectl --as` speaks for: admins may be anybody. Raises 400, 403."""
+        name = headers.get("Impersonate-User", "")
+        if not name:
+            raise status.bad_request("a group is impersonated, but no user")
+        if not is_admin(user):
+            raise denied(user, "impersonate", Target("", "v1", "users", name=name))
+        return User(name, (*headers.getall("Impersonate-Group", ()), identity.AUTHENTICATED))
+
     def path(self, user: User, method: str, path: str) -> None:
         """A path that names no object: anybody who is somebody may read discovery, a node the images."""
         if is_admin(user):
             return
         first = "/" + path.split("/")[1]
-        if method in ("GET", "HEAD") and (path == "/" or first in _DISCOVERY):
+        if method in ("GET", "HEAD") and (path == "/" or first in DISCOVERY):
             return
         if method in ("GET", "HEAD") and identity.node_of(user) and path.startswith(_NODE_PATHS):
             return
@@ -66,7 +84,7 @@ class Authorizer:
 
     def objects(self, user: User, verb: str, target: Target, parameters: Query) -> None:
         """May this user do `verb` there at all? Raises 403."""
-        if is_admin(user):
+        if is_admin(user) or (verb == "create" and _qualified(target) in _ASKABLE):
             return
         node = identity.node_of(user)
         if not node or not self._node_may(node, verb, target, parameters):

@@ -24,6 +24,7 @@ from labctl.api.connection import Connection, HttpServer
 from labctl.api.extensions import Extensions
 from labctl.api.objects import Objects
 from labctl.api.paths import Paths
+from labctl.api.reviews import Reviews
 from labctl.api.settings import ApiSettings
 from labctl.clock import Clock
 from labctl.errors import ApiError, LabctlError, StoreError
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
 _PUBLIC = frozenset({"/healthz", "/livez", "/readyz", "/version"})
+_IMPERSONATE = frozenset({"Impersonate-User", "Impersonate-Group"})
 _NAMED = {"GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create"}
 _COLLECTION = {"GET": "list", "HEAD": "list", "POST": "create", "DELETE": "deletecollection"}
 
@@ -69,6 +71,7 @@ class Server:
             "delete": objects.delete,
             "deletecollection": objects.delete_collection,
         }
+        self._reviews = Reviews(resources.schema, self._authorizer)
         self._streams: Mapping[tuple[str, str], Handler] = streaming.handlers(resources, remote, settings)
         self._http: HttpServer | None = None
         self._listening: list[asyncio.Server] = []
@@ -124,6 +127,8 @@ class Server:
             if path.rstrip("/") in _PUBLIC or path.startswith(("/livez/", "/readyz/")):
                 return await self._paths.public(request, path)
             raise status.unauthorized()
+        if request.headers.keys() & _IMPERSONATE:
+            user = self._authorizer.impersonated(user, request.headers)
         call = Call(request, user, path, text, self._settings)
         target = route.parse(path)
         if target is None:
@@ -152,7 +157,7 @@ class Server:
             return self._subresource_handler(call, verb)
         if verb not in kind.verbs or (target.name and verb == "create"):
             raise status.method_not_allowed()
-        return self._verbs[verb]
+        return self._verbs[verb] if kind.kept else self._reviews.create
 
     def _subresource_handler(self, call: Call, verb: str) -> Handler:
         name = call.target.subresource

@@ -138,6 +138,7 @@ class Kind:
     has_generation: bool = False  # metadata.generation counts the changes of spec
     orphans: bool = False  # a deletion that says nothing of its dependents leaves them
     create_on_update: bool = False  # a PUT of what is not there makes it
+    kept: bool = True  # False: a question, which the api answers and nobody stores (SelfSubjectAccessReview)
     lazy: bool = False  # writes of this kind may ride the next commit group (Lease, Event)
 
     @property

@@ -94,6 +94,7 @@ class Resources:
         subresource: str = "",
     ) -> Written:
         """A new object; with a subresource (binding, eviction) what is posted to the object `name`."""
+        assert kind.kept, f"{kind.resource} are answered, not created"
         if subresource:
             return await subresources.post(self._ctx, kind, namespace, name, subresource, body, options)
         written = await write.create(self._ctx, kind, namespace, body, options)

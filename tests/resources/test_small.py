@@ -114,6 +114,9 @@ def test_the_builtin_kinds() -> None:
         "replicationcontrollers",
         "secrets",
         "services",
+        "selfsubjectaccessreviews.authorization.k8s.io",
+        "selfsubjectreviews.authentication.k8s.io",
+        "selfsubjectrulesreviews.authorization.k8s.io",
     }
     assert registry.of("v1", "Pod") is registry["pods"] is registry.in_group("", "v1", "pods")
     assert registry.in_group("coordination.k8s.io", "v2", "leases") is None
