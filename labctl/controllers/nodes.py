@@ -58,7 +58,8 @@ class Nodes:
         node: Node | None = view.get(NODES, key)
         if node is None:
             return NOTHING
-        death = death_of(view.get(MACHINES, key), node)
+        machine = view.get(MACHINES, key)
+        death = death_of(machine, node)
         left_s = self._grace_s - (now - _heard(view, key))
         if death:
             return Plan(_fence(view, node, death))
@@ -69,7 +70,7 @@ class Nodes:
             actions.append(taints)
         elif conditions is not None:
             actions.append(_status(node, conditions, why))
-        if left_s <= 0:
+        if left_s <= 0 or _booted_anew(machine, node):
             actions += _pods_not_ready(view, node)
         return Plan(actions, left_s if left_s > 0 else None)
 
@@ -96,6 +97,13 @@ def death_of(machine: Machine | None, node: Node) -> PowerEvent | None:
     if machine.status.power == "Off" and machine.status.boot_id == boot:
         return PowerEvent("Off", boot, machine.status.message)
     return None
+
+
+def _booted_anew(machine: Machine | None, node: Node) -> bool:
+    """Its machine runs another boot than the one it registered with, and nobody said how that one ended (a restored snapshot, a rebooted host):
+    its pods are its agent's to start again, but what they ran is gone."""
+    boot = node.status.node_info.boot_id
+    return machine is not None and machine.status.power == "On" and bool(boot) and machine.status.boot_id not in ("", boot)
 
 
 def _renewed(view: View, seen: Seen) -> Iterable[Key]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from labctl.errors import ProviderError
 from labctl.providers.namespace.cgroup import V2
 from labctl.providers.namespace.provider import NamespaceProvider
 from labctl.providers.protocol import MachineEvent, MachineSpec, Power, Stop
@@ -219,3 +220,83 @@ def test_destroying_the_lab_forgets_every_machine_and_can_be_repeated(provider: 
     started = time.monotonic()
     assert provider.up(spec(1)).power is Power.ON
     assert time.monotonic() - started < 30
+
+
+# -- snapshots -------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(provider: Any, tmp_path: Path) -> Callable[..., Path]:
+    def save(meanwhile: Callable[[], None] = lambda: None) -> Path:
+        folder = tmp_path / f"saved-{uuid.uuid4().hex[:4]}"
+        folder.mkdir()
+        provider.save_machines(folder, meanwhile)
+        return folder
+
+    return save
+
+
+def powers(provider: Any) -> dict[str, Power]:
+    return {name: machine.power for name, machine in provider.machines().items()}
+
+
+def test_machines_stand_still_while_they_are_saved_and_go_on_as_they_were(provider: Any, spec: Any, saved: Any) -> None:
+    provider.up(spec(1))
+    provider.up(spec(2))
+    provider.power_off("minion-2")
+    before, seen = provider.machines(), []
+    saved(lambda: seen.append(powers(provider)))
+    assert seen == [{"minion-1": Power.PAUSED, "minion-2": Power.OFF}]
+    assert provider.machines() == before
+
+
+def test_who_was_paused_before_a_save_stays_so(provider: Any, spec: Any, saved: Any) -> None:
+    provider.up(spec(1))
+    provider.pause("minion-1")
+    saved()
+    assert powers(provider) == {"minion-1": Power.PAUSED}
+
+
+def test_a_save_that_fails_lets_the_machines_go_on(provider: Any, spec: Any, saved: Any) -> None:
+    provider.up(spec(1))
+
+    def fail() -> None:
+        raise RuntimeError("the store refused")
+
+    with pytest.raises(RuntimeError, match="the store refused"):
+        saved(fail)
+    assert powers(provider) == {"minion-1": Power.ON}
+    saved()
+
+
+def test_loading_brings_back_who_was_there_and_nobody_else(provider: Any, spec: Any, saved: Any) -> None:
+    one = provider.up(spec(1))
+    provider.up(spec(2))
+    provider.power_off("minion-2")
+    folder = saved()
+    provider.destroy("minion-1")
+    provider.up(spec(2))
+    provider.up(spec(3))
+    for _ in range(2):  # any number of times
+        provider.load_machines(folder)
+        assert powers(provider) == {"minion-1": Power.ON, "minion-2": Power.OFF}
+        again = provider.machines()["minion-1"]
+        assert (again.address, again.host_key) == (one.address, one.host_key)
+    if not provider.keeps_memory:
+        assert again.boot_id not in ("", one.boot_id)
+    assert provider.up(spec(2)).power is Power.ON
+
+
+def test_what_is_loaded_may_be_of_a_lab_that_is_gone(provider: Any, spec: Any, saved: Any) -> None:
+    one = provider.up(spec(1))
+    folder = saved()
+    provider.destroy_lab()
+    provider.load_machines(folder)
+    assert provider.machines()["minion-1"].host_key == one.host_key
+
+
+def test_a_folder_that_is_no_snapshot_changes_nothing(provider: Any, spec: Any, tmp_path: Path) -> None:
+    machine = provider.up(spec(1))
+    with pytest.raises(ProviderError, match="can't be read"):
+        provider.load_machines(tmp_path)
+    assert provider.machines() == {"minion-1": machine}

@@ -172,6 +172,18 @@ def test_nothing_but_off_fences(picture, power):
     assert not picture.plan(NAME).actions
 
 
+def test_pods_of_a_boot_that_another_one_followed_answer_nobody_until_their_agent_says_so(picture):
+    picture.put(node(NAME, boot="one"))
+    lease(picture)
+    picture.put(pod("web-1", node=NAME, ready=True))
+    machine(picture, "On", "one")
+    assert settle(picture) == []
+    machine(picture, "On", "two")
+    assert settle(picture) == [f"not ready: node {NAME} is not ready"]
+    assert not picture.view.get("pods", "default/web-1").ready
+    assert taints(picture) == [] and ready(picture)[0] == "True"  # nothing is moved: the agent starts them where they are
+
+
 def test_the_fence_stays_until_the_agent_registers_another_boot(picture):
     picture.put(node(NAME, boot="b1"))
     machine(picture, "Off", "b1")

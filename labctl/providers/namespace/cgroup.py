@@ -7,6 +7,7 @@ a machine's cgroup is also how one knows that nothing of a boot can run any more
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import time
@@ -57,8 +58,8 @@ class Cgroups(Protocol):
 
     def freeze(self, machine: str, frozen: bool) -> None: ...
     def frozen(self, machine: str) -> bool: ...
-    def wait_frozen(self, machine: str, deadline_s: float) -> bool:
-        """Until every process of it has stopped, which takes the kernel a moment. False if that never was."""
+    def freeze_all(self, machine: str, deadline_s: float) -> bool:
+        """Freeze, and wait until every process of it has stopped, which takes the kernel a moment. False if that never was."""
 
     def thaw(self, machine: str) -> tuple[Path, str]:
         """The file to write, and the word that thaws it."""
@@ -144,8 +145,19 @@ class V1:
         except OSError:
             return False
 
-    def wait_frozen(self, machine: str, deadline_s: float) -> bool:
-        return _until_says(self._freezer(machine) / "freezer.state", "FROZEN", deadline_s)
+    def freeze_all(self, machine: str, deadline_s: float) -> bool:
+        """Processes that fork all the time may stay FREEZING for ever: the kernel wants to be asked again, and now and then from the beginning."""
+        state, deadline = self._freezer(machine) / "freezer.state", time.monotonic() + deadline_s
+        for attempt in itertools.count(1):
+            _write(state, "FROZEN")
+            if state.read_text().strip() == "FROZEN":
+                return True
+            if time.monotonic() > deadline:
+                return False
+            if attempt % 50 == 0:
+                _write(state, "THAWED")
+                time.sleep(0.01)
+        raise AssertionError("counting has no end")
 
     def thaw(self, machine: str) -> tuple[Path, str]:
         return self._freezer(machine) / "freezer.state", "THAWED"
@@ -220,8 +232,14 @@ class V2:
         except OSError:
             return False
 
-    def wait_frozen(self, machine: str, deadline_s: float) -> bool:
-        return _until_says(self._folder(machine) / "cgroup.events", "frozen 1", deadline_s)
+    def freeze_all(self, machine: str, deadline_s: float) -> bool:
+        self.freeze(machine, True)
+        events, deadline = self._folder(machine) / "cgroup.events", time.monotonic() + deadline_s
+        while "frozen 1" not in events.read_text().splitlines():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.001)
+        return True
 
     def thaw(self, machine: str) -> tuple[Path, str]:
         return self._folder(machine) / "cgroup.freeze", "0"
@@ -261,15 +279,6 @@ def _hierarchies(mountinfo: str) -> dict[str, Path]:
             options = [word for word in options if not word.startswith("release_agent")]
             found.setdefault(",".join(options), Path(before.split()[4]))
     return dict(sorted(found.items(), key=lambda item: "cpuset" not in item[0]))
-
-
-def _until_says(file: Path, line: str, deadline_s: float) -> bool:
-    deadline = time.monotonic() + deadline_s
-    while line not in file.read_text().splitlines():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.001)
-    return True
 
 
 def _tree(folder: Path) -> Iterator[Path]:

@@ -101,9 +101,9 @@ def _at_rest(cgroups: Cgroups, names: Sequence[str]) -> Iterator[None]:
     pausing = [name for name in names if not cgroups.frozen(name)]
     with _thawing(cgroups, pausing):
         for name in pausing:
-            cgroups.freeze(name, True)
+            cgroups.freeze(name, True)  # all begin to stop at once
         for name in names:
-            if not cgroups.wait_frozen(name, _FREEZE_DEADLINE_S):
+            if not cgroups.freeze_all(name, _FREEZE_DEADLINE_S):
                 raise ProviderError(f"{name} can't be paused: a process of it does not stop", mend="labctl doctor")
         yield
 
