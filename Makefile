@@ -1,12 +1,13 @@
 # make demo   play the whole tour on this machine        make test    everything that must hold
 # make bench  what we claim about speed, measured        make check   lint, layers, types
+# make test-vm  the scenarios on real virtual machines (QEMU, libvirt, Vagrant), in a network namespace of their own; as root
 # make setup  what the demo needs                        make develop what tests, checks and bench need besides
 
 PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check bench setup develop clean
+.PHONY: demo test test-vm check bench setup develop clean
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -14,6 +15,9 @@ demo: setup
 
 test: develop check
 	$(BIN)/python -m pytest $(TESTS)
+
+test-vm: $(VENV)/ready-for-vms
+	VENV=$(VENV) sh tools/test_vm.sh $(TESTS)
 
 check: develop
 	$(BIN)/ruff check .
@@ -33,6 +37,10 @@ $(VENV)/ready: pyproject.toml setup.py tools/setup.sh labctl/lab/requirements.py
 
 $(VENV)/ready-to-develop: $(VENV)/ready
 	PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup.sh dev
+	touch $@
+
+$(VENV)/ready-for-vms: $(VENV)/ready-to-develop
+	PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup.sh vm
 	touch $@
 
 clean:

@@ -33,6 +33,13 @@ TEST_PACKAGES = (
 """What the tests run on the host itself: real runtimes, real sshd, real iptables."""
 
 
+VM_PACKAGES = (
+    "qemu-system-x86", "qemu-utils", "libvirt-daemon-system", "libvirt-clients", "libvirt-dev", "dnsmasq-base", "vagrant", "vagrant-libvirt",
+    "e2fsprogs", "gcc", "pkg-config", "python3-dev",
+)  # fmt: skip
+"""What virtual machines need; the last three and libvirt-dev build libvirt-python, which has no wheel. The provider's own checks say what is missing."""
+
+
 def missing(*needed_by: str) -> list[Tool]:
     """The tools that are not on PATH, of those that `needed_by` names."""
     return [tool for tool in TOOLS if tool.needed_by in needed_by and not shutil.which(tool.program)]
@@ -47,4 +54,5 @@ if __name__ == "__main__":
     import sys
 
     packages = {tool.package for tool in TOOLS} | (set(TEST_PACKAGES) if "--tests" in sys.argv else set())
+    packages |= set(VM_PACKAGES) if "--vm" in sys.argv else set()
     print(" ".join(sorted(packages)))  # noqa: T201 - a list for the Makefile

@@ -17,10 +17,11 @@ SEED = Path(__file__).parents[2] / "examples" / "seed"
 
 
 class Cluster:
-    """One lab in one folder. `wheel` is the folder the wheel was installed into."""
+    """One lab in one folder. `wheel` is the folder the wheel was installed into; `inside` begins every command line, to run it in another network."""
 
-    def __init__(self, wheel: Path, folder: Path, state: Path, **environment: str) -> None:
+    def __init__(self, wheel: Path, folder: Path, state: Path, inside: tuple[str, ...] = (), **environment: str) -> None:
         self.folder = folder
+        self.inside = list(inside)
         self.environment = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "HOME": str(folder),
@@ -28,7 +29,7 @@ class Cluster:
             "PYTHONPATH": str(wheel),
             "LABCTL_STATE_HOME": str(state),
             "LABCTL_PROVIDER": os.environ.get("LABCTL_TEST_PROVIDER", "namespace"),
-            **{name: os.environ[name] for name in ("LABCTL_CACHE_HOME",) if name in os.environ},
+            **{name: os.environ[name] for name in ("LABCTL_CACHE_HOME", "VAGRANT_HOME") if name in os.environ},
             **environment,
         }
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +52,7 @@ class Cluster:
         defaults = {"cwd": self.folder, "env": self.environment, "text": True, "capture_output": True}
         if "input" not in options:
             defaults["stdin"] = subprocess.DEVNULL
-        done = subprocess.run(argv, timeout=timeout_s, **{**defaults, **options})
+        done = subprocess.run([*self.inside, *argv], timeout=timeout_s, **{**defaults, **options})
         if check and done.returncode:
             raise AssertionError(f"{' '.join(argv[-6:])} exited {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done
@@ -173,7 +174,7 @@ def requests(cluster: Cluster, minion: str, host: str, seconds: float = 60.0, *,
     config = str(cluster.folder / ".labctl" / "ssh_config")
     words = ["python3", "-c", CLIENT, host, str(seconds), str(1 / rate), "keep" if keep_alive else "new"]
     client = subprocess.Popen(
-        ["ssh", "-F", config, minion, shlex.join(words)],
+        [*cluster.inside, "ssh", "-F", config, minion, shlex.join(words)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

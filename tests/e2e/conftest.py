@@ -24,11 +24,13 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory) -> Path:
-    """labctl as a stranger installs it: a wheel, outside the checkout."""
+    """labctl as a stranger installs it: a wheel, outside the checkout. LABCTL_TEST_WHEEL is a folder with one that was built already."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
-    subprocess.run([*pip, "wheel", "--no-deps", "-w", folder, ROOT], check=True, capture_output=True, text=True)
-    subprocess.run([*pip, "install", "--no-deps", "--target", folder / "site", *folder.glob("labctl-*.whl")], check=True)
+    built = Path(os.environ.get("LABCTL_TEST_WHEEL", folder))
+    if built == folder:
+        subprocess.run([*pip, "wheel", "--no-deps", "-w", folder, ROOT], check=True, capture_output=True, text=True)
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", folder / "site", *built.glob("labctl-*.whl")], check=True)
     return folder / "site"
 
 

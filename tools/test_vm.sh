@@ -1,0 +1,15 @@
+#!/bin/sh
+# `make test-vm`: the scenarios on real virtual machines, set-up included. What is fetched or built from packages is made before, because the
+# network namespace in which libvirtd, the machines and the tests run has no way out. Arguments go to pytest; without any, the whole VM suite runs.
+set -eu
+cd "$(dirname "$0")/.."
+bin=${VENV:-.venv}/bin
+PATH=$PWD/$bin:$PATH
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+(cd "$scratch" && labctl box build && labctl image build nginx busybox serve-hostname)
+python -m pip wheel -q --disable-pip-version-check --no-deps -w "$scratch/wheel" .
+[ $# -gt 0 ] || set -- tests/vm tests/e2e/test_seed.py
+export LABCTL_TEST_PROVIDER=vagrant LABCTL_TEST_WHEEL="$scratch/wheel"
+sh tools/vm_env.sh python -m pytest -p no:cacheprovider -m '' "$@"
