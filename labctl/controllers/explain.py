@@ -6,7 +6,7 @@ lost with an earlier master; then Kubernetes' Events say what they remember. An 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from labctl.clock import parse_rfc3339
@@ -34,6 +34,8 @@ from labctl.resources.kinds.labctl_internal_v1.machine import Machine
 from labctl.resources.kinds.shared import condition
 
 PAST_LINES = 12  # of an object's past, the latest
+_NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull")
+_KILLERS = ("taint-eviction-controller", "pod-garbage-collector")
 
 
 class Past(Protocol):
@@ -44,13 +46,12 @@ class Past(Protocol):
 
 
 def explain(view: View, journal: Past, kind: str, key: Key) -> list[str]:
-    """What it is now, a line each; then its past, oldest first."""
+    """What it is now, a line each; then its past, oldest first. Nothing, for what is not there and of which nothing is remembered."""
     thing = view.get(kind, key)
-    present = list(PRESENT.get(kind, _any)(view, thing)) if thing is not None else [f"{key} does not exist in {kind} now."]
     past = _past(view, journal, kind, key, thing)
-    if thing is None and not past:
-        present.append("Nothing is remembered of it either.")
-    return [*present, *past]
+    if thing is None:
+        return [f"There is no {key} among the {kind.partition('.')[0]} now.", *past] if past else []
+    return [*PRESENT.get(kind, _any)(view, thing), *past]
 
 
 # -- now -------------------------------------------------------------------------------------------------------------------------------
@@ -67,7 +68,7 @@ def _pod(view: View, pod: Pod) -> Iterator[str]:
     yield f"It is on node {pod.spec.node_name}" + (f" at {pod.status.pod_ip}." if pod.status.pod_ip else ".")
     yield f"It is {pod.status.phase or 'Pending'}{' and ready' if pod.ready else ''}." + _because(pod)
     for status in (*pod.status.init_container_statuses, *pod.status.container_statuses):
-        yield from _container(status)
+        yield from _container(pod, status)
     if not pod.ready and not pod.finished:
         yield from _not_ready(view, pod)
 
@@ -85,15 +86,19 @@ def _owner(pod: Pod) -> Iterator[str]:
         yield "Nobody made it but a person: it stays on its node, and is lost with it."
 
 
-def _container(status: ContainerStatus) -> Iterator[str]:
+def _container(pod: Pod, status: ContainerStatus) -> Iterator[str]:
     state, last = status.state, status.last_state.terminated
     if state.waiting:
         yield f"Container {status.name} waits: {state.waiting.reason or 'it is being prepared'}{_colon(state.waiting.message)}"
+        if state.waiting.reason in _NO_IMAGE:
+            yield "An image needs no registry: `labctl image build NAME` and `labctl image load FILE` bring it."
     elif state.terminated:
         ended = state.terminated
         yield f"Container {status.name} ended: {ended.reason or 'exit'} (exit code {ended.exit_code}){_colon(ended.message)}"
     if status.restart_count and last:
-        yield f"Container {status.name} was restarted {status.restart_count} times; last it ended with {last.reason} (exit code {last.exit_code})."
+        times = "once" if status.restart_count == 1 else f"{status.restart_count} times"
+        yield f"Container {status.name} was restarted {times}; last it ended with {last.reason} (exit code {last.exit_code})."
+        yield f"What it wrote before: labctl logs -n {pod.metadata.namespace} {pod.metadata.name} -c {status.name} --previous"
 
 
 def _not_ready(view: View, pod: Pod) -> Iterator[str]:
@@ -222,14 +227,37 @@ PRESENT: dict[str, Callable[[View, Any], Iterator[str]]] = {
 
 def _past(view: View, journal: Past, kind: str, key: Key, thing: Any) -> list[str]:
     abouts = {f"{kind}/{key}", *_same(kind, key)}
-    by = f" by replicationcontroller {key.rpartition('/')[2]}" if kind == REPLICATION_CONTROLLERS else None
-    pods = f"{PODS}/{key.partition('/')[0]}/"
     told = [
         _told(view, line.at, line.text, line.room, line.about.rpartition("/")[2] if line.about not in abouts else "")
-        for line in journal.lines
-        if line.about in abouts or (by and by in line.text and line.about.startswith(pods))
+        for line in _latest_rules(_lines(journal, kind, key, abouts))
     ]
     return (told or list(_events(view, key, thing)))[-PAST_LINES:]
+
+
+def _lines(journal: Past, kind: str, key: Key, abouts: set[str]) -> Iterator[Line]:
+    """Lines about it; a controller's past is also what it did to its pods, and who killed them."""
+    by = f" by replicationcontroller {key.rpartition('/')[2]}" if kind == REPLICATION_CONTROLLERS else None
+    pods = f"{PODS}/{key.partition('/')[0]}/"
+    its_own: set[str] = set()
+    for line in journal.lines:
+        if line.about in abouts:
+            yield line
+        elif by and line.about.startswith(pods):
+            if by in line.text:
+                its_own.add(line.about)
+                yield line
+            elif line.about in its_own and line.room in _KILLERS:
+                yield line
+
+
+def _latest_rules(lines: Iterable[Line]) -> list[Line]:
+    """A Service's rules are written again and again: each minion's last time is enough."""
+    kept: dict[Any, Line] = {}
+    for number, line in enumerate(lines):
+        same = line.text.partition(" has its rules")[0] if line.room == "proxy" and " has its rules" in line.text else number
+        kept.pop(same, None)
+        kept[same] = line
+    return list(kept.values())
 
 
 def _same(kind: str, key: Key) -> Iterator[str]:

@@ -41,7 +41,10 @@ async def _why(registry: Registry, runner: Runner, journal: MemoryJournal, ask: 
     if kind is None:
         raise ApiError(404, "NotFound", f'the server doesn\'t have a resource type "{word}"')
     key = f"{ask.params['namespace']}/{name}" if kind.namespaced else name
-    return {"lines": explain(runner.view, journal, kind.resource, key)}
+    lines = explain(runner.view, journal, kind.resource, key)
+    if not lines:
+        raise ApiError(404, "NotFound", f'{kind.resource} "{name}" not found, and nothing is remembered of it')
+    return {"lines": lines}
 
 
 async def _resolve(images: Images, ask: Ask) -> Any:

@@ -40,14 +40,14 @@ def test_a_pod_that_was_killed_is_gone_and_its_past_says_by_whom(picture, past):
     past.note("replication-controller", "pods/default/b", "another pod's past")
     picture.clock.time += 5
     assert explain(picture.view, past, "pods", "default/a") == [
-        "default/a does not exist in pods now.",
+        "There is no default/a among the pods now.",
         "95s ago: placed on minion-1: the only node where it fits [default-scheduler]",
         "5s ago: deleted by replicationcontroller web, which wants only 1 [replication-controller]",
     ]
 
 
-def test_what_nobody_knows_is_said_so(picture, past):
-    assert explain(picture.view, past, "pods", "default/x")[-1] == "Nothing is remembered of it either."
+def test_of_what_nobody_knows_there_is_nothing_to_say(picture, past):
+    assert explain(picture.view, past, "pods", "default/x") == []
 
 
 def test_a_pending_pod_says_what_the_scheduler_said(picture, past):
@@ -68,6 +68,8 @@ def test_a_pod_that_is_not_ready_says_which_container_and_which_node(picture, pa
     lines = explain(picture.view, past, "pods", "default/a")
     assert 'Container main waits: ImagePullBackOff: Back-off pulling image "nope"' in lines
     assert "Container main was restarted 2 times; last it ended with OOMKilled (exit code 137)." in lines
+    assert "What it wrote before: labctl logs -n default a -c main --previous" in lines
+    assert "An image needs no registry: `labctl image build NAME` and `labctl image load FILE` bring it." in lines
     assert any(line.startswith("Its node is not ready") for line in lines)
 
 
@@ -80,6 +82,33 @@ def test_a_controller_tells_of_its_pods_and_of_what_it_did_to_them(picture, past
     assert lines[0] == "It wants 2 pods: 2 there, 1 ready."
     assert "pod web-2: It waits for a node: the scheduler has not decided yet" in lines
     assert lines[-1] == "0s ago: web-0: deleted by replicationcontroller web, which wants only 2 [replication-controller]"
+
+
+def test_a_controllers_past_says_who_killed_its_pods(picture, past):
+    picture.put(replication_controller("web", 2))
+    past.note("replication-controller", "pods/default/web-1", "created by replicationcontroller web, which wants 2")
+    past.note("default-scheduler", "pods/default/web-1", "placed on minion-1")
+    past.note("taint-eviction-controller", "pods/default/web-1", "killed with its node: minion-1 is out of service")
+    past.note("taint-eviction-controller", "pods/default/other", "killed with its node: minion-1 is out of service")
+    lines = explain(picture.view, past, "replicationcontrollers", "default/web")[2:]
+    assert [line.partition("ago: ")[2] for line in lines] == [
+        "web-1: created by replicationcontroller web, which wants 2 [replication-controller]",
+        "web-1: killed with its node: minion-1 is out of service [taint-eviction-controller]",
+    ]
+
+
+def test_a_service_tells_each_minions_last_rules_only(picture, past):
+    picture.put(service("web", WEB))
+    past.note("resources", "services/default/web", "created by admin")
+    for took in range(20):
+        past.note("proxy", "services/default/web", f"minion-1 has its rules ({took} ms)")
+        past.note("proxy", "services/default/web", f"minion-2 has its rules ({took} ms)")
+    lines = [line.partition("ago: ")[2] for line in explain(picture.view, past, "services", "default/web")]
+    assert lines[-3:] == [
+        "created by admin [resources]",
+        "minion-1 has its rules (19 ms) [proxy]",
+        "minion-2 has its rules (19 ms) [proxy]",
+    ]
 
 
 @pytest.mark.parametrize(
