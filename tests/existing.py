@@ -10,6 +10,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from labctl.providers.namespace.provider import NamespaceProvider
 from labctl.providers.protocol import Machine, MachineSpec
 
@@ -35,6 +37,7 @@ class Rack:
         public = self.key.with_suffix(".pub").read_text()
         spec = MachineSpec(f"minion-{number}", number, 512 << 20, 1.0, f"10.245.1.{10 + number}", 24, public)
         self.machines[spec.name] = self._provider.up(spec)
+        self.on(spec.name, "rmdir --ignore-fail-on-non-empty /opt/labctl /var/log/labctl /var/log/pods 2>/dev/null; true")  # as stock machines are
         return self.machines[spec.name]
 
     def power_off(self, name: str) -> None:
@@ -51,11 +54,33 @@ class Rack:
 
     def on(self, name: str, *words: str, check: bool = True) -> str:
         """A command on a machine, past labctl."""
-        options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
-        argv = [*self.inside, "ssh", "-F", "none", *options, "-i", str(self.key), f"root@{self.machines[name].address}", *words]
-        done = subprocess.run(argv, text=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
+        done = subprocess.run(self._ssh(name, *words), text=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
         assert not check or done.returncode == 0, done.stderr
         return done.stdout
 
+    def _ssh(self, name: str, *words: str) -> list[str]:
+        options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+        return [*self.inside, "ssh", "-F", "none", *options, "-i", str(self.key), f"root@{self.machines[name].address}", *words]
+
+    def add_user(self, name: str, user: str, sudo: Path) -> None:
+        """A user who may do everything through sudo, and logs in with the same key."""
+        argv = self._ssh(name, "cat >/tmp/sudo.deb && dpkg -i /tmp/sudo.deb >&2 && rm /tmp/sudo.deb")
+        subprocess.run(argv, input=sudo.read_bytes(), check=True, capture_output=True, timeout=60)
+        self.on(name, f"useradd -m -s /bin/bash -p '*' {user} && cp -r /root/.ssh /home/{user}/ && chown -R {user}: /home/{user}")
+        self.on(name, f"echo '{user} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{user}")
+
     def close(self) -> None:
         self._provider.destroy_lab()
+
+
+def sudo_package(cache: Path) -> Path:
+    """Debian's sudo, which no minion has by itself; skips the test where apt can't bring it."""
+    folder = cache / "debs"
+    folder.mkdir(parents=True, exist_ok=True)
+    found = next(folder.glob("sudo_*.deb"), None)
+    if found is None:
+        done = subprocess.run(["apt-get", "download", "-q", "sudo"], cwd=folder, capture_output=True, text=True)
+        found = next(folder.glob("sudo_*.deb"), None)
+        if found is None:
+            pytest.skip(f"apt-get download sudo: {done.stderr.strip()[-200:]}")
+    return found
