@@ -78,10 +78,11 @@ class LabFolder:
 
     def save(self, **kept: Any) -> None:
         """Write lab.json, whole or not at all: what flags and environment said, what was chosen, and every setting for the master."""
+        settled = {o.name: self.record["kept"][o.name] for o, s in self.settings.items() if s.value == "auto" and o.name in self.record["kept"]}
         said = {o.name: s.value for o, s in self.settings.items() if s.source.startswith(("flag", "environment"))}
-        self.record["kept"] = {**self.record["kept"], **said, **kept}
+        self.record["kept"] = {**self.record["kept"], **said, **settled, **kept}
         self.record["proxies"] = proxies(self.environment)
-        self.record["settings"] = {**self.settings.values(), **kept}
+        self.record["settings"] = {**self.settings.values(), **settled, **kept}
         self.paths.lab.mkdir(parents=True, exist_ok=True)
         new = self.paths.settings.with_suffix(".new")
         new.write_text(json.dumps(self.record, indent=1) + "\n")
