@@ -1,4 +1,5 @@
-"""`export`: one folder with everything about a lab that one sends with a bug: objects, logs, journal, rules and facts of every machine.
+"""`export`: one folder with everything about a lab that one sends with a bug: objects, journal, logs of master, agents and containers,
+rules, routes and facts of every machine, and what its console showed.
 
 Secrets' data and private keys stay behind.
 """
@@ -15,23 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from labctl import __version__
 from labctl.errors import LabctlError
+from labctl.lab import collect
 from labctl.lab.progress import step
 from labctl.lab.ssh import hosts, run
 
 if TYPE_CHECKING:
     from labctl.lab.folder import LabFolder
 
-ON_A_MACHINE = {
-    "iptables.txt": ("iptables-save",),
-    "addresses.txt": ("ip", "-details", "address"),
-    "routes.txt": ("ip", "route", "show", "table", "all"),
-    "conntrack.txt": ("conntrack", "-L"),
-    "processes.txt": ("ps", "-ef"),
-    "mounts.txt": ("cat", "/proc/mounts"),
-    "agent.log": ("cat", "/var/log/labctl/agent.log"),
-    "facts.json": ("/usr/bin/python3", "/opt/labctl/agent", "facts"),
-}
-SSH_FAILED = 255
+COLLECT = Path(collect.__file__)
+_AS_ROOT = ("sh", "-c", 'if [ "$(id -u)" = 0 ]; then exec "$@"; else exec sudo -n "$@"; fi', "sh")
+_MACHINE_S = 60.0
 
 
 def export(lab: LabFolder, folder: Path) -> Path:
@@ -81,15 +75,17 @@ def _without_secrets(items: Any) -> Any:
 
 
 def _machine(lab: LabFolder, name: str, folder: Path) -> None:
+    """Everything in one SSH session; and what its console showed, from this side."""
     folder.mkdir(parents=True)
-    for file, command in ON_A_MACHINE.items():
-        try:
-            answer = run(lab, name, command, check=False, timeout_s=20)
-        except (LabctlError, subprocess.TimeoutExpired) as error:
-            (folder / "unreachable.txt").write_text(f"{error}\n")
-            return  # nor will the next command be answered
-        if answer.returncode == SSH_FAILED:
-            (folder / "unreachable.txt").write_text(answer.stderr)
-            return
-        text = answer.stdout + (f"\n(exit {answer.returncode}) {answer.stderr}" if answer.returncode else "")
-        (folder / file).write_text(text)
+    console = lab.paths.machines / name / "console.log"
+    if console.exists():
+        shutil.copy(console, folder)
+    try:
+        answer = run(lab, name, (*_AS_ROOT, "/usr/bin/python3", "-c", COLLECT.read_text()), check=False, timeout_s=_MACHINE_S)
+        found = json.loads(answer.stdout) if answer.returncode == 0 else {"unreachable.txt": answer.stderr}
+    except (LabctlError, subprocess.TimeoutExpired, ValueError) as error:
+        found = {"unreachable.txt": f"{error}\n"}
+    for file, text in found.items():
+        path = folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")

@@ -25,6 +25,7 @@ def test_smoke_in_a_lab_finds_its_fault_and_keeps_what_is_worth_a_look(cluster):
     failure = ElementTree.parse(cluster.folder / "smoke.xml").find(".//failure")
     assert failure.get("message") == "node minion-1 lacks its label kubernetes.io/hostname"
     kept = {str(path.relative_to(cluster.folder / "art")) for path in (cluster.folder / "art").rglob("*")}
-    assert {"master.log", "journal.jsonl", "objects/pods.json", "machines/minion-1/iptables.txt", "machines/minion-2/agent.log"} <= kept
+    assert {"master.log", "journal.jsonl", "objects/pods.json", "machines/minion-1/iptables.txt"} <= kept
+    assert {"machines/minion-2/agent.log", "machines/minion-2/console.log"} <= kept
     wait(lambda: not [n for n in cluster.items("namespaces") if n["metadata"]["name"].startswith("labctl-smoke")], "its namespace is gone")
     assert [node["ready"] for node in cluster.status()["nodes"]] == ["True", "True"], "the person's lab is still there"
