@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from urllib.parse import parse_qs
@@ -14,6 +15,8 @@ from labctl.resources.kind import FieldError
 from labctl.resources.resources import Body
 from labctl.resources.service import DeleteOptions, ListOptions, User, WriteOptions
 
+_INT64_DIGITS = 18  # all numbers of so many fit
+_INTEGER = re.compile(r"[+-]?[0-9]+")
 FIELD_MANAGER_MAX = 128  # bytes
 _VALIDATIONS = ("Ignore", "Warn", "Strict")
 _OPTIONS = {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions"}
@@ -46,13 +49,15 @@ class Query:
         return values is not None and values[0].lower() not in ("0", "false")
 
     def integer(self, key: str) -> int | None:
+        """An int64, as Go reads one."""
         text = self.first(key)
         if not text:
             return None
-        try:
-            return int(text)
-        except ValueError:
-            raise status.bad_request(f'invalid query parameter {key}: strconv.ParseInt: parsing "{text}": invalid syntax') from None
+        if not _INTEGER.fullmatch(text):
+            raise status.bad_request(f'invalid query parameter {key}: strconv.ParseInt: parsing "{text}": invalid syntax')
+        if len(text) > _INT64_DIGITS:
+            raise status.bad_request(f'invalid query parameter {key}: strconv.ParseInt: parsing "{text}": value out of range')
+        return int(text)
 
 
 NONE = Query({})

@@ -57,6 +57,13 @@ async def test_nobody_may_know_that_it_lives(api: ApiServer) -> None:
         ("GET", "/api/v1/pods/x", 404, "NotFound", "the server could not find the requested resource"),
         ("PUT", PODS, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource"),
         ("GET", f"{PODS}?limit=many", 400, "BadRequest", 'invalid query parameter limit: strconv.ParseInt: parsing "many": invalid syntax'),
+        (
+            "GET",
+            f"{PODS}?watch=1&timeoutSeconds={'9' * 400}",
+            400,
+            "BadRequest",
+            f'invalid query parameter timeoutSeconds: strconv.ParseInt: parsing "{"9" * 400}": value out of range',
+        ),
         ("GET", "/labctl/v1/nothing", 404, "NotFound", "the server could not find the requested resource"),
     ],
 )

@@ -107,8 +107,9 @@ def revision_of(text: str) -> int:
     """A resourceVersion parameter; 0 for an unset one."""
     if not text:
         return 0
-    if not (text.isascii() and text.isdigit()):
-        raise failures.bad_request(f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
+    wrong = "invalid syntax" if not (text.isascii() and text.isdigit()) else "value out of range" if len(text) >= 20 else ""
+    if wrong:
+        raise failures.bad_request(f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": {wrong}')
     return int(text)
 
 

@@ -60,7 +60,8 @@ class Watching:
         self, ctx: Context, pool: EventPool, kind: Kind, namespace: str, options: ListOptions, bookmarks: bool, initial: bool | None
     ):
         _check(options, initial)
-        self._ctx, self._pool, self._kind, self._bookmarks = ctx, pool, kind, bookmarks
+        self._ctx, self._pool, self._kind = ctx, pool, kind
+        self._bookmark_due_s = asyncio.get_running_loop().time() + ctx.settings.bookmark_s if bookmarks else None  # on the loop's clock
         self._match = matcher(ctx, kind, options.label_selector, options.field_selector)
         self._pending: Iterator[list[WatchEvent]] = iter(())
         prefix = kind.prefix(namespace if kind.namespaced else "")
@@ -97,18 +98,24 @@ class Watching:
         await self._watcher.aclose()
 
     async def _next_events(self) -> list[WatchEvent]:
+        """What happened; or a bookmark, when one is due and nothing that matches came: a watcher of little among much stays resumable."""
         try:
-            async with asyncio.timeout(self._ctx.settings.bookmark_s if self._bookmarks else None):
+            async with asyncio.timeout_at(self._bookmark_due_s):
                 batches = [await anext(self._watcher)]
         except TimeoutError:
             batches = []
         batches += self._watcher.take()
-        if not batches:  # nothing is waiting, so all that is visible was seen
-            self._seen = max(self._seen, self._ctx.store.revision)
-            return [self._bookmark(self._seen)]
-        self._seen = batches[-1].revision
-        events = (self._event(change) for batch in batches for change in batch.changes)
-        return [event for event in events if event is not None]
+        # Where nothing is waiting, all that is visible was seen.
+        self._seen = batches[-1].revision if batches else max(self._seen, self._ctx.store.revision)
+        events = [event for batch in batches for change in batch.changes if (event := self._event(change)) is not None]
+        return events or self._due_bookmark()
+
+    def _due_bookmark(self) -> list[WatchEvent]:
+        now_s = asyncio.get_running_loop().time()
+        if self._bookmark_due_s is None or now_s < self._bookmark_due_s:
+            return []
+        self._bookmark_due_s = now_s + self._ctx.settings.bookmark_s
+        return [self._bookmark(self._seen)]
 
     def _event(self, change: Change) -> WatchEvent | None:
         match = self._match

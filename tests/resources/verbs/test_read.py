@@ -132,10 +132,11 @@ async def test_a_match_that_makes_no_sense(lab: Lab, options: dict[str, str]) ->
     assert caught.value.code == 422
 
 
-async def test_a_revision_that_is_no_number(lab: Lab) -> None:
+@pytest.mark.parametrize(("text", "why"), [("new", "invalid syntax"), ("9" * 5000, "value out of range")])
+async def test_a_revision_that_is_no_number(lab: Lab, text: str, why: str) -> None:
     with pytest.raises(ApiError) as caught:
-        lab.names("configmaps", resource_version="new")
-    assert caught.value.code == 400
+        lab.names("configmaps", resource_version=text)
+    assert caught.value.code == 400 and caught.value.message.endswith(why)
 
 
 async def test_over_all_namespaces(lab: Lab) -> None:

@@ -100,6 +100,19 @@ async def test_bookmarks_come_when_nothing_happens() -> None:
     assert (bookmark.type, bookmark.entry.revision) == ("BOOKMARK", lab.store.revision)
 
 
+async def test_bookmarks_come_when_much_happens_that_a_watcher_does_not_mean() -> None:
+    lab = Lab(ResourceSettings(bookmark_s=0.05))
+    await ensure_bootstrap(lab.client, BootstrapSettings())
+    watch = lab.watch("configmaps", bookmarks=True, resource_version=str(lab.store.revision), label_selector="app=x")
+    waiting = asyncio.ensure_future(anext(watch))
+    async with asyncio.timeout(5):
+        while not waiting.done():
+            await lab.client.create("configmaps", {"metadata": {"generateName": "c", "namespace": "default"}})
+            await asyncio.sleep(0.01)
+    [bookmark] = await waiting
+    assert bookmark.type == "BOOKMARK" and lab.store.revision - bookmark.entry.revision <= 1
+
+
 async def test_a_revision_that_was_compacted(lab: Lab) -> None:
     for name in "abc":
         await lab.create("configmaps", config(name))
