@@ -136,7 +136,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("prepare", _yes, False, "install on machines that exist already what they lack (apt-get)", ("LABCTL_PREPARE",)),
     Option("uplink", _one_of("auto", "direct", "reverse"), "auto", "how machines that exist already reach the master", kept=True),
     Option("master_address", _address, "", "this host's address as they reach it, with `uplink: direct`", kept=True),
-    Option("network", _one_of("route", "vxlan", "bgp"), "route", "how pods reach each other across minions", ("LABCTL_NETWORK",), kept=True),
+    Option("network", _one_of("route", "vxlan", "ovs", "bgp"), "route", "how pods reach each other across minions", ("LABCTL_NETWORK",), kept=True),
     Option("proxy_mode", _one_of("iptables", "userspace"), "iptables", "how a Service's virtual IP is carried", ("LABCTL_PROXY_MODE",)),
     Option("api_port", _port, 0, "the API's port on loopback; 0 takes a free one and keeps it", ("LABCTL_API_PORT",), kept=True),
     Option("addresses.machines", _range, "10.245.1.0/24", "the machines' network; the master has its first address", kept=True),

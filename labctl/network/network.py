@@ -17,6 +17,7 @@ from labctl.clock import Clock
 from labctl.errors import Unreachable, UsageError
 from labctl.journal import Journal
 from labctl.network.bgp import BgpPlugin
+from labctl.network.ovs import OvsPlugin
 from labctl.network.plugin import Place, Plugin, Program
 from labctl.network.route import RoutePlugin
 from labctl.network.settings import NetworkSettings
@@ -26,7 +27,7 @@ from labctl.reconcile.workers import Workers
 from labctl.remote.interface import Remote
 
 NODES = "nodes"
-PLUGINS: Mapping[str, Callable[[], Plugin]] = {"route": RoutePlugin, "vxlan": VxlanPlugin, "bgp": BgpPlugin}
+PLUGINS: Mapping[str, Callable[[], Plugin]] = {"route": RoutePlugin, "vxlan": VxlanPlugin, "ovs": OvsPlugin, "bgp": BgpPlugin}
 
 
 def plugin(name: str) -> Plugin:

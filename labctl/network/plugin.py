@@ -61,6 +61,23 @@ class Tunnel(msgspec.Struct, frozen=True):
     peers: tuple[Peer, ...] = ()
 
 
+class SwitchPeer(Peer, frozen=True):
+    """A peer that has a number of its own, as ports have."""
+
+    number: int
+
+
+class Switch(msgspec.Struct, frozen=True):
+    """A switch with a tunnel to each peer. `number`: this minion's, as its peers call it."""
+
+    port: int
+    mtu: int
+    inner: str
+    mac: str
+    number: int
+    peers: tuple[SwitchPeer, ...] = ()
+
+
 class Masquerade(msgspec.Struct, frozen=True):
     """What comes from `source` and goes `outside` of this range leaves with the minion's address."""
 
@@ -77,6 +94,7 @@ class Program(msgspec.Struct, frozen=True):
     masquerade: Masquerade | None = None
     accept: tuple[str, ...] = ()  # ranges whose packets this minion forwards, whatever its policy for others is
     tunnel: Tunnel | None = None
+    switch: Switch | None = None
     bird: str = ""  # the routing daemon's configuration; empty: it does not run
 
     def params(self) -> dict[str, Any]:

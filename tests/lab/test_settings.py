@@ -45,7 +45,7 @@ def test_groups_nest_in_the_file(tmp_path):
         ("memory: lots\n", "lab.yml line 1: memory can't be 'lots': write a size such as 1G or 512M"),
         ("memory: 1M\n", "lab.yml line 1: memory can't be '1M': a minion needs at least 128M"),
         ("cpus: 0\n", "lab.yml line 1: cpus can't be '0': write a number of CPUs from 0.1 to 64"),
-        ("network: carrier-pigeon\n", "lab.yml line 1: network can't be 'carrier-pigeon': write one of route, vxlan, bgp"),
+        ("network: carrier-pigeon\n", "lab.yml line 1: network can't be 'carrier-pigeon': write one of route, vxlan, ovs, bgp"),
         (
             "addresses:\n  pods: 10.1.2.3/16\n",
             "lab.yml line 2: addresses.pods can't be '10.1.2.3/16': write an IPv4 range such as 10.247.0.0/16",

@@ -11,11 +11,11 @@ import json
 import sys
 from typing import Any, Dict, List, Tuple
 
-from . import bird, check, commands, vxlan
+from . import bird, check, commands, ovs, vxlan
 from .iptables import Iptables
 
 PROTOCOL = "246"  # of our routes, in `ip route show proto 246`
-DEVICES = (vxlan.DEVICE,)  # of our own making
+DEVICES = (vxlan.DEVICE, ovs.BRIDGE)  # of our own making
 ROUTES_MOST = 2000
 _HOOKS = ("-A FORWARD -j LABCTL-FORWARD", "-A POSTROUTING -j LABCTL-NETWORK")  # filter's, nat's
 Route = Tuple[str, str, str, str]  # to, via, device, source
@@ -27,23 +27,25 @@ class Network:
     def __init__(self) -> None:
         self._wanted: List[Route] = []
         self._tunnel = vxlan.Tunnel()
+        self._switch = ovs.Switch()
         self._bird = bird.Bird()
 
     def program(self, plan: Dict[str, Any], iptables: Iptables) -> dict:
         """{"address", "routes": [{"to", "via", "device"?} | {"to", "link": true}], "sysctls", "masquerade": {"source", "outside"}, "accept": [range],
-        "tunnel": vxlan.py's, "bird": bird.py's}. Devices first: routes lead to them."""
+        "tunnel": vxlan.py's, "switch": ovs.py's, "bird": bird.py's}. Devices first: routes lead to them."""
         own = check.address(plan["address"])
         device = _device(own)
         wanted = [_route(route, own, device) for route in _bounded(plan.get("routes", []))]
         changed = _sysctls(plan.get("sysctls", {}), device)
         changed += self._tunnel.program(plan.get("tunnel"), own, device)
+        changed += self._switch.program(plan.get("switch"), own, device)
         changed += _routes(wanted) + _rules(plan, iptables) + self._bird.program(plan.get("bird"))
         self._wanted = wanted
         return {"device": device, "changed": changed}
 
     def lost(self) -> bool:
         """True once, when a route is gone (deleted by hand, or with an interface that went down) or a device or daemon of ours is not as it was left. Cheap."""
-        return self._route_lost() or self._tunnel.lost() or self._bird.lost()
+        return any([self._route_lost(), self._tunnel.lost(), self._switch.lost(), self._bird.lost()])
 
     def _route_lost(self) -> bool:
         if not self._wanted:

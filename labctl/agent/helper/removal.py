@@ -1,4 +1,4 @@
-"""What the helper put into this machine's kernel, taken out again: chains, the jumps to them, routes, the forwarder.
+"""What the helper put into this machine's kernel, taken out again: chains, the jumps to them, routes, daemons.
 
 Who calls it: `agent clean`, when no helper runs any more. It finds everything by name or number, never by memory, and touches nothing else.
 What a network plug-in makes besides routes, it names with LINK_PREFIX, and it goes too.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import List
 
-from . import commands, userspace
+from . import bird, commands, ovs, userspace
 from .iptables import PREFIX
 from .network import PROTOCOL
 
@@ -21,7 +21,7 @@ _TABLES = ("filter", "nat", "mangle", "raw")
 def remove() -> List[str]:
     """Everything; the answer names what could not be removed."""
     left: List[str] = []
-    for step in (_forwarder, _rules, _routes, _links):
+    for step in (_forwarder, _rules, _routes, bird.remove, ovs.remove, _links):
         try:
             step()
         except (commands.Failed, OSError, ValueError) as error:

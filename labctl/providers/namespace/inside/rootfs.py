@@ -13,7 +13,7 @@ from pathlib import Path
 from labctl.providers.namespace.inside import kernel, plan
 
 _QUIET = kernel.MS_NOSUID | kernel.MS_NOEXEC | kernel.MS_NODEV
-_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0), "net/tun": (10, 200)}
 _LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx", "core": "/proc/kcore"}
 _DROPPED = {
     "SYS_MODULE": 16,
@@ -80,6 +80,7 @@ def _sys(boot: plan.BootPlan, root: str) -> None:
 def _dev(root: str) -> None:
     dev = Path(root, "dev")
     kernel.mount("tmpfs", str(dev), "tmpfs", kernel.MS_NOSUID | kernel.MS_NOEXEC, "mode=755,size=1m")
+    (dev / "net").mkdir()
     before = os.umask(0)
     for name, (major, minor) in _DEVICES.items():
         os.mknod(dev / name, stat.S_IFCHR | 0o666, os.makedev(major, minor))
