@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from labctl.cli.complete import minions
 from labctl.cli.output import Command, Steps, output_option, print_json, print_table
 from labctl.lab import Lab
 
@@ -72,7 +73,7 @@ def up(output: str, snapshot: str, **flags: Any) -> None:
 
 
 @click.command(epilog="Example: labctl halt minion-2")
-@click.argument("names", nargs=-1, metavar="[MINION]...")
+@click.argument("names", nargs=-1, metavar="[MINION]...", shell_complete=minions)
 def halt(names: tuple[str, ...]) -> None:
     """Stop machines in order (all, and the master, without names). `labctl up` goes on from there."""
     with showing() as lab:
@@ -81,7 +82,7 @@ def halt(names: tuple[str, ...]) -> None:
 
 
 @click.command(epilog="Example: labctl destroy --yes")
-@click.argument("names", nargs=-1, metavar="[MINION]...")
+@click.argument("names", nargs=-1, metavar="[MINION]...", shell_complete=minions)
 @click.option("-y", "--yes", is_flag=True, help="do not ask")
 def destroy(names: tuple[str, ...], yes: bool) -> None:
     """Remove machines (the whole lab without names): processes, disks, network, objects. Asks on a terminal."""

@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 
 from labctl import __version__
+from labctl.cli.complete import objects
 from labctl.cli.output import Steps, output_option, print_json, print_table
 from labctl.lab import Lab
 
 
 @click.command(epilog="Example: labctl why pod/nginx-controller-3qyv2")
-@click.argument("what", metavar="pod/NAME|rc/NAME|svc/NAME|node/NAME")
+@click.argument("what", metavar="pod/NAME|rc/NAME|svc/NAME|node/NAME", shell_complete=objects)
 @click.option("-n", "--namespace", default="default", help="the object's namespace")
 @output_option
 def why(what: str, namespace: str, output: str) -> None:

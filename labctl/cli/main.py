@@ -63,11 +63,17 @@ class Group(click.Group):
             formatter.write_text(", ".join(sorted(VERBS)))
 
 
+def _words(*asked: Any) -> Any:
+    from labctl.cli.complete import kubectl_words
+
+    return kubectl_words(*asked)
+
+
 def _kubectl(verb: str) -> click.Command:
     settings = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
     @click.command(verb, context_settings=settings, add_help_option=False)
-    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=_words)
     def hand_over(arguments: tuple[str, ...]) -> None:
         """Hand over to kubectl with this lab's kubeconfig."""
         from labctl.lab import Lab

@@ -52,8 +52,9 @@ def wait(lab: LabFolder, names: Iterable[str], done: Callable[[dict[str, Any] | 
     """
     from labctl.lab.progress import Step
 
-    begun, left, said = time.monotonic(), set(names), dict.fromkeys(names, "")
-    for name in left:
+    begun, said = time.monotonic(), dict.fromkeys(names, "")
+    left = set(said)
+    for name in said:
         lab.progress(Step(name, "begun"))
     while left:
         machines = {machine["metadata"]["name"]: machine for machine in list_machines(lab)}

@@ -49,5 +49,5 @@ def _block(machine: Machine, pinned: Path, key: Path) -> str:
     return (
         f"Host {machine.name}\n  HostName {machine.address}\n  Port {machine.port}\n  User {machine.user}\n"
         f"  IdentityFile {machine.key_path or key}\n  IdentitiesOnly yes\n  HostKeyAlias {machine.name}\n"
-        f"  UserKnownHostsFile {pinned}\n  StrictHostKeyChecking yes\n  LogLevel ERROR\n{proxy}"
+        f"  UserKnownHostsFile {pinned}\n  StrictHostKeyChecking yes\n  ConnectTimeout 15\n  LogLevel ERROR\n{proxy}"
     )

@@ -81,3 +81,45 @@ def test_config_tells_where_each_value_came_from(tmp_path):
 
 def test_completion_is_a_script(tmp_path):
     assert "_LABCTL_COMPLETE" in labctl("completion", "bash", cwd=tmp_path).stdout
+
+
+@pytest.fixture
+def offered(tmp_path):
+    """What Tab offers after these words, in a lab's folder whose master does not run, with a kubectl of the test's own."""
+    lab = tmp_path / ".labctl"
+    lab.mkdir()
+    (lab / "lab.json").write_text(json.dumps({"id": "lab-x", "state": str(tmp_path / "s"), "cache": str(tmp_path / "c"), "kept": {}}))
+    (lab / "kubeconfig").write_text("")
+    (lab / "ssh_config").write_text("Host minion-1\n  HostName x\nHost minion-2\n  HostName y\n")
+    kubectl = tmp_path / "bin" / "kubectl"
+    kubectl.parent.mkdir()
+    kubectl.write_text('#!/bin/sh\n[ -n "$KUBECONFIG" ] || exit 1\nshift; printf "%s|" "$@"; printf "\\tabout\\nnodes\\n:4\\n"\n')
+    kubectl.chmod(0o755)
+
+    def ask(*words):
+        line = " ".join(("labctl", *words))
+        environment = {"_LABCTL_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words))}
+        path = f"{kubectl.parent}:{os.environ['PATH']}"
+        answer = labctl(cwd=tmp_path, **environment, PATH=path)
+        assert answer.stderr == ""
+        return [item.partition(",")[2] for item in answer.stdout.splitlines()]
+
+    return ask
+
+
+def test_tab_offers_minions(offered):
+    assert offered("ssh", "min") == ["minion-1", "minion-2"]
+    assert offered("fault", "power-off", "minion-2") == ["minion-2"]
+    assert offered("halt", "minion-1", "m") == ["minion-2"]
+
+
+def test_tab_offers_what_kubectl_offers(offered):
+    assert offered("get", "po", "n") == ["get|po|n|", "nodes"]
+    assert offered("why", "po") == ["pod/"]
+    assert offered("why", "pod/we") == ["pod/get|--namespace|default|pod|we|", "pod/nodes"]
+
+
+def test_tab_says_nothing_where_there_is_no_lab(tmp_path):
+    environment = {"_LABCTL_COMPLETE": "bash_complete", "COMP_WORDS": "labctl ssh m", "COMP_CWORD": "2"}
+    answer = labctl(cwd=tmp_path, **environment)
+    assert (answer.stdout.strip(), answer.stderr) == ("", "")
