@@ -23,7 +23,7 @@ _DRAWN = re.compile(r"^(==> \S+: |\s+\S+: )")
 _MENDS = (
     ("could not be found, but was requested", "vagrant-libvirt is missing", "apt-get install vagrant-libvirt, or vagrant plugin install vagrant-libvirt"),
     ("The provider 'libvirt' could not be found", "vagrant-libvirt is missing", "apt-get install vagrant-libvirt, or vagrant plugin install vagrant-libvirt"),
-    ("Box '", "its box is missing", "labctl box build"),
+    ("The box '", "its box is missing", "labctl box build"),
     ("Permission denied", "you may not use libvirt's socket", 'sudo usermod -aG libvirt "$USER", then log in again'),
     ("No space left", "no room is left on the disk", "free some space in /var/lib/libvirt/images"),
     ("already taken", "a machine of this name exists that Vagrant does not know", "labctl destroy --yes, then labctl up"),
