@@ -40,7 +40,9 @@ LAB_OPTIONS = (
     click.option("--provider", help="auto, namespace, vagrant or ssh (LABCTL_PROVIDER; default auto)"),
     click.option("--memory", help="memory of each minion, such as 1G (MINION_MEMORY; default 1G)"),
     click.option("--cpus", help="CPUs of each minion (MINION_CPUS; default 1)"),
-    click.option("--network", help="how pods reach each other across minions (default route)"),
+    click.option("--box", help="the box that virtual machines boot from (LABCTL_BOX; default labctl's own)"),
+    click.option("--prepare", is_flag=True, default=None, help="install on machines that exist already what they lack (LABCTL_PREPARE)"),
+    click.option("--network", help="how pods reach each other across minions: route, vxlan, ovs or bgp (LABCTL_NETWORK; default route)"),
     click.option("--proxy-mode", help="iptables or userspace (default iptables)"),
     click.option("--api-port", help="the API's port on loopback; 0 takes a free one and keeps it"),
 )

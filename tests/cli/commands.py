@@ -77,4 +77,5 @@ def _flags(words: list[str]) -> Iterator[tuple[str, str]]:
     for word, after in zip(words, [*words[1:], ""], strict=True):
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
-            yield name.replace("-", "_"), value if equals else after
+            value = value if equals else after
+            yield name.replace("-", "_"), "true" if not value or value.startswith("-") else value

@@ -1,5 +1,6 @@
 """Every labctl command line that we show to people is one that labctl takes: in help texts, in documents, in the CI examples."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 from labctl.cli.main import COMMANDS, EPILOG, VERBS, labctl
+from labctl.lab.settings import BY_NAME
 from tests.cli.commands import check, in_script, variables
 
 ROOT = Path(__file__).parents[2]
@@ -77,6 +79,39 @@ def scripts(node):
     elif isinstance(node, list):
         for value in node:
             yield from scripts(value)
+
+
+def advised():
+    """Each `labctl WORD --option` in the strings of our own code: what errors tell people to type."""
+    for path in sorted((ROOT / "labctl").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                for words in re.findall(r"\blabctl ([a-z]+(?: -{0,2}[a-zA-Z0-9-]+)*)", node.value):
+                    yield path.relative_to(ROOT), words.split()
+
+
+def test_what_our_errors_tell_people_to_type_is_there():
+    for path, words in advised():
+        command, found = labctl, []
+        while words and isinstance(command, click.Group) and words[0] in command.list_commands(click.Context(command)):
+            command = command.get_command(click.Context(command), words.pop(0))
+            found = [option for parameter in command.params for option in parameter.opts]
+        if command is not labctl:
+            unknown = [word for word in words if word.startswith("--") and word not in found and word != "--"]
+            assert not unknown, f"{path} speaks of labctl {command.name} {' '.join(unknown)}"
+
+
+def test_every_fixed_choice_of_a_setting_is_in_its_flags_help():
+    """`--network` names each network, `--provider` each provider."""
+    for option in labctl.get_command(click.Context(labctl), "up").params:
+        setting = BY_NAME.get(option.name)
+        if setting is None:
+            continue
+        try:
+            setting.parse("no such thing")
+        except ValueError as error:
+            choices = str(error).removeprefix("write one of ").split(", ") if str(error).startswith("write one of ") else []
+            assert not [choice for choice in choices if choice not in option.help], option.name
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
