@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
-from labctl.errors import UsageError
-from labctl.network.network import plugin
 from labctl.network.plugin import Masquerade, Place, Route
 from labctl.network.route import RoutePlugin
 from labctl.network.settings import NetworkSettings
@@ -24,8 +20,3 @@ def test_a_minion_reaches_every_other_pod_range_and_the_virtual_addresses():
 
 def test_a_minion_without_a_pod_range_masquerades_nothing_yet():
     assert RoutePlugin().plan(YOUNG, [ONE, YOUNG], NetworkSettings()).masquerade is None
-
-
-def test_an_unknown_plug_in_names_those_there_are():
-    with pytest.raises(UsageError, match="choose one of route"):
-        plugin("carrier-pigeon")

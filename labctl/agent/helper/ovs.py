@@ -45,7 +45,7 @@ class Switch:
         if plan is None:
             self._watch.end()
             return remove()
-        wanted = _checked(plan)
+        wanted = checked(plan)
         kernel = _kernel_datapath()
         self._watch.listen()
         links = 0 if kernel else _links(wanted, own, link)
@@ -88,7 +88,7 @@ def _end() -> None:
             os.kill(pid, signal.SIGTERM)
 
 
-def _checked(plan: Dict[str, Any]) -> Dict[str, Any]:
+def checked(plan: Dict[str, Any]) -> Dict[str, Any]:
     wanted = overlay.checked(plan)
     own = check.number(plan["number"], 1, 4094)
     wanted["peers"] = [_peer(told, own) for told in plan["peers"]]
@@ -216,11 +216,11 @@ def _bridge(wanted: Dict[str, Any], own: str, kernel: bool) -> int:
             options = {"remote_ip": peer["address"], "local_ip": own, "key": peer["key"], "dst_port": wanted["port"]}
             words += ["type=vxlan", *(f"options:{key}={value}" for key, value in options.items())]
     commands.run([*_VSCTL, *words])
-    commands.run(["ovs-ofctl", "replace-flows", BRIDGE, "-"], "\n".join([*_flows(wanted), ""]).encode())
+    commands.run(["ovs-ofctl", "replace-flows", BRIDGE, "-"], "\n".join([*flows(wanted), ""]).encode())
     return len(set(before) ^ set(wanted["ports"]))
 
 
-def _flows(wanted: Dict[str, Any]) -> List[str]:
+def flows(wanted: Dict[str, Any]) -> List[str]:
     """Nothing is learnt and nothing is flooded: what is for nobody known is dropped."""
     flows = [f"priority=10,dl_dst={wanted['mac']},actions=LOCAL"]
     peers: Sequence[Dict[str, Any]] = wanted["peers"]
