@@ -70,7 +70,8 @@ class Tender:
         self._machine = machine
         self._node: Node | None = None
         self._tools = tools
-        self._wake = asyncio.Event()
+        self._wake = asyncio.Event()  # anything was told
+        self._news = asyncio.Event()  # something that is not our own writing
         self._gone = False
         self._booting = False
         self._early: list[MachineEvent] = []  # came while a boot was under way that they may be about
@@ -82,6 +83,8 @@ class Tender:
 
     def see(self, machine: Machine | None, node: Node | None) -> None:
         """The object and its node as the view has them; None: there is none."""
+        if machine is None or _wanted(machine) != _wanted(self._machine) or node is not self._node:
+            self._news.set()
         if machine is None:
             self._gone = True
         elif machine.metadata.revision >= self._machine.metadata.revision:  # the view may be behind our own writes
@@ -112,6 +115,7 @@ class Tender:
             self._note(f"failed: {error}")
         while not self._gone:
             self._wake.clear()
+            self._news.clear()
             try:
                 await self._write_end()
                 again_s = await self._step()
@@ -123,7 +127,7 @@ class Tender:
                 continue
             try:
                 async with asyncio.timeout(again_s):
-                    await self._wake.wait()
+                    await (self._news if failures else self._wake).wait()  # a failure that is written down is no reason to try again
             except TimeoutError:
                 pass
         await self._tools.remote.forget(self.name)
@@ -269,6 +273,7 @@ class Tender:
         except LabctlError as error:
             self._note(f"could not write down that it is {event.power}: {error}")
         finally:
+            self._news.set()
             self._wake.set()
 
     async def _take(self, event: MachineEvent) -> None:
@@ -377,3 +382,9 @@ def machine_spec(machine: Machine, provider: str, lab: LabFacts, settings: Machi
         prefix_length=network.prefixlen,
         authorized_key=lab.authorized_key,
     )
+
+
+def _wanted(machine: Machine) -> tuple[object, ...]:
+    """What others say of a machine; its status is ours."""
+    metadata = machine.metadata
+    return machine.spec, metadata.annotations, metadata.deletion_timestamp, metadata.finalizers

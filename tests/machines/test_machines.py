@@ -120,6 +120,18 @@ def test_a_machine_that_is_made_off_stays_off(play: Play) -> None:
     play(story)
 
 
+def test_what_nobody_foresaw_is_tried_ever_less_often(play: Play) -> None:
+    """Each try writes a status, and the tender sees its own writing: that wakes it from no pause."""
+
+    async def story(room: Room) -> None:
+        room.provider.refuse("minion-1", *(ZeroDivisionError("a mistake of ours") for _ in range(6)))  # type: ignore[arg-type]
+        begun = room.clock.now()
+        await room.phase(await room.up(), "Ready")
+        assert room.clock.now() - begun > 5
+
+    play(story)
+
+
 def test_a_boot_that_fails_says_why_and_is_tried_when_asked(play: Play) -> None:
     async def story(room: Room) -> None:
         room.provider.refuse("minion-1", ProviderError("no room on the disk", mend="make some"))
