@@ -8,7 +8,7 @@ import click
 import pytest
 import yaml
 
-from labctl.cli.main import COMMANDS, EPILOG, VERBS, labctl
+from labctl.cli.main import COMMANDS, EPILOG, labctl
 from labctl.lab.settings import BY_NAME
 from tests.cli.commands import check, in_script, variables
 
@@ -60,10 +60,10 @@ def test_documents_show_valid_commands(path, tmp_path):
         for words in in_script(line):
             if any("|" in word or re.fullmatch(r"[A-Z]+|\[.*", word) for word in words):
                 continue  # a pattern for people: NAME, save|list
-            if len(words) == 2:
-                assert words[1] in {*COMMANDS, *VERBS}, f"`{line}`"  # spoken of, not typed
-            else:
+            try:
                 check(words, tmp_path)
+            except click.MissingParameter:
+                pass  # spoken of, not typed
 
 
 def scripts(node):
