@@ -73,7 +73,10 @@ class Join:
         await self._remote.connect(target(machine, self._lab))
         found = await self.look(machine.name)
         if found.lacks:
-            raise Lacking(f"{machine.name} lacks {', '.join(found.lacks)}", mend="install the packages of provision/packages on it")
+            raise Lacking(
+                f"{machine.name} lacks {', '.join(found.lacks)}",
+                mend="install on it the packages of provision/packages, and of provision/packages.NETWORK",
+            )
         boot_id = machine.boot_id or found.boot
         files = self._files(machine, boot_id)
         stamp = _stamp(files, self._agent)
@@ -83,7 +86,9 @@ class Join:
         return Joined(boot_id, ARCHITECTURES.get(found.arch, found.arch), why)
 
     async def look(self, name: str) -> Found:
-        result = await self._remote.run(name, ["/bin/sh", "-c", self._look], deadline_s=self._settings.join_deadline_s)
+        result = await self._remote.run(
+            name, ["/bin/sh", "-c", self._look, "look", *self._settings.programs], deadline_s=self._settings.join_deadline_s
+        )
         return parse(result.stdout.decode(errors="replace"))
 
     def _why(self, found: Found, stamp: str) -> str:

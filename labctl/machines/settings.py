@@ -18,6 +18,7 @@ class MachinesSettings:
     grace_s: float = 40.0  # how long a lease holds
     backoff_s: float = 10.0  # before a container that failed is started again; doubles
     pod_mtu_bytes: int = 1500  # as the pod network leaves it
+    programs: tuple[str, ...] = ()  # that a machine must have besides those that every minion needs
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"
 

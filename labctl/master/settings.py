@@ -12,7 +12,7 @@ import msgspec
 from labctl.controllers.settings import ControllerSettings
 from labctl.errors import LabctlError
 from labctl.machines.settings import MachinesSettings
-from labctl.network.network import pod_mtu
+from labctl.network.network import plugin, pod_mtu
 from labctl.network.settings import NetworkSettings
 from labctl.paths import Paths
 from labctl.proxy.settings import ProxySettings
@@ -102,6 +102,7 @@ class MasterSettings(msgspec.Struct, frozen=True):
             pod_network=values.pods,
             lease_s=values.lease_s,
             pod_mtu_bytes=pod_mtu(self.pod_network()),
+            programs=plugin(values.network).programs,
             grace_s=values.grace_s,
             backoff_s=values.backoff_s,
         )

@@ -28,6 +28,7 @@ HOLD_S = 6  # BGP allows 3; a machine that is emulated on a busy host may well b
 
 class BgpPlugin:
     name = "bgp"
+    programs: tuple[str, ...] = ("bird", "birdc")
     overhead_bytes = 0
 
     def plan(self, me: Place, all_places: Sequence[Place], settings: NetworkSettings) -> Program:

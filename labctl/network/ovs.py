@@ -20,6 +20,7 @@ BRIDGE = "obr0"
 
 class OvsPlugin:
     name = "ovs"
+    programs: tuple[str, ...] = ("ovs-vsctl", "ovs-vswitchd")
     overhead_bytes = VxlanPlugin.overhead_bytes
 
     def plan(self, me: Place, all_places: Sequence[Place], settings: NetworkSettings) -> Program:

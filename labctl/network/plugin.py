@@ -104,6 +104,8 @@ class Program(msgspec.Struct, frozen=True):
 
 class Plugin(Protocol):
     name: str
+    programs: tuple[str, ...]
+    """What a minion must have installed for it, besides what every minion has (provision/packages.NAME)."""
     overhead_bytes: int
     """What each packet between minions carries besides itself: pods' links have so much less room than the minions' own."""
 

@@ -14,6 +14,7 @@ from labctl.network.settings import NetworkSettings
 
 class RoutePlugin:
     name = "route"
+    programs: tuple[str, ...] = ()
     overhead_bytes = 0
 
     def plan(self, me: Place, all_places: Sequence[Place], settings: NetworkSettings) -> Program:

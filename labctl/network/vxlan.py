@@ -28,6 +28,7 @@ PORT = 8472  # what Linux used before there was a standard, and Flannel still do
 
 class VxlanPlugin:
     name = "vxlan"
+    programs: tuple[str, ...] = ("bridge",)
     overhead_bytes = 50  # IP 20, UDP 8, VXLAN 8, and the Ethernet header inside 14
 
     def plan(self, me: Place, all_places: Sequence[Place], settings: NetworkSettings) -> Program:

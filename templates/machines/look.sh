@@ -1,4 +1,5 @@
-# What a machine has of labctl, as lines of `word value`. Changes nothing. Few programs are started: each takes a millisecond of the join.
+# What a machine has of labctl, as lines of `word value`. Its arguments are programs that this lab needs besides. Changes nothing.
+# Few programs are started: each takes a millisecond of the join.
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 say() { printf '%s %s\n' "$1" "$2"; }
 running() {
@@ -17,7 +18,7 @@ running() {
         say stamp "$stamp"
         say certificate "$(base64 -w0 /etc/labctl/agent.crt)"
     fi
-    for program in /usr/bin/python3 crun conmon ip iptables-restore; do
+    for program in /usr/bin/python3 crun conmon ip iptables-restore "$@"; do
         command -v "$program" >/dev/null || say lacks "$program"
     done
 } 2>/dev/null

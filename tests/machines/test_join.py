@@ -15,7 +15,7 @@ from labctl.certificates import Authority
 from labctl.clock import SystemClock
 from labctl.journal import MemoryJournal
 from labctl.machines import zipapp
-from labctl.machines.join import Join, parse
+from labctl.machines.join import Join, Lacking, parse
 from labctl.machines.settings import LabFacts, MachinesSettings
 from labctl.providers.namespace.provider import NamespaceProvider
 from labctl.providers.protocol import Machine, MachineSpec
@@ -43,12 +43,12 @@ class Minion:
         self.machine = machine
         self.authority = authority
 
-    def join(self, version: str = "1") -> Join:
+    def join(self, version: str = "1", settings: MachinesSettings = MachinesSettings()) -> Join:  # noqa: B008 - frozen
         source = self._folder / f"agent-{version}"
         source.mkdir(exist_ok=True)
         (source / "__init__.py").write_text("")
         (source / "__main__.py").write_text(AGENT % {"version": version})
-        return Join(self.remote, self.authority, zipapp.build(source=source), self._lab, MachinesSettings())
+        return Join(self.remote, self.authority, zipapp.build(source=source), self._lab, settings)
 
     async def starts(self, count: int) -> list[list[str]]:
         """Version, pid and boot id of each start, when there are so many."""
@@ -147,6 +147,13 @@ async def test_a_new_configuration_restarts_it(minion: Minion) -> None:
     assert (await minion.join()(moved)).changed == "the agent was restarted with a new configuration"
     await minion.starts(2)
     assert '"arch": "arm64"' in await minion.sh("cat /etc/labctl/agent.json")
+
+
+async def test_what_this_labs_network_needs_is_missed_before_anything_is_pushed(minion: Minion) -> None:
+    with pytest.raises(Lacking, match="lacks carrier-pigeon$") as caught:
+        await minion.join(settings=MachinesSettings(programs=("ip", "carrier-pigeon")))(minion.machine)
+    assert "provision/packages" in caught.value.mend
+    assert await minion.sh("ls /opt/labctl") == ""
 
 
 def test_look_is_read_line_by_line() -> None:

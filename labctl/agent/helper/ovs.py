@@ -222,6 +222,6 @@ def _bridge(wanted: Dict[str, Any], own: str, kernel: bool) -> int:
 
 def flows(wanted: Dict[str, Any]) -> List[str]:
     """Nothing is learnt and nothing is flooded: what is for nobody known is dropped."""
-    flows = [f"priority=10,dl_dst={wanted['mac']},actions=LOCAL"]
+    to_us = f"priority=10,dl_dst={wanted['mac']},actions=LOCAL"
     peers: Sequence[Dict[str, Any]] = wanted["peers"]
-    return flows + [f"priority=10,in_port=LOCAL,dl_dst={peer['mac']},actions=output:{peer['number']}" for peer in peers]
+    return [to_us] + [f"priority=10,in_port=LOCAL,dl_dst={peer['mac']},actions=output:{peer['number']}" for peer in peers]
