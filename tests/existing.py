@@ -16,6 +16,17 @@ from labctl.providers.namespace.provider import NamespaceProvider
 from labctl.providers.protocol import Machine, MachineSpec
 
 GATEWAY = "10.245.1.1"
+OFFER = """
+set -e
+cd /srv/debs
+for file in *.deb; do
+    dpkg-deb -f "$file"
+    printf 'Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n' "$file" "$(stat -c %s "$file")" "$(sha256sum "$file" | cut -d' ' -f1)"
+    dpkg --purge "$(dpkg-deb -f "$file" Package)" >&2
+done >Packages
+echo 'deb [trusted=yes] file:/srv/debs ./' >/etc/apt/sources.list
+"""
+"""An archive in a folder, in the place of Debian's mirrors."""
 
 
 class Rack:
@@ -37,7 +48,9 @@ class Rack:
         public = self.key.with_suffix(".pub").read_text()
         spec = MachineSpec(f"minion-{number}", number, 512 << 20, 1.0, f"10.245.1.{10 + number}", 24, public)
         self.machines[spec.name] = self._provider.up(spec)
-        self.on(spec.name, "rmdir --ignore-fail-on-non-empty /opt/labctl /var/log/labctl /var/log/pods 2>/dev/null; true")  # as stock machines are
+        self.on(
+            spec.name, "rmdir --ignore-fail-on-non-empty /opt/labctl /var/log/labctl /var/log/pods 2>/dev/null; true"
+        )  # as stock machines are
         return self.machines[spec.name]
 
     def power_off(self, name: str) -> None:
@@ -69,18 +82,24 @@ class Rack:
         self.on(name, f"useradd -m -s /bin/bash -p '*' {user} && cp -r /root/.ssh /home/{user}/ && chown -R {user}: /home/{user}")
         self.on(name, f"echo '{user} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{user}")
 
+    def offer(self, name: str, package: Path) -> None:
+        """The only package that this machine's apt knows, as a mirror's; not installed."""
+        argv = self._ssh(name, f"mkdir -p /srv/debs && cat >/srv/debs/{package.name}")
+        subprocess.run(argv, input=package.read_bytes(), check=True, timeout=60)
+        self.on(name, OFFER)
+
     def close(self) -> None:
         self._provider.destroy_lab()
 
 
-def sudo_package(cache: Path) -> Path:
-    """Debian's sudo, which no minion has by itself; skips the test where apt can't bring it."""
+def package(cache: Path, name: str) -> Path:
+    """One of Debian's; skips the test where apt can't bring it."""
     folder = cache / "debs"
     folder.mkdir(parents=True, exist_ok=True)
-    found = next(folder.glob("sudo_*.deb"), None)
+    found = next(folder.glob(f"{name}_*.deb"), None)
     if found is None:
-        done = subprocess.run(["apt-get", "download", "-q", "sudo"], cwd=folder, capture_output=True, text=True)
-        found = next(folder.glob("sudo_*.deb"), None)
+        done = subprocess.run(["apt-get", "download", "-q", name], cwd=folder, capture_output=True, text=True)
+        found = next(folder.glob(f"{name}_*.deb"), None)
         if found is None:
-            pytest.skip(f"apt-get download sudo: {done.stderr.strip()[-200:]}")
+            pytest.skip(f"apt-get download {name}: {done.stderr.strip()[-200:]}")
     return found

@@ -1,4 +1,4 @@
-"""What every provider promises, on the fake and on real namespaces."""
+"""What every provider promises: the fake, real namespaces, and machines that exist already, which have no power to switch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from labctl.errors import ProviderError
 from labctl.providers.namespace.cgroup import V2
 from labctl.providers.namespace.provider import NamespaceProvider
 from labctl.providers.protocol import MachineEvent, MachineSpec, Power, Stop
+from labctl.providers.settings import SshMachine, SshSettings
+from labctl.providers.ssh.provider import SshProvider
 from labctl.sim.machines import FakeProvider
+from tests.existing import Rack
 
 SOON_S = 5.0
 HYBRID = Path("/sys/fs/cgroup/unified")  # a version 2 tree beside version 1's
@@ -49,13 +52,20 @@ def heard() -> Heard:
     return Heard()
 
 
-@pytest.fixture(params=["fake", *(pytest.param(name, marks=pytest.mark.root) for name in ("namespace", "namespace-unified-cgroups"))])
+@pytest.fixture(
+    params=["fake", *(pytest.param(name, marks=pytest.mark.root) for name in ("namespace", "namespace-unified-cgroups", "ssh"))]
+)
 def provider(request: pytest.FixtureRequest, tmp_path: Path, provider_cache: Path) -> Iterator[Any]:
     if request.param == "fake":
         yield FakeProvider()
         return
     if os.geteuid() != 0:
         pytest.skip("needs root")
+    if request.param == "ssh" and "makes_machines" in request.fixturenames:
+        pytest.skip("machines that exist already have no power to switch and no disk to copy")
+    if request.param == "ssh":
+        yield from _existing(tmp_path, provider_cache)
+        return
     lab, state = f"test-{uuid.uuid4().hex[:8]}", tmp_path / "state"
     if request.param == "namespace":
         real = NamespaceProvider(lab, state, provider_cache)
@@ -67,6 +77,20 @@ def provider(request: pytest.FixtureRequest, tmp_path: Path, provider_cache: Pat
         yield real
     finally:
         real.destroy_lab()
+
+
+def _existing(folder: Path, cache: Path) -> Iterator[SshProvider]:
+    rack = Rack(folder, cache, 3)
+    try:
+        machines = tuple(SshMachine(name, each.address, key=str(rack.key)) for name, each in rack.machines.items())
+        yield SshProvider("test-lab", folder / "state", SshSettings(machines, command=(*rack.inside, "ssh")))
+    finally:
+        rack.close()
+
+
+@pytest.fixture
+def makes_machines() -> None:
+    """For tests that pull plugs or take snapshots: `provider` skips what it can't."""
 
 
 @pytest.fixture(scope="session")
@@ -97,12 +121,14 @@ def test_up_of_what_is_up_changes_nothing(provider: Any, spec: Any) -> None:
     assert provider.up(spec()) == provider.up(spec())
 
 
+@pytest.mark.usefixtures("makes_machines")
 def test_halt_destroy_and_faults_of_what_is_unknown_are_no_error(provider: Any) -> None:
     for call in (provider.halt, provider.destroy, provider.power_off, provider.pause, provider.resume, provider.cut, provider.restore):
         call("minion-7")
     assert provider.machines() == {}
 
 
+@pytest.mark.usefixtures("makes_machines")
 def test_another_boot_has_another_id_and_the_same_host_key(provider: Any, spec: Any) -> None:
     first = provider.up(spec())
     provider.power_off("minion-1")
@@ -113,6 +139,7 @@ def test_another_boot_has_another_id_and_the_same_host_key(provider: Any, spec: 
     assert second.host_key == first.host_key
 
 
+@pytest.mark.usefixtures("makes_machines")
 def test_power_off_is_told_with_the_boot_it_ended_and_not_as_intended(provider: Any, spec: Any, heard: Heard) -> None:
     stop = provider.watch(heard.tell)
     machine = provider.up(spec())
@@ -137,6 +164,7 @@ def test_what_was_asked_for_is_told_as_intended(provider: Any, spec: Any, heard:
     assert ("minion-1" in provider.machines()) is (end == "halt")
 
 
+@pytest.mark.usefixtures("makes_machines")
 def test_reset_tells_the_end_of_one_boot_before_the_next(provider: Any, spec: Any, heard: Heard) -> None:
     first = provider.up(spec())
     stop = provider.watch(heard.tell)
@@ -147,6 +175,7 @@ def test_reset_tells_the_end_of_one_boot_before_the_next(provider: Any, spec: An
     assert heard.powers("minion-1") == [(Power.ON, first.boot_id), (Power.OFF, first.boot_id), (Power.ON, second.boot_id)]
 
 
+@pytest.mark.usefixtures("makes_machines")
 def test_pause_is_told_and_is_no_end(provider: Any, spec: Any, heard: Heard) -> None:
     machine = provider.up(spec())
     stop = provider.watch(heard.tell)
@@ -160,6 +189,7 @@ def test_pause_is_told_and_is_no_end(provider: Any, spec: Any, heard: Heard) -> 
     assert {boot for _, boot in heard.powers("minion-1")} == {machine.boot_id}
 
 
+@pytest.mark.usefixtures("makes_machines")
 def test_a_paused_machine_can_be_powered_off(provider: Any, spec: Any) -> None:
     provider.up(spec())
     provider.pause("minion-1")
@@ -167,12 +197,14 @@ def test_a_paused_machine_can_be_powered_off(provider: Any, spec: Any) -> None:
     assert provider.machines()["minion-1"].power is Power.OFF
 
 
+@pytest.mark.usefixtures("makes_machines")
 def test_up_of_a_paused_machine_resumes_it(provider: Any, spec: Any) -> None:
     machine = provider.up(spec())
     provider.pause("minion-1")
     assert provider.up(spec()) == machine
 
 
+@pytest.mark.usefixtures("makes_machines")
 def test_a_new_watch_tells_the_present_state_once(provider: Any, spec: Any, heard: Heard) -> None:
     one, two = provider.up(spec(1)), provider.up(spec(2))
     provider.power_off("minion-2")
@@ -203,6 +235,8 @@ def test_machines_come_up_side_by_side(provider: Any, spec: Any) -> None:
 
 
 def test_the_uplink_is_the_labs_first_address(provider: Any) -> None:
+    if provider.name == "ssh":
+        pytest.skip("machines that exist have their own network")
     uplink = provider.uplink(6443)
     try:
         assert (uplink.url, uplink.host, uplink.port) == ("https://10.245.1.1:6443", "10.245.1.1", 6443)
@@ -240,6 +274,7 @@ def powers(provider: Any) -> dict[str, Power]:
     return {name: machine.power for name, machine in provider.machines().items()}
 
 
+@pytest.mark.usefixtures("makes_machines")
 def test_machines_stand_still_while_they_are_saved_and_go_on_as_they_were(provider: Any, spec: Any, saved: Any) -> None:
     provider.up(spec(1))
     provider.up(spec(2))
@@ -250,6 +285,7 @@ def test_machines_stand_still_while_they_are_saved_and_go_on_as_they_were(provid
     assert provider.machines() == before
 
 
+@pytest.mark.usefixtures("makes_machines")
 def test_who_was_paused_before_a_save_stays_so(provider: Any, spec: Any, saved: Any) -> None:
     provider.up(spec(1))
     provider.pause("minion-1")
@@ -257,6 +293,7 @@ def test_who_was_paused_before_a_save_stays_so(provider: Any, spec: Any, saved: 
     assert powers(provider) == {"minion-1": Power.PAUSED}
 
 
+@pytest.mark.usefixtures("makes_machines")
 def test_a_save_that_fails_lets_the_machines_go_on(provider: Any, spec: Any, saved: Any) -> None:
     provider.up(spec(1))
 
@@ -269,6 +306,7 @@ def test_a_save_that_fails_lets_the_machines_go_on(provider: Any, spec: Any, sav
     saved()
 
 
+@pytest.mark.usefixtures("makes_machines")
 def test_loading_brings_back_who_was_there_and_nobody_else(provider: Any, spec: Any, saved: Any) -> None:
     one = provider.up(spec(1))
     provider.up(spec(2))
@@ -287,6 +325,7 @@ def test_loading_brings_back_who_was_there_and_nobody_else(provider: Any, spec: 
     assert provider.up(spec(2)).power is Power.ON
 
 
+@pytest.mark.usefixtures("makes_machines")
 def test_what_is_loaded_may_be_of_a_lab_that_is_gone(provider: Any, spec: Any, saved: Any) -> None:
     one = provider.up(spec(1))
     folder = saved()
@@ -295,6 +334,7 @@ def test_what_is_loaded_may_be_of_a_lab_that_is_gone(provider: Any, spec: Any, s
     assert provider.machines()["minion-1"].host_key == one.host_key
 
 
+@pytest.mark.usefixtures("makes_machines")
 def test_a_folder_that_is_no_snapshot_changes_nothing(provider: Any, spec: Any, tmp_path: Path) -> None:
     machine = provider.up(spec(1))
     with pytest.raises(ProviderError, match="can't be read"):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cluster import SEED, Cluster, wait
-from tests.existing import GATEWAY, Rack, sudo_package
+from tests.existing import GATEWAY, Rack, package
 
 STATE = """
 find / -xdev \\( -path /proc -o -path /sys -o -path /tmp -o -path /dev \\) -prune -o -printf '%p %M %u\\n' | sort
@@ -37,7 +37,7 @@ def rack(uplink, state, tmp_path_factory, provider_cache):
     rack = Rack(tmp_path_factory.mktemp("rack"), provider_cache)
     try:
         if uplink == "reverse":
-            rack.add_user("minion-2", "pi", sudo_package(provider_cache))
+            rack.add_user("minion-2", "pi", package(provider_cache, "sudo"))
         yield rack
     finally:
         rack.close()

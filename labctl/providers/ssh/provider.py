@@ -17,6 +17,7 @@ import socket
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,10 @@ class SshProvider:
 
     def destroy(self, name: str) -> None:
         record = self._records.get(name)
-        if record and record.seen:
-            self._end(record, "destroy")
+        if record:
+            # One that was only looked at may have been prepared; if it does not answer, it is let be.
+            with nullcontext() if record.seen else suppress(shell.Silent):
+                self._end(record, "destroy")
             for watch in list(self._watches):
                 watch.forget(name, "destroyed: nothing of the lab is on it any more")
         self._records.remove(name)

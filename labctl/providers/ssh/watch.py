@@ -113,10 +113,7 @@ class _Holder:
 
     def end(self) -> None:
         self._ended.set()
-        process = self._process
-        if process and process.stdin:
-            with suppress(OSError):
-                process.stdin.close()
+        if process := self._process:
             process.terminate()
         if threading.current_thread() is not self._thread:
             self._thread.join(5)
@@ -145,16 +142,16 @@ class _Holder:
             known.write_text(f"{machine.name} {host_key}\n")
             argv = shell.command(machine, self._settings, known, ["/bin/sh", "-c", "echo; exec cat"])
             pipe = subprocess.PIPE
-            self._process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
-            assert self._process.stdout
-            try:
-                if self._over() or not self._process.stdout.read(1):
-                    return False
-                self._look()
-                return not self._process.stdout.read(1)
-            finally:
-                self._process.terminate()
-                self._process.communicate()
+            with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as process:
+                assert process.stdout
+                self._process = process
+                try:
+                    if self._over() or not process.stdout.read(1):
+                        return False
+                    self._look()
+                    return not process.stdout.read(1)
+                finally:
+                    process.terminate()
 
     def _look(self) -> None:
         """While the connection is there, so that what is read is of the boot that it ends with."""
