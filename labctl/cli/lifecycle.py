@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from labctl.cli.complete import minions
-from labctl.cli.output import Command, Steps, output_option, print_json, print_table
+from labctl.cli.output import Command, Steps, many, output_option, print_json, print_table
 from labctl.lab import Lab
 
 
@@ -69,7 +69,7 @@ def up(output: str, snapshot: str, **flags: Any) -> None:
     if output == "json":
         print_json(status_)
         return
-    click.echo(f"The lab is up: {len(status_['nodes'])} nodes. Try: labctl get nodes")
+    click.echo(f"The lab is up: {many(len(status_['nodes']), 'node')}. Try: labctl get nodes")
     if "KUBECONFIG" not in os.environ:
         click.echo(f"For kubectl itself: export KUBECONFIG={lab.kubeconfig}")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from labctl.cli.lifecycle import become_root, showing
-from labctl.cli.output import output_option, print_json, print_table
+from labctl.cli.output import many, output_option, print_json, print_table
 
 if TYPE_CHECKING:
     from labctl.lab.snapshots import Snapshot
@@ -61,7 +61,7 @@ def restore(name: str, output: str) -> None:
     if output == "json":
         print_json(status)
     else:
-        click.echo(f"The lab is as it was in {name}: {len(status['nodes'])} nodes.")
+        click.echo(f"The lab is as it was in {name}: {many(len(status['nodes']), 'node')}.")
 
 
 @snapshot.command("delete", epilog="Example: labctl snapshot delete before-the-storm")

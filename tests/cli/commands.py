@@ -68,8 +68,6 @@ def _parse(command: click.Command, name: str, arguments: list[str]) -> None:
     context = command.make_context(name, arguments.copy(), resilient_parsing=False)
     if isinstance(command, click.Group):
         rest = [*context._protected_args, *context.args]
-        if not rest:
-            raise click.MissingParameter(ctx=context, param_type="command")
         found, inner, rest = command.resolve_command(context, rest)
         assert inner is not None
         _parse(inner, found or "", rest)

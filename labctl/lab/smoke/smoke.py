@@ -75,7 +75,8 @@ def _fault(scene: Scene) -> Sequence[Check]:
 def _up(scene: Scene) -> str:
     status = scene.lab.up()
     scene.kubectl("create", "namespace", scene.namespace)
-    return f"{len(status['nodes'])} nodes, provider {status['provider']}"
+    count = len(status["nodes"])
+    return f"{count} node{'s' * (count > 1)}, provider {status['provider']}"
 
 
 def _destroy(scene: Scene) -> str:
