@@ -3,7 +3,7 @@
 #
 # The initrd (init) has set the name, the address and the keys before systemd starts, so sshd waits for nothing: it is wanted by
 # a target of our own, beside a DHCP client for the hypervisor's first network. What an ordinary boot brings (journal, temporary
-# files, ...) is started when the first ordinary unit asks for it: the agent's.
+# files, ...) is started when the first ordinary unit asks for it. The console says which boot this is and by which host key it is known.
 set -eu
 units=/etc/systemd/system
 mkdir -p "$units" /etc/systemd/system-generators
@@ -26,6 +26,7 @@ Before=shutdown.target
 [Service]
 Environment=KEY=/etc/ssh/labctl_host_ed25519_key
 ExecStartPre=/bin/sh -c 'mkdir -p /run/sshd; [ -s $KEY.pub ] || { rm -f $KEY; ssh-keygen -q -t ed25519 -N "" -C "" -f $KEY && sync; }'
+ExecStartPre=/bin/sh -c 'read -r key <$KEY.pub; echo "labctl: host key $key" >/dev/console'
 ExecStart=/usr/sbin/sshd -D -e
 KillMode=process
 Restart=always
@@ -48,6 +49,15 @@ Restart=always
 RestartSec=1s
 StandardOutput=append:/var/log/labctl/dhcp.log
 StandardError=inherit
+UNIT
+
+# The agent needs nothing of what an ordinary boot brings either: its own files are where it looks for them.
+mkdir -p "$units/labctl-agent.service.d"
+cat >"$units/labctl-agent.service.d/box.conf" <<'UNIT'
+[Unit]
+DefaultDependencies=no
+Conflicts=shutdown.target
+Before=shutdown.target
 UNIT
 
 for generator in /lib/systemd/system-generators/*; do

@@ -13,7 +13,7 @@ from labctl import assets
 from labctl.errors import ProviderError
 from labctl.providers.protocol import MachineSpec
 from labctl.providers.settings import VagrantSettings
-from labctl.providers.vagrant import accelerator, command, hypervisor, shell
+from labctl.providers.vagrant import accelerator, command, console, hypervisor, shell
 from labctl.providers.vagrant.box import Box
 from labctl.providers.vagrant.folder import LabFolder
 from labctl.providers.vagrant.machine import Boot, VagrantMachine
@@ -211,3 +211,19 @@ def test_boxes_are_listed_and_removed_by_either_name(tmp_path: Path) -> None:
 
 def test_nobody_there_does_not_greet() -> None:
     assert not shell.greets("127.0.0.1", deadline_s=0.2)
+
+
+# -- the console
+
+
+def test_the_console_tells_the_boot_that_wrote_last(tmp_path: Path) -> None:
+    log = tmp_path / "console.log"
+    assert console.last_boot(log) is None
+    log.write_bytes(b"\x1b[0mlabctl: boot boot-a\r\n")
+    assert console.last_boot(log) is None  # its sshd has no key yet
+    log.write_bytes(log.read_bytes() + b"[  5.1] labctl: host key ssh-ed25519 AAAA\r\n")
+    assert console.last_boot(log) == ("boot-a", "ssh-ed25519 AAAA")
+    log.write_bytes(log.read_bytes() + b"labctl: boot boot-b\r\n")
+    assert console.last_boot(log) is None  # it was reset, and has not got there again
+    log.write_bytes(log.read_bytes() + b"labctl: host key ssh-ed25519 AAAA\r\n")
+    assert console.last_boot(log) == ("boot-b", "ssh-ed25519 AAAA")

@@ -42,13 +42,13 @@ class Wait:
         self._run = ""
         self._since = 0.0
 
-    def until_up(self, vagrant: Future[None] | None) -> Boot:
-        """`vagrant` is the command that makes the machine, if it is new; its failure is the boot's."""
+    def until_up(self, vagrant: Future[None] | None, to_its_end: bool) -> Boot:
+        """`vagrant` is the command that makes the machine, if it is new; its failure is the boot's. `to_its_end`: it does more than to start it."""
         deadline = time.monotonic() + self._settings.boot_deadline_s + (self._settings.vagrant_deadline_s if vagrant else 0)
         while time.monotonic() < deadline:
             boot = self._look()
             if boot:
-                if vagrant:
+                if vagrant and to_its_end:
                     vagrant.result(self._settings.vagrant_deadline_s)
                 return boot
             if vagrant and vagrant.done():

@@ -110,6 +110,11 @@ class Starts:
                 threading.Timer(GATHER_S, lambda: self._pool.submit(self._start, provision)).start()
             return future
 
+    def wait(self, deadline_s: float) -> None:
+        """Until none of ours runs: Vagrant refuses to touch a machine that another command of its is at."""
+        idle: Future[None] = self._pool.submit(lambda: None)
+        idle.result(deadline_s)
+
     def _start(self, provision: bool) -> None:
         with self._lock:
             wanted, self._wanted = self._wanted, {}

@@ -68,6 +68,11 @@ class VagrantMachine:
     def host_key(self) -> str:
         return shell.host_key(self.known_hosts)
 
+    def pin(self, host_key: str) -> None:
+        """The host key that the machine itself was heard to have."""
+        if host_key and host_key != self.host_key():
+            self.known_hosts.write_text(f"machine {host_key}\n")
+
     def keep(self, record: MachineSpec | Boot | End) -> None:
         name = {MachineSpec: "spec.json", Boot: "boot.json", End: "end.json"}[type(record)]
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -26,13 +26,13 @@ from labctl.errors import ProviderError
 from labctl.providers import locks
 from labctl.providers.protocol import Finding, Machine, MachineEvent, MachineSpec, Power, Stop, Uplink, Verdict
 from labctl.providers.settings import VagrantSettings
-from labctl.providers.vagrant import accelerator, shell
+from labctl.providers.vagrant import accelerator, console, shell
 from labctl.providers.vagrant.boot import Wait
 from labctl.providers.vagrant.box import Box
 from labctl.providers.vagrant.command import Starts, Vagrant
 from labctl.providers.vagrant.folder import LabFolder
 from labctl.providers.vagrant.hypervisor import Hypervisor
-from labctl.providers.vagrant.machine import End, VagrantMachine
+from labctl.providers.vagrant.machine import Boot, End, VagrantMachine
 from labctl.providers.vagrant.probe import findings, probe
 from labctl.providers.vagrant.watch import Watcher
 
@@ -203,15 +203,15 @@ class VagrantProvider:
             return
         machine.keep(spec)
         self._folder.add(spec, machine.console)
-        making = None
+        making, own = None, self._own_box()
         self._hypervisor.ensure_networks(self._settings.network)
         if domain is None:
             self._progress(f"{spec.name} is made")
-            making = self._starts.ask(spec.name, provision=not self._own_box())
+            making = self._starts.ask(spec.name, provision=not own)
         elif power is Power.OFF:
             self._hypervisor.start(domain)
         wait = Wait(machine, spec, self._hypervisor, self._settings, lambda: self._who(machine, spec), self._progress)
-        machine.keep(wait.until_up(making))
+        machine.keep(wait.until_up(making, to_its_end=not own))
 
     def _own_box(self) -> bool:
         return str(self._folder.read().get("box", "")).startswith("labctl/")
@@ -245,6 +245,7 @@ class VagrantProvider:
 
     def _remove(self, name: str) -> None:
         """Through Vagrant, which keeps books; what it leaves, because its folder is gone, through libvirt."""
+        self._starts.wait(self._settings.vagrant_deadline_s)
         if self._hypervisor.domain(name) and (self._folder.path / "Vagrantfile").exists():
             try:
                 self._vagrant.destroy(name)
@@ -280,13 +281,17 @@ class VagrantProvider:
 
     def _take_up(self, machine: VagrantMachine, spec: MachineSpec, run: str) -> None:
         """It was booted behind our back, by itself or with Vagrant."""
-        from labctl.providers.vagrant.machine import Boot
-
         said = self._who(machine, spec)
         if said:
             machine.keep(Boot(said.boot_id, run, said.arch))
 
     def _who(self, machine: VagrantMachine, spec: MachineSpec) -> shell.Said | None:
+        """From its console if that may be read, else over SSH."""
+        said = console.last_boot(machine.console)
+        if said:
+            boot_id, host_key = said
+            machine.pin(host_key)
+            return shell.Said(boot_id, self._box.arch)
         return shell.who(spec.address, self._folder.key, machine.known_hosts, self._settings.ssh_deadline_s)
 
     def _describe(self, machine: VagrantMachine, spec: MachineSpec, power: Power) -> Machine:
