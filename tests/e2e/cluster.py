@@ -16,6 +16,10 @@ from pathlib import Path
 SEED = Path(__file__).parents[2] / "examples" / "seed"
 
 
+PATIENCE = float(os.environ.get("LABCTL_TEST_PATIENCE", "1"))
+"""How many times longer everything may take: machines that are emulated are slow, and a busy host makes them slower."""
+
+
 class Cluster:
     """One lab in one folder. `wheel` is the folder the wheel was installed into; `inside` begins every command line, to run it in another network."""
 
@@ -52,7 +56,7 @@ class Cluster:
         defaults = {"cwd": self.folder, "env": self.environment, "text": True, "capture_output": True}
         if "input" not in options:
             defaults["stdin"] = subprocess.DEVNULL
-        done = subprocess.run([*self.inside, *argv], timeout=timeout_s, **{**defaults, **options})
+        done = subprocess.run([*self.inside, *argv], timeout=timeout_s * PATIENCE, **{**defaults, **options})
         if check and done.returncode:
             raise AssertionError(f"{' '.join(argv[-6:])} exited {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done
@@ -109,7 +113,7 @@ def condition(thing: dict, kind: str) -> str:
 
 def wait(look, what: str, timeout_s: float = 20.0):
     """Wait until `look()` is true; answers what it answered. AssertionError says what never happened, and what was seen last."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + timeout_s * PATIENCE
     while True:
         try:
             seen = look()
@@ -120,13 +124,14 @@ def wait(look, what: str, timeout_s: float = 20.0):
         if seen:
             return seen
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s} s: {what}; last seen: {last[:500]}")
+            raise AssertionError(f"not within {timeout_s * PATIENCE:g} s: {what}; last seen: {last[:500]}")
         time.sleep(0.05)
 
 
 CLIENT = """
 import http.client, json, select, sys, time
 host, end, pause, keep = sys.argv[1], time.monotonic() + float(sys.argv[2]), float(sys.argv[3]), sys.argv[4] == "keep"
+patience = float(sys.argv[5])
 total = failed = reconnected = 0
 good, longest, errors, connection = time.monotonic(), 0, [], None
 
@@ -138,7 +143,7 @@ def ask(connection):
     return None if answer.will_close else connection
 
 def fresh():
-    return ask(http.client.HTTPConnection(host, 80, timeout=1))
+    return ask(http.client.HTTPConnection(host, 80, timeout=patience))
 
 def again(connection):
     # A server may close a connection that idles: a client that finds it closed asks on a new one (RFC 9110, 9.2.2).
@@ -172,7 +177,7 @@ def requests(cluster: Cluster, minion: str, host: str, seconds: float = 60.0, *,
     `failed` counts the answers that were not 200, `longest_ms` is the longest stretch without a good one.
     """
     config = str(cluster.folder / ".labctl" / "ssh_config")
-    words = ["python3", "-c", CLIENT, host, str(seconds), str(1 / rate), "keep" if keep_alive else "new"]
+    words = ["python3", "-c", CLIENT, host, str(seconds * PATIENCE), str(1 / rate), "keep" if keep_alive else "new", str(PATIENCE)]
     client = subprocess.Popen(
         [*cluster.inside, "ssh", "-F", config, minion, shlex.join(words)],
         stdin=subprocess.PIPE,
@@ -185,7 +190,7 @@ def requests(cluster: Cluster, minion: str, host: str, seconds: float = 60.0, *,
     try:
         assert client.stdout.readline().strip() == "begun", client.stderr.read()
         yield result
-        out, err = client.communicate("stop\n", timeout=30)
+        out, err = client.communicate("stop\n", timeout=30 * PATIENCE)
         assert out.strip(), err
         result.update(json.loads(out))
     finally:

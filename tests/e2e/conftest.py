@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cluster import Cluster
+from tests.e2e.cluster import PATIENCE, Cluster
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,7 +17,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
-            item.add_marker(pytest.mark.timeout(400))
+            item.add_marker(pytest.mark.timeout(400 * PATIENCE))
             if os.geteuid() != 0:
                 item.add_marker(pytest.mark.skip(reason="namespace machines need root"))
 
