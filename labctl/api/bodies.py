@@ -7,6 +7,7 @@ import msgspec
 from labctl.api import negotiate, protobuf, status
 from labctl.api.call import Call
 from labctl.resources import documents
+from labctl.resources.encoding import NOT_JSON
 from labctl.resources.kind import Object
 from labctl.resources.resources import Body
 
@@ -32,7 +33,7 @@ def as_object(body: Body) -> Object:
         return body
     try:
         said = msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise status.bad_request(f"couldn't decode the body: {error}") from error
     if not isinstance(said, dict):
         raise status.bad_request("the body is not an object")

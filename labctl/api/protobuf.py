@@ -20,6 +20,7 @@ import msgspec
 
 from labctl.api import status
 from labctl.clock import rfc3339, rfc3339_micro
+from labctl.resources.encoding import NOT_JSON
 
 MAGIC = b"k8s\0"
 
@@ -159,7 +160,7 @@ def _json(value: Wire) -> Any:
     raw = _raw(dict(_wire(_raw(value))).get(1, b""))
     try:
         return msgspec.json.decode(raw) if raw else None
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise _Malformed(str(error)) from error
 
 

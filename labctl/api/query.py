@@ -11,6 +11,7 @@ import msgspec
 
 from labctl.api import status
 from labctl.resources import failures, fields
+from labctl.resources.encoding import NOT_JSON
 from labctl.resources.kind import FieldError
 from labctl.resources.resources import Body
 from labctl.resources.service import DeleteOptions, ListOptions, User, WriteOptions
@@ -161,5 +162,5 @@ def _delete_body(body: Body) -> _DeleteBody:
         if isinstance(body, bytes):
             return msgspec.json.decode(body, type=_DeleteBody)
         return msgspec.convert(body, _DeleteBody)
-    except msgspec.MsgspecError as error:
+    except NOT_JSON as error:
         raise status.bad_request(f"couldn't decode DeleteOptions: {error}") from error

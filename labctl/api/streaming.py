@@ -16,7 +16,7 @@ from labctl.errors import ApiError
 from labctl.remote.interface import Remote
 from labctl.resources.resources import Resources
 
-_STREAMS = (("pods", "exec"), ("pods", "attach"), ("pods", "log"), ("pods", "portforward"), ("pods", "proxy"), ("services", "proxy"))
+STREAMS = (("pods", "exec"), ("pods", "attach"), ("pods", "log"), ("pods", "portforward"), ("pods", "proxy"), ("services", "proxy"))
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
@@ -24,7 +24,7 @@ Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 def handlers(resources: Resources, remote: Remote | None, settings: ApiSettings) -> Mapping[tuple[str, str], Handler]:
     """By (plural, subresource). A lab without machines (`remote` None) says so."""
     if remote is None:
-        return dict.fromkeys(_STREAMS, _no_machines)
+        return dict.fromkeys(STREAMS, _no_machines)
     channels = Channels(resources, remote)
     proxy = Proxy(resources, remote, settings)
     return {

@@ -27,7 +27,9 @@ def parse(raw: bytes) -> Any:
     if raw[:1] in (b"{", b"["):
         try:
             return msgspec.json.decode(raw)
-        except msgspec.DecodeError:
+        except RecursionError as error:
+            raise failures.bad_request(f"error converting YAML to JSON: {error}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError):
             pass  # `{a: b}` is YAML too
     if raw.count(b"*") > _MAX_ALIASES and raw.count(b"&"):
         raise failures.bad_request("error converting YAML to JSON: yaml: document contains excessive aliasing")

@@ -14,6 +14,8 @@ _FIRST = ("name", "generateName", "namespace", "uid")
 _MARK = b'"resourceVersion":"'
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder().decode
+NOT_JSON = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+"""What decoding a client's bytes may raise: they are no JSON, another type's, nested too deeply, or no text."""
 
 
 class Sealed:

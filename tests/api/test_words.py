@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from labctl.api.settings import ApiSettings
+from labctl.api.streaming import STREAMS
 from tests.inprocess import ApiServer
 
 PODS = "/api/v1/namespaces/default/pods"
@@ -198,3 +199,34 @@ async def test_options_that_are_wrong(api: ApiServer, method: str, query: str, w
     await ask(api, "POST", path, json=made)
     code, status = await ask(api, method, f"{path if method == 'POST' else path + '/a'}?{query}", json=made if method != "DELETE" else None)
     assert (code, status["message"]) == (422, words)
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 100_000, b'{"a":"\xff"}', b"\xff", b"", b"null", b'"x"', b"NaN"])
+@pytest.mark.parametrize(
+    ("method", "content_type"),
+    [
+        ("POST", "application/json"),
+        ("POST", "application/yaml"),
+        ("PUT", "application/json"),
+        ("DELETE", "application/json"),
+        ("PATCH", "application/json-patch+json"),
+        ("PATCH", "application/merge-patch+json"),
+        ("PATCH", "application/strategic-merge-patch+json"),
+        ("PATCH", "application/apply-patch+yaml"),
+    ],
+)
+async def test_a_body_that_is_no_object(api: ApiServer, method: str, content_type: str, body: bytes) -> None:
+    path = "/api/v1/namespaces/default/configmaps"
+    await ask(api, "POST", path, json={"metadata": {"name": "a"}})
+    target = f"{path}?fieldManager=me" if method == "POST" else f"{path}/a?fieldManager=me"
+    code, status = await ask(api, method, target, data=body, headers={"Content-Type": content_type})
+    allowed = (200, 400) if method == "DELETE" else (400, 422)  # a deletion may say nothing
+    assert code in allowed and status["kind"] == "Status"
+
+
+async def test_a_subresource_is_a_stream_or_has_a_meaning(api: ApiServer) -> None:
+    """What discovery lists, but nobody carries out, would be an ordinary write of the whole object."""
+    meant = {"status", "scale", "binding", "eviction", "finalize"}
+    for kind in api.resources.registry:
+        for subresource in kind.subresources:
+            assert subresource.name in meant or (kind.plural, subresource.name) in STREAMS, (kind.plural, subresource.name)

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from labctl.errors import ApiError
+from labctl.resources.encoding import NOT_JSON
 from labctl.resources.kind import Kind, Object
 from labctl.resources.patches import fieldset, managed
 from labctl.resources.patches.fieldset import NO_FIELDS, Fields, Path
@@ -143,7 +144,7 @@ def _applied_by_client(type_: Type, live: Object) -> Fields:
     """What kubectl applied by itself before it let the server: no conflict for kubectl, where it is still as it was applied."""
     try:
         last = msgspec.json.decode(live["metadata"].get("annotations", {}).get(LAST_APPLIED, ""))
-    except msgspec.DecodeError:
+    except NOT_JSON:
         return NO_FIELDS
     if not isinstance(last, dict) or check(type_, last).error:
         return NO_FIELDS

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from labctl.errors import ApiError
+from labctl.resources.encoding import NOT_JSON
 from labctl.resources.kind import Kind, Object
 from labctl.resources.schema import golang
 from labctl.resources.schema.definitions import Schema
@@ -23,7 +24,7 @@ def parse(kind: Kind, raw: bytes) -> Object:
     """The body's object; of a field that stands twice the last one won, as with Kubernetes."""
     try:
         obj = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         why = golang.syntax_error(raw) or str(error)
         _unrecognized(kind, raw, f"couldn't get version/kind; json parse error: {why}")
     if type(obj) is not dict:

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 from msgspec import Meta
 
+from labctl.resources.encoding import NOT_JSON
 from labctl.resources.schema.definitions import Schema, Type
 
 # Forms that are certainly stored as they are; others may be right too, the exact walk knows.
@@ -43,7 +44,7 @@ def decode(schema: Schema, type_: Type, raw: bytes) -> Any:
         decoders[type_] = msgspec.json.Decoder(_python_type(schema, type_))
     try:
         return msgspec.to_builtins(decoders[type_].decode(raw))
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except NOT_JSON:
         return None
 
 

@@ -10,6 +10,7 @@ import msgspec
 from labctl.clock import rfc3339
 from labctl.errors import ApiError
 from labctl.resources import documents, failures
+from labctl.resources.encoding import NOT_JSON
 from labctl.resources.kind import Kind, Object
 from labctl.resources.patches import apply, merge, strategic
 from labctl.resources.patches import json as json_patch
@@ -80,5 +81,5 @@ def _maker(ctx: Context, kind: Kind, content_type: str) -> Callable[[Any, Object
 def _parse(patch: bytes) -> Any:
     try:
         return msgspec.json.decode(patch)
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise failures.bad_request(f"error decoding patch: {error}") from None

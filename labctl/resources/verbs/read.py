@@ -12,6 +12,7 @@ import msgspec
 
 from labctl.errors import ApiError, Compacted
 from labctl.resources import failures, fields
+from labctl.resources.encoding import NOT_JSON
 from labctl.resources.kind import FieldError, Kind
 from labctl.resources.service import Listed, ListOptions
 from labctl.resources.verbs.context import Context
@@ -96,7 +97,7 @@ def _after(page: Page, prefix: str, revision: int) -> str:
 def _token(text: str) -> Token:
     try:
         token = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Token)
-    except (ValueError, msgspec.DecodeError):
+    except (ValueError, *NOT_JSON):
         raise failures.bad_request("continue key is not valid: illegal base64 data or encoding") from None
     if token.v != "meta.k8s.io/v1" or not token.start or token.rv < _NOW:
         raise failures.bad_request("continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)")

@@ -145,10 +145,7 @@ KIND = Kind(
     view=Node,
     short_names=("no",),
     columns=COLUMNS,
-    subresources=(
-        Subresource("proxy", ("create", "delete", "get", "patch", "update"), kind="NodeProxyOptions"),
-        Subresource("status", ("get", "patch", "update")),
-    ),
+    subresources=(Subresource("status", ("get", "patch", "update")),),
     has_status=True,
     prepare=prepare,
     validate=validate,
