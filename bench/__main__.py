@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench.figures import FIGURES, Measured, Report
+from bench.figures import FIGURES, NETWORKS, Measured, Report
 from bench.lab import BenchError
 from labctl.errors import LabctlError
 
@@ -32,6 +32,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "api": tuple(f.key for f in FIGURES if f.key.startswith(("get-", "create-", "list", "watch-", "rc-1000")) and f.key != "get-p99-busy"),
     "busy": ("get-p99-busy",),
     "rules": ("rules-full", "rules-repair"),
+    "networks": tuple(f.key for f in FIGURES if f.key.startswith(tuple(f"{network}-" for network in NETWORKS))),
 }
 RESULTS = Path(__file__).parent / "results"
 FAILURES = (BenchError, LabctlError, OSError, subprocess.SubprocessError)

@@ -24,6 +24,18 @@ class Figure:
         return self.aim is None or (value >= self.aim if self.more else value <= self.aim)
 
 
+NETWORKS = ("route", "vxlan", "ovs", "bgp")
+_WAYS = {"link": "the bare link", "pod": "pod to pod", "vip": "pod to VIP"}
+_NETWORK_FIGURES = tuple(
+    figure
+    for network in NETWORKS
+    for way, text in _WAYS.items()
+    for figure in (
+        Figure(f"{network}-{way}-rate", f"{network}: {text}, one TCP stream", "MB/s", more=True),
+        Figure(f"{network}-{way}-trip", f"{network}: {text}, round trip of a byte, p50", "µs"),
+        Figure(f"{network}-{way}-connect", f"{network}: {text}, connection and a round trip, p50", "µs"),
+    )
+)
 FIGURES: tuple[Figure, ...] = (
     Figure("help", "`labctl --help`", "s", 0.2),
     Figure("control-plane", "control plane: from nothing to answering", "s", 0.6),
@@ -63,6 +75,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("get-p99-busy", "GET p99 while 10 minions are pushed and programmed", "ms", 5),
     Figure("rules-full", "rules of 1,000 Services to one minion, by helper alone", "ms"),
     Figure("rules-repair", "1,000 Services: flushed rules repaired", "ms"),
+    *_NETWORK_FIGURES,
 )
 BY_KEY = {figure.key: figure for figure in FIGURES}
 
