@@ -31,6 +31,7 @@ class Settings:
     lease_s: float = 10.0
     lease_duration_s: int = 40
     node_status_s: float = 300.0
+    start_retry_s: float = 2.0  # what could not even be started is tried again after this, then doubling
     backoff_first_s: float = 10.0
     backoff_most_s: float = 300.0
     backoff_reset_s: float = 600.0
@@ -50,7 +51,7 @@ _KEYS = {
     "node": "node", "url": "url", "bootID": "boot_id", "lab": "lab", "address": "address", "stateDir": "state_dir", "runDir": "run_dir",
     "podLogsDir": "pod_logs_dir", "cgroupRoot": "cgroup_root", "podMTU": "pod_mtu", "clusterDomain": "cluster_domain",
     "leaseSeconds": "lease_s", "leaseDurationSeconds": "lease_duration_s", "nodeStatusSeconds": "node_status_s",
-    "backoffSeconds": "backoff_first_s", "backoffMaxSeconds": "backoff_most_s", "backoffResetSeconds": "backoff_reset_s",
+    "startRetrySeconds": "start_retry_s", "backoffSeconds": "backoff_first_s", "backoffMaxSeconds": "backoff_most_s", "backoffResetSeconds": "backoff_reset_s",
     "imageBackoffSeconds": "image_backoff_first_s", "drainSeconds": "drain_s", "logLimitBytes": "log_limit_bytes", "logFiles": "log_files",
     "imageLimitBytes": "image_limit_bytes", "housekeepingSeconds": "housekeeping_s", "memoryReservedBytes": "memory_reserved_bytes",
     "maxPods": "max_pods", "cpus": "cpus", "memoryBytes": "memory_bytes",

@@ -11,10 +11,10 @@ import contextlib
 import dataclasses
 import time
 import traceback
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set
 
 from . import containers, history, stopping, volumes
-from .backoff import should_restart
+from .attempts import Attempts
 from .bell import Bell
 from .client import Delays, Refused
 from .environment import PodFacts
@@ -24,9 +24,8 @@ from .http import Unreachable
 from .lastwords import last_words
 from .reporter import Reporter
 from .runtime.interface import Container, Pod, RuntimeFailure, State
-from .starting import ImageWish, NotStarted, post_start, start
+from .starting import post_start
 from .status import TERMINAL, Seen, build, differs, is_sidecar, pod_address
-from .times import duration
 from .tools import Tools, pod_path, pod_title
 
 Object = Dict[str, Any]
@@ -44,10 +43,7 @@ class PodWorker:
         self._confirmed = confirmed
         self._deleted = False  # the API's object is gone: no grace, nobody to report to
         self._leaving: Optional[stopping.Deadline] = None
-        self._waiting: Dict[str, Tuple[str, str]] = {}
-        self._wishes: Dict[str, ImageWish] = {}
-        self._retry_at: Dict[str, float] = {}  # container -> when a failed start may be tried again (monotonic)
-        self._failed_starts: Dict[str, int] = {}
+        self._attempts = Attempts(tools, lambda: self.pod, self._found, self._bell, self._look_again)
         self._paths: Optional[Dict[str, str]] = None
         self._again_s: Optional[float] = None
         self._side: Set["asyncio.Task[None]"] = set()
@@ -139,7 +135,7 @@ class PodWorker:
         words = {each.id: last_words(each, specs.get(each.name, {})) for each in found.containers if each.state is State.EXITED}
         opened = self._paths is not None or bool(found.containers)
         ready, started = dict(self._health.ready), dict(self._health.started)
-        return Seen(self._tools.host_ip, dict(self._waiting), ready, started, words, leaving, None, opened, self._seen_s)
+        return Seen(self._tools.host_ip, dict(self._attempts.waiting), ready, started, words, leaving, None, opened, self._seen_s)
 
     def _specs(self) -> List[Object]:
         return [*(self.pod["spec"].get("initContainers") or []), *self.pod["spec"]["containers"]]
@@ -161,7 +157,7 @@ class PodWorker:
         found = self._found()
         self._reporter.later(FIRST_REPORT_S)
         for container in self._first_wanted(found):
-            self._wish(container).begin()  # the pull runs while the sandbox is made
+            self._attempts.pull(container)  # the pull runs while the sandbox is made
         found = await self._opened(found)
         if self._paths is None and not await self._volumes(found):
             return
@@ -176,7 +172,7 @@ class PodWorker:
             self._reporter.bell.ring()
 
     def _first_wanted(self, found: Pod) -> List[Object]:
-        fresh = [each for each in self._specs() if found.latest(each["name"]) is None and each["name"] not in self._retry_at]
+        fresh = [each for each in self._specs() if found.latest(each["name"]) is None]
         inits = {each["name"] for each in self.pod["spec"].get("initContainers") or ()}
         return fresh[:1] if fresh and fresh[0]["name"] in inits else fresh
 
@@ -231,100 +227,13 @@ class PodWorker:
 
     async def _keep(self, container: Object, policy: str) -> None:
         """One container: running, or ended for good, or waiting with a reason."""
-        name = container["name"]
-        latest = self._found().latest(name)
-        if latest and latest.state is State.RUNNING:
-            self._waiting.pop(name, None)
+        started = await self._attempts.keep(container, policy, self._paths or {})
+        if started is None:
             return
-        attempt, delay_s = 0, 0.0
-        if latest and latest.state is State.CREATED:
-            attempt, delay_s = latest.attempt, latest.delay_s
-        elif latest:
-            if not should_restart(policy, latest.exit_code):
-                self._waiting.pop(name, None)
-                return
-            attempt = latest.attempt + 1
-            ran_s = max(0.0, latest.finished_s - latest.started_s)
-            delay_s = 0.0 if latest.lost else self._tools.backoff.after(latest.attempt, latest.delay_s, ran_s)
-            if self._backs_off(container, latest, delay_s):
-                return
-        await self._start(container, attempt, delay_s)
-
-    def _backs_off(self, container: Object, latest: Container, delay_s: float) -> bool:
-        left_s = latest.finished_s + delay_s - time.time()
-        if left_s <= 0:
-            return False
-        name = container["name"]
-        if self._waiting.get(name, ("", ""))[0] != "CrashLoopBackOff":
-            self._tools.events.record(
-                of_pod(self.pod, name), "Warning", "BackOff", f"Back-off restarting failed container {name} in pod {pod_title(self.pod)}"
-            )
-        message = f"back-off {duration(delay_s)} restarting failed container={name} pod={pod_title(self.pod)}"
-        self._waiting[name] = ("CrashLoopBackOff", message)
-        self._look_again(left_s + 0.005)
-        return True
-
-    def _wish(self, container: Object) -> ImageWish:
-        wish = self._wishes.get(container["name"])
-        if wish is None:
-            wish = self._wishes[container["name"]] = ImageWish(self._tools, self.pod, container, self.wake)
-        return wish
-
-    def _image(self, container: Object) -> Any:
-        name = container["name"]
-        wish = self._wish(container)
-        image = wish.get()
-        if image is not None:
-            del self._wishes[name]
-            return image
-        self._waiting[name] = wish.waiting
-        if wish.again_at > time.monotonic():
-            self._look_again(wish.again_at - time.monotonic() + 0.005)
-        return None
-
-    async def _start(self, container: Object, attempt: int, delay_s: float) -> None:
-        name = container["name"]
-        if self._retry_at.get(name, 0.0) > time.monotonic():
-            self._look_again(self._retry_at[name] - time.monotonic() + 0.005)
-            return
-        image = await self._image_now(container)
-        if image is None:
-            return
-        try:
-            found = self._found()
-            started = await start(self._tools, self.pod, found, container, attempt, delay_s, image, self._paths or {})
-        except NotStarted as why:
-            self._failed_start(name, why)
-            return
-        self._waiting.pop(name, None)
-        self._failed_starts.pop(name, None)
-        self._retry_at.pop(name, None)
-        await self._forget_older(name, attempt)
-        if not await post_start(self._tools, self.pod, container, started, self._facts(found).pod_ip):
-            self._aside(self._stop_one(container, started, f"Container {name} failed postStartHook, will be restarted"))
-        self._health.begin(container, started, self._facts(found).pod_ip)
-
-    async def _image_now(self, container: Object) -> Any:
-        """The image, waiting a moment for one that is nearly here: a look at the store takes milliseconds."""
-        image = self._image(container)
-        if image is None and self._wishes[container["name"]].waiting[0] == "ContainerCreating":
-            await self._bell.wait(0.05)
-            image = self._image(container)
-        return image
-
-    def _failed_start(self, name: str, why: NotStarted) -> None:
-        count = self._failed_starts[name] = self._failed_starts.get(name, 0) + 1
-        settings = self._tools.settings
-        wait_s = min(settings.backoff_most_s, settings.backoff_first_s * 2 ** min(count - 1, 10))
-        self._waiting[name] = (why.reason, str(why))
-        self._retry_at[name] = time.monotonic() + wait_s
-        self._look_again(wait_s + 0.005)
-
-    async def _forget_older(self, name: str, attempt: int) -> None:
-        """One dead attempt is kept, for lastState and `logs --previous`."""
-        for each in self._found().containers:
-            if each.name == name and each.attempt < attempt - 1 and each.created_s:
-                await self._tools.runtime.remove(each.id)
+        pod_ip = self._facts(self._found()).pod_ip
+        if not await post_start(self._tools, self.pod, container, started, pod_ip):
+            self._aside(self._stop_one(container, started, f"Container {container['name']} failed postStartHook, will be restarted"))
+        self._health.begin(container, started, pod_ip)
 
     def _probe_failed(self, spec: Object, container: Container, kind: str) -> None:
         if self._leaving is None:
@@ -357,15 +266,14 @@ class PodWorker:
         """The object has a deletionTimestamp: end in order, report the end, then let the API forget the pod."""
         grace_s = float(self.pod["metadata"].get("deletionGracePeriodSeconds") or 0)
         self._leaving = stopping.Deadline(grace_s)
-        for wish in self._wishes.values():
-            wish.cancel()
+        self._attempts.cancel()
         self._reporter.bell.ring()
         found = self._tools.runtime.pods(self.uid).get(self.uid) or Pod(self.uid)
         if found.running() and grace_s and self._was_ready():
             await stopping.drained(lambda: self.pod, self._bell, min(self._tools.settings.drain_s, grace_s))
         await self._stop_all(found, self._leaving)
         self._health.stop()
-        self._waiting.clear()
+        self._attempts.waiting.clear()
         last = self._status()
         await asyncio.gather(self._tools.runtime.close(self.uid), self._report_end(last))
         await self._until_answered(self._delete)

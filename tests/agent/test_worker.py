@@ -46,7 +46,7 @@ class Node:
     """A machine, an API, and an agent's worker for the one pod; `again` is an agent's restart."""
 
     def __init__(self, folder, **settings):
-        values = {"backoff_first_s": 0.05, "image_backoff_first_s": 0.05, "drain_s": 0.05, **settings}
+        values = {"start_retry_s": 0.05, "backoff_first_s": 0.05, "image_backoff_first_s": 0.05, "drain_s": 0.05, **settings}
         self.settings = Settings("minion-1", "", "", "", "", state_dir=str(folder), pod_logs_dir=str(folder / "logs"), **values)
         self.machine = FakeMachine(wall=time.time)
         self.api, self.images, self.said = FakeApi(), FakeImages(), []

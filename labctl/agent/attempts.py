@@ -1,0 +1,140 @@
+"""The containers of one pod, from attempt to attempt: what each waits for, when it is started again, and what is said of it meanwhile.
+
+Used by the pod's worker, which asks it to `keep` a container each time it has a look. Remembered here is only what dies with the agent without harm: how long
+an ended container backs off lies in its record on the machine.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable, Dict, Optional, Tuple
+
+from .backoff import should_restart
+from .bell import Bell
+from .events import of_pod
+from .runtime.interface import Container, Pod, State
+from .starting import ImageWish, NotStarted, start
+from .times import duration
+from .tools import Tools, pod_title
+
+Object = Dict[str, Any]
+NEARLY_S = 0.05  # an image that is in the store is here in milliseconds: worth a moment
+JUST_AFTER_S = 0.005
+
+
+class Attempts:
+    """`pod` and `found` answer what the API and the machine say now; `look_again` is asked for a later look. `waiting`: container -> (reason, message)."""
+
+    def __init__(
+        self, tools: Tools, pod: Callable[[], Object], found: Callable[[], Pod], bell: Bell, look_again: Callable[[float], None]
+    ) -> None:
+        self._tools, self._pod, self._found, self._bell, self._look_again = tools, pod, found, bell, look_again
+        self.waiting: Dict[str, Tuple[str, str]] = {}
+        self._wishes: Dict[str, ImageWish] = {}
+        self._retry_at: Dict[str, float] = {}  # container -> when a failed start may be tried again (monotonic)
+        self._failed: Dict[str, int] = {}
+
+    def pull(self, container: Object) -> None:
+        """Begin to fetch its image, unless its start failed a moment ago."""
+        if container["name"] not in self._retry_at:
+            self._wish(container).begin()
+
+    def cancel(self) -> None:
+        """The pod is leaving: nothing is fetched for it any more."""
+        for wish in self._wishes.values():
+            wish.cancel()
+
+    async def keep(self, container: Object, policy: str, volumes: Dict[str, str]) -> Optional[Container]:
+        """See to it that the container runs, or ended for good, or waits with a reason. The container, if it was started just now."""
+        name = container["name"]
+        latest = self._found().latest(name)
+        if latest and (latest.state is State.RUNNING or (latest.state is State.EXITED and not should_restart(policy, latest.exit_code))):
+            self.waiting.pop(name, None)
+            return None
+        attempt, delay_s = self._next(latest)
+        if latest and latest.state is State.EXITED and self._backs_off(name, latest, delay_s):
+            return None
+        return await self._start(container, attempt, delay_s, volumes)
+
+    def _next(self, latest: Optional[Container]) -> Tuple[int, float]:
+        """The number of the attempt that is due, and the back-off before it."""
+        if latest is None:
+            return 0, 0.0
+        if latest.state is State.CREATED:
+            return latest.attempt, latest.delay_s
+        ran_s = max(0.0, latest.finished_s - latest.started_s)
+        return latest.attempt + 1, 0.0 if latest.lost else self._tools.backoff.after(latest.attempt, latest.delay_s, ran_s)
+
+    def _backs_off(self, name: str, latest: Container, delay_s: float) -> bool:
+        left_s = latest.finished_s + delay_s - time.time()
+        if left_s <= 0:
+            return False
+        title = pod_title(self._pod())
+        if self.waiting.get(name, ("", ""))[0] != "CrashLoopBackOff":
+            message = f"Back-off restarting failed container {name} in pod {title}"
+            self._tools.events.record(of_pod(self._pod(), name), "Warning", "BackOff", message)
+        self.waiting[name] = ("CrashLoopBackOff", f"back-off {duration(delay_s)} restarting failed container={name} pod={title}")
+        self._look_again(left_s + JUST_AFTER_S)
+        return True
+
+    async def _start(self, container: Object, attempt: int, delay_s: float, volumes: Dict[str, str]) -> Optional[Container]:
+        name = container["name"]
+        left_s = self._retry_at.get(name, 0.0) - time.monotonic()
+        if left_s > 0:
+            self._look_again(left_s + JUST_AFTER_S)
+            return None
+        image = await self._image(container)
+        if image is None:
+            return None
+        try:
+            started = await start(self._tools, self._pod(), self._found(), container, attempt, delay_s, image, volumes)
+        except NotStarted as why:
+            self._start_failed(name, why)
+            return None
+        for memory in (self.waiting, self._failed, self._retry_at):
+            memory.pop(name, None)
+        await self._forget_older(name, attempt)
+        return started
+
+    def _start_failed(self, name: str, why: NotStarted) -> None:
+        """Tried again soon, then ever later: what is missing (a ConfigMap, a file) often comes a moment after."""
+        count = self._failed[name] = self._failed.get(name, 0) + 1
+        settings = self._tools.settings
+        wait_s = min(settings.backoff_most_s, settings.start_retry_s * 2 ** min(count - 1, 10))
+        self.waiting[name] = (why.reason, str(why))
+        self._retry_at[name] = time.monotonic() + wait_s
+        self._look_again(wait_s + JUST_AFTER_S)
+
+    async def _forget_older(self, name: str, attempt: int) -> None:
+        """One dead attempt is kept, for lastState and `logs --previous`."""
+        for each in self._found().containers:
+            if each.name == name and each.attempt < attempt - 1 and each.created_s:
+                await self._tools.runtime.remove(each.id)
+
+    # -- images
+
+    def _wish(self, container: Object) -> ImageWish:
+        wish = self._wishes.get(container["name"])
+        if wish is None:
+            wish = self._wishes[container["name"]] = ImageWish(self._tools, self._pod(), container, self._bell.ring)
+        return wish
+
+    async def _image(self, container: Object) -> Any:
+        """The image, waiting a moment for one that is nearly here; None while it is not."""
+        image = self._image_now(container)
+        if image is None and self._wishes[container["name"]].waiting[0] == "ContainerCreating":
+            await self._bell.wait(NEARLY_S)
+            image = self._image_now(container)
+        return image
+
+    def _image_now(self, container: Object) -> Any:
+        name = container["name"]
+        wish = self._wish(container)
+        image = wish.get()
+        if image is not None:
+            del self._wishes[name]
+            return image
+        self.waiting[name] = wish.waiting
+        if wish.again_at > time.monotonic():
+            self._look_again(wish.again_at - time.monotonic() + JUST_AFTER_S)
+        return None
