@@ -220,21 +220,30 @@ def adopt(lab: LabFolder, name: str) -> None:
     """Before anything is touched: the lab's settings become the snapshot's, where nobody says otherwise; what can't be otherwise is checked."""
     snapshot = find(lab, name)
     had = lab.record.get("settings", {}) if lab.exists else {}
-    for setting in FIXED:
-        was, saved = had.get(setting), snapshot.settings.get(setting)
-        if was not in (None, "", saved) and snapshot.machines:
+    if had.get("minions") and not snapshot.machines:
+        raise UsageError(
+            f"snapshot {name} has no machines, and this lab has", mend=f"labctl destroy, then labctl up --minions 0 --from {name}"
+        )
+    fixed = {setting: snapshot.settings.get(setting) for setting in FIXED if snapshot.machines}
+    for setting, saved in fixed.items():
+        if had.get(setting) not in (None, "", "auto", saved):
             raise UsageError(
-                f"snapshot {name} was saved with {setting} {saved}, and this lab was made with {was}",
+                f"snapshot {name} was saved with {setting} {saved}, and this lab was made with {had[setting]}",
                 mend=f"labctl destroy, then labctl up --from {name}",
             )
     lab.record["kept"] = {**lab.record["kept"], **snapshot.kept, "minions": len(snapshot.machines)}
     lab.__dict__.pop("settings", None)
-    for setting in FIXED:
-        said, saved = lab.settings[setting], snapshot.settings.get(setting)
-        if said not in ("auto", saved) and snapshot.machines:
-            raise UsageError(f"{lab.settings.source(setting)}: snapshot {name} was saved with {setting} {saved}, not {said}")
+    for setting, saved in fixed.items():
+        if lab.settings[setting] not in ("auto", saved):
+            raise UsageError(
+                f"{lab.settings.source(setting)}: snapshot {name} was saved with {setting} {saved}, not {lab.settings[setting]}",
+                mend="leave that setting out, or begin without a snapshot",
+            )
     if lab.settings["minions"] < len(snapshot.machines):
-        raise UsageError(f"{lab.settings.source('minions')}: snapshot {name} has {len(snapshot.machines)} minions, more than that")
+        raise UsageError(
+            f"{lab.settings.source('minions')}: snapshot {name} has {len(snapshot.machines)} minions, more than that",
+            mend="`labctl destroy MINION` takes away those that are too many, afterwards",
+        )
 
 
 def restore(lab: LabFolder, provider: Provider | None, name: str) -> Snapshot:
@@ -251,7 +260,7 @@ def restore(lab: LabFolder, provider: Provider | None, name: str) -> Snapshot:
         rewind(folder / "store.db", lab.paths.store, lab.record["restoring"]["above"])
         if not (lab.paths.state / "port").exists():
             write_file(lab.paths.state / "port", str(snapshot.port), 0o644)
-        if provider:
+        if provider and snapshot.machines:
             provider.load_machines(folder / "machines")  # type: ignore[attr-defined]
         del lab.record["restoring"]
         lab.save()
