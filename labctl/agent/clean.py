@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 
-from . import linux
+from . import linux, relay
 from .addresses import Range
 from .cgroups import Cgroups
 from .helper.removal import remove
@@ -30,6 +30,7 @@ def clean(config: str, keep_images: bool = False) -> int:
             linux.unmount(target)
     Cgroups(settings.cgroup_root).remove()
     left = remove()
+    relay.remove()
     gone = [settings.run_dir] if keep_images else [settings.state_dir, settings.run_dir, settings.pod_logs_dir]
     for path in gone:
         shutil.rmtree(path, ignore_errors=True)

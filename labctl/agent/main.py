@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any, Awaitable, List
 
-from . import facts, linux
+from . import facts, linux, relay
 from .addresses import Range
 from .cgroups import Cgroups
 from .client import Api
@@ -24,7 +24,7 @@ from .images import Images
 from .node import NodeKeeper
 from .pods import Pods
 from .runtime.crun import CrunRuntime
-from .settings import Settings, boot_id, own_address
+from .settings import Settings, api_port, boot_id, own_address
 from .tools import Tools
 
 
@@ -72,7 +72,11 @@ async def serve(settings: Settings) -> None:
     tools = Tools(settings, api, runtime, images, events, say, address, node.allocatable)
     pods = Pods(tools, same_boot=_same_boot(settings.state_dir, boot))
     say(f"node {settings.node} on {address}, boot {boot}, API {settings.url}")
-    await _all(_register_then_keep(node), pods.run(), events.run(), _tidy_memory())
+    await _all(_register_then_keep(node), pods.run(), events.run(), _tidy_memory(), *_relay(settings))
+
+
+def _relay(settings: Settings) -> List[Awaitable[Any]]:
+    return [relay.run(settings.relay_address, api_port(settings), say)] if settings.relay_address else []
 
 
 async def _register_then_keep(node: NodeKeeper) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import urllib.parse
 from dataclasses import dataclass
 from typing import Any, Dict, Tuple
 
@@ -21,6 +22,7 @@ class Settings:
     boot_id: str = ""
     lab: str = ""
     address: str = ""  # the node's InternalIP; empty: the one that reaches the API
+    relay_address: str = ""  # the master's, which this machine has itself where only a tunnel leads to the master
     state_dir: str = "/var/lib/labctl/agent"
     run_dir: str = "/run/labctl"
     pod_logs_dir: str = "/var/log/pods"
@@ -48,7 +50,7 @@ class Settings:
 
 
 _KEYS = {
-    "node": "node", "url": "url", "bootID": "boot_id", "lab": "lab", "address": "address", "stateDir": "state_dir", "runDir": "run_dir",
+    "node": "node", "url": "url", "bootID": "boot_id", "lab": "lab", "address": "address", "relayAddress": "relay_address", "stateDir": "state_dir", "runDir": "run_dir",
     "podLogsDir": "pod_logs_dir", "cgroupRoot": "cgroup_root", "podMTU": "pod_mtu", "clusterDomain": "cluster_domain",
     "leaseSeconds": "lease_s", "leaseDurationSeconds": "lease_duration_s", "nodeStatusSeconds": "node_status_s",
     "startRetrySeconds": "start_retry_s", "backoffSeconds": "backoff_first_s", "backoffMaxSeconds": "backoff_most_s", "backoffResetSeconds": "backoff_reset_s",
@@ -75,6 +77,10 @@ def of(told: Dict[str, Any], folder: str) -> Settings:
     }
     files = {key: os.path.join(folder, name) for key, name in files.items()}
     return Settings(**values, **files, cluster_dns=tuple(told.get("clusterDNS") or ()))
+
+
+def api_port(settings: Settings) -> int:
+    return urllib.parse.urlsplit(settings.url).port or 443
 
 
 def read(path: str = PATH) -> Settings:

@@ -130,6 +130,7 @@ class Join:
             "lab": self._lab.lab,
             "url": self._lab.url,
             "bootID": boot_id,
+            **({"relayAddress": self._lab.relay_address} if self._lab.relay_address else {}),
             "address": machine.node_address or machine.address,
             "arch": machine.arch,
             "podMTU": settings.pod_mtu_bytes,

@@ -74,11 +74,11 @@ class Machines:
         """For the runner."""
         return (self, PodRanges(self._settings))
 
-    async def start(self, url: str = "") -> None:
+    async def start(self, url: str = "", relay_address: str = "") -> None:
         """Read what machines there are, and listen to the provider. Before or after the runner's start. `url`: the master's, as the uplink has it."""
         loop = asyncio.get_running_loop()
         if url:
-            self._lab = replace(self._lab, url=url)
+            self._lab = replace(self._lab, url=url, relay_address=relay_address)
         self._join = asyncio.create_task(self._build(), name="agent zipapp")
         self._real = await self._tools.blocking(self._provider.machines)
 

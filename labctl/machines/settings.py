@@ -31,3 +31,4 @@ class LabFacts:
     url: str
     key_path: str  # the lab's private SSH key
     authorized_key: str  # its public half, one line
+    relay_address: str = ""  # where pods find the master on each machine; only where machines come to it through a tunnel

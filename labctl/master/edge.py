@@ -49,6 +49,7 @@ class Edge:
         journal: Journal,
         clock: Clock,
     ) -> None:
+        self._settings = settings
         self.remote = remote
         self._provider = provider
         facts = LabFacts(settings.id, "", str(settings.paths.ssh_key), authorized_key)
@@ -83,8 +84,12 @@ class Edge:
             self.remote.reverse(uplink.port, port)
         await self.network.start()
         await self.proxy.start()
-        await asyncio.gather(self.remote.start(), self.machines.start(uplink.url))
+        await asyncio.gather(self.remote.start(), self.machines.start(uplink.url, self._relay(uplink)))
         return uplink
+
+    def _relay(self, uplink: Uplink) -> str:
+        """The address that pods call the master by, where only a tunnel leads to it: each machine has it then."""
+        return self._settings.lab_address if uplink.reverse_tunnel else ""
 
     async def stop(self) -> None:
         """Machines and pods go on as they are."""

@@ -126,7 +126,7 @@ def _kept_port(paths: Paths) -> int:
 
 
 def _tls(authority: Authority, settings: MasterSettings) -> ssl.SSLContext:
-    authority.server(NAMES, [address for address in ("127.0.0.1", settings.lab_address, settings.service_address) if address])
+    authority.server(NAMES, ("127.0.0.1", settings.lab_address, settings.service_address))
     folder = settings.paths.certificates
     return server_context(folder / "ca.crt", folder / "server.crt", folder / "server.key")
 

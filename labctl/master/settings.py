@@ -18,6 +18,7 @@ from labctl.paths import Paths
 from labctl.proxy.settings import ProxySettings
 from labctl.resources.settings import ResourceSettings
 
+TUNNEL_ADDRESS = "192.0.2.1"  # for documentation only (RFC 5737): nobody's network has it
 API_PORT = 6443  # inside the lab's own network; on loopback it is another
 
 
@@ -77,9 +78,9 @@ class MasterSettings(msgspec.Struct, frozen=True):
 
     @property
     def lab_address(self) -> str:
-        """The master's address as machines reach it: the first of their network. Empty where they come through a reverse tunnel."""
+        """The master's address as machines and pods reach it: the first of their network, or what lies before a tunnel's end."""
         if self.values.provider == "ssh":
-            return "" if self.values.uplink == "reverse" else self.values.master_address
+            return TUNNEL_ADDRESS if self.values.uplink == "reverse" else self.values.master_address or TUNNEL_ADDRESS
         return str(ipaddress.ip_network(self.values.machines)[1])
 
     def resources(self) -> ResourceSettings:

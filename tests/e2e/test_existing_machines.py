@@ -98,6 +98,14 @@ def test_the_articles_scenario(seeded):
         assert "start worker process" in seeded.kubectl("logs", name).stdout
 
 
+def test_service_kubernetes_leads_minions_and_pods_to_the_api(seeded):
+    for minion in ("minion-1", "minion-2"):
+        assert '"minor": "37"' in seeded.curl(minion, "https://10.247.0.1/version", "-k")
+    seeded.kubectl("run", "asker", "--image=busybox", "--", "sleep", "600")
+    seeded.kubectl("wait", "--for=condition=Ready", "pod/asker", "--timeout=30s")
+    seeded.kubectl("exec", "asker", "--", "sh", "-c", "nc -w 3 10.247.0.1 443 </dev/null")
+
+
 def test_a_lost_master_comes_back_to_the_same_machines(seeded):
     pods = {pod["metadata"]["uid"] for pod in seeded.ready_pods()}
     seeded._run(["kill", "-9", str(seeded.status()["master"]["pid"])], True, 10, {})
