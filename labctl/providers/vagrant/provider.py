@@ -141,7 +141,7 @@ class VagrantProvider:
         return stop
 
     def uplink(self, port: int) -> Uplink:
-        self._hypervisor.ensure_networks(self._settings.network)
+        self._ensure_networks()
         host = str(IPv4Network(self._settings.network).network_address + 1)
         listening = _listen(host, port)
         bound = listening.getsockname()[1]
@@ -204,7 +204,7 @@ class VagrantProvider:
         machine.keep(spec)
         self._folder.add(spec, machine.console)
         making, own = None, self._own_box()
-        self._hypervisor.ensure_networks(self._settings.network)
+        self._ensure_networks()
         if domain is None:
             self._progress(f"{spec.name} is made")
             making = self._starts.ask(spec.name, provision=not own)
@@ -212,6 +212,10 @@ class VagrantProvider:
             self._hypervisor.start(domain)
         wait = Wait(machine, spec, self._hypervisor, self._settings, lambda: self._who(machine, spec), self._progress)
         machine.keep(wait.until_up(making, to_its_end=not own))
+
+    def _ensure_networks(self) -> None:
+        with locks.exclusive(self._state / "locks" / ".networks"):
+            self._hypervisor.ensure_networks(self._settings.network)
 
     def _own_box(self) -> bool:
         return str(self._folder.read().get("box", "")).startswith("labctl/")

@@ -1,0 +1,212 @@
+"""The provider's promises on real virtual machines: one lab of two, through all that can happen to machines. Run by `make test-vm`.
+
+The steps build on each other, because a boot takes many seconds where it is emulated.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from labctl.providers.protocol import Machine, MachineEvent, MachineSpec, Power
+from labctl.providers.settings import VagrantSettings
+from labctl.providers.vagrant import shell
+from labctl.providers.vagrant.provider import VagrantProvider
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(os.environ.get("LABCTL_VM_INSIDE") != "1", reason="runs beside a libvirtd of its own: make test-vm"),
+]
+PATIENCE = float(os.environ.get("LABCTL_TEST_PATIENCE", "1"))
+BOOT_S = 60 * PATIENCE
+
+
+class Lab:
+    """One lab's provider, what its watch told, and its machines as they came up."""
+
+    def __init__(self, folder: Path, cache: Path) -> None:
+        self.folder = folder
+        self.cache = cache
+        self.id = f"lab-{uuid.uuid4().hex[:8]}"
+        self.events: list[MachineEvent] = []
+        self.machines: dict[str, Machine] = {}
+        self._changed = threading.Condition()
+        key = folder / ".labctl" / "ssh" / "id_ed25519"
+        key.parent.mkdir(parents=True)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+        self.key = key
+        self.provider = self.another()
+
+    def another(self) -> VagrantProvider:
+        """As another process would have it."""
+        return VagrantProvider(self.id, self.folder, self.folder / "state", self.cache, VagrantSettings(), print)
+
+    def spec(self, number: int) -> MachineSpec:
+        public = self.key.with_suffix(".pub").read_text().strip()
+        return MachineSpec(f"minion-{number}", number, 512 << 20, 1.0, f"10.245.1.{10 + number}", 24, public)
+
+    def tell(self, event: MachineEvent) -> None:
+        with self._changed:
+            self.events.append(event)
+            self._changed.notify_all()
+
+    def wait(self, what: Callable[[MachineEvent], bool], timeout_s: float = 10 * PATIENCE) -> MachineEvent:
+        """The first event that is `what`, of those told since `clear`."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: any(map(what, self.events)), timeout_s), self.events
+            return next(filter(what, self.events))
+
+    def clear(self) -> None:
+        with self._changed:
+            self.events.clear()
+
+    def on(self, name: str, command: str) -> str:
+        address = self.provider.machines()[name].address
+        options = ["-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+        argv = ["ssh", *options, "-i", str(self.key), f"root@{address}", command]
+        return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=BOOT_S, stdin=subprocess.DEVNULL).stdout
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    lab = Lab(tmp_path_factory.mktemp("vm-lab"), Path(os.environ.get("LABCTL_CACHE_HOME", "/var/cache/labctl")))
+    lab.provider.prepare()
+    stop = lab.provider.watch(lab.tell)
+    try:
+        yield lab
+    finally:
+        stop()
+        lab.provider.destroy_lab()
+
+
+def test_it_works_here(lab: Lab) -> None:
+    assert lab.provider.probe().works
+    assert [finding for finding in lab.provider.checks() if finding.level == "error"] == []
+
+
+def test_machines_boot_side_by_side_and_can_be_described(lab: Lab) -> None:
+    with ThreadPoolExecutor() as pool:
+        up = list(pool.map(lab.provider.up, [lab.spec(1), lab.spec(2)]))
+    lab.machines = {machine.name: machine for machine in up}
+    for number, machine in enumerate(up, 1):
+        assert (machine.power, machine.address, machine.port, machine.user) == (Power.ON, f"10.245.1.{10 + number}", 22, "root")
+        assert machine.host_key.startswith("ssh-ed25519 ")
+    assert lab.provider.machines() == lab.machines
+    assert lab.on("minion-1", "hostname; cat /proc/sys/kernel/random/boot_id").split() == ["minion-1", lab.machines["minion-1"].boot_id]
+    assert lab.provider.up(lab.spec(1)) == lab.machines["minion-1"]
+
+
+def test_the_machine_has_the_host_key_that_was_pinned_and_knows_no_other_users(lab: Lab) -> None:
+    machine = lab.machines["minion-1"]
+    scanned = subprocess.run(["ssh-keyscan", "-T", "30", "-t", "ed25519", machine.address], capture_output=True, text=True).stdout
+    assert machine.host_key in scanned
+    keys = lab.on("minion-1", "cat /root/.ssh/authorized_keys").strip().splitlines()
+    assert [key.split()[1] for key in keys] == [lab.spec(1).authorized_key.split()[1]]
+
+
+def test_another_process_sees_the_same(lab: Lab) -> None:
+    assert lab.another().machines() == lab.machines
+
+
+def test_pause_is_told_and_is_no_death(lab: Lab) -> None:
+    lab.clear()
+    lab.provider.pause("minion-1")
+    lab.wait(lambda event: event.power is Power.PAUSED)
+    assert lab.provider.machines()["minion-1"].power is Power.PAUSED
+    lab.provider.resume("minion-1")
+    lab.wait(lambda event: event.power is Power.ON)
+    assert {event.boot_id for event in lab.events} == {lab.machines["minion-1"].boot_id}
+    assert abs(float(lab.on("minion-1", "date +%s")) - time.time()) < 5 * PATIENCE
+
+
+def test_a_cut_cable_silences_and_is_no_death(lab: Lab) -> None:
+    def reaches() -> bool:
+        return shell.greets("10.245.1.12", deadline_s=PATIENCE)
+
+    lab.clear()
+    assert reaches()
+    lab.provider.cut("minion-2")
+    assert not reaches()
+    lab.provider.restore("minion-2")
+    deadline = time.monotonic() + 10 * PATIENCE
+    while not reaches():
+        assert time.monotonic() < deadline
+    assert lab.events == []
+
+
+def test_a_power_off_is_told_within_milliseconds_with_the_boot_it_ended(lab: Lab) -> None:
+    lab.clear()
+    begun = time.monotonic()
+    lab.provider.power_off("minion-1")
+    off = lab.wait(lambda event: event.power is Power.OFF)
+    took_ms = (time.monotonic() - begun) * 1000
+    assert (off.name, off.boot_id, off.intended) == ("minion-1", lab.machines["minion-1"].boot_id, False)
+    assert took_ms < 500 * PATIENCE
+    assert lab.provider.machines()["minion-1"].power is Power.OFF
+
+
+def test_another_boot_has_another_id_and_the_same_host_key(lab: Lab) -> None:
+    again = lab.provider.up(lab.spec(1))
+    assert again.boot_id != lab.machines["minion-1"].boot_id
+    assert again.host_key == lab.machines["minion-1"].host_key
+    lab.machines["minion-1"] = again
+
+
+def test_a_machine_that_reboots_itself_is_told_as_an_end_and_a_beginning(lab: Lab) -> None:
+    lab.clear()
+    before = lab.machines["minion-2"]
+    lab.on("minion-2", "systemctl reboot --force --no-block")
+    off = lab.wait(lambda event: event.power is Power.OFF, BOOT_S)
+    on = lab.wait(lambda event: event.power is Power.ON and event.name == "minion-2", BOOT_S)
+    assert off.boot_id == before.boot_id and on.boot_id not in ("", before.boot_id)
+    lab.machines["minion-2"] = lab.provider.machines()["minion-2"]
+    assert lab.machines["minion-2"].boot_id == on.boot_id
+
+
+def test_a_halt_is_in_order_and_intended(lab: Lab) -> None:
+    lab.clear()
+    lab.provider.halt("minion-2", grace_s=30 * PATIENCE)
+    off = lab.wait(lambda event: event.power is Power.OFF)
+    assert (off.boot_id, off.intended) == (lab.machines["minion-2"].boot_id, True)
+    lab.provider.halt("minion-2")
+
+
+def test_the_master_can_listen_where_machines_reach_it(lab: Lab) -> None:
+    uplink = lab.provider.uplink(6443)
+    try:
+        assert (uplink.url, uplink.network_namespace) == ("https://10.245.1.1:6443", "")
+        lab.on("minion-1", "timeout 20 bash -c '</dev/tcp/10.245.1.1/6443'")
+    finally:
+        for each in uplink.sockets:
+            each.close()
+
+
+def test_vagrant_knows_them_too(lab: Lab) -> None:
+    done = subprocess.run(["vagrant", "ssh", "minion-1", "-c", "hostname"], cwd=lab.folder, capture_output=True, text=True, timeout=BOOT_S)
+    assert done.stdout.strip() == "minion-1", done.stderr
+
+
+def test_destroying_leaves_nothing(lab: Lab) -> None:
+    lab.provider.destroy("minion-1")
+    assert set(lab.provider.machines()) == {"minion-2"}
+    lab.provider.destroy_lab()
+    lab.provider.destroy_lab()
+    assert lab.provider.machines() == {}
+    virsh = [
+        ["virsh", "-q", "list", "--all", "--name"],
+        ["virsh", "-q", "net-list", "--all", "--name"],
+        ["virsh", "-q", "vol-list", "default"],
+    ]
+    left = "".join(subprocess.run(argv, capture_output=True, text=True).stdout for argv in virsh)
+    assert lab.id not in left
+    assert not (lab.folder / "Vagrantfile").exists() and not (lab.folder / ".vagrant").exists()
