@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from labctl.errors import UsageError
@@ -57,3 +60,11 @@ def test_a_networks_packages_are_only_in_its_own_root_file_system(tmp_path):
     assert "bird2" in debian.packages(*debian.minion_lists("bgp"))
     assert "bird2" not in debian.packages(*debian.minion_lists("route"))
     assert "openvswitch-switch" in debian.packages(*debian.minion_lists("ovs"))
+
+
+def test_the_document_has_every_network_and_its_mtu():
+    text = (Path(__file__).parents[2] / "docs" / "networks.md").read_text()
+    assert re.findall(r"^## (\w+)$", text, re.M)[: len(PLUGINS)] == list(PLUGINS)
+    assert re.search(r"^\| \| (.+) \|$", text, re.M)[1].split(" | ") == [f"`{name}`" for name in PLUGINS]
+    mtus = re.search(r"^\| a pod's MTU.+?1500 \| (.+) \|$", text, re.M)[1].split(" | ")
+    assert [int(mtu) for mtu in mtus] == [pod_mtu(NetworkSettings(plugin=name)) for name in PLUGINS]
