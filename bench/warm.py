@@ -1,0 +1,56 @@
+"""Warm start: a lab from a snapshot beside the same lab made from nothing, in turns, so that both meet the same load of this machine.
+
+Both end when the seed scenario's VIP answers on both minions; both begin with a lab that is not there.
+"""
+
+from __future__ import annotations
+
+import time
+
+from bench.figures import Report
+from bench.lab import BenchLab, bench_lab, wait
+from labctl.lab import snapshots
+
+ROUNDS = 3
+NAME = "labctl-bench"
+
+
+def measure(report: Report) -> None:
+    with bench_lab(2, "nginx") as lab:
+        vip = lab.create_seed()
+        try:
+            for _ in range(ROUNDS):
+                _save(report, lab)
+                lab.labctl("destroy", "--yes")
+                lab.__dict__.pop("api", None)
+                report.add("up-from", _timed(lab, vip, "--from", NAME))
+                lab.labctl("destroy", "--yes")
+                lab.__dict__.pop("api", None)
+                report.add("up-create", _timed(lab, "", "--minions", "2"))
+                vip = _vip(lab)
+        finally:
+            lab.labctl("snapshot", "delete", NAME)
+
+
+def _save(report: Report, lab: BenchLab) -> None:
+    if any(snapshot.name == NAME for snapshot in snapshots.listed(lab.lab)):
+        lab.labctl("snapshot", "delete", NAME)
+    report.add("snapshot-save", lab.labctl("snapshot", "save", NAME))
+    saved = snapshots.find(lab.lab, NAME)
+    report.add("snapshot-pause", saved.paused_s * 1000, f"{saved.size / 1e6:.0f} MB")
+
+
+def _timed(lab: BenchLab, vip: str, *arguments: str) -> float:
+    """Until the VIP answers; the seed is created where it did not come along."""
+    begun = time.monotonic()
+    lab.labctl("up", *arguments)
+    vip = vip or lab.create_seed()
+    for minion in ("minion-1", "minion-2"):
+        wait(
+            lambda minion=minion: "200" in lab.on(minion, f"curl -s -o /dev/null -w '%{{http_code}}' --max-time 1 {vip}"), f"{vip} answers"
+        )
+    return time.monotonic() - begun
+
+
+def _vip(lab: BenchLab) -> str:
+    return lab.api.get("/api/v1/namespaces/default/services/web-service")["spec"]["clusterIP"]
