@@ -22,11 +22,12 @@ import msgspec
 
 from labctl.clock import Clock
 from labctl.controllers.builtin import builtin_controllers
+from labctl.controllers.essentials import Essentials
 from labctl.journal import MemoryJournal
 from labctl.master.settings import API_PORT, MasterSettings
 from labctl.reconcile.plan import Controller
 from labctl.reconcile.runner import Runner
-from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap
+from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap, essentials
 from labctl.resources.client import Client
 from labctl.resources.events import Recorder
 from labctl.resources.registry import builtin_registry
@@ -93,7 +94,11 @@ class Master:
 
     def _controllers(self) -> Sequence[Controller]:
         edge = self.edge.controllers if self.edge else ()
-        return [*builtin_controllers(self.registry, self.settings.controllers()), Scheduler(), *edge]
+        essential = Essentials(essentials(self._bootstrap(), self.resources.settings.service_range))
+        return [*builtin_controllers(self.registry, self.settings.controllers()), essential, Scheduler(), *edge]
+
+    def _bootstrap(self) -> BootstrapSettings:
+        return BootstrapSettings(self.settings.lab_address if self.edge else "", API_PORT)
 
     def _edge(self, tools: Tools) -> Edge:
         from labctl.master.edge import Edge
@@ -120,11 +125,10 @@ class Master:
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
         """Answer on the sockets and begin to reconcile. Machines follow with `start_machines`."""
-        address = self.settings.lab_address if self.edge else ""
         self._port = sockets[0].getsockname()[1] if sockets else 0
         if self.edge:
             self.edge.begin()
-        await ensure_bootstrap(self.client, BootstrapSettings(address, API_PORT))
+        await ensure_bootstrap(self.client, self._bootstrap())
         if self.api:
             await self.api.start(sockets)
         await self.runner.start()

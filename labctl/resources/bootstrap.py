@@ -1,12 +1,14 @@
 """What every lab has from its first moment: the four namespaces, and Service `kubernetes`, which leads to the master itself.
 
 Called at every start of the master. It makes what is missing and mends what points elsewhere (the master's address may have changed); the rest it leaves.
+What somebody deletes later (`kubectl delete all --all`), controllers/essentials.py makes again from the same list.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Network
+from typing import NamedTuple
 
 from labctl.errors import ApiError
 from labctl.resources.client import Client
@@ -24,29 +26,42 @@ class BootstrapSettings:
     service_port: int = 443
 
 
-async def ensure_bootstrap(client: Client, settings: BootstrapSettings) -> None:
-    for name in NAMESPACES:
-        await _ensure(client, "namespaces", {"metadata": {"name": name}})
-    await _ensure(client, "services", _service(client, settings), part="spec")
+class Essential(NamedTuple):
+    """One object that every lab has; of what is there already, the parts that `ours` names are made as they stand here."""
+
+    resource: str
+    object: Object
+    ours: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        metadata = self.object["metadata"]
+        return f"{metadata['namespace']}/{metadata['name']}" if "namespace" in metadata else str(metadata["name"])
+
+
+def essentials(settings: BootstrapSettings, service_range: str) -> list[Essential]:
+    """In the order in which they are made."""
+    made = [Essential("namespaces", {"metadata": {"name": name}}) for name in NAMESPACES]
+    made.append(Essential("services", _service(settings, service_range), ("spec",)))
     if settings.address:
-        await _ensure(client, "endpoints", _endpoints(settings), part="subsets")
-        await _ensure(client, "endpointslices.discovery.k8s.io", _slice(settings), part="endpoints")
+        made.append(Essential("endpoints", _endpoints(settings), ("subsets",)))
+        made.append(Essential("endpointslices.discovery.k8s.io", _slice(settings), ("endpoints", "ports")))
+    return made
 
 
-async def _ensure(client: Client, resource: str, obj: Object, part: str = "") -> None:
-    """Make it; where it is there already, `part` of it is made ours."""
-    try:
-        await client.create(resource, obj)
-    except ApiError as error:
-        if error.reason != "AlreadyExists":
-            raise
-        if part:
-            ours = {name: value for name, value in obj.items() if name in (part, "ports")}
-            await client.patch(resource, f"{obj['metadata']['namespace']}/{obj['metadata']['name']}", ours)
+async def ensure_bootstrap(client: Client, settings: BootstrapSettings) -> None:
+    for essential in essentials(settings, client.resources.settings.service_range):
+        try:
+            await client.create(essential.resource, essential.object)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            if essential.ours:
+                await client.patch(essential.resource, essential.key, {part: essential.object[part] for part in essential.ours})
 
 
-def _service(client: Client, settings: BootstrapSettings) -> Object:
-    address = str(IPv4Network(client.resources.settings.service_range)[1])
+def _service(settings: BootstrapSettings, service_range: str) -> Object:
+    address = str(IPv4Network(service_range)[1])
     port = {"name": "https", "protocol": "TCP", "port": settings.service_port, "targetPort": settings.port}
     return {
         "metadata": {"name": _NAME, "namespace": "default", "labels": {"component": "apiserver", "provider": "kubernetes"}},
