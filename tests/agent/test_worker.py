@@ -183,7 +183,7 @@ async def test_an_image_that_is_not_to_be_had_is_waited_for(tmp_path):
 
 async def test_a_missing_config_map_is_said_and_waited_for(tmp_path):
     env = [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "a"}}}]
-    async with running(tmp_path, pod(env=env)) as node:
+    async with running(tmp_path, pod(env=env), backoff_first_s=600.0) as node:  # it did not crash: that back-off is not its
         await until(lambda: node.status.get("containerStatuses"))
         assert state(node) == {"waiting": {"reason": "CreateContainerConfigError", "message": 'configmap "cm" not found'}}
         node.api.put("/api/v1/namespaces/default/configmaps/cm", {"metadata": {"name": "cm"}, "data": {"a": "1"}})
