@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from labctl.cli.lifecycle import showing
+from labctl.cli.lifecycle import become_root, showing
 from labctl.cli.output import output_option, print_json, print_table
+from labctl.lab import Lab
 
 
 @click.group(epilog="Example: labctl image build nginx")
 def image() -> None:
     """Container images of this machine's labs: `image: NAME` in a pod resolves here first."""
+
+
+@contextmanager
+def _store() -> Iterator[Lab]:
+    """The images of the machines that `up` here would make: root's, where those are."""
+    with showing() as lab:
+        become_root(lab, if_possible=True)
+        yield lab
 
 
 @image.command("build", epilog="Example: labctl image build nginx")
@@ -23,7 +34,7 @@ def build(names: tuple[str, ...], output: str) -> None:
     """Make images from Debian packages, with no registry: nginx, busybox, serve-hostname."""
     from labctl.lab import images
 
-    with showing() as lab:
+    with _store() as lab:
         _show([images.build(lab, name) for name in names], output)
 
 
@@ -35,7 +46,7 @@ def load(path: Path, name: str, output: str) -> None:
     """Take an OCI archive or folder, or what `docker save` wrote."""
     from labctl.lab import images
 
-    with showing() as lab:
+    with _store() as lab:
         _show(images.load(lab, path, name), output)
 
 
@@ -47,7 +58,7 @@ def save(names: tuple[str, ...], path: Path, output: str) -> None:
     """Write images into one OCI archive."""
     from labctl.lab import images
 
-    with showing() as lab:
+    with _store() as lab:
         _show(images.save(lab, names, path), output)
 
 
@@ -57,7 +68,7 @@ def list_(output: str) -> None:
     """What is here."""
     from labctl.lab import images
 
-    with showing() as lab:
+    with _store() as lab:
         _show(images.images(lab).list(), output)
 
 
@@ -67,7 +78,7 @@ def remove(name: str) -> None:
     """Forget a name, and the blobs that nothing else uses."""
     from labctl.lab import images
 
-    with showing() as lab:
+    with _store() as lab:
         images.remove(lab, name)
 
 

@@ -25,11 +25,11 @@ def showing(**flags: Any) -> Iterator[Lab]:
         steps.close()
 
 
-def become_root(lab: Lab) -> None:
-    """Start labctl again through sudo where this lab's provider needs root, and say so."""
-    from labctl.lab.privilege import needs_root, sudo_command
+def become_root(lab: Lab, *, if_possible: bool = False) -> None:
+    """Start labctl again through sudo where this lab's provider needs root, and say so. `if_possible`: else go on as we are."""
+    from labctl.lab.privilege import may_be_root, needs_root, sudo_command
 
-    if needs_root(lab):
+    if needs_root(lab) and (may_be_root() or not if_possible):
         command = sudo_command(sys.argv[1:])
         click.echo("labctl: namespace machines need root; going on through sudo", err=True)
         os.execvp(command[0], command)
@@ -72,6 +72,13 @@ def up(output: str, snapshot: str, **flags: Any) -> None:
     click.echo(f"The lab is up: {many(len(status_['nodes']), 'node')}. Try: labctl get nodes")
     if "KUBECONFIG" not in os.environ:
         click.echo(f"For kubectl itself: export KUBECONFIG={lab.kubeconfig}")
+
+
+def with_master(lab: Lab) -> Lab:
+    """The lab, for a command that asks its master. Where none runs it will be started: as root where it was root's."""
+    if lab.exists and not lab.running:
+        become_root(lab)
+    return lab
 
 
 @click.command(epilog="Example: labctl halt minion-2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import click
 
 from labctl import __version__
 from labctl.cli.complete import objects
+from labctl.cli.lifecycle import become_root, with_master
 from labctl.cli.output import Steps, output_option, print_json, print_table
+from labctl.errors import LabctlError
 from labctl.lab import Lab
 
 
@@ -19,7 +22,7 @@ from labctl.lab import Lab
 @output_option
 def why(what: str, namespace: str, output: str) -> None:
     """Why it is where it is, why it is pending, why it was killed, why a Service has no endpoints."""
-    lines = Lab().why(what, namespace)
+    lines = with_master(Lab()).why(what, namespace)
     if output == "json":
         print_json({"object": what, "namespace": namespace, "lines": lines})
         return
@@ -44,7 +47,10 @@ def doctor(output: str) -> None:
     """Look at everything `up` needs; exit status 1 if something is missing."""
     from labctl.lab.doctor import doctor as look
 
-    checks = look(Lab())
+    lab = Lab()
+    with contextlib.suppress(LabctlError):  # what is wrong in the settings, the checks tell
+        become_root(lab, if_possible=True)
+    checks = look(lab)
     if output == "json":
         print_json([{"name": c.name, "level": c.level, "found": c.found, "mend": c.mend} for c in checks])
     else:

@@ -81,7 +81,9 @@ def _kubectl(verb: str) -> click.Command:
 
         lab = Lab()
         if lab.exists and not lab.running:
-            _ = lab.api  # a command that finds no master starts one
+            from labctl.cli.lifecycle import with_master
+
+            _ = with_master(lab).api  # a command that finds no master starts one
         environment = {**os.environ, **({"KUBECONFIG": str(lab.kubeconfig)} if lab.exists else {})}
         if not lab.exists and "KUBECONFIG" not in os.environ and not {"--help", "-h"} & set(arguments):
             _ = lab.kubeconfig  # says that there is no lab

@@ -17,10 +17,16 @@ _KEEP = ("NUM_MINIONS", "MINION_MEMORY", "MINION_CPUS", "KUBECONFIG", "http_prox
 
 
 def needs_root(lab: LabFolder) -> bool:
-    """Whether this lab's machines are made by a provider that needs root, and we are not root."""
+    """Whether this lab's machines are made by a provider that needs root, and we are not root. `auto` tries namespaces first, on Linux."""
     if os.geteuid() == 0 or lab.settings["minions"] == 0:
         return False
-    return lab.settings["provider"] in ("auto", "namespace")
+    provider = lab.settings["provider"]
+    return provider == "namespace" or (provider == "auto" and sys.platform == "linux" and not lab.settings["machines"])
+
+
+def may_be_root() -> bool:
+    """Whether asking for root can help."""
+    return os.geteuid() == 0 or shutil.which("sudo") is not None
 
 
 def sudo_command(arguments: list[str]) -> list[str]:

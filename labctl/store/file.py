@@ -40,9 +40,19 @@ def loaded(db: sqlite3.Connection) -> Loaded:
     return Loaded(_revision(db), meta.get("compacted", 0), changes)
 
 
+def private(path: Path) -> None:
+    """The file is there, for its owner alone: Secrets are in it. SQLite gives its other files the same mode."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        path.chmod(0o600)
+    except OSError as error:
+        raise sqlite3.OperationalError(f"{path}: {error.strerror}") from error
+
+
 def copy(db: sqlite3.Connection, path: Path) -> int:
     """A new file with what is in `db`; answers its revision. Whoever renames it makes it durable."""
     path.unlink(missing_ok=True)
+    private(path)
     db.execute("VACUUM INTO ?", (str(path),))
     return _revision(db)
 
@@ -50,6 +60,7 @@ def copy(db: sqlite3.Connection, path: Path) -> int:
 def write(path: Path, content: Loaded) -> None:
     """The file of an engine that has none."""
     path.unlink(missing_ok=True)
+    private(path)
     with closing(sqlite3.connect(path)) as db, db:
         db.executescript(SCHEMA)
         rows = [(revision, seq, *change) for seq, (revision, *change) in enumerate(content.changes)]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import StoreError, Unavailable
-from labctl.store.file import COMPACT, SCHEMA, copy, loaded
+from labctl.store.file import COMPACT, SCHEMA, copy, loaded, private
 from labctl.store.interface import Batch
 from labctl.store.log import Loaded, LogStore
 from labctl.store.settings import StoreSettings
@@ -34,6 +34,7 @@ class SqliteEngine:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
 
     def _open(self) -> sqlite3.Connection:
+        private(self._path)
         db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
         mode = db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
         if mode != "wal":
