@@ -8,7 +8,9 @@ Files: N.log for attempt N; what was rotated away is N.log.1, the newest, to N.l
 
 from __future__ import annotations
 
+import fcntl
 import os
+import stat
 import time
 from dataclasses import dataclass
 from typing import BinaryIO, Callable, Iterator, List, Optional, Tuple
@@ -184,4 +186,19 @@ def rotate(path: str, limit_bytes: int, keep: int) -> bool:
         source = path if number == 1 else f"{path}.{number - 1}"
         if os.path.exists(source):
             os.replace(source, f"{path}.{number}")
+    return True
+
+
+def shorten(descriptor: int, limit_bytes: int) -> bool:
+    """The agent's own log, which others hold open too: once it is too long, its newest half stays. What is no file, or not opened for appending, is left alone."""
+    found = os.fstat(descriptor)
+    appended = stat.S_ISREG(found.st_mode) and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND
+    if not appended or found.st_size <= limit_bytes:
+        return False
+    with open(f"/proc/self/fd/{descriptor}", "rb") as file:
+        file.seek(-(limit_bytes // 2), os.SEEK_END)
+        file.readline()  # the rest of a line that is cut
+        newest = file.read()
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, newest)
     return True

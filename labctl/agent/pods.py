@@ -19,6 +19,7 @@ from .tools import Tools
 from .worker import PodWorker
 
 Object = Dict[str, Any]
+OWN_LOG = 2  # what the agent says goes to its standard error, a file that is opened for appending
 
 
 class Pods:
@@ -142,6 +143,7 @@ class Pods:
             await asyncio.sleep(self._tools.settings.housekeeping_s)
             turn += 1
             self._rotate_logs()
+            logs.shorten(OWN_LOG, self._tools.settings.log_limit_bytes)
             if turn % 6 == 0:
                 await self._now_and_then()
 

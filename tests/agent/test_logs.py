@@ -108,3 +108,22 @@ def test_rotation_keeps_a_bounded_number(tmp_path):
 
 def test_a_log_that_is_not_there_is_empty(tmp_path):
     assert texts(str(tmp_path / "none.log")) == []
+
+
+def test_the_agents_own_log_keeps_its_newest_lines_and_its_writers(tmp_path):
+    path = tmp_path / "agent.log"
+    with open(path, "ab", buffering=0) as own, open(path, "ab", buffering=0) as respawner:
+        own.write(b"".join(b"line %04d\n" % n for n in range(100)))
+        assert not logs.shorten(own.fileno(), 1000)
+        respawner.write(b"one more\n")
+        assert logs.shorten(own.fileno(), 1000)
+        respawner.write(b"and on\n")
+    lines = path.read_text().splitlines()
+    assert lines[0] == "line 0051" and lines[-2:] == ["one more", "and on"]
+    assert path.stat().st_size <= 510
+
+
+def test_what_was_not_opened_for_appending_is_left_alone(tmp_path):
+    with open(tmp_path / "file", "wb", buffering=0) as file:
+        file.write(b"x" * 100)
+        assert not logs.shorten(file.fileno(), 10)
