@@ -49,7 +49,7 @@ def shown(text):
     """The shell lines of a document: indented or fenced blocks, and `code` in sentences and tables that begins with labctl."""
     for line in text.splitlines():
         if re.match(r"^(    |\$ )\s*(\w+=\S+ )*(labctl|export|pip|vagrant|ssh)\b", line):
-            yield line.strip().removeprefix("$ ")
+            yield re.split(r"\s{3,}", line.strip().removeprefix("$ "))[0]  # what stands apart is a remark
     for code in re.findall(r"`([^`\n]+)`", text):
         yield from ["" if re.search(r"[A-Z]{3,}/|\.\.\.", code) else code] if re.match(r"(export \S+; )?labctl ", code) else []
 
