@@ -59,8 +59,7 @@ def new_cluster(wheel, state):
 def images(new_cluster):
     """The test images, built once into the machine's cache."""
     cluster = new_cluster("images")
-    for name in ("nginx", "busybox", "serve-hostname"):
-        cluster.labctl("image", "build", name, timeout_s=600)
+    cluster.labctl("image", "build", "nginx", "busybox", "serve-hostname", timeout_s=600)
 
 
 @pytest.fixture(scope="module")
