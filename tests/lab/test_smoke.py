@@ -1,6 +1,7 @@
 """smoke's order of work and what it reports, with checks of the test's own; the real checks run in tests/e2e/test_smoke.py."""
 
 import os
+import shutil
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -12,7 +13,7 @@ from labctl.lab.privilege import give_back
 from labctl.lab.progress import silent
 from labctl.lab.smoke.checks import Check
 from labctl.lab.smoke.report import Report, Result, as_data, as_junit
-from labctl.lab.smoke.smoke import Run, smoke
+from labctl.lab.smoke.smoke import Run, _temporary, smoke
 
 
 def no(text):
@@ -82,6 +83,21 @@ def test_json_says_at_once_whether_it_passed():
 def test_without_minions_there_is_nothing_to_check(tmp_path):
     with pytest.raises(UsageError, match="smoke needs a minion"):
         smoke(Lab(tmp_path, environment={}, minions=0))
+
+
+def test_its_own_lab_is_as_the_lab_yml_here_says(tmp_path):
+    (tmp_path / "key").write_text("k")
+    (tmp_path / "lab.yml").write_text(
+        "memory: 512M\nnodes:\n  grace_s: 7\nmirrors: {docker.io: a.example}\nmachines:\n- {address: 203.0.113.7, key: key}\nminions: 1\n"
+    )
+    here = Lab(tmp_path, environment={"HOME": str(tmp_path), "MINION_CPUS": "2"}, proxy_mode="userspace")
+    there = _temporary(here)
+    try:
+        assert there.folder != here.folder
+        assert there.settings.values() == here.settings.values()
+        assert there.settings["machines"][0]["key"] == str(tmp_path / "key")
+    finally:
+        shutil.rmtree(there.folder)
 
 
 def test_artifacts_never_mix_with_what_is_there(tmp_path):

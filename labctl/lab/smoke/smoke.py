@@ -1,11 +1,12 @@
 """Which lab, which checks in which order, what is kept of a failure. Called by `labctl smoke` and by tests; prints nothing.
 
-In a lab (or below one) smoke uses that lab, in a namespace of its own; elsewhere it makes one in a temporary folder, with the lab.yml that
-lies here, and destroys it at the end. The first failure ends the checks: the rest is skipped, what is worth a look is kept, and it cleans up.
+In a lab (or below one) smoke uses that lab, in a namespace of its own; elsewhere it makes one in a temporary folder, as the lab.yml that
+lies here says, and destroys it at the end. The first failure ends the checks: the rest is skipped, what is worth a look is kept, and it cleans up.
 """
 
 from __future__ import annotations
 
+import json
 import platform
 import secrets
 import shutil
@@ -47,12 +48,24 @@ def smoke(lab: Lab, *, keep: bool = False, artifacts: Path | None = None) -> Rep
 
 
 def _temporary(lab: Lab) -> Lab:
+    """A lab in a new folder, as the flags, the environment and the lab.yml that lies here say. JSON is YAML; relative paths are whole by now."""
     folder = Path(tempfile.mkdtemp(prefix="labctl-smoke-"))
-    written = lab.folder / "lab.yml"
-    if written.exists():
-        shutil.copy(written, folder)
+    written: dict[str, Any] = {}
+    for option, setting in lab.settings.items():
+        if setting.source.startswith("lab.yml"):
+            group, _, name = option.name.rpartition(".")
+            (written.setdefault(group, {}) if group else written)[name] = _said(setting.value)
+    if written:
+        (folder / "lab.yml").write_text(json.dumps(written, indent=1) + "\n")
     flags = {name.replace(".", "__"): value for name, value in lab.flags.items()}
     return Lab(folder, environment=lab.environment, progress=lab.progress, **flags)
+
+
+def _said(value: Any) -> Any:
+    """Without what was left out, which can't be written."""
+    if isinstance(value, list):
+        return [{name: one for name, one in each.items() if one != ""} if isinstance(each, dict) else each for each in value]
+    return value
 
 
 def _plan(scene: Scene) -> Iterable[Check]:
