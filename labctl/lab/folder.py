@@ -21,7 +21,7 @@ from labctl.lab.progress import Progress, silent
 from labctl.lab.settings import Settings, compose, homes, proxies
 from labctl.paths import LAB_DIRECTORY, Paths, find_lab
 
-_FIXED = ("provider", "network", "addresses.machines", "addresses.pods", "addresses.services")
+FIXED = ("provider", "network", "addresses.machines", "addresses.pods", "addresses.services")
 
 
 class LabFolder:
@@ -68,7 +68,7 @@ class LabFolder:
         """Every setting and its source. UsageError for what is wrong, or for a change that needs a new lab."""
         kept = self.record["kept"]
         settings = compose(self.flags, self.environment, self.folder / "lab.yml", kept)
-        for name in _FIXED if self.exists else ():
+        for name in FIXED if self.exists else ():
             was, wanted = self.record.get("settings", {}).get(name), settings[name]
             if was not in (None, "", wanted) and not (name == "provider" and wanted == "auto"):
                 raise UsageError(
@@ -78,7 +78,9 @@ class LabFolder:
 
     def save(self, **kept: Any) -> None:
         """Write lab.json, whole or not at all: what flags and environment said, what was chosen, and every setting for the master."""
-        settled = {o.name: self.record["kept"][o.name] for o, s in self.settings.items() if s.value == "auto" and o.name in self.record["kept"]}
+        settled = {
+            o.name: self.record["kept"][o.name] for o, s in self.settings.items() if s.value == "auto" and o.name in self.record["kept"]
+        }
         said = {o.name: s.value for o, s in self.settings.items() if s.source.startswith(("flag", "environment"))}
         self.record["kept"] = {**self.record["kept"], **said, **settled, **kept}
         self.record["proxies"] = proxies(self.environment)

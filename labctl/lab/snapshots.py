@@ -29,6 +29,7 @@ from labctl.certificates import write_file
 from labctl.clock import rfc3339
 from labctl.errors import LabctlError, UsageError
 from labctl.lab import machines, process, providers
+from labctl.lab.folder import FIXED
 from labctl.lab.progress import step
 from labctl.providers import locks
 from labctl.store.file import highest, rewind
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from labctl.lab.folder import LabFolder
     from labctl.providers.protocol import Provider
 
-FIXED = ("provider", "network", "addresses.machines", "addresses.pods", "addresses.services")
 LEAP = 1_000_000
 """What a lab that is gone may have written after the snapshot: revisions of a lab made anew go on above that (as etcd's --bump-revision)."""
 PODS_TIMEOUT_S = 30.0
@@ -157,7 +157,7 @@ def _provider(lab: LabFolder) -> Provider | None:
         return None
     provider = providers.make(lab, name)
     if not hasattr(provider, "save_machines"):
-        raise LabctlError(f"provider {name} can't keep its machines in a snapshot", mend="use provider namespace or vagrant")
+        raise LabctlError(f"provider {name} can't keep its machines in a snapshot", mend="make the lab with provider namespace")
     return provider
 
 
