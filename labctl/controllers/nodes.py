@@ -141,8 +141,13 @@ def _set(conditions: Any, type_: str, said: tuple[str, str, str], wall_s: float)
 
 def _status(node: Node, conditions: list[dict[str, Any]], why: str) -> Action:
     name = node.metadata.name
-    event = Record(NODES, name, "NodeNotReady", f"Node {name} status is now: NodeNotReady") if node.ready else None
+    event = _now(node, "NodeNotReady") if node.ready else None
     return Patch(NODES, name, {"status": {"conditions": conditions}}, "status", node.metadata.revision, why, event)
+
+
+def _now(node: Node, reason: str) -> Record:
+    """As Kubernetes says it: the Node's status, now."""
+    return Record(NODES, node.metadata.name, reason, f"Node {node.metadata.name} status is now: {reason}")
 
 
 def _pods_not_ready(view: View, node: Node) -> list[Action]:
@@ -187,7 +192,8 @@ def _taints(node: Node, ready: str, wall_s: float, *, dead_boot: str = "", why: 
     gone = sorted({taint.key for taint in node.spec.taints} - {taint["key"] for taint in taints})
     added = sorted({key for key, _, _ in new})
     sentence = why or "; ".join([*(f"tainted {key}" for key in added), *(f"no longer {key}" for key in gone)])
-    return Patch(NODES, node.metadata.name, {"spec": {"taints": taints or None}}, revision=node.metadata.revision, why=sentence)
+    event = _now(node, "NodeReady") if {NOT_READY, UNREACHABLE} & set(gone) else None
+    return Patch(NODES, node.metadata.name, {"spec": {"taints": taints or None}}, "", node.metadata.revision, sentence, event)
 
 
 def _wanted_taints(node: Node, ready: str, dead_boot: str) -> Iterable[tuple[str, str, str]]:

@@ -202,3 +202,13 @@ def test_a_fence_that_a_person_set_is_theirs_to_take_away(picture):
     picture.put(node(NAME, boot="b2", taints=[own]))
     lease(picture)
     assert not picture.plan(NAME).actions
+
+
+def test_ready_again_is_an_event(picture):
+    picture.put(node(NAME, ready="Unknown"))
+    lease(picture)
+    assert [action.event for action in picture.plan(NAME).actions] == [None], "that it is silent, is told with its conditions"
+    settle(picture)
+    picture.put({**picture.view.raw("nodes", NAME), "status": node(NAME)["status"]})
+    (action,) = picture.plan(NAME).actions
+    assert (action.event.reason, action.event.message) == ("NodeReady", f"Node {NAME} status is now: NodeReady")
