@@ -33,6 +33,7 @@ class Rack:
     """Some machines at 10.245.1.11 and on; `close` takes them away."""
 
     def __init__(self, folder: Path, cache: Path, count: int = 2) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.key = folder / "rack_key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)], check=True)
         self._provider = NamespaceProvider(f"rack-{uuid.uuid4().hex[:8]}", folder / "rack", cache)

@@ -1,5 +1,6 @@
 """Labs for scenarios. One wheel for the whole run, one lab for each file of scenarios that share one."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cluster import PATIENCE, Cluster
+from tests.existing import Rack
 
+MACHINES_MOST = 3
+"""That a scenario asks for."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -42,17 +46,25 @@ def state(request):
 
 
 @pytest.fixture(scope="session")
-def new_cluster(wheel, state):
+def new_cluster(wheel, state, provider_cache):
     """A function that makes labs; all of them are destroyed at the end, also after failures."""
-    clusters = []
+    clusters, racks = [], []
 
-    def make(name: str, **environment: str) -> Cluster:
-        clusters.append(Cluster(wheel, state / f"lab-{name}", state / "s", **environment))
-        return clusters[-1]
+    def make(name: str, inside: tuple[str, ...] = (), **environment: str) -> Cluster:
+        own_machines = os.environ.get("LABCTL_TEST_PROVIDER") == "ssh" and not inside
+        if own_machines:
+            racks.append(Rack(state / f"rack-{name}", provider_cache, MACHINES_MOST))
+        cluster = Cluster(wheel, state / f"lab-{name}", state / "s", tuple(racks[-1].inside) if own_machines else inside, **environment)
+        if own_machines:
+            (cluster.folder / "lab.yml").write_text(json.dumps({"machines": [racks[-1].entry(each) for each in racks[-1].machines]}))
+        clusters.append(cluster)
+        return cluster
 
     yield make
     for cluster in clusters:
         cluster.destroy()
+    for rack in racks:
+        rack.close()
 
 
 @pytest.fixture(scope="session")

@@ -136,12 +136,10 @@ class SshProvider:
 
     def destroy_lab(self) -> None:
         """Every machine is tried before the first failure is told."""
-        failures = []
-        for record in self._records.all():
-            try:
-                self.destroy(record.machine.name)
-            except LabctlError as error:
-                failures.append((record.machine.name, error))
+        names = [record.machine.name for record in self._records.all()]
+        with ThreadPoolExecutor(AT_ONCE, "ssh-destroy") as pool:
+            tried = zip(names, pool.map(self._try_to_destroy, names), strict=True)
+            failures = [(name, error) for name, error in tried if error]
         if failures:
             raise ProviderError(
                 f"something of this lab stays where it is: {failures[0][1].message}",
@@ -160,6 +158,13 @@ class SshProvider:
             return look(machine, self._settings, self._host_key(machine))
         except LabctlError as error:
             return error
+
+    def _try_to_destroy(self, name: str) -> LabctlError | None:
+        try:
+            self.destroy(name)
+        except LabctlError as error:
+            return error
+        return None
 
     def _configured(self, name: str) -> SshMachine:
         for machine in self._settings.machines:
