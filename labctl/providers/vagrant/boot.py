@@ -13,7 +13,7 @@ from typing import Any
 from labctl.errors import ProviderError
 from labctl.providers.protocol import MachineSpec, Power
 from labctl.providers.settings import VagrantSettings
-from labctl.providers.vagrant import shell
+from labctl.providers.vagrant import console, shell
 from labctl.providers.vagrant.hypervisor import Hypervisor
 from labctl.providers.vagrant.machine import Boot, VagrantMachine
 
@@ -67,7 +67,7 @@ class Wait:
         if run != self._run:
             self._run, self._since = run, time.monotonic()
             self._progress(f"{self._spec.name} boots")
-        if shell.greets(self._spec.address):
+        if shell.greets(self._spec.address, self._settings.ssh_deadline_s):
             said = self._who()
             if said:
                 return Boot(said.boot_id, run, said.arch)
@@ -75,8 +75,8 @@ class Wait:
         return None
 
     def _watchdog(self, domain: Any) -> None:
-        if time.monotonic() - self._since < self._patience_s:
-            return
+        if time.monotonic() - self._since < self._patience_s or console.heard(self._machine.console):
+            return  # one whose kernel has spoken is slow, not hung
         self._progress(f"{self._spec.name} said nothing for {self._patience_s:.0f} s: it is started again")
         self._hypervisor.again(domain)
         self._since, self._patience_s = time.monotonic(), self._patience_s * 2

@@ -27,6 +27,14 @@ def last_boot(console: Path) -> tuple[str, str] | None:
     return (boot, f"ssh-ed25519 {key}") if boot and key else None
 
 
+def heard(console: Path) -> bool:
+    """Whether a kernel has come far enough to speak. False also where nobody may read it."""
+    try:
+        return _BOOT in console.read_bytes()
+    except OSError:
+        return False
+
+
 def _word(line: bytes, sign: bytes) -> str:
     words = line.partition(sign)[2].split()
     return words[0].decode("ascii", "replace") if words else ""

@@ -279,7 +279,7 @@ class VagrantProvider:
         run, boot = self._hypervisor.run(domain), machine.boot()
         if boot and boot.run == run:
             return power
-        if power is Power.ON and not machine.busy() and shell.greets(spec.address):
+        if power is Power.ON and not machine.busy() and shell.greets(spec.address, 3.0):
             self._take_up(machine, spec, run)
         return power if (boot := machine.boot()) and boot.run == run else Power.OFF
 

@@ -19,8 +19,8 @@ class Said(msgspec.Struct, frozen=True):
     arch: str
 
 
-def greets(address: str, deadline_s: float = 1.0) -> bool:
-    """Whether something there speaks SSH."""
+def greets(address: str, deadline_s: float) -> bool:
+    """Whether something there speaks SSH. An emulated sshd on a busy host takes seconds to say its first word."""
     try:
         with socket.create_connection((address, 22), timeout=deadline_s) as connection:
             return connection.recv(4) == b"SSH-"
