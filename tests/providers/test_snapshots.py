@@ -168,3 +168,19 @@ def test_no_room_is_one_line_and_the_machines_go_on(lab: Lab, tmp_path: Path) ->
     finally:
         subprocess.run(["umount", small], check=True)
     wait_for(Power.ON, provider)
+
+
+def test_a_machine_that_starts_processes_all_the_time_can_be_paused(lab: Lab) -> None:
+    provider = lab.provider()
+    provider.up(lab.spec())
+    lab.ssh("minion-1", "nohup sh -c 'i=0; while :; do i=$((i+1)); echo $i > /n.new; mv /n.new /n; done' > /dev/null 2>&1 & sleep 0.2")
+    count = lab.state / "machines/minion-1/upper/n"
+    provider.pause("minion-1")
+    first = count.read_text()
+    time.sleep(0.1)  # what is tried is that nothing happens meanwhile
+    assert count.read_text() == first
+    provider.resume("minion-1")
+    deadline = time.monotonic() + 5
+    while not count.exists() or count.read_text() == first:
+        assert time.monotonic() < deadline, "it goes on"
+        time.sleep(0.01)

@@ -137,8 +137,13 @@ class NamespaceMachine:
 
     def freeze(self, frozen: bool) -> None:
         with self._existing():
-            if self.running():
-                self._cgroups.freeze(self.name, frozen)
+            if not self.running():
+                return
+            if not frozen:
+                self._cgroups.freeze(self.name, False)
+            elif not self._cgroups.freeze_all(self.name, self._settings.kill_deadline_s):
+                self._cgroups.freeze(self.name, False)
+                raise ProviderError(f"{self.name} can't be paused: a process of it does not stop")
 
     def set_links(self, state: str) -> None:
         """`up` or `down`: the machine's end of the cable, on the lab's bridge."""
