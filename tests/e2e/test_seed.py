@@ -101,7 +101,7 @@ def test_a_pod_reaches_itself_through_its_own_virtual_ip(seeded):
     wait(lambda: condition(seeded.get("pod", "mirror"), "Ready") == "True", "the pod runs")
     url = f"http://{seeded.vip('mirror')}/x"
     wait(lambda: seeded.kubectl("exec", "mirror", "--", "wget", "-q", "-O", "-", url).stdout == "hairpin\n", "it answers itself")
-    seeded.kubectl("delete", "pod,svc", "mirror", "--now", "--wait=false")
+    seeded.kubectl("delete", "pod,svc", "mirror", "--now")  # and gone: the next scenario counts pods
 
 
 def test_labels_and_selectors_query_the_cluster(seeded):
