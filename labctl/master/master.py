@@ -23,6 +23,7 @@ import msgspec
 from labctl.clock import Clock
 from labctl.controllers.builtin import builtin_controllers
 from labctl.controllers.essentials import Essentials
+from labctl.errors import Unavailable
 from labctl.journal import MemoryJournal
 from labctl.master.settings import API_PORT, MasterSettings
 from labctl.reconcile.plan import Controller
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-COMPACT_EVERY_S = 300.0
+COMPACT_EVERY_S, COMPACT_LOOK_S = 300.0, 5.0
 
 
 class Tools(msgspec.Struct, frozen=True):
@@ -156,9 +157,14 @@ class Master:
         await self.store.close()
 
     async def _compact(self) -> None:
-        """Forget history older than one period: at most two periods are kept."""
-        before = self.store.revision
+        """Forget history older than one period (at most two are kept), and sooner what is more than should be held."""
+        before, begun_s = self.store.revision, self.clock.now()
         while True:
-            await asyncio.sleep(COMPACT_EVERY_S)
-            await self.store.compact(before)
-            before = self.store.revision
+            await asyncio.sleep(COMPACT_LOOK_S)
+            due = self.clock.now() - begun_s >= COMPACT_EVERY_S
+            try:
+                await self.store.compact(before if due else self.store.surplus)
+            except Unavailable as error:  # a full disk: asked again the next time
+                log.warning("history stays on disk: %s", error)
+            if due:
+                before, begun_s = self.store.revision, self.clock.now()

@@ -121,8 +121,12 @@ class Store(Protocol):
         Raises Compacted at the call, Lagging from the iterator when more than a bound is waiting. Closing the iterator (`aclose`) unregisters it.
         """
 
+    @property
+    def surplus(self) -> int:
+        """A revision to compact to, because more history is held than should be; 0: no need."""
+
     async def compact(self, before: int) -> None:
-        """Forget history below `before`; live keys stay."""
+        """Forget history below `before`; live keys stay. Unavailable if the disk refused it: then only memory has forgotten."""
 
     async def snapshot(self, path: Path) -> int:
         """Write all that is durable now into a new file, and answer its revision; commits wait meanwhile. `sqlite.rewind` makes a store of it again."""

@@ -12,7 +12,6 @@ History back to the last compaction is kept in memory: a watch from any revision
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ import msgspec
 from sortedcontainers import SortedDict
 
 from labctl.errors import Compacted, Conflict, Lagging, StoreError, Unavailable
+from labctl.store.history import History
 from labctl.store.interface import Batch, Change, Compare, Delete, Entry, Op, Page, Put, Value
 from labctl.store.settings import StoreSettings
 
@@ -71,7 +71,7 @@ class LogStore:
         self._engine = engine
         self._settings = settings
         self._head: SortedDict[str, Entry] = SortedDict()
-        self._history: list[Batch] = []  # each revision above `compacted`, in order
+        self._history = History(settings.history_bytes)  # each revision above `compacted`
         self._revision = self._compacted = 0
         self._staged: deque[_Staged] = deque()
         self._staged_head: dict[str, Change] = {}  # the newest change of each key that is not visible yet
@@ -119,7 +119,7 @@ class LogStore:
     def _past(self, prefix: str, at: int) -> SortedDict[str, Entry]:
         """The keys under `prefix` as they stood at `at`: today's, with later changes taken back, newest first."""
         entries = SortedDict((key, self._head[key]) for key in self._head.irange(prefix, prefix + _LAST))
-        for batch in reversed(self._since(at)):
+        for batch in reversed(self._history.since(at)):
             for change in batch.changes:
                 if not change.key.startswith(prefix):
                     continue
@@ -129,16 +129,13 @@ class LogStore:
                     entries[change.key] = change.previous
         return entries
 
-    def _since(self, revision: int) -> list[Batch]:
-        return self._history[bisect_right(self._history, revision, key=lambda batch: batch.revision) :]
-
     # -- watching --------------------------------------------------------------------------------------------------
 
     def watch(self, prefix: str, since: int) -> Watcher:
         if since < self._compacted:
             raise Compacted(since, self._compacted)
         watcher = Watcher(self._settings.watch_backlog, self._forget(prefix))
-        for batch in self._since(since):
+        for batch in self._history.since(since):
             part = _under(batch, prefix)
             if part:
                 watcher.deliver(part, bounded=False)
@@ -279,13 +276,17 @@ class LogStore:
 
     # -- forgetting ------------------------------------------------------------------------------------------------
 
+    @property
+    def surplus(self) -> int:
+        return self._history.surplus
+
     async def compact(self, before: int) -> None:
         before = min(before, self._revision)
         if before <= self._compacted:
             return
+        self._compacted = before  # first what costs memory: the disk may refuse, and is asked again the next time
+        self._history.forget(before)
         await self._engine.compact(before)
-        self._compacted = before
-        self._history = self._since(before)
 
     async def snapshot(self, path: Path) -> int:
         return await self._engine.snapshot(path)

@@ -10,4 +10,4 @@ class StoreSettings(msgspec.Struct, frozen=True):
     lazy_s: float = 0.1  # how long a lazy commit waits for company
     watch_backlog: int = 10_000  # revisions a watcher may be behind before it is closed
     floor: int = 0  # the highest revision ever given, where the disk may know less (a restored store)
-    keep_history_s: float = 300.0  # compaction: how far back a watch can begin
+    history_bytes: int = 32 << 20  # how much history is held in memory, however new it is

@@ -69,10 +69,14 @@ class SqliteEngine:
 
     def _compact(self, revision: int) -> None:
         self._db.execute("BEGIN IMMEDIATE")
-        newest = self._db.execute("SELECT max(revision) FROM log").fetchone()[0] or 0
-        self._db.execute(COMPACT, {"at": revision})
-        self._db.executemany("REPLACE INTO meta VALUES (?,?)", [("compacted", revision), ("revision", newest)])
-        self._db.execute("COMMIT")
+        try:
+            newest = self._db.execute("SELECT max(revision) FROM log").fetchone()[0] or 0
+            self._db.execute(COMPACT, {"at": revision})
+            self._db.executemany("REPLACE INTO meta VALUES (?,?)", [("compacted", revision), ("revision", newest)])
+            self._db.execute("COMMIT")
+        finally:
+            if self._db.in_transaction:  # it was refused: the next commit is not to find itself inside it
+                self._db.execute("ROLLBACK")
 
     async def snapshot(self, path: Path) -> int:
         return await self._run(self._snapshot, path)

@@ -128,6 +128,31 @@ async def test_a_slow_watcher_is_closed_never_waited_for():
     assert store._watchers == {}
 
 
+async def test_history_over_its_bound_is_surplus_until_it_is_compacted():
+    store = LogStore(MemoryEngine(), StoreSettings(history_bytes=20_000))
+    for _ in range(10):
+        assert store.surplus == 0
+        await store.commit([Put("k", b"x" * 1500)])
+    assert store.surplus == 6
+    await store.compact(store.surplus)
+    assert (store.surplus, store.compacted) == (0, 6)
+    assert (await anext(store.watch("", 6))).revision == 7
+    await store.close()
+
+
+async def test_a_refused_compaction_costs_no_later_commit(tmp_path, monkeypatch):
+    store = sqlite_store(tmp_path / "store.db")
+    for i in range(3):
+        await store.commit([Put("k", b"%d" % i)])
+    monkeypatch.setattr("labctl.store.sqlite.COMPACT", "DELETE FROM nowhere")
+    with pytest.raises(Unavailable):
+        await store.compact(2)
+    assert await store.commit([Put("k", b"after")]) == 4
+    monkeypatch.undo()
+    await store.compact(3)
+    await store.close()
+
+
 async def test_compaction_keeps_live_keys_and_refuses_the_past(opened):
     store, reopen = opened
     one = await store.commit([Put("keep", b"1")])
