@@ -37,7 +37,9 @@ def open_way_back(connection: Connection, settings: RemoteSettings, until: float
         freed = status == 0 and _again(connection, port, way, until)
         if not freed:
             name = connection.target.name
-            raise Unreachable(f"{name}: port {port} of its loopback is taken, or its sshd forbids forwarding (AllowTcpForwarding, PermitListen)")
+            raise Unreachable(
+                f"{name}: port {port} of its loopback is taken, or its sshd forbids forwarding (AllowTcpForwarding, PermitListen)"
+            )
     connection.execute(("/bin/sh", "-c", NOTE, "note", str(port)), b"", until)
 
 
