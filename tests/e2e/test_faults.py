@@ -340,7 +340,7 @@ def test_a_rolling_deletion_fails_no_request(lab):
 
 # -- many ----------------------------------------------------------------------------------------------------------------------------------
 
-CHURN, BATCH = 500, 25
+CHURN, BATCH = 500, 50
 
 
 def test_five_hundred_pods_come_and_go_and_leave_nothing(lab):
