@@ -1,0 +1,55 @@
+"""What is said of virtual machines alone: Vagrant reaches them from the lab's folder, and what is done behind labctl's back is seen and mended."""
+
+import os
+import subprocess
+
+import pytest
+
+from tests.e2e.cluster import PATIENCE, SEED, condition, wait
+
+pytestmark = pytest.mark.skipif(os.environ.get("LABCTL_TEST_PROVIDER") != "vagrant", reason="of virtual machines: make test-vm")
+
+
+def vagrant(cluster, *arguments: str) -> str:
+    argv = ["vagrant", *arguments]
+    done = subprocess.run(argv, cwd=cluster.folder, env=cluster.environment, text=True, capture_output=True, timeout=120 * PATIENCE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def serving(cluster):
+    cluster.kubectl("create", "-f", str(SEED / "nginx-rc.yml"))
+    cluster.kubectl("create", "-f", str(SEED / "nginx-service.yml"))
+    wait(lambda: len(cluster.ready_pods()) == 2, "two pods are Ready", 60)
+    return cluster
+
+
+def test_vagrant_ssh_works_from_the_labs_folder_and_reaches_the_virtual_ip(serving):
+    assert (serving.folder / "Vagrantfile").exists()
+    assert "Welcome to nginx" in vagrant(serving, "ssh", "minion-1", "-c", f"curl -q -s {serving.vip()}")
+
+
+def test_a_machine_halted_behind_our_back_is_known_to_be_off_and_its_pods_move(serving):
+    vagrant(serving, "halt", "minion-1")
+    wait(lambda: {p["spec"]["nodeName"] for p in serving.ready_pods()} == {"minion-2"} and len(serving.ready_pods()) == 2, "both moved", 60)
+    assert next(m for m in serving.status()["machines"] if m["name"] == "minion-1")["power"] == "Off"
+    assert "Welcome to nginx" in serving.curl("minion-2", serving.vip())
+
+
+def test_halt_and_up_bring_everything_back(serving):
+    serving.labctl("halt")
+    assert not serving.status()["master"]["running"]
+    serving.labctl("up")
+    wait(lambda: [condition(node, "Ready") for node in serving.items("nodes")] == ["True", "True"], "both nodes are Ready", 60)
+    wait(lambda: len(serving.ready_pods()) == 2, "two pods are Ready", 60)
+    assert "Welcome to nginx" in serving.curl("minion-1", serving.vip())
+
+
+def test_destroy_leaves_nothing_behind(serving):
+    identity = serving.status()["lab"]
+    serving.labctl("destroy", "--yes")
+    virsh = [["list", "--all", "--name"], ["net-list", "--all", "--name"], ["vol-list", "default"]]
+    left = "".join(subprocess.run(["virsh", "-q", *words], capture_output=True, text=True).stdout for words in virsh)
+    assert identity not in left
+    assert sorted(path.name for path in serving.folder.iterdir() if path.name in (".labctl", ".vagrant", "Vagrantfile")) == []
