@@ -93,8 +93,9 @@ class Paths:
 
 
 def find_lab(start: Path) -> Path | None:
-    """The nearest `.labctl` folder at or above `start`, as git finds its own; None if there is none."""
+    """The nearest `.labctl` folder of a lab at or above `start`, as git finds its own; None if there is none. What an `up` left that failed before
+    anything was made is no lab."""
     for folder in (start, *start.parents):
-        if (folder / LAB_DIRECTORY).is_dir():
+        if (folder / LAB_DIRECTORY / "lab.json").is_file():
             return folder / LAB_DIRECTORY
     return None

@@ -43,8 +43,9 @@ def read(path: Path, blobs: BlobStore, *, name: str = "") -> list[Image]:
             with tarfile.open(path) as archive:
                 archive.extractall(folder, filter="data")
         except (tarfile.TarError, gzip.BadGzipFile, EOFError) as error:
+            why = str(error).partition("\n")[0].rstrip(":- ")  # tarfile tells of every packing it tried
             raise UsageError(
-                f"{path} is no image archive: {error}", mend="it should be an OCI archive or what `docker save` wrote"
+                f"{path} is no image archive: {why}", mend="it should be an OCI archive or what `docker save` wrote"
             ) from error
         return _read_folder(Path(folder), blobs, name)
 

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -173,3 +174,9 @@ def working_on(paths: Paths, what: str) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+            if (
+                paths.lab.is_dir()
+                and not paths.settings.exists()
+                and {entry.name for entry in paths.lab.iterdir()} <= {"command.lock", "log"}
+            ):
+                shutil.rmtree(paths.lab, ignore_errors=True)  # nothing was made

@@ -65,6 +65,26 @@ def test_a_typo_in_lab_yml_stops_up_before_it_begins(tmp_path):
     assert not (tmp_path / ".labctl").exists()
 
 
+def test_an_up_that_failed_before_it_began_leaves_nothing(tmp_path):
+    answer = labctl("up", "--provider", "ssh", cwd=tmp_path)
+    assert answer.returncode == 1 and "lab.yml names no machines" in answer.stderr
+    assert not (tmp_path / ".labctl").exists()
+
+
+def test_a_folder_that_holds_no_lab_does_not_capture_those_below_it(tmp_path):
+    (tmp_path / ".labctl").mkdir()
+    below = tmp_path / "mine"
+    below.mkdir()
+    answer = labctl("status", cwd=below)
+    assert answer.stderr.strip() == f"labctl: there is no lab in {below} or above: labctl up"
+
+
+def test_a_file_that_is_no_image_is_refused_in_one_line(tmp_path):
+    (tmp_path / "notes.txt").write_text("no image")
+    last = labctl("image", "load", "notes.txt", cwd=tmp_path, LABCTL_CACHE_HOME=str(tmp_path / "c")).stderr.strip().splitlines()[-1]
+    assert last.startswith("labctl: notes.txt is no image archive: ") and last.endswith("or what `docker save` wrote")
+
+
 def test_a_bad_flag_is_named(tmp_path):
     answer = labctl("up", "--minions", "-1", cwd=tmp_path)
     assert answer.returncode == 2
