@@ -57,6 +57,7 @@ class SshSettings:
     prepare: bool = False  # install what they lack
     uplink: str = "auto"
     master_address: str = ""  # where the master listens for them; empty: a reverse tunnel
+    network: str = "route"  # some need more packages
     command: tuple[str, ...] = ("ssh",)
     connect_deadline_s: float = 10.0
     script_deadline_s: float = 60.0
@@ -69,4 +70,4 @@ class SshSettings:
 def ssh_settings(settings: Mapping[str, Any]) -> SshSettings:
     """Out of the lab's settings, by their names in lab.yml."""
     machines = msgspec.convert(settings["machines"], tuple[SshMachine, ...])
-    return SshSettings(machines, settings["prepare"], settings["uplink"], settings["master_address"])
+    return SshSettings(machines, settings["prepare"], settings["uplink"], settings["master_address"], settings["network"])

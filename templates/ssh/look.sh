@@ -9,7 +9,7 @@ say() { printf '%s %s\n' "$1" "$2"; }
     say arch "$(uname -m)"
     say system "$(. /etc/os-release && printf %s "$PRETTY_NAME")"
     say python "$(/usr/bin/python3 -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')"
-    for program in crun conmon iptables iptables-restore conntrack ip pkill tar apt-get; do
+    for program in crun conmon iptables iptables-restore conntrack ip pkill tar bird ovs-vsctl apt-get; do
         command -v "$program" >/dev/null && say has "$program"
     done
     if [ -f /sys/fs/cgroup/cgroup.controllers ]; then

@@ -47,6 +47,10 @@ class TestLook:
         assert self.facts.packages() == ["conmon", "conntrack", "crun"]
         assert look.parse(BARE.replace("3.11.2", "3.8.1"), "").packages() == ["conmon", "conntrack", "crun", "python3"]
 
+    def test_a_network_may_need_more(self) -> None:
+        assert set(self.facts.packages("bgp")) - set(self.facts.packages()) == {"bird2"}
+        assert set(self.facts.packages("ovs")) - set(self.facts.packages()) == {"openvswitch-switch"}
+
     def test_what_no_package_brings(self) -> None:
         assert self.facts.lacks() == ["the cgroup controllers memory", "space: 878 MiB are free below /var/lib, 1024 are needed"]
 

@@ -19,6 +19,8 @@ PACKAGES = {
     "tar": "tar",
 }
 """Program -> the Debian package that has it."""
+NETWORK_PACKAGES = {"bgp": {"bird": "bird2"}, "ovs": {"ovs-vsctl": "openvswitch-switch"}}
+"""What a `--network` needs besides: provision/packages.NETWORK."""
 PYTHON = (3, 9)
 ROOM_KIB = 1 << 20
 CONTROLLERS = ("cpu", "memory", "pids")
@@ -61,9 +63,10 @@ class Facts(msgspec.Struct, frozen=True):
         """The address it has itself: the one we ask, or, where a name or a translated address leads to it, the one its default route leaves from."""
         return asked if asked in self.addresses else self.source or next(iter(self.addresses), "")
 
-    def packages(self) -> list[str]:
+    def packages(self, network: str = "route") -> list[str]:
         """Debian's names of what it lacks and apt can bring."""
-        missing = {package for program, package in PACKAGES.items() if program not in self.programs}
+        needed = {**PACKAGES, **NETWORK_PACKAGES.get(network, {})}
+        missing = {package for program, package in needed.items() if program not in self.programs}
         return sorted(missing | (set() if self.python >= PYTHON else {"python3"}))
 
     def lacks(self) -> list[str]:

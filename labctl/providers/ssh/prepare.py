@@ -41,7 +41,7 @@ def prepare(settings: SshSettings, records: Records, say: Say) -> Mapping[str, A
         facts[machine.name] = look(machine, settings, known)
         if not known:
             _pin(machine, facts[machine.name].host_key, records, say)
-        if settings.prepare and facts[machine.name].packages():
+        if settings.prepare and facts[machine.name].packages(settings.network):
             _install(machine, facts[machine.name], settings, say)
     return _uplink(settings, facts, say)
 
@@ -61,7 +61,7 @@ def fingerprint(host_key: str) -> str:
 
 
 def _install(machine: SshMachine, facts: Facts, settings: SshSettings, say: Say) -> None:
-    packages = facts.packages()
+    packages = facts.packages(settings.network)
     say(f"{machine.name}: apt-get install {' '.join(packages)}")
     shell.run(machine, settings, shell.script("install"), *packages, host_key=facts.host_key, deadline_s=settings.prepare_deadline_s)
 

@@ -21,19 +21,19 @@ MENDS = {
 }
 
 
-def verdict(looks: Looks, prepare: bool) -> Verdict:
+def verdict(looks: Looks, prepare: bool, network: str = "route") -> Verdict:
     """Of the first machine that it doesn't work with. Missing packages are no obstacle where they are to be installed."""
     if not looks:
         return Verdict(False, "lab.yml names no machines", LISTED)
     for machine, facts in looks:
-        for finding in _lacking(machine, facts):
+        for finding in _lacking(machine, facts, network):
             if not (prepare and finding.mend == PREPARE):
                 return Verdict(False, finding.found, finding.mend)
     architectures = sorted({facts.arch for _, facts in looks if isinstance(facts, Facts)})
     return Verdict(True, f"{len(looks)} machine{'s' * (len(looks) > 1)} of lab.yml ({', '.join(architectures)}) answer")
 
 
-def findings(looks: Looks) -> list[Finding]:
+def findings(looks: Looks, network: str = "route") -> list[Finding]:
     """A line for each machine as it is, and one for each thing that it lacks."""
     if not looks:
         return [Finding("machines", "error", "lab.yml names none", LISTED)]
@@ -42,15 +42,15 @@ def findings(looks: Looks) -> list[Finding]:
         if isinstance(facts, Facts):
             lab = f", in use by lab {facts.claim.lab}" if facts.claim else ""
             found.append(Finding(machine.name, "ok", f"{machine.user}@{machine.address}: {facts.sentence()}{lab}"))
-        found += _lacking(machine, facts)
+        found += _lacking(machine, facts, network)
     return found
 
 
-def _lacking(machine: SshMachine, facts: Facts | LabctlError) -> Iterator[Finding]:
+def _lacking(machine: SshMachine, facts: Facts | LabctlError, network: str) -> Iterator[Finding]:
     if isinstance(facts, LabctlError):
         yield Finding(machine.name, "error", facts.message, facts.mend)
         return
-    packages = facts.packages()
+    packages = facts.packages(network)
     if packages:
         mend = PREPARE if "apt-get" in facts.programs else f"install them there: {' '.join(packages)} (Debian's names)"
         yield Finding(machine.name, "error", f"{shell.where(machine)} lacks the packages {' '.join(packages)}", mend)

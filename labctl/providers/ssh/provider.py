@@ -55,11 +55,11 @@ class SshProvider:
     # -- Provider
 
     def probe(self) -> Verdict:
-        return probe.verdict(self._looks(), self._settings.prepare)
+        return probe.verdict(self._looks(), self._settings.prepare, self._settings.network)
 
     def checks(self) -> Sequence[Finding]:
         """For the doctor: a line for each machine, and one for each thing that one of them lacks."""
-        return probe.findings(self._looks())
+        return probe.findings(self._looks(), self._settings.network)
 
     def prepare(self) -> Mapping[str, Any]:
         """Pin host keys, install what is missing where that is asked for, and find the way to the master. Answers settings that are to be kept."""
@@ -68,9 +68,10 @@ class SshProvider:
     def up(self, spec: MachineSpec) -> Machine:
         machine = self._configured(spec.name)
         facts = look(machine, self._settings, self._host_key(machine))
-        if facts.packages() or facts.lacks():
+        lacking = [*facts.packages(self._settings.network), *facts.lacks()]
+        if lacking:
             raise ProviderError(
-                f"{shell.where(machine)} lacks {', '.join((*facts.packages(), *facts.lacks()))}",
+                f"{shell.where(machine)} lacks {', '.join(lacking)}",
                 mend="labctl up --prepare, or labctl doctor",
             )
         if not (facts.claim and facts.claim.lab == self._lab and facts.claim.power == Power.ON):
