@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING
 
 from labctl.errors import ProviderError
@@ -9,6 +10,7 @@ from labctl.lab.progress import step
 from labctl.providers.settings import VagrantSettings
 from labctl.providers.vagrant.box import Box, Built
 from labctl.providers.vagrant.command import Vagrant
+from labctl.providers.vagrant.hypervisor import Hypervisor
 
 if TYPE_CHECKING:
     from labctl.lab.folder import LabFolder
@@ -31,13 +33,18 @@ def boxes(lab: LabFolder) -> list[Built]:
 
 
 def remove(lab: LabFolder, name: str) -> Built:
-    """Forget a box, here and in Vagrant. Machines that were made from it keep their disks."""
+    """Forget a box: here, in Vagrant, and in libvirt's pool what no machine is made of."""
     with step(lab.progress, f"remove {name}") as note:
         built = _box(lab).remove(name)
         vagrant = Vagrant(lab.folder)
+        if importlib.util.find_spec("libvirt") is None:
+            return built  # then nobody was ever given it
         try:
             if built.name in vagrant.boxes():
                 vagrant.remove_box(built.name)
+            used = Hypervisor("").take_back(built.name.replace("/", "-VAGRANTSLASH-"), built.name.replace("/", "-"))
+            if used:
+                note("machines are still made of it: its files in libvirt's pool stay")
         except ProviderError as error:
             note(f"Vagrant keeps its copy: {error.message}")
     return built

@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Network
+from pathlib import Path
 from typing import Any
 
 from labctl.errors import ProviderError
@@ -18,6 +19,8 @@ from labctl.providers.protocol import Power
 
 URI = "qemu:///system"
 MANAGEMENT = "vagrant-libvirt"  # the network that vagrant-libvirt makes for itself: made here once, so that machines booting side by side don't race for it
+
+POOL = "default"
 
 LifecycleCallback = Callable[[str, str, str], None]
 """(domain, "started" | "stopped" | "paused" | "resumed" | "rebooted" | "gone", a sentence)."""
@@ -196,6 +199,58 @@ class Hypervisor:
             if not network.isActive():
                 network.create()
 
+    # -- files in libvirt's pool
+
+    def lend(self, file: Path, name: str) -> str:
+        """A copy of `file` in libvirt's own pool, where QEMU may read it: not everybody's home is open to libvirt's user. Answers its path."""
+        import libvirt
+
+        with explained(), open(file, "rb") as content:
+            pool, size = self._pool(), file.stat().st_size
+            known = {volume.name(): volume for volume in pool.listAllVolumes()}
+            if name in known and known[name].info()[1] == size:
+                return str(known[name].path())
+            if name in known:
+                known[name].delete()
+            description = f"<volume><name>{name}</name><capacity>{size}</capacity><target><format type='raw'/></target></volume>"
+            volume = pool.createXML(description)
+            stream = self.connection().newStream()
+            try:
+                volume.upload(stream, 0, size)
+                stream.sendAll(lambda _stream, count, source: source.read(count), content)
+                stream.finish()
+            except libvirt.libvirtError:
+                volume.delete()
+                raise
+            return str(volume.path())
+
+    def take_back(self, *beginnings: str) -> list[str]:
+        """Remove the pool's files whose names begin so, except what a machine boots from or a disk builds on: those are answered."""
+        with explained():
+            volumes = self._pool().listAllVolumes()
+            descriptions = {volume.name(): volume.XMLDesc() for volume in volumes}
+            machines = [domain.XMLDesc() for domain in self.connection().listAllDomains()]
+            used = []
+            for volume in volumes:
+                name, path = volume.name(), volume.path()
+                if not name.startswith(beginnings):
+                    continue
+                others = [text for other, text in descriptions.items() if other != name]
+                if any(f">{path}<" in text or f"'{path}'" in text for text in (*others, *machines)):
+                    used.append(name)
+                else:
+                    volume.delete()
+            return used
+
+    def _pool(self) -> Any:
+        """The pool that vagrant-libvirt uses, made as it would make it."""
+        known = {pool.name(): pool for pool in self.connection().listAllStoragePools()}
+        pool = known.get(POOL) or self.connection().storagePoolDefineXML(_POOL)
+        if not pool.isActive():
+            pool.create(1)  # VIR_STORAGE_POOL_CREATE_WITH_BUILD: its folder too
+        pool.refresh()
+        return pool
+
     # -- events
 
     def listen(self, tell: LifecycleCallback) -> Callable[[], None]:
@@ -265,3 +320,5 @@ _MANAGEMENT = (
     f"<network ipv6='yes'><name>{MANAGEMENT}</name><forward mode='nat'/><bridge stp='on' delay='0'/>"
     "<ip address='192.168.121.1' netmask='255.255.255.0'><dhcp><range start='192.168.121.2' end='192.168.121.254'/></dhcp></ip></network>"
 )
+
+_POOL = f"<pool type='dir'><name>{POOL}</name><target><path>/var/lib/libvirt/images</path></target></pool>"

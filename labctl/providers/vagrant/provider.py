@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from labctl import assets
 from labctl.errors import ProviderError
 from labctl.providers import locks
 from labctl.providers.protocol import Finding, Machine, MachineEvent, MachineSpec, Power, Stop, Uplink, Verdict
@@ -89,7 +91,17 @@ class VagrantProvider:
                 self._vagrant.add_box(name, path)
         chosen = accelerator.choose(self._box, self._cache) if self._box.path().exists() else accelerator.Accelerator("kvm", "not tried")
         self._progress(chosen.why)
-        self._folder.settle(lab=self._lab, network=self._settings.network, box=name, driver=chosen.driver, provision=str(_provision()))
+        facts = {"lab": self._lab, "network": self._settings.network, "box": name, "driver": chosen.driver}
+        self._folder.settle(**facts, **self._lent(name), provision=str(assets.provision("")))
+
+    def _lent(self, box: str) -> dict[str, str]:
+        """Where QEMU finds the kernel and the initrd of our own box."""
+        if box != self._box.name:
+            return {}
+        with tempfile.TemporaryDirectory(prefix="labctl-box-") as scratch:
+            files = dict(zip(("kernel", "initrd"), self._box.kernel(Path(scratch)), strict=True))
+            with locks.exclusive(self._cache / "boxes" / ".lent"):
+                return {what: self._hypervisor.lend(path, f"{box.replace('/', '-')}-{path.name}") for what, path in files.items()}
 
     def up(self, spec: MachineSpec) -> Machine:
         if IPv4Address(spec.address) not in IPv4Network(self._settings.network):
@@ -332,9 +344,3 @@ def _listen(host: str, port: int) -> socket.socket:
             mend="end what listens there, or set addresses.machines",
         ) from error
     return listening
-
-
-def _provision() -> Path:
-    from labctl import assets
-
-    return assets.provision("")
