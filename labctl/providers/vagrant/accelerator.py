@@ -30,6 +30,9 @@ class Accelerator(msgspec.Struct, frozen=True):
     why: str
 
 
+UNTRIED = Accelerator("kvm", "hardware virtualisation is taken for granted: there is no box of labctl's own to try it with")
+
+
 def choose(box: Box, cache: Path, device: Path = Path("/dev/kvm")) -> Accelerator:
     """The verdict that is kept, or a new one."""
     kept, key = cache / "accelerator.json", [_host_boot(), box.name, os.access(device, os.R_OK | os.W_OK)]

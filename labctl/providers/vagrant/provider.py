@@ -89,7 +89,7 @@ class VagrantProvider:
             if name not in self._vagrant.boxes():
                 self._progress(f"giving {name} to Vagrant")
                 self._vagrant.add_box(name, path)
-        chosen = accelerator.choose(self._box, self._cache) if self._box.path().exists() else accelerator.Accelerator("kvm", "not tried")
+        chosen = accelerator.choose(self._box, self._cache) if self._box.path().exists() else accelerator.UNTRIED
         self._progress(chosen.why)
         facts = {"lab": self._lab, "network": self._settings.network, "box": name, "driver": chosen.driver}
         self._folder.settle(**facts, **self._lent(name), provision=str(assets.provision("")))
