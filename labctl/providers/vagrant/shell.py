@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+PORT = 22
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -22,7 +23,7 @@ class Said(msgspec.Struct, frozen=True):
 def greets(address: str, deadline_s: float) -> bool:
     """Whether something there speaks SSH. An emulated sshd on a busy host takes seconds to say its first word."""
     try:
-        with socket.create_connection((address, 22), timeout=deadline_s) as connection:
+        with socket.create_connection((address, PORT), timeout=deadline_s) as connection:
             return connection.recv(4) == b"SSH-"
     except OSError:
         return False
