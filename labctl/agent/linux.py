@@ -61,6 +61,16 @@ def give_memory_back() -> None:
         _libc.malloc_trim(0)
 
 
+def catches(pid: int, number: int) -> bool:
+    """Whether the process has a handler for this signal. One that is gone counts as if: there is nothing to wait for."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            caught = next((line.split()[1] for line in file if line.startswith("SigCgt:")), "")
+    except OSError:
+        return True
+    return not caught or bool(int(caught, 16) >> (number - 1) & 1)
+
+
 def start_ticks(pid: int) -> int:
     """When the process began, in clock ticks since boot: with the pid it names a process for good. 0: no such process (a zombie counts as none)."""
     try:

@@ -6,6 +6,7 @@ Who calls it: the pod's worker, for a pod that is deleted and for one container 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from typing import Any, Callable, Dict, List
@@ -65,7 +66,8 @@ async def stop(
     await _pre_stop(tools, pod, spec, container, deadline, address)
     if await _gone(tools, container, bell, Deadline(0)):
         return
-    await tools.runtime.signal(container.id, number_of(container.stop_signal))
+    with contextlib.suppress(asyncio.TimeoutError):  # it may wait for a program that only just began
+        await asyncio.wait_for(tools.runtime.signal(container.id, number_of(container.stop_signal)), deadline.left_s)
     if not await _gone(tools, container, bell, deadline):
         await tools.runtime.signal(container.id, signal.SIGKILL)
         await _gone(tools, container, bell, Deadline(AFTER_KILL_S))

@@ -153,6 +153,15 @@ async def test_signalling_the_dead_or_the_unknown_is_no_error(runtime, spec):
     assert runtime.pods()["u1"].latest("app") == died
 
 
+@pytest.mark.skipif(KINDS != ["crun"], reason="it is the kernel's rule that a first process without a handler loses its signals")
+async def test_a_signal_waits_for_a_program_that_only_just_began(runtime, spec):
+    await runtime.open(sandbox())
+    async with hearing(runtime) as heard:
+        started = await runtime.start(spec(argv=["sh", "-c", "sleep 0.3; trap 'exit 7' TERM; while :; do sleep 0.05; done"]))
+        await runtime.signal(started.id, signal.SIGTERM)
+        assert (await ended(runtime, heard, "u1", "app")).exit_code == 7
+
+
 async def test_a_container_over_its_memory_limit_is_killed_and_said_so(runtime, spec):
     argv = ["sh", "-c", "x=a; while :; do x=$x$x; done"] if KINDS == ["crun"] else ["hog"]
     await runtime.open(sandbox())

@@ -26,6 +26,7 @@ from .interface import Container, ContainerSpec, Mount, NoSuchContainer, Pod, Ra
 from .records import Records, container_id, read_int, read_json, write_json
 
 KILL_TIMEOUT_S = 5.0
+YOUNG_S = 3.0
 
 
 class CrunRuntime:
@@ -194,6 +195,7 @@ class CrunRuntime:
     async def signal(self, container_id: str, number: int) -> None:
         container, _ = self.records.find(container_id)
         if container and container.pid:
+            await _until_caught(container, number)
             self._signal(container, number)
 
     def _signal(self, container: Container, number: int) -> None:
@@ -279,6 +281,12 @@ def _overlay(layers: Sequence[str], bundle: str) -> None:
         linux.mount("overlay", f"{bundle}/rootfs", "overlay", 0, data + ",volatile")  # what a container wrote need not survive a power cut
     except OSError:
         linux.mount("overlay", f"{bundle}/rootfs", "overlay", 0, data)
+
+
+async def _until_caught(container: Container, number: int) -> None:
+    """The first process of a pid namespace loses every signal it has no handler for: one that only just began is given the time to have one."""
+    while number != signals.SIGKILL and 0 <= time.time() - container.started_s < YOUNG_S and not linux.catches(container.pid, number):
+        await asyncio.sleep(0.02)
 
 
 def _kill(pid: int) -> None:
