@@ -145,7 +145,7 @@ def test_scaling_up_and_down_fails_no_request(seeded):
 
 def test_a_matching_pod_that_appears_makes_one_too_many(seeded):
     seeded.kubectl("run", "stranger", "--image=nginx", "--labels=name=nginx")
-    wait(lambda: len(seeded.pods()) == 2 and len(seeded.items("pods", "-l", "name=nginx")) == 2, "the surplus was killed", 60)
+    wait(lambda: len(seeded.pods()) == 2 and len(seeded.items("pods", "-l", "name=nginx")) == 2, "the surplus was killed", 20)
 
 
 def test_a_drained_node_is_left_without_a_failed_request(seeded):
