@@ -26,6 +26,7 @@ class Libvirt:
         self.folder = folder
         self.machines: dict[str, Machine] = {}
         self.away = False
+        self.deaf = False
         self.say: Callable[[str, str, str], None] = lambda *_said: None
         self.listeners = 0
         self.looks = 0
@@ -44,6 +45,8 @@ class Libvirt:
         return VagrantMachine(self.folder / "machines" / name)
 
     def listen(self, tell: Callable[[str, str, str], None]) -> Callable[[], None]:
+        if self.deaf:
+            raise ProviderError("libvirtd is not running")
         self.say, self.listeners = tell, self.listeners + 1
         return lambda: None
 
@@ -156,7 +159,18 @@ def test_a_libvirtd_that_is_away_is_no_death(libvirt: Libvirt, watch) -> None:
     libvirt.away = False
     libvirt.look(watcher)
     libvirt.look(watcher)
-    assert len(libvirt.events) == 1 and libvirt.listeners >= 2  # it listens again
+    assert len(libvirt.events) == 1 and libvirt.listeners == 1
+
+
+def test_a_libvirtd_that_comes_late_is_listened_to(libvirt: Libvirt, watch) -> None:
+    libvirt.deaf = True
+    libvirt.machines = {"minion-1": ONE}
+    watch()
+    assert libvirt.events == []
+    libvirt.deaf = False
+    libvirt.wait(1)
+    libvirt.say("minion-1", "stopped", "its power was cut")
+    assert libvirt.wait(2)[1].power is Power.OFF
 
 
 def test_what_is_off_at_the_first_look_is_told_with_its_last_boot_unless_it_is_just_booting(libvirt: Libvirt, watch) -> None:

@@ -83,6 +83,7 @@ class Hypervisor:
         self._lab = lab
         self._prefix = f"{lab}-"
         self._connection: Any = None
+        self._listeners: list[LifecycleCallback] = []
         self._lock = threading.Lock()
 
     def connection(self) -> Any:
@@ -94,11 +95,13 @@ class Hypervisor:
 
             _run_events()
             try:
-                self._connection = libvirt.open(URI)
-                self._connection.setKeepAlive(5, 3)
+                connection = libvirt.open(URI)
+                connection.setKeepAlive(5, 3)
+                self._register(connection)
             except libvirt.libvirtError as error:
                 raise explain(error) from error
-            return self._connection
+            self._connection = connection
+            return connection
 
     # -- domains
 
@@ -254,36 +257,38 @@ class Hypervisor:
     # -- events
 
     def listen(self, tell: LifecycleCallback) -> Callable[[], None]:
-        """Be told what becomes of the lab's domains, from libvirt's thread. Answers what ends it."""
-        import libvirt
-
-        connection = self.connection()
-
-        def lifecycle(_connection: Any, domain: Any, event: int, detail: int, _opaque: Any) -> None:
-            name = domain.name()
-            said = _said(event, detail)
-            if said and name.startswith(self._prefix):
-                tell(name.removeprefix(self._prefix), *said)
-
-        def reboot(_connection: Any, domain: Any, _opaque: Any) -> None:
-            name = domain.name()
-            if name.startswith(self._prefix):
-                tell(name.removeprefix(self._prefix), "rebooted", "its kernel was started anew")
-
-        with explained():
-            ids = [
-                connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle, None),
-                connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, reboot, None),
-            ]
+        """Be told what becomes of the lab's domains, from libvirt's thread, for as long as this process lives: a new connection tells on. Answers what ends it."""
+        self._listeners.append(tell)
 
         def stop() -> None:
-            for each in ids:
-                try:
-                    connection.domainEventDeregisterAny(each)
-                except libvirt.libvirtError:
-                    return  # libvirtd is gone, and with it whom it told
+            if tell in self._listeners:
+                self._listeners.remove(tell)
 
+        try:
+            self.connection()
+        except ProviderError:
+            stop()
+            raise
         return stop
+
+    def _register(self, connection: Any) -> None:
+        import libvirt
+
+        def lifecycle(_connection: Any, domain: Any, event: int, detail: int, _opaque: Any) -> None:
+            said = _said(event, detail)
+            if said:
+                self._tell(domain.name(), *said)
+
+        def reboot(_connection: Any, domain: Any, _opaque: Any) -> None:
+            self._tell(domain.name(), "rebooted", "its kernel was started anew")
+
+        connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle, None)
+        connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, reboot, None)
+
+    def _tell(self, domain: str, word: str, reason: str) -> None:
+        if domain.startswith(self._prefix):
+            for tell in list(self._listeners):
+                tell(domain.removeprefix(self._prefix), word, reason)
 
 
 def _said(event: int, detail: int) -> tuple[str, str] | None:

@@ -63,7 +63,7 @@ class Watcher:
                     self._deaf = self._listen(lambda *said: self._heard.put(said))
                 self._look()
             except ProviderError:  # libvirtd is away: nothing is known, so nothing is told
-                self._deaf = None
+                pass
             self._wait()
         if self._deaf:
             self._deaf()
