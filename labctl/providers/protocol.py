@@ -48,7 +48,7 @@ class Machine(msgspec.Struct, frozen=True):
     arch: str = "amd64"  # GOARCH words: amd64, arm64
     boot_id: str = ""  # changes with every boot
     proxy_command: str = ""  # an ssh ProxyCommand that reaches the address from the host; empty: reachable as it is
-    node_address: str = ""  # its own address, which the other machines reach, where that is not `address`: its sshd may be behind a translated one
+    node_address: str = ""  # its own address, which other machines reach, where that is not `address` (a translated port)
 
 
 class MachineEvent(msgspec.Struct, frozen=True):

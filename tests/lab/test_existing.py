@@ -33,7 +33,9 @@ def test_an_address_is_enough_where_there_is_a_usual_key(tmp_path: Path, monkeyp
 
 
 def test_machines_are_numbered_in_order_around_those_that_have_a_name(tmp_path: Path) -> None:
-    text = "machines: [{address: a, key: k}, {address: b, key: k, name: minion-1}, {address: c, key: k, name: minion-9}, {address: d, key: k}]"
+    text = (
+        "machines: [{address: a, key: k}, {address: b, key: k, name: minion-1}, {address: c, key: k, name: minion-9}, {address: d, key: k}]"
+    )
     named = [(machine["name"], machine["address"]) for machine in settle(tmp_path, text)["machines"]]
     assert named == [("minion-1", "b"), ("minion-2", "a"), ("minion-3", "d"), ("minion-9", "c")]
 
