@@ -153,6 +153,12 @@ OPTIONS: tuple[Option, ...] = (
     Option("nodes.lease_s", _seconds, 10.0, "how often an agent renews its lease, seconds"),
     Option("nodes.grace_s", _seconds, 40.0, "how long a lease may be silent before its node is Unknown, seconds"),
     Option("nodes.evict_s", _seconds, 300.0, "how long pods stay on a silent node, seconds"),
+    Option(
+        "pods.drain_s",
+        _seconds,
+        1.0,
+        "how long an ending pod waits at most until every minion has let it go, seconds; more where machines are slow",
+    ),
     Option("pods.backoff_s", _seconds, 10.0, "first back-off before a failed container is started again, seconds"),
 )
 BY_NAME = {option.name: option for option in OPTIONS}

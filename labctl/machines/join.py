@@ -138,6 +138,7 @@ class Join:
             "clusterDomain": settings.cluster_domain,
             "leaseSeconds": settings.lease_s,
             "leaseDurationSeconds": max(1, round(settings.grace_s)),
+            "drainSeconds": settings.drain_s,
             "backoffSeconds": settings.backoff_s,
         }
 

@@ -16,6 +16,7 @@ class MachinesSettings:
     halt_grace_s: float = 10.0
     lease_s: float = 10.0  # how often an agent renews its lease
     grace_s: float = 40.0  # how long a lease holds
+    drain_s: float = 1.0  # an ending pod waits at most so long until every minion has let it go
     backoff_s: float = 10.0  # before a container that failed is started again; doubles
     pod_mtu_bytes: int = 1500  # as the pod network leaves it
     programs: tuple[str, ...] = ()  # that a machine must have besides those that every minion needs

@@ -41,6 +41,7 @@ class Values(msgspec.Struct, frozen=True):
     lease_s: float = msgspec.field(default=10.0, name="nodes.lease_s")
     grace_s: float = msgspec.field(default=40.0, name="nodes.grace_s")
     evict_s: float = msgspec.field(default=300.0, name="nodes.evict_s")
+    drain_s: float = msgspec.field(default=1.0, name="pods.drain_s")
     backoff_s: float = msgspec.field(default=10.0, name="pods.backoff_s")
 
     def by_name(self) -> dict[str, Any]:
@@ -105,6 +106,7 @@ class MasterSettings(msgspec.Struct, frozen=True):
             pod_mtu_bytes=pod_mtu(self.pod_network()),
             programs=plugin(values.network).programs,
             grace_s=values.grace_s,
+            drain_s=values.drain_s,
             backoff_s=values.backoff_s,
         )
 

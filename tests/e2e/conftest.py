@@ -78,6 +78,8 @@ def images(new_cluster):
 def cluster(request, new_cluster, images):
     """Two minions that are Ready, shared by the scenarios of one file."""
     cluster = new_cluster(request.module.__name__.rpartition(".")[2])
+    if PATIENCE > 1:
+        (cluster.folder / "lab.yml").write_text(f"pods: {{drain_s: {5 * PATIENCE:g}}}\n")
     cluster.labctl("up", "--minions", "2", timeout_s=600)
     yield cluster
     if request.session.testsfailed:
