@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -113,7 +114,7 @@ def bring_up(tour: Tour) -> None:
 
 def seed(tour: Tour) -> str:
     tour.say("3. The article's replication controller")
-    tour.run(f"kubectl create -f {SEED / 'nginx-rc.yml'}")
+    tour.run("kubectl create -f nginx-rc.yml")
     tour.wait("two nginx pods are Ready", lambda: len(tour.ready()) == 2)
     tour.say("4, 5. It keeps two pods, each with an address of its own")
     tour.run("kubectl get rc -o wide")
@@ -124,7 +125,7 @@ def seed(tour: Tour) -> str:
     tour.wait("it was restarted", lambda: tour.get(f"pod {name}")["status"]["containerStatuses"][0]["restartCount"] == 1)
     tour.wait("two pods are Ready", lambda: len(tour.ready()) == 2)
     tour.say("7, 8. A Service has one fixed virtual IP")
-    tour.run(f"kubectl create -f {SEED / 'nginx-service.yml'}")
+    tour.run("kubectl create -f nginx-service.yml")
     tour.run("kubectl get se -o wide")
     vip = tour.get("service web-service")["spec"]["clusterIP"]
     tour.say("9. Any minion reaches it, and both pods answer")
@@ -172,6 +173,8 @@ def main() -> int:
     arguments = parser.parse_args()
     console = Console(record=arguments.svg is not None, width=130, highlight=False, soft_wrap=arguments.svg is None)
     folder = Path(tempfile.mkdtemp(prefix="labctl-demo-"))
+    for name in ("nginx-rc.yml", "nginx-service.yml"):
+        shutil.copy(SEED / name, folder)
     tour = Tour(folder, console)
     try:
         play(tour)
@@ -181,7 +184,7 @@ def main() -> int:
         else:
             tour.say("labctl destroy leaves nothing behind")
             tour.run("labctl destroy --yes", check=False)
-            folder.rmdir()
+            shutil.rmtree(folder)
     if arguments.svg:
         console.save_svg(str(arguments.svg), title="labctl")
     return 0
