@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -186,7 +187,7 @@ def main() -> int:
             tour.run("labctl destroy --yes", check=False)
             shutil.rmtree(folder)
     if arguments.svg:
-        console.save_svg(str(arguments.svg), title="labctl")
+        arguments.svg.write_text(FONTS.sub("", console.export_svg(title="labctl")))
     return 0
 
 
