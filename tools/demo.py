@@ -30,6 +30,7 @@ from labctl.lab.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 SEED = ROOT / "examples" / "seed"
+FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)  # rich's picture would fetch fonts from elsewhere; any monospace will do
 BIN = Path(sys.executable).parent
 
 
