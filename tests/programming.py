@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from random import Random
 from typing import Any
+
+import pytest
 
 from labctl.clock import SystemClock
 from labctl.journal import MemoryJournal
@@ -102,3 +104,17 @@ class World:
 
     async def settled(self) -> None:
         await self.until(lambda: self.runner.idle and self.proxy.idle and self.network.idle)
+
+
+@pytest.fixture
+def settings() -> ProxySettings:
+    """May be parametrized."""
+    return ProxySettings()
+
+
+@pytest.fixture
+async def world(settings: ProxySettings) -> AsyncIterator[World]:
+    made = World(settings)
+    await made.start()
+    yield made
+    await made.stop()

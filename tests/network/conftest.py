@@ -1,23 +1,5 @@
-"""Fixtures of tests/programming.py: `settings` may be parametrized."""
+"""A master's proxy and network, wired to fake helpers."""
 
-from __future__ import annotations
+from tests.programming import settings, world
 
-from collections.abc import AsyncIterator
-
-import pytest
-
-from labctl.proxy.settings import ProxySettings
-from tests.programming import World
-
-
-@pytest.fixture
-def settings() -> ProxySettings:
-    return ProxySettings()
-
-
-@pytest.fixture
-async def world(settings: ProxySettings) -> AsyncIterator[World]:
-    made = World(settings)
-    await made.start()
-    yield made
-    await made.stop()
+__all__ = ["settings", "world"]

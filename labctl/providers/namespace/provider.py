@@ -35,6 +35,7 @@ from labctl.providers.namespace.probe import probe
 from labctl.providers.namespace.watch import Watcher
 from labctl.providers.protocol import Machine, MachineEvent, MachineSpec, Power, Stop, Uplink, Verdict
 from labctl.providers.settings import NamespaceSettings
+from labctl.providers.watching import stopper
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -107,15 +108,7 @@ class NamespaceProvider:
         return found
 
     def watch(self, tell: Callable[[MachineEvent], None]) -> Stop:
-        watcher = Watcher(self._existing, tell, self._settings.rescan_s)
-        self._watchers.append(watcher)
-
-        def stop() -> None:
-            if watcher in self._watchers:
-                self._watchers.remove(watcher)
-                watcher.stop()
-
-        return stop
+        return stopper(self._watchers, Watcher(self._existing, tell, self._settings.rescan_s))
 
     def uplink(self, port: int) -> Uplink:
         lab = self._lab()

@@ -31,6 +31,7 @@ from labctl.providers.ssh.look import Facts, look, parse
 from labctl.providers.ssh.prepare import prepare
 from labctl.providers.ssh.records import Record, Records
 from labctl.providers.ssh.watch import Watch
+from labctl.providers.watching import stopper
 
 AT_ONCE = 16  # machines
 
@@ -108,15 +109,7 @@ class SshProvider:
             return {machine.name: machine for machine in found if machine}
 
     def watch(self, tell: Callable[[MachineEvent], None]) -> Stop:
-        watch = Watch(self.machines(), tell, self._ask, self._reach, self._settings)
-        self._watches.append(watch)
-
-        def stop() -> None:
-            if watch in self._watches:
-                self._watches.remove(watch)
-                watch.stop()
-
-        return stop
+        return stopper(self._watches, Watch(self.machines(), tell, self._ask, self._reach, self._settings))
 
     def uplink(self, port: int) -> Uplink:
         address = self._settings.master_address

@@ -37,6 +37,7 @@ from labctl.providers.vagrant.hypervisor import Hypervisor
 from labctl.providers.vagrant.machine import Boot, End, VagrantMachine
 from labctl.providers.vagrant.probe import findings, probe
 from labctl.providers.vagrant.watch import Watcher
+from labctl.providers.watching import stopper
 
 _POLL_S = 0.1
 
@@ -142,15 +143,7 @@ class VagrantProvider:
         return found
 
     def watch(self, tell: Callable[[MachineEvent], None]) -> Stop:
-        watcher = Watcher(self.machines, self._machine, self._hypervisor.listen, tell)
-        self._watchers.append(watcher)
-
-        def stop() -> None:
-            if watcher in self._watchers:
-                self._watchers.remove(watcher)
-                watcher.stop()
-
-        return stop
+        return stopper(self._watchers, Watcher(self.machines, self._machine, self._hypervisor.listen, tell))
 
     def uplink(self, port: int) -> Uplink:
         self._ensure_networks()
