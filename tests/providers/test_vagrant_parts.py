@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -120,7 +121,7 @@ class Recorded(command.Vagrant):
         self.calls: list[tuple[list[str], bool]] = []
         self._failure = failure
 
-    def up(self, names: list[str], provision: bool) -> None:
+    def up(self, names: list[str], provision: bool, enough: threading.Event) -> None:
         self.calls.append((names, provision))
         if self._failure:
             raise self._failure
@@ -141,6 +142,36 @@ def test_a_start_that_fails_fails_for_all_who_asked() -> None:
     for future in futures:
         with pytest.raises(ProviderError, match="no"):
             future.result(5)
+
+
+class Endless(command.Vagrant):
+    """A `vagrant up` that holds on to a machine that is gone."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+
+    def up(self, names: list[str], provision: bool, enough: threading.Event) -> None:
+        self.begun.set()
+        command.until_enough(["sleep", "600"], enough, linger_s=0.1)
+
+
+def test_a_command_that_outlives_its_use_is_ended_when_all_its_machines_answer() -> None:
+    vagrant = Endless()
+    starts = command.Starts(vagrant)
+    futures = [starts.ask("minion-1", False), starts.ask("minion-2", False)]
+    vagrant.begun.wait(5)
+    starts.answers("minion-1")
+    with pytest.raises(TimeoutError):
+        futures[0].result(0.5)
+    starts.answers("minion-2")
+    for future in futures:
+        future.result(5)
+    starts.wait(5)
+
+
+def test_a_command_that_fails_by_itself_has_failed() -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        command.until_enough(["false"], threading.Event())
 
 
 # -- the accelerator

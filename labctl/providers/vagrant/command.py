@@ -2,6 +2,9 @@
 
 Vagrant   one command at a time, with its last words if it fails
 Starts    starts that are asked for at about the same time become one `vagrant up`, which boots them side by side
+
+A `vagrant up` whose machines all answer is given a moment to end, and is ended then: a machine that loses its power while Vagrant still talks to it
+would keep it, and with it Vagrant's lock on the machine, for as long as TCP tries (a quarter of an hour).
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import re
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +23,9 @@ from typing import Any
 from labctl.errors import ProviderError
 
 GATHER_S = 0.3
+LINGER_S = 30.0
+"""What Vagrant may still do about machines that answer: its own SSH connections to emulated ones take seconds each."""
+_POLL_S = 0.1
 _DRAWN = re.compile(r"^(==> \S+: |\s+\S+: )")
 _MENDS = (
     ("could not be found, but was requested", "vagrant-libvirt is missing", "apt-get install vagrant-libvirt, or vagrant plugin install vagrant-libvirt"),
@@ -37,9 +44,10 @@ class Vagrant:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def up(self, names: list[str], provision: bool) -> None:
+    def up(self, names: list[str], provision: bool, enough: threading.Event) -> None:
+        """`enough` is set when nothing that Vagrant still does about these machines is needed."""
         pattern = "/^(" + "|".join(re.escape(name) for name in names) + ")$/"
-        with self._vagrant(f"vagrant up {' '.join(names)}") as vagrant:
+        with self._vagrant(f"vagrant up {' '.join(names)}", enough) as vagrant:
             vagrant.up(vm_name=pattern, provider="libvirt", provision=provision)
 
     def destroy(self, name: str) -> None:
@@ -64,9 +72,15 @@ class Vagrant:
             return {plugin.name for plugin in vagrant.plugin_list()}
 
     @contextmanager
-    def _vagrant(self, what: str) -> Iterator[Any]:
+    def _vagrant(self, what: str, enough: threading.Event | None = None) -> Iterator[Any]:
         """python-vagrant, with the command's own words kept for the error."""
         import vagrant
+
+        class Python(vagrant.Vagrant):
+            def _call_vagrant_command(self, args: list[str | None]) -> None:
+                """As inherited, but for an end before the command's own."""
+                with self.out_cm() as out:
+                    until_enough(self._make_vagrant_command(args), enough, cwd=self.root, env=self.env, stdout=out, stderr=out)
 
         with tempfile.TemporaryFile("w+") as said:
 
@@ -76,12 +90,28 @@ class Vagrant:
 
             folder = self._folder if self._folder.is_dir() else Path("/")
             try:
-                yield vagrant.Vagrant(root=str(folder), out_cm=stream, err_cm=stream)
+                yield Python(root=str(folder), out_cm=stream, err_cm=stream)
             except subprocess.CalledProcessError as error:
                 said.seek(0)
                 raise explain(what, said.read() + (error.output or "")) from error
             except RuntimeError as error:  # there is no `vagrant`
                 raise ProviderError("vagrant is not installed", mend="apt-get install vagrant vagrant-libvirt") from error
+
+
+def until_enough(argv: list[str], enough: threading.Event | None, linger_s: float = LINGER_S, **options: Any) -> None:
+    """Run a command to its end, or until LINGER_S after `enough` was set; CalledProcessError if it fails by itself."""
+    process = subprocess.Popen(argv, **options)
+    deadline = float("inf")
+    while process.poll() is None:
+        if enough and enough.is_set():
+            deadline = min(deadline, time.monotonic() + linger_s)
+        if time.monotonic() > deadline:
+            process.kill()  # not asked to end: asked to, it would take its machines down
+            process.wait()
+            return
+        time.sleep(_POLL_S)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, argv)
 
 
 def explain(what: str, said: str) -> ProviderError:
@@ -94,12 +124,13 @@ def explain(what: str, said: str) -> ProviderError:
 
 
 class Starts:
-    """Gathers starts. Each asker gets a future that is done when its machine's `vagrant up` has ended."""
+    """Gathers starts. Each asker gets a future that is done when its machine's `vagrant up` has ended, and says when its machine answers."""
 
     def __init__(self, vagrant: Vagrant) -> None:
         self._vagrant = vagrant
         self._lock = threading.Lock()
         self._wanted: dict[str, Future[None]] = {}
+        self._unanswered: list[tuple[set[str], threading.Event]] = []
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="vagrant-up")
 
     def ask(self, name: str, provision: bool) -> Future[None]:
@@ -110,6 +141,14 @@ class Starts:
                 threading.Timer(GATHER_S, lambda: self._pool.submit(self._start, provision)).start()
             return future
 
+    def answers(self, name: str) -> None:
+        """This machine needs nothing more of Vagrant."""
+        with self._lock:
+            for names, enough in self._unanswered:
+                names.discard(name)
+                if not names:
+                    enough.set()
+
     def wait(self, deadline_s: float) -> None:
         """Until none of ours runs: Vagrant refuses to touch a machine that another command of its is at."""
         idle: Future[None] = self._pool.submit(lambda: None)
@@ -118,11 +157,16 @@ class Starts:
     def _start(self, provision: bool) -> None:
         with self._lock:
             wanted, self._wanted = self._wanted, {}
+            batch = (set(wanted), threading.Event())
+            self._unanswered.append(batch)
         try:
-            self._vagrant.up(list(wanted), provision)
+            self._vagrant.up(list(wanted), provision, batch[1])
         except Exception as error:
             for future in wanted.values():
                 future.set_exception(error)
         else:
             for future in wanted.values():
                 future.set_result(None)
+        finally:
+            with self._lock:
+                self._unanswered.remove(batch)

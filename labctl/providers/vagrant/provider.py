@@ -217,6 +217,7 @@ class VagrantProvider:
             self._hypervisor.start(domain)
         wait = Wait(machine, spec, self._hypervisor, self._settings, lambda: self._who(machine, spec), self._progress)
         machine.keep(wait.until_up(making, to_its_end=not own))
+        self._starts.answers(spec.name)
 
     def _ensure_networks(self) -> None:
         with locks.exclusive(self._state / "locks" / ".networks"):
@@ -312,6 +313,7 @@ class VagrantProvider:
             host_key=machine.host_key(),
             arch=boot.arch if boot else self._box.arch,
             boot_id=boot.boot_id if boot and power is not Power.OFF else "",
+            own_clock=True,
         )
 
     def _machine(self, name: str) -> VagrantMachine:
