@@ -39,8 +39,8 @@ def _node(pod: Pod) -> Iterable[str]:
     return (pod.spec.node_name,) if pod.spec.node_name else ()
 
 
-def _ready(pod: Pod) -> Iterable[str]:
-    return (READY,) if pod.ready else ()
+def _ready(view: Any) -> Iterable[str]:
+    return (READY,) if view.ready else ()
 
 
 def _selector(view: Any) -> Iterable[str]:
@@ -53,6 +53,7 @@ PODS_UNOWNED: dict[tuple[str, str], Index] = {(PODS, "unowned"): _orphan_labels}
 PODS_BY_CONTROLLER: dict[tuple[str, str], Index] = {(PODS, "controller"): _controller}
 PODS_BY_NODE: dict[tuple[str, str], Index] = {(PODS, "node"): _node}
 PODS_READY: dict[tuple[str, str], Index] = {(PODS, "ready"): _ready}
+NODES_READY: dict[tuple[str, str], Index] = {(NODES, "ready"): _ready}
 
 
 def by_selector(kind: str) -> dict[tuple[str, str], Index]:

@@ -4,17 +4,22 @@ Two ways to lose a node. Silence: its lease is not renewed for the grace period,
 when it speaks again all is well. Death: its Machine's status says Off about the very boot the node registered with, so nothing of it can run any more;
 it is fenced with node.kubernetes.io/out-of-service, until its agent registers with another boot id.
 The age of a lease counts from when this process saw it change, so a restart of the master or a jump of the clock kills nobody.
+
+Either way pods are moved only if somebody is left who can take them: another node that was heard of a moment ago. When all nodes fall silent together it is the master
+that is cut off, or the machines were asleep; when all are dead the host went down. Then pods stay where they are, and go on, or start again, when their machine is back
+(Kubernetes stops its evictions then, too: "master disruption mode"). A dead machine that boots just now is waited for as long as pods tolerate a node that is not ready.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from random import Random
 from typing import Any
 
 from labctl.clock import rfc3339
 from labctl.controllers.conditions import plain, with_condition
-from labctl.controllers.indexes import LEASES, MACHINES, NODES, PODS, PODS_BY_NODE
+from labctl.controllers.indexes import LEASES, MACHINES, NODES, NODES_READY, PODS, PODS_BY_NODE, READY
 from labctl.controllers.settings import ControllerSettings
 from labctl.reconcile.plan import NOTHING, Action, Index, Key, Patch, Plan, Record, Seen, View
 from labctl.resources.kinds.core_v1.node import Node, Taint
@@ -37,6 +42,10 @@ PRESSURES = {
 }
 OURS = frozenset({NOT_READY, UNREACHABLE, UNSCHEDULABLE, *PRESSURES.values()})
 
+ON_ITS_WAY = frozenset({"Booting", "Joining"})  # phases of a machine that will run its pods again
+LOOK_AGAIN_S = 1.0  # whether somebody else is left, while that decides
+ASKED = 64  # so many of the others are asked, at most: those that are gone are soon no longer among them
+
 SILENT = ("Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.")
 NEVER_SPOKE = ("Unknown", "NodeStatusNeverUpdated", "Kubelet never posted node status.")
 
@@ -52,7 +61,7 @@ class Nodes:
             LEASES: _renewed,
             MACHINES: lambda view, seen: (seen.key,) if view.get(NODES, seen.key) else (),
         }
-        self.indexes: Mapping[tuple[str, str], Index] = {**PODS_BY_NODE, (NODES, "report"): _report}
+        self.indexes: Mapping[tuple[str, str], Index] = {**PODS_BY_NODE, **NODES_READY, (NODES, "report"): _report}
 
     def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
         node: Node | None = view.get(NODES, key)
@@ -60,19 +69,29 @@ class Nodes:
             return NOTHING
         machine = view.get(MACHINES, key)
         death = death_of(machine, node)
-        left_s = self._grace_s - (now - _heard(view, key))
-        if death:
+        if death and _fenced(node):
             return Plan(_fence(view, node, death))
-        conditions, why = _silenced(node, view.wall()) if left_s <= 0 else (None, "")
-        actions: list[Action] = []
-        taints = _taints(node, "Unknown" if left_s <= 0 else condition_status(node.status.conditions, "Ready"), view.wall())
-        if taints is not None:
-            actions.append(taints)
-        elif conditions is not None:
-            actions.append(_status(node, conditions, why))
-        if left_s <= 0 or _booted_anew(machine, node):
-            actions += _pods_not_ready(view, node)
-        return Plan(actions, left_s if left_s > 0 else None)
+        left_s = self._grace_s - (now - _heard(view, key))
+        if not death and left_s > 0:
+            actions = _healthy(view, node)
+            return Plan(actions + _pods_not_ready(view, node) if _booted_anew(machine, node) else actions, left_s)
+        elsewhere = self._others(view, key, now)
+        if death and elsewhere and machine.status.phase not in ON_ITS_WAY:
+            return Plan(_fence(view, node, death))
+        return Plan(_lost(view, node, death, elsewhere), LOOK_AGAIN_S)
+
+    def _others(self, view: View, name: str, now: float) -> bool:
+        """Whether another node is there that pods could move to: one that was heard of lately."""
+        return any(self._lives(view, node, now) for node in islice(view.by(NODES, "ready", READY), ASKED) if node.metadata.name != name)
+
+    def _lives(self, view: View, node: Node, now: float) -> bool:
+        machine: Machine | None = view.get(MACHINES, node.metadata.name)
+        if machine is not None and (machine.spec.power == "Off" or death_of(machine, node)):
+            return False
+        lease = view.get(LEASES, f"{LEASE_NAMESPACE}/{node.metadata.name}")
+        if lease is None or lease.metadata.revision <= view.begun:
+            return False  # what was so before this process began, or before it fell asleep, proves nothing
+        return now - _heard(view, node.metadata.name) <= self._grace_s / 2
 
 
 def cause_of(death: PowerEvent) -> str:
@@ -124,6 +143,31 @@ def _heard(view: View, name: str) -> float:
 # -- health ----------------------------------------------------------------------------------------------------------------------------
 
 
+def _healthy(view: View, node: Node) -> list[Action]:
+    taints = _taints(node, condition_status(node.status.conditions, "Ready"), view.wall())
+    return [taints] if taints is not None else []
+
+
+def _lost(view: View, node: Node, death: PowerEvent | None, elsewhere: bool) -> list[Action]:
+    """Silent, or dead but not fenced: tainted, not Ready, and its pods answer nobody. They are moved in their time, if there is anywhere to move to."""
+    wall_s = view.wall()
+    taints = _taints(node, "False" if death else "Unknown", wall_s, moves=elsewhere)
+    if taints is not None:
+        return [taints, *_pods_not_ready(view, node)]
+    conditions, why = _off(node, death, wall_s) if death else _silenced(node, wall_s)
+    status = [_status(node, conditions, why)] if conditions is not None else []
+    return [*status, *_pods_not_ready(view, node)]
+
+
+def _off(node: Node, death: PowerEvent, wall_s: float) -> tuple[list[dict[str, Any]] | None, str]:
+    """The conditions of a node whose machine is off; None if that is what they say already."""
+    if condition_status(node.status.conditions, "Ready") == "False":
+        return None, ""
+    why = cause_of(death)
+    said = ("False", "MachineHalted" if death.intended else "MachineOff", f"The node is out of service: {why}.")
+    return _set(node.status.conditions, "Ready", said, wall_s), f"not ready: {why}"
+
+
 def _silenced(node: Node, wall_s: float) -> tuple[list[dict[str, Any]] | None, str]:
     """The conditions of a node that stopped speaking; None if that is what they say already."""
     spoke = {condition.type: condition for condition in node.status.conditions}
@@ -173,15 +217,13 @@ def _fence(view: View, node: Node, death: PowerEvent) -> list[Action]:
     taints = _taints(node, "False", wall_s, dead_boot=death.boot_id, why=f"out of service: {why}")
     if taints is not None:
         return [taints]
-    if condition_status(node.status.conditions, "Ready") == "False":
-        return []
-    said = ("False", "MachineHalted" if death.intended else "MachineOff", f"The node is out of service: {why}.")
-    return [_status(node, _set(node.status.conditions, "Ready", said, wall_s), f"not ready: {why}")]
+    conditions, said = _off(node, death, wall_s)
+    return [_status(node, conditions, said)] if conditions is not None else []
 
 
-def _taints(node: Node, ready: str, wall_s: float, *, dead_boot: str = "", why: str = "") -> Action | None:
-    """What makes the node's taints follow from its health; None if they do."""
-    wanted = list(_wanted_taints(node, ready, dead_boot))
+def _taints(node: Node, ready: str, wall_s: float, *, moves: bool = True, dead_boot: str = "", why: str = "") -> Action | None:
+    """What makes the node's taints follow from its health; None if they do. `moves`: its pods may be moved."""
+    wanted = list(_wanted_taints(node, ready, moves, dead_boot))
     there = {(taint.key, taint.effect): taint for taint in node.spec.taints}
     kept = [taint for taint in node.spec.taints if not _ours(taint) or (taint.key, taint.value, taint.effect) in wanted]
     new = [(key, value, effect) for key, value, effect in wanted if (key, effect) not in there or there[key, effect].value != value]
@@ -192,16 +234,18 @@ def _taints(node: Node, ready: str, wall_s: float, *, dead_boot: str = "", why: 
     gone = sorted({taint.key for taint in node.spec.taints} - {taint["key"] for taint in taints})
     added = sorted({key for key, _, _ in new})
     sentence = why or "; ".join([*(f"tainted {key}" for key in added), *(f"no longer {key}" for key in gone)])
+    if not moves:
+        sentence = "; ".join([*filter(None, [sentence]), "its pods stay: no other node is left to take them"])
     event = _now(node, "NodeReady") if {NOT_READY, UNREACHABLE} & set(gone) else None
     return Patch(NODES, node.metadata.name, {"spec": {"taints": taints or None}}, "", node.metadata.revision, sentence, event)
 
 
-def _wanted_taints(node: Node, ready: str, dead_boot: str) -> Iterable[tuple[str, str, str]]:
+def _wanted_taints(node: Node, ready: str, moves: bool, dead_boot: str) -> Iterable[tuple[str, str, str]]:
     """(key, value, effect) of every taint that is ours to set."""
     if ready != "True":
         key = UNREACHABLE if ready == "Unknown" else NOT_READY
         yield key, "", "NoSchedule"
-        if ready:  # a node that just registered and said nothing yet loses no pods for it
+        if ready and moves:  # a node that just registered and said nothing yet loses no pods for it
             yield key, "", "NoExecute"
     for type_, key in PRESSURES.items():
         if condition_status(node.status.conditions, type_) == "True":
@@ -216,8 +260,14 @@ def _wanted_taints(node: Node, ready: str, dead_boot: str) -> Iterable[tuple[str
 
 def _still_dead(node: Node) -> Iterable[tuple[str, str, str]]:
     """Our fence stays while the node is still the boot that is over, whatever the machine does meanwhile."""
+    if _fenced(node):
+        yield OUT_OF_SERVICE, BOOT + node.status.node_info.boot_id, "NoExecute"
+
+
+def _fenced(node: Node) -> bool:
+    """Its own boot is fenced."""
     fence = (OUT_OF_SERVICE, BOOT + node.status.node_info.boot_id, "NoExecute")
-    return (fence for taint in node.spec.taints if (taint.key, taint.value, taint.effect) == fence)
+    return any((taint.key, taint.value, taint.effect) == fence for taint in node.spec.taints)
 
 
 def _ours(taint: Taint) -> bool:

@@ -91,6 +91,11 @@ class Machines:
             self._tend(name, machine, node)
         self._waiting.clear()
 
+    def awake(self) -> None:
+        """For the runner: this process, or the whole host, was asleep."""
+        for tender in self._tenders.values():
+            tender.awake()
+
     async def stop(self) -> None:
         """Machines go on as they are."""
         if self._stop_watching:

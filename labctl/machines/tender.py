@@ -21,7 +21,7 @@ import msgspec
 from labctl.clock import Clock
 from labctl.errors import ApiError, HostKeyMismatch, LabctlError, RemoteError
 from labctl.journal import Journal
-from labctl.machines import status
+from labctl.machines import clocks, status
 from labctl.machines.decide import BOOT_REQUEST, FINALIZER, Known, Need, Phase, need
 from labctl.machines.join import Join, Lacking
 from labctl.machines.podranges import MACHINES, NODES
@@ -100,6 +100,12 @@ class Tender:
         task = asyncio.create_task(self._hear(event), name=f"event {self.name}")
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
+
+    def awake(self) -> None:
+        """It slept, or the whole host did: what is there is looked at again, its clock too. Its agent is left alone if it runs."""
+        self.known.joined = ""
+        self._news.set()
+        self._wake.set()
 
     async def stop(self) -> None:
         self._task.cancel()
@@ -184,6 +190,8 @@ class Tender:
         started = self._tools.clock.now()
         try:
             joined = await (await self._tools.join())(real)
+            if real.own_clock and (set_right := await clocks.set_right(self._tools.remote, self.name, self._tools.clock)):
+                self._note(set_right)
         except (HostKeyMismatch, Lacking) as error:
             self.known.refused = real.boot_id
             self._tell("Warning", "FailedJoin", str(error))
@@ -285,6 +293,8 @@ class Tender:
         elif event.power is not real.power:
             self.known.real = msgspec.structs.replace(real, power=event.power)
             await self._write(status.power(event, wall_s))
+            if event.power is Power.ON:
+                self.awake()
         self._wake.set()
 
     async def _end(self, event: MachineEvent) -> None:

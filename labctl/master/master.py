@@ -83,6 +83,8 @@ class Master:
         self._recorders: dict[str, Recorder] = {}
         self.edge = self._edge(tools) if tools else None
         self.runner = Runner(self.resources, self.client, self.recorder, self._controllers(), clock, journal, rng)
+        if self.edge:
+            self.runner.when_awake(self.edge.machines.awake)
         self.api = self._api(tls, tools) if tls else None
         self._port = 0  # the API's on loopback
         self._compacting: asyncio.Task[None] | None = None

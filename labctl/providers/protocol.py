@@ -49,6 +49,7 @@ class Machine(msgspec.Struct, frozen=True):
     boot_id: str = ""  # changes with every boot
     proxy_command: str = ""  # an ssh ProxyCommand that reaches the address from the host; empty: reachable as it is
     node_address: str = ""  # its own address, which other machines reach, where that is not `address` (a translated port)
+    own_clock: bool = False  # its clock is not the host's, and labctl's to set
 
 
 class MachineEvent(msgspec.Struct, frozen=True):

@@ -125,6 +125,10 @@ class View(Protocol):
     def count(self, kind: str, index: str, value: str) -> int:
         """How many `by` would answer."""
 
+    @property
+    def begun(self) -> int:
+        """The revision at which this process began, or last found that it had been asleep: whatever was written later, it saw happen."""
+
     def seen(self, kind: str, key: Key) -> float:
         """Monotonic time at which this process saw the object's last change; its start for what was there before."""
 

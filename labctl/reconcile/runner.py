@@ -69,6 +69,8 @@ class Runner:
         self._carrying: dict[asyncio.Task[None], None] = {}  # in order, so that stopping is the same each time
         self._tasks: list[asyncio.Task[None]] = []
         self._ticked = (clock.now(), clock.wall())
+        self._due = clock.now()  # when it is to look again, at the latest
+        self._awake: list[Callable[[], None]] = []
 
     # -- for others --------------------------------------------------------------------------------------------------------------------
 
@@ -94,6 +96,10 @@ class Runner:
                 await self._teller.drain()
         except TimeoutError:
             self._journal.note("reconcile", "runner", "stopped with Events unwritten")
+
+    def when_awake(self, tell: Callable[[], None]) -> None:
+        """`tell` is called, on the loop, whenever this process finds that it, or the whole host, has been asleep."""
+        self._awake.append(tell)
 
     def why(self, kind: str, key: Key) -> str:
         """The last sentence a controller said about an object, or ""."""
@@ -156,6 +162,7 @@ class Runner:
                 self._plan(item)
                 if self._clock.now() - started > self._settings.slice_s:
                     await asyncio.sleep(0)
+                    self._look_at_clock()
                     started = self._clock.now()
             await self._wait()
 
@@ -179,7 +186,9 @@ class Runner:
     async def _wait(self) -> None:
         """Until something is added, something comes due, or the clock is to be looked at."""
         due = self._queue.next_due()
-        delay_s = self._settings.tick_s if due is None else min(self._settings.tick_s, max(0.0, due - self._clock.now()))
+        now = self._clock.now()
+        delay_s = self._settings.tick_s if due is None else min(self._settings.tick_s, max(0.0, due - now))
+        self._due = now + delay_s
         timer = asyncio.get_running_loop().call_later(delay_s, self._wake.set)
         try:
             await self._wake.wait()
@@ -190,12 +199,14 @@ class Runner:
         """After a suspended host or a stalled process, silence proves nothing: every grace period begins anew."""
         now, wall = self._clock.now(), self._clock.wall()
         then, wall_then = self._ticked
+        late_s = now - max(self._due, then)
         self._ticked = (now, wall)
-        late_s = now - then - self._settings.tick_s
         ran_away_s = abs((wall - wall_then) - (now - then))
         if late_s > self._settings.jump_s or ran_away_s > self._settings.jump_s:
             self._journal.note("reconcile", "runner", f"the clock jumped by {max(late_s, ran_away_s):.1f} s: grace periods begin anew")
             self.view.begin_anew()
+            for tell in self._awake:
+                tell()
 
     # -- do ----------------------------------------------------------------------------------------------------------------------------
 

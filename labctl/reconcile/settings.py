@@ -12,7 +12,7 @@ class ReconcileSettings:
     slice_s: float = 0.001  # planning goes on for so long before the loop may serve others
     backoff_min_s: float = 0.05  # after a failed plan; doubles each time
     backoff_max_s: float = 30.0
-    tick_s: float = 5.0  # at least so often the clock is looked at
+    tick_s: float = 1.0  # at least so often the clock is looked at
     jump_s: float = 3.0  # a tick that is late by more, or a wall clock that ran away by more, is a jump: grace periods begin anew
     events_keep: int = 10_000  # Events waiting to be written; the oldest go first when there are more
     events_delay_s: float = 1.0  # Events wait so long for a quiet moment, behind what they tell of

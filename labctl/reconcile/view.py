@@ -105,6 +105,8 @@ class LiveView:
         self._clock = clock
         self._tables: dict[str, _Table] = {}
         self._revision = 0
+        self._begun = 0
+        self._loaded = False
         for (kind, name), function in indexes.items():
             table = self._table(kind)
             table.names.append(name)
@@ -141,6 +143,10 @@ class LiveView:
         bucket = self._table(kind).bucket(index, value)
         return len(bucket.times) if bucket else 0
 
+    @property
+    def begun(self) -> int:
+        return self._begun
+
     def seen(self, kind: str, key: Key) -> float:
         row = self._table(kind).rows.get(key)
         return self._clock.now() if row is None else row.seen
@@ -173,6 +179,8 @@ class LiveView:
         for kind, key in gone:
             changes += self._drop(kind, key)
         self._revision = page.revision
+        if not self._loaded:
+            self._loaded, self._begun = True, page.revision
         return changes
 
     def apply(self, batch: Batch) -> list[Seen]:
@@ -187,7 +195,7 @@ class LiveView:
 
     def begin_anew(self) -> None:
         """The clock jumped: nothing is known of how long anything lasted, so everything counts from now."""
-        now = self._clock.now()
+        now, self._begun = self._clock.now(), self._revision
         for table in self._tables.values():
             for row in table.rows.values():
                 row.seen = now

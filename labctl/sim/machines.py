@@ -34,8 +34,9 @@ class FakeProvider:
 
     name = "fake"
 
-    def __init__(self, arch: str = "amd64") -> None:
+    def __init__(self, arch: str = "amd64", *, own_clocks: bool = False) -> None:
         self._arch = arch
+        self._own_clocks = own_clocks
         self._fakes: dict[str, _Fake] = {}
         self._watchers: list[Callable[[MachineEvent], None]] = []
         self._refusals: dict[str, list[ProviderError]] = {}
@@ -179,4 +180,5 @@ class FakeProvider:
             host_key=f"ssh-ed25519 FAKE-{fake.spec.name}",
             arch=self._arch,
             boot_id="" if fake.power is Power.OFF else fake.boot_id,
+            own_clock=self._own_clocks,
         )

@@ -7,6 +7,7 @@ from labctl.sim.picture import Picture
 
 GRACE_S = 40
 NAME = "minion-1"
+OTHER = "minion-2"
 
 
 @pytest.fixture
@@ -14,14 +15,20 @@ def picture():
     return Picture([Nodes(ControllerSettings(lease_grace_s=GRACE_S))])
 
 
-def lease(picture, renewed="1"):
-    spec = {"holderIdentity": NAME, "renewTime": f"2026-01-01T00:00:0{renewed}.000000Z"}
-    picture.put({"kind": "Lease", "metadata": {"name": NAME, "namespace": "kube-node-lease"}, "spec": spec})
+def lease(picture, renewed="1", name=NAME):
+    spec = {"holderIdentity": name, "renewTime": f"2026-01-01T00:00:0{renewed}.000000Z"}
+    picture.put({"kind": "Lease", "metadata": {"name": name, "namespace": "kube-node-lease"}, "spec": spec})
 
 
-def machine(picture, power, boot, **event):
-    status = {"power": power, "bootID": boot, "lastEvent": {"power": power, "bootID": boot, **event}}
-    picture.put({"kind": "Machine", "metadata": {"name": NAME}, "spec": {"number": 1}, "status": status})
+def machine(picture, power, boot, name=NAME, phase="", wanted="On", **event):
+    status = {"power": power, "bootID": boot, "phase": phase, "lastEvent": {"power": power, "bootID": boot, **event}}
+    picture.put({"kind": "Machine", "metadata": {"name": name}, "spec": {"number": 1, "power": wanted}, "status": status})
+
+
+def other(picture, **kw):
+    """Another node, heard of just now: somewhere for pods to go."""
+    picture.put(node(OTHER, **kw))
+    lease(picture, name=OTHER)
 
 
 def settle(picture, turns=6):
@@ -62,6 +69,7 @@ def test_a_silent_node_becomes_unknown_and_unreachable(picture):
     picture.put(node(NAME))
     lease(picture)
     picture.clock.time += GRACE_S
+    other(picture)
     settle(picture)
     assert ready(picture) == ("Unknown", "NodeStatusUnknown")
     message = next(c for c in picture.view.get("nodes", NAME).status.conditions if c.type == "Ready").message
@@ -139,6 +147,7 @@ def test_cordon_and_pressure_are_taints_and_peoples_own_taints_stay(picture):
 
 
 def test_death_of_the_boot_it_registered_with_fences_it_at_once(picture):
+    other(picture)
     picture.put(node(NAME, boot="b1"))
     lease(picture)
     machine(picture, "Off", "b1", reason="the plug was pulled")
@@ -151,6 +160,7 @@ def test_death_of_the_boot_it_registered_with_fences_it_at_once(picture):
 
 
 def test_an_intended_halt_fences_as_well_and_is_told_as_intended(picture):
+    other(picture)
     picture.put(node(NAME, boot="b1"))
     machine(picture, "Off", "b1", intended=True)
     assert settle(picture)[0] == "out of service: its machine was halted, as intended"
@@ -185,6 +195,7 @@ def test_pods_of_a_boot_that_another_one_followed_answer_nobody_until_their_agen
 
 
 def test_the_fence_stays_until_the_agent_registers_another_boot(picture):
+    other(picture)
     picture.put(node(NAME, boot="b1"))
     machine(picture, "Off", "b1")
     settle(picture)
@@ -195,6 +206,99 @@ def test_the_fence_stays_until_the_agent_registers_another_boot(picture):
     lease(picture, renewed="2")
     settle(picture)
     assert taints(picture) == []
+
+
+def test_what_is_dead_already_stays_fenced_when_nobody_else_is_left(picture):
+    other(picture, boot="o1")
+    picture.put(node(NAME, boot="b1"))
+    machine(picture, "Off", "b1")
+    settle(picture)
+    machine(picture, "Off", "o1", name=OTHER)
+    settle(picture)
+    assert "out-of-service=boot-b1:NoExecute" in taints(picture)
+
+
+def nobody(picture):
+    """The only node there is."""
+
+
+def silent_too(picture):
+    other(picture)
+    picture.clock.time += GRACE_S / 2 + 1
+
+
+def not_heard_since_the_start(picture):
+    other(picture)
+    picture.view.begin_anew()
+
+
+def dead_too(picture):
+    other(picture, boot="o1")
+    machine(picture, "Off", "o1", name=OTHER)
+
+
+def halting(picture):
+    other(picture)
+    machine(picture, "On", "o1", name=OTHER, wanted="Off")
+
+
+@pytest.mark.parametrize("others", [nobody, silent_too, not_heard_since_the_start, dead_too, halting])
+def test_pods_of_a_dead_machine_stay_where_they_are_while_nobody_is_left_to_take_them(picture, others):
+    others(picture)
+    picture.put(node(NAME, boot="b1"))
+    picture.put(pod("a", node=NAME, ready=True))
+    machine(picture, "Off", "b1")
+    assert "its pods stay" in settle(picture)[0]
+    assert taints(picture) == ["not-ready=:NoSchedule"] and ready(picture) == ("False", "MachineOff")
+    assert not picture.view.get("pods", "default/a").ready
+    assert picture.plan(NAME).again_s <= 1, "it looks again"
+    other(picture, boot="o2")
+    machine(picture, "On", "o2", name=OTHER)
+    settle(picture)
+    assert "out-of-service=boot-b1:NoExecute" in taints(picture), "now somebody can take them"
+
+
+@pytest.mark.parametrize("phase", ["Booting", "Joining"])
+def test_a_dead_machine_that_is_booting_keeps_its_pods_as_long_as_they_tolerate_a_node_that_is_not_ready(picture, phase):
+    """After a host's reboot all machines boot side by side: who is first does not take all."""
+    other(picture)
+    picture.put(node(NAME, boot="b1"))
+    machine(picture, "Off", "b1", phase=phase)
+    settle(picture)
+    assert taints(picture) == ["not-ready=:NoExecute", "not-ready=:NoSchedule"]
+    picture.put({**picture.view.raw("nodes", NAME), "status": node(NAME, boot="b2")["status"]})
+    machine(picture, "On", "b2", phase="Ready")
+    lease(picture)
+    settle(picture)
+    assert taints(picture) == [] and ready(picture)[0] == "True"
+
+
+def test_nodes_that_fall_silent_together_lose_no_pods(picture):
+    """All machines were paused at one moment: their last words are at most a lease's period apart."""
+    other(picture)
+    picture.clock.time += 10
+    picture.put(node(NAME))
+    lease(picture)
+    picture.clock.time += GRACE_S
+    settle(picture)
+    assert ready(picture)[0] == "Unknown" and taints(picture) == ["unreachable=:NoSchedule"]
+    assert picture.plan(NAME).again_s <= 1
+
+
+def test_a_silent_node_is_spared_as_soon_as_the_last_other_one_is_silent_as_well(picture):
+    other(picture)
+    picture.put(node(NAME))
+    lease(picture)
+    picture.clock.time += GRACE_S
+    lease(picture, "2", OTHER)
+    settle(picture)
+    assert "unreachable=:NoExecute" in taints(picture)
+    picture.clock.time += GRACE_S / 2 + 1
+    settle(picture)
+    assert taints(picture) == ["unreachable=:NoSchedule"]
+    lease(picture, "3", OTHER)
+    settle(picture)
+    assert "unreachable=:NoExecute" in taints(picture)
 
 
 def test_a_fence_that_a_person_set_is_theirs_to_take_away(picture):

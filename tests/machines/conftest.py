@@ -46,14 +46,14 @@ class FakeAgent(Agent):
 class Room:
     """One master's part; `restart` is its death and its next start."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, own_clocks: bool = False) -> None:
         self.clock = VirtualClock()
         self.journal = MemoryJournal(self.clock)
         self.engine = FaultyEngine(Random(3))
         self.store = LogStore(self.engine, StoreSettings())
         self.resources = Resources(self.store, builtin_registry(), self.clock, self.journal, Random(1))
         self.client = Client(self.resources)
-        self.provider = FakeProvider()
+        self.provider = FakeProvider(own_clocks=own_clocks)
         self.authority = Authority.create(folder, clock=self.clock)
         self.minions: dict[str, Minion] = {}
         self.agent = FakeAgent(b"version-1")

@@ -16,7 +16,9 @@ class Minion:
     """`registers(configuration)` is called where the real agent would register its node."""
 
     def __init__(self, name: str, registers: Callable[[dict[str, object]], None]) -> None:
-        self.host = FakeHost(host_key=f"ssh-ed25519 FAKE-{name}", up=False, programs={**PROGRAMS, "sh": self._sh})
+        self.host = FakeHost(host_key=f"ssh-ed25519 FAKE-{name}", up=False, programs={**PROGRAMS, "sh": self._sh, "date": self._date})
+        self.wall_s = 0.0  # what its clock shows; it stands still
+        self.clock_set: list[float] = []
         self.boot_id = ""
         self.agent = ""  # the hash of the one it has
         self.stamp = ""
@@ -40,6 +42,13 @@ class Minion:
             return 0
         assert script == assets.template("machines/apply.sh").read_text()
         self._apply(shell.argv[4], shell.argv[5], await shell.read_all())
+        return 0
+
+    async def _date(self, shell: Shell) -> int:
+        if shell.argv[1] == "-s":
+            self.wall_s = float(shell.argv[2].removeprefix("@"))
+            self.clock_set.append(self.wall_s)
+        await shell.write(f"{self.wall_s:.9f}\n".encode())
         return 0
 
     def _look(self) -> str:

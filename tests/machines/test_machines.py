@@ -224,6 +224,43 @@ def test_a_pause_is_seen_and_changes_nothing_else(play: Play) -> None:
     play(story)
 
 
+@pytest.mark.parametrize("slept", ["the machine", "the host"])
+def test_a_clock_that_stood_still_is_set_and_the_agent_left_alone(tmp_path: Path, slept: str) -> None:
+    async def story() -> None:
+        room = await Room(tmp_path, own_clocks=True).start()
+        name = await room.up()
+        await room.phase(name, "Ready")
+        minion = room.minions[name]
+        assert len(minion.clock_set) == 1, "it had none at its first boot"
+        await asyncio.sleep(3600)
+        assert len(minion.clock_set) == 1, "nobody asks without a cause"
+        if slept == "the machine":
+            room.provider.pause(name)
+            room.provider.resume(name)
+        else:
+            room.machines.awake()
+        await room.until(lambda: len(minion.clock_set) == 2)
+        assert abs(minion.wall_s - room.clock.wall()) < 1 and minion.starts == 1
+        assert any("its clock was 36" in line.text and "behind" in line.text for line in room.journal.lines)
+        room.machines.awake()
+        await asyncio.sleep(0.5)
+        assert len(minion.clock_set) == 2, "it is right"
+        await room.stop()
+
+    run(story())
+
+
+def test_the_clock_of_a_machine_that_has_the_hosts_is_nobodys_to_set(play: Play) -> None:
+    async def story(room: Room) -> None:
+        name = await room.up()
+        await room.phase(name, "Ready")
+        room.machines.awake()
+        await room.quiet()
+        assert room.minions[name].clock_set == []
+
+    play(story)
+
+
 def test_destroyed_with_its_node(play: Play) -> None:
     async def story(room: Room) -> None:
         name = await room.up()

@@ -248,6 +248,23 @@ def test_after_a_jump_of_the_clock_nothing_is_old(jump_s):
     live(story, probe)
 
 
+def test_a_process_that_stood_still_knows_it_and_tells():
+    """SIGSTOP, or a host so busy that nothing ran: the timers are late. An ordinary wait is not."""
+    probe, told = Probe(lambda view, key: Plan(again_s=50)), []
+
+    async def story(rig):
+        await rig.put()
+        rig.runner.when_awake(lambda: told.append(rig.clock.now()))
+        await asyncio.sleep(100)
+        assert told == []
+        asyncio.get_running_loop().pass_time(5)
+        await asyncio.sleep(2)
+        assert len(told) == 1 and rig.runner.view.seen("configmaps", MAP) == told[0]
+        assert rig.runner.view.begun == rig.runner.view.revision
+
+    live(story, probe)
+
+
 def test_actions_of_one_plan_go_together_but_not_too_many_at_once():
     def plan(view, key):
         if key != MAP or view.get("configmaps", "default/made-00"):
