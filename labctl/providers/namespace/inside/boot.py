@@ -18,7 +18,7 @@ import time
 
 from labctl.providers import locks
 from labctl.providers.namespace import network
-from labctl.providers.namespace.inside import kernel, plan, rootfs
+from labctl.providers.namespace.inside import filter, kernel, plan, rootfs
 
 _OF_ITS_OWN = kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWCGROUP
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -102,6 +102,7 @@ def _become_init(boot: plan.BootPlan) -> None:
     for fd, source in enumerate((quiet, console, console)):
         os.dup2(source, fd)
     rootfs.drop_capabilities()
+    filter.refuse_kernel_log()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
     os.execve(_INIT[0], _INIT, {"PATH": _PATH, "container": "labctl"})

@@ -64,6 +64,8 @@ def _proc(boot: plan.BootPlan, root: str) -> None:
     kernel.mount("", f"{proc}/sys/net", flags=kernel.MS_BIND | kernel.MS_REMOUNT)
     if os.path.exists(f"{proc}/sysrq-trigger"):  # not in every kernel
         kernel.bind(f"{proc}/sysrq-trigger", f"{proc}/sysrq-trigger", read_only=True)
+    if os.path.exists(f"{proc}/kmsg"):
+        kernel.bind("/dev/null", f"{proc}/kmsg")  # the host's log: what a machine reads there, the host would miss
 
 
 def _sys(boot: plan.BootPlan, root: str) -> None:
