@@ -18,7 +18,7 @@ class NamespaceSettings:
     pod_network: str = ""  # some need packages of their own in the root file system
     suite: str = "bookworm"
     mirror: str = ""
-    boot_deadline_s: float = 20.0
+    boot_deadline_s: float = 60.0  # inside an emulated machine a boot takes ten seconds
     kill_deadline_s: float = 10.0
     rescan_s: float = 1.0  # how soon a machine that another process started is noticed
 

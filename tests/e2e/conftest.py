@@ -34,7 +34,9 @@ def wheel(tmp_path_factory) -> Path:
     built = Path(os.environ.get("LABCTL_TEST_WHEEL", folder))
     if built == folder:
         subprocess.run([*pip, "wheel", "--no-deps", "-w", folder, ROOT], check=True, capture_output=True, text=True)
-    subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", folder / "site", *built.glob("labctl-*.whl")], check=True)
+    subprocess.run(
+        [*pip, "install", "--no-deps", "--no-index", "--no-compile", "--target", folder / "site", *built.glob("labctl-*.whl")], check=True
+    )
     return folder / "site"
 
 
@@ -72,6 +74,18 @@ def images(new_cluster):
     """The test images, built once into the machine's cache."""
     cluster = new_cluster("images")
     cluster.labctl("image", "build", "nginx", "busybox", "serve-hostname", timeout_s=600)
+
+
+@pytest.fixture(scope="session")
+def enduring(new_cluster, images):
+    """Two minions whose silence counts soon: what is survived, and what is said of virtual machines alone, share it, as boots take long there."""
+    cluster = new_cluster("enduring")
+    slow = PATIENCE > 1
+    cluster.lease_s, cluster.grace_s, cluster.evict_s = (2, 10, 4) if slow else (1, 3, 2)
+    nodes = f"lease_s: {cluster.lease_s}, grace_s: {cluster.grace_s}, evict_s: {cluster.evict_s}"
+    (cluster.folder / "lab.yml").write_text(f"nodes: {{{nodes}}}\npods: {{drain_s: {5 * PATIENCE if slow else 1:g}}}\n")
+    cluster.labctl("up", "--minions", "2", timeout_s=600)
+    return cluster
 
 
 @pytest.fixture(scope="module")
