@@ -19,6 +19,9 @@ Object = Dict[str, Any]
 Exec = Callable[[List[str], float], Awaitable[Ran]]
 KINDS = ("startup", "liveness", "readiness")
 OUTPUT_SHOWN = 512
+STOOD_STILL_S = (
+    2.0  # an answer later than its timeout by more: this machine stood still, frozen or asleep, and that says nothing of the container
+)
 
 
 @dataclass(frozen=True)
@@ -167,8 +170,12 @@ class Prober:
         if kind != "startup":
             await self._started.wait()
         await asyncio.sleep(max(0.0, self._began_s + settings.initial_delay_s - time.time()))
+        clock = asyncio.get_running_loop().time
         while True:
+            asked_s = clock()
             good, message = await ask(probe, self._container, self._address, self._run, settings.timeout_s)
+            if not good and clock() - asked_s > settings.timeout_s + STOOD_STILL_S:
+                continue
             reached = verdict.after(good)
             if reached is not None or not good:
                 self._tell(Result(kind, good, reached, message))

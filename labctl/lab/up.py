@@ -12,10 +12,11 @@ from labctl.lab import machines, process, providers
 from labctl.lab.privilege import give_back
 from labctl.lab.progress import step
 from labctl.lab.ssh import write_config
+from labctl.providers.protocol import Power
 
 if TYPE_CHECKING:
     from labctl.lab.folder import LabFolder
-    from labctl.providers.protocol import Provider
+    from labctl.providers.protocol import Machine, Provider
 
 BOOT_TIMEOUT_S = 180.0
 BOOT_REQUEST = "labctl.internal/boot-request"
@@ -34,7 +35,7 @@ def up(lab: LabFolder, snapshot: str = "") -> None:
             _stop_master(lab)
         with process.beginning(lab.paths) as begun:
             count = lab.settings["minions"]
-            provider = _prepare(lab) if count else None
+            provider = _prepare(lab, whole=restoring and _suffices(lab, snapshot)) if count else None
             if provider is None:
                 lab.save(minions=0, provider=lab.record["kept"].get("provider", ""))
             if restoring:
@@ -50,10 +51,16 @@ def _restored(lab: LabFolder, provider: Provider | None, name: str, begun: proce
     from labctl.lab import snapshots
 
     snapshot = snapshots.restore(lab, provider, name)
-    boots = {name: machine.boot_id for name, machine in provider.machines().items() if machine.boot_id} if provider else {}
+    there = provider.machines() if provider else {}
     _master(lab, begun)
-    _machines(lab, provider, lab.settings["minions"], boots)
+    _machines(lab, provider, lab.settings["minions"], there)
     snapshots.wait_for_pods(lab, snapshot)
+
+
+def _suffices(lab: LabFolder, name: str) -> bool:
+    from labctl.lab import snapshots
+
+    return snapshots.suffices(lab, name)
 
 
 def _stop_master(lab: LabFolder) -> None:
@@ -61,8 +68,12 @@ def _stop_master(lab: LabFolder) -> None:
     lab.__dict__.pop("api", None)
 
 
-def _prepare(lab: LabFolder) -> Provider:
-    """Choose the provider and make what its machines start from."""
+def _prepare(lab: LabFolder, *, whole: bool) -> Provider:
+    """Choose the provider and make what its machines start from. `whole`: they come out of a snapshot as they stood, and start from nothing."""
+    if whole:
+        provider = providers.make(lab, lab.record["kept"]["provider"])
+        lab.save(minions=lab.settings["minions"])
+        return provider
     said: list[Callable[[str], None]] = [lambda _line: None]
     with step(lab.progress, "provider") as note:
         provider, why = providers.choose(lab, lambda line: said[0](line))
@@ -95,8 +106,8 @@ def _runs_with(lab: LabFolder) -> dict[str, Any]:
     return {**lab.record["settings"], **process.master_run(lab.paths).get("settings", {})}
 
 
-def _machines(lab: LabFolder, provider: Provider | None, count: int, boots: Mapping[str, str] = MappingProxyType({})) -> None:
-    """`boots`: the boot id that a machine has for certain, whatever its object still says."""
+def _machines(lab: LabFolder, provider: Provider | None, count: int, restored: Mapping[str, Machine] = MappingProxyType({})) -> None:
+    """`restored`: machines as they are for certain, whatever their objects still say. One that was paused stays so."""
     if provider is None:
         return
     existing = {machine["spec"]["number"]: machine for machine in machines.list_machines(lab)}
@@ -106,19 +117,25 @@ def _machines(lab: LabFolder, provider: Provider | None, count: int, boots: Mapp
             f"{lab.settings.source('minions')}: this lab has {len(existing)} minions, more than {count}",
             mend=f"labctl destroy {' '.join(surplus)}",
         )
+    real = provider.machines()  # after a host's reboot the objects still say what was before, until the master has looked
     requests: dict[str, str] = {}
+    boots = {name: machine.boot_id for name, machine in restored.items() if machine.boot_id}
+    paused = {name for name, machine in restored.items() if machine.power is Power.PAUSED}
     for number in range(1, count + 1):
+        if f"minion-{number}" in paused:
+            continue
         if number not in existing:
             lab.api.post(machines.PATH, machines.wanted(lab, number, provider.name))
-        elif not _is_up(existing[number]):
+        elif not _is_up(existing[number], real.get(f"minion-{number}")):
             requests[f"minion-{number}"] = _request_boot(lab, f"minion-{number}")
-    names = [f"minion-{number}" for number in range(1, count + 1)]
+    names = [f"minion-{number}" for number in range(1, count + 1) if f"minion-{number}" not in paused]
     machines.wait(lab, names, lambda machine: _not_ready(lab, machine, requests, boots), timeout_s=BOOT_TIMEOUT_S)
     write_config(lab, provider.machines().values())
 
 
-def _is_up(machine: dict[str, Any]) -> bool:
-    return machine.get("status", {}).get("phase") == "Ready" and machine["spec"].get("power") == "On"
+def _is_up(machine: dict[str, Any], real: Machine | None) -> bool:
+    ready = machine.get("status", {}).get("phase") == "Ready" and machine["spec"].get("power") == "On"
+    return ready and real is not None and real.power is Power.ON
 
 
 def _request_boot(lab: LabFolder, name: str) -> str:

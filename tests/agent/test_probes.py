@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from labctl.agent.node import conditions
-from labctl.agent.probes import Settings, Verdict, ask, port_of
+from labctl.agent.probes import Prober, Settings, Verdict, ask, port_of
 from labctl.agent.runtime.interface import Ran
+from labctl.sim.clock import run as virtual
 
 CONTAINER = {"name": "c", "ports": [{"name": "web", "containerPort": 8080}]}
 
@@ -59,6 +60,27 @@ async def test_nobody_listens():
 async def test_tcp_is_good_when_somebody_listens():
     async with await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0) as server:
         assert await asked({"tcpSocket": {"port": server.sockets[0].getsockname()[1]}}) == (True, "")
+
+
+@pytest.mark.parametrize(("stood_still_s", "told"), [(0, [False, True]), (60, [True])])
+def test_a_machine_that_stood_still_proves_nothing_about_a_container(stood_still_s, told):
+    results = []
+
+    async def story():
+        answers = [-1, 0]
+
+        async def run(argv, timeout_s):
+            if len(answers) == 2:
+                asyncio.get_running_loop().pass_time(timeout_s + stood_still_s)
+            return Ran(answers.pop(0), b"") if answers else await asyncio.sleep(3600)
+
+        probe = {"exec": {"command": ["true"]}, "failureThreshold": 1}
+        prober = Prober({"name": "c", "livenessProbe": probe}, 0.0, "127.0.0.1", run, results.append, True)
+        await asyncio.sleep(30)
+        prober.stop()
+
+    virtual(story())
+    assert [result.good for result in results] == told
 
 
 def test_ports_by_name():

@@ -87,6 +87,18 @@ def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
 
 
+def children(pid: int) -> list[int]:
+    """The processes that it started, and that still are its own."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if parent(int(process.name)) == pid:
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
 def resident_mb(pid: int) -> float:
     return next(int(line.split()[1]) / 1024 for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
 
