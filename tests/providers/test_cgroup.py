@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,30 @@ from labctl.providers.namespace import cgroup, devices
 from tests.namespaces import needs_root
 
 WEIGHTS = {"cpu.shares": 1024, "cpu.weight": 100}
+LIMITS = {
+    "memory.limit_in_bytes": str(64 << 20),
+    "memory.memsw.limit_in_bytes": str(64 << 20),
+    "cpu.cfs_quota_us": "50000",
+    "cgroup.type": "domain",
+    "memory.max": str(64 << 20),
+    "memory.swap.max": "0",
+    "cpu.max": "50000 100000",
+}
+UNIFIED = Path("/sys/fs/cgroup")
+IN_A_CONTAINER = """
+umount -l /sys/fs/cgroup
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+sleep 30 & sleeping=$!
+%s -c '
+from labctl.providers.namespace import cgroup
+cgroups = cgroup.detect("lab")
+folder = cgroups.make("minion-1", 64 << 20, 1.0).join[0].rpartition("/")[0]
+print(open(folder + "/memory.max").read().strip())
+cgroups.remove_lab(deadline_s=5)
+'
+cut -d: -f3 /proc/$sleeping/cgroup
+kill $sleeping
+"""
 MOUNTINFO = """\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
 34 31 0:31 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
@@ -66,6 +91,40 @@ def test_minions_weigh_as_much_as_busy_processes_of_the_host() -> None:
         assert int(file.read_text()) == int((file.parents[1] / file.name).read_text()) == unit * (os.cpu_count() or 1)
     finally:
         cgroups.remove_lab(deadline_s=5)
+
+
+@pytest.mark.root
+@needs_root
+def test_a_machine_has_its_limits_and_does_not_swap() -> None:
+    cgroups = cgroup.detect(f"test-{os.getpid()}")
+    folders = [Path(path).parent for path in cgroups.make("minion-1", 64 << 20, 0.5).join]
+    try:
+        said = {name: (folder / name).read_text().strip() for folder in folders for name in LIMITS if (folder / name).exists()}
+        assert said
+        assert said == {name: LIMITS[name] for name in said}
+        assert "cgroup.type" in said or "memory.limit_in_bytes" in said
+    finally:
+        cgroups.remove_lab(deadline_s=5)
+
+
+@pytest.mark.root
+@needs_root
+@pytest.mark.skipif(not (UNIFIED / "cgroup.controllers").exists(), reason="cgroup version 1")
+def test_in_a_container_processes_move_aside() -> None:
+    """A group that takes itself for the root, with processes in it, is what a privileged container has."""
+    group = UNIFIED / f"container-{os.getpid()}"
+    (UNIFIED / "cgroup.subtree_control").write_text("+memory +cpu")
+    group.mkdir()
+    try:
+        done = subprocess.run(
+            ["sh", "-c", f'echo $$ >{group}/cgroup.procs && exec unshare --cgroup --mount -- sh -ec "$0"', IN_A_CONTAINER % sys.executable],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout.splitlines() == ["67108864", "/init"], done.stderr
+    finally:
+        cgroup._remove(group, deadline_s=5)
 
 
 def test_devices_read_as_version_one_writes_them() -> None:

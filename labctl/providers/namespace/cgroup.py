@@ -25,6 +25,8 @@ BUSY = os.cpu_count() or 1
 """All minions together weigh as much as a busy process on each core. One group weighs as much as one process by default: on a busy host
 minions would crawl, and be taken for dead."""
 _TOP = "labctl"
+_ASIDE = "init"
+"""Where the processes of a container go that labctl runs in, as in other programs that make containers in containers."""
 LAB_INIT = ".init"
 """The lab's own cgroup, beside the machines': no machine's name begins with a dot."""
 DEVICES = (
@@ -51,7 +53,7 @@ class Cgroups(Protocol):
         """Make the lab's own cgroup; the cgroup.procs files its init writes itself into."""
 
     def make(self, machine: str, memory_bytes: int, cpus: float) -> CgroupPlan:
-        """Make a machine's cgroup with its limits, and say how a process becomes the first in it."""
+        """Make a machine's cgroup with its limits, and say how a process becomes the first in it. No machine swaps."""
 
     def pids(self, machine: str) -> list[int]:
         """Every process of the machine, pods included."""
@@ -113,6 +115,8 @@ class V1:
                     _write(shared / "cpu.shares", str(1024 * BUSY))
             if "memory" in names:
                 _write(folder / "memory.limit_in_bytes", str(memory_bytes))
+                if (folder / "memory.memsw.limit_in_bytes").exists():
+                    _write(folder / "memory.memsw.limit_in_bytes", str(memory_bytes))
             if "cpu" in names and (folder / "cpu.cfs_quota_us").exists():
                 _write(folder / "cpu.cfs_quota_us", str(int(cpus * PERIOD_US)))
             if "devices" in names:
@@ -205,6 +209,8 @@ class V2:
         available = self._available(folder)
         if "memory" in available:
             _write(folder / "memory.max", str(memory_bytes))
+            if (folder / "memory.swap.max").exists():
+                _write(folder / "memory.swap.max", "0")
         if "cpu" in available:
             for shared in (folder.parent, folder.parent.parent):
                 _write(shared / "cpu.weight", str(min(100 * BUSY, 10_000)))
@@ -257,11 +263,19 @@ class V2:
     def _make(self, name: str) -> Path:
         folder = self._root
         for part in (_TOP, self._lab, name):
-            enable = " ".join(f"+{controller}" for controller in self._available(folder))
-            _write(folder / "cgroup.subtree_control", enable)
+            self._hand_on(folder)
             folder = folder / part
             folder.mkdir(exist_ok=True)
         return folder
+
+    def _hand_on(self, folder: Path) -> None:
+        """Let groups below have the controllers. Not possible where processes are, but in the real root: in a container they move aside first."""
+        wanted = set(self._available(folder)) - set((folder / "cgroup.subtree_control").read_text().split())
+        if not wanted:
+            return
+        if folder == self._root and (folder / "cgroup.type").exists():
+            _move_all(folder, folder / _ASIDE)
+        _write(folder / "cgroup.subtree_control", " ".join(f"+{name}" for name in sorted(wanted)))
 
     def _available(self, folder: Path) -> list[str]:
         has = (folder / "cgroup.controllers").read_text().split()
@@ -296,6 +310,18 @@ def _pids(folder: Path) -> list[int]:
         with contextlib.suppress(OSError):
             found += [int(line) for line in (each / "cgroup.procs").read_text().split()]
     return found
+
+
+def _move_all(source: Path, target: Path) -> None:
+    """Every process of one group into another below it; those that fork meanwhile are seen the next time. Kernel threads and strangers stay."""
+    target.mkdir(exist_ok=True)
+    for _ in range(20):
+        pids = [pid for pid in (source / "cgroup.procs").read_text().split() if pid != "0"]
+        if not pids:
+            return
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                (target / "cgroup.procs").write_text(pid)
 
 
 def _remove(folder: Path, deadline_s: float) -> None:
