@@ -42,7 +42,7 @@ def remove(lab: LabFolder, name: str) -> Built:
         try:
             if built.name in vagrant.boxes():
                 vagrant.remove_box(built.name)
-            used = Hypervisor("").take_back(built.name.replace("/", "-VAGRANTSLASH-"), built.name.replace("/", "-"))
+            used = Hypervisor("").pool.take_back(built.name.replace("/", "-VAGRANTSLASH-"), built.name.replace("/", "-"))
             if used:
                 note("machines are still made of it: its files in libvirt's pool stay")
         except ProviderError as error:

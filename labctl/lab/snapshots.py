@@ -244,6 +244,14 @@ def adopt(lab: LabFolder, name: str) -> None:
             f"{lab.settings.source('minions')}: snapshot {name} has {len(snapshot.machines)} minions, more than that",
             mend="`labctl destroy MINION` takes away those that are too many, afterwards",
         )
+    if snapshot.machines:
+        providers.make(lab, snapshot.provider).check_machines(lab.paths.snapshots / name / "machines")  # type: ignore[attr-defined]
+
+
+def suffices(lab: LabFolder, name: str) -> bool:
+    """Whether all machines that are wanted come out of this snapshot as they stood: what others are made from is not needed then."""
+    snapshot = find(lab, name or lab.record["restoring"]["name"])
+    return snapshot.memory and len(snapshot.machines) == lab.settings["minions"]
 
 
 def restore(lab: LabFolder, provider: Provider | None, name: str) -> Snapshot:

@@ -166,9 +166,12 @@ class Snapshots(Protocol):
         """Pause every machine that is on, call `meanwhile` while nothing of theirs runs (the caller keeps its own state of that very moment), write
         them into `folder`, and let those go on that this paused: also after an error, and also if this process is killed in the middle."""
 
+    def check_machines(self, folder: Path) -> None:
+        """ProviderError with the mend if `folder` can't be loaded on this host now. Changes nothing: asked before the lab that is there is touched."""
+
     def load_machines(self, folder: Path) -> None:
         """Make the lab's machines be those of `folder`: what they are now is ended first, and others are destroyed. On return those that
-        were on are on (sshd answers), with their addresses, keys and disks. Run again after a kill, it finishes."""
+        were on are on (sshd answers, and their clocks are right), with their addresses, keys and disks. Run again after a kill, it finishes."""
 
 
 ProviderFactory = Callable[[str, Path, Path], Provider]

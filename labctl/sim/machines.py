@@ -135,11 +135,11 @@ class FakeProvider:
                 self.resume(name)
         (folder / "machines.json").write_bytes(msgspec.json.encode(saved))
 
+    def check_machines(self, folder: Path) -> None:
+        _saved(folder)
+
     def load_machines(self, folder: Path) -> None:
-        try:
-            saved = msgspec.json.decode((folder / "machines.json").read_bytes(), type=list[tuple[MachineSpec, bool]])
-        except (OSError, msgspec.DecodeError) as error:
-            raise ProviderError(f"the snapshot's machines can't be read: {error}") from error
+        saved = _saved(folder)
         for name in sorted(self._fakes.keys() - {spec.name for spec, _ in saved}):
             self.destroy(name)
         for spec, was_on in saved:
@@ -182,3 +182,10 @@ class FakeProvider:
             boot_id="" if fake.power is Power.OFF else fake.boot_id,
             own_clock=self._own_clocks,
         )
+
+
+def _saved(folder: Path) -> list[tuple[MachineSpec, bool]]:
+    try:
+        return msgspec.json.decode((folder / "machines.json").read_bytes(), type=list[tuple[MachineSpec, bool]])
+    except (OSError, msgspec.DecodeError) as error:
+        raise ProviderError(f"the snapshot's machines can't be read: {error}") from error

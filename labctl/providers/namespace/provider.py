@@ -168,6 +168,9 @@ class NamespaceProvider:
         finally:
             self._changed()
 
+    def check_machines(self, folder: Path) -> None:
+        snapshots.read(folder)
+
     def load_machines(self, folder: Path) -> None:
         try:
             booting = snapshots.load(self._existing(), self._machine, self._state / "incoming", folder)

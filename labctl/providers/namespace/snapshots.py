@@ -55,7 +55,7 @@ def load(
     machines: Mapping[str, NamespaceMachine], make: Callable[[str], NamespaceMachine], incoming: Path, folder: Path
 ) -> list[NamespaceMachine]:
     """Contract: protocol.Snapshots.load_machines, but for the boots: answers the machines that are to be booted."""
-    saved = _read(folder)
+    saved = read(folder)
     names = [each.name for each in saved]
     for name in machines.keys() - set(names):
         machines[name].destroy()
@@ -84,7 +84,7 @@ def _boot(machine: NamespaceMachine, lower: Path) -> None:
     machine.up(spec, lower)
 
 
-def _read(folder: Path) -> list[Saved]:
+def read(folder: Path) -> list[Saved]:
     try:
         return msgspec.json.decode((folder / "machines.json").read_bytes(), type=list[Saved])
     except (OSError, msgspec.DecodeError) as error:

@@ -40,19 +40,36 @@ class LabFolder:
             self._write({**self.read(), **facts})
             self._place_vagrantfile()
 
-    def add(self, spec: MachineSpec, console: Path) -> None:
-        """Say what one machine is."""
+    def facts(self) -> dict[str, Any]:
+        """What holds for a lab wherever it lies: what its machines were made of."""
+        return {name: value for name, value in self.read().items() if name in ("network", "box", "driver", "kernel", "initrd")}
+
+    def add(self, spec: MachineSpec, console: Path, **more: str) -> None:
+        """Say what one machine is. What was said besides stays: `mac` of one that was made in another lab."""
         machine = {
             "name": spec.name,
             "number": spec.number,
             "memory": spec.memory_bytes >> 20,
             "cpus": max(1, round(spec.cpus)),
             "console": str(console),
+            **more,
         }
         with locks.exclusive(self._record.with_suffix(".lock")):
             record = self.read()
-            others = [each for each in record.get("machines", []) if each["name"] != spec.name]
-            self._write({**record, "machines": sorted([*others, machine], key=lambda each: each["number"])})
+            machines = {each["name"]: each for each in record.get("machines", [])}
+            machines[spec.name] = {**machines.get(spec.name, {}), **machine}
+            self._write({**record, "machines": sorted(machines.values(), key=lambda each: each["number"])})
+
+    def claim(self, name: str, identity: str) -> None:
+        """Let Vagrant know a machine that it did not make, by libvirt's id."""
+        books = self._books(name)
+        books.mkdir(parents=True, exist_ok=True)
+        for file, text in (("id", identity), ("creator_uid", str(os.getuid())), ("vagrant_cwd", str(self.path))):
+            (books / file).write_text(text)
+
+    def disown(self, name: str) -> None:
+        """Let it forget one."""
+        shutil.rmtree(self._books(name), ignore_errors=True)
 
     def drop(self, name: str) -> None:
         with locks.exclusive(self._record.with_suffix(".lock")):
@@ -67,6 +84,9 @@ class LabFolder:
             shutil.rmtree(self.path / ".vagrant", ignore_errors=True)
         self._record.unlink(missing_ok=True)
         self._record.with_suffix(".lock").unlink(missing_ok=True)
+
+    def _books(self, name: str) -> Path:
+        return self.path / ".vagrant" / "machines" / name / "libvirt"
 
     def _place_vagrantfile(self) -> None:
         target, ours = self.path / "Vagrantfile", assets.root() / "Vagrantfile"

@@ -9,18 +9,16 @@ from __future__ import annotations
 import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from ipaddress import IPv4Network
-from pathlib import Path
 from typing import Any
 
 from labctl.errors import ProviderError
 from labctl.providers.protocol import Power
+from labctl.providers.vagrant.errors import explain, explained
+from labctl.providers.vagrant.pool import Pool
 
 URI = "qemu:///system"
 MANAGEMENT = "vagrant-libvirt"  # the network that vagrant-libvirt makes for itself: made here once, so that machines booting side by side don't race for it
-
-POOL = "default"
 
 LifecycleCallback = Callable[[str, str, str], None]
 """(domain, "started" | "stopped" | "paused" | "resumed" | "rebooted" | "gone", a sentence)."""
@@ -48,34 +46,6 @@ def _run_events() -> None:
     threading.Thread(target=forever, name="libvirt-events", daemon=True).start()
 
 
-def explain(error: Exception) -> ProviderError:
-    """libvirt's word for what is wrong with the host, and the mend."""
-    text = str(error).strip()
-    if "No such file" in text or "Connection refused" in text:
-        return ProviderError("libvirtd is not running", mend="systemctl start libvirtd")
-    if "Permission denied" in text or "authentication" in text or "access denied" in text:
-        return ProviderError("you may not use libvirt's socket", mend='sudo usermod -aG libvirt "$USER", then log in again')
-    if "already in use by interface" in text or "overlap" in text:
-        return ProviderError(
-            f"the machines' addresses are in use: {text}", mend="set addresses.machines in lab.yml, or destroy the other lab"
-        )
-    if "Cannot allocate memory" in text or "cannot set up guest memory" in text:
-        return ProviderError("there is not enough memory for this machine", mend="labctl up --memory 512M, or fewer --minions")
-    if "No space left" in text:
-        return ProviderError("no room is left on the disk of libvirt's pool", mend="free some space in /var/lib/libvirt/images")
-    return ProviderError(f"libvirt: {text}")
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    import libvirt
-
-    try:
-        yield
-    except libvirt.libvirtError as error:
-        raise explain(error) from error
-
-
 class Hypervisor:
     """The domains of one lab, by their machines' names."""
 
@@ -85,6 +55,7 @@ class Hypervisor:
         self._connection: Any = None
         self._listeners: list[LifecycleCallback] = []
         self._lock = threading.Lock()
+        self.pool = Pool(self.connection)
 
     def connection(self) -> Any:
         """The connection; ProviderError with the mend where there can be none."""
@@ -159,8 +130,50 @@ class Hypervisor:
         with explained():
             disks = [source.get("file", "") for source in ElementTree.fromstring(domain.XMLDesc()).findall("./devices/disk/source")]
             domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA)
-            for disk in filter(None, disks):
-                self.connection().storageVolLookupByPath(disk).delete()
+        for disk in filter(None, disks):
+            self.pool.delete(disk)
+
+    # -- memory
+
+    def description(self, domain: Any, *, now: bool = False) -> str:
+        """As it would be started, or as it is now."""
+        import libvirt
+
+        with explained():
+            return str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE | (0 if now else libvirt.VIR_DOMAIN_XML_INACTIVE)))
+
+    def define(self, description: str) -> Any:
+        with explained():
+            return self.connection().defineXML(description)
+
+    def keep_memory(self, domain: Any, name: str) -> str:
+        """Write the machine's memory and devices into its disk, as a snapshot of that name; answers libvirt's description of it."""
+        import libvirt
+
+        with explained():
+            snapshot = domain.snapshotCreateXML(f"<domainsnapshot><name>{name}</name></domainsnapshot>")
+            return str(snapshot.getXMLDesc(libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE))
+
+    def drop_memory(self, domain: Any, name: str) -> None:
+        """Take that out of the disk again. One that is not there is no error."""
+        import libvirt
+
+        with explained():
+            try:
+                domain.snapshotLookupByName(name).delete()
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT:
+                    raise
+
+    def revert(self, domain: Any, description: str, *, paused: bool) -> None:
+        """Go on where the machine was whose memory is in this domain's disk."""
+        import libvirt
+
+        how = libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED if paused else libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_RUNNING
+        with explained():
+            domain.revertToSnapshot(domain.snapshotCreateXML(description, libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE), how)
+
+    # -- networks
 
     def link(self, domain: Any, up: bool) -> None:
         """Plug the machine's cable to the lab's network in or out, now and until it is told otherwise."""
@@ -174,8 +187,6 @@ class Hypervisor:
                     link = ElementTree.SubElement(interface, "link")
                 link.set("state", "up" if up else "down")
                 domain.updateDeviceFlags(ElementTree.tostring(interface, encoding="unicode"))
-
-    # -- networks
 
     def ensure_networks(self, network: str) -> None:
         """The lab's own network, closed, with the host at its first address; and the one on which Vagrant reaches machines."""
@@ -191,6 +202,15 @@ class Hypervisor:
                         network.destroy()
                     network.undefine()
 
+    def same_addresses(self, network: str) -> str:
+        """Another lab's network, or anybody's, that has some of these addresses; empty if there is none."""
+        own = IPv4Network(network)
+        with explained():
+            for other in self.connection().listAllNetworks():
+                if other.name() != self._lab and other.isActive() and any(own.overlaps(each) for each in _ranges(other.XMLDesc())):
+                    return str(other.name())
+        return ""
+
     def _ensure_network(self, name: str, description: str) -> None:
         with explained():
             known = {network.name(): network for network in self.connection().listAllNetworks()}
@@ -201,58 +221,6 @@ class Hypervisor:
             network = network or self.connection().networkDefineXML(description)
             if not network.isActive():
                 network.create()
-
-    # -- files in libvirt's pool
-
-    def lend(self, file: Path, name: str) -> str:
-        """A copy of `file` in libvirt's own pool, where QEMU may read it: not everybody's home is open to libvirt's user. Answers its path."""
-        import libvirt
-
-        with explained(), open(file, "rb") as content:
-            pool, size = self._pool(), file.stat().st_size
-            known = {volume.name(): volume for volume in pool.listAllVolumes()}
-            if name in known and known[name].info()[1] == size:
-                return str(known[name].path())
-            if name in known:
-                known[name].delete()
-            description = f"<volume><name>{name}</name><capacity>{size}</capacity><target><format type='raw'/></target></volume>"
-            volume = pool.createXML(description)
-            stream = self.connection().newStream()
-            try:
-                volume.upload(stream, 0, size)
-                stream.sendAll(lambda _stream, count, source: source.read(count), content)
-                stream.finish()
-            except libvirt.libvirtError:
-                volume.delete()
-                raise
-            return str(volume.path())
-
-    def take_back(self, *beginnings: str) -> list[str]:
-        """Remove the pool's files whose names begin so, except what a machine boots from or a disk builds on: those are answered."""
-        with explained():
-            volumes = self._pool().listAllVolumes()
-            descriptions = {volume.name(): volume.XMLDesc() for volume in volumes}
-            machines = [domain.XMLDesc() for domain in self.connection().listAllDomains()]
-            used = []
-            for volume in volumes:
-                name, path = volume.name(), volume.path()
-                if not name.startswith(beginnings):
-                    continue
-                others = [text for other, text in descriptions.items() if other != name]
-                if any(f">{path}<" in text or f"'{path}'" in text for text in (*others, *machines)):
-                    used.append(name)
-                else:
-                    volume.delete()
-            return used
-
-    def _pool(self) -> Any:
-        """The pool that vagrant-libvirt uses, made as it would make it."""
-        known = {pool.name(): pool for pool in self.connection().listAllStoragePools()}
-        pool = known.get(POOL) or self.connection().storagePoolDefineXML(_POOL)
-        if not pool.isActive():
-            pool.create(1)  # VIR_STORAGE_POOL_CREATE_WITH_BUILD: its folder too
-        pool.refresh()
-        return pool
 
     # -- events
 
@@ -312,6 +280,12 @@ def _said(event: int, detail: int) -> tuple[str, str] | None:
     return words.get(event)
 
 
+def _ranges(description: str) -> Iterator[IPv4Network]:
+    for address in ElementTree.fromstring(description).findall("./ip"):
+        if address.get("family", "ipv4") == "ipv4":
+            yield IPv4Network(f"{address.get('address')}/{address.get('netmask') or address.get('prefix')}", strict=False)
+
+
 def _closed_network(name: str, bridge: str, network: IPv4Network) -> str:
     """No forwarding, no DHCP and no DNS: the lab's own wire."""
     host = network.network_address + 1
@@ -325,5 +299,3 @@ _MANAGEMENT = (
     f"<network ipv6='yes'><name>{MANAGEMENT}</name><forward mode='nat'/><bridge stp='on' delay='0'/>"
     "<ip address='192.168.121.1' netmask='255.255.255.0'><dhcp><range start='192.168.121.2' end='192.168.121.254'/></dhcp></ip></network>"
 )
-
-_POOL = f"<pool type='dir'><name>{POOL}</name><target><path>/var/lib/libvirt/images</path></target></pool>"

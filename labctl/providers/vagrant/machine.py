@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
@@ -45,6 +46,10 @@ class VagrantMachine:
         """Held by whoever boots, halts or destroys it. Beside the folder, because destroying removes that."""
         return self.folder.parent.parent / "locks" / self.name
 
+    def operation(self) -> AbstractContextManager[int]:
+        """Nobody else boots, halts, saves or destroys it meanwhile."""
+        return locks.exclusive(self.lock)
+
     @property
     def known_hosts(self) -> Path:
         return self.folder / "known_hosts"
@@ -71,6 +76,7 @@ class VagrantMachine:
     def pin(self, host_key: str) -> None:
         """The host key that the machine itself was heard to have."""
         if host_key and host_key != self.host_key():
+            self.folder.mkdir(parents=True, exist_ok=True)
             self.known_hosts.write_text(f"machine {host_key}\n")
 
     def keep(self, record: MachineSpec | Boot | End) -> None:
@@ -82,6 +88,9 @@ class VagrantMachine:
 
     def forget_boot(self) -> None:
         (self.folder / "boot.json").unlink(missing_ok=True)
+
+    def forget_end(self) -> None:
+        (self.folder / "end.json").unlink(missing_ok=True)
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)

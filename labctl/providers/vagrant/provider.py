@@ -15,6 +15,7 @@ libvirt each time. Needs no root: whoever may use libvirt's socket may use this.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import tempfile
@@ -28,7 +29,7 @@ from labctl.errors import ProviderError
 from labctl.providers import locks
 from labctl.providers.protocol import Finding, Machine, MachineEvent, MachineSpec, Power, Stop, Uplink, Verdict
 from labctl.providers.settings import VagrantSettings
-from labctl.providers.vagrant import accelerator, console, shell
+from labctl.providers.vagrant import accelerator, console, shell, snapshots
 from labctl.providers.vagrant.boot import Wait
 from labctl.providers.vagrant.box import Box
 from labctl.providers.vagrant.command import Starts, Vagrant
@@ -40,6 +41,12 @@ from labctl.providers.vagrant.watch import Watcher
 from labctl.providers.watching import stopper
 
 _POLL_S = 0.1
+# What a machine out of a snapshot does besides, without anybody waiting: end connections to this host, whose other end is long gone, but for the one
+# that this came by; ask for a lease that Vagrant's network knows of.
+_LEFT_BEHIND = (
+    'set -- $SSH_CONNECTION; { ss -K "dst $1 and not ( sport = :22 and dport = :$2 )"; systemctl kill --signal=USR1 labctl-dhcp; }'
+    " </dev/null >/dev/null 2>&1 &"
+)
 
 
 def _silent(line: str) -> None:
@@ -51,6 +58,7 @@ class VagrantProvider:
 
     name = "vagrant"
     prepares = "box"
+    keeps_memory = True
 
     def __init__(
         self,
@@ -102,14 +110,14 @@ class VagrantProvider:
         with tempfile.TemporaryDirectory(prefix="labctl-box-") as scratch:
             files = dict(zip(("kernel", "initrd"), self._box.kernel(Path(scratch)), strict=True))
             with locks.exclusive(self._cache / "boxes" / ".lent"):
-                return {what: self._hypervisor.lend(path, f"{box.replace('/', '-')}-{path.name}") for what, path in files.items()}
+                return {what: self._hypervisor.pool.lend(path, f"{box.replace('/', '-')}-{path.name}") for what, path in files.items()}
 
     def up(self, spec: MachineSpec) -> Machine:
         if IPv4Address(spec.address) not in IPv4Network(self._settings.network):
             raise ProviderError(f"{spec.name}: {spec.address} is not in the lab's network {self._settings.network}")
         machine = self._machine(spec.name)
         try:
-            with locks.exclusive(machine.lock):
+            with machine.operation():
                 self._up(machine, spec)
         except OSError as error:
             raise ProviderError(f"{spec.name}: {error}") from error
@@ -125,7 +133,7 @@ class VagrantProvider:
         if not machine.folder.exists() and not self._hypervisor.domain(name):
             return
         self._end(name, "it was destroyed", intended=True)
-        with locks.exclusive(machine.lock):
+        with machine.operation():
             self._remove(name)
             machine.remove()
             self._folder.drop(name)
@@ -134,8 +142,8 @@ class VagrantProvider:
 
     def machines(self) -> Mapping[str, Machine]:
         domains, found = self._hypervisor.domains(), {}
-        for folder in sorted((self._state / "machines").glob("*")):
-            machine = VagrantMachine(folder)
+        for name in sorted(self._names()):
+            machine = self._machine(name)
             spec = machine.spec()
             if spec and machine.host_key():
                 domain = domains.get(machine.name)
@@ -153,9 +161,9 @@ class VagrantProvider:
         return Uplink(f"https://{host}:{bound}", host, bound, (listening,))
 
     def destroy_lab(self) -> None:
-        names = {*self._hypervisor.domains(), *(folder.name for folder in (self._state / "machines").glob("*"))}
-        for name in sorted(names):
+        for name in sorted(self._names() | set(self._hypervisor.domains())):
             self.destroy(name)
+        self._hypervisor.pool.take_back(f"{self._lab}-")  # disks that a killed load left
         self._hypervisor.remove_network()
         self._folder.clear()
         for part in ("machines", "locks"):
@@ -195,7 +203,59 @@ class VagrantProvider:
     def restore(self, name: str) -> None:
         self._plug(name, up=True)
 
+    # -- Snapshots
+
+    def check_machines(self, folder: Path) -> None:
+        snapshots.check(snapshots.read(folder), self._hypervisor, self._settings.network)
+
+    def save_machines(self, folder: Path, meanwhile: Callable[[], None]) -> None:
+        machines = [self._machine(name) for name in self._names()]
+        try:
+            snapshots.save(self._lab, machines, self._hypervisor, self._folder.facts(), folder, meanwhile)
+        except OSError as error:
+            raise ProviderError(f"the machines can't be saved: {error}") from error
+        finally:
+            self._changed()
+
+    def load_machines(self, folder: Path) -> None:
+        saved = snapshots.read(folder)
+        snapshots.check(saved, self._hypervisor, self._settings.network)
+        there = self._names() | set(self._hypervisor.domains())
+        with contextlib.ExitStack() as operations:
+            for name in sorted(there | {each.spec.name for each in saved.machines}):
+                operations.enter_context(self._machine(name).operation())
+            snapshots.side_by_side(self._clear_away, there)
+            self._ensure_networks()
+            self._folder.settle(lab=self._lab, **saved.facts, provision=str(assets.provision("")))
+            domains = snapshots.load(saved, self._lab, self._machine, self._hypervisor, folder, self._folder.path / "Vagrantfile")
+            for each, domain in zip(saved.machines, domains, strict=True):
+                self._folder.add(each.spec, self._machine(each.spec.name).console, mac=each.mac)
+                self._folder.claim(each.spec.name, domain.UUIDString())
+            snapshots.side_by_side(self._wake, [each.spec for each in saved.machines if each.power is Power.ON and each.plugged])
+        self._changed()
+
     # -- how
+
+    def _names(self) -> set[str]:
+        return {folder.name for folder in (self._state / "machines").glob("*")}
+
+    def _clear_away(self, name: str) -> None:
+        """Make room for one of the same name, or for none. Inside its lock, and without Vagrant, which takes seconds."""
+        self._end(name, "another took its place", intended=True)
+        domain = self._hypervisor.domain(name)
+        if domain:
+            self._hypervisor.forget(domain)
+        self._machine(name).remove()
+        self._folder.disown(name)
+        self._folder.drop(name)
+
+    def _wake(self, spec: MachineSpec) -> None:
+        """Out of a snapshot: what it has missed. sshd has answered when this returns."""
+        machine, deadline = self._machine(spec.name), time.monotonic() + self._settings.boot_deadline_s
+        while not shell.set_clock(spec.address, self._folder.key, machine.known_hosts, self._settings.ssh_deadline_s, _LEFT_BEHIND):
+            if time.monotonic() > deadline:
+                raise ProviderError(f"{spec.name} goes on, but does not answer on {spec.address}", mend="labctl up")
+            time.sleep(_POLL_S)
 
     def _up(self, machine: VagrantMachine, spec: MachineSpec) -> None:
         """Inside the machine's lock."""
@@ -275,7 +335,7 @@ class VagrantProvider:
         machine = self._machine(name)
         spec = machine.spec()
         if spec:
-            shell.run(spec.address, self._folder.key, machine.known_hosts, f"date -s @{time.time():.3f}", self._settings.ssh_deadline_s)
+            shell.set_clock(spec.address, self._folder.key, machine.known_hosts, self._settings.ssh_deadline_s)
 
     def _power(self, machine: VagrantMachine, spec: MachineSpec, domain: object | None) -> Power:
         """On means that its sshd has answered since this run began: until then the machine is not up."""
