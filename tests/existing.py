@@ -1,10 +1,12 @@
-"""Machines that labctl does not own, for provider ssh: bare namespace machines made here, with an sshd and nothing of a lab on them.
+"""Machines that labctl does not own, for provider ssh: bare machines made here, with an sshd and nothing of a lab on them.
 
-They are in a network of their own, so whoever is to reach them runs in it: `rack.inside` begins such a command line.
+They are namespace machines in a network of their own, so whoever is to reach them runs in it: `rack.inside` begins such a command line.
+With LABCTL_TEST_PROVIDER=vagrant they are virtual ones, on which systemd runs and cgroups are version 2's alone; they are reached as they are.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import uuid
 from pathlib import Path
@@ -27,6 +29,8 @@ done >Packages
 echo 'deb [trusted=yes] file:/srv/debs ./' >/etc/apt/sources.list
 """
 """An archive in a folder, in the place of Debian's mirrors."""
+BARE = "rm -rf /var/log/labctl /var/log/pods; rmdir --ignore-fail-on-non-empty /opt/labctl /etc/labctl 2>/dev/null; true"
+"""Takes away what our images have and stock machines have not. A namespace machine keeps its boot id in /etc/labctl."""
 
 
 class Rack:
@@ -34,9 +38,12 @@ class Rack:
 
     def __init__(self, folder: Path, cache: Path, count: int = 2) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.key = folder / "rack_key"
+        self.key = folder / ".labctl" / "ssh" / "id_ed25519"  # where provider vagrant looks for it
+        self.key.parent.mkdir(parents=True)
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)], check=True)
-        self._provider = NamespaceProvider(f"rack-{uuid.uuid4().hex[:8]}", folder / "rack", cache)
+        lab, state = f"rack-{uuid.uuid4().hex[:8]}", folder / "rack"
+        self._namespaces = os.environ.get("LABCTL_TEST_PROVIDER") != "vagrant"
+        self._provider: Any = NamespaceProvider(lab, state, cache) if self._namespaces else _virtual(lab, folder, state, cache)
         self.machines: dict[str, Machine] = {}
         try:
             for number in range(1, count + 1):
@@ -49,9 +56,7 @@ class Rack:
         public = self.key.with_suffix(".pub").read_text()
         spec = MachineSpec(f"minion-{number}", number, 512 << 20, 1.0, f"10.245.1.{10 + number}", 24, public)
         self.machines[spec.name] = self._provider.up(spec)
-        self.on(
-            spec.name, "rmdir --ignore-fail-on-non-empty /opt/labctl /var/log/labctl /var/log/pods 2>/dev/null; true"
-        )  # as stock machines are
+        self.on(spec.name, BARE)
         return self.machines[spec.name]
 
     def power_off(self, name: str) -> None:
@@ -60,6 +65,8 @@ class Rack:
     @property
     def inside(self) -> list[str]:
         """Command line that goes into the machines' network, and nowhere else."""
+        if not self._namespaces:
+            return []
         return ["nsenter", f"--net=/proc/{self._provider._lab().pid()}/ns/net", "--"]
 
     def entry(self, name: str, **more: Any) -> dict[str, Any]:
@@ -91,6 +98,14 @@ class Rack:
 
     def close(self) -> None:
         self._provider.destroy_lab()
+
+
+def _virtual(lab: str, folder: Path, state: Path, cache: Path) -> Any:
+    from labctl.providers.vagrant.provider import VagrantProvider
+
+    provider = VagrantProvider(lab, folder, state, cache)
+    provider.prepare()
+    return provider
 
 
 def package(cache: Path, name: str) -> Path:

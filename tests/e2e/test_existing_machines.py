@@ -11,17 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cluster import SEED, Cluster, wait
+from tests.e2e.cluster import PATIENCE, SEED, Cluster, wait
 from tests.existing import GATEWAY, Rack, package
 
 STATE = """
-find / -xdev \\( -path /proc -o -path /sys -o -path /tmp -o -path /dev \\) -prune -o -printf '%p %M %u\\n' | sort
+find / -xdev \\( -path /proc -o -path /sys -o -path /tmp -o -path /dev -o -path /var/log/journal \\) -prune -o -printf '%p %M %u\\n' | sort
 iptables-save | grep -e '^-' -e '^:.* - '
 ip rule; ip route; ip -o link | cut -d: -f2; ls /run/netns 2>/dev/null
 cut -d' ' -f2 /proc/mounts
 find /sys/fs/cgroup -type d
 grep . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/rp_filter /proc/sys/net/ipv4/conf/*/send_redirects
-ps -eo args= | grep -v -e sshd -e ps -e grep -e sort -e 'sh -c'
+find /run/systemd -name '*labctl*' 2>/dev/null
+systemctl list-units --all --plain --no-legend 'labctl-agent*' 2>/dev/null
+ps -eo args= | grep -v -e '^\\[' -e sshd -e ps -e grep -e sort -e 'sh -c'
 exit 0
 """
 """All that could be a trace. Kept are names, kinds and owners; a log may have grown."""
@@ -53,7 +55,8 @@ def cluster(uplink, rack, before, new_cluster, images):
     cluster = new_cluster(f"existing-{uplink}", inside=tuple(rack.inside), LABCTL_PROVIDER="auto")
     user = {"user": "pi"} if uplink == "reverse" else {}
     machines = [rack.entry("minion-1", host_key=rack.machines["minion-1"].host_key), rack.entry("minion-2", **user)]
-    settings = {"machines": machines, **({"uplink": "reverse"} if uplink == "reverse" else {})}
+    slow = {"pods": {"drain_s": 5 * PATIENCE}} if PATIENCE > 1 else {}
+    settings = {"machines": machines, **slow, **({"uplink": "reverse"} if uplink == "reverse" else {})}
     (cluster.folder / "lab.yml").write_text(json.dumps(settings))  # JSON is YAML
     cluster.said = cluster.labctl("up", timeout_s=300).stderr
     yield cluster
