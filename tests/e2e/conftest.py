@@ -71,21 +71,24 @@ def new_cluster(wheel, state, provider_cache):
 
 @pytest.fixture(scope="session")
 def images(new_cluster):
-    """The test images, built once into the machine's cache."""
-    cluster = new_cluster("images")
-    cluster.labctl("image", "build", "nginx", "busybox", "serve-hostname", timeout_s=600)
+    """The test images, built once into the machine's cache. LABCTL_TEST_IMAGES=built says that they were, just before."""
+    if os.environ.get("LABCTL_TEST_IMAGES") != "built":
+        new_cluster("images").labctl("image", "build", "nginx", "busybox", "serve-hostname", timeout_s=600)
 
 
 @pytest.fixture(scope="session")
-def enduring(new_cluster, images):
+def enduring(request, new_cluster, images):
     """Two minions whose silence counts soon: what is survived, and what is said of virtual machines alone, share it, as boots take long there."""
     cluster = new_cluster("enduring")
     slow = PATIENCE > 1
-    cluster.lease_s, cluster.grace_s, cluster.evict_s = (2, 10, 4) if slow else (1, 3, 2)
+    cluster.lease_s, cluster.grace_s, cluster.evict_s = (2, 16, 6) if slow else (1, 3, 2)
     nodes = f"lease_s: {cluster.lease_s}, grace_s: {cluster.grace_s}, evict_s: {cluster.evict_s}"
     (cluster.folder / "lab.yml").write_text(f"nodes: {{{nodes}}}\npods: {{drain_s: {5 * PATIENCE if slow else 1:g}}}\n")
     cluster.labctl("up", "--minions", "2", timeout_s=600)
-    return cluster
+    yield cluster
+    if request.session.testsfailed:
+        cluster.keep_artifacts(Path(tempfile.gettempdir()) / "labctl-artifacts" / cluster.folder.name)
+    cluster.destroy()
 
 
 @pytest.fixture(scope="module")
