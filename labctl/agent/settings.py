@@ -20,7 +20,6 @@ class Settings:
     certificate_file: str
     key_file: str
     boot_id: str = ""
-    lab: str = ""
     address: str = ""  # the node's InternalIP; empty: the one that reaches the API
     relay_address: str = ""  # the master's, which this machine has itself where only a tunnel leads to the master
     state_dir: str = "/var/lib/labctl/agent"
@@ -50,7 +49,7 @@ class Settings:
 
 
 _KEYS = {
-    "node": "node", "url": "url", "bootID": "boot_id", "lab": "lab", "address": "address", "relayAddress": "relay_address", "stateDir": "state_dir", "runDir": "run_dir",
+    "node": "node", "url": "url", "bootID": "boot_id", "address": "address", "relayAddress": "relay_address", "stateDir": "state_dir", "runDir": "run_dir",
     "podLogsDir": "pod_logs_dir", "cgroupRoot": "cgroup_root", "podMTU": "pod_mtu", "clusterDomain": "cluster_domain",
     "leaseSeconds": "lease_s", "leaseDurationSeconds": "lease_duration_s", "nodeStatusSeconds": "node_status_s",
     "startRetrySeconds": "start_retry_s", "backoffSeconds": "backoff_first_s", "backoffMaxSeconds": "backoff_most_s", "backoffResetSeconds": "backoff_reset_s",

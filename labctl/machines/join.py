@@ -115,10 +115,10 @@ class Join:
             reset_helper(name)
 
     def _files(self, machine: Machine, boot_id: str) -> dict[str, bytes]:
-        """What a machine gets besides the agent itself and its certificate: what the stamp stands for."""
+        """What a machine gets besides the agent itself and its certificate: what the stamp stands for. Not its lab's id: out of a snapshot it is in another."""
         return {
             "opt/labctl/agent-run": self._run,
-            "opt/labctl/labctl-agent.service": self._unit.render(node=machine.name, lab=self._lab.lab).encode(),
+            "opt/labctl/labctl-agent.service": self._unit.render(node=machine.name).encode(),
             "etc/labctl/ca.crt": self._authority.certificate_pem,
             "etc/labctl/agent.json": json.dumps(self._configuration(machine, boot_id), indent=1).encode() + b"\n",
         }
@@ -127,7 +127,6 @@ class Join:
         settings = self._settings
         return {
             "node": machine.name,
-            "lab": self._lab.lab,
             "url": self._lab.url,
             "bootID": boot_id,
             **({"relayAddress": self._lab.relay_address} if self._lab.relay_address else {}),

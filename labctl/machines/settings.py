@@ -28,7 +28,6 @@ class MachinesSettings:
 class LabFacts:
     """What a machine is told about its lab. `url` is the master's as the machines call it."""
 
-    lab: str
     url: str
     key_path: str  # the lab's private SSH key
     authorized_key: str  # its public half, one line

@@ -52,7 +52,7 @@ class Edge:
         self._settings = settings
         self.remote = remote
         self._provider = provider
-        facts = LabFacts(settings.id, "", str(settings.paths.ssh_key), authorized_key)
+        facts = LabFacts("", str(settings.paths.ssh_key), authorized_key)
         machines_settings = settings.machines()
         pack = partial(zipapp.build, settings.paths.cache / "agent")
         self.machines = Machines(

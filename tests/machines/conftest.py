@@ -63,7 +63,7 @@ class Room:
 
     async def start(self) -> Room:
         clock, recorder = self.clock, lambda component: Recorder(self.client, component, self.clock)
-        lab = LabFacts("lab", "https://10.245.1.1:6443", "/key", "ssh-ed25519 AAAA lab")
+        lab = LabFacts("https://10.245.1.1:6443", "/key", "ssh-ed25519 AAAA lab")
         self.machines = Machines(
             *(self.client, recorder("machines"), self.provider, self.remote, self.authority, lab, MachinesSettings(), self.journal, clock),
             blocking=_at_once,

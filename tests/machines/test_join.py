@@ -68,7 +68,7 @@ class Minion:
 def lab(tmp_path: Path) -> LabFacts:
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    return LabFacts("lab", "https://10.245.1.1:6443", str(key), key.with_suffix(".pub").read_text())
+    return LabFacts("https://10.245.1.1:6443", str(key), key.with_suffix(".pub").read_text())
 
 
 @pytest.fixture
