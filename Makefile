@@ -1,20 +1,22 @@
 # make demo   play the whole tour on this machine        make test    everything that must hold
 # make bench  what we claim about speed, measured        make check   lint, layers, types
 # make test-vm  the scenarios on real virtual machines (QEMU, libvirt, Vagrant), in a network namespace of their own; as root
+# make bench-vm what virtual machines cost, measured there
 # make setup  what the demo needs                        make develop what tests, checks and bench need besides
 
 PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
+WORKERS ?= 2
 
-.PHONY: demo test test-vm check bench setup develop clean
+.PHONY: demo test test-vm check bench bench-vm setup develop clean
 .DELETE_ON_ERROR:
 
 demo: setup
 	$(BIN)/python tools/demo.py
 
 test: develop check
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(TESTS)
 
 test-vm: $(VENV)/ready-for-vms
 	VENV=$(VENV) sh tools/test_vm.sh $(TESTS)
@@ -27,6 +29,9 @@ check: develop
 
 bench: develop
 	$(BIN)/python -m bench
+
+bench-vm: $(VENV)/ready-for-vms
+	sh tools/vm_env.sh $(BIN)/python -m bench --only vms
 
 setup: $(VENV)/ready
 develop: $(VENV)/ready-to-develop

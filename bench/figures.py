@@ -80,6 +80,11 @@ FIGURES: tuple[Figure, ...] = (
     Figure("rules-full", "rules of 1,000 Services to one minion, by helper alone", "ms"),
     Figure("rules-repair", "1,000 Services: flushed rules repaired", "ms"),
     *_NETWORK_FIGURES,
+    Figure("vm-ssh", "virtual machine: from its start until sshd answers", "s", 8),
+    Figure("vm-up", "`up --minions 2 --provider vagrant` to both Ready, box built", "s"),
+    Figure("vm-memory", "resident memory of a virtual machine of 1 GB with a Ready node", "MB"),
+    Figure("vm-node-out", "virtual machine powered off: VIP clean on the other", "s", 0.5),
+    Figure("vm-node-replaced", "virtual machine powered off: replacements in the VIP", "s"),
 )
 BY_KEY = {figure.key: figure for figure in FIGURES}
 

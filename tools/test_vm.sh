@@ -12,4 +12,4 @@ trap 'rm -rf "$scratch"' EXIT
 python -m pip wheel -q --disable-pip-version-check --no-deps -w "$scratch/wheel" .
 [ $# -gt 0 ] || set -- tests/vm tests/e2e/test_seed.py tests/e2e/test_vagrant.py
 export LABCTL_TEST_PROVIDER=vagrant LABCTL_TEST_WHEEL="$scratch/wheel" LABCTL_TEST_PATIENCE="${LABCTL_TEST_PATIENCE:-4}"
-sh tools/vm_env.sh python -m pytest -p no:cacheprovider -m '' "$@"
+sh tools/vm_env.sh python -m pytest "$@"
