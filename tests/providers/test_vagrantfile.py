@@ -113,6 +113,13 @@ def test_two_labs_share_no_hardware_address(yields) -> None:
     assert mac("lab-1") != mac("lab-2") and mac("lab-1") == mac("lab-1")
 
 
+def test_a_machine_out_of_a_snapshot_keeps_the_hardware_address_that_it_brought(yields) -> None:
+    brought = {"name": "minion-1", "number": 1, "memory": 512, "cpus": 1, "mac": "52:54:00:12:34:01"}
+    machine = yields("libvirt", {"lab": "lab-2", "box": "labctl/minion-amd64-0123456789ab", "machines": [brought]})["machines"]["minion-1"]
+    assert machine["networks"][0]["libvirt__mac"] == brought["mac"]
+    assert f"labctl.mac={brought['mac']} " in machine["provider"]["cmd_line"]
+
+
 def test_a_size_that_is_none_is_refused_with_the_mend(tmp_path: Path) -> None:
     shutil.copy(assets.root() / "Vagrantfile", tmp_path)
     argv = ["ruby", str(READER), str(tmp_path / "Vagrantfile"), "libvirt"]

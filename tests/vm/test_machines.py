@@ -5,81 +5,23 @@ The steps build on each other, because a boot takes many seconds where it is emu
 
 from __future__ import annotations
 
-import os
 import subprocess
-import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-from labctl.providers.protocol import Machine, MachineEvent, MachineSpec, Power
-from labctl.providers.settings import VagrantSettings
+from labctl.providers.protocol import Power
 from labctl.providers.vagrant import shell
-from labctl.providers.vagrant.provider import VagrantProvider
+from tests.vm.labs import BOOT_S, NEEDS_A_LIBVIRTD, PATIENCE, Lab
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.slow,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(os.environ.get("LABCTL_VM_INSIDE") != "1", reason="runs beside a libvirtd of its own: make test-vm"),
-]
-PATIENCE = float(os.environ.get("LABCTL_TEST_PATIENCE", "1"))
-BOOT_S = 60 * PATIENCE
-
-
-class Lab:
-    """One lab's provider, what its watch told, and its machines as they came up."""
-
-    def __init__(self, folder: Path, cache: Path) -> None:
-        self.folder = folder
-        self.cache = cache
-        self.id = f"lab-{uuid.uuid4().hex[:8]}"
-        self.events: list[MachineEvent] = []
-        self.machines: dict[str, Machine] = {}
-        self._changed = threading.Condition()
-        key = folder / ".labctl" / "ssh" / "id_ed25519"
-        key.parent.mkdir(parents=True)
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-        self.key = key
-        self.provider = self.another()
-
-    def another(self) -> VagrantProvider:
-        """As another process would have it."""
-        return VagrantProvider(self.id, self.folder, self.folder / "state", self.cache, VagrantSettings(), print)
-
-    def spec(self, number: int) -> MachineSpec:
-        public = self.key.with_suffix(".pub").read_text().strip()
-        return MachineSpec(f"minion-{number}", number, 512 << 20, 1.0, f"10.245.1.{10 + number}", 24, public)
-
-    def tell(self, event: MachineEvent) -> None:
-        with self._changed:
-            self.events.append(event)
-            self._changed.notify_all()
-
-    def wait(self, what: Callable[[MachineEvent], bool], timeout_s: float = 10 * PATIENCE) -> MachineEvent:
-        """The first event that is `what`, of those told since `clear`."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: any(map(what, self.events)), timeout_s), self.events
-            return next(filter(what, self.events))
-
-    def clear(self) -> None:
-        with self._changed:
-            self.events.clear()
-
-    def on(self, name: str, command: str) -> str:
-        address = self.provider.machines()[name].address
-        options = ["-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
-        argv = ["ssh", *options, "-i", str(self.key), f"root@{address}", command]
-        return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=BOOT_S, stdin=subprocess.DEVNULL).stdout
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(600), NEEDS_A_LIBVIRTD]
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    lab = Lab(tmp_path_factory.mktemp("vm-lab"), Path(os.environ.get("LABCTL_CACHE_HOME", "/var/cache/labctl")))
+    lab = Lab(tmp_path_factory.mktemp("vm-lab"))
     lab.provider.prepare()
     stop = lab.provider.watch(lab.tell)
     try:

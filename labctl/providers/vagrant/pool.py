@@ -22,10 +22,11 @@ _EMPTY = bytes(64 << 10)
 
 
 class Pool:
-    """The pool that vagrant-libvirt uses. `connection` answers libvirt's."""
+    """The pool that vagrant-libvirt uses. `connection` answers libvirt's; `may`: whether this process may touch a file itself."""
 
-    def __init__(self, connection: Callable[[], Any]) -> None:
+    def __init__(self, connection: Callable[[], Any], may: Callable[[str, int], bool] = os.access) -> None:
         self._connection = connection
+        self._may = may
 
     def lend(self, file: Path, name: str) -> str:
         """A copy of `file` under `name`, where QEMU may read it: not everybody's home is open to libvirt's user. One of its size is taken for it. Answers its path."""
@@ -41,22 +42,22 @@ class Pool:
         with explained():
             pool = self._pool()
             folder = Path(self._folder(pool))
-            if not os.access(folder, os.W_OK):
+            if not self._may(str(folder), os.W_OK):
                 return self._upload(pool, file, name)
             temporary = folder / f".{name}"
-            _copy(file, temporary)
+            copy(file, temporary)
             os.replace(temporary, folder / name)
             return str(folder / name)
 
     def fetch(self, path: str, target: Path) -> None:
         """A copy of the disk at `path`, out of the pool."""
-        if os.access(path, os.R_OK):
-            _copy(Path(path), target)
+        if self._may(path, os.R_OK):
+            copy(Path(path), target)
             return
         with explained(), open(target, "wb") as file:
             stream = self._connection().newStream()
             self._volume(path).download(stream, 0, 0)
-            stream.recvAll(lambda _stream, data, into: _write_with_holes(into, data), file)
+            stream.recvAll(lambda _stream, data, into: write_with_holes(into, data), file)
             stream.finish()
             file.truncate(file.tell())
 
@@ -148,7 +149,7 @@ class Pool:
         return str(volume.path())
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy(source: Path, target: Path) -> None:
     """Blocks are shared with the original where the file system can; empty ones become holes: a disk of Vagrant's is mostly that."""
     argv = ["cp", "--reflink=auto", "--sparse=always", "--", str(source), str(target)]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
@@ -156,7 +157,7 @@ def _copy(source: Path, target: Path) -> None:
         raise ProviderError(f"a machine's disk can't be copied: {done.stderr.strip()[-200:]}", mend="free space on that disk")
 
 
-def _write_with_holes(file: IO[bytes], data: bytes) -> int:
+def write_with_holes(file: IO[bytes], data: bytes) -> int:
     for begin in range(0, len(data), len(_EMPTY)):
         piece = data[begin : begin + len(_EMPTY)]
         if piece == _EMPTY[: len(piece)]:

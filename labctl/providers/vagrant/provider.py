@@ -41,12 +41,6 @@ from labctl.providers.vagrant.watch import Watcher
 from labctl.providers.watching import stopper
 
 _POLL_S = 0.1
-# What a machine out of a snapshot does besides, without anybody waiting: end connections to this host, whose other end is long gone, but for the one
-# that this came by; ask for a lease that Vagrant's network knows of.
-_LEFT_BEHIND = (
-    'set -- $SSH_CONNECTION; { ss -K "dst $1 and not ( sport = :22 and dport = :$2 )"; systemctl kill --signal=USR1 labctl-dhcp; }'
-    " </dev/null >/dev/null 2>&1 &"
-)
 
 
 def _silent(line: str) -> None:
@@ -231,7 +225,7 @@ class VagrantProvider:
             for each, domain in zip(saved.machines, domains, strict=True):
                 self._folder.add(each.spec, self._machine(each.spec.name).console, mac=each.mac)
                 self._folder.claim(each.spec.name, domain.UUIDString())
-            snapshots.side_by_side(self._wake, [each.spec for each in saved.machines if each.power is Power.ON and each.plugged])
+            snapshots.wake(saved, self._machine, self._folder.key, self._settings)
         self._changed()
 
     # -- how
@@ -248,14 +242,6 @@ class VagrantProvider:
         self._machine(name).remove()
         self._folder.disown(name)
         self._folder.drop(name)
-
-    def _wake(self, spec: MachineSpec) -> None:
-        """Out of a snapshot: what it has missed. sshd has answered when this returns."""
-        machine, deadline = self._machine(spec.name), time.monotonic() + self._settings.boot_deadline_s
-        while not shell.set_clock(spec.address, self._folder.key, machine.known_hosts, self._settings.ssh_deadline_s, _LEFT_BEHIND):
-            if time.monotonic() > deadline:
-                raise ProviderError(f"{spec.name} goes on, but does not answer on {spec.address}", mend="labctl up")
-            time.sleep(_POLL_S)
 
     def _up(self, machine: VagrantMachine, spec: MachineSpec) -> None:
         """Inside the machine's lock."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,8 @@ import msgspec
 
 from labctl.errors import ProviderError
 from labctl.providers.protocol import MachineSpec, Power
+from labctl.providers.settings import VagrantSettings
+from labctl.providers.vagrant import shell
 from labctl.providers.vagrant.domain import Description, Names
 from labctl.providers.vagrant.hypervisor import URI, Hypervisor
 from labctl.providers.vagrant.machine import Boot, VagrantMachine
@@ -40,32 +43,37 @@ T = TypeVar("T")
 
 _AT_A_TIME = 8
 _MEMORY = "labctl"  # the internal snapshot's name
-# Resumes at the end of its input: when the save is done, and just as well when whoever saves was killed.
+# Resumes at the end of its input: when the save is done, which it is told, and just as well when whoever saves was killed: then libvirt
+# may still be at what was asked for last, so it looks again for a while.
 _RESUME = """
 import sys, time, libvirt
 libvirt.registerErrorHandler(lambda *_: None, None)
 print("ready", flush=True)
-sys.stdin.read()
-deadline = time.monotonic() + 120
-left = set(sys.argv[2:])
-while left and time.monotonic() < deadline:
+done = sys.stdin.read()
+ended = time.monotonic()
+while time.monotonic() < ended + 120:
     try:
-        connection = libvirt.open(sys.argv[1])
+        connection, whole = libvirt.open(sys.argv[1]), True
+        for each in sys.argv[2:]:
+            try:
+                domain = connection.lookupByUUIDString(each)
+                if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
+                    domain.resume()
+            except libvirt.libvirtError as error:
+                whole = whole and error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN
+        if whole and (done or time.monotonic() > ended + 2):
+            break
     except libvirt.libvirtError:
-        time.sleep(0.2)
-        continue
-    for each in sorted(left):
-        try:
-            domain = connection.lookupByUUIDString(each)
-            if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
-                domain.resume()
-            left.discard(each)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-                left.discard(each)
-    if left:
-        time.sleep(0.1)
+        pass
+    time.sleep(0.1)
 """
+_POLL_S = 0.1
+# What a machine out of a snapshot does besides, without anybody waiting: end connections to this host, whose other end is long gone, but for the one
+# that this came by; ask for a lease that Vagrant's network knows of.
+_LEFT_BEHIND = (
+    'set -- $SSH_CONNECTION; { ss -K "dst $1 and not ( sport = :22 and dport = :$2 )"; systemctl kill --signal=USR1 labctl-dhcp; }'
+    " </dev/null >/dev/null 2>&1 &"
+)
 
 
 class SavedMachine(msgspec.Struct, frozen=True):
@@ -169,6 +177,7 @@ def _at_rest(hypervisor: Hypervisor, domains: Sequence[Any]) -> Iterator[None]:
             hypervisor.freeze(domain, True)
         yield
     finally:
+        resuming.stdin.write(b"done")
         resuming.stdin.close()
         resuming.wait()
         resuming.stdout.close()
@@ -214,6 +223,20 @@ def load(
     domains = side_by_side(one, saved.machines)
     hypervisor.pool.refresh()
     return domains
+
+
+def wake(saved: SavedLab, make: Callable[[str], VagrantMachine], key: Path, settings: VagrantSettings) -> None:
+    """Tell those that are on again what they have missed. Their sshd has answered when this returns; one whose cable was out stays as it is."""
+
+    def one(each: SavedMachine) -> None:
+        address, pinned = each.spec.address, make(each.spec.name).known_hosts
+        deadline = time.monotonic() + settings.boot_deadline_s
+        while not shell.set_clock(address, key, pinned, settings.ssh_deadline_s, _LEFT_BEHIND):
+            if time.monotonic() > deadline:
+                raise ProviderError(f"{each.spec.name} goes on, but does not answer on {address}", mend="labctl up")
+            time.sleep(_POLL_S)
+
+    side_by_side(one, [each for each in saved.machines if each.power is Power.ON and each.plugged])
 
 
 def _moved(file: Path, old_lab: str, new: Names) -> str:
