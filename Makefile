@@ -31,7 +31,7 @@ bench: develop
 	$(BIN)/python -m bench
 
 bench-vm: $(VENV)/ready-for-vms
-	sh tools/vm_env.sh $(BIN)/python -m bench --only vms
+	sh tools/vm_env.sh $(BIN)/python -m bench --only vms --only warm_vms
 
 setup: $(VENV)/ready
 develop: $(VENV)/ready-to-develop

@@ -35,8 +35,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "rules": ("rules-full", "rules-repair"),
     "networks": tuple(f.key for f in FIGURES if f.key.startswith(tuple(f"{network}-" for network in NETWORKS))),
     "vms": ("vm-ssh", "vm-up", "vm-memory", "vm-node-out", "vm-node-replaced"),
+    "warm_vms": ("vm-up-create", "vm-up-from", "vm-snapshot-save", "vm-snapshot-pause"),
 }
-ASKED_FOR = ("vms",)
+ASKED_FOR = ("vms", "warm_vms")
 """Groups that need more than this machine surely has; they run when they are named."""
 RESULTS = Path(__file__).parent / "results"
 FAILURES = (BenchError, LabctlError, OSError, subprocess.SubprocessError)

@@ -83,6 +83,10 @@ FIGURES: tuple[Figure, ...] = (
     Figure("vm-ssh", "virtual machine: from its start until sshd answers", "s", 8),
     Figure("vm-up", "`up --minions 2 --provider vagrant` to both Ready, box built", "s"),
     Figure("vm-memory", "resident memory of a virtual machine of 1 GB with a Ready node", "MB"),
+    Figure("vm-up-create", "virtual machines: from nothing to two pods behind a VIP that answers", "s"),
+    Figure("vm-up-from", "the same lab by `up --from SNAPSHOT`", "s", 5),
+    Figure("vm-snapshot-save", "`snapshot save` of it, memory and all", "s"),
+    Figure("vm-snapshot-pause", "its machines stand still", "ms"),
     Figure("vm-node-out", "virtual machine powered off: VIP clean on the other", "s", 0.5),
     Figure("vm-node-replaced", "virtual machine powered off: replacements in the VIP", "s"),
 )

@@ -1,6 +1,6 @@
 """Warm start: a lab from a snapshot beside the same lab made from nothing, in turns, so that both meet the same load of this machine.
 
-Both end when the seed scenario's VIP answers on both minions; both begin with a lab that is not there.
+Both end when the seed scenario's VIP answers on both minions; both begin with a lab that is not there. warm_vms.py has virtual machines do the same.
 """
 
 from __future__ import annotations
@@ -13,37 +13,48 @@ from labctl.lab import snapshots
 
 ROUNDS = 3
 NAME = "labctl-bench"
+SLOW_S = 600.0
 
 
 def measure(report: Report) -> None:
-    with bench_lab(2, "nginx") as lab:
+    compare(report, "namespace")
+
+
+def compare(report: Report, provider: str, figures: str = "") -> None:
+    """`figures` begins the figures' keys."""
+    with bench_lab(None, "nginx") as lab:
+        lab.environment["LABCTL_PROVIDER"] = provider
+        lab.labctl("up", "--minions", "2", timeout_s=SLOW_S)
         vip = lab.create_seed()
         try:
             for _ in range(ROUNDS):
-                _save(report, lab)
-                lab.labctl("destroy", "--yes")
-                lab.__dict__.pop("api", None)
-                report.add("up-from", _timed(lab, vip, "--from", NAME))
-                lab.labctl("destroy", "--yes")
-                lab.__dict__.pop("api", None)
-                report.add("up-create", _timed(lab, "", "--minions", "2"))
+                _save(report, lab, figures)
+                _destroy(lab)
+                report.add(f"{figures}up-from", _timed(lab, vip, "--from", NAME))
+                _destroy(lab)
+                report.add(f"{figures}up-create", _timed(lab, "", "--minions", "2"))
                 vip = _vip(lab)
         finally:
             lab.labctl("snapshot", "delete", NAME)
 
 
-def _save(report: Report, lab: BenchLab) -> None:
+def _save(report: Report, lab: BenchLab, figures: str) -> None:
     if any(snapshot.name == NAME for snapshot in snapshots.listed(lab.lab)):
         lab.labctl("snapshot", "delete", NAME)
-    report.add("snapshot-save", lab.labctl("snapshot", "save", NAME))
+    report.add(f"{figures}snapshot-save", lab.labctl("snapshot", "save", NAME))
     saved = snapshots.find(lab.lab, NAME)
-    report.add("snapshot-pause", saved.paused_s * 1000, f"{saved.size / 1e6:.0f} MB")
+    report.add(f"{figures}snapshot-pause", saved.paused_s * 1000, f"{saved.size / 1e6:.0f} MB")
+
+
+def _destroy(lab: BenchLab) -> None:
+    lab.labctl("destroy", "--yes", timeout_s=SLOW_S)
+    lab.__dict__.pop("api", None)
 
 
 def _timed(lab: BenchLab, vip: str, *arguments: str) -> float:
     """Until the VIP answers; the seed is created where it did not come along."""
     begun = time.monotonic()
-    lab.labctl("up", *arguments)
+    lab.labctl("up", *arguments, timeout_s=SLOW_S)
     vip = vip or lab.create_seed()
     for minion in ("minion-1", "minion-2"):
         wait(
