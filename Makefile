@@ -1,6 +1,7 @@
 # make demo   play the whole tour on this machine        make test    everything that must hold
 # make bench  what we claim about speed, measured        make check   lint, layers, types
 # make test-vm  the scenarios on real virtual machines (QEMU, libvirt, Vagrant), in a network namespace of their own; as root
+# make test-in-vm  scenarios on namespace machines inside a virtual machine: systemd, cgroup version 2, a kernel with modules; as root
 # make bench-vm what virtual machines cost, measured there
 # make setup  what the demo needs                        make develop what tests, checks and bench need besides
 
@@ -9,7 +10,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test test-vm check bench bench-vm setup develop clean
+.PHONY: demo test test-vm test-in-vm check bench bench-vm setup develop clean
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -20,6 +21,9 @@ test: develop check
 
 test-vm: $(VENV)/ready-for-vms
 	VENV=$(VENV) sh tools/test_vm.sh $(TESTS)
+
+test-in-vm: $(VENV)/ready-for-vms
+	VENV=$(VENV) sh tools/test_in_vm.sh $(TESTS)
 
 check: develop
 	$(BIN)/ruff check .

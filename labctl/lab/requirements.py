@@ -1,6 +1,6 @@
 """What the host must have, in one place: for `labctl doctor`, for `up`'s first look, and for `make setup`.
 
-`python -m labctl.lab.requirements` prints the Debian packages, so that the Makefile lists none of its own.
+`python -m labctl.lab.requirements` prints the Debian packages, so that the Makefile lists none of its own; `--only namespace`: those of one provider.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ def install_command(tools: list[Tool]) -> str:
 if __name__ == "__main__":
     import sys
 
-    packages = {tool.package for tool in TOOLS} | (set(TEST_PACKAGES) if "--tests" in sys.argv else set())
+    packages = {tool.package for tool in TOOLS if "--only" not in sys.argv or tool.needed_by in sys.argv}
+    packages |= set(TEST_PACKAGES) if "--tests" in sys.argv else set()
     packages |= set(VM_PACKAGES) if "--vm" in sys.argv else set()
     print(" ".join(sorted(packages)))  # noqa: T201 - a list for the Makefile
