@@ -78,7 +78,9 @@ class Vagrant:
 
         class Python(vagrant.Vagrant):
             def _call_vagrant_command(self, args: list[str | None]) -> None:
-                """As inherited, but for an end before the command's own."""
+                """As inherited, but for an end before the command's own, and with `up` leaving alone what answers already: it would destroy a
+                machine that is paused or loses its power while it still waits for it."""
+                args = [*args, "--no-destroy-on-error"] if args[0] == "up" else args
                 with self.out_cm() as out:
                     until_enough(self._make_vagrant_command(args), enough, cwd=self.root, env=self.env, stdout=out, stderr=out)
 

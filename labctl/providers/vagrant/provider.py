@@ -236,12 +236,15 @@ class VagrantProvider:
     def _clear_away(self, name: str) -> None:
         """Make room for one of the same name, or for none. Inside its lock, and without Vagrant, which takes seconds."""
         self._end(name, "another took its place", intended=True)
+        self._unmake(name)
+        self._machine(name).remove()
+        self._folder.drop(name)
+
+    def _unmake(self, name: str) -> None:
         domain = self._hypervisor.domain(name)
         if domain:
             self._hypervisor.forget(domain)
-        self._machine(name).remove()
         self._folder.disown(name)
-        self._folder.drop(name)
 
     def _up(self, machine: VagrantMachine, spec: MachineSpec) -> None:
         """Inside the machine's lock."""
@@ -262,7 +265,12 @@ class VagrantProvider:
         elif power is Power.OFF:
             self._hypervisor.start(domain)
         wait = Wait(machine, spec, self._hypervisor, self._settings, lambda: self._who(machine, spec), self._progress)
-        machine.keep(wait.until_up(making, to_its_end=not own))
+        try:
+            machine.keep(wait.until_up(making, to_its_end=not own))
+        except ProviderError:
+            if making and making.done() and making.exception():
+                self._unmake(spec.name)  # half made, it would be taken for whole
+            raise
         self._starts.answers(spec.name)
 
     def _ensure_networks(self) -> None:

@@ -68,11 +68,11 @@ while time.monotonic() < ended + 120:
     time.sleep(0.1)
 """
 _POLL_S = 0.1
-# What a machine out of a snapshot does besides, without anybody waiting: end connections to this host, whose other end is long gone, but for the one
-# that this came by; ask for a lease that Vagrant's network knows of.
+# What a machine out of a snapshot does besides: end connections to this host, whose other end is long gone, but for the one that this came by (and
+# before anybody makes a new one); and ask for a lease that Vagrant's network knows of, for which nobody waits.
 _LEFT_BEHIND = (
-    'set -- $SSH_CONNECTION; { ss -K "dst $1 and not ( sport = :22 and dport = :$2 )"; systemctl kill --signal=USR1 labctl-dhcp; }'
-    " </dev/null >/dev/null 2>&1 &"
+    'set -- $SSH_CONNECTION; ss -K "dst $1 and not ( sport = :22 and dport = :$2 )" >/dev/null 2>&1;'
+    " systemctl kill --signal=USR1 labctl-dhcp </dev/null >/dev/null 2>&1 & true"
 )
 
 
