@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from labctl.errors import LabctlError, UsageError
@@ -51,9 +50,8 @@ def _restored(lab: LabFolder, provider: Provider | None, name: str, begun: proce
     from labctl.lab import snapshots
 
     snapshot = snapshots.restore(lab, provider, name)
-    there = provider.machines() if provider else {}
     _master(lab, begun)
-    _machines(lab, provider, lab.settings["minions"], there)
+    _machines(lab, provider, lab.settings["minions"], restored=True)
     snapshots.wait_for_pods(lab, snapshot)
 
 
@@ -106,8 +104,8 @@ def _runs_with(lab: LabFolder) -> dict[str, Any]:
     return {**lab.record["settings"], **process.master_run(lab.paths).get("settings", {})}
 
 
-def _machines(lab: LabFolder, provider: Provider | None, count: int, restored: Mapping[str, Machine] = MappingProxyType({})) -> None:
-    """`restored`: machines as they are for certain, whatever their objects still say. One that was paused stays so."""
+def _machines(lab: LabFolder, provider: Provider | None, count: int, *, restored: bool = False) -> None:
+    """`restored`: what their objects say is of the moment of the snapshot, and a machine that was paused then stays so."""
     if provider is None:
         return
     existing = {machine["spec"]["number"]: machine for machine in machines.list_machines(lab)}
@@ -119,8 +117,8 @@ def _machines(lab: LabFolder, provider: Provider | None, count: int, restored: M
         )
     real = provider.machines()  # after a host's reboot the objects still say what was before, until the master has looked
     requests: dict[str, str] = {}
-    boots = {name: machine.boot_id for name, machine in restored.items() if machine.boot_id}
-    paused = {name for name, machine in restored.items() if machine.power is Power.PAUSED}
+    boots = {name: machine.boot_id for name, machine in real.items() if machine.boot_id} if restored else {}
+    paused = {name for name, machine in real.items() if machine.power is Power.PAUSED} if restored else set()
     for number in range(1, count + 1):
         if f"minion-{number}" in paused:
             continue
