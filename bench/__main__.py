@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench.figures import FIGURES, NETWORKS, Measured, Report
+from bench.figures import FIGURES, NETWORKS, ON_VMS, Measured, Report
 from bench.lab import BenchError
 from labctl.errors import LabctlError
 
@@ -36,8 +36,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "networks": tuple(f.key for f in FIGURES if f.key.startswith(tuple(f"{network}-" for network in NETWORKS))),
     "vms": ("vm-ssh", "vm-up", "vm-memory", "vm-node-out", "vm-node-replaced"),
     "warm_vms": ("vm-up-create", "vm-up-from", "vm-snapshot-save", "vm-snapshot-pause"),
+    "vm_networks": tuple(f.key for f in FIGURES if f.key.startswith(tuple(f"{ON_VMS}{network}-" for network in NETWORKS))),
 }
-ASKED_FOR = ("vms", "warm_vms")
+ASKED_FOR = ("vms", "warm_vms", "vm_networks")
 """Groups that need more than this machine surely has; they run when they are named."""
 RESULTS = Path(__file__).parent / "results"
 FAILURES = (BenchError, LabctlError, OSError, subprocess.SubprocessError)

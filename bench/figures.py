@@ -26,16 +26,18 @@ class Figure:
 
 NETWORKS = ("route", "vxlan", "ovs", "bgp")
 _WAYS = {"link": "the bare link", "pod": "pod to pod", "vip": "pod to VIP"}
-_NETWORK_FIGURES = tuple(
-    figure
-    for network in NETWORKS
-    for way, text in _WAYS.items()
-    for figure in (
-        Figure(f"{network}-{way}-rate", f"{network}: {text}, one TCP stream", "MB/s", more=True),
-        Figure(f"{network}-{way}-trip", f"{network}: {text}, round trip of a byte, p50", "µs"),
-        Figure(f"{network}-{way}-connect", f"{network}: {text}, connection and a round trip, p50", "µs"),
-    )
-)
+ON_VMS = "vm-"
+
+
+def _network_figures(prefix: str, machines: str) -> Iterator[Figure]:
+    for network in NETWORKS:
+        for way, text in _WAYS.items():
+            key, what = f"{prefix}{network}-{way}", f"{machines}{network}: {text}"
+            yield Figure(f"{key}-rate", f"{what}, one TCP stream", "MB/s", more=True)
+            yield Figure(f"{key}-trip", f"{what}, round trip of a byte, p50", "µs")
+            yield Figure(f"{key}-connect", f"{what}, connection and a round trip, p50", "µs")
+
+
 FIGURES: tuple[Figure, ...] = (
     Figure("help", "`labctl --help`", "s", 0.2),
     Figure("control-plane", "control plane: from nothing to answering", "s", 0.6),
@@ -79,7 +81,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("get-p99-busy", "GET p99 while 10 minions are pushed and programmed", "ms", 5),
     Figure("rules-full", "rules of 1,000 Services to one minion, by helper alone", "ms"),
     Figure("rules-repair", "1,000 Services: flushed rules repaired", "ms"),
-    *_NETWORK_FIGURES,
+    *_network_figures("", ""),
     Figure("vm-ssh", "virtual machine: from its start until sshd answers", "s", 8),
     Figure("vm-up", "`up --minions 2 --provider vagrant` to both Ready, box built", "s"),
     Figure("vm-memory", "resident memory of a virtual machine of 1 GB with a Ready node", "MB"),
@@ -89,6 +91,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("vm-snapshot-pause", "its machines stand still", "ms"),
     Figure("vm-node-out", "virtual machine powered off: VIP clean on the other", "s", 0.5),
     Figure("vm-node-replaced", "virtual machine powered off: replacements in the VIP", "s"),
+    *_network_figures(ON_VMS, "virtual machines, "),
 )
 BY_KEY = {figure.key: figure for figure in FIGURES}
 

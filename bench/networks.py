@@ -16,14 +16,15 @@ def measure(report: Report) -> None:
     for network in NETWORKS:
         with bench_lab(None, "busybox") as lab:
             lab.labctl("up", "--minions", "2", "--cpus", "2", "--network", network, timeout_s=900)
-            _measure(report, lab, network)
+            measure_one(report, lab, network)
 
 
-def _measure(report: Report, lab: BenchLab, network: str) -> None:
+def measure_one(report: Report, lab: BenchLab, network: str, timeout_s: float = 60) -> None:
+    """`network` begins the figures' names."""
     uids = {}
     for number in (1, 2):
         uids[number] = lab.api.post("/api/v1/namespaces/default/pods", _pod(number))["metadata"]["uid"]
-    lab.wait_ready(2, "name=flow")
+    lab.wait_ready(2, "name=flow", timeout_s)
     service = lab.api.post("/api/v1/namespaces/default/services", _service())
     address = {pod["spec"]["nodeName"]: pod["status"]["podIP"] for pod in lab.ready("name=flow")}["minion-2"]
     ways = {
@@ -37,6 +38,7 @@ def _measure(report: Report, lab: BenchLab, network: str) -> None:
         wait(
             lambda: lab.on("minion-1", f"timeout 1 bash -c '</dev/tcp/{address}/{POD_PORT}' && echo yes"),
             "pods reach each other",
+            timeout_s,
             every_s=0.2,
         )
         asking = {way: lab.program("minion-1", "flow", "ask", pod, place, str(port)) for way, (pod, place, port) in ways.items()}

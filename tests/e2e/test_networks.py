@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cluster import SEED, condition, wait
+from tests.e2e.cluster import PATIENCE, SEED, condition, wait
 
 REACH = (Path(__file__).parent / "on_minion" / "reach.py").read_text()
 MTUS = {"route": 1500, "vxlan": 1450, "ovs": 1450, "bgp": 1500}
@@ -62,6 +62,8 @@ def lab(request, new_cluster, images):
     """Three minions on one kind of network, with the article's controller and Service, and pods that serve something larger."""
     cluster = new_cluster(f"network-{request.param}")
     cluster.network = request.param
+    if PATIENCE > 1:
+        (cluster.folder / "lab.yml").write_text(f"pods: {{drain_s: {5 * PATIENCE:g}}}\n")
     cluster.labctl("up", "--minions", str(len(MINIONS)), "--memory", "512M", "--network", request.param, timeout_s=600)
     cluster.kubectl("create", "-f", str(SEED / "nginx-rc.yml"), "-f", str(SEED / "nginx-service.yml"))
     cluster.kubectl("create", "-f", "-", input=json.dumps(MESH))
@@ -79,7 +81,14 @@ def unreachable(cluster, places) -> dict:
     pods = [pod["status"]["podIP"] for pod in (*cluster.ready_pods("name=nginx"), *cluster.ready_pods("name=mesh"))]
     port = cluster.get("service", "mesh")["spec"]["ports"][0]["nodePort"]
     urls = [f"http://{cluster.vip('mesh')}/body", *(f"http://{address}:{port}/body" for address in places.values())]
-    wanted = {"pods": pods, "nodes": list(places.values()), "urls": urls, "mtu": MTUS[cluster.network], "body": BODY_BYTES}
+    wanted = {
+        "pods": pods,
+        "nodes": list(places.values()),
+        "urls": urls,
+        "mtu": MTUS[cluster.network],
+        "body": BODY_BYTES,
+        "patience": PATIENCE,
+    }
     found = {}
     for minion in places:
         said = json.loads(cluster.on(minion, "python3", "-c", REACH, json.dumps(wanted), timeout_s=120).stdout)

@@ -1,6 +1,6 @@
 """Runs on a minion, and looks out of the minion's own network and out of every pod's: who can be reached, and how large a packet may be.
 
-    python3 reach.py '{"pods": [ADDRESS...], "nodes": [ADDRESS...], "urls": [URL...], "mtu": BYTES, "body": BYTES}'
+    python3 reach.py '{"pods": [ADDRESS...], "nodes": [ADDRESS...], "urls": [URL...], "mtu": BYTES, "body": BYTES, "patience": FACTOR}'
 
 Prints one JSON object: {place: [what failed...]}, a place for the minion and for each of its pods.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 
 PODS = Path("/var/lib/labctl/agent/pods")
 HEADERS_BYTES = 28  # IP and ICMP
-PATIENCE_S = 3.0
+ASKED_S, ECHO_S, TRANSFER_S = 3.0, 0.5, 10.0  # times the patience that is asked for
 CLONE_NEWNET = 0x40000000
 IP_MTU_DISCOVER, NEVER_FRAGMENT = 10, 2
 
@@ -67,47 +67,48 @@ def enter(namespace: Path) -> None:
 def failures(place: str, wanted: dict) -> list:
     found = []
     for address in wanted["pods"]:
-        found += [f"{address}: {why}" for why in packets(address, wanted["mtu"], refused=address != place)]
+        found += [f"{address}: {why}" for why in packets(address, wanted, refused=address != place)]
     for address in wanted["nodes"]:
-        found += [f"{address}: {why}" for why in packets(address, wanted["mtu"], refused=False)]
+        found += [f"{address}: {why}" for why in packets(address, wanted, refused=False)]
     for url in wanted["urls"]:
-        found += [f"{url}: {why}" for why in transfer(url, wanted["body"])]
+        found += [f"{url}: {why}" for why in transfer(url, wanted)]
     return found
 
 
-def packets(address: str, mtu: int, refused: bool):
+def packets(address: str, wanted: dict, refused: bool):
     """The largest packet comes back whole; one byte more is refused, to everybody but oneself, before it leaves."""
-    if not echoed(address, mtu):
+    mtu = wanted["mtu"]
+    if not echoed(address, mtu, wanted["patience"]):
         yield f"a packet of {mtu} bytes was not echoed"
     if refused:
         try:
-            ping(address, mtu + 1)
+            ping(address, mtu + 1, wanted["patience"])
             yield f"a packet of {mtu + 1} bytes was sent"
         except OSError as error:
             if error.errno != errno.EMSGSIZE:
                 yield repr(error)
 
 
-def echoed(address: str, size: int) -> bool:
+def echoed(address: str, size: int, patience: float) -> bool:
     """Asked again, as any network may lose a packet."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + ASKED_S * patience
     while time.monotonic() < deadline:
         try:
-            if ping(address, size):
+            if ping(address, size, patience):
                 return True
         except OSError:
             time.sleep(0.05)
     return False
 
 
-def ping(address: str, size: int) -> bool:
-    """Whether an echo of `size` bytes in one piece came back within half a second."""
+def ping(address: str, size: int, patience: float) -> bool:
+    """Whether an echo of `size` bytes in one piece came back within half a second, or as much longer as patience has it."""
     payload = os.urandom(size - HEADERS_BYTES)
     number = os.getpid() & 0xFFFF
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as wire:
         wire.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, NEVER_FRAGMENT)
         wire.sendto(request(number, payload), (address, 0))
-        deadline = time.monotonic() + 0.5
+        deadline = time.monotonic() + ECHO_S * patience
         while (left := deadline - time.monotonic()) > 0:
             wire.settimeout(left)
             try:
@@ -128,13 +129,13 @@ def request(number: int, payload: bytes) -> bytes:
     return struct.pack("!BBHHH", 8, 0, ~total & 0xFFFF, number, 1) + payload
 
 
-def transfer(url: str, size: int):
+def transfer(url: str, wanted: dict):
     """A body that takes many packets of the largest size comes whole."""
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=TRANSFER_S * wanted["patience"]) as answer:
             got = len(answer.read())
-        if got != size:
-            yield f"{got} bytes of {size}"
+        if got != wanted["body"]:
+            yield f"{got} bytes of {wanted['body']}"
     except OSError as error:
         yield repr(error)
 
