@@ -39,6 +39,7 @@ def make_provider(
         from labctl.providers.settings import VagrantSettings
         from labctl.providers.vagrant.provider import VagrantProvider
 
-        virtual = VagrantSettings(network=settings["addresses.machines"], box=settings.get("box", ""))
+        memory = settings.get("memory", 0) * settings.get("minions", 0)
+        virtual = VagrantSettings(network=settings["addresses.machines"], box=settings.get("box", ""), machines_bytes=memory)
         return VagrantProvider(lab, folder, state, cache, virtual, progress)
     raise UsageError(f"this labctl has no provider {name!r}", mend=f"use one of {', '.join(PROVIDERS)}")

@@ -25,10 +25,11 @@ class NamespaceSettings:
 
 @dataclass(frozen=True)
 class VagrantSettings:
-    """The virtual machines'. An empty `box` is labctl's own for this architecture, built where there is none."""
+    """The virtual machines'. An empty `box` is labctl's own for this architecture, built where there is none; `machines_bytes` is all their memory."""
 
     network: str = "10.245.1.0/24"
     box: str = ""
+    machines_bytes: int = 0
     suite: str = "bookworm"
     mirror: str = ""
     boot_deadline_s: float = 240.0  # all attempts together; emulated machines on a busy host are slow

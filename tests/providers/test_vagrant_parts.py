@@ -14,7 +14,7 @@ from labctl import assets
 from labctl.errors import ProviderError
 from labctl.providers.protocol import MachineSpec
 from labctl.providers.settings import VagrantSettings
-from labctl.providers.vagrant import accelerator, command, console, hypervisor, shell
+from labctl.providers.vagrant import accelerator, command, console, hypervisor, probe, shell
 from labctl.providers.vagrant.box import Box
 from labctl.providers.vagrant.folder import LabFolder
 from labctl.providers.vagrant.machine import Boot, VagrantMachine
@@ -111,6 +111,28 @@ def test_libvirts_words_become_one_line_and_a_mend(said: str, message: str, mend
 def test_vagrants_words_become_one_line_and_a_mend(said: str, message: str, mend: str) -> None:
     error = command.explain("vagrant up", said)
     assert message in error.message and mend in error.mend and "\n" not in str(error)
+
+
+# -- what is looked at beforehand
+
+
+@pytest.mark.parametrize(
+    ("routes", "user"),
+    [
+        ([{"dst": "default", "dev": "eth0"}, {"dst": "10.246.0.0/16", "dev": "tun0"}], ""),
+        ([{"dst": "10.245.1.0/24", "dev": "lcmine"}], ""),
+        ([{"dst": "10.0.0.0/8", "dev": "tun0"}], "tun0"),
+        ([{"dst": "10.245.1.7", "dev": "docker0"}], "docker0"),
+    ],
+)
+def test_addresses_that_this_host_knows_elsewhere_are_found(routes: list[dict[str, str]], user: str) -> None:
+    assert probe.routed("10.245.1.0/24", json.dumps(routes), "lcmine") == user
+
+
+def test_machines_that_want_more_memory_than_is_free_are_found() -> None:
+    assert not list(probe._memory(1 << 30, "MemAvailable:    2000000 kB\n"))
+    (found,) = probe._memory(4 << 30, "MemTotal: 9000000 kB\nMemAvailable:    2000000 kB\n")
+    assert (found.level, found.found) == ("warning", "the machines want 4096 MiB of memory, and 1953 MiB are free")
 
 
 # -- gathering starts

@@ -191,7 +191,7 @@ class Hypervisor:
     def ensure_networks(self, network: str) -> None:
         """The lab's own network, closed, with the host at its first address; and the one on which Vagrant reaches machines."""
         own = IPv4Network(network)
-        self._ensure_network(self._lab, _closed_network(self._lab, f"lc{self._lab[-8:]}", own))
+        self._ensure_network(self._lab, _closed_network(self._lab, self.bridge, own))
         self._ensure_network(MANAGEMENT, _MANAGEMENT)
 
     def remove_network(self) -> None:
@@ -201,6 +201,11 @@ class Hypervisor:
                     if network.isActive():
                         network.destroy()
                     network.undefine()
+
+    @property
+    def bridge(self) -> str:
+        """The lab's own network as an interface of this host."""
+        return f"lc{self._lab[-8:]}"
 
     def same_addresses(self, network: str) -> str:
         """Another lab's network, or anybody's, that has some of these addresses; empty if there is none."""

@@ -78,11 +78,11 @@ class VagrantProvider:
     # -- Provider
 
     def probe(self) -> Verdict:
-        return probe(self._hypervisor, self._box, self._settings.box)
+        return probe(self._hypervisor, self._box, self._settings)
 
     def checks(self) -> Sequence[Finding]:
         """For the doctor."""
-        return list(findings(self._hypervisor, self._box, self._settings.box))
+        return list(findings(self._hypervisor, self._box, self._settings))
 
     def prepare(self) -> None:
         """Build the box if it is not there, give it to Vagrant, choose the accelerator, and say all this to the Vagrantfile."""
@@ -157,7 +157,7 @@ class VagrantProvider:
     def destroy_lab(self) -> None:
         for name in sorted(self._names() | set(self._hypervisor.domains())):
             self.destroy(name)
-        self._hypervisor.pool.take_back(f"{self._lab}-")  # disks that a killed load left
+        self._hypervisor.pool.take_back(f"{self._lab}-", f".{self._lab}-")  # disks that a killed load left
         self._hypervisor.remove_network()
         self._folder.clear()
         for part in ("machines", "locks"):
