@@ -29,7 +29,7 @@ done >Packages
 echo 'deb [trusted=yes] file:/srv/debs ./' >/etc/apt/sources.list
 """
 """An archive in a folder, in the place of Debian's mirrors."""
-BARE = "rm -rf /var/log/labctl /var/log/pods; rmdir --ignore-fail-on-non-empty /opt/labctl /etc/labctl 2>/dev/null; true"
+BARE = "rm -rf /var/log/labctl /var/log/pods; rmdir --ignore-fail-on-non-empty /opt/labctl /etc/labctl /var/lib/labctl 2>/dev/null; true"
 """Takes away what our images have and stock machines have not. A namespace machine keeps its boot id in /etc/labctl."""
 
 

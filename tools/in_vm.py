@@ -19,7 +19,7 @@ from labctl.providers.vagrant.provider import VagrantProvider
 
 NETWORK, ADDRESS = "10.244.99.0/24", "10.244.99.11"  # not the range of the labs in there
 MEMORY_BYTES, CPUS = 3 << 30, 2
-DEADLINE_S = float(os.environ.get("LABCTL_IN_VM_DEADLINE", "3600"))
+DEADLINE_S = float(os.environ.get("LABCTL_IN_VM_DEADLINE_S", "1800"))
 
 
 def main(cache: str, disk: str, *command: str) -> int:
@@ -52,6 +52,9 @@ def main(cache: str, disk: str, *command: str) -> int:
             subprocess.run(lend, check=True, timeout=60)
             on(machine, key, "mkdir /labctl; until mount /dev/vdb /labctl 2>/dev/null; do sleep 0.2; done", timeout_s=60)
             return on(machine, key, shlex.join(command), timeout_s=DEADLINE_S)
+        except subprocess.TimeoutExpired as expired:
+            say(f"{expired.cmd[-1]}: not done after {expired.timeout:.0f} s")
+            return 124
         finally:
             provider.destroy_lab()
 

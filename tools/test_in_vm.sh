@@ -10,6 +10,7 @@ PATH=$bin:$PATH
 cache=${LABCTL_CACHE_HOME:-/var/cache/labctl}
 scratch=$(mktemp -d -p /var/tmp)
 trap 'rm -rf "$scratch"' EXIT
+trap 'exit 130' INT TERM
 disk=$scratch/disk
 mkdir -p "$disk/cache/rootfs" "$disk/debs/partial" "$disk/source"
 
