@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cluster import PATIENCE, SEED, condition, wait
+from tests.e2e.hosts import VIRTUAL
 
 REACH = (Path(__file__).parent / "on_minion" / "reach.py").read_text()
 MTUS = {"route": 1500, "vxlan": 1450, "ovs": 1450, "bgp": 1500}
@@ -35,6 +36,7 @@ MESH = {
                 "template": {
                     "metadata": {"labels": {"name": "mesh"}},
                     "spec": {
+                        "terminationGracePeriodSeconds": 1,
                         "containers": [
                             {
                                 "name": "mesh",
@@ -42,7 +44,7 @@ MESH = {
                                 "command": ["sh", "-c", f"head -c {BODY_BYTES} /dev/zero > /tmp/body; exec httpd -f -p 8080 -h /tmp"],
                                 "readinessProbe": {"httpGet": {"path": "/body", "port": 8080}, "periodSeconds": 1},
                             }
-                        ]
+                        ],
                     },
                 },
             },
@@ -100,6 +102,7 @@ def unreachable(cluster, places) -> dict:
 
 def everything_reaches_everything(cluster, minions=MINIONS) -> None:
     wait(lambda: len(cluster.ready_pods("name=nginx")) == 2 and len(cluster.ready_pods("name=mesh")) == 4, "all pods are Ready", 60)
+    wait(lambda: not any("deletionTimestamp" in pod["metadata"] for pod in cluster.items("pods")), "none is leaving any more", 40)
     places = wait(lambda: (seen := addresses(cluster)) and set(seen) == set(minions) and seen, "all minions are Ready", 60)
     assert unreachable(cluster, places) == {}
 
@@ -117,6 +120,16 @@ def test_the_virtual_ip_is_answered_from_every_minion(lab):
     for minion in MINIONS:
         for _ in range(4):
             assert "Welcome to nginx" in lab.curl(minion, lab.vip())
+
+
+def test_the_switch_is_in_the_kernel_where_that_has_one(lab):
+    if lab.network != "ovs":
+        pytest.skip(f"{lab.network} has no switch")
+    has_one = lab.on("minion-1", "test", "-d", "/sys/module/openvswitch", check=False).returncode == 0
+    assert has_one or not VIRTUAL, "it loads in a virtual machine"
+    path = lab.on("minion-1", "ovs-vsctl", "get", "Bridge", "obr0", "datapath_type").stdout.strip()
+    flows = lab.on("minion-1", "ovs-appctl", "dpctl/dump-flows", "system@ovs-system", check=False)
+    assert (path, flows.returncode == 0) == (("system", True) if has_one else ("netdev", False))
 
 
 def test_what_somebody_breaks_is_mended(lab):
