@@ -98,10 +98,10 @@ class BenchLab:
     def scale(self, replicas: int, name: str = "nginx-controller") -> None:
         self.api.patch(f"/api/v1/namespaces/default/replicationcontrollers/{name}", {"spec": {"replicas": replicas}})
 
-    def create_seed(self) -> str:
+    def create_seed(self, timeout_s: float = 60) -> str:
         """nginx twice and its Service, as in the README. Answers the VIP."""
         self.kubectl("create", "-f", str(SEED / "nginx-rc.yml"), "-f", str(SEED / "nginx-service.yml"))
-        self.wait_ready(2)
+        self.wait_ready(2, timeout_s=timeout_s)
         return self.api.get("/api/v1/namespaces/default/services/web-service")["spec"]["clusterIP"]
 
     # -- minions -----------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ def compare(report: Report, provider: str, figures: str = "") -> None:
     with bench_lab(None, "nginx") as lab:
         lab.environment["LABCTL_PROVIDER"] = provider
         lab.labctl("up", "--minions", "2", timeout_s=SLOW_S)
-        vip = lab.create_seed()
+        vip = lab.create_seed(SLOW_S)
         try:
             for _ in range(ROUNDS):
                 _save(report, lab, figures)
@@ -55,7 +55,7 @@ def _timed(lab: BenchLab, vip: str, *arguments: str) -> float:
     """Until the VIP answers; the seed is created where it did not come along."""
     begun = time.monotonic()
     lab.labctl("up", *arguments, timeout_s=SLOW_S)
-    vip = vip or lab.create_seed()
+    vip = vip or lab.create_seed(SLOW_S)
     for minion in ("minion-1", "minion-2"):
         wait(
             lambda minion=minion: "200" in lab.on(minion, f"curl -s -o /dev/null -w '%{{http_code}}' --max-time 1 {vip}"), f"{vip} answers"
