@@ -125,9 +125,10 @@ def test_the_virtual_ip_is_answered_from_every_minion(lab):
 def test_the_switch_is_in_the_kernel_where_that_has_one(lab):
     if lab.network != "ovs":
         pytest.skip(f"{lab.network} has no switch")
+    ask = ("minion-1", "ovs-vsctl", "get", "Bridge", "obr0", "datapath_type")
+    path = wait(lambda: lab.on(*ask, check=False).stdout.strip(), "the bridge is there", 40)
     has_one = lab.on("minion-1", "test", "-d", "/sys/module/openvswitch", check=False).returncode == 0
     assert has_one or not VIRTUAL, "it loads in a virtual machine"
-    path = lab.on("minion-1", "ovs-vsctl", "get", "Bridge", "obr0", "datapath_type").stdout.strip()
     flows = lab.on("minion-1", "ovs-appctl", "dpctl/dump-flows", "system@ovs-system", check=False)
     assert (path, flows.returncode == 0) == (("system", True) if has_one else ("netdev", False))
 
