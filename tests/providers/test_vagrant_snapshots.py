@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import xml.etree.ElementTree as ElementTree
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from labctl.providers.protocol import MachineSpec, Power
 from labctl.providers.vagrant import snapshots
 from labctl.providers.vagrant.domain import Description, Names
 from labctl.providers.vagrant.folder import LabFolder
+from labctl.providers.vagrant.hypervisor import closed_network
 from labctl.providers.vagrant.machine import Boot
 from labctl.providers.vagrant.pool import copy, write_with_holes
 
@@ -96,6 +98,17 @@ def test_a_folder_that_is_no_snapshot_is_refused(tmp_path: Path, content: bytes 
         (tmp_path / "lab.json").write_bytes(content)
     with pytest.raises(ProviderError, match="can't be read"):
         snapshots.read(tmp_path)
+
+
+def test_the_host_is_known_by_the_same_address_in_another_lab_and_by_another_in_another_range() -> None:
+    """A machine that goes on has it in its memory: it would answer nobody for half a minute."""
+
+    def mac(lab: str, network: str) -> str:
+        [element] = ElementTree.fromstring(closed_network(lab, "bridge", IPv4Network(network))).iter("mac")
+        return str(element.get("address"))
+
+    assert mac("lab-1", "10.245.1.0/24") == mac("lab-2", "10.245.1.0/24") != mac("lab-2", "10.245.2.0/24")
+    assert mac("lab-1", "10.245.1.0/24").startswith("52:54:00:")
 
 
 # -- Vagrant's books

@@ -6,6 +6,7 @@ it is an optional extra, and `probe` says so. A lab's domains are named LAB-MACH
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
@@ -191,7 +192,7 @@ class Hypervisor:
     def ensure_networks(self, network: str) -> None:
         """The lab's own network, closed, with the host at its first address; and the one on which Vagrant reaches machines."""
         own = IPv4Network(network)
-        self._ensure_network(self._lab, _closed_network(self._lab, self.bridge, own))
+        self._ensure_network(self._lab, closed_network(self._lab, self.bridge, own))
         self._ensure_network(MANAGEMENT, _MANAGEMENT)
 
     def remove_network(self) -> None:
@@ -291,11 +292,15 @@ def _ranges(description: str) -> Iterator[IPv4Network]:
             yield IPv4Network(f"{address.get('address')}/{address.get('netmask') or address.get('prefix')}", strict=False)
 
 
-def _closed_network(name: str, bridge: str, network: IPv4Network) -> str:
-    """No forwarding, no DHCP and no DNS: the lab's own wire."""
+def closed_network(name: str, bridge: str, network: IPv4Network) -> str:
+    """No forwarding, no DHCP and no DNS: the lab's own wire.
+
+    Its hardware address follows from its range, and not from the lab: a machine out of a snapshot remembers the host by it.
+    """
     host = network.network_address + 1
+    mac = "52:54:00:" + ":".join(f"{byte:02x}" for byte in hashlib.sha256(str(network).encode()).digest()[:3])
     return (
-        f"<network><name>{name}</name><bridge name='{bridge}' stp='off' delay='0'/><dns enable='no'/>"
+        f"<network><name>{name}</name><bridge name='{bridge}' stp='off' delay='0'/><mac address='{mac}'/><dns enable='no'/>"
         f"<ip address='{host}' netmask='{network.netmask}'/></network>"
     )
 
