@@ -119,7 +119,12 @@ def test_a_damaged_blob_is_refused(blobs: BlobStore, other: BlobStore, make_imag
         layout.read(folder, other)
 
 
-@pytest.mark.parametrize("content", [b"", b"no tar", gzip.compress(b"no tar"), gzip.compress(b"no tar" * 1000)[:-9]])
+GZIPPED = gzip.compress(b"no tar" * 1000, mtime=0)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no tar", gzip.compress(b"no tar", mtime=0), GZIPPED[:-9]], ids=["empty", "text", "gzip", "half"]
+)
 def test_what_is_no_archive_is_one_clear_line(blobs: BlobStore, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(UsageError, match="no image"):
