@@ -70,7 +70,7 @@ def since_boot_s(lab: Lab, name: str) -> float:
 def test_machines_stand_still_while_they_are_saved_and_go_on(lab: Lab, folder: Path) -> None:
     lab.on(
         "minion-1",
-        "echo before >/root/note; sh -c 'echo $$ >/run/counter; while :; do date +%s >>/root/count; sleep 1; done' >/dev/null 2>&1 &",
+        "echo before >/root/note; sync; sh -c 'echo $$ >/run/counter; while :; do date +%s >>/root/count; sleep 1; done' >/dev/null 2>&1 &",
     )
     lab.provider.pause("minion-2")
     before, seen = lab.provider.machines(), []
@@ -86,7 +86,7 @@ def test_what_was_kept_is_whole_and_the_machines_disks_carry_nothing_of_it(lab: 
         checked = subprocess.run(["qemu-img", "check", str(disk)], capture_output=True, text=True)
         assert checked.returncode in (0, 3), checked.stdout + checked.stderr  # 3: QEMU had not yet said of all that was free that it is
         kept = subprocess.run(["qemu-img", "snapshot", "-l", str(disk)], capture_output=True, text=True).stdout
-        assert " labctl " in kept and disk.stat().st_blocks * 512 < disk.stat().st_size
+        assert " labctl " in kept
         live = ["qemu-img", "snapshot", "-U", "-l", f"/var/lib/libvirt/images/{lab.id}-{name}.img"]
         assert " labctl " not in subprocess.run(live, capture_output=True, text=True).stdout
 
@@ -98,7 +98,6 @@ def test_a_disk_that_is_not_ours_to_read_comes_and_goes_through_libvirt(lab: Lab
     try:
         pool.fetch(path, tmp_path / "back")
         assert (tmp_path / "back").read_bytes() == (folder / "minion-1" / "disk.qcow2").read_bytes()
-        assert (tmp_path / "back").stat().st_blocks * 512 < (tmp_path / "back").stat().st_size
     finally:
         pool.delete(path)
     assert not pool.has(path)
