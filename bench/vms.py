@@ -44,6 +44,9 @@ def _boots(lab: BenchLab, report: Report) -> None:
 def _deaths(lab: BenchLab, report: Report) -> None:
     vip = lab.create_seed()
     for _ in range(ROUNDS):
+        lab.wait_ready(2, timeout_s=SLOW_S)
+        for minion in ("minion-1", "minion-2"):
+            lab.on(minion, "sync")  # what a disk loses with its power is not what is measured
         with programs(lab, ["minion-2"], "rules", vip) as running:
             out, replaced = node_dies(lab, Rules(running, own_clocks=True))
         report.add("vm-node-out", out)
