@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SEED = ROOT / "examples" / "seed"
 PROGRAMS = Path(__file__).parent / "on_minion"
 NGINX = "name=nginx"
+SLOW_S = 600.0
+"""What a command on emulated machines may take."""
 T = TypeVar("T")
 
 
@@ -45,6 +47,11 @@ class BenchLab:
     def labctl(self, *arguments: str, timeout_s: float = 240) -> float:
         """Seconds that a labctl command took, its start included."""
         return self._timed([sys.executable, "-m", "labctl", *arguments], self.environment, timeout_s)
+
+    def destroy(self) -> None:
+        """The lab is gone, and the next one in this folder is another."""
+        self.labctl("destroy", "--yes", timeout_s=SLOW_S)
+        self.__dict__.pop("api", None)
 
     def kubectl(self, *arguments: str, timeout_s: float = 90) -> float:
         return self._timed(

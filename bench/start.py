@@ -19,8 +19,7 @@ def measure(report: Report) -> None:
             lab.labctl("destroy", "--yes")
     with bench_lab(2, "nginx") as lab:  # makes the root file system if need be
         for _ in range(ROUNDS):
-            lab.labctl("destroy", "--yes")
-            lab.__dict__.pop("api", None)
+            lab.destroy()
             report.add("up", lab.labctl("up", "--minions", "2"))
             begun = time.monotonic()
             lab.kubectl("create", "-f", str(SEED / "nginx-rc.yml"))

@@ -6,9 +6,8 @@ Emulated machines do each packet's work about ten times slower: what is left of 
 from __future__ import annotations
 
 from bench.figures import NETWORKS, ON_VMS, Report
-from bench.lab import bench_lab
+from bench.lab import SLOW_S, bench_lab
 from bench.networks import measure_one
-from bench.vms import SLOW_S
 
 
 def measure(report: Report) -> None:

@@ -11,11 +11,10 @@ from pathlib import Path
 from bench.deaths import Rules, node_dies
 from bench.figures import Report
 from bench.footprint import look_at
-from bench.lab import BenchError, BenchLab, bench_lab, programs
+from bench.lab import SLOW_S, BenchError, BenchLab, bench_lab, programs
 from labctl.lab import providers
 
 ROUNDS = 3
-SLOW_S = 600.0
 
 
 def measure(report: Report) -> None:
@@ -24,8 +23,7 @@ def measure(report: Report) -> None:
         lab.labctl("up", "--minions", "1", timeout_s=SLOW_S)  # the box is built, given to Vagrant, and read once
         _boots(lab, report)
         for _ in range(ROUNDS):
-            lab.labctl("destroy", "--yes", timeout_s=SLOW_S)
-            lab.__dict__.pop("api", None)
+            lab.destroy()
             report.add("vm-up", lab.labctl("up", "--minions", "2", timeout_s=SLOW_S))
         report.add("vm-memory", [look_at(pid)[0] for pid in emulators(lab.lab.status()["lab"])])
         _deaths(lab, report)
@@ -42,7 +40,7 @@ def _boots(lab: BenchLab, report: Report) -> None:
 
 
 def _deaths(lab: BenchLab, report: Report) -> None:
-    vip = lab.create_seed()
+    vip = lab.create_seed(SLOW_S)
     for _ in range(ROUNDS):
         lab.wait_ready(2, timeout_s=SLOW_S)
         for minion in ("minion-1", "minion-2"):

@@ -8,12 +8,11 @@ from __future__ import annotations
 import time
 
 from bench.figures import Report
-from bench.lab import BenchLab, bench_lab, wait
+from bench.lab import SLOW_S, BenchLab, bench_lab, wait
 from labctl.lab import snapshots
 
 ROUNDS = 3
 NAME = "labctl-bench"
-SLOW_S = 600.0
 
 
 def measure(report: Report) -> None:
@@ -29,9 +28,9 @@ def compare(report: Report, provider: str, figures: str = "") -> None:
         try:
             for _ in range(ROUNDS):
                 _save(report, lab, figures)
-                _destroy(lab)
+                lab.destroy()
                 report.add(f"{figures}up-from", _timed(lab, vip, "--from", NAME))
-                _destroy(lab)
+                lab.destroy()
                 report.add(f"{figures}up-create", _timed(lab, "", "--minions", "2"))
                 vip = _vip(lab)
         finally:
@@ -44,11 +43,6 @@ def _save(report: Report, lab: BenchLab, figures: str) -> None:
     report.add(f"{figures}snapshot-save", lab.labctl("snapshot", "save", NAME))
     saved = snapshots.find(lab.lab, NAME)
     report.add(f"{figures}snapshot-pause", saved.paused_s * 1000, f"{saved.size / 1e6:.0f} MB")
-
-
-def _destroy(lab: BenchLab) -> None:
-    lab.labctl("destroy", "--yes", timeout_s=SLOW_S)
-    lab.__dict__.pop("api", None)
 
 
 def _timed(lab: BenchLab, vip: str, *arguments: str) -> float:

@@ -19,9 +19,8 @@ Object = Dict[str, Any]
 Exec = Callable[[List[str], float], Awaitable[Ran]]
 KINDS = ("startup", "liveness", "readiness")
 OUTPUT_SHOWN = 512
-STOOD_STILL_S = (
-    2.0  # an answer later than its timeout by more: this machine stood still, frozen or asleep, and that says nothing of the container
-)
+STOOD_STILL_S = 2.0
+"""An answer later than its timeout by more: this machine stood still, frozen or asleep, and that says nothing of the container."""
 
 
 @dataclass(frozen=True)

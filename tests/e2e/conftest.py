@@ -76,6 +76,13 @@ def images(new_cluster):
         new_cluster("images").labctl("image", "build", "nginx", "busybox", "serve-hostname", timeout_s=600)
 
 
+def end(cluster: Cluster, request: pytest.FixtureRequest) -> None:
+    """Destroy a lab that scenarios shared; after a failure of any what is worth a look is kept."""
+    if request.session.testsfailed:
+        cluster.keep_artifacts(Path(tempfile.gettempdir()) / "labctl-artifacts" / cluster.folder.name)
+    cluster.destroy()
+
+
 @pytest.fixture(scope="session")
 def enduring(request, new_cluster, images):
     """Two minions whose silence counts soon: what is survived, and what is said of virtual machines alone, share it, as boots take long there."""
@@ -86,9 +93,7 @@ def enduring(request, new_cluster, images):
     (cluster.folder / "lab.yml").write_text(f"nodes: {{{nodes}}}\npods: {{drain_s: {5 * PATIENCE if slow else 1:g}}}\n")
     cluster.labctl("up", "--minions", "2", timeout_s=600)
     yield cluster
-    if request.session.testsfailed:
-        cluster.keep_artifacts(Path(tempfile.gettempdir()) / "labctl-artifacts" / cluster.folder.name)
-    cluster.destroy()
+    end(cluster, request)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +104,4 @@ def cluster(request, new_cluster, images):
         (cluster.folder / "lab.yml").write_text(f"pods: {{drain_s: {5 * PATIENCE:g}}}\n")
     cluster.labctl("up", "--minions", "2", timeout_s=600)
     yield cluster
-    if request.session.testsfailed:
-        cluster.keep_artifacts(Path(tempfile.gettempdir()) / "labctl-artifacts" / cluster.folder.name)
-    cluster.destroy()
+    end(cluster, request)
