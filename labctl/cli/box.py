@@ -11,6 +11,7 @@ from labctl.cli.lifecycle import showing
 from labctl.cli.output import output_option, print_json, print_table
 
 if TYPE_CHECKING:
+    from labctl.lab import Lab
     from labctl.providers.vagrant.box import Built
 
 
@@ -26,32 +27,46 @@ def build(output: str) -> None:
     from labctl.lab import boxes
 
     with showing() as lab:
-        _show([boxes.build(lab)], output)
+        _show(lab, [boxes.build(lab)], output)
 
 
 @box.command("list", epilog="Example: labctl box list -o json")
 @output_option
 def list_(output: str) -> None:
-    """What is here; * is what `up` takes."""
+    """What is here; * is what `up` takes. Snapshots that build on a box need it."""
     from labctl.lab import boxes
 
     with showing() as lab:
-        _show(boxes.boxes(lab), output)
+        _show(lab, boxes.boxes(lab), output)
 
 
 @box.command("remove", epilog="Example: labctl box remove labctl/minion-amd64-0123456789ab")
 @click.argument("name")
-def remove(name: str) -> None:
-    """Forget a box, here and in Vagrant."""
+@click.option("--force", is_flag=True, help="also if snapshots build on it: nothing can begin from them then")
+def remove(name: str, force: bool) -> None:
+    """Forget a box, here and in Vagrant. One that snapshots build on stays; `labctl box list` says which those are."""
     from labctl.lab import boxes
 
     with showing() as lab:
-        boxes.remove(lab, name)
+        boxes.remove(lab, name, force=force)
 
 
-def _show(found: Sequence[Built], output: str) -> None:
+def _show(lab: Lab, found: Sequence[Built], output: str) -> None:
+    from labctl.lab.boxes import built_on
+
     if output == "json":
-        print_json([{"name": b.name, "path": b.path, "size": b.size_bytes, "sha256": b.sha256(), "current": b.current} for b in found])
+        shown = [
+            {
+                "name": b.name,
+                "path": b.path,
+                "size": b.size_bytes,
+                "sha256": b.sha256(),
+                "current": b.current,
+                "snapshots": built_on(lab, b),
+            }
+            for b in found
+        ]
+        print_json(shown)
         return
-    rows = [(b.name, f"{b.size_bytes / 1e6:.1f} MB", "*" if b.current else "", b.path) for b in found]
-    print_table(("NAME", "SIZE", "CURRENT", "PATH"), rows)
+    rows = [(b.name, f"{b.size_bytes / 1e6:.1f} MB", "*" if b.current else "", ", ".join(built_on(lab, b)) or "-", b.path) for b in found]
+    print_table(("NAME", "SIZE", "CURRENT", "SNAPSHOTS", "PATH"), rows)

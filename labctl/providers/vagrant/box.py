@@ -101,14 +101,20 @@ class Box:
             for path in sorted(self._folder.glob("minion-*.box"))
         ]
 
+    def find(self, name: str) -> Built:
+        """By its name, with or without what is before the slash. ProviderError with the names that there are."""
+        boxes = self.boxes()
+        for built in boxes:
+            if name in (built.name, built.name.partition("/")[2]):
+                return built
+        known = ", ".join(each.name for each in boxes) or "none"
+        raise ProviderError(f"there is no box {name}", mend=f"there are {known}")
+
     def remove(self, name: str) -> Built:
         """Forget a box. Machines that were made from it keep their disks."""
-        for built in self.boxes():
-            if name in (built.name, built.name.partition("/")[2]):
-                built.path.unlink(missing_ok=True)
-                return built
-        known = ", ".join(each.name for each in self.boxes()) or "none"
-        raise ProviderError(f"there is no box {name}", mend=f"there are {known}")
+        built = self.find(name)
+        built.path.unlink(missing_ok=True)
+        return built
 
     def kernel(self, folder: Path) -> tuple[Path, Path]:
         """(vmlinuz, initrd) of the box, unpacked into `folder`. What `labctl.probe` boots."""
