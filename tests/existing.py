@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def _virtual(lab: str, folder: Path, state: Path, cache: Path) -> Any:
 
 
 def package(cache: Path, name: str) -> Path:
-    """One of Debian's; skips the test where apt can't bring it."""
+    """One of Debian's; skips the test where apt can't bring it. `python -m tests.existing CACHE NAME` brings it beforehand, where the test will have no way out."""
     folder = cache / "debs"
     folder.mkdir(parents=True, exist_ok=True)
     found = next(folder.glob(f"{name}_*.deb"), None)
@@ -119,3 +120,7 @@ def package(cache: Path, name: str) -> Path:
         if found is None:
             pytest.skip(f"apt-get download {name}: {done.stderr.strip()[-200:]}")
     return found
+
+
+if __name__ == "__main__":
+    package(Path(sys.argv[1]), sys.argv[2])

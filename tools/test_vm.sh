@@ -9,6 +9,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 (cd "$scratch" && labctl box build && labctl image build nginx busybox serve-hostname)
+python -m tests.existing "${LABCTL_CACHE_HOME:-/var/cache/labctl}" sudo || echo "test-vm: without sudo's package, machines that exist are tried through one uplink only" >&2
 python -m pip wheel -q --disable-pip-version-check --no-deps -w "$scratch/wheel" .
 [ $# -gt 0 ] || set -- tests/vm tests/e2e/test_seed.py tests/e2e/test_survives.py tests/e2e/test_vagrant.py --durations=15
 export LABCTL_TEST_PROVIDER=vagrant LABCTL_TEST_WHEEL="$scratch/wheel" LABCTL_TEST_PATIENCE="${LABCTL_TEST_PATIENCE:-4}"

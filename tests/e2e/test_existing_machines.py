@@ -1,6 +1,7 @@
 """Machines that exist already (provider ssh), in both uplinks: the article's scenario on machines labctl does not own, and no trace of it afterwards.
 
 Through the reverse uplink one of them is reached as a user with sudo. Everything runs inside the machines' network, as on a host of that network.
+The same machines are taken once for each uplink, as whoever tries the other one would: what one lab leaves, the next would meet.
 """
 
 from __future__ import annotations
@@ -35,25 +36,29 @@ def uplink(request) -> str:
 
 
 @pytest.fixture(scope="module")
-def rack(uplink, state, tmp_path_factory, provider_cache):
+def rack(tmp_path_factory, provider_cache):
     rack = Rack(tmp_path_factory.mktemp("rack"), provider_cache)
-    try:
-        if uplink == "reverse":
-            rack.add_user("minion-2", "pi", package(provider_cache, "sudo"))
-        yield rack
-    finally:
-        rack.close()
+    yield rack
+    rack.close()
 
 
 @pytest.fixture(scope="module")
-def before(rack) -> dict[str, list[str]]:
+def user(uplink, rack, provider_cache) -> dict[str, str]:
+    """Who logs in to minion-2, as lab.yml would have it."""
+    if uplink == "direct":
+        return {}
+    rack.add_user("minion-2", "pi", package(provider_cache, "sudo"))
+    return {"user": "pi"}
+
+
+@pytest.fixture(scope="module")
+def before(rack, user) -> dict[str, list[str]]:
     return look_at(rack)
 
 
 @pytest.fixture(scope="module")
-def cluster(uplink, rack, before, new_cluster, images):
+def cluster(uplink, rack, user, before, new_cluster, images):
     cluster = new_cluster(f"existing-{uplink}", inside=tuple(rack.inside), LABCTL_PROVIDER="auto")
-    user = {"user": "pi"} if uplink == "reverse" else {}
     machines = [rack.entry("minion-1", host_key=rack.machines["minion-1"].host_key), rack.entry("minion-2", **user)]
     slow = {"pods": {"drain_s": 5 * PATIENCE}} if PATIENCE > 1 else {}
     settings = {"machines": machines, **slow, **({"uplink": "reverse"} if uplink == "reverse" else {})}
