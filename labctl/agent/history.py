@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, Dict, List
 
 from .runtime.interface import Container, Pod, State
-from .runtime.records import LOST_EXIT_CODE
+from .runtime.records import LOST_EXIT_CODE, LOST_REASON
 from .times import parse
 
 Object = Dict[str, Any]
@@ -42,5 +42,5 @@ def _of_status(uid: str, status: Object) -> Container:
         finished_s=parse(ended.get("finishedAt")) if not running else parse(running.get("startedAt")),
         exit_code=LOST_EXIT_CODE if running else ended.get("exitCode", LOST_EXIT_CODE),
         oom_killed=not running and ended.get("reason") == "OOMKilled",
-        lost=bool(running) or not ended,
+        lost=bool(running) or not ended or ended.get("reason") == LOST_REASON,
     )

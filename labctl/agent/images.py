@@ -3,6 +3,7 @@
     ROOT/images/names.json          name -> manifest, as the API resolved it, and when it was last wanted
     ROOT/images/configs/HEX.json
     ROOT/layers/SHORT/              one folder per layer, complete or not there; used as overlay's lower directories
+    ROOT/images/settled/SHORT       what a power cut can't take any more (settled.py)
 
 The API is the only registry: it pulls what it lacks. Concurrent wishes for one image share one pull. While the API is away an image that is here will do.
 """
@@ -10,6 +11,7 @@ The API is the only registry: it pulls what it lacks. Concurrent wishes for one 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import os
@@ -24,11 +26,14 @@ from .client import Api, Refused
 from .failures import BadLayer
 from .feed import Feed
 from .http import Unreachable
-from .runtime.records import read_json, write_json
+from .runtime.records import names, read_json, write_json
+from .settled import SHORT, Settled
 
 PULL_TIMEOUT_S = 900.0
 FETCHES_AT_ONCE = 3
 UNUSED_FOR_S = 600.0
+SETTLE_AFTER_S = 5.0
+"""Pulls come in groups, and pods are waiting then: the disk's turn is afterwards."""
 
 
 class ImageFailure(Exception):
@@ -54,6 +59,10 @@ class Image:
         return f"{repository(self.name)}@{self.digest}"
 
 
+def _short(digest: str) -> str:
+    return digest.partition(":")[2][:SHORT]
+
+
 def repository(name: str) -> str:
     """A name without its tag or digest."""
     name = name.partition("@")[0]
@@ -68,8 +77,11 @@ def default_policy(image: str) -> str:
 
 
 class Images:
-    def __init__(self, root: str, api: Api, platform: str) -> None:
+    def __init__(self, root: str, api: Api, platform: str, settled: "Settled | None" = None) -> None:
         self._root, self._api, self._platform = root, api, platform
+        self._settled = settled or Settled(root)
+        self._unsettled = asyncio.Event()
+        self._unsettled.set()  # an agent before this one may have left some
         self._names_path = os.path.join(root, "images", "names.json")
         for folder in ("images/configs", "layers"):
             os.makedirs(os.path.join(root, folder), exist_ok=True)
@@ -134,7 +146,7 @@ class Images:
     # -- blobs
 
     def _layer(self, digest: str) -> str:
-        return os.path.join(self._root, "layers", digest.partition(":")[2][:16])
+        return os.path.join(self._root, "layers", _short(digest))
 
     def _config(self, digest: str) -> str:
         return os.path.join(self._root, "images", "configs", digest.partition(":")[2] + ".json")
@@ -150,10 +162,12 @@ class Images:
             try:
                 made = os.path.join(folder, "made")
                 await self._download(blob, _save if blob.get("config") else _unpack, made)
+                self._settled.unmark([_short(blob["digest"])])
                 if blob.get("config"):
                     os.replace(made, self._config(blob["digest"]))
                 else:
                     _move(made, self._layer(blob["digest"]))
+                self._unsettled.set()
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -178,6 +192,39 @@ class Images:
             raise BadLayer(f"blob {blob['digest'][:19]} is not what its digest says")
         if failure:
             raise failure
+
+    # -- a power cut
+
+    def _blobs(self) -> Dict[str, str]:
+        """All that is here, by its short digest."""
+        layers = os.path.join(self._root, "layers")
+        configs = os.path.join(self._root, "images", "configs")
+        here = {name[:SHORT]: os.path.join(configs, name) for name in names(configs)}
+        return {**here, **{name: os.path.join(layers, name) for name in names(layers) if not name.startswith("tmp")}}
+
+    async def settle(self) -> None:
+        """For ever: what was fetched is brought to the disk, once those who waited for it have it."""
+        while True:
+            await self._unsettled.wait()
+            await asyncio.sleep(SETTLE_AFTER_S)
+            self._unsettled.clear()
+            with contextlib.suppress(OSError):  # no mark: it is fetched again after a boot, and tried with the next one
+                await asyncio.get_running_loop().run_in_executor(None, self._settled.settle, self._blobs())
+
+    def forget_unsettled(self) -> int:
+        """In a new boot, before anything is asked: what may be hollow is not here. How many blobs that were."""
+        blobs = self._blobs()
+        lacking = self._settled.lacking(blobs)
+        for name in lacking:
+            self._remove(blobs[name])
+        return len(lacking)
+
+    def _remove(self, path: str) -> None:
+        """Gone at once: a layer that is half removed when the agent dies must not look like one."""
+        self._settled.unmark([os.path.basename(path)[:SHORT]])
+        folder = tempfile.mkdtemp(prefix="tmp", dir=os.path.join(self._root, "layers"))
+        os.rename(path, os.path.join(folder, "removed"))
+        shutil.rmtree(folder, ignore_errors=True)
 
     # -- names
 
@@ -233,7 +280,7 @@ class Images:
         for name in os.listdir(base):
             path = os.path.join(base, name)
             if path not in keep and not name.startswith("tmp"):
-                shutil.rmtree(path, ignore_errors=True)
+                self._remove(path)
 
 
 def _use(use: Callable[[Feed, str], None], feed: Feed, made: str) -> Optional[Exception]:

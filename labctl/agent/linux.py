@@ -37,6 +37,15 @@ def unmount(target: str) -> None:
             raise
 
 
+def sync_file_system(path: str) -> None:
+    """Until all that was written to the file system of `path` is on its disk: syncfs(2)."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check(_libc.syncfs(descriptor), path)
+    finally:
+        os.close(descriptor)
+
+
 def mounts_below(folder: str) -> "list[str]":
     """Mount points inside a folder, innermost first."""
     with open("/proc/self/mounts", "rb") as file:

@@ -16,6 +16,7 @@ from typing import Any, Awaitable, List
 
 from . import facts, linux, relay
 from .addresses import Range
+from .boot import Boot
 from .cgroups import Cgroups
 from .client import Api
 from .events import Recorder
@@ -60,19 +61,21 @@ async def serve(settings: Settings) -> None:
     """For ever. With the same arguments a test runs it against a machine and an API of its own."""
     context = client_context(settings.ca_file, settings.certificate_file, settings.key_file) if settings.url.startswith("https") else None
     api = Api(Http(settings.url, context))
-    boot = boot_id(settings)
+    boot = Boot(settings.state_dir, boot_id(settings))
     address = own_address(settings)
     addresses = Range(settings.state_dir)
     runtime = CrunRuntime(
         settings.state_dir, settings.run_dir, addresses, Cgroups(settings.cgroup_root), source=address, mtu=settings.pod_mtu
     )
     images = Images(settings.state_dir, api, f"linux/{facts.architecture()}")
+    if not boot.same:
+        images.forget_unsettled()
     events = Recorder(api, settings.node)
-    node = NodeKeeper(settings, boot, address, api, addresses.set, images.reported, say)
+    node = NodeKeeper(settings, boot.id, address, api, addresses.set, images.reported, say)
     tools = Tools(settings, api, runtime, images, events, say, address, node.allocatable)
-    pods = Pods(tools, same_boot=_same_boot(settings.state_dir, boot))
-    say(f"node {settings.node} on {address}, boot {boot}, API {settings.url}")
-    await _all(_register_then_keep(node), pods.run(), events.run(), _tidy_memory(), *_relay(settings))
+    pods = Pods(tools, boot)
+    say(f"node {settings.node} on {address}, boot {boot.id}, API {settings.url}")
+    await _all(_register_then_keep(node), pods.run(), images.settle(), events.run(), _tidy_memory(), *_relay(settings))
 
 
 def _relay(settings: Settings) -> List[Awaitable[Any]]:
@@ -103,18 +106,3 @@ async def _tidy_memory() -> None:
         await asyncio.sleep(60)
         gc.collect()
         linux.give_memory_back()
-
-
-def _same_boot(state_dir: str, boot: str) -> bool:
-    """Is the state on disk of this boot? Notes this boot for the next start."""
-    path = os.path.join(state_dir, "boot_id")
-    try:
-        with open(path, encoding="ascii") as file:
-            same = file.read() == boot
-    except OSError:
-        same = False
-    if not same:
-        with open(path + ".new", "w", encoding="ascii") as file:
-            file.write(boot)
-        os.replace(path + ".new", path)
-    return same

@@ -13,6 +13,7 @@ from collections import deque
 from typing import Any, Deque, Dict, List, Set
 
 from . import client, logs
+from .boot import Boot
 from .runtime.interface import RuntimeFailure
 from .runtime.records import names, read_json, write_json
 from .tools import Tools
@@ -23,8 +24,8 @@ OWN_LOG = 2  # what the agent says goes to its standard error, a file that is op
 
 
 class Pods:
-    def __init__(self, tools: Tools, same_boot: bool) -> None:
-        self._tools, self._same_boot = tools, same_boot
+    def __init__(self, tools: Tools, boot: Boot) -> None:
+        self._tools, self._boot = tools, boot
         self._workers: Dict[str, PodWorker] = {}
         self._tasks: Dict[str, "asyncio.Task[None]"] = {}
         self._ended: "Deque[str]" = deque(maxlen=256)  # what the watch may still speak of though it is gone
@@ -42,7 +43,7 @@ class Pods:
         )
 
     async def _begin(self) -> None:
-        if self._same_boot:
+        if self._boot.same:
             for pod in self._remembered():
                 self._see(pod, confirmed=False)
             return
@@ -50,6 +51,7 @@ class Pods:
             await self._close(uid)  # of a boot that is over: nothing of it runs
         for name in names(self._kept):
             os.unlink(os.path.join(self._kept, name))
+        self._boot.note()
 
     # -- the API's word
 

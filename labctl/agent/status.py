@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from .runtime.interface import Container, Pod, State
+from .runtime.records import LOST_REASON
 from .times import rfc3339
 
 Object = Dict[str, Any]
@@ -137,7 +138,7 @@ def _last(ended: List[Container], seen: Seen, before: Object, name: str) -> Obje
 
 def terminated(container: Container, seen: Seen) -> Object:
     if container.lost:
-        reason, message = "ContainerStatusUnknown", "The container could not be located when the pod was terminated"
+        reason, message = LOST_REASON, "The container could not be located when the pod was terminated"
     else:
         reason = "OOMKilled" if container.oom_killed and container.exit_code else "Completed" if container.exit_code == 0 else "Error"
         message = seen.messages.get(container.id, "")

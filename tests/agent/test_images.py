@@ -10,9 +10,11 @@ import time
 
 import pytest
 
+from labctl.agent import images as images_module
 from labctl.agent.client import Refused
 from labctl.agent.http import Unreachable
 from labctl.agent.images import ImageFailure, Images, default_policy, repository
+from labctl.agent.settled import Settled
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="layers keep their owners")]
 
@@ -168,3 +170,81 @@ async def test_the_oldest_unused_go_first_when_it_is_too_much(images, store, mon
     assert images.collect(used, 0) == 2
     assert images.local("i:0") and images.local("i:1") is None
     assert len(os.listdir(tmp_path / "layers")) == 1
+
+
+class Disk:
+    """What was marked when it was told to write all; a broken one fails."""
+
+    def __init__(self):
+        self.marks, self.broken = [], False
+
+    def __call__(self, folder):
+        self.marks.append(os.listdir(folder))
+        if self.broken:
+            raise OSError(5, "Input/output error")
+
+
+def another_boot(tmp_path, store):
+    images = Images(str(tmp_path), store, "linux/amd64")
+    return images, images.forget_unsettled()
+
+
+async def test_what_a_power_cut_may_have_hollowed_is_fetched_again(images, store, tmp_path):
+    """Before it was on the disk, names may stand for empty files: nobody can tell, so it counts as not here."""
+    store.add("tiny:1", b"hello")
+    layer = (await images.ensure("tiny:1", "IfNotPresent")).layers[0]
+    os.truncate(os.path.join(layer, "file"), 0)  # as the kernel leaves it
+    images, forgotten = another_boot(tmp_path, store)
+    assert forgotten == 2 and images.local("tiny:1") is None
+    assert read((await images.ensure("tiny:1", "IfNotPresent")).layers[0], "file") == b"hello"
+
+
+async def test_what_is_on_the_disk_is_not_fetched_again(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(images_module, "SETTLE_AFTER_S", 0.0)
+    disk = Disk()
+    settled = Settled(str(tmp_path), disk)
+    images = Images(str(tmp_path), store, "linux/amd64", settled)
+    store.add("tiny:1", b"hello")
+    await images.ensure("tiny:1", "IfNotPresent")
+    settling = asyncio.ensure_future(images.settle())
+    async with asyncio.timeout(10):
+        while settled.lacking(images._blobs()):
+            await asyncio.sleep(0.001)
+    settling.cancel()
+    assert disk.marks == [[]], "marked only after it was written, and written once"
+    images, forgotten = another_boot(tmp_path, store)
+    assert forgotten == 0 and images.local("tiny:1")
+
+
+async def test_a_disk_that_fails_marks_nothing(images, store, tmp_path):
+    store.add("tiny:1")
+    await images.ensure("tiny:1", "IfNotPresent")
+    disk = Disk()
+    disk.broken = True
+    with pytest.raises(OSError, match="Input/output"):
+        Settled(str(tmp_path), disk).settle(images._blobs())
+    assert another_boot(tmp_path, store)[1] == 2
+
+
+async def test_a_mark_does_not_outlive_its_layer(images, store, tmp_path, monkeypatch):
+    """Else a layer that is fetched once more would count as settled from the start."""
+    store.add("tiny:1")
+    await images.ensure("tiny:1", "IfNotPresent")
+    Settled(str(tmp_path)).settle(images._blobs())
+    later = time.time() + 3600
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert images.collect((), 0) == 1
+    await images.ensure("tiny:1", "IfNotPresent")
+    assert another_boot(tmp_path, store)[1] == 1, "the layer; its configuration was here all along"
+
+
+async def test_a_layer_that_was_half_removed_is_not_here(images, store, tmp_path, monkeypatch):
+    store.add("tiny:1")
+    await images.ensure("tiny:1", "IfNotPresent")
+    monkeypatch.setattr(images_module.shutil, "rmtree", lambda *_, **__: None)  # the agent dies here
+    later = time.time() + 3600
+    monkeypatch.setattr(time, "time", lambda: later)
+    images.collect((), 0)
+    monkeypatch.undo()
+    images, _ = another_boot(tmp_path, store)
+    assert images.local("tiny:1") is None and os.listdir(tmp_path / "layers") == []

@@ -208,6 +208,15 @@ def test_how_a_lost_container_had_ended_is_not_lost():
     assert (known.exit_code, known.lost, known.finished_s) == (3, False, NOW - 1)
 
 
+def test_a_container_that_was_lost_stays_lost_however_often_it_is_reported():
+    """While its image is fetched again the loss is reported, and is then all that is known of it."""
+    (lost,) = completed(Pod("u1"), pod(status=status_of(pod(), ran()))).containers
+    waiting = status_of(pod(), lost, waiting={"c": ("ContainerCreating", "")})
+    (still,) = completed(Pod("u1"), pod(status=waiting)).containers
+    assert lost.lost and still.lost
+    assert still.finished_s == lost.finished_s
+
+
 def test_a_started_container_after_a_boot_shows_the_lost_attempt():
     lost = dataclasses.replace(ran(attempt=0, code=137), lost=True)
     container = status_of(pod(), lost, ran(attempt=1))["containerStatuses"][0]

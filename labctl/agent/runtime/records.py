@@ -22,7 +22,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 from ..linux import start_ticks
 from .interface import Container, Pod, Sandbox, State
 
-LOST_EXIT_CODE = 137
+LOST_EXIT_CODE, LOST_REASON = 137, "ContainerStatusUnknown"
 
 
 def container_id(uid: str, name: str, attempt: int) -> str:
