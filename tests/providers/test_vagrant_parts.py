@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -143,7 +144,7 @@ class Recorded(command.Vagrant):
         self.calls: list[tuple[list[str], bool]] = []
         self._failure = failure
 
-    def up(self, names: list[str], provision: bool, enough: threading.Event) -> None:
+    def up(self, names: list[str], provision: bool, enough: command.Enough) -> None:
         self.calls.append((names, provision))
         if self._failure:
             raise self._failure
@@ -172,28 +173,35 @@ class Endless(command.Vagrant):
     def __init__(self) -> None:
         self.begun = threading.Event()
 
-    def up(self, names: list[str], provision: bool, enough: threading.Event) -> None:
+    def up(self, names: list[str], provision: bool, enough: command.Enough) -> None:
         self.begun.set()
-        command.until_enough(["sleep", "600"], enough, linger_s=0.1)
+        command.until_enough(["sleep", "600"], enough)
 
 
-def test_a_command_that_outlives_its_use_is_ended_when_all_its_machines_answer() -> None:
+def test_a_command_that_outlives_its_use_may_linger_unless_somebody_waits_for_its_end() -> None:
     vagrant = Endless()
     starts = command.Starts(vagrant)
     futures = [starts.ask("minion-1", False), starts.ask("minion-2", False)]
     vagrant.begun.wait(5)
     starts.answers("minion-1")
     with pytest.raises(TimeoutError):
-        futures[0].result(0.5)
+        starts.wait(0.5)  # one of its machines does not answer yet
     starts.answers("minion-2")
     for future in futures:
         future.result(5)
-    starts.wait(5)
+
+
+def test_it_is_ended_a_moment_after_all_its_machines_answer() -> None:
+    enough = command.Enough(linger_s=0.5)
+    enough.reached()
+    begun = time.monotonic()
+    command.until_enough(["sleep", "600"], enough)
+    assert 0.5 <= time.monotonic() - begun < 5
 
 
 def test_a_command_that_fails_by_itself_has_failed() -> None:
     with pytest.raises(subprocess.CalledProcessError):
-        command.until_enough(["false"], threading.Event())
+        command.until_enough(["false"], command.Enough())
 
 
 # -- the accelerator

@@ -4,7 +4,7 @@ Vagrant   one command at a time, with its last words if it fails
 Starts    starts that are asked for at about the same time become one `vagrant up`, which boots them side by side
 
 A `vagrant up` whose machines all answer is given a moment to end, and is ended then: a machine that loses its power while Vagrant still talks to it
-would keep it, and with it Vagrant's lock on the machine, for as long as TCP tries (a quarter of an hour).
+would keep it, and with it Vagrant's lock on the machine, for as long as TCP tries (a quarter of an hour). Whoever waits for that lock ends it at once.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Vagrant:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def up(self, names: list[str], provision: bool, enough: threading.Event) -> None:
-        """`enough` is set when nothing that Vagrant still does about these machines is needed."""
+    def up(self, names: list[str], provision: bool, enough: Enough) -> None:
+        """`enough` is told when nothing that Vagrant still does about these machines is needed."""
         pattern = "/^(" + "|".join(re.escape(name) for name in names) + ")$/"
         with self._vagrant(f"vagrant up {' '.join(names)}", enough) as vagrant:
             vagrant.up(vm_name=pattern, provider="libvirt", provision=provision)
@@ -72,7 +72,7 @@ class Vagrant:
             return {plugin.name for plugin in vagrant.plugin_list()}
 
     @contextmanager
-    def _vagrant(self, what: str, enough: threading.Event | None = None) -> Iterator[Any]:
+    def _vagrant(self, what: str, enough: Enough | None = None) -> Iterator[Any]:
         """python-vagrant, with the command's own words kept for the error."""
         import vagrant
 
@@ -100,14 +100,28 @@ class Vagrant:
                 raise ProviderError("vagrant is not installed", mend="apt-get install vagrant vagrant-libvirt") from error
 
 
-def until_enough(argv: list[str], enough: threading.Event | None, linger_s: float = LINGER_S, **options: Any) -> None:
-    """Run a command to its end, or until LINGER_S after `enough` was set; CalledProcessError if it fails by itself."""
+class Enough:
+    """When a command has done all that is needed of it: it may linger then, unless somebody waits for its end."""
+
+    def __init__(self, linger_s: float = LINGER_S) -> None:
+        self._linger_s = linger_s
+        self._reached = float("inf")
+
+    def reached(self) -> None:
+        self._reached = min(self._reached, time.monotonic())
+
+    def hurry(self) -> None:
+        self._linger_s = 0.0
+
+    def over(self) -> bool:
+        return time.monotonic() >= self._reached + self._linger_s
+
+
+def until_enough(argv: list[str], enough: Enough | None, **options: Any) -> None:
+    """Run a command to its end, or until there was `enough` of it; CalledProcessError if it fails by itself."""
     process = subprocess.Popen(argv, **options)
-    deadline = float("inf")
     while process.poll() is None:
-        if enough and enough.is_set():
-            deadline = min(deadline, time.monotonic() + linger_s)
-        if time.monotonic() > deadline:
+        if enough and enough.over():
             process.kill()  # not asked to end: asked to, it would take its machines down
             process.wait()
             return
@@ -132,7 +146,7 @@ class Starts:
         self._vagrant = vagrant
         self._lock = threading.Lock()
         self._wanted: dict[str, Future[None]] = {}
-        self._unanswered: list[tuple[set[str], threading.Event]] = []
+        self._running: list[tuple[set[str], Enough]] = []
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="vagrant-up")
 
     def ask(self, name: str, provision: bool) -> Future[None]:
@@ -146,21 +160,24 @@ class Starts:
     def answers(self, name: str) -> None:
         """This machine needs nothing more of Vagrant."""
         with self._lock:
-            for names, enough in self._unanswered:
+            for names, enough in self._running:
                 names.discard(name)
                 if not names:
-                    enough.set()
+                    enough.reached()
 
     def wait(self, deadline_s: float) -> None:
-        """Until none of ours runs: Vagrant refuses to touch a machine that another command of its is at."""
+        """Until none of ours runs, and none lingers: Vagrant refuses to touch a machine that another command of its is at."""
+        with self._lock:
+            for _, enough in self._running:
+                enough.hurry()
         idle: Future[None] = self._pool.submit(lambda: None)
         idle.result(deadline_s)
 
     def _start(self, provision: bool) -> None:
         with self._lock:
             wanted, self._wanted = self._wanted, {}
-            batch = (set(wanted), threading.Event())
-            self._unanswered.append(batch)
+            batch = (set(wanted), Enough())
+            self._running.append(batch)
         try:
             self._vagrant.up(list(wanted), provision, batch[1])
         except Exception as error:
@@ -171,4 +188,4 @@ class Starts:
                 future.set_result(None)
         finally:
             with self._lock:
-                self._unanswered.remove(batch)
+                self._running.remove(batch)

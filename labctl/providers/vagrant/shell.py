@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 PORT = 22
+CONNECT_S = 3.0
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -24,9 +25,11 @@ class Said(msgspec.Struct, frozen=True):
 
 
 def greets(address: str, deadline_s: float) -> bool:
-    """Whether something there speaks SSH. An emulated sshd on a busy host takes seconds to say its first word."""
+    """Whether something there speaks SSH. An emulated sshd on a busy host takes seconds to say its first word; its kernel takes none to connect,
+    and a try that began too early, or at the hardware address of one that is gone, is only repeated after ever longer pauses."""
     try:
-        with socket.create_connection((address, PORT), timeout=deadline_s) as connection:
+        with socket.create_connection((address, PORT), timeout=min(CONNECT_S, deadline_s)) as connection:
+            connection.settimeout(deadline_s)
             return connection.recv(4) == b"SSH-"
     except OSError:
         return False
