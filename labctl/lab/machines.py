@@ -45,14 +45,17 @@ def list_machines(lab: LabFolder) -> list[dict[str, Any]]:
     return sorted(lab.api.get(PATH)["items"], key=lambda machine: machine["spec"].get("number", 0))
 
 
-def wait(lab: LabFolder, names: Iterable[str], done: Callable[[dict[str, Any] | None], str | None], *, timeout_s: float) -> None:
+def wait(
+    lab: LabFolder, names: Iterable[str], done: Callable[[dict[str, Any] | None], str | None], *, timeout_s: float, longer: str = ""
+) -> None:
     """Wait until `done(machine)` answers "" for each name; a word says what it is at. None is given for a machine that is gone.
 
-    Raises LabctlError with the last words when the time is over, or at once when a machine says it failed.
+    Raises LabctlError with the last words when the time is over, and how to be given more (`longer`), or at once when a machine says it failed.
     """
     from labctl.lab.progress import Step
 
     begun, said = time.monotonic(), dict.fromkeys(names, "")
+    since = dict.fromkeys(said, begun)
     left = set(said)
     for name in said:
         lab.progress(Step(name, "begun"))
@@ -60,17 +63,19 @@ def wait(lab: LabFolder, names: Iterable[str], done: Callable[[dict[str, Any] | 
         machines = {machine["metadata"]["name"]: machine for machine in list_machines(lab)}
         for name in sorted(left):
             word = done(machines.get(name))
-            took = time.monotonic() - begun
+            now = time.monotonic()
             if not word:
                 left.discard(name)
-                lab.progress(Step(name, "done", took))
+                lab.progress(Step(name, "done", now - begun))
             elif word != said[name]:
-                said[name] = word
-                lab.progress(Step(name, "note", took, word))
-        if left and time.monotonic() - begun > timeout_s:
+                said[name], since[name] = word, now
+                lab.progress(Step(name, "note", now - begun, word))
+        now = time.monotonic()
+        if left and now - begun > timeout_s:
             name = min(left)
             raise LabctlError(
-                f"{name}: not done after {timeout_s:.0f} s: {said[name]}", mend="labctl doctor, or see .labctl/log/master.log"
+                f"{name}: not done after {timeout_s:.0f} s; last seen {said[name]}, for {now - since[name]:.0f} s",
+                mend=f"{longer}labctl doctor, or see .labctl/log/master.log",
             )
         if left:
             time.sleep(_POLL_S)

@@ -154,6 +154,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("nodes.grace_s", _seconds, 40.0, "how long a lease may be silent before its node is Unknown, seconds"),
     Option("nodes.evict_s", _seconds, 300.0, "how long pods stay on a silent node, seconds"),
     Option(
+        "nodes.ready_s",
+        _seconds,
+        0.0,
+        "how long `labctl up` waits until a node is Ready, seconds; 0: 180, and 600 where machines are emulated",
+        ("LABCTL_READY_S",),
+    ),
+    Option(
         "pods.drain_s",
         _seconds,
         1.0,

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from labctl.lab.folder import LabFolder
     from labctl.providers.protocol import Machine, Provider
 
-BOOT_TIMEOUT_S = 180.0
+READY_S, EMULATED_READY_S = 180.0, 600.0
+"""How long a node may take where nobody says: on an emulated and busy host a boot alone takes minutes."""
 BOOT_REQUEST = "labctl.internal/boot-request"
 
 
@@ -127,8 +128,15 @@ def _machines(lab: LabFolder, provider: Provider | None, count: int, *, restored
         elif not _is_up(existing[number], real.get(f"minion-{number}")):
             requests[f"minion-{number}"] = _request_boot(lab, f"minion-{number}")
     names = [f"minion-{number}" for number in range(1, count + 1) if f"minion-{number}" not in paused]
-    machines.wait(lab, names, lambda machine: _not_ready(lab, machine, requests, boots), timeout_s=BOOT_TIMEOUT_S)
+    timeout_s = _patience_s(lab, provider)
+    longer = f"if it is only slow, LABCTL_READY_S={2 * timeout_s:.0f} labctl up (nodes.ready_s in lab.yml); else "
+    machines.wait(lab, names, lambda machine: _not_ready(lab, machine, requests, boots), timeout_s=timeout_s, longer=longer)
     write_config(lab, provider.machines().values())
+
+
+def _patience_s(lab: LabFolder, provider: Provider) -> float:
+    """How long a node may take: as the settings say, else what is enough for machines of this kind."""
+    return lab.settings["nodes.ready_s"] or (EMULATED_READY_S if getattr(provider, "emulated", False) else READY_S)
 
 
 def _is_up(machine: dict[str, Any], real: Machine | None) -> bool:
@@ -155,8 +163,13 @@ def _not_ready(lab: LabFolder, machine: dict[str, Any] | None, requests: dict[st
     if status.get("phase") == "Failed":
         raise LabctlError(f"{name}: {status.get('message', 'failed')}", mend="labctl doctor, then labctl up")
     if status.get("phase") != "Ready":
-        return (status.get("phase") or "waiting").lower()
+        return _at(status.get("phase") or "waiting", status.get("message", ""))
     node = lab.api.find(f"/api/v1/nodes/{name}")
     conditions = {c["type"]: c["status"] for c in (node or {}).get("status", {}).get("conditions", [])}
     same_boot = node and node["status"].get("nodeInfo", {}).get("bootID") == status.get("bootID")
     return "" if conditions.get("Ready") == "True" and same_boot else "joining"
+
+
+def _at(phase: str, message: str) -> str:
+    """`joining (its sshd does not answer)`."""
+    return phase.lower() + (f" ({message})" if message else "")

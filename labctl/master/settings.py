@@ -41,6 +41,7 @@ class Values(msgspec.Struct, frozen=True):
     lease_s: float = msgspec.field(default=10.0, name="nodes.lease_s")
     grace_s: float = msgspec.field(default=40.0, name="nodes.grace_s")
     evict_s: float = msgspec.field(default=300.0, name="nodes.evict_s")
+    ready_s: float = msgspec.field(default=0.0, name="nodes.ready_s")
     drain_s: float = msgspec.field(default=1.0, name="pods.drain_s")
     backoff_s: float = msgspec.field(default=10.0, name="pods.backoff_s")
 

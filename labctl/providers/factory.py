@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from labctl.errors import UsageError
 from labctl.providers.protocol import Provider
+from labctl.providers.settings import NamespaceSettings, VagrantSettings, ssh_settings
+
+B = TypeVar("B", NamespaceSettings, VagrantSettings)
 
 PROVIDERS = ("namespace", "vagrant", "ssh")
 """In the order in which `auto` tries them; `ssh` comes first where lab.yml names machines, and works nowhere else."""
@@ -26,20 +30,22 @@ def make_provider(
     """`folder` is the lab's, `settings` are the lab's, by their names in lab.yml: each provider picks its own. UsageError for a name that no provider has."""
     if name == "namespace":
         from labctl.providers.namespace.provider import NamespaceProvider
-        from labctl.providers.settings import NamespaceSettings
 
         namespaces = NamespaceSettings(network=settings["addresses.machines"], pod_network=settings["network"])
-        return NamespaceProvider(lab, state, cache, namespaces, progress)
+        return NamespaceProvider(lab, state, cache, _patient(namespaces, settings), progress)
     if name == "ssh":
-        from labctl.providers.settings import ssh_settings
         from labctl.providers.ssh.provider import SshProvider
 
         return SshProvider(lab, state, ssh_settings(settings), progress)
     if name == "vagrant":
-        from labctl.providers.settings import VagrantSettings
         from labctl.providers.vagrant.provider import VagrantProvider
 
         memory = settings.get("memory", 0) * settings.get("minions", 0)
         virtual = VagrantSettings(network=settings["addresses.machines"], box=settings.get("box", ""), machines_bytes=memory)
-        return VagrantProvider(lab, folder, state, cache, virtual, progress)
+        return VagrantProvider(lab, folder, state, cache, _patient(virtual, settings), progress)
     raise UsageError(f"this labctl has no provider {name!r}", mend=f"use one of {', '.join(PROVIDERS)}")
+
+
+def _patient(boots: B, settings: Mapping[str, Any]) -> B:
+    """A boot may take as long as `up` waits for it, where that is longer than the provider itself would."""
+    return replace(boots, boot_deadline_s=max(boots.boot_deadline_s, settings.get("nodes.ready_s", 0.0)))

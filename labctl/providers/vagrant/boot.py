@@ -56,7 +56,7 @@ class Wait:
             time.sleep(POLL_S)
         raise ProviderError(
             f"{self._spec.name} does not answer on {self._spec.address} after {self._settings.boot_deadline_s:.0f} s",
-            mend=f"see {self._machine.console}, then labctl up",
+            mend=f"see {self._machine.console}; if it is only slow, give it longer (nodes.ready_s in lab.yml); then labctl up",
         )
 
     def _look(self) -> Boot | None:

@@ -84,6 +84,11 @@ class VagrantProvider:
         """For the doctor."""
         return list(findings(self._hypervisor, self._box, self._settings))
 
+    @property
+    def emulated(self) -> bool:
+        """Whether machines lack the processor's help, and take many times as long."""
+        return self._folder.read().get("driver") == "qemu"
+
     def prepare(self) -> None:
         """Build the box if it is not there, give it to Vagrant, choose the accelerator, and say all this to the Vagrantfile."""
         name = self._settings.box or self._box.name

@@ -1,0 +1,67 @@
+"""How long `up` waits, and what it says when that was not enough. The rest of `up` is in tests/e2e."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from labctl.errors import LabctlError
+from labctl.lab import up
+from labctl.lab.settings import compose
+from labctl.providers.factory import make_provider
+
+
+class Api:
+    """One machine that stays as it is."""
+
+    def __init__(self, **status):
+        self.machine = {"metadata": {"name": "minion-1"}, "spec": {"number": 1, "power": "On"}, "status": status}
+
+    def get(self, _path):
+        return {"items": [self.machine]}
+
+    def find(self, _path):
+        return None
+
+    def patch(self, _path, patch):
+        self.machine["status"]["observedBootRequest"] = patch["metadata"]["annotations"][up.BOOT_REQUEST]
+
+
+def lab(api, **environment):
+    said = []
+    settings = compose({"minions": "1"}, environment, None, {})
+    return SimpleNamespace(api=api, settings=settings, progress=said.append, said=said)
+
+
+@pytest.mark.parametrize(
+    ("status", "seen"),
+    [
+        ({"phase": "Booting"}, "booting"),
+        ({"phase": "Joining", "message": "minion-1: connection refused"}, "joining (minion-1: connection refused)"),
+        ({"phase": "Ready"}, "joining"),
+        ({}, "waiting"),
+    ],
+)
+def test_a_node_that_is_not_ready_in_time_is_told_with_what_it_was_last_seen_at_and_how_to_give_it_longer(status, seen):
+    waiting = lab(Api(**status), LABCTL_READY_S="0.2")
+    provider = SimpleNamespace(name="namespace", machines=dict)
+    with pytest.raises(LabctlError) as error:
+        up._machines(waiting, provider, 1)
+    assert error.value.message == f"minion-1: not done after 0 s; last seen {seen}, for 0 s"
+    assert "if it is only slow, LABCTL_READY_S=0 labctl up (nodes.ready_s in lab.yml)" in error.value.mend
+    assert [step.note for step in waiting.said if step.note] == [seen]
+
+
+@pytest.mark.parametrize(("said", "emulated", "expected"), [("", False, 180), ("", True, 600), ("900", True, 900), ("30", False, 30)])
+def test_who_says_nothing_waits_longer_for_machines_that_are_emulated(said, emulated, expected):
+    provider = SimpleNamespace(emulated=True) if emulated else SimpleNamespace()
+    assert up._patience_s(lab(Api(), LABCTL_READY_S=said), provider) == expected
+
+
+@pytest.mark.parametrize("name", ["namespace", "vagrant"])
+def test_the_provider_has_as_much_patience(name, tmp_path):
+    def deadline_s(said):
+        settings = compose({}, {"LABCTL_READY_S": said}, None, {}).values()
+        return make_provider(name, "lab-1", tmp_path, tmp_path, folder=tmp_path, settings=settings)._settings.boot_deadline_s
+
+    assert deadline_s("900") == 900
+    assert deadline_s("5") == deadline_s("") < 900, "never less than its own"
