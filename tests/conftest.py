@@ -11,6 +11,12 @@ import pytest
 from tests.inprocess import ApiServer
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `--dist loadgroup`: a file's tests run in one process, and so do all that share the lab of `enduring`."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("enduring" if "enduring" in item.fixturenames else item.path.stem))  # type: ignore[attr-defined]
+
+
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[ApiServer]:
     """A real API server on loopback, in the test's own loop."""

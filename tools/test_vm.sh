@@ -11,6 +11,13 @@ trap 'rm -rf "$scratch"' EXIT
 (cd "$scratch" && labctl box build && labctl image build nginx busybox serve-hostname)
 python -m tests.existing "${LABCTL_CACHE_HOME:-/var/cache/labctl}" sudo || echo "test-vm: without sudo's package, machines that exist are tried through one uplink only" >&2
 python -m pip wheel -q --disable-pip-version-check --no-deps -w "$scratch/wheel" .
-[ $# -gt 0 ] || set -- tests/vm tests/e2e/test_seed.py tests/e2e/test_survives.py tests/e2e/test_vagrant.py --durations=15
 export LABCTL_TEST_PROVIDER=vagrant LABCTL_TEST_WHEEL="$scratch/wheel" LABCTL_TEST_PATIENCE="${LABCTL_TEST_PATIENCE:-4}"
-sh tools/vm_env.sh python -m pytest "$@"
+if [ $# -gt 0 ]; then
+    sh tools/vm_env.sh python -m pytest "$@"
+else
+    # scenarios wait more than they compute: two processes, each beside a libvirtd of its own; the longest file first
+    home=${LABCTL_VM_HOME:-/var/tmp/labctl-vm}
+    side() { echo "popen//env:LABCTL_VM_HOME=$home-$1//python=sh tools/vm_env.sh python"; }
+    python -m pytest tests/e2e/test_survives.py tests/e2e/test_vagrant.py tests/e2e/test_seed.py tests/vm \
+        --dist loadgroup --tx "$(side 1)" --tx "$(side 2)" --durations=15
+fi
