@@ -81,7 +81,9 @@ def test_what_was_written_together_is_kept_together(lab: Lab, folder: Path) -> N
     provider = lab.provider()
     provider.up(lab.spec())
     loop = "i=0; while :; do i=$((i+1)); echo $i > /first.new; mv /first.new /first; echo $i > /second.new; mv /second.new /second; done"
-    lab.ssh("minion-1", f"nohup sh -c '{loop}' > /dev/null 2>&1 & sleep 0.2")
+    lab.ssh(
+        "minion-1", f"nohup sh -c '{loop}' > /dev/null 2>&1 & until test \"$(cat /second 2>/dev/null || echo 0)\" -gt 1; do sleep 0.1; done"
+    )
     provider.save_machines(folder, lambda: None)
     provider.load_machines(folder)
     first, second = lab.ssh("minion-1", "cat /first /second").stdout.split()
