@@ -149,8 +149,17 @@ def test_libvirtd_is_restarted_and_then_a_machine_reboots_itself(lab):
     settled(lab)
 
 
+def fetched(lab) -> None:
+    """A pod whose image came this moment. The disk knows the names of its files already, and not yet what is in them."""
+    pod = {"containers": [{"name": "fetched", "image": "serve-hostname"}]}
+    lab.kubectl("create", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "fetched"}, "spec": pod}))
+    wait(lambda: condition(lab.get("pod", "fetched"), "Ready") == "True", "its image was fetched", 30)
+    lab.on(lab.get("pod", "fetched")["spec"]["nodeName"], "dd", "if=/dev/zero", "of=/var/tmp/journal", "count=1", "conv=fsync")
+
+
 def test_the_host_reboots_and_up_brings_back_the_same_pods(lab):
     """All ends at one moment. Pods come back as after a kubelet's reboot: the same ones, on their nodes, their containers started once more."""
+    fetched(lab)
     before, vip = containers(lab), lab.vip()
     hosts.crash(lab)
     patient = (lab.folder / "lab.yml").read_text().replace(f"evict_s: {lab.evict_s}", "evict_s: 60")
@@ -159,8 +168,10 @@ def test_the_host_reboots_and_up_brings_back_the_same_pods(lab):
         assert not lab.status()["master"]["running"]
         lab.labctl("up", timeout_s=300)
         settled(lab)
+        wait(lambda: condition(lab.get("pod", "fetched"), "Ready") == "True", "an image that was half on the disk is whole again", 30)
         after = containers(lab)
         assert {name: pod[:2] for name, pod in after.items()} == {name: pod[:2] for name, pod in before.items()}
-        assert [s["restartCount"] - o["restartCount"] for n in before for s, o in zip(after[n][2], before[n][2], strict=True)] == [1] * 3
+        assert [s["restartCount"] - o["restartCount"] for n in before for s, o in zip(after[n][2], before[n][2], strict=True)] == [1] * 4
         assert lab.vip() == vip
         lab.kubectl("exec", "probed", "--", "true")
+        lab.kubectl("delete", "pod", "fetched", "--now")
