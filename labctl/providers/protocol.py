@@ -140,7 +140,9 @@ class PowerControl(Protocol):
         """The plug is pulled: abrupt, told to watchers as not intended. Disk stays."""
 
     def pause(self, name: str) -> None: ...
-    def resume(self, name: str) -> None: ...
+    def resume(self, name: str) -> None:
+        """It goes on where it was. What it missed the provider does not tell it: a clock of its own is set by who hears that it is on again."""
+
     def reset(self, name: str) -> None:
         """Power off and on at once: another boot id."""
 

@@ -38,6 +38,7 @@ class FakeProvider:
         self._arch = arch
         self._own_clocks = own_clocks
         self._fakes: dict[str, _Fake] = {}
+        self._boots: dict[str, int] = {}  # no boot id twice, not even of a machine that was destroyed meanwhile
         self._watchers: list[Callable[[MachineEvent], None]] = []
         self._refusals: dict[str, list[ProviderError]] = {}
         self.cut_links: set[str] = set()
@@ -54,7 +55,7 @@ class FakeProvider:
         fake = self._fakes.setdefault(spec.name, _Fake(spec))
         if fake.power is Power.OFF:
             fake.spec = spec
-            fake.boots += 1
+            fake.boots = self._boots[spec.name] = self._boots.get(spec.name, 0) + 1
             self._set(fake, Power.ON, "it was started", intended=True)
         elif fake.power is Power.PAUSED:
             self._set(fake, Power.ON, "it was resumed", intended=True)

@@ -1,8 +1,13 @@
-"""What every provider promises: the fake, real namespaces, and machines that exist already, which have no power to switch."""
+"""What every provider promises: the fake, real namespaces, virtual machines, and machines that exist already, which have no power to switch.
+
+Virtual machines are tried beside a libvirtd of their own (`make test-vm`), where the others are not tried again. They boot slowly, so all tests share two,
+which are there when a test begins; else there is none.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -21,13 +26,16 @@ from labctl.providers.settings import SshMachine, SshSettings
 from labctl.providers.ssh.provider import SshProvider
 from labctl.sim.machines import FakeProvider
 from tests.existing import Rack
+from tests.vm.labs import PATIENCE
 
-SOON_S = 5.0
+SOON_S = 5.0 * PATIENCE
+BESIDE_A_LIBVIRTD = os.environ.get("LABCTL_VM_INSIDE") == "1"
+REAL = ("vagrant",) if BESIDE_A_LIBVIRTD else ("namespace", "namespace-unified-cgroups", "ssh", "vagrant")
 HYBRID = Path("/sys/fs/cgroup/unified")  # a version 2 tree beside version 1's
 
 
 class Heard:
-    """What a watch told, in order; `wait` for a condition on it."""
+    """What a watch told, in order; `wait` for a condition on what it told of one machine."""
 
     def __init__(self) -> None:
         self.events: list[MachineEvent] = []
@@ -38,13 +46,25 @@ class Heard:
             self.events.append(event)
             self._changed.notify_all()
 
-    def wait(self, condition: Callable[[list[MachineEvent]], bool]) -> list[MachineEvent]:
+    def wait(self, condition: Callable[[list[MachineEvent]], bool], name: str = "minion-1") -> list[MachineEvent]:
         with self._changed:
-            assert self._changed.wait_for(lambda: condition(self.events), SOON_S), self.events
-            return list(self.events)
+            assert self._changed.wait_for(lambda: condition(self.of(name)), SOON_S), self.events
+            return self.of(name)
+
+    def of(self, name: str) -> list[MachineEvent]:
+        return [event for event in self.events if event.name == name]
 
     def powers(self, name: str) -> list[tuple[Power, str]]:
-        return [(event.power, event.boot_id) for event in self.events if event.name == name]
+        return [(event.power, event.boot_id) for event in self.of(name)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def machines_that_are_shared(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Gone at the end: the next file's lab has the same addresses."""
+    lab = request.getfixturevalue("virtual") if BESIDE_A_LIBVIRTD else None
+    yield
+    if lab:
+        lab.provider.destroy_lab()
 
 
 @pytest.fixture
@@ -53,7 +73,10 @@ def heard() -> Heard:
 
 
 @pytest.fixture(
-    params=["fake", *(pytest.param(name, marks=pytest.mark.root) for name in ("namespace", "namespace-unified-cgroups", "ssh"))]
+    params=[
+        *(() if BESIDE_A_LIBVIRTD else ("fake",)),
+        *(pytest.param(name, marks=[pytest.mark.root, pytest.mark.timeout(300)]) for name in REAL),
+    ]
 )
 def provider(request: pytest.FixtureRequest, tmp_path: Path, provider_cache: Path) -> Iterator[Any]:
     if request.param == "fake":
@@ -61,6 +84,15 @@ def provider(request: pytest.FixtureRequest, tmp_path: Path, provider_cache: Pat
         return
     if os.geteuid() != 0:
         pytest.skip("needs root")
+    if request.param == "vagrant":
+        if not BESIDE_A_LIBVIRTD:
+            pytest.skip("virtual machines run beside a libvirtd of their own: make test-vm")
+        if "makes_machines_anew" in request.fixturenames:
+            pytest.skip("there are machines already, and to make others takes long; tests/e2e makes them")
+        lab = request.getfixturevalue("virtual")
+        lab.put_right()
+        yield lab.provider
+        return
     if request.param == "ssh" and "makes_machines" in request.fixturenames:
         pytest.skip("machines that exist already have no power to switch and no disk to copy")
     if request.param == "ssh":
@@ -93,6 +125,11 @@ def makes_machines() -> None:
     """For tests that pull plugs or take snapshots: `provider` skips what it can't."""
 
 
+@pytest.fixture
+def makes_machines_anew() -> None:
+    """For tests that begin with none."""
+
+
 @pytest.fixture(scope="session")
 def public_key(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("ssh") / "id"
@@ -101,7 +138,10 @@ def public_key(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def spec(public_key: str) -> Callable[..., MachineSpec]:
+def spec(request: pytest.FixtureRequest, provider: Any, public_key: str) -> Callable[..., MachineSpec]:
+    if provider.name == "vagrant":
+        return request.getfixturevalue("virtual").spec  # type: ignore[no-any-return]
+
     def make(number: int = 1, memory_bytes: int = 256 << 20) -> MachineSpec:
         return MachineSpec(f"minion-{number}", number, memory_bytes, 1.0, f"10.245.1.{10 + number}", 24, public_key)
 
@@ -109,12 +149,13 @@ def spec(public_key: str) -> Callable[..., MachineSpec]:
 
 
 def test_a_machine_that_is_up_can_be_described(provider: Any, spec: Any) -> None:
+    before = provider.machines()
     machine = provider.up(spec())
     assert (machine.name, machine.power, machine.address, machine.port) == ("minion-1", Power.ON, "10.245.1.11", 22)
     assert machine.host_key.startswith("ssh-ed25519 ")
     assert machine.boot_id
     assert machine.arch in ("amd64", "arm64")
-    assert provider.machines() == {"minion-1": machine}
+    assert provider.machines() == {**before, "minion-1": machine}
 
 
 def test_up_of_what_is_up_changes_nothing(provider: Any, spec: Any) -> None:
@@ -123,9 +164,10 @@ def test_up_of_what_is_up_changes_nothing(provider: Any, spec: Any) -> None:
 
 @pytest.mark.usefixtures("makes_machines")
 def test_halt_destroy_and_faults_of_what_is_unknown_are_no_error(provider: Any) -> None:
+    before = provider.machines()
     for call in (provider.halt, provider.destroy, provider.power_off, provider.pause, provider.resume, provider.cut, provider.restore):
         call("minion-7")
-    assert provider.machines() == {}
+    assert provider.machines() == before
 
 
 @pytest.mark.usefixtures("makes_machines")
@@ -209,12 +251,14 @@ def test_a_new_watch_tells_the_present_state_once(provider: Any, spec: Any, hear
     one, two = provider.up(spec(1)), provider.up(spec(2))
     provider.power_off("minion-2")
     stop = provider.watch(heard.tell)
-    heard.wait(lambda events: len(events) >= 2)
+    for name in ("minion-1", "minion-2"):
+        heard.wait(bool, name)
     stop()
     assert heard.powers("minion-1") == [(Power.ON, one.boot_id)]
     assert heard.powers("minion-2") == [(Power.OFF, two.boot_id)]
 
 
+@pytest.mark.usefixtures("makes_machines_anew")
 def test_nothing_is_told_after_a_watch_was_stopped(provider: Any, spec: Any, heard: Heard) -> None:
     stop: Stop = provider.watch(heard.tell)
     stop()
@@ -223,6 +267,7 @@ def test_nothing_is_told_after_a_watch_was_stopped(provider: Any, spec: Any, hea
     assert heard.events == []
 
 
+@pytest.mark.usefixtures("makes_machines_anew")
 def test_machines_come_up_side_by_side(provider: Any, spec: Any) -> None:
     threads = [threading.Thread(target=provider.up, args=(spec(number),)) for number in (1, 2, 3)]
     for thread in threads:
@@ -251,6 +296,12 @@ def test_destroying_the_lab_forgets_every_machine_and_can_be_repeated(provider: 
     provider.destroy_lab()
     provider.destroy_lab()
     assert provider.machines() == {}
+
+
+@pytest.mark.usefixtures("makes_machines_anew")
+def test_a_lab_that_was_destroyed_can_be_made_again_at_once(provider: Any, spec: Any) -> None:
+    provider.up(spec(1))
+    provider.destroy_lab()
     started = time.monotonic()
     assert provider.up(spec(1)).power is Power.ON
     assert time.monotonic() - started < 30
@@ -260,14 +311,19 @@ def test_destroying_the_lab_forgets_every_machine_and_can_be_repeated(provider: 
 
 
 @pytest.fixture
-def saved(provider: Any, tmp_path: Path) -> Callable[..., Path]:
+def saved(provider: Any, tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    folders: list[Path] = []
+
     def save(meanwhile: Callable[[], None] = lambda: None) -> Path:
         folder = tmp_path / f"saved-{uuid.uuid4().hex[:4]}"
         folder.mkdir()
+        folders.append(folder)
         provider.save_machines(folder, meanwhile)
         return folder
 
-    return save
+    yield save
+    for folder in folders:
+        shutil.rmtree(folder)  # memory and disks take hundreds of megabytes
 
 
 def powers(provider: Any) -> dict[str, Power]:
@@ -290,7 +346,7 @@ def test_who_was_paused_before_a_save_stays_so(provider: Any, spec: Any, saved: 
     provider.up(spec(1))
     provider.pause("minion-1")
     saved()
-    assert powers(provider) == {"minion-1": Power.PAUSED}
+    assert powers(provider)["minion-1"] is Power.PAUSED
 
 
 @pytest.mark.usefixtures("makes_machines")
@@ -302,7 +358,7 @@ def test_a_save_that_fails_lets_the_machines_go_on(provider: Any, spec: Any, sav
 
     with pytest.raises(RuntimeError, match="the store refused"):
         saved(fail)
-    assert powers(provider) == {"minion-1": Power.ON}
+    assert powers(provider)["minion-1"] is Power.ON
     saved()
 
 
@@ -311,17 +367,17 @@ def test_loading_brings_back_who_was_there_and_nobody_else(provider: Any, spec: 
     one = provider.up(spec(1))
     provider.up(spec(2))
     provider.power_off("minion-2")
-    folder = saved()
+    both = saved()
     provider.destroy("minion-1")
-    provider.up(spec(2))
-    provider.up(spec(3))
+    second = saved()
     for _ in range(2):  # any number of times
-        provider.load_machines(folder)
+        provider.load_machines(both)
         assert powers(provider) == {"minion-1": Power.ON, "minion-2": Power.OFF}
         again = provider.machines()["minion-1"]
         assert (again.address, again.host_key) == (one.address, one.host_key)
-    if not provider.keeps_memory:
-        assert again.boot_id not in ("", one.boot_id)
+        assert again.boot_id == one.boot_id if provider.keeps_memory else again.boot_id not in ("", one.boot_id)
+    provider.load_machines(second)
+    assert powers(provider) == {"minion-2": Power.OFF}
     assert provider.up(spec(2)).power is Power.ON
 
 
@@ -336,7 +392,8 @@ def test_what_is_loaded_may_be_of_a_lab_that_is_gone(provider: Any, spec: Any, s
 
 @pytest.mark.usefixtures("makes_machines")
 def test_a_folder_that_is_no_snapshot_changes_nothing(provider: Any, spec: Any, tmp_path: Path) -> None:
-    machine = provider.up(spec(1))
+    provider.up(spec(1))
+    before = provider.machines()
     with pytest.raises(ProviderError, match="can't be read"):
         provider.load_machines(tmp_path)
-    assert provider.machines() == {"minion-1": machine}
+    assert provider.machines() == before

@@ -1,4 +1,4 @@
-"""The provider's promises on real virtual machines: one lab of two, through all that can happen to machines. Run by `make test-vm`.
+"""What virtual machines promise beyond what every provider does (tests/contract/test_provider.py): one lab of two. Run by `make test-vm`.
 
 The steps build on each other, because a boot takes many seconds where it is emulated.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -20,15 +19,12 @@ pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(600), NEED
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    lab = Lab(tmp_path_factory.mktemp("vm-lab"))
-    lab.provider.prepare()
-    stop = lab.provider.watch(lab.tell)
-    try:
-        yield lab
-    finally:
-        stop()
-        lab.provider.destroy_lab()
+def lab(virtual: Lab) -> Iterator[Lab]:
+    virtual.put_right()
+    stop = virtual.provider.watch(virtual.tell)
+    yield virtual
+    stop()
+    virtual.provider.destroy_lab()
 
 
 def test_it_works_here(lab: Lab) -> None:
@@ -36,16 +32,10 @@ def test_it_works_here(lab: Lab) -> None:
     assert [finding for finding in lab.provider.checks() if finding.level == "error"] == []
 
 
-def test_machines_boot_side_by_side_and_can_be_described(lab: Lab) -> None:
-    with ThreadPoolExecutor() as pool:
-        up = list(pool.map(lab.provider.up, [lab.spec(1), lab.spec(2)]))
-    lab.machines = {machine.name: machine for machine in up}
-    for number, machine in enumerate(up, 1):
-        assert (machine.power, machine.address, machine.port, machine.user) == (Power.ON, f"10.245.1.{10 + number}", 22, "root")
-        assert machine.host_key.startswith("ssh-ed25519 ")
-    assert lab.provider.machines() == lab.machines
+def test_they_are_who_they_are_said_to_be(lab: Lab) -> None:
+    for number, machine in enumerate(lab.machines.values(), 1):
+        assert (machine.address, machine.port, machine.user) == (f"10.245.1.{10 + number}", 22, "root")
     assert lab.on("minion-1", "hostname; cat /proc/sys/kernel/random/boot_id").split() == ["minion-1", lab.machines["minion-1"].boot_id]
-    assert lab.provider.up(lab.spec(1)) == lab.machines["minion-1"]
 
 
 def test_the_machine_has_the_host_key_that_was_pinned_and_knows_no_other_users(lab: Lab) -> None:
@@ -58,17 +48,6 @@ def test_the_machine_has_the_host_key_that_was_pinned_and_knows_no_other_users(l
 
 def test_another_process_sees_the_same(lab: Lab) -> None:
     assert lab.another().machines() == lab.machines
-
-
-def test_pause_is_told_and_is_no_death(lab: Lab) -> None:
-    lab.clear()
-    lab.provider.pause("minion-1")
-    lab.wait(lambda event: event.power is Power.PAUSED)
-    assert lab.provider.machines()["minion-1"].power is Power.PAUSED
-    lab.provider.resume("minion-1")
-    lab.wait(lambda event: event.power is Power.ON)
-    assert {event.boot_id for event in lab.events} == {lab.machines["minion-1"].boot_id}
-    assert abs(float(lab.on("minion-1", "date +%s")) - time.time()) < 5 * PATIENCE
 
 
 def test_a_cut_cable_silences_and_is_no_death(lab: Lab) -> None:
@@ -86,24 +65,6 @@ def test_a_cut_cable_silences_and_is_no_death(lab: Lab) -> None:
     assert lab.events == []
 
 
-def test_a_power_off_is_told_within_milliseconds_with_the_boot_it_ended(lab: Lab) -> None:
-    lab.clear()
-    begun = time.monotonic()
-    lab.provider.power_off("minion-1")
-    off = lab.wait(lambda event: event.power is Power.OFF)
-    took_ms = (time.monotonic() - begun) * 1000
-    assert (off.name, off.boot_id, off.intended) == ("minion-1", lab.machines["minion-1"].boot_id, False)
-    assert took_ms < 500 * PATIENCE
-    assert lab.provider.machines()["minion-1"].power is Power.OFF
-
-
-def test_another_boot_has_another_id_and_the_same_host_key(lab: Lab) -> None:
-    again = lab.provider.up(lab.spec(1))
-    assert again.boot_id != lab.machines["minion-1"].boot_id
-    assert again.host_key == lab.machines["minion-1"].host_key
-    lab.machines["minion-1"] = again
-
-
 def test_a_machine_that_reboots_itself_is_told_as_an_end_and_a_beginning(lab: Lab) -> None:
     lab.clear()
     before = lab.machines["minion-2"]
@@ -113,14 +74,6 @@ def test_a_machine_that_reboots_itself_is_told_as_an_end_and_a_beginning(lab: La
     assert off.boot_id == before.boot_id and on.boot_id not in ("", before.boot_id)
     lab.machines["minion-2"] = lab.provider.machines()["minion-2"]
     assert lab.machines["minion-2"].boot_id == on.boot_id
-
-
-def test_a_halt_is_in_order_and_intended(lab: Lab) -> None:
-    lab.clear()
-    lab.provider.halt("minion-2", grace_s=30 * PATIENCE)
-    off = lab.wait(lambda event: event.power is Power.OFF)
-    assert (off.boot_id, off.intended) == (lab.machines["minion-2"].boot_id, True)
-    lab.provider.halt("minion-2")
 
 
 def test_the_master_can_listen_where_machines_reach_it(lab: Lab) -> None:
@@ -136,6 +89,17 @@ def test_the_master_can_listen_where_machines_reach_it(lab: Lab) -> None:
 def test_vagrant_knows_them_too(lab: Lab) -> None:
     done = subprocess.run(["vagrant", "ssh", "minion-1", "-c", "hostname"], cwd=lab.folder, capture_output=True, text=True, timeout=BOOT_S)
     assert done.stdout.strip() == "minion-1", done.stderr
+
+
+def test_a_power_off_is_told_within_milliseconds_with_the_boot_it_ended(lab: Lab) -> None:
+    lab.clear()
+    begun = time.monotonic()
+    lab.provider.power_off("minion-1")
+    off = lab.wait(lambda event: event.power is Power.OFF)
+    took_ms = (time.monotonic() - begun) * 1000
+    assert (off.name, off.boot_id, off.intended) == ("minion-1", lab.machines["minion-1"].boot_id, False)
+    assert took_ms < 500 * PATIENCE
+    assert lab.provider.machines()["minion-1"].power is Power.OFF
 
 
 def test_destroying_leaves_nothing(lab: Lab) -> None:

@@ -1,6 +1,6 @@
-"""Snapshots of real virtual machines: what runs in them goes on, in another lab in another folder too. Run by `make test-vm TESTS=tests/vm/test_snapshots.py`.
+"""Snapshots of virtual machines, beyond what every provider promises (tests/contract/test_provider.py): what runs in them goes on, in another lab too.
 
-The steps build on each other, because a boot takes many seconds where it is emulated: two machines are booted once, and one once more at the end.
+Run by `make test-vm TESTS=tests/vm/test_snapshots.py`. The steps build on each other, because a boot takes many seconds where it is emulated.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -45,17 +44,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Lab]]:
+def labs(virtual: Lab) -> Iterator[list[Lab]]:
     """The lab as it is now: its successor from the same snapshot is put in its place."""
-    labs = [Lab(tmp_path_factory.mktemp("vm-lab"))]
-    labs[0].provider.prepare()
-    try:
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(labs[0].provider.up, [labs[0].spec(1), labs[0].spec(2)]))
-        yield labs
-    finally:
-        for lab in labs:
-            lab.provider.destroy_lab()
+    virtual.put_right()
+    labs = [virtual]
+    yield labs
+    for lab in labs:
+        lab.provider.destroy_lab()
 
 
 @pytest.fixture
@@ -143,34 +138,12 @@ def test_a_machine_goes_on_in_another_lab_where_it_was(labs: list[Lab], folder: 
 
 
 def test_its_clock_is_right(lab: Lab) -> None:
-    for name in ("minion-1", "minion-2"):
-        lab.provider.resume(name)
-        assert abs(float(lab.on(name, "date +%s.%N")) - time.time()) < 2 * PATIENCE
+    assert abs(float(lab.on("minion-1", "date +%s.%N")) - time.time()) < 2 * PATIENCE
 
 
 def test_vagrant_knows_it(lab: Lab) -> None:
     done = subprocess.run(["vagrant", "ssh", "minion-1", "-c", "hostname"], cwd=lab.folder, capture_output=True, text=True, timeout=BOOT_S)
     assert done.stdout.strip() == "minion-1", done.stderr
-
-
-def test_a_load_that_is_repeated_starts_from_the_same_moment_and_drops_what_is_not_in_it(lab: Lab, folder: Path) -> None:
-    lab.on("minion-1", "echo later >/root/note")
-    lab.provider.power_off("minion-2")
-    lab.provider.load_machines(folder)
-    assert lab.on("minion-1", "cat /root/note") == "before\n"
-    assert {name: machine.power for name, machine in lab.provider.machines().items()} == {"minion-1": Power.ON, "minion-2": Power.PAUSED}
-
-
-def test_one_that_was_off_is_off_after_a_load_and_boots_at_its_address(lab: Lab, tmp_path: Path) -> None:
-    lab.provider.destroy("minion-2")
-    lab.provider.power_off("minion-1")
-    lab.provider.save_machines(tmp_path, lambda: None)
-    assert not (tmp_path / "minion-1" / "memory.xml").exists()
-    lab.provider.load_machines(tmp_path)
-    assert {name: machine.power for name, machine in lab.provider.machines().items()} == {"minion-1": Power.OFF}
-    booted = lab.provider.up(lab.spec(1))
-    assert booted.address == "10.245.1.11" and lab.on("minion-1", "cat /proc/sys/kernel/random/boot_id").strip() == booted.boot_id
-    assert lab.on("minion-1", "cat /root/note") == "before\n"
 
 
 def test_nothing_is_left(lab: Lab) -> None:

@@ -191,7 +191,6 @@ class VagrantProvider:
         domain = self._hypervisor.domain(name)
         if domain and self._hypervisor.power(domain) is Power.PAUSED:
             self._hypervisor.freeze(domain, False)
-            self._set_clock(name)
         self._changed()
 
     # -- Links
@@ -328,13 +327,6 @@ class VagrantProvider:
         domain = self._hypervisor.domain(name)
         if domain and self._hypervisor.power(domain) is not Power.OFF:
             self._hypervisor.link(domain, up)
-
-    def _set_clock(self, name: str) -> None:
-        """A machine that was paused has missed time."""
-        machine = self._machine(name)
-        spec = machine.spec()
-        if spec:
-            shell.set_clock(spec.address, self._folder.key, machine.known_hosts, self._settings.ssh_deadline_s)
 
     def _power(self, machine: VagrantMachine, spec: MachineSpec, domain: object | None) -> Power:
         """On means that its sshd has answered since this run began: until then the machine is not up."""
