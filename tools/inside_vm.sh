@@ -4,6 +4,7 @@ set -eu
 cd "$(dirname "$0")"
 export DEBIAN_FRONTEND=noninteractive
 dpkg --force-unsafe-io -i debs/*.deb >/var/log/debs.log 2>&1 || { cat /var/log/debs.log >&2; exit 1; }
+systemctl start systemd-journald systemd-udevd # what the box boots quickly without
 mkdir -p /var/cache/labctl
 mount --bind cache /var/cache/labctl
 cp kubectl /usr/local/bin/
