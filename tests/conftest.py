@@ -7,17 +7,32 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from tests.inprocess import ApiServer
 from tests.vm.labs import Lab
 
+SHARED_LABS = {
+    "test_survives": "enduring",
+    "test_vagrant": "enduring",
+    "test_provider": "virtual",
+    "test_machines": "virtual",
+    "test_snapshots": "virtual",
+}
+"""Files whose tests share one lab (a fixture of the session): they run in one process."""
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `--dist loadgroup`: a file's tests run in one process, and so do all that share the lab of `enduring`, or that of `virtual`."""
-    for item in items:
-        virtual = item.path.parent.name == "vm" or item.path.stem == "test_provider"
-        group = "virtual" if virtual else "enduring" if "enduring" in item.fixturenames else item.path.stem  # type: ignore[attr-defined]
-        item.add_marker(pytest.mark.xdist_group(group))
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
+    """`--dist loadscope` hands out whole files, and together those that share a lab."""
+    return ByLab(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
+class ByLab(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return SHARED_LABS.get(Path(file).stem, file)
 
 
 @pytest.fixture

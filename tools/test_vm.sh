@@ -20,5 +20,5 @@ else
     side() { echo "popen//python=env LABCTL_VM_HOME=$home-$1 sh tools/vm_env.sh python"; }
     python -m pytest tests/e2e/test_survives.py tests/e2e/test_vagrant.py tests/e2e/test_seed.py \
         tests/contract/test_provider.py tests/vm \
-        --dist loadgroup --no-loadscope-reorder --tx "$(side 1)" --tx "$(side 2)" --durations=15
+        --dist loadscope --no-loadscope-reorder --tx "$(side 1)" --tx "$(side 2)" --durations=15
 fi
