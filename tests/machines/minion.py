@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Callable
 
 from labctl import assets
+from labctl.machines import clocks
 from labctl.sim.remote import PROGRAMS, FakeHost, Shell
 
 
@@ -16,7 +17,11 @@ class Minion:
     """`registers(configuration)` is called where the real agent would register its node."""
 
     def __init__(self, name: str, registers: Callable[[dict[str, object]], None]) -> None:
-        self.host = FakeHost(host_key=f"ssh-ed25519 FAKE-{name}", up=False, programs={**PROGRAMS, "sh": self._sh, "date": self._date})
+        self.host = FakeHost(
+            host_key=f"ssh-ed25519 FAKE-{name}",
+            up=False,
+            programs={**PROGRAMS, "sh": self._sh, "date": self._date, "python3": self._python},
+        )
         self.wall_s = 0.0  # what its clock shows; it stands still
         self.clock_set: list[float] = []
         self.boot_id = ""
@@ -45,10 +50,13 @@ class Minion:
         return 0
 
     async def _date(self, shell: Shell) -> int:
-        if shell.argv[1] == "-s":
-            self.wall_s = float(shell.argv[2].removeprefix("@"))
-            self.clock_set.append(self.wall_s)
         await shell.write(f"{self.wall_s:.9f}\n".encode())
+        return 0
+
+    async def _python(self, shell: Shell) -> int:
+        assert shell.argv[2] == clocks.MOVE
+        self.wall_s += float(shell.argv[3])
+        self.clock_set.append(self.wall_s)
         return 0
 
     def _look(self) -> str:
