@@ -20,6 +20,6 @@ def last_words(container: Container, spec: Dict[str, Any]) -> str:
         except OSError:
             pass
     if not words and container.exit_code and spec.get("terminationMessagePolicy") == "FallbackToLogsOnError" and container.log_path:
-        text = b"".join(piece for _, piece in read(container.log_path, Wish(tail=LOG_LINES), lambda: False))
+        text = b"".join(read(container.log_path, Wish(tail=LOG_LINES), lambda: False))
         words = text[-LOG_BYTES:].decode(errors="replace")
     return words

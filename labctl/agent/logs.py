@@ -24,7 +24,6 @@ BLOCK_BYTES = 64 * 1024
 @dataclass(frozen=True)
 class Line:
     stamp: bytes
-    stream: int  # 1 stdout, 2 stderr
     text: bytes  # with its newline, unless it is a piece
 
     @property
@@ -49,7 +48,7 @@ def parse_line(raw: bytes) -> Optional[Line]:
     text = parts[3]
     if parts[2] == b"P":
         text = text[:-1] if text.endswith(b"\n") else text
-    return Line(parts[0], 1 if parts[1] == b"stdout" else 2, text)
+    return Line(parts[0], text)
 
 
 def files_of(path: str) -> List[str]:
@@ -99,14 +98,14 @@ def _starts(files: List[str], tail: Optional[int]) -> List[Tuple[str, int]]:
     return starts
 
 
-def read(path: str, wish: Wish, alive: Callable[[], bool], sleep: Callable[[float], None] = time.sleep) -> Iterator[Tuple[int, bytes]]:
-    """(stream, bytes) in order. With `follow`, until the container is not `alive` and everything is read."""
+def read(path: str, wish: Wish, alive: Callable[[], bool], sleep: Callable[[float], None] = time.sleep) -> Iterator[bytes]:
+    """Both streams' lines, in order. With `follow`, until the container is not `alive` and everything is read."""
     left = wish.limit_bytes if wish.limit_bytes is not None else 1 << 62
     for line in _lines(path, wish, alive, sleep):
         if wish.since_s and parse(line.stamp.decode(errors="replace")) < wish.since_s:
             continue
         text = line.stamp + b" " + line.text if wish.timestamps else line.text
-        yield line.stream, text[:left]
+        yield text[:left]
         left -= len(text)
         if left <= 0:
             return

@@ -1,6 +1,7 @@
 """`exec`, `attach` and `logs`: run over SSH by the master, for `kubectl exec|attach|logs`. They read the machine; the agent need not run.
 
-Standard input and output are the container's. What goes wrong here goes to standard error with status 125 (this tool), 126 (can't be run) or 127 (not found).
+Standard input and output are the container's; `logs` writes what the container said on either to its output, in the order it was said. What goes wrong
+here goes to standard error with status 125 (this tool), 126 (can't be run) or 127 (not found).
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import argparse
 import os
 import sys
 import time
-from typing import BinaryIO, Callable, Mapping
 
 from . import settings as settings_
 from .runtime.interface import Container, State
@@ -139,23 +139,17 @@ def _logs(arguments: argparse.Namespace, config: settings_.Settings) -> int:
         return now is not None and now.state is State.RUNNING
 
     wish = Wish(arguments.tail, _since(arguments), arguments.timestamps, arguments.follow, arguments.limit_bytes)
-    outputs = {1: sys.stdout.buffer, 2: sys.stderr.buffer}
-    for number, piece in read(container.log_path, wish, alive, _flushing(outputs)):
-        outputs[number].write(piece)
-    for output in outputs.values():
-        output.flush()
-    return 0
-
-
-def _flushing(outputs: Mapping[int, BinaryIO]) -> Callable[[float], None]:
-    """Waits for more log; what is there goes out first."""
+    output = sys.stdout.buffer
 
     def sleep(seconds: float) -> None:
-        for output in outputs.values():
-            output.flush()
+        """Waits for more log; what is there goes out first."""
+        output.flush()
         time.sleep(seconds)
 
-    return sleep
+    for piece in read(container.log_path, wish, alive, sleep):
+        output.write(piece)
+    output.flush()
+    return 0
 
 
 def _since(arguments: argparse.Namespace) -> float:

@@ -210,9 +210,13 @@ async def test_a_pod_runs_speaks_and_goes(lab):
     uid = pod["metadata"]["uid"]
     assert pod["status"]["podIP"].startswith("10.246.1.")
     end = time.monotonic() + 5
-    while "configured" not in (logs := lab.command("logs", "--pod", uid, "--container", "c")).stdout:
+    while len((logs := lab.command("logs", "--pod", uid, "--container", "c")).stdout.splitlines()) < 4:
         assert time.monotonic() < end, logs
-    assert (logs.stdout, logs.stderr) == ("hello\nweb\nconfigured\n", "oops\n")
+    said = logs.stdout.splitlines()
+    assert [line for line in said if line != "oops"] == ["hello", "web", "configured"]
+    assert ("oops" in said, logs.stderr) == (True, "")  # on standard error only the agent itself would speak
+    nobody = lab.command("logs", "--pod", uid, "--container", "nobody", "--follow")
+    assert (nobody.returncode, nobody.stdout, nobody.stderr) == (125, "", f"container nobody not found in pod {uid}\n")
     ran = lab.command("exec", "--pod", uid, "--container", "c", "--", "sh", "-c", "cat; exit 3", input="typed")
     assert (ran.stdout, ran.returncode) == ("typed", 3)
     me = lab.command("exec", "--pod", uid, "--container", "c", "--", "sh", "-c", "id -u; id -g; echo $WORD; pwd")

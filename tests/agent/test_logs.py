@@ -18,12 +18,12 @@ def log(tmp_path):
 
 
 def texts(path, alive=lambda: False, sleep=lambda _: None, **wish):
-    return [piece.decode() for _, piece in read(path, Wish(**wish), alive, sleep)]
+    return [piece.decode() for piece in read(path, Wish(**wish), alive, sleep)]
 
 
 def test_a_line_is_taken_apart_and_what_is_none_is_dropped():
-    assert parse_line(b"T stderr F hello world\n") == logs.Line(b"T", 2, b"hello world\n")
-    assert parse_line(b"T stdout P half\n") == logs.Line(b"T", 1, b"half")
+    assert parse_line(b"T stderr F hello world\n") == logs.Line(b"T", b"hello world\n")
+    assert parse_line(b"T stdout P half\n") == logs.Line(b"T", b"half")
     assert parse_line(b"T stdout F \n").text == b"\n"
     assert parse_line(b"garbage\n") is None
 
@@ -53,9 +53,9 @@ def test_since_timestamps_and_limit(log):
     assert "".join(texts(log, limit_bytes=9)) == "line 0\nli"
 
 
-def test_streams_are_told_apart(tmp_path):
-    (tmp_path / "0.log").write_text(line(1) + line(2, stream="stderr"))
-    assert [number for number, _ in read(str(tmp_path / "0.log"), Wish(), lambda: False)] == [1, 2]
+def test_both_outputs_in_the_order_of_the_log(tmp_path):
+    (tmp_path / "0.log").write_text(line(1) + line(2, stream="stderr") + line(3))
+    assert texts(str(tmp_path / "0.log")) == ["line 1\n", "line 2\n", "line 3\n"]
 
 
 def test_following_goes_on_across_a_rotation_until_the_container_ends(log):

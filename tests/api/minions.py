@@ -59,8 +59,8 @@ async def _logs(shell: Shell, options: list[str]) -> int:
     tail = int(options[options.index("--tail") + 1]) if "--tail" in options else 3
     for number in range(3 - tail, 3):
         await shell.write(f"line {number}\n".encode())
-    if "--timestamps" in options:
-        await shell.write(b"from its standard error\n", 2)
+    if "--timestamps" in options:  # as the agent: both of the container's outputs, in order
+        await shell.write(b"from its standard error\n")
     while "--follow" in options:
         await asyncio.sleep(0.01)
         await shell.write(b"more\n")

@@ -157,8 +157,9 @@ async def test_an_agent_that_says_no_is_an_error(lab: Lab) -> None:
     merge = "application/merge-patch+json"
     patch = {"status": {"containerStatuses": [ended]}}
     await api.resources.patch(api.resources.registry["pods"], "default", "web", patch, merge, subresource="status")
-    ran = await api.kubectl("logs", "web", "--previous")
-    assert ran.code == 1 and "the agent says no" in ran.err
+    for options in ([], ["--follow"]):
+        ran = await api.kubectl("logs", "web", "--previous", *options)
+        assert (ran.code, ran.out) == (1, "") and "the agent says no" in ran.err
 
 
 async def test_port_forward_as_kubectl_does_it(lab: Lab) -> None:

@@ -14,7 +14,7 @@ from labctl.remote.interface import Remote, Stream
 from labctl.resources.resources import Resources
 
 _HEADERS = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-cache, private", "X-Content-Type-Options": "nosniff"}
-_HELD_MAX = 4096
+_COMPLAINT_MOST = 4096  # bytes
 
 
 class Logs:
@@ -77,25 +77,19 @@ def _invalid(pod: str, field: str, words: str) -> ApiError:
 
 
 async def _pass_on(call: Call, stream: Stream) -> web.StreamResponse:
-    """Both of the container's outputs, as they come.
-
-    What comes first on standard error may be the agent's own complaint instead: it is held until it is known which. When following, nothing is held.
-    """
+    """The log, as it comes; the answer begins with its first bytes, as the kubelet's does. On standard error the agent complains, if it can't."""
     response = web.StreamResponse(headers=_HEADERS)
-    held = b""
-    if call.query.flag("follow"):
-        await response.prepare(call.request)
+    complaint = b""
     try:
         async for number, data in stream.read():
-            if number == 2 and not response.prepared and len(held) < _HELD_MAX:
-                held += data
+            if number == 2:
+                complaint = (complaint + data)[:_COMPLAINT_MOST]
                 continue
             if not response.prepared:
                 await response.prepare(call.request)
-            await response.write(held + data)
-            held = b""
+            await response.write(data)
         if await stream.status() and not response.prepared:
-            raise status.internal(held.decode(errors="replace").strip() or "the agent could not read the log")
+            raise status.internal(complaint.decode(errors="replace").strip() or "the agent could not read the log")
     except ClientConnectionResetError:
         return response
-    return response if response.prepared else answer.Whole(held, content_type=_HEADERS["Content-Type"])
+    return response if response.prepared else answer.Whole(b"", content_type=_HEADERS["Content-Type"])
