@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labctl.errors import LabctlError, UsageError
@@ -110,7 +111,8 @@ def _machines(lab: LabFolder, provider: Provider | None, count: int, *, restored
     if provider is None:
         return
     existing = {machine["spec"]["number"]: machine for machine in machines.list_machines(lab)}
-    surplus = [existing[number]["metadata"]["name"] for number in sorted(existing) if number > count]
+    numbers = _numbers(sorted(existing), count)
+    surplus = [existing[number]["metadata"]["name"] for number in sorted(existing.keys() - numbers)]
     if surplus:
         raise UsageError(
             f"{lab.settings.source('minions')}: this lab has {len(existing)} minions, more than {count}",
@@ -120,18 +122,25 @@ def _machines(lab: LabFolder, provider: Provider | None, count: int, *, restored
     requests: dict[str, str] = {}
     boots = {name: machine.boot_id for name, machine in real.items() if machine.boot_id} if restored else {}
     paused = {name for name, machine in real.items() if machine.power is Power.PAUSED} if restored else set()
-    for number in range(1, count + 1):
+    for number in numbers:
         if f"minion-{number}" in paused:
             continue
         if number not in existing:
             lab.api.post(machines.PATH, machines.wanted(lab, number, provider.name))
         elif not _is_up(existing[number], real.get(f"minion-{number}")):
             requests[f"minion-{number}"] = _request_boot(lab, f"minion-{number}")
-    names = [f"minion-{number}" for number in range(1, count + 1) if f"minion-{number}" not in paused]
+    names = [name for number in numbers if (name := f"minion-{number}") not in paused]
     timeout_s = _patience_s(lab, provider)
     longer = f"if it is only slow, LABCTL_READY_S={2 * timeout_s:.0f} labctl up (nodes.ready_s in lab.yml); else "
     machines.wait(lab, names, lambda machine: _not_ready(lab, machine, requests, boots), timeout_s=timeout_s, longer=longer)
     write_config(lab, provider.machines().values())
+
+
+def _numbers(existing: Sequence[int], count: int) -> list[int]:
+    """Of `count` machines: those that there are, the first of them if they are too many, and the lowest that are free."""
+    kept = existing[:count]
+    free = (number for number in itertools.count(1) if number not in existing)
+    return sorted([*kept, *itertools.islice(free, count - len(kept))])
 
 
 def _patience_s(lab: LabFolder, provider: Provider) -> float:

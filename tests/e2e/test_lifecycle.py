@@ -67,9 +67,12 @@ def test_more_minions_are_added_and_fewer_refused(lab):
     assert [node["metadata"]["name"] for node in lab.items("nodes")] == ["minion-1", "minion-2"]
     refused = lab.labctl("up", "--minions", "1", check=False)
     assert refused.returncode == 2 and "labctl destroy minion-2" in refused.stderr
-    lab.labctl("destroy", "minion-2", "--yes")
-    wait(lambda: [node["metadata"]["name"] for node in lab.items("nodes")] == ["minion-1"], "minion-2 is gone")
-    assert lab.items("machines")[0]["metadata"]["name"] == "minion-1"
+    lab.labctl("destroy", "minion-1", "--yes")
+    lab.labctl("up")
+    wait(lambda: [node["metadata"]["name"] for node in lab.items("nodes")] == ["minion-2"], "minion-1 is gone, and not missed")
+    assert lab.items("machines")[0]["metadata"]["name"] == "minion-2"
+    lab.labctl("up", "--minions", "2")
+    assert [node["metadata"]["name"] for node in lab.items("nodes")] == ["minion-1", "minion-2"]
 
 
 def test_two_ups_at_once_make_one_lab(lab):

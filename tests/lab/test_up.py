@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from labctl.errors import LabctlError
+from labctl.errors import LabctlError, UsageError
 from labctl.lab import up
 from labctl.lab.settings import compose
 from labctl.providers.factory import make_provider
@@ -65,3 +65,38 @@ def test_the_provider_has_as_much_patience(name, tmp_path):
 
     assert deadline_s("900") == 900
     assert deadline_s("5") == deadline_s("") < 900, "never less than its own"
+
+
+@pytest.mark.parametrize(
+    ("existing", "count", "expected"),
+    [
+        ([], 2, [1, 2]),
+        ([1, 2], 2, [1, 2]),
+        ([1], 3, [1, 2, 3]),
+        ([2], 1, [2]),  # the other was destroyed, and nobody asks for more
+        ([2], 2, [1, 2]),
+        ([2, 4], 4, [1, 2, 3, 4]),
+        ([3, 4], 3, [1, 3, 4]),
+        ([1, 3], 1, [1]),
+    ],
+)
+def test_a_lab_keeps_its_machines_and_new_ones_get_the_lowest_free_numbers(existing, count, expected):
+    assert up._numbers(existing, count) == expected
+
+
+def test_a_lab_without_its_first_machine_goes_on_without_it():
+    api = Api(phase="Ready", power="On")
+    api.machine = {"metadata": {"name": "minion-2"}, "spec": {"number": 2, "power": "Off"}, "status": {"phase": "Failed", "message": "no"}}
+    with pytest.raises(LabctlError, match="minion-2: no"):  # it is minion-2 that is waited for
+        up._machines(lab(api), SimpleNamespace(name="namespace", machines=dict), 1)
+
+
+def test_too_many_machines_are_told_by_name():
+    api = Api()
+    api.get = lambda _path: {"items": [{"metadata": {"name": f"minion-{n}"}, "spec": {"number": n}, "status": {}} for n in (1, 3, 4)]}
+    with pytest.raises(UsageError) as error:
+        up._machines(lab(api), SimpleNamespace(name="namespace", machines=dict), 1)
+    assert (error.value.message, error.value.mend) == (
+        "flag --minions: this lab has 3 minions, more than 1",
+        "labctl destroy minion-3 minion-4",
+    )
