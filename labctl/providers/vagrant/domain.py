@@ -38,20 +38,13 @@ class Description:
         files = (self._root.findtext(f"./os/{what}") for what in ("kernel", "initrd"))
         return tuple(file for file in files if file)
 
-    def mac(self, network: str) -> str:
-        """Of its interface to that network; empty if it has none."""
-        return self._said("mac", "address", network)
-
     def plugged(self, network: str) -> bool:
         """Whether its cable to that network is in."""
-        return self._said("link", "state", network) != "down"
-
-    def _said(self, what: str, word: str, network: str) -> str:
         for interface in self._root.findall("./devices/interface"):
-            source, element = interface.find("source"), interface.find(what)
-            if source is not None and source.get("network") == network and element is not None:
-                return element.get(word, "")
-        return ""
+            source, link = interface.find("source"), interface.find("link")
+            if source is not None and source.get("network") == network and link is not None:
+                return link.get("state") != "down"
+        return True
 
     def moved(self, old_lab: str, new: Names) -> Description:
         """The same hardware, so that its memory fits, under other names."""

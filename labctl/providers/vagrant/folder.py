@@ -44,20 +44,19 @@ class LabFolder:
         """What holds for a lab wherever it lies: what its machines were made of."""
         return {name: value for name, value in self.read().items() if name in ("network", "box", "driver", "kernel", "initrd")}
 
-    def add(self, spec: MachineSpec, console: Path, **more: str) -> None:
-        """Say what one machine is. What was said besides stays: `mac` of one that was made in another lab."""
+    def add(self, spec: MachineSpec, console: Path) -> None:
+        """Say what one machine is."""
         machine = {
             "name": spec.name,
             "number": spec.number,
             "memory": spec.memory_bytes >> 20,
             "cpus": max(1, round(spec.cpus)),
             "console": str(console),
-            **more,
         }
         with locks.exclusive(self._record.with_suffix(".lock")):
             record = self.read()
             machines = {each["name"]: each for each in record.get("machines", [])}
-            machines[spec.name] = {**machines.get(spec.name, {}), **machine}
+            machines[spec.name] = machine
             self._write({**record, "machines": sorted(machines.values(), key=lambda each: each["number"])})
 
     def claim(self, name: str, identity: str) -> None:

@@ -227,7 +227,7 @@ class VagrantProvider:
             self._folder.settle(lab=self._lab, **saved.facts, provision=str(assets.provision("")))
             domains = snapshots.load(saved, self._lab, self._machine, self._hypervisor, folder, self._folder.path / "Vagrantfile")
             for each, domain in zip(saved.machines, domains, strict=True):
-                self._folder.add(each.spec, self._machine(each.spec.name).console, mac=each.mac)
+                self._folder.add(each.spec, self._machine(each.spec.name).console)
                 self._folder.claim(each.spec.name, domain.UUIDString())
             snapshots.wake(saved, self._machine, self._folder.key, self._settings)
         self._changed()

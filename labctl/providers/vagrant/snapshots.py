@@ -83,8 +83,7 @@ class SavedMachine(msgspec.Struct, frozen=True):
     power: Power
     boot: Boot | None
     host_key: str
-    mac: str  # in the lab's network,
-    plugged: bool  # into which its cable is
+    plugged: bool  # its cable into the lab's network
     base: str
     boots_from: tuple[str, ...]
 
@@ -138,7 +137,7 @@ def save(
                 hypervisor.drop_memory(each.domain, _MEMORY)
         for each, memory in zip(on, memories, strict=True):
             (folder / each.name / "memory.xml").write_text(memory)
-        saved = SavedLab(lab, dict(facts), [each.record(lab, hypervisor) for each in there])
+        saved = SavedLab(lab, dict(facts), [each.record(hypervisor) for each in there])
     (folder / "lab.json").write_bytes(msgspec.json.format(msgspec.json.encode(saved), indent=1))
 
 
@@ -152,14 +151,12 @@ class _Kept:
         self._plugged = Description(hypervisor.description(domain, now=True)).plugged(lab)
         self._machine = machine
 
-    def record(self, lab: str, hypervisor: Hypervisor) -> SavedMachine:
+    def record(self, hypervisor: Hypervisor) -> SavedMachine:
         machine, described = self._machine, self.described
         spec = machine.spec()
         assert spec
         base = hypervisor.pool.base(described.disk)
-        return SavedMachine(
-            spec, self.power, machine.boot(), machine.host_key(), described.mac(lab), self._plugged, base, described.boots_from
-        )
+        return SavedMachine(spec, self.power, machine.boot(), machine.host_key(), self._plugged, base, described.boots_from)
 
 
 @contextlib.contextmanager
