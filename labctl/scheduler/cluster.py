@@ -58,6 +58,8 @@ class NodeState:
             self.host_ports[port] = self.host_ports.get(port, 0) + sign
             if not self.host_ports[port]:
                 del self.host_ports[port]
+        if demand.group is None:
+            return
         replicas = self.groups.get(demand.group, 0) + sign
         if replicas:
             self.groups[demand.group] = replicas

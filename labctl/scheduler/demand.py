@@ -19,7 +19,10 @@ ASSUMED_BYTES = 200 << 20
 
 
 class Demand(msgspec.Struct, frozen=True, gc=False):
-    """`group` names its replicas: pods of the same controller, or with the same labels where there is none (the pods of a Service)."""
+    """`group` names its replicas: pods of the same controller, or with the same labels where there is none (the pods of a Service).
+
+    None for a pod that is leaving: it needs its share until it is gone, but its successor may well come to where it was (kubernetes#87621).
+    """
 
     millicores: int
     bytes: int
@@ -78,5 +81,7 @@ def _host_ports(pod: Pod) -> tuple[HostPort, ...]:
 
 
 def _group(pod: Pod) -> Hashable:
+    if not pod.active:
+        return None
     owner = pod.metadata.controller
     return owner.uid if owner else (pod.metadata.namespace, *sorted(pod.metadata.labels.items()))

@@ -85,7 +85,8 @@ class Scheduler:
             return tuple(self._parked) if self._cluster.lift(seen.key) else ()
         if not pod.spec.node_name:
             return (seen.key,) if self._mine(pod) and not _only_status(seen) else ()
-        if self._cluster.where(seen.key) != pod.spec.node_name:
+        begins_to_leave = seen.old is not None and seen.old.active and not pod.active
+        if self._cluster.where(seen.key) != pod.spec.node_name or begins_to_leave:
             self._cluster.place(seen.key, pod.spec.node_name, demand_of(pod))
         self._parked.pop(seen.key, None)
         return ()

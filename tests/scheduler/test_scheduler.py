@@ -64,6 +64,20 @@ def test_pods_of_a_service_without_a_controller_are_spread_by_their_labels(pictu
     assert placed(picture, pending(picture, labels={"name": "web"})) == "n2"
 
 
+@pytest.mark.parametrize("leaving_when_first_seen", [True, False])
+def test_replicas_that_are_leaving_do_not_keep_their_successors_away(picture, leaving_when_first_seen):
+    """`kubectl delete pods --all`: both were on n2, and both successors must not go to n1."""
+    for name in ("n1", "n2"):
+        picture.put(node(name, cpu="8"))
+    rc = picture.put(replication_controller("web", 2))
+    for state in ({}, {"deletionTimestamp": "2026-01-01T00:00:00Z"})[leaving_when_first_seen:]:
+        for name in ("old-1", "old-2"):
+            picture.put(pod(name, node="n2", owner=rc, **state))
+    for name in ("new-1", "new-2"):
+        picture.put(pod(name, owner=rc))
+    assert [placed(picture, "new-1"), placed(picture, "new-2")] == ["n1", "n2"]  # the least requested first: the old are still there
+
+
 def test_without_replicas_the_least_requested_node_wins(picture):
     picture.put(node("n1"))
     picture.put(node("n2"))
