@@ -111,7 +111,7 @@ def _machines(lab: LabFolder, provider: Provider | None, count: int, *, restored
     if provider is None:
         return
     existing = {machine["spec"]["number"]: machine for machine in machines.list_machines(lab)}
-    numbers = _numbers(sorted(existing), count)
+    numbers = _numbers(sorted(existing), count, getattr(provider, "numbers", ()))
     surplus = [existing[number]["metadata"]["name"] for number in sorted(existing.keys() - numbers)]
     if surplus:
         raise UsageError(
@@ -136,10 +136,11 @@ def _machines(lab: LabFolder, provider: Provider | None, count: int, *, restored
     write_config(lab, provider.machines().values())
 
 
-def _numbers(existing: Sequence[int], count: int) -> list[int]:
-    """Of `count` machines: those that there are, the first of them if they are too many, and the lowest that are free."""
+def _numbers(existing: Sequence[int], count: int, listed: Sequence[int]) -> list[int]:
+    """Of `count` machines: those that there are, the first of them if they are too many, and the lowest that are free; of those `listed` before any other."""
     kept = existing[:count]
-    free = (number for number in itertools.count(1) if number not in existing)
+    numbers = dict.fromkeys(itertools.chain(listed, range(1, len(existing) + len(listed) + count + 1)))
+    free = (number for number in numbers if number not in existing)
     return sorted([*kept, *itertools.islice(free, count - len(kept))])
 
 

@@ -133,6 +133,14 @@ class Checks(Protocol):
         """All of it, in the order in which `up` needs it. Changes nothing."""
 
 
+class Listed(Protocol):
+    """Of a provider that can't make machines, but takes those that exist."""
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """Which there are, ascending: minion-N by its N. They may have gaps."""
+
+
 class PowerControl(Protocol):
     """Breaking machines on purpose."""
 

@@ -68,20 +68,24 @@ def test_the_provider_has_as_much_patience(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("existing", "count", "expected"),
+    ("existing", "count", "listed", "expected"),
     [
-        ([], 2, [1, 2]),
-        ([1, 2], 2, [1, 2]),
-        ([1], 3, [1, 2, 3]),
-        ([2], 1, [2]),  # the other was destroyed, and nobody asks for more
-        ([2], 2, [1, 2]),
-        ([2, 4], 4, [1, 2, 3, 4]),
-        ([3, 4], 3, [1, 3, 4]),
-        ([1, 3], 1, [1]),
+        ([], 2, [], [1, 2]),
+        ([1, 2], 2, [], [1, 2]),
+        ([1], 3, [], [1, 2, 3]),
+        ([2], 1, [], [2]),  # the other was destroyed, and nobody asks for more
+        ([2], 2, [], [1, 2]),
+        ([2, 4], 4, [], [1, 2, 3, 4]),
+        ([3, 4], 3, [], [1, 3, 4]),
+        ([1, 3], 1, [], [1]),
+        ([], 2, [3, 5], [3, 5]),  # a rack's, by their names in lab.yml
+        ([5], 2, [3, 5], [3, 5]),
+        ([5], 3, [3, 5], [1, 3, 5]),  # the provider says that nobody is called minion-1
+        ([4], 1, [3, 5], [4]),
     ],
 )
-def test_a_lab_keeps_its_machines_and_new_ones_get_the_lowest_free_numbers(existing, count, expected):
-    assert up._numbers(existing, count) == expected
+def test_a_lab_keeps_its_machines_and_new_ones_get_the_lowest_free_numbers(existing, count, listed, expected):
+    assert up._numbers(existing, count, listed) == expected
 
 
 def test_a_lab_without_its_first_machine_goes_on_without_it():

@@ -53,6 +53,11 @@ class SshProvider:
         self._records = Records(state / "machines")
         self._watches: list[Watch] = []
 
+    @property
+    def numbers(self) -> Sequence[int]:
+        """Contract: protocol.Listed."""
+        return sorted(int(machine.name.removeprefix("minion-")) for machine in self._settings.machines)
+
     # -- Provider
 
     def probe(self) -> Verdict:
