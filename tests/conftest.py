@@ -6,12 +6,18 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from tests.inprocess import ApiServer
 from tests.vm.labs import Lab
+
+hypothesis.settings.register_profile(
+    "labctl", hypothesis.settings(), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("labctl")  # speed is measured in bench/; a test that is slow on a busy machine is right all the same
 
 SHARED_LABS = {
     "test_survives": "enduring",

@@ -31,7 +31,7 @@ def test_the_agent_on_a_real_machine():
 
 
 def command(*argv, **options):
-    return subprocess.run(argv, **{"capture_output": True, "text": True, "timeout": 20, **options})
+    return subprocess.run(argv, **{"capture_output": True, "text": True, "timeout": 20 * room.PATIENCE, **options})
 
 
 class Lab:
@@ -51,14 +51,14 @@ class Lab:
 
     def stop_agent(self, number=signal.SIGTERM):
         self.agent.send_signal(number)
-        self.agent.wait(10)
+        self.agent.wait(10 * room.PATIENCE)
 
     def command(self, *arguments, **options):
         argv = [sys.executable, "-m", "labctl.agent", arguments[0], "--config", str(self.folder / "agent.json"), *arguments[1:]]
-        return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=20, **options)
+        return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=20 * room.PATIENCE, **options)
 
     async def until(self, path, condition, deadline_s=15.0):
-        end = time.monotonic() + deadline_s
+        end = time.monotonic() + deadline_s * room.PATIENCE
         async with self.api.session() as http:
             while True:
                 async with http.get(path) as answer:
@@ -164,7 +164,7 @@ def ready(node):
 
 
 async def cleared(condition, deadline_s=5.0):
-    end = time.monotonic() + deadline_s
+    end = time.monotonic() + deadline_s * room.PATIENCE
     while not condition():
         assert time.monotonic() < end, "something was not cleared"
         await asyncio.sleep(0.02)
@@ -209,7 +209,7 @@ async def test_a_pod_runs_speaks_and_goes(lab):
     pod, _ = await lab.pod("web", script, **mounts)
     uid = pod["metadata"]["uid"]
     assert pod["status"]["podIP"].startswith("10.246.1.")
-    end = time.monotonic() + 5
+    end = time.monotonic() + 15 * room.PATIENCE
     while len((logs := lab.command("logs", "--pod", uid, "--container", "c")).stdout.splitlines()) < 4:
         assert time.monotonic() < end, logs
     said = logs.stdout.splitlines()

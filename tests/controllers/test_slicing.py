@@ -33,7 +33,7 @@ def where(picture):
     }
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(PODS, max_size=6))
 def test_slices_hold_everybody_once(rounds):
     picture = Picture([EndpointSlices(ControllerSettings(endpoints_per_slice=FULL))])

@@ -18,7 +18,7 @@ class Probe:
     indexes = {("pods", "label"): lambda view: [f"{k}={v}" for k, v in view.metadata.labels.items()]}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(CHANGES)
 def test_every_answer_is_what_looking_at_everything_gives(changes):
     picture = Picture([Probe()])

@@ -51,7 +51,7 @@ def step(picture, decided, what, name, where, cpu):
                 picture.put(obj)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(STEPS)
 def test_the_numbers_are_what_adding_up_gives_and_no_node_is_overfull(steps):
     scheduler = Scheduler()

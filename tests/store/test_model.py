@@ -18,7 +18,7 @@ STEP = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(STEP, max_size=40), st.integers(0, 40))
 def test_model(steps, watch_from):
     asyncio.run(run(steps, watch_from))

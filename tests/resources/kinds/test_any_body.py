@@ -127,7 +127,7 @@ def put(body: Any, path: tuple[Any, ...], odd: Any) -> None:
 
 
 @pytest.mark.parametrize("resource", sorted(BODIES))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_taken_or_refused(resource: str, data: st.DataObject) -> None:
     body = deepcopy(BODIES[resource])

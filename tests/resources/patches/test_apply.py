@@ -330,7 +330,7 @@ def config_of(parts: Object) -> Object:
 STEPS = st.lists(st.tuples(st.sampled_from(["alice", "bob"]), CONFIG), min_size=1, max_size=5)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(STEPS)
 def test_any_story_of_applies(steps: list[tuple[str, Object]]) -> None:
     obj: Object | None = None

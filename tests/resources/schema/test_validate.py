@@ -274,7 +274,7 @@ def _agree(schema: Schema, type_: Type, body: Object) -> None:
         assert taken == exact == body
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 @pytest.mark.parametrize("shape", sorted(SCALARS))
 def test_the_quick_way_agrees_on_scalars(shape: str, data: st.DataObject) -> None:
@@ -303,7 +303,7 @@ def _one_of_each() -> Schema:
 SCALAR_SCHEMA = _one_of_each()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data(), st.sampled_from(["pods", "services", "secrets", "leases.coordination.k8s.io", "nodes"]))
 def test_the_quick_way_agrees_on_kinds(data: st.DataObject, resource: str) -> None:
     kind = KINDS[resource]

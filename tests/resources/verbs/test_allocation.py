@@ -148,7 +148,7 @@ CHANGES = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(changes=CHANGES)
 def test_claims_are_exactly_what_services_hold(changes: list[tuple[str, str, int]]) -> None:
     """Whatever is created, changed and deleted, refused or not: no claim without its Service, no Service without its claims."""

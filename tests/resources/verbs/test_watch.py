@@ -157,7 +157,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps=STEPS, selector=st.sampled_from(["", "app=x", "app!=x"]), start=st.integers(0, 25))
 def test_what_a_watcher_was_told_is_what_a_list_says(steps: list[Step], selector: str, start: int) -> None:
     """List at any moment, apply what the watch tells from there: the same objects, at the same revisions, as a list at the end."""
