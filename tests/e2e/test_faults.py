@@ -101,7 +101,7 @@ def test_the_ssh_process_is_killed(lab):
         lab.kubectl("expose", "rc", "nginx-controller", "--name=later", "--port=80")
         for minion in MINIONS:
             wait(lambda m=minion: "Welcome" in lab.curl(m, lab.vip("later"), check=False), f"a new Service's rules reach {minion}")
-    assert lab.status()["master"]["pid"] == master and result["failed"] == 0, result
+    assert lab.status()["master"]["pid"] == master and result["failed"] == 0, str(result)
     lab.kubectl("delete", "service", "later")
 
 
@@ -161,7 +161,7 @@ def test_the_helper_and_the_control_connection_are_killed(lab):
         scale(lab, 2)
         settled(lab, 2)
         lab.kubectl("exec", lab.ready_pods()[0]["metadata"]["name"], "--", "true")
-    assert result["failed"] == 0, result
+    assert result["failed"] == 0, str(result)
 
 
 def test_an_sshd_that_is_killed_takes_its_machine_along(lab):
@@ -217,7 +217,7 @@ def test_a_minion_is_paused_longer_than_its_grace_and_thawed(lab):
         assert held == on_2, "what may still run is not forgotten"
         lab.labctl("fault", "resume", "minion-2")
         settled(lab, 4)
-    assert result["longest_ms"] < (GRACE_S + 2 * PATIENCE) * 1000, result
+    assert result["longest_ms"] < (GRACE_S + 2 * PATIENCE) * 1000, str(result)
     assert not on_2 & {pod["metadata"]["name"] for pod in lab.items("pods")}
     assert not lab.get("node", "minion-2")["spec"].get("taints")
 
@@ -229,7 +229,7 @@ def test_a_minion_is_reset(lab):
     with requests(lab, "minion-1", lab.vip()) as result:
         lab.labctl("fault", "reset", "minion-2")
         settled(lab, 4)
-    assert result["longest_ms"] < 2500 * PATIENCE, result
+    assert result["longest_ms"] < 2500 * PATIENCE, str(result)
     assert lab.get("node", "minion-2")["status"]["nodeInfo"]["bootID"] != boot
 
 
@@ -390,7 +390,7 @@ def test_ten_minions_lose_two_at_once(new_cluster, images):
             cluster.labctl("fault", "power-off", minion)
         wait(lambda: len(cluster.ready_pods()) == 40, "all 40 run on eight", 40)
         assert not {"minion-4", "minion-7"} & {pod["spec"]["nodeName"] for pod in cluster.ready_pods()}
-    assert result["longest_ms"] < 3000 * PATIENCE, result
+    assert result["longest_ms"] < 3000 * PATIENCE, str(result)
     cluster.labctl("up")
     settled(cluster, 40, 60)
     cluster.destroy()

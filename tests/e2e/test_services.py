@@ -136,4 +136,4 @@ def test_a_restart_of_agent_and_master_fails_no_request(cluster):
             cluster.on(minion, "pkill", "-9", "-f", "/opt/labctl/agent run")
         os.kill(cluster.status()["master"]["pid"], signal.SIGKILL)
         cluster.labctl("up")
-    assert result["failed"] == 0, result
+    assert result["failed"] == 0, str(result)
