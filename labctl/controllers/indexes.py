@@ -14,6 +14,7 @@ from labctl.resources.kinds.core_v1.pod_view import Pod
 
 PODS, NODES, SERVICES = "pods", "nodes", "services"
 REPLICATION_CONTROLLERS = "replicationcontrollers"
+REPLICA_SETS, DEPLOYMENTS = "replicasets.apps", "deployments.apps"
 ENDPOINTS, SLICES = "endpoints", "endpointslices.discovery.k8s.io"
 LEASES, MACHINES = "leases.coordination.k8s.io", "machines.labctl.internal"
 NAMESPACES, EVENTS = "namespaces", "events"
@@ -24,15 +25,6 @@ READY = "ready"
 def _labels(view: Any) -> Iterable[str]:
     metadata = view.metadata
     return [f"{metadata.namespace}/{key}={value}" for key, value in metadata.labels.items()]
-
-
-def _orphan_labels(view: Any) -> Iterable[str]:
-    return () if view.metadata.controller else _labels(view)
-
-
-def _controller(view: Any) -> Iterable[str]:
-    owner = view.metadata.controller
-    return (owner.uid,) if owner else ()
 
 
 def _node(pod: Pod) -> Iterable[str]:
@@ -49,15 +41,13 @@ def _selector(view: Any) -> Iterable[str]:
 
 
 PODS_BY_LABEL: dict[tuple[str, str], Index] = {(PODS, "label"): _labels}
-PODS_UNOWNED: dict[tuple[str, str], Index] = {(PODS, "unowned"): _orphan_labels}
-PODS_BY_CONTROLLER: dict[tuple[str, str], Index] = {(PODS, "controller"): _controller}
 PODS_BY_NODE: dict[tuple[str, str], Index] = {(PODS, "node"): _node}
 PODS_READY: dict[tuple[str, str], Index] = {(PODS, "ready"): _ready}
 NODES_READY: dict[tuple[str, str], Index] = {(NODES, "ready"): _ready}
 
 
 def by_selector(kind: str) -> dict[tuple[str, str], Index]:
-    """Services or ReplicationControllers, filed under the first pair of their selectors."""
+    """Services, filed under the first pair of their selectors."""
     return {(kind, "selector"): _selector}
 
 
@@ -71,11 +61,11 @@ def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
     return bool(selector) and all(labels.get(key) == value for key, value in selector.items())
 
 
-def selected_pods(view: View, namespace: str, selector: Mapping[str, str], index: str = "label") -> Iterator[Pod]:
-    """The pods a selector finds, in key order; with the index `unowned` only those that belong to no controller."""
+def selected_pods(view: View, namespace: str, selector: Mapping[str, str]) -> Iterator[Pod]:
+    """The pods a selector finds, in key order."""
     if not selector:
         return iter(())
-    return (pod for pod in view.by(PODS, index, f"{namespace}/{_first(selector)}") if matches(selector, pod.metadata.labels))
+    return (pod for pod in view.by(PODS, "label", f"{namespace}/{_first(selector)}") if matches(selector, pod.metadata.labels))
 
 
 def selecting(view: View, kind: str, namespace: str, labels: Mapping[str, str]) -> Iterator[Key]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+import msgspec
+
 from labctl.resources import labels
 
 Labels = Mapping[str, str]
@@ -102,6 +104,22 @@ NOTHING = Selector((Requirement("", "in"),))  # what an absent LabelSelector mea
 def from_labels(wanted: Labels) -> Selector:
     """The selector of a ReplicationController or Service: every label equals. An empty map means everything; ask before."""
     return Selector(tuple(Requirement(key, "in", frozenset((value,)), "=") for key, value in sorted(wanted.items())))
+
+
+@lru_cache(maxsize=4096)
+def _from_pairs(pairs: tuple[tuple[str, str], ...]) -> Selector:
+    return from_labels(dict(pairs))
+
+
+def of_pairs(wanted: Labels) -> Selector:
+    """As `from_labels`, compiled once for all that ask."""
+    return _from_pairs(tuple(wanted.items()))
+
+
+@lru_cache(maxsize=4096)
+def of_json(selector: bytes) -> Selector:
+    """A metav1.LabelSelector as its JSON lies in an object, compiled once for all that ask."""
+    return from_object(msgspec.json.decode(selector))
 
 
 def from_object(selector: Mapping[str, Any] | None) -> Selector:

@@ -13,7 +13,7 @@ from labctl.resources.kinds.core_v1 import pod_rules
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
 from labctl.resources.kinds.core_v1.pod_view import PodTemplate
 from labctl.resources.kinds.shared import Condition
-from labctl.resources.selectors import from_labels
+from labctl.resources.selectors import Selector, from_labels, of_pairs
 
 _decode_template = msgspec.json.Decoder(PodTemplate).decode
 
@@ -42,6 +42,10 @@ class ReplicationControllerStatus(msgspec.Struct, frozen=True, rename="camel", g
 class ReplicationController(Viewed, frozen=True, rename="camel", gc=False):
     spec: ReplicationControllerSpec = ReplicationControllerSpec()
     status: ReplicationControllerStatus = ReplicationControllerStatus()
+
+    @property
+    def pod_selector(self) -> Selector:
+        return of_pairs(self.spec.selector)
 
 
 def selectable(rc: ReplicationController) -> Mapping[str, str]:

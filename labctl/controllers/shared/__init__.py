@@ -1,0 +1,1 @@
+"""What workload controllers share: whose objects, how many pods, from which template."""

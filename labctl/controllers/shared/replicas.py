@@ -1,0 +1,98 @@
+"""As many pods as an owner says, made from its template: what a ReplicationController and a ReplicaSet have in common.
+
+The controller adopts pods that match and belong to nobody, releases those that match no more, makes what is missing (carefully at first: as many as are
+there already, so that a template nobody can create costs little) and deletes the surplus in Kubernetes' order, least useful first.
+A pod counts while it is active: neither finished nor leaving. The controller starts no pod and knows no node's health: who died stops being active.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from random import Random
+from typing import Any
+
+from labctl.controllers.indexes import PODS, PODS_READY
+from labctl.controllers.settings import ControllerSettings
+from labctl.controllers.shared import pods
+from labctl.controllers.shared.ownership import OwnerKind, claim, could_adopt, owned, owners
+from labctl.reconcile.plan import NOTHING, Action, Index, Key, Patch, Plan, Seen, View
+from labctl.resources.kinds.core_v1.pod_view import Pod
+
+
+class Replicas:
+    """Base of the controllers of one kind of owner, `of`. An owner has spec.replicas, minReadySeconds, template, pod_selector and a status with counts."""
+
+    name: str
+    of: OwnerKind
+
+    def __init__(self, settings: ControllerSettings = ControllerSettings()) -> None:  # noqa: B008 - frozen
+        self._settings = settings
+        self.kind = self.of.resource
+        self.watches = {self.of.resource: lambda _view, seen: (seen.key,), PODS: self._concerned}
+        self.indexes: Mapping[tuple[str, str], Index] = {**owned(PODS), **PODS_READY, **owners(self.of.resource)}
+
+    def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
+        owner = view.get(self.kind, key)
+        if owner is None:
+            return NOTHING
+        mine, claims = claim(view, self.of, owner, owner.pod_selector, PODS, lambda pod: pod.active)
+        active = [pod for pod in mine if pod.active]
+        ready = [pod for pod in active if pod.ready]
+        available, again_s = pods.available(view, ready, owner.spec.min_ready_seconds, now)
+        leaving = owner.metadata.deletion_timestamp is not None
+        scaling = () if leaving else self._scale(view, owner, active, rng)
+        status = self.status(owner, mine, active, len(ready), len(available))
+        return Plan([*claims, *scaling, *self._report(owner, status)], again_s)
+
+    def status(self, owner: Any, mine: Sequence[Pod], active: Sequence[Pod], ready: int, available: int) -> dict[str, Any]:
+        """What the owner's status is to say."""
+        labels = owner.spec.pod_template().metadata.labels.items()
+        return {
+            "replicas": len(active),
+            "fullyLabeledReplicas": sum(labels <= pod.metadata.labels.items() for pod in active),
+            "readyReplicas": ready,
+            "availableReplicas": available,
+            "observedGeneration": owner.metadata.generation,
+        }
+
+    def siblings(self, _view: View, _owner: Any, active: Sequence[Pod]) -> Collection[Pod]:
+        """The pods among which the surplus is spread over nodes."""
+        return active
+
+    def _scale(self, view: View, owner: Any, active: Sequence[Pod], rng: Random) -> Iterable[Action]:
+        missing = owner.spec.replicas - len(active)
+        if missing > 0:
+            count = min(missing, max(len(active), self._settings.slow_start), self._settings.burst)
+            return pods.creations(self.of, owner, count, rng, f"which wants {owner.spec.replicas}")
+        if missing < 0:
+            rank = pods.least_useful_first(self.siblings(view, owner, active))
+            surplus = sorted(active, key=rank)[: min(-missing, self._settings.burst)]
+            return [pods.deletion(self.of, owner, pod, f"which wants only {owner.spec.replicas}") for pod in surplus]
+        return ()
+
+    def _report(self, owner: Any, status: Mapping[str, Any]) -> Iterator[Action]:
+        if any(getattr(owner.status, _snake(field)) != value for field, value in status.items()):
+            yield Patch(self.kind, owner.metadata.key, {"status": dict(status)}, subresource="status")
+
+    def _concerned(self, view: View, seen: Seen) -> Iterator[Key]:
+        """The owners that a pod's change concerns. Where it runs and what its containers do concerns nobody here."""
+        old, new = seen.old, seen.new
+        if old is not None and new is not None and _digest(old) == _digest(new):
+            return
+        for pod in (old, new):
+            if pod is None:
+                continue
+            owner = pod.metadata.controller
+            if owner is None:
+                yield from could_adopt(view, self.kind, pod.metadata)
+            elif owner.kind == self.of.kind and owner.api_version == self.of.api_version:
+                yield f"{pod.metadata.namespace}/{owner.name}"
+
+
+def _digest(pod: Pod) -> tuple[Any, ...]:
+    metadata = pod.metadata
+    return metadata.labels, metadata.owner_references, pod.active, pod.ready, metadata.deletion_timestamp is None
+
+
+def _snake(field: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in field)
