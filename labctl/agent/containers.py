@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Collection, Dict, List, Mapping, Sequence, Tuple
 
-from . import quantities, users, volumes
+from . import quantities, users
 from .environment import ConfigError, expand
 from .images import Image
 from .runtime.interface import ContainerSpec, Mount, SandboxSpec
@@ -143,16 +143,25 @@ def _memory_limit(container: Object) -> int:
 
 
 def mounts_of(
-    container: Object, paths: Mapping[str, str], files: Sequence[Mount], env: Mapping[str, str], message: Tuple[str, str]
+    container: Object,
+    paths: Mapping[str, str],
+    files: Sequence[Mount],
+    env: Mapping[str, str],
+    message: Tuple[str, str],
+    read_only: Collection[str] = (),
 ) -> List[Mount]:
-    """The container's own mounts, then the pod's files where it has none of its own, then the place for its last words (source, target). Raises VolumeFailure."""
+    """The container's own mounts, then the pod's files where it has none of its own, then its termination message file (source, target).
+
+    `read_only` names volumes that no container may write to. Raises ConfigError.
+    """
     own = []
     for asked in container.get("volumeMounts") or ():
         if asked["name"] not in paths:
             raise ConfigError(f"volume {asked['name']} is not there")
         below = expand(asked.get("subPathExpr") or "", env) or asked.get("subPath") or ""
-        source = volumes.sub_path(paths[asked["name"]], below) if below else paths[asked["name"]]
-        own.append(Mount(source, asked["mountPath"], bool(asked.get("readOnly"))))
+        if below.startswith("/") or ".." in below.split("/"):
+            raise ConfigError(f"subPath {below!r} leaves the volume")
+        own.append(Mount(paths[asked["name"]], asked["mountPath"], bool(asked.get("readOnly")) or asked["name"] in read_only, below=below))
     taken = {os.path.normpath(each.target) for each in own}
     rest = [*files, Mount(message[0], message[1])] if message[0] else list(files)
     return sorted([*own, *(each for each in rest if each.target not in taken)], key=lambda mount: mount.target.count("/"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Dict
 
+from . import beneath
 from .logs import Wish, read
 from .runtime.interface import Container
 
@@ -14,12 +16,10 @@ LOG_BYTES, LOG_LINES = 2048, 80
 def last_words(container: Container, spec: Dict[str, Any]) -> str:
     words = ""
     if container.message_path:
-        try:
-            with open(container.message_path, "rb") as file:
-                words = file.read(LIMIT_BYTES).decode(errors="replace")
-        except OSError:
-            pass
+        with contextlib.suppress(OSError):
+            words = beneath.read_file(container.message_path, LIMIT_BYTES).decode(errors="replace")
     if not words and container.exit_code and spec.get("terminationMessagePolicy") == "FallbackToLogsOnError" and container.log_path:
-        text = b"".join(read(container.log_path, Wish(tail=LOG_LINES), lambda: False))
-        words = text[-LOG_BYTES:].decode(errors="replace")
+        with contextlib.suppress(OSError):
+            text = b"".join(read(container.log_path, Wish(tail=LOG_LINES), lambda: False))
+            words = text[-LOG_BYTES:].decode(errors="replace")
     return words

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from typing import Optional
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
 MNT_DETACH = 2
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWNET = 0x00020000, 0x04000000, 0x08000000, 0x40000000
 M_ARENA_MAX, M_TRIM_THRESHOLD = -8, -1
+
+_ESCAPED = re.compile(rb"\\([0-7]{3})")  # blanks, newlines and backslashes in /proc/self/mounts
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -49,7 +52,7 @@ def sync_file_system(path: str) -> None:
 def mounts_below(folder: str) -> "list[str]":
     """Mount points inside a folder, innermost first."""
     with open("/proc/self/mounts", "rb") as file:
-        targets = [os.fsdecode(line.split()[1]).encode().decode("unicode_escape") for line in file]
+        targets = [os.fsdecode(_ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), line.split()[1])) for line in file]
     return sorted((each for each in targets if each.startswith(folder.rstrip("/") + "/")), key=len, reverse=True)
 
 

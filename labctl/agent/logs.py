@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import BinaryIO, Callable, Iterator, List, Optional, Tuple
 
+from . import beneath
 from .times import parse
 
 FOLLOW_EVERY_S = 0.1
@@ -66,7 +67,7 @@ def files_of(path: str) -> List[str]:
 
 def _tail_offset(path: str, count: int) -> Tuple[int, int]:
     """Where the last `count` lines of a file begin, and how many it has of them. Pieces count as lines do in the file."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=beneath.opener) as file:
         at = end = file.seek(0, os.SEEK_END)
         seen = 0
         while at > 0:
@@ -115,7 +116,7 @@ def _lines(path: str, wish: Wish, alive: Callable[[], bool], sleep: Callable[[fl
     starts = _starts(files_of(path), wish.tail)
     for old, offset in starts:
         if old != path:
-            with open(old, "rb") as file:
+            with open(old, "rb", opener=beneath.opener) as file:
                 file.seek(offset)
                 for raw in file:
                     line = parse_line(raw)
@@ -148,7 +149,7 @@ def _current(path: str, offset: int, follow: bool, alive: Callable[[], bool], sl
                 yield line
         if _replaced(file.fileno(), path):
             file.close()
-            file = open(path, "rb")  # noqa: SIM115 - held over many turns
+            file = open(path, "rb", opener=beneath.opener)  # noqa: SIM115 - held over many turns
             continue
         if last_look:
             file.close()
@@ -159,7 +160,7 @@ def _current(path: str, offset: int, follow: bool, alive: Callable[[], bool], sl
 def _open(path: str, follow: bool, alive: Callable[[], bool], sleep: Callable[[float], None]) -> Optional[BinaryIO]:
     while True:
         try:
-            return open(path, "rb")
+            return open(path, "rb", opener=beneath.opener)
         except FileNotFoundError:
             if not follow or not alive():
                 return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Dict, List, Sequence
 
+from . import beneath
 from .runtime.interface import Mount
 
 Object = Dict[str, Any]
@@ -69,15 +70,24 @@ def write(pod: Object, folder: str, address: str, hostname: str, cluster_dns: Se
     }
     for name, text in texts.items():
         path = os.path.join(folder, name)
-        if _read(path) != text:
-            with open(path, "w", encoding="utf-8") as file:  # in place: it is bind-mounted into containers that run
-                file.write(text)
+        if not _holds(path, text.encode()):
+            with open(path, "wb") as file:  # in place: it is bind-mounted into containers that run
+                file.write(text.encode())
     return [Mount(os.path.join(folder, name), "/etc/" + name) for name in texts]
 
 
-def _read(path: str) -> str:
+def _holds(path: str, content: bytes) -> bool:
+    """Whether the file is just that. Containers may write to it, so no more is read than is compared, and no text is expected."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
+        return beneath.read_file(path, len(content) + 1) == content
+    except OSError:
+        return False
+
+
+def _read(path: str) -> str:
+    """A file of the machine's own; "" if there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(beneath.SMALL_FILE_BYTES)
     except OSError:
         return ""

@@ -17,7 +17,7 @@ from .events import of_pod
 from .hooks import act
 from .http import Unreachable
 from .images import Image, ImageFailure, default_policy
-from .runtime.interface import Container, Pod, RuntimeFailure
+from .runtime.interface import BadMount, Container, Pod, RuntimeFailure
 from .status import pod_address
 from .times import duration
 from .tools import Tools
@@ -127,7 +127,12 @@ async def start(
             tools.settings.cluster_domain,
         )
         mounts = containers.mounts_of(
-            container, paths, files, env, (message, container.get("terminationMessagePath") or containers.MESSAGE_PATH)
+            container,
+            paths,
+            files,
+            env,
+            (message, container.get("terminationMessagePath") or containers.MESSAGE_PATH),
+            volumes.read_only(pod),
         )
         spec = containers.container_spec(
             pod, container, attempt, image, env, mounts, log_path=log_path, message_path=message, delay_s=delay_s
@@ -139,6 +144,9 @@ async def start(
         raise NotStarted("CreateContainerConfigError", str(error)) from error
     try:
         started = await tools.runtime.start(spec)
+    except BadMount as error:
+        tools.events.record(reference, "Warning", "Failed", f"Error: {error}")
+        raise NotStarted("CreateContainerConfigError", str(error)) from error
     except RuntimeFailure as error:
         tools.events.record(reference, "Warning", "Failed", f"Error: {error}")
         raise NotStarted("RunContainerError", str(error)) from error

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from . import beneath
 from .environment import ConfigError
 
 Object = Dict[str, Any]
@@ -56,13 +56,12 @@ def _find(table: List[List[str]], name: str, column: int) -> Optional[List[str]]
 
 
 def _table(layers: Sequence[str], path: str) -> List[List[str]]:
-    """The file as the overlay would show it. A symlink is not followed: it would lead out of the image."""
+    """The file as the overlay would show it. Links that lead out of the layer are not followed, and what is no file is skipped."""
     for layer in reversed(layers):
         try:
-            descriptor = os.open(os.path.join(layer, path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            text = beneath.read_below(layer, path).decode("utf-8", "replace")
         except OSError:
             continue
-        with os.fdopen(descriptor, "r", encoding="utf-8", errors="replace") as file:
-            entries = [line.rstrip("\n").split(":") for line in file.read(1 << 20).splitlines()]
-        return [entry for entry in entries if len(entry) >= 3 and entry[2].isdigit()]
+        entries = [line.split(":") for line in text.splitlines()]
+        return [entry for entry in entries if len(entry) > 3 and entry[2].isdigit() and (entry[3].isdigit() or path.endswith("group"))]
     return []

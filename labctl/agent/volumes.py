@@ -1,7 +1,13 @@
 """A pod's volumes as folders of the machine, ready to be bind-mounted: emptyDir, hostPath, configMap, secret, downwardAPI, projected.
 
 Files from the API are written as the kubelet does it: a time-stamped folder, a `..data` link that moves to it in one step, a link per file; so a container sees
-all of the old or all of the new.
+all of the old or all of the new. Containers can only read these volumes: one that could exchange `..data` for a link to somewhere else would
+direct what the agent removes (CVE-2017-1002102).
+
+The agent may be killed at any step. Each step can be repeated: it finds what an earlier attempt left, and finishes or removes it.
+
+    POD/volumes/NAME          the volume
+    POD/volumes-ready/NAME    an empty file: the volume was set up once, and what its root looks like is the containers' affair from now on
 """
 
 from __future__ import annotations
@@ -11,10 +17,11 @@ import contextlib
 import os
 import shutil
 import stat
+import tempfile
 import time
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Set, Tuple
 
-from . import linux, quantities
+from . import beneath, linux, quantities
 from .environment import ConfigError, Fetch, PodFacts, decoded, pod_field, resource_field
 
 Object = Dict[str, Any]
@@ -48,21 +55,39 @@ async def _one(pod: Object, volume: Object, pod_dir: str, facts: PodFacts, fetch
     if volume.get("hostPath"):
         return _host_path(volume["hostPath"]["path"], volume["hostPath"].get("type", ""))
     folder = folder_of(pod_dir, volume["name"])
-    fresh = not os.path.isdir(folder)
+    ready = os.path.join(pod_dir, "volumes-ready", volume["name"])
+    first = not _is_ready(volume, folder, ready)
     group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
     sources = _api_sources(volume)
-    if sources is None:
-        _empty(volume.get("emptyDir") or {}, folder, fresh)
-    else:
+    if sources is not None:
         files: Files = {}
         for source, mode in sources:
             files.update(await _files(pod, source, mode, facts, fetch))
         os.makedirs(folder, exist_ok=True)
         write_atomically(folder, files, group)
-    if fresh and group is not None:
+    elif first:
+        _empty(volume.get("emptyDir") or {}, folder)
+    if first:
+        _finish(folder, group, ready)
+    return folder
+
+
+def _in_memory(volume: Object) -> bool:
+    return (volume.get("emptyDir") or {}).get("medium") == "Memory"
+
+
+def _is_ready(volume: Object, folder: str, ready: str) -> bool:
+    return os.path.exists(ready) and os.path.isdir(folder) and (not _in_memory(volume) or os.path.ismount(folder))
+
+
+def _finish(folder: str, group: "int | None", ready: str) -> None:
+    """Gives the volume to the pod's group, and notes that it is set up."""
+    if group is not None:
         os.chown(folder, -1, group)
         os.chmod(folder, stat.S_IMODE(os.stat(folder).st_mode) | 0o2070)
-    return folder
+    os.makedirs(os.path.dirname(ready), exist_ok=True)
+    with open(ready, "w"):
+        pass
 
 
 def _api_sources(volume: Object) -> "List[Tuple[Object, int]] | None":
@@ -78,11 +103,9 @@ def _api_sources(volume: Object) -> "List[Tuple[Object, int]] | None":
     return None
 
 
-def _empty(asked: Object, folder: str, fresh: bool) -> None:
-    if not fresh:
-        return
-    os.makedirs(folder)
-    if asked.get("medium") == "Memory":
+def _empty(asked: Object, folder: str) -> None:
+    os.makedirs(folder, exist_ok=True)
+    if asked.get("medium") == "Memory" and not os.path.ismount(folder):
         size = f",size={quantities.whole(asked['sizeLimit'])}" if asked.get("sizeLimit") else ""
         linux.mount("tmpfs", folder, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"mode=1777{size}")
     os.chmod(folder, 0o777)
@@ -101,7 +124,7 @@ def _host_path(path: str, kind: str) -> str:
     if kind == "DirectoryOrCreate":
         os.makedirs(path, 0o755, exist_ok=True)
     elif kind == "FileOrCreate":
-        os.close(os.open(path, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o644))
+        os.close(os.open(path, os.O_CREAT | os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, 0o644))
     elif kind == "" and not os.path.lexists(path):
         os.makedirs(path, 0o755)  # as container runtimes do for a bind mount that has no source
     test, words = _HOST_PATH.get(kind.replace("OrCreate", ""), (None, ""))
@@ -150,20 +173,42 @@ def _downward(pod: Object, asked: Object, mode: int, facts: PodFacts) -> Files:
 
 
 def _relative(path: str) -> str:
-    if path.startswith("/") or ".." in path.split("/"):
+    """The path of a file in a volume. Names that begin with two dots are the agent's own."""
+    if path.startswith(("/", "..")) or ".." in path.split("/"):
         raise ConfigError(f"path {path!r} leaves the volume")
     return path
 
 
 def write_atomically(folder: str, files: Files, group: "int | None" = None) -> bool:
-    """False if the folder held just that already."""
-    link = os.path.join(folder, "..data")
-    old = os.path.realpath(link) if os.path.islink(link) else ""
-    if old and _read(old) == {path: content for path, (content, _) in files.items()}:
-        return False
-    stamp = f"..{time.strftime('%Y_%m_%d_%H_%M_%S')}.{time.time_ns() % 10**9}"
-    fresh = os.path.join(folder, stamp)
-    os.mkdir(fresh, 0o755)
+    """Makes `files` the volume's content in one step. False if the folder held just that already.
+
+    An attempt that was cut short may have left a half-written folder, a link that was not moved yet, or links of files that are gone: they are mended in any case.
+    """
+    current = _current(folder)
+    changed = not (current and _holds(os.path.join(folder, current), files))
+    if changed:
+        current = _write_new(folder, files, group)
+        _point(folder, "..data", current)
+    _link_tops(folder, {path.split("/")[0] for path in files})
+    for name in os.listdir(folder):
+        if name.startswith("..") and name not in ("..data", current):
+            _remove(os.path.join(folder, name))
+    return changed
+
+
+def _current(folder: str) -> str:
+    """The name of the folder that `..data` names. "" if there is none, or if the link does not name a folder of ours beside it."""
+    try:
+        name = os.readlink(os.path.join(folder, "..data"))
+        ours = name.startswith("..") and "/" not in name and stat.S_ISDIR(os.lstat(os.path.join(folder, name)).st_mode)
+    except OSError:
+        return ""
+    return name if ours and name not in ("..", "..data") else ""
+
+
+def _write_new(folder: str, files: Files, group: "int | None") -> str:
+    fresh = tempfile.mkdtemp(prefix=time.strftime("..%Y_%m_%d_%H_%M_%S."), dir=folder)
+    os.chmod(fresh, 0o755)
     for path, (content, mode) in files.items():
         target = os.path.join(fresh, path)
         os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -172,50 +217,67 @@ def write_atomically(folder: str, files: Files, group: "int | None" = None) -> b
         os.chmod(target, mode | (0o040 if group is not None else 0))
         if group is not None:
             os.chown(target, -1, group)
-    os.symlink(stamp, link + ".new")
-    os.replace(link + ".new", link)
-    _link_tops(folder, {path.split("/")[0] for path in files})
-    if old:
-        shutil.rmtree(old, ignore_errors=True)
-    return True
+    return os.path.basename(fresh)
 
 
-def _read(folder: str) -> Dict[str, bytes]:
-    found = {}
-    for base, _, names in os.walk(folder):
-        for name in names:
-            with open(os.path.join(base, name), "rb") as file:
-                found[os.path.relpath(os.path.join(base, name), folder)] = file.read()
-    return found
+def _point(folder: str, name: str, target: str) -> None:
+    """Makes `name` a link to `target` in one step, whatever stood there before, except for a folder."""
+    new = os.path.join(folder, f"..new{name.lstrip('.')}")
+    _remove(new)
+    os.symlink(target, new)
+    os.replace(new, os.path.join(folder, name))
 
 
-def _link_tops(folder: str, wanted: "set[str]") -> None:
+def _holds(folder: str, files: Files) -> bool:
+    """Whether the folder has just these files with this content."""
+    there = {os.path.relpath(os.path.join(base, name), folder) for base, _, names in os.walk(folder) for name in names}
+    try:
+        return there == {os.path.normpath(path) for path in files} and all(
+            beneath.read_file(os.path.join(folder, path), len(content) + 1) == content for path, (content, _) in files.items()
+        )
+    except OSError:
+        return False
+
+
+def _link_tops(folder: str, wanted: Set[str]) -> None:
     for name in os.listdir(folder):
         if not name.startswith("..") and name not in wanted:
-            os.unlink(os.path.join(folder, name))
+            _remove(os.path.join(folder, name))
     for name in wanted:
-        if not os.path.islink(os.path.join(folder, name)):
-            os.symlink(os.path.join("..data", name), os.path.join(folder, name))
+        path, target = os.path.join(folder, name), os.path.join("..data", name)
+        if os.path.islink(path) and os.readlink(path) == target:
+            continue
+        if os.path.lexists(path):
+            _remove(path)
+        _point(folder, name, target)
 
 
-def sub_path(volume: str, below: str) -> str:
-    """The source of a mount with subPath: made if missing, never outside the volume."""
-    base = os.path.realpath(volume)
-    path = os.path.realpath(os.path.join(base, below))
-    if path != base and not path.startswith(base + os.sep):
-        raise VolumeFailure(os.path.basename(volume), f"subPath {below!r} leaves the volume")
-    if not os.path.exists(path):
-        os.makedirs(path, 0o755)
-    return path
+def _remove(path: str) -> None:
+    """Removes whatever is there: a link, a file or a folder with all in it. Nothing there is no error."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def sub_path(volume: str, below: str) -> int:
+    """A descriptor of what a mount with subPath shows: made as a folder if it is missing, never outside of the volume. Raises OSError."""
+    return beneath.open_below(volume, below, stat.S_IMODE(os.stat(volume).st_mode) & 0o777)
+
+
+def read_only(pod: Object) -> Set[str]:
+    """The names of the volumes that containers may only read: what comes from the API is the agent's to write."""
+    return {volume["name"] for volume in pod["spec"].get("volumes") or () if _from_api(volume)}
+
+
+def _from_api(volume: Object) -> bool:
+    return any(volume.get(kind) is not None for kind in ("configMap", "secret", "projected", "downwardAPI"))
 
 
 def needs_api(pod: Object) -> bool:
-    """Does a volume hold files that may change in the API?"""
-    return any(
-        volume.get(kind) is not None
-        for volume in pod["spec"].get("volumes") or ()
-        for kind in ("configMap", "secret", "projected", "downwardAPI")
-    )
+    """Whether a volume holds files that may change in the API."""
+    return bool(read_only(pod))
 
 
 async def renew(pod: Object, pod_dir: str, facts: PodFacts, fetch: Fetch) -> None:

@@ -1,13 +1,19 @@
 """Volumes as folders: files from the API that change in one step, host paths of a kind, no way out by subPath."""
 
 import base64
+import contextlib
+import ctypes
 import os
 import stat
+import threading
 
 import pytest
 
 from labctl.agent.environment import PodFacts
-from labctl.agent.volumes import VolumeFailure, prepare, sub_path, write_atomically
+from labctl.agent.volumes import VolumeFailure, prepare, read_only, sub_path, write_atomically
+
+
+AT_CWD, RENAME_EXCHANGE = -100, 2
 
 
 class Objects(dict):
@@ -95,13 +101,79 @@ async def test_host_paths_are_made_where_asked(tmp_path):
     assert kind(await prepared(tmp_path, {"hostPath": {"path": str(tmp_path / "h/f"), "type": "FileOrCreate"}})) == stat.S_IFREG
 
 
-def test_a_sub_path_stays_inside_though_links_lead_out(tmp_path):
-    (tmp_path / "v").mkdir()
-    os.symlink("/etc", tmp_path / "v" / "evil")
-    assert sub_path(str(tmp_path / "v"), "a/b") == str(tmp_path / "v/a/b")
-    for below in ("../x", "evil", "evil/passwd"):
-        with pytest.raises(VolumeFailure, match="leaves the volume"):
-            sub_path(str(tmp_path / "v"), below)
+def shown(volume, below):
+    """What a mount of that sub-path would show."""
+    descriptor = sub_path(str(volume), below)
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def test_a_sub_path_is_made_and_stays_inside_though_links_lead_out(tmp_path):
+    volume = tmp_path / "v"
+    volume.mkdir(0o777)
+    os.chmod(volume, 0o777)
+    os.symlink("/etc", volume / "evil")
+    os.symlink("evil", volume / "chained")
+    os.symlink("a", volume / "inner")
+    assert shown(volume, "a/b") == str(volume / "a/b")
+    assert stat.S_IMODE(os.stat(volume / "a/b").st_mode) == 0o777
+    assert shown(volume, "inner/b") == str(volume / "a/b")
+    assert shown(volume, ".") == str(volume)
+    for below in ("../x", "evil", "evil/passwd", "chained/passwd", "/etc", "a/../../x"):
+        with pytest.raises(OSError, match="leaves its folder"):
+            sub_path(str(volume), below)
+
+
+def test_a_sub_path_that_is_exchanged_for_a_link_again_and_again_never_leads_out(tmp_path):
+    """CVE-2021-25741: what was a folder when it was looked at is a link to / when it is mounted."""
+    volume = tmp_path / "v"
+    (volume / "x" / "y").mkdir(parents=True)
+    os.symlink("/", volume / "link")
+    over, exchange_names = threading.Event(), ctypes.CDLL(None).renameat2
+
+    def exchange():
+        while not over.is_set():
+            exchange_names(AT_CWD, os.fsencode(volume / "x"), AT_CWD, os.fsencode(volume / "link"), RENAME_EXCHANGE)
+
+    thread = threading.Thread(target=exchange)
+    thread.start()
+    seen = set()
+    try:
+        for _ in range(3000):
+            with contextlib.suppress(OSError):
+                seen.add(shown(volume, "x"))
+            with contextlib.suppress(OSError):
+                seen.add(shown(volume, "x/y"))
+    finally:
+        over.set()
+        thread.join()
+    assert seen and all(path.startswith(str(volume)) for path in seen), seen
+
+
+async def test_what_a_container_made_of_a_volume_of_the_api_directs_nothing(tmp_path):
+    """CVE-2017-1002102: `..data` that leads somewhere else, pipes and folders in the way. Such volumes are read-only; old ones may have been written to."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    write(outside, "a", "1")
+    for number, target in enumerate((str(outside), "../../../outside", "..", ".")):
+        pod_dir = tmp_path / str(number)
+        objects = {("configmaps", "cm"): {"data": {"a": "1", "b": "1"}}}
+        folder = await prepared(pod_dir, {"configMap": {"name": "cm"}}, objects)
+        os.unlink(os.path.join(folder, "..data"))
+        os.symlink(target, os.path.join(folder, "..data"))
+        os.unlink(os.path.join(folder, "b"))
+        os.mkdir(os.path.join(folder, "b"))
+        os.mkfifo(os.path.join(folder, "pipe"))
+        objects[("configmaps", "cm")]["data"]["a"] = "2"
+        assert content(await prepared(pod_dir, {"configMap": {"name": "cm"}}, objects)) == {"a": "2", "b": "1"}
+        assert os.listdir(outside) == ["a"]
+
+
+def test_volumes_of_the_api_are_read_only_for_containers():
+    volumes = [{"name": kind, kind: {}} for kind in ("configMap", "secret", "projected", "downwardAPI", "emptyDir", "hostPath")]
+    assert read_only({"spec": {"volumes": volumes}}) == {"configMap", "secret", "projected", "downwardAPI"}
 
 
 def test_a_reader_never_sees_half(tmp_path):

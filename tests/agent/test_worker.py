@@ -335,7 +335,7 @@ async def test_an_empty_dir_is_shared_and_there_before_the_start(tmp_path):
     async with running(tmp_path, the_pod) as node:
         await until(lambda: node.container())
         mount = next(each for each in node.machine.specs[node.container().id].mounts if each.target == "/work")
-        assert mount.source == str(tmp_path / "pods/u1/volumes/w/a/b") and is_folder(mount.source)
+        assert (mount.source, mount.below) == (str(tmp_path / "pods/u1/volumes/w"), "a/b") and is_folder(mount.source)
 
 
 async def test_a_mistake_of_ours_is_logged_and_tried_again(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl.agent.runtime.interface import ContainerSpec, NoSuchContainer, RuntimeFailure, SandboxSpec, State
+from labctl.agent.runtime.interface import BadMount, ContainerSpec, Mount, NoSuchContainer, RuntimeFailure, SandboxSpec, State
 from labctl.sim.runtime import FakeMachine, FakeRuntime
 from tests.agent import room, tiny
 
@@ -239,6 +239,33 @@ async def test_a_closed_pod_can_be_opened_anew(runtime, spec):
     assert second.ready
     assert second.address != first.address
     assert (await runtime.start(spec())).state is State.RUNNING
+
+
+@pytest.mark.skipif(not room.is_inside(), reason="about real mounts")
+async def test_a_sub_path_shows_what_is_below_and_its_end_takes_nothing_along(runtime, spec, tmp_path):
+    await runtime.open(sandbox())
+    volume = tmp_path / "volume"
+    (volume / "a b").mkdir(parents=True)
+    (volume / "a b" / "file").write_text("kept")
+    mounts = (Mount(str(volume), "/w", below="a b"), Mount(str(volume), "/f", below="a b/file"), Mount(str(volume), "/new", below="x/y"))
+    started = await runtime.start(spec(mounts=mounts))
+    shown = await runtime.run(started.id, ["cat", "/w/file", "/f"], timeout_s=5)
+    assert shown.output == b"keptkept"
+    assert (await runtime.run(started.id, ["touch", "/new/made"], timeout_s=5)).status == 0
+    await runtime.close("u1")
+    assert (volume / "a b" / "file").read_text() == "kept" and (volume / "x/y/made").exists()
+    assert "/u1/" not in Path("/proc/self/mounts").read_text()
+
+
+@pytest.mark.skipif(not room.is_inside(), reason="about real mounts")
+@pytest.mark.parametrize("link", ["/", "/etc", "..", "../.."])
+async def test_a_sub_path_that_leads_out_starts_nothing(runtime, spec, tmp_path, link):
+    await runtime.open(sandbox())
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "volume" / "x").symlink_to(link)
+    with pytest.raises(BadMount, match='failed to prepare subPath for volumeMount "/w" of container "app": \'x\': leaves its folder'):
+        await runtime.start(spec(mounts=(Mount(str(tmp_path / "volume"), "/w", below="x"),)))
+    assert runtime.pods()["u1"].containers == ()
 
 
 async def test_specs_are_values(spec):

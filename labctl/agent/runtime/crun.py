@@ -13,16 +13,17 @@ import itertools
 import os
 import shutil
 import signal as signals
+import stat
 import time
-from typing import AsyncIterator, Callable, Mapping, Sequence, Set
+from typing import AsyncIterator, Callable, List, Mapping, Sequence, Set
 
-from .. import linux
+from .. import linux, volumes
 from ..addresses import Range
 from ..cgroups import Cgroups
 from . import conmon, oci, sandbox
 from .execs import process_file
 from .exits import Watches
-from .interface import Container, ContainerSpec, Mount, NoSuchContainer, Pod, Ran, RuntimeFailure, Sandbox, SandboxSpec, State
+from .interface import BadMount, Container, ContainerSpec, Mount, NoSuchContainer, Pod, Ran, RuntimeFailure, Sandbox, SandboxSpec, State
 from .records import Records, container_id, read_int, read_json, write_json
 
 KILL_TIMEOUT_S = 5.0
@@ -182,7 +183,8 @@ class CrunRuntime:
             "cgroup": "",
             **{kind: os.path.join(pod, "ns", kind) for kind in sandbox.namespace_kinds(held.host_network)},
         }
-        shared = dataclasses.replace(spec, mounts=(Mount(os.path.join(pod, "shm"), "/dev/shm"), *spec.mounts))
+        mounts = (Mount(os.path.join(pod, "shm"), "/dev/shm"), *_pin_sub_paths(spec, bundle))
+        shared = dataclasses.replace(spec, mounts=mounts)
         write_json(
             os.path.join(bundle, "config.json"),
             oci.configuration(shared, namespaces=namespaces, cgroup=self._cgroup(spec), held=self._held),
@@ -259,7 +261,8 @@ class CrunRuntime:
         if os.path.isdir(os.path.join(self.crun_root, identity)):
             await conmon.crun(self.crun_root, "delete", "--force", identity)
         if os.path.isdir(os.path.join(bundle, "rootfs")):
-            linux.unmount(os.path.join(bundle, "rootfs"))
+            for target in linux.mounts_below(bundle):
+                linux.unmount(target)
             await self._blocking(_remove_tree, os.path.join(bundle, "upper"), os.path.join(bundle, "work"), os.path.join(bundle, "rootfs"))
 
     async def _discard(self, identity: str, bundle: str) -> None:
@@ -281,6 +284,35 @@ def _overlay(layers: Sequence[str], bundle: str) -> None:
         linux.mount("overlay", f"{bundle}/rootfs", "overlay", 0, data + ",volatile")  # what a container wrote need not survive a power cut
     except OSError:
         linux.mount("overlay", f"{bundle}/rootfs", "overlay", 0, data)
+
+
+def _pin_sub_paths(spec: ContainerSpec, bundle: str) -> List[Mount]:
+    """The container's mounts. One with a sub-path is first mounted into the bundle, by descriptor: crun opens its sources by name, and a name
+    inside of a volume can be exchanged by whoever writes to the volume. Raises BadMount."""
+    mounts = []
+    for number, mount in enumerate(spec.mounts):
+        if mount.below:
+            try:
+                mount = dataclasses.replace(mount, source=_pin(mount, os.path.join(bundle, "mounts", str(number))), below="")
+            except OSError as error:
+                words = f'failed to prepare subPath for volumeMount "{mount.target}" of container "{spec.name}"'
+                raise BadMount(f"{words}: {mount.below!r}: {error.strerror}") from error
+        mounts.append(mount)
+    return mounts
+
+
+def _pin(mount: Mount, target: str) -> str:
+    descriptor = volumes.sub_path(mount.source, mount.below)
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            os.mkdir(target)
+        else:
+            os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC))
+        linux.mount(f"/proc/self/fd/{descriptor}", target, None, linux.MS_BIND | linux.MS_REC)
+    finally:
+        os.close(descriptor)
+    return target
 
 
 async def _until_caught(container: Container, number: int) -> None:
@@ -305,5 +337,8 @@ def _is_namespace(path: str) -> bool:
 
 
 def _remove_tree(*paths: str) -> None:
+    """Removes folders. What is still mounted below them is unmounted first, else the removal would go on inside of a volume."""
     for path in paths:
+        for target in linux.mounts_below(path):
+            linux.unmount(target)
         shutil.rmtree(path, ignore_errors=True)

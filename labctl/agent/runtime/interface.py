@@ -22,6 +22,10 @@ class NoSuchContainer(RuntimeFailure):
     """There is no such container, or it does not run."""
 
 
+class BadMount(RuntimeFailure):
+    """What a container asks to be mounted is not there, or lies outside of its volume. Nothing was started."""
+
+
 @dataclass(frozen=True)
 class SandboxSpec:
     """What a pod's containers share. Shares and limit (0: none) are the whole pod's."""
@@ -53,6 +57,7 @@ class Mount:
     read_only: bool = False
     kind: str = "bind"  # or a file system's name, e.g. tmpfs
     options: Tuple[str, ...] = ()
+    below: str = ""  # show only this path below the source (subPath); it is made if it is missing, and never leads out of the source
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,7 @@ class Runtime(Protocol):
         """Kill what still runs in the pod and give back its address, mounts and cgroups. With `keep_records`, how its containers ended stays readable."""
 
     async def start(self, spec: ContainerSpec) -> Container:
-        """Start one attempt. It is running (or has already exited) on return. An attempt that exists is answered as it is."""
+        """Start one attempt. It is running (or has already exited) on return. An attempt that exists is answered as it is. Raises RuntimeFailure or BadMount."""
 
     async def signal(self, container_id: str, number: int) -> None:
         """Signal the container's first process. One that has exited is no error."""
