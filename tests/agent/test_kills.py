@@ -45,7 +45,9 @@ def set_up(folder: str, data: dict[str, str]) -> dict[str, str]:
 
 
 def content(folder: str) -> dict[str, str]:
-    return {name: Path(folder, name).read_text() for name in os.listdir(folder) if not name.startswith("..") and Path(folder, name).exists()}
+    return {
+        name: Path(folder, name).read_text() for name in os.listdir(folder) if not name.startswith("..") and Path(folder, name).exists()
+    }
 
 
 def is_whole(folder: str, data: dict[str, str]) -> None:
@@ -62,7 +64,7 @@ def is_whole(folder: str, data: dict[str, str]) -> None:
     assert sum(line.split()[1] == paths["memory"] for line in Path("/proc/mounts").read_text().splitlines()) == 1
 
 
-def every_call(work) -> "list[int]":
+def every_call(work) -> list[int]:
     """Numbers from 1 until the work is done before its call of that number; at each of them it was killed."""
     for number in range(1, MOST_CALLS):
         if not killing.killed_at(number, lambda: work(number)):

@@ -12,7 +12,6 @@ import pytest
 from labctl.agent.environment import PodFacts
 from labctl.agent.volumes import VolumeFailure, prepare, read_only, sub_path, write_atomically
 
-
 AT_CWD, RENAME_EXCHANGE = -100, 2
 
 
