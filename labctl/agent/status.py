@@ -27,7 +27,7 @@ class Seen:
     ready: Mapping[str, bool] = field(default_factory=dict)
     started: Mapping[str, bool] = field(default_factory=dict)
     messages: Mapping[str, str] = field(default_factory=dict)  # container id -> its last words
-    leaving: bool = False  # being deleted: not ready, whatever the probes say
+    leaving: bool = False  # being deleted: no container is started again
     failed: Optional[Tuple[str, str]] = None  # reason, message: the whole pod has failed
     volumes_ready: bool = True
     seen_s: float = 0.0  # when this agent first saw the pod
@@ -178,8 +178,6 @@ def _conditions(
     over = phase in TERMINAL
     unready = [each["name"] for each in mains if not each["ready"]]
     ready: Tuple[bool, str, str] = (True, "", "")
-    if seen.leaving and not over:
-        unready = [each["name"] for each in mains]
     if over:
         ready = (False, "PodCompleted" if phase == "Succeeded" else "PodFailed", "")
     elif unready:

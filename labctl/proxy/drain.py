@@ -1,4 +1,5 @@
-"""Leaving in order: a terminating pod is told `Drained` when no reachable minion sends it anything new any more. Its agent waits for that, but not for long.
+"""Leaving in order: a terminating pod gets the condition `Drained` when every reachable minion sends new connections to the other endpoints.
+Its agent waits for that, but not for long. Where no other endpoint is ready, minions go on sending to it until it ends (KEP-1669).
 
 Who calls it: the Proxy, when a pod changes and when a minion has caught up. What flows: one patch of the pod's status, once.
 A minion that is fenced or not connected is not waited for: it sends nothing that could arrive, or nobody can make it stop.
@@ -98,6 +99,6 @@ class Drain:
     def _patch(self, pod: dict[str, Any]) -> dict[str, Any]:
         conditions = [c for c in pod.get("status", {}).get("conditions", ()) if c.get("type") != DRAINED]
         now = rfc3339(self._clock.wall())
-        said = "no reachable minion sends it new connections"
+        said = "no reachable minion sends it new connections while another endpoint is ready"
         told = {"type": DRAINED, "status": "True", "lastTransitionTime": now, "reason": "NoMinionSends", "message": said}
         return {"status": {"conditions": [*conditions, told]}}

@@ -1,9 +1,12 @@
 """First step: what Services and their endpoints mean, as Kubernetes says. Nothing here knows iptables.
 
-Who calls it: the Proxy, for the one Service that changed; tests, for all. What flows: typed views in, frozen Frontends out, one per Service port.
-A port of a Service finds its endpoints by the port's *name*: targetPort, by number or by name, was resolved per pod by the endpoints controller.
-EndpointSlices count; where a Service has none, its Endpoints do (people write those by hand for Services without a selector).
-A headless or ExternalName Service has no frontend: there is no address to serve.
+The Proxy calls this for the one Service that changed; tests call it for all. Typed views come in; frozen Frontends go out, one for each Service port.
+A port of a Service finds its endpoints by the port's *name*: the endpoints controller has already turned targetPort into a number for each pod.
+EndpointSlices are read first; a Service that has none is served by its Endpoints (people write those by hand for Services without a selector).
+A headless or ExternalName Service has no frontend, because it has no address to serve.
+
+Which endpoints answer (KEP-1669): the ready ones. Where none is ready, those that are leaving and still serve answer, until they end.
+With a traffic policy of Local the same choice is made among the endpoints of one node.
 """
 
 from __future__ import annotations
@@ -31,35 +34,39 @@ class Backend(msgspec.Struct, frozen=True, order=True, gc=False):
 
 
 class Frontend(msgspec.Struct, frozen=True, gc=False):
-    """One port of one Service, and who serves it now."""
+    """One port of one Service, and the endpoints that serve it now."""
 
     service: str  # namespace/name
     name: str  # the port's name; empty if it is the only one
     protocol: str  # TCP, UDP, SCTP
     address: str  # the virtual IP
     port: int
-    backends: tuple[Backend, ...] = ()  # ready ones only, sorted
+    backends: tuple[Backend, ...] = ()  # the ready endpoints, sorted
+    leaving: tuple[Backend, ...] = ()  # endpoints that terminate and still serve, sorted; used where no endpoint is ready
     node_port: int = 0
     external_addresses: tuple[str, ...] = ()
-    affinity_s: int = 0  # a client stays with its backend so long; 0: no affinity
-    internal_local: bool = False  # from inside: only backends of the same node
-    external_local: bool = False  # from outside: only backends of the same node, the client's address kept
-    local_port: int = 0  # userspace mode: where the forwarder listens
+    affinity_s: int = 0  # seconds that a client stays with its backend; 0 means no affinity
+    internal_local: bool = False  # clients of the virtual IP reach only backends of their own node
+    external_local: bool = False  # clients from outside reach only backends of the node they ask, which see the client's address
+    local_port: int = 0  # the port that the forwarder listens on in userspace mode
 
     @property
     def id(self) -> str:
         return f"{self.service}:{self.name}" if self.name else self.service
 
+    @property
+    def serving(self) -> tuple[Backend, ...]:
+        """The endpoints that new connections go to: the ready ones, or those that are leaving where none is ready."""
+        return self.backends or self.leaving
+
     def near(self, node: str) -> tuple[Backend, ...]:
-        return tuple(b for b in self.backends if b.node == node)
+        """The endpoints of one node that new connections go to, chosen as `serving` chooses."""
+        ready = tuple(b for b in self.backends if b.node == node)
+        return ready or tuple(b for b in self.leaving if b.node == node)
 
 
-Table = Mapping[str, tuple[Frontend, ...]]
-"""Service key -> its ports."""
-
-
-def frontends(services: Iterable[Service], endpoints: Iterable[EndpointSlice | Endpoints]) -> Table:
-    """The whole table. `endpoints` may hold slices and Endpoints, in any order."""
+def frontends(services: Iterable[Service], endpoints: Iterable[EndpointSlice | Endpoints]) -> Mapping[str, tuple[Frontend, ...]]:
+    """The ports of each Service, by its key. `endpoints` may hold slices and Endpoints, in any order."""
     slices: dict[str, list[EndpointSlice]] = defaultdict(list)
     plain: dict[str, Endpoints] = {}
     for one in endpoints:
@@ -77,50 +84,62 @@ def frontends_of(service: Service, slices: Iterable[EndpointSlice], plain: Endpo
         return ()
     slices = list(slices)
     found = _from_slices(slices) if slices else _from_endpoints(plain, spec.publish_not_ready_addresses)
-    backends: dict[tuple[str, str], set[Backend]] = defaultdict(set)
-    for name, protocol, backend in found:
-        backends[name, protocol].add(backend)
-    return tuple(_frontend(service, port, backends[port.name, port.protocol]) for port in spec.ports if port.protocol in PROTOCOLS)
+    ready: dict[tuple[str, str], set[Backend]] = defaultdict(set)
+    leaving: dict[tuple[str, str], set[Backend]] = defaultdict(set)
+    for name, protocol, backend, is_ready in found:
+        (ready if is_ready else leaving)[name, protocol].add(backend)
+    served = [(port, (port.name, port.protocol)) for port in spec.ports if port.protocol in PROTOCOLS]
+    return tuple(_frontend(service, port, ready[key], leaving[key]) for port, key in served)
 
 
-def _frontend(service: Service, port: ServicePort, backends: set[Backend]) -> Frontend:
+def _frontend(service: Service, port: ServicePort, ready: set[Backend], leaving: set[Backend]) -> Frontend:
     spec = service.spec
     ingress = tuple(i.ip for i in service.status.load_balancer.ingress) if spec.type == "LoadBalancer" else ()
     external = tuple(dict.fromkeys(ip for ip in (*spec.external_ips, *ingress) if _usable(ip)))
     node_port = port.node_port if spec.type in ("NodePort", "LoadBalancer") else 0
+    internal_local = spec.internal_traffic_policy == "Local"
+    external_local = spec.external_traffic_policy == "Local" and bool(node_port or external)
+    if ready and not internal_local and not external_local:
+        leaving = set()  # they are used nowhere, so their comings and goings change nothing
     return Frontend(
         service=service.metadata.key,
         name=port.name,
         protocol=port.protocol,
         address=spec.cluster_ip,
         port=port.port,
-        backends=tuple(sorted(backends)),
+        backends=tuple(sorted(ready)),
+        leaving=tuple(sorted(leaving)),
         node_port=node_port,
         external_addresses=external,
         affinity_s=spec.affinity_timeout_s,
-        internal_local=spec.internal_traffic_policy == "Local",
-        external_local=spec.external_traffic_policy == "Local" and bool(node_port or external),
+        internal_local=internal_local,
+        external_local=external_local,
     )
 
 
-def _from_slices(slices: Iterable[EndpointSlice]) -> Iterator[tuple[str, str, Backend]]:
-    """(port name, protocol, backend). An unknown readiness is to be read as ready; publishNotReadyAddresses is already in `ready`."""
+_Found = tuple[str, str, Backend, bool]
+"""A port's name and protocol, an endpoint of it, and whether that is ready; if not, it is leaving and still serves."""
+
+
+def _from_slices(slices: Iterable[EndpointSlice]) -> Iterator[_Found]:
+    """A condition that nobody set means: ready and serving, not terminating. publishNotReadyAddresses is already part of `ready`."""
     for one in slices:
         if one.address_type != "IPv4":
             continue
         for endpoint in one.endpoints:
-            if endpoint.conditions.ready is False or endpoint.conditions.terminating or not endpoint.addresses:
+            said = endpoint.conditions
+            ready = said.ready is not False
+            leaving = bool(said.terminating) and said.serving is not False
+            if not (ready or leaving) or not endpoint.addresses or not _usable(endpoint.addresses[0]):
                 continue
             address = endpoint.addresses[0]  # Kubernetes' own proxy uses the first only
-            if not _usable(address):
-                continue
             pod = _pod(endpoint.target_ref)
             for port in one.ports:
                 if port.port:
-                    yield port.name, port.protocol, Backend(address, port.port, endpoint.node_name, pod)
+                    yield port.name, port.protocol, Backend(address, port.port, endpoint.node_name, pod), ready
 
 
-def _from_endpoints(plain: Endpoints | None, not_ready_too: bool) -> Iterator[tuple[str, str, Backend]]:
+def _from_endpoints(plain: Endpoints | None, not_ready_too: bool) -> Iterator[_Found]:
     for subset in plain.subsets if plain else ():
         addresses = subset.addresses + (subset.not_ready_addresses if not_ready_too else ())
         for address in addresses:
@@ -128,7 +147,7 @@ def _from_endpoints(plain: Endpoints | None, not_ready_too: bool) -> Iterator[tu
                 continue
             pod = _pod(address.target_ref)
             for port in subset.ports:
-                yield port.name, port.protocol, Backend(address.ip, port.port, address.node_name, pod)
+                yield port.name, port.protocol, Backend(address.ip, port.port, address.node_name, pod), True
 
 
 def _pod(reference: object) -> str:

@@ -16,14 +16,11 @@ import msgspec
 from labctl.errors import Unreachable
 from labctl.proxy import userspace
 from labctl.proxy.chains import NO_RULES, Rules, destinations, digest, merge, parse
-from labctl.proxy.frontends import Frontend
 from labctl.proxy.patch import LINES_AT_ONCE, NEVER_CUT, Patch, diff, join
-from labctl.proxy.rules import Facts, base, rules_of
+from labctl.proxy.rules import Entry, Facts, Table, rules_of
 from labctl.proxy.settings import ProxySettings
 from labctl.remote.interface import Remote
 
-BASE = ""
-"""The key of the rules that belong to no Service."""
 COMPILED_AT_ONCE = 100
 
 Sentences = tuple[tuple[str, str], ...]
@@ -34,7 +31,7 @@ class Desired(Protocol):
     """What the Proxy offers a minion: the table as it stands, the revision a Service's part came from, and which endpoints are dead rather than leaving."""
 
     @property
-    def table(self) -> Mapping[str, tuple[Frontend, ...]]: ...
+    def table(self) -> Table: ...
 
     def cause(self, service: str) -> int: ...
 
@@ -59,7 +56,7 @@ class Minion:
         self.sequence = -1  # the table's sequence that this minion has
         self.dirty: set[str] = set()
         self.applied: dict[str, Rules] | None = None
-        self._frontends: dict[str, tuple[Frontend, ...]] = {}  # what `applied` was made of
+        self._frontends: dict[str, tuple[Entry, ...]] = {}  # what `applied` was made of
         self._remote = remote
         self._settings = settings
         self._lines_at_once = LINES_AT_ONCE
@@ -133,7 +130,7 @@ class Minion:
         suspect, self._suspect = self._suspect, False
         frontends = dict(desired.table)
         causes = {key: desired.cause(key) for key in frontends}
-        made = {BASE: base(self.facts)}
+        made: dict[str, Rules] = {}
         for number, (key, ports) in enumerate(frontends.items()):
             made[key] = rules_of(ports, self.facts)
             if number % COMPILED_AT_ONCE == 0:
@@ -152,7 +149,7 @@ class Minion:
         repaired = suspect and bool(patch) and not self._prints_otherwise
         return Round(causes, lines, whole=True, repaired=repaired, missing=_missing(made) + failed)
 
-    def _remember(self, applied: dict[str, Rules], key: str, frontends: tuple[Frontend, ...], made: Rules) -> None:
+    def _remember(self, applied: dict[str, Rules], key: str, frontends: tuple[Entry, ...], made: Rules) -> None:
         if frontends:
             applied[key], self._frontends[key] = made, frontends
         else:
@@ -186,7 +183,7 @@ class Minion:
             await self._call("apply", {"rules": rules, "commits": len(commits)})
         return rules.count("\n")
 
-    async def _forward_first(self, frontends: Mapping[str, tuple[Frontend, ...]], *, whole: bool) -> Sentences:
+    async def _forward_first(self, frontends: Table, *, whole: bool) -> Sentences:
         """Who forwards must listen before connections are sent there. A whole sync in iptables mode ends what another mode left behind."""
         assert self.facts is not None
         ports = userspace.ports(frontends, self.facts)
@@ -195,7 +192,7 @@ class Minion:
         answer = await self._call("forward", {"whole": whole, "set": ports})
         return userspace.failures(answer["failed"], frontends)
 
-    async def _forward_last(self, had: list[Frontend], now: Mapping[str, tuple[Frontend, ...]]) -> None:
+    async def _forward_last(self, had: list[Entry], now: Table) -> None:
         """Nobody is sent there any more: stop listening."""
         gone = userspace.ids(had) - userspace.ids(f for ports in now.values() for f in ports)
         if self.facts is not None and self.facts.userspace and gone:

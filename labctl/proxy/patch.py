@@ -104,7 +104,12 @@ def _changes(desired: Chains, actual: Chains) -> TablePatch:
     )
 
 
-_RANK = {"LABCTL-SEP-": 1, "LABCTL-SVC-": 2, "LABCTL-EXT-": 2}  # what is jumped to is made before what jumps there; the base first
+_RANK = {
+    "LABCTL-SEP-": 1,
+    "LABCTL-SVC-": 2,
+    "LABCTL-ALL-": 2,
+    "LABCTL-EXT-": 3,
+}  # a chain is made before those that jump to it; the base first
 
 
 def _rank_of(chain: str) -> int:

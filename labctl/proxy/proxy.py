@@ -26,6 +26,7 @@ from labctl.proxy import userspace
 from labctl.proxy.drain import Drain, StatusWriter
 from labctl.proxy.frontends import Frontend, frontends_of
 from labctl.proxy.minion import Minion, Round
+from labctl.proxy.rules import BASE, Base, Entry
 from labctl.proxy.settings import ProxySettings
 from labctl.reconcile.plan import NOTHING, Key, Patch, Plan, Seen, View
 from labctl.reconcile.workers import Workers
@@ -56,7 +57,7 @@ class Proxy:
         clock: Clock,
         settings: ProxySettings = ProxySettings(),  # noqa: B008 - frozen
     ) -> None:
-        self.table: dict[str, tuple[Frontend, ...]] = {}
+        self.table: dict[str, tuple[Entry, ...]] = {BASE: (Base(),)}
         self._sequence = 0  # of the table: one more with every change
         self._causes: dict[str, int] = {}  # Service -> the revision its part of the table came from
         self._remote = remote
@@ -144,12 +145,14 @@ class Proxy:
         node, minion = seen.new, self._minions.get(seen.key)
         address = node.address() if node is not None else ""
         if not address:
-            if node is None:
-                self._minions.pop(seen.key, None)
+            if node is None and seen.key in self._minions:
+                del self._minions[seen.key]
+                self._mark(view, BASE)
             return ()
         boot_id = node.status.node_info.boot_id
         if minion is None or (minion.address, minion.boot_id) != (address, boot_id):
             minion = self._minions[seen.key] = Minion(seen.key, address, boot_id, self._remote, self._settings)
+            self._mark(view, BASE)
             self._workers.wake(seen.key)
         fenced = any(taint.key == FENCED for taint in node.spec.taints)
         if fenced != minion.fenced:
@@ -207,31 +210,41 @@ class Proxy:
     def _compile(self, view: View, key: str) -> bool:
         """Bring one Service's part of the table up to date. Did it change?"""
         del self._dirty[key]
+        entries, revision = self._base() if key == BASE else self._service(view, key)
+        old = self.table.get(key, ())
+        if entries == old:
+            return False
+        self._causes[key] = revision or view.revision
+        self._track_pods(key, old, entries)
+        if entries:
+            self.table[key] = entries
+        else:
+            del self.table[key]
+        return True
+
+    def _base(self) -> tuple[tuple[Entry, ...], int]:
+        return (Base(tuple(sorted(minion.address for minion in self._minions.values()))),), 0
+
+    def _service(self, view: View, key: str) -> tuple[tuple[Entry, ...], int]:
+        """A Service's frontends, and the revision they come from."""
         service, plain = view.get(SERVICES, key), view.get(ENDPOINTS, key)
         slices = view.by(SLICES, "proxy-service", key)
         ports = frontends_of(service, slices, plain) if service is not None else ()
         if service is not None and self._settings.mode == "userspace":
             ports = userspace.with_local_ports(service, ports)
-        old = self.table.get(key, ())
-        if ports == old:
-            return False
-        self._causes[key] = max((o.metadata.revision for o in (service, plain, *slices) if o is not None), default=0) or view.revision
-        self._track_pods(key, old, ports)
-        if ports:
-            self.table[key] = ports
-        else:
-            del self.table[key]
-        return True
+        return ports, max((o.metadata.revision for o in (service, plain, *slices) if o is not None), default=0)
 
-    def _track_pods(self, key: str, old: tuple[Frontend, ...], new: tuple[Frontend, ...]) -> None:
-        before, after = ({b.pod for port in ports for b in port.backends if b.pod} for ports in (old, new))
+    def _track_pods(self, key: str, old: tuple[Entry, ...], new: tuple[Entry, ...]) -> None:
+        """Note which pods a Service sends new connections to. One that is leaving counts no more, though it may answer where nobody else does."""
+        ports = [[entry for entry in entries if isinstance(entry, Frontend)] for entries in (old, new)]
+        before, after = ({b.pod for port in some for b in port.backends if b.pod} for some in ports)
         for pod in before - after:
             self._serving[pod].discard(key)
             if not self._serving[pod]:
                 del self._serving[pod]
         for pod in after - before:
             self._serving[pod].add(key)
-        for backend in (b for port in (*old, *new) for b in port.backends):
+        for backend in (b for some in ports for port in some for b in (*port.backends, *port.leaving)):
             self._at[backend.address] = (backend.pod, backend.node)
 
     def cause(self, service: str) -> int:
@@ -280,9 +293,11 @@ class Proxy:
         assert self._view is not None
         took = f"{took_s * 1000:.0f} ms"
         if done.whole:
-            text = f"{done.lines} lines of rules for {len(done.causes)} Services in {took}"
+            text = f"{done.lines} lines of rules for {len(done.causes) - (BASE in done.causes)} Services in {took}"
             self._journal.note("proxy", f"machine/{minion.name}", text, cause=max(done.causes.values(), default=0))
         for key, cause in done.causes.items() if len(done.causes) <= NOTED_AT_ONCE else ():
+            if key == BASE:
+                continue
             self._journal.note("proxy", f"services/{key}", f"{minion.name} has its rules ({took})", cause=cause)
         for key, sentence in done.missing:
             self._warn(SERVICES, key, "ProxyFallback", f"{minion.name}: {sentence}")

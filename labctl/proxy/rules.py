@@ -1,12 +1,13 @@
 """Second step: a Table and a machine's facts become Rules, through the templates in templates/proxy/.
 
-Who calls it: the Proxy, per Service and per sort of machine; tests and the tracer, for all. Nothing here knows a machine's state or does I/O.
-What the machine can't do falls back to what it can, and says so in `Rules.missing`, which becomes a Warning Event.
-Names that come from objects are DNS labels by the API's own validation; they appear in comments only, chains are named by hashes.
+The Proxy calls this for one Service at a time; tests call it for a whole table. Nothing here knows a machine's state or does I/O.
+Where a machine lacks a feature, the rules use what it has, and `Rules.missing` says so; the Proxy makes a Warning Event of each sentence.
+Names that come from objects are DNS labels by the API's own validation; they appear in comments only, and chains are named by hashes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,14 @@ import msgspec
 
 from labctl import assets
 from labctl.proxy.chains import Rules, chain_name, merge, parse, probability
-from labctl.proxy.frontends import Backend, Frontend, Table
+from labctl.proxy.frontends import Backend, Frontend
 
 if TYPE_CHECKING:
     import jinja2
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What the rules of one machine depend on."""
+    """The facts about one machine that its rules depend on."""
 
     node: str = ""
     address: str = ""  # the machine's own, in the lab's network
@@ -40,24 +41,46 @@ class _Choice(msgspec.Struct, frozen=True):
     probability: str
 
 
+BASE = ""
+"""The key in a table of the entry that belongs to no object."""
+
+
+class Base(msgspec.Struct, frozen=True):
+    """The rules that are there before the first Service. `minions` are the addresses of all machines, in order."""
+
+    minions: tuple[str, ...] = ()
+
+
+Entry = Frontend | Base
+"""One thing that a table says: each sort of entry has a template of its own."""
+Table = Mapping[str, tuple[Entry, ...]]
+"""A key (BASE, or a Service's) and what its object comes to."""
+
+
 def rules(table: Table, facts: Facts) -> Rules:
     """All rules of a machine."""
-    return merge([base(facts), *(rules_of(frontends, facts) for frontends in table.values())])
+    return merge(rules_of(entries, facts) for entries in ({BASE: (Base(),)} | dict(table)).values())
 
 
-def base(facts: Facts) -> Rules:
-    """What is there before the first Service."""
-    text = _template("base").render(service_range=facts.service_range, mark=hex(facts.mark))
+def base(facts: Facts, minions: tuple[str, ...] = ()) -> Rules:
+    """The rules of the entry Base."""
+    text = _template("base").render(service_range=facts.service_range, mark=hex(facts.mark), minions=minions)
     return parse(text if facts.random_fully else text.replace(" --random-fully", ""))
 
 
-def rules_of(frontends: tuple[Frontend, ...], facts: Facts) -> Rules:
-    """One Service's rules: its own chains, and its lines in the shared ones."""
-    return merge(_compiled(frontend, _relevant(frontend, facts)) for frontend in frontends)
+def rules_of(entries: tuple[Entry, ...], facts: Facts) -> Rules:
+    """One key's rules: its own chains, and its lines in the shared chains."""
+    return merge(_rules_of_one(entry, facts) for entry in entries)
+
+
+def _rules_of_one(entry: Entry, facts: Facts) -> Rules:
+    if isinstance(entry, Base):
+        return base(facts, entry.minions)
+    return _compiled(entry, _relevant(entry, facts))
 
 
 def _relevant(frontend: Frontend, facts: Facts) -> Facts:
-    """Machines that differ only in what this frontend doesn't depend on share one rendering."""
+    """The facts that this frontend's rules depend on, so that machines that differ in others share one rendering."""
     if facts.userspace:
         return facts
     node = facts.node if frontend.internal_local or frontend.external_local else ""
@@ -66,14 +89,18 @@ def _relevant(frontend: Frontend, facts: Facts) -> Facts:
 
 @lru_cache(maxsize=20_000)
 def _compiled(frontend: Frontend, facts: Facts) -> Rules:
-    inside = frontend.near(facts.node) if frontend.internal_local else frontend.backends
-    outside = _outside(frontend, facts)
-    affinity_s = frontend.affinity_s if facts.recent else 0
-    used = inside if len(inside) >= len(outside) else outside
-    # a reset is never held back, as the kernel does with ICMP: six at once to one client, then one a second
+    """The template's sets of endpoints: `inside` answers the virtual IP, `outside` the node port and external addresses, `everywhere`
+    those clients of the lab itself that ask the latter although the policy is Local."""
+    reached_outside = bool(frontend.node_port or frontend.external_addresses)
+    inside = frontend.near(facts.node) if frontend.internal_local else frontend.serving
+    outside = frontend.near(facts.node) if frontend.external_local else frontend.serving
+    everywhere = frontend.serving if frontend.external_local else ()
+    if not reached_outside:
+        outside = everywhere = ()
+    # a TCP reset is always sent; of ICMP errors the kernel sends six at once to one client, then one a second
     refusal = "REJECT --reject-with " + ("tcp-reset" if frontend.protocol == "TCP" else "icmp-port-unreachable")
-    # with a policy of Local, nobody here is no reason to tell the client that nobody is anywhere: the balancer outside asks the next minion
-    outside_refusal = "DROP" if frontend.external_local and frontend.backends else refusal
+    # with a policy of Local a load balancer outside asks the next minion, so this one must not say that nobody serves
+    outside_refusal = "DROP" if frontend.external_local and frontend.serving else refusal
     text = _template("userspace" if facts.userspace else "frontend").render(
         id=frontend.id,
         protocol=frontend.protocol.lower(),
@@ -82,25 +109,23 @@ def _compiled(frontend: Frontend, facts: Facts) -> Rules:
         node_port=frontend.node_port,
         external_addresses=list(frontend.external_addresses),
         external_local=frontend.external_local,
-        affinity_s=affinity_s,
+        internal_local=frontend.internal_local,
+        affinity_s=frontend.affinity_s if facts.recent else 0,
         inside=_choices(frontend, inside),
         outside=_choices(frontend, outside),
-        choices=_choices(frontend, used),
+        everywhere=_choices(frontend, everywhere),
+        used=_choices(frontend, tuple(sorted({*inside, *outside, *everywhere}))),
         svc=chain_name("SVC", frontend.service, frontend.name, frontend.protocol),
+        all=chain_name("ALL", frontend.service, frontend.name, frontend.protocol),
         ext=chain_name("EXT", frontend.service, frontend.name, frontend.protocol),
         refusal=refusal,
         outside_refusal=outside_refusal,
         pod_range=facts.pod_range,
+        mark=hex(facts.mark),
         node_address=facts.address,
         local_port=frontend.local_port,
     )
     return msgspec.structs.replace(parse(text), missing=_missing(frontend, facts))
-
-
-def _outside(frontend: Frontend, facts: Facts) -> tuple[Backend, ...]:
-    if not (frontend.node_port or frontend.external_addresses):
-        return ()
-    return frontend.near(facts.node) if frontend.external_local else frontend.backends
 
 
 def _missing(frontend: Frontend, facts: Facts) -> tuple[str, ...]:

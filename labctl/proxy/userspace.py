@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from labctl.proxy.frontends import Frontend
-from labctl.proxy.rules import Facts
+from labctl.proxy.rules import Entry, Facts, Table
 from labctl.proxy.settings import ProxySettings
 from labctl.resources.kinds.core_v1.service import Service
 
@@ -52,7 +52,7 @@ def _draw_one(taken: Callable[[int], bool], rng: Random, settings: ProxySettings
     return next((port for n in range(count) if not taken(port := settings.local_port_first + (start + n) % count)), 0)
 
 
-def ports(table: Mapping[str, tuple[Frontend, ...]], facts: Facts) -> list[dict[str, Any]]:
+def ports(table: Table, facts: Facts) -> list[dict[str, Any]]:
     """What the helper's `forward` takes: where to listen, and who serves."""
     if not facts.userspace:
         return []
@@ -62,27 +62,27 @@ def ports(table: Mapping[str, tuple[Frontend, ...]], facts: Facts) -> list[dict[
             "protocol": frontend.protocol,
             "address": facts.address,
             "port": frontend.local_port,
-            "backends": [[b.address, b.port] for b in frontend.backends],
+            "backends": [[b.address, b.port] for b in frontend.serving],
             "affinityS": frontend.affinity_s,
         }
         for frontends in table.values()
         for frontend in frontends
-        if frontend.local_port and frontend.protocol in ("TCP", "UDP")
+        if isinstance(frontend, Frontend) and frontend.local_port and frontend.protocol in ("TCP", "UDP")
     ]
 
 
-def failures(failed: Mapping[str, str], table: Mapping[str, tuple[Frontend, ...]]) -> tuple[tuple[str, str], ...]:
+def failures(failed: Mapping[str, str], table: Table) -> tuple[tuple[str, str], ...]:
     """(Service key, sentence) for each port a forwarder could not listen on."""
     return tuple(
         (key, f"the forwarder can't listen on port {frontend.local_port}: {failed[_id(frontend)]}")
         for key, frontends in table.items()
         for frontend in frontends
-        if _id(frontend) in failed
+        if isinstance(frontend, Frontend) and _id(frontend) in failed
     )
 
 
-def ids(frontends: Iterable[Frontend]) -> set[str]:
-    return {_id(frontend) for frontend in frontends}
+def ids(entries: Iterable[Entry]) -> set[str]:
+    return {_id(entry) for entry in entries if isinstance(entry, Frontend)}
 
 
 def _id(frontend: Frontend) -> str:

@@ -134,8 +134,9 @@ def test_readiness_and_startup_probes_decide():
     assert ready["message"] == "containers with unready status: [a b]"
 
 
-def test_a_leaving_pod_is_not_ready_though_it_runs():
-    assert conditions(status_of(pod(), ran(), leaving=True))["Ready"] == ("False", "ContainersNotReady")
+def test_a_leaving_pod_is_ready_as_long_as_it_serves():
+    assert conditions(status_of(pod(), ran(), leaving=True))["Ready"] == ("True", "")
+    assert conditions(status_of(pod("Always"), ran(code=143), leaving=True))["Ready"][0] == "False"
 
 
 def test_a_deleted_pod_whose_containers_ended_is_over_whatever_its_policy():

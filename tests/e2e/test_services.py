@@ -88,6 +88,29 @@ def test_node_ports_and_external_addresses(cluster):
     wait(lambda: answers(cluster, "minion-1", "http://10.245.1.100:80") == ALL, "the external address")
 
 
+def test_the_last_pod_answers_until_it_ends(cluster):
+    """Scaled to nothing, a pod with a long preStop goes on answering: no endpoint is better (KEP-1669)."""
+    labels = {"app": "last"}
+    stopping = {"preStop": {"exec": {"command": ["sleep", "6"]}}}
+    container = {"name": "web", "image": "serve-hostname", "ports": [{"containerPort": 9376, "name": "names"}], "lifecycle": stopping}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    create(cluster, {"apiVersion": "v1", "kind": "ReplicationController", "metadata": {"name": "last"}, "spec": {
+        "replicas": 1, "selector": labels, "template": template}})  # fmt: skip
+    vip = service(cluster, "last", selector=labels)["clusterIP"]
+    wait(lambda: "FAILED" not in answers(cluster, "minion-1", f"http://{vip}", 1), "it answers", 40)
+    cluster.kubectl("scale", "rc/last", "--replicas", "0")
+
+    def conditions():
+        slices = cluster.get("endpointslices", "-l", "kubernetes.io/service-name=last")["items"]
+        return [endpoint["conditions"] for one in slices for endpoint in one.get("endpoints") or ()]
+
+    wait(lambda: conditions() == [{"ready": False, "serving": True, "terminating": True}], "it is leaving and serves", 5)
+    assert "FAILED" not in answers(cluster, "minion-2", f"http://{vip}", 12)
+    wait(lambda: not conditions(), "it is gone", 30)
+    assert answers(cluster, "minion-1", f"http://{vip}", 1) == {"FAILED"}
+    cluster.kubectl("delete", "rc/last", "service/last")
+
+
 def test_headless_has_no_address_but_endpoints(cluster):
     assert service(cluster, "headless", clusterIP="None")["clusterIP"] == "None"
     wait(lambda: len(cluster.get("endpoints", "headless").get("subsets", [{}])[0].get("addresses", [])) == 3, "its endpoints")

@@ -41,9 +41,37 @@ def test_a_service_port_has_the_ready_endpoints_of_its_slices():
         "targetRef": {"kind": "Pod", "namespace": "default", "name": "a"},
     }
     unready = {"addresses": ["10.246.1.6"], "conditions": {"ready": False}}
-    leaving = {"addresses": ["10.246.1.7"], "conditions": {"ready": True, "terminating": True}}
+    leaving = {"addresses": ["10.246.1.7"], "conditions": {"ready": False, "serving": True, "terminating": True}}
     found = only(service(), slices([ready, unready, leaving, "10.246.2.2"]))
     assert found.backends == (Backend("10.246.1.5", 8080, "minion-1", "default/a"), Backend("10.246.2.2", 8080))
+    assert found.serving == found.backends and not found.leaving, "who is leaving is used nowhere"
+
+
+def endpoint(address, node, **conditions):
+    return {"addresses": [address], "nodeName": node, "conditions": conditions}
+
+
+def test_who_is_leaving_and_still_serves_answers_where_nobody_is_ready():
+    leaving = endpoint("10.246.1.7", "minion-1", ready=False, serving=True, terminating=True)
+    ended = endpoint("10.246.1.8", "minion-1", ready=False, serving=False, terminating=True)
+    unready = endpoint("10.246.1.9", "minion-1", ready=False, serving=False, terminating=False)
+    found = only(service(), slices([leaving, ended, unready]))
+    assert not found.backends and [b.address for b in found.serving] == ["10.246.1.7"]
+
+
+def test_a_policy_of_local_makes_that_choice_among_the_endpoints_of_a_node():
+    leaving = endpoint("10.246.1.7", "minion-1", ready=False, serving=True, terminating=True)
+    ready = endpoint("10.246.2.2", "minion-2", ready=True)
+    also_leaving = endpoint("10.246.2.3", "minion-2", ready=False, serving=True, terminating=True)
+    for spec in ({"internalTrafficPolicy": "Local"}, {"externalTrafficPolicy": "Local", "externalIPs": ["192.0.2.7"]}):
+        found = only(service(**spec), slices([leaving, ready, also_leaving]))
+        assert [b.address for b in found.serving] == ["10.246.2.2"]
+        assert [[b.address for b in found.near(f"minion-{n}")] for n in (1, 2, 3)] == [["10.246.1.7"], ["10.246.2.2"], []]
+
+
+def test_an_address_published_before_it_is_ready_counts_as_ready_while_it_leaves():
+    published = endpoint("10.246.1.7", "minion-1", ready=True, serving=False, terminating=True)
+    assert [b.address for b in only(service(publishNotReadyAddresses=True), slices([published])).backends] == ["10.246.1.7"]
 
 
 def test_ports_find_their_endpoints_by_name_and_protocol():

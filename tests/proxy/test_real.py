@@ -13,11 +13,11 @@ import pytest
 from labctl.network.plugin import Place
 from labctl.network.route import RoutePlugin
 from labctl.network.settings import NetworkSettings
-from labctl.proxy.chains import digest, parse, same
+from labctl.proxy.chains import Rules, digest, parse, same
 from labctl.proxy.frontends import Backend, Frontend
 from labctl.proxy.matches import Packet, World
 from labctl.proxy.patch import diff
-from labctl.proxy.rules import Facts, rules
+from labctl.proxy.rules import BASE, Base, Facts, rules
 from labctl.proxy.tracer import Tables, trace
 from tests.minions import Minions
 
@@ -49,10 +49,15 @@ class Lab:
             self.minions.pod(address)
         self.minions.lab.batch("route add 10.247.0.0/16 via 10.245.1.11", "route add 192.0.2.0/24 via 10.245.1.12")
 
+    def wanted(self, name: str, *ports: Frontend) -> Rules:
+        """The rules that a minion needs for these ports."""
+        table = {p.service: tuple(x for x in ports if x.service == p.service) for p in ports}
+        return rules({BASE: (Base(tuple(place.address for place in PLACES)),)} | table, self.facts[name])
+
     async def serve(self, *ports: Frontend) -> None:
         """Every minion has exactly these, read back in iptables' own words."""
-        for name, facts in self.facts.items():
-            wanted = rules({p.service: tuple(x for x in ports if x.service == p.service) for p in ports}, facts)
+        for name in self.facts:
+            wanted = self.wanted(name, *ports)
             actual = parse((await self.minions.call(name, "dump", {}))["rules"])
             patch = diff(wanted, actual)
             if patch:
@@ -141,6 +146,16 @@ async def test_local_traffic_policy_keeps_the_clients_address(lab):
     assert set(lab.answers("lab", "10.245.1.12", 30080)) == {(P3, "10.245.1.1")}
 
 
+async def test_who_of_the_lab_asks_a_local_port_is_served_where_no_endpoint_is(lab):
+    await lab.serve(web(P3, node_port=30080, external_addresses=("192.0.2.7",), external_local=True))
+    for place in ("minion-1", "minion-2", P1, P2, P3):
+        for address, port in (("10.245.1.11", 30080), ("10.245.1.12", 30080), ("192.0.2.7", 80)):
+            assert who(lab.answers(place, address, port, times=3)) == {P3}, (place, address)
+    with pytest.raises(TimeoutError):
+        lab.minions.lab.tcp("10.245.1.11", 30080, timeout_s=0.3)
+    assert set(lab.answers("lab", "10.245.1.12", 30080)) == {(P3, "10.245.1.1")}
+
+
 async def test_affinity(lab):
     await lab.serve(web(P1, P2, P3, affinity_s=60))
     for place in ("minion-1", P2):
@@ -203,12 +218,12 @@ async def test_a_hand_that_is_not_ours_is_noticed_within_two_seconds(lab):
     async with asyncio.timeout(2):
         name, method, found = await said.get()
     assert (name, method) == ("minion-1", "digest")
-    assert found != digest(rules({"default/web": (web(P1, P3),)}, lab.facts["minion-1"]))
+    assert found != digest(lab.wanted("minion-1", web(P1, P3)))
     await lab.serve(web(P1, P3))
     assert said.empty(), "our own changes are no news"
     node.run(f"iptables-{lab.flavour}", "-t", "nat", "-A", "PREROUTING", "-d", "192.0.2.99", "-j", "ACCEPT")
     async with asyncio.timeout(2):
-        assert (await said.get())[2] == digest(rules({"default/web": (web(P1, P3),)}, lab.facts["minion-1"]))
+        assert (await said.get())[2] == digest(lab.wanted("minion-1", web(P1, P3)))
 
 
 async def test_the_helper_refuses_what_is_not_ours(lab):

@@ -13,13 +13,14 @@ from labctl.proxy.chains import NO_RULES, Rules, merge, parse, probability, same
 from labctl.proxy.frontends import Backend, Frontend
 from labctl.proxy.matches import Packet, World
 from labctl.proxy.patch import LINES_AT_ONCE, NEVER_CUT, Patch, diff, join
-from labctl.proxy.rules import Facts, base, rules, rules_of
+from labctl.proxy.rules import BASE, Base, Facts, base, rules, rules_of
 from labctl.proxy.tracer import Tables, trace
 from labctl.sim.helpers import FakeHelper
 
 NODE = Facts(node="minion-1", address="10.245.1.11")
 LOCAL = frozenset(("10.245.1.11",))
 POD = "10.246.1.200"
+MINIONS = ("10.245.1.11", "10.245.1.12")
 
 
 def world(seed=0) -> World:
@@ -63,6 +64,7 @@ def tables(draw):
                     address=f"10.247.0.{number}",
                     port={"a": 80, "b": 81, "c": 80}[name],
                     backends=draw(backends),
+                    leaving=draw(backends),
                     node_port=draw(st.sampled_from([0, 30000 + number * 10 + ord(name)])),
                     external_addresses=draw(st.sampled_from([(), (f"192.0.2.{number}",)])),
                     affinity_s=draw(st.sampled_from([0, 60])),
@@ -88,16 +90,17 @@ facts = st.builds(
 
 @given(tables(), st.integers(0, 99))
 def test_every_packet_to_a_service_ends_at_one_of_its_ready_endpoints(table, seed):
-    walked = Tables.of(rules(table, NODE))
+    walked = Tables.of(rules(table | {BASE: (Base(MINIONS),)}, NODE))
     for frontend in (f for ports in table.values() for f in ports):
-        near = tuple(b for b in frontend.backends if b.node == "minion-1")
-        inside = near if frontend.internal_local else frontend.backends
-        outside = near if frontend.external_local else frontend.backends
-        ways = [(frontend.address, frontend.port, inside)]
-        ways += [(address, frontend.port, outside) for address in frontend.external_addresses]
-        ways += [("10.245.1.11", frontend.node_port, outside)] if frontend.node_port else []
-        for address, port, allowed in ways:
-            for source, interface in (("10.245.1.11", ""), (POD, "veth1"), ("10.245.1.1", "eth0")):
+        near = frontend.near("minion-1")
+        inside = near if frontend.internal_local else frontend.serving
+        outside = near if frontend.external_local else frontend.serving
+        ways = [(frontend.address, frontend.port, inside, inside)]
+        ways += [(address, frontend.port, frontend.serving, outside) for address in frontend.external_addresses]
+        ways += [("10.245.1.11", frontend.node_port, frontend.serving, outside)] if frontend.node_port else []
+        for address, port, for_the_lab, for_others in ways:
+            for source, interface in (("10.245.1.11", ""), (POD, "veth1"), ("10.245.1.12", "eth0"), ("10.245.1.1", "eth0")):
+                allowed = for_others if source == "10.245.1.1" else for_the_lab
                 ended = trace(walked, Packet(source, address, frontend.protocol.lower(), port, interface), world(seed))
                 if allowed:
                     assert ended.verdict == "FORWARD", ended
@@ -108,7 +111,7 @@ def test_every_packet_to_a_service_ends_at_one_of_its_ready_endpoints(table, see
 
 @given(tables(), facts)
 def test_no_chain_is_lost_and_none_dangles(table, facts):
-    unused = {f"nat: nothing jumps to {chain}" for chain in ("LABCTL-MARK",)}  # nobody to mark for, while there is no Service
+    unused = {"nat: nothing jumps to LABCTL-INSIDE"}  # while no Service has a policy of Local
     assert set(Tables.of(rules(table, facts)).dangling()) <= unused
 
 
@@ -132,7 +135,7 @@ def test_no_commit_of_a_patch_breaks_what_stays(before, after, at_once):
         helper.answer("apply", {"rules": commit, "commits": 1})
         walked = Tables.of(parse(helper.dump()))
         for was, now in staying:
-            wanted = [tuple(b for b in f.backends if not f.internal_local or b.node == "minion-1") for f in (was, now)]
+            wanted = [f.near("minion-1") if f.internal_local else f.serving for f in (was, now)]
             if all(wanted):
                 ended = trace(walked, Packet(POD, now.address, now.protocol.lower(), now.port, "veth1"), world())
                 assert (ended.packet.destination, ended.packet.port) in {(b.address, b.port) for some in wanted for b in some}
@@ -218,6 +221,21 @@ def test_who_is_masqueraded():
     assert masqueraded("10.245.1.1", "10.245.1.11", 30080, "eth0", plain)
     assert masqueraded(POD, "192.0.2.7", 80, "veth1", plain)
     assert not masqueraded("10.245.1.1", "10.245.1.11", 30080, "eth0", local), "externalTrafficPolicy Local keeps the client's address"
+
+
+def test_who_of_the_lab_asks_a_local_port_is_served_from_anywhere_and_answered_through_here():
+    local = Frontend(
+        "default/web", "http", "TCP", "10.247.0.9", 80, (Backend("10.246.2.3", 8080, "minion-2"),), node_port=30080, external_local=True
+    )
+    walked = Tables.of(rules({BASE: (Base(MINIONS),), "default/web": (local,)}, NODE))
+
+    def ask(source, interface):
+        return trace(walked, Packet(source, "10.245.1.11", "tcp", 30080, interface), world())
+
+    for source, interface, masqueraded in (("10.245.1.11", "", True), ("10.245.1.12", "eth0", True), (POD, "veth1", False)):
+        ended = ask(source, interface)
+        assert (ended.packet.destination, ended.masqueraded) == ("10.246.2.3", masqueraded), source
+    assert ask("10.245.1.1", "eth0").verdict == "DROP", "somebody outside has a load balancer that asks the next minion"
 
 
 def test_the_mark_does_not_leave_the_machine():
