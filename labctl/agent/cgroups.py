@@ -91,9 +91,10 @@ class Cgroups:
                 with contextlib.suppress(OSError):
                     os.rmdir(path)
 
-    def processes(self, uid: str) -> List[int]:
+    def processes(self, path: str) -> List[int]:
+        """The processes in a group and below it."""
         found: Set[int] = set()
-        for folder in self._folders(self.pod(uid)):
+        for folder in self._folders(path):
             for path, _, _ in os.walk(folder):
                 found.update(int(pid) for pid in _read(os.path.join(path, "cgroup.procs")).split())
         return sorted(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import stat
@@ -10,9 +11,20 @@ from pathlib import Path
 
 import pytest
 
+from labctl.agent import linux
+from labctl.agent.addresses import Range
+from labctl.agent.cgroups import Cgroups
 from labctl.agent.environment import PodFacts
+from labctl.agent.events import Recorder
+from labctl.agent.images import Image
+from labctl.agent.runtime.crun import CrunRuntime
+from labctl.agent.runtime.interface import State
+from labctl.agent.settings import Settings
+from labctl.agent.tools import Tools
 from labctl.agent.volumes import prepare
-from tests.agent import killing, room
+from labctl.agent.worker import PodWorker
+from tests.agent import killing, room, tiny
+from tests.agent.fakeapi import FakeApi
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(not killing.possible(), reason="ptrace of x86_64 only")]
 inside = pytest.mark.skipif(not room.is_inside(), reason="runs inside a throwaway machine")
@@ -99,3 +111,104 @@ def test_ruins_that_an_agent_of_before_left(tmp_path):
     is_whole(str(tmp_path), SECOND)
     shutil.rmtree(files)
     is_whole(str(tmp_path), SECOND)
+
+
+STARTED = {
+    "metadata": POD["metadata"],
+    "spec": {
+        **POD["spec"],
+        "restartPolicy": "Always",
+        "terminationGracePeriodSeconds": 0,
+        "containers": [
+            {
+                "name": "c",
+                "image": "tiny:1",
+                "command": ["sleep", "1000"],
+                "volumeMounts": [{"name": "files", "mountPath": "/files"}, {"name": "work", "mountPath": "/work", "subPath": "a/b"}],
+            }
+        ],
+    },
+    "status": {},
+}
+
+
+class Agent:
+    """As much of an agent as one pod needs: a worker on the real runtime, with an API and images in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        addresses = Range(str(folder))
+        addresses.set("10.246.1.0/24")
+        self.runtime = CrunRuntime(str(folder), str(folder / "run"), addresses, Cgroups())
+        self.api = FakeApi()
+        self.api.put("/api/v1/namespaces/default/configmaps/cm", {"metadata": {"name": "cm"}, "data": FIRST})
+        settings = Settings("minion-1", "", "", "", "", state_dir=str(folder), pod_logs_dir=str(folder / "logs"), start_retry_s=0.05)
+        self.said: list[str] = []
+        tools = Tools(settings, self.api, self.runtime, Images(), Recorder(self.api, "minion-1"), self.said.append, "10.245.1.11")
+        self.worker = PodWorker(tools, self.api.put("/api/v1/namespaces/default/pods/web", STARTED), lambda: None)
+
+    async def until_running(self) -> None:
+        """The pod's task, until its container runs."""
+        task = asyncio.ensure_future(self.worker.run())
+        deadline = asyncio.get_running_loop().time() + 20 * room.PATIENCE
+        while not self._runs():
+            assert asyncio.get_running_loop().time() < deadline, self.said
+            await asyncio.sleep(0.005)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        self.runtime.forget_watches()
+
+    def _runs(self) -> bool:
+        pod = self.runtime.pods("u1").get("u1")
+        latest = pod.latest("c") if pod else None
+        return bool(latest and latest.state is State.RUNNING)
+
+
+class Images:
+    def local(self, name):
+        return Image(name, "sha256:1", ("/var/lib/layer",))
+
+    async def ensure(self, name, policy):
+        return self.local(name)
+
+
+def processes(word: str) -> "list[str]":
+    """The command lines that hold this word."""
+    lines = []
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(each.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [line for line in lines if word in line]
+
+
+def links() -> int:
+    return len(os.listdir("/sys/class/net"))
+
+
+async def the_next_agent(folder: Path) -> None:
+    """It makes the pod run, once; and what it then closes is gone without a trace."""
+    agent = Agent(folder)
+    await agent.until_running()
+    pod = agent.runtime.pods("u1")["u1"]
+    container = pod.latest("c")
+    assert container.attempt == 0
+    said = await agent.runtime.run(container.id, ["sh", "-c", "cat /files/a && touch /work/made"], timeout_s=10)
+    assert (said.status, said.output) == (0, b"1"), agent.said
+    assert (folder / "pods/u1/volumes/work/a/b/made").exists()
+    assert len(processes("sleep 1000")) == len(processes(f"-c {container.id}")) == 1
+    await agent.runtime.close("u1")
+    assert agent.runtime.pods() == {}
+    assert linux.mounts_below(str(folder)) == []
+    assert processes("sleep 1000") == processes(container.id) == []
+    assert not any("u1" in path for path, _, _ in os.walk("/sys/fs/cgroup"))
+
+
+@inside
+@pytest.mark.timeout(110)
+def test_a_pods_start(tmp_path):
+    tiny.make(Path("/var/lib/layer"))
+    before = links()
+    for number in every_call(lambda number: asyncio.run(Agent(Path(f"/var/lib/agent-{number}")).until_running())):
+        asyncio.run(the_next_agent(Path(f"/var/lib/agent-{number}")))
+    assert links() <= before + 1
+    asyncio.run(the_next_agent(Path(f"/var/lib/agent-{number + 1}")))  # whose start was not cut short

@@ -151,6 +151,7 @@ class CrunRuntime:
         identity = container_id(spec.pod_uid, spec.name, spec.attempt)
         bundle = self.records.bundle(spec.pod_uid, spec.name, spec.attempt)
         if os.path.isdir(bundle):
+            await self._blocking(self._end_half_started, identity, self._cgroup(spec))
             await self._discard(identity, bundle)
         try:
             self._prepare(spec, held, bundle)
@@ -168,6 +169,17 @@ class CrunRuntime:
         assert container is not None
         self._watch(container)
         return container
+
+    def _end_half_started(self, identity: str, cgroup: str) -> None:
+        """An agent that was killed in the middle of a start leaves conmon and crun at work: they would go on making the container beside its successor."""
+        until = time.monotonic() + KILL_TIMEOUT_S
+        while time.monotonic() < until:
+            left = {*linux.processes_with(identity.encode()), *self._cgroups.processes(cgroup)}
+            if not left:
+                return
+            for pid in left:
+                _kill(pid)
+            time.sleep(0.005)
 
     def _prepare(self, spec: ContainerSpec, held: Sandbox, bundle: str) -> None:
         for name in ("rootfs", "upper", "work", "exits"):
