@@ -172,7 +172,7 @@ class Images:
         return self.local(name)
 
 
-def processes(word: str) -> "list[str]":
+def processes(word: str) -> list[str]:
     """The command lines that hold this word."""
     lines = []
     for each in Path("/proc").glob("[0-9]*/cmdline"):
