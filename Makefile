@@ -3,6 +3,7 @@
 # make test-vm  the scenarios on real virtual machines (QEMU, libvirt, Vagrant), in a network namespace of their own; as root
 # make test-in-vm  scenarios on namespace machines inside a virtual machine: systemd, cgroup version 2, a kernel with modules; as root
 # make bench-vm what virtual machines cost, measured there
+# make derive what is generated from Kubernetes' definitions: after a kind was added
 # make setup  what the demo needs                        make develop what tests, checks and bench need besides
 
 PYTHON ?= python3.11
@@ -10,7 +11,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test test-vm test-in-vm check bench bench-vm setup develop clean
+.PHONY: derive demo test test-vm test-in-vm check bench bench-vm setup develop clean
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -30,6 +31,10 @@ check: develop
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
+
+derive: develop
+	$(BIN)/python tools/derive_schema.py
+	$(BIN)/python tools/derive_protobuf.py
 
 bench: develop
 	$(BIN)/python -m bench

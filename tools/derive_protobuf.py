@@ -1,6 +1,9 @@
 """Derive labctl/api/protobuf.json: the protobuf field numbers of the kinds that labctl serves, read from the kubectl binary itself.
 
-usage: python tools/derive_protobuf.py [KUBECTL] > labctl/api/protobuf.json
+usage: python tools/derive_protobuf.py [--kubectl PATH] [--check]
+
+Run by a developer after tools/derive_schema.py (`make derive`): which kinds there are is read from the kinds' files, and their Go types' names follow
+from the names of their definitions in schema.json.
 
 Kubernetes' numbers are not in its OpenAPI documents, but every Go program carries the tags of its structs
 (`json:"podIP,omitempty" protobuf:"bytes,6,opt,name=podIP"`) in its type information, also when stripped. The kubectl in the wheel
@@ -11,6 +14,7 @@ Layouts are those of Go's internal/abi: Type (48 bytes), StructType, PtrType, Sl
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shutil
@@ -20,20 +24,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from labctl.resources.registry import builtin_registry
+from labctl.resources.schema.definitions import builtin_schema
+
+PROTOBUF_JSON = Path(__file__).parent.parent / "labctl/api/protobuf.json"
 META = "k8s.io/apimachinery/pkg/apis/meta/v1."
-CORE = "k8s.io/api/core/v1."
-ROOTS = {
-    **{f"v1/{kind}": CORE + kind for kind in ("Binding", "ConfigMap", "Endpoints", "Event", "Namespace", "Node", "Pod")},
-    **{f"v1/{kind}": CORE + kind for kind in ("ReplicationController", "Secret", "Service")},
-    "v1/DeleteOptions": META + "DeleteOptions",
-    "authentication.k8s.io/v1/SelfSubjectReview": "k8s.io/api/authentication/v1.SelfSubjectReview",
-    "authorization.k8s.io/v1/SelfSubjectAccessReview": "k8s.io/api/authorization/v1.SelfSubjectAccessReview",
-    "authorization.k8s.io/v1/SelfSubjectRulesReview": "k8s.io/api/authorization/v1.SelfSubjectRulesReview",
-    "autoscaling/v1/Scale": "k8s.io/api/autoscaling/v1.Scale",
-    "coordination.k8s.io/v1/Lease": "k8s.io/api/coordination/v1.Lease",
-    "discovery.k8s.io/v1/EndpointSlice": "k8s.io/api/discovery/v1.EndpointSlice",
-    "policy/v1/Eviction": "k8s.io/api/policy/v1.Eviction",
-}
 # Written by hand in protobuf.py: what is a message on the wire and something simpler in JSON.
 OWN = {
     META + "Time": "time",
@@ -179,14 +174,42 @@ class Table:
         raise SystemExit(f"a field of Go kind {kind} at {type_:#x}")
 
 
-def main() -> None:
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(shutil.which("kubectl") or Path(sys.executable).parent / "kubectl")
-    table = Table(Binary(path))
-    for name in ROOTS.values():
+def roots() -> dict[str, str]:
+    """`apiVersion/kind` of every body a client may send, and its Go type: `v1/Pod`, `k8s.io/api/core/v1.Pod`."""
+    found = {"v1/DeleteOptions": META + "DeleteOptions"}
+    schema = builtin_schema()
+    for kind in builtin_registry().all_served():
+        bodies = [(kind.group, kind.version, kind.kind)]
+        bodies += [(sub.group, sub.version or kind.version, sub.kind) for sub in kind.subresources if sub.kind]
+        for group, version, name in bodies:
+            definition = schema.name_of(group, version, name)
+            if definition.startswith("io.k8s.api."):
+                package, version, name = definition.removeprefix("io.k8s.api.").rsplit(".", 2)
+                found[f"{group}/{version}/{name}".removeprefix("/")] = f"k8s.io/api/{package}/{version}.{name}"
+    return dict(sorted(found.items()))
+
+
+def derive(kubectl: Path) -> str:
+    """The text of protobuf.json."""
+    named = roots()
+    table = Table(Binary(kubectl))
+    for name in named.values():
         table.reach(name)
-    json.dump({"roots": ROOTS, "messages": dict(sorted(table.messages.items()))}, sys.stdout, indent=0, separators=(",", ":"))
-    print()
+    return json.dumps({"roots": named, "messages": dict(sorted(table.messages.items()))}, indent=0, separators=(",", ":")) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kubectl", type=Path, help="the kubectl binary to read; else the one beside this Python, or on PATH")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if the file is not what the binary gives")
+    arguments = parser.parse_args()
+    beside = Path(sys.executable).parent / "kubectl"
+    text = derive(arguments.kubectl or (beside if beside.exists() else Path(shutil.which("kubectl") or "kubectl")))
+    if arguments.check:
+        return 0 if PROTOBUF_JSON.read_text() == text else 1
+    PROTOBUF_JSON.write_text(text)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

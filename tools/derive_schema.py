@@ -1,7 +1,7 @@
 """Derives labctl/resources/schema/schema.json from the official definitions inside the PyPI wheel `kubernetes-validate`.
 
-Run by a developer when labctl moves to another Kubernetes: `python tools/derive_schema.py` writes the file, `--check` says whether it
-is what the wheel gives (a test does the same). Kept of each definition that the served kinds reach: names, types, formats, required,
+Run by a developer when a kind is added (`make derive`) or labctl moves to another Kubernetes. `--check` says whether the file is what the wheel gives
+(a test does the same). Which kinds are served is read from their files (resources/kinds/). Kept of each definition that the served kinds reach: names, types, formats, required,
 and x-kubernetes-* (merge keys, list and map types, group-version-kind). Left out: prose, and what the wheel adds for its own use
 (`null` beside every type, the enum of one apiVersion and one kind). One definition a line, sorted: a diff shows what Kubernetes changed.
 """
@@ -16,36 +16,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from labctl.resources.registry import builtin_registry
+
 KUBERNETES = "v1.37.0"
 SCHEMA_JSON = Path(__file__).parent.parent / "labctl/resources/schema/schema.json"
 
-API = "io.k8s.api."
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
-SERVED = (
-    *(
-        f"{API}core.v1.{kind}{suffix}"
-        for kind in ("Node", "Pod", "ReplicationController", "Service", "Endpoints", "Namespace", "Event", "ConfigMap", "Secret")
-        for suffix in ("", "List")
-    ),
-    *(f"{API}discovery.v1.EndpointSlice{suffix}" for suffix in ("", "List")),
-    *(f"{API}coordination.v1.Lease{suffix}" for suffix in ("", "List")),
-    f"{API}authentication.v1.SelfSubjectReview",
-    f"{API}authorization.v1.SelfSubjectAccessReview",
-    f"{API}authorization.v1.SelfSubjectRulesReview",
-    f"{API}core.v1.Binding",
-    f"{API}policy.v1.Eviction",
-    f"{API}autoscaling.v1.Scale",
-    *(META + name for name in ("DeleteOptions", "Status", "Condition", "LabelSelector", "WatchEvent")),
-)
-GROUPS = {
-    "",
-    "authentication.k8s.io",
-    "authorization.k8s.io",
-    "autoscaling",
-    "coordination.k8s.io",
-    "discovery.k8s.io",
-    "policy",
-}  # of the served kinds; DeleteOptions names all there are
+# What the API speaks beside its kinds.
+ALWAYS = tuple(META + name for name in ("DeleteOptions", "Status", "Condition", "LabelSelector", "WatchEvent"))
+
+Gvk = tuple[str, str, str]
+
 
 # What the wheel tells only as a oneOf, as the format Kubernetes itself gives (`quantity` is our own word: Kubernetes has none).
 SCALARS = {
@@ -65,32 +46,54 @@ def official() -> dict[str, Any]:
     return definitions
 
 
+def served() -> set[Gvk]:
+    """Every kind, its list, and the kinds of the bodies of subresources, as the files under resources/kinds/ name them."""
+    found: set[Gvk] = set()
+    for kind in builtin_registry().all_served():
+        found |= {(kind.group, kind.version, kind.kind), (kind.group, kind.version, f"{kind.kind}List")}
+        found |= {(sub.group, sub.version or kind.version, sub.kind) for sub in kind.subresources if sub.kind}
+    return found
+
+
+def roots(definitions: dict[str, Any], gvks: set[Gvk]) -> list[str]:
+    """The definitions of these kinds. Kinds of labctl's own and the options of streams have none in the wheel."""
+    names = {
+        (gvk["group"], gvk["version"], gvk["kind"]): name
+        for name, definition in definitions.items()
+        if len(known_as := definition.get("x-kubernetes-group-version-kind", ())) == 1
+        for gvk in known_as
+    }
+    return sorted(names[gvk] for gvk in gvks if gvk in names)
+
+
 def derive(definitions: dict[str, Any]) -> dict[str, Any]:
     """The definitions that the served kinds reach, without prose."""
+    gvks = served()
+    groups = {(group, version) for group, version, _ in gvks}
     derived: dict[str, Any] = {}
-    waiting = list(SERVED)
+    waiting = [*roots(definitions, gvks), *ALWAYS]
     while waiting:
         name = waiting.pop()
         if name not in derived:
-            derived[name] = SCALARS.get(name) or plain(definitions[name])
+            derived[name] = SCALARS.get(name) or plain(definitions[name], groups)
             waiting.extend(references(derived[name]))
     return dict(sorted(derived.items()))
 
 
-def plain(node: dict[str, Any]) -> dict[str, Any]:
+def plain(node: dict[str, Any], groups: set[tuple[str, str]]) -> dict[str, Any]:
     """One schema node and all below it, without prose and without the wheel's own additions."""
     kept: dict[str, Any] = {}
     for key, value in node.items():
         if key == "$ref":
             kept["$ref"] = "#/definitions/" + value.rsplit("/", 1)[-1]
         elif key == "properties":
-            kept["properties"] = {name: plain(child) for name, child in value.items()}
+            kept["properties"] = {name: plain(child, groups) for name, child in value.items()}
         elif key in ("items", "additionalProperties"):
-            kept[key] = plain(value)
+            kept[key] = plain(value, groups)
         elif key == "type":
             kept["type"] = value if isinstance(value, str) else value[0]
         elif key == "x-kubernetes-group-version-kind":
-            kept[key] = [gvk for gvk in value if gvk["group"] in GROUPS and gvk["version"] == "v1"]
+            kept[key] = [gvk for gvk in value if (gvk["group"], gvk["version"]) in groups]
         elif key in KEPT:
             kept[key] = value
     for name in ("apiVersion", "kind"):

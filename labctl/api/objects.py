@@ -11,10 +11,9 @@ from labctl.api.call import Call
 from labctl.api.shapes import Shape
 from labctl.clock import Clock
 from labctl.resources.resources import Resources
-from labctl.resources.service import ListOptions, Written
+from labctl.resources.service import Listed, ListOptions, Written
 from labctl.store.interface import Entry
 
-_SHOWN_WHEN_DELETED = frozenset({"pods", "services"})  # their last state is answered; of all else a Status
 _encode = msgspec.json.Encoder().encode
 
 
@@ -33,6 +32,8 @@ class Objects:
             entry = self._resources.get(call.kind, target.namespace, target.name, target.subresource)
         else:
             entry = self._resources.get(call.kind, target.namespace, target.name)
+        if target.subresource != "scale":
+            entry = await self._shown(call, entry)
         if not form.shape or target.subresource == "scale":
             return await call.answer(entry.value, form=form)
         return await call.answer(self._shape(call, form.shape).one(entry), form=form)
@@ -40,7 +41,7 @@ class Objects:
     async def list(self, call: Call) -> web.StreamResponse:
         form = call.format
         listed = self._resources.list(call.kind, call.target.namespace, query.list_options(call.query))
-        return await call.answer(await self._shape(call, form.shape).many(listed), form=form)
+        return await self._listed(call, listed, form)
 
     async def watch(self, call: Call) -> web.StreamResponse:
         return await watches.serve(call, self._resources, self._shape(call, call.format.shape), query.list_options(call.query))
@@ -73,7 +74,7 @@ class Objects:
         target = call.target
         options = query.delete_options(call.query, await bodies.read_if_any(call))
         written = await self._resources.delete(call.kind, target.namespace, target.name, options, call.user)
-        if written.gone and call.kind.resource not in _SHOWN_WHEN_DELETED:
+        if written.gone and not call.kind.shown_when_deleted:
             return await call.answer(_deleted(call, written.entry), extra=answer.warning_lines(written.warnings))
         return await self._written(call, written)
 
@@ -82,12 +83,23 @@ class Objects:
         options = query.delete_options(call.query, await bodies.read_if_any(call))
         selected = ListOptions(label_selector=call.query.first("labelSelector"), field_selector=call.query.first("fieldSelector"))
         listed = await self._resources.delete_collection(call.kind, call.target.namespace, selected, options, call.user)
+        return await self._listed(call, listed, form)
+
+    async def _listed(self, call: Call, listed: Listed, form: negotiate.Format) -> web.StreamResponse:
+        if call.kind.conversion is not None:
+            listed = msgspec.structs.replace(listed, entries=await self._resources.shown(call.kind, listed.entries))
         return await call.answer(await self._shape(call, form.shape).many(listed), form=form)
+
+    async def _shown(self, call: Call, entry: Entry) -> Entry:
+        return entry if call.kind.conversion is None else (await self._resources.shown(call.kind, [entry]))[0]
 
     async def _written(self, call: Call, written: Written, created: int = 200) -> web.StreamResponse:
         code = 201 if written.created else created
         form = call.format
-        body = self._shape(call, form.shape).one(written.entry) if form.shape and not call.target.subresource else written.entry.value
+        # Binding, eviction and scale answer something else than the object.
+        whole = call.target.subresource in ("", "status", "finalize")
+        entry = await self._shown(call, written.entry) if whole else written.entry
+        body = self._shape(call, form.shape).one(entry) if form.shape and not call.target.subresource else entry.value
         extra = answer.warning_lines(written.warnings) if written.warnings else b""
         return await call.answer(body, code, form=form, extra=extra)
 

@@ -12,7 +12,6 @@ from aiohttp import web
 
 from labctl.api import answer, negotiate
 from labctl.api.call import Call
-from labctl.resources.kind import Kind
 from labctl.resources.registry import Registry
 from labctl.resources.schema.definitions import Schema
 from labctl.resources.schema.openapi import Document, Documents
@@ -29,7 +28,7 @@ class OpenApi:
         self._schema = schema
         self._registry = registry
         self._version = version
-        self._kinds: tuple[Kind, ...] = ()
+        self._generation = -1  # of the registry, when the documents were made
         self._documents: Documents | None = None
 
     async def serve(self, call: Call) -> web.StreamResponse:
@@ -37,7 +36,7 @@ class OpenApi:
         if call.path == "/openapi/v2" and _PROTOBUF in accept and negotiate.JSON not in accept:
             return answer.Whole(_EMPTY_V2, content_type=_PROTOBUF.replace("@", "."))
         negotiate.accepted(accept, negotiate.DISCOVERY_SHAPES)
-        document = await asyncio.to_thread(self._find, call.path.rstrip("/"))
+        document = await asyncio.to_thread(self._find, self._current(), call.path.rstrip("/"))
         if document is None:
             return answer.text(answer.NOT_FOUND, 404)
         headers = {"ETag": f'"{document.hash}"', "Vary": "Accept"}
@@ -47,8 +46,8 @@ class OpenApi:
             return answer.Whole(b"", 304, extra=answer.header_lines(headers))
         return await call.answer(document.body, extra=answer.header_lines(headers))
 
-    def _find(self, path: str) -> Document | None:
-        documents = self._current()
+    @staticmethod
+    def _find(documents: Documents, path: str) -> Document | None:
         if path == "/openapi/v2":
             return documents.v2()
         if path == _V3:
@@ -56,8 +55,8 @@ class OpenApi:
         return documents.v3(path.removeprefix(_V3 + "/")) if path.startswith(_V3 + "/") else None
 
     def _current(self) -> Documents:
-        """Made anew when kinds came or went."""
-        kinds = tuple(self._registry)
-        if self._documents is None or kinds != self._kinds:
-            self._documents, self._kinds = Documents(self._schema, kinds, self._version), kinds
+        """Made anew when kinds came or went; what did not change is taken over."""
+        if self._documents is None or self._generation != self._registry.generation:
+            self._generation = self._registry.generation
+            self._documents = Documents(self._schema, self._registry.all_served(), self._version, self._documents)
         return self._documents

@@ -57,7 +57,7 @@ class Paths:
 
     def unknown(self, target: Target) -> web.StreamResponse:
         """Below a served version: a Status. Elsewhere nothing listens at all, and the real server says so in plain text."""
-        if (target.group, target.version) in self._registry.group_versions():
+        if self._registry.served(target.group, target.version):
             raise status.unknown_path()
         return answer.text(answer.NOT_FOUND, 404)
 

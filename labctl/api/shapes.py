@@ -13,6 +13,7 @@ import msgspec
 
 from labctl.api import status
 from labctl.api.negotiate import PARTIAL, TABLE
+from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Kind
 from labctl.resources.service import Listed, WatchEvent
 from labctl.store.interface import Entry
@@ -40,6 +41,7 @@ class Shape:
             raise status.bad_request(f'unrecognized includeObject value: "{include}"')
         self.kind = kind
         self.shape = shape
+        self._columns = kind.columns or (NAME, AGE)
         self._include = include or "Metadata"
         self._view_of = view_of
         self._wall_s = wall_s
@@ -95,13 +97,13 @@ class Shape:
 
     def _row(self, entry: Entry, now: float) -> bytes:
         view = self._view_of(entry)
-        cells = _encode([column.cell(view, now) for column in self.kind.columns])
+        cells = _encode([column.cell(view, now) for column in self._columns])
         if self._include == "None":
             return b'{"cells":%s,"object":null}' % cells
         return b'{"cells":%s,"object":%s}' % (cells, entry.value if self._include == "Object" else partial(entry.value))
 
     def _enclosed(self, rows: list[bytes], metadata: dict[str, Any], columns: bool) -> bytes:
-        definitions = _encode([_definition(c) for c in self.kind.columns]) if columns else b"null"
+        definitions = _encode([_definition(c) for c in self._columns]) if columns else b"null"
         return b'{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":%s,"columnDefinitions":%s,"rows":[%s]}' % (
             _encode(metadata),
             definitions,

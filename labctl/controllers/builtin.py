@@ -18,7 +18,6 @@ from labctl.resources.registry import Registry
 
 def builtin_controllers(registry: Registry, settings: ControllerSettings = ControllerSettings()) -> list[Controller]:  # noqa: B008 - frozen
     """Endpoints come first, so that nobody is sent to a pod that leaves. The scheduler is in a room of its own."""
-    kinds = {(kind.api_version, kind.kind): (kind.resource, kind.namespaced) for kind in registry}
     return [
         Endpoints(),
         EndpointSlices(settings),
@@ -26,7 +25,7 @@ def builtin_controllers(registry: Registry, settings: ControllerSettings = Contr
         Nodes(settings),
         Evictions(settings),
         Replication(settings),
-        Garbage(kinds),
-        Namespaces([resource for resource, namespaced in kinds.values() if namespaced]),
+        Garbage(registry),
+        Namespaces(registry),
         Leftovers(settings),
     ]

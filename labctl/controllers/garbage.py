@@ -12,8 +12,9 @@ from random import Random
 from typing import Any
 
 from labctl.controllers.conditions import plain
-from labctl.reconcile.plan import NOTHING, Action, Delete, Index, Key, Patch, Plan, Seen, View
+from labctl.reconcile.plan import EVERY, NOTHING, Action, Delete, Index, Key, Patch, Plan, Seen, View
 from labctl.resources.kind import OwnerReference
+from labctl.resources.registry import Registry
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
@@ -28,13 +29,11 @@ class Garbage:
     name = "garbage-collector"
     kind = "objects"
 
-    def __init__(self, kinds: Mapping[tuple[str, str], tuple[str, bool]]) -> None:
-        """`kinds`: (apiVersion, kind) as ownerReferences have it -> resource, and whether it is namespaced."""
-        self._kinds = kinds
-        resources = [resource for resource, _ in kinds.values()]
-        self._resources: Sequence[str] = sorted(resources)
-        self.watches: Mapping[str, Callable[[View, Seen], Iterable[Key]]] = dict.fromkeys(resources, self._concerned)
-        self.indexes: Mapping[tuple[str, str], Index] = {(resource, "owner"): _owners for resource in resources}
+    def __init__(self, registry: Registry) -> None:
+        """`registry` says what the kinds in ownerReferences are, now."""
+        self._registry = registry
+        self.watches: Mapping[str, Callable[[View, Seen], Iterable[Key]]] = {EVERY: self._concerned}
+        self.indexes: Mapping[tuple[str, str], Index] = {(EVERY, "owner"): _owners}
 
     def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
         kind, _, name = key.partition("/")
@@ -101,8 +100,8 @@ class Garbage:
 
     # -- who belongs to whom -----------------------------------------------------------------------------------------------------------
 
-    def _dependents(self, view: View, uid: str) -> list[tuple[str, Any]]:
-        return [(kind, thing) for kind in self._resources for thing in view.by(kind, "owner", uid)]
+    def _dependents(self, view: View, uid: str) -> Sequence[tuple[str, Any]]:
+        return view.everywhere("owner", uid)
 
     def _lives(self, view: View, owner: OwnerReference, namespace: str) -> bool:
         """An owner of a kind that is not served can't be judged, so it lives."""
@@ -120,11 +119,10 @@ class Garbage:
             yield f"{found[0]}/{found[1]}"
 
     def _find(self, owner: OwnerReference, namespace: str) -> tuple[str, Key] | None:
-        served = self._kinds.get((owner.api_version, owner.kind))
-        if served is None:
+        kind = self._registry.of(owner.api_version, owner.kind)
+        if kind is None:
             return None
-        resource, namespaced = served
-        return resource, f"{namespace}/{owner.name}" if namespaced else owner.name
+        return kind.stored.resource, f"{namespace}/{owner.name}" if kind.namespaced else owner.name
 
 
 def _blocks(thing: Any, uid: str) -> bool:

@@ -12,8 +12,9 @@ from typing import Any
 
 from labctl.controllers.conditions import with_condition
 from labctl.controllers.indexes import EVENTS, NAMESPACES
-from labctl.reconcile.plan import NOTHING, Action, Delete, Index, Key, Patch, Plan, Replace, Seen, View
+from labctl.reconcile.plan import EVERY, NOTHING, Action, Delete, Index, Key, Patch, Plan, Replace, Seen, View
 from labctl.resources.kinds.core_v1.namespace import Namespace
+from labctl.resources.registry import Registry
 
 FINALIZER = "kubernetes"
 AT_ONCE = 500  # deletions of one plan
@@ -23,18 +24,18 @@ class Namespaces:
     name = "namespace-controller"
     kind = NAMESPACES
 
-    def __init__(self, kinds: Sequence[str]) -> None:
-        """`kinds`: every namespaced kind that is served."""
-        self._kinds = sorted(kinds, key=lambda kind: (kind == EVENTS, kind))
-        watches: dict[str, Callable[[View, Seen], Iterable[Key]]] = dict.fromkeys(self._kinds, _content)
-        self.watches = {**watches, NAMESPACES: _leaving}
+    def __init__(self, registry: Registry) -> None:
+        """`registry` says which kinds have objects in namespaces, now."""
+        self._registry = registry
+        self.watches: Mapping[str, Callable[[View, Seen], Iterable[Key]]] = {EVERY: _content, NAMESPACES: _leaving}
         self.indexes: Mapping[tuple[str, str], Index] = {}
 
     def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
         namespace: Namespace | None = view.get(NAMESPACES, key)
         if namespace is None or not namespace.metadata.deletion_timestamp or FINALIZER not in namespace.spec.finalizers:
             return NOTHING
-        remaining = [(kind, thing) for kind in self._kinds for thing in view.all(kind, key)]
+        kinds = sorted((kind.resource for kind in self._registry if kind.namespaced), key=lambda kind: (kind == EVENTS, kind))
+        remaining = [(kind, thing) for kind in kinds for thing in view.all(kind, key)]
         if not remaining:
             return Plan([_finalize(view, namespace)])
         deletions = [
@@ -51,7 +52,9 @@ def _leaving(_view: View, seen: Seen) -> Iterable[Key]:
 
 def _content(view: View, seen: Seen) -> Iterable[Key]:
     """Something changed in a namespace that is to go."""
-    name = seen.key.partition("/")[0]
+    name, slash, _ = seen.key.partition("/")
+    if not slash:
+        return ()
     namespace = view.get(NAMESPACES, name)
     return (name,) if namespace is not None and namespace.metadata.deletion_timestamp else ()
 

@@ -125,6 +125,9 @@ class View(Protocol):
     def count(self, kind: str, index: str, value: str) -> int:
         """How many `by` would answer."""
 
+    def everywhere(self, index: str, value: str) -> Sequence[tuple[str, Any]]:
+        """(kind, object) of every kind whose index holds `value`, in order. Such an index is declared for the kind EVERY."""
+
     @property
     def begun(self) -> int:
         """The revision at which this process began, or last found that it had been asleep: whatever was written later, it saw happen."""
@@ -141,6 +144,9 @@ class View(Protocol):
 
 Index = Callable[[Any], Iterable[str]]
 
+EVERY = "*"
+"""In `watches` and `indexes`: every kind there is, also those that come while the master runs."""
+
 
 class Controller(Protocol):
     name: str
@@ -148,7 +154,7 @@ class Controller(Protocol):
 
     @property
     def watches(self) -> Mapping[str, Callable[[View, Seen], Iterable[Key]]]:
-        """For each kind: which keys a change concerns."""
+        """For each kind (or EVERY): which keys a change concerns."""
 
     @property
     def indexes(self) -> Mapping[tuple[str, str], Index]:

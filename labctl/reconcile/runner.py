@@ -22,11 +22,12 @@ from labctl.clock import Clock
 from labctl.errors import ApiError, Compacted, Conflict, LabctlError, Lagging, Unavailable
 from labctl.journal import Journal
 from labctl.reconcile.hands import Hands, Writer, target
-from labctl.reconcile.plan import Action, Controller, Create, Index, Key, Plan, Record, Seen
+from labctl.reconcile.plan import EVERY, Action, Controller, Create, Index, Key, Plan, Record, Seen
 from labctl.reconcile.queue import KeyedQueue
 from labctl.reconcile.settings import ReconcileSettings
 from labctl.reconcile.telling import EventRecorder, Teller
 from labctl.reconcile.view import LiveView
+from labctl.resources.registry import KindChange
 from labctl.resources.resources import Resources
 from labctl.store.interface import Entry, Watch
 
@@ -55,6 +56,8 @@ class Runner:
     ) -> None:
         self.view = LiveView(decoder(resources), clock, indexes_of(controllers))
         self._store = resources.store
+        self._registry = resources.registry
+        self._deaf: Callable[[], None] = lambda: None  # ends listening to the registry
         self._clock = clock
         self._journal = journal
         self._rng = rng
@@ -77,6 +80,7 @@ class Runner:
     async def start(self) -> None:
         """Load the view and begin. On return every controller has seen what is there, and nothing is planned yet."""
         self._load()
+        self._deaf = self._registry.listen(self._kinds_changed)
         watcher = self._store.watch("", self.view.revision)
         self._tasks = [asyncio.create_task(task) for task in (self._follow(watcher), self._work(), self._teller.run())]
         for task in self._tasks:
@@ -84,6 +88,8 @@ class Runner:
 
     async def stop(self) -> None:
         """In order: no new plans; writes under way may finish; queued Events are written."""
+        self._deaf()
+        self._deaf = lambda: None
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -116,6 +122,16 @@ class Runner:
         for seen in self.view.load(self._store.range("")):
             self._see(seen)
 
+    def _kinds_changed(self, change: KindChange) -> None:
+        """Objects may have been stored before their kind was known, or outlive it: the view shows those of the kinds there are, at its own revision."""
+        try:
+            page = self._store.range(f"{change.resource}/", at=self.view.revision) if change.new else None
+        except Compacted:  # the view is far behind: what changed is seen as the difference
+            self._load()
+            return
+        for seen in self.view.reload(change.resource, page.entries if page else ()):
+            self._see(seen)
+
     async def _follow(self, watcher: Watch) -> None:
         """Apply every revision. A watch that is lost is begun again, with a fresh load; what changed between is seen as the difference."""
         while True:
@@ -144,7 +160,7 @@ class Runner:
             await watcher.aclose()
 
     def _see(self, seen: Seen) -> None:
-        for number, keys in self._watches.get(seen.kind, ()):
+        for number, keys in self._watches.get(seen.kind, self._watches[EVERY]):
             try:
                 for key in keys(self.view, seen):
                     self._queue.add((number, key))
@@ -298,11 +314,14 @@ def indexes_of(controllers: Iterable[Controller]) -> dict[tuple[str, str], Index
 
 
 def watches_of(controllers: Sequence[Controller]) -> Mapping[str, list[tuple[int, Callable[[Any, Seen], Iterable[Key]]]]]:
-    """For each kind: who wants to know, by number."""
-    watches: dict[str, list[tuple[int, Callable[[Any, Seen], Iterable[Key]]]]] = {}
+    """For each kind that is named: who wants to know, by number; under EVERY those who want to know of the kinds that nobody names."""
+    named = [kind for controller in controllers for kind in controller.watches]
+    watches: dict[str, list[tuple[int, Callable[[Any, Seen], Iterable[Key]]]]] = {kind: [] for kind in (*named, EVERY)}
     for number, controller in enumerate(controllers):
-        for kind, keys in controller.watches.items():
-            watches.setdefault(kind, []).append((number, keys))
+        for kind, concerned in watches.items():
+            keys = controller.watches.get(kind) or controller.watches.get(EVERY)
+            if keys is not None:
+                concerned.append((number, keys))
     return watches
 
 

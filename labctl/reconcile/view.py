@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from labctl.clock import Clock
-from labctl.reconcile.plan import Index, Key, Seen
+from labctl.reconcile.plan import EVERY, Index, Key, Seen
 from labctl.store.interface import Batch, Entry, Page
 
 decode_json = msgspec.json.Decoder(dict).decode
@@ -97,6 +97,27 @@ class _Table:
                     buckets[value].put(key, now)
 
 
+class _Everywhere:
+    """An index over the objects of every kind."""
+
+    def __init__(self, function: Index) -> None:
+        self.function = function
+        self.buckets: dict[str, dict[tuple[str, Key], None]] = {}
+
+    def change(self, kind: str, key: Key, old: Any, new: Any) -> None:
+        before = () if old is None else tuple(self.function(old))
+        after = () if new is None else tuple(self.function(new))
+        if before == after:
+            return
+        for value in before:
+            bucket = self.buckets.get(value, {})
+            bucket.pop((kind, key), None)
+            if not bucket:
+                self.buckets.pop(value, None)
+        for value in after:
+            self.buckets.setdefault(value, {})[kind, key] = None
+
+
 class LiveView:
     """`decode` answers an entry's typed view (memoised on it) or None for keys that are no object, such as claims."""
 
@@ -107,7 +128,11 @@ class LiveView:
         self._revision = 0
         self._begun = 0
         self._loaded = False
+        self._everywhere: dict[str, _Everywhere] = {}
         for (kind, name), function in indexes.items():
+            if kind == EVERY:
+                self._everywhere[name] = _Everywhere(function)
+                continue
             table = self._table(kind)
             table.names.append(name)
             table.functions.append(function)
@@ -142,6 +167,10 @@ class LiveView:
     def count(self, kind: str, index: str, value: str) -> int:
         bucket = self._table(kind).bucket(index, value)
         return len(bucket.times) if bucket else 0
+
+    def everywhere(self, index: str, value: str) -> Sequence[tuple[str, Any]]:
+        found = sorted(self._everywhere[index].buckets.get(value, ()))
+        return [(kind, self._table(kind).rows[key].view) for kind, key in found]
 
     @property
     def begun(self) -> int:
@@ -193,6 +222,20 @@ class LiveView:
         self._revision = max(self._revision, batch.revision)
         return changes
 
+    def reload(self, kind: str, entries: Iterable[Entry]) -> list[Seen]:
+        """A kind came, with objects that were stored before it was known, or went. Answers the difference."""
+        changes: list[Seen] = []
+        now, listed = self._clock.now(), set[Key]()
+        for entry in sorted(entries, key=lambda entry: entry.created):
+            key = entry.key.partition("/")[2]
+            row = self._table(kind).rows.get(key)
+            listed.add(key)
+            if row is None or row.entry.revision != entry.revision or row.entry.memo is None:
+                changes += self._put(kind, key, entry, now)
+        for key in [key for key in self._table(kind).rows if key not in listed]:
+            changes += self._drop(kind, key)
+        return changes
+
     def begin_anew(self) -> None:
         """The clock jumped: nothing is known of how long anything lasted, so everything counts from now."""
         now, self._begun = self._clock.now(), self._revision
@@ -209,6 +252,8 @@ class LiveView:
             return ()
         old = self.get(kind, key)
         self._table(kind).put(key, entry, new, now)
+        for index in self._everywhere.values():
+            index.change(kind, key, old, new)
         return (Seen(kind, key, old, new),)
 
     def _drop(self, kind: str, key: Key) -> Iterable[Seen]:
@@ -216,6 +261,8 @@ class LiveView:
         if old is None:
             return ()
         self._table(kind).drop(key)
+        for index in self._everywhere.values():
+            index.change(kind, key, old, None)
         return (Seen(kind, key, old, None),)
 
     def _table(self, kind: str) -> _Table:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -56,12 +55,11 @@ class Recorder:
         self._known: OrderedDict[Identity, Occurrence] = OrderedDict()
         self._waiting: OrderedDict[Identity, Occurrence] = OrderedDict()
         self._writer: asyncio.Task[None] | None = None
-        self._kinds: Mapping[type, tuple[str, str]] = {k.view: (k.kind, k.api_version) for k in client.resources.registry}
         self.dropped = 0
 
     def record(self, about: Any, type_: str, reason: str, message: str) -> None:
         """`about` is a typed view or an ObjectReference; `type_` Normal or Warning."""
-        ref = about if isinstance(about, ObjectReference) else self._reference(about)
+        ref = about if isinstance(about, ObjectReference) else self._client.resources.registry.reference(about)
         identity = (ref.kind, ref.key, ref.uid, type_, reason, message)
         now_s = self._clock.wall()
         known = self._known.get(identity)
@@ -92,11 +90,6 @@ class Recorder:
             self.dropped += 1
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
-
-    def _reference(self, view: Any) -> ObjectReference:
-        kind, api_version = self._kinds[type(view)]
-        metadata = view.metadata
-        return ObjectReference(kind, metadata.namespace, metadata.name, metadata.uid, api_version, metadata.resource_version)
 
     async def _write(self) -> None:
         """One Event a turn of the loop, so that what it tells of (a thousand Bindings) goes first; many in flight, because lazy commits take their time."""

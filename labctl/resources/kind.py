@@ -1,15 +1,18 @@
 """A kind is a value: its names, its typed view, its defaults, its rules and its columns, in one file under kinds/.
 
-Nothing here is global: each master owns a Registry of kinds (registry.py). A CustomResourceDefinition will make one at run time.
+Nothing here is global: each master owns a Registry of kinds (registry.py), and kinds may be added to it and taken from it while the master runs.
 Typed views are frozen msgspec Structs of the fields labctl acts on, `rename="camel"`: pod.spec.node_name is `spec.nodeName`.
-The whole object stays as bytes; a dict of it exists only inside one write.
+A kind that is known only at run time has the view of generic.py. The whole object stays as bytes; a dict of it exists only inside one write.
+
+A resource may be served in several versions. Each is a Kind of its own; all but one name the Kind that is stored in `storage`, and `conversion`
+turns objects of one version into another (verbs/versions.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import msgspec
 
@@ -64,6 +67,11 @@ class Viewed(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
     metadata: Meta = Meta()
 
+    @classmethod
+    def decoder(cls) -> Callable[[bytes], Any]:
+        """A function that reads a view out of an object's stored bytes."""
+        return msgspec.json.Decoder(cls).decode
+
 
 @dataclass(frozen=True)
 class Column:
@@ -101,14 +109,48 @@ class Subresource:
     version: str = ""
 
 
+@dataclass(frozen=True)
+class TypeDefaults:
+    """What is filled into every value of one type (a definition of the schema) where the user said nothing.
+
+    `zero` is filled in where the field is absent or holds Go's zero value (`""`, 0); `absent` only where it is absent, because Go has a pointer there
+    and a zero was said on purpose. `function` does what no table can say. Doing it twice must change nothing.
+    """
+
+    zero: Object = field(default_factory=dict)
+    absent: Object = field(default_factory=dict)
+    function: Callable[[Object], None] | None = None
+
+
+@dataclass(frozen=True)
+class ScalePaths:
+    """Where a kind keeps what its `scale` subresource shows. Paths are dotted; `selector` answers the label selector as text."""
+
+    selector: Callable[[Object], str]
+    replicas: str = "spec.replicas"
+    current: str = "status.replicas"
+
+
+class Conversion(Protocol):
+    """Turns stored objects into what one version shows, and what a user sent into what is stored."""
+
+    def needed(self, kind: Kind, value: bytes) -> bool:
+        """Whether these stored bytes differ from what `kind`, one version of the resource, shows."""
+
+    async def convert(self, kind: Kind, objects: Sequence[Object]) -> Sequence[Object]:
+        """The objects, in the same order, as `kind` has them. It may change the objects it is given. Raises ApiError."""
+
+
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """See the module's story. Its functions, all of plain dicts but for `fields`:
+    """One version of a resource. See the module's story. Its functions, all of plain dicts but for `fields`:
 
     `defaults(obj)` fills in place what the schema's table of defaults can't say; `prepare(new, old)` sets what the server owns (status on create, fields
     that stay as they were); `validate(new, old)` answers what is wrong (old None: create), `warnings(new, old)` what is legal but hardly meant;
     `allocate(new, old, ranges)` fills in what must be unique in the lab and answers what can't be had, `claims(obj)` names the keys that hold it;
-    `grace_s(obj, asked)` is how long a deletion waits for the object's agent; `fields(view)` are the field selectors it answers beside metadata's.
+    `grace_s(obj, asked)` is how long a deletion waits for the object's agent; `fields(view)` are the field selectors it answers beside metadata's;
+    `type_defaults` and `definitions` are keyed by the names of definitions (schema/): what is filled into which type, and the types of a kind that
+    Kubernetes' own schema does not have.
     Two kinds are the same only if they are one: a custom kind may be replaced by another of its name.
     """
 
@@ -140,6 +182,14 @@ class Kind:
     create_on_update: bool = False  # a PUT of what is not there makes it
     kept: bool = True  # False: a question, which the api answers and nobody stores (SelfSubjectAccessReview)
     lazy: bool = False  # writes of this kind may ride the next commit group (Lease, Event)
+    tracks_fields: bool = True  # False: no managedFields, because programs write it often and nobody applies against it
+    shown_when_deleted: bool = False  # a deletion that is complete answers the object's last state; else a Status
+    type_defaults: Mapping[str, TypeDefaults] = field(default_factory=dict)
+    definitions: Mapping[str, Object] = field(default_factory=dict)
+    scale: ScalePaths | None = None  # what the subresource `scale` reads and writes
+    served: bool = True  # False: a version that is only stored
+    storage: Kind | None = None  # the version that is stored; None: this one
+    conversion: Conversion | None = None  # None: what is stored is what is shown
 
     @property
     def resource(self) -> str:
@@ -147,12 +197,19 @@ class Kind:
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property
+    def stored(self) -> Kind:
+        """The version whose objects lie in the store."""
+        return self.storage or self
+
+    @property
     def api_version(self) -> str:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def key(self, namespace: str, name: str) -> str:
         """The store's key: `pods/default/web-1`, `nodes/minion-1`."""
-        return f"{self.resource}/{namespace}/{name}" if self.namespaced else f"{self.resource}/{name}"
+        resource = self.stored.resource
+        return f"{resource}/{namespace}/{name}" if self.namespaced else f"{resource}/{name}"
 
     def prefix(self, namespace: str = "") -> str:
-        return f"{self.resource}/{namespace}/" if namespace else f"{self.resource}/"
+        resource = self.stored.resource
+        return f"{resource}/{namespace}/" if namespace else f"{resource}/"

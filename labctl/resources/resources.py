@@ -19,7 +19,7 @@ from labctl.resources.registry import Registry
 from labctl.resources.schema.definitions import Schema, builtin_schema
 from labctl.resources.service import SYSTEM, DeleteOptions, Listed, ListOptions, User, WriteOptions, Written
 from labctl.resources.settings import ResourceSettings
-from labctl.resources.verbs import delete, read, subresources, write
+from labctl.resources.verbs import delete, read, subresources, versions, write
 from labctl.resources.verbs.advice import is_person
 from labctl.resources.verbs.context import Context
 from labctl.resources.verbs.patch import applier, is_apply, patcher
@@ -46,10 +46,11 @@ class Resources:
         self.registry = registry
         self.clock = clock
         self.journal = journal
-        self.schema = schema or builtin_schema()
+        self.schema = schema or builtin_schema(registry)
         self.rng = rng or Random()
         self.settings = settings
         self._ctx = Context(store, registry, self.schema, clock, self.rng, settings)
+        registry.listen(self._ctx.kinds_changed)
         self._pool = EventPool()
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -57,7 +58,7 @@ class Resources:
     def get(self, kind: Kind, namespace: str, name: str, subresource: str = "") -> Entry:
         """The object as bytes; 404 if there is none. `scale` answers an autoscaling/v1 Scale."""
         entry = self._ctx.found(kind, namespace, name)
-        return subresources.scale_of(entry) if subresource == "scale" else entry
+        return subresources.scale_of(kind, entry) if subresource == "scale" else entry
 
     def list(self, kind: Kind, namespace: str, options: ListOptions = ListOptions()) -> Listed:  # noqa: B008 - frozen
         """The objects that match, in key order, at one revision. An empty namespace: all of them."""
@@ -77,6 +78,10 @@ class Resources:
         (410 Expired: list again). Close it with `aclose` when the client is gone.
         """
         return Watching(self._ctx, self._pool, kind, namespace, options, bookmarks, send_initial_events)
+
+    async def shown(self, kind: Kind, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Entries that `get`, `list` or a write answered are as they are stored; this answers them as that version of the kind shows them."""
+        return await versions.shown(kind, entries)
 
     def view(self, entry: Entry) -> Any:
         """The typed view of an entry, decoded once."""
@@ -185,12 +190,12 @@ class Resources:
             return self._noted(written, options.user, "changed", options.dry_run)
 
         def scaled(rc: Object) -> tuple[Object, Sequence[str]]:
-            scale, warnings = change(subresources.scale_object(rc))
-            return subresources.rescaled(rc, scale), warnings
+            scale, warnings = change(subresources.scale_object(kind, rc))
+            return subresources.rescaled(kind, rc, scale), warnings
 
         written = await write.rewrite(self._ctx, kind, namespace, name, scaled, options, subresource)
         self._noted(written, options.user, "scaled", options.dry_run)
-        return msgspec.structs.replace(written, entry=subresources.scale_of(written.entry))
+        return msgspec.structs.replace(written, entry=subresources.scale_of(kind, written.entry))
 
     def _noted(self, written: Written, user: User, did: str, dry_run: bool) -> Written:
         """What people did is a cause that `labctl why` can name; what controllers did, the runner tells, with its reason."""

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from labctl.clock import rfc3339
-from labctl.reconcile.plan import Controller, Key, Plan, Seen
+from labctl.reconcile.plan import EVERY, Controller, Key, Plan, Seen
 from labctl.reconcile.runner import indexes_of
 from labctl.reconcile.view import LiveView
 from labctl.resources.kind import Kind, Object
@@ -82,8 +82,9 @@ class Picture:
     def _seen(self, changes: Iterable[Seen]) -> None:
         for seen in changes:
             for controller in self.controllers:
-                if seen.kind in controller.watches:
-                    self.dirty[controller.name] += controller.watches[seen.kind](self.view, seen)
+                keys = controller.watches.get(seen.kind) or controller.watches.get(EVERY)
+                if keys is not None:
+                    self.dirty[controller.name] += keys(self.view, seen)
 
     def _kind(self, obj: Object) -> Kind:
         return next(kind for kind in self.registry if kind.kind == obj["kind"])
@@ -93,7 +94,7 @@ class Picture:
         if kind is None:
             return None
         if entry.memo is None:
-            entry.memo = msgspec.json.decode(entry.value, type=kind.view)
+            entry.memo = kind.view.decoder()(entry.value)
         return entry.memo
 
     @staticmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -100,5 +99,4 @@ def test_what_is_no_message_is_a_bad_request(raw: bytes) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="the tool reads ELF")
 def test_the_table_is_the_one_in_kubectl() -> None:
     tool = Path(__file__).parents[2] / "tools" / "derive_protobuf.py"
-    derived = subprocess.run([sys.executable, tool, kubectl_path()], capture_output=True, text=True, check=True).stdout
-    assert json.loads(derived) == json.loads(Path(protobuf.__file__).with_name("protobuf.json").read_text())
+    subprocess.run([sys.executable, tool, "--check", "--kubectl", kubectl_path()], check=True)

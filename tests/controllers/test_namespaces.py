@@ -2,6 +2,7 @@ import pytest
 
 from labctl.controllers.namespaces import Namespaces
 from labctl.reconcile.plan import Delete, Patch, Replace
+from labctl.resources.registry import builtin_registry
 from labctl.sim.objects import pod, service
 from labctl.sim.picture import Picture
 
@@ -10,7 +11,7 @@ NAME = "namespace-controller"
 
 @pytest.fixture
 def picture():
-    return Picture([Namespaces(["pods", "services", "events"])])
+    return Picture([Namespaces(builtin_registry())])
 
 
 def namespace(picture, leaving=True):

@@ -7,11 +7,13 @@ import pytest
 
 from labctl.errors import ApiError
 from labctl.journal import MemoryJournal
-from labctl.reconcile.plan import NOTHING, Create, Patch, Plan, Record
+from labctl.reconcile.plan import EVERY, NOTHING, Create, Patch, Plan, Record
 from labctl.reconcile.runner import Runner, indexes_of
 from labctl.reconcile.settings import ReconcileSettings
 from labctl.resources.client import Client
 from labctl.resources.events import Recorder
+from labctl.resources.generic import GenericObject
+from labctl.resources.kind import Kind
 from labctl.resources.registry import builtin_registry
 from labctl.resources.resources import Resources
 from labctl.sim.clock import VirtualClock, run
@@ -20,6 +22,7 @@ from labctl.store.log import LogStore
 from labctl.store.settings import StoreSettings
 
 MAP = "default/map"
+OWNER = {"apiVersion": "v1", "kind": "ConfigMap", "name": "map", "uid": "u-1"}
 
 
 class Probe:
@@ -342,3 +345,68 @@ def test_one_index_name_is_one_function():
     second.indexes = {("pods", "x"): lambda view: ()}
     with pytest.raises(AssertionError):
         indexes_of([first, second])
+
+
+def cats(version="v1", **more):
+    return Kind("example.com", version, "Cat", "cats", "cat", True, GenericObject, **more)
+
+
+class Onlooker(Probe):
+    """Sees the changes of every kind."""
+
+    indexes = {(EVERY, "owner"): lambda view: [owner.uid for owner in view.metadata.owner_references]}
+
+    def __init__(self):
+        super().__init__(lambda view, key: NOTHING)
+        self.saw = []
+        self.watches = {EVERY: self.see}
+
+    def see(self, view, seen):
+        if seen.kind == "cats.example.com":
+            self.saw.append((seen.key, seen.old is not None, seen.new is not None))
+        return ()
+
+
+def test_a_kind_that_comes_brings_its_stored_objects_and_one_that_goes_takes_them():
+    probe = Onlooker()
+
+    async def story(rig):
+        registry = rig.resources.registry
+        registry.add(cats())
+        body = {"metadata": {"name": "tom", "namespace": "default", "ownerReferences": [OWNER]}}
+        await rig.client.create("cats.example.com", body)
+        await asyncio.sleep(1)
+        assert probe.saw == [("default/tom", False, True)]
+        assert [kind for kind, _ in rig.runner.view.everywhere("owner", "u-1")] == ["cats.example.com"]
+        registry.remove("cats.example.com")
+        assert probe.saw[1:] == [("default/tom", True, False)]
+        assert not rig.runner.view.everywhere("owner", "u-1") and not list(rig.runner.view.all("cats.example.com"))
+        registry.add(cats())
+        assert probe.saw[2:] == [("default/tom", False, True)], "its objects were stored all the time"
+        registry.replace(cats(short_names=("c",)))
+        assert len(probe.saw) == 3, "the objects are the same"
+
+    live(story, probe)
+
+
+def test_objects_of_a_kind_that_comes_after_a_restart_are_seen_when_it_comes():
+    probe = Onlooker()
+
+    async def story(rig):
+        registry = rig.resources.registry
+        registry.add(cats())
+        await rig.client.create("cats.example.com", {"metadata": {"name": "tom", "namespace": "default"}})
+        await rig.runner.stop()
+        registry.remove("cats.example.com")
+        probe.saw.clear()
+        recorder = lambda component: Recorder(rig.client, component, rig.clock)  # noqa: E731
+        rig.runner = Runner(rig.resources, rig.client, recorder, [probe], rig.clock, rig.journal, Random(1))
+        await rig.runner.start()
+        assert not probe.saw
+        registry.add(cats())
+        assert probe.saw == [("default/tom", False, True)]
+        await rig.client.delete("cats.example.com", "default/tom")
+        await asyncio.sleep(1)
+        assert probe.saw[1:] == [("default/tom", True, False)]
+
+    live(story, probe)

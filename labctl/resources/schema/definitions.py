@@ -1,7 +1,7 @@
-"""The types of everything a kind may hold: schema.json, Machine's own definition, and what custom kinds add, compiled on first use.
+"""The types of everything a kind may hold: schema.json and the definitions that kinds bring along, compiled on first use.
 
-A Schema is a value that each master owns, as the Registry is: a custom kind is added with add(). Decoding, defaults, strategic merge,
-server-side apply and OpenAPI all read the same Types; none of them knows a kind by name.
+A Schema is a value that each master owns, as the Registry is; it follows the Registry, so that definitions come and go with the kinds that bring them.
+Decoding, defaults, strategic merge, server-side apply and OpenAPI all read the same Types; none of them knows a kind by name.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from importlib.resources import files
 from typing import Any
 
 import msgspec
+
+from labctl.resources.registry import KindChange, Registry, builtin_registry
 
 Definition = dict[str, Any]
 """An OpenAPI v2 schema with Kubernetes' extensions; references are `#/definitions/NAME`."""
@@ -37,6 +39,7 @@ class Type:
     `shape`: struct, map, list, string, bytes, int32, int64, number, boolean, quantity, int-or-string, time, micro-time, any.
     `name` is the definition's path where it has one. `list_type`: atomic, map (with `keys`), set; `map_type`: granular, atomic.
     `strategy` and `merge_key` are strategic merge patch's. `plain` is the Python type whose values need no further look.
+    `struct` and `decoder` are what quick.py made of this type; they go when the type goes.
     """
 
     shape: str
@@ -50,6 +53,8 @@ class Type:
     strategy: frozenset[str] = frozenset()
     merge_key: str = ""
     plain: type | None = None
+    struct: Any = None
+    decoder: Any = None
 
     @property
     def short_name(self) -> str:
@@ -67,8 +72,28 @@ class Schema:
         for name, definition in definitions.items():
             self._index(name, definition)
 
+    def frozen(self) -> Schema:
+        """The definitions as they are now, for a thread to read."""
+        copy = Schema({})
+        copy.definitions, copy._names = dict(self.definitions), dict(self._names)
+        return copy
+
+    def follow(self, registry: Registry) -> None:
+        """Have the definitions that the kinds bring along, and change with them."""
+        for kind in registry:
+            self._kinds_changed(KindChange(kind.resource, (), registry.versions(kind.resource)))
+        registry.listen(self._kinds_changed)
+
+    def _kinds_changed(self, change: KindChange) -> None:
+        new = {name: definition for kind in change.new for name, definition in kind.definitions.items()}
+        for name in {name: None for kind in change.old for name in kind.definitions}:
+            if name not in new:
+                self.remove(name)
+        for name, definition in new.items():
+            self.add(name, definition)
+
     def add(self, name: str, definition: Definition) -> None:
-        """A custom kind's definition; it replaces one of the same name."""
+        """The definition of a kind that came; it replaces one of the same name."""
         self.definitions[name] = definition
         self._types.pop(name, None)
         self._index(name, definition)
@@ -162,9 +187,11 @@ def official() -> Mapping[str, Definition]:
     return _read("schema.json")
 
 
-def builtin_schema() -> Schema:
-    """A Schema of Kubernetes' kinds and labctl's own."""
-    return Schema({**official(), **_read("own.json")})
+def builtin_schema(registry: Registry | None = None) -> Schema:
+    """A Schema of Kubernetes' kinds and of those that the registry's kinds bring along."""
+    schema = Schema(official())
+    schema.follow(registry or builtin_registry())
+    return schema
 
 
 def _read(name: str) -> dict[str, Definition]:

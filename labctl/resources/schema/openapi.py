@@ -1,7 +1,8 @@
 """OpenAPI v3 (a document per group and version) and v2, generated from the schema and the kinds that are served.
 
 The api room serves them under /openapi; kubectl reads them for `explain`, `edit`, and to learn that the server validates fields itself
-(`fieldValidation` on PATCH). Each document is made when first asked for, then kept as bytes with its hash. When the kinds change, make new Documents.
+(`fieldValidation` on PATCH). Each document is made when first asked for, then kept as bytes with its hash. When the kinds change, make new Documents
+out of the old ones: a v3 document whose kinds are the same is taken over, so that one custom kind more costs one small document.
 """
 
 from __future__ import annotations
@@ -37,17 +38,23 @@ class Document(NamedTuple):
 
 
 class Documents:
-    """All OpenAPI documents of one set of kinds."""
+    """All OpenAPI documents of one set of kinds. The definitions are those of the moment at which it was made; threads may ask."""
 
-    def __init__(self, schema: Schema, kinds: Iterable[Kind], version: str = "v1.37.0") -> None:
-        self._schema = schema
+    def __init__(self, schema: Schema, kinds: Iterable[Kind], version: str = "v1.37.0", before: Documents | None = None) -> None:
+        self._schema = schema.frozen()
         self._kinds = sorted(kinds, key=lambda kind: (kind.group, kind.version, kind.kind))
+        self._by_path: dict[str, list[Kind]] = {}
+        for kind in self._kinds:
+            self._by_path.setdefault(_path(kind), []).append(kind)
         self._info = {"title": "Kubernetes", "version": version}
         self._made: dict[str, Document] = {}
+        if before is not None:
+            made = tuple(before._made.items())
+            self._made = {path: document for path, document in made if before._by_path.get(path, 0) == self._by_path.get(path)}
 
     def paths(self) -> list[str]:
         """`api/v1`, `apis/discovery.k8s.io/v1`, ...: the v3 documents there are."""
-        return list(dict.fromkeys(_path(kind) for kind in self._kinds))
+        return list(self._by_path)
 
     def index(self) -> Document:
         """What `/openapi/v3` answers: every document's address, with its hash so that clients keep it."""
@@ -58,7 +65,7 @@ class Documents:
 
     def v3(self, path: str) -> Document | None:
         """The document of one group and version, by its path in the index; None if there is none."""
-        return self._v3(path) if path in self.paths() else None
+        return self._v3(path) if path in self._by_path else None
 
     def v2(self) -> Document:
         """All of the API in one Swagger 2.0 document."""
@@ -71,7 +78,7 @@ class Documents:
 
     def _v3(self, path: str) -> Document:
         if path not in self._made:
-            called = [one for kind in self._kinds if _path(kind) == path for one in operations(self._schema, kind)]
+            called = [one for kind in self._by_path[path] for one in operations(self._schema, kind)]
             schemas = {name: _v3_node(node) for name, node in self._definitions(called, _V3_OWN).items()}
             document = {"openapi": "3.0.0", "info": self._info, "paths": _paths(called, _v3_operation), "components": {"schemas": schemas}}
             self._made[path] = _document(document)

@@ -8,13 +8,12 @@ alone decides and finds the words; so a refusal here costs time and means nothin
 from __future__ import annotations
 
 from typing import Annotated, Any
-from weakref import WeakKeyDictionary
 
 import msgspec
 from msgspec import Meta
 
 from labctl.resources.encoding import NOT_JSON
-from labctl.resources.schema.definitions import Schema, Type
+from labctl.resources.schema.definitions import Type
 
 # Forms that are certainly stored as they are; others may be right too, the exact walk knows.
 _SCALARS: dict[str, Any] = {
@@ -33,42 +32,36 @@ _SCALARS: dict[str, Any] = {
     "any": Any,
 }
 
-_made: WeakKeyDictionary[Schema, dict[Type, Any]] = WeakKeyDictionary()
-_decoders: WeakKeyDictionary[Schema, dict[Type, msgspec.json.Decoder[Any]]] = WeakKeyDictionary()
 
-
-def decode(schema: Schema, type_: Type, raw: bytes) -> Any:
+def decode(type_: Type, raw: bytes) -> Any:
     """The body as new JSON values; None if the exact walk has to look."""
-    decoders = _decoders.setdefault(schema, {})
-    if type_ not in decoders:
-        decoders[type_] = msgspec.json.Decoder(_python_type(schema, type_))
+    if type_.decoder is None:
+        type_.decoder = msgspec.json.Decoder(_python_type(type_))
     try:
-        return msgspec.to_builtins(decoders[type_].decode(raw))
+        return msgspec.to_builtins(type_.decoder.decode(raw))
     except NOT_JSON:
         return None
 
 
-def _python_type(schema: Schema, type_: Type) -> Any:
+def _python_type(type_: Type) -> Any:
     if type_.shape == "list" and type_.item:
-        return list[_python_type(schema, type_.item)]  # type: ignore[misc]
+        return list[_python_type(type_.item)]  # type: ignore[misc]
     if type_.shape == "map" and type_.item:
-        return dict[str, _python_type(schema, type_.item)]  # type: ignore[misc]
-    return _struct(schema, type_) if type_.shape == "struct" else _SCALARS[type_.shape]
+        return dict[str, _python_type(type_.item)]  # type: ignore[misc]
+    return _struct(type_) if type_.shape == "struct" else _SCALARS[type_.shape]
 
 
-def _struct(schema: Schema, type_: Type) -> Any:
+def _struct(type_: Type) -> Any:
     """A Struct of exactly these fields, all of which may be absent. A type that holds itself is left to the exact walk below the first level."""
-    made = _made.setdefault(schema, {})
-    if type_ not in made:
-        made[type_] = _Refuses
+    if type_.struct is None:
+        type_.struct = _Refuses
         # Fields are numbered and renamed: JSON names such as `continue` or `$ref` are no Python names.
         fields = [
-            (f"f{number}", _python_type(schema, field) | msgspec.UnsetType, msgspec.UNSET)
-            for number, field in enumerate(type_.fields.values())
+            (f"f{number}", _python_type(field) | msgspec.UnsetType, msgspec.UNSET) for number, field in enumerate(type_.fields.values())
         ]
         names = {f"f{number}": name for number, name in enumerate(type_.fields)}
-        made[type_] = msgspec.defstruct(type_.short_name or "Inline", fields, rename=names, forbid_unknown_fields=True, gc=False)
-    return made[type_]
+        type_.struct = msgspec.defstruct(type_.short_name or "Inline", fields, rename=names, forbid_unknown_fields=True, gc=False)
+    return type_.struct
 
 
 class _Refuses(msgspec.Struct, forbid_unknown_fields=True):

@@ -27,7 +27,7 @@ def decode(schema: Schema, kind: Kind, body: bytes | Object, field_validation: s
     """The object a body means, and warnings. ApiError 400 BadRequest for what is no such object; the body, if a dict, is left alone."""
     raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
     type_ = schema.type_of(kind.group, kind.version, kind.kind)
-    obj = quick.decode(schema, type_, raw)
+    obj = quick.decode(type_, raw)
     if type(obj) is dict and (raw is not body or not bodies.may_repeat(obj, raw)):
         bodies.check_type_meta(schema, kind, obj, raw)
         return obj, []

@@ -7,19 +7,17 @@ entry, decoded once and kept with it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-import msgspec
-
 from labctl.clock import Clock
 from labctl.errors import Unavailable
 from labctl.resources import failures
 from labctl.resources.kind import Kind
-from labctl.resources.registry import Registry
+from labctl.resources.registry import KindChange, Registry
 from labctl.resources.schema.definitions import Schema
 from labctl.resources.settings import ResourceSettings
 from labctl.store.interface import Compare, Entry, Op, Store
@@ -36,7 +34,7 @@ class Context:
     clock: Clock
     rng: Random
     settings: ResourceSettings
-    _decoders: dict[str, msgspec.json.Decoder[Any]] = field(default_factory=dict)
+    _decoders: dict[str, Callable[[bytes], Any]] = field(default_factory=dict)
     _turns: dict[str, list[asyncio.Future[None]]] = field(default_factory=dict)
 
     def view(self, entry: Entry) -> Any:
@@ -45,9 +43,16 @@ class Context:
             resource = entry.key[: entry.key.index("/")]
             decoder = self._decoders.get(resource)
             if decoder is None:
-                decoder = self._decoders[resource] = msgspec.json.Decoder(self.registry[resource].view)
-            entry.memo = decoder.decode(entry.value)
+                decoder = self._decoders[resource] = self.registry[resource].view.decoder()
+            entry.memo = decoder(entry.value)
         return entry.memo
+
+    def kinds_changed(self, change: KindChange) -> None:
+        """A kind came, changed or went. Objects that were read into another view are read anew."""
+        self._decoders.pop(change.resource, None)
+        if change.old and (not change.new or change.old[0].view is not change.new[0].view):
+            for entry in self.store.range(change.resource + "/").entries:
+                entry.memo = None
 
     def found(self, kind: Kind, namespace: str, name: str) -> Entry:
         """The object, or 404."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from labctl.clock import rfc3339
 from labctl.errors import ApiError
 from labctl.resources import encoding, failures, fields
-from labctl.resources.kind import Kind, Object
+from labctl.resources.kind import Kind, Object, ScalePaths
 from labctl.resources.schema.validate import decode
 from labctl.resources.service import DeleteOptions, WriteOptions, Written
 from labctl.resources.verbs import meta
@@ -105,27 +106,40 @@ async def _evict(ctx: Context, kind: Kind, namespace: str, name: str, eviction: 
     return _succeeded(await delete(ctx, kind, namespace, name, wanted), created=True)
 
 
-def scale_of(entry: Entry) -> Entry:
-    """An autoscaling/v1 Scale of a ReplicationController."""
-    return Entry(entry.key, msgspec.json.encode(scale_object(encoding.decode(entry.value))), entry.revision, entry.created)
+def scale_of(kind: Kind, entry: Entry) -> Entry:
+    """The autoscaling/v1 Scale of a stored object."""
+    scale = scale_object(kind.stored, encoding.decode(entry.value))
+    return Entry(entry.key, msgspec.json.encode(scale), entry.revision, entry.created)
 
 
-def scale_object(rc: Object) -> Object:
-    metadata, spec = rc["metadata"], rc["spec"]
+def scale_object(kind: Kind, obj: Object) -> Object:
+    """The autoscaling/v1 Scale of an object, from where its kind keeps those numbers."""
+    paths, metadata = _scale_paths(kind), obj["metadata"]
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
-    selector = ",".join(f"{key}={value}" for key, value in sorted(spec.get("selector", {}).items()))
     return {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": {name: metadata[name] for name in kept if name in metadata},
-        "spec": {"replicas": spec.get("replicas", 1)},
-        "status": {"replicas": rc.get("status", {}).get("replicas", 0), "selector": selector},
+        "spec": {"replicas": _at(obj, paths.replicas) or 0},
+        "status": {"replicas": _at(obj, paths.current) or 0, "selector": paths.selector(obj)},
     }
 
 
-def rescaled(rc: Object, scale: Object) -> Object:
-    """The controller with the count a Scale asks for, at the Scale's resourceVersion."""
-    name = rc["metadata"]["name"]
+def _scale_paths(kind: Kind) -> ScalePaths:
+    assert kind.scale is not None, f"{kind.resource} has the subresource scale, but its file does not say where the numbers are"
+    return kind.scale
+
+
+def _at(obj: Object, path: str) -> Any:
+    value: Any = obj
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def rescaled(kind: Kind, obj: Object, scale: Object) -> Object:
+    """The object with the count a Scale asks for, at the Scale's resourceVersion."""
+    name = obj["metadata"]["name"]
     replicas = scale.get("spec", {}).get("replicas", 0)
     if not isinstance(replicas, int) or replicas < 0:
         raise failures.invalid_of(
@@ -135,6 +149,10 @@ def rescaled(rc: Object, scale: Object) -> Object:
     meta.refuse_other_name(metadata, name)
     for field in ("uid", "resourceVersion"):
         if metadata.get(field):
-            rc["metadata"][field] = metadata[field]
-    rc["spec"]["replicas"] = replicas
-    return rc
+            obj["metadata"][field] = metadata[field]
+    *parents, last = _scale_paths(kind).replicas.split(".")
+    parent = obj
+    for step in parents:
+        parent = parent.setdefault(step, {})
+    parent[last] = replicas
+    return obj

@@ -20,6 +20,7 @@ from labctl.resources.service import ListOptions, WatchEvent
 from labctl.resources.verbs.context import Context
 from labctl.resources.verbs.match import matcher
 from labctl.resources.verbs.read import list_options_invalid, revision_of
+from labctl.resources.verbs.versions import shown
 from labctl.store.interface import Change, Entry
 
 _POOL = 2_048
@@ -82,16 +83,24 @@ class Watching:
 
     async def __anext__(self) -> list[WatchEvent]:
         for events in self._pending:
-            return events
+            return await self._shown(events)
         try:
             while True:
                 events = await self._next_events()
                 if events:
-                    return events
+                    return await self._shown(events)
         except Lagging as error:
             raise failures.expired(f"too old resource version: {self._seen} ({error})") from None
         except StoreError as error:
             raise ApiError(503, "ServiceUnavailable", str(error)) from None
+
+    async def _shown(self, events: list[WatchEvent]) -> list[WatchEvent]:
+        """The events as this version of the kind shows them. Each object is converted for each watcher of that version."""
+        if self._kind.conversion is None:
+            return events
+        entries = await shown(self._kind, [event.entry for event in events if event.type != "BOOKMARK"])
+        others = iter(entries)
+        return [event if event.type == "BOOKMARK" else _with(event, next(others)) for event in events]
 
     async def aclose(self) -> None:
         """Unregister: a forgotten watch would cost every later write."""
@@ -146,6 +155,10 @@ class Watching:
             metadata["annotations"] = annotations
         value = msgspec.json.encode({"kind": self._kind.kind, "apiVersion": self._kind.api_version, "metadata": metadata})
         return WatchEvent("BOOKMARK", Entry("", value, revision, 0))
+
+
+def _with(event: WatchEvent, entry: Entry) -> WatchEvent:
+    return event if entry is event.entry else WatchEvent(event.type, entry)
 
 
 def _check(options: ListOptions, initial: bool | None) -> None:

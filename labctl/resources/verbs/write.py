@@ -17,7 +17,7 @@ from labctl.resources.patches import managed
 from labctl.resources.schema.defaults import apply_defaults
 from labctl.resources.schema.validate import decode
 from labctl.resources.service import WriteOptions, Written
-from labctl.resources.verbs import meta
+from labctl.resources.verbs import meta, versions
 from labctl.resources.verbs.advice import advice, is_person
 from labctl.resources.verbs.allocation import StoreRanges
 from labctl.resources.verbs.context import Context
@@ -32,9 +32,6 @@ _PARTS = {
 
 Change = Callable[[Object], tuple[Object, Sequence[str]]]
 """Handed a fresh dict of the object as it is, answers what it shall be (it may be the same dict), and warnings."""
-
-
-_NEVER_TRACKED = frozenset(("Event", "Lease"))  # written often, by programs that nobody applies against
 
 
 async def create(ctx: Context, kind: Kind, namespace: str, body: bytes | Object, options: WriteOptions) -> Written:
@@ -85,7 +82,7 @@ async def _commit_new(ctx: Context, kind: Kind, namespace: str, obj: Object, opt
         raise failures.already_exists(kind, name)
     claim_ops, claim_compares = _claim(ctx, kind, obj, None)
     _track(ctx, kind, None, obj, options)
-    sealed = encoding.Sealed(obj)
+    sealed = encoding.Sealed(await versions.to_store(kind, obj))
     if options.dry_run:
         return Entry(key, sealed(0), 0, 0)
     try:
@@ -113,10 +110,11 @@ async def rewrite(
     async with ctx.turn(key):
         for _ in range(ctx.settings.write_attempts):
             entry = ctx.found(kind, namespace, name)
-            old = encoding.decode(entry.value)
-            new, warnings = change(encoding.decode(entry.value))
+            shown = await versions.shown_one(kind, entry)
+            old = encoding.decode(shown.value)
+            new, warnings = change(encoding.decode(shown.value))
             settle(ctx, kind, namespace, name, new, old, subresource)
-            if new == old:
+            if new == old and not versions.is_stale(kind, entry):
                 return Written(entry, warnings=warnings)
             warnings = advice(ctx, kind, new, old, options, warnings)
             try:
@@ -166,7 +164,7 @@ async def _commit_rewrite(
 ) -> Written:
     claim_ops, claim_compares = _claim(ctx, kind, new, old)
     _track(ctx, kind, old, new, options, subresource)
-    sealed = encoding.Sealed(new)
+    sealed = encoding.Sealed(await versions.to_store(kind, new))
     if options.dry_run:
         return Written(Entry(entry.key, sealed(entry.revision), entry.revision, entry.created), warnings=warnings)
     gone = released(new)
@@ -183,7 +181,7 @@ def _track(ctx: Context, kind: Kind, old: Object | None, new: Object, options: W
 
     Begun by people who name a manager and by kubectl, kept up for whoever writes after that: it costs a third of a create and half a list's bytes, and
     matters only to those who apply."""
-    if options.applied or kind.kind in _NEVER_TRACKED:
+    if options.applied or not kind.tracks_fields:
         return
     begins = is_person(options.user) and (options.field_manager or options.program == "kubectl")
     if begins or (old is not None and "managedFields" in old["metadata"]):

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from labctl.resources.kind import Object
+from labctl.resources.kinds.core_v1.pod_defaults import pull_policy
 from labctl.resources.registry import builtin_registry
-from labctl.resources.schema import defaults
-from labctl.resources.schema.defaults import apply_defaults, pull_policy
+from labctl.resources.schema.defaults import apply_defaults
 from labctl.resources.schema.definitions import builtin_schema
 
 SCHEMA = builtin_schema()
@@ -162,7 +162,8 @@ def test_two_objects_share_nothing() -> None:
 
 
 def test_the_table_names_definitions_and_fields_that_exist() -> None:
-    for name, values in [*defaults._WHERE_ZERO.items(), *defaults._WHERE_ABSENT.items()]:
-        assert not values.keys() - SCHEMA.named(name).fields.keys(), name
-    for name in defaults._FUNCTIONS:
-        assert SCHEMA.named(name).shape == "struct"
+    for kind in KINDS:
+        for name, own in kind.type_defaults.items():
+            fields = SCHEMA.named(name).fields
+            assert not {*own.zero, *own.absent} - fields.keys(), name
+            assert SCHEMA.named(name).shape == "struct"

@@ -45,4 +45,5 @@ KIND = Kind(
     columns=COLUMNS,
     create_on_update=True,
     lazy=True,
+    tracks_fields=False,
 )

@@ -8,7 +8,7 @@ import msgspec
 
 from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME, NONE, first_three
-from labctl.resources.kind import Column, FieldError, Kind, Object, Viewed
+from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults, Viewed
 from labctl.resources.kinds.core_v1.container_rules import PROTOCOLS
 from labctl.resources.kinds.shared import ObjectReference
 
@@ -83,4 +83,5 @@ KIND = Kind(
     validate=validate,
     columns=COLUMNS,
     create_on_update=True,
+    type_defaults={"io.k8s.api.core.v1.EndpointPort": TypeDefaults(zero={"protocol": "TCP"})},
 )

@@ -112,4 +112,5 @@ KIND = Kind(
     fields=selectable,
     create_on_update=True,
     lazy=True,
+    tracks_fields=False,
 )

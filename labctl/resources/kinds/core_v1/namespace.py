@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from labctl.resources.cells import AGE, NAME
-from labctl.resources.kind import Column, Kind, Object, Subresource, Viewed
+from labctl.resources.kind import Column, Kind, Object, Subresource, TypeDefaults, Viewed
 from labctl.resources.kinds.shared import Condition
 
 
@@ -27,6 +27,13 @@ class Namespace(Viewed, frozen=True, rename="camel", gc=False):
 
 def fields(namespace: Namespace) -> Mapping[str, str]:
     return {"status.phase": namespace.status.phase}
+
+
+def defaults(namespace: Object) -> None:
+    """Every namespace can be selected by its name."""
+    metadata = namespace.setdefault("metadata", {})
+    if metadata.get("name"):
+        metadata.setdefault("labels", {})["kubernetes.io/metadata.name"] = metadata["name"]
 
 
 def prepare(new: Object, old: Object | None) -> None:
@@ -57,4 +64,8 @@ KIND = Kind(
     prepare=prepare,
     fields=fields,
     name_rule="label",
+    type_defaults={
+        "io.k8s.api.core.v1.Namespace": TypeDefaults(absent={"status": {}}, function=defaults),
+        "io.k8s.api.core.v1.NamespaceStatus": TypeDefaults(zero={"phase": "Active"}),
+    },
 )

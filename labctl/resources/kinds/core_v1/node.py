@@ -8,7 +8,7 @@ import msgspec
 
 from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME, NONE, UNKNOWN, joined
-from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, Viewed
+from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
 from labctl.resources.kinds.shared import Condition, Quantity, condition_status
 from labctl.resources.labels import key_errors, value_errors
 
@@ -117,6 +117,11 @@ def roles(node: Node, _now_s: float) -> str:
     return joined(sorted(role for role in found if role)) or NONE
 
 
+def status_defaults(status: Object) -> None:
+    if status.get("capacity") and "allocatable" not in status:
+        status["allocatable"] = dict(status["capacity"])
+
+
 COLUMNS: tuple[Column, ...] = (
     NAME,
     Column("Status", status, description="The status of the node."),
@@ -151,4 +156,5 @@ KIND = Kind(
     validate=validate,
     acts_on=frozenset(("spec.podCIDR", "spec.podCIDRs", "spec.providerID", "spec.taints", "spec.unschedulable")),
     fields=selectable,
+    type_defaults={"io.k8s.api.core.v1.NodeStatus": TypeDefaults(function=status_defaults)},
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from labctl.resources import quantities
-from labctl.resources.kind import FieldError, Kind, Object, Subresource
-from labctl.resources.kinds.core_v1 import pod_rules
+from labctl.resources.kind import FieldError, Kind, Object, Subresource, TypeDefaults
+from labctl.resources.kinds.core_v1 import pod_defaults, pod_rules
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
 from labctl.resources.kinds.core_v1.pod_columns import COLUMNS
 from labctl.resources.kinds.core_v1.pod_view import Pod
@@ -98,4 +98,6 @@ KIND = Kind(
     grace_s=grace_s,
     acts_on=acts_on("spec"),
     fields=fields,
+    shown_when_deleted=True,
+    type_defaults={**pod_defaults.POD_TYPES, pod_defaults.CORE + "Pod": TypeDefaults(function=pod_defaults.pod)},
 )

@@ -8,9 +8,10 @@ import msgspec
 
 from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME, joined, pairs
-from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, Viewed
+from labctl.resources.kind import Column, FieldError, Kind, Object, ScalePaths, Subresource, TypeDefaults, Viewed
 from labctl.resources.kinds.core_v1 import pod_rules
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
+from labctl.resources.kinds.core_v1.pod_defaults import CORE, POD_TYPES
 from labctl.resources.kinds.core_v1.pod_view import PodTemplate
 from labctl.resources.kinds.shared import Condition
 from labctl.resources.selectors import Selector, from_labels, of_pairs
@@ -50,6 +51,20 @@ class ReplicationController(Viewed, frozen=True, rename="camel", gc=False):
 
 def selectable(rc: ReplicationController) -> Mapping[str, str]:
     return {"status.replicas": str(rc.status.replicas)}
+
+
+def defaults(controller: Object) -> None:
+    """Where the author gave no selector or labels, those of the template."""
+    spec = controller.setdefault("spec", {})
+    labels = spec.get("template", {}).get("metadata", {}).get("labels")
+    if labels:
+        spec["selector"] = spec.get("selector") or dict(labels)
+        metadata = controller.setdefault("metadata", {})
+        metadata["labels"] = metadata.get("labels") or dict(labels)
+
+
+def scale_selector(controller: Object) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted(controller["spec"].get("selector", {}).items()))
 
 
 def prepare(new: Object, old: Object | None) -> None:
@@ -137,4 +152,10 @@ KIND = Kind(
     warnings=warnings,
     acts_on=acts_on("spec.template.spec") | {"spec.minReadySeconds", "spec.replicas", "spec.selector", "spec.template.metadata"},
     fields=selectable,
+    scale=ScalePaths(scale_selector),
+    type_defaults={
+        **POD_TYPES,
+        CORE + "ReplicationController": TypeDefaults(function=defaults),
+        CORE + "ReplicationControllerSpec": TypeDefaults(absent={"replicas": 1}),
+    },
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME
-from labctl.resources.kind import Column, FieldError, Kind, Object, Viewed
+from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults, Viewed
 from labctl.resources.kinds.core_v1 import data_rules
 
 _NEEDED: Mapping[str, tuple[str, ...]] = {
@@ -67,4 +67,5 @@ KIND = Kind(
     defaults=defaults,
     validate=validate,
     fields=selectable,
+    type_defaults={"io.k8s.api.core.v1.Secret": TypeDefaults(zero={"type": "Opaque"})},
 )

@@ -10,7 +10,7 @@ import msgspec
 from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME, NONE, joined, pairs
 from labctl.resources.claims import Ranges, ip_claim, port_claim
-from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, Viewed
+from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
 from labctl.resources.kinds.core_v1.container_rules import PROTOCOLS, port_reference
 from labctl.resources.kinds.shared import Condition
 
@@ -299,6 +299,32 @@ COLUMNS: tuple[Column, ...] = (
     Column("Selector", lambda service, _now: pairs(service.spec.selector), priority=1, description="Which pods are behind it."),
 )
 
+
+def port_defaults(port: Object) -> None:
+    if not port.get("targetPort") and "port" in port:
+        port["targetPort"] = port["port"]
+
+
+def spec_defaults(spec: Object) -> None:
+    if spec["sessionAffinity"] == "ClientIP":
+        client_ip = spec.setdefault("sessionAffinityConfig", {}).setdefault("clientIP", {})
+        client_ip.setdefault("timeoutSeconds", 10800)
+    elif spec["sessionAffinity"] == "None":
+        spec.pop("sessionAffinityConfig", None)
+    if spec["type"] in _WITH_NODE_PORTS or (spec["type"] == "ClusterIP" and spec.get("externalIPs")):
+        spec["externalTrafficPolicy"] = spec.get("externalTrafficPolicy") or "Cluster"
+    if spec["type"] in ("ClusterIP", *_WITH_NODE_PORTS):
+        spec.setdefault("internalTrafficPolicy", "Cluster")
+    if spec["type"] == "LoadBalancer":
+        spec.setdefault("allocateLoadBalancerNodePorts", True)
+
+
+TYPE_DEFAULTS: Mapping[str, TypeDefaults] = {
+    "io.k8s.api.core.v1.Service": TypeDefaults(absent={"spec": {}}),
+    "io.k8s.api.core.v1.ServiceSpec": TypeDefaults(zero={"sessionAffinity": "None", "type": "ClusterIP"}, function=spec_defaults),
+    "io.k8s.api.core.v1.ServicePort": TypeDefaults(zero={"protocol": "TCP"}, function=port_defaults),
+}
+
 KIND = Kind(
     group="",
     version="v1",
@@ -324,4 +350,6 @@ KIND = Kind(
     acts_on=ACTS_ON,
     fields=selectable,
     name_rule="service",
+    shown_when_deleted=True,
+    type_defaults=TYPE_DEFAULTS,
 )

@@ -8,7 +8,7 @@ import msgspec
 
 from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME, first_three
-from labctl.resources.kind import Column, FieldError, Kind, Object, Viewed
+from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults, Viewed
 from labctl.resources.kinds.shared import ObjectReference
 
 _ADDRESS_TYPES = ("FQDN", "IPv4", "IPv6")
@@ -98,4 +98,5 @@ KIND = Kind(
     view=EndpointSlice,
     validate=validate,
     columns=COLUMNS,
+    type_defaults={"io.k8s.api.discovery.v1.EndpointPort": TypeDefaults(absent={"name": "", "protocol": "TCP"})},
 )

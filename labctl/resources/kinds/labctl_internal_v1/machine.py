@@ -11,7 +11,9 @@ import msgspec
 
 from labctl.resources import fields, quantities
 from labctl.resources.cells import AGE, NAME, NONE, UNKNOWN
-from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, Viewed
+from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
+from labctl.resources.kinds import own
+from labctl.resources.kinds.own import BOOLEAN, INT32, MICRO_TIME, QUANTITY, STRING, TIME
 from labctl.resources.kinds.shared import Condition, Quantity, condition_status
 
 MAX_NUMBER = 200  # as many as there are addresses in the lab's network
@@ -102,6 +104,42 @@ COLUMNS: tuple[Column, ...] = (
     ),
 )
 
+_NAME = "internal.labctl.v1.Machine"
+DEFINITIONS: Mapping[str, Object] = {
+    **own.top_level(_NAME, "labctl.internal", "v1", spec=own.reference(_NAME + "Spec"), status=own.reference(_NAME + "Status")),
+    _NAME + "Spec": own.struct(
+        address=STRING,
+        box=STRING,
+        cpus=QUANTITY,
+        memory=QUANTITY,
+        number=INT32,
+        power={**STRING, "enum": ["On", "Off"]},
+        provider=STRING,
+    ),
+    _NAME + "Status": own.struct(
+        address=STRING,
+        arch=STRING,
+        bootID=STRING,
+        conditions=own.list_by("type", _NAME + "Condition"),
+        lastEvent=own.reference(_NAME + "PowerEvent"),
+        message=STRING,
+        observedBootRequest=STRING,
+        phase=STRING,
+        power={**STRING, "enum": ["On", "Off", "Paused", ""]},
+    ),
+    _NAME + "Condition": own.struct(
+        "type",
+        "status",
+        lastHeartbeatTime=TIME,
+        lastTransitionTime=TIME,
+        message=STRING,
+        reason=STRING,
+        status=STRING,
+        type=STRING,
+    ),
+    _NAME + "PowerEvent": own.struct(bootID=STRING, intended=BOOLEAN, power=STRING, reason=STRING, time=MICRO_TIME),
+}
+
 KIND = Kind(
     group="labctl.internal",
     version="v1",
@@ -118,4 +156,6 @@ KIND = Kind(
     validate=validate,
     fields=selectable,
     name_rule="label",
+    type_defaults={_NAME + "Spec": TypeDefaults(zero={"power": "On"})},
+    definitions=DEFINITIONS,
 )

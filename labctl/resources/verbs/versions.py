@@ -1,0 +1,62 @@
+"""Versions of one resource: between what is stored and what a client's version shows.
+
+A kind without a `conversion` is shown as it is stored, and nothing here costs it anything. Else stored bytes are converted where they differ (another
+version stored them, or the kind's schema has changed since), for reads after they were read and for writes around the change they make:
+
+    stored bytes ─► the version of the request ─► change, defaults, validation ─► the stored version ─► commit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from labctl.resources import encoding
+from labctl.resources.kind import Kind, Object
+from labctl.store.interface import Entry
+
+
+class OnlyTheName:
+    """Kubernetes' conversion strategy `None`: versions differ in nothing but the apiVersion."""
+
+    def needed(self, kind: Kind, value: bytes) -> bool:
+        head = b'{"kind":"%s","apiVersion":"%s",' % (kind.kind.encode(), kind.api_version.encode())
+        return not value.startswith(head)
+
+    async def convert(self, kind: Kind, objects: Sequence[Object]) -> Sequence[Object]:
+        return [{**obj, "apiVersion": kind.api_version, "kind": kind.kind} for obj in objects]
+
+
+async def shown(kind: Kind, entries: Sequence[Entry]) -> Sequence[Entry]:
+    """The entries as this version of the kind shows them, in the same order."""
+    conversion = kind.conversion
+    if conversion is None:
+        return entries
+    other = [entry for entry in entries if entry.value and conversion.needed(kind, entry.value)]
+    if not other:
+        return entries
+    converted = await conversion.convert(kind, [encoding.decode(entry.value) for entry in other])
+    by_key = {entry.key: _entry(kind, entry, obj) for entry, obj in zip(other, converted, strict=True)}
+    return [by_key.get(entry.key, entry) for entry in entries]
+
+
+async def shown_one(kind: Kind, entry: Entry) -> Entry:
+    return entry if kind.conversion is None else (await shown(kind, [entry]))[0]
+
+
+async def to_store(kind: Kind, obj: Object) -> Object:
+    """What a request made of an object, as it is stored."""
+    stored = kind.stored
+    if stored is kind or kind.conversion is None:
+        return obj
+    return (await kind.conversion.convert(stored, [obj]))[0]
+
+
+def is_stale(kind: Kind, entry: Entry) -> bool:
+    """Another version stored it: an update that changes nothing stores it anew. This is how storage is migrated."""
+    stored = kind.stored
+    return stored.conversion is not None and stored.conversion.needed(stored, entry.value)
+
+
+def _entry(kind: Kind, entry: Entry, obj: Object) -> Entry:
+    value = encoding.Sealed(obj)(entry.revision)
+    return Entry(entry.key, value, entry.revision, entry.created, kind.view.decoder()(value))
