@@ -99,8 +99,8 @@ def _frontend(service: Service, port: ServicePort, ready: set[Backend], leaving:
     node_port = port.node_port if spec.type in ("NodePort", "LoadBalancer") else 0
     internal_local = spec.internal_traffic_policy == "Local"
     external_local = spec.external_traffic_policy == "Local" and bool(node_port or external)
-    if ready and not internal_local and not external_local:
-        leaving = set()  # they are used nowhere, so their comings and goings change nothing
+    if ready and not internal_local and not external_local and port.protocol != "UDP":
+        leaving = set()  # they are used nowhere, so their comings and goings change nothing; UDP connections to them go on
     return Frontend(
         service=service.metadata.key,
         name=port.name,

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import msgspec
 
 from labctl.errors import Unreachable
-from labctl.proxy import userspace
-from labctl.proxy.chains import NO_RULES, Rules, destinations, digest, merge, parse
+from labctl.proxy import flows, userspace
+from labctl.proxy.chains import NO_RULES, Rules, digest, merge, parse
 from labctl.proxy.patch import LINES_AT_ONCE, NEVER_CUT, Patch, diff, join
 from labctl.proxy.rules import Entry, Facts, Table, rules_of
 from labctl.proxy.settings import ProxySettings
@@ -118,7 +118,7 @@ class Minion:
         failed = await self._forward_first({key: p for key, p in frontends.items() if p}, whole=False)
         lines = await self._apply(patch)
         await self._forward_last([f for key in made for f in self._frontends.get(key, ())], frontends)
-        await self._forget_connections(merge(had.values()), merge(made.values()), desired)
+        await self._forget_connections(merge(had.values()), merge(made.values()), frontends, desired)
         for key in made:
             self._remember(applied, key, frontends[key], made[key])
         return Round(causes, lines, whole=False, missing=_missing(made) + failed)
@@ -141,7 +141,7 @@ class Minion:
         lines = await self._apply(patch)
         if suspect and patch:
             self._prints_otherwise = bool(diff(wanted, await self._dump()))
-        await self._forget_connections(actual, wanted, desired)
+        await self._forget_connections(actual, wanted, frontends, desired)
         self.applied, self._frontends = made, frontends
         if self._said:
             said, self._said = self._said, ""
@@ -198,12 +198,11 @@ class Minion:
         if self.facts is not None and self.facts.userspace and gone:
             await self._call("forward", {"remove": sorted(gone)})
 
-    async def _forget_connections(self, had: Rules, has: Rules, desired: Desired) -> None:
-        """UDP never ends by itself; TCP does, unless its endpoint is dead."""
-        gone = sorted(destinations(had) - destinations(has))
-        entries = [{"protocol": p, "address": a, "port": n} for p, a, n in gone if p == "udp" or desired.is_dead(a)]
-        if entries:
-            await self._call("conntrack", {"entries": entries})
+    async def _forget_connections(self, had: Rules, has: Rules, entries: Table, desired: Desired) -> None:
+        assert self.facts is not None
+        stale = flows.stale(had, has, (entry for some in entries.values() for entry in some), self.facts, desired.is_dead)
+        if stale:
+            await self._call("conntrack", stale)
 
     async def _call(self, method: str, params: dict[str, Any]) -> Any:
         return await self._remote.call(self.name, method, params, deadline_s=self._settings.call_s)

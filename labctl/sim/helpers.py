@@ -100,8 +100,8 @@ class FakeHelper:
             chains[chain].insert(0 if word == "-I" else len(chains[chain]), rest)
 
     def _conntrack(self, params: Any) -> Any:
-        self.forgotten += params["entries"]
-        return {"deleted": len(params["entries"]), "missing": False}
+        self.forgotten.append(params)
+        return {"deleted": 0, "missing": False}
 
     def _forward(self, params: Any) -> Any:
         wanted = {port["id"]: port for port in params.get("set", ())}

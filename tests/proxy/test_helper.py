@@ -115,7 +115,7 @@ def test_a_no_is_an_answer_and_never_ends_the_helper():
         ({"id": 1, "method": "explode"}, "no method 'explode'"),
         ({"id": 2, "method": "apply", "params": {"rules": "-F\n", "commits": 1}}, "no rule of labctl's"),
         ({"id": 3, "method": "apply", "params": {}}, "'rules'"),
-        ({"id": 4, "method": "conntrack", "params": {"entries": "all"}}, "bounded list"),
+        ({"id": 4, "method": "conntrack", "params": {"udp": "all"}}, "bounded list"),
         ({"id": 5, "method": "facts", "params": {"flavour": "; reboot"}}, "none of auto"),
     ):
         answer = main.answer(methods, json.dumps(request).encode())

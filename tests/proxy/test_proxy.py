@@ -160,13 +160,16 @@ async def test_udp_connections_of_a_gone_endpoint_are_forgotten_and_tcp_ones_onl
 
     await world.client.create("endpointslices.discovery.k8s.io", body(A, B))
     await world.settled()
+    helper.forgotten.clear()
     await world.client.replace("endpointslices.discovery.k8s.io", body(A))
     await world.settled()
-    assert helper.forgotten == [{"protocol": "udp", "address": "10.246.2.5", "port": 5353}]
+    vip = world.client.get("services", "default/dns").spec.cluster_ip
+    assert helper.forgotten == [{"udp": [{"address": vip, "port": 53, "serving": ["10.246.1.5"]}]}]
     helper.forgotten.clear()
     await world.client.replace("endpointslices.discovery.k8s.io", body())  # no pod `a` exists: it is dead
     await world.settled()
-    assert {(e["protocol"], e["address"]) for e in helper.forgotten} == {("udp", "10.246.1.5"), ("tcp", "10.246.1.5")}
+    tcp = [{"address": "10.246.1.5", "port": 8080}]
+    assert helper.forgotten == [{"udp": [{"address": vip, "port": 53, "serving": []}], "tcp": tcp}]
 
 
 async def test_affinity_without_xt_recent_is_told_on_the_service(world):

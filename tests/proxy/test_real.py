@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -164,18 +166,50 @@ async def test_affinity(lab):
     assert len(spread) == 1
 
 
+DNS = {"service": "default/dns", "name": "dns", "protocol": "UDP", "address": "10.247.0.10", "port": 53}
+LOGS = {"service": "default/logs", "name": "logs", "protocol": "UDP", "address": "10.247.0.11", "port": 514}
+
+
 async def test_udp_and_what_conntrack_remembers(lab):
-    dns = {"service": "default/dns", "name": "dns", "protocol": "UDP", "address": "10.247.0.10", "port": 53}
-    await lab.serve(web(P1, P3, **dns), web(P1))
+    """Exactly the entries of an endpoint that is gone from a Service go, though its pod serves another Service and is asked by its own address."""
+    await lab.serve(web(P1, P3, **DNS, node_port=30053), web(P1, **LOGS))
     node = lab.minions.nodes["minion-1"]
-    found = {node.udp("10.247.0.10", 53)[0] for _ in range(30)}
-    assert found == {P1, P3}
+    assert {node.udp("10.247.0.10", 53)[0] for _ in range(30)} == {P1, P3}
     stuck = node.udp("10.247.0.10", 53, source_port=40_000)[0]
-    left = P3 if stuck == P1 else P1
-    await lab.serve(web(left, **dns), web(P1))
-    assert node.udp("10.247.0.10", 53, source_port=40_000)[0] == stuck, "the kernel remembers"
-    await lab.minions.call("minion-1", "conntrack", {"entries": [{"protocol": "udp", "address": stuck, "port": 8080}]})
+    gone, left = stuck, P3 if stuck == P1 else P1
+    assert node.udp("10.247.0.11", 514, source_port=40_001)[0] == P1
+    assert node.udp(gone, 8080, source_port=40_002)[0] == gone
+    await lab.serve(web(left, **DNS, node_port=30053), web(P1, **LOGS))
+    assert node.udp("10.247.0.10", 53, source_port=40_000)[0] == gone, "the kernel remembers"
+    before = remembered(node)
+    fronts = [{"address": a, "port": p, "serving": [left]} for a, p in (("10.247.0.10", 53), ("", 30053))]
+    assert (await lab.minions.call("minion-1", "conntrack", {"udp": fronts}))["deleted"] == 1
+    assert before - remembered(node) == {e for e in before if e[0] in ("10.247.0.10", "10.245.1.11") and e[2] == gone} != set()
     assert node.udp("10.247.0.10", 53, source_port=40_000)[0] == left
+
+
+async def test_udp_that_began_before_the_first_endpoint_finds_it(lab):
+    node = lab.minions.nodes["minion-1"]
+    await lab.serve()
+    node.within(lambda: _send("10.247.0.10", 53, 40_000))
+    vain = [e for e in remembered(node) if e[0] == "10.247.0.10"]
+    await lab.serve(web(P3, **DNS))
+    if vain:
+        await lab.minions.call("minion-1", "conntrack", {"udp": [{"address": "10.247.0.10", "port": 53, "serving": [P3]}]})
+    assert node.udp("10.247.0.10", 53, source_port=40_000)[0] == P3
+
+
+def _send(address: str, port: int, source_port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, contextlib.suppress(OSError):
+        one.bind(("", source_port))
+        one.sendto(b"?", (address, port))
+
+
+def remembered(node) -> set[tuple[str, int, str]]:
+    """(where it was sent, the port, who answers) of each UDP entry."""
+    lines = node.run("conntrack", "-L", "-p", "udp").splitlines()
+    words = [[word.partition("=")[2] for word in line.split() if word.startswith(("src=", "dst=", "dport="))] for line in lines]
+    return {(found[1], int(found[2]), found[3]) for found in words}
 
 
 async def test_the_tracer_says_what_the_kernel_does(lab):
@@ -240,6 +274,6 @@ async def test_the_helper_refuses_what_is_not_ours(lab):
     with pytest.raises(CommandFailed, match="not for the master to set"):
         await lab.minions.call("minion-1", "network", {"address": "10.245.1.11", "sysctls": {"kernel.hostname": 1}})
     with pytest.raises(CommandFailed, match="no IPv4 address"):
-        await lab.minions.call("minion-1", "conntrack", {"entries": [{"protocol": "udp", "address": "1.2.3.4; reboot", "port": 1}]})
+        await lab.minions.call("minion-1", "conntrack", {"tcp": [{"address": "1.2.3.4; reboot", "port": 1}]})
     with pytest.raises(CommandFailed, match="no method"):
         await lab.minions.call("minion-1", "__init__", {})

@@ -4,7 +4,7 @@ facts      what this machine's iptables can do
 apply      rules in, in one restore; whole tables at once or not at all
 dump       our rules as they are
 digest     one word for them
-conntrack  forget connections of endpoints that are gone
+conntrack  forget the connections that new rules should have moved
 network    routes, forwarding, masquerade: the whole plan
 forward    userspace mode: what the forwarder serves (`userspace.py`)
 """
@@ -74,7 +74,7 @@ class Methods:
         return {"rules": digest(self.iptables().dump())}
 
     def do_conntrack(self, params: Dict[str, Any]) -> dict:
-        return conntrack.forget(params["entries"])
+        return conntrack.forget(params)
 
     def do_network(self, params: Dict[str, Any]) -> dict:
         return self._network.program(params, self.iptables())

@@ -1,0 +1,57 @@
+"""Which connections a minion forgets after its rules changed. The kernel keeps each connection on the way it first took, so new rules don't move it.
+
+A minion calls this after every change of its rules; the helper carries the answer out (agent/helper/conntrack.py). The rules, as Kubernetes has them:
+
+1. UDP has no end. An entry to a Service's virtual IP, external address or node port, or to a pod's host port, goes when its answers come from an
+   address that serves this port no longer. So entries go when an endpoint has ended, when a Service or one of its ports is deleted, and when the
+   first endpoint comes: what was sent before has an entry that leads to no endpoint (kubernetes#48370).
+2. An endpoint that is leaving and still serves keeps its UDP entries. Readiness, weights and traffic policies move new connections only.
+3. TCP ends by itself while there is somebody to end it. Only where a pod is dead (its object is gone, it has finished or its node is fenced) do its
+   TCP entries go, so that a client's next packet meets a machine that knows nothing of the connection and resets it.
+4. Nothing else goes: no entry of another Service that has the same pod behind it, none that goes to a pod's own address, no other protocol.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from labctl.proxy.chains import Rules, destinations
+from labctl.proxy.frontends import Frontend
+from labctl.proxy.rules import Entry, Facts
+
+Front = tuple[str, int]
+"""Where clients send to: an address, or an empty one for all of the machine's own; and a port."""
+_FRONT = re.compile(r"LABCTL-(?:SERVICES|NODEPORTS|HOSTPORTS|REJECT) (?:-d ([\d.]+)/32 )?-p udp .*--dport (\d+) ")
+
+
+def stale(had: Rules, has: Rules, entries: Iterable[Entry], facts: Facts, is_dead: Callable[[str], bool]) -> dict[str, Any]:
+    """What the helper's `conntrack` takes; empty if there is nothing to look for. `entries` are those that `has` was made of."""
+    served: dict[Front, list[str]] = {front: [] for front in _fronts(had) - _fronts(has)}
+    for entry in entries:
+        if isinstance(entry, Frontend) and entry.protocol == "UDP":
+            served |= dict.fromkeys(_fronts_of(entry), _serving(entry, facts))
+    udp = [{"address": address, "port": port, "serving": serving} for (address, port), serving in sorted(served.items())]
+    gone = sorted(destinations(had) - destinations(has))
+    tcp = [{"address": address, "port": port} for protocol, address, port in gone if protocol == "tcp" and is_dead(address)]
+    return {name: found for name, found in (("udp", udp), ("tcp", tcp)) if found}
+
+
+def _fronts(rules: Rules) -> set[Front]:
+    """The UDP ports that rules serve or refuse."""
+    found = (_FRONT.match(line) for line in (*rules.nat.shared, *rules.filter.shared))
+    return {(match[1] or "", int(match[2])) for match in found if match}
+
+
+def _fronts_of(frontend: Frontend) -> Iterable[Front]:
+    yield from ((address, frontend.port) for address in (frontend.address, *frontend.external_addresses))
+    if frontend.node_port:
+        yield "", frontend.node_port
+
+
+def _serving(frontend: Frontend, facts: Facts) -> list[str]:
+    """The addresses that answers may come from. In userspace mode it is the minion's own, and the forwarder looks after its endpoints."""
+    if facts.userspace:
+        return [facts.address] if frontend.serving else []
+    return sorted({backend.address for backend in (*frontend.backends, *frontend.leaving)})
