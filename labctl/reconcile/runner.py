@@ -30,10 +30,12 @@ from labctl.reconcile.view import LiveView
 from labctl.resources.registry import KindChange
 from labctl.resources.resources import Resources
 from labctl.store.interface import Entry, Watch
+from labctl.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
 RACES = frozenset({"Conflict", "NotFound", "AlreadyExists"})  # reasons of ApiError that mean: plan again on what is there now
+WATCH, PLANS, EVENTS = "runner: watch", "runner: plans", "runner: events"  # its three tasks
 CHANGES_AT_ONCE = 64  # taken from the watch before the loop may serve others
 AGAIN_MIN_S = 0.001  # a moment that rounds to nothing would be planned for ever
 
@@ -53,8 +55,10 @@ class Runner:
         journal: Journal,
         rng: Random,
         settings: ReconcileSettings = ReconcileSettings(),  # noqa: B008 - frozen
+        supervisor: Supervisor | None = None,
     ) -> None:
-        self.view = LiveView(decoder(resources), clock, indexes_of(controllers))
+        self._supervisor = supervisor or Supervisor(clock, journal)
+        self.view = LiveView(decoder(resources), clock, indexes_of(controllers), self._unreadable)
         self._store = resources.store
         self._registry = resources.registry
         self._deaf: Callable[[], None] = lambda: None  # ends listening to the registry
@@ -70,7 +74,7 @@ class Runner:
         self._teller = Teller(journal, recorder, lambda: self.idle, clock, settings)
         self._held: deque[tuple[int, Item, Plan]] = deque()  # carried out, waiting for the view to see it
         self._carrying: dict[asyncio.Task[None], None] = {}  # in order, so that stopping is the same each time
-        self._tasks: list[asyncio.Task[None]] = []
+        self._watcher: Watch | None = None  # begun, and not followed yet
         self._ticked = (clock.now(), clock.wall())
         self._due = clock.now()  # when it is to look again, at the latest
         self._awake: list[Callable[[], None]] = []
@@ -81,18 +85,15 @@ class Runner:
         """Load the view and begin. On return every controller has seen what is there, and nothing is planned yet."""
         self._load()
         self._deaf = self._registry.listen(self._kinds_changed)
-        watcher = self._store.watch("", self.view.revision)
-        self._tasks = [asyncio.create_task(task) for task in (self._follow(watcher), self._work(), self._teller.run())]
-        for task in self._tasks:
-            task.add_done_callback(_report)
+        self._watcher = self._store.watch("", self.view.revision)
+        for name, work in ((WATCH, self._follow), (PLANS, self._work), (EVENTS, self._teller.run)):
+            self._supervisor.run(name, work)
 
     async def stop(self) -> None:
         """In order: no new plans; writes under way may finish; queued Events are written."""
         self._deaf()
         self._deaf = lambda: None
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._supervisor.stop(WATCH, PLANS, EVENTS)
         if self._carrying:
             await asyncio.wait(self._carrying, timeout=self._settings.stop_s)
         for carried in tuple(self._carrying):
@@ -132,18 +133,21 @@ class Runner:
         for seen in self.view.reload(change.resource, page.entries if page else ()):
             self._see(seen)
 
-    async def _follow(self, watcher: Watch) -> None:
-        """Apply every revision. A watch that is lost is begun again, with a fresh load; what changed between is seen as the difference."""
+    async def _follow(self) -> None:
+        """Apply every revision, until it is cancelled. After a lost watch the view is loaded anew; what changed between is seen as the difference.
+
+        An error that is nobody's expectation ends the task: its supervisor starts it again, and it begins with a fresh load.
+        """
         while True:
+            watcher, self._watcher = self._watcher, None
+            if watcher is None:
+                self._load()
+                watcher = self._store.watch("", self.view.revision)
             try:
                 await self._apply(watcher)
             except (Compacted, Lagging, Unavailable) as error:
                 self._journal.note("reconcile", "runner", f"lost the watch and loads anew: {error}")
-            except Exception:  # our mistake, about one change: the others must go on
-                log.exception("the view could not apply a change, and is loaded anew")
             await asyncio.sleep(self._settings.backoff_min_s)
-            self._load()
-            watcher = self._store.watch("", self.view.revision)
 
     async def _apply(self, watcher: Watch) -> None:
         changes = 0
@@ -164,8 +168,15 @@ class Runner:
             try:
                 for key in keys(self.view, seen):
                     self._queue.add((number, key))
-            except Exception:  # our mistake, in one controller: the others must hear of it
-                log.exception("%s could not tell what %s/%s concerns", self._controllers[number].name, seen.kind, seen.key)
+            except Exception as error:  # our mistake, in one controller: the others must hear of the change
+                name = self._controllers[number].name
+                log.exception("%s could not tell what %s/%s concerns", name, seen.kind, seen.key)
+                self._supervisor.mistake(f"controller: {name}", error)
+
+    def _unreadable(self, key: str, error: Exception) -> None:
+        """One stored object has no typed view; all others go on."""
+        log.error("%s can't be read: %s", key, error)
+        self._supervisor.mistake("runner: objects", f"{key} can't be read, and is passed over: {error}")
 
     # -- plan --------------------------------------------------------------------------------------------------------------------------
 
@@ -188,6 +199,7 @@ class Runner:
             plan = controller.plan(self.view, item[1], self._clock.now(), self._rng)
         except Exception as error:  # our mistake: it must not stop the other keys
             log.exception("%s could not plan %s", controller.name, item[1])
+            self._supervisor.mistake(f"controller: {controller.name}", error)
             self._failed(item, error)
             return
         if plan.why:
@@ -222,11 +234,22 @@ class Runner:
             self._journal.note("reconcile", "runner", f"the clock jumped by {max(late_s, ran_away_s):.1f} s: grace periods begin anew")
             self.view.begin_anew()
             for tell in self._awake:
-                tell()
+                try:
+                    tell()
+                except Exception as error:  # our mistake, in one listener
+                    self._supervisor.mistake("runner: the process was asleep", error)
 
     # -- do ----------------------------------------------------------------------------------------------------------------------------
 
     async def _carry_out(self, item: Item, plan: Plan) -> None:
+        try:
+            await self._carry_out_all(item, plan)
+        except Exception as error:  # our mistake, beside the actions themselves: the key must not stay taken for ever
+            log.exception("%s could not finish %s", self._controllers[item[0]].name, item[1])
+            self._supervisor.mistake(f"controller: {self._controllers[item[0]].name}", error)
+            self._failed(item, error)
+
+    async def _carry_out_all(self, item: Item, plan: Plan) -> None:
         cause = self.view.revision
         if len(plan.actions) == 1:
             errors = [await self._act(item, plan.actions[0], cause)]
@@ -274,7 +297,6 @@ class Runner:
     def _carried(self, task: asyncio.Task[None]) -> None:
         self._carrying.pop(task, None)
         self._wake.set()
-        _report(task)
 
     def _failed(self, item: Item, error: Exception) -> None:
         raced = _raced(error)
@@ -331,8 +353,3 @@ def _raced(error: Exception) -> bool:
 
 def _revision(written: Any) -> int:
     return written.metadata.revision if written is not None else 0
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()):
-        log.error("the runner lost a task", exc_info=error)

@@ -119,10 +119,20 @@ class _Everywhere:
 
 
 class LiveView:
-    """`decode` answers an entry's typed view (memoised on it) or None for keys that are no object, such as claims."""
+    """`decode` answers an entry's typed view (memoised on it) or None for keys that are no object, such as claims.
 
-    def __init__(self, decode: Callable[[Entry], Any], clock: Clock, indexes: Mapping[tuple[str, str], Index] = {}) -> None:
+    `unreadable(key, error)` hears of a stored object that can't be decoded or indexed. Such an object stays in the view as it was last read.
+    """
+
+    def __init__(
+        self,
+        decode: Callable[[Entry], Any],
+        clock: Clock,
+        indexes: Mapping[tuple[str, str], Index] = {},
+        unreadable: Callable[[str, Exception], None] | None = None,
+    ) -> None:
         self._decode = decode
+        self._unreadable = unreadable
         self._clock = clock
         self._tables: dict[str, _Table] = {}
         self._revision = 0
@@ -247,13 +257,19 @@ class LiveView:
                     bucket.times = dict.fromkeys(bucket.times, now)
 
     def _put(self, kind: str, key: Key, entry: Entry, now: float) -> Iterable[Seen]:
-        new = self._decode(entry)
-        if new is None:
+        try:
+            new = self._decode(entry)
+            if new is None:
+                return ()
+            old = self.get(kind, key)
+            self._table(kind).put(key, entry, new, now)
+            for index in self._everywhere.values():
+                index.change(kind, key, old, new)
+        except Exception as error:
+            if self._unreadable is None:
+                raise
+            self._unreadable(entry.key, error)
             return ()
-        old = self.get(kind, key)
-        self._table(kind).put(key, entry, new, now)
-        for index in self._everywhere.values():
-            index.change(kind, key, old, new)
         return (Seen(kind, key, old, new),)
 
     def _drop(self, kind: str, key: Key) -> Iterable[Seen]:

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 import paramiko
 
-from labctl.errors import RemoteError, Unreachable
+from labctl.errors import Deadline, RemoteError, Unreachable
 from labctl.remote import wire
 from labctl.remote.connection import GONE, Connection, chunks, send
 from labctl.remote.interface import Target
@@ -29,36 +29,70 @@ class Channels:
         self._target = target
         self._settings = settings
         self._on_idle = on_idle
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()  # guards all below
+        self._opening = False
         self._connections: list[Connection] = []
         self._idle_since = 0.0
         self._closed = False
 
-    def acquire(self) -> Connection:
-        """A connection with room for one more channel. Who comes while one is being opened waits and shares it."""
-        with self._lock:
-            if self._closed:
-                raise Unreachable(f"{self._target.name}: the connection was closed")
-            self._connections = [each for each in self._connections if each.alive]
-            if sum(each.channels for each in self._connections) >= self._settings.streams_most:
-                raise RemoteError(f"{self._target.name}: {self._settings.streams_most} streams are open already")
-            for connection in self._connections:
-                if connection.channels < self._settings.stream_channels:
+    def acquire(self, until: float) -> Connection:
+        """A connection with room for one more channel. Raises RemoteError, and Deadline at `until`.
+
+        Where none has room, one caller opens another connection, outside of the lock: those who find room meanwhile don't wait for it, and those
+        who don't, wait for this one.
+        """
+        with self._changed:
+            while True:
+                self._check()
+                if connection := self._with_room():
+                    return connection
+                if not self._opening:
                     break
-            else:
-                connection = Connection(self._target, self._settings)
-                self._connections.append(connection)
-            connection.channels += 1
-            return connection
+                if not self._changed.wait(until - time.monotonic()):
+                    raise Deadline(f"{self._target.name}: no connection for a stream in time")
+            self._opening = True
+        return self._open()
+
+    def _check(self) -> None:
+        if self._closed:
+            raise Unreachable(f"{self._target.name}: the connection was closed")
+        self._connections = [each for each in self._connections if each.alive]
+        if sum(each.channels for each in self._connections) >= self._settings.streams_most:
+            raise RemoteError(f"{self._target.name}: {self._settings.streams_most} streams are open already")
+
+    def _with_room(self) -> Connection | None:
+        for connection in self._connections:
+            if connection.channels < self._settings.stream_channels:
+                connection.channels += 1
+                return connection
+        return None
+
+    def _open(self) -> Connection:
+        connection: Connection | None = None
+        try:
+            connection = Connection(self._target, self._settings)
+        finally:
+            with self._changed:
+                self._opening = False
+                self._changed.notify_all()
+                if connection and not self._closed:
+                    connection.channels += 1
+                    self._connections.append(connection)
+        if self._closed:
+            connection.close()
+            raise Unreachable(f"{self._target.name}: the connection was closed")
+        return connection
 
     def release(self, connection: Connection) -> None:
-        with self._lock:
+        """One channel of that connection has ended."""
+        with self._changed:
             connection.channels -= 1
             self._idle_since = time.monotonic()
-            if not connection.channels and len(self._connections) > 1:
+            if not connection.channels and len(self._connections) > 1 and connection in self._connections:
                 self._connections.remove(connection)
                 connection.close()
             idle = not any(each.channels for each in self._connections)
+            self._changed.notify_all()
         if idle:
             self._on_idle()
 
@@ -68,14 +102,15 @@ class Channels:
 
     def sweep(self) -> None:
         """Close the last connection when it was idle for long."""
-        with self._lock:
+        with self._changed:
             unused = not any(each.channels for each in self._connections)
             if unused and time.monotonic() - self._idle_since >= self._settings.stream_idle_s:
                 self._close_all()
 
     def close(self) -> None:
-        self._closed = True  # before the lock: who is opening a connection holds it, for as long as that takes
-        with self._lock:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
             self._close_all()
 
     def _close_all(self) -> None:
@@ -106,12 +141,18 @@ class ChannelStream:
     """One stream on the machine's side of the socket pair. All its methods return at once: whatever may wait for the machine has a thread."""
 
     def __init__(
-        self, request: wire.Open | wire.Dial, channels: Channels, settings: RemoteSettings, send: Callable[[wire.Message], None]
+        self,
+        request: wire.Open | wire.Dial,
+        channels: Channels,
+        settings: RemoteSettings,
+        send: Callable[[wire.Message], None],
+        mistake: Callable[[str, BaseException], None],
     ) -> None:
         self._request = request
         self._channels = channels
         self._settings = settings
         self._send = send
+        self._mistake = mistake
         self._credits = Credits(settings.stream_window_bytes)
         # what is to be done to the channel, in order; None: nothing more. The master sends no more input than the window.
         self._orders: queue.SimpleQueue[Callable[[paramiko.Channel], None] | None] = queue.SimpleQueue()
@@ -152,10 +193,13 @@ class ChannelStream:
     def _serve(self, on_end: Callable[[], None]) -> None:
         """The stream's thread."""
         connection: Connection | None = None
+        until = time.monotonic() + self._settings.open_deadline_s
         try:
-            connection = self._channels.acquire()
-            end: wire.Message = wire.Ended(self._request.id, self._carry(connection))
-        except RemoteError as error:
+            connection = self._channels.acquire(until)
+            end: wire.Message = wire.Ended(self._request.id, self._carry(connection, until))
+        except Exception as error:
+            if not isinstance(error, RemoteError):  # our mistake, about one stream: its reader must hear of an end
+                self._mistake(f"stream to {self._request.name}", error)
             end = wire.failure(self._request.id, error)
         finally:
             self._opened.set()
@@ -167,15 +211,16 @@ class ChannelStream:
             on_end()
         self._send(end)
 
-    def _carry(self, connection: Connection) -> int:
-        """From start to exit status."""
-        until = time.monotonic() + self._settings.connect_deadline_s
+    def _carry(self, connection: Connection, until: float) -> int:
+        """From the command's start, which has a deadline, to its exit status."""
         request = self._request
         if isinstance(request, wire.Dial):
             channel = connection.dial(request.host, request.port, until)
         else:
             channel = connection.session(request.argv, until, request.terminal)
         self._channel = channel
+        if self._closed:  # while it was being opened; `close` found no channel to end then
+            return 0
         self._opened.set()
         self._send(wire.Opened(request.id))
         for source, data in chunks(channel):

@@ -1,6 +1,7 @@
 """One SSH connection to one machine: Fabric's, with the machine's key pinned and nothing read from the person's own SSH configuration.
 
-Who calls it: control.py and streams.py, each from a thread of its own. What flows: argv and bytes in, bytes and an exit status out.
+Who calls it: control.py and channels.py, each from a thread of its own. What flows: argv and bytes in, bytes and an exit status out.
+Whatever a machine's sshd says or leaves unsaid, each call ends at its deadline.
 What it never does: retry; accept another host key; build a shell line from anything but shlex.
 
 Commands run on a channel that is opened on Fabric's connection: invoke's own runner polls (12 ms a call at best) and turns bytes into text.
@@ -15,7 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from math import inf
 from typing import Any
@@ -77,19 +78,21 @@ class Connection:
         """A channel with the command started on it."""
         with self._translated(f"starting {argv[0]}", until):
             channel = self._transport.open_session(timeout=_left(until))
-            if terminal:
-                channel.get_pty(terminal.term, terminal.columns, terminal.rows)
-            channel.exec_command(shlex.join(["sudo", "-n", "--", *argv] if self.target.sudo else argv))
+            with _ended_at(until, channel.close):  # paramiko waits for these answers without a deadline
+                if terminal:
+                    channel.get_pty(terminal.term, terminal.columns, terminal.rows)
+                channel.exec_command(shlex.join(["sudo", "-n", "--", *argv] if self.target.sudo else argv))
             return channel
 
     def dial(self, host: str, port: int, until: float) -> paramiko.Channel:
         with self._translated(f"connecting to {host}:{port}", until):
             return self._transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=_left(until))
 
-    def forward_back(self, host: str, port: int, take: Callable[[paramiko.Channel], None]) -> bool:
+    def forward_back(self, host: str, port: int, take: Callable[[paramiko.Channel], None], until: float) -> bool:
         """Let the machine's sshd listen there; `take` gets a channel for each connection that comes in. False: it does not let us."""
         try:
-            self._transport.request_port_forward(host, port, lambda channel, _origin, _server: take(channel))
+            with _ended_at(until, self.close):  # paramiko waits for the answer without a deadline
+                self._transport.request_port_forward(host, port, lambda channel, _origin, _server: take(channel))
         except paramiko.SSHException:
             if self.alive:
                 return False
@@ -130,9 +133,11 @@ class Connection:
         return self._fabric.transport
 
     def _open(self) -> None:
-        with self._translated("connecting"):
+        until = time.monotonic() + self._settings.connect_deadline_s * 3  # banner, keys and login have one each
+        with self._translated("connecting", until):
             try:
-                self._fabric.open()
+                with _ended_at(until, self.close):  # a machine that begins an exchange of keys and never ends it
+                    self._fabric.open()
             except BaseException:
                 self.close()
                 raise
@@ -219,6 +224,18 @@ def chunks(channel: paramiko.Channel, until: float | None = None) -> Iterator[tu
             return
         if not wake.event.wait(None if until is None else _left(until)):
             raise Deadline("took too long")
+
+
+@contextmanager
+def _ended_at(until: float, end: Callable[[], None]) -> Iterator[None]:
+    """Call `end`, from another thread, if the block is not over at `until`. `end` makes the block raise."""
+    timer = threading.Timer(_left(until), end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _left(until: float) -> float:

@@ -3,8 +3,11 @@
 Who calls it: worker.py puts jobs; each answers through `send`. What flows: small calls, each with a deadline that began when it was asked.
 What it never does: carry streams or bulk (channels.py has connections of its own); wait for another machine; repeat a call.
 
-A connection that is lost is opened again by the same thread, at once and then with growing pauses, so that "connected" is told soon after a
-machine is back. A machine that shows another host key is not asked again until there is a new target.
+A connection that is lost is opened again by the same thread, at once and then with growing pauses, so that Connected is told soon after a
+machine is back. A machine that shows another host key is not asked again until there is a new target. A helper that ends again and again, as a hostile
+one might to keep the master busy, is started again more and more slowly: `helper_starts_most` times in `helper_starts_s`.
+
+Nothing that one job or one machine does ends the thread: what is no RemoteError is answered as a mistake, and told to the master.
 """
 
 from __future__ import annotations
@@ -13,16 +16,15 @@ import queue
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import msgspec
 
 from labctl.errors import Deadline, HostKeyMismatch, RemoteError, Unreachable
 from labctl.remote import wire
 from labctl.remote.channels import Channels
 from labctl.remote.connection import Connection
-from labctl.remote.helper import Helper
+from labctl.remote.helper import Digest, Helper
 from labctl.remote.interface import Target
 from labctl.remote.reverse import open_way_back
 from labctl.remote.settings import RemoteSettings
@@ -38,11 +40,19 @@ class _Job:
 class Control:
     """Jobs go in through run, call and connect, which return at once."""
 
-    def __init__(self, target: Target, settings: RemoteSettings, send: Callable[[wire.Message], None]) -> None:
+    def __init__(
+        self,
+        target: Target,
+        settings: RemoteSettings,
+        send: Callable[[wire.Message], None],
+        mistake: Callable[[str, BaseException], None],
+    ) -> None:
         self.target = target
         self.channels = Channels(target, settings, on_idle=lambda: self._jobs.put(None))
         self._settings = settings
         self._send = send
+        self._mistake = mistake
+        self._helper_starts: deque[float] = deque(maxlen=settings.helper_starts_most)  # when the latest were
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connection: Connection | None = None
         self._helper: Helper | None = None
@@ -111,9 +121,16 @@ class Control:
             elif self._closed:
                 break
             else:
-                self._keep()
+                self._keep_safely()
         self._fail_waiting()
         self._lose("closed")
+
+    def _keep_safely(self) -> None:
+        try:
+            self._keep()
+        except Exception as error:  # our mistake: the thread must go on, but not in a circle
+            self._mistake(f"control {self.target.name}", error)
+            self._retry_at = max(self._retry_at, time.monotonic() + self._settings.retry_most_s)
 
     def _idle_s(self) -> float | None:
         """How long nothing needs to be done if nobody asks."""
@@ -139,7 +156,9 @@ class Control:
             if time.monotonic() >= job.until:
                 raise Deadline(f"{self.target.name}: calls before this one took all its time; it was not started")
             message: wire.Message = job.work()
-        except RemoteError as error:
+        except Exception as error:
+            if not isinstance(error, RemoteError):  # our mistake, about one call
+                self._mistake(f"control {self.target.name}", error)
             message = wire.failure(job.id, error)
         self._send(message)
 
@@ -176,7 +195,7 @@ class Control:
             raise Unreachable(f"{self.target.name}: the connection was closed")
         self._pause_s = self._settings.retry_first_s
         self._told = True
-        self._tell("connected", {"generation": self.target.generation, "took_s": round(time.monotonic() - started, 3)})
+        self._send(wire.Connected(self.target.name, self.target.generation, round(time.monotonic() - started, 3)))
         return self._connection
 
     def _open(self) -> Connection:
@@ -196,22 +215,28 @@ class Control:
             self._connection = None
         if self._told:
             self._told = False
-            self._tell("lost", {"generation": self.target.generation, "reason": reason})
+            self._send(wire.Lost(self.target.name, self.target.generation, reason))
 
     def _helped(self, until: float) -> Helper:
         connection = self._connected()
         if not self._helper or not self._helper.alive:
+            self._pace_helper()
             channel = connection.session(self._settings.helper, until)
-            self._helper = Helper(self.target.name, channel, self._tell_raw)
+            self._helper = Helper(self.target.name, channel, self._tell_digest, lambda: self._send(wire.HelperEnded(self.target.name)))
         return self._helper
+
+    def _pace_helper(self) -> None:
+        starts, now = self._helper_starts, time.monotonic()
+        if len(starts) == starts.maxlen and now - starts[0] < self._settings.helper_starts_s:
+            raise RemoteError(
+                f"{self.target.name}: its helper ended {len(starts)} times in {now - starts[0]:.0f} s, and is not started again yet"
+            )
+        starts.append(now)
 
     def _close_helper(self) -> None:
         if self._helper:
             self._helper.close()
             self._helper = None
 
-    def _tell(self, method: str, params: object) -> None:
-        self._tell_raw(method, msgspec.json.encode(params))
-
-    def _tell_raw(self, method: str, params: bytes) -> None:
-        self._send(wire.Tell(self.target.name, method, params))
+    def _tell_digest(self, digest: Digest) -> None:
+        self._send(wire.Digest(self.target.name, digest.rules, digest.routes, digest.forwarder))

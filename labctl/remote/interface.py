@@ -82,9 +82,10 @@ class Remote(Protocol):
         """A TCP connection made by the minion's sshd (direct-tcpip): for the API's proxy and port-forward."""
 
     def listen(self, tell: Callable[[str, str, Any], None]) -> None:
-        """`tell(machine, method, params)` for what helpers say unasked (`digest`), and of the connection and the helper themselves:
+        """Add a listener: `tell(machine, method, params)` is called on the loop, for what helpers say unasked and for what the SSH process itself saw.
 
-        "connected" {generation, took_s}, "lost" {generation, reason}, "helper" {state: "ended"}. Listeners add up; each is called on the loop.
+        A helper can say one thing: "digest" {rules, routes, forwarder}, when somebody else changed what it keeps. The SSH process says "connected"
+        {generation, took_s}, "lost" {generation, reason} and "helper" {state: "ended"}; no helper can say these.
         """
 
     def reset_helper(self, name: str) -> None:

@@ -1,7 +1,8 @@
 """Remote as the master has it: requests to the one SSH process and answers from it. No thread, no paramiko on this side.
 
-Who calls it: see interface.py. The process is started by the first call (or `start`, early, as its imports take 0.15 s); when it dies, what was
-under way fails with Unreachable, it is started again and told every target, and the machines' "connected" comes anew.
+Who calls it: see interface.py. The process is started by the first call (or `start`, early, as its imports take 0.15 s). One supervised task starts it
+and reads what it says. When the process dies, what was under way fails with Unreachable; the supervisor starts it again, it is told every target, and
+the machines' "connected" comes anew. A message, or a listener, that fails costs nothing but itself.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from labctl.clock import SystemClock
 from labctl.errors import CommandFailed, Deadline, RemoteError, Unreachable
 from labctl.journal import Journal
 from labctl.remote import wire
 from labctl.remote.interface import Result, Target, Terminal
 from labctl.remote.settings import RemoteSettings
 from labctl.remote.stream import RemoteStream
+from labctl.supervisor import Supervisor
 
+TASK = "ssh process"
 RECEIVE_BYTES = 256 << 10
 ANSWER_GRACE_S = 1.0  # the other side keeps deadlines; this is for when it can't
 
@@ -42,7 +46,10 @@ mv -f "$new" "$1"
 class SshProcess:
     """Remote over Fabric. `network_namespace`: a path for setns; the process lives there as a whole."""
 
-    def __init__(self, settings: RemoteSettings, journal: Journal, network_namespace: str = "") -> None:
+    def __init__(
+        self, settings: RemoteSettings, journal: Journal, network_namespace: str = "", supervisor: Supervisor | None = None
+    ) -> None:
+        self._supervisor = supervisor or Supervisor(SystemClock(), journal)
         self._settings = settings
         self._journal = journal
         self._namespace = network_namespace
@@ -54,8 +61,7 @@ class SshProcess:
         self._streams: dict[int, RemoteStream] = {}
         self._listeners: list[Callable[[str, str, Any], None]] = []
         self._child: _Child | None = None
-        self._starting = asyncio.Lock()
-        self._pump: asyncio.Task[None] | None = None
+        self._started: asyncio.Future[None] | None = None  # of the next start, whichever way it goes
         self._closed = False
 
     @property
@@ -74,17 +80,48 @@ class SshProcess:
         self._settings = msgspec.structs.replace(self._settings, reverse_from=there, reverse_to=here)
 
     async def start(self) -> None:
-        """Idempotent; also called by everything else."""
-        async with self._starting:
-            if self._closed:
-                raise Unreachable("the SSH process was closed")
-            if self._child:
-                return
+        """Idempotent; also called by everything else. Raises Unreachable where the process can't be started."""
+        if self._closed:
+            raise Unreachable("the SSH process was closed")
+        if self._child:
+            return
+        if self._started is None:
+            self._started = asyncio.get_running_loop().create_future()
+            self._started.add_done_callback(lambda future: future.cancelled() or future.exception())  # nobody has to ask
+        self._supervisor.run(TASK, self._live)
+        await asyncio.shield(self._started)
+
+    async def _live(self) -> None:
+        """One life of the process, from its start to its end. Raises Unreachable, and its supervisor begins another."""
+        try:
             self._child = await _Child.spawn(self._namespace)
+        except OSError as error:
+            failure = Unreachable(f"the SSH process can't be started: {error}")
+            self._settle(failure)
+            raise failure from None
+        try:
             self._send(wire.Configure(self._settings))
-            self._pump = asyncio.create_task(self._read(self._child), name="remote")
             for target in self._targets.values():  # of the process before this one; the answers are the "connected" events
                 self._send(wire.Connect(0, target))
+            self._settle(None)
+            how = await self._read(self._child)
+        finally:
+            await self._bury(self._child)
+        if not self._closed:
+            raise Unreachable(how)
+
+    def _settle(self, error: Unreachable | None) -> None:
+        """Tell those who wait for the start."""
+        started, self._started = self._started, None
+        if started and not started.done():
+            started.set_exception(error) if error else started.set_result(None)
+
+    async def _bury(self, child: _Child) -> None:
+        """The process has ended, or is of no use any more: nobody waits for it, and it waits for nobody."""
+        child.writer.close()  # it ends when its socket does
+        self._child = None
+        self._fail_all(Unreachable("the SSH process ended"))
+        await child.process.wait()
 
     async def connect(self, target: Target) -> None:
         if self._targets.get(target.name, target) != target:
@@ -100,7 +137,7 @@ class SshProcess:
         error = Unreachable(f"{name}: the connection was closed")
         for id_ in [id_ for each in (self._waiting, self._streams) for id_, one in each.items() if one.name == name]:
             self._fail(id_, error)
-        self._tell(name, "lost", {"generation": target.generation, "reason": "closed"})
+        self._on_lost(name, target.generation, "closed")
         self._send(wire.Forget(name))
 
     def connected(self, name: str) -> bool:
@@ -125,7 +162,7 @@ class SshProcess:
             answer = await self._ask(lambda id_: wire.Call(id_, name, *encoded, deadline_s), name, deadline_s)
         except wire.HelperRefused as error:
             raise CommandFailed(name, ("helper", method), 1, error.message) from None
-        return msgspec.json.decode(answer.stdout)
+        return wire.decode_answer(name, method, answer.stdout)
 
     def reset_helper(self, name: str) -> None:
         """The helper's program has changed: the next call starts a new one."""
@@ -143,22 +180,19 @@ class SshProcess:
 
     async def close(self) -> None:
         self._closed = True
-        if self._child:
-            self._child.writer.close()  # it ends when its socket does
-            await self._child.process.wait()
-        if self._pump:
-            await asyncio.gather(self._pump, return_exceptions=True)
+        await self._supervisor.stop(TASK)
+        self._settle(Unreachable("the SSH process was closed"))
 
     async def _ask(self, request: Callable[[int], wire.Message], name: str, deadline_s: float) -> wire.Answer:
         if name not in self._targets:
             raise Unreachable(f"{name}: no such machine is known")
         async with self._places.setdefault(name, asyncio.Semaphore(self._settings.calls_most)):
-            await self.start()
             id_ = next(self._ids)
             answer: asyncio.Future[wire.Answer] = asyncio.get_running_loop().create_future()
             self._waiting[id_] = _Waiting(name, answer)
             try:
                 async with asyncio.timeout(deadline_s + ANSWER_GRACE_S):
+                    await self.start()
                     await self._send_and_drain(request(id_))
                     return await answer
             except TimeoutError:
@@ -169,14 +203,18 @@ class SshProcess:
     async def _open(self, name: str, request: Callable[[int], wire.Message]) -> RemoteStream:
         if name not in self._targets:
             raise Unreachable(f"{name}: no such machine is known")
-        await self.start()
         id_ = next(self._ids)
         stream = self._streams[id_] = RemoteStream(id_, name, self._settings.stream_window_bytes, self._send)
-        self._send(request(id_))
         try:
-            await stream.opened()
-        except BaseException:
+            async with asyncio.timeout(self._settings.open_deadline_s + ANSWER_GRACE_S):
+                await self.start()
+                self._send(request(id_))
+                await stream.opened()
+        except BaseException as error:
             await stream.close()
+            self._streams.pop(id_, None)
+            if isinstance(error, TimeoutError):
+                raise Deadline(f"{name}: a stream was not open in {self._settings.open_deadline_s:g} s") from None
             raise
         return stream
 
@@ -192,38 +230,49 @@ class SshProcess:
             with suppress(ConnectionError):  # the reader notices, and fails what waits
                 await child.writer.drain()
 
-    async def _read(self, child: _Child) -> None:
-        """Until the SSH process ends, whoever ended it."""
+    async def _read(self, child: _Child) -> str:
+        """Take what the process says until it ends, whoever ended it. Answers how."""
         frames = wire.Frames(wire.FromWorker)
         try:
             while data := await child.reader.read(RECEIVE_BYTES):
                 for message in frames.feed(data):
-                    self._take(message)
+                    try:
+                        self._take(message)
+                    except Exception as error:  # our mistake, about one message: all other machines' must be heard
+                        self._supervisor.mistake(TASK, error)
         except ConnectionError:
             pass
         child.writer.close()
-        status = await child.process.wait()
-        self._child = None
-        self._fail_all(Unreachable(f"the SSH process ended ({_ended_how(status)})"))
+        how = f"the SSH process ended ({_ended_how(await child.process.wait())})"
         if not self._closed:
-            self._journal.note("remote", "process/ssh", f"ended ({_ended_how(status)}); started again")
-            await asyncio.sleep(self._settings.retry_first_s)
-            self._pump = asyncio.create_task(self._restart(), name="remote restart")
-
-    async def _restart(self) -> None:
-        with suppress(Unreachable):  # closed meanwhile
-            await self.start()
+            self._fail_all(Unreachable(how))
+            self._journal.note("remote", "process/ssh", f"{how}; started again")
+        return how
 
     def _take(self, message: Any) -> None:
-        if isinstance(message, wire.Tell):
-            self._tell(message.name, message.method, msgspec.json.decode(message.params))
-        elif isinstance(message, wire.Answer):
-            waiting = self._waiting.get(message.id)
-            if waiting and not waiting.answer.done():
-                waiting.answer.set_result(message)
-        elif isinstance(message, wire.Failure):
-            self._fail(message.id, wire.to_error(message))
-        elif stream := self._streams.get(message.id):
+        match message:
+            case wire.Answer():
+                waiting = self._waiting.get(message.id)
+                if waiting and not waiting.answer.done():
+                    waiting.answer.set_result(message)
+            case wire.Failure():
+                self._fail(message.id, wire.to_error(message))
+            case wire.Connected():
+                self._on_connected(message)
+            case wire.Lost():
+                self._on_lost(message.name, message.generation, message.reason)
+            case wire.HelperEnded():
+                self._tell(message.name, "helper", {"state": "ended"})
+            case wire.Digest():
+                said = {"rules": message.rules, "routes": message.routes, "forwarder": message.forwarder}
+                self._tell(message.name, "digest", said)
+            case wire.Mistake():
+                self._supervisor.mistake(f"ssh process: {message.where}", message.text)
+            case _:
+                self._take_stream(message)
+
+    def _take_stream(self, message: Any) -> None:
+        if stream := self._streams.get(message.id):
             stream.on_message(message)
             if isinstance(message, wire.Ended):
                 del self._streams[message.id]
@@ -239,22 +288,31 @@ class SshProcess:
         for id_ in [*self._waiting, *self._streams]:
             self._fail(id_, error)
         for name in sorted(self._connected):
-            self._tell(name, "lost", {"generation": self._targets[name].generation, "reason": error.message})
+            self._on_lost(name, "", error.message)
+
+    def _on_connected(self, message: wire.Connected) -> None:
+        target = self._targets.get(message.name)
+        if target is None or target.generation != message.generation:
+            return  # of a target that was replaced meanwhile
+        self._connected.add(message.name)
+        self._journal.note("remote", f"machine/{message.name}", f"connected over SSH in {message.took_s * 1000:.0f} ms")
+        self._tell(message.name, "connected", {"generation": message.generation, "took_s": message.took_s})
+
+    def _on_lost(self, name: str, generation: str, reason: str) -> None:
+        """`generation` is empty where the process itself ended."""
+        target = self._targets.get(name)
+        if name not in self._connected or (target and generation and target.generation != generation):
+            return  # told already
+        self._connected.discard(name)
+        self._journal.note("remote", f"machine/{name}", f"SSH connection lost: {reason}")
+        self._tell(name, "lost", {"generation": generation or (target.generation if target else ""), "reason": reason})
 
     def _tell(self, name: str, method: str, params: Any) -> None:
-        target = self._targets.get(name)
-        if method == "connected":
-            if target is None or target.generation != params["generation"]:
-                return  # of a target that was replaced meanwhile
-            self._connected.add(name)
-            self._journal.note("remote", f"machine/{name}", f"connected over SSH in {params['took_s'] * 1000:.0f} ms")
-        elif method == "lost":
-            if name not in self._connected or (target and target.generation != params["generation"]):
-                return  # told already
-            self._connected.discard(name)
-            self._journal.note("remote", f"machine/{name}", f"SSH connection lost: {params['reason']}")
         for listener in self._listeners:
-            listener(name, method, params)
+            try:
+                listener(name, method, params)
+            except Exception as error:  # our mistake, in one listener: the others must hear of it
+                self._supervisor.mistake(f"listeners to {name}", error)
 
 
 class _Waiting(NamedTuple):

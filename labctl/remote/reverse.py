@@ -32,7 +32,7 @@ def open_way_back(connection: Connection, settings: RemoteSettings, until: float
     """Raises Unreachable where the machine's sshd does not let us."""
     port = settings.reverse_from
     way = _WayBack(settings)
-    if not connection.forward_back(LOOPBACK, port, way.take):
+    if not connection.forward_back(LOOPBACK, port, way.take, until):
         status, _, _ = connection.execute(("/bin/sh", "-c", FREE, "free", str(port)), b"", until)
         freed = status == 0 and _again(connection, port, way, until)
         if not freed:
@@ -45,7 +45,7 @@ def open_way_back(connection: Connection, settings: RemoteSettings, until: float
 
 def _again(connection: Connection, port: int, way: _WayBack, until: float) -> bool:
     """The process that had it takes a moment to end."""
-    while not connection.forward_back(LOOPBACK, port, way.take):
+    while not connection.forward_back(LOOPBACK, port, way.take, until):
         if time.monotonic() > until:
             return False
         time.sleep(0.05)

@@ -18,4 +18,7 @@ class RemoteSettings(msgspec.Struct, frozen=True):
     calls_most: int = 64  # waiting per machine; the next caller waits for a place
     reverse_from: int = 0  # this port of every machine's loopback leads, through its control connection,
     reverse_to: int = 0  # to this one of ours; 0: machines reach us by themselves
+    open_deadline_s: float = 15.0  # a stream: its connection if there is no room on another, and its command's start
+    helper_starts_most: int = 10  # a machine's helper is started at most so often,
+    helper_starts_s: float = 10.0  # within so long
     helper: tuple[str, ...] = ("/usr/bin/python3", "/opt/labctl/agent", "helper")

@@ -7,7 +7,7 @@ A request has an `id`, which its Answer or Failure carries back. A stream's `id`
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,6 +16,10 @@ from labctl.remote.interface import Target, Terminal
 from labctl.remote.settings import RemoteSettings
 
 CHUNK_BYTES = 32 << 10  # of a stream, in one message: what SSH puts into a packet
+ANSWER_VALUES_MOST = 1_000_000
+TEXT_MOST = 2_000  # characters of an error's text
+
+_T = TypeVar("_T")
 
 
 class Message(msgspec.Struct, tag=True, array_like=True):
@@ -144,16 +148,46 @@ class Ended(Message):
     status: int
 
 
-class Tell(Message):
-    """What a helper says unasked; also "connected" and "lost"."""
+class Connected(Message):
+    """A control connection was opened."""
 
     name: str
-    method: str
-    params: bytes  # JSON
+    generation: str
+    took_s: float
+
+
+class Lost(Message):
+    """A control connection that was told as Connected has ended."""
+
+    name: str
+    generation: str
+    reason: str
+
+
+class HelperEnded(Message):
+    """The helper's program on that machine runs no more; the next call starts another."""
+
+    name: str
+
+
+class Digest(Message):
+    """What a machine's helper said unasked, the one thing it may: checked already, see helper.py."""
+
+    name: str
+    rules: str
+    routes: str
+    forwarder: str
+
+
+class Mistake(Message):
+    """Something failed in the SSH process that its code does not expect to fail; `text` is one line. What else it does goes on."""
+
+    where: str
+    text: str
 
 
 FromMaster = Configure | Connect | Forget | Run | Call | ResetHelper | Open | Dial | Input | EndInput | Resize | Close | Credit
-FromWorker = Answer | Failure | Opened | Output | Ended | Credit | Tell
+FromWorker = Answer | Failure | Opened | Output | Ended | Credit | Connected | Lost | HelperEnded | Digest | Mistake
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -187,8 +221,35 @@ class HelperRefused(RemoteError):
     """The helper said no; on the master's side it becomes a CommandFailed, which knows the machine and the method."""
 
 
-def failure(id_: int, error: RemoteError) -> Failure:
-    return Failure(id_, type(error).__name__, error.message)
+def decode_answer(name: str, method: str, data: bytes) -> Any:
+    """A helper's `result`. Raises RemoteError for one that would cost far more memory than its bytes: 32 MB of brackets are 2 GB of lists."""
+    values = data.count(b",") + data.count(b"[") + data.count(b"{")
+    if values > ANSWER_VALUES_MOST:
+        raise RemoteError(f"{name}: the helper's answer to {method} has more than {ANSWER_VALUES_MOST} values")
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise RemoteError(f"{name}: the helper's answer to {method} can't be read: {error}") from None
+
+
+def answered(name: str, method: str, answer: Any, type_: type[_T]) -> _T:
+    """A helper's answer as what it must be. Raises RemoteError for another: a helper may say anything."""
+    try:
+        return msgspec.convert(answer, type_)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise RemoteError(f"{name}: the helper's answer to {method} is not what it must be: {error}") from None
+
+
+def failure(id_: int, error: Exception) -> Failure:
+    """What an exception is on the wire. One that is no RemoteError is a mistake in the SSH process, and crosses as a RemoteError."""
+    if isinstance(error, RemoteError):
+        return Failure(id_, type(error).__name__, printable(error.message))
+    return Failure(id_, RemoteError.__name__, printable(f"a mistake in the SSH process: {type(error).__name__}: {error}"))
+
+
+def printable(text: str, most: int = TEXT_MOST) -> str:
+    """A machine's words, fit for a log and a terminal: bounded, and without the characters that steer one."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text[:most])
 
 
 def to_error(message: Failure) -> RemoteError:

@@ -1,6 +1,7 @@
 """The SSH process: `python -m labctl.remote.worker FD [NETWORK NAMESPACE]`, started by process.py with one end of a socket pair.
 
 Its main thread reads what the master asks and hands it on; it never waits for a machine. Each machine has a Control (a thread) and its streams.
+A mistake about one message or in one thread is told to the master (wire.Mistake) and costs nothing else.
 It enters the lab's network namespace as a whole, before any other thread is there, and ends when the master does: its socket closes.
 """
 
@@ -12,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -51,7 +53,20 @@ class Worker:
         frames = wire.Frames(wire.FromMaster)
         while data := self._socket.recv(RECEIVE_BYTES):
             for message in frames.feed(data):
-                self._handlers[type(message)](message)
+                try:
+                    self._handlers[type(message)](message)
+                except Exception as error:  # our mistake, about one message: all other machines' must be served
+                    self._mistaken(message, error)
+
+    def _mistaken(self, message: Any, error: Exception) -> None:
+        self.mistake(type(message).__name__, error)
+        if isinstance(message, wire.Connect | wire.Run | wire.Call | wire.Open | wire.Dial):
+            self.send(wire.failure(message.id, error))
+
+    def mistake(self, where: str, error: BaseException) -> None:
+        """Tell the master of an error that nobody expected; its traceback goes to the master's log."""
+        traceback.print_exception(error)
+        self.send(wire.Mistake(where, wire.printable(f"{type(error).__name__}: {error}", 500)))
 
     def send(self, message: wire.Message) -> None:
         """From any thread; waits while the master does not read."""
@@ -77,7 +92,7 @@ class Worker:
             _in_a_thread(control.close)
             control = None
         if not control:
-            control = self._controls[name] = self._new_control(message.target, self._settings, self.send)
+            control = self._controls[name] = self._new_control(message.target, self._settings, self.send, self.mistake)
         control.connect(message.id)
 
     def _forget(self, message: wire.Forget) -> None:
@@ -101,7 +116,7 @@ class Worker:
         if not control:
             self.send(_unknown(message.id, message.name))
             return
-        stream = self._new_stream(message, control.channels, self._settings, self.send)
+        stream = self._new_stream(message, control.channels, self._settings, self.send, self.mistake)
         self._streams[message.id] = stream
         stream.start(lambda: self._streams.pop(message.id, None))
 
@@ -146,7 +161,9 @@ def main(arguments: list[str]) -> None:
     if arguments[1:]:
         enter_network_namespace(arguments[1])
     _save_memory()
-    Worker(socket.socket(fileno=int(arguments[0]))).serve()
+    worker = Worker(socket.socket(fileno=int(arguments[0])))
+    threading.excepthook = lambda told: worker.mistake(told.thread.name if told.thread else "a thread", told.exc_value or told.exc_type())
+    worker.serve()
     os._exit(0)  # threads that wait for machines end with the process
 
 

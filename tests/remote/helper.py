@@ -21,6 +21,11 @@ while header := sys.stdin.buffer.read(4):
         time.sleep(params)
     if method == "die":
         sys.exit(str(params))
+    if method == "say":  # whatever it is, as a frame, as often as asked
+        body, times = params["body"].encode(), params.get("times", 1)
+        for _ in range(times):
+            sys.stdout.buffer.write(len(body).to_bytes(4, "big") + body)
+            sys.stdout.buffer.flush()
     if method == "refuse":
         say({"id": request["id"], "error": params})
     elif method == "garbage":
