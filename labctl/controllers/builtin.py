@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from labctl.controllers.deployment.deployments import Deployments
 from labctl.controllers.endpoints import Endpoints
 from labctl.controllers.endpointslices import EndpointSlices
 from labctl.controllers.evictions import Evictions
@@ -10,6 +11,7 @@ from labctl.controllers.leftovers import Leftovers
 from labctl.controllers.mirroring import Mirroring
 from labctl.controllers.namespaces import Namespaces
 from labctl.controllers.nodes import Nodes
+from labctl.controllers.replicasets import ReplicaSets
 from labctl.controllers.replication import Replication
 from labctl.controllers.settings import ControllerSettings
 from labctl.reconcile.plan import Controller
@@ -25,6 +27,8 @@ def builtin_controllers(registry: Registry, settings: ControllerSettings = Contr
         Nodes(settings),
         Evictions(settings),
         Replication(settings),
+        ReplicaSets(settings),
+        Deployments(),
         Garbage(registry),
         Namespaces(registry),
         Leftovers(settings),

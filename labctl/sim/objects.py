@@ -83,6 +83,17 @@ def replication_controller(name: str, replicas: int, labels: dict[str, str] | No
     }
 
 
+def deployment(name: str, replicas: int, image: str = "busybox", **spec: Any) -> Object:
+    labels = {"name": name}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "main", "image": image}]}}
+    return {
+        "kind": "Deployment",
+        "apiVersion": "apps/v1",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template, **spec},
+    }
+
+
 def service(name: str, selector: dict[str, str], *ports: Object, **spec: Any) -> Object:
     return {
         "kind": "Service",

@@ -12,7 +12,7 @@ Quantity = str | int | float
 
 
 class Condition(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """A condition of a Pod, Node, Namespace, ReplicationController or Machine."""
+    """A condition of an object's status: a Pod, a Node, a Deployment, a Machine."""
 
     type: str = ""
     status: str = ""
@@ -20,6 +20,7 @@ class Condition(msgspec.Struct, frozen=True, rename="camel", gc=False):
     message: str = ""
     last_transition_time: str = ""
     last_heartbeat_time: str = ""
+    last_update_time: str = ""
 
 
 class ObjectReference(msgspec.Struct, frozen=True, rename="camel", gc=False):

@@ -6,17 +6,15 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from labctl.resources import fields, names
-from labctl.resources.cells import AGE, NAME, joined, pairs
+from labctl.resources import fields
+from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, ScalePaths, Subresource, TypeDefaults, Viewed
-from labctl.resources.kinds.core_v1 import pod_rules
+from labctl.resources.kinds import workloads
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
 from labctl.resources.kinds.core_v1.pod_defaults import CORE, POD_TYPES
 from labctl.resources.kinds.core_v1.pod_view import PodTemplate
 from labctl.resources.kinds.shared import Condition
 from labctl.resources.selectors import Selector, from_labels, of_pairs
-
-_decode_template = msgspec.json.Decoder(PodTemplate).decode
 
 
 class ReplicationControllerSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -28,7 +26,7 @@ class ReplicationControllerSpec(msgspec.Struct, frozen=True, rename="camel", gc=
     template: msgspec.Raw = msgspec.Raw(b"{}")
 
     def pod_template(self) -> PodTemplate:
-        return _decode_template(self.template)
+        return workloads.decode_template(self.template)
 
 
 class ReplicationControllerStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -74,48 +72,13 @@ def prepare(new: Object, old: Object | None) -> None:
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     spec = new.get("spec", {})
-    for name in ("minReadySeconds", "replicas"):
-        if spec.get(name, 0) < 0:
-            yield fields.invalid(f"spec.{name}", spec[name], "must be greater than or equal to 0")
+    yield from workloads.not_negative("spec", spec, "minReadySeconds", "replicas")
     selector = spec.get("selector", {})
     if not selector:
         yield fields.required("spec.selector")
-    if "template" not in spec:
-        yield fields.required("spec.template")
-    elif old is None or spec != old["spec"]:
-        yield from _validate_template(spec["template"], selector)
-
-
-def _validate_template(template: Object, selector: dict[str, str]) -> Iterator[FieldError]:
-    labels = template.get("metadata", {}).get("labels", {})
-    if selector and not from_labels(selector).matches(labels):
-        yield fields.invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
-    yield from names.labels("spec.template.labels", labels)
-    spec = template.get("spec")
-    if spec is None:
-        yield fields.required("spec.template.spec.containers")
-        return
-    yield from pod_rules.spec("spec.template.spec", spec)
-    if spec["restartPolicy"] in ("Never", "OnFailure"):
-        yield fields.not_supported("spec.template.spec.restartPolicy", spec["restartPolicy"], ("Always",))
-    if "activeDeadlineSeconds" in spec:
-        yield fields.forbidden(
-            "spec.template.spec.activeDeadlineSeconds", "activeDeadlineSeconds in ReplicationController is not Supported"
-        )
-
-
-def warnings(new: Object, old: Object | None) -> Iterator[str]:
-    template = new["spec"].get("template", {})
-    if old is None or template != old["spec"].get("template"):
-        yield from pod_rules.warnings("spec.template.spec", template.get("spec", {}))
-
-
-def containers(rc: ReplicationController, _now_s: float) -> str:
-    return joined(container.name for container in rc.spec.pod_template().spec.containers)
-
-
-def images(rc: ReplicationController, _now_s: float) -> str:
-    return joined(container.image for container in rc.spec.pod_template().spec.containers)
+    if old is None or spec != old["spec"] or "template" not in spec:
+        labels = (spec.get("template") or {}).get("metadata", {}).get("labels", {})
+        yield from workloads.template("ReplicationController", spec, from_labels(selector).matches(labels) if selector else None)
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -124,9 +87,9 @@ COLUMNS: tuple[Column, ...] = (
     Column("Current", lambda rc, _now: rc.status.replicas, type="integer", description="How many pods there are."),
     Column("Ready", lambda rc, _now: rc.status.ready_replicas, type="integer", description="How many of them are ready."),
     AGE,
-    Column("Containers", containers, priority=1, description="Names of each container in the template."),
-    Column("Images", images, priority=1, description="Images referenced by each container in the template."),
-    Column("Selector", lambda rc, _now: pairs(rc.spec.selector), priority=1, description="Which pods it counts."),
+    workloads.CONTAINERS,
+    workloads.IMAGES,
+    workloads.SELECTOR,
 )
 
 KIND = Kind(
@@ -149,7 +112,7 @@ KIND = Kind(
     orphans=True,
     prepare=prepare,
     validate=validate,
-    warnings=warnings,
+    warnings=workloads.template_warnings,
     acts_on=acts_on("spec.template.spec") | {"spec.minReadySeconds", "spec.replicas", "spec.selector", "spec.template.metadata"},
     fields=selectable,
     scale=ScalePaths(scale_selector),

@@ -1,0 +1,1 @@
+"""The Deployment controller: rolls pods from one template to the next, through ReplicaSets."""

@@ -1,0 +1,107 @@
+"""How many pods each ReplicaSet of a Deployment gets: arithmetic only, on frozen values, in Kubernetes' order and with its rounding.
+
+`Sized` is one ReplicaSet as numbers. Every function answers the new sizes by name, and only those that change.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Sized(NamedTuple):
+    """One ReplicaSet: wanted pods, available pods, and the most pods its Deployment allowed when it was last scaled (None: not written on it)."""
+
+    name: str
+    replicas: int
+    available: int = 0
+    max_before: int | None = None
+
+
+Sizes = dict[str, int]
+
+
+def fenceposts(max_surge: int | str, max_unavailable: int | str, replicas: int) -> tuple[int, int]:
+    """How many pods more than wanted, and how many unavailable, a rolling update allows. Both zero would stand still: then one may be unavailable."""
+    surge, unavailable = _share(max_surge, replicas, up=True), _share(max_unavailable, replicas, up=False)
+    return surge, min(unavailable or int(surge == 0), replicas)
+
+
+def _share(value: int | str, of: int, *, up: bool) -> int:
+    if isinstance(value, int):
+        return value
+    share = int(value.rstrip("%")) * of
+    return -(-share // 100) if up else share // 100
+
+
+def size_of_new(wanted: int, new: int, total: int, surge: int | None) -> int:
+    """How big the new ReplicaSet may be now. `total` counts the wanted pods of all sets; `surge` None: all at once (Recreate)."""
+    if surge is None or new > wanted:
+        return wanted
+    room = wanted + surge - total
+    return new if room <= 0 else new + min(room, wanted - new)
+
+
+def shrunk(old: Sequence[Sized], new: Sized | None, wanted: int, unavailable: int) -> Sizes:
+    """How old sets shrink during a rolling update, oldest first: first the pods that are not available anyway, then as many as the minimum allows."""
+    minimum = wanted - unavailable
+    waiting = new.replicas - new.available if new else 0
+    total = sum(each.replicas for each in old) + (new.replicas if new else 0)
+    may_go = total - minimum - waiting
+    if may_go <= 0:
+        return {}
+    sizes = _without_unhealthy(old, may_go)
+    spare = sum(each.available for each in old) + (new.available if new else 0) - minimum
+    for each in old:
+        size = sizes.get(each.name, each.replicas)
+        gone = min(size, spare)
+        if gone > 0:
+            sizes[each.name] = size - gone
+            spare -= gone
+    return sizes
+
+
+def _without_unhealthy(old: Sequence[Sized], most: int) -> Sizes:
+    sizes: Sizes = {}
+    for each in old:
+        gone = min(most, each.replicas - each.available)
+        if gone > 0:
+            sizes[each.name] = each.replicas - gone
+            most -= gone
+    return sizes
+
+
+def in_proportion(sets: Sequence[Sized], wanted: int, surge: int, status_replicas: int) -> Sizes:
+    """A Deployment that is scaled while it rolls spreads the difference over its active sets, by their sizes; what rounding leaves goes to the first.
+
+    `sets` come as Kubernetes orders them: bigger first, then newer first when growing and older first when shrinking.
+    """
+    allowed = wanted + surge if wanted > 0 else 0
+    to_add = allowed - sum(each.replicas for each in sets)
+    if to_add == 0:
+        return {}
+    sizes: Sizes = {}
+    added = 0
+    for each in sets:
+        share = _fraction(each, wanted, surge, status_replicas)
+        left = to_add - added
+        change = min(share, left) if to_add > 0 else max(share, left)
+        sizes[each.name] = each.replicas + (change if each.replicas else 0)
+        added += sizes[each.name] - each.replicas
+    if sets:
+        first = sets[0]
+        sizes[first.name] = max(0, sizes[first.name] + to_add - added)
+    return {each.name: sizes[each.name] for each in sets if sizes[each.name] != each.replicas}
+
+
+def _fraction(each: Sized, wanted: int, surge: int, status_replicas: int) -> int:
+    if wanted == 0:
+        return -each.replicas
+    before = each.max_before or status_replicas or each.replicas
+    return _rounded(each.replicas * (wanted + surge) / before) - each.replicas if before else 0
+
+
+def _rounded(value: float) -> int:
+    """Half away from zero, as Go rounds."""
+    return math.floor(value + 0.5)

@@ -1,0 +1,1 @@
+"""apps/v1: workloads that are rolled out."""

@@ -1,0 +1,127 @@
+"""What the kinds share that make pods from a template: rules of template and selector, columns, and where a Scale finds its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from labctl.resources import fields, names
+from labctl.resources.cells import joined
+from labctl.resources.kind import Column, FieldError, Object
+from labctl.resources.kinds.core_v1 import pod_rules
+from labctl.resources.kinds.core_v1.pod_view import PodTemplate
+from labctl.resources.selectors import from_object
+
+decode_template = msgspec.json.Decoder(PodTemplate).decode
+
+
+def not_negative(path: str, holder: Mapping[str, Any], *fields_: str) -> Iterator[FieldError]:
+    for name in fields_:
+        if (holder.get(name) or 0) < 0:
+            yield fields.invalid(f"{path}.{name}", holder[name], "must be greater than or equal to 0")
+
+
+def label_selector(path: str, selector: Mapping[str, Any] | None, *, may_be_empty: bool = False) -> Iterator[FieldError]:
+    """The rules of a metav1.LabelSelector."""
+    if selector is None:
+        yield fields.required(path)
+        return
+    if not may_be_empty and not selector.get("matchLabels") and not selector.get("matchExpressions"):
+        yield fields.invalid(path, selector, "empty selector is invalid for this resource")
+    yield from names.labels(f"{path}.matchLabels", selector.get("matchLabels") or {})
+    for number, expression in enumerate(selector.get("matchExpressions") or ()):
+        yield from _expression(f"{path}.matchExpressions[{number}]", expression)
+
+
+def _expression(path: str, expression: Mapping[str, Any]) -> Iterator[FieldError]:
+    operator, values = expression.get("operator", ""), expression.get("values") or ()
+    if operator in ("In", "NotIn"):
+        if not values:
+            yield fields.required(f"{path}.values", "must be specified when `operator` is 'In' or 'NotIn'")
+    elif operator in ("Exists", "DoesNotExist"):
+        if values:
+            yield fields.forbidden(f"{path}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'")
+    else:
+        yield fields.invalid(f"{path}.operator", operator, "not a valid selector operator")
+    yield from names.labels(path, {expression.get("key", ""): ""})
+
+
+def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Whether a LabelSelector, which may be wrong in itself, matches these labels."""
+    try:
+        return from_object(selector).matches(labels)
+    except ValueError:
+        return False
+
+
+def template(kind: str, spec: Mapping[str, Any], matches: bool | None) -> Iterator[FieldError]:
+    """The rules of spec.template for kinds whose pods run for ever. `matches`: whether the selector finds its labels (None: nothing to compare)."""
+    path = "spec.template"
+    said = spec.get("template")
+    if said is None:
+        yield fields.required(path)
+        return
+    labels = said.get("metadata", {}).get("labels", {})
+    if matches is False:
+        yield fields.invalid(f"{path}.metadata.labels", labels, "`selector` does not match template `labels`")
+    yield from names.labels(f"{path}.labels", labels)
+    pod = said.get("spec")
+    if pod is None:
+        yield fields.required(f"{path}.spec.containers")
+        return
+    yield from pod_rules.spec(f"{path}.spec", pod)
+    if pod["restartPolicy"] in ("Never", "OnFailure"):
+        yield fields.not_supported(f"{path}.spec.restartPolicy", pod["restartPolicy"], ("Always",))
+    if "activeDeadlineSeconds" in pod:
+        yield fields.forbidden(f"{path}.spec.activeDeadlineSeconds", f"activeDeadlineSeconds in {kind} is not Supported")
+
+
+def labelled_template(spec: Object, selector: Mapping[str, Any] | None) -> bool | None:
+    """What `template` takes as `matches`, for kinds with a LabelSelector."""
+    if not selector:
+        return None
+    return selects(selector, (spec.get("template") or {}).get("metadata", {}).get("labels", {}))
+
+
+def template_warnings(new: Object, old: Object | None) -> Iterator[str]:
+    said = new["spec"].get("template") or {}
+    if old is None or said != old["spec"].get("template"):
+        yield from pod_rules.warnings("spec.template.spec", said.get("spec", {}))
+
+
+def selector_immutable(new: Object, old: Object | None) -> Iterator[FieldError]:
+    if old is not None and new["spec"].get("selector") != old["spec"].get("selector"):
+        yield fields.invalid("spec.selector", new["spec"].get("selector"), "field is immutable")
+
+
+def selector_text(selector: Mapping[str, Any] | None) -> str:
+    """A LabelSelector as a query writes it, for a Scale's status and the Selector column."""
+    if not selector:
+        return ""
+    try:
+        return str(from_object(selector))
+    except ValueError:
+        return ""
+
+
+def scale_selector(obj: Object) -> str:
+    return selector_text(obj["spec"].get("selector"))
+
+
+def _containers(view: Any, _now_s: float) -> str:
+    return joined(container.name for container in view.spec.pod_template().spec.containers)
+
+
+def _images(view: Any, _now_s: float) -> str:
+    return joined(container.image for container in view.spec.pod_template().spec.containers)
+
+
+def _selector(view: Any, _now_s: float) -> str:
+    return str(view.pod_selector) or "<none>"
+
+
+CONTAINERS = Column("Containers", _containers, priority=1, description="Names of each container in the template.")
+IMAGES = Column("Images", _images, priority=1, description="Images referenced by each container in the template.")
+SELECTOR = Column("Selector", _selector, priority=1, description="Which pods it counts.")

@@ -1,0 +1,54 @@
+"""Workloads as people type them, with the real kubectl against the API and its controllers; pods run on hollow nodes where they must run."""
+
+from __future__ import annotations
+
+import json
+
+from tests.client.test_kubectl import ok, refused
+from tests.inprocess import ApiServer
+
+
+async def test_a_deployment_from_the_command_line(api: ApiServer) -> None:
+    assert await ok(api, "create", "deployment", "web", "--image=nginx", "--replicas=3") == "deployment.apps/web created\n"
+    assert await ok(api, "set", "image", "deployment/web", "nginx=nginx:2") == "deployment.apps/web image updated\n"
+    assert await ok(api, "scale", "deployment/web", "--replicas=5") == "deployment.apps/web scaled\n"
+    assert await ok(api, "rollout", "pause", "deployment/web") == "deployment.apps/web paused\n"
+    assert await ok(api, "rollout", "resume", "deployment/web") == "deployment.apps/web resumed\n"
+    assert await ok(api, "rollout", "restart", "deployment/web") == "deployment.apps/web restarted\n"
+    header, row = (await ok(api, "get", "deploy", "-o", "wide")).splitlines()
+    assert header.split() == ["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE", "CONTAINERS", "IMAGES", "SELECTOR"]
+    assert row.split()[1] == "0/5" and row.split()[5:] == ["nginx", "nginx:2", "app=web"]
+    assert await ok(api, "expose", "deployment", "web", "--port=80") == "service/web exposed\n"
+    stored = json.loads(await ok(api, "get", "deploy", "web", "-o", "json"))
+    assert stored["spec"]["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}}
+    assert (stored["spec"]["revisionHistoryLimit"], stored["spec"]["progressDeadlineSeconds"]) == (10, 600)
+
+
+async def test_what_a_deployment_may_not_be(api: ApiServer) -> None:
+    spec = {
+        "replicas": -1,
+        "selector": {"matchLabels": {"app": "web"}},
+        "strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}},
+        "template": {
+            "metadata": {"labels": {"app": "other"}},
+            "spec": {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Never"},
+        },
+    }
+    said = await refused(
+        api, "create", "-f", "-", stdin={"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "w"}, "spec": spec}
+    )
+    for words in (
+        'The Deployment "w" is invalid:',
+        "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
+        'spec.template.metadata.labels: Invalid value: {"app":"other"}: `selector` does not match template `labels`',
+        'spec.template.spec.restartPolicy: Unsupported value: "Never": supported values: "Always"',
+        "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0",
+    ):
+        assert words in said, said
+
+
+async def test_a_selector_is_for_life(api: ApiServer) -> None:
+    await ok(api, "create", "deployment", "web", "--image=nginx")
+    patch = '{"spec":{"selector":{"matchLabels":{"app":"x"}},"template":{"metadata":{"labels":{"app":"x"}}}}}'
+    said = await refused(api, "patch", "deployment", "web", "-p", patch)
+    assert "spec.selector: Invalid value" in said and "field is immutable" in said
