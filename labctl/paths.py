@@ -11,6 +11,9 @@ CACHE is $LABCTL_CACHE_HOME, else /var/cache/labctl for root, else $XDG_CACHE_HO
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,3 +102,11 @@ def find_lab(start: Path) -> Path | None:
         if (folder / LAB_DIRECTORY / "lab.json").is_file():
             return folder / LAB_DIRECTORY
     return None
+
+
+def remove_tree(path: Path) -> None:
+    """Removes a folder and all in it, however deep a machine nested it: shutil ends at a thousand levels, rm does not. What refuses is left."""
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(path, ignore_errors=True)
+    if path.is_dir() and not path.is_symlink():
+        subprocess.run(["rm", "-rf", "--", str(path)], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)

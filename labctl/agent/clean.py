@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sys
 
 from . import linux, relay
@@ -33,7 +32,7 @@ def clean(config: str, keep_images: bool = False) -> int:
     relay.remove()
     gone = [settings.run_dir] if keep_images else [settings.state_dir, settings.run_dir, settings.pod_logs_dir]
     for path in gone:
-        shutil.rmtree(path, ignore_errors=True)
+        linux.remove_tree(path)
         if os.path.exists(path):
             left.append(f"{path} could not be removed")
     for line in left:

@@ -3,6 +3,7 @@
     ROOT/images/names.json          name -> manifest, as the API resolved it, and when it was last wanted
     ROOT/images/configs/HEX.json
     ROOT/layers/SHORT/              one folder per layer, complete or not there; used as overlay's lower directories
+    ROOT/images/links/SHORT.json    hard links of a layer to files below it; what completes it for one row of layers is a folder in layers/ too (hardlinks.py)
     ROOT/images/settled/SHORT       what a power cut can't take any more (settled.py)
 
 The API is the only registry: it pulls what it lacks. Concurrent wishes for one image share one pull. While the API is away an image that is here will do.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -19,12 +21,14 @@ import shutil
 import tempfile
 import time
 from dataclasses import dataclass, field
-from typing import Any, Callable, Collection, Dict, Optional, Tuple
+from typing import Any, Callable, Collection, Dict, List, Optional, Tuple
 from urllib.parse import urlencode
 
+from . import linux
 from .client import Api, Refused
 from .failures import BadLayer
 from .feed import Feed
+from .hardlinks import Link
 from .http import Unreachable
 from .runtime.records import names, read_json, write_json
 from .settled import SHORT, Settled
@@ -32,6 +36,7 @@ from .settled import SHORT, Settled
 PULL_TIMEOUT_S = 900.0
 FETCHES_AT_ONCE = 3
 UNUSED_FOR_S = 600.0
+LINKS = ".links"
 SETTLE_AFTER_S = 5.0
 """Pulls come in groups, and pods are waiting then: the disk's turn is afterwards."""
 
@@ -83,7 +88,7 @@ class Images:
         self._unsettled = asyncio.Event()
         self._unsettled.set()  # an agent before this one may have left some
         self._names_path = os.path.join(root, "images", "names.json")
-        for folder in ("images/configs", "layers"):
+        for folder in ("images/configs", "images/links", "layers"):
             os.makedirs(os.path.join(root, folder), exist_ok=True)
         self._wishes: Dict[Tuple[str, str], "asyncio.Task[Image]"] = {}
         self._fetches = asyncio.Semaphore(FETCHES_AT_ONCE)
@@ -92,14 +97,15 @@ class Images:
     def _clear_half_done(self) -> None:
         for name in os.listdir(os.path.join(self._root, "layers")):
             if name.startswith("tmp"):
-                shutil.rmtree(os.path.join(self._root, "layers", name), ignore_errors=True)
+                linux.remove_tree(os.path.join(self._root, "layers", name))
 
     # -- asking
 
     def local(self, image: str) -> "Image | None":
         """If it is here in whole."""
         manifest = self._names().get(image)
-        return self._image(manifest) if manifest and self._missing(manifest) == [] else None
+        there = manifest and self._missing(manifest) == [] and all(os.path.isdir(folder) for folder in self._folders(manifest))
+        return self._image(manifest) if manifest and there else None
 
     async def ensure(self, image: str, policy: str) -> Image:
         """Raises ImageFailure. Cancelling one wish does not stop the pull that others wait for."""
@@ -125,6 +131,7 @@ class Images:
         missing = self._missing(manifest)
         try:
             await asyncio.gather(*(self._fetch(blob) for blob in missing))
+            await self._complete(manifest)
         except (Unreachable, Refused, BadLayer, OSError) as error:
             raise ImageFailure("ErrImagePull", f"failed to pull image {image!r}: {error}".replace("'", '"')) from error
         self._remember(image, manifest)
@@ -151,6 +158,42 @@ class Images:
     def _config(self, digest: str) -> str:
         return os.path.join(self._root, "images", "configs", digest.partition(":")[2] + ".json")
 
+    def _links(self, digest: str) -> str:
+        return os.path.join(self._root, "images", "links", _short(digest) + ".json")
+
+    def _folders(self, manifest: Dict[str, Any]) -> List[str]:
+        """What an image is mounted from, lowest first: its layers, and right above a layer what completes it."""
+        folders, row = [], hashlib.sha256()
+        for layer in manifest["layers"]:
+            row.update(layer["digest"].encode() + b"\n")
+            folders.append(self._layer(layer["digest"]))
+            if os.path.exists(self._links(layer["digest"])):
+                folders.append(os.path.join(self._root, "layers", row.hexdigest()[:SHORT]))
+        return folders
+
+    async def _complete(self, manifest: Dict[str, Any]) -> None:
+        """Make the files that layers link to in lower ones. Raises BadLayer or OSError."""
+        folders = self._folders(manifest)
+        layers = {self._layer(layer["digest"]): layer["digest"] for layer in manifest["layers"]}
+        for place, final in enumerate(folders):
+            if not os.path.isdir(final):
+                links = (read_json(self._links(layers[folders[place - 1]])) or {}).get("links") or []
+                await asyncio.get_running_loop().run_in_executor(None, self._make_completion, folders[:place], links, final)
+                self._unsettled.set()
+
+    def _make_completion(self, below: List[str], links: List[Link], final: str) -> None:
+        from .hardlinks import complete
+
+        folder = tempfile.mkdtemp(prefix="tmp", dir=os.path.join(self._root, "layers"))
+        try:
+            made = os.path.join(folder, "made")
+            os.mkdir(made, 0o755)
+            complete(below, links, made)
+            self._settled.unmark([os.path.basename(final)])
+            _move(made, final)
+        finally:
+            linux.remove_tree(folder)
+
     def _missing(self, manifest: Dict[str, Any]) -> list:
         missing = [] if os.path.exists(self._config(manifest["config"]["digest"])) else [{**manifest["config"], "config": True}]
         return missing + [layer for layer in manifest["layers"] if not os.path.isdir(self._layer(layer["digest"]))]
@@ -166,10 +209,12 @@ class Images:
                 if blob.get("config"):
                     os.replace(made, self._config(blob["digest"]))
                 else:
+                    if os.path.exists(made + LINKS):
+                        os.replace(made + LINKS, self._links(blob["digest"]))
                     _move(made, self._layer(blob["digest"]))
                 self._unsettled.set()
             finally:
-                shutil.rmtree(folder, ignore_errors=True)
+                linux.remove_tree(folder)
 
     async def _download(self, blob: Dict[str, Any], use: Callable[[Feed, str], None], made: str) -> None:
         """`use` works in a thread on what arrives. BadLayer if size or digest are not those promised."""
@@ -224,7 +269,9 @@ class Images:
         self._settled.unmark([os.path.basename(path)[:SHORT]])
         folder = tempfile.mkdtemp(prefix="tmp", dir=os.path.join(self._root, "layers"))
         os.rename(path, os.path.join(folder, "removed"))
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # after its layer: a layer without it would look whole
+            os.unlink(os.path.join(self._root, "images", "links", os.path.basename(path) + ".json"))
+        linux.remove_tree(folder)
 
     # -- names
 
@@ -240,7 +287,7 @@ class Images:
     def _image(self, manifest: Dict[str, Any]) -> Image:
         with open(self._config(manifest["config"]["digest"]), encoding="utf-8") as file:
             config = json.load(file).get("config") or {}
-        layers = tuple(self._layer(layer["digest"]) for layer in manifest["layers"])
+        layers = tuple(self._folders(manifest))
         return Image(manifest["name"], manifest["digest"], layers, config, sum(layer["size"] for layer in manifest["layers"]))
 
     def reported(self, most: int = 50) -> list:
@@ -264,7 +311,7 @@ class Images:
         size = sum(layer["size"] for layer in {layer["digest"]: layer for each in names.values() for layer in each["layers"]}.values())
         forgotten = 0
         for name in oldest:
-            layers = {self._layer(layer["digest"]) for layer in names[name]["layers"]}
+            layers = set(self._folders(names[name]))
             if size <= limit_bytes or time.time() - names[name].get("wanted_s", 0.0) < UNUSED_FOR_S:
                 break
             if not layers & set(used_layers):
@@ -272,7 +319,7 @@ class Images:
                 forgotten += 1
         if forgotten:
             write_json(self._names_path, names)
-            self._drop_layers({self._layer(layer["digest"]) for each in names.values() for layer in each["layers"]} | set(used_layers))
+            self._drop_layers({folder for each in names.values() for folder in self._folders(each)} | set(used_layers))
         return forgotten
 
     def _drop_layers(self, keep: Collection[str]) -> None:
@@ -303,7 +350,9 @@ def _unpack(feed: Feed, made: str) -> None:
     from .layers import unpack  # here: an agent that pulls nothing needs no tar
 
     os.mkdir(made, 0o755)
-    unpack(io.BufferedReader(feed, 256 << 10), made)
+    links = unpack(io.BufferedReader(feed, 256 << 10), made).links
+    if links:
+        write_json(made + LINKS, {"links": links})
 
 
 def _move(made: str, final: str) -> None:

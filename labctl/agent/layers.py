@@ -1,8 +1,9 @@
 """One image layer, from a tar archive to a folder that overlayfs can use as a lower directory.
 
-Whiteouts become overlay's own (a 0:0 device, an opaque mark); owners, modes, times, hard links, devices and file capabilities are kept.
+Whiteouts become overlay's own (a 0:0 device, an opaque mark); owners, modes, times, hard links, devices and file capabilities are kept. Hard links to
+files that are not in this layer are answered, for hardlinks.py to complete.
 The archive is hostile until shown otherwise: every path is resolved inside the target, symlinks of the archive itself included, and nothing is ever written
-through one.
+through one. What it costs is bounded: bytes, entries, and the headers that tarfile would read into memory whole. Attributes that steer overlayfs are left out.
 """
 
 from __future__ import annotations
@@ -14,19 +15,54 @@ import os
 import shutil
 import stat
 import tarfile
-from typing import IO, Any, List, Tuple
+import zlib
+from dataclasses import dataclass
+from typing import IO, Any, Dict, List, Optional, Tuple
 
+from . import linux
 from .failures import BadLayer
+from .hardlinks import OPAQUE_MARK, SYMLINKS_FOLLOWED, Link
 
 UNPACKED_LIMIT_BYTES = 32 << 30
+ENTRIES_LIMIT = 2_000_000
+DEPTH_LIMIT = 512
+HEADER_LIMIT_BYTES = 1 << 20
+"""Of one extended header or long name: tarfile reads it as one piece. A path has 4 KiB at most, an attribute 64."""
+
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
-_OPAQUE_MARK = "trusted.overlay.opaque"
-_SYMLINKS_FOLLOWED = 40
+_HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+_XATTR = "SCHILY.xattr."
+_HOSTILE = (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError, RecursionError)
+"""What tarfile and the calls of `os` make of an archive that is damaged or meant to harm: names with a zero byte, numbers that fit nowhere, headers in headers."""
 
 
-def unpack(archive: IO[bytes], target: str, limit_bytes: int = UNPACKED_LIMIT_BYTES) -> int:
-    """Into an empty folder; the number of bytes its files hold. Blocking."""
+@dataclass(frozen=True)
+class Unpacked:
+    """`size_bytes`: what its files hold. `links`: its hard links to files that are not in it."""
+
+    size_bytes: int
+    links: Tuple[Link, ...] = ()
+
+
+def unpack(archive: IO[bytes], target: str, limit_bytes: int = UNPACKED_LIMIT_BYTES) -> Unpacked:
+    """Into an empty folder. Blocking. Raises BadLayer or OSError."""
     return _Unpacking(target, limit_bytes).all(_plain_tar(archive))
+
+
+class _Entry(tarfile.TarInfo):
+    """An entry whose numbers are looked at before anything is read or skipped because of them (CVE-2025-8194: a negative size never ends)."""
+
+    @classmethod
+    def frombuf(cls, buf: Any, encoding: str, errors: str) -> "_Entry":
+        entry = super().frombuf(buf, encoding, errors)
+        if entry.size < 0 or (entry.type in _HEADERS and entry.size > HEADER_LIMIT_BYTES):
+            raise BadLayer(f"not a layer: a header of {entry.size} bytes")
+        return entry
+
+    def _block(self, count: int) -> int:
+        if count < 0:
+            raise BadLayer(f"not a layer: an entry of {count} bytes")
+        return super()._block(count)  # type: ignore[misc]
 
 
 def _plain_tar(archive: Any) -> IO[bytes]:
@@ -45,18 +81,21 @@ class _Unpacking:
         self._left = limit_bytes
         self._written = 0
         self._folder_times: List[Tuple[str, float]] = []
+        self._links: Dict[str, str] = {}
 
-    def all(self, stream: IO[bytes]) -> int:
+    def all(self, stream: IO[bytes]) -> Unpacked:
         try:
-            with tarfile.open(fileobj=stream, mode="r|") as tar:
-                for member in tar:
+            with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Entry) as tar:
+                for count, member in enumerate(tar):
+                    if count == ENTRIES_LIMIT:
+                        raise BadLayer("the layer has more entries than a layer may")
                     tar.members = []  # type: ignore[attr-defined]  # it would keep every one of them
                     self._one(tar, member)
-        except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
+            for path, at in reversed(self._folder_times):
+                os.utime(path, (at, at), follow_symlinks=False)
+        except _HOSTILE as error:
             raise BadLayer(f"not a layer: {error}") from error
-        for path, at in reversed(self._folder_times):
-            os.utime(path, (at, at), follow_symlinks=False)
-        return self._written
+        return Unpacked(self._written, tuple((os.path.relpath(path, self._root), linked) for path, linked in self._links.items()))
 
     def _one(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         parts = _parts(member.name)
@@ -65,6 +104,7 @@ class _Unpacking:
             os.chown(self._root, member.uid, member.gid)
             return
         parent = self._inside(parts[:-1])
+        assert parent is not None
         name = parts[-1]
         if name == _OPAQUE:
             _mark_opaque(parent)
@@ -77,6 +117,7 @@ class _Unpacking:
 
     def _make(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
         whited_out = _clear(path, keep_folder=member.isdir())
+        self._links.pop(path, None)
         if member.isdir():
             if not os.path.isdir(path):
                 os.mkdir(path)
@@ -112,14 +153,17 @@ class _Unpacking:
         parts = _parts(member.linkname)
         if not parts:
             raise BadLayer(f"{member.name} links to the layer's root")
-        target = os.path.join(self._inside(parts[:-1]), parts[-1])
+        parent = self._inside(parts[:-1], make=False)
+        if parent is None or not _holds(os.path.join(parent, parts[-1])):
+            self._links[path] = "/".join(parts)  # of a lower layer, or of nobody: hardlinks.py will see
+            return
         try:
-            os.link(target, path, follow_symlinks=False)
+            os.link(os.path.join(parent, parts[-1]), path, follow_symlinks=False)
         except OSError as error:
             raise BadLayer(f"{member.name} links to {member.linkname}: {error.strerror}") from error
 
-    def _inside(self, parts: List[str]) -> str:
-        """The folder of these parts below the root, made where it is missing; a symlink on the way is taken as if the root were /."""
+    def _inside(self, parts: List[str], make: bool = True) -> Optional[str]:
+        """The folder of these parts below the root; a symlink on the way is taken as if the root were /. What is missing is made, or (not `make`) answered as None."""
         path, todo, followed = self._root, list(reversed(parts)), 0
         while todo:
             part = todo.pop()
@@ -130,17 +174,21 @@ class _Unpacking:
             try:
                 mode = os.lstat(below).st_mode
             except FileNotFoundError:
+                if not make:
+                    return None
                 os.mkdir(below, 0o755)
                 mode = stat.S_IFDIR
             if stat.S_ISLNK(mode):
                 followed += 1
-                if followed > _SYMLINKS_FOLLOWED:
+                if followed > SYMLINKS_FOLLOWED:
                     raise BadLayer("symlinks go round in circles")
                 link = os.readlink(below)
                 path = self._root if link.startswith("/") else path
                 todo += [each for each in reversed(link.split("/")) if each not in ("", ".")]
                 continue
             if not stat.S_ISDIR(mode):
+                if not make:
+                    return None
                 os.unlink(below)
                 os.mkdir(below, 0o755)
             path = below
@@ -151,6 +199,8 @@ def _parts(name: str) -> List[str]:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise BadLayer(f"{name!r} leaves the layer")
+    if len(parts) > DEPTH_LIMIT:
+        raise BadLayer(f"{name[:40]!r}... lies {len(parts)} folders deep")
     return parts
 
 
@@ -168,10 +218,19 @@ def _clear(path: str, keep_folder: bool) -> bool:
         return False
     if stat.S_ISDIR(there.st_mode):
         if not keep_folder:
-            shutil.rmtree(path)
+            linux.remove_tree(path)
         return False
     os.unlink(path)
     return stat.S_ISCHR(there.st_mode) and there.st_rdev == 0
+
+
+def _holds(path: str) -> bool:
+    """Whether this layer has something of that name; a whiteout is nothing."""
+    try:
+        there = os.lstat(path)
+    except OSError:
+        return False
+    return not (stat.S_ISCHR(there.st_mode) and there.st_rdev == 0)
 
 
 def _white_out(path: str) -> None:
@@ -184,7 +243,7 @@ def _white_out(path: str) -> None:
 
 
 def _mark_opaque(path: str) -> None:
-    os.setxattr(path, _OPAQUE_MARK, b"y")
+    os.setxattr(path, OPAQUE_MARK, b"y")
 
 
 def _dress(path: str, member: tarfile.TarInfo) -> None:
@@ -193,8 +252,11 @@ def _dress(path: str, member: tarfile.TarInfo) -> None:
     if not member.issym():
         os.chmod(path, stat.S_IMODE(member.mode))
     for key, value in member.pax_headers.items():
-        if key.startswith("SCHILY.xattr."):
+        name = key[len(_XATTR) :]
+        if key.startswith(_XATTR) and (
+            name == "security.capability" or (name.startswith("user.") and not name.startswith("user.overlay."))
+        ):
             with contextlib.suppress(OSError):  # this file system keeps none of that kind
-                os.setxattr(path, key[len("SCHILY.xattr.") :], value.encode("utf-8", "surrogateescape"), follow_symlinks=False)
+                os.setxattr(path, name, value.encode("utf-8", "surrogateescape"), follow_symlinks=False)
     if not member.isdir():
         os.utime(path, (member.mtime, member.mtime), follow_symlinks=False)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
+import shutil
+import subprocess
 from typing import Optional
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
@@ -105,3 +108,14 @@ def processes_with(word: bytes) -> "list[int]":
             except OSError:
                 continue  # it has just ended
     return found
+
+
+def remove_tree(path: str) -> None:
+    """Removes a folder and all in it, however deep a container nested it. Nothing there is no error, and what refuses is left.
+
+    shutil goes down by recursion with one open descriptor per level, so that a thousand levels end it; rm does not.
+    """
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(path, ignore_errors=True)
+    if os.path.isdir(path):
+        subprocess.run(["rm", "-rf", "--", path], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)

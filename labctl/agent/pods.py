@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections import deque
 from typing import Any, Deque, Dict, List, Set
 
-from . import client, logs
+from . import client, linux, logs
 from .boot import Boot
 from .runtime.interface import RuntimeFailure
 from .runtime.records import names, read_json, write_json
@@ -94,7 +93,7 @@ class Pods:
         self._ended.append(uid)
         if os.path.exists(os.path.join(self._kept, uid + ".json")):
             os.unlink(os.path.join(self._kept, uid + ".json"))
-        shutil.rmtree(self._tools.logs_dir(pod), ignore_errors=True)
+        linux.remove_tree(self._tools.logs_dir(pod))
 
     def _failed(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and task.exception():
@@ -128,7 +127,7 @@ class Pods:
         for name in names(base):
             uid = name.rpartition("_")[2]
             if uid not in known and uid not in self._workers:
-                shutil.rmtree(os.path.join(base, name), ignore_errors=True)
+                linux.remove_tree(os.path.join(base, name))
 
     # -- the machine's word
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import stat
 import tempfile
 import time
@@ -255,7 +254,7 @@ def _link_tops(folder: str, wanted: Set[str]) -> None:
 def _remove(path: str) -> None:
     """Removes whatever is there: a link, a file or a folder with all in it. Nothing there is no error."""
     if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path, ignore_errors=True)
+        linux.remove_tree(path)
     else:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

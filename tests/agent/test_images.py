@@ -248,3 +248,36 @@ async def test_a_layer_that_was_half_removed_is_not_here(images, store, tmp_path
     monkeypatch.undo()
     images, _ = another_boot(tmp_path, store)
     assert images.local("tiny:1") is None and os.listdir(tmp_path / "layers") == []
+
+
+def tarred(*entries):
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as tar:
+        for name, link, content in entries:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.size = (tarfile.LNKTYPE, link, 0) if link else (tarfile.REGTYPE, "", len(content))
+            tar.addfile(info, io.BytesIO(content))
+    return raw.getvalue()
+
+
+async def test_a_layer_that_links_to_lower_files_is_completed_for_each_row_of_layers(images, store, tmp_path):
+    linking = store.blob(tarred(("link", "file", b"")))
+    for name, content in (("one:1", b"one"), ("two:1", b"two")):
+        base, config = store.blob(tarred(("file", "", content))), store.blob(json.dumps({"config": {}}).encode())
+        store.names[name] = {"name": name, "digest": config["digest"], "config": config, "layers": [base, linking]}
+        found = await images.ensure(name, "Always")
+        assert len(found.layers) == 3 and found.layers == images.local(name).layers
+        assert read(found.layers[2], "link") == read(found.layers[2], "file") == content
+    assert images.collect((), 0) == 0, "wanted just now"
+    os.rename(found.layers[2], tmp_path / "gone")
+    assert images.local("two:1") is None
+    assert (await images.ensure("two:1", "IfNotPresent")).layers == found.layers
+    assert read(found.layers[2], "link") == b"two"
+
+
+async def test_a_link_to_nothing_is_said_and_nothing_is_kept(images, store):
+    config, layer = store.blob(b"{}"), store.blob(tarred(("link", "no/such", b"")))
+    store.names["bad:1"] = {"name": "bad:1", "digest": config["digest"], "config": config, "layers": [layer]}
+    with pytest.raises(ImageFailure, match="link links to no/such: no layer has such a file"):
+        await images.ensure("bad:1", "Always")
+    assert images.local("bad:1") is None

@@ -9,7 +9,7 @@ import tarfile
 import pytest
 
 from labctl.agent.failures import BadLayer
-from labctl.agent.layers import unpack
+from labctl.agent.layers import HEADER_LIMIT_BYTES, Unpacked, unpack
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
@@ -49,7 +49,7 @@ def test_files_keep_owner_mode_time_and_links(target, packed):
         entry("bin/soft", tarfile.SYMTYPE, linkname="su"),
         packed=packed,
     )
-    assert unpack(layer, str(target)) == 1
+    assert unpack(layer, str(target)) == Unpacked(1)
     su = (target / "bin/su").stat()
     assert (su.st_uid, su.st_gid, stat.S_IMODE(su.st_mode), su.st_mtime, su.st_nlink) == (3, 4, 0o4755, 2000, 2)
     assert os.readlink(target / "bin/soft") == "su"
@@ -90,7 +90,7 @@ def test_a_whiteout_after_the_entry_hides_only_lower_layers(target):
         [entry("a/.wh..")],
         [entry("l", tarfile.LNKTYPE, linkname="../outside")],
         [entry("l", tarfile.LNKTYPE, linkname="/")],
-        [entry("l", tarfile.LNKTYPE, linkname="no/such")],
+        [entry("l", tarfile.LNKTYPE, linkname="a/../../outside")],
     ],
 )
 def test_what_leads_out_is_refused(target, entries):
@@ -135,3 +135,119 @@ def test_a_truncated_layer_is_refused(target):
     whole = archive(entry("f", data=b"x" * 10_000), packed=True).getvalue()
     with pytest.raises(BadLayer):
         unpack(io.BytesIO(whole[: len(whole) // 2]), str(target))
+
+
+def header(name="f", size=0, kind=b"0", **fields):
+    """512 bytes of a tar archive as nobody's tar would write them."""
+    raw = bytearray(tarfile.TarInfo(name).tobuf(tarfile.GNU_FORMAT))
+    raw[156:157] = kind
+    raw[124:136] = size if isinstance(size, bytes) else f"{size:011o}".encode() + b"\0"
+    raw[148:156] = b" " * 8
+    raw[148:156] = f"{sum(raw):06o}".encode() + b"\0 "
+    return bytes(raw)
+
+
+def pax(key, value):
+    def line(length):
+        return f"{length} {key}={value}\n"
+
+    length = next(length for length in range(1, 1 << 20) if len(line(length).encode()) == length)
+    text = line(length).encode()
+    return header("pax", len(text), b"x") + text.ljust(-(-len(text) // 512) * 512, b"\0")
+
+
+NEGATIVE = b"\xff" * 11 + b"\x00"
+HOSTILE = {
+    "a negative size": header(size=NEGATIVE) + bytes(1024),
+    "a negative size of a link": header(size=NEGATIVE, kind=b"2") + bytes(1024),
+    "a negative size in an extended header": pax("size", -512) + header() + bytes(1024),
+    "a name with a zero byte": pax("path", "a\0b") + header() + bytes(1024),
+    "a time beyond all clocks": pax("mtime", 10**30) + header() + bytes(1024),
+    "an owner beyond all numbers": pax("uid", 1 << 70) + header() + bytes(1024),
+    "a path that is too long": pax("path", "a/" * 5000 + "f") + header() + bytes(1024),
+    "headers of headers of headers": pax("path", "x") * 5000 + header() + bytes(1024),
+    "damaged gzip": gzip.compress(os.urandom(5000))[:-2000] + bytes(2000),
+}
+
+
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
+def test_an_archive_that_is_meant_to_harm_is_refused(target, data):
+    with pytest.raises((BadLayer, OSError)):
+        unpack(io.BytesIO(data), str(target))
+
+
+@pytest.mark.parametrize("kind", [b"x", b"g", b"L", b"K"])
+def test_a_header_that_would_be_read_into_memory_whole_is_refused_at_once(target, kind):
+    """10 GB of zeros are 10 MB of gzip."""
+
+    class Endless(io.RawIOBase):
+        read_bytes = 0
+
+        def readable(self):
+            return True
+
+        def readinto(self, buffer):
+            self.read_bytes += len(buffer)
+            buffer[:] = bytes(len(buffer))
+            return len(buffer)
+
+    endless = Endless()
+
+    class Archive(io.RawIOBase):
+        start = header("big", HEADER_LIMIT_BYTES + 1, kind)
+
+        def readable(self):
+            return True
+
+        def readinto(self, buffer):
+            piece, self.start = self.start[: len(buffer)], self.start[len(buffer) :]
+            buffer[: len(piece)] = piece
+            return len(piece) or endless.readinto(buffer)
+
+    with pytest.raises(BadLayer, match="a header of"):
+        unpack(io.BufferedReader(Archive()), str(target))
+    assert endless.read_bytes < 1 << 20
+
+
+def test_odd_names_are_names(target):
+    names = ["new\nline", "two\n/lines", "blank ", "-rf", "*", "\u00e4\u65e5", "\x1b[2J", "a" * 255]
+    unpack(archive(*(entry(name, data=b"x") for name in names)), str(target))
+    assert {os.path.relpath(os.path.join(base, name), target) for base, _, found in os.walk(target) for name in found} == set(names)
+
+
+@pytest.mark.parametrize(
+    "links",
+    [
+        [("a", "/"), ("a/b", "..")],
+        [("a", ".."), ("b", "a/.."), ("c", "b/../a")],
+        [("x/y/z", "../../../.."), ("up", "x/y/z")],
+        [("up", "/proc/self/root"), ("a", "up")],
+    ],
+)
+def test_chained_links_lead_nowhere_else(target, links):
+    chain = [entry(name, tarfile.SYMTYPE, linkname=to) for name, to in links]
+    last = links[-1][0]
+    unpack(archive(*chain, entry(f"{last}/outside", data=b"mine"), entry(f"{last}/deep/er", data=b"mine")), str(target))
+    assert not any(
+        "outside" in name and base == str(target.parent) and name != "outside" for base, _, names in os.walk(target) for name in names
+    )
+
+
+def test_a_hard_link_through_a_symlink_that_leads_out_takes_nothing_of_the_machine(target):
+    layer = archive(entry("evil", tarfile.SYMTYPE, linkname=str(target.parent)), entry("h", tarfile.LNKTYPE, linkname="evil/outside"))
+    assert unpack(layer, str(target)).links == (("h", "evil/outside"),)
+    assert not (target / "h").exists()
+
+
+def test_devices_are_nodes_and_nothing_is_read_from_them(target):
+    kinds = (tarfile.CHRTYPE, 1, 5), (tarfile.BLKTYPE, 8, 0), (tarfile.FIFOTYPE, 0, 0)
+    unpack(archive(*(entry(f"d{n}", kind, devmajor=major, devminor=minor) for n, (kind, major, minor) in enumerate(kinds))), str(target))
+    assert [stat.S_IFMT(os.lstat(target / f"d{n}").st_mode) for n in range(3)] == [stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO]
+
+
+def test_attributes_that_steer_the_overlay_are_left_out(target):
+    words = {"trusted.overlay.redirect": "/etc", "trusted.overlay.metacopy": "", "user.overlay.opaque": "y", "user.mine": "1"}
+    info, data = entry("d/", tarfile.DIRTYPE)
+    info.pax_headers = {f"SCHILY.xattr.{key}": value for key, value in words.items()}
+    unpack(archive((info, data)), str(target))
+    assert [name for name in os.listxattr(target / "d") if "overlay" in name] == []

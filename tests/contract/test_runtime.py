@@ -71,6 +71,10 @@ def sandbox(uid="u1", **more):
     return SandboxSpec(uid, "default", f"pod-{uid}", f"pod-{uid}", **more)
 
 
+def there(path):
+    return path.exists()
+
+
 @asynccontextmanager
 async def hearing(runtime):
     """The runtime's exits, as a queue."""
@@ -267,6 +271,22 @@ async def test_a_sub_path_that_leads_out_starts_nothing(runtime, spec, tmp_path,
     with pytest.raises(BadMount, match='failed to prepare subPath for volumeMount "/w" of container "app": \'x\': leaves its folder'):
         await runtime.start(spec(mounts=(Mount(str(tmp_path / "volume"), "/w", below="x"),)))
     assert runtime.pods()["u1"].containers == ()
+
+
+@pytest.mark.skipif(not room.is_inside(), reason="about real files")
+async def test_a_pod_that_nests_folders_without_end_can_be_closed(runtime, spec, tmp_path):
+    await runtime.open(sandbox())
+    nest = "i=0; while [ $i -lt 3000 ]; do mkdir d; cd -P d; i=$((i+1)); done"
+    started = await runtime.start(spec(argv=["sh", "-c", f"cd /tmp && {nest}; sleep 1000"]))
+    assert started.state is State.RUNNING
+    deep = Path(runtime.records.bundle("u1", "app", 0), "upper/tmp" + "/d" * 1500)
+    for _ in range(500):
+        if there(deep):
+            break
+        await asyncio.sleep(0.02)
+    assert there(deep)
+    await runtime.close("u1")
+    assert runtime.pods() == {} and not there(Path(runtime.records.pod_dir("u1")))
 
 
 async def test_specs_are_values(spec):

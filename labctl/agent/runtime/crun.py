@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import itertools
 import os
-import shutil
 import signal as signals
 import stat
 import time
@@ -353,4 +352,4 @@ def _remove_tree(*paths: str) -> None:
     for path in paths:
         for target in linux.mounts_below(path):
             linux.unmount(target)
-        shutil.rmtree(path, ignore_errors=True)
+        linux.remove_tree(path)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import time
 import uuid
@@ -23,6 +22,7 @@ from typing import TypeVar
 import msgspec
 
 from labctl.errors import ProviderError
+from labctl.paths import remove_tree
 from labctl.providers import hostkey, locks
 from labctl.providers.namespace import cgroup, network
 from labctl.providers.namespace.cgroup import Cgroups
@@ -179,7 +179,7 @@ class NamespaceMachine:
             self._trash.mkdir(parents=True, exist_ok=True)
             gone = self._trash / f"{self.name}-{uuid.uuid4().hex}"
             os.rename(self.folder, gone)
-            shutil.rmtree(gone, ignore_errors=True)
+            remove_tree(gone)
 
     def _read(self, name: str, decode: Callable[[bytes], _T]) -> _T | None:
         """None also if it is damaged, as files may be when the host lost power: then it counts as never written."""

@@ -19,13 +19,13 @@ import os
 import platform
 import re
 import shlex
-import shutil
 import socket
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from labctl.errors import ProviderError
+from labctl.paths import remove_tree
 from labctl.providers.namespace import cgroup, snapshots
 from labctl.providers.namespace.box import Box
 from labctl.providers.namespace.inside import command
@@ -122,7 +122,7 @@ class NamespaceProvider:
             self.destroy(name)
         self._lab().destroy()
         for part in ("machines", "trash", "incoming", "locks"):
-            shutil.rmtree(self._state / part, ignore_errors=True)
+            remove_tree(self._state / part)
         self._changed()
 
     # -- PowerControl

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from labctl.errors import ProviderError
+from labctl.paths import remove_tree
 from labctl.providers.namespace.cgroup import Cgroups
 from labctl.providers.namespace.machine import NamespaceMachine
 
@@ -59,14 +59,14 @@ def load(
     names = [each.name for each in saved]
     for name in machines.keys() - set(names):
         machines[name].destroy()
-    shutil.rmtree(incoming, ignore_errors=True)  # a killed one's
+    remove_tree(incoming)  # a killed one's
     try:
         new = {name: incoming / f"{name}-{uuid.uuid4().hex}" for name in names}
         _copy([(_parts(folder / name), new[name]) for name in names])
         with ThreadPoolExecutor(_AT_A_TIME) as pool:
             list(pool.map(lambda name: make(name).replace(new[name]), names))
     finally:
-        shutil.rmtree(incoming, ignore_errors=True)
+        remove_tree(incoming)
     return [make(each.name) for each in saved if each.was_on]
 
 
