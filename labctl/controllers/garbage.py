@@ -1,24 +1,50 @@
 """The garbage collector: what belongs to an object goes with it.
 
-An object whose owners are all gone is deleted (background). An owner with the finalizer `foregroundDeletion` waits until its dependents are gone; one with
-`orphan` goes after they have forgotten it. Keys are `kind/namespace/name`, of any kind. Because the view is one consistent picture, an owner that is
-not in it is gone: no second look is needed.
+Each object names its owners. To the collector an owner is one of these:
+
+    solid        it is there, with the uid that the reference says
+    waiting      it is there and is being deleted with the policy Foreground: it goes after its dependents
+    absent       it is not there, or another object has its name; also an owner in another namespace than its dependent
+    unknown      of a kind that is not served now: nobody can say whether it is there
+    unresolvable of a kind with namespaces, while its dependent has none
+
+An object lives as long as one of its owners is solid, unknown or unresolvable; then it only forgets the absent ones. Else it is deleted: in the foreground
+if an owner waits for it and it has dependents itself, else as its own finalizers say. An owner that is to be deleted in the foreground keeps the
+finalizer `foregroundDeletion` until no dependent with `blockOwnerDeletion` is left, one with `orphan` until its dependents have forgotten it.
+
+The rules are those of https://kubernetes.io/docs/concepts/architecture/garbage-collection and of owners-dependents beside it. Keys are
+`kind/namespace/name`, of any kind. Because the view is one consistent picture, an owner that is not in it is gone: no second look is needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum
 from random import Random
 from typing import Any
 
 from labctl.controllers.conditions import plain
-from labctl.reconcile.plan import EVERY, NOTHING, Action, Delete, Index, Key, Patch, Plan, Seen, View
-from labctl.resources.kind import OwnerReference
+from labctl.controllers.indexes import EVENTS, NAMESPACES
+from labctl.reconcile.plan import EVERY, NOTHING, Action, Delete, Index, Key, Patch, Plan, Record, Seen, View
+from labctl.resources.kind import Kind, OwnerReference
 from labctl.resources.registry import Registry
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
 AT_ONCE = 500  # writes of one plan
+UNKNOWN_AGAIN_S = 30.0  # how soon an owner of a kind that is not served is looked for again
+CIRCLE_MAX = 10_000  # objects that are looked at to find a circle of owners
+IGNORED = frozenset({EVENTS, "events.events.k8s.io"})  # they expire by themselves, whoever their owners are
+
+
+class Owner(Enum):
+    """What the collector knows of an owner; see the module's story."""
+
+    SOLID = "solid"
+    WAITING = "waiting"
+    ABSENT = "absent"
+    UNKNOWN = "unknown"
+    UNRESOLVABLE = "unresolvable"
 
 
 def _owners(view: Any) -> Iterable[str]:
@@ -40,55 +66,78 @@ class Garbage:
         thing = view.get(kind, name)
         if thing is None:
             return NOTHING
-        if thing.metadata.deletion_timestamp and FOREGROUND in thing.metadata.finalizers:
-            return self._foreground(view, kind, thing)
-        if thing.metadata.deletion_timestamp and ORPHAN in thing.metadata.finalizers:
-            return self._orphan(view, kind, thing)
+        if thing.metadata.deletion_timestamp:
+            if FOREGROUND in thing.metadata.finalizers:
+                return self._foreground(view, kind, thing)
+            return self._orphan(view, kind, thing) if ORPHAN in thing.metadata.finalizers else NOTHING
         return self._dependent(view, kind, thing)
 
     def _concerned(self, view: View, seen: Seen) -> Iterable[Key]:
-        """The object itself if it may be garbage or has a finalizer of ours; its dependents if it is gone; its owner if that waits for it."""
-        if seen.new is None:
-            yield from (f"{kind}/{thing.metadata.key}" for kind, thing in self._dependents(view, seen.old.metadata.uid))
-            for owner in seen.old.metadata.owner_references:
-                yield from self._waiting(view, owner, seen.old.metadata.namespace)
+        """Which objects a change concerns: the object itself, its dependents, and its owners if they wait for it."""
+        if seen.kind in IGNORED:
             return
-        metadata = seen.new.metadata
-        held = metadata.deletion_timestamp and (FOREGROUND in metadata.finalizers or ORPHAN in metadata.finalizers)
-        if held or any(not self._lives(view, owner, metadata.namespace) for owner in metadata.owner_references):
+        new, old = seen.new, seen.old
+        if new is None:
+            yield from _keys(view.everywhere("owner", old.metadata.uid))
+            yield from self._waiting(view, old.metadata.owner_references, old.metadata.namespace)
+            return
+        references = new.metadata.owner_references
+        changed = old is not None and old.metadata.owner_references != references
+        if _leaves(new) or self._is_doubtful(view, seen, changed):
             yield f"{seen.kind}/{seen.key}"
-        if seen.old is not None and seen.old.metadata.owner_references != metadata.owner_references:
-            for owner in seen.old.metadata.owner_references:
-                yield from self._waiting(view, owner, metadata.namespace)
+        if _leaves(new) and (old is None or not _leaves(old)):
+            yield from _keys(view.everywhere("owner", new.metadata.uid))
+        if changed:
+            yield from self._waiting(view, old.metadata.owner_references, new.metadata.namespace)
+        if new.metadata.deletion_timestamp and references:
+            yield from self._waiting(view, references, new.metadata.namespace)
+
+    def _is_doubtful(self, view: View, seen: Seen, changed: bool) -> bool:
+        """Whether one of its owners may not be solid. What was told about for good is looked at once."""
+        metadata = seen.new.metadata
+        states = {self._state(view, owner, metadata.namespace) for owner in metadata.owner_references}
+        told = {Owner.UNRESOLVABLE, Owner.UNKNOWN} if seen.old is not None and not changed else set()
+        return bool(states - {Owner.SOLID} - told)
 
     # -- three ways to go --------------------------------------------------------------------------------------------------------------
 
     def _dependent(self, view: View, kind: str, thing: Any) -> Plan:
-        """Deleted when no owner lives; if some do, it forgets the others."""
-        owners = thing.metadata.owner_references
-        alive = [owner for owner in owners if self._lives(view, owner, thing.metadata.namespace)]
-        if len(alive) == len(owners) or thing.metadata.deletion_timestamp:
-            return NOTHING
-        if not alive:
-            gone = ", ".join(f"{owner.kind} {owner.name}" for owner in owners)
-            return Plan([Delete(kind, thing.metadata.key, thing.metadata.uid, why=f"deleted because its owner is gone: {gone}")])
-        return Plan([_forget(kind, thing, alive, "owners that are gone were taken from it")])
+        """An object that is not being deleted: its owners decide."""
+        metadata = thing.metadata
+        states = [(owner, self._state(view, owner, metadata.namespace)) for owner in metadata.owner_references]
+        found = {state for _, state in states}
+        told = self._invalid_namespaces(view, kind, thing, states)
+        again_s = UNKNOWN_AGAIN_S if Owner.UNKNOWN in found else None
+        if found <= {Owner.SOLID} or found & {Owner.UNKNOWN, Owner.UNRESOLVABLE}:
+            return Plan(told, again_s)
+        if Owner.SOLID in found:
+            alive = [owner for owner, state in states if state is Owner.SOLID]
+            return Plan([*told, _forget(kind, thing, alive, "owners that are gone or go were taken from it")])
+        return Plan([*told, self._deletion(view, kind, thing, states)])
+
+    def _deletion(self, view: View, kind: str, thing: Any, states: Sequence[tuple[OwnerReference, Owner]]) -> Action:
+        metadata = thing.metadata
+        waiting = [owner for owner, state in states if state is Owner.WAITING]
+        if waiting:
+            why = f"deleted with its owner {waiting[0].kind} {waiting[0].name}"
+        else:
+            why = f"deleted because its owner is gone: {', '.join(f'{owner.kind} {owner.name}' for owner, _ in states)}"
+        if waiting and view.everywhere("owner", metadata.uid):
+            policy = "Foreground"
+        else:
+            policy = "Orphan" if ORPHAN in metadata.finalizers else "Foreground" if FOREGROUND in metadata.finalizers else "Background"
+        return Delete(kind, metadata.key, metadata.uid, propagation=policy, why=why)
 
     def _foreground(self, view: View, kind: str, owner: Any) -> Plan:
-        dependents = self._dependents(view, owner.metadata.uid)
-        blocking = [thing for _, thing in dependents if _blocks(thing, owner.metadata.uid)]
-        if not blocking:
+        """It goes when no dependent holds it any more. The dependents delete themselves, by plans of their own."""
+        uid = owner.metadata.uid
+        holding = [thing for _, thing in view.everywhere("owner", uid) if _blocks(thing, uid)]
+        if all(_waits_for(view, thing, uid) for thing in holding):
             return Plan([_without_finalizer(kind, owner, FOREGROUND)])
-        why = f"deleted with its owner {owner.metadata.name}"
-        actions = [
-            Delete(dependent, thing.metadata.key, thing.metadata.uid, propagation="Foreground", why=why)
-            for dependent, thing in dependents
-            if not thing.metadata.deletion_timestamp
-        ]
-        return Plan(actions[:AT_ONCE])
+        return NOTHING
 
     def _orphan(self, view: View, kind: str, owner: Any) -> Plan:
-        dependents = self._dependents(view, owner.metadata.uid)
+        dependents = view.everywhere("owner", owner.metadata.uid)
         if not dependents:
             return Plan([_without_finalizer(kind, owner, ORPHAN)])
         why = f"orphaned: its owner {owner.metadata.name} goes without it"
@@ -100,33 +149,87 @@ class Garbage:
 
     # -- who belongs to whom -----------------------------------------------------------------------------------------------------------
 
-    def _dependents(self, view: View, uid: str) -> Sequence[tuple[str, Any]]:
-        return view.everywhere("owner", uid)
-
-    def _lives(self, view: View, owner: OwnerReference, namespace: str) -> bool:
-        """An owner of a kind that is not served can't be judged, so it lives."""
-        found = self._find(owner, namespace)
-        if found is None:
-            return True
-        there = view.get(*found)
-        return there is not None and there.metadata.uid == owner.uid
-
-    def _waiting(self, view: View, owner: OwnerReference, namespace: str) -> Iterable[Key]:
-        """The owner's key, if it waits for its dependents."""
-        found = self._find(owner, namespace)
-        there = view.get(*found) if found else None
-        if found and there is not None and there.metadata.deletion_timestamp and there.metadata.finalizers:
-            yield f"{found[0]}/{found[1]}"
-
-    def _find(self, owner: OwnerReference, namespace: str) -> tuple[str, Key] | None:
+    def _state(self, view: View, owner: OwnerReference, namespace: str) -> Owner:
         kind = self._registry.of(owner.api_version, owner.kind)
         if kind is None:
-            return None
-        return kind.stored.resource, f"{namespace}/{owner.name}" if kind.namespaced else owner.name
+            return Owner.UNKNOWN
+        if kind.namespaced and not namespace:
+            return Owner.UNRESOLVABLE
+        there = view.get(kind.stored.resource, _key(kind, owner, namespace))
+        if there is None or there.metadata.uid != owner.uid:
+            return Owner.ABSENT
+        return Owner.WAITING if there.metadata.deletion_timestamp and FOREGROUND in there.metadata.finalizers else Owner.SOLID
+
+    def _waiting(self, view: View, owners: Iterable[OwnerReference], namespace: str) -> Iterator[Key]:
+        """The keys of those owners that wait for their dependents."""
+        for owner in owners:
+            kind = self._registry.of(owner.api_version, owner.kind)
+            if kind is None or (kind.namespaced and not namespace):
+                continue
+            resource, key = kind.stored.resource, _key(kind, owner, namespace)
+            there = view.get(resource, key)
+            if there is not None and _leaves(there):
+                yield f"{resource}/{key}"
+
+    def _invalid_namespaces(self, view: View, kind: str, thing: Any, states: Sequence[tuple[OwnerReference, Owner]]) -> list[Action]:
+        """An Event for each owner that can't be one because of the namespaces."""
+        namespace = thing.metadata.namespace
+        wrong = [
+            owner
+            for owner, state in states
+            if state is Owner.UNRESOLVABLE or (state is Owner.ABSENT and self._is_elsewhere(view, owner, namespace))
+        ]
+        return [Record(kind, thing.metadata.key, "OwnerRefInvalidNamespace", _not_in(namespace, owner), "Warning") for owner in wrong]
+
+    def _is_elsewhere(self, view: View, owner: OwnerReference, namespace: str) -> bool:
+        """Whether the very object that a reference means lies in another namespace."""
+        kind = self._registry.of(owner.api_version, owner.kind)
+        if kind is None or not kind.namespaced:
+            return False
+        names = (other.metadata.name for other in view.all(NAMESPACES))
+        found = (view.get(kind.stored.resource, f"{name}/{owner.name}") for name in names if name != namespace)
+        return any(there is not None and there.metadata.uid == owner.uid for there in found)
+
+
+def _not_in(namespace: str, owner: OwnerReference) -> str:
+    reference = f"{owner.api_version}/{owner.kind}, namespace: {namespace}, name: {owner.name}, uid: {owner.uid}"
+    return f'ownerRef [{reference}] does not exist in namespace "{namespace}"'
+
+
+def _key(kind: Kind, owner: OwnerReference, namespace: str) -> Key:
+    return f"{namespace}/{owner.name}" if kind.namespaced else owner.name
+
+
+def _keys(things: Iterable[tuple[str, Any]]) -> Iterator[Key]:
+    return (f"{kind}/{thing.metadata.key}" for kind, thing in things)
+
+
+def _leaves(thing: Any) -> bool:
+    """It is being deleted, and waits for its dependents."""
+    metadata = thing.metadata
+    return bool(metadata.deletion_timestamp) and (FOREGROUND in metadata.finalizers or ORPHAN in metadata.finalizers)
 
 
 def _blocks(thing: Any, uid: str) -> bool:
     return any(owner.uid == uid and owner.block_owner_deletion for owner in thing.metadata.owner_references)
+
+
+def _waits_for(view: View, thing: Any, uid: str) -> bool:
+    """Whether a dependent waits, directly or through others, for the object `uid` itself: in such a circle nobody may hold anybody."""
+    looked_at, waiting = {thing.metadata.uid}, [thing]
+    while waiting and len(looked_at) < CIRCLE_MAX:
+        one = waiting.pop()
+        if not (one.metadata.deletion_timestamp and FOREGROUND in one.metadata.finalizers):
+            continue
+        for _, dependent in view.everywhere("owner", one.metadata.uid):
+            if not _blocks(dependent, one.metadata.uid):
+                continue
+            if dependent.metadata.uid == uid:
+                return True
+            if dependent.metadata.uid not in looked_at:
+                looked_at.add(dependent.metadata.uid)
+                waiting.append(dependent)
+    return False
 
 
 def _forget(kind: str, thing: Any, owners: Sequence[OwnerReference], why: str) -> Action:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from labctl.sim.clock import run
-from labctl.sim.objects import node, pod, replication_controller, service
+from labctl.sim.objects import node, pod, reference, replication_controller, service
 from labctl.sim.scenario import play
 from labctl.sim.settings import HollowSettings, ScenarioSettings
 from labctl.sim.world import World
@@ -235,3 +235,44 @@ def test_the_journal_does_not_depend_on_how_strings_are_hashed():
     ]
     assert lives[0].stdout == lives[1].stdout
     assert len(lives[0].stdout) > 1000
+
+
+@pytest.mark.parametrize("asked", [["one"], ["one", "two"], ["one", "two", "three"]])
+def test_owners_in_a_circle_go_with_each_other(asked):
+    """pod one belongs to three, three to two, two to one; each blocks its owner's deletion."""
+
+    async def story(world):
+        made = {name: await world.client.create("configmaps", circle(name)) for name in ("one", "two", "three")}
+        for name, owner in (("one", "three"), ("two", "one"), ("three", "two")):
+            references = [{**reference(made[owner], "ConfigMap"), "blockOwnerDeletion": True}]
+            await world.client.patch("configmaps", f"team/{name}", {"metadata": {"ownerReferences": references}})
+        for name in asked:
+            await world.client.delete("configmaps", f"team/{name}", propagation="Foreground")
+        await asyncio.sleep(2)
+        assert not world.client.list("configmaps", "team")
+        await world.client.delete("namespaces", "team")
+        await asyncio.sleep(5)
+        assert world.client.get("namespaces", "team") is None
+
+    def circle(name):
+        return {"metadata": {"name": name, "namespace": "team"}}
+
+    async def prepared(world):
+        await world.client.create("namespaces", {"metadata": {"name": "team"}})
+        await story(world)
+
+    lived(prepared)
+
+
+def test_a_namespace_outlives_the_config_map_that_it_names_as_its_owner():
+    async def story(world):
+        owner = await world.client.create("configmaps", {"metadata": {"name": "one", "namespace": "default"}})
+        metadata = {"name": "team", "ownerReferences": [reference(owner, "ConfigMap")]}
+        await world.client.create("namespaces", {"metadata": metadata})
+        await world.client.delete("configmaps", "default/one")
+        await asyncio.sleep(120)
+        assert world.client.get("namespaces", "team").metadata.deletion_timestamp is None
+        told = [event for event in world.client.list("events", "default") if event.reason == "OwnerRefInvalidNamespace"]
+        assert len(told) == 1 and told[0].involved_object.name == "team"
+
+    lived(story)
