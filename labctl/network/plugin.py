@@ -16,6 +16,7 @@ from labctl.network.settings import NetworkSettings
 SYSCTLS = {
     "net.ipv4.ip_forward": 1,
     "net.ipv4.conf.all.rp_filter": 2,  # a source may be answered through another interface: externalIPs come and go different ways
+    "net.ipv4.conf.all.route_localnet": 1,  # 127.0.0.1:PORT may lead to a pod that has this host port; the proxy's rules keep others out
     "net.ipv4.conf.all.send_redirects": 0,  # who reaches a virtual address through this minion must not be told to look for it on the link;
     "net.ipv4.conf.LINK.send_redirects": 0,  # nor a pod that reaches itself by one to do so without us: each would use up
     "net.ipv4.conf.default.send_redirects": 0,  # the right to send a refusal (the kernel limits ICMP per peer)

@@ -19,10 +19,11 @@ import msgspec
 PREFIX = "LABCTL-"
 SERVICES = "LABCTL-SERVICES"  # nat: virtual and external addresses -> a chain per Service port
 NODEPORTS = "LABCTL-NODEPORTS"  # nat: ports on this machine's own addresses -> the same
+HOSTPORTS = "LABCTL-HOSTPORTS"  # nat: ports of this machine's addresses that lead to one pod here
 MARK = "LABCTL-MARK"  # nat: "masquerade this on its way out"
 POSTROUTING = "LABCTL-POSTROUTING"  # nat: does so
 REJECT = "LABCTL-REJECT"  # filter: what nobody serves is refused at once
-SHARED = frozenset((SERVICES, NODEPORTS, REJECT))
+SHARED = frozenset((SERVICES, NODEPORTS, HOSTPORTS, REJECT))
 BUILT_IN = frozenset(("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"))
 OTHERS = frozenset(("LABCTL-NETWORK", "LABCTL-FORWARD"))  # the network's: not the proxy's to compare or remove
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from labctl.proxy.chains import Rules, destinations
 from labctl.proxy.frontends import Frontend
+from labctl.proxy.hostports import HostPort
 from labctl.proxy.rules import Entry, Facts
 
 Front = tuple[str, int]
@@ -32,6 +33,8 @@ def stale(had: Rules, has: Rules, entries: Iterable[Entry], facts: Facts, is_dea
     for entry in entries:
         if isinstance(entry, Frontend) and entry.protocol == "UDP":
             served |= dict.fromkeys(_fronts_of(entry), _serving(entry, facts))
+        elif isinstance(entry, HostPort) and entry.protocol == "UDP" and entry.node == facts.node:
+            served[entry.address, entry.port] = [entry.pod_address]
     udp = [{"address": address, "port": port, "serving": serving} for (address, port), serving in sorted(served.items())]
     gone = sorted(destinations(had) - destinations(has))
     tcp = [{"address": address, "port": port} for protocol, address, port in gone if protocol == "tcp" and is_dead(address)]

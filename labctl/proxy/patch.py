@@ -108,6 +108,7 @@ _RANK = {
     "LABCTL-SEP-": 1,
     "LABCTL-SVC-": 2,
     "LABCTL-ALL-": 2,
+    "LABCTL-HPT-": 2,
     "LABCTL-EXT-": 3,
 }  # a chain is made before those that jump to it; the base first
 

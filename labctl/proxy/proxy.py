@@ -22,17 +22,19 @@ import msgspec
 from labctl.clock import Clock
 from labctl.errors import Unreachable
 from labctl.journal import Journal
-from labctl.proxy import userspace
+from labctl.proxy import table, userspace
 from labctl.proxy.drain import Drain, StatusWriter
-from labctl.proxy.frontends import Frontend, frontends_of
+from labctl.proxy.frontends import Frontend
+from labctl.proxy.hostports import host_ports
 from labctl.proxy.minion import Minion, Round
 from labctl.proxy.rules import BASE, Base, Entry
 from labctl.proxy.settings import ProxySettings
+from labctl.proxy.table import ENDPOINTS, PODS, SERVICES, SLICES, SLICES_BY_SERVICE, slice_service
 from labctl.reconcile.plan import NOTHING, Key, Patch, Plan, Seen, View
 from labctl.reconcile.workers import Workers
 from labctl.remote.interface import Remote
 
-SERVICES, ENDPOINTS, SLICES, NODES, PODS = "services", "endpoints", "endpointslices.discovery.k8s.io", "nodes", "pods"
+NODES = "nodes"
 FENCED = "node.kubernetes.io/out-of-service"
 SETTLED_AT_ONCE = 50
 NOTED_AT_ONCE = 20
@@ -107,7 +109,7 @@ class Proxy:
 
     @property
     def indexes(self) -> Mapping[tuple[str, str], Callable[[Any], Iterable[str]]]:
-        return {(SLICES, "proxy-service"): slice_service, (SERVICES, "proxy-local-port"): service_local_ports}
+        return {(SLICES, SLICES_BY_SERVICE): slice_service, (SERVICES, "proxy-local-port"): service_local_ports}
 
     def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
         """Userspace mode only: draw the local ports that a Service lacks."""
@@ -138,6 +140,8 @@ class Proxy:
     def _pod_seen(self, view: View, seen: Seen) -> Iterable[Key]:
         if self._drain.pod(seen.key, seen.new):
             self._settle_soon(view)
+        if host_ports(seen.old) != host_ports(seen.new):
+            self._mark(view, table.pod_key(seen.key))
         return ()
 
     def _node_seen(self, view: View, seen: Seen) -> Iterable[Key]:
@@ -210,7 +214,7 @@ class Proxy:
     def _compile(self, view: View, key: str) -> bool:
         """Bring one Service's part of the table up to date. Did it change?"""
         del self._dirty[key]
-        entries, revision = self._base() if key == BASE else self._service(view, key)
+        entries, revision = self._base() if key == BASE else table.read(view, key, self._settings.mode)
         old = self.table.get(key, ())
         if entries == old:
             return False
@@ -224,15 +228,6 @@ class Proxy:
 
     def _base(self) -> tuple[tuple[Entry, ...], int]:
         return (Base(tuple(sorted(minion.address for minion in self._minions.values()))),), 0
-
-    def _service(self, view: View, key: str) -> tuple[tuple[Entry, ...], int]:
-        """A Service's frontends, and the revision they come from."""
-        service, plain = view.get(SERVICES, key), view.get(ENDPOINTS, key)
-        slices = view.by(SLICES, "proxy-service", key)
-        ports = frontends_of(service, slices, plain) if service is not None else ()
-        if service is not None and self._settings.mode == "userspace":
-            ports = userspace.with_local_ports(service, ports)
-        return ports, max((o.metadata.revision for o in (service, plain, *slices) if o is not None), default=0)
 
     def _track_pods(self, key: str, old: tuple[Entry, ...], new: tuple[Entry, ...]) -> None:
         """Note which pods a Service sends new connections to. One that is leaving counts no more, though it may answer where nobody else does."""
@@ -270,15 +265,18 @@ class Proxy:
 
     async def _work(self, name: str) -> None:
         minion = self._minions.get(name)
-        if minion is None or not self._remote.connected(name) or not minion.behind:
+        if minion is None or not self._remote.connected(name):
             return
-        began, sequence = self._clock.now(), self._sequence
-        done = await minion.work(self)
-        minion.sequence = max(minion.sequence, sequence)
-        self._failing.discard(name)
-        self._tell(minion, done, self._clock.now() - began)
+        if minion.behind:
+            began, sequence = self._clock.now(), self._sequence
+            done = await minion.work(self)
+            minion.sequence = max(minion.sequence, sequence)
+            self._failing.discard(name)
+            self._tell(minion, done, self._clock.now() - began)
         if minion.behind:
             self._workers.wake(name)
+        else:
+            minion.sequence = self._sequence  # the table may have changed while its facts were asked: then it has that change too
         self._drain.look(self._sequence)
 
     def _failed(self, name: str, error: Exception, again_s: float) -> None:
@@ -293,14 +291,14 @@ class Proxy:
         assert self._view is not None
         took = f"{took_s * 1000:.0f} ms"
         if done.whole:
-            text = f"{done.lines} lines of rules for {len(done.causes) - (BASE in done.causes)} Services in {took}"
+            services = sum(key != BASE and table.about(key)[0] == SERVICES for key in done.causes)
+            text = f"{done.lines} lines of rules for {services} Services in {took}"
             self._journal.note("proxy", f"machine/{minion.name}", text, cause=max(done.causes.values(), default=0))
         for key, cause in done.causes.items() if len(done.causes) <= NOTED_AT_ONCE else ():
-            if key == BASE:
-                continue
-            self._journal.note("proxy", f"services/{key}", f"{minion.name} has its rules ({took})", cause=cause)
+            if key != BASE:
+                self._journal.note("proxy", "/".join(table.about(key)), f"{minion.name} has its rules ({took})", cause=cause)
         for key, sentence in done.missing:
-            self._warn(SERVICES, key, "ProxyFallback", f"{minion.name}: {sentence}")
+            self._warn(*table.about(key), "ProxyFallback", f"{minion.name}: {sentence}")
         if done.repaired:
             text = f"Service rules were changed by another hand and repaired ({done.lines} lines)"
             self._journal.note("proxy", f"machine/{minion.name}", text)
@@ -310,11 +308,6 @@ class Proxy:
         about = self._view.get(kind, key) if self._view is not None else None
         if about is not None:
             self._recorder.record(about, "Warning", reason, text)
-
-
-def slice_service(one: Any) -> Iterable[str]:
-    """An index: the Service an EndpointSlice belongs to."""
-    return (f"{one.metadata.namespace}/{one.service}",) if one.service else ()
 
 
 def service_local_ports(service: Any) -> Iterable[str]:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from labctl import assets
-from labctl.proxy.chains import Rules, chain_name, merge, parse, probability
+from labctl.proxy.chains import NO_RULES, Rules, chain_name, merge, parse, probability
 from labctl.proxy.frontends import Backend, Frontend
+from labctl.proxy.hostports import HostPort
 
 if TYPE_CHECKING:
     import jinja2
@@ -51,10 +52,10 @@ class Base(msgspec.Struct, frozen=True):
     minions: tuple[str, ...] = ()
 
 
-Entry = Frontend | Base
+Entry = Frontend | Base | HostPort
 """One thing that a table says: each sort of entry has a template of its own."""
 Table = Mapping[str, tuple[Entry, ...]]
-"""A key (BASE, or a Service's) and what its object comes to."""
+"""The entries by the key they are read for (table.py)."""
 
 
 def rules(table: Table, facts: Facts) -> Rules:
@@ -76,6 +77,8 @@ def rules_of(entries: tuple[Entry, ...], facts: Facts) -> Rules:
 def _rules_of_one(entry: Entry, facts: Facts) -> Rules:
     if isinstance(entry, Base):
         return base(facts, entry.minions)
+    if isinstance(entry, HostPort):
+        return _host_port(entry) if entry.node == facts.node else NO_RULES
     return _compiled(entry, _relevant(entry, facts))
 
 
@@ -126,6 +129,20 @@ def _compiled(frontend: Frontend, facts: Facts) -> Rules:
         local_port=frontend.local_port,
     )
     return msgspec.structs.replace(parse(text), missing=_missing(frontend, facts))
+
+
+@lru_cache(maxsize=20_000)
+def _host_port(entry: HostPort) -> Rules:
+    text = _template("hostport").render(
+        pod=entry.pod,
+        protocol=entry.protocol.lower(),
+        address=entry.address,
+        port=entry.port,
+        pod_address=entry.pod_address,
+        pod_port=entry.pod_port,
+        chain=chain_name("HPT", entry.pod, entry.protocol, entry.address, entry.port),
+    )
+    return parse(text)
 
 
 def _missing(frontend: Frontend, facts: Facts) -> tuple[str, ...]:

@@ -111,6 +111,20 @@ def test_the_last_pod_answers_until_it_ends(cluster):
     cluster.kubectl("delete", "rc/last", "service/last")
 
 
+def test_a_host_port_leads_to_its_pod_from_everywhere(cluster):
+    port = {"containerPort": 9376, "hostPort": 8088}
+    create(cluster, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "hosted"}, "spec": {
+        "nodeName": "minion-2", "containers": [{"name": "web", "image": "serve-hostname", "ports": [port]}]}})  # fmt: skip
+    wait(lambda: condition(cluster.get("pod", "hosted"), "Ready") == "True", "the pod is Ready", 40)
+    address = cluster.get("pod", "hosted")["status"]["hostIP"]
+    wait(lambda: answers(cluster, "minion-1", f"http://{address}:8088", 1) == {"hosted"}, "another minion is answered", 5)
+    assert answers(cluster, "minion-2", f"http://{address}:8088", 2) == {"hosted"}
+    assert answers(cluster, "minion-2", "http://127.0.0.1:8088", 2) == {"hosted"}
+    assert cluster.kubectl("exec", "client", "--", "wget", "-q", "-O", "-", f"http://{address}:8088").stdout.strip() == "hosted"
+    cluster.kubectl("delete", "pod/hosted")
+    assert answers(cluster, "minion-1", f"http://{address}:8088", 1) == {"FAILED"}
+
+
 def test_headless_has_no_address_but_endpoints(cluster):
     assert service(cluster, "headless", clusterIP="None")["clusterIP"] == "None"
     wait(lambda: len(cluster.get("endpoints", "headless").get("subsets", [{}])[0].get("addresses", [])) == 3, "its endpoints")

@@ -105,10 +105,36 @@ async def test_a_minion_that_was_away_gets_everything_when_it_is_back(world):
     world.helpers.lose("minion-1")
     await world.service("web")
     await world.endpoints("web", A)
-    await world.until(lambda: bool(world.proxy.table))
+    await world.until(lambda: "default/web" in world.proxy.table)
     helper.tables = type(helper)("x").tables  # it was rebooted meanwhile
     world.helpers.reconnect("minion-1")
     await world.until(lambda: world.right("minion-1"))
+
+
+async def test_a_change_that_came_while_a_minions_facts_were_asked_counts_as_done(world):
+    """A pod that is leaving waits for the slowest minion: one that has everything must not be taken for one that is behind."""
+    helper = await world.minion(1)
+    helper.delay_s = 0.02
+    await world.until(lambda: "minion-1" in world.proxy._minions)
+    await world.service("web")
+    await world.endpoints("web", A)
+    await world.until(lambda: world.right("minion-1") and "default/web" in world.proxy.table)
+    await world.settled()
+
+
+async def test_a_pods_host_port_comes_with_its_address_and_goes_with_the_pod(world):
+    helper = await world.minion(1)
+    port = {"containerPort": 80, "hostPort": 8080, "protocol": "TCP"}
+    spec = {"containers": [{"name": "c", "image": "x", "ports": [port]}], "nodeName": "minion-1"}
+    await world.client.create("pods", {"metadata": {"namespace": "default", "name": "web"}, "spec": spec})
+    await world.settled()
+    assert "10.246.1.5" not in helper.dump()
+    await world.client.patch("pods", "default/web", {"status": {"podIP": "10.246.1.5", "podIPs": [{"ip": "10.246.1.5"}]}}, "status")
+    await world.settled()
+    assert "--dport 8080" in helper.dump() and "--to-destination 10.246.1.5:80" in helper.dump()
+    await world.client.patch("pods", "default/web", {"status": {"phase": "Succeeded"}}, "status")
+    await world.settled()
+    assert "10.246.1.5" not in helper.dump() and world.right("minion-1")
 
 
 async def test_a_restarted_master_changes_nothing_that_is_right(world):
@@ -128,7 +154,7 @@ async def test_a_refused_restore_is_tried_again_from_what_is_there(world):
     await world.settled()
     helper.fail_next = "iptables-restore: line 3 failed"
     await world.service("web")
-    await world.until(lambda: world.right("minion-1") and bool(world.proxy.table))
+    await world.until(lambda: world.right("minion-1") and "default/web" in world.proxy.table)
     await world.events.flush()
     assert "line 3 failed" in events(world, "ProxyRulesFailed")[0].message
 

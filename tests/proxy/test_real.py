@@ -17,11 +17,12 @@ from labctl.network.route import RoutePlugin
 from labctl.network.settings import NetworkSettings
 from labctl.proxy.chains import Rules, digest, parse, same
 from labctl.proxy.frontends import Backend, Frontend
+from labctl.proxy.hostports import HostPort
 from labctl.proxy.matches import Packet, World
 from labctl.proxy.patch import diff
-from labctl.proxy.rules import BASE, Base, Facts, rules
+from labctl.proxy.rules import BASE, Base, Entry, Facts, rules
 from labctl.proxy.tracer import Tables, trace
-from tests.minions import Minions
+from tests.minions import Minions, Namespace
 
 pytestmark = pytest.mark.root
 PLACES = [Place(f"minion-{n}", f"10.245.1.{10 + n}", f"10.246.{n}.0/24") for n in (1, 2)]
@@ -51,15 +52,15 @@ class Lab:
             self.minions.pod(address)
         self.minions.lab.batch("route add 10.247.0.0/16 via 10.245.1.11", "route add 192.0.2.0/24 via 10.245.1.12")
 
-    def wanted(self, name: str, *ports: Frontend) -> Rules:
-        """The rules that a minion needs for these ports."""
-        table = {p.service: tuple(x for x in ports if x.service == p.service) for p in ports}
+    def wanted(self, name: str, *entries: Entry) -> Rules:
+        """The rules that a minion needs for these entries."""
+        table = {str(number): (entry,) for number, entry in enumerate(entries)}
         return rules({BASE: (Base(tuple(place.address for place in PLACES)),)} | table, self.facts[name])
 
-    async def serve(self, *ports: Frontend) -> None:
+    async def serve(self, *entries: Entry) -> None:
         """Every minion has exactly these, read back in iptables' own words."""
         for name in self.facts:
-            wanted = self.wanted(name, *ports)
+            wanted = self.wanted(name, *entries)
             actual = parse((await self.minions.call(name, "dump", {}))["rules"])
             patch = diff(wanted, actual)
             if patch:
@@ -70,8 +71,10 @@ class Lab:
 
     def answers(self, place: str, address: str = VIP, port: int = 80, times: int = 40) -> Counter:
         """Who answers, and whom they see."""
-        space = {"lab": self.minions.lab, **self.minions.nodes, **self.minions.pods}[place]
-        return Counter(space.tcp(address, port) for _ in range(times))
+        return Counter(self.space(place).tcp(address, port) for _ in range(times))
+
+    def space(self, place: str) -> Namespace:
+        return {"lab": self.minions.lab, **self.minions.nodes, **self.minions.pods}[place]
 
     def refused(self, place: str, address: str = VIP, port: int = 80) -> None:
         began = time.monotonic()
@@ -156,6 +159,26 @@ async def test_who_of_the_lab_asks_a_local_port_is_served_where_no_endpoint_is(l
     with pytest.raises(TimeoutError):
         lab.minions.lab.tcp("10.245.1.11", 30080, timeout_s=0.3)
     assert set(lab.answers("lab", "10.245.1.12", 30080)) == {(P3, "10.245.1.1")}
+
+
+async def test_a_host_port_leads_to_its_pod_from_everywhere(lab):
+    both = [HostPort("default/a", "minion-1", protocol, "", 8088, P1, 8080) for protocol in ("TCP", "UDP")]
+    one_address = HostPort("default/b", "minion-1", "TCP", "10.245.1.11", 8089, P2, 8080)
+    by_loopback = HostPort("default/c", "minion-1", "TCP", "127.0.0.1", 8090, P2, 8080)
+    await lab.serve(*both, one_address, by_loopback)
+    seen = {"lab": "10.245.1.1", "minion-1": "10.245.1.11", "minion-2": "10.245.1.12", P2: P2, P1: "10.245.1.11", P3: "10.245.1.12"}
+    for place, source in seen.items():
+        assert set(lab.answers(place, "10.245.1.11", 8088, times=2)) == {(P1, source)}, place
+        assert lab.space(place).udp("10.245.1.11", 8088) == (P1, source), place
+    assert who(lab.answers("minion-1", "127.0.0.1", 8088, times=2)) == {P1}
+    assert who(lab.answers("minion-1", "127.0.0.1", 8090, times=2)) == {P2}
+    assert who(lab.answers("lab", "10.245.1.11", 8089, times=2)) == {P2}
+    for place, address, port in (("minion-1", "127.0.0.1", 8089), ("lab", "10.245.1.11", 8090), ("lab", "10.245.1.12", 8088)):
+        lab.refused(place, address, port)
+    lab.minions.lab.batch("route add 127.0.0.1/32 via 10.245.1.11 table 99")
+    lab.minions.lab.batch("rule add to 127.0.0.1 priority 0 table 99")
+    with pytest.raises(OSError):
+        lab.minions.lab.tcp("127.0.0.1", 8090, timeout_s=0.3)
 
 
 async def test_affinity(lab):

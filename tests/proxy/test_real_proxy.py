@@ -119,7 +119,7 @@ async def test_the_forwarder_is_for_translated_connections_only(world):
     await world.service("web")
     await world.endpoints("web", A)
     await world.settled()
-    port = next(iter(world.proxy.table.values()))[0].local_port
+    port = world.proxy.table["default/web"][0].local_port
     assert who(await ask(world, "minion-1", await vip(world, "web"), times=1)) == {A[1]}
     for name in ("minion-1", "minion-2", A[1]):
         with pytest.raises(ConnectionRefusedError):

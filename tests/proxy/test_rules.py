@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from labctl.proxy.chains import NO_RULES, Rules, merge, parse, probability, same
 from labctl.proxy.frontends import Backend, Frontend
+from labctl.proxy.hostports import HostPort
 from labctl.proxy.matches import Packet, World
 from labctl.proxy.patch import LINES_AT_ONCE, NEVER_CUT, Patch, diff, join
 from labctl.proxy.rules import BASE, Base, Facts, base, rules, rules_of
@@ -74,6 +75,10 @@ def tables(draw):
                 )
             )
         table[f"default/s{number}"] = tuple(ports)
+    for number in draw(st.sets(st.integers(1, 3), max_size=2)):
+        place = draw(st.sampled_from(["minion-1", "minion-2"]))
+        port = HostPort(f"default/p{number}", place, draw(st.sampled_from(["TCP", "UDP"])), "", 8000 + number, f"10.246.9.{number}", 80)
+        table[f"pods/default/p{number}"] = (port,)
     return table
 
 
@@ -91,7 +96,7 @@ facts = st.builds(
 @given(tables(), st.integers(0, 99))
 def test_every_packet_to_a_service_ends_at_one_of_its_ready_endpoints(table, seed):
     walked = Tables.of(rules(table | {BASE: (Base(MINIONS),)}, NODE))
-    for frontend in (f for ports in table.values() for f in ports):
+    for frontend in (f for ports in table.values() for f in ports if isinstance(f, Frontend)):
         near = frontend.near("minion-1")
         inside = near if frontend.internal_local else frontend.serving
         outside = near if frontend.external_local else frontend.serving
@@ -111,7 +116,7 @@ def test_every_packet_to_a_service_ends_at_one_of_its_ready_endpoints(table, see
 
 @given(tables(), facts)
 def test_no_chain_is_lost_and_none_dangles(table, facts):
-    unused = {"nat: nothing jumps to LABCTL-INSIDE"}  # while no Service has a policy of Local
+    unused = {"nat: nothing jumps to LABCTL-INSIDE", "nat: nothing jumps to LABCTL-MARK"}  # while nobody needs them
     assert set(Tables.of(rules(table, facts)).dangling()) <= unused
 
 
@@ -129,7 +134,13 @@ def test_no_commit_of_a_patch_breaks_what_stays(before, after, at_once):
     old, new = rules(before, NODE), rules(after, NODE)
     helper = FakeHelper("minion-1")
     helper.answer("apply", {"rules": diff(old, NO_RULES).text(), "commits": len(diff(old, NO_RULES).commits())})
-    both = [(was, now) for key in before.keys() & after.keys() for was in before[key] for now in after[key] if was.id == now.id]
+    both = [
+        (was, now)
+        for key in before.keys() & after.keys()
+        for was in before[key]
+        for now in after[key]
+        if isinstance(was, Frontend) and was.id == now.id
+    ]
     staying = [(was, now) for was, now in both if (was.protocol, was.port) == (now.protocol, now.port)]
     for commit in diff(new, old).commits(at_once):
         helper.answer("apply", {"rules": commit, "commits": 1})

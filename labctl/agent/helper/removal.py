@@ -21,7 +21,7 @@ _TABLES = ("filter", "nat", "mangle", "raw")
 def remove() -> List[str]:
     """Everything; the answer names what could not be removed."""
     left: List[str] = []
-    for step in (_forwarder, _rules, _routes, bird.remove, ovs.remove, _links):
+    for step in (_forwarder, _loopback, _rules, _routes, bird.remove, ovs.remove, _links):
         try:
             step()
         except (commands.Failed, OSError, ValueError) as error:
@@ -31,6 +31,12 @@ def remove() -> List[str]:
 
 def _forwarder() -> None:
     userspace.Forwarder("").serve({"whole": True, "set": []})
+
+
+def _loopback() -> None:
+    """Loopback addresses are not routed any more, because the rule that kept others out of them goes too."""
+    with open("/proc/sys/net/ipv4/conf/all/route_localnet", "w") as file:
+        file.write("0")
 
 
 def _rules() -> None:
