@@ -44,6 +44,11 @@ class Attempts:
         for wish in self._wishes.values():
             wish.cancel()
 
+    def forget_waiting(self, found: Pod) -> None:
+        """Nothing is started any more: a container that ended is shown as ended, not as waiting for its next attempt."""
+        for name in [name for name in self.waiting if found.latest(name)]:
+            del self.waiting[name]
+
     async def keep(self, container: Object, policy: str, volumes: Dict[str, str]) -> Optional[Container]:
         """See to it that the container runs, or ended for good, or waits with a reason. The container, if it was started just now."""
         name = container["name"]
@@ -62,8 +67,9 @@ class Attempts:
             return 0, 0.0
         if latest.state is State.CREATED:
             return latest.attempt, latest.delay_s
-        ran_s = max(0.0, latest.finished_s - latest.started_s)
-        return latest.attempt + 1, 0.0 if latest.lost else self._tools.backoff.after(latest.attempt, latest.delay_s, ran_s)
+        ran_s = max(0.0, latest.finished_s - latest.started_s) if latest.started_s else 0.0
+        at_once = latest.lost or latest.earlier_boot
+        return latest.attempt + 1, 0.0 if at_once else self._tools.backoff.after(latest.attempt, latest.delay_s, ran_s)
 
     def _backs_off(self, name: str, latest: Container, delay_s: float) -> bool:
         left_s = latest.finished_s + delay_s - time.time()
@@ -89,12 +95,20 @@ class Attempts:
         try:
             started = await start(self._tools, self._pod(), self._found(), container, attempt, delay_s, image, volumes)
         except NotStarted as why:
-            self._start_failed(name, why)
+            if why.ended:
+                self._start_refused(name, why)
+            else:
+                self._start_failed(name, why)
             return None
         for memory in (self.waiting, self._failed, self._retry_at):
             memory.pop(name, None)
         await self._forget_older(name, attempt)
         return started
+
+    def _start_refused(self, name: str, why: NotStarted) -> None:
+        """The attempt ended, as one whose program ended: the next look decides whether there is another, and when."""
+        self.waiting[name] = (why.reason, str(why))
+        self._look_again(JUST_AFTER_S)
 
     def _start_failed(self, name: str, why: NotStarted) -> None:
         """Tried again soon, then ever later: what is missing (a ConfigMap, a file) often comes a moment after."""

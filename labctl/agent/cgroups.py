@@ -11,6 +11,8 @@ from typing import Dict, List, Set
 
 MOUNT = "/sys/fs/cgroup"
 _UNLIMITED = 1 << 60
+MOST_CPUS = 10_000
+"""A CPU limit above this is none. The kernel refuses quotas that are very large."""
 
 
 def _read(path: str) -> str:
@@ -42,6 +44,11 @@ class Cgroups:
 
     def pod(self, uid: str) -> str:
         return f"{self._root}/pods/{uid}"
+
+    def quota_within(self, quota_us: int, period_us: int) -> int:
+        """The CPU quota that a container's group can be given; 0 is no quota, for a limit that the machine's own makes meaningless."""
+        cpus = MOST_CPUS if self.v2 else machine_limits(self._mount).get("cpus", MOST_CPUS)
+        return 0 if quota_us >= cpus * period_us else quota_us
 
     def _folders(self, path: str) -> List[str]:
         if self.v2:

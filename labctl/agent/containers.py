@@ -10,10 +10,14 @@ from .environment import ConfigError, expand
 from .images import Image
 from .runtime.interface import ContainerSpec, Mount, SandboxSpec
 from .runtime.oci import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
+from .tools import pod_title
 
 Object = Dict[str, Any]
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MESSAGE_PATH = "/dev/termination-log"
+MOST_CPU_SHARES = 262_144
+NO_MEMORY_LIMIT_BYTES = 1 << 60
+"""The kernel refuses more shares, and numbers that are much larger; the kubelet has the first bound too."""
 
 
 def sandbox_spec(pod: Object) -> SandboxSpec:
@@ -48,11 +52,10 @@ def container_spec(
     """Raises ConfigError for what can't be."""
     context, pod_context = container.get("securityContext") or {}, pod["spec"].get("securityContext") or {}
     user = users.resolve(context, pod_context, image.config.get("User", ""), image.layers)
-    if context.get("runAsNonRoot", pod_context.get("runAsNonRoot")) and user.uid == 0:
-        where = (
-            f'(pod: "{pod["metadata"]["name"]}_{pod["metadata"]["namespace"]}({pod["metadata"]["uid"]})", container: {container["name"]})'
-        )
-        raise ConfigError(f"container has runAsNonRoot and image will run as root {where}")
+    if context.get("runAsNonRoot", pod_context.get("runAsNonRoot")):
+        why = users.may_be_root(context, pod_context, image.config.get("User", ""))
+        if why:
+            raise ConfigError(f'{why} (pod: "{pod_title(pod)}", container: {container["name"]})')
     resources = container.get("resources") or {}
     return ContainerSpec(
         pod_uid=pod["metadata"]["uid"],
@@ -127,7 +130,7 @@ def _capability(name: str) -> str:
 def _cpu_shares(container: Object) -> int:
     resources = container.get("resources") or {}
     asked = (resources.get("requests") or {}).get("cpu") or (resources.get("limits") or {}).get("cpu")
-    return max(2, quantities.milli(asked) * 1024 // 1000)
+    return max(2, min(MOST_CPU_SHARES, quantities.milli(asked) * 1024 // 1000))
 
 
 def _cpu_quota(resources: Object) -> int:
@@ -136,7 +139,8 @@ def _cpu_quota(resources: Object) -> int:
 
 
 def _memory_limit(container: Object) -> int:
-    return quantities.whole(((container.get("resources") or {}).get("limits") or {}).get("memory"))
+    limit = quantities.whole(((container.get("resources") or {}).get("limits") or {}).get("memory"))
+    return limit if limit < NO_MEMORY_LIMIT_BYTES else 0
 
 
 # -- mounts

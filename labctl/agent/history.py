@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, Dict, List
 
 from .runtime.interface import Container, Pod, State
-from .runtime.records import LOST_EXIT_CODE, LOST_REASON
+from .runtime.records import LOST_EXIT_CODE, LOST_REASON, REFUSED_REASON
 from .times import parse
 
 Object = Dict[str, Any]
@@ -43,4 +43,6 @@ def _of_status(uid: str, status: Object) -> Container:
         exit_code=LOST_EXIT_CODE if running else ended.get("exitCode", LOST_EXIT_CODE),
         oom_killed=not running and ended.get("reason") == "OOMKilled",
         lost=bool(running) or not ended or ended.get("reason") == LOST_REASON,
+        start_error=ended.get("message") or REFUSED_REASON if not running and ended.get("reason") == REFUSED_REASON else "",
+        earlier_boot=True,
     )

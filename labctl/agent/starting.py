@@ -17,7 +17,7 @@ from .events import of_pod
 from .hooks import act
 from .http import Unreachable
 from .images import Image, ImageFailure, default_policy
-from .runtime.interface import BadMount, Container, Pod, RuntimeFailure
+from .runtime.interface import BadMount, Container, Pod, RuntimeFailure, StartRefused
 from .status import pod_address
 from .times import duration
 from .tools import Tools
@@ -27,11 +27,11 @@ POST_START_TIMEOUT_S = 60.0
 
 
 class NotStarted(Exception):
-    """A waiting reason (CreateContainerConfigError, ...) and its message."""
+    """A waiting reason (CreateContainerConfigError, ...) and its message. `ended`: the attempt is on record as one that ended."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, ended: bool = False) -> None:
         super().__init__(message)
-        self.reason = reason
+        self.reason, self.ended = reason, ended
 
 
 class ImageWish:
@@ -147,9 +147,13 @@ async def start(
     except BadMount as error:
         tools.events.record(reference, "Warning", "Failed", f"Error: {error}")
         raise NotStarted("CreateContainerConfigError", str(error)) from error
+    except StartRefused as error:
+        tools.events.record(reference, "Normal", "Created", f"Created container: {name}")
+        tools.events.record(reference, "Warning", "Failed", f"Error: {error}")
+        raise NotStarted("RunContainerError", str(error), ended=True) from error
     except RuntimeFailure as error:
         tools.events.record(reference, "Warning", "Failed", f"Error: {error}")
-        raise NotStarted("RunContainerError", str(error)) from error
+        raise NotStarted("CreateContainerError", str(error)) from error
     tools.events.record(reference, "Normal", "Created", f"Created container: {name}")
     tools.events.record(reference, "Normal", "Started", f"Started container {name}")
     return started

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from .runtime.interface import Container, Pod, State
-from .runtime.records import LOST_REASON
+from .runtime.records import LOST_REASON, REFUSED_REASON
 from .times import rfc3339
 
 Object = Dict[str, Any]
@@ -37,7 +37,11 @@ def build(pod: Object, found: Pod, seen: Seen, now_s: float) -> Object:
     """The fields of `status` that the agent owns."""
     spec, before = pod["spec"], pod.get("status") or {}
     inits = [_container(each, found, seen, before, now_s, init=True) for each in spec.get("initContainers") or ()]
-    initialized = all(_init_done(spec_, status) for spec_, status in zip(spec.get("initContainers") or (), inits))  # noqa: B905 - Python 3.9
+    begun = has_begun(pod, found) or before.get("phase") in TERMINAL
+    initialized = all(
+        _init_done(each, status, found.latest(each["name"]), begun)
+        for each, status in zip(spec.get("initContainers") or (), inits)  # noqa: B905 - Python 3.9
+    )
     mains = [_container(each, found, seen, before, now_s, initialized=initialized) for each in spec["containers"]]
     policy = "Never" if seen.leaving else spec.get("restartPolicy", "Always")  # nothing is restarted any more
     over = before.get("phase", "") in TERMINAL  # for good, whoever said so
@@ -74,10 +78,22 @@ def is_sidecar(container: Object) -> bool:
     return container.get("restartPolicy") == "Always"
 
 
-def _init_done(spec: Object, status: Object) -> bool:
+def has_begun(pod: Object, found: Pod) -> bool:
+    """Whether the turn of the init containers is over: another container was started since the machine's boot, or ever in a pod that is never restarted."""
+    once = pod["spec"].get("restartPolicy") == "Never"
+    attempts = (found.latest(each["name"]) for each in pod["spec"]["containers"])
+    return any(each is not None and (once or not each.earlier_boot) for each in attempts)
+
+
+def has_succeeded(init: Optional[Container]) -> bool:
+    """Whether an init container's work is done. What it did before a boot may be gone: its pod has new namespaces and empty volumes in memory."""
+    return init is not None and init.state is State.EXITED and init.exit_code == 0 and not init.lost and not init.earlier_boot
+
+
+def _init_done(spec: Object, status: Object, latest: Optional[Container], begun: bool) -> bool:
     if is_sidecar(spec):
         return bool(status.get("started"))
-    return status["state"].get("terminated", {}).get("exitCode") == 0
+    return begun or has_succeeded(latest)
 
 
 # -- containers
@@ -139,14 +155,18 @@ def _last(ended: List[Container], seen: Seen, before: Object, name: str) -> Obje
 def terminated(container: Container, seen: Seen) -> Object:
     if container.lost:
         reason, message = LOST_REASON, "The container could not be located when the pod was terminated"
+    elif container.start_error:
+        reason, message = REFUSED_REASON, container.start_error
     else:
         reason = "OOMKilled" if container.oom_killed and container.exit_code else "Completed" if container.exit_code == 0 else "Error"
         message = seen.messages.get(container.id, "")
     state: Object = {"exitCode": container.exit_code, "reason": reason, "containerID": f"crun://{container.id}"}
     if message:
         state["message"] = message
-    state["startedAt"] = rfc3339(container.started_s or container.created_s)
-    state["finishedAt"] = rfc3339(container.finished_s or container.created_s)
+    began_s, ended_s = container.started_s or container.created_s, container.finished_s or container.created_s
+    for key, moment_s in (("startedAt", began_s or ended_s), ("finishedAt", ended_s or began_s)):
+        if moment_s:  # unknown is not 1970
+            state[key] = rfc3339(moment_s)
     return state
 
 

@@ -40,6 +40,20 @@ def resolve(context: Object, pod_context: Object, image_user: str, layers: Seque
     return User(uid, chosen_gid, tuple(sorted(set(extra) - {chosen_gid})))
 
 
+def may_be_root(context: Object, pod_context: Object, image_user: str) -> str:
+    """Why a container that asks for runAsNonRoot can't be run, in the kubelet's words; "" if it can.
+
+    A user's name proves nothing: the image's passwd file could call root by any name.
+    """
+    asked_uid = context.get("runAsUser", pod_context.get("runAsUser"))
+    if asked_uid is not None:
+        return "container's runAsUser breaks non-root policy" if asked_uid == 0 else ""
+    name = image_user.partition(":")[0]
+    if name and not name.isdigit():
+        return f"container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root"
+    return "container has runAsNonRoot and image will run as root" if int(name or 0) == 0 else ""
+
+
 def _number(name: str, entry: Optional[List[str]], column: int, what: str) -> int:
     if name.isdigit():
         return int(name)

@@ -25,11 +25,13 @@ from .lastwords import last_words
 from .reporter import Reporter
 from .runtime.interface import Container, Pod, RuntimeFailure, State
 from .starting import post_start
-from .status import TERMINAL, Seen, build, differs, is_sidecar, pod_address
+from .status import TERMINAL, Seen, build, differs, has_begun, has_succeeded, is_sidecar, pod_address
+from .times import parse
 from .tools import Tools, pod_path, pod_title
 
 Object = Dict[str, Any]
 RETRY_S = 2.0
+DEADLINE_EXCEEDED = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
 FIRST_REPORT_S = 0.15  # a start that takes longer shows itself as ContainerCreating
 
 
@@ -42,6 +44,7 @@ class PodWorker:
         self._bell = Bell()
         self._confirmed = confirmed
         self._deleted = False  # the API's object is gone: no grace, nobody to report to
+        self._expired = False  # its activeDeadlineSeconds are over
         self._leaving: Optional[stopping.Deadline] = None
         self._attempts = Attempts(tools, lambda: self.pod, self._found, self._bell, self._look_again)
         self._paths: Optional[Dict[str, str]] = None
@@ -99,7 +102,7 @@ class PodWorker:
             if self.pod["metadata"].get("deletionTimestamp"):
                 await self._leave()
                 return True
-            if self._over():
+            if self._over() or self._out_of_time():
                 await self._finish()
             else:
                 await self._make_true()
@@ -135,7 +138,8 @@ class PodWorker:
         words = {each.id: last_words(each, specs.get(each.name, {})) for each in found.containers if each.state is State.EXITED}
         opened = self._paths is not None or bool(found.containers)
         ready, started = dict(self._health.ready), dict(self._health.started)
-        return Seen(self._tools.host_ip, dict(self._attempts.waiting), ready, started, words, leaving, None, opened, self._seen_s)
+        failed = DEADLINE_EXCEEDED if self._expired else None
+        return Seen(self._tools.host_ip, dict(self._attempts.waiting), ready, started, words, leaving, failed, opened, self._seen_s)
 
     def _specs(self) -> List[Object]:
         return [*(self.pod["spec"].get("initContainers") or []), *self.pod["spec"]["containers"]]
@@ -150,6 +154,21 @@ class PodWorker:
 
     def _over(self) -> bool:
         return (self.pod.get("status") or {}).get("phase") in TERMINAL
+
+    def _out_of_time(self) -> bool:
+        """Whether activeDeadlineSeconds have passed since the pod's startTime. Once they have, the pod has failed for good; until then, look again in time."""
+        seconds = self.pod["spec"].get("activeDeadlineSeconds")
+        if seconds is None or self._expired:
+            return self._expired
+        began_s = parse((self.pod.get("status") or {}).get("startTime")) or self._seen_s
+        left_s = began_s + seconds - time.time()
+        if left_s > 0:
+            self._look_again(left_s)
+            return False
+        self._expired = True
+        self._tools.events.record(of_pod(self.pod), "Normal", *DEADLINE_EXCEEDED)
+        self._attempts.cancel()
+        return True
 
     # -- living
 
@@ -208,9 +227,8 @@ class PodWorker:
         return PodFacts(pod_address(found, self._tools.host_ip), self._tools.host_ip, self._tools.allocatable)
 
     async def _initialized(self, found: Pod) -> bool:
-        """Init containers, one after the other; a sidecar is done when it has started."""
-        begun = any(found.latest(each["name"]) for each in self.pod["spec"]["containers"])
-        policy = self.pod["spec"].get("restartPolicy", "Always")
+        """Init containers, one after the other; a sidecar is done when it has started. After a boot of the machine all of them run again."""
+        begun = has_begun(self.pod, found)
         for container in self.pod["spec"].get("initContainers") or ():
             latest = found.latest(container["name"])
             if is_sidecar(container):
@@ -219,11 +237,17 @@ class PodWorker:
                 if begun or (now and now.state is State.RUNNING and self._health.started.get(container["name"], True)):
                     continue
                 return False
-            if begun or (latest and latest.state is State.EXITED and latest.exit_code == 0 and not latest.lost):
+            if begun or has_succeeded(latest):
                 continue
-            await self._keep(container, "OnFailure" if policy != "Never" else "Never")
+            await self._keep(container, self._init_policy(latest))
             return False
         return True
+
+    def _init_policy(self, latest: Optional[Container]) -> str:
+        """When a container that did not succeed is run again. One that did so before the machine's boot is run again whatever the pod's policy."""
+        if latest and latest.earlier_boot and latest.exit_code == 0:
+            return "Always"
+        return "Never" if self.pod["spec"].get("restartPolicy") == "Never" else "OnFailure"
 
     async def _keep(self, container: Object, policy: str) -> None:
         """One container: running, or ended for good, or waiting with a reason."""
@@ -258,6 +282,7 @@ class PodWorker:
         if found and found.sandbox and found.sandbox.ready:
             self._health.stop()
             await self._stop_all(found, stopping.Deadline(self.pod["spec"].get("terminationGracePeriodSeconds", 30)))
+            self._attempts.forget_waiting(self._found())
             await self._reporter.now(self._status())
             await self._tools.runtime.close(self.uid, keep_records=True)
         self._reporter.bell.ring()

@@ -283,13 +283,21 @@ def _put_keys(lab: LabFolder, folder: Path) -> None:
 
 
 def wait_for_pods(lab: LabFolder, snapshot: Snapshot) -> None:
-    """Until the pods that were Ready are so again. One that is not in time is no error: its own events say why."""
+    """Until the pods that were Ready are so again or have ended, as one that is never restarted has after a boot. One that is late is no error: its events say why."""
     if not snapshot.ready:
         return
     with step(lab.progress, "pods") as note:
         deadline, left = time.monotonic() + PODS_TIMEOUT_S, set(snapshot.ready)
+        ended: set[str] = set()
         while left and time.monotonic() < deadline:
             pods = {_key(pod): pod for pod in lab.api.get("/api/v1/pods")["items"]}
-            left = {key for key in left if key in pods and not _ready(pods[key])}
+            ended = {key for key in snapshot.ready if key in pods and pods[key].get("status", {}).get("phase") in ("Succeeded", "Failed")}
+            left = {key for key in left - ended if key in pods and not _ready(pods[key])}
             time.sleep(0.02)
-        note(f"{len(snapshot.ready) - len(left)} of {len(snapshot.ready)} Ready")
+        note(_told(len(snapshot.ready), len(left), sorted(ended)))
+
+
+def _told(count: int, left: int, ended: list[str]) -> str:
+    """`3 of 4 Ready, ended: default/job`."""
+    ready = f"{count - left - len(ended)} of {count} Ready"
+    return f"{ready}, ended: {', '.join(ended)}" if ended else ready

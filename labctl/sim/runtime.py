@@ -12,7 +12,18 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from labctl.agent.addresses import next_address
-from labctl.agent.runtime.interface import Container, ContainerSpec, NoSuchContainer, Pod, Ran, RuntimeFailure, Sandbox, SandboxSpec, State
+from labctl.agent.runtime.interface import (
+    Container,
+    ContainerSpec,
+    NoSuchContainer,
+    Pod,
+    Ran,
+    RuntimeFailure,
+    Sandbox,
+    SandboxSpec,
+    StartRefused,
+    State,
+)
 
 _KILLED = 137
 _ENDS_WITH = {"true": 0, "false": 1}
@@ -88,7 +99,16 @@ class FakeRuntime:
             raise RuntimeFailure(f"pod {spec.pod_uid} is not open")
         program = spec.argv[0]
         if program not in (*_ENDS_WITH, "sleep", "hog"):
-            raise RuntimeFailure(f"executable file `{program}` not found in $PATH: No such file or directory")
+            message = f"executable file `{program}` not found in $PATH: No such file or directory"
+            machine.containers[identity] = dataclasses.replace(
+                _begun(identity, spec, machine.wall()),
+                state=State.EXITED,
+                started_s=0.0,
+                finished_s=machine.wall(),
+                exit_code=128,
+                start_error=message,
+            )
+            raise StartRefused(message)
         machine.specs[identity] = spec
         machine.containers[identity] = _begun(identity, spec, machine.wall())
         if program in _ENDS_WITH:

@@ -102,6 +102,23 @@ def test_root_is_refused_where_it_must_not_be(layers):
 
 
 @pytest.mark.parametrize(
+    ("asked", "of_pod", "user", "why"),
+    [
+        ({}, {}, "", "container has runAsNonRoot and image will run as root"),
+        ({}, {}, "0:5", "container has runAsNonRoot and image will run as root"),
+        ({}, {}, "www", "container has runAsNonRoot and image has non-numeric user (www), cannot verify user is non-root"),
+        ({}, {}, "www:7", "container has runAsNonRoot and image has non-numeric user (www), cannot verify user is non-root"),
+        ({"runAsUser": 0}, {}, "5", "container's runAsUser breaks non-root policy"),
+        ({}, {"runAsUser": 0}, "5", "container's runAsUser breaks non-root policy"),
+        ({"runAsUser": 7}, {"runAsUser": 0}, "www", ""),
+        ({}, {}, "5", ""),
+    ],
+)
+def test_who_may_be_root_is_told_in_the_kubelets_words(asked, of_pod, user, why):
+    assert users.may_be_root(asked, of_pod, user) == why
+
+
+@pytest.mark.parametrize(
     ("asked", "has", "lacks"),
     [
         ({}, "CAP_CHOWN", "CAP_SYS_ADMIN"),

@@ -11,6 +11,7 @@ from labctl.agent.events import Recorder
 from labctl.agent.images import Image, ImageFailure
 from labctl.agent.runtime.interface import State
 from labctl.agent.settings import Settings
+from labctl.agent.times import parse, rfc3339
 from labctl.agent.tools import Tools
 from labctl.agent.worker import PodWorker
 from labctl.sim.runtime import FakeMachine, FakeRuntime
@@ -68,6 +69,13 @@ class Node:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    async def boot(self):
+        """The machine's power goes, and comes back with nothing that ran."""
+        await self.stop()
+        self.machine.sandboxes.clear()
+        self.machine.containers.clear()
+        self.see(self.api.objects[PATH])
 
     @property
     def status(self):
@@ -191,11 +199,59 @@ async def test_a_missing_config_map_is_said_and_waited_for(tmp_path):
         assert "A=1" in node.machine.specs[node.container().id].env
 
 
-async def test_a_program_that_is_not_there(tmp_path):
-    async with running(tmp_path, pod(["nope"])) as node:
-        await until(lambda: node.status.get("containerStatuses"))
-        assert state(node)["waiting"]["reason"] == "RunContainerError"
-        assert "nope" in state(node)["waiting"]["message"]
+async def test_a_program_that_is_not_there_is_a_start_error_and_backs_off(tmp_path):
+    async with running(tmp_path, pod(["nope"]), backoff_first_s=600.0) as node:
+        await until(lambda: node.status.get("containerStatuses") and state(node).get("waiting", {}).get("reason") == "CrashLoopBackOff")
+        last = node.status["containerStatuses"][0]["lastState"]["terminated"]
+        assert (last["reason"], last["exitCode"]) == ("StartError", 128)
+        assert "nope" in last["message"] and abs(parse(last["finishedAt"]) - time.time()) < 60
+        assert node.container().attempt == 1, "the first restart is at once, the second is not"
+
+
+async def test_a_pod_that_is_never_restarted_and_can_not_be_started_has_failed_and_says_why(tmp_path):
+    async with running(tmp_path, pod(["nope"], "Never")) as node:
+        await until(lambda: node.status.get("phase") == "Failed")
+        ended = state(node)["terminated"]
+        assert (ended["reason"], ended["exitCode"]) == ("StartError", 128) and "nope" in ended["message"]
+        assert abs(parse(ended["finishedAt"]) - time.time()) < 60
+
+
+async def test_an_init_container_that_can_not_be_started_fails_a_pod_that_is_never_restarted(tmp_path):
+    async with running(tmp_path, pod(policy="Never", inits=[("i1", "nope")])) as node:
+        await until(lambda: node.status.get("phase") == "Failed")
+        assert node.status["initContainerStatuses"][0]["state"]["terminated"]["reason"] == "StartError"
+
+
+async def test_after_a_boot_init_containers_run_again_in_order_before_the_others(tmp_path):
+    async with running(tmp_path, pod(inits=[("i1", "true"), ("i2", "true")])) as node:
+        await until(lambda: node.status.get("phase") == "Running")
+        await node.boot()
+        await until(lambda: node.status["containerStatuses"][0]["restartCount"] == 1 and node.status["phase"] == "Running")
+        assert [each["restartCount"] for each in node.status["initContainerStatuses"]] == [1, 1]
+        order = sorted(node.machine.containers.values(), key=lambda each: each.created_s)
+        assert [each.name for each in order] == ["i1", "i2", "c"]
+
+
+async def test_while_init_containers_run_again_the_pod_is_pending(tmp_path):
+    the_pod = pod(inits=[("i1", "sleep")])
+    async with running(tmp_path, the_pod) as node:
+        await until(lambda: node.container("i1"))
+        node.machine.finish(node.container("i1").id, 0)
+        await until(lambda: node.status.get("phase") == "Running")
+        await node.boot()
+        await until(lambda: node.status["phase"] == "Pending")
+        assert next(each for each in node.status["conditions"] if each["type"] == "Initialized")["status"] == "False"
+        assert node.container("c") is None
+        node.machine.finish(node.container("i1").id, 0)
+        await until(lambda: node.status["phase"] == "Running")
+
+
+async def test_after_a_boot_a_pod_that_is_never_restarted_runs_no_init_container_again(tmp_path):
+    async with running(tmp_path, pod(policy="Never", inits=[("i1", "true")])) as node:
+        await until(lambda: node.status.get("phase") == "Running")
+        await node.boot()
+        await until(lambda: node.status["phase"] == "Failed")
+        assert node.machine.containers == {}
 
 
 async def test_readiness_follows_its_probe(tmp_path):
@@ -219,6 +275,48 @@ async def test_a_liveness_probe_that_fails_restarts_the_container(tmp_path):
         messages = [event["message"] for event in node.api.events]
         assert "Container c failed liveness probe, will be restarted" in messages
         assert any(message.startswith("Liveness probe failed") for message in messages)
+
+
+# -- a deadline
+
+
+def with_deadline(seconds, **more):
+    the_pod = pod(**more)
+    the_pod["spec"]["activeDeadlineSeconds"] = seconds
+    return the_pod
+
+
+async def test_a_pod_that_is_active_for_longer_than_it_may_has_failed(tmp_path):
+    async with running(tmp_path, with_deadline(1)) as node:
+        await until(lambda: node.status.get("phase") == "Running")
+        await until(lambda: node.status.get("phase") == "Failed")
+        assert (node.status["reason"], node.status["message"]) == (
+            "DeadlineExceeded",
+            "Pod was active on the node longer than the specified deadline",
+        )
+        assert state(node)["terminated"]["exitCode"] == 143, "it had its grace"
+        await until(lambda: not node.machine.sandboxes["u1"].ready)
+        assert "DeadlineExceeded" in node.api.reasons()
+
+
+async def test_a_deadline_counts_from_the_pods_start_and_holds_for_what_waits(tmp_path):
+    the_pod = with_deadline(3600)
+    the_pod["status"] = {"phase": "Pending", "startTime": rfc3339(time.time() - 3599.5)}
+    node = Node(tmp_path)
+    node.images.missing["tiny:1"] = "no such image"
+    node.see(the_pod)
+    await until(lambda: node.status.get("phase") == "Failed")
+    assert node.status["reason"] == "DeadlineExceeded" and node.machine.containers == {}
+    await node.stop()
+
+
+async def test_a_deadline_that_is_set_later_counts_too(tmp_path):
+    async with running(tmp_path, pod()) as node:
+        await until(lambda: node.status.get("phase") == "Running")
+        the_pod = node.api.objects[PATH]
+        node.worker.update(node.api.put(PATH, {**the_pod, "spec": {**the_pod["spec"], "activeDeadlineSeconds": 1}}))
+        await until(lambda: node.status.get("phase") == "Failed")
+        assert node.status["reason"] == "DeadlineExceeded"
 
 
 # -- leaving
@@ -311,10 +409,7 @@ async def test_a_pod_the_api_has_not_confirmed_is_kept_going_but_not_reported(tm
 async def test_after_a_boot_the_restart_is_counted(tmp_path):
     async with running(tmp_path, pod()) as node:
         await until(lambda: node.status.get("phase") == "Running")
-        await node.stop()
-        node.machine.sandboxes.clear()
-        node.machine.containers.clear()
-        node.see(node.api.objects[PATH])
+        await node.boot()
         await until(lambda: node.status["containerStatuses"][0]["restartCount"] == 1)
         last = node.status["containerStatuses"][0]["lastState"]["terminated"]
         assert (last["reason"], last["exitCode"]) == ("ContainerStatusUnknown", 137)
@@ -323,10 +418,7 @@ async def test_after_a_boot_the_restart_is_counted(tmp_path):
 async def test_after_a_boot_a_pod_that_is_never_restarted_has_failed(tmp_path):
     async with running(tmp_path, pod(policy="Never")) as node:
         await until(lambda: node.status.get("phase") == "Running")
-        await node.stop()
-        node.machine.sandboxes.clear()
-        node.machine.containers.clear()
-        node.see(node.api.objects[PATH])
+        await node.boot()
         await until(lambda: node.status.get("phase") == "Failed")
         assert node.container() is None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from labctl.agent import linux
-from labctl.agent.runtime.interface import BadMount, ContainerSpec, Mount, NoSuchContainer, RuntimeFailure, SandboxSpec, State
+from labctl.agent.runtime.interface import BadMount, ContainerSpec, Mount, NoSuchContainer, RuntimeFailure, SandboxSpec, StartRefused, State
 from labctl.sim.runtime import FakeMachine, FakeRuntime
 from tests.agent import room, tiny
 
@@ -73,6 +73,13 @@ def sandbox(uid="u1", **more):
 
 def there(path):
     return path.exists()
+
+
+def bound_machine(quota_us):
+    """The throwaway machine gets two CPUs, as a minion of the namespace provider does."""
+    for path, word in (("/sys/fs/cgroup/cpu.max", f"{quota_us} 100000"), ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", str(quota_us))):
+        if room.is_inside() and Path(path).exists():
+            Path(path).write_text(word)
 
 
 @asynccontextmanager
@@ -176,11 +183,23 @@ async def test_a_container_over_its_memory_limit_is_killed_and_said_so(runtime, 
     assert (died.oom_killed, died.exit_code) == (True, 137)
 
 
-async def test_a_program_that_is_not_there_leaves_no_container(runtime, spec):
+async def test_a_program_that_is_not_there_is_on_record_as_an_attempt_that_ended(runtime, again, spec):
     await runtime.open(sandbox())
-    with pytest.raises(RuntimeFailure, match="nope.*not found"):
+    with pytest.raises(StartRefused, match="nope.*not found"):
         await runtime.start(spec(argv=["nope"]))
-    assert runtime.pods()["u1"].containers == ()
+    [refused] = again().pods()["u1"].containers
+    assert (refused.state, refused.exit_code, refused.started_s) == (State.EXITED, 128, 0.0)
+    assert "nope" in refused.start_error and refused.finished_s >= refused.created_s
+    assert (await runtime.start(spec(attempt=1))).state is State.RUNNING
+    await runtime.remove(refused.id)
+    assert [each.attempt for each in runtime.pods()["u1"].containers] == [1]
+
+
+async def test_a_cpu_limit_may_exceed_the_machine(runtime, spec):
+    bound_machine(200_000)
+    await runtime.open(sandbox())
+    for attempt, quota_us in enumerate((100_000 * 3000, 10**15)):
+        assert (await runtime.start(spec(attempt=attempt, cpu_quota_us=quota_us, cpu_shares=262_144))).state is State.RUNNING
 
 
 async def test_no_container_starts_in_a_pod_that_is_not_open(runtime, spec):

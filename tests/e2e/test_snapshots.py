@@ -310,3 +310,35 @@ def test_mistakes_are_one_line_and_change_nothing(lab, fresh):
     assert "snapshot seed was saved with network route, not vxlan" in refused(fresh, "up", "--from", "seed", "--network", "vxlan")
     assert not (fresh.folder / ".labctl").exists()
     assert lab.status()["master"]["pid"] == before
+
+
+def test_a_pod_that_had_ended_stays_ended_and_what_ran_runs_again_or_has_failed(lab, snapshot):
+    def bare(name: str, command: list[str], policy: str, **spec) -> dict:
+        container = {"name": "main", "image": "busybox", "command": command}
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name},
+            "spec": {"containers": [container], "restartPolicy": policy, **spec},
+        }
+
+    first = {"name": "first", "image": "busybox", "command": ["true"]}
+    prepared = bare("prepared", ["sleep", "1000"], "Always", initContainers=[first])
+    for thing in (bare("done", ["true"], "Never"), bare("ran", ["sleep", "1000"], "Never"), prepared):
+        lab.kubectl("create", "-f", "-", input=json.dumps(thing))
+    wait(lambda: lab.get("pod", "done")["status"].get("phase") == "Succeeded", "it has ended")
+    wait(lambda: all(condition(lab.get("pod", name), "Ready") == "True" for name in ("ran", "prepared")), "they run")
+    lab.labctl("snapshot", "save", snapshot)
+    memory = keeps_memory(lab, snapshot)
+    done = lab.get("pod", "done")["status"]
+    began = time.monotonic()
+    lab.labctl("snapshot", "restore", snapshot)
+    assert time.monotonic() - began < 20 * PATIENCE, "nobody waits for a pod that will not be Ready again"
+    assert lab.get("pod", "done")["status"]["containerStatuses"] == done["containerStatuses"]
+    assert condition(lab.get("pod", "prepared"), "Ready") == "True"
+    if not memory:
+        ended = lab.get("pod", "ran")["status"]
+        assert (ended["phase"], ended["containerStatuses"][0]["state"]["terminated"]["reason"]) == ("Failed", "ContainerStatusUnknown")
+        restarts = lab.get("pod", "prepared")["status"]
+        assert restarts["initContainerStatuses"][0]["restartCount"] == 1, "a machine that booted runs init containers again"
+        assert restarts["containerStatuses"][0]["restartCount"] == 1

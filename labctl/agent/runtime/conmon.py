@@ -12,7 +12,7 @@ import shutil
 from typing import Dict, List, Sequence
 
 from .. import processes
-from .interface import ContainerSpec, RuntimeFailure
+from .interface import ContainerSpec, RuntimeFailure, StartRefused
 
 LOG_LIMIT_BYTES = 32 << 20  # the agent rotates long before; this bounds the log while no agent runs
 
@@ -47,7 +47,7 @@ def conmon_argv(spec: ContainerSpec, identity: str, bundle: str, crun_root: str)
 
 
 async def create(spec: ContainerSpec, identity: str, bundle: str, crun_root: str, timeout_s: float = 30.0) -> int:
-    """The container's pid; it waits to be started. RuntimeFailure in crun's own words."""
+    """The container's pid; it waits to be started. Raises StartRefused in crun's own words, RuntimeFailure if conmon failed."""
     read_end, write_end = os.pipe()
     try:
         env = {**environment(), "_OCI_SYNCPIPE": str(write_end)}
@@ -62,10 +62,12 @@ async def create(spec: ContainerSpec, identity: str, bundle: str, crun_root: str
         told = await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(None, _first_line, read_end), timeout_s)
     finally:
         os.close(read_end)
-    answer = json.loads(told or b'{"data": -1, "message": "conmon said nothing"}')
+    if not told:
+        raise RuntimeFailure("conmon said nothing")
+    answer = json.loads(told)
     pid = answer.get("data", answer.get("pid", -1))
     if pid <= 0:
-        raise RuntimeFailure(plain(answer.get("message", "")) or f"crun create failed with {pid}")
+        raise StartRefused(plain(answer.get("message", "")) or f"crun create failed with {pid}")
     return pid
 
 

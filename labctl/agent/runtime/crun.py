@@ -22,7 +22,20 @@ from ..cgroups import Cgroups
 from . import conmon, oci, sandbox
 from .execs import process_file
 from .exits import Watches
-from .interface import BadMount, Container, ContainerSpec, Mount, NoSuchContainer, Pod, Ran, RuntimeFailure, Sandbox, SandboxSpec, State
+from .interface import (
+    BadMount,
+    Container,
+    ContainerSpec,
+    Mount,
+    NoSuchContainer,
+    Pod,
+    Ran,
+    RuntimeFailure,
+    Sandbox,
+    SandboxSpec,
+    StartRefused,
+    State,
+)
 from .records import Records, container_id, read_int, read_json, write_json
 
 KILL_TIMEOUT_S = 5.0
@@ -157,7 +170,10 @@ class CrunRuntime:
             pid = await conmon.create(spec, identity, bundle, self.crun_root)
             started = await conmon.crun(self.crun_root, "start", identity)
             if started.status != 0:
-                raise RuntimeFailure(conmon.plain(started.output.decode(errors="replace")))
+                raise StartRefused(conmon.plain(started.output.decode(errors="replace")) or f"crun start failed with {started.status}")
+        except StartRefused as refused:
+            await self._keep_refused(identity, bundle, str(refused))
+            raise
         except (OSError, RuntimeFailure, asyncio.TimeoutError) as error:
             await self._discard(identity, bundle)
             raise (
@@ -180,6 +196,12 @@ class CrunRuntime:
                 _kill(pid)
             time.sleep(0.005)
 
+    async def _keep_refused(self, identity: str, bundle: str, message: str) -> None:
+        """The attempt ended before it began. Its record says so; all else of it is given back."""
+        write_json(os.path.join(bundle, "refused"), {"message": message, "at": time.time()})
+        self._watches.drop(identity)
+        await self._release(identity, bundle)
+
     def _prepare(self, spec: ContainerSpec, held: Sandbox, bundle: str) -> None:
         for name in ("rootfs", "upper", "work", "exits"):
             os.makedirs(os.path.join(bundle, name), exist_ok=True)
@@ -198,9 +220,13 @@ class CrunRuntime:
         shared = dataclasses.replace(spec, mounts=mounts)
         write_json(
             os.path.join(bundle, "config.json"),
-            oci.configuration(shared, namespaces=namespaces, cgroup=self._cgroup(spec), held=self._held),
+            oci.configuration(self._within_machine(shared), namespaces=namespaces, cgroup=self._cgroup(spec), held=self._held),
         )
         write_json(os.path.join(bundle, "container.json"), {**dataclasses.asdict(spec), "created_s": time.time()})
+
+    def _within_machine(self, spec: ContainerSpec) -> ContainerSpec:
+        """A limit may be larger than the machine. Version 1 of cgroups refuses a CPU quota above the parent group's, and the parent's holds anyway."""
+        return dataclasses.replace(spec, cpu_quota_us=self._cgroups.quota_within(spec.cpu_quota_us, oci.CPU_PERIOD_US))
 
     def _cgroup(self, spec: "ContainerSpec | Container") -> str:
         return f"{self._cgroups.pod(spec.pod_uid)}/{spec.name}-{spec.attempt}"

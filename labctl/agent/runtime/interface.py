@@ -26,6 +26,10 @@ class BadMount(RuntimeFailure):
     """What a container asks to be mounted is not there, or lies outside of its volume. Nothing was started."""
 
 
+class StartRefused(RuntimeFailure):
+    """The machine refused to run this container as asked, e.g. its program does not exist. The attempt counts as ended: its record says why."""
+
+
 @dataclass(frozen=True)
 class SandboxSpec:
     """What a pod's containers share. Shares and limit (0: none) are the whole pod's."""
@@ -113,6 +117,8 @@ class Container:
     exit_code: int = 0
     oom_killed: bool = False
     lost: bool = False  # it ended, and nobody saw how
+    start_error: str = ""  # why it could never be started; its exit code is 128 then
+    earlier_boot: bool = False  # it ran before this machine's present boot: only the API still knows of it
     pid: int = 0
     log_path: str = ""
     stop_signal: str = "SIGTERM"
@@ -155,7 +161,11 @@ class Runtime(Protocol):
         """Kill what still runs in the pod and give back its address, mounts and cgroups. With `keep_records`, how its containers ended stays readable."""
 
     async def start(self, spec: ContainerSpec) -> Container:
-        """Start one attempt. It is running (or has already exited) on return. An attempt that exists is answered as it is. Raises RuntimeFailure or BadMount."""
+        """Start one attempt. It is running (or has already exited) on return. An attempt that exists is answered as it is.
+
+        Raises StartRefused if it can't run as asked: the attempt is kept as one that ended. Raises BadMount, or RuntimeFailure if the machine failed:
+        nothing is kept.
+        """
 
     async def signal(self, container_id: str, number: int) -> None:
         """Signal the container's first process. One that has exited is no error."""

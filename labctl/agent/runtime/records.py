@@ -9,6 +9,7 @@ ROOT/pods/UID/                         on a disk that can carry overlays
     rootfs/ upper/ work/               the overlay
     pid  conmon.pid  started           process ids; `started` is written after crun start: {"pid", "ticks", "at"}
     exits/ID  oom                      written by conmon: exit code; the kernel killed for memory
+    refused                            written when the container can't be started as asked: {"message", "at"}
     attach  ctl                        conmon's socket and pipe
 """
 
@@ -23,6 +24,7 @@ from ..linux import start_ticks
 from .interface import Container, Pod, Sandbox, State
 
 LOST_EXIT_CODE, LOST_REASON = 137, "ContainerStatusUnknown"
+REFUSED_EXIT_CODE, REFUSED_REASON = 128, "StartError"
 
 
 def container_id(uid: str, name: str, attempt: int) -> str:
@@ -111,6 +113,10 @@ class Records:
 
 def _life(bundle: str, identity: str) -> Dict[str, Any]:
     """Where in its life a container is, from the files around it and the processes they name."""
+    refused = read_json(os.path.join(bundle, "refused"))
+    if refused:
+        ended = {"state": State.EXITED, "finished_s": refused["at"], "exit_code": REFUSED_EXIT_CODE}
+        return {**ended, "start_error": refused["message"]}
     started = read_json(os.path.join(bundle, "started"))
     began: Dict[str, Any] = {"started_s": started["at"], "pid": started["pid"]} if started else {}
     oom = os.path.exists(os.path.join(bundle, "oom"))

@@ -48,6 +48,24 @@ POD_CASES = [
         'spec.containers[0].imagePullPolicy: Unsupported value: "Sometimes": supported values: "Always", "IfNotPresent", "Never"',
     ),
     (pod(containers=[{"name": "a", "image": "b"}] * 2), 'spec.containers[1].name: Duplicate value: "a"'),
+    (
+        containers(securityContext={"allowPrivilegeEscalation": False, "privileged": True}),
+        'spec.containers[0].securityContext: Invalid value: {"allowPrivilegeEscalation":false,"privileged":true}: '
+        "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+    ),
+    (
+        containers(securityContext={"allowPrivilegeEscalation": False, "capabilities": {"add": ["CAP_SYS_ADMIN"]}}),
+        'spec.containers[0].securityContext: Invalid value: {"allowPrivilegeEscalation":false,"capabilities":{"add":["CAP_SYS_ADMIN"]}}: '
+        "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN",
+    ),
+    (
+        containers(securityContext={"runAsUser": -1}),
+        "spec.containers[0].securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive",
+    ),
+    (
+        pod(securityContext={"supplementalGroups": [1, 2**31]}),
+        "spec.securityContext.supplementalGroups[1]: Invalid value: 2147483648: must be between 0 and 2147483647, inclusive",
+    ),
     (containers(ports=[{"hostPort": 80}]), "spec.containers[0].ports[0].containerPort: Required value"),
     (
         containers(ports=[{"containerPort": 70000}]),

@@ -56,6 +56,8 @@ def container(path: str, c: Object, volumes: Collection[str], *, init: bool) -> 
         yield from _mounts(f"{path}.volumeMounts", c["volumeMounts"], volumes)
     if "resources" in c:
         yield from resources(f"{path}.resources", c["resources"])
+    if "securityContext" in c:
+        yield from _security(f"{path}.securityContext", c["securityContext"])
     yield from _hooks(path, c, init=init)
 
 
@@ -75,6 +77,28 @@ def _hooks(path: str, c: Object, *, init: bool) -> Iterator[FieldError]:
         for name, handler in lifecycle.items():
             if isinstance(handler, dict):
                 yield from _handler(f"{path}.lifecycle.{name}", handler)
+
+
+def _security(path: str, context: Object) -> Iterator[FieldError]:
+    yield from user_ids(path, context)
+    if context.get("allowPrivilegeEscalation") is False:
+        if context.get("privileged"):
+            yield fields.invalid(path, context, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true")
+        if "CAP_SYS_ADMIN" in context.get("capabilities", {}).get("add", ()):
+            yield fields.invalid(path, context, "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN")
+
+
+def user_ids(path: str, context: Object) -> Iterator[FieldError]:
+    """The numbers of users and groups in a securityContext, a container's or a pod's."""
+    for name in ("runAsUser", "runAsGroup", "fsGroup"):
+        if name in context:
+            yield from names.checked(f"{path}.{name}", context[name], _user_id)
+    for index, group in enumerate(context.get("supplementalGroups", ())):
+        yield from names.checked(f"{path}.supplementalGroups[{index}]", group, _user_id)
+
+
+def _user_id(number: int) -> list[str]:
+    return [] if 0 <= number < 2**31 else ["must be between 0 and 2147483647, inclusive"]
 
 
 # -- ports

@@ -52,6 +52,7 @@ _PROBE = (
     "timeoutSeconds",
 )
 _POD = (
+    "activeDeadlineSeconds",
     "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution",
     "dnsConfig",
     "dnsPolicy",

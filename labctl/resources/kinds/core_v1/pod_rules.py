@@ -43,6 +43,8 @@ def spec(path: str, said: Object) -> Iterator[FieldError]:
     for name in ("nodeName", "serviceAccountName"):
         if said.get(name):
             yield from names.checked(f"{path}.{name}", said[name], names.subdomain)
+    if "securityContext" in said:
+        yield from container_rules.user_ids(f"{path}.securityContext", said["securityContext"])
     if said.get("terminationGracePeriodSeconds", 0) < 0:
         yield fields.invalid(f"{path}.terminationGracePeriodSeconds", said["terminationGracePeriodSeconds"], _NOT_NEGATIVE)
     deadline = said.get("activeDeadlineSeconds")

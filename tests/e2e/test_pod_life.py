@@ -1,0 +1,36 @@
+"""How pods begin and end: limits above the machine, containers that can't be started, deadlines."""
+
+import time
+from datetime import datetime
+
+from tests.e2e.cluster import wait
+from tests.e2e.test_workloads import made, phase, pod, running, state  # noqa: F401 - made is a fixture
+
+
+def seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
+
+
+def test_a_cpu_limit_may_exceed_the_machine(cluster, made):  # noqa: F811
+    limits = {"resources": {"requests": {"cpu": "10m"}, "limits": {"cpu": "3000"}}}
+    made(pod("wide", "sleep", "1000", container=limits))
+    running(cluster, "wide")
+    assert state(cluster, "wide")["restartCount"] == 0
+
+
+def test_a_container_that_can_not_be_started_ends_with_a_start_error(cluster, made):  # noqa: F811
+    made(pod("absent", "/no/such/program", restartPolicy="Never"), pod("again", "/no/such/program"))
+    phase(cluster, "absent", "Failed")
+    ended = state(cluster, "absent")["state"]["terminated"]
+    assert (ended["reason"], ended["exitCode"]) == ("StartError", 128) and "/no/such/program" in ended["message"]
+    assert abs(seconds(ended["finishedAt"]) - time.time()) < 60
+    wait(lambda: state(cluster, "again")["state"].get("waiting", {}).get("reason") == "CrashLoopBackOff", "it backs off")
+    assert state(cluster, "again")["lastState"]["terminated"]["reason"] == "StartError"
+
+
+def test_a_pod_that_is_active_for_longer_than_it_may_has_failed(cluster, made):  # noqa: F811
+    made(pod("late", "sleep", "1000", activeDeadlineSeconds=3, terminationGracePeriodSeconds=1))
+    phase(cluster, "late", "Failed", 15)
+    status = cluster.get("pod", "late")["status"]
+    assert status["reason"] == "DeadlineExceeded"
+    assert status["containerStatuses"][0]["state"]["terminated"]["exitCode"] in (137, 143)
