@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from labctl.controllers.daemonsets import DaemonSets
 from labctl.controllers.deployment.deployments import Deployments
 from labctl.controllers.endpoints import Endpoints
 from labctl.controllers.endpointslices import EndpointSlices
@@ -29,6 +30,7 @@ def builtin_controllers(registry: Registry, settings: ControllerSettings = Contr
         Replication(settings),
         ReplicaSets(settings),
         Deployments(),
+        DaemonSets(settings),
         Garbage(registry),
         Namespaces(registry),
         Leftovers(settings),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from labctl.resources.kinds.core_v1.node import Taint
 from labctl.resources.kinds.core_v1.pod_view import Toleration
 
@@ -15,3 +17,8 @@ def tolerates(toleration: Toleration, taint: Taint) -> bool:
     if toleration.operator == "Exists":
         return True
     return bool(toleration.key) and toleration.value == taint.value
+
+
+def tolerated(taint: Taint, tolerations: Iterable[Toleration]) -> bool:
+    """Whether any of a pod's tolerations tolerates the taint."""
+    return any(tolerates(toleration, taint) for toleration in tolerations)

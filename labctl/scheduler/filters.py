@@ -6,12 +6,12 @@ The filters stand in Kubernetes' order, and a node is refused by the first that 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
-from labctl.resources.kinds.core_v1.node import Node, Taint
-from labctl.resources.kinds.core_v1.pod_view import Pod, Toleration
-from labctl.resources.tolerations import tolerates
+from labctl.resources.kinds.core_v1.node import Taint
+from labctl.resources.kinds.core_v1.pod_view import Pod
+from labctl.resources.placement import wants_node
+from labctl.resources.tolerations import tolerated
 from labctl.scheduler.cluster import UNSCHEDULABLE, NodeState
 from labctl.scheduler.demand import Demand
 
@@ -27,7 +27,7 @@ def refusals(pod: Pod, demand: Demand, state: NodeState) -> tuple[str, ...]:
         return ("node(s) were unschedulable",)
     if state.taints and not all(tolerated(taint, tolerations) for taint in state.taints):
         return ("node(s) had untolerated taint(s)",)
-    if not _selected(pod, node):
+    if not wants_node(pod.spec, node):
         return ("node(s) didn't match Pod's node affinity/selector",)
     if demand.host_ports and any(state.port_taken(port) for port in demand.host_ports):
         return ("node(s) didn't have free ports for the requested pod ports",)
@@ -41,50 +41,6 @@ def _short(demand: Demand, state: NodeState) -> Iterable[str]:
         yield "Insufficient cpu"
     if demand.bytes and state.used_bytes + demand.bytes > state.bytes:
         yield "Insufficient memory"
-
-
-def tolerated(taint: Taint, tolerations: Iterable[Toleration]) -> bool:
-    return any(tolerates(toleration, taint) for toleration in tolerations)
-
-
-def _selected(pod: Pod, node: Node) -> bool:
-    labels = node.metadata.labels
-    if pod.spec.node_selector and any(labels.get(key) != value for key, value in pod.spec.node_selector.items()):
-        return False
-    required = pod.spec.affinity.required if pod.spec.affinity else ()
-    return not required or any(_term(term, labels, node.metadata.name) for term in required)
-
-
-def _term(term: Any, labels: Mapping[str, str], name: str) -> bool:
-    """All of a term's expressions; a term without any matches nothing."""
-    if not term.match_expressions and not term.match_fields:
-        return False
-    fields = {"metadata.name": name}
-    return all(_expression(e, labels) for e in term.match_expressions) and all(_expression(e, fields) for e in term.match_fields)
-
-
-def _expression(expression: Any, labels: Mapping[str, str]) -> bool:
-    value = labels.get(expression.key)
-    match expression.operator:
-        case "In":
-            return value in expression.values
-        case "NotIn":
-            return value not in expression.values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case "Gt" | "Lt":
-            return _compares(value, expression.operator, expression.values)
-    return False
-
-
-def _compares(value: str | None, operator: str, values: Iterable[str]) -> bool:
-    try:
-        have, bound = int(value or ""), int(next(iter(values)))
-    except (ValueError, StopIteration):
-        return False
-    return have > bound if operator == "Gt" else have < bound
 
 
 def sentence(nodes: int, reasons: Counter[str]) -> str:

@@ -94,6 +94,12 @@ def deployment(name: str, replicas: int, image: str = "busybox", **spec: Any) ->
     }
 
 
+def daemon_set(name: str, image: str = "busybox", **spec: Any) -> Object:
+    whole = deployment(name, 0, image, **spec)
+    del whole["spec"]["replicas"]
+    return {**whole, "kind": "DaemonSet"}
+
+
 def service(name: str, selector: dict[str, str], *ports: Object, **spec: Any) -> Object:
     return {
         "kind": "Service",

@@ -52,3 +52,18 @@ async def test_a_selector_is_for_life(api: ApiServer) -> None:
     patch = '{"spec":{"selector":{"matchLabels":{"app":"x"}},"template":{"metadata":{"labels":{"app":"x"}}}}}'
     said = await refused(api, "patch", "deployment", "web", "-p", patch)
     assert "spec.selector: Invalid value" in said and "field is immutable" in said
+
+
+async def test_daemonsets_and_their_history(api: ApiServer) -> None:
+    template = {"metadata": {"labels": {"app": "log"}}, "spec": {"containers": [{"name": "log", "image": "log"}]}}
+    daemon = {"selector": {"matchLabels": {"app": "log"}}, "template": template}
+    whole = {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "log"}, "spec": daemon}
+    assert await ok(api, "create", "-f", "-", stdin=whole) == "daemonset.apps/log created\n"
+    header, row = (await ok(api, "get", "ds")).splitlines()
+    assert header.split() == ["NAME", "DESIRED", "CURRENT", "READY", "UP-TO-DATE", "AVAILABLE", "NODE", "SELECTOR", "AGE"]
+    assert row.split()[:6] == ["log", "0", "0", "0", "0", "0"]
+    stored = json.loads(await ok(api, "get", "ds", "log", "-o", "json"))
+    assert stored["spec"]["updateStrategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+    both = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 1}}
+    said = await refused(api, "create", "-f", "-", stdin=whole | {"metadata": {"name": "x"}, "spec": daemon | {"updateStrategy": both}})
+    assert "maxSurge: Invalid value: 1: may not be set when maxUnavailable is non-zero" in said

@@ -20,6 +20,7 @@ from labctl.controllers.deployment import conditions, sets, sizing
 from labctl.controllers.deployment.conditions import DEPLOYMENTS_PROGRESS, Said
 from labctl.controllers.deployment.sets import DEPLOYMENT
 from labctl.controllers.indexes import DEPLOYMENTS, PODS, REPLICA_SETS
+from labctl.controllers.shared import templates
 from labctl.controllers.shared.ownership import claim, could_adopt, owned, owners
 from labctl.controllers.shared.pods import event
 from labctl.reconcile.plan import NOTHING, Action, Create, Delete, Index, Key, Patch, Plan, Seen, View
@@ -117,7 +118,7 @@ def _make_new(rollout: Rollout, replicas: int) -> Iterable[Action]:
     """The ReplicaSet of the template; another template may have its name already, then the next plan takes another one."""
     deployment = rollout.deployment
     collisions = deployment.status.collision_count or 0
-    word = sets.template_hash(deployment.spec.template, collisions)
+    word = templates.hash_of(deployment.spec.template, collisions)
     name = f"{deployment.metadata.name}-{word}"
     taken: ReplicaSet | None = rollout.view.get(REPLICA_SETS, f"{deployment.metadata.namespace}/{name}")
     if taken is not None:

@@ -6,20 +6,20 @@ never mixed. The revision, the wanted size and the most pods at once stand in an
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from labctl.controllers.indexes import DEPLOYMENTS, REPLICA_SETS
+from labctl.controllers.shared import templates
 from labctl.controllers.shared.ownership import OwnerKind
+from labctl.controllers.shared.templates import HASH_LABEL
 from labctl.reconcile.plan import Create, Record
 from labctl.resources.kinds.apps_v1.deployment import Deployment
 from labctl.resources.kinds.apps_v1.replicaset import ReplicaSet
 
 DEPLOYMENT = OwnerKind(DEPLOYMENTS, "apps/v1", "Deployment")
-HASH_LABEL = "pod-template-hash"
 REVISION = "deployment.kubernetes.io/revision"
 HISTORY = "deployment.kubernetes.io/revision-history"
 DESIRED = "deployment.kubernetes.io/desired-replicas"
@@ -27,31 +27,6 @@ MAX = "deployment.kubernetes.io/max-replicas"
 _NOT_COPIED = frozenset(
     {"kubectl.kubernetes.io/last-applied-configuration", REVISION, HISTORY, DESIRED, MAX, "deprecated.deployment.rollback.to"}
 )
-_HASH_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # no vowels, so that chance spells no words
-_HASH_LENGTH = 10
-
-
-def template_hash(template: bytes, collisions: int) -> str:
-    """The word that names a template's ReplicaSet. `collisions` counts the names that another template had already."""
-    plain = _canonical(msgspec.json.decode(template))
-    number = int.from_bytes(hashlib.blake2b(plain + b"%d" % collisions if collisions else plain, digest_size=16).digest(), "big")
-    word = ""
-    for _ in range(_HASH_LENGTH):
-        number, letter = divmod(number, len(_HASH_ALPHABET))
-        word += _HASH_ALPHABET[letter]
-    return word
-
-
-def _canonical(template: dict[str, Any]) -> bytes:
-    """The template without the hash label, in one order: equal templates are equal bytes."""
-    metadata = dict(template.get("metadata") or {})
-    labels = {key: value for key, value in (metadata.get("labels") or {}).items() if key != HASH_LABEL}
-    metadata["labels"] = labels
-    return msgspec.json.encode({"metadata": metadata, "spec": template.get("spec") or {}}, order="sorted")
-
-
-def same_template(one: bytes, other: bytes) -> bool:
-    return one == other or _canonical(msgspec.json.decode(one)) == _canonical(msgspec.json.decode(other))
 
 
 def oldest_first(sets: Sequence[ReplicaSet]) -> list[ReplicaSet]:
@@ -60,7 +35,7 @@ def oldest_first(sets: Sequence[ReplicaSet]) -> list[ReplicaSet]:
 
 def find_new(deployment: Deployment, sets: Sequence[ReplicaSet]) -> ReplicaSet | None:
     """The oldest ReplicaSet that has the Deployment's template, if any."""
-    return next((each for each in oldest_first(sets) if same_template(each.spec.template, deployment.spec.template)), None)
+    return next((each for each in oldest_first(sets) if templates.same(each.spec.template, deployment.spec.template)), None)
 
 
 def revision(of: Any) -> int:

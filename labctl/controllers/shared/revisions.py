@@ -1,0 +1,90 @@
+"""The history of a template: a ControllerRevision for each one that a DaemonSet or StatefulSet had.
+
+The revision whose data is today's template is the update revision; it always has the highest number, also when an older template came back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from labctl.controllers.indexes import REVISIONS
+from labctl.controllers.shared import templates
+from labctl.controllers.shared.ownership import OwnerKind
+from labctl.reconcile.plan import Action, Create, Delete, Patch, View
+from labctl.resources.kinds.apps_v1.controllerrevision import ControllerRevision
+
+REVISION_LABEL = "controller-revision-hash"
+
+
+class History(NamedTuple):
+    """`name`: the update revision's. `known`: all that are there, lowest number first. `collided`: the name belongs to another template."""
+
+    name: str
+    known: Sequence[ControllerRevision]
+    actions: Sequence[Action]
+    collided: bool = False
+
+
+def history(view: View, of: OwnerKind, owner: Any, collisions: int) -> History:
+    """Find the revision of the owner's template, or make it. An owner that is leaving makes none."""
+    found = view.by(REVISIONS, "controller", owner.metadata.uid)
+    known = sorted(found, key=lambda each: (each.revision, each.metadata.creation_timestamp or "", each.metadata.name))
+    data = templates.canonical(bytes(owner.spec.template))
+    highest = known[-1].revision if known else 0
+    same = [each for each in known if templates.canonical(_template(each)) == data]
+    if same:
+        update = same[-1]
+        due = update.revision < highest
+        bump = (
+            [Patch(REVISIONS, update.metadata.key, {"revision": highest + 1}, why=f"{of.named(owner)} has this template again")]
+            if due
+            else []
+        )
+        return History(update.metadata.name, known, bump)
+    name = f"{owner.metadata.name}-{templates.hash_of(owner.spec.template, collisions)}"
+    taken = view.get(REVISIONS, f"{owner.metadata.namespace}/{name}") is not None
+    if taken or owner.metadata.deletion_timestamp is not None:
+        return History(name, known, (), taken)
+    return History(name, known, [_revision(of, owner, name, highest + 1)])
+
+
+def word(owner: Any, name: str) -> str:
+    """The hash in a revision's name."""
+    return name.removeprefix(f"{owner.metadata.name}-")
+
+
+def template_of(known: Sequence[ControllerRevision], name: str) -> bytes | None:
+    """The template that a revision keeps; None if it is not there."""
+    return next((_template(each) for each in known if each.metadata.name == name), None)
+
+
+def superfluous(known: Sequence[ControllerRevision], used: Collection[str], limit: int | None) -> list[Action]:
+    """Deletions of the oldest revisions above the limit, among those that nothing uses."""
+    free = [each for each in known if each.metadata.name not in used and each.metadata.deletion_timestamp is None]
+    over = len(free) - (10 if limit is None else limit)
+    return [Delete(REVISIONS, each.metadata.key, each.metadata.uid, why="the history is full") for each in free[: max(0, over)]]
+
+
+def _revision(of: OwnerKind, owner: Any, name: str, number: int) -> Create:
+    template = {**msgspec.json.decode(owner.spec.template), "$patch": "replace"}
+    labels = {**owner.spec.pod_template().metadata.labels, REVISION_LABEL: word(owner, name)}
+    metadata = {"name": name, "namespace": owner.metadata.namespace, "labels": labels, "ownerReferences": [of.reference(owner)]}
+    kept = ("kubectl.kubernetes.io/last-applied-configuration",)
+    metadata["annotations"] = {key: value for key, value in owner.metadata.annotations.items() if key not in kept}
+    whole = {
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": metadata,
+        "data": {"spec": {"template": template}},
+        "revision": number,
+    }
+    return Create(REVISIONS, whole, f"created by {of.named(owner)} for its template of now")
+
+
+def _template(revision: ControllerRevision) -> bytes:
+    data = msgspec.json.decode(revision.data) or {}
+    template = (data.get("spec") or {}).get("template") or {}
+    return msgspec.json.encode({key: value for key, value in template.items() if key != "$patch"})

@@ -1,0 +1,50 @@
+"""Whether a node is one that a pod asks for, by nodeSelector and required node affinity. The scheduler asks, and the DaemonSet controller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from labctl.resources.kinds.core_v1.node import Node
+from labctl.resources.kinds.core_v1.pod_view import PodSpec
+
+
+def wants_node(spec: PodSpec, node: Node) -> bool:
+    """Whether the node has what the pod's nodeSelector and required node affinity ask for."""
+    labels = node.metadata.labels
+    if spec.node_selector and any(labels.get(key) != value for key, value in spec.node_selector.items()):
+        return False
+    required = spec.affinity.required if spec.affinity else ()
+    return not required or any(_term(term, labels, node.metadata.name) for term in required)
+
+
+def _term(term: Any, labels: Mapping[str, str], name: str) -> bool:
+    """All of a term's expressions; a term without any matches nothing."""
+    if not term.match_expressions and not term.match_fields:
+        return False
+    fields = {"metadata.name": name}
+    return all(_expression(e, labels) for e in term.match_expressions) and all(_expression(e, fields) for e in term.match_fields)
+
+
+def _expression(expression: Any, labels: Mapping[str, str]) -> bool:
+    value = labels.get(expression.key)
+    match expression.operator:
+        case "In":
+            return value in expression.values
+        case "NotIn":
+            return value not in expression.values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt" | "Lt":
+            return _compares(value, expression.operator, expression.values)
+    return False
+
+
+def _compares(value: str | None, operator: str, values: Iterable[str]) -> bool:
+    try:
+        have, bound = int(value or ""), int(next(iter(values)))
+    except (ValueError, StopIteration):
+        return False
+    return have > bound if operator == "Gt" else have < bound
