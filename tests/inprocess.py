@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import aiohttp
 import yaml
 
+from labctl.admission.builtin import builtin_admission
 from labctl.api import identity
 from labctl.api.extensions import Extensions
 from labctl.api.server import Server
@@ -31,6 +32,7 @@ from labctl.certificates import Authority, Issued, kubeconfig, write_file
 from labctl.clock import SystemClock
 from labctl.journal import MemoryJournal
 from labctl.remote.interface import Remote
+from labctl.resources.client import Client
 from labctl.resources.registry import builtin_registry
 from labctl.resources.resources import Resources
 from labctl.store.interface import Store
@@ -70,6 +72,7 @@ class ApiServer:
         clock = SystemClock()
         store = store or memory_store()
         resources = Resources(store, builtin_registry(), clock, MemoryJournal(clock), Random(1))
+        resources.admit_by(builtin_admission(Client(resources)))
         authority = Authority.create(directory / "pki")
         authority.server(["localhost"], ["127.0.0.1"])
         pki = directory / "pki"

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from labctl.api import negotiate, protobuf, status
+from labctl.api import negotiate, protobuf
 from labctl.api.call import Call
 from labctl.resources import documents
-from labctl.resources.encoding import NOT_JSON
-from labctl.resources.kind import Object
 from labctl.resources.resources import Body
 
 
@@ -25,16 +23,3 @@ async def read(call: Call) -> Body:
 async def read_if_any(call: Call) -> Body | None:
     """For deletions: most have none."""
     return await read(call) if call.request.can_read_body else None
-
-
-def as_object(body: Body) -> Object:
-    """The object that a body says, for who must look into it before it is written."""
-    if not isinstance(body, bytes):
-        return body
-    try:
-        said = msgspec.json.decode(body)
-    except NOT_JSON as error:
-        raise status.bad_request(f"couldn't decode the body: {error}") from error
-    if not isinstance(said, dict):
-        raise status.bad_request("the body is not an object")
-    return said

@@ -13,8 +13,6 @@ from typing import Any
 from labctl.resources.service import User
 
 AUTHENTICATED = "system:authenticated"
-NODES = "system:nodes"
-NODE_PREFIX = "system:node:"
 
 
 def server_context(ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
@@ -43,8 +41,3 @@ def of_certificate(certificate: dict[str, Any] | None) -> User | None:
         return None
     groups = tuple(value for key, value in fields if key == "organizationName")
     return User(name, (*groups, AUTHENTICATED))
-
-
-def node_of(user: User) -> str:
-    """The node an agent speaks for; empty for everybody else."""
-    return user.name.removeprefix(NODE_PREFIX) if user.name.startswith(NODE_PREFIX) and NODES in user.groups else ""

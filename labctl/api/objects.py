@@ -48,23 +48,23 @@ class Objects:
 
     async def create(self, call: Call) -> web.StreamResponse:
         target = call.target
+        self._may_send(call, "create")
         body = await bodies.read(call)
-        self._authorizer.body(call, "create", body)
         written = await self._resources.create(call.kind, target.namespace, body, call.write_options(), target.name, target.subresource)
         return await self._written(call, written, 201)
 
     async def update(self, call: Call) -> web.StreamResponse:
         target = call.target
+        self._may_send(call, "update")
         body = await bodies.read(call)
-        self._authorizer.body(call, "update", body)
         written = await self._resources.update(call.kind, target.namespace, target.name, body, call.write_options(), target.subresource)
         return await self._written(call, written)
 
     async def patch(self, call: Call) -> web.StreamResponse:
         target = call.target
         content_type = negotiate.patch_type(call.request.headers.get("Content-Type", ""))
+        self._may_send(call, "patch")
         body = await call.body()
-        self._authorizer.body(call, "patch", body)
         written = await self._resources.patch(
             call.kind, target.namespace, target.name, body, content_type, call.write_options(), target.subresource
         )
@@ -72,6 +72,7 @@ class Objects:
 
     async def delete(self, call: Call) -> web.StreamResponse:
         target = call.target
+        self._may_send(call, "delete")
         options = query.delete_options(call.query, await bodies.read_if_any(call))
         written = await self._resources.delete(call.kind, target.namespace, target.name, options, call.user)
         if written.gone and not call.kind.shown_when_deleted:
@@ -92,6 +93,10 @@ class Objects:
 
     async def _shown(self, call: Call, entry: Entry) -> Entry:
         return entry if call.kind.conversion is None else (await self._resources.shown(call.kind, [entry]))[0]
+
+    def _may_send(self, call: Call, verb: str) -> None:
+        """Before the body is read. Raises 403."""
+        self._authorizer.body(call.user, verb, call.target, call.request.headers.get("Content-Type", ""))
 
     async def _written(self, call: Call, written: Written, created: int = 200) -> web.StreamResponse:
         code = 201 if written.created else created

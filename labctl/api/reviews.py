@@ -56,7 +56,7 @@ class Reviews:
         try:
             if "nonResourceAttributes" in spec:
                 wanted = spec["nonResourceAttributes"]
-                self._authorizer.path(user, wanted.get("verb", "").upper(), wanted.get("path", ""))
+                self._authorizer.path(user, wanted.get("verb", "").upper(), wanted.get("path", ""), Query({}))
             else:
                 self._objects(user, spec["resourceAttributes"])
         except ApiError:

@@ -132,7 +132,7 @@ class Server:
         call = Call(request, user, path, text, self._settings)
         target = route.parse(path)
         if target is None:
-            self._authorizer.path(user, call.method, path)
+            self._authorizer.path(user, call.method, path, call.query)
             return await self._paths.serve(call)
         call.target = target
         verb = _verb(call)

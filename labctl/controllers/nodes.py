@@ -61,7 +61,7 @@ class Nodes:
             LEASES: _renewed,
             MACHINES: lambda view, seen: (seen.key,) if view.get(NODES, seen.key) else (),
         }
-        self.indexes: Mapping[tuple[str, str], Index] = {**PODS_BY_NODE, **NODES_READY, (NODES, "report"): _report}
+        self.indexes: Mapping[tuple[str, str], Index] = {**PODS_BY_NODE, **NODES_READY, (NODES, "report"): _report, (NODES, "born"): _born}
 
     def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
         node: Node | None = view.get(NODES, key)
@@ -105,6 +105,11 @@ def _report(node: Node) -> Iterable[str]:
     return (f"{node.status.node_info.boot_id}:{said}",)
 
 
+def _born(node: Node) -> Iterable[str]:
+    """The same for as long as it is this Node, and no later one of the same name."""
+    return (node.metadata.uid,)
+
+
 def death_of(machine: Machine | None, node: Node) -> PowerEvent | None:
     """The provider's word that the boot this node registered with is over; None: nothing is known of that."""
     boot = node.status.node_info.boot_id
@@ -133,11 +138,17 @@ def _renewed(view: View, seen: Seen) -> Iterable[Key]:
 
 
 def _heard(view: View, name: str) -> float:
-    """When the node last gave a sign of life, as this process saw it: it reported its status, or renewed its lease."""
+    """When the node last gave a sign of life, as this process saw it: it registered, reported its status, or renewed its lease.
+
+    A node without a lease is silent: what others write into its object, as this controller does, is no sign of its life."""
     lease, node = f"{LEASE_NAMESPACE}/{name}", view.get(NODES, name)
+    signs = [view.since(NODES, "born", node.metadata.uid, name)]
     (report,) = _report(node)
-    reported = view.since(NODES, "report", report, name) if not report.endswith(":") else 0.0
-    return max(reported, view.seen(LEASES, lease)) if view.get(LEASES, lease) else max(reported, view.seen(NODES, name))
+    if not report.endswith(":"):
+        signs.append(view.since(NODES, "report", report, name))
+    if view.get(LEASES, lease):
+        signs.append(view.seen(LEASES, lease))
+    return max(signs)
 
 
 # -- health ----------------------------------------------------------------------------------------------------------------------------

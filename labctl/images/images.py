@@ -49,6 +49,7 @@ class Images:
         Those who ask for the same image at the same time share one pull, which goes on if one of them stops waiting.
         """
         wanted = names.parse(name)
+        names.check_platform(platform)
         held = self._held(wanted)
         image = held.get(platform)
         if image is None:

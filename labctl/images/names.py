@@ -14,6 +14,7 @@ _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _PATH = re.compile(rf"{_PART}(?:/{_PART})*")
 _TAG = re.compile(r"[\w][\w.-]{0,127}", re.ASCII)
 _DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
+_PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9]+(?:/[a-z0-9]+)?")
 _LOOKS_LIKE_HOST = re.compile(_HOST)
 
 
@@ -65,6 +66,12 @@ def _split_registry(text: str) -> tuple[str, str]:
     if slash and ("." in first or ":" in first or first == "localhost" or first.lower() != first):
         return (DEFAULT_REGISTRY if first in ("index.docker.io", "registry-1.docker.io") else first), rest
     return DEFAULT_REGISTRY, text
+
+
+def check_platform(text: str) -> None:
+    """ApiError BadRequest if it is no platform, as `linux/amd64` or `linux/arm/v7` are."""
+    if not _PLATFORM.fullmatch(text):
+        raise ApiError(400, "BadRequest", f'"{text[:64]}" is no platform: write linux/amd64, for example')
 
 
 def platform_of(os: str, architecture: str, variant: str = "") -> str:

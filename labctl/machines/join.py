@@ -22,6 +22,7 @@ import msgspec
 from labctl import assets
 from labctl.certificates import Authority
 from labctl.errors import RemoteError
+from labctl.machines import status
 from labctl.machines.settings import LabFacts, MachinesSettings
 from labctl.machines.zipapp import Agent
 from labctl.providers.protocol import Machine
@@ -130,7 +131,7 @@ class Join:
             "url": self._lab.url,
             "bootID": boot_id,
             **({"relayAddress": self._lab.relay_address} if self._lab.relay_address else {}),
-            "address": machine.node_address or machine.address,
+            "address": status.address(machine),
             "arch": machine.arch,
             "podMTU": settings.pod_mtu_bytes,
             "clusterDNS": list(settings.cluster_dns),

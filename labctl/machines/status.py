@@ -24,11 +24,16 @@ def seen_on(real: Machine, phase: str) -> Status:
     return {
         "power": real.power.value,
         "bootID": real.boot_id,
-        "address": real.address,
+        "address": address(real),
         "arch": real.arch,
         "phase": phase,
         "message": "",
     }
+
+
+def address(real: Machine) -> str:
+    """The address by which other machines reach it: what its Node and its pods may call their own."""
+    return real.node_address or real.address
 
 
 def ended(event: MachineEvent, wall_s: float) -> Status:

@@ -186,7 +186,7 @@ class Tender:
         real = self.known.real
         assert real is not None
         if not (self._machine.status.phase == Phase.READY and self._machine.status.boot_id == real.boot_id):
-            await self._write({"phase": Phase.JOINING})
+            await self._write({"phase": Phase.JOINING, "address": status.address(real)})  # before its agent registers: it may name no other
         started = self._tools.clock.now()
         try:
             joined = await (await self._tools.join())(real)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from labctl.admission.builtin import builtin_admission
 from labctl.clock import Clock
 from labctl.controllers.builtin import builtin_controllers
 from labctl.controllers.essentials import Essentials
@@ -80,6 +81,7 @@ class Master:
         self.registry = builtin_registry()
         self.resources = Resources(store, self.registry, clock, journal, rng, settings.resources())
         self.client = Client(self.resources)
+        self.resources.admit_by(builtin_admission(self.client))
         self._recorders: dict[str, Recorder] = {}
         self.edge = self._edge(tools) if tools else None
         self.runner = Runner(self.resources, self.client, self.recorder, self._controllers(), clock, journal, rng)

@@ -14,6 +14,7 @@ import msgspec
 from labctl.clock import Clock
 from labctl.errors import ApiError
 from labctl.journal import Journal
+from labctl.resources.admission import Admission
 from labctl.resources.kind import Kind, Object
 from labctl.resources.registry import Registry
 from labctl.resources.schema.definitions import Schema, builtin_schema
@@ -52,6 +53,10 @@ class Resources:
         self._ctx = Context(store, registry, self.schema, clock, self.rng, settings)
         registry.listen(self._ctx.kinds_changed)
         self._pool = EventPool()
+
+    def admit_by(self, admission: Admission) -> None:
+        """From now on writes pass these steps. They come after construction because most of them read objects themselves."""
+        self._ctx.admission = admission
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -146,7 +151,7 @@ class Resources:
         user: User = SYSTEM,
     ) -> Written:
         """Remove it, or mark it as leaving (grace, finalizers). `gone` tells which."""
-        written = await delete.delete(self._ctx, kind, namespace, name, options)
+        written = await delete.delete(self._ctx, kind, namespace, name, options, user)
         return self._noted(written, user, "deleted" if written.gone else "asked to leave", options.dry_run)
 
     async def delete_collection(
@@ -158,7 +163,7 @@ class Resources:
         user: User = SYSTEM,
     ) -> Listed:
         """Delete every object that matches; answers what was deleted."""
-        deleted = await delete.delete_collection(self._ctx, kind, namespace, options, delete_options)
+        deleted = await delete.delete_collection(self._ctx, kind, namespace, options, delete_options, user)
         for entry in deleted.entries:
             self._noted(Written(entry), user, "deleted", delete_options.dry_run)
         return deleted

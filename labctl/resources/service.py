@@ -12,12 +12,20 @@ import msgspec
 
 from labctl.store.interface import Entry
 
+NODES = "system:nodes"
+NODE_PREFIX = "system:node:"
+
 
 class User(msgspec.Struct, frozen=True):
     """Who asks: the certificate's CN and Os. `system:masters` may do everything."""
 
     name: str
     groups: tuple[str, ...] = ()
+
+    @property
+    def node(self) -> str:
+        """The name of the node whose agent this user is; empty for everybody else."""
+        return self.name.removeprefix(NODE_PREFIX) if self.name.startswith(NODE_PREFIX) and NODES in self.groups else ""
 
 
 SYSTEM = User("system:labctl", ("system:masters",))

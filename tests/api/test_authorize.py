@@ -167,7 +167,7 @@ async def test_a_node_it_may_not_register(lab: Lab, node: dict[str, Any]) -> Non
     "patch",
     [
         {"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}},
-        {"spec": {"podCIDR": "10.0.0.0/8"}},
+        {"metadata": {"annotations": {"a": "b"}}},
     ],
 )
 async def test_its_node_status_changes_nothing_else(lab: Lab, patch: dict[str, Any]) -> None:
@@ -211,7 +211,8 @@ async def test_it_finishes_a_deletion_but_begins_none(lab: Lab) -> None:
 async def test_events_about_its_own(lab: Lab) -> None:
     def event(name: str, kind: str = "Pod") -> dict[str, Any]:
         ref = {"kind": kind, "name": name, **({"namespace": "default"} if kind == "Pod" else {})}
-        return {"metadata": {"name": f"{name}.1"}, "involvedObject": ref, "reason": "Started", "type": "Normal"}
+        source = {"component": "kubelet", "host": "minion-1"}
+        return {"metadata": {"name": f"{name}.1"}, "involvedObject": ref, "reason": "Started", "type": "Normal", "source": source}
 
     events = "/api/v1/namespaces/default/events"
     assert (await lab.as_agent("POST", events, event("mine")))[0] == 201

@@ -109,6 +109,25 @@ def test_a_report_is_a_sign_of_life_too(picture):
     assert picture.plan(NAME).again_s == GRACE_S
 
 
+def test_a_node_without_a_lease_is_silent_whatever_others_write_into_it(picture):
+    picture.put(node(NAME))
+    for part in range(4):
+        picture.clock.time += GRACE_S / 4
+        picture.put({**picture.view.raw("nodes", NAME), "spec": {"unschedulable": bool(part % 2)}})
+    other(picture)
+    settle(picture)
+    assert ready(picture) == ("Unknown", "NodeStatusUnknown")
+    settle(picture)
+    assert "unreachable=:NoExecute" in taints(picture)
+
+
+def test_a_node_without_a_lease_is_waited_for_anew_after_a_jump_of_the_clock(picture):
+    picture.put(node(NAME))
+    picture.clock.time += 10 * GRACE_S
+    picture.view.begin_anew()
+    assert picture.plan(NAME).again_s == GRACE_S
+
+
 def test_after_a_jump_of_the_clock_silence_counts_from_now(picture):
     picture.put(node(NAME))
     lease(picture)

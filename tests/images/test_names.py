@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from labctl.errors import ApiError
-from labctl.images.names import canonical, parse, platform_of
+from labctl.images.names import canonical, check_platform, parse, platform_of
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -47,3 +47,11 @@ def test_the_short_form_is_what_people_write(written: str) -> None:
 def test_platforms_leave_out_the_only_variant_of_arm64() -> None:
     assert platform_of("linux", "arm64", "v8") == "linux/arm64"
     assert platform_of("linux", "arm", "v7") == "linux/arm/v7"
+
+
+@pytest.mark.parametrize("wrong", ["", "linux", "linux/", "linux/amd64/v1/x", "--help/x", "linux/amd 64"])
+def test_what_is_no_platform_is_refused(wrong: str) -> None:
+    check_platform("linux/arm/v7")
+    with pytest.raises(ApiError) as raised:
+        check_platform(wrong)
+    assert raised.value.code == 400

@@ -16,6 +16,7 @@ from typing import Any
 from labctl.clock import Clock
 from labctl.errors import Unavailable
 from labctl.resources import failures
+from labctl.resources.admission import Admission
 from labctl.resources.kind import Kind
 from labctl.resources.registry import KindChange, Registry
 from labctl.resources.schema.definitions import Schema
@@ -34,6 +35,7 @@ class Context:
     clock: Clock
     rng: Random
     settings: ResourceSettings
+    admission: Admission = field(default_factory=Admission)
     _decoders: dict[str, Callable[[bytes], Any]] = field(default_factory=dict)
     _turns: dict[str, list[asyncio.Future[None]]] = field(default_factory=dict)
 

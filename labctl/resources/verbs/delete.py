@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from labctl.clock import parse_rfc3339, rfc3339
 from labctl.errors import ApiError, Conflict
 from labctl.resources import encoding, failures, fields
+from labctl.resources.admission import Attributes, ask
 from labctl.resources.kind import Kind, Object
-from labctl.resources.service import DeleteOptions, Listed, ListOptions, Written
+from labctl.resources.service import SYSTEM, DeleteOptions, Listed, ListOptions, User, Written
 from labctl.resources.verbs.context import Context
 from labctl.resources.verbs.read import list_
 from labctl.resources.verbs.write import committed, released
@@ -26,7 +27,7 @@ _IMMORTAL = ("default", "kube-system", "kube-public")
 _TOGETHER = 100  # objects of a collection that are deleted at a time
 
 
-async def delete(ctx: Context, kind: Kind, namespace: str, name: str, options: DeleteOptions) -> Written:
+async def delete(ctx: Context, kind: Kind, namespace: str, name: str, options: DeleteOptions, user: User = SYSTEM) -> Written:
     if kind.resource == "namespaces" and name in _IMMORTAL:
         raise failures.forbidden(kind, name, "this namespace may not be deleted")
     _check(options)
@@ -36,6 +37,8 @@ async def delete(ctx: Context, kind: Kind, namespace: str, name: str, options: D
             entry = ctx.found(kind, namespace, name)
             old = encoding.decode(entry.value)
             _check_preconditions(kind, name, old, options)
+            if steps := ctx.admission.validating(kind, "delete"):
+                await ask(steps, Attributes(user, "delete", kind, old, None, options))
             new = encoding.decode(entry.value)
             _mark(ctx, kind, new, options)
             if new == old and not released(new):
@@ -116,21 +119,23 @@ def _check_preconditions(kind: Kind, name: str, obj: Object, options: DeleteOpti
         raise failures.conflict(kind, name, why)
 
 
-async def delete_collection(ctx: Context, kind: Kind, namespace: str, options: ListOptions, delete_options: DeleteOptions) -> Listed:
+async def delete_collection(
+    ctx: Context, kind: Kind, namespace: str, options: ListOptions, delete_options: DeleteOptions, user: User = SYSTEM
+) -> Listed:
     listed = list_(ctx, kind, namespace, options)
     deleted: list[Entry] = []
     for start in range(0, len(listed.entries), _TOGETHER):
         entries = listed.entries[start : start + _TOGETHER]
-        results = await asyncio.gather(*(_delete_entry(ctx, kind, entry, delete_options) for entry in entries))
+        results = await asyncio.gather(*(_delete_entry(ctx, kind, entry, delete_options, user) for entry in entries))
         deleted += [entry for entry in results if entry is not None]
     return Listed(deleted, ctx.store.revision)
 
 
-async def _delete_entry(ctx: Context, kind: Kind, entry: Entry, options: DeleteOptions) -> Entry | None:
+async def _delete_entry(ctx: Context, kind: Kind, entry: Entry, options: DeleteOptions, user: User) -> Entry | None:
     """None: somebody else deleted it, or it may not be deleted."""
     *_, namespace, name = entry.key.split("/")
     try:
-        return (await delete(ctx, kind, namespace if kind.namespaced else "", name, options)).entry
+        return (await delete(ctx, kind, namespace if kind.namespaced else "", name, options, user)).entry
     except ApiError as error:
         if error.code == 404:
             return None

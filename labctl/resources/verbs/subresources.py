@@ -103,7 +103,7 @@ async def _evict(ctx: Context, kind: Kind, namespace: str, name: str, eviction: 
         precondition_resource_version=preconditions.get("resourceVersion", ""),
         dry_run=options.dry_run or bool(asked.get("dryRun")),
     )
-    return _succeeded(await delete(ctx, kind, namespace, name, wanted), created=True)
+    return _succeeded(await delete(ctx, kind, namespace, name, wanted, options.user), created=True)
 
 
 def scale_of(kind: Kind, entry: Entry) -> Entry:

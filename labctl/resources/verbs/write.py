@@ -1,6 +1,6 @@
 """Create and update: decode, default, validate, allocate, commit with a compare.
 
-    body ─► decode (schema) ─► defaults ─► what the server owns ─► validate ─► claims ─► bytes ─► commit
+    body ─► decode (schema) ─► mutating admission ─► defaults ─► what the server owns ─► validate ─► validating admission ─► claims ─► bytes ─► commit
 
 An update reads the object anew whenever somebody else was first, so a patch is tried on what is there now. What changes nothing writes nothing.
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from labctl.clock import rfc3339
 from labctl.errors import Conflict
 from labctl.resources import encoding, failures
+from labctl.resources.admission import Attributes, ask
 from labctl.resources.kind import Kind, Object
 from labctl.resources.patches import managed
 from labctl.resources.schema.defaults import apply_defaults
@@ -53,6 +54,8 @@ async def create_decoded(
     ctx: Context, kind: Kind, namespace: str, obj: Object, options: WriteOptions, warnings: Sequence[str] = ()
 ) -> Written:
     meta.stamp_new(ctx, kind, namespace, obj)
+    if steps := ctx.admission.mutating(kind, "create"):
+        await ask(steps, Attributes(options.user, "create", kind, None, obj, options))
     apply_defaults(ctx.schema, kind, obj)
     kind.defaults(obj)
     kind.prepare(obj, None)
@@ -65,6 +68,8 @@ async def create_decoded(
         if prefix:
             obj["metadata"]["name"] = meta.generated(prefix, ctx.rng)
         _refuse_invalid(kind, obj, None)
+        if steps := ctx.admission.validating(kind, "create"):
+            await ask(steps, Attributes(options.user, "create", kind, None, obj, options))
         entry = await _commit_new(ctx, kind, namespace, obj, options, may_exist=bool(prefix))
         if entry is not None:
             return Written(entry, True, warnings)
@@ -113,9 +118,13 @@ async def rewrite(
             shown = await versions.shown_one(kind, entry)
             old = encoding.decode(shown.value)
             new, warnings = change(encoding.decode(shown.value))
+            if steps := ctx.admission.mutating(kind, "update"):
+                await ask(steps, Attributes(options.user, "update", kind, old, new, options, subresource))
             settle(ctx, kind, namespace, name, new, old, subresource)
             if new == old and not versions.is_stale(kind, entry):
                 return Written(entry, warnings=warnings)
+            if steps := ctx.admission.validating(kind, "update"):
+                await ask(steps, Attributes(options.user, "update", kind, old, new, options, subresource))
             warnings = advice(ctx, kind, new, old, options, warnings)
             try:
                 return await _commit_rewrite(ctx, kind, entry, new, old, options, subresource, warnings)

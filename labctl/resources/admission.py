@@ -1,0 +1,86 @@
+"""Admission: the steps that every write passes before it is stored, whoever writes: people, agents, controllers.
+
+    decode ─► mutating steps ─► defaults, what the server owns, validation ─► validating steps ─► commit
+
+The API's authorizer decides from the verb and the path whether a request may be tried at all. A step decides on the result: it is handed the
+stored object and the object that would replace it, as a NodeRestriction or a quota in Kubernetes is. A mutating step may change the new object
+in place; a validating step only looks. A step that refuses raises ApiError, and nothing is stored.
+
+The protocol stands here, the steps in the room `admission`; the master hands them over, in order. When a write is tried again because another
+writer was first, its steps are asked again. For a write that no step is concerned with, all of this costs one look into a dict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from labctl.resources.kind import Kind, Object
+from labctl.resources.service import DeleteOptions, User, WriteOptions
+
+Verb = Literal["create", "update", "delete"]
+"""What happens to the stored object. A patch is an update; a PUT or an apply of what is not there yet is a create."""
+
+
+class Attributes(msgspec.Struct, frozen=True):
+    """One write. `old` is None for a create, `new` for a delete. Before validation an object may lack its name (`generateName`)."""
+
+    user: User
+    verb: Verb
+    kind: Kind
+    old: Object | None
+    new: Object | None
+    options: WriteOptions | DeleteOptions
+    subresource: str = ""
+
+    @property
+    def name(self) -> str:
+        name: str = (self.new or self.old or {}).get("metadata", {}).get("name", "")
+        return name
+
+    @property
+    def namespace(self) -> str:
+        namespace: str = (self.new or self.old or {}).get("metadata", {}).get("namespace", "")
+        return namespace
+
+
+class AdmissionStep(Protocol):
+    """One rule about writes. `kinds` are named as in `Kind.resource`; None means every kind."""
+
+    name: str
+    kinds: frozenset[str] | None
+    verbs: frozenset[Verb]
+
+    async def admit(self, attributes: Attributes) -> None:
+        """Returns if the write may happen. Raises ApiError if not."""
+
+
+class Admission:
+    """The two rows of steps, each in the order in which they are asked."""
+
+    def __init__(self, mutating: Sequence[AdmissionStep] = (), validating: Sequence[AdmissionStep] = ()) -> None:
+        self._rows = {"mutating": tuple(mutating), "validating": tuple(validating)}
+        self._concerned: dict[tuple[str, str, str], tuple[AdmissionStep, ...]] = {}
+
+    def mutating(self, kind: Kind, verb: Verb) -> tuple[AdmissionStep, ...]:
+        return self._steps("mutating", kind, verb)
+
+    def validating(self, kind: Kind, verb: Verb) -> tuple[AdmissionStep, ...]:
+        return self._steps("validating", kind, verb)
+
+    def _steps(self, row: str, kind: Kind, verb: Verb) -> tuple[AdmissionStep, ...]:
+        """The steps of a row that are concerned with this kind and verb. Looked for once, then remembered."""
+        key = row, kind.resource, verb
+        steps = self._concerned.get(key)
+        if steps is None:
+            steps = tuple(s for s in self._rows[row] if verb in s.verbs and (s.kinds is None or kind.resource in s.kinds))
+            self._concerned[key] = steps
+        return steps
+
+
+async def ask(steps: Sequence[AdmissionStep], attributes: Attributes) -> None:
+    """Asks each step in turn. Raises the first refusal."""
+    for step in steps:
+        await step.admit(attributes)
