@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from labctl.errors import ProviderError
-from labctl.providers.namespace import cgroup, devices
+from labctl.providers.namespace import bpf, cgroup, devices
 from tests.namespaces import needs_root
 
 WEIGHTS = {"cpu.shares": 1024, "cpu.weight": 100}
@@ -143,21 +143,21 @@ def allows(code: bytes, kind: str, access: str, major: int, minor: int) -> bool:
         opcode, both, offset, constant = struct.unpack_from("=BBhi", code, place * 8)
         to, source = both & 15, both >> 4
         place += 1
-        if opcode == devices._EXIT:
+        if opcode == bpf.EXIT:
             return registers[0] == 1
-        if opcode == devices._LDXW:
+        if opcode == bpf.LDXW:
             registers[to] = context[offset]
-        elif opcode == devices._MOVR:
+        elif opcode == bpf.MOVR:
             registers[to] = registers[source]
-        elif opcode == devices._MOV:
+        elif opcode == bpf.MOV:
             registers[to] = constant
-        elif opcode == devices._AND:
+        elif opcode == bpf.AND:
             registers[to] &= constant
-        elif opcode == devices._RSH:
+        elif opcode == bpf.RSH:
             registers[to] >>= constant
-        elif opcode == devices._JNE:
+        elif opcode == bpf.JNE:
             place += offset if registers[to] != constant else 0
-        elif opcode == devices._JSET:
+        elif opcode == bpf.JSET:
             place += offset if registers[to] & constant else 0
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from labctl.errors import ProviderError
-from labctl.providers.namespace import devices
+from labctl.providers.namespace import devices, sysctls
 from labctl.providers.namespace.devices import Device
 from labctl.providers.namespace.inside.plan import CgroupPlan
 
@@ -74,9 +74,10 @@ class Cgroups(Protocol):
 
 def detect(lab: str, mountinfo: Path = Path("/proc/self/mountinfo")) -> Cgroups:
     """The version this machine uses. A machine that mounts both keeps its controllers in version 1."""
-    hierarchies = _hierarchies(mountinfo.read_text())
+    mounted = mountinfo.read_text()
+    hierarchies = _hierarchies(mounted)
     if hierarchies:
-        return V1(lab, hierarchies)
+        return V1(lab, hierarchies, _unified(mounted))
     unified = Path("/sys/fs/cgroup")
     if (unified / "cgroup.controllers").exists():
         return V2(lab, unified)
@@ -97,11 +98,15 @@ def kill(cgroups: Cgroups, machine: str) -> None:
 
 
 class V1:
-    """A folder per hierarchy. `hierarchies`: mount options ("memory", "cpu,cpuacct", "name=systemd") -> where it is mounted."""
+    """A folder per hierarchy. `hierarchies`: mount options ("memory", "cpu,cpuacct", "name=systemd") -> where it is mounted.
 
-    def __init__(self, lab: str, hierarchies: Mapping[str, Path]) -> None:
+    `unified`: where version 2 is mounted beside them, without controllers. A machine gets a group there too, which guards the host's sysctls.
+    """
+
+    def __init__(self, lab: str, hierarchies: Mapping[str, Path], unified: Path | None = None) -> None:
         self._lab = lab
         self._hierarchies = hierarchies
+        self._unified = unified
 
     def join_lab(self) -> list[str]:
         return [str(folder / "cgroup.procs") for folder in self._make(LAB_INIT).values()]
@@ -125,11 +130,19 @@ class V1:
                     _write(folder / "devices.allow", str(device))
         inits = self._make(f"{machine}/init")
         return CgroupPlan(
-            join=[str(folder / "cgroup.procs") for folder in folders.values()],
+            join=[*(str(folder / "cgroup.procs") for folder in folders.values()), *self._guard(machine)],
             init=[str(folder / "cgroup.procs") for folder in inits.values()],
             after=[],
             mounts=[[folder.name, "cgroup", options] for options, folder in self._hierarchies.items()],
         )
+
+    def _guard(self, machine: str) -> list[str]:
+        """The cgroup.procs file of a version 2 group whose processes can't write the host's sysctls, if this host can have one."""
+        if self._unified is None:
+            return []
+        folder = self._unified / _TOP / self._lab / machine
+        folder.mkdir(parents=True, exist_ok=True)
+        return [str(folder / "cgroup.procs")] if sysctls.protect(folder) else []
 
     def pids(self, machine: str) -> list[int]:
         for hierarchy in self._hierarchies.values():
@@ -167,11 +180,14 @@ class V1:
         return self._freezer(machine) / "freezer.state", "THAWED"
 
     def remove(self, machine: str, deadline_s: float) -> None:
-        for hierarchy in self._hierarchies.values():
+        for hierarchy in self._trees():
             _remove(hierarchy / _TOP / self._lab / machine, deadline_s)
 
+    def _trees(self) -> list[Path]:
+        return [*self._hierarchies.values(), *([self._unified] if self._unified else [])]
+
     def remove_lab(self, deadline_s: float) -> None:
-        for hierarchy in self._hierarchies.values():
+        for hierarchy in self._trees():
             _remove(hierarchy / _TOP / self._lab, deadline_s)
             _remove_if_empty(hierarchy / _TOP)
 
@@ -216,6 +232,7 @@ class V2:
                 _write(shared / "cpu.weight", str(min(100 * BUSY, 10_000)))
             _write(folder / "cpu.max", f"{int(cpus * PERIOD_US)} {PERIOD_US}")
         devices.allow_only(folder, DEVICES)
+        sysctls.protect(folder)
         (folder / "init").mkdir(exist_ok=True)
         return CgroupPlan(
             join=[str(folder / "cgroup.procs")],
@@ -293,6 +310,15 @@ def _hierarchies(mountinfo: str) -> dict[str, Path]:
             options = [word for word in options if not word.startswith("release_agent")]
             found.setdefault(",".join(options), Path(before.split()[4]))
     return dict(sorted(found.items(), key=lambda item: "cpuset" not in item[0]))
+
+
+def _unified(mountinfo: str) -> Path | None:
+    """Where version 2 is mounted."""
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        if after.startswith("cgroup2 "):
+            return Path(before.split()[4])
+    return None
 
 
 def _tree(folder: Path) -> Iterator[Path]:

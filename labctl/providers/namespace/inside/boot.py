@@ -102,7 +102,7 @@ def _become_init(boot: plan.BootPlan) -> None:
     for fd, source in enumerate((quiet, console, console)):
         os.dup2(source, fd)
     rootfs.drop_capabilities()
-    filter.refuse_kernel_log()
+    filter.refuse_host_calls()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
     os.execve(_INIT[0], _INIT, {"PATH": _PATH, "container": "labctl"})

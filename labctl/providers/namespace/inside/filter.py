@@ -1,6 +1,7 @@
-"""What no capability stands for: the kernel's log is the host's, yet whoever may mount could read and clear it, in kernels before 6.10.
+"""What no capability stands for: system calls that reach the host from a machine whose root may mount, because pods need it.
 
-A seccomp program for this process and all that it will ever start: it answers the one system call with EPERM and lets all others pass.
+A seccomp program for this process and all that it will ever start: it answers these calls with EPERM and lets all others pass.
+It looks only at the number of the call, for the machine's own programs and its 32-bit ones: what a pointer leads to can change after a look.
 """
 
 from __future__ import annotations
@@ -10,20 +11,36 @@ import errno
 import os
 import platform
 import struct
+from collections.abc import Mapping
 
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
-_SYSLOG = {
-    "x86_64": ((0xC000003E, 103), (0x40000003, 103)),
-    "aarch64": ((0xC00000B7, 116), (0x40000028, 103)),
+_X86_64, _I386, _AARCH64, _ARM = 0xC000003E, 0x40000003, 0xC00000B7, 0x40000028  # audit architectures
+_ARCHITECTURES = {"x86_64": (_X86_64, _I386), "aarch64": (_AARCH64, _ARM)}
+REFUSED: Mapping[str, Mapping[int, int]] = {
+    # the kernel's log is the host's, and before 6.10 it is CAP_SYS_ADMIN's to clear
+    "syslog": {_X86_64: 103, _I386: 103, _AARCH64: 116, _ARM: 103},
+    # any file of a file system by its handle, also above the folder that is mounted: a machine's storage lies on the host's disk
+    "open_by_handle_at": {_X86_64: 304, _I386: 342, _AARCH64: 265, _ARM: 371},
+    "fanotify_init": {_X86_64: 300, _I386: 338, _AARCH64: 262, _ARM: 367},
+    "quotactl": {_X86_64: 179, _I386: 131, _AARCH64: 60, _ARM: 131},
+    "quotactl_fd": {_X86_64: 443, _I386: 443, _AARCH64: 443, _ARM: 443},
+    # the host's memory, its kernel, and what other processes do
+    "swapon": {_X86_64: 167, _I386: 87, _AARCH64: 224, _ARM: 87},
+    "swapoff": {_X86_64: 168, _I386: 115, _AARCH64: 225, _ARM: 115},
+    "kexec_load": {_X86_64: 246, _I386: 283, _AARCH64: 104, _ARM: 347},
+    "kexec_file_load": {_X86_64: 320, _AARCH64: 294, _ARM: 401},
+    "perf_event_open": {_X86_64: 298, _I386: 336, _AARCH64: 241, _ARM: 364},
 }
-"""(audit architecture, number of syslog there): the machine's own, and that of its 32-bit programs."""
+"""Name -> its number for each architecture that has it."""
+
+_X32_BIT = 0x40000000
 _SET_MODE_FILTER, _SPEC_ALLOW = 1, 4  # the second: no slower speculation for it, which some kernels choose for filtered processes
-_LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
+_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _NUMBER, _ARCHITECTURE = 0, 4  # offsets in what the program is asked about
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | errno.EPERM
 
 
-def refuse_kernel_log() -> None:
+def refuse_host_calls() -> None:
     """Needs CAP_SYS_ADMIN, as its caller has. Raises OSError."""
     code = program(platform.machine())
     instructions = ctypes.create_string_buffer(code)
@@ -35,13 +52,23 @@ def refuse_kernel_log() -> None:
 
 
 def program(machine: str) -> bytes:
-    """For each architecture: is the call of it, and is it syslog? then refuse; else on to the next; at the end allow."""
-    code = b""
-    for architecture, number in _SYSLOG[machine]:
-        code += _instruction(_LOAD, constant=_ARCHITECTURE) + _instruction(_EQUAL, otherwise=3, constant=architecture)
-        code += _instruction(_LOAD, constant=_NUMBER) + _instruction(_EQUAL, otherwise=1, constant=number)
-        code += _instruction(_RETURN, constant=_REFUSE)
-    return code + _instruction(_RETURN, constant=_ALLOW)
+    """For each architecture: is the call of it? then its numbers, one after another, and allow. What is of none is refused."""
+    code = _instruction(_LOAD, constant=_ARCHITECTURE)
+    for architecture in _ARCHITECTURES[machine]:
+        block = _block(architecture)
+        code += _instruction(_EQUAL, otherwise=len(block) // 8, constant=architecture) + block
+    return code + _instruction(_RETURN, constant=_REFUSE)
+
+
+def _block(architecture: int) -> bytes:
+    numbers = [numbers[architecture] for numbers in REFUSED.values() if architecture in numbers]
+    tests = [(_EQUAL, number) for number in numbers]
+    if architecture == _X86_64:
+        tests.append((_AT_LEAST, _X32_BIT))  # the same calls under other numbers
+    code = _instruction(_LOAD, constant=_NUMBER)
+    for place, (opcode, number) in enumerate(tests):
+        code += _instruction(opcode, then=len(tests) - place, constant=number)
+    return code + _instruction(_RETURN, constant=_ALLOW) + _instruction(_RETURN, constant=_REFUSE)
 
 
 def _instruction(opcode: int, then: int = 0, otherwise: int = 0, constant: int = 0) -> bytes:
