@@ -100,6 +100,8 @@ class Server:
             lambda: (socket.create_server(("", port), backlog=100), socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         )
         self._name = name
+        self.holds = False  # TCP connections stay open after the answer
+        self._held: list[socket.socket] = []
         namespace.within(lambda: self._udp.bind(("", port)))
         self._threads = [threading.Thread(target=target, daemon=True) for target in (self._serve_tcp, self._serve_udp)]
         for thread in self._threads:
@@ -110,7 +112,10 @@ class Server:
             while True:
                 connection, peer = self._tcp.accept()
                 connection.sendall(f"{self._name} {peer[0]}".encode())
-                connection.close()
+                if self.holds:
+                    self._held.append(connection)
+                else:
+                    connection.close()
 
     def _serve_udp(self) -> None:
         with contextlib.suppress(OSError):
@@ -125,6 +130,8 @@ class Server:
         for one in (self._tcp, self._udp):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        for one in self._held:
             one.close()
         for thread in self._threads:
             thread.join(2)

@@ -166,6 +166,7 @@ class Minion:
             address=self.address,
             recent=bool(said["recent"]),
             random_fully=bool(said["randomFully"]),
+            log=bool(said.get("log")),
             userspace=self._settings.mode == "userspace",
             pod_range=self._settings.pod_range,
             service_range=self._settings.service_range,

@@ -29,6 +29,7 @@ class Facts(msgspec.Struct, frozen=True):
     address: str = ""  # the machine's own, in the lab's network
     recent: bool = True  # xt_recent works: session affinity
     random_fully: bool = True  # MASQUERADE --random-fully works
+    log: bool = False  # NFLOG works: first packets are copied to the helper, which sends them again when an endpoint dies
     userspace: bool = False
     pod_range: str = "10.246.0.0/16"
     service_range: str = "10.247.0.0/16"
@@ -65,7 +66,9 @@ def rules(table: Table, facts: Facts) -> Rules:
 
 def base(facts: Facts, minions: tuple[str, ...] = ()) -> Rules:
     """The rules of the entry Base."""
-    text = _template("base").render(service_range=facts.service_range, mark=hex(facts.mark), minions=minions)
+    text = _template("base").render(
+        service_range=facts.service_range, pod_range=facts.pod_range, mark=hex(facts.mark), minions=minions, log=facts.log
+    )
     return parse(text if facts.random_fully else text.replace(" --random-fully", ""))
 
 

@@ -15,6 +15,8 @@ from labctl.proxy.chains import BUILT_IN, TABLES, Rules
 from labctl.proxy.matches import Line, Packet, World, read
 
 FINAL = frozenset(("ACCEPT", "DROP", "REJECT", "DNAT", "REDIRECT", "MASQUERADE", "SNAT"))
+GOES_ON = frozenset(("MARK", "LOG", "NFLOG"))
+"""Targets after which the next line is looked at."""
 DEPTH = 16
 
 
@@ -78,7 +80,7 @@ class Tables:
         """Jumps to chains that are not there, and chains that nothing jumps to: both are mistakes of ours."""
         for table, chains in self._chains.items():
             targets = {read(text).target for lines in chains.values() for text in lines}
-            yield from (f"{table}: no chain {t}" for t in sorted(targets - FINAL - {"RETURN", "MARK", "LOG", ""}) if t not in chains)
+            yield from (f"{table}: no chain {t}" for t in sorted(targets - FINAL - {"RETURN", *GOES_ON, ""}) if t not in chains)
             yield from (f"{table}: nothing jumps to {c}" for c in sorted(chains) if c not in targets and c not in BUILT_IN)
 
     def policy(self, table: str, chain: str) -> str:
@@ -125,7 +127,7 @@ class _Walk:
             self._steps.append(Step(table, chain, line.text))
             if line.target == "RETURN":
                 return ""
-            verdict = self._act(line) if line.target in FINAL or line.target == "MARK" else self._chain(table, line.target, depth - 1)
+            verdict = self._act(line) if line.target in FINAL or line.target in GOES_ON else self._chain(table, line.target, depth - 1)
             if verdict or line.goto:
                 return verdict
         return ""
@@ -139,4 +141,4 @@ class _Walk:
         if line.target == "DNAT":
             address, _, port = line.options["--to-destination"].partition(":")
             self.packet = change(self.packet, destination=address, port=int(port or self.packet.port), translated=True)
-        return line.target
+        return "" if line.target in GOES_ON else line.target

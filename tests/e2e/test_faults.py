@@ -233,6 +233,21 @@ def test_a_minion_is_reset(lab):
     assert lab.get("node", "minion-2")["status"]["nodeInfo"]["bootID"] != boot
 
 
+def test_no_request_waits_for_a_machine_that_lost_its_power(lab):
+    """TCP repeats a first packet that was lost after a second; the minions that are left repeat it at once, and end what was connected."""
+    scale(lab, 4)
+    for _ in range(3):
+        settled(lab, 4)
+        lab.kubectl("delete", "pods", "-l", "name=nginx", "--wait=false")  # some on each minion again
+        settled(lab, 4)
+        with requests(lab, "minion-1", lab.vip(), rate=200) as new, requests(lab, "minion-1", lab.vip(), rate=200, keep_alive=True) as kept:
+            lab.labctl("fault", "power-off", "minion-2")
+            wait(lambda: [p["spec"]["nodeName"] for p in lab.ready_pods()] == ["minion-1"] * 4, "four run elsewhere", 10)
+        print(new, kept)
+        assert new["longest_ms"] < 300 * PATIENCE and kept["longest_ms"] < 300 * PATIENCE, (new, kept)
+        lab.labctl("up")
+
+
 def test_a_link_is_cut_and_restored(lab):
     scale(lab, 4)
     settled(lab, 4)

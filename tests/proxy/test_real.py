@@ -44,7 +44,9 @@ class Lab:
             name = f"minion-{number}"
             said = await self.minions.call(name, "facts", {"flavour": self.flavour})
             assert said["flavour"] == self.flavour
-            self.facts[name] = Facts(name, f"10.245.1.{10 + number}", recent=said["recent"], random_fully=said["randomFully"])
+            self.facts[name] = Facts(
+                name, f"10.245.1.{10 + number}", recent=said["recent"], random_fully=said["randomFully"], log=said["log"]
+            )
             program = RoutePlugin().plan(PLACES[number - 1], PLACES, NetworkSettings()).params()
             assert (await self.minions.call(name, "network", program))["changed"]
             assert not (await self.minions.call(name, "network", program))["changed"]
@@ -233,6 +235,41 @@ def remembered(node) -> set[tuple[str, int, str]]:
     lines = node.run("conntrack", "-L", "-p", "udp").splitlines()
     words = [[word.partition("=")[2] for word in line.split() if word.startswith(("src=", "dst=", "dport="))] for line in lines]
     return {(found[1], int(found[2]), found[3]) for found in words}
+
+
+async def test_nobody_waits_for_a_pod_whose_machine_lost_its_power(lab):
+    """Who had just asked it is answered by another pod; who was connected is told at once. Without help TCP asks again after 1 s, or never."""
+    await lab.serve(web(P3, node_port=30080))
+    lab.minions.pods[P3].server.holds = True
+    askers = [("minion-1", VIP, 80), (P1, VIP, 80), ("lab", "10.245.1.11", 30080)]
+    idle = [await asyncio.to_thread(lab.space(place).within, lambda a=address, p=port: _connected(a, p)) for place, address, port in askers]
+    unplugged = lab.minions.nodes["minion-2"].name[2:]
+    lab.minions.lab.batch(f"link set m{unplugged} down")
+    began = time.monotonic()
+    asked = [asyncio.create_task(asyncio.to_thread(lab.space(place).tcp, address, port, 4)) for place, address, port in askers]
+    while lab.minions.nodes["minion-1"].run("conntrack", "-L", "-p", "tcp").count("SYN_SENT") < 3:
+        await asyncio.sleep(0.01)
+    assert time.monotonic() - began < 0.9, "their first packets are on their way, and were not repeated yet"
+    wanted = lab.wanted("minion-1", web(P2, node_port=30080))
+    patch = diff(wanted, parse((await lab.minions.call("minion-1", "dump", {}))["rules"]))
+    await lab.minions.call("minion-1", "apply", {"rules": patch.text(), "commits": len(patch.commits())})
+    told = time.monotonic()
+    done = await lab.minions.call("minion-1", "conntrack", {"tcp": [{"address": P3, "port": 8080}]})
+    assert done["sent"] >= 6
+    assert {(await one)[0] for one in asked} == {P2}
+    assert time.monotonic() - told < 0.3
+    for one in idle:
+        with pytest.raises(ConnectionResetError):
+            await asyncio.to_thread(one.recv, 100)
+        one.close()
+    assert time.monotonic() - told < 0.3
+
+
+def _connected(address: str, port: int) -> socket.socket:
+    """A connection whose greeting was read, and whose server keeps it open."""
+    made = socket.create_connection((address, port), timeout=4)
+    made.recv(200)
+    return made
 
 
 async def test_the_tracer_says_what_the_kernel_does(lab):

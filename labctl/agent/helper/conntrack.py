@@ -1,7 +1,7 @@
 """Connections that the kernel remembers, and which of them are forgotten when the master says so. The master's proxy/flows.py has the rules and why.
 
 UDP entries are looked through: one that was sent to a port which the master names goes, unless its answers come from an address that still serves it.
-TCP entries go by the address and port of an endpoint that is dead.
+TCP entries go by the address and port of an endpoint that is dead; `revive.py` then spares their clients the wait.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import json
 import re
 from typing import Any, Dict, Iterator, List, Set, Tuple
 
-from . import check, commands
+from . import check, commands, revive
+from .syns import Syns
 
 ENTRIES_MOST = 10_000
 Front = Tuple[str, int]
@@ -18,16 +19,19 @@ Entry = Tuple[str, int, str]  # where it was sent, the port, who answers
 _ENTRY = re.compile(r"src=\S+ dst=(\S+) sport=\d+ dport=(\d+) .*?src=(\S+) dst=")
 
 
-def forget(params: Dict[str, Any]) -> dict:
+def forget(params: Dict[str, Any], syns: Syns) -> dict:
     """{"udp": [{"address", "port", "serving": [address]}], "tcp": [{"address", "port"}]}; an empty address stands for all of this machine's own.
-    The answer counts the deletions that found something."""
+    The answer counts the deletions that found something, and the packets that were sent for clients of dead endpoints."""
     udp = {_front(each): {check.address(one) for one in _bounded(each["serving"])} for each in _bounded(params.get("udp", []))}
     tcp = [(check.address(each["address"]), check.port(each["port"])) for each in _bounded(params.get("tcp", []))]
     if not commands.installed("conntrack"):
-        return {"deleted": 0, "missing": True}
+        return {"deleted": 0, "sent": 0, "missing": True}
+    syns.take()
+    waiting = revive.connections(set(tcp)) if tcp else []
     deletions = [_delete("udp", "--orig-dst", to, "--orig-port-dst", port, "--reply-src", by) for to, port, by in sorted(_stale(udp))]
-    deletions += [_delete("tcp", "--reply-src", address, "--reply-port-src", port) for address, port in tcp]
-    return {"deleted": sum(commands.attempt(words)[0] == 0 for words in deletions), "missing": False}
+    deletions += [_delete("tcp", "--dst-nat", "--reply-src", address, "--reply-port-src", port) for address, port in tcp]
+    deleted = sum(commands.attempt(words)[0] == 0 for words in deletions)
+    return {"deleted": deleted, "sent": revive.revive(waiting, syns) if waiting else 0, "missing": False}
 
 
 def _stale(served: Dict[Front, Set[str]]) -> Set[Entry]:

@@ -17,6 +17,7 @@ from typing import Any, Callable, Dict, Optional
 from . import check, commands, conntrack, userspace
 from .iptables import Iptables, digest
 from .network import Network
+from .syns import GROUP, Syns
 
 
 class Methods:
@@ -25,6 +26,7 @@ class Methods:
     def __init__(self, program: str) -> None:
         self._iptables: Optional[Iptables] = None
         self._network = Network()
+        self._syns = Syns()
         self._forwarder = userspace.Forwarder(program)
 
     def answer(self, method: str, params: Dict[str, Any]) -> Any:
@@ -36,6 +38,7 @@ class Methods:
 
     def unasked(self) -> Optional[dict]:
         """What the master should know now: our rules or routes were changed by another hand, or the forwarder is gone. Cheap when nothing is."""
+        self._syns.take()
         found = self._iptables.look() if self._iptables else None
         said = {
             "rules": found or "",
@@ -52,12 +55,18 @@ class Methods:
     def do_facts(self, params: Dict[str, Any]) -> dict:
         flavour = check.one_of(params.get("flavour", "auto"), ("auto", "nft", "legacy"))
         self._iptables = Iptables(flavour)
-        recent, random_fully = self._iptables.can("-m recent --rcheck --name LABCTL-PROBE -j RETURN", "-j MASQUERADE --random-fully")
+        asked = (
+            "-m recent --rcheck --name LABCTL-PROBE -j RETURN",
+            "-j MASQUERADE --random-fully",
+            f"-p tcp -j NFLOG --nflog-group {GROUP}",
+        )
+        recent, random_fully, log = self._iptables.can(*asked)
         return {
             "flavour": self._iptables.flavour,
             "version": self._iptables.version,
             "recent": recent,
             "randomFully": random_fully,
+            "log": log,
             "conntrack": commands.installed("conntrack"),
         }
 
@@ -74,7 +83,7 @@ class Methods:
         return {"rules": digest(self.iptables().dump())}
 
     def do_conntrack(self, params: Dict[str, Any]) -> dict:
-        return conntrack.forget(params)
+        return conntrack.forget(params, self._syns)
 
     def do_network(self, params: Dict[str, Any]) -> dict:
         return self._network.program(params, self.iptables())

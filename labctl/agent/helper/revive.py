@@ -1,0 +1,100 @@
+"""TCP connections to an endpoint that is dead: what is done so that their clients don't wait for it.
+
+conntrack.py calls this after the new rules are in. First the entries are deleted, so that what a client sends next is a new connection to the kernel and
+takes the new way. Then, because a client may send nothing for long, each is made to:
+
+- It waits for the answer to its first packet: that packet is sent again on its behalf (syns.py kept it). A living endpoint answers, and the client
+  never notices.
+- It is connected: it gets a packet that fits no connection, a SYN-ACK out of turn. TCP answers such a packet with the number it expects next (RFC 5961's
+  challenge ACK). That answer takes the new way to an endpoint that does not know the connection, which resets it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import struct
+from typing import Iterable, List, NamedTuple, Set, Tuple
+
+from . import commands
+from .syns import Syns
+
+CONNECTED = ("ESTABLISHED", "CLOSE_WAIT", "FIN_WAIT", "LAST_ACK", "SYN_RECV")
+SENT_MOST = 10_000
+_ENTRY = re.compile(r"^tcp +6 +\d+ (\w+) +src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+) .*?src=(\S+) dst=\S+ sport=(\d+) ")
+_SYN_ACK, _WINDOW = 0x12, 1024
+
+
+class Connection(NamedTuple):
+    """A client, where it sent to, and the endpoint that was chosen for it."""
+
+    state: str
+    client: str
+    client_port: int
+    service: str
+    service_port: int
+    endpoint: str
+    endpoint_port: int
+
+
+def connections(endpoints: Set[Tuple[str, int]]) -> List[Connection]:
+    """The kernel's entries of TCP connections through Services to these endpoints."""
+    found = []
+    for line in commands.run(["conntrack", "-L", "-p", "tcp", "--dst-nat"], check=False).decode().splitlines():
+        match = _ENTRY.search(line)
+        if match and (match[6], int(match[7])) in endpoints:
+            found.append(Connection(match[1], match[2], int(match[4]), match[3], int(match[5]), match[6], int(match[7])))
+    return found
+
+
+def revive(found: Iterable[Connection], syns: Syns) -> int:
+    """Send what each of them needs; their entries are deleted already. The answer is how many packets were sent."""
+    sent = 0
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        raw.setblocking(False)
+        for connection in list(found)[:SENT_MOST]:
+            packet = _packet(connection, syns)
+            if packet:
+                with contextlib.suppress(OSError):
+                    raw.sendto(packet, (socket.inet_ntoa(packet[16:20]), 0))
+                    sent += 1
+    return sent
+
+
+def _packet(connection: Connection, syns: Syns) -> bytes:
+    if connection.state == "SYN_SENT":
+        kept = syns.find((connection.client, connection.client_port, connection.endpoint, connection.endpoint_port))
+        return again(kept, connection.service, connection.service_port) if kept else b""
+    return out_of_turn(connection) if connection.state in CONNECTED else b""
+
+
+def again(packet: bytes, address: str, port: int) -> bytes:
+    """A client's first packet as the client sent it: to the Service instead of an endpoint."""
+    header = (packet[0] & 15) * 4
+    segment = packet[header : header + (packet[header + 12] >> 4) * 4]
+    segment = segment[:2] + struct.pack(">H", port) + segment[4:]
+    return _datagram(packet[12:16], socket.inet_aton(address), segment)
+
+
+def out_of_turn(connection: Connection) -> bytes:
+    """A SYN-ACK from the Service to a client that is connected to it."""
+    ports = (connection.service_port, connection.client_port)
+    segment = struct.pack(">HHIIBBHHH", *ports, 0, 0, 5 << 4, _SYN_ACK, _WINDOW, 0, 0)
+    return _datagram(socket.inet_aton(connection.service), socket.inet_aton(connection.client), segment)
+
+
+def _datagram(source: bytes, destination: bytes, segment: bytes) -> bytes:
+    """IP around a TCP segment, whose checksum is made anew. The kernel fills in IP's own."""
+    pseudo = source + destination + struct.pack(">BBH", 0, socket.IPPROTO_TCP, len(segment))
+    blank = segment[:16] + b"\0\0" + segment[18:]
+    segment = blank[:16] + struct.pack(">H", _checksum(pseudo + blank)) + blank[18:]
+    return struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(segment), 0, 0x4000, 64, socket.IPPROTO_TCP, 0, source, destination) + segment
+
+
+def _checksum(data: bytes) -> int:
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
