@@ -99,6 +99,22 @@ async def test_a_backend_that_refuses_is_passed_over(forwarder, backends):
     assert {await ask(number) for _ in range(4)} == {b"0 0"}
 
 
+async def test_who_waits_for_a_backend_that_is_dropped_is_given_another_at_once(forwarder, backends):
+    number = free()
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, socket.socket() as one, socket.socket() as other:
+        for filling in (one, other):
+            filling.setblocking(False)
+            filling.connect_ex(deaf.getsockname())  # its queue is full: who asks next is not answered
+        await forwarder.answer({"set": [port([list(deaf.getsockname())], number)]})
+        asked = asyncio.create_task(ask(number))
+        await asyncio.sleep(0.05)
+        assert not asked.done()
+        began = asyncio.get_running_loop().time()
+        await forwarder.answer({"set": [port([await backends.add()], number)]})
+        assert await asked == b"0 0"
+        assert asyncio.get_running_loop().time() - began < 0.5
+
+
 async def test_nobody_there_is_a_reset(forwarder):
     number = free()
     await forwarder.answer({"set": [port([["127.0.0.1", free()]], number)]})

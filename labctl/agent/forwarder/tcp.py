@@ -7,7 +7,7 @@ import contextlib
 import socket
 import struct
 import time
-from typing import Optional, Set
+from typing import Dict, Optional, Set
 
 from .balance import Backend, Balance
 
@@ -21,6 +21,7 @@ class TcpPort:
         self._address, self._port = address, port
         self._server: Optional[asyncio.AbstractServer] = None
         self._joined: Set[asyncio.Task] = set()
+        self._attempts: Dict[Backend, Set[asyncio.Future]] = {}
 
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._accept, self._address, self._port, backlog=512, limit=CHUNK_BYTES)
@@ -31,7 +32,9 @@ class TcpPort:
             self._server.close()
 
     def drop(self, gone: Backend) -> None:
-        """Nothing: a connection to a pod that is gone ends by itself."""
+        """A connection that is only being made to this backend tries the next one at once. One that is made ends by itself."""
+        for attempt in self._attempts.pop(gone, set()):
+            attempt.cancel()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -50,16 +53,32 @@ class TcpPort:
             await _finish(writer)
 
     async def _reach(self, client: str) -> Optional[tuple]:
-        """The first backend that accepts, tried in the balance's order."""
-        for backend in self.balance.pick(client, time.monotonic()):
-            try:
-                streams = await asyncio.wait_for(asyncio.open_connection(*backend, limit=CHUNK_BYTES), CONNECT_S)
-            except (OSError, asyncio.TimeoutError):
-                continue
-            self.balance.served(client, backend, time.monotonic())
-            streams[1].get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return streams
-        return None
+        """The streams of the first backend that accepts. Each that is there is tried once, also one that came meanwhile."""
+        tried: Set[Backend] = set()
+        while True:
+            backend = next((one for one in self.balance.pick(client, time.monotonic()) if one not in tried), None)
+            if backend is None:
+                return None
+            tried.add(backend)
+            streams = await self._connect(backend)
+            if streams is not None:
+                self.balance.served(client, backend, time.monotonic())
+                streams[1].get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return streams
+
+    async def _connect(self, backend: Backend) -> Optional[tuple]:
+        """None if it does not accept in time, or is dropped meanwhile."""
+        attempt = asyncio.ensure_future(asyncio.open_connection(*backend, limit=CHUNK_BYTES))
+        attempts = self._attempts.setdefault(backend, set())
+        attempts.add(attempt)
+        try:
+            await asyncio.wait({attempt}, timeout=CONNECT_S)
+            return attempt.result() if attempt.done() and not attempt.cancelled() and attempt.exception() is None else None
+        finally:
+            attempt.cancel()
+            attempts.discard(attempt)
+            if not attempts and self._attempts.get(backend) is attempts:
+                del self._attempts[backend]
 
 
 async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
