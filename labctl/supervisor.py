@@ -44,10 +44,12 @@ class TaskHealth(msgspec.Struct, frozen=True):
     restarts: int = 0  # within `recent_s`
     mistakes: int = 0  # messages or objects that failed within `recent_s`
     error: str = ""  # the last recent one
+    is_task: bool = True  # False: a place where mistakes about messages are caught
+    trouble: str = ""  # a sentence, where the task does not run or fails often; mistakes about single messages are none
 
     @property
-    def troubled(self) -> bool:
-        """Whether a person should know."""
+    def noteworthy(self) -> bool:
+        """Whether a person who asks how the master is should hear of it."""
         return bool(self.restarts or self.mistakes or self.state == "waiting")
 
 
@@ -101,10 +103,8 @@ class Supervisor:
         return [self._health(name, entry) for name, entry in sorted(self._entries.items())]
 
     def trouble(self) -> str:
-        """A sentence about the tasks that don't run or fail often; "" when all is well. Mistakes about single messages are no trouble."""
-        often = self._settings.often
-        troubled = [one for one in self.health() if one.state == "waiting" or one.restarts >= often]
-        return "; ".join(f"{one.name} {_how_often(one)}: {one.error}" for one in troubled)
+        """A sentence about the tasks that don't run or fail often; "" when all is well."""
+        return "; ".join(one.trouble for one in self.health() if one.trouble)
 
     # -- parts
 
@@ -151,8 +151,14 @@ class Supervisor:
         since = self._clock.now() - self._settings.recent_s
         restarts = sum(at > since for at in entry.restarts)
         mistakes = sum(at > since for at in entry.mistakes)
-        recent = restarts or mistakes or entry.state == "waiting"
-        return TaskHealth(name, entry.state, restarts, mistakes, entry.error if recent else "")
+        waits = entry.state == "waiting"
+        error = entry.error if restarts or mistakes or waits else ""
+        trouble = ""
+        if waits or restarts >= self._settings.often:
+            times = "once" if restarts == 1 else f"{restarts} times"
+            how = f"ended {times} and waits for its next start" if waits else f"was started again {times}"
+            trouble = f"{name} {how}: {error}"
+        return TaskHealth(name, entry.state, restarts, mistakes, error, entry.task is not None, trouble)
 
 
 def _sentence(error: BaseException | str) -> str:
@@ -162,8 +168,3 @@ def _sentence(error: BaseException | str) -> str:
         text = str(error).splitlines()[0][:500] if str(error) else ""
         return text if isinstance(error, LabctlError) else f"{type(error).__name__}: {text}"
     return type(error).__name__
-
-
-def _how_often(one: TaskHealth) -> str:
-    times = "once" if one.restarts == 1 else f"{one.restarts} times"
-    return f"ended {times} and waits for its next start" if one.state == "waiting" else f"was started again {times}"

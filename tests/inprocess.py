@@ -13,7 +13,7 @@ import shutil
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ import yaml
 from labctl.admission.builtin import builtin_admission
 from labctl.api import identity
 from labctl.api.extensions import Extensions
+from labctl.api.health import Checks
 from labctl.api.server import Server
 from labctl.api.settings import ApiSettings
 from labctl.certificates import Authority, Issued, kubeconfig, write_file
@@ -67,7 +68,7 @@ class ApiServer:
         settings: ApiSettings = ApiSettings(),
         remote: Remote | None = None,
         extensions: Extensions | None = None,
-        ready: Callable[[], str] = lambda: "",
+        checks: Checks = tuple,
     ) -> AsyncIterator[ApiServer]:
         clock = SystemClock()
         store = store or memory_store()
@@ -77,7 +78,7 @@ class ApiServer:
         authority.server(["localhost"], ["127.0.0.1"])
         pki = directory / "pki"
         tls = identity.server_context(pki / "ca.crt", pki / "server.crt", pki / "server.key")
-        server = Server(resources, tls, clock, settings=settings, remote=remote, extensions=extensions, ready=ready)
+        server = Server(resources, tls, clock, settings=settings, remote=remote, extensions=extensions, checks=checks)
         listener = socket.create_server(("127.0.0.1", 0))
         await server.start([listener])
         api = cls(server, resources, authority, directory, listener.getsockname()[1])

@@ -50,10 +50,10 @@ def test_one_restart_is_shown_and_forgotten_and_no_trouble() -> None:
         await asyncio.sleep(1)
         [health] = supervisor.health()
         assert (health.state, health.restarts, health.error) == ("running", 1, "ValueError: once")
-        assert health.troubled and not supervisor.trouble()
+        assert health.noteworthy and not supervisor.trouble()
         await asyncio.sleep(301)
         [health] = supervisor.health()
-        assert (health.restarts, health.error, health.troubled) == (0, "", False)
+        assert (health.restarts, health.error, health.noteworthy) == (0, "", False)
         await supervisor.stop()
 
     run(story())
@@ -72,7 +72,7 @@ def test_a_task_that_returns_has_finished_and_can_be_run_again() -> None:
             supervisor.run("start", work)  # while it runs: nothing
             await asyncio.sleep(1)
         assert len(times) == 2
-        assert supervisor.health()[0].state == "ended" and not supervisor.health()[0].troubled
+        assert supervisor.health()[0].state == "ended" and not supervisor.health()[0].noteworthy
 
     run(story())
 

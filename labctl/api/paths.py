@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
 import labctl
-from labctl.api import answer, discovery, negotiate, status
+from labctl.api import answer, discovery, health, negotiate, status
 from labctl.api.call import Call
 from labctl.api.extensions import ROOT, Extensions
 from labctl.api.openapi import OpenApi
+from labctl.api.query import Query
 from labctl.api.route import Target
 from labctl.resources.resources import Resources
 
@@ -20,22 +20,19 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Paths:
-    """`ready` answers what is still missing before the master is ready, empty when nothing is."""
+    """`checks` answers what /readyz and its like look at."""
 
-    def __init__(self, resources: Resources, extensions: Extensions, ready: Callable[[], str]) -> None:
+    def __init__(self, resources: Resources, extensions: Extensions, checks: health.Checks) -> None:
         self._registry = resources.registry
         self._extensions = extensions
-        self._ready = ready
+        self._checks = checks
         self._openapi = OpenApi(resources.schema, resources.registry, discovery.version(labctl.__version__)["gitVersion"])
 
-    async def public(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        """What even nobody may know: that it lives, and its version."""
+    async def public(self, path: str, query: Query) -> web.StreamResponse:
+        """What even somebody without a name may know: that the master lives, and its version."""
         if path.rstrip("/") == "/version":
             return answer.Whole(answer.indented(_encode(discovery.version(labctl.__version__))))
-        if path.startswith("/livez"):
-            return answer.text("ok")
-        missing = self._ready()
-        return answer.text(f"[-]{missing}\nreadyz check failed\n", 500) if missing else answer.text("ok")
+        return health.serve(self._checks, path, query)
 
     async def serve(self, call: Call) -> web.StreamResponse:
         path = call.path.rstrip("/") or "/"
@@ -45,7 +42,7 @@ class Paths:
             raise status.method_not_allowed()
         first = "/" + path.split("/")[1]
         if first in ("/version", "/healthz", "/livez", "/readyz"):
-            return await self.public(call.request, path)
+            return await self.public(path, call.query)
         if first == "/openapi":
             return await self._openapi.serve(call)
         if path in ("/api", "/apis"):

@@ -17,11 +17,12 @@ from socket import socket
 
 from aiohttp import web
 
-from labctl.api import answer, route, status, streaming
+from labctl.api import answer, query, route, status, streaming
 from labctl.api.authorize import Authorizer
 from labctl.api.call import Call
 from labctl.api.connection import Connection, HttpServer
 from labctl.api.extensions import Extensions
+from labctl.api.health import Checks
 from labctl.api.objects import Objects
 from labctl.api.paths import Paths
 from labctl.api.reviews import Reviews
@@ -53,13 +54,13 @@ class Server:
         settings: ApiSettings = ApiSettings(),  # noqa: B008 - frozen
         remote: Remote | None = None,
         extensions: Extensions | None = None,
-        ready: Callable[[], str] = lambda: "",
+        checks: Checks = tuple,
     ) -> None:
         self._settings = settings
         self._tls = tls
         self._registry = resources.registry
         self._authorizer = Authorizer(resources)
-        self._paths = Paths(resources, extensions or Extensions(), ready)
+        self._paths = Paths(resources, extensions or Extensions(), checks)
         objects = Objects(resources, self._authorizer, clock)
         self._verbs: dict[str, Handler] = {
             "get": objects.get,
@@ -124,8 +125,8 @@ class Server:
         assert isinstance(connection, Connection)
         user = connection.user
         if user is None:
-            if path.rstrip("/") in _PUBLIC or path.startswith(("/livez/", "/readyz/")):
-                return await self._paths.public(request, path)
+            if path.rstrip("/") in _PUBLIC:
+                return await self._paths.public(path, query.parse(text))
             raise status.unauthorized()
         if request.headers.keys() & _IMPERSONATE:
             user = self._authorizer.impersonated(user, request.headers)

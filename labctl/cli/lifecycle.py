@@ -114,6 +114,8 @@ def status(output: str) -> None:
     master = answer["master"]
     click.echo(f"lab {answer['lab']} in {answer['folder']}, provider {answer['provider'] or 'none'}")
     click.echo(f"master: {'process {pid} at {url}'.format(**master) if master['running'] else 'not running (labctl up)'}")
+    for task in answer["tasks"]:
+        click.echo(f"  {_task_line(task)}")
     if answer["machines"]:
         nodes = {node["name"]: node for node in answer["nodes"]}
         rows = [
@@ -121,6 +123,14 @@ def status(output: str) -> None:
             for m in answer["machines"]
         ]
         print_table(("NAME", "POWER", "PHASE", "ADDRESS", "NODE", "MEMORY", "CPUS"), rows)
+
+
+def _task_line(task: dict[str, Any]) -> str:
+    """What a person should know of a part of the master that failed in the last five minutes."""
+    if task["trouble"]:
+        return f"in trouble: {task['trouble']}"
+    times = task["restarts"] + task["mistakes"]
+    return f"{task['name']} failed {'once' if times == 1 else f'{times} times'} lately, and goes on: {task['error']}"
 
 
 def _node_word(node: dict[str, Any] | None) -> str:

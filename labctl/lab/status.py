@@ -1,4 +1,4 @@
-"""`status`: machines, nodes and the master, as they are, without starting anything."""
+"""`status`: machines, nodes and the master, as they are, without starting anything. `tasks` are the parts of the master that failed lately."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ def status(lab: LabFolder) -> dict[str, Any]:
         "provider": lab.record["kept"].get("provider", ""),
         "kubeconfig": str(lab.paths.kubeconfig),
         "master": {"running": bool(run), **run},
+        "tasks": [],
         "machines": [],
         "nodes": [],
     }
     if run:
+        answer["tasks"] = lab.api.get("/labctl/v1/health")["tasks"]
         answer["machines"] = [_machine(machine) for machine in machines.list_machines(lab)]
         answer["nodes"] = [_node(node) for node in lab.api.get("/api/v1/nodes")["items"]]
     return answer

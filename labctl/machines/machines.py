@@ -28,6 +28,7 @@ from labctl.machines.zipapp import Agent
 from labctl.providers.protocol import Machine, MachineEvent, Provider, Stop
 from labctl.reconcile.plan import NOTHING, Controller, Index, Key, Plan, Seen, View
 from labctl.remote.interface import Remote
+from labctl.supervisor import Supervisor
 
 
 class Machines:
@@ -52,10 +53,24 @@ class Machines:
         clock: Clock,
         blocking: Callable[[Callable[[], Any]], Awaitable[Any]] | None = None,
         pack: Callable[[], Agent] = zipapp.build,
+        supervisor: Supervisor | None = None,
     ) -> None:
+        self._supervisor = supervisor or Supervisor(clock, journal)
         self._provider = provider
         self._settings = settings
-        self._tools = Tools(client, provider, remote, self._joining, recorder, lab, settings, journal, clock, blocking or self._in_a_thread)
+        self._tools = Tools(
+            client,
+            provider,
+            remote,
+            self._joining,
+            recorder,
+            lab,
+            settings,
+            journal,
+            clock,
+            blocking or self._in_a_thread,
+            self._supervisor,
+        )
         self._pack = pack
         self._lab = lab
         self._new_join = lambda agent: Join(remote, authority, agent, self._lab, settings)
@@ -75,17 +90,21 @@ class Machines:
         return (self, PodRanges(self._settings))
 
     async def start(self, url: str = "", relay_address: str = "") -> None:
-        """Read what machines there are, and listen to the provider. Before or after the runner's start. `url`: the master's, as the uplink has it."""
+        """Read what machines there are, and listen to the provider. Before or after the runner's start. `url`: the master's, as the uplink has it.
+
+        Raises what the provider raises; then nothing has begun, and it may be called again.
+        """
         loop = asyncio.get_running_loop()
         if url:
             self._lab = replace(self._lab, url=url, relay_address=relay_address)
-        self._join = asyncio.create_task(self._build(), name="agent zipapp")
+        self._pack_agent()
         self._real = await self._tools.blocking(self._provider.machines)
 
         def tell(event: MachineEvent) -> None:
             loop.call_soon_threadsafe(self._event, event)
 
-        self._stop_watching = self._provider.watch(tell)
+        if self._stop_watching is None:
+            self._stop_watching = self._provider.watch(tell)
         self._started = True
         for name, (machine, node) in self._waiting.items():
             self._tend(name, machine, node)
@@ -128,9 +147,14 @@ class Machines:
             tender.event(event)
 
     async def _joining(self) -> Join:
-        """The agent is packed once, while the first machines boot."""
-        assert self._join is not None
-        return await asyncio.shield(self._join)
+        """The agent is packed once, while the first machines boot. If that failed, the next machine that asks tries again."""
+        return await asyncio.shield(self._pack_agent())
+
+    def _pack_agent(self) -> asyncio.Task[Join]:
+        failed = self._join is not None and self._join.done() and (self._join.cancelled() or self._join.exception() is not None)
+        if self._join is None or failed:
+            self._join = asyncio.create_task(self._build(), name="agent zipapp")
+        return self._join
 
     async def _build(self) -> Join:
         return await self._tools.blocking(lambda: self._new_join(self._pack()))

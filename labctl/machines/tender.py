@@ -32,6 +32,7 @@ from labctl.remote.interface import Remote
 from labctl.resources import quantities
 from labctl.resources.kinds.core_v1.node import Node
 from labctl.resources.kinds.labctl_internal_v1.machine import Machine
+from labctl.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Tools:
     journal: Journal
     clock: Clock
     blocking: Callable[[Callable[[], Any]], Awaitable[Any]]
+    supervisor: Supervisor
 
 
 class Tender:
@@ -75,9 +77,10 @@ class Tender:
         self._gone = False
         self._booting = False
         self._early: list[MachineEvent] = []  # came while a boot was under way that they may be about
-        self._task = asyncio.create_task(self._run(), name=f"machine {self.name}")
         self._unwritten: MachineEvent | None = None  # an end that the store did not take yet
         self._telling: set[asyncio.Task[None]] = set()
+        self._task = f"machine-{self.name}"
+        tools.supervisor.run(self._task, self._run)
 
     # -- what is told
 
@@ -108,8 +111,8 @@ class Tender:
         self._wake.set()
 
     async def stop(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, *self._telling, return_exceptions=True)
+        await self._tools.supervisor.stop(self._task)
+        await asyncio.gather(*self._telling, return_exceptions=True)
 
     # -- the row of steps
 
@@ -280,6 +283,8 @@ class Tender:
             await self._take(event)
         except LabctlError as error:
             self._note(f"could not write down that it is {event.power}: {error}")
+        except Exception as error:  # our mistake, about one event
+            self._tools.supervisor.mistake(self._task, error)
         finally:
             self._news.set()
             self._wake.set()

@@ -24,6 +24,7 @@ from labctl.reconcile.plan import Controller
 from labctl.remote.interface import Remote
 from labctl.resources.client import Client
 from labctl.resources.events import Recorder
+from labctl.supervisor import Supervisor
 
 
 class SshRemote(Remote, Protocol):
@@ -35,7 +36,7 @@ class SshRemote(Remote, Protocol):
 
 
 class Edge:
-    """Built before anything runs; `start` returns when the machines' first round is under way."""
+    """Built before anything runs. `connect` makes the network, then `start` begins with the machines."""
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class Edge:
         remote: SshRemote,
         journal: Journal,
         clock: Clock,
+        supervisor: Supervisor,
     ) -> None:
         self._settings = settings
         self.remote = remote
@@ -56,11 +58,22 @@ class Edge:
         machines_settings = settings.machines()
         pack = partial(zipapp.build, settings.paths.cache / "agent")
         self.machines = Machines(
-            client, recorder("machines"), provider, remote, authority, facts, machines_settings, journal, clock, pack=pack
+            client,
+            recorder("machines"),
+            provider,
+            remote,
+            authority,
+            facts,
+            machines_settings,
+            journal,
+            clock,
+            pack=pack,
+            supervisor=supervisor,
         )
-        self.network = Network(remote, journal, clock, settings.pod_network())
-        self.proxy = Proxy(remote, client, recorder("proxy"), journal, clock, settings.proxy())
+        self.network = Network(remote, journal, clock, settings.pod_network(), supervisor)
+        self.proxy = Proxy(remote, client, recorder("proxy"), journal, clock, settings.proxy(), supervisor)
         self._uplink: asyncio.Task[Uplink] | None = None
+        self._entered = False  # the SSH process lives in the lab's network
         remote.listen(self.network.told)
         remote.listen(self.proxy.told)
 
@@ -73,19 +86,31 @@ class Edge:
         """Make the lab's network, which takes a while and nobody's turn: the API gets ready beside it."""
         self._uplink = asyncio.create_task(asyncio.to_thread(self._provider.uplink, API_PORT), name="uplink")
 
-    async def start(self, port: int = 0) -> Uplink:
-        """Begin. `port` is the API's on loopback, where a reverse tunnel leads. Answers where else the API is to listen for agents."""
+    async def connect(self, port: int = 0) -> Uplink:
+        """The lab's network, made, with the SSH process in it. `port` is the API's on loopback, where a reverse tunnel leads.
+
+        Answers where else the API is to listen for agents. Raises what the provider raises; then it may be called again, and asks the provider anew.
+        """
         if self._uplink is None:
             self.begin()
         assert self._uplink is not None
-        uplink = await self._uplink
-        self.remote.enter(uplink.network_namespace)
-        if uplink.reverse_tunnel:
-            self.remote.reverse(uplink.port, port)
+        try:
+            uplink = await self._uplink
+        except BaseException:
+            self._uplink = None
+            raise
+        if not self._entered:
+            self._entered = True
+            self.remote.enter(uplink.network_namespace)
+            if uplink.reverse_tunnel:
+                self.remote.reverse(uplink.port, port)
+        return uplink
+
+    async def start(self, uplink: Uplink) -> None:
+        """Begin with the machines; returns when their first round is under way. May be called again after it failed."""
         await self.network.start()
         await self.proxy.start()
         await asyncio.gather(self.remote.start(), self.machines.start(uplink.url, self._relay(uplink)))
-        return uplink
 
     def _relay(self, uplink: Uplink) -> str:
         """The address that pods call the master by, where only a tunnel leads to it: each machine has it then."""

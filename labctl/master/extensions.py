@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from labctl.api.extensions import Ask, Extensions, File
 from labctl.errors import ApiError
+from labctl.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from labctl.images.images import Images
@@ -16,11 +19,17 @@ if TYPE_CHECKING:
 
 
 def extensions(
-    registry: Registry, runner: Runner, journal: MemoryJournal, images: Images | None, snapshot: Callable[[], Awaitable[int]]
+    registry: Registry,
+    runner: Runner,
+    journal: MemoryJournal,
+    images: Images | None,
+    snapshot: Callable[[], Awaitable[int]],
+    supervisor: Supervisor,
 ) -> Extensions:
     routes = Extensions()
     routes.add("POST", "/labctl/v1/snapshot", lambda _ask: _snapshot(snapshot))
-    routes.add("GET", "/labctl/v1/why/{kind}/{namespace}/{name}", lambda ask: _why(registry, runner, journal, ask))
+    routes.add("GET", "/labctl/v1/why/{kind}/{namespace}/{name}", lambda ask: _why(registry, runner, journal, supervisor, ask))
+    routes.add("GET", "/labctl/v1/health", lambda _ask: _health(supervisor))
     if images:
         routes.add("GET", "/labctl/v1/images/resolve", lambda ask: _resolve(images, ask))
         routes.add("GET", "/labctl/v1/blobs/{digest}", lambda ask: _blob(images, ask))
@@ -32,7 +41,12 @@ async def _snapshot(snapshot: Callable[[], Awaitable[int]]) -> dict[str, int]:
     return {"revision": await snapshot()}
 
 
-async def _why(registry: Registry, runner: Runner, journal: MemoryJournal, ask: Ask) -> dict[str, Any]:
+async def _health(supervisor: Supervisor) -> dict[str, Any]:
+    """The master's long-lived tasks and where mistakes were caught, for `labctl status`."""
+    return {"trouble": supervisor.trouble(), "tasks": [msgspec.to_builtins(one) for one in supervisor.health() if one.noteworthy]}
+
+
+async def _why(registry: Registry, runner: Runner, journal: MemoryJournal, supervisor: Supervisor, ask: Ask) -> dict[str, Any]:
     """Any name of a kind that kubectl takes: pod, pods, po."""
     from labctl.controllers.explain import explain
 
@@ -44,7 +58,8 @@ async def _why(registry: Registry, runner: Runner, journal: MemoryJournal, ask: 
     lines = explain(runner.view, journal, kind.resource, key)
     if not lines:
         raise ApiError(404, "NotFound", f'{kind.resource} "{name}" not found, and nothing is remembered of it')
-    return {"lines": lines}
+    trouble = supervisor.trouble()
+    return {"lines": [*lines, *([f"The master itself is in trouble, which may be why: {trouble}"] if trouble else [])]}
 
 
 async def _resolve(images: Images, ask: Ask) -> Any:

@@ -36,8 +36,10 @@ from labctl.resources.registry import builtin_registry
 from labctl.resources.resources import Resources
 from labctl.scheduler.scheduler import Scheduler
 from labctl.store.interface import Store
+from labctl.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from labctl.api.health import Check
     from labctl.api.server import Server
     from labctl.certificates import Authority
     from labctl.images.images import Images
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MACHINES_START = "machines-start"  # a task
 COMPACT_EVERY_S, COMPACT_LOOK_S = 300.0, 5.0
 
 
@@ -72,7 +75,9 @@ class Master:
         rng: Random | None = None,
         tls: ssl.SSLContext | None = None,
         tools: Tools | None = None,
+        supervisor: Supervisor | None = None,
     ) -> None:
+        self.supervisor = supervisor or Supervisor(clock, journal)
         rng = rng or Random()
         self.settings = settings
         self.clock = clock
@@ -84,12 +89,14 @@ class Master:
         self.resources.admit_by(builtin_admission(self.client))
         self._recorders: dict[str, Recorder] = {}
         self.edge = self._edge(tools) if tools else None
-        self.runner = Runner(self.resources, self.client, self.recorder, self._controllers(), clock, journal, rng)
+        self.runner = Runner(
+            self.resources, self.client, self.recorder, self._controllers(), clock, journal, rng, supervisor=self.supervisor
+        )
         if self.edge:
             self.runner.when_awake(self.edge.machines.awake)
         self.api = self._api(tls, tools) if tls else None
         self._port = 0  # the API's on loopback
-        self._compacting: asyncio.Task[None] | None = None
+        self._lab_listens = False  # the API answers in the lab's network
 
     def recorder(self, component: str) -> Recorder:
         """Who records Events in a component's name; one each."""
@@ -118,6 +125,7 @@ class Master:
             tools.remote,
             self.journal,
             self.clock,
+            self.supervisor,
         )
 
     def _api(self, tls: ssl.SSLContext, tools: Tools | None) -> Server:
@@ -125,8 +133,8 @@ class Master:
         from labctl.master.extensions import extensions
 
         snapshot = partial(self.store.snapshot, self.settings.paths.store_snapshot)
-        routes = extensions(self.registry, self.runner, self.journal, tools.images if tools else None, snapshot)
-        return Server(self.resources, tls, self.clock, remote=tools.remote if tools else None, extensions=routes)
+        routes = extensions(self.registry, self.runner, self.journal, tools.images if tools else None, snapshot, self.supervisor)
+        return Server(self.resources, tls, self.clock, remote=tools.remote if tools else None, extensions=routes, checks=self._checks)
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
         """Answer on the sockets and begin to reconcile. Machines follow with `start_machines`."""
@@ -137,21 +145,36 @@ class Master:
         if self.api:
             await self.api.start(sockets)
         await self.runner.start()
-        self._compacting = asyncio.create_task(self._compact())
+        self.supervisor.run("compaction", self._compact)
+
+    def run_machines(self) -> None:
+        """Begin with the lab's network, SSH, and the machines as their objects say. What fails is tried again until it succeeds."""
+        if self.edge:
+            self.supervisor.run(MACHINES_START, self.start_machines)
 
     async def start_machines(self) -> None:
-        """The lab's network, SSH, and the machines as their objects say. Returns when the first round is under way."""
-        if self.edge:
-            uplink = await self.edge.start(self._port)
-            if self.api:
-                await self.api.listen(uplink.sockets)
+        """Returns when the first round is under way. May be called again after it failed."""
+        if not self.edge:
+            return
+        uplink = await self.edge.connect(self._port)
+        if self.api and not self._lab_listens:
+            self._lab_listens = True
+            await self.api.listen(uplink.sockets)
+        await self.edge.start(uplink)
+
+    def _checks(self) -> list[Check]:
+        """What /readyz looks at: the store, then each long-lived task."""
+        from labctl.api.health import Check
+
+        store = Check("store", lambda: "the disk refused the last write, and none has succeeded since" if self.store.refusing else "")
+        tasks = [one for one in self.supervisor.health() if one.is_task]
+        return [store, *(Check(f"task/{one.name}", partial(str, one.trouble), live=False) for one in tasks)]
 
     async def stop(self) -> None:
         """In order: nobody is answered, nothing is planned, what was written is on disk. Machines and pods go on."""
         if self.api:
             await self.api.stop()
-        if self._compacting:
-            self._compacting.cancel()
+        await self.supervisor.stop("compaction", MACHINES_START)
         if self.edge:
             await self.edge.stop()
         await self.runner.stop()

@@ -32,6 +32,7 @@ from labctl.paths import Paths
 from labctl.providers.factory import make_provider
 from labctl.store.settings import StoreSettings
 from labctl.store.sqlite import sqlite_store
+from labctl.supervisor import Supervisor
 
 log = logging.getLogger("labctl.master")
 
@@ -60,8 +61,9 @@ async def _serve(settings: MasterSettings, ready_fd: int) -> None:
     write_file(paths.kubeconfig, kubeconfig(f"https://127.0.0.1:{port}", authority.certificate_pem, authority.admin(), name=settings.id))
     store = sqlite_store(paths.store, StoreSettings())
     journal = MemoryJournal(clock, paths.journal)
-    tools = _tools(settings, authority, journal) if settings.values.provider else None
-    master = Master(settings, store, clock, journal, tls=tls, tools=tools)
+    supervisor = Supervisor(clock, journal)
+    tools = _tools(settings, authority, journal, supervisor) if settings.values.provider else None
+    master = Master(settings, store, clock, journal, tls=tls, tools=tools, supervisor=supervisor)
     await master.start([listening])
     _say_running(settings, port)
     log.info("answering on port %d after %.2f s", port, clock.now() - begun)
@@ -69,18 +71,15 @@ async def _serve(settings: MasterSettings, ready_fd: int) -> None:
         with contextlib.suppress(BrokenPipeError):  # whoever waited has been killed
             os.write(ready_fd, b"ready")
         os.close(ready_fd)
-    machines = asyncio.create_task(master.start_machines())
-    machines.add_done_callback(_report)
+    master.run_machines()
     await stop.wait()
     log.info("stopping")
-    machines.cancel()
-    await asyncio.gather(machines, return_exceptions=True)
     await master.stop()
     with contextlib.suppress(FileNotFoundError):
         paths.master_run.unlink()
 
 
-def _tools(settings: MasterSettings, authority: Authority, journal: Journal) -> Tools:
+def _tools(settings: MasterSettings, authority: Authority, journal: Journal, supervisor: Supervisor) -> Tools:
     from labctl.images.images import Images
     from labctl.images.settings import ImageSettings
     from labctl.remote.process import SshProcess
@@ -89,7 +88,7 @@ def _tools(settings: MasterSettings, authority: Authority, journal: Journal) -> 
     paths, values = settings.paths, settings.values
     return Tools(
         provider=make_provider(values.provider, settings.id, paths.state, paths.cache, folder=paths.lab.parent, settings=values.by_name()),
-        remote=SshProcess(RemoteSettings(), journal),
+        remote=SshProcess(RemoteSettings(), journal, supervisor=supervisor),
         authority=authority,
         authorized_key=ssh_key(paths.ssh_key),
         images=Images(paths, ImageSettings(mirrors={name: tuple(hosts) for name, hosts in values.mirrors.items()}, proxy=settings.proxies)),
@@ -190,8 +189,3 @@ def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for noisy in ("aiohttp.access", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()):
-        log.error("the machines could not be started: %s", error, exc_info=not isinstance(error, LabctlError))

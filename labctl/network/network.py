@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from typing import Any
 
+import msgspec
+
 from labctl.clock import Clock
 from labctl.errors import Unreachable, UsageError
 from labctl.journal import Journal
@@ -25,6 +27,8 @@ from labctl.network.vxlan import VxlanPlugin
 from labctl.reconcile.plan import NOTHING, Key, Plan, Seen, View
 from labctl.reconcile.workers import Workers
 from labctl.remote.interface import Remote
+from labctl.remote.wire import answered
+from labctl.supervisor import Supervisor
 
 NODES = "nodes"
 PLUGINS: Mapping[str, Callable[[], Plugin]] = {"route": RoutePlugin, "vxlan": VxlanPlugin, "ovs": OvsPlugin, "bgp": BgpPlugin}
@@ -42,6 +46,12 @@ def pod_mtu(settings: NetworkSettings) -> int:
     return settings.link_mtu_bytes - plugin(settings.plugin).overhead_bytes
 
 
+class NetworkAnswer(msgspec.Struct, frozen=True):
+    """How much of the program the helper had to change."""
+
+    changed: int
+
+
 class Network:
     name = "network"
     kind = NODES
@@ -52,7 +62,9 @@ class Network:
         journal: Journal,
         clock: Clock,
         settings: NetworkSettings = NetworkSettings(),  # noqa: B008 - frozen
+        supervisor: Supervisor | None = None,
     ) -> None:
+        self._supervisor = supervisor or Supervisor(clock, journal)
         self._remote = remote
         self._journal = journal
         self._clock = clock
@@ -97,6 +109,8 @@ class Network:
         if new is None:
             self._places.pop(seen.key, None)
             self._sent.pop(seen.key, None)
+            self._doubted.discard(seen.key)
+            self._failing.discard(seen.key)
         else:
             self._places[seen.key] = new
         for name in sorted(self._places):  # each minion's routes name all the others
@@ -105,9 +119,11 @@ class Network:
 
     def told(self, machine: str, method: str, params: Any) -> None:
         """A listener for `Remote.listen`."""
+        if machine not in self._places:
+            return  # what is sent first is sent whole
         if method in ("connected", "lost", "digest"):
             self._doubted.add(machine)
-        if method in ("connected", "digest") and machine in self._places:
+        if method in ("connected", "digest"):
             self._workers.wake(machine)
 
     # -- the minions -------------------------------------------------------------------------------------------------------------------
@@ -122,13 +138,14 @@ class Network:
         self._doubted.discard(name)
         self._sent.pop(name, None)
         began = self._clock.now()
-        done = await self._remote.call(name, "network", program.params(), deadline_s=self._settings.call_s)
+        said = await self._remote.call(name, "network", program.params(), deadline_s=self._settings.call_s)
+        done = answered(name, "network", said, NetworkAnswer)
         self._sent[name] = program
         self._failing.discard(name)
-        if done["changed"]:
+        if done.changed:
             took = f"{(self._clock.now() - began) * 1000:.0f} ms"
             self._journal.note(
-                "network", f"machine/{name}", f"{self._plugin.name}: {len(program.routes)} routes, {done['changed']} changes in {took}"
+                "network", f"machine/{name}", f"{self._plugin.name}: {len(program.routes)} routes, {done.changed} changes in {took}"
             )
 
     def _failed(self, name: str, error: Exception, again_s: float) -> None:

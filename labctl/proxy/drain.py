@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from labctl.clock import Clock, rfc3339
-from labctl.errors import ApiError, Conflict
+from labctl.errors import ApiError, Conflict, LabctlError
 from labctl.journal import Journal
 from labctl.proxy.settings import ProxySettings
 from labctl.resources.kinds.shared import condition_status
@@ -89,8 +89,8 @@ class Drain:
                 written = await self._client.patch("pods", key, self._patch(pod), "status", int(pod["metadata"]["resourceVersion"]))
             except Conflict:
                 continue
-            except ApiError as error:
-                if error.reason == "Conflict":
+            except LabctlError as error:
+                if isinstance(error, ApiError) and error.reason == "Conflict":
                     continue
                 return  # it is gone, or nothing can be written now: the agent does not wait for ever
             self._journal.note("proxy", f"pods/{key}", "no minion sends it anything new: it may stop", rev=written.metadata.revision)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -20,11 +20,29 @@ from labctl.proxy.patch import LINES_AT_ONCE, NEVER_CUT, Patch, diff, join
 from labctl.proxy.rules import Entry, Facts, Table, rules_of
 from labctl.proxy.settings import ProxySettings
 from labctl.remote.interface import Remote
+from labctl.remote.wire import answered
 
 COMPILED_AT_ONCE = 100
 
 Sentences = tuple[tuple[str, str], ...]
 """(Service key, what this machine can't do for it)."""
+
+
+class FactsAnswer(msgspec.Struct, frozen=True, rename="camel"):
+    """What the helper says a machine can do."""
+
+    flavour: Literal["nft", "legacy"]
+    recent: bool
+    random_fully: bool
+    log: bool = False
+
+
+class DumpAnswer(msgspec.Struct, frozen=True):
+    rules: str
+
+
+class ForwardAnswer(msgspec.Struct, frozen=True):
+    failed: dict[str, str]
 
 
 class Desired(Protocol):
@@ -46,6 +64,9 @@ class Round(msgspec.Struct, frozen=True):
     whole: bool
     repaired: bool = False
     missing: Sentences = ()
+
+
+_T = TypeVar("_T")
 
 
 class Minion:
@@ -92,10 +113,11 @@ class Minion:
     async def work(self, desired: Desired) -> Round:
         """Bring it to where the table is now. Raises RemoteError; then nothing is taken for granted."""
         connection = self._connection
-        if self.facts is None:
-            self.facts = await self._ask_facts()
-        try:
-            done = await (self._whole(desired) if self.applied is None else self._changes(desired, self.applied))
+        facts = self.facts
+        if facts is None:
+            facts = self.facts = await self._ask_facts()
+        try:  # with these facts to its end: `forget` may be called while it waits for the machine
+            done = await (self._whole(desired, facts) if self.applied is None else self._changes(desired, self.applied, facts))
         except BaseException:
             self.applied = None
             raise
@@ -106,42 +128,40 @@ class Minion:
 
     # -- the two ways ------------------------------------------------------------------------------------------------------------------
 
-    async def _changes(self, desired: Desired, applied: dict[str, Rules]) -> Round:
+    async def _changes(self, desired: Desired, applied: dict[str, Rules], facts: Facts) -> Round:
         """What changed since the last round, and nothing else."""
-        assert self.facts is not None
         keys, self.dirty = self.dirty, set()
         frontends = {key: desired.table.get(key, ()) for key in sorted(keys)}
         causes = {key: desired.cause(key) for key in frontends}
-        made = {key: rules_of(ports, self.facts) for key, ports in frontends.items()}
+        made = {key: rules_of(ports, facts) for key, ports in frontends.items()}
         had = {key: applied.get(key, NO_RULES) for key in made}
         patch = join(diff(made[key], had[key]) for key in made)
-        failed = await self._forward_first({key: p for key, p in frontends.items() if p}, whole=False)
+        failed = await self._forward_first({key: p for key, p in frontends.items() if p}, facts, whole=False)
         lines = await self._apply(patch)
-        await self._forward_last([f for key in made for f in self._frontends.get(key, ())], frontends)
-        await self._forget_connections(merge(had.values()), merge(made.values()), frontends, desired)
+        await self._forward_last([f for key in made for f in self._frontends.get(key, ())], frontends, facts)
+        await self._forget_connections(merge(had.values()), merge(made.values()), frontends, facts, desired)
         for key in made:
             self._remember(applied, key, frontends[key], made[key])
         return Round(causes, lines, whole=False, missing=_missing(made) + failed)
 
-    async def _whole(self, desired: Desired) -> Round:
+    async def _whole(self, desired: Desired, facts: Facts) -> Round:
         """Read what is there, send the difference."""
-        assert self.facts is not None
         self.dirty = set()
         suspect, self._suspect = self._suspect, False
         frontends = dict(desired.table)
         causes = {key: desired.cause(key) for key in frontends}
         made: dict[str, Rules] = {}
         for number, (key, ports) in enumerate(frontends.items()):
-            made[key] = rules_of(ports, self.facts)
+            made[key] = rules_of(ports, facts)
             if number % COMPILED_AT_ONCE == 0:
                 await asyncio.sleep(0)  # a thousand Services take 0.1 s: others may be served between
         actual = await self._dump()
         patch = diff(wanted := merge(made.values()), actual)
-        failed = await self._forward_first(frontends, whole=True)
+        failed = await self._forward_first(frontends, facts, whole=True)
         lines = await self._apply(patch)
         if suspect and patch:
             self._prints_otherwise = bool(diff(wanted, await self._dump()))
-        await self._forget_connections(actual, wanted, frontends, desired)
+        await self._forget_connections(actual, wanted, frontends, facts, desired)
         self.applied, self._frontends = made, frontends
         if self._said:
             said, self._said = self._said, ""
@@ -159,14 +179,14 @@ class Minion:
     # -- the helper's methods ----------------------------------------------------------------------------------------------------------
 
     async def _ask_facts(self) -> Facts:
-        said = await self._call("facts", {"flavour": self._settings.flavour})
-        self._lines_at_once = LINES_AT_ONCE if said["flavour"] == "nft" else NEVER_CUT
+        said = await self._ask("facts", {"flavour": self._settings.flavour}, FactsAnswer)
+        self._lines_at_once = LINES_AT_ONCE if said.flavour == "nft" else NEVER_CUT
         return Facts(
             node=self.name,
             address=self.address,
-            recent=bool(said["recent"]),
-            random_fully=bool(said["randomFully"]),
-            log=bool(said.get("log")),
+            recent=said.recent,
+            random_fully=said.random_fully,
+            log=said.log,
             userspace=self._settings.mode == "userspace",
             pod_range=self._settings.pod_range,
             service_range=self._settings.service_range,
@@ -174,7 +194,7 @@ class Minion:
         )
 
     async def _dump(self) -> Rules:
-        return parse((await self._call("dump", {}))["rules"])
+        return parse((await self._ask("dump", {}, DumpAnswer)).rules)
 
     async def _apply(self, patch: Patch) -> int:
         """How many lines it took."""
@@ -184,26 +204,28 @@ class Minion:
             await self._call("apply", {"rules": rules, "commits": len(commits)})
         return rules.count("\n")
 
-    async def _forward_first(self, frontends: Table, *, whole: bool) -> Sentences:
+    async def _forward_first(self, frontends: Table, facts: Facts, *, whole: bool) -> Sentences:
         """Who forwards must listen before connections are sent there. A whole sync in iptables mode ends what another mode left behind."""
-        assert self.facts is not None
-        ports = userspace.ports(frontends, self.facts)
+        ports = userspace.ports(frontends, facts)
         if not ports and not whole:
             return ()
-        answer = await self._call("forward", {"whole": whole, "set": ports})
-        return userspace.failures(answer["failed"], frontends)
+        answer = await self._ask("forward", {"whole": whole, "set": ports}, ForwardAnswer)
+        return userspace.failures(answer.failed, frontends)
 
-    async def _forward_last(self, had: list[Entry], now: Table) -> None:
+    async def _forward_last(self, had: list[Entry], now: Table, facts: Facts) -> None:
         """Nobody is sent there any more: stop listening."""
         gone = userspace.ids(had) - userspace.ids(f for ports in now.values() for f in ports)
-        if self.facts is not None and self.facts.userspace and gone:
+        if facts.userspace and gone:
             await self._call("forward", {"remove": sorted(gone)})
 
-    async def _forget_connections(self, had: Rules, has: Rules, entries: Table, desired: Desired) -> None:
-        assert self.facts is not None
-        stale = flows.stale(had, has, (entry for some in entries.values() for entry in some), self.facts, desired.is_dead)
+    async def _forget_connections(self, had: Rules, has: Rules, entries: Table, facts: Facts, desired: Desired) -> None:
+        stale = flows.stale(had, has, (entry for some in entries.values() for entry in some), facts, desired.is_dead)
         if stale:
             await self._call("conntrack", stale)
+
+    async def _ask(self, method: str, params: dict[str, Any], answer: type[_T]) -> _T:
+        """A call whose answer is looked at. Raises RemoteError if it is not of that type: whoever is root on the machine answers."""
+        return answered(self.name, method, await self._call(method, params), answer)
 
     async def _call(self, method: str, params: dict[str, Any]) -> Any:
         return await self._remote.call(self.name, method, params, deadline_s=self._settings.call_s)

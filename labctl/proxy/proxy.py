@@ -33,10 +33,12 @@ from labctl.proxy.table import ENDPOINTS, PODS, SERVICES, SLICES, SLICES_BY_SERV
 from labctl.reconcile.plan import NOTHING, Key, Patch, Plan, Seen, View
 from labctl.reconcile.workers import Workers
 from labctl.remote.interface import Remote
+from labctl.supervisor import Supervisor
 
 NODES = "nodes"
 FENCED = "node.kubernetes.io/out-of-service"
 SETTLED_AT_ONCE = 50
+GONE_REMEMBERED = 1_000  # Services that exist no more, and the revision that removed them
 NOTED_AT_ONCE = 20
 
 
@@ -58,7 +60,9 @@ class Proxy:
         journal: Journal,
         clock: Clock,
         settings: ProxySettings = ProxySettings(),  # noqa: B008 - frozen
+        supervisor: Supervisor | None = None,
     ) -> None:
+        self._supervisor = supervisor or Supervisor(clock, journal)
         self.table: dict[str, tuple[Entry, ...]] = {BASE: (Base(),)}
         self._sequence = 0  # of the table: one more with every change
         self._causes: dict[str, int] = {}  # Service -> the revision its part of the table came from
@@ -151,6 +155,7 @@ class Proxy:
         if not address:
             if node is None and seen.key in self._minions:
                 del self._minions[seen.key]
+                self._failing.discard(seen.key)
                 self._mark(view, BASE)
             return ()
         boot_id = node.status.node_info.boot_id
@@ -200,7 +205,7 @@ class Proxy:
     def _settle(self) -> None:
         self._settling = None
         assert self._view is not None
-        changed = [key for key in list(self._dirty)[:SETTLED_AT_ONCE] if self._compile(self._view, key)]
+        changed = [key for key in list(self._dirty)[:SETTLED_AT_ONCE] if self._compile_safely(self._view, key)]
         if changed:
             self._sequence += 1
             for name, minion in self._minions.items():
@@ -211,6 +216,13 @@ class Proxy:
         else:
             self._drain.look(self._sequence)
 
+    def _compile_safely(self, view: View, key: str) -> bool:
+        try:
+            return self._compile(view, key)
+        except Exception as error:  # our mistake, about one Service: all others must reach the minions
+            self._supervisor.mistake("proxy", error)
+            return False
+
     def _compile(self, view: View, key: str) -> bool:
         """Bring one Service's part of the table up to date. Did it change?"""
         del self._dirty[key]
@@ -218,7 +230,7 @@ class Proxy:
         old = self.table.get(key, ())
         if entries == old:
             return False
-        self._causes[key] = revision or view.revision
+        self._note_cause(key, revision or view.revision)
         self._track_pods(key, old, entries)
         if entries:
             self.table[key] = entries
@@ -241,6 +253,13 @@ class Proxy:
             self._serving[pod].add(key)
         for backend in (b for some in ports for port in some for b in (*port.backends, *port.leaving)):
             self._at[backend.address] = (backend.pod, backend.node)
+
+    def _note_cause(self, key: str, revision: int) -> None:
+        """Services that are gone are remembered too, because a minion may still have their rules; but only so many, the oldest go first."""
+        self._causes.pop(key, None)
+        self._causes[key] = revision
+        if len(self._causes) > len(self.table) + GONE_REMEMBERED:
+            del self._causes[next(each for each in self._causes if each not in self.table)]
 
     def cause(self, service: str) -> int:
         """The revision its part of the table came from."""

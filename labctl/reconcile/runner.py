@@ -35,7 +35,7 @@ from labctl.supervisor import Supervisor
 log = logging.getLogger(__name__)
 
 RACES = frozenset({"Conflict", "NotFound", "AlreadyExists"})  # reasons of ApiError that mean: plan again on what is there now
-WATCH, PLANS, EVENTS = "runner: watch", "runner: plans", "runner: events"  # its three tasks
+WATCH, PLANS, EVENTS = "runner-watch", "runner-plans", "runner-events"  # its three tasks
 CHANGES_AT_ONCE = 64  # taken from the watch before the loop may serve others
 AGAIN_MIN_S = 0.001  # a moment that rounds to nothing would be planned for ever
 
@@ -171,12 +171,12 @@ class Runner:
             except Exception as error:  # our mistake, in one controller: the others must hear of the change
                 name = self._controllers[number].name
                 log.exception("%s could not tell what %s/%s concerns", name, seen.kind, seen.key)
-                self._supervisor.mistake(f"controller: {name}", error)
+                self._supervisor.mistake(f"controller-{name}", error)
 
     def _unreadable(self, key: str, error: Exception) -> None:
         """One stored object has no typed view; all others go on."""
         log.error("%s can't be read: %s", key, error)
-        self._supervisor.mistake("runner: objects", f"{key} can't be read, and is passed over: {error}")
+        self._supervisor.mistake("runner-objects", f"{key} can't be read, and is passed over: {error}")
 
     # -- plan --------------------------------------------------------------------------------------------------------------------------
 
@@ -199,7 +199,7 @@ class Runner:
             plan = controller.plan(self.view, item[1], self._clock.now(), self._rng)
         except Exception as error:  # our mistake: it must not stop the other keys
             log.exception("%s could not plan %s", controller.name, item[1])
-            self._supervisor.mistake(f"controller: {controller.name}", error)
+            self._supervisor.mistake(f"controller-{controller.name}", error)
             self._failed(item, error)
             return
         if plan.why:
@@ -237,7 +237,7 @@ class Runner:
                 try:
                     tell()
                 except Exception as error:  # our mistake, in one listener
-                    self._supervisor.mistake("runner: the process was asleep", error)
+                    self._supervisor.mistake("runner-awake", error)
 
     # -- do ----------------------------------------------------------------------------------------------------------------------------
 
@@ -246,7 +246,7 @@ class Runner:
             await self._carry_out_all(item, plan)
         except Exception as error:  # our mistake, beside the actions themselves: the key must not stay taken for ever
             log.exception("%s could not finish %s", self._controllers[item[0]].name, item[1])
-            self._supervisor.mistake(f"controller: {self._controllers[item[0]].name}", error)
+            self._supervisor.mistake(f"controller-{self._controllers[item[0]].name}", error)
             self._failed(item, error)
 
     async def _carry_out_all(self, item: Item, plan: Plan) -> None:

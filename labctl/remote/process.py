@@ -26,7 +26,7 @@ from labctl.remote.settings import RemoteSettings
 from labctl.remote.stream import RemoteStream
 from labctl.supervisor import Supervisor
 
-TASK = "ssh process"
+TASK = "ssh-process"
 RECEIVE_BYTES = 256 << 10
 ANSWER_GRACE_S = 1.0  # the other side keeps deadlines; this is for when it can't
 
@@ -267,7 +267,7 @@ class SshProcess:
                 said = {"rules": message.rules, "routes": message.routes, "forwarder": message.forwarder}
                 self._tell(message.name, "digest", said)
             case wire.Mistake():
-                self._supervisor.mistake(f"ssh process: {message.where}", message.text)
+                self._supervisor.mistake(f"ssh-process: {message.where}", message.text)
             case _:
                 self._take_stream(message)
 
@@ -312,7 +312,7 @@ class SshProcess:
             try:
                 listener(name, method, params)
             except Exception as error:  # our mistake, in one listener: the others must hear of it
-                self._supervisor.mistake(f"listeners to {name}", error)
+                self._supervisor.mistake(f"listeners-to-{name}", error)
 
 
 class _Waiting(NamedTuple):

@@ -9,16 +9,19 @@ an Event is a courtesy; the truth is in the objects.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from typing import Any
 
 import msgspec
 
 from labctl.clock import Clock, rfc3339
-from labctl.errors import ApiError
+from labctl.errors import ApiError, LabctlError
 from labctl.resources.client import Client
 from labctl.resources.kind import Object
 from labctl.resources.kinds.shared import ObjectReference
+
+log = logging.getLogger(__name__)
 
 _REMEMBERED = 4_096  # Events whose repeats are counted; older ones begin anew
 _IN_FLIGHT = 500
@@ -59,6 +62,13 @@ class Recorder:
 
     def record(self, about: Any, type_: str, reason: str, message: str) -> None:
         """`about` is a typed view or an ObjectReference; `type_` Normal or Warning."""
+        try:
+            self._record(about, type_, reason, message)
+        except Exception:  # our mistake, about one Event: whoever tells of what it did has done it
+            self.dropped += 1
+            log.exception("%s could not record %s", self._component, reason)
+
+    def _record(self, about: Any, type_: str, reason: str, message: str) -> None:
         ref = about if isinstance(about, ObjectReference) else self._client.resources.registry.reference(about)
         identity = (ref.kind, ref.key, ref.uid, type_, reason, message)
         now_s = self._clock.wall()
@@ -115,8 +125,10 @@ class Recorder:
                     view = await self._client.create("events", self._event(occurrence))
                     occurrence.name = view.metadata.name
                 occurrence.written = count
-        except ApiError:
+        except Exception as error:  # whatever it was, about one Event: the others are written
             self.dropped += 1
+            if not isinstance(error, LabctlError):
+                log.exception("%s could not write the Event %s about %s", self._component, occurrence.reason, occurrence.about.key)
         finally:
             occurrence.writing = False
 

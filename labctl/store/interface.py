@@ -102,6 +102,10 @@ class Store(Protocol):
     def compacted(self) -> int:
         """Revisions below this can't be read or watched from any more."""
 
+    @property
+    def refusing(self) -> bool:
+        """The disk refused the last commit, and none has succeeded since."""
+
     async def commit(self, ops: Sequence[Op], compares: Sequence[Compare] = (), *, lazy: bool = False) -> int:
         """All or none, one new revision, durable and visible on return.
 

@@ -80,6 +80,8 @@ class LogStore:
         self._flushing: asyncio.Task[None] | None = None
         self._lazy_timer: asyncio.TimerHandle | None = None
         self._broken = False
+        self.refusing = False
+        """The disk refused the last commit, and none has succeeded since."""
         self._closed = False
         self._load()
 
@@ -214,6 +216,7 @@ class LogStore:
             while self._staged:
                 group = [self._staged[i] for i in range(min(len(self._staged), self._settings.group))]
                 await self._engine.append([staged.batch for staged in group])
+                self.refusing = False
                 for staged in group:
                     self._staged.popleft()
                     self._publish(staged.batch)
@@ -245,7 +248,7 @@ class LogStore:
     def _fail(self, error: StoreError) -> None:
         failed, self._staged = self._staged, deque()
         self._staged_head.clear()
-        self._broken = True
+        self._broken = self.refusing = True
         for staged in failed:
             if not staged.done.done():
                 staged.done.set_exception(Unavailable(error.message, mend=error.mend))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from labctl.proxy.settings import ProxySettings
@@ -304,3 +306,74 @@ async def test_a_forwarder_that_died_is_given_everything_again(world):
     helper.forwarded = {}
     world.helpers.tell("minion-1", "digest", {"rules": "", "forwarder": "lost"})
     await world.until(lambda: bool(helper.forwarded))
+
+
+async def test_a_connection_that_comes_back_in_the_middle_of_a_round_is_no_mistake(world, caplog):
+    """What the machine can do was forgotten while a round with it was under way; the round goes by what it began with, and another follows."""
+    helper = await world.minion(1)
+    for n in range(20):
+        await world.service(f"s{n}")
+    await world.settled()
+    for turn in range(8):
+        helper.delay_s = 0.01
+        await world.service(f"new{turn}")
+        await world.endpoints(f"new{turn}", A)
+        calls = len(helper.calls)
+        await world.until(lambda: len(helper.calls) > calls or turn % 2 == 0)
+        world.helpers.lose("minion-1")
+        world.helpers.reconnect("minion-1")
+        await world.until(lambda: len(helper.calls) > calls)
+        world.helpers.tell("minion-1", "helper", {"state": "ended"})
+        helper.delay_s = 0.0
+        await world.settled()
+    assert world.right("minion-1")
+    assert "AssertionError" not in caplog.text
+    assert not [one for one in world.journal.lines if "could not program" in one.text]
+
+
+def _fail(proxy, key):
+    del proxy._dirty[key]
+    raise ZeroDivisionError(key)
+
+
+async def test_a_service_that_can_not_be_compiled_costs_no_other(world, monkeypatch):
+    """Several changes come in one turn; a mistake about one must not lose those that were compiled before or after it."""
+    compile_ = world.proxy._compile
+    monkeypatch.setattr(world.proxy, "_compile", lambda view, key: _fail(world.proxy, key) if key == "default/bad" else compile_(view, key))
+    await world.minion(1)
+    await asyncio.gather(*(world.service(name) for name in ("a", "bad", "z")))
+    await asyncio.gather(*(world.endpoints(name, A) for name in ("a", "bad", "z")))
+    await world.settled()
+    dump = world.helpers.minions["minion-1"].dump()
+    assert "default/a" in dump and "default/z" in dump
+    assert world.right("minion-1")
+
+
+async def test_causes_of_services_that_are_gone_are_bounded(world):
+    proxy = world.proxy
+    for n in range(5_000):
+        proxy._note_cause(f"default/s{n}", n)
+    assert len(proxy._causes) <= 1_000 + len(proxy.table)
+    assert proxy.cause("default/s4999") == 4999
+
+
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        ("facts", None),
+        ("facts", {"flavour": ["nft"], "recent": True, "randomFully": True}),
+        ("dump", {"rules": 7}),
+        ("dump", []),
+        ("network", {"changed": "many"}),
+        ("network", None),
+    ],
+)
+async def test_an_answer_of_another_shape_costs_that_minion_alone(world, method, answer):
+    bad, _ = await world.minion(1), await world.minion(2)
+    world.helpers.minions["minion-1"].answer = lambda asked, params, was=bad.answer: answer if asked == method else was(asked, params)
+    world.helpers.lose("minion-1")
+    world.helpers.reconnect("minion-1")
+    await world.service("web")
+    await world.endpoints("web", A)
+    await world.until(lambda: world.right("minion-2"))
+    await world.until(lambda: any("is not what it must be" in line.text for line in world.journal.lines))

@@ -189,7 +189,7 @@ async def test_a_listener_that_fails_costs_nobody_the_news(server: Sshd, journal
         await remote.connect(server.target("minion-1"))
         assert told == ["connected"]
         assert (await remote.run("minion-1", ["echo", "on"])).stdout == b"on\n"
-        assert [one.mistakes for one in supervisor.health() if one.name == "listeners to minion-1"] == [1]
+        assert [one.mistakes for one in supervisor.health() if one.name == "listeners-to-minion-1"] == [1]
     finally:
         await remote.close()
 
@@ -211,7 +211,7 @@ async def test_the_ssh_process_is_started_again_and_that_is_seen(server: Sshd, j
                         break
                     except RemoteError:
                         await asyncio.sleep(0.02)
-        assert "ssh process was started again 3 times: the SSH process ended (signal 9)" in supervisor.trouble()
+        assert "ssh-process was started again 3 times: the SSH process ended (signal 9)" in supervisor.trouble()
     finally:
         await remote.close()
 
