@@ -15,6 +15,7 @@ from labctl.controllers.nodes import Nodes
 from labctl.controllers.replicasets import ReplicaSets
 from labctl.controllers.replication import Replication
 from labctl.controllers.settings import ControllerSettings
+from labctl.controllers.statefulset.statefulsets import StatefulSets
 from labctl.reconcile.plan import Controller
 from labctl.resources.registry import Registry
 
@@ -31,6 +32,7 @@ def builtin_controllers(registry: Registry, settings: ControllerSettings = Contr
         ReplicaSets(settings),
         Deployments(),
         DaemonSets(settings),
+        StatefulSets(),
         Garbage(registry),
         Namespaces(registry),
         Leftovers(settings),

@@ -100,6 +100,10 @@ def daemon_set(name: str, image: str = "busybox", **spec: Any) -> Object:
     return {**whole, "kind": "DaemonSet"}
 
 
+def stateful_set(name: str, replicas: int, image: str = "busybox", **spec: Any) -> Object:
+    return {**deployment(name, replicas, image, serviceName=name, **spec), "kind": "StatefulSet"}
+
+
 def service(name: str, selector: dict[str, str], *ports: Object, **spec: Any) -> Object:
     return {
         "kind": "Service",

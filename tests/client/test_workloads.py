@@ -67,3 +67,17 @@ async def test_daemonsets_and_their_history(api: ApiServer) -> None:
     both = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 1}}
     said = await refused(api, "create", "-f", "-", stdin=whole | {"metadata": {"name": "x"}, "spec": daemon | {"updateStrategy": both}})
     assert "maxSurge: Invalid value: 1: may not be set when maxUnavailable is non-zero" in said
+
+
+async def test_a_statefulset_and_what_may_change_of_it(api: ApiServer) -> None:
+    template = {"metadata": {"labels": {"app": "db"}}, "spec": {"containers": [{"name": "db", "image": "db"}]}}
+    claim = {"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}
+    spec = {"serviceName": "db", "selector": {"matchLabels": {"app": "db"}}, "template": template, "volumeClaimTemplates": [claim]}
+    whole = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"}, "spec": spec}
+    assert await ok(api, "create", "-f", "-", stdin=whole) == "statefulset.apps/db created\n"
+    header, row = (await ok(api, "get", "sts", "-o", "wide")).splitlines()
+    assert header.split() == ["NAME", "READY", "AGE", "CONTAINERS", "IMAGES"] and row.split()[:2] == ["db", "0/1"]
+    said = await refused(api, "patch", "sts", "db", "-p", '{"spec":{"serviceName":"other"}}')
+    assert "spec: Forbidden: updates to statefulset spec for fields other than 'replicas'" in said
+    assert await ok(api, "apply", "-f", "-", stdin=whole) != ""
+    assert await ok(api, "scale", "sts/db", "--replicas=2") == "statefulset.apps/db scaled\n"

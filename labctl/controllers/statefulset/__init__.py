@@ -1,0 +1,1 @@
+"""The StatefulSet controller: pods with names, an order and claims of their own."""

@@ -1,0 +1,80 @@
+"""Who a pod of a StatefulSet is: its number, its name, its host name and its claims. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from labctl.controllers.indexes import STATEFUL_SETS
+from labctl.controllers.shared import pods
+from labctl.controllers.shared.ownership import OwnerKind
+from labctl.controllers.shared.revisions import REVISION_LABEL
+from labctl.resources.kinds.apps_v1.statefulset import StatefulSet
+from labctl.resources.kinds.core_v1.pod_view import Pod
+
+STATEFUL_SET = OwnerKind(STATEFUL_SETS, "apps/v1", "StatefulSet")
+CLAIMS = "persistentvolumeclaims"
+POD_NAME = "statefulset.kubernetes.io/pod-name"
+POD_INDEX = "apps.kubernetes.io/pod-index"
+
+Object = dict[str, Any]
+
+
+def ordinal(stateful: StatefulSet, pod: Pod) -> int | None:
+    """The number in a pod's name; None for a pod whose name is not of this set."""
+    prefix, _, number = pod.metadata.name.rpartition("-")
+    return int(number) if prefix == stateful.metadata.name and number.isascii() and number.isdigit() else None
+
+
+def pod_name(stateful: StatefulSet, number: int) -> str:
+    return f"{stateful.metadata.name}-{number}"
+
+
+def pod_of(stateful: StatefulSet, number: int, template: bytes, revision: str) -> Object:
+    """The pod with this number, from the template of a revision."""
+    name = pod_name(stateful, number)
+    whole = pods.from_template(STATEFUL_SET, stateful, name, msgspec.json.decode(template))
+    metadata, spec = whole["metadata"], whole["spec"]
+    metadata["labels"] = {**metadata.get("labels", {}), POD_NAME: name, POD_INDEX: str(number), REVISION_LABEL: revision}
+    spec["hostname"] = name
+    if stateful.spec.service_name:
+        spec["subdomain"] = stateful.spec.service_name
+    claimed = {template["metadata"]["name"]: claim_name(template, name) for template in claim_templates(stateful)}
+    kept = [volume for volume in spec.get("volumes") or () if volume.get("name") not in claimed]
+    mounted = [{"name": volume, "persistentVolumeClaim": {"claimName": claim}} for volume, claim in claimed.items()]
+    if kept or mounted:
+        spec["volumes"] = [*mounted, *kept]
+    return whole
+
+
+def claim_templates(stateful: StatefulSet) -> list[Object]:
+    templates: list[Object] = msgspec.json.decode(stateful.spec.volume_claim_templates)
+    return templates or []
+
+
+def claim_name(template: Mapping[str, Any], pod: str) -> str:
+    return f"{template['metadata']['name']}-{pod}"
+
+
+def claims_of(stateful: StatefulSet, pod: str) -> Iterator[Object]:
+    """The claims that the pod of this name mounts, as they are made: with the set's selector labels, and owned by the set where that is its policy."""
+    labels = msgspec.json.decode(stateful.spec.selector).get("matchLabels") or {}
+    owned = stateful.spec.persistent_volume_claim_retention_policy.when_deleted == "Delete"
+    for template in claim_templates(stateful):
+        given = template["metadata"]
+        metadata = {
+            "name": claim_name(template, pod),
+            "namespace": stateful.metadata.namespace,
+            "labels": {**(given.get("labels") or {}), **labels},
+            "annotations": dict(given.get("annotations") or {}),
+        }
+        if owned:
+            metadata["ownerReferences"] = [owner_of_claim("apps/v1", "StatefulSet", stateful)]
+        yield {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": template.get("spec") or {}}
+
+
+def owner_of_claim(api_version: str, kind: str, owner: Any) -> Object:
+    """An owner reference with which a claim goes when its owner goes; it makes nobody the claim's controller."""
+    return {"apiVersion": api_version, "kind": kind, "name": owner.metadata.name, "uid": owner.metadata.uid}

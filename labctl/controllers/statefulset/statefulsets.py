@@ -1,0 +1,259 @@
+"""The StatefulSet controller: pods 0, 1, 2, ..., each made after the one before it is ready, and taken away in the opposite order.
+
+    claim pods ─► their revisions ─► replicas: make, or make anew what ended ─► condemned: delete, highest first ─► old revisions: delete, highest first
+
+A set with the policy Parallel waits for nobody when it makes and deletes; an update of the template always goes one by one (or maxUnavailable by
+maxUnavailable), from the highest number down to the partition. A pod's claims are made before it and outlive it, unless the retention policy says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from random import Random
+from typing import Any, NamedTuple
+
+from labctl.controllers.indexes import PODS, PODS_READY, REVISIONS, STATEFUL_SETS
+from labctl.controllers.shared import pods, revisions
+from labctl.controllers.shared.ownership import claim, could_adopt, owned, owners
+from labctl.controllers.shared.revisions import REVISION_LABEL
+from labctl.controllers.statefulset import identity
+from labctl.controllers.statefulset.identity import CLAIMS, STATEFUL_SET
+from labctl.reconcile.plan import NOTHING, Action, Create, Delete, Index, Key, Patch, Plan, Seen, View
+from labctl.resources.kinds.apps_v1.statefulset import PARALLEL, StatefulSet
+from labctl.resources.kinds.core_v1.pod_view import Pod
+
+
+class Members(NamedTuple):
+    """The set's pods by number. `wanted`: the numbers that are to be there; `condemned`: pods with other numbers, highest first."""
+
+    wanted: Sequence[int]
+    there: Mapping[int, Pod]
+    condemned: Sequence[Pod]
+    available: frozenset[Key]
+
+    def healthy(self, pod: Pod | None) -> bool:
+        """Running, ready for minReadySeconds, and not leaving."""
+        return pod is not None and pod.metadata.deletion_timestamp is None and pod.metadata.key in self.available
+
+
+class StatefulSets:
+    name = "statefulset-controller"
+    kind = STATEFUL_SETS
+
+    def __init__(self) -> None:
+        self.watches = {STATEFUL_SETS: lambda _view, seen: (seen.key,), PODS: _of_pod, REVISIONS: _of_revision, CLAIMS: _of_claim}
+        self.indexes: Mapping[tuple[str, str], Index] = {**owned(PODS), **owned(REVISIONS), **PODS_READY, **owners(STATEFUL_SETS)}
+
+    def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
+        stateful: StatefulSet | None = view.get(STATEFUL_SETS, key)
+        if stateful is None:
+            return NOTHING
+        mine, claims = claim(
+            view, STATEFUL_SET, stateful, stateful.pod_selector, PODS, lambda pod: identity.ordinal(stateful, pod) is not None
+        )
+        ready = [pod for pod in mine if pod.ready and not pod.finished]
+        available, again_s = pods.available(view, ready, stateful.spec.min_ready_seconds, now)
+        members = _members(stateful, mine, available)
+        history = revisions.history(view, STATEFUL_SET, stateful, stateful.status.collision_count or 0)
+        current = stateful.status.current_revision or history.name
+        status = _status(stateful, mine, members, history, current)
+        if stateful.metadata.deletion_timestamp is not None:
+            return Plan([*claims, *status])
+        step = _Step(view, stateful, members, history, current)
+        used = {pod.metadata.labels.get(REVISION_LABEL, "") for pod in mine} | {history.name, current}
+        forgotten = revisions.superfluous(history.known, used, stateful.spec.revision_history_limit)
+        return Plan([*claims, *history.actions, *step.actions(), *forgotten, *status], again_s)
+
+
+def _members(stateful: StatefulSet, mine: Sequence[Pod], available: Sequence[Pod]) -> Members:
+    start = stateful.spec.ordinals.start
+    wanted = range(start, start + stateful.spec.replicas)
+    numbered = {number: pod for pod in mine if (number := identity.ordinal(stateful, pod)) is not None}
+    there = {number: pod for number, pod in numbered.items() if number in wanted}
+    condemned = [numbered[number] for number in sorted(numbered, reverse=True) if number not in wanted]
+    return Members(wanted, there, condemned, frozenset(pod.metadata.key for pod in available))
+
+
+class _Step:
+    """What one plan does: one thing at a time where the order counts, all at once where it does not."""
+
+    def __init__(self, view: View, stateful: StatefulSet, members: Members, history: revisions.History, current: str) -> None:
+        self._view, self._set, self._members, self._history, self._current = view, stateful, members, history, current
+        self._ordered = stateful.spec.pod_management_policy != PARALLEL
+
+    def actions(self) -> list[Action]:
+        done: list[Action] = []
+        for part in (self._replicas, self._condemned, self._updates):
+            waits = False
+            for action in part():
+                if action is None:
+                    waits = True
+                    break
+                done.append(action)
+            if waits:
+                break
+        return done
+
+    # Each of these yields actions, and None where everything behind has to wait.
+
+    def _replicas(self) -> Iterator[Action | None]:
+        for number in self._members.wanted:
+            pod = self._members.there.get(number)
+            if pod is None:
+                yield from self._create(number)
+            elif pod.finished and pod.metadata.deletion_timestamp is None:
+                reason = "RecreatingFailedPod" if pod.status.phase == "Failed" else "RecreatingTerminatedPod"
+                message = f"StatefulSet {self._set.metadata.key} is recreating {pod.status.phase.lower()} Pod {pod.metadata.name}"
+                yield pods.event(STATEFUL_SET, self._set, reason, message, "Warning")
+                yield self._delete(pod, "which makes it anew because it has ended")
+            elif pod.status.phase == "Pending" and not pod.spec.node_name:
+                yield from self._claims(pod.metadata.name)
+            if self._ordered and not self._members.healthy(pod):
+                yield None
+
+    def _condemned(self) -> Iterator[Action | None]:
+        """The highest number first; while any pod is unhealthy, only that one may go before its turn."""
+        if not self._members.condemned:
+            return
+        unhealthy = [pod for pod in reversed(self._members.condemned) if not self._members.healthy(pod)]
+        for pod in self._members.condemned:
+            if pod.metadata.deletion_timestamp is not None:
+                if self._ordered:
+                    yield None
+                continue
+            if self._ordered and not self._members.healthy(pod) and pod is not unhealthy[0]:
+                yield None
+            yield from self._release_claims(pod)
+            yield self._delete(pod, f"which wants only {self._set.spec.replicas}")
+            if self._ordered:
+                yield None
+
+    def _updates(self) -> Iterator[Action | None]:
+        strategy = self._set.spec.update_strategy
+        if strategy.type != "RollingUpdate":
+            return
+        first = self._set.spec.ordinals.start + (strategy.rolling_update.partition if strategy.rolling_update else 0)
+        numbers = [number for number in reversed(self._members.wanted) if number >= first]
+        unhealthy = sum(not self._members.healthy(self._members.there.get(number)) for number in numbers)
+        may_go = self._most_unavailable() - unhealthy
+        for number in numbers:
+            pod = self._members.there.get(number)
+            if pod is None or pod.metadata.deletion_timestamp is not None:
+                continue
+            old = pod.metadata.labels.get(REVISION_LABEL) != self._history.name
+            healthy = self._members.healthy(pod)
+            if old and (may_go > 0 or not healthy):
+                yield self._delete(pod, "whose template has changed")
+                may_go -= healthy
+            elif not healthy or old:
+                yield None  # the ones below wait for this one
+
+    def _most_unavailable(self) -> int:
+        rolling = self._set.spec.update_strategy.rolling_update
+        value = rolling.max_unavailable if rolling and rolling.max_unavailable is not None else 1
+        return value if isinstance(value, int) else max(1, int(value.rstrip("%")) * self._set.spec.replicas // 100)
+
+    # -- pods and claims ---------------------------------------------------------------------------------------------------------------
+
+    def _create(self, number: int) -> Iterator[Action]:
+        name = identity.pod_name(self._set, number)
+        yield from self._claims(name)
+        revision = self._revision_for(number)
+        template = revisions.template_of(self._history.known, revision) if revision != self._history.name else None
+        if template is None:
+            revision, template = self._history.name, bytes(self._set.spec.template)
+        said = pods.event(
+            STATEFUL_SET, self._set, "SuccessfulCreate", f"create Pod {name} in StatefulSet {self._set.metadata.name} successful"
+        )
+        why = f"created by {STATEFUL_SET.named(self._set)}, which wants {self._set.spec.replicas}"
+        yield Create(PODS, identity.pod_of(self._set, number, template, revision), why, said)
+
+    def _revision_for(self, number: int) -> str:
+        """Below the partition a pod that is made anew gets the template that it had."""
+        strategy = self._set.spec.update_strategy
+        partition = strategy.rolling_update.partition if strategy.rolling_update else 0
+        below = strategy.type == "RollingUpdate" and number < self._set.spec.ordinals.start + partition
+        return self._current if below else self._history.name
+
+    def _claims(self, pod: str) -> Iterator[Action]:
+        """The claims of a pod that are not there yet."""
+        for whole in identity.claims_of(self._set, pod):
+            name = whole["metadata"]["name"]
+            if self._view.get(CLAIMS, f"{self._set.metadata.namespace}/{name}") is None:
+                message = f"create Claim {name} Pod {pod} in StatefulSet {self._set.metadata.name} success"
+                said = pods.event(STATEFUL_SET, self._set, "SuccessfulCreate", message)
+                yield Create(CLAIMS, whole, f"created by {STATEFUL_SET.named(self._set)} for pod {pod}", said)
+
+    def _release_claims(self, pod: Pod) -> Iterator[Action]:
+        """Where claims go with a pod that is scaled away, they are its own from now on."""
+        if self._set.spec.persistent_volume_claim_retention_policy.when_scaled != "Delete":
+            return
+        for whole in identity.claims_of(self._set, pod.metadata.name):
+            key = f"{self._set.metadata.namespace}/{whole['metadata']['name']}"
+            found = self._view.get(CLAIMS, key)
+            if found is not None and pod.metadata.uid not in {owner.uid for owner in found.metadata.owner_references}:
+                patch = {"metadata": {"ownerReferences": [identity.owner_of_claim("v1", "Pod", pod)]}}
+                yield Patch(CLAIMS, key, patch, why=f"goes with pod {pod.metadata.name}")
+
+    def _delete(self, pod: Pod, why: str) -> Delete:
+        name = self._set.metadata.name
+        said = pods.event(STATEFUL_SET, self._set, "SuccessfulDelete", f"delete Pod {pod.metadata.name} in StatefulSet {name} successful")
+        return Delete(PODS, pod.metadata.key, pod.metadata.uid, why=f"deleted by {STATEFUL_SET.named(self._set)}, {why}", event=said)
+
+
+# -- status ----------------------------------------------------------------------------------------------------------------------------
+
+
+def _status(stateful: StatefulSet, mine: Sequence[Pod], members: Members, history: revisions.History, current: str) -> Iterator[Action]:
+    counted = [pod for pod in mine if not pod.finished]
+    staying = [pod for pod in counted if pod.metadata.deletion_timestamp is None]
+    ready = sum(pod.ready for pod in counted)
+    on_update = sum(pod.metadata.labels.get(REVISION_LABEL) == history.name for pod in staying)
+    done = on_update == ready == len(counted) == stateful.spec.replicas and stateful.spec.update_strategy.type == "RollingUpdate"
+    now = history.name if done else current
+    status: dict[str, Any] = {
+        "replicas": len(counted),
+        "readyReplicas": ready,
+        "availableReplicas": sum(pod.metadata.key in members.available for pod in counted),
+        "currentReplicas": sum(pod.metadata.labels.get(REVISION_LABEL) == now for pod in staying),
+        "updatedReplicas": on_update,
+        "currentRevision": now,
+        "updateRevision": history.name,
+        "observedGeneration": stateful.metadata.generation,
+        "collisionCount": (stateful.status.collision_count or 0) + history.collided,
+    }
+    if stateful.status.plain() != status:
+        yield Patch(STATEFUL_SETS, stateful.metadata.key, {"status": status}, subresource="status")
+
+
+# -- whom a change concerns ------------------------------------------------------------------------------------------------------------
+
+
+def _of_pod(view: View, seen: Seen) -> Iterator[Key]:
+    for pod in (seen.old, seen.new):
+        if pod is None:
+            continue
+        owner = pod.metadata.controller
+        if owner is None:
+            yield from could_adopt(view, STATEFUL_SETS, pod.metadata)
+            prefix = pod.metadata.name.rpartition("-")[0]
+            yield f"{pod.metadata.namespace}/{prefix}"  # a pod of somebody else's that had the name is gone
+        elif owner.kind == "StatefulSet":
+            yield f"{pod.metadata.namespace}/{owner.name}"
+
+
+def _of_revision(_view: View, seen: Seen) -> Iterator[Key]:
+    for revision in (seen.old, seen.new):
+        owner = revision.metadata.controller if revision is not None else None
+        if owner is not None and owner.kind == "StatefulSet":
+            yield f"{revision.metadata.namespace}/{owner.name}"
+
+
+def _of_claim(view: View, seen: Seen) -> Iterator[Key]:
+    """A claim that is gone may be one that a waiting pod needs: `www-web-0` is of the set `web`."""
+    if seen.new is not None:
+        return
+    set_of_pod = seen.key.rpartition("-")[0].partition("/")[2]
+    for stateful in view.all(STATEFUL_SETS, seen.key.partition("/")[0]):
+        if set_of_pod.endswith(f"-{stateful.metadata.name}"):
+            yield stateful.metadata.key
