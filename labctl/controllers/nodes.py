@@ -8,6 +8,9 @@ The age of a lease counts from when this process saw it change, so a restart of 
 Either way pods are moved only if somebody is left who can take them: another node that was heard of a moment ago. When all nodes fall silent together it is the master
 that is cut off, or the machines were asleep; when all are dead the host went down. Then pods stay where they are, and go on, or start again, when their machine is back
 (Kubernetes stops its evictions then, too: "master disruption mode"). A dead machine that boots just now is waited for as long as pods tolerate a node that is not ready.
+
+Machines that end together are told of one after the other, in any order. So the first of them is fenced only after a moment (`ends_together_s`): were it fenced at once,
+its pods would move to a machine that has ended too. Its pods leave the endpoints at once all the same.
 """
 
 from __future__ import annotations
@@ -33,13 +36,14 @@ NOT_READY = "node.kubernetes.io/not-ready"
 UNREACHABLE = "node.kubernetes.io/unreachable"
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
-BOOT = "boot-"  # the value of our own out-of-service taint: the boot that is over. People's have others, and are theirs to take away
+BOOT = "boot-"  # our own out-of-service taint has the value boot-ID: the boot that is over. One that a person set has another, and only a person removes it
 
 PRESSURES = {
     "MemoryPressure": "node.kubernetes.io/memory-pressure",
     "DiskPressure": "node.kubernetes.io/disk-pressure",
     "PIDPressure": "node.kubernetes.io/pid-pressure",
 }
+ENDED = "ended"
 OURS = frozenset({NOT_READY, UNREACHABLE, UNSCHEDULABLE, *PRESSURES.values()})
 
 ON_ITS_WAY = frozenset({"Booting", "Joining"})  # phases of a machine that will run its pods again
@@ -56,12 +60,19 @@ class Nodes:
 
     def __init__(self, settings: ControllerSettings = ControllerSettings()) -> None:  # noqa: B008 - frozen
         self._grace_s = settings.lease_grace_s
+        self._together_s = settings.ends_together_s
         self.watches = {
             NODES: lambda _view, seen: (seen.key,) if seen.new is not None else (),
             LEASES: _renewed,
             MACHINES: lambda view, seen: (seen.key,) if view.get(NODES, seen.key) else (),
         }
-        self.indexes: Mapping[tuple[str, str], Index] = {**PODS_BY_NODE, **NODES_READY, (NODES, "report"): _report, (NODES, "born"): _born}
+        self.indexes: Mapping[tuple[str, str], Index] = {
+            **PODS_BY_NODE,
+            **NODES_READY,
+            (NODES, "report"): _report,
+            (NODES, "born"): _born,
+            (MACHINES, "end"): _end,
+        }
 
     def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
         node: Node | None = view.get(NODES, key)
@@ -76,8 +87,11 @@ class Nodes:
             actions = _healthy(view, node)
             return Plan(actions + _pods_not_ready(view, node) if _booted_anew(machine, node) else actions, left_s)
         elsewhere = self._others(view, key, now)
-        if death and elsewhere and machine.status.phase not in ON_ITS_WAY:
-            return Plan(_fence(view, node, death))
+        if death and elsewhere and not _comes_back(machine):
+            wait_s = 0.0 if death.intended else self._together_s - (now - _last_end(view))
+            if wait_s <= 0:
+                return Plan(_fence(view, node, death))
+            return Plan(_pods_not_ready(view, node), wait_s)
         return Plan(_lost(view, node, death, elsewhere), LOOK_AGAIN_S)
 
     def _others(self, view: View, name: str, now: float) -> bool:
@@ -92,6 +106,22 @@ class Nodes:
         if lease is None or lease.metadata.revision <= view.begun:
             return False  # what was so before this process began, or before it fell asleep, proves nothing
         return now - _heard(view, node.metadata.name) <= self._grace_s / 2
+
+
+def _end(machine: Machine) -> Iterable[str]:
+    """Machines whose last boot ended and was not meant to."""
+    event = machine.status.last_event
+    return (ENDED,) if event is not None and event.power == "Off" and not event.intended else ()
+
+
+def _last_end(view: View) -> float:
+    """When this process saw the last machine end."""
+    return max((view.since(MACHINES, "end", ENDED, each.metadata.name) for each in view.by(MACHINES, "end", ENDED)), default=0.0)
+
+
+def _comes_back(machine: Machine) -> bool:
+    """It boots now, or somebody has asked for it: its pods will start there again."""
+    return machine.status.phase in ON_ITS_WAY or machine.boot_requested
 
 
 def cause_of(death: PowerEvent) -> str:

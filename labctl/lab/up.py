@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 READY_S, EMULATED_READY_S = 180.0, 600.0
 """How long a node may take where nobody says: on an emulated and busy host a boot alone takes minutes."""
-BOOT_REQUEST = "labctl.internal/boot-request"
 
 
 def up(lab: LabFolder, snapshot: str = "") -> None:
@@ -157,6 +156,8 @@ def _is_up(machine: dict[str, Any], real: Machine | None) -> bool:
 def _request_boot(lab: LabFolder, name: str) -> str:
     """A machine that went off by itself stays off until somebody asks: this is asking. Answers the request's token."""
     token = secrets.token_hex(4)
+    from labctl.resources.kinds.labctl_internal_v1.machine import BOOT_REQUEST
+
     lab.api.patch(f"{machines.PATH}/{name}", {"metadata": {"annotations": {BOOT_REQUEST: token}}, "spec": {"power": "On"}})
     return token
 

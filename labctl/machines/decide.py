@@ -6,7 +6,7 @@
     on, this boot not joined         Join
     else                             Rest
 
-Somebody wants a boot: the machine never had one; its last end was intended (halted, then wanted On again); or a boot request it has not had,
+Somebody wants a boot: the machine never had one; its last end was intended (halted, then wanted On again); or a boot request that is not answered yet,
 the annotation that `labctl up` writes. A machine that died by itself, or failed to boot, stays as it is until then.
 """
 
@@ -19,7 +19,6 @@ import msgspec
 from labctl.providers import protocol
 from labctl.resources.kinds.labctl_internal_v1.machine import Machine
 
-BOOT_REQUEST = "labctl.internal/boot-request"
 FINALIZER = "labctl.internal/machine"
 
 
@@ -65,15 +64,15 @@ def need(machine: Machine, known: Known) -> Need:
     if off or (real and real.power is protocol.Power.PAUSED):
         return Need.BOOT if wants_boot(machine, off=off) else Need.REST
     assert real is not None
-    if requested(machine):
-        return Need.BOOT  # it runs: the provider answers at once; the request is then had
+    if machine.boot_requested:
+        return Need.BOOT  # it runs: the provider answers at once; the request is answered then
     if real.boot_id in (known.joined, known.refused):
         return Need.REST
     return Need.JOIN
 
 
 def wants_boot(machine: Machine, *, off: bool) -> bool:
-    if requested(machine):
+    if machine.boot_requested:
         return True
     status = machine.status
     if not off or status.phase == Phase.FAILED:
@@ -82,8 +81,3 @@ def wants_boot(machine: Machine, *, off: bool) -> bool:
         return True
     last = status.last_event
     return last is not None and last.power == protocol.Power.OFF and last.intended
-
-
-def requested(machine: Machine) -> bool:
-    """A boot request it has not had yet."""
-    return machine.metadata.annotations.get(BOOT_REQUEST, "") not in ("", machine.status.observed_boot_request)

@@ -6,6 +6,7 @@ from labctl.sim.objects import condition, node, pod
 from labctl.sim.picture import Picture
 
 GRACE_S = 40
+TOGETHER_S = ControllerSettings().ends_together_s
 NAME = "minion-1"
 OTHER = "minion-2"
 
@@ -36,6 +37,9 @@ def settle(picture, turns=6):
     said = []
     for _ in range(turns):
         plan = picture.plan(NAME)
+        if not plan.actions and plan.again_s and plan.again_s <= TOGETHER_S:
+            picture.clock.time += plan.again_s
+            continue
         if not plan.actions:
             return said
         for action in plan.actions:
@@ -165,11 +169,16 @@ def test_cordon_and_pressure_are_taints_and_peoples_own_taints_stay(picture):
     assert "unschedulable=:NoSchedule" not in taints(picture)
 
 
-def test_death_of_the_boot_it_registered_with_fences_it_at_once(picture):
+def test_death_of_the_boot_it_registered_with_fences_it_after_a_moment(picture):
     other(picture)
     picture.put(node(NAME, boot="b1"))
     lease(picture)
     machine(picture, "Off", "b1", reason="the plug was pulled")
+    picture.put(pod("a", node=NAME, ready=True))
+    first = picture.plan(NAME)
+    assert [action.kind for action in first.actions] == ["pods"] and first.again_s == TOGETHER_S, "its pods answer nobody, at once"
+    picture.drop("pods", "default/a")
+    picture.clock.time += TOGETHER_S
     first = picture.plan(NAME)
     assert "taints" in first.actions[0].patch["spec"], "the taint comes first: on it the pods are replaced"
     said = settle(picture)
@@ -235,6 +244,21 @@ def test_what_is_dead_already_stays_fenced_when_nobody_else_is_left(picture):
     machine(picture, "Off", "o1", name=OTHER)
     settle(picture)
     assert "out-of-service=boot-b1:NoExecute" in taints(picture)
+
+
+def test_ends_within_a_moment_are_one_end_whichever_is_told_first(picture):
+    """Three machines, one after the other: the first waits for the last, and then nobody is left."""
+    other(picture, boot="o1")
+    picture.put(node("minion-3", boot="t1"))
+    lease(picture, name="minion-3")
+    picture.put(node(NAME, boot="b1"))
+    for name, boot in ((NAME, "b1"), (OTHER, "o1"), ("minion-3", "t1")):
+        machine(picture, "Off", boot, name=name)
+        assert not picture.plan(NAME).actions or name == "minion-3"
+        picture.clock.time += TOGETHER_S * 0.9
+    picture.clock.time += TOGETHER_S
+    settle(picture)
+    assert taints(picture) == ["not-ready=:NoSchedule"]
 
 
 def nobody(picture):

@@ -8,6 +8,7 @@ from labctl.errors import LabctlError, UsageError
 from labctl.lab import up
 from labctl.lab.settings import compose
 from labctl.providers.factory import make_provider
+from labctl.resources.kinds.labctl_internal_v1.machine import BOOT_REQUEST
 
 
 class Api:
@@ -23,7 +24,7 @@ class Api:
         return None
 
     def patch(self, _path, patch):
-        self.machine["status"]["observedBootRequest"] = patch["metadata"]["annotations"][up.BOOT_REQUEST]
+        self.machine["status"]["observedBootRequest"] = patch["metadata"]["annotations"][BOOT_REQUEST]
 
 
 def lab(api, **environment):

@@ -11,7 +11,6 @@ from typing import Any
 from labctl.certificates import Authority
 from labctl.errors import ApiError
 from labctl.journal import MemoryJournal
-from labctl.machines.decide import BOOT_REQUEST
 from labctl.machines.machines import Machines
 from labctl.machines.settings import LabFacts, MachinesSettings
 from labctl.machines.zipapp import Agent
@@ -20,7 +19,7 @@ from labctl.reconcile.runner import Runner
 from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap
 from labctl.resources.client import Client
 from labctl.resources.events import Recorder
-from labctl.resources.kinds.labctl_internal_v1.machine import Machine
+from labctl.resources.kinds.labctl_internal_v1.machine import BOOT_REQUEST, Machine
 from labctl.resources.registry import builtin_registry
 from labctl.resources.resources import Resources
 from labctl.sim.clock import VirtualClock

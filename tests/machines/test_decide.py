@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from labctl.machines.decide import BOOT_REQUEST, FINALIZER, Known, Need, need
+from labctl.machines.decide import FINALIZER, Known, Need, need
 from labctl.providers import protocol
 from labctl.providers.protocol import Power
 from labctl.resources.kind import Meta
-from labctl.resources.kinds.labctl_internal_v1.machine import Machine, MachineSpec, MachineStatus, PowerEvent
+from labctl.resources.kinds.labctl_internal_v1.machine import BOOT_REQUEST, Machine, MachineSpec, MachineStatus, PowerEvent
 
 
 def machine(*, power: str = "On", request: str = "", leaving: bool = False, adopted: bool = True, **status: Any) -> Machine:

@@ -276,3 +276,45 @@ def test_a_namespace_outlives_the_config_map_that_it_names_as_its_owner():
         assert len(told) == 1 and told[0].involved_object.name == "team"
 
     lived(story)
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+@pytest.mark.parametrize("apart_s", [0.0, 0.05])
+def test_pods_of_machines_that_end_together_stay_bound(first, apart_s):
+    """Whichever end is told first: nobody is left to take the pods, so all stay where they are and start again there."""
+
+    async def story(world):
+        await web(world, 6)
+        before = {p.metadata.uid: p.spec.node_name for p in web_pods(world)}
+        nodes = list(world.fleet.nodes.values())
+        for one in nodes:
+            one.power_off()
+        for one in nodes[first:] + nodes[:first]:
+            await world._tell(one, "Off", "the host went down")
+            await asyncio.sleep(apart_s)
+        await asyncio.sleep(60)
+        assert {p.metadata.uid: p.spec.node_name for p in world.client.list("pods", "default")} == before
+        for one in nodes:  # as `labctl up` asks for all of them, and the machines come one after the other
+            request = {"metadata": {"annotations": {"labctl.internal/boot-request": "up"}}}
+            await world.client.patch("machines.labctl.internal", one.name, request)
+        for one in nodes[first:] + nodes[:first]:
+            await asyncio.sleep(5)
+            one.power_on()
+            await world._tell(one, "On", "")
+        assert not await world.calm(60)
+        assert {p.metadata.uid: p.spec.node_name for p in web_pods(world)} == before
+
+    lived(story)
+
+
+def test_pods_of_two_machines_that_end_together_move_to_the_third():
+    async def story(world):
+        await web(world, 6)
+        first, second, third = world.fleet.nodes.values()
+        for one in (first, second):
+            one.power_off()
+            await world._tell(one, "Off", "the plug was pulled")
+        await asyncio.sleep(5)
+        assert {p.spec.node_name for p in web_pods(world)} == {third.name}
+
+    lived(story)

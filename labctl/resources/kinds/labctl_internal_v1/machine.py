@@ -16,6 +16,7 @@ from labctl.resources.kinds import own
 from labctl.resources.kinds.own import BOOLEAN, INT32, MICRO_TIME, QUANTITY, STRING, TIME
 from labctl.resources.kinds.shared import Condition, Quantity, condition_status
 
+BOOT_REQUEST = "labctl.internal/boot-request"  # an annotation: a new value asks for a boot, once
 MAX_NUMBER = 200  # as many as there are addresses in the lab's network
 
 
@@ -59,6 +60,11 @@ class Machine(Viewed, frozen=True, rename="camel", gc=False):
     def joined(self) -> bool:
         """Its agent runs and has spoken to the master since its last boot."""
         return condition_status(self.status.conditions, "Joined") == "True"
+
+    @property
+    def boot_requested(self) -> bool:
+        """Somebody asked for a boot, and the machines room has not answered yet."""
+        return self.metadata.annotations.get(BOOT_REQUEST, "") not in ("", self.status.observed_boot_request)
 
 
 def prepare(new: Object, old: Object | None) -> None:
