@@ -15,9 +15,21 @@ from tests.inprocess import ApiServer
 from tests.vm.labs import Lab
 
 hypothesis.settings.register_profile(
-    "labctl", hypothesis.settings(), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "labctl", hypothesis.settings(), deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("labctl")  # speed is measured in bench/; a test that is slow on a busy machine is right all the same
+
+FAILING_EXAMPLES = Path(".hypothesis/failing-examples.txt")
+"""What hypothesis found, by test; `.ci/run` prints it. Each run draws other examples, so one that fails must not be lost."""
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _, found, example = report.longreprtext.partition("Falsifying example: ")
+    if report.failed and found:
+        FAILING_EXAMPLES.parent.mkdir(exist_ok=True)
+        with FAILING_EXAMPLES.open("a") as file:
+            file.write(f"{report.nodeid}\n{found}{example}\n\n")
+
 
 SHARED_LABS = {
     "test_survives": "enduring",

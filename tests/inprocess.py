@@ -42,6 +42,17 @@ from labctl.store.memory import memory_store
 NAMESPACES = ("default", "kube-system", "kube-node-lease")
 
 
+def client_tls(authority: Authority, who: Issued | None, directory: Path) -> ssl.SSLContext:
+    """A client's side of TLS, as `who`; None is nobody."""
+    context = ssl.create_default_context(cadata=authority.certificate_pem.decode())
+    context.check_hostname = False
+    if who is not None:
+        path = directory / "client.pem"
+        write_file(path, who.certificate + who.key)
+        context.load_cert_chain(path)
+    return context
+
+
 class Ran(NamedTuple):
     code: int
     out: str
@@ -101,13 +112,7 @@ class ApiServer:
 
     def tls(self, who: Issued | None) -> ssl.SSLContext:
         """A client's side of TLS, as `who`; None is nobody."""
-        context = ssl.create_default_context(cadata=self.authority.certificate_pem.decode())
-        context.check_hostname = False
-        if who is not None:
-            path = self.directory / "client.pem"
-            write_file(path, who.certificate + who.key)
-            context.load_cert_chain(path)
-        return context
+        return client_tls(self.authority, who, self.directory)
 
     def session(self, who: Issued | None | str = "admin") -> aiohttp.ClientSession:
         """An HTTP client with the server's address: as the admin, as nobody (None), as a node (`node:NAME`), or with a certificate."""

@@ -6,11 +6,10 @@ for `...;as=APIGroupDiscoveryList;v=v2;g=apidiscovery.k8s.io`. labctl answers JS
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import msgspec
 
 from labctl.api import status
+from labctl.resources.cached import cached_if_short
 
 JSON = "application/json"
 YAML = "application/yaml"
@@ -26,11 +25,12 @@ DISCOVERY = "APIGroupDiscoveryList"
 OBJECT_SHAPES = frozenset({("meta.k8s.io", "v1", TABLE), ("meta.k8s.io", "v1", PARTIAL), ("meta.k8s.io", "v1", PARTIAL_LIST)})
 DISCOVERY_SHAPES = frozenset({("apidiscovery.k8s.io", "v2", DISCOVERY)})
 
+APPLY_PATCH = "application/apply-patch+yaml"
 PATCH_TYPES = (
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
+    APPLY_PATCH,
 )
 
 
@@ -50,7 +50,7 @@ class Format(msgspec.Struct, frozen=True):
 PLAIN = Format()
 
 
-@lru_cache(maxsize=256)
+@cached_if_short(256)
 def accepted(accept: str, shapes: frozenset[tuple[str, str, str]] = OBJECT_SHAPES) -> Format:
     """The first clause that labctl can answer, best quality first. Raises 406."""
     if not accept:

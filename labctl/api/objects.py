@@ -64,7 +64,7 @@ class Objects:
         target = call.target
         content_type = negotiate.patch_type(call.request.headers.get("Content-Type", ""))
         self._may_send(call, "patch")
-        body = await call.body()
+        body = await bodies.read_patch(call, content_type)
         written = await self._resources.patch(
             call.kind, target.namespace, target.name, body, content_type, call.write_options(), target.subresource
         )

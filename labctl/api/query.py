@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from urllib.parse import parse_qs
 
 import msgspec
 
 from labctl.api import status
 from labctl.resources import failures, fields
+from labctl.resources.cached import cached_if_short
 from labctl.resources.encoding import NOT_JSON
 from labctl.resources.kind import FieldError
 from labctl.resources.resources import Body
@@ -64,7 +64,7 @@ class Query:
 NONE = Query({})
 
 
-@lru_cache(maxsize=1024)
+@cached_if_short(1024)
 def parse(text: str) -> Query:
     return Query(parse_qs(text, keep_blank_values=True)) if text else NONE
 

@@ -7,10 +7,11 @@ What it never does: know which kinds exist. Parsed paths are kept, since the sam
 
 from __future__ import annotations
 
-from functools import lru_cache
 from urllib.parse import unquote
 
 import msgspec
+
+from labctl.resources.cached import cached_if_short
 
 NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
 
@@ -27,7 +28,7 @@ class Target(msgspec.Struct, frozen=True):
     rest: str = ""
 
 
-@lru_cache(maxsize=8192)
+@cached_if_short(8192)
 def parse(path: str) -> Target | None:
     """The object or collection named by an (encoded) path; None where the path is not one of objects."""
     segments = path.split("/")[1:]

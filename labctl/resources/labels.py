@@ -6,7 +6,8 @@ Kinds' validation and the parser of selectors ask here.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+
+from labctl.resources.cached import cached_if_short
 
 _NAME = r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _VALUE = f"({_NAME})?"
@@ -29,7 +30,7 @@ _SUBDOMAIN_WORDS = (
 )
 
 
-@lru_cache(maxsize=4096)
+@cached_if_short(4096)
 def key_errors(key: str) -> tuple[str, ...]:
     """What is wrong with a label's or annotation's key: `[prefix/]name`."""
     parts = key.split("/")
@@ -48,7 +49,7 @@ def key_errors(key: str) -> tuple[str, ...]:
     return tuple(errors)
 
 
-@lru_cache(maxsize=4096)
+@cached_if_short(4096)
 def value_errors(value: str) -> tuple[str, ...]:
     """What is wrong with a label's value."""
     errors = []

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from functools import lru_cache
 from math import ceil, floor
+
+from labctl.resources.cached import cached_if_short
 
 WRONG_FORMAT = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 WRONG_SUFFIX = "unable to parse quantity's suffix"
@@ -19,6 +20,8 @@ _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "
 _DECIMAL_SUFFIX = {exponent: suffix for suffix, exponent in _DECIMAL.items()}
 _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 _BINARY_SUFFIX = {0: "", **{exponent: suffix for suffix, exponent in _BINARY.items()}}
+
+_LONGEST = 512  # characters; on long text the pattern's time grows with the square of the length
 
 _MAX = 2**63 - 1  # of the mantissa; more is capped, as Kubernetes caps it
 _NANO = 10**9  # the finest that a quantity can say; finer is rounded away from zero
@@ -43,13 +46,13 @@ def compare(a: QuantityValue, b: QuantityValue) -> int:
     return (left > right) - (left < right)
 
 
-@lru_cache(maxsize=4096)
+@cached_if_short(4096)
 def to_int(value: QuantityValue) -> int:
     """Bytes, pods, whatever is counted in ones; a fraction is rounded up, as Kubernetes' Value() does."""
     return _away_from_zero(parse(value))
 
 
-@lru_cache(maxsize=4096)
+@cached_if_short(4096)
 def to_milli(value: QuantityValue) -> int:
     """Thousandths, rounded up: millicores of a `cpu`."""
     return _away_from_zero(parse(value) * 1000)
@@ -69,10 +72,10 @@ def format_millicores(count: int) -> str:
     return _print_decimal(Fraction(count, 1000), exponential=False)
 
 
-@lru_cache(maxsize=4096)
+@cached_if_short(4096)
 def _parse(text: str) -> tuple[Fraction, str]:
     """The number and its format: `decimal`, `binary` or `exponent`."""
-    match = _PATTERN.fullmatch(text)
+    match = _PATTERN.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None or not (match[2] or match[3]):
         raise ValueError(WRONG_FORMAT)
     sign, whole, fraction, suffix = match[1], match[2], match[3] or "", match[4]
@@ -92,7 +95,7 @@ def _scale(suffix: str) -> tuple[Fraction, str]:
     raise ValueError(WRONG_SUFFIX)
 
 
-@lru_cache(maxsize=4096)
+@cached_if_short(4096)
 def _canonical(text: str) -> str:
     amount, format_ = _parse(text)
     # Kubernetes shows binary quantities that would lose precision, or are below 1Ki, in decimal.

@@ -16,6 +16,7 @@ from labctl.errors import ApiError
 from labctl.journal import Journal
 from labctl.resources.admission import Admission
 from labctl.resources.kind import Kind, Object
+from labctl.resources.large import aside
 from labctl.resources.registry import Registry
 from labctl.resources.schema.definitions import Schema, builtin_schema
 from labctl.resources.service import SYSTEM, DeleteOptions, Listed, ListOptions, User, WriteOptions, Written
@@ -123,8 +124,8 @@ class Resources:
         if kind.create_on_update and not subresource and self.store.get(kind.key(namespace, name)) is None:
             written = await write.create_by_put(self._ctx, kind, namespace, name, body, options)
             return self._noted(written, options.user, "created", options.dry_run)
-        change = write.replacement(self._ctx, self._body_kind(kind, subresource), body, options)
-        return await self._rewrite(kind, namespace, name, change, options, subresource)
+        change = await write.replacement(self._ctx, self._body_kind(kind, subresource), body, options)
+        return await self._rewrite(kind, namespace, name, change, options, subresource, write.size_of(body))
 
     async def patch(
         self,
@@ -140,7 +141,7 @@ class Resources:
         if is_apply(content_type):
             return await self._apply(kind, namespace, name, patch, options, subresource)
         change = patcher(self._ctx, self._body_kind(kind, subresource), patch, content_type, options)
-        return await self._rewrite(kind, namespace, name, change, options, subresource)
+        return await self._rewrite(kind, namespace, name, change, options, subresource, write.size_of(patch))
 
     async def delete(
         self,
@@ -170,35 +171,36 @@ class Resources:
 
     async def _apply(self, kind: Kind, namespace: str, name: str, patch: Body, options: WriteOptions, subresource: str) -> Written:
         """Server-side apply makes what is not there; whoever else makes it meanwhile is merged with."""
+        size = write.size_of(patch)
         change = applier(self._ctx, self._body_kind(kind, subresource), patch, options, subresource)
         applied = msgspec.structs.replace(options, applied=True)
         if subresource or self.store.get(kind.key(namespace, name)) is not None:
-            return await self._rewrite(kind, namespace, name, change, applied, subresource)
-        obj, warnings = change(None)
+            return await self._rewrite(kind, namespace, name, change, applied, subresource, size)
+        obj, warnings = await aside(size, change, None)
         obj.setdefault("metadata", {}).setdefault("name", name)
         try:
-            written = await write.create_decoded(self._ctx, kind, namespace, obj, applied, warnings)
+            written = await write.create_decoded(self._ctx, kind, namespace, obj, applied, warnings, size)
             return self._noted(written, options.user, "created", options.dry_run)
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise
-        return await self._rewrite(kind, namespace, name, change, applied, subresource)
+        return await self._rewrite(kind, namespace, name, change, applied, subresource, size)
 
     def _body_kind(self, kind: Kind, subresource: str) -> Kind:
         return subresources.body_kind(kind, subresource) if subresource else kind
 
     async def _rewrite(
-        self, kind: Kind, namespace: str, name: str, change: write.Change, options: WriteOptions, subresource: str
+        self, kind: Kind, namespace: str, name: str, change: write.Change, options: WriteOptions, subresource: str, size: int
     ) -> Written:
         if subresource != "scale":
-            written = await write.rewrite(self._ctx, kind, namespace, name, change, options, subresource)
+            written = await write.rewrite(self._ctx, kind, namespace, name, change, options, subresource, size)
             return self._noted(written, options.user, "changed", options.dry_run)
 
         def scaled(rc: Object) -> tuple[Object, Sequence[str]]:
             scale, warnings = change(subresources.scale_object(kind, rc))
             return subresources.rescaled(kind, rc, scale), warnings
 
-        written = await write.rewrite(self._ctx, kind, namespace, name, scaled, options, subresource)
+        written = await write.rewrite(self._ctx, kind, namespace, name, scaled, options, subresource, size)
         self._noted(written, options.user, "scaled", options.dry_run)
         return msgspec.structs.replace(written, entry=subresources.scale_of(kind, written.entry))
 

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from labctl.resources import labels
+from labctl.resources.cached import cached_if_short
 
 Labels = Mapping[str, str]
 
@@ -116,7 +117,7 @@ def of_pairs(wanted: Labels) -> Selector:
     return _from_pairs(tuple(wanted.items()))
 
 
-@lru_cache(maxsize=4096)
+@cached_if_short(4096)
 def of_json(selector: bytes) -> Selector:
     """A metav1.LabelSelector as its JSON lies in an object, compiled once for all that ask."""
     return from_object(msgspec.json.decode(selector))
@@ -147,7 +148,7 @@ def _from_expression(expression: Mapping[str, Any]) -> Requirement:
             raise ValueError(f'"{operator}" is not a valid label selector operator')
 
 
-@lru_cache(maxsize=1024)
+@cached_if_short(1024)
 def parse(text: str) -> Selector:
     """A label selector as a query writes it. ValueError in Kubernetes' words."""
     return Selector(tuple(sorted(_Parser(text).selector(), key=lambda requirement: requirement.key)))
@@ -290,7 +291,7 @@ META_FIELDS = ("metadata.name", "metadata.namespace")
 _FIELD_TERM = re.compile(r"(.*?)(!=|==|=)(.*)", re.DOTALL)
 
 
-@lru_cache(maxsize=1024)
+@cached_if_short(1024)
 def parse_fields(text: str, supported: tuple[str, ...] = META_FIELDS) -> FieldSelector:
     """A field selector as a query writes it. ValueError in Kubernetes' words, also for a field the kind does not support."""
     terms = []

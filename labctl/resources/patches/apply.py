@@ -112,14 +112,17 @@ def prune(type_: Type, obj: Object, gone: Fields) -> None:
 
 
 def _prune_list(type_: Type, items: list[Any], gone: Fields) -> None:
+    below: dict[str, set[Path]] = {}
+    for path in gone:
+        below.setdefault(path[0], set()).add(path[1:])
     kept = []
     for item in items:
         element = next(iter(fieldset.elements(type_, [item])), "")
-        paths = frozenset(path[1:] for path in gone if path[0] == element)
+        paths = below.get(element, set())
         if () in paths:
             continue
         if paths and isinstance(item, dict):
-            prune(type_.item or fieldset.ANY, item, paths)
+            prune(type_.item or fieldset.ANY, item, frozenset(paths))
         kept.append(item)
     items[:] = kept
 

@@ -9,11 +9,16 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
+import msgspec
+
 from labctl.errors import ApiError
+from labctl.resources import documents
 from labctl.resources.kind import Object
 from labctl.resources.schema.golang import value_name
 
 MAX_OPERATIONS = 10_000
+MAX_COPIED_BYTES = 3 << 20  # what all copies of one patch may add, as kube-apiserver
+MAX_SHIFTED = 20_000_000  # places that items of lists may move by: an operation at a list's beginning moves all behind it
 _MISSING = "missing value"
 
 
@@ -32,14 +37,37 @@ def apply(patch: Any, obj: Object) -> Object:
         if not isinstance(operation, dict):
             raise ApiError(400, "BadRequest", f"json: cannot unmarshal {value_name(operation)} into Go value of type jsonpatch.Operation")
     document: Any = obj
+    work = _Work()
     try:
         for operation in patch:
-            document = _operate(document, operation)
+            document = _operate(document, operation, work)
     except _DoesNotApply as error:
         raise does_not_apply(str(error)) from None
+    except RecursionError:
+        raise does_not_apply("exceeded max depth") from None
     if not isinstance(document, dict):
         raise does_not_apply(f"json: cannot unmarshal {value_name(document)} into Go value of type map[string]interface {{}}")
+    documents.check_depth(document)
     return document
+
+
+class _Work:
+    """What one patch may cost beyond its own size: bytes copied, and places that list items were moved by."""
+
+    def __init__(self) -> None:
+        self._copied_bytes = 0
+        self._shifted = 0
+
+    def copied(self, value: Any) -> None:
+        self._copied_bytes += len(msgspec.json.encode(value))
+        if self._copied_bytes > MAX_COPIED_BYTES:
+            said = f"the accumulated size increase of copy is {self._copied_bytes}, exceeding the limit {MAX_COPIED_BYTES}"
+            raise _DoesNotApply(f"Unable to complete the copy, {said}")
+
+    def shifted(self, places: int) -> None:
+        self._shifted += places
+        if self._shifted > MAX_SHIFTED:
+            raise _DoesNotApply(f"the operations move items of lists by more than {MAX_SHIFTED} places")
 
 
 def does_not_apply(why: str) -> ApiError:
@@ -48,46 +76,51 @@ def does_not_apply(why: str) -> ApiError:
     return ApiError(422, "Invalid", "the server rejected our request due to an error in our request", details={"causes": causes})
 
 
-def _operate(document: Any, operation: dict[str, Any]) -> Any:
+def _operate(document: Any, operation: dict[str, Any], work: _Work) -> Any:
     kind, path = operation.get("op"), operation.get("path")
     if not isinstance(path, str):
         raise _DoesNotApply(f"{kind} operation does not apply: missing path")
     match kind:
         case "add":
-            return _add(document, path, _value(operation))
+            return _add(document, path, _value(operation), work)
         case "remove":
-            return _remove(document, path)
+            return _remove(document, path, work)
         case "replace":
             return _replace(document, path, _value(operation))
         case "move":
             source = _from(operation, "move")
             value = _get(document, source, f"move operation does not apply: doc is missing from path: {source}")
-            return _add(_remove(document, source), path, value)
+            return _add(_remove(document, source, work), path, value, work)
         case "copy":
             source = _from(operation, "copy")
             value = _get(document, source, f"copy operation does not apply: doc is missing from path: {source}")
-            return _add(document, path, deepcopy(value))
+            work.copied(value)
+            return _add(document, path, deepcopy(value), work)
         case "test":
             return _test(document, path, operation.get("value"))
         case _:
             raise _DoesNotApply(f"Unexpected kind: {kind}")
 
 
-def _add(document: Any, path: str, value: Any) -> Any:
+def _add(document: Any, path: str, value: Any, work: _Work) -> Any:
     if not path:
         return value
     parent, key = _parent(document, path, f'add operation does not apply: doc is missing path: "{path}"')
     if isinstance(parent, list):
-        parent.insert(len(parent) if key == "-" else _index(key, len(parent) + 1, path, "add"), value)
+        index = len(parent) if key == "-" else _index(key, len(parent) + 1, path, "add")
+        work.shifted(len(parent) - index)
+        parent.insert(index, value)
     else:
         parent[key] = value
     return document
 
 
-def _remove(document: Any, path: str) -> Any:
+def _remove(document: Any, path: str, work: _Work) -> Any:
     parent, key = _parent(document, path, f'remove operation does not apply: doc is missing path: "{path}"')
     if isinstance(parent, list):
-        del parent[_index(key, len(parent), path, "remove")]
+        index = _index(key, len(parent), path, "remove")
+        work.shifted(len(parent) - index)
+        del parent[index]
     elif key in parent:
         del parent[key]
     else:

@@ -121,11 +121,13 @@ def _bounded(managers: Managers) -> Managers:
     if len(updaters) <= _MAX_UPDATERS:
         return managers
     bounded = dict(managers)
+    oldest: dict[Manager, list[Claim]] = {}
     for manager, claimed in updaters[: len(updaters) - _MAX_UPDATERS + 1]:
-        ancient = Manager(_ANCIENT, UPDATE, manager.api_version)
         del bounded[manager]
-        merged = bounded.get(ancient, Claim(NO_FIELDS, ""))
-        bounded[ancient] = Claim(merged.fields | claimed.fields, max(merged.time, claimed.time))
+        oldest.setdefault(Manager(_ANCIENT, UPDATE, manager.api_version), []).append(claimed)
+    for ancient, claims in oldest.items():
+        claims += [bounded[ancient]] if ancient in bounded else []
+        bounded[ancient] = Claim(NO_FIELDS.union(*(one.fields for one in claims)), max(one.time for one in claims))
     return bounded
 
 

@@ -12,8 +12,11 @@ Errors have the real server's words; where it answers 500 to a user's mistake, l
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import msgspec
 
 from labctl.errors import ApiError
 from labctl.resources.kind import Object
@@ -152,29 +155,28 @@ def _merge_list(type_: Type, live: list[Any], patch: list[Any], order: list[Any]
 def _obey_item_directives(live: list[Any], patch: list[Any], key: str) -> tuple[list[Any], list[Any]]:
     """Without the items that the patch deletes (or all, if it replaces the list); and the patch without directives."""
     plain = [item for item in patch if _PATCH not in item]
-    kept = live
+    gone = set()
     for item in patch:
         match item.get(_PATCH, ""):
             case "":
                 pass
             case "delete":
-                gone = _key_of(item, key)
-                kept = [one for one in kept if one.get(key) != gone]
+                gone.add(_ident(_key_of(item, key)))
             case "replace":
                 return [], [_as_new(one) for one in plain]
             case "merge":
                 raise ApiError(400, "BadRequest", "merging lists cannot yet be specified in the patch")
             case directive:
                 raise _bad_directive(directive, item)
-    return kept, plain
+    return [one for one in live if _ident(one.get(key)) not in gone] if gone else live, plain
 
 
 def _merge_items(type_: Type, live: list[Any], patch: list[Any], key: str) -> list[Any]:
     merged = list(live)
+    places = _ranks(merged, lambda item: item.get(key))
     for item in patch:
-        name = _key_of(item, key)
-        place = next((index for index, one in enumerate(merged) if one.get(key) == name), None)
-        if place is None:
+        place = places.setdefault(_ident(_key_of(item, key)), len(merged))
+        if place == len(merged):
             merged.append(_as_new(item))
         else:
             merged[place] = _merge_object(type_.item or ANY, merged[place], item)
@@ -185,21 +187,27 @@ def _arrange(merged: list[Any], wanted: list[Any], live: list[Any], name: Callab
     """The items that `wanted` names in its order; the others, in their old order, each before the first named one that it stood before."""
     first = _ranks(wanted, name)
     before = _ranks(live, name)
-    named = sorted((item for item in merged if name(item) in first), key=lambda item: first[name(item)])
-    others = sorted((item for item in merged if name(item) not in first), key=lambda item: before.get(name(item), len(before)))
+    named = deque(sorted((item for item in merged if _ident(name(item)) in first), key=lambda item: first[_ident(name(item))]))
+    rest = (item for item in merged if _ident(name(item)) not in first)
+    others = deque(sorted(rest, key=lambda item: before.get(_ident(name(item)), len(before))))
     arranged = []
     while named and others:
-        left, right = before.get(name(others[0])), before.get(name(named[0]))
+        left, right = before.get(_ident(name(others[0]))), before.get(_ident(name(named[0])))
         goes_first = left is not None and right is not None and left < right
-        arranged.append(others.pop(0) if goes_first else named.pop(0))
-    return arranged + named + others
+        arranged.append(others.popleft() if goes_first else named.popleft())
+    return [*arranged, *named, *others]
 
 
 def _ranks(items: Sequence[Any], name: Callable[[Any], Any]) -> dict[Any, int]:
     ranks: dict[Any, int] = {}
     for rank, item in enumerate(items):
-        ranks.setdefault(name(item), rank)
+        ranks.setdefault(_ident(name(item)), rank)
     return ranks
+
+
+def _ident(value: Any) -> Any:
+    """A merge key's value as something that can be looked up: nothing stops a client from sending a list or an object as a name."""
+    return msgspec.json.encode(value) if isinstance(value, (dict, list)) else value
 
 
 def _check_order(type_: Type, patch: list[Any], order: list[Any]) -> None:
@@ -221,7 +229,8 @@ def _delete_scalars(live: Object, name: str, gone: Any) -> None:
     if not isinstance(gone, list):
         raise ApiError(400, "BadRequest", "invalid patch format of primitive list")
     if isinstance(live.get(name), list):
-        live[name] = [item for item in live[name] if item not in gone]
+        idents = set(map(_ident, gone))
+        live[name] = [item for item in live[name] if _ident(item) not in idents]
 
 
 def _key_of(item: Object, key: str) -> Any:

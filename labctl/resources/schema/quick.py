@@ -7,6 +7,7 @@ alone decides and finds the words; so a refusal here costs time and means nothin
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Annotated, Any
 
 import msgspec
@@ -29,14 +30,17 @@ _SCALARS: dict[str, Any] = {
         str, Meta(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{6}Z\Z")
     ],
     "bytes": Annotated[str, Meta(pattern=r"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?\Z")],
-    "any": Any,
+    "any": str | int | float | bool | list | dict,  # and not null, which the exact walk drops or fills
 }
+
+_making = Lock()  # large bodies are decoded in a thread; a Struct that is half made must not be found by another
 
 
 def decode(type_: Type, raw: bytes) -> Any:
     """The body as new JSON values; None if the exact walk has to look."""
     if type_.decoder is None:
-        type_.decoder = msgspec.json.Decoder(_python_type(type_))
+        with _making:
+            type_.decoder = msgspec.json.Decoder(_python_type(type_))
     try:
         return msgspec.to_builtins(type_.decoder.decode(raw))
     except NOT_JSON:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from functools import lru_cache
+
+from labctl.resources.cached import cached_if_short
 
 _STORED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _LAYOUT = {"time": "2006-01-02T15:04:05Z07:00", "micro-time": "2006-01-02T15:04:05.000000Z07:00"}
@@ -17,7 +18,7 @@ _PIECES = (
 )  # fmt: skip
 
 
-@lru_cache(maxsize=4096)
+@cached_if_short(4096)
 def canonical(text: str, shape: str) -> str:
     """A time as it is stored. ValueError in Go's words."""
     if shape == "time" and _STORED.fullmatch(text):

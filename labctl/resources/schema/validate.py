@@ -13,6 +13,8 @@ and needs another pass for words; it was left out.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from labctl.errors import ApiError
@@ -49,19 +51,20 @@ def _decode_exactly(schema: Schema, type_: Type, kind: Kind, raw: bytes, field_v
     return obj, findings.strict if field_validation == "Warn" else []
 
 
-def decode_patched(schema: Schema, kind: Kind, obj: Object, shown: str, field_validation: str = "Strict") -> list[str]:
-    """Decodes in place what a patch made of an object; answers warnings. ApiError 422 Invalid about field `patch`, whose value is `shown`."""
+def decode_patched(schema: Schema, kind: Kind, obj: Object, patch: bytes | Any, field_validation: str = "Strict") -> list[str]:
+    """Decodes in place what a patch made of an object; answers warnings. Raises ApiError 422 Invalid about the field `patch`."""
     findings = check(schema.type_of(kind.group, kind.version, kind.kind), obj)
     if findings.error:
-        raise invalid_patch(shown, findings.error)
+        raise invalid_patch(patch, findings.error)
     if findings.strict and field_validation == "Strict":
-        raise invalid_patch(shown, strict_error(findings.strict))
+        raise invalid_patch(patch, strict_error(findings.strict))
     return findings.strict if field_validation == "Warn" else []
 
 
-def invalid_patch(shown: str, why: str) -> ApiError:
+def invalid_patch(patch: bytes | Any, why: str) -> ApiError:
     """What a real server says when a patch's result is no such object."""
-    message = f'Invalid value: "{_go_escaped(shown)}": {why}'
+    raw = patch if isinstance(patch, bytes) else msgspec.json.encode(patch)
+    message = f'Invalid value: "{_go_escaped(raw.decode(errors="replace"))}": {why}'
     causes = [{"reason": "FieldValueInvalid", "message": message, "field": "patch"}]
     return ApiError(422, "Invalid", f' "" is invalid: patch: {message}', details={"causes": causes})
 

@@ -56,7 +56,7 @@ class _Walk:
 
     def struct(self, type_: Type, obj: Object) -> None:
         fields, path = type_.fields, self.path
-        dropped = None
+        dropped: list[str] | None = None
         self.owners.append(type_.short_name)
         for key, value in obj.items():
             field = fields.get(key)
@@ -65,7 +65,9 @@ class _Walk:
             if field is None or value is None:
                 if field is None:
                     self._unknown(key)
-                dropped = [key] if dropped is None else [*dropped, key]
+                if dropped is None:
+                    dropped = []
+                dropped.append(key)
                 continue
             path.append(key)
             changed = _CHECKS[field.shape](self, field, value)

@@ -155,7 +155,7 @@ def _validate_finalizers(finalizers: list[str], old: dict[str, Any] | None) -> I
     if "orphan" in finalizers and "foregroundDeletion" in finalizers:
         yield fields.invalid("metadata.finalizers", finalizers, "finalizer orphan and foregroundDeletion cannot be both set")
     if old is not None and "deletionTimestamp" in old:
-        before = old.get("finalizers", ())
+        before = frozenset(old.get("finalizers", ()))
         added = [finalizer for finalizer in finalizers if finalizer not in before]
         if added:
             shown = ", ".join(f'"{finalizer}"' for finalizer in added)

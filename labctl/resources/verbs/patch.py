@@ -29,18 +29,16 @@ Applied = Callable[[Object | None], tuple[Object, Sequence[str]]]
 
 def patcher(ctx: Context, kind: Kind, patch: bytes | Any, content_type: str, options: WriteOptions) -> Patched:
     """A function of the object as it is, answering the patched one and warnings."""
-    raw = patch if isinstance(patch, bytes) else b""
-    parsed = _parse(patch) if isinstance(patch, bytes) else patch
+    parsed = [_parse(patch)]
     make = _maker(ctx, kind, content_type)
 
     def change(obj: Object) -> tuple[Object, Sequence[str]]:
-        patched = make(parsed, obj)
+        patched = make(parsed.pop() if parsed else _parse(patch), obj)  # a patch is used up by being applied
         patched.setdefault("kind", kind.kind)
         patched.setdefault("apiVersion", kind.api_version)
         if (patched["kind"], patched["apiVersion"]) != (kind.kind, kind.api_version):
             raise failures.bad_request(f"{patched['kind']} in version {patched['apiVersion']} cannot be handled as a {kind.kind}")
-        shown = raw.decode(errors="replace") if raw else msgspec.json.encode(patch).decode()
-        return patched, decode_patched(ctx.schema, kind, patched, shown, options.field_validation)
+        return patched, decode_patched(ctx.schema, kind, patched, patch, options.field_validation)
 
     return change
 
@@ -78,7 +76,9 @@ def _maker(ctx: Context, kind: Kind, content_type: str) -> Callable[[Any, Object
             raise ApiError(415, "UnsupportedMediaType", message, details={"causes": [{"message": other}]} if other else None)
 
 
-def _parse(patch: bytes) -> Any:
+def _parse(patch: bytes | Any) -> Any:
+    if not isinstance(patch, bytes):
+        return patch
     try:
         return msgspec.json.decode(patch)
     except NOT_JSON as error:

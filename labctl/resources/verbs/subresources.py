@@ -11,12 +11,11 @@ from labctl.clock import rfc3339
 from labctl.errors import ApiError
 from labctl.resources import encoding, failures, fields
 from labctl.resources.kind import Kind, Object, ScalePaths
-from labctl.resources.schema.validate import decode
 from labctl.resources.service import DeleteOptions, WriteOptions, Written
 from labctl.resources.verbs import meta
 from labctl.resources.verbs.context import Context
 from labctl.resources.verbs.delete import delete
-from labctl.resources.verbs.write import rewrite
+from labctl.resources.verbs.write import decoded, rewrite
 from labctl.store.interface import Entry
 
 _SUCCESS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
@@ -37,7 +36,7 @@ async def post(
     ctx: Context, kind: Kind, namespace: str, name: str, subresource: str, body: bytes | Object, options: WriteOptions
 ) -> Written:
     """A POST to a subresource that is carried out here; streams (exec, attach, proxy) are the api's."""
-    sent, warnings = decode(ctx.schema, body_kind(kind, subresource), body, options.field_validation)
+    sent, warnings = await decoded(ctx, body_kind(kind, subresource), body, options)
     said = sent.get("metadata", {}).get("name", "")
     if said and said != name:
         raise failures.bad_request(f"name in URL does not match name in {sent['kind']} object")

@@ -14,6 +14,7 @@ from labctl.errors import Conflict
 from labctl.resources import encoding, failures
 from labctl.resources.admission import Attributes, ask
 from labctl.resources.kind import Kind, Object
+from labctl.resources.large import aside
 from labctl.resources.patches import managed
 from labctl.resources.schema.defaults import apply_defaults
 from labctl.resources.schema.validate import decode
@@ -36,30 +37,39 @@ Change = Callable[[Object], tuple[Object, Sequence[str]]]
 
 
 async def create(ctx: Context, kind: Kind, namespace: str, body: bytes | Object, options: WriteOptions) -> Written:
-    obj, warnings = decode(ctx.schema, kind, body, options.field_validation)
-    return await create_decoded(ctx, kind, namespace, obj, options, warnings)
+    obj, warnings = await decoded(ctx, kind, body, options)
+    return await create_decoded(ctx, kind, namespace, obj, options, warnings, size_of(body))
+
+
+async def decoded(ctx: Context, kind: Kind, body: bytes | Object, options: WriteOptions) -> tuple[Object, list[str]]:
+    """The object that a body says, and warnings; a large body is read in a thread."""
+    return await aside(size_of(body), decode, ctx.schema, kind, body, options.field_validation)
+
+
+def size_of(body: bytes | Object) -> int:
+    """What decides whether a body is read in a thread; an object that was made in this process is small."""
+    return len(body) if isinstance(body, bytes) else 0
 
 
 async def create_by_put(ctx: Context, kind: Kind, namespace: str, name: str, body: bytes | Object, options: WriteOptions) -> Written:
     """A PUT of what is not there; its body may leave out the name that the URL says."""
-    obj, warnings = decode(ctx.schema, kind, body, options.field_validation)
+    obj, warnings = await decoded(ctx, kind, body, options)
     metadata = obj.setdefault("metadata", {})
     meta.refuse_other_name(metadata, name)
     metadata["name"] = name
     metadata.pop("resourceVersion", None)
-    return await create_decoded(ctx, kind, namespace, obj, options, warnings)
+    return await create_decoded(ctx, kind, namespace, obj, options, warnings, size_of(body))
 
 
 async def create_decoded(
-    ctx: Context, kind: Kind, namespace: str, obj: Object, options: WriteOptions, warnings: Sequence[str] = ()
+    ctx: Context, kind: Kind, namespace: str, obj: Object, options: WriteOptions, warnings: Sequence[str] = (), size: int = 0
 ) -> Written:
+    """The rest of a create; `size` is that of the body in bytes."""
     meta.stamp_new(ctx, kind, namespace, obj)
     if steps := ctx.admission.mutating(kind, "create"):
         await ask(steps, Attributes(options.user, "create", kind, None, obj, options))
-    apply_defaults(ctx.schema, kind, obj)
-    kind.defaults(obj)
-    kind.prepare(obj, None)
-    warnings = advice(ctx, kind, obj, None, options, warnings)
+    await aside(size, _complete, ctx, kind, obj)
+    warnings = await aside(size, advice, ctx, kind, obj, None, options, warnings)
     prefix = "" if obj["metadata"].get("name") else obj["metadata"].get("generateName", "")
     draft = encoding.encode(obj) if kind.allocate else b""
     for attempt in range(ctx.settings.write_attempts):
@@ -67,13 +77,20 @@ async def create_decoded(
             obj = encoding.decode(draft)  # without what was allocated to it and is somebody else's now
         if prefix:
             obj["metadata"]["name"] = meta.generated(prefix, ctx.rng)
-        _refuse_invalid(kind, obj, None)
+        await aside(size, _refuse_invalid, kind, obj, None)
         if steps := ctx.admission.validating(kind, "create"):
             await ask(steps, Attributes(options.user, "create", kind, None, obj, options))
         entry = await _commit_new(ctx, kind, namespace, obj, options, may_exist=bool(prefix))
         if entry is not None:
             return Written(entry, True, warnings)
     raise failures.conflict(kind, obj["metadata"].get("name", ""))
+
+
+def _complete(ctx: Context, kind: Kind, obj: Object) -> None:
+    """Fills in what a new object's body left out."""
+    apply_defaults(ctx.schema, kind, obj)
+    kind.defaults(obj)
+    kind.prepare(obj, None)
 
 
 async def _commit_new(ctx: Context, kind: Kind, namespace: str, obj: Object, options: WriteOptions, *, may_exist: bool) -> Entry | None:
@@ -100,32 +117,33 @@ async def _commit_new(ctx: Context, kind: Kind, namespace: str, obj: Object, opt
     return committed(ctx, key, sealed, revision, revision)
 
 
-def replacement(ctx: Context, kind: Kind, body: bytes | Object, options: WriteOptions) -> Change:
+async def replacement(ctx: Context, kind: Kind, body: bytes | Object, options: WriteOptions) -> Change:
     """A PUT's change: the body, whatever was there."""
-    sent, warnings = decode(ctx.schema, kind, body, options.field_validation)
+    sent, warnings = await decoded(ctx, kind, body, options)
     raw = encoding.encode(sent)
     return lambda _obj: (encoding.decode(raw), warnings)
 
 
 async def rewrite(
-    ctx: Context, kind: Kind, namespace: str, name: str, change: Change, options: WriteOptions, subresource: str = ""
+    ctx: Context, kind: Kind, namespace: str, name: str, change: Change, options: WriteOptions, subresource: str = "", size: int = 0
 ) -> Written:
-    """Reads the object, has it changed, and commits that if nobody else was first; else again."""
+    """Reads the object, has it changed, and commits that if nobody else was first; else again. `size`: of the body, in bytes."""
     key = kind.key(namespace, name)
     async with ctx.turn(key):
         for _ in range(ctx.settings.write_attempts):
             entry = ctx.found(kind, namespace, name)
             shown = await versions.shown_one(kind, entry)
             old = encoding.decode(shown.value)
-            new, warnings = change(encoding.decode(shown.value))
+            size = max(size, len(shown.value))
+            new, warnings = await aside(size, change, encoding.decode(shown.value))
             if steps := ctx.admission.mutating(kind, "update"):
                 await ask(steps, Attributes(options.user, "update", kind, old, new, options, subresource))
-            settle(ctx, kind, namespace, name, new, old, subresource)
+            await aside(size, settle, ctx, kind, namespace, name, new, old, subresource)
             if new == old and not versions.is_stale(kind, entry):
                 return Written(entry, warnings=warnings)
             if steps := ctx.admission.validating(kind, "update"):
                 await ask(steps, Attributes(options.user, "update", kind, old, new, options, subresource))
-            warnings = advice(ctx, kind, new, old, options, warnings)
+            warnings = await aside(size, advice, ctx, kind, new, old, options, warnings)
             try:
                 return await _commit_rewrite(ctx, kind, entry, new, old, options, subresource, warnings)
             except Conflict as first:

@@ -208,13 +208,13 @@ def test_our_own_kind_is_as_strict() -> None:
 
 def test_a_patchs_result_is_invalid_rather_than_bad() -> None:
     with pytest.raises(ApiError) as refused:
-        decode_patched(SCHEMA, PODS, {"spec": {"foo": 1}}, '{"spec":{"foo":1}}', "Strict")
+        decode_patched(SCHEMA, PODS, {"spec": {"foo": 1}}, b'{"spec":{"foo":1}}', "Strict")
     assert (refused.value.code, refused.value.reason) == (422, "Invalid")
     words = 'Invalid value: "{\\"spec\\":{\\"foo\\":1}}": strict decoding error: unknown field "spec.foo"'
     assert refused.value.message == f' "" is invalid: patch: {words}'
     assert refused.value.details["causes"] == [{"reason": "FieldValueInvalid", "message": words, "field": "patch"}]
     obj = {"spec": {"foo": 1}}
-    assert decode_patched(SCHEMA, PODS, obj, "", "Warn") == ['unknown field "spec.foo"'] and obj == {"spec": {}}
+    assert decode_patched(SCHEMA, PODS, obj, b"", "Warn") == ['unknown field "spec.foo"'] and obj == {"spec": {}}
 
 
 def test_a_kind_without_a_definition_takes_any_object() -> None:
