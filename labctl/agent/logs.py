@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import BinaryIO, Callable, Iterator, List, Optional, Tuple
 
-from . import beneath
+from .logfiles import Successors, open_all
 from .times import parse
 
 FOLLOW_EVERY_S = 0.1
@@ -30,6 +30,9 @@ class Line:
     @property
     def whole(self) -> bool:
         return self.text.endswith(b"\n")
+
+
+MISSING = Line(b"", b"[labctl: lines may be missing here, the log was rotated faster than it was read]\n")
 
 
 @dataclass(frozen=True)
@@ -52,58 +55,42 @@ def parse_line(raw: bytes) -> Optional[Line]:
     return Line(parts[0], text)
 
 
-def files_of(path: str) -> List[str]:
-    """What there is of a log, oldest first."""
-    folder, name = os.path.split(path)
-    try:
-        rotated = [
-            int(each[len(name) + 1 :]) for each in os.listdir(folder) if each.startswith(name + ".") and each[len(name) + 1 :].isdigit()
-        ]
-    except OSError:
-        return []
-    found = [f"{path}.{number}" for number in sorted(rotated, reverse=True)]
-    return found + ([path] if os.path.exists(path) else [])
-
-
-def _tail_offset(path: str, count: int) -> Tuple[int, int]:
+def _tail_offset(file: BinaryIO, count: int) -> Tuple[int, int]:
     """Where the last `count` lines of a file begin, and how many it has of them. Pieces count as lines do in the file."""
-    with open(path, "rb", opener=beneath.opener) as file:
-        at = end = file.seek(0, os.SEEK_END)
-        seen = 0
-        while at > 0:
-            step = min(BLOCK_BYTES, at)
-            at -= step
-            file.seek(at)
-            block = file.read(step)
-            cut = len(block) - 1 if at + step == end and block.endswith(b"\n") else len(block)
-            while True:
-                cut = block.rfind(b"\n", 0, cut)
-                if cut < 0:
-                    break
-                seen += 1
-                if seen == count:
-                    return at + cut + 1, count
-        return 0, seen + (1 if end else 0)
+    at = end = file.seek(0, os.SEEK_END)
+    seen = 0
+    while at > 0:
+        step = min(BLOCK_BYTES, at)
+        at -= step
+        file.seek(at)
+        block = file.read(step)
+        cut = len(block) - 1 if at + step == end and block.endswith(b"\n") else len(block)
+        while True:
+            cut = block.rfind(b"\n", 0, cut)
+            if cut < 0:
+                break
+            seen += 1
+            if seen == count:
+                return at + cut + 1, count
+    return 0, seen + (1 if end else 0)
 
 
-def _starts(files: List[str], tail: Optional[int]) -> List[Tuple[str, int]]:
-    if tail is None:
-        return [(path, 0) for path in files]
-    starts: List[Tuple[str, int]] = []
-    for path in reversed(files):
+def _go_to_tail(files: List[BinaryIO], tail: int) -> None:
+    """Leave each file at the first of the log's last `tail` lines, or at its end."""
+    for file in reversed(files):
         if tail <= 0:
-            break
-        offset, seen = _tail_offset(path, tail)
-        starts.insert(0, (path, offset))
+            file.seek(0, os.SEEK_END)
+            continue
+        offset, seen = _tail_offset(file, tail)
+        file.seek(offset)
         tail -= seen
-    return starts
 
 
 def read(path: str, wish: Wish, alive: Callable[[], bool], sleep: Callable[[float], None] = time.sleep) -> Iterator[bytes]:
     """Both streams' lines, in order. With `follow`, until the container is not `alive` and everything is read."""
     left = wish.limit_bytes if wish.limit_bytes is not None else 1 << 62
     for line in _lines(path, wish, alive, sleep):
-        if wish.since_s and parse(line.stamp.decode(errors="replace")) < wish.since_s:
+        if wish.since_s and line is not MISSING and parse(line.stamp.decode(errors="replace")) < wish.since_s:
             continue
         text = line.stamp + b" " + line.text if wish.timestamps else line.text
         yield text[:left]
@@ -113,66 +100,64 @@ def read(path: str, wish: Wish, alive: Callable[[], bool], sleep: Callable[[floa
 
 
 def _lines(path: str, wish: Wish, alive: Callable[[], bool], sleep: Callable[[float], None]) -> Iterator[Line]:
-    starts = _starts(files_of(path), wish.tail)
-    for old, offset in starts:
-        if old != path:
-            with open(old, "rb", opener=beneath.opener) as file:
-                file.seek(offset)
-                for raw in file:
-                    line = parse_line(raw)
-                    if line:
-                        yield line
-    begin = next((offset for each, offset in starts if each == path), None)
-    if begin is None and wish.tail is not None and os.path.exists(path):
-        begin = os.path.getsize(path)
-    yield from _current(path, begin or 0, wish.follow, alive, sleep)
-
-
-def _current(path: str, offset: int, follow: bool, alive: Callable[[], bool], sleep: Callable[[float], None]) -> Iterator[Line]:
-    file = _open(path, follow, alive, sleep)
-    if file is None:
-        return
-    file.seek(offset)
-    rest = b""
-    while True:
-        last_look = not follow or not alive()
-        while True:
-            raw = rest + file.readline()
-            rest = b""
-            if not raw:
-                break
-            if not raw.endswith(b"\n") and not last_look:
-                rest = raw  # conmon is in the middle of it
-                break
-            line = parse_line(raw)
-            if line:
-                yield line
-        if _replaced(file.fileno(), path):
-            file.close()
-            file = open(path, "rb", opener=beneath.opener)  # noqa: SIM115 - held over many turns
-            continue
-        if last_look:
-            file.close()
-            return
-        sleep(FOLLOW_EVERY_S)
-
-
-def _open(path: str, follow: bool, alive: Callable[[], bool], sleep: Callable[[float], None]) -> Optional[BinaryIO]:
-    while True:
-        try:
-            return open(path, "rb", opener=beneath.opener)
-        except FileNotFoundError:
-            if not follow or not alive():
-                return None
-        sleep(FOLLOW_EVERY_S)
-
-
-def _replaced(descriptor: int, path: str) -> bool:
+    files = open_all(path)
+    if wish.tail is not None:
+        _go_to_tail(files, wish.tail)
+    later = Successors(path, files[-1] if files else None) if wish.follow else None
     try:
-        there = os.stat(path)
-    except OSError:
-        return False
-    return there.st_ino != os.fstat(descriptor).st_ino
+        for file in files[:-1] if wish.follow else files:
+            yield from _whole_lines(file)
+        if later:
+            yield from _followed(files[-1] if files else None, later, alive, sleep)
+    finally:
+        for file in files:
+            file.close()
+        if later:
+            later.close()
+
+
+def _whole_lines(file: BinaryIO) -> Iterator[Line]:
+    """All that is in a file to which nothing will be added."""
+    for raw in file:
+        line = parse_line(raw)
+        if line:
+            yield line
+
+
+def _followed(file: Optional[BinaryIO], later: Successors, alive: Callable[[], bool], sleep: Callable[[float], None]) -> Iterator[Line]:
+    """The newest file and those that come after it, until the container is not alive and everything is read."""
+    while True:
+        last_look = not alive()
+        if file:
+            yield from _so_far(file, last_look)
+        found = later.next()
+        if found:  # whoever wrote the old file has gone on to this one: what the old one holds now is all
+            if file:
+                yield from _whole_lines(file)
+                file.close()
+            file, missing = found
+            if missing:
+                yield MISSING
+        elif last_look:
+            break
+        else:
+            sleep(FOLLOW_EVERY_S)
+    if file:
+        file.close()
+
+
+def _so_far(file: BinaryIO, last_look: bool) -> Iterator[Line]:
+    """What was added to a file. A line that is being written is left for the next time."""
+    while True:
+        raw = file.readline()
+        if not raw:
+            return
+        if not raw.endswith(b"\n") and not last_look:
+            file.seek(-len(raw), os.SEEK_CUR)
+            return
+        line = parse_line(raw)
+        if line:
+            yield line
 
 
 def rotate(path: str, limit_bytes: int, keep: int) -> bool:

@@ -34,3 +34,15 @@ def test_a_pod_that_is_active_for_longer_than_it_may_has_failed(cluster, made): 
     status = cluster.get("pod", "late")["status"]
     assert status["reason"] == "DeadlineExceeded"
     assert status["containerStatuses"][0]["state"]["terminated"]["exitCode"] in (137, 143)
+
+
+def test_logs_follow_a_program_that_writes_at_full_speed(cluster, made):  # noqa: F811
+    count = 2_000_000  # several files of conmon's, and rotations by the agent
+    made(pod("fast", "sh", "-c", f"sleep 4; seq 1 {count}; sleep 8", restartPolicy="Never"))
+    running(cluster, "fast")
+    lines = cluster.kubectl("logs", "-f", "fast", timeout_s=120).stdout.splitlines()
+    told = [index for index, line in enumerate(lines) if line.startswith("[labctl: ")]
+    numbers = [int(line) for line in lines if not line.startswith("[labctl: ")]
+    gaps = [(a, b) for a, b in zip(numbers, numbers[1:], strict=False) if b != a + 1]
+    assert len(gaps) == len(told) and numbers[-1] == count, (gaps[:5], told)
+    assert not gaps or cluster.environment["LABCTL_PROVIDER"] != "namespace", gaps[:5]

@@ -1,0 +1,109 @@
+"""Following a log whose files are rotated and replaced while it is read."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from labctl.agent import logfiles, logs
+from labctl.agent.logs import Wish, read, rotate
+
+STAMP = b"2026-01-02T15:04:05.000000000+00:00 stdout F "
+
+
+def replace(path, first):
+    """As conmon begins a new file when one is full: the old one has no name any more."""
+    with open(path + ".tmp", "wb") as file:
+        file.write(STAMP + first)
+    os.rename(path + ".tmp", path)
+
+
+def numbers(pieces):
+    return [int(piece) for piece in pieces]
+
+
+@pytest.mark.parametrize("rotated", [True, False], ids=["rotated by the agent", "replaced by conmon"])
+def test_a_program_that_writes_at_full_speed_loses_no_line(tmp_path, rotated):
+    path, count, a_file = str(tmp_path / "0.log"), 200_000, 20_000
+    writing = threading.Event()
+    writing.set()
+
+    def write():
+        file = open(path, "wb")  # noqa: SIM115 - one after the other
+        for number in range(count):
+            if number and number % a_file == 0:
+                file.close()
+                time.sleep(0.03)  # a file of conmon's takes longer to fill than this small one
+                if rotated:
+                    rotate(path, 1, keep=3)
+                    file = open(path, "wb")  # noqa: SIM115
+                else:
+                    replace(path, b"")
+                    os.truncate(path, 0)
+                    file = open(path, "ab")  # noqa: SIM115
+            file.write(STAMP + b"%d\n" % number)
+        file.close()
+        writing.clear()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert numbers(read(path, Wish(follow=True), writing.is_set)) == list(range(count))
+    thread.join()
+
+
+def test_what_was_written_between_the_last_look_and_a_rotation_is_read(tmp_path):
+    path = str(tmp_path / "0.log")
+    replace(path, b"0\n")
+    steps = iter([1, 2, 3])
+
+    def sleep(_):
+        step = next(steps)
+        if step == 3:
+            alive.clear()
+            return
+        with open(path, "ab") as file:
+            file.write(STAMP + b"%d\n" % (10 * step))
+        rotate(path, 1, keep=4)
+        replace(path, b"%d\n" % (10 * step + 1))
+
+    alive = threading.Event()
+    alive.set()
+    assert numbers(read(path, Wish(follow=True), alive.is_set, sleep)) == [0, 10, 11, 20, 21]
+
+
+def test_a_reader_that_is_far_behind_is_told_that_lines_are_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(logfiles, "HELD_MOST", 3)
+    monkeypatch.setattr(logfiles, "UNSEEN_S", 0.05)
+    path = str(tmp_path / "0.log")
+    replace(path, b"0\n")
+    alive = threading.Event()
+    alive.set()
+    reading = read(path, Wish(follow=True), alive.is_set)
+    got = [next(reading)]
+    for number in range(1, 12):
+        replace(path, b"%d\n" % number)
+        time.sleep(0.04)  # longer than between two looks
+    alive.clear()
+    got += list(reading)
+    assert [each for each in got if each != logs.MISSING.text] == [b"0\n", b"1\n", b"2\n", b"3\n", b"11\n"]
+    assert got.count(logs.MISSING.text) == 1 and got[-2] == logs.MISSING.text
+
+
+def test_a_log_that_is_rotated_while_it_is_opened_is_opened_whole(tmp_path, monkeypatch):
+    path = str(tmp_path / "0.log")
+    for number in range(3):
+        replace(path, b"%d\n" % number)
+        if number < 2:
+            rotate(path, 1, keep=4)
+    found, names = [], logfiles.files_of
+
+    def rotating(path):
+        listed = names(path)
+        if not found:
+            found.append(rotate(path, 1, keep=4))
+            replace(path, b"3\n")
+        return listed
+
+    monkeypatch.setattr(logfiles, "files_of", rotating)
+    assert numbers(read(path, Wish(), lambda: False)) == [0, 1, 2, 3]
