@@ -65,9 +65,17 @@ def _exec(arguments: argparse.Namespace, config: settings_.Settings) -> int:
     bundle = Records(config.state_dir).bundle(container.pod_uid, container.name, container.attempt)
     process = process_file(bundle, argv, arguments.tty)
     os.set_inheritable(process, True)
-    command = crun_argv(os.path.join(config.run_dir, "crun"), "exec", "--process", f"/proc/self/fd/{process}", container.id)
+
+    def command(*options: str) -> "list[str]":
+        root = os.path.join(config.run_dir, "crun")
+        return crun_argv(root, "exec", "--process", f"/proc/self/fd/{process}", *options, container.id)
+
     sys.stdout.flush()
-    os.execve(command[0], command, environment())
+    if not arguments.tty:
+        os.execve(command()[0], command(), environment())
+    from . import terminal
+
+    return terminal.run(lambda path: command("--console-socket", path), environment(), config.run_dir, process)
 
 
 def _must_be_runnable(container: Container, program: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -341,3 +342,153 @@ async def test_a_client_that_goes_in_the_middle_makes_no_noise(lab: Lab, caplog:
         answered.close()
     await until(lambda: not host.running)
     assert not caplog.records
+
+
+@pytest.mark.parametrize("protocol", ["", "channel.k8s.io", "base64.channel.k8s.io", "v4.base64.channel.k8s.io", "v4.channel.k8s.io"])
+async def test_exec_in_every_form_of_a_websocket(lab: Lab, protocol: str) -> None:
+    """Older forms hear of failures alone, as text; base64 forms are text messages: a digit, then the bytes."""
+    api, _, _ = lab
+    text = "base64" in protocol
+
+    def form(channel: int, data: bytes) -> str | bytes:
+        return f"{channel}{b64encode(data).decode()}" if text else bytes((channel,)) + data
+
+    async with api.session() as http:
+        path = f"{EXEC}?command=complain&stdout=true&stderr=true"
+        async with http.ws_connect(path, protocols=(protocol,) if protocol else ()) as socket:
+            assert socket.protocol == (protocol or None)
+            assert [(await socket.receive(5)).data for _ in range(2)] == [form(1, b"out\n"), form(2, b"err\n")]
+            said = (await socket.receive(5)).data
+            ended = b64decode(said[1:]) if text else said[1:]
+            words = b"command terminated with non-zero exit code: exit status 3"
+            assert words in ended and (protocol.startswith("v4") == ended.startswith(b"{"))
+        async with http.ws_connect(f"{EXEC}?command=echo&command=hi&stdout=true", protocols=(protocol,) if protocol else ()) as socket:
+            assert (await socket.receive(5)).data == form(1, b"hi\n")
+            last = await socket.receive(5)
+            assert (last.type is aiohttp.WSMsgType.CLOSE) == (not protocol.startswith("v4"))
+        async with http.ws_connect(f"{EXEC}?command=cat&stdin=true&stdout=true", protocols=(protocol,) if protocol else ()) as socket:
+            sent = form(0, b"\x00typed\xff")
+            await (socket.send_str(sent) if isinstance(sent, str) else socket.send_bytes(sent))
+            assert (await socket.receive(5)).data == form(1, b"\x00typed\xff")
+
+
+async def test_what_is_no_base64_ends_the_stream(lab: Lab) -> None:
+    api, host, _ = lab
+    path = f"{EXEC}?command=cat&stdin=true&stdout=true"
+    async with api.session() as http, http.ws_connect(path, protocols=("base64.channel.k8s.io",)) as socket:
+        await socket.send_str("0###")
+        assert (await socket.receive(5)).type is aiohttp.WSMsgType.CLOSE
+    await until(lambda: not host.running)
+
+
+async def test_a_terminal_follows_each_resize_and_no_nonsense(lab: Lab) -> None:
+    api, host, _ = lab
+    sizes: list[tuple[int, int]] = []
+
+    async def program(shell: Shell) -> int:
+        shell.sizes = sizes
+        return 0 if await shell.read() else 1
+
+    host.programs["python3"] = program
+    async with api.session() as http:
+        path = f"{EXEC}?command=x&tty=true&stdin=true&stdout=true"
+        async with http.ws_connect(path, protocols=("v5.channel.k8s.io",)) as socket:
+            for said in (b'{"Width":132,"Height":50}', b"[]", b"{", b'{"Width":-1,"Height":5}', b'{"Width":99999999999,"Height":5}',
+                         b'{"Width":0,"Height":0}', b"\xff", b'{"Width":80,"Height":24}'):  # fmt: skip
+                await socket.send_bytes(b"\x04" + said)
+            await socket.send_bytes(b"\x00end")
+            assert b"Success" in (await socket.receive(5)).data
+    assert sizes == [(132, 50), (80, 24)]
+
+
+async def test_a_subprotocol_that_nobody_speaks(lab: Lab) -> None:
+    api, _, _ = lab
+    async with api.session() as http:
+        for path in (
+            f"{EXEC}?command=x",
+            "/api/v1/namespaces/default/pods/web/portforward?ports=7",
+            "/api/v1/namespaces/default/pods/web/log",
+        ):
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await http.ws_connect(path, protocols=("v9.channel.k8s.io",))
+            assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("protocol", ["", "v4.channel.k8s.io", "v4.base64.channel.k8s.io"])
+async def test_port_forward_keeps_what_comes_before_the_pod_is_dialled(lab: Lab, protocol: str) -> None:
+    api, host, remote = lab
+    host.ports[minions.POD_IP, 7] = host.ports[minions.POD_IP, 8] = minions.echo
+    may_dial, dial = asyncio.Event(), remote.dial
+
+    async def later(name: str, address: str, port: int) -> Any:
+        await may_dial.wait()
+        return await dial(name, address, port)
+
+    remote.dial = later  # type: ignore[method-assign]
+    text = "base64" in protocol
+
+    def form(channel: int, data: bytes) -> str | bytes:
+        return f"{channel}{b64encode(data).decode()}" if text else bytes((channel,)) + data
+
+    path = "/api/v1/namespaces/default/pods/web/portforward?ports=7&ports=8"
+    async with api.session() as http, http.ws_connect(path, protocols=(protocol,) if protocol else ()) as socket:
+        for channel, port in ((0, 7), (1, 7), (2, 8), (3, 8)):
+            assert (await socket.receive(5)).data == form(channel, struct.pack("<H", port))
+        for part in (b"early ", b"bytes"):
+            await (socket.send_str(form(2, part)) if text else socket.send_bytes(form(2, part)))  # type: ignore[arg-type]
+        may_dial.set()
+        got = b""
+        while len(got) < 11:
+            data = (await socket.receive(5)).data
+            assert data[:1] == form(2, b"")[:1]
+            got += b64decode(data[1:]) if text else data[1:]
+        assert got == b"early bytes"
+
+
+async def test_a_pod_that_reads_nothing_bounds_what_is_kept_and_a_pod_that_ends_holds_up_nobody(lab: Lab) -> None:
+    api, host, _ = lab
+    end = asyncio.Event()
+
+    async def deaf(shell: Shell) -> int:
+        await end.wait()
+        return 0
+
+    host.ports[minions.POD_IP, 7], host.ports[minions.POD_IP, 8] = deaf, minions.echo
+    path = "/api/v1/namespaces/default/pods/web/portforward?ports=7,8"
+    async with api.session() as http, http.ws_connect(path, protocols=("v4.channel.k8s.io",)) as socket:
+        for _ in range(4):
+            await socket.receive(5)
+        sending = asyncio.create_task(_send_much(socket, 64 << 20))
+        await asyncio.wait([sending], timeout=0.5)
+        assert not sending.done(), "the client is held up, not the master's memory"
+        end.set()
+        await asyncio.wait_for(sending, 20)
+        await socket.send_bytes(b"\x02hello")
+        assert (await socket.receive(5)).data == b"\x02hello"
+
+
+async def _send_much(socket: aiohttp.ClientWebSocketResponse, size: int) -> None:
+    for _ in range(size >> 20):
+        await socket.send_bytes(b"\x00" + b"x" * (1 << 20))
+
+
+@pytest.mark.parametrize("protocol", ["", "binary.k8s.io", "base64.binary.k8s.io"])
+async def test_logs_over_a_websocket(lab: Lab, protocol: str) -> None:
+    """An empty message says that it begins, as from a real server."""
+    api, host, _ = lab
+    path = "/api/v1/namespaces/default/pods/web/log"
+    async with api.session() as http:
+        async with http.ws_connect(path, protocols=(protocol,) if protocol else ()) as socket:
+            assert socket.protocol == (protocol or None)
+            said = [message.data async for message in socket]
+            assert len(said[0]) == 0
+            parts = [b64decode(part) if protocol.startswith("base64") else part for part in said]
+            assert b"".join(parts) == b"line 0\nline 1\nline 2\n"
+        async with http.ws_connect(f"{path}?follow=true", protocols=(protocol,) if protocol else ()) as socket:
+            for _ in range(6):
+                await socket.receive(5)
+            assert host.running
+        await until(lambda: not host.running)
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await http.ws_connect(f"{path}?container=c")
+        assert refused.value.status == 400

@@ -1,36 +1,56 @@
-"""exec and attach over a WebSocket: Kubernetes' channel protocol on one side, a stream to the machine's agent on the other.
+"""exec and attach: Kubernetes' channels on one side, a stream to the machine's agent on the other.
 
-A message is one byte that names the channel, then its data: 0 standard input, 1 output, 2 error, 3 how it ended, 4 the terminal's size;
-255 (v5 only) closes the channel named by the next byte. kubectl 1.31 and later speak v5, the Python client v4.
+Channel 0 is standard input, 1 output, 2 error, 3 how it ended, 4 the terminal's size; 255 (v5 only) closes the channel named by the next byte.
+kubectl 1.31 and later speak v5 over a WebSocket, the Python client v4; kubectl before 1.29 and most Go programs speak SPDY (spdy_channels.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any, Protocol
 
 import msgspec
-from aiohttp import ClientConnectionResetError, WSMsgType, web
+from aiohttp import ClientConnectionResetError, web
 
 from labctl.api import status
 from labctl.api.call import Call
 from labctl.api.streams import pods
-from labctl.errors import LabctlError, Unreachable
+from labctl.api.streams.websocket import ChannelSocket, choose_protocol, must_be_upgrade
+from labctl.errors import LabctlError
 from labctl.remote.interface import Remote, Stream, Terminal
+from labctl.resources.encoding import NOT_JSON
 from labctl.resources.resources import Resources
 
-PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
+PROTOCOLS = (
+    "v5.channel.k8s.io",
+    "v4.channel.k8s.io",
+    "v4.base64.channel.k8s.io",
+    "channel.k8s.io",
+    "base64.channel.k8s.io",
+)
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
-HEARTBEAT_S = 30.0
 
 _encode = msgspec.json.Encoder().encode
 
 
+_Length = Annotated[int, msgspec.Meta(ge=1, le=0xFFFF)]
+
+
 class _Size(msgspec.Struct, rename="pascal"):
-    width: int = 80
-    height: int = 24
+    """Of a terminal, in characters."""
+
+    width: _Length
+    height: _Length
+
+
+class Client(Protocol):
+    """The client's end of exec and attach, whatever carries the channels."""
+
+    async def send(self, channel: int, data: bytes) -> None: ...
+    def messages(self) -> AsyncIterator[tuple[int, bytes]]: ...
+    async def close(self) -> None: ...
 
 
 class Channels:
@@ -54,43 +74,32 @@ class Channels:
         container = pods.container_of(pod, call.query.first("container"))
         pods.must_run(pod, container)
         machine = pods.machine_of(pod)
-        protocol = websocket_protocol(call, PROTOCOLS, machine, self._remote)
+        if not call.is_websocket:
+            must_be_upgrade(machine, self._remote)
+        client = ChannelSocket(choose_protocol(call, PROTOCOLS))
         tty = call.query.flag("tty")
         options = ["--pod", pod.metadata.uid, "--container", container] + ["--tty"] * tty
         stream = await self._remote.open(machine, [*pods.AGENT, verb, *options, *rest], terminal=Terminal() if tty else None)
         try:
-            socket = web.WebSocketResponse(protocols=(protocol,), heartbeat=HEARTBEAT_S, max_msg_size=0)
-            await socket.prepare(call.request)
+            await client.response.prepare(call.request)
             with call.connection.streaming():
-                await _Session(socket, stream, call.query.flag("stdin")).run()
+                await Session(client, stream, stdin=call.query.flag("stdin"), told_as_json=client.protocol[:2] in ("v4", "v5")).run()
         finally:
             await stream.close()
-        return socket
+        return client.response
 
 
-def websocket_protocol(call: Call, supported: Sequence[str], machine: str, remote: Remote) -> str:
-    """The first of the client's subprotocols that is spoken here. Raises 400: nothing of this can be answered without an upgrade.
+class Session:
+    """One command: two pumps, and the word on how it ended. Who ends first ends the other.
 
-    kubectl shows nothing of why a WebSocket was refused: it tries again with SPDY, and shows why that was. So what is wrong with the machine is said first.
+    `told_as_json`: the end is told as a Status; clients older than v4 hear of failures alone, as text.
     """
-    if not call.is_websocket:
-        if not remote.connected(machine):
-            raise Unreachable(f"no connection to node {machine}")
-        raise status.bad_request("Upgrade request required: labctl streams over WebSocket")
-    offered = [p.strip() for value in call.request.headers.getall("Sec-WebSocket-Protocol", []) for p in value.split(",")]
-    chosen = next((p for p in supported if p in offered), "")
-    if not chosen:
-        raise status.bad_request(f"unable to negotiate a subprotocol: client supports {offered}, server accepts {list(supported)}")
-    return chosen
 
-
-class _Session:
-    """One command: two pumps, and the word on how it ended. Who ends first ends the other."""
-
-    def __init__(self, socket: web.WebSocketResponse, stream: Stream, stdin: bool) -> None:
-        self._socket = socket
+    def __init__(self, client: Client, stream: Stream, *, stdin: bool, told_as_json: bool) -> None:
+        self._client = client
         self._stream = stream
         self._stdin = stdin
+        self._told_as_json = told_as_json
 
     async def run(self) -> None:
         listening = asyncio.create_task(self._from_client())
@@ -106,26 +115,25 @@ class _Session:
         with suppress(ClientConnectionResetError):
             try:
                 async for number, data in self._stream.read():
-                    await self._socket.send_bytes(bytes((number,)) + data)
+                    await self._client.send(number, data)
                 ended = exit_status(await self._stream.status())
             except LabctlError as error:
                 ended = status.of(status.internal(str(error)))
-            await self._socket.send_bytes(bytes((ERROR,)) + _encode(ended))
-            await self._socket.close()
+            if self._told_as_json:
+                await self._client.send(ERROR, _encode(ended))
+            elif ended["status"] != "Success":
+                await self._client.send(ERROR, ended["message"].encode())
+            await self._client.close()
 
     async def _from_client(self) -> None:
-        async for message in self._socket:
-            if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
-                break
-            data = message.data if isinstance(message.data, bytes) else message.data.encode()
-            if data:
-                await self._received(data[0], data[1:])
+        async for channel, data in self._client.messages():
+            await self._received(channel, data)
 
     async def _received(self, channel: int, data: bytes) -> None:
         if channel == STDIN and data and self._stdin:
             await self._stream.write(data)
         elif channel == RESIZE:
-            with suppress(msgspec.DecodeError):
+            with suppress(*NOT_JSON):
                 size = msgspec.json.decode(data, type=_Size)
                 await self._stream.resize(size.width, size.height)
         elif channel == CLOSE and data[:1] == bytes((STDIN,)):

@@ -1,20 +1,27 @@
-"""A container's log: the agent on its machine reads the files, the API passes the bytes on as they come."""
+"""A container's log: the agent on its machine reads the files, the API passes the bytes on as they come, over HTTP or a WebSocket."""
 
 from __future__ import annotations
 
-from aiohttp import ClientConnectionResetError, web
+import asyncio
+from base64 import b64encode
+from contextlib import suppress
+
+from aiohttp import ClientConnectionResetError, WSCloseCode, web
 
 from labctl.api import answer, status
 from labctl.api.call import Call
 from labctl.api.query import Query
 from labctl.api.streams import pods
+from labctl.api.streams.websocket import HEARTBEAT_S, choose_protocol
 from labctl.clock import parse_rfc3339
-from labctl.errors import ApiError
+from labctl.errors import ApiError, LabctlError
 from labctl.remote.interface import Remote, Stream
 from labctl.resources.resources import Resources
 
+PROTOCOLS = ("binary.k8s.io", "base64.binary.k8s.io")
 _HEADERS = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-cache, private", "X-Content-Type-Options": "nosniff"}
 _COMPLAINT_MOST = 4096  # bytes
+_CLOSE_REASON_MOST = 123  # bytes: what a close frame holds
 
 
 class Logs:
@@ -34,10 +41,11 @@ class Logs:
             return answer.text("")  # as the real server: nowhere yet, so nothing said yet
         pods.must_have_logs(pod, container, call.query.flag("previous"))
         machine = pods.machine_of(pod)
+        protocol = choose_protocol(call, PROTOCOLS) if call.is_websocket else ""
         stream = await self._remote.open(machine, [*pods.AGENT, "logs", "--pod", pod.metadata.uid, "--container", container, *options])
         try:
             with call.connection.streaming():
-                return await _pass_on(call, stream)
+                return await (_to_websocket(call, stream, protocol) if call.is_websocket else _pass_on(call, stream))
         finally:
             await stream.close()
 
@@ -93,3 +101,40 @@ async def _pass_on(call: Call, stream: Stream) -> web.StreamResponse:
     except ClientConnectionResetError:
         return response
     return response if response.prepared else answer.Whole(b"", content_type=_HEADERS["Content-Type"])
+
+
+async def _to_websocket(call: Call, stream: Stream, protocol: str) -> web.StreamResponse:
+    """The log in messages of any length; an empty one says that it begins. What the client sends means nothing, but its close ends the log."""
+    socket = web.WebSocketResponse(protocols=(protocol,) if protocol else (), heartbeat=HEARTBEAT_S)
+    await socket.prepare(call.request)
+    sending = asyncio.create_task(_messages(socket, stream, text=protocol.startswith("base64")))
+    listening = asyncio.create_task(_until_closed(socket))
+    try:
+        await asyncio.wait((sending, listening), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (sending, listening):
+            task.cancel()
+        await asyncio.gather(sending, listening, return_exceptions=True)
+    return socket
+
+
+async def _messages(socket: web.WebSocketResponse, stream: Stream, *, text: bool) -> None:
+    complaint = b""
+    with suppress(ClientConnectionResetError):
+        await (socket.send_str("") if text else socket.send_bytes(b""))
+        try:
+            async for number, data in stream.read():
+                if number == 2:
+                    complaint = (complaint + data)[:_COMPLAINT_MOST]
+                else:
+                    await (socket.send_str(b64encode(data).decode()) if text else socket.send_bytes(data))
+            failed = bool(await stream.status())
+        except LabctlError as error:
+            failed, complaint = True, str(error).encode()
+        code = WSCloseCode.INTERNAL_ERROR if failed else WSCloseCode.OK
+        await socket.close(code=code, message=complaint[:_CLOSE_REASON_MOST] if failed else b"")
+
+
+async def _until_closed(socket: web.WebSocketResponse) -> None:
+    async for _message in socket:
+        pass

@@ -1,0 +1,94 @@
+"""port-forward over SPDY: kubectl opens two streams for each local connection, `error` and `data`, tied by a request id.
+
+When both are there, the pod's port is dialled. It makes no difference here whether the frames come in a WebSocket's messages or in a connection of
+their own: `received` takes bytes, `send` sends some.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from aiohttp import ClientConnectionResetError
+
+from labctl.api.streams import spdy
+from labctl.api.streams.carry import Destination, Inbox
+
+CONNECTIONS_MOST = 256
+
+
+class Tunnel:
+    """One client's SPDY connection. `send` is awaited for each frame and may raise ClientConnectionResetError."""
+
+    def __init__(self, destination: Destination, send: Callable[[bytes], Awaitable[None]]) -> None:
+        self._destination = destination
+        self._send = send
+        self._framer = spdy.Framer()
+        self._errors: dict[str, int] = {}  # request id -> its error stream
+        self._inboxes: dict[int, Inbox] = {}  # by data stream
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    async def received(self, data: bytes) -> bool:
+        """Takes what the client sent. False: the connection is of no more use."""
+        try:
+            for frame in self._framer.feed(data):
+                await self._frame(frame)
+        except (ClientConnectionResetError, spdy.ProtocolError):
+            return False
+        return True
+
+    async def close(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _frame(self, frame: spdy.Frame) -> None:
+        match frame:
+            case spdy.Opened():
+                await self._opened(frame)
+            case spdy.Data():
+                inbox = self._inboxes.get(frame.stream)
+                if inbox is not None:
+                    await inbox.put(frame.data)
+                    if frame.fin:
+                        inbox.end()
+            case spdy.Reset():
+                task = self._tasks.get(frame.stream)
+                if task is not None:
+                    task.cancel()
+            case spdy.Ping():
+                await self._send(self._framer.pong(frame.id))
+
+    async def _opened(self, frame: spdy.Opened) -> None:
+        request = frame.headers.get("requestid", "")
+        port = frame.headers.get("port", "")
+        kind = frame.headers.get("streamtype", "")
+        if kind == "error" and len(self._errors) < CONNECTIONS_MOST:
+            self._errors[request] = frame.stream
+        elif kind != "data" or not _is_port(port) or request not in self._errors or len(self._tasks) >= CONNECTIONS_MOST:
+            await self._send(self._framer.reset(frame.stream))
+            return
+        await self._send(self._framer.reply(frame.stream))
+        if kind == "data":
+            self._inboxes[frame.stream] = Inbox()
+            task = asyncio.create_task(self._connection(frame.stream, self._errors.pop(request), int(port)))
+            self._tasks[frame.stream] = task
+            task.add_done_callback(lambda _: self._forget(frame.stream))
+
+    def _forget(self, data: int) -> None:
+        del self._tasks[data]
+        self._inboxes.pop(data).close()
+
+    async def _connection(self, data: int, error: int, port: int) -> None:
+        """One local connection of kubectl's, from the dial to its end. What went wrong is said on the error stream."""
+        with suppress(ClientConnectionResetError):
+            problem = await self._destination.carry(port, self._inboxes[data], lambda chunk: self._send(self._framer.data(data, chunk)))
+            said = f"error forwarding port {port} to pod: {problem}".encode() if problem else b""
+            await self._send(self._framer.data(error, said, fin=True))
+            await self._send(self._framer.data(data, b"", fin=True))
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 6 and 0 < int(text) < 65536

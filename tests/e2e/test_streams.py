@@ -1,0 +1,64 @@
+"""exec, attach and port-forward into real containers, as clients other than kubectl speak them."""
+
+import asyncio
+import base64
+import json
+import re
+import ssl
+
+import aiohttp
+import pytest
+import yaml
+
+from tests.e2e.cluster import PATIENCE
+from tests.e2e.test_workloads import pod, running
+
+SIZES = "while true; do stty size; sleep 0.1; done"
+
+
+@pytest.fixture(scope="module")
+def terminals(cluster):
+    """Pods that print the size of their terminal: one asked by exec, one by attach."""
+    cluster.kubectl("create", "-f", "-", input=json.dumps(pod("waits", "sleep", "1000")))
+    talks = pod("talks", "sh", "-c", SIZES, container={"tty": True, "stdin": True})
+    cluster.kubectl("create", "-f", "-", input=json.dumps(talks))
+    for name in ("waits", "talks"):
+        running(cluster, name)
+    yield cluster
+    cluster.clear()
+
+
+def session(cluster) -> aiohttp.ClientSession:
+    """An HTTP client with the kubeconfig's server and certificate."""
+    config = yaml.safe_load((cluster.folder / ".labctl" / "kubeconfig").read_text())
+    server, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    pem = cluster.folder / "client.pem"
+    pem.write_bytes(base64.b64decode(user["client-certificate-data"]) + base64.b64decode(user["client-key-data"]))
+    context = ssl.create_default_context(cadata=base64.b64decode(server["certificate-authority-data"]).decode())
+    context.load_cert_chain(pem)
+    return aiohttp.ClientSession(server["server"], connector=aiohttp.TCPConnector(ssl=context))
+
+
+async def until_said(socket: aiohttp.ClientWebSocketResponse, wanted: str) -> None:
+    """Reads until the terminal's size is printed. All that came is in the failure."""
+    said = b""
+    try:
+        async with asyncio.timeout(15 * PATIENCE):
+            while not re.search(rf"\b{wanted}\b", said.decode(errors="replace")):
+                message = await socket.receive()
+                assert message.type is aiohttp.WSMsgType.BINARY, (message, said)
+                said += message.data[1:]
+    except TimeoutError:
+        raise AssertionError(f"{wanted} never came: {said[-300:]!r}") from None
+
+
+@pytest.mark.parametrize("protocol", ["v4.channel.k8s.io", "v5.channel.k8s.io"])
+@pytest.mark.parametrize(
+    "path", [f"waits/exec?command=sh&command=-c&command={SIZES.replace(' ', '%20').replace(';', '%3B')}", "talks/attach?"]
+)
+async def test_a_terminal_follows_its_window(terminals, path, protocol):
+    path = f"/api/v1/namespaces/default/pods/{path}&tty=true&stdin=true&stdout=true"
+    async with session(terminals) as http, http.ws_connect(path, protocols=(protocol,)) as socket:
+        for rows, columns in ((41, 101), (50, 132), (24, 80)):
+            await socket.send_bytes(b"\x04" + json.dumps({"Width": columns, "Height": rows}).encode())
+            await until_said(socket, f"{rows} {columns}")
