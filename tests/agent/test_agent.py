@@ -34,6 +34,9 @@ def command(*argv, **options):
     return subprocess.run(argv, **{"capture_output": True, "text": True, "timeout": 20 * room.PATIENCE, **options})
 
 
+MACHINE = {"metadata": {"name": "m1"}, "spec": {"number": 1, "provider": "ssh", "address": ADDRESS}}
+
+
 class Lab:
     """One node's agent and the API it talks to."""
 
@@ -139,6 +142,8 @@ async def lab(tmp_path):
     extensions.add("GET", "/labctl/v1/images/resolve", resolve)
     extensions.add("GET", "/labctl/v1/blobs/{digest}", blobs)
     async with ApiServer.running(tmp_path / "api", extensions=extensions) as api:
+        async with api.session() as http, http.post("/apis/labctl.internal/v1/machines", json=MACHINE) as answer:
+            assert answer.status == 201, await answer.text()  # a node has no address but its machine's
         node = api.authority.node("m1")
         for name, data in (("ca.crt", api.authority.certificate_pem), ("agent.crt", node.certificate), ("agent.key", node.key)):
             (tmp_path / name).write_bytes(data)
