@@ -41,12 +41,12 @@ def measure(report: Report) -> None:
             report.add("get-32", ab.rate(PROBE, 10_000, 32))
             report.add("create-1", ab.rate(f"{SPACE}/configmaps", 800, 1, bodies.config_map()))
             report.add("create-10", ab.rate(f"{SPACE}/configmaps", 3000, 10, bodies.config_map()))
-            with _emptied(lab, "pods"):
+            with emptied(lab, "pods"):
                 report.add("create-pods-10", ab.rate(f"{SPACE}/pods", 1000, 10, bodies.pod()))
         lab.api.delete(f"{SPACE}/configmaps")
         _lists(lab, ab, report)
         for watchers in (10, 100):
-            asyncio.run(_fan_out(lab, watchers, report))
+            asyncio.run(fan_out(lab, watchers, report))
         _bind(lab, report)
 
 
@@ -96,14 +96,14 @@ class Ab:
 
 
 @contextmanager
-def _emptied(lab: BenchLab, plural: str) -> Iterator[None]:
+def emptied(lab: BenchLab, plural: str) -> Iterator[None]:
     yield
     lab.api.delete(f"{SPACE}/{plural}", {"gracePeriodSeconds": 0})
     wait(lambda: not lab.api.get(f"{SPACE}/{plural}?limit=1")["items"], f"all {plural} are gone")
 
 
 def _lists(lab: BenchLab, ab: Ab, report: Report) -> None:
-    with _emptied(lab, "pods"):
+    with emptied(lab, "pods"):
         for number in range(PODS):
             lab.api.post(f"{SPACE}/pods", bodies.pod(name=f"running-{number}"))
             lab.api.patch(f"{SPACE}/pods/running-{number}/status", bodies.running_status(number))
@@ -135,7 +135,7 @@ class Watcher(asyncio.Protocol):
             self._seen.put_nowait(time.perf_counter())
 
 
-async def _fan_out(lab: BenchLab, count: int, report: Report) -> None:
+async def fan_out(lab: BenchLab, count: int, report: Report) -> None:
     """One write at a time; each watcher's connection is its own, as kubectl's are."""
     revision = lab.api.get(f"{SPACE}/secrets")["metadata"]["resourceVersion"]
     seen: asyncio.Queue[float] = asyncio.Queue()
@@ -206,6 +206,6 @@ def _bind_once(lab: BenchLab, name: str) -> float:
     lab.api.delete(f"{controller}/{name}", {"propagationPolicy": "Orphan"})
     for _ in itertools.takewhile(lambda _: lab.api.find(f"{controller}/{name}"), range(2000)):
         time.sleep(0.005)
-    with _emptied(lab, "pods"):
+    with emptied(lab, "pods"):
         pass
     return took
