@@ -7,6 +7,7 @@
     │   ├── Conflict            a compare failed: somebody else was first
     │   ├── Compacted           that revision is gone: list again
     │   ├── Lagging             this watcher was too slow and was closed: list again
+    │   ├── Damaged             the store's file is not what was written: `labctl doctor --store`
     │   └── Unavailable         the disk refused: writes are refused until one succeeds
     ├── RemoteError
     │   ├── Unreachable         no SSH connection to the machine now
@@ -75,6 +76,10 @@ class Compacted(StoreError):
         super().__init__(f"revision {asked} was compacted; the oldest kept is {oldest}")
         self.asked = asked
         self.oldest = oldest
+
+
+class Damaged(StoreError):
+    """A row of the store's file is not what was written. The message names the file, the row and the key."""
 
 
 class Lagging(StoreError):

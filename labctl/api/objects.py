@@ -10,6 +10,7 @@ from labctl.api.authorize import Authorizer
 from labctl.api.call import Call
 from labctl.api.shapes import Shape
 from labctl.clock import Clock
+from labctl.resources.encoding import shown
 from labctl.resources.resources import Resources
 from labctl.resources.service import Listed, ListOptions, Written
 from labctl.store.interface import Entry
@@ -35,7 +36,7 @@ class Objects:
         if target.subresource != "scale":
             entry = await self._shown(call, entry)
         if not form.shape or target.subresource == "scale":
-            return await call.answer(entry.value, form=form)
+            return await call.answer(shown(entry), form=form)
         return await call.answer(self._shape(call, form.shape).one(entry), form=form)
 
     async def list(self, call: Call) -> web.StreamResponse:
@@ -104,7 +105,7 @@ class Objects:
         # Binding, eviction and scale answer something else than the object.
         whole = call.target.subresource in ("", "status", "finalize")
         entry = await self._shown(call, written.entry) if whole else written.entry
-        body = self._shape(call, form.shape).one(entry) if form.shape and not call.target.subresource else entry.value
+        body = self._shape(call, form.shape).one(entry) if form.shape and not call.target.subresource else shown(entry)
         extra = answer.warning_lines(written.warnings) if written.warnings else b""
         return await call.answer(body, code, form=form, extra=extra)
 

@@ -12,7 +12,7 @@ from labctl import __version__
 from labctl.cli.complete import objects
 from labctl.cli.lifecycle import become_root, with_master
 from labctl.cli.output import Steps, output_option, print_json, print_table
-from labctl.errors import LabctlError
+from labctl.errors import LabctlError, UsageError
 from labctl.lab import Lab
 
 
@@ -42,15 +42,26 @@ def config(output: str) -> None:
 
 
 @click.command(epilog="Example: labctl doctor -o json")
+@click.option("--store", is_flag=True, help="look at each row of the lab's store instead; the master must be halted")
+@click.option(
+    "--keep-whole-rows", is_flag=True, help="with --store: make a new store of the rows that are whole; the damaged file stays beside it"
+)
 @output_option
-def doctor(output: str) -> None:
+def doctor(store: bool, keep_whole_rows: bool, output: str) -> None:
     """Look at everything `up` needs; exit status 1 if something is missing."""
     from labctl.lab.doctor import doctor as look
 
+    if keep_whole_rows and not store:
+        raise UsageError("--keep-whole-rows goes with --store")
     lab = Lab()
     with contextlib.suppress(LabctlError):  # what is wrong in the settings, the checks tell
         become_root(lab, if_possible=True)
-    checks = look(lab)
+    if store:
+        from labctl.lab.stored import doctor_store, keep_whole
+
+        checks = keep_whole(lab) if keep_whole_rows else doctor_store(lab)
+    else:
+        checks = look(lab)
     if output == "json":
         print_json([{"name": c.name, "level": c.level, "found": c.found, "mend": c.mend} for c in checks])
     else:

@@ -27,7 +27,7 @@ import msgspec
 
 from labctl.certificates import write_file
 from labctl.clock import rfc3339
-from labctl.errors import LabctlError, UsageError
+from labctl.errors import LabctlError, StoreError, UsageError
 from labctl.lab import machines, process, providers
 from labctl.lab.folder import FIXED
 from labctl.lab.progress import step
@@ -78,6 +78,14 @@ def find(lab: LabFolder, name: str) -> Snapshot:
         there = ", ".join(snapshot.name for snapshot in listed(lab))
         raise LabctlError(f"there is no snapshot {name}", mend=f"there are {there}" if there else "labctl snapshot save NAME makes one")
     return _read(path)
+
+
+def _ever_given(lab: LabFolder) -> int:
+    """The highest revision that this lab's store ever gave; 0 where nobody knows, because it is gone or damaged."""
+    try:
+        return highest(lab.paths.store)
+    except StoreError:
+        return 0
 
 
 def _read(path: Path) -> Snapshot:
@@ -260,7 +268,7 @@ def restore(lab: LabFolder, provider: Provider | None, name: str) -> Snapshot:
     name = name or pending["name"]
     snapshot, folder = find(lab, name), lab.paths.snapshots / name
     with step(lab.progress, f"snapshot {name}") as note:
-        ever = highest(lab.paths.store) or pending.get("above") or snapshot.revision + LEAP
+        ever = _ever_given(lab) or pending.get("above") or snapshot.revision + LEAP
         lab.record["restoring"] = {"name": name, "above": max(ever, pending.get("above", 0))}
         lab.save()
         process.stop_master(lab.paths)  # one that a command started a moment ago; from now on none can

@@ -16,9 +16,8 @@ import msgspec
 
 from labctl.clock import Clock
 from labctl.reconcile.plan import EVERY, Index, Key, Seen
+from labctl.resources.encoding import decoded
 from labctl.store.interface import Batch, Entry, Page
-
-decode_json = msgspec.json.Decoder(dict).decode
 
 
 class _Row(msgspec.Struct, gc=False):
@@ -160,7 +159,7 @@ class LiveView:
 
     def raw(self, kind: str, key: Key) -> dict[str, Any] | None:
         row = self._table(kind).rows.get(key)
-        return None if row is None else decode_json(row.entry.value)
+        return None if row is None else decoded(row.entry)
 
     def all(self, kind: str, namespace: str = "") -> Iterator[Any]:
         table = self._table(kind)

@@ -28,7 +28,7 @@ class Client:
     def raw(self, resource: str, key: str) -> Object | None:
         """The whole object as a fresh dict, or None."""
         entry = self.resources.store.get(f"{resource}/{key}")
-        return None if entry is None else encoding.decode(entry.value)
+        return None if entry is None else encoding.decoded(entry)
 
     def list(self, resource: str, namespace: str = "", labels: str = "") -> list[Any]:
         """Typed views in key order; `labels` is a label selector."""

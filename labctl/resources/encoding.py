@@ -1,48 +1,59 @@
-"""How an object lies in the store: compact JSON, `kind`, `apiVersion` and `metadata` first, and in it the names before all else.
+"""How an object lies in the store, and how clients see it.
 
-So the first `"resourceVersion":"` in the bytes is the object's own (nothing before it holds text of a user's choosing but names, which have no quotes),
-and a new revision is stamped in without encoding anew.
+In the store an object is compact JSON without its resourceVersion: the store assigns the revision when it writes, and keeps it beside the value
+(`Entry.revision`). `kind`, `apiVersion` and `metadata` come first, so that `shown` can put the resourceVersion in as the first field of the metadata
+without decoding anything: only the kind and its version come before that place.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 
 from labctl.resources.kind import Object
+from labctl.store.interface import Entry
 
 _FIRST = ("name", "generateName", "namespace", "uid")
-_MARK = b'"resourceVersion":"'
+_METADATA = b'"metadata":{'
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder().decode
 NOT_JSON = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 """What decoding a client's bytes may raise: they are no JSON, another type's, nested too deeply, or no text."""
 
 
-class Sealed:
-    """An object, encoded but for its revision. The store calls it with the revision it assigned; `value` is what it wrote then."""
-
-    __slots__ = ("_head", "_tail", "value")
-
-    def __init__(self, obj: Object) -> None:
-        self._head, _, self._tail = encode(_ordered(obj)).partition(_MARK + b'"')
-        self.value = b""
-
-    def __call__(self, revision: int) -> bytes:
-        self.value = self._head + _MARK + b'%d"' % revision + self._tail
-        return self.value
-
-
-def _ordered(obj: Object) -> Object:
+def stored(obj: Object) -> bytes:
+    """An object as the store keeps it. Its metadata must have a name or a uid."""
     metadata = obj["metadata"]
     ordered = {name: metadata[name] for name in _FIRST if name in metadata}
-    ordered["resourceVersion"] = ""
-    ordered.update((name, value) for name, value in metadata.items() if name not in ordered)
+    ordered.update(metadata)
+    ordered.pop("resourceVersion", None)
     whole = {"kind": obj["kind"], "apiVersion": obj["apiVersion"], "metadata": ordered}
-    whole.update((name, value) for name, value in obj.items() if name not in whole)
-    return whole
+    for name, value in obj.items():
+        if name not in whole:
+            whole[name] = value
+    return encode(whole)
 
 
-def restamped(value: bytes, revision: int) -> bytes:
-    """The same object with another revision inside."""
-    head, mark, rest = value.partition(_MARK)
-    return head + mark + b"%d" % revision + rest[rest.index(b'"') :]
+def shown(entry: Entry) -> bytes:
+    """An object as clients see it, with its resourceVersion. Made once for each entry."""
+    if not entry.shown:
+        value = entry.value
+        place = value.index(_METADATA) + len(_METADATA)
+        entry.shown = b'%b"resourceVersion":"%d",%b' % (value[:place], entry.revision, value[place:])
+    return entry.shown
+
+
+def decoded(entry: Entry) -> Object:
+    """An object as a fresh dict, with its resourceVersion."""
+    obj: Object = decode(entry.value)
+    obj["metadata"]["resourceVersion"] = str(entry.revision)
+    return obj
+
+
+def viewed(entry: Entry, decoder: Callable[[bytes], Any]) -> Any:
+    """An entry's typed view, with its resourceVersion."""
+    view = decoder(entry.value)
+    msgspec.structs.force_setattr(view.metadata, "resource_version", str(entry.revision))
+    return view

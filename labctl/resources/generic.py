@@ -40,7 +40,7 @@ class GenericObject(Viewed, frozen=True, rename="camel", gc=False):
     @property
     def whole(self) -> Object:
         """All of the object. It is shared between callers, so nobody may change it."""
-        return _whole(self.raw)
+        return _whole(self.raw, self.metadata.resource_version)
 
     def at(self, path: str, missing: Any = None) -> Any:
         """The value at a dotted path such as `spec.replicas`; `missing` if there is none."""
@@ -58,7 +58,9 @@ def _view(value: bytes) -> GenericObject:
 
 
 @lru_cache(maxsize=64)
-def _whole(raw: bytes) -> Object:
+def _whole(raw: bytes, resource_version: str) -> Object:
     """Several columns of one row read the same object one after another."""
     decoded: Object = _decode(raw)
+    if resource_version:
+        decoded["metadata"]["resourceVersion"] = resource_version
     return decoded

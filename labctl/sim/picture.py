@@ -19,6 +19,7 @@ from labctl.clock import rfc3339
 from labctl.reconcile.plan import EVERY, Controller, Key, Plan, Seen
 from labctl.reconcile.runner import indexes_of
 from labctl.reconcile.view import LiveView
+from labctl.resources.encoding import viewed
 from labctl.resources.kind import Kind, Object
 from labctl.resources.registry import Registry, builtin_registry
 from labctl.store.interface import Batch, Change, Entry
@@ -71,7 +72,7 @@ class Picture:
     def drop(self, resource: str, key: Key) -> None:
         """Delete an object, at once."""
         revision = self.view.revision + 1
-        entry = Entry(f"{resource}/{key}", b"{}", revision, 0)
+        entry = Entry(f"{resource}/{key}", b'{"metadata":{}}', revision, 0)
         self._seen(self.view.apply(Batch(revision, (Change(entry, None, deleted=True),))))
 
     def plan(self, key: Key, name: str = "") -> Plan:
@@ -94,7 +95,7 @@ class Picture:
         if kind is None:
             return None
         if entry.memo is None:
-            entry.memo = kind.view.decoder()(entry.value)
+            entry.memo = viewed(entry, kind.view.decoder())
         return entry.memo
 
     @staticmethod

@@ -1,10 +1,14 @@
-"""The SQLite file: its tables, a copy of it at one revision, and a store made of such a copy.
+"""The SQLite file: its tables, its checksums, a copy of it at one revision, and a store made of such a copy.
 
+    load     everything that is kept, each row compared with its checksum
     copy     what is durable now, into a new file (VACUUM INTO: sqlite.org/lang_vacuum.html)
-    rewind   a copy becomes a store again, and its revisions go on above every one that was ever given:
+    rewind   turn a copy into a store again whose revisions go on above every one that was ever given:
              whoever watches from an older revision is told 410 and lists again, so nobody sees time go back
 
 etcd's restore does the same under the name --bump-revision --mark-compacted (etcd.io/docs/v3.5/op-guide/recovery).
+
+A row of `changes` is one key's change in one revision; `id` is their order; `checksum` is the CRC-32 of the row's other columns. `meta` holds the
+numbers `revision` and `compacted`, and their own checksum. Files that an older labctl wrote have other tables; `prepare` moves their rows (migrate.py).
 """
 
 from __future__ import annotations
@@ -12,36 +16,85 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
+from zlib import crc32
 
-from labctl.errors import StoreError
+from labctl.errors import Damaged, StoreError
 from labctl.store.log import Loaded
+from labctl.store.migrate import migrate
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS log (
-  revision INTEGER NOT NULL, seq INTEGER NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, created INTEGER NOT NULL, deleted INTEGER NOT NULL,
-  PRIMARY KEY (revision, seq)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS log_key ON log (key, revision);
+CREATE TABLE IF NOT EXISTS changes (
+  id INTEGER PRIMARY KEY, revision INTEGER NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, created INTEGER NOT NULL, deleted INTEGER NOT NULL,
+  checksum INTEGER);
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
 
 COMPACT = """
-DELETE FROM log WHERE revision <= :at AND (deleted OR EXISTS (
-  SELECT 1 FROM log later WHERE later.key = log.key AND later.revision > log.revision AND later.revision <= :at))
+DELETE FROM changes WHERE revision <= :at AND (deleted OR id NOT IN (SELECT max(id) FROM changes WHERE revision <= :at GROUP BY key))
 """
 
+SELECT = "SELECT id, revision, CAST(key AS BLOB), CAST(value AS BLOB), created, deleted, checksum FROM changes"
 
-def loaded(db: sqlite3.Connection) -> Loaded:
-    """Everything that is kept."""
-    rows = db.execute("SELECT revision, key, value, created, deleted FROM log ORDER BY revision, seq").fetchall()
-    changes = [(revision, key, bytes(value), created, bool(deleted)) for revision, key, value, created, deleted in rows]
-    meta = dict(db.execute("SELECT name, value FROM meta"))
-    return Loaded(_revision(db), meta.get("compacted", 0), changes)
+MEND = "labctl doctor --store says what is damaged and what can be kept"
+
+ChangeRow = tuple[int, str, bytes, int, bool]
+"""Revision, key, value, the revision at which the key came to be, and whether this change deleted it."""
+
+
+def insert(rows: int) -> str:
+    """The statement that appends so many rows at once."""
+    return "INSERT INTO changes (revision, key, value, created, deleted, checksum) VALUES " + ",".join(["(?,?,?,?,?,?)"] * rows)
+
+
+def checksum(revision: int, key: bytes, value: bytes, created: int, deleted: bool) -> int:
+    """The CRC-32 of a row: of its numbers, its key and its value."""
+    return crc32(value, crc32(b"%d %d %d %d %b" % (revision, created, deleted, len(key), key)))
+
+
+def parameters(changes: Iterable[ChangeRow]) -> list[object]:
+    """What `insert` takes: the columns of all rows, one after another."""
+    flat: list[object] = []
+    for revision, key, value, created, deleted in changes:
+        flat += (revision, key, value, created, deleted, checksum(revision, key.encode(), value, created, deleted))
+    return flat
+
+
+def prepare(db: sqlite3.Connection) -> None:
+    """Make the tables where they are not there yet, and take over the rows of a file that an older labctl wrote."""
+    db.executescript(SCHEMA)
+    migrate(db, _checksum_if_text, note)
+
+
+def load(db: sqlite3.Connection, path: Path) -> Loaded:
+    """Everything that is kept. Raises Damaged where a row is not what was written."""
+    changes = [checked(path, *row) for row in db.execute(f"{SELECT} ORDER BY id")]
+    return Loaded(_revision(db), checked_meta(path, db).get("compacted", 0), changes)
+
+
+def checked_meta(path: Path, db: sqlite3.Connection) -> dict[str, int]:
+    """The numbers that the file remembers. Raises Damaged if they differ from their checksum."""
+    meta = dict(db.execute("SELECT CAST(name AS BLOB), value FROM meta"))
+    if meta and meta.pop(b"checksum", None) != _meta_checksum(meta):
+        raise Damaged(f"the store {path} is damaged: its table meta is not what was written", mend=MEND)
+    return {name.decode(): value for name, value in meta.items()}
+
+
+def checked(path: Path, id_: int, revision: int, key: bytes, value: bytes, created: int, deleted: int, sum_: int | None) -> ChangeRow:
+    """A row as it was written. Raises Damaged if it differs from its checksum."""
+    try:
+        if sum_ == checksum(revision, key, value, created, bool(deleted)):
+            return revision, key.decode(), value, created, bool(deleted)
+    except (TypeError, UnicodeDecodeError):
+        pass
+    shown = key.decode(errors="replace") if isinstance(key, bytes) else "?"
+    raise Damaged(f"the store {path} is damaged: row {id_} (revision {revision}, {shown}) is not what was written", mend=MEND)
 
 
 def private(path: Path) -> None:
-    """The file is there, for its owner alone: Secrets are in it. SQLite gives its other files the same mode."""
+    """Make sure that the file is there and only its owner can read it: Secrets are in it. SQLite gives its other files the same mode."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         path.chmod(0o600)
@@ -50,7 +103,7 @@ def private(path: Path) -> None:
 
 
 def copy(db: sqlite3.Connection, path: Path) -> int:
-    """A new file with what is in `db`; answers its revision. Whoever renames it makes it durable."""
+    """Write what is in `db` into a new file and return its revision. The caller who renames the file also makes it durable."""
     path.unlink(missing_ok=True)
     private(path)
     db.execute("VACUUM INTO ?", (str(path),))
@@ -58,63 +111,89 @@ def copy(db: sqlite3.Connection, path: Path) -> int:
 
 
 def write(path: Path, content: Loaded) -> None:
-    """The file of an engine that has none."""
+    """Write a new file with this content: for engines that have no file, and for a store of which only a part could be kept."""
     path.unlink(missing_ok=True)
     private(path)
     with closing(sqlite3.connect(path)) as db, db:
-        db.executescript(SCHEMA)
-        rows = [(revision, seq, *change) for seq, (revision, *change) in enumerate(content.changes)]
-        db.executemany("INSERT INTO log VALUES (?,?,?,?,?,?)", rows)
-        _note(db, revision=content.revision, compacted=content.compacted)
+        prepare(db)
+        db.executemany(insert(1), [parameters([change]) for change in content.changes])
+        note(db, revision=content.revision, compacted=content.compacted)
 
 
 def highest(store: Path) -> int:
-    """The highest revision that the store in this file ever gave; 0 if there is none. StoreError if it can't be read."""
+    """The highest revision that the store in this file ever gave; 0 if there is no file. Raises StoreError if it can't be read."""
     if not store.exists():
         return 0
     try:
-        with closing(sqlite3.connect(store)) as db:  # not read-only: what a killed writer left in the WAL counts
-            db.executescript(SCHEMA)
+        with closing(sqlite3.connect(store)) as db:  # not read-only: what a killed writer left in the write-ahead log counts
+            prepare(db)
             return _revision(db)
     except sqlite3.Error as error:
-        raise StoreError(f"the store {store} can't be read: {error}") from error
+        raise StoreError(f"the store {store} can't be read: {error}", mend=MEND) from error
 
 
 def rewind(snapshot: Path, store: Path, above: int) -> int:
-    """Put a snapshot in the place of `store`, which nobody has open. Answers the revision it is at: later than its own and than `above`.
+    """Put a snapshot in the place of `store`, which nobody has open. Return the revision it is at: later than its own and than `above`.
 
-    Killed in the middle it leaves the old store, none, or the new one; never half of one, nor one with another's write-ahead log.
+    A process that is killed in the middle leaves the old store, none, or the new one; never half of one, nor one with another's write-ahead log.
     """
     store.parent.mkdir(parents=True, exist_ok=True)
     new = store.with_suffix(".new")
     try:
         shutil.copyfile(snapshot, new)
         with closing(sqlite3.connect(new)) as db, db:
+            prepare(db)
+            load(db, snapshot)
             begin = max(_revision(db), above) + 1
             db.execute(COMPACT, {"at": begin})
-            _note(db, revision=begin, compacted=begin)
-        _sync(new)
-        for old in (store, store.with_name(store.name + "-wal"), store.with_name(store.name + "-shm")):
-            old.unlink(missing_ok=True)
-        os.replace(new, store)
-        _sync(store.parent)
+            note(db, revision=begin, compacted=begin)
+        put_in_place(new, store)
+    except Damaged:
+        new.unlink(missing_ok=True)
+        raise
     except (OSError, sqlite3.Error) as error:
         new.unlink(missing_ok=True)
         raise StoreError(f"the snapshot {snapshot} can't be restored: {error}", mend="free space on that disk") from error
     return begin
 
 
-def _revision(db: sqlite3.Connection) -> int:
-    newest = db.execute("SELECT max(revision) FROM log").fetchone()[0] or 0
-    kept = db.execute("SELECT max(value) FROM meta").fetchone()[0] or 0
-    return max(newest, kept)
+def put_in_place(new: Path, store: Path) -> None:
+    """Make `new` durable and the store; the old one's write-ahead log goes first, because it is not the new one's."""
+    sync(new)
+    for old in (store, store.with_name(store.name + "-wal"), store.with_name(store.name + "-shm")):
+        old.unlink(missing_ok=True)
+    os.replace(new, store)
+    sync(store.parent)
 
 
-def _note(db: sqlite3.Connection, **values: int) -> None:
+def note(db: sqlite3.Connection, **values: int) -> None:
+    """Remember numbers by name, with a new checksum of all that are remembered."""
     db.executemany("REPLACE INTO meta VALUES (?,?)", list(values.items()))
+    meta = dict(db.execute("SELECT CAST(name AS BLOB), value FROM meta WHERE name != 'checksum'"))
+    db.execute("REPLACE INTO meta VALUES ('checksum', ?)", (_meta_checksum(meta),))
 
 
-def _sync(path: Path) -> None:
+def _meta_checksum(meta: dict[bytes, int]) -> int:
+    return crc32(repr(sorted(meta.items())).encode())
+
+
+def _checksum_if_text(revision: int, key: bytes, value: bytes, created: int, deleted: int) -> int | None:
+    """For rows that have no checksum yet: none if they are damaged visibly."""
+    try:
+        bytes(key).decode(), bytes(value).decode()
+    except UnicodeDecodeError:
+        return None
+    return checksum(revision, key, value, created, bool(deleted))
+
+
+def _revision(db: sqlite3.Connection) -> int:
+    newest = db.execute("SELECT revision FROM changes ORDER BY id DESC LIMIT 1").fetchone()
+    kept = db.execute("SELECT max(value) FROM meta WHERE name IN ('revision', 'compacted')").fetchone()[0] or 0
+    return max(newest[0] if newest else 0, kept)
+
+
+def sync(path: Path) -> None:
+    """Return when the file or folder is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -6,7 +6,7 @@ from bisect import bisect_right
 
 from labctl.store.interface import Batch
 
-ENTRY_BYTES = 2048  # what a change costs beside its value: measured, with the view of it that somebody looked at
+ENTRY_BYTES = 2048  # what a change costs beside its value: measured, with the view and the shown bytes of a small object
 
 
 class History:

@@ -7,36 +7,37 @@ What it never does: interpret a value; show what is not on disk; lose, repeat or
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
-Value = bytes | Callable[[int], bytes]
-"""Bytes, or a function that is handed the new revision and answers the bytes (objects carry their resourceVersion inside)."""
-
 
 class Entry(msgspec.Struct, gc=False, eq=False):
-    """A key as it stands at some revision. Immutable but for `memo`: whatever a reader decoded from `value`, kept with it so that it is decoded once."""
+    """A key as it stands at some revision. The revision lies beside the value, never in it, so that any engine may assign it after the write.
+
+    Immutable but for what readers keep with it so that they make it once: `memo`, what one of them decoded, and `shown`, the bytes as clients see them.
+    """
 
     key: str
     value: bytes
     revision: int  # of the last write of this key
     created: int  # revision at which the key came to be
     memo: Any = None
+    shown: bytes = b""
 
 
 class Put(msgspec.Struct, frozen=True, gc=False):
     key: str
-    value: Value
+    value: bytes
 
 
 class Delete(msgspec.Struct, frozen=True, gc=False):
-    """`final` is the last state that watchers are shown, with the deletion's revision inside; empty for claim keys."""
+    """`final` is the last state that watchers are shown; empty for claim keys."""
 
     key: str
-    final: Value = b""
+    final: bytes = b""
 
 
 Op = Put | Delete
@@ -112,6 +113,9 @@ class Store(Protocol):
         Compared against the newest staged state, so that two callers can't both win. `lazy` commits keep their place in the order
         but may wait for the next group (lease renewals, Events). Raises Conflict (nothing is written), Unavailable.
         """
+
+    async def reached(self, revision: int) -> None:
+        """Wait until what was staged at this revision is visible or has failed. Returns at once if nothing is staged there."""
 
     def get(self, key: str) -> Entry | None:
         """The key as it stands at `revision`."""

@@ -1,10 +1,10 @@
 """The log: one sequencer on the loop, one engine that makes groups durable, and the same batch for every watcher.
 
-    commit ─► compare against the staged head ─► revision ─► encode ─► stage ─► engine.append(group) ─► visible ─► watchers ─► callers answered
+    commit ─► compare against the staged head ─► revision ─► stage ─► engine.append(group) ─► visible ─► watchers ─► callers answered
 
 Only after the engine has a group on disk does any of it become visible to get, range and watch, and only then are its callers answered, in order.
-If the engine fails, the group and everything staged after it fails, and the head is rebuilt from disk before the next write is let in:
-what the engine wrote in spite of its error is then shown, because the truth is what is on disk.
+If the engine fails, for whatever reason, the group and everything staged after it fails, and the head is rebuilt from disk before the next write
+is let in: what the engine wrote in spite of its error is then shown, because the truth is what is on disk.
 
 History back to the last compaction is kept in memory: a watch from any revision since, and reads of the past, need no disk.
 """
@@ -12,6 +12,8 @@ History back to the last compaction is kept in memory: a watch from any revision
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,8 +24,10 @@ from sortedcontainers import SortedDict
 
 from labctl.errors import Compacted, Conflict, Lagging, StoreError, Unavailable
 from labctl.store.history import History
-from labctl.store.interface import Batch, Change, Compare, Delete, Entry, Op, Page, Put, Value
+from labctl.store.interface import Batch, Change, Compare, Delete, Entry, Op, Page, Put
 from labctl.store.settings import StoreSettings
+
+log = logging.getLogger(__name__)
 
 _LAST = "\U0010ffff"
 
@@ -40,7 +44,10 @@ class Engine(Protocol):
     """Where groups become durable. Called by one LogStore, one call at a time."""
 
     def load(self) -> Loaded:
-        """Read everything that is kept."""
+        """Read everything that is kept. Called once, before anything else."""
+
+    async def reload(self) -> Loaded:
+        """Read everything again after a failure, when nothing else uses the disk. Raises StoreError."""
 
     async def append(self, group: Sequence[Batch]) -> None:
         """Durable on return, all or none. Raises Unavailable; then it is unknown whether it is on disk."""
@@ -57,11 +64,28 @@ class Engine(Protocol):
 class _Staged:
     """A commit that has its revision but is not durable yet."""
 
-    __slots__ = ("batch", "done")
+    __slots__ = ("batch", "waiting")
 
-    def __init__(self, batch: Batch, done: asyncio.Future[int]) -> None:
+    def __init__(self, batch: Batch) -> None:
         self.batch = batch
-        self.done = done
+        self.waiting: list[asyncio.Future[int]] = []  # its caller, and whoever else wants to know when it is visible
+
+    def wait(self) -> asyncio.Future[int]:
+        """A future of the revision, for one who waits; that one may be cancelled without harm to the others."""
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.waiting.append(future)
+        return future
+
+    def finish(self) -> None:
+        for future in self.waiting:
+            if not future.done():
+                future.set_result(self.batch.revision)
+
+    def fail(self, error: StoreError) -> None:
+        for future in self.waiting:
+            if not future.done():
+                future.set_exception(Unavailable(error.message, mend=error.mend))
+                future.exception()  # a caller that went away must not be reported as forgotten
 
 
 class LogStore:
@@ -80,6 +104,7 @@ class LogStore:
         self._flushing: asyncio.Task[None] | None = None
         self._lazy_timer: asyncio.TimerHandle | None = None
         self._broken = False
+        self._recovering: asyncio.Task[None] | None = None
         self.refusing = False
         """The disk refused the last commit, and none has succeeded since."""
         self._closed = False
@@ -159,8 +184,8 @@ class LogStore:
     async def commit(self, ops: Sequence[Op], compares: Sequence[Compare] = (), *, lazy: bool = False) -> int:
         if self._closed:
             raise Unavailable("the store is closed")
-        if self._broken:
-            self._rebuild()
+        while self._broken:
+            await self._recover()
         for compare in compares:
             newest = self._newest(compare.key)
             actual = newest.revision if newest else 0
@@ -173,10 +198,18 @@ class LogStore:
         assert len({change.key for change in changes}) == len(changes), "one commit changes a key once"
         self._next += 1
         self._staged_head.update((change.key, change) for change in changes)
-        staged = _Staged(Batch(revision, changes), asyncio.get_running_loop().create_future())
+        staged = _Staged(Batch(revision, changes))
         self._staged.append(staged)
         self._wake(lazy)
-        return await asyncio.shield(staged.done)
+        return await staged.wait()
+
+    async def reached(self, revision: int) -> None:
+        if not self._staged:
+            return
+        place = revision - self._staged[0].batch.revision  # staged revisions follow each other without a gap
+        if 0 <= place < len(self._staged):
+            with contextlib.suppress(Unavailable):
+                await self._staged[place].wait()
 
     def _newest(self, key: str) -> Entry | None:
         change = self._staged_head.get(key)
@@ -188,11 +221,11 @@ class LogStore:
         previous = self._newest(op.key)
         if isinstance(op, Put):
             created = previous.created if previous else revision
-            return Change(Entry(op.key, _bytes(op.value, revision), revision, created), previous)
+            return Change(Entry(op.key, op.value, revision, created), previous)
         if previous is None:
             return None
         assert isinstance(op, Delete)
-        return Change(Entry(op.key, _bytes(op.final, revision), revision, previous.created), previous, deleted=True)
+        return Change(Entry(op.key, op.final, revision, previous.created), previous, deleted=True)
 
     def _wake(self, lazy: bool) -> None:
         if self._flushing is not None:
@@ -212,20 +245,29 @@ class LogStore:
             self._flushing = asyncio.get_running_loop().create_task(self._flush())
 
     async def _flush(self) -> None:
+        """Make groups durable and visible until nothing is staged. Whatever goes wrong, everybody who waits is told."""
         try:
             while self._staged:
                 group = [self._staged[i] for i in range(min(len(self._staged), self._settings.group))]
                 await self._engine.append([staged.batch for staged in group])
                 self.refusing = False
                 for staged in group:
-                    self._staged.popleft()
                     self._publish(staged.batch)
-                    if not staged.done.done():
-                        staged.done.set_result(staged.batch.revision)
+                    self._staged.popleft()
+                    staged.finish()
         except StoreError as error:
             self._fail(error)
+        except asyncio.CancelledError:
+            self._fail(Unavailable("the store's writer was cancelled"))
+            raise
+        except Exception as error:  # our mistake; the writers must not wait for ever
+            log.exception("the store could not write a group")
+            self._fail(Unavailable(f"the store could not write: {error!r}"))
         finally:
             self._flushing = None
+        if self._broken:
+            with contextlib.suppress(StoreError):  # the next commit tries again
+                await self._recover()
 
     def _publish(self, batch: Batch) -> None:
         for change in batch.changes:
@@ -250,23 +292,29 @@ class LogStore:
         self._staged_head.clear()
         self._broken = self.refusing = True
         for staged in failed:
-            if not staged.done.done():
-                staged.done.set_exception(Unavailable(error.message, mend=error.mend))
-                staged.done.exception()  # a caller that went away must not be reported as forgotten
-        try:
-            self._rebuild()
-        except StoreError:
-            self._broken = True  # the next commit tries again
+            staged.fail(error)
 
-    def _rebuild(self) -> None:
+    async def _recover(self) -> None:
+        """Rebuild once, however many wait for it. Raises StoreError if the disk can't be read."""
+        if self._recovering is None:
+            self._recovering = asyncio.get_running_loop().create_task(self._rebuild())
+            self._recovering.add_done_callback(self._recovered)
+        await asyncio.shield(self._recovering)
+
+    def _recovered(self, task: asyncio.Task[None]) -> None:
+        self._recovering = None
+        if not task.cancelled():
+            task.exception()  # whoever waits for it is told; nobody waiting is no news
+
+    async def _rebuild(self) -> None:
         """Take the disk's word for what is true, and tell watchers what a failed append had written all the same."""
         before = self._revision
-        loaded = self._engine.load()
-        self._broken = False
+        loaded = await self._engine.reload()
         if loaded.revision > before:
             for batch in _batches(loaded, self._head, above=before):
                 self._publish(batch)
         self._next = self._revision + 1
+        self._broken = False
 
     def _load(self) -> None:
         loaded = self._engine.load()
@@ -287,7 +335,7 @@ class LogStore:
         before = min(before, self._revision)
         if before <= self._compacted:
             return
-        self._compacted = before  # first what costs memory: the disk may refuse, and is asked again the next time
+        self._compacted = before  # Forget it in memory first. If the disk refuses, the next compaction tries again.
         self._history.forget(before)
         await self._engine.compact(before)
 
@@ -297,8 +345,10 @@ class LogStore:
     async def close(self) -> None:
         self._closed = True
         self._start_flush()
-        if self._flushing is not None:
+        while self._flushing is not None:
             await self._flushing
+        if self._recovering is not None:
+            await asyncio.wait([self._recovering])
         for watchers in tuple(self._watchers.values()):
             for watcher in tuple(watchers):
                 watcher.fail(Unavailable("the store is closed"))
@@ -364,10 +414,6 @@ class Watcher:
         self._closed = True
         self._forget(self)
         self._notify()
-
-
-def _bytes(value: Value, revision: int) -> bytes:
-    return value(revision) if callable(value) else value
 
 
 def _under(batch: Batch, prefix: str) -> Batch | None:

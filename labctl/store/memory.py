@@ -1,4 +1,4 @@
-"""The engine that forgets: for tests, simulations and labs that need not survive their master. No thread, no disk."""
+"""The engine without a disk or a thread: for tests, simulations and labs that need not survive their master."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ class MemoryEngine:
 
     def load(self) -> Loaded:
         return Loaded(self._revision, self._compacted, tuple(self._rows))
+
+    async def reload(self) -> Loaded:
+        return self.load()
 
     async def append(self, group: Sequence[Batch]) -> None:
         for batch in group:

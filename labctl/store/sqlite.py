@@ -1,68 +1,87 @@
 """The engine on disk: SQLite in WAL mode, synchronous=FULL, one writer thread, one transaction per group (sqlite.org/wal.html).
 
-A row of `log` is one key's change in one revision. Rows at or below the compacted revision are live keys only.
+A group is one INSERT statement with a row for each change wherever that is possible. The sqlite3 module lets go of the interpreter in each
+step of a statement and must wait for it again, so a group of ten as ten rows and three statements takes a third more of a write's time.
+There is no index but the order of the rows, because every index costs each commit a page more to write; only compaction looks for keys.
 One process at a time: the lock is held on a file beside the database and goes with the process, however it ends.
 """
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from labctl.errors import StoreError, Unavailable
-from labctl.store.file import COMPACT, SCHEMA, copy, loaded, private
+from labctl.store.file import COMPACT, MEND, ChangeRow, copy, insert, load, note, parameters, prepare, private
 from labctl.store.interface import Batch
 from labctl.store.log import Loaded, LogStore
 from labctl.store.settings import StoreSettings
+from labctl.store.writer import WriterThread
+
+_ROWS = 64  # of one statement; its text is made once for each number of rows
+_INSERT = tuple(insert(rows) if rows else "" for rows in range(_ROWS + 1))
 
 
 class SqliteEngine:
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = _lock(path)
+        self._lock = lock(path)
         try:
             self._db = self._open()
         except sqlite3.Error as error:
             os.close(self._lock)
-            raise StoreError(f"can't open the store {path}: {error}", mend="move the file away to begin anew, or free the disk") from error
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
+            raise StoreError(f"can't open the store {path}: {error}", mend=f"free the disk if it is full; {MEND}") from error
+        self._writer = WriterThread("store-writer")
 
     def _open(self) -> sqlite3.Connection:
         private(self._path)
-        db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
+        db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, cached_statements=_ROWS * 2)
         mode = db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
         if mode != "wal":
             raise sqlite3.OperationalError(f"this file system has no locks for SQLite's WAL (journal mode is {mode})")
         db.execute("PRAGMA synchronous=FULL")
-        db.executescript(SCHEMA)
+        prepare(db)
         return db
 
     def load(self) -> Loaded:
+        """On the caller's thread, so only before the first other call. Raises StoreError if a row or a page is damaged."""
         try:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            return loaded(self._db)
+            return load(self._db, self._path)
         except sqlite3.Error as error:
-            raise Unavailable(f"the store {self._path} can't be read: {error}") from error
+            raise Unavailable(f"the store {self._path} can't be read: {error}", mend=MEND) from error
+
+    async def reload(self) -> Loaded:
+        loaded: Loaded = await self._writer.run(self._reload, None)
+        return loaded
+
+    def _reload(self, _nothing: None) -> Loaded:
+        self._roll_back()
+        return self.load()
 
     async def append(self, group: Sequence[Batch]) -> None:
         rows = [
-            (batch.revision, seq, change.entry.key, change.entry.value, change.entry.created, change.deleted)
+            (batch.revision, change.entry.key, change.entry.value, change.entry.created, change.deleted)
             for batch in group
-            for seq, change in enumerate(batch.changes)
+            for change in batch.changes
         ]
         await self._run(self._append, rows)
 
-    def _append(self, rows: list[tuple[int, int, str, bytes, int, bool]]) -> None:
+    def _append(self, rows: list[ChangeRow]) -> None:
+        if len(rows) <= _ROWS:
+            self._db.execute(_INSERT[len(rows)], parameters(rows))  # one statement is a transaction by itself
+            return
         self._db.execute("BEGIN IMMEDIATE")
-        self._db.executemany("INSERT INTO log VALUES (?,?,?,?,?,?)", rows)
-        self._db.execute("COMMIT")
+        try:
+            for start in range(0, len(rows), _ROWS):
+                part = rows[start : start + _ROWS]
+                self._db.execute(_INSERT[len(part)], parameters(part))
+            self._db.execute("COMMIT")
+        finally:
+            self._roll_back()
 
     async def compact(self, revision: int) -> None:
         await self._run(self._compact, revision)
@@ -70,16 +89,21 @@ class SqliteEngine:
     def _compact(self, revision: int) -> None:
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            newest = self._db.execute("SELECT max(revision) FROM log").fetchone()[0] or 0
+            newest = self._db.execute("SELECT max(revision) FROM changes").fetchone()[0] or 0
             self._db.execute(COMPACT, {"at": revision})
-            self._db.executemany("REPLACE INTO meta VALUES (?,?)", [("compacted", revision), ("revision", newest)])
+            note(self._db, compacted=revision, revision=newest)
             self._db.execute("COMMIT")
         finally:
-            if self._db.in_transaction:  # it was refused: the next commit is not to find itself inside it
-                self._db.execute("ROLLBACK")
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        """Leave no transaction open: the next piece of work is not to find itself inside it."""
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
 
     async def snapshot(self, path: Path) -> int:
-        return await self._run(self._snapshot, path)
+        revision: int = await self._run(self._snapshot, path)
+        return revision
 
     def _snapshot(self, path: Path) -> int:
         """On the writer's thread: between two groups, so what is in the file is what is durable."""
@@ -87,17 +111,18 @@ class SqliteEngine:
 
     async def _run(self, work: Callable[[Any], Any], argument: Any) -> Any:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._writer, work, argument)
+            return await self._writer.run(work, argument)
         except sqlite3.Error as error:
             raise Unavailable(f"the store {self._path} refused a write: {error}", mend="free space on that disk") from error
 
     def close(self) -> None:
-        self._writer.shutdown(wait=True)
+        self._writer.close()
         self._db.close()
         os.close(self._lock)
 
 
-def _lock(path: Path) -> int:
+def lock(path: Path) -> int:
+    """Hold the lock of the store in this file until the descriptor is closed. Raises StoreError if another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
@@ -113,7 +138,7 @@ def _lock(path: Path) -> int:
 
 
 def sqlite_store(path: Path, settings: StoreSettings = StoreSettings()) -> LogStore:  # noqa: B008 - frozen
-    """A Store that survives its process. Raises StoreError if the file can't be opened or another process has it."""
+    """A Store that survives its process. Raises StoreError if the file can't be opened or read, or another process has it."""
     engine = SqliteEngine(path)
     try:
         return LogStore(engine, settings)

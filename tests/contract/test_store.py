@@ -5,6 +5,8 @@ The watch properties are etcd's robustness checks (etcd tests/robustness): order
 
 import asyncio
 import shutil
+import sqlite3
+import time
 from random import Random
 
 import pytest
@@ -45,10 +47,10 @@ def store(opened):
 
 
 async def test_a_commit_is_one_revision_for_all_its_keys(store):
-    revision = await store.commit([Put("a/1", b"x"), Put("a/2", lambda r: b"at %d" % r)])
+    revision = await store.commit([Put("a/1", b"x"), Put("a/2", b"y")])
     assert store.revision == revision
     assert [(e.key, e.revision, e.created) for e in store.range("a/").entries] == [("a/1", revision, revision), ("a/2", revision, revision)]
-    assert store.get("a/2").value == b"at %d" % revision
+    assert store.get("a/2").value == b"y"
 
 
 async def test_a_failed_compare_writes_nothing(store):
@@ -109,10 +111,10 @@ async def test_a_watch_replays_then_follows(store):
     await store.commit([Put("w/1", b"2"), Put("x/1", b"")])
     watch = store.watch("w/", one)
     await store.commit([Put("x/2", b"")])
-    gone = await store.commit([Delete("w/1", lambda r: b"end %d" % r)])
+    gone = await store.commit([Delete("w/1", b"end")])
     first, second = await anext(watch), await anext(watch)
     assert [c.key for c in first.changes] == ["w/1"] and first.changes[0].previous.value == b"1"
-    assert second.revision == gone and second.changes[0].deleted and second.changes[0].entry.value == b"end %d" % gone
+    assert second.revision == gone and second.changes[0].deleted and second.changes[0].entry.value == b"end"
     await watch.aclose()
     with pytest.raises(StopAsyncIteration):
         await anext(watch)
@@ -197,7 +199,7 @@ async def test_a_failed_append_fails_all_staged_after_it_and_the_disk_decides():
     seen, watch = [], store.watch("", 0)
     for round_ in range(60):
         results = await asyncio.gather(
-            *(store.commit([Put(f"k{round_}-{i}", lambda r: b"%d" % r)], [Compare(f"k{round_}-{i}", 0)]) for i in range(4)),
+            *(store.commit([Put(f"k{round_}-{i}", b"%d %d" % (round_, i))], [Compare(f"k{round_}-{i}", 0)]) for i in range(4)),
             return_exceptions=True,
         )
         for i, result in enumerate(results):
@@ -216,7 +218,115 @@ async def test_a_failed_append_fails_all_staged_after_it_and_the_disk_decides():
     assert {e.key: e.revision for e in reopened.range("").entries} == {e.key: e.revision for e in store.range("").entries}
     told = {c.key: c.entry.revision for b in seen for c in b.changes}
     assert told == {e.key: e.revision for e in store.range("").entries}, "reliable: what is on disk was told"
-    assert all(e.value == b"%d" % e.revision for e in store.range("k").entries)
+    assert all(b"k%b-%b" % tuple(e.value.split()) == e.key.encode() for e in store.range("k").entries)
+
+
+async def test_who_lost_a_race_waits_until_the_winner_is_visible(store):
+    winner = asyncio.ensure_future(store.commit([Put("k", b"1")], [Compare("k", 0)]))
+    await asyncio.sleep(0)
+    with pytest.raises(Conflict) as lost:
+        await store.commit([Put("k", b"2")], [Compare("k", 0)])
+    await store.reached(lost.value.actual)
+    assert store.revision >= lost.value.actual == await winner
+    await store.reached(lost.value.actual)  # what is visible already is not waited for
+    await store.reached(1_000)
+
+
+async def test_who_waits_for_a_revision_that_fails_goes_on(opened):
+    store = LogStore(FaultyEngine(Random(1), fail=1, delay_s=0.001))
+    first = asyncio.ensure_future(store.commit([Put("k", b"1")]))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(store.reached(1), 5)
+    with pytest.raises(Unavailable):
+        await first
+
+
+async def test_a_writer_that_is_cancelled_harms_nobody(store):
+    first, second = (asyncio.ensure_future(store.commit([Put(f"k{i}", b"")])) for i in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    await second
+    assert store.get("k0") is not None, "what was begun is finished"
+
+
+class Mistaken(MemoryEngine):
+    """An engine with a mistake of ours in it: not every failure is a StoreError."""
+
+    wrong = True
+
+    async def append(self, group):
+        if self.wrong:
+            raise KeyError("a mistake")
+        await super().append(group)
+
+
+async def test_a_mistake_while_writing_leaves_nobody_waiting():
+    store = LogStore(Mistaken())
+    results = await asyncio.wait_for(asyncio.gather(*(store.commit([Put(f"k{i}", b"")]) for i in range(3)), return_exceptions=True), 5)
+    assert all(isinstance(result, Unavailable) for result in results)
+    Mistaken.wrong = False
+    try:
+        assert await asyncio.wait_for(store.commit([Put("k", b"")]), 5) == 1
+    finally:
+        Mistaken.wrong = True
+    await store.close()
+
+
+async def test_a_store_whose_writer_is_cancelled_tells_its_callers():
+    store = LogStore(FaultyEngine(Random(1), delay_s=60))
+    waiting = asyncio.ensure_future(store.commit([Put("k", b"")]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    store._flushing.cancel()
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(waiting, 5)
+
+
+async def test_after_a_failure_nothing_uses_the_connection_at_once_with_a_compaction(tmp_path, monkeypatch):
+    """The head was once rebuilt on the loop while the writer's thread compacted: its rollback undid the compaction, or failed."""
+    engine = SqliteEngine(tmp_path / "store.db")
+    store, using, overlaps = LogStore(engine), [], []
+
+    def alone(work):
+        def worked(argument):
+            overlaps.extend(using)
+            using.append(work.__name__)
+            try:
+                time.sleep(0.01)  # on the writer's thread: long enough to be caught
+                return work(argument)
+            finally:
+                using.remove(work.__name__)
+
+        return worked
+
+    def refused(rows):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    await store.commit([Put("k", b"1")])
+    for name in ("_compact", "_reload"):
+        monkeypatch.setattr(engine, name, alone(getattr(engine, name)))
+    append = engine._append
+    for round_ in range(5):
+        revision = await store.commit([Put("k", b"%d" % round_)])
+        monkeypatch.setattr(engine, "_append", refused)
+        failing = asyncio.ensure_future(store.commit([Put("k", b"lost")]))
+        await asyncio.gather(store.compact(revision), failing, return_exceptions=True)
+        monkeypatch.setattr(engine, "_append", append)
+    assert await store.commit([Put("k", b"end")]) == store.revision
+    assert not overlaps and store.get("k").value == b"end"
+    await store.close()
+
+
+@pytest.mark.parametrize("rows", [1, 63, 64, 65, 200])
+async def test_a_group_of_any_size_is_kept_whole(tmp_path, rows):
+    store = sqlite_store(tmp_path / "store.db")
+    await asyncio.gather(*(store.commit([Put(f"k{i:03}", b"%d" % i)]) for i in range(rows)))
+    await store.commit([Put(f"together{i:03}", b"") for i in range(rows)])
+    await store.close()
+    store = sqlite_store(tmp_path / "store.db")
+    assert [e.value for e in store.range("k").entries] == [b"%d" % i for i in range(rows)]
+    assert {e.revision for e in store.range("together").entries} == {rows + 1}
+    await store.close()
 
 
 async def test_a_second_process_is_refused(tmp_path):

@@ -14,6 +14,7 @@ from labctl.resources import documents, encoding, kinds, names
 from labctl.resources.cells import duration, since
 from labctl.resources.kind import Kind, Viewed
 from labctl.resources.registry import Registry, builtin_registry
+from labctl.store.interface import Entry
 
 DURATIONS = [
     (-5, "<invalid>"),
@@ -51,12 +52,13 @@ TEXT = st.text(max_size=30) | st.sampled_from(['"resourceVersion":""', '"resourc
 def test_a_revision_is_stamped_in_the_right_place(labels: dict[str, str], data: dict[str, str], revision: int) -> None:
     metadata = {"annotations": labels, "labels": labels, "generateName": "a-", "name": "a-b", "resourceVersion": "3", "uid": "u"}
     obj = {"data": data, "metadata": metadata, "apiVersion": "v1", "kind": "ConfigMap", "resourceVersion": ""}
-    value = encoding.Sealed(obj)(revision)
-    wanted = {**obj, "metadata": {**metadata, "resourceVersion": str(revision)}}
-    assert json.loads(value) == wanted
-    wanted["metadata"]["resourceVersion"] = "42"  # type: ignore[index]
-    assert json.loads(encoding.restamped(value, 42)) == wanted
+    value = encoding.stored(obj)
     assert value.startswith(b'{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a-b"')
+    assert "resourceVersion" not in json.loads(value)["metadata"], "the revision lies beside the value"
+    wanted = {**obj, "metadata": {**metadata, "resourceVersion": str(revision)}}
+    entry = Entry("configmaps/default/a-b", value, revision, 1)
+    assert json.loads(encoding.shown(entry)) == encoding.decoded(entry) == wanted
+    assert encoding.shown(entry) is encoding.shown(entry), "made once"
 
 
 DOCUMENTS = [

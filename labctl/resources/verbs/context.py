@@ -1,7 +1,7 @@
-"""What every verb works on: the store, the kinds and their types, time, chance. One per Resources.
+"""What every verb works on: the store, the kinds and their types, the clock and the random numbers. One for each Resources.
 
-It also holds the two things writes share: a lock per key (writers of one object take turns, so that a hot object makes nobody fail), and the view of an
-entry, decoded once and kept with it.
+It also holds two things that writes share: a lock for each key (writers of one object take turns, so that nobody fails because many write it), and
+the typed view of an entry, which is decoded once and kept with it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,13 @@ from typing import Any
 
 from labctl.clock import Clock
 from labctl.errors import Unavailable
-from labctl.resources import failures
+from labctl.resources import encoding, failures
 from labctl.resources.admission import Admission
 from labctl.resources.kind import Kind
 from labctl.resources.registry import KindChange, Registry
 from labctl.resources.schema.definitions import Schema
 from labctl.resources.settings import ResourceSettings
 from labctl.store.interface import Compare, Entry, Op, Store
-
-_SETTLE_S = 0.0005
-_SETTLE_TRIES = 2_000
 
 
 @dataclass
@@ -46,7 +43,7 @@ class Context:
             decoder = self._decoders.get(resource)
             if decoder is None:
                 decoder = self._decoders[resource] = self.registry[resource].view.decoder()
-            entry.memo = decoder(entry.value)
+            entry.memo = encoding.viewed(entry, decoder)
         return entry.memo
 
     def kinds_changed(self, change: KindChange) -> None:
@@ -100,10 +97,3 @@ class Context:
             return await self.store.commit(ops, compares, lazy=kind.lazy)
         except Unavailable as error:
             raise failures.unavailable(error) from error
-
-    async def settled(self, revision: int) -> None:
-        """Wait until a write that was first, and may not be durable yet, is visible: only then is there something new to decide on."""
-        for _ in range(_SETTLE_TRIES):  # bounded: the other write may have failed
-            if self.store.revision >= revision:
-                return
-            await asyncio.sleep(_SETTLE_S)

@@ -35,29 +35,29 @@ async def delete(ctx: Context, kind: Kind, namespace: str, name: str, options: D
     async with ctx.turn(key):
         for _ in range(ctx.settings.write_attempts):
             entry = ctx.found(kind, namespace, name)
-            old = encoding.decode(entry.value)
+            old = encoding.decoded(entry)
             _check_preconditions(kind, name, old, options)
             if steps := ctx.admission.validating(kind, "delete"):
                 await ask(steps, Attributes(user, "delete", kind, old, None, options))
-            new = encoding.decode(entry.value)
+            new = encoding.decoded(entry)
             _mark(ctx, kind, new, options)
             if new == old and not released(new):
                 return Written(entry)
             try:
                 return await _commit(ctx, kind, entry, new, options)
             except Conflict as first:
-                await ctx.settled(first.actual)
+                await ctx.store.reached(first.actual)
     raise failures.conflict(kind, name)
 
 
 async def _commit(ctx: Context, kind: Kind, entry: Entry, new: Object, options: DeleteOptions) -> Written:
     gone = released(new)
-    sealed = encoding.Sealed(new)
+    value = encoding.stored(new)
     if options.dry_run:
-        return Written(Entry(entry.key, sealed(entry.revision), entry.revision, entry.created), gone=gone)
-    ops: list[Op] = [Delete(entry.key, sealed), *(Delete(claim) for claim in kind.claims(new))] if gone else [Put(entry.key, sealed)]
+        return Written(Entry(entry.key, value, entry.revision, entry.created), gone=gone)
+    ops: list[Op] = [Delete(entry.key, value), *(Delete(claim) for claim in kind.claims(new))] if gone else [Put(entry.key, value)]
     revision = await ctx.commit(kind, ops, [Compare(entry.key, entry.revision)])
-    return Written(committed(ctx, entry.key, sealed, revision, entry.created), gone=gone)
+    return Written(committed(ctx, entry.key, value, revision, entry.created), gone=gone)
 
 
 def _mark(ctx: Context, kind: Kind, obj: Object, options: DeleteOptions) -> None:

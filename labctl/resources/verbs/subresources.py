@@ -81,7 +81,8 @@ async def bind(
 def _succeeded(written: Written, *, created: bool) -> Written:
     """These answer that it went well, not the pod."""
     entry = written.entry
-    status = Entry(entry.key, encoding.encode(_SUCCESS), entry.revision, entry.created)
+    body = encoding.encode(_SUCCESS)
+    status = Entry(entry.key, body, entry.revision, entry.created, shown=body)
     return msgspec.structs.replace(written, entry=status, created=created)
 
 
@@ -107,8 +108,8 @@ async def _evict(ctx: Context, kind: Kind, namespace: str, name: str, eviction: 
 
 def scale_of(kind: Kind, entry: Entry) -> Entry:
     """The autoscaling/v1 Scale of a stored object."""
-    scale = scale_object(kind.stored, encoding.decode(entry.value))
-    return Entry(entry.key, msgspec.json.encode(scale), entry.revision, entry.created)
+    body = encoding.encode(scale_object(kind.stored, encoding.decoded(entry)))
+    return Entry(entry.key, body, entry.revision, entry.created, shown=body)
 
 
 def scale_object(kind: Kind, obj: Object) -> Object:

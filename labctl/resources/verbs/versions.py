@@ -34,7 +34,7 @@ async def shown(kind: Kind, entries: Sequence[Entry]) -> Sequence[Entry]:
     other = [entry for entry in entries if entry.value and conversion.needed(kind, entry.value)]
     if not other:
         return entries
-    converted = await conversion.convert(kind, [encoding.decode(entry.value) for entry in other])
+    converted = await conversion.convert(kind, [encoding.decoded(entry) for entry in other])
     by_key = {entry.key: _entry(kind, entry, obj) for entry, obj in zip(other, converted, strict=True)}
     return [by_key.get(entry.key, entry) for entry in entries]
 
@@ -58,5 +58,6 @@ def is_stale(kind: Kind, entry: Entry) -> bool:
 
 
 def _entry(kind: Kind, entry: Entry, obj: Object) -> Entry:
-    value = encoding.Sealed(obj)(entry.revision)
-    return Entry(entry.key, value, entry.revision, entry.created, kind.view.decoder()(value))
+    converted = Entry(entry.key, encoding.stored(obj), entry.revision, entry.created)
+    converted.memo = encoding.viewed(converted, kind.view.decoder())
+    return converted

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from labctl.errors import ApiError, Compacted, Lagging, StoreError
-from labctl.resources import encoding, failures, fields
+from labctl.resources import failures, fields
 from labctl.resources.kind import Kind
 from labctl.resources.service import ListOptions, WatchEvent
 from labctl.resources.verbs.context import Context
@@ -49,8 +49,8 @@ class EventPool:
         key = (change.entry.key, revision, "LEFT")
         found = self._events.get(key)
         if found is None:
-            value = encoding.restamped(change.previous.value, revision)
-            found = self._events[key] = WatchEvent("DELETED", Entry(change.key, value, revision, change.previous.created))
+            previous = change.previous
+            found = self._events[key] = WatchEvent("DELETED", Entry(change.key, previous.value, revision, previous.created))
         return found
 
 
@@ -154,7 +154,7 @@ class Watching:
         if annotations:
             metadata["annotations"] = annotations
         value = msgspec.json.encode({"kind": self._kind.kind, "apiVersion": self._kind.api_version, "metadata": metadata})
-        return WatchEvent("BOOKMARK", Entry("", value, revision, 0))
+        return WatchEvent("BOOKMARK", Entry("", value, revision, 0, shown=value))
 
 
 def _with(event: WatchEvent, entry: Entry) -> WatchEvent:

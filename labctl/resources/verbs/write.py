@@ -104,17 +104,17 @@ async def _commit_new(ctx: Context, kind: Kind, namespace: str, obj: Object, opt
         raise failures.already_exists(kind, name)
     claim_ops, claim_compares = _claim(ctx, kind, obj, None)
     _track(ctx, kind, None, obj, options)
-    sealed = encoding.Sealed(await versions.to_store(kind, obj))
+    value = encoding.stored(await versions.to_store(kind, obj))
     if options.dry_run:
-        return Entry(key, sealed(0), 0, 0)
+        return Entry(key, value, 0, 0)
     try:
-        revision = await ctx.commit(kind, [Put(key, sealed), *claim_ops], [Compare(key, 0), *guards, *claim_compares])
+        revision = await ctx.commit(kind, [Put(key, value), *claim_ops], [Compare(key, 0), *guards, *claim_compares])
     except Conflict as taken:
         if taken.key == key and not may_exist:
             raise failures.already_exists(kind, name) from None
-        await ctx.settled(taken.actual)
+        await ctx.store.reached(taken.actual)
         return None
-    return committed(ctx, key, sealed, revision, revision)
+    return committed(ctx, key, value, revision, revision)
 
 
 async def replacement(ctx: Context, kind: Kind, body: bytes | Object, options: WriteOptions) -> Change:
@@ -133,9 +133,9 @@ async def rewrite(
         for _ in range(ctx.settings.write_attempts):
             entry = ctx.found(kind, namespace, name)
             shown = await versions.shown_one(kind, entry)
-            old = encoding.decode(shown.value)
+            old = encoding.decoded(shown)
             size = max(size, len(shown.value))
-            new, warnings = await aside(size, change, encoding.decode(shown.value))
+            new, warnings = await aside(size, change, encoding.decoded(shown))
             if steps := ctx.admission.mutating(kind, "update"):
                 await ask(steps, Attributes(options.user, "update", kind, old, new, options, subresource))
             await aside(size, settle, ctx, kind, namespace, name, new, old, subresource)
@@ -147,7 +147,7 @@ async def rewrite(
             try:
                 return await _commit_rewrite(ctx, kind, entry, new, old, options, subresource, warnings)
             except Conflict as first:
-                await ctx.settled(first.actual)
+                await ctx.store.reached(first.actual)
     raise failures.conflict(kind, name)
 
 
@@ -191,16 +191,16 @@ async def _commit_rewrite(
 ) -> Written:
     claim_ops, claim_compares = _claim(ctx, kind, new, old)
     _track(ctx, kind, old, new, options, subresource)
-    sealed = encoding.Sealed(await versions.to_store(kind, new))
+    value = encoding.stored(await versions.to_store(kind, new))
     if options.dry_run:
-        return Written(Entry(entry.key, sealed(entry.revision), entry.revision, entry.created), warnings=warnings)
+        return Written(Entry(entry.key, value, entry.revision, entry.created), warnings=warnings)
     gone = released(new)
-    op: Op = Delete(entry.key, sealed) if gone else Put(entry.key, sealed)
+    op: Op = Delete(entry.key, value) if gone else Put(entry.key, value)
     if gone:
         claim_ops = [Delete(claim) for claim in kind.claims(old)]
         claim_compares = []
     revision = await ctx.commit(kind, [op, *claim_ops], [Compare(entry.key, entry.revision), *claim_compares])
-    return Written(committed(ctx, entry.key, sealed, revision, entry.created), warnings=warnings, gone=gone)
+    return Written(committed(ctx, entry.key, value, revision, entry.created), warnings=warnings, gone=gone)
 
 
 def _track(ctx: Context, kind: Kind, old: Object | None, new: Object, options: WriteOptions, subresource: str = "") -> None:
@@ -224,10 +224,10 @@ def released(obj: Object) -> bool:
     return not (obj["kind"] == "Namespace" and obj.get("spec", {}).get("finalizers"))
 
 
-def committed(ctx: Context, key: str, sealed: encoding.Sealed, revision: int, created: int) -> Entry:
+def committed(ctx: Context, key: str, value: bytes, revision: int, created: int) -> Entry:
     """The entry that was written: the store's own where it is still the newest, so that its view is decoded once."""
     entry = ctx.store.get(key)
-    return entry if entry is not None and entry.revision == revision else Entry(key, sealed.value, revision, created)
+    return entry if entry is not None and entry.revision == revision else Entry(key, value, revision, created)
 
 
 def namespace_guard(ctx: Context, kind: Kind, namespace: str, name: str) -> list[Compare]:
