@@ -1,4 +1,4 @@
-"""docs/bugs.md names the test that replays each bug: pytest must really collect it."""
+"""docs/bugs.md names the test that replays each bug, docs/security.md the ones that try its words: pytest must really collect them."""
 
 import re
 import subprocess
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-REPLAYS = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "docs" / "bugs.md").read_text())
+NAMED_IN = "".join((ROOT / "docs" / name).read_text() for name in ("bugs.md", "security.md"))
+REPLAYS = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", NAMED_IN)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from .environment import ConfigError, expand
 from .images import Image
 from .runtime.interface import ContainerSpec, Mount, SandboxSpec
 from .runtime.oci import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
+from .runtime.seccomp import RUNTIME_DEFAULT, UNCONFINED
 from .tools import pod_title
 
 Object = Dict[str, Any]
@@ -48,6 +49,7 @@ def container_spec(
     log_path: str,
     message_path: str,
     delay_s: float,
+    seccomp_default: bool = True,
 ) -> ContainerSpec:
     """Raises ConfigError for what can't be."""
     context, pod_context = container.get("securityContext") or {}, pod["spec"].get("securityContext") or {}
@@ -70,8 +72,10 @@ def container_spec(
         uid=user.uid,
         gid=user.gid,
         groups=user.groups,
-        capabilities=tuple(capabilities(context.get("capabilities") or {})),
+        capabilities=tuple(ALL_CAPABILITIES if context.get("privileged") else capabilities(context.get("capabilities") or {})),
         no_new_privileges=context.get("allowPrivilegeEscalation") is False,
+        seccomp=seccomp_profile(context, pod_context, seccomp_default),
+        privileged=bool(context.get("privileged")),
         read_only_root=bool(context.get("readOnlyRootFilesystem")),
         mounts=tuple(mounts),
         cpu_shares=_cpu_shares(container),
@@ -120,6 +124,17 @@ def capabilities(asked: Object) -> List[str]:
     if "CAP_ALL" in add:
         return [each for each in ALL_CAPABILITIES if each not in drop or each in add]
     return sorted({*kept, *add} & set(ALL_CAPABILITIES))
+
+
+def seccomp_profile(context: Object, pod_context: Object, default: bool) -> str:
+    """The container's own word, then its pod's, then the machine's default. A privileged container has none. Raises ConfigError for Localhost."""
+    if context.get("privileged"):
+        return UNCONFINED
+    asked = context.get("seccompProfile") or pod_context.get("seccompProfile") or {}
+    kind = asked.get("type") or (RUNTIME_DEFAULT if default else UNCONFINED)
+    if kind not in (RUNTIME_DEFAULT, UNCONFINED):
+        raise ConfigError(f"seccomp profiles of type {kind} are not supported: use RuntimeDefault or Unconfined")
+    return str(kind)
 
 
 def _capability(name: str) -> str:

@@ -135,7 +135,16 @@ async def start(
             volumes.read_only(pod),
         )
         spec = containers.container_spec(
-            pod, container, attempt, image, env, mounts, log_path=log_path, message_path=message, delay_s=delay_s
+            pod,
+            container,
+            attempt,
+            image,
+            env,
+            mounts,
+            log_path=log_path,
+            message_path=message,
+            delay_s=delay_s,
+            seccomp_default=tools.settings.seccomp_default,
         )
     except (ConfigError, volumes.VolumeFailure, ValueError) as error:
         tools.events.record(reference, "Warning", "Failed", f"Error: {error}")

@@ -107,8 +107,28 @@ def _provider(lab: LabFolder) -> Iterator[Check]:
         provider = providers.likeliest(lab)
     else:
         yield Check("provider", "ok", f"{provider.name}: {why}")
+    yield boundary(provider.name)
     for found in provider.checks() if hasattr(provider, "checks") else ():
         yield Check(found.name, found.level, found.found, found.mend)
+
+
+BOUNDARIES = {
+    "namespace": "the host is kept from pods, not from root on a minion, which shares its kernel",
+    "vagrant": "the host is kept from pods and from root on a minion by the hypervisor",
+    "ssh": "a minion is kept from its pods; what its root can reach is as it was before labctl came",
+}
+"""Provider -> what it protects from whom. docs/security.md has the whole of it; a test compares."""
+
+
+def boundary(provider: str) -> Check:
+    """What a hostile pod or a hostile root on a minion can and can't reach."""
+    text = f"{BOUNDARIES[provider]} (docs/security.md)"
+    if provider == "namespace":
+        from labctl.providers.namespace.cgroup import guards_sysctls
+
+        if os.geteuid() == 0 and not guards_sysctls():
+            return Check("boundary", "warning", f"{text}; this host can't keep its sysctls from it", "mount cgroup2 (a kernel since 5.2)")
+    return Check("boundary", "ok", text)
 
 
 def _master(lab: LabFolder) -> Iterator[Check]:

@@ -1,14 +1,18 @@
 """From a pod's words to what the Runtime starts: commands, users, capabilities, limits, mounts, and the OCI configuration made of it."""
 
+import os
+
 import pytest
 
 from labctl.agent import containers, podfiles, quantities, users
 from labctl.agent.cgroups import weight_of
-from labctl.agent.containers import argv, capabilities, container_spec, mounts_of, sandbox_spec
+from labctl.agent.containers import argv, capabilities, container_spec, mounts_of, sandbox_spec, seccomp_profile
 from labctl.agent.environment import ConfigError
 from labctl.agent.images import Image
 from labctl.agent.runtime import oci
 from labctl.agent.runtime.interface import Mount
+from labctl.agent.runtime.oci import ALL_CAPABILITIES
+from labctl.agent.runtime.seccomp import profile
 
 IMAGE = {
     "Entrypoint": ["/entry"],
@@ -184,6 +188,48 @@ def test_hosts_and_resolver():
     assert podfiles.resolver(none, node, ("10.247.0.10",), "x") == "nameserver 1.1.1.1\noptions ndots:2\n"
 
 
+@pytest.mark.parametrize("written", [b"\xff\xfe no text", b"", b"x" * 100])
+def test_what_a_container_wrote_to_its_hosts_file_harms_nobody(tmp_path, written):
+    first = podfiles.write(pod(), str(tmp_path), "10.246.1.2", "web", (), "cluster.local")
+    right = (tmp_path / "hosts").read_bytes()
+    inode = (tmp_path / "hosts").stat().st_ino
+    (tmp_path / "hosts").write_bytes(written)
+    os.truncate(tmp_path / "resolv.conf", 1 << 40)  # a sparse file that no memory holds
+    assert podfiles.write(pod(), str(tmp_path), "10.246.1.2", "web", (), "cluster.local") == first
+    assert ((tmp_path / "hosts").read_bytes(), (tmp_path / "hosts").stat().st_ino) == (right, inode)
+    assert (tmp_path / "resolv.conf").stat().st_size < 10_000
+
+
 def test_a_host_network_pod_is_on_the_machines_network():
     assert sandbox_spec(pod(hostNetwork=True)).host_network
     assert containers.sandbox_spec({**pod(), "metadata": {"name": "x" * 70, "namespace": "d", "uid": "u"}}).hostname == "x" * 63
+
+
+def test_the_seccomp_profile_is_the_containers_word_then_the_pods_then_the_machines():
+    default, free = {"seccompProfile": {"type": "RuntimeDefault"}}, {"seccompProfile": {"type": "Unconfined"}}
+    assert [seccomp_profile({}, {}, default) for default in (True, False)] == ["RuntimeDefault", "Unconfined"]
+    assert seccomp_profile({}, default, False) == "RuntimeDefault"
+    assert seccomp_profile(free, default, True) == seccomp_profile({}, free, True) == "Unconfined"
+    assert seccomp_profile({"privileged": True, **default}, default, True) == "Unconfined"
+    with pytest.raises(ConfigError, match="seccomp profiles of type Localhost are not supported"):
+        seccomp_profile({"seccompProfile": {"type": "Localhost", "localhostProfile": "x.json"}}, {}, True)
+
+
+def test_a_capability_opens_the_calls_that_the_kernel_asks_it_for():
+    def refused(*capabilities):
+        rules = profile(capabilities, "x86_64")["syscalls"]
+        return {name for rule in rules if "args" not in rule for name in rule["names"]}
+
+    assert {"mount", "unshare", "bpf", "clone3", "chroot", "syslog", "keyctl", "reboot"} <= refused()
+    assert refused() - refused("CAP_SYS_CHROOT") == {"chroot"}
+    assert refused() - refused("CAP_SYSLOG") == {"syslog"}
+    assert {"mount", "unshare", "bpf", "clone3", "syslog"} <= refused() - refused("CAP_SYS_ADMIN")
+    assert "keyctl" in refused(*ALL_CAPABILITIES)
+    assert profile((), "riscv64")["architectures"] == []
+
+
+def test_no_pod_has_more_than_dockers_default_capabilities_unless_it_asks():
+    assert set(capabilities({})) == {
+        *("CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD", "CAP_NET_BIND_SERVICE"),
+        *("CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT"),
+    }

@@ -110,6 +110,19 @@ def test_a_log_that_is_not_there_is_empty(tmp_path):
     assert texts(str(tmp_path / "none.log")) == []
 
 
+@pytest.mark.parametrize("tail", [None, 5])
+def test_a_log_that_is_a_link_or_a_pipe_is_not_read(tmp_path, tail):
+    """A pod with the folder of logs as a hostPath may exchange them: what the agent shows is the machine's then."""
+    (tmp_path / "secret").write_text("2026-01-02T15:04:05Z stdout F secret\n")
+    (tmp_path / "0.log").symlink_to(tmp_path / "secret")
+    os.mkfifo(tmp_path / "1.log")
+    (tmp_path / "2.log").write_text("")
+    (tmp_path / "2.log.1").symlink_to(tmp_path / "secret")
+    for number in range(3):
+        with pytest.raises(OSError, match="symbolic links|not a regular file"):
+            texts(str(tmp_path / f"{number}.log"), tail=tail)
+
+
 def test_the_agents_own_log_keeps_its_newest_lines_and_its_writers(tmp_path):
     path = tmp_path / "agent.log"
     with open(path, "ab", buffering=0) as own, open(path, "ab", buffering=0) as respawner:

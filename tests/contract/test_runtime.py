@@ -10,6 +10,7 @@ import pytest
 
 from labctl.agent import linux
 from labctl.agent.runtime.interface import BadMount, ContainerSpec, Mount, NoSuchContainer, RuntimeFailure, SandboxSpec, StartRefused, State
+from labctl.agent.runtime.oci import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
 from labctl.sim.runtime import FakeMachine, FakeRuntime
 from tests.agent import room, tiny
 
@@ -306,6 +307,39 @@ async def test_a_pod_that_nests_folders_without_end_can_be_closed(runtime, spec,
     assert there(deep)
     await runtime.close("u1")
     assert runtime.pods() == {} and not there(Path(runtime.records.pod_dir("u1")))
+
+
+NAMESPACE_CALLS = ["unshare --user true", "unshare --net true", "mount -t proc proc /tmp", "mount -t tmpfs t /tmp"]
+
+
+@pytest.mark.skipif(not room.is_inside(), reason="about the kernel")
+async def test_the_default_profile_refuses_what_containers_do_not_need_and_nothing_else(runtime, spec):
+    await runtime.open(sandbox())
+    tools = (Mount("/usr/bin", "/tools", read_only=True), Mount("/usr/lib", "/usr/lib", read_only=True))
+    confined = await runtime.start(spec("confined", mounts=tools, seccomp="RuntimeDefault", capabilities=tuple(DEFAULT_CAPABILITIES)))
+    free = await runtime.start(spec("free", mounts=tools, capabilities=tuple(DEFAULT_CAPABILITIES)))
+
+    async def said(container, command):
+        ran = await runtime.run(container.id, ["sh", "-c", f"PATH=/bin:/tools; {command}"], timeout_s=10)
+        return ran.status, ran.output.decode()
+
+    assert "Seccomp:\t2" in (await said(confined, "cat /proc/1/status"))[1]
+    assert "Seccomp:\t0" in (await said(free, "cat /proc/1/status"))[1]
+    assert (await said(free, "unshare --user true"))[0] == 0
+    for command in NAMESPACE_CALLS:
+        status, words = await said(confined, command)
+        assert status != 0 and ("ermitted" in words or "ermission" in words), (command, words)
+    assert await said(confined, "(cat /etc/passwd | head -c 4 & wait) && chown 1:1 /tmp") == (0, "root")
+
+
+@pytest.mark.skipif(not room.is_inside(), reason="about the kernel")
+async def test_a_privileged_container_sees_all_of_its_machine(runtime, spec):
+    await runtime.open(sandbox())
+    started = await runtime.start(spec(privileged=True, capabilities=tuple(ALL_CAPABILITIES)))
+    ran = await runtime.run(started.id, ["sh", "-c", "cat /proc/self/mounts; cat /proc/1/status"], timeout_s=10)
+    mounts = [line.split() for line in ran.output.decode().splitlines() if line.startswith(("proc", "sysfs"))]
+    assert all("rw" in line[3].split(",") for line in mounts) and not any(line[1].startswith("/proc/") for line in mounts)
+    assert "Seccomp:\t0" in ran.output.decode()
 
 
 async def test_specs_are_values(spec):

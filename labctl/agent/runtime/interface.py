@@ -82,6 +82,8 @@ class ContainerSpec:
     groups: Tuple[int, ...] = ()
     capabilities: Tuple[str, ...] = ()
     no_new_privileges: bool = False
+    seccomp: str = ""  # "RuntimeDefault": the profile of seccomp.py; else every system call is allowed
+    privileged: bool = False  # nothing of /proc and /sys is hidden or read-only
     read_only_root: bool = False
     mounts: Tuple[Mount, ...] = ()
     cpu_shares: int = 2

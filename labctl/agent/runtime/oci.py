@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Dict, List, Sequence
 
+from . import seccomp
 from .interface import ContainerSpec, Mount
 
 DEFAULT_CAPABILITIES = (
@@ -58,6 +60,15 @@ def held_capabilities(status: str) -> List[str]:
 def configuration(spec: ContainerSpec, *, namespaces: Dict[str, str], cgroup: str, held: Sequence[str]) -> Dict[str, Any]:
     """`namespaces`: kind -> path of those the pod shares; a kind with an empty path is made anew; one that is absent stays the machine's."""
     capabilities = [name for name in spec.capabilities if name in held]
+    linux: Dict[str, Any] = {
+        "namespaces": [_namespace(kind, path) for kind, path in namespaces.items()],
+        "cgroupsPath": cgroup,
+        "resources": _resources(spec),
+    }
+    if not spec.privileged:
+        linux.update(maskedPaths=list(_MASKED), readonlyPaths=list(_READ_ONLY))
+    if spec.seccomp == seccomp.RUNTIME_DEFAULT:
+        linux["seccomp"] = seccomp.profile(capabilities, os.uname().machine)
     return {
         "ociVersion": "1.0.0",
         "process": {
@@ -70,15 +81,15 @@ def configuration(spec: ContainerSpec, *, namespaces: Dict[str, str], cgroup: st
             "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
         },
         "root": {"path": "rootfs", "readonly": spec.read_only_root},
-        "mounts": [*_SYSTEM_MOUNTS, *(_mount(each) for each in spec.mounts)],
-        "linux": {
-            "namespaces": [_namespace(kind, path) for kind, path in namespaces.items()],
-            "cgroupsPath": cgroup,
-            "resources": _resources(spec),
-            "maskedPaths": list(_MASKED),
-            "readonlyPaths": list(_READ_ONLY),
-        },
+        "mounts": [*_system_mounts(spec.privileged), *(_mount(each) for each in spec.mounts)],
+        "linux": linux,
     }
+
+
+def _system_mounts(privileged: bool) -> List[Dict[str, Any]]:
+    if not privileged:
+        return list(_SYSTEM_MOUNTS)
+    return [{**mount, "options": [option for option in mount["options"] if option != "ro"]} for mount in _SYSTEM_MOUNTS]
 
 
 def _namespace(kind: str, path: str) -> Dict[str, str]:

@@ -84,6 +84,21 @@ def detect(lab: str, mountinfo: Path = Path("/proc/self/mountinfo")) -> Cgroups:
     raise ProviderError("no cgroup controllers are mounted", mend="mount cgroup2 on /sys/fs/cgroup")
 
 
+def guards_sysctls() -> bool:
+    """Whether this host can keep its sysctls from a machine's root: tried with a cgroup that is removed at once."""
+    unified = _unified(Path("/proc/self/mountinfo").read_text())
+    if unified is None:
+        return False
+    folder = unified / f"labctl-probe-{os.getpid()}"
+    try:
+        folder.mkdir(exist_ok=True)
+        return sysctls.protect(folder)
+    except OSError:
+        return False
+    finally:
+        _remove_if_empty(folder)
+
+
 def kill(cgroups: Cgroups, machine: str) -> None:
     """SIGKILL to all that runs in it now, whoever lost sight of it; never to a process that merely got the same number later."""
     for pid in cgroups.pids(machine):
