@@ -39,7 +39,7 @@ class World:
         self.proxy = Proxy(self.helpers, self.client, self.events, self.journal, clock, settings)
         self.network = Network(self.helpers, self.journal, clock)
         recorder = lambda component: Recorder(self.client, component, clock)  # noqa: E731
-        self.runner = Runner(self.resources, self.client, recorder, [self.proxy, self.network], clock, self.journal, Random(2))
+        self.runner = Runner(self.resources, self.client, recorder, [*self.proxy.followers, self.network], clock, self.journal, Random(2))
         self.helpers.listen(self.proxy.told)
         self.helpers.listen(self.network.told)
 

@@ -1,19 +1,18 @@
-"""Machines: makes the Machine objects true. It has the shape of a controller, so that the runner feeds it, but its doing takes seconds and threads.
+"""Machines: makes the Machine objects true. It is an Observer: the runner shows it changes, and what it does takes seconds and threads.
 
-    Machine, Node ══ view ══► plan: tells the machine's tender       provider ── events ──► tender
+    Machine, Node ══ runner ══► seen: tells the machine's tender       provider ── events ──► tender
                                        tender ── provider (threads), remote (SSH) ──► the machine;  ── client ──► status
 
-Who calls it: `master` (start, stop, and its `controllers` go to the runner). Each machine has a tender (tender.py): machines are booted, joined and
+Who calls it: `master` (start, stop, and its `followers` go to the runner). Each machine has a tender (tender.py): machines are booted, joined and
 destroyed side by side, and one that hangs holds up none. It never acts on pods or taints: what a machine's end means is the node controller's.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from random import Random
 from typing import Any
 
 from labctl.certificates import Authority
@@ -26,7 +25,7 @@ from labctl.machines.settings import LabFacts, MachinesSettings
 from labctl.machines.tender import Recorder, Tender, Tools, Writer
 from labctl.machines.zipapp import Agent
 from labctl.providers.protocol import Machine, MachineEvent, Provider, Stop
-from labctl.reconcile.plan import NOTHING, Controller, Index, Key, Plan, Seen, View
+from labctl.reconcile.plan import Follower, Index, Seen, View
 from labctl.remote.interface import Remote
 from labctl.supervisor import Supervisor
 
@@ -38,7 +37,8 @@ class Machines:
     """
 
     name = "machines"
-    kind = MACHINES
+    follows = (MACHINES, NODES)
+    indexes: Mapping[tuple[str, str], Index] = {}
 
     def __init__(
         self,
@@ -81,11 +81,9 @@ class Machines:
         self._started = False
         self._join: asyncio.Task[Join] | None = None
         self._stop_watching: Stop | None = None
-        self.watches: Mapping[str, Callable[[View, Seen], Iterable[Key]]] = {MACHINES: _same_name, NODES: _same_name}
-        self.indexes: Mapping[tuple[str, str], Index] = {}
 
     @property
-    def controllers(self) -> Sequence[Controller]:
+    def followers(self) -> Sequence[Follower]:
         """For the runner."""
         return (self, PodRanges(self._settings))
 
@@ -123,13 +121,13 @@ class Machines:
         if self._executor:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
-        machine, node = view.get(MACHINES, key), view.get(NODES, key)
+    def seen(self, view: View, change: Seen) -> None:
+        name = change.key
+        machine, node = view.get(MACHINES, name), view.get(NODES, name)
         if self._started:
-            self._tend(key, machine, node)
+            self._tend(name, machine, node)
         else:
-            self._waiting[key] = (machine, node)
-        return NOTHING
+            self._waiting[name] = (machine, node)
 
     def _tend(self, name: str, machine: Any, node: Any) -> None:
         tender = self._tenders.get(name)
@@ -163,7 +161,3 @@ class Machines:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self._settings.threads, "machines")
         return asyncio.get_running_loop().run_in_executor(self._executor, work)
-
-
-def _same_name(view: View, seen: Seen) -> Iterable[Key]:
-    return (seen.key,)

@@ -20,7 +20,7 @@ from labctl.master.settings import API_PORT, MasterSettings
 from labctl.network.network import Network
 from labctl.providers.protocol import Provider, Uplink
 from labctl.proxy.proxy import Proxy
-from labctl.reconcile.plan import Controller
+from labctl.reconcile.plan import Follower
 from labctl.remote.interface import Remote
 from labctl.resources.client import Client
 from labctl.resources.events import Recorder
@@ -78,9 +78,9 @@ class Edge:
         remote.listen(self.proxy.told)
 
     @property
-    def controllers(self) -> Sequence[Controller]:
+    def followers(self) -> Sequence[Follower]:
         """For the runner: what must reach minions first comes first."""
-        return (self.network, self.proxy, *self.machines.controllers)
+        return (self.network, *self.proxy.followers, *self.machines.followers)
 
     def begin(self) -> None:
         """Make the lab's network, which takes a while and nobody's turn: the API gets ready beside it."""

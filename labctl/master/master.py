@@ -27,7 +27,7 @@ from labctl.controllers.essentials import Essentials
 from labctl.errors import Unavailable
 from labctl.journal import MemoryJournal
 from labctl.master.settings import API_PORT, MasterSettings
-from labctl.reconcile.plan import Controller
+from labctl.reconcile.plan import Follower
 from labctl.reconcile.runner import Runner
 from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap, essentials
 from labctl.resources.client import Client
@@ -89,9 +89,7 @@ class Master:
         self.resources.admit_by(builtin_admission(self.client))
         self._recorders: dict[str, Recorder] = {}
         self.edge = self._edge(tools) if tools else None
-        self.runner = Runner(
-            self.resources, self.client, self.recorder, self._controllers(), clock, journal, rng, supervisor=self.supervisor
-        )
+        self.runner = Runner(self.resources, self.client, self.recorder, self._followers(), clock, journal, rng, supervisor=self.supervisor)
         if self.edge:
             self.runner.when_awake(self.edge.machines.awake)
         self.api = self._api(tls, tools) if tls else None
@@ -104,8 +102,8 @@ class Master:
             self._recorders[component] = Recorder(self.client, component, self.clock)
         return self._recorders[component]
 
-    def _controllers(self) -> Sequence[Controller]:
-        edge = self.edge.controllers if self.edge else ()
+    def _followers(self) -> Sequence[Follower]:
+        edge = self.edge.followers if self.edge else ()
         essential = Essentials(essentials(self._bootstrap(), self.resources.settings.service_range))
         return [*builtin_controllers(self.registry, self.settings.controllers()), essential, Scheduler(), *edge]
 

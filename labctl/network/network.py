@@ -1,16 +1,15 @@
 """The Network: keeps every minion's routes as its plug-in plans them.
 
-    runner ══ Nodes ══► watches ─► places ─► plug-in: plan per minion ─► worker of that minion ─► helper `network`
+    runner ══ Nodes ══► seen ─► places ─► plug-in: plan per minion ─► worker of that minion ─► helper `network`
 
-By shape it is a Controller, so that the runner feeds it; its deeds are calls to machines, one worker per minion, all in parallel. A minion's whole program
+It is an Observer: the runner shows it changes, and what it does are calls to machines, one worker per minion, all in parallel. A minion's whole program
 is sent whenever it differs from what was sent last, when a connection comes back, and when somebody touched the minion's tables. Doing so twice is harmless.
-Who calls it: the master (start, stop, told), the runner (watches).
+Who calls it: the master (start, stop, told), the runner (seen).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from random import Random
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -24,7 +23,7 @@ from labctl.network.plugin import Place, Plugin, Program
 from labctl.network.route import RoutePlugin
 from labctl.network.settings import NetworkSettings
 from labctl.network.vxlan import VxlanPlugin
-from labctl.reconcile.plan import NOTHING, Key, Plan, Seen, View
+from labctl.reconcile.plan import Index, Seen, View
 from labctl.reconcile.workers import Workers
 from labctl.remote.interface import Remote
 from labctl.remote.wire import answered
@@ -54,7 +53,6 @@ class NetworkAnswer(msgspec.Struct, frozen=True):
 
 class Network:
     name = "network"
-    kind = NODES
 
     def __init__(
         self,
@@ -86,36 +84,26 @@ class Network:
     def idle(self) -> bool:
         return self._workers.idle
 
-    # -- the Controller protocol: what the runner feeds --------------------------------------------------------------------------------
+    # -- the Observer protocol: what the runner shows ------------------------------------------------------------------------------------
 
-    @property
-    def watches(self) -> Mapping[str, Callable[[View, Seen], Iterable[Key]]]:
-        return {NODES: self._node_seen}
+    follows = (NODES,)
+    indexes: Mapping[tuple[str, str], Index] = {}
 
-    @property
-    def indexes(self) -> Mapping[tuple[str, str], Callable[[Any], Iterable[str]]]:
-        return {}
-
-    def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
-        """Nothing is ever written: the deeds are on machines."""
-        return NOTHING
-
-    def _node_seen(self, view: View, seen: Seen) -> Iterable[Key]:
-        old, new = self._places.get(seen.key), place(seen.new)
-        if _rebooted(seen):
-            self._doubted.add(seen.key)
+    def seen(self, view: View, change: Seen) -> None:
+        old, new = self._places.get(change.key), place(change.new)
+        if _rebooted(change):
+            self._doubted.add(change.key)
         elif old == new:
-            return ()
+            return
         if new is None:
-            self._places.pop(seen.key, None)
-            self._sent.pop(seen.key, None)
-            self._doubted.discard(seen.key)
-            self._failing.discard(seen.key)
+            self._places.pop(change.key, None)
+            self._sent.pop(change.key, None)
+            self._doubted.discard(change.key)
+            self._failing.discard(change.key)
         else:
-            self._places[seen.key] = new
+            self._places[change.key] = new
         for name in sorted(self._places):  # each minion's routes name all the others
             self._workers.wake(name)
-        return ()
 
     def told(self, machine: str, method: str, params: Any) -> None:
         """A listener for `Remote.listen`."""

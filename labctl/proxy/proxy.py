@@ -1,36 +1,34 @@
 """The Proxy: keeps the table of Services and every minion's rules equal to it.
 
-    runner ══ every change ══► watches ─► dirty Services ─► frontends_of ─► table ─┬─► worker of minion-1 ─► diff ─► helper
+    runner ══ every change ══► seen ─► dirty Services ─► frontends_of ─► table ─┬─► worker of minion-1 ─► diff ─► helper
                                                                                   └─► worker of minion-2 ─► ...
     helper ── "my rules were touched" ──► told ─► the worker reads them back, sends the difference, and a Warning Event says so
 
-By shape it is a Controller, so that the runner feeds it: `watches` note what changed, `plan` draws userspace mode's local ports. The deeds are calls to
-machines, so they are done by one worker per minion, all in parallel; a minion that is slow or away delays nobody and gets everything when it is back.
-Who calls it: the master (start, stop, told), the runner (watches, plan), `labctl why` (programmed).
+It is an Observer: the runner shows it changes, and what it does are calls to
+machines, done by one worker per minion, all in parallel; a minion that is slow or away delays nobody and gets everything when it is back.
+Who calls it: the master (start, stop, told), the runner (seen), `labctl why` (programmed).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from random import Random
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
-
-import msgspec
 
 from labctl.clock import Clock
 from labctl.errors import Unreachable
 from labctl.journal import Journal
-from labctl.proxy import table, userspace
+from labctl.proxy import table
 from labctl.proxy.drain import Drain, StatusWriter
 from labctl.proxy.frontends import Frontend
 from labctl.proxy.hostports import host_ports
+from labctl.proxy.localports import LocalPorts
 from labctl.proxy.minion import Minion, Round
 from labctl.proxy.rules import BASE, Base, Entry
 from labctl.proxy.settings import ProxySettings
 from labctl.proxy.table import ENDPOINTS, PODS, SERVICES, SLICES, SLICES_BY_SERVICE, slice_service
-from labctl.reconcile.plan import NOTHING, Key, Patch, Plan, Seen, View
+from labctl.reconcile.plan import Follower, Index, Seen, View
 from labctl.reconcile.workers import Workers
 from labctl.remote.interface import Remote
 from labctl.supervisor import Supervisor
@@ -47,10 +45,9 @@ class Recorder(Protocol):
 
 
 class Proxy:
-    """`recorder` records Events as component `proxy`. Give it to the Runner among the controllers, then `start`."""
+    """`recorder` records Events as component `proxy`. Give its `followers` to the Runner, then `start`."""
 
     name = "proxy"
-    kind = SERVICES
 
     def __init__(
         self,
@@ -99,56 +96,39 @@ class Proxy:
         """Minion -> has it this Service's rules as the table is now? For `labctl why`."""
         return {name: m.applied is not None and service not in m.dirty for name, m in self._minions.items()}
 
-    # -- the Controller protocol: what the runner feeds --------------------------------------------------------------------------------
+    # -- the Observer protocol: what the runner shows ------------------------------------------------------------------------------------
+
+    follows = (SERVICES, ENDPOINTS, SLICES, NODES, PODS)
+    indexes: Mapping[tuple[str, str], Index] = {(SLICES, SLICES_BY_SERVICE): slice_service}
 
     @property
-    def watches(self) -> Mapping[str, Callable[[View, Seen], Iterable[Key]]]:
-        return {
-            SERVICES: self._service_seen,
-            ENDPOINTS: self._service_seen,
-            SLICES: self._slice_seen,
-            NODES: self._node_seen,
-            PODS: self._pod_seen,
-        }
+    def followers(self) -> Sequence[Follower]:
+        """For the runner: itself, and the controller that userspace mode needs."""
+        return (self, LocalPorts(self._settings)) if self._settings.mode == "userspace" else (self,)
 
-    @property
-    def indexes(self) -> Mapping[tuple[str, str], Callable[[Any], Iterable[str]]]:
-        return {(SLICES, SLICES_BY_SERVICE): slice_service, (SERVICES, "proxy-local-port"): service_local_ports}
+    def seen(self, view: View, change: Seen) -> None:
+        match change.kind:
+            case "services" | "endpoints":
+                self._mark(view, change.key)
+            case "nodes":
+                self._node_seen(view, change)
+            case "pods":
+                self._pod_seen(view, change)
+            case _:
+                self._slice_seen(view, change)
 
-    def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
-        """Userspace mode only: draw the local ports that a Service lacks."""
-        service = view.get(SERVICES, key)
-        if service is None or self._settings.mode != "userspace":
-            return NOTHING
-
-        def taken(port: int) -> bool:
-            return any(other.metadata.key != key for other in view.by(SERVICES, "proxy-local-port", str(port)))
-
-        drawn = userspace.draw(service, taken, rng, self._settings)
-        if drawn is None:
-            return NOTHING
-        patch = {"metadata": {"annotations": {userspace.ANNOTATION: msgspec.json.encode(drawn).decode()}}}
-        why = "local ports drawn for the userspace proxy"
-        return Plan((Patch(SERVICES, key, patch, revision=service.metadata.revision, why=why),), why=why)
-
-    def _service_seen(self, view: View, seen: Seen) -> Iterable[Key]:
-        self._mark(view, seen.key)
-        return (seen.key,) if seen.kind == SERVICES and self._settings.mode == "userspace" else ()
-
-    def _slice_seen(self, view: View, seen: Seen) -> Iterable[Key]:
+    def _slice_seen(self, view: View, seen: Seen) -> None:
         for one in (seen.old, seen.new):
             for key in slice_service(one) if one is not None else ():
                 self._mark(view, key)
-        return ()
 
-    def _pod_seen(self, view: View, seen: Seen) -> Iterable[Key]:
+    def _pod_seen(self, view: View, seen: Seen) -> None:
         if self._drain.pod(seen.key, seen.new):
             self._settle_soon(view)
         if host_ports(seen.old) != host_ports(seen.new):
             self._mark(view, table.pod_key(seen.key))
-        return ()
 
-    def _node_seen(self, view: View, seen: Seen) -> Iterable[Key]:
+    def _node_seen(self, view: View, seen: Seen) -> None:
         self._view = view
         node, minion = seen.new, self._minions.get(seen.key)
         address = node.address() if node is not None else ""
@@ -157,7 +137,7 @@ class Proxy:
                 del self._minions[seen.key]
                 self._failing.discard(seen.key)
                 self._mark(view, BASE)
-            return ()
+            return
         boot_id = node.status.node_info.boot_id
         if minion is None or (minion.address, minion.boot_id) != (address, boot_id):
             minion = self._minions[seen.key] = Minion(seen.key, address, boot_id, self._remote, self._settings)
@@ -167,7 +147,6 @@ class Proxy:
         if fenced != minion.fenced:
             minion.fenced = fenced
             self._settle_soon(view)
-        return ()
 
     # -- what the remote tells ---------------------------------------------------------------------------------------------------------
 
@@ -327,10 +306,3 @@ class Proxy:
         about = self._view.get(kind, key) if self._view is not None else None
         if about is not None:
             self._recorder.record(about, "Warning", reason, text)
-
-
-def service_local_ports(service: Any) -> Iterable[str]:
-    """An index: the local ports drawn for a Service."""
-    if userspace.ANNOTATION not in service.metadata.annotations:
-        return ()
-    return {str(port) for port in userspace.local_ports(service).values() if port}

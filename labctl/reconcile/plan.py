@@ -1,16 +1,18 @@
-"""Decide, then do: what a plan function answers, and the seam every controller keeps.
+"""Decide, then do: what a plan function answers, and the seams that controllers and observers keep.
 
 A controller is a function of what is seen: `plan(view, key, now, rng) -> Plan`. It does no I/O, reads no clock and draws no randomness but what is
 passed in, so the same function runs in the master, in a property test and in a simulation. The runner (runner.py) carries the actions out.
 Each action's `why` is a sentence for people: it goes into the journal and `labctl why`; where Kubernetes has an Event for it,
 `event` is that Event, recorded once the action succeeded.
+
+What acts on machines, or keeps a picture of its own, is no controller but an Observer: it is shown every change, and plans nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -148,7 +150,41 @@ EVERY = "*"
 """In `watches` and `indexes`: every kind there is, also those that come while the master runs."""
 
 
+@runtime_checkable
+class Observer(Protocol):
+    """Follows what changes, and does what is its own business with it: wakes a worker, keeps a picture up to date.
+
+    The runner shows it each change once, in order, on the loop, before any controller is asked whom the change concerns. `seen` returns soon and raises
+    nothing; whatever takes time is done by tasks of the observer's own. One object may be an observer and a controller.
+    """
+
+    name: str
+
+    @property
+    def follows(self) -> Iterable[str]:
+        """The kinds whose changes it is shown (or EVERY)."""
+
+    @property
+    def indexes(self) -> Mapping[tuple[str, str], Index]:
+        """As a controller's."""
+
+    def seen(self, view: View, change: Seen) -> None: ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A controller whose decision must count before the view shows it, as a scheduler's: the next pod is planned in the same moment.
+
+    The runner tells it of every plan, right after `plan` made it, which stays a pure function.
+    """
+
+    def decided(self, view: View, key: Key, plan: Plan, now: float) -> None: ...
+
+
+@runtime_checkable
 class Controller(Protocol):
+    """Decides what to write. `plan` is a pure function of the view and of what it is passed."""
+
     name: str
     kind: str  # what its keys name, for the journal and `why`
 
@@ -161,3 +197,7 @@ class Controller(Protocol):
         """(kind, index name) -> the values an object is found by. The same pair from two controllers must be the same function."""
 
     def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan: ...
+
+
+Follower = Controller | Observer
+"""What a runner hosts."""

@@ -1,6 +1,7 @@
 """The runner: sees every revision once, plans what it concerns, carries the plans out.
 
-    store ══ watch ══► view.apply ─► controllers' watches: which keys? ─► queue ─► plan (synchronous) ─► hands ─► client ─► store
+    store ══ watch ══► view.apply ─┬─► observers: seen
+                                   └─► controllers' watches: which keys? ─► queue ─► plan (synchronous) ─► hands ─► client ─► store
                                                                                        └► teller: journal, why, Events
 
 One runner hosts all controllers on one loop: one watch, one view, one queue of (controller, key). A key is never planned twice at a time, and after
@@ -22,7 +23,7 @@ from labctl.clock import Clock
 from labctl.errors import ApiError, Compacted, Conflict, LabctlError, Lagging, Unavailable
 from labctl.journal import Journal
 from labctl.reconcile.hands import Hands, Writer, target
-from labctl.reconcile.plan import EVERY, Action, Controller, Create, Index, Key, Plan, Record, Seen
+from labctl.reconcile.plan import EVERY, Action, Controller, Create, Follower, Index, Key, Observer, Plan, Record, Remembers, Seen
 from labctl.reconcile.queue import KeyedQueue
 from labctl.reconcile.settings import ReconcileSettings
 from labctl.reconcile.telling import EventRecorder, Teller
@@ -43,14 +44,14 @@ Item = tuple[int, Key]  # number of the controller, key
 
 
 class Runner:
-    """`controllers` are planned in this order of seeing; `recorder(component)` answers who records Events in its name."""
+    """Hosts controllers and observers; each group sees a change in the order given. `recorder(component)` answers who records Events in its name."""
 
     def __init__(
         self,
         resources: Resources,
         client: Writer,
         recorder: Callable[[str], EventRecorder],
-        controllers: Sequence[Controller],
+        followers: Sequence[Follower],
         clock: Clock,
         journal: Journal,
         rng: Random,
@@ -58,16 +59,18 @@ class Runner:
         supervisor: Supervisor | None = None,
     ) -> None:
         self._supervisor = supervisor or Supervisor(clock, journal)
-        self.view = LiveView(decoder(resources), clock, indexes_of(controllers), self._unreadable)
+        self.view = LiveView(decoder(resources), clock, indexes_of(followers), self._unreadable)
         self._store = resources.store
         self._registry = resources.registry
         self._deaf: Callable[[], None] = lambda: None  # ends listening to the registry
         self._clock = clock
         self._journal = journal
         self._rng = rng
-        self._controllers = tuple(controllers)
+        self._controllers = tuple(one for one in followers if isinstance(one, Controller))
+        self._remembering = {number: one for number, one in enumerate(self._controllers) if isinstance(one, Remembers)}
+        self._observers = tuple(one for one in followers if isinstance(one, Observer))
         self._settings = settings
-        self._watches = watches_of(controllers)
+        self._watches = watches_of(self._controllers)
         self._wake = asyncio.Event()
         self._queue: KeyedQueue[Item] = KeyedQueue(settings.backoff_min_s, settings.backoff_max_s, self._wake.set)
         self._hands = Hands(client, settings.actions_at_once)
@@ -164,6 +167,13 @@ class Runner:
             await watcher.aclose()
 
     def _see(self, seen: Seen) -> None:
+        for observer in self._observers:
+            if seen.kind in observer.follows or EVERY in observer.follows:
+                try:
+                    observer.seen(self.view, seen)
+                except Exception as error:  # our mistake, in one observer: the others must hear of the change
+                    log.exception("%s could not take %s/%s in", observer.name, seen.kind, seen.key)
+                    self._supervisor.mistake(f"observer-{observer.name}", error)
         for number, keys in self._watches.get(seen.kind, self._watches[EVERY]):
             try:
                 for key in keys(self.view, seen):
@@ -197,6 +207,8 @@ class Runner:
         controller = self._controllers[item[0]]
         try:
             plan = controller.plan(self.view, item[1], self._clock.now(), self._rng)
+            if (remembers := self._remembering.get(item[0])) is not None:
+                remembers.decided(self.view, item[1], plan, self._clock.now())
         except Exception as error:  # our mistake: it must not stop the other keys
             log.exception("%s could not plan %s", controller.name, item[1])
             self._supervisor.mistake(f"controller-{controller.name}", error)
@@ -326,12 +338,12 @@ def decoder(resources: Resources) -> Callable[[Entry], Any]:
     return decode
 
 
-def indexes_of(controllers: Iterable[Controller]) -> dict[tuple[str, str], Index]:
-    """All controllers' indexes; one name for two functions is our mistake."""
+def indexes_of(followers: Iterable[Follower]) -> dict[tuple[str, str], Index]:
+    """All indexes; one name for two functions is our mistake."""
     indexes: dict[tuple[str, str], Index] = {}
-    for controller in controllers:
-        for name, function in controller.indexes.items():
-            assert indexes.setdefault(name, function) is function, f"{controller.name}: index {name} is another controller's"
+    for follower in followers:
+        for name, function in follower.indexes.items():
+            assert indexes.setdefault(name, function) is function, f"{follower.name}: index {name} is somebody else's"
     return indexes
 
 

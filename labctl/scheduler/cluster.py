@@ -7,6 +7,7 @@ it compares numbers that are there.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
+from copy import copy
 
 from labctl.reconcile.plan import Key
 from labctl.resources.kinds.core_v1.node import Node, Taint
@@ -66,6 +67,13 @@ class NodeState:
         else:
             self.groups.pop(demand.group, None)
 
+    def less(self, demand: Demand) -> NodeState:
+        """A copy in which this demand does not count."""
+        copied = copy(self)
+        copied.host_ports, copied.groups = dict(self.host_ports), dict(self.groups)
+        copied.count(demand, -1)
+        return copied
+
     def port_taken(self, wanted: HostPort) -> bool:
         address, protocol, port = wanted
         return any(
@@ -117,12 +125,16 @@ class Cluster:
         """The node on which a pod counts, or ""."""
         return self._placed[key][0] if key in self._placed else ""
 
-    def from_turn(self, turn: int) -> Iterator[NodeState]:
-        """Every node once, beginning with another one each turn, so that in a large cluster all get their share."""
+    def from_turn(self, turn: int, without: Key = "") -> Iterator[NodeState]:
+        """Every node once, beginning with another one each turn, so that in a large cluster all get their share.
+
+        `without` names a pod that counts nowhere in the answer: it was decided before, but its binding came to nothing.
+        """
         nodes = self._nodes()
         start = turn % len(nodes) if nodes else 0
-        yield from nodes[start:]
-        yield from nodes[:start]
+        name, demand = self._placed.get(without, ("", None))
+        for state in (*nodes[start:], *nodes[:start]):
+            yield state.less(demand) if demand is not None and state.name == name else state
 
     def _state(self, name: str) -> NodeState:
         state = self._states.get(name)

@@ -1,7 +1,7 @@
 """The scheduler: one pod, one decision. It writes a Binding, or the reason why there is none.
 
-It is a controller like the others (key: a pod that has no node yet), planned in the order in which pods were created. What it knows of nodes is in
-cluster.py, fed by the same changes that wake it; a decided pod counts at once, so the next decision needs not wait for the binding to be seen.
+It is a controller like the others (key: a pod that has no node yet), planned in the order in which pods were created. As an observer it keeps a picture of
+the nodes (cluster.py) up to date, which `plan` only reads. A decided pod counts at once (`decided`), so the next decision needs not wait for the binding to be seen.
 A pod that fits nowhere is parked with the reason on its PodScheduled condition, and woken when a node changes or a pod leaves one.
 """
 
@@ -37,6 +37,7 @@ class _Parked(msgspec.Struct):
 
 class Scheduler:
     kind = PODS
+    follows = (NODES, PODS)
 
     def __init__(self, settings: SchedulerSettings = SchedulerSettings()) -> None:  # noqa: B008 - frozen
         self.name = settings.name
@@ -44,52 +45,85 @@ class Scheduler:
         self._cluster = Cluster()
         self._parked: dict[Key, _Parked] = {}
         self._turn = 0
-        self.watches: Mapping[str, Callable[[View, Seen], Iterable[Key]]] = {NODES: self._node_seen, PODS: self._pod_seen}
+        self.watches: Mapping[str, Callable[[View, Seen], Iterable[Key]]] = {NODES: self._freed_by_node, PODS: self._concerned_by_pod}
         self.indexes: Mapping[tuple[str, str], Index] = {}
 
     def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
         pod: Pod | None = view.get(PODS, key)
         if pod is None or not self._mine(pod):
-            self._parked.pop(key, None)
             return NOTHING
         parked = self._parked.get(key)
         if parked and now < parked.not_before:
             return Plan(again_s=parked.not_before - now)
-        self._cluster.lift(key)  # decided before, but the binding came to nothing
         demand = demand_of(pod)
         fitting, reasons = self._look(pod, demand)
         if not fitting:
             return self._park(view, pod, now, sentence(len(self._cluster), reasons))
-        self._parked.pop(key, None)
         chosen, why = best(demand, fitting, rng)
-        self._cluster.place(key, chosen.name, demand)
         event = Record(PODS, key, "Scheduled", f"Successfully assigned {key} to {chosen.name}")
         return Plan([Bind(key, chosen.name, pod.metadata.uid, why, event)])
 
-    # -- what changed ------------------------------------------------------------------------------------------------------------------
+    # -- the picture of the cluster ----------------------------------------------------------------------------------------------------
 
-    def _node_seen(self, _view: View, seen: Seen) -> Iterable[Key]:
-        if seen.new is None:
-            self._cluster.drop_node(seen.key)
-            return ()
-        if seen.old is not None and _offer(seen.old) == _offer(seen.new):
-            return ()
-        self._cluster.set_node(seen.new)
-        return tuple(self._parked)
+    def seen(self, view: View, change: Seen) -> None:
+        if change.kind == NODES:
+            self._node_seen(change)
+        else:
+            self._pod_seen(change)
 
-    def _pod_seen(self, _view: View, seen: Seen) -> Iterable[Key]:
-        pod: Pod | None = seen.new
-        if pod is None:
-            self._parked.pop(seen.key, None)
+    def decided(self, view: View, key: Key, plan: Plan, now: float) -> None:
+        """Count a pod where it will be bound; note one that fits nowhere, and when to look again."""
+        pod: Pod | None = view.get(PODS, key)
+        if pod is None or not self._mine(pod):
+            self._parked.pop(key, None)
+            return
+        parked = self._parked.get(key)
+        if parked and now < parked.not_before:
+            return
+        self._turn += 1
+        binding = next((action for action in plan.actions if isinstance(action, Bind)), None)
+        if binding is not None:
+            self._parked.pop(key, None)
+            self._cluster.place(key, binding.node, demand_of(pod))
+            return
+        self._cluster.lift(key)
+        attempts = parked.attempts + 1 if parked else 1
+        backoff_s = min(self._settings.backoff_max_s, self._settings.backoff_min_s * 2 ** min(attempts - 1, 30))
+        self._parked[key] = _Parked(attempts, now + backoff_s)
+
+    def _node_seen(self, change: Seen) -> None:
+        if change.new is None:
+            self._cluster.drop_node(change.key)
+        elif change.old is None or _offer(change.old) != _offer(change.new):
+            self._cluster.set_node(change.new)
+
+    def _pod_seen(self, change: Seen) -> None:
+        pod: Pod | None = change.new
         if pod is None or pod.finished:
-            return tuple(self._parked) if self._cluster.lift(seen.key) else ()
-        if not pod.spec.node_name:
-            return (seen.key,) if self._mine(pod) and not _only_status(seen) else ()
-        begins_to_leave = seen.old is not None and seen.old.active and not pod.active
-        if self._cluster.where(seen.key) != pod.spec.node_name or begins_to_leave:
-            self._cluster.place(seen.key, pod.spec.node_name, demand_of(pod))
-        self._parked.pop(seen.key, None)
-        return ()
+            self._cluster.lift(change.key)
+        elif pod.spec.node_name:
+            begins_to_leave = change.old is not None and change.old.active and not pod.active
+            if self._cluster.where(change.key) != pod.spec.node_name or begins_to_leave:
+                self._cluster.place(change.key, pod.spec.node_name, demand_of(pod))
+        if pod is None or (pod.spec.node_name and not pod.finished):
+            self._parked.pop(change.key, None)
+
+    # -- what a change concerns --------------------------------------------------------------------------------------------------------
+
+    def _freed_by_node(self, _view: View, seen: Seen) -> Iterable[Key]:
+        """A node that offers something else may take pods that fitted nowhere."""
+        changed = seen.new is not None and (seen.old is None or _offer(seen.old) != _offer(seen.new))
+        return tuple(self._parked) if changed else ()
+
+    def _concerned_by_pod(self, _view: View, seen: Seen) -> Iterable[Key]:
+        """A pod that waits for a node; or, when one left its place, all those that fitted nowhere."""
+        old, pod = seen.old, seen.new
+        if pod is None or pod.finished:
+            left = old is not None and not old.finished and (bool(old.spec.node_name) or self._mine(old))
+            return tuple(self._parked) if left else ()
+        if pod.spec.node_name:
+            return ()
+        return (seen.key,) if self._mine(pod) and not _only_status(seen) else ()
 
     def _mine(self, pod: Pod) -> bool:
         named = pod.spec.scheduler_name in ("", self._settings.name)
@@ -101,8 +135,7 @@ class Scheduler:
         """Nodes it fits, as many as are worth comparing, and why not the others."""
         fitting: list[NodeState] = []
         reasons: Counter[str] = Counter()
-        self._turn += 1
-        for state in self._cluster.from_turn(self._turn):
+        for state in self._cluster.from_turn(self._turn + 1, without=pod.metadata.key):
             refused = refusals(pod, demand, state)
             if refused:
                 reasons.update(refused)
@@ -114,9 +147,6 @@ class Scheduler:
 
     def _park(self, view: View, pod: Pod, now: float, message: str) -> Plan:
         key = pod.metadata.key
-        attempts = self._parked[key].attempts + 1 if key in self._parked else 1
-        backoff_s = min(self._settings.backoff_max_s, self._settings.backoff_min_s * 2 ** min(attempts - 1, 30))
-        self._parked[key] = _Parked(attempts, now + backoff_s)
         told = condition(pod.status.conditions, "PodScheduled")
         if told and told.status == "False" and told.message == message:
             return Plan(again_s=self._settings.flush_s)  # said already

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from labctl.clock import rfc3339
-from labctl.reconcile.plan import EVERY, Controller, Key, Plan, Seen
+from labctl.reconcile.plan import EVERY, Controller, Key, Observer, Plan, Remembers, Seen
 from labctl.reconcile.runner import indexes_of
 from labctl.reconcile.view import LiveView
 from labctl.resources.encoding import viewed
@@ -78,10 +78,16 @@ class Picture:
     def plan(self, key: Key, name: str = "") -> Plan:
         """What a controller (by name, else the first) plans for a key now."""
         controller = next(c for c in self.controllers if not name or c.name == name)
-        return controller.plan(self.view, key, self.clock.now(), self.rng)
+        plan = controller.plan(self.view, key, self.clock.now(), self.rng)
+        if isinstance(controller, Remembers):
+            controller.decided(self.view, key, plan, self.clock.now())
+        return plan
 
     def _seen(self, changes: Iterable[Seen]) -> None:
         for seen in changes:
+            for controller in self.controllers:
+                if isinstance(controller, Observer) and seen.kind in controller.follows:
+                    controller.seen(self.view, seen)
             for controller in self.controllers:
                 keys = controller.watches.get(seen.kind) or controller.watches.get(EVERY)
                 if keys is not None:

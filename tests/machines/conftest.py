@@ -68,7 +68,7 @@ class Room:
             blocking=_at_once,
             pack=lambda: self.agent,
         )
-        self.runner = Runner(self.resources, self.client, recorder, self.machines.controllers, clock, self.journal, Random(2))
+        self.runner = Runner(self.resources, self.client, recorder, self.machines.followers, clock, self.journal, Random(2))
         await ensure_bootstrap(self.client, BootstrapSettings(address="10.245.1.1"))
         await self.runner.start()
         await self.machines.start()

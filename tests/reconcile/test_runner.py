@@ -410,3 +410,34 @@ def test_objects_of_a_kind_that_comes_after_a_restart_are_seen_when_it_comes():
         assert probe.saw[1:] == [("default/tom", True, False)]
 
     live(story, probe)
+
+
+class Follows:
+    """An observer of ConfigMaps; a broken one raises at every change."""
+
+    indexes = {}
+    follows = ("configmaps",)
+
+    def __init__(self, heard, name, broken=False):
+        self.heard, self.name, self._broken = heard, name, broken
+
+    def seen(self, view, change):
+        assert not self._broken, "a mistake in an observer"
+        self.heard.append((self.name, change.kind, change.key, view.get(change.kind, change.key) is change.new))
+
+
+def test_observers_are_shown_every_change_once_and_before_controllers_are_asked():
+    heard = []
+    probe = Probe(lambda view, key: NOTHING)
+    probe.watches = {"configmaps": lambda _view, seen: heard.append(("controller", seen.kind, seen.key, True)) or (seen.key,)}
+
+    async def story(rig):
+        await rig.put("one")
+        await rig.client.create("secrets", {"metadata": {"name": "one", "namespace": "default"}})
+        await rig.client.delete("configmaps", "default/one")
+        await asyncio.sleep(1)
+        each = [(name, "configmaps", "default/one", True) for name in ("first", "second", "controller")]
+        assert heard == each * 2 and len(probe.planned) <= 2
+        assert any(line.about == "task/observer-broken" for line in rig.journal.lines)
+
+    live(story, probe, Follows(heard, "first"), Follows(heard, "broken", broken=True), Follows(heard, "second"))

@@ -1,3 +1,5 @@
+from random import Random
+
 import pytest
 
 from labctl.reconcile.plan import Bind, Patch
@@ -261,3 +263,19 @@ def test_in_a_large_cluster_it_compares_enough_nodes_and_gives_all_their_share()
         picture.put(node(f"n{number:02}"))
     where = {placed(picture, pending(picture, f"p{number}", labels={"n": str(number)})) for number in range(60)}
     assert len(where) > 20
+
+
+def test_a_plan_changes_nothing_until_it_is_decided(picture):
+    """The same view gives the same plan, as often as it is asked; only `decided` makes it count."""
+    picture.put(node("n1", cpu="1"))
+    picture.put(node("n2", cpu="1"))
+    picture.put(pod("p", cpu="1"))
+    (scheduler,) = picture.controllers
+    asked = [scheduler.plan(picture.view, "default/p", 1000.0, Random(3)) for _ in range(3)]
+    assert asked[0] == asked[1] == asked[2] and isinstance(asked[0].actions[0], Bind)
+    scheduler.decided(picture.view, "default/p", asked[0], 1000.0)
+    picture.put(pod("q", cpu="1"))
+    (bind,) = scheduler.plan(picture.view, "default/q", 1000.0, Random(3)).actions
+    assert bind.node != asked[0].actions[0].node, "the first counts already"
+    again = scheduler.plan(picture.view, "default/p", 1000.0, Random(3))
+    assert isinstance(again.actions[0], Bind), "a binding that came to nothing does not stand in its own way"
