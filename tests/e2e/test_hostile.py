@@ -1,0 +1,145 @@
+"""What a pod, a minion or a request may try against the lab, on real machines; everything holds, and the lab goes on.
+
+What each provider protects from whom is in docs/security.md.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.e2e.cluster import wait
+from tests.e2e.test_workloads import made, phase, pod, running, state  # noqa: F401 - `made` is a fixture
+
+on_namespaces = pytest.mark.skipif(
+    os.environ.get("LABCTL_TEST_PROVIDER", "namespace") != "namespace", reason="about machines that share the host's kernel"
+)
+
+
+# -- pods
+
+
+VICTIMS = 12
+EXCHANGE = "cd /v; while :; do mkdir x; rmdir x; ln -s / x; rm x; done 2>/dev/null"
+
+
+def test_a_pod_can_not_reach_its_minions_root_through_a_sub_path(cluster, made):  # noqa: F811
+    """CVE-2021-25741: one container exchanges a folder for a link to / while others mount it."""
+    volume = {"name": "v", "emptyDir": {}}
+    attacker = {
+        "name": "attacker",
+        "image": "busybox",
+        "command": ["sh", "-c", EXCHANGE],
+        "volumeMounts": [{"name": "v", "mountPath": "/v"}],
+    }
+    victims = [
+        {
+            "name": f"victim-{number}",
+            "image": "busybox",
+            "command": ["sh", "-c", "ls /m; sleep 1000"],
+            "volumeMounts": [{"name": "v", "mountPath": "/m", "subPath": "x"}],
+        }
+        for number in range(VICTIMS)
+    ]
+    thing = pod("race", volumes=[volume], terminationGracePeriodSeconds=0)
+    thing["spec"]["containers"] = [attacker, *victims]
+    made(thing)
+
+    def tried() -> bool:
+        statuses = cluster.get("pod", "race")["status"].get("containerStatuses", [])
+        states = [each["state"] for each in statuses if each["name"] != "attacker"]
+        reasons = [each.get("waiting", {}).get("reason") for each in states]
+        return len(states) == VICTIMS and "ContainerCreating" not in reasons and any("running" in each for each in states)
+
+    wait(tried, "every victim was started or refused, and one at least runs", 60)
+    for victim in victims:
+        shown = cluster.kubectl("logs", "race", "-c", victim["name"], check=False).stdout.split()
+        assert "proc" not in shown and "var" not in shown, shown
+
+
+def test_a_pod_can_do_no_more_than_pods_need(cluster, made):  # noqa: F811
+    cluster.kubectl("create", "configmap", "cm", "--from-literal=a=1")
+    mounts = {"volumeMounts": [{"name": "cm", "mountPath": "/cm"}]}
+    made(pod("plain", "sleep", "1000", container=mounts, volumes=[{"name": "cm", "configMap": {"name": "cm"}}]))
+    running(cluster, "plain")
+    for command in (
+        "mount -t proc proc /tmp",
+        "mount -t tmpfs t /tmp",
+        "unshare -U true",
+        "umount /proc/sys",
+        "echo 1 > /proc/sys/vm/stat_interval",
+        "mknod /tmp/d b 8 0 && head -c 1 /tmp/d",
+        "rm /cm/..data",
+        "echo 2 > /cm/a",
+        "date -s 2020-01-01",
+        "dmesg -c",
+    ):
+        done = cluster.kubectl("exec", "plain", "--", "sh", "-c", command, check=False)
+        refused = any(word in done.stderr for word in ("ermitted", "ermission denied", "Read-only file system"))
+        assert refused, (command, done.stdout, done.stderr)
+    assert "Seccomp:\t2" in cluster.kubectl("exec", "plain", "--", "cat", "/proc/1/status").stdout
+
+
+def test_the_profile_is_the_pods_word(cluster, made):  # noqa: F811
+    free = {"securityContext": {"seccompProfile": {"type": "Unconfined"}}}
+    privileged = {"securityContext": {"privileged": True}}
+    local = {"securityContext": {"seccompProfile": {"type": "Localhost", "localhostProfile": "p.json"}}}
+    made(*(pod(name, "sleep", "1000", container=each) for name, each in (("free", free), ("privileged", privileged), ("local", local))))
+    for name in ("free", "privileged"):
+        running(cluster, name)
+        assert "Seccomp:\t0" in cluster.kubectl(
+            "exec", name, "--", "sh", "-c", "cat /proc/1/status", check=False
+        ).stdout or on_a_filtered_machine(cluster)
+    cluster.kubectl("exec", "privileged", "--", "sh", "-c", "mkdir /n && mount -t tmpfs t /n")
+    reason = wait(lambda: state(cluster, "local").get("state", {}).get("waiting", {}).get("reason"), "it waits")
+    assert reason in ("ContainerCreating", "CreateContainerConfigError")
+    wait(lambda: "Localhost are not supported" in state(cluster, "local")["state"]["waiting"].get("message", ""), "it says why")
+
+
+def on_a_filtered_machine(cluster) -> bool:
+    """Whether all of a machine's processes have a filter of their provider's already."""
+    return "Seccomp:\t2" in cluster.on("minion-1", "cat", "/proc/1/status").stdout
+
+
+def test_what_a_pod_makes_of_its_files_does_not_keep_it_from_starting_again(cluster, made):  # noqa: F811
+    spoil = "cp /proc/self/exe /etc/hosts 2>/dev/null; cat /bin/busybox > /etc/hosts; head -c 100000 /bin/busybox > /dev/termination-log; exit 1"
+    made(pod("spoiler", "sh", "-c", spoil))
+    wait(lambda: state(cluster, "spoiler").get("restartCount", 0) >= 1, "it was started again", 40)
+
+
+def test_a_log_that_was_exchanged_for_a_link_shows_nothing(cluster, made):  # noqa: F811
+    """A pod that may write to the folder of logs can't read the minion's files through `kubectl logs`."""
+    cluster.on("minion-1", "sh", "-c", "echo '2026-01-01T00:00:00Z stdout F secret' > /root/secret")
+    made(pod("talker", "sh", "-c", "echo hello; sleep 1000", nodeName="minion-1"))
+    running(cluster, "talker")
+    assert cluster.kubectl("logs", "talker").stdout == "hello\n"
+    logs = {"name": "logs", "hostPath": {"path": "/var/log/pods"}}
+    swap = "for log in /logs/*talker*/*/0.log; do rm $log; ln -s /root/secret $log; done"
+    made(
+        pod(
+            "swapper",
+            "sh",
+            "-c",
+            swap,
+            container={"volumeMounts": [{"name": "logs", "mountPath": "/logs"}]},
+            volumes=[logs],
+            restartPolicy="Never",
+            nodeName="minion-1",
+        )
+    )
+    phase(cluster, "swapper", "Succeeded")
+    assert "secret" not in cluster.kubectl("logs", "talker", check=False).stdout
+
+
+# -- root on a minion
+
+
+@on_namespaces
+def test_root_on_a_minion_can_not_write_the_hosts_sysctls_and_pods_go_on(cluster, made):  # noqa: F811
+    attack = "mkdir -p /tmp/p && mount -t proc proc /tmp/p && echo 1 > /tmp/p/sys/vm/stat_interval"
+    done = cluster.on("minion-1", "sh", "-c", attack, check=False)
+    assert done.returncode, done.stdout
+    cluster.on("minion-1", "umount", "/tmp/p")
+    made(pod("after", "true", restartPolicy="Never", nodeName="minion-1"))
+    phase(cluster, "after", "Succeeded")
