@@ -13,6 +13,7 @@ import msgspec
 
 from labctl.errors import LabctlError
 from labctl.lab import process, providers, requirements
+from labctl.providers.protocol import Checks, ability
 
 if TYPE_CHECKING:
     from labctl.lab.folder import LabFolder
@@ -108,7 +109,8 @@ def _provider(lab: LabFolder) -> Iterator[Check]:
     else:
         yield Check("provider", "ok", f"{provider.name}: {why}")
     yield boundary(provider.name)
-    for found in provider.checks() if hasattr(provider, "checks") else ():
+    looks = ability(provider, Checks)
+    for found in looks.checks() if looks else ():
         yield Check(found.name, found.level, found.found, found.mend)
 
 

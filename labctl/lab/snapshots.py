@@ -32,6 +32,7 @@ from labctl.lab import machines, process, providers
 from labctl.lab.folder import FIXED
 from labctl.lab.progress import step
 from labctl.providers import locks
+from labctl.providers.protocol import Snapshots, ability
 from labctl.store.file import highest, rewind
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _write(lab: LabFolder, name: str, folder: Path) -> Snapshot:
 
     if provider:
         (folder / "machines").mkdir(mode=0o700)
-        provider.save_machines(folder / "machines", meanwhile)  # type: ignore[attr-defined]
+        provider.save_machines(folder / "machines", meanwhile)
         ended = time.monotonic()
     else:
         meanwhile()
@@ -143,8 +144,8 @@ def _write(lab: LabFolder, name: str, folder: Path) -> Snapshot:
         name=name,
         lab=lab.record["id"],
         saved=rfc3339(time.time()),
-        provider=provider.name if provider else "",
-        memory=bool(provider and provider.keeps_memory),  # type: ignore[attr-defined]
+        provider=lab.record["kept"]["provider"] if provider else "",
+        memory=bool(provider and provider.keeps_memory),
         machines=[machine["metadata"]["name"] for machine in machines.list_machines(lab)],
         ready=_ready_pods(lab),
         revision=revision,
@@ -158,15 +159,15 @@ def _write(lab: LabFolder, name: str, folder: Path) -> Snapshot:
     return snapshot
 
 
-def _provider(lab: LabFolder) -> Provider | None:
+def _provider(lab: LabFolder) -> Snapshots | None:
     """This lab's; None if it has no machines. LabctlError if it can't keep them."""
     name = lab.record["kept"].get("provider", "")
     if not name or not lab.record["settings"].get("minions"):
         return None
     provider = providers.make(lab, name)
-    if not hasattr(provider, "save_machines"):
+    if (keeper := ability(provider, Snapshots)) is None:
         raise LabctlError(f"provider {name} can't keep its machines in a snapshot", mend="make the lab with provider namespace")
-    return provider
+    return keeper
 
 
 @contextlib.contextmanager
@@ -276,8 +277,8 @@ def restore(lab: LabFolder, provider: Provider | None, name: str) -> Snapshot:
         rewind(folder / "store.db", lab.paths.store, lab.record["restoring"]["above"])
         if not (lab.paths.state / "port").exists():
             write_file(lab.paths.state / "port", str(snapshot.port), 0o644)
-        if provider and snapshot.machines:
-            provider.load_machines(folder / "machines")  # type: ignore[attr-defined]
+        if provider and snapshot.machines and (keeper := ability(provider, Snapshots)):
+            keeper.load_machines(folder / "machines")
         del lab.record["restoring"]
         lab.save()
         note("machines go on where they were" if snapshot.memory else "machines booted" if snapshot.machines else "")

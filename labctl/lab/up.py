@@ -12,7 +12,7 @@ from labctl.lab import machines, process, providers
 from labctl.lab.privilege import give_back
 from labctl.lab.progress import step
 from labctl.lab.ssh import write_config
-from labctl.providers.protocol import Power
+from labctl.providers.protocol import Listed, MayEmulate, Power, Prepares, ability
 
 if TYPE_CHECKING:
     from labctl.lab.folder import LabFolder
@@ -78,10 +78,10 @@ def _prepare(lab: LabFolder, *, whole: bool) -> Provider:
         provider, why = providers.choose(lab, lambda line: said[0](line))
         note(f"{provider.name}: {why}")
     lab.save(provider=provider.name, minions=lab.settings["minions"])
-    if hasattr(provider, "prepare"):
-        with step(lab.progress, getattr(provider, "prepares", "root file system")) as note:
+    if maker := ability(provider, Prepares):
+        with step(lab.progress, maker.prepares) as note:
             said[0] = note
-            settled = provider.prepare()
+            settled = maker.prepare()
         if settled:
             lab.save(**settled)
     return provider
@@ -110,7 +110,8 @@ def _machines(lab: LabFolder, provider: Provider | None, count: int, *, restored
     if provider is None:
         return
     existing = {machine["spec"]["number"]: machine for machine in machines.list_machines(lab)}
-    numbers = _numbers(sorted(existing), count, getattr(provider, "numbers", ()))
+    listed = ability(provider, Listed)
+    numbers = _numbers(sorted(existing), count, listed.numbers if listed else ())
     surplus = [existing[number]["metadata"]["name"] for number in sorted(existing.keys() - numbers)]
     if surplus:
         raise UsageError(
@@ -145,7 +146,8 @@ def _numbers(existing: Sequence[int], count: int, listed: Sequence[int]) -> list
 
 def _patience_s(lab: LabFolder, provider: Provider) -> float:
     """How long a node may take: as the settings say, else what is enough for machines of this kind."""
-    return lab.settings["nodes.ready_s"] or (EMULATED_READY_S if getattr(provider, "emulated", False) else READY_S)
+    machines_of = ability(provider, MayEmulate)
+    return lab.settings["nodes.ready_s"] or (EMULATED_READY_S if machines_of and machines_of.emulated else READY_S)
 
 
 def _is_up(machine: dict[str, Any], real: Machine | None) -> bool:

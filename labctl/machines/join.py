@@ -111,9 +111,7 @@ class Join:
             members[f"opt/labctl/{self._agent.file}"] = self._agent.data
         argv = ["/bin/sh", "-c", self._apply, "join", self._agent.file, stamp]
         await self._remote.run(name, argv, stdin=_tar(members), deadline_s=self._settings.join_deadline_s)
-        reset_helper = getattr(self._remote, "reset_helper", None)
-        if reset_helper:
-            reset_helper(name)
+        self._remote.reset_helper(name)
 
     def _files(self, machine: Machine, boot_id: str) -> dict[str, bytes]:
         """What a machine gets besides the agent itself and its certificate: what the stamp stands for. Not its lab's id: out of a snapshot it is in another."""

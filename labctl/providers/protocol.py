@@ -1,6 +1,6 @@
 """Machines: what a provider promises. Every provider folder has the same file names.
 
-Who calls it: `machines` (up, halt, destroy, watch, uplink), `lab` (probe, destroy without a master), `faults` (Power, Links, Snapshots).
+Who calls it: `machines` (up, halt, destroy, watch, uplink), `lab` (probe, destroy without a master, Snapshots), `faults` (PowerControl, Links).
 What flows: a MachineSpec in, a Machine (how to reach its sshd) out, MachineEvents about what is KNOWN.
 What it never does: know a pod, a node or the API; guess; ask a person. All methods block, are idempotent, and may be called from several threads.
 """
@@ -11,7 +11,7 @@ import enum
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -126,42 +126,83 @@ class Provider(Protocol):
         """Remove what the machines shared: network, init, folders. Leaves nothing behind. Idempotent."""
 
 
+# -- abilities ---------------------------------------------------------------------------------------------------------------------------
+#
+# What only some providers can do. Each is a protocol of its own, and `ability` is the one place that asks for them.
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """Makes what its machines start from."""
+
+    prepares: str
+    """What that is, for people: `root file system`, `box`."""
+
+    def prepare(self) -> Mapping[str, Any] | None:
+        """Make it, where it is not there yet. Answers settings of the lab that are decided by it, and kept with the lab. Raises LabctlError."""
+
+
+@runtime_checkable
 class Checks(Protocol):
-    """What a provider looks at beforehand, beside `probe`."""
+    """Looks at more beforehand than `probe` does."""
 
     def checks(self) -> Sequence[Finding]:
         """All of it, in the order in which `up` needs it. Changes nothing."""
 
 
+@runtime_checkable
 class Listed(Protocol):
-    """Of a provider that can't make machines, but takes those that exist."""
+    """Can't make machines, but takes those that exist."""
 
     @property
     def numbers(self) -> Sequence[int]:
         """Which there are, ascending: minion-N by its N. They may have gaps."""
 
 
+@runtime_checkable
+class MayEmulate(Protocol):
+    """Its machines may run on an emulated processor, many times slower."""
+
+    @property
+    def emulated(self) -> bool: ...
+
+
+@runtime_checkable
 class PowerControl(Protocol):
-    """Breaking machines on purpose."""
+    """Breaks machines on purpose. A name that is unknown, and a machine that is so already, are no error (but for `reset`)."""
 
     def power_off(self, name: str) -> None:
-        """The plug is pulled: abrupt, told to watchers as not intended. Disk stays."""
+        """The plug is pulled: abrupt, told to watchers as not intended. Its disk stays as far as it was written."""
 
-    def pause(self, name: str) -> None: ...
+    def pause(self, name: str) -> None:
+        """Nothing of it runs from the return on, and nothing is lost: memory, connections and disk stay. Watchers are told PAUSED.
+
+        It stays paused when this process or the master ends. `up`, `halt`, `power_off` and `destroy` work on a paused machine as on one that runs.
+        """
+
     def resume(self, name: str) -> None:
-        """It goes on where it was. What it missed the provider does not tell it: a clock of its own is set by who hears that it is on again."""
+        """It goes on where it was; watchers are told ON, with the same boot id. What it missed the provider does not tell it: a clock of its own is set by
+        who hears that it is on again."""
 
     def reset(self, name: str) -> None:
-        """Power off and on at once: another boot id."""
+        """Power off and on at once: the end of one boot is told as not intended, then another boot id. Raises ProviderError for an unknown name."""
 
 
+@runtime_checkable
 class Links(Protocol):
-    """Breaking a machine's link to the lab's network."""
+    """Breaks a machine's link to the lab's network. A name that is unknown, and a link that is so already, are no error."""
 
-    def cut(self, name: str) -> None: ...
-    def restore(self, name: str) -> None: ...
+    def cut(self, name: str) -> None:
+        """No packet passes in either direction from the return on, as when the cable is out: nobody is told, the machine runs, and so do its pods.
+
+        Connections are not reset. The cut lasts until `restore`, at least as long as the machine does not boot anew.
+        """
+
+    def restore(self, name: str) -> None:
+        """Packets pass again. The machine has the addresses and routes that it had."""
 
 
+@runtime_checkable
 class Snapshots(Protocol):
     """All machines of the lab as they stood at one moment, kept in a folder that outlives them and their lab.
 
@@ -182,6 +223,14 @@ class Snapshots(Protocol):
     def load_machines(self, folder: Path) -> None:
         """Make the lab's machines be those of `folder`: what they are now is ended first, and others are destroyed. On return those that
         were on are on (sshd answers, and their clocks are right), with their addresses, keys and disks. Run again after a kill, it finishes."""
+
+
+A = TypeVar("A")
+
+
+def ability(provider: Provider, wanted: type[A]) -> A | None:
+    """The provider as one that also keeps the protocol `wanted`; None if it can't."""
+    return provider if isinstance(provider, wanted) else None
 
 
 ProviderFactory = Callable[[str, Path, Path], Provider]

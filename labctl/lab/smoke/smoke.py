@@ -26,6 +26,7 @@ from labctl.lab.smoke import checks
 from labctl.lab.smoke.checks import Check
 from labctl.lab.smoke.report import FAILED, PASSED, SKIPPED, Report, Result
 from labctl.lab.smoke.scene import Scene
+from labctl.providers.protocol import PowerControl, ability
 
 UP, DESTROY = "the lab is up", "destroy leaves nothing"
 
@@ -80,7 +81,7 @@ def _plan(scene: Scene) -> Iterable[Check]:
 def _fault(scene: Scene) -> Sequence[Check]:
     """Pulling a plug where that can be done and somebody is left to serve; else killing pods."""
     name = scene.lab.record["kept"].get("provider", "auto")
-    if name not in ("", "auto") and len(scene.minions) > 1 and hasattr(providers.make(scene.lab, name), "power_off"):
+    if name not in ("", "auto") and len(scene.minions) > 1 and ability(providers.make(scene.lab, name), PowerControl) is not None:
         return checks.POWER_OFF
     return checks.KILL_PODS
 

@@ -49,6 +49,7 @@ class NamespaceProvider:
     """`state` is this lab's folder on a local file system, `cache` is shared by labs; `progress` gets lines for people."""
 
     name = "namespace"
+    prepares = "root file system"
 
     def __init__(
         self,

@@ -1,0 +1,56 @@
+"""What each provider can do beside making machines, asked through the one function that asks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import labctl
+from labctl.errors import LabctlError
+from labctl.faults.machines import FAULTS, break_machine
+from labctl.providers.namespace.provider import NamespaceProvider
+from labctl.providers.protocol import Checks, Links, Listed, MayEmulate, PowerControl, Prepares, Provider, Snapshots, ability
+from labctl.providers.settings import SshMachine, SshSettings
+from labctl.providers.ssh.provider import SshProvider
+from labctl.providers.vagrant.provider import VagrantProvider
+from labctl.sim.machines import FakeProvider
+
+ALL = (Checks, Links, Listed, MayEmulate, PowerControl, Prepares, Snapshots)
+HAVE = {
+    "fake": {Links, PowerControl, Snapshots},
+    "namespace": {Links, PowerControl, Prepares, Snapshots},
+    "ssh": {Checks, Listed, Prepares},
+    "vagrant": {Checks, Links, MayEmulate, PowerControl, Prepares, Snapshots},
+}
+
+
+def provider(name: str, folder: Path) -> Provider:
+    match name:
+        case "namespace":
+            return NamespaceProvider("test", folder, folder)
+        case "ssh":
+            return SshProvider("test", folder, SshSettings((SshMachine("minion-1", "10.0.0.1"),)))
+        case "vagrant":
+            return VagrantProvider("test", folder, folder, folder)
+        case _:
+            return FakeProvider()
+
+
+@pytest.mark.parametrize("name", HAVE)
+def test_who_can_do_what(name: str, tmp_path: Path) -> None:
+    made = provider(name, tmp_path)
+    assert {wanted for wanted in ALL if ability(made, wanted) is not None} == HAVE[name]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_that_a_provider_has_no_word_for_is_refused(fault: str, tmp_path: Path) -> None:
+    with pytest.raises(LabctlError, match=f"provider ssh can't {fault.replace('_', '-')} a machine"):
+        break_machine(provider("ssh", tmp_path), fault, "minion-1")
+
+
+def test_nobody_asks_in_another_way() -> None:
+    asked = re.compile(r"(has|get)attr\((self\.)?_?(provider|remote)\b")
+    sources = [path for path in Path(labctl.__file__).parent.rglob("*.py") if asked.search(path.read_text())]
+    assert not sources
