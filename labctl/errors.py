@@ -61,12 +61,16 @@ class StoreError(LabctlError):
 
 
 class Conflict(StoreError):
-    """A compare on `key` failed; `actual` is the key's revision now (0: it does not exist)."""
+    """A compare on `key` failed; `actual` is the key's revision now (0: it does not exist).
 
-    def __init__(self, key: str, actual: int) -> None:
+    `at` is the revision that made it so, a deletion's too; it may not be visible yet.
+    """
+
+    def __init__(self, key: str, actual: int, at: int = 0) -> None:
         super().__init__(f"{key} is at revision {actual}")
         self.key = key
         self.actual = actual
+        self.at = at or actual
 
 
 class Compacted(StoreError):

@@ -308,14 +308,13 @@ class Images:
             return 0  # a pull that is under way has layers here that no name knows yet
         names = self._names()
         oldest = sorted(names, key=lambda name: names[name].get("wanted_s", 0.0))
-        size = sum(layer["size"] for layer in {layer["digest"]: layer for each in names.values() for layer in each["layers"]}.values())
         forgotten = 0
         for name in oldest:
             layers = set(self._folders(names[name]))
-            if size <= limit_bytes or time.time() - names[name].get("wanted_s", 0.0) < UNUSED_FOR_S:
+            if _layers_bytes(names) <= limit_bytes or time.time() - names[name].get("wanted_s", 0.0) < UNUSED_FOR_S:
                 break
             if not layers & set(used_layers):
-                size -= sum(layer["size"] for layer in names.pop(name)["layers"])
+                del names[name]  # layers that other images share stay, and go on counting
                 forgotten += 1
         if forgotten:
             write_json(self._names_path, names)
@@ -328,6 +327,11 @@ class Images:
             path = os.path.join(base, name)
             if path not in keep and not name.startswith("tmp"):
                 self._remove(path)
+
+
+def _layers_bytes(names: Dict[str, dict]) -> int:
+    """The size of all layers of these images; one that several share counts once."""
+    return sum({layer["digest"]: layer["size"] for each in names.values() for layer in each["layers"]}.values())
 
 
 def _use(use: Callable[[Feed, str], None], feed: Feed, made: str) -> Optional[Exception]:

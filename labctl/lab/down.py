@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -36,9 +38,7 @@ def destroy(lab: LabFolder, names: Sequence[str]) -> None:
             _destroy_machines(lab, names)
         else:
             _destroy_lab(lab)
-    if not names:
-        shutil.rmtree(lab.paths.lab, ignore_errors=True)
-        lab.__dict__.pop("record", None)
+            _remove_folder(lab)
 
 
 def _destroy_machines(lab: LabFolder, names: Sequence[str]) -> None:
@@ -63,6 +63,17 @@ def _destroy_lab(lab: LabFolder) -> None:
         with step(lab.progress, "machines"):
             providers.make(lab, name).destroy_lab()
     shutil.rmtree(lab.paths.state, ignore_errors=True)
+
+
+def _remove_folder(lab: LabFolder) -> None:
+    """While this command still works on the lab, and at once: what another command makes there from now on is its own, and stays."""
+    gone = lab.paths.lab.with_name(f"{lab.paths.lab.name}.destroyed-{secrets.token_hex(4)}")
+    try:
+        os.rename(lab.paths.lab, gone)
+    except OSError:  # a file system of its own, or no right to the folder around it
+        gone = lab.paths.lab
+    shutil.rmtree(gone, ignore_errors=True)
+    lab.__dict__.pop("record", None)
 
 
 def _stop_master(lab: LabFolder) -> None:

@@ -9,6 +9,7 @@ A lab is a folder with `.labctl/` in it. What `Lab` wants it writes as Machine o
 from __future__ import annotations
 
 import subprocess
+from contextlib import suppress
 from typing import Any
 
 from labctl.errors import LabctlError, UsageError
@@ -75,7 +76,15 @@ class Lab(LabFolder):
         break_machine(providers.make(self, self.record["kept"]["provider"]), what, name)
 
     def __enter__(self) -> Lab:
-        self.up()
+        """`up`. If that fails, a lab that was not there before is destroyed again, whatever of it was made; one that was there stays as it is."""
+        was_there = self.exists
+        try:
+            self.up()
+        except BaseException:
+            if not was_there and self.exists:
+                with suppress(LabctlError):  # the first error is the one to tell
+                    self.destroy()
+            raise
         return self
 
     def __exit__(self, *_exc: object) -> None:

@@ -17,11 +17,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from labctl.errors import LabctlError
 from labctl.paths import Paths
+
+IDLE_S = 30.0
+LOADING_MOST_S = 600.0
+_PF_EXITING = 0x4  # linux/sched.h
+_PENDING = ("SigPnd:", "ShdPnd:")
+Note = Callable[[str], None]
+
+
+def quiet(_text: str) -> None:
+    """A progress callback that does nothing."""
 
 
 def master_pid(paths: Paths) -> int:
@@ -46,16 +57,69 @@ def _read_pid(paths: Paths) -> int:
     return 0
 
 
-def ensure_master(paths: Paths, *, begun: Beginning | None = None, timeout_s: float = 30.0) -> None:
+def ensure_master(paths: Paths, *, begun: Beginning | None = None, note: Note = quiet) -> None:
     """A master that answers: the one that runs, the one that somebody is just starting, the one that was begun for this, or a new one."""
-    deadline = time.monotonic() + timeout_s
-    while master_pid(paths):
+    waiting: _Patience | None = None
+    while pid := master_pid(paths):
         if master_run(paths):
             return
-        if time.monotonic() > deadline:
+        if waiting is None or waiting.pid != pid:
+            waiting = _Patience(pid, paths, note)
+        if waiting.over():
             raise LabctlError("the lab's master has begun but does not answer", mend=f"see {paths.master_log}")
         time.sleep(0.02)
-    (begun or Beginning(paths)).go()
+    (begun or Beginning(paths)).go(note=note)
+
+
+class _Patience:
+    """How long to wait for a master that has begun: a large store takes minutes to read, and a process that works is not stuck.
+
+    It is over when the process has used no processor for `IDLE_S`, or after `LOADING_MOST_S` at the latest. `note` is told, each second, what is waited for.
+    """
+
+    def __init__(self, pid: int, paths: Paths, note: Note) -> None:
+        self.pid = pid
+        self._paths = paths
+        self._note = note
+        self._began = self._progress_at = self._noted_at = time.monotonic()
+        self._used_s = 0.0
+
+    def over(self) -> bool:
+        now, used_s = time.monotonic(), _processor_s(self.pid)
+        if used_s > self._used_s + 0.05:
+            self._used_s, self._progress_at = used_s, now
+        if now - self._noted_at >= 1.0:
+            self._noted_at = now
+            self._note(f"{self._doing()}, {now - self._began:.0f} s")
+        return now - self._progress_at > IDLE_S or now - self._began > LOADING_MOST_S
+
+    def _doing(self) -> str:
+        if is_ending(self.pid):
+            return "the master before this one is ending"
+        try:
+            return f"reading its store of {self._paths.store.stat().st_size / 1e6:.0f} MB"
+        except OSError:
+            return "starting"
+
+
+def is_ending(pid: int) -> bool:
+    """Whether that process was killed and only gives back what it held: it keeps its lock and its sockets until then, and answers nobody."""
+    try:
+        head, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")
+        pending = [int(line.split()[1], 16) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(_PENDING)]
+    except (OSError, ValueError, IndexError):
+        return False  # it has ended, or this is no Linux
+    fields = rest.split()
+    return fields[0] in "ZX" or bool(int(fields[6]) & _PF_EXITING) or any(each >> (signal.SIGKILL - 1) & 1 for each in pending)
+
+
+def _processor_s(pid: int) -> float:
+    """How much processor time it has used; 0 where that can't be known."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 class Beginning:
@@ -75,11 +139,14 @@ class Beginning:
         os.close(told)
         os.close(ready)
 
-    def go(self, *, timeout_s: float = 30.0) -> None:
+    def go(self, *, note: Note = quiet) -> None:
         """Be the lab's master, with the settings of now. Returns when it answers. LabctlError carries the last line of its log."""
         with contextlib.suppress(BrokenPipeError):  # it has ended: its log says why
             os.write(self._tell, b"go")
-        said, _, _ = select.select([self._hear], [], [], timeout_s)
+        waiting = _Patience(self._process.pid, self._paths, note)
+        said: list[int] = []
+        while not said and not waiting.over():
+            said, _, _ = select.select([self._hear], [], [], 0.5)
         if said and os.read(self._hear, 16):
             self._close()
             return
@@ -153,20 +220,14 @@ def master_run(paths: Paths) -> dict:
         said = json.loads(paths.master_run.read_text())
     except (OSError, ValueError):
         return {}
-    return said if said.get("pid") == master_pid(paths) else {}  # else it is what a killed one left
+    pid = said.get("pid")
+    return said if pid == master_pid(paths) and not is_ending(pid) else {}  # else it is what a killed one left
 
 
 @contextlib.contextmanager
 def working_on(paths: Paths, what: str) -> Iterator[None]:
     """One command at a time changes a lab. The second is told who is at it, and changes nothing."""
-    paths.lab.mkdir(parents=True, exist_ok=True)
-    with open(paths.lab / "command.lock", "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            who = file.read().strip() or "another labctl command"
-            raise LabctlError(f"{who} is working on this lab", mend="run this again when it is done") from None
+    with _command_lock(paths) as file:
         file.truncate(0)
         file.write(f"`labctl {what}` (process {os.getpid()})")
         file.flush()
@@ -174,9 +235,38 @@ def working_on(paths: Paths, what: str) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
-            if (
-                paths.lab.is_dir()
-                and not paths.settings.exists()
-                and {entry.name for entry in paths.lab.iterdir()} <= {"command.lock", "log"}
-            ):
+            if _same_file(file, paths) and not paths.settings.exists() and _names(paths.lab) <= {"command.lock", "log"}:
                 shutil.rmtree(paths.lab, ignore_errors=True)  # nothing was made
+
+
+@contextlib.contextmanager
+def _command_lock(paths: Paths) -> Iterator[IO[str]]:
+    """The lab's command.lock, held. A folder that a `destroy` took away while this was waiting for it is made again."""
+    while True:
+        paths.lab.mkdir(parents=True, exist_ok=True)
+        try:
+            file = open(paths.lab / "command.lock", "a+")  # noqa: SIM115 - closed below
+        except FileNotFoundError:
+            continue  # it was just taken away
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                who = file.read().strip() or "another labctl command"
+                raise LabctlError(f"{who} is working on this lab", mend="run this again when it is done") from None
+            if _same_file(file, paths):
+                yield file
+                return
+
+
+def _same_file(file: IO[str], paths: Paths) -> bool:
+    """Whether the open file is the one that has its name now."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(paths.lab / "command.lock"))
+    except FileNotFoundError:
+        return False
+
+
+def _names(folder: Path) -> set[str]:
+    return {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()

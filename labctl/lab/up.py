@@ -91,11 +91,11 @@ def _master(lab: LabFolder, begun: process.Beginning | None) -> None:
     """Running, and with the settings of now: changing some of them takes a new process, which no pod notices."""
     with step(lab.progress, "master") as note:
         was_running = process.master_pid(lab.paths)
-        process.ensure_master(lab.paths, begun=begun)
+        process.ensure_master(lab.paths, begun=begun, note=note)
         if _runs_with(lab) != lab.record["settings"]:
             note("started anew, as its settings changed")
             _stop_master(lab)
-            process.ensure_master(lab.paths)
+            process.ensure_master(lab.paths, note=note)
             return
         note("already running" if was_running else process.master_run(lab.paths).get("url", ""))
 

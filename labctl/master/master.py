@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from labctl import logfiles
 from labctl.admission.builtin import builtin_admission
 from labctl.clock import Clock
 from labctl.controllers.builtin import builtin_controllers
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MACHINES_START = "machines-start"  # a task
+LOG_LOOK_S = 10.0
 COMPACT_EVERY_S, COMPACT_LOOK_S = 300.0, 5.0
 
 
@@ -144,6 +146,7 @@ class Master:
             await self.api.start(sockets)
         await self.runner.start()
         self.supervisor.run("compaction", self._compact)
+        self.supervisor.run("log-files", self._bound_logs)
 
     def run_machines(self) -> None:
         """Begin with the lab's network, SSH, and the machines as their objects say. What fails is tried again until it succeeds."""
@@ -172,7 +175,7 @@ class Master:
         """In order: nobody is answered, nothing is planned, what was written is on disk. Machines and pods go on."""
         if self.api:
             await self.api.stop()
-        await self.supervisor.stop("compaction", MACHINES_START)
+        await self.supervisor.stop("compaction", "log-files", MACHINES_START)
         if self.edge:
             await self.edge.stop()
         await self.runner.stop()
@@ -180,6 +183,12 @@ class Master:
             with contextlib.suppress(Exception):  # an Event that is lost is no reason not to stop
                 await recorder.close()
         await self.store.close()
+
+    async def _bound_logs(self) -> None:
+        """Runs until it is cancelled: the master's own log must not fill the disk."""
+        while True:
+            await asyncio.to_thread(logfiles.bound, self.settings.paths.master_log)
+            await asyncio.sleep(LOG_LOOK_S)
 
     async def _compact(self) -> None:
         """Forget history older than one period (at most two are kept), and sooner what is more than should be held."""

@@ -190,7 +190,8 @@ class LogStore:
             newest = self._newest(compare.key)
             actual = newest.revision if newest else 0
             if actual != compare.revision:
-                raise Conflict(compare.key, actual)
+                staged = self._staged_head.get(compare.key)
+                raise Conflict(compare.key, actual, staged.entry.revision if staged else actual)
         revision = self._next
         changes = tuple(change for op in ops if (change := self._change(op, revision)))
         if not changes:
@@ -198,10 +199,10 @@ class LogStore:
         assert len({change.key for change in changes}) == len(changes), "one commit changes a key once"
         self._next += 1
         self._staged_head.update((change.key, change) for change in changes)
-        staged = _Staged(Batch(revision, changes))
-        self._staged.append(staged)
+        batch = _Staged(Batch(revision, changes))
+        self._staged.append(batch)
         self._wake(lazy)
-        return await staged.wait()
+        return await batch.wait()
 
     async def reached(self, revision: int) -> None:
         if not self._staged:

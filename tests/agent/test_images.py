@@ -172,6 +172,21 @@ async def test_the_oldest_unused_go_first_when_it_is_too_much(images, store, mon
     assert len(os.listdir(tmp_path / "layers")) == 1
 
 
+async def test_a_layer_that_images_share_counts_until_the_last_of_them_goes(images, store, monkeypatch):
+    """Forgetting one image frees only what is its own, so that another must go too."""
+    store.add("base", b"shared" * 5_000)
+    [shared] = store.names.pop("base")["layers"]
+    for number in range(3):
+        store.add(f"i:{number}", bytes([number]) * 1000)
+        store.names[f"i:{number}"]["layers"].insert(0, shared)
+        await images.ensure(f"i:{number}", "Always")
+    later = time.time() + 3600
+    monkeypatch.setattr(time, "time", lambda: later)
+    own = store.names["i:0"]["layers"][1]["size"]
+    assert images.collect((), shared["size"] + 2 * own - 1) == 2
+    assert images.local("i:2")
+
+
 class Disk:
     """What was marked when it was told to write all; a broken one fails."""
 

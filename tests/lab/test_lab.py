@@ -2,11 +2,12 @@
 
 import json
 import os
+import socket
 
 import pytest
 
 from labctl.errors import ApiError, LabctlError, UsageError
-from labctl.lab import Lab
+from labctl.lab import Lab, process
 
 
 @pytest.fixture
@@ -83,3 +84,46 @@ def test_why_of_what_is_no_kind(tmp_path, environment):
             lab.why("unicorn/x")
         with pytest.raises(UsageError, match="write pod/NAME"):
             lab.why("pod")
+
+
+def test_a_lab_whose_up_fails_is_not_left_behind(tmp_path, environment):
+    """Nobody is inside the block to destroy it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        lab = Lab(tmp_path / "lab", environment=environment, minions=0, api_port=port)
+        with pytest.raises(LabctlError, match=f"port {port}"), lab:
+            raise AssertionError("it is not up")
+    assert not (tmp_path / "lab" / ".labctl").exists() and not any((tmp_path / "s").iterdir())
+
+
+def test_a_lab_that_was_there_before_survives_an_up_that_fails(tmp_path, environment):
+    first = Lab(tmp_path / "lab", environment=environment, minions=0)
+    first.up()
+    try:
+        with pytest.raises(UsageError), Lab(tmp_path / "lab", environment=environment, addresses__pods="10.9.0.0/16"):
+            raise AssertionError("it is not up")
+        assert first.status()["master"]["running"]
+    finally:
+        first.destroy()
+
+
+def test_what_another_command_makes_after_a_destroy_stays(tmp_path, environment):
+    """The folder goes in one step, while the lock on it is held: an `up` that comes right after makes its own."""
+    lab = Lab(tmp_path / "lab", environment=environment, minions=0)
+    folder = lab.folder / ".labctl"
+
+    def race(step):
+        if step.name == "master" and step.state == "done" and not done:
+            done.append(step)
+            with pytest.raises(LabctlError, match="is working on this lab"):
+                Lab(lab.folder, environment=environment, minions=0).destroy()
+
+    lab.up()
+    done = []
+    waiting = open(folder / "command.lock", "a+")
+    Lab(lab.folder, environment=environment, progress=race).destroy()
+    assert done and not folder.exists() and not list(lab.folder.iterdir())
+    with waiting, process.working_on(lab.paths, "up"):
+        assert not os.path.samestat(os.fstat(waiting.fileno()), os.stat(folder / "command.lock"))
+        (folder / "lab.json").write_text("{}")
+    assert folder.exists()

@@ -1,6 +1,8 @@
 """The master's process as `up` starts it: begun early, told to go, or given up. The processes are real."""
 
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -66,3 +68,65 @@ def test_why_it_did_not_start_is_said(lab):
     with process.beginning(lab.paths) as begun, pytest.raises(LabctlError, match="the master did not start: .*lab.json can't be read"):
         process.ensure_master(lab.paths, begun=begun)
     assert begun._process.returncode == 1
+
+
+HOLDER = """
+import fcntl, os, pathlib, sys, time
+state, works_s = pathlib.Path(sys.argv[1]), float(sys.argv[2])
+state.mkdir(parents=True, exist_ok=True)
+file = open(state / "master.lock", "a+")
+fcntl.flock(file, fcntl.LOCK_EX)
+file.truncate(0)
+file.write(str(os.getpid()))
+file.flush()
+print("held", flush=True)
+until = time.monotonic() + works_s
+while time.monotonic() < until:
+    pass
+if not works_s:
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(lab):
+    """A function that starts a process which holds the master's lock and answers nobody: busy for so long, or idle if that is 0."""
+    started = []
+
+    def start(works_s: float) -> subprocess.Popen:
+        process_ = subprocess.Popen([sys.executable, "-c", HOLDER, str(lab.paths.state), str(works_s)], stdout=subprocess.PIPE)
+        started.append(process_)
+        assert process_.stdout.readline() == b"held\n"
+        return process_
+
+    yield start
+    for each in started:
+        each.kill()
+        each.wait()
+
+
+def test_a_master_that_works_is_waited_for_and_one_that_stands_still_is_not(lab, holder, monkeypatch):
+    """A large store takes longer to read than anybody waits for a process that does nothing."""
+    monkeypatch.setattr(process, "IDLE_S", 0.8)
+    lab.save(minions=0, provider="")
+    holder(2.5)
+    notes = []
+    process.ensure_master(lab.paths, note=notes.append)
+    assert process.master_run(lab.paths)
+    assert notes and all("1 s" in note or "2 s" in note for note in notes[:1])
+    process.stop_master(lab.paths)
+    holder(0)
+    with pytest.raises(LabctlError, match="has begun but does not answer"):
+        process.ensure_master(lab.paths)
+
+
+def test_a_master_that_was_killed_and_still_holds_its_lock_counts_as_ending(lab):
+    """A big process takes seconds to give its memory back; until then it has its lock, its sockets and its number, and answers nobody."""
+    lab.save(minions=0, provider="")
+    process.ensure_master(lab.paths)
+    assert not process.is_ending(process.master_pid(lab.paths))
+    with subprocess.Popen(["sleep", "60"]) as killed:
+        killed.kill()
+        os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)
+        assert process.is_ending(killed.pid)
+    assert not process.is_ending(killed.pid), "it is gone"

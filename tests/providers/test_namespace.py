@@ -319,3 +319,32 @@ def test_the_proxy_command_says_when_there_is_no_lab(lab: Lab) -> None:
 
     done = subprocess.run(command("dial", str(lab.state / "locks" / "init"), "10.245.1.11", "22"), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "the lab is not running\n")
+
+
+def test_sshd_is_started_again_however_it_was_killed(lab: Lab) -> None:
+    provider = lab.provider()
+    machine = provider.up(lab.spec())
+    for signal_ in ("KILL", "TERM", "KILL"):
+        before = lab.ssh("minion-1", f"pgrep -o -x sshd; kill -{signal_} $(pgrep -o -x sshd)").stdout.split()[0]
+
+        def again(before: str = before) -> bool:
+            done = lab.ssh("minion-1", "pgrep -o -x sshd")
+            return done.returncode == 0 and done.stdout.split()[0] != before
+
+        eventually(again, within_s=10)
+        assert provider.machines()["minion-1"].boot_id == machine.boot_id and provider.machines()["minion-1"].power is Power.ON
+    provider.halt("minion-1", 5.0)
+    assert provider.machines()["minion-1"].power is Power.OFF
+
+
+def test_a_machines_console_is_bounded(lab: Lab) -> None:
+    provider = lab.provider()
+    provider.up(lab.spec())
+    stop = provider.watch(lambda _event: None)
+    try:
+        lab.ssh("minion-1", "head -c 9000000 /dev/zero | tr '\\0' x > /proc/1/fd/1")
+        console = lab.state / "machines" / "minion-1" / "console.log"
+        eventually(lambda: console.stat().st_size < 1 << 20, within_s=10)
+        assert 0 < console.with_name("console.log.1").stat().st_size <= 8 << 20
+    finally:
+        stop()

@@ -275,9 +275,11 @@ class NamespaceMachine:
             time.sleep(0.02)
 
     def _to_terminate(self) -> set[int]:
-        """All processes but the init and sshd, which is its child: when sshd goes, the init goes and takes everything along."""
+        """All processes but the init, the shell that keeps sshd running, and sshd: with that shell the machine ends."""
         init = locks.holder(self.alive)
-        return {pid for pid in self._cgroups.pids(self.name) if pid != init and not _is_main_sshd(pid, init)}
+        pids = self._cgroups.pids(self.name)
+        keeper = next((pid for pid in pids if _parent(pid)[1] == init and _is_keeper(pid)), 0)
+        return {pid for pid in pids if pid not in (init, keeper) and _parent(pid) != ("sshd", keeper)}
 
     def _console_tail(self) -> str:
         try:
@@ -287,12 +289,20 @@ class NamespaceMachine:
         return f"; it last said: {lines[-1]}" if lines else ""
 
 
-def _is_main_sshd(pid: int, init: int) -> bool:
+def _parent(pid: int) -> tuple[str, int]:
+    """(its own name, its parent's process id); ("", 0) where it has ended."""
     try:
-        name, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")
+        head, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")
+    except OSError:
+        return "", 0
+    return head.partition(" (")[2], int(rest.split()[1])
+
+
+def _is_keeper(pid: int) -> bool:
+    try:
+        return plan.SSHD_KEEPER.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-    return name.endswith("(sshd") and int(rest.split()[1]) == init
 
 
 def _write(path: Path, content: bytes, mode: int = 0o600) -> None:

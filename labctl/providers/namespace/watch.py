@@ -16,12 +16,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from labctl import logfiles
 from labctl.errors import ProviderError
 from labctl.providers.namespace.lab import ended, open_init
 from labctl.providers.namespace.machine import NamespaceMachine
 from labctl.providers.protocol import MachineEvent, Power
 
 _AFTER_FAILURE_S = 0.05
+_AFTER_MISTAKE_S = 1.0
 Tell = Callable[[MachineEvent], None]
 
 
@@ -81,11 +83,15 @@ class Watcher:
             self._look_at_all()
         except (OSError, ProviderError):  # a folder that goes away meanwhile, too many open files: the next look sees it
             time.sleep(_AFTER_FAILURE_S)
+        except Exception as error:  # our mistake: it is shown as any thread's, and the next look goes on
+            _show(error)
+            time.sleep(_AFTER_MISTAKE_S)
 
     def _look_at_all(self) -> None:
         machines = self.machines()
         for machine in machines.values():
             self._look_at(machine)
+            logfiles.bound(machine.folder / "console.log")
         for name in [name for name in self._seen if name not in machines]:
             seen = self._seen.pop(name)
             self._forget(seen)
@@ -140,10 +146,14 @@ class Watcher:
             try:
                 self.tell(self._found.popleft())
             except Exception as error:
-                threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread())))
+                _show(error)
 
     def _forget(self, seen: _Seen) -> None:
         if seen.pidfd >= 0:
             self._poll.unregister(seen.pidfd)
             os.close(seen.pidfd)
             seen.pidfd = -1
+
+
+def _show(error: Exception) -> None:
+    threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread())))

@@ -11,7 +11,6 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from labctl.errors import LabctlError
@@ -121,9 +120,13 @@ class _Holder:
     def _run(self) -> None:
         pause_s = self._settings.retry_first_s
         while not self._over():
-            with suppress(LabctlError, OSError):
+            try:
                 if self._hold():
                     pause_s = self._settings.retry_first_s
+            except (LabctlError, OSError):
+                pass  # it can't be reached: nothing is known
+            except Exception as error:  # our mistake: it is shown as any thread's, and the watch goes on
+                threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread())))
             if self._ended.wait(pause_s):
                 return
             pause_s = min(pause_s * 2, self._settings.retry_most_s)

@@ -58,15 +58,20 @@ class Watcher:
 
     def _run(self) -> None:
         while not self._stopped:
-            try:
-                if self._deaf is None:
-                    self._deaf = self._listen(lambda *said: self._heard.put(said))
-                self._look()
-            except ProviderError:  # libvirtd is away: nothing is known, so nothing is told
-                pass
-            self._wait()
+            for step in (self._listen_and_look, self._wait):
+                try:
+                    step()
+                except ProviderError:  # libvirtd is away: nothing is known, so nothing is told
+                    pass
+                except Exception as error:  # our mistake, or a listener's: it is shown as any thread's, and the watch goes on
+                    threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread())))
         if self._deaf:
             self._deaf()
+
+    def _listen_and_look(self) -> None:
+        if self._deaf is None:
+            self._deaf = self._listen(lambda *said: self._heard.put(said))
+        self._look()
 
     def _wait(self) -> None:
         """Until something is heard; ends are told at once, without looking."""

@@ -112,7 +112,7 @@ async def _commit_new(ctx: Context, kind: Kind, namespace: str, obj: Object, opt
     except Conflict as taken:
         if taken.key == key and not may_exist:
             raise failures.already_exists(kind, name) from None
-        await ctx.store.reached(taken.actual)
+        await ctx.store.reached(taken.at)
         return None
     return committed(ctx, key, value, revision, revision)
 
@@ -147,7 +147,7 @@ async def rewrite(
             try:
                 return await _commit_rewrite(ctx, kind, entry, new, old, options, subresource, warnings)
             except Conflict as first:
-                await ctx.store.reached(first.actual)
+                await ctx.store.reached(first.at)
     raise failures.conflict(kind, name)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from labctl.errors import ApiError, Unavailable
 from labctl.resources.encoding import shown
-from labctl.store.interface import Batch
+from labctl.store.interface import Batch, Compare, Delete
 from labctl.store.log import LogStore
 from labctl.store.memory import MemoryEngine
 from tests.resources.conftest import Lab, config, controller, pod
@@ -64,6 +64,31 @@ async def test_nothing_new_in_a_namespace_that_is_leaving(lab: Lab) -> None:
     assert error.code == 403
     assert error.message == 'pods "web" is forbidden: unable to create new content in namespace old because it is being terminated'
     assert error.details["causes"][0]["reason"] == "NamespaceTerminating"
+
+
+async def test_a_namespace_whose_removal_is_not_yet_on_disk_is_gone_for_a_create(lab: Lab) -> None:
+    """The deletion was first, and its commit is under way: as in Kubernetes the create is told of the namespace, not of a conflict."""
+    await lab.create("namespaces", {"metadata": {"name": "old"}})
+    await lab.create("configmaps", {"metadata": {"name": "kept"}})
+    key = "namespaces/old"
+    removal = asyncio.create_task(lab.store.commit([Delete(key)], [Compare(key, lab.store.get(key).revision)]))
+    await asyncio.sleep(0)
+    assert lab.store.get(key) is not None, "staged, and not visible"
+    with pytest.raises(ApiError) as caught:
+        await lab.resources.create(lab.kind("pods"), "old", pod())
+    assert (caught.value.code, caught.value.reason, caught.value.message) == (404, "NotFound", 'namespaces "old" not found')
+    await removal
+
+
+async def test_an_update_of_what_is_just_being_deleted_is_told_so(lab: Lab) -> None:
+    await lab.create("configmaps", {"metadata": {"name": "a"}, "data": {"k": "v"}})
+    key = "configmaps/default/a"
+    removal = asyncio.create_task(lab.store.commit([Delete(key)], [Compare(key, lab.store.get(key).revision)]))
+    await asyncio.sleep(0)
+    with pytest.raises(ApiError) as caught:
+        await lab.patch("configmaps", "a", {"data": {"k": "w"}})
+    assert (caught.value.code, caught.value.message) == (404, 'configmaps "a" not found')
+    await removal
 
 
 async def test_another_namespace_than_the_urls(lab: Lab) -> None:

@@ -1,4 +1,4 @@
-"""Become one machine: pid 1 in namespaces of its own, below the lab's init, then sshd under tini.
+"""Become one machine: pid 1 in namespaces of its own, below the lab's init, then tini, a shell that keeps sshd running, and sshd.
 
     here (joins the lab's network: makes the link, later waits for sshd's banner)
       └─ a process in the lab's pid namespace (joins the machine's cgroup, unshares the rest)
@@ -23,7 +23,26 @@ from labctl.providers.namespace.inside import filter, kernel, plan, rootfs
 _OF_ITS_OWN = kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWCGROUP
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OPEN_FILES = 65_536  # a login's 1024 would be every pod's
-_INIT = ["/usr/bin/tini", "--", "/usr/sbin/sshd", "-D", "-e"]  # tini leaves inherited descriptors alone, so it keeps `alive`
+_KEEP_SSHD = """
+fast=0
+while :; do
+    began=$(date +%s)
+    /usr/sbin/sshd -D -e
+    status=$?
+    if [ $(($(date +%s) - began)) -ge 2 ]; then fast=0; else fast=$((fast + 1)); fi
+    [ "$fast" -lt 5 ] || exit "$status"
+    sleep 0.1
+done
+"""
+"""Starts sshd again whenever it ends, however it was killed. One that can't be started (it ends at once, again and again) is the machine's end."""
+_INIT = [
+    "/usr/bin/tini",
+    "--",
+    "/bin/sh",
+    "-c",
+    _KEEP_SSHD,
+    plan.SSHD_KEEPER,
+]  # tini leaves inherited descriptors alone, so it keeps `alive`
 
 
 def main(arguments: list[str]) -> int:

@@ -6,6 +6,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+SSHD_KEEPER = "keep-sshd"
+"""$0 of the shell that starts a machine's sshd again: how it is found among the machine's processes."""
+
 
 @dataclass(frozen=True)
 class CgroupPlan:
