@@ -132,14 +132,16 @@ class Table:
         self._structs = {binary.full_name(address): address for address in binary.structs()}
         self.messages: dict[str, dict[str, str]] = {}
 
-    def reach(self, name: str) -> None:
+    def reach(self, name: str, address: int = 0) -> None:
+        """`address` is where a field says that the type is: a message without fields can't be told from other structs."""
         if name in self.messages or name in OWN:
             return
-        if name not in self._structs:
+        address = self._structs.get(name, address)
+        if not address:
             raise SystemExit(f"{name} is not in the binary")
         rows: dict[int, str] = {}
         self.messages[name] = {}
-        for field in self._binary.fields(self._structs[name]):
+        for field in self._binary.fields(address):
             number = re.search(r'protobuf:"\w+,(\d+),', field.tag)
             said = re.search(r'json:"([^"]*)"', field.tag)
             if number and said:
@@ -163,7 +165,7 @@ class Table:
             return "{}" + self._type(binary.word(type_ + 56))
         if kind == STRUCT:
             name = binary.full_name(type_)
-            self.reach(name)
+            self.reach(name, type_)
             return OWN.get(name, name)
         if kind == STRING:
             return "string"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from labctl.controllers.cronjobs import CronJobs
 from labctl.controllers.daemonsets import DaemonSets
 from labctl.controllers.deployment.deployments import Deployments
 from labctl.controllers.endpoints import Endpoints
 from labctl.controllers.endpointslices import EndpointSlices
 from labctl.controllers.evictions import Evictions
 from labctl.controllers.garbage import Garbage
+from labctl.controllers.job.jobs import Jobs
 from labctl.controllers.leftovers import Leftovers
 from labctl.controllers.mirroring import Mirroring
 from labctl.controllers.namespaces import Namespaces
@@ -33,6 +35,8 @@ def builtin_controllers(registry: Registry, settings: ControllerSettings = Contr
         Deployments(),
         DaemonSets(settings),
         StatefulSets(),
+        Jobs(settings),
+        CronJobs(),
         Garbage(registry),
         Namespaces(registry),
         Leftovers(settings),

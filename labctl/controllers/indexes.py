@@ -15,6 +15,7 @@ from labctl.resources.kinds.core_v1.pod_view import Pod
 PODS, NODES, SERVICES = "pods", "nodes", "services"
 REPLICATION_CONTROLLERS = "replicationcontrollers"
 REPLICA_SETS, DEPLOYMENTS = "replicasets.apps", "deployments.apps"
+JOBS, CRON_JOBS = "jobs.batch", "cronjobs.batch"
 DAEMON_SETS, STATEFUL_SETS, REVISIONS = "daemonsets.apps", "statefulsets.apps", "controllerrevisions.apps"
 ENDPOINTS, SLICES = "endpoints", "endpointslices.discovery.k8s.io"
 LEASES, MACHINES = "leases.coordination.k8s.io", "machines.labctl.internal"

@@ -19,3 +19,5 @@ class ControllerSettings:
     gone_node_s: float = 40.0  # pods of a node whose object is gone are removed after this
     event_ttl_s: float = 3600.0
     sweep_s: float = 30.0  # how often what merely expires is looked at
+    job_backoff_s: float = 10.0  # how long a Job waits after its first failed pod; twice as long after each further one
+    job_backoff_most_s: float = 600.0  # ... and never longer

@@ -23,6 +23,8 @@ from labctl.sim.objects import condition
 from labctl.sim.settings import HollowSettings
 
 LEASES = "leases.coordination.k8s.io"
+ENDS = "sim.labctl.internal/ends"
+"""An annotation of a pod: after how many seconds its only container ends, and with which exit code: `2.5 0`. Without it a pod runs for ever."""
 
 
 class Running(msgspec.Struct):
@@ -163,6 +165,28 @@ class HollowNode:
         self.running[uid] = Running(key, uid, f"10.{128 + self._number // 256}.{self._number % 256}.{self._addresses + 1}")
         self._fleet.started(self, self.running[uid])
         await self._report(key, uid)
+        if ENDS in there.metadata.annotations:
+            after_s, code = there.metadata.annotations[ENDS].split()
+            self._spawn(self._run_to_end(pod, float(after_s), int(code)))
+
+    async def _run_to_end(self, pod: Pod, after_s: float, code: int) -> None:
+        await asyncio.sleep(after_s)
+        if pod.metadata.uid in self.running:
+            del self.running[pod.metadata.uid]
+            await self._report_end(pod, code)
+
+    async def _report_end(self, pod: Pod, code: int) -> None:
+        ended = {"exitCode": code, "reason": "Error" if code else "Completed", "finishedAt": self._time()}
+        names = [container.name for container in pod.spec.containers]
+        statuses = [{"name": name, "ready": False, "state": {"terminated": ended}} for name in names]
+        conditions = [condition(type_, "False", lastTransitionTime=self._time()) for type_ in ("ContainersReady", "Ready")]
+        status = {"phase": "Failed" if code else "Succeeded", "conditions": conditions, "containerStatuses": statuses}
+
+        async def patch() -> None:
+            body = {"metadata": {"uid": pod.metadata.uid}, "status": status}
+            await self._fleet.client.patch("pods", pod.metadata.key, body, "status")
+
+        await self._write(patch)
 
     async def _report(self, key: Key, uid: str) -> None:
         async def patch() -> None:
@@ -174,6 +198,8 @@ class HollowNode:
     async def _stop(self, pod: Pod) -> None:
         await self._between(self._fleet.settings.stop_s)
         self.running.pop(pod.metadata.uid, None)
+        if pod.metadata.finalizers:  # it stays for a while: what became of it is told first, as a kubelet does
+            await self._report_end(pod, 137)
 
         async def delete() -> None:
             await self._fleet.client.delete("pods", pod.metadata.key, pod.metadata.uid, grace_s=0)

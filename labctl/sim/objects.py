@@ -104,6 +104,19 @@ def stateful_set(name: str, replicas: int, image: str = "busybox", **spec: Any) 
     return {**deployment(name, replicas, image, serviceName=name, **spec), "kind": "StatefulSet"}
 
 
+def job(name: str, ends: str = "1 0", **spec: Any) -> Object:
+    """A Job whose pods end as the annotation says (sim/hollow.py): after so many seconds, with this exit code."""
+    annotations = {"sim.labctl.internal/ends": ends} if ends else {}
+    containers = [{"name": "main", "image": "busybox"}]
+    template = {"metadata": {"annotations": annotations}, "spec": {"containers": containers, "restartPolicy": "Never"}}
+    return {
+        "kind": "Job",
+        "apiVersion": "batch/v1",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"template": template, **spec},
+    }
+
+
 def service(name: str, selector: dict[str, str], *ports: Object, **spec: Any) -> Object:
     return {
         "kind": "Service",

@@ -81,3 +81,18 @@ async def test_a_statefulset_and_what_may_change_of_it(api: ApiServer) -> None:
     assert "spec: Forbidden: updates to statefulset spec for fields other than 'replicas'" in said
     assert await ok(api, "apply", "-f", "-", stdin=whole) != ""
     assert await ok(api, "scale", "sts/db", "--replicas=2") == "statefulset.apps/db scaled\n"
+
+
+async def test_jobs_and_cronjobs_from_the_command_line(api: ApiServer) -> None:
+    assert await ok(api, "create", "job", "pi", "--image=perl") == "job.batch/pi created\n"
+    header, row = (await ok(api, "get", "jobs")).splitlines()
+    assert header.split() == ["NAME", "STATUS", "COMPLETIONS", "DURATION", "AGE"] and row.split()[:3] == ["pi", "Running", "0/1"]
+    stored = json.loads(await ok(api, "get", "job", "pi", "-o", "json"))
+    assert stored["spec"]["selector"]["matchLabels"] == {"batch.kubernetes.io/controller-uid": stored["metadata"]["uid"]}
+    assert stored["spec"]["template"]["metadata"]["labels"]["job-name"] == "pi"
+    assert await ok(api, "create", "cronjob", "tick", "--image=busybox", "--schedule=*/5 * * * *") == "cronjob.batch/tick created\n"
+    header, row = (await ok(api, "get", "cj")).splitlines()
+    assert header.split() == ["NAME", "SCHEDULE", "TIMEZONE", "SUSPEND", "ACTIVE", "LAST", "SCHEDULE", "AGE"]
+    assert await ok(api, "create", "job", "now", "--from=cronjob/tick") == "job.batch/now created\n"
+    said = await refused(api, "create", "cronjob", "bad", "--image=busybox", "--schedule=61 * * * *")
+    assert 'spec.schedule: Invalid value: "61 * * * *"' in said

@@ -68,15 +68,18 @@ async def create_decoded(
     meta.stamp_new(ctx, kind, namespace, obj)
     if steps := ctx.admission.mutating(kind, "create"):
         await ask(steps, Attributes(options.user, "create", kind, None, obj, options))
+    prefix = "" if obj["metadata"].get("name") else obj["metadata"].get("generateName", "")
+    if prefix:
+        obj["metadata"]["name"] = meta.generated(prefix, ctx.rng)
     await aside(size, _complete, ctx, kind, obj)
     warnings = await aside(size, advice, ctx, kind, obj, None, options, warnings)
-    prefix = "" if obj["metadata"].get("name") else obj["metadata"].get("generateName", "")
     draft = encoding.encode(obj) if kind.allocate else b""
     for attempt in range(ctx.settings.write_attempts):
         if attempt and draft:
             obj = encoding.decode(draft)  # without what was allocated to it and is somebody else's now
-        if prefix:
+        if attempt and prefix:
             obj["metadata"]["name"] = meta.generated(prefix, ctx.rng)
+            kind.prepare(obj, None)  # it may have written the name elsewhere
         await aside(size, _refuse_invalid, kind, obj, None)
         if steps := ctx.admission.validating(kind, "create"):
             await ask(steps, Attributes(options.user, "create", kind, None, obj, options))

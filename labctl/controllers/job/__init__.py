@@ -1,0 +1,1 @@
+"""The Job controller: pods that run until the work is done."""
