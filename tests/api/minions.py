@@ -95,6 +95,28 @@ async def echo(shell: Shell) -> int:
     return 0
 
 
+def to_loopback(port: int) -> Program:
+    """A pod's port that is a server of the test's own on loopback."""
+
+    async def program(shell: Shell) -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+        async def up() -> None:
+            while part := await shell.read():
+                writer.write(part)
+
+        sending = asyncio.create_task(up())
+        try:
+            while part := await reader.read(1 << 16):
+                await shell.write(part)
+        finally:
+            sending.cancel()
+            writer.close()
+        return 0
+
+    return program
+
+
 def running(name: str, *containers: str, phase: str = "Running") -> dict[str, Any]:
     """What the agent would report of a pod that runs."""
     statuses = [{"name": c, "ready": True, "restartCount": 0, "image": "x", "imageID": "", "state": {"running": {}}} for c in containers]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import struct
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
@@ -276,6 +277,39 @@ async def test_proxy_to_a_service(lab: Lab) -> None:
                 assert (answered.status, answered.headers["Location"]) == (302, f"{base}/{name}/proxy/moved")
         async with http.get(f"{base}/web-service:9/proxy/") as answered:
             assert (await answered.json())["message"] == 'no service port 9 found for service "web-service"'
+
+
+async def test_proxy_to_what_speaks_tls(lab: Lab) -> None:
+    """The pod's certificate is its own, and is not checked, as in Kubernetes."""
+    api, host, _ = lab
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(api.directory / "pki" / "server.crt", api.directory / "pki" / "server.key")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")[0]
+        head = f"HTTP/1.1 302 Found\r\nLocation: https://{minions.POD_IP}:8443/moved\r\nContent-Length: {len(line)}\r\n\r\n"
+        writer.write(head.encode() + line)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as server:
+        host.ports[minions.POD_IP, 8443] = minions.to_loopback(server.sockets[0].getsockname()[1])
+        host.ports[minions.POD_IP, 80] = minions.http(lambda line, headers, body: ("200 OK", b"plain"))
+        await minions.create(api, "services", {"metadata": {"name": "web-service"}, "spec": {"ports": [{"name": "s", "port": 443}]}})
+        subset = {"addresses": [{"ip": minions.POD_IP, "nodeName": "minion-1"}], "ports": [{"name": "s", "port": 8443}]}
+        await minions.create(api, "endpoints", {"metadata": {"name": "web-service"}, "subsets": [subset]})
+        base = "/api/v1/namespaces/default"
+        async with api.session() as http:
+            for path in ("pods/https:web:8443", "services/https:web-service:443", "services/https:web-service:s"):
+                async with http.get(f"{base}/{path}/proxy/a?b", allow_redirects=False) as answered:
+                    assert (answered.status, await answered.text()) == (302, "GET /a?b HTTP/1.1")
+                    assert answered.headers["Location"] == f"{base}/{path}/proxy/moved"
+            async with http.get(f"{base}/pods/https:web:80/proxy/") as answered:
+                assert answered.status == 503
+                assert "error trying to reach service" in (await answered.json())["message"]
+            for wrong in ("ftp:web:80", "https:web:80:1", "https::80", ":"):
+                async with http.get(f"{base}/pods/{wrong}/proxy/") as answered:
+                    assert answered.status == 400
+    await until(lambda: not host.running)
 
 
 async def test_a_lab_without_machines_says_so(api: ApiServer) -> None:

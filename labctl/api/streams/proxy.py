@@ -1,6 +1,7 @@
-"""`.../pods/NAME/proxy/...` and `.../services/NAME/proxy/...`: plain HTTP to a pod, from the machine it runs on, streamed both ways.
+"""`.../pods/NAME/proxy/...` and `.../services/NAME/proxy/...`: HTTP to a pod, from the machine it runs on, streamed both ways.
 
-NAME is `name`, `name:port` or `http:name:port`, the port a number or a name. A Service's request goes to one of its ready endpoints, at random.
+NAME is `name`, `name:port`, `http:name:port` or `https:name:port`, the port a number or a name. A Service's request goes to one of its ready
+endpoints, at random. Of an https pod no certificate is checked, as in Kubernetes.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ _CHUNK = 64 << 10
 
 
 class Backend:
-    """Where a request goes: from `machine` to `host:port`."""
+    """Where a request goes: from `machine` to `scheme://host:port`."""
 
-    def __init__(self, machine: str, host: str, port: int) -> None:
+    def __init__(self, machine: str, host: str, port: int, scheme: str = "http") -> None:
         self.machine = machine
         self.host = host
         self.port = port
+        self.scheme = scheme
 
 
 class Proxy:
@@ -45,22 +47,22 @@ class Proxy:
         self._settings = settings
 
     async def pod(self, call: Call) -> web.StreamResponse:
-        name, port = _split(call.target.name)
+        scheme, name, port = _split(call.target.name)
         pod = self._view("pods", call.target.namespace, name)
         if not pod.status.pod_ip:
             raise status.bad_request("address not allowed")
         number = _number(port) if port else next((p.container_port for c in pod.spec.containers for p in c.ports), 80)
-        return await self._forward(call, Backend(pods.machine_of(pod), pod.status.pod_ip, number))
+        return await self._forward(call, Backend(pods.machine_of(pod), pod.status.pod_ip, number, scheme))
 
     async def service(self, call: Call) -> web.StreamResponse:
-        name, port = _split(call.target.name)
+        scheme, name, port = _split(call.target.name)
         service = self._view("services", call.target.namespace, name)
         endpoints = self._endpoints(call.target.namespace, name)
         backend = choose(service, endpoints, port)
         machine = backend.machine or next((n for n in self._nodes() if self._remote.connected(n)), "")
         if not machine:
             raise _unavailable(f"no node is connected from which {backend.host} could be reached")
-        return await self._forward(call, Backend(machine, backend.host, backend.port))
+        return await self._forward(call, Backend(machine, backend.host, backend.port, scheme))
 
     def _view(self, resource: str, namespace: str, name: str) -> Any:
         kind = self._resources.registry[resource]
@@ -93,7 +95,7 @@ class Proxy:
 
     async def _exchange(self, call: Call, session: aiohttp.ClientSession, backend: Backend, query: str) -> web.StreamResponse:
         request = call.request
-        url = URL(f"http://{backend.host}:{backend.port}{call.target.rest or '/'}{'?' + query if query else ''}", encoded=True)
+        url = URL(f"{backend.scheme}://{backend.host}:{backend.port}{call.target.rest or '/'}{'?' + query if query else ''}", encoded=True)
         headers = [(k, v) for k, v in request.headers.items() if k.lower() not in _HOP_BY_HOP]
         headers.append(("X-Forwarded-Uri", call.path))
         body = request.content if request.can_read_body else None
@@ -128,18 +130,15 @@ def choose(service: Any, endpoints: Any, asked: str) -> Backend:
     return random.choice(found)
 
 
-def _split(name: str) -> tuple[str, str]:
-    """(name, port) of `name`, `name:port`, `scheme:name:port`."""
+def _split(name: str) -> tuple[str, str, str]:
+    """(scheme, name, port) of `name`, `name:port`, `scheme:name:port`."""
     parts = name.split(":")
-    if len(parts) == 1:
-        return name, ""
-    if len(parts) == 2:
-        return parts[0], parts[1]
-    if len(parts) == 3 and parts[0] in ("", "http"):
-        return parts[1], parts[2]
-    if len(parts) == 3 and parts[0] == "https":
-        raise status.bad_request("labctl proxies plain http only")
-    raise status.bad_request(f'invalid name "{name}"')
+    if len(parts) < 3:
+        parts = ["", *parts, ""][:3]
+    scheme, name_, port = parts[:3]
+    if len(parts) > 3 or scheme not in ("", "http", "https") or not name_:
+        raise status.bad_request(f'invalid name "{name}"')
+    return scheme or "http", name_, port
 
 
 def _number(port: str) -> int:
@@ -151,7 +150,7 @@ def _number(port: str) -> int:
 def _relocated(call: Call, backend: Backend, location: str) -> str:
     """A redirect of the pod's own, as the client sees it: below the proxy's path."""
     prefix = call.path[: len(call.path) - len(call.target.rest)]
-    for own in (f"http://{backend.host}:{backend.port}", f"http://{backend.host}"):
+    for own in (f"{backend.scheme}://{backend.host}:{backend.port}", f"{backend.scheme}://{backend.host}"):
         if location == own or location.startswith(own + "/"):
             location = location[len(own) :] or "/"
             break
