@@ -50,6 +50,10 @@ class Call:
     def is_websocket(self) -> bool:
         return self.request.headers.get("Upgrade", "").lower() == "websocket"
 
+    @property
+    def is_spdy(self) -> bool:
+        return self.request.headers.get("Upgrade", "").lower() == "spdy/3.1"
+
     async def body(self) -> bytes:
         """Whole, or 413."""
         if (self.request.content_length or 0) > self.settings.body_limit_bytes:

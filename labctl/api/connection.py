@@ -1,4 +1,4 @@
-"""aiohttp's server, with two things of our own per connection: who it is, and what must end with it.
+"""aiohttp's server, with three things of our own per connection: who it is, what must end with it, and bytes that are no HTTP any more (SPDY).
 
 aiohttp doesn't cancel a handler when its client goes: a hundred forgotten watches would be fed for ever. What a handler does within `streaming()` is
 cancelled the moment the connection is lost, or the server stops. Handlers that write objects are left alone: what was begun is finished.
@@ -19,23 +19,41 @@ from labctl.api.negotiate import JSON
 from labctl.api.status import bad_request, encoded
 from labctl.resources.service import User
 
+_TAKEN_BYTES = 128 << 10  # half of what is read ahead of who reads it
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Connection(web.RequestHandler):
-    __slots__ = ("_stream", "user")
+    __slots__ = ("_stream", "_taken", "user")
 
     def __init__(self, manager: web.Server, **settings: Any) -> None:
         super().__init__(manager, **settings)
         self.user: User | None = None
         self._stream: asyncio.Task[Any] | None = None
+        self._taken: asyncio.StreamReader | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.user = identity.of_transport(transport)
         super().connection_made(transport)
 
+    def data_received(self, data: bytes) -> None:
+        if self._taken is None:
+            super().data_received(data)
+        else:
+            self._taken.feed_data(data)
+
+    def take_over(self) -> asyncio.StreamReader:
+        """From now on what the client sends is no HTTP: it comes out of the reader, whose bound is the client's flow control."""
+        assert self.transport is not None
+        self._taken = asyncio.StreamReader(limit=_TAKEN_BYTES)
+        self._taken.set_transport(self.transport)
+        return self._taken
+
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
+        if self._taken is not None:
+            self._taken.feed_eof()
         self.end_stream()
 
     def handle_error(

@@ -62,3 +62,16 @@ async def test_a_terminal_follows_its_window(terminals, path, protocol):
         for rows, columns in ((41, 101), (50, 132), (24, 80)):
             await socket.send_bytes(b"\x04" + json.dumps({"Width": columns, "Height": rows}).encode())
             await until_said(socket, f"{rows} {columns}")
+
+
+def test_kubectl_over_spdy(terminals, tmp_path):
+    """As kubectl before 1.29 does it: the newest one still can, told so."""
+    environment = {**terminals.environment, "KUBECONFIG": str(terminals.folder / ".labctl" / "kubeconfig")}
+    environment |= {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false", "KUBECTL_PORT_FORWARD_WEBSOCKETS": "false"}
+    assert terminals.kubectl("exec", "waits", "--", "echo", "hello", env=environment).stdout == "hello\n"
+    failed = terminals.kubectl("exec", "waits", "--", "sh", "-c", "exit 7", env=environment, check=False)
+    assert failed.returncode == 7
+    (tmp_path / "file").write_bytes(bytes(range(256)) * 4096)
+    terminals.kubectl("cp", str(tmp_path / "file"), "waits:/tmp/file", env=environment)
+    terminals.kubectl("cp", "waits:/tmp/file", str(tmp_path / "back"), env=environment)
+    assert (tmp_path / "back").read_bytes() == (tmp_path / "file").read_bytes()

@@ -7,18 +7,20 @@ kubectl 1.31 and later speak v5 over a WebSocket, the Python client v4; kubectl 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any, Protocol
 
 import msgspec
 from aiohttp import ClientConnectionResetError, web
 
-from labctl.api import status
+from labctl.api import answer, status
 from labctl.api.call import Call
 from labctl.api.streams import pods
-from labctl.api.streams.websocket import ChannelSocket, choose_protocol, must_be_upgrade
-from labctl.errors import LabctlError
+from labctl.api.streams.spdy_channels import CLOSE, ERROR, RESIZE, STDIN, SpdyChannels, Upgraded, choose_version
+from labctl.api.streams.websocket import ChannelSocket, choose_protocol, not_upgraded
+from labctl.errors import ApiError, LabctlError
 from labctl.remote.interface import Remote, Stream, Terminal
 from labctl.resources.encoding import NOT_JSON
 from labctl.resources.resources import Resources
@@ -30,7 +32,7 @@ PROTOCOLS = (
     "channel.k8s.io",
     "base64.channel.k8s.io",
 )
-STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
+SPDY_VERSIONS = ("v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -74,19 +76,44 @@ class Channels:
         container = pods.container_of(pod, call.query.first("container"))
         pods.must_run(pod, container)
         machine = pods.machine_of(pod)
-        if not call.is_websocket:
-            must_be_upgrade(machine, self._remote)
-        client = ChannelSocket(choose_protocol(call, PROTOCOLS))
         tty = call.query.flag("tty")
         options = ["--pod", pod.metadata.uid, "--container", container] + ["--tty"] * tty
+        carry = self._choose(call, machine)
         stream = await self._remote.open(machine, [*pods.AGENT, verb, *options, *rest], terminal=Terminal() if tty else None)
         try:
-            await client.response.prepare(call.request)
-            with call.connection.streaming():
-                await Session(client, stream, stdin=call.query.flag("stdin"), told_as_json=client.protocol[:2] in ("v4", "v5")).run()
+            return await carry(call, stream)
         finally:
             await stream.close()
-        return client.response
+
+    def _choose(self, call: Call, machine: str) -> Callable[[Call, Stream], Awaitable[web.StreamResponse]]:
+        """How the client wants its channels carried. Raises before anything is begun on the machine."""
+        if call.is_websocket:
+            return partial(_over_websocket, choose_protocol(call, PROTOCOLS))
+        if call.is_spdy:
+            return partial(_over_spdy, choose_version(call, SPDY_VERSIONS))
+        raise not_upgraded(machine, self._remote)
+
+
+async def _over_websocket(protocol: str, call: Call, stream: Stream) -> web.StreamResponse:
+    client = ChannelSocket(protocol)
+    await client.response.prepare(call.request)
+    with call.connection.streaming():
+        await Session(client, stream, stdin=call.query.flag("stdin"), told_as_json=protocol[:2] in ("v4", "v5")).run()
+    return client.response
+
+
+async def _over_spdy(version: str, call: Call, stream: Stream) -> web.StreamResponse:
+    """The streams that the client must open follow from the request, as in Kubernetes' server."""
+    connection = Upgraded(call)
+    client = SpdyChannels(connection)
+    resizes = call.query.flag("tty") and version[:2] in ("v3", "v4")
+    expected = ["error", *(name for name in ("stdin", "stdout", "stderr") if call.query.flag(name)), *["resize"] * resizes]
+    with call.connection.streaming(), suppress(ApiError, ClientConnectionResetError):
+        await connection.switch(version)
+        await client.open(expected)
+        await Session(client, stream, stdin=call.query.flag("stdin"), told_as_json=version[:2] == "v4").run()
+        await client.linger()
+    return answer.Nothing()
 
 
 class Session:

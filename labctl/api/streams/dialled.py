@@ -39,9 +39,11 @@ class DialledConnector(aiohttp.BaseConnector):
         self._pumps.add(pump)
         pump.add_done_callback(self._pumps.discard)
         protocol: ResponseHandler | None = None
-        secured = {"ssl": _any_certificate(), "server_hostname": ""} if req.is_ssl() else {}
+        tls = _any_certificate() if req.is_ssl() else None
         try:
-            _transport, protocol = await self._loop.create_connection(self._factory, sock=ours, **secured)
+            _transport, protocol = await self._loop.create_connection(
+                self._factory, sock=ours, ssl=tls, server_hostname="" if tls else None
+            )
         except OSError as error:  # no TLS, or none that we speak
             raise aiohttp.ClientConnectionError(str(error)) from error
         finally:

@@ -1,4 +1,6 @@
-"""port-forward over a WebSocket: kubectl's way (SPDY inside) and the Python client's (channels), each connection dialled from the pod's machine."""
+"""port-forward: over a WebSocket kubectl's way (SPDY inside) and the Python client's (channels), or over SPDY itself, as older programs do.
+
+Each connection is dialled from the pod's machine."""
 
 from __future__ import annotations
 
@@ -8,12 +10,13 @@ from contextlib import suppress
 
 from aiohttp import ClientConnectionResetError, WSMsgType, web
 
-from labctl.api import status
+from labctl.api import answer, status
 from labctl.api.call import Call
 from labctl.api.streams import pods
 from labctl.api.streams.carry import Destination, Inbox
+from labctl.api.streams.spdy_channels import Upgraded, choose_version
 from labctl.api.streams.tunnel import Tunnel
-from labctl.api.streams.websocket import HEARTBEAT_S, MESSAGE_MOST_BYTES, ChannelSocket, choose_protocol, must_be_upgrade
+from labctl.api.streams.websocket import HEARTBEAT_S, MESSAGE_MOST_BYTES, ChannelSocket, choose_protocol, not_upgraded
 from labctl.remote.interface import Remote
 from labctl.resources.resources import Resources
 
@@ -35,8 +38,10 @@ class Forward:
         if not pod.status.pod_ip or pod.status.phase != "Running":
             raise status.bad_request(f"unable to forward port because pod is not running. Current status={pod.status.phase}")
         destination = Destination(self._remote, machine, pod.status.pod_ip)
+        if call.is_spdy:
+            return await _spdy(call, destination)
         if not call.is_websocket:
-            must_be_upgrade(machine, self._remote)
+            raise not_upgraded(machine, self._remote)
         protocol = choose_protocol(call, (TUNNEL, *CHANNELS))
         if protocol == TUNNEL:
             return await _tunnel(call, destination)
@@ -74,6 +79,22 @@ async def _tunnel(call: Call, destination: Destination) -> web.StreamResponse:
     finally:
         await tunnel.close()
     return socket
+
+
+async def _spdy(call: Call, destination: Destination) -> web.StreamResponse:
+    """kubectl before 1.31, and most Go programs."""
+    connection = Upgraded(call)
+    version = choose_version(call, ("portforward.k8s.io",))
+    tunnel = Tunnel(destination, connection.send)
+    try:
+        with call.connection.streaming(), suppress(ClientConnectionResetError):
+            await connection.switch(version)
+            while data := await connection.read():
+                if not await tunnel.received(data):
+                    break
+    finally:
+        await tunnel.close()
+    return answer.Nothing()
 
 
 class _Channels:

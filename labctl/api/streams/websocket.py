@@ -33,14 +33,11 @@ def choose_protocol(call: Call, supported: Sequence[str]) -> str:
     return chosen
 
 
-def must_be_upgrade(machine: str, remote: Remote) -> None:
-    """Raises what is wrong with a request that wants no upgrade we know: of it nothing can be answered.
-
-    kubectl shows nothing of why a WebSocket was refused: it tries again with SPDY, and shows why that was. So what is wrong with the machine is said first.
-    """
+def not_upgraded(machine: str, remote: Remote) -> Exception:
+    """What is wrong with a request that wants no upgrade we know; with its machine first of all."""
     if not remote.connected(machine):
-        raise Unreachable(f"no connection to node {machine}")
-    raise status.bad_request("Upgrade request required: labctl streams over WebSocket")
+        return Unreachable(f"no connection to node {machine}")
+    return status.bad_request("Upgrade request required: labctl streams over WebSocket and SPDY/3.1")
 
 
 class ChannelSocket:
