@@ -1,18 +1,19 @@
-"""The store's contract, on every engine: memory, SQLite, and one that delays and fails.
+"""The store's contract, on the simplest Store there can be, and on the log with every engine: memory, SQLite, and one that delays and fails.
+
+What concerns the log or an engine alone (failures, files, bounds) makes its own.
 
 The watch properties are etcd's robustness checks (etcd tests/robustness): ordered, unique, atomic, reliable, resumable.
 """
 
 import asyncio
 import shutil
-import sqlite3
-import time
 from random import Random
 
 import pytest
 
 from labctl.errors import Compacted, Conflict, Lagging, StoreError, Unavailable
 from labctl.sim.engine import FaultyEngine
+from labctl.sim.store import SimplestStore
 from labctl.store.file import highest, rewind
 from labctl.store.interface import Compare, Delete, Put
 from labctl.store.log import LogStore
@@ -21,9 +22,20 @@ from labctl.store.settings import StoreSettings
 from labctl.store.sqlite import SqliteEngine, sqlite_store
 
 
-@pytest.fixture(params=["memory", "sqlite", "faulty"])
+@pytest.fixture(params=["simplest", "memory", "sqlite", "faulty"])
 async def opened(request, tmp_path):
     """(store, reopen): reopen() is what a restart of the master does."""
+    if request.param == "simplest":
+        simplest = [SimplestStore()]
+
+        async def again():
+            await simplest[-1].close()
+            simplest.append(SimplestStore(simplest[-1]))
+            return simplest[-1]
+
+        yield simplest[0], again
+        await simplest[-1].close()
+        return
     engines = {
         "memory": MemoryEngine,
         "sqlite": lambda: SqliteEngine(tmp_path / "store.db"),
@@ -120,14 +132,16 @@ async def test_a_watch_replays_then_follows(store):
         await anext(watch)
 
 
-async def test_a_slow_watcher_is_closed_never_waited_for():
-    store = LogStore(MemoryEngine(), StoreSettings(watch_backlog=5))
+@pytest.mark.parametrize("make", [lambda: LogStore(MemoryEngine(), StoreSettings(watch_backlog=5)), lambda: SimplestStore(watch_backlog=5)])
+async def test_a_slow_watcher_is_closed_never_waited_for(make):
+    store = make()
     watch = store.watch("", 0)
     for i in range(7):
         await store.commit([Put(f"k{i}", b"")])
     with pytest.raises(Lagging):
         await anext(watch)
-    assert store._watchers == {}
+    await store.commit([Put("later", b"")])
+    assert watch.take() == [], "it is told nothing more"
 
 
 async def test_history_over_its_bound_is_surplus_until_it_is_compacted():
@@ -272,51 +286,6 @@ async def test_a_mistake_while_writing_leaves_nobody_waiting():
     await store.close()
 
 
-async def test_a_store_whose_writer_is_cancelled_tells_its_callers():
-    store = LogStore(FaultyEngine(Random(1), delay_s=60))
-    waiting = asyncio.ensure_future(store.commit([Put("k", b"")]))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    store._flushing.cancel()
-    with pytest.raises(Unavailable):
-        await asyncio.wait_for(waiting, 5)
-
-
-async def test_after_a_failure_nothing_uses_the_connection_at_once_with_a_compaction(tmp_path, monkeypatch):
-    """The head was once rebuilt on the loop while the writer's thread compacted: its rollback undid the compaction, or failed."""
-    engine = SqliteEngine(tmp_path / "store.db")
-    store, using, overlaps = LogStore(engine), [], []
-
-    def alone(work):
-        def worked(argument):
-            overlaps.extend(using)
-            using.append(work.__name__)
-            try:
-                time.sleep(0.01)  # on the writer's thread: long enough to be caught
-                return work(argument)
-            finally:
-                using.remove(work.__name__)
-
-        return worked
-
-    def refused(rows):
-        raise sqlite3.OperationalError("disk I/O error")
-
-    await store.commit([Put("k", b"1")])
-    for name in ("_compact", "_reload"):
-        monkeypatch.setattr(engine, name, alone(getattr(engine, name)))
-    append = engine._append
-    for round_ in range(5):
-        revision = await store.commit([Put("k", b"%d" % round_)])
-        monkeypatch.setattr(engine, "_append", refused)
-        failing = asyncio.ensure_future(store.commit([Put("k", b"lost")]))
-        await asyncio.gather(store.compact(revision), failing, return_exceptions=True)
-        monkeypatch.setattr(engine, "_append", append)
-    assert await store.commit([Put("k", b"end")]) == store.revision
-    assert not overlaps and store.get("k").value == b"end"
-    await store.close()
-
-
 @pytest.mark.parametrize("rows", [1, 63, 64, 65, 200])
 async def test_a_group_of_any_size_is_kept_whole(tmp_path, rows):
     store = sqlite_store(tmp_path / "store.db")
@@ -335,18 +304,6 @@ async def test_a_second_process_is_refused(tmp_path):
         sqlite_store(tmp_path / "store.db")
     await store.close()
     await sqlite_store(tmp_path / "store.db").close()
-
-
-async def test_a_full_disk_refuses_and_then_heals(tmp_path):
-    store = sqlite_store(tmp_path / "store.db")
-    await store.commit([Put("a", b"1")])
-    store._engine._db.execute("PRAGMA max_page_count=20")
-    with pytest.raises(Unavailable, match="full"):
-        await store.commit([Put("big", b"x" * 1_000_000)])
-    assert store.get("big") is None
-    store._engine._db.execute("PRAGMA max_page_count=1000000")
-    assert await store.commit([Put("b", b"2")]) == 2
-    await store.close()
 
 
 async def test_the_floor_is_above_every_revision_ever_given(tmp_path):
