@@ -4,9 +4,9 @@
     ROOT/images/configs/HEX.json
     ROOT/layers/SHORT/              one folder per layer, complete or not there; used as overlay's lower directories
     ROOT/images/links/SHORT.json    hard links of a layer to files below it; what completes it for one row of layers is a folder in layers/ too (hardlinks.py)
-    ROOT/images/settled/SHORT       what a power cut can't take any more (settled.py)
+    ROOT/images/settled/SHORT       a mark for each blob that survives a power cut (durable.py)
 
-The API is the only registry: it pulls what it lacks. Concurrent wishes for one image share one pull. While the API is away an image that is here will do.
+The API is the only registry: it pulls what it lacks. Concurrent requests for one image share one pull. While the API is away an image that is here will do.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from urllib.parse import urlencode
 
 from . import linux
 from .client import Api, Refused
+from .durable import SHORT, DurableBlobs
 from .failures import BadLayer
 from .feed import Feed
 from .hardlinks import Link
 from .http import Unreachable
 from .runtime.records import names, read_json, write_json
-from .settled import SHORT, Settled
 
 PULL_TIMEOUT_S = 900.0
 FETCHES_AT_ONCE = 3
 UNUSED_FOR_S = 600.0
 LINKS = ".links"
-SETTLE_AFTER_S = 5.0
+FLUSH_AFTER_S = 5.0
 """Pulls come in groups, and pods are waiting then: the disk's turn is afterwards."""
 
 
@@ -56,7 +56,7 @@ class Image:
     layers: Tuple[str, ...]
     config: Dict[str, Any] = field(default_factory=dict)  # the OCI "config": Env, Entrypoint, Cmd, User, ...
     size_bytes: int = 0
-    pulled: bool = False  # something was fetched for this wish
+    pulled: bool = False  # something was fetched for this request
     took_s: float = 0.0
 
     @property
@@ -82,15 +82,15 @@ def default_policy(image: str) -> str:
 
 
 class Images:
-    def __init__(self, root: str, api: Api, platform: str, settled: "Settled | None" = None) -> None:
+    def __init__(self, root: str, api: Api, platform: str, durable: "DurableBlobs | None" = None) -> None:
         self._root, self._api, self._platform = root, api, platform
-        self._settled = settled or Settled(root)
-        self._unsettled = asyncio.Event()
-        self._unsettled.set()  # an agent before this one may have left some
+        self._durable = durable or DurableBlobs(root)
+        self._unflushed = asyncio.Event()
+        self._unflushed.set()  # an agent before this one may have left some
         self._names_path = os.path.join(root, "images", "names.json")
         for folder in ("images/configs", "images/links", "layers"):
             os.makedirs(os.path.join(root, folder), exist_ok=True)
-        self._wishes: Dict[Tuple[str, str], "asyncio.Task[Image]"] = {}
+        self._requests: Dict[Tuple[str, str], "asyncio.Task[Image]"] = {}
         self._fetches = asyncio.Semaphore(FETCHES_AT_ONCE)
         self._clear_half_done()
 
@@ -102,18 +102,18 @@ class Images:
     # -- asking
 
     def local(self, image: str) -> "Image | None":
-        """If it is here in whole."""
+        """The image, if all of it is on this machine."""
         manifest = self._names().get(image)
         there = manifest and self._missing(manifest) == [] and all(os.path.isdir(folder) for folder in self._folders(manifest))
         return self._image(manifest) if manifest and there else None
 
     async def ensure(self, image: str, policy: str) -> Image:
-        """Raises ImageFailure. Cancelling one wish does not stop the pull that others wait for."""
+        """Raises ImageFailure. Cancelling one request does not stop the pull that others wait for."""
         key = (image, policy)
-        task = self._wishes.get(key)
+        task = self._requests.get(key)
         if task is None:
-            task = self._wishes[key] = asyncio.ensure_future(self._ensure(image, policy))
-            task.add_done_callback(lambda done: (self._wishes.pop(key, None), done.cancelled() or done.exception()))
+            task = self._requests[key] = asyncio.ensure_future(self._ensure(image, policy))
+            task.add_done_callback(lambda done: (self._requests.pop(key, None), done.cancelled() or done.exception()))
         return await asyncio.shield(task)
 
     async def _ensure(self, image: str, policy: str) -> Image:
@@ -179,7 +179,7 @@ class Images:
             if not os.path.isdir(final):
                 links = (read_json(self._links(layers[folders[place - 1]])) or {}).get("links") or []
                 await asyncio.get_running_loop().run_in_executor(None, self._make_completion, folders[:place], links, final)
-                self._unsettled.set()
+                self._unflushed.set()
 
     def _make_completion(self, below: List[str], links: List[Link], final: str) -> None:
         from .hardlinks import complete
@@ -189,7 +189,7 @@ class Images:
             made = os.path.join(folder, "made")
             os.mkdir(made, 0o755)
             complete(below, links, made)
-            self._settled.unmark([os.path.basename(final)])
+            self._durable.unmark([os.path.basename(final)])
             _move(made, final)
         finally:
             linux.remove_tree(folder)
@@ -199,20 +199,20 @@ class Images:
         return missing + [layer for layer in manifest["layers"] if not os.path.isdir(self._layer(layer["digest"]))]
 
     async def _fetch(self, blob: Dict[str, Any]) -> None:
-        """Into its place, once it is what the manifest promised; nothing otherwise."""
+        """Download a blob, and move it into its place if it is what the manifest promised."""
         async with self._fetches:
             folder = tempfile.mkdtemp(prefix="tmp", dir=os.path.join(self._root, "layers"))
             try:
                 made = os.path.join(folder, "made")
                 await self._download(blob, _save if blob.get("config") else _unpack, made)
-                self._settled.unmark([_short(blob["digest"])])
+                self._durable.unmark([_short(blob["digest"])])
                 if blob.get("config"):
                     os.replace(made, self._config(blob["digest"]))
                 else:
                     if os.path.exists(made + LINKS):
                         os.replace(made + LINKS, self._links(blob["digest"]))
                     _move(made, self._layer(blob["digest"]))
-                self._unsettled.set()
+                self._unflushed.set()
             finally:
                 linux.remove_tree(folder)
 
@@ -241,32 +241,32 @@ class Images:
     # -- a power cut
 
     def _blobs(self) -> Dict[str, str]:
-        """All that is here, by its short digest."""
+        """Every layer and configuration on this machine: first digits of its digest -> its path."""
         layers = os.path.join(self._root, "layers")
         configs = os.path.join(self._root, "images", "configs")
         here = {name[:SHORT]: os.path.join(configs, name) for name in names(configs)}
         return {**here, **{name: os.path.join(layers, name) for name in names(layers) if not name.startswith("tmp")}}
 
-    async def settle(self) -> None:
-        """For ever: what was fetched is brought to the disk, once those who waited for it have it."""
+    async def flush_fetched(self) -> None:
+        """Runs until it is cancelled: writes what was fetched to the disk, a few seconds after those who waited for it have it."""
         while True:
-            await self._unsettled.wait()
-            await asyncio.sleep(SETTLE_AFTER_S)
-            self._unsettled.clear()
+            await self._unflushed.wait()
+            await asyncio.sleep(FLUSH_AFTER_S)
+            self._unflushed.clear()
             with contextlib.suppress(OSError):  # no mark: it is fetched again after a boot, and tried with the next one
-                await asyncio.get_running_loop().run_in_executor(None, self._settled.settle, self._blobs())
+                await asyncio.get_running_loop().run_in_executor(None, self._durable.flush, self._blobs())
 
-    def forget_unsettled(self) -> int:
-        """In a new boot, before anything is asked: what may be hollow is not here. How many blobs that were."""
+    def forget_unflushed(self) -> int:
+        """Remove what a power cut may have damaged. Called after a boot, before anything is asked. Answers how many blobs it removed."""
         blobs = self._blobs()
-        lacking = self._settled.lacking(blobs)
-        for name in lacking:
+        unmarked = self._durable.unmarked(blobs)
+        for name in unmarked:
             self._remove(blobs[name])
-        return len(lacking)
+        return len(unmarked)
 
     def _remove(self, path: str) -> None:
-        """Gone at once: a layer that is half removed when the agent dies must not look like one."""
-        self._settled.unmark([os.path.basename(path)[:SHORT]])
+        """Remove a layer or a configuration in one step: a layer that is half removed when the agent dies must not look like a whole one."""
+        self._durable.unmark([os.path.basename(path)[:SHORT]])
         folder = tempfile.mkdtemp(prefix="tmp", dir=os.path.join(self._root, "layers"))
         os.rename(path, os.path.join(folder, "removed"))
         with contextlib.suppress(FileNotFoundError):  # after its layer: a layer without it would look whole
@@ -304,7 +304,7 @@ class Images:
 
     def collect(self, used_layers: Collection[str], limit_bytes: int) -> int:
         """Forget the images that were wanted longest ago until they fit; never one in use or wanted just now. How many were forgotten."""
-        if self._wishes:
+        if self._requests:
             return 0  # a pull that is under way has layers here that no name knows yet
         names = self._names()
         oldest = sorted(names, key=lambda name: names[name].get("wanted_s", 0.0))
@@ -335,7 +335,7 @@ def _layers_bytes(names: Dict[str, dict]) -> int:
 
 
 def _use(use: Callable[[Feed, str], None], feed: Feed, made: str) -> Optional[Exception]:
-    """In a thread. What went wrong is told, not raised: first of all, was it the right blob?"""
+    """Runs in a thread. Answers the failure instead of raising it, because the caller first has to check that it was the right blob."""
     try:
         use(feed, made)
         return None

@@ -136,7 +136,7 @@ class _Unpacking:
             os.mknod(path, kind | 0o600, os.makedev(member.devmajor, member.devminor))
         else:
             return
-        _dress(path, member)
+        _set_attributes(path, member)
 
     def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
         self._left -= member.size
@@ -211,7 +211,7 @@ def _safe(name: str) -> str:
 
 
 def _clear(path: str, keep_folder: bool) -> bool:
-    """Make room for a new entry. True if a whiteout stood there."""
+    """Remove what is at the path of a new entry. True if it was a whiteout."""
     try:
         there = os.lstat(path)
     except FileNotFoundError:
@@ -234,7 +234,7 @@ def _holds(path: str) -> bool:
 
 
 def _white_out(path: str) -> None:
-    """Hides what lower layers hold; what this layer itself put there stays."""
+    """Hide what lower layers have at this path. What this layer itself put there stays."""
     if os.path.lexists(path):
         if os.path.isdir(path) and not os.path.islink(path):
             _mark_opaque(path)
@@ -246,8 +246,8 @@ def _mark_opaque(path: str) -> None:
     os.setxattr(path, OPAQUE_MARK, b"y")
 
 
-def _dress(path: str, member: tarfile.TarInfo) -> None:
-    """Owner first: changing it takes the set-user-id bit away."""
+def _set_attributes(path: str, member: tarfile.TarInfo) -> None:
+    """Give a new file the owner, mode, attributes and time of its entry. Owner first: a change of it takes the set-user-id bit away."""
     os.chown(path, member.uid, member.gid, follow_symlinks=False)
     if not member.issym():
         os.chmod(path, stat.S_IMODE(member.mode))

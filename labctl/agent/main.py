@@ -69,13 +69,13 @@ async def serve(settings: Settings) -> None:
     )
     images = Images(settings.state_dir, api, f"linux/{facts.architecture()}")
     if not boot.same:
-        images.forget_unsettled()
+        images.forget_unflushed()
     events = Recorder(api, settings.node)
     node = NodeKeeper(settings, boot.id, address, api, addresses.set, images.reported, say)
     tools = Tools(settings, api, runtime, images, events, say, address, node.allocatable)
     pods = Pods(tools, boot)
     say(f"node {settings.node} on {address}, boot {boot.id}, API {settings.url}")
-    await _all(_register_then_keep(node), pods.run(), images.settle(), events.run(), _tidy_memory(), *_relay(settings))
+    await _all(_register_then_keep(node), pods.run(), images.flush_fetched(), events.run(), _tidy_memory(), *_relay(settings))
 
 
 def _relay(settings: Settings) -> List[Awaitable[Any]]:

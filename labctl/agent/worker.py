@@ -21,11 +21,11 @@ from .environment import PodFacts
 from .events import of_pod
 from .health import Health
 from .http import Unreachable
-from .lastwords import last_words
 from .reporter import Reporter
 from .runtime.interface import Container, Pod, RuntimeFailure, State
 from .starting import post_start
 from .status import TERMINAL, Seen, build, differs, has_begun, has_succeeded, is_sidecar, pod_address
+from .termination_message import termination_message
 from .times import parse
 from .tools import Tools, pod_path, pod_title
 
@@ -135,11 +135,11 @@ class PodWorker:
     def _seen(self, found: Pod) -> Seen:
         leaving = self._leaving is not None or bool(self.pod["metadata"].get("deletionTimestamp"))
         specs = {each["name"]: each for each in self._specs()}
-        words = {each.id: last_words(each, specs.get(each.name, {})) for each in found.containers if each.state is State.EXITED}
+        messages = {each.id: termination_message(each, specs.get(each.name, {})) for each in found.containers if each.state is State.EXITED}
         opened = self._paths is not None or bool(found.containers)
         ready, started = dict(self._health.ready), dict(self._health.started)
         failed = DEADLINE_EXCEEDED if self._expired else None
-        return Seen(self._tools.host_ip, dict(self._attempts.waiting), ready, started, words, leaving, failed, opened, self._seen_s)
+        return Seen(self._tools.host_ip, dict(self._attempts.waiting), ready, started, messages, leaving, failed, opened, self._seen_s)
 
     def _specs(self) -> List[Object]:
         return [*(self.pod["spec"].get("initContainers") or []), *self.pod["spec"]["containers"]]

@@ -12,9 +12,9 @@ import pytest
 
 from labctl.agent import images as images_module
 from labctl.agent.client import Refused
+from labctl.agent.durable import DurableBlobs
 from labctl.agent.http import Unreachable
 from labctl.agent.images import ImageFailure, Images, default_policy, repository
-from labctl.agent.settled import Settled
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="layers keep their owners")]
 
@@ -115,7 +115,7 @@ async def test_an_image_is_fetched_once_and_then_here(images, store):
     assert len(store.asked) == asked + 1
 
 
-async def test_many_wishes_are_one_pull(images, store):
+async def test_many_requests_are_one_pull(images, store):
     store.add("tiny:1")
     await asyncio.gather(*(images.ensure("tiny:1", "Always") for _ in range(5)))
     assert len(store.asked) == 3  # the name, its configuration, its layer
@@ -201,7 +201,7 @@ class Disk:
 
 def another_boot(tmp_path, store):
     images = Images(str(tmp_path), store, "linux/amd64")
-    return images, images.forget_unsettled()
+    return images, images.forget_unflushed()
 
 
 async def test_what_a_power_cut_may_have_hollowed_is_fetched_again(images, store, tmp_path):
@@ -215,17 +215,17 @@ async def test_what_a_power_cut_may_have_hollowed_is_fetched_again(images, store
 
 
 async def test_what_is_on_the_disk_is_not_fetched_again(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(images_module, "SETTLE_AFTER_S", 0.0)
+    monkeypatch.setattr(images_module, "FLUSH_AFTER_S", 0.0)
     disk = Disk()
-    settled = Settled(str(tmp_path), disk)
-    images = Images(str(tmp_path), store, "linux/amd64", settled)
+    durable = DurableBlobs(str(tmp_path), disk)
+    images = Images(str(tmp_path), store, "linux/amd64", durable)
     store.add("tiny:1", b"hello")
     await images.ensure("tiny:1", "IfNotPresent")
-    settling = asyncio.ensure_future(images.settle())
+    flushing = asyncio.ensure_future(images.flush_fetched())
     async with asyncio.timeout(10):
-        while settled.lacking(images._blobs()):
+        while durable.unmarked(images._blobs()):
             await asyncio.sleep(0.001)
-    settling.cancel()
+    flushing.cancel()
     assert disk.marks == [[]], "marked only after it was written, and written once"
     images, forgotten = another_boot(tmp_path, store)
     assert forgotten == 0 and images.local("tiny:1")
@@ -237,15 +237,15 @@ async def test_a_disk_that_fails_marks_nothing(images, store, tmp_path):
     disk = Disk()
     disk.broken = True
     with pytest.raises(OSError, match="Input/output"):
-        Settled(str(tmp_path), disk).settle(images._blobs())
+        DurableBlobs(str(tmp_path), disk).flush(images._blobs())
     assert another_boot(tmp_path, store)[1] == 2
 
 
 async def test_a_mark_does_not_outlive_its_layer(images, store, tmp_path, monkeypatch):
-    """Else a layer that is fetched once more would count as settled from the start."""
+    """Else a layer that is fetched once more would count as durable from the start."""
     store.add("tiny:1")
     await images.ensure("tiny:1", "IfNotPresent")
-    Settled(str(tmp_path)).settle(images._blobs())
+    DurableBlobs(str(tmp_path)).flush(images._blobs())
     later = time.time() + 3600
     monkeypatch.setattr(time, "time", lambda: later)
     assert images.collect((), 0) == 1

@@ -1,12 +1,16 @@
 """Layers, friendly and hostile. Root: owners and whiteouts are made with mknod and trusted attributes."""
 
+import contextlib
 import gzip
 import io
 import os
 import stat
 import tarfile
+import tempfile
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from labctl.agent.failures import BadLayer
 from labctl.agent.layers import HEADER_LIMIT_BYTES, Unpacked, unpack
@@ -251,3 +255,32 @@ def test_attributes_that_steer_the_overlay_are_left_out(target):
     info.pax_headers = {f"SCHILY.xattr.{key}": value for key, value in words.items()}
     unpack(archive((info, data)), str(target))
     assert [name for name in os.listxattr(target / "d") if "overlay" in name] == []
+
+
+VALID = archive(
+    entry("bin/", tarfile.DIRTYPE),
+    entry("bin/sh", data=b"x" * 600, mode=0o4755),
+    entry("bin/link", tarfile.LNKTYPE, linkname="bin/sh"),
+    entry("up", tarfile.SYMTYPE, linkname="../.."),
+    entry("up/f", data=b"y"),
+    entry("bin/.wh.gone"),
+    (tarfile.TarInfo("\u00e4" * 60 + "/" + "b" * 120), b""),
+).getvalue()
+
+
+@given(st.lists(st.tuples(st.integers(0, len(VALID) - 1), st.integers(0, 255)), min_size=1, max_size=12), st.integers(512, len(VALID)))
+@settings(max_examples=200, deadline=None)
+def test_whatever_is_changed_in_an_archive_nothing_leaves_its_folder(changes, length):
+    data = bytearray(VALID)
+    for at, value in changes:
+        data[at] = value
+        header_of = at // 512 * 512  # with a right checksum, so that more than the first look is reached
+        block = data[header_of : header_of + 512]
+        block[148:156] = b" " * 8
+        data[header_of + 148 : header_of + 156] = f"{sum(block):06o}".encode() + b"\0 "
+    with tempfile.TemporaryDirectory() as base:
+        folder = os.path.join(base, "layer")
+        os.mkdir(folder)
+        with contextlib.suppress(BadLayer, OSError):
+            unpack(io.BytesIO(bytes(data[:length])), folder, limit_bytes=1 << 20)
+        assert os.listdir(base) == ["layer"]

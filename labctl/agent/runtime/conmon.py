@@ -67,7 +67,7 @@ async def create(spec: ContainerSpec, identity: str, bundle: str, crun_root: str
     answer = json.loads(told)
     pid = answer.get("data", answer.get("pid", -1))
     if pid <= 0:
-        raise StartRefused(plain(answer.get("message", "")) or f"crun create failed with {pid}")
+        raise StartRefused(one_line(answer.get("message", "")) or f"crun create failed with {pid}")
     return pid
 
 
@@ -81,7 +81,7 @@ def _first_line(descriptor: int) -> bytes:
     return kept
 
 
-def plain(message: str) -> str:
+def one_line(message: str) -> str:
     """crun's message without its time stamp and level, in one line."""
     lines = [line.split(": ", 1)[-1] if line.startswith("20") else line for line in message.strip().splitlines()]
     return "; ".join(line.strip() for line in lines if line.strip())[-1000:]

@@ -21,7 +21,7 @@ from ..addresses import Range
 from ..cgroups import Cgroups
 from . import conmon, oci, sandbox
 from .execs import process_file
-from .exits import Watches
+from .exits import ProcessWatches
 from .interface import (
     BadMount,
     Container,
@@ -49,10 +49,10 @@ class CrunRuntime:
         self.records = Records(root)
         self.crun_root = os.path.join(run_dir, "crun")
         self._addresses, self._cgroups, self._source, self._mtu = addresses, cgroups, source, mtu
-        self._watches = Watches()
+        self._watches = ProcessWatches()
         self._execs = itertools.count()
         self._ended: "asyncio.Queue[str]" = asyncio.Queue()
-        self._promised: Set[str] = set()  # addresses of pods that are being opened right now
+        self._promised: Set[str] = set()  # addresses that were given to pods whose opening has not ended
         with open("/proc/self/status", encoding="ascii") as file:
             self._held = oci.held_capabilities(file.read())
 
@@ -70,7 +70,7 @@ class CrunRuntime:
             yield await self._ended.get()
 
     def _watch(self, container: Container) -> None:
-        """conmon ends when all is written; if it was killed, the container's own process is the next best."""
+        """Watch a container's conmon, which ends when the exit code is written. If conmon was killed, watch the container's own process."""
         bundle = self.records.bundle(container.pod_uid, container.name, container.attempt)
         pid = read_int(os.path.join(bundle, "conmon.pid"))
 
@@ -84,7 +84,7 @@ class CrunRuntime:
             gone()
 
     def _note_oom(self, container: Container, bundle: str) -> None:
-        """The group's own count, which outlives the process: conmon's event may come too late for a quick death."""
+        """Note whether the kernel killed for memory, from the cgroup's own count: conmon's event may come too late when a process dies quickly."""
         if os.path.isdir(bundle) and self._cgroups.oom_kills(self._cgroup(container)):
             with open(os.path.join(bundle, "oom"), "w"):
                 pass
@@ -170,7 +170,7 @@ class CrunRuntime:
             pid = await conmon.create(spec, identity, bundle, self.crun_root)
             started = await conmon.crun(self.crun_root, "start", identity)
             if started.status != 0:
-                raise StartRefused(conmon.plain(started.output.decode(errors="replace")) or f"crun start failed with {started.status}")
+                raise StartRefused(conmon.one_line(started.output.decode(errors="replace")) or f"crun start failed with {started.status}")
         except StartRefused as refused:
             await self._keep_refused(identity, bundle, str(refused))
             raise
@@ -234,7 +234,7 @@ class CrunRuntime:
     async def signal(self, container_id: str, number: int) -> None:
         container, _ = self.records.find(container_id)
         if container and container.pid:
-            await _until_caught(container, number)
+            await _wait_for_handler(container, number)
             self._signal(container, number)
 
     def _signal(self, container: Container, number: int) -> None:
@@ -276,14 +276,15 @@ class CrunRuntime:
             await self._discard(container_id, bundle)
 
     async def _end(self, container: Container) -> None:
-        """Dead, its exit code on disk, its mounts and cgroup gone; its record stays."""
+        """Kill a container, wait until its exit code is on the disk, and remove its mounts and its cgroup. Its record stays."""
         bundle = self.records.bundle(container.pod_uid, container.name, container.attempt)
         if container.state is not State.EXITED:
             self._signal(container, signals.SIGKILL)
-            await self._gone(container)
+            await self._wait_until_dead(container)
         await self._release(container.id, bundle)
 
-    async def _gone(self, container: Container) -> None:
+    async def _wait_until_dead(self, container: Container) -> None:
+        """Returns when the container does not run any more, or when it should have ended long ago."""
         until = time.monotonic() + KILL_TIMEOUT_S
         wait_s = 0.002
         while time.monotonic() < until:
@@ -294,7 +295,7 @@ class CrunRuntime:
             wait_s = min(0.05, wait_s * 2)
 
     async def _release(self, identity: str, bundle: str) -> None:
-        """What a dead container still holds. Told by its crun state and its mount, so that it costs nothing a second time."""
+        """Remove the crun state, the mounts and the files of a dead container. If they are gone already this costs nothing."""
         if os.path.isdir(os.path.join(self.crun_root, identity)):
             await conmon.crun(self.crun_root, "delete", "--force", identity)
         if os.path.isdir(os.path.join(bundle, "rootfs")):
@@ -352,8 +353,8 @@ def _pin(mount: Mount, target: str) -> str:
     return target
 
 
-async def _until_caught(container: Container, number: int) -> None:
-    """The first process of a pid namespace loses every signal it has no handler for: one that only just began is given the time to have one."""
+async def _wait_for_handler(container: Container, number: int) -> None:
+    """Wait until a young container handles this signal: the first process of a pid namespace loses every signal it has no handler for."""
     while number != signals.SIGKILL and 0 <= time.time() - container.started_s < YOUNG_S and not linux.catches(container.pid, number):
         await asyncio.sleep(0.02)
 

@@ -1,4 +1,4 @@
-"""Who ended: a pidfd per watched process on the loop, no polling and no thread."""
+"""Watches processes for their end: one pidfd for each, in the event loop, without polling and without a thread."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from typing import Callable, Dict
 
 
-class Watches:
+class ProcessWatches:
     """Calls back once when a process is gone. Watching a key again, or a process that is gone already, is fine."""
 
     def __init__(self) -> None:

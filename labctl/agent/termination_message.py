@@ -1,0 +1,29 @@
+"""What a container leaves as its termination message: its message file, or the tail of its log if its spec asks for that and it failed."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Dict
+
+from . import beneath
+from .logs import Wish, read
+from .runtime.interface import Container
+
+LIMIT_BYTES = 4096
+LOG_BYTES, LOG_LINES = 2048, 80
+
+
+def termination_message(container: Container, spec: Dict[str, Any]) -> str:
+    """The message of a container that has ended; `spec` is its container in the pod's spec. Empty if it left none.
+
+    The container wrote to these files. They are read within bounds, and only if they are regular files.
+    """
+    message = ""
+    if container.message_path:
+        with contextlib.suppress(OSError):
+            message = beneath.read_file(container.message_path, LIMIT_BYTES).decode(errors="replace")
+    if not message and container.exit_code and spec.get("terminationMessagePolicy") == "FallbackToLogsOnError" and container.log_path:
+        with contextlib.suppress(OSError):
+            text = b"".join(read(container.log_path, Wish(tail=LOG_LINES), lambda: False))
+            message = text[-LOG_BYTES:].decode(errors="replace")
+    return message
