@@ -16,8 +16,8 @@ from labctl.resources import failures
 from labctl.resources.admission import Attributes, Verb
 from labctl.resources.client import Client
 from labctl.resources.kind import Object
+from labctl.resources.plurals import EVENTS, LEASES, MACHINES, NODES, PODS
 
-NODES, PODS, EVENTS, LEASES, MACHINES = "nodes", "pods", "events", "leases.coordination.k8s.io", "machines.labctl.internal"
 HOSTNAME = "kubernetes.io/hostname"
 
 _OWN_LABELS = frozenset(

@@ -16,6 +16,7 @@ from labctl.api import identity, negotiate, status
 from labctl.api.query import Query
 from labctl.api.route import Target
 from labctl.errors import ApiError
+from labctl.resources.plurals import ENDPOINTS, SERVICES, SLICES
 from labctl.resources.resources import Resources
 from labctl.resources.service import ListOptions, User
 
@@ -23,7 +24,7 @@ MASTERS = "system:masters"
 LEASES = "kube-node-lease"
 
 _READ = frozenset({"get", "list", "watch"})
-_READABLE = frozenset({"services", "endpoints", "endpointslices.discovery.k8s.io"})
+_READABLE = frozenset({SERVICES, ENDPOINTS, SLICES})
 _ASKABLE = frozenset(  # anybody may ask about themselves
     {
         "selfsubjectaccessreviews.authorization.k8s.io",

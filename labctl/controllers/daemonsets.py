@@ -20,6 +20,7 @@ from labctl.controllers.shared import pods, revisions
 from labctl.controllers.shared.ownership import OwnerKind, claim, could_adopt, owned, owners
 from labctl.controllers.shared.revisions import REVISION_LABEL
 from labctl.reconcile.plan import NOTHING, Action, Index, Key, Patch, Plan, Seen, View
+from labctl.resources import taints
 from labctl.resources.kinds.apps_v1.daemonset import DaemonSet
 from labctl.resources.kinds.core_v1.node import Node, Taint
 from labctl.resources.kinds.core_v1.pod_view import Pod, Toleration
@@ -31,15 +32,15 @@ DAEMON_SET = OwnerKind(DAEMON_SETS, "apps/v1", "DaemonSet")
 FAILED_AGAIN_S = 5.0
 _NAME_FIELD = "metadata.name"
 _TOLERATED = (
-    ("node.kubernetes.io/not-ready", "NoExecute"),
-    ("node.kubernetes.io/unreachable", "NoExecute"),
-    ("node.kubernetes.io/disk-pressure", "NoSchedule"),
-    ("node.kubernetes.io/memory-pressure", "NoSchedule"),
-    ("node.kubernetes.io/pid-pressure", "NoSchedule"),
-    ("node.kubernetes.io/unschedulable", "NoSchedule"),
+    (taints.NOT_READY, "NoExecute"),
+    (taints.UNREACHABLE, "NoExecute"),
+    (taints.DISK_PRESSURE, "NoSchedule"),
+    (taints.MEMORY_PRESSURE, "NoSchedule"),
+    (taints.PID_PRESSURE, "NoSchedule"),
+    (taints.UNSCHEDULABLE, "NoSchedule"),
 )
-_TOLERATED_ON_HOST_NETWORK = (("node.kubernetes.io/network-unavailable", "NoSchedule"),)
-_CORDONED = Taint("node.kubernetes.io/unschedulable", effect="NoSchedule")
+_TOLERATED_ON_HOST_NETWORK = ((taints.NETWORK_UNAVAILABLE, "NoSchedule"),)
+_CORDONED = Taint(taints.UNSCHEDULABLE, effect="NoSchedule")
 
 
 class Place(NamedTuple):

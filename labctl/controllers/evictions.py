@@ -12,11 +12,12 @@ from math import inf
 from random import Random
 
 from labctl.controllers.indexes import MACHINES, NODES, PODS, PODS_BY_NODE
-from labctl.controllers.nodes import BOOT, NOT_READY, OUT_OF_SERVICE, UNREACHABLE, cause_of, death_of
+from labctl.controllers.nodes import BOOT, cause_of, death_of
 from labctl.controllers.settings import ControllerSettings
 from labctl.reconcile.plan import NOTHING, Action, Delete, Index, Key, Plan, Record, Seen, View
 from labctl.resources.kinds.core_v1.node import Node, Taint
 from labctl.resources.kinds.core_v1.pod_view import Pod
+from labctl.resources.taints import NOT_READY, OUT_OF_SERVICE, UNREACHABLE
 from labctl.resources.tolerations import tolerates
 
 

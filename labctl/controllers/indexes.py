@@ -11,15 +11,30 @@ from typing import Any
 
 from labctl.reconcile.plan import Index, Key, View
 from labctl.resources.kinds.core_v1.pod_view import Pod
+from labctl.resources.plurals import (
+    CRON_JOBS,
+    DAEMON_SETS,
+    DEPLOYMENTS,
+    ENDPOINTS,
+    EVENTS,
+    JOBS,
+    LEASES,
+    MACHINES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    REPLICA_SETS,
+    REPLICATION_CONTROLLERS,
+    REVISIONS,
+    SERVICES,
+    SLICES,
+    STATEFUL_SETS,
+)
 
-PODS, NODES, SERVICES = "pods", "nodes", "services"
-REPLICATION_CONTROLLERS = "replicationcontrollers"
-REPLICA_SETS, DEPLOYMENTS = "replicasets.apps", "deployments.apps"
-JOBS, CRON_JOBS = "jobs.batch", "cronjobs.batch"
-DAEMON_SETS, STATEFUL_SETS, REVISIONS = "daemonsets.apps", "statefulsets.apps", "controllerrevisions.apps"
-ENDPOINTS, SLICES = "endpoints", "endpointslices.discovery.k8s.io"
-LEASES, MACHINES = "leases.coordination.k8s.io", "machines.labctl.internal"
-NAMESPACES, EVENTS = "namespaces", "events"
+__all__ = [  # for controllers, which need names and indexes together
+    "CRON_JOBS", "DAEMON_SETS", "DEPLOYMENTS", "ENDPOINTS", "EVENTS", "JOBS", "LEASES", "MACHINES", "NAMESPACES", "NODES", "PODS",
+    "REPLICATION_CONTROLLERS", "REPLICA_SETS", "REVISIONS", "SERVICES", "SLICES", "STATEFUL_SETS",
+]  # fmt: skip
 
 READY = "ready"
 

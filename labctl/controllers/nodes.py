@@ -29,20 +29,12 @@ from labctl.resources.kinds.core_v1.node import Node, Taint
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.kinds.labctl_internal_v1.machine import Machine, PowerEvent
 from labctl.resources.kinds.shared import condition, condition_status
+from labctl.resources.taints import NOT_READY, OUT_OF_SERVICE, PRESSURES, UNREACHABLE, UNSCHEDULABLE
 
 LEASE_NAMESPACE = "kube-node-lease"
 
-NOT_READY = "node.kubernetes.io/not-ready"
-UNREACHABLE = "node.kubernetes.io/unreachable"
-UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
-OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 BOOT = "boot-"  # our own out-of-service taint has the value boot-ID: the boot that is over. One that a person set has another, and only a person removes it
 
-PRESSURES = {
-    "MemoryPressure": "node.kubernetes.io/memory-pressure",
-    "DiskPressure": "node.kubernetes.io/disk-pressure",
-    "PIDPressure": "node.kubernetes.io/pid-pressure",
-}
 ENDED = "ended"
 OURS = frozenset({NOT_READY, UNREACHABLE, UNSCHEDULABLE, *PRESSURES.values()})
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from labctl import defaults
+
 
 @dataclass(frozen=True)
 class ControllerSettings:
-    lease_grace_s: float = 40.0  # a node that is silent for so long is Unknown
+    lease_grace_s: float = defaults.GRACE_S  # a node that is silent for so long is Unknown
     ends_together_s: float = (
         0.1  # machines that end within this time ended together: until then nobody knows who is left to take their pods
     )
-    eviction_s: float = 300.0  # pods without a toleration of their own stay so long on a node that is not ready or unreachable
+    eviction_s: float = defaults.EVICT_S  # pods without a toleration of their own stay so long on a node that is not ready or unreachable
     burst: int = 100  # pods that one plan of a replication controller creates or deletes, at most: a few ms of the loop
     slow_start: int = 8  # ... and creates while none of its pods is there yet; then as many as there are
     endpoints_per_slice: int = 100

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labctl import defaults
 from labctl.errors import UsageError
 from labctl.lab import existing
 
@@ -146,13 +147,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("proxy_mode", _one_of("iptables", "userspace"), "iptables", "how a Service's virtual IP is carried", ("LABCTL_PROXY_MODE",)),
     Option("api_port", _port, 0, "the API's port on loopback; 0 takes a free one and keeps it", ("LABCTL_API_PORT",), kept=True),
-    Option("addresses.machines", _range, "10.245.1.0/24", "the machines' network; the master has its first address", kept=True),
-    Option("addresses.pods", _range, "10.246.0.0/16", "the pods' network, a /24 for each minion", kept=True),
-    Option("addresses.services", _range, "10.247.0.0/16", "the Services' virtual addresses", kept=True),
+    Option("addresses.machines", _range, defaults.MACHINE_NETWORK, "the machines' network; the master has its first address", kept=True),
+    Option("addresses.pods", _range, defaults.POD_RANGE, "the pods' network, a /24 for each minion", kept=True),
+    Option("addresses.services", _range, defaults.SERVICE_RANGE, "the Services' virtual addresses", kept=True),
     Option("mirrors", _mirrors, {}, "where images of a registry are pulled from instead"),
-    Option("nodes.lease_s", _seconds, 10.0, "how often an agent renews its lease, seconds"),
-    Option("nodes.grace_s", _seconds, 40.0, "how long a lease may be silent before its node is Unknown, seconds"),
-    Option("nodes.evict_s", _seconds, 300.0, "how long pods stay on a silent node, seconds"),
+    Option("nodes.lease_s", _seconds, defaults.LEASE_S, "how often an agent renews its lease, seconds"),
+    Option("nodes.grace_s", _seconds, defaults.GRACE_S, "how long a lease may be silent before its node is Unknown, seconds"),
+    Option("nodes.evict_s", _seconds, defaults.EVICT_S, "how long pods stay on a silent node, seconds"),
     Option(
         "nodes.ready_s",
         _seconds,
@@ -163,10 +164,10 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "pods.drain_s",
         _seconds,
-        1.0,
+        defaults.DRAIN_S,
         "how long an ending pod waits at most until every minion has let it go, seconds; more where machines are slow",
     ),
-    Option("pods.backoff_s", _seconds, 10.0, "first back-off before a failed container is started again, seconds"),
+    Option("pods.backoff_s", _seconds, defaults.BACKOFF_S, "first back-off before a failed container is started again, seconds"),
 )
 BY_NAME = {option.name: option for option in OPTIONS}
 

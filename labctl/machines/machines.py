@@ -20,13 +20,14 @@ from labctl.clock import Clock
 from labctl.journal import Journal
 from labctl.machines import zipapp
 from labctl.machines.join import Join
-from labctl.machines.podranges import MACHINES, NODES, PodRanges
+from labctl.machines.podranges import PodRanges
 from labctl.machines.settings import LabFacts, MachinesSettings
 from labctl.machines.tender import Recorder, Tender, Tools, Writer
 from labctl.machines.zipapp import Agent
 from labctl.providers.protocol import Machine, MachineEvent, Provider, Stop
 from labctl.reconcile.plan import Follower, Index, Seen, View
 from labctl.remote.interface import Remote
+from labctl.resources.plurals import MACHINES, NODES
 from labctl.supervisor import Supervisor
 
 

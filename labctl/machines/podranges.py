@@ -8,9 +8,7 @@ from random import Random
 
 from labctl.machines.settings import MachinesSettings
 from labctl.reconcile.plan import NOTHING, Index, Key, Patch, Plan, Seen, View
-
-MACHINES = "machines.labctl.internal"
-NODES = "nodes"
+from labctl.resources.plurals import MACHINES, NODES
 
 
 class PodRanges:

@@ -24,7 +24,6 @@ from labctl.journal import Journal
 from labctl.machines import clocks, status
 from labctl.machines.decide import FINALIZER, Known, Need, Phase, need
 from labctl.machines.join import Join, Lacking
-from labctl.machines.podranges import MACHINES, NODES
 from labctl.machines.settings import LabFacts, MachinesSettings
 from labctl.providers.protocol import Machine as Real
 from labctl.providers.protocol import MachineEvent, MachineSpec, Power, Provider
@@ -32,6 +31,7 @@ from labctl.remote.interface import Remote
 from labctl.resources import quantities
 from labctl.resources.kinds.core_v1.node import Node
 from labctl.resources.kinds.labctl_internal_v1.machine import BOOT_REQUEST, Machine
+from labctl.resources.plurals import MACHINES, NODES
 from labctl.supervisor import Supervisor
 
 log = logging.getLogger(__name__)

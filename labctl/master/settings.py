@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from labctl import defaults
 from labctl.controllers.settings import ControllerSettings
 from labctl.errors import LabctlError
 from labctl.machines.settings import MachinesSettings
@@ -30,20 +31,20 @@ class Values(msgspec.Struct, frozen=True):
     network: str = "route"
     proxy_mode: str = "iptables"
     api_port: int = 0
-    machines: str = msgspec.field(default="10.245.1.0/24", name="addresses.machines")
-    pods: str = msgspec.field(default="10.246.0.0/16", name="addresses.pods")
-    services: str = msgspec.field(default="10.247.0.0/16", name="addresses.services")
+    machines: str = msgspec.field(default=defaults.MACHINE_NETWORK, name="addresses.machines")
+    pods: str = msgspec.field(default=defaults.POD_RANGE, name="addresses.pods")
+    services: str = msgspec.field(default=defaults.SERVICE_RANGE, name="addresses.services")
     mirrors: dict[str, list[str]] = {}
     existing: list[dict[str, Any]] = msgspec.field(default_factory=list, name="machines")
     prepare: bool = False
     uplink: str = "auto"
     master_address: str = ""
-    lease_s: float = msgspec.field(default=10.0, name="nodes.lease_s")
-    grace_s: float = msgspec.field(default=40.0, name="nodes.grace_s")
-    evict_s: float = msgspec.field(default=300.0, name="nodes.evict_s")
+    lease_s: float = msgspec.field(default=defaults.LEASE_S, name="nodes.lease_s")
+    grace_s: float = msgspec.field(default=defaults.GRACE_S, name="nodes.grace_s")
+    evict_s: float = msgspec.field(default=defaults.EVICT_S, name="nodes.evict_s")
     ready_s: float = msgspec.field(default=0.0, name="nodes.ready_s")
-    drain_s: float = msgspec.field(default=1.0, name="pods.drain_s")
-    backoff_s: float = msgspec.field(default=10.0, name="pods.backoff_s")
+    drain_s: float = msgspec.field(default=defaults.DRAIN_S, name="pods.drain_s")
+    backoff_s: float = msgspec.field(default=defaults.BACKOFF_S, name="pods.backoff_s")
 
     def by_name(self) -> dict[str, Any]:
         """By their names in lab.yml."""

@@ -27,9 +27,9 @@ from labctl.reconcile.plan import Index, Seen, View
 from labctl.reconcile.workers import Workers
 from labctl.remote.interface import Remote
 from labctl.remote.wire import answered
+from labctl.resources.plurals import NODES
 from labctl.supervisor import Supervisor
 
-NODES = "nodes"
 PLUGINS: Mapping[str, Callable[[], Plugin]] = {"route": RoutePlugin, "vxlan": VxlanPlugin, "ovs": OvsPlugin, "bgp": BgpPlugin}
 
 

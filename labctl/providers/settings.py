@@ -8,12 +8,14 @@ from typing import Any
 
 import msgspec
 
+from labctl import defaults
+
 
 @dataclass(frozen=True)
 class NamespaceSettings:
     """The embedded provider's. `suite` and `mirror` go to mmdebstrap; an empty mirror is apt's default for that suite."""
 
-    network: str = "10.245.1.0/24"
+    network: str = defaults.MACHINE_NETWORK
     mtu_bytes: int = 1500
     pod_network: str = ""  # some need packages of their own in the root file system
     suite: str = "bookworm"
@@ -27,7 +29,7 @@ class NamespaceSettings:
 class VagrantSettings:
     """The virtual machines'. An empty `box` is labctl's own for this architecture, built where there is none; `machines_bytes` is all their memory."""
 
-    network: str = "10.245.1.0/24"
+    network: str = defaults.MACHINE_NETWORK
     box: str = ""
     machines_bytes: int = 0
     suite: str = "bookworm"

@@ -10,8 +10,8 @@ import msgspec
 
 from labctl.proxy import userspace
 from labctl.proxy.settings import ProxySettings
-from labctl.proxy.table import SERVICES
 from labctl.reconcile.plan import NOTHING, Index, Key, Patch, Plan, Seen, View
+from labctl.resources.plurals import SERVICES
 
 INDEX = "proxy-local-port"
 

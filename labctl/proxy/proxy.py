@@ -27,14 +27,14 @@ from labctl.proxy.localports import LocalPorts
 from labctl.proxy.minion import Minion, Round
 from labctl.proxy.rules import BASE, Base, Entry
 from labctl.proxy.settings import ProxySettings
-from labctl.proxy.table import ENDPOINTS, PODS, SERVICES, SLICES, SLICES_BY_SERVICE, slice_service
+from labctl.proxy.table import SLICES_BY_SERVICE, slice_service
 from labctl.reconcile.plan import Follower, Index, Seen, View
 from labctl.reconcile.workers import Workers
 from labctl.remote.interface import Remote
+from labctl.resources.plurals import ENDPOINTS, NODES, PODS, SERVICES, SLICES
+from labctl.resources.taints import OUT_OF_SERVICE
 from labctl.supervisor import Supervisor
 
-NODES = "nodes"
-FENCED = "node.kubernetes.io/out-of-service"
 SETTLED_AT_ONCE = 50
 GONE_REMEMBERED = 1_000  # Services that exist no more, and the revision that removed them
 NOTED_AT_ONCE = 20
@@ -143,7 +143,7 @@ class Proxy:
             minion = self._minions[seen.key] = Minion(seen.key, address, boot_id, self._remote, self._settings)
             self._mark(view, BASE)
             self._workers.wake(seen.key)
-        fenced = any(taint.key == FENCED for taint in node.spec.taints)
+        fenced = any(taint.key == OUT_OF_SERVICE for taint in node.spec.taints)
         if fenced != minion.fenced:
             minion.fenced = fenced
             self._settle_soon(view)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from labctl import assets
+from labctl import assets, defaults
 from labctl.proxy.chains import NO_RULES, Rules, chain_name, merge, parse, probability
 from labctl.proxy.frontends import Backend, Frontend
 from labctl.proxy.hostports import HostPort
@@ -31,8 +31,8 @@ class Facts(msgspec.Struct, frozen=True):
     random_fully: bool = True  # MASQUERADE --random-fully works
     log: bool = False  # NFLOG works: first packets are copied to the helper, which sends them again when an endpoint dies
     userspace: bool = False
-    pod_range: str = "10.246.0.0/16"
-    service_range: str = "10.247.0.0/16"
+    pod_range: str = defaults.POD_RANGE
+    service_range: str = defaults.SERVICE_RANGE
     mark: int = 0x2000
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from labctl import defaults
+
 
 @dataclass(frozen=True)
 class ProxySettings:
     mode: str = "iptables"  # or "userspace": through a forwarder process on each minion
     flavour: str = "auto"  # of iptables on the minions: auto is what the machine's own `iptables` is; nft, legacy
-    pod_range: str = "10.246.0.0/16"  # sources outside it are masqueraded, so that answers come back through the minion that chose the pod
-    service_range: str = "10.247.0.0/16"  # an address in it that no Service port owns is refused at once, instead of waited for
+    pod_range: str = (
+        defaults.POD_RANGE
+    )  # sources outside it are masqueraded, so that answers come back through the minion that chose the pod
+    service_range: str = defaults.SERVICE_RANGE  # an address in it that no Service port owns is refused at once, instead of waited for
     mark: int = 0x2000  # the packet mark bit that asks for masquerade
     local_port_first: int = 20_000  # userspace mode draws from here: below NodePorts (30000-32767) and ephemeral ports (32768-60999)
     local_port_last: int = 29_999

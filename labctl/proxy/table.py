@@ -13,8 +13,8 @@ from labctl.proxy.frontends import frontends_of
 from labctl.proxy.hostports import host_ports
 from labctl.proxy.rules import Entry
 from labctl.reconcile.plan import View
+from labctl.resources.plurals import ENDPOINTS, PODS, SERVICES, SLICES
 
-SERVICES, ENDPOINTS, SLICES, PODS = "services", "endpoints", "endpointslices.discovery.k8s.io", "pods"
 SLICES_BY_SERVICE = "proxy-service"
 _POD = "pods/"
 

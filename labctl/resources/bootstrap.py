@@ -14,6 +14,7 @@ from labctl.errors import ApiError
 from labctl.resources.client import Client
 from labctl.resources.kind import Object
 from labctl.resources.kinds.discovery_v1.endpointslice import SERVICE_LABEL
+from labctl.resources.plurals import SLICES
 
 NAMESPACES = ("default", "kube-system", "kube-node-lease", "kube-public")
 _NAME = "kubernetes"
@@ -45,7 +46,7 @@ def essentials(settings: BootstrapSettings, service_range: str) -> list[Essentia
     made.append(Essential("services", _service(settings, service_range), ("spec",)))
     if settings.address:
         made.append(Essential("endpoints", _endpoints(settings), ("subsets",)))
-        made.append(Essential("endpointslices.discovery.k8s.io", _slice(settings), ("endpoints", "ports")))
+        made.append(Essential(SLICES, _slice(settings), ("endpoints", "ports")))
     return made
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from labctl import defaults
+
 
 @dataclass(frozen=True)
 class ResourceSettings:
-    service_range: str = "10.247.0.0/16"
+    service_range: str = defaults.SERVICE_RANGE
     dns_address: str = "10.247.0.10"  # kept free for a DNS Service that asks for it by address
     node_port_first: int = 30000
     node_port_last: int = 32767

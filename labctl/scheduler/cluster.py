@@ -12,10 +12,9 @@ from copy import copy
 from labctl.reconcile.plan import Key
 from labctl.resources.kinds.core_v1.node import Node, Taint
 from labctl.resources.quantities import to_bytes, to_int, to_millicores
+from labctl.resources.taints import NOT_READY, UNSCHEDULABLE
 from labctl.scheduler.demand import ANY_ADDRESS, Demand, HostPort
 
-NOT_READY = "node.kubernetes.io/not-ready"
-UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 DEFAULT_PODS = 110
 
 

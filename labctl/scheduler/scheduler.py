@@ -19,13 +19,12 @@ from labctl.reconcile.plan import NOTHING, Bind, Index, Key, Patch, Plan, Record
 from labctl.resources.kinds.core_v1.node import Node
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.kinds.shared import condition
+from labctl.resources.plurals import NODES, PODS
 from labctl.scheduler.cluster import Cluster, NodeState
 from labctl.scheduler.demand import Demand, demand_of
 from labctl.scheduler.filters import refusals, sentence
 from labctl.scheduler.scores import best
 from labctl.scheduler.settings import SchedulerSettings
-
-PODS, NODES = "pods", "nodes"
 
 
 class _Parked(msgspec.Struct):

@@ -18,11 +18,11 @@ from labctl.errors import LabctlError
 from labctl.reconcile.plan import Key
 from labctl.resources.client import Client
 from labctl.resources.kinds.core_v1.pod_view import Pod
+from labctl.resources.plurals import LEASES
 from labctl.resources.service import ListOptions
 from labctl.sim.objects import condition
 from labctl.sim.settings import HollowSettings
 
-LEASES = "leases.coordination.k8s.io"
 ENDS = "sim.labctl.internal/ends"
 """An annotation of a pod: after how many seconds its only container ends, and with which exit code: `2.5 0`. Without it a pod runs for ever."""
 

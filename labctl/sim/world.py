@@ -17,6 +17,7 @@ from labctl.reconcile.settings import ReconcileSettings
 from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap
 from labctl.resources.client import Client
 from labctl.resources.events import Recorder
+from labctl.resources.plurals import MACHINES
 from labctl.resources.registry import builtin_registry
 from labctl.resources.resources import Resources
 from labctl.scheduler.scheduler import Scheduler
@@ -28,7 +29,6 @@ from labctl.sim.settings import HollowSettings
 from labctl.store.log import LogStore
 from labctl.store.settings import StoreSettings
 
-MACHINES = "machines.labctl.internal"
 MACHINES_MAX = 200
 
 

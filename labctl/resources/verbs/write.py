@@ -16,6 +16,7 @@ from labctl.resources.admission import Attributes, ask
 from labctl.resources.kind import Kind, Object
 from labctl.resources.large import aside
 from labctl.resources.patches import managed
+from labctl.resources.plurals import NAMESPACES
 from labctl.resources.schema.defaults import apply_defaults
 from labctl.resources.schema.validate import decode
 from labctl.resources.service import WriteOptions, Written
@@ -25,7 +26,6 @@ from labctl.resources.verbs.allocation import StoreRanges
 from labctl.resources.verbs.context import Context
 from labctl.store.interface import Compare, Delete, Entry, Op, Put
 
-NAMESPACES = "namespaces"
 _PARTS = {
     "status": ("status",),
     "binding": ("spec", "status"),

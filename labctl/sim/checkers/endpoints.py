@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from labctl.resources.client import Client
+from labctl.resources.plurals import SLICES
 from labctl.sim.hollow import Fleet
-
-SLICES = "endpointslices.discovery.k8s.io"
 
 
 def wrong(client: Client, fleet: Fleet) -> Iterator[str]:

@@ -1,0 +1,21 @@
+"""The resource names that labctl's own code watches and writes (Kind.resource), said once. Code that deals with any kind asks the Registry instead."""
+
+from __future__ import annotations
+
+PODS = "pods"
+NODES = "nodes"
+SERVICES = "services"
+ENDPOINTS = "endpoints"
+SLICES = "endpointslices.discovery.k8s.io"
+NAMESPACES = "namespaces"
+EVENTS = "events"
+LEASES = "leases.coordination.k8s.io"
+MACHINES = "machines.labctl.internal"
+REPLICATION_CONTROLLERS = "replicationcontrollers"
+REPLICA_SETS = "replicasets.apps"
+DEPLOYMENTS = "deployments.apps"
+DAEMON_SETS = "daemonsets.apps"
+STATEFUL_SETS = "statefulsets.apps"
+REVISIONS = "controllerrevisions.apps"
+JOBS = "jobs.batch"
+CRON_JOBS = "cronjobs.batch"
