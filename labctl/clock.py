@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 
@@ -32,7 +33,12 @@ class SystemClock:
 
 def rfc3339(wall_s: float) -> str:
     """A metav1.Time: `2026-01-02T15:04:05Z`, whole seconds."""
-    return datetime.fromtimestamp(int(wall_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _rfc3339(int(wall_s))
+
+
+@lru_cache(maxsize=64)
+def _rfc3339(wall_s: int) -> str:
+    return datetime.fromtimestamp(wall_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def rfc3339_micro(wall_s: float) -> str:

@@ -183,6 +183,7 @@ class Master:
             with contextlib.suppress(Exception):  # an Event that is lost is no reason not to stop
                 await recorder.close()
         await self.store.close()
+        self.journal.write()
 
     async def _bound_logs(self) -> None:
         """Runs until it is cancelled: the master's own log must not fill the disk."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -21,7 +22,7 @@ from labctl.resources.verbs.context import Context
 from labctl.resources.verbs.match import matcher
 from labctl.resources.verbs.read import list_options_invalid, revision_of
 from labctl.resources.verbs.versions import shown
-from labctl.store.interface import Change, Entry
+from labctl.store.interface import Batch, Change, Entry
 
 _POOL = 2_048
 _INITIAL_CHUNK = 500
@@ -108,11 +109,13 @@ class Watching:
 
     async def _next_events(self) -> list[WatchEvent]:
         """What happened; or a bookmark, when one is due and nothing that matches came: a watcher of little among much stays resumable."""
-        try:
-            async with asyncio.timeout_at(self._bookmark_due_s):
-                batches = [await anext(self._watcher)]
-        except TimeoutError:
-            batches = []
+        batches: list[Batch] = []
+        if self._bookmark_due_s is None:
+            batches.append(await anext(self._watcher))
+        else:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._bookmark_due_s):
+                    batches.append(await anext(self._watcher))
         batches += self._watcher.take()
         # Where nothing is waiting, all that is visible was seen.
         self._seen = batches[-1].revision if batches else max(self._seen, self._ctx.store.revision)
