@@ -23,7 +23,8 @@ HOSTPORTS = "LABCTL-HOSTPORTS"  # nat: ports of this machine's addresses that le
 MARK = "LABCTL-MARK"  # nat: "masquerade this on its way out"
 POSTROUTING = "LABCTL-POSTROUTING"  # nat: does so
 REJECT = "LABCTL-REJECT"  # filter: what nobody serves is refused at once
-SHARED = frozenset((SERVICES, NODEPORTS, HOSTPORTS, REJECT))
+POLICY = "LABCTL-POLICY"  # filter: pods that NetworkPolicies fence -> a chain per pod and direction
+SHARED = frozenset((SERVICES, NODEPORTS, HOSTPORTS, REJECT, POLICY))
 BUILT_IN = frozenset(("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"))
 OTHERS = frozenset(("LABCTL-NETWORK", "LABCTL-FORWARD"))  # the network's: not the proxy's to compare or remove
 

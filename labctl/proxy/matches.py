@@ -118,6 +118,11 @@ def _address(field: str) -> Callable[[str], Match]:
     return make
 
 
+def _ports(value: str) -> Match:
+    first, _, last = value.partition(":")
+    return lambda packet, _world: int(first) <= packet.port <= int(last or first)
+
+
 def _mark(value: str) -> Match:
     want, _, mask = value.partition("/")
     wanted, bits = int(want, 16), int(mask or "0xffffffff", 16)
@@ -160,7 +165,7 @@ _MATCHES: dict[str, Callable[[str], Match]] = {
     "-p": lambda value: lambda packet, _world: packet.protocol == value,
     "-i": lambda value: lambda packet, _world: packet.interface == value,
     "-o": lambda value: lambda packet, _world: False,  # where it leaves is the route's affair: no rule of ours asks
-    "--dport": lambda value: lambda packet, _world: packet.port == int(value),
+    "--dport": _ports,
     "--mark": _mark,
     "--ctstate": _state,
     "--dst-type": lambda value: lambda packet, world: world.is_local(packet.destination) == (value == "LOCAL"),

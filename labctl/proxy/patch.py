@@ -109,6 +109,9 @@ _RANK = {
     "LABCTL-SVC-": 2,
     "LABCTL-ALL-": 2,
     "LABCTL-HPT-": 2,
+    "LABCTL-NPI-": 1,
+    "LABCTL-NPE-": 1,
+    "LABCTL-NPF-": 2,
     "LABCTL-EXT-": 3,
 }  # a chain is made before those that jump to it; the base first
 

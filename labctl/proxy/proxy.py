@@ -31,7 +31,8 @@ from labctl.proxy.table import SLICES_BY_SERVICE, slice_service
 from labctl.reconcile.plan import Follower, Index, Seen, View
 from labctl.reconcile.workers import Workers
 from labctl.remote.interface import Remote
-from labctl.resources.plurals import ENDPOINTS, NODES, PODS, SERVICES, SLICES
+from labctl.resources import plurals
+from labctl.resources.plurals import ENDPOINTS, NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICES, SLICES
 from labctl.resources.taints import OUT_OF_SERVICE
 from labctl.supervisor import Supervisor
 
@@ -98,7 +99,7 @@ class Proxy:
 
     # -- the Observer protocol: what the runner shows ------------------------------------------------------------------------------------
 
-    follows = (SERVICES, ENDPOINTS, SLICES, NODES, PODS)
+    follows = (SERVICES, ENDPOINTS, SLICES, NODES, PODS, NAMESPACES, NETWORK_POLICIES)
     indexes: Mapping[tuple[str, str], Index] = {(SLICES, SLICES_BY_SERVICE): slice_service}
 
     @property
@@ -108,14 +109,18 @@ class Proxy:
 
     def seen(self, view: View, change: Seen) -> None:
         match change.kind:
-            case "services" | "endpoints":
+            case plurals.SERVICES | plurals.ENDPOINTS:
                 self._mark(view, change.key)
-            case "nodes":
-                self._node_seen(view, change)
-            case "pods":
-                self._pod_seen(view, change)
-            case _:
+            case plurals.SLICES:
                 self._slice_seen(view, change)
+            case plurals.PODS:
+                self._pod_seen(view, change)
+            case plurals.NAMESPACES:
+                self._fenced_seen(view, change)
+            case plurals.NETWORK_POLICIES:
+                self._mark(view, table.policies_key(change.key.partition("/")[0]))
+            case _:
+                self._node_seen(view, change)
 
     def _slice_seen(self, view: View, seen: Seen) -> None:
         for one in (seen.old, seen.new):
@@ -127,6 +132,12 @@ class Proxy:
             self._settle_soon(view)
         if host_ports(seen.old) != host_ports(seen.new):
             self._mark(view, table.pod_key(seen.key))
+        self._fenced_seen(view, seen)
+
+    def _fenced_seen(self, view: View, seen: Seen) -> None:
+        """A pod or a namespace changed: NetworkPolicies that name it may mean something else now."""
+        for namespace in table.fenced_namespaces(view, seen):
+            self._mark(view, table.policies_key(namespace))
 
     def _node_seen(self, view: View, seen: Seen) -> None:
         self._view = view

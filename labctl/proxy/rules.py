@@ -7,16 +7,18 @@ Names that come from objects are DNS labels by the API's own validation; they ap
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from labctl import assets, defaults
+from labctl.proxy import fencing
 from labctl.proxy.chains import NO_RULES, Rules, chain_name, merge, parse, probability
 from labctl.proxy.frontends import Backend, Frontend
 from labctl.proxy.hostports import HostPort
+from labctl.proxy.policies import Fence, Side
 
 if TYPE_CHECKING:
     import jinja2
@@ -53,7 +55,7 @@ class Base(msgspec.Struct, frozen=True):
     minions: tuple[str, ...] = ()
 
 
-Entry = Frontend | Base | HostPort
+Entry = Frontend | Base | HostPort | Side | Fence
 """One thing that a table says: each sort of entry has a template of its own."""
 Table = Mapping[str, tuple[Entry, ...]]
 """The entries by the key they are read for (table.py)."""
@@ -82,6 +84,10 @@ def _rules_of_one(entry: Entry, facts: Facts) -> Rules:
         return base(facts, entry.minions)
     if isinstance(entry, HostPort):
         return _host_port(entry) if entry.node == facts.node else NO_RULES
+    if isinstance(entry, Side):
+        return fencing.rules_of(entry, _renderer) if facts.node in entry.nodes else NO_RULES
+    if isinstance(entry, Fence):
+        return fencing.rules_of(entry, _renderer) if entry.node == facts.node else NO_RULES
     return _compiled(entry, _relevant(entry, facts))
 
 
@@ -174,3 +180,7 @@ def _template(name: str) -> jinja2.Template:
     folder = assets.template("proxy")
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return environment.get_template(f"{name}.rules")
+
+
+def _renderer(name: str) -> Callable[..., str]:
+    return _template(name).render

@@ -1,22 +1,25 @@
 """What the table holds for one key: which objects it is read from, and what they come to.
 
-The Proxy calls this for each key that changed. A key is BASE, a Service's (`namespace/name`), or a pod's (`pods/namespace/name`) for its host ports.
+The Proxy calls this for each key that changed. A key is BASE, a Service's (`namespace/name`), a pod's (`pods/namespace/name`) for its host ports, or a namespace's (`policies/name`)
+for its NetworkPolicies: all of a namespace together, because the rules of a fenced pod name the rules of its policies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from labctl.proxy import userspace
 from labctl.proxy.frontends import frontends_of
 from labctl.proxy.hostports import host_ports
+from labctl.proxy.policies import fences
 from labctl.proxy.rules import Entry
-from labctl.reconcile.plan import View
-from labctl.resources.plurals import ENDPOINTS, PODS, SERVICES, SLICES
+from labctl.reconcile.plan import Seen, View
+from labctl.resources.kinds.core_v1.pod_view import Pod
+from labctl.resources.plurals import ENDPOINTS, NAMESPACES, NETWORK_POLICIES, PODS, SERVICES, SLICES
 
 SLICES_BY_SERVICE = "proxy-service"
-_POD = "pods/"
+_POD, _POLICIES = "pods/", "policies/"
 
 Found = tuple[tuple[Entry, ...], int]
 """A key's entries, and the highest revision of the objects they were read from; 0 if there are none."""
@@ -26,15 +29,24 @@ def pod_key(pod: str) -> str:
     return _POD + pod
 
 
+def policies_key(namespace: str) -> str:
+    return _POLICIES + namespace
+
+
 def about(key: str) -> tuple[str, str]:
     """The kind and key of the object that a table's key is about."""
-    return (PODS, key.removeprefix(_POD)) if key.startswith(_POD) else (SERVICES, key)
+    for prefix, kind in ((_POD, PODS), (_POLICIES, NAMESPACES)):
+        if key.startswith(prefix):
+            return kind, key.removeprefix(prefix)
+    return SERVICES, key
 
 
 def read(view: View, key: str, mode: str) -> Found:
-    """The entries of a Service or of a pod."""
+    """The entries of a Service, a pod or a namespace."""
     kind, object_key = about(key)
-    return _service(view, object_key, mode) if kind == SERVICES else _pod(view, object_key)
+    if kind == SERVICES:
+        return _service(view, object_key, mode)
+    return _pod(view, object_key) if kind == PODS else _policies(view, object_key)
 
 
 def _service(view: View, key: str, mode: str) -> Found:
@@ -49,6 +61,46 @@ def _service(view: View, key: str, mode: str) -> Found:
 def _pod(view: View, key: str) -> Found:
     pod = view.get(PODS, key)
     return host_ports(pod), pod.metadata.revision if pod is not None else 0
+
+
+def _policies(view: View, namespace: str) -> Found:
+    policies = list(view.all(NETWORK_POLICIES, namespace))
+    entries = fences(policies, namespace, _Cluster(view)) if policies else ()
+    return entries, max((policy.metadata.revision for policy in policies), default=0)
+
+
+class _Cluster:
+    """Pods and namespaces, as policies.py asks for them."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def pods(self, namespace: str) -> Iterable[Pod]:
+        return self._view.all(PODS, namespace)
+
+    def namespaces(self) -> Iterable[tuple[str, dict[str, str]]]:
+        return ((one.metadata.name, one.metadata.labels) for one in self._view.all(NAMESPACES))
+
+
+def fenced_namespaces(view: View, change: Seen) -> Iterator[str]:
+    """The namespaces whose policies may mean something else after a pod or a namespace changed."""
+    one = change.new or change.old
+    if _meant(change.old) == _meant(change.new):
+        return
+    own = one.metadata.namespace or one.metadata.name
+    found = {
+        policy.metadata.namespace for policy in view.all(NETWORK_POLICIES) if policy.metadata.namespace == own or policy.looks_elsewhere
+    }
+    yield from sorted(found)
+
+
+def _meant(one: Any) -> tuple[Any, ...]:
+    """What policies see of a pod or a namespace."""
+    if one is None:
+        return ()
+    if not one.metadata.namespace:
+        return (one.metadata.labels,)
+    return one.metadata.labels, one.status.pod_ip, one.spec.node_name, one.finished
 
 
 def slice_service(one: Any) -> Iterable[str]:

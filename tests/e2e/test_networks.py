@@ -133,6 +133,35 @@ def test_the_switch_is_in_the_kernel_where_that_has_one(lab):
     assert (path, flows.returncode == 0) == (("system", True) if has_one else ("netdev", False))
 
 
+def test_a_network_policy_is_enforced(lab):
+    """Whatever carries the packets: only the pod with the label gets in, through the Service and straight."""
+    for name, minion in (("friend", "minion-1"), ("stranger", "minion-2")):
+        container = {"name": "c", "image": "busybox", "command": ["sleep", "3600"]}
+        spec = {"nodeName": minion, "containers": [container], "terminationGracePeriodSeconds": 0}
+        made = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"role": name}}, "spec": spec}
+        lab.kubectl("create", "-f", "-", input=json.dumps(made))
+    for name in ("friend", "stranger"):
+        wait(lambda n=name: condition(lab.get("pod", n), "Ready") == "True", f"{name} is Ready", 40)
+    spec = {
+        "podSelector": {"matchLabels": {"name": "nginx"}},
+        "ingress": [{"from": [{"podSelector": {"matchLabels": {"role": "friend"}}}]}],
+    }
+    made = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "friends"}, "spec": spec}
+    hosts = [lab.vip(), *(pod["status"]["podIP"] for pod in lab.ready_pods("name=nginx"))]
+
+    def gets_in(name):
+        asked = [lab.kubectl("exec", name, "--", "wget", "-q", "-T", "2", "-O", "-", f"http://{host}", check=False) for host in hosts]
+        return [done.returncode == 0 for done in asked]
+
+    assert gets_in("stranger") == gets_in("friend") == [True] * len(hosts)
+    lab.kubectl("create", "-f", "-", input=json.dumps(made))
+    wait(lambda: not any(gets_in("stranger")), "the stranger is kept out", 20)
+    assert gets_in("friend") == [True] * len(hosts)
+    lab.kubectl("delete", "networkpolicy", "friends")
+    wait(lambda: all(gets_in("stranger")), "the stranger gets in again", 20)
+    lab.kubectl("delete", "pod", "friend", "stranger")
+
+
 def test_what_somebody_breaks_is_mended(lab):
     places = addresses(lab)
     for harm in HARM[lab.network]:

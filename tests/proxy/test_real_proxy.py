@@ -51,7 +51,7 @@ def who(found: Counter) -> set[str]:
     return {answer for answer, _ in found}
 
 
-async def vip(world, name: str) -> str:
+async def vip_of(world, name: str) -> str:
     return world.client.get("services", f"default/{name}").spec.cluster_ip
 
 
@@ -69,7 +69,7 @@ USERSPACE = ProxySettings(mode="userspace")
 async def test_a_service_from_its_creation_to_its_end(world):
     await world.service("web", type="NodePort")
     await world.settled()
-    address = await vip(world, "web")
+    address = await vip_of(world, "web")
     with pytest.raises(ConnectionRefusedError):
         await ask(world, "minion-1", address, times=1)
     await world.endpoints("web", A, B, C)
@@ -87,12 +87,53 @@ async def test_a_service_from_its_creation_to_its_end(world):
         await ask(world, "minion-1", address, times=1)
 
 
+async def test_a_network_policy_is_enforced_and_lifted(world):
+    """Between pods of one minion and of two, through a Service and straight; the node itself always reaches its pods."""
+    for name, address, node in (A, B, C):
+        await world.pod(name, node)
+        status = {"podIP": address, "podIPs": [{"ip": address}]}
+        await world.client.patch("pods", f"default/{name}", {"metadata": {"labels": {"app": name}}, "status": status})
+        await world.client.patch("pods", f"default/{name}", {"status": status}, "status")
+    await world.service("web")
+    await world.endpoints("web", A)
+    spec = {"podSelector": {"matchLabels": {"app": "a"}}, "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "b"}}}]}]}
+    await world.client.create("networkpolicies.networking.k8s.io", {"metadata": {"namespace": "default", "name": "p"}, "spec": spec})
+    await world.settled()
+    vip = await vip_of(world, "web")
+
+    def reached(source: str, address: str, port: int) -> bool:
+        try:
+            return place(world, source).tcp(address, port, timeout_s=0.3)[0] == A[1]
+        except TimeoutError:
+            return False
+
+    async def seen() -> list[bool]:
+        asked = [
+            (B[1], A[1], 8080),
+            (B[1], vip, 80),
+            (C[1], A[1], 8080),
+            (C[1], vip, 80),
+            ("minion-1", A[1], 8080),
+            ("minion-2", A[1], 8080),
+        ]
+        return [await asyncio.to_thread(reached, *one) for one in asked]
+
+    assert await seen() == [True, True, False, False, True, False]
+    await world.client.patch("pods", "default/c", {"metadata": {"labels": {"app": "b"}}})
+    await world.client.patch("pods", "default/b", {"metadata": {"labels": {"app": "x"}}})
+    await world.settled()
+    assert await seen() == [False, False, True, True, True, False]
+    await world.client.delete("networkpolicies.networking.k8s.io", "default/p")
+    await world.settled()
+    assert await seen() == [True] * 6
+
+
 @pytest.mark.parametrize("world", [ProxySettings(flavour="nft"), ProxySettings(flavour="legacy")], ids=["nft", "legacy"], indirect=True)
 async def test_a_flush_is_repaired_within_two_seconds(world):
     await world.service("web")
     await world.endpoints("web", A, C)
     await world.settled()
-    address = await vip(world, "web")
+    address = await vip_of(world, "web")
     node = place(world, "minion-1")
     for command in ("-t nat -F", "-t filter -F", "-t nat -X LABCTL-NETWORK"):
         node.run(f"iptables-{world.settings.flavour}", *command.split(), check=False)
@@ -120,7 +161,7 @@ async def test_the_forwarder_is_for_translated_connections_only(world):
     await world.endpoints("web", A)
     await world.settled()
     port = world.proxy.table["default/web"][0].local_port
-    assert who(await ask(world, "minion-1", await vip(world, "web"), times=1)) == {A[1]}
+    assert who(await ask(world, "minion-1", await vip_of(world, "web"), times=1)) == {A[1]}
     for name in ("minion-1", "minion-2", A[1]):
         with pytest.raises(ConnectionRefusedError):
             await ask(world, name, "10.245.1.11", port, times=1)
@@ -131,7 +172,7 @@ async def test_a_forwarder_that_is_killed_is_replaced(world):
     await world.service("web")
     await world.endpoints("web", A)
     await world.settled()
-    address = await vip(world, "web")
+    address = await vip_of(world, "web")
     kill_forwarders(world.helpers.program)
 
     def served() -> bool:
@@ -168,7 +209,7 @@ async def test_userspace_keeps_affinity_and_serves_udp(world):
         "endpointslices.discovery.k8s.io", {"metadata": meta, "addressType": "IPv4", "endpoints": found, "ports": ports}
     )
     await world.settled()
-    address = await vip(world, "both")
+    address = await vip_of(world, "both")
     assert len(who(await ask(world, "minion-1", address))) == 1
     answers = {(await asyncio.to_thread(place(world, A[1]).udp, address, 53))[0] for _ in range(6)}
     assert len(answers) == 1 and answers <= {A[1], B[1], C[1]}
@@ -179,7 +220,7 @@ async def test_the_forwarder_outlives_the_helper_and_is_found_again(world):
     await world.service("web")
     await world.endpoints("web", A)
     await world.settled()
-    address = await vip(world, "web")
+    address = await vip_of(world, "web")
     await world.helpers.restart_helper("minion-2")
     assert who(await ask(world, "minion-2", address)) == {A[1]}, "nobody but the helper was restarted"
     await world.settled()

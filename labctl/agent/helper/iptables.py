@@ -13,7 +13,7 @@ from . import commands
 from .stamp import LegacyStamp, NftStamp, Stamp
 
 PREFIX = "LABCTL-"
-SHARED = frozenset(("LABCTL-SERVICES", "LABCTL-NODEPORTS", "LABCTL-HOSTPORTS", "LABCTL-REJECT"))
+SHARED = frozenset(("LABCTL-SERVICES", "LABCTL-NODEPORTS", "LABCTL-HOSTPORTS", "LABCTL-REJECT", "LABCTL-POLICY"))
 BUILT_IN = frozenset(("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"))
 OTHERS = frozenset(("LABCTL-NETWORK", "LABCTL-FORWARD"))
 TABLES = ("filter", "nat")
