@@ -1,7 +1,11 @@
 """What the table holds for one key: which objects it is read from, and what they come to.
 
-The Proxy calls this for each key that changed. A key is BASE, a Service's (`namespace/name`), a pod's (`pods/namespace/name`) for its host ports, or a namespace's (`policies/name`)
-for its NetworkPolicies: all of a namespace together, because the rules of a fenced pod name the rules of its policies.
+The Proxy calls this for each key that changed. A key is one of these:
+
+    BASE                  what belongs to no object
+    namespace/name        a Service
+    pods/namespace/name   a pod, for its host ports
+    policies/namespace    a namespace, for all its NetworkPolicies together: the rules of a fenced pod name the rules of its policies
 """
 
 from __future__ import annotations

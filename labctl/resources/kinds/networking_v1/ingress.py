@@ -1,0 +1,145 @@
+"""Ingress: which Service answers for which host and path. labctl stores it and carries out nothing; an ingress controller in the lab may.
+
+Kubernetes has no controller for it either: people install one. The rules of what may stand in it are Kubernetes' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from labctl.resources import fields, names
+from labctl.resources.cells import AGE, NAME, joined
+from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, Viewed
+from labctl.resources.kinds.core_v1.container_rules import port_reference
+
+_PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
+
+
+class IngressRule(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    host: str = ""
+
+
+class IngressSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    ingress_class_name: str | None = None
+    rules: tuple[IngressRule, ...] = ()
+    tls: tuple[dict[str, object], ...] = ()
+
+
+class Address(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    ip: str = ""
+    hostname: str = ""
+
+
+class LoadBalancer(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    ingress: tuple[Address, ...] = ()
+
+
+class IngressStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    load_balancer: LoadBalancer = LoadBalancer()
+
+
+class Ingress(Viewed, frozen=True, rename="camel", gc=False):
+    spec: IngressSpec = IngressSpec()
+    status: IngressStatus = IngressStatus()
+
+
+def prepare(new: Object, old: Object | None) -> None:
+    if old is None:
+        new["status"] = {"loadBalancer": {}}
+
+
+def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
+    spec = new.get("spec", {})
+    if not spec.get("rules") and not spec.get("defaultBackend"):
+        yield fields.invalid("spec", spec, "either `defaultBackend` or `rules` must be specified")
+    if spec.get("defaultBackend"):
+        yield from _backend("spec.defaultBackend", spec["defaultBackend"])
+    for number, rule in enumerate(spec.get("rules") or ()):
+        yield from _rule(f"spec.rules[{number}]", rule)
+    if spec.get("ingressClassName") is not None:
+        yield from names.checked("spec.ingressClassName", spec["ingressClassName"], names.subdomain)
+
+
+def _rule(at: str, rule: Object) -> Iterator[FieldError]:
+    host = rule.get("host", "")
+    if host:
+        yield from names.checked(f"{at}.host", host.removeprefix("*."), names.subdomain)
+    if rule.get("http") is None:
+        return
+    if not rule["http"].get("paths"):
+        yield fields.required(f"{at}.http.paths")
+    for index, path in enumerate(rule["http"].get("paths") or ()):
+        yield from _path(f"{at}.http.paths[{index}]", path)
+
+
+def _path(at: str, path: Object) -> Iterator[FieldError]:
+    type_, said = path.get("pathType"), path.get("path", "")
+    if type_ is None:
+        yield fields.required(f"{at}.pathType", "pathType must be specified")
+    elif type_ not in _PATH_TYPES:
+        yield fields.not_supported(f"{at}.pathType", type_, _PATH_TYPES)
+    elif not said.startswith("/") and (said or type_ != "ImplementationSpecific"):
+        yield fields.invalid(f"{at}.path", said, "must be an absolute path")
+    yield from _backend(f"{at}.backend", path.get("backend") or {})
+
+
+def _backend(at: str, backend: Object) -> Iterator[FieldError]:
+    service, resource = backend.get("service"), backend.get("resource")
+    if service is None:
+        if resource is None:
+            yield fields.required(at, "at least one of `resource` or `service` must be specified")
+        return
+    if resource is not None:
+        yield fields.invalid(at, "", "cannot set both resource and service backends")
+    if not service.get("name"):
+        yield fields.required(f"{at}.service.name")
+    else:
+        yield from names.checked(f"{at}.service.name", service["name"], names.label_1035)
+    port = service.get("port") or {}
+    if not port.get("name") and not port.get("number"):
+        yield fields.required(f"{at}.service.port", "port name or number is required")
+    elif port.get("name") and port.get("number"):
+        yield fields.invalid(f"{at}.service.port", "", "cannot set both port name & port number")
+    else:
+        yield from port_reference(f"{at}.service.port.{'name' if port.get('name') else 'number'}", port.get("name") or port["number"])
+
+
+def warnings(new: Object, old: Object | None) -> Iterator[str]:
+    if old is None:
+        yield "an Ingress is stored and nothing carries it out, unless you run an ingress controller in the lab"
+
+
+def _addresses(ingress: Ingress, _now_s: float) -> str:
+    return joined(address.ip or address.hostname for address in ingress.status.load_balancer.ingress)
+
+
+COLUMNS: tuple[Column, ...] = (
+    NAME,
+    Column("Class", lambda ingress, _now: ingress.spec.ingress_class_name or "<none>", description="The IngressClass that it belongs to."),
+    Column(
+        "Hosts", lambda ingress, _now: joined(r.host for r in ingress.spec.rules if r.host) or "*", description="Hosts that it answers for."
+    ),
+    Column("Address", _addresses, description="Addresses that lead to it."),
+    Column("Ports", lambda ingress, _now: "80, 443" if ingress.spec.tls else "80", description="Ports that it listens on."),
+    AGE,
+)
+
+KIND = Kind(
+    group="networking.k8s.io",
+    version="v1",
+    kind="Ingress",
+    plural="ingresses",
+    singular="ingress",
+    namespaced=True,
+    view=Ingress,
+    short_names=("ing",),
+    columns=COLUMNS,
+    subresources=(Subresource("status", ("get", "patch", "update")),),
+    has_status=True,
+    has_generation=True,
+    prepare=prepare,
+    validate=validate,
+    warnings=warnings,
+)
