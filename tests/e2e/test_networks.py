@@ -147,10 +147,11 @@ def test_a_network_policy_is_enforced(lab):
         "ingress": [{"from": [{"podSelector": {"matchLabels": {"role": "friend"}}}]}],
     }
     made = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "friends"}, "spec": spec}
+    wait(lambda: len(lab.ready_pods("name=nginx")) == 2, "both pods of the Service are Ready", 60)
     hosts = [lab.vip(), *(pod["status"]["podIP"] for pod in lab.ready_pods("name=nginx"))]
 
     def gets_in(name):
-        asked = [lab.kubectl("exec", name, "--", "wget", "-q", "-T", "2", "-O", "-", f"http://{host}", check=False) for host in hosts]
+        asked = [lab.kubectl("exec", name, "--", "timeout", "2", "wget", "-q", "-O", "-", f"http://{host}", check=False) for host in hosts]
         return [done.returncode == 0 for done in asked]
 
     assert gets_in("stranger") == gets_in("friend") == [True] * len(hosts)
