@@ -1,6 +1,6 @@
 """A machine's clock, set right where it is labctl's to set: one that was paused, restored or asleep has missed time, and nobody else tells it.
 
-Here, and not where a provider resumes: a machine also goes on behind every provider's back (libvirt's own tools, a host that slept), the tender hears of
+Here, and not where a provider resumes: a machine also goes on behind every provider's back (libvirt's own tools, a host that slept), the worker hears of
 all of it, and a switch should not wait for an SSH login. Without a master nothing of the lab runs by the clock; the next one joins the machine first, and
 that sets it. Only a load of a snapshot sets clocks by itself (providers.protocol.Snapshots): pods go on in that very moment, before there is a master.
 

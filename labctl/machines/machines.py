@@ -1,9 +1,9 @@
 """Machines: makes the Machine objects true. It is an Observer: the runner shows it changes, and what it does takes seconds and threads.
 
-    Machine, Node ══ runner ══► seen: tells the machine's tender       provider ── events ──► tender
-                                       tender ── provider (threads), remote (SSH) ──► the machine;  ── client ──► status
+    Machine, Node ══ runner ══► seen: tells the machine's worker       provider ── events ──► worker
+                                       worker ── provider (threads), remote (SSH) ──► the machine;  ── client ──► status
 
-Who calls it: `master` (start, stop, and its `followers` go to the runner). Each machine has a tender (tender.py): machines are booted, joined and
+Who calls it: `master` (start, stop, and its `followers` go to the runner). Each machine has a worker (worker.py): machines are booted, joined and
 destroyed side by side, and one that hangs holds up none. It never acts on pods or taints: what a machine's end means is the node controller's.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from labctl.certificates import Authority
@@ -22,7 +22,7 @@ from labctl.machines import zipapp
 from labctl.machines.join import Join
 from labctl.machines.podranges import PodRanges
 from labctl.machines.settings import LabFacts, MachinesSettings
-from labctl.machines.tender import Recorder, Tender, Tools, Writer
+from labctl.machines.worker import MachineWorker, Recorder, Tools, Writer
 from labctl.machines.zipapp import Agent
 from labctl.providers.protocol import Machine, MachineEvent, Provider, Stop
 from labctl.reconcile.plan import Follower, Index, Seen, View
@@ -31,11 +31,34 @@ from labctl.resources.plurals import MACHINES, NODES
 from labctl.supervisor import Supervisor
 
 
-class Machines:
-    """`blocking` runs the provider's calls; threads of its own by default, because ten boots at once would fill the loop's.
+@dataclass(frozen=True)
+class MachineAccess:
+    """How machines are made, reached and joined.
 
-    `pack` makes the agent's zipapp; with a cache folder (partial(zipapp.build, cache)) it takes 5 ms instead of 150.
+    `pack` makes the agent's zipapp; with a cache folder (partial(zipapp.build, cache)) it takes 5 ms instead of 150. `blocking` runs the provider's calls;
+    by default in threads of the room's own, because ten boots at once would fill the loop's.
     """
+
+    provider: Provider
+    remote: Remote
+    authority: Authority
+    pack: Callable[[], Agent] = zipapp.build
+    blocking: Callable[[Callable[[], Any]], Awaitable[Any]] | None = None
+
+
+@dataclass(frozen=True)
+class MasterServices:
+    """What the room uses of its master: where it writes, what it tells, the time, and who starts its tasks again."""
+
+    client: Writer
+    recorder: Recorder
+    journal: Journal
+    clock: Clock
+    supervisor: Supervisor | None = None
+
+
+class Machines:
+    """See the module's story. `lab` is what each machine is told about its lab."""
 
     name = "machines"
     follows = (MACHINES, NODES)
@@ -43,40 +66,32 @@ class Machines:
 
     def __init__(
         self,
-        client: Writer,
-        recorder: Recorder,
-        provider: Provider,
-        remote: Remote,
-        authority: Authority,
+        access: MachineAccess,
+        services: MasterServices,
         lab: LabFacts,
-        settings: MachinesSettings,
-        journal: Journal,
-        clock: Clock,
-        blocking: Callable[[Callable[[], Any]], Awaitable[Any]] | None = None,
-        pack: Callable[[], Agent] = zipapp.build,
-        supervisor: Supervisor | None = None,
+        settings: MachinesSettings = MachinesSettings(),  # noqa: B008 - frozen
     ) -> None:
-        self._supervisor = supervisor or Supervisor(clock, journal)
-        self._provider = provider
+        self._supervisor = services.supervisor or Supervisor(services.clock, services.journal)
+        self._provider = access.provider
         self._settings = settings
         self._tools = Tools(
-            client,
-            provider,
-            remote,
+            services.client,
+            access.provider,
+            access.remote,
             self._joining,
-            recorder,
+            services.recorder,
             lab,
             settings,
-            journal,
-            clock,
-            blocking or self._in_a_thread,
+            services.journal,
+            services.clock,
+            access.blocking or self._in_a_thread,
             self._supervisor,
         )
-        self._pack = pack
+        self._pack = access.pack
         self._lab = lab
-        self._new_join = lambda agent: Join(remote, authority, agent, self._lab, settings)
+        self._new_join = lambda agent: Join(access.remote, access.authority, agent, self._lab, settings)
         self._executor: ThreadPoolExecutor | None = None
-        self._tenders: dict[str, Tender] = {}
+        self._workers: dict[str, MachineWorker] = {}
         self._real: Mapping[str, Machine] = {}
         self._waiting: dict[str, tuple[Any, Any]] = {}  # seen before `start` has read what is there
         self._started = False
@@ -111,14 +126,14 @@ class Machines:
 
     def awake(self) -> None:
         """For the runner: this process, or the whole host, was asleep."""
-        for tender in self._tenders.values():
-            tender.awake()
+        for worker in self._workers.values():
+            worker.awake()
 
     async def stop(self) -> None:
         """Machines go on as they are."""
         if self._stop_watching:
             await self._tools.blocking(self._stop_watching)
-        await asyncio.gather(*(tender.stop() for tender in self._tenders.values()))
+        await asyncio.gather(*(worker.stop() for worker in self._workers.values()))
         if self._executor:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
@@ -131,19 +146,19 @@ class Machines:
             self._waiting[name] = (machine, node)
 
     def _tend(self, name: str, machine: Any, node: Any) -> None:
-        tender = self._tenders.get(name)
-        if tender is None and machine is not None:
-            tender = self._tenders[name] = Tender(machine, self._real.get(name), self._tools)
-        if tender is not None:
-            tender.see(machine, node)
+        worker = self._workers.get(name)
+        if worker is None and machine is not None:
+            worker = self._workers[name] = MachineWorker(machine, self._real.get(name), self._tools)
+        if worker is not None:
+            worker.see(machine, node)
         if machine is None:
-            self._tenders.pop(name, None)
+            self._workers.pop(name, None)
             self._real = {each: real for each, real in self._real.items() if each != name}
 
     def _event(self, event: MachineEvent) -> None:
-        tender = self._tenders.get(event.name)
-        if tender:
-            tender.event(event)
+        worker = self._workers.get(event.name)
+        if worker:
+            worker.event(event)
 
     async def _joining(self) -> Join:
         """The agent is packed once, while the first machines boot. If that failed, the next machine that asks tries again."""

@@ -17,7 +17,7 @@ def booting() -> Status:
 
 def booted(real: Machine, request: str, phase: str, wall_s: float) -> Status:
     event = MachineEvent(real.name, real.power, real.boot_id, "booted", intended=True)
-    return {**seen_on(real, phase), **had(request), "lastEvent": last_event(event, wall_s)}
+    return {**seen_on(real, phase), **accepted_boot_request(request), "lastEvent": last_event(event, wall_s)}
 
 
 def seen_on(real: Machine, phase: str) -> Status:
@@ -58,7 +58,7 @@ def power(event: MachineEvent, wall_s: float) -> Status:
 
 
 def failed(message: str, request: str = "") -> Status:
-    return {"phase": Phase.FAILED, "message": message, **had(request)}
+    return {"phase": Phase.FAILED, "message": message, **accepted_boot_request(request)}
 
 
 def ready(boot_id: str, wall_s: float) -> Status:
@@ -66,7 +66,7 @@ def ready(boot_id: str, wall_s: float) -> Status:
     return {"phase": Phase.READY, "bootID": boot_id, "message": "", "conditions": joined("True", "AgentRegistered", message, wall_s)}
 
 
-def had(request: str) -> Status:
+def accepted_boot_request(request: str) -> Status:
     """The boot request that this answers."""
     return {"observedBootRequest": request} if request else {}
 

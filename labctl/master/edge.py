@@ -14,7 +14,7 @@ from labctl.certificates import Authority
 from labctl.clock import Clock
 from labctl.journal import Journal
 from labctl.machines import zipapp
-from labctl.machines.machines import Machines
+from labctl.machines.machines import MachineAccess, Machines, MasterServices
 from labctl.machines.settings import LabFacts
 from labctl.master.settings import API_PORT, MasterSettings
 from labctl.network.network import Network
@@ -55,21 +55,9 @@ class Edge:
         self.remote = remote
         self._provider = provider
         facts = LabFacts("", str(settings.paths.ssh_key), authorized_key)
-        machines_settings = settings.machines()
-        pack = partial(zipapp.build, settings.paths.cache / "agent")
-        self.machines = Machines(
-            client,
-            recorder("machines"),
-            provider,
-            remote,
-            authority,
-            facts,
-            machines_settings,
-            journal,
-            clock,
-            pack=pack,
-            supervisor=supervisor,
-        )
+        access = MachineAccess(provider, remote, authority, partial(zipapp.build, settings.paths.cache / "agent"))
+        services = MasterServices(client, recorder("machines"), journal, clock, supervisor)
+        self.machines = Machines(access, services, facts, settings.machines())
         self.network = Network(remote, journal, clock, settings.pod_network(), supervisor)
         self.proxy = Proxy(remote, client, recorder("proxy"), journal, clock, settings.proxy(), supervisor)
         self._uplink: asyncio.Task[Uplink] | None = None

@@ -1,8 +1,8 @@
 """The runner: sees every revision once, plans what it concerns, carries the plans out.
 
     store ══ watch ══► view.apply ─┬─► observers: seen
-                                   └─► controllers' watches: which keys? ─► queue ─► plan (synchronous) ─► hands ─► client ─► store
-                                                                                       └► teller: journal, why, Events
+                                   └─► controllers' watches: which keys? ─► queue ─► plan (synchronous) ─► executor ─► client ─► store
+                                                                                       └► reporter: journal, why, Events
 
 One runner hosts all controllers on one loop: one watch, one view, one queue of (controller, key). A key is never planned twice at a time, and after
 its own writes only on a view that has reached them, so a controller needs no memory of what it just did. What failed is planned again: at once if
@@ -22,11 +22,11 @@ from typing import Any
 from labctl.clock import Clock
 from labctl.errors import ApiError, Compacted, Conflict, LabctlError, Lagging, Unavailable
 from labctl.journal import Journal
-from labctl.reconcile.hands import Hands, Writer, target
+from labctl.reconcile.executor import ActionExecutor, Writer, target
 from labctl.reconcile.plan import EVERY, Action, Controller, Create, Follower, Index, Key, Observer, Plan, Record, Remembers, Seen
 from labctl.reconcile.queue import KeyedQueue
+from labctl.reconcile.reporting import EventRecorder, EventReporter
 from labctl.reconcile.settings import ReconcileSettings
-from labctl.reconcile.telling import EventRecorder, Teller
 from labctl.reconcile.view import LiveView
 from labctl.resources.registry import KindChange
 from labctl.resources.resources import Resources
@@ -73,8 +73,8 @@ class Runner:
         self._watches = watches_of(self._controllers)
         self._wake = asyncio.Event()
         self._queue: KeyedQueue[Item] = KeyedQueue(settings.backoff_min_s, settings.backoff_max_s, self._wake.set)
-        self._hands = Hands(client, settings.actions_at_once)
-        self._teller = Teller(journal, recorder, lambda: self.idle, clock, settings)
+        self._executor = ActionExecutor(client, settings.actions_at_once)
+        self._reporter = EventReporter(journal, recorder, lambda: self.idle, clock, settings)
         self._held: deque[tuple[int, Item, Plan]] = deque()  # carried out, waiting for the view to see it
         self._carrying: dict[asyncio.Task[None], None] = {}  # in order, so that stopping is the same each time
         self._watcher: Watch | None = None  # begun, and not followed yet
@@ -89,7 +89,7 @@ class Runner:
         self._load()
         self._deaf = self._registry.listen(self._kinds_changed)
         self._watcher = self._store.watch("", self.view.revision)
-        for name, work in ((WATCH, self._follow), (PLANS, self._work), (EVENTS, self._teller.run)):
+        for name, work in ((WATCH, self._follow), (PLANS, self._work), (EVENTS, self._reporter.run)):
             self._supervisor.run(name, work)
 
     async def stop(self) -> None:
@@ -103,7 +103,7 @@ class Runner:
             carried.cancel()
         try:
             async with asyncio.timeout(self._settings.stop_s):
-                await self._teller.drain()
+                await self._reporter.drain()
         except TimeoutError:
             self._journal.note("reconcile", "runner", "stopped with Events unwritten")
 
@@ -113,7 +113,7 @@ class Runner:
 
     def why(self, kind: str, key: Key) -> str:
         """The last sentence a controller said about an object, or ""."""
-        return self._teller.why(kind, key)
+        return self._reporter.why(kind, key)
 
     @property
     def idle(self) -> bool:
@@ -215,7 +215,7 @@ class Runner:
             self._failed(item, error)
             return
         if plan.why:
-            self._teller.note(controller.name, controller.kind, item[1], plan.why)
+            self._reporter.note(controller.name, controller.kind, item[1], plan.why)
         if not plan.actions:
             self._finish(item, plan)
             return
@@ -280,7 +280,7 @@ class Runner:
         kind, key = target(action)
         about = self.view.get(action.event.kind, action.event.key) if not isinstance(action, Record) and action.event else None
         try:
-            written = await self._hands.do(action)
+            written = await self._executor.do(action)
         except Exception as error:  # LabctlError: the world's; anything else: ours. Either way this key is planned again
             self._tell_failure(item, action, error)
             return error
@@ -289,14 +289,14 @@ class Runner:
             return None
         if action.why:
             key = written.metadata.key if isinstance(action, Create) and written is not None else key
-            self._teller.note(component, kind, key, action.why, rev=_revision(written) or self._store.revision, cause=cause)
+            self._reporter.note(component, kind, key, action.why, rev=_revision(written) or self._store.revision, cause=cause)
         if action.event:
             self._record(component, action.event, about)
         return None
 
     def _record(self, component: str, record: Record, about: Any) -> None:
         if about is not None:
-            self._teller.event(component, about, record)
+            self._reporter.event(component, about, record)
 
     def _tell_failure(self, item: Item, action: Action, error: Exception) -> None:
         controller = self._controllers[item[0]]

@@ -11,8 +11,8 @@ from typing import Any
 from labctl.certificates import Authority
 from labctl.errors import ApiError
 from labctl.journal import MemoryJournal
-from labctl.machines.machines import Machines
-from labctl.machines.settings import LabFacts, MachinesSettings
+from labctl.machines.machines import MachineAccess, Machines, MasterServices
+from labctl.machines.settings import LabFacts
 from labctl.machines.zipapp import Agent
 from labctl.providers.protocol import MachineEvent, Power
 from labctl.reconcile.runner import Runner
@@ -63,11 +63,8 @@ class Room:
     async def start(self) -> Room:
         clock, recorder = self.clock, lambda component: Recorder(self.client, component, self.clock)
         lab = LabFacts("https://10.245.1.1:6443", "/key", "ssh-ed25519 AAAA lab")
-        self.machines = Machines(
-            *(self.client, recorder("machines"), self.provider, self.remote, self.authority, lab, MachinesSettings(), self.journal, clock),
-            blocking=_at_once,
-            pack=lambda: self.agent,
-        )
+        access = MachineAccess(self.provider, self.remote, self.authority, lambda: self.agent, _at_once)
+        self.machines = Machines(access, MasterServices(self.client, recorder("machines"), self.journal, clock), lab)
         self.runner = Runner(self.resources, self.client, recorder, self.machines.followers, clock, self.journal, Random(2))
         await ensure_bootstrap(self.client, BootstrapSettings(address="10.245.1.1"))
         await self.runner.start()

@@ -84,7 +84,7 @@ def test_the_plug_is_pulled_and_it_stays_off(play: Play) -> None:
 
 
 def test_an_end_is_written_at_once(play: Play) -> None:
-    """Also while the tender waits for SSH: the node controller fences on it."""
+    """Also while the worker waits for SSH: the node controller fences on it."""
 
     async def story(room: Room) -> None:
         name = await room.up()
@@ -122,7 +122,7 @@ def test_a_machine_that_is_made_off_stays_off(play: Play) -> None:
 
 
 def test_what_nobody_foresaw_is_tried_ever_less_often(play: Play) -> None:
-    """Each try writes a status, and the tender sees its own writing: that wakes it from no pause."""
+    """Each try writes a status, and the worker sees its own writing: that wakes it from no pause."""
 
     async def story(room: Room) -> None:
         room.provider.refuse("minion-1", *(ZeroDivisionError("a mistake of ours") for _ in range(6)))  # type: ignore[arg-type]

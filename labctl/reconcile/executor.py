@@ -21,7 +21,7 @@ class Writer(Protocol):
     async def bind(self, key: Key, node: str, uid: str = "") -> Any: ...
 
 
-class Hands:
+class ActionExecutor:
     def __init__(self, client: Writer, actions_at_once: int) -> None:
         self._client = client
         self._free = asyncio.Semaphore(actions_at_once)

@@ -32,7 +32,7 @@ class EventRecorder(Protocol):
     async def flush(self) -> None: ...
 
 
-class Teller:
+class EventReporter:
     """`recorder(component)` answers who records in a controller's name; `quiet` tells whether the runner has nothing else to do."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""One machine's tender: does what the machine needs, one thing after another, and writes down what it saw.
+"""One machine's worker: does what the machine needs, one thing after another, and writes down what it saw.
 
     see (object, node)  ─┐
     event (provider)    ─┴► wake ─► need() ─► boot | join | halt | destroy | rest ─► status
@@ -50,7 +50,7 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True)
 class Tools:
-    """What all tenders share. `blocking` runs a provider's call where it may block."""
+    """What all workers share. `blocking` runs a provider's call where it may block."""
 
     client: Writer
     provider: Provider
@@ -65,7 +65,7 @@ class Tools:
     supervisor: Supervisor
 
 
-class Tender:
+class MachineWorker:
     def __init__(self, machine: Machine, real: Real | None, tools: Tools) -> None:
         self.name = machine.metadata.name
         self.known = Known(real=real)
