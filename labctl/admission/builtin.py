@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from labctl.admission.eventratelimit import EventRateLimit
 from labctl.admission.noderestriction import NodeRestriction
+from labctl.clock import Clock
 from labctl.resources.admission import Admission
 from labctl.resources.client import Client
 
 
-def builtin_admission(client: Client) -> Admission:
-    return Admission(validating=(NodeRestriction(client),))
+def builtin_admission(client: Client, clock: Clock) -> Admission:
+    return Admission(validating=(NodeRestriction(client), EventRateLimit(clock)))

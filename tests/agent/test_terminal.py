@@ -11,7 +11,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -79,31 +79,30 @@ class Window:
 
 
 @pytest.fixture
-def window(tmp_path: Path) -> Iterator[type[Window]]:
+def window(tmp_path: Path) -> Iterator[Callable[..., Window]]:
     opened: list[Window] = []
 
-    class Here(Window):
-        def __init__(self, *command: str) -> None:
-            super().__init__(tmp_path, *command)
-            opened.append(self)
+    def make(*command: str) -> Window:
+        opened.append(Window(tmp_path, *command))
+        return opened[-1]
 
-    yield Here
+    yield make
     for each in opened:
         each.process.kill()
         each.process.wait()
         os.close(each.master)
 
 
-def test_it_follows_the_window(window: type[Window]) -> None:
-    opened = window("sh", "-c", "while true; do stty size; sleep 0.05; done")  # type: ignore[call-arg]
+def test_it_follows_the_window(window: Callable[..., Window]) -> None:
+    opened = window("sh", "-c", "while true; do stty size; sleep 0.05; done")
     opened.until(b"24 80")
     for rows, columns in ((50, 132), (30, 90)):
         opened.resize(rows, columns)
         opened.until(b"%d %d" % (rows, columns))
 
 
-def test_keys_output_and_exit_status_pass(window: type[Window], tmp_path: Path) -> None:
-    opened = window("sh", "-c", "stty -echo; echo ready; read line; echo got $line; exit 3")  # type: ignore[call-arg]
+def test_keys_output_and_exit_status_pass(window: Callable[..., Window], tmp_path: Path) -> None:
+    opened = window("sh", "-c", "stty -echo; echo ready; read line; echo got $line; exit 3")
     opened.until(b"ready")
     os.write(opened.master, b"hello\r")
     assert opened.end() == 3
@@ -111,10 +110,10 @@ def test_keys_output_and_exit_status_pass(window: type[Window], tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["crun"], "the socket is gone"
 
 
-def test_more_input_than_the_command_reads_holds_up_no_output(window: type[Window]) -> None:
+def test_more_input_than_the_command_reads_holds_up_no_output(window: Callable[..., Window]) -> None:
     """A command that writes before it reads: neither side may wait for the other."""
     script = "stty raw -echo; echo ready; head -c 300000 /dev/zero | tr '\\0' x; echo; head -c 100000 | wc -c"
-    opened = window("sh", "-c", script)  # type: ignore[call-arg]
+    opened = window("sh", "-c", script)
     opened.until(b"ready")
     sent = 0
     while sent < 100_000:
@@ -129,5 +128,5 @@ def test_more_input_than_the_command_reads_holds_up_no_output(window: type[Windo
     assert b"100000" in opened.said[-20:]
 
 
-def test_a_command_that_could_not_start_is_no_terminal(window: type[Window]) -> None:
-    assert window().end() == 7  # type: ignore[call-arg]
+def test_a_command_that_could_not_start_is_no_terminal(window: Callable[..., Window]) -> None:
+    assert window().end() == 7
