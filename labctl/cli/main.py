@@ -69,10 +69,16 @@ def _words(*asked: Any) -> Any:
     return kubectl_words(*asked)
 
 
-def _kubectl(verb: str) -> click.Command:
-    settings = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+class HandOver(click.Command):
+    """A verb of kubectl's. All its words are kubectl's, also `--`, which click would take for itself."""
 
-    @click.command(verb, context_settings=settings, add_help_option=False)
+    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        context.params["arguments"] = tuple(arguments)
+        return []
+
+
+def _kubectl(verb: str) -> click.Command:
+    @click.command(verb, cls=HandOver, add_help_option=False)
     @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=_words)
     def hand_over(arguments: tuple[str, ...]) -> None:
         """Hand over to kubectl with this lab's kubeconfig."""

@@ -45,6 +45,15 @@ def test_kubectls_words_are_all_handed_over(tmp_path):
     assert {word for word in theirs if word.isalpha() and word.islower()} <= VERBS
 
 
+def test_kubectl_gets_every_word_as_it_was_typed(tmp_path):
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    kubectl.chmod(0o755)
+    words = ["exec", "web", "-it", "--", "wget", "-q", "--help", "--", "-h"]
+    answer = labctl(*words, cwd=tmp_path, PATH=f"{tmp_path}:{os.environ['PATH']}", KUBECONFIG="none")
+    assert answer.stdout.splitlines() == words, answer.stderr
+
+
 @pytest.mark.parametrize("command", [("status",), ("halt",), ("destroy", "--yes"), ("get", "pods"), ("kubeconfig",), ("why", "pod/x")])
 def test_without_a_lab_it_says_so(command, tmp_path):
     answer = labctl(*command, cwd=tmp_path)
