@@ -11,7 +11,7 @@ from labctl.clock import rfc3339
 
 
 def plain(view: Any) -> dict[str, Any]:
-    """A small view as JSON has it: what is empty is absent."""
+    """A small view as JSON. Empty fields are left out."""
     return {key: value for key, value in msgspec.to_builtins(view).items() if value not in ("", None)}
 
 

@@ -57,7 +57,7 @@ class Evictions:
         return Plan(actions, min(waits, default=None))
 
     def _left_s(self, view: View, node: Node, pod: Pod, taint: Taint, now: float) -> float:
-        """For how long this pod still tolerates this taint."""
+        """How many seconds this pod still tolerates this taint."""
         tolerated_s = self._tolerated_s(pod, taint)
         return tolerated_s - (now - view.since(NODES, "taint", _value(taint), node.metadata.name)) if 0 < tolerated_s < inf else tolerated_s
 
@@ -69,19 +69,19 @@ class Evictions:
 
 
 def _tainted(_view: View, seen: Seen) -> Iterable[Key]:
-    """Nodes that carry a NoExecute taint."""
+    """The node, if it carries a NoExecute taint."""
     return (seen.key,) if seen.new is not None and any(True for _ in _taints(seen.new)) else ()
 
 
 def _on_tainted(view: View, seen: Seen) -> Iterable[Key]:
-    """Tainted nodes to which a pod came."""
+    """The pod's node, if it carries taints."""
     name = seen.new.spec.node_name if seen.new is not None else ""
     node = view.get(NODES, name) if name else None
     return (name,) if node is not None and node.spec.taints else ()
 
 
 def _fenced(pod: Pod, node: Node) -> bool:
-    """Nothing of this pod can run any more. A fence that a person set counts once the node is not ready (KEP-2268)."""
+    """Whether nothing of this pod can run any more. A fence that a person set counts once the node is not ready (KEP-2268)."""
     for taint in node.spec.taints:
         if taint.key == OUT_OF_SERVICE and taint.effect == "NoExecute" and (taint.value.startswith(BOOT) or not node.ready):
             return not any(tolerates(toleration, taint) for toleration in pod.spec.tolerations if toleration.key)

@@ -1,4 +1,4 @@
-"""Leftovers: what nobody owns and nobody will miss. Pods and leases of nodes that are gone, finished pods beyond a number, Events after their hour.
+"""Deletes what nobody owns and nobody needs: pods and leases of nodes that are gone, finished pods beyond a number, and Events after an hour.
 
 Keys: `node/NAME` for a node that is gone, `finished`, `events`. What merely expires is looked at every so often, and goes in bounded portions.
 """

@@ -1,4 +1,4 @@
-"""The node controller: what a node's health is, and the taints that follow. It moves no pod: the scheduler and evictions read the taints.
+"""The node controller decides whether a node is healthy, and sets the taints that follow from that. It moves no pod: the scheduler and the evictions read the taints.
 
 Two ways to lose a node. Silence: its lease is not renewed for the grace period, so Ready becomes Unknown and the node unreachable; nothing is proven, and
 when it speaks again all is well. Death: its Machine's status says Off about the very boot the node registered with, so nothing of it can run any more;
@@ -87,7 +87,7 @@ class Nodes:
         return Plan(_lost(view, node, death, elsewhere), LOOK_AGAIN_S)
 
     def _others(self, view: View, name: str, now: float) -> bool:
-        """Whether another node is there that pods could move to: one that was heard of lately."""
+        """Whether pods could move to another node: one that gave a sign of life lately."""
         return any(self._lives(view, node, now) for node in islice(view.by(NODES, "ready", READY), ASKED) if node.metadata.name != name)
 
     def _lives(self, view: View, node: Node, now: float) -> bool:
@@ -133,7 +133,7 @@ def _born(node: Node) -> Iterable[str]:
 
 
 def death_of(machine: Machine | None, node: Node) -> PowerEvent | None:
-    """The provider's word that the boot this node registered with is over; None: nothing is known of that."""
+    """The provider's event that ended the boot with which this node registered; None if no such event is known."""
     boot = node.status.node_info.boot_id
     if machine is None or not boot:
         return None
@@ -223,7 +223,7 @@ def _status(node: Node, conditions: list[dict[str, Any]], why: str) -> Action:
 
 
 def _now(node: Node, reason: str) -> Record:
-    """As Kubernetes says it: the Node's status, now."""
+    """The Event with which Kubernetes says what a Node's status is now."""
     return Record(NODES, node.metadata.name, reason, f"Node {node.metadata.name} status is now: {reason}")
 
 
@@ -244,7 +244,7 @@ def _pod_not_ready(pod: Pod, wall_s: float) -> Action:
 
 
 def _fence(view: View, node: Node, death: PowerEvent) -> list[Action]:
-    """First the taint, on which the pods are replaced; then the condition."""
+    """Fences a node. The taint comes first, because pods are replaced on it; the condition follows."""
     why = cause_of(death)
     wall_s = view.wall()
     taints = _taints(node, "False", wall_s, dead_boot=death.boot_id, why=f"out of service: {why}")
@@ -298,7 +298,7 @@ def _still_dead(node: Node) -> Iterable[tuple[str, str, str]]:
 
 
 def _fenced(node: Node) -> bool:
-    """Its own boot is fenced."""
+    """Whether the boot with which it registered is fenced."""
     fence = (OUT_OF_SERVICE, BOOT + node.status.node_info.boot_id, "NoExecute")
     return any((taint.key, taint.value, taint.effect) == fence for taint in node.spec.taints)
 

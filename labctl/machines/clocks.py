@@ -1,4 +1,4 @@
-"""A machine's clock, set right where it is labctl's to set: one that was paused, restored or asleep has missed time, and nobody else tells it.
+"""Sets the clock of a machine that has a clock of its own. A machine that was paused, restored or asleep has missed time, and nobody else tells it.
 
 Here, and not where a provider resumes: a machine also goes on behind every provider's back (libvirt's own tools, a host that slept), the worker hears of
 all of it, and a switch should not wait for an SSH login. Without a master nothing of the lab runs by the clock; the next one joins the machine first, and
@@ -22,7 +22,7 @@ MOVE = "import sys, time; time.clock_settime(time.CLOCK_REALTIME, time.time() + 
 
 
 async def set_right(remote: Remote, name: str, clock: Clock) -> str:
-    """What was wrong, in a sentence; empty if it was right, as far as the answers tell. Raises RemoteError."""
+    """Sets the clock if it is wrong. Answers a sentence that says what was wrong, or an empty text. Raises RemoteError."""
     behind_s, took_s = await _look(remote, name, clock)
     for _ in range(LOOKS - 1):
         if took_s <= QUICK_S:
@@ -35,7 +35,7 @@ async def set_right(remote: Remote, name: str, clock: Clock) -> str:
 
 
 async def _look(remote: Remote, name: str, clock: Clock) -> tuple[float, float]:
-    """(how far it is behind, how long the answer took): wrong by half of that at most."""
+    """How many seconds the clock is behind, and how many seconds the answer took: the first is wrong by at most half of the second."""
     before = clock.wall()
     said = (await remote.run(name, ["date", "+%s.%N"], deadline_s=DEADLINE_S)).stdout
     after = clock.wall()

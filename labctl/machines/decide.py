@@ -44,7 +44,7 @@ class Need(enum.Enum):
 
 
 class Known(msgspec.Struct):
-    """What this process knows of a machine. Forgotten with the process: then the provider is asked, and joining finds nothing to do."""
+    """What this process knows about a machine. A new process asks the provider instead, and joining the machine again then changes nothing."""
 
     real: protocol.Machine | None = None  # as the provider had it last
     joined: str = ""  # the boot id whose agent this process has started or found running

@@ -1,4 +1,4 @@
-"""Each node its range for pods: minion-N gets N.0/24 of the pod network, when its Node appears and once for all."""
+"""Gives each node its range of pod addresses: minion-N gets N.0/24 of the pod network, once, when its Node appears."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""One machine's worker: does what the machine needs, one thing after another, and writes down what it saw.
+"""One machine's worker does what the machine needs, one step after another, and writes what it saw into the Machine's status.
 
     see (object, node)  ─┐
     event (provider)    ─┴► wake ─► need() ─► boot | join | halt | destroy | rest ─► status
 
-What the provider tells of an end does not wait in that row: it is written at once, and what was under way over SSH is broken off, because the
-node controller fences and replaces on it. Steps are safe to repeat; what failed comes again after a pause.
+When the provider says that the machine has ended, the worker writes that at once, before any step that is waiting, and closes the SSH connections, because
+the node controller acts on it. Every step may be repeated safely; a step that failed is tried again after a pause.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 class Writer(Protocol):
-    """What is needed of the in-process client."""
+    """The part of the in-process client that the worker uses."""
 
     async def patch(self, resource: str, key: str, patch: dict[str, Any], subresource: str = "", revision: int = 0) -> Any: ...
     async def delete(self, resource: str, key: str, uid: str = "", grace_s: int | None = None, propagation: str | None = None) -> Any: ...
@@ -50,7 +50,7 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True)
 class Tools:
-    """What all workers share. `blocking` runs a provider's call where it may block."""
+    """What the workers of all machines share. `blocking` runs a call of the provider in a thread, because it blocks."""
 
     client: Writer
     provider: Provider
@@ -96,7 +96,7 @@ class MachineWorker:
         self._wake.set()
 
     def event(self, event: MachineEvent) -> None:
-        """The provider's word."""
+        """Takes in what the provider says about this machine."""
         if self._booting:
             self._early.append(event)
             return
@@ -105,7 +105,7 @@ class MachineWorker:
         task.add_done_callback(self._telling.discard)
 
     def awake(self) -> None:
-        """It slept, or the whole host did: what is there is looked at again, its clock too. Its agent is left alone if it runs."""
+        """The machine or the whole host was asleep: the machine is joined again, which checks its clock. An agent that runs is not restarted."""
         self.known.joined = ""
         self._news.set()
         self._wake.set()
@@ -142,7 +142,7 @@ class MachineWorker:
         await self._tools.remote.forget(self.name)
 
     async def _step(self) -> float | None:
-        """Seconds until the next, None if only news can bring one."""
+        """Does the next step. Answers the seconds until the one after it; None if only news can make one necessary."""
         steps: dict[Need, Callable[[], Awaitable[float | None]]] = {
             Need.ADOPT: self._adopt,
             Need.DESTROY: self._destroy,
@@ -257,7 +257,7 @@ class MachineWorker:
         return None
 
     async def _take_early(self) -> None:
-        """What was told while a boot was under way. An end of what runs now is believed only if it is still so."""
+        """Handles what the provider said while a boot was running. It may be about the boot before: an end is believed only if the machine is off now."""
         while self._early:
             event = self._early.pop(0)
             if event.power is Power.OFF:
@@ -269,7 +269,7 @@ class MachineWorker:
     # -- what was seen
 
     async def _reality(self) -> None:
-        """At the start: what the object says of a boot that is over."""
+        """Compares, once at the start, what the object says with what the provider says, and writes the difference."""
         real, last = self.known.real, self._machine.status
         if real is None or real.power is Power.OFF:
             if last.power in (Power.ON, Power.PAUSED):
@@ -278,7 +278,7 @@ class MachineWorker:
             await self._take(MachineEvent(self.name, real.power, real.boot_id, "it was found booted anew when the master started"))
 
     async def _hear(self, event: MachineEvent) -> None:
-        """Beside the row of steps. What can't be written now, the next step writes."""
+        """Handles one event at once, beside the steps. If it can't be written now, the next step writes it."""
         try:
             await self._take(event)
         except LabctlError as error:
@@ -314,7 +314,7 @@ class MachineWorker:
         await self._write_end()
 
     async def _write_end(self) -> None:
-        """Said again by the next step if the store refuses it now: others fence on it."""
+        """Writes the end of a boot that is not written yet. If the store refuses, the next step tries again: the node controller waits for this."""
         event = self._unwritten
         if event is None:
             return
@@ -327,7 +327,7 @@ class MachineWorker:
         await self._tools.remote.forget(self.name)
 
     async def _look_again(self, event: MachineEvent) -> None:
-        """On, with a boot that is not ours."""
+        """The machine is on with a boot id that this worker does not know: asks the provider what is there now."""
         machines = await self._tools.blocking(self._tools.provider.machines)
         real = machines.get(self.name)
         if real is None or real.power is Power.OFF or (self.known.real and self.known.real.boot_id == real.boot_id):
@@ -341,7 +341,7 @@ class MachineWorker:
         return self.known.real is not None and self.known.real.power is not Power.OFF
 
     def _registered(self, real: Real) -> bool:
-        """Its agent has registered the node since this boot."""
+        """Whether its agent has registered the node since this boot."""
         return self._node is not None and self._node.status.node_info.boot_id == real.boot_id
 
     # -- writing
@@ -355,7 +355,7 @@ class MachineWorker:
             self._machine = written
 
     async def _quietly(self, write: Awaitable[Any]) -> Any:
-        """None if the object is gone already."""
+        """Awaits a write; answers None if the object is gone already."""
         try:
             return await write
         except ApiError as error:
@@ -383,7 +383,7 @@ class MachineWorker:
 
 
 def machine_spec(machine: Machine, provider: str, lab: LabFacts, settings: MachinesSettings) -> MachineSpec:
-    """What the provider is asked for. LabctlError for a machine that is another provider's."""
+    """The specification that the provider gets. Raises LabctlError for a machine of another provider."""
     name, spec = machine.metadata.name, machine.spec
     network = ipaddress.IPv4Network(settings.machine_network)
     if spec.provider and spec.provider != provider:
@@ -400,6 +400,6 @@ def machine_spec(machine: Machine, provider: str, lab: LabFacts, settings: Machi
 
 
 def _wanted(machine: Machine) -> tuple[object, ...]:
-    """What others say of a machine; its status is ours."""
+    """What other parties may change of a Machine. Its status is written by the worker alone."""
     metadata = machine.metadata
     return machine.spec, metadata.annotations, metadata.deletion_timestamp, metadata.finalizers

@@ -1,6 +1,6 @@
-"""Doing: one action, one write through the in-process client, so many at once and no more.
+"""The executor carries out the actions of a plan: each action is one write through the in-process client, and only so many run at once.
 
-Who calls it: the runner, after a plan. What it answers is the written object's typed view; what it raises is the client's error, untouched.
+The runner calls it after a plan. It answers the typed view of the written object, and raises the client's errors as they are.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ActionExecutor:
         self._free = asyncio.Semaphore(actions_at_once)
 
     async def do(self, action: Action) -> Any:
-        """Carry one action out. A Record is no write of ours: the runner queues it."""
+        """Carries one action out. It does nothing for a Record: the runner gives those to the reporter."""
         async with self._free:
             match action:
                 case Bind():
@@ -45,7 +45,7 @@ class ActionExecutor:
 
 
 def target(action: Action) -> tuple[str, Key]:
-    """Kind and key of the object an action is about."""
+    """The kind and the key of the object that an action is about."""
     match action:
         case Create() | Replace():
             metadata = action.object["metadata"]

@@ -74,7 +74,7 @@ class Delete(msgspec.Struct, frozen=True, gc=False):
 
 
 class Bind(msgspec.Struct, frozen=True, gc=False):
-    """The scheduler's word: pods/binding."""
+    """Binds a pod to a node, through the subresource `binding`. Only the scheduler does this."""
 
     key: Key
     node: str
@@ -152,7 +152,7 @@ EVERY = "*"
 
 @runtime_checkable
 class Observer(Protocol):
-    """Follows what changes, and does what is its own business with it: wakes a worker, keeps a picture up to date.
+    """Is shown every change of some kinds, and reacts: it wakes a worker, or keeps a picture of its own up to date.
 
     The runner shows it each change once, in order, on the loop, before any controller is asked whom the change concerns. `seen` returns soon and raises
     nothing; whatever takes time is done by tasks of the observer's own. One object may be an observer and a controller.
@@ -166,7 +166,7 @@ class Observer(Protocol):
 
     @property
     def indexes(self) -> Mapping[tuple[str, str], Index]:
-        """As a controller's."""
+        """The indexes it needs, as a controller declares them."""
 
     def seen(self, view: View, change: Seen) -> None: ...
 

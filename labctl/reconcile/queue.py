@@ -1,7 +1,8 @@
-"""The keyed queue: which keys to plan next. Each key is in it at most once, so it is never longer than there are objects.
+"""The keyed queue holds the keys that are to be planned next. Each key is in it at most once, so it is never longer than the number of objects.
 
-Who calls it: the runner alone, on one loop. `add` marks a key dirty; `add_later` asks for another look at a time; `pop` hands a key out, and until
-`done` it is not handed out again, however often it is added meanwhile. `fail` is `done` with a delay that doubles per key. It never waits and reads no clock.
+Only the runner calls it, on one loop. `add` says that a key must be planned; `add_later` asks for another plan at a given time; `pop` hands a key out. Until
+`done` is called the key is not handed out again, however often it is added meanwhile.
+`fail` is `done` with a delay that doubles each time. The queue never waits and reads no clock.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ class KeyedQueue(Generic[K]):
 
     @property
     def idle(self) -> bool:
-        """Nothing to do now and nothing under way (later looks don't count)."""
+        """Whether no key is waiting and none is being worked on. Keys that are due later do not count."""
         return not self._ready and not self._busy
 
     def add(self, key: K) -> None:
-        """The key's objects changed: plan it as soon as it is not under way."""
+        """The key must be planned, as soon as it is not being worked on."""
         if key in self._dirty:
             return
         self._dirty.add(key)
@@ -45,7 +46,7 @@ class KeyedQueue(Generic[K]):
             self._wake()
 
     def add_later(self, key: K, at: float) -> None:
-        """Plan the key at `at` even if nothing changes; of several wishes the earliest holds."""
+        """Plan the key at `at` even if nothing changes; of several requests the earliest counts."""
         if key in self._due and self._due[key] <= at:
             return
         self._due[key] = at
@@ -65,14 +66,14 @@ class KeyedQueue(Generic[K]):
         return key
 
     def done(self, key: K) -> None:
-        """The key was planned and carried out."""
+        """The key was planned, and the plan was carried out."""
         self._failures.pop(key, None)
         self._release(key)
 
     def fail(self, key: K, now: float, *, raced: bool = False) -> float:
-        """It did not work: again after a delay, which is answered. Changes meanwhile don't shorten it: they will not help a full disk.
+        """The plan could not be carried out: the key is handed out again after a delay, which is returned. Changes meanwhile do not shorten the delay.
 
-        Who only lost a race tries again at once, the first time."""
+        `raced`: another writer was faster, so the first retry follows at once."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         delay_s = 0.0 if raced and not failures else min(self._backoff_max_s, self._backoff_min_s * 2 ** min(failures, 30))
@@ -83,7 +84,7 @@ class KeyedQueue(Generic[K]):
         return delay_s
 
     def next_due(self) -> float | None:
-        """When `pop` will next have something without any `add`."""
+        """The time at which the next key becomes due; None if no key is waiting for a time."""
         while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None

@@ -1,7 +1,7 @@
-"""Telling: what was done and why, to the journal, to `labctl why` and, behind the writes themselves, as Events.
+"""The reporter says what was done and why: in the journal, for `labctl why`, and in Events.
 
-Who calls it: the runner. Events wait in a bounded queue until the runner is quiet or a second has passed, so that a thousand bindings are never
-slower for being told of. Losing an Event loses no truth.
+The runner calls it. Events wait in a bounded queue until the runner has nothing else to do or a second has passed, so that a thousand bindings are not
+slowed down by their Events. An Event may be lost; what is true stands in the objects.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class EventReporter:
         return self._whys.get((kind, key), "")
 
     def note(self, component: str, kind: str, key: Key, text: str, *, rev: int = 0, cause: int = 0) -> None:
-        """A sentence that is worth keeping. The same sentence again is not."""
+        """Keeps a sentence about an object, unless it is the one that was said last."""
         about = (kind, key)
         if self._whys.get(about) == text and not rev:
             return
@@ -74,7 +74,7 @@ class EventReporter:
         self._wake.set()
 
     async def run(self) -> None:
-        """Write queued Events for ever, a few at a time, behind everything else."""
+        """Writes queued Events, a few at a time, when nothing else is to be done. Runs until it is cancelled."""
         while True:
             self._wake.clear()
             while self._events:
@@ -87,7 +87,7 @@ class EventReporter:
             await self._wake.wait()
 
     async def drain(self) -> None:
-        """Write what is queued, now."""
+        """Writes all queued Events now."""
         while self._events:
             self._record_some()
             await asyncio.sleep(PACE_S)

@@ -1,4 +1,4 @@
-"""The runner: sees every revision once, plans what it concerns, carries the plans out.
+"""The runner sees every revision once, has controllers plan what it concerns, and carries the plans out.
 
     store ══ watch ══► view.apply ─┬─► observers: seen
                                    └─► controllers' watches: which keys? ─► queue ─► plan (synchronous) ─► executor ─► client ─► store
@@ -93,7 +93,7 @@ class Runner:
             self._supervisor.run(name, work)
 
     async def stop(self) -> None:
-        """In order: no new plans; writes under way may finish; queued Events are written."""
+        """Stops in order: it makes no new plans, lets running writes finish, and has queued Events written."""
         self._deaf()
         self._deaf = lambda: None
         await self._supervisor.stop(WATCH, PLANS, EVENTS)
@@ -117,7 +117,7 @@ class Runner:
 
     @property
     def idle(self) -> bool:
-        """Nothing to plan now, nothing being carried out, and the view shows all that is stored."""
+        """Whether nothing is to be planned, nothing is being carried out, and the view shows all that is stored."""
         return self._queue.idle and self.view.revision == self._store.revision
 
     # -- see ---------------------------------------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ class Runner:
                 self._supervisor.mistake(f"controller-{name}", error)
 
     def _unreadable(self, key: str, error: Exception) -> None:
-        """One stored object has no typed view; all others go on."""
+        """Notes that one stored object can't be read. All others are handled as usual."""
         log.error("%s can't be read: %s", key, error)
         self._supervisor.mistake("runner-objects", f"{key} can't be read, and is passed over: {error}")
 
@@ -224,7 +224,7 @@ class Runner:
         task.add_done_callback(self._carried)
 
     async def _wait(self) -> None:
-        """Until something is added, something comes due, or the clock is to be looked at."""
+        """Waits until a key is added or becomes due, or until the clock must be checked."""
         due = self._queue.next_due()
         now = self._clock.now()
         delay_s = self._settings.tick_s if due is None else min(self._settings.tick_s, max(0.0, due - now))
@@ -236,7 +236,7 @@ class Runner:
             timer.cancel()
 
     def _look_at_clock(self) -> None:
-        """After a suspended host or a stalled process, silence proves nothing: every grace period begins anew."""
+        """Lets every grace period begin again after the host was suspended or the process stood still: silence proves nothing then."""
         now, wall = self._clock.now(), self._clock.wall()
         then, wall_then = self._ticked
         late_s = now - max(self._due, then)
@@ -329,7 +329,7 @@ class Runner:
 
 
 def decoder(resources: Resources) -> Callable[[Entry], Any]:
-    """An entry's typed view; None for keys that are no object (claims)."""
+    """A function that answers an entry's typed view, and None for keys that hold no object, such as claims."""
 
     def decode(entry: Entry) -> Any:
         kind = resources.registry.get(entry.key.partition("/")[0])
@@ -339,7 +339,7 @@ def decoder(resources: Resources) -> Callable[[Entry], Any]:
 
 
 def indexes_of(followers: Iterable[Follower]) -> dict[tuple[str, str], Index]:
-    """All indexes; one name for two functions is our mistake."""
+    """All indexes of all followers. Two functions of one name are a mistake in the program."""
     indexes: dict[tuple[str, str], Index] = {}
     for follower in followers:
         for name, function in follower.indexes.items():

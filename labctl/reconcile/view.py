@@ -2,8 +2,8 @@
 
 Who calls it: the runner feeds it (`load` once, then `apply` for every batch of the watch) and hands it to plan functions, which only read.
 Objects are the store's own entries and typed views, shared with all who read them, so the view costs a table and its indexes.
-An index holds, for each value, since when each key has been under it: that is how "not ready for 5 minutes" is known without reading a clock of
-another machine. It never waits, and nothing in it changes but through the runner.
+An index also holds since when each key has been found under a value: so "not ready for 5 minutes" is known without reading the clock of another
+machine. The view never waits, and only the runner changes it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _Row(msgspec.Struct, gc=False):
 
 
 class _Sorted:
-    """Keys with a time each, and their order, sorted when it is asked for."""
+    """Keys, each with a time. Their order is computed when somebody asks for it."""
 
     __slots__ = ("times", "_order")
 
@@ -203,7 +203,7 @@ class LiveView:
     # -- write: the runner alone -------------------------------------------------------------------------------------------------------
 
     def load(self, page: Page) -> list[Seen]:
-        """Become what the store holds. Answers the difference to what was seen before; what did not change keeps its times."""
+        """Makes the view equal to what the store holds, and answers the differences. Objects that did not change keep their times."""
         changes: list[Seen] = []
         listed: set[tuple[str, Key]] = set()
         now = self._clock.now()
@@ -222,7 +222,7 @@ class LiveView:
         return changes
 
     def apply(self, batch: Batch) -> list[Seen]:
-        """One revision's changes, with the typed views before and after."""
+        """Takes the changes of one revision in, and answers them with the typed views before and after."""
         changes: list[Seen] = []
         now = self._clock.now()
         for change in batch.changes:
@@ -232,7 +232,7 @@ class LiveView:
         return changes
 
     def reload(self, kind: str, entries: Iterable[Entry]) -> list[Seen]:
-        """A kind came, with objects that were stored before it was known, or went. Answers the difference."""
+        """Makes one kind equal to `entries`, after the kind came or went, and answers the differences."""
         changes: list[Seen] = []
         now, listed = self._clock.now(), set[Key]()
         for entry in sorted(entries, key=lambda entry: entry.created):
@@ -246,7 +246,7 @@ class LiveView:
         return changes
 
     def begin_anew(self) -> None:
-        """The clock jumped: nothing is known of how long anything lasted, so everything counts from now."""
+        """Lets all times count from now, because the clock jumped and nobody knows how long anything lasted."""
         now, self._begun = self._clock.now(), self._revision
         for table in self._tables.values():
             for row in table.rows.values():

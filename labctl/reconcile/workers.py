@@ -1,8 +1,8 @@
 """One serial worker per machine, all machines in parallel: what `proxy` and `network` program minions with.
 
-Who calls it: a controller whose deeds are calls to machines instead of writes. `wake(machine)` says that something is to be done there; `work(machine)`
-does all there is to do, as it stands when it begins. A machine is never worked on twice at a time; wakes while work is under way come to one more round;
-what failed is tried again after a back-off of that machine's own. So a slow or dead machine delays nobody, and changes in a burst are one round.
+Observers that program machines use it. `wake(machine)` says that something is to be done there; `work(machine)` then does all of it. Two rounds of work on
+one machine never run at the same time, and all wakes during a round lead to one more round. Work that failed is tried again after a delay of that machine's
+own. So a slow or dead machine delays no other machine, and a burst of changes is one round.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Workers:
         self._pump()
 
     async def stop(self) -> None:
-        """Calls under way are abandoned: their effect is read back by whoever starts next."""
+        """Abandons calls that are running. Whoever starts next reads from the machines what those calls did."""
         self._running = False
         if self._timer is not None:
             self._timer.cancel()

@@ -1,4 +1,4 @@
-"""The nodes as the scheduler sees them: what each offers and what is placed there, kept up to date one change at a time.
+"""The scheduler's picture of the nodes: what each one offers and which pods are placed there. Each change updates only what it concerns.
 
 A pod counts from the moment it is decided (assumed), before its binding is seen, until it is finished or gone. So one decision adds up nothing:
 it compares numbers that are there.
@@ -19,7 +19,7 @@ DEFAULT_PODS = 110
 
 
 class NodeState:
-    """One node. `node` is None while pods name it and it is not there."""
+    """One node. `node` is None while pods are bound to a node that does not exist."""
 
     __slots__ = (
         "name", "node", "millicores", "bytes", "pods", "taints",
@@ -82,7 +82,7 @@ class NodeState:
 
 
 class Cluster:
-    """All nodes, and where each pod counts."""
+    """All nodes, and on which node each pod is counted."""
 
     def __init__(self) -> None:
         self._states: dict[str, NodeState] = {}
@@ -104,13 +104,13 @@ class Cluster:
             del self._states[name]
 
     def place(self, key: Key, node: str, demand: Demand) -> None:
-        """The pod counts there, and nowhere else."""
+        """Counts the pod on this node, and no longer on another."""
         self.lift(key)
         self._placed[key] = node, demand
         self._state(node).count(demand, +1)
 
     def lift(self, key: Key) -> bool:
-        """The pod counts nowhere. Tells whether it did."""
+        """Counts the pod on no node. Answers whether it was counted before."""
         name, demand = self._placed.pop(key, ("", None))
         if demand is None:
             return False
@@ -121,7 +121,7 @@ class Cluster:
         return True
 
     def where(self, key: Key) -> str:
-        """The node on which a pod counts, or ""."""
+        """The name of the node on which a pod is counted, or ""."""
         return self._placed[key][0] if key in self._placed else ""
 
     def from_turn(self, turn: int, without: Key = "") -> Iterator[NodeState]:

@@ -1,4 +1,4 @@
-"""The scheduler: one pod, one decision. It writes a Binding, or the reason why there is none.
+"""The scheduler decides for one pod at a time. It writes a Binding, or the reason why there is none.
 
 It is a controller like the others (key: a pod that has no node yet), planned in the order in which pods were created. As an observer it keeps a picture of
 the nodes (cluster.py) up to date, which `plan` only reads. A decided pod counts at once (`decided`), so the next decision needs not wait for the binding to be seen.
@@ -131,7 +131,7 @@ class Scheduler:
     # -- a decision --------------------------------------------------------------------------------------------------------------------
 
     def _look(self, pod: Pod, demand: Demand) -> tuple[list[NodeState], Counter[str]]:
-        """Nodes it fits, as many as are worth comparing, and why not the others."""
+        """The nodes that the pod fits, as many as are worth comparing, and the reasons that the other nodes gave."""
         fitting: list[NodeState] = []
         reasons: Counter[str] = Counter()
         for state in self._cluster.from_turn(self._turn + 1, without=pod.metadata.key):
@@ -156,12 +156,12 @@ class Scheduler:
 
 
 def _only_status(seen: Seen) -> bool:
-    """What changed of a pod that waits does not change the answer."""
+    """Whether only the status of a waiting pod changed, which can't change the decision."""
     return seen.old is not None and seen.old.spec == seen.new.spec and seen.old.metadata.labels == seen.new.metadata.labels
 
 
 def _offer(node: Node) -> tuple[Any, ...]:
-    """What of a node can change a decision."""
+    """The fields of a node that can change a decision."""
     status = node.status
     return node.ready, node.spec.unschedulable, node.spec.taints, node.metadata.labels, status.allocatable, status.capacity
 

@@ -22,7 +22,7 @@ def score(demand: Demand, state: NodeState) -> Score:
 
 
 def best(demand: Demand, fitting: Sequence[NodeState], rng: Random) -> tuple[NodeState, str]:
-    """The node, and why this one."""
+    """The chosen node, and a sentence that says why."""
     scores = [score(demand, state) for state in fitting]
     lowest = min(scores)
     equals = [state for state, its in zip(fitting, scores, strict=True) if its == lowest]

@@ -65,7 +65,7 @@ class HollowNode:
         self._spawn(self._live(self.boots))
 
     def power_off(self) -> None:
-        """Everything on it is gone at once. The provider tells a moment later."""
+        """The machine loses its power: all that runs on it ends at once. The provider tells it a moment later."""
         self.powered = False
         self.running.clear()
         self._busy.clear()
@@ -83,7 +83,7 @@ class HollowNode:
     # -- the agent ---------------------------------------------------------------------------------------------------------------------
 
     async def _live(self, boot: int) -> None:
-        """Register, look what is mine, then renew the lease for ever."""
+        """Registers the node, looks which pods belong to it, then renews the lease until it is cancelled."""
         await self._report_in()
         while self.boots == boot:
             await asyncio.sleep(self._fleet.settings.lease_s)
@@ -126,12 +126,12 @@ class HollowNode:
             await client.patch(LEASES, key, {"spec": spec})
 
     def node_seen(self, node: Any) -> None:
-        """The API says something else of me than I do: say it again."""
+        """Reports the node's status again, because the API has another one."""
         if self.speaks and node is not None and not node.ready and node.status.node_info.boot_id == self.boot_id:
             self._spawn(self._write(self._register))
 
     def pod_seen(self, pod: Pod) -> None:
-        """A pod of mine as the API has it now."""
+        """Handles a change of one of this node's pods."""
         uid = pod.metadata.uid
         if not self.speaks or uid in self._busy or pod.finished:
             return
@@ -143,12 +143,12 @@ class HollowNode:
             self._begin(uid, self._report(pod.metadata.key, uid))
 
     def pod_gone(self, uid: str) -> None:
-        """The API has it no more (somebody forced its deletion), so it must not run."""
+        """Ends a pod that the API no longer has, because somebody forced its deletion."""
         if self.speaks:
             self.running.pop(uid, None)
 
     def _look_again(self) -> None:
-        """As after a lost watch: what is mine, and what runs and is not."""
+        """Lists this node's pods, as after a lost watch, and ends what runs without being one of them."""
         mine = {pod.metadata.uid: pod for pod in self._fleet.client.list("pods") if pod.spec.node_name == self.name}
         for uid in [uid for uid in self.running if uid not in mine]:
             self.pod_gone(uid)
@@ -226,7 +226,7 @@ class HollowNode:
             self.pod_seen(pod)
 
     async def _write(self, write: Callable[[], Any]) -> None:
-        """Until it succeeds, or is refused for good, or nobody hears us."""
+        """Repeats a write until it succeeds, is refused for good, or the node can't reach the API."""
         while self.speaks:
             try:
                 await write()

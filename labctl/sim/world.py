@@ -71,7 +71,7 @@ class World:
         await self.store.close()
 
     async def restart_master(self) -> None:
-        """The controllers die with what they were doing, and begin again from the store."""
+        """Stops the controllers in the middle of their work, and starts new ones from the store."""
         await self.runner.stop()
         self.runner = self._runner()
         await self.runner.start()
@@ -94,7 +94,7 @@ class World:
         await self._tell(node, "On", "")
 
     async def _later(self) -> None:
-        """The provider's word takes its time; the agent may speak first."""
+        """Waits as long as the provider takes until it tells what happened; the agent may speak first."""
         await asyncio.sleep(self.rng.uniform(*self.fleet.settings.told_s))
 
     async def _tell(self, node: HollowNode, power: str, reason: str) -> None:
