@@ -1,6 +1,7 @@
 """Endpoints: for each Service with a selector, one object that lists who answers it now.
 
-Ready pods stand in `addresses`, others in `notReadyAddresses`; a pod that is leaving or finished stands nowhere, at once, so that nobody is sent to it.
+Ready pods stand in `addresses`, others in `notReadyAddresses`. A pod that is leaving or finished is left out at once, as in Kubernetes; EndpointSlices
+still list the one that is leaving, with its conditions.
 Subsets are packed as Kubernetes packs them: addresses that answer at the same ports share one. A Service without a selector is left to people.
 """
 
@@ -93,7 +94,7 @@ def _address(pod: Pod, service: Service) -> dict[str, Any]:
 
 
 def _why(there: EndpointsView, subsets: list[dict[str, Any]]) -> str:
-    """Who came and who went; nothing, where only those changed who are not ready."""
+    """A sentence about the ready addresses that came and went; empty if only others changed."""
     before = {address.ip for subset in there.subsets for address in subset.addresses}
     after = {address["ip"] for subset in subsets for address in subset.get("addresses", ())}
     return "; ".join(_difference(before, after))

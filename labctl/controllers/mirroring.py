@@ -1,4 +1,4 @@
-"""The mirror: Endpoints that a person keeps for a Service without a selector, shown as EndpointSlices too, because that is what clients read today.
+"""Mirroring copies Endpoints that a person keeps for a Service without a selector into EndpointSlices, because clients read those today.
 
 Endpoints with the label `endpointslice.kubernetes.io/skip-mirror: "true"` have slices that somebody else keeps. The slices belong to the Endpoints.
 """

@@ -1,7 +1,8 @@
-"""Cutting endpoints into slices of a bounded size, with as little rewriting as can be. EndpointSlices and the mirror of hand-made Endpoints share it.
+"""Puts a Service's endpoints into slices of a bounded size, and rewrites as few slices as possible. Two controllers share it: the one for EndpointSlices
+and the one that mirrors Endpoints which people write.
 
-An endpoint stays in the slice where it is, so that one pod's change rewrites one slice. New ones fill slices that change anyway, then others with room,
-then new slices. Nobody at all is one empty slice.
+An endpoint stays in its slice, so that one pod's change rewrites one slice. New endpoints go into slices that change anyway, then into others that
+have room, then into new slices. A Service without endpoints has one empty slice.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from labctl.resources.kinds.discovery_v1.endpointslice import MANAGED_BY_LABEL, 
 
 Ports = tuple[tuple[tuple[str, Any], ...], ...]
 Wanted = Mapping[Ports, Mapping[str, dict[str, Any]]]
-"""By the ports they answer at: endpoints as JSON has them, by an identity (`identity`) that lasts."""
+"""For each set of ports: the endpoints that answer there, as JSON has them, by their lasting identity (see `identity`)."""
 
 
 def _service(view: EndpointSlice) -> Iterable[str]:
-    """A Service's slices, by who manages them."""
+    """An index: the slices of a Service that one manager keeps."""
     labels = view.metadata.labels
     return (f"{labels.get(MANAGED_BY_LABEL, '')}/{view.metadata.namespace}/{view.service}",) if view.service else ()
 
@@ -49,7 +50,7 @@ def removals(there: Iterable[EndpointSlice]) -> list[Action]:
 
 
 class Slicer:
-    """What all slices of one Service have in common: `owner` goes with them, `labels` are on them."""
+    """Plans the slices of one Service. All of them get `labels` and belong to `owner`; none holds more than `full` endpoints."""
 
     def __init__(self, namespace: str, service: str, manager: str, labels: Mapping[str, str], owner: dict[str, Any], full: int) -> None:
         self._namespace = namespace

@@ -1,7 +1,7 @@
-"""The seam of network plug-ins: what each minion needs so that every pod reaches every pod.
+"""The protocol of network plug-ins: each plans what a minion needs so that every pod reaches every other.
 
-A plug-in is a function of what is seen: no I/O, no clock. It answers data that the minion's helper carries out (agent/helper/network.py), whole each time
-and idempotent, so there is nothing to undo. Adding one is a file here and a line in `PLUGINS` (network.py).
+A plug-in does no I/O and reads no clock. It answers a Program, which the minion's helper carries out (agent/helper/network.py). A Program is always the
+whole plan, and carrying it out twice changes nothing, so there is nothing to undo. To add a plug-in, add a file here and a line in `PLUGINS` (network.py).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""One minion as the proxy knows it: what it can do, what it has, and how the one is brought to the other.
+"""One minion as the proxy knows it: what it can do, which rules it has, and the work that brings these to what the table says.
 
-Who calls it: the Proxy's worker for this minion, one call at a time. It decides by the pure steps and does by the helper's methods.
-`applied` holds, per Service, what the helper confirmed, so that a change costs what changed. It is None when that isn't known for sure: at first, after a
-connection came back, after a call whose effect is unknown, after somebody else's hand. Then the machine is asked what it has, and gets the difference.
+The Proxy's worker for this minion calls `work`, once at a time. The pure steps decide what to send; the helper's methods carry it out.
+`applied` holds the rules that the helper confirmed, by the table's keys, so that a change costs only what changed. It is None when they aren't known for
+sure: at first, after a connection came back, after a call whose effect is unknown, and after somebody else changed the rules. Then the machine is asked
+what it has, and gets the difference.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class ForwardAnswer(msgspec.Struct, frozen=True):
 
 
 class Desired(Protocol):
-    """What the Proxy offers a minion: the table as it stands, the revision a Service's part came from, and which endpoints are dead rather than leaving."""
+    """What a minion asks of the Proxy: the table as it stands, the revision that a key's entries came from, and whether an endpoint is dead."""
 
     @property
     def table(self) -> Table: ...
@@ -57,7 +58,7 @@ class Desired(Protocol):
 
 
 class Round(msgspec.Struct, frozen=True):
-    """What one round of work came to. `repaired`: rules differed although nobody here changed them."""
+    """The result of one round of work. `repaired`: the rules differed although the proxy had not changed them."""
 
     causes: Mapping[str, int]  # Service -> the revision that this minion has now
     lines: int

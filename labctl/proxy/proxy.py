@@ -1,12 +1,12 @@
-"""The Proxy: keeps the table of Services and every minion's rules equal to it.
+"""The Proxy keeps the table (of Services, host ports and NetworkPolicies), and keeps every minion's rules equal to it.
 
-    runner ══ every change ══► seen ─► dirty Services ─► frontends_of ─► table ─┬─► worker of minion-1 ─► diff ─► helper
-                                                                                  └─► worker of minion-2 ─► ...
+    runner ══ every change ══► seen ─► dirty keys ─► table.read ─► table ─┬─► worker of minion-1 ─► diff ─► helper
+                                                                           └─► worker of minion-2 ─► ...
     helper ── "my rules were touched" ──► told ─► the worker reads them back, sends the difference, and a Warning Event says so
 
-It is an Observer: the runner shows it changes, and what it does are calls to
-machines, done by one worker per minion, all in parallel; a minion that is slow or away delays nobody and gets everything when it is back.
-Who calls it: the master (start, stop, told), the runner (seen), `labctl why` (programmed).
+It is an Observer: the runner shows it each change, and it answers with calls to machines. One worker for each minion makes them, all in parallel, so a
+minion that is slow or away delays no other, and gets everything when it is back.
+The master calls start, stop and told, the runner calls seen, and `labctl why` asks `programmed`.
 """
 
 from __future__ import annotations

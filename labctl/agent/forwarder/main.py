@@ -1,7 +1,7 @@
-"""`agent forwarder --socket PATH`: the article's own way to serve a Service. iptables sends VIP:port to a local port, this process picks a pod.
+"""`agent forwarder --socket PATH` serves Services in userspace mode: iptables sends VIP:port to a local port, and this process picks a pod.
 
-Who starts it: the helper, in a session of its own, so that connections outlive the master and its SSH connection. Who tells it what to serve: the
-helper, over the Unix socket, frames of JSON. It ends when told to, or when it is told so by an agent of another version, which then starts its own.
+The helper starts it in a session of its own, so that connections outlive the master and its SSH connection. The helper also tells it what to serve,
+in frames of JSON over the Unix socket. It ends when the helper says so, or when a helper of another version connects, which then starts its own.
 """
 
 from __future__ import annotations

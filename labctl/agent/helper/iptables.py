@@ -1,6 +1,6 @@
-"""The machine's iptables: what it can do, our rules put in, our rules read back, and a watch for other people's hands.
+"""The machine's iptables: asks what it can do, writes our rules, reads them back, and notices when somebody else changed them.
 
-Who calls it: methods.py. It knows chains named LABCTL-* and the jumps to them, and no Service. Everything is one `iptables-restore --noflush`.
+methods.py calls it. It knows chains named LABCTL-* and the jumps to them, but no Service. Every change is one `iptables-restore --noflush`.
 """
 
 from __future__ import annotations
