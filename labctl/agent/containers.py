@@ -15,6 +15,7 @@ from .tools import pod_title
 
 Object = Dict[str, Any]
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_OF_IPC = ("kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.")
 MESSAGE_PATH = "/dev/termination-log"
 MOST_CPU_SHARES = 262_144
 NO_MEMORY_LIMIT_BYTES = 1 << 60
@@ -74,6 +75,7 @@ def container_spec(
         groups=user.groups,
         capabilities=tuple(ALL_CAPABILITIES if context.get("privileged") else capabilities(context.get("capabilities") or {})),
         no_new_privileges=context.get("allowPrivilegeEscalation") is False,
+        sysctls=tuple(sysctls(pod)),
         seccomp=seccomp_profile(context, pod_context, seccomp_default),
         privileged=bool(context.get("privileged")),
         read_only_root=bool(context.get("readOnlyRootFilesystem")),
@@ -124,6 +126,18 @@ def capabilities(asked: Object) -> List[str]:
     if "CAP_ALL" in add:
         return [each for each in ALL_CAPABILITIES if each not in drop or each in add]
     return sorted({*kept, *add} & set(ALL_CAPABILITIES))
+
+
+def sysctls(pod: Object) -> List[Tuple[str, str]]:
+    """The pod's sysctls. Raises ConfigError for one that is not its own: crun 1.8 writes any, and a machine may share its kernel with the host."""
+    own = _OF_IPC if pod["spec"].get("hostNetwork") else (*_OF_IPC, "net.")
+    found = []
+    for each in (pod["spec"].get("securityContext") or {}).get("sysctls") or ():
+        name = each["name"].replace("/", ".")
+        if not name.startswith(own) or ".." in name:
+            raise ConfigError(f'forbidden sysctl: "{each["name"]}" is not of a namespace that the pod has of its own')
+        found.append((name, each["value"]))
+    return found
 
 
 def seccomp_profile(context: Object, pod_context: Object, default: bool) -> str:

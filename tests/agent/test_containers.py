@@ -6,7 +6,7 @@ import pytest
 
 from labctl.agent import containers, podfiles, quantities, users
 from labctl.agent.cgroups import weight_of
-from labctl.agent.containers import argv, capabilities, container_spec, mounts_of, sandbox_spec, seccomp_profile
+from labctl.agent.containers import argv, capabilities, container_spec, mounts_of, sandbox_spec, seccomp_profile, sysctls
 from labctl.agent.environment import ConfigError
 from labctl.agent.images import Image
 from labctl.agent.runtime import oci
@@ -213,6 +213,18 @@ def test_the_seccomp_profile_is_the_containers_word_then_the_pods_then_the_machi
     assert seccomp_profile({"privileged": True, **default}, default, True) == "Unconfined"
     with pytest.raises(ConfigError, match="seccomp profiles of type Localhost are not supported"):
         seccomp_profile({"seccompProfile": {"type": "Localhost", "localhostProfile": "x.json"}}, {}, True)
+
+
+def test_a_pod_sets_only_the_sysctls_of_its_own_namespaces():
+    def of(*names, **spec):
+        return sysctls(pod(securityContext={"sysctls": [{"name": name, "value": "1"} for name in names]}, **spec))
+
+    assert of("net.core.somaxconn", "kernel/shmmax") == [("net.core.somaxconn", "1"), ("kernel.shmmax", "1")]
+    for name in ("kernel.panic", "vm.swappiness", "kernel.../vm/panic_on_oom", "net/../vm/swappiness", "kernel.sched_domain"):
+        with pytest.raises(ConfigError, match="forbidden sysctl"):
+            of(name)
+    with pytest.raises(ConfigError, match="forbidden sysctl"):
+        of("net.core.somaxconn", hostNetwork=True)
 
 
 def test_a_capability_opens_the_calls_that_the_kernel_asks_it_for():

@@ -333,6 +333,16 @@ async def test_the_default_profile_refuses_what_containers_do_not_need_and_nothi
 
 
 @pytest.mark.skipif(not room.is_inside(), reason="about the kernel")
+async def test_sysctls_of_the_pod_are_set(runtime, spec):
+    await runtime.open(sandbox())
+    started = await runtime.start(spec(sysctls=(("net.ipv4.ip_unprivileged_port_start", "7"), ("kernel.shm_rmid_forced", "1"))))
+    shown = await runtime.run(
+        started.id, ["sh", "-c", "cd /proc/sys; cat net/ipv4/ip_unprivileged_port_start kernel/shm_rmid_forced"], timeout_s=10
+    )
+    assert shown.output.split() == [b"7", b"1"]
+
+
+@pytest.mark.skipif(not room.is_inside(), reason="about the kernel")
 async def test_a_privileged_container_sees_all_of_its_machine(runtime, spec):
     await runtime.open(sandbox())
     started = await runtime.start(spec(privileged=True, capabilities=tuple(ALL_CAPABILITIES)))

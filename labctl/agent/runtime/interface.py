@@ -85,6 +85,7 @@ class ContainerSpec:
     seccomp: str = ""  # "RuntimeDefault": the profile of seccomp.py; else every system call is allowed
     privileged: bool = False  # nothing of /proc and /sys is hidden or read-only
     read_only_root: bool = False
+    sysctls: Tuple[Tuple[str, str], ...] = ()  # of the pod's own namespaces: the runtime writes whatever it is told
     mounts: Tuple[Mount, ...] = ()
     cpu_shares: int = 2
     cpu_quota_us: int = 0  # per 100 ms; 0: no limit

@@ -65,6 +65,8 @@ def configuration(spec: ContainerSpec, *, namespaces: Dict[str, str], cgroup: st
         "cgroupsPath": cgroup,
         "resources": _resources(spec),
     }
+    if spec.sysctls:
+        linux["sysctl"] = dict(spec.sysctls)
     if not spec.privileged:
         linux.update(maskedPaths=list(_MASKED), readonlyPaths=list(_READ_ONLY))
     if spec.seccomp == seccomp.RUNTIME_DEFAULT:
