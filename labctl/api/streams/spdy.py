@@ -1,6 +1,6 @@
-"""SPDY/3.1, as little of it as kubectl's port-forward needs: frames in, frames out, no sockets.
+"""SPDY/3.1, as little of it as exec, attach and port-forward need: frames in, frames out, no sockets.
 
-kubectl tunnels a SPDY connection through the messages of a WebSocket. A control frame is
+The frames come in a connection of their own (spdy_channels.py) or in the messages of kubectl's WebSocket (forward.py). A control frame is
 `1 version:15 type:16 | flags:8 length:24 | data`, a data frame `0 stream:31 | flags:8 length:24 | data`. Header blocks share one zlib stream
 per direction, primed with a dictionary that both sides know. Neither kubectl nor the kubelet keeps SPDY's flow control, so nor does this.
 """
