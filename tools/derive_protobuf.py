@@ -1,4 +1,5 @@
-"""Derive labctl/api/protobuf.json: the protobuf field numbers of the kinds that labctl serves, read from the kubectl binary itself.
+"""Derive labctl/api/protobuf.json: the protobuf field numbers of the kinds that labctl serves, read from the kubectl binary itself;
+and labctl/resources/schema/zeros.json: the fields of each definition that hold a value, no pointer, in Go, so that empty and absent are the same there.
 
 usage: python tools/derive_protobuf.py [--kubectl PATH] [--check]
 
@@ -28,6 +29,7 @@ from labctl.resources.registry import builtin_registry
 from labctl.resources.schema.definitions import builtin_schema
 
 PROTOBUF_JSON = Path(__file__).parent.parent / "labctl/api/protobuf.json"
+ZEROS_JSON = Path(__file__).parent.parent / "labctl/resources/schema/zeros.json"
 META = "k8s.io/apimachinery/pkg/apis/meta/v1."
 # Written by hand in protobuf.py: what is a message on the wire and something simpler in JSON.
 OWN = {
@@ -191,25 +193,47 @@ def roots() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def derive(kubectl: Path) -> str:
-    """The text of protobuf.json."""
+def zeros(table: Table) -> dict[str, list[str]]:
+    """By definition (`io.k8s.api.core.v1.Container`), the names of the fields that are left out when they are empty."""
+    found = {}
+    for name, rows in table.messages.items():
+        fields = sorted(_zeros(table, rows))
+        if fields:
+            package, _, kind = name.removeprefix("k8s.io/").rpartition(".")
+            found[f"io.k8s.{package.replace('/', '.')}.{kind}"] = fields
+    return dict(sorted(found.items()))
+
+
+def _zeros(table: Table, rows: dict[str, str]) -> Iterator[str]:
+    for row in rows.values():
+        name, type_, *omit = row.split("|")
+        if not name:  # an embedded struct: its fields are the outer one's
+            yield from _zeros(table, table.messages[type_])
+        elif omit:
+            yield name
+
+
+def derive(kubectl: Path) -> dict[Path, str]:
+    """The text of each file."""
     named = roots()
     table = Table(Binary(kubectl))
     for name in named.values():
         table.reach(name)
-    return json.dumps({"roots": named, "messages": dict(sorted(table.messages.items()))}, indent=0, separators=(",", ":")) + "\n"
+    contents = {PROTOBUF_JSON: {"roots": named, "messages": dict(sorted(table.messages.items()))}, ZEROS_JSON: zeros(table)}
+    return {path: json.dumps(content, indent=0, separators=(",", ":")) + "\n" for path, content in contents.items()}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kubectl", type=Path, help="the kubectl binary to read; else the one beside this Python, or on PATH")
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if the file is not what the binary gives")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if a file is not what the binary gives")
     arguments = parser.parse_args()
     beside = Path(sys.executable).parent / "kubectl"
-    text = derive(arguments.kubectl or (beside if beside.exists() else Path(shutil.which("kubectl") or "kubectl")))
+    derived = derive(arguments.kubectl or (beside if beside.exists() else Path(shutil.which("kubectl") or "kubectl")))
     if arguments.check:
-        return 0 if PROTOBUF_JSON.read_text() == text else 1
-    PROTOBUF_JSON.write_text(text)
+        return 0 if all(path.exists() and path.read_text() == text for path, text in derived.items()) else 1
+    for path, text in derived.items():
+        path.write_text(text)
     return 0
 
 

@@ -18,6 +18,7 @@ from labctl.resources.large import aside
 from labctl.resources.patches import managed
 from labctl.resources.plurals import NAMESPACES
 from labctl.resources.schema.defaults import apply_defaults
+from labctl.resources.schema.meaning import keep_empties
 from labctl.resources.schema.validate import decode
 from labctl.resources.service import WriteOptions, Written
 from labctl.resources.verbs import meta, versions
@@ -157,6 +158,7 @@ async def rewrite(
 def settle(ctx: Context, kind: Kind, namespace: str, name: str, new: Object, old: Object, subresource: str) -> None:
     """Makes of what was asked for what may be: the parts this request can't touch are as they were; then validated."""
     meta.carry(kind, namespace, name, new, old)
+    keep_empties(ctx.schema.type_of(kind.group, kind.version, kind.kind), new, old)
     if subresource in _PARTS:
         meta.carry_status(new, old)
         _only(new, old, *_PARTS[subresource])

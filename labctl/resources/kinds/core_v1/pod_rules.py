@@ -5,7 +5,9 @@ Works on dicts after defaults, answers field errors in Kubernetes' words and ord
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
 
 from labctl.resources import fields, names
 from labctl.resources.kind import FieldError, Object
@@ -148,10 +150,15 @@ def changed(new: Object, old: Object) -> Iterator[FieldError]:
         yield fields.invalid("spec.activeDeadlineSeconds", None, "must not update from a positive integer to nil value")
     elif before is not None and deadline > before:
         yield fields.invalid("spec.activeDeadlineSeconds", deadline, "must be less than or equal to previous value")
-    if any(toleration not in new.get("tolerations", ()) for toleration in old.get("tolerations", ())):
+    if not _encoded(old.get("tolerations", ())) <= _encoded(new.get("tolerations", ())):
         yield fields.forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")
     if _fixed(new) != _fixed(old):
         yield fields.forbidden("spec", f"pod updates may not change fields other than {','.join(_UPDATABLE)}")
+
+
+def _encoded(items: Iterable[Object]) -> set[bytes]:
+    """Objects as a set, so that each is looked up and not searched for: a list may have tens of thousands."""
+    return {msgspec.json.encode(item, order="deterministic") for item in items}
 
 
 def _fixed(said: Object) -> Object:

@@ -1,0 +1,60 @@
+"""Where empty and absent mean the same, an update that says the one where the other was changes nothing.
+
+Go clients write every struct that is no pointer, empty or not (`resources: {}`), and a person may write `hostNetwork: false` into a pod that says
+nothing of it. settle() in verbs/write.py calls keep_empties() before anything compares the new object with the old one, so each kind's rules may
+compare with `==`. Which fields these are is read from Go's own types (zeros.json, made by tools/derive_protobuf.py): a pointer's zero was said on
+purpose (`emptyDir: {}`, `namespaceSelector: {}`), and so was a map's value.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+from labctl.resources.kind import Object
+from labctl.resources.schema.definitions import ANY, Type
+
+_ZEROS: tuple[Any, ...] = ("", 0, False, [], {})
+
+
+@cache
+def _zeros() -> dict[str, frozenset[str]]:
+    """By definition, the fields whose zero is as good as none."""
+    text = (files("labctl.resources.schema") / "zeros.json").read_bytes()
+    return msgspec.json.decode(text, type=dict[str, frozenset[str]])
+
+
+def keep_empties(type_: Type, new: Object, old: Object) -> None:
+    """Brings `new`, in place, to the form that `old` has wherever they differ by an empty value alone."""
+    if type_.shape == "map":
+        _keep_below(type_.item or ANY, [(new[key], old[key]) for key in new.keys() & old.keys()])
+        return
+    zeros = _zeros().get(type_.name, frozenset())
+    for key in old.keys() - new.keys():
+        if key in zeros and _is_zero(type_.fields.get(key, ANY), old[key]):
+            new[key] = old[key]
+    for key in new.keys() - old.keys():
+        if key in zeros and _is_zero(type_.fields.get(key, ANY), new[key]):
+            del new[key]
+    for key in new.keys() & old.keys():
+        _keep_below(type_.fields.get(key, ANY), [(new[key], old[key])])
+
+
+def _keep_below(type_: Type, pairs: list[tuple[Any, Any]]) -> None:
+    for new, old in pairs:
+        if new == old or type(new) is not type(old):
+            continue
+        if isinstance(new, dict) and type_.shape in ("struct", "map"):
+            keep_empties(type_, new, old)
+        elif isinstance(new, list) and type_.item is not None and len(new) == len(old):
+            _keep_below(type_.item, list(zip(new, old, strict=True)))
+
+
+def _is_zero(type_: Type, value: Any) -> bool:
+    if isinstance(value, dict) and value and type_.shape == "struct":
+        zeros = _zeros().get(type_.name, frozenset())
+        return all(key in zeros and _is_zero(type_.fields.get(key, ANY), below) for key, below in value.items())
+    return value in _ZEROS
