@@ -24,8 +24,10 @@ FAILING_EXAMPLES = Path(".hypothesis/failing-examples.txt")
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    _, found, example = report.longreprtext.partition("Falsifying example: ")
-    if report.failed and found:
+    if not report.failed:
+        return
+    _, found, example = report.longreprtext.partition("Failing test case: ")  # hypothesis' words
+    if found:
         FAILING_EXAMPLES.parent.mkdir(exist_ok=True)
         with FAILING_EXAMPLES.open("a") as file:
             file.write(f"{report.nodeid}\n{found}{example}\n\n")

@@ -106,8 +106,13 @@ def is_for_eyes(pretty: str | None, user_agent: str) -> bool:
     return user_agent.startswith(_PRETTY_AGENTS)
 
 
+def as_json(body: bytes, pretty: str | None, user_agent: str) -> bytes:
+    """Compact JSON ends with a newline, indented JSON with none: so a real server's encoder writes them."""
+    return indented(body) if is_for_eyes(pretty, user_agent) else body + b"\n"
+
+
 def indented(body: bytes) -> bytes:
-    return msgspec.json.format(body, indent=2) + b"\n"
+    return msgspec.json.format(body, indent=2)
 
 
 def as_yaml(body: bytes) -> bytes:

@@ -8,6 +8,7 @@ from aiohttp import web
 from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
 
 from labctl.api import answer, negotiate, query, status
+from labctl.api.answer import Whole
 from labctl.api.negotiate import Format
 from labctl.api.query import Query
 from labctl.api.route import Target
@@ -68,19 +69,26 @@ class Call:
     def write_options(self) -> WriteOptions:
         return query.write_options(self.query, self.user, self.method, self._program())
 
+    @property
+    def _agent(self) -> str:
+        return self.request.headers.get("User-Agent", "")
+
     def _program(self) -> str:
         """What the client calls itself: `kubectl` of `kubectl/v1.37.1 (linux/amd64) kubernetes/abc`."""
-        name = self.request.headers.get("User-Agent", "").partition("/")[0]
+        name = self._agent.partition("/")[0]
         return "".join(filter(str.isprintable, name))[: query.FIELD_MANAGER_MAX]
 
-    async def answer(self, body: bytes, code: int = 200, *, form: Format = negotiate.PLAIN, extra: bytes = b"") -> answer.Whole:
+    async def answer(self, body: bytes, code: int = 200, *, form: Format = negotiate.PLAIN, extra: bytes = b"") -> Whole:
         """JSON bytes in the form the client reads: YAML, indented, compressed."""
-        headers = self.request.headers
         if form.yaml:
             body = answer.as_yaml(body)
-        elif answer.is_for_eyes(self.query.first("pretty") if "pretty" in self.query else None, headers.get("User-Agent", "")):
-            body = answer.indented(body)
-        if len(body) > self.settings.gzip_above_bytes and "gzip" in headers.get("Accept-Encoding", ""):
+        else:
+            body = answer.as_json(body, self.query.first("pretty") if "pretty" in self.query else None, self._agent)
+        return await self.send(body, form.content_type, code, extra)
+
+    async def send(self, body: bytes, content_type: str, code: int = 200, extra: bytes = b"") -> Whole:
+        """Bytes as they are, compressed where they are many and the client reads that."""
+        if len(body) > self.settings.gzip_above_bytes and "gzip" in self.request.headers.get("Accept-Encoding", ""):
             body = await answer.gzipped(body)
             extra += answer.GZIP_LINES
-        return answer.Whole(body, code, form.content_type, extra)
+        return Whole(body, code, content_type, extra)

@@ -10,6 +10,7 @@ import platform
 from collections.abc import Iterable
 from typing import Any
 
+from labctl.api.build import Build
 from labctl.resources.kind import Kind, Subresource
 from labctl.resources.registry import Registry
 
@@ -17,17 +18,22 @@ Document = dict[str, Any]
 KUBERNETES_MINOR = "37"  # whose API this is
 
 
-def version(labctl_version: str) -> Document:
-    """GET /version. The part after + is ours: a client compares only what is before it."""
+def git_version(labctl_version: str) -> str:
+    """The part after + is ours: a client compares only what is before it."""
+    return f"v1.{KUBERNETES_MINOR}.0+labctl.{labctl_version}"
+
+
+def version(labctl_version: str, build: Build) -> Document:
+    """GET /version."""
     return {
         "major": "1",
         "minor": KUBERNETES_MINOR,
         "emulationMajor": "1",
         "emulationMinor": KUBERNETES_MINOR,
-        "gitVersion": f"v1.{KUBERNETES_MINOR}.0+labctl.{labctl_version}",
-        "gitCommit": "",
-        "gitTreeState": "clean",
-        "buildDate": "1970-01-01T00:00:00Z",
+        "gitVersion": git_version(labctl_version),
+        "gitCommit": build.commit,
+        "gitTreeState": build.tree_state,
+        "buildDate": build.date,
         "goVersion": f"python{platform.python_version()}",
         "compiler": platform.python_implementation(),
         "platform": f"{platform.system().lower()}/{platform.machine()}",

@@ -1,16 +1,18 @@
 """/openapi/v2 and /openapi/v3, for `kubectl explain`, client-side checks and other people's generators.
 
 The documents are made by `resources.schema.openapi`, the first time in a thread: the whole API takes a tenth of a second.
-A v3 document's address carries its hash, so a client that has it never asks again.
+They are sent as they are, without an end of line, as a real server sends them. A v3 document's address carries its hash, so a client that has it never asks again.
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import msgspec
 from aiohttp import web
 
-from labctl.api import answer, negotiate
+from labctl.api import answer, negotiate, openapi_protobuf
 from labctl.api.call import Call
 from labctl.resources.registry import Registry
 from labctl.resources.schema.definitions import Schema
@@ -18,9 +20,6 @@ from labctl.resources.schema.openapi import Document, Documents
 
 _V3 = "/openapi/v3"
 _PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
-# kubectl asks for this one where v3 does not know a kind, only to find that v2 does not either; then it says `no matches for kind`.
-# It is answered under the name that is a valid media type.
-_EMPTY_V2 = b"\x0a\x032.0"  # field 1, `swagger: "2.0"`, and nothing else
 
 
 class OpenApi:
@@ -30,13 +29,15 @@ class OpenApi:
         self._version = version
         self._generation = -1  # of the registry, when the documents were made
         self._documents: Documents | None = None
+        self._v2_protobuf: Document | None = None
 
     async def serve(self, call: Call) -> web.StreamResponse:
         accept = call.request.headers.get("Accept", "")
-        if call.path == "/openapi/v2" and _PROTOBUF in accept and negotiate.JSON not in accept:
-            return answer.Whole(_EMPTY_V2, content_type=_PROTOBUF.replace("@", "."))
-        negotiate.accepted(accept, negotiate.DISCOVERY_SHAPES)
-        document = await asyncio.to_thread(self._find, self._current(), call.path.rstrip("/"))
+        protobuf = call.path == "/openapi/v2" and _PROTOBUF in accept and negotiate.JSON not in accept
+        if not protobuf:
+            negotiate.accepted(accept, negotiate.DISCOVERY_SHAPES)
+        find = self._protobuf if protobuf else self._find
+        document = await asyncio.to_thread(find, self._current(), call.path.rstrip("/"))
         if document is None:
             return answer.text(answer.NOT_FOUND, 404)
         headers = {"ETag": f'"{document.hash}"', "Vary": "Accept"}
@@ -44,7 +45,8 @@ class OpenApi:
             headers["Expires"] = "Thu, 31 Dec 2099 23:59:59 GMT"
         if call.request.headers.get("If-None-Match", "").strip('"') == document.hash:
             return answer.Whole(b"", 304, extra=answer.header_lines(headers))
-        return await call.answer(document.body, extra=answer.header_lines(headers))
+        type_ = _PROTOBUF.replace("@", ".") if protobuf else negotiate.JSON  # with an @ it is no valid media type
+        return await call.send(document.body, type_, extra=answer.header_lines(headers))
 
     @staticmethod
     def _find(documents: Documents, path: str) -> Document | None:
@@ -54,9 +56,24 @@ class OpenApi:
             return documents.index()
         return documents.v3(path.removeprefix(_V3 + "/")) if path.startswith(_V3 + "/") else None
 
+    def _protobuf(self, documents: Documents, _path: str) -> Document:
+        """The v2 document as protobuf; made once, as the others."""
+        v2 = documents.v2()
+        if self._v2_protobuf is None or self._v2_protobuf.hash != v2.hash:
+            document = msgspec.json.decode(v2.body)
+            if self._registry.in_group("apiextensions.k8s.io", "v1", "customresourcedefinitions") is None:
+                _hide_field_validation(document["paths"]["/api/v1/namespaces/{name}"]["patch"])
+            self._v2_protobuf = Document(openapi_protobuf.encode(document), v2.hash)
+        return self._v2_protobuf
+
     def _current(self) -> Documents:
         """Made anew when kinds came or went; what did not change is taken over."""
         if self._documents is None or self._generation != self._registry.generation:
             self._generation = self._registry.generation
             self._documents = Documents(self._schema, self._registry.all_served(), self._version, self._documents)
         return self._documents
+
+
+def _hide_field_validation(operation: dict[str, Any]) -> None:
+    """kubectl reads here what custom kinds can do, and then lists the custom kinds: where none are served it would say so instead of `no matches for kind`."""
+    operation["parameters"] = [one for one in operation["parameters"] if one["name"] != "fieldValidation"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ from aiohttp import web
 
 import labctl
 from labctl.api import answer, discovery, health, negotiate, status
+from labctl.api.build import build
 from labctl.api.call import Call
 from labctl.api.extensions import ROOT, Extensions
 from labctl.api.openapi import OpenApi
@@ -26,12 +28,13 @@ class Paths:
         self._registry = resources.registry
         self._extensions = extensions
         self._checks = checks
-        self._openapi = OpenApi(resources.schema, resources.registry, discovery.version(labctl.__version__)["gitVersion"])
+        self._openapi = OpenApi(resources.schema, resources.registry, discovery.git_version(labctl.__version__))
 
     async def public(self, path: str, query: Query) -> web.StreamResponse:
         """What even somebody without a name may know: that the master lives, and its version."""
         if path.rstrip("/") == "/version":
-            return answer.Whole(answer.indented(_encode(discovery.version(labctl.__version__))))
+            said = discovery.version(labctl.__version__, await asyncio.to_thread(build))
+            return answer.Whole(answer.indented(_encode(said)))  # indented for everybody, as a real server's
         return health.serve(self._checks, path, query)
 
     async def serve(self, call: Call) -> web.StreamResponse:

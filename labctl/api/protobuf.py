@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,13 +20,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from labctl.api import status
-from labctl.clock import rfc3339, rfc3339_micro
 from labctl.resources.encoding import NOT_JSON
 
 MAGIC = b"k8s\0"
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_DEPTH = 64
+_EPOCH = datetime(1970, 1, 1)
 
 Wire = int | bytes
 Object = dict[str, Any]
@@ -136,14 +137,23 @@ def _int(value: Wire) -> int:
 
 
 def _time(value: Wire) -> str | None:
-    """metav1.Time: seconds since the epoch; empty is Go's zero time, JSON's null."""
-    parts = dict(_wire(_raw(value)))
-    return rfc3339(_int(parts.get(1, 0))) if parts else None
+    """metav1.Time: seconds since the epoch. Empty, and the year 1, are Go's zero time, which is null in JSON."""
+    moment = _moment(value)
+    return f"{moment.isoformat(timespec='seconds')}Z" if moment else None
 
 
 def _micro_time(value: Wire) -> str | None:
+    moment = _moment(value)
+    return f"{moment.isoformat(timespec='microseconds')}Z" if moment else None
+
+
+def _moment(value: Wire) -> datetime | None:
     parts = dict(_wire(_raw(value)))
-    return rfc3339_micro(_int(parts.get(1, 0)) + _int(parts.get(2, 0)) / 1e9) if parts else None
+    try:
+        moment = _EPOCH + timedelta(seconds=_int(parts.get(1, 0)), microseconds=_int(parts.get(2, 0)) // 1000)
+    except OverflowError:
+        raise _Malformed("a time that no calendar has") from None
+    return moment if parts and moment != datetime.min else None
 
 
 def _quantity(value: Wire) -> str:
@@ -153,6 +163,11 @@ def _quantity(value: Wire) -> str:
 def _int_or_string(value: Wire) -> int | str:
     parts = dict(_wire(_raw(value)))
     return _text(parts.get(3, b"")) if parts.get(1) else _int(parts.get(2, 0))
+
+
+def _texts(value: Wire) -> list[str]:
+    """A named list as a map's value (authentication's ExtraValue): a message of its own on the wire."""
+    return [_text(item) for number, item in _wire(_raw(value)) if number == 1]
 
 
 def _json(value: Wire) -> Any:
@@ -174,6 +189,7 @@ _OWN: dict[str, Callable[[Wire], Any]] = {
     "quantity": _quantity,
     "int-or-string": _int_or_string,
     "raw": _json,
+    "[]string": _texts,
 }
 
 

@@ -210,7 +210,7 @@ def _broken_off(request: web.BaseRequest) -> web.StreamResponse:
 
 def _refusal(request: web.BaseRequest, error: ApiError) -> web.StreamResponse:
     lines = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else {}
-    body = status.encoded(error)
-    if answer.is_for_eyes(None, request.headers.get("User-Agent", "")):
-        body = answer.indented(body)
+    asked = query.parse(request.raw_path.partition("?")[2])
+    pretty = asked.first("pretty") if "pretty" in asked else None
+    body = answer.as_json(status.encoded(error), pretty, request.headers.get("User-Agent", ""))
     return answer.Whole(body, error.code, extra=answer.header_lines(lines))

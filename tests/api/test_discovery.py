@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import aiohttp
@@ -76,3 +77,27 @@ async def test_openapi_v3_is_indexed_by_hash_and_kept(api: ApiServer) -> None:
             assert (answered.status, await answered.read()) == (304, b"")
         _, v2 = await fetch(http, "/openapi/v2")
         assert v2["swagger"] == "2.0"
+
+
+@pytest.mark.parametrize("path", ["/api/v1/namespaces/default", "/api/v1/nosuch", "/api", "/apis/apps/v1", "/", "/api/v1/pods"])
+async def test_compact_json_ends_with_a_newline_and_indented_json_with_none(api: ApiServer, path: str) -> None:
+    async with api.session() as http:
+        async with http.get(path) as compact, http.get(f"{path}?pretty=1") as indented:
+            body = await compact.read()
+            assert body.endswith(b"}\n") and body.count(b"\n") == 1
+            shown = await indented.read()
+            assert shown.endswith(b"\n}") and b"\n  " in shown
+
+
+@pytest.mark.parametrize("path", ["/openapi/v2", "/openapi/v3"])
+async def test_openapi_documents_are_sent_as_they_are(api: ApiServer, path: str) -> None:
+    async with api.session() as http, http.get(f"{path}?pretty=1") as answered:
+        assert b"\n" not in await answered.read()
+
+
+async def test_the_version_says_which_commit_this_is(api: ApiServer) -> None:
+    async with api.session() as http, http.get("/version") as answered:
+        said = await answered.json()
+    assert said["gitTreeState"] in ("clean", "dirty", "archive")
+    assert re.fullmatch(r"[0-9a-f]{40}", said["gitCommit"]) or said["gitTreeState"] == "archive"
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", said["buildDate"])

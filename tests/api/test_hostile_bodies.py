@@ -21,8 +21,8 @@ from labctl.certificates import Authority
 from tests.inprocess import client_tls
 
 MEMORY_BYTES = 1 << 30
-ANSWER_S = 20.0  # for the hostile request; a busy machine takes several times what a quiet one does
-OTHERS_S = 3.0  # for anybody else meanwhile: less than a tenth of it on a quiet machine, and the client of the test is busy too
+ANSWER_S = 60.0  # for the hostile request: under a second on a quiet machine; before, hours
+OTHERS_S = 8.0  # for anybody else meanwhile: a tenth of a second on a quiet machine, and the client of the test is busy too
 
 SERVER = """
 import asyncio, resource, sys

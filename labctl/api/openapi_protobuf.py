@@ -1,0 +1,123 @@
+"""The OpenAPI v2 document as protobuf, the one form in which kubectl reads v2: gnostic's messages (package openapi.v2).
+
+openapi.py asks for it where a client's Accept says so: `kubectl explain --output=plaintext-openapiv2`, the server-side dry run of kubectl before 1.27,
+and any kubectl that asks v2 about a kind that v3 does not have. The numbers are those of gnostic's OpenAPIv2.proto. Only what labctl's own
+document uses is written; tests/api/test_openapi_protobuf.py reads it back and compares it with the JSON document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+Node = dict[str, Any]
+
+_SCHEMA_TEXTS = {"$ref": 1, "format": 2, "title": 3, "description": 4, "pattern": 13}
+_METHODS = {"get": 2, "put": 3, "post": 4, "delete": 5, "options": 6, "head": 7, "patch": 8}
+# (required, in, name, type, uniqueItems) of a parameter of a path and of a query
+_PATH_PARAMETER, _QUERY_PARAMETER = (1, 2, 4, 5, 19), (1, 2, 4, 6, 20)
+
+
+def encode(document: Node) -> bytes:
+    """The bytes of an openapi.v2.Document."""
+    info = document["info"]
+    return b"".join(
+        (
+            _text(1, document["swagger"]),
+            _bytes(2, _text(1, info["title"]) + _text(2, info["version"])),
+            _bytes(8, b"".join(_bytes(2, _named(path, _path_item(item))) for path, item in document["paths"].items())),
+            _bytes(9, b"".join(_bytes(1, _named(name, _schema(node))) for name, node in document["definitions"].items())),
+        )
+    )
+
+
+def _path_item(item: Node) -> bytes:
+    return b"".join(_bytes(_METHODS[method], _operation(operation)) for method, operation in item.items() if method in _METHODS)
+
+
+def _operation(operation: Node) -> bytes:
+    answers = b"".join(_bytes(1, _named(code, _bytes(1, _response(said)))) for code, said in operation["responses"].items())
+    return b"".join(
+        (
+            *(_text(1, tag) for tag in operation["tags"]),
+            _text(5, operation["operationId"]),
+            *(_text(6, type_) for type_ in operation["produces"]),
+            *(_text(7, type_) for type_ in operation["consumes"]),
+            *(_bytes(8, _bytes(1, _parameter(parameter))) for parameter in operation["parameters"]),
+            _bytes(9, answers),
+            *(_text(10, scheme) for scheme in operation["schemes"]),
+            _extensions(13, operation),
+        )
+    )
+
+
+def _response(said: Node) -> bytes:
+    schema = _bytes(2, _bytes(1, _schema(said["schema"]))) if "schema" in said else b""
+    return _text(1, said["description"]) + schema
+
+
+def _parameter(parameter: Node) -> bytes:
+    if parameter["in"] == "body":
+        known = _text(2, parameter["name"]) + _text(3, "body") + _flag(4, parameter.get("required"))
+        return _bytes(1, known + _bytes(5, _schema(parameter["schema"])))
+    in_path = parameter["in"] == "path"
+    required, place, name, type_, unique = _PATH_PARAMETER if in_path else _QUERY_PARAMETER
+    known = _flag(required, parameter.get("required")) + _text(place, parameter["in"]) + _text(name, parameter["name"])
+    known += _text(type_, parameter["type"]) + _flag(unique, parameter.get("uniqueItems"))
+    return _bytes(2, _bytes(4 if in_path else 3, known))
+
+
+def _schema(node: Node) -> bytes:
+    parts = [_text(number, node[key]) for key, number in _SCHEMA_TEXTS.items() if key in node]
+    if "default" in node:
+        parts.append(_bytes(5, _any(node["default"])))
+    parts += [_text(19, name) for name in node.get("required", ())]
+    parts += [_bytes(20, _any(value)) for value in node.get("enum", ())]
+    more = node.get("additionalProperties")
+    if more is not None:
+        parts.append(_bytes(21, _flag(2, more) if isinstance(more, bool) else _bytes(1, _schema(more))))
+    if "type" in node:
+        parts.append(_bytes(22, _text(1, node["type"])))
+    if "items" in node:
+        parts.append(_bytes(23, _bytes(1, _schema(node["items"]))))
+    parts += [_bytes(24, _schema(each)) for each in node.get("allOf", ())]
+    if "properties" in node:
+        parts.append(_bytes(25, b"".join(_bytes(1, _named(name, _schema(child))) for name, child in node["properties"].items())))
+    return b"".join(parts) + _extensions(31, node)
+
+
+def _extensions(number: int, node: Node) -> bytes:
+    """What begins with `x-`, as gnostic carries it: YAML, of which JSON is a part."""
+    said: Iterable[tuple[str, Any]] = ((key, value) for key, value in node.items() if key.startswith("x-"))
+    return b"".join(_bytes(number, _named(key, _any(value))) for key, value in said)
+
+
+def _any(value: Any) -> bytes:
+    return _bytes(2, msgspec.json.encode(value) + b"\n")
+
+
+def _named(name: str, value: bytes) -> bytes:
+    return _text(1, name) + _bytes(2, value)
+
+
+def _text(number: int, text: str) -> bytes:
+    return _bytes(number, text.encode())
+
+
+def _flag(number: int, value: bool | None) -> bytes:
+    return _varint(number << 3) + b"\1" if value else b""
+
+
+def _bytes(number: int, value: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
