@@ -1,24 +1,40 @@
 """Which boot of this machine the state on disk is of: what an older one left is cleared, and only then is this one noted.
 
-ROOT/boot_id
+ROOT/boot_id          the machine's boot
+ROOT/kernel_boot_id   the kernel's: machines that are namespaces share one, which goes on when a machine's power is cut
 """
 
 from __future__ import annotations
 
 import os
 
+KERNEL = "/proc/sys/kernel/random/boot_id"
+
 
 class Boot:
-    def __init__(self, state_dir: str, identity: str) -> None:
-        self._path, self.id = os.path.join(state_dir, "boot_id"), identity
-        try:
-            with open(self._path, encoding="ascii") as file:
-                self.same = file.read() == identity
-        except OSError:
-            self.same = False
+    """`same`: the machine has not booted since the state was noted. `same_kernel`: nor has its kernel, so no file that was written is lost."""
+
+    def __init__(self, state_dir: str, identity: str, kernel: str = "") -> None:
+        self.id, self._kernel = identity, kernel or _read(KERNEL)
+        self._path, self._kernel_path = os.path.join(state_dir, "boot_id"), os.path.join(state_dir, "kernel_boot_id")
+        self.same = _read(self._path) == identity
+        self.same_kernel = bool(self._kernel) and _read(self._kernel_path) == self._kernel
 
     def note(self) -> None:
         """For the next start: nothing here is of an older boot any more."""
-        with open(self._path + ".new", "w", encoding="ascii") as file:
-            file.write(self.id)
-        os.replace(self._path + ".new", self._path)
+        _write(self._kernel_path, self._kernel)
+        _write(self._path, self.id)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _write(path: str, text: str) -> None:
+    with open(path + ".new", "w", encoding="ascii") as file:
+        file.write(text)
+    os.replace(path + ".new", path)

@@ -68,7 +68,7 @@ async def serve(settings: Settings) -> None:
         settings.state_dir, settings.run_dir, addresses, Cgroups(settings.cgroup_root), source=address, mtu=settings.pod_mtu
     )
     images = Images(settings.state_dir, api, f"linux/{facts.architecture()}")
-    if not boot.same:
+    if not boot.same and not boot.same_kernel:  # a power cut took what was not on the disk yet
         images.forget_unflushed()
     events = Recorder(api, settings.node)
     node = NodeKeeper(settings, boot.id, address, api, addresses.set, images.reported, say)

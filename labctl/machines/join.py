@@ -29,6 +29,7 @@ from labctl.providers.protocol import Machine
 from labctl.remote.interface import Remote, Target
 
 DIRECTORIES = {"opt/labctl": 0o755, "etc/labctl": 0o755, "var/lib/labctl/agent": 0o700, "var/log/labctl": 0o755, "var/log/pods": 0o755}
+PROGRAMS = ("opt/labctl/agent-run", "opt/labctl/agent-resume")
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -67,6 +68,7 @@ class Join:
         self._look = _text("machines/look.sh")
         self._apply = _text("machines/apply.sh")
         self._run = assets.provision("agent-run.sh").read_bytes()
+        self._resume = assets.provision("agent-resume.sh").read_bytes()
         self._unit = jinja2.Template(_text("machines/labctl-agent.service.j2"))
 
     async def __call__(self, machine: Machine) -> Joined:
@@ -79,7 +81,7 @@ class Join:
                 mend="install on it the packages of provision/packages, and of provision/packages.NETWORK",
             )
         boot_id = machine.boot_id or found.boot
-        files = self._files(machine, boot_id)
+        files = self._files(machine, "" if boot_id == found.boot else boot_id)
         stamp = _stamp(files, self._agent)
         why = self._why(found, stamp)
         if why:
@@ -114,9 +116,14 @@ class Join:
         self._remote.reset_helper(name)
 
     def _files(self, machine: Machine, boot_id: str) -> dict[str, bytes]:
-        """What a machine gets besides the agent itself and its certificate: what the stamp stands for. Not its lab's id: out of a snapshot it is in another."""
+        """What a machine gets besides the agent itself and its certificate: what the stamp stands for. Not its lab's id: out of a snapshot it is in another.
+
+        Nor its boot id, if the machine says that itself (look.sh and the agent read it in the same way): so an agent that was started by
+        agent-resume has the right configuration.
+        """
         return {
             "opt/labctl/agent-run": self._run,
+            "opt/labctl/agent-resume": self._resume,
             "opt/labctl/labctl-agent.service": self._unit.render(node=machine.name).encode(),
             "etc/labctl/ca.crt": self._authority.certificate_pem,
             "etc/labctl/agent.json": json.dumps(self._configuration(machine, boot_id), indent=1).encode() + b"\n",
@@ -127,7 +134,7 @@ class Join:
         return {
             "node": machine.name,
             "url": self._lab.url,
-            "bootID": boot_id,
+            **({"bootID": boot_id} if boot_id else {}),
             **({"relayAddress": self._lab.relay_address} if self._lab.relay_address else {}),
             "address": status.address(machine),
             "arch": machine.arch,
@@ -192,7 +199,7 @@ def _tar(members: Mapping[str, bytes]) -> bytes:
         for name, data in members.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)
-            member.mode = 0o700 if name == "opt/labctl/agent-run" else 0o600
+            member.mode = 0o700 if name in PROGRAMS else 0o600
             archive.addfile(member, io.BytesIO(data))
     return buffer.getvalue()
 

@@ -15,6 +15,7 @@ stop_agent() {
     pkill -KILL -s "$pid" -f '/opt/labctl/agent run' || true
 } 2>/dev/null
 
+rm -f /opt/labctl/stamp
 tar -xmf - -C /
 running=$(readlink /opt/labctl/agent) || running=
 if [ "$running" != "$1" ]; then
@@ -24,6 +25,7 @@ if [ "$running" != "$1" ]; then
 fi
 systemd || stop_agent
 printf '%s\n' "$2" >/run/labctl-agent.stamp
+cp /run/labctl-agent.stamp /opt/labctl/stamp # for agent-resume, in a later boot
 if systemd; then
     mv -f /opt/labctl/labctl-agent.service /run/systemd/system/ # below /run: after a boot nothing starts before the master joined it
     systemctl daemon-reload

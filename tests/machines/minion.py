@@ -74,4 +74,4 @@ class Minion:
             self.agent = files[f"opt/labctl/{agent}"].decode()  # the tests' agent is its own hash
         self.stamp = stamp
         self.starts += 1
-        self._registers(json.loads(self.files["etc/labctl/agent.json"]))
+        self._registers({"bootID": self.boot_id, **json.loads(self.files["etc/labctl/agent.json"])})

@@ -28,8 +28,10 @@ import json, os, signal, sys
 def main():
     with open("/etc/labctl/agent.json") as file:
         configuration = json.load(file)
+    with open("/etc/labctl/boot_id") as file:
+        boot = configuration.get("bootID") or file.read().strip()
     with open("/run/agent-starts", "a") as file:
-        file.write(f"%(version)s {os.getpid()} {configuration['bootID']}\\n")
+        file.write(f"%(version)s {os.getpid()} {boot}\\n")
     signal.pause()
 """
 SOON_S = 15.0

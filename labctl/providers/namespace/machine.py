@@ -101,7 +101,8 @@ class NamespaceMachine:
 
     # -- what can be done; each is one operation, also across processes
 
-    def up(self, spec: MachineSpec, lower: Path) -> None:
+    def up(self, spec: MachineSpec, lower: Path, *, resume: bool = False) -> None:
+        """`resume`: it comes out of a snapshot, and starts at once what ran on it."""
         with locks.exclusive(self._lock) as lock:
             if self.running() and self._below_the_lab():
                 if self.frozen():
@@ -109,7 +110,7 @@ class NamespaceMachine:
                 return
             self._clear_last_boot()
             self._prepare(spec)
-            boot = self._plan_boot(spec, lower)
+            boot = self._plan_boot(spec, lower, resume)
             _write(self.folder / "boot_id", boot.boot_id.encode() + b"\n")
             _write(self.folder / "boot.json", plan.dump(boot).encode())
             try:
@@ -215,7 +216,7 @@ class NamespaceMachine:
         _write(self.folder / "upper/root/.ssh/authorized_keys", spec.authorized_key.strip().encode() + b"\n", 0o600)
         _write(self.folder / "spec.json", msgspec.json.encode(spec))
 
-    def _plan_boot(self, spec: MachineSpec, lower: Path) -> plan.BootPlan:
+    def _plan_boot(self, spec: MachineSpec, lower: Path, resume: bool) -> plan.BootPlan:
         boot_id = str(uuid.uuid4())
         _write(self.folder / "upper/etc/labctl/boot_id", boot_id.encode() + b"\n", 0o644)
         lab_init = self._lab.start()
@@ -232,6 +233,7 @@ class NamespaceMachine:
             mtu=self._settings.mtu_bytes,
             deadline_s=self._settings.boot_deadline_s,
             cgroup=self._cgroups.make(spec.name, spec.memory_bytes, spec.cpus),
+            resume=resume,
         )
 
     def _clear_last_boot(self) -> None:

@@ -81,7 +81,7 @@ def _boot(machine: NamespaceMachine, lower: Path) -> None:
     spec = machine.spec()
     if spec is None:
         raise ProviderError(f"{machine.name}: the snapshot has no specification of it")
-    machine.up(spec, lower)
+    machine.up(spec, lower, resume=True)
 
 
 def read(folder: Path) -> list[Saved]:

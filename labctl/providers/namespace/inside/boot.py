@@ -22,6 +22,7 @@ from labctl.providers.namespace.inside import filter, kernel, plan, rootfs
 
 _OF_ITS_OWN = kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWCGROUP
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_RESUME = "/opt/labctl/agent-resume"
 _OPEN_FILES = 65_536  # a login's 1024 would be every pod's
 _KEEP_SSHD = """
 fast=0
@@ -124,7 +125,21 @@ def _become_init(boot: plan.BootPlan) -> None:
     filter.refuse_host_calls()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
-    os.execve(_INIT[0], _INIT, {"PATH": _PATH, "container": "labctl"})
+    environment = {"PATH": _PATH, "container": "labctl"}
+    if boot.resume and os.access(_RESUME, os.X_OK):
+        _start_aside([_RESUME], environment)
+    os.execve(_INIT[0], _INIT, environment)
+
+
+def _start_aside(argv: list[str], environment: dict[str, str]) -> None:
+    """A program whose parent is the init, with no descriptor but its standard ones: `alive` is the init's alone."""
+    if os.fork() == 0:
+        try:
+            os.setsid()
+            os.closerange(3, _OPEN_FILES)
+            os.execve(argv[0], argv, environment)
+        finally:
+            os._exit(127)
 
 
 def _wait_for_banner(boot: plan.BootPlan) -> None:

@@ -35,7 +35,8 @@ class LabPlan:
 
 @dataclass(frozen=True)
 class BootPlan:
-    """One boot of one machine. `folder` has upper/, work/, root/, storage/ and console.log; `lab_init` is a process id in the host's numbering."""
+    """One boot of one machine. `folder` has upper/, work/, root/, storage/ and console.log; `lab_init` is a process id in the host's numbering.
+    With `resume` the machine comes out of a snapshot: it runs /opt/labctl/agent-resume, if it has that."""
 
     name: str
     boot_id: str
@@ -49,6 +50,7 @@ class BootPlan:
     mtu: int
     deadline_s: float
     cgroup: CgroupPlan
+    resume: bool = False
 
 
 def dump(plan: LabPlan | BootPlan) -> str:
