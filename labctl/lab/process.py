@@ -24,6 +24,9 @@ from typing import IO
 from labctl.errors import LabctlError
 from labctl.paths import Paths
 
+GO, HOLD = b"go", b"ho"
+"""What a master that has begun is told (labctl/master/__main__.py)."""
+
 IDLE_S = 30.0
 LOADING_MOST_S = 600.0
 _PF_EXITING = 0x4  # linux/sched.h
@@ -127,6 +130,7 @@ class Beginning:
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
+        self.held = False
         paths.master_log.parent.mkdir(parents=True, exist_ok=True)
         told, self._tell = os.pipe()
         self._hear, ready = os.pipe()
@@ -139,21 +143,33 @@ class Beginning:
         os.close(told)
         os.close(ready)
 
-    def go(self, *, note: Note = quiet) -> None:
-        """Be the lab's master, with the settings of now. Returns when it answers. LabctlError carries the last line of its log."""
+    def go(self, *, hold: bool = False, note: Note = quiet) -> None:
+        """Be the lab's master, with the settings of now. Returns when it answers. LabctlError carries the last line of its log.
+
+        With `hold` it answers and leaves the machines alone until `release`; it ends if that never comes.
+        """
         with contextlib.suppress(BrokenPipeError):  # it has ended: its log says why
-            os.write(self._tell, b"go")
+            os.write(self._tell, HOLD if hold else GO)
         waiting = _Patience(self._process.pid, self._paths, note)
         said: list[int] = []
         while not said and not waiting.over():
             said, _, _ = select.select([self._hear], [], [], 0.5)
         if said and os.read(self._hear, 16):
-            self._close()
+            self.held = hold
+            if not hold:
+                self._close()
             return
         self.abandon()
         raise LabctlError(
             f"the master did not start: {_last_line(self._paths.master_log, self._log_begin)}", mend=f"see {self._paths.master_log}"
         )
+
+    def release(self) -> None:
+        """The machines that a held master waits for are there."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._tell, GO)
+        self.held = False
+        self._close()
 
     def abandon(self) -> None:
         """It was not needed, or says nothing. Nothing to do once it is the master."""

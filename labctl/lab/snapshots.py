@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -263,8 +264,8 @@ def suffices(lab: LabFolder, name: str) -> bool:
     return snapshot.memory and len(snapshot.machines) == lab.settings["minions"]
 
 
-def restore(lab: LabFolder, provider: Provider | None, name: str) -> Snapshot:
-    """Put the snapshot in the place of what the lab is; without a name, finish what was begun. No master can be started before it is done."""
+def restore(lab: LabFolder, provider: Provider | None, name: str, begun: process.Beginning | None) -> Snapshot:
+    """Put the snapshot in the place of what the lab is; without a name, finish what was begun. No master but `begun` can be started before it is done."""
     pending = lab.record.get("restoring", {})
     name = name or pending["name"]
     snapshot, folder = find(lab, name), lab.paths.snapshots / name
@@ -278,11 +279,24 @@ def restore(lab: LabFolder, provider: Provider | None, name: str) -> Snapshot:
         if not (lab.paths.state / "port").exists():
             write_file(lab.paths.state / "port", str(snapshot.port), 0o644)
         if provider and snapshot.machines and (keeper := ability(provider, Snapshots)):
-            keeper.load_machines(folder / "machines")
+            _load(keeper, folder / "machines", begun)
         del lab.record["restoring"]
         lab.save()
+        if begun and begun.held:
+            begun.release()
         note("machines go on where they were" if snapshot.memory else "machines booted" if snapshot.machines else "")
     return snapshot
+
+
+def _load(keeper: Snapshots, folder: Path, begun: process.Beginning | None) -> None:
+    """The machines are put in place while the master opens its store; it looks at no machine before they are all there."""
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(keeper.load_machines, folder)
+        try:
+            if begun:
+                begun.go(hold=True)
+        finally:
+            loading.result()
 
 
 def _put_keys(lab: LabFolder, folder: Path) -> None:

@@ -50,7 +50,7 @@ def _restored(lab: LabFolder, provider: Provider | None, name: str, begun: proce
     """Until the lab is what the snapshot was, and what was asked for besides."""
     from labctl.lab import snapshots
 
-    snapshot = snapshots.restore(lab, provider, name)
+    snapshot = snapshots.restore(lab, provider, name, begun)
     _master(lab, begun)
     _machines(lab, provider, lab.settings["minions"], restored=True)
     snapshots.wait_for_pods(lab, snapshot)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from labctl.errors import LabctlError
+
+GO = b"go"
+HOLD = b"ho"  # answer, and leave the machines alone until GO follows
 
 
 def main() -> int:
@@ -22,22 +26,20 @@ def main() -> int:
 
         import_http_server()
 
-    if not _go(arguments.go_fd):
+    word = _word(arguments.go_fd)
+    if not word:
         return 0
     try:
-        run(arguments.lab, arguments.ready_fd)
+        run(arguments.lab, arguments.ready_fd, hold_fd=arguments.go_fd if word == HOLD else -1)
     except LabctlError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_status
     return 0
 
 
-def _go(descriptor: int) -> bool:
-    """Wait for the word of who started us; False if there will be none."""
-    if descriptor < 0:
-        return True
-    with open(descriptor, "rb", buffering=0) as told:
-        return bool(told.read(2))
+def _word(descriptor: int) -> bytes:
+    """Wait for the word of who started us: GO or HOLD. Empty if there will be none."""
+    return os.read(descriptor, len(GO)) if descriptor >= 0 else GO
 
 
 if __name__ == "__main__":

@@ -40,17 +40,21 @@ NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.sv
 NO_LIMIT = 65_536  # open files: each watch, stream and client is one
 
 
-def run(lab: Path, ready_fd: int) -> None:
-    """Be the master of the lab in this `.labctl` folder until a signal ends it. Raises LabctlError where it can't begin."""
+def run(lab: Path, ready_fd: int, hold_fd: int = -1) -> None:
+    """Be the master of the lab in this `.labctl` folder until a signal ends it. Raises LabctlError where it can't begin.
+
+    With `hold_fd` the machines are left alone until something can be read there: a snapshot is just being put in their place. If that never comes,
+    because whoever restores it was killed, this master ends.
+    """
     settings = read_settings(lab)
     _log_to_stderr()
     with _only_one(settings.paths):
         _raise_file_limit()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(settings, ready_fd))
+            runner.run(_serve(settings, ready_fd, hold_fd))
 
 
-async def _serve(settings: MasterSettings, ready_fd: int) -> None:
+async def _serve(settings: MasterSettings, ready_fd: int, hold_fd: int) -> None:
     paths, clock = settings.paths, SystemClock()
     begun = clock.now()
     stop = _stop_signal()
@@ -71,12 +75,26 @@ async def _serve(settings: MasterSettings, ready_fd: int) -> None:
         with contextlib.suppress(BrokenPipeError):  # whoever waited has been killed
             os.write(ready_fd, b"ready")
         os.close(ready_fd)
-    master.run_machines()
-    await stop.wait()
+    if hold_fd < 0 or await _released(hold_fd, stop):
+        master.run_machines()
+        await stop.wait()
     log.info("stopping")
     await master.stop()
     with contextlib.suppress(FileNotFoundError):
         paths.master_run.unlink()
+
+
+async def _released(descriptor: int, stop: asyncio.Event) -> bool:
+    """Wait until the machines are there. False: they never will be, or this process was told to end."""
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    loop.add_reader(descriptor, told.set)
+    waiting = [asyncio.ensure_future(told.wait()), asyncio.ensure_future(stop.wait())]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    loop.remove_reader(descriptor)
+    for task in waiting:
+        task.cancel()
+    return told.is_set() and bool(os.read(descriptor, 1))
 
 
 def _tools(settings: MasterSettings, authority: Authority, journal: Journal, supervisor: Supervisor) -> Tools:

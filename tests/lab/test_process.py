@@ -130,3 +130,22 @@ def test_a_master_that_was_killed_and_still_holds_its_lock_counts_as_ending(lab)
         os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)
         assert process.is_ending(killed.pid)
     assert not process.is_ending(killed.pid), "it is gone"
+
+
+def test_a_master_that_is_held_answers_and_ends_with_its_starter(lab):
+    lab.save(minions=0, provider="")
+    with process.beginning(lab.paths) as begun:
+        begun.go(hold=True)
+        assert begun.held and process.master_run(lab.paths)["pid"] == begun._process.pid
+        begun._close()  # as a restore that is killed would
+        assert begun._process.wait(20) == 0
+    assert not process.master_pid(lab.paths)
+
+
+def test_a_master_that_was_held_is_the_master_when_it_is_released(lab):
+    lab.save(minions=0, provider="")
+    with process.beginning(lab.paths) as begun:
+        begun.go(hold=True)
+        begun.release()
+    assert process.master_pid(lab.paths) == begun._process.pid
+    assert lab.api.get("/version")["gitVersion"]
