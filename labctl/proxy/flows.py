@@ -7,7 +7,8 @@ A minion calls this after every change of its rules; the helper carries the answ
    first endpoint comes: what was sent before has an entry that leads to no endpoint (kubernetes#48370).
 2. An endpoint that is leaving and still serves keeps its UDP entries. Readiness, weights and traffic policies move new connections only.
 3. TCP ends by itself while there is somebody to end it. Only where a pod is dead (its object is gone, it has finished or its node is fenced) do its
-   TCP entries go, so that a client's next packet meets a machine that knows nothing of the connection and resets it.
+   TCP entries go, so that a client's next packet meets a machine that knows nothing of the connection and resets it. A node's death is often told
+   a moment after its endpoints have left: `Departed` remembers those until then.
 4. Nothing else goes: no entry of another Service that has the same pod behind it, none that goes to a pod's own address, no other protocol.
 """
 
@@ -22,6 +23,7 @@ from labctl.proxy.frontends import Frontend
 from labctl.proxy.hostports import HostPort
 from labctl.proxy.rules import Entry, Facts
 
+DEPARTED_MOST = 2_000
 Front = tuple[str, int]
 """Where clients send to: an address, or an empty one for all of the machine's own; and a port."""
 _FRONT = re.compile(r"LABCTL-(?:SERVICES|NODEPORTS|HOSTPORTS|REJECT) (?:-d ([\d.]+)/32 )?-p udp .*--dport (\d+) ")
@@ -36,9 +38,35 @@ def stale(had: Rules, has: Rules, entries: Iterable[Entry], facts: Facts, is_dea
         elif isinstance(entry, HostPort) and entry.protocol == "UDP" and entry.node == facts.node:
             served[entry.address, entry.port] = [entry.pod_address]
     udp = [{"address": address, "port": port, "serving": serving} for (address, port), serving in sorted(served.items())]
-    gone = sorted(destinations(had) - destinations(has))
-    tcp = [{"address": address, "port": port} for protocol, address, port in gone if protocol == "tcp" and is_dead(address)]
+    tcp = [{"address": address, "port": port} for address, port in sorted(_endpoints(had) - _endpoints(has)) if is_dead(address)]
     return {name: found for name, found in (("udp", udp), ("tcp", tcp)) if found}
+
+
+class Departed:
+    """The TCP endpoints that left a minion's rules while they lived, newest last. Connections to them may still be open."""
+
+    def __init__(self) -> None:
+        self._left: dict[tuple[str, int], None] = {}
+
+    def note(self, had: Rules, has: Rules, is_dead: Callable[[str], bool]) -> None:
+        """Rules changed."""
+        before, after = _endpoints(had), _endpoints(has)
+        for endpoint in after:
+            self._left.pop(endpoint, None)
+        self._left |= dict.fromkeys(endpoint for endpoint in sorted(before - after) if not is_dead(endpoint[0]))
+        while len(self._left) > DEPARTED_MOST:
+            del self._left[next(iter(self._left))]
+
+    def dead(self, is_dead: Callable[[str], bool]) -> list[dict[str, Any]]:
+        """Somebody died: those of them that are dead now, as the helper's `conntrack` takes them. Each is told once."""
+        found = [endpoint for endpoint in self._left if is_dead(endpoint[0])]
+        for endpoint in found:
+            del self._left[endpoint]
+        return [{"address": address, "port": port} for address, port in found]
+
+
+def _endpoints(rules: Rules) -> set[tuple[str, int]]:
+    return {(address, port) for protocol, address, port in destinations(rules) if protocol == "tcp"}
 
 
 def _fronts(rules: Rules) -> set[Front]:

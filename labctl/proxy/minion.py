@@ -77,6 +77,8 @@ class Minion:
         self.fenced = False
         self.sequence = -1  # the table's sequence that this minion has
         self.dirty: set[str] = set()
+        self.somebody_died = False  # a node was fenced: endpoints that have left already may be dead
+        self._departed = flows.Departed()
         self.applied: dict[str, Rules] | None = None
         self._frontends: dict[str, tuple[Entry, ...]] = {}  # what `applied` was made of
         self._remote = remote
@@ -90,7 +92,7 @@ class Minion:
     @property
     def behind(self) -> bool:
         """Is there anything to do?"""
-        return self.applied is None or bool(self.dirty)
+        return self.applied is None or bool(self.dirty) or self.somebody_died
 
     def forget(self) -> None:
         """Nothing is known of it any more: everything will be read, and the difference sent."""
@@ -221,6 +223,11 @@ class Minion:
 
     async def _forget_connections(self, had: Rules, has: Rules, entries: Table, facts: Facts, desired: Desired) -> None:
         stale = flows.stale(had, has, (entry for some in entries.values() for entry in some), facts, desired.is_dead)
+        self._departed.note(had, has, desired.is_dead)
+        if self.somebody_died:
+            self.somebody_died = False
+            if dead := self._departed.dead(desired.is_dead):
+                stale["tcp"] = [*stale.get("tcp", ()), *dead]
         if stale:
             await self._call("conntrack", stale)
 

@@ -157,7 +157,16 @@ class Proxy:
         fenced = any(taint.key == OUT_OF_SERVICE for taint in node.spec.taints)
         if fenced != minion.fenced:
             minion.fenced = fenced
+            if fenced:
+                self._somebody_died()
             self._settle_soon(view)
+
+    def _somebody_died(self) -> None:
+        """Minions look whether they know of connections to endpoints there that have left already."""
+        for name, minion in self._minions.items():
+            if not minion.fenced:
+                minion.somebody_died = True
+                self._workers.wake(name)
 
     # -- what the remote tells ---------------------------------------------------------------------------------------------------------
 

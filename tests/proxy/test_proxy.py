@@ -200,6 +200,23 @@ async def test_udp_connections_of_a_gone_endpoint_are_forgotten_and_tcp_ones_onl
     assert helper.forgotten == [{"udp": [{"address": vip, "port": 53, "serving": []}], "tcp": tcp}]
 
 
+async def test_connections_of_an_endpoint_that_left_before_its_nodes_death_was_told_are_forgotten_then(world):
+    helper = await world.minion(1)
+    await world.minion(2)
+    await world.pod("b", "minion-2")
+    await world.service("web")
+    await world.endpoints("web", B)
+    await world.settled()
+    await world.endpoints("web")
+    await world.settled()
+    assert not helper.forgotten
+    taint = {"key": "node.kubernetes.io/out-of-service", "effect": "NoExecute"}
+    await world.client.patch("nodes", "minion-2", {"spec": {"taints": [taint]}})
+    await world.until(lambda: bool(helper.forgotten))
+    assert helper.forgotten == [{"tcp": [{"address": B[1], "port": 8080}]}]
+    await world.settled()
+
+
 async def test_affinity_without_xt_recent_is_told_on_the_service(world):
     helper = await world.minion(1)
     helper.recent = False
