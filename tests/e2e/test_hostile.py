@@ -6,6 +6,8 @@ What each provider protects from whom is in docs/security.md.
 from __future__ import annotations
 
 import os
+import signal
+from pathlib import Path
 
 import pytest
 
@@ -143,3 +145,90 @@ def test_root_on_a_minion_can_not_write_the_hosts_sysctls_and_pods_go_on(cluster
     cluster.on("minion-1", "umount", "/tmp/p")
     made(pod("after", "true", restartPolicy="Never", nodeName="minion-1"))
     phase(cluster, "after", "Succeeded")
+
+
+# -- a minion's helper, and SSH
+
+
+IMPOSTOR = r"""
+import json, os, runpy, sys, time
+if sys.argv[1:2] != ["helper"]:
+    runpy.run_path("/opt/labctl/agent.real", run_name="__main__")
+    sys.exit()
+said = [
+    {"method": "connected", "params": {}},
+    {"method": "lost", "params": {"generation": "", "reason": "x"}},
+    {"method": "digest", "params": None},
+    {"method": "digest", "params": {"rules": ["x"] * 1000}},
+    {"id": 1, "result": None},
+    {"id": 1, "result": {"flavour": 7, "rules": {}, "changed": [], "failed": []}},
+]
+one = said[int(time.time() * 10) % len(said)]
+while True:
+    body = json.dumps(one).encode()
+    os.write(1, len(body).to_bytes(4, "big") + body)
+    time.sleep(0.001)
+"""
+
+
+def test_one_minions_helper_harms_nobody_elses_ssh(cluster, made):  # noqa: F811
+    """Root on minion-1 puts its own words in the place of the helper's: minion-2 is programmed, reached and watched as before."""
+    made(pod("elsewhere", "sleep", "1000", nodeName="minion-2"))
+    running(cluster, "elsewhere")
+    cluster.on("minion-1", "mv", "/opt/labctl/agent", "/opt/labctl/agent.real")
+    cluster.on("minion-1", "sh", "-c", f"cat >/opt/labctl/agent <<'END'\n{IMPOSTOR}\nEND")
+    cluster.on("minion-1", "pkill", "-f", "agent helper", check=False)
+    try:
+        for number in range(5):
+            cluster.kubectl("create", "service", "clusterip", f"hostile-{number}", "--tcp=80:80")
+            programmed(cluster, "minion-2", f"hostile-{number}")
+            assert cluster.kubectl("exec", "elsewhere", "--", "echo", "here").stdout == "here\n"
+        assert cluster.kubectl("get", "--raw", "/readyz").stdout == "ok"
+        wait(lambda: "could not program" in told(cluster), "what minion-1 says is refused, and that is noted", 30)
+    finally:
+        cluster.on("minion-1", "mv", "/opt/labctl/agent.real", "/opt/labctl/agent")
+        cluster.on("minion-1", "pkill", "-f", "agent helper", check=False)
+    programmed(cluster, "minion-1", "hostile-4", 60)
+    cluster.kubectl("delete", "service", *(f"hostile-{number}" for number in range(5)))
+
+
+def programmed(cluster, minion, service, timeout_s=20):
+    def look():
+        saved = cluster.on(minion, "sh", "-c", "iptables-save; iptables-legacy-save 2>/dev/null").stdout
+        return f"default/{service}" in saved
+
+    wait(look, f"{minion} has the rules of {service}", timeout_s)
+
+
+def told(cluster):
+    return (cluster.folder / ".labctl" / "journal.jsonl").read_text()
+
+
+def test_the_ssh_process_and_every_sshd_may_be_killed(cluster, made):  # noqa: F811
+    """Killed three times, the SSH process is back each time, and the master says so; a machine's sshd is started again, and the machine stays on."""
+    made(pod("reached", "sleep", "1000", nodeName="minion-2"))
+    running(cluster, "reached")
+    master = cluster.status()["master"]["pid"]
+    boots = {machine["name"]: machine["power"] for machine in cluster.status()["machines"]}
+
+    def ssh_process():
+        for child in Path(f"/proc/{master}/task/{master}/children").read_text().split():
+            if b"labctl.remote.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return int(child)
+        return 0
+
+    def reached():
+        return cluster.kubectl("exec", "reached", "--", "echo", "here", check=False).stdout == "here\n"
+
+    for _ in range(3):
+        wait(ssh_process, "the SSH process runs", 20)
+        os.kill(ssh_process(), signal.SIGKILL)
+        wait(reached, "a pod is reached over SSH again", 30)
+    shown = cluster.labctl("status").stdout
+    assert "ssh-process was started again 3 times" in shown, shown
+    assert "[-]task/ssh-process failed" in cluster.kubectl("get", "--raw", "/readyz?verbose", check=False).stderr
+    assert "the master itself is in trouble" in cluster.labctl("why", "pod/reached").stdout.lower()
+    cluster.on("minion-2", "sh", "-c", "kill -9 $(pgrep -o -x sshd)", check=False)
+    wait(lambda: cluster.on("minion-2", "true", check=False).returncode == 0, "minion-2's sshd answers again", 20)
+    assert {machine["name"]: machine["power"] for machine in cluster.status()["machines"]} == boots
+    assert reached()
