@@ -2,6 +2,9 @@
 
 Called for `application/json-patch+json`. The words are those of the library the real server uses (evanphx/json-patch); like the real server's,
 the Status says only that the request was in error, and its cause says which operation did not apply.
+
+The library `jsonpatch` is as fast and costs 45 ms at import, but it refuses negative indices, which the real server's takes, says other words, and has no
+bound on what copies add up to.
 """
 
 from __future__ import annotations
