@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import signal
 import statistics
 import sys
 import tempfile
@@ -90,6 +91,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], choices=FIGURES, help="a figure; again for more")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end on the way out
     trees = [arguments.old.resolve(), arguments.new.resolve()]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         labs = [stack.enter_context(_server(Path(folder), tree)) for tree in trees]

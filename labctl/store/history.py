@@ -6,7 +6,7 @@ from bisect import bisect_right
 
 from labctl.store.interface import Batch
 
-ENTRY_BYTES = 2048  # what a change costs beside its value: measured, with the view and the shown bytes of a small object
+ENTRY_BYTES = 2048  # what a change costs beside its value: measured, with the view of it that somebody looked at
 
 
 class History:
@@ -39,4 +39,5 @@ class History:
 
 
 def _size(batch: Batch) -> int:
-    return sum(len(change.entry.value) + ENTRY_BYTES for change in batch.changes)
+    """About what a batch holds. Each value counts twice: once as it is stored, and once as clients were shown it (`Entry.shown`)."""
+    return sum(2 * len(change.entry.value) + ENTRY_BYTES for change in batch.changes)

@@ -145,7 +145,7 @@ async def test_a_slow_watcher_is_closed_never_waited_for(make):
 
 
 async def test_history_over_its_bound_is_surplus_until_it_is_compacted():
-    store = LogStore(MemoryEngine(), StoreSettings(history_bytes=33_000))
+    store = LogStore(MemoryEngine(), StoreSettings(history_bytes=47_000))
     for _ in range(10):
         assert store.surplus == 0
         await store.commit([Put("k", b"x" * 1500)])
