@@ -31,9 +31,12 @@ from labctl.api.server import Server
 from labctl.api.settings import ApiSettings
 from labctl.certificates import Authority, Issued, kubeconfig, write_file
 from labctl.clock import SystemClock
+from labctl.controllers.builtin import builtin_controllers
 from labctl.journal import MemoryJournal
+from labctl.reconcile.runner import Runner
 from labctl.remote.interface import Remote
 from labctl.resources.client import Client
+from labctl.resources.events import Recorder
 from labctl.resources.registry import builtin_registry
 from labctl.resources.resources import Resources
 from labctl.store.interface import Store
@@ -80,7 +83,9 @@ class ApiServer:
         remote: Remote | None = None,
         extensions: Extensions | None = None,
         checks: Checks = tuple,
+        controllers: bool = False,
     ) -> AsyncIterator[ApiServer]:
+        """With `controllers`, all of the master's controllers run as well; pods are bound to no node and stay Pending."""
         clock = SystemClock()
         store = store or memory_store()
         resources = Resources(store, builtin_registry(), clock, MemoryJournal(clock), Random(1))
@@ -94,11 +99,16 @@ class ApiServer:
         await server.start([listener])
         api = cls(server, resources, authority, directory, listener.getsockname()[1])
         write_file(api.kubeconfig, kubeconfig(api.url, authority.certificate_pem, authority.admin()))
+        runner = _runner(resources, clock) if controllers else None
         try:
-            for name in NAMESPACES:
+            for name in NAMESPACES if store.revision == 0 else ():
                 await resources.create(resources.registry["namespaces"], "", {"metadata": {"name": name}})
+            if runner is not None:
+                await runner.start()
             yield api
         finally:
+            if runner is not None:
+                await runner.stop()
             await server.stop()
             await store.close()
 
@@ -142,6 +152,16 @@ class ApiServer:
         }
         pipe = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(kubectl_path(), *arguments, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
+
+
+def _runner(resources: Resources, clock: SystemClock) -> Runner:
+    client = Client(resources)
+    recorders: dict[str, Recorder] = {}
+
+    def recorder(component: str) -> Recorder:
+        return recorders.setdefault(component, Recorder(client, component, clock))
+
+    return Runner(resources, client, recorder, builtin_controllers(resources.registry), clock, resources.journal, Random(1))
 
 
 async def ended(process: asyncio.subprocess.Process) -> None:

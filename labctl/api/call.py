@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Call:
     """Made by the server for each request. `kind` is set where `target` names one that is served."""
 
-    __slots__ = ("kind", "method", "path", "query", "request", "settings", "target", "user")
+    __slots__ = ("deprecated", "kind", "method", "path", "query", "request", "settings", "target", "user")
 
     def __init__(self, request: web.BaseRequest, user: User, path: str, text: str, settings: ApiSettings) -> None:
         self.request = request
@@ -34,6 +34,7 @@ class Call:
         self.settings = settings
         self.target: Target
         self.kind: Kind
+        self.deprecated = ""  # a warning that every answer carries
 
     @property
     def connection(self) -> Connection:
@@ -80,6 +81,8 @@ class Call:
 
     async def answer(self, body: bytes, code: int = 200, *, form: Format = negotiate.PLAIN, extra: bytes = b"") -> Whole:
         """JSON bytes in the form the client reads: YAML, indented, compressed."""
+        if self.deprecated:
+            extra += answer.warning_lines((self.deprecated,))
         if form.yaml:
             body = answer.as_yaml(body)
         else:

@@ -150,7 +150,7 @@ class Server:
         kind = self._registry.in_group(target.group, target.version, target.resource)
         if kind is None:
             return self._paths.unknown(target)
-        call.kind = kind
+        call.kind, call.deprecated = kind, kind.deprecated
         return await self._handler(call, verb)(call)
 
     def _handler(self, call: Call, verb: str) -> Handler:

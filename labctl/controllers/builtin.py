@@ -1,8 +1,9 @@
-"""All controllers of a master, in the order in which they see a change."""
+"""All controllers and observers of a master, in the order in which they see a change."""
 
 from __future__ import annotations
 
 from labctl.controllers.cronjobs import CronJobs
+from labctl.controllers.customresources import CustomKinds, CustomResources
 from labctl.controllers.daemonsets import DaemonSets
 from labctl.controllers.deployment.deployments import Deployments
 from labctl.controllers.endpoints import Endpoints
@@ -18,13 +19,14 @@ from labctl.controllers.replicasets import ReplicaSets
 from labctl.controllers.replication import Replication
 from labctl.controllers.settings import ControllerSettings
 from labctl.controllers.statefulset.statefulsets import StatefulSets
-from labctl.reconcile.plan import Controller
+from labctl.reconcile.plan import Follower
 from labctl.resources.registry import Registry
 
 
-def builtin_controllers(registry: Registry, settings: ControllerSettings = ControllerSettings()) -> list[Controller]:  # noqa: B008 - frozen
-    """Endpoints come first, so that nobody is sent to a pod that leaves. The scheduler is in a room of its own."""
+def builtin_controllers(registry: Registry, settings: ControllerSettings = ControllerSettings()) -> list[Follower]:  # noqa: B008 - frozen
+    """Custom kinds come first, because all others may deal with them; then endpoints, so that nobody is sent to a pod that leaves. The scheduler is in a room of its own."""
     return [
+        CustomKinds(registry),
         Endpoints(),
         EndpointSlices(settings),
         Mirroring(settings),
@@ -37,6 +39,7 @@ def builtin_controllers(registry: Registry, settings: ControllerSettings = Contr
         StatefulSets(),
         Jobs(settings),
         CronJobs(),
+        CustomResources(registry),
         Garbage(registry),
         Namespaces(registry),
         Leftovers(settings),

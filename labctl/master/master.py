@@ -142,9 +142,9 @@ class Master:
         if self.edge:
             self.edge.begin()
         await ensure_bootstrap(self.client, self._bootstrap())
+        await self.runner.start()  # before the API: custom kinds are served from the first moment
         if self.api:
             await self.api.start(sockets)
-        await self.runner.start()
         self.supervisor.run("compaction", self._compact)
         self.supervisor.run("log-files", self._bound_logs)
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import msgspec
 
 from labctl.resources.claims import Ranges
+from labctl.store.interface import Entry
 
 Object = dict[str, Any]
 
@@ -134,11 +135,21 @@ class ScalePaths:
 class Conversion(Protocol):
     """Turns stored objects into what one version shows, and what a user sent into what is stored."""
 
-    def needed(self, kind: Kind, value: bytes) -> bool:
-        """Whether these stored bytes differ from what `kind`, one version of the resource, shows."""
+    def needed(self, kind: Kind, entry: Entry) -> bool:
+        """Whether this stored object differs from what `kind`, one version of the resource, shows."""
 
     async def convert(self, kind: Kind, objects: Sequence[Object]) -> Sequence[Object]:
         """The objects, in the same order, as `kind` has them. It may change the objects it is given. Raises ApiError."""
+
+
+class Decoder(Protocol):
+    """Reads the objects of a kind that no definition describes: a custom kind's, whose schema prunes and says what is wrong later."""
+
+    def decode(self, kind: Kind, raw: bytes, field_validation: str) -> tuple[Object, list[str]]:
+        """The object that a body means, and warnings. ApiError 400 for what is no such object."""
+
+    def patched(self, kind: Kind, obj: Object) -> list[str]:
+        """Brings what a patch made of an object into its stored form, in place; answers the paths of unknown fields."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +201,8 @@ class Kind:
     served: bool = True  # False: a version that is only stored
     storage: Kind | None = None  # the version that is stored; None: this one
     conversion: Conversion | None = None  # None: what is stored is what is shown
+    decoder: Decoder | None = None  # None: the schema's definition decodes its bodies
+    deprecated: str = ""  # a warning that every request to this version is answered with
 
     @property
     def resource(self) -> str:

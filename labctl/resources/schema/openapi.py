@@ -15,7 +15,7 @@ import msgspec
 
 from labctl.resources.kind import Kind
 from labctl.resources.schema.definitions import META, Definition, Schema
-from labctl.resources.schema.operations import PATCH_TYPES, Operation, operations
+from labctl.resources.schema.operations import Operation, operations
 
 _PATCH = META + "Patch"
 _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
@@ -162,7 +162,7 @@ def _v3_operation(operation: Operation) -> dict[str, Any]:
         "responses": {code: {"description": "OK", "content": answer} for code in _codes(operation)},
     }
     if operation.body:
-        types = PATCH_TYPES if operation.method == "patch" else ("application/json",)
+        types = operation.patches if operation.method == "patch" else ("application/json",)
         content = {type_: {"schema": _v3_reference(operation.body)} for type_ in types}
         written["requestBody"] = {"content": content} | ({} if operation.method == "delete" else {"required": True})
     return written
@@ -198,7 +198,7 @@ def _v2_operation(operation: Operation) -> dict[str, Any]:
         parameters.append({"name": "body", "in": "body", "required": operation.method != "delete", "schema": schema})
     answer = {"schema": {"$ref": f"#/definitions/{operation.answer}"}} if operation.answer else {}
     return _common(operation) | {
-        "consumes": list(PATCH_TYPES) if operation.method == "patch" else ["*/*"],
+        "consumes": list(operation.patches) if operation.method == "patch" else ["*/*"],
         "produces": ["application/json"] if operation.answer else ["*/*"],
         "parameters": parameters,
         "responses": {code: {"description": "OK", **answer} for code in _codes(operation)},

@@ -17,6 +17,7 @@ PATCH_TYPES = (
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
 )
+_CUSTOM_PATCH_TYPES = PATCH_TYPES[:3]  # a custom kind's schema has no merge strategies
 _STREAMS = {"attach", "exec", "portforward", "proxy"}
 
 _STATUS = META + "Status"
@@ -61,6 +62,7 @@ class Operation:
     body: str = ""
     answer: str = ""
     parameters: tuple[str, ...] = ()
+    patches: tuple[str, ...] = PATCH_TYPES  # the media types that a PATCH may have
 
 
 def operations(schema: Schema, kind: Kind) -> Iterator[Operation]:
@@ -71,6 +73,7 @@ def operations(schema: Schema, kind: Kind) -> Iterator[Operation]:
 class _Of:
     def __init__(self, schema: Schema, kind: Kind) -> None:
         self.schema, self.kind = schema, kind
+        self.patches = PATCH_TYPES if kind.decoder is None else _CUSTOM_PATCH_TYPES
         self.definition = schema.name_of(kind.group, kind.version, kind.kind)
         self.list_definition = schema.name_of(kind.group, kind.version, f"{kind.kind}List")
         self.base = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
@@ -146,4 +149,4 @@ class _Of:
             verb = f"connect{method.capitalize()}"
         kind = self.kind
         name = f"{verb}{self.stem}{suffix}"
-        return Operation(method, path, action, kind.group, kind.version, kind.kind, self.tag, name, body, answer, parameters)
+        return Operation(method, path, action, kind.group, kind.version, kind.kind, self.tag, name, body, answer, parameters, self.patches)

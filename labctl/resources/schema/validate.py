@@ -28,6 +28,8 @@ from labctl.resources.schema.walk import check
 def decode(schema: Schema, kind: Kind, body: bytes | Object, field_validation: str = "Strict") -> tuple[Object, list[str]]:
     """The object a body means, and warnings. ApiError 400 BadRequest for what is no such object; the body, if a dict, is left alone."""
     raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    if kind.decoder is not None:
+        return kind.decoder.decode(kind, raw, field_validation)
     type_ = schema.type_of(kind.group, kind.version, kind.kind)
     obj = quick.decode(type_, raw)
     if type(obj) is dict and (raw is not body or not bodies.may_repeat(obj, raw)):
@@ -53,6 +55,11 @@ def _decode_exactly(schema: Schema, type_: Type, kind: Kind, raw: bytes, field_v
 
 def decode_patched(schema: Schema, kind: Kind, obj: Object, patch: bytes | Any, field_validation: str = "Strict") -> list[str]:
     """Decodes in place what a patch made of an object; answers warnings. Raises ApiError 422 Invalid about the field `patch`."""
+    if kind.decoder is not None:
+        unknown = [f'unknown field "{path}"' for path in kind.decoder.patched(kind, obj)]
+        if unknown and field_validation == "Strict":
+            raise invalid_patch(patch, strict_error(unknown))
+        return unknown if field_validation == "Warn" else []
     findings = check(schema.type_of(kind.group, kind.version, kind.kind), obj)
     if findings.error:
         raise invalid_patch(patch, findings.error)

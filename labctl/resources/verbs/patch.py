@@ -67,11 +67,11 @@ def _maker(ctx: Context, kind: Kind, content_type: str) -> Callable[[Any, Object
             return json_patch.apply
         case "application/merge-patch+json":
             return merge.apply
-        case "application/strategic-merge-patch+json":
+        case "application/strategic-merge-patch+json" if kind.decoder is None:  # custom kinds have no strategy, as in Kubernetes
             type_ = ctx.schema.type_of(kind.group, kind.version, kind.kind)
             return lambda patch, obj: strategic.apply(type_, patch, obj)
         case other:
-            accepted = ", ".join((JSON, MERGE, STRATEGIC, APPLY))
+            accepted = ", ".join((JSON, MERGE, STRATEGIC, APPLY) if kind.decoder is None else (JSON, MERGE, APPLY))
             message = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
             raise ApiError(415, "UnsupportedMediaType", message, details={"causes": [{"message": other}]} if other else None)
 

@@ -18,9 +18,9 @@ from labctl.store.interface import Entry
 class OnlyTheName:
     """Kubernetes' conversion strategy `None`: versions differ in nothing but the apiVersion."""
 
-    def needed(self, kind: Kind, value: bytes) -> bool:
+    def needed(self, kind: Kind, entry: Entry) -> bool:
         head = b'{"kind":"%s","apiVersion":"%s",' % (kind.kind.encode(), kind.api_version.encode())
-        return not value.startswith(head)
+        return not entry.value.startswith(head)
 
     async def convert(self, kind: Kind, objects: Sequence[Object]) -> Sequence[Object]:
         return [{**obj, "apiVersion": kind.api_version, "kind": kind.kind} for obj in objects]
@@ -31,7 +31,7 @@ async def shown(kind: Kind, entries: Sequence[Entry]) -> Sequence[Entry]:
     conversion = kind.conversion
     if conversion is None:
         return entries
-    other = [entry for entry in entries if entry.value and conversion.needed(kind, entry.value)]
+    other = [entry for entry in entries if entry.value and conversion.needed(kind, entry)]
     if not other:
         return entries
     converted = await conversion.convert(kind, [encoding.decoded(entry) for entry in other])
@@ -54,7 +54,7 @@ async def to_store(kind: Kind, obj: Object) -> Object:
 def is_stale(kind: Kind, entry: Entry) -> bool:
     """Another version stored it: an update that changes nothing stores it anew. This is how storage is migrated."""
     stored = kind.stored
-    return stored.conversion is not None and stored.conversion.needed(stored, entry.value)
+    return stored.conversion is not None and stored.conversion.needed(stored, entry)
 
 
 def _entry(kind: Kind, entry: Entry, obj: Object) -> Entry:

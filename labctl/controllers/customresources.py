@@ -1,0 +1,193 @@
+"""Custom kinds: names are accepted or refused, kinds come and go with their definitions, and a definition that goes takes its objects along.
+
+CustomResourceDefinition ─► CustomResources (controller): conditions NamesAccepted, Established; at the end: delete objects, let the definition go
+                         └► CustomKinds (observer): an established definition's Kinds into the Registry, and out of it again
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from random import Random
+from typing import Any
+
+from labctl.clock import rfc3339
+from labctl.reconcile.plan import EVERY, NOTHING, Action, Delete, Index, Key, Patch, Plan, Seen, View
+from labctl.resources.custom.make import kinds_of
+from labctl.resources.kinds.apiextensions_v1.customresourcedefinition import CLEANUP, CustomResourceDefinition, Names
+from labctl.resources.kinds.shared import condition
+from labctl.resources.registry import Registry
+
+log = logging.getLogger(__name__)
+
+DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
+AT_ONCE = 500  # deletions of one plan
+
+
+class CustomKinds:
+    """Keeps the Registry's custom kinds as the established definitions say."""
+
+    name = "custom-kinds"
+    follows = (DEFINITIONS,)
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._made: dict[str, tuple[Any, int]] = {}  # by resource: what the kinds were made of, and since which revision
+        self.indexes: Mapping[tuple[str, str], Index] = {}
+
+    def seen(self, view: View, change: Seen) -> None:
+        new: CustomResourceDefinition | None = change.new
+        resource = change.key
+        if new is None:
+            self._drop(resource)
+        elif new.has("Established"):
+            self._make(new, resource)
+
+    def _make(self, definition: CustomResourceDefinition, resource: str) -> None:
+        made_of = (definition.spec, definition.status.accepted_names, definition.metadata.deletion_timestamp is None)
+        before = self._made.get(resource)
+        if before is not None and before[0] == made_of:
+            return
+        if before is None and self._registry.get(resource) is not None:
+            return  # a kind of our own has the name; the definition is not accepted
+        same_schema = before is not None and before[0][0] == definition.spec
+        since = before[1] if before is not None and same_schema else definition.metadata.revision
+        self._made[resource] = (made_of, since)
+        self._registry.replace(*kinds_of(definition, since))
+
+    def _drop(self, resource: str) -> None:
+        if self._made.pop(resource, None) is not None:
+            self._registry.remove(resource)
+
+
+class CustomResources:
+    name = "customresourcedefinition-controller"
+    kind = DEFINITIONS
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self.watches = {DEFINITIONS: _all_of_the_group, EVERY: _leaving}
+        self.indexes: Mapping[tuple[str, str], Index] = {}
+
+    def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
+        definition: CustomResourceDefinition | None = view.get(DEFINITIONS, key)
+        if definition is None:
+            return NOTHING
+        if definition.metadata.deletion_timestamp is not None:
+            return _ending(view, definition)
+        return Plan(list(self._accepted(view, definition)))
+
+    def _accepted(self, view: View, definition: CustomResourceDefinition) -> Iterator[Action]:
+        taken = self._taken(view, definition)
+        names, conflict = _accept(definition, taken)
+        established = definition.has("Established") or conflict is None
+        accepted = ("True", "NoConflicts", "no conflicts found") if conflict is None else ("False", *conflict)
+        ready = ("True", "InitialNamesAccepted", "the initial names have been accepted")
+        waiting = ("False", "NotAccepted", "not all names are accepted")
+        stamp = rfc3339(view.wall())
+        conditions = [
+            _condition(definition, "NamesAccepted", accepted, stamp),
+            _condition(definition, "Established", ready if established else waiting, stamp),
+        ]
+        status = {"conditions": conditions, "acceptedNames": names}
+        now = {"conditions": _shown(definition), "acceptedNames": _plain(definition.status.accepted_names)}
+        if status != now:
+            yield Patch(DEFINITIONS, definition.metadata.key, {"status": status}, "status", why=f"its names: {accepted[2]}")
+
+    def _taken(self, view: View, definition: CustomResourceDefinition) -> dict[str, set[str]]:
+        """The names that other kinds of the group have."""
+        mine, group = definition.resource, definition.spec.group
+        taken: dict[str, set[str]] = {"names": set(), "kinds": set()}
+        for kind in self._registry:
+            if kind.group == group and kind.resource != mine:
+                taken["names"] |= {kind.plural, kind.singular, *kind.short_names}
+                taken["kinds"] |= {kind.kind, f"{kind.kind}List"}
+        for other in view.all(DEFINITIONS):
+            if other.spec.group == group and other.resource != mine:
+                names = other.status.accepted_names
+                taken["names"] |= {names.plural, names.singular, *names.short_names}
+                taken["kinds"] |= {names.kind, names.list_kind}
+        return taken
+
+
+def _accept(definition: CustomResourceDefinition, taken: Mapping[str, set[str]]) -> tuple[dict[str, Any], tuple[str, str] | None]:
+    """The names that may be had, and the last reason why one may not."""
+    wanted, had = definition.spec.names, definition.status.accepted_names
+    conflict: tuple[str, str] | None = None
+    short = [name for name in wanted.short_names if name in taken["names"]]
+    result: dict[str, Any] = {}
+    for field, name, before, pool, reason in (
+        ("plural", wanted.plural, had.plural, "names", "PluralConflict"),
+        ("singular", wanted.singular, had.singular, "names", "SingularConflict"),
+        ("shortNames", wanted.short_names, had.short_names, "", "ShortNamesConflict"),
+        ("kind", wanted.kind, had.kind, "kinds", "KindConflict"),
+        ("listKind", wanted.list_kind, had.list_kind, "kinds", "ListKindConflict"),
+    ):
+        in_use = short if field == "shortNames" else [name] if name in taken[pool] else []
+        if in_use:
+            conflict = (reason, ", ".join(f'"{each}" is already in use' for each in in_use))
+        result[field] = before if in_use else name
+    result |= {"shortNames": list(result["shortNames"]), "categories": list(wanted.categories)}
+    return {field: value for field, value in result.items() if value or field in ("plural", "kind")}, conflict
+
+
+def _plain(names: Names) -> dict[str, Any]:
+    said = {
+        "plural": names.plural,
+        "singular": names.singular,
+        "kind": names.kind,
+        "listKind": names.list_kind,
+        "shortNames": list(names.short_names),
+        "categories": list(names.categories),
+    }
+    return {field: value for field, value in said.items() if value or field in ("plural", "kind")}
+
+
+def _condition(definition: CustomResourceDefinition, type_: str, said: tuple[str, str, str], stamp: str) -> dict[str, Any]:
+    before = condition(definition.status.conditions, type_)
+    since = before.last_transition_time if before and before.status == said[0] else stamp
+    return {"type": type_, "status": said[0], "reason": said[1], "message": said[2], "lastTransitionTime": since}
+
+
+def _shown(definition: CustomResourceDefinition) -> list[dict[str, Any]]:
+    fields = ("type", "status", "reason", "message")
+    return [
+        {**{name: getattr(each, name) for name in fields}, "lastTransitionTime": each.last_transition_time}
+        for each in definition.status.conditions
+    ]
+
+
+def _ending(view: View, definition: CustomResourceDefinition) -> Plan:
+    """Delete the objects, then let the definition go."""
+    if CLEANUP not in definition.metadata.finalizers:
+        return NOTHING
+    there: Sequence[Any] = list(view.all(definition.resource)) if definition.has("Established") else []
+    if not there:
+        kept = [finalizer for finalizer in definition.metadata.finalizers if finalizer != CLEANUP]
+        patch = {"metadata": {"finalizers": kept or None}}
+        return Plan([Patch(DEFINITIONS, definition.metadata.key, patch, why="it has no objects left")])
+    staying = [each for each in there if each.metadata.deletion_timestamp is None][:AT_ONCE]
+    why = "its definition is deleted"
+    actions: list[Action] = [Delete(definition.resource, each.metadata.key, each.metadata.uid, why=why) for each in staying]
+    said = ("True", "InstanceDeletionInProgress", "CustomResource deletion is in progress")
+    if not definition.has("Terminating"):
+        conditions = [*_shown(definition), _condition(definition, "Terminating", said, rfc3339(view.wall()))]
+        actions.append(Patch(DEFINITIONS, definition.metadata.key, {"status": {"conditions": conditions}}, "status"))
+    return Plan(actions)
+
+
+def _all_of_the_group(view: View, seen: Seen) -> Iterable[Key]:
+    """A definition that changes or goes may free names that another one of its group waits for."""
+    changed = seen.new or seen.old
+    others = [
+        each.metadata.key for each in view.all(DEFINITIONS) if each.spec.group == changed.spec.group and each.metadata.key != seen.key
+    ]
+    return [seen.key, *(others if seen.new is None or not seen.new.has("NamesAccepted") else ())]
+
+
+def _leaving(view: View, seen: Seen) -> Iterable[Key]:
+    """An object that is gone may be the last one of a definition that is to go."""
+    if seen.new is not None or seen.kind == DEFINITIONS:
+        return ()
+    definition = view.get(DEFINITIONS, seen.kind)
+    return (seen.kind,) if definition is not None and definition.metadata.deletion_timestamp is not None else ()

@@ -1,0 +1,108 @@
+"""JSONPath as printer columns, selectable fields and scale use it: `.spec.replicas`, `.status.conditions[?(@.type=="Ready")].status`, `.spec.list[0]`.
+
+A small part of the language that `kubectl` knows, as apiextensions allows it there. Parsed once; looking up never fails.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+_STEP = re.compile(
+    r"""\.(?P<name>(?:[A-Za-z0-9_$/-]|\\\.)+)
+      | \[(?P<index>-?\d{1,9})\]
+      | \[(?P<all>\*)\]
+      | \.(?P<dotall>\*)
+      | \[(?P<quote>['"])(?P<quoted>[^'"]{1,253})(?P=quote)\]
+      | \[\?\(@\.(?P<field>[A-Za-z0-9_.-]+)\s*(?P<operator>==|!=)\s*(?P<bound>'[^']*'|"[^"]*"|-?\d{1,18}|true|false)\)\]""",
+    re.VERBOSE | re.ASCII,
+)
+_MOST = 1024
+Step = Callable[[Any], Iterator[Any]]
+
+
+def parse(text: str) -> Callable[[Any], list[Any]]:
+    """A function that answers what the path finds in an object. ValueError if the path is none."""
+    inner = text.strip()
+    if inner.startswith("{") and inner.endswith("}"):
+        inner = inner[1:-1]
+    inner = inner.removeprefix("$")
+    if not inner.startswith((".", "[")) or len(inner) > _MOST:
+        raise ValueError(f"invalid path: {text!r}: must begin with a dot")
+    steps: list[Step] = []
+    at = 0
+    while at < len(inner):
+        found = _STEP.match(inner, at)
+        if found is None:
+            raise ValueError(f"unexpected character at {at} of {text!r}")
+        steps.append(_step(found))
+        at = found.end()
+    return lambda value: _look(steps, value)
+
+
+def simple(text: str) -> tuple[str, ...]:
+    """The names of a path that has nothing but names (`.spec.replicas`); ValueError otherwise."""
+    names = text.removeprefix(".").split(".")
+    if not text.startswith(".") or not all(re.fullmatch(r"[A-Za-z0-9_-]+", name) for name in names):
+        raise ValueError("must be a simple json path in dot notation")
+    return tuple(names)
+
+
+def _look(steps: Iterable[Step], value: Any) -> list[Any]:
+    values = [value]
+    for step in steps:
+        values = [found for each in values for found in step(each)]
+    return values
+
+
+def _step(found: re.Match[str]) -> Step:
+    if found["name"] or found["quoted"]:
+        return _named((found["name"] or found["quoted"]).replace("\\.", "."))
+    if found["index"]:
+        return _indexed(int(found["index"]))
+    if found["field"]:
+        return _filtered(found["field"], found["operator"] == "==", _literal(found["bound"]))
+    return _all
+
+
+def _named(name: str) -> Step:
+    def step(value: Any) -> Iterator[Any]:
+        if isinstance(value, dict) and name in value:
+            yield value[name]
+
+    return step
+
+
+def _indexed(index: int) -> Step:
+    def step(value: Any) -> Iterator[Any]:
+        if isinstance(value, list) and -len(value) <= index < len(value):
+            yield value[index]
+
+    return step
+
+
+def _all(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        yield from value.values()
+    elif isinstance(value, list):
+        yield from value
+
+
+def _filtered(field: str, equal: bool, bound: Any) -> Step:
+    def holds(item: Any) -> bool:
+        for name in field.split("."):
+            item = item.get(name) if isinstance(item, dict) else None
+        return bool((item == bound) == equal)
+
+    def step(value: Any) -> Iterator[Any]:
+        if isinstance(value, list):
+            yield from (item for item in value if holds(item))
+
+    return step
+
+
+def _literal(text: str) -> Any:
+    if text[0] in "'\"":
+        return text[1:-1]
+    return {"true": True, "false": False}.get(text) if text in ("true", "false") else int(text)

@@ -1,0 +1,164 @@
+"""Makes Kinds out of a CustomResourceDefinition: one for each version, of which one is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from labctl.resources.cells import AGE, NAME, since
+from labctl.resources.custom import jsonpaths
+from labctl.resources.custom.decode import CustomDecoder
+from labctl.resources.custom.openapi import definitions
+from labctl.resources.custom.schema import Node, fill
+from labctl.resources.custom.validate import validate
+from labctl.resources.generic import GenericObject
+from labctl.resources.kind import Column, FieldError, Kind, Object, ScalePaths, Subresource
+from labctl.resources.kinds.apiextensions_v1.customresourcedefinition import CustomResourceDefinition, PrinterColumn, Version
+from labctl.store.interface import Entry
+
+_READ_ONLY = ("delete", "deletecollection", "get", "list", "watch")
+
+
+class Versions:
+    """Conversion with the strategy `None`: only the apiVersion differs. Objects that are older than the schema get its defaults when they are read."""
+
+    def __init__(self, nodes: Mapping[str, Node], since_revision: int) -> None:
+        self._nodes = nodes
+        self._since = since_revision
+
+    def needed(self, kind: Kind, entry: Entry) -> bool:
+        head = b'{"kind":"%s","apiVersion":"%s",' % (kind.kind.encode(), kind.api_version.encode())
+        return not entry.value.startswith(head) or (self._nodes[kind.version].fills and entry.revision < self._since)
+
+    async def convert(self, kind: Kind, objects: Sequence[Object]) -> Sequence[Object]:
+        converted = [{**obj, "apiVersion": kind.api_version, "kind": kind.kind} for obj in objects]
+        for obj in converted:
+            fill(self._nodes[kind.version], obj)
+        return converted
+
+
+def kinds_of(definition: CustomResourceDefinition, since_revision: int) -> list[Kind]:
+    """A Kind for each version, the stored one first. `since_revision`: objects last written before it may lack today's defaults."""
+    nodes = {version.name: Node(msgspec.json.decode(version.schema.schema)) for version in definition.spec.versions}
+    conversion = Versions(nodes, since_revision)
+    made = {version.name: _kind(definition, version, nodes[version.name], conversion) for version in definition.spec.versions}
+    [stored] = [made[version.name] for version in definition.spec.versions if version.storage]
+    return [stored, *(replace(kind, storage=stored) for kind in made.values() if kind is not stored)]
+
+
+def _kind(definition: CustomResourceDefinition, version: Version, node: Node, conversion: Versions) -> Kind:
+    spec, names = definition.spec, definition.status.accepted_names
+    subresources, has_status = _subresources(version)
+    terminating = definition.metadata.deletion_timestamp is not None
+    made = Kind(
+        group=spec.group,
+        version=version.name,
+        kind=names.kind,
+        plural=names.plural,
+        singular=names.singular,
+        namespaced=spec.scope == "Namespaced",
+        view=GenericObject,
+        columns=_columns(version),
+        short_names=names.short_names,
+        categories=names.categories,
+        subresources=subresources,
+        has_status=has_status,
+        has_generation=True,
+        served=version.served,
+        conversion=conversion,
+        decoder=CustomDecoder(node),
+        defaults=partial(fill, node),
+        prepare=_prepare if has_status else _prepare_without_status,
+        validate=partial(_validate, node),
+        fields=partial(_selected, [(field.json_path, jsonpaths.simple(field.json_path)) for field in version.selectable_fields]),
+        scale=_scale(version),
+        definitions=definitions(spec.group, version.name, names.kind, msgspec.json.decode(version.schema.schema)),
+        deprecated=_deprecation(spec.group, version, names.kind),
+    )
+    return replace(made, verbs=_READ_ONLY) if terminating else made
+
+
+def _deprecation(group: str, version: Version, kind: str) -> str:
+    if not version.deprecated:
+        return ""
+    return version.deprecation_warning or f"{group}/{version.name} {kind} is deprecated"
+
+
+def _subresources(version: Version) -> tuple[tuple[Subresource, ...], bool]:
+    found = []
+    if version.subresources.scale is not None:
+        found.append(Subresource("scale", ("get", "patch", "update"), kind="Scale", group="autoscaling", version="v1"))
+    has_status = version.subresources.status is not None
+    if has_status:
+        found.append(Subresource("status", ("get", "patch", "update")))
+    return tuple(found), has_status
+
+
+def _prepare(new: Object, old: Object | None) -> None:
+    if old is None:
+        new.pop("status", None)
+
+
+def _prepare_without_status(_new: Object, _old: Object | None) -> None:
+    """Without the subresource a status is a field like any other."""
+
+
+def _validate(node: Node, new: Object, _old: Object | None) -> Sequence[FieldError]:
+    return validate(node, new)
+
+
+def _selected(paths: Sequence[tuple[str, tuple[str, ...]]], view: GenericObject) -> Mapping[str, str]:
+    found = {}
+    for text, names in paths:
+        value = view.at(".".join(names), "")
+        found[text.removeprefix(".")] = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return found
+
+
+def _scale(version: Version) -> ScalePaths | None:
+    scale = version.subresources.scale
+    if scale is None:
+        return None
+    selector = jsonpaths.parse(scale.label_selector_path) if scale.label_selector_path else None
+
+    def selected(obj: Object) -> str:
+        found = selector(obj) if selector else []
+        return found[0] if found and isinstance(found[0], str) else ""
+
+    return ScalePaths(selected, scale.spec_replicas_path.removeprefix("."), scale.status_replicas_path.removeprefix("."))
+
+
+def _columns(version: Version) -> tuple[Column, ...]:
+    own = version.additional_printer_columns
+    return (NAME, *map(_column, own)) if own else (NAME, AGE)
+
+
+def _column(column: PrinterColumn) -> Column:
+    find = jsonpaths.parse(column.json_path)
+    return Column(column.name, partial(_cell, find, column.type), column.type, column.format, column.priority, column.description)
+
+
+def _cell(find: Callable[[Any], list[Any]], type_: str, view: GenericObject, now_s: float) -> Any:
+    found = find(view.whole)
+    if not found or found[0] is None:
+        return None
+    value = found[0]
+    if type_ == "date":
+        return _age(value, now_s)
+    if type_ == "string" or isinstance(value, (dict, list)):
+        shown = [each if isinstance(each, str) else msgspec.json.encode(each).decode() for each in found]
+        return shown[0] if len(shown) == 1 else ",".join(shown)
+    if type_ in ("integer", "number", "boolean") and isinstance(value, (int, float)):
+        return value
+    return None
+
+
+def _age(value: Any, now_s: float) -> str:
+    try:
+        return since(value, now_s)
+    except (ValueError, TypeError, AttributeError):
+        return "<invalid>"

@@ -1,0 +1,195 @@
+"""Validates an object of a custom kind against its compiled schema, in a real API server's words.
+
+At most 100 errors are collected, and a value that has the wrong type is not looked into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from labctl.resources import fields
+from labctl.resources.custom import formats
+from labctl.resources.custom.schema import Node
+from labctl.resources.kind import FieldError
+
+MOST_ERRORS = 100
+
+
+def validate(node: Node, value: Any, path: str = "", *, embedded: bool = True) -> list[FieldError]:
+    """What is wrong with `value`. At the root, apiVersion, kind and metadata are the server's business (`embedded`)."""
+    return list(islice(_value(node, value, path, embedded), MOST_ERRORS))
+
+
+def _value(node: Node, value: Any, path: str, embedded: bool = False) -> Iterator[FieldError]:
+    if value is None:
+        if not node.nullable and (node.type or node.int_or_string):
+            yield _wrong_type(path, node.type or "integer,string", "null")
+        return
+    if not _has_type(node, value):
+        yield _wrong_type(path, "integer,string" if node.int_or_string else node.type, _type_of(value))
+        return
+    if node.enum is not None and value not in node.enum:
+        yield FieldError(
+            path, "FieldValueNotSupported", f"Unsupported value: {fields.shown(value)}: supported values: {_listed(node.enum)}"
+        )
+    if isinstance(value, str):
+        yield from _text(node, value, path)
+    elif isinstance(value, dict):
+        yield from _object(node, value, path, embedded or node.embedded)
+    elif isinstance(value, list):
+        yield from _list(node, value, path)
+    elif not isinstance(value, bool):
+        yield from _number(node, value, path)
+    yield from _combined(node, value, path)
+
+
+def _type_of(value: Any) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, float):
+        return "number"
+    names = {str: "string", int: "integer", dict: "object", list: "array"}
+    return names.get(type(value), "null")
+
+
+def _has_type(node: Node, value: Any) -> bool:
+    if node.int_or_string:
+        return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
+    if not node.type:
+        return True
+    if node.type == "number":
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if node.type == "integer":
+        return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer())
+    return _type_of(value) == node.type
+
+
+def _wrong_type(path: str, wanted: str, found: str) -> FieldError:
+    why = f'{path} in body must be of type {wanted}: "{found}"'
+    return FieldError(path or "<nil>", "FieldValueTypeInvalid", f'Invalid value: "{found}": {why}')
+
+
+def _listed(values: list[Any]) -> str:
+    return ", ".join(fields.shown(value) for value in values)
+
+
+def _text(node: Node, value: str, path: str) -> Iterator[FieldError]:
+    if node.max_length is not None and len(value) > node.max_length:
+        yield fields.too_long(path, node.max_length)
+    if node.min_length is not None and len(value) < node.min_length:
+        yield fields.invalid(path, value, f"{path} in body should be at least {node.min_length} chars long")
+    if node.pattern is not None and not node.pattern.search(value):
+        yield fields.invalid(path, value, f"{path} in body should match '{node.pattern_text}'")
+    if node.format and not formats.holds(node.format, value):
+        yield fields.invalid(path, value, f"{path} in body must be of type {node.format}: {fields.shown(value)}")
+
+
+def _number(node: Node, value: int | float, path: str) -> Iterator[FieldError]:
+    if node.minimum is not None and (value <= node.minimum if node.exclusive_minimum else value < node.minimum):
+        words = "greater than" if node.exclusive_minimum else "greater than or equal to"
+        yield fields.invalid(path, value, f"{path} in body should be {words} {_plain(node.minimum)}")
+    if node.maximum is not None and (value >= node.maximum if node.exclusive_maximum else value > node.maximum):
+        words = "less than" if node.exclusive_maximum else "less than or equal to"
+        yield fields.invalid(path, value, f"{path} in body should be {words} {_plain(node.maximum)}")
+    if node.multiple_of and abs(value / node.multiple_of - round(value / node.multiple_of)) > 1e-9:
+        yield fields.invalid(path, value, f"{path} in body should be a multiple of {_plain(node.multiple_of)}")
+    limits = {"int32": 2**31, "int64": 2**63}
+    if node.format in limits and isinstance(value, int) and not -limits[node.format] <= value < limits[node.format]:
+        yield fields.invalid(path, value, f"{path} in body must be of type {node.format}: {fields.shown(value)}")
+
+
+def _plain(number: int | float) -> str:
+    return str(int(number)) if float(number).is_integer() else str(number)
+
+
+def _object(node: Node, value: dict[str, Any], path: str, embedded: bool) -> Iterator[FieldError]:
+    for name in node.required:
+        if name not in value:
+            yield fields.required(_below(path, name))
+    if node.max_properties is not None and len(value) > node.max_properties:
+        yield fields.too_many(path, len(value), node.max_properties)
+    if node.min_properties is not None and len(value) < node.min_properties:
+        yield fields.invalid(path, value, f"{path} in body should have at least {node.min_properties} properties")
+    if embedded and path:
+        yield from _embedded(value, path)
+    for name, item in value.items():
+        child = node.properties.get(name) or node.extra
+        if child is not None and not (embedded and name == "metadata"):
+            yield from _value(child, item, _below(path, name))
+
+
+def _embedded(value: dict[str, Any], path: str) -> Iterator[FieldError]:
+    """An object inside the object must say what it is."""
+    for name in ("apiVersion", "kind"):
+        if not value.get(name):
+            yield fields.required(_below(path, name), "must not be empty")
+
+
+def _list(node: Node, value: list[Any], path: str) -> Iterator[FieldError]:
+    if node.max_items is not None and len(value) > node.max_items:
+        yield fields.too_many(path, len(value), node.max_items)
+        return
+    if node.min_items is not None and len(value) < node.min_items:
+        yield fields.invalid(path, value, f"{path} in body should have at least {node.min_items} items")
+    if node.unique and len({msgspec.json.encode(item, order="sorted") for item in value}) < len(value):
+        yield fields.invalid(path, value, f"{path} in body shouldn't contain duplicates")
+    yield from _repeated(node, value, path)
+    if node.items is not None:
+        for number, item in enumerate(value):
+            yield from _value(node.items, item, f"{path}[{number}]")
+
+
+def _repeated(node: Node, value: list[Any], path: str) -> Iterator[FieldError]:
+    """Items of a set, and keys of a list that is a map, are there once."""
+    if node.list_type not in ("set", "map"):
+        return
+    seen: set[bytes] = set()
+    for number, item in enumerate(value):
+        if node.list_type == "map":
+            if not isinstance(item, dict):
+                continue
+            defaults = node.items.properties if node.items else {}
+            key = {
+                name: item.get(name, defaults[name].default if name in defaults and defaults[name].has_default else None)
+                for name in node.list_keys
+            }
+            shown: Any = {name: said for name, said in key.items() if said is not None}
+        else:
+            shown = item
+        word = msgspec.json.encode(shown, order="sorted")
+        if word in seen:
+            yield fields.duplicate(f"{path}[{number}]", shown)
+        seen.add(word)
+
+
+def _combined(node: Node, value: Any, path: str) -> Iterator[FieldError]:
+    for each in node.all_of:
+        yield from _value(each, value, path)
+    if node.any_of and not any(_fits(each, value) for each in node.any_of):
+        yield _schema_error(path, value, f'"{path}" must validate at least one schema (anyOf)')
+        yield from _value(node.any_of[0], value, path)
+    if node.one_of:
+        fitting = sum(_fits(each, value) for each in node.one_of)
+        if fitting != 1:
+            found = "none" if not fitting else "multiple"
+            yield _schema_error(path, value, f'"{path}" must validate one and only one schema (oneOf). Found {found} valid')
+            if not fitting:
+                yield from _value(node.one_of[0], value, path)
+    if node.not_ is not None and _fits(node.not_, value):
+        yield _schema_error(path, value, f'"{path}" must not validate the schema (not)')
+
+
+def _schema_error(path: str, value: Any, why: str) -> FieldError:
+    return FieldError(path or "<nil>", "FieldValueInvalid", f"Invalid value: {fields.shown(value)}: {why}")
+
+
+def _fits(node: Node, value: Any) -> bool:
+    return next(_value(node, value, ""), None) is None
+
+
+def _below(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

@@ -1,0 +1,313 @@
+"""CustomResourceDefinition: a kind that somebody defines. resources/custom/ makes Kinds of it, controllers/customresources.py accepts its names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from labctl.resources import fields
+from labctl.resources.cells import NAME
+from labctl.resources.custom import jsonpaths, structural
+from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
+from labctl.resources.kinds.shared import Condition, condition_status
+
+_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+_GROUP = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+")
+_NOT_A_LABEL = (
+    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric "
+    "character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
+)
+_COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
+_MOST_SELECTABLE = 8
+CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
+
+
+class Names(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    plural: str = ""
+    singular: str = ""
+    kind: str = ""
+    list_kind: str = ""
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+
+
+class Validation(msgspec.Struct, frozen=True, gc=False):
+    schema: msgspec.Raw = msgspec.field(default=msgspec.Raw(b"{}"), name="openAPIV3Schema")
+
+
+class Scale(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    spec_replicas_path: str = ""
+    status_replicas_path: str = ""
+    label_selector_path: str = ""
+
+
+class Subresources(msgspec.Struct, frozen=True, gc=False):
+    status: dict[str, Any] | None = None
+    scale: Scale | None = None
+
+
+class PrinterColumn(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    name: str = ""
+    type: str = ""
+    format: str = ""
+    description: str = ""
+    priority: int = 0
+    json_path: str = msgspec.field(default="", name="jsonPath")
+
+
+class SelectableField(msgspec.Struct, frozen=True, gc=False):
+    json_path: str = msgspec.field(default="", name="jsonPath")
+
+
+class Version(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    name: str = ""
+    served: bool = False
+    storage: bool = False
+    deprecated: bool = False
+    deprecation_warning: str = ""
+    schema: Validation = Validation()
+    subresources: Subresources = Subresources()
+    additional_printer_columns: tuple[PrinterColumn, ...] = ()
+    selectable_fields: tuple[SelectableField, ...] = ()
+
+
+class Conversion(msgspec.Struct, frozen=True, gc=False):
+    strategy: str = "None"
+    webhook: msgspec.Raw | None = None
+
+
+class CustomResourceDefinitionSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    group: str = ""
+    scope: str = ""
+    names: Names = Names()
+    versions: tuple[Version, ...] = ()
+    conversion: Conversion = Conversion()
+    preserve_unknown_fields: bool = False
+
+
+class CustomResourceDefinitionStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    accepted_names: Names = Names()
+    stored_versions: tuple[str, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    observed_generation: int = 0
+
+
+class CustomResourceDefinition(Viewed, frozen=True, rename="camel", gc=False):
+    spec: CustomResourceDefinitionSpec = CustomResourceDefinitionSpec()
+    status: CustomResourceDefinitionStatus = CustomResourceDefinitionStatus()
+
+    @property
+    def resource(self) -> str:
+        """What plans and clients call its objects: `widgets.example.com`."""
+        return f"{self.spec.names.plural}.{self.spec.group}"
+
+    def has(self, condition: str) -> bool:
+        return condition_status(self.status.conditions, condition) == "True"
+
+
+def prepare(new: Object, old: Object | None) -> None:
+    if old is None:
+        stored = [version["name"] for version in new.get("spec", {}).get("versions") or () if version.get("storage")]
+        empty = {"plural": "", "kind": ""}
+        new["status"] = {"conditions": [], "acceptedNames": empty, "storedVersions": stored}
+        new["metadata"]["finalizers"] = [
+            *(new["metadata"].get("finalizers") or ()),
+            *([] if CLEANUP in (new["metadata"].get("finalizers") or ()) else [CLEANUP]),
+        ]
+        return
+    stored = [version["name"] for version in new["spec"].get("versions") or () if version.get("storage")]
+    known = new.setdefault("status", {}).setdefault("storedVersions", [])
+    known += [name for name in stored if name not in known]
+
+
+def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
+    spec = new.get("spec", {})
+    names = spec.get("names") or {}
+    wanted = f"{names.get('plural', '')}.{spec.get('group', '')}"
+    if new["metadata"].get("name") != wanted:
+        yield fields.invalid("metadata.name", new["metadata"].get("name"), 'must be spec.names.plural+"."+spec.group')
+    yield from _identity(spec, names)
+    yield from _versions(spec)
+    yield from _conversion(spec)
+    if spec.get("preserveUnknownFields"):
+        why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
+        yield fields.invalid("spec.preserveUnknownFields", True, why)
+    if old is not None:
+        yield from _changed(new, old)
+
+
+def _identity(spec: Object, names: Object) -> Iterator[FieldError]:
+    group = spec.get("group", "")
+    if not group:
+        yield fields.required("spec.group")
+    elif not _GROUP.fullmatch(group):
+        yield fields.invalid(
+            "spec.group", group, "should be a domain with at least one dot" if "." not in group else "must be a DNS-1123 subdomain"
+        )
+    if spec.get("scope") not in ("Cluster", "Namespaced"):
+        yield fields.not_supported("spec.scope", spec.get("scope", ""), ("Cluster", "Namespaced"))
+    for name in ("plural", "singular"):
+        if not names.get(name):
+            yield fields.required(f"spec.names.{name}")
+        elif not _LABEL.fullmatch(names[name]):
+            yield fields.invalid(f"spec.names.{name}", names[name], _NOT_A_LABEL)
+    for name in ("kind", "listKind"):
+        if not names.get(name):
+            yield fields.required(f"spec.names.{name}")
+        elif not _LABEL.fullmatch(names[name].lower()):
+            yield fields.invalid(f"spec.names.{name}", names[name], f"may have mixed case, but should otherwise match: {_NOT_A_LABEL}")
+    if names.get("kind") and names.get("kind") == names.get("listKind"):
+        yield fields.invalid("spec.names.listKind", names["listKind"], "kind and listKind may not be the same")
+    for name in ("shortNames", "categories"):
+        for number, said in enumerate(names.get(name) or ()):
+            if not _LABEL.fullmatch(said):
+                yield fields.invalid(f"spec.names.{name}[{number}]", said, _NOT_A_LABEL)
+
+
+def _versions(spec: Object) -> Iterator[FieldError]:
+    versions = spec.get("versions") or []
+    if not versions:
+        yield fields.required("spec.versions", "must have exactly one version marked as storage version")
+        return
+    if sum(bool(version.get("storage")) for version in versions) != 1:
+        yield fields.invalid("spec.versions", versions, "must have exactly one version marked as storage version")
+    seen: set[str] = set()
+    for number, version in enumerate(versions):
+        path, name = f"spec.versions[{number}]", version.get("name", "")
+        if not _LABEL.fullmatch(name):
+            yield fields.invalid(f"{path}.name", name, _NOT_A_LABEL)
+        if name in seen:
+            yield fields.duplicate(f"{path}.name", name)
+        seen.add(name)
+        yield from _version(path, version)
+
+
+def _version(path: str, version: Object) -> Iterator[FieldError]:
+    schema = (version.get("schema") or {}).get("openAPIV3Schema")
+    if schema is None:
+        yield fields.required(f"{path}.schema.openAPIV3Schema", "schemas are required")
+    else:
+        yield from structural.problems(f"{path}.schema.openAPIV3Schema", schema)
+    for number, column in enumerate(version.get("additionalPrinterColumns") or ()):
+        yield from _column(f"{path}.additionalPrinterColumns[{number}]", column)
+    selectable = version.get("selectableFields") or ()
+    if len(selectable) > _MOST_SELECTABLE:
+        yield fields.too_many(f"{path}.selectableFields", len(selectable), _MOST_SELECTABLE)
+    for number, selected in enumerate(selectable):
+        yield from _path(f"{path}.selectableFields[{number}].jsonPath", selected.get("jsonPath", ""))
+    scale = (version.get("subresources") or {}).get("scale")
+    if scale is not None:
+        for name, below in (("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")):
+            said = scale.get(name, "")
+            if not said.startswith(below):
+                yield fields.invalid(f"{path}.subresources.scale.{name}", said, f"should be a json path under {below.rstrip('.')}")
+            else:
+                yield from _path(f"{path}.subresources.scale.{name}", said)
+    if version.get("deprecationWarning") and not version.get("deprecated"):
+        yield fields.invalid(f"{path}.deprecationWarning", version["deprecationWarning"], "can only be set for deprecated versions")
+
+
+def _path(path: str, said: str) -> Iterator[FieldError]:
+    try:
+        jsonpaths.simple(said)
+    except ValueError as error:
+        yield fields.invalid(path, said, str(error))
+
+
+def _column(path: str, column: Object) -> Iterator[FieldError]:
+    if not column.get("name"):
+        yield fields.required(f"{path}.name")
+    if column.get("type") not in _COLUMN_TYPES:
+        yield fields.invalid(f"{path}.type", column.get("type", ""), f"must be one of {','.join(_COLUMN_TYPES)}")
+    if not column.get("jsonPath"):
+        yield fields.required(f"{path}.jsonPath")
+        return
+    try:
+        jsonpaths.parse(column["jsonPath"])
+    except ValueError as error:
+        yield fields.invalid(f"{path}.jsonPath", column["jsonPath"], str(error))
+
+
+def _conversion(spec: Object) -> Iterator[FieldError]:
+    conversion = spec.get("conversion") or {}
+    strategy, webhook = conversion.get("strategy", "None"), conversion.get("webhook")
+    if strategy not in ("None", "Webhook"):
+        yield fields.not_supported("spec.conversion.strategy", strategy, ("None", "Webhook"))
+    elif strategy == "None" and webhook:
+        yield fields.forbidden("spec.conversion.webhook", "should not be set when strategy is not set to Webhook")
+    elif strategy == "Webhook":
+        client = (webhook or {}).get("clientConfig")
+        if not client:
+            yield fields.required("spec.conversion.webhook.clientConfig", "required when strategy is set to Webhook")
+        elif bool(client.get("url")) == bool(client.get("service")):
+            yield fields.required("spec.conversion.webhook.clientConfig", "exactly one of url or service is required")
+        if not (webhook or {}).get("conversionReviewVersions"):
+            yield fields.required("spec.conversion.webhook.conversionReviewVersions")
+
+
+def _changed(new: Object, old: Object) -> Iterator[FieldError]:
+    """Names and scope are for life once they are accepted; a version that objects are stored in must stay listed."""
+    established = any(c.get("type") == "Established" and c.get("status") == "True" for c in old.get("status", {}).get("conditions") or ())
+    if established:
+        for path in (("scope",), ("names", "kind")):
+            now, before = _at(new["spec"], path), _at(old["spec"], path)
+            if now != before:
+                yield fields.invalid(f"spec.{'.'.join(path)}", now, "field is immutable")
+    for path in (("group",), ("names", "plural")):
+        now, before = _at(new["spec"], path), _at(old["spec"], path)
+        if now != before:
+            yield fields.invalid(f"spec.{'.'.join(path)}", now, "field is immutable")
+    named = {version.get("name") for version in new["spec"].get("versions") or ()}
+    for number, stored in enumerate(new.get("status", {}).get("storedVersions") or ()):
+        if stored not in named:
+            why = (
+                f"missing from spec.versions; {stored} was previously a storage version, and must remain in spec.versions until a storage "
+                f"migration ensures no data remains persisted in {stored} and removes {stored} from status.storedVersions"
+            )
+            yield fields.invalid(f"status.storedVersions[{number}]", stored, why)
+
+
+def _at(value: Object, path: tuple[str, ...]) -> Any:
+    for name in path:
+        value = value.get(name) or {}
+    return value
+
+
+def _spec_defaults(spec: Object) -> None:
+    names = spec.setdefault("names", {})
+    if names.get("kind"):
+        names["singular"] = names.get("singular") or names["kind"].lower()
+        names["listKind"] = names.get("listKind") or names["kind"] + "List"
+    spec.setdefault("conversion", {}).setdefault("strategy", "None")
+    for version in spec.get("versions") or ():
+        version.setdefault("served", False)
+        version.setdefault("storage", False)
+
+
+KIND = Kind(
+    group="apiextensions.k8s.io",
+    version="v1",
+    kind="CustomResourceDefinition",
+    plural="customresourcedefinitions",
+    singular="customresourcedefinition",
+    namespaced=False,
+    view=CustomResourceDefinition,
+    short_names=("crd", "crds"),
+    categories=("api-extensions",),
+    columns=(
+        NAME,
+        Column("Created At", lambda view, _now: view.metadata.creation_timestamp or "", type="date", description="When it was made."),
+    ),
+    subresources=(Subresource("status", ("get", "patch", "update")),),
+    has_status=True,
+    has_generation=True,
+    prepare=prepare,
+    validate=validate,
+    acts_on=frozenset({"spec.conversion", "spec.group", "spec.names", "spec.preserveUnknownFields", "spec.scope", "spec.versions"}),
+    type_defaults={
+        "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionSpec": TypeDefaults(function=_spec_defaults)
+    },
+)
