@@ -134,15 +134,7 @@ def _born(node: Node) -> Iterable[str]:
 
 def death_of(machine: Machine | None, node: Node) -> PowerEvent | None:
     """The provider's event that ended the boot with which this node registered; None if no such event is known."""
-    boot = node.status.node_info.boot_id
-    if machine is None or not boot:
-        return None
-    event = machine.status.last_event
-    if event is not None and event.power == "Off" and event.boot_id == boot:
-        return event
-    if machine.status.power == "Off" and machine.status.boot_id == boot:
-        return PowerEvent("Off", boot, machine.status.message)
-    return None
+    return machine.end_of(node.status.node_info.boot_id) if machine is not None else None
 
 
 def _booted_anew(machine: Machine | None, node: Node) -> bool:

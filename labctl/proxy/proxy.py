@@ -32,7 +32,7 @@ from labctl.reconcile.plan import Follower, Index, Seen, View
 from labctl.reconcile.workers import Workers
 from labctl.remote.interface import Remote
 from labctl.resources import plurals
-from labctl.resources.plurals import ENDPOINTS, NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICES, SLICES
+from labctl.resources.plurals import ENDPOINTS, MACHINES, NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICES, SLICES
 from labctl.resources.taints import OUT_OF_SERVICE
 from labctl.supervisor import Supervisor
 
@@ -269,10 +269,15 @@ class Proxy:
         pod, node = self._at.get(address, ("", ""))
         if self._view is None or not pod:
             return False
-        if node in self._minions and self._minions[node].fenced:
+        if node in self._minions and (self._minions[node].fenced or self._has_ended(node)):
             return True
         there = self._view.get(PODS, pod)
         return there is None or there.status.phase in ("Succeeded", "Failed")
+
+    def _has_ended(self, name: str) -> bool:
+        """Whether the boot that this minion runs is over, as its provider says. Its pods leave the table a moment before it is fenced."""
+        machine = self._view.get(MACHINES, name) if self._view is not None else None
+        return machine is not None and machine.end_of(self._minions[name].boot_id) is not None
 
     # -- the minions -------------------------------------------------------------------------------------------------------------------
 

@@ -61,6 +61,17 @@ class Machine(Viewed, frozen=True, rename="camel", gc=False):
         """Its agent runs and has spoken to the master since its last boot."""
         return condition_status(self.status.conditions, "Joined") == "True"
 
+    def end_of(self, boot_id: str) -> PowerEvent | None:
+        """The provider's event that ended this boot; None if no such event is known."""
+        event = self.status.last_event
+        if not boot_id:
+            return None
+        if event is not None and event.power == "Off" and event.boot_id == boot_id:
+            return event
+        if self.status.power == "Off" and self.status.boot_id == boot_id:
+            return PowerEvent("Off", boot_id, self.status.message)
+        return None
+
     @property
     def boot_requested(self) -> bool:
         """Somebody asked for a boot, and the machines room has not answered yet."""
