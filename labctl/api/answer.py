@@ -35,22 +35,9 @@ class Whole(web.StreamResponse):
         self._extra = extra
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        if not self._eof_sent:
-            self._write(request)
-            if len(self.whole_body) > _DRAIN_ABOVE:
-                await request.writer.drain()
-
-    def write_at_once(self, request: web.BaseRequest) -> bool:
-        """Write the answer if nobody must wait for it to be read; False: nothing was written."""
-        if len(self.whole_body) > _DRAIN_ABOVE:
-            return False
-        self._write(request)
-        return True
-
-    def _write(self, request: web.BaseRequest) -> None:
         self._keep_alive = request.keep_alive
         transport = request.transport
-        if transport is None:
+        if transport is None or self._eof_sent:
             return
         self._eof_sent = True
         plain = request.version == HttpVersion11
@@ -60,6 +47,8 @@ class Whole(web.StreamResponse):
         if request.method == "HEAD":
             body = b""
         transport.write(b"".join((head, self._extra, length, body)))
+        if len(body) > _DRAIN_ABOVE:
+            await request.writer.drain()
 
     async def write_eof(self, data: bytes = b"") -> None:
         assert not data, "a whole answer has its body already"

@@ -82,7 +82,6 @@ class Server:
         self._http = HttpServer(
             self._handle,
             body_limit_bytes=self._settings.body_limit_bytes,
-            never_waits=self._never_waits,
             access_log=None,
             keepalive_timeout=self._settings.keepalive_s,
             max_line_size=self._settings.head_limit_bytes,
@@ -108,14 +107,6 @@ class Server:
             await self._http.shutdown(self._settings.stop_s)
 
     # -- a request ---------------------------------------------------------------------------------------------------
-
-    def _never_waits(self, path: str) -> bool:
-        """The GET of one object, without parameters, from memory."""
-        target = None if "?" in path else route.parse(path)
-        if target is None or not target.name or target.subresource:
-            return False
-        kind = self._registry.in_group(target.group, target.version, target.resource)
-        return kind is not None and kind.conversion is None
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
