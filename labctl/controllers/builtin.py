@@ -6,6 +6,7 @@ from labctl.controllers.cronjobs import CronJobs
 from labctl.controllers.customresources import CustomKinds, CustomResources
 from labctl.controllers.daemonsets import DaemonSets
 from labctl.controllers.deployment.deployments import Deployments
+from labctl.controllers.disruption import Disruption
 from labctl.controllers.endpoints import Endpoints
 from labctl.controllers.endpointslices import EndpointSlices
 from labctl.controllers.evictions import Evictions
@@ -39,6 +40,7 @@ def builtin_controllers(registry: Registry, settings: ControllerSettings = Contr
         StatefulSets(),
         Jobs(settings),
         CronJobs(),
+        Disruption(),
         CustomResources(registry),
         Garbage(registry),
         Namespaces(registry),

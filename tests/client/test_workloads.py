@@ -96,3 +96,15 @@ async def test_jobs_and_cronjobs_from_the_command_line(api: ApiServer) -> None:
     assert await ok(api, "create", "job", "now", "--from=cronjob/tick") == "job.batch/now created\n"
     said = await refused(api, "create", "cronjob", "bad", "--image=busybox", "--schedule=61 * * * *")
     assert 'spec.schedule: Invalid value: "61 * * * *"' in said
+
+
+async def test_disruption_budgets(api: ApiServer) -> None:
+    said = await ok(api, "create", "poddisruptionbudget", "web", "--selector=app=web", "--min-available=1")
+    assert said == "poddisruptionbudget.policy/web created\n"
+    header, row = (await ok(api, "get", "pdb")).splitlines()
+    assert header.split() == ["NAME", "MIN", "AVAILABLE", "MAX", "UNAVAILABLE", "ALLOWED", "DISRUPTIONS", "AGE"]
+    assert row.split()[:4] == ["web", "1", "N/A", "0"]
+    both = {"minAvailable": 1, "maxUnavailable": "200%"}
+    whole = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "x"}, "spec": both}
+    said = await refused(api, "create", "-f", "-", stdin=whole)
+    assert "minAvailable and maxUnavailable cannot be both set" in said and "must not be greater than 100%" in said

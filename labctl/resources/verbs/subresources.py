@@ -11,10 +11,10 @@ from labctl.clock import rfc3339
 from labctl.errors import ApiError
 from labctl.resources import encoding, failures, fields
 from labctl.resources.kind import Kind, Object, ScalePaths
-from labctl.resources.service import DeleteOptions, WriteOptions, Written
+from labctl.resources.service import WriteOptions, Written
 from labctl.resources.verbs import meta
 from labctl.resources.verbs.context import Context
-from labctl.resources.verbs.delete import delete
+from labctl.resources.verbs.eviction import evict
 from labctl.resources.verbs.write import decoded, rewrite
 from labctl.store.interface import Entry
 
@@ -43,7 +43,7 @@ async def post(
     if subresource == "binding":
         return await bind(ctx, kind, namespace, name, sent, options, warnings)
     if subresource == "eviction":
-        return await _evict(ctx, kind, namespace, name, sent, options)
+        return _succeeded(await evict(ctx, kind, namespace, name, sent, options), created=True)
     raise failures.method_not_allowed(kind, "create")
 
 
@@ -90,20 +90,6 @@ def _not_bound(name: str, why: str) -> ApiError:
     return ApiError(
         409, "Conflict", f'Operation cannot be fulfilled on pods/binding "{name}": {why}', details={"name": name, "kind": "pods/binding"}
     )
-
-
-async def _evict(ctx: Context, kind: Kind, namespace: str, name: str, eviction: Object, options: WriteOptions) -> Written:
-    """A deletion that asks first. labctl has no disruption budgets, so nothing refuses it."""
-    asked = eviction.get("deleteOptions", {})
-    preconditions = asked.get("preconditions", {})
-    wanted = DeleteOptions(
-        grace_period_seconds=asked.get("gracePeriodSeconds"),
-        propagation_policy=asked.get("propagationPolicy"),
-        precondition_uid=preconditions.get("uid", ""),
-        precondition_resource_version=preconditions.get("resourceVersion", ""),
-        dry_run=options.dry_run or bool(asked.get("dryRun")),
-    )
-    return _succeeded(await delete(ctx, kind, namespace, name, wanted, options.user), created=True)
 
 
 def scale_of(kind: Kind, entry: Entry) -> Entry:

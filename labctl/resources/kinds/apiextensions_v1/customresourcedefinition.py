@@ -76,7 +76,7 @@ class Version(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 class Conversion(msgspec.Struct, frozen=True, gc=False):
     strategy: str = "None"
-    webhook: msgspec.Raw | None = None
+    webhook: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class CustomResourceDefinitionSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):

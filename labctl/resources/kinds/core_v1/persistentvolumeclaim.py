@@ -25,7 +25,7 @@ class PersistentVolumeClaimSpec(msgspec.Struct, frozen=True, rename="camel", gc=
     storage_class_name: str | None = None
     volume_mode: str = "Filesystem"
     volume_name: str = ""
-    selector: msgspec.Raw | None = None
+    selector: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class PersistentVolumeClaimStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):

@@ -1,0 +1,97 @@
+"""pods/eviction: a deletion that asks the pod's disruption budget first.
+
+The budget's controller writes how many disruptions are allowed. An eviction takes one of them in the same way as it takes anything: by an update at the
+revision that it read. So two evictions never take the same one, whoever asks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labctl.clock import rfc3339
+from labctl.errors import ApiError
+from labctl.resources import encoding, failures
+from labctl.resources.kind import Kind, Object
+from labctl.resources.kinds.policy_v1.poddisruptionbudget import ALWAYS_ALLOW, PodDisruptionBudget
+from labctl.resources.service import SYSTEM, DeleteOptions, WriteOptions, Written
+from labctl.resources.verbs.context import Context
+from labctl.resources.verbs.delete import delete
+from labctl.resources.verbs.write import rewrite
+
+BUDGETS = "poddisruptionbudgets.policy"
+_FREE_PHASES = ("Failed", "Pending", "Succeeded")
+_MOST_DISRUPTED = 2_000
+_REFUSED = "Cannot evict pod as it would violate the pod's disruption budget."
+
+
+async def evict(ctx: Context, kind: Kind, namespace: str, name: str, eviction: Object, options: WriteOptions) -> Written:
+    """Delete the pod, if its budget allows. Raises 429 TooManyRequests with the reason if not; 500 if it has several budgets."""
+    asked = eviction.get("deleteOptions", {})
+    preconditions = asked.get("preconditions", {})
+    wanted = DeleteOptions(
+        grace_period_seconds=asked.get("gracePeriodSeconds"),
+        propagation_policy=asked.get("propagationPolicy"),
+        precondition_uid=preconditions.get("uid", ""),
+        precondition_resource_version=preconditions.get("resourceVersion", ""),
+        dry_run=options.dry_run or bool(asked.get("dryRun")),
+    )
+    pod = ctx.view(ctx.found(kind, namespace, name))
+    budget = _budget_of(ctx, pod)
+    if budget is not None and not _passes(pod, budget):
+        await _take(ctx, budget, pod, dry_run=wanted.dry_run)
+    return await delete(ctx, kind, namespace, name, wanted, options.user)
+
+
+def _budget_of(ctx: Context, pod: Any) -> PodDisruptionBudget | None:
+    kind = ctx.registry.get(BUDGETS)
+    if kind is None:
+        return None
+    budgets = [ctx.view(entry) for entry in ctx.store.range(kind.prefix(pod.metadata.namespace)).entries]
+    mine = [budget for budget in budgets if budget.pod_selector.matches(pod.metadata.labels)]
+    if len(mine) > 1:
+        words = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
+        raise ApiError(500, "InternalError", words)
+    return mine[0] if mine else None
+
+
+def _passes(pod: Any, budget: PodDisruptionBudget) -> bool:
+    """Pods that serve nobody may go in any case: those that have ended, wait, leave, or are broken while the budget lets broken ones go."""
+    if pod.status.phase in _FREE_PHASES or pod.metadata.deletion_timestamp is not None:
+        return True
+    if pod.ready:
+        return False
+    status = budget.status
+    healthy = status.current_healthy >= status.desired_healthy > 0
+    return budget.spec.unhealthy_pod_eviction_policy == ALWAYS_ALLOW or healthy
+
+
+async def _take(ctx: Context, budget: PodDisruptionBudget, pod: Any, *, dry_run: bool) -> None:
+    """Write into the budget that one of its disruptions is this pod."""
+    kind, metadata = ctx.registry[BUDGETS], budget.metadata
+
+    def taken(obj: Object) -> tuple[Object, tuple[str, ...]]:
+        status = obj.setdefault("status", {})
+        if status.get("observedGeneration", 0) < obj["metadata"].get("generation", 0):
+            raise _refused(budget, f"The disruption budget {metadata.name} is still being processed by the server.", retry_s=10)
+        allowed = status.get("disruptionsAllowed", 0)
+        if allowed <= 0:
+            needed, current = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
+            raise _refused(budget, f"The disruption budget {metadata.name} needs {needed} healthy pods and has {current} currently")
+        disrupted = status.setdefault("disruptedPods", {})
+        if len(disrupted) > _MOST_DISRUPTED:
+            raise failures.forbidden(kind, metadata.name, "DisruptedPods map too big - too many evictions not confirmed by PDB controller")
+        status["disruptionsAllowed"] = allowed - 1
+        disrupted[pod.metadata.name] = rfc3339(ctx.clock.wall())
+        return obj, ()
+
+    if dry_run:
+        taken(encoding.decode(encoding.encode(encoding.decoded(ctx.found(kind, metadata.namespace, metadata.name)))))
+        return
+    await rewrite(ctx, kind, metadata.namespace, metadata.name, taken, WriteOptions(SYSTEM), subresource="status")
+
+
+def _refused(budget: PodDisruptionBudget, why: str, retry_s: int = 0) -> ApiError:
+    details: dict[str, Any] = {"causes": [{"reason": "DisruptionBudget", "message": why}]}
+    if retry_s:
+        details["retryAfterSeconds"] = retry_s
+    return ApiError(429, "TooManyRequests", _REFUSED, details=details)
