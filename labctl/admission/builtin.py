@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from labctl.admission.eventratelimit import EventRateLimit
+from labctl.admission.limitranger import LimitDefaults, LimitRanger
 from labctl.admission.noderestriction import NodeRestriction
+from labctl.admission.resourcequota import ResourceQuota
 from labctl.clock import Clock
 from labctl.resources.admission import Admission
 from labctl.resources.client import Client
 
 
 def builtin_admission(client: Client, clock: Clock) -> Admission:
-    return Admission(validating=(NodeRestriction(client), EventRateLimit(clock)))
+    """ResourceQuota comes last: what it takes is taken for writes that nothing else refuses."""
+    return Admission(
+        mutating=(LimitDefaults(client),),
+        validating=(NodeRestriction(client), EventRateLimit(clock), LimitRanger(client), ResourceQuota(client)),
+    )

@@ -16,6 +16,7 @@ from labctl.controllers.leftovers import Leftovers
 from labctl.controllers.mirroring import Mirroring
 from labctl.controllers.namespaces import Namespaces
 from labctl.controllers.nodes import Nodes
+from labctl.controllers.quotas import Quotas
 from labctl.controllers.replicasets import ReplicaSets
 from labctl.controllers.replication import Replication
 from labctl.controllers.settings import ControllerSettings
@@ -44,5 +45,6 @@ def builtin_controllers(registry: Registry, settings: ControllerSettings = Contr
         CustomResources(registry),
         Garbage(registry),
         Namespaces(registry),
+        Quotas(registry),
         Leftovers(settings),
     ]

@@ -1,0 +1,141 @@
+"""What one object counts in a ResourceQuota. Pure functions of the object: the admission step and the controller both count with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from labctl.resources import quantities
+from labctl.resources.kind import Kind, Object
+from labctl.resources.kinds.core_v1.pod import qos_class
+from labctl.resources.kinds.core_v1.resourcequota import ScopeRequirement
+
+Usage = dict[str, Fraction]
+_COUNTED = {  # the short names of Kubernetes' quotas; everything else is count/RESOURCE.GROUP
+    "pods": "pods",
+    "services": "services",
+    "secrets": "secrets",
+    "configmaps": "configmaps",
+    "persistentvolumeclaims": "persistentvolumeclaims",
+    "replicationcontrollers": "replicationcontrollers",
+    "resourcequotas": "resourcequotas",
+}
+_COMPUTE = ("cpu", "memory", "ephemeral-storage")
+
+
+def usage(kind: Kind, obj: Object) -> Usage:
+    """How much of each resource the object uses."""
+    used: Usage = {f"count/{kind.resource}": Fraction(1)}
+    if kind.resource == "pods":
+        return used | _of_pod(obj)
+    if kind.resource in _COUNTED:
+        used[_COUNTED[kind.resource]] = Fraction(1)
+    if kind.resource == "services":
+        used |= _of_service(obj.get("spec") or {})
+    if kind.resource == "persistentvolumeclaims":
+        used |= _of_claim(obj.get("spec") or {})
+    return used
+
+
+def _of_pod(pod: Object) -> Usage:
+    """A pod that has ended uses nothing but its place among the objects."""
+    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        return {}
+    used: Usage = {"pods": Fraction(1)}
+    spec = pod.get("spec") or {}
+    for part in ("requests", "limits"):
+        for name, amount in _summed(spec, part).items():
+            used[f"{part}.{name}"] = amount
+            if part == "requests" and name in _COMPUTE:
+                used[name] = amount
+    return used
+
+
+def _summed(spec: Object, part: str) -> Usage:
+    """Containers run together and add up; an init container runs alone before them."""
+    together = _sum((spec.get("containers") or ()), part)
+    sidecars = [c for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
+    beside = _sum(sidecars, part)
+    total = {name: together.get(name, Fraction(0)) + beside.get(name, Fraction(0)) for name in (*together, *beside)}
+    for container in spec.get("initContainers") or ():
+        for name, amount in _amounts(container, part).items():
+            total[name] = max(total.get(name, Fraction(0)), amount)
+    return total
+
+
+def _sum(containers: Iterable[Object], part: str) -> Usage:
+    total: Usage = {}
+    for container in containers:
+        for name, amount in _amounts(container, part).items():
+            total[name] = total.get(name, Fraction(0)) + amount
+    return total
+
+
+def _amounts(container: Object, part: str) -> Usage:
+    said: Mapping[str, Any] = (container.get("resources") or {}).get(part) or {}
+    return {name: quantities.parse(value) for name, value in said.items()}
+
+
+def _of_service(spec: Object) -> Usage:
+    ports = len(spec.get("ports") or ())
+    node_ports = ports if spec.get("type") in ("NodePort", "LoadBalancer") else 0
+    return {"services.nodeports": Fraction(node_ports), "services.loadbalancers": Fraction(spec.get("type") == "LoadBalancer")}
+
+
+def _of_claim(spec: Object) -> Usage:
+    size = quantities.parse((spec.get("resources") or {}).get("requests", {}).get("storage", 0))
+    used: Usage = {"requests.storage": size}
+    if spec.get("storageClassName"):
+        stem = f"{spec['storageClassName']}.storageclass.storage.k8s.io"
+        used |= {f"{stem}/requests.storage": size, f"{stem}/persistentvolumeclaims": Fraction(1)}
+    return used
+
+
+def in_scope(kind: Kind, obj: Object, requirements: Iterable[ScopeRequirement]) -> bool:
+    """Whether an object counts in a quota with these scopes. Scopes are about pods only."""
+    wanted = list(requirements)
+    if not wanted:
+        return True
+    return kind.resource == "pods" and all(_has(obj.get("spec") or {}, one) for one in wanted)
+
+
+def _has(spec: Object, wanted: ScopeRequirement) -> bool:
+    match wanted.scope_name:
+        case "Terminating" | "NotTerminating" as scope:
+            return (spec.get("activeDeadlineSeconds") is not None) == (scope == "Terminating")
+        case "BestEffort" | "NotBestEffort" as scope:
+            return (qos_class(spec) == "BestEffort") == (scope == "BestEffort")
+        case "PriorityClass":
+            return _priority(spec.get("priorityClassName", ""), wanted)
+    return False
+
+
+def _priority(name: str, wanted: ScopeRequirement) -> bool:
+    match wanted.operator:
+        case "In":
+            return name in wanted.values
+        case "NotIn":
+            return name not in wanted.values
+        case "DoesNotExist":
+            return not name
+    return bool(name)
+
+
+def missing(spec: Object, constrained: Iterable[str]) -> list[str]:
+    """The compute resources of a quota that some container of a pod does not ask for: then the pod can't be counted."""
+    found = set()
+    for container in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
+        requests, limits = _amounts(container, "requests"), _amounts(container, "limits")
+        for name in constrained:
+            part, _, resource = name.rpartition(".") if name.startswith(("requests.", "limits.")) else ("requests", "", name)
+            if resource in _COMPUTE and resource not in (limits if part == "limits" else requests):
+                found.add(name)
+    return sorted(found)
+
+
+def text(amount: Fraction) -> str:
+    """An amount as a quantity; fractions are rounded up to thousandths."""
+    if amount.denominator == 1:
+        return quantities.canonical(str(amount.numerator))
+    return quantities.canonical(f"{-(-amount.numerator * 1000 // amount.denominator)}m")

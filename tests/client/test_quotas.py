@@ -1,0 +1,111 @@
+"""ResourceQuota and LimitRange as people meet them, with the real kubectl and all controllers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.client.test_kubectl import ok, refused
+from tests.inprocess import ApiServer
+
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[ApiServer]:
+    async with ApiServer.running(tmp_path, controllers=True) as running:
+        yield running
+
+
+def pod(name: str, **resources: Any) -> dict[str, Any]:
+    container = {"name": "c", "image": "i", **({"resources": resources} if resources else {})}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [container]}}
+
+
+async def used(api: ApiServer, **wanted: str) -> None:
+    """Wait until the quota says so."""
+    for _ in range(200):
+        status = json.loads(await ok(api, "get", "quota", "q", "-o", "json"))["status"].get("used", {})
+        if {name: status.get(name) for name in wanted} == wanted:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(status)
+
+
+async def test_a_quota_counts_and_refuses(api: ApiServer) -> None:
+    await ok(api, "create", "quota", "q", "--hard=pods=2,requests.cpu=1,count/configmaps=3")
+    await used(api, pods="0")
+    await ok(api, "create", "-f", "-", stdin=pod("a", requests={"cpu": "600m"}))
+    said = await refused(api, "create", "-f", "-", stdin=pod("b", requests={"cpu": "500m"}))
+    assert (
+        'pods "b" is forbidden: exceeded quota: q, requested: requests.cpu=500m, used: requests.cpu=600m, limited: requests.cpu=1' in said
+    )
+    assert "failed quota: q: must specify requests.cpu" in await refused(api, "create", "-f", "-", stdin=pod("c"))
+    await ok(api, "create", "-f", "-", stdin=pod("b", requests={"cpu": "400m"}))
+    assert "requested: pods=1" in await refused(api, "create", "-f", "-", stdin=pod("d", requests={"cpu": "0"}))
+    await used(api, **{"pods": "2", "requests.cpu": "1"})
+    await ok(api, "delete", "pod", "a", "--now")
+    await used(api, **{"pods": "1", "requests.cpu": "400m"})
+    header, row = (await ok(api, "get", "quota")).splitlines()
+    assert header.split()[:3] == ["NAME", "REQUEST", "LIMIT"] and "pods: 1/2" in row
+
+
+async def test_many_at_once_never_take_more_than_there_is(api: ApiServer) -> None:
+    await ok(api, "create", "quota", "q", "--hard=count/configmaps=5")
+    await used(api, **{"count/configmaps": "0"})
+    kind = api.resources.registry["configmaps"]
+    made = await asyncio.gather(
+        *(api.resources.create(kind, "default", {"metadata": {"name": f"c{number}"}}) for number in range(20)), return_exceptions=True
+    )
+    assert sum(not isinstance(each, Exception) for each in made) == 5
+    await used(api, **{"count/configmaps": "5"})
+
+
+async def test_scopes_choose_which_pods_count(api: ApiServer) -> None:
+    await ok(api, "create", "quota", "q", "--hard=pods=1", "--scopes=BestEffort")
+    await used(api, pods="0")
+    await ok(api, "create", "-f", "-", stdin=pod("a"))
+    assert "exceeded quota" in await refused(api, "create", "-f", "-", stdin=pod("b"))
+    await ok(api, "create", "-f", "-", stdin=pod("c", requests={"cpu": "1"}))
+
+
+LIMITS = {
+    "apiVersion": "v1",
+    "kind": "LimitRange",
+    "metadata": {"name": "l"},
+    "spec": {
+        "limits": [
+            {
+                "type": "Container",
+                "default": {"cpu": "500m", "memory": "128Mi"},
+                "defaultRequest": {"cpu": "100m"},
+                "min": {"cpu": "50m"},
+                "max": {"cpu": "1"},
+            }
+        ]
+    },
+}
+
+
+async def test_a_limit_range_fills_in_and_bounds(api: ApiServer) -> None:
+    await ok(api, "create", "-f", "-", stdin=LIMITS)
+    await ok(api, "create", "-f", "-", stdin=pod("a"))
+    stored = json.loads(await ok(api, "get", "pod", "a", "-o", "json"))
+    resources = stored["spec"]["containers"][0]["resources"]
+    assert resources == {"limits": {"cpu": "500m", "memory": "128Mi"}, "requests": {"cpu": "100m", "memory": "128Mi"}}
+    assert stored["metadata"]["annotations"]["kubernetes.io/limit-ranger"].startswith("LimitRanger plugin set: cpu, memory")
+    said = await refused(api, "create", "-f", "-", stdin=pod("b", limits={"cpu": "2"}))
+    assert 'pods "b" is forbidden: maximum cpu usage per Container is 1, but limit is 2' in said
+    said = await refused(api, "create", "-f", "-", stdin=pod("c", requests={"cpu": "10m"}))
+    assert "minimum cpu usage per Container is 50m, but request is 10m" in said
+    said = await refused(
+        api,
+        "create",
+        "-f",
+        "-",
+        stdin=LIMITS | {"metadata": {"name": "x"}, "spec": {"limits": [{"type": "Container", "min": {"cpu": "2"}, "max": {"cpu": "1"}}]}},
+    )
+    assert "min value 2 is greater than max value 1" in said
