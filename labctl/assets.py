@@ -1,4 +1,4 @@
-"""Where the files that travel with labctl are: templates/, provision/, examples/seed/ and the Vagrantfile.
+"""This module finds the files that are installed with labctl: templates/, provision/, examples/seed/ and the Vagrantfile.
 
 In a checkout they are the top-level folders; in a wheel they lie in `labctl/_assets/` (setup.py puts them there).
 """
@@ -13,26 +13,26 @@ _HERE = Path(__file__).resolve().parent
 
 @cache
 def root() -> Path:
-    """The folder that holds templates/, provision/, examples/seed/ and Vagrantfile."""
+    """Returns the folder that holds templates/, provision/, examples/seed/ and the Vagrantfile."""
     packed = _HERE / "_assets"
     return packed if packed.is_dir() else _HERE.parent
 
 
 def template(name: str) -> Path:
-    """A Jinja2 template: text for a machine (rules, units, configuration)."""
+    """Returns the path of a Jinja2 template for a file on a machine (rules, units, configuration)."""
     return root() / "templates" / name
 
 
 def provision(name: str) -> Path:
-    """A shell script that makes a bare Debian a minion."""
+    """Returns the path of a file in provision/: shell scripts that turn a bare Debian into a minion, and image definitions."""
     return root() / "provision" / name
 
 
 def seed(name: str) -> Path:
-    """A file of the scenario that labctl is made for: nginx-rc.yml, nginx-service.yml."""
+    """Returns the path of a file of the scenario that labctl was made for: nginx-rc.yml, nginx-service.yml."""
     return root() / "examples" / "seed" / name
 
 
 def agent_source() -> Path:
-    """The agent's package folder, packed into a zipapp by `machines` (by path, never imported)."""
+    """Returns the agent's package folder. `machines` packs it into a zipapp by its path, and never imports it."""
     return _HERE / "agent"

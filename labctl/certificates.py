@@ -1,12 +1,11 @@
-"""A lab's certificate authority: who may call the API, as whom.
+"""A lab's certificate authority issues the certificates with which clients, nodes and the master prove who they are.
 
 Who calls it: `lab` (the CA, the admin's kubeconfig), `master` (the server's certificate), `machines` (a node's, pushed over SSH).
 What flows: names in, PEM out. The CA lies in `.labctl/pki/` as ca.crt and ca.key; all keys are EC P-256, so that one takes a millisecond.
 What it never does: revoke (a lab is destroyed instead); keep a node's key on this side.
 
 Identities are Kubernetes' own: an admin is in the group `system:masters`, a node is `system:node:NAME` in `system:nodes`.
-`cryptography` and `yaml` cost 40 and 15 ms to import, so they are imported where something is signed, read or written: a command that needs none of it
-doesn't pay.
+`cryptography` and `yaml` take 40 and 15 ms to import, so each function that needs them imports them itself: other commands start faster.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class Issued(NamedTuple):
 
 
 class Authority:
-    """The lab's CA. `create` makes or finishes one, `load` reads it; both are cheap and may be repeated."""
+    """The lab's CA. `create` makes it (or completes one that is half made), `load` reads it; both are quick and may be repeated."""
 
     def __init__(self, directory: Path, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, clock: Clock) -> None:
         self._directory = directory
@@ -58,7 +57,7 @@ class Authority:
 
     @classmethod
     def create(cls, directory: Path, lab: str = "labctl", clock: Clock | None = None) -> Authority:
-        """The CA in `directory`; made if there is none. The certificate is written last: half a CA is made anew."""
+        """Returns the CA in `directory`, and makes it if there is none. The certificate is written last: without it the CA is made anew."""
         if (directory / "ca.crt").exists() and (directory / "ca.key").exists():
             return cls.load(directory, clock)
         from cryptography import x509
@@ -103,7 +102,7 @@ class Authority:
         client: bool = True,
         days: int = LEAF_DAYS,
     ) -> Issued:
-        """A new key and a certificate for it. `hosts` and `ips` are what a server answers to."""
+        """Makes a new key and a certificate for it. `hosts` and `ips` are the names and addresses of a server."""
         from cryptography import x509
         from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -122,19 +121,19 @@ class Authority:
         return Issued(_certificate_pem(builder.sign(self._key, _sha256())), _key_pem(key))
 
     def admin(self) -> Issued:
-        """The person's client certificate, kept in the CA's folder and re-issued near its end."""
+        """Returns the admin's client certificate. It is kept in the CA's folder, and issued again before it expires."""
         return self._kept("admin", ADMIN, (ADMINS,), hosts=(), ips=(), server=False)
 
     def server(self, hosts: Iterable[str], ips: Iterable[str]) -> Issued:
-        """The master's certificate, kept as server.crt and server.key; re-issued near its end or when its names changed."""
+        """Returns the master's certificate, kept as server.crt and server.key. It is issued again before it expires, or if its names changed."""
         return self._kept("server", "labctl-master", (), hosts=tuple(hosts), ips=tuple(ips), server=True)
 
     def node(self, name: str) -> Issued:
-        """A node's client certificate. Not kept here: it goes to the machine."""
+        """Issues a node's client certificate. It is not kept here: it goes to the machine."""
         return self.issue(f"system:node:{name}", (NODES,))
 
-    def good(self, certificate: bytes) -> bool:
-        """Signed by this CA, and not near its end."""
+    def is_valid(self, certificate: bytes) -> bool:
+        """True if this CA signed the certificate and it does not expire soon."""
         from cryptography import x509
 
         try:
@@ -154,7 +153,7 @@ class Authority:
         paths = self._directory / f"{file}.crt", self._directory / f"{file}.key"
         with suppress(OSError):
             kept = Issued(paths[0].read_bytes(), paths[1].read_bytes())
-            if self.good(kept.certificate) and _matches(kept, hosts, ips):
+            if self.is_valid(kept.certificate) and _matches(kept, hosts, ips):
                 return kept
         issued = self.issue(common_name, organizations, hosts=hosts, ips=ips, server=server, client=not server)
         write_file(paths[1], issued.key)
@@ -163,7 +162,7 @@ class Authority:
 
 
 def kubeconfig(url: str, ca: bytes, client: Issued, *, name: str = "labctl", namespace: str = "default") -> str:
-    """A kubeconfig with everything inside: no path in it, so that it can be copied. Write it with `write_file`: it is a key."""
+    """Returns a kubeconfig that names no other file, so that it can be copied. Write it with `write_file`: it holds a private key."""
     import yaml
 
     cluster = {"server": url, "certificate-authority-data": _base64(ca)}
@@ -181,7 +180,7 @@ def kubeconfig(url: str, ca: bytes, client: Issued, *, name: str = "labctl", nam
 
 
 def write_file(path: Path, data: bytes | str, mode: int = 0o600) -> None:
-    """Whole or not at all: a temporary name beside it, never readable by others on the way, then a rename."""
+    """Writes the whole file or nothing: it writes to a temporary name that others can never read, and renames that."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -197,7 +196,7 @@ def write_file(path: Path, data: bytes | str, mode: int = 0o600) -> None:
 
 
 def _matches(kept: Issued, hosts: tuple[str, ...], ips: tuple[str, ...]) -> bool:
-    """The key belongs to the certificate (a crash may have come between the two files), and the names are those wanted."""
+    """True if the key belongs to the certificate (a crash between the two writes may have parted them) and the names are these."""
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 

@@ -1,4 +1,4 @@
-"""Time, passed in. Nothing above this module reads a clock of its own.
+"""The clock is passed to whoever needs the time, so that tests can replace it. No room reads the system's clock by itself.
 
 `now` is monotonic seconds (the asyncio loop's own time, so that a loop with virtual time moves both);
 `wall` is seconds since the epoch, for timestamps that people and other programs read.
@@ -15,14 +15,14 @@ from typing import Protocol
 
 class Clock(Protocol):
     def now(self) -> float:
-        """Monotonic seconds; the same scale as the running loop's `time()`."""
+        """Returns monotonic seconds, on the same scale as the running loop's `time()`."""
 
     def wall(self) -> float:
-        """Seconds since the epoch."""
+        """Returns seconds since the epoch."""
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """Reads the machine's own clocks."""
 
     def now(self) -> float:
         return time.monotonic()
@@ -32,7 +32,7 @@ class SystemClock:
 
 
 def rfc3339(wall_s: float) -> str:
-    """A metav1.Time: `2026-01-02T15:04:05Z`, whole seconds."""
+    """Formats a metav1.Time, in whole seconds: `2026-01-02T15:04:05Z`."""
     return _rfc3339(int(wall_s))
 
 
@@ -42,10 +42,10 @@ def _rfc3339(wall_s: int) -> str:
 
 
 def rfc3339_micro(wall_s: float) -> str:
-    """A metav1.MicroTime: `2026-01-02T15:04:05.000000Z`."""
+    """Formats a metav1.MicroTime: `2026-01-02T15:04:05.000000Z`."""
     return datetime.fromtimestamp(wall_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def parse_rfc3339(text: str) -> float:
-    """Seconds since the epoch; ValueError if `text` is no RFC 3339 time."""
+    """Returns seconds since the epoch. Raises ValueError if `text` is no RFC 3339 time."""
     return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()

@@ -1,19 +1,19 @@
-"""Every error labctl raises on purpose, as one tree: a class per thing a caller can do about it.
+"""Every error that labctl raises on purpose belongs to one tree. There is one class for each thing that a caller can do about an error.
 
-    LabctlError                 one line for a person: what is wrong, where, and the mend; exit status 1
+    LabctlError                 one line for a person: what is wrong, where, and how to mend it; exit status 1
     ├── UsageError              what was typed or written in lab.yml is wrong; exit status 2
     ├── ApiError                becomes a Kubernetes `Status` (code, reason, details); the api room alone writes it as HTTP
     ├── StoreError
-    │   ├── Conflict            a compare failed: somebody else was first
-    │   ├── Compacted           that revision is gone: list again
+    │   ├── Conflict            a compare failed: another writer was first
+    │   ├── Compacted           that revision is no longer kept: list again
     │   ├── Lagging             this watcher was too slow and was closed: list again
     │   ├── Damaged             the store's file is not what was written: `labctl doctor --store`
     │   └── Unavailable         the disk refused: writes are refused until one succeeds
     ├── RemoteError
     │   ├── Unreachable         no SSH connection to the machine now
     │   ├── HostKeyMismatch     the machine is not the one that was pinned: never retried
-    │   ├── Deadline            the call took longer than it may
-    │   └── CommandFailed       the command ran and said no (status, stderr)
+    │   ├── Deadline            the call took longer than its deadline
+    │   └── CommandFailed       the command ran and failed (status, stderr)
     └── ProviderError           the provider can't do what was asked
 
 Assertions are for our own mistakes, these classes for the world's.
@@ -26,7 +26,7 @@ from typing import Any
 
 
 class LabctlError(Exception):
-    """`message`: what is wrong and where, one line. `mend`: what to do about it, one line or empty."""
+    """`message` says in one line what is wrong and where. `mend` says in one line how to mend it; it may be empty."""
 
     exit_status = 1
 
@@ -46,7 +46,7 @@ class UsageError(LabctlError):
 
 
 class ApiError(LabctlError):
-    """A Kubernetes `Status`: HTTP `code`, machine-readable `reason`, `details` as in meta/v1 StatusDetails."""
+    """An error that becomes a Kubernetes `Status`: `code` is HTTP's, `reason` is for programs, and `details` is meta/v1's StatusDetails."""
 
     def __init__(self, code: int, reason: str, message: str, *, details: dict[str, Any] | None = None, retry_after_s: int = 0) -> None:
         super().__init__(message)
@@ -61,9 +61,9 @@ class StoreError(LabctlError):
 
 
 class Conflict(StoreError):
-    """A compare on `key` failed; `actual` is the key's revision now (0: it does not exist).
+    """A compare on `key` failed. `actual` is the key's revision now (0: it does not exist).
 
-    `at` is the revision that made it so, a deletion's too; it may not be visible yet.
+    `at` is the revision of the write or deletion that caused this; it may not be visible yet.
     """
 
     def __init__(self, key: str, actual: int, at: int = 0) -> None:
@@ -87,7 +87,7 @@ class Damaged(StoreError):
 
 
 class Lagging(StoreError):
-    """A watcher fell more than its bound behind and was closed."""
+    """A watcher was further behind than its bound allows, and was closed."""
 
 
 class Unavailable(StoreError):

@@ -1,7 +1,7 @@
-"""What happened and why: one bounded JSON-lines file that every room notes into.
+"""The journal records what happened and why, in one JSON-lines file of bounded size. Every room adds lines to it.
 
-`labctl why`, `labctl measure` and the demo read it. Losing it loses no truth: the store has that. So lines are written to the file together, a moment
-after they were noted: one write for each line was a tenth of what a create costs. A process that is killed loses the lines of that moment.
+`labctl why`, `labctl measure` and the demo read it. A lost journal is no harm: the state of the lab is in the store. So lines are written to the file in
+groups, a moment after they were noted: one write for each line took a tenth of the time of a create. A process that is killed loses the lines of that moment.
 A line is {"t": monotonic s, "at": epoch s, "room", "about", "rev", "cause", "text"}.
 """
 
@@ -19,11 +19,11 @@ import msgspec
 
 from labctl.clock import Clock
 
-_TOGETHER, _TOGETHER_S = 1_000, 0.05  # lines that are written at once, and how long one may wait for others
+_GROUP_MAX, _GROUP_S = 1_000, 0.05  # the most lines of one write, and how long a line waits for others
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
-    """One note. `about` is `kind/namespace/name` or `machine/NAME`; `rev` the revision written, `cause` the one that led to it."""
+    """One line of the journal. `about` is `kind/namespace/name` or `machine/NAME`; `rev` is the revision that was written, `cause` the one that led to it."""
 
     t: float
     at: float
@@ -39,7 +39,7 @@ class Journal(Protocol):
 
 
 class MemoryJournal:
-    """The last `keep` lines, in memory; optionally appended to a file that is cut in half when it outgrows `max_bytes`."""
+    """Keeps the last `keep` lines in memory. With a path it also appends them to a file, and drops the older half when that outgrows `max_bytes`."""
 
     def __init__(self, clock: Clock, path: Path | None = None, *, keep: int = 20_000, max_bytes: int = 16 << 20) -> None:
         self._clock = clock
@@ -58,17 +58,17 @@ class MemoryJournal:
         self._unwritten.append(line)
         if len(self._unwritten) == 1:
             self._write_soon()
-        elif len(self._unwritten) == _TOGETHER:
+        elif len(self._unwritten) == _GROUP_MAX:
             self.write()
 
     def _write_soon(self) -> None:
         try:
-            asyncio.get_running_loop().call_later(_TOGETHER_S, self.write)
+            asyncio.get_running_loop().call_later(_GROUP_S, self.write)
         except RuntimeError:  # no loop runs, so nobody would do it later
             self.write()
 
     def write(self) -> None:
-        """Write what was noted to the file, now."""
+        """Writes the waiting lines to the file now."""
         lines, self._unwritten = self._unwritten, []
         if self._file is None or not lines:
             return
@@ -76,11 +76,11 @@ class MemoryJournal:
             self._file.write(b"".join([self._encode(line) + b"\n" for line in lines]))
             if self._file.tell() > self._max_bytes:
                 self._halve()
-        except OSError:  # a full disk must not stop the master: the journal holds no truth
+        except OSError:  # a full disk must not stop the master: nothing depends on the journal
             pass
 
     def about(self, about: str) -> Iterator[Line]:
-        """The lines about one object, oldest first."""
+        """Yields the lines about one object, the oldest first."""
         return (line for line in self.lines if line.about == about)
 
     def _halve(self) -> None:
@@ -95,7 +95,7 @@ class MemoryJournal:
 
 
 def _read(path: Path | None) -> Iterator[Line]:
-    """What an earlier process noted. A line that a crash cut short, or that says something else, is passed over."""
+    """Yields the lines that an earlier process wrote. Lines that a crash cut short, and lines of another form, are skipped."""
     if path is None or not path.is_file():
         return
     decode = msgspec.json.Decoder(Line).decode

@@ -1,4 +1,4 @@
-"""Where things lie, and whether the file systems there can do what a lab needs.
+"""This module says where a lab's files are.
 
     .labctl/ (beside the Vagrantfile, the person's)   id, lab.json, kubeconfig, ssh_config, ssh keys, certificates, log/, journal
     STATE/ID/ (this machine's, per lab)               store, sockets, machine root file systems, overlays, locks
@@ -22,7 +22,7 @@ LAB_DIRECTORY = ".labctl"
 
 @dataclass(frozen=True)
 class Paths:
-    """All the places of one lab. Directories are made by whoever writes into them first."""
+    """All paths of one lab. Whoever writes first into a folder makes it."""
 
     lab: Path  # the .labctl folder
     state: Path  # STATE/ID
@@ -64,12 +64,12 @@ class Paths:
 
     @property
     def store_snapshot(self) -> Path:
-        """Where the master puts a copy of the store when it is asked for one."""
+        """The file into which the master writes a copy of the store when it is asked for one."""
         return self.state / "store.snapshot"
 
     @property
     def master_run(self) -> Path:
-        """What the running master says of itself: {"pid", "url", "port", "started"}."""
+        """The file in which the running master describes itself: {"pid", "url", "port", "started"}."""
         return self.state / "master.json"
 
     @property
@@ -87,7 +87,7 @@ class Paths:
 
     @property
     def snapshots(self) -> Path:
-        """Here, and not with a lab's state: they outlive the lab they were taken of."""
+        """The folder of snapshots. It is in the cache and not in a lab's state, because a snapshot outlives its lab."""
         return self.cache / "snapshots"
 
     @property
@@ -96,8 +96,7 @@ class Paths:
 
 
 def find_lab(start: Path) -> Path | None:
-    """The nearest `.labctl` folder of a lab at or above `start`, as git finds its own; None if there is none. What an `up` left that failed before
-    anything was made is no lab."""
+    """Returns the nearest `.labctl` folder of a lab at or above `start`, or None. A folder that an early failure of `up` left, without lab.json, is no lab."""
     for folder in (start, *start.parents):
         if (folder / LAB_DIRECTORY / "lab.json").is_file():
             return folder / LAB_DIRECTORY
@@ -105,7 +104,7 @@ def find_lab(start: Path) -> Path | None:
 
 
 def remove_tree(path: Path) -> None:
-    """Removes a folder and all in it, however deep a machine nested it: shutil ends at a thousand levels, rm does not. What refuses is left."""
+    """Removes a folder and all in it, as deep as it may be: shutil gives up at a thousand levels, rm does not. What can't be removed is left."""
     with contextlib.suppress(RecursionError):
         shutil.rmtree(path, ignore_errors=True)
     if path.is_dir() and not path.is_symlink():

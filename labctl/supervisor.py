@@ -28,12 +28,12 @@ Work = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True)
 class SupervisorSettings:
-    pause_min_s: float = 0.1  # before a task is started again; doubles with each failure,
-    pause_max_s: float = 10.0  # up to this
-    steady_s: float = 60.0  # a task that ran for so long begins again with the shortest pause
-    recent_s: float = 300.0  # failures are shown for so long
-    often: int = 3  # so many recent restarts are trouble, even while the task runs
-    names_most: int = 200  # names are remembered for so many tasks and kinds of mistakes
+    pause_min_s: float = 0.1  # the first pause before a task is started again; it doubles with each failure
+    pause_max_s: float = 10.0  # the longest pause
+    steady_s: float = 60.0  # after a run of this length the pause is the shortest again
+    recent_s: float = 300.0  # a failure is shown for this long
+    often: int = 3  # this many recent restarts are trouble, even while the task runs
+    names_max: int = 200  # how many tasks and kinds of mistakes are remembered
 
 
 class TaskHealth(msgspec.Struct, frozen=True):
@@ -43,18 +43,18 @@ class TaskHealth(msgspec.Struct, frozen=True):
     state: str  # running, waiting (for its next start), ended (it finished or was stopped)
     restarts: int = 0  # within `recent_s`
     mistakes: int = 0  # messages or objects that failed within `recent_s`
-    error: str = ""  # the last recent one
+    error: str = ""  # the last one within `recent_s`
     is_task: bool = True  # False: a place where mistakes about messages are caught
-    trouble: str = ""  # a sentence, where the task does not run or fails often; mistakes about single messages are none
+    trouble: str = ""  # a sentence if the task does not run or fails often; mistakes about single messages are no trouble
 
     @property
     def noteworthy(self) -> bool:
-        """Whether a person who asks how the master is should hear of it."""
+        """True if a person who asks for the master's status should see this entry."""
         return bool(self.restarts or self.mistakes or self.state == "waiting")
 
 
 class _Entry:
-    """What is remembered of one name. Times are monotonic seconds."""
+    """The record of one name. Times are monotonic seconds."""
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
@@ -66,7 +66,7 @@ class _Entry:
 
 
 class Supervisor:
-    """One for each process. All methods are called on the loop."""
+    """Each process has one supervisor. All methods are called on the loop."""
 
     def __init__(self, clock: Clock, journal: Journal, settings: SupervisorSettings = SupervisorSettings()) -> None:  # noqa: B008 - frozen
         self._clock = clock
@@ -75,21 +75,21 @@ class Supervisor:
         self._entries: dict[str, _Entry] = {}
 
     def run(self, name: str, work: Work) -> None:
-        """Start the task, unless one of that name runs or waits for its next start. A task whose `work` returns has finished."""
+        """Starts the task, unless one of that name runs or waits for its next start. A task whose `work` returns has finished."""
         entry = self._entry(name)
         if entry.task is None or entry.task.done():
             entry.state = "running"
             entry.task = asyncio.get_running_loop().create_task(self._keep(name, entry, work), name=name)
 
     async def stop(self, *names: str) -> None:
-        """Cancel these tasks, all of them if none is named, and wait until they have ended."""
+        """Cancels these tasks (all tasks if none is named) and waits until they have ended."""
         tasks = [entry.task for name, entry in self._entries.items() if entry.task and (not names or name in names)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def mistake(self, name: str, error: BaseException | str) -> None:
-        """One message or one object failed; its task goes on. The first of several like it is logged with its traceback."""
+        """Records that one message or one object failed while its task goes on. The first of several equal errors is logged with its traceback."""
         entry = self._entry(name)
         text = _sentence(error)
         entry.mistakes.append(self._clock.now())
@@ -99,11 +99,11 @@ class Supervisor:
             self._journal.note("master", f"task/{name}", f"failed once, and goes on: {text}")
 
     def health(self) -> Sequence[TaskHealth]:
-        """Every name, in order."""
+        """Returns the health of every name, in order."""
         return [self._health(name, entry) for name, entry in sorted(self._entries.items())]
 
     def trouble(self) -> str:
-        """A sentence about the tasks that don't run or fail often; "" when all is well."""
+        """Returns a sentence about the tasks that don't run or fail often; "" if there are none."""
         return "; ".join(one.trouble for one in self.health() if one.trouble)
 
     # -- parts
@@ -123,7 +123,7 @@ class Supervisor:
             entry.state = "ended"
 
     def _failed(self, name: str, entry: _Entry, error: Exception, ran_s: float) -> float:
-        """Remember it. Answers the pause before the next start."""
+        """Records a task's failure, and returns the pause before its next start in seconds."""
         steady = ran_s >= self._settings.steady_s
         entry.pause_s = self._settings.pause_min_s if steady or not entry.pause_s else min(entry.pause_s * 2, self._settings.pause_max_s)
         entry.state, entry.error = "waiting", _sentence(error)
@@ -140,8 +140,8 @@ class Supervisor:
         return entry
 
     def _forget_surplus(self) -> None:
-        """Names of machines come and go: the oldest that has no task is forgotten first."""
-        while len(self._entries) > self._settings.names_most:
+        """Drops the oldest names that have no task: machines come and go, and their names must not pile up."""
+        while len(self._entries) > self._settings.names_max:
             idle = next((name for name, entry in self._entries.items() if entry.task is None or entry.task.done()), None)
             if idle is None:
                 return

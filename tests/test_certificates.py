@@ -105,7 +105,7 @@ def test_a_certificate_is_renewed_near_its_end_and_when_names_change(tmp_path: P
     assert authority.server(["localhost"], ["127.0.0.2"]) != first
     node = authority.node("minion-1")
     clock.wall_s += 336 * DAY
-    assert not authority.good(node.certificate)
+    assert not authority.is_valid(node.certificate)
 
 
 def test_a_crash_between_the_two_files_is_mended(tmp_path: Path) -> None:
@@ -116,12 +116,12 @@ def test_a_crash_between_the_two_files_is_mended(tmp_path: Path) -> None:
     assert mended == Authority.load(tmp_path).admin()
     (tmp_path / "ca.crt").unlink()
     Authority.create(tmp_path)
-    assert not Authority.load(tmp_path).good(mended.certificate)
+    assert not Authority.load(tmp_path).is_valid(mended.certificate)
 
 
 @pytest.mark.parametrize("pem", [b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
 def test_what_is_no_certificate_is_not_good(tmp_path: Path, pem: bytes) -> None:
-    assert not Authority.create(tmp_path).good(pem)
+    assert not Authority.create(tmp_path).is_valid(pem)
 
 
 def test_no_ca_says_so(tmp_path: Path) -> None:

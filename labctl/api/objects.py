@@ -10,7 +10,7 @@ from labctl.api.authorize import Authorizer
 from labctl.api.call import Call
 from labctl.api.shapes import Shape
 from labctl.clock import Clock
-from labctl.resources.encoding import shown
+from labctl.resources.encoding import client_bytes
 from labctl.resources.resources import Resources
 from labctl.resources.service import Listed, ListOptions, Written
 from labctl.store.interface import Entry
@@ -34,9 +34,9 @@ class Objects:
         else:
             entry = self._resources.get(call.kind, target.namespace, target.name)
         if target.subresource != "scale":
-            entry = await self._shown(call, entry)
+            entry = await self._converted(call, entry)
         if not form.shape or target.subresource == "scale":
-            return await call.answer(shown(entry), form=form)
+            return await call.answer(client_bytes(entry), form=form)
         return await call.answer(self._shape(call, form.shape).one(entry), form=form)
 
     async def list(self, call: Call) -> web.StreamResponse:
@@ -89,11 +89,11 @@ class Objects:
 
     async def _listed(self, call: Call, listed: Listed, form: negotiate.Format) -> web.StreamResponse:
         if call.kind.conversion is not None:
-            listed = msgspec.structs.replace(listed, entries=await self._resources.shown(call.kind, listed.entries))
+            listed = msgspec.structs.replace(listed, entries=await self._resources.converted(call.kind, listed.entries))
         return await call.answer(await self._shape(call, form.shape).many(listed), form=form)
 
-    async def _shown(self, call: Call, entry: Entry) -> Entry:
-        return entry if call.kind.conversion is None else (await self._resources.shown(call.kind, [entry]))[0]
+    async def _converted(self, call: Call, entry: Entry) -> Entry:
+        return entry if call.kind.conversion is None else (await self._resources.converted(call.kind, [entry]))[0]
 
     def _may_send(self, call: Call, verb: str) -> None:
         """Before the body is read. Raises 403."""
@@ -104,8 +104,8 @@ class Objects:
         form = call.format
         # Binding, eviction and scale answer something else than the object.
         whole = call.target.subresource in ("", "status", "finalize")
-        entry = await self._shown(call, written.entry) if whole else written.entry
-        body = self._shape(call, form.shape).one(entry) if form.shape and not call.target.subresource else shown(entry)
+        entry = await self._converted(call, written.entry) if whole else written.entry
+        body = self._shape(call, form.shape).one(entry) if form.shape and not call.target.subresource else client_bytes(entry)
         extra = answer.warning_lines(written.warnings) if written.warnings else b""
         return await call.answer(body, code, form=form, extra=extra)
 

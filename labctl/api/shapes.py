@@ -14,7 +14,7 @@ import msgspec
 from labctl.api import status
 from labctl.api.negotiate import PARTIAL, TABLE
 from labctl.resources.cells import AGE, NAME
-from labctl.resources.encoding import shown
+from labctl.resources.encoding import client_bytes
 from labctl.resources.kind import Kind
 from labctl.resources.service import Listed, WatchEvent
 from labctl.store.interface import Entry
@@ -50,9 +50,9 @@ class Shape:
 
     def one(self, entry: Entry) -> bytes:
         if not self.shape:
-            return shown(entry)
+            return client_bytes(entry)
         if self.shape == PARTIAL:
-            return partial(shown(entry))
+            return partial(client_bytes(entry))
         return self._enclosed(self._rows([entry]), {"resourceVersion": str(entry.revision)}, columns=True)
 
     async def many(self, listed: Listed) -> bytes:
@@ -69,19 +69,22 @@ class Shape:
                 await asyncio.sleep(0)
             return self._enclosed(rows, metadata, columns=True)
         if self.shape == PARTIAL:
-            return _list(b"PartialObjectMetadataList", b"meta.k8s.io/v1", metadata, [partial(shown(e)) for e in listed.entries])
+            return _list(b"PartialObjectMetadataList", b"meta.k8s.io/v1", metadata, [partial(client_bytes(e)) for e in listed.entries])
         return _list(
-            f"{self.kind.kind}List".encode(), self.kind.api_version.encode(), metadata, [e.shown or shown(e) for e in listed.entries]
+            f"{self.kind.kind}List".encode(),
+            self.kind.api_version.encode(),
+            metadata,
+            [e.client_bytes or client_bytes(e) for e in listed.entries],
         )
 
     def line(self, event: WatchEvent) -> bytes:
         """A line of a watch. Plain ones are made once for all watchers; a Table's first line carries the columns."""
         if not self.shape:
             if not event.line:
-                event.line = b'{"type":"%s","object":%s}\n' % (event.type.encode(), shown(event.entry))
+                event.line = b'{"type":"%s","object":%s}\n' % (event.type.encode(), client_bytes(event.entry))
             return event.line
         if self.shape == PARTIAL:
-            obj = partial(shown(event.entry))
+            obj = partial(client_bytes(event.entry))
         else:
             obj = self._event_table(event)
         return b'{"type":"%s","object":%s}\n' % (event.type.encode(), obj)
@@ -90,7 +93,7 @@ class Shape:
         columns, self._headed = not self._headed, True
         metadata = {"resourceVersion": str(event.entry.revision)}
         if event.type == "BOOKMARK":
-            row = b'{"cells":[],"object":%s}' % partial(shown(event.entry))
+            row = b'{"cells":[],"object":%s}' % partial(client_bytes(event.entry))
             return self._enclosed([row], metadata, columns)
         return self._enclosed(self._rows([event.entry]), metadata, columns)
 
@@ -103,7 +106,7 @@ class Shape:
         cells = _encode([column.cell(view, now) for column in self._columns])
         if self._include == "None":
             return b'{"cells":%s,"object":null}' % cells
-        return b'{"cells":%s,"object":%s}' % (cells, shown(entry) if self._include == "Object" else partial(shown(entry)))
+        return b'{"cells":%s,"object":%s}' % (cells, client_bytes(entry) if self._include == "Object" else partial(client_bytes(entry)))
 
     def _enclosed(self, rows: list[bytes], metadata: dict[str, Any], columns: bool) -> bytes:
         definitions = _encode([_definition(c) for c in self._columns]) if columns else b"null"

@@ -34,7 +34,7 @@ from labctl.lab.folder import FIXED
 from labctl.lab.progress import step
 from labctl.providers import locks
 from labctl.providers.protocol import Snapshots, ability
-from labctl.store.file import highest, rewind
+from labctl.store.file import highest_revision, rewind
 
 if TYPE_CHECKING:
     from labctl.lab.folder import LabFolder
@@ -85,7 +85,7 @@ def find(lab: LabFolder, name: str) -> Snapshot:
 def _ever_given(lab: LabFolder) -> int:
     """The highest revision that this lab's store ever gave; 0 where nobody knows, because it is gone or damaged."""
     try:
-        return highest(lab.paths.store)
+        return highest_revision(lab.paths.store)
     except StoreError:
         return 0
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from labctl.errors import LabctlError
 from labctl.lab import process, snapshots
 from labctl.lab.doctor import Check
-from labctl.store.repair import Examined, damages, examine, keep_whole_rows
+from labctl.store.repair import DamageReport, damages, examine, keep_whole_rows
 
 if TYPE_CHECKING:
     from labctl.lab.folder import LabFolder
@@ -38,7 +38,7 @@ def keep_whole(lab: LabFolder) -> list[Check]:
     return [Check("store", "ok", found, "labctl up")]
 
 
-def _checks(lab: LabFolder, examined: Examined) -> list[Check]:
+def _checks(lab: LabFolder, examined: DamageReport) -> list[Check]:
     if not examined.damages:
         return [Check("store", "ok", f"{lab.paths.store}: {len(examined.whole)} rows, all of them as they were written")]
     checks = [Check("store", "error", damage) for damage in examined.damages[:_SHOWN]]

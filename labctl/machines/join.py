@@ -102,7 +102,7 @@ class Join:
             return "the agent was replaced by another version"
         if found.stamp != stamp:
             return "the agent was restarted with a new configuration"
-        if not self._authority.good(found.certificate):
+        if not self._authority.is_valid(found.certificate):
             return "the agent got a new certificate"
         return ""
 

@@ -198,7 +198,7 @@ class Master:
             await asyncio.sleep(COMPACT_LOOK_S)
             due = self.clock.now() - begun_s >= COMPACT_EVERY_S
             try:
-                await self.store.compact(before if due else self.store.surplus)
+                await self.store.compact(before if due else self.store.compaction_target)
             except Unavailable as error:  # a full disk: asked again the next time
                 log.warning("history stays on disk: %s", error)
             if due:

@@ -1,7 +1,7 @@
 """How an object lies in the store, and how clients see it.
 
 In the store an object is compact JSON without its resourceVersion: the store assigns the revision when it writes, and keeps it beside the value
-(`Entry.revision`). `kind`, `apiVersion` and `metadata` come first, so that `shown` can put the resourceVersion in as the first field of the metadata
+(`Entry.revision`). `kind`, `apiVersion` and `metadata` come first, so that `client_bytes` can put the resourceVersion in as the first field of the metadata
 without decoding anything: only the kind and its version come before that place.
 """
 
@@ -36,13 +36,13 @@ def stored(obj: Object) -> bytes:
     return encode(whole)
 
 
-def shown(entry: Entry) -> bytes:
+def client_bytes(entry: Entry) -> bytes:
     """An object as clients see it, with its resourceVersion. Made once for each entry."""
-    if not entry.shown:
+    if not entry.client_bytes:
         value = entry.value
         place = value.index(_METADATA) + len(_METADATA)
-        entry.shown = b'%b"resourceVersion":"%d",%b' % (value[:place], entry.revision, value[place:])
-    return entry.shown
+        entry.client_bytes = b'%b"resourceVersion":"%d",%b' % (value[:place], entry.revision, value[place:])
+    return entry.client_bytes
 
 
 def decoded(entry: Entry) -> Object:

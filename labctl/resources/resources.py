@@ -85,9 +85,9 @@ class Resources:
         """
         return Watching(self._ctx, self._pool, kind, namespace, options, bookmarks, send_initial_events)
 
-    async def shown(self, kind: Kind, entries: Sequence[Entry]) -> Sequence[Entry]:
+    async def converted(self, kind: Kind, entries: Sequence[Entry]) -> Sequence[Entry]:
         """Entries that `get`, `list` or a write answered are as they are stored; this answers them as that version of the kind shows them."""
-        return await versions.shown(kind, entries)
+        return await versions.convert_entries(kind, entries)
 
     def view(self, entry: Entry) -> Any:
         """The typed view of an entry, decoded once."""

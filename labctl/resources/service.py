@@ -65,7 +65,7 @@ class ListOptions(msgspec.Struct, frozen=True):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """What a write came to. `created` False for an update; `warnings` go into Warning headers; `encoding.shown(entry)` is the object's JSON.
+    """What a write came to. `created` False for an update; `warnings` go into Warning headers; `encoding.client_bytes(entry)` is the object's JSON.
     `gone`: a deletion removed it (else it was only marked as leaving); the API answers a Status then."""
 
     entry: Entry

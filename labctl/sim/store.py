@@ -66,7 +66,7 @@ class SimplestStore:
     """`kept` is what another one had when it was closed."""
 
     refusing = False
-    surplus = 0
+    compaction_target = 0
 
     def __init__(self, kept: SimplestStore | None = None, watch_backlog: int = 10_000) -> None:
         self._batches: list[Batch] = list(kept._batches) if kept else []
@@ -136,7 +136,7 @@ class SimplestStore:
         value = op.value if isinstance(op, Put) else op.final
         return Change(Entry(op.key, value, revision, created), previous, deleted=not isinstance(op, Put))
 
-    async def reached(self, revision: int) -> None:
+    async def wait_finished(self, revision: int) -> None:
         """Nothing is ever staged."""
 
     async def compact(self, before: int) -> None:

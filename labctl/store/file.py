@@ -1,11 +1,11 @@
-"""The SQLite file: its tables, its checksums, a copy of it at one revision, and a store made of such a copy.
+"""This module knows the store's SQLite file: its tables, its checksums, snapshots of it, and how a snapshot becomes a store again.
 
-    load     everything that is kept, each row compared with its checksum
-    copy     what is durable now, into a new file (VACUUM INTO: sqlite.org/lang_vacuum.html)
-    rewind   turn a copy into a store again whose revisions go on above every one that was ever given:
-             whoever watches from an older revision is told 410 and lists again, so nobody sees time go back
+    load     reads everything that is kept, and compares each row with its checksum
+    copy     writes what is durable now into a new file (VACUUM INTO: sqlite.org/lang_vacuum.html)
+    rewind   makes a store of such a copy. Its revisions go on above every one that was ever given: a client that watches
+             from an older revision gets 410 and lists again, so no client sees time go back
 
-etcd's restore does the same under the name --bump-revision --mark-compacted (etcd.io/docs/v3.5/op-guide/recovery).
+The third is what etcd calls restore with --bump-revision --mark-compacted (etcd.io/docs/v3.5/op-guide/recovery).
 
 A row of `changes` is one key's change in one revision; `id` is their order; `checksum` is the CRC-32 of the row's other columns. `meta` holds the
 numbers `revision` and `compacted`, and their own checksum. Files that an older labctl wrote have other tables; `prepare` moves their rows (migrate.py).
@@ -41,21 +41,21 @@ SELECT = "SELECT id, revision, CAST(key AS BLOB), CAST(value AS BLOB), created, 
 MEND = "labctl doctor --store says what is damaged and what can be kept"
 
 ChangeRow = tuple[int, str, bytes, int, bool]
-"""Revision, key, value, the revision at which the key came to be, and whether this change deleted it."""
+"""Revision, key, value, the revision that created the key, and whether this change deleted it."""
 
 
 def insert(rows: int) -> str:
-    """The statement that appends so many rows at once."""
+    """Returns the statement that appends so many rows at once."""
     return "INSERT INTO changes (revision, key, value, created, deleted, checksum) VALUES " + ",".join(["(?,?,?,?,?,?)"] * rows)
 
 
 def checksum(revision: int, key: bytes, value: bytes, created: int, deleted: bool) -> int:
-    """The CRC-32 of a row: of its numbers, its key and its value."""
+    """Computes the CRC-32 of a row: of its numbers, its key and its value."""
     return crc32(value, crc32(b"%d %d %d %d %b" % (revision, created, deleted, len(key), key)))
 
 
 def parameters(changes: Iterable[ChangeRow]) -> list[object]:
-    """What `insert` takes: the columns of all rows, one after another."""
+    """Returns the parameters for `insert`: the columns of all rows, one after another."""
     flat: list[object] = []
     for revision, key, value, created, deleted in changes:
         flat += (revision, key, value, created, deleted, checksum(revision, key.encode(), value, created, deleted))
@@ -63,19 +63,19 @@ def parameters(changes: Iterable[ChangeRow]) -> list[object]:
 
 
 def prepare(db: sqlite3.Connection) -> None:
-    """Make the tables where they are not there yet, and take over the rows of a file that an older labctl wrote."""
+    """Creates the tables that do not exist yet, and migrates the rows of a file that an older labctl wrote."""
     db.executescript(SCHEMA)
-    migrate(db, _checksum_if_text, note)
+    migrate(db, _checksum_if_text, write_meta)
 
 
 def load(db: sqlite3.Connection, path: Path) -> Loaded:
-    """Everything that is kept. Raises Damaged where a row is not what was written."""
+    """Reads everything that is kept. Raises Damaged if a row is not what was written."""
     changes = [checked(path, *row) for row in db.execute(f"{SELECT} ORDER BY id")]
     return Loaded(_revision(db), checked_meta(path, db).get("compacted", 0), changes)
 
 
 def checked_meta(path: Path, db: sqlite3.Connection) -> dict[str, int]:
-    """The numbers that the file remembers. Raises Damaged if they differ from their checksum."""
+    """Reads the numbers of the table meta. Raises Damaged if they differ from their checksum."""
     meta = dict(db.execute("SELECT CAST(name AS BLOB), value FROM meta"))
     if meta and meta.pop(b"checksum", None) != _meta_checksum(meta):
         raise Damaged(f"the store {path} is damaged: its table meta is not what was written", mend=MEND)
@@ -83,7 +83,7 @@ def checked_meta(path: Path, db: sqlite3.Connection) -> dict[str, int]:
 
 
 def checked(path: Path, id_: int, revision: int, key: bytes, value: bytes, created: int, deleted: int, sum_: int | None) -> ChangeRow:
-    """A row as it was written. Raises Damaged if it differs from its checksum."""
+    """Returns the row. Raises Damaged if it differs from its checksum."""
     try:
         if sum_ == checksum(revision, key, value, created, bool(deleted)):
             return revision, key.decode(), value, created, bool(deleted)
@@ -93,8 +93,8 @@ def checked(path: Path, id_: int, revision: int, key: bytes, value: bytes, creat
     raise Damaged(f"the store {path} is damaged: row {id_} (revision {revision}, {shown}) is not what was written", mend=MEND)
 
 
-def private(path: Path) -> None:
-    """Make sure that the file is there and only its owner can read it: Secrets are in it. SQLite gives its other files the same mode."""
+def make_private(path: Path) -> None:
+    """Makes sure that the file exists and that only its owner can read it: Secrets are in it. SQLite gives its other files the same mode."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         path.chmod(0o600)
@@ -103,25 +103,25 @@ def private(path: Path) -> None:
 
 
 def copy(db: sqlite3.Connection, path: Path) -> int:
-    """Write what is in `db` into a new file and return its revision. The caller who renames the file also makes it durable."""
+    """Writes the content of `db` into a new file and returns its revision. The caller who renames the file also makes it durable."""
     path.unlink(missing_ok=True)
-    private(path)
+    make_private(path)
     db.execute("VACUUM INTO ?", (str(path),))
     return _revision(db)
 
 
 def write(path: Path, content: Loaded) -> None:
-    """Write a new file with this content: for engines that have no file, and for a store of which only a part could be kept."""
+    """Writes a new file with this content: for engines that have no file, and for a store of which only a part could be kept."""
     path.unlink(missing_ok=True)
-    private(path)
+    make_private(path)
     with closing(sqlite3.connect(path)) as db, db:
         prepare(db)
         db.executemany(insert(1), [parameters([change]) for change in content.changes])
-        note(db, revision=content.revision, compacted=content.compacted)
+        write_meta(db, revision=content.revision, compacted=content.compacted)
 
 
-def highest(store: Path) -> int:
-    """The highest revision that the store in this file ever gave; 0 if there is no file. Raises StoreError if it can't be read."""
+def highest_revision(store: Path) -> int:
+    """Returns the highest revision that the store in this file ever gave; 0 if there is no file. Raises StoreError if the file can't be read."""
     if not store.exists():
         return 0
     try:
@@ -133,9 +133,9 @@ def highest(store: Path) -> int:
 
 
 def rewind(snapshot: Path, store: Path, above: int) -> int:
-    """Put a snapshot in the place of `store`, which nobody has open. Return the revision it is at: later than its own and than `above`.
+    """Replaces `store`, which no process may have open, by a snapshot. Returns its new revision, which is above the snapshot's own and above `above`.
 
-    A process that is killed in the middle leaves the old store, none, or the new one; never half of one, nor one with another's write-ahead log.
+    A process that is killed in the middle leaves the old store, none, or the new one: never half of one, and never one with another's write-ahead log.
     """
     store.parent.mkdir(parents=True, exist_ok=True)
     new = store.with_suffix(".new")
@@ -146,7 +146,7 @@ def rewind(snapshot: Path, store: Path, above: int) -> int:
             load(db, snapshot)
             begin = max(_revision(db), above) + 1
             db.execute(COMPACT, {"at": begin})
-            note(db, revision=begin, compacted=begin)
+            write_meta(db, revision=begin, compacted=begin)
         put_in_place(new, store)
     except Damaged:
         new.unlink(missing_ok=True)
@@ -158,7 +158,7 @@ def rewind(snapshot: Path, store: Path, above: int) -> int:
 
 
 def put_in_place(new: Path, store: Path) -> None:
-    """Make `new` durable and the store; the old one's write-ahead log goes first, because it is not the new one's."""
+    """Makes `new` durable, then renames it to `store`. The old write-ahead log is removed first, because it does not belong to the new file."""
     sync(new)
     for old in (store, store.with_name(store.name + "-wal"), store.with_name(store.name + "-shm")):
         old.unlink(missing_ok=True)
@@ -166,8 +166,8 @@ def put_in_place(new: Path, store: Path) -> None:
     sync(store.parent)
 
 
-def note(db: sqlite3.Connection, **values: int) -> None:
-    """Remember numbers by name, with a new checksum of all that are remembered."""
+def write_meta(db: sqlite3.Connection, **values: int) -> None:
+    """Writes numbers by name into the table meta, with a new checksum of all its numbers."""
     db.executemany("REPLACE INTO meta VALUES (?,?)", list(values.items()))
     meta = dict(db.execute("SELECT CAST(name AS BLOB), value FROM meta WHERE name != 'checksum'"))
     db.execute("REPLACE INTO meta VALUES ('checksum', ?)", (_meta_checksum(meta),))
@@ -178,7 +178,7 @@ def _meta_checksum(meta: dict[bytes, int]) -> int:
 
 
 def _checksum_if_text(revision: int, key: bytes, value: bytes, created: int, deleted: int) -> int | None:
-    """For rows that have no checksum yet: none if they are damaged visibly."""
+    """Returns the checksum for a row that has none yet, or None if the row is visibly damaged (its key or value is not text)."""
     try:
         bytes(key).decode(), bytes(value).decode()
     except UnicodeDecodeError:
@@ -193,7 +193,7 @@ def _revision(db: sqlite3.Connection) -> int:
 
 
 def sync(path: Path) -> None:
-    """Return when the file or folder is on the disk."""
+    """Waits until the file or folder is on the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

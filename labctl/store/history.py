@@ -1,4 +1,7 @@
-"""The revisions that a watch may still begin at, in order, and about how much memory they hold."""
+"""The history keeps the newest revisions in order, so that a watch can begin at any of them, and estimates how much memory they hold.
+
+Only `LogStore` uses it. The history itself drops nothing: `LogStore.compact` says up to where.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from bisect import bisect_right
 
 from labctl.store.interface import Batch
 
-ENTRY_BYTES = 2048  # what a change costs beside its value: measured, with the view of it that somebody looked at
+ENTRY_BYTES = 2048  # memory that a change takes beside its value: measured, with the decoded object in its `memo`
 
 
 class History:
@@ -20,16 +23,18 @@ class History:
         self._held_bytes += _size(batch)
 
     def since(self, revision: int) -> list[Batch]:
+        """Returns the batches later than this revision."""
         return self._batches[self._after(revision) :]
 
     def forget(self, before: int) -> None:
+        """Drops this revision and all before it."""
         kept = self._after(before)
         self._held_bytes -= sum(_size(batch) for batch in self._batches[:kept])
         del self._batches[:kept]
 
     @property
-    def surplus(self) -> int:
-        """The revision up to which to forget, when more is held than should be: half of it. 0 otherwise."""
+    def compaction_target(self) -> int:
+        """The revision in the middle of the history if it holds more than its bound; 0 if it does not."""
         if self._held_bytes <= self._bound_bytes:
             return 0
         return self._batches[len(self._batches) // 2].revision
@@ -39,5 +44,5 @@ class History:
 
 
 def _size(batch: Batch) -> int:
-    """About what a batch holds. Each value counts twice: once as it is stored, and once as clients were shown it (`Entry.shown`)."""
+    """Estimates the memory of a batch. Each value counts twice: once as it is stored, and once as `Entry.client_bytes`."""
     return sum(2 * len(change.entry.value) + ENTRY_BYTES for change in batch.changes)

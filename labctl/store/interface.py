@@ -1,5 +1,6 @@
-"""The revisioned log: bytes under keys. etcd's contract (etcd.io/docs/v3.5/learning/api), because etcd is the engine for several masters.
+"""The contract of the store: a log of revisions that keeps bytes under keys.
 
+It is etcd's contract (etcd.io/docs/v3.5/learning/api), because etcd is the engine where a lab has several masters.
 Who calls it: `resources` (reads and writes objects), `reconcile` and `api` (watch). It knows no kind.
 What flows: Ops in, one new revision out, and the same Batch to every watcher, in order, after it is durable.
 What it never does: interpret a value; show what is not on disk; lose, repeat or reorder an event for a watcher.
@@ -15,26 +16,29 @@ import msgspec
 
 
 class Entry(msgspec.Struct, gc=False, eq=False):
-    """A key as it stands at some revision. The revision lies beside the value, never in it, so that any engine may assign it after the write.
+    """An entry is the state of a key at one revision. The revision stands beside the value, never in it, so that any engine may assign it after the write.
 
-    Immutable but for what readers keep with it so that they make it once: `memo`, what one of them decoded, and `shown`, the bytes as clients see them.
+    An entry never changes, except for two fields in which `resources` caches what it derives from the value: `memo` holds the decoded object, and
+    `client_bytes` the JSON that clients get.
     """
 
     key: str
     value: bytes
     revision: int  # of the last write of this key
-    created: int  # revision at which the key came to be
+    created: int  # the revision that created the key
     memo: Any = None
-    shown: bytes = b""
+    client_bytes: bytes = b""
 
 
 class Put(msgspec.Struct, frozen=True, gc=False):
+    """An operation that creates the key or replaces its value."""
+
     key: str
     value: bytes
 
 
 class Delete(msgspec.Struct, frozen=True, gc=False):
-    """`final` is the last state that watchers are shown; empty for claim keys."""
+    """An operation that deletes the key. `final` is the last value, which watchers receive with the deletion; it is empty for claim keys."""
 
     key: str
     final: bytes = b""
@@ -44,14 +48,14 @@ Op = Put | Delete
 
 
 class Compare(msgspec.Struct, frozen=True, gc=False):
-    """The key must be at this revision when the commit is sequenced; 0: it must not exist."""
+    """A condition of a commit: the key must be at this revision when the commit gets its own. 0 means that the key must not exist."""
 
     key: str
     revision: int
 
 
 class Change(msgspec.Struct, frozen=True, gc=False, eq=False):
-    """One key's change in one revision. `entry` is the new state (for a deletion: the final one); `previous` what it was, None if created."""
+    """One key's change in one revision. `entry` is the new state (for a deletion: the last one); `previous` is the state before, None if the key is new."""
 
     entry: Entry
     previous: Entry | None
@@ -63,14 +67,17 @@ class Change(msgspec.Struct, frozen=True, gc=False, eq=False):
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False, eq=False):
-    """All changes of one revision under the watched prefix, in the order of the commit's ops. An empty `changes` is a bookmark: nothing happened up to `revision`."""
+    """A batch holds all changes of one revision under the watched prefix, in the order of the commit's operations.
+
+    A batch without changes is a bookmark: it says that nothing happened up to `revision`.
+    """
 
     revision: int
     changes: tuple[Change, ...]
 
 
 class Page(msgspec.Struct, frozen=True, gc=False, eq=False):
-    """Entries in key order at `revision`; `more` tells whether the limit cut it, `remaining` how many keys follow (-1: not counted)."""
+    """A page holds entries in key order, as of `revision`. `more` is True if the limit cut the list; `remaining` says how many keys follow (-1: not counted)."""
 
     entries: Sequence[Entry]
     revision: int
@@ -79,21 +86,21 @@ class Page(msgspec.Struct, frozen=True, gc=False, eq=False):
 
 
 class Watch(Protocol):
-    """An iterator of batches that can also be emptied at once."""
+    """A watch is an iterator of batches. `take` hands over all waiting batches at once."""
 
     def __aiter__(self) -> AsyncIterator[Batch]: ...
 
     async def __anext__(self) -> Batch: ...
 
     def take(self) -> list[Batch]:
-        """Everything that is waiting, without waiting: for readers that handle many changes at once."""
+        """Returns every batch that waits to be read, and never blocks. Readers that handle many changes at once use it."""
 
     async def aclose(self) -> None:
-        """Unregister."""
+        """Ends the watch: the store delivers nothing more to it."""
 
 
 class Store(Protocol):
-    """Called on one asyncio loop. `commit` alone waits; reads are of memory and answer at once."""
+    """The store. All methods are called on one asyncio loop. Reads are answered from memory at once; only the asynchronous methods wait."""
 
     @property
     def revision(self) -> int:
@@ -101,43 +108,46 @@ class Store(Protocol):
 
     @property
     def compacted(self) -> int:
-        """Revisions below this can't be read or watched from any more."""
+        """The oldest revision that can still be read, and from which a watch can still start."""
 
     @property
     def refusing(self) -> bool:
-        """The disk refused the last commit, and none has succeeded since."""
+        """True if the disk refused the last commit and no commit has succeeded since."""
 
     async def commit(self, ops: Sequence[Op], compares: Sequence[Compare] = (), *, lazy: bool = False) -> int:
-        """All or none, one new revision, durable and visible on return.
+        """Writes all operations or none, as one new revision, which is durable and visible when the call returns.
 
-        Compared against the newest staged state, so that two callers can't both win. `lazy` commits keep their place in the order
-        but may wait for the next group (lease renewals, Events). Raises Conflict (nothing is written), Unavailable.
+        The compares look at the newest staged state, so that two callers can't both win. A `lazy` commit keeps its place in the order but may wait
+        for the next group (lease renewals, Events). Raises Conflict if a compare fails (then nothing is written), and Unavailable.
         """
 
-    async def reached(self, revision: int) -> None:
-        """Wait until what was staged at this revision is visible or has failed. Returns at once if nothing is staged there."""
+    async def wait_finished(self, revision: int) -> None:
+        """Waits until the commit that is staged at this revision is visible or has failed. Returns at once if none is staged there."""
 
     def get(self, key: str) -> Entry | None:
-        """The key as it stands at `revision`."""
+        """Returns the key's entry at the current `revision`, or None if the key does not exist."""
 
     def range(self, prefix: str, at: int = 0, after: str = "", limit: int = 0) -> Page:
-        """Entries whose key starts with `prefix` and is greater than `after`; `at` 0: now. Raises Compacted; ValueError for a future revision."""
+        """Returns the entries whose key starts with `prefix` and is greater than `after`, as of revision `at` (0: the current one).
+
+        Raises Compacted for a revision that is no longer kept, and ValueError for a future one.
+        """
 
     def watch(self, prefix: str, since: int) -> Watch:
-        """Each revision later than `since` that touches the prefix, once, in order. Registered at the call, not at the first `anext`.
+        """Delivers each revision later than `since` that touches the prefix, once and in order. The watch begins at the call, not at the first `anext`.
 
-        Raises Compacted at the call, Lagging from the iterator when more than a bound is waiting. Closing the iterator (`aclose`) unregisters it.
+        Raises Compacted at the call. The iterator raises Lagging when more batches wait than the bound allows. `aclose` ends the watch.
         """
 
     @property
-    def surplus(self) -> int:
-        """A revision to compact to, because more history is held than should be; 0: no need."""
+    def compaction_target(self) -> int:
+        """The revision to which the history should be compacted because memory holds too much of it; 0 if there is no need."""
 
     async def compact(self, before: int) -> None:
-        """Forget history below `before`; live keys stay. Unavailable if the disk refused it: then only memory has forgotten."""
+        """Drops the history below `before`; keys that exist are kept. Raises Unavailable if the disk refuses: then only memory has dropped it."""
 
     async def snapshot(self, path: Path) -> int:
-        """Write all that is durable now into a new file, and answer its revision; commits wait meanwhile. `sqlite.rewind` makes a store of it again."""
+        """Writes all that is durable now into a new file and returns its revision; commits wait meanwhile. `file.rewind` makes a store of that file."""
 
     async def close(self) -> None:
-        """Wait for what is staged, then let go of the disk."""
+        """Waits for the staged commits, then closes the file."""

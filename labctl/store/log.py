@@ -1,4 +1,4 @@
-"""The log: one sequencer on the loop, one engine that makes groups durable, and the same batch for every watcher.
+"""LogStore gives each commit its revision, has an engine make groups of commits durable, and then delivers the same batch to every watcher.
 
     commit ─► compare against the staged head ─► revision ─► stage ─► engine.append(group) ─► visible ─► watchers ─► callers answered
 
@@ -33,7 +33,7 @@ _LAST = "\U0010ffff"
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """What is on disk: every change still kept, in order. Those at or below `compacted` only rebuild the head."""
+    """The content of the disk: every change that is still kept, in order. Changes at or below `compacted` only serve to rebuild the head."""
 
     revision: int
     compacted: int
@@ -41,22 +41,22 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 class Engine(Protocol):
-    """Where groups become durable. Called by one LogStore, one call at a time."""
+    """An engine makes groups of batches durable. One LogStore uses it, with one call at a time."""
 
     def load(self) -> Loaded:
-        """Read everything that is kept. Called once, before anything else."""
+        """Reads everything that is kept. It is called once, before anything else."""
 
     async def reload(self) -> Loaded:
-        """Read everything again after a failure, when nothing else uses the disk. Raises StoreError."""
+        """Reads everything again after a failure, when nothing else uses the disk. Raises StoreError."""
 
     async def append(self, group: Sequence[Batch]) -> None:
-        """Durable on return, all or none. Raises Unavailable; then it is unknown whether it is on disk."""
+        """Writes the whole group or nothing of it; on return it is durable. If it raises Unavailable, nobody knows whether the group is on disk."""
 
     async def compact(self, revision: int) -> None:
-        """Drop what no reader at or above `revision` can see."""
+        """Drops what no reader at or above `revision` can see."""
 
     async def snapshot(self, path: Path) -> int:
-        """Write a SQLite file with everything that is durable; answers its revision."""
+        """Writes everything that is durable into a new SQLite file and returns its revision."""
 
     def close(self) -> None: ...
 
@@ -71,7 +71,7 @@ class _Staged:
         self.waiting: list[asyncio.Future[int]] = []  # its caller, and whoever else wants to know when it is visible
 
     def wait(self) -> asyncio.Future[int]:
-        """A future of the revision, for one who waits; that one may be cancelled without harm to the others."""
+        """Returns a future of the revision for one more caller who waits. It may be cancelled without any effect on the others."""
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.waiting.append(future)
         return future
@@ -85,11 +85,11 @@ class _Staged:
         for future in self.waiting:
             if not future.done():
                 future.set_exception(Unavailable(error.message, mend=error.mend))
-                future.exception()  # a caller that went away must not be reported as forgotten
+                future.exception()  # otherwise asyncio logs "never retrieved" for a caller that was cancelled
 
 
 class LogStore:
-    """A Store (see interface.py) over any Engine."""
+    """Implements Store (see interface.py) with any Engine."""
 
     def __init__(self, engine: Engine, settings: StoreSettings = StoreSettings()) -> None:  # noqa: B008 - frozen
         self._engine = engine
@@ -144,7 +144,7 @@ class LogStore:
         return Page(found, revision)
 
     def _past(self, prefix: str, at: int) -> SortedDict[str, Entry]:
-        """The keys under `prefix` as they stood at `at`: today's, with later changes taken back, newest first."""
+        """Returns the keys under `prefix` as they were at revision `at`: it takes the current ones and undoes the later changes, the newest first."""
         entries = SortedDict((key, self._head[key]) for key in self._head.irange(prefix, prefix + _LAST))
         for batch in reversed(self._history.since(at)):
             for change in batch.changes:
@@ -204,7 +204,7 @@ class LogStore:
         self._wake(lazy)
         return await batch.wait()
 
-    async def reached(self, revision: int) -> None:
+    async def wait_finished(self, revision: int) -> None:
         if not self._staged:
             return
         place = revision - self._staged[0].batch.revision  # staged revisions follow each other without a gap
@@ -246,10 +246,10 @@ class LogStore:
             self._flushing = asyncio.get_running_loop().create_task(self._flush())
 
     async def _flush(self) -> None:
-        """Make groups durable and visible until nothing is staged. Whatever goes wrong, everybody who waits is told."""
+        """Makes groups durable and visible until nothing is staged. Whatever goes wrong, every caller who waits gets an answer."""
         try:
             while self._staged:
-                group = [self._staged[i] for i in range(min(len(self._staged), self._settings.group))]
+                group = [self._staged[i] for i in range(min(len(self._staged), self._settings.group_max))]
                 await self._engine.append([staged.batch for staged in group])
                 self.refusing = False
                 for staged in group:
@@ -296,7 +296,7 @@ class LogStore:
             staged.fail(error)
 
     async def _recover(self) -> None:
-        """Rebuild once, however many wait for it. Raises StoreError if the disk can't be read."""
+        """Rebuilds the state from disk, once for all who wait for it. Raises StoreError if the disk can't be read."""
         if self._recovering is None:
             self._recovering = asyncio.get_running_loop().create_task(self._rebuild())
             self._recovering.add_done_callback(self._recovered)
@@ -305,10 +305,10 @@ class LogStore:
     def _recovered(self, task: asyncio.Task[None]) -> None:
         self._recovering = None
         if not task.cancelled():
-            task.exception()  # whoever waits for it is told; nobody waiting is no news
+            task.exception()  # callers that wait get the error; without any, asyncio must not log it as "never retrieved"
 
     async def _rebuild(self) -> None:
-        """Take the disk's word for what is true, and tell watchers what a failed append had written all the same."""
+        """Takes over the content of the disk, and delivers to the watchers what a failed append wrote in spite of its error."""
         before = self._revision
         loaded = await self._engine.reload()
         if loaded.revision > before:
@@ -323,14 +323,14 @@ class LogStore:
         for batch in _batches(loaded, self._head, above=0):
             if batch.revision > loaded.compacted:
                 self._history.append(batch)
-        self._revision = max(loaded.revision, loaded.compacted, self._settings.floor)
+        self._revision = max(loaded.revision, loaded.compacted, self._settings.min_revision)
         self._next = self._revision + 1
 
-    # -- forgetting ------------------------------------------------------------------------------------------------
+    # -- compacting ------------------------------------------------------------------------------------------------
 
     @property
-    def surplus(self) -> int:
-        return self._history.surplus
+    def compaction_target(self) -> int:
+        return self._history.compaction_target
 
     async def compact(self, before: int) -> None:
         before = min(before, self._revision)
@@ -357,7 +357,7 @@ class LogStore:
 
 
 class Watcher:
-    """One watch: what was delivered and not read yet, bounded; a slow reader is closed, never waited for."""
+    """A watcher holds the batches that were delivered to one watch and not read yet. Their number is bounded: a reader that is too slow is closed."""
 
     def __init__(self, bound: int, forget: Callable[[Watcher], None]) -> None:
         self._bound = bound
@@ -369,7 +369,7 @@ class Watcher:
 
     @property
     def idle(self) -> bool:
-        """Nothing is waiting: what this watcher has read is everything up to the store's revision."""
+        """True if nothing waits to be read: the reader has then seen everything up to the store's revision."""
         return not self._waiting
 
     def deliver(self, batch: Batch, *, bounded: bool = True) -> None:
@@ -406,7 +406,7 @@ class Watcher:
         return self._waiting.popleft()
 
     def take(self) -> list[Batch]:
-        """Everything that is waiting, without waiting: for readers that write many events at once."""
+        """Returns every batch that waits to be read, and never blocks."""
         taken = list(self._waiting)
         self._waiting.clear()
         return taken
@@ -418,7 +418,7 @@ class Watcher:
 
 
 def _under(batch: Batch, prefix: str) -> Batch | None:
-    """The part of a batch below a prefix; the batch itself where that is all of it."""
+    """Returns the part of a batch whose keys start with the prefix: the batch itself if that is all of it, None if it is nothing."""
     if not prefix:
         return batch
     changes = batch.changes
@@ -431,7 +431,7 @@ def _under(batch: Batch, prefix: str) -> Batch | None:
 
 
 def _batches(loaded: Loaded, head: SortedDict[str, Entry], above: int) -> list[Batch]:
-    """What was loaded, as batches above a revision. Moves `head` along, because each change carries what was before."""
+    """Returns the loaded changes above a revision as batches. It updates `head` on the way, because each change carries the entry before it."""
     batches: list[Batch] = []
     changes: list[Change] = []
     for i, (revision, key, value, created, deleted) in enumerate(loaded.changes):

@@ -1,4 +1,4 @@
-"""The engine without a disk or a thread: for tests, simulations and labs that need not survive their master."""
+"""The memory engine has no disk and no thread. Tests, simulations and labs that need not survive their master use it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from labctl.store.settings import StoreSettings
 
 
 class MemoryEngine:
-    """Keeps the log in a list, so that a store can be opened on it again as after a restart."""
+    """Keeps the log in a list. A second store that is opened on it finds the log, as after a restart."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[int, str, bytes, int, bool]] = []
@@ -47,5 +47,5 @@ class MemoryEngine:
 
 
 def memory_store(settings: StoreSettings = StoreSettings()) -> LogStore:  # noqa: B008 - frozen
-    """A Store that lives as long as the process."""
+    """Returns a Store that is lost when the process ends."""
     return LogStore(MemoryEngine(), settings)

@@ -1,4 +1,4 @@
-"""From the tables of an older labctl to those of now: once, in one transaction, when a file is first opened.
+"""Migrates the file of an older labctl to today's tables, in one transaction, when it is first opened.
 
 The older file has a table `log` without checksums, and each object in it has its revision written inside (`"resourceVersion":"17"`, after its
 names). Since then an object's revision lies beside its value, so those few bytes are cut out. This is the only place where the store looks into
@@ -11,11 +11,11 @@ import sqlite3
 from collections.abc import Callable
 
 Checksum = Callable[[int, bytes, bytes, int, int], int | None]
-"""Of revision, key, value, created and deleted; None for a row that is damaged visibly."""
+"""Computes a row's checksum from revision, key, value, created and deleted; returns None if the row is visibly damaged."""
 
 
 def migrate(db: sqlite3.Connection, checksum: Checksum, seal: Callable[[sqlite3.Connection], None]) -> None:
-    """Move the rows of `log` to `changes`, with checksums from now on. `seal` makes the checksum of the table meta."""
+    """Moves the rows of the table `log` to `changes`, with a checksum for each. `seal` writes the checksum of the table meta."""
     if not db.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'log'").fetchone():
         return
     db.create_function("without_revision", 2, _without_revision, deterministic=True)
@@ -33,7 +33,7 @@ def migrate(db: sqlite3.Connection, checksum: Checksum, seal: Callable[[sqlite3.
 
 
 def _without_revision(value: bytes, revision: int) -> bytes:
-    """The first mention is the object's own: before it come only its kind and its names."""
+    """Cuts the revision out of an object's JSON. The first mention is the object's own: only its kind and its names come before it."""
     text = bytes(value)
     if not text.startswith(b"{"):
         return text

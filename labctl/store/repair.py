@@ -1,4 +1,4 @@
-"""A store's file that is not what was written: what is damaged in it, and a new store of the rows that are whole.
+"""Finds what is damaged in a store's file, and makes a new store of the rows that are whole.
 
 `labctl doctor --store` calls it while no master runs. `examine` only reads (a copy, so that even the write-ahead log stays as it is). `keep_whole_rows` puts a
 new store in the old one's place and keeps the old file beside it (`store.damaged`), so nothing is ever thrown away.
@@ -24,12 +24,12 @@ from labctl.store.file import SELECT, ChangeRow, checked, checked_meta, prepare,
 from labctl.store.log import Loaded
 from labctl.store.sqlite import lock
 
-_DAMAGES = 1_000  # that are told one by one
+_DAMAGES = 1_000  # more are only counted
 _PARTS = ("", "-wal", "-shm")
 
 
-class Examined(msgspec.Struct, frozen=True):
-    """What is in a store's file. `damages` has one sentence for each row or page that is damaged; `more` counts those that are not listed."""
+class DamageReport(msgspec.Struct, frozen=True):
+    """The content of a store's file. `damages` has one sentence for each damaged row or page; `more` counts those that are not listed."""
 
     whole: list[ChangeRow]
     damages: list[str]
@@ -37,12 +37,12 @@ class Examined(msgspec.Struct, frozen=True):
 
     @property
     def objects(self) -> int:
-        """How many keys the whole rows hold."""
+        """The number of keys that the whole rows hold."""
         return len(_live(self.whole))
 
 
-def examine(store: Path) -> Examined:
-    """Read every row that can be read. Raises StoreError if the file is not there or a master has it open."""
+def examine(store: Path) -> DamageReport:
+    """Reads every row that can be read. Raises StoreError if the file does not exist or a master has it open."""
     if not store.exists():
         raise StoreError(f"there is no store {store}")
     held = lock(store)
@@ -53,11 +53,11 @@ def examine(store: Path) -> Examined:
 
 
 def damages(snapshot: Path) -> list[str]:
-    """What is damaged in a file that no master opens. Raises StoreError if it can't be copied."""
+    """Returns a sentence for each damage of a file that no master opens, such as a snapshot. Raises StoreError if the file can't be copied."""
     return _examine_copy(snapshot).damages
 
 
-def _examine_copy(store: Path) -> Examined:
+def _examine_copy(store: Path) -> DamageReport:
     try:
         with tempfile.TemporaryDirectory(dir=store.parent) as folder:
             copied = Path(folder) / store.name
@@ -69,8 +69,8 @@ def _examine_copy(store: Path) -> Examined:
         raise StoreError(f"the store {store} can't be copied: {error.strerror}", mend="free space on that disk") from error
 
 
-def keep_whole_rows(store: Path, examined: Examined) -> Path:
-    """Put a store of the whole rows in the place of this one. Returns where the damaged file is now."""
+def keep_whole_rows(store: Path, examined: DamageReport) -> Path:
+    """Replaces the store by a new one that holds the whole rows. Returns the new name of the damaged file."""
     held = lock(store)
     try:
         begin = max((row[0] for row in examined.whole), default=0) + len(examined.damages) + examined.more + 1
@@ -90,7 +90,7 @@ def keep_whole_rows(store: Path, examined: Examined) -> Path:
 
 
 def _live(rows: list[ChangeRow]) -> list[ChangeRow]:
-    """The newest row of each key that is not deleted, in order."""
+    """Returns the newest row of each key that is not deleted, in order."""
     newest = {row[1]: row for row in rows}
     return sorted((row for row in newest.values() if not row[4]), key=lambda row: row[0])
 
@@ -100,13 +100,16 @@ def _free_name(store: Path) -> Path:
     return next(name for name in names if not name.exists())
 
 
-def _examine(copied: Path, store: Path) -> Examined:
+def _examine(copied: Path, store: Path) -> DamageReport:
     whole: dict[int, ChangeRow] = {}
     damages: dict[str, None] = {}
     try:
         with closing(sqlite3.connect(copied)) as db:
             prepare(db)
-            for order in ("ASC", "DESC"):  # a page that can't be read ends the walk: from the other end what lies behind it is found
+            for order in (
+                "ASC",
+                "DESC",
+            ):  # a page that can't be read ends the walk: a second walk from the other end finds the rows behind it
                 broken = False
                 for found in _walk(db, order, store):
                     broken = broken or isinstance(found, sqlite3.Error)
@@ -122,11 +125,11 @@ def _examine(copied: Path, store: Path) -> Examined:
     except sqlite3.Error as error:
         damages[f"the store {store} can't be read to its end: {error}"] = None
     told = list(damages)
-    return Examined([whole[id_] for id_ in sorted(whole)], told[:_DAMAGES], max(0, len(told) - _DAMAGES))
+    return DamageReport([whole[id_] for id_ in sorted(whole)], told[:_DAMAGES], max(0, len(told) - _DAMAGES))
 
 
 def _walk(db: sqlite3.Connection, order: str, store: Path) -> Iterator[tuple[int, ChangeRow] | Damaged | sqlite3.Error]:
-    """Each row, or why it is not one. A page that can't be read is the last thing that is told."""
+    """Yields each row, or the error that says why it can't be used. The walk ends at the first page that can't be read."""
     try:
         for row in db.execute(f"{SELECT} ORDER BY id {order}"):
             try:

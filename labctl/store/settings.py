@@ -1,4 +1,4 @@
-"""What the store needs to know."""
+"""Bounds and times of the store."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import msgspec
 
 
 class StoreSettings(msgspec.Struct, frozen=True):
-    group: int = 512  # commits made durable by one fsync, at most
-    lazy_s: float = 0.1  # how long a lazy commit waits for company
-    watch_backlog: int = 10_000  # revisions a watcher may be behind before it is closed
-    floor: int = 0  # the highest revision ever given, where the disk may know less (a restored store)
-    history_bytes: int = 32 << 20  # how much history is held in memory, however new it is
+    group_max: int = 512  # at most so many commits are made durable by one fsync
+    lazy_s: float = 0.1  # a lazy commit waits so long for others that share its fsync
+    watch_backlog: int = 10_000  # a watcher is closed if it is more revisions behind
+    min_revision: int = 0  # revisions go on above this one, also if the disk knows only lower ones (a restored store)
+    history_bytes: int = 32 << 20  # above this the history should be compacted, however new it is

@@ -1,9 +1,9 @@
-"""The engine on disk: SQLite in WAL mode, synchronous=FULL, one writer thread, one transaction per group (sqlite.org/wal.html).
+"""The SQLite engine writes each group in one transaction, from one thread, in WAL mode with synchronous=FULL (sqlite.org/wal.html).
 
 A group is one INSERT statement with a row for each change wherever that is possible. The sqlite3 module lets go of the interpreter in each
-step of a statement and must wait for it again, so a group of ten as ten rows and three statements takes a third more of a write's time.
-There is no index but the order of the rows, because every index costs each commit a page more to write; only compaction looks for keys.
-One process at a time: the lock is held on a file beside the database and goes with the process, however it ends.
+step of a statement and must wait for it again: ten INSERTs for a group of ten make a write take a third longer.
+There is no index but the order of the rows, because each index makes every commit write one page more; only compaction looks for keys.
+Only one process at a time may use the file: it holds a lock on a file beside the database, which the kernel releases when the process ends.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import StoreError, Unavailable
-from labctl.store.file import COMPACT, MEND, ChangeRow, copy, insert, load, note, parameters, prepare, private
+from labctl.store.file import COMPACT, MEND, ChangeRow, copy, insert, load, make_private, parameters, prepare, write_meta
 from labctl.store.interface import Batch
 from labctl.store.log import Loaded, LogStore
 from labctl.store.settings import StoreSettings
 from labctl.store.writer import WriterThread
 
-_ROWS = 64  # of one statement; its text is made once for each number of rows
+_ROWS = 64  # the most rows of one statement; its text is made once for each number of rows
 _INSERT = tuple(insert(rows) if rows else "" for rows in range(_ROWS + 1))
 
 
@@ -38,7 +38,7 @@ class SqliteEngine:
         self._writer = WriterThread("store-writer")
 
     def _open(self) -> sqlite3.Connection:
-        private(self._path)
+        make_private(self._path)
         db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, cached_statements=_ROWS * 2)
         mode = db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
         if mode != "wal":
@@ -48,7 +48,7 @@ class SqliteEngine:
         return db
 
     def load(self) -> Loaded:
-        """On the caller's thread, so only before the first other call. Raises StoreError if a row or a page is damaged."""
+        """Reads everything on the caller's thread, so it must come before any other call. Raises StoreError if a row or a page is damaged."""
         try:
             return load(self._db, self._path)
         except sqlite3.Error as error:
@@ -91,13 +91,13 @@ class SqliteEngine:
         try:
             newest = self._db.execute("SELECT max(revision) FROM changes").fetchone()[0] or 0
             self._db.execute(COMPACT, {"at": revision})
-            note(self._db, compacted=revision, revision=newest)
+            write_meta(self._db, compacted=revision, revision=newest)
             self._db.execute("COMMIT")
         finally:
             self._roll_back()
 
     def _roll_back(self) -> None:
-        """Leave no transaction open: the next piece of work is not to find itself inside it."""
+        """Ends a transaction that is still open, so that the next piece of work does not run inside it."""
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
@@ -106,7 +106,7 @@ class SqliteEngine:
         return revision
 
     def _snapshot(self, path: Path) -> int:
-        """On the writer's thread: between two groups, so what is in the file is what is durable."""
+        """Copies the database. It runs on the writer's thread, between two groups, so the copy holds exactly what is durable."""
         return copy(self._db, path)
 
     async def _run(self, work: Callable[[Any], Any], argument: Any) -> Any:
@@ -122,7 +122,7 @@ class SqliteEngine:
 
 
 def lock(path: Path) -> int:
-    """Hold the lock of the store in this file until the descriptor is closed. Raises StoreError if another process holds it."""
+    """Takes the lock of the store in this file and returns its descriptor; closing that releases the lock. Raises StoreError if another process has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
@@ -138,7 +138,7 @@ def lock(path: Path) -> int:
 
 
 def sqlite_store(path: Path, settings: StoreSettings = StoreSettings()) -> LogStore:  # noqa: B008 - frozen
-    """A Store that survives its process. Raises StoreError if the file can't be opened or read, or another process has it."""
+    """Returns a Store that survives its process. Raises StoreError if the file can't be opened or read, or if another process has it."""
     engine = SqliteEngine(path)
     try:
         return LogStore(engine, settings)

@@ -1,4 +1,4 @@
-"""One thread that does a store's disk work, one piece after another, in the order in which the loop asked for it.
+"""The writer thread does a store's disk work, one piece after another, in the order in which the loop asked for it.
 
 The engine calls `run` on the loop and waits there; the thread never touches anything of the loop but to say that a piece of work is done.
 Because there is one thread and one queue, two pieces of work never use the database connection at the same time.
@@ -24,14 +24,14 @@ class WriterThread:
         self._thread.start()
 
     async def run(self, work: Callable[[Any], Any], argument: Any) -> Any:
-        """What `work(argument)` returns or raises on the thread. Work that was begun is finished, also when the caller is cancelled."""
+        """Runs `work(argument)` on the thread, and returns or raises what it does. Work goes on to its end even if the caller is cancelled."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Any] = loop.create_future()
         self._jobs.put((work, argument, loop, done))
         return await done
 
     def close(self) -> None:
-        """Return when everything that was asked for is done and the thread has ended."""
+        """Waits until all requested work is done, then ends the thread."""
         self._jobs.put(None)
         self._thread.join()
 

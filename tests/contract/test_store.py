@@ -14,7 +14,7 @@ import pytest
 from labctl.errors import Compacted, Conflict, Lagging, StoreError, Unavailable
 from labctl.sim.engine import FaultyEngine
 from labctl.sim.store import SimplestStore
-from labctl.store.file import highest, rewind
+from labctl.store.file import highest_revision, rewind
 from labctl.store.interface import Compare, Delete, Put
 from labctl.store.log import LogStore
 from labctl.store.memory import MemoryEngine
@@ -147,11 +147,11 @@ async def test_a_slow_watcher_is_closed_never_waited_for(make):
 async def test_history_over_its_bound_is_surplus_until_it_is_compacted():
     store = LogStore(MemoryEngine(), StoreSettings(history_bytes=47_000))
     for _ in range(10):
-        assert store.surplus == 0
+        assert store.compaction_target == 0
         await store.commit([Put("k", b"x" * 1500)])
-    assert store.surplus == 6
-    await store.compact(store.surplus)
-    assert (store.surplus, store.compacted) == (0, 6)
+    assert store.compaction_target == 6
+    await store.compact(store.compaction_target)
+    assert (store.compaction_target, store.compacted) == (0, 6)
     assert (await anext(store.watch("", 6))).revision == 7
     await store.close()
 
@@ -240,17 +240,17 @@ async def test_who_lost_a_race_waits_until_the_winner_is_visible(store):
     await asyncio.sleep(0)
     with pytest.raises(Conflict) as lost:
         await store.commit([Put("k", b"2")], [Compare("k", 0)])
-    await store.reached(lost.value.actual)
+    await store.wait_finished(lost.value.actual)
     assert store.revision >= lost.value.actual == await winner
-    await store.reached(lost.value.actual)  # what is visible already is not waited for
-    await store.reached(1_000)
+    await store.wait_finished(lost.value.actual)  # what is visible already is not waited for
+    await store.wait_finished(1_000)
 
 
 async def test_who_waits_for_a_revision_that_fails_goes_on(opened):
     store = LogStore(FaultyEngine(Random(1), fail=1, delay_s=0.001))
     first = asyncio.ensure_future(store.commit([Put("k", b"1")]))
     await asyncio.sleep(0)
-    await asyncio.wait_for(store.reached(1), 5)
+    await asyncio.wait_for(store.wait_finished(1), 5)
     with pytest.raises(Unavailable):
         await first
 
@@ -307,7 +307,7 @@ async def test_a_second_process_is_refused(tmp_path):
 
 
 async def test_the_floor_is_above_every_revision_ever_given(tmp_path):
-    store = sqlite_store(tmp_path / "store.db", StoreSettings(floor=41))
+    store = sqlite_store(tmp_path / "store.db", StoreSettings(min_revision=41))
     assert await store.commit([Put("a", b"")]) == 42
     await store.close()
 
@@ -383,7 +383,7 @@ async def test_a_restore_replaces_a_store_and_the_log_that_a_killed_writer_left(
     for end in ("", "-wal"):  # as a kill leaves them
         shutil.copy(tmp_path / f"old.db{end}", tmp_path / "lab" / f"store.db{end}")
     await old.close()
-    assert highest(tmp_path / "lab" / "store.db") == 20
+    assert highest_revision(tmp_path / "lab" / "store.db") == 20
     shutil.copy(tmp_path / "old.db", tmp_path / "lab" / "store.db-wal")  # whatever it is
     copy = restored(tmp_path / "kept", tmp_path / "lab", above=20)
     assert [e.key for e in copy.range("").entries] == ["k"] and copy.revision == 21
@@ -400,10 +400,10 @@ async def test_a_snapshot_that_finds_no_room_says_so_and_the_store_goes_on(tmp_p
 
 
 def test_a_store_that_is_not_there_never_gave_a_revision(tmp_path):
-    assert highest(tmp_path / "none.db") == 0
+    assert highest_revision(tmp_path / "none.db") == 0
     (tmp_path / "bad.db").write_bytes(b"this is no database" * 100)
     with pytest.raises(StoreError, match="can't be read"):
-        highest(tmp_path / "bad.db")
+        highest_revision(tmp_path / "bad.db")
     with pytest.raises(StoreError, match="can't be restored"):
         rewind(tmp_path / "bad.db", tmp_path / "store.db", 0)
     assert not (tmp_path / "store.db").exists() and not (tmp_path / "store.new").exists()

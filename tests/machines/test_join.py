@@ -100,7 +100,7 @@ async def test_join_starts_an_agent_and_starts_it_once(minion: Minion) -> None:
     modes = await minion.sh("stat -c '%a %n' /etc/labctl/* /opt/labctl/agent-*")
     assert all(line.startswith(("600", "700")) for line in modes.splitlines() if "boot_id" not in line), modes
     certificate = (await minion.sh("cat /etc/labctl/agent.crt")).encode() + b"\n"
-    assert minion.authority.good(certificate)
+    assert minion.authority.is_valid(certificate)
 
 
 @pytest.mark.root

@@ -13,7 +13,7 @@ from labctl.errors import ApiError
 from labctl.journal import MemoryJournal
 from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap
 from labctl.resources.client import Client
-from labctl.resources.encoding import shown
+from labctl.resources.encoding import client_bytes
 from labctl.resources.kind import Kind
 from labctl.resources.registry import builtin_registry
 from labctl.resources.resources import Resources
@@ -94,7 +94,7 @@ class Lab:
 
 def told(events: list[WatchEvent]) -> list[tuple[str, str, int]]:
     """(type, name, revision inside the object) of each event."""
-    metadata = [json.loads(shown(event.entry))["metadata"] for event in events]
+    metadata = [json.loads(client_bytes(event.entry))["metadata"] for event in events]
     return [(event.type, m.get("name", ""), int(m["resourceVersion"])) for event, m in zip(events, metadata, strict=True)]
 
 

@@ -105,7 +105,7 @@ def test_one_resource_has_one_stored_version() -> None:
 
 
 async def shown(lab: Lab, kind: Kind, name: str = "tom") -> Object:
-    (entry,) = await lab.resources.shown(kind, [lab.resources.get(kind, "default", name)])
+    (entry,) = await lab.resources.converted(kind, [lab.resources.get(kind, "default", name)])
     obj: Object = json.loads(entry.value)
     return obj
 

@@ -57,8 +57,8 @@ def test_a_revision_is_stamped_in_the_right_place(labels: dict[str, str], data: 
     assert "resourceVersion" not in json.loads(value)["metadata"], "the revision lies beside the value"
     wanted = {**obj, "metadata": {**metadata, "resourceVersion": str(revision)}}
     entry = Entry("configmaps/default/a-b", value, revision, 1)
-    assert json.loads(encoding.shown(entry)) == encoding.decoded(entry) == wanted
-    assert encoding.shown(entry) is encoding.shown(entry), "made once"
+    assert json.loads(encoding.client_bytes(entry)) == encoding.decoded(entry) == wanted
+    assert encoding.client_bytes(entry) is encoding.client_bytes(entry), "made once"
 
 
 DOCUMENTS = [

@@ -46,7 +46,7 @@ async def delete(ctx: Context, kind: Kind, namespace: str, name: str, options: D
             try:
                 return await _commit(ctx, kind, entry, new, options)
             except Conflict as first:
-                await ctx.store.reached(first.at)
+                await ctx.store.wait_finished(first.at)
     raise failures.conflict(kind, name)
 
 

@@ -82,7 +82,7 @@ def _succeeded(written: Written, *, created: bool) -> Written:
     """These answer that it went well, not the pod."""
     entry = written.entry
     body = encoding.encode(_SUCCESS)
-    status = Entry(entry.key, body, entry.revision, entry.created, shown=body)
+    status = Entry(entry.key, body, entry.revision, entry.created, client_bytes=body)
     return msgspec.structs.replace(written, entry=status, created=created)
 
 
@@ -95,7 +95,7 @@ def _not_bound(name: str, why: str) -> ApiError:
 def scale_of(kind: Kind, entry: Entry) -> Entry:
     """The autoscaling/v1 Scale of a stored object."""
     body = encoding.encode(scale_object(kind.stored, encoding.decoded(entry)))
-    return Entry(entry.key, body, entry.revision, entry.created, shown=body)
+    return Entry(entry.key, body, entry.revision, entry.created, client_bytes=body)
 
 
 def scale_object(kind: Kind, obj: Object) -> Object:

@@ -26,7 +26,7 @@ class OnlyTheName:
         return [{**obj, "apiVersion": kind.api_version, "kind": kind.kind} for obj in objects]
 
 
-async def shown(kind: Kind, entries: Sequence[Entry]) -> Sequence[Entry]:
+async def convert_entries(kind: Kind, entries: Sequence[Entry]) -> Sequence[Entry]:
     """The entries as this version of the kind shows them, in the same order."""
     conversion = kind.conversion
     if conversion is None:
@@ -39,8 +39,8 @@ async def shown(kind: Kind, entries: Sequence[Entry]) -> Sequence[Entry]:
     return [by_key.get(entry.key, entry) for entry in entries]
 
 
-async def shown_one(kind: Kind, entry: Entry) -> Entry:
-    return entry if kind.conversion is None else (await shown(kind, [entry]))[0]
+async def convert_entry(kind: Kind, entry: Entry) -> Entry:
+    return entry if kind.conversion is None else (await convert_entries(kind, [entry]))[0]
 
 
 async def to_store(kind: Kind, obj: Object) -> Object:

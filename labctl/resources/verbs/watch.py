@@ -21,7 +21,7 @@ from labctl.resources.service import ListOptions, WatchEvent
 from labctl.resources.verbs.context import Context
 from labctl.resources.verbs.match import matcher
 from labctl.resources.verbs.read import list_options_invalid, revision_of
-from labctl.resources.verbs.versions import shown
+from labctl.resources.verbs.versions import convert_entries
 from labctl.store.interface import Batch, Change, Entry
 
 _POOL = 2_048
@@ -99,7 +99,7 @@ class Watching:
         """The events as this version of the kind shows them. Each object is converted for each watcher of that version."""
         if self._kind.conversion is None:
             return events
-        entries = await shown(self._kind, [event.entry for event in events if event.type != "BOOKMARK"])
+        entries = await convert_entries(self._kind, [event.entry for event in events if event.type != "BOOKMARK"])
         others = iter(entries)
         return [event if event.type == "BOOKMARK" else _with(event, next(others)) for event in events]
 
@@ -157,7 +157,7 @@ class Watching:
         if annotations:
             metadata["annotations"] = annotations
         value = msgspec.json.encode({"kind": self._kind.kind, "apiVersion": self._kind.api_version, "metadata": metadata})
-        return WatchEvent("BOOKMARK", Entry("", value, revision, 0, shown=value))
+        return WatchEvent("BOOKMARK", Entry("", value, revision, 0, client_bytes=value))
 
 
 def _with(event: WatchEvent, entry: Entry) -> WatchEvent:

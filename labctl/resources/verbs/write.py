@@ -116,7 +116,7 @@ async def _commit_new(ctx: Context, kind: Kind, namespace: str, obj: Object, opt
     except Conflict as taken:
         if taken.key == key and not may_exist:
             raise failures.already_exists(kind, name) from None
-        await ctx.store.reached(taken.at)
+        await ctx.store.wait_finished(taken.at)
         return None
     return committed(ctx, key, value, revision, revision)
 
@@ -136,10 +136,10 @@ async def rewrite(
     async with ctx.turn(key):
         for _ in range(ctx.settings.write_attempts):
             entry = ctx.found(kind, namespace, name)
-            shown = await versions.shown_one(kind, entry)
-            old = encoding.decoded(shown)
-            size = max(size, len(shown.value))
-            new, warnings = await aside(size, change, encoding.decoded(shown))
+            converted = await versions.convert_entry(kind, entry)
+            old = encoding.decoded(converted)
+            size = max(size, len(converted.value))
+            new, warnings = await aside(size, change, encoding.decoded(converted))
             if steps := ctx.admission.mutating(kind, "update"):
                 await ask(steps, Attributes(options.user, "update", kind, old, new, options, subresource))
             await aside(size, settle, ctx, kind, namespace, name, new, old, subresource)
@@ -151,7 +151,7 @@ async def rewrite(
             try:
                 return await _commit_rewrite(ctx, kind, entry, new, old, options, subresource, warnings)
             except Conflict as first:
-                await ctx.store.reached(first.at)
+                await ctx.store.wait_finished(first.at)
     raise failures.conflict(kind, name)
 
 

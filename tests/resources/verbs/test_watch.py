@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from labctl.errors import ApiError
 from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap
-from labctl.resources.encoding import shown
+from labctl.resources.encoding import client_bytes
 from labctl.resources.service import WatchEvent
 from labctl.resources.settings import ResourceSettings
 from tests.resources.conftest import Lab, config, pod, told
@@ -44,7 +44,7 @@ async def test_through_a_label_selector_objects_come_and_go(lab: Lab) -> None:
     await lab.delete("configmaps", "a")
     events = await anext(watch)
     assert [kind for kind, *_ in told(events)] == ["ADDED", "MODIFIED", "DELETED"]
-    gone = json.loads(shown(events[-1].entry))
+    gone = json.loads(client_bytes(events[-1].entry))
     assert gone["metadata"]["labels"] == {"app": "x"}, "it is shown as it last was in this watcher's world"
     assert gone["metadata"]["resourceVersion"] == str(lab.store.revision - 1), "at the revision of the change"
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from labctl.errors import ApiError, Unavailable
-from labctl.resources.encoding import shown
+from labctl.resources.encoding import client_bytes
 from labctl.store.interface import Batch, Compare, Delete
 from labctl.store.log import LogStore
 from labctl.store.memory import MemoryEngine
@@ -19,7 +19,7 @@ from tests.resources.conftest import Lab, config, controller, pod
 
 async def test_a_new_object_gets_what_only_the_server_says(lab: Lab) -> None:
     written = await lab.create("configmaps", config(a="1"))
-    metadata = json.loads(shown(written.entry))["metadata"]
+    metadata = json.loads(client_bytes(written.entry))["metadata"]
     assert written.created
     assert metadata["creationTimestamp"] == "2026-01-02T15:04:05Z"
     assert metadata["resourceVersion"] == str(lab.store.revision)
