@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from labctl.clock import rfc3339
-from labctl.reconcile.plan import EVERY, Controller, Key, Observer, Plan, Remembers, Seen
+from labctl.reconcile.plan import EVERY, Controller, Follower, Key, Observer, Plan, Remembers, Seen
 from labctl.reconcile.runner import indexes_of
 from labctl.reconcile.view import LiveView
 from labctl.resources.encoding import viewed
@@ -43,7 +43,7 @@ class StillClock:
 class Picture:
     """`dirty` collects, per controller's name, the keys that changes concerned."""
 
-    def __init__(self, controllers: Sequence[Controller] = (), registry: Registry | None = None) -> None:
+    def __init__(self, controllers: Sequence[Follower] = (), registry: Registry | None = None) -> None:
         self.clock = StillClock()
         self.controllers = tuple(controllers)
         self.registry = registry or builtin_registry()
@@ -77,7 +77,7 @@ class Picture:
 
     def plan(self, key: Key, name: str = "") -> Plan:
         """What a controller (by name, else the first) plans for a key now."""
-        controller = next(c for c in self.controllers if not name or c.name == name)
+        controller = next(c for c in self.controllers if isinstance(c, Controller) and (not name or c.name == name))
         plan = controller.plan(self.view, key, self.clock.now(), self.rng)
         if isinstance(controller, Remembers):
             controller.decided(self.view, key, plan, self.clock.now())
@@ -88,7 +88,7 @@ class Picture:
             for controller in self.controllers:
                 if isinstance(controller, Observer) and seen.kind in controller.follows:
                     controller.seen(self.view, seen)
-            for controller in self.controllers:
+            for controller in (one for one in self.controllers if isinstance(one, Controller)):
                 keys = controller.watches.get(seen.kind) or controller.watches.get(EVERY)
                 if keys is not None:
                     self.dirty[controller.name] += keys(self.view, seen)

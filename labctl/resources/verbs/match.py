@@ -26,7 +26,7 @@ def matcher(ctx: Context, kind: Kind, label_selector: str, field_selector: str) 
         return None
     if fields.everything:
         return lambda entry: labels.matches(view(entry).metadata.labels)
-    readers = [(_reader(kind.view, term.field), term.value, term.negated) for term in fields.terms]
+    readers = [(_reader(kind.stored.view, term.field), term.value, term.negated) for term in fields.terms]
     quick = [(read, value, negated) for read, value, negated in readers if read is not None]
 
     def match_texts(entry: Entry) -> bool:
@@ -72,4 +72,4 @@ def _parsed(kind: Kind, label_selector: str, field_selector: str) -> tuple[Selec
 @lru_cache(maxsize=256)
 def supported_fields(kind: Kind) -> tuple[str, ...]:
     """The field selectors a kind answers."""
-    return (*META_FIELDS, *kind.fields(kind.view()))
+    return (*META_FIELDS, *kind.fields(kind.stored.view()))
