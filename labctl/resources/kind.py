@@ -159,7 +159,7 @@ class Kind:
     `defaults(obj)` fills in place what the schema's table of defaults can't say; `prepare(new, old)` sets what the server owns (status on create, fields
     that stay as they were); `validate(new, old)` answers what is wrong (old None: create), `warnings(new, old)` what is legal but hardly meant;
     `allocate(new, old, ranges)` fills in what must be unique in the lab and answers what can't be had, `claims(obj)` names the keys that hold it;
-    `grace_s(obj, asked)` is how long a deletion waits for the object's agent; `fields(view)` are the field selectors it answers beside metadata's (the view is of the stored version);
+    `grace_s(obj, asked)` is how long a deletion waits for the object's agent; `fields(view)` are the field selectors it answers beside metadata's (of the stored version);
     `type_defaults` and `definitions` are keyed by the names of definitions (schema/): what is filled into which type, and the types of a kind that
     Kubernetes' own schema does not have.
     Two kinds are the same only if they are one: a custom kind may be replaced by another of its name.
