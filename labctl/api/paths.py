@@ -13,6 +13,7 @@ from labctl.api import answer, discovery, health, negotiate, status
 from labctl.api.build import build
 from labctl.api.call import Call
 from labctl.api.extensions import ROOT, Extensions
+from labctl.api.metrics import Metrics
 from labctl.api.openapi import OpenApi
 from labctl.api.query import Query
 from labctl.api.route import Target
@@ -24,10 +25,11 @@ _encode = msgspec.json.Encoder().encode
 class Paths:
     """`checks` answers what /readyz and its like look at."""
 
-    def __init__(self, resources: Resources, extensions: Extensions, checks: health.Checks) -> None:
+    def __init__(self, resources: Resources, extensions: Extensions, checks: health.Checks, metrics: Metrics) -> None:
         self._registry = resources.registry
         self._extensions = extensions
         self._checks = checks
+        self._metrics = metrics
         self._openapi = OpenApi(resources.schema, resources.registry, discovery.git_version(labctl.__version__))
 
     async def public(self, path: str, query: Query) -> web.StreamResponse:
@@ -46,6 +48,8 @@ class Paths:
         first = "/" + path.split("/")[1]
         if first in ("/version", "/healthz", "/livez", "/readyz"):
             return await self.public(path, call.query)
+        if path == "/metrics":
+            return self._metrics.serve()
         if first == "/openapi":
             return await self._openapi.serve(call)
         if path in ("/api", "/apis"):

@@ -23,6 +23,7 @@ from labctl.api.call import Call
 from labctl.api.connection import Connection, HttpServer
 from labctl.api.extensions import Extensions
 from labctl.api.health import Checks
+from labctl.api.metrics import Metrics
 from labctl.api.objects import Objects
 from labctl.api.paths import Paths
 from labctl.api.reviews import Reviews
@@ -60,7 +61,8 @@ class Server:
         self._tls = tls
         self._registry = resources.registry
         self._authorizer = Authorizer(resources)
-        self._paths = Paths(resources, extensions or Extensions(), checks)
+        self._metrics = Metrics(resources.registry, resources.store)
+        self._paths = Paths(resources, extensions or Extensions(), checks, self._metrics)
         objects = Objects(resources, self._authorizer, clock)
         self._verbs: dict[str, Handler] = {
             "get": objects.get,
@@ -142,7 +144,16 @@ class Server:
         if kind is None:
             return self._paths.unknown(target)
         call.kind, call.deprecated = kind, kind.deprecated
-        return await self._handler(call, verb)(call)
+        return await self._counted(call, verb)
+
+    async def _counted(self, call: Call, verb: str) -> web.StreamResponse:
+        try:
+            answered = await self._handler(call, verb)(call)
+        except ApiError as refused:
+            self._metrics.count(call, verb, refused.code)
+            raise
+        self._metrics.count(call, verb, answered.status)
+        return answered
 
     def _handler(self, call: Call, verb: str) -> Handler:
         """What serves this verb there. Raises 404 and 405 as the real server's routes would."""

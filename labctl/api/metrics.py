@@ -1,0 +1,62 @@
+"""/metrics: the master in Prometheus' text format, under the names that a Kubernetes API server and its controllers use.
+
+Requests are counted where they are answered (one dict entry each). Everything else is read only when somebody asks, so a lab that nobody scrapes pays nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from aiohttp import web
+
+from labctl.api import answer
+from labctl.api.call import Call
+from labctl.resources.registry import Registry
+from labctl.store.interface import Store
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_MOST = 10_000  # different combinations that are counted: more can't come from the kinds there are, but custom kinds come and go
+
+Request = tuple[str, str, str, str, str, str]
+"""verb, group, version, resource, subresource, code"""
+
+
+class Metrics:
+    """Counts requests, and tells what it and the store know."""
+
+    def __init__(self, registry: Registry, store: Store) -> None:
+        self._registry = registry
+        self._store = store
+        self._requests: Counter[Request] = Counter()
+
+    def count(self, call: Call, verb: str, code: int) -> None:
+        """One request about objects was answered with this HTTP status."""
+        target = call.target
+        key = (verb, target.group, target.version, target.resource, target.subresource, str(code))
+        if key in self._requests or len(self._requests) < _MOST:
+            self._requests[key] += 1
+
+    def serve(self) -> web.StreamResponse:
+        from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest  # 20 ms, for those who ask
+
+        collectors = CollectorRegistry(auto_describe=False)
+        collectors.register(self)  # type: ignore[arg-type]  # its base class would be imported at the master's start
+        ProcessCollector(registry=collectors)
+        return answer.Whole(generate_latest(collectors), 200, CONTENT_TYPE)
+
+    def collect(self) -> Iterator[object]:
+        """What prometheus_client asks of a collector."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        labels = ("verb", "group", "version", "resource", "subresource", "code")
+        requests = CounterMetricFamily("apiserver_request", "Requests about objects, by verb, resource and HTTP status.", labels=labels)
+        for key, count in sorted(self._requests.items()):
+            requests.add_metric(key, count)
+        yield requests
+        objects = GaugeMetricFamily("apiserver_storage_objects", "Stored objects, by resource.", labels=("resource",))
+        for kind in self._registry:
+            if kind.kept:
+                objects.add_metric((kind.resource,), len(self._store.range(kind.prefix()).entries))
+        yield objects
+        yield GaugeMetricFamily("labctl_store_revision", "The newest revision of the store.", value=self._store.revision)
