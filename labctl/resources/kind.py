@@ -202,6 +202,7 @@ class Kind:
     storage: Kind | None = None  # the version that is stored; None: this one
     conversion: Conversion | None = None  # None: what is stored is what is shown
     decoder: Decoder | None = None  # None: the schema's definition decodes its bodies
+    slow: bool = False  # its validation may take long, so it runs in a thread whatever the object's size
     deprecated: str = ""  # a warning that every request to this version is answered with
 
     @property

@@ -304,3 +304,40 @@ async def test_a_restart_serves_what_was_defined(api: ApiServer, tmp_path: Path)
         await until(lambda: again.resources.registry.get("widgets.example.com"))
         assert await ok(again, "get", "widgets", "-o", "name") == "widget.example.com/w\n"
         await ok(again, "delete", "widget", "w")
+
+
+async def test_rules_in_cel_are_checked_on_writes_and_with_their_definition(api: ApiServer) -> None:
+    whole = definition()
+    rules = [
+        {"rule": "self.replicas <= self.size", "message": "no more replicas than size", "fieldPath": ".replicas"},
+        {"rule": "self.size >= oldSelf.size", "messageExpression": "'was ' + string(oldSelf.size)"},
+    ]
+    whole["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"] = {**SPEC, "x-kubernetes-validations": rules}
+    await defined(api, whole)
+    said = await refused(api, "create", "-f", "-", stdin=widget(replicas=4))
+    assert 'The Widget "w" is invalid: spec.replicas: Invalid value: "object": no more replicas than size' in said
+    await ok(api, "create", "-f", "-", stdin=widget())
+    said = await refused(api, "patch", "widget", "w", "--type=merge", "-p", '{"spec":{"size":2}}')
+    assert 'spec: Invalid value: "object": was 3' in said
+    await ok(api, "patch", "widget", "w", "--type=merge", "-p", '{"spec":{"size":4}}')
+    rules[0]["rule"] = "self.nope > 1"
+    said = await refused(api, "apply", "-f", "-", stdin=whole)
+    assert "x-kubernetes-validations[0].rule: Invalid value: apiextensions.ValidationRule" in said and "undefined field 'nope'" in said
+
+
+async def test_a_status_is_judged_by_its_schema_too(api: ApiServer) -> None:
+    await defined(api)
+    await ok(api, "create", "-f", "-", stdin=widget())
+    said = await refused(api, "patch", "widget", "w", "--subresource=status", "--type=merge", "-p", '{"status":{"replicas":"many"}}')
+    assert 'status.replicas: Invalid value: "string": status.replicas in body must be of type integer: "string"' in said
+
+
+async def test_what_an_older_schema_allowed_is_no_trouble_until_it_changes(api: ApiServer) -> None:
+    await defined(api)
+    await ok(api, "create", "-f", "-", stdin=widget(size=9, nick="abc"))
+    patch = '[{"op":"replace","path":"/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/size/maximum","value":5}]'
+    await ok(api, "patch", "crd", "widgets.example.com", "--type=json", "-p", patch)
+    await until(lambda: api.resources.registry["widgets.example.com"].validate(widget(size=9), None))
+    await ok(api, "patch", "widget", "w", "--type=merge", "-p", '{"spec":{"nick":"abd"}}')
+    said = await refused(api, "patch", "widget", "w", "--type=merge", "-p", '{"spec":{"size":8}}')
+    assert "spec.size in body should be less than or equal to 5" in said

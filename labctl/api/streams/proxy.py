@@ -17,8 +17,8 @@ from labctl.api import status
 from labctl.api.call import Call
 from labctl.api.settings import ApiSettings
 from labctl.api.streams import pods
-from labctl.api.streams.dialled import DialledConnector
 from labctl.errors import ApiError, LabctlError
+from labctl.remote.dialled import DialledConnector
 from labctl.remote.interface import Remote
 from labctl.resources.resources import Resources
 

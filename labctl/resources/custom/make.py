@@ -9,8 +9,10 @@ from typing import Any
 
 import msgspec
 
+from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME, since
 from labctl.resources.custom import jsonpaths
+from labctl.resources.custom.correlate import ABSENT
 from labctl.resources.custom.decode import CustomDecoder
 from labctl.resources.custom.openapi import definitions
 from labctl.resources.custom.schema import Node, fill
@@ -77,6 +79,7 @@ def _kind(definition: CustomResourceDefinition, version: Version, node: Node, co
         fields=partial(_selected, [(field.json_path, jsonpaths.simple(field.json_path)) for field in version.selectable_fields]),
         scale=_scale(version),
         definitions=definitions(spec.group, version.name, names.kind, msgspec.json.decode(version.schema.schema)),
+        slow=node.dear,
         deprecated=_deprecation(spec.group, version, names.kind),
     )
     return replace(made, verbs=_READ_ONLY) if terminating else made
@@ -107,8 +110,21 @@ def _prepare_without_status(_new: Object, _old: Object | None) -> None:
     """Without the subresource a status is a field like any other."""
 
 
-def _validate(node: Node, new: Object, _old: Object | None) -> Sequence[FieldError]:
-    return validate(node, new)
+_BLOCKING = ("FieldValueNotSupported", "FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid")
+
+
+def _validate(node: Node, new: Object, old: Object | None) -> Sequence[FieldError]:
+    """What the schema says; then what its rules say, which count on a value that has the schema's types."""
+    before = ABSENT if old is None else old
+    found = validate(node, new, old=before)
+    if not node.checks:
+        return found
+    if any(error.type in _BLOCKING for error in found):
+        why = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation"
+        return [*found, fields.invalid("<nil>", None, why)]
+    from labctl.resources.custom.rules import violations  # CEL is imported by those who have rules
+
+    return [*found, *violations(node, new, before)]
 
 
 def _selected(paths: Sequence[tuple[str, tuple[str, ...]]], view: GenericObject) -> Mapping[str, str]:

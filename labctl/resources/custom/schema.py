@@ -6,6 +6,7 @@ by one walk. The pieces under allOf, anyOf, oneOf and not only validate.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any
@@ -19,9 +20,11 @@ class Node:
     """One JSONSchemaProps. `extra` is what further keys of an object hold; `keep`: unknown fields stay."""
 
     __slots__ = (
-        "all_of", "any_of", "default", "embedded", "enum", "exclusive_maximum", "exclusive_minimum", "extra", "fills", "format", "int_or_string", "items", "keep",
+        "all_of", "any_of", "checked", "checks", "dear",
+        "default", "embedded", "enum", "exclusive_maximum", "exclusive_minimum", "extra", "fills", "format", "int_or_string", "items", "keep",
         "list_keys", "list_type", "map_type", "max_items", "max_length", "max_properties", "maximum", "min_items", "min_length", "min_properties", "minimum",
-        "multiple_of", "not_", "nullable", "one_of", "pattern", "pattern_text", "properties", "required", "rules", "type", "unique",
+        "multiple_of", "not_", "nullable", "odd",
+        "one_of", "pattern", "pattern_text", "properties", "required", "rules", "type", "unique",
     )  # fmt: skip
 
     def __init__(self, said: Mapping[str, Any]) -> None:
@@ -62,10 +65,41 @@ class Node:
         self.default = _MISSING if default is None else default
         below = [*self.properties.values(), *(each for each in (self.items, self.extra) if each)]
         self.fills: bool = self.default is not _MISSING or any(child.fills for child in below)
+        self.checks: bool = bool(self.rules) or any(child.checks for child in below)  # rules here or below: see rules.py
+        self.dear: bool = any(_DEAR.search(str(rule)) for rule in self.rules) or any(child.dear for child in below)
+        self.checked: Any = None  # the rules, compiled when the first object is looked at
+        self.odd: bool = is_odd(self) or any(child.odd for child in below)
 
     @property
     def has_default(self) -> bool:
         return self.default is not _MISSING
+
+
+def is_odd(node: Node) -> bool:
+    """Whether CEL sees a value of this node otherwise than JSON has it: as a time, bytes or a double, or under another name."""
+    return (
+        node.type == "number"
+        or node.format in ("date", "date-time", "duration", "byte")
+        or any(escaped(name) != name for name in node.properties)
+    )
+
+
+_DEAR = re.compile(r"\.(all|exists\w*|map|filter|transform\w+|contains|matches|replace|split|find\w*|indexOf|lastIndexOf)\(")
+"""Rules with these may take more than microseconds, so they are asked in a thread."""
+
+_RESERVED = frozenset(
+    "true false null in as break const continue else for function if import let loop package namespace return var void while".split()
+)
+_ESCAPES = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__slash__"}
+
+
+def escaped(name: str) -> str:
+    """A property's name as rules write it."""
+    if name in _RESERVED:
+        return f"__{name}__"
+    for said, instead in _ESCAPES.items():
+        name = name.replace(said, instead)
+    return name
 
 
 def compiled(pattern: str) -> Any:

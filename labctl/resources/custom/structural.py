@@ -19,7 +19,7 @@ TYPES = ("array", "boolean", "integer", "number", "object", "string")
 _UNSUPPORTED = ("$ref", "definitions", "dependencies", "patternProperties", "additionalItems", "id")
 _NOT_IN_VALUE_VALIDATION = (
     "additionalProperties", "default", "nullable", "title", "type", "x-kubernetes-embedded-resource", "x-kubernetes-int-or-string",
-    "x-kubernetes-list-map-keys", "x-kubernetes-list-type", "x-kubernetes-map-type", "x-kubernetes-preserve-unknown-fields", "description",
+    "x-kubernetes-list-map-keys", "x-kubernetes-list-type", "x-kubernetes-map-type", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-validations", "description",
 )  # fmt: skip
 _JUNCTORS = ("allOf", "anyOf", "oneOf")
 
@@ -27,9 +27,26 @@ Said = Mapping[str, Any]
 
 
 def problems(path: str, schema: Said) -> list[FieldError]:
-    """Everything that is wrong with an openAPIV3Schema; only what is wrong with defaults is left for when the rest is right."""
+    """Everything that is wrong with an openAPIV3Schema; only what is wrong with rules and defaults is left for when the rest is right."""
     found = [*_root(path, schema), *_value(path, schema, root=True)]
-    return found or list(_defaults(path, schema))
+    return found or [*_rules(path, schema), *_defaults(path, schema)]
+
+
+def _rules(path: str, schema: Said) -> list[FieldError]:
+    if not has_rules(schema):
+        return []
+    from labctl.resources.custom.schemarules import rule_problems  # CEL is imported by those who write rules
+
+    return rule_problems(path, schema)
+
+
+def has_rules(schema: Any) -> bool:
+    """Whether `x-kubernetes-validations` stands anywhere in a schema."""
+    if isinstance(schema, list):
+        return any(has_rules(each) for each in schema)
+    if not isinstance(schema, dict):
+        return False
+    return bool(schema.get("x-kubernetes-validations")) or any(has_rules(each) for each in schema.values())
 
 
 def _root(path: str, schema: Said) -> Iterator[FieldError]:

@@ -1,6 +1,7 @@
 """Validates an object of a custom kind against its compiled schema, in a real API server's words.
 
-At most 100 errors are collected, and a value that has the wrong type is not looked into.
+At most 100 errors are collected, and a value that has the wrong type is not looked into. A value that an update leaves as it was is not judged again: who
+changes something else need not mend what an older schema allowed (KEP-4008).
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ import msgspec
 
 from labctl.resources import fields
 from labctl.resources.custom import formats
+from labctl.resources.custom.correlate import ABSENT, items_before
 from labctl.resources.custom.schema import Node
 from labctl.resources.kind import FieldError
 
 MOST_ERRORS = 100
 
 
-def validate(node: Node, value: Any, path: str = "", *, embedded: bool = True) -> list[FieldError]:
+def validate(node: Node, value: Any, path: str = "", *, embedded: bool = True, old: Any = ABSENT) -> list[FieldError]:
     """What is wrong with `value`. At the root, apiVersion, kind and metadata are the server's business (`embedded`)."""
-    return list(islice(_value(node, value, path, embedded), MOST_ERRORS))
+    return list(islice(_value(node, value, path, embedded, old), MOST_ERRORS))
 
 
-def _value(node: Node, value: Any, path: str, embedded: bool = False) -> Iterator[FieldError]:
+def _value(node: Node, value: Any, path: str, embedded: bool = False, old: Any = ABSENT) -> Iterator[FieldError]:
+    if old is not ABSENT and old == value:
+        return
     if value is None:
         if not node.nullable and (node.type or node.int_or_string):
             yield _wrong_type(path, node.type or "integer,string", "null")
@@ -39,9 +43,9 @@ def _value(node: Node, value: Any, path: str, embedded: bool = False) -> Iterato
     if isinstance(value, str):
         yield from _text(node, value, path)
     elif isinstance(value, dict):
-        yield from _object(node, value, path, embedded or node.embedded)
+        yield from _object(node, value, path, embedded or node.embedded, old)
     elif isinstance(value, list):
-        yield from _list(node, value, path)
+        yield from _list(node, value, path, old)
     elif not isinstance(value, bool):
         yield from _number(node, value, path)
     yield from _combined(node, value, path)
@@ -106,7 +110,7 @@ def _plain(number: int | float) -> str:
     return str(int(number)) if float(number).is_integer() else str(number)
 
 
-def _object(node: Node, value: dict[str, Any], path: str, embedded: bool) -> Iterator[FieldError]:
+def _object(node: Node, value: dict[str, Any], path: str, embedded: bool, old: Any) -> Iterator[FieldError]:
     for name in node.required:
         if name not in value:
             yield fields.required(_below(path, name))
@@ -119,7 +123,8 @@ def _object(node: Node, value: dict[str, Any], path: str, embedded: bool) -> Ite
     for name, item in value.items():
         child = node.properties.get(name) or node.extra
         if child is not None and not (embedded and name == "metadata"):
-            yield from _value(child, item, _below(path, name))
+            before = old.get(name, ABSENT) if isinstance(old, dict) else ABSENT
+            yield from _value(child, item, _below(path, name), old=before)
 
 
 def _embedded(value: dict[str, Any], path: str) -> Iterator[FieldError]:
@@ -129,7 +134,7 @@ def _embedded(value: dict[str, Any], path: str) -> Iterator[FieldError]:
             yield fields.required(_below(path, name), "must not be empty")
 
 
-def _list(node: Node, value: list[Any], path: str) -> Iterator[FieldError]:
+def _list(node: Node, value: list[Any], path: str, old: Any) -> Iterator[FieldError]:
     if node.max_items is not None and len(value) > node.max_items:
         yield fields.too_many(path, len(value), node.max_items)
         return
@@ -139,8 +144,9 @@ def _list(node: Node, value: list[Any], path: str) -> Iterator[FieldError]:
         yield fields.invalid(path, value, f"{path} in body shouldn't contain duplicates")
     yield from _repeated(node, value, path)
     if node.items is not None:
+        before_of = items_before(node, old)
         for number, item in enumerate(value):
-            yield from _value(node.items, item, f"{path}[{number}]")
+            yield from _value(node.items, item, f"{path}[{number}]", old=before_of(item))
 
 
 def _repeated(node: Node, value: list[Any], path: str) -> Iterator[FieldError]:

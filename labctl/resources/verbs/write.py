@@ -14,7 +14,7 @@ from labctl.errors import Conflict
 from labctl.resources import encoding, failures
 from labctl.resources.admission import Attributes, ask
 from labctl.resources.kind import Kind, Object
-from labctl.resources.large import aside
+from labctl.resources.large import LARGE_BYTES, aside
 from labctl.resources.patches import managed
 from labctl.resources.plurals import NAMESPACES
 from labctl.resources.schema.defaults import apply_defaults
@@ -66,6 +66,7 @@ async def create_decoded(
     ctx: Context, kind: Kind, namespace: str, obj: Object, options: WriteOptions, warnings: Sequence[str] = (), size: int = 0
 ) -> Written:
     """The rest of a create; `size` is that of the body in bytes."""
+    size = size if not kind.slow else LARGE_BYTES + 1
     meta.stamp_new(ctx, kind, namespace, obj)
     if steps := ctx.admission.mutating(kind, "create"):
         await ask(steps, Attributes(options.user, "create", kind, None, obj, options))
@@ -138,7 +139,7 @@ async def rewrite(
             entry = ctx.found(kind, namespace, name)
             converted = await versions.convert_entry(kind, entry)
             old = encoding.decoded(converted)
-            size = max(size, len(converted.value))
+            size = max(size, len(converted.value), LARGE_BYTES + 1 if kind.slow else 0)
             new, warnings = await aside(size, change, encoding.decoded(converted))
             if steps := ctx.admission.mutating(kind, "update"):
                 await ask(steps, Attributes(options.user, "update", kind, old, new, options, subresource))
@@ -163,6 +164,9 @@ def settle(ctx: Context, kind: Kind, namespace: str, name: str, new: Object, old
         meta.carry_status(new, old)
         _only(new, old, *_PARTS[subresource])
         errors = list(meta.validate(kind, new["metadata"], old["metadata"]))
+        if kind.decoder is not None:  # a custom kind's schema describes its status, too
+            kind.defaults(new)
+            errors += kind.validate(new, old)
         if errors:
             raise failures.invalid(kind, name, errors)
         return

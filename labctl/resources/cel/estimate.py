@@ -1,0 +1,173 @@
+"""What an expression may cost in the worst case that a schema allows, and whether it reads fields that the schema does not have.
+
+The model is cel-go's, which Kubernetes uses: each step costs 1; what walks through a text, a list or a map costs by its size; a loop costs its body times
+the items. Kubernetes refuses a definition whose rules may cost more than a budget, so that no object can make the server slow; so does labctl.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from labctl.resources.cel.shapes import Shape
+from labctl.resources.cel.tree import Call, Comprehension, Const, Ident, Literal, Node, Select
+
+MOST_SIZE = 3 << 20
+"""No value of a request is bigger."""
+
+_TEXT = 0.1  # of a character
+_PATTERN = 0.25  # of a pattern's character
+_LIST, _MAP = 10, 30
+_LINEAR = frozenset(
+    (
+        "startsWith endsWith lowerAscii upperAscii trim reverse charAt size find findAll isSorted sum min max join format substring quote"
+    ).split()
+)
+_QUADRATIC = frozenset({"contains", "replace", "split", "indexOf", "lastIndexOf", "sets.contains", "sets.intersects", "sets.equivalent"})
+_COMPARED = frozenset({"_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_"})
+_PARSED = frozenset("quantity isQuantity url isURL ip isIP cidr isCIDR semver isSemver timestamp duration int double string bytes".split())
+
+
+class Found(msgspec.Struct, frozen=True):
+    """Of one part of an expression: what it costs, the size of its value, and its shape where it is known."""
+
+    cost: float
+    size: int
+    shape: Shape | None = None
+
+
+class UndefinedField(Exception):  # noqa: N818 - it says what was found
+    """A field that the schema does not have."""
+
+    def __init__(self, select: Select) -> None:
+        super().__init__(f"undefined field '{select.field}'")
+        self.select = select
+
+
+def estimate(node: Node, shapes: Mapping[str, Shape]) -> Found:
+    """Of a whole expression; `shapes` are those of its variables. Raises UndefinedField."""
+    return _Walk(shapes).of(node, {})
+
+
+class _Walk:
+    def __init__(self, shapes: Mapping[str, Shape]) -> None:
+        self._shapes = shapes
+
+    def of(self, node: Node, scope: Mapping[str, Found]) -> Found:
+        if isinstance(node, Const):
+            return Found(0, node.size)
+        if isinstance(node, Ident):
+            return self._ident(node, scope)
+        if isinstance(node, Select):
+            return self._select(node, scope)
+        if isinstance(node, Call):
+            return self._call(node, scope)
+        if isinstance(node, Comprehension):
+            return self._loop(node, scope)
+        assert isinstance(node, Literal)
+        parts = [self.of(part, scope) for part in node.parts]
+        return Found((_MAP if node.is_map else _LIST) + sum(part.cost for part in parts), len(parts))
+
+    def _ident(self, node: Ident, scope: Mapping[str, Found]) -> Found:
+        if node.name in scope:
+            return Found(1, scope[node.name].size, scope[node.name].shape)
+        shape = self._shapes.get(node.name)
+        return Found(1, shape.most if shape else 1, shape)
+
+    def _select(self, node: Select, scope: Mapping[str, Found]) -> Found:
+        operand = self.of(node.operand, scope)
+        if operand.shape is None:
+            return Found(operand.cost + 1, MOST_SIZE if not node.test else 1)
+        fields = operand.shape.fields
+        if fields is None:
+            return _shaped(operand.cost + 1, operand.shape.item)
+        if node.field not in fields:
+            raise UndefinedField(node)
+        return _shaped(operand.cost + 1, fields[node.field])
+
+    def _call(self, node: Call, scope: Mapping[str, Found]) -> Found:
+        parts = [self.of(argument, scope) for argument in node.arguments]
+        cost, name = sum(part.cost for part in parts), node.function
+        sizes = [part.size for part in parts] or [0]
+        if name == "_?_:_":
+            chosen = parts[1] if parts[1].size >= parts[2].size else parts[2]
+            return Found(parts[0].cost + max(parts[1].cost, parts[2].cost), chosen.size, chosen.shape)
+        if name in ("_[_]", "_[?_]", "_?._"):
+            field = parts[0].shape.fields if parts[0].shape else None
+            if name == "_?._" and field is not None and isinstance(node.arguments[1], Const):
+                return _shaped(cost + 1, field.get(node.arguments[1].text))
+            return _shaped(cost + 1, parts[0].shape.item if parts[0].shape else None)
+        if name in _COMPARED:
+            sized = [part.size for part in parts if part.shape is None or part.shape.sized]
+            return Found(cost + max(1.0, min(sized, default=1) * _TEXT if len(sized) == len(parts) else 1.0), 1)
+        if name == "_+_":
+            both = sum(sizes)
+            of_size = [part for part in parts if part.shape is None or part.shape.sized]
+            return Found(cost + max(1.0, both * _TEXT if len(of_size) == len(parts) else 1.0), both, parts[0].shape)
+        return self._function(name, cost, sizes, parts)
+
+    def _function(self, name: str, cost: float, sizes: list[int], parts: list[Found]) -> Found:
+        if name == "matches" or name in ("find", "findAll"):
+            pattern = sizes[1] if len(sizes) > 1 else 1
+            return Found(cost + max(1.0, (sizes[0] + 1) * _TEXT) * max(1.0, pattern * _PATTERN), sizes[0])
+        if name in _QUADRATIC:
+            return Found(cost + max(1.0, sizes[0] * _TEXT) * max(1.0, (sizes[1] if len(sizes) > 1 else 1) * _TEXT), max(sizes))
+        if name == "@in":
+            items = parts[1].size if len(parts) > 1 else 1
+            return Found(cost + (1 if parts[-1].shape and parts[-1].shape.key else items), 1)
+        if name in _LINEAR or name in _PARSED:
+            return Found(cost + (1 if name == "size" else max(1.0, sizes[0] * _TEXT)), sizes[0] if name != "size" else 1)
+        if name in ("orValue", "value", "optional.of", "optional.ofNonZeroValue", "dyn"):
+            return Found(cost + 1, max(sizes), parts[0].shape if parts else None)
+        return Found(cost + 1, max(sizes))
+
+    def _loop(self, node: Comprehension, scope: Mapping[str, Found]) -> Found:
+        over, begin = self.of(node.over, scope), self.of(node.begin, scope)
+        if isinstance(node.over, Literal) and not node.over.parts:  # cel.bind(): the loop is never taken, its result is
+            return self._bound(node, begin, scope)
+        inside = {**scope, node.total: Found(1, begin.size), **_items(node.variables, over)}
+        each = self.of(node.go_on, inside).cost + self.of(node.step, inside).cost
+        result = self.of(node.result, {**scope, node.total: Found(1, over.size)})
+        made = _made(node.step, node.total)
+        item = self.of(made, inside) if made is not None else Found(0, 1)
+        shape = Made(over.size, item.shape or Made(item.size)) if made is not None else None
+        return Found(over.cost + begin.cost + over.size * each + result.cost, over.size if shape else 1, shape)
+
+    def _bound(self, node: Comprehension, begin: Found, scope: Mapping[str, Found]) -> Found:
+        result = self.of(node.result, {**scope, node.total: begin})
+        return Found(begin.cost + result.cost, result.size, result.shape)
+
+
+class Made(msgspec.Struct, frozen=True):
+    """The shape of what an expression makes itself."""
+
+    most: int
+    item: Shape | None = None
+    sized: bool = True
+    key: Shape | None = None
+    fields: Mapping[str, Shape] | None = None
+
+
+def _made(step: Node, total: str) -> Node | None:
+    """What a loop adds to its list in each step: `map` and `filter` are `total + [item]`, perhaps under a condition."""
+    if isinstance(step, Call) and step.function == "_?_:_":
+        step = step.arguments[1]
+    if isinstance(step, Call) and step.function == "_+_" and step.arguments[0] == Ident(total):
+        added = step.arguments[1]
+        return added.parts[0] if isinstance(added, Literal) and added.parts else None
+    return None
+
+
+def _shaped(cost: float, shape: Shape | None) -> Found:
+    return Found(cost, shape.most if shape else MOST_SIZE, shape)
+
+
+def _items(variables: tuple[str, ...], over: Found) -> dict[str, Found]:
+    """What the loop's variables hold: items of a list, keys of a map; with two, index or key, and value."""
+    shape = over.shape
+    item = _shaped(0, shape.item) if shape else Found(0, over.size)
+    key = _shaped(0, shape.key) if shape and shape.key else Found(0, 1)
+    if len(variables) == 2:
+        return {variables[0]: key, variables[1]: item}
+    return {variables[0]: key if shape and shape.key else item}

@@ -1,0 +1,179 @@
+"""What Kubernetes adds to CEL's own functions: lists, regular expressions, quantities, URLs, addresses, networks and semantic versions.
+
+See "Common Expression Language in Kubernetes" of its documentation. A value of a type that CEL does not have (a quantity, an address) is a map with one
+key, the type's name: the library hands Python nothing but plain values. A function that can't answer raises ValueError, which is the evaluation's error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
+from typing import Any
+
+import msgspec
+
+from labctl.resources import quantities
+from labctl.resources.cel import addresses
+
+MOST_TEXT = 1 << 20
+"""A longer text is not searched by a function of this file."""
+
+
+class Function(msgspec.Struct, frozen=True):
+    """One overload. `takes` and `gives` are words of TYPES in expressions.py; a method's own value is its first parameter."""
+
+    name: str
+    takes: tuple[str, ...]
+    gives: str
+    call: Callable[..., Any]
+    method: bool = True
+
+
+def functions() -> Iterator[Function]:
+    """All of them."""
+    yield from _lists()
+    yield from _texts()
+    yield from _quantities()
+    yield from _versions()
+    yield from addresses_functions()
+
+
+# -- lists -----------------------------------------------------------------------------------------------------------------------------
+
+
+def _lists() -> Iterator[Function]:
+    yield Function("isSorted", ("list",), "bool", lambda items: all(a <= b for a, b in zip(items, items[1:], strict=False)))
+    yield Function("sum", ("list",), "dyn", sum)
+    yield Function("min", ("list",), "dyn", lambda items: _least("min", min, items))
+    yield Function("max", ("list",), "dyn", lambda items: _least("max", max, items))
+
+
+def _least(name: str, choose: Callable[[Any], Any], items: list[Any]) -> Any:
+    if not items:
+        raise ValueError(f"{name} called on empty list")
+    return choose(items)
+
+
+# -- texts -----------------------------------------------------------------------------------------------------------------------------
+
+
+def _texts() -> Iterator[Function]:
+    yield Function("find", ("string", "string"), "string", lambda text, pattern: next(_found(text, pattern, 1), ""))
+    yield Function("findAll", ("string", "string"), "strings", lambda text, pattern: list(_found(text, pattern, -1)))
+    yield Function("findAll", ("string", "string", "int"), "strings", lambda text, pattern, most: list(_found(text, pattern, most)))
+
+
+def _found(text: str, pattern: str, most: int) -> Iterator[str]:
+    from labctl.resources.custom.schema import compiled
+
+    if len(text) > MOST_TEXT:
+        raise ValueError("text is too long to be searched")
+    for number, match in enumerate(compiled(pattern).finditer(text)):
+        if number == most:
+            return
+        yield match.group(0)
+
+
+# -- quantities ------------------------------------------------------------------------------------------------------------------------
+
+_QUANTITY = "kubernetes.Quantity"
+
+
+def _quantity(text: str) -> dict[str, str]:
+    try:
+        return {_QUANTITY: str(quantities.parse(text))}
+    except ValueError as error:
+        raise ValueError(f"quantity: {error}") from None
+
+
+def _amount(quantity: Mapping[str, Any] | int) -> Fraction:
+    if isinstance(quantity, int):
+        return Fraction(quantity)
+    return Fraction(_inside(quantity, _QUANTITY))
+
+
+def _inside(value: Mapping[str, Any], type_: str) -> Any:
+    if type_ not in value:
+        raise ValueError("no such overload")
+    return value[type_]
+
+
+def _is(parse: Callable[[str], Any]) -> Callable[[str], bool]:
+    def holds(text: str) -> bool:
+        try:
+            parse(text)
+        except ValueError:
+            return False
+        return True
+
+    return holds
+
+
+def _as_integer(quantity: Mapping[str, Any]) -> int:
+    amount = _amount(quantity)
+    if amount.denominator != 1 or not -(2**63) <= amount < 2**63:
+        raise ValueError("cannot convert value to integer")
+    return int(amount)
+
+
+def _compare(one: Any, other: Any) -> int:
+    return (one > other) - (one < other)
+
+
+def _quantities() -> Iterator[Function]:
+    def made(amount: Fraction) -> dict[str, str]:
+        return {_QUANTITY: str(amount)}
+
+    yield Function("quantity", ("string",), "opaque", _quantity, method=False)
+    yield Function("isQuantity", ("string",), "bool", _is(_quantity), method=False)
+    yield Function("sign", ("opaque",), "int", lambda one: _compare(_amount(one), 0))
+    yield Function("isInteger", ("opaque",), "bool", lambda one: _is(lambda _text: _as_integer(one))(""))
+    yield Function("asInteger", ("opaque",), "int", _as_integer)
+    yield Function("asApproximateFloat", ("opaque",), "double", lambda one: float(_amount(one)))
+    for number in ("opaque", "int"):
+        yield Function("add", ("opaque", number), "opaque", lambda one, other: made(_amount(one) + _amount(other)))
+        yield Function("sub", ("opaque", number), "opaque", lambda one, other: made(_amount(one) - _amount(other)))
+    yield Function("isLessThan", ("opaque", "opaque"), "bool", lambda one, other: _ordered(one) < _ordered(other))
+    yield Function("isGreaterThan", ("opaque", "opaque"), "bool", lambda one, other: _ordered(one) > _ordered(other))
+    yield Function("compareTo", ("opaque", "opaque"), "int", lambda one, other: _compare(_ordered(one), _ordered(other)))
+
+
+# -- semantic versions -----------------------------------------------------------------------------------------------------------------
+
+_VERSION = "kubernetes.Semver"
+_SEMVER = re.compile(
+    r"(0|[1-9]\d{0,18})\.(0|[1-9]\d{0,18})\.(0|[1-9]\d{0,18})(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?",
+    re.ASCII,
+)
+
+
+def _semver(text: str) -> dict[str, str]:
+    if len(text) > 1024 or not _SEMVER.fullmatch(text):
+        raise ValueError(f"semver: invalid version {text[:100]!r}")
+    return {_VERSION: text}
+
+
+def _parts(version: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What versions are ordered by: numbers, then whether it is a release, then the words of a pre-release."""
+    found = _SEMVER.fullmatch(_inside(version, _VERSION))
+    assert found is not None
+    words = [(0, int(word), "") if word.isdigit() else (1, 0, word) for word in (found[4] or "").split(".") if word]
+    return int(found[1]), int(found[2]), int(found[3]), not words, words
+
+
+def _ordered(value: Mapping[str, Any]) -> Any:
+    return _parts(value) if _VERSION in value else _amount(value)
+
+
+def _versions() -> Iterator[Function]:
+    yield Function("semver", ("string",), "opaque", _semver, method=False)
+    yield Function("isSemver", ("string",), "bool", _is(_semver), method=False)
+    for number, name in enumerate(("major", "minor", "patch")):
+        yield Function(name, ("opaque",), "int", lambda one, number=number: _parts(one)[number])
+
+
+def addresses_functions() -> Iterator[Function]:
+    """URLs, addresses and networks: see addresses.py."""
+    for name, takes, gives, call, method in addresses.table():
+        yield Function(name, takes, gives, call, method)

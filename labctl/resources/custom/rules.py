@@ -1,0 +1,177 @@
+"""A schema's `x-kubernetes-validations`: rules in CEL about a value, and about what it was before.
+
+A rule stands at some value of the schema and sees it as `self`; one that also reads `oldSelf` is a transition rule and is asked only when there is an old
+value (unless `optionalOldSelf`). Rules are compiled once for each definition, when its first object is written, and asked only about objects that are
+right otherwise. An old value that has not changed is not judged again, so that a new rule is no trouble for those who change something else (KEP-4008).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from labctl.resources import fields
+from labctl.resources.cel.expressions import CompileError, Environment, EvaluationError, Expression
+from labctl.resources.custom.correlate import ABSENT, items_before
+from labctl.resources.custom.schema import Node, escaped
+from labctl.resources.custom.values import native
+from labctl.resources.kind import FieldError
+
+BUDGET_S = 1.0
+"""How long all rules about one object may take; a rule that is estimated to be dear is refused with its definition (schemarules.py)."""
+
+_LINE = re.compile(r"<input>:(\d+):")
+_OPTIONAL = "cel.bind(oldSelf, oldSelves.size() == 0 ? optional.none() : optional.of(oldSelves[0]),\n"
+_FIELD = re.compile(r"""\.([A-Za-z_][A-Za-z0-9_]*)|\[['"]([^'"]+)['"]\]""")
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """One rule, compiled."""
+
+    rule: Expression
+    said: Mapping[str, Any]
+    message: Expression | None
+    transition: bool
+    optional: bool
+
+
+def compile_rule(node: Node, said: Mapping[str, Any], *, embedded: bool = False) -> Rule:
+    """Raises CompileError for the rule itself; a message that can't be compiled is for compile_message to tell."""
+    text, optional = said.get("rule", ""), bool(said.get("optionalOldSelf"))
+    rule = _compiled(node, text, "bool", optional)
+    return Rule(rule, said, compile_message(node, said), "oldSelf" in rule.names() and not optional, optional)
+
+
+def compile_message(node: Node, said: Mapping[str, Any]) -> Expression | None:
+    text = said.get("messageExpression")
+    return _compiled(node, text, "string", bool(said.get("optionalOldSelf"))) if text else None
+
+
+def _compiled(node: Node, text: str, wanted: str, optional: bool) -> Expression:
+    type_ = type_of(node)
+    if not optional:
+        return Environment({"self": type_, "oldSelf": type_}).compile(text, wanted)
+    try:
+        return Environment({"self": type_, "oldSelves": "list(dyn)"}).compile(f"{_OPTIONAL}{text}\n)", wanted)
+    except CompileError as error:
+        raise CompileError(_LINE.sub(lambda found: f"<input>:{int(found[1]) - 1}:", str(error))) from None
+
+
+def type_of(node: Node) -> str:
+    """The type that CEL's checker is told; an object's fields are checked by estimate.py."""
+    if node.nullable or node.int_or_string:
+        return "dyn"
+    if node.type == "array" and node.items is not None:
+        return f"list({type_of(node.items)})"
+    if node.type == "object" and node.extra is not None and not node.keep:
+        return f"map(string,{type_of(node.extra)})"
+    if node.type == "string":
+        return {"date": "timestamp", "date-time": "timestamp", "duration": "duration", "byte": "bytes"}.get(node.format, "string")
+    return {"integer": "int", "number": "double", "boolean": "bool"}.get(node.type, "dyn")
+
+
+def violations(node: Node, value: Any, old: Any, now_s: Callable[[], float] = time.monotonic) -> list[FieldError]:
+    """What rules say against an object. `old`: the object before, or ABSENT."""
+    judge = _Judge(now_s, now_s() + BUDGET_S)
+    return list(judge.below(node, value, old, ""))
+
+
+class _Judge:
+    """One look at one object. It ends when its time is up."""
+
+    def __init__(self, now_s: Callable[[], float], until_s: float) -> None:
+        self._now_s = now_s
+        self._until_s = until_s
+        self._spent = False
+
+    def below(self, node: Node, value: Any, old: Any, path: str) -> Iterator[FieldError]:
+        if not node.checks or value is None or self._spent:
+            return
+        if node.rules:
+            yield from self._here(node, value, old, path)
+        if isinstance(value, dict):
+            for name, item in value.items():
+                child = node.properties.get(name) or node.extra
+                if child is not None and child.checks:
+                    before = old.get(name, ABSENT) if isinstance(old, dict) else ABSENT
+                    yield from self.below(child, item, before, f"{path}.{name}" if path else name)
+        elif isinstance(value, list) and node.items is not None and node.items.checks:
+            before_of = items_before(node, old)
+            for number, item in enumerate(value):
+                yield from self.below(node.items, item, before_of(item), f"{path}[{number}]")
+
+    def _here(self, node: Node, value: Any, old: Any, path: str) -> Iterator[FieldError]:
+        if node.checked is None:
+            node.checked = [compile_rule(node, said) for said in node.rules]
+        changed = old is ABSENT or old != value
+        seen, before = native(node, value), ABSENT if old is ABSENT or old is None else native(node, old)
+        for rule in node.checked:
+            if (rule.transition and before is ABSENT) or not (changed or rule.transition):
+                continue
+            if self._now_s() >= self._until_s:
+                self._spent = True
+                why = "validation failed due to running out of cost budget, no further validation rules will be run"
+                yield fields.invalid(path or "<nil>", node.type, why)
+                return
+            yield from _asked(rule, node, seen, before, path)
+
+
+def _asked(rule: Rule, node: Node, value: Any, old: Any, path: str) -> Iterator[FieldError]:
+    variables = (
+        {"self": value, "oldSelves": [] if old is ABSENT else [old]}
+        if rule.optional
+        else {"self": value, "oldSelf": None if old is ABSENT else old}
+    )
+    try:
+        if rule.rule.value(variables):
+            return
+    except EvaluationError as error:
+        yield fields.invalid(path or "<nil>", node.type, f"{error} evaluating rule: {_told(rule)}")
+        return
+    yield _refusal(rule, node, path, _message(rule, variables))
+
+
+def _told(rule: Rule) -> str:
+    """The rule's message for an error of its evaluation: what its author wrote, else the rule itself."""
+    message: str = rule.said.get("message") or rule.said.get("rule", "")
+    return message.strip()
+
+
+def _message(rule: Rule, variables: Mapping[str, Any]) -> str:
+    if rule.message is not None:
+        try:
+            said = str(rule.message.value(variables)).strip()
+        except EvaluationError:
+            said = ""  # a message that fails, is empty or has several lines is no message
+        if said and "\n" not in said and len(said) <= 5120:
+            return said
+    return rule.said.get("message", "").strip() or f"failed rule: {rule.said.get('rule', '').strip()}"
+
+
+def _refusal(rule: Rule, node: Node, path: str, message: str) -> FieldError:
+    for name, quoted in _FIELD.findall(rule.said.get("fieldPath") or ""):
+        path = (
+            f"{path}[{quoted}]" if quoted and not _is_property(node, quoted) else f"{path}.{name or quoted}" if path else (name or quoted)
+        )
+    reason = rule.said.get("reason") or "FieldValueInvalid"
+    path = path or "<nil>"
+    if reason == "FieldValueForbidden":
+        return fields.forbidden(path, message)
+    if reason == "FieldValueRequired":
+        return fields.required(path, message)
+    if reason == "FieldValueDuplicate":
+        return fields.duplicate(path, node.type)
+    return fields.invalid(path, node.type, message)
+
+
+def _is_property(node: Node, name: str) -> bool:
+    return name in node.properties
+
+
+def rule_names(node: Node) -> Mapping[str, str]:
+    """Properties by the names that rules write."""
+    return {escaped(name): name for name in node.properties}

@@ -1,0 +1,182 @@
+"""What is wrong with the rules of a schema, said when its definition is written: they must compile, read fields that are there, and be cheap enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from labctl.resources import fields
+from labctl.resources.cel.estimate import MOST_SIZE, Made, UndefinedField, estimate
+from labctl.resources.cel.expressions import CompileError, Expression
+from labctl.resources.cel.shapes import Shape
+from labctl.resources.custom.rules import compile_rule
+from labctl.resources.custom.schema import Node, escaped
+from labctl.resources.kind import FieldError
+
+MOST_OF_A_RULE = 10_000_000
+MOST_OF_ALL = 100_000_000
+_HINT = "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)"
+_REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
+_KNOWN_TEXTS = {"date": 10, "date-time": 40, "duration": 40, "uuid": 36, "ipv4": 15, "ipv6": 45}
+_SMALLEST = {"string": 2, "object": 2, "array": 2, "boolean": 4, "integer": 1, "number": 1}
+
+
+class SchemaShape:
+    """A schema's node as estimate.py wants to see it. At the root, and in an embedded resource, the head of every object may be read."""
+
+    def __init__(self, node: Node, *, embedded: bool = False) -> None:
+        self._node = node
+        self._embedded = embedded or node.embedded
+        self._is_object = node.type == "object" or bool(node.properties)
+
+    @property
+    def most(self) -> int:
+        node = self._node
+        if node.type == "array":
+            smallest = _SMALLEST.get(node.items.type, 1) + 1 if node.items else 2
+            return node.max_items if node.max_items is not None else MOST_SIZE // smallest
+        if self._is_object:
+            return node.max_properties if node.max_properties is not None else MOST_SIZE // 6 if node.extra else 1 + len(node.properties)
+        if node.type == "string" or node.int_or_string or not node.type:
+            return self._most_text()
+        return 1
+
+    def _most_text(self) -> int:
+        node = self._node
+        if node.enum:
+            return max((len(each) for each in node.enum if isinstance(each, str)), default=1)
+        if node.max_length is not None:
+            return node.max_length * 4
+        return _KNOWN_TEXTS.get(node.format, MOST_SIZE)
+
+    @property
+    def sized(self) -> bool:
+        return self._node.type in ("string", "array", "object", "")
+
+    @property
+    def fields(self) -> Mapping[str, Shape] | None:
+        node = self._node
+        if not self._is_object or node.extra is not None or (node.keep and not node.properties):
+            return None
+        known: dict[str, Shape] = {escaped(name): SchemaShape(child) for name, child in node.properties.items()}
+        return known | _head() if self._embedded else known
+
+    @property
+    def item(self) -> Shape | None:
+        below = self._node.items or self._node.extra
+        return SchemaShape(below) if below is not None else None
+
+    @property
+    def key(self) -> Shape | None:
+        return SchemaShape(_KEY) if self._is_object else None
+
+
+_KEY = Node({"type": "string", "maxLength": 63})
+_NAME = {"type": "string", "maxLength": 253}
+_METADATA = Node({"type": "object", "properties": {"name": _NAME, "generateName": _NAME}})
+
+
+def _head() -> dict[str, Shape]:
+    return {"apiVersion": SchemaShape(_KEY), "kind": SchemaShape(_KEY), "metadata": SchemaShape(_METADATA)}
+
+
+def rule_problems(path: str, schema: Mapping[str, Any]) -> list[FieldError]:
+    """For a schema that is structural."""
+    look = _Look()
+    found = list(look.at(path, Node(schema), 1, correlated=True, root=True))
+    if not found and look.total > MOST_OF_ALL:
+        why = f"x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema exceeds budget by factor of {_factor(look.total / MOST_OF_ALL)} {_HINT}"
+        found.append(fields.forbidden(path, why))
+    return found
+
+
+class _Look:
+    def __init__(self) -> None:
+        self.total = 0.0
+
+    def at(self, path: str, node: Node, times: int, *, correlated: bool, root: bool = False) -> Iterator[FieldError]:
+        """`times`: how often a value of this node may be in one object."""
+        if not node.checks:
+            return
+        for number, said in enumerate(node.rules):
+            yield from self._rule(f"{path}.x-kubernetes-validations[{number}]", node, said, times, correlated, root)
+        for name, child in node.properties.items():
+            yield from self.at(f"{path}.properties[{name}]", child, times, correlated=correlated)
+        most = SchemaShape(node).most
+        if node.extra is not None:
+            yield from self.at(f"{path}.additionalProperties", node.extra, times * most, correlated=correlated)
+        if node.items is not None:
+            keyed = correlated and node.list_type in ("map", "set")
+            yield from self.at(f"{path}.items", node.items, times * most, correlated=keyed)
+
+    def _rule(self, path: str, node: Node, said: Mapping[str, Any], times: int, correlated: bool, root: bool) -> Iterator[FieldError]:
+        yield from _said(path, said)
+        if not str(said.get("rule") or "").strip():
+            return
+        try:
+            rule = compile_rule(node, {**said, "messageExpression": ""})
+        except CompileError as error:
+            yield fields.FieldError(f"{path}.rule", "FieldValueInvalid", f"Invalid value: {_go(said)}: {error}")
+            return
+        if rule.transition and not correlated:
+            why = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {path.rpartition('.x-kubernetes')[0]}"
+            yield fields.FieldError(f"{path}.rule", "FieldValueInvalid", f"Invalid value: {_go(said)}: {why}")
+        yield from self._cost(f"{path}.rule", rule.rule, node, said, times, root)
+        yield from self._message(path, node, said, times, root)
+
+    def _message(self, path: str, node: Node, said: Mapping[str, Any], times: int, root: bool) -> Iterator[FieldError]:
+        if not said.get("messageExpression"):
+            return
+        try:
+            message = compile_rule(node, said).message
+        except CompileError as error:
+            why = f"messageExpression {error}" if "compilation failed" in str(error) else "messageExpression must evaluate to a string"
+            yield fields.FieldError(f"{path}.messageExpression", "FieldValueInvalid", f"Invalid value: {_go(said)}: {why}")
+            return
+        assert message is not None
+        yield from self._cost(f"{path}.messageExpression", message, node, said, times, root)
+
+    def _cost(self, path: str, expression: Expression, node: Node, said: Mapping[str, Any], times: int, root: bool) -> Iterator[FieldError]:
+        shape = SchemaShape(node, embedded=root)
+        try:
+            cost = estimate(expression.tree, {"self": shape, "oldSelf": shape, "oldSelves": Made(1, shape)}).cost * times
+        except UndefinedField as error:
+            line, column = expression.place(error.select)
+            shown = expression.text.split("\n")[line - 1]
+            line -= bool(said.get("optionalOldSelf"))
+            why = f"compilation failed: ERROR: <input>:{line}:{column}: {error}\n | {shown}\n | {'.' * (column - 1)}^"
+            yield fields.FieldError(path, "FieldValueInvalid", f"Invalid value: {_go(said)}: {why}")
+            return
+        self.total += cost
+        if cost > MOST_OF_A_RULE:
+            what = "messageExpression" if path.endswith("messageExpression") else "rule"
+            yield fields.forbidden(path, f"estimated {what} cost exceeds budget by factor of {_factor(cost / MOST_OF_A_RULE)} {_HINT}")
+
+
+def _factor(times: float) -> str:
+    return "more than 100x" if times > 100 else f"{times:.1f}x"
+
+
+def _said(path: str, said: Mapping[str, Any]) -> Iterator[FieldError]:
+    """What is wrong with a rule's words beside CEL."""
+    if not str(said.get("rule") or "").strip():
+        yield fields.required(f"{path}.rule", "rule is not specified")
+    message = said.get("message") or ""
+    if message and not message.strip():
+        yield fields.invalid(f"{path}.message", message, "message must be non-empty if specified")
+    elif "\n" in message.strip():
+        yield fields.invalid(f"{path}.message", message, "message must not contain line breaks")
+    if "\n" in str(said.get("rule") or "").strip() and not message and not said.get("messageExpression"):
+        yield fields.required(f"{path}.message", "message must be specified if rule contains line breaks")
+    if said.get("reason") and said["reason"] not in _REASONS:
+        yield fields.not_supported(f"{path}.reason", said["reason"], _REASONS)
+
+
+def _go(said: Mapping[str, Any]) -> str:
+    """A rule as Go prints it in a real server's messages."""
+    names = {"Rule": "rule", "Message": "message", "MessageExpression": "messageExpression"}
+    texts = ", ".join(f"{name}:{fields.shown(said.get(key) or '')}" for name, key in names.items())
+    return (
+        f"apiextensions.ValidationRule{{{texts}, Reason:(*apiextensions.FieldValueErrorReason)(nil), "
+        f"FieldPath:{fields.shown(said.get('fieldPath') or '')}, OptionalOldSelf:(*bool)(nil)}}"
+    )
