@@ -1,9 +1,11 @@
-"""Who may do what. Admins (`system:masters`) may do everything; a node's agent what it needs for its own pods; all else is 403, in Kubernetes' words.
+"""The authorizer decides who may do what.
 
-The server asks here before it reads a body, so this decides on what the verb, the path and the query say, with the objects as they stand then. As
-Kubernetes' node authorizer, it lets an agent reach its own Node and Lease, its pods (their status, the end of their deletion), Events, the ConfigMaps
-and Secrets that its pods use, by name, Services and endpoints, the images of its pods and blobs. What an agent may then make of an object is decided
-where it is written, on the result: by the step NodeRestriction of the room `admission`.
+Admins (`system:masters`) may do everything. A node's agent may do what it needs for its own pods. Everything else is refused with 403, in Kubernetes' words.
+
+The server asks it before it reads a body, so it decides by the verb, the path and the query, and by the objects as they are then. Like
+Kubernetes' node authorizer, it lets an agent use its own Node and Lease, its pods (their status, the end of their deletion), Events, the ConfigMaps
+and Secrets that its pods use (by name), Services and endpoints, the images of its pods, and blobs. What an agent may change in an object is decided
+later, on the result of the write: by the step NodeRestriction of the room `admission`.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ LEASES = "kube-node-lease"
 
 _READ = frozenset({"get", "list", "watch"})
 _READABLE = frozenset({SERVICES, ENDPOINTS, SLICES})
-_ASKABLE = frozenset(  # anybody may ask about themselves
+_SELF_REVIEWS = frozenset(  # every user may ask about itself
     {
         "selfsubjectaccessreviews.authorization.k8s.io",
         "selfsubjectrulesreviews.authorization.k8s.io",
@@ -35,7 +37,7 @@ _ASKABLE = frozenset(  # anybody may ask about themselves
 _BLOBS = "/labctl/v1/blobs/"
 DISCOVERY = ("/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz")
 _RESOLVE = "/labctl/v1/images/resolve"
-_NODE_BODIES = {  # what an agent sends; other forms of a body are other programs', and nothing to be read for it
+_NODE_BODIES = {  # the media types that an agent sends; a node's certificate gives no reason to parse others
     "create": ("application/json", ""),
     "update": ("application/json", ""),
     "patch": ("application/merge-patch+json", "application/strategic-merge-patch+json"),
@@ -48,14 +50,14 @@ def is_admin(user: User) -> bool:
 
 
 class Authorizer:
-    """Asked once per request, with the verb already known."""
+    """Decides about each request once, when its verb is known."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._kinds = resources.registry
 
     def impersonated(self, user: User, headers: CIMultiDictProxy[str]) -> User:
-        """Whom `kubectl --as` speaks for: admins may be anybody. Raises 400, 403."""
+        """Returns the user that `kubectl --as` names. Only admins may impersonate. Raises 400, 403."""
         name = headers.get("Impersonate-User", "")
         if not name:
             raise status.bad_request("a group is impersonated, but no user")
@@ -64,7 +66,7 @@ class Authorizer:
         return User(name, (*headers.getall("Impersonate-Group", ()), identity.AUTHENTICATED))
 
     def path(self, user: User, method: str, path: str, parameters: Query) -> None:
-        """A path that names no object: anybody who is somebody may read discovery, a node the images of its pods. Raises 403."""
+        """Decides about a path that names no object: every known user may read discovery, a node also the images of its pods. Raises 403."""
         if is_admin(user):
             return
         first = "/" + path.split("/")[1]
@@ -75,21 +77,21 @@ class Authorizer:
         raise status.forbidden(f'forbidden: User "{user.name}" cannot {method.lower()} path "{path}"')
 
     def _images(self, node: str, path: str, parameters: Query) -> bool:
-        """An image's name makes the master ask the registry in it, so a node asks only for names that somebody wrote into its pods."""
+        """True if the node may ask for this image. The master connects to the registry in an image's name, so only names in the node's pods are allowed."""
         if path == _RESOLVE:
             name = parameters.first("name")
             return any(name == container.image for pod in self._pods_on(node, "") for container in _containers(pod))
         return path.startswith(_BLOBS)
 
     def objects(self, user: User, verb: str, target: Target, parameters: Query) -> None:
-        """May this user do `verb` there at all? Raises 403."""
-        if is_admin(user) or (verb == "create" and _qualified(target) in _ASKABLE):
+        """Decides whether this user may do `verb` on the target. Raises 403."""
+        if is_admin(user) or (verb == "create" and _qualified(target) in _SELF_REVIEWS):
             return
         if not user.node or not self._node_may(user.node, verb, target, parameters):
             raise denied(user, verb, target)
 
     def body(self, user: User, verb: str, target: Target, content_type: str) -> None:
-        """May this user send a body of that form? Raises 403. Agents send JSON and merge patches only."""
+        """Decides whether this user may send a body of this media type: agents may send only JSON and merge patches. Raises 403."""
         if user.node and not is_admin(user) and negotiate.media_type(content_type) not in _NODE_BODIES[verb]:
             raise denied(user, verb, target, f"a node may only send {' or '.join(filter(None, _NODE_BODIES[verb]))}")
 
@@ -133,7 +135,7 @@ class Authorizer:
         return any(target.name in getattr(pod.spec, used)() for pod in self._pods_on(node, target.namespace))
 
     def _events(self, _node: str, verb: str, _target: Target, _parameters: Query) -> bool:
-        return verb in ("create", "patch")  # about whom, and whose, is decided on the Event itself
+        return verb in ("create", "patch")  # NodeRestriction checks the Event itself
 
     def _find(self, resource: str, namespace: str, name: str) -> Any:
         kind = self._kinds[resource]
@@ -163,7 +165,10 @@ def _containers(pod: Any) -> tuple[Any, ...]:
 
 
 def denied(user: User, verb: str, target: Target, why: str = "") -> ApiError:
-    """`pods "x" is forbidden: User "system:node:minion-1" cannot get resource "pods" in API group "" in the namespace "default"`."""
+    """Returns a 403 in Kubernetes' words.
+
+    An example: `pods "x" is forbidden: User "system:node:minion-1" cannot get resource "pods" in API group "" in the namespace "default"`.
+    """
     named = f'{_qualified(target)} "{target.name}"' if target.name else _qualified(target)
     resource = f"{target.resource}/{target.subresource}" if target.subresource else target.resource
     if target.namespace and target.resource != "namespaces":

@@ -1,4 +1,4 @@
-"""Bodies of writes, in whichever of their three forms they come."""
+"""This module reads the body of a write, which may be JSON, YAML or protobuf."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from labctl.resources.resources import Body
 
 
 async def read(call: Call) -> Body:
-    """JSON as it came, so that its own reader finds duplicate fields; of YAML and protobuf the object they say. Raises 400, 413, 415."""
+    """Returns JSON as the bytes that came, so that its decoder can find duplicate fields; YAML and protobuf as a decoded object. Raises 400, 413, 415."""
     form = negotiate.body_type(call.request.headers.get("Content-Type", ""))
     body = await call.body()
     if form == negotiate.JSON or not body:
         documents.check_json(body)
         return body
-    said = await aside(len(body), documents.parse if form == negotiate.YAML else protobuf.decode, body)
-    if isinstance(said, dict) and len(body) <= LARGE_BYTES:
-        return said
-    return msgspec.json.encode(said)  # whoever reads JSON complains of what is no object in the same words
+    decoded = await aside(len(body), documents.parse if form == negotiate.YAML else protobuf.decode, body)
+    if isinstance(decoded, dict) and len(body) <= LARGE_BYTES:
+        return decoded
+    return msgspec.json.encode(decoded)  # the JSON decoder then reports "not an object" in its own words
 
 
 async def read_patch(call: Call, content_type: str) -> bytes:
-    """A patch as it came. Raises 400 and 413 for one that is nested too deeply or has too many values; an apply's own reader does that."""
+    """Returns a patch as it came. Raises 400 and 413 if it is nested too deeply or has too many values (for an apply patch, its own parser checks that)."""
     body = await call.body()
     if content_type != negotiate.APPLY_PATCH:
         documents.check_json(body)
@@ -33,5 +33,5 @@ async def read_patch(call: Call, content_type: str) -> bytes:
 
 
 async def read_if_any(call: Call) -> Body | None:
-    """For deletions: most have none."""
+    """Returns the body of a deletion, or None: most deletions have no body."""
     return await read(call) if call.request.can_read_body else None

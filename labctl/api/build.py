@@ -1,6 +1,6 @@
-"""Which labctl this is, for /version: the commit of the checkout it runs from, else that it was installed without one.
+"""This module finds out, for /version, which commit of labctl runs. An installed package has no commit.
 
-Asked once, in a thread, when the first client wants to know: the master's start does not wait for git.
+It asks git once, in a thread, when the first client wants the version, so that the master's start does not wait for git.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ _GIT_S = 5.0
 
 
 class Build(NamedTuple):
-    """As Kubernetes' version information has it."""
+    """The fields of Kubernetes' version information that describe the source."""
 
     commit: str
     tree_state: str
-    """`clean`, `dirty` (files differ from the commit), or `archive`: there is no git to ask."""
+    """`clean`, `dirty` (files differ from the commit), or `archive` (there is no git repository)."""
     date: str
 
 
 @cache
 def build() -> Build:
-    """The commit, its state and its date; of an installed package the date of its newest file."""
+    """Returns the commit, its state and its date. The date of an installed package is that of its newest file."""
     if (_PACKAGE.parent / ".git").exists():
         try:
             commit, seconds = _git("show", "--no-patch", "--format=%H %ct").split()
             return Build(commit, "dirty" if _git("status", "--porcelain", "--untracked-files=no") else "clean", _date(float(seconds)))
         except (OSError, ValueError, subprocess.SubprocessError):
-            pass  # no git, or not one that may look into this checkout
+            pass  # git is not installed, or refuses to read this checkout
     return Build("", "archive", _date(max(path.stat().st_mtime for path in _PACKAGE.rglob("*.py"))))
 
 

@@ -1,4 +1,4 @@
-"""One request as the handlers see it: who asks, for what, how it wants the answer."""
+"""A Call is one request as the handlers see it: who asks, for what, and which form of answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
 
 from labctl.api import answer, negotiate, query, status
-from labctl.api.answer import Whole
+from labctl.api.answer import CompleteResponse
 from labctl.api.negotiate import Format
 from labctl.api.query import Query
 from labctl.api.route import Target
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Call:
-    """Made by the server for each request. `kind` is set where `target` names one that is served."""
+    """The server makes a Call for each request. `kind` is set if `target` names a kind that is served."""
 
     __slots__ = ("deprecated", "kind", "method", "path", "query", "request", "settings", "target", "user")
 
@@ -57,11 +57,11 @@ class Call:
         return self.request.headers.get("Upgrade", "").lower() == "spdy/3.1"
 
     async def body(self) -> bytes:
-        """Whole, or 413."""
+        """Reads the whole body. Raises 413 if it is too large."""
         if (self.request.content_length or 0) > self.settings.body_limit_bytes:
             raise status.too_large(self.settings.body_limit_bytes)
         if "Expect" in self.request.headers and self.request.transport is not None:
-            self.request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # curl waits a second for it before a large body
+            self.request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # curl waits a second for this line before it sends a large body
         try:
             return await self.request.read()
         except HTTPRequestEntityTooLarge:
@@ -75,12 +75,12 @@ class Call:
         return self.request.headers.get("User-Agent", "")
 
     def _program(self) -> str:
-        """What the client calls itself: `kubectl` of `kubectl/v1.37.1 (linux/amd64) kubernetes/abc`."""
+        """The client's name for itself: `kubectl` if the User-Agent is `kubectl/v1.37.1 (linux/amd64) kubernetes/abc`."""
         name = self._agent.partition("/")[0]
         return "".join(filter(str.isprintable, name))[: query.FIELD_MANAGER_MAX]
 
-    async def answer(self, body: bytes, code: int = 200, *, form: Format = negotiate.PLAIN, extra: bytes = b"") -> Whole:
-        """JSON bytes in the form the client reads: YAML, indented, compressed."""
+    async def answer(self, body: bytes, code: int = 200, *, form: Format = negotiate.PLAIN, extra: bytes = b"") -> CompleteResponse:
+        """Sends JSON in the form that the client asked for: as YAML, indented or compressed."""
         if self.deprecated:
             extra += answer.warning_lines((self.deprecated,))
         if form.yaml:
@@ -89,9 +89,9 @@ class Call:
             body = answer.as_json(body, self.query.first("pretty") if "pretty" in self.query else None, self._agent)
         return await self.send(body, form.content_type, code, extra)
 
-    async def send(self, body: bytes, content_type: str, code: int = 200, extra: bytes = b"") -> Whole:
-        """Bytes as they are, compressed where they are many and the client reads that."""
+    async def send(self, body: bytes, content_type: str, code: int = 200, extra: bytes = b"") -> CompleteResponse:
+        """Sends bytes unchanged; if they are many, and the client accepts it, they are compressed."""
         if len(body) > self.settings.gzip_above_bytes and "gzip" in self.request.headers.get("Accept-Encoding", ""):
             body = await answer.gzipped(body)
             extra += answer.GZIP_LINES
-        return Whole(body, code, content_type, extra)
+        return CompleteResponse(body, code, content_type, extra)

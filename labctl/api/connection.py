@@ -1,7 +1,7 @@
-"""aiohttp's server, with three things of our own for each connection: who it is, what must end with it, and bytes that are no HTTP any more (SPDY).
+"""This module adds three things to aiohttp's server for each connection: its user, the stream that must end with it, and a switch to raw bytes (SPDY).
 
-aiohttp doesn't cancel a handler when its client goes: a hundred forgotten watches would be fed for ever. What a handler does within `streaming()` is
-cancelled the moment the connection is lost, or the server stops. Handlers that write objects are left alone: what was begun is finished.
+aiohttp doesn't cancel a handler when its client disconnects: a hundred abandoned watches would get events for ever. What a handler does within
+`streaming()` is cancelled as soon as the connection is lost or the server stops. Handlers that write objects are not cancelled: a write that began is finished.
 """
 
 from __future__ import annotations
@@ -19,47 +19,47 @@ from labctl.api.negotiate import JSON
 from labctl.api.status import bad_request, encoded
 from labctl.resources.service import User
 
-_TAKEN_BYTES = 128 << 10  # half of what is read ahead of who reads it
+_RAW_BYTES = 128 << 10  # asyncio stops reading from the client at twice this much
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Connection(web.RequestHandler):
-    __slots__ = ("_stream", "_taken", "user")
+    __slots__ = ("_stream", "_raw", "user")
 
     def __init__(self, manager: web.Server, **settings: Any) -> None:
         super().__init__(manager, **settings)
         self.user: User | None = None
         self._stream: asyncio.Task[Any] | None = None
-        self._taken: asyncio.StreamReader | None = None
+        self._raw: asyncio.StreamReader | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.user = identity.of_transport(transport)
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._taken is not None:
-            self._taken.feed_data(data)
+        if self._raw is not None:
+            self._raw.feed_data(data)
             return
         super().data_received(data)
 
     def take_over(self) -> asyncio.StreamReader:
-        """From now on what the client sends is no HTTP: it comes out of the reader, whose bound is the client's flow control."""
+        """Switches to raw bytes: from now on the returned reader gets what the client sends. When the reader is full, the client has to wait."""
         assert self.transport is not None
-        self._taken = asyncio.StreamReader(limit=_TAKEN_BYTES)
-        self._taken.set_transport(self.transport)
-        return self._taken
+        self._raw = asyncio.StreamReader(limit=_RAW_BYTES)
+        self._raw.set_transport(self.transport)
+        return self._raw
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        if self._taken is not None:
-            self._taken.feed_eof()
+        if self._raw is not None:
+            self._raw.feed_eof()
         self.end_stream()
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """What never became a request: no HTTP, or a head that is too long. The client's business, so it is told and the log is spared."""
+        """Answers bytes that never became a request (no HTTP, or a head that is too long). That is the client's mistake, so it is not logged."""
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return super().handle_error(request, status, exc, message)
         refused = bad_request((message or HTTPStatus(status).phrase).partition("\n")[0].rstrip(":"))
@@ -69,7 +69,7 @@ class Connection(web.RequestHandler):
 
     @contextmanager
     def streaming(self) -> Iterator[None]:
-        """The current task is cancelled in here when the client goes or the server stops. Clean up outside: that is not cut short."""
+        """Within this context the current task is cancelled when the client disconnects or the server stops. Clean up after the context: that runs to its end."""
         self._stream = asyncio.current_task()
         try:
             yield
@@ -82,7 +82,7 @@ class Connection(web.RequestHandler):
 
     @property
     def stopping(self) -> bool:
-        """The server ends: a stream that is cancelled may still say so to its client."""
+        """True if the server is stopping: then a cancelled stream can still send its client a proper end."""
         return isinstance(self._manager, HttpServer) and self._manager.stopping
 
 
@@ -98,7 +98,7 @@ class HttpServer(web.Server):
         return Connection(self, loop=self._loop, **self._kwargs)
 
     def end_streams(self) -> None:
-        """Watches and other streams end now, in order: their clients see an end, not a reset."""
+        """Ends watches and other streams properly: their clients see an end of the stream, not a reset."""
         self.stopping = True
         for connection in self.connections:
             if isinstance(connection, Connection):

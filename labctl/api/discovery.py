@@ -1,6 +1,7 @@
-"""What is served, as clients ask before they do anything: /api, /apis, /api/v1, /apis/GROUP/VERSION, /version; aggregated or one by one.
+"""Discovery tells clients which groups, versions and resources are served: /api, /apis, /api/v1, /apis/GROUP/VERSION and /version.
 
-Made anew from the registry each time it is asked for, because kinds may come and go (200 custom kinds: 2 ms); a client keeps the answer for hours.
+Clients ask before they do anything else, for each document or for the aggregated ones. The answer is made from the registry each time, because kinds may come
+and go (200 custom kinds take 2 ms); a client keeps it for hours.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from labctl.resources.kind import Kind, Subresource
 from labctl.resources.registry import Registry
 
 Document = dict[str, Any]
-KUBERNETES_MINOR = "37"  # whose API this is
+KUBERNETES_MINOR = "37"  # the release of Kubernetes whose API labctl serves
 
 
 def git_version(labctl_version: str) -> str:
-    """The part after + is ours: a client compares only what is before it."""
+    """Returns the version for clients. They compare only the part before the +; the part after it is labctl's own version."""
     return f"v1.{KUBERNETES_MINOR}.0+labctl.{labctl_version}"
 
 
 def version(labctl_version: str, build: Build) -> Document:
-    """GET /version."""
+    """Returns the document of GET /version."""
     return {
         "major": "1",
         "minor": KUBERNETES_MINOR,
@@ -41,25 +42,25 @@ def version(labctl_version: str, build: Build) -> Document:
 
 
 def api_versions(server_address: str) -> Document:
-    """GET /api."""
+    """Returns the document of GET /api."""
     clients = [{"clientCIDR": "0.0.0.0/0", "serverAddress": server_address}]
     return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": clients}
 
 
 def group_list(registry: Registry) -> Document:
-    """GET /apis."""
+    """Returns the document of GET /apis."""
     groups = [_group(name, versions) for name, versions in _groups(registry).items()]
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
 
 def group(registry: Registry, name: str) -> Document | None:
-    """GET /apis/GROUP."""
+    """Returns the document of GET /apis/GROUP, or None if the group is not served."""
     versions = _groups(registry).get(name)
     return {"kind": "APIGroup", "apiVersion": "v1", **_group(name, versions)} if versions else None
 
 
 def resource_list(registry: Registry, group_name: str, version_name: str) -> Document | None:
-    """GET /api/v1 and /apis/GROUP/VERSION."""
+    """Returns the document of GET /api/v1 or /apis/GROUP/VERSION, or None if that is not served."""
     kinds = registry.served(group_name, version_name)
     if not kinds:
         return None
@@ -69,7 +70,7 @@ def resource_list(registry: Registry, group_name: str, version_name: str) -> Doc
 
 
 def aggregated(registry: Registry, core: bool) -> Document:
-    """GET /api (`core`) or /apis, as apidiscovery.k8s.io/v2: everything in one answer."""
+    """Returns the aggregated document (apidiscovery.k8s.io/v2) of GET /api (`core`) or /apis, which describes all resources at once."""
     items = []
     for name, versions in {"": ["v1"]}.items() if core else _groups(registry).items():
         listed = [{"version": v, "resources": [_discovered(k) for k in registry.served(name, v)], "freshness": "Current"} for v in versions]
@@ -78,14 +79,14 @@ def aggregated(registry: Registry, core: bool) -> Document:
 
 
 def paths(registry: Registry, more: Iterable[str] = ()) -> Document:
-    """GET /: what there is."""
+    """Returns the document of GET /, which lists the paths that are served."""
     below = [f"/apis/{g}" for g in _groups(registry)] + [f"/apis/{g}/{v}" for g, vs in _groups(registry).items() for v in vs]
     health = ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
     return {"paths": sorted(["/api", "/api/v1", "/apis", *below, *health, *more])}
 
 
 def _groups(registry: Registry) -> dict[str, list[str]]:
-    """Named groups with their versions."""
+    """Returns the versions of each group that has a name (the core group has none)."""
     groups: dict[str, list[str]] = {}
     for name, version_name in registry.group_versions():
         if name:

@@ -1,8 +1,8 @@
-"""What labctl's own commands ask of the master beyond Kubernetes' API, under `/labctl/v1`: a small seam that `master` fills.
+"""Extensions are the paths under `/labctl/v1`, through which labctl's own commands ask for what Kubernetes' API does not have. `master` registers the handlers.
 
     extensions.add("GET", "/labctl/v1/why/{resource}/{namespace}/{name}", why)
 
-A handler is `async (Ask) -> answer`: anything that is JSON, or a `File` (sent by the kernel), or a `Text`, or an async iterator of bytes (a stream).
+A handler is `async (ExtensionRequest) -> answer`. The answer is a value that becomes JSON, a `File`, a `Text`, or an async iterator of bytes (a stream).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _encode = msgspec.json.Encoder().encode
 ROOT = "/labctl/v1"
 
 
-class Ask(msgspec.Struct, frozen=True):
-    """One request of an extension: `params` are the path's, `body` as it was sent."""
+class ExtensionRequest(msgspec.Struct, frozen=True):
+    """A request to an extension. `params` are the values of the path's variables; `body` is as it was sent."""
 
     user: User
     params: Mapping[str, str]
@@ -36,43 +36,45 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class File(msgspec.Struct, frozen=True):
-    """A file, whole."""
+    """An answer that is a whole file; the kernel sends it."""
 
     path: Path
     content_type: str = "application/octet-stream"
 
 
 class Text(msgspec.Struct, frozen=True):
+    """An answer of plain text."""
+
     text: str
 
 
-Answering = Callable[[Ask], Awaitable[Any]]
+ExtensionHandler = Callable[[ExtensionRequest], Awaitable[Any]]
 
 
 class Extensions:
-    """Routes by method and number of path segments; small enough to be searched one by one."""
+    """The registered routes. They are few, so a request is compared with one after another."""
 
     def __init__(self) -> None:
-        self._routes: list[tuple[str, list[str], Answering]] = []
+        self._routes: list[tuple[str, list[str], ExtensionHandler]] = []
 
-    def add(self, method: str, pattern: str, handler: Answering) -> None:
+    def add(self, method: str, pattern: str, handler: ExtensionHandler) -> None:
         assert pattern.startswith(ROOT + "/"), f"{pattern} is not below {ROOT}"
         self._routes.append((method, pattern.split("/"), handler))
 
     async def serve(self, call: Call) -> web.StreamResponse:
-        """Raises 404 for a path that nobody registered, 405 for a method."""
+        """Answers one request. Raises 404 if the path is not registered, and 405 if only its method is not."""
         handler, params = self._find(call.method, call.path)
         body = await call.body() if call.request.can_read_body else b""
-        answered = await handler(Ask(call.user, params, call.query, body))
-        if isinstance(answered, File):
-            return web.FileResponse(answered.path, headers={"Content-Type": answered.content_type})
-        if isinstance(answered, Text):
-            return text(answered.text)
-        if isinstance(answered, AsyncIterator):
-            return await _stream(call, answered)
-        return await call.answer(_encode(answered))
+        answer = await handler(ExtensionRequest(call.user, params, call.query, body))
+        if isinstance(answer, File):
+            return web.FileResponse(answer.path, headers={"Content-Type": answer.content_type})
+        if isinstance(answer, Text):
+            return text(answer.text)
+        if isinstance(answer, AsyncIterator):
+            return await _stream(call, answer)
+        return await call.answer(_encode(answer))
 
-    def _find(self, method: str, path: str) -> tuple[Answering, dict[str, str]]:
+    def _find(self, method: str, path: str) -> tuple[ExtensionHandler, dict[str, str]]:
         segments = [unquote(segment) for segment in path.split("/")]
         known = False
         for wanted, pattern, handler in self._routes:

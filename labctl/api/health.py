@@ -1,8 +1,8 @@
-"""/healthz, /livez and /readyz: named checks, answered in Kubernetes' own form.
+"""The health endpoints /healthz, /livez and /readyz run named checks and answer in Kubernetes' form.
 
 Who calls it: paths.py, for everybody (the three paths) and for those who may read more than that (a single check below them). `master` gives the
-checks. An answer is "ok", or the list of checks where one failed or `?verbose` asks for it; `?exclude=NAME` leaves one out. The reason of a failure is
-told only at the check's own path, because anybody may ask for the list.
+checks. The answer is "ok", or the list of checks if one failed or `?verbose` asks for it; `?exclude=NAME` leaves one out. The reason of a failure is
+shown only at the check's own path, because anybody may read the list.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ENDPOINTS = ("healthz", "livez", "readyz")
 
 
 class Check(msgspec.Struct, frozen=True):
-    """`look` answers what is wrong, or "". It must answer at once. A check with `live` False matters to /readyz alone: a restart would not help."""
+    """A named check. `look` returns what is wrong, or "", and never waits. With `live` False the check counts for /readyz alone: a restart would not help."""
 
     name: str
     look: Callable[[], str]
@@ -32,7 +32,7 @@ Checks = Callable[[], Sequence[Check]]
 
 
 def serve(checks: Checks, path: str, query: Query) -> web.StreamResponse:
-    """The answer to one of the endpoints, or to a path below it."""
+    """Returns the answer to one of the endpoints, or to a path below it."""
     endpoint, _, name = path.strip("/").partition("/")
     wanted = [check for check in (PING, *checks()) if check.live or endpoint == "readyz"]
     if name:

@@ -1,6 +1,6 @@
-"""Who calls: the client's certificate, read once per connection. TLS has already checked that the lab's CA signed it.
+"""This module reads the user from the client's certificate, once for each connection. TLS has already checked that the lab's CA signed it.
 
-A certificate is asked for but not demanded (CERT_OPTIONAL), so that who comes without one is told 401 in words instead of a broken handshake.
+The server asks for a certificate but does not demand one (CERT_OPTIONAL): a client without one gets a 401 with a message instead of a broken handshake.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ AUTHENTICATED = "system:authenticated"
 
 
 def server_context(ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
-    """The API's TLS: its own certificate, and clients' checked against the lab's CA."""
+    """Returns the API's TLS settings: the server's own certificate, and the lab's CA for the clients' certificates."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate, key)
     context.load_verify_locations(ca)
     context.verify_mode = ssl.CERT_OPTIONAL
     context.set_alpn_protocols(["http/1.1"])
-    context.num_tickets = 0  # no client comes back to an old session, and tickets are a third of what a connection costs
+    context.num_tickets = 0  # no client resumes an old session, and tickets took a third of the time of a new connection
     return context
 
 
 def of_transport(transport: asyncio.BaseTransport) -> User | None:
-    """The user a connection speaks for; None is nobody."""
+    """Returns the user of a connection; None if it has no certificate."""
     return of_certificate(transport.get_extra_info("peercert"))
 
 
 def of_certificate(certificate: dict[str, Any] | None) -> User | None:
-    """CN is the user's name, each O a group, as in Kubernetes."""
+    """Returns the user that a certificate names: CN is the name and each O is a group, as in Kubernetes."""
     if not certificate:
         return None
     fields = [pair for part in certificate.get("subject", ()) for pair in part]

@@ -1,7 +1,7 @@
-"""Which form of an answer a client asked for: `Accept` and `Content-Type`, as Kubernetes reads them.
+"""This module reads `Accept` and `Content-Type` as Kubernetes does, and decides in which form to answer and how to read a body.
 
 kubectl asks for `application/json;as=Table;v=v1;g=meta.k8s.io,application/json`; client-go for protobuf with JSON behind it; aggregated discovery
-for `...;as=APIGroupDiscoveryList;v=v2;g=apidiscovery.k8s.io`. labctl answers JSON, and YAML for people with curl; it reads protobuf too.
+for `...;as=APIGroupDiscoveryList;v=v2;g=apidiscovery.k8s.io`. labctl answers JSON, and YAML for people with curl; it also reads protobuf.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PATCH_TYPES = (
 
 
 class Format(msgspec.Struct, frozen=True):
-    """The form of an answer: `shape` is the kind asked for with `as=`, empty for the object itself."""
+    """The form of an answer. `shape` is the kind that the client asked for with `as=`; it is empty for the object itself."""
 
     shape: str = ""
     yaml: bool = False
@@ -52,7 +52,7 @@ PLAIN = Format()
 
 @cached_if_short(256)
 def accepted(accept: str, shapes: frozenset[tuple[str, str, str]] = OBJECT_SHAPES) -> Format:
-    """The first clause that labctl can answer, best quality first. Raises 406."""
+    """Returns the form that the client likes best among those labctl can answer. Raises 406 if there is none."""
     if not accept:
         return PLAIN
     for media, parameters in _clauses(accept):
@@ -68,7 +68,7 @@ def accepted(accept: str, shapes: frozenset[tuple[str, str, str]] = OBJECT_SHAPE
 
 
 def _clauses(accept: str) -> list[tuple[str, dict[str, str]]]:
-    """(media type, parameters) of each clause, highest `q` first, else as written."""
+    """Returns (media type, parameters) of each clause of `Accept`, the highest `q` first; clauses of equal `q` keep their order."""
     clauses = []
     for clause in accept.split(","):
         media, *pairs = (part.strip() for part in clause.split(";"))
@@ -84,12 +84,12 @@ def _quality(text: str) -> float:
 
 
 def media_type(content_type: str) -> str:
-    """Without its parameters."""
+    """Returns the media type without its parameters."""
     return content_type.partition(";")[0].strip().lower()
 
 
 def body_type(content_type: str) -> str:
-    """JSON, YAML or PROTOBUF; JSON where nothing is said. Raises 415 for anything else."""
+    """Returns JSON, YAML or PROTOBUF; JSON if there is no Content-Type. Raises 415 for anything else."""
     media = media_type(content_type)
     if media in _BODY_TYPES:
         return _BODY_TYPES[media]
@@ -97,7 +97,7 @@ def body_type(content_type: str) -> str:
 
 
 def patch_type(content_type: str) -> str:
-    """Raises 415 with the kinds of patch there are."""
+    """Returns the type of a patch. Raises 415, which names the types that are accepted."""
     media = media_type(content_type)
     if media in PATCH_TYPES:
         return media

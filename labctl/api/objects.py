@@ -1,4 +1,4 @@
-"""The verbs on objects: from a Call to `Resources` and back to an answer. Which verb a request is, was decided by the server."""
+"""This module carries out the verbs on objects: it passes a Call to `Resources` and turns the result into an answer. The server has chosen the verb."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Objects:
-    """get, list, watch, create, update, patch, delete, deletecollection; also of status, scale, binding, eviction."""
+    """Handles get, list, watch, create, update, patch, delete and deletecollection, also on the subresources status, scale, binding and eviction."""
 
     def __init__(self, resources: Resources, authorizer: Authorizer, clock: Clock) -> None:
         self._resources = resources
@@ -42,7 +42,7 @@ class Objects:
     async def list(self, call: Call) -> web.StreamResponse:
         form = call.format
         listed = self._resources.list(call.kind, call.target.namespace, query.list_options(call.query))
-        return await self._listed(call, listed, form)
+        return await self._answer_list(call, listed, form)
 
     async def watch(self, call: Call) -> web.StreamResponse:
         return await watches.serve(call, self._resources, self._shape(call, call.format.shape), query.list_options(call.query))
@@ -52,14 +52,14 @@ class Objects:
         self._may_send(call, "create")
         body = await bodies.read(call)
         written = await self._resources.create(call.kind, target.namespace, body, call.write_options(), target.name, target.subresource)
-        return await self._written(call, written, 201)
+        return await self._answer_write(call, written, 201)
 
     async def update(self, call: Call) -> web.StreamResponse:
         target = call.target
         self._may_send(call, "update")
         body = await bodies.read(call)
         written = await self._resources.update(call.kind, target.namespace, target.name, body, call.write_options(), target.subresource)
-        return await self._written(call, written)
+        return await self._answer_write(call, written)
 
     async def patch(self, call: Call) -> web.StreamResponse:
         target = call.target
@@ -69,7 +69,7 @@ class Objects:
         written = await self._resources.patch(
             call.kind, target.namespace, target.name, body, content_type, call.write_options(), target.subresource
         )
-        return await self._written(call, written)
+        return await self._answer_write(call, written)
 
     async def delete(self, call: Call) -> web.StreamResponse:
         target = call.target
@@ -78,16 +78,16 @@ class Objects:
         written = await self._resources.delete(call.kind, target.namespace, target.name, options, call.user)
         if written.gone and not call.kind.shown_when_deleted:
             return await call.answer(_deleted(call, written.entry), extra=answer.warning_lines(written.warnings))
-        return await self._written(call, written)
+        return await self._answer_write(call, written)
 
     async def delete_collection(self, call: Call) -> web.StreamResponse:
         form = call.format
         options = query.delete_options(call.query, await bodies.read_if_any(call))
         selected = ListOptions(label_selector=call.query.first("labelSelector"), field_selector=call.query.first("fieldSelector"))
         listed = await self._resources.delete_collection(call.kind, call.target.namespace, selected, options, call.user)
-        return await self._listed(call, listed, form)
+        return await self._answer_list(call, listed, form)
 
-    async def _listed(self, call: Call, listed: Listed, form: negotiate.Format) -> web.StreamResponse:
+    async def _answer_list(self, call: Call, listed: Listed, form: negotiate.Format) -> web.StreamResponse:
         if call.kind.conversion is not None:
             listed = msgspec.structs.replace(listed, entries=await self._resources.converted(call.kind, listed.entries))
         return await call.answer(await self._shape(call, form.shape).many(listed), form=form)
@@ -96,13 +96,13 @@ class Objects:
         return entry if call.kind.conversion is None else (await self._resources.converted(call.kind, [entry]))[0]
 
     def _may_send(self, call: Call, verb: str) -> None:
-        """Before the body is read. Raises 403."""
+        """Checks, before the body is read, whether the user may send one of its type. Raises 403."""
         self._authorizer.body(call.user, verb, call.target, call.request.headers.get("Content-Type", ""))
 
-    async def _written(self, call: Call, written: Written, created: int = 200) -> web.StreamResponse:
+    async def _answer_write(self, call: Call, written: Written, created: int = 200) -> web.StreamResponse:
         code = 201 if written.created else created
         form = call.format
-        # Binding, eviction and scale answer something else than the object.
+        # Binding, eviction and scale answer with another object than the one that was written.
         whole = call.target.subresource in ("", "status", "finalize")
         entry = await self._converted(call, written.entry) if whole else written.entry
         body = self._shape(call, form.shape).one(entry) if form.shape and not call.target.subresource else client_bytes(entry)
@@ -122,7 +122,7 @@ class _Named(msgspec.Struct, frozen=True):
 
 
 def _deleted(call: Call, entry: Entry) -> bytes:
-    """What a deletion that is complete answers."""
+    """Returns the Status that answers a complete deletion."""
     details = {"name": call.target.name, "group": call.kind.group, "kind": call.kind.plural}
     if not call.kind.group:
         del details["group"]

@@ -1,7 +1,7 @@
-"""/openapi/v2 and /openapi/v3, for `kubectl explain`, client-side checks and other people's generators.
+"""This module serves /openapi/v2 and /openapi/v3, for `kubectl explain`, client-side checks and code generators.
 
-The documents are made by `resources.schema.openapi`, the first time in a thread: the whole API takes a tenth of a second.
-They are sent as they are, without an end of line, as a real server sends them. A v3 document's address carries its hash, so a client that has it never asks again.
+`resources.schema.openapi` makes the documents, the first time in a thread, because the whole API takes a tenth of a second.
+They are sent without a newline at the end, as a real server does. The URL of a v3 document carries its hash, so a client that has it never asks again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class OpenApi:
         self._schema = schema
         self._registry = registry
         self._version = version
-        self._generation = -1  # of the registry, when the documents were made
+        self._generation = -1  # the registry's generation when the documents were made
         self._documents: Documents | None = None
         self._v2_protobuf: Document | None = None
 
@@ -44,7 +44,7 @@ class OpenApi:
         if call.query.first("hash") == document.hash:
             headers["Expires"] = "Thu, 31 Dec 2099 23:59:59 GMT"
         if call.request.headers.get("If-None-Match", "").strip('"') == document.hash:
-            return answer.Whole(b"", 304, extra=answer.header_lines(headers))
+            return answer.CompleteResponse(b"", 304, extra=answer.header_lines(headers))
         type_ = _PROTOBUF.replace("@", ".") if protobuf else negotiate.JSON  # with an @ it is no valid media type
         return await call.send(document.body, type_, extra=answer.header_lines(headers))
 
@@ -57,7 +57,7 @@ class OpenApi:
         return documents.v3(path.removeprefix(_V3 + "/")) if path.startswith(_V3 + "/") else None
 
     def _protobuf(self, documents: Documents, _path: str) -> Document:
-        """The v2 document as protobuf; made once, as the others."""
+        """Returns the v2 document as protobuf. It is made once, like the others."""
         v2 = documents.v2()
         if self._v2_protobuf is None or self._v2_protobuf.hash != v2.hash:
             document = msgspec.json.decode(v2.body)
@@ -67,7 +67,7 @@ class OpenApi:
         return self._v2_protobuf
 
     def _current(self) -> Documents:
-        """Made anew when kinds came or went; what did not change is taken over."""
+        """Returns today's documents. They are made again when kinds came or went; unchanged parts are reused."""
         if self._documents is None or self._generation != self._registry.generation:
             self._generation = self._registry.generation
             self._documents = Documents(self._schema, self._registry.all_served(), self._version, self._documents)
@@ -75,5 +75,9 @@ class OpenApi:
 
 
 def _hide_field_validation(operation: dict[str, Any]) -> None:
-    """kubectl reads here what custom kinds can do, and then lists the custom kinds: where none are served it would say so instead of `no matches for kind`."""
+    """Removes the parameter fieldValidation from a patch operation.
+
+    kubectl looks for this parameter to learn what custom kinds can do, and then lists the custom kinds. Where none are served it would report that
+    failure instead of `no matches for kind`.
+    """
     operation["parameters"] = [one for one in operation["parameters"] if one["name"] != "fieldValidation"]

@@ -1,8 +1,8 @@
-"""The OpenAPI v2 document as protobuf, the one form in which kubectl reads v2: gnostic's messages (package openapi.v2).
+"""This module encodes the OpenAPI v2 document as protobuf (gnostic's messages, package openapi.v2), the only form in which kubectl reads v2.
 
 openapi.py asks for it where a client's Accept says so: `kubectl explain --output=plaintext-openapiv2`, the server-side dry run of kubectl before 1.27,
-and any kubectl that asks v2 about a kind that v3 does not have. The numbers are those of gnostic's OpenAPIv2.proto. Only what labctl's own
-document uses is written; tests/api/test_openapi_protobuf.py reads it back and compares it with the JSON document.
+and any kubectl that asks v2 about a kind that v3 does not have. The field numbers are those of gnostic's OpenAPIv2.proto. It knows only the fields
+that labctl's own document uses; tests/api/test_openapi_protobuf.py decodes the result and compares it with the JSON document.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ Node = dict[str, Any]
 
 _SCHEMA_TEXTS = {"$ref": 1, "format": 2, "title": 3, "description": 4, "pattern": 13}
 _METHODS = {"get": 2, "put": 3, "post": 4, "delete": 5, "options": 6, "head": 7, "patch": 8}
-# (required, in, name, type, uniqueItems) of a parameter of a path and of a query
+# the field numbers of (required, in, name, type, uniqueItems) in a path parameter and in a query parameter
 _PATH_PARAMETER, _QUERY_PARAMETER = (1, 2, 4, 5, 19), (1, 2, 4, 6, 20)
 
 
 def encode(document: Node) -> bytes:
-    """The bytes of an openapi.v2.Document."""
+    """Returns the bytes of an openapi.v2.Document."""
     info = document["info"]
     return b"".join(
         (
@@ -53,9 +53,9 @@ def _operation(operation: Node) -> bytes:
     )
 
 
-def _response(said: Node) -> bytes:
-    schema = _bytes(2, _bytes(1, _schema(said["schema"]))) if "schema" in said else b""
-    return _text(1, said["description"]) + schema
+def _response(response: Node) -> bytes:
+    schema = _bytes(2, _bytes(1, _schema(response["schema"]))) if "schema" in response else b""
+    return _text(1, response["description"]) + schema
 
 
 def _parameter(parameter: Node) -> bytes:
@@ -89,9 +89,9 @@ def _schema(node: Node) -> bytes:
 
 
 def _extensions(number: int, node: Node) -> bytes:
-    """What begins with `x-`, as gnostic carries it: YAML, of which JSON is a part."""
-    said: Iterable[tuple[str, Any]] = ((key, value) for key, value in node.items() if key.startswith("x-"))
-    return b"".join(_bytes(number, _named(key, _any(value))) for key, value in said)
+    """Encodes the fields whose names begin with `x-` as gnostic does, in YAML (JSON is valid YAML)."""
+    extensions: Iterable[tuple[str, Any]] = ((key, value) for key, value in node.items() if key.startswith("x-"))
+    return b"".join(_bytes(number, _named(key, _any(value))) for key, value in extensions)
 
 
 def _any(value: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Paths that name no object: discovery, OpenAPI, version, health, and labctl's own below /labctl/v1."""
+"""This module serves the paths that name no object: discovery, OpenAPI, version, health, and labctl's own below /labctl/v1."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Paths:
-    """`checks` answers what /readyz and its like look at."""
+    """Serves paths that name no object. `checks` returns the checks of the health endpoints."""
 
     def __init__(self, resources: Resources, extensions: Extensions, checks: health.Checks, metrics: Metrics) -> None:
         self._registry = resources.registry
@@ -33,10 +33,10 @@ class Paths:
         self._openapi = OpenApi(resources.schema, resources.registry, discovery.git_version(labctl.__version__))
 
     async def public(self, path: str, query: Query) -> web.StreamResponse:
-        """What even somebody without a name may know: that the master lives, and its version."""
+        """Answers the paths that need no certificate: health and version."""
         if path.rstrip("/") == "/version":
-            said = discovery.version(labctl.__version__, await asyncio.to_thread(build))
-            return answer.Whole(answer.indented(_encode(said)))  # indented for everybody, as a real server's
+            document = discovery.version(labctl.__version__, await asyncio.to_thread(build))
+            return answer.CompleteResponse(answer.indented(_encode(document)))  # a real server indents this for every client
         return health.serve(self._checks, path, query)
 
     async def serve(self, call: Call) -> web.StreamResponse:
@@ -60,7 +60,7 @@ class Paths:
         return await call.answer(_encode(document))
 
     def unknown(self, target: Target) -> web.StreamResponse:
-        """Below a served version: a Status. Elsewhere nothing listens at all, and the real server says so in plain text."""
+        """Answers a path that is not served: with a Status if its group and version are, otherwise in plain text, as a real server does."""
         if self._registry.served(target.group, target.version):
             raise status.unknown_path()
         return answer.text(answer.NOT_FOUND, 404)

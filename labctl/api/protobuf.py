@@ -1,14 +1,14 @@
-"""Kubernetes' protobuf, the one way that clients need of it: bodies into plain objects. Answers are JSON, which every client accepts beside it.
+"""This module decodes Kubernetes' protobuf bodies into plain objects. Nothing here encodes: answers are JSON, which every client also accepts.
 
-`kubectl create namespace|configmap|secret|service`, `kubectl drain` and controllers built on controller-runtime send their built-in kinds so, whatever
-a server says it likes. A body is `k8s\\0` and a runtime.Unknown: who it is (apiVersion, kind), then the message itself.
+`kubectl create namespace|configmap|secret|service`, `kubectl drain` and controllers built on controller-runtime send built-in kinds as protobuf,
+whatever the server offers. A body is `k8s\\0` and a runtime.Unknown, which holds apiVersion and kind, and then the message itself.
 
 Google's `protobuf` is not used: importing it takes as long as half of the master's start may (250 ms beside 45 ms for jsonpatch, on a busy machine), a pool of
 all messages 24 ms and some 5 MB more; it parses a Service in 1 us instead of a hundred, but walking the result into JSON's form takes most of that again.
 
 What each field number means is in protobuf.json, which tools/derive_protobuf.py reads out of kubectl: `"6": "podIP|string|omit"`.
-A type is string, int, bool, bytes, one of a few with a form of their own in JSON (time, quantity, ...), or a message; `[]` lists and `{}` maps one.
-`omit`: Go's omitempty, so that an empty value means unset. An empty JSON name is an embedded struct, whose fields are the outer object's.
+A type is string, int, bool, bytes, one of a few with a special form in JSON (time, quantity, ...), or a message. The prefix `[]` makes it a list, `{}` a map.
+`omit` is Go's omitempty: an empty value means unset. An empty JSON name is an embedded struct, whose fields belong to the outer object.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Field(NamedTuple):
 
 
 class _Malformed(Exception):
-    """The bytes are no protobuf message."""
+    """The bytes are not a valid protobuf message."""
 
 
 class _Fields(msgspec.Struct):
@@ -53,8 +53,8 @@ class _Fields(msgspec.Struct):
 
 @cache
 def _table() -> tuple[dict[str, str], dict[str, dict[int, Field]]]:
-    said = msgspec.json.decode(Path(__file__).with_name("protobuf.json").read_bytes(), type=_Fields)
-    return said.roots, {name: {int(n): _field(text) for n, text in fields.items()} for name, fields in said.messages.items()}
+    table = msgspec.json.decode(Path(__file__).with_name("protobuf.json").read_bytes(), type=_Fields)
+    return table.roots, {name: {int(n): _field(text) for n, text in fields.items()} for name, fields in table.messages.items()}
 
 
 def _field(text: str) -> Field:
@@ -64,7 +64,7 @@ def _field(text: str) -> Field:
 
 
 def decode(body: bytes) -> Object:
-    """The object that a body says, as JSON would have it. Raises 400."""
+    """Decodes a body into the object that JSON would give. Raises 400."""
     if not body.startswith(MAGIC):
         raise status.bad_request("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")
     try:
@@ -87,7 +87,7 @@ def _message(name: str, data: bytes, depth: int) -> Object:
     for number, value in _wire(data):
         field = fields.get(number)
         if field is None:
-            continue  # a newer client's
+            continue  # an unknown field of a newer client
         if field.many == "[]":
             found.setdefault(field.name, []).extend(_elements(field, value, depth))
         elif field.many == "{}":
@@ -95,31 +95,31 @@ def _message(name: str, data: bytes, depth: int) -> Object:
         elif not field.name:
             found.update(_message(field.type, _raw(value), depth + 1))
         else:
-            plain = _plain(field.type, value, depth)
+            plain = _json_value(field.type, value, depth)
             if plain is not None and not (field.omit and not plain):
                 found[field.name] = plain
     return found
 
 
 def _elements(field: Field, value: Wire, depth: int) -> Iterator[Any]:
-    """One element; or, of numbers, a packed run of them."""
+    """Yields the elements of a list field: one, or several if numbers are packed together."""
     if field.type in ("int", "bool") and isinstance(value, bytes):
         at = 0
         while at < len(value):
             number, at = _varint(value, at)
-            yield _plain(field.type, number, depth)
+            yield _json_value(field.type, number, depth)
     else:
-        yield _plain(field.type, value, depth)
+        yield _json_value(field.type, value, depth)
 
 
 def _pair(field: Field, entry: bytes, depth: int) -> tuple[str, Any]:
     parts = dict(_wire(entry))
     missing: Wire = 0 if field.type in ("int", "bool") else b""
-    return _text(parts.get(1, b"")), _plain(field.type, parts.get(2, missing), depth)
+    return _text(parts.get(1, b"")), _json_value(field.type, parts.get(2, missing), depth)
 
 
-def _plain(type_: str, value: Wire, depth: int) -> Any:
-    own = _OWN.get(type_)
+def _json_value(type_: str, value: Wire, depth: int) -> Any:
+    own = _SPECIAL_TYPES.get(type_)
     return own(value) if own else _message(type_, _raw(value), depth + 1)
 
 
@@ -140,7 +140,7 @@ def _int(value: Wire) -> int:
 
 
 def _time(value: Wire) -> str | None:
-    """metav1.Time: seconds since the epoch. Empty, and the year 1, are Go's zero time, which is null in JSON."""
+    """Decodes a metav1.Time (seconds since the epoch). An empty one and the year 1 are Go's zero time, which is null in JSON."""
     moment = _moment(value)
     return f"{moment.isoformat(timespec='seconds')}Z" if moment else None
 
@@ -169,12 +169,12 @@ def _int_or_string(value: Wire) -> int | str:
 
 
 def _texts(value: Wire) -> list[str]:
-    """A named list as a map's value (authentication's ExtraValue): a message of its own on the wire."""
+    """Decodes a list of strings that is the value of a map (authentication's ExtraValue): on the wire it is a message."""
     return [_text(item) for number, item in _wire(_raw(value)) if number == 1]
 
 
 def _json(value: Wire) -> Any:
-    """RawExtension, FieldsV1: JSON inside."""
+    """Decodes a RawExtension or FieldsV1, which holds JSON."""
     raw = _raw(dict(_wire(_raw(value))).get(1, b""))
     try:
         return msgspec.json.decode(raw) if raw else None
@@ -182,7 +182,7 @@ def _json(value: Wire) -> Any:
         raise _Malformed(str(error)) from error
 
 
-_OWN: dict[str, Callable[[Wire], Any]] = {
+_SPECIAL_TYPES: dict[str, Callable[[Wire], Any]] = {
     "string": _text,
     "int": _int,
     "bool": lambda value: bool(_int(value)),
@@ -197,7 +197,7 @@ _OWN: dict[str, Callable[[Wire], Any]] = {
 
 
 def _wire(data: bytes) -> Iterator[tuple[int, Wire]]:
-    """(field number, value) in order, as they lie."""
+    """Yields (field number, value) in the order of the bytes."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)

@@ -1,4 +1,4 @@
-"""Query parameters: parsed once per distinct string, then turned into the options that `resources` takes."""
+"""This module parses query parameters (once for each distinct string) and turns them into the options that `resources` takes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from labctl.resources.kind import FieldError
 from labctl.resources.resources import Body
 from labctl.resources.service import DeleteOptions, ListOptions, User, WriteOptions
 
-_INT64_DIGITS = 18  # all numbers of so many fit
+_INT64_DIGITS = 18  # every number of up to 18 digits fits into an int64
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 FIELD_MANAGER_MAX = 128  # bytes
 _VALIDATIONS = ("Ignore", "Warn", "Strict")
@@ -24,7 +24,7 @@ _OPTIONS = {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOpti
 
 
 class Query:
-    """Frozen by convention: one value is shared by every request with the same string."""
+    """The parameters of a query. Never change one: all requests with the same query string share it."""
 
     __slots__ = ("_values",)
 
@@ -45,12 +45,12 @@ class Query:
         return self._values.get(key, [])
 
     def flag(self, key: str) -> bool:
-        """As apimachinery converts booleans: everything but empty, 0 and false is true; a bare `?watch` too."""
+        """Reads a boolean as apimachinery does: everything but empty, 0 and false is true, and so is a bare `?watch`."""
         values = self._values.get(key)
         return values is not None and values[0].lower() not in ("0", "false")
 
     def integer(self, key: str) -> int | None:
-        """An int64, as Go reads one."""
+        """Reads an int64 as Go does; None if the value is not one."""
         text = self.first(key)
         if not text:
             return None
@@ -83,7 +83,7 @@ def list_options(query: Query) -> ListOptions:
 
 
 def write_options(query: Query, user: User, method: str = "POST", program: str = "") -> WriteOptions:
-    """Of a POST, PUT or PATCH by `program`, which is what the User-Agent calls itself. Raises 422."""
+    """Returns the options of a POST, PUT or PATCH. `program` is the client's name in its User-Agent. Raises 422."""
     validation = query.first("fieldValidation") or "Warn"
     if not query:
         return WriteOptions(user=user, program=program)
@@ -121,7 +121,7 @@ class _Preconditions(msgspec.Struct, rename={"resource_version": "resourceVersio
 
 
 class _DeleteBody(msgspec.Struct, rename="camel"):
-    """metav1.DeleteOptions as it is sent."""
+    """The form of metav1.DeleteOptions in a request's body."""
 
     grace_period_seconds: int | None = None
     propagation_policy: str | None = None
@@ -131,29 +131,29 @@ class _DeleteBody(msgspec.Struct, rename="camel"):
 
 
 def delete_options(query: Query, body: Body | None) -> DeleteOptions:
-    """A body wins over the query, as in the real server."""
+    """Returns the options of a deletion. If there is a body, the query does not count, as in a real server."""
     if body:
-        asked = _delete_body(body)
+        given = _delete_body(body)
     else:
-        asked = _DeleteBody(
+        given = _DeleteBody(
             grace_period_seconds=query.integer("gracePeriodSeconds"),
             propagation_policy=query.first("propagationPolicy") or None,
             orphan_dependents=query.flag("orphanDependents") if query.first("orphanDependents") else None,
             dry_run=query.all("dryRun"),
         )
-    policy = asked.propagation_policy
-    if policy is None and asked.orphan_dependents is not None:
-        policy = "Orphan" if asked.orphan_dependents else "Background"
-    errors = list(_wrong_dry_run(asked.dry_run or []))
+    policy = given.propagation_policy
+    if policy is None and given.orphan_dependents is not None:
+        policy = "Orphan" if given.orphan_dependents else "Background"
+    errors = list(_wrong_dry_run(given.dry_run or []))
     if errors:
         raise failures.invalid_of("DeleteOptions", "meta.k8s.io", "", errors)
-    preconditions = asked.preconditions or _Preconditions()
+    preconditions = given.preconditions or _Preconditions()
     return DeleteOptions(
-        grace_period_seconds=asked.grace_period_seconds,
+        grace_period_seconds=given.grace_period_seconds,
         propagation_policy=policy,
         precondition_uid=preconditions.uid or "",
         precondition_resource_version=preconditions.resource_version or "",
-        dry_run=bool(asked.dry_run),
+        dry_run=bool(given.dry_run),
     )
 
 

@@ -1,6 +1,6 @@
-"""Questions that are sent as objects: who am I, may I do this, what may I do? Answered with the object and its status; nothing is kept.
+"""Reviews are questions that are sent as objects: who am I, may I do this, what may I do? The answer is the object with a status; nothing is stored.
 
-kubectl asks them (`auth whoami`, `auth can-i`), and controllers that check their own rights before they start. The answer to "may I" is found by asking
+kubectl asks them (`auth whoami`, `auth can-i`), and so do controllers that check their own rights before they start. To answer "may I", this module asks
 the Authorizer as if the request had come.
 """
 
@@ -25,11 +25,11 @@ from labctl.resources.service import User
 
 _encode = msgspec.json.Encoder().encode
 _ALL = ["*"]
-_ASKABLE = {"apiGroups": ["authentication.k8s.io", "authorization.k8s.io"], "resources": _ALL, "verbs": ["create"]}
+_SELF_REVIEW_RULE = {"apiGroups": ["authentication.k8s.io", "authorization.k8s.io"], "resources": _ALL, "verbs": ["create"]}
 
 
 class Reviews:
-    """`create` is the one verb of these kinds."""
+    """Answers reviews. `create` is the only verb of these kinds."""
 
     def __init__(self, schema: Schema, authorizer: Authorizer) -> None:
         self._schema = schema
@@ -42,15 +42,15 @@ class Reviews:
 
     async def create(self, call: Call) -> web.StreamResponse:
         kind = call.kind
-        asked, warnings = decode(self._schema, kind, await bodies.read(call), call.write_options().field_validation)
-        errors = list(kind.validate(asked, None))
+        review, warnings = decode(self._schema, kind, await bodies.read(call), call.write_options().field_validation)
+        errors = list(kind.validate(review, None))
         if errors:
             raise failures.invalid(kind, "", errors)
-        said = {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": {}}
-        if "spec" in asked:
-            said["spec"] = asked["spec"]
-        said["status"] = self._answers[kind.kind](call.user, asked.get("spec", {}))
-        return await call.answer(_encode(said), 201, form=call.format, extra=answer.warning_lines(warnings))
+        answered = {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": {}}
+        if "spec" in review:
+            answered["spec"] = review["spec"]
+        answered["status"] = self._answers[kind.kind](call.user, review.get("spec", {}))
+        return await call.answer(_encode(answered), 201, form=call.format, extra=answer.warning_lines(warnings))
 
     def _access(self, user: User, spec: Object) -> Object:
         try:
@@ -70,10 +70,10 @@ class Reviews:
 
 
 def _rules(user: User) -> Object:
-    """An admin's are simple; a node's depend on the objects it asks about, so they can't all be told."""
+    """Returns the rules of a user. An admin's are simple; a node's depend on the objects it asks about, so the list is marked incomplete."""
     if authorize.is_admin(user):
         everything = {"apiGroups": _ALL, "resources": _ALL, "verbs": _ALL}
         return {"resourceRules": [everything], "nonResourceRules": [{"nonResourceURLs": _ALL, "verbs": _ALL}], "incomplete": False}
     found = [{"nonResourceURLs": [path, f"{path}/*"], "verbs": ["get"]} for path in authorize.DISCOVERY]
     why = "what a node may do depends on the objects it asks about"
-    return {"resourceRules": [_ASKABLE], "nonResourceRules": found, "incomplete": True, "evaluationError": why}
+    return {"resourceRules": [_SELF_REVIEW_RULE], "nonResourceRules": found, "incomplete": True, "evaluationError": why}

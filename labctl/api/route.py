@@ -1,8 +1,8 @@
-"""From a URL path to what it names: one parser instead of a route per kind, as apimachinery's RequestInfo.
+"""This module parses a URL path into the object or collection that it names. As in apimachinery's RequestInfo, one parser serves all kinds.
 
     /api/v1/namespaces/NS/pods/NAME/log        /apis/GROUP/VERSION/RESOURCE/NAME/status        /api/v1/namespaces/NAME
 
-What it never does: know which kinds exist. Parsed paths are kept, since the same few thousand are asked for again and again.
+It does not know which kinds exist. Parsed paths are cached, because clients ask for the same few thousand again and again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
 
 
 class Target(msgspec.Struct, frozen=True):
-    """What a path names. Empty `name`: the collection; `rest`: what follows `.../proxy/`, with its leading slash."""
+    """The object or collection that a path names. An empty `name` means the collection; `rest` is what follows `.../proxy`, with its leading slash."""
 
     group: str
     version: str
@@ -30,7 +30,7 @@ class Target(msgspec.Struct, frozen=True):
 
 @cached_if_short(8192)
 def parse(path: str) -> Target | None:
-    """The object or collection named by an (encoded) path; None where the path is not one of objects."""
+    """Returns the object or collection that an (encoded) path names; None if the path is not one of objects."""
     segments = path.split("/")[1:]
     if segments[0] == "api" and len(segments) > 2:
         return _below(path, "", segments[1], segments[2:])

@@ -1,10 +1,10 @@
-"""The API over HTTPS: Kubernetes' own, and `/labctl/v1` beside it.
+"""The server offers Kubernetes' API, and labctl's own below `/labctl/v1`, over HTTPS.
 
-Who calls it: `master` starts and stops it; people and their programs on loopback, agents on the lab's own network.
+Who calls it: `master` starts and stops it. People and their programs connect on loopback, agents on the lab's own network.
 What flows: a request becomes a Call (who, what, how), is authorized, and one handler answers it from `resources`; streams reach machines through `remote`.
-What it never does: decide what an object may be (`resources` does), or answer a person and an agent differently, but for what they may do.
+What it never does: decide what an object may be (`resources` does), or treat people and agents differently, apart from their rights.
 
-There is one entry for every path, and our own parser behind it: a router with a pattern per kind would cost more than most answers do.
+All paths go to one handler and its own parser: a router with a pattern for each kind would take longer than most answers do.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
 _PUBLIC = frozenset({"/healthz", "/livez", "/readyz", "/version"})
 _IMPERSONATE = frozenset({"Impersonate-User", "Impersonate-Group"})
-_NAMED = {"GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create"}
-_COLLECTION = {"GET": "list", "HEAD": "list", "POST": "create", "DELETE": "deletecollection"}
+_OBJECT_VERBS = {"GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create"}
+_COLLECTION_VERBS = {"GET": "list", "HEAD": "list", "POST": "create", "DELETE": "deletecollection"}
 
 
 class Server:
-    """`start` on sockets that listen already; `stop` ends watches at once and lets writes finish."""
+    """The API server. `start` takes sockets that listen already; `stop` ends watches at once and lets writes finish."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Server:
         self._listening: list[asyncio.Server] = []
 
     async def start(self, sockets: Sequence[socket]) -> None:
-        """Answer on each of them. Raises OSError; then none is answered."""
+        """Starts to serve on all these sockets. Raises OSError; then it serves on none."""
         self._http = HttpServer(
             self._handle,
             body_limit_bytes=self._settings.body_limit_bytes,
@@ -92,14 +92,14 @@ class Server:
         await self.listen(sockets)
 
     async def listen(self, sockets: Sequence[socket]) -> None:
-        """Answer on more sockets: the lab's network may come after the loopback."""
+        """Starts to serve on more sockets: the lab's network may be made after the server started on loopback."""
         assert self._http is not None, "listen comes after start"
         for sock in sockets:
             listener = await asyncio.get_running_loop().create_server(self._http, sock=sock, ssl=self._tls, backlog=1024)
             self._listening.append(listener)
 
     async def stop(self) -> None:
-        """No new connection, watches end at once, what is being written is finished (for `stop_s`)."""
+        """Accepts no new connections, ends watches at once, and waits up to `stop_s` for writes to finish."""
         for listener in self._listening:
             listener.close()
         self._listening.clear()
@@ -114,11 +114,11 @@ class Server:
         try:
             return await self._dispatch(request)
         except ConnectionError:
-            return _broken_off(request)  # the client went while it was answered
+            return _connection_lost(request)  # the client disconnected before its answer was complete
         except Exception as error:
-            _note(request, error)
+            _log_error(request, error)
             if request.writer.output_size:
-                return _broken_off(request)  # half an answer can't be followed by a Status: its client sees that it is cut short
+                return _connection_lost(request)  # a Status can't follow half an answer: the client sees that the answer was cut
             return _refusal(request, status.from_exception(error))
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -156,7 +156,7 @@ class Server:
         return answered
 
     def _handler(self, call: Call, verb: str) -> Handler:
-        """What serves this verb there. Raises 404 and 405 as the real server's routes would."""
+        """Returns the handler of this verb for the call's target. Raises 404 and 405 like the routes of a real server."""
         target, kind = call.target, call.kind
         if target.namespace and not kind.namespaced:
             raise status.unknown_path()
@@ -185,16 +185,16 @@ class Server:
 
 
 def _verb(call: Call) -> str:
-    """As apimachinery's RequestInfo names it; empty for a method that has no verb there."""
+    """Returns the verb's name in apimachinery's RequestInfo; empty for a method that has none."""
     if call.target.name:
-        return _NAMED.get(call.method, "")
+        return _OBJECT_VERBS.get(call.method, "")
     if call.is_watch and call.method == "GET":
         return "watch"
-    return _COLLECTION.get(call.method, "")
+    return _COLLECTION_VERBS.get(call.method, "")
 
 
-def _note(request: web.BaseRequest, error: Exception) -> None:
-    """Refusals are the client's business; what the world or we did wrong belongs in the log."""
+def _log_error(request: web.BaseRequest, error: Exception) -> None:
+    """Logs a failure of the master or of its surroundings. Refused requests are not logged."""
     if isinstance(error, ApiError):
         return
     if isinstance(error, LabctlError | StoreError):
@@ -203,11 +203,11 @@ def _note(request: web.BaseRequest, error: Exception) -> None:
         log.error("%s %s", request.method, request.raw_path, exc_info=error)
 
 
-def _broken_off(request: web.BaseRequest) -> web.StreamResponse:
+def _connection_lost(request: web.BaseRequest) -> web.StreamResponse:
     connection = request.protocol
     assert isinstance(connection, Connection)
     connection.force_close()
-    return answer.Nothing()
+    return answer.NoResponse()
 
 
 def _refusal(request: web.BaseRequest, error: ApiError) -> web.StreamResponse:
@@ -215,4 +215,4 @@ def _refusal(request: web.BaseRequest, error: ApiError) -> web.StreamResponse:
     asked = query.parse(request.raw_path.partition("?")[2])
     pretty = asked.first("pretty") if "pretty" in asked else None
     body = answer.as_json(status.encoded(error), pretty, request.headers.get("User-Agent", ""))
-    return answer.Whole(body, error.code, extra=answer.header_lines(lines))
+    return answer.CompleteResponse(body, error.code, extra=answer.header_lines(lines))

@@ -1,4 +1,4 @@
-"""What the API server can be told: limits and patience, all with units."""
+"""The settings of the API server: limits and timeouts, with their units."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ class ApiSettings:
     body_limit_bytes: int = 3 << 20  # as kube-apiserver
     head_limit_bytes: int = 64 << 10  # one request line: an exec's argv travels in it
     gzip_above_bytes: int = 128 << 10
-    watch_timeout_s: float = 1800.0  # when the client names none; up to twice that, so that watchers don't return together
-    watch_stall_s: float = 10.0  # a watcher that takes nothing for so long is cut off
+    watch_timeout_s: float = (
+        1800.0  # the least if the client names none; a random time up to twice that, so that watchers don't all return at once
+    )
+    watch_stall_s: float = 10.0  # a client that reads nothing for this long is disconnected
     keepalive_s: float = 300.0
     stop_s: float = 2.0  # how long a stop waits for requests under way
     dial_s: float = 10.0  # proxy and port-forward: until the pod answered the connect

@@ -1,6 +1,6 @@
-"""The forms in which objects are shown: as they are, as PartialObjectMetadata, or as rows of a Table. Bytes in, bytes out.
+"""This module gives objects the shape that a client asked for: the object itself, PartialObjectMetadata, or a row of a Table.
 
-Objects at rest are JSON already, so a list is a join, and an object's metadata is cut out without decoding the rest.
+Stored objects are JSON already: a list joins their bytes, and an object's metadata is cut out without decoding the rest.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _cut = msgspec.json.Decoder(_Cut).decode
 
 
 class Shape:
-    """How one request wants objects of one kind. `include` is the query's includeObject, for Tables only."""
+    """Encodes objects of one kind for one request. `include` is the query's includeObject, for Tables only."""
 
     def __init__(self, kind: Kind, shape: str, include: str, view_of: ViewOf, wall_s: Callable[[], float]) -> None:
         if include and include not in _INCLUDE:
@@ -56,7 +56,7 @@ class Shape:
         return self._enclosed(self._rows([entry]), {"resourceVersion": str(entry.revision)}, columns=True)
 
     async def many(self, listed: Listed) -> bytes:
-        """A list. A row takes 20 us, so a long Table lets others have their turn in between: entries don't change."""
+        """Returns a list. A row takes 20 us, so a long Table lets other tasks run in between; the entries don't change meanwhile."""
         metadata: dict[str, Any] = {"resourceVersion": str(listed.revision)}
         if listed.continue_token:
             metadata["continue"] = listed.continue_token
@@ -78,7 +78,7 @@ class Shape:
         )
 
     def line(self, event: WatchEvent) -> bytes:
-        """A line of a watch. Plain ones are made once for all watchers; a Table's first line carries the columns."""
+        """Returns a line of a watch. A line without a special shape is made once for all watchers; a Table's first line carries the columns."""
         if not self.shape:
             if not event.line:
                 event.line = b'{"type":"%s","object":%s}\n' % (event.type.encode(), client_bytes(event.entry))
@@ -118,7 +118,7 @@ class Shape:
 
 
 def partial(value: bytes) -> bytes:
-    """An object's PartialObjectMetadata."""
+    """Returns the object as PartialObjectMetadata."""
     return _META_HEAD + bytes(_cut(value).metadata) + b"}"
 
 

@@ -1,6 +1,6 @@
-"""The one place where an error becomes HTTP: a Kubernetes `Status`, in Kubernetes' words.
+"""This is the only place where an error becomes a Kubernetes `Status`.
 
-The words below are apimachinery's (api/errors/errors.go) and apiserver's (endpoints/handlers/responsewriters); other people's programs read them.
+The messages are those of apimachinery (api/errors/errors.go) and apiserver (endpoints/handlers/responsewriters), because clients compare them.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import msgspec
 from labctl.errors import ApiError, Compacted, Conflict, LabctlError, Unavailable, Unreachable
 
 _encode = msgspec.json.Encoder().encode
-_DETAILED = frozenset({"NotFound", "MethodNotAllowed"})  # their details may be empty, but are there: clients look inside unasked
+_DETAILED = frozenset(
+    {"NotFound", "MethodNotAllowed"}
+)  # these always have details, also empty ones, because clients read them without a check
 
 
 def failure(code: int, reason: str, message: str, details: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """metav1.Status of something that went wrong."""
+    """Returns a metav1.Status for a failure."""
     status: dict[str, Any] = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message}
     if reason:
         status["reason"] = reason
@@ -39,7 +41,7 @@ def encoded(error: ApiError) -> bytes:
 
 
 def from_exception(error: Exception) -> ApiError:
-    """What a caller is told of an error that no handler made into words."""
+    """Returns the ApiError for an exception that no handler translated."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, Compacted):
@@ -72,7 +74,7 @@ def forbidden(message: str, details: Mapping[str, Any] | None = None) -> ApiErro
 
 
 def unknown_path() -> ApiError:
-    """Below a group and version that are served, but no resource of theirs."""
+    """Returns the error for a path whose group and version are served, but which names no resource of theirs."""
     return ApiError(404, "NotFound", "the server could not find the requested resource")
 
 

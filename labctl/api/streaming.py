@@ -1,4 +1,4 @@
-"""Which subresource is served by which stream: what `Server` looks a handler up in."""
+"""This module says which handler serves which streaming subresource. `Server` looks its handlers up here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
 
 def handlers(resources: Resources, remote: Remote | None, settings: ApiSettings) -> Mapping[tuple[str, str], Handler]:
-    """By (plural, subresource). A lab without machines (`remote` None) says so."""
+    """Returns the handlers by (plural, subresource). In a lab without machines (`remote` is None) each of them answers that there are none."""
     if remote is None:
         return dict.fromkeys(STREAMS, _no_machines)
     channels = Channels(resources, remote)

@@ -1,7 +1,7 @@
-"""Watches over HTTP: a line per event, chunked, or a text frame per event on a WebSocket.
+"""This module serves watches over HTTP: one line for each event in a chunked answer, or one text frame for each event on a WebSocket.
 
-What flows: `resources.watch` hands out the events that became visible together; they go out in one write. It also makes the bookmarks.
-A watch ends when its time is up, its client goes, it lags behind the store's bound, or the server stops: always at once, and always unregistered.
+`resources.watch` delivers the events that became visible together, and they are sent in one write. It also makes the bookmarks.
+A watch ends when its time is over, its client disconnects, it lags behind more than the store allows, or the server stops. It then ends at once, in the store too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 async def serve(call: Call, resources: Resources, shape: Shape, options: ListOptions) -> web.StreamResponse:
-    """Answer with everything that changes from `options.resource_version` on."""
+    """Answers with every change after `options.resource_version`."""
     timeout_s = _timeout_s(call)
     events, refused = _open(call, resources, options)
     sink: _Lines | _Frames = _Frames(call) if call.is_websocket else _Lines(call, shape)
@@ -59,7 +59,7 @@ async def _pump(events: Watching, shape: Shape, sink: _Lines | _Frames) -> None:
 
 
 def _open(call: Call, resources: Resources, options: ListOptions) -> tuple[Watching | None, ApiError | None]:
-    """Registered here, before the head is sent, so that nothing is missed. "Too old" is told inside the stream, all else as a status."""
+    """Begins the watch in the store, before the head is sent, so that no event is missed. "Too old" is an event of the stream; other errors are a Status."""
     initial = call.query.flag("sendInitialEvents") if "sendInitialEvents" in call.query else None
     try:
         bookmarks = call.query.flag("allowWatchBookmarks")
@@ -72,9 +72,9 @@ def _open(call: Call, resources: Resources, options: ListOptions) -> tuple[Watch
 
 
 def _timeout_s(call: Call) -> float:
-    asked = call.query.integer("timeoutSeconds")
-    if asked:
-        return float(asked)
+    timeout_s = call.query.integer("timeoutSeconds")
+    if timeout_s:
+        return float(timeout_s)
     return call.settings.watch_timeout_s * (1 + random.random())
 
 
@@ -83,7 +83,7 @@ def _error_line(error: ApiError) -> bytes:
 
 
 class _Lines:
-    """Newline-separated JSON in chunks. Each is written straight to the connection: with a hundred watchers, what happens per write is what a write costs."""
+    """Sends JSON lines in chunks, straight to the connection: with a hundred watchers, each write of an object is sent a hundred times."""
 
     def __init__(self, call: Call, shape: Shape) -> None:
         headers = {"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
@@ -109,7 +109,7 @@ class _Lines:
             await self._drain(transport)
 
     async def _drain(self, transport: asyncio.WriteTransport) -> None:
-        """A slow client stops its own watch here; the store's bound, or our patience, ends it."""
+        """Waits for a slow client. This stops only its own watch, until the store's bound or `watch_stall_s` ends it."""
         try:
             async with asyncio.timeout(self._stall_s):
                 await self._request.writer.drain()
@@ -122,7 +122,7 @@ class _Lines:
 
 
 class _Frames:
-    """A WebSocket: one text frame per event."""
+    """Sends one text frame for each event on a WebSocket."""
 
     def __init__(self, call: Call) -> None:
         self._request = call.request
@@ -145,7 +145,7 @@ class _Frames:
         return self._socket
 
     async def _read_until_closed(self) -> None:
-        """What a watcher sends means nothing, but its close frame ends the watch."""
+        """Ignores what the client sends, and returns when it closes the WebSocket, which ends the watch."""
         async for _message in self._socket:
             pass
         self._call.connection.end_stream()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from labctl.api.extensions import Ask, Extensions, File
+from labctl.api.extensions import ExtensionRequest, Extensions, File
 from labctl.errors import ApiError
 from labctl.supervisor import Supervisor
 
@@ -27,12 +27,12 @@ def extensions(
     supervisor: Supervisor,
 ) -> Extensions:
     routes = Extensions()
-    routes.add("POST", "/labctl/v1/snapshot", lambda _ask: _snapshot(snapshot))
-    routes.add("GET", "/labctl/v1/why/{kind}/{namespace}/{name}", lambda ask: _why(registry, runner, journal, supervisor, ask))
-    routes.add("GET", "/labctl/v1/health", lambda _ask: _health(supervisor))
+    routes.add("POST", "/labctl/v1/snapshot", lambda _request: _snapshot(snapshot))
+    routes.add("GET", "/labctl/v1/why/{kind}/{namespace}/{name}", lambda request: _why(registry, runner, journal, supervisor, request))
+    routes.add("GET", "/labctl/v1/health", lambda _request: _health(supervisor))
     if images:
-        routes.add("GET", "/labctl/v1/images/resolve", lambda ask: _resolve(images, ask))
-        routes.add("GET", "/labctl/v1/blobs/{digest}", lambda ask: _blob(images, ask))
+        routes.add("GET", "/labctl/v1/images/resolve", lambda request: _resolve(images, request))
+        routes.add("GET", "/labctl/v1/blobs/{digest}", lambda request: _blob(images, request))
     return routes
 
 
@@ -46,15 +46,17 @@ async def _health(supervisor: Supervisor) -> dict[str, Any]:
     return {"trouble": supervisor.trouble(), "tasks": [msgspec.to_builtins(one) for one in supervisor.health() if one.noteworthy]}
 
 
-async def _why(registry: Registry, runner: Runner, journal: MemoryJournal, supervisor: Supervisor, ask: Ask) -> dict[str, Any]:
+async def _why(
+    registry: Registry, runner: Runner, journal: MemoryJournal, supervisor: Supervisor, request: ExtensionRequest
+) -> dict[str, Any]:
     """Any name of a kind that kubectl takes: pod, pods, po."""
     from labctl.controllers.explain import explain
 
-    word, name = ask.params["kind"], ask.params["name"]
+    word, name = request.params["kind"], request.params["name"]
     kind = next((k for k in registry if word in (k.plural, k.singular, k.kind, k.resource, *k.short_names)), None)
     if kind is None:
         raise ApiError(404, "NotFound", f'the server doesn\'t have a resource type "{word}"')
-    key = f"{ask.params['namespace']}/{name}" if kind.namespaced else name
+    key = f"{request.params['namespace']}/{name}" if kind.namespaced else name
     lines = explain(runner.view, journal, kind.resource, key)
     if not lines:
         raise ApiError(404, "NotFound", f'{kind.resource} "{name}" not found, and nothing is remembered of it')
@@ -62,10 +64,10 @@ async def _why(registry: Registry, runner: Runner, journal: MemoryJournal, super
     return {"lines": [*lines, *([f"The master itself is in trouble, which may be why: {trouble}"] if trouble else [])]}
 
 
-async def _resolve(images: Images, ask: Ask) -> Any:
-    query = ask.query
+async def _resolve(images: Images, request: ExtensionRequest) -> Any:
+    query = request.query
     return await images.resolve(query.first("name"), query.first("platform"), query.first("pull") or "IfNotPresent")
 
 
-async def _blob(images: Images, ask: Ask) -> File:
-    return File(images.blob(ask.params["digest"]))
+async def _blob(images: Images, request: ExtensionRequest) -> File:
+    return File(images.blob(request.params["digest"]))

@@ -1,7 +1,7 @@
-"""HTTP and HTTPS to a pod over a dialled stream: aiohttp's client, whose connections are made by `Remote.dial` instead of a socket.
+"""This module lets aiohttp's client speak HTTP and HTTPS to a pod over a stream that `Remote.dial` opened.
 
-aiohttp wants a socket, so each connection is a pair: one end is the client's, the other is pumped to and from the stream. The pair's buffers
-are the flow control: a slow side stops its pump, and the stream's own bound stops the pod.
+aiohttp needs a socket, so each connection is a socket pair: aiohttp uses one end, and a task copies between the other end and the stream. The buffers of
+the pair give flow control: a slow side stops the copying, and the stream's own bound stops the pod.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CHUNK = 64 << 10
 
 
 class DialledConnector(aiohttp.BaseConnector):
-    """Every connection goes to one address, from one machine. Used for one request, then closed."""
+    """Connects always to the same address, from the same machine. It is used for one request, then closed."""
 
     def __init__(self, remote: Remote, machine: str, host: str, port: int) -> None:
         super().__init__(force_close=True)
@@ -44,7 +44,7 @@ class DialledConnector(aiohttp.BaseConnector):
             _transport, protocol = await self._loop.create_connection(
                 self._factory, sock=ours, ssl=tls, server_hostname="" if tls else None
             )
-        except OSError as error:  # no TLS, or none that we speak
+        except OSError as error:  # the pod speaks no TLS, or no version that we know
             raise aiohttp.ClientConnectionError(str(error)) from error
         finally:
             if protocol is None:
@@ -54,7 +54,7 @@ class DialledConnector(aiohttp.BaseConnector):
 
 @cache
 def _any_certificate() -> ssl.SSLContext:
-    """Pods have certificates of their own making, and the way to them is SSH: as Kubernetes' proxy, this one asks for no proof."""
+    """Returns TLS settings that accept any certificate, as Kubernetes' proxy does: pods sign their own, and SSH protects the way to them."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -62,7 +62,7 @@ def _any_certificate() -> ssl.SSLContext:
 
 
 async def _pump(sock: socket.socket, stream: Stream) -> None:
-    """Both ways until either end is done; then both are closed."""
+    """Copies in both directions until either end is done, then closes both."""
     reader, writer = await asyncio.open_connection(sock=sock)
 
     async def up() -> None:

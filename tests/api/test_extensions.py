@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from labctl.api.extensions import Ask, Extensions, File, Text
+from labctl.api.extensions import ExtensionRequest, Extensions, File, Text
 from labctl.errors import ApiError
 from tests.inprocess import ApiServer
 
@@ -20,18 +20,18 @@ async def api(tmp_path: Path) -> AsyncIterator[ApiServer]:
     (tmp_path / "blob").write_bytes(BLOB)
     ended: list[str] = []
 
-    async def why(ask: Ask) -> Any:
-        return {"lines": [ask.user.name, ask.params["name"], ask.query.first("deep"), ask.body.decode()]}
+    async def why(request: ExtensionRequest) -> Any:
+        return {"lines": [request.user.name, request.params["name"], request.query.first("deep"), request.body.decode()]}
 
-    async def blob(ask: Ask) -> Any:
-        if ask.params["digest"] != "sha256:x":
+    async def blob(request: ExtensionRequest) -> Any:
+        if request.params["digest"] != "sha256:x":
             raise ApiError(404, "NotFound", "no such blob")
         return File(tmp_path / "blob")
 
-    async def text(ask: Ask) -> Any:
+    async def text(request: ExtensionRequest) -> Any:
         return Text("hello")
 
-    async def lines(ask: Ask) -> Any:
+    async def lines(request: ExtensionRequest) -> Any:
         async def stream() -> AsyncIterator[bytes]:
             try:
                 for number in range(1000):

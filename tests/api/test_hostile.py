@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from labctl.api.extensions import Ask, Extensions
+from labctl.api.extensions import ExtensionRequest, Extensions
 from tests.inprocess import ApiServer
 
 # -- a node's certificate -----------------------------------------------------------------------------------------------------------------
@@ -54,8 +54,8 @@ async def _send(
 async def stolen(tmp_path: Path) -> AsyncIterator[Stolen]:
     resolved: list[str] = []
 
-    async def resolve(ask: Ask) -> dict[str, str]:
-        resolved.append(ask.query.first("name"))
+    async def resolve(request: ExtensionRequest) -> dict[str, str]:
+        resolved.append(request.query.first("name"))
         return {}
 
     extensions = Extensions()

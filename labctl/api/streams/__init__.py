@@ -1,1 +1,1 @@
-"""What flows instead of being answered: exec, attach, logs, port-forward and the HTTP proxy, from a client through the API to a machine over SSH."""
+"""The streams carry bytes between a client and a machine, through the API and over SSH: exec, attach, logs, port-forward and the HTTP proxy."""

@@ -1,7 +1,7 @@
-"""One forwarded connection: from a client's stream to a pod's port, both ways, until the pod closes it.
+"""This module carries one forwarded connection between a client's stream and a pod's port, in both directions, until the pod closes it.
 
-What the client sends before the pod is dialled waits in an Inbox, which is bounded: a client that sends more is not read until there is room. An
-Inbox whose connection is over swallows what still comes, so that it holds up no other connection of the same client.
+What the client sends before the pod is dialled waits in an Inbox of bounded size: when it is full, nothing more is read from the client. After the
+connection has ended, its Inbox drops what still comes, so that it does not block other connections of the same client.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ INBOX_BYTES = 256 << 10
 
 
 class Inbox:
-    """What a client sent to a connection and the pod did not take yet. One task puts, one gets."""
+    """Holds the bytes that a client sent and the pod has not taken yet. One task puts bytes in, another gets them."""
 
     def __init__(self) -> None:
         self._parts: deque[bytes] = deque()
@@ -27,7 +27,7 @@ class Inbox:
         self._changed = asyncio.Event()
 
     async def put(self, data: bytes) -> None:
-        """Waits for room, unless nobody reads any more."""
+        """Adds bytes, and waits for room. If nobody reads any more, the bytes are dropped."""
         while self._bytes >= INBOX_BYTES and not self._closed:
             await self._wait()
         if data and not (self._closed or self._ended):
@@ -45,7 +45,7 @@ class Inbox:
         self._changed.set()
 
     async def get(self) -> bytes:
-        """The next bytes; empty at their end."""
+        """Returns the next bytes; empty bytes at the end."""
         while not self._parts and not self._ended:
             await self._wait()
         if not self._parts:
@@ -61,7 +61,7 @@ class Inbox:
 
 
 class Destination:
-    """A pod's address, as it is reached from its machine."""
+    """A pod's address, and the machine from which it is dialled."""
 
     def __init__(self, remote: Remote, machine: str, address: str) -> None:
         self._remote = remote
@@ -69,7 +69,7 @@ class Destination:
         self._address = address
 
     async def carry(self, port: int, inbox: Inbox, to_client: Callable[[bytes], Awaitable[None]]) -> str:
-        """Dials the port and carries both ways until the pod closes. Answers what went wrong; empty if nothing did."""
+        """Dials the port and carries bytes in both directions until the pod closes. Returns what went wrong, or ""."""
         try:
             stream = await self._remote.dial(self._machine, self._address, port)
             sending = asyncio.create_task(_to_pod(inbox, stream))

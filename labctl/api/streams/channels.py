@@ -1,6 +1,6 @@
-"""exec and attach: Kubernetes' channels on one side, a stream to the machine's agent on the other.
+"""exec and attach connect Kubernetes' channels on the client's side with a stream to the machine's agent.
 
-Channel 0 is standard input, 1 output, 2 error, 3 how it ended, 4 the terminal's size; 255 (v5 only) closes the channel named by the next byte.
+Channel 0 is standard input, 1 output, 2 error, 3 the exit status, 4 the terminal's size; 255 (v5 only) closes the channel named by the next byte.
 kubectl 1.31 and later speak v5 over a WebSocket, the Python client v4; kubectl before 1.29 and most Go programs speak SPDY (spdy_channels.py).
 """
 
@@ -41,14 +41,14 @@ _Length = Annotated[int, msgspec.Meta(ge=1, le=0xFFFF)]
 
 
 class _Size(msgspec.Struct, rename="pascal"):
-    """Of a terminal, in characters."""
+    """The size of a terminal, in characters."""
 
     width: _Length
     height: _Length
 
 
 class Client(Protocol):
-    """The client's end of exec and attach, whatever carries the channels."""
+    """The client's end of exec and attach, over a WebSocket or SPDY."""
 
     async def send(self, channel: int, data: bytes) -> None: ...
     def messages(self) -> AsyncIterator[tuple[int, bytes]]: ...
@@ -56,7 +56,7 @@ class Client(Protocol):
 
 
 class Channels:
-    """`exec` and `attach` of pods."""
+    """Handles the subresources `exec` and `attach` of pods."""
 
     def __init__(self, resources: Resources, remote: Remote) -> None:
         self._resources = resources
@@ -86,7 +86,7 @@ class Channels:
             await stream.close()
 
     def _choose(self, call: Call, machine: str) -> Callable[[Call, Stream], Awaitable[web.StreamResponse]]:
-        """How the client wants its channels carried. Raises before anything is begun on the machine."""
+        """Chooses the protocol that carries the channels. Raises before anything starts on the machine."""
         if call.is_websocket:
             return partial(_over_websocket, choose_protocol(call, PROTOCOLS))
         if call.is_spdy:
@@ -98,12 +98,12 @@ async def _over_websocket(protocol: str, call: Call, stream: Stream) -> web.Stre
     client = ChannelSocket(protocol)
     await client.response.prepare(call.request)
     with call.connection.streaming():
-        await Session(client, stream, stdin=call.query.flag("stdin"), told_as_json=protocol[:2] in ("v4", "v5")).run()
+        await Session(client, stream, stdin=call.query.flag("stdin"), status_as_json=protocol[:2] in ("v4", "v5")).run()
     return client.response
 
 
 async def _over_spdy(version: str, call: Call, stream: Stream) -> web.StreamResponse:
-    """The streams that the client must open follow from the request, as in Kubernetes' server."""
+    """Serves a client over SPDY. The request says which streams the client must open, as in Kubernetes' server."""
     connection = Upgraded(call)
     client = SpdyChannels(connection)
     resizes = call.query.flag("tty") and version[:2] in ("v3", "v4")
@@ -111,22 +111,22 @@ async def _over_spdy(version: str, call: Call, stream: Stream) -> web.StreamResp
     with call.connection.streaming(), suppress(ApiError, ClientConnectionResetError):
         await connection.switch(version)
         await client.open(expected)
-        await Session(client, stream, stdin=call.query.flag("stdin"), told_as_json=version[:2] == "v4").run()
+        await Session(client, stream, stdin=call.query.flag("stdin"), status_as_json=version[:2] == "v4").run()
         await client.linger()
-    return answer.Nothing()
+    return answer.NoResponse()
 
 
 class Session:
-    """One command: two pumps, and the word on how it ended. Who ends first ends the other.
+    """Runs one command: it copies in both directions, then sends the exit status. When one direction ends, the other is ended too.
 
-    `told_as_json`: the end is told as a Status; clients older than v4 hear of failures alone, as text.
+    With `status_as_json` the exit status is sent as a Status; clients older than v4 get only failures, as text.
     """
 
-    def __init__(self, client: Client, stream: Stream, *, stdin: bool, told_as_json: bool) -> None:
+    def __init__(self, client: Client, stream: Stream, *, stdin: bool, status_as_json: bool) -> None:
         self._client = client
         self._stream = stream
         self._stdin = stdin
-        self._told_as_json = told_as_json
+        self._status_as_json = status_as_json
 
     async def run(self) -> None:
         listening = asyncio.create_task(self._from_client())
@@ -146,7 +146,7 @@ class Session:
                 ended = exit_status(await self._stream.status())
             except LabctlError as error:
                 ended = status.of(status.internal(str(error)))
-            if self._told_as_json:
+            if self._status_as_json:
                 await self._client.send(ERROR, _encode(ended))
             elif ended["status"] != "Success":
                 await self._client.send(ERROR, ended["message"].encode())
@@ -168,7 +168,7 @@ class Session:
 
 
 def exit_status(code: int) -> dict[str, Any]:
-    """What channel 3 says at the end: kubectl takes its own exit code from it."""
+    """Returns the Status that channel 3 carries at the end: kubectl takes its own exit code from it."""
     if code == 0:
         return {"metadata": {}, "status": "Success"}
     return {

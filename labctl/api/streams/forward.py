@@ -1,4 +1,4 @@
-"""port-forward: over a WebSocket kubectl's way (SPDY inside) and the Python client's (channels), or over SPDY itself, as older programs do.
+"""port-forward works over a WebSocket, with SPDY inside (kubectl) or with channels (the Python client), or over SPDY itself (older programs).
 
 Each connection is dialled from the pod's machine."""
 
@@ -16,17 +16,17 @@ from labctl.api.streams import pods
 from labctl.api.streams.carry import Destination, Inbox
 from labctl.api.streams.spdy_channels import Upgraded, choose_version
 from labctl.api.streams.tunnel import Tunnel
-from labctl.api.streams.websocket import HEARTBEAT_S, MESSAGE_MOST_BYTES, ChannelSocket, choose_protocol, not_upgraded
+from labctl.api.streams.websocket import HEARTBEAT_S, MESSAGE_MAX_BYTES, ChannelSocket, choose_protocol, not_upgraded
 from labctl.remote.interface import Remote
 from labctl.resources.resources import Resources
 
 TUNNEL = "SPDY/3.1+portforward.k8s.io"
 CHANNELS = ("v4.channel.k8s.io", "v4.base64.channel.k8s.io", "portforward.k8s.io")
-PORTS_MOST = 100  # a channel's number is one byte, and each port has two
+PORTS_MAX = 100  # a channel's number is one byte, and each port has two
 
 
 class Forward:
-    """`portforward` of pods."""
+    """Handles the subresource `portforward` of pods."""
 
     def __init__(self, resources: Resources, remote: Remote) -> None:
         self._resources = resources
@@ -61,14 +61,14 @@ def _ports(call: Call) -> list[int]:
         ports = []
     if not ports or not all(0 < port < 65536 for port in ports):
         raise status.bad_request('query parameter "ports" is required: numbers between 1 and 65535')
-    if len(ports) > PORTS_MOST:
-        raise status.bad_request(f'query parameter "ports" names {len(ports)} ports; {PORTS_MOST} are the most')
+    if len(ports) > PORTS_MAX:
+        raise status.bad_request(f'query parameter "ports" names {len(ports)} ports; {PORTS_MAX} are the most')
     return ports
 
 
 async def _tunnel(call: Call, destination: Destination) -> web.StreamResponse:
-    """kubectl since 1.31 sends its SPDY connection through a WebSocket's messages."""
-    socket = web.WebSocketResponse(protocols=(TUNNEL,), heartbeat=HEARTBEAT_S, max_msg_size=MESSAGE_MOST_BYTES)
+    """Serves kubectl since 1.31, which sends its SPDY connection through a WebSocket's messages."""
+    socket = web.WebSocketResponse(protocols=(TUNNEL,), heartbeat=HEARTBEAT_S, max_msg_size=MESSAGE_MAX_BYTES)
     await socket.prepare(call.request)
     tunnel = Tunnel(destination, socket.send_bytes)
     try:
@@ -82,7 +82,7 @@ async def _tunnel(call: Call, destination: Destination) -> web.StreamResponse:
 
 
 async def _spdy(call: Call, destination: Destination) -> web.StreamResponse:
-    """kubectl before 1.31, and most Go programs."""
+    """Serves kubectl before 1.31 and most Go programs, which speak SPDY itself."""
     connection = Upgraded(call)
     version = choose_version(call, ("portforward.k8s.io",))
     tunnel = Tunnel(destination, connection.send)
@@ -94,11 +94,11 @@ async def _spdy(call: Call, destination: Destination) -> web.StreamResponse:
                     break
     finally:
         await tunnel.close()
-    return answer.Nothing()
+    return answer.NoResponse()
 
 
 class _Channels:
-    """Channel 2i carries port i's data, 2i+1 its errors; the first message of each is the port, two bytes, low first."""
+    """Serves a client that uses channels: channel 2i carries port i's data, 2i+1 its errors. The first message of each is the port, in two bytes, low byte first."""
 
     def __init__(self, client: ChannelSocket, destination: Destination, ports: list[int]) -> None:
         self._client = client

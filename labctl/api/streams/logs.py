@@ -1,4 +1,4 @@
-"""A container's log: the agent on its machine reads the files, the API passes the bytes on as they come, over HTTP or a WebSocket."""
+"""The agent on a container's machine reads its log; this module passes the bytes on as they come, over HTTP or a WebSocket."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from labctl.resources.resources import Resources
 
 PROTOCOLS = ("binary.k8s.io", "base64.binary.k8s.io")
 _HEADERS = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-cache, private", "X-Content-Type-Options": "nosniff"}
-_COMPLAINT_MOST = 4096  # bytes
-_CLOSE_REASON_MOST = 123  # bytes: what a close frame holds
+_COMPLAINT_MAX = 4096  # bytes
+_CLOSE_REASON_MAX = 123  # bytes: a close frame holds no more
 
 
 class Logs:
-    """`log` of pods."""
+    """Handles the subresource `log` of pods."""
 
     def __init__(self, resources: Resources, remote: Remote) -> None:
         self._resources = resources
@@ -38,7 +38,7 @@ class Logs:
         pod = pods.pod_of(call, self._resources)
         container = pods.container_of(pod, call.query.first("container"))
         if not pod.spec.node_name:
-            return answer.text("")  # as the real server: nowhere yet, so nothing said yet
+            return answer.text("")  # the pod is on no node yet; a real server answers an empty log, too
         pods.must_have_logs(pod, container, call.query.flag("previous"))
         machine = pods.machine_of(pod)
         protocol = choose_protocol(call, PROTOCOLS) if call.is_websocket else ""
@@ -51,7 +51,7 @@ class Logs:
 
 
 def _options(query: Query, pod: str) -> list[str]:
-    """PodLogOptions as the agent's flags. Raises 422 as the real server does."""
+    """Turns PodLogOptions into the agent's flags. Raises 422 as a real server does."""
     options = []
     for name in ("previous", "follow", "timestamps"):
         if query.flag(name):
@@ -85,13 +85,13 @@ def _invalid(pod: str, field: str, words: str) -> ApiError:
 
 
 async def _pass_on(call: Call, stream: Stream) -> web.StreamResponse:
-    """The log, as it comes; the answer begins with its first bytes, as the kubelet's does. On standard error the agent complains, if it can't."""
+    """Passes the log on as it comes. The answer begins with the log's first bytes, as the kubelet's does. The agent reports failures on standard error."""
     response = web.StreamResponse(headers=_HEADERS)
     complaint = b""
     try:
         async for number, data in stream.read():
             if number == 2:
-                complaint = (complaint + data)[:_COMPLAINT_MOST]
+                complaint = (complaint + data)[:_COMPLAINT_MAX]
                 continue
             if not response.prepared:
                 await response.prepare(call.request)
@@ -100,11 +100,11 @@ async def _pass_on(call: Call, stream: Stream) -> web.StreamResponse:
             raise status.internal(complaint.decode(errors="replace").strip() or "the agent could not read the log")
     except ClientConnectionResetError:
         return response
-    return response if response.prepared else answer.Whole(b"", content_type=_HEADERS["Content-Type"])
+    return response if response.prepared else answer.CompleteResponse(b"", content_type=_HEADERS["Content-Type"])
 
 
 async def _to_websocket(call: Call, stream: Stream, protocol: str) -> web.StreamResponse:
-    """The log in messages of any length; an empty one says that it begins. What the client sends means nothing, but its close ends the log."""
+    """Sends the log in messages of any length, after an empty one. Messages of the client are ignored; if it closes the WebSocket, the log ends."""
     socket = web.WebSocketResponse(protocols=(protocol,) if protocol else (), heartbeat=HEARTBEAT_S)
     await socket.prepare(call.request)
     sending = asyncio.create_task(_messages(socket, stream, text=protocol.startswith("base64")))
@@ -125,14 +125,14 @@ async def _messages(socket: web.WebSocketResponse, stream: Stream, *, text: bool
         try:
             async for number, data in stream.read():
                 if number == 2:
-                    complaint = (complaint + data)[:_COMPLAINT_MOST]
+                    complaint = (complaint + data)[:_COMPLAINT_MAX]
                 else:
                     await (socket.send_str(b64encode(data).decode()) if text else socket.send_bytes(data))
             failed = bool(await stream.status())
         except LabctlError as error:
             failed, complaint = True, str(error).encode()
         code = WSCloseCode.INTERNAL_ERROR if failed else WSCloseCode.OK
-        await socket.close(code=code, message=complaint[:_CLOSE_REASON_MOST] if failed else b"")
+        await socket.close(code=code, message=complaint[:_CLOSE_REASON_MAX] if failed else b"")
 
 
 async def _until_closed(socket: web.WebSocketResponse) -> None:

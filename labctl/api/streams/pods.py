@@ -1,4 +1,4 @@
-"""Which machine and which container a stream is about, and a real server's words where there is none."""
+"""This module finds the machine and the container of a stream, and raises a real server's errors if there is none."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ AGENT = ("/usr/bin/python3", "/opt/labctl/agent")
 
 
 def pod_of(call: Call, resources: Resources) -> Pod:
-    """The pod a call names, as its typed view; 404."""
+    """Returns the typed view of the pod that a call names. Raises 404."""
     pod = resources.view(resources.get(call.kind, call.target.namespace, call.target.name))
     assert isinstance(pod, Pod)
     return pod
 
 
 def machine_of(pod: Pod) -> str:
-    """The machine the pod runs on. Whether it can be reached, `remote` says."""
+    """Returns the machine that the pod runs on. It does not check whether the machine is connected: `remote` does."""
     if not pod.spec.node_name:
         raise status.bad_request(f"pod {pod.metadata.name} does not have a host assigned")
     return pod.spec.node_name
 
 
-def container_of(pod: Pod, asked: str) -> str:
-    """The container asked for, or the only one."""
+def container_of(pod: Pod, requested: str) -> str:
+    """Returns the requested container, or the only one if none is named. Raises 400."""
     names = [c.name for c in pod.spec.containers]
     init_names = [c.name for c in pod.spec.init_containers]
-    if asked:
-        if asked not in names + init_names:
-            raise status.bad_request(f"container {asked} is not valid for pod {pod.metadata.name}")
-        return asked
+    if requested:
+        if requested not in names + init_names:
+            raise status.bad_request(f"container {requested} is not valid for pod {pod.metadata.name}")
+        return requested
     if len(names) == 1:
         return names[0]
     words = f"a container name must be specified for pod {pod.metadata.name}, choose one of: {_go_list(names)}"
@@ -48,7 +48,7 @@ def status_of(pod: Pod, container: str) -> ContainerStatus | None:
 
 
 def must_run(pod: Pod, container: str) -> None:
-    """For exec and attach, in the kubelet's words."""
+    """Raises the kubelet's errors for exec and attach if the container does not run."""
     if pod.finished:
         raise status.bad_request(f"cannot exec into a container in a completed pod; current phase is {pod.status.phase}")
     seen = status_of(pod, container)
@@ -57,7 +57,7 @@ def must_run(pod: Pod, container: str) -> None:
 
 
 def must_have_logs(pod: Pod, container: str, previous: bool) -> None:
-    """As the kubelet's validateContainerLogStatus."""
+    """Raises the errors of the kubelet's validateContainerLogStatus if the container has no log."""
     seen = status_of(pod, container)
     name = pod.metadata.name
     if seen is None:
@@ -79,5 +79,5 @@ def _waiting(seen: ContainerStatus) -> str:
 
 
 def _go_list(names: Any) -> str:
-    """A slice of strings as Go prints it."""
+    """Formats a slice of strings as Go prints it."""
     return f"[{' '.join(names)}]"

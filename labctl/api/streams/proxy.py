@@ -1,7 +1,7 @@
-"""`.../pods/NAME/proxy/...` and `.../services/NAME/proxy/...`: HTTP to a pod, from the machine it runs on, streamed both ways.
+"""The proxy sends HTTP requests to a pod, from the machine it runs on, for `.../pods/NAME/proxy/...` and `.../services/NAME/proxy/...`.
 
-NAME is `name`, `name:port`, `http:name:port` or `https:name:port`, the port a number or a name. A Service's request goes to one of its ready
-endpoints, at random. Of an https pod no certificate is checked, as in Kubernetes.
+NAME is `name`, `name:port`, `http:name:port` or `https:name:port`; the port is a number or a name. A Service's request goes to one of its ready
+endpoints, at random. The certificate of an https pod is not checked, as in Kubernetes. Bodies are streamed in both directions.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CHUNK = 64 << 10
 
 
 class Backend:
-    """Where a request goes: from `machine` to `scheme://host:port`."""
+    """The destination of a request: `machine` connects to `scheme://host:port`."""
 
     def __init__(self, machine: str, host: str, port: int, scheme: str = "http") -> None:
         self.machine = machine
@@ -39,7 +39,7 @@ class Backend:
 
 
 class Proxy:
-    """`proxy` of pods and services."""
+    """Handles the subresource `proxy` of pods and services."""
 
     def __init__(self, resources: Resources, remote: Remote, settings: ApiSettings) -> None:
         self._resources = resources
@@ -111,7 +111,7 @@ class Proxy:
 
 
 def choose(service: Any, endpoints: Any, asked: str) -> Backend:
-    """One ready address of the port asked for (by name or number; empty: the unnamed one)."""
+    """Chooses one ready address of the requested port, which is a name or a number; "" means the port without a name."""
     wanted = asked
     if asked.isdigit():
         port = next((p for p in service.spec.ports if p.port == int(asked)), None)
@@ -131,7 +131,7 @@ def choose(service: Any, endpoints: Any, asked: str) -> Backend:
 
 
 def _split(name: str) -> tuple[str, str, str]:
-    """(scheme, name, port) of `name`, `name:port`, `scheme:name:port`."""
+    """Splits `name`, `name:port` or `scheme:name:port` into (scheme, name, port)."""
     parts = name.split(":")
     if len(parts) < 3:
         parts = ["", *parts, ""][:3]
@@ -148,7 +148,7 @@ def _number(port: str) -> int:
 
 
 def _relocated(call: Call, backend: Backend, location: str) -> str:
-    """A redirect of the pod's own, as the client sees it: below the proxy's path."""
+    """Rewrites a redirect to the pod itself, so that the client stays below the proxy's path."""
     prefix = call.path[: len(call.path) - len(call.target.rest)]
     for own in (f"{backend.scheme}://{backend.host}:{backend.port}", f"{backend.scheme}://{backend.host}"):
         if location == own or location.startswith(own + "/"):

@@ -1,4 +1,4 @@
-"""SPDY/3.1, as little of it as exec, attach and port-forward need: frames in, frames out, no sockets.
+"""This module encodes and decodes SPDY/3.1 frames, as far as exec, attach and port-forward need them. It uses no sockets.
 
 The frames come in a connection of their own (spdy_channels.py) or in the messages of kubectl's WebSocket (forward.py). A control frame is
 `1 version:15 type:16 | flags:8 length:24 | data`, a data frame `0 stream:31 | flags:8 length:24 | data`. Header blocks share one zlib stream
@@ -24,7 +24,7 @@ _WORD = struct.Struct(">I")
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """The client opened a stream; its headers are lower case."""
+    """The client opened a stream. The names of its headers are in lower case."""
 
     stream: int
     headers: Mapping[str, str]
@@ -46,18 +46,18 @@ class Ping(msgspec.Struct, frozen=True):
 
 
 class GoAway(msgspec.Struct, frozen=True):
-    """The client opens no more streams."""
+    """The client will open no more streams."""
 
 
 Frame = Opened | Data | Reset | Ping | GoAway
 
 
 class ProtocolError(Exception):
-    """What came is no SPDY/3."""
+    """The bytes are not valid SPDY/3."""
 
 
 class Framer:
-    """One side of one connection: `feed` bytes for frames; the other methods answer bytes to send."""
+    """One side of one connection. `feed` decodes received bytes into frames; the other methods return bytes to send."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -65,7 +65,7 @@ class Framer:
         self._deflate = zlib.compressobj(level=9, zdict=DICTIONARY)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """The frames that are complete now. Raises ProtocolError."""
+        """Yields the frames that are complete now. Raises ProtocolError."""
         self._buffer += data
         while len(self._buffer) >= _HEAD.size:
             first, second = _HEAD.unpack_from(self._buffer)
@@ -97,7 +97,7 @@ class Framer:
             (stream,) = _WORD.unpack_from(body)
             return Opened(stream & 0x7FFFFFFF, self._headers(body[10:]), bool(flags & FIN))
         if kind == HEADERS:
-            self._headers(body[4:])  # not needed, but the compression's state runs on through it
+            self._headers(body[4:])  # the headers are not needed, but the decompressor must see all of its stream
             return None
         if kind == RST_STREAM:
             return Reset(_WORD.unpack_from(body)[0])
@@ -105,10 +105,10 @@ class Framer:
             return Ping(_WORD.unpack_from(body)[0])
         if kind == GOAWAY:
             return GoAway()
-        return None  # SETTINGS, WINDOW_UPDATE, and what nobody sends
+        return None  # SETTINGS, WINDOW_UPDATE and unknown frames are ignored
 
     def _headers(self, block: bytes) -> dict[str, str]:
-        """`count, (length, name, length, value)...`; several values of one name are parted by NUL."""
+        """Decodes a header block: `count, (length, name, length, value)...`. NUL separates several values of one name."""
         plain = self._inflate.decompress(block, MAX_FRAME)
         (count,) = _WORD.unpack_from(plain)
         headers, at = {}, _WORD.size
@@ -119,7 +119,7 @@ class Framer:
         return headers
 
     def reply(self, stream: int) -> bytes:
-        """SYN_REPLY: the stream is accepted. No headers."""
+        """Returns a SYN_REPLY without headers, which accepts the stream."""
         block = self._deflate.compress(_WORD.pack(0)) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
         return _control(SYN_REPLY, _WORD.pack(stream) + block)
 
@@ -145,7 +145,7 @@ def _string(data: bytes, at: int) -> tuple[str, int]:
     return data[start : start + length].decode("latin-1"), start + length
 
 
-# SPDY/3's dictionary: words likely in HTTP headers, the first part each with its length, the second run together.
+# SPDY/3's dictionary of words that are frequent in HTTP headers: in the first part each word has its length before it, the second part is one text.
 _SIZED = (
     "options head post put delete trace accept accept-charset accept-encoding accept-language accept-ranges age allow authorization "
     "cache-control connection content-base content-encoding content-language content-length content-location content-md5 content-range "
@@ -162,4 +162,4 @@ _RUN = (
     "privatemax-age=gzip,deflate,sdchcharset=utf-8charset=iso-8859-1,utf-,*,enq=0."
 )
 DICTIONARY = b"".join(_WORD.pack(len(word)) + word.encode() for word in _SIZED) + _RUN.encode()
-DICTIONARY_ADLER32 = 0xE3C6A7C2  # as every implementation has it: a wrong byte above would be seen at once
+DICTIONARY_ADLER32 = 0xE3C6A7C2  # a test compares it, so that a wrong byte above is found

@@ -1,8 +1,8 @@
-"""SPDY/3.1 on a connection of its own: what kubectl before 1.29 and most Go programs speak for exec, attach and port-forward.
+"""This module serves SPDY/3.1 on a connection of its own: kubectl before 1.29 and most Go programs use it for exec, attach and port-forward.
 
 The client asks for an upgrade, and names the versions of the inner protocol that it knows; after the 101 both sides send frames. For exec and
-attach the client opens a stream for each channel, named by its header `streamType`; when all that the request implies are there, the command's
-channels flow. The last word, on the error stream, is as over a WebSocket. Flow control is TCP's, as in Kubernetes' own programs.
+attach the client opens a stream for each channel, named by its header `streamType`; when all streams that the request needs are open, the command
+starts. The exit status goes over the error stream, in the same form as over a WebSocket. Flow control is TCP's, as in Kubernetes' own programs.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from labctl.errors import ApiError
 
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 NUMBERS = {"stdin": STDIN, "stdout": STDOUT, "stderr": STDERR, "error": ERROR, "resize": RESIZE}
-OPENING_S = 30.0  # as long as a real server waits for the client's streams
+OPENING_S = 30.0  # a real server waits this long for the client's streams
 CLOSING_S = 2.0
-EARLY_MOST_BYTES = 1 << 20
-SIZE_MOST_BYTES = 4096
-FRAME_MOST_BYTES = 1 << 20
+EARLY_MAX_BYTES = 1 << 20
+SIZE_MAX_BYTES = 4096
+FRAME_MAX_BYTES = 1 << 20
 _READ_BYTES = 64 << 10
 _VERSION = "X-Stream-Protocol-Version"
 
 
 def choose_version(call: Call, supported: Sequence[str]) -> str:
-    """The first supported version that the client names; "" if it names none, as the oldest clients. Raises 403."""
+    """Returns the first supported version that the client names; "" if it names none, as the oldest clients do. Raises 403."""
     offered = [v.strip() for value in call.request.headers.getall(_VERSION, []) for v in value.split(",")]
     if not offered:
         return ""
@@ -45,20 +45,20 @@ def choose_version(call: Call, supported: Sequence[str]) -> str:
 
 
 class Upgraded:
-    """A connection that speaks no HTTP any more: bytes in, bytes out."""
+    """A connection that was upgraded from HTTP and now carries raw bytes."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._reader: asyncio.StreamReader | None = None
 
     async def switch(self, version: str) -> None:
-        """Says 101. From here on the bytes are ours."""
+        """Answers 101. From then on the connection carries frames."""
         self._reader = self._call.connection.take_over()
         lines = {"Upgrade": "SPDY/3.1", "Connection": "Upgrade", **({_VERSION: version} if version else {})}
         await self.send(b"HTTP/1.1 101 Switching Protocols\r\n" + answer.header_lines(lines) + b"\r\n")
 
     async def send(self, data: bytes) -> None:
-        """Raises ClientConnectionResetError when the client is gone."""
+        """Sends bytes. Raises ClientConnectionResetError if the client has disconnected."""
         transport = self._call.request.transport
         if transport is None or transport.is_closing():
             raise ClientConnectionResetError("the client is gone")
@@ -66,7 +66,7 @@ class Upgraded:
         await self._call.request.writer.drain()
 
     async def read(self) -> bytes:
-        """Some bytes; empty when the client is gone."""
+        """Returns some bytes; empty bytes if the client has disconnected."""
         assert self._reader is not None
         return await self._reader.read(_READ_BYTES)
 
@@ -80,10 +80,10 @@ class SpdyChannels:
         self._streams: dict[int, int] = {}  # channel -> stream
         self._channels: dict[int, int] = {}  # stream -> channel
         self._early: list[tuple[int, bytes]] = []
-        self._size = b""  # the beginning of a terminal's size
+        self._size = b""  # the first bytes of a terminal's size that is not complete yet
 
     async def open(self, expected: Collection[str]) -> None:
-        """Waits until the client has opened these streams. Raises ApiError if it does not: then there is nobody to tell."""
+        """Waits until the client has opened these streams. Raises ApiError if it does not."""
         wanted = {NUMBERS[name] for name in expected}
         early_bytes = 0
         try:
@@ -94,7 +94,7 @@ class SpdyChannels:
                         raise status.bad_request("the client went before it had opened its streams")
                     self._early += messages
                     early_bytes += sum(len(data) for _, data in messages)
-                    if early_bytes > EARLY_MOST_BYTES:
+                    if early_bytes > EARLY_MAX_BYTES:
                         raise status.bad_request("the client sends before it has opened its streams")
         except TimeoutError:
             raise status.bad_request("timed out waiting for client to create streams") from None
@@ -102,12 +102,12 @@ class SpdyChannels:
     async def send(self, channel: int, data: bytes) -> None:
         stream = self._streams.get(channel)
         if stream is None:
-            return  # the client did not ask for this one
-        for start in range(0, len(data), FRAME_MOST_BYTES):
-            await self._connection.send(self._framer.data(stream, data[start : start + FRAME_MOST_BYTES]))
+            return  # the client did not open this channel
+        for start in range(0, len(data), FRAME_MAX_BYTES):
+            await self._connection.send(self._framer.data(stream, data[start : start + FRAME_MAX_BYTES]))
 
     async def messages(self) -> AsyncIterator[tuple[int, bytes]]:
-        """(channel, data), as of a WebSocket's v5: standard input's end is a message on channel 255."""
+        """Yields (channel, data) like a WebSocket of version 5: a message on channel 255 says that standard input has ended."""
         messages: list[tuple[int, bytes]] | None = self._early
         self._early = []
         while messages is not None:
@@ -116,20 +116,20 @@ class SpdyChannels:
             messages = await self._read()
 
     async def close(self) -> None:
-        """Ends all streams. The connection is the caller's to close, after `linger`."""
+        """Ends all streams. The caller closes the connection, after `linger`."""
         with suppress(ClientConnectionResetError):
             for stream in self._channels:
                 await self._connection.send(self._framer.data(stream, b"", fin=True))
 
     async def linger(self) -> None:
-        """Reads what the client still sends, until it closes, but not for long: closing first could cost it what it has not read yet."""
+        """Reads what the client still sends, for a short time or until it closes. If we closed first, TCP could drop bytes that the client has not read yet."""
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSING_S):
                 while await self._connection.read():
                     pass
 
     async def _read(self) -> list[tuple[int, bytes]] | None:
-        """The messages in what came; None at the end of the connection."""
+        """Returns the messages in the next bytes; None at the end of the connection."""
         data = await self._connection.read()
         if not data:
             return None
@@ -164,9 +164,9 @@ class SpdyChannels:
         channel = self._channels.get(frame.stream)
         if channel == RESIZE:
             *sizes, self._size = (self._size + frame.data).split(b"\n")
-            self._size = self._size[:SIZE_MOST_BYTES]
+            self._size = self._size[:SIZE_MAX_BYTES]
             return [(RESIZE, size) for size in sizes]
         if channel != STDIN:
             return []
-        said = [(STDIN, frame.data)] if frame.data else []
-        return [*said, (CLOSE, bytes((STDIN,)))] if frame.fin else said
+        messages = [(STDIN, frame.data)] if frame.data else []
+        return [*messages, (CLOSE, bytes((STDIN,)))] if frame.fin else messages

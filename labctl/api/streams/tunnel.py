@@ -1,7 +1,7 @@
-"""port-forward over SPDY: kubectl opens two streams for each local connection, `error` and `data`, tied by a request id.
+"""A Tunnel serves port-forward over SPDY. kubectl opens two streams for each local connection, `error` and `data`, with the same request id.
 
-When both are there, the pod's port is dialled. It makes no difference here whether the frames come in a WebSocket's messages or in a connection of
-their own: `received` takes bytes, `send` sends some.
+When both are open, the pod's port is dialled. The frames may come in a WebSocket's messages or on a connection of their own: the owner passes received
+bytes to `received`, and the tunnel calls `send` with bytes for the client.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from aiohttp import ClientConnectionResetError
 from labctl.api.streams import spdy
 from labctl.api.streams.carry import Destination, Inbox
 
-CONNECTIONS_MOST = 256
+CONNECTIONS_MAX = 256
 
 
 class Tunnel:
@@ -30,7 +30,7 @@ class Tunnel:
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     async def received(self, data: bytes) -> bool:
-        """Takes what the client sent. False: the connection is of no more use."""
+        """Takes bytes from the client. Returns False if the connection should be closed."""
         try:
             for frame in self._framer.feed(data):
                 await self._frame(frame)
@@ -65,9 +65,9 @@ class Tunnel:
         request = frame.headers.get("requestid", "")
         port = frame.headers.get("port", "")
         kind = frame.headers.get("streamtype", "")
-        if kind == "error" and len(self._errors) < CONNECTIONS_MOST:
+        if kind == "error" and len(self._errors) < CONNECTIONS_MAX:
             self._errors[request] = frame.stream
-        elif kind != "data" or not _is_port(port) or request not in self._errors or len(self._tasks) >= CONNECTIONS_MOST:
+        elif kind != "data" or not _is_port(port) or request not in self._errors or len(self._tasks) >= CONNECTIONS_MAX:
             await self._send(self._framer.reset(frame.stream))
             return
         await self._send(self._framer.reply(frame.stream))
@@ -82,11 +82,11 @@ class Tunnel:
         self._inboxes.pop(data).close()
 
     async def _connection(self, data: int, error: int, port: int) -> None:
-        """One local connection of kubectl's, from the dial to its end. What went wrong is said on the error stream."""
+        """Serves one local connection of kubectl from the dial to its end. The error stream carries what went wrong."""
         with suppress(ClientConnectionResetError):
             problem = await self._destination.carry(port, self._inboxes[data], lambda chunk: self._send(self._framer.data(data, chunk)))
-            said = f"error forwarding port {port} to pod: {problem}".encode() if problem else b""
-            await self._send(self._framer.data(error, said, fin=True))
+            message = f"error forwarding port {port} to pod: {problem}".encode() if problem else b""
+            await self._send(self._framer.data(error, message, fin=True))
             await self._send(self._framer.data(data, b"", fin=True))
 
 

@@ -1,7 +1,7 @@
-"""Kubernetes' channels over a WebSocket: which subprotocol is spoken, and how a message carries a channel's bytes.
+"""This module carries Kubernetes' channels over a WebSocket: it chooses the subprotocol, and knows how a message carries a channel's bytes.
 
 A message is one byte that names the channel, then its data; in the base64 forms it is text, a digit and then base64. Clients that name no
-subprotocol get the oldest one, `channel.k8s.io`. `v4` differs from it in how the end is told, `v5` in that a channel can be closed.
+subprotocol get the oldest one, `channel.k8s.io`. `v4` sends the exit status in another form, and in `v5` a channel can be closed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from labctl.errors import Unreachable
 from labctl.remote.interface import Remote
 
 HEARTBEAT_S = 30.0
-MESSAGE_MOST_BYTES = 32 << 20  # as in the library that Kubernetes' server uses
+MESSAGE_MAX_BYTES = 32 << 20  # as in the library that Kubernetes' server uses
 _DIGIT = ord("0")
 
 
 def choose_protocol(call: Call, supported: Sequence[str]) -> str:
-    """The first supported subprotocol that the client offers. Who offers none gets none: "". Raises 400."""
+    """Returns the first supported subprotocol that the client offers; "" if it offers none. Raises 400."""
     offered = [p.strip() for value in call.request.headers.getall("Sec-WebSocket-Protocol", []) for p in value.split(",")]
     if not offered:
         return ""
@@ -34,20 +34,20 @@ def choose_protocol(call: Call, supported: Sequence[str]) -> str:
 
 
 def not_upgraded(machine: str, remote: Remote) -> Exception:
-    """What is wrong with a request that wants no upgrade we know; with its machine first of all."""
+    """Returns the error for a request without an upgrade that we know. If the machine is not connected, the error says that instead."""
     if not remote.connected(machine):
         return Unreachable(f"no connection to node {machine}")
     return status.bad_request("Upgrade request required: labctl streams over WebSocket and SPDY/3.1")
 
 
 class ChannelSocket:
-    """A WebSocket that carries numbered channels, in whichever form its subprotocol has."""
+    """A WebSocket that carries numbered channels, in the form of its subprotocol."""
 
     def __init__(self, protocol: str) -> None:
         self.protocol = protocol
         self._base64 = "base64" in protocol
         protocols = (protocol,) if protocol else ()
-        self.response = web.WebSocketResponse(protocols=protocols, heartbeat=HEARTBEAT_S, max_msg_size=MESSAGE_MOST_BYTES)
+        self.response = web.WebSocketResponse(protocols=protocols, heartbeat=HEARTBEAT_S, max_msg_size=MESSAGE_MAX_BYTES)
 
     async def send(self, channel: int, data: bytes) -> None:
         if self._base64:
@@ -56,7 +56,7 @@ class ChannelSocket:
             await self.response.send_bytes(bytes((channel,)) + data)
 
     async def messages(self) -> AsyncIterator[tuple[int, bytes]]:
-        """(channel, data) of each message until the client closes. What is no message of the subprotocol ends the stream as well."""
+        """Yields (channel, data) of each message until the client closes. A message that the subprotocol does not allow also ends the stream."""
         async for message in self.response:
             if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
                 return
