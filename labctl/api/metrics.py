@@ -43,7 +43,7 @@ class Metrics:
         collectors = CollectorRegistry(auto_describe=False)
         collectors.register(self)  # type: ignore[arg-type]  # its base class would be imported at the master's start
         ProcessCollector(registry=collectors)
-        return answer.Whole(generate_latest(collectors), 200, CONTENT_TYPE)
+        return answer.CompleteResponse(generate_latest(collectors), 200, CONTENT_TYPE)
 
     def collect(self) -> Iterator[object]:
         """What prometheus_client asks of a collector."""
