@@ -1,4 +1,4 @@
-"""The zipapp's one door: `run`, `exec`, `attach`, `logs`, `facts`, `clean`; `helper` and `forwarder` for the master's network and proxy.
+"""The zipapp's one door: `run`, `exec`, `attach`, `logs`, `facts`, `clean`; `helper`, `forwarder` and `dns` for the master's network, proxy and names.
 
 Modules are imported by the subcommand that needs them: `logs` and `exec` answer as fast as Python starts.
 """
@@ -55,6 +55,10 @@ def main(argv: Optional[List[str]] = None) -> int:
         from .forwarder import main as forwarder
 
         return int(forwarder.main(argv[1:]) or 0)
+    if argv[:1] == ["dns"]:
+        from .dns import main as dns
+
+        return int(dns.main(argv[1:]) or 0)
     arguments = _parser().parse_args(argv)
     try:
         return _dispatch(arguments)

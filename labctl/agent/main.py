@@ -19,6 +19,7 @@ from .addresses import Range
 from .boot import Boot
 from .cgroups import Cgroups
 from .client import Api
+from .dns import keeper
 from .events import Recorder
 from .http import Http, client_context
 from .images import Images
@@ -75,7 +76,9 @@ async def serve(settings: Settings) -> None:
     tools = Tools(settings, api, runtime, images, events, say, address, node.allocatable)
     pods = Pods(tools, boot)
     say(f"node {settings.node} on {address}, boot {boot.id}, API {settings.url}")
-    await _all(_register_then_keep(node), pods.run(), images.flush_fetched(), events.run(), _tidy_memory(), *_relay(settings))
+    await _all(
+        _register_then_keep(node), pods.run(), images.flush_fetched(), events.run(), _tidy_memory(), *_relay(settings), keeper.run(say)
+    )
 
 
 def _relay(settings: Settings) -> List[Awaitable[Any]]:

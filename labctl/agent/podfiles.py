@@ -6,10 +6,10 @@ import os
 from typing import Any, Dict, List, Sequence
 
 from . import beneath
+from .resolver import KEPT_RESOLVER, NODE_RESOLVER, resolver
 from .runtime.interface import Mount
 
 Object = Dict[str, Any]
-NODE_RESOLVER = "/etc/resolv.conf"
 _HOSTS = """# Kubernetes-managed hosts file.
 127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback
@@ -37,36 +37,14 @@ def hosts(pod: Object, address: str, hostname: str, cluster_domain: str, node_ho
     return text
 
 
-def resolver(pod: Object, node: str, cluster_dns: Sequence[str], cluster_domain: str) -> str:
-    """`node`: the machine's own resolv.conf. Without a cluster DNS, ClusterFirst is what the machine uses."""
-    spec = pod["spec"]
-    policy, extra = spec.get("dnsPolicy", "ClusterFirst"), spec.get("dnsConfig") or {}
-    ours = cluster_dns and (policy == "ClusterFirstWithHostNet" or (policy == "ClusterFirst" and not spec.get("hostNetwork")))
-    lines: List[str] = []
-    if ours:
-        namespace = pod["metadata"]["namespace"]
-        lines = [
-            f"search {namespace}.svc.{cluster_domain} svc.{cluster_domain} {cluster_domain}",
-            *(f"nameserver {each}" for each in cluster_dns),
-            "options ndots:5",
-        ]
-    elif policy != "None":
-        lines = [line for line in node.splitlines() if line.strip()]
-    lines += [f"nameserver {each}" for each in extra.get("nameservers") or ()]
-    if extra.get("searches"):
-        lines.append("search " + " ".join(extra["searches"]))
-    if extra.get("options"):
-        lines.append("options " + " ".join(each["name"] + (":" + each["value"] if each.get("value") else "") for each in extra["options"]))
-    return "\n".join(lines) + "\n"
-
-
 def write(pod: Object, folder: str, address: str, hostname: str, cluster_dns: Sequence[str], cluster_domain: str) -> List[Mount]:
     """Written anew with every container, like the kubelet's: an address may have changed."""
     os.makedirs(folder, exist_ok=True)
+    node = _read(KEPT_RESOLVER) if os.path.exists(KEPT_RESOLVER) else _read(NODE_RESOLVER)
     texts = {
         "hosts": hosts(pod, address, hostname, cluster_domain, _read("/etc/hosts")),
         "hostname": hostname + "\n",
-        "resolv.conf": resolver(pod, _read(NODE_RESOLVER), cluster_dns, cluster_domain),
+        "resolv.conf": resolver(pod, node, cluster_dns, cluster_domain),
     }
     for name, text in texts.items():
         path = os.path.join(folder, name)

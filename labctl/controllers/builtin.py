@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from labctl.controllers.clusterdns import ClusterDns
 from labctl.controllers.cronjobs import CronJobs
 from labctl.controllers.customresources import CustomKinds, CustomResources
 from labctl.controllers.daemonsets import DaemonSets
@@ -32,6 +33,7 @@ def builtin_controllers(registry: Registry, settings: ControllerSettings = Contr
         Endpoints(),
         EndpointSlices(settings),
         Mirroring(settings),
+        ClusterDns(settings),
         Nodes(settings),
         Evictions(settings),
         Replication(settings),

@@ -23,7 +23,7 @@ class MachinesSettings:
     pod_mtu_bytes: int = 1500  # as the pod network leaves it
     programs: tuple[str, ...] = ()  # that a machine must have besides those that every minion needs
     cluster_dns: tuple[str, ...] = ()
-    cluster_domain: str = "cluster.local"
+    cluster_domain: str = defaults.CLUSTER_DOMAIN
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""The edge: the rooms that reach machines, wired. Machines, pod network and proxy are fed by the runner as controllers are, and act over SSH.
+"""The edge: the rooms that reach machines, wired. Machines, pod network, proxy and names are fed by the runner as controllers are, and act over SSH.
 
-provider.uplink ─► the lab's own network ─► API listens there ─► SSH process enters it ─► machines boot and join ─► routes, rules
+provider.uplink ─► the lab's own network ─► API listens there ─► SSH process enters it ─► machines boot and join ─► routes, rules, names
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Protocol
 
 from labctl.certificates import Authority
 from labctl.clock import Clock
+from labctl.dns.dns import Dns
 from labctl.journal import Journal
 from labctl.machines import zipapp
 from labctl.machines.machines import MachineAccess, Machines, MasterServices
@@ -60,15 +61,17 @@ class Edge:
         self.machines = Machines(access, services, facts, settings.machines())
         self.network = Network(remote, journal, clock, settings.pod_network(), supervisor)
         self.proxy = Proxy(remote, client, recorder("proxy"), journal, clock, settings.proxy(), supervisor)
+        self.dns = Dns(remote, journal, clock, settings.dns(), supervisor)
         self._uplink: asyncio.Task[Uplink] | None = None
         self._entered = False  # the SSH process lives in the lab's network
         remote.listen(self.network.told)
         remote.listen(self.proxy.told)
+        remote.listen(self.dns.told)
 
     @property
     def followers(self) -> Sequence[Follower]:
         """For the runner: what must reach minions first comes first."""
-        return (self.network, *self.proxy.followers, *self.machines.followers)
+        return (self.network, *self.proxy.followers, self.dns, *self.machines.followers)
 
     def begin(self) -> None:
         """Make the lab's network, which takes a while and nobody's turn: the API gets ready beside it."""
@@ -98,6 +101,7 @@ class Edge:
         """Begin with the machines; returns when their first round is under way. May be called again after it failed."""
         await self.network.start()
         await self.proxy.start()
+        await self.dns.start()
         await asyncio.gather(self.remote.start(), self.machines.start(uplink.url, self._relay(uplink)))
 
     def _relay(self, uplink: Uplink) -> str:
@@ -107,6 +111,7 @@ class Edge:
     async def stop(self) -> None:
         """Machines and pods go on as they are."""
         await self.machines.stop()
+        await self.dns.stop()
         await self.proxy.stop()
         await self.network.stop()
         await self.remote.close()

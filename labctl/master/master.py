@@ -110,7 +110,9 @@ class Master:
         return [*builtin_controllers(self.registry, self.settings.controllers()), essential, Scheduler(), *edge]
 
     def _bootstrap(self) -> BootstrapSettings:
-        return BootstrapSettings(self.settings.lab_address if self.edge else "", API_PORT)
+        if not self.edge:
+            return BootstrapSettings()
+        return BootstrapSettings(self.settings.lab_address, API_PORT, dns_address=self.settings.dns_address)
 
     def _edge(self, tools: Tools) -> Edge:
         from labctl.master.edge import Edge

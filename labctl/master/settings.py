@@ -11,6 +11,7 @@ import msgspec
 
 from labctl import defaults
 from labctl.controllers.settings import ControllerSettings
+from labctl.dns.settings import DnsSettings
 from labctl.errors import LabctlError
 from labctl.machines.settings import MachinesSettings
 from labctl.network.network import plugin, pod_mtu
@@ -80,6 +81,11 @@ class MasterSettings(msgspec.Struct, frozen=True):
         return str(ipaddress.ip_network(self.values.services)[1])
 
     @property
+    def dns_address(self) -> str:
+        """The Service `kube-dns`, where people look for it."""
+        return str(ipaddress.ip_network(self.values.services)[10])
+
+    @property
     def lab_address(self) -> str:
         """The master's address as machines and pods reach it: the first of their network, or what lies before a tunnel's end."""
         if self.values.provider == "ssh":
@@ -87,8 +93,7 @@ class MasterSettings(msgspec.Struct, frozen=True):
         return str(ipaddress.ip_network(self.values.machines)[1])
 
     def resources(self) -> ResourceSettings:
-        services = ipaddress.ip_network(self.values.services)
-        return ResourceSettings(service_range=self.values.services, dns_address=str(services[10]))
+        return ResourceSettings(service_range=self.values.services, dns_address=self.dns_address)
 
     def controllers(self) -> ControllerSettings:
         return ControllerSettings(lease_grace_s=self.values.grace_s, eviction_s=self.values.evict_s)
@@ -99,6 +104,11 @@ class MasterSettings(msgspec.Struct, frozen=True):
     def pod_network(self) -> NetworkSettings:
         return NetworkSettings(plugin=self.values.network, pod_range=self.values.pods, service_range=self.values.services)
 
+    def dns(self) -> DnsSettings:
+        values = self.values
+        own_machines = values.provider != "ssh"
+        return DnsSettings(server=self.dns_address, pod_range=values.pods, service_range=values.services, machines_ask=own_machines)
+
     def machines(self) -> MachinesSettings:
         values = self.values
         return MachinesSettings(
@@ -107,6 +117,7 @@ class MasterSettings(msgspec.Struct, frozen=True):
             lease_s=values.lease_s,
             pod_mtu_bytes=pod_mtu(self.pod_network()),
             programs=plugin(values.network).programs,
+            cluster_dns=(self.dns_address,),
             grace_s=values.grace_s,
             drain_s=values.drain_s,
             backoff_s=values.backoff_s,

@@ -239,4 +239,4 @@ class Control:
             self._helper = None
 
     def _tell_digest(self, digest: Digest) -> None:
-        self._send(wire.Digest(self.target.name, digest.rules, digest.routes, digest.forwarder))
+        self._send(wire.Digest(self.target.name, digest.rules, digest.routes, digest.forwarder, digest.dns))

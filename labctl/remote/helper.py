@@ -35,6 +35,7 @@ class Digest(msgspec.Struct):
     rules: Annotated[str, msgspec.Meta(max_length=128)] = ""  # a digest of the rules as they are now; empty: they are as they were left
     routes: Literal["", "lost"] = ""
     forwarder: Literal["", "lost"] = ""
+    dns: Literal["", "lost"] = ""
 
 
 class _Answer(msgspec.Struct):

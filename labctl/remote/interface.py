@@ -84,7 +84,7 @@ class Remote(Protocol):
     def listen(self, tell: Callable[[str, str, Any], None]) -> None:
         """Add a listener: `tell(machine, method, params)` is called on the loop, for what helpers say unasked and for what the SSH process itself saw.
 
-        A helper can say one thing: "digest" {rules, routes, forwarder}, when somebody else changed what it keeps. The SSH process says "connected"
+        A helper can say one thing: "digest" {rules, routes, forwarder, dns}, when somebody else changed what it keeps. The SSH process says "connected"
         {generation, took_s}, "lost" {generation, reason} and "helper" {state: "ended"}; no helper can say these.
         """
 

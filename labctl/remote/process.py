@@ -264,7 +264,7 @@ class SshProcess:
             case wire.HelperEnded():
                 self._tell(message.name, "helper", {"state": "ended"})
             case wire.Digest():
-                said = {"rules": message.rules, "routes": message.routes, "forwarder": message.forwarder}
+                said = {"rules": message.rules, "routes": message.routes, "forwarder": message.forwarder, "dns": message.dns}
                 self._tell(message.name, "digest", said)
             case wire.Mistake():
                 self._supervisor.mistake(f"ssh-process: {message.where}", message.text)

@@ -177,6 +177,7 @@ class Digest(Message):
     rules: str
     routes: str
     forwarder: str
+    dns: str = ""
 
 
 class Mistake(Message):

@@ -1,4 +1,4 @@
-"""What every lab has from its first moment: the four namespaces, and Service `kubernetes`, which leads to the master itself.
+"""What every lab has from its first moment: the four namespaces, Service `kubernetes`, which leads to the master itself, and Service `kube-dns`.
 
 Called at every start of the master. It makes what is missing and mends what points elsewhere (the master's address may have changed); the rest it leaves.
 What somebody deletes later (`kubectl delete all --all`), controllers/essentials.py makes again from the same list.
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import NamedTuple
 
+from labctl import defaults
 from labctl.errors import ApiError
 from labctl.resources.client import Client
 from labctl.resources.kind import Object
@@ -18,6 +19,8 @@ from labctl.resources.plurals import SLICES
 
 NAMESPACES = ("default", "kube-system", "kube-node-lease", "kube-public")
 _NAME = "kubernetes"
+_DNS_NAME = "kube-dns"
+DNS_SERVICE = f"kube-system/{_DNS_NAME}"
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class BootstrapSettings:
     address: str = ""  # the master's in the lab's network; empty: no machine will ever ask (minions=0)
     port: int = 6443
     service_port: int = 443
+    dns_address: str = ""  # the virtual address that pods ask for names; empty: there are no pods
 
 
 class Essential(NamedTuple):
@@ -33,6 +37,7 @@ class Essential(NamedTuple):
     resource: str
     object: Object
     ours: tuple[str, ...] = ()
+    optional: bool = False  # the lab goes on without it when it is refused
 
     @property
     def key(self) -> str:
@@ -47,6 +52,8 @@ def essentials(settings: BootstrapSettings, service_range: str) -> list[Essentia
     if settings.address:
         made.append(Essential("endpoints", _endpoints(settings), ("subsets",)))
         made.append(Essential(SLICES, _slice(settings), ("endpoints", "ports")))
+    if settings.dns_address:
+        made.append(Essential("services", _dns_service(settings.dns_address), optional=True))  # its address may be another Service's
     return made
 
 
@@ -56,6 +63,8 @@ async def ensure_bootstrap(client: Client, settings: BootstrapSettings) -> None:
             await client.create(essential.resource, essential.object)
         except ApiError as error:
             if error.reason != "AlreadyExists":
+                if essential.optional:
+                    continue
                 raise
             if essential.ours:
                 await client.patch(essential.resource, essential.key, {part: essential.object[part] for part in essential.ours})
@@ -84,4 +93,17 @@ def _slice(settings: BootstrapSettings) -> Object:
         "addressType": "IPv4",
         "endpoints": [{"addresses": [settings.address], "conditions": {"ready": True}}],
         "ports": [{"name": "https", "port": settings.port, "protocol": "TCP"}],
+    }
+
+
+def _dns_service(address: str) -> Object:
+    """controllers/clusterdns.py has its endpoints: each node, for the pods beside it."""
+    labels = {"k8s-app": _DNS_NAME, "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "labctl-dns"}
+    ports = [
+        {"name": name, "port": 53, "protocol": protocol, "targetPort": defaults.DNS_PORT}
+        for name, protocol in (("dns", "UDP"), ("dns-tcp", "TCP"))
+    ]
+    return {
+        "metadata": {"name": _DNS_NAME, "namespace": "kube-system", "labels": labels},
+        "spec": {"type": "ClusterIP", "clusterIP": address, "internalTrafficPolicy": "Local", "ports": ports},
     }

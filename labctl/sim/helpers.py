@@ -34,6 +34,7 @@ class FakeHelper:
         self.fail_next = ""  # the next apply fails with this
         self.calls: list[tuple[str, Any]] = []
         self.network: Any = None
+        self.names: dict[str, Any] = {}
         self.forwarded: dict[str, Any] = {}
         self.forgotten: list[dict[str, Any]] = []
 
@@ -109,6 +110,12 @@ class FakeHelper:
         for one in params.get("remove", ()):
             self.forwarded.pop(one, None)
         return {"ports": len(self.forwarded), "failed": {}}
+
+    def _dns(self, params: Any) -> Any:
+        self.names = dict(params["set"]) if params["whole"] else self.names | params["set"]
+        for key in params["remove"]:
+            self.names.pop(key, None)
+        return {"names": sum(map(len, self.names.values())), "failed": {}}
 
     def _network(self, params: Any) -> Any:
         changed = params != self.network

@@ -176,16 +176,10 @@ def test_what_is_no_quantity():
         quantities.parse("lots")
 
 
-def test_hosts_and_resolver():
+def test_hosts():
     the_pod = pod(hostAliases=[{"ip": "1.2.3.4", "hostnames": ["a", "b"]}], subdomain="sub")
     hosts = podfiles.hosts(the_pod, "10.246.1.2", "web", "cluster.local")
     assert "10.246.1.2\tweb.sub.default.svc.cluster.local\tweb\n" in hosts and "1.2.3.4\ta\tb\n" in hosts
-    node = "nameserver 9.9.9.9\n"
-    assert podfiles.resolver(the_pod, node, (), "cluster.local") == node
-    ours = podfiles.resolver(the_pod, node, ("10.247.0.10",), "cluster.local")
-    assert ours == "search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.247.0.10\noptions ndots:5\n"
-    none = pod(dnsPolicy="None", dnsConfig={"nameservers": ["1.1.1.1"], "options": [{"name": "ndots", "value": "2"}]})
-    assert podfiles.resolver(none, node, ("10.247.0.10",), "x") == "nameserver 1.1.1.1\noptions ndots:2\n"
 
 
 @pytest.mark.parametrize("written", [b"\xff\xfe no text", b"", b"x" * 100])

@@ -269,9 +269,9 @@ async def test_calls_are_answered_each_with_its_own(bench: Bench) -> None:
 
 async def test_what_the_helper_says_unasked_is_told(bench: Bench) -> None:
     remote = await bench.up()
-    await remote.call("minion-1", "announce", {"rules": "abc", "routes": "", "forwarder": ""})
+    await remote.call("minion-1", "announce", {"rules": "abc", "routes": "", "forwarder": "", "dns": ""})
     await bench.wait("digest")
-    assert ("minion-1", "digest", {"rules": "abc", "routes": "", "forwarder": ""}) in bench.told
+    assert ("minion-1", "digest", {"rules": "abc", "routes": "", "forwarder": "", "dns": ""}) in bench.told
 
 
 async def test_a_helper_that_is_late_is_not_waited_for(bench: Bench) -> None:

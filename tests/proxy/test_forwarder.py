@@ -50,7 +50,7 @@ async def backends() -> AsyncIterator[Backends]:
 
 @pytest.fixture
 async def forwarder() -> AsyncIterator[Forwarder]:
-    made = Forwarder("this")
+    made = Forwarder("this", "")
     yield made
     await made.answer({"whole": True, "set": []})
 

@@ -23,14 +23,19 @@ Place = Tuple[str, str, int]  # protocol, address, port
 
 
 class Forwarder:
-    def __init__(self, program: str) -> None:
+    """`path`: of the Unix socket that helpers connect to."""
+
+    def __init__(self, program: str, path: str) -> None:
         self._program = program
+        self._path = path
         self._ports: Dict[str, Tuple[Place, Port]] = {}
         self.ended = asyncio.Event()
 
     async def answer(self, request: Dict[str, Any]) -> Dict[str, Any]:
         if request.get("end") or request.get("program", self._program) != self._program:
             self.ended.set()
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)  # before the answer: whoever connects next finds the successor
             return {"otherProgram": not request.get("end"), "ports": 0, "failed": {}}
         wanted = {port["id"]: port for port in request.get("set", ())}
         gone = set(self._ports) - set(wanted) if request.get("whole") else set(request.get("remove", ()))
@@ -71,7 +76,7 @@ async def run(path: str, program: str) -> None:
     """Until told to end. The socket is made under another name and renamed, so that who connects finds it listening."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a Service port is a socket, a connection two
-    forwarder = Forwarder(program)
+    forwarder = Forwarder(program, path)
     fresh = f"{path}.{os.getpid()}"
     server = await asyncio.start_unix_server(forwarder.serve, fresh)
     os.chmod(fresh, 0o600)

@@ -7,6 +7,7 @@ digest     one word for them
 conntrack  forget the connections that new rules should have moved
 network    routes, forwarding, masquerade: the whole plan
 forward    userspace mode: what the forwarder serves (`userspace.py`)
+dns        the names that this machine's DNS server answers (`names.py`)
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import time
 from typing import Any, Callable, Dict, Optional
 
-from . import check, commands, conntrack, userspace
+from . import check, commands, conntrack, names, userspace
 from .iptables import Iptables, digest
 from .network import Network
 from .syns import GROUP, Syns
@@ -28,6 +29,7 @@ class Methods:
         self._network = Network()
         self._syns = Syns()
         self._forwarder = userspace.Forwarder(program)
+        self._names = names.Names(program)
 
     def answer(self, method: str, params: Dict[str, Any]) -> Any:
         """Raises Refused, Failed, OSError, KeyError: all of them a no."""
@@ -37,13 +39,14 @@ class Methods:
         return ask(params)
 
     def unasked(self) -> Optional[dict]:
-        """What the master should know now: our rules or routes were changed by another hand, or the forwarder is gone. Cheap when nothing is."""
+        """What the master should know now: our rules or routes were changed by another hand, or a process that we keep is gone. Cheap when nothing is."""
         self._syns.take()
         found = self._iptables.look() if self._iptables else None
         said = {
             "rules": found or "",
             "routes": "lost" if self._network.lost() else "",
             "forwarder": "lost" if self._forwarder.lost() else "",
+            "dns": "lost" if self._names.lost() else "",
         }
         return said if any(said.values()) else None
 
@@ -90,3 +93,6 @@ class Methods:
 
     def do_forward(self, params: Dict[str, Any]) -> dict:
         return self._forwarder.serve(params)
+
+    def do_dns(self, params: Dict[str, Any]) -> dict:
+        return self._names.serve(params)

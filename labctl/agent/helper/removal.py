@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import List
 
-from . import bird, commands, ovs, userspace
+from . import bird, commands, names, ovs, userspace
 from .iptables import PREFIX
 from .network import PROTOCOL
 
@@ -21,7 +21,7 @@ _TABLES = ("filter", "nat", "mangle", "raw")
 def remove() -> List[str]:
     """Everything; the answer names what could not be removed."""
     left: List[str] = []
-    for step in (_forwarder, _loopback, _rules, _routes, bird.remove, ovs.remove, _links):
+    for step in (_forwarder, names.remove, _loopback, _rules, _routes, bird.remove, ovs.remove, _links):
         try:
             step()
         except (commands.Failed, OSError, ValueError) as error:

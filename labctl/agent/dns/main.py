@@ -1,0 +1,213 @@
+"""`agent dns`: the process. It is told what to answer over a Unix socket, in frames of JSON, and remembers it in a file for its successor.
+
+The helper starts it, by forking itself, in a session of its own: names go on when the master, its SSH connection and the helper are gone. If it is killed meanwhile, the
+agent starts it again (`keeper.py`), and it goes on with what the file says. A lock lets only one of them run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import resource
+import selectors
+import signal
+import socket
+import sys
+import time
+from typing import Any, Callable, Dict, List, Optional
+
+from .server import Server
+from .zone import Settings, Zone
+
+SOCKET = "/run/labctl-dns.sock"
+LOCK = "/run/labctl-dns.lock"
+STATE = "/run/labctl-dns.json"
+RESOLVER = "/etc/resolv.conf"
+KEPT_RESOLVER = "/etc/labctl/resolv.conf"
+"""The machine's own resolv.conf, as it was before ours took its place."""
+NAME = b"labctl-dns"
+FRAME_BYTES_MOST = 64 << 20
+HELPERS_MOST = 8
+PREDECESSOR_S = 2.0
+SAVE_S = 1.0  # a change is on the disk after this at the latest
+_PR_SET_NAME = 15
+
+
+def resolver() -> str:
+    """The text that says which DNS servers this machine itself uses, besides us."""
+    for path in (KEPT_RESOLVER, RESOLVER):
+        with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 16)
+    return ""
+
+
+class Control:
+    """Helpers' connections. One frame in, one frame out."""
+
+    def __init__(self, selector: selectors.BaseSelector, path: str, program: str, server: Server) -> None:
+        self._selector = selector
+        self._program = program
+        self._path = path
+        self._server = server
+        self._told: Dict[str, Any] = {}
+        self._buffers: Dict[socket.socket, bytearray] = {}
+        self.ended = False
+        self.unsaved_since: Optional[float] = None
+        fresh = f"{path}.{os.getpid()}"
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listening.bind(fresh)
+        os.chmod(fresh, 0o600)
+        listening.listen(HELPERS_MOST)
+        listening.setblocking(False)
+        os.replace(fresh, path)
+        selector.register(listening, selectors.EVENT_READ, lambda _mask: self._accept(listening))
+
+    def answer(self, request: Dict[str, Any]) -> Dict[str, Any]:
+        """{"end": true}, or {"program", "settings": {...}, "whole": bool, "set": {key: rows}, "remove": [key]}."""
+        if not isinstance(request, dict):
+            raise ValueError("a request is an object")
+        if request.get("end") or request.get("program", self._program) != self._program:
+            self.ended = True
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)  # before the answer: whoever connects next finds the successor
+            return {"otherProgram": not request.get("end"), "names": 0, "failed": {}}
+        self._use(request["settings"])
+        zone, failed = self._server.zone, {}
+        if request.get("whole"):
+            zone.keep(request.get("set", {}))
+        for key in request.get("remove", ()):
+            zone.remove(key)
+        for key, rows in request.get("set", {}).items():
+            try:
+                zone.set(key, rows)
+            except ValueError as error:
+                failed[key] = str(error)
+        self._server.changed()
+        if self.unsaved_since is None:
+            self.unsaved_since = time.monotonic()
+        mistake, self._server.mistake = self._server.mistake, ""
+        return {"otherProgram": False, "names": len(zone), "failed": failed, "mistake": mistake}
+
+    def load(self, path: str) -> None:
+        """Go on where a predecessor ended."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            with open(path, encoding="utf-8") as file:
+                told = json.load(file)
+            self.answer({"settings": told["settings"], "set": told["set"], "whole": True})
+
+    def save(self, path: str) -> None:
+        self.unsaved_since = None
+        text = json.dumps({"settings": self._told, "set": self._server.zone.rows}, separators=(",", ":"))
+        with contextlib.suppress(OSError):  # a full disk: it only serves a successor
+            with open(os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                file.write(text)
+            os.replace(path + ".new", path)
+
+    def _use(self, told: Dict[str, Any]) -> None:
+        if told == self._told:
+            return
+        settings = Settings(told["domain"], told["server"], tuple(told["ranges"]))
+        zone = self._server.zone
+        if settings != zone.settings:
+            zone = Zone(settings)
+        self._server.use(zone, (told["address"], told["port"]), told["clients"])
+        self._told = told
+
+    def _accept(self, listening: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection = listening.accept()[0]
+            if len(self._buffers) >= HELPERS_MOST:
+                connection.close()
+                return
+            connection.settimeout(5.0)
+            self._buffers[connection] = bytearray()
+            self._selector.register(connection, selectors.EVENT_READ, lambda _mask: self._receive(connection))
+
+    def _receive(self, connection: socket.socket) -> None:
+        buffer = self._buffers[connection]
+        try:
+            data = connection.recv(1 << 20)
+            buffer += data
+            if data and int.from_bytes(buffer[:4], "big") <= FRAME_BYTES_MOST:
+                while len(buffer) >= 4 and len(buffer) >= (size := 4 + int.from_bytes(buffer[:4], "big")):
+                    body = bytes(buffer[4:size])
+                    del buffer[:size]
+                    said = json.dumps(self._answer_safely(body)).encode()
+                    connection.sendall(len(said).to_bytes(4, "big") + said)
+                return
+        except OSError:
+            pass
+        self._selector.unregister(connection)
+        del self._buffers[connection]
+        connection.close()
+
+    def _answer_safely(self, body: bytes) -> Dict[str, Any]:
+        try:
+            return self.answer(json.loads(body))
+        except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+            return {"otherProgram": False, "names": 0, "failed": {}, "error": f"{type(error).__name__}: {error}"}
+
+
+def run(program: str, folder: str = "", read_resolver: Callable[[], str] = resolver) -> None:
+    """Until told to end. Returns if another one runs and goes on running. `folder`: before the paths above, for tests."""
+    lock = _locked(folder + LOCK)
+    if lock is None:
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, NAME, 0, 0, 0)
+    selector = selectors.DefaultSelector()
+    server = Server(selector, read_resolver)
+    control = Control(selector, folder + SOCKET, program, server)
+    control.load(folder + STATE)
+    while not control.ended:
+        server.turn(60.0 if control.unsaved_since is None else SAVE_S)
+        if control.unsaved_since is not None and time.monotonic() - control.unsaved_since >= SAVE_S:
+            control.save(folder + STATE)
+    server.close()
+    os.close(lock)
+
+
+def _locked(path: str) -> Optional[int]:
+    """The open lock. A predecessor that was just told to end has a moment to do so."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + PREDECESSOR_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except OSError:
+            if time.monotonic() > deadline:
+                os.close(lock)
+                return None
+            time.sleep(0.005)
+
+
+def fork(program: str) -> None:
+    """A process of its own, in its own session, whose parent is the machine's init. It is called `labctl-dns`.
+
+    Forking costs a hundredth of starting Python anew, and the two share most of their memory.
+    """
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    try:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        os.chdir("/")
+        quiet = os.open("/dev/null", os.O_RDWR)
+        for descriptor in range(3):
+            os.dup2(quiet, descriptor)
+        os.closerange(3, min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 65_536))
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        run(program)
+    finally:
+        os._exit(1)
+
+
+def main(argv: List[str]) -> int:
+    run(os.path.realpath(sys.argv[0]))
+    return 0

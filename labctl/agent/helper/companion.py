@@ -1,0 +1,105 @@
+"""A process of this machine that outlives the helper: started when it is needed, told what to do, and missed when it is gone.
+
+The forwarder (userspace.py) and the DNS server (names.py) are such processes. Helper and companion speak over a Unix socket, frames of JSON as everywhere.
+A companion of another agent version answers {"otherProgram": true} and ends; then it is started anew.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import time
+from typing import Any, Callable, Dict, Optional
+
+from . import commands
+
+START_S = 5.0
+
+
+class Companion:
+    """`start` begins the process, which then listens at `path`."""
+
+    def __init__(self, name: str, path: str, start: Callable[[], None]) -> None:
+        self._name = name
+        self._path = path
+        self._start = start
+        self._connection: Optional[socket.socket] = None
+
+    def ask(self, request: Dict[str, Any], start: bool = True) -> Optional[Dict[str, Any]]:
+        """Its answer. None if it does not run and is not to be started."""
+        if not self._connect():
+            if not start:
+                return None
+            self._begin()
+        answer = self._exchange(request)
+        if answer.get("otherProgram"):  # it ends by itself after this answer
+            self._disconnect()
+            self._begin()
+            answer = self._exchange(request)
+        return answer
+
+    def end(self) -> None:
+        if self._connect():
+            self._exchange({"end": True})
+            self._disconnect()
+
+    def lost(self) -> bool:
+        """True once, when a process that we were connected to has ended."""
+        if self._connection is None or not select.select([self._connection], [], [], 0)[0]:
+            return False
+        self._disconnect()  # it says nothing unasked, so what can be read is its end
+        return True
+
+    def _begin(self) -> None:
+        self._start()
+        deadline = time.monotonic() + START_S
+        while not self._connect():
+            if time.monotonic() > deadline:
+                raise commands.Failed(f"the {self._name} did not start")
+            time.sleep(0.01)
+
+    def _connect(self) -> bool:
+        if self._connection is None:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.settimeout(START_S)
+            try:
+                connection.connect(self._path)
+            except OSError:
+                connection.close()
+                return False
+            self._connection = connection
+        return True
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _exchange(self, request: Dict[str, Any]) -> Dict[str, Any]:
+        assert self._connection is not None
+        try:
+            self._connection.sendall(frame(request))
+            return dict(json.loads(_frame(self._connection)))
+        except OSError as error:
+            self._disconnect()
+            raise commands.Failed(f"the {self._name} does not answer: {error}") from None
+
+
+def frame(message: Dict[str, Any]) -> bytes:
+    body = json.dumps(message, separators=(",", ":")).encode()
+    return len(body).to_bytes(4, "big") + body
+
+
+def _frame(connection: socket.socket) -> bytes:
+    return _exactly(connection, int.from_bytes(_exactly(connection, 4), "big"))
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = connection.recv(size - len(data))
+        if not more:
+            raise OSError("it closed the connection")
+        data += more
+    return data
