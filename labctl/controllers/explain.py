@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from labctl.clock import parse_rfc3339
 from labctl.controllers.backends import ports_of
 from labctl.controllers.indexes import (
+    CLAIMS,
     ENDPOINTS,
     EVENTS,
     LEASES,
@@ -20,9 +21,11 @@ from labctl.controllers.indexes import (
     PODS,
     REPLICATION_CONTROLLERS,
     SERVICES,
+    VOLUMES,
     selected_pods,
 )
 from labctl.controllers.nodes import LEASE_NAMESPACE
+from labctl.controllers.volumes import why as volumes
 from labctl.journal import Line
 from labctl.reconcile.plan import Key, View
 from labctl.resources.cells import duration
@@ -64,6 +67,7 @@ def _pod(view: View, pod: Pod) -> Iterator[str]:
     if not pod.spec.node_name:
         told = condition(pod.status.conditions, "PodScheduled")
         yield f"It waits for a node: {told.message if told and told.message else 'the scheduler has not decided yet'}"
+        yield from volumes.of_pod(view, pod)
         return
     yield f"It is on node {pod.spec.node_name}" + (f" at {pod.status.pod_ip}." if pod.status.pod_ip else ".")
     yield f"It is {pod.status.phase or 'Pending'}{' and ready' if pod.ready else ''}." + _because(pod)
@@ -219,6 +223,8 @@ PRESENT: dict[str, Callable[[View, Any], Iterator[str]]] = {
     SERVICES: _service,
     NODES: _node,
     MACHINES: _machine,
+    CLAIMS: volumes.claim,
+    VOLUMES: volumes.volume,
 }
 
 

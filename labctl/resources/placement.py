@@ -1,4 +1,7 @@
-"""Whether a node is one that a pod asks for, by nodeSelector and required node affinity. The scheduler asks, and the DaemonSet controller."""
+"""Whether a node is one that a pod asks for, by nodeSelector and required node affinity, or one that a volume can be mounted on.
+
+The scheduler asks, and the DaemonSet controller.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from labctl.resources.kinds.core_v1.node import Node
-from labctl.resources.kinds.core_v1.pod_view import PodSpec
+from labctl.resources.kinds.core_v1.pod_view import NodeTerm, PodSpec
 
 
 def wants_node(spec: PodSpec, node: Node) -> bool:
@@ -15,7 +18,12 @@ def wants_node(spec: PodSpec, node: Node) -> bool:
     if spec.node_selector and any(labels.get(key) != value for key, value in spec.node_selector.items()):
         return False
     required = spec.affinity.required if spec.affinity else ()
-    return not required or any(_term(term, labels, node.metadata.name) for term in required)
+    return not required or in_terms(required, node)
+
+
+def in_terms(terms: Iterable[NodeTerm], node: Node) -> bool:
+    """Whether the node satisfies one of the terms of a node selector."""
+    return any(_term(term, node.metadata.labels, node.metadata.name) for term in terms)
 
 
 def _term(term: Any, labels: Mapping[str, str], name: str) -> bool:

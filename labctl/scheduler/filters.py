@@ -1,6 +1,6 @@
 """Which nodes a pod may go to, and in today's Kubernetes' words why not to the others.
 
-The filters stand in Kubernetes' order, and a node is refused by the first that refuses it; only the last, resources, may give several reasons.
+The filters stand in Kubernetes' order, and a node is refused by the first that refuses it; only resources may give several reasons.
 """
 
 from __future__ import annotations
@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from labctl.resources.kinds.core_v1.node import Taint
+from labctl.resources.kinds.core_v1.node import Node, Taint
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.placement import wants_node
 from labctl.resources.tolerations import tolerated
 from labctl.scheduler.cluster import UNSCHEDULABLE, NodeState
 from labctl.scheduler.demand import Demand
+from labctl.scheduler.volumes import NO_VOLUMES, PodVolumes, refusal
 
 CORDONED = Taint(UNSCHEDULABLE, effect="NoSchedule")
 
 
-def refusals(pod: Pod, demand: Demand, state: NodeState) -> tuple[str, ...]:
+def refusals(pod: Pod, demand: Demand, state: NodeState, wanted: PodVolumes = NO_VOLUMES) -> tuple[str, ...]:
     """Why the pod can't go to this node; nothing: it can."""
     node = state.node
     assert node is not None
@@ -31,7 +32,7 @@ def refusals(pod: Pod, demand: Demand, state: NodeState) -> tuple[str, ...]:
         return ("node(s) didn't match Pod's node affinity/selector",)
     if demand.host_ports and any(state.port_taken(port) for port in demand.host_ports):
         return ("node(s) didn't have free ports for the requested pod ports",)
-    return tuple(_short(demand, state))
+    return tuple(_short(demand, state)) or _volumes(wanted, node)
 
 
 def _short(demand: Demand, state: NodeState) -> Iterable[str]:
@@ -41,6 +42,11 @@ def _short(demand: Demand, state: NodeState) -> Iterable[str]:
         yield "Insufficient cpu"
     if demand.bytes and state.used_bytes + demand.bytes > state.bytes:
         yield "Insufficient memory"
+
+
+def _volumes(wanted: PodVolumes, node: Node) -> tuple[str, ...]:
+    refused = refusal(wanted, node) if wanted is not NO_VOLUMES else ""
+    return (refused,) if refused else ()
 
 
 def sentence(nodes: int, reasons: Counter[str]) -> str:

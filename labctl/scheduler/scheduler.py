@@ -19,7 +19,8 @@ from labctl.reconcile.plan import NOTHING, Bind, Index, Key, Patch, Plan, Record
 from labctl.resources.kinds.core_v1.node import Node
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.kinds.shared import condition
-from labctl.resources.plurals import NODES, PODS
+from labctl.resources.plurals import CLAIMS, NODES, PODS, STORAGE_CLASSES, VOLUMES
+from labctl.scheduler import volumes
 from labctl.scheduler.cluster import Cluster, NodeState
 from labctl.scheduler.demand import Demand, demand_of
 from labctl.scheduler.filters import refusals, sentence
@@ -36,7 +37,7 @@ class _Parked(msgspec.Struct):
 
 class Scheduler:
     kind = PODS
-    follows = (NODES, PODS)
+    follows = (NODES, PODS, CLAIMS, VOLUMES, STORAGE_CLASSES)
 
     def __init__(self, settings: SchedulerSettings = SchedulerSettings()) -> None:  # noqa: B008 - frozen
         self.name = settings.name
@@ -44,8 +45,14 @@ class Scheduler:
         self._cluster = Cluster()
         self._parked: dict[Key, _Parked] = {}
         self._turn = 0
-        self.watches: Mapping[str, Callable[[View, Seen], Iterable[Key]]] = {NODES: self._freed_by_node, PODS: self._concerned_by_pod}
-        self.indexes: Mapping[tuple[str, str], Index] = {}
+        self.watches: Mapping[str, Callable[[View, Seen], Iterable[Key]]] = {
+            NODES: self._freed_by_node,
+            PODS: self._concerned_by_pod,
+            CLAIMS: self._concerned_by_claim,
+            VOLUMES: self._concerned_by_volume,
+            STORAGE_CLASSES: self._concerned_by_volume,
+        }
+        self.indexes: Mapping[tuple[str, str], Index] = volumes.INDEXES
 
     def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
         pod: Pod | None = view.get(PODS, key)
@@ -55,10 +62,16 @@ class Scheduler:
         if parked and now < parked.not_before:
             return Plan(again_s=parked.not_before - now)
         demand = demand_of(pod)
-        fitting, reasons = self._look(pod, demand)
+        wanted = volumes.of_pod(view, pod)
+        if wanted.problem:
+            return self._park(view, pod, now, f"0/{len(self._cluster)} nodes are available: {wanted.problem}.")
+        fitting, reasons = self._look(pod, demand, wanted)
         if not fitting:
             return self._park(view, pod, now, sentence(len(self._cluster), reasons))
         chosen, why = best(demand, fitting, rng)
+        if not wanted.complete:
+            assert chosen.node is not None
+            return volumes.prepare(wanted, chosen.node, why)
         event = Record(PODS, key, "Scheduled", f"Successfully assigned {key} to {chosen.name}")
         return Plan([Bind(key, chosen.name, pod.metadata.uid, why, event)])
 
@@ -67,8 +80,11 @@ class Scheduler:
     def seen(self, view: View, change: Seen) -> None:
         if change.kind == NODES:
             self._node_seen(change)
-        else:
+        elif change.kind == PODS:
             self._pod_seen(change)
+        elif change.kind == CLAIMS:
+            for key in self._concerned_by_claim(view, change):
+                self._parked.pop(key, None)
 
     def decided(self, view: View, key: Key, plan: Plan, now: float) -> None:
         """Count a pod where it will be bound; note one that fits nowhere, and when to look again."""
@@ -84,6 +100,10 @@ class Scheduler:
         if binding is not None:
             self._parked.pop(key, None)
             self._cluster.place(key, binding.node, demand_of(pod))
+            return
+        if isinstance(plan, volumes.WaitsForVolumes):
+            self._parked.pop(key, None)
+            self._cluster.place(key, plan.node, demand_of(pod))
             return
         self._cluster.lift(key)
         attempts = parked.attempts + 1 if parked else 1
@@ -124,18 +144,26 @@ class Scheduler:
             return ()
         return (seen.key,) if self._mine(pod) and not _only_status(seen) else ()
 
+    def _concerned_by_claim(self, view: View, seen: Seen) -> Iterable[Key]:
+        """The pods that use the claim and have no node yet."""
+        return [pod.metadata.key for pod in view.by(PODS, "claim", seen.key) if self._mine(pod)]
+
+    def _concerned_by_volume(self, view: View, seen: Seen) -> Iterable[Key]:
+        """Pods that fitted nowhere may wait for a volume or a class like this one."""
+        return [key for key in self._parked if (pod := view.get(PODS, key)) is not None and volumes.claim_names(pod)]
+
     def _mine(self, pod: Pod) -> bool:
         named = pod.spec.scheduler_name in ("", self._settings.name)
         return named and not pod.spec.node_name and pod.active
 
     # -- a decision --------------------------------------------------------------------------------------------------------------------
 
-    def _look(self, pod: Pod, demand: Demand) -> tuple[list[NodeState], Counter[str]]:
+    def _look(self, pod: Pod, demand: Demand, wanted: volumes.PodVolumes) -> tuple[list[NodeState], Counter[str]]:
         """The nodes that the pod fits, as many as are worth comparing, and the reasons that the other nodes gave."""
         fitting: list[NodeState] = []
         reasons: Counter[str] = Counter()
         for state in self._cluster.from_turn(self._turn + 1, without=pod.metadata.key):
-            refused = refusals(pod, demand, state)
+            refused = refusals(pod, demand, state, wanted)
             if refused:
                 reasons.update(refused)
                 continue

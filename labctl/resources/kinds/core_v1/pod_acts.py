@@ -83,6 +83,8 @@ _POD = (
     "volumes.emptyDir",
     "volumes.hostPath",
     "volumes.name",
+    "volumes.nfs",
+    "volumes.persistentVolumeClaim",
     "volumes.projected",
     "volumes.secret",
 )

@@ -67,8 +67,14 @@ class ProjectedVolume(msgspec.Struct, frozen=True, rename="camel", gc=False):
     sources: tuple[Projection, ...] = ()
 
 
+class ClaimVolume(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    claim_name: str = ""
+    read_only: bool = False
+
+
 class Volume(msgspec.Struct, frozen=True, rename="camel", gc=False):
     name: str = ""
+    persistent_volume_claim: ClaimVolume | None = None
     config_map: NameReference | None = None
     secret: SecretVolume | None = None
     projected: ProjectedVolume | None = None
