@@ -88,7 +88,7 @@ class Master:
         self.registry = builtin_registry()
         self.resources = Resources(store, self.registry, clock, journal, rng, settings.resources())
         self.client = Client(self.resources)
-        self.resources.admit_by(builtin_admission(self.client, clock))
+        self.resources.use_admission(builtin_admission(self.client, clock))
         self._recorders: dict[str, Recorder] = {}
         self.edge = self._edge(tools) if tools else None
         self.runner = Runner(self.resources, self.client, self.recorder, self._followers(), clock, journal, rng, supervisor=self.supervisor)

@@ -38,11 +38,11 @@ class BootstrapSettings:
 
 
 class Essential(NamedTuple):
-    """One object that every lab has; of what is there already, the parts that `ours` names are made as they stand here."""
+    """One object that every lab has; of what is there already, the parts that `enforced` names are made as they stand here."""
 
     resource: str
     object: Object
-    ours: tuple[str, ...] = ()
+    enforced: tuple[str, ...] = ()
     optional: bool = False  # the lab goes on without it when it is refused
 
     @property
@@ -83,8 +83,8 @@ async def ensure_bootstrap(client: Client, settings: BootstrapSettings) -> None:
                 if essential.optional:
                     continue
                 raise
-            if essential.ours:
-                await client.patch(essential.resource, essential.key, {part: essential.object[part] for part in essential.ours})
+            if essential.enforced:
+                await client.patch(essential.resource, essential.key, {part: essential.object[part] for part in essential.enforced})
 
 
 def _service(settings: BootstrapSettings, service_range: str) -> Object:

@@ -98,6 +98,6 @@ KIND = Kind(
     grace_s=grace_s,
     acts_on=acts_on("spec"),
     fields=fields,
-    shown_when_deleted=True,
+    returned_when_deleted=True,
     type_defaults={**pod_defaults.POD_TYPES, pod_defaults.CORE + "Pod": TypeDefaults(function=pod_defaults.pod)},
 )
