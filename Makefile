@@ -15,7 +15,7 @@ WORKERS ?= 2
 .DELETE_ON_ERROR:
 
 demo: setup
-	$(BIN)/python -m tools.demo
+	$(BIN)/python tools/demo.py
 
 test: develop check
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(TESTS)

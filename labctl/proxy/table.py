@@ -93,9 +93,7 @@ def fenced_namespaces(view: View, change: Seen) -> Iterator[str]:
         return
     own = one.metadata.namespace or one.metadata.name
     found = {
-        policy.metadata.namespace
-        for policy in view.all(NETWORK_POLICIES)
-        if policy.metadata.namespace == own or policy.names_other_namespaces
+        policy.metadata.namespace for policy in view.all(NETWORK_POLICIES) if policy.metadata.namespace == own or policy.looks_elsewhere
     }
     yield from sorted(found)
 

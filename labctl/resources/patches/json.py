@@ -40,10 +40,10 @@ def apply(patch: Any, obj: Object) -> Object:
         if not isinstance(operation, dict):
             raise ApiError(400, "BadRequest", f"json: cannot unmarshal {value_name(operation)} into Go value of type jsonpatch.Operation")
     document: Any = obj
-    costs = _Costs()
+    work = _Work()
     try:
         for operation in patch:
-            document = _operate(document, operation, costs)
+            document = _operate(document, operation, work)
     except _DoesNotApply as error:
         raise does_not_apply(str(error)) from None
     except RecursionError:
@@ -54,7 +54,7 @@ def apply(patch: Any, obj: Object) -> Object:
     return document
 
 
-class _Costs:
+class _Work:
     """What one patch may cost beyond its own size: bytes copied, and places that list items were moved by."""
 
     def __init__(self) -> None:
@@ -79,50 +79,50 @@ def does_not_apply(why: str) -> ApiError:
     return ApiError(422, "Invalid", "the server rejected our request due to an error in our request", details={"causes": causes})
 
 
-def _operate(document: Any, operation: dict[str, Any], costs: _Costs) -> Any:
+def _operate(document: Any, operation: dict[str, Any], work: _Work) -> Any:
     kind, path = operation.get("op"), operation.get("path")
     if not isinstance(path, str):
         raise _DoesNotApply(f"{kind} operation does not apply: missing path")
     match kind:
         case "add":
-            return _add(document, path, _value(operation), costs)
+            return _add(document, path, _value(operation), work)
         case "remove":
-            return _remove(document, path, costs)
+            return _remove(document, path, work)
         case "replace":
             return _replace(document, path, _value(operation))
         case "move":
             source = _from(operation, "move")
             value = _get(document, source, f"move operation does not apply: doc is missing from path: {source}")
-            return _add(_remove(document, source, costs), path, value, costs)
+            return _add(_remove(document, source, work), path, value, work)
         case "copy":
             source = _from(operation, "copy")
             value = _get(document, source, f"copy operation does not apply: doc is missing from path: {source}")
-            costs.copied(value)
-            return _add(document, path, deepcopy(value), costs)
+            work.copied(value)
+            return _add(document, path, deepcopy(value), work)
         case "test":
             return _test(document, path, operation.get("value"))
         case _:
             raise _DoesNotApply(f"Unexpected kind: {kind}")
 
 
-def _add(document: Any, path: str, value: Any, costs: _Costs) -> Any:
+def _add(document: Any, path: str, value: Any, work: _Work) -> Any:
     if not path:
         return value
     parent, key = _parent(document, path, f'add operation does not apply: doc is missing path: "{path}"')
     if isinstance(parent, list):
         index = len(parent) if key == "-" else _index(key, len(parent) + 1, path, "add")
-        costs.shifted(len(parent) - index)
+        work.shifted(len(parent) - index)
         parent.insert(index, value)
     else:
         parent[key] = value
     return document
 
 
-def _remove(document: Any, path: str, costs: _Costs) -> Any:
+def _remove(document: Any, path: str, work: _Work) -> Any:
     parent, key = _parent(document, path, f'remove operation does not apply: doc is missing path: "{path}"')
     if isinstance(parent, list):
         index = _index(key, len(parent), path, "remove")
-        costs.shifted(len(parent) - index)
+        work.shifted(len(parent) - index)
         del parent[index]
     elif key in parent:
         del parent[key]

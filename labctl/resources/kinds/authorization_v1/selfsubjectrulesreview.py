@@ -22,6 +22,6 @@ KIND = Kind(
     namespaced=False,
     view=Viewed,
     verbs=("create",),
-    persisted=False,
+    kept=False,
     validate=validate,
 )
