@@ -15,7 +15,7 @@ WORKERS ?= 2
 .DELETE_ON_ERROR:
 
 demo: setup
-	$(BIN)/python tools/demo.py
+	$(BIN)/python -m tools.demo
 
 test: develop check
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(TESTS)

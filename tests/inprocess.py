@@ -89,7 +89,7 @@ class ApiServer:
         clock = SystemClock()
         store = store or memory_store()
         resources = Resources(store, builtin_registry(), clock, MemoryJournal(clock), Random(1))
-        resources.admit_by(builtin_admission(Client(resources), clock))
+        resources.use_admission(builtin_admission(Client(resources), clock))
         authority = Authority.create(directory / "pki")
         authority.server(["localhost"], ["127.0.0.1"])
         pki = directory / "pki"

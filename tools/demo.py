@@ -27,6 +27,7 @@ from labctl.errors import LabctlError
 from labctl.lab import Lab
 from labctl.lab.load import Load
 from labctl.lab.waiting import wait_until
+from tools import today
 
 ROOT = Path(__file__).resolve().parent.parent
 SEED = ROOT / "examples" / "seed"
@@ -102,6 +103,7 @@ def play(tour: Tour) -> None:
     vip = seed(tour)
     pods_and_scale(tour, vip)
     power_off(tour, vip)
+    today.play(tour)
 
 
 def bring_up(tour: Tour) -> None:

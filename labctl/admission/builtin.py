@@ -6,6 +6,7 @@ from labctl.admission.eventratelimit import EventRateLimit
 from labctl.admission.limitranger import LimitDefaults, LimitRanger
 from labctl.admission.noderestriction import NodeRestriction
 from labctl.admission.resourcequota import ResourceQuota
+from labctl.admission.storage import DefaultStorageClass, PersistentVolumeClaimResize
 from labctl.clock import Clock
 from labctl.resources.admission import Admission
 from labctl.resources.client import Client
@@ -14,6 +15,12 @@ from labctl.resources.client import Client
 def builtin_admission(client: Client, clock: Clock) -> Admission:
     """ResourceQuota comes last: what it takes is taken for writes that nothing else refuses."""
     return Admission(
-        mutating=(LimitDefaults(client),),
-        validating=(NodeRestriction(client), EventRateLimit(clock), LimitRanger(client), ResourceQuota(client)),
+        mutating=(LimitDefaults(client), DefaultStorageClass(client)),
+        validating=(
+            NodeRestriction(client),
+            EventRateLimit(clock),
+            LimitRanger(client),
+            PersistentVolumeClaimResize(client),
+            ResourceQuota(client),
+        ),
     )

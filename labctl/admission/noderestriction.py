@@ -1,7 +1,7 @@
 """NodeRestriction: what a node's agent may write, decided on the object as it would be stored, beside the one that is.
 
 The authorizer (api/authorize.py) has let an agent try a few verbs on a few paths: its own Node, its Lease, its pods' status and the end of their
-deletion, Events. This step compares what comes out with what is there, so it does not matter in which words a body says it (`null`, `$patch`,
+deletion, Events, the end of a volume on its disk. This step compares what comes out with what is there, so it does not matter in which words a body says it (`null`, `$patch`,
 a generated name). As in Kubernetes' plugin of the same name, and stricter in one thing: facts about a machine (its addresses) come from its Machine
 object, and the range of its pods' addresses from the master, never from the node.
 """
@@ -16,7 +16,8 @@ from labctl.resources import failures
 from labctl.resources.admission import Attributes, Verb
 from labctl.resources.client import Client
 from labctl.resources.kind import Object
-from labctl.resources.plurals import EVENTS, LEASES, MACHINES, NODES, PODS
+from labctl.resources.kinds.core_v1.persistentvolume import LOCAL_DATA
+from labctl.resources.plurals import EVENTS, LEASES, MACHINES, NODES, PODS, VOLUMES
 
 HOSTNAME = "kubernetes.io/hostname"
 
@@ -44,7 +45,7 @@ class NodeRestriction:
     """A validating step. Everybody but a node's agent passes it unseen."""
 
     name = "NodeRestriction"
-    kinds: frozenset[str] | None = frozenset({NODES, PODS, EVENTS, LEASES})
+    kinds: frozenset[str] | None = frozenset({NODES, PODS, EVENTS, LEASES, VOLUMES})
     verbs: frozenset[Verb] = frozenset({"create", "update", "delete"})
 
     def __init__(self, client: Client) -> None:
@@ -56,6 +57,7 @@ class NodeRestriction:
             (LEASES, "update"): _lease_updated,
             (PODS, "update"): self._pod_updated,
             (PODS, "delete"): _pod_deleted,
+            (VOLUMES, "update"): _volume_updated,
             (EVENTS, "create"): self._event_created,
             (EVENTS, "update"): self._event_updated,
         }
@@ -198,6 +200,17 @@ def _pod_deleted(node: str, attributes: Attributes) -> Iterator[str]:
         yield f'node "{node}" can only delete pods with spec.nodeName set to itself'
     if "deletionTimestamp" not in old["metadata"]:
         yield f'node "{node}" is only allowed to finish a deletion, not to begin one'
+
+
+def _volume_updated(node: str, attributes: Attributes) -> Iterator[str]:
+    """That the data is removed, and nothing else: the one finalizer goes. Whose volume it is, the authorizer has looked at."""
+    new, old = _of(attributes.new), _of(attributes.old)
+    had, has = old["metadata"].get("finalizers", []), new["metadata"].get("finalizers", [])
+    if "deletionTimestamp" not in old["metadata"] or has != [each for each in had if each != LOCAL_DATA]:
+        yield f'node "{node}" is only allowed to finish the deletion of a volume on its disk'
+    if any(new.get(part) != old.get(part) for part in ("spec", "status")):
+        yield f'node "{node}" is not allowed to modify a volume'
+    yield from _metadata_changed(node, new, old, "finalizers")
 
 
 def _never(node: str, attributes: Attributes) -> Iterator[str]:

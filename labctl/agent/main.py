@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any, Awaitable, List
 
-from . import facts, linux, relay
+from . import claims, facts, linux, relay
 from .addresses import Range
 from .boot import Boot
 from .cgroups import Cgroups
@@ -75,9 +75,17 @@ async def serve(settings: Settings) -> None:
     node = NodeKeeper(settings, boot.id, address, api, addresses.set, images.reported, say)
     tools = Tools(settings, api, runtime, images, events, say, address, node.allocatable)
     pods = Pods(tools, boot)
+    disk = claims.Keeper(api, settings.node, settings.volumes_dir, say)
     say(f"node {settings.node} on {address}, boot {boot.id}, API {settings.url}")
     await _all(
-        _register_then_keep(node), pods.run(), images.flush_fetched(), events.run(), _tidy_memory(), *_relay(settings), keeper.run(say)
+        _register_then_keep(node),
+        pods.run(),
+        disk.run(),
+        images.flush_fetched(),
+        events.run(),
+        _tidy_memory(),
+        *_relay(settings),
+        keeper.run(say),
     )
 
 

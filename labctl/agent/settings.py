@@ -24,6 +24,7 @@ class Settings:
     relay_address: str = ""  # the master's, which this machine has itself where only a tunnel leads to the master
     state_dir: str = "/var/lib/labctl/agent"
     run_dir: str = "/run/labctl"
+    volumes_dir: str = "/var/lib/labctl/volumes"
     pod_logs_dir: str = "/var/log/pods"
     cgroup_root: str = ""
     pod_mtu: int = 1500
@@ -51,6 +52,7 @@ class Settings:
 
 _KEYS = {
     "node": "node", "url": "url", "bootID": "boot_id", "address": "address", "relayAddress": "relay_address", "stateDir": "state_dir", "runDir": "run_dir",
+    "volumesDir": "volumes_dir",
     "podLogsDir": "pod_logs_dir", "cgroupRoot": "cgroup_root", "podMTU": "pod_mtu", "clusterDomain": "cluster_domain",
     "leaseSeconds": "lease_s", "leaseDurationSeconds": "lease_duration_s", "nodeStatusSeconds": "node_status_s",
     "startRetrySeconds": "start_retry_s", "backoffSeconds": "backoff_first_s", "backoffMaxSeconds": "backoff_most_s", "backoffResetSeconds": "backoff_reset_s",

@@ -39,9 +39,9 @@ class Tools:
         return os.path.join(self.settings.pod_logs_dir, f"{meta['namespace']}_{meta['name']}_{meta['uid']}")
 
     async def fetch(self, kind: str, namespace: str, name: str) -> Optional[Object]:
-        """A ConfigMap or Secret; None if there is none."""
+        """An object of the core API that a pod uses (a volume of a claim has no namespace); None if there is none."""
         try:
-            return await self.api.get(f"/api/v1/namespaces/{namespace}/{kind}/{name}")
+            return await self.api.get(f"/api/v1/{f'namespaces/{namespace}/' if namespace else ''}{kind}/{name}")
         except Refused as error:
             if error.code == 404:
                 return None

@@ -1,4 +1,5 @@
-"""A pod's volumes as folders of the machine, ready to be bind-mounted: emptyDir, hostPath, configMap, secret, downwardAPI, projected.
+"""A pod's volumes as folders of the machine, ready to be bind-mounted: emptyDir, hostPath, configMap, secret, downwardAPI, projected,
+nfs, and the volumes of claims (claims.py).
 
 Files from the API are written as the kubelet does it: a time-stamped folder, a `..data` link that moves to it in one step, a link per file; so a container sees
 all of the old or all of the new. Containers can only read these volumes: one that could exchange `..data` for a link to somewhere else would
@@ -18,9 +19,9 @@ import os
 import stat
 import tempfile
 import time
-from typing import Any, Dict, List, Set, Tuple
+from typing import Any, Callable, Dict, List, Set, Tuple
 
-from . import beneath, linux, quantities
+from . import beneath, claims, linux, quantities
 from .environment import ConfigError, Fetch, PodFacts, decoded, pod_field, resource_field
 
 Object = Dict[str, Any]
@@ -39,21 +40,29 @@ def folder_of(pod_dir: str, name: str) -> str:
     return os.path.join(pod_dir, "volumes", name)
 
 
-async def prepare(pod: Object, pod_dir: str, facts: PodFacts, fetch: Fetch) -> Dict[str, str]:
+VOLUMES_DIR = "/var/lib/labctl/volumes"
+"""Where the data of labctl's own PersistentVolumes lies."""
+
+
+async def prepare(pod: Object, pod_dir: str, facts: PodFacts, fetch: Fetch, volumes_dir: str = VOLUMES_DIR) -> Dict[str, str]:
     """Name -> path on the machine, for every volume. Called again, it renews what comes from the API and leaves the rest. Raises VolumeFailure."""
     paths = {}
     for volume in pod["spec"].get("volumes") or ():
         try:
-            paths[volume["name"]] = await _one(pod, volume, pod_dir, facts, fetch)
+            paths[volume["name"]] = await _one(pod, volume, pod_dir, facts, fetch, volumes_dir)
         except (ConfigError, OSError, ValueError) as error:
             raise VolumeFailure(volume["name"], str(error)) from error
     return paths
 
 
-async def _one(pod: Object, volume: Object, pod_dir: str, facts: PodFacts, fetch: Fetch) -> str:
+async def _one(pod: Object, volume: Object, pod_dir: str, facts: PodFacts, fetch: Fetch, volumes_dir: str) -> str:
     if volume.get("hostPath"):
         return _host_path(volume["hostPath"]["path"], volume["hostPath"].get("type", ""))
     folder = folder_of(pod_dir, volume["name"])
+    if volume.get("persistentVolumeClaim"):
+        return await _claimed(pod, volume["persistentVolumeClaim"], folder, fetch, volumes_dir)
+    if volume.get("nfs"):
+        return await _in_thread(claims.mount_nfs, volume["nfs"], [], False, folder)
     ready = os.path.join(pod_dir, "volumes-ready", volume["name"])
     first = not _is_ready(volume, folder, ready)
     group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
@@ -71,6 +80,31 @@ async def _one(pod: Object, volume: Object, pod_dir: str, facts: PodFacts, fetch
     return folder
 
 
+async def _claimed(pod: Object, asked: Object, folder: str, fetch: Fetch, volumes_dir: str) -> str:
+    """The volume of a claim, where its data lies; `folder` is where a volume of the network is mounted."""
+    volume = await claims.volume_of(pod, asked["claimName"], fetch)
+    spec = volume["spec"]
+    if spec.get("nfs"):
+        return await _in_thread(claims.mount_nfs, spec["nfs"], spec.get("mountOptions") or [], bool(asked.get("readOnly")), folder)
+    if spec.get("hostPath"):
+        return _host_path(spec["hostPath"]["path"], spec["hostPath"].get("type", ""))
+    if not spec.get("local"):
+        kind = next(
+            (key for key, value in spec.items() if isinstance(value, dict) and key not in ("capacity", "claimRef", "nodeAffinity")), "?"
+        )
+        raise ConfigError(f"volumes of type {kind} are not supported")
+    own = claims.own_folder(volumes_dir, volume)
+    path = claims.make_folder(own) if own else claims.local_path(spec["local"]["path"])
+    group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
+    if group is not None and os.stat(path).st_gid != group:
+        _give_to(path, group)
+    return path
+
+
+async def _in_thread(work: Callable[..., str], *arguments: Any) -> str:
+    return await asyncio.get_running_loop().run_in_executor(None, work, *arguments)
+
+
 def _in_memory(volume: Object) -> bool:
     return (volume.get("emptyDir") or {}).get("medium") == "Memory"
 
@@ -82,11 +116,15 @@ def _is_ready(volume: Object, folder: str, ready: str) -> bool:
 def _finish(folder: str, group: "int | None", ready: str) -> None:
     """Gives the volume to the pod's group, and notes that it is set up."""
     if group is not None:
-        os.chown(folder, -1, group)
-        os.chmod(folder, stat.S_IMODE(os.stat(folder).st_mode) | 0o2070)
+        _give_to(folder, group)
     os.makedirs(os.path.dirname(ready), exist_ok=True)
     with open(ready, "w"):
         pass
+
+
+def _give_to(folder: str, group: int) -> None:
+    os.chown(folder, -1, group)
+    os.chmod(folder, stat.S_IMODE(os.stat(folder).st_mode) | 0o2070)
 
 
 def _api_sources(volume: Object) -> "List[Tuple[Object, int]] | None":
@@ -266,8 +304,9 @@ def sub_path(volume: str, below: str) -> int:
 
 
 def read_only(pod: Object) -> Set[str]:
-    """The names of the volumes that containers may only read: what comes from the API is the agent's to write."""
-    return {volume["name"] for volume in pod["spec"].get("volumes") or () if _from_api(volume)}
+    """The names of the volumes that containers may only read: what comes from the API is the agent's to write, and a claim may say so."""
+    volumes = pod["spec"].get("volumes") or ()
+    return {each["name"] for each in volumes if _from_api(each) or (each.get("persistentVolumeClaim") or {}).get("readOnly")}
 
 
 def _from_api(volume: Object) -> bool:
@@ -276,10 +315,10 @@ def _from_api(volume: Object) -> bool:
 
 def needs_api(pod: Object) -> bool:
     """Whether a volume holds files that may change in the API."""
-    return bool(read_only(pod))
+    return any(_from_api(volume) for volume in pod["spec"].get("volumes") or ())
 
 
-async def renew(pod: Object, pod_dir: str, facts: PodFacts, fetch: Fetch) -> None:
+async def renew(pod: Object, pod_dir: str, facts: PodFacts, fetch: Fetch, volumes_dir: str = VOLUMES_DIR) -> None:
     """Later versions of ConfigMaps and Secrets reach running containers. What can't be had now keeps its old content."""
     with contextlib.suppress(VolumeFailure, asyncio.TimeoutError):
-        await prepare(pod, pod_dir, facts, fetch)
+        await prepare(pod, pod_dir, facts, fetch, volumes_dir)

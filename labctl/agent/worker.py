@@ -11,13 +11,13 @@ import contextlib
 import dataclasses
 import time
 import traceback
-from typing import Any, Callable, Dict, List, Optional, Set
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from . import containers, history, stopping, volumes
 from .attempts import Attempts
 from .bell import Bell
 from .client import Delays, Refused
-from .environment import PodFacts
+from .environment import Fetch, PodFacts
 from .events import of_pod
 from .health import Health
 from .http import Unreachable
@@ -207,7 +207,7 @@ class PodWorker:
 
     async def _volumes(self, found: Pod) -> bool:
         try:
-            self._paths = await volumes.prepare(self.pod, self._tools.pod_dir(self.uid), self._facts(found), self._tools.fetch)
+            self._paths = await volumes.prepare(self.pod, *self._places(found))
             return True
         except volumes.VolumeFailure as failure:
             message = f'MountVolume.SetUp failed for volume "{failure.volume}" : {failure}'
@@ -217,11 +217,15 @@ class PodWorker:
         self._look_again(RETRY_S)
         return False
 
+    def _places(self, found: Pod) -> Tuple[str, PodFacts, Fetch, str]:
+        """What the pod's volumes are made of, beside the pod itself."""
+        return self._tools.pod_dir(self.uid), self._facts(found), self._tools.fetch, self._tools.settings.volumes_dir
+
     async def renew_volumes(self) -> None:
         """Called now and then: later versions of ConfigMaps and Secrets."""
         if self._paths and self._leaving is None and not self._over() and volumes.needs_api(self.pod):
             with contextlib.suppress(Refused, Unreachable):
-                await volumes.renew(self.pod, self._tools.pod_dir(self.uid), self._facts(self._found()), self._tools.fetch)
+                await volumes.renew(self.pod, *self._places(self._found()))
 
     def _facts(self, found: Pod) -> PodFacts:
         return PodFacts(pod_address(found, self._tools.host_ip), self._tools.host_ip, self._tools.allocatable)

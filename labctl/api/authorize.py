@@ -3,8 +3,9 @@
 Admins (`system:masters`) may do everything. A node's agent may do what it needs for its own pods. Everything else is refused with 403, in Kubernetes' words.
 
 The server asks it before it reads a body, so it decides by the verb, the path and the query, and by the objects as they are then. Like
-Kubernetes' node authorizer, it lets an agent use its own Node and Lease, its pods (their status, the end of their deletion), Events, the ConfigMaps
-and Secrets that its pods use (by name), Services and endpoints, the images of its pods, and blobs. What an agent may change in an object is decided
+Kubernetes' node authorizer, it lets an agent use its own Node and Lease, its pods (their status, the end of their deletion), Events, the ConfigMaps,
+Secrets and claims that its pods use (by name), the volumes of these claims and those on its own disk, Services and endpoints, the images of its pods,
+and blobs. What an agent may change in an object is decided
 later, on the result of the write: by the step NodeRestriction of the room `admission`.
 """
 
@@ -18,9 +19,11 @@ from labctl.api import identity, negotiate, status
 from labctl.api.query import Query
 from labctl.api.route import Target
 from labctl.errors import ApiError
-from labctl.resources.plurals import ENDPOINTS, SERVICES, SLICES
+from labctl.resources.kinds.core_v1.persistentvolume import ON_NODE
+from labctl.resources.plurals import CLAIMS, ENDPOINTS, SERVICES, SLICES, VOLUMES
 from labctl.resources.resources import Resources
 from labctl.resources.service import ListOptions, User
+from labctl.resources.volumes import claim_names
 
 MASTERS = "system:masters"
 LEASES = "kube-node-lease"
@@ -134,6 +137,24 @@ class Authorizer:
         used = "config_maps" if target.resource == "configmaps" else "secrets"
         return any(target.name in getattr(pod.spec, used)() for pod in self._pods_on(node, target.namespace))
 
+    def _claims(self, node: str, verb: str, target: Target, _parameters: Query) -> bool:
+        return verb == "get" and not target.subresource and self._uses(node, target.namespace, target.name)
+
+    def _volumes(self, node: str, verb: str, target: Target, parameters: Query) -> bool:
+        """The volumes of its pods' claims to read; those on its own disk to find and, once the data is removed, to let go (NodeRestriction)."""
+        if verb in ("list", "watch"):
+            return f"{ON_NODE}={node}" in parameters.first("fieldSelector").split(",")
+        volume = self._find(VOLUMES, "", target.name)
+        if volume is None or target.subresource:
+            return False
+        if volume.is_local and volume.node_name == node:
+            return verb in ("get", "patch")
+        reference = volume.spec.claim_ref
+        return verb == "get" and reference is not None and self._uses(node, reference.namespace, reference.name)
+
+    def _uses(self, node: str, namespace: str, claim: str) -> bool:
+        return any(claim in claim_names(pod) for pod in self._pods_on(node, namespace))
+
     def _events(self, _node: str, verb: str, _target: Target, _parameters: Query) -> bool:
         return verb in ("create", "patch")  # NodeRestriction checks the Event itself
 
@@ -156,6 +177,8 @@ _RULES = {
     "pods": Authorizer._pods,
     "configmaps": Authorizer._config,
     "secrets": Authorizer._config,
+    CLAIMS: Authorizer._claims,
+    VOLUMES: Authorizer._volumes,
     "events": Authorizer._events,
 }
 

@@ -7,7 +7,7 @@ import msgspec
 from labctl.api import negotiate, protobuf
 from labctl.api.call import Call
 from labctl.resources import documents
-from labctl.resources.large import LARGE_BYTES, aside
+from labctl.resources.large import LARGE_BYTES, offload_if_large
 from labctl.resources.resources import Body
 
 
@@ -18,7 +18,7 @@ async def read(call: Call) -> Body:
     if form == negotiate.JSON or not body:
         documents.check_json(body)
         return body
-    decoded = await aside(len(body), documents.parse if form == negotiate.YAML else protobuf.decode, body)
+    decoded = await offload_if_large(len(body), documents.parse if form == negotiate.YAML else protobuf.decode, body)
     if isinstance(decoded, dict) and len(body) <= LARGE_BYTES:
         return decoded
     return msgspec.json.encode(decoded)  # the JSON decoder then reports "not an object" in its own words

@@ -106,7 +106,7 @@ def _resource(kind: Kind) -> Document:
         entry["shortNames"] = list(kind.short_names)
     if kind.categories:
         entry["categories"] = list(kind.categories)
-    if kind.kept:
+    if kind.persisted:
         entry["storageVersionHash"] = hashlib.sha256(f"{kind.stored.api_version}/{kind.stored.kind}".encode()).hexdigest()[:11] + "="
     return entry
 

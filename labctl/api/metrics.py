@@ -56,7 +56,7 @@ class Metrics:
         yield requests
         objects = GaugeMetricFamily("apiserver_storage_objects", "Stored objects, by resource.", labels=("resource",))
         for kind in self._registry:
-            if kind.kept:
+            if kind.persisted:
                 objects.add_metric((kind.resource,), len(self._store.range(kind.prefix()).entries))
         yield objects
         yield GaugeMetricFamily("labctl_store_revision", "The newest revision of the store.", value=self._store.revision)

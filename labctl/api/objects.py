@@ -12,7 +12,7 @@ from labctl.api.shapes import Shape
 from labctl.clock import Clock
 from labctl.resources.encoding import client_bytes
 from labctl.resources.resources import Resources
-from labctl.resources.service import Listed, ListOptions, Written
+from labctl.resources.service import ListOptions, ListResult, WriteResult
 from labctl.store.interface import Entry
 
 _encode = msgspec.json.Encoder().encode
@@ -76,7 +76,7 @@ class Objects:
         self._may_send(call, "delete")
         options = query.delete_options(call.query, await bodies.read_if_any(call))
         written = await self._resources.delete(call.kind, target.namespace, target.name, options, call.user)
-        if written.gone and not call.kind.shown_when_deleted:
+        if written.gone and not call.kind.returned_when_deleted:
             return await call.answer(_deleted(call, written.entry), extra=answer.warning_lines(written.warnings))
         return await self._answer_write(call, written)
 
@@ -87,7 +87,7 @@ class Objects:
         listed = await self._resources.delete_collection(call.kind, call.target.namespace, selected, options, call.user)
         return await self._answer_list(call, listed, form)
 
-    async def _answer_list(self, call: Call, listed: Listed, form: negotiate.Format) -> web.StreamResponse:
+    async def _answer_list(self, call: Call, listed: ListResult, form: negotiate.Format) -> web.StreamResponse:
         if call.kind.conversion is not None:
             listed = msgspec.structs.replace(listed, entries=await self._resources.converted(call.kind, listed.entries))
         return await call.answer(await self._shape(call, form.shape).many(listed), form=form)
@@ -99,7 +99,7 @@ class Objects:
         """Checks, before the body is read, whether the user may send one of its type. Raises 403."""
         self._authorizer.body(call.user, verb, call.target, call.request.headers.get("Content-Type", ""))
 
-    async def _answer_write(self, call: Call, written: Written, created: int = 200) -> web.StreamResponse:
+    async def _answer_write(self, call: Call, written: WriteResult, created: int = 200) -> web.StreamResponse:
         code = 201 if written.created else created
         form = call.format
         # Binding, eviction and scale answer with another object than the one that was written.

@@ -169,7 +169,7 @@ class Server:
             return self._subresource_handler(call, verb)
         if verb not in kind.verbs or (target.name and verb == "create"):
             raise status.method_not_allowed()
-        return self._verbs[verb] if kind.kept else self._reviews.create
+        return self._verbs[verb] if kind.persisted else self._reviews.create
 
     def _subresource_handler(self, call: Call, verb: str) -> Handler:
         name = call.target.subresource

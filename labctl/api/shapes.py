@@ -16,7 +16,7 @@ from labctl.api.negotiate import PARTIAL, TABLE
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.encoding import client_bytes
 from labctl.resources.kind import Kind
-from labctl.resources.service import Listed, WatchEvent
+from labctl.resources.service import ListResult, WatchEvent
 from labctl.store.interface import Entry
 
 _encode = msgspec.json.Encoder().encode
@@ -55,7 +55,7 @@ class Shape:
             return partial(client_bytes(entry))
         return self._enclosed(self._rows([entry]), {"resourceVersion": str(entry.revision)}, columns=True)
 
-    async def many(self, listed: Listed) -> bytes:
+    async def many(self, listed: ListResult) -> bytes:
         """Returns a list. A row takes 20 us, so a long Table lets other tasks run in between; the entries don't change meanwhile."""
         metadata: dict[str, Any] = {"resourceVersion": str(listed.revision)}
         if listed.continue_token:

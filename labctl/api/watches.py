@@ -20,7 +20,7 @@ from labctl.api.shapes import Shape
 from labctl.errors import ApiError, Compacted
 from labctl.resources.resources import Resources
 from labctl.resources.service import ListOptions
-from labctl.resources.verbs.watch import Watching
+from labctl.resources.verbs.watch import ObjectWatch
 
 _DRAIN_ABOVE = 64 << 10
 _encode = msgspec.json.Encoder().encode
@@ -50,7 +50,7 @@ async def serve(call: Call, resources: Resources, shape: Shape, options: ListOpt
     return await sink.end()
 
 
-async def _pump(events: Watching, shape: Shape, sink: _Lines | _Frames) -> None:
+async def _pump(events: ObjectWatch, shape: Shape, sink: _Lines | _Frames) -> None:
     try:
         async for batch in events:
             await sink.send(b"".join([shape.line(event) for event in batch]) if len(batch) > 1 else shape.line(batch[0]))
@@ -58,7 +58,7 @@ async def _pump(events: Watching, shape: Shape, sink: _Lines | _Frames) -> None:
         await sink.send(_error_line(status.from_exception(error)))
 
 
-def _open(call: Call, resources: Resources, options: ListOptions) -> tuple[Watching | None, ApiError | None]:
+def _open(call: Call, resources: Resources, options: ListOptions) -> tuple[ObjectWatch | None, ApiError | None]:
     """Begins the watch in the store, before the head is sent, so that no event is missed. "Too old" is an event of the stream; other errors are a Status."""
     initial = call.query.flag("sendInitialEvents") if "sendInitialEvents" in call.query else None
     try:

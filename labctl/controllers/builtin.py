@@ -22,6 +22,9 @@ from labctl.controllers.replicasets import ReplicaSets
 from labctl.controllers.replication import Replication
 from labctl.controllers.settings import ControllerSettings
 from labctl.controllers.statefulset.statefulsets import StatefulSets
+from labctl.controllers.volumes.claims import Claims
+from labctl.controllers.volumes.persistentvolumes import PersistentVolumes
+from labctl.controllers.volumes.protection import ClaimProtection
 from labctl.reconcile.plan import Follower
 from labctl.resources.registry import Registry
 
@@ -45,6 +48,9 @@ def builtin_controllers(registry: Registry, settings: ControllerSettings = Contr
         CronJobs(),
         Disruption(),
         CustomResources(registry),
+        Claims(),
+        PersistentVolumes(),
+        ClaimProtection(),
         Garbage(registry),
         Namespaces(registry),
         Quotas(registry),

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from labctl.clock import parse_rfc3339
 from labctl.controllers.backends import ports_of
 from labctl.controllers.indexes import (
+    CLAIMS,
     ENDPOINTS,
     EVENTS,
     LEASES,
@@ -20,9 +21,11 @@ from labctl.controllers.indexes import (
     PODS,
     REPLICATION_CONTROLLERS,
     SERVICES,
+    VOLUMES,
     selected_pods,
 )
 from labctl.controllers.nodes import LEASE_NAMESPACE
+from labctl.controllers.volumes import why as volumes
 from labctl.journal import Line
 from labctl.reconcile.plan import Key, View
 from labctl.resources.cells import duration
@@ -34,13 +37,8 @@ from labctl.resources.kinds.labctl_internal_v1.machine import Machine
 from labctl.resources.kinds.shared import condition
 
 PAST_LINES = 12  # of an object's past, the latest
-NODES_TOLD = 50  # nodes of which it is said why a waiting pod is not there
 _NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull")
 _KILLERS = ("taint-eviction-controller", "pod-garbage-collector")
-
-
-Refusals = Callable[[View, Key], Sequence[str]]
-"""Why a waiting pod is on none of the nodes, a line for each node; nothing for others."""
 
 
 class Past(Protocol):
@@ -50,14 +48,13 @@ class Past(Protocol):
     def lines(self) -> Sequence[Line]: ...
 
 
-def explain(view: View, journal: Past, kind: str, key: Key, refusals: Refusals = lambda _view, _key: ()) -> list[str]:
+def explain(view: View, journal: Past, kind: str, key: Key) -> list[str]:
     """What it is now, a line each; then its past, oldest first. Nothing, for what is not there and of which nothing is remembered."""
     thing = view.get(kind, key)
     past = _past(view, journal, kind, key, thing)
     if thing is None:
         return [f"There is no {key} among the {kind.partition('.')[0]} now.", *past] if past else []
-    nodes = refusals(view, key) if kind == PODS else ()
-    return [*PRESENT.get(kind, _any)(view, thing), *(f"  {line}" for line in nodes[:NODES_TOLD]), *past]
+    return [*PRESENT.get(kind, _any)(view, thing), *past]
 
 
 # -- now -------------------------------------------------------------------------------------------------------------------------------
@@ -70,6 +67,7 @@ def _pod(view: View, pod: Pod) -> Iterator[str]:
     if not pod.spec.node_name:
         told = condition(pod.status.conditions, "PodScheduled")
         yield f"It waits for a node: {told.message if told and told.message else 'the scheduler has not decided yet'}"
+        yield from volumes.of_pod(view, pod)
         return
     yield f"It is on node {pod.spec.node_name}" + (f" at {pod.status.pod_ip}." if pod.status.pod_ip else ".")
     yield f"It is {pod.status.phase or 'Pending'}{' and ready' if pod.ready else ''}." + _because(pod)
@@ -225,6 +223,8 @@ PRESENT: dict[str, Callable[[View, Any], Iterator[str]]] = {
     SERVICES: _service,
     NODES: _node,
     MACHINES: _machine,
+    CLAIMS: volumes.claim,
+    VOLUMES: volumes.volume,
 }
 
 

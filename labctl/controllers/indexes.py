@@ -12,6 +12,7 @@ from typing import Any
 from labctl.reconcile.plan import Index, Key, View
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.plurals import (
+    CLAIMS,
     CRON_JOBS,
     DAEMON_SETS,
     DEPLOYMENTS,
@@ -29,11 +30,13 @@ from labctl.resources.plurals import (
     SERVICES,
     SLICES,
     STATEFUL_SETS,
+    STORAGE_CLASSES,
+    VOLUMES,
 )
 
 __all__ = [  # for controllers, which need names and indexes together
-    "CRON_JOBS", "DAEMON_SETS", "DEPLOYMENTS", "ENDPOINTS", "EVENTS", "JOBS", "LEASES", "MACHINES", "NAMESPACES", "NODES", "PODS",
-    "REPLICATION_CONTROLLERS", "REPLICA_SETS", "REVISIONS", "SERVICES", "SLICES", "STATEFUL_SETS",
+    "CLAIMS", "CRON_JOBS", "DAEMON_SETS", "DEPLOYMENTS", "ENDPOINTS", "EVENTS", "JOBS", "LEASES", "MACHINES", "NAMESPACES", "NODES", "PODS",
+    "REPLICATION_CONTROLLERS", "REPLICA_SETS", "REVISIONS", "SERVICES", "SLICES", "STATEFUL_SETS", "STORAGE_CLASSES", "VOLUMES",
 ]  # fmt: skip
 
 READY = "ready"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,7 +14,6 @@ from labctl.supervisor import Supervisor
 if TYPE_CHECKING:
     from labctl.images.images import Images
     from labctl.journal import MemoryJournal
-    from labctl.reconcile.plan import Key, View
     from labctl.reconcile.runner import Runner
     from labctl.resources.registry import Registry
 
@@ -26,14 +25,10 @@ def extensions(
     images: Images | None,
     snapshot: Callable[[], Awaitable[int]],
     supervisor: Supervisor,
-    refusals: Callable[[View, Key], Sequence[str]],
 ) -> Extensions:
-    """`refusals(view, key)`: why a waiting pod is on none of the nodes, a line for each."""
     routes = Extensions()
     routes.add("POST", "/labctl/v1/snapshot", lambda _request: _snapshot(snapshot))
-    routes.add(
-        "GET", "/labctl/v1/why/{kind}/{namespace}/{name}", lambda request: _why(registry, runner, journal, supervisor, refusals, request)
-    )
+    routes.add("GET", "/labctl/v1/why/{kind}/{namespace}/{name}", lambda request: _why(registry, runner, journal, supervisor, request))
     routes.add("GET", "/labctl/v1/health", lambda _request: _health(supervisor))
     if images:
         routes.add("GET", "/labctl/v1/images/resolve", lambda request: _resolve(images, request))
@@ -52,12 +47,7 @@ async def _health(supervisor: Supervisor) -> dict[str, Any]:
 
 
 async def _why(
-    registry: Registry,
-    runner: Runner,
-    journal: MemoryJournal,
-    supervisor: Supervisor,
-    refusals: Callable[[View, Key], Sequence[str]],
-    request: ExtensionRequest,
+    registry: Registry, runner: Runner, journal: MemoryJournal, supervisor: Supervisor, request: ExtensionRequest
 ) -> dict[str, Any]:
     """Any name of a kind that kubectl takes: pod, pods, po."""
     from labctl.controllers.explain import explain
@@ -67,7 +57,7 @@ async def _why(
     if kind is None:
         raise ApiError(404, "NotFound", f'the server doesn\'t have a resource type "{word}"')
     key = f"{request.params['namespace']}/{name}" if kind.namespaced else name
-    lines = explain(runner.view, journal, kind.resource, key, refusals)
+    lines = explain(runner.view, journal, kind.resource, key)
     if not lines:
         raise ApiError(404, "NotFound", f'{kind.resource} "{name}" not found, and nothing is remembered of it')
     trouble = supervisor.trouble()

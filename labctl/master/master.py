@@ -88,10 +88,9 @@ class Master:
         self.registry = builtin_registry()
         self.resources = Resources(store, self.registry, clock, journal, rng, settings.resources())
         self.client = Client(self.resources)
-        self.resources.admit_by(builtin_admission(self.client, clock))
+        self.resources.use_admission(builtin_admission(self.client, clock))
         self._recorders: dict[str, Recorder] = {}
         self.edge = self._edge(tools) if tools else None
-        self.scheduler = Scheduler()
         self.runner = Runner(self.resources, self.client, self.recorder, self._followers(), clock, journal, rng, supervisor=self.supervisor)
         if self.edge:
             self.runner.when_awake(self.edge.machines.awake)
@@ -108,7 +107,7 @@ class Master:
     def _followers(self) -> Sequence[Follower]:
         edge = self.edge.followers if self.edge else ()
         essential = Essentials(essentials(self._bootstrap(), self.resources.settings.service_range))
-        return [*builtin_controllers(self.registry, self.settings.controllers()), essential, self.scheduler, *edge]
+        return [*builtin_controllers(self.registry, self.settings.controllers()), essential, Scheduler(), *edge]
 
     def _bootstrap(self) -> BootstrapSettings:
         if not self.edge:
@@ -136,8 +135,7 @@ class Master:
         from labctl.master.extensions import extensions
 
         snapshot = partial(self.store.snapshot, self.settings.paths.store_snapshot)
-        images = tools.images if tools else None
-        routes = extensions(self.registry, self.runner, self.journal, images, snapshot, self.supervisor, self.scheduler.refusals)
+        routes = extensions(self.registry, self.runner, self.journal, tools.images if tools else None, snapshot, self.supervisor)
         return Server(self.resources, tls, self.clock, remote=tools.remote if tools else None, extensions=routes, checks=self._checks)
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:

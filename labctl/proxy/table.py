@@ -93,7 +93,9 @@ def fenced_namespaces(view: View, change: Seen) -> Iterator[str]:
         return
     own = one.metadata.namespace or one.metadata.name
     found = {
-        policy.metadata.namespace for policy in view.all(NETWORK_POLICIES) if policy.metadata.namespace == own or policy.looks_elsewhere
+        policy.metadata.namespace
+        for policy in view.all(NETWORK_POLICIES)
+        if policy.metadata.namespace == own or policy.names_other_namespaces
     }
     yield from sorted(found)
 

@@ -1,7 +1,9 @@
-"""What every lab has from its first moment: the four namespaces, Service `kubernetes`, which leads to the master itself, and Service `kube-dns`.
+"""What every lab has from its first moment: the four namespaces, the Services `kubernetes`, which leads to the master itself, and `kube-dns`,
+and a class of storage.
 
 Called at every start of the master. It makes what is missing and mends what points elsewhere (the master's address may have changed); the rest it leaves.
-What somebody deletes later (`kubectl delete all --all`), controllers/essentials.py makes again from the same list.
+What somebody deletes later (`kubectl delete all --all`), controllers/essentials.py makes again from the same list. The class is
+left out there, because somebody who deletes it does not want it; it is there again after the master's next start.
 """
 
 from __future__ import annotations
@@ -14,13 +16,17 @@ from labctl import defaults
 from labctl.errors import ApiError
 from labctl.resources.client import Client
 from labctl.resources.kind import Object
+from labctl.resources.kinds.core_v1.persistentvolume import LOCAL_PROVISIONER
 from labctl.resources.kinds.discovery_v1.endpointslice import SERVICE_LABEL
-from labctl.resources.plurals import SLICES
+from labctl.resources.kinds.storage_v1.storageclass import IS_DEFAULT, WAIT
+from labctl.resources.plurals import SLICES, STORAGE_CLASSES
 
 NAMESPACES = ("default", "kube-system", "kube-node-lease", "kube-public")
 _NAME = "kubernetes"
 _DNS_NAME = "kube-dns"
 DNS_SERVICE = f"kube-system/{_DNS_NAME}"
+STANDARD = "standard"
+"""The name of the class whose volumes are folders on the minions' disks."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +38,28 @@ class BootstrapSettings:
 
 
 class Essential(NamedTuple):
-    """One object that every lab has; of what is there already, the parts that `ours` names are made as they stand here."""
+    """One object that every lab has; of what is there already, the parts that `enforced` names are made as they stand here."""
 
     resource: str
     object: Object
-    ours: tuple[str, ...] = ()
+    enforced: tuple[str, ...] = ()
     optional: bool = False  # the lab goes on without it when it is refused
 
     @property
     def key(self) -> str:
         metadata = self.object["metadata"]
         return f"{metadata['namespace']}/{metadata['name']}" if "namespace" in metadata else str(metadata["name"])
+
+
+_STANDARD_CLASS = Essential(
+    STORAGE_CLASSES,
+    {
+        "metadata": {"name": STANDARD, "annotations": {IS_DEFAULT[0]: "true"}},
+        "provisioner": LOCAL_PROVISIONER,
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": WAIT,
+    },
+)
 
 
 def essentials(settings: BootstrapSettings, service_range: str) -> list[Essential]:
@@ -58,7 +75,7 @@ def essentials(settings: BootstrapSettings, service_range: str) -> list[Essentia
 
 
 async def ensure_bootstrap(client: Client, settings: BootstrapSettings) -> None:
-    for essential in essentials(settings, client.resources.settings.service_range):
+    for essential in (*essentials(settings, client.resources.settings.service_range), _STANDARD_CLASS):
         try:
             await client.create(essential.resource, essential.object)
         except ApiError as error:
@@ -66,8 +83,8 @@ async def ensure_bootstrap(client: Client, settings: BootstrapSettings) -> None:
                 if essential.optional:
                     continue
                 raise
-            if essential.ours:
-                await client.patch(essential.resource, essential.key, {part: essential.object[part] for part in essential.ours})
+            if essential.enforced:
+                await client.patch(essential.resource, essential.key, {part: essential.object[part] for part in essential.enforced})
 
 
 def _service(settings: BootstrapSettings, service_range: str) -> Object:

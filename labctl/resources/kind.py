@@ -191,10 +191,10 @@ class Kind:
     has_generation: bool = False  # metadata.generation counts the changes of spec
     orphans: bool = False  # a deletion that says nothing of its dependents leaves them
     create_on_update: bool = False  # a PUT of what is not there makes it
-    kept: bool = True  # False: a question, which the api answers and nobody stores (SelfSubjectAccessReview)
+    persisted: bool = True  # False: a question, which the api answers and nobody stores (SelfSubjectAccessReview)
     lazy: bool = False  # writes of this kind may ride the next commit group (Lease, Event)
     tracks_fields: bool = True  # False: no managedFields, because programs write it often and nobody applies against it
-    shown_when_deleted: bool = False  # a deletion that is complete answers the object's last state; else a Status
+    returned_when_deleted: bool = False  # a deletion that is complete answers the object's last state; else a Status
     type_defaults: Mapping[str, TypeDefaults] = field(default_factory=dict)
     definitions: Mapping[str, Object] = field(default_factory=dict)
     scale: ScalePaths | None = None  # what the subresource `scale` reads and writes

@@ -1,12 +1,15 @@
-"""Whether a node is one that a pod asks for, by nodeSelector and required node affinity. The scheduler asks, and the DaemonSet controller."""
+"""Whether a node is one that a pod asks for, by nodeSelector and required node affinity, or one that a volume can be mounted on.
+
+The scheduler asks, and the DaemonSet controller.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from labctl.resources.kinds.core_v1.node import Node
-from labctl.resources.kinds.core_v1.pod_affinity import NodeRequirement, NodeTerm
-from labctl.resources.kinds.core_v1.pod_view import PodSpec
+from labctl.resources.kinds.core_v1.pod_view import NodeTerm, PodSpec
 
 
 def wants_node(spec: PodSpec, node: Node) -> bool:
@@ -15,18 +18,23 @@ def wants_node(spec: PodSpec, node: Node) -> bool:
     if spec.node_selector and any(labels.get(key) != value for key, value in spec.node_selector.items()):
         return False
     required = spec.affinity.required if spec.affinity else ()
-    return not required or any(matches_term(term, node) for term in required)
+    return not required or in_terms(required, node)
 
 
-def matches_term(term: NodeTerm, node: Node) -> bool:
-    """Whether the node satisfies all of a term's expressions; a term without any matches nothing."""
+def in_terms(terms: Iterable[NodeTerm], node: Node) -> bool:
+    """Whether the node satisfies one of the terms of a node selector."""
+    return any(_term(term, node.metadata.labels, node.metadata.name) for term in terms)
+
+
+def _term(term: Any, labels: Mapping[str, str], name: str) -> bool:
+    """All of a term's expressions; a term without any matches nothing."""
     if not term.match_expressions and not term.match_fields:
         return False
-    labels, fields = node.metadata.labels, {"metadata.name": node.metadata.name}
+    fields = {"metadata.name": name}
     return all(_expression(e, labels) for e in term.match_expressions) and all(_expression(e, fields) for e in term.match_fields)
 
 
-def _expression(expression: NodeRequirement, labels: Mapping[str, str]) -> bool:
+def _expression(expression: Any, labels: Mapping[str, str]) -> bool:
     value = labels.get(expression.key)
     match expression.operator:
         case "In":

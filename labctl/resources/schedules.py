@@ -18,15 +18,15 @@ _MACROS = {
 _EVERY = re.compile(r"@every ((?:\d{1,9}(?:\.\d{1,9})?(?:h|m|s|ms))+)", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)", re.ASCII)
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_MOST = 256
+_MAX_CHARACTERS = 256
 
 
 class Schedule:
     """When something is due. ValueError for an expression that names no time."""
 
     def __init__(self, text: str) -> None:
-        if len(text) > _MOST:
-            raise ValueError(f"may not be longer than {_MOST} characters")
+        if len(text) > _MAX_CHARACTERS:
+            raise ValueError(f"may not be longer than {_MAX_CHARACTERS} characters")
         self._every_s = 0.0
         self._fields = ""
         every = _EVERY.fullmatch(text)

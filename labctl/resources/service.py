@@ -64,7 +64,7 @@ class ListOptions(msgspec.Struct, frozen=True):
     resource_version_match: str = ""
 
 
-class Written(msgspec.Struct, frozen=True):
+class WriteResult(msgspec.Struct, frozen=True):
     """What a write came to. `created` False for an update; `warnings` go into Warning headers; `encoding.client_bytes(entry)` is the object's JSON.
     `gone`: a deletion removed it (else it was only marked as leaving); the API answers a Status then."""
 
@@ -84,7 +84,7 @@ class WatchEvent(msgspec.Struct, gc=False, eq=False):
     line: bytes = b""
 
 
-class Listed(msgspec.Struct, frozen=True):
+class ListResult(msgspec.Struct, frozen=True):
     entries: Sequence[Entry]
     revision: int
     continue_token: str = ""

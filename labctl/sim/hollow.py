@@ -17,8 +17,9 @@ from labctl.clock import Clock, rfc3339, rfc3339_micro
 from labctl.errors import LabctlError
 from labctl.reconcile.plan import Key
 from labctl.resources.client import Client
+from labctl.resources.kinds.core_v1.persistentvolume import LOCAL_DATA, PersistentVolume
 from labctl.resources.kinds.core_v1.pod_view import Pod
-from labctl.resources.plurals import LEASES
+from labctl.resources.plurals import LEASES, VOLUMES
 from labctl.resources.service import ListOptions
 from labctl.sim.objects import condition
 from labctl.sim.settings import HollowSettings
@@ -147,8 +148,22 @@ class HollowNode:
         if self.speaks:
             self.running.pop(uid, None)
 
+    def volume_seen(self, volume: PersistentVolume) -> None:
+        """Removes the data of a volume on this node's disk that nobody needs any more, and says so."""
+        if not self.speaks or volume.metadata.deletion_timestamp is None or volume.metadata.finalizers != (LOCAL_DATA,):
+            return
+
+        async def release() -> None:
+            body: dict[str, Any] = {"metadata": {"finalizers": []}}
+            await self._fleet.client.patch(VOLUMES, volume.metadata.name, body, revision=volume.metadata.revision)
+
+        self._spawn(self._write(release))
+
     def _look_again(self) -> None:
-        """Lists this node's pods, as after a lost watch, and ends what runs without being one of them."""
+        """Lists this node's pods and volumes, as after a lost watch, and ends what runs without being one of them."""
+        for volume in self._fleet.client.list(VOLUMES):
+            if volume.node_name == self.name:
+                self.volume_seen(volume)
         mine = {pod.metadata.uid: pod for pod in self._fleet.client.list("pods") if pod.spec.node_name == self.name}
         for uid in [uid for uid in self.running if uid not in mine]:
             self.pod_gone(uid)
@@ -276,7 +291,7 @@ class Fleet:
     def start(self, names: list[str]) -> None:
         for number, name in enumerate(names, len(self.nodes)):
             self.nodes[name] = HollowNode(self, name, number)
-        self._watching = [asyncio.create_task(self._watch(resource)) for resource in ("pods", "nodes")]
+        self._watching = [asyncio.create_task(self._watch(resource)) for resource in ("pods", "nodes", VOLUMES)]
         for name in names:
             self.nodes[name].power_on()
 
@@ -300,7 +315,8 @@ class Fleet:
 
     async def _watch(self, resource: str) -> None:
         resources = self.client.resources
-        seen = self._pod_seen if resource == "pods" else self._node_seen
+        handlers: dict[str, Callable[[str, Any], None]] = {"pods": self._pod_seen, "nodes": self._node_seen, VOLUMES: self._volume_seen}
+        seen = handlers[resource]
         async for events in resources.watch(resources.registry[resource], "", ListOptions()):
             for event in events:
                 seen(event.type, resources.view(event.entry))
@@ -317,6 +333,11 @@ class Fleet:
         self._pods[pod.metadata.uid] = pod
         if node is not None:
             node.pod_seen(pod)
+
+    def _volume_seen(self, type_: str, volume: PersistentVolume) -> None:
+        node = self.nodes.get(volume.node_name) if volume.is_local else None
+        if node is not None and type_ != "DELETED":
+            node.volume_seen(volume)
 
     def _node_seen(self, type_: str, node: Any) -> None:
         hollow = self.nodes.get(node.metadata.name)

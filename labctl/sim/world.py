@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Iterable
 from random import Random
 
+from labctl.admission.builtin import builtin_admission
 from labctl.controllers.builtin import builtin_controllers
 from labctl.controllers.settings import ControllerSettings
 from labctl.journal import MemoryJournal
@@ -49,6 +50,7 @@ class World:
         self.store = LogStore(self.engine, StoreSettings())
         self.resources = Resources(self.store, self.registry, self.clock, self.journal, Random(self.rng.random()))
         self.client = Client(self.resources)
+        self.resources.use_admission(builtin_admission(self.client, self.clock))
         self.fleet = Fleet(self.client, self.clock, Random(self.rng.random()), hollow, self._started, self._forgotten)
         self.wrong: list[str] = []
         self._settings = controllers

@@ -73,7 +73,7 @@ async def test_a_projected_volume_is_all_of_its_sources(tmp_path):
         ({"secret": {"secretName": "gone"}}, 'secret "gone" not found'),
         ({"configMap": {"name": "cm", "items": [{"key": "z", "path": "z"}]}}, "references non-existent config key: z"),
         ({"configMap": {"name": "cm", "items": [{"key": "a", "path": "../../a"}]}}, "leaves the volume"),
-        ({"nfs": {"server": "x"}}, "volumes of type nfs are not supported"),
+        ({"iscsi": {"lun": 0}}, "volumes of type iscsi are not supported"),
         ({"hostPath": {"path": "/etc/hostname", "type": "Directory"}}, "hostPath type check failed: /etc/hostname is not a directory"),
         ({"hostPath": {"path": "/nowhere/x", "type": "File"}}, "hostPath type check failed: /nowhere/x is not a file"),
     ],

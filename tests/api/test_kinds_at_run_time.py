@@ -15,7 +15,7 @@ from labctl.resources.generic import GenericObject
 from labctl.resources.kind import Kind
 from labctl.resources.kinds import own
 from labctl.resources.kinds.own import INT32
-from labctl.resources.verbs.versions import OnlyTheName
+from labctl.resources.verbs.versions import NoneConversion
 from tests.inprocess import ApiServer
 
 GROUP = "example.com"
@@ -25,7 +25,7 @@ AGGREGATED = {"Accept": "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroup
 
 def cats(name: str = "Cat", version: str = "v1", storage: Kind | None = None) -> Kind:
     definitions = own.top_level(f"com.example.{version}.{name}", GROUP, version, spec=own.struct(lives=INT32))
-    plural, conversion = f"{name.lower()}s", OnlyTheName()
+    plural, conversion = f"{name.lower()}s", NoneConversion()
     return Kind(
         GROUP, version, name, plural, name.lower(), True, GenericObject, definitions=definitions, storage=storage, conversion=conversion
     )

@@ -17,7 +17,7 @@ from labctl.resources.encoding import client_bytes
 from labctl.resources.kind import Kind
 from labctl.resources.registry import builtin_registry
 from labctl.resources.resources import Resources
-from labctl.resources.service import DeleteOptions, ListOptions, User, WatchEvent, WriteOptions, Written
+from labctl.resources.service import DeleteOptions, ListOptions, User, WatchEvent, WriteOptions, WriteResult
 from labctl.resources.settings import ResourceSettings
 from labctl.store.log import LogStore
 from labctl.store.memory import memory_store
@@ -52,21 +52,21 @@ class Lab:
     def kind(self, resource: str) -> Kind:
         return self.resources.registry[resource]
 
-    async def create(self, resource: str, obj: dict[str, Any], user: User = PERSON, **options: Any) -> Written:
+    async def create(self, resource: str, obj: dict[str, Any], user: User = PERSON, **options: Any) -> WriteResult:
         kind = self.kind(resource)
         return await self.resources.create(kind, "default" if kind.namespaced else "", obj, WriteOptions(user=user, **options))
 
-    async def update(self, resource: str, obj: dict[str, Any], subresource: str = "", **options: Any) -> Written:
+    async def update(self, resource: str, obj: dict[str, Any], subresource: str = "", **options: Any) -> WriteResult:
         kind = self.kind(resource)
         namespace = "default" if kind.namespaced else ""
         return await self.resources.update(kind, namespace, obj["metadata"]["name"], obj, WriteOptions(user=PERSON, **options), subresource)
 
-    async def patch(self, resource: str, name: str, patch: Any, subresource: str = "", type_: str = MERGE, **options: Any) -> Written:
+    async def patch(self, resource: str, name: str, patch: Any, subresource: str = "", type_: str = MERGE, **options: Any) -> WriteResult:
         kind = self.kind(resource)
         namespace = "default" if kind.namespaced else ""
         return await self.resources.patch(kind, namespace, name, patch, type_, WriteOptions(user=PERSON, **options), subresource)
 
-    async def delete(self, resource: str, name: str, **options: Any) -> Written:
+    async def delete(self, resource: str, name: str, **options: Any) -> WriteResult:
         kind = self.kind(resource)
         return await self.resources.delete(kind, "default" if kind.namespaced else "", name, DeleteOptions(**options), PERSON)
 

@@ -17,7 +17,7 @@ from labctl.resources.kinds import own
 from labctl.resources.kinds.own import INT32, STRING
 from labctl.resources.registry import KindChange, Registry, builtin_registry, version_rank
 from labctl.resources.service import ListOptions, WriteOptions
-from labctl.resources.verbs.versions import OnlyTheName
+from labctl.resources.verbs.versions import NoneConversion
 from tests.resources.conftest import Lab
 
 GROUP = "example.com"
@@ -36,7 +36,7 @@ def cat(version: str = "v1", **more: Any) -> Kind:
 
 def family(stored: str = "v1") -> tuple[Kind, Kind]:
     """v1 and v1beta1, alike but for their names; one of them is stored."""
-    names = OnlyTheName()
+    names = NoneConversion()
     first = cat(stored, conversion=names)
     return first, cat("v1beta1" if stored == "v1" else "v1", conversion=names, storage=first)
 
@@ -163,7 +163,7 @@ async def test_a_conversion_that_renames_fields_works_in_both_directions(lab: La
         """v2 says `hue` where v1 says `color`."""
 
         def needed(self, kind: Kind, value: bytes) -> bool:
-            return OnlyTheName().needed(kind, value)
+            return NoneConversion().needed(kind, value)
 
         async def convert(self, kind: Kind, objects: Sequence[Object]) -> Sequence[Object]:
             for obj in objects:

@@ -13,7 +13,7 @@ from labctl.resources.cached import SHORT, cached_if_short
 from labctl.resources.kind import Object
 from labctl.resources.patches import fieldset, managed, strategic
 from labctl.resources.patches import json as json_patch
-from labctl.resources.patches.managed import UPDATE, Claim, Manager
+from labctl.resources.patches.managed import UPDATE, Manager, Ownership
 from labctl.resources.schema.definitions import builtin_schema
 
 SCHEMA = builtin_schema()
@@ -54,9 +54,9 @@ def insertions_at_the_beginning() -> None:
 
 
 def many_managers() -> None:
-    claims = {Manager(f"m{i}", UPDATE, "v1"): Claim(frozenset({("f:data", f"f:k{i}")}), "2026-01-01T00:00:00Z") for i in range(MANY)}
+    owners = {Manager(f"m{i}", UPDATE, "v1"): Ownership(frozenset({("f:data", f"f:k{i}")}), "2026-01-01T00:00:00Z") for i in range(MANY)}
     obj: Object = {"metadata": {}}
-    managed.write(obj, claims)
+    managed.write(obj, owners)
     fields = [path for entry in obj["metadata"]["managedFields"] for path in fieldset.decode(entry["fieldsV1"])]
     assert len(fields) == MANY
 

@@ -15,7 +15,6 @@ from labctl.resources.kinds.apps_v1.statefulset import StatefulSet
 from labctl.resources.kinds.core_v1.pod_view import Pod
 
 STATEFUL_SET = OwnerKind(STATEFUL_SETS, "apps/v1", "StatefulSet")
-CLAIMS = "persistentvolumeclaims"
 POD_NAME = "statefulset.kubernetes.io/pod-name"
 POD_INDEX = "apps.kubernetes.io/pod-index"
 

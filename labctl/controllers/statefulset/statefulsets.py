@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
-from labctl.controllers.indexes import PODS, PODS_READY, REVISIONS, STATEFUL_SETS
+from labctl.controllers.indexes import CLAIMS, PODS, PODS_READY, REVISIONS, STATEFUL_SETS
 from labctl.controllers.shared import pods, revisions
 from labctl.controllers.shared.ownership import claim, could_adopt, owned, owners
 from labctl.controllers.shared.revisions import REVISION_LABEL
 from labctl.controllers.statefulset import identity
-from labctl.controllers.statefulset.identity import CLAIMS, STATEFUL_SET
+from labctl.controllers.statefulset.identity import STATEFUL_SET
 from labctl.reconcile.plan import NOTHING, Action, Create, Delete, Index, Key, Patch, Plan, Seen, View
 from labctl.resources.kinds.apps_v1.statefulset import PARALLEL, StatefulSet
 from labctl.resources.kinds.core_v1.pod_view import Pod

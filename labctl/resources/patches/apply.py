@@ -18,7 +18,7 @@ from labctl.resources.encoding import NOT_JSON
 from labctl.resources.kind import Kind, Object
 from labctl.resources.patches import fieldset, managed
 from labctl.resources.patches.fieldset import NO_FIELDS, Fields, Path
-from labctl.resources.patches.managed import APPLY, UPDATE, Claim, Manager, Managers
+from labctl.resources.patches.managed import APPLY, UPDATE, Manager, Managers, Ownership
 from labctl.resources.schema.definitions import Schema, Type
 from labctl.resources.schema.golang import value_name
 from labctl.resources.schema.walk import check
@@ -44,10 +44,10 @@ def apply(
     managers = _managers_of(type_, kind, live)
     before = managers[me].fields if me in managers else NO_FIELDS
     now_wanted = managed.owned_through(kind, subresource, fieldset.owned(type_, config))
-    managers[me] = Claim(now_wanted, managers[me].time if me in managers and before == now_wanted else now)
+    managers[me] = Ownership(now_wanted, managers[me].time if me in managers and before == now_wanted else now)
 
     merged = merge(type_, deepcopy(live), config) if live is not None else deepcopy(config)
-    kept = fieldset.mentioned(type_, config).union(*(claimed.fields for claimed in managers.values()))
+    kept = fieldset.mentioned(type_, config).union(*(ownership.fields for ownership in managers.values()))
     prune(type_, merged, _with_parents(before) - _with_parents(kept) - _NEVER_GONE)
     merged["metadata"].pop("managedFields", None)
 
@@ -58,7 +58,7 @@ def apply(
         conflicts = [conflict for conflict in conflicts if conflict[1] not in given_up]
         if conflicts:
             raise _conflict(conflicts)
-    managed.lose(managers, me, changed.added | changed.modified, changed.removed)
+    managed.remove_owned(managers, me, changed.added | changed.modified, changed.removed)
     if not managers[me].fields:
         del managers[me]
     managed.write(merged, managers)
@@ -140,7 +140,7 @@ def _managers_of(type_: Type, kind: Kind, live: Object | None) -> Managers:
     if entries:
         return managed.read(entries)
     fields = managed.owned_through(kind, "", fieldset.owned(type_, live))
-    return {Manager(BEFORE_FIRST_APPLY, UPDATE, kind.api_version): Claim(fields, live["metadata"].get("creationTimestamp", ""))}
+    return {Manager(BEFORE_FIRST_APPLY, UPDATE, kind.api_version): Ownership(fields, live["metadata"].get("creationTimestamp", ""))}
 
 
 def _applied_by_client(type_: Type, live: Object) -> Fields:
@@ -189,7 +189,7 @@ def _no_manager() -> ApiError:
 
 def _conflicts(managers: Managers, me: Manager, changed: Fields) -> list[tuple[Manager, Path]]:
     """(manager, path) of what others own and this apply would change, in a stable order."""
-    found = [(manager, path) for manager, claimed in managers.items() if manager != me for path in claimed.fields & changed]
+    found = [(manager, path) for manager, ownership in managers.items() if manager != me for path in ownership.fields & changed]
     return sorted(found, key=lambda conflict: (conflict[0].name, str(conflict[0]), conflict[1]))
 
 

@@ -40,10 +40,10 @@ def apply(patch: Any, obj: Object) -> Object:
         if not isinstance(operation, dict):
             raise ApiError(400, "BadRequest", f"json: cannot unmarshal {value_name(operation)} into Go value of type jsonpatch.Operation")
     document: Any = obj
-    work = _Work()
+    costs = _Costs()
     try:
         for operation in patch:
-            document = _operate(document, operation, work)
+            document = _operate(document, operation, costs)
     except _DoesNotApply as error:
         raise does_not_apply(str(error)) from None
     except RecursionError:
@@ -54,7 +54,7 @@ def apply(patch: Any, obj: Object) -> Object:
     return document
 
 
-class _Work:
+class _Costs:
     """What one patch may cost beyond its own size: bytes copied, and places that list items were moved by."""
 
     def __init__(self) -> None:
@@ -79,50 +79,50 @@ def does_not_apply(why: str) -> ApiError:
     return ApiError(422, "Invalid", "the server rejected our request due to an error in our request", details={"causes": causes})
 
 
-def _operate(document: Any, operation: dict[str, Any], work: _Work) -> Any:
+def _operate(document: Any, operation: dict[str, Any], costs: _Costs) -> Any:
     kind, path = operation.get("op"), operation.get("path")
     if not isinstance(path, str):
         raise _DoesNotApply(f"{kind} operation does not apply: missing path")
     match kind:
         case "add":
-            return _add(document, path, _value(operation), work)
+            return _add(document, path, _value(operation), costs)
         case "remove":
-            return _remove(document, path, work)
+            return _remove(document, path, costs)
         case "replace":
             return _replace(document, path, _value(operation))
         case "move":
             source = _from(operation, "move")
             value = _get(document, source, f"move operation does not apply: doc is missing from path: {source}")
-            return _add(_remove(document, source, work), path, value, work)
+            return _add(_remove(document, source, costs), path, value, costs)
         case "copy":
             source = _from(operation, "copy")
             value = _get(document, source, f"copy operation does not apply: doc is missing from path: {source}")
-            work.copied(value)
-            return _add(document, path, deepcopy(value), work)
+            costs.copied(value)
+            return _add(document, path, deepcopy(value), costs)
         case "test":
             return _test(document, path, operation.get("value"))
         case _:
             raise _DoesNotApply(f"Unexpected kind: {kind}")
 
 
-def _add(document: Any, path: str, value: Any, work: _Work) -> Any:
+def _add(document: Any, path: str, value: Any, costs: _Costs) -> Any:
     if not path:
         return value
     parent, key = _parent(document, path, f'add operation does not apply: doc is missing path: "{path}"')
     if isinstance(parent, list):
         index = len(parent) if key == "-" else _index(key, len(parent) + 1, path, "add")
-        work.shifted(len(parent) - index)
+        costs.shifted(len(parent) - index)
         parent.insert(index, value)
     else:
         parent[key] = value
     return document
 
 
-def _remove(document: Any, path: str, work: _Work) -> Any:
+def _remove(document: Any, path: str, costs: _Costs) -> Any:
     parent, key = _parent(document, path, f'remove operation does not apply: doc is missing path: "{path}"')
     if isinstance(parent, list):
         index = _index(key, len(parent), path, "remove")
-        work.shifted(len(parent) - index)
+        costs.shifted(len(parent) - index)
         del parent[index]
     elif key in parent:
         del parent[key]

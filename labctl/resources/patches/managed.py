@@ -20,7 +20,7 @@ _MAX_UPDATERS = 10  # entries of plain updates; older ones become one, as in Kub
 _ANCIENT = "ancient-changes"
 
 # What every object has, or the server alone sets: owned by nobody.
-_NOBODYS = {("f:apiVersion",), ("f:kind",), ("f:metadata",)} | {
+_UNOWNED = {("f:apiVersion",), ("f:kind",), ("f:metadata",)} | {
     ("f:metadata", f"f:{name}")
     for name in (
         "name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName", "generation", "managedFields", "resourceVersion",
@@ -46,14 +46,14 @@ class Manager:
 
 
 @dataclass(slots=True)
-class Claim:
+class Ownership:
     """What a manager owns, since when."""
 
     fields: Fields
     time: str
 
 
-Managers = dict[Manager, Claim]
+Managers = dict[Manager, Ownership]
 
 
 def track(schema: Schema, kind: Kind, old: Object | None, new: Object, *, manager: str, now: str, subresource: str = "") -> None:
@@ -65,33 +65,33 @@ def track(schema: Schema, kind: Kind, old: Object | None, new: Object, *, manage
     managers = read(sent or (old or {}).get("metadata", {}).get("managedFields") or ())
     changed = fieldset.compare(schema.type_of(kind.group, kind.version, kind.kind), old or {}, new)
     me = Manager(manager, UPDATE, kind.api_version, subresource)
-    lose(managers, me, changed.added | changed.modified, changed.removed)
-    mine = managers.get(me, Claim(NO_FIELDS, now))
-    claim(managers, me, owned_through(kind, subresource, (mine.fields | changed.added | changed.modified) - changed.removed), now)
+    remove_owned(managers, me, changed.added | changed.modified, changed.removed)
+    mine = managers.get(me, Ownership(NO_FIELDS, now))
+    set_owned(managers, me, owned_through(kind, subresource, (mine.fields | changed.added | changed.modified) - changed.removed), now)
     write(new, managers)
 
 
 def owned_through(kind: Kind, subresource: str, fields: Fields) -> Fields:
     """The fields that a request may own: not what all objects have, and not the part that the endpoint does not write."""
     others = "f:spec" if subresource == "status" else "f:status" if kind.has_status else ""
-    return frozenset(path for path in fields if path not in _NOBODYS and path[0] != others)
+    return frozenset(path for path in fields if path not in _UNOWNED and path[0] != others)
 
 
-def lose(managers: Managers, me: Manager, taken: Fields, removed: Fields) -> None:
+def remove_owned(managers: Managers, me: Manager, taken: Fields, removed: Fields) -> None:
     """Takes from all others what `me` set, and from all what is gone."""
-    for manager, claimed in list(managers.items()):
+    for manager, ownership in list(managers.items()):
         gone = removed if manager == me else removed | taken
-        if not gone.isdisjoint(claimed.fields):
-            claim(managers, manager, claimed.fields - gone, claimed.time)
+        if not gone.isdisjoint(ownership.fields):
+            set_owned(managers, manager, ownership.fields - gone, ownership.time)
 
 
-def claim(managers: Managers, manager: Manager, fields: Fields, now: str) -> None:
+def set_owned(managers: Managers, manager: Manager, fields: Fields, now: str) -> None:
     """Sets what a manager owns; the time moves only if that changed."""
     before = managers.get(manager)
     if not fields:
         managers.pop(manager, None)
     elif before is None or before.fields != fields:
-        managers[manager] = Claim(fields, now)
+        managers[manager] = Ownership(fields, now)
 
 
 def read(entries: Iterable[Object]) -> Managers:
@@ -102,13 +102,13 @@ def read(entries: Iterable[Object]) -> Managers:
             manager = Manager(
                 entry.get("manager", ""), entry.get("operation", UPDATE), entry.get("apiVersion", ""), entry.get("subresource", "")
             )
-            managers[manager] = Claim(frozenset(fieldset.decode(entry["fieldsV1"])), entry.get("time", ""))
+            managers[manager] = Ownership(frozenset(fieldset.decode(entry["fieldsV1"])), entry.get("time", ""))
     return managers
 
 
 def write(obj: Object, managers: Managers) -> None:
     """Puts the managers into metadata.managedFields, in Kubernetes' order."""
-    entries = [_entry(manager, claimed) for manager, claimed in sorted(_bounded(managers).items(), key=_order)]
+    entries = [_entry(manager, ownership) for manager, ownership in sorted(_bounded(managers).items(), key=_order)]
     if entries:
         obj["metadata"]["managedFields"] = entries
     else:
@@ -121,29 +121,29 @@ def _bounded(managers: Managers) -> Managers:
     if len(updaters) <= _MAX_UPDATERS:
         return managers
     bounded = dict(managers)
-    oldest: dict[Manager, list[Claim]] = {}
-    for manager, claimed in updaters[: len(updaters) - _MAX_UPDATERS + 1]:
+    oldest: dict[Manager, list[Ownership]] = {}
+    for manager, ownership in updaters[: len(updaters) - _MAX_UPDATERS + 1]:
         del bounded[manager]
-        oldest.setdefault(Manager(_ANCIENT, UPDATE, manager.api_version), []).append(claimed)
-    for ancient, claims in oldest.items():
-        claims += [bounded[ancient]] if ancient in bounded else []
-        bounded[ancient] = Claim(NO_FIELDS.union(*(one.fields for one in claims)), max(one.time for one in claims))
+        oldest.setdefault(Manager(_ANCIENT, UPDATE, manager.api_version), []).append(ownership)
+    for ancient, ownerships in oldest.items():
+        ownerships += [bounded[ancient]] if ancient in bounded else []
+        bounded[ancient] = Ownership(NO_FIELDS.union(*(one.fields for one in ownerships)), max(one.time for one in ownerships))
     return bounded
 
 
-def _order(item: tuple[Manager, Claim]) -> tuple[str, ...]:
-    manager, claimed = item
-    return manager.operation, claimed.time, manager.name, manager.api_version, manager.subresource
+def _order(item: tuple[Manager, Ownership]) -> tuple[str, ...]:
+    manager, ownership = item
+    return manager.operation, ownership.time, manager.name, manager.api_version, manager.subresource
 
 
-def _entry(manager: Manager, claimed: Claim) -> Object:
+def _entry(manager: Manager, ownership: Ownership) -> Object:
     entry: dict[str, Any] = {
         "manager": manager.name,
         "operation": manager.operation,
         "apiVersion": manager.api_version,
-        "time": claimed.time,
+        "time": ownership.time,
         "fieldsType": "FieldsV1",
-        "fieldsV1": fieldset.encode(claimed.fields),
+        "fieldsV1": fieldset.encode(ownership.fields),
     }
     if manager.subresource:
         entry["subresource"] = manager.subresource

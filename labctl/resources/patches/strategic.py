@@ -147,12 +147,12 @@ def _merge_list(type_: Type, live: list[Any], patch: list[Any], order: list[Any]
     key = type_.merge_key
     if not key:
         raise ApiError(400, "BadRequest", f"cannot merge lists without merge key for type {type_.item.short_name if type_.item else 'map'}")
-    kept, change = _obey_item_directives(live, patch, key)
+    kept, change = _apply_item_directives(live, patch, key)
     merged = _merge_items(type_, kept, change, key)
     return _arrange(merged, order if order is not None else change, live, lambda item: _key_of(item, key))
 
 
-def _obey_item_directives(live: list[Any], patch: list[Any], key: str) -> tuple[list[Any], list[Any]]:
+def _apply_item_directives(live: list[Any], patch: list[Any], key: str) -> tuple[list[Any], list[Any]]:
     """Without the items that the patch deletes (or all, if it replaces the list); and the patch without directives."""
     plain = [item for item in patch if _PATCH not in item]
     gone = set()
@@ -161,21 +161,21 @@ def _obey_item_directives(live: list[Any], patch: list[Any], key: str) -> tuple[
             case "":
                 pass
             case "delete":
-                gone.add(_ident(_key_of(item, key)))
+                gone.add(_lookup_key(_key_of(item, key)))
             case "replace":
                 return [], [_as_new(one) for one in plain]
             case "merge":
                 raise ApiError(400, "BadRequest", "merging lists cannot yet be specified in the patch")
             case directive:
                 raise _bad_directive(directive, item)
-    return [one for one in live if _ident(one.get(key)) not in gone] if gone else live, plain
+    return [one for one in live if _lookup_key(one.get(key)) not in gone] if gone else live, plain
 
 
 def _merge_items(type_: Type, live: list[Any], patch: list[Any], key: str) -> list[Any]:
     merged = list(live)
     places = _ranks(merged, lambda item: item.get(key))
     for item in patch:
-        place = places.setdefault(_ident(_key_of(item, key)), len(merged))
+        place = places.setdefault(_lookup_key(_key_of(item, key)), len(merged))
         if place == len(merged):
             merged.append(_as_new(item))
         else:
@@ -187,12 +187,12 @@ def _arrange(merged: list[Any], wanted: list[Any], live: list[Any], name: Callab
     """The items that `wanted` names in its order; the others, in their old order, each before the first named one that it stood before."""
     first = _ranks(wanted, name)
     before = _ranks(live, name)
-    named = deque(sorted((item for item in merged if _ident(name(item)) in first), key=lambda item: first[_ident(name(item))]))
-    rest = (item for item in merged if _ident(name(item)) not in first)
-    others = deque(sorted(rest, key=lambda item: before.get(_ident(name(item)), len(before))))
+    named = deque(sorted((item for item in merged if _lookup_key(name(item)) in first), key=lambda item: first[_lookup_key(name(item))]))
+    rest = (item for item in merged if _lookup_key(name(item)) not in first)
+    others = deque(sorted(rest, key=lambda item: before.get(_lookup_key(name(item)), len(before))))
     arranged = []
     while named and others:
-        left, right = before.get(_ident(name(others[0]))), before.get(_ident(name(named[0])))
+        left, right = before.get(_lookup_key(name(others[0]))), before.get(_lookup_key(name(named[0])))
         goes_first = left is not None and right is not None and left < right
         arranged.append(others.popleft() if goes_first else named.popleft())
     return [*arranged, *named, *others]
@@ -201,11 +201,11 @@ def _arrange(merged: list[Any], wanted: list[Any], live: list[Any], name: Callab
 def _ranks(items: Sequence[Any], name: Callable[[Any], Any]) -> dict[Any, int]:
     ranks: dict[Any, int] = {}
     for rank, item in enumerate(items):
-        ranks.setdefault(_ident(name(item)), rank)
+        ranks.setdefault(_lookup_key(name(item)), rank)
     return ranks
 
 
-def _ident(value: Any) -> Any:
+def _lookup_key(value: Any) -> Any:
     """A merge key's value as something that can be looked up: nothing stops a client from sending a list or an object as a name."""
     return msgspec.json.encode(value) if isinstance(value, (dict, list)) else value
 
@@ -229,8 +229,8 @@ def _delete_scalars(live: Object, name: str, gone: Any) -> None:
     if not isinstance(gone, list):
         raise ApiError(400, "BadRequest", "invalid patch format of primitive list")
     if isinstance(live.get(name), list):
-        idents = set(map(_ident, gone))
-        live[name] = [item for item in live[name] if _ident(item) not in idents]
+        keys = set(map(_lookup_key, gone))
+        live[name] = [item for item in live[name] if _lookup_key(item) not in keys]
 
 
 def _key_of(item: Object, key: str) -> Any:

@@ -67,10 +67,10 @@ class Operation:
 
 def operations(schema: Schema, kind: Kind) -> Iterator[Operation]:
     """Every operation of a kind and its subresources."""
-    return _Of(schema, kind).all()
+    return _KindOperations(schema, kind).all()
 
 
-class _Of:
+class _KindOperations:
     def __init__(self, schema: Schema, kind: Kind) -> None:
         self.schema, self.kind = schema, kind
         self.patches = PATCH_TYPES if kind.decoder is None else _CUSTOM_PATCH_TYPES

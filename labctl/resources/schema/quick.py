@@ -58,7 +58,7 @@ def _python_type(type_: Type) -> Any:
 def _struct(type_: Type) -> Any:
     """A Struct of exactly these fields, all of which may be absent. A type that holds itself is left to the exact walk below the first level."""
     if type_.struct is None:
-        type_.struct = _Refuses
+        type_.struct = _NeverFits
         # Fields are numbered and renamed: JSON names such as `continue` or `$ref` are no Python names.
         fields = [
             (f"f{number}", _python_type(field) | msgspec.UnsetType, msgspec.UNSET) for number, field in enumerate(type_.fields.values())
@@ -68,7 +68,7 @@ def _struct(type_: Type) -> Any:
     return type_.struct
 
 
-class _Refuses(msgspec.Struct, forbid_unknown_fields=True):
+class _NeverFits(msgspec.Struct, forbid_unknown_fields=True):
     """Stands in for a type inside itself: no object with fields fits."""
 
     never: int

@@ -39,11 +39,11 @@ class StoreRanges:
         if wanted:
             return wanted if self._take(ip_claim(wanted)) else None
         network = self.network
-        kept = {str(network[1]), self._ctx.settings.dns_address}  # for who asks for them by name
+        reserved = {str(network[1]), self._ctx.settings.dns_address}  # for who asks for them by name
 
         def free(number: int) -> str | None:
             text = str(IPv4Address(number))
-            return text if text not in kept and self._take(ip_claim(text)) else None
+            return text if text not in reserved and self._take(ip_claim(text)) else None
 
         return self._search(int(network[1]), int(network[-2]), free)
 

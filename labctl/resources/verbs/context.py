@@ -53,7 +53,7 @@ class Context:
             for entry in self.store.range(change.resource + "/").entries:
                 entry.memo = None
 
-    def found(self, kind: Kind, namespace: str, name: str) -> Entry:
+    def existing(self, kind: Kind, namespace: str, name: str) -> Entry:
         """The object, or 404."""
         entry = self.store.get(kind.key(namespace, name))
         if entry is None:

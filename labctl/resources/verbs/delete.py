@@ -2,7 +2,7 @@
 
 grace 0, no finalizer     gone in this commit, with its claims; watchers see its last state at the deletion's revision
 grace > 0 (a bound pod)   deletionTimestamp is when it should be gone; the agent deletes it again with grace 0
-finalizers                deletionTimestamp is now; the write that takes the last finalizer away removes it (write.released)
+finalizers                deletionTimestamp is now; the write that takes the last finalizer away removes it (write.can_be_removed)
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from labctl.errors import ApiError, Conflict
 from labctl.resources import encoding, failures, fields
 from labctl.resources.admission import Attributes, ask
 from labctl.resources.kind import Kind, Object
-from labctl.resources.service import SYSTEM, DeleteOptions, Listed, ListOptions, User, Written
+from labctl.resources.service import SYSTEM, DeleteOptions, ListOptions, ListResult, User, WriteResult
 from labctl.resources.verbs.context import Context
 from labctl.resources.verbs.read import list_
-from labctl.resources.verbs.write import committed, released
+from labctl.resources.verbs.write import can_be_removed, committed
 from labctl.store.interface import Compare, Delete, Entry, Op, Put
 
 ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
 _POLICY_FINALIZER: Mapping[str | None, str] = {"Orphan": ORPHAN, "Foreground": FOREGROUND}
-_IMMORTAL = ("default", "kube-system", "kube-public")
-_TOGETHER = 100  # objects of a collection that are deleted at a time
+_UNDELETABLE_NAMESPACES = ("default", "kube-system", "kube-public")
+_DELETIONS_AT_ONCE = 100  # objects of a collection that are deleted at a time
 
 
-async def delete(ctx: Context, kind: Kind, namespace: str, name: str, options: DeleteOptions, user: User = SYSTEM) -> Written:
-    if kind.resource == "namespaces" and name in _IMMORTAL:
+async def delete(ctx: Context, kind: Kind, namespace: str, name: str, options: DeleteOptions, user: User = SYSTEM) -> WriteResult:
+    if kind.resource == "namespaces" and name in _UNDELETABLE_NAMESPACES:
         raise failures.forbidden(kind, name, "this namespace may not be deleted")
     _check(options)
     key = kind.key(namespace, name)
     async with ctx.turn(key):
         for _ in range(ctx.settings.write_attempts):
-            entry = ctx.found(kind, namespace, name)
+            entry = ctx.existing(kind, namespace, name)
             old = encoding.decoded(entry)
             _check_preconditions(kind, name, old, options)
             if steps := ctx.admission.validating(kind, "delete"):
                 await ask(steps, Attributes(user, "delete", kind, old, None, options))
             new = encoding.decoded(entry)
             _mark(ctx, kind, new, options)
-            if new == old and not released(new):
-                return Written(entry)
+            if new == old and not can_be_removed(new):
+                return WriteResult(entry)
             try:
                 return await _commit(ctx, kind, entry, new, options)
             except Conflict as first:
@@ -50,14 +50,14 @@ async def delete(ctx: Context, kind: Kind, namespace: str, name: str, options: D
     raise failures.conflict(kind, name)
 
 
-async def _commit(ctx: Context, kind: Kind, entry: Entry, new: Object, options: DeleteOptions) -> Written:
-    gone = released(new)
+async def _commit(ctx: Context, kind: Kind, entry: Entry, new: Object, options: DeleteOptions) -> WriteResult:
+    gone = can_be_removed(new)
     value = encoding.stored(new)
     if options.dry_run:
-        return Written(Entry(entry.key, value, entry.revision, entry.created), gone=gone)
+        return WriteResult(Entry(entry.key, value, entry.revision, entry.created), gone=gone)
     ops: list[Op] = [Delete(entry.key, value), *(Delete(claim) for claim in kind.claims(new))] if gone else [Put(entry.key, value)]
     revision = await ctx.commit(kind, ops, [Compare(entry.key, entry.revision)])
-    return Written(committed(ctx, entry.key, value, revision, entry.created), gone=gone)
+    return WriteResult(committed(ctx, entry.key, value, revision, entry.created), gone=gone)
 
 
 def _mark(ctx: Context, kind: Kind, obj: Object, options: DeleteOptions) -> None:
@@ -80,10 +80,10 @@ def _mark(ctx: Context, kind: Kind, obj: Object, options: DeleteOptions) -> None
         obj.setdefault("status", {})["phase"] = "Terminating"
 
 
-def _shorten(ctx: Context, metadata: Object, grace_s: int, asked: bool) -> None:
+def _shorten(ctx: Context, metadata: Object, grace_s: int, requested: bool) -> None:
     """Asked again: sooner is possible, later is not."""
     before = metadata.get("deletionGracePeriodSeconds", 0)
-    if asked and grace_s < before:
+    if requested and grace_s < before:
         began = parse_rfc3339(metadata["deletionTimestamp"]) - before
         metadata["deletionTimestamp"] = rfc3339(max(began + grace_s, min(ctx.clock.wall(), began + before)))
         metadata["deletionGracePeriodSeconds"] = grace_s
@@ -121,14 +121,14 @@ def _check_preconditions(kind: Kind, name: str, obj: Object, options: DeleteOpti
 
 async def delete_collection(
     ctx: Context, kind: Kind, namespace: str, options: ListOptions, delete_options: DeleteOptions, user: User = SYSTEM
-) -> Listed:
+) -> ListResult:
     listed = list_(ctx, kind, namespace, options)
     deleted: list[Entry] = []
-    for start in range(0, len(listed.entries), _TOGETHER):
-        entries = listed.entries[start : start + _TOGETHER]
+    for start in range(0, len(listed.entries), _DELETIONS_AT_ONCE):
+        entries = listed.entries[start : start + _DELETIONS_AT_ONCE]
         results = await asyncio.gather(*(_delete_entry(ctx, kind, entry, delete_options, user) for entry in entries))
         deleted += [entry for entry in results if entry is not None]
-    return Listed(deleted, ctx.store.revision)
+    return ListResult(deleted, ctx.store.revision)
 
 
 async def _delete_entry(ctx: Context, kind: Kind, entry: Entry, options: DeleteOptions, user: User) -> Entry | None:

@@ -13,7 +13,7 @@ from labctl.errors import ApiError
 from labctl.resources import encoding, failures
 from labctl.resources.kind import Kind, Object
 from labctl.resources.kinds.policy_v1.poddisruptionbudget import ALWAYS_ALLOW, PodDisruptionBudget
-from labctl.resources.service import SYSTEM, DeleteOptions, WriteOptions, Written
+from labctl.resources.service import SYSTEM, DeleteOptions, WriteOptions, WriteResult
 from labctl.resources.verbs.context import Context
 from labctl.resources.verbs.delete import delete
 from labctl.resources.verbs.write import rewrite
@@ -24,7 +24,7 @@ _MOST_DISRUPTED = 2_000
 _REFUSED = "Cannot evict pod as it would violate the pod's disruption budget."
 
 
-async def evict(ctx: Context, kind: Kind, namespace: str, name: str, eviction: Object, options: WriteOptions) -> Written:
+async def evict(ctx: Context, kind: Kind, namespace: str, name: str, eviction: Object, options: WriteOptions) -> WriteResult:
     """Delete the pod, if its budget allows. Raises 429 TooManyRequests with the reason if not; 500 if it has several budgets."""
     asked = eviction.get("deleteOptions", {})
     preconditions = asked.get("preconditions", {})
@@ -35,7 +35,7 @@ async def evict(ctx: Context, kind: Kind, namespace: str, name: str, eviction: O
         precondition_resource_version=preconditions.get("resourceVersion", ""),
         dry_run=options.dry_run or bool(asked.get("dryRun")),
     )
-    pod = ctx.view(ctx.found(kind, namespace, name))
+    pod = ctx.view(ctx.existing(kind, namespace, name))
     budget = _budget_of(ctx, pod)
     if budget is not None and not _passes(pod, budget):
         await _take(ctx, budget, pod, dry_run=wanted.dry_run)
@@ -85,7 +85,7 @@ async def _take(ctx: Context, budget: PodDisruptionBudget, pod: Any, *, dry_run:
         return obj, ()
 
     if dry_run:
-        taken(encoding.decode(encoding.encode(encoding.decoded(ctx.found(kind, metadata.namespace, metadata.name)))))
+        taken(encoding.decode(encoding.encode(encoding.decoded(ctx.existing(kind, metadata.namespace, metadata.name)))))
         return
     await rewrite(ctx, kind, metadata.namespace, metadata.name, taken, WriteOptions(SYSTEM), subresource="status")
 

@@ -28,45 +28,45 @@ def generated(prefix: str, rng: Random) -> str:
     return prefix[:_GENERATED_MAX] + "".join(rng.choices(_SUFFIX_ALPHABET, k=_SUFFIX_LENGTH))
 
 
-def stamp_new(ctx: Context, kind: Kind, namespace: str, obj: Object) -> None:
+def fill_new_metadata(ctx: Context, kind: Kind, namespace: str, obj: Object) -> None:
     """What only the server says of a new object."""
     metadata = obj.setdefault("metadata", {})
     if metadata.pop("resourceVersion", ""):
         raise failures.bad_request("resourceVersion should not be set on objects to be created")
     for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"):
         metadata.pop(name, None)
-    place(kind, namespace, metadata)
+    set_namespace(kind, namespace, metadata)
     metadata["uid"] = str(UUID(int=ctx.rng.getrandbits(128), version=4))
     metadata["creationTimestamp"] = rfc3339(ctx.clock.wall())
     if kind.has_generation:
         metadata["generation"] = 1
 
 
-def place(kind: Kind, namespace: str, metadata: dict[str, Any]) -> None:
+def set_namespace(kind: Kind, namespace: str, metadata: dict[str, Any]) -> None:
     """The object lies where the request says; it may not say otherwise. Empty lists and maps of metadata are as good as none."""
     for name in _MAY_BE_EMPTY:
         if name in metadata and not metadata[name]:
             del metadata[name]
-    said = metadata.get("namespace", "")
+    given = metadata.get("namespace", "")
     if not kind.namespaced:
         metadata.pop("namespace", None)
         return
-    if said and said != namespace:
+    if given and given != namespace:
         raise failures.bad_request("the namespace of the provided object does not match the namespace sent on the request")
     metadata["namespace"] = namespace
 
 
-def carry(kind: Kind, namespace: str, name: str, new: Object, old: Object) -> None:
+def keep_immutable(kind: Kind, namespace: str, name: str, new: Object, old: Object) -> None:
     """What an update can't change is as it was; what it may not even try is an ApiError."""
     metadata, before = new.setdefault("metadata", {}), old["metadata"]
     refuse_other_name(metadata, name)
-    place(kind, namespace, metadata)
+    set_namespace(kind, namespace, metadata)
     uid = metadata.get("uid", "")
     if uid and uid != before["uid"]:
         raise failures.conflict(kind, name, f"Precondition failed: UID in precondition: {uid}, UID in object meta: {before['uid']}")
-    asked = metadata.get("resourceVersion", "")
-    if asked and asked != "0" and asked != before["resourceVersion"]:
-        raise _stale(kind, name, asked)
+    given = metadata.get("resourceVersion", "")
+    if given and given != "0" and given != before["resourceVersion"]:
+        raise _stale(kind, name, given)
     metadata["resourceVersion"] = before["resourceVersion"]
     if "managedFields" in before:
         metadata.setdefault("managedFields", before["managedFields"])
@@ -75,12 +75,12 @@ def carry(kind: Kind, namespace: str, name: str, new: Object, old: Object) -> No
 
 
 def refuse_other_name(metadata: dict[str, Any], name: str) -> None:
-    said = metadata.get("name") or name
-    if said != name:
-        raise failures.bad_request(f"the name of the object ({said}) does not match the name on the URL ({name})")
+    given = metadata.get("name") or name
+    if given != name:
+        raise failures.bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
 
 
-def carry_status(new: Object, old: Object) -> None:
+def keep_all_but_labels(new: Object, old: Object) -> None:
     """A status write may touch labels and annotations, nothing else of metadata."""
     _keep(_KEPT_BY_STATUS, new["metadata"], old["metadata"])
 
@@ -93,9 +93,9 @@ def _keep(names_: tuple[str, ...], metadata: dict[str, Any], before: dict[str, A
             metadata.pop(name, None)
 
 
-def _stale(kind: Kind, name: str, asked: str) -> ApiError:
-    if not asked.isdigit():
-        error = fields.invalid("metadata.resourceVersion", asked, f'strconv.ParseUint: parsing "{asked}": invalid syntax')
+def _stale(kind: Kind, name: str, given: str) -> ApiError:
+    if not given.isdigit():
+        error = fields.invalid("metadata.resourceVersion", given, f'strconv.ParseUint: parsing "{given}": invalid syntax')
         return failures.invalid(kind, name, [error])
     return failures.conflict(kind, name)
 

@@ -14,7 +14,7 @@ from labctl.errors import ApiError, Compacted
 from labctl.resources import failures, fields
 from labctl.resources.encoding import NOT_JSON
 from labctl.resources.kind import FieldError, Kind
-from labctl.resources.service import Listed, ListOptions
+from labctl.resources.service import ListOptions, ListResult
 from labctl.resources.verbs.context import Context
 from labctl.resources.verbs.match import Match, matcher
 from labctl.store.interface import Entry, Page
@@ -39,7 +39,7 @@ class Token(msgspec.Struct, frozen=True):
         return base64.urlsafe_b64encode(msgspec.json.encode(self)).rstrip(b"=").decode()
 
 
-def list_(ctx: Context, kind: Kind, namespace: str, options: ListOptions) -> Listed:
+def list_(ctx: Context, kind: Kind, namespace: str, options: ListOptions) -> ListResult:
     match = matcher(ctx, kind, options.label_selector, options.field_selector)
     prefix = kind.prefix(namespace if kind.namespaced else "")
     at, after, listed_at = _where(ctx, options, prefix)
@@ -70,13 +70,13 @@ def _where(ctx: Context, options: ListOptions, prefix: str) -> tuple[int, str, i
     return at, "", at or ctx.store.revision
 
 
-def _pieces(ctx: Context, prefix: str, at: int, after: str, limit: int, match: Match | None, revision: int) -> Listed:
+def _pieces(ctx: Context, prefix: str, at: int, after: str, limit: int, match: Match | None, revision: int) -> ListResult:
     if match is None:
         page = ctx.store.range(prefix, at, after, limit)
         token = _after(page, prefix, revision) if page.more else ""
-        return Listed(page.entries, revision, token, page.remaining if page.more and page.remaining >= 0 else None)
+        return ListResult(page.entries, revision, token, page.remaining if page.more and page.remaining >= 0 else None)
     if not limit:
-        return Listed([entry for entry in ctx.store.range(prefix, at, after).entries if match(entry)], revision)
+        return ListResult([entry for entry in ctx.store.range(prefix, at, after).entries if match(entry)], revision)
     found: list[Entry] = []
     while True:
         page = ctx.store.range(prefix, at, after, max(limit, _CHUNK))
@@ -84,9 +84,9 @@ def _pieces(ctx: Context, prefix: str, at: int, after: str, limit: int, match: M
             if match(entry):
                 found.append(entry)
             if len(found) == limit and (page.more or position + 1 < len(page.entries)):
-                return Listed(found, revision, Token("meta.k8s.io/v1", revision, entry.key.removeprefix(prefix)).encode())
+                return ListResult(found, revision, Token("meta.k8s.io/v1", revision, entry.key.removeprefix(prefix)).encode())
         if not page.more:
-            return Listed(found, revision)
+            return ListResult(found, revision)
         after = page.entries[-1].key
 
 

@@ -11,7 +11,7 @@ from labctl.clock import rfc3339
 from labctl.errors import ApiError
 from labctl.resources import encoding, failures, fields
 from labctl.resources.kind import Kind, Object, ScalePaths
-from labctl.resources.service import WriteOptions, Written
+from labctl.resources.service import WriteOptions, WriteResult
 from labctl.resources.verbs import meta
 from labctl.resources.verbs.context import Context
 from labctl.resources.verbs.eviction import evict
@@ -34,7 +34,7 @@ def body_kind(kind: Kind, subresource: str) -> Kind:
 
 async def post(
     ctx: Context, kind: Kind, namespace: str, name: str, subresource: str, body: bytes | Object, options: WriteOptions
-) -> Written:
+) -> WriteResult:
     """A POST to a subresource that is carried out here; streams (exec, attach, proxy) are the api's."""
     sent, warnings = await decoded(ctx, body_kind(kind, subresource), body, options)
     said = sent.get("metadata", {}).get("name", "")
@@ -49,7 +49,7 @@ async def post(
 
 async def bind(
     ctx: Context, kind: Kind, namespace: str, name: str, binding: Object, options: WriteOptions, warnings: Sequence[str] = ()
-) -> Written:
+) -> WriteResult:
     """The scheduler's word, once: a pod that has a node keeps it."""
     target = binding.get("target", {})
     node, uid = target.get("name", ""), binding.get("metadata", {}).get("uid", "")
@@ -69,8 +69,6 @@ async def bind(
             raise _not_bound(name, f"pod {name} is being deleted, cannot be assigned to a host")
         if spec.get("nodeName"):
             raise _not_bound(name, f'pod {name} is already assigned to node "{spec["nodeName"]}"')
-        if spec.get("schedulingGates"):
-            raise _not_bound(name, f"pod {name} has non-empty .spec.schedulingGates")
         spec["nodeName"] = node
         status = pod.setdefault("status", {})
         others = [c for c in status.get("conditions", ()) if c.get("type") != "PodScheduled"]
@@ -80,7 +78,7 @@ async def bind(
     return _succeeded(await rewrite(ctx, kind, namespace, name, assign, options, subresource="binding"), created=True)
 
 
-def _succeeded(written: Written, *, created: bool) -> Written:
+def _succeeded(written: WriteResult, *, created: bool) -> WriteResult:
     """These answer that it went well, not the pod."""
     entry = written.entry
     body = encoding.encode(_SUCCESS)

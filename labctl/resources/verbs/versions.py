@@ -15,7 +15,7 @@ from labctl.resources.kind import Kind, Object
 from labctl.store.interface import Entry
 
 
-class OnlyTheName:
+class NoneConversion:
     """Kubernetes' conversion strategy `None`: versions differ in nothing but the apiVersion."""
 
     def needed(self, kind: Kind, entry: Entry) -> bool:

@@ -55,7 +55,7 @@ class EventPool:
         return found
 
 
-class Watching:
+class ObjectWatch:
     """One request's watch. Iterate it; `aclose` it when the client is gone."""
 
     def __init__(
@@ -79,23 +79,23 @@ class Watching:
         except Compacted as gone:
             raise failures.too_old(gone.asked, gone.oldest) from None
 
-    def __aiter__(self) -> Watching:
+    def __aiter__(self) -> ObjectWatch:
         return self
 
     async def __anext__(self) -> list[WatchEvent]:
         for events in self._pending:
-            return await self._shown(events)
+            return await self._converted(events)
         try:
             while True:
                 events = await self._next_events()
                 if events:
-                    return await self._shown(events)
+                    return await self._converted(events)
         except Lagging as error:
             raise failures.expired(f"too old resource version: {self._seen} ({error})") from None
         except StoreError as error:
             raise ApiError(503, "ServiceUnavailable", str(error)) from None
 
-    async def _shown(self, events: list[WatchEvent]) -> list[WatchEvent]:
+    async def _converted(self, events: list[WatchEvent]) -> list[WatchEvent]:
         """The events as this version of the kind shows them. Each object is converted for each watcher of that version."""
         if self._kind.conversion is None:
             return events

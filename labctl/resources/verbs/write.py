@@ -14,17 +14,17 @@ from labctl.errors import Conflict
 from labctl.resources import encoding, failures
 from labctl.resources.admission import Attributes, ask
 from labctl.resources.kind import Kind, Object
-from labctl.resources.large import LARGE_BYTES, aside
+from labctl.resources.large import LARGE_BYTES, offload_if_large
 from labctl.resources.patches import managed
 from labctl.resources.plurals import NAMESPACES
 from labctl.resources.schema.defaults import apply_defaults
-from labctl.resources.schema.meaning import keep_empties
 from labctl.resources.schema.validate import decode
-from labctl.resources.service import WriteOptions, Written
+from labctl.resources.schema.zeros import keep_zeros
+from labctl.resources.service import WriteOptions, WriteResult
 from labctl.resources.verbs import meta, versions
-from labctl.resources.verbs.advice import advice, is_person
 from labctl.resources.verbs.allocation import StoreRanges
 from labctl.resources.verbs.context import Context
+from labctl.resources.verbs.warnings import collect_warnings, is_person
 from labctl.store.interface import Compare, Delete, Entry, Op, Put
 
 _PARTS = {
@@ -37,14 +37,14 @@ Change = Callable[[Object], tuple[Object, Sequence[str]]]
 """Handed a fresh dict of the object as it is, answers what it shall be (it may be the same dict), and warnings."""
 
 
-async def create(ctx: Context, kind: Kind, namespace: str, body: bytes | Object, options: WriteOptions) -> Written:
+async def create(ctx: Context, kind: Kind, namespace: str, body: bytes | Object, options: WriteOptions) -> WriteResult:
     obj, warnings = await decoded(ctx, kind, body, options)
     return await create_decoded(ctx, kind, namespace, obj, options, warnings, size_of(body))
 
 
 async def decoded(ctx: Context, kind: Kind, body: bytes | Object, options: WriteOptions) -> tuple[Object, list[str]]:
     """The object that a body says, and warnings; a large body is read in a thread."""
-    return await aside(size_of(body), decode, ctx.schema, kind, body, options.field_validation)
+    return await offload_if_large(size_of(body), decode, ctx.schema, kind, body, options.field_validation)
 
 
 def size_of(body: bytes | Object) -> int:
@@ -52,7 +52,7 @@ def size_of(body: bytes | Object) -> int:
     return len(body) if isinstance(body, bytes) else 0
 
 
-async def create_by_put(ctx: Context, kind: Kind, namespace: str, name: str, body: bytes | Object, options: WriteOptions) -> Written:
+async def create_by_put(ctx: Context, kind: Kind, namespace: str, name: str, body: bytes | Object, options: WriteOptions) -> WriteResult:
     """A PUT of what is not there; its body may leave out the name that the URL says."""
     obj, warnings = await decoded(ctx, kind, body, options)
     metadata = obj.setdefault("metadata", {})
@@ -64,17 +64,17 @@ async def create_by_put(ctx: Context, kind: Kind, namespace: str, name: str, bod
 
 async def create_decoded(
     ctx: Context, kind: Kind, namespace: str, obj: Object, options: WriteOptions, warnings: Sequence[str] = (), size: int = 0
-) -> Written:
+) -> WriteResult:
     """The rest of a create; `size` is that of the body in bytes."""
     size = size if not kind.slow else LARGE_BYTES + 1
-    meta.stamp_new(ctx, kind, namespace, obj)
+    meta.fill_new_metadata(ctx, kind, namespace, obj)
     if steps := ctx.admission.mutating(kind, "create"):
         await ask(steps, Attributes(options.user, "create", kind, None, obj, options))
     prefix = "" if obj["metadata"].get("name") else obj["metadata"].get("generateName", "")
     if prefix:
         obj["metadata"]["name"] = meta.generated(prefix, ctx.rng)
-    await aside(size, _complete, ctx, kind, obj)
-    warnings = await aside(size, advice, ctx, kind, obj, None, options, warnings)
+    await offload_if_large(size, _complete, ctx, kind, obj)
+    warnings = await offload_if_large(size, collect_warnings, ctx, kind, obj, None, options, warnings)
     draft = encoding.encode(obj) if kind.allocate else b""
     for attempt in range(ctx.settings.write_attempts):
         if attempt and draft:
@@ -82,12 +82,12 @@ async def create_decoded(
         if attempt and prefix:
             obj["metadata"]["name"] = meta.generated(prefix, ctx.rng)
             kind.prepare(obj, None)  # it may have written the name elsewhere
-        await aside(size, _refuse_invalid, kind, obj, None)
+        await offload_if_large(size, _refuse_invalid, kind, obj, None)
         if steps := ctx.admission.validating(kind, "create"):
             await ask(steps, Attributes(options.user, "create", kind, None, obj, options))
         entry = await _commit_new(ctx, kind, namespace, obj, options, may_exist=bool(prefix))
         if entry is not None:
-            return Written(entry, True, warnings)
+            return WriteResult(entry, True, warnings)
     raise failures.conflict(kind, obj["metadata"].get("name", ""))
 
 
@@ -131,24 +131,24 @@ async def replacement(ctx: Context, kind: Kind, body: bytes | Object, options: W
 
 async def rewrite(
     ctx: Context, kind: Kind, namespace: str, name: str, change: Change, options: WriteOptions, subresource: str = "", size: int = 0
-) -> Written:
+) -> WriteResult:
     """Reads the object, has it changed, and commits that if nobody else was first; else again. `size`: of the body, in bytes."""
     key = kind.key(namespace, name)
     async with ctx.turn(key):
         for _ in range(ctx.settings.write_attempts):
-            entry = ctx.found(kind, namespace, name)
+            entry = ctx.existing(kind, namespace, name)
             converted = await versions.convert_entry(kind, entry)
             old = encoding.decoded(converted)
             size = max(size, len(converted.value), LARGE_BYTES + 1 if kind.slow else 0)
-            new, warnings = await aside(size, change, encoding.decoded(converted))
+            new, warnings = await offload_if_large(size, change, encoding.decoded(converted))
             if steps := ctx.admission.mutating(kind, "update"):
                 await ask(steps, Attributes(options.user, "update", kind, old, new, options, subresource))
-            await aside(size, settle, ctx, kind, namespace, name, new, old, subresource)
+            await offload_if_large(size, restrict_and_validate, ctx, kind, namespace, name, new, old, subresource)
             if new == old and not versions.is_stale(kind, entry):
-                return Written(entry, warnings=warnings)
+                return WriteResult(entry, warnings=warnings)
             if steps := ctx.admission.validating(kind, "update"):
                 await ask(steps, Attributes(options.user, "update", kind, old, new, options, subresource))
-            warnings = await aside(size, advice, ctx, kind, new, old, options, warnings)
+            warnings = await offload_if_large(size, collect_warnings, ctx, kind, new, old, options, warnings)
             try:
                 return await _commit_rewrite(ctx, kind, entry, new, old, options, subresource, warnings)
             except Conflict as first:
@@ -156,12 +156,12 @@ async def rewrite(
     raise failures.conflict(kind, name)
 
 
-def settle(ctx: Context, kind: Kind, namespace: str, name: str, new: Object, old: Object, subresource: str) -> None:
+def restrict_and_validate(ctx: Context, kind: Kind, namespace: str, name: str, new: Object, old: Object, subresource: str) -> None:
     """Makes of what was asked for what may be: the parts this request can't touch are as they were; then validated."""
-    meta.carry(kind, namespace, name, new, old)
-    keep_empties(ctx.schema.type_of(kind.group, kind.version, kind.kind), new, old)
+    meta.keep_immutable(kind, namespace, name, new, old)
+    keep_zeros(ctx.schema.type_of(kind.group, kind.version, kind.kind), new, old)
     if subresource in _PARTS:
-        meta.carry_status(new, old)
+        meta.keep_all_but_labels(new, old)
         _only(new, old, *_PARTS[subresource])
         errors = list(meta.validate(kind, new["metadata"], old["metadata"]))
         if kind.decoder is not None:  # a custom kind's schema describes its status, too
@@ -197,19 +197,19 @@ def _copy(new: Object, old: Object, name: str) -> None:
 
 async def _commit_rewrite(
     ctx: Context, kind: Kind, entry: Entry, new: Object, old: Object, options: WriteOptions, subresource: str, warnings: Sequence[str]
-) -> Written:
+) -> WriteResult:
     claim_ops, claim_compares = _claim(ctx, kind, new, old)
     _track(ctx, kind, old, new, options, subresource)
     value = encoding.stored(await versions.to_store(kind, new))
     if options.dry_run:
-        return Written(Entry(entry.key, value, entry.revision, entry.created), warnings=warnings)
-    gone = released(new)
+        return WriteResult(Entry(entry.key, value, entry.revision, entry.created), warnings=warnings)
+    gone = can_be_removed(new)
     op: Op = Delete(entry.key, value) if gone else Put(entry.key, value)
     if gone:
         claim_ops = [Delete(claim) for claim in kind.claims(old)]
         claim_compares = []
     revision = await ctx.commit(kind, [op, *claim_ops], [Compare(entry.key, entry.revision), *claim_compares])
-    return Written(committed(ctx, entry.key, value, revision, entry.created), warnings=warnings, gone=gone)
+    return WriteResult(committed(ctx, entry.key, value, revision, entry.created), warnings=warnings, gone=gone)
 
 
 def _track(ctx: Context, kind: Kind, old: Object | None, new: Object, options: WriteOptions, subresource: str = "") -> None:
@@ -225,7 +225,7 @@ def _track(ctx: Context, kind: Kind, old: Object | None, new: Object, options: W
         managed.track(ctx.schema, kind, old, new, manager=manager, now=rfc3339(ctx.clock.wall()), subresource=subresource)
 
 
-def released(obj: Object) -> bool:
+def can_be_removed(obj: Object) -> bool:
     """It is on its way out and nothing holds it any more."""
     metadata = obj["metadata"]
     if "deletionTimestamp" not in metadata or metadata.get("finalizers") or metadata.get("deletionGracePeriodSeconds"):

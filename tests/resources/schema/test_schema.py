@@ -37,7 +37,7 @@ def test_every_reference_leads_somewhere(schema: Schema) -> None:
 def test_every_served_kind_has_a_definition_and_a_list(schema: Schema) -> None:
     for kind in builtin_registry():
         assert schema.name_of(kind.group, kind.version, kind.kind), kind.resource
-        assert schema.name_of(kind.group, kind.version, f"{kind.kind}List") or not kind.kept, kind.resource
+        assert schema.name_of(kind.group, kind.version, f"{kind.kind}List") or not kind.persisted, kind.resource
 
 
 def test_bodies_of_subresources_have_definitions(schema: Schema) -> None:

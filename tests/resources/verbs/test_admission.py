@@ -47,7 +47,7 @@ async def test_steps_are_asked_in_order_with_old_and_new_in_hand(lab: Lab) -> No
         seen.append((old and old.get("data"), new and new.get("data")))
         assert attributes.user == PERSON
 
-    lab.resources.admit_by(Admission([Step("first", log, look), Step("second", log)], [Step("third", log)]))
+    lab.resources.use_admission(Admission([Step("first", log, look), Step("second", log)], [Step("third", log)]))
     await lab.create("configmaps", config_map(data={"k": "1"}))
     assert [name for name, *_ in log] == ["first", "second", "third"]
     await lab.patch("configmaps", "a", {"data": {"k": "2"}})
@@ -59,7 +59,7 @@ async def test_steps_are_asked_in_order_with_old_and_new_in_hand(lab: Lab) -> No
 async def test_only_the_steps_that_are_concerned_are_asked(lab: Lab) -> None:
     log: list[Any] = []
     concerned = Step("pods only", log, kinds=frozenset({"pods"})), Step("deletes only", log, verbs=frozenset({"delete"}))
-    lab.resources.admit_by(Admission(validating=concerned))
+    lab.resources.use_admission(Admission(validating=concerned))
     await lab.create("configmaps", config_map())
     assert log == []
     await lab.delete("configmaps", "a")
@@ -76,7 +76,7 @@ async def test_a_mutating_step_comes_before_defaults_and_validation(lab: Lab) ->
         assert attributes.new is not None
         assert attributes.new["spec"]["containers"][1]["imagePullPolicy"] == "Always"
 
-    lab.resources.admit_by(Admission([Step("adds", [], change, kinds=frozenset({"pods"}))], [Step("looks", [], look)]))
+    lab.resources.use_admission(Admission([Step("adds", [], change, kinds=frozenset({"pods"}))], [Step("looks", [], look)]))
     written = await lab.create("pods", {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "x"}]}})
     view = lab.resources.view(written.entry)
     assert (view.metadata.labels, [c.name for c in view.spec.containers]) == ({"added": "yes"}, ["c", "added"])
@@ -84,7 +84,7 @@ async def test_a_mutating_step_comes_before_defaults_and_validation(lab: Lab) ->
 
 async def test_a_validating_step_sees_the_generated_name(lab: Lab) -> None:
     log: list[Any] = []
-    lab.resources.admit_by(Admission(validating=[Step("looks", log)]))
+    lab.resources.use_admission(Admission(validating=[Step("looks", log)]))
     written = await lab.create("configmaps", {"metadata": {"generateName": "a-"}})
     assert log[0][3] == lab.resources.view(written.entry).metadata.name
 
@@ -94,7 +94,7 @@ async def test_what_is_refused_is_not_stored(lab: Lab, row: str) -> None:
     await lab.create("configmaps", config_map(data={"k": "1"}))
     revision = lab.store.revision
     later: list[Any] = []
-    lab.resources.admit_by(Admission(**{row: [Step("refuses", [], refuse), Step("later", later)]}))
+    lab.resources.use_admission(Admission(**{row: [Step("refuses", [], refuse), Step("later", later)]}))
     with pytest.raises(ApiError, match='configmaps "b" is forbidden: not today'):
         await lab.create("configmaps", {"metadata": {"name": "b"}})
     with pytest.raises(ApiError, match='configmaps "a" is forbidden: not today'):
@@ -106,7 +106,7 @@ async def test_whoever_evicts_or_deletes_many_is_named(lab: Lab) -> None:
     users: list[User] = []
     await lab.create("pods", {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "x"}]}})
     step = Step("looks", [], lambda attributes: users.append(attributes.user), verbs=frozenset({"delete"}))
-    lab.resources.admit_by(Admission(validating=[step]))
+    lab.resources.use_admission(Admission(validating=[step]))
     kind = lab.kind("pods")
     await lab.resources.create(kind, "default", {"metadata": {"name": "p"}}, WriteOptions(user=PERSON), "p", "eviction")
     await lab.create("pods", {"metadata": {"name": "q"}, "spec": {"containers": [{"name": "c", "image": "x"}]}})

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from labctl.errors import ApiError
-from labctl.resources.service import SYSTEM, WriteOptions, Written
+from labctl.resources.service import SYSTEM, WriteOptions, WriteResult
 from tests.resources.conftest import Lab, controller, pod
 
 
-async def post(lab: Lab, name: str, subresource: str, body: dict[str, Any]) -> Written:
+async def post(lab: Lab, name: str, subresource: str, body: dict[str, Any]) -> WriteResult:
     return await lab.resources.create(lab.kind("pods"), "default", body, WriteOptions(user=SYSTEM), name, subresource)
 
 

@@ -46,7 +46,7 @@ async def test_the_same_name_twice(lab: Lab) -> None:
 
 async def test_two_creates_at_once_have_one_winner(lab: Lab) -> None:
     results = await asyncio.gather(*(lab.create("pods", pod()) for _ in range(5)), return_exceptions=True)
-    assert sorted(type(result).__name__ for result in results) == ["ApiError"] * 4 + ["Written"]
+    assert sorted(type(result).__name__ for result in results) == ["ApiError"] * 4 + ["WriteResult"]
 
 
 async def test_a_namespace_that_is_not_there(lab: Lab) -> None:

@@ -113,7 +113,19 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
         yield fields.forbidden("spec", f"updates to statefulset spec for fields other than {names} are forbidden")
     if old is None or spec != old["spec"]:
         yield from _policies(spec)
-        yield from workloads.template("StatefulSet", spec, workloads.labelled_template(spec, selector))
+        yield from workloads.template("StatefulSet", _with_claims(spec), workloads.labelled_template(spec, selector))
+
+
+def _with_claims(spec: Object) -> Object:
+    """The spec with the volumes that its pods will have of the claim templates: containers may mount them by name."""
+    template = spec.get("template") or {}
+    pod = template.get("spec")
+    if not pod:
+        return spec
+    there = {volume.get("name") for volume in pod.get("volumes") or ()}
+    claims = [each.get("metadata", {}).get("name", "") for each in spec.get("volumeClaimTemplates") or ()]
+    volumes = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in claims if name and name not in there]
+    return {**spec, "template": {**template, "spec": {**pod, "volumes": [*(pod.get("volumes") or ()), *volumes]}}}
 
 
 def _fixed(spec: Object) -> Object:

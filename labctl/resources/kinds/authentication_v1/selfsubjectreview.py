@@ -13,5 +13,5 @@ KIND = Kind(
     namespaced=False,
     view=Viewed,
     verbs=("create",),
-    kept=False,
+    persisted=False,
 )

@@ -27,6 +27,6 @@ KIND = Kind(
     namespaced=False,
     view=Viewed,
     verbs=("create",),
-    kept=False,
+    persisted=False,
     validate=validate,
 )

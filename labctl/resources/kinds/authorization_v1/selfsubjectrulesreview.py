@@ -22,6 +22,6 @@ KIND = Kind(
     namespaced=False,
     view=Viewed,
     verbs=("create",),
-    kept=False,
+    persisted=False,
     validate=validate,
 )

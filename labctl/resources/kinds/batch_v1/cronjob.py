@@ -20,7 +20,7 @@ from labctl.resources.kinds.shared import ObjectReference
 from labctl.resources.schedules import Schedule
 
 _POLICIES = ("Allow", "Forbid", "Replace")
-_MOST_NAME = 52  # a Job's name adds eleven characters, and 63 is the most that a label holds
+_MAX_NAME = 52  # a Job's name adds eleven characters, and 63 is the most that a label holds
 _ZONE = re.compile(r"[A-Za-z0-9_+\-]+(/[A-Za-z0-9_+\-]+){0,2}")
 
 
@@ -61,8 +61,8 @@ def prepare(new: Object, old: Object | None) -> None:
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     spec = new.get("spec", {})
-    if old is None and len(new["metadata"].get("name", "")) > _MOST_NAME:
-        yield fields.invalid("metadata.name", new["metadata"]["name"], f"must be no more than {_MOST_NAME} characters")
+    if old is None and len(new["metadata"].get("name", "")) > _MAX_NAME:
+        yield fields.invalid("metadata.name", new["metadata"]["name"], f"must be no more than {_MAX_NAME} characters")
     yield from workloads.not_negative("spec", spec, "startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit")
     if spec["concurrencyPolicy"] not in _POLICIES:
         yield fields.not_supported("spec.concurrencyPolicy", spec["concurrencyPolicy"], _POLICIES)

@@ -22,7 +22,7 @@ from labctl.resources.selectors import Selector, of_json
 UID_LABEL, NAME_LABEL = "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"
 OLD_UID_LABEL, OLD_NAME_LABEL = "controller-uid", "job-name"
 INDEXED = "Indexed"
-_MOST_INDEXED = 100_000
+_MAX_INDEXED = 100_000
 _ACTIONS = ("Count", "FailIndex", "FailJob", "Ignore")
 
 
@@ -175,8 +175,8 @@ def _mode(path: str, spec: Object) -> Iterator[FieldError]:
     if mode == INDEXED:
         if spec.get("completions") is None:
             yield fields.required(f"{path}.completions", f"when completion mode is {INDEXED}")
-        elif spec["completions"] > _MOST_INDEXED and (spec.get("parallelism") or 0) > _MOST_INDEXED:
-            yield fields.invalid(f"{path}.parallelism", spec["parallelism"], f"must be less than or equal to {_MOST_INDEXED}")
+        elif spec["completions"] > _MAX_INDEXED and (spec.get("parallelism") or 0) > _MAX_INDEXED:
+            yield fields.invalid(f"{path}.parallelism", spec["parallelism"], f"must be less than or equal to {_MAX_INDEXED}")
         return
     for name in ("backoffLimitPerIndex", "maxFailedIndexes"):
         if spec.get(name) is not None:

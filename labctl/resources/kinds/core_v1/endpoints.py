@@ -56,7 +56,7 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
                 yield fields.not_supported(f"{at}.ports[{position}].protocol", port["protocol"], PROTOCOLS)
 
 
-def shown(endpoints: Endpoints, _now_s: float) -> str:
+def first_addresses(endpoints: Endpoints, _now_s: float) -> str:
     """The first three addresses, each with each port of its subset."""
     if not endpoints.subsets:
         return NONE
@@ -69,7 +69,7 @@ def shown(endpoints: Endpoints, _now_s: float) -> str:
     return first_three(found)
 
 
-COLUMNS: tuple[Column, ...] = (NAME, Column("Endpoints", shown, description="Addresses and ports behind the Service."), AGE)
+COLUMNS: tuple[Column, ...] = (NAME, Column("Endpoints", first_addresses, description="Addresses and ports behind the Service."), AGE)
 
 KIND = Kind(
     group="",

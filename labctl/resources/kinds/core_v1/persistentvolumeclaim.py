@@ -11,7 +11,9 @@ from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
 from labctl.resources.kinds.shared import Condition, Quantity
 
+_IMMUTABLE = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
 ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
+PROTECTION = "kubernetes.io/pvc-protection"
 SHORT_MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
 
 
@@ -25,7 +27,7 @@ class PersistentVolumeClaimSpec(msgspec.Struct, frozen=True, rename="camel", gc=
     storage_class_name: str | None = None
     volume_mode: str = "Filesystem"
     volume_name: str = ""
-    selector: msgspec.Raw = msgspec.Raw(b"null")
+    selector: msgspec.Raw = msgspec.Raw(b"null")  # a LabelSelector as it stands
 
 
 class PersistentVolumeClaimStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -43,6 +45,9 @@ class PersistentVolumeClaim(Viewed, frozen=True, rename="camel", gc=False):
 def prepare(new: Object, old: Object | None) -> None:
     if old is None:
         new["status"] = {"phase": "Pending"}
+        finalizers = new["metadata"].setdefault("finalizers", [])
+        if PROTECTION not in finalizers:
+            finalizers.append(PROTECTION)
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
@@ -70,14 +75,18 @@ def access_modes(path: str, spec: Object) -> Iterator[FieldError]:
 def _changed(spec: Object, old: Object) -> Iterator[FieldError]:
     """Only the size may change once it is there; a volume and a class may be filled in where they were absent."""
     free = {"resources", "volumeAttributesClassName"}
-    free |= {name for name in ("volumeName", "storageClassName") if not old.get(name)}
+    if not old.get("volumeName"):
+        free.add("volumeName")
+    if "storageClassName" not in old:
+        free.add("storageClassName")
     if {name: value for name, value in spec.items() if name not in free} != {
         name: value for name, value in old.items() if name not in free
     }:
-        why = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
-        yield fields.forbidden("spec", why)
-    asked, before = (each.get("resources", {}).get("requests", {}).get("storage", 0) for each in (spec, old))
-    if quantities.parse(asked) < quantities.parse(before):
+        yield fields.forbidden("spec", _IMMUTABLE)
+    asked, before = (quantities.parse(each.get("resources", {}).get("requests", {}).get("storage", 0)) for each in (spec, old))
+    if asked > before and not old.get("volumeName"):
+        yield fields.forbidden("spec", _IMMUTABLE)
+    if asked < before:
         yield fields.forbidden("spec.resources.requests.storage", "field can not be less than status.capacity")
 
 
@@ -117,7 +126,9 @@ KIND = Kind(
     has_status=True,
     prepare=prepare,
     validate=validate,
-    acts_on=frozenset({"spec.accessModes", "spec.resources.requests", "spec.storageClassName", "spec.volumeMode", "spec.volumeName"}),
+    acts_on=frozenset(
+        {"spec.accessModes", "spec.resources.requests", "spec.storageClassName", "spec.volumeMode", "spec.volumeName", "spec.selector"}
+    ),
     type_defaults={
         "io.k8s.api.core.v1.PersistentVolumeClaim": TypeDefaults(absent={"spec": {}}),
         "io.k8s.api.core.v1.PersistentVolumeClaimSpec": TypeDefaults(absent={"volumeMode": "Filesystem"}),

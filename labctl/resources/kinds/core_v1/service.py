@@ -350,6 +350,6 @@ KIND = Kind(
     acts_on=ACTS_ON,
     fields=selectable,
     name_rule="service",
-    shown_when_deleted=True,
+    returned_when_deleted=True,
     type_defaults=TYPE_DEFAULTS,
 )

@@ -75,7 +75,7 @@ class NetworkPolicy(Viewed, frozen=True, rename="camel", gc=False):
         return of_json(bytes(self.spec.pod_selector))
 
     @property
-    def looks_elsewhere(self) -> bool:
+    def names_other_namespaces(self) -> bool:
         """Whether pods of other namespaces are among its peers."""
         rules: tuple[IngressRule | EgressRule, ...] = (*self.spec.ingress, *self.spec.egress)
         return any(peer.namespace_selector != _ABSENT for rule in rules for peer in rule.peers)

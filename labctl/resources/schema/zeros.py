@@ -1,7 +1,7 @@
 """Where empty and absent mean the same, an update that says the one where the other was changes nothing.
 
 Go clients write every struct that is no pointer, empty or not (`resources: {}`), and a person may write `hostNetwork: false` into a pod that says
-nothing of it. settle() in verbs/write.py calls keep_empties() before anything compares the new object with the old one, so each kind's rules may
+nothing of it. restrict_and_validate() in verbs/write.py calls keep_zeros() before anything compares the new object with the old one, so each kind's rules may
 compare with `==`. Which fields these are is read from Go's own types (zeros.json, made by tools/derive_protobuf.py): a pointer's zero was said on
 purpose (`emptyDir: {}`, `namespaceSelector: {}`), and so was a map's value.
 """
@@ -27,7 +27,7 @@ def _zeros() -> dict[str, frozenset[str]]:
     return msgspec.json.decode(text, type=dict[str, frozenset[str]])
 
 
-def keep_empties(type_: Type, new: Object, old: Object) -> None:
+def keep_zeros(type_: Type, new: Object, old: Object) -> None:
     """Brings `new`, in place, to the form that `old` has wherever they differ by an empty value alone."""
     if type_.shape == "map":
         _keep_below(type_.item or ANY, [(new[key], old[key]) for key in new.keys() & old.keys()])
@@ -48,7 +48,7 @@ def _keep_below(type_: Type, pairs: list[tuple[Any, Any]]) -> None:
         if new == old or type(new) is not type(old):
             continue
         if isinstance(new, dict) and type_.shape in ("struct", "map"):
-            keep_empties(type_, new, old)
+            keep_zeros(type_, new, old)
         elif isinstance(new, list) and type_.item is not None and len(new) == len(old):
             _keep_below(type_.item, list(zip(new, old, strict=True)))
 

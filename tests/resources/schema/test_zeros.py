@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap
 from labctl.resources.kind import Object
-from labctl.resources.schema import meaning
+from labctl.resources.schema import zeros
 from labctl.resources.schema.definitions import Type, builtin_schema
 from tests.resources.conftest import Lab, pod
 from tests.resources.kinds.test_any_body import BODIES
@@ -44,13 +44,13 @@ async def test_what_was_stored_empty_may_be_left_out(lab: Lab) -> None:
 def test_a_pointers_zero_was_said_on_purpose() -> None:
     type_ = SCHEMA.named("io.k8s.api.core.v1.PodSpec")
     new: Object = {"automountServiceAccountToken": False, "volumes": [{"name": "a", "emptyDir": {}}], "hostIPC": False}
-    meaning.keep_empties(type_, new, {"volumes": [{"name": "a"}]})
+    zeros.keep_zeros(type_, new, {"volumes": [{"name": "a"}]})
     assert new == {"automountServiceAccountToken": False, "volumes": [{"name": "a", "emptyDir": {}}]}
 
 
 def test_a_maps_value_was_said_on_purpose() -> None:
     new: Object = {"data": {"a": ""}}
-    meaning.keep_empties(SCHEMA.named("io.k8s.api.core.v1.ConfigMap"), new, {"data": {}})
+    zeros.keep_zeros(SCHEMA.named("io.k8s.api.core.v1.ConfigMap"), new, {"data": {}})
     assert new == {"data": {"a": ""}}
 
 
@@ -63,7 +63,7 @@ def toggles(type_: Type, obj: Any) -> Iterator[tuple[Object, str, Any]]:
         for item in obj.values():
             yield from toggles(type_.item or type_, item)
     elif isinstance(obj, dict) and type_.shape == "struct":
-        for name in sorted(meaning._zeros().get(type_.name, ())):
+        for name in sorted(zeros._zeros().get(type_.name, ())):
             field = type_.fields.get(name)
             if field is not None and field.shape in ZERO and not obj.get(name):
                 yield obj, name, ZERO[field.shape]

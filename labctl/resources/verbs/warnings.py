@@ -27,7 +27,7 @@ def is_person(user: User) -> bool:
     return not user.name.startswith("system:")
 
 
-def advice(ctx: Context, kind: Kind, new: Object, old: Object | None, options: WriteOptions, said: Sequence[str]) -> list[str]:
+def collect_warnings(ctx: Context, kind: Kind, new: Object, old: Object | None, options: WriteOptions, said: Sequence[str]) -> list[str]:
     """What was said already while decoding, and what this write deserves beside."""
     if not is_person(options.user):
         return list(said)

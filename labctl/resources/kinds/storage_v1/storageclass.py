@@ -1,0 +1,82 @@
+"""StorageClass: who makes the volumes of a kind of claims, when, and what becomes of them afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from labctl.resources import fields, names
+from labctl.resources.cells import AGE
+from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults, Viewed
+from labctl.resources.labels import key_errors
+
+IS_DEFAULT = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
+WAIT = "WaitForFirstConsumer"
+NO_PROVISIONER = "kubernetes.io/no-provisioner"
+MODES = ("Immediate", WAIT)
+POLICIES = ("Delete", "Retain")
+
+
+class StorageClass(Viewed, frozen=True, rename="camel", gc=False):
+    provisioner: str = ""
+    reclaim_policy: str = "Delete"
+    volume_binding_mode: str = "Immediate"
+    allow_volume_expansion: bool = False
+    mount_options: tuple[str, ...] = ()
+
+    @property
+    def is_default(self) -> bool:
+        return any(self.metadata.annotations.get(name) == "true" for name in IS_DEFAULT)
+
+    @property
+    def waits(self) -> bool:
+        """Whether its claims wait for the first pod that uses them."""
+        return self.volume_binding_mode == WAIT
+
+
+def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
+    provisioner = new.get("provisioner", "")
+    if not provisioner:
+        yield fields.required("provisioner")
+    else:
+        yield from names.checked("provisioner", provisioner.lower(), key_errors)
+    for name, allowed in (("reclaimPolicy", POLICIES), ("volumeBindingMode", MODES)):
+        if new.get(name) not in allowed:
+            yield fields.not_supported(name, new.get(name), allowed)
+    for name in ("provisioner", "parameters", "reclaimPolicy"):
+        if old is not None and (new.get(name) or None) != (old.get(name) or None):
+            yield fields.forbidden(name, f"updates to {name} are forbidden.")
+    if old is not None and new.get("volumeBindingMode") != old.get("volumeBindingMode"):
+        yield fields.invalid("volumeBindingMode", new.get("volumeBindingMode"), "field is immutable")
+
+
+def _name(view: StorageClass, _now_s: float) -> str:
+    return f"{view.metadata.name} (default)" if view.is_default else view.metadata.name
+
+
+KIND = Kind(
+    group="storage.k8s.io",
+    version="v1",
+    kind="StorageClass",
+    plural="storageclasses",
+    singular="storageclass",
+    namespaced=False,
+    view=StorageClass,
+    short_names=("sc",),
+    columns=(
+        Column("Name", _name, format="name", description="Name must be unique."),
+        Column("Provisioner", lambda view, _now: view.provisioner, description="Who makes its volumes."),
+        Column("ReclaimPolicy", lambda view, _now: view.reclaim_policy, description="What becomes of a volume when its claim is gone."),
+        Column("VolumeBindingMode", lambda view, _now: view.volume_binding_mode, description="When volumes are bound and made."),
+        Column(
+            "AllowVolumeExpansion",
+            lambda view, _now: "true" if view.allow_volume_expansion else "false",
+            description="Whether a claim may grow.",
+        ),
+        AGE,
+    ),
+    validate=validate,
+    acts_on=frozenset({"allowVolumeExpansion", "mountOptions", "parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"}),
+    type_defaults={
+        "io.k8s.api.storage.v1.StorageClass": TypeDefaults(absent={"reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"})
+    },
+)
