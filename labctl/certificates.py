@@ -35,6 +35,7 @@ NODES = "system:nodes"
 CA_DAYS = 3650
 LEAF_DAYS = 365
 RENEW_WITHIN_DAYS = 30
+SIGNED_BACKDATE = timedelta(minutes=5)  # as Kubernetes' signers do
 BACKDATE = timedelta(days=1)  # a machine's clock lags after it was restored from a snapshot
 
 
@@ -104,10 +105,9 @@ class Authority:
     ) -> Issued:
         """Makes a new key and a certificate for it. `hosts` and `ips` are the names and addresses of a server."""
         from cryptography import x509
-        from cryptography.x509.oid import ExtendedKeyUsageOID
 
         key = _new_key()
-        purposes = [ExtendedKeyUsageOID.SERVER_AUTH] * server + [ExtendedKeyUsageOID.CLIENT_AUTH] * client
+        purposes = _purposes(server, client)
         builder = (
             _builder(_name(common_name, organizations), self._certificate.subject, key, self._clock.wall(), days)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -119,6 +119,31 @@ class Authority:
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return Issued(_certificate_pem(builder.sign(self._key, _sha256())), _key_pem(key))
+
+    def sign(self, request: x509.CertificateSigningRequest, usages: Iterable[str], life_s: int) -> bytes:
+        """A certificate for a key that is somebody else's: the request's subject and alternative names, for these uses, as Kubernetes names them. PEM."""
+        from cryptography import x509
+
+        now = datetime.fromtimestamp(self._clock.wall(), UTC)
+        end = min(now + timedelta(seconds=life_s), self._certificate.not_valid_after_utc)
+        said = set(usages)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(request.subject)
+            .issuer_name(self._certificate.subject)
+            .public_key(request.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - SIGNED_BACKDATE)
+            .not_valid_after(end)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(key_encipherment="key encipherment" in said), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(_purposes("server auth" in said, "client auth" in said)), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        with suppress(x509.ExtensionNotFound):
+            names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+            builder = builder.add_extension(names.value, critical=names.critical)
+        return _certificate_pem(builder.sign(self._key, _sha256()))
 
     def admin(self) -> Issued:
         """Returns the admin's client certificate. It is kept in the CA's folder, and issued again before it expires."""
@@ -241,7 +266,13 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivate
     )
 
 
-def _key_usage(*, sign_certificates: bool = False) -> x509.KeyUsage:
+def _purposes(server: bool, client: bool) -> list[x509.ObjectIdentifier]:
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    return [ExtendedKeyUsageOID.SERVER_AUTH] * server + [ExtendedKeyUsageOID.CLIENT_AUTH] * client
+
+
+def _key_usage(*, sign_certificates: bool = False, key_encipherment: bool = False) -> x509.KeyUsage:
     from cryptography import x509
 
     return x509.KeyUsage(
@@ -249,7 +280,7 @@ def _key_usage(*, sign_certificates: bool = False) -> x509.KeyUsage:
         key_cert_sign=sign_certificates,
         crl_sign=sign_certificates,
         content_commitment=False,
-        key_encipherment=False,
+        key_encipherment=key_encipherment,
         data_encipherment=False,
         key_agreement=False,
         encipher_only=False,

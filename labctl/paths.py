@@ -50,6 +50,11 @@ class Paths:
         return self.lab / "pki"
 
     @property
+    def token_keys(self) -> Path:
+        """What ServiceAccounts' tokens are signed with."""
+        return self.certificates / "tokens"
+
+    @property
     def journal(self) -> Path:
         return self.lab / "journal.jsonl"
 

@@ -32,15 +32,19 @@ from labctl.api.settings import ApiSettings
 from labctl.certificates import Authority, Issued, kubeconfig, write_file
 from labctl.clock import SystemClock
 from labctl.controllers.builtin import builtin_controllers
+from labctl.controllers.settings import ControllerSettings
+from labctl.controllers.signing import Signing
 from labctl.journal import MemoryJournal
 from labctl.reconcile.runner import Runner
 from labctl.remote.interface import Remote
 from labctl.resources.client import Client
 from labctl.resources.events import Recorder
+from labctl.resources.rbac.defaults import ensure_roles
 from labctl.resources.registry import builtin_registry
 from labctl.resources.resources import Resources
 from labctl.store.interface import Store
 from labctl.store.memory import memory_store
+from labctl.tokens import TokenKeys
 
 NAMESPACES = ("default", "kube-system", "kube-node-lease")
 
@@ -94,15 +98,18 @@ class ApiServer:
         authority.server(["localhost"], ["127.0.0.1"])
         pki = directory / "pki"
         tls = identity.server_context(pki / "ca.crt", pki / "server.crt", pki / "server.key")
-        server = Server(resources, tls, clock, settings=settings, remote=remote, extensions=extensions, checks=checks)
+        server = Server(
+            resources, tls, clock, settings=settings, remote=remote, extensions=extensions, checks=checks, tokens=TokenKeys(pki / "tokens")
+        )
         listener = socket.create_server(("127.0.0.1", 0))
         await server.start([listener])
         api = cls(server, resources, authority, directory, listener.getsockname()[1])
         write_file(api.kubeconfig, kubeconfig(api.url, authority.certificate_pem, authority.admin()))
-        runner = _runner(resources, clock) if controllers else None
+        runner = _runner(resources, clock, authority) if controllers else None
         try:
             for name in NAMESPACES if store.revision == 0 else ():
                 await resources.create(resources.registry["namespaces"], "", {"metadata": {"name": name}})
+            await ensure_roles(Client(resources))
             if runner is not None:
                 await runner.start()
             yield api
@@ -154,14 +161,16 @@ class ApiServer:
         return await asyncio.create_subprocess_exec(kubectl_path(), *arguments, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
 
 
-def _runner(resources: Resources, clock: SystemClock) -> Runner:
+def _runner(resources: Resources, clock: SystemClock, authority: Authority) -> Runner:
     client = Client(resources)
     recorders: dict[str, Recorder] = {}
 
     def recorder(component: str) -> Recorder:
         return recorders.setdefault(component, Recorder(client, component, clock))
 
-    return Runner(resources, client, recorder, builtin_controllers(resources.registry), clock, resources.journal, Random(1))
+    settings = ControllerSettings(root_certificate=authority.certificate_pem.decode())
+    controllers = [*builtin_controllers(resources.registry, settings), Signing(authority)]
+    return Runner(resources, client, recorder, controllers, clock, resources.journal, Random(1))
 
 
 async def ended(process: asyncio.subprocess.Process) -> None:

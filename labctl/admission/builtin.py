@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+from labctl import defaults
+from labctl.admission.certificaterequests import CertificateRequests
+from labctl.admission.defaulttolerationseconds import DefaultTolerationSeconds
 from labctl.admission.eventratelimit import EventRateLimit
 from labctl.admission.limitranger import LimitDefaults, LimitRanger
 from labctl.admission.noderestriction import NodeRestriction
+from labctl.admission.priority import Priority
 from labctl.admission.resourcequota import ResourceQuota
+from labctl.admission.roleescalation import RoleEscalation
+from labctl.admission.runtimeclass import RuntimeClass
+from labctl.admission.serviceaccount import ServiceAccount
 from labctl.admission.storage import DefaultStorageClass, PersistentVolumeClaimResize
 from labctl.clock import Clock
 from labctl.resources.admission import Admission
 from labctl.resources.client import Client
+from labctl.resources.rbac.holders import Rbac
 
 
-def builtin_admission(client: Client, clock: Clock) -> Admission:
-    """ResourceQuota comes last: what it takes is taken for writes that nothing else refuses."""
+def builtin_admission(client: Client, clock: Clock, rbac: Rbac | None = None, *, evict_s: float = defaults.EVICT_S) -> Admission:
+    """`evict_s` is how long a pod stays on a node that is not ready, where its author did not say. ResourceQuota comes last: what it takes is taken
+    for writes that nothing else refuses."""
+    rbac = rbac or Rbac(client.resources)
     return Admission(
-        mutating=(LimitDefaults(client), DefaultStorageClass(client)),
+        mutating=(
+            LimitDefaults(client),
+            ServiceAccount(client, client.resources.rng),
+            RuntimeClass(client),
+            Priority(client),
+            DefaultTolerationSeconds(evict_s),
+            DefaultStorageClass(client),
+            CertificateRequests(rbac, clock),
+        ),
         validating=(
             NodeRestriction(client),
+            RoleEscalation(client, rbac),
             EventRateLimit(clock),
             LimitRanger(client),
             PersistentVolumeClaimResize(client),

@@ -17,7 +17,8 @@ from labctl.resources.admission import Attributes, Verb
 from labctl.resources.client import Client
 from labctl.resources.kind import Object
 from labctl.resources.kinds.core_v1.persistentvolume import LOCAL_DATA
-from labctl.resources.plurals import EVENTS, LEASES, MACHINES, NODES, PODS, VOLUMES
+from labctl.resources.plurals import EVENTS, LEASES, MACHINES, NODES, PODS, SERVICE_ACCOUNTS, VOLUMES
+from labctl.resources.service import ISSUER
 
 HOSTNAME = "kubernetes.io/hostname"
 
@@ -45,7 +46,7 @@ class NodeRestriction:
     """A validating step. Everybody but a node's agent passes it unseen."""
 
     name = "NodeRestriction"
-    kinds: frozenset[str] | None = frozenset({NODES, PODS, EVENTS, LEASES, VOLUMES})
+    kinds: frozenset[str] | None = frozenset({NODES, PODS, EVENTS, LEASES, VOLUMES, SERVICE_ACCOUNTS})
     verbs: frozenset[Verb] = frozenset({"create", "update", "delete"})
 
     def __init__(self, client: Client) -> None:
@@ -60,6 +61,7 @@ class NodeRestriction:
             (VOLUMES, "update"): _volume_updated,
             (EVENTS, "create"): self._event_created,
             (EVENTS, "update"): self._event_updated,
+            (SERVICE_ACCOUNTS, "create"): self._token_asked,
         }
 
     async def admit(self, attributes: Attributes) -> None:
@@ -159,6 +161,24 @@ class NodeRestriction:
         if changed:
             yield f'node "{node}" is not allowed to change {changed} of an event'
 
+    def _token_asked(self, node: str, attributes: Attributes) -> Iterator[str]:
+        """A token must be bound to a pod of the node, and be for an audience that this pod's volumes name."""
+        spec = _of(attributes.new).get("spec", {})
+        reference = spec.get("boundObjectRef") or {}
+        if attributes.subresource != "token" or reference.get("kind") != "Pod":
+            yield "node requested token not bound to a pod"
+            return
+        if not reference.get("uid"):
+            yield "node requested token with a pod binding without a uid"
+        pod = self._client.raw(PODS, f"{attributes.namespace}/{reference.get('name', '')}")
+        if pod is None or pod["spec"].get("nodeName") != node or pod["metadata"]["uid"] != reference.get("uid"):
+            yield "node requested token bound to a pod scheduled on a different node"
+            return
+        named = {source.get("audience", "") for source in _token_sources(pod)}
+        wrong = next((each for each in spec.get("audiences", ()) if each not in named and not ("" in named and each == ISSUER)), None)
+        if wrong is not None:
+            yield f'audience "{wrong}" not found in pod spec volume'
+
     def _concerns(self, node: str, reference: Object) -> bool:
         """Whether a reference is to the node or to one of its pods. A pod's last Event may come when the pod is gone; it has the pod's uid then."""
         name, namespace = reference.get("name", ""), reference.get("namespace", "")
@@ -211,6 +231,13 @@ def _volume_updated(node: str, attributes: Attributes) -> Iterator[str]:
     if any(new.get(part) != old.get(part) for part in ("spec", "status")):
         yield f'node "{node}" is not allowed to modify a volume'
     yield from _metadata_changed(node, new, old, "finalizers")
+
+
+def _token_sources(pod: Object) -> Iterator[Object]:
+    for volume in pod["spec"].get("volumes") or ():
+        for source in (volume.get("projected") or {}).get("sources") or ():
+            if source.get("serviceAccountToken") is not None:
+                yield source["serviceAccountToken"]
 
 
 def _never(node: str, attributes: Attributes) -> Iterator[str]:

@@ -90,6 +90,7 @@ class Pods:
         uid = pod["metadata"]["uid"]
         self._workers.pop(uid, None)
         self._tasks.pop(uid, None)
+        self._tools.tokens.forget(uid)
         self._ended.append(uid)
         if os.path.exists(os.path.join(self._kept, uid + ".json")):
             os.unlink(os.path.join(self._kept, uid + ".json"))

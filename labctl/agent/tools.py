@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Mapping, Optional
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from .backoff import Backoff
 from .client import Api, Refused
@@ -12,8 +13,13 @@ from .events import Recorder
 from .images import Images
 from .runtime.interface import Runtime
 from .settings import Settings
+from .tokens import Tokens
+from .volumes import Sources
 
 Object = Dict[str, Any]
+ROOT_CERTIFICATE = "kube-root-ca.crt"
+CERTIFICATE_KEPT_S = 600.0
+CERTIFICATES_MOST = 1000
 
 
 @dataclass
@@ -26,6 +32,11 @@ class Tools:
     say: Callable[[str], None]
     host_ip: str = ""
     allocatable: Mapping[str, str] = field(default_factory=dict)
+    _certificates: Dict[str, Tuple[float, Object]] = field(default_factory=dict)  # by namespace: when it was read, and the ConfigMap
+
+    def __post_init__(self) -> None:
+        self.tokens = Tokens(self.api)
+        self.sources = Sources(self.fetch, self.tokens.token, self.settings.volumes_dir)
 
     @property
     def backoff(self) -> Backoff:
@@ -40,6 +51,23 @@ class Tools:
 
     async def fetch(self, kind: str, namespace: str, name: str) -> Optional[Object]:
         """An object of the core API that a pod uses (a volume of a claim has no namespace); None if there is none."""
+        if name == ROOT_CERTIFICATE and kind == "configmaps":
+            return await self._root_certificate(namespace)
+        return await self._get(kind, namespace, name)
+
+    async def _root_certificate(self, namespace: str) -> Optional[Object]:
+        """The lab's CA, which nearly every pod has among its files: read once in a while for all pods of a namespace."""
+        read_s, found = self._certificates.get(namespace, (0.0, None))
+        if found is not None and time.monotonic() < read_s + CERTIFICATE_KEPT_S:
+            return found
+        fresh = await self._get("configmaps", namespace, ROOT_CERTIFICATE)
+        if fresh is not None:
+            if len(self._certificates) >= CERTIFICATES_MOST:
+                self._certificates.clear()
+            self._certificates[namespace] = (time.monotonic(), fresh)
+        return fresh
+
+    async def _get(self, kind: str, namespace: str, name: str) -> Optional[Object]:
         try:
             return await self.api.get(f"/api/v1/{f'namespaces/{namespace}/' if namespace else ''}{kind}/{name}")
         except Refused as error:

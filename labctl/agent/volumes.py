@@ -19,7 +19,8 @@ import os
 import stat
 import tempfile
 import time
-from typing import Any, Callable, Dict, List, Set, Tuple
+from dataclasses import dataclass
+from typing import Any, Awaitable, Callable, Dict, List, Set, Tuple
 
 from . import beneath, claims, linux, quantities
 from .environment import ConfigError, Fetch, PodFacts, decoded, pod_field, resource_field
@@ -43,34 +44,46 @@ def folder_of(pod_dir: str, name: str) -> str:
 VOLUMES_DIR = "/var/lib/labctl/volumes"
 """Where the data of labctl's own PersistentVolumes lies."""
 
+Token = Callable[[Object, Object], Awaitable[str]]
+"""(pod, the source `serviceAccountToken` of a projected volume) -> the token."""
 
-async def prepare(pod: Object, pod_dir: str, facts: PodFacts, fetch: Fetch, volumes_dir: str = VOLUMES_DIR) -> Dict[str, str]:
+
+@dataclass(frozen=True)
+class Sources:
+    """Where volumes come from: objects of the API, tokens of the pod's ServiceAccount, the folder of PersistentVolumes."""
+
+    fetch: Fetch
+    token: Token
+    volumes_dir: str = VOLUMES_DIR
+
+
+async def prepare(pod: Object, pod_dir: str, facts: PodFacts, sources: Sources) -> Dict[str, str]:
     """Name -> path on the machine, for every volume. Called again, it renews what comes from the API and leaves the rest. Raises VolumeFailure."""
     paths = {}
     for volume in pod["spec"].get("volumes") or ():
         try:
-            paths[volume["name"]] = await _one(pod, volume, pod_dir, facts, fetch, volumes_dir)
+            paths[volume["name"]] = await _one(pod, volume, pod_dir, facts, sources)
         except (ConfigError, OSError, ValueError) as error:
             raise VolumeFailure(volume["name"], str(error)) from error
     return paths
 
 
-async def _one(pod: Object, volume: Object, pod_dir: str, facts: PodFacts, fetch: Fetch, volumes_dir: str) -> str:
+async def _one(pod: Object, volume: Object, pod_dir: str, facts: PodFacts, sources: Sources) -> str:
     if volume.get("hostPath"):
         return _host_path(volume["hostPath"]["path"], volume["hostPath"].get("type", ""))
     folder = folder_of(pod_dir, volume["name"])
     if volume.get("persistentVolumeClaim"):
-        return await _claimed(pod, volume["persistentVolumeClaim"], folder, fetch, volumes_dir)
+        return await _claimed(pod, volume["persistentVolumeClaim"], folder, sources)
     if volume.get("nfs"):
         return await _in_thread(claims.mount_nfs, volume["nfs"], [], False, folder)
     ready = os.path.join(pod_dir, "volumes-ready", volume["name"])
     first = not _is_ready(volume, folder, ready)
     group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
-    sources = _api_sources(volume)
-    if sources is not None:
+    parts = _api_sources(volume)
+    if parts is not None:
         files: Files = {}
-        for source, mode in sources:
-            files.update(await _files(pod, source, mode, facts, fetch))
+        for part in await asyncio.gather(*(_files(pod, source, mode, facts, sources) for source, mode in parts)):
+            files.update(part)
         os.makedirs(folder, exist_ok=True)
         write_atomically(folder, files, group)
     elif first:
@@ -80,9 +93,9 @@ async def _one(pod: Object, volume: Object, pod_dir: str, facts: PodFacts, fetch
     return folder
 
 
-async def _claimed(pod: Object, asked: Object, folder: str, fetch: Fetch, volumes_dir: str) -> str:
+async def _claimed(pod: Object, asked: Object, folder: str, sources: Sources) -> str:
     """The volume of a claim, where its data lies; `folder` is where a volume of the network is mounted."""
-    volume = await claims.volume_of(pod, asked["claimName"], fetch)
+    volume = await claims.volume_of(pod, asked["claimName"], sources.fetch)
     spec = volume["spec"]
     if spec.get("nfs"):
         return await _in_thread(claims.mount_nfs, spec["nfs"], spec.get("mountOptions") or [], bool(asked.get("readOnly")), folder)
@@ -93,7 +106,7 @@ async def _claimed(pod: Object, asked: Object, folder: str, fetch: Fetch, volume
             (key for key, value in spec.items() if isinstance(value, dict) and key not in ("capacity", "claimRef", "nodeAffinity")), "?"
         )
         raise ConfigError(f"volumes of type {kind} are not supported")
-    own = claims.own_folder(volumes_dir, volume)
+    own = claims.own_folder(sources.volumes_dir, volume)
     path = claims.make_folder(own) if own else claims.local_path(spec["local"]["path"])
     group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
     if group is not None and os.stat(path).st_gid != group:
@@ -170,12 +183,15 @@ def _host_path(path: str, kind: str) -> str:
     return path
 
 
-async def _files(pod: Object, source: Object, mode: int, facts: PodFacts, fetch: Fetch) -> Files:
+async def _files(pod: Object, source: Object, mode: int, facts: PodFacts, sources: Sources) -> Files:
     if source.get("downwardAPI") is not None:
         return _downward(pod, source["downwardAPI"], mode, facts)
+    if source.get("serviceAccountToken") is not None:
+        asked = source["serviceAccountToken"]
+        return {_relative(asked["path"]): ((await sources.token(pod, asked)).encode(), mode)}
     for field, kind in (("configMap", "configmaps"), ("secret", "secrets")):
         if source.get(field) is not None:
-            return await _keys(pod["metadata"]["namespace"], kind, source[field], mode, fetch)
+            return await _keys(pod["metadata"]["namespace"], kind, source[field], mode, sources.fetch)
     raise ConfigError(f"projected sources of type {next(iter(source), '?')} are not supported")
 
 
@@ -318,7 +334,7 @@ def needs_api(pod: Object) -> bool:
     return any(_from_api(volume) for volume in pod["spec"].get("volumes") or ())
 
 
-async def renew(pod: Object, pod_dir: str, facts: PodFacts, fetch: Fetch, volumes_dir: str = VOLUMES_DIR) -> None:
-    """Later versions of ConfigMaps and Secrets reach running containers. What can't be had now keeps its old content."""
+async def renew(pod: Object, pod_dir: str, facts: PodFacts, sources: Sources) -> None:
+    """Later versions of ConfigMaps, Secrets and tokens reach running containers. What can't be had now keeps its old content."""
     with contextlib.suppress(VolumeFailure, asyncio.TimeoutError):
-        await prepare(pod, pod_dir, facts, fetch, volumes_dir)
+        await prepare(pod, pod_dir, facts, sources)

@@ -17,7 +17,7 @@ from . import containers, history, stopping, volumes
 from .attempts import Attempts
 from .bell import Bell
 from .client import Delays, Refused
-from .environment import Fetch, PodFacts
+from .environment import PodFacts
 from .events import of_pod
 from .health import Health
 from .http import Unreachable
@@ -177,6 +177,8 @@ class PodWorker:
         self._reporter.later(FIRST_REPORT_S)
         for container in self._first_wanted(found):
             self._attempts.pull(container)  # the pull runs while the sandbox is made
+        if self._paths is None:
+            self._tools.tokens.ask(self.pod)  # and so do these requests
         found = await self._opened(found)
         if self._paths is None and not await self._volumes(found):
             return
@@ -217,9 +219,9 @@ class PodWorker:
         self._look_again(RETRY_S)
         return False
 
-    def _places(self, found: Pod) -> Tuple[str, PodFacts, Fetch, str]:
+    def _places(self, found: Pod) -> Tuple[str, PodFacts, volumes.Sources]:
         """What the pod's volumes are made of, beside the pod itself."""
-        return self._tools.pod_dir(self.uid), self._facts(found), self._tools.fetch, self._tools.settings.volumes_dir
+        return self._tools.pod_dir(self.uid), self._facts(found), self._tools.sources
 
     async def renew_volumes(self) -> None:
         """Called now and then: later versions of ConfigMaps and Secrets."""

@@ -1,42 +1,39 @@
-"""The authorizer decides who may do what.
+"""The authorizer decides who may do what. It asks in this order, and what nothing allows is refused with 403, in Kubernetes' words:
 
-Admins (`system:masters`) may do everything. A node's agent may do what it needs for its own pods. Everything else is refused with 403, in Kubernetes' words.
+1. Admins (`system:masters`) may do everything.
+2. A node's agent may do what it needs for its own pods (this module).
+3. RBAC: everybody may do what the rules of their roles say (resources/rbac/).
 
 The server asks it before it reads a body, so it decides by the verb, the path and the query, and by the objects as they are then. Like
 Kubernetes' node authorizer, it lets an agent use its own Node and Lease, its pods (their status, the end of their deletion), Events, the ConfigMaps,
-Secrets and claims that its pods use (by name), the volumes of these claims and those on its own disk, Services and endpoints, the images of its pods,
-and blobs. What an agent may change in an object is decided
+Secrets and claims that its pods use (by name), tokens of its pods' ServiceAccounts, the volumes of these claims and those on its own disk, Services and
+endpoints, the images of its pods, and blobs. What an agent may change in an object is decided
 later, on the result of the write: by the step NodeRestriction of the room `admission`.
 """
 
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote
 
 from multidict import CIMultiDictProxy
 
-from labctl.api import identity, negotiate, status
+from labctl.api import negotiate, status
 from labctl.api.query import Query
 from labctl.api.route import Target
 from labctl.errors import ApiError
 from labctl.resources.kinds.core_v1.persistentvolume import ON_NODE
 from labctl.resources.plurals import CLAIMS, ENDPOINTS, SERVICES, SLICES, VOLUMES
+from labctl.resources.rbac.holders import Rbac
+from labctl.resources.rbac.matching import Request
 from labctl.resources.resources import Resources
-from labctl.resources.service import ListOptions, User
+from labctl.resources.service import AUTHENTICATED, MASTERS, SERVICE_ACCOUNT_PREFIX, ListOptions, User
 from labctl.resources.volumes import claim_names
 
-MASTERS = "system:masters"
 LEASES = "kube-node-lease"
 
 _READ = frozenset({"get", "list", "watch"})
 _READABLE = frozenset({SERVICES, ENDPOINTS, SLICES})
-_SELF_REVIEWS = frozenset(  # every user may ask about itself
-    {
-        "selfsubjectaccessreviews.authorization.k8s.io",
-        "selfsubjectrulesreviews.authorization.k8s.io",
-        "selfsubjectreviews.authentication.k8s.io",
-    }
-)
 _BLOBS = "/labctl/v1/blobs/"
 DISCOVERY = ("/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz")
 _RESOLVE = "/labctl/v1/images/resolve"
@@ -55,29 +52,43 @@ def is_admin(user: User) -> bool:
 class Authorizer:
     """Decides about each request once, when its verb is known."""
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, rbac: Rbac) -> None:
         self._resources = resources
         self._kinds = resources.registry
+        self._rbac = rbac
 
     def impersonated(self, user: User, headers: CIMultiDictProxy[str]) -> User:
-        """Returns the user that `kubectl --as` names. Only admins may impersonate. Raises 400, 403."""
+        """Returns the user that `kubectl --as` names. Raises 400, and 403 unless the caller may `impersonate` the name, each group, the uid and each
+        extra value."""
         name = headers.get("Impersonate-User", "")
         if not name:
             raise status.bad_request("a group is impersonated, but no user")
-        if not is_admin(user):
-            raise denied(user, "impersonate", Target("", "v1", "users", name=name))
-        return User(name, (*headers.getall("Impersonate-Group", ()), identity.AUTHENTICATED))
+        groups = tuple(headers.getall("Impersonate-Group", ()))
+        uid = headers.get("Impersonate-Uid", "")
+        extra = _impersonated_extra(headers)
+        targets = [_impersonation(name), *(Target("", "v1", "groups", name=group) for group in groups)]
+        targets += [Target("authentication.k8s.io", "v1", "uids", name=uid)] if uid else []
+        targets += [Target("authentication.k8s.io", "v1", "userextras", "", value, key) for key, values in extra for value in values]
+        for target in targets:
+            self.objects(user, "impersonate", target, Query({}))
+        return User(name, _with_own_groups(name, groups), uid, extra)
 
     def path(self, user: User, method: str, path: str, parameters: Query) -> None:
-        """Decides about a path that names no object: every known user may read discovery, a node also the images of its pods. Raises 403."""
+        """Decides about a path that names no object: discovery, health, labctl's own. Raises 403."""
+        if not self.why_path(user, method, path, parameters):
+            raise status.forbidden(f'forbidden: User "{user.name}" cannot {_path_verb(method)} path "{path}"')
+
+    def why_path(self, user: User, method: str, path: str, parameters: Query) -> str:
+        """Returns the reason why a path may be used; empty if it may not."""
         if is_admin(user):
-            return
+            return "admin"
+        if user.node and method in ("GET", "HEAD") and self._node_reads(user.node, path, parameters):
+            return "node"
+        return self._rbac.why_allowed(user, Request(_path_verb(method), path=path))
+
+    def _node_reads(self, node: str, path: str, parameters: Query) -> bool:
         first = "/" + path.split("/")[1]
-        if method in ("GET", "HEAD") and (path == "/" or first in DISCOVERY):
-            return
-        if method in ("GET", "HEAD") and user.node and self._images(user.node, path, parameters):
-            return
-        raise status.forbidden(f'forbidden: User "{user.name}" cannot {method.lower()} path "{path}"')
+        return path == "/" or first in DISCOVERY or self._images(node, path, parameters)
 
     def _images(self, node: str, path: str, parameters: Query) -> bool:
         """True if the node may ask for this image. The master connects to the registry in an image's name, so only names in the node's pods are allowed."""
@@ -88,10 +99,18 @@ class Authorizer:
 
     def objects(self, user: User, verb: str, target: Target, parameters: Query) -> None:
         """Decides whether this user may do `verb` on the target. Raises 403."""
-        if is_admin(user) or (verb == "create" and _qualified(target) in _SELF_REVIEWS):
-            return
-        if not user.node or not self._node_may(user.node, verb, target, parameters):
+        if not is_admin(user) and not self.why_objects(user, verb, target, parameters):
             raise denied(user, verb, target)
+
+    def why_objects(self, user: User, verb: str, target: Target, parameters: Query) -> str:
+        """Returns the reason why a verb may be used on objects; empty if it may not."""
+        if is_admin(user):
+            return "admin"
+        if user.node and self._node_may(user.node, verb, target, parameters):
+            return "node"
+        namespace = target.name if target.resource == "namespaces" and not target.group else target.namespace
+        request = Request(verb, target.group, target.resource, target.subresource, namespace, target.name)
+        return self._rbac.why_allowed(user, request)
 
     def body(self, user: User, verb: str, target: Target, content_type: str) -> None:
         """Decides whether this user may send a body of this media type: agents may send only JSON and merge patches. Raises 403."""
@@ -155,6 +174,12 @@ class Authorizer:
     def _uses(self, node: str, namespace: str, claim: str) -> bool:
         return any(claim in claim_names(pod) for pod in self._pods_on(node, namespace))
 
+    def _tokens(self, node: str, verb: str, target: Target, _parameters: Query) -> bool:
+        """Of the ServiceAccounts of its pods only; that the token is bound to such a pod is decided on the request's body."""
+        if verb != "create" or target.subresource != "token":
+            return False
+        return any(pod.spec.service_account_name == target.name for pod in self._pods_on(node, target.namespace))
+
     def _events(self, _node: str, verb: str, _target: Target, _parameters: Query) -> bool:
         return verb in ("create", "patch")  # NodeRestriction checks the Event itself
 
@@ -180,11 +205,39 @@ _RULES = {
     CLAIMS: Authorizer._claims,
     VOLUMES: Authorizer._volumes,
     "events": Authorizer._events,
+    "serviceaccounts": Authorizer._tokens,
 }
 
 
 def _containers(pod: Any) -> tuple[Any, ...]:
     return (*pod.spec.containers, *pod.spec.init_containers)
+
+
+def _impersonation(name: str) -> Target:
+    """What is impersonated: a user, or the ServiceAccount whose name that is."""
+    namespace, colon, account = name.removeprefix(SERVICE_ACCOUNT_PREFIX).partition(":")
+    if name.startswith(SERVICE_ACCOUNT_PREFIX) and colon:
+        return Target("", "v1", "serviceaccounts", namespace, account)
+    return Target("", "v1", "users", name=name)
+
+
+def _impersonated_extra(headers: CIMultiDictProxy[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    prefix = "impersonate-extra-"
+    keys = dict.fromkeys(header.lower() for header in headers if header.lower().startswith(prefix))
+    return tuple((unquote(key.removeprefix(prefix)), tuple(headers.getall(key))) for key in keys)
+
+
+def _with_own_groups(name: str, groups: tuple[str, ...]) -> tuple[str, ...]:
+    """What an authenticator would add to the groups: a ServiceAccount's own if none is named, and that of all who are known."""
+    target = _impersonation(name)
+    if not groups and target.resource == "serviceaccounts":
+        groups = ("system:serviceaccounts", f"system:serviceaccounts:{target.namespace}")
+    last = "system:unauthenticated" if name == "system:anonymous" else AUTHENTICATED
+    return groups if last in groups else (*groups, last)
+
+
+def _path_verb(method: str) -> str:
+    return "get" if method == "HEAD" else method.lower()
 
 
 def denied(user: User, verb: str, target: Target, why: str = "") -> ApiError:

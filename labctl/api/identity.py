@@ -1,18 +1,26 @@
-"""This module reads the user from the client's certificate, once for each connection. TLS has already checked that the lab's CA signed it.
+"""This module knows who calls, by authenticators in a row. The first one that knows the caller decides; a caller that none of them knows gets a 401.
 
-The server asks for a certificate but does not demand one (CERT_OPTIONAL): a client without one gets a 401 with a message instead of a broken handshake.
+1. The client's certificate, read once for each connection. TLS has already checked that the lab's CA signed it. The server asks for a certificate but
+   does not demand one (CERT_OPTIONAL): a client without one gets a 401 with a message instead of a broken handshake.
+2. A bearer token of a ServiceAccount, checked with each request (tokens.py), because its pod may have gone since the last one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from labctl.resources.service import User
+from multidict import CIMultiDictProxy
 
-AUTHENTICATED = "system:authenticated"
+from labctl.api import status
+from labctl.resources.service import AUTHENTICATED, User
+
+_BEARER = "bearer "
+TokenUser = Callable[[str], User | None]
+"""Whom a bearer token speaks for; None if it is not valid."""
 
 
 def server_context(ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
@@ -42,3 +50,15 @@ def of_certificate(certificate: dict[str, Any] | None) -> User | None:
         return None
     groups = tuple(value for key, value in fields if key == "organizationName")
     return User(name, (*groups, AUTHENTICATED))
+
+
+def of_headers(headers: CIMultiDictProxy[str], token_user: TokenUser) -> User | None:
+    """The user of a request on a connection without a certificate; None is nobody. Raises 401 for a token that is not valid, also where anybody may
+    read, as Kubernetes does."""
+    said = headers.get("Authorization", "")
+    if said[: len(_BEARER)].lower() != _BEARER or not said[len(_BEARER) :].strip():
+        return None
+    user = token_user(said[len(_BEARER) :].strip())
+    if user is None:
+        raise status.unauthorized()
+    return user

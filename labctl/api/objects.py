@@ -103,7 +103,7 @@ class Objects:
         code = 201 if written.created else created
         form = call.format
         # Binding, eviction and scale answer with another object than the one that was written.
-        whole = call.target.subresource in ("", "status", "finalize")
+        whole = call.target.subresource in ("", "status", "finalize", "approval")
         entry = await self._converted(call, written.entry) if whole else written.entry
         body = self._shape(call, form.shape).one(entry) if form.shape and not call.target.subresource else client_bytes(entry)
         extra = answer.warning_lines(written.warnings) if written.warnings else b""

@@ -17,6 +17,7 @@ from labctl.api.metrics import Metrics
 from labctl.api.openapi import OpenApi
 from labctl.api.query import Query
 from labctl.api.route import Target
+from labctl.api.tokens import ServiceAccountTokens
 from labctl.resources.resources import Resources
 
 _encode = msgspec.json.Encoder().encode
@@ -25,7 +26,10 @@ _encode = msgspec.json.Encoder().encode
 class Paths:
     """Serves paths that name no object. `checks` returns the checks of the health endpoints."""
 
-    def __init__(self, resources: Resources, extensions: Extensions, checks: health.Checks, metrics: Metrics) -> None:
+    def __init__(
+        self, resources: Resources, extensions: Extensions, checks: health.Checks, metrics: Metrics, tokens: ServiceAccountTokens
+    ) -> None:
+        self._tokens = tokens
         self._registry = resources.registry
         self._extensions = extensions
         self._checks = checks
@@ -50,6 +54,10 @@ class Paths:
             return await self.public(path, call.query)
         if path == "/metrics":
             return self._metrics.serve()
+        if path == "/openid/v1/jwks":
+            return answer.CompleteResponse(_encode(self._tokens.public_keys()), content_type="application/jwk-set+json")
+        if path == "/.well-known/openid-configuration":
+            return answer.CompleteResponse(_encode(self._tokens.configuration()))
         if first == "/openapi":
             return await self._openapi.serve(call)
         if path in ("/api", "/apis"):

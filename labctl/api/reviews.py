@@ -1,7 +1,7 @@
-"""Reviews are questions that are sent as objects: who am I, may I do this, what may I do? The answer is the object with a status; nothing is stored.
+"""Questions that are sent as objects: who am I, whose token is this, may I (or somebody else) do this, what may I do?
 
-kubectl asks them (`auth whoami`, `auth can-i`), and so do controllers that check their own rights before they start. To answer "may I", this module asks
-the Authorizer as if the request had come.
+They are answered with the object and its status, and nothing is kept. kubectl asks them (`auth whoami`, `auth can-i`), and programs that guard
+something of their own. The answer to "may I" is found by asking the Authorizer as if the request had come.
 """
 
 from __future__ import annotations
@@ -11,69 +11,114 @@ from collections.abc import Callable
 import msgspec
 from aiohttp import web
 
-from labctl.api import answer, authorize, bodies
+from labctl.api import answer, bodies
 from labctl.api.authorize import Authorizer
 from labctl.api.call import Call
 from labctl.api.query import Query
 from labctl.api.route import Target
-from labctl.errors import ApiError
+from labctl.api.status import bad_request
+from labctl.api.tokens import ServiceAccountTokens
 from labctl.resources import failures
 from labctl.resources.kind import Object
+from labctl.resources.kinds.rbac_v1.rules import PolicyRule
+from labctl.resources.rbac.holders import Rbac
 from labctl.resources.schema.definitions import Schema
 from labctl.resources.schema.validate import decode
 from labctl.resources.service import User
 
 _encode = msgspec.json.Encoder().encode
-_ALL = ["*"]
-_SELF_REVIEW_RULE = {"apiGroups": ["authentication.k8s.io", "authorization.k8s.io"], "resources": _ALL, "verbs": ["create"]}
+Answer = Callable[[Call, Object], Object]
 
 
 class Reviews:
     """Answers reviews. `create` is the only verb of these kinds."""
 
-    def __init__(self, schema: Schema, authorizer: Authorizer) -> None:
+    def __init__(self, schema: Schema, authorizer: Authorizer, rbac: Rbac, tokens: ServiceAccountTokens) -> None:
         self._schema = schema
         self._authorizer = authorizer
-        self._answers: dict[str, Callable[[User, Object], Object]] = {
-            "SelfSubjectReview": lambda user, _spec: {"userInfo": {"username": user.name, "groups": list(user.groups)}},
-            "SelfSubjectAccessReview": self._access,
-            "SelfSubjectRulesReview": lambda user, _spec: _rules(user),
+        self._rbac = rbac
+        self._tokens = tokens
+        self._answers: dict[str, Answer] = {
+            "SelfSubjectReview": lambda call, _spec: {"userInfo": call.user.info},
+            "SelfSubjectAccessReview": lambda call, spec: self._access(call.user, spec),
+            "SelfSubjectRulesReview": lambda call, spec: self._rules(call.user, spec.get("namespace", "")),
+            "SubjectAccessReview": lambda _call, spec: self._access(_subject(spec), spec),
+            "LocalSubjectAccessReview": lambda _call, spec: self._access(_subject(spec), spec),
+            "TokenReview": lambda _call, spec: self._token(spec),
         }
 
     async def create(self, call: Call) -> web.StreamResponse:
         kind = call.kind
-        review, warnings = decode(self._schema, kind, await bodies.read(call), call.write_options().field_validation)
-        errors = list(kind.validate(review, None))
+        asked, warnings = decode(self._schema, kind, await bodies.read(call), call.write_options().field_validation)
+        if call.target.namespace:
+            _in_namespace(asked, call.target.namespace)
+        errors = list(kind.validate(asked, None))
         if errors:
             raise failures.invalid(kind, "", errors)
-        answered = {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": {}}
-        if "spec" in review:
-            answered["spec"] = review["spec"]
-        answered["status"] = self._answers[kind.kind](call.user, review.get("spec", {}))
-        return await call.answer(_encode(answered), 201, form=call.format, extra=answer.warning_lines(warnings))
+        said = {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": {}}
+        if call.target.namespace:
+            said["metadata"] = {"namespace": call.target.namespace}
+        if "spec" in asked:
+            said["spec"] = asked["spec"]
+        said["status"] = self._answers[kind.kind](call, asked.get("spec", {}))
+        return await call.answer(_encode(said), 201, form=call.format, extra=answer.warning_lines(warnings))
 
     def _access(self, user: User, spec: Object) -> Object:
-        try:
-            if "nonResourceAttributes" in spec:
-                wanted = spec["nonResourceAttributes"]
-                self._authorizer.path(user, wanted.get("verb", "").upper(), wanted.get("path", ""), Query({}))
-            else:
-                self._objects(user, spec["resourceAttributes"])
-        except ApiError:
-            return {"allowed": False}
-        return {"allowed": True}
+        if "nonResourceAttributes" in spec:
+            wanted = spec["nonResourceAttributes"]
+            why = self._authorizer.why_path(user, wanted.get("verb", "").upper(), wanted.get("path", ""), Query({}))
+        else:
+            why = self._objects(user, spec["resourceAttributes"])
+        status: Object = {"allowed": bool(why)}
+        return {**status, "reason": why} if why.startswith("RBAC") else status
 
-    def _objects(self, user: User, wanted: Object) -> None:
+    def _objects(self, user: User, wanted: Object) -> str:
         target = Target(*(wanted.get(name, "") for name in ("group", "version", "resource", "namespace", "name", "subresource")))
         selector = wanted.get("fieldSelector", {}).get("rawSelector", "")
-        self._authorizer.objects(user, wanted.get("verb", ""), target, Query({"fieldSelector": [selector]} if selector else {}))
+        query = Query({"fieldSelector": [selector]} if selector else {})
+        return self._authorizer.why_objects(user, wanted.get("verb", ""), target, query)
+
+    def _rules(self, user: User, namespace: str) -> Object:
+        """What RBAC gives. A node's agent has rights beside it that depend on the objects it asks about, so they can't all be told."""
+        rules = self._rbac.rules(user, namespace)
+        told: Object = {
+            "resourceRules": [msgspec.to_builtins(_without_paths(rule)) for rule in rules if rule.resources],
+            "nonResourceRules": [
+                {"verbs": list(rule.verbs), "nonResourceURLs": list(rule.non_resource_urls)} for rule in rules if rule.non_resource_urls
+            ],
+            "incomplete": bool(user.node),
+        }
+        if user.node:
+            told["evaluationError"] = "what a node may do depends on the objects it asks about"
+        return told
+
+    def _token(self, spec: Object) -> Object:
+        if not spec.get("token"):
+            raise bad_request("token is required for TokenReview in authentication")
+        found = self._tokens.review(spec["token"], spec.get("audiences") or ())
+        if found is None:
+            return {"user": {}, "error": "invalid bearer token"}
+        user, audiences = found
+        return {"authenticated": True, "user": user.info, "audiences": audiences}
 
 
-def _rules(user: User) -> Object:
-    """Returns the rules of a user. An admin's are simple; a node's depend on the objects it asks about, so the list is marked incomplete."""
-    if authorize.is_admin(user):
-        everything = {"apiGroups": _ALL, "resources": _ALL, "verbs": _ALL}
-        return {"resourceRules": [everything], "nonResourceRules": [{"nonResourceURLs": _ALL, "verbs": _ALL}], "incomplete": False}
-    found = [{"nonResourceURLs": [path, f"{path}/*"], "verbs": ["get"]} for path in authorize.DISCOVERY]
-    why = "what a node may do depends on the objects it asks about"
-    return {"resourceRules": [_SELF_REVIEW_RULE], "nonResourceRules": found, "incomplete": True, "evaluationError": why}
+class _ResourceRule(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    verbs: tuple[str, ...]
+    api_groups: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    resource_names: tuple[str, ...] = ()
+
+
+def _without_paths(rule: PolicyRule) -> _ResourceRule:
+    return _ResourceRule(rule.verbs, rule.api_groups, rule.resources, rule.resource_names)
+
+
+def _subject(spec: Object) -> User:
+    extra = tuple((key, tuple(values)) for key, values in (spec.get("extra") or {}).items())
+    return User(spec.get("user", ""), tuple(spec.get("groups") or ()), spec.get("uid", ""), extra)
+
+
+def _in_namespace(asked: Object, namespace: str) -> None:
+    said = asked.setdefault("metadata", {}).setdefault("namespace", namespace)
+    if said != namespace:
+        raise bad_request("the namespace of the provided object does not match the namespace sent on the request")

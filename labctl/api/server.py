@@ -17,7 +17,7 @@ from socket import socket
 
 from aiohttp import web
 
-from labctl.api import answer, query, route, status, streaming
+from labctl.api import answer, identity, query, route, status, streaming
 from labctl.api.authorize import Authorizer
 from labctl.api.call import Call
 from labctl.api.connection import Connection, HttpServer
@@ -28,17 +28,20 @@ from labctl.api.objects import Objects
 from labctl.api.paths import Paths
 from labctl.api.reviews import Reviews
 from labctl.api.settings import ApiSettings
+from labctl.api.tokens import ServiceAccountTokens
 from labctl.clock import Clock
 from labctl.errors import ApiError, LabctlError, StoreError
 from labctl.remote.interface import Remote
+from labctl.resources.rbac.holders import Rbac
 from labctl.resources.resources import Resources
+from labctl.tokens import TokenKeys
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
 _PUBLIC = frozenset({"/healthz", "/livez", "/readyz", "/version"})
-_IMPERSONATE = frozenset({"Impersonate-User", "Impersonate-Group"})
+_IMPERSONATE = frozenset({"Impersonate-User", "Impersonate-Group", "Impersonate-Uid"})
 _OBJECT_VERBS = {"GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create"}
 _COLLECTION_VERBS = {"GET": "list", "HEAD": "list", "POST": "create", "DELETE": "deletecollection"}
 
@@ -56,13 +59,17 @@ class Server:
         remote: Remote | None = None,
         extensions: Extensions | None = None,
         checks: Checks = tuple,
+        tokens: TokenKeys | None = None,
+        rbac: Rbac | None = None,
     ) -> None:
         self._settings = settings
         self._tls = tls
         self._registry = resources.registry
-        self._authorizer = Authorizer(resources)
+        rbac = rbac or Rbac(resources)
+        self._authorizer = Authorizer(resources, rbac)
+        self._tokens = ServiceAccountTokens(tokens, resources, clock)
         self._metrics = Metrics(resources.registry, resources.store)
-        self._paths = Paths(resources, extensions or Extensions(), checks, self._metrics)
+        self._paths = Paths(resources, extensions or Extensions(), checks, self._metrics, self._tokens)
         objects = Objects(resources, self._authorizer, clock)
         self._verbs: dict[str, Handler] = {
             "get": objects.get,
@@ -74,8 +81,9 @@ class Server:
             "delete": objects.delete,
             "deletecollection": objects.delete_collection,
         }
-        self._reviews = Reviews(resources.schema, self._authorizer)
-        self._streams: Mapping[tuple[str, str], Handler] = streaming.handlers(resources, remote, settings)
+        self._reviews = Reviews(resources.schema, self._authorizer, rbac, self._tokens)
+        streams = streaming.handlers(resources, remote, settings)
+        self._special: Mapping[tuple[str, str], Handler] = {**streams, ("serviceaccounts", "token"): self._tokens.create}
         self._http: HttpServer | None = None
         self._listening: list[asyncio.Server] = []
 
@@ -125,7 +133,7 @@ class Server:
         path, _, text = request.raw_path.partition("?")
         connection = request.protocol
         assert isinstance(connection, Connection)
-        user = connection.user
+        user = connection.user or identity.of_headers(request.headers, self._tokens.user)
         if user is None:
             if path.rstrip("/") in _PUBLIC:
                 return await self._paths.public(path, query.parse(text))
@@ -176,9 +184,9 @@ class Server:
         subresource = next((s for s in call.kind.subresources if s.name == name), None)
         if subresource is None:
             raise status.unknown_path()
-        stream = self._streams.get((call.kind.plural, name))
-        if stream is not None:
-            return stream
+        special = self._special.get((call.kind.plural, name))
+        if special is not None:
+            return special
         if verb not in subresource.verbs or verb not in self._verbs:
             raise status.method_not_allowed()
         return self._verbs[verb]

@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("lifecycle", "Machines, nodes and the master."),
     "ssh": ("access", "A shell or a command on a machine."),
     "kubeconfig": ("access", "The path of the lab's kubeconfig."),
+    "token-keys": ("access", "The keys that sign ServiceAccounts' tokens; exchange them."),
     "why": ("look", "Why a pod, controller or Service is as it is."),
     "fault": ("fault", "Break a machine on purpose."),
     "image": ("image", "Build, load, save and list container images."),
@@ -53,7 +54,7 @@ class Group(click.Group):
     def get_command(self, _context: click.Context, name: str) -> click.Command | None:
         if name in COMMANDS:
             module = importlib.import_module(f"labctl.cli.{COMMANDS[name][0]}")
-            return getattr(module, name)
+            return getattr(module, name.replace("-", "_"))
         return _kubectl(name) if name in VERBS else None
 
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:

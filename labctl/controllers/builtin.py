@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from labctl.controllers.aggregation import Aggregation
 from labctl.controllers.clusterdns import ClusterDns
 from labctl.controllers.cronjobs import CronJobs
 from labctl.controllers.customresources import CustomKinds, CustomResources
@@ -20,6 +21,7 @@ from labctl.controllers.nodes import Nodes
 from labctl.controllers.quotas import Quotas
 from labctl.controllers.replicasets import ReplicaSets
 from labctl.controllers.replication import Replication
+from labctl.controllers.serviceaccounts import ServiceAccounts
 from labctl.controllers.settings import ControllerSettings
 from labctl.controllers.statefulset.statefulsets import StatefulSets
 from labctl.controllers.volumes.claims import Claims
@@ -51,6 +53,8 @@ def builtin_controllers(registry: Registry, settings: ControllerSettings = Contr
         Claims(),
         PersistentVolumes(),
         ClaimProtection(),
+        ServiceAccounts(settings),
+        Aggregation(),
         Garbage(registry),
         Namespaces(registry),
         Quotas(registry),

@@ -13,6 +13,8 @@ from labctl.reconcile.plan import Index, Key, View
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.plurals import (
     CLAIMS,
+    CLUSTER_ROLES,
+    CONFIG_MAPS,
     CRON_JOBS,
     DAEMON_SETS,
     DEPLOYMENTS,
@@ -27,7 +29,9 @@ from labctl.resources.plurals import (
     REPLICA_SETS,
     REPLICATION_CONTROLLERS,
     REVISIONS,
+    SERVICE_ACCOUNTS,
     SERVICES,
+    SIGNING_REQUESTS,
     SLICES,
     STATEFUL_SETS,
     STORAGE_CLASSES,
@@ -35,8 +39,9 @@ from labctl.resources.plurals import (
 )
 
 __all__ = [  # for controllers, which need names and indexes together
-    "CLAIMS", "CRON_JOBS", "DAEMON_SETS", "DEPLOYMENTS", "ENDPOINTS", "EVENTS", "JOBS", "LEASES", "MACHINES", "NAMESPACES", "NODES", "PODS",
-    "REPLICATION_CONTROLLERS", "REPLICA_SETS", "REVISIONS", "SERVICES", "SLICES", "STATEFUL_SETS", "STORAGE_CLASSES", "VOLUMES",
+    "CLAIMS", "CLUSTER_ROLES", "CONFIG_MAPS", "CRON_JOBS", "DAEMON_SETS", "DEPLOYMENTS", "ENDPOINTS", "EVENTS", "JOBS", "LEASES", "MACHINES",
+    "NAMESPACES", "NODES", "PODS", "REPLICATION_CONTROLLERS", "REPLICA_SETS", "REVISIONS", "SERVICES", "SERVICE_ACCOUNTS", "SIGNING_REQUESTS",
+    "SLICES", "STATEFUL_SETS", "STORAGE_CLASSES", "VOLUMES",
 ]  # fmt: skip
 
 READY = "ready"

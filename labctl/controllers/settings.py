@@ -23,3 +23,4 @@ class ControllerSettings:
     sweep_s: float = 30.0  # how often what merely expires is looked at
     job_backoff_s: float = 10.0  # how long a Job waits after its first failed pod; twice as long after each further one
     job_backoff_most_s: float = 600.0  # ... and never longer
+    root_certificate: str = ""  # the lab's CA in PEM, which each namespace has a ConfigMap of; empty: none has

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from labctl.journal import MemoryJournal
     from labctl.reconcile.runner import Runner
     from labctl.resources.registry import Registry
+    from labctl.tokens import TokenKeys
 
 
 def extensions(
@@ -25,11 +26,14 @@ def extensions(
     images: Images | None,
     snapshot: Callable[[], Awaitable[int]],
     supervisor: Supervisor,
+    tokens: TokenKeys | None = None,
 ) -> Extensions:
     routes = Extensions()
     routes.add("POST", "/labctl/v1/snapshot", lambda _request: _snapshot(snapshot))
     routes.add("GET", "/labctl/v1/why/{kind}/{namespace}/{name}", lambda request: _why(registry, runner, journal, supervisor, request))
     routes.add("GET", "/labctl/v1/health", lambda _request: _health(supervisor))
+    if tokens:
+        routes.add("POST", "/labctl/v1/token-keys", lambda request: _rotate(tokens, request))
     if images:
         routes.add("GET", "/labctl/v1/images/resolve", lambda request: _resolve(images, request))
         routes.add("GET", "/labctl/v1/blobs/{digest}", lambda request: _blob(images, request))
@@ -39,6 +43,12 @@ def extensions(
 async def _snapshot(snapshot: Callable[[], Awaitable[int]]) -> dict[str, int]:
     """The store as it is now, in the file where the lab's other commands look for it."""
     return {"revision": await snapshot()}
+
+
+async def _rotate(tokens: TokenKeys, request: ExtensionRequest) -> dict[str, Any]:
+    """A new key signs ServiceAccounts' tokens; with ?revoke=true those of the older keys count no more."""
+    name = tokens.rotate(revoke=request.query.flag("revoke"))
+    return {"signsWith": name, "keys": [key["kid"] for key in tokens.public()]}
 
 
 async def _health(supervisor: Supervisor) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from labctl.admission.builtin import builtin_admission
 from labctl.clock import Clock
 from labctl.controllers.builtin import builtin_controllers
 from labctl.controllers.essentials import Essentials
+from labctl.controllers.signing import Signing
 from labctl.errors import Unavailable
 from labctl.journal import MemoryJournal
 from labctl.master.settings import API_PORT, MasterSettings
@@ -33,6 +34,7 @@ from labctl.reconcile.runner import Runner
 from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap, essentials
 from labctl.resources.client import Client
 from labctl.resources.events import Recorder
+from labctl.resources.rbac.holders import Rbac
 from labctl.resources.registry import builtin_registry
 from labctl.resources.resources import Resources
 from labctl.scheduler.scheduler import Scheduler
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from labctl.images.images import Images
     from labctl.master.edge import Edge, SshRemote
     from labctl.providers.protocol import Provider
+    from labctl.tokens import TokenKeys
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +68,7 @@ class Tools(msgspec.Struct, frozen=True):
 
 
 class Master:
-    """One lab's control plane. `tls` None: no HTTP."""
+    """One lab's control plane. `tls` None: no HTTP; `tokens` None: ServiceAccounts have no tokens; `authority` None: nobody signs certificates."""
 
     def __init__(
         self,
@@ -78,6 +81,8 @@ class Master:
         tls: ssl.SSLContext | None = None,
         tools: Tools | None = None,
         supervisor: Supervisor | None = None,
+        tokens: TokenKeys | None = None,
+        authority: Authority | None = None,
     ) -> None:
         self.supervisor = supervisor or Supervisor(clock, journal)
         rng = rng or Random()
@@ -88,7 +93,11 @@ class Master:
         self.registry = builtin_registry()
         self.resources = Resources(store, self.registry, clock, journal, rng, settings.resources())
         self.client = Client(self.resources)
-        self.resources.use_admission(builtin_admission(self.client, clock))
+        self.rbac = Rbac(self.resources)
+        self._tokens = tokens
+        self._authority = authority
+        evict_s = settings.values.evict_s
+        self.resources.use_admission(builtin_admission(self.client, clock, self.rbac, evict_s=evict_s))
         self._recorders: dict[str, Recorder] = {}
         self.edge = self._edge(tools) if tools else None
         self.runner = Runner(self.resources, self.client, self.recorder, self._followers(), clock, journal, rng, supervisor=self.supervisor)
@@ -107,7 +116,8 @@ class Master:
     def _followers(self) -> Sequence[Follower]:
         edge = self.edge.followers if self.edge else ()
         essential = Essentials(essentials(self._bootstrap(), self.resources.settings.service_range))
-        return [*builtin_controllers(self.registry, self.settings.controllers()), essential, Scheduler(), *edge]
+        signing = [Signing(self._authority)] if self._authority else []
+        return [*builtin_controllers(self.registry, self.settings.controllers()), *signing, essential, Scheduler(), *edge]
 
     def _bootstrap(self) -> BootstrapSettings:
         if not self.edge:
@@ -135,8 +145,18 @@ class Master:
         from labctl.master.extensions import extensions
 
         snapshot = partial(self.store.snapshot, self.settings.paths.store_snapshot)
-        routes = extensions(self.registry, self.runner, self.journal, tools.images if tools else None, snapshot, self.supervisor)
-        return Server(self.resources, tls, self.clock, remote=tools.remote if tools else None, extensions=routes, checks=self._checks)
+        images = tools.images if tools else None
+        routes = extensions(self.registry, self.runner, self.journal, images, snapshot, self.supervisor, self._tokens)
+        return Server(
+            self.resources,
+            tls,
+            self.clock,
+            remote=tools.remote if tools else None,
+            extensions=routes,
+            checks=self._checks,
+            tokens=self._tokens,
+            rbac=self.rbac,
+        )
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
         """Answer on the sockets and begin to reconcile. Machines follow with `start_machines`."""

@@ -33,6 +33,7 @@ from labctl.providers.factory import make_provider
 from labctl.store.settings import StoreSettings
 from labctl.store.sqlite import sqlite_store
 from labctl.supervisor import Supervisor
+from labctl.tokens import TokenKeys
 
 log = logging.getLogger("labctl.master")
 
@@ -67,7 +68,8 @@ async def _serve(settings: MasterSettings, ready_fd: int, hold_fd: int) -> None:
     journal = MemoryJournal(clock, paths.journal)
     supervisor = Supervisor(clock, journal)
     tools = _tools(settings, authority, journal, supervisor) if settings.values.provider else None
-    master = Master(settings, store, clock, journal, tls=tls, tools=tools, supervisor=supervisor)
+    tokens = TokenKeys(paths.token_keys)
+    master = Master(settings, store, clock, journal, tls=tls, tools=tools, supervisor=supervisor, tokens=tokens, authority=authority)
     await master.start([listening])
     _say_running(settings, port)
     log.info("answering on port %d after %.2f s", port, clock.now() - begun)
@@ -77,6 +79,7 @@ async def _serve(settings: MasterSettings, ready_fd: int, hold_fd: int) -> None:
         os.close(ready_fd)
     if hold_fd < 0 or await _released(hold_fd, stop):
         master.run_machines()
+        await asyncio.to_thread(tokens.warm)  # beside the machines' boot: the first pod asks for a token
         await stop.wait()
     log.info("stopping")
     await master.stop()

@@ -96,7 +96,16 @@ class MasterSettings(msgspec.Struct, frozen=True):
         return ResourceSettings(service_range=self.values.services, dns_address=self.dns_address)
 
     def controllers(self) -> ControllerSettings:
-        return ControllerSettings(lease_grace_s=self.values.grace_s, eviction_s=self.values.evict_s)
+        return ControllerSettings(
+            lease_grace_s=self.values.grace_s, eviction_s=self.values.evict_s, root_certificate=self._root_certificate()
+        )
+
+    def _root_certificate(self) -> str:
+        """The lab's CA in PEM; empty before there is one."""
+        try:
+            return (self.paths.certificates / "ca.crt").read_text()
+        except OSError:
+            return ""
 
     def proxy(self) -> ProxySettings:
         return ProxySettings(mode=self.values.proxy_mode, pod_range=self.values.pods, service_range=self.values.services)

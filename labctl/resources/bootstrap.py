@@ -1,5 +1,5 @@
 """What every lab has from its first moment: the four namespaces, the Services `kubernetes`, which leads to the master itself, and `kube-dns`,
-and a class of storage.
+a class of storage, and the default roles.
 
 Called at every start of the master. It makes what is missing and mends what points elsewhere (the master's address may have changed); the rest it leaves.
 What somebody deletes later (`kubectl delete all --all`), controllers/essentials.py makes again from the same list. The class is
@@ -20,6 +20,7 @@ from labctl.resources.kinds.core_v1.persistentvolume import LOCAL_PROVISIONER
 from labctl.resources.kinds.discovery_v1.endpointslice import SERVICE_LABEL
 from labctl.resources.kinds.storage_v1.storageclass import IS_DEFAULT, WAIT
 from labctl.resources.plurals import SLICES, STORAGE_CLASSES
+from labctl.resources.rbac.defaults import ensure_roles
 
 NAMESPACES = ("default", "kube-system", "kube-node-lease", "kube-public")
 _NAME = "kubernetes"
@@ -85,6 +86,7 @@ async def ensure_bootstrap(client: Client, settings: BootstrapSettings) -> None:
                 raise
             if essential.enforced:
                 await client.patch(essential.resource, essential.key, {part: essential.object[part] for part in essential.enforced})
+    await ensure_roles(client)
 
 
 def _service(settings: BootstrapSettings, service_range: str) -> Object:

@@ -14,7 +14,7 @@ import msgspec
 from labctl.clock import Clock
 from labctl.errors import ApiError
 from labctl.journal import Journal
-from labctl.resources.admission import Admission
+from labctl.resources.admission import Admission, Attributes, ask
 from labctl.resources.kind import Kind, Object
 from labctl.resources.large import offload_if_large
 from labctl.resources.registry import Registry
@@ -58,6 +58,11 @@ class Resources:
     def use_admission(self, admission: Admission) -> None:
         """From now on writes pass these steps. They come after construction because most of them read objects themselves."""
         self._ctx.admission = admission
+
+    async def admit(self, attributes: Attributes) -> None:
+        """Asks the steps about something that is answered and not stored, such as a TokenRequest. Raises ApiError."""
+        for steps in (self._ctx.admission.mutating, self._ctx.admission.validating):
+            await ask(steps(attributes.kind, attributes.verb), attributes)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ It raises ApiError with the code, reason, details and words a real API server us
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -14,13 +15,26 @@ from labctl.store.interface import Entry
 
 NODES = "system:nodes"
 NODE_PREFIX = "system:node:"
+SERVICE_ACCOUNT_PREFIX = "system:serviceaccount:"
+MASTERS = "system:masters"
+AUTHENTICATED = "system:authenticated"
+ISSUER = "https://kubernetes.default.svc.cluster.local"  # of ServiceAccounts' tokens, and the audience that is this API
 
 
 class User(msgspec.Struct, frozen=True):
-    """Who asks: the certificate's CN and Os. `system:masters` may do everything."""
+    """Who asks: what the certificate or the token says. `system:masters` may do everything."""
 
     name: str
     groups: tuple[str, ...] = ()
+    uid: str = ""
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()  # what else is known: which pod a token was made for
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """The user as authentication.k8s.io/v1 UserInfo."""
+        said: dict[str, Any] = {"username": self.name, "uid": self.uid, "groups": list(self.groups)}
+        said["extra"] = {key: list(values) for key, values in self.extra}
+        return {key: value for key, value in said.items() if value}
 
     @property
     def node(self) -> str:
@@ -28,7 +42,7 @@ class User(msgspec.Struct, frozen=True):
         return self.name.removeprefix(NODE_PREFIX) if self.name.startswith(NODE_PREFIX) and NODES in self.groups else ""
 
 
-SYSTEM = User("system:labctl", ("system:masters",))
+SYSTEM = User("system:labctl", (MASTERS,))
 
 
 class WriteOptions(msgspec.Struct, frozen=True):

@@ -52,6 +52,8 @@ class SimplestWatch:
         return self._waiting.popleft()
 
     def take(self) -> list[Batch]:
+        if self._lagging:
+            raise Lagging("the watcher fell behind")
         taken = list(self._waiting)
         self._waiting.clear()
         return taken

@@ -93,7 +93,7 @@ class Watch(Protocol):
     async def __anext__(self) -> Batch: ...
 
     def take(self) -> list[Batch]:
-        """Returns every batch that waits to be read, and never blocks. Readers that handle many changes at once use it."""
+        """Returns every batch that waits to be read, and never blocks. Readers that handle many changes at once use it. Raises Lagging."""
 
     async def aclose(self) -> None:
         """Ends the watch: the store delivers nothing more to it."""

@@ -407,6 +407,8 @@ class Watcher:
 
     def take(self) -> list[Batch]:
         """Returns every batch that waits to be read, and never blocks."""
+        if isinstance(self._error, Lagging):
+            raise self._error
         taken = list(self._waiting)
         self._waiting.clear()
         return taken

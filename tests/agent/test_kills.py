@@ -21,7 +21,7 @@ from labctl.agent.runtime.crun import CrunRuntime
 from labctl.agent.runtime.interface import State
 from labctl.agent.settings import Settings
 from labctl.agent.tools import Tools
-from labctl.agent.volumes import prepare
+from labctl.agent.volumes import Sources, prepare
 from labctl.agent.worker import PodWorker
 from tests.agent import killing, room, tiny
 from tests.agent.fakeapi import FakeApi
@@ -53,7 +53,7 @@ def set_up(folder: str, data: dict[str, str]) -> dict[str, str]:
     async def fetch(kind, namespace, name):
         return {"data": data}
 
-    return asyncio.run(prepare(POD, folder, PodFacts("10.246.1.2"), fetch))
+    return asyncio.run(prepare(POD, folder, PodFacts("10.246.1.2"), Sources(fetch, fetch)))
 
 
 def content(folder: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from labctl.agent.environment import PodFacts
-from labctl.agent.volumes import VolumeFailure, prepare, read_only, sub_path, write_atomically
+from labctl.agent.volumes import Sources, VolumeFailure, prepare, read_only, sub_path, write_atomically
 
 AT_CWD, RENAME_EXCHANGE = -100, 2
 
@@ -25,7 +25,11 @@ async def prepared(tmp_path, volume, objects=None, **meta):
         "metadata": {"name": "web", "namespace": "default", "uid": "u1", **meta},
         "spec": {"containers": [{"name": "c"}], "volumes": [{"name": "v", **volume}]},
     }
-    return (await prepare(pod, str(tmp_path), PodFacts("10.246.1.2"), Objects(objects or {}).fetch))["v"]
+
+    async def token(_pod, source):
+        return f"token for {source.get('audience', 'the API')}"
+
+    return (await prepare(pod, str(tmp_path), PodFacts("10.246.1.2"), Sources(Objects(objects or {}).fetch, token)))["v"]
 
 
 def write(folder, name, text):

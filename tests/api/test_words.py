@@ -226,7 +226,7 @@ async def test_a_body_that_is_no_object(api: ApiServer, method: str, content_typ
 
 async def test_a_subresource_is_a_stream_or_has_a_meaning(api: ApiServer) -> None:
     """What discovery lists, but nobody carries out, would be an ordinary write of the whole object."""
-    meant = {"status", "scale", "binding", "eviction", "finalize"}
+    meant = {"status", "scale", "binding", "eviction", "finalize", "token", "approval"}
     for kind in api.resources.registry:
         for subresource in kind.subresources:
             assert subresource.name in meant or (kind.plural, subresource.name) in STREAMS, (kind.plural, subresource.name)

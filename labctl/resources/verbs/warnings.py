@@ -14,7 +14,7 @@ from typing import Any
 from labctl.resources import encoding
 from labctl.resources.kind import Kind, Object
 from labctl.resources.schema.defaults import apply_defaults
-from labctl.resources.service import User, WriteOptions
+from labctl.resources.service import SERVICE_ACCOUNT_PREFIX, User, WriteOptions
 from labctl.resources.verbs.context import Context
 
 Tree = dict[str, Any]
@@ -23,8 +23,8 @@ _ALWAYS = ("kind", "apiVersion", "metadata", "status")
 
 
 def is_person(user: User) -> bool:
-    """Components and agents can't read warnings."""
-    return not user.name.startswith("system:")
+    """Components and agents can't read warnings. A ServiceAccount's program is somebody's own: it is a person here."""
+    return not user.name.startswith("system:") or user.name.startswith(SERVICE_ACCOUNT_PREFIX)
 
 
 def collect_warnings(ctx: Context, kind: Kind, new: Object, old: Object | None, options: WriteOptions, said: Sequence[str]) -> list[str]:

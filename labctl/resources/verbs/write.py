@@ -29,6 +29,7 @@ from labctl.store.interface import Compare, Delete, Entry, Op, Put
 
 _PARTS = {
     "status": ("status",),
+    "approval": ("status",),
     "binding": ("spec", "status"),
     "finalize": ("spec",),
 }  # what a subresource may write; scale: the spec, as any update

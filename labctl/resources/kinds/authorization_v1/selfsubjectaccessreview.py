@@ -2,21 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from labctl.resources import fields
-from labctl.resources.kind import FieldError, Kind, Object, Viewed
-
-
-def validate(new: Object, _old: Object | None) -> Iterator[FieldError]:
-    spec = new.get("spec", {})
-    resource, other = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
-    if resource is not None and other is not None:
-        yield fields.invalid("spec.nonResourceAttributes", other, "cannot be specified in combination with resourceAttributes")
-    if resource is None and other is None:
-        why = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-        yield fields.invalid("spec.resourceAttributes", None, why)
-
+from labctl.resources.kind import Kind, Viewed
+from labctl.resources.kinds.authorization_v1 import access
 
 KIND = Kind(
     group="authorization.k8s.io",
@@ -28,5 +15,5 @@ KIND = Kind(
     view=Viewed,
     verbs=("create",),
     persisted=False,
-    validate=validate,
+    validate=access.attributes,
 )

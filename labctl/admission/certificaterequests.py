@@ -1,0 +1,104 @@
+"""CertificateRequests: who asks for a certificate, who may approve it, who may sign it. As Kubernetes' plugins CertificateSubjectRestriction,
+CertificateApproval and CertificateSigning.
+
+A mutating step. A new request says who wrote it, whatever its body says. The subresource `approval` writes the decision and nothing else, and needs the verb
+`approve` on the signer; `status` writes all else of the status, and needs the verb `sign`. A decision is never taken back.
+"""
+
+from __future__ import annotations
+
+import base64
+
+from labctl.clock import Clock, rfc3339
+from labctl.resources import failures, fields
+from labctl.resources.admission import Attributes, Verb
+from labctl.resources.kind import Object
+from labctl.resources.kinds.certificates_v1.certificatesigningrequest import DECISIONS
+from labctl.resources.plurals import SIGNING_REQUESTS
+from labctl.resources.rbac.holders import Rbac
+from labctl.resources.rbac.matching import Request
+from labctl.resources.service import MASTERS
+
+_ADMINS_SIGNER = "kubernetes.io/kube-apiserver-client"
+
+
+class CertificateRequests:
+    name = "CertificateRequests"
+    kinds: frozenset[str] | None = frozenset({SIGNING_REQUESTS})
+    verbs: frozenset[Verb] = frozenset({"create", "update"})
+
+    def __init__(self, rbac: Rbac, clock: Clock) -> None:
+        self._rbac = rbac
+        self._clock = clock
+
+    async def admit(self, attributes: Attributes) -> None:
+        new, old = attributes.new, attributes.old
+        assert new is not None, "only creates and updates come here"
+        if attributes.verb == "create":
+            self._asked(attributes, new)
+        elif old is not None and attributes.subresource == "approval":
+            self._may(attributes, old, "approve")
+            self._decided(attributes, new, old)
+        elif old is not None and attributes.subresource == "status":
+            self._may(attributes, old, "sign")
+            self._signed(new, old)
+
+    def _asked(self, attributes: Attributes, new: Object) -> None:
+        user, spec = attributes.user, new.setdefault("spec", {})
+        for field in ("username", "uid", "groups", "extra"):
+            spec.pop(field, None)
+            if value := user.info.get(field):
+                spec[field] = value
+        if spec.get("signerName") == _ADMINS_SIGNER and MASTERS in _organizations(spec.get("request", "")):
+            why = f"use of {_ADMINS_SIGNER} signer with {MASTERS} group is not allowed"
+            raise failures.forbidden(attributes.kind, attributes.name, why)
+
+    def _may(self, attributes: Attributes, old: Object, verb: str) -> None:
+        """The verb on the signer, or on all signers of its domain."""
+        signer = old["spec"].get("signerName", "")
+        if MASTERS in attributes.user.groups:
+            return
+        for name in (signer, signer.partition("/")[0] + "/*"):
+            if self._rbac.why_allowed(attributes.user, Request(verb, "certificates.k8s.io", "signers", name=name)):
+                return
+        what = "approve" if verb == "approve" else "sign"
+        why = f'user not permitted to {what} requests with signerName "{signer}"'
+        raise failures.forbidden(attributes.kind, attributes.name, why)
+
+    def _decided(self, attributes: Attributes, new: Object, old: Object) -> None:
+        decisions = [self._stamped(each) for each in _conditions(new) if each.get("type") in DECISIONS]
+        types = {each["type"] for each in decisions}
+        if len(types) == len(DECISIONS):
+            error = fields.invalid("status.conditions", types and sorted(types), "Approved and Denied conditions are mutually exclusive")
+            raise failures.invalid(attributes.kind, attributes.name, [error])
+        for taken in (each["type"] for each in _conditions(old) if each.get("type") in DECISIONS and each["type"] not in types):
+            error = fields.forbidden("status.conditions", f'updates may not remove a condition of type "{taken}"')
+            raise failures.invalid(attributes.kind, attributes.name, [error])
+        others = [each for each in _conditions(old) if each.get("type") not in DECISIONS]
+        new["status"] = {**old.get("status", {}), "conditions": [*others, *decisions]}
+
+    def _signed(self, new: Object, old: Object) -> None:
+        status = new.setdefault("status", {})
+        kept = [each for each in _conditions(old) if each.get("type") in DECISIONS]
+        status["conditions"] = [*kept, *(self._stamped(each) for each in _conditions(new) if each.get("type") not in DECISIONS)]
+
+    def _stamped(self, condition: Object) -> Object:
+        now = rfc3339(self._clock.wall())
+        return {"lastUpdateTime": now, "lastTransitionTime": now, **{key: value for key, value in condition.items() if value}}
+
+
+def _conditions(obj: Object) -> list[Object]:
+    found: list[Object] = obj.get("status", {}).get("conditions") or []
+    return found
+
+
+def _organizations(text: str) -> list[str]:
+    """The groups that a request names; none if it can't be read, which its validation says."""
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    try:
+        request = x509.load_pem_x509_csr(base64.b64decode(text))
+        return [str(each.value) for each in request.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
+    except (ValueError, TypeError):
+        return []

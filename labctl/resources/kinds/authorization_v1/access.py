@@ -1,0 +1,39 @@
+"""What the three access reviews (SelfSubjectAccessReview, SubjectAccessReview, LocalSubjectAccessReview) check of a question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from labctl.resources import fields
+from labctl.resources.kind import FieldError, Object
+
+
+def attributes(new: Object, _old: Object | None) -> Iterator[FieldError]:
+    """A question is about a resource or about a path, never about both."""
+    spec = new.get("spec", {})
+    resource, other = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+    if resource is not None and other is not None:
+        yield fields.invalid("spec.nonResourceAttributes", other, "cannot be specified in combination with resourceAttributes")
+    if resource is None and other is None:
+        why = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        yield fields.invalid("spec.resourceAttributes", None, why)
+
+
+def subject(new: Object, old: Object | None) -> Iterator[FieldError]:
+    """A question about somebody else names that user or one of its groups."""
+    yield from attributes(new, old)
+    spec = new.get("spec", {})
+    if not spec.get("user") and not spec.get("groups"):
+        yield fields.invalid("spec.user", spec.get("user", ""), "at least one of user or group must be specified")
+
+
+def local(new: Object, old: Object | None) -> Iterator[FieldError]:
+    """A local question is about resources of its own namespace."""
+    yield from subject(new, old)
+    spec = new.get("spec", {})
+    resource, namespace = spec.get("resourceAttributes"), new.get("metadata", {}).get("namespace", "")
+    if resource is not None and resource.get("namespace", "") != namespace:
+        why = "must match metadata.namespace"
+        yield fields.invalid("spec.resourceAttributes.namespace", resource.get("namespace", ""), why)
+    if spec.get("nonResourceAttributes") is not None:
+        yield fields.invalid("spec.nonResourceAttributes", spec["nonResourceAttributes"], "disallowed on this kind of request")

@@ -1,0 +1,1 @@
+"""certificates.k8s.io/v1: certificates that somebody asks the lab to sign."""

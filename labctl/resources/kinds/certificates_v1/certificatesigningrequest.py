@@ -1,0 +1,135 @@
+"""CertificateSigningRequest: somebody asks for a certificate; who may `approve` it says yes, and the signer that it names writes the certificate into it.
+
+Signers of the lab's own CA are in controllers/signing.py; any other `signerName` is for a program that somebody runs. The admission step CertificateRequests
+writes who asks, and keeps approval and status apart.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from labctl.resources import fields
+from labctl.resources.cells import AGE, NAME, NONE, duration
+from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, Viewed
+from labctl.resources.kinds.shared import Condition
+
+LIFE_LEAST_S = 600
+DECISIONS = ("Approved", "Denied")
+_CONDITIONS = (*DECISIONS, "Failed")
+_USAGES = frozenset(
+    "signing|digital signature|content commitment|key encipherment|key agreement|data encipherment|cert sign|crl sign|encipher only|decipher only|any|"
+    "server auth|client auth|code signing|email protection|s/mime|ipsec end system|ipsec tunnel|ipsec user|timestamping|ocsp signing|microsoft sgc|"
+    "netscape sgc".split("|")
+)
+
+
+class RequestSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    request: str = ""
+    signer_name: str = ""
+    expiration_seconds: int | None = None
+    usages: tuple[str, ...] = ()
+    username: str = ""
+    groups: tuple[str, ...] = ()
+
+
+class RequestStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    conditions: tuple[Condition, ...] = ()
+    certificate: str = ""
+
+
+class CertificateSigningRequest(Viewed, frozen=True, rename="camel", gc=False):
+    spec: RequestSpec = RequestSpec()
+    status: RequestStatus = RequestStatus()
+
+    def has(self, type_: str) -> bool:
+        return any(condition.type == type_ and condition.status == "True" for condition in self.status.conditions)
+
+
+def prepare(new: Object, old: Object | None) -> None:
+    """What is asked never changes; a new request is decided by nobody yet."""
+    if old is None:
+        new["status"] = {}
+    else:
+        new["spec"] = old["spec"]
+
+
+def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
+    if old is not None:
+        return
+    spec = new["spec"]
+    yield from _request(spec.get("request", ""))
+    if not spec.get("usages"):
+        yield fields.required("spec.usages")
+    for index, usage in enumerate(spec.get("usages") or ()):
+        if usage not in _USAGES:
+            yield fields.not_supported(f"spec.usages[{index}]", usage, _USAGES)
+    signer = spec.get("signerName", "")
+    if not signer:
+        yield fields.required("spec.signerName")
+    elif signer == "kubernetes.io/legacy-unknown":
+        yield fields.invalid("spec.signerName", signer, "the legacy signerName is not allowed via this API version")
+    elif "/" not in signer or not all(signer.partition("/")[::2]):
+        yield fields.invalid("spec.signerName", signer, "must be a fully qualified domain and path of the form 'example.com/signer-name'")
+    life_s = spec.get("expirationSeconds")
+    if life_s is not None and life_s < LIFE_LEAST_S:
+        yield fields.invalid("spec.expirationSeconds", life_s, "may not specify a duration less than 600 seconds (10 minutes)")
+
+
+def _request(text: str) -> Iterator[FieldError]:
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    if not text:
+        yield fields.required("spec.request")
+        return
+    try:
+        pem = base64.b64decode(text, validate=True)
+        if not x509.load_pem_x509_csr(pem).is_signature_valid:
+            yield fields.invalid("spec.request", text[:100], "the signature of the request is not valid")
+    except (binascii.Error, ValueError, TypeError, UnsupportedAlgorithm):
+        yield fields.invalid("spec.request", text[:100], "PEM block type must be CERTIFICATE REQUEST")
+
+
+def selectable(request: CertificateSigningRequest) -> Mapping[str, str]:
+    return {"spec.signerName": request.spec.signer_name}
+
+
+def _state(request: CertificateSigningRequest, _now_s: float) -> str:
+    said = [type_ for type_ in _CONDITIONS if request.has(type_)]
+    if not said:
+        return "Pending"
+    return ",".join([*said, "Issued"] if request.status.certificate else said)
+
+
+def _life(request: CertificateSigningRequest, _now_s: float) -> str:
+    life_s = request.spec.expiration_seconds
+    return NONE if life_s is None else duration(life_s)
+
+
+KIND = Kind(
+    group="certificates.k8s.io",
+    version="v1",
+    kind="CertificateSigningRequest",
+    plural="certificatesigningrequests",
+    singular="certificatesigningrequest",
+    namespaced=False,
+    view=CertificateSigningRequest,
+    short_names=("csr",),
+    columns=(
+        NAME,
+        AGE,
+        Column("SignerName", lambda request, _now: request.spec.signer_name, description="Who is to sign it."),
+        Column("Requestor", lambda request, _now: request.spec.username, description="Who asks."),
+        Column("RequestedDuration", _life, description="How long the certificate shall be valid."),
+        Column("Condition", _state, description="Pending, Approved, Denied, Failed; Issued."),
+    ),
+    subresources=(Subresource("approval", ("get", "patch", "update")), Subresource("status", ("get", "patch", "update"))),
+    has_status=True,
+    prepare=prepare,
+    validate=validate,
+    fields=selectable,
+)

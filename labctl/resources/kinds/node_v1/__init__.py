@@ -1,0 +1,1 @@
+"""node.k8s.io/v1: how nodes run pods."""

@@ -1,0 +1,204 @@
+"""The roles and bindings that every lab has from its first start: Kubernetes' own, as far as labctl serves what they speak of.
+
+At each start what is missing is made, and rules and subjects that somebody took away are added again, unless the object's annotation
+`rbac.authorization.kubernetes.io/autoupdate` is "false". What somebody added stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from labctl.errors import ApiError
+from labctl.resources.client import Client
+from labctl.resources.kind import Object
+from labctl.resources.kinds.rbac_v1.rules import GROUP
+from labctl.resources.plurals import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES
+
+AUTO_UPDATE = "rbac.authorization.kubernetes.io/autoupdate"
+AGGREGATE = "rbac.authorization.k8s.io/aggregate-to-"
+_READ = ("get", "list", "watch")
+_CHANGE = ("create", "delete", "deletecollection", "patch", "update")
+_CORE_EDITED = (
+    "configmaps", "events", "persistentvolumeclaims", "replicationcontrollers", "replicationcontrollers/scale", "secrets",
+    "serviceaccounts", "services", "services/proxy",
+)  # fmt: skip
+_CORE_VIEWED = (
+    "bindings", "configmaps", "endpoints", "events", "limitranges", "namespaces", "namespaces/status", "persistentvolumeclaims",
+    "persistentvolumeclaims/status", "pods", "pods/log", "pods/status", "replicationcontrollers", "replicationcontrollers/scale",
+    "replicationcontrollers/status", "resourcequotas", "resourcequotas/status", "serviceaccounts", "services", "services/status",
+)  # fmt: skip
+_APPS = ("daemonsets", "deployments", "deployments/scale", "replicasets", "replicasets/scale", "statefulsets", "statefulsets/scale")
+_APPS_STATUS = ("controllerrevisions", "daemonsets/status", "deployments/status", "replicasets/status", "statefulsets/status")
+_INTO_PODS = ("pods/attach", "pods/exec", "pods/portforward", "pods/proxy")
+_SIGNERS = ("kube-apiserver-client", "kube-apiserver-client-kubelet", "kubelet-serving", "legacy-unknown")
+
+Rule = dict[str, Sequence[str]]
+
+
+def _on(group: str, verbs: Sequence[str], *resources: str, names: Sequence[str] = ()) -> Rule:
+    rule: Rule = {"apiGroups": [group], "resources": sorted(resources), "verbs": list(verbs)}
+    return {**rule, "resourceNames": list(names)} if names else rule
+
+
+def _paths(*paths: str) -> Rule:
+    return {"nonResourceURLs": list(paths), "verbs": ["get"]}
+
+
+_PUBLIC = ("/healthz", "/livez", "/readyz", "/version", "/version/")
+
+ROLES: dict[str, list[Rule]] = {
+    "cluster-admin": [_on("*", ["*"], "*"), {"nonResourceURLs": ["*"], "verbs": ["*"]}],
+    "system:discovery": [_paths("/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*", *_PUBLIC)],
+    "system:public-info-viewer": [_paths(*_PUBLIC)],
+    "system:basic-user": [
+        _on("authorization.k8s.io", ["create"], "selfsubjectaccessreviews", "selfsubjectrulesreviews"),
+        _on("authentication.k8s.io", ["create"], "selfsubjectreviews"),
+    ],
+    "system:monitoring": [
+        _paths("/healthz", "/healthz/*", "/livez", "/livez/*", "/metrics", "/metrics/slis", "/readyz", "/readyz/*"),
+    ],
+    "system:service-account-issuer-discovery": [
+        _paths("/.well-known/openid-configuration", "/.well-known/openid-configuration/", "/openid/v1/jwks", "/openid/v1/jwks/")
+    ],
+    "system:auth-delegator": [
+        _on("authentication.k8s.io", ["create"], "tokenreviews"),
+        _on("authorization.k8s.io", ["create"], "subjectaccessreviews"),
+    ],
+    "system:node-proxier": [
+        _on("", ["list", "watch"], "endpoints", "services"),
+        _on("", _READ, "nodes"),
+        _on("", ["create", "patch", "update"], "events"),
+        _on("discovery.k8s.io", ["list", "watch"], "endpointslices"),
+    ],
+    "system:kube-dns": [_on("", ["list", "watch"], "endpoints", "services")],
+    "system:persistent-volume-provisioner": [
+        _on("", [*_READ, "create", "delete"], "persistentvolumes"),
+        _on("", [*_READ, "update"], "persistentvolumeclaims"),
+        _on("storage.k8s.io", _READ, "storageclasses"),
+        _on("", ["watch"], "events"),
+        _on("", ["create", "patch", "update"], "events"),
+    ],
+    "system:certificates.k8s.io:certificatesigningrequests:nodeclient": [
+        _on("certificates.k8s.io", ["create"], "certificatesigningrequests/nodeclient")
+    ],
+    "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient": [
+        _on("certificates.k8s.io", ["create"], "certificatesigningrequests/selfnodeclient")
+    ],
+    **{
+        f"system:certificates.k8s.io:{signer}-approver": [
+            _on("certificates.k8s.io", ["approve"], "signers", names=[f"kubernetes.io/{signer}"])
+        ]
+        for signer in _SIGNERS
+    },
+    "system:aggregate-to-view": [
+        _on("", _READ, *_CORE_VIEWED),
+        _on("discovery.k8s.io", _READ, "endpointslices"),
+        _on("apps", _READ, *_APPS, *_APPS_STATUS),
+        _on("autoscaling", _READ, "horizontalpodautoscalers", "horizontalpodautoscalers/status"),
+        _on("batch", _READ, "cronjobs", "cronjobs/status", "jobs", "jobs/status"),
+        _on("policy", _READ, "poddisruptionbudgets", "poddisruptionbudgets/status"),
+        _on("networking.k8s.io", _READ, "ingresses", "ingresses/status", "networkpolicies"),
+    ],
+    "system:aggregate-to-edit": [
+        _on("", _READ, *_INTO_PODS, "secrets", "services/proxy"),
+        _on("", ["impersonate"], "serviceaccounts"),
+        _on("", _CHANGE, "pods", *_INTO_PODS),
+        _on("", ["create"], "pods/eviction"),
+        _on("", _CHANGE, *_CORE_EDITED),
+        _on("", ["create"], "serviceaccounts/token"),
+        _on("apps", _CHANGE, *_APPS),
+        _on("autoscaling", _CHANGE, "horizontalpodautoscalers"),
+        _on("batch", _CHANGE, "cronjobs", "jobs"),
+        _on("policy", _CHANGE, "poddisruptionbudgets"),
+        _on("networking.k8s.io", _CHANGE, "ingresses", "networkpolicies"),
+        _on("coordination.k8s.io", (*_READ, *_CHANGE), "leases"),
+    ],
+    "system:aggregate-to-admin": [
+        _on("authorization.k8s.io", ["create"], "localsubjectaccessreviews"),
+        _on(GROUP, (*_READ, *_CHANGE), "rolebindings", "roles"),
+    ],
+}
+
+_LABELS = {
+    "edit": {AGGREGATE + "admin": "true"},
+    "view": {AGGREGATE + "edit": "true"},
+    "system:aggregate-to-view": {AGGREGATE + "view": "true"},
+    "system:aggregate-to-edit": {AGGREGATE + "edit": "true"},
+    "system:aggregate-to-admin": {AGGREGATE + "admin": "true"},
+}
+
+BINDINGS: dict[str, list[tuple[str, str]]] = {
+    "cluster-admin": [("Group", "system:masters")],
+    "system:discovery": [("Group", "system:authenticated")],
+    "system:basic-user": [("Group", "system:authenticated")],
+    "system:public-info-viewer": [("Group", "system:authenticated"), ("Group", "system:unauthenticated")],
+    "system:monitoring": [("Group", "system:monitoring")],
+    "system:service-account-issuer-discovery": [("Group", "system:serviceaccounts")],
+    "system:node-proxier": [("User", "system:kube-proxy")],
+}
+
+
+def objects() -> Iterator[tuple[str, Object]]:
+    """Each role and binding with the resource that it belongs to."""
+    for name, rules in ROLES.items():
+        yield CLUSTER_ROLES, {"metadata": _metadata(name), "rules": rules}
+    for name in ("admin", "edit", "view"):
+        aggregation = {"clusterRoleSelectors": [{"matchLabels": {AGGREGATE + name: "true"}}]}
+        yield CLUSTER_ROLES, {"metadata": _metadata(name), "aggregationRule": aggregation, "rules": _aggregated(name)}
+    for name, subjects in BINDINGS.items():
+        listed = [{"apiGroup": GROUP, "kind": kind, "name": subject} for kind, subject in subjects]
+        role = {"apiGroup": GROUP, "kind": "ClusterRole", "name": name}
+        yield CLUSTER_ROLE_BINDINGS, {"metadata": _metadata(name), "roleRef": role, "subjects": listed}
+
+
+def _metadata(name: str) -> Object:
+    labels = {"kubernetes.io/bootstrapping": "rbac-defaults", **_LABELS.get(name, {})}
+    return {"name": name, "labels": labels, "annotations": {AUTO_UPDATE: "true"}}
+
+
+def _aggregated(name: str) -> list[Rule]:
+    """What the aggregation controller would write there first, so that nobody waits for it."""
+    own = ROLES[f"system:aggregate-to-{name}"]
+    if name == "admin":  # in the order of the roles' names, as the controller does it
+        return [*_aggregated("edit"), *own]
+    return [*own, *_aggregated("view")] if name == "edit" else own
+
+
+async def ensure_roles(client: Client) -> None:
+    """Makes what is missing, and adds again what was taken away."""
+    missing = []
+    for resource, obj in objects():
+        there = client.raw(resource, obj["metadata"]["name"])
+        if there is None:
+            missing.append(_create(client, resource, obj))
+        elif patch := _mended(there, obj):
+            missing.append(_patch(client, resource, obj["metadata"]["name"], patch))
+    await asyncio.gather(*missing)
+
+
+async def _create(client: Client, resource: str, obj: Object) -> None:
+    try:
+        await client.create(resource, obj)
+    except ApiError as error:
+        if error.reason != "AlreadyExists":
+            raise
+
+
+async def _patch(client: Client, resource: str, name: str, patch: Object) -> None:
+    await client.patch(resource, name, patch)
+
+
+def _mended(there: Object, wanted: Object) -> Object:
+    """The patch that adds what is missing; empty if nothing is, or if the object says that it is left alone."""
+    if there["metadata"].get("annotations", {}).get(AUTO_UPDATE) == "false":
+        return {}
+    patch: dict[str, Any] = {}
+    for field in ("rules", "subjects"):
+        if field in wanted and "aggregationRule" not in wanted:
+            has = there.get(field) or []
+            lacking = [each for each in wanted[field] if each not in has]
+            if lacking:
+                patch[field] = [*has, *lacking]
+    return patch
