@@ -1,4 +1,4 @@
-"""Server-side apply: a manager says what it wants of an object; what it no longer says goes, and what others own is a conflict.
+"""Server-side apply: a manager sends the fields that it wants. Fields that it sent before and omits now are removed; fields of other managers are conflicts.
 
     config ─► merge into the live object ─► prune what this manager dropped and nobody owns ─► conflicts? ─► managedFields
 
@@ -32,7 +32,7 @@ _NEVER_GONE: Fields = frozenset({("f:metadata",)})
 def apply(
     schema: Schema, kind: Kind, live: Object | None, config: Object, *, manager: str, now: str, force: bool = False, subresource: str = ""
 ) -> Object:
-    """The object as it shall be, managedFields in it; `live` (None: there is none yet) is left alone, `config` may be changed.
+    """Returns the new object, with its managedFields. `live` (None if there is no object yet) is not changed, `config` may be.
 
     ApiError 409 Conflict names the managers that own what would change; 422 without a manager; 400 for what does not fit the schema.
     """
@@ -66,7 +66,7 @@ def apply(
 
 
 def merge(type_: Type, live: Object, config: Object) -> Object:
-    """`config` over `live`, in place: maps and lists that merge do, everything else is replaced."""
+    """Merges `config` into `live`, in place: maps and lists are merged where their type says so, and everything else is replaced."""
     for key, value in config.items():
         live[key] = _merge_value(fieldset.child(type_, key), live.get(key), value)
     return live
@@ -81,7 +81,7 @@ def _merge_value(type_: Type, live: Any, config: Any) -> Any:
 
 
 def _merge_list(type_: Type, live: list[Any], config: list[Any]) -> list[Any]:
-    """Items in the configuration's order; live ones it does not name stay before the item that they stood before."""
+    """Merges a list. Its items get the configuration's order; a live item that it does not name stays before the item that followed it."""
     there, wanted = fieldset.elements(type_, live), fieldset.elements(type_, config)
     others = iter([*there])
     merged = []
@@ -97,7 +97,7 @@ def _merge_list(type_: Type, live: list[Any], config: list[Any]) -> list[Any]:
 
 
 def prune(type_: Type, obj: Object, gone: Fields) -> None:
-    """Takes these paths out of the object, each with all below it."""
+    """Removes these paths from the object, each with everything below it."""
     below: dict[str, set[Path]] = {}
     for path in gone:
         below.setdefault(path[0], set()).add(path[1:])
@@ -128,12 +128,12 @@ def _prune_list(type_: Type, items: list[Any], gone: Fields) -> None:
 
 
 def _with_parents(fields: Fields) -> Fields:
-    """With the fields on the way to each: a struct nobody owns anything of any more goes whole, with its defaults. List items are not implied."""
+    """Adds the fields on the way to each path, so that a struct of which nobody owns a field any more is removed with its defaults. Items of lists are not added."""
     return fields | {path[:length] for path in fields for length in range(1, len(path)) if path[length - 1].startswith("f:")}
 
 
 def _managers_of(type_: Type, kind: Kind, live: Object | None) -> Managers:
-    """Who owns the live object; if nobody ever said, all of it belongs to a manager that any apply can be told about."""
+    """Returns the managers of the live object. If it has none, everything belongs to the manager `before-first-apply`, so that conflicts have a name."""
     if live is None:
         return {}
     entries = live["metadata"].get("managedFields")
@@ -144,7 +144,7 @@ def _managers_of(type_: Type, kind: Kind, live: Object | None) -> Managers:
 
 
 def _applied_by_client(type_: Type, live: Object) -> Fields:
-    """What kubectl applied by itself before it let the server: no conflict for kubectl, where it is still as it was applied."""
+    """Returns the fields of kubectl's last client-side apply that still have the applied values: they are no conflict for kubectl's server-side apply."""
     try:
         last = msgspec.json.decode(live["metadata"].get("annotations", {}).get(LAST_APPLIED, ""))
     except NOT_JSON:
@@ -175,7 +175,7 @@ def _check_config(type_: Type, kind: Kind, config: Any) -> None:
 
 
 def _named(kind: Kind, metadata: Any) -> str:
-    """`default/web; /v1, Kind=Service`."""
+    """Names an object as Kubernetes does in these errors: `default/web; /v1, Kind=Service`."""
     known = metadata if isinstance(metadata, dict) else {}
     return f"{known.get('namespace', '')}/{known.get('name', '')}; {kind.group}/{kind.version}, Kind={kind.kind}"
 
@@ -188,7 +188,7 @@ def _no_manager() -> ApiError:
 
 
 def _conflicts(managers: Managers, me: Manager, changed: Fields) -> list[tuple[Manager, Path]]:
-    """(manager, path) of what others own and this apply would change, in a stable order."""
+    """Returns (manager, path) of each field that this apply would change and another manager owns, in a stable order."""
     found = [(manager, path) for manager, ownership in managers.items() if manager != me for path in ownership.fields & changed]
     return sorted(found, key=lambda conflict: (conflict[0].name, str(conflict[0]), conflict[1]))
 

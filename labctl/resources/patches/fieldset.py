@@ -1,4 +1,4 @@
-"""Which fields an object has, as sets of paths: what field managers own, compare and lose.
+"""This module describes the fields of an object as sets of paths, which field managers own and updates compare.
 
 A path is a tuple of elements as FieldsV1 spells them: `f:name` a field or map key, `k:{"name":"web"}` an item of a list of maps,
 `v:"x"` a member of a set. A path stands for a scalar, an atomic list or map, an item, or an empty object; containers are only on the way to them.
@@ -41,7 +41,7 @@ _ITEM = object()  # an item of a list of maps: owned, beside its fields
 
 
 class Comparison(NamedTuple):
-    """What an update did, by path."""
+    """The paths that an update added, modified and removed."""
 
     added: Fields
     modified: Fields
@@ -49,17 +49,17 @@ class Comparison(NamedTuple):
 
 
 def owned(type_: Type, obj: Object) -> Fields:
-    """The fields that whoever applies this object claims."""
+    """Returns the fields that a manager owns after it applied this object."""
     return frozenset(path for path, value in _flatten(type_, obj) if value is not _CONTAINER)
 
 
 def mentioned(type_: Type, obj: Object) -> Fields:
-    """Every path the object has, containers too."""
+    """Returns every path of the object, also those of maps and lists that merge."""
     return frozenset(path for path, _ in _flatten(type_, obj))
 
 
 def compare(type_: Type, old: Object, new: Object) -> Comparison:
-    """What changed from `old` to `new`; containers that came or went are named too."""
+    """Returns what changed from `old` to `new`, also maps and lists that were added or removed."""
     before, after = dict(_flatten(type_, old)), dict(_flatten(type_, new))
     added = frozenset(path for path in after if path not in before and path[-1] not in _ALWAYS_THERE)
     removed = frozenset(path for path in before if path not in after)
@@ -68,7 +68,7 @@ def compare(type_: Type, old: Object, new: Object) -> Comparison:
 
 
 def problems(type_: Type, obj: Object, path: Path = ()) -> Iterator[str]:
-    """Why an object can't be applied: fields that the schema has not, values of another shape, lists whose items can't be told apart."""
+    """Yields the reasons why an object can't be applied: unknown fields, values of a wrong shape, list items with equal or missing keys."""
     for key, value in obj.items():
         here = (*path, f"f:{key}")
         field = _field(type_, key)
@@ -116,7 +116,7 @@ class MissingKey(Exception):
 
 
 def element_of(type_: Type, item: Any) -> str:
-    """The path element of a list's item."""
+    """Returns the path element of a list's item. Raises MissingKey."""
     if type_.list_type == "set" or not isinstance(item, dict):
         return f"v:{json.dumps(item, separators=(',', ':'))}"
     keys = {}
@@ -128,7 +128,7 @@ def element_of(type_: Type, item: Any) -> str:
 
 
 def elements(type_: Type, items: Iterable[Any]) -> dict[str, Any]:
-    """A merging list's items by path element, in order; an item that can't be told apart is left out, the last of equals wins."""
+    """Returns the items of a merging list by path element, in order. An item without its key is left out; of equal ones the last counts."""
     found = {}
     for item in items:
         try:
@@ -139,14 +139,14 @@ def elements(type_: Type, items: Iterable[Any]) -> dict[str, Any]:
 
 
 def is_granular(type_: Type, value: Any) -> bool:
-    """Whether the value's parts are owned one by one. Without a type, maps are and lists are not."""
+    """True if the parts of the value are owned one by one. If the type is unknown, those of maps are and those of lists are not."""
     if isinstance(value, dict):
         return type_.map_type != "atomic" and type_.shape in ("struct", "map", "any")
     return isinstance(value, list) and type_.shape == "list" and type_.list_type != "atomic"
 
 
 def child(type_: Type, key: str) -> Type:
-    """The type of a field or of a map's value."""
+    """Returns the type of a field or of a map's value."""
     return _field(type_, key) or ANY
 
 
@@ -183,7 +183,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def encode(fields: Fields) -> Object:
-    """`{"f:spec": {"f:replicas": {}}}`; a `.` where a path that goes on is itself a member."""
+    """Encodes paths as FieldsV1: `{"f:spec": {"f:replicas": {}}}`. A `.` says that a path belongs to the set although longer paths follow."""
     root: Object = {}
     for path in sorted(fields):
         node = root
@@ -208,7 +208,7 @@ def decode(node: Mapping[str, Any], path: Path = ()) -> Iterator[Path]:
 
 
 def show(path: Path) -> str:
-    """As Kubernetes prints it: `.spec.containers[name="web"].image`."""
+    """Formats a path as Kubernetes prints it: `.spec.containers[name="web"].image`."""
     return "".join(map(_show_element, path))
 
 

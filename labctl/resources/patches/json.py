@@ -1,4 +1,4 @@
-"""JSON patch (RFC 6902): a list of add, remove, replace, move, copy and test operations, all or none.
+"""JSON patch (RFC 6902) applies a list of add, remove, replace, move, copy and test operations, all of them or none.
 
 Called for `application/json-patch+json`. The words are those of the library the real server uses (evanphx/json-patch); like the real server's,
 the Status says only that the request was in error, and its cause says which operation did not apply.
@@ -30,7 +30,7 @@ class _DoesNotApply(Exception):
 
 
 def apply(patch: Any, obj: Object) -> Object:
-    """What the operations make of `obj`, which may be changed on the way."""
+    """Returns the object after all operations. `obj` may be changed."""
     if not isinstance(patch, list):
         raise ApiError(400, "BadRequest", f"json: cannot unmarshal {value_name(patch)} into Go value of type jsonpatch.Patch")
     if len(patch) > MAX_OPERATIONS:
@@ -55,7 +55,7 @@ def apply(patch: Any, obj: Object) -> Object:
 
 
 class _Costs:
-    """What one patch may cost beyond its own size: bytes copied, and places that list items were moved by."""
+    """Counts the costs of one patch that its size does not bound: copied bytes, and places by which list items were moved. Raises at the limits."""
 
     def __init__(self) -> None:
         self._copied_bytes = 0
@@ -74,7 +74,7 @@ class _Costs:
 
 
 def does_not_apply(why: str) -> ApiError:
-    """What a real server answers to a patch that is well formed and does not fit; `why` goes into the cause."""
+    """Returns the error for a patch that is well formed but does not fit the object; `why` goes into the cause, as a real server does it."""
     causes = [{"reason": "FieldValueInvalid", "message": why, "field": "patch"}]
     return ApiError(422, "Invalid", "the server rejected our request due to an error in our request", details={"causes": causes})
 
@@ -166,7 +166,7 @@ def _get(document: Any, path: str, complaint: str) -> Any:
 
 
 def _parent(document: Any, path: str, complaint: str) -> tuple[Any, str]:
-    """The list or object that holds the path's last part, and that part."""
+    """Returns the list or object that holds the last part of the path, and that part."""
     if not path.startswith("/"):
         raise _DoesNotApply(f"{complaint}: {_MISSING}")
     *parts, last = (part.replace("~1", "/").replace("~0", "~") for part in path[1:].split("/"))
@@ -183,7 +183,7 @@ def _parent(document: Any, path: str, complaint: str) -> tuple[Any, str]:
 
 
 def _index(key: str, below: int, path: str, operation: str) -> int:
-    """A list index; negative ones count from the end, as the real server's library allows."""
+    """Parses a list index. A negative one counts from the end, as the real server's library allows."""
     try:
         index = int(key)
     except ValueError:
@@ -205,7 +205,7 @@ def _from(operation: dict[str, Any], kind: str) -> str:
 
 
 def equal(a: Any, b: Any) -> bool:
-    """JSON equality: unlike Python's, true is not 1."""
+    """Compares two JSON values. Unlike in Python, true is not equal to 1."""
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b
     if isinstance(a, dict) and isinstance(b, dict):

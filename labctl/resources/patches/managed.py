@@ -1,4 +1,4 @@
-"""metadata.managedFields: who set which field, kept up to date by ordinary updates and by server-side apply (apply.py).
+"""metadata.managedFields records which manager set which field. Ordinary updates and server-side apply (apply.py) keep it up to date.
 
 track() is called for every create, update and patch that is not an apply, on the finished object. Times move only when a manager's fields do, so
 an update that changes nothing still writes nothing.
@@ -19,7 +19,7 @@ APPLY, UPDATE = "Apply", "Update"
 _MAX_UPDATERS = 10  # entries of plain updates; older ones become one, as in Kubernetes
 _ANCIENT = "ancient-changes"
 
-# What every object has, or the server alone sets: owned by nobody.
+# Nobody owns these fields: every object has them, or only the server sets them.
 _UNOWNED = {("f:apiVersion",), ("f:kind",), ("f:metadata",)} | {
     ("f:metadata", f"f:{name}")
     for name in (
@@ -30,7 +30,7 @@ _UNOWNED = {("f:apiVersion",), ("f:kind",), ("f:metadata",)} | {
 
 @dataclass(frozen=True, slots=True)
 class Manager:
-    """Who, how, through which version and subresource: one entry of managedFields."""
+    """The identity of one entry of managedFields: who wrote, by which operation, through which version and subresource."""
 
     name: str
     operation: str
@@ -38,7 +38,7 @@ class Manager:
     subresource: str = ""
 
     def __str__(self) -> str:
-        """As a conflict names it."""
+        """Names the manager as a conflict does."""
         text = f'"{self.name}"'
         if self.subresource:
             text += f' with subresource "{self.subresource}"'
@@ -47,7 +47,7 @@ class Manager:
 
 @dataclass(slots=True)
 class Ownership:
-    """What a manager owns, since when."""
+    """The fields that a manager owns, and the time at which that last changed."""
 
     fields: Fields
     time: str
@@ -57,10 +57,10 @@ Managers = dict[Manager, Ownership]
 
 
 def track(schema: Schema, kind: Kind, old: Object | None, new: Object, *, manager: str, now: str, subresource: str = "") -> None:
-    """Writes into `new` who owns what after this update by `manager`; `old` is the object before, None on create."""
+    """Updates the managedFields of `new` after an update by `manager`. `old` is the object before the update, None for a create."""
     metadata = new["metadata"]
     sent = metadata.pop("managedFields", None)
-    if sent == [{}]:  # how a client says: forget them all
+    if sent == [{}]:  # this is how a client resets managedFields
         return
     managers = read(sent or (old or {}).get("metadata", {}).get("managedFields") or ())
     changed = fieldset.compare(schema.type_of(kind.group, kind.version, kind.kind), old or {}, new)
@@ -72,13 +72,13 @@ def track(schema: Schema, kind: Kind, old: Object | None, new: Object, *, manage
 
 
 def owned_through(kind: Kind, subresource: str, fields: Fields) -> Fields:
-    """The fields that a request may own: not what all objects have, and not the part that the endpoint does not write."""
+    """Returns the fields that a request can own: without those that all objects have, and without those that its endpoint does not write."""
     others = "f:spec" if subresource == "status" else "f:status" if kind.has_status else ""
     return frozenset(path for path in fields if path not in _UNOWNED and path[0] != others)
 
 
 def remove_owned(managers: Managers, me: Manager, taken: Fields, removed: Fields) -> None:
-    """Takes from all others what `me` set, and from all what is gone."""
+    """Removes the fields that `me` set from all other managers, and the removed fields from all managers."""
     for manager, ownership in list(managers.items()):
         gone = removed if manager == me else removed | taken
         if not gone.isdisjoint(ownership.fields):
@@ -86,7 +86,7 @@ def remove_owned(managers: Managers, me: Manager, taken: Fields, removed: Fields
 
 
 def set_owned(managers: Managers, manager: Manager, fields: Fields, now: str) -> None:
-    """Sets what a manager owns; the time moves only if that changed."""
+    """Sets the fields that a manager owns. The time changes only if they do."""
     before = managers.get(manager)
     if not fields:
         managers.pop(manager, None)
@@ -95,7 +95,7 @@ def set_owned(managers: Managers, manager: Manager, fields: Fields, now: str) ->
 
 
 def read(entries: Iterable[Object]) -> Managers:
-    """The managers of an object's metadata.managedFields; what is no entry is skipped."""
+    """Reads the managers from an object's metadata.managedFields; invalid entries are skipped."""
     managers: Managers = {}
     for entry in entries:
         if isinstance(entry.get("fieldsV1"), dict):
@@ -107,7 +107,7 @@ def read(entries: Iterable[Object]) -> Managers:
 
 
 def write(obj: Object, managers: Managers) -> None:
-    """Puts the managers into metadata.managedFields, in Kubernetes' order."""
+    """Writes the managers into metadata.managedFields, in Kubernetes' order."""
     entries = [_entry(manager, ownership) for manager, ownership in sorted(_bounded(managers).items(), key=_order)]
     if entries:
         obj["metadata"]["managedFields"] = entries
@@ -116,7 +116,7 @@ def write(obj: Object, managers: Managers) -> None:
 
 
 def _bounded(managers: Managers) -> Managers:
-    """At most so many updaters: the oldest become one `ancient-changes`."""
+    """Limits the number of entries of plain updates: the oldest are merged into one, `ancient-changes`."""
     updaters = sorted((item for item in managers.items() if item[0].operation == UPDATE), key=_order)
     if len(updaters) <= _MAX_UPDATERS:
         return managers

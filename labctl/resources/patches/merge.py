@@ -1,4 +1,4 @@
-"""JSON merge patch (RFC 7386): objects are merged, null removes, everything else replaces.
+"""JSON merge patch (RFC 7386) merges objects, removes a field for null, and replaces everything else.
 
 Called for `application/merge-patch+json`, and by the in-process client's patches. No schema is needed.
 """
@@ -14,7 +14,7 @@ from labctl.resources.schema.golang import value_name
 
 
 def apply(patch: Any, obj: Object) -> Object:
-    """What the patch makes of `obj`, which is changed in place."""
+    """Applies the patch to `obj`, in place, and returns it."""
     if not isinstance(patch, dict):
         said = f"json: cannot unmarshal {value_name(patch)} into Go value of type map[string]interface {{}}"
         raise ApiError(400, "BadRequest", f"error decoding patch: {said}")
@@ -36,7 +36,7 @@ def _merge(target: Object, patch: Object) -> None:
 
 
 def diff(old: Object, new: Object) -> Object:
-    """The smallest merge patch that makes `new` of `old`. A null inside a new value can't be said in a merge patch: it is left out."""
+    """Returns the smallest merge patch that turns `old` into `new`. Nulls inside new values are left out, because a merge patch can't express them."""
     patch: Object = {key: None for key in old if key not in new or new[key] is None}
     for key, value in new.items():
         if value is None:

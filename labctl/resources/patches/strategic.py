@@ -1,11 +1,11 @@
-"""Strategic merge patch: merge patch that knows lists. The schema says which lists merge, and by which key.
+"""A strategic merge patch is a merge patch that also merges lists. The schema says which lists merge, and by which key.
 
 Called for `application/strategic-merge-patch+json` (kubectl apply, edit, label and set use it). Directives inside the patch:
 
     $patch: replace | delete             on an object, or on one item of a merging list
     $retainKeys: [a, b]                  only these keys of the object stay
     $setElementOrder/LIST: [...]         the order of the merged list: the patch's first, then the live one's
-    $deleteFromPrimitiveList/LIST: [...] scalars to take out of a merging list
+    $deleteFromPrimitiveList/LIST: [...] scalars to remove from a merging list
 
 Errors have the real server's words; where it answers 500 to a user's mistake, labctl answers 400.
 """
@@ -31,7 +31,7 @@ _DELETE = "$deleteFromPrimitiveList/"
 
 
 def apply(type_: Type, patch: Any, obj: Object) -> Object:
-    """What the patch makes of `obj`, of that type. Both may be changed on the way."""
+    """Applies the patch to `obj`, which has that type, and returns the result. Both may be changed."""
     if not isinstance(patch, dict):
         raise ApiError(400, "BadRequest", f"json: cannot unmarshal {value_name(patch)} into Go value of type map[string]interface {{}}")
     return _merge_object(type_, obj, patch)
@@ -71,7 +71,7 @@ def _field(type_: Type, key: str) -> Type:
 
 
 def _whole(patch: Object) -> Object:
-    """An object whose $patch directive speaks for all of it."""
+    """Carries out a $patch directive that concerns the whole object."""
     match patch.pop(_PATCH):
         case "replace":
             return _as_new(patch)
@@ -82,7 +82,7 @@ def _whole(patch: Object) -> Object:
 
 
 def _as_new(value: Any) -> Any:
-    """A patch's value where nothing was before: without directives and nulls."""
+    """Returns a value of the patch for a place where nothing was before: without directives and nulls."""
     if isinstance(value, dict):
         if value.get(_PATCH) == "delete":
             return {}
@@ -113,7 +113,7 @@ def _retain_keys(live: Object, patch: Object) -> None:
 
 
 def _order_lists(type_: Type, live: Object, patch: Object) -> set[str]:
-    """Merges the lists whose order the patch sets; answers their names."""
+    """Merges the lists whose order the patch sets, and returns their names."""
     done = set()
     for directive, order in patch.items():
         if not directive.startswith(_ORDER):
@@ -133,7 +133,7 @@ def _order_lists(type_: Type, live: Object, patch: Object) -> set[str]:
 
 
 def _merge_list(type_: Type, live: list[Any], patch: list[Any], order: list[Any] | None) -> list[Any]:
-    """A merging list, by its merge key or, of scalars, as a set; ordered as `order` or the patch has it, then as it was."""
+    """Merges a list by its merge key, or a list of scalars as a set. The result has the order of `order` or of the patch, and after that the old one."""
     items = [*live, *patch]
     if not items:
         return []
@@ -153,7 +153,7 @@ def _merge_list(type_: Type, live: list[Any], patch: list[Any], order: list[Any]
 
 
 def _apply_item_directives(live: list[Any], patch: list[Any], key: str) -> tuple[list[Any], list[Any]]:
-    """Without the items that the patch deletes (or all, if it replaces the list); and the patch without directives."""
+    """Returns the live items without those that the patch deletes (without all, if it replaces the list), and the patch without its directives."""
     plain = [item for item in patch if _PATCH not in item]
     gone = set()
     for item in patch:
@@ -184,7 +184,7 @@ def _merge_items(type_: Type, live: list[Any], patch: list[Any], key: str) -> li
 
 
 def _arrange(merged: list[Any], wanted: list[Any], live: list[Any], name: Callable[[Any], Any]) -> list[Any]:
-    """The items that `wanted` names in its order; the others, in their old order, each before the first named one that it stood before."""
+    """Sorts the items: those in `wanted` get its order, and each other item stays before the first of them that followed it in the live list."""
     first = _ranks(wanted, name)
     before = _ranks(live, name)
     named = deque(sorted((item for item in merged if _lookup_key(name(item)) in first), key=lambda item: first[_lookup_key(name(item))]))
@@ -206,12 +206,12 @@ def _ranks(items: Sequence[Any], name: Callable[[Any], Any]) -> dict[Any, int]:
 
 
 def _lookup_key(value: Any) -> Any:
-    """A merge key's value as something that can be looked up: nothing stops a client from sending a list or an object as a name."""
+    """Makes a merge key's value hashable: nothing stops a client from sending a list or an object as a name."""
     return msgspec.json.encode(value) if isinstance(value, (dict, list)) else value
 
 
 def _check_order(type_: Type, patch: list[Any], order: list[Any]) -> None:
-    """The patch's items must stand in `order`, in the same sequence."""
+    """Checks that `order` names the patch's items in the same sequence. Raises ApiError 400."""
 
     def name(item: Any) -> Any:
         return _key_of(item, type_.merge_key) if isinstance(item, dict) else item
@@ -244,5 +244,5 @@ def _bad_directive(directive: Any, patch: Object) -> ApiError:
 
 
 def _go_map(item: Object) -> str:
-    """As Go prints a map: `map[image:nginx name:web]`."""
+    """Formats an object as Go prints a map: `map[image:nginx name:web]`."""
     return "map[" + " ".join(f"{key}:{_go_map(value) if isinstance(value, dict) else value}" for key, value in sorted(item.items())) + "]"

@@ -1,4 +1,4 @@
-"""A body as JSON: parsed, of the right kind, and which of its fields stand twice. Refusals are a real server's.
+"""This module parses a JSON body, checks its apiVersion and kind, and finds duplicate fields. Its errors are those of a real server.
 
 Only validate.py calls this. YAML and other formats have become JSON or a dict before.
 """
@@ -21,7 +21,7 @@ _SCHEME = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
 
 
 def parse(kind: Kind, raw: bytes) -> Object:
-    """The body's object; of a field that stands twice the last one won, as with Kubernetes."""
+    """Returns the body's object. If a field occurs twice, the last one counts, as in Kubernetes."""
     try:
         obj = msgspec.json.decode(raw)
     except NOT_JSON as error:
@@ -35,12 +35,12 @@ def parse(kind: Kind, raw: bytes) -> Object:
 
 
 def may_repeat(obj: Object, raw: bytes) -> bool:
-    """Whether a field may stand twice in the body: the one that lost took its quotes with it."""
+    """True if the body may contain a field twice. It compares the numbers of quotes: those of the field that did not count are missing in `obj`."""
     return msgspec.json.encode(obj).count(b'"') != raw.count(b'"')
 
 
 def check_type_meta(schema: Schema, kind: Kind, obj: Object, raw: bytes) -> tuple[str, str]:
-    """The apiVersion and kind of the body, which must be this kind's; absent ones are filled in, as the URL says them."""
+    """Returns the apiVersion and kind of the body, and fills in absent ones. Raises ApiError if they are not this kind's."""
     for key in ("apiVersion", "kind"):
         if not isinstance(obj.get(key), (str, type(None))):
             why = f"json: cannot unmarshal {golang.value_name(obj[key])} into Go struct field .{key} of type string"
@@ -56,7 +56,7 @@ def check_type_meta(schema: Schema, kind: Kind, obj: Object, raw: bytes) -> tupl
 
 
 def _another_kind(schema: Schema, kind: Kind, api_version: str, name: str) -> str:
-    """Why an object of another kind can't be this one: the real server tries to convert what it knows."""
+    """Returns the error for an object of another kind: a real server tries to convert it if it knows that kind."""
     group, _, version = api_version.rpartition("/")
     if schema.name_of(group, version, name):
         return f"converting ({version}.{name}) to ({kind.group.partition('.')[0] or 'core'}.{kind.kind}): unknown conversion"
@@ -68,7 +68,7 @@ def _unrecognized(kind: Kind, raw: bytes, why: str) -> NoReturn:
 
 
 def _summary(raw: bytes, limit: int = 30) -> str:
-    """The beginning of a body as the real server shows it: text if it looks like JSON, else hexadecimal."""
+    """Returns the beginning of a body as a real server shows it: as text if it looks like JSON, otherwise in hexadecimal."""
     if not raw:
         return "<empty>"
     shown, more = raw[:limit], " ..." if len(raw) > limit else ""
@@ -76,7 +76,7 @@ def _summary(raw: bytes, limit: int = 30) -> str:
 
 
 class _Repeated(dict[str, Any]):
-    """A JSON object in which `again` stood more than once."""
+    """A JSON object in which the fields named by `again` occurred more than once."""
 
     again: tuple[str, ...] = ()
 
@@ -92,7 +92,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def duplicates(raw: bytes) -> list[str]:
-    """`duplicate field "spec.x"` for each field that stands twice."""
+    """Returns `duplicate field "spec.x"` for each field that occurs twice."""
     messages: list[str] = []
 
     def look(value: Any, path: list[Any]) -> None:

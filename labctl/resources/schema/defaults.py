@@ -1,4 +1,4 @@
-"""Fills in what Kubernetes fills in where a user said nothing: the official definitions have no defaults, so each kind's file brings a table.
+"""This module fills in Kubernetes' defaults for fields that a user left out. The official definitions have no defaults, so each kind's file has a table.
 
 apply_defaults() is called once per create, update and patch, between decoding and a kind's own `defaults` and `validate`. The tables are keyed by
 definition (Kind.type_defaults), so a pod template gets what a pod gets. Only what the type itself says belongs there; what the server owns (uid, VIP,
@@ -26,7 +26,7 @@ def apply_defaults(schema: Schema, kind: Kind, obj: Object) -> None:
         _fill(plan, obj)
 
 
-# ---- the walk: a plan per type, so that only what can have a default is looked at
+# ---- the walk: a plan for each type leads only to the fields that can have a default
 
 
 @dataclass(slots=True, eq=False)
@@ -44,7 +44,7 @@ _planned: WeakKeyDictionary[Kind, _Planned] = WeakKeyDictionary()
 
 
 def _plan_of(kind: Kind, type_: Type) -> _Plan | None:
-    """The plan of a kind's type, made once; None if nothing in it has a default."""
+    """Returns the plan of a kind's type, which is made once; None if nothing in it has a default."""
     if not kind.type_defaults:
         return None
     planned = _planned.get(kind)
@@ -54,10 +54,10 @@ def _plan_of(kind: Kind, type_: Type) -> _Plan | None:
 
 
 def _compiled(table: Mapping[str, TypeDefaults], type_: Type, plans: dict[Type, _Plan | None]) -> _Plan | None:
-    """The plan of a struct; None if nothing in it or below has a default."""
+    """Returns the plan of a struct; None if nothing in it or below it has a default."""
     if type_ not in plans:
         plan = _Plan(table.get(type_.name, _NONE))
-        plans[type_] = plan  # before going down: a type may hold itself
+        plans[type_] = plan  # before the fields are looked at, because a type may contain itself
         for name, child in type_.fields.items():
             target = child.item if child.shape in ("list", "map") else child
             if target is not None and target.shape == "struct" and (below := _compiled(table, target, plans)):

@@ -1,4 +1,4 @@
-"""The types of everything a kind may hold: schema.json and the definitions that kinds bring along, compiled on first use.
+"""The schema knows the type of every field of every kind: from schema.json and from the definitions in the kinds' own files. Types are compiled on first use.
 
 A Schema is a value that each master owns, as the Registry is; it follows the Registry, so that definitions come and go with the kinds that bring them.
 Decoding, defaults, strategic merge, server-side apply and OpenAPI all read the same Types; none of them knows a kind by name.
@@ -21,14 +21,14 @@ Definition = dict[str, Any]
 
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 
-# Definitions that are scalars with a form of their own.
+# Definitions of scalars that have a special form.
 _SCALAR_DEFINITIONS = {
     "io.k8s.apimachinery.pkg.api.resource.Quantity": "quantity",
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": "int-or-string",
     META + "Time": "time",
     META + "MicroTime": "micro-time",
 }
-# Which Python type of a decoded JSON value is right at once, with nothing more to look at.
+# The Python types of decoded JSON values that need no further check.
 _PLAIN = {"string": str, "boolean": bool}
 
 
@@ -58,12 +58,12 @@ class Type:
 
     @property
     def short_name(self) -> str:
-        """`PodSpec` of `io.k8s.api.core.v1.PodSpec`."""
+        """The last part of the name: `PodSpec` for `io.k8s.api.core.v1.PodSpec`."""
         return self.name.rsplit(".", 1)[-1]
 
 
 class Schema:
-    """Definitions by name and by (group, version, kind)."""
+    """Holds definitions by name and by (group, version, kind)."""
 
     def __init__(self, definitions: Mapping[str, Definition]) -> None:
         self.definitions: dict[str, Definition] = dict(definitions)
@@ -73,13 +73,13 @@ class Schema:
             self._index(name, definition)
 
     def frozen(self) -> Schema:
-        """The definitions as they are now, for a thread to read."""
+        """Returns a copy that does not change, so that a thread can read it."""
         copy = Schema({})
         copy.definitions, copy._names = dict(self.definitions), dict(self._names)
         return copy
 
     def follow(self, registry: Registry) -> None:
-        """Have the definitions that the kinds bring along, and change with them."""
+        """Adds the definitions of the registry's kinds, and keeps them up to date when kinds come or go."""
         for kind in registry:
             self._kinds_changed(KindChange(kind.resource, (), registry.versions(kind.resource)))
         registry.listen(self._kinds_changed)
@@ -93,7 +93,7 @@ class Schema:
             self.add(name, definition)
 
     def add(self, name: str, definition: Definition) -> None:
-        """The definition of a kind that came; it replaces one of the same name."""
+        """Adds a definition; it replaces one of the same name."""
         self.definitions[name] = definition
         self._types.pop(name, None)
         self._index(name, definition)
@@ -104,16 +104,16 @@ class Schema:
         self._names = {gvk: of for gvk, of in self._names.items() if of != name}
 
     def name_of(self, group: str, version: str, kind: str) -> str:
-        """The definition's name of a kind; empty if there is none."""
+        """Returns the name of a kind's definition; empty if there is none."""
         return self._names.get((group, version, kind), "")
 
     def type_of(self, group: str, version: str, kind: str) -> Type:
-        """The compiled type of a kind; `any` for a kind without a definition."""
+        """Returns the compiled type of a kind; `any` for a kind without a definition."""
         name = self.name_of(group, version, kind)
         return self.named(name) if name else ANY
 
     def named(self, name: str) -> Type:
-        """The compiled type of a definition."""
+        """Returns the compiled type of a definition."""
         found = self._types.get(name)
         if found is None:
             found = self._types[name] = Type(shape="any", name=name)
@@ -125,7 +125,7 @@ class Schema:
             self._names[gvk["group"], gvk["version"], gvk["kind"]] = name
 
     def _of(self, node: Definition) -> Type:
-        """The type of a property or item."""
+        """Returns the type of a property or item."""
         if "$ref" not in node:
             compiled = Type(shape="any")
             self._compile(node, compiled)
@@ -133,7 +133,7 @@ class Schema:
         target = self.named(node["$ref"].removeprefix("#/definitions/"))
         if len(node) == 1:
             return target
-        # A reference with merge rules of its own: the same type (its fields are shared, so recursion is safe), other rules.
+        # A reference may have its own merge rules. The fields are then shared with the referenced type, so that recursion is safe.
         ruled = replace(target)
         _read_rules(node, ruled)
         return ruled
@@ -183,12 +183,12 @@ ANY = Type(shape="any")
 
 @cache
 def official() -> Mapping[str, Definition]:
-    """schema.json: Kubernetes' definitions, read once in a process; nobody changes them."""
+    """Returns Kubernetes' definitions from schema.json. They are read once in a process, and must not be changed."""
     return _read("schema.json")
 
 
 def builtin_schema(registry: Registry | None = None) -> Schema:
-    """A Schema of Kubernetes' kinds and of those that the registry's kinds bring along."""
+    """Returns a Schema with Kubernetes' definitions and those of the registry's kinds."""
     schema = Schema(official())
     schema.follow(registry or builtin_registry())
     return schema

@@ -1,6 +1,6 @@
-"""What Kubernetes' decoder calls types and syntax errors: Go's words, because they are what people know and search for.
+"""This module names types and syntax errors as Kubernetes' decoder does, in Go's words, because people know them and search for them.
 
-Only decoding (validate.py) speaks them. Named string types matter in one place alone: `cannot unmarshal number into Go struct field
+Only decoding (validate.py) uses it. Named string types matter in one place alone: `cannot unmarshal number into Go struct field
 PodSpec.spec.restartPolicy of type v1.RestartPolicy`; the table has those of the fields that people write, the rest are `string`.
 """
 
@@ -60,7 +60,7 @@ _SYNTAX: Mapping[str, str] = {
 
 
 def type_name(type_: Type, owner: str = "", field: str = "") -> str:
-    """The Go type of a field: `[]v1.Container`, `map[string]string`, `int32`."""
+    """Returns the Go type of a field: `[]v1.Container`, `map[string]string`, `int32`."""
     named = _NAMED.get((owner, field))
     if named:
         return named
@@ -74,7 +74,7 @@ def type_name(type_: Type, owner: str = "", field: str = "") -> str:
 
 
 def value_name(value: object) -> str:
-    """What Go's decoder calls a JSON value: `string`, `number`, `array`, `object`, `bool`."""
+    """Returns the name of a JSON value in Go's decoder: `string`, `number`, `array`, `object`, `bool`."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, (int, float)):
@@ -87,10 +87,12 @@ def value_name(value: object) -> str:
 
 
 def syntax_error(body: bytes) -> str:
-    """What Go says about a body that is not JSON; empty if it is JSON after all."""
+    """Returns Go's error for a body that is not JSON; empty if the body is valid."""
     try:
         text = body.decode()
-        json.loads(text, parse_constant=_no_constant, parse_int=str, parse_float=str)  # a long number costs more than it says
+        json.loads(
+            text, parse_constant=_no_constant, parse_int=str, parse_float=str
+        )  # numbers stay text, because a very long one takes long to convert
     except UnicodeDecodeError as error:
         return f"invalid character {chr(body[error.start])!r} looking for beginning of value"
     except RecursionError:
@@ -105,7 +107,7 @@ def syntax_error(body: bytes) -> str:
 
 
 class _NoConstant(Exception):
-    """NaN or Infinity, which Python reads and JSON has not."""
+    """The body contains NaN or Infinity, which Python accepts but JSON does not."""
 
 
 def _no_constant(name: str) -> None:
@@ -120,7 +122,7 @@ def _syntax_place(error: json.JSONDecodeError, text: str) -> str:
 
 
 def _inside_array(before: str) -> bool:
-    """Whether the innermost bracket still open at the end of this (valid) JSON prefix is a `[`."""
+    """True if the innermost open bracket at the end of this (valid) beginning of JSON is a `[`."""
     depth: list[str] = []
     in_string = escaped = False
     for char in before:
@@ -137,5 +139,5 @@ def _inside_array(before: str) -> bool:
 
 
 def quote(char: str) -> str:
-    """A character as Go quotes it in a syntax error."""
+    """Quotes a character as Go does in a syntax error."""
     return {"'": r"'\''", '"': "'\"'", "\n": r"'\n'", "\t": r"'\t'", "\r": r"'\r'"}.get(char, f"'{char}'")

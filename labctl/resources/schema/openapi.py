@@ -1,8 +1,8 @@
-"""OpenAPI v3 (a document per group and version) and v2, generated from the schema and the kinds that are served.
+"""This module generates OpenAPI v3 (one document for each group and version) and v2 from the schema and the kinds that are served.
 
 The api room serves them under /openapi; kubectl reads them for `explain`, `edit`, and to learn that the server validates fields itself
-(`fieldValidation` on PATCH). Each document is made when first asked for, then kept as bytes with its hash. When the kinds change, make new Documents
-out of the old ones: a v3 document whose kinds are the same is taken over, so that one custom kind more costs one small document.
+(`fieldValidation` on PATCH). Each document is made when it is first requested, then kept as bytes with its hash. When the kinds change, new Documents are
+made from the old ones: a v3 document whose kinds are the same is reused, so one more custom kind costs one small document.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PATCH = META + "Patch"
 _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 _INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
 
-# Definitions that are written otherwise in OpenAPI than in schema.json.
+# Definitions that have another form in OpenAPI than in schema.json.
 _V2_OWN: dict[str, Definition] = {_QUANTITY: {"type": "string"}, _PATCH: {"type": "object"}}
 _V3_OWN: dict[str, Definition] = {
     _QUANTITY: {"oneOf": [{"type": "string"}, {"type": "number"}]},
@@ -38,7 +38,7 @@ class Document(NamedTuple):
 
 
 class Documents:
-    """All OpenAPI documents of one set of kinds. The definitions are those of the moment at which it was made; threads may ask."""
+    """All OpenAPI documents of one set of kinds. It keeps the definitions of the moment when it was made, so threads may use it."""
 
     def __init__(self, schema: Schema, kinds: Iterable[Kind], version: str = "v1.37.0", before: Documents | None = None) -> None:
         self._schema = schema.frozen()
@@ -53,22 +53,22 @@ class Documents:
             self._made = {path: document for path, document in made if before._by_path.get(path, 0) == self._by_path.get(path)}
 
     def paths(self) -> list[str]:
-        """`api/v1`, `apis/discovery.k8s.io/v1`, ...: the v3 documents there are."""
+        """Returns the paths of the v3 documents: `api/v1`, `apis/discovery.k8s.io/v1`, ..."""
         return list(self._by_path)
 
     def index(self) -> Document:
-        """What `/openapi/v3` answers: every document's address, with its hash so that clients keep it."""
+        """Returns the answer of `/openapi/v3`: the URL of each document with its hash, so that clients can cache it."""
         if "index" not in self._made:
             urls = {path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={self._v3(path).hash}"} for path in self.paths()}
             self._made["index"] = _document({"paths": urls})
         return self._made["index"]
 
     def v3(self, path: str) -> Document | None:
-        """The document of one group and version, by its path in the index; None if there is none."""
+        """Returns the document of one group and version, by its path in the index; None if there is none."""
         return self._v3(path) if path in self._by_path else None
 
     def v2(self) -> Document:
-        """All of the API in one Swagger 2.0 document."""
+        """Returns the whole API in one Swagger 2.0 document."""
         if "v2" not in self._made:
             called = [operation for kind in self._kinds for operation in operations(self._schema, kind)]
             definitions = self._definitions(called, _V2_OWN)
@@ -85,7 +85,7 @@ class Documents:
         return self._made[path]
 
     def _definitions(self, called: list[Operation], own: dict[str, Definition]) -> dict[str, Definition]:
-        """The definitions that these operations reach."""
+        """Returns the definitions that these operations use, directly or through others."""
         reached: dict[str, Definition] = {}
         waiting = [name for operation in called for name in (operation.body, operation.answer) if name]
         while waiting:
@@ -114,7 +114,7 @@ def _references(node: Any) -> Iterator[str]:
 
 
 def _paths(called: list[Operation], written: Any) -> dict[str, Any]:
-    """Path items: parameters of the path, then an operation per method."""
+    """Returns the path items: each has the parameters of its path and an operation for each method."""
     paths: dict[str, Any] = {}
     for operation in called:
         item = paths.setdefault(operation.path, {})
@@ -132,7 +132,7 @@ def _common(operation: Operation) -> dict[str, Any]:
 
 
 def _parameters(operation: Operation) -> Iterator[tuple[str, str, str]]:
-    """(name, in, type) of every parameter."""
+    """Yields (name, in, type) of every parameter."""
     for name in ("namespace", "name"):
         if f"{{{name}}}" in operation.path:
             yield name, "path", "string"
@@ -173,7 +173,7 @@ def _v3_reference(name: str) -> dict[str, str]:
 
 
 def _v3_node(node: Any) -> Any:
-    """A schema as v3 has it: other addresses, and a reference may have no siblings."""
+    """Converts a schema to v3, in which references have other paths and may have no siblings."""
     if isinstance(node, list):
         return [_v3_node(child) for child in node]
     if not isinstance(node, dict):

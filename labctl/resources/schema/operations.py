@@ -1,4 +1,4 @@
-"""Every call the API takes, as plain values: method, path, what goes in, what comes out, which query parameters.
+"""This module describes every call that the API accepts: method, path, body, answer and query parameters.
 
 OpenAPI v3 and v2 are two ways to write these down (openapi.py). Derived from a Kind alone, so that a custom kind has its calls too.
 """
@@ -66,7 +66,7 @@ class Operation:
 
 
 def operations(schema: Schema, kind: Kind) -> Iterator[Operation]:
-    """Every operation of a kind and its subresources."""
+    """Yields every operation of a kind and its subresources."""
     return _KindOperations(schema, kind).all()
 
 

@@ -1,8 +1,8 @@
-"""The quick way through decoding: msgspec Structs made from the schema at run time, for bodies in which nothing is unusual.
+"""The quick decoder uses msgspec Structs, made from the schema at run time. It accepts only bodies in which nothing is unusual.
 
 validate.py asks here first. A body that fits the Structs has only known fields of the right types, no null, and quantities and times already in
-their stored form; its dict comes straight from the Structs. Whatever they refuse is decoded again by validate.py's exact walk, which
-alone decides and finds the words; so a refusal here costs time and means nothing else.
+their stored form; its dict comes straight from the Structs. A body that they refuse is decoded again by the exact walk (walk.py), which
+alone decides whether it is valid and words the errors. So a refusal here only costs time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from msgspec import Meta
 from labctl.resources.encoding import NOT_JSON
 from labctl.resources.schema.definitions import Type
 
-# Forms that are certainly stored as they are; others may be right too, the exact walk knows.
+# The forms that are stored unchanged. Other forms may be valid too; the exact walk knows them.
 _SCALARS: dict[str, Any] = {
     "string": str,
     "boolean": bool,
@@ -30,14 +30,14 @@ _SCALARS: dict[str, Any] = {
         str, Meta(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{6}Z\Z")
     ],
     "bytes": Annotated[str, Meta(pattern=r"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?\Z")],
-    "any": str | int | float | bool | list | dict,  # and not null, which the exact walk drops or fills
+    "any": str | int | float | bool | list | dict,  # not null: the exact walk drops or fills it
 }
 
-_making = Lock()  # large bodies are decoded in a thread; a Struct that is half made must not be found by another
+_making = Lock()  # large bodies are decoded in a thread, and one thread must not use a Struct that another has made only in part
 
 
 def decode(type_: Type, raw: bytes) -> Any:
-    """The body as new JSON values; None if the exact walk has to look."""
+    """Decodes a body into new JSON values; returns None if the exact walk has to decode it."""
     if type_.decoder is None:
         with _making:
             type_.decoder = msgspec.json.Decoder(_python_type(type_))
@@ -56,10 +56,10 @@ def _python_type(type_: Type) -> Any:
 
 
 def _struct(type_: Type) -> Any:
-    """A Struct of exactly these fields, all of which may be absent. A type that holds itself is left to the exact walk below the first level."""
+    """Returns a Struct with these fields, all of which may be absent. If a type contains itself, only its first level is decoded here."""
     if type_.struct is None:
         type_.struct = _NeverFits
-        # Fields are numbered and renamed: JSON names such as `continue` or `$ref` are no Python names.
+        # Fields get numbered names, because JSON names such as `continue` or `$ref` are not allowed in Python.
         fields = [
             (f"f{number}", _python_type(field) | msgspec.UnsetType, msgspec.UNSET) for number, field in enumerate(type_.fields.values())
         ]
@@ -69,6 +69,6 @@ def _struct(type_: Type) -> Any:
 
 
 class _NeverFits(msgspec.Struct, forbid_unknown_fields=True):
-    """Stands in for a type inside itself: no object with fields fits."""
+    """Replaces a type inside itself. No object with fields fits it, so the exact walk decodes such a body."""
 
     never: int

@@ -1,4 +1,4 @@
-"""Kubernetes' two times: metav1.Time (whole seconds) and metav1.MicroTime, both RFC 3339 and stored in UTC.
+"""This module parses Kubernetes' two types of time: metav1.Time (whole seconds) and metav1.MicroTime. Both are RFC 3339 and stored in UTC.
 
 Parsed when a body is decoded; errors are ValueErrors with the words of Go's time.Parse.
 """
@@ -20,7 +20,7 @@ _PIECES = (
 
 @cached_if_short(4096)
 def canonical(text: str, shape: str) -> str:
-    """A time as it is stored. ValueError in Go's words."""
+    """Returns a time in its stored form. Raises ValueError in Go's words."""
     if shape == "time" and _STORED.fullmatch(text):
         _parse(text, text)
         return text
@@ -41,10 +41,10 @@ def _check_layout(text: str, layout: str) -> None:
 
 
 def _in_utc(text: str, moment: datetime) -> datetime:
-    """Without its zone, so that it prints none."""
+    """Converts a time to UTC and drops the zone, so that it is printed without one."""
     try:
         return moment.astimezone(UTC).replace(tzinfo=None)
-    except OverflowError:  # in UTC it is another year than those there are
+    except OverflowError:  # in UTC its year would be outside of 1 to 9999
         raise ValueError(f'parsing time "{text}": year out of range') from None
 
 

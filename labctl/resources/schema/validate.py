@@ -1,6 +1,6 @@
-"""Decodes what a user sent, strictly, with a real API server's words.
+"""This module decodes what a user sent, strictly, with the errors of a real API server.
 
-decode() is called once for every create, update and apply; decode_patched() for what a patch made of an object. Bytes become a dict in which
+decode() is called once for every create, update and apply; decode_patched() for the result of a patch. Bytes become a dict in which
 only fields of the kind remain, without nulls, with quantities and times in their stored form. Unknown and duplicate fields are an error
 (fieldValidation Strict), warnings (Warn), or dropped silently (Ignore); a wrong type is always an error. Nothing here knows a rule of
 meaning (that is each kind's `validate`) or a default (defaults.py).
@@ -26,7 +26,7 @@ from labctl.resources.schema.walk import check
 
 
 def decode(schema: Schema, kind: Kind, body: bytes | Object, field_validation: str = "Strict") -> tuple[Object, list[str]]:
-    """The object a body means, and warnings. ApiError 400 BadRequest for what is no such object; the body, if a dict, is left alone."""
+    """Returns the object in a body, and warnings. Raises ApiError 400 BadRequest if the body is no such object. A body that is a dict is not changed."""
     raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
     if kind.decoder is not None:
         return kind.decoder.decode(kind, raw, field_validation)
@@ -54,7 +54,7 @@ def _decode_exactly(schema: Schema, type_: Type, kind: Kind, raw: bytes, field_v
 
 
 def decode_patched(schema: Schema, kind: Kind, obj: Object, patch: bytes | Any, field_validation: str = "Strict") -> list[str]:
-    """Decodes in place what a patch made of an object; answers warnings. Raises ApiError 422 Invalid about the field `patch`."""
+    """Decodes the result of a patch in place, and returns warnings. Raises ApiError 422 Invalid about the field `patch`."""
     if kind.decoder is not None:
         unknown = [f'unknown field "{path}"' for path in kind.decoder.patched(kind, obj)]
         if unknown and field_validation == "Strict":
@@ -69,7 +69,7 @@ def decode_patched(schema: Schema, kind: Kind, obj: Object, patch: bytes | Any, 
 
 
 def invalid_patch(patch: bytes | Any, why: str) -> ApiError:
-    """What a real server says when a patch's result is no such object."""
+    """Returns a real server's error for a patch whose result is no valid object of the kind."""
     raw = patch if isinstance(patch, bytes) else msgspec.json.encode(patch)
     message = f'Invalid value: "{_go_escaped(raw.decode(errors="replace"))}": {why}'
     causes = [{"reason": "FieldValueInvalid", "message": message, "field": "patch"}]

@@ -1,6 +1,6 @@
-"""The exact walk over a decoded body: what fits the kind stays, in its stored form; what does not is said in Kubernetes' words.
+"""The exact walk goes through a decoded body, brings what fits the kind into its stored form, and reports what does not in Kubernetes' words.
 
-validate.py calls check() where the quick way refuses, patches for what they made. Unknown fields and nulls are dropped, quantities and times
+validate.py calls check() for bodies that the quick decoder refuses, and for results of patches. Unknown fields and nulls are dropped, quantities and times
 become what is stored, the first wrong type decides the error, and a type's own decoder (quantity, time) that refuses ends it at once: as in Go.
 """
 
@@ -16,12 +16,12 @@ from labctl.resources.kind import Object
 from labctl.resources.schema import golang, times
 from labctl.resources.schema.definitions import Type
 
-MAX_STRICT_ERRORS = 100  # as many as the real server collects
+MAX_STRICT_ERRORS = 100  # a real server collects as many
 _INT_RANGE = {"int32": 2**31, "int64": 2**63}
 
 
 class Findings:
-    """What check() found: `error`, the one that decides; `strict`, unknown fields."""
+    """The results of check(): `error` is the first wrong type, which makes the body invalid; `strict` are the unknown fields."""
 
     __slots__ = ("error", "strict")
 
@@ -31,7 +31,7 @@ class Findings:
 
 
 def check(type_: Type, obj: Object) -> Findings:
-    """Brings `obj` into its stored form in place: unknown fields and nulls dropped, quantities and times canonical."""
+    """Brings `obj` into its stored form, in place: it drops unknown fields and nulls, and makes quantities and times canonical."""
     findings = Findings()
     if type_.shape == "struct":
         walk = _Walk(findings)
@@ -43,7 +43,7 @@ def check(type_: Type, obj: Object) -> Findings:
 
 
 class _Refused(Exception):
-    """A type's own decoder refused its text: this ends decoding, as it does in the real server."""
+    """The decoder of a quantity or time refused its text. This ends the decoding, as in a real server."""
 
 
 class _Walk:
@@ -109,7 +109,7 @@ class _Walk:
         return value
 
     def plain(self, type_: Type, value: Any) -> Any:
-        """A string or boolean that is none."""
+        """Reports a value that should be a string or boolean and is not."""
         return value if type(value) is type_.plain else self._mismatch(type_, value, _zero(type_))
 
     def integer(self, type_: Type, value: Any) -> Any:
@@ -159,7 +159,7 @@ class _Walk:
             self.findings.strict.append(f'unknown field "{strict_path([*self.path, key])}"')
 
     def _mismatch(self, type_: Type, value: Any, instead: Any, literal: str = "") -> Any:
-        """Notes a wrong type (the first one decides) and goes on with a value of the right one."""
+        """Reports a wrong type (only the first is kept) and returns a value of the right type, so that the walk can go on."""
         field = next((part for part in reversed(self.path) if isinstance(part, str)), "")
         is_field = bool(self.path) and isinstance(self.path[-1], str)
         wanted = golang.type_name(type_, self.owners[-1] if is_field else "", field)
@@ -193,7 +193,7 @@ _CHECKS: dict[str, Any] = {
 
 
 def _zero(type_: Type) -> Any:
-    """What Go puts where a list or map holds null."""
+    """Returns the value that Go has for a null in a list or map."""
     if type_.shape == "list":
         return []
     if type_.shape in ("struct", "map"):
@@ -202,7 +202,7 @@ def _zero(type_: Type) -> Any:
 
 
 def _literal(value: Any) -> str:
-    """A quantity as it stood in the JSON: Kubernetes reads numbers and strings alike."""
+    """Returns a quantity as it was written in the JSON, as a number or a string: Kubernetes accepts both."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -213,7 +213,7 @@ def _first_illegal(text: str) -> int:
 
 
 def strict_path(path: list[Any]) -> str:
-    """`spec.containers[0].foo`."""
+    """Formats a path as errors show it: `spec.containers[0].foo`."""
     text = ""
     for part in path:
         if isinstance(part, int):

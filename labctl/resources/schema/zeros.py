@@ -1,4 +1,4 @@
-"""Where empty and absent mean the same, an update that says the one where the other was changes nothing.
+"""In many fields an empty value means the same as an absent one. This module keeps an update from counting as a change if it only replaces one by the other.
 
 Go clients write every struct that is no pointer, empty or not (`resources: {}`), and a person may write `hostNetwork: false` into a pod that says
 nothing of it. restrict_and_validate() in verbs/write.py calls keep_zeros() before anything compares the new object with the old one, so each kind's rules may
@@ -22,13 +22,13 @@ _ZEROS: tuple[Any, ...] = ("", 0, False, [], {})
 
 @cache
 def _zeros() -> dict[str, frozenset[str]]:
-    """By definition, the fields whose zero is as good as none."""
+    """Returns, for each definition, the fields in which Go's zero value means the same as an absent field."""
     text = (files("labctl.resources.schema") / "zeros.json").read_bytes()
     return msgspec.json.decode(text, type=dict[str, frozenset[str]])
 
 
 def keep_zeros(type_: Type, new: Object, old: Object) -> None:
-    """Brings `new`, in place, to the form that `old` has wherever they differ by an empty value alone."""
+    """Changes `new`, in place, to the form of `old` wherever one has an empty value and the other has none."""
     if type_.shape == "map":
         _keep_below(type_.item or ANY, [(new[key], old[key]) for key in new.keys() & old.keys()])
         return

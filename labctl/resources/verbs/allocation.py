@@ -1,4 +1,4 @@
-"""Ranges on the store's claim keys: drawn by chance, so that an address that was just freed is not at once another's."""
+"""This module allocates addresses and ports, which are claim keys in the store. It chooses at random, so that a freed address is not reused at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from labctl.resources.claims import ip_claim, port_claim
 from labctl.resources.verbs.context import Context
 
 T = TypeVar("T")
-_GUESSES = 64  # chance finds a free one at once until the range is nearly full; then it is searched
+_GUESSES = 64  # a random guess is nearly always free; if so many fail, the range is nearly full and is searched in order
 
 
 @lru_cache
@@ -20,7 +20,7 @@ def _network(cidr: str) -> IPv4Network:
 
 
 class StoreRanges:
-    """For one write. `held`: claims of the object itself, which are no obstacle."""
+    """Allocates for one write. `held` are the claims that the object itself has already; they count as free."""
 
     def __init__(self, ctx: Context, held: set[str]) -> None:
         self._ctx = ctx
@@ -39,7 +39,7 @@ class StoreRanges:
         if wanted:
             return wanted if self._take(ip_claim(wanted)) else None
         network = self.network
-        reserved = {str(network[1]), self._ctx.settings.dns_address}  # for who asks for them by name
+        reserved = {str(network[1]), self._ctx.settings.dns_address}  # only for Services that ask for them by address
 
         def free(number: int) -> str | None:
             text = str(IPv4Address(number))

@@ -1,7 +1,7 @@
-"""What every verb works on: the store, the kinds and their types, the clock and the random numbers. One for each Resources.
+"""A Context holds what every verb needs: the store, the kinds and their types, the clock and the random numbers. Each Resources has one.
 
-It also holds two things that writes share: a lock for each key (writers of one object take turns, so that nobody fails because many write it), and
-the typed view of an entry, which is decoded once and kept with it.
+It also has two things that all writes share: a lock for each key (writers of one object take turns, so that none fails because there are many), and
+the typed view of an entry, which is decoded once and cached in the entry.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Context:
     _turns: dict[str, list[asyncio.Future[None]]] = field(default_factory=dict)
 
     def view(self, entry: Entry) -> Any:
-        """The typed view of an entry, decoded once."""
+        """Returns the typed view of an entry, which is decoded once."""
         if entry.memo is None:
             resource = entry.key[: entry.key.index("/")]
             decoder = self._decoders.get(resource)
@@ -47,14 +47,14 @@ class Context:
         return entry.memo
 
     def kinds_changed(self, change: KindChange) -> None:
-        """A kind came, changed or went. Objects that were read into another view are read anew."""
+        """Takes note that a kind was added, changed or removed. Cached views of the old kind are dropped."""
         self._decoders.pop(change.resource, None)
         if change.old and (not change.new or change.old[0].view is not change.new[0].view):
             for entry in self.store.range(change.resource + "/").entries:
                 entry.memo = None
 
     def existing(self, kind: Kind, namespace: str, name: str) -> Entry:
-        """The object, or 404."""
+        """Returns the object's entry. Raises 404 if there is none."""
         entry = self.store.get(kind.key(namespace, name))
         if entry is None:
             raise failures.not_found(kind, name)
@@ -62,7 +62,7 @@ class Context:
 
     @asynccontextmanager
     async def turn(self, key: str) -> AsyncIterator[None]:
-        """One writer of a key at a time, in the order they came."""
+        """A lock for a key: its writers take turns in the order in which they came."""
         waiting = self._turns.get(key)
         if waiting is None:
             self._turns[key] = []
@@ -72,7 +72,7 @@ class Context:
             try:
                 await mine
             except asyncio.CancelledError:
-                if not mine.cancelled():  # it was our turn already: pass it on
+                if not mine.cancelled():  # it was our turn already: the next one gets it
                     self._next_turn(key)
                 elif mine in waiting:
                     waiting.remove(mine)
@@ -92,7 +92,7 @@ class Context:
         del self._turns[key]
 
     async def commit(self, kind: Kind, ops: Sequence[Op], compares: Sequence[Compare]) -> int:
-        """As the store's, with its refusal in an API server's words. Conflict is the caller's to understand."""
+        """Commits to the store. If the disk refuses, it raises an API server's error; Conflict is passed on to the caller."""
         try:
             return await self.store.commit(ops, compares, lazy=kind.lazy)
         except Unavailable as error:

@@ -1,6 +1,6 @@
-"""Delete: at once, or by marking the object as leaving and letting its agent, its finalizers or its dependents finish.
+"""A delete removes an object at once, or marks it and waits until its agent, its finalizers or its dependents are done.
 
-grace 0, no finalizer     gone in this commit, with its claims; watchers see its last state at the deletion's revision
+grace 0, no finalizer     removed in this commit, with its claims; watchers get its last state at the deletion's revision
 grace > 0 (a bound pod)   deletionTimestamp is when it should be gone; the agent deletes it again with grace 0
 finalizers                deletionTimestamp is now; the write that takes the last finalizer away removes it (write.can_be_removed)
 """
@@ -61,7 +61,7 @@ async def _commit(ctx: Context, kind: Kind, entry: Entry, new: Object, options: 
 
 
 def _mark(ctx: Context, kind: Kind, obj: Object, options: DeleteOptions) -> None:
-    """Say that it leaves: who must let go of it first, and until when."""
+    """Marks the object as terminating: sets its finalizers, its deletionTimestamp and its grace period."""
     metadata = obj["metadata"]
     finalizers = _finalizers(kind, metadata.get("finalizers", []), options.propagation_policy)
     if finalizers:
@@ -81,7 +81,7 @@ def _mark(ctx: Context, kind: Kind, obj: Object, options: DeleteOptions) -> None
 
 
 def _shorten(ctx: Context, metadata: Object, grace_s: int, requested: bool) -> None:
-    """Asked again: sooner is possible, later is not."""
+    """Handles a repeated deletion: it can shorten the grace period, but not extend it."""
     before = metadata.get("deletionGracePeriodSeconds", 0)
     if requested and grace_s < before:
         began = parse_rfc3339(metadata["deletionTimestamp"]) - before
@@ -90,7 +90,7 @@ def _shorten(ctx: Context, metadata: Object, grace_s: int, requested: bool) -> N
 
 
 def _finalizers(kind: Kind, finalizers: list[str], policy: str | None) -> list[str]:
-    """The propagation policy as the finalizer that carries it out. None: as the object says itself, else the kind's own."""
+    """Returns the finalizers with the one that carries out the propagation policy. A policy of None leaves the choice to the object, then to the kind."""
     if policy is None:
         if ORPHAN in finalizers or FOREGROUND in finalizers or not kind.orphans:
             return finalizers
@@ -132,7 +132,7 @@ async def delete_collection(
 
 
 async def _delete_entry(ctx: Context, kind: Kind, entry: Entry, options: DeleteOptions, user: User) -> Entry | None:
-    """None: somebody else deleted it, or it may not be deleted."""
+    """Deletes one object of a collection. Returns None if another client deleted it first, or if it may not be deleted."""
     *_, namespace, name = entry.key.split("/")
     try:
         return (await delete(ctx, kind, namespace if kind.namespaced else "", name, options, user)).entry

@@ -1,4 +1,4 @@
-"""Which entries a list or watch means: the label and field selectors of a request, as one function of an entry."""
+"""This module turns the label and field selectors of a list or watch into one function that says whether an entry matches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Match = Callable[[Entry], bool]
 
 
 def matcher(ctx: Context, kind: Kind, label_selector: str, field_selector: str) -> Match | None:
-    """None: everything matches. ApiError 400 for a selector that says nothing this kind understands."""
+    """Returns a function that says whether an entry matches; None if every entry does. Raises ApiError 400 for an invalid selector."""
     labels, fields = _parsed(kind, label_selector, field_selector)
     view, values_of = ctx.view, kind.fields
     if labels.everything and fields.everything:
@@ -47,7 +47,10 @@ def matcher(ctx: Context, kind: Kind, label_selector: str, field_selector: str) 
 
 @lru_cache(maxsize=256)
 def _reader(view: type[Viewed], path: str) -> Callable[[Any], str] | None:
-    """Where a field selector's path is just a text in the view (`spec.nodeName`): how to read it, without making a dict of all one can select by."""
+    """Returns a function that reads a selected field straight from the view, if that is a text there (`spec.nodeName`); otherwise None.
+
+    It is quicker than the kind's `fields`, which makes a dict of all selectable fields.
+    """
     names, type_ = [], view
     for step in path.split("."):
         if not (isinstance(type_, type) and issubclass(type_, msgspec.Struct)):
@@ -71,5 +74,5 @@ def _parsed(kind: Kind, label_selector: str, field_selector: str) -> tuple[Selec
 
 @lru_cache(maxsize=256)
 def supported_fields(kind: Kind) -> tuple[str, ...]:
-    """The field selectors a kind answers."""
+    """Returns the fields by which objects of a kind can be selected."""
     return (*META_FIELDS, *kind.fields(kind.stored.view()))

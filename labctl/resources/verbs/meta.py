@@ -1,4 +1,4 @@
-"""metadata: what the server sets, what stays as it was, and what is wrong with the rest. The same for every kind."""
+"""This module handles `metadata`, in the same way for every kind: it sets what only the server sets, keeps what can't change, and validates the rest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from labctl.resources.kind import FieldError, Kind, Object
 from labctl.resources.labels import key_errors
 from labctl.resources.verbs.context import Context
 
-_SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # no vowels, so that chance spells no words
+_SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # without vowels, so that no words appear by chance
 _SUFFIX_LENGTH = 5
 _GENERATED_MAX = 63 - _SUFFIX_LENGTH
 _ANNOTATIONS_MAX = 256 << 10
@@ -24,12 +24,12 @@ _KEPT_BY_STATUS = ("finalizers", "ownerReferences")
 
 
 def generated(prefix: str, rng: Random) -> str:
-    """A name as Kubernetes makes it: the prefix and five characters."""
+    """Generates a name as Kubernetes does: the prefix and five random characters."""
     return prefix[:_GENERATED_MAX] + "".join(rng.choices(_SUFFIX_ALPHABET, k=_SUFFIX_LENGTH))
 
 
 def fill_new_metadata(ctx: Context, kind: Kind, namespace: str, obj: Object) -> None:
-    """What only the server says of a new object."""
+    """Sets the metadata of a new object that only the server sets: uid, creationTimestamp, generation."""
     metadata = obj.setdefault("metadata", {})
     if metadata.pop("resourceVersion", ""):
         raise failures.bad_request("resourceVersion should not be set on objects to be created")
@@ -43,7 +43,7 @@ def fill_new_metadata(ctx: Context, kind: Kind, namespace: str, obj: Object) -> 
 
 
 def set_namespace(kind: Kind, namespace: str, metadata: dict[str, Any]) -> None:
-    """The object lies where the request says; it may not say otherwise. Empty lists and maps of metadata are as good as none."""
+    """Sets the request's namespace. Raises ApiError 400 if the object names another one. It also drops empty lists and maps of metadata."""
     for name in _MAY_BE_EMPTY:
         if name in metadata and not metadata[name]:
             del metadata[name]
@@ -57,7 +57,7 @@ def set_namespace(kind: Kind, namespace: str, metadata: dict[str, Any]) -> None:
 
 
 def keep_immutable(kind: Kind, namespace: str, name: str, new: Object, old: Object) -> None:
-    """What an update can't change is as it was; what it may not even try is an ApiError."""
+    """Restores the metadata that an update can't change. Raises ApiError if the name, the namespace, the uid or the resourceVersion is another one."""
     metadata, before = new.setdefault("metadata", {}), old["metadata"]
     refuse_other_name(metadata, name)
     set_namespace(kind, namespace, metadata)
@@ -81,7 +81,7 @@ def refuse_other_name(metadata: dict[str, Any], name: str) -> None:
 
 
 def keep_all_but_labels(new: Object, old: Object) -> None:
-    """A status write may touch labels and annotations, nothing else of metadata."""
+    """Restores metadata after a write of the status, which may change labels and annotations only."""
     _keep(_KEPT_BY_STATUS, new["metadata"], old["metadata"])
 
 
@@ -101,7 +101,7 @@ def _stale(kind: Kind, name: str, given: str) -> ApiError:
 
 
 def validate(kind: Kind, metadata: dict[str, Any], old: dict[str, Any] | None) -> Iterator[FieldError]:
-    """apimachinery's ValidateObjectMeta."""
+    """Validates metadata by the rules of apimachinery's ValidateObjectMeta."""
     if old is None:
         yield from _validate_name(kind, metadata)
     if "labels" in metadata:

@@ -1,4 +1,4 @@
-"""Patch: what a JSON, merge, strategic or apply patch makes of the object as it is now. Reapplied when another writer was first."""
+"""This module turns a JSON, merge, strategic or apply patch into a function of the current object. If another writer was first, it is applied again."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ Applied = Callable[[Object | None], tuple[Object, Sequence[str]]]
 
 
 def patcher(ctx: Context, kind: Kind, patch: bytes | Any, content_type: str, options: WriteOptions) -> Patched:
-    """A function of the object as it is, answering the patched one and warnings."""
+    """Returns a function that takes the current object and returns the patched one and warnings."""
     parsed = [_parse(patch)]
     make = _maker(ctx, kind, content_type)
 
     def change(obj: Object) -> tuple[Object, Sequence[str]]:
-        patched = make(parsed.pop() if parsed else _parse(patch), obj)  # a patch is used up by being applied
+        patched = make(parsed.pop() if parsed else _parse(patch), obj)  # applying a patch changes it, so it is parsed again for each try
         patched.setdefault("kind", kind.kind)
         patched.setdefault("apiVersion", kind.api_version)
         if (patched["kind"], patched["apiVersion"]) != (kind.kind, kind.api_version):
@@ -44,7 +44,7 @@ def patcher(ctx: Context, kind: Kind, patch: bytes | Any, content_type: str, opt
 
 
 def applier(ctx: Context, kind: Kind, patch: bytes | Object, options: WriteOptions, subresource: str) -> Applied:
-    """Server-side apply, as a function of the object as it is, None where there is none yet."""
+    """Returns a function that carries out a server-side apply. It takes the current object, or None if there is none yet."""
     raw = patch if isinstance(patch, bytes) else msgspec.json.encode(patch)
 
     def change(obj: Object | None) -> tuple[Object, Sequence[str]]:
@@ -67,7 +67,7 @@ def _maker(ctx: Context, kind: Kind, content_type: str) -> Callable[[Any, Object
             return json_patch.apply
         case "application/merge-patch+json":
             return merge.apply
-        case "application/strategic-merge-patch+json" if kind.decoder is None:  # custom kinds have no strategy, as in Kubernetes
+        case "application/strategic-merge-patch+json" if kind.decoder is None:  # custom kinds have no merge strategies, as in Kubernetes
             type_ = ctx.schema.type_of(kind.group, kind.version, kind.kind)
             return lambda patch, obj: strategic.apply(type_, patch, obj)
         case other:

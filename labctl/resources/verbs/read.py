@@ -1,7 +1,7 @@
-"""Get and list. A list is the entries themselves, at one revision; whoever answers it joins their bytes.
+"""This module lists objects. A list is made of the store's entries at one revision; the API joins their bytes.
 
-A list in pieces hands out a continue token: the revision of its first piece and the key to go on after. When that revision was compacted the
-answer is 410 with another token, which goes on at what is there now.
+A list with a limit returns a continue token, which holds the revision of the first page and the last key. If that revision was compacted meanwhile, the
+answer is 410 with another token, with which the list goes on at the current revision.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from labctl.resources.verbs.context import Context
 from labctl.resources.verbs.match import Match, matcher
 from labctl.store.interface import Entry, Page
 
-_NOW = -1  # a token's revision: go on with what is there now, though the list is then of no one moment
+_NOW = -1  # a token with this revision goes on at the current revision: the list is then not of one moment
 _CHUNK = 500  # entries read at a time when a selector drops some
 _GONE = (
     "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, "
@@ -29,7 +29,7 @@ _GONE = (
 
 
 class Token(msgspec.Struct, frozen=True):
-    """A continue token as the API has it: opaque to clients."""
+    """A continue token of the API, whose content clients must not interpret."""
 
     v: str
     rv: int
@@ -54,7 +54,7 @@ def list_(ctx: Context, kind: Kind, namespace: str, options: ListOptions) -> Lis
 
 
 def _where(ctx: Context, options: ListOptions, prefix: str) -> tuple[int, str, int]:
-    """The revision to read at (0: now), the key to go on after, and the revision to say it is."""
+    """Returns the revision to read at (0: the current one), the key after which to go on, and the revision to put into the answer."""
     revision = revision_of(options.resource_version)
     if options.continue_token:
         if revision:
@@ -105,7 +105,7 @@ def _token(text: str) -> Token:
 
 
 def revision_of(text: str) -> int:
-    """A resourceVersion parameter; 0 for an unset one."""
+    """Parses a resourceVersion parameter; 0 if it is not set."""
     if not text:
         return 0
     wrong = "invalid syntax" if not (text.isascii() and text.isdigit()) else "value out of range" if len(text) >= 20 else ""

@@ -22,7 +22,7 @@ _SUCCESS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Suc
 
 
 def body_kind(kind: Kind, subresource: str) -> Kind:
-    """The kind of what is sent to a subresource: its own (Binding, Scale, ...), or the object's (status)."""
+    """Returns the kind of the body of a subresource: a special one (Binding, Scale, ...), or the object's (status)."""
     for sub in kind.subresources:
         if sub.name == subresource:
             if not sub.kind:
@@ -35,7 +35,7 @@ def body_kind(kind: Kind, subresource: str) -> Kind:
 async def post(
     ctx: Context, kind: Kind, namespace: str, name: str, subresource: str, body: bytes | Object, options: WriteOptions
 ) -> WriteResult:
-    """A POST to a subresource that is carried out here; streams (exec, attach, proxy) are the api's."""
+    """Carries out a POST to a subresource that is no stream (the api room serves exec, attach and proxy)."""
     sent, warnings = await decoded(ctx, body_kind(kind, subresource), body, options)
     said = sent.get("metadata", {}).get("name", "")
     if said and said != name:
@@ -50,7 +50,7 @@ async def post(
 async def bind(
     ctx: Context, kind: Kind, namespace: str, name: str, binding: Object, options: WriteOptions, warnings: Sequence[str] = ()
 ) -> WriteResult:
-    """The scheduler's word, once: a pod that has a node keeps it."""
+    """Binds a pod to a node. A pod that has a node keeps it: binding it again is an error."""
     target = binding.get("target", {})
     node, uid = target.get("name", ""), binding.get("metadata", {}).get("uid", "")
     if not node:
@@ -79,7 +79,7 @@ async def bind(
 
 
 def _succeeded(written: WriteResult, *, created: bool) -> WriteResult:
-    """These answer that it went well, not the pod."""
+    """Replaces the object in the answer by a Status "Success", as Kubernetes does for these subresources."""
     entry = written.entry
     body = encoding.encode(_SUCCESS)
     status = Entry(entry.key, body, entry.revision, entry.created, client_bytes=body)
@@ -93,13 +93,13 @@ def _not_bound(name: str, why: str) -> ApiError:
 
 
 def scale_of(kind: Kind, entry: Entry) -> Entry:
-    """The autoscaling/v1 Scale of a stored object."""
+    """Returns the autoscaling/v1 Scale of a stored object."""
     body = encoding.encode(scale_object(kind.stored, encoding.decoded(entry)))
     return Entry(entry.key, body, entry.revision, entry.created, client_bytes=body)
 
 
 def scale_object(kind: Kind, obj: Object) -> Object:
-    """The autoscaling/v1 Scale of an object, from where its kind keeps those numbers."""
+    """Returns the autoscaling/v1 Scale of an object. Its kind says in which fields the numbers are."""
     paths, metadata = _scale_paths(kind), obj["metadata"]
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
     return {
@@ -124,7 +124,7 @@ def _at(obj: Object, path: str) -> Any:
 
 
 def rescaled(kind: Kind, obj: Object, scale: Object) -> Object:
-    """The object with the count a Scale asks for, at the Scale's resourceVersion."""
+    """Returns the object with the number of replicas from a Scale, and with the Scale's resourceVersion."""
     name = obj["metadata"]["name"]
     replicas = scale.get("spec", {}).get("replicas", 0)
     if not isinstance(replicas, int) or replicas < 0:

@@ -1,7 +1,7 @@
-"""Versions of one resource: between what is stored and what a client's version shows.
+"""This module converts objects between the version that is stored and the version that a client uses.
 
-A kind without a `conversion` is shown as it is stored, and nothing here costs it anything. Else stored bytes are converted where they differ (another
-version stored them, or the kind's schema has changed since), for reads after they were read and for writes around the change they make:
+Objects of a kind without a `conversion` are returned as they are stored, at no cost. Otherwise stored bytes are converted if they differ (they were stored
+in another version, or the kind's schema has changed since). A read converts its result; a write converts before and after its change:
 
     stored bytes ─► the version of the request ─► change, defaults, validation ─► the stored version ─► commit
 """
@@ -16,7 +16,7 @@ from labctl.store.interface import Entry
 
 
 class NoneConversion:
-    """Kubernetes' conversion strategy `None`: versions differ in nothing but the apiVersion."""
+    """Implements Kubernetes' conversion strategy `None`: versions differ only in the apiVersion."""
 
     def needed(self, kind: Kind, entry: Entry) -> bool:
         head = b'{"kind":"%s","apiVersion":"%s",' % (kind.kind.encode(), kind.api_version.encode())
@@ -27,7 +27,7 @@ class NoneConversion:
 
 
 async def convert_entries(kind: Kind, entries: Sequence[Entry]) -> Sequence[Entry]:
-    """The entries as this version of the kind shows them, in the same order."""
+    """Returns the entries converted to this version of the kind, in the same order."""
     conversion = kind.conversion
     if conversion is None:
         return entries
@@ -44,7 +44,7 @@ async def convert_entry(kind: Kind, entry: Entry) -> Entry:
 
 
 async def to_store(kind: Kind, obj: Object) -> Object:
-    """What a request made of an object, as it is stored."""
+    """Converts an object from the version of the request to the version that is stored."""
     stored = kind.stored
     if stored is kind or kind.conversion is None:
         return obj
@@ -52,7 +52,7 @@ async def to_store(kind: Kind, obj: Object) -> Object:
 
 
 def is_stale(kind: Kind, entry: Entry) -> bool:
-    """Another version stored it: an update that changes nothing stores it anew. This is how storage is migrated."""
+    """True if the entry was stored in another version. An update then writes it again, even without a change: so stored objects are migrated."""
     stored = kind.stored
     return stored.conversion is not None and stored.conversion.needed(stored, entry)
 

@@ -1,5 +1,6 @@
-"""Warnings: what is legal and stored, but hardly meant, or not acted on by labctl. For people's writes only; the first ten.
+"""Warnings tell people that a field of their object is probably a mistake, or that labctl does nothing with it. The object is stored all the same.
 
+An answer has at most ten, and only people get them: components and agents can't read them.
 A kind's `acts_on` holds dotted paths, each with everything below it; a field outside gets a warning where it is set to something that is not empty,
 not what the server would fill in, and not there already.
 """
@@ -23,15 +24,17 @@ _ALWAYS = ("kind", "apiVersion", "metadata", "status")
 
 
 def is_person(user: User) -> bool:
-    """Components and agents can't read warnings. A ServiceAccount's program is somebody's own: it is a person here."""
+    """True if a person writes, and not a component or a node's agent. A ServiceAccount counts as a person, because people write its programs."""
     return not user.name.startswith("system:") or user.name.startswith(SERVICE_ACCOUNT_PREFIX)
 
 
-def collect_warnings(ctx: Context, kind: Kind, new: Object, old: Object | None, options: WriteOptions, said: Sequence[str]) -> list[str]:
-    """What was said already while decoding, and what this write deserves beside."""
+def collect_warnings(
+    ctx: Context, kind: Kind, new: Object, old: Object | None, options: WriteOptions, from_decoding: Sequence[str]
+) -> list[str]:
+    """Returns all warnings for a write: those from decoding, the kind's own, and those about fields that labctl does not act on."""
     if not is_person(options.user):
-        return list(said)
-    notes = (*said, *kind.warnings(new, old), *_not_acted_on(ctx, kind, new, old))
+        return list(from_decoding)
+    notes = (*from_decoding, *kind.warnings(new, old), *_not_acted_on(ctx, kind, new, old))
     return list(islice(dict.fromkeys(notes), ctx.settings.warnings))
 
 
@@ -53,7 +56,7 @@ def _not_acted_on(ctx: Context, kind: Kind, new: Object, old: Object | None) -> 
 
 @lru_cache(maxsize=256)
 def _tree(kind: Kind) -> Tree:
-    """The paths as a tree; empty below what is acted on as a whole, and for a kind that acts on everything."""
+    """Returns `acts_on` as a tree. A branch without children is acted on with everything below it; an empty tree means the whole object."""
     tree: Tree = {}
     for path in kind.acts_on and (*kind.acts_on, *_ALWAYS):
         at = tree

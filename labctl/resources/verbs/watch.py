@@ -1,7 +1,7 @@
-"""Watch: every later change of what a request means, once, in order, in the groups in which it became visible.
+"""A watch delivers every later change of the objects that a request selects, once, in order, and in the groups in which they became visible.
 
-A change is seen through the request's selector: an object that starts to match was ADDED to this watcher's world, one that ceases to match was DELETED
-from it, with what it last looked like there and the revision of the change.
+The selector decides the type of an event: an object that begins to match is ADDED for this watcher. One that no longer matches is DELETED, with its last
+matching state and the revision of the change.
 Events are made once for all watchers of the same kind of change (EventPool), so that their encoding can be shared.
 """
 
@@ -29,7 +29,7 @@ _INITIAL_CHUNK = 500
 
 
 class EventPool:
-    """The last events, by what they are about: the second watcher that needs one gets the first one's."""
+    """Keeps the last events, so that a second watcher that needs the same event gets the first watcher's."""
 
     def __init__(self) -> None:
         self._events: OrderedDict[tuple[str, int, str], WatchEvent] = OrderedDict()
@@ -44,7 +44,7 @@ class EventPool:
         return found
 
     def left(self, change: Change) -> WatchEvent:
-        """Gone from a selector's world: what it was there, at the change's revision."""
+        """Returns the DELETED event for an object that no longer matches: its last matching state, at the change's revision."""
         assert change.previous is not None
         revision = change.entry.revision
         key = (change.entry.key, revision, "LEFT")
@@ -56,7 +56,7 @@ class EventPool:
 
 
 class ObjectWatch:
-    """One request's watch. Iterate it; `aclose` it when the client is gone."""
+    """The watch of one request. Iterate over it, and call `aclose` when the client has disconnected."""
 
     def __init__(
         self, ctx: Context, pool: EventPool, kind: Kind, namespace: str, options: ListOptions, bookmarks: bool, initial: bool | None
@@ -96,7 +96,7 @@ class ObjectWatch:
             raise ApiError(503, "ServiceUnavailable", str(error)) from None
 
     async def _converted(self, events: list[WatchEvent]) -> list[WatchEvent]:
-        """The events as this version of the kind shows them. Each object is converted for each watcher of that version."""
+        """Converts the events to this version of the kind. That is done again for each watcher of the version."""
         if self._kind.conversion is None:
             return events
         entries = await convert_entries(self._kind, [event.entry for event in events if event.type != "BOOKMARK"])
@@ -104,11 +104,14 @@ class ObjectWatch:
         return [event if event.type == "BOOKMARK" else _with(event, next(others)) for event in events]
 
     async def aclose(self) -> None:
-        """Unregister: a forgotten watch would cost every later write."""
+        """Ends the watch in the store: one that is left open would slow down every later write."""
         await self._watcher.aclose()
 
     async def _next_events(self) -> list[WatchEvent]:
-        """What happened; or a bookmark, when one is due and nothing that matches came: a watcher of little among much stays resumable."""
+        """Waits for the next events, or returns a bookmark if one is due and no matching change came.
+
+        With bookmarks a watch of few objects in a busy store can be resumed at a recent revision.
+        """
         batches: list[Batch] = []
         if self._bookmark_due_s is None:
             batches.append(await anext(self._watcher))
@@ -117,7 +120,7 @@ class ObjectWatch:
                 async with asyncio.timeout_at(self._bookmark_due_s):
                     batches.append(await anext(self._watcher))
         batches += self._watcher.take()
-        # Where nothing is waiting, all that is visible was seen.
+        # If nothing waits to be read, this watch has seen everything up to the store's revision.
         self._seen = batches[-1].revision if batches else max(self._seen, self._ctx.store.revision)
         events = [event for batch in batches for change in batch.changes if (event := self._event(change)) is not None]
         return events or self._due_bookmark()
@@ -140,7 +143,7 @@ class ObjectWatch:
         return self._pool.left(change) if before else None
 
     def _initial(self, entries: Sequence[Entry], mark: bool) -> Iterator[list[WatchEvent]]:
-        """ADDED for what is there, in pieces; then, for a client that asked to be told, a bookmark that says so."""
+        """Yields an ADDED event for each object that exists, in chunks; then, if the client asked for it, the bookmark that ends the initial events."""
         match, revision = self._match, self._ctx.store.revision
         matching = [entry for entry in entries if match is None or match(entry)]
 
@@ -165,7 +168,7 @@ def _with(event: WatchEvent, entry: Entry) -> WatchEvent:
 
 
 def _check(options: ListOptions, initial: bool | None) -> None:
-    """sendInitialEvents and resourceVersionMatch go together."""
+    """Checks that sendInitialEvents and resourceVersionMatch are used together. Raises 422."""
     wanted, path = options.resource_version_match, "resourceVersionMatch"
     if initial is None:
         if wanted:

@@ -1,8 +1,8 @@
-"""Create and update: decode, default, validate, allocate, commit with a compare.
+"""Create and update decode an object, fill in defaults, validate it, allocate what must be unique, and commit it with a compare.
 
     body ─► decode (schema) ─► mutating admission ─► defaults ─► what the server owns ─► validate ─► validating admission ─► claims ─► bytes ─► commit
 
-An update reads the object anew whenever somebody else was first, so a patch is tried on what is there now. What changes nothing writes nothing.
+If another writer was first, an update reads the object again and repeats its change on it. An update that changes nothing writes nothing.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _PARTS = {
     "approval": ("status",),
     "binding": ("spec", "status"),
     "finalize": ("spec",),
-}  # what a subresource may write; scale: the spec, as any update
+}  # the part that a subresource may write; scale writes the spec, like an ordinary update
 
 Change = Callable[[Object], tuple[Object, Sequence[str]]]
-"""Handed a fresh dict of the object as it is, answers what it shall be (it may be the same dict), and warnings."""
+"""Takes a fresh dict of the current object, and returns the new object (it may be the same dict) and warnings."""
 
 
 async def create(ctx: Context, kind: Kind, namespace: str, body: bytes | Object, options: WriteOptions) -> WriteResult:
@@ -44,17 +44,17 @@ async def create(ctx: Context, kind: Kind, namespace: str, body: bytes | Object,
 
 
 async def decoded(ctx: Context, kind: Kind, body: bytes | Object, options: WriteOptions) -> tuple[Object, list[str]]:
-    """The object that a body says, and warnings; a large body is read in a thread."""
+    """Returns the object in a body, and warnings. A large body is decoded in a thread."""
     return await offload_if_large(size_of(body), decode, ctx.schema, kind, body, options.field_validation)
 
 
 def size_of(body: bytes | Object) -> int:
-    """What decides whether a body is read in a thread; an object that was made in this process is small."""
+    """Returns the size that decides whether a body is decoded in a thread. Objects that were made in this process count as small."""
     return len(body) if isinstance(body, bytes) else 0
 
 
 async def create_by_put(ctx: Context, kind: Kind, namespace: str, name: str, body: bytes | Object, options: WriteOptions) -> WriteResult:
-    """A PUT of what is not there; its body may leave out the name that the URL says."""
+    """Creates an object by a PUT. The body may leave out the name, which is in the URL."""
     obj, warnings = await decoded(ctx, kind, body, options)
     metadata = obj.setdefault("metadata", {})
     meta.refuse_other_name(metadata, name)
@@ -66,7 +66,7 @@ async def create_by_put(ctx: Context, kind: Kind, namespace: str, name: str, bod
 async def create_decoded(
     ctx: Context, kind: Kind, namespace: str, obj: Object, options: WriteOptions, warnings: Sequence[str] = (), size: int = 0
 ) -> WriteResult:
-    """The rest of a create; `size` is that of the body in bytes."""
+    """Carries out a create after decoding. `size` is the size of the body in bytes."""
     size = size if not kind.slow else LARGE_BYTES + 1
     meta.fill_new_metadata(ctx, kind, namespace, obj)
     if steps := ctx.admission.mutating(kind, "create"):
@@ -79,7 +79,7 @@ async def create_decoded(
     draft = encoding.encode(obj) if kind.allocate else b""
     for attempt in range(ctx.settings.write_attempts):
         if attempt and draft:
-            obj = encoding.decode(draft)  # without what was allocated to it and is somebody else's now
+            obj = encoding.decode(draft)  # without the allocated values, which another object has taken meanwhile
         if attempt and prefix:
             obj["metadata"]["name"] = meta.generated(prefix, ctx.rng)
             kind.prepare(obj, None)  # it may have written the name elsewhere
@@ -100,7 +100,7 @@ def _complete(ctx: Context, kind: Kind, obj: Object) -> None:
 
 
 async def _commit_new(ctx: Context, kind: Kind, namespace: str, obj: Object, options: WriteOptions, *, may_exist: bool) -> Entry | None:
-    """None: somebody else was first, with a name that chance gave us both, a claim, or the namespace."""
+    """Commits a new object. Returns None if another writer was first (with the same generated name, a claim or the namespace): then it can be tried again."""
     name = obj["metadata"]["name"]
     key = kind.key(namespace, name)
     guards = namespace_guard(ctx, kind, namespace, name)
@@ -124,7 +124,7 @@ async def _commit_new(ctx: Context, kind: Kind, namespace: str, obj: Object, opt
 
 
 async def replacement(ctx: Context, kind: Kind, body: bytes | Object, options: WriteOptions) -> Change:
-    """A PUT's change: the body, whatever was there."""
+    """Returns the change of a PUT: the body replaces the object."""
     sent, warnings = await decoded(ctx, kind, body, options)
     raw = encoding.encode(sent)
     return lambda _obj: (encoding.decode(raw), warnings)
@@ -133,7 +133,7 @@ async def replacement(ctx: Context, kind: Kind, body: bytes | Object, options: W
 async def rewrite(
     ctx: Context, kind: Kind, namespace: str, name: str, change: Change, options: WriteOptions, subresource: str = "", size: int = 0
 ) -> WriteResult:
-    """Reads the object, has it changed, and commits that if nobody else was first; else again. `size`: of the body, in bytes."""
+    """Reads the object, changes it and commits; if another writer was first, it starts again. `size` is the size of the body in bytes."""
     key = kind.key(namespace, name)
     async with ctx.turn(key):
         for _ in range(ctx.settings.write_attempts):
@@ -158,7 +158,7 @@ async def rewrite(
 
 
 def restrict_and_validate(ctx: Context, kind: Kind, namespace: str, name: str, new: Object, old: Object, subresource: str) -> None:
-    """Makes of what was asked for what may be: the parts this request can't touch are as they were; then validated."""
+    """Restores the parts of the object that this request can't change, fills in defaults, and validates the result."""
     meta.keep_immutable(kind, namespace, name, new, old)
     keep_zeros(ctx.schema.type_of(kind.group, kind.version, kind.kind), new, old)
     if subresource in _PARTS:
@@ -183,7 +183,7 @@ def restrict_and_validate(ctx: Context, kind: Kind, namespace: str, name: str, n
 
 
 def _only(new: Object, old: Object, *parts: str) -> None:
-    """Of the body, these parts and metadata count."""
+    """Restores everything but these parts and metadata."""
     for name in (*new, *(name for name in old if name not in new)):
         if name not in parts and name != "metadata":
             _copy(new, old, name)
@@ -214,10 +214,10 @@ async def _commit_rewrite(
 
 
 def _track(ctx: Context, kind: Kind, old: Object | None, new: Object, options: WriteOptions, subresource: str = "") -> None:
-    """Who owns which field, for server-side apply. Apply keeps it by itself.
+    """Records which manager owns which field, for server-side apply (an apply records that itself).
 
-    Begun by people who name a manager and by kubectl, kept up for whoever writes after that: it costs a third of a create and half a list's bytes, and
-    matters only to those who apply."""
+    The record begins when kubectl, or a client that names a manager, writes the object; after that every write updates it. It takes a third of a create's
+    time and half of a list's bytes, and only those who apply need it."""
     if options.applied or not kind.tracks_fields:
         return
     begins = is_person(options.user) and (options.field_manager or options.program == "kubectl")
@@ -227,7 +227,7 @@ def _track(ctx: Context, kind: Kind, old: Object | None, new: Object, options: W
 
 
 def can_be_removed(obj: Object) -> bool:
-    """It is on its way out and nothing holds it any more."""
+    """True if the object is terminating, and neither a finalizer nor a grace period holds it any more."""
     metadata = obj["metadata"]
     if "deletionTimestamp" not in metadata or metadata.get("finalizers") or metadata.get("deletionGracePeriodSeconds"):
         return False
@@ -235,13 +235,13 @@ def can_be_removed(obj: Object) -> bool:
 
 
 def committed(ctx: Context, key: str, value: bytes, revision: int, created: int) -> Entry:
-    """The entry that was written: the store's own where it is still the newest, so that its view is decoded once."""
+    """Returns the written entry. If it is still the newest, that is the store's own entry, so that its view is decoded only once."""
     entry = ctx.store.get(key)
     return entry if entry is not None and entry.revision == revision else Entry(key, value, revision, created)
 
 
 def namespace_guard(ctx: Context, kind: Kind, namespace: str, name: str) -> list[Compare]:
-    """The namespace is there and stays, at the moment of the commit."""
+    """Returns the compares that make a commit fail if the namespace was deleted meanwhile. Raises ApiError if it does not exist or is terminating."""
     if not kind.namespaced:
         return []
     key = f"{NAMESPACES}/{namespace}"
@@ -262,7 +262,7 @@ def _refuse_invalid(kind: Kind, new: Object, old: Object | None) -> None:
 
 
 def _claim(ctx: Context, kind: Kind, new: Object, old: Object | None) -> tuple[list[Op], list[Compare]]:
-    """Fill in what must be unique; the keys that hold it, taken and freed in the same commit as the object."""
+    """Fills in what must be unique, and returns the operations and compares for the claim keys, which go into the object's commit."""
     if kind.allocate is None:
         return [], []
     held = set(kind.claims(old)) if old else set()
