@@ -96,7 +96,8 @@ class LabFolder:
 
     @property
     def running(self) -> bool:
-        return self.exists and bool(process.master_pid(self.paths))
+        """Whether a master answers for this lab. One that waits for a restore that was broken off is about to end."""
+        return self.exists and "restoring" not in self.record and bool(process.master_pid(self.paths))
 
     @cached_property
     def api(self) -> LabClient:

@@ -128,16 +128,18 @@ def _processor_s(pid: int) -> float:
 class Beginning:
     """A master's process that imports what it needs and then waits for `go`; it reads no settings and takes no lock before."""
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, *, machines_first: bool = False) -> None:
+        """`machines_first`: its machines are there before it is, as where a snapshot is restored, so that it starts its SSH process at once."""
         self._paths = paths
         self.held = False
+        early = ["--ssh-early"] if machines_first else []
         paths.master_log.parent.mkdir(parents=True, exist_ok=True)
         told, self._tell = os.pipe()
         self._hear, ready = os.pipe()
         with open(paths.master_log, "ab", buffering=0) as log:
             self._log_begin = log.tell()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "labctl.master", "--lab", str(paths.lab), "--go-fd", str(told), "--ready-fd", str(ready)],
+                [sys.executable, "-m", "labctl.master", "--lab", str(paths.lab), "--go-fd", str(told), "--ready-fd", str(ready), *early],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(told, ready), start_new_session=True, cwd="/",
             )  # fmt: skip
         os.close(told)
@@ -185,9 +187,12 @@ class Beginning:
 
 
 @contextlib.contextmanager
-def beginning(paths: Paths) -> Iterator[Beginning | None]:
-    """A master that begins meanwhile, for `ensure_master`; None where one runs. It is gone afterwards if nobody needed it."""
-    begun = None if master_pid(paths) else Beginning(paths)
+def beginning(paths: Paths, *, machines_first: bool = False) -> Iterator[Beginning | None]:
+    """A master that begins meanwhile, for `ensure_master`. It is gone afterwards if nobody needed it.
+
+    None where one runs that goes on: with `machines_first` that one is stopped, and this one takes its place.
+    """
+    begun = Beginning(paths, machines_first=machines_first) if machines_first or not master_pid(paths) else None
     try:
         yield begun
     finally:

@@ -24,42 +24,57 @@ READY_S, EMULATED_READY_S = 180.0, 600.0
 
 def up(lab: LabFolder, snapshot: str = "") -> None:
     """`snapshot` is the name of one that takes the place of what the lab is."""
-    if snapshot:
-        from labctl.lab.snapshots import adopt
-
-        adopt(lab, snapshot)
-    _ = lab.settings  # what is wrong in flags, environment or lab.yml is said before anything is touched
+    if not snapshot:
+        _ = lab.settings  # what is wrong in flags, environment or lab.yml is said before anything is touched
     with process.working_on(lab.paths, "up"):
-        restoring = bool(snapshot) or "restoring" in lab.record
-        if restoring:
-            _stop_master(lab)
-        with process.beginning(lab.paths) as begun:
-            count = lab.settings["minions"]
-            provider = _prepare(lab, whole=restoring and _suffices(lab, snapshot)) if count else None
-            if provider is None:
-                lab.save(minions=0, provider=lab.record["kept"].get("provider", ""))
-            if restoring:
-                _restored(lab, provider, snapshot, begun)
-            else:
-                _master(lab, begun)
-                _machines(lab, provider, count)
+        if snapshot or "restoring" in lab.record:
+            _restored(lab, snapshot)
+        else:
+            _made(lab)
         give_back(lab)
 
 
-def _restored(lab: LabFolder, provider: Provider | None, name: str, begun: process.Beginning | None) -> None:
-    """Until the lab is what the snapshot was, and what was asked for besides."""
+def _made(lab: LabFolder) -> None:
+    """Until the lab is what was asked for, whatever there was of it."""
+    with process.beginning(lab.paths) as begun:
+        count = lab.settings["minions"]
+        provider = _prepare(lab) if count else None
+        if provider is None:
+            lab.save(minions=0, provider=lab.record["kept"].get("provider", ""))
+        _master(lab, begun)
+        _machines(lab, provider, count)
+
+
+def _restored(lab: LabFolder, name: str) -> None:
+    """Until the lab is what the snapshot was, and what was asked for besides. Without a name: the one whose restore was begun and not finished."""
+    with process.beginning(lab.paths, machines_first=True) as begun:
+        from labctl.lab import snapshots
+
+        if name:
+            snapshots.adopt(lab, name)
+        count = lab.settings["minions"]
+        _stop_master(lab)
+        provider = _known_provider(lab, name) if count else None
+        if provider is None:
+            lab.save(minions=0, provider=lab.record["kept"].get("provider", ""))
+        snapshot = snapshots.restore(lab, provider, name, begun)
+        _master(lab, begun)
+        _machines(lab, provider, count, restored=True)
+        snapshots.wait_for_pods(lab, snapshot)
+
+
+def _known_provider(lab: LabFolder, name: str) -> Provider:
+    """The provider that a snapshot's machines are of. That it works here is not tried before: if it does not, the first machine says so."""
     from labctl.lab import snapshots
 
-    snapshot = snapshots.restore(lab, provider, name, begun)
-    _master(lab, begun)
-    _machines(lab, provider, lab.settings["minions"], restored=True)
-    snapshots.wait_for_pods(lab, snapshot)
-
-
-def _suffices(lab: LabFolder, name: str) -> bool:
-    from labctl.lab import snapshots
-
-    return snapshots.suffices(lab, name)
+    wanted = lab.record["kept"].get("provider", "")
+    if not wanted:  # of a snapshot without machines: the lab has none yet either
+        return _prepare(lab)
+    provider = providers.make(lab, wanted)
+    lab.save(provider=wanted, minions=lab.settings["minions"])
+    if not snapshots.suffices(lab, name):
+        _make_ready(lab, provider)
+    return provider
 
 
 def _stop_master(lab: LabFolder) -> None:
@@ -67,24 +82,26 @@ def _stop_master(lab: LabFolder) -> None:
     lab.__dict__.pop("api", None)
 
 
-def _prepare(lab: LabFolder, *, whole: bool) -> Provider:
-    """Choose the provider and make what its machines start from. `whole`: they come out of a snapshot as they stood, and start from nothing."""
-    if whole:
-        provider = providers.make(lab, lab.record["kept"]["provider"])
-        lab.save(minions=lab.settings["minions"])
-        return provider
+def _prepare(lab: LabFolder) -> Provider:
+    """Choose the provider and make what its machines start from."""
     said: list[Callable[[str], None]] = [lambda _line: None]
     with step(lab.progress, "provider") as note:
         provider, why = providers.choose(lab, lambda line: said[0](line))
         note(f"{provider.name}: {why}")
     lab.save(provider=provider.name, minions=lab.settings["minions"])
+    _make_ready(lab, provider, said)
+    return provider
+
+
+def _make_ready(lab: LabFolder, provider: Provider, said: list[Callable[[str], None]] | None = None) -> None:
+    """What new machines start from: a root file system, a box. `said[0]` is where the provider's lines go."""
     if maker := ability(provider, Prepares):
         with step(lab.progress, maker.prepares) as note:
-            said[0] = note
+            if said:
+                said[0] = note
             settled = maker.prepare()
         if settled:
             lab.save(**settled)
-    return provider
 
 
 def _master(lab: LabFolder, begun: process.Beginning | None) -> None:

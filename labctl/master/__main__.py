@@ -1,4 +1,4 @@
-"""`python -m labctl.master --lab FOLDER [--go-fd N] [--ready-fd N]`: started by `labctl up`, in the background."""
+"""`python -m labctl.master --lab FOLDER [--go-fd N] [--ready-fd N] [--ssh-early]`: started by `labctl up`, in the background."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labctl.errors import LabctlError
+
+if TYPE_CHECKING:
+    from labctl.remote.child import SshChild
 
 GO = b"go"
 HOLD = b"ho"  # answer, and leave the machines alone until GO follows
@@ -18,10 +22,14 @@ def main() -> int:
     parser.add_argument("--lab", type=Path, required=True, help="the .labctl folder")
     parser.add_argument("--go-fd", type=int, default=-1, help="a descriptor to wait for before anything is read: its end means never mind")
     parser.add_argument("--ready-fd", type=int, default=-1, help="a descriptor that is told when the API answers")
+    parser.add_argument(
+        "--ssh-early", action="store_true", help="start the SSH process now: the machines will be there before this one is ready"
+    )
     arguments = parser.parse_args()
     from labctl.master.imports import import_http_server, without_collections
 
     with without_collections():
+        ssh = _begin_ssh() if arguments.ssh_early else None
         from labctl.master.process import run
 
         import_http_server()
@@ -30,11 +38,18 @@ def main() -> int:
     if not word:
         return 0
     try:
-        run(arguments.lab, arguments.ready_fd, hold_fd=arguments.go_fd if word == HOLD else -1)
+        run(arguments.lab, arguments.ready_fd, hold_fd=arguments.go_fd if word == HOLD else -1, ssh=ssh)
     except LabctlError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_status
     return 0
+
+
+def _begin_ssh() -> SshChild:
+    """The SSH process, which imports what it needs beside this one."""
+    from labctl.remote.child import SshChild
+
+    return SshChild()
 
 
 def _word(descriptor: int) -> bytes:

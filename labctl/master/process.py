@@ -30,6 +30,7 @@ from labctl.master.master import Master, Tools
 from labctl.master.settings import MasterSettings, read_settings
 from labctl.paths import Paths
 from labctl.providers.factory import make_provider
+from labctl.remote.child import SshChild
 from labctl.store.settings import StoreSettings
 from labctl.store.sqlite import sqlite_store
 from labctl.supervisor import Supervisor
@@ -41,21 +42,21 @@ NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.sv
 NO_LIMIT = 65_536  # open files: each watch, stream and client is one
 
 
-def run(lab: Path, ready_fd: int, hold_fd: int = -1) -> None:
+def run(lab: Path, ready_fd: int, hold_fd: int = -1, ssh: SshChild | None = None) -> None:
     """Be the master of the lab in this `.labctl` folder until a signal ends it. Raises LabctlError where it can't begin.
 
     With `hold_fd` the machines are left alone until something can be read there: a snapshot is just being put in their place. If that never comes,
-    because whoever restores it was killed, this master ends.
+    because whoever restores it was killed, this master ends. `ssh` is the SSH process, where it was begun already.
     """
     settings = read_settings(lab)
     _log_to_stderr()
     with _only_one(settings.paths):
         _raise_file_limit()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(settings, ready_fd, hold_fd))
+            runner.run(_serve(settings, ready_fd, hold_fd, ssh))
 
 
-async def _serve(settings: MasterSettings, ready_fd: int, hold_fd: int) -> None:
+async def _serve(settings: MasterSettings, ready_fd: int, hold_fd: int, ssh: SshChild | None) -> None:
     paths, clock = settings.paths, SystemClock()
     begun = clock.now()
     stop = _stop_signal()
@@ -67,7 +68,7 @@ async def _serve(settings: MasterSettings, ready_fd: int, hold_fd: int) -> None:
     store = sqlite_store(paths.store, StoreSettings())
     journal = MemoryJournal(clock, paths.journal)
     supervisor = Supervisor(clock, journal)
-    tools = _tools(settings, authority, journal, supervisor) if settings.values.provider else None
+    tools = _tools(settings, authority, journal, supervisor, ssh) if settings.values.provider else None
     tokens = TokenKeys(paths.token_keys)
     master = Master(settings, store, clock, journal, tls=tls, tools=tools, supervisor=supervisor, tokens=tokens, authority=authority)
     await master.start([listening])
@@ -100,7 +101,7 @@ async def _released(descriptor: int, stop: asyncio.Event) -> bool:
     return told.is_set() and bool(os.read(descriptor, 1))
 
 
-def _tools(settings: MasterSettings, authority: Authority, journal: Journal, supervisor: Supervisor) -> Tools:
+def _tools(settings: MasterSettings, authority: Authority, journal: Journal, supervisor: Supervisor, ssh: SshChild | None) -> Tools:
     from labctl.images.images import Images
     from labctl.images.settings import ImageSettings
     from labctl.remote.process import SshProcess
@@ -109,7 +110,7 @@ def _tools(settings: MasterSettings, authority: Authority, journal: Journal, sup
     paths, values = settings.paths, settings.values
     return Tools(
         provider=make_provider(values.provider, settings.id, paths.state, paths.cache, folder=paths.lab.parent, settings=values.by_name()),
-        remote=SshProcess(RemoteSettings(), journal, supervisor=supervisor),
+        remote=SshProcess(RemoteSettings(), journal, supervisor=supervisor, begun=ssh),
         authority=authority,
         authorized_key=ssh_key(paths.ssh_key),
         images=Images(paths, ImageSettings(mirrors={name: tuple(hosts) for name, hosts in values.mirrors.items()}, proxy=settings.proxies)),

@@ -1,16 +1,14 @@
 """Remote as the master has it: requests to the one SSH process and answers from it. No thread, no paramiko on this side.
 
-Who calls it: see interface.py. The process is started by the first call (or `start`, early, as its imports take 0.15 s). One supervised task starts it
-and reads what it says. When the process dies, what was under way fails with Unreachable; the supervisor starts it again, it is told every target, and
-the machines' "connected" comes anew. A message, or a listener, that fails costs nothing but itself.
+Who calls it: see interface.py. The process is started by the first call (or `start`, early, as its imports take 0.15 s; or before that, see child.py).
+One supervised task starts it and reads what it says. When the process dies, what was under way fails with Unreachable; the supervisor starts it again,
+it is told every target, and the machines' "connected" comes anew. A message, or a listener, that fails costs nothing but itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import socket
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -21,6 +19,7 @@ from labctl.clock import SystemClock
 from labctl.errors import CommandFailed, Deadline, RemoteError, Unreachable
 from labctl.journal import Journal
 from labctl.remote import wire
+from labctl.remote.child import SshChild
 from labctl.remote.interface import Result, Target, Terminal
 from labctl.remote.settings import RemoteSettings
 from labctl.remote.stream import RemoteStream
@@ -44,10 +43,15 @@ mv -f "$new" "$1"
 
 
 class SshProcess:
-    """Remote over Fabric. `network_namespace`: a path for setns; the process lives there as a whole."""
+    """Remote over Fabric. `network_namespace`: a path for setns; the process lives there as a whole. `begun` is a process for the first start."""
 
     def __init__(
-        self, settings: RemoteSettings, journal: Journal, network_namespace: str = "", supervisor: Supervisor | None = None
+        self,
+        settings: RemoteSettings,
+        journal: Journal,
+        network_namespace: str = "",
+        supervisor: Supervisor | None = None,
+        begun: SshChild | None = None,
     ) -> None:
         self._supervisor = supervisor or Supervisor(SystemClock(), journal)
         self._settings = settings
@@ -60,6 +64,7 @@ class SshProcess:
         self._waiting: dict[int, _Waiting] = {}
         self._streams: dict[int, RemoteStream] = {}
         self._listeners: list[Callable[[str, str, Any], None]] = []
+        self._begun = begun
         self._child: _Child | None = None
         self._started: asyncio.Future[None] | None = None  # of the next start, whichever way it goes
         self._closed = False
@@ -94,13 +99,13 @@ class SshProcess:
     async def _live(self) -> None:
         """One life of the process, from its start to its end. Raises Unreachable, and its supervisor begins another."""
         try:
-            self._child = await _Child.spawn(self._namespace)
+            self._child = await self._spawn()
         except OSError as error:
             failure = Unreachable(f"the SSH process can't be started: {error}")
             self._settle(failure)
             raise failure from None
         try:
-            self._send(wire.Configure(self._settings))
+            self._send(wire.Configure(self._settings, self._namespace))
             for target in self._targets.values():  # of the process before this one; the answers are the "connected" events
                 self._send(wire.Connect(0, target))
             self._settle(None)
@@ -109,6 +114,12 @@ class SshProcess:
             await self._bury(self._child)
         if not self._closed:
             raise Unreachable(how)
+
+    async def _spawn(self) -> _Child:
+        begun, self._begun = self._begun, None
+        process = begun or SshChild()
+        reader, writer = await asyncio.open_connection(sock=process.connection)
+        return _Child(process, reader, writer)
 
     def _settle(self, error: Unreachable | None) -> None:
         """Tell those who wait for the start."""
@@ -321,23 +332,9 @@ class _Waiting(NamedTuple):
 
 
 class _Child(msgspec.Struct):
-    process: asyncio.subprocess.Process
+    process: SshChild
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-
-    @classmethod
-    async def spawn(cls, network_namespace: str) -> _Child:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            arguments = [str(theirs.fileno()), *([network_namespace] if network_namespace else [])]
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "labctl.remote.worker", *arguments),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
-        reader, writer = await asyncio.open_connection(sock=ours)
-        return cls(process, reader, writer)
 
 
 def _ended_how(status: int) -> str:

@@ -30,9 +30,10 @@ class Message(msgspec.Struct, tag=True, array_like=True):
 
 
 class Configure(Message):
-    """The first message, once."""
+    """The first message, once. `network_namespace` is a path to enter; empty: stay."""
 
     settings: RemoteSettings
+    network_namespace: str = ""
 
 
 class Connect(Message):

@@ -1,8 +1,8 @@
-"""The SSH process: `python -m labctl.remote.worker FD [NETWORK NAMESPACE]`, started by process.py with one end of a socket pair.
+"""The SSH process: `python -m labctl.remote.worker FD`, started by child.py with one end of a socket pair.
 
 Its main thread reads what the master asks and hands it on; it never waits for a machine. Each machine has a Control (a thread) and its streams.
 A mistake about one message or in one thread is told to the master (wire.Mistake) and costs nothing else.
-It enters the lab's network namespace as a whole, before any other thread is there, and ends when the master does: its socket closes.
+The first message lets it enter the lab's network namespace as a whole, before any other thread is there. It ends when the master does: its socket closes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Any
 
 from labctl.errors import RemoteError, Unreachable
 from labctl.remote import wire
+from labctl.remote.channels import ChannelStream
+from labctl.remote.control import Control
 
 RECEIVE_BYTES = 256 << 10
 CLONE_NEWNET = 0x40000000
@@ -78,12 +80,13 @@ class Worker:
                 os._exit(0)  # the master is gone
 
     def _configure(self, message: wire.Configure) -> None:
-        # Fabric and paramiko take 130 ms to import: after the socket is there, while the machines boot
-        from labctl.remote.channels import ChannelStream
-        from labctl.remote.control import Control
-
+        if message.network_namespace:
+            try:
+                enter_network_namespace(message.network_namespace)
+            except OSError:  # no machine could be reached: the master starts another process
+                traceback.print_exc()
+                os._exit(1)
         self._settings = message.settings
-        self._new_control, self._new_stream = Control, ChannelStream
 
     def _connect(self, message: wire.Connect) -> None:
         name = message.target.name
@@ -92,7 +95,7 @@ class Worker:
             _in_a_thread(control.close)
             control = None
         if not control:
-            control = self._controls[name] = self._new_control(message.target, self._settings, self.send, self.mistake)
+            control = self._controls[name] = Control(message.target, self._settings, self.send, self.mistake)
         control.connect(message.id)
 
     def _forget(self, message: wire.Forget) -> None:
@@ -116,7 +119,7 @@ class Worker:
         if not control:
             self.send(_unknown(message.id, message.name))
             return
-        stream = self._new_stream(message, control.channels, self._settings, self.send, self.mistake)
+        stream = ChannelStream(message, control.channels, self._settings, self.send, self.mistake)
         self._streams[message.id] = stream
         stream.start(lambda: self._streams.pop(message.id, None))
 
@@ -158,8 +161,6 @@ def _save_memory() -> None:
 
 def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the master, which closes the socket
-    if arguments[1:]:
-        enter_network_namespace(arguments[1])
     _save_memory()
     worker = Worker(socket.socket(fileno=int(arguments[0])))
     threading.excepthook = lambda told: worker.mistake(told.thread.name if told.thread else "a thread", told.exc_value or told.exc_type())

@@ -162,25 +162,35 @@ class NamespaceMachine:
             self._remove()
             self._lock.unlink(missing_ok=True)
 
-    def replace(self, folder: Path) -> None:
-        """Be the machine in `folder` (on the same file system) from now on: off, with that disk, specification and host key."""
+    def replace(self, folder: Path) -> Path | None:
+        """Be the machine in `folder` (on the same file system) from now on: off, with that disk, specification and host key.
+
+        Answers what is to be removed: what it was before.
+        """
         with locks.exclusive(self._lock):
             boot = self.boot()
             if boot:
                 self._end(Ended(boot.boot_id, "it was restored", intended=True))
-            self._remove()
+            gone = self._put_away()
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             os.rename(folder, self.folder)
+            return gone
 
     # -- steps
 
     def _remove(self) -> None:
         """Its folder goes at once, and what is in it then."""
-        if self.folder.exists():
-            self._trash.mkdir(parents=True, exist_ok=True)
-            gone = self._trash / f"{self.name}-{uuid.uuid4().hex}"
-            os.rename(self.folder, gone)
+        if gone := self._put_away():
             remove_tree(gone)
+
+    def _put_away(self) -> Path | None:
+        """Give its folder another name, out of everybody's way; None if it has no folder."""
+        if not self.folder.exists():
+            return None
+        self._trash.mkdir(parents=True, exist_ok=True)
+        gone = self._trash / f"{self.name}-{uuid.uuid4().hex}"
+        os.rename(self.folder, gone)
+        return gone
 
     def _read(self, name: str, decode: Callable[[bytes], _T]) -> _T | None:
         """None also if it is damaged, as files may be when the host lost power: then it counts as never written."""

@@ -22,6 +22,7 @@ import shlex
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from labctl.errors import ProviderError
@@ -174,9 +175,11 @@ class NamespaceProvider:
 
     def load_machines(self, folder: Path) -> None:
         try:
-            booting = snapshots.load(self._existing(), self._machine, self._state / "incoming", folder)
-            if booting:
-                snapshots.boot(booting, self._box.get(self._progress))
+            with ThreadPoolExecutor(1) as pool:
+                network = pool.submit(self._lab().start)  # takes as long as the copies do
+                loaded = snapshots.load(self._existing(), self._machine, self._state / "incoming", folder)
+                network.result()
+            snapshots.boot(loaded, lambda: self._box.get(self._progress))
         except OSError as error:
             raise ProviderError(f"the machines can't be restored: {error}") from error
         finally:

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -38,6 +39,13 @@ class Saved(msgspec.Struct, frozen=True):
     was_on: bool
 
 
+class Loaded(NamedTuple):
+    """What a load leaves to do: machines to boot, and folders to remove."""
+
+    booting: Sequence[NamespaceMachine]
+    gone: Sequence[Path]
+
+
 def save(machines: Mapping[str, NamespaceMachine], cgroups: Cgroups, folder: Path, meanwhile: Callable[[], None]) -> None:
     """Contract: protocol.Snapshots.save_machines."""
     with contextlib.ExitStack() as operations:
@@ -51,10 +59,8 @@ def save(machines: Mapping[str, NamespaceMachine], cgroups: Cgroups, folder: Pat
     (folder / "machines.json").write_bytes(msgspec.json.encode(saved))
 
 
-def load(
-    machines: Mapping[str, NamespaceMachine], make: Callable[[str], NamespaceMachine], incoming: Path, folder: Path
-) -> list[NamespaceMachine]:
-    """Contract: protocol.Snapshots.load_machines, but for the boots: answers the machines that are to be booted."""
+def load(machines: Mapping[str, NamespaceMachine], make: Callable[[str], NamespaceMachine], incoming: Path, folder: Path) -> Loaded:
+    """Contract: protocol.Snapshots.load_machines, but for the boots."""
     saved = read(folder)
     names = [each.name for each in saved]
     for name in machines.keys() - set(names):
@@ -64,16 +70,19 @@ def load(
         new = {name: incoming / f"{name}-{uuid.uuid4().hex}" for name in names}
         _copy([(_parts(folder / name), new[name]) for name in names])
         with ThreadPoolExecutor(_AT_A_TIME) as pool:
-            list(pool.map(lambda name: make(name).replace(new[name]), names))
+            gone = list(pool.map(lambda name: make(name).replace(new[name]), names))
     finally:
         remove_tree(incoming)
-    return [make(each.name) for each in saved if each.was_on]
+    return Loaded([make(each.name) for each in saved if each.was_on], [folder for folder in gone if folder])
 
 
-def boot(machines: Sequence[NamespaceMachine], lower: Path) -> None:
-    """Side by side; the first failure is raised when all have been tried."""
+def boot(loaded: Loaded, lower: Callable[[], Path]) -> None:
+    """Boot what was on, side by side, and meanwhile remove what was there before. The first failure is raised when all have been tried."""
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        for done in [pool.submit(_boot, machine, lower) for machine in machines]:
+        below = lower() if loaded.booting else Path()
+        work = [pool.submit(_boot, machine, below) for machine in loaded.booting]
+        work += [pool.submit(remove_tree, folder) for folder in loaded.gone]
+        for done in work:
             done.result()
 
 
