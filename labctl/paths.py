@@ -62,6 +62,10 @@ class Paths:
     def master_log(self) -> Path:
         return self.lab / "log" / "master.log"
 
+    @property
+    def audit_log(self) -> Path:
+        return self.lab / "log" / "audit.jsonl"
+
     # this machine's state of this lab
     @property
     def store(self) -> Path:

@@ -25,6 +25,7 @@ import yaml
 
 from labctl.admission.builtin import builtin_admission
 from labctl.api import identity
+from labctl.api.audit import AuditLog
 from labctl.api.extensions import Extensions
 from labctl.api.health import Checks
 from labctl.api.server import Server
@@ -88,6 +89,7 @@ class ApiServer:
         extensions: Extensions | None = None,
         checks: Checks = tuple,
         controllers: bool = False,
+        audit: AuditLog | None = None,
     ) -> AsyncIterator[ApiServer]:
         """With `controllers`, all of the master's controllers run as well; pods are bound to no node and stay Pending."""
         clock = SystemClock()
@@ -99,7 +101,15 @@ class ApiServer:
         pki = directory / "pki"
         tls = identity.server_context(pki / "ca.crt", pki / "server.crt", pki / "server.key")
         server = Server(
-            resources, tls, clock, settings=settings, remote=remote, extensions=extensions, checks=checks, tokens=TokenKeys(pki / "tokens")
+            resources,
+            tls,
+            clock,
+            settings=settings,
+            remote=remote,
+            extensions=extensions,
+            checks=checks,
+            tokens=TokenKeys(pki / "tokens"),
+            audit=audit,
         )
         listener = socket.create_server(("127.0.0.1", 0))
         await server.start([listener])

@@ -18,6 +18,7 @@ from socket import socket
 from aiohttp import web
 
 from labctl.api import answer, identity, query, route, status, streaming
+from labctl.api.audit import AuditLog, Record
 from labctl.api.authorize import Authorizer
 from labctl.api.call import Call
 from labctl.api.connection import Connection, HttpServer
@@ -61,10 +62,12 @@ class Server:
         checks: Checks = tuple,
         tokens: TokenKeys | None = None,
         rbac: Rbac | None = None,
+        audit: AuditLog | None = None,
     ) -> None:
         self._settings = settings
         self._tls = tls
         self._registry = resources.registry
+        self._audit = audit
         rbac = rbac or Rbac(resources)
         self._authorizer = Authorizer(resources, rbac)
         self._tokens = ServiceAccountTokens(tokens, resources, clock)
@@ -119,8 +122,19 @@ class Server:
     # -- a request ---------------------------------------------------------------------------------------------------
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if self._audit is None:
+            return await self._answer(request, None)
+        record, code = Record(self._audit.begin()), 0
         try:
-            return await self._dispatch(request)
+            answered = await self._answer(request, record)
+            code = answered.status
+            return answered
+        finally:
+            self._audit.note(request, record, code)
+
+    async def _answer(self, request: web.BaseRequest, record: Record | None) -> web.StreamResponse:
+        try:
+            return await self._dispatch(request, record)
         except ConnectionError:
             return _connection_lost(request)  # the client disconnected before its answer was complete
         except Exception as error:
@@ -129,7 +143,7 @@ class Server:
                 return _connection_lost(request)  # a Status can't follow half an answer: the client sees that the answer was cut
             return _refusal(request, status.from_exception(error))
 
-    async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _dispatch(self, request: web.BaseRequest, record: Record | None) -> web.StreamResponse:
         path, _, text = request.raw_path.partition("?")
         connection = request.protocol
         assert isinstance(connection, Connection)
@@ -138,15 +152,21 @@ class Server:
             if path.rstrip("/") in _PUBLIC:
                 return await self._paths.public(path, query.parse(text))
             raise status.unauthorized()
+        if record is not None:
+            record.caller = user
         if request.headers.keys() & _IMPERSONATE:
             user = self._authorizer.impersonated(user, request.headers)
         call = Call(request, user, path, text, self._settings)
         target = route.parse(path)
+        if record is not None:
+            record.call = call
         if target is None:
             self._authorizer.path(user, call.method, path, call.query)
             return await self._paths.serve(call)
         call.target = target
         verb = _verb(call)
+        if record is not None:
+            record.verb = verb
         self._authorizer.objects(user, verb, target, call.query)
         kind = self._registry.in_group(target.group, target.version, target.resource)
         if kind is None:

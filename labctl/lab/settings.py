@@ -150,6 +150,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("addresses.machines", _range, defaults.MACHINE_NETWORK, "the machines' network; the master has its first address", kept=True),
     Option("addresses.pods", _range, defaults.POD_RANGE, "the pods' network, a /24 for each minion", kept=True),
     Option("addresses.services", _range, defaults.SERVICE_RANGE, "the Services' virtual addresses", kept=True),
+    Option("audit", _yes, False, "write who asked what of the API into .labctl/log/audit.jsonl"),
     Option("mirrors", _mirrors, {}, "where images of a registry are pulled from instead"),
     Option("nodes.lease_s", _seconds, defaults.LEASE_S, "how often an agent renews its lease, seconds"),
     Option("nodes.grace_s", _seconds, defaults.GRACE_S, "how long a lease may be silent before its node is Unknown, seconds"),

@@ -42,6 +42,7 @@ from labctl.store.interface import Store
 from labctl.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from labctl.api.audit import AuditLog
     from labctl.api.health import Check
     from labctl.api.server import Server
     from labctl.certificates import Authority
@@ -96,6 +97,7 @@ class Master:
         self.rbac = Rbac(self.resources)
         self._tokens = tokens
         self._authority = authority
+        self._audit = self._audit_log() if tls and settings.values.audit else None
         evict_s = settings.values.evict_s
         self.resources.use_admission(builtin_admission(self.client, clock, self.rbac, evict_s=evict_s))
         self._recorders: dict[str, Recorder] = {}
@@ -140,6 +142,11 @@ class Master:
             self.supervisor,
         )
 
+    def _audit_log(self) -> AuditLog:
+        from labctl.api.audit import AuditLog
+
+        return AuditLog(self.settings.paths.audit_log, self.clock)
+
     def _api(self, tls: ssl.SSLContext, tools: Tools | None) -> Server:
         from labctl.api.server import Server
         from labctl.master.extensions import extensions
@@ -156,6 +163,7 @@ class Master:
             checks=self._checks,
             tokens=self._tokens,
             rbac=self.rbac,
+            audit=self._audit,
         )
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
@@ -169,6 +177,8 @@ class Master:
             await self.api.start(sockets)
         self.supervisor.run("compaction", self._compact)
         self.supervisor.run("log-files", self._bound_logs)
+        if self._audit:
+            self.supervisor.run("audit-log", self._audit.run)
 
     def run_machines(self) -> None:
         """Begin with the lab's network, SSH, and the machines as their objects say. What fails is tried again until it succeeds."""
@@ -198,6 +208,9 @@ class Master:
         if self.api:
             await self.api.stop()
         await self.supervisor.stop("compaction", "log-files", MACHINES_START)
+        if self._audit:
+            await self.supervisor.stop("audit-log")
+            await self._audit.close()
         if self.edge:
             await self.edge.stop()
         await self.runner.stop()

@@ -35,6 +35,7 @@ class Values(msgspec.Struct, frozen=True):
     machines: str = msgspec.field(default=defaults.MACHINE_NETWORK, name="addresses.machines")
     pods: str = msgspec.field(default=defaults.POD_RANGE, name="addresses.pods")
     services: str = msgspec.field(default=defaults.SERVICE_RANGE, name="addresses.services")
+    audit: bool = False
     mirrors: dict[str, list[str]] = {}
     existing: list[dict[str, Any]] = msgspec.field(default_factory=list, name="machines")
     prepare: bool = False
