@@ -1,4 +1,4 @@
-"""Admission: the steps that every write passes before it is stored, whoever writes: people, agents, controllers.
+"""Admission is a series of steps that every write passes before it is stored, whether people, agents or controllers write.
 
     decode ─► mutating steps ─► defaults, what the server owns, validation ─► validating steps ─► commit
 

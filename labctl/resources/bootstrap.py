@@ -39,7 +39,7 @@ class BootstrapSettings:
 
 
 class Essential(NamedTuple):
-    """One object that every lab has; of what is there already, the parts that `enforced` names are made as they stand here."""
+    """An object that every lab has. If it exists already, the parts that `enforced` names are set to the values here."""
 
     resource: str
     object: Object
@@ -64,7 +64,7 @@ _STANDARD_CLASS = Essential(
 
 
 def essentials(settings: BootstrapSettings, service_range: str) -> list[Essential]:
-    """In the order in which they are made."""
+    """Returns the objects in the order in which they are created."""
     made = [Essential("namespaces", {"metadata": {"name": name}}) for name in NAMESPACES]
     made.append(Essential("services", _service(settings, service_range), ("spec",)))
     if settings.address:

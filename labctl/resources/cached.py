@@ -1,4 +1,4 @@
-"""Caches what is computed from texts that clients choose: many short ones, no long ones, so that a cache can't be made to hold gigabytes."""
+"""This module caches results that are computed from texts of clients. It caches only short texts, so that no client can fill the memory with long ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def cached_if_short(entries: int) -> Callable[[F], F]:
-    """Like functools.lru_cache, by the function's first argument's length: what is longer than SHORT is computed each time."""
+    """Works like functools.lru_cache, but calls whose first argument is longer than SHORT are computed each time."""
 
     def decorate(function: F) -> F:
         cached = lru_cache(maxsize=entries)(function)

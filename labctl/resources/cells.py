@@ -1,4 +1,4 @@
-"""How kubectl's tables print ages, names and missing values: what the columns of several kinds share."""
+"""This module formats cells of kubectl's tables (ages, names, missing values) for the columns of several kinds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UNKNOWN = "<unknown>"
 
 
 def duration(seconds: float) -> str:
-    """As apimachinery's duration.HumanDuration: at most two units, coarser as it grows."""
+    """Formats a duration as apimachinery's duration.HumanDuration: in at most two units, and in coarser ones the longer it is."""
     whole = int(seconds)
     if whole < -1:
         return "<invalid>"
@@ -44,12 +44,12 @@ def _two(big: int, big_unit: str, small: int, small_unit: str) -> str:
 
 
 def since(timestamp: str | None, now_s: float) -> str:
-    """The age of an RFC 3339 time."""
+    """Formats the age of an RFC 3339 time."""
     return duration(now_s - parse_rfc3339(timestamp)) if timestamp else UNKNOWN
 
 
 def pairs(labels: Mapping[str, str]) -> str:
-    """`a=1,b=2`, or `<none>`."""
+    """Formats labels as `a=1,b=2`, or `<none>`."""
     return ",".join(f"{k}={v}" for k, v in sorted(labels.items())) or NONE
 
 
@@ -58,7 +58,7 @@ def joined(items: Iterable[Any]) -> str:
 
 
 def first_three(items: Sequence[str]) -> str:
-    """`a,b,c + 2 more...`"""
+    """Formats a list as `a,b,c + 2 more...`."""
     shown = joined(items[:3])
     return f"{shown} + {len(items) - 3} more..." if len(items) > 3 else shown
 

@@ -1,8 +1,8 @@
-"""What is handed out once in a lab: virtual IPs and node ports. Each taken one is a key in the store beside the object that holds it.
+"""A claim is a key in the store that reserves a virtual IP or a node port, so that no two objects of a lab can have the same one.
 
     claims/ip/10.247.3.17      claims/nodeport/30080
 
-Key and object are made and removed in one commit (verbs/allocation.py), so there is no lock, and nothing to repair after a crash.
+The claim and the object that holds it are created and removed in one commit (verbs/allocation.py), so there is no lock, and nothing to repair after a crash.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ def ip_claim(address: str) -> str:
 
 
 def port_claim(port: int) -> str:
-    """One Service has a node port for all its protocols (DNS listens on both): the claim is the number's."""
+    """Returns the key of a node port. It names only the number, because a Service may use the same port for several protocols (DNS uses both)."""
     return f"{CLAIMS}nodeport/{port}"
 
 
 class Ranges(Protocol):
-    """What a kind's `allocate` is handed."""
+    """The ranges from which a kind's `allocate` takes addresses and ports."""
 
     @property
     def network(self) -> IPv4Network:
-        """Where virtual IPs come from."""
+        """The range of virtual IPs."""
 
     @property
     def ports(self) -> range:
-        """Where node ports come from."""
+        """The range of node ports."""
 
     def address(self, wanted: str = "") -> str | None:
-        """A free virtual IP, or the wanted one; None if there is none, or it is another's."""
+        """Returns a free virtual IP, or the wanted one; None if none is free, or if another object has the wanted one."""
 
     def port(self, wanted: int = 0) -> int | None:
-        """A free node port, or the wanted one; None if there is none, or it is another's."""
+        """Returns a free node port, or the wanted one; None if none is free, or if another object has the wanted one."""

@@ -1,6 +1,6 @@
-"""The in-process client: what controllers, the scheduler and the machines room write with. Objects as dicts in, typed views out; no HTTP.
+"""Controllers, the scheduler and the machines room write through this in-process client. It takes dicts and returns typed views; no HTTP is involved.
 
-Kinds are named by `Kind.resource` ("pods"), objects by `namespace/name` or `name`. It asks as SYSTEM, so nothing warns it.
+Kinds are named by `Kind.resource` ("pods"), objects by `namespace/name` or `name`. The client acts as the user SYSTEM, so it gets no warnings.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ class Client:
         self._options = WriteOptions(user=user, field_validation="Strict")
 
     def get(self, resource: str, key: str) -> Any:
-        """The typed view, or None."""
+        """Returns the typed view of an object, or None."""
         entry = self.resources.store.get(f"{resource}/{key}")
         return None if entry is None else self.resources.view(entry)
 
     def raw(self, resource: str, key: str) -> Object | None:
-        """The whole object as a fresh dict, or None."""
+        """Returns the whole object as a fresh dict, or None."""
         entry = self.resources.store.get(f"{resource}/{key}")
         return None if entry is None else encoding.decoded(entry)
 
     def list(self, resource: str, namespace: str = "", labels: str = "") -> list[Any]:
-        """Typed views in key order; `labels` is a label selector."""
+        """Returns typed views in key order. `labels` is a label selector."""
         listed = self.resources.list(self._kind(resource), namespace, ListOptions(label_selector=labels))
         return [self.resources.view(entry) for entry in listed.entries]
 
     async def create(self, resource: str, obj: Object) -> Any:
-        """Make an object; its namespace is the one inside its metadata."""
+        """Creates an object in the namespace that its metadata names."""
         namespace = obj.get("metadata", {}).get("namespace", "")
         written = await self.resources.create(self._kind(resource), namespace, obj, self._options)
         return self.resources.view(written.entry)
 
     async def patch(self, resource: str, key: str, patch: Object, subresource: str = "", revision: int = 0) -> Any:
-        """A JSON merge patch; with `revision`, only if the object still stands there."""
+        """Applies a JSON merge patch. With `revision` it fails if the object has another revision by now."""
         if revision:
             patch = {**patch, "metadata": {**patch.get("metadata", {}), "resourceVersion": str(revision)}}
         namespace, name = _split(key)
@@ -50,21 +50,21 @@ class Client:
         return self.resources.view(written.entry)
 
     async def replace(self, resource: str, obj: Object, subresource: str = "") -> Any:
-        """The whole object anew, at the resourceVersion inside it if there is one."""
+        """Replaces the whole object. If it has a resourceVersion, that must be the current one."""
         metadata = obj["metadata"]
         namespace = metadata.get("namespace", "")
         written = await self.resources.update(self._kind(resource), namespace, metadata["name"], obj, self._options, subresource)
         return self.resources.view(written.entry)
 
     async def delete(self, resource: str, key: str, uid: str = "", grace_s: int | None = None, propagation: str | None = None) -> Any:
-        """The last view of it; ApiError 404 when it is gone already, 409 when the uid is another's."""
+        """Deletes an object and returns its last view. Raises ApiError 404 if it does not exist, 409 if its uid is another one."""
         namespace, name = _split(key)
         options = DeleteOptions(grace_period_seconds=grace_s, propagation_policy=propagation, precondition_uid=uid)
         written = await self.resources.delete(self._kind(resource), namespace, name, options, self.user)
         return self.resources.view(written.entry)
 
     async def bind(self, key: str, node: str, uid: str = "") -> None:
-        """The scheduler's word: this pod goes to that node."""
+        """Binds a pod to a node. Only the scheduler does this."""
         namespace, name = _split(key)
         binding: Object = {"metadata": {"name": name}, "target": {"kind": "Node", "name": node}}
         if uid:

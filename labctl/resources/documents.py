@@ -1,8 +1,8 @@
-"""Reads the bodies that clients send: JSON, and the YAML that people write, as Kubernetes reads it (a time stays text).
+"""This module parses the bodies that clients send: JSON, and YAML as Kubernetes reads it (a time stays text).
 
-A small body must not cost much work or memory, so this module bounds what a body may mean before anybody walks through it:
-how many values it has (an alias of YAML counts as often as it is used), how deep they lie in each other, and how long a number is.
-`check_json` looks at bytes only and takes some 2 us for an ordinary pod. What is large is read in a thread, see `large.py`.
+A small body must not cause much work or memory, so this module checks a body's limits before anything else reads it: the number of its
+values (an alias of YAML counts as often as it is used), how deeply they are nested, and the length of its numbers.
+`check_json` looks only at the bytes and takes about 2 us for an ordinary pod. Large bodies are parsed in a thread, see `large.py`.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from labctl.resources.encoding import NOT_JSON
 MAX_VALUES = 100_000
 """How many values (strings, numbers, lists, objects) a body may hold. An Endpoints with 5,000 addresses has 50,000."""
 MAX_DEPTH = 200
-"""How deep values may lie in each other. Python's recursion ends at 1,000 calls, and some walks make three for a level."""
-_MAX_NUMBER = 400  # characters; the longest number that fits a float written out has 309
+"""How deeply values may be nested. Python allows a recursion of 1,000 calls, and some functions need three for each level."""
+_MAX_NUMBER = 400  # characters; the largest float has 309 digits when it is written out
 _MAX_DIRECTIVES = 20  # libyaml compares each %TAG with all before it
 
 _JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[{]+|[\]}]+")
-# PyYAML's constructors of explicit tags (`!!bool x`, `!!int ""`) raise whatever Python raises on the way.
+# PyYAML's constructors of explicit tags (`!!bool x`, `!!int ""`) raise many of Python's errors.
 _NOT_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError)
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """PyYAML's safe loader; it stops at the first node too many, or too deep, and knows no times and no numbers to the base of 60."""
+    """A version of PyYAML's safe loader that stops when there are too many nodes or they are nested too deeply, and that reads times and `22:22` as text."""
 
     def __init__(self, stream: bytes) -> None:
         super().__init__(stream)
@@ -51,7 +51,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         self._depth -= 1
 
     def number(self, node: Any) -> Any:
-        """Raises ValueError for a number that JSON can't say."""
+        """Reads a number. Raises ValueError for one that JSON does not have."""
         text = self.construct_scalar(node)
         if ":" in text:
             return text  # 22:22 is text for Kubernetes' parser
@@ -78,7 +78,7 @@ _Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_scalar)
 
 
 def parse(raw: bytes) -> Any:
-    """The value that a JSON or YAML document stands for. Raises ApiError: 400 if it is neither, 413 if it has too many values."""
+    """Parses a JSON or YAML document. Raises ApiError 400 if it is neither, and 413 if it has too many values."""
     if raw[:1] in (b"{", b"["):
         check_json(raw)
         try:
@@ -86,7 +86,7 @@ def parse(raw: bytes) -> Any:
         except NOT_JSON:
             pass  # `{a: b}` is YAML too
     try:
-        raw.decode()  # YAML in UTF-16 is no body of an API request
+        raw.decode()  # the API does not accept YAML in UTF-16
         if raw.count(b"%TAG") > _MAX_DIRECTIVES:
             raise ValueError("document contains too many directives")
         return _plain(_load(raw))
@@ -97,7 +97,7 @@ def parse(raw: bytes) -> Any:
 
 
 def check_json(raw: bytes) -> None:
-    """Raises ApiError, 400 or 413, for JSON that is nested too deeply or has too many values. It need not be valid JSON."""
+    """Raises ApiError 400 or 413 for JSON that is nested too deeply or has too many values. It does not check whether the JSON is valid."""
     openings = raw.count(b"[") + raw.count(b"{")
     if openings <= MAX_DEPTH and raw.count(b",") + openings < MAX_VALUES:
         return
@@ -112,7 +112,7 @@ def check_json(raw: bytes) -> None:
 
 
 def check_depth(value: Any) -> None:
-    """Raises ApiError 400 for a value that is nested too deeply: what a patch made may be deeper than each of its parts."""
+    """Raises ApiError 400 for a value that is nested too deeply. The result of a patch can be deeper than the patch and the object."""
     level, depth = [value], 0
     while level:
         depth += 1
@@ -139,7 +139,7 @@ def _load(raw: bytes) -> Any:
 
 
 def _check_expanded(root: yaml.Node) -> None:
-    """Counts what each node stands for when its aliases are written out. Raises ValueError for too much, and for a node inside itself."""
+    """Counts the values of each node as if its aliases were written out. Raises ValueError if there are too many, or if a node contains itself."""
     sizes: dict[int, tuple[int, int]] = {}  # by id: values, levels; (0, 0) while its children are looked at
     waiting = [root]
     while waiting:
@@ -170,13 +170,13 @@ def _children(node: yaml.Node) -> list[yaml.Node]:
 
 
 def _words(error: Exception) -> str:
-    """`line 3: did not find expected key`, as the real parser says it."""
+    """Words an error as the real parser does: `line 3: did not find expected key`."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     return f"line {mark.line + 1}: {problem}" if mark and problem else " ".join(str(error).split())[:500]
 
 
 def _plain(value: Any) -> Any:
-    """Keys are text in JSON: `1: a` is `{"1": "a"}`."""
+    """Turns keys into text, because JSON has no others: `1: a` is `{"1": "a"}`."""
     if isinstance(value, dict):
         return {_key(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, set, tuple)):

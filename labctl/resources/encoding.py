@@ -1,4 +1,4 @@
-"""How an object lies in the store, and how clients see it.
+"""This module converts objects between the form in the store and the form that clients get.
 
 In the store an object is compact JSON without its resourceVersion: the store assigns the revision when it writes, and keeps it beside the value
 (`Entry.revision`). `kind`, `apiVersion` and `metadata` come first, so that `client_bytes` can put the resourceVersion in as the first field of the metadata
@@ -20,11 +20,11 @@ _METADATA = b'"metadata":{'
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder().decode
 NOT_JSON = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
-"""What decoding a client's bytes may raise: they are no JSON, another type's, nested too deeply, or no text."""
+"""The errors of decoding a client's bytes: they are no JSON, have another type, are nested too deeply, or are no UTF-8."""
 
 
 def stored(obj: Object) -> bytes:
-    """An object as the store keeps it. Its metadata must have a name or a uid."""
+    """Encodes an object for the store. Its metadata must have a name or a uid."""
     metadata = obj["metadata"]
     ordered = {name: metadata[name] for name in _FIRST if name in metadata}
     ordered.update(metadata)
@@ -37,7 +37,7 @@ def stored(obj: Object) -> bytes:
 
 
 def client_bytes(entry: Entry) -> bytes:
-    """An object as clients see it, with its resourceVersion. Made once for each entry."""
+    """Returns an object's JSON for clients, with its resourceVersion. It is made once for each entry."""
     if not entry.client_bytes:
         value = entry.value
         place = value.index(_METADATA) + len(_METADATA)
@@ -46,14 +46,14 @@ def client_bytes(entry: Entry) -> bytes:
 
 
 def decoded(entry: Entry) -> Object:
-    """An object as a fresh dict, with its resourceVersion."""
+    """Decodes an object into a fresh dict, with its resourceVersion."""
     obj: Object = decode(entry.value)
     obj["metadata"]["resourceVersion"] = str(entry.revision)
     return obj
 
 
 def viewed(entry: Entry, decoder: Callable[[bytes], Any]) -> Any:
-    """An entry's typed view, with its resourceVersion."""
+    """Decodes an entry into its typed view, with its resourceVersion."""
     view = decoder(entry.value)
     msgspec.structs.force_setattr(view.metadata, "resource_version", str(entry.revision))
     return view

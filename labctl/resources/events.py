@@ -1,9 +1,9 @@
-"""The recorder: tells people, in Events, what a component did and why. Repeats are counted on the Event that is there already.
+"""The recorder writes Events, which tell people what a component did and why. A repeat is counted on the Event that exists already.
 
     record ─► waiting (bounded; repeats of what waits are counted there) ─► one writer task ─► create, or patch the count
 
-`record` never waits and never fails its caller: Events are written behind, in the lazy commits of their kind. What can't be written is dropped, because
-an Event is a courtesy; the truth is in the objects.
+`record` never waits and never raises: Events are written later, in lazy commits. An Event that can't be written is dropped, because nothing depends
+on Events; the state is in the objects.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from labctl.resources.kinds.shared import ObjectReference
 
 log = logging.getLogger(__name__)
 
-_REMEMBERED = 4_096  # Events whose repeats are counted; older ones begin anew
+_REMEMBERED = 4_096  # the number of Events whose repeats are counted; a repeat of an older one becomes a new Event
 _IN_FLIGHT = 500
 _MESSAGE_MAX = 1_024
-_REPEAT_S = 600.0  # a repeat later than this is told as a new Event
-_CLUSTER_NAMESPACE = "default"  # where Events about cluster-wide objects live
+_REPEAT_S = 600.0  # a repeat later than this becomes a new Event
+_CLUSTER_NAMESPACE = "default"  # the namespace of Events about cluster-wide objects
 
 Identity = tuple[str, str, str, str, str, str]
 
 
 class Occurrence(msgspec.Struct):
-    """One thing that happened, and how often."""
+    """Something that happened to an object, and how often."""
 
     about: ObjectReference
     type: str
@@ -42,13 +42,13 @@ class Occurrence(msgspec.Struct):
     first_s: float
     last_s: float
     count: int = 1
-    name: str = ""  # of its Event; empty: not written yet
-    written: int = 0  # the count that its Event says
+    name: str = ""  # the name of its Event; empty if that is not written yet
+    written: int = 0  # the count in its Event
     writing: bool = False
 
 
 class Recorder:
-    """One per component (`scheduler`, `replication-controller`, ...)."""
+    """Records the Events of one component (`scheduler`, `replication-controller`, ...)."""
 
     def __init__(self, client: Client, component: str, clock: Clock, host: str = "") -> None:
         self._client = client
@@ -61,7 +61,7 @@ class Recorder:
         self.dropped = 0
 
     def record(self, about: Any, type_: str, reason: str, message: str) -> None:
-        """`about` is a typed view or an ObjectReference; `type_` Normal or Warning."""
+        """Queues an Event. `about` is a typed view or an ObjectReference; `type_` is Normal or Warning."""
         try:
             self._record(about, type_, reason, message)
         except Exception:  # our mistake, about one Event: whoever tells of what it did has done it
@@ -86,12 +86,12 @@ class Recorder:
             self._writer = asyncio.get_running_loop().create_task(self._write())
 
     async def flush(self) -> None:
-        """Wait until everything recorded so far is written."""
+        """Waits until all Events that were recorded so far are written."""
         while self._writer is not None and not self._writer.done():
             await asyncio.shield(self._writer)
 
     async def close(self) -> None:
-        """Write what is waiting, then stop."""
+        """Writes the waiting Events, then stops."""
         await self.flush()
 
     def _bound(self) -> None:
@@ -102,7 +102,10 @@ class Recorder:
             self._known.popitem(last=False)
 
     async def _write(self) -> None:
-        """One Event a turn of the loop, so that what it tells of (a thousand Bindings) goes first; many in flight, because lazy commits take their time."""
+        """Starts to write one Event in each turn of the loop, so that the writes that the Events report (a thousand Bindings) go first.
+
+        Many writes run at the same time, because lazy commits wait for others.
+        """
         flying: set[asyncio.Task[None]] = set()
         while self._waiting or flying:
             if self._waiting and len(flying) < _IN_FLIGHT:
@@ -114,7 +117,7 @@ class Recorder:
             flying = {task for task in flying if not task.done()}
 
     async def _write_one(self, occurrence: Occurrence) -> None:
-        """Until its Event says how often it happened; what happens again meanwhile is told by whoever is at it already."""
+        """Writes until the Event has the current count. A repeat that comes meanwhile is written by the call that is already running."""
         if occurrence.writing:
             return
         occurrence.writing = True
@@ -125,7 +128,7 @@ class Recorder:
                     view = await self._client.create("events", self._event(occurrence))
                     occurrence.name = view.metadata.name
                 occurrence.written = count
-        except Exception as error:  # whatever it was, about one Event: the others are written
+        except Exception as error:  # this concerns one Event only: the others are still written
             self.dropped += 1
             if not isinstance(error, LabctlError):
                 log.exception("%s could not write the Event %s about %s", self._component, occurrence.reason, occurrence.about.key)
@@ -133,7 +136,7 @@ class Recorder:
             occurrence.writing = False
 
     async def _count(self, occurrence: Occurrence) -> bool:
-        """False: the Event expired, tell it anew."""
+        """Writes the count into the Event. Returns False if the Event has expired: then a new one must be created."""
         namespace = occurrence.about.namespace or _CLUSTER_NAMESPACE
         patch = {"count": occurrence.count, "lastTimestamp": rfc3339(occurrence.last_s)}
         try:
@@ -165,7 +168,7 @@ class Recorder:
         }
 
     def _salt(self) -> int:
-        """Two Events of one object in the same microsecond need two names."""
+        """Returns a number for an Event's name: two Events of one object in the same microsecond need different names."""
         return self._client.resources.rng.getrandbits(16)
 
 

@@ -1,7 +1,7 @@
-"""ApiErrors in a real API server's words: a function per reason, so that each sentence is written in one place.
+"""This module makes ApiErrors with a real API server's messages. There is one function for each reason, so that each message is written in one place.
 
-Kinds are named as Kubernetes names them there: the qualified resource (`leases.coordination.k8s.io`) where a thing is missing or in the way,
-the qualified kind (`Lease.coordination.k8s.io`) where it is invalid.
+Kinds are named as in Kubernetes: by the qualified resource (`leases.coordination.k8s.io`) if an object is missing or in conflict,
+by the qualified kind (`Lease.coordination.k8s.io`) if it is invalid.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def forbidden(kind: Kind, name: str, why: str, causes: Sequence[dict[str, str]] 
 
 
 def terminating(kind: Kind, name: str, namespace: str) -> ApiError:
-    """Nothing new in a namespace that is on its way out."""
+    """Returns the error for a create in a namespace that is being deleted."""
     cause = {
         "reason": "NamespaceTerminating",
         "message": f"namespace {namespace} is being terminated",
@@ -43,7 +43,7 @@ def terminating(kind: Kind, name: str, namespace: str) -> ApiError:
 
 
 def invalid(kind: Kind, name: str, errors: Sequence[FieldError]) -> ApiError:
-    """422 with every cause; one is said plainly, several in brackets."""
+    """Returns a 422 with every cause. The message has one cause as it is, and several in brackets."""
     return invalid_of(kind.kind, kind.group, name, errors)
 
 
@@ -65,7 +65,7 @@ def method_not_allowed(kind: Kind, verb: str) -> ApiError:
 
 
 def expired(message: str, continue_token: str = "") -> ApiError:
-    """410: that part of history is gone. With a token, a list may go on from there, inconsistently."""
+    """Returns a 410: that part of the history is no longer kept. With a token a list can go on at the current revision, but is then inconsistent."""
     return ApiError(410, "Expired", message, details={"continue": continue_token} if continue_token else None)
 
 
@@ -74,14 +74,14 @@ def too_old(asked: int, oldest: int) -> ApiError:
 
 
 def too_large(asked: int, current: int) -> ApiError:
-    """Somebody has seen a revision that this store has not: a restored store, or another lab's."""
+    """Returns the error for a revision that this store has not reached: the client has it from a store that was replaced, or from another lab."""
     cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
     details = {"causes": [cause], "retryAfterSeconds": 1}
     return ApiError(504, "Timeout", f"Too large resource version: {asked}, current: {current}", details=details, retry_after_s=1)
 
 
 def unavailable(error: Unavailable) -> ApiError:
-    """The disk refused: nothing was written, and it may work again soon."""
+    """Returns the error for a refused write: nothing was written, and the client may try again."""
     return ApiError(503, "ServiceUnavailable", str(error), details={"retryAfterSeconds": 1}, retry_after_s=1)
 
 

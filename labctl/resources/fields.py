@@ -1,4 +1,4 @@
-"""apimachinery's field.Error, one function per type: what is wrong with a field, word for word as a real server says it.
+"""This module makes apimachinery's field.Errors, which say what is wrong with a field in a real server's words. There is one function for each type of error.
 
 Values are printed as Go prints them there: strings quoted, numbers bare, maps and lists as JSON.
 """

@@ -1,6 +1,6 @@
-"""A view of objects whose kind is known only at run time: their metadata is typed, and all else is read by path when somebody asks.
+"""GenericObject is the view of objects whose kind is known only at run time. Their metadata is typed; other fields are read by path.
 
-Custom kinds use `GenericObject` as their `view`. It holds the object's own bytes, so that an object that nobody looks into costs no more than a ConfigMap.
+Custom kinds use it as their `view`. It holds the object's bytes and decodes them only on demand, so that an unused object costs no more than a ConfigMap.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _decode = msgspec.json.Decoder(dict).decode
 
 
 class GenericObject(Viewed, frozen=True, rename="camel", gc=False):
-    """`kind` and `api_version` are what the stored object says of itself."""
+    """The view of an object. `kind` and `api_version` are those of the stored object."""
 
     kind: str = ""
     api_version: str = ""
@@ -39,11 +39,11 @@ class GenericObject(Viewed, frozen=True, rename="camel", gc=False):
 
     @property
     def whole(self) -> Object:
-        """All of the object. It is shared between callers, so nobody may change it."""
+        """Returns the whole object. Callers share it, so it must not be changed."""
         return _whole(self.raw, self.metadata.resource_version)
 
     def at(self, path: str, missing: Any = None) -> Any:
-        """The value at a dotted path such as `spec.replicas`; `missing` if there is none."""
+        """Returns the value at a dotted path such as `spec.replicas`; `missing` if there is none."""
         value: Any = self.whole
         for name in path.split("."):
             value = value.get(name, _MISSING) if isinstance(value, dict) else _MISSING
@@ -59,7 +59,7 @@ def _view(value: bytes) -> GenericObject:
 
 @lru_cache(maxsize=64)
 def _whole(raw: bytes, resource_version: str) -> Object:
-    """Several columns of one row read the same object one after another."""
+    """Decodes the whole object. The result is cached, because several columns of one row read the same object."""
     decoded: Object = _decode(raw)
     if resource_version:
         decoded["metadata"]["resourceVersion"] = resource_version

@@ -32,7 +32,7 @@ class OwnerReference(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 
 class Meta(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """metav1.ObjectMeta, what labctl acts on of it."""
+    """The fields of metav1.ObjectMeta that labctl acts on."""
 
     name: str = ""
     namespace: str = ""
@@ -50,7 +50,7 @@ class Meta(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
     @property
     def key(self) -> str:
-        """`namespace/name`, or `name`."""
+        """The key of the object in plans and views: `namespace/name`, or `name`."""
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
     @property
@@ -59,24 +59,24 @@ class Meta(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
     @property
     def controller(self) -> OwnerReference | None:
-        """The one owner that manages this object, if any."""
+        """The owner that manages this object, or None."""
         return next((o for o in self.owner_references if o.controller), None)
 
 
 class Viewed(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """The base of every typed view. `kind` and `api_version` are known from the Kind, not read again."""
+    """The base of every typed view. `kind` and `api_version` are known from the Kind, so they are not decoded."""
 
     metadata: Meta = Meta()
 
     @classmethod
     def decoder(cls) -> Callable[[bytes], Any]:
-        """A function that reads a view out of an object's stored bytes."""
+        """Returns a function that decodes the view from an object's stored bytes."""
         return msgspec.json.Decoder(cls).decode
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a kind's Table, as kubectl prints it. `priority` 0: always, 1: with -o wide. `cell(view, now_s)` answers a str or int."""
+    """A column of a kind's Table, as kubectl prints it. With `priority` 1 it appears only with -o wide. `cell(view, now_s)` returns a str or int."""
 
     name: str
     cell: Callable[[Any, float], str | int]
@@ -88,7 +88,7 @@ class Column:
 
 @dataclass(frozen=True)
 class FieldError:
-    """One cause of an Invalid: as apimachinery's field.Error prints it.
+    """One cause of an Invalid error, as apimachinery's field.Error prints it.
 
     `type` is FieldValueRequired, FieldValueInvalid, FieldValueNotSupported, FieldValueForbidden, FieldValueDuplicate, FieldValueTooLong, ...;
     `message` is the whole text after the path, e.g. `Invalid value: -1: must be greater than or equal to 0`.
@@ -101,7 +101,7 @@ class FieldError:
 
 @dataclass(frozen=True)
 class Subresource:
-    """status, scale, binding, ... `verbs` as discovery lists them; `kind`/`group`/`version` of the body if it is another kind's."""
+    """A subresource such as status, scale or binding. `kind`, `group` and `version` are set if its body is of another kind than the object."""
 
     name: str
     verbs: tuple[str, ...]
@@ -112,10 +112,10 @@ class Subresource:
 
 @dataclass(frozen=True)
 class TypeDefaults:
-    """What is filled into every value of one type (a definition of the schema) where the user said nothing.
+    """The defaults of one type (a definition of the schema), for fields that a user left out.
 
-    `zero` is filled in where the field is absent or holds Go's zero value (`""`, 0); `absent` only where it is absent, because Go has a pointer there
-    and a zero was said on purpose. `function` does what no table can say. Doing it twice must change nothing.
+    `zero` is filled in if the field is absent or has Go's zero value (`""`, 0); `absent` only if it is absent: there Go has a pointer, so a user who wrote
+    a zero meant it. `function` does what no table can express. Doing it twice must change nothing.
     """
 
     zero: Object = field(default_factory=dict)
@@ -125,7 +125,7 @@ class TypeDefaults:
 
 @dataclass(frozen=True)
 class ScalePaths:
-    """Where a kind keeps what its `scale` subresource shows. Paths are dotted; `selector` answers the label selector as text."""
+    """The fields that a kind's `scale` subresource shows. Paths are dotted; `selector` returns the label selector as text."""
 
     selector: Callable[[Object], str]
     replicas: str = "spec.replicas"
@@ -133,36 +133,37 @@ class ScalePaths:
 
 
 class Conversion(Protocol):
-    """Turns stored objects into what one version shows, and what a user sent into what is stored."""
+    """Converts stored objects to one version of a resource, and objects that a user sent to the stored version."""
 
     def needed(self, kind: Kind, entry: Entry) -> bool:
-        """Whether this stored object differs from what `kind`, one version of the resource, shows."""
+        """True if this stored object must be converted for `kind`, which is one version of the resource."""
 
     async def convert(self, kind: Kind, objects: Sequence[Object]) -> Sequence[Object]:
-        """The objects, in the same order, as `kind` has them. It may change the objects it is given. Raises ApiError."""
+        """Returns the objects, in the same order, converted to `kind`. It may change the objects it is given. Raises ApiError."""
 
 
 class Decoder(Protocol):
-    """Reads the objects of a kind that no definition describes: a custom kind's, whose schema prunes and says what is wrong later."""
+    """Decodes objects of a kind without a definition: a custom kind, whose own schema prunes and validates them later."""
 
     def decode(self, kind: Kind, raw: bytes, field_validation: str) -> tuple[Object, list[str]]:
-        """The object that a body means, and warnings. ApiError 400 for what is no such object."""
+        """Returns the object in a body, and warnings. Raises ApiError 400 if the body is no such object."""
 
     def patched(self, kind: Kind, obj: Object) -> list[str]:
-        """Brings what a patch made of an object into its stored form, in place; answers the paths of unknown fields."""
+        """Brings the result of a patch into its stored form, in place, and returns the paths of unknown fields."""
 
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """One version of a resource. See the module's story. Its functions, all of plain dicts but for `fields`:
+    """One version of a resource. See the module's story. All its functions take plain dicts, except `fields`:
 
-    `defaults(obj)` fills in place what the schema's table of defaults can't say; `prepare(new, old)` sets what the server owns (status on create, fields
-    that stay as they were); `validate(new, old)` answers what is wrong (old None: create), `warnings(new, old)` what is legal but hardly meant;
-    `allocate(new, old, ranges)` fills in what must be unique in the lab and answers what can't be had, `claims(obj)` names the keys that hold it;
-    `grace_s(obj, asked)` is how long a deletion waits for the object's agent; `fields(view)` are the field selectors it answers beside metadata's (of the stored version);
-    `type_defaults` and `definitions` are keyed by the names of definitions (schema/): what is filled into which type, and the types of a kind that
-    Kubernetes' own schema does not have.
-    Two kinds are the same only if they are one: a custom kind may be replaced by another of its name.
+    `defaults(obj)` fills in, in place, what the schema's table of defaults can't express; `prepare(new, old)` sets what the server owns (the status of a
+    new object, fields that can't change); `validate(new, old)` returns errors (old is None for a create), `warnings(new, old)` what is legal but probably
+    a mistake; `allocate(new, old, ranges)` fills in what must be unique in the lab, and returns errors; `claims(obj)` names the keys that reserve it;
+    `grace_s(obj, asked)` is how long a deletion waits for the object's agent; `fields(view)` are the fields, besides those of metadata, by which objects
+    can be selected (it takes a view of the stored version).
+    `type_defaults` has the defaults of types and `definitions` the types that Kubernetes' own schema does not have; both are keyed by the names of
+    definitions (schema/).
+    Kinds are compared by identity, because a custom kind may be replaced by another one of the same name.
     """
 
     group: str
@@ -186,10 +187,10 @@ class Kind:
     claims: Callable[[Object], Iterable[str]] = lambda _obj: ()
     grace_s: Callable[[Object, int | None], int] = lambda _obj, _asked: 0
     fields: Callable[[Any], Mapping[str, str]] = lambda _view: {}
-    acts_on: frozenset[str] = frozenset()  # dotted paths labctl acts on; a set field outside gets a Warning
+    acts_on: frozenset[str] = frozenset()  # dotted paths that labctl acts on; other fields cause a warning if they are set
     name_rule: str = "subdomain"  # subdomain, label (RFC 1123), service (RFC 1035), path: how metadata.name is checked
     has_generation: bool = False  # metadata.generation counts the changes of spec
-    orphans: bool = False  # a deletion that says nothing of its dependents leaves them
+    orphans: bool = False  # a deletion without a propagation policy keeps the dependents
     create_on_update: bool = False  # a PUT of what is not there makes it
     persisted: bool = True  # False: a question, which the api answers and nobody stores (SelfSubjectAccessReview)
     lazy: bool = False  # writes of this kind may ride the next commit group (Lease, Event)

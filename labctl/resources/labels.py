@@ -1,6 +1,6 @@
-"""What may be a label's key and value. Both answer what is wrong, in Kubernetes' words; nothing is a good sign.
+"""This module checks the keys and values of labels, with Kubernetes' messages. Its functions return the errors; an empty tuple means that there is none.
 
-Kinds' validation and the parser of selectors ask here.
+The kinds' validation and the parser of selectors call it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SUBDOMAIN_WORDS = (
 
 @cached_if_short(4096)
 def key_errors(key: str) -> tuple[str, ...]:
-    """What is wrong with a label's or annotation's key: `[prefix/]name`."""
+    """Returns the errors of a label's or annotation's key, which has the form `[prefix/]name`."""
     parts = key.split("/")
     if len(parts) > 2:
         return (f"a qualified name {_NAME_WORDS} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",)
@@ -51,7 +51,7 @@ def key_errors(key: str) -> tuple[str, ...]:
 
 @cached_if_short(4096)
 def value_errors(value: str) -> tuple[str, ...]:
-    """What is wrong with a label's value."""
+    """Returns the errors of a label's value."""
     errors = []
     if len(value) > _MAX:
         errors.append(f"must be no more than {_MAX} bytes")

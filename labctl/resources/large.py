@@ -1,4 +1,4 @@
-"""Runs work on large bodies in a thread, so that the server answers others meanwhile.
+"""This module runs work on large bodies in a thread, so that the server can answer other requests meanwhile.
 
 Python's threads share one interpreter, but it changes hands every 5 ms; on the event loop a body of 3 MB would hold everybody up until it is done.
 There is one such thread: large bodies take turns. What runs there must be a pure function of its arguments: it reads no store and no clock.
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 async def offload_if_large(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What `work` answers. `size` is the number of bytes that it works on and decides where it runs."""
+    """Runs `work` and returns its result: in the thread if `size`, the number of bytes that it works on, is large; otherwise at once."""
     if size <= LARGE_BYTES:
         return work(*args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_thread, partial(work, *args, **kwargs))

@@ -1,6 +1,6 @@
-"""What may be a name: apimachinery's rules, and its words for what breaks them. (Labels' own are in labels.py.)
+"""This module checks names by apimachinery's rules, with its messages. (The rules of labels are in labels.py.)
 
-Each rule answers a list of sentences, empty if the text is right.
+Each rule returns a list of sentences, which is empty if the text is valid.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Rule = Callable[[str], Sequence[str]]
 
 
 def _rule(pattern: str, limit: int, why: str, *examples: str) -> Rule:
-    """A rule of one regular expression: said as validation.RegexError says it."""
+    """Makes a rule from a regular expression. Its message has the form of validation.RegexError."""
     match = re.compile(pattern, re.ASCII).fullmatch
     shown = ",  or ".join(f"'{example}'" for example in examples)
     sentence = f"{why} (e.g. {shown}, regex used for validation is '{pattern}')"
@@ -72,14 +72,14 @@ env_name = _rule(
 
 
 def path_segment(text: str) -> list[str]:
-    """What can stand in a URL's path as it is."""
+    """Checks that the text can be a segment of a URL's path."""
     if text in (".", ".."):
         return [f"may not be '{text}'"]
     return [f"may not contain '{char}'" for char in ("/", "%") if char in text]
 
 
 def config_key(text: str) -> list[str]:
-    """A key of a ConfigMap or Secret: it may become a file's name."""
+    """Checks a key of a ConfigMap or Secret, which may become a file's name."""
     errors = [*_config_key(text)]
     if text == ".":
         errors.append("must not be '.'")
@@ -91,7 +91,7 @@ def config_key(text: str) -> list[str]:
 
 
 def port_name(text: str) -> list[str]:
-    """An IANA service name: `http`, `https-alt`."""
+    """Checks an IANA service name such as `http` or `https-alt`."""
     errors = []
     if len(text) > 15:
         errors.append("must be no more than 15 bytes")
@@ -127,17 +127,17 @@ def network(text: str) -> list[str]:
 
 
 def outside_address(text: str) -> list[str]:
-    """An address that packets from outside may carry."""
+    """Checks that packets from outside can have this address: it is not unspecified, loopback or link-local."""
     errors = address(text)
     if errors:
         return errors
-    said = ip_address(text)
-    if said.is_unspecified:
+    parsed = ip_address(text)
+    if parsed.is_unspecified:
         return [f"may not be unspecified ({text})"]
     for wrong, where in (
-        (said.is_loopback, "loopback range (127.0.0.0/8, ::1/128)"),
-        (said.is_link_local, "link-local range (169.254.0.0/16, fe80::/10)"),
-        (said.is_multicast and str(said).startswith("224.0.0."), "link-local multicast range (224.0.0.0/24, ff02::/10)"),
+        (parsed.is_loopback, "loopback range (127.0.0.0/8, ::1/128)"),
+        (parsed.is_link_local, "link-local range (169.254.0.0/16, fe80::/10)"),
+        (parsed.is_multicast and str(parsed).startswith("224.0.0."), "link-local multicast range (224.0.0.0/24, ff02::/10)"),
     ):
         if wrong:
             return [f"may not be in the {where}"]
@@ -148,7 +148,7 @@ NAME_RULES: Mapping[str, Rule] = {"subdomain": subdomain, "label": label, "servi
 
 
 def checked(path: str, value: Any, rule: Callable[[Any], Sequence[str]]) -> Iterator[FieldError]:
-    """Each sentence of a rule as a field's error."""
+    """Yields each sentence of a rule as an error of the field."""
     return (fields.invalid(path, value, why) for why in rule(value))
 
 

@@ -1,6 +1,6 @@
-"""Whether a node is one that a pod asks for, by nodeSelector and required node affinity, or one that a volume can be mounted on.
+"""This module decides whether a node fits a pod's nodeSelector and required node affinity, and whether a volume can be mounted on it.
 
-The scheduler asks, and the DaemonSet controller.
+The scheduler and the DaemonSet controller call it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from labctl.resources.kinds.core_v1.pod_view import NodeTerm, PodSpec
 
 
 def wants_node(spec: PodSpec, node: Node) -> bool:
-    """Whether the node has what the pod's nodeSelector and required node affinity ask for."""
+    """True if the node fits the pod's nodeSelector and required node affinity."""
     labels = node.metadata.labels
     if spec.node_selector and any(labels.get(key) != value for key, value in spec.node_selector.items()):
         return False
@@ -27,7 +27,7 @@ def in_terms(terms: Iterable[NodeTerm], node: Node) -> bool:
 
 
 def _term(term: Any, labels: Mapping[str, str], name: str) -> bool:
-    """All of a term's expressions; a term without any matches nothing."""
+    """True if all expressions of a term match. A term without expressions matches nothing."""
     if not term.match_expressions and not term.match_fields:
         return False
     fields = {"metadata.name": name}

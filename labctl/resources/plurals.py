@@ -1,4 +1,4 @@
-"""The resource names that labctl's own code watches and writes (Kind.resource), said once. Code that deals with any kind asks the Registry instead."""
+"""These are the names (Kind.resource) of the resources that labctl's own code watches and writes. Code that handles any kind asks the Registry instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kubernetes quantities: `100m`, `1Gi`, `1e3`. Parsed exactly, compared as numbers, printed as Kubernetes prints them.
+"""This module parses Kubernetes quantities (`100m`, `1Gi`, `1e3`) exactly, compares them as numbers, and prints them as Kubernetes does.
 
 Validation calls canonical() on every quantity of a user's body; the scheduler and the machines room ask for bytes and millicores.
 Everything is cached by text, because a lab uses few different quantities and asks for them often. Errors are ValueErrors in Kubernetes' words.
@@ -23,38 +23,38 @@ _BINARY_SUFFIX = {0: "", **{exponent: suffix for suffix, exponent in _BINARY.ite
 
 _LONGEST = 512  # characters; on long text the pattern's time grows with the square of the length
 
-_MAX = 2**63 - 1  # of the mantissa; more is capped, as Kubernetes caps it
-_NANO = 10**9  # the finest that a quantity can say; finer is rounded away from zero
+_MAX = 2**63 - 1  # the largest mantissa; a larger one becomes this, as in Kubernetes
+_NANO = 10**9  # a billionth is the finest step of a quantity; finer values are rounded away from zero
 
 QuantityValue = str | int | float
-"""As JSON has it: a string, or a bare number."""
+"""A quantity in JSON is a string or a number."""
 
 
 def parse(value: QuantityValue) -> Fraction:
-    """The exact number that a quantity means. ValueError in Kubernetes' words."""
+    """Returns the exact number. Raises ValueError in Kubernetes' words."""
     return _parse(str(value))[0]
 
 
 def canonical(value: QuantityValue) -> str:
-    """As Kubernetes stores and prints it: `1000m` is `1`, `1024Mi` is `1Gi`, `0.5` is `500m`."""
+    """Returns the form that Kubernetes stores and prints: `1000m` becomes `1`, `1024Mi` becomes `1Gi`, `0.5` becomes `500m`."""
     return _canonical(str(value))
 
 
 def compare(a: QuantityValue, b: QuantityValue) -> int:
-    """-1, 0 or 1."""
+    """Compares two quantities: returns -1, 0 or 1."""
     left, right = parse(a), parse(b)
     return (left > right) - (left < right)
 
 
 @cached_if_short(4096)
 def to_int(value: QuantityValue) -> int:
-    """Bytes, pods, whatever is counted in ones; a fraction is rounded up, as Kubernetes' Value() does."""
+    """Returns a whole number, such as bytes or pods. A fraction is rounded up, as Kubernetes' Value() does."""
     return _away_from_zero(parse(value))
 
 
 @cached_if_short(4096)
 def to_milli(value: QuantityValue) -> int:
-    """Thousandths, rounded up: millicores of a `cpu`."""
+    """Returns thousandths, rounded up: for a `cpu` these are millicores."""
     return _away_from_zero(parse(value) * 1000)
 
 
@@ -63,18 +63,18 @@ to_millicores = to_milli
 
 
 def format_bytes(count: int) -> str:
-    """A number of bytes as a binary quantity: `1Gi`, `512Mi`, `1000`."""
+    """Formats a number of bytes as a binary quantity: `1Gi`, `512Mi`, `1000`."""
     return _print_binary(count) if abs(count) >= 1024 else str(count)
 
 
 def format_millicores(count: int) -> str:
-    """A number of millicores as a quantity: `250m`, `2`."""
+    """Formats a number of millicores as a quantity: `250m`, `2`."""
     return _print_decimal(Fraction(count, 1000), exponential=False)
 
 
 @cached_if_short(4096)
 def _parse(text: str) -> tuple[Fraction, str]:
-    """The number and its format: `decimal`, `binary` or `exponent`."""
+    """Returns the number and its format: `decimal`, `binary` or `exponent`."""
     match = _PATTERN.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None or not (match[2] or match[3]):
         raise ValueError(WRONG_FORMAT)
@@ -113,7 +113,7 @@ def _print_binary(count: int) -> str:
 
 
 def _print_decimal(amount: Fraction, *, exponential: bool) -> str:
-    """An integer below the largest suffix that leaves it whole: 1500 is `1500`, 2000 is `2k`."""
+    """Prints a number with the largest suffix that needs no fraction: 1500 is `1500`, 2000 is `2k`."""
     mantissa, exponent = int(amount * _NANO), -9
     while exponent < 18 and mantissa % 1000 == 0 and mantissa:
         mantissa //= 1000

@@ -1,4 +1,4 @@
-"""What one object counts in a ResourceQuota. Pure functions of the object: the admission step and the controller both count with them."""
+"""This module computes what one object uses of a ResourceQuota. The functions are pure; the admission step and the controller both use them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COMPUTE = ("cpu", "memory", "ephemeral-storage")
 
 
 def usage(kind: Kind, obj: Object) -> Usage:
-    """How much of each resource the object uses."""
+    """Returns how much of each resource the object uses."""
     used: Usage = {f"count/{kind.resource}": Fraction(1)}
     if kind.resource == "pods":
         return used | _of_pod(obj)
@@ -39,7 +39,7 @@ def usage(kind: Kind, obj: Object) -> Usage:
 
 
 def _of_pod(pod: Object) -> Usage:
-    """A pod that has ended uses nothing but its place among the objects."""
+    """Returns what a pod uses. A pod that has ended counts only as one object."""
     if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
         return {}
     used: Usage = {"pods": Fraction(1)}
@@ -53,7 +53,7 @@ def _of_pod(pod: Object) -> Usage:
 
 
 def _summed(spec: Object, part: str) -> Usage:
-    """Containers run together and add up; an init container runs alone before them."""
+    """Adds up the containers, which run together. An init container runs alone before them, so it counts only if it needs more."""
     together = _sum((spec.get("containers") or ()), part)
     sidecars = [c for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
     beside = _sum(sidecars, part)
@@ -93,7 +93,7 @@ def _of_claim(spec: Object) -> Usage:
 
 
 def in_scope(kind: Kind, obj: Object, requirements: Iterable[ScopeRequirement]) -> bool:
-    """Whether an object counts in a quota with these scopes. Scopes are about pods only."""
+    """True if an object counts in a quota with these scopes. Scopes apply only to pods."""
     wanted = list(requirements)
     if not wanted:
         return True
@@ -135,7 +135,7 @@ def missing(spec: Object, constrained: Iterable[str]) -> list[str]:
 
 
 def text(amount: Fraction) -> str:
-    """An amount as a quantity; fractions are rounded up to thousandths."""
+    """Formats an amount as a quantity. Fractions are rounded up to thousandths."""
     if amount.denominator == 1:
         return quantities.canonical(str(amount.numerator))
     return quantities.canonical(f"{-(-amount.numerator * 1000 // amount.denominator)}m")

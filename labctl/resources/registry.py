@@ -1,8 +1,8 @@
-"""Which kinds there are, now. Each master owns one Registry; kinds may come and go while it runs, and whoever needs to know listens.
+"""The registry holds the kinds that exist now. Each master owns one; kinds may come and go while it runs, and listeners are told of each change.
 
 A resource (`pods`, `leases.coordination.k8s.io`) has one Kind for each of its versions; one of them is stored. Iterating over a Registry gives the stored
 ones: what controllers, the view and the garbage collector deal with. What clients see is `served`.
-Listeners are called at once, on the loop, in the order in which they began to listen: the schema first, then readers of objects, then the runner.
+Listeners are called at once, on the loop, in the order in which they began to listen: first the schema, then readers of objects, then the runner.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _VERSION = re.compile(r"v([1-9][0-9]*)(?:(alpha|beta)([1-9][0-9]*))?\Z")
 
 
 class KindChange(NamedTuple):
-    """The versions of one resource before and after; the stored one comes first. `old` is empty for a new kind, `new` for one that went."""
+    """The versions of one resource before and after a change; the stored one comes first. `old` is empty for a new kind, `new` for a removed one."""
 
     resource: str
     old: Sequence[Kind]
@@ -33,7 +33,7 @@ Listener = Callable[[KindChange], None]
 
 
 class Registry:
-    """Kinds by resource name, by group, version and kind, and by the parts of a URL. `generation` grows with every change."""
+    """Finds kinds by resource name, by group, version and kind, and by the parts of a URL. `generation` grows with every change."""
 
     def __init__(self, kinds: Iterable[Kind] = ()) -> None:
         self.generation = 0
@@ -53,23 +53,23 @@ class Registry:
     # -- change ----------------------------------------------------------------------------------------------------------
 
     def add(self, *versions: Kind) -> None:
-        """A resource that is not there yet, in all its versions."""
+        """Adds a new resource with all its versions."""
         assert versions[0].stored.resource not in self._versions, f"{versions[0].resource} is registered twice"
         self.replace(*versions)
 
     def replace(self, *versions: Kind) -> None:
-        """The versions of a resource, instead of those there are. Exactly one of them is stored, and the others name it."""
+        """Replaces all versions of a resource. Exactly one of the new ones is stored, and the others name it in `storage`."""
         stored = versions[0].stored
         ordered = (stored, *(kind for kind in versions if kind is not stored))
         assert len(ordered) == len(versions) and all(kind.stored is stored for kind in versions), "one version is stored"
         self._change(stored.resource, ordered)
 
     def remove(self, resource: str) -> None:
-        """The kind goes, in all its versions. Its objects stay in the store, and nobody sees them."""
+        """Removes a resource with all its versions. Its objects stay in the store, but nobody can read them."""
         self._change(resource, ())
 
     def listen(self, tell: Listener) -> Callable[[], None]:
-        """`tell` is called after each change; what is answered ends that."""
+        """Calls `tell` after each change. Returns a function that ends this."""
         self._listeners.append(tell)
         return lambda: self._listeners.remove(tell)
 
@@ -112,15 +112,15 @@ class Registry:
         return versions[0] if versions else None
 
     def versions(self, resource: str) -> Sequence[Kind]:
-        """Every version of a resource, the stored one first; empty if there is no such resource."""
+        """Returns every version of a resource, the stored one first; nothing if there is no such resource."""
         return self._versions.get(resource, ())
 
     def of(self, api_version: str, kind: str) -> Kind | None:
-        """By what an object says of itself: `("v1", "Pod")`. It may be any version of the resource."""
+        """Finds a kind by an object's apiVersion and kind: `("v1", "Pod")`. It may be any version of the resource."""
         return self._by_gvk.get((api_version, kind))
 
     def reference(self, view: Any) -> ObjectReference:
-        """What names an object, given as its typed view, in Events and owner references."""
+        """Returns the reference to an object (given as its typed view) for Events and owner references."""
         if isinstance(view, GenericObject):
             kind, api_version = view.kind, view.api_version
         else:
@@ -132,26 +132,26 @@ class Registry:
     # -- what is served --------------------------------------------------------------------------------------------------
 
     def in_group(self, group: str, version: str, plural: str) -> Kind | None:
-        """By the parts of a URL path."""
+        """Finds a kind by the parts of a URL path."""
         served = self._served.get((group, version))
         return served.get(plural) if served else None
 
     def served(self, group: str, version: str) -> list[Kind]:
-        """What a group's version serves, by plural."""
+        """Returns the kinds that a version of a group serves, sorted by plural."""
         kinds = self._served.get((group, version), {})
         return [kinds[plural] for plural in sorted(kinds)]
 
     def all_served(self) -> list[Kind]:
-        """Every version of every kind that clients may use."""
+        """Returns every version of every kind that clients may use."""
         return [kind for group, version in self.group_versions() for kind in self.served(group, version)]
 
     def group_versions(self) -> list[tuple[str, str]]:
-        """Every (group, version) that is served, core first, and in a group the version that Kubernetes prefers first."""
+        """Returns every (group, version) that is served: the core group first, and in each group the version first that Kubernetes prefers."""
         return sorted(self._served, key=lambda gv: (gv[0], version_rank(gv[1])))
 
 
 def version_rank(version: str) -> tuple[int, int, int, str]:
-    """Sorts versions as Kubernetes prefers them: v2, v1, v2beta1, v1beta2, v1beta1, v1alpha1, then other words by the alphabet."""
+    """Returns a sort key for the order that Kubernetes prefers: v2, v1, v2beta1, v1beta2, v1beta1, v1alpha1, then other names by the alphabet."""
     match = _VERSION.match(version)
     if match is None:
         return 3, 0, 0, version
@@ -160,7 +160,7 @@ def version_rank(version: str) -> tuple[int, int, int, str]:
 
 
 def builtin_registry() -> Registry:
-    """One Kind per file under kinds/GROUP_VERSION/ that has a `KIND`."""
+    """Returns a registry with the `KIND` of each file under kinds/GROUP_VERSION/."""
     names = sorted(module.name for module in pkgutil.walk_packages(kinds_package.__path__, kinds_package.__name__ + "."))
     modules = [importlib.import_module(name) for name in names]
     return Registry(module.KIND for module in modules if hasattr(module, "KIND"))

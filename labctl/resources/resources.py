@@ -1,6 +1,6 @@
-"""The facade over what can be done to objects; see service.py for the story and the option types.
+"""Resources is the facade through which all others read and write objects; see service.py for the story and the types of options.
 
-Reads are synchronous, of memory. Writes wait until they are durable. Everything raises ApiError with a real API server's words.
+Reads are synchronous and answered from memory. Writes wait until they are durable. All methods raise ApiError with a real API server's messages.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Body = bytes | Object
 
 
 class Resources:
-    """What can be done to objects. One per master."""
+    """Reads and writes objects. Each master has one."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Resources:
         self._pool = EventPool()
 
     def use_admission(self, admission: Admission) -> None:
-        """From now on writes pass these steps. They come after construction because most of them read objects themselves."""
+        """Sets the steps that writes pass from now on. They can't be passed to the constructor, because most of them read objects through it."""
         self._ctx.admission = admission
 
     async def admit(self, attributes: Attributes) -> None:
@@ -67,12 +67,12 @@ class Resources:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def get(self, kind: Kind, namespace: str, name: str, subresource: str = "") -> Entry:
-        """The object as bytes; 404 if there is none. `scale` answers an autoscaling/v1 Scale."""
+        """Returns the object's entry. Raises 404 if there is none. For the subresource `scale` it returns an autoscaling/v1 Scale."""
         entry = self._ctx.existing(kind, namespace, name)
         return subresources.scale_of(kind, entry) if subresource == "scale" else entry
 
     def list(self, kind: Kind, namespace: str, options: ListOptions = ListOptions()) -> ListResult:  # noqa: B008 - frozen
-        """The objects that match, in key order, at one revision. An empty namespace: all of them."""
+        """Returns the matching objects, in key order, at one revision. An empty namespace means all namespaces."""
         return read.list_(self._ctx, kind, namespace, options)
 
     def watch(
@@ -83,19 +83,19 @@ class Resources:
         bookmarks: bool = False,
         send_initial_events: bool | None = None,
     ) -> ObjectWatch:
-        """Every later change that matches, in order, in the groups in which they became visible. Registered at the call.
+        """Delivers every later change that matches, in order, in the groups in which they became visible. The watch begins at the call.
 
-        `options.resource_version` is where it starts: empty or "0" starts with an ADDED for what is there. Raises ApiError at the call, or from the iterator
-        (410 Expired: list again). Close it with `aclose` when the client is gone.
+        It starts at `options.resource_version`; if that is empty or "0", it starts with an ADDED event for each object. Raises ApiError at the call, or from
+        the iterator (410 Expired: list again). Call `aclose` when the client has disconnected.
         """
         return ObjectWatch(self._ctx, self._pool, kind, namespace, options, bookmarks, send_initial_events)
 
     async def converted(self, kind: Kind, entries: Sequence[Entry]) -> Sequence[Entry]:
-        """Entries that `get`, `list` or a write answered are as they are stored; this answers them as that version of the kind shows them."""
+        """Converts entries to this version of the kind: `get`, `list` and writes return them in the stored version."""
         return await versions.convert_entries(kind, entries)
 
     def view(self, entry: Entry) -> Any:
-        """The typed view of an entry, decoded once."""
+        """Returns the typed view of an entry, which is decoded once."""
         return self._ctx.view(entry)
 
     # -- writing ---------------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ class Resources:
         name: str = "",
         subresource: str = "",
     ) -> WriteResult:
-        """A new object; with a subresource (binding, eviction) what is posted to the object `name`."""
+        """Creates an object, or with a subresource (binding, eviction) carries out what is posted to the object `name`."""
         assert kind.persisted, f"{kind.resource} are answered, not created"
         if subresource:
             return await subresources.post(self._ctx, kind, namespace, name, subresource, body, options)
@@ -125,7 +125,7 @@ class Resources:
         options: WriteOptions = WriteOptions(),  # noqa: B008 - frozen
         subresource: str = "",
     ) -> WriteResult:
-        """The whole object anew (PUT), at the resourceVersion inside it if it has one."""
+        """Replaces the whole object (PUT). If the body has a resourceVersion, that must be the current one."""
         if kind.create_on_update and not subresource and self.store.get(kind.key(namespace, name)) is None:
             written = await write.create_by_put(self._ctx, kind, namespace, name, body, options)
             return self._journaled(written, options.user, "created", options.dry_run)
@@ -142,7 +142,7 @@ class Resources:
         options: WriteOptions = WriteOptions(),  # noqa: B008 - frozen
         subresource: str = "",
     ) -> WriteResult:
-        """A JSON, merge, strategic or apply patch, by its content type; tried again when another writer was first."""
+        """Applies a JSON, merge, strategic or apply patch, according to its content type. If another writer was first, it is applied again."""
         if is_apply(content_type):
             return await self._apply(kind, namespace, name, patch, options, subresource)
         change = patcher(self._ctx, self._body_kind(kind, subresource), patch, content_type, options)
@@ -156,7 +156,7 @@ class Resources:
         options: DeleteOptions = DeleteOptions(),  # noqa: B008 - frozen
         user: User = SYSTEM,
     ) -> WriteResult:
-        """Remove it, or mark it as leaving (grace, finalizers). `gone` tells which."""
+        """Removes the object, or marks it as terminating (grace period, finalizers). The result's `gone` says which."""
         written = await delete.delete(self._ctx, kind, namespace, name, options, user)
         return self._journaled(written, user, "deleted" if written.gone else "asked to leave", options.dry_run)
 
@@ -168,14 +168,14 @@ class Resources:
         delete_options: DeleteOptions = DeleteOptions(),  # noqa: B008 - frozen
         user: User = SYSTEM,
     ) -> ListResult:
-        """Delete every object that matches; answers what was deleted."""
+        """Deletes every matching object and returns the deleted ones."""
         deleted = await delete.delete_collection(self._ctx, kind, namespace, options, delete_options, user)
         for entry in deleted.entries:
             self._journaled(WriteResult(entry), user, "deleted", delete_options.dry_run)
         return deleted
 
     async def _apply(self, kind: Kind, namespace: str, name: str, patch: Body, options: WriteOptions, subresource: str) -> WriteResult:
-        """Server-side apply makes what is not there; whoever else makes it meanwhile is merged with."""
+        """Carries out a server-side apply: it creates the object if there is none, and merges if another client creates it meanwhile."""
         size = write.size_of(patch)
         change = applier(self._ctx, self._body_kind(kind, subresource), patch, options, subresource)
         applied = msgspec.structs.replace(options, applied=True)
@@ -210,7 +210,7 @@ class Resources:
         return msgspec.structs.replace(written, entry=subresources.scale_of(kind, written.entry))
 
     def _journaled(self, written: WriteResult, user: User, did: str, dry_run: bool) -> WriteResult:
-        """What people did is a cause that `labctl why` can name; what controllers did, the runner tells, with its reason."""
+        """Notes a person's write in the journal, so that `labctl why` can name it as a cause. The runner notes what controllers write."""
         if is_person(user) and not dry_run:
             self.journal.note("resources", written.entry.key, f"{did} by {user.name}", rev=written.entry.revision)
         return written

@@ -1,4 +1,4 @@
-"""Cron expressions as a CronJob has them: five fields, a macro such as `@hourly`, or `@every 1h30m`. The calendar's arithmetic is cronsim's."""
+"""This module reads a CronJob's schedule: five fields, a macro such as `@hourly`, or `@every 1h30m`. The library cronsim calculates the times."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_CHARACTERS = 256
 
 
 class Schedule:
-    """When something is due. ValueError for an expression that names no time."""
+    """The times that a cron expression names. Raises ValueError for an invalid expression, and for one that names no time."""
 
     def __init__(self, text: str) -> None:
         if len(text) > _MAX_CHARACTERS:
@@ -39,16 +39,16 @@ class Schedule:
         parts = self._fields.split()
         if len(parts) != 5:
             raise ValueError(f"expected exactly 5 fields, found {len(parts)}: [{' '.join(parts)}]")
-        self.next_after(0.0)  # cronsim says what is wrong with a field
+        self.next_after(0.0)  # so that cronsim checks the fields now
 
     def next_after(self, wall_s: float, zone: str = "", begun_s: float = 0.0) -> float | None:
-        """The first time after `wall_s`, in seconds since the epoch; `@every` counts from `begun_s`. None: there will be none."""
+        """Returns the first time after `wall_s`, in seconds since the epoch; `@every` counts from `begun_s`. None means that there is none."""
         if self._every_s:
             return begun_s + ((wall_s - begun_s) // self._every_s + 1) * self._every_s
         return self._first(wall_s, zone, reverse=False)
 
     def last_until(self, wall_s: float, zone: str = "", begun_s: float = 0.0) -> float | None:
-        """The last time that is not after `wall_s` but after `begun_s`; None if there was none."""
+        """Returns the last time that is not after `wall_s` but after `begun_s`; None if there is none."""
         if self._every_s:
             steps = (wall_s - begun_s) // self._every_s
             return begun_s + steps * self._every_s if steps >= 1 else None
@@ -56,7 +56,7 @@ class Schedule:
         return found if found is not None and found > begun_s else None
 
     def _first(self, wall_s: float, zone: str, *, reverse: bool) -> float | None:
-        from cronsim import CronSim, CronSimError  # only who has a CronJob pays for it
+        from cronsim import CronSim, CronSimError  # imported here, because only labs with a CronJob need it
 
         where: tzinfo = ZoneInfo(zone) if zone else UTC
         try:

@@ -1,6 +1,6 @@
-"""Selectors: which objects a query means, by labels (`app=web,tier in (front,back),!old`) or by fields (`spec.nodeName=minion-1`).
+"""Selectors choose objects by labels (`app=web,tier in (front,back),!old`) or by fields (`spec.nodeName=minion-1`).
 
-A selector is parsed once, to a value with a quick `matches`; lists, watches, controllers and the scheduler ask it for every object.
+A selector is parsed once into a value with a quick `matches`, which lists, watches, controllers and the scheduler call for every object.
 Parsing is Kubernetes' own grammar with its own errors, as ValueErrors. Nothing here reads an object.
 """
 
@@ -26,7 +26,7 @@ _TOKEN = re.compile(r"\s*(==|!=|[=!(),<>]|[^\s=!(),<>]+)", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """One term. `operator`: in, notin, exists, absent, gt, lt; `spelled` is how the query wrote it (`=`, `in`, ...)."""
+    """One term of a label selector. `operator` is in, notin, exists, absent, gt or lt; `spelled` is the operator as the query wrote it (`=`, `in`, ...)."""
 
     key: str
     operator: str
@@ -63,7 +63,7 @@ class Requirement:
 
 
 def _compile(requirements: Sequence[Requirement]) -> Callable[[Labels], bool]:
-    """Plain equality, which nearly every selector is, gets the short way."""
+    """Returns the function `matches`. Selectors with nothing but `=`, which is nearly all of them, get a quicker one."""
     if any(requirement.operator != "in" or len(requirement.values) != 1 for requirement in requirements):
         return lambda of: all(requirement.matches(of) for requirement in requirements)
     wanted = [(requirement.key, next(iter(requirement.values))) for requirement in requirements]
@@ -75,7 +75,7 @@ def _compile(requirements: Sequence[Requirement]) -> Callable[[Labels], bool]:
 
 @dataclass(frozen=True)
 class Selector:
-    """All requirements must hold; none: everything. `matches(labels)` is compiled."""
+    """A label selector. All requirements must hold; without any it selects everything."""
 
     requirements: tuple[Requirement, ...] = ()
     matches: Callable[[Labels], bool] = field(init=False, repr=False, compare=False)
@@ -88,7 +88,7 @@ class Selector:
         return not self.requirements
 
     def exact(self, key: str) -> str | None:
-        """The one value that the label must have, if the selector says one: for an index."""
+        """Returns the value that the label must have, if the selector allows only one: then an index can be used."""
         for requirement in self.requirements:
             if requirement.key == key and requirement.operator == "in" and len(requirement.values) == 1:
                 return next(iter(requirement.values))
@@ -103,7 +103,7 @@ NOTHING = Selector((Requirement("", "in"),))  # what an absent LabelSelector mea
 
 
 def from_labels(wanted: Labels) -> Selector:
-    """The selector of a ReplicationController or Service: every label equals. An empty map means everything; ask before."""
+    """Returns the selector of a ReplicationController or Service: all these labels must be equal. An empty map selects everything, so check that before."""
     return Selector(tuple(Requirement(key, "in", frozenset((value,)), "=") for key, value in sorted(wanted.items())))
 
 
@@ -113,18 +113,18 @@ def _from_pairs(pairs: tuple[tuple[str, str], ...]) -> Selector:
 
 
 def of_pairs(wanted: Labels) -> Selector:
-    """As `from_labels`, compiled once for all that ask."""
+    """Does the same as `from_labels`, and caches the result."""
     return _from_pairs(tuple(wanted.items()))
 
 
 @cached_if_short(4096)
 def of_json(selector: bytes) -> Selector:
-    """A metav1.LabelSelector as its JSON lies in an object, compiled once for all that ask."""
+    """Returns the selector for the JSON of a metav1.LabelSelector, and caches it."""
     return from_object(msgspec.json.decode(selector))
 
 
 def from_object(selector: Mapping[str, Any] | None) -> Selector:
-    """A metav1.LabelSelector: matchLabels and matchExpressions. None means nothing, an empty one everything."""
+    """Returns the selector for a metav1.LabelSelector (matchLabels and matchExpressions). None selects nothing, an empty one everything."""
     if selector is None:
         return NOTHING
     requirements = list(from_labels(selector.get("matchLabels") or {}).requirements)
@@ -150,12 +150,12 @@ def _from_expression(expression: Mapping[str, Any]) -> Requirement:
 
 @cached_if_short(1024)
 def parse(text: str) -> Selector:
-    """A label selector as a query writes it. ValueError in Kubernetes' words."""
+    """Parses a label selector of a query. Raises ValueError in Kubernetes' words."""
     return Selector(tuple(sorted(_Parser(text).selector(), key=lambda requirement: requirement.key)))
 
 
 class _Parser:
-    """Kubernetes' recursive descent over the tokens; an empty token is the end."""
+    """Parses the tokens by recursive descent, as Kubernetes does. An empty token is the end."""
 
     def __init__(self, text: str) -> None:
         self.tokens = [match[1] for match in _TOKEN.finditer(text)] + [""]
@@ -216,7 +216,7 @@ class _Parser:
         return [value]
 
     def values(self) -> list[str]:
-        """`(a,b,)`: an empty place between commas is the empty value."""
+        """Parses `(a,b,)`. Nothing between two commas is the empty value."""
         if (token := self.take()) != "(":
             raise ValueError(f"found '{token}' expected: '('")
         values: list[str] = []
@@ -268,7 +268,7 @@ class FieldTerm:
 
 @dataclass(frozen=True, slots=True)
 class FieldSelector:
-    """Terms about the fields a kind lets one select by; `matches` gets their values, absent ones count as empty."""
+    """A field selector. `matches` takes the values of the selectable fields; a missing one counts as empty."""
 
     terms: tuple[FieldTerm, ...] = ()
 
@@ -280,7 +280,7 @@ class FieldSelector:
         return all((values.get(term.field, "") == term.value) != term.negated for term in self.terms)
 
     def exact(self, field: str) -> str | None:
-        """The one value that the field must have, if the selector says one: for an index."""
+        """Returns the value that the field must have, if the selector allows only one: then an index can be used."""
         return next((term.value for term in self.terms if term.field == field and not term.negated), None)
 
     def __str__(self) -> str:
@@ -293,7 +293,7 @@ _FIELD_TERM = re.compile(r"(.*?)(!=|==|=)(.*)", re.DOTALL)
 
 @cached_if_short(1024)
 def parse_fields(text: str, supported: tuple[str, ...] = META_FIELDS) -> FieldSelector:
-    """A field selector as a query writes it. ValueError in Kubernetes' words, also for a field the kind does not support."""
+    """Parses a field selector of a query. Raises ValueError in Kubernetes' words, also for a field by which the kind can't be selected."""
     terms = []
     for part in sorted(re.findall(r"(?:\\.|[^,\\])+", text, re.DOTALL)):
         match = _FIELD_TERM.match(part)

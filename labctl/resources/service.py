@@ -1,5 +1,6 @@
-"""`Resources`: what can be done to objects, with no HTTP in it. The api room, the in-process client and tests call it.
+"""This module has the types of options and results of `Resources`, which reads and writes objects without HTTP.
 
+The api room, the in-process client and tests call `Resources`.
 Created once per master from (store, registry, clock, journal). Every write: decode, default, validate, admit, allocate claims, commit with a compare, answer the Entry.
 It raises ApiError with the code, reason, details and words a real API server uses.
 """
@@ -22,7 +23,7 @@ ISSUER = "https://kubernetes.default.svc.cluster.local"  # of ServiceAccounts' t
 
 
 class User(msgspec.Struct, frozen=True):
-    """Who asks: what the certificate or the token says. `system:masters` may do everything."""
+    """The user who sends a request, as its certificate or token says. The group `system:masters` may do everything."""
 
     name: str
     groups: tuple[str, ...] = ()
@@ -38,7 +39,7 @@ class User(msgspec.Struct, frozen=True):
 
     @property
     def node(self) -> str:
-        """The name of the node whose agent this user is; empty for everybody else."""
+        """The name of the node whose agent this user is; empty for other users."""
         return self.name.removeprefix(NODE_PREFIX) if self.name.startswith(NODE_PREFIX) and NODES in self.groups else ""
 
 
@@ -46,15 +47,15 @@ SYSTEM = User("system:labctl", (MASTERS,))
 
 
 class WriteOptions(msgspec.Struct, frozen=True):
-    """Query parameters of a write, as the API has them."""
+    """The query parameters of a write, as in Kubernetes' API."""
 
     user: User = SYSTEM
     dry_run: bool = False
     field_manager: str = ""
-    program: str = ""  # what the client calls itself: the manager of who names none
+    program: str = ""  # the client's name for itself, which is the manager if the request names none
     field_validation: str = "Warn"  # Strict, Warn, Ignore
     force: bool = False  # server-side apply only
-    applied: bool = False  # set by the verbs: this write is an apply, which says itself who owns what
+    applied: bool = False  # set by the verbs if the write is an apply, which records the owners of fields itself
 
 
 class DeleteOptions(msgspec.Struct, frozen=True, rename="camel"):
@@ -68,7 +69,7 @@ class DeleteOptions(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ListOptions(msgspec.Struct, frozen=True):
-    """A list's or watch's query parameters, parsed."""
+    """The query parameters of a list or watch."""
 
     label_selector: str = ""
     field_selector: str = ""
@@ -79,8 +80,10 @@ class ListOptions(msgspec.Struct, frozen=True):
 
 
 class WriteResult(msgspec.Struct, frozen=True):
-    """What a write came to. `created` False for an update; `warnings` go into Warning headers; `encoding.client_bytes(entry)` is the object's JSON.
-    `gone`: a deletion removed it (else it was only marked as leaving); the API answers a Status then."""
+    """The result of a write. `created` is False for an update; `warnings` go into Warning headers; `encoding.client_bytes(entry)` is the object's JSON.
+
+    `gone` is True if a deletion removed the object (otherwise it was only marked as terminating); the API then answers with a Status.
+    """
 
     entry: Entry
     created: bool = False
@@ -89,9 +92,9 @@ class WriteResult(msgspec.Struct, frozen=True):
 
 
 class WatchEvent(msgspec.Struct, gc=False, eq=False):
-    """One event as every watcher of the same kind of change is handed it: `type` is ADDED, MODIFIED, DELETED or BOOKMARK.
+    """One event of a watch. `type` is ADDED, MODIFIED, DELETED or BOOKMARK.
 
-    The same value goes to all of them, so whoever encodes it first may keep the bytes in `line` for the others."""
+    All watchers that see the same kind of change share one value, so the first one that encodes it keeps the bytes in `line` for the others."""
 
     type: str
     entry: Entry

@@ -1,4 +1,4 @@
-"""What the resources room needs to be told: address and port ranges, and its bounds."""
+"""The settings of the resources room: ranges of addresses and ports, and bounds."""
 
 from __future__ import annotations
 

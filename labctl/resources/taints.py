@@ -1,4 +1,4 @@
-"""The keys of the taints that Kubernetes' controllers put on nodes, said once for all who write or read them."""
+"""These are the keys of the taints that Kubernetes' controllers put on nodes."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ DISK_PRESSURE = _DOMAIN + "disk-pressure"
 PID_PRESSURE = _DOMAIN + "pid-pressure"
 
 PRESSURES: Mapping[str, str] = {"MemoryPressure": MEMORY_PRESSURE, "DiskPressure": DISK_PRESSURE, "PIDPressure": PID_PRESSURE}
-"""The condition of a node that each pressure taint follows."""
+"""The node condition that leads to each of the pressure taints."""

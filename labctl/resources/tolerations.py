@@ -1,4 +1,4 @@
-"""Whether a pod tolerates a taint: the scheduler asks before it places a pod, evictions while it stays."""
+"""This module decides whether a pod tolerates a taint: before the scheduler binds it, and for evictions while it runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from labctl.resources.kinds.core_v1.pod_view import Toleration
 
 
 def tolerates(toleration: Toleration, taint: Taint) -> bool:
-    """As Kubernetes' Toleration.ToleratesTaint: an absent effect or key is any; Lt and Gt are not served."""
+    """Decides like Kubernetes' Toleration.ToleratesTaint. A missing effect or key matches any; the operators Lt and Gt are not supported."""
     if toleration.effect and toleration.effect != taint.effect:
         return False
     if toleration.key and toleration.key != taint.key:
@@ -20,5 +20,5 @@ def tolerates(toleration: Toleration, taint: Taint) -> bool:
 
 
 def tolerated(taint: Taint, tolerations: Iterable[Toleration]) -> bool:
-    """Whether any of a pod's tolerations tolerates the taint."""
+    """True if any of a pod's tolerations tolerates the taint."""
     return any(tolerates(toleration, taint) for toleration in tolerations)

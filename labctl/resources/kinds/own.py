@@ -1,4 +1,4 @@
-"""Definitions for kinds that are labctl's own: Kubernetes' schema (schema/schema.json) has none for them, so their files bring them along.
+"""This module helps to write definitions for labctl's own kinds. Kubernetes' schema (schema/schema.json) has none for them, so their files contain them.
 
 A definition is an OpenAPI v2 schema with Kubernetes' extensions, as in schema.json. Names begin with `internal.labctl.v1.`.
 """
@@ -25,12 +25,12 @@ MICRO_TIME = reference(META + "MicroTime")
 
 
 def struct(*required: str, **properties: Definition) -> Definition:
-    """An object with these fields; `required` ones must be there."""
+    """Returns the definition of an object with these fields. The `required` ones must be present."""
     return {"type": "object", **({"required": list(required)} if required else {}), "properties": properties}
 
 
 def list_by(key: str, item: str) -> Definition:
-    """A list whose items, each of the definition `item`, are told apart by their field `key`."""
+    """Returns the definition of a list whose items have the definition `item` and are identified by their field `key`."""
     return {
         "type": "array",
         "items": reference(item),
@@ -42,7 +42,7 @@ def list_by(key: str, item: str) -> Definition:
 
 
 def top_level(name: str, group: str, version: str, **properties: Definition) -> dict[str, Definition]:
-    """The definitions of a kind and of its list. `name` is the kind's definition, e.g. `internal.labctl.v1.Machine`."""
+    """Returns the definitions of a kind and of its list. `name` is the kind's definition, e.g. `internal.labctl.v1.Machine`."""
     kind = name.rpartition(".")[2]
 
     def known_as(kind: str) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Small views that several kinds hold: conditions, references, container resources."""
+"""Small views that several kinds use: conditions and references."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 
 Quantity = str | int | float
-"""As JSON has it: `"1Gi"`, `"100m"`, `2`, `0.5`; resources/quantities.py reads it."""
+"""A quantity as it is in JSON: `"1Gi"`, `"100m"`, `2`, `0.5`. resources/quantities.py parses it."""
 
 
 class Condition(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """A condition of an object's status: a Pod, a Node, a Deployment, a Machine."""
+    """A condition in the status of an object, such as a Pod, a Node, a Deployment or a Machine."""
 
     type: str = ""
     status: str = ""
@@ -38,7 +38,7 @@ class ObjectReference(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 
 class NameReference(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """A reference by name, of whatever kind the field says."""
+    """A reference by name to an object; the field that holds it determines the kind."""
 
     name: str = ""
     key: str = ""
@@ -46,11 +46,11 @@ class NameReference(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 
 def condition(conditions: Iterable[Any], type_: str) -> Any:
-    """The condition of that type, or None."""
+    """Returns the condition of that type, or None."""
     return next((c for c in conditions if c.type == type_), None)
 
 
 def condition_status(conditions: Iterable[Any], type_: str) -> str:
-    """Its status: `True`, `False`, `Unknown`, or empty when nobody said anything yet."""
+    """Returns the status of the condition of that type: `True`, `False`, `Unknown`, or empty if there is no such condition."""
     found = condition(conditions, type_)
     return found.status if found else ""

@@ -1,4 +1,4 @@
-"""What the kinds share that make pods from a template: rules of template and selector, columns, and where a Scale finds its numbers."""
+"""The kinds that make pods from a template share this module: rules of templates and selectors, columns, and the fields of a Scale."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def not_negative(path: str, holder: Mapping[str, Any], *fields_: str) -> Iterato
 
 
 def label_selector(path: str, selector: Mapping[str, Any] | None, *, may_be_empty: bool = False) -> Iterator[FieldError]:
-    """The rules of a metav1.LabelSelector."""
+    """Validates a metav1.LabelSelector."""
     if selector is None:
         yield fields.required(path)
         return
@@ -49,7 +49,7 @@ def _expression(path: str, expression: Mapping[str, Any]) -> Iterator[FieldError
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Whether a LabelSelector, which may be wrong in itself, matches these labels."""
+    """True if a LabelSelector, which may be invalid, matches these labels."""
     try:
         return from_object(selector).matches(labels)
     except ValueError:
@@ -57,7 +57,7 @@ def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 
 def template(kind: str, spec: Mapping[str, Any], matches: bool | None) -> Iterator[FieldError]:
-    """The rules of spec.template for kinds whose pods run for ever. `matches`: whether the selector finds its labels (None: nothing to compare)."""
+    """Validates spec.template for kinds whose pods run for ever. `matches` says whether the selector matches the template's labels (None: not known)."""
     path = "spec.template"
     said = spec.get("template")
     if said is None:
@@ -79,7 +79,7 @@ def template(kind: str, spec: Mapping[str, Any], matches: bool | None) -> Iterat
 
 
 def labelled_template(spec: Object, selector: Mapping[str, Any] | None) -> bool | None:
-    """What `template` takes as `matches`, for kinds with a LabelSelector."""
+    """Returns the argument `matches` of `template` for kinds with a LabelSelector."""
     if not selector:
         return None
     return selects(selector, (spec.get("template") or {}).get("metadata", {}).get("labels", {}))
@@ -97,7 +97,7 @@ def selector_immutable(new: Object, old: Object | None) -> Iterator[FieldError]:
 
 
 def selector_text(selector: Mapping[str, Any] | None) -> str:
-    """A LabelSelector as a query writes it, for a Scale's status and the Selector column."""
+    """Formats a LabelSelector as in a query, for a Scale's status and the Selector column."""
     if not selector:
         return ""
     try:

@@ -25,7 +25,7 @@ _REFUSED = "Cannot evict pod as it would violate the pod's disruption budget."
 
 
 async def evict(ctx: Context, kind: Kind, namespace: str, name: str, eviction: Object, options: WriteOptions) -> WriteResult:
-    """Delete the pod, if its budget allows. Raises 429 TooManyRequests with the reason if not; 500 if it has several budgets."""
+    """Deletes the pod if its budget allows it. Raises 429 TooManyRequests with the reason if not, and 500 if the pod has several budgets."""
     asked = eviction.get("deleteOptions", {})
     preconditions = asked.get("preconditions", {})
     wanted = DeleteOptions(
@@ -55,7 +55,7 @@ def _budget_of(ctx: Context, pod: Any) -> PodDisruptionBudget | None:
 
 
 def _passes(pod: Any, budget: PodDisruptionBudget) -> bool:
-    """Pods that serve nobody may go in any case: those that have ended, wait, leave, or are broken while the budget lets broken ones go."""
+    """True if the pod may be evicted without its budget: it has ended, is pending or terminating, or is not ready and the budget allows that."""
     if pod.status.phase in _FREE_PHASES or pod.metadata.deletion_timestamp is not None:
         return True
     if pod.ready:
@@ -66,7 +66,7 @@ def _passes(pod: Any, budget: PodDisruptionBudget) -> bool:
 
 
 async def _take(ctx: Context, budget: PodDisruptionBudget, pod: Any, *, dry_run: bool) -> None:
-    """Write into the budget that one of its disruptions is this pod."""
+    """Records in the budget's status that this pod is one of its disruptions."""
     kind, metadata = ctx.registry[BUDGETS], budget.metadata
 
     def taken(obj: Object) -> tuple[Object, tuple[str, ...]]:

@@ -1,1 +1,1 @@
-"""apps/v1: workloads that are rolled out."""
+"""The kinds of apps/v1: workloads that are rolled out."""

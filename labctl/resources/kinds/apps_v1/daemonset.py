@@ -25,7 +25,7 @@ class UpdateStrategy(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 
 class DaemonSetSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """`template` is kept raw, because a pod is made of all of it; `pod_template` reads the part labctl acts on."""
+    """The spec. `template` is kept as bytes, because a pod is made from all of it; `pod_template` decodes the part that labctl acts on."""
 
     min_ready_seconds: int = 0
     revision_history_limit: int | None = None
@@ -50,7 +50,7 @@ class DaemonSetStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
     conditions: tuple[Condition, ...] = ()
 
     def numbers(self) -> dict[str, int]:
-        """The counts, by the names that they have in JSON."""
+        """Returns the counts by their names in JSON."""
         whole: dict[str, Any] = msgspec.to_builtins(self)
         return {name: value for name, value in whole.items() if name not in ("collisionCount", "conditions")}
 

@@ -37,7 +37,7 @@ class Strategy(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
     @property
     def limits(self) -> tuple[int | str, int | str]:
-        """maxSurge and maxUnavailable; a Deployment that recreates has no surge, and all of its pods may be unavailable."""
+        """maxSurge and maxUnavailable. With the strategy Recreate there is no surge, and all pods may be unavailable."""
         if self.recreates:
             return 0, "100%"
         rolling = self.rolling_update or RollingUpdate()
@@ -45,7 +45,7 @@ class Strategy(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 
 class DeploymentSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """`template` is kept raw, because a ReplicaSet is made of all of it; `pod_template` reads the part labctl acts on."""
+    """The spec. `template` is kept as bytes, because a ReplicaSet is made from all of it; `pod_template` decodes the part that labctl acts on."""
 
     replicas: int = 1
     min_ready_seconds: int = 0
@@ -72,12 +72,12 @@ class DeploymentStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
     conditions: tuple[Condition, ...] = ()
 
     def numbers(self) -> dict[str, int]:
-        """The counts, by the names that they have in JSON."""
+        """Returns the counts by their names in JSON."""
         whole: dict[str, Any] = msgspec.to_builtins(self)
         return {name: value for name, value in whole.items() if name not in ("collisionCount", "conditions")}
 
     def plain_conditions(self) -> list[dict[str, Any]]:
-        """The conditions as JSON has them."""
+        """Returns the conditions as in JSON."""
         kept = ("type", "status", "reason", "message", "lastUpdateTime", "lastTransitionTime")
         return [{name: whole[name] for name in kept} for whole in map(msgspec.to_builtins, self.conditions)]
 
@@ -126,7 +126,7 @@ def _strategy(strategy: Object) -> Iterator[FieldError]:
 
 
 def rolling_limits(path: str, rolling: Object, named: tuple[str, ...]) -> Iterator[FieldError]:
-    """Numbers or percentages of pods; maxUnavailable may not be over 100%."""
+    """Validates the limits of a rolling update, which are numbers or percentages of pods. maxUnavailable may not be over 100%."""
     for name in named:
         value = rolling.get(name, 0)
         if isinstance(value, int):
@@ -139,7 +139,7 @@ def rolling_limits(path: str, rolling: Object, named: tuple[str, ...]) -> Iterat
 
 
 def _strategy_defaults(spec: Object) -> None:
-    """A strategy that is not said is a rolling update; its two limits are a quarter each."""
+    """Fills in the default strategy: a rolling update with both limits at 25%."""
     strategy = spec.setdefault("strategy", {})
     strategy["type"] = strategy.get("type") or "RollingUpdate"
     if strategy["type"] == "RollingUpdate":

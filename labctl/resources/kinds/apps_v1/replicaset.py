@@ -17,7 +17,7 @@ from labctl.resources.selectors import Selector, of_json
 
 
 class ReplicaSetSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """`template` is kept raw, because a pod is made of all of it; `pod_template` reads the part labctl acts on."""
+    """The spec. `template` is kept as bytes, because a pod is made from all of it; `pod_template` decodes the part that labctl acts on."""
 
     replicas: int = 1
     min_ready_seconds: int = 0
@@ -67,7 +67,7 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
 
 
 def defaults(obj: Object) -> None:
-    """An object without labels of its own gets those of its template."""
+    """Gives an object without labels those of its template."""
     spec = obj.setdefault("spec", {})
     labels = spec.get("template", {}).get("metadata", {}).get("labels")
     metadata = obj.setdefault("metadata", {})

@@ -52,7 +52,7 @@ class Retention(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 
 class StatefulSetSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """`template` and the claim templates are kept raw, because objects are made of all of them."""
+    """The spec. `template` and the claim templates are kept as bytes, because objects are made from all of them."""
 
     replicas: int = 1
     min_ready_seconds: int = 0
@@ -83,7 +83,7 @@ class StatefulSetStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
     conditions: tuple[Condition, ...] = ()
 
     def plain(self) -> dict[str, Any]:
-        """Counts and revisions, by the names that they have in JSON."""
+        """Returns counts and revisions by their names in JSON."""
         whole: dict[str, Any] = msgspec.to_builtins(self)
         return {name: value for name, value in whole.items() if name != "conditions"}
 
@@ -129,7 +129,7 @@ def _with_claims(spec: Object) -> Object:
 
 
 def _fixed(spec: Object) -> Object:
-    """What of a spec may never change. Server-set parts of claim templates don't count."""
+    """Returns the part of a spec that may never change, without the fields of claim templates that the server sets."""
     kept = {name: value for name, value in spec.items() if name not in _CHANGEABLE}
     kept["volumeClaimTemplates"] = [(claim.get("metadata"), claim.get("spec")) for claim in spec.get("volumeClaimTemplates") or ()]
     return kept

@@ -1,1 +1,1 @@
-"""batch/v1: work that ends."""
+"""The kinds of batch/v1: work that ends."""

@@ -1,4 +1,4 @@
-"""CronJob: a Job made again and again, at the times that a cron expression names."""
+"""CronJob: creates a Job at each time that a cron expression names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Job: pods of one template that run until so many of them have succeeded."""
+"""Job: pods of one template that run until a given number of them has succeeded."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class SuccessPolicy(msgspec.Struct, frozen=True, gc=False):
 
 
 class JobSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """`template` is kept raw, because a pod is made of all of it; `pod_template` reads the part labctl acts on."""
+    """The spec. `template` is kept as bytes, because a pod is made from all of it; `pod_template` decodes the part that labctl acts on."""
 
     parallelism: int = 1
     completions: int | None = None
@@ -123,7 +123,7 @@ def selectable(job: Job) -> Mapping[str, str]:
 
 
 def prepare(new: Object, old: Object | None) -> None:
-    """A new job's pods are found by a label with its uid, unless its author chose the selector."""
+    """Gives a new job a selector and labels with its uid, unless its author chose the selector."""
     if old is not None:
         return
     new["status"] = {}
@@ -146,7 +146,7 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
 
 
 def rules(path: str, spec: Object, job: Object | None = None) -> Iterator[FieldError]:
-    """The rules of a job's spec, here or in a CronJob's template."""
+    """Validates a job's spec, in a Job or in a CronJob's template."""
     counts = ("parallelism", "completions", "backoffLimit", "backoffLimitPerIndex", "maxFailedIndexes")
     yield from workloads.not_negative(path, spec, *counts, "activeDeadlineSeconds", "ttlSecondsAfterFinished")
     yield from _mode(path, spec)
@@ -221,7 +221,7 @@ def _failure_rule(path: str, rule: Object, spec: Object) -> Iterator[FieldError]
 
 
 def _changed(spec: Object, old: Object, job: Object) -> Iterator[FieldError]:
-    """What the pods of before were counted by may not change; the template only while the job is suspended and never ran."""
+    """Refuses changes of the fields by which pods were counted, and changes of the template unless the job is suspended and never ran."""
     names_ = ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
     indexed = spec.get("completionMode") == INDEXED
     if not (indexed and spec.get("completions") == spec.get("parallelism")):
@@ -234,7 +234,7 @@ def _changed(spec: Object, old: Object, job: Object) -> Iterator[FieldError]:
 
 
 def spec_defaults(spec: Object) -> None:
-    """A job that says neither how many nor how many at once is one pod."""
+    """Fills in defaults: a job without completions and parallelism runs one pod."""
     if spec.get("completions") is None and spec.get("parallelism") is None:
         spec["completions"] = spec["parallelism"] = 1
     if spec.get("parallelism") is None:
@@ -250,7 +250,7 @@ def spec_defaults(spec: Object) -> None:
 
 
 def _defaults(job: Object) -> None:
-    """A job without labels of its own gets those of its template."""
+    """Gives a job without labels those of its template."""
     labels = job.setdefault("spec", {}).get("template", {}).get("metadata", {}).get("labels")
     metadata = job.setdefault("metadata", {})
     if labels and not metadata.get("labels"):

@@ -1,4 +1,4 @@
-"""Lease: a node's sign of life. Renewed every few seconds, so its writes ride the next commit group."""
+"""Lease: a node renews it every few seconds to show that it lives, so its writes are lazy: they wait for the next commit group."""
 
 from __future__ import annotations
 

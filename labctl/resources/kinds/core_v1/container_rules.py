@@ -1,6 +1,6 @@
-"""What may stand in a container: apimachinery's ValidateContainers, as far as labctl acts on it. Works on dicts, answers field errors.
+"""This module validates containers by the rules of Kubernetes' ValidateContainers, as far as labctl acts on them. It takes dicts and yields field errors.
 
-`path` is the container's own, e.g. `spec.containers[0]`: a pod's and a template's containers are told apart by it.
+`path` is the path of the container, e.g. `spec.containers[0]` in a pod or `spec.template.spec.containers[0]` in a template.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def container(path: str, c: Object, volumes: Collection[str], *, init: bool) -> 
 
 
 def _hooks(path: str, c: Object, *, init: bool) -> Iterator[FieldError]:
-    """Probes and lifecycle; an init container that ends has neither."""
+    """Validates probes and lifecycle. An init container that is no sidecar may have neither."""
     plain_init = init and c.get("restartPolicy") != "Always"
     for name in ("livenessProbe", "readinessProbe", "startupProbe"):
         if name in c:
@@ -89,7 +89,7 @@ def _security(path: str, context: Object) -> Iterator[FieldError]:
 
 
 def user_ids(path: str, context: Object) -> Iterator[FieldError]:
-    """The numbers of users and groups in a securityContext, a container's or a pod's."""
+    """Validates the numbers of users and groups in the securityContext of a container or a pod."""
     for name in ("runAsUser", "runAsGroup", "fsGroup"):
         if name in context:
             yield from names.checked(f"{path}.{name}", context[name], _user_id)
@@ -127,7 +127,7 @@ def _ports(path: str, ports: Sequence[Object]) -> Iterator[FieldError]:
 
 
 def host_ports(path: str, containers: Sequence[Object]) -> Iterator[FieldError]:
-    """Two containers of a pod can't have the same port of the host."""
+    """Refuses two containers of a pod with the same host port."""
     seen: set[str] = set()
     for position, c in enumerate(containers):
         for index, port in enumerate(c.get("ports", ())):
@@ -140,7 +140,7 @@ def host_ports(path: str, containers: Sequence[Object]) -> Iterator[FieldError]:
 
 
 def port_reference(path: str, port: Any) -> Iterator[FieldError]:
-    """A port by number or by name."""
+    """Validates a reference to a port by number or by name."""
     yield from names.checked(path, port, names.port if isinstance(port, int) else names.port_name)
 
 
@@ -191,7 +191,7 @@ def _env_source(path: str, kind: str, source: Object) -> Iterator[FieldError]:
 
 
 def field_path(path: str, said: str) -> Iterator[FieldError]:
-    """A downward reference: a field of the pod, or one label or annotation of it."""
+    """Validates a reference of the downward API: a field of the pod, or one of its labels or annotations."""
     if not said:
         yield fields.required(path)
     elif not (said in _FIELD_PATHS or (said.startswith(("metadata.labels['", "metadata.annotations['")) and said.endswith("']"))):

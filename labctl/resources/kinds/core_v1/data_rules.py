@@ -1,4 +1,4 @@
-"""What ConfigMaps and Secrets have in common: keys that may become files, a bound on their size, and `immutable`."""
+"""ConfigMaps and Secrets share these rules: keys that may become files, a limit of size, and `immutable`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def keys(path: str, data: Object) -> Iterator[FieldError]:
 
 
 def decoded_size(base64: str) -> int:
-    """How many bytes a base64 text stands for, without decoding it."""
+    """Returns the number of bytes in a base64 text, without decoding it."""
     text = base64.rstrip("=")
     return len(text) * 3 // 4
 

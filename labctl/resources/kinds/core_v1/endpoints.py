@@ -57,7 +57,7 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
 
 
 def first_addresses(endpoints: Endpoints, _now_s: float) -> str:
-    """The first three addresses, each with each port of its subset."""
+    """Formats the first three addresses, each with each port of its subset."""
     if not endpoints.subsets:
         return NONE
     found: list[str] = []

@@ -1,4 +1,4 @@
-"""Event: something that happened to an object, told once and counted when it happens again. Expires after an hour."""
+"""Event: something that happened to an object. A repeat increases the count of the same Event. It expires after an hour."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Event(Viewed, frozen=True, rename="camel", gc=False):
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
-    """About an object of the Event's own namespace; about one of none, in `default`."""
+    """Checks that the Event is in the namespace of its object, or in `default` if the object has none."""
     namespace = new["metadata"]["namespace"]
     about = new.get("involvedObject", {}).get("namespace", "")
     if old is None and about != namespace and (about or namespace not in ("default", "kube-system")):

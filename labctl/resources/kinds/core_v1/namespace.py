@@ -1,4 +1,4 @@
-"""Namespace: a room for names. Its deletion is carried out by the namespace controller, which then takes `kubernetes` from spec.finalizers."""
+"""Namespace: a scope for names. The namespace controller carries out its deletion, and then removes `kubernetes` from spec.finalizers."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def fields(namespace: Namespace) -> Mapping[str, str]:
 
 
 def defaults(namespace: Object) -> None:
-    """Every namespace can be selected by its name."""
+    """Adds the label with the namespace's name, so that it can be selected by name."""
     metadata = namespace.setdefault("metadata", {})
     if metadata.get("name"):
         metadata.setdefault("labels", {})["kubernetes.io/metadata.name"] = metadata["name"]
 
 
 def prepare(new: Object, old: Object | None) -> None:
-    """Active, and held by `kubernetes` until the namespace controller has emptied it."""
+    """Makes a new namespace Active, with the finalizer `kubernetes`, which the namespace controller removes when the namespace is empty."""
     spec = new.setdefault("spec", {})
     if old is None:
         new["status"] = {"phase": "Active"}

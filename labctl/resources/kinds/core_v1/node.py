@@ -97,7 +97,7 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
 
 
 def prepare(new: Object, _old: Object | None) -> None:
-    """Its agent registers it with the status it knows, so that stays; podCIDR and podCIDRs say the same."""
+    """Fills podCIDRs from podCIDR, or the other way round. A new node keeps its status, because its agent creates it with one."""
     spec = new.setdefault("spec", {})
     if spec.get("podCIDR") and not spec.get("podCIDRs"):
         spec["podCIDRs"] = [spec["podCIDR"]]

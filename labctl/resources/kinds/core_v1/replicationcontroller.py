@@ -18,7 +18,7 @@ from labctl.resources.selectors import Selector, from_labels, of_pairs
 
 
 class ReplicationControllerSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """`template` is kept raw, because a pod is made of all of it; `pod_template` reads the part labctl acts on."""
+    """The spec. `template` is kept as bytes, because a pod is made from all of it; `pod_template` decodes the part that labctl acts on."""
 
     replicas: int = 1
     min_ready_seconds: int = 0
@@ -52,7 +52,7 @@ def selectable(rc: ReplicationController) -> Mapping[str, str]:
 
 
 def defaults(controller: Object) -> None:
-    """Where the author gave no selector or labels, those of the template."""
+    """Takes the selector and the labels from the template if the author gave none."""
     spec = controller.setdefault("spec", {})
     labels = spec.get("template", {}).get("metadata", {}).get("labels")
     if labels:

@@ -1,4 +1,4 @@
-"""Secret: a ConfigMap that tables don't show and that a node's agent reads only for its own pods."""
+"""Secret: data like a ConfigMap's, but tables don't show it, and a node's agent can read only those that its own pods use."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Secret(Viewed, frozen=True, rename="camel", gc=False):
 
 
 def defaults(secret: Object) -> None:
-    """stringData is for people: it is stored as data."""
+    """Moves stringData, in which people write plain text, to data."""
     plain = secret.pop("stringData", None)
     if plain:
         data = secret.setdefault("data", {})

@@ -1,4 +1,4 @@
-"""Service: one fixed virtual IP and port in front of the ready pods its selector finds. The proxy makes it true on every minion."""
+"""Service: a fixed virtual IP and ports in front of the ready pods that its selector matches. The proxy's rules carry it out on every minion."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
     @property
     def affinity_timeout_s(self) -> int:
-        """Seconds a client stays with its endpoint; 0 when there is no affinity."""
+        """For how many seconds a client keeps its endpoint; 0 if there is no affinity."""
         if self.session_affinity != "ClientIP":
             return 0
         config = self.session_affinity_config
@@ -91,7 +91,7 @@ def selectable(service: Service) -> Mapping[str, str]:
 
 
 def prepare(new: Object, old: Object | None) -> None:
-    """What was allocated once stays while the type still needs it, though a PUT or patch says nothing of it."""
+    """Keeps the allocated address and ports while the Service's type needs them, even if a PUT or patch leaves them out."""
     spec = new["spec"]
     if old is None:
         new["status"] = {"loadBalancer": {}}
@@ -117,11 +117,11 @@ def _keep_allocated(spec: Object, before: Object) -> None:
             if node_port and not port.get("nodePort"):
                 port["nodePort"] = node_port
         elif port.get("nodePort") == node_port:
-            port.pop("nodePort", None)  # it belonged to the type that this Service has no more
+            port.pop("nodePort", None)  # the Service's old type needed it, the new one does not
 
 
 def allocate(new: Object, old: Object | None, ranges: Ranges) -> Iterator[FieldError]:
-    """Its virtual IP and node ports: those it asks for, else free ones."""
+    """Allocates the virtual IP and the node ports: the requested ones, or free ones if none are requested."""
     spec = new["spec"]
     if spec["type"] == "ExternalName":
         return
@@ -163,7 +163,7 @@ def _allocate_port(path: str, port: Object, ranges: Ranges) -> Iterator[FieldErr
 
 
 def claims(service: Object) -> Iterator[str]:
-    """The keys that hold its virtual IP and its node ports."""
+    """Returns the claim keys of its virtual IP and its node ports."""
     spec = service["spec"]
     if spec.get("clusterIP") not in ("", "None", None) and spec.get("type") != "ExternalName":
         yield ip_claim(spec["clusterIP"])
@@ -172,7 +172,7 @@ def claims(service: Object) -> Iterator[str]:
             yield port_claim(port["nodePort"])
 
 
-# -- what may stand in it
+# -- validation
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:

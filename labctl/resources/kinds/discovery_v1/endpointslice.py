@@ -1,4 +1,4 @@
-"""EndpointSlice: the addresses behind a Service, at most a bound per object; what `kubectl describe service` and the proxy read."""
+"""EndpointSlice: a limited number of the addresses behind a Service. `kubectl describe service` and the proxy read it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by"
 
 
 class EndpointConditions(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """None means unknown, which is to be read as ready, and as not terminating."""
+    """The conditions of an endpoint. None means unknown, which counts as ready and as not terminating."""
 
     ready: bool | None = None
     serving: bool | None = None

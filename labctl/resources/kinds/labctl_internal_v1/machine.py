@@ -1,6 +1,6 @@
-"""Machine: one minion's hardware. `labctl up` declares it, the master's `machines` room makes it true through a provider.
+"""Machine: one minion's hardware. `labctl up` declares it, and the master's `machines` room creates it through a provider.
 
-spec says what is wanted (power On or Off), status what was seen: so an intended halt is never mistaken for a failure.
+spec is the desired state (power On or Off), status the observed one, so that an intended halt is not taken for a failure.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from labctl.resources.kinds.own import BOOLEAN, INT32, MICRO_TIME, QUANTITY, STR
 from labctl.resources.kinds.shared import Condition, Quantity, condition_status
 
 BOOT_REQUEST = "labctl.internal/boot-request"  # an annotation: a new value asks for a boot, once
-MAX_NUMBER = 200  # as many as there are addresses in the lab's network
+MAX_NUMBER = 200  # the lab's network has addresses for as many
 
 
 class MachineSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -31,7 +31,7 @@ class MachineSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 
 class PowerEvent(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """The provider's last word, about one boot of the machine."""
+    """The last event that the provider reported about a boot of the machine."""
 
     power: str = ""
     boot_id: str = msgspec.field(default="", name="bootID")
@@ -58,11 +58,11 @@ class Machine(Viewed, frozen=True, rename="camel", gc=False):
 
     @property
     def joined(self) -> bool:
-        """Its agent runs and has spoken to the master since its last boot."""
+        """True if its agent runs and has connected to the master since the last boot."""
         return condition_status(self.status.conditions, "Joined") == "True"
 
     def end_of(self, boot_id: str) -> PowerEvent | None:
-        """The provider's event that ended this boot; None if no such event is known."""
+        """Returns the provider's event that ended this boot; None if no such event is known."""
         event = self.status.last_event
         if not boot_id:
             return None
@@ -74,12 +74,12 @@ class Machine(Viewed, frozen=True, rename="camel", gc=False):
 
     @property
     def boot_requested(self) -> bool:
-        """Somebody asked for a boot, and the machines room has not answered yet."""
+        """True if somebody requested a boot and the machines room has not accepted the request yet."""
         return self.metadata.annotations.get(BOOT_REQUEST, "") not in ("", self.status.observed_boot_request)
 
 
 def prepare(new: Object, old: Object | None) -> None:
-    """Nobody has seen it yet."""
+    """Gives a new machine an empty status: nobody has observed it yet."""
     if old is None:
         new["status"] = {}
 

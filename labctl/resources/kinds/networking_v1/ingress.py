@@ -1,6 +1,6 @@
-"""Ingress: which Service answers for which host and path. labctl stores it and carries out nothing; an ingress controller in the lab may.
+"""Ingress: says which Service answers for which host and path. labctl only stores it; an ingress controller in the lab may carry it out.
 
-Kubernetes has no controller for it either: people install one. The rules of what may stand in it are Kubernetes' own.
+Kubernetes has no controller for it either: people install one. It is validated by Kubernetes' rules.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""NetworkPolicy: which connections reach and leave the pods that it selects. The proxy's rules enforce it on every minion (proxy/policies.py).
+"""NetworkPolicy: says which connections to and from the selected pods are allowed. The proxy's rules enforce it on every minion (proxy/policies.py).
 
-A pod that no policy selects for a direction is reached by everybody, or reaches everybody. A pod that some policies select is open to what at least one
-of them allows. SCTP is refused, because labctl's rules carry TCP and UDP only.
+If no policy selects a pod for a direction, all connections of that direction are allowed. Otherwise those are allowed that at least one of its policies
+allows. SCTP is refused, because labctl's rules handle only TCP and UDP.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ class IPBlock(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 
 class Peer(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """A selector that is absent is not the same as an empty one, which selects everything."""
+    """A peer of a rule. A missing selector is not the same as an empty one, which selects everything."""
 
     pod_selector: msgspec.Raw = _ABSENT
     namespace_selector: msgspec.Raw = _ABSENT
     ip_block: IPBlock | None = None
 
     def pods(self) -> Selector:
-        """Which pods are meant; all of the chosen namespaces if nothing was said."""
+        """Returns the selector of the pods; without one, all pods of the selected namespaces are meant."""
         return of_json(bytes(self.pod_selector) if self.pod_selector != _ABSENT else b"{}")
 
     def namespaces(self) -> Selector | None:
-        """Which namespaces are meant; None: the policy's own."""
+        """Returns the selector of the namespaces; None means the policy's own namespace."""
         return of_json(bytes(self.namespace_selector)) if self.namespace_selector != _ABSENT else None
 
 
@@ -71,12 +71,12 @@ class NetworkPolicy(Viewed, frozen=True, rename="camel", gc=False):
     spec: NetworkPolicySpec = NetworkPolicySpec()
 
     def pods(self) -> Selector:
-        """Which pods of its namespace the policy is about."""
+        """Returns the selector of the pods, in its own namespace, to which the policy applies."""
         return of_json(bytes(self.spec.pod_selector))
 
     @property
     def names_other_namespaces(self) -> bool:
-        """Whether pods of other namespaces are among its peers."""
+        """True if pods of other namespaces can be among its peers."""
         rules: tuple[IngressRule | EgressRule, ...] = (*self.spec.ingress, *self.spec.egress)
         return any(peer.namespace_selector != _ABSENT for rule in rules for peer in rule.peers)
 
