@@ -62,7 +62,7 @@ class Runner:
         self.view = LiveView(decoder(resources), clock, indexes_of(followers), self._unreadable)
         self._store = resources.store
         self._registry = resources.registry
-        self._deaf: Callable[[], None] = lambda: None  # ends listening to the registry
+        self._stop_listening: Callable[[], None] = lambda: None  # ends listening to the registry
         self._clock = clock
         self._journal = journal
         self._rng = rng
@@ -75,8 +75,8 @@ class Runner:
         self._queue: KeyedQueue[Item] = KeyedQueue(settings.backoff_min_s, settings.backoff_max_s, self._wake.set)
         self._executor = ActionExecutor(client, settings.actions_at_once)
         self._reporter = EventReporter(journal, recorder, lambda: self.idle, clock, settings)
-        self._held: deque[tuple[int, Item, Plan]] = deque()  # carried out, waiting for the view to see it
-        self._carrying: dict[asyncio.Task[None], None] = {}  # in order, so that stopping is the same each time
+        self._waiting_plans: deque[tuple[int, Item, Plan]] = deque()  # carried out, waiting for the view to see it
+        self._running: dict[asyncio.Task[None], None] = {}  # in order, so that stopping is the same each time
         self._watcher: Watch | None = None  # begun, and not followed yet
         self._ticked = (clock.now(), clock.wall())
         self._due = clock.now()  # when it is to look again, at the latest
@@ -87,19 +87,19 @@ class Runner:
     async def start(self) -> None:
         """Load the view and begin. On return every controller has seen what is there, and nothing is planned yet."""
         self._load()
-        self._deaf = self._registry.listen(self._kinds_changed)
+        self._stop_listening = self._registry.listen(self._kinds_changed)
         self._watcher = self._store.watch("", self.view.revision)
         for name, work in ((WATCH, self._follow), (PLANS, self._work), (EVENTS, self._reporter.run)):
             self._supervisor.run(name, work)
 
     async def stop(self) -> None:
         """Stops in order: it makes no new plans, lets running writes finish, and has queued Events written."""
-        self._deaf()
-        self._deaf = lambda: None
+        self._stop_listening()
+        self._stop_listening = lambda: None
         await self._supervisor.stop(WATCH, PLANS, EVENTS)
-        if self._carrying:
-            await asyncio.wait(self._carrying, timeout=self._settings.stop_s)
-        for carried in tuple(self._carrying):
+        if self._running:
+            await asyncio.wait(self._running, timeout=self._settings.stop_s)
+        for carried in tuple(self._running):
             carried.cancel()
         try:
             async with asyncio.timeout(self._settings.stop_s):
@@ -158,7 +158,7 @@ class Runner:
             async for batch in watcher:
                 for seen in self.view.apply(batch):
                     self._see(seen)
-                self._release_held()
+                self._release_waiting()
                 changes += len(batch.changes)
                 if changes > CHANGES_AT_ONCE:
                     changes = 0
@@ -195,7 +195,7 @@ class Runner:
             self._wake.clear()
             self._look_at_clock()
             started = self._clock.now()
-            while len(self._carrying) < self._settings.plans_at_once and (item := self._queue.pop(self._clock.now())):
+            while len(self._running) < self._settings.plans_at_once and (item := self._queue.pop(self._clock.now())):
                 self._plan(item)
                 if self._clock.now() - started > self._settings.slice_s:
                     await asyncio.sleep(0)
@@ -220,7 +220,7 @@ class Runner:
             self._finish(item, plan)
             return
         task = asyncio.create_task(self._carry_out(item, plan))
-        self._carrying[task] = None
+        self._running[task] = None
         task.add_done_callback(self._carried)
 
     async def _wait(self) -> None:
@@ -273,7 +273,7 @@ class Runner:
         elif self.view.revision >= self._store.revision:
             self._finish(item, plan)
         else:
-            self._held.append((self._store.revision, item, plan))
+            self._waiting_plans.append((self._store.revision, item, plan))
 
     async def _act(self, item: Item, action: Action, cause: int) -> Exception | None:
         component = self._controllers[item[0]].name
@@ -307,7 +307,7 @@ class Runner:
             self._record(controller.name, record, self.view.get(controller.kind, item[1]))
 
     def _carried(self, task: asyncio.Task[None]) -> None:
-        self._carrying.pop(task, None)
+        self._running.pop(task, None)
         self._wake.set()
 
     def _failed(self, item: Item, error: Exception) -> None:
@@ -322,9 +322,9 @@ class Runner:
         if plan.again_s is not None:
             self._queue.add_later(item, self._clock.now() + max(plan.again_s, AGAIN_MIN_S))
 
-    def _release_held(self) -> None:
-        while self._held and self._held[0][0] <= self.view.revision:
-            _, item, plan = self._held.popleft()
+    def _release_waiting(self) -> None:
+        while self._waiting_plans and self._waiting_plans[0][0] <= self.view.revision:
+            _, item, plan = self._waiting_plans.popleft()
             self._finish(item, plan)
 
 

@@ -49,11 +49,11 @@ def invalid(kind: Kind, name: str, errors: Sequence[FieldError]) -> ApiError:
 
 def invalid_of(kind: str, group: str, name: str, errors: Sequence[FieldError]) -> ApiError:
     texts = list(dict.fromkeys(f"{e.field}: {e.message}" for e in errors))
-    said = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+    message = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
     qualified = f"{kind}.{group}" if group else kind
     causes = [{"reason": e.type, "message": e.message, "field": e.field} for e in errors]
     details = {"name": name, "group": group, "kind": kind, "causes": causes}
-    return ApiError(422, "Invalid", f'{qualified} "{name}" is invalid: {said}', details={k: v for k, v in details.items() if v})
+    return ApiError(422, "Invalid", f'{qualified} "{name}" is invalid: {message}', details={k: v for k, v in details.items() if v})
 
 
 def bad_request(message: str) -> ApiError:

@@ -73,8 +73,8 @@ def _sum(containers: Iterable[Object], part: str) -> Usage:
 
 
 def _amounts(container: Object, part: str) -> Usage:
-    said: Mapping[str, Any] = (container.get("resources") or {}).get(part) or {}
-    return {name: quantities.parse(value) for name, value in said.items()}
+    amounts: Mapping[str, Any] = (container.get("resources") or {}).get(part) or {}
+    return {name: quantities.parse(value) for name, value in amounts.items()}
 
 
 def _of_service(spec: Object) -> Usage:

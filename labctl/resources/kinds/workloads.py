@@ -59,15 +59,15 @@ def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 def template(kind: str, spec: Mapping[str, Any], matches: bool | None) -> Iterator[FieldError]:
     """Validates spec.template for kinds whose pods run for ever. `matches` says whether the selector matches the template's labels (None: not known)."""
     path = "spec.template"
-    said = spec.get("template")
-    if said is None:
+    given = spec.get("template")
+    if given is None:
         yield fields.required(path)
         return
-    labels = said.get("metadata", {}).get("labels", {})
+    labels = given.get("metadata", {}).get("labels", {})
     if matches is False:
         yield fields.invalid(f"{path}.metadata.labels", labels, "`selector` does not match template `labels`")
     yield from names.labels(f"{path}.labels", labels)
-    pod = said.get("spec")
+    pod = given.get("spec")
     if pod is None:
         yield fields.required(f"{path}.spec.containers")
         return
@@ -86,9 +86,9 @@ def labelled_template(spec: Object, selector: Mapping[str, Any] | None) -> bool 
 
 
 def template_warnings(new: Object, old: Object | None) -> Iterator[str]:
-    said = new["spec"].get("template") or {}
-    if old is None or said != old["spec"].get("template"):
-        yield from pod_rules.warnings("spec.template.spec", said.get("spec", {}))
+    given = new["spec"].get("template") or {}
+    if old is None or given != old["spec"].get("template"):
+        yield from pod_rules.warnings("spec.template.spec", given.get("spec", {}))
 
 
 def selector_immutable(new: Object, old: Object | None) -> Iterator[FieldError]:

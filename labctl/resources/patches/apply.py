@@ -157,11 +157,11 @@ def _applied_by_client(type_: Type, live: Object) -> Fields:
 
 def _check_config(type_: Type, kind: Kind, config: Any) -> None:
     if not isinstance(config, dict):
-        said = f"json: cannot unmarshal {value_name(config)} into Go value of type map[string]interface {{}}"
-        raise ApiError(400, "BadRequest", f"error decoding YAML: {said}")
+        message = f"json: cannot unmarshal {value_name(config)} into Go value of type map[string]interface {{}}"
+        raise ApiError(400, "BadRequest", f"error decoding YAML: {message}")
     if config.get("apiVersion") != kind.api_version:
-        said = f"Specified patch version: {config.get('apiVersion', '')}, expected: {kind.api_version}"
-        raise ApiError(400, "BadRequest", f"Incorrect version specified in apply patch. {said}")
+        message = f"Specified patch version: {config.get('apiVersion', '')}, expected: {kind.api_version}"
+        raise ApiError(400, "BadRequest", f"Incorrect version specified in apply patch. {message}")
     metadata = config.setdefault("metadata", {})
     if isinstance(metadata, dict) and metadata.get("managedFields"):
         raise ApiError(400, "BadRequest", "metadata.managedFields must be nil")
@@ -170,8 +170,8 @@ def _check_config(type_: Type, kind: Kind, config: Any) -> None:
         error = check(type_, config).error
         wrong = [error] if error else []
     if wrong:
-        said = wrong[0] if len(wrong) == 1 else "errors:\n  " + "\n  ".join(wrong)
-        raise ApiError(400, "BadRequest", f"failed to create typed patch object ({_named(kind, metadata)}): {said}")
+        message = wrong[0] if len(wrong) == 1 else "errors:\n  " + "\n  ".join(wrong)
+        raise ApiError(400, "BadRequest", f"failed to create typed patch object ({_named(kind, metadata)}): {message}")
 
 
 def _named(kind: Kind, metadata: Any) -> str:

@@ -64,8 +64,8 @@ class _Costs:
     def copied(self, value: Any) -> None:
         self._copied_bytes += len(msgspec.json.encode(value))
         if self._copied_bytes > MAX_COPIED_BYTES:
-            said = f"the accumulated size increase of copy is {self._copied_bytes}, exceeding the limit {MAX_COPIED_BYTES}"
-            raise _DoesNotApply(f"Unable to complete the copy, {said}")
+            message = f"the accumulated size increase of copy is {self._copied_bytes}, exceeding the limit {MAX_COPIED_BYTES}"
+            raise _DoesNotApply(f"Unable to complete the copy, {message}")
 
     def shifted(self, places: int) -> None:
         self._shifted += places

@@ -16,8 +16,8 @@ from labctl.resources.schema.golang import value_name
 def apply(patch: Any, obj: Object) -> Object:
     """Applies the patch to `obj`, in place, and returns it."""
     if not isinstance(patch, dict):
-        said = f"json: cannot unmarshal {value_name(patch)} into Go value of type map[string]interface {{}}"
-        raise ApiError(400, "BadRequest", f"error decoding patch: {said}")
+        message = f"json: cannot unmarshal {value_name(patch)} into Go value of type map[string]interface {{}}"
+        raise ApiError(400, "BadRequest", f"error decoding patch: {message}")
     _merge(obj, patch)
     return obj
 

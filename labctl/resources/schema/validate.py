@@ -41,15 +41,15 @@ def decode(schema: Schema, kind: Kind, body: bytes | Object, field_validation: s
 def _decode_exactly(schema: Schema, type_: Type, kind: Kind, raw: bytes, field_validation: str) -> tuple[Object, list[str]]:
     obj = bodies.parse(kind, raw)
     api_version, name = bodies.check_type_meta(schema, kind, obj, raw)
-    said = f'{name} in version "{api_version.rpartition("/")[2]}" cannot be handled as a {kind.kind}'
+    message = f'{name} in version "{api_version.rpartition("/")[2]}" cannot be handled as a {kind.kind}'
     repeats = bodies.may_repeat(obj, raw)
     findings = check(type_, obj)
     if findings.error:
-        raise ApiError(400, "BadRequest", f"{said}: {findings.error}")
+        raise ApiError(400, "BadRequest", f"{message}: {findings.error}")
     if repeats:
         findings.strict.extend(bodies.duplicates(raw))
     if findings.strict and field_validation == "Strict":
-        raise ApiError(400, "BadRequest", f"{said}: {strict_error(findings.strict)}")
+        raise ApiError(400, "BadRequest", f"{message}: {strict_error(findings.strict)}")
     return obj, findings.strict if field_validation == "Warn" else []
 
 

@@ -37,8 +37,8 @@ async def post(
 ) -> WriteResult:
     """Carries out a POST to a subresource that is no stream (the api room serves exec, attach and proxy)."""
     sent, warnings = await decoded(ctx, body_kind(kind, subresource), body, options)
-    said = sent.get("metadata", {}).get("name", "")
-    if said and said != name:
+    given = sent.get("metadata", {}).get("name", "")
+    if given and given != name:
         raise failures.bad_request(f"name in URL does not match name in {sent['kind']} object")
     if subresource == "binding":
         return await bind(ctx, kind, namespace, name, sent, options, warnings)

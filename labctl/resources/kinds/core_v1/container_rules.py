@@ -133,10 +133,10 @@ def host_ports(path: str, containers: Sequence[Object]) -> Iterator[FieldError]:
         for index, port in enumerate(c.get("ports", ())):
             if not port.get("hostPort"):
                 continue
-            said = f"{port['protocol']}/{port.get('hostIP', '')}/{port['hostPort']}"
-            if said in seen:
-                yield fields.duplicate(f"{path}[{position}].ports[{index}].hostPort", said)
-            seen.add(said)
+            host_port = f"{port['protocol']}/{port.get('hostIP', '')}/{port['hostPort']}"
+            if host_port in seen:
+                yield fields.duplicate(f"{path}[{position}].ports[{index}].hostPort", host_port)
+            seen.add(host_port)
 
 
 def port_reference(path: str, port: Any) -> Iterator[FieldError]:
@@ -162,18 +162,18 @@ def _env(path: str, env: Object) -> Iterator[FieldError]:
     source = env.get("valueFrom")
     if source is None:
         return
-    said = [kind for kind in _SOURCES if kind in source]
+    sources = [kind for kind in _SOURCES if kind in source]
     at = f"{path}.valueFrom"
-    if not said:
+    if not sources:
         yield fields.invalid(
             at, "", "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
         )
-    elif len(said) > 1:
+    elif len(sources) > 1:
         yield fields.invalid(at, "", "may not have more than one field specified at a time")
     elif env.get("value"):
         yield fields.invalid(at, "", "may not be specified when `value` is not empty")
     else:
-        yield from _env_source(f"{at}.{said[0]}", said[0], source[said[0]])
+        yield from _env_source(f"{at}.{sources[0]}", sources[0], source[sources[0]])
 
 
 def _env_source(path: str, kind: str, source: Object) -> Iterator[FieldError]:
@@ -190,24 +190,24 @@ def _env_source(path: str, kind: str, source: Object) -> Iterator[FieldError]:
         yield fields.required(f"{path}.resource")
 
 
-def field_path(path: str, said: str) -> Iterator[FieldError]:
+def field_path(path: str, value: str) -> Iterator[FieldError]:
     """Validates a reference of the downward API: a field of the pod, or one of its labels or annotations."""
-    if not said:
+    if not value:
         yield fields.required(path)
-    elif not (said in _FIELD_PATHS or (said.startswith(("metadata.labels['", "metadata.annotations['")) and said.endswith("']"))):
-        yield fields.not_supported(path, said, _FIELD_PATHS)
+    elif not (value in _FIELD_PATHS or (value.startswith(("metadata.labels['", "metadata.annotations['")) and value.endswith("']"))):
+        yield fields.not_supported(path, value, _FIELD_PATHS)
 
 
 def _env_from(path: str, source: Object) -> Iterator[FieldError]:
     if source.get("prefix"):
         yield from names.checked(f"{path}.prefix", source["prefix"], _env_name)
-    said = [kind for kind in ("configMapRef", "secretRef") if kind in source]
-    if not said:
+    sources = [kind for kind in ("configMapRef", "secretRef") if kind in source]
+    if not sources:
         yield fields.invalid(path, "", "must specify one of: `configMapRef` or `secretRef`")
-    elif len(said) > 1:
+    elif len(sources) > 1:
         yield fields.invalid(path, "", "may not have more than one field specified at a time")
-    elif not source[said[0]].get("name"):
-        yield fields.required(f"{path}.{said[0]}.name")
+    elif not source[sources[0]].get("name"):
+        yield fields.required(f"{path}.{sources[0]}.name")
 
 
 # -- mounts and resources
@@ -234,8 +234,8 @@ def _mounts(path: str, mounts: Sequence[Object], volumes: Collection[str]) -> It
             yield fields.invalid(f"{at}.subPath", below, "must not contain '..'")
 
 
-def resources(path: str, said: Object) -> Iterator[FieldError]:
-    limits, requests = said.get("limits", {}), said.get("requests", {})
+def resources(path: str, value: Object) -> Iterator[FieldError]:
+    limits, requests = value.get("limits", {}), value.get("requests", {})
     for part, amounts in (("limits", limits), ("requests", requests)):
         for name, amount in amounts.items():
             at = f"{path}.{part}[{name}]"
@@ -262,16 +262,16 @@ def _probe(path: str, probe: Object, *, once: bool) -> Iterator[FieldError]:
 
 
 def _handler(path: str, handler: Object) -> Iterator[FieldError]:
-    said = [kind for kind in _HANDLERS if kind in handler]
-    if not said:
+    handlers = [kind for kind in _HANDLERS if kind in handler]
+    if not handlers:
         yield fields.required(path, "must specify a handler type")
         return
-    for kind in said[1:]:
+    for kind in handlers[1:]:
         yield fields.forbidden(f"{path}.{kind}", "may not specify more than 1 handler type")
-    at, action = f"{path}.{said[0]}", handler[said[0]]
-    if said[0] == "exec" and not action.get("command"):
+    at, action = f"{path}.{handlers[0]}", handler[handlers[0]]
+    if handlers[0] == "exec" and not action.get("command"):
         yield fields.required(f"{at}.command")
-    if said[0] in ("httpGet", "tcpSocket", "grpc"):
+    if handlers[0] in ("httpGet", "tcpSocket", "grpc"):
         yield from port_reference(f"{at}.port", action.get("port", 0))
-    if said[0] == "httpGet" and action["scheme"] not in ("HTTP", "HTTPS"):
+    if handlers[0] == "httpGet" and action["scheme"] not in ("HTTP", "HTTPS"):
         yield fields.not_supported(f"{at}.scheme", action["scheme"], ("HTTP", "HTTPS"))

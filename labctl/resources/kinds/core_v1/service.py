@@ -222,15 +222,15 @@ def _validate_addresses(spec: Object, before: Object | None) -> Iterator[FieldEr
 
 
 def _validate_ports(spec: Object) -> Iterator[FieldError]:
-    said, seen, seen_names = spec.get("ports", ()), set(), set()
-    for index, port in enumerate(said):
+    port_list, seen, seen_names = spec.get("ports", ()), set(), set()
+    for index, port in enumerate(port_list):
         at, name = f"spec.ports[{index}]", port.get("name", "")
         if name:
             yield from names.checked(f"{at}.name", name, names.label)
             if name in seen_names:
                 yield fields.duplicate(f"{at}.name", name)
             seen_names.add(name)
-        elif len(said) > 1:
+        elif len(port_list) > 1:
             yield fields.required(f"{at}.name")
         yield from names.checked(f"{at}.port", port.get("port", 0), names.port)
         if port["protocol"] not in PROTOCOLS:

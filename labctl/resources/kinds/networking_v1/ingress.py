@@ -75,13 +75,13 @@ def _rule(at: str, rule: Object) -> Iterator[FieldError]:
 
 
 def _path(at: str, path: Object) -> Iterator[FieldError]:
-    type_, said = path.get("pathType"), path.get("path", "")
+    type_, path_value = path.get("pathType"), path.get("path", "")
     if type_ is None:
         yield fields.required(f"{at}.pathType", "pathType must be specified")
     elif type_ not in _PATH_TYPES:
         yield fields.not_supported(f"{at}.pathType", type_, _PATH_TYPES)
-    elif not said.startswith("/") and (said or type_ != "ImplementationSpecific"):
-        yield fields.invalid(f"{at}.path", said, "must be an absolute path")
+    elif not path_value.startswith("/") and (path_value or type_ != "ImplementationSpecific"):
+        yield fields.invalid(f"{at}.path", path_value, "must be an absolute path")
     yield from _backend(f"{at}.backend", path.get("backend") or {})
 
 

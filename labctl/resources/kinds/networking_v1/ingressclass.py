@@ -27,23 +27,23 @@ class IngressClass(Viewed, frozen=True, rename="camel", gc=False):
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
-    said = new.get("spec", {}).get("controller", "")
-    if not said:
+    controller = new.get("spec", {}).get("controller", "")
+    if not controller:
         yield fields.required("spec.controller")
-    elif len(said) > 250:
+    elif len(controller) > 250:
         yield fields.too_long("spec.controller", 250)
-    elif "/" not in said or not all(said.partition("/")[::2]):
+    elif "/" not in controller or not all(controller.partition("/")[::2]):
         why = 'must be a domain-prefixed path (such as "acme.io/foo")'
-        yield fields.invalid("spec.controller", said, why)
-    if old is not None and said != old.get("spec", {}).get("controller", ""):
-        yield fields.invalid("spec.controller", said, "field is immutable")
+        yield fields.invalid("spec.controller", controller, why)
+    if old is not None and controller != old.get("spec", {}).get("controller", ""):
+        yield fields.invalid("spec.controller", controller, "field is immutable")
 
 
 def _parameters(class_: IngressClass, _now_s: float) -> str:
-    said = class_.spec.parameters
-    if said is None:
+    parameters = class_.spec.parameters
+    if parameters is None:
         return NONE
-    return f"{said.kind}.{said.api_group}/{said.name}" if said.api_group else f"{said.kind}/{said.name}"
+    return f"{parameters.kind}.{parameters.api_group}/{parameters.name}" if parameters.api_group else f"{parameters.kind}/{parameters.name}"
 
 
 KIND = Kind(
