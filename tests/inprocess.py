@@ -24,6 +24,7 @@ import aiohttp
 import yaml
 
 from labctl.admission.builtin import builtin_admission
+from labctl.admission.caller import WebhookCaller
 from labctl.api import identity
 from labctl.api.audit import AuditLog
 from labctl.api.extensions import Extensions
@@ -95,7 +96,8 @@ class ApiServer:
         clock = SystemClock()
         store = store or memory_store()
         resources = Resources(store, builtin_registry(), clock, MemoryJournal(clock), Random(1))
-        resources.use_admission(builtin_admission(Client(resources), clock))
+        webhooks = WebhookCaller(Client(resources), remote)
+        resources.use_admission(builtin_admission(Client(resources), clock, webhooks=webhooks))
         authority = Authority.create(directory / "pki")
         authority.server(["localhost"], ["127.0.0.1"])
         pki = directory / "pki"
@@ -115,7 +117,7 @@ class ApiServer:
         await server.start([listener])
         api = cls(server, resources, authority, directory, listener.getsockname()[1])
         write_file(api.kubeconfig, kubeconfig(api.url, authority.certificate_pem, authority.admin()))
-        runner = _runner(resources, clock, authority) if controllers else None
+        runner = _runner(resources, clock, authority, webhooks) if controllers else None
         try:
             for name in NAMESPACES if store.revision == 0 else ():
                 await resources.create(resources.registry["namespaces"], "", {"metadata": {"name": name}})
@@ -127,6 +129,7 @@ class ApiServer:
             if runner is not None:
                 await runner.stop()
             await server.stop()
+            await webhooks.close()
             await store.close()
 
     @property
@@ -171,7 +174,7 @@ class ApiServer:
         return await asyncio.create_subprocess_exec(kubectl_path(), *arguments, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
 
 
-def _runner(resources: Resources, clock: SystemClock, authority: Authority) -> Runner:
+def _runner(resources: Resources, clock: SystemClock, authority: Authority, webhooks: WebhookCaller) -> Runner:
     client = Client(resources)
     recorders: dict[str, Recorder] = {}
 
@@ -179,7 +182,7 @@ def _runner(resources: Resources, clock: SystemClock, authority: Authority) -> R
         return recorders.setdefault(component, Recorder(client, component, clock))
 
     settings = ControllerSettings(root_certificate=authority.certificate_pem.decode())
-    controllers = [*builtin_controllers(resources.registry, settings), Signing(authority)]
+    controllers = [*builtin_controllers(resources.registry, settings, webhooks), Signing(authority)]
     return Runner(resources, client, recorder, controllers, clock, resources.journal, Random(1))
 
 

@@ -8,19 +8,29 @@ from labctl.admission.defaulttolerationseconds import DefaultTolerationSeconds
 from labctl.admission.eventratelimit import EventRateLimit
 from labctl.admission.limitranger import LimitDefaults, LimitRanger
 from labctl.admission.noderestriction import NodeRestriction
+from labctl.admission.policies import ValidatingPolicies
 from labctl.admission.priority import Priority
 from labctl.admission.resourcequota import ResourceQuota
 from labctl.admission.roleescalation import RoleEscalation
 from labctl.admission.runtimeclass import RuntimeClass
 from labctl.admission.serviceaccount import ServiceAccount
 from labctl.admission.storage import DefaultStorageClass, PersistentVolumeClaimResize
+from labctl.admission.webhooks import MutatingWebhooks, ValidatingWebhooks
 from labctl.clock import Clock
 from labctl.resources.admission import Admission
 from labctl.resources.client import Client
 from labctl.resources.rbac.holders import Rbac
+from labctl.resources.webhooks import NoWebhooks, Webhooks
 
 
-def builtin_admission(client: Client, clock: Clock, rbac: Rbac | None = None, *, evict_s: float = defaults.EVICT_S) -> Admission:
+def builtin_admission(
+    client: Client,
+    clock: Clock,
+    rbac: Rbac | None = None,
+    *,
+    evict_s: float = defaults.EVICT_S,
+    webhooks: Webhooks = NoWebhooks(),  # noqa: B008 - it holds nothing
+) -> Admission:
     """`evict_s` is how long a pod stays on a node that is not ready, where its author did not say. ResourceQuota comes last: what it takes is taken
     for writes that nothing else refuses."""
     rbac = rbac or Rbac(client.resources)
@@ -33,6 +43,7 @@ def builtin_admission(client: Client, clock: Clock, rbac: Rbac | None = None, *,
             DefaultTolerationSeconds(evict_s),
             DefaultStorageClass(client),
             CertificateRequests(rbac, clock),
+            MutatingWebhooks(client, webhooks),
         ),
         validating=(
             NodeRestriction(client),
@@ -40,6 +51,8 @@ def builtin_admission(client: Client, clock: Clock, rbac: Rbac | None = None, *,
             EventRateLimit(clock),
             LimitRanger(client),
             PersistentVolumeClaimResize(client),
+            ValidatingPolicies(client),
+            ValidatingWebhooks(client, webhooks),
             ResourceQuota(client),
         ),
     )

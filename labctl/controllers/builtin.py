@@ -29,12 +29,17 @@ from labctl.controllers.volumes.persistentvolumes import PersistentVolumes
 from labctl.controllers.volumes.protection import ClaimProtection
 from labctl.reconcile.plan import Follower
 from labctl.resources.registry import Registry
+from labctl.resources.webhooks import NoWebhooks, Webhooks
 
 
-def builtin_controllers(registry: Registry, settings: ControllerSettings = ControllerSettings()) -> list[Follower]:  # noqa: B008 - frozen
+def builtin_controllers(
+    registry: Registry,
+    settings: ControllerSettings = ControllerSettings(),  # noqa: B008 - frozen
+    webhooks: Webhooks = NoWebhooks(),  # noqa: B008 - it holds nothing
+) -> list[Follower]:
     """Custom kinds come first, because all others may deal with them; then endpoints, so that nobody is sent to a pod that leaves. The scheduler is in a room of its own."""
     return [
-        CustomKinds(registry),
+        CustomKinds(registry, webhooks),
         Endpoints(),
         EndpointSlices(settings),
         Mirroring(settings),

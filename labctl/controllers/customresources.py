@@ -17,6 +17,7 @@ from labctl.resources.custom.make import kinds_of
 from labctl.resources.kinds.apiextensions_v1.customresourcedefinition import CLEANUP, CustomResourceDefinition, Names
 from labctl.resources.kinds.shared import condition
 from labctl.resources.registry import Registry
+from labctl.resources.webhooks import NoWebhooks, Webhooks
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +31,9 @@ class CustomKinds:
     name = "custom-kinds"
     follows = (DEFINITIONS,)
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, webhooks: Webhooks = NoWebhooks()) -> None:  # noqa: B008 - it holds nothing
         self._registry = registry
+        self._webhooks = webhooks
         self._made: dict[str, tuple[Any, int]] = {}  # by resource: what the kinds were made of, and since which revision
         self.indexes: Mapping[tuple[str, str], Index] = {}
 
@@ -53,7 +55,7 @@ class CustomKinds:
         same_schema = before is not None and before[0][0] == definition.spec
         since = before[1] if before is not None and same_schema else definition.metadata.revision
         self._made[resource] = (made_of, since)
-        self._registry.replace(*kinds_of(definition, since))
+        self._registry.replace(*kinds_of(definition, since, self._webhooks))
 
     def _drop(self, resource: str) -> None:
         if self._made.pop(resource, None) is not None:

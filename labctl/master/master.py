@@ -22,6 +22,7 @@ import msgspec
 
 from labctl import logfiles
 from labctl.admission.builtin import builtin_admission
+from labctl.admission.caller import WebhookCaller
 from labctl.clock import Clock
 from labctl.controllers.builtin import builtin_controllers
 from labctl.controllers.essentials import Essentials
@@ -99,7 +100,8 @@ class Master:
         self._authority = authority
         self._audit = self._audit_log() if tls and settings.values.audit else None
         evict_s = settings.values.evict_s
-        self.resources.use_admission(builtin_admission(self.client, clock, self.rbac, evict_s=evict_s))
+        self.webhooks = WebhookCaller(self.client, tools.remote if tools else None, settings.networks)
+        self.resources.use_admission(builtin_admission(self.client, clock, self.rbac, evict_s=evict_s, webhooks=self.webhooks))
         self._recorders: dict[str, Recorder] = {}
         self.edge = self._edge(tools) if tools else None
         self.runner = Runner(self.resources, self.client, self.recorder, self._followers(), clock, journal, rng, supervisor=self.supervisor)
@@ -119,7 +121,7 @@ class Master:
         edge = self.edge.followers if self.edge else ()
         essential = Essentials(essentials(self._bootstrap(), self.resources.settings.service_range))
         signing = [Signing(self._authority)] if self._authority else []
-        return [*builtin_controllers(self.registry, self.settings.controllers()), *signing, essential, Scheduler(), *edge]
+        return [*builtin_controllers(self.registry, self.settings.controllers(), self.webhooks), *signing, essential, Scheduler(), *edge]
 
     def _bootstrap(self) -> BootstrapSettings:
         if not self.edge:
@@ -214,6 +216,7 @@ class Master:
         if self.edge:
             await self.edge.stop()
         await self.runner.stop()
+        await self.webhooks.close()
         for recorder in self._recorders.values():
             with contextlib.suppress(Exception):  # an Event that is lost is no reason not to stop
                 await recorder.close()

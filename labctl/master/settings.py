@@ -93,6 +93,11 @@ class MasterSettings(msgspec.Struct, frozen=True):
             return TUNNEL_ADDRESS if self.values.uplink == "reverse" else self.values.master_address or TUNNEL_ADDRESS
         return str(ipaddress.ip_network(self.values.machines)[1])
 
+    @property
+    def networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """The lab's own: of machines, pods and Services."""
+        return tuple(ipaddress.ip_network(each) for each in (self.values.machines, self.values.pods, self.values.services))
+
     def resources(self) -> ResourceSettings:
         return ResourceSettings(service_range=self.values.services, dns_address=self.dns_address)
 

@@ -23,10 +23,14 @@ _CHUNK = 64 << 10
 
 
 class DialledConnector(aiohttp.BaseConnector):
-    """Connects always to the same address, from the same machine. It is used for one request, then closed."""
+    """Connects always to the same address, from the same machine. It is used for one request, then closed. Without `tls`, any certificate of the pod will do."""
 
-    def __init__(self, remote: Remote, machine: str, host: str, port: int) -> None:
+    def __init__(
+        self, remote: Remote, machine: str, host: str, port: int, *, tls: ssl.SSLContext | None = None, server_name: str = ""
+    ) -> None:
         super().__init__(force_close=True)
+        self._tls = tls
+        self._server_name = server_name
         self._remote = remote
         self._destination = machine, host, port
         self._pumps: set[asyncio.Task[None]] = set()
@@ -39,10 +43,10 @@ class DialledConnector(aiohttp.BaseConnector):
         self._pumps.add(pump)
         pump.add_done_callback(self._pumps.discard)
         protocol: ResponseHandler | None = None
-        tls = _any_certificate() if req.is_ssl() else None
+        tls = (self._tls or _any_certificate()) if req.is_ssl() else None
         try:
             _transport, protocol = await self._loop.create_connection(
-                self._factory, sock=ours, ssl=tls, server_hostname="" if tls else None
+                self._factory, sock=ours, ssl=tls, server_hostname=self._server_name if tls else None
             )
         except OSError as error:  # the pod speaks no TLS, or no version that we know
             raise aiohttp.ClientConnectionError(str(error)) from error

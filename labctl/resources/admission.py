@@ -34,6 +34,8 @@ class Attributes(msgspec.Struct, frozen=True):
     new: Object | None
     options: WriteOptions | DeleteOptions
     subresource: str = ""
+    warnings: list[str] = msgspec.field(default_factory=list)
+    """A step adds what the client is to be told."""
 
     @property
     def name(self) -> str:
@@ -80,7 +82,8 @@ class Admission:
         return steps
 
 
-async def ask(steps: Sequence[AdmissionStep], attributes: Attributes) -> None:
-    """Asks each step in turn. Raises the first refusal."""
+async def ask(steps: Sequence[AdmissionStep], attributes: Attributes) -> list[str]:
+    """Asks each step in turn; answers their warnings. Raises the first refusal."""
     for step in steps:
         await step.admit(attributes)
+    return attributes.warnings

@@ -18,7 +18,9 @@ from labctl.resources.admission import Admission, Attributes, ask
 from labctl.resources.kind import Kind, Object
 from labctl.resources.large import offload_if_large
 from labctl.resources.registry import Registry
+from labctl.resources.schema.defaults import apply_defaults
 from labctl.resources.schema.definitions import Schema, builtin_schema
+from labctl.resources.schema.validate import decode_patched
 from labctl.resources.service import SYSTEM, DeleteOptions, ListOptions, ListResult, User, WriteOptions, WriteResult
 from labctl.resources.settings import ResourceSettings
 from labctl.resources.verbs import delete, read, subresources, versions, write
@@ -63,6 +65,15 @@ class Resources:
         """Asks the steps about something that is answered and not stored, such as a TokenRequest. Raises ApiError."""
         for steps in (self._ctx.admission.mutating, self._ctx.admission.validating):
             await ask(steps(attributes.kind, attributes.verb), attributes)
+
+    def complete(self, kind: Kind, obj: Object) -> None:
+        """Fills in, in place, what every object of the kind has; a mutating step needs it that shows the object to somebody."""
+        apply_defaults(self.schema, kind, obj)
+        kind.defaults(obj)
+
+    def tidied(self, kind: Kind, obj: Object) -> None:
+        """Checks types and drops unknown fields, in place, of what somebody's patch made of an object. ApiError if it is no such object any more."""
+        decode_patched(self.schema, kind, obj, b"", "Ignore")
 
     # -- reading ---------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import msgspec
 from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME, since
 from labctl.resources.custom import jsonpaths
+from labctl.resources.custom.conversion import ByName, ByWebhook
 from labctl.resources.custom.correlate import ABSENT
 from labctl.resources.custom.decode import CustomDecoder
 from labctl.resources.custom.openapi import definitions
@@ -20,39 +21,30 @@ from labctl.resources.custom.validate import validate
 from labctl.resources.generic import GenericObject
 from labctl.resources.kind import Column, FieldError, Kind, Object, ScalePaths, Subresource
 from labctl.resources.kinds.apiextensions_v1.customresourcedefinition import CustomResourceDefinition, PrinterColumn, Version
-from labctl.store.interface import Entry
+from labctl.resources.webhooks import NoWebhooks, Webhooks
 
 _READ_ONLY = ("delete", "deletecollection", "get", "list", "watch")
 
 
-class Versions:
-    """Conversion with the strategy `None`: only the apiVersion differs. Objects that are older than the schema get its defaults when they are read."""
-
-    def __init__(self, nodes: Mapping[str, Node], since_revision: int) -> None:
-        self._nodes = nodes
-        self._since = since_revision
-
-    def needed(self, kind: Kind, entry: Entry) -> bool:
-        head = b'{"kind":"%s","apiVersion":"%s",' % (kind.kind.encode(), kind.api_version.encode())
-        return not entry.value.startswith(head) or (self._nodes[kind.version].fills and entry.revision < self._since)
-
-    async def convert(self, kind: Kind, objects: Sequence[Object]) -> Sequence[Object]:
-        converted = [{**obj, "apiVersion": kind.api_version, "kind": kind.kind} for obj in objects]
-        for obj in converted:
-            fill(self._nodes[kind.version], obj)
-        return converted
-
-
-def kinds_of(definition: CustomResourceDefinition, since_revision: int) -> list[Kind]:
+def kinds_of(definition: CustomResourceDefinition, since_revision: int, webhooks: Webhooks = NoWebhooks()) -> list[Kind]:  # noqa: B008 - it holds nothing
     """A Kind for each version, the stored one first. `since_revision`: objects last written before it may lack today's defaults."""
     nodes = {version.name: Node(msgspec.json.decode(version.schema.schema)) for version in definition.spec.versions}
-    conversion = Versions(nodes, since_revision)
+    conversion = _conversion(definition, nodes, since_revision, webhooks)
     made = {version.name: _kind(definition, version, nodes[version.name], conversion) for version in definition.spec.versions}
     [stored] = [made[version.name] for version in definition.spec.versions if version.storage]
     return [stored, *(replace(kind, storage=stored) for kind in made.values() if kind is not stored)]
 
 
-def _kind(definition: CustomResourceDefinition, version: Version, node: Node, conversion: Versions) -> Kind:
+def _conversion(
+    definition: CustomResourceDefinition, nodes: Mapping[str, Node], since_revision: int, webhooks: Webhooks
+) -> ByName | ByWebhook:
+    said = definition.spec.conversion
+    if said.strategy != "Webhook" or said.webhook is None:
+        return ByName(nodes, since_revision)
+    return ByWebhook(nodes, since_revision, webhooks, msgspec.json.decode(said.webhook).get("clientConfig") or {})
+
+
+def _kind(definition: CustomResourceDefinition, version: Version, node: Node, conversion: ByName | ByWebhook) -> Kind:
     spec, names = definition.spec, definition.status.accepted_names
     subresources, has_status = _subresources(version)
     terminating = definition.metadata.deletion_timestamp is not None

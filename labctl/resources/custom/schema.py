@@ -102,6 +102,11 @@ def escaped(name: str) -> str:
     return name
 
 
+def is_dear(expression: str) -> bool:
+    """Whether an expression may take more than microseconds, by its looks."""
+    return _DEAR.search(expression) is not None
+
+
 def compiled(pattern: str) -> Any:
     """A pattern as Kubernetes reads it: RE2, whose time is linear in the text whatever the pattern is. ValueError if it is none."""
     import re2  # only who has a custom kind with a pattern pays for it

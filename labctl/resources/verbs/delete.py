@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+import msgspec
+
 from labctl.clock import parse_rfc3339, rfc3339
 from labctl.errors import ApiError, Conflict
 from labctl.resources import encoding, failures, fields
@@ -37,14 +39,14 @@ async def delete(ctx: Context, kind: Kind, namespace: str, name: str, options: D
             entry = ctx.existing(kind, namespace, name)
             old = encoding.decoded(entry)
             _check_preconditions(kind, name, old, options)
-            if steps := ctx.admission.validating(kind, "delete"):
-                await ask(steps, Attributes(user, "delete", kind, old, None, options))
+            steps = (*ctx.admission.mutating(kind, "delete"), *ctx.admission.validating(kind, "delete"))
+            said = await ask(steps, Attributes(user, "delete", kind, old, None, options)) if steps else ()
             new = encoding.decoded(entry)
             _mark(ctx, kind, new, options)
             if new == old and not can_be_removed(new):
-                return WriteResult(entry)
+                return WriteResult(entry, warnings=said)
             try:
-                return await _commit(ctx, kind, entry, new, options)
+                return msgspec.structs.replace(await _commit(ctx, kind, entry, new, options), warnings=said)
             except Conflict as first:
                 await ctx.store.wait_finished(first.at)
     raise failures.conflict(kind, name)

@@ -70,7 +70,7 @@ async def create_decoded(
     size = size if not kind.slow else LARGE_BYTES + 1
     meta.fill_new_metadata(ctx, kind, namespace, obj)
     if steps := ctx.admission.mutating(kind, "create"):
-        await ask(steps, Attributes(options.user, "create", kind, None, obj, options))
+        warnings = [*warnings, *await ask(steps, Attributes(options.user, "create", kind, None, obj, options))]
     prefix = "" if obj["metadata"].get("name") else obj["metadata"].get("generateName", "")
     if prefix:
         obj["metadata"]["name"] = meta.generated(prefix, ctx.rng)
@@ -84,11 +84,12 @@ async def create_decoded(
             obj["metadata"]["name"] = meta.generated(prefix, ctx.rng)
             kind.prepare(obj, None)  # it may have written the name elsewhere
         await offload_if_large(size, _refuse_invalid, kind, obj, None)
+        said: Sequence[str] = ()
         if steps := ctx.admission.validating(kind, "create"):
-            await ask(steps, Attributes(options.user, "create", kind, None, obj, options))
+            said = await ask(steps, Attributes(options.user, "create", kind, None, obj, options))
         entry = await _commit_new(ctx, kind, namespace, obj, options, may_exist=bool(prefix))
         if entry is not None:
-            return WriteResult(entry, True, warnings)
+            return WriteResult(entry, True, [*warnings, *said])
     raise failures.conflict(kind, obj["metadata"].get("name", ""))
 
 
@@ -143,12 +144,12 @@ async def rewrite(
             size = max(size, len(converted.value), LARGE_BYTES + 1 if kind.slow else 0)
             new, warnings = await offload_if_large(size, change, encoding.decoded(converted))
             if steps := ctx.admission.mutating(kind, "update"):
-                await ask(steps, Attributes(options.user, "update", kind, old, new, options, subresource))
+                warnings = [*warnings, *await ask(steps, Attributes(options.user, "update", kind, old, new, options, subresource))]
             await offload_if_large(size, restrict_and_validate, ctx, kind, namespace, name, new, old, subresource)
             if new == old and not versions.is_stale(kind, entry):
                 return WriteResult(entry, warnings=warnings)
             if steps := ctx.admission.validating(kind, "update"):
-                await ask(steps, Attributes(options.user, "update", kind, old, new, options, subresource))
+                warnings = [*warnings, *await ask(steps, Attributes(options.user, "update", kind, old, new, options, subresource))]
             warnings = await offload_if_large(size, collect_warnings, ctx, kind, new, old, options, warnings)
             try:
                 return await _commit_rewrite(ctx, kind, entry, new, old, options, subresource, warnings)

@@ -1,0 +1,80 @@
+"""What a webhook or a policy is shown of a write: the `request` of an AdmissionReview (admission.k8s.io/v1)."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import msgspec
+
+from labctl.admission.matching import OPERATIONS
+from labctl.resources import encoding
+from labctl.resources.admission import Attributes
+from labctl.resources.kind import Kind, Object
+from labctl.resources.service import DeleteOptions
+from labctl.resources.verbs import subresources
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """The objects of a write in one version of their kind."""
+
+    kind: Kind
+    new: Object | None
+    old: Object | None
+
+
+async def shown(attributes: Attributes, kind: Kind) -> Shown:
+    """The write's objects as `kind`, a version of what they are, has them. They may be the write's own: nobody may change them."""
+    new, old = attributes.new, attributes.old
+    if attributes.subresource == "scale":
+        return Shown(kind, *(None if obj is None else subresources.scale_object(kind, obj) for obj in (new, old)))
+    if kind is attributes.kind or kind.conversion is None:
+        return Shown(kind, new, old)
+    there = [encoding.decode(encoding.encode(obj)) for obj in (new, old) if obj is not None]
+    converted = list(await kind.conversion.convert(kind, there)) if there else []
+    return Shown(kind, converted.pop(0) if new is not None else None, converted.pop(0) if old is not None else None)
+
+
+def request(attributes: Attributes, seen: Shown) -> dict[str, Any]:
+    """Everything but the user's secrets: as Kubernetes writes it, with the keys that may be empty left out."""
+    kind, asked = seen.kind, attributes.kind
+    said: dict[str, Any] = {
+        "uid": str(uuid.uuid4()),
+        "kind": _kind(kind, attributes.subresource),
+        "resource": {"group": kind.group, "version": kind.version, "resource": kind.plural},
+        "requestKind": _kind(asked, attributes.subresource),
+        "requestResource": {"group": asked.group, "version": asked.version, "resource": asked.plural},
+        "operation": OPERATIONS[attributes.verb],
+        "userInfo": {"username": attributes.user.name, "groups": list(attributes.user.groups)},
+        "object": seen.new,
+        "oldObject": seen.old,
+        "dryRun": attributes.options.dry_run,
+        "options": _options(attributes),
+    }
+    optional = {
+        "name": attributes.name,
+        "namespace": attributes.name if asked.resource == "namespaces" else attributes.namespace,
+        "subResource": attributes.subresource,
+        "requestSubResource": attributes.subresource,
+    }
+    return said | {name: value for name, value in optional.items() if value}
+
+
+def _kind(kind: Kind, subresource: str) -> dict[str, str]:
+    if subresource == "scale":
+        return {"group": "autoscaling", "version": "v1", "kind": "Scale"}
+    return {"group": kind.group, "version": kind.version, "kind": kind.kind}
+
+
+def _options(attributes: Attributes) -> dict[str, Any]:
+    options = attributes.options
+    if isinstance(options, DeleteOptions):
+        said = {"gracePeriodSeconds": options.grace_period_seconds, "propagationPolicy": options.propagation_policy}
+        return {
+            "apiVersion": "meta.k8s.io/v1",
+            "kind": "DeleteOptions",
+            **{name: value for name, value in said.items() if value is not None},
+        }
+    name = "CreateOptions" if attributes.verb == "create" else "UpdateOptions"
+    manager = {"fieldManager": options.field_manager} if options.field_manager else {}
+    return {"apiVersion": "meta.k8s.io/v1", "kind": name, **manager}

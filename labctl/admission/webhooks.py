@@ -1,0 +1,243 @@
+"""Mutating and validating webhooks: servers that people run and name in a configuration; each is asked about the writes that it matches.
+
+Mutating ones are asked one after the other, each with what those before it made of the object, and may change it by a JSON patch; who asks for it
+(`reinvocationPolicy: IfNeeded`) is asked once more when a later one changed the object. Validating ones are asked all at once, about the result.
+One that can't be asked refuses the write (`failurePolicy: Fail`) or is passed over (`Ignore`). The objects that configure admission are never judged by
+it, so that a mistake can be taken back. Not asked are CONNECT (exec, attach, proxy), bindings and evictions.
+
+A write waits for its webhooks, and others' writes of the same object wait for it: a webhook must not write the object that it is asked about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from labctl.admission.conditions import Condition, all_hold, conditions_of
+from labctl.admission.matching import NAMESPACES, NOT_SHOWN, OWN_GROUP, Match
+from labctl.admission.reviews import Shown, request, shown
+from labctl.errors import ApiError
+from labctl.resources import encoding, failures
+from labctl.resources.admission import Attributes, Verb
+from labctl.resources.cel.expressions import EvaluationError
+from labctl.resources.client import Client
+from labctl.resources.generic import GenericObject
+from labctl.resources.kind import Kind, Object
+from labctl.resources.kinds.admissionrules import REQUEST_VARIABLES
+from labctl.resources.patches import json as json_patch
+from labctl.resources.webhooks import WebhookFailed, Webhooks
+
+REVIEW = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
+MOST_WARNING = 256  # characters
+
+
+class Webhook:
+    """One entry of a configuration."""
+
+    def __init__(self, said: Object) -> None:
+        self.name: str = said.get("name", "")
+        self.client: Object = said.get("clientConfig") or {}
+        self.fails = said.get("failurePolicy", "Fail") == "Fail"
+        self.timeout_s = float(said.get("timeoutSeconds") or 10)
+        self.again = said.get("reinvocationPolicy") == "IfNeeded"
+        self.safe_when_dry = said.get("sideEffects") in ("None", "NoneOnDryRun")
+        self.match = Match(said, said.get("rules") or ())
+        self._said = said.get("matchConditions") or ()
+        self._conditions: list[Condition] | None = None
+
+    def conditions(self) -> list[Condition]:
+        if self._conditions is None:
+            self._conditions = conditions_of(self._said, REQUEST_VARIABLES) if self._said else []
+        return self._conditions
+
+
+class Asker:
+    """What both steps do: find the webhooks that are concerned, ask one, understand its answer."""
+
+    def __init__(self, client: Client, webhooks: Webhooks, resource: str) -> None:
+        self.client = client
+        self._webhooks = webhooks
+        self._prefix = resource + "/"
+        self._known: dict[str, tuple[int, list[Webhook]]] = {}
+
+    def all(self) -> Sequence[Webhook]:
+        """Of all configurations, in the order of their names."""
+        entries = self.client.resources.store.range(self._prefix).entries
+        if not entries and not self._known:
+            return ()
+        known: dict[str, tuple[int, list[Webhook]]] = {}
+        for entry in entries:
+            found = self._known.get(entry.key)
+            if found is None or found[0] != entry.revision:
+                view: GenericObject = self.client.resources.view(entry)
+                found = entry.revision, [Webhook(said) for said in view.whole.get("webhooks") or ()]
+            known[entry.key] = found
+        self._known = known
+        return [webhook for _, webhooks in known.values() for webhook in webhooks]
+
+    def concerned(self, attributes: Attributes, webhook: Webhook) -> Kind | None:
+        """The version that it is to be asked about."""
+        versions = self.client.resources.registry.versions(attributes.kind.resource) or (attributes.kind,)
+        return webhook.match.kind(attributes, versions, self.labels_of)
+
+    def labels_of(self, namespace: str) -> Mapping[str, str] | None:
+        found = self.client.get(NAMESPACES, namespace)
+        return None if found is None else found.metadata.labels
+
+    async def ask(self, attributes: Attributes, webhook: Webhook, kind: Kind) -> tuple[Shown, Object | None]:
+        """What it was shown and the `response` of its answer; None if it is passed over. Raises ApiError."""
+        seen = await shown(attributes, kind)
+        asked = request(attributes, seen)
+        if not await self._wanted(attributes, webhook, asked):
+            return seen, None
+        if attributes.options.dry_run and not webhook.safe_when_dry:
+            raise failures.bad_request(f'admission webhook "{webhook.name}" does not support dry run')
+        try:
+            answer = await self._webhooks.call(webhook.client, webhook.timeout_s, {**REVIEW, "request": asked})
+            return seen, _response(answer, asked["uid"])
+        except WebhookFailed as error:
+            if not webhook.fails:
+                return seen, None
+            raise _internal(f'failed calling webhook "{webhook.name}": failed to call webhook: {error}') from None
+
+    async def _wanted(self, attributes: Attributes, webhook: Webhook, asked: Object) -> bool:
+        conditions = webhook.conditions()
+        if not conditions:
+            return True
+        try:
+            return await all_hold(conditions, {"object": asked["object"], "oldObject": asked["oldObject"], "request": asked})
+        except EvaluationError as error:
+            if not webhook.fails:
+                return False
+            raise failures.forbidden(attributes.kind, attributes.name, str(error)) from None
+
+
+def _response(answer: Object, uid: str) -> Object:
+    """The response of a review, if it is one and answers this question."""
+    if (answer.get("apiVersion"), answer.get("kind")) != (REVIEW["apiVersion"], REVIEW["kind"]):
+        said = f"{answer.get('apiVersion')}, Kind={answer.get('kind')}"
+        raise WebhookFailed(f"expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got {said}")
+    response = answer.get("response")
+    if not isinstance(response, dict):
+        raise WebhookFailed("webhook response was absent")
+    if response.get("uid") != uid:
+        raise WebhookFailed(f'expected response.uid="{uid}", got "{response.get("uid", "")}"')
+    return response
+
+
+def _judged(webhook: Webhook, response: Object, attributes: Attributes) -> None:
+    """Notes the warnings of an answer; raises ApiError if it denies."""
+    for warning in response.get("warnings") or ():
+        if isinstance(warning, str) and warning:
+            attributes.warnings.append(warning[:MOST_WARNING])
+    if response.get("allowed") is True:
+        return
+    result: Object = response.get("status") if isinstance(response.get("status"), dict) else {}  # type: ignore[assignment]
+    said, code = f'admission webhook "{webhook.name}" denied the request', result.get("code")
+    why = result.get("message") or result.get("reason")
+    number = code if isinstance(code, int) and 400 <= code < 600 else 400
+    raise ApiError(number, str(result.get("reason") or ""), f"{said}: {why}" if why else f"{said} without explanation")
+
+
+def _internal(why: str) -> ApiError:
+    return ApiError(500, "InternalError", f"Internal error occurred: {why}", details={"causes": [{"message": why}]})
+
+
+def _is_exempt(attributes: Attributes) -> bool:
+    return attributes.kind.group == OWN_GROUP or attributes.subresource in NOT_SHOWN
+
+
+class MutatingWebhooks:
+    """A mutating step."""
+
+    name = "MutatingAdmissionWebhook"
+    kinds: frozenset[str] | None = None
+    verbs: frozenset[Verb] = frozenset({"create", "update", "delete"})
+
+    def __init__(self, client: Client, webhooks: Webhooks) -> None:
+        self._asker = Asker(client, webhooks, f"mutatingwebhookconfigurations.{OWN_GROUP}")
+
+    async def admit(self, attributes: Attributes) -> None:
+        webhooks = self._asker.all()
+        if not webhooks or _is_exempt(attributes):
+            return
+        asked: list[Webhook] = []
+        repeat: list[Webhook] = []
+        for webhook in webhooks:
+            changed = await self._one(attributes, webhook)
+            if changed:
+                repeat += [each for each in asked if each.again and each not in repeat]
+            asked.append(webhook)
+        for webhook in repeat:
+            await self._one(attributes, webhook)
+
+    async def _one(self, attributes: Attributes, webhook: Webhook) -> bool:
+        """Whether it changed the object."""
+        kind = self._asker.concerned(attributes, webhook)
+        if kind is None:
+            return False
+        if attributes.new is not None and attributes.verb == "create":
+            self._asker.client.resources.complete(attributes.kind, attributes.new)
+        seen, response = await self._asker.ask(attributes, webhook, kind)
+        if response is None:
+            return False
+        _judged(webhook, response, attributes)
+        patch = response.get("patch")
+        if not patch or attributes.new is None or attributes.subresource == "scale":
+            return False
+        try:
+            patched = _patched(response, seen.new or {})
+            await self._take(attributes, kind, patched)
+        except (WebhookFailed, ApiError) as error:
+            if not webhook.fails:
+                return False
+            raise _internal(f'failed calling webhook "{webhook.name}": {error}') from None
+        return True
+
+    async def _take(self, attributes: Attributes, kind: Kind, patched: Object) -> None:
+        """Puts the patched object in the place of the new one."""
+        if kind is not attributes.kind and attributes.kind.conversion is not None:
+            patched = (await attributes.kind.conversion.convert(attributes.kind, [patched]))[0]
+        self._asker.client.resources.tidied(attributes.kind, patched)
+        assert attributes.new is not None
+        attributes.new.clear()
+        attributes.new.update(patched)
+
+
+def _patched(response: Object, obj: Object) -> Object:
+    if response.get("patchType") != "JSONPatch":
+        raise WebhookFailed(f'expected response.patchType="JSONPatch", got "{response.get("patchType") or ""}"')
+    try:
+        patch: Any = msgspec.json.decode(base64.b64decode(str(response["patch"]), validate=True))
+    except (ValueError, binascii.Error, RecursionError) as error:
+        raise WebhookFailed(f"the patch is no JSON patch: {error}") from None
+    return json_patch.apply(patch, encoding.decode(encoding.encode(obj)))
+
+
+class ValidatingWebhooks:
+    """A validating step."""
+
+    name = "ValidatingAdmissionWebhook"
+    kinds: frozenset[str] | None = None
+    verbs: frozenset[Verb] = frozenset({"create", "update", "delete"})
+
+    def __init__(self, client: Client, webhooks: Webhooks) -> None:
+        self._asker = Asker(client, webhooks, f"validatingwebhookconfigurations.{OWN_GROUP}")
+
+    async def admit(self, attributes: Attributes) -> None:
+        webhooks = self._asker.all()
+        if not webhooks or _is_exempt(attributes):
+            return
+        concerned = [(webhook, kind) for webhook in webhooks if (kind := self._asker.concerned(attributes, webhook)) is not None]
+        answers = await asyncio.gather(*(self._asker.ask(attributes, *each) for each in concerned), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        for (webhook, _), answer in zip(concerned, answers, strict=True):
+            if not isinstance(answer, BaseException) and answer[1] is not None:
+                _judged(webhook, answer[1], attributes)

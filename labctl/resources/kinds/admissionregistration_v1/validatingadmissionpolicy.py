@@ -1,0 +1,132 @@
+"""ValidatingAdmissionPolicy: rules in CEL about writes. A ValidatingAdmissionPolicyBinding makes it count."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from labctl.resources import fields
+from labctl.resources.cells import AGE, NAME
+from labctl.resources.generic import GenericObject
+from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults
+from labctl.resources.kinds import admissionrules as shared
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized")
+
+
+def variables_of(spec: Object) -> Mapping[str, str]:
+    """What a policy's expressions may name."""
+    return {
+        **shared.REQUEST_VARIABLES,
+        "namespaceObject": "dyn",
+        "variables": "dyn",
+        **({"params": "dyn"} if spec.get("paramKind") else {}),
+    }
+
+
+def spec_defaults(spec: Object) -> None:
+    spec.setdefault("failurePolicy", "Fail")
+    constraints = spec.get("matchConstraints")
+    if isinstance(constraints, dict):
+        shared.matching_defaults(constraints)
+        for name in ("resourceRules", "excludeResourceRules"):
+            for rule in constraints.get(name) or ():
+                shared.rule_defaults(rule)
+
+
+def validate(new: Object, _old: Object | None) -> Iterator[FieldError]:
+    spec = new.get("spec") or {}
+    yield from shared.one_of("spec.failurePolicy", spec.get("failurePolicy"), ("Fail", "Ignore"))
+    yield from _param_kind(spec.get("paramKind"))
+    constraints = spec.get("matchConstraints")
+    if constraints is None:
+        yield fields.required("spec.matchConstraints")
+    else:
+        yield from constraints_errors("spec.matchConstraints", constraints)
+        if not constraints.get("resourceRules"):
+            yield fields.required("spec.matchConstraints.resourceRules")
+    known = variables_of(spec)
+    before = {name: type_ for name, type_ in known.items() if name != "variables"}
+    yield from shared.conditions("spec.matchConditions", spec.get("matchConditions") or (), before)
+    yield from _variables(spec.get("variables") or (), known)
+    validations, annotations = spec.get("validations") or (), spec.get("auditAnnotations") or ()
+    if not validations and not annotations:
+        yield fields.required("spec.validations", "validations or auditAnnotations must contain at least one item")
+    for number, validation in enumerate(validations):
+        yield from _validation(f"spec.validations[{number}]", validation, known)
+    for number, annotation in enumerate(annotations):
+        path = f"spec.auditAnnotations[{number}]"
+        if not annotation.get("key"):
+            yield fields.required(f"{path}.key")
+        yield from shared.expression(f"{path}.valueExpression", annotation.get("valueExpression") or "", known, "")
+
+
+def _param_kind(kind: Object | None) -> Iterator[FieldError]:
+    for name in ("apiVersion", "kind") if kind is not None else ():
+        if not (kind or {}).get(name):
+            yield fields.required(f"spec.paramKind.{name}")
+
+
+def constraints_errors(path: str, constraints: Object) -> Iterator[FieldError]:
+    yield from shared.rules(f"{path}.resourceRules", constraints.get("resourceRules") or ())
+    yield from shared.rules(f"{path}.excludeResourceRules", constraints.get("excludeResourceRules") or ())
+    yield from shared.label_selectors(path, constraints)
+    yield from shared.one_of(f"{path}.matchPolicy", constraints.get("matchPolicy"), ("Equivalent", "Exact"))
+
+
+def _variables(said: Sequence[Object], known: Mapping[str, str]) -> Iterator[FieldError]:
+    seen: set[str] = set()
+    for number, variable in enumerate(said):
+        path, name = f"spec.variables[{number}]", variable.get("name", "")
+        if not name:
+            yield fields.required(f"{path}.name", "name is not specified")
+        elif not _IDENTIFIER.fullmatch(name):
+            yield fields.invalid(f"{path}.name", name, "name is not a valid CEL identifier")
+        elif name in seen:
+            yield fields.duplicate(f"{path}.name", name)
+        seen.add(name)
+        yield from shared.expression(f"{path}.expression", variable.get("expression") or "", known, "")
+
+
+def _validation(path: str, validation: Object, known: Mapping[str, str]) -> Iterator[FieldError]:
+    yield from shared.expression(f"{path}.expression", validation.get("expression") or "", known, "bool")
+    if validation.get("messageExpression"):
+        yield from shared.expression(f"{path}.messageExpression", validation["messageExpression"], known, "string")
+    if "\n" in (validation.get("message") or "").strip():
+        yield fields.invalid(f"{path}.message", validation["message"], "message must not contain line breaks")
+    if validation.get("reason") and validation["reason"] not in REASONS:
+        yield fields.not_supported(f"{path}.reason", validation["reason"], REASONS)
+
+
+KIND = Kind(
+    group=shared.GROUP,
+    version="v1",
+    kind="ValidatingAdmissionPolicy",
+    plural="validatingadmissionpolicies",
+    singular="validatingadmissionpolicy",
+    namespaced=False,
+    view=GenericObject,
+    categories=("api-extensions",),
+    columns=(
+        NAME,
+        Column(
+            "Validations",
+            lambda view, _now: len(view.at("spec.validations", ()) or ()),
+            type="integer",
+            description="How many rules it has.",
+        ),
+        Column("ParamKind", lambda view, _now: _param(view), description="The kind of its parameters."),
+        AGE,
+    ),
+    subresources=(Subresource("status", ("get", "patch", "update")),),
+    has_status=True,
+    has_generation=True,
+    validate=validate,
+    type_defaults={shared.DEFINITION + "ValidatingAdmissionPolicySpec": TypeDefaults(function=spec_defaults)},
+)
+
+
+def _param(view: GenericObject) -> str:
+    kind = view.at("spec.paramKind", None)
+    return f"{kind.get('apiVersion')}/{kind.get('kind')}" if isinstance(kind, dict) else "<unset>"

@@ -1,0 +1,82 @@
+"""ValidatingAdmissionPolicyBinding: where a policy counts, with which parameters, and what a violation does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from labctl.resources import fields
+from labctl.resources.cells import AGE, NAME
+from labctl.resources.generic import GenericObject
+from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults
+from labctl.resources.kinds import admissionrules as shared
+from labctl.resources.kinds.admissionregistration_v1 import validatingadmissionpolicy as policies
+
+ACTIONS = ("Audit", "Deny", "Warn")
+
+
+def spec_defaults(spec: Object) -> None:
+    constraints = spec.get("matchResources")
+    if isinstance(constraints, dict):
+        policies.spec_defaults({"matchConstraints": constraints})
+
+
+def validate(new: Object, _old: Object | None) -> Iterator[FieldError]:
+    spec = new.get("spec") or {}
+    if not spec.get("policyName"):
+        yield fields.required("spec.policyName")
+    actions = spec.get("validationActions") or ()
+    if not actions:
+        yield fields.required("spec.validationActions", "at least one validation action is required")
+    seen: set[str] = set()
+    for action in actions:
+        if action not in ACTIONS:
+            yield fields.not_supported("spec.validationActions", action, ACTIONS)
+        if action in seen:
+            yield fields.duplicate("spec.validationActions", action)
+        seen.add(action)
+    if {"Deny", "Warn"} <= seen:
+        why = "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)"
+        yield fields.invalid("spec.validationActions", actions, why)
+    if spec.get("matchResources") is not None:
+        yield from policies.constraints_errors("spec.matchResources", spec["matchResources"])
+    if spec.get("paramRef") is not None:
+        yield from _param_ref(spec["paramRef"])
+
+
+def _param_ref(ref: Object) -> Iterator[FieldError]:
+    if bool(ref.get("name")) == (ref.get("selector") is not None):
+        why = "one of name or selector must be specified" if not ref.get("name") else "name and selector are mutually exclusive"
+        yield fields.required("spec.paramRef.name", why) if not ref.get("name") else fields.forbidden("spec.paramRef.name", why)
+    if ref.get("parameterNotFoundAction") is None:
+        yield fields.required("spec.paramRef.parameterNotFoundAction")
+    else:
+        yield from shared.one_of("spec.paramRef.parameterNotFoundAction", ref["parameterNotFoundAction"], ("Allow", "Deny"))
+
+
+KIND = Kind(
+    group=shared.GROUP,
+    version="v1",
+    kind="ValidatingAdmissionPolicyBinding",
+    plural="validatingadmissionpolicybindings",
+    singular="validatingadmissionpolicybinding",
+    namespaced=False,
+    view=GenericObject,
+    categories=("api-extensions",),
+    columns=(
+        NAME,
+        Column("PolicyName", lambda view, _now: view.at("spec.policyName", ""), description="The policy that it binds."),
+        Column("ParamRef", lambda view, _now: _ref(view), description="Where its parameters are."),
+        AGE,
+    ),
+    has_generation=True,
+    validate=validate,
+    type_defaults={shared.DEFINITION + "ValidatingAdmissionPolicyBindingSpec": TypeDefaults(function=spec_defaults)},
+)
+
+
+def _ref(view: GenericObject) -> str:
+    ref = view.at("spec.paramRef", None)
+    if not isinstance(ref, dict):
+        return "<unset>"
+    where = ref.get("namespace") or "*"
+    return f"{where}/{ref['name']}" if ref.get("name") else f"{where}/<selector>"

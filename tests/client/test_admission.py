@@ -1,0 +1,287 @@
+"""Admission that people add, with the real kubectl: policies in CEL, and webhooks on a small server with a certificate of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import ssl
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from labctl.certificates import Authority
+from tests.client.test_custom_kinds import definition, until, widget
+from tests.client.test_kubectl import ok, refused
+from tests.inprocess import ApiServer
+
+Answer = Callable[[dict[str, Any]], dict[str, Any]]
+NAMESPACED = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["*"]}
+
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[ApiServer]:
+    async with ApiServer.running(tmp_path, controllers=True) as running:
+        yield running
+
+
+class Hooks:
+    """A webhook server: what it was asked by path, and what it answers."""
+
+    def __init__(self, directory: Path) -> None:
+        self.authority = Authority.create(directory / "hooks")
+        self.authority.server(["localhost", "hook.default.svc"], ["127.0.0.1"])
+        self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._tls.load_cert_chain(directory / "hooks" / "server.crt", directory / "hooks" / "server.key")
+        self.asked: dict[str, list[dict[str, Any]]] = {}
+        self.answers: dict[str, Any] = {}
+        self.port = 0
+
+    async def start(self) -> web.AppRunner:
+        app = web.Application(client_max_size=1 << 24)
+        app.router.add_post("/{tail:.*}", self._handle)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls).start()
+        self.port = runner.addresses[0][1]
+        return runner
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        review = await request.json()
+        self.asked.setdefault(request.path, []).append(review["request"])
+        answer = self.answers[request.path]
+        if isinstance(answer, web.StreamResponse):
+            return answer
+        if answer is None:
+            await asyncio.Event().wait()
+        said = {"uid": review["request"]["uid"], **answer(review["request"])}
+        return web.json_response({"apiVersion": review["apiVersion"], "kind": review["kind"], "response": said})
+
+    def client(self, path: str) -> dict[str, Any]:
+        bundle = base64.b64encode(self.authority.certificate_pem).decode()
+        return {"url": f"https://127.0.0.1:{self.port}{path}", "caBundle": bundle}
+
+
+@pytest.fixture
+async def hooks(tmp_path: Path) -> AsyncIterator[Hooks]:
+    made = Hooks(tmp_path)
+    runner = await made.start()
+    yield made
+    await runner.cleanup()
+
+
+def configuration(hooks: Hooks, path: str, kind: str = "Validating", called: str = "", **more: Any) -> dict[str, Any]:
+    webhook = {
+        "name": f"{path.strip('/')}.example.com",
+        "clientConfig": hooks.client(path),
+        "rules": [NAMESPACED],
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        **more,
+    }
+    head = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": f"{kind}WebhookConfiguration"}
+    return {**head, "metadata": {"name": called or path.strip("/")}, "webhooks": [webhook]}
+
+
+def patched(*operations: dict[str, Any]) -> dict[str, Any]:
+    return {"allowed": True, "patchType": "JSONPatch", "patch": base64.b64encode(json.dumps(operations).encode()).decode()}
+
+
+async def test_a_validating_webhook_is_shown_the_write_and_may_refuse_it(api: ApiServer, hooks: Hooks) -> None:
+    hooks.answers["/no"] = lambda request: {"allowed": request["operation"] != "CREATE", "status": {"message": "not today"}, "warnings": ["look out"]}  # fmt: skip
+    await ok(api, "create", "-f", "-", stdin=configuration(hooks, "/no"))
+    said = await api.kubectl("create", "configmap", "a", "--from-literal=k=v")
+    assert said.code == 1 and 'admission webhook "no.example.com" denied the request: not today' in said.err
+    [request] = hooks.asked["/no"]
+    assert request["kind"] == {"group": "", "version": "v1", "kind": "ConfigMap"}
+    assert request["resource"] == {"group": "", "version": "v1", "resource": "configmaps"}
+    assert (request["name"], request["namespace"], request["operation"], request["dryRun"]) == ("a", "default", "CREATE", False)
+    assert request["object"]["data"] == {"k": "v"} and request["oldObject"] is None and "system:masters" in request["userInfo"]["groups"]
+    await ok(api, "create", "secret", "generic", "s"), "what no rule matches is not asked about"
+    hooks.answers["/no"] = lambda _request: {"allowed": True, "warnings": ["look out"]}
+    ran = await api.kubectl("create", "configmap", "a")
+    assert ran.code == 0 and "Warning: look out" in ran.err
+    await ok(api, "delete", "configmap", "a")
+    last = hooks.asked["/no"][-1]
+    assert last["operation"] == "DELETE" and last["object"] is None and last["oldObject"]["metadata"]["name"] == "a"
+
+
+async def test_mutating_webhooks_see_each_others_changes_and_one_is_asked_again(api: ApiServer, hooks: Hooks) -> None:
+    def label(request: dict[str, Any]) -> dict[str, Any]:
+        if "labels" in request["object"]["metadata"]:
+            return {"allowed": True}
+        return patched({"op": "add", "path": "/metadata/labels", "value": {"by": "first"}})
+
+    hooks.answers["/first"] = label
+    hooks.answers["/second"] = lambda _request: patched({"op": "add", "path": "/data/x", "value": "y"})
+    await ok(api, "create", "-f", "-", stdin=configuration(hooks, "/first", "Mutating", "a", reinvocationPolicy="IfNeeded"))
+    await ok(api, "create", "-f", "-", stdin=configuration(hooks, "/second", "Mutating", "b"))
+    await ok(api, "create", "configmap", "a", "--from-literal=k=v")
+    whole = json.loads(await ok(api, "get", "configmap", "a", "-o", "json"))
+    assert whole["metadata"]["labels"] == {"by": "first"} and whole["data"] == {"k": "v", "x": "y"}
+    assert [request["object"]["data"] for request in hooks.asked["/first"]] == [{"k": "v"}, {"k": "v", "x": "y"}]
+    assert hooks.asked["/second"][0]["object"]["metadata"]["labels"] == {"by": "first"}
+
+
+async def test_one_that_fails_refuses_or_is_passed_over_as_its_policy_says(api: ApiServer, hooks: Hooks) -> None:
+    hooks.answers["/slow"] = None
+    await ok(api, "create", "-f", "-", stdin=configuration(hooks, "/slow", timeoutSeconds=1))
+    said = await refused(api, "create", "configmap", "a")
+    url = f"https://127.0.0.1:{hooks.port}/slow?timeout=1s"
+    assert (
+        f'Internal error occurred: failed calling webhook "slow.example.com": failed to call webhook: Post "{url}": context deadline exceeded'
+        in said
+    )
+    for answer, words in (
+        (web.Response(status=404), "the server could not find the requested resource"),
+        (web.Response(status=500, text="oh"), 'an error on the server ("oh") has prevented the request from succeeding'),
+        (lambda _request: {"uid": "other", "allowed": True}, 'got "other"'),
+    ):
+        hooks.answers["/slow"] = answer
+        assert words in await refused(api, "create", "configmap", "a")
+    await ok(api, "patch", "validatingwebhookconfiguration", "slow", "--type=json", "-p", '[{"op":"replace","path":"/webhooks/0/failurePolicy","value":"Ignore"}]')  # fmt: skip
+    await ok(api, "create", "configmap", "a")
+    configured = configuration(hooks, "/stranger")
+    configured["webhooks"][0]["clientConfig"]["url"] = "https://203.0.113.1/x"
+    await ok(api, "create", "-f", "-", stdin=configured)
+    assert "203.0.113.1 is no address of the lab or of loopback" in await refused(api, "create", "configmap", "b")
+    configured = configuration(hooks, "/wrong")
+    configured["webhooks"][0]["clientConfig"]["caBundle"] = base64.b64encode(api.authority.certificate_pem).decode()
+    await ok(api, "delete", "validatingwebhookconfiguration", "stranger")
+    await ok(api, "create", "-f", "-", stdin=configured)
+    assert "certificate verify failed" in await refused(api, "create", "configmap", "b")
+
+
+async def test_selectors_conditions_and_exemptions(api: ApiServer, hooks: Hooks) -> None:
+    hooks.answers["/no"] = lambda _request: {"allowed": False}
+    everything = {"apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*"], "operations": ["*"]}
+    labels = {"matchLabels": {"kubernetes.io/metadata.name": "default"}}
+    conditions = [{"name": "not-me", "expression": "request.operation == 'CREATE' && object.metadata.name != 'me'"}]
+    more = {
+        "rules": [everything],
+        "namespaceSelector": labels,
+        "objectSelector": {"matchLabels": {"on": "yes"}},
+        "matchConditions": conditions,
+    }
+    await ok(api, "label", "namespace", "default", "kubernetes.io/metadata.name=default", "--overwrite")
+    await ok(api, "create", "-f", "-", stdin=configuration(hooks, "/no", **more))
+
+    def labelled(name: str, namespace: str = "default", **labels: str) -> dict[str, Any]:
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace, "labels": labels}}
+
+    assert "denied the request without explanation" in await refused(api, "create", "-f", "-", stdin=labelled("a", on="yes"))
+    for fine in (labelled("b"), labelled("me", on="yes"), labelled("c", "kube-system", on="yes")):
+        await ok(api, "create", "-f", "-", stdin=fine)
+    await ok(api, "delete", "validatingwebhookconfiguration", "no"), "what configures admission is never judged by it"
+    await ok(api, "create", "-f", "-", stdin=labelled("a", on="yes"))
+
+
+async def test_a_configuration_that_makes_no_sense_is_refused(api: ApiServer, hooks: Hooks) -> None:
+    for more, words in (
+        ({"sideEffects": "Some"}, 'webhooks[0].sideEffects: Unsupported value: "Some"'),
+        ({"timeoutSeconds": 31}, "the timeout value must be between 1 and 30 seconds"),
+        ({"clientConfig": {"url": "http://127.0.0.1/x"}}, "'https' is the only allowed URL scheme; desired format: https://host[/path]"),
+        ({"clientConfig": {}}, "exactly one of url or service is required"),
+        ({"matchConditions": [{"name": "a", "expression": "object.x +"}]}, "compilation failed: ERROR: <input>:1:11: Syntax error"),
+        ({"name": "short"}, "should be a domain with at least three segments separated by dots"),
+    ):
+        assert words in await refused(api, "create", "-f", "-", stdin=configuration(hooks, "/x", **more))
+
+
+def policy(*validations: Any, **spec: Any) -> dict[str, Any]:
+    said = [each if isinstance(each, dict) else {"expression": each} for each in validations]
+    head = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "p"}}
+    return {**head, "spec": {"matchConstraints": {"resourceRules": [NAMESPACED]}, "validations": said, **spec}}
+
+
+def binding(*actions: str, **spec: Any) -> dict[str, Any]:
+    head = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": "b"}}
+    return {**head, "spec": {"policyName": "p", "validationActions": list(actions) or ["Deny"], **spec}}
+
+
+async def test_a_policy_refuses_warns_and_reads_variables(api: ApiServer) -> None:
+    variables = [
+        {"name": "keys", "expression": "has(object.data) ? object.data.map(k, k) : []"},
+        {"name": "many", "expression": "variables.keys.size() > 1"},
+    ]
+    rule = {"expression": "!variables.many", "messageExpression": "'too many keys: ' + string(variables.keys.size())"}
+    await ok(api, "create", "-f", "-", stdin=policy(rule, variables=variables))
+    await ok(api, "create", "configmap", "free", "--from-literal=a=1", "--from-literal=b=2"), "without a binding it does not count"
+    await ok(api, "create", "-f", "-", stdin=binding())
+    said = await refused(api, "create", "configmap", "x", "--from-literal=a=1", "--from-literal=b=2")
+    assert "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: too many keys: 2" in said
+    await ok(api, "create", "configmap", "x", "--from-literal=a=1")
+    await ok(api, "apply", "-f", "-", stdin=binding("Warn", "Audit"))
+    ran = await api.kubectl("create", "configmap", "y", "--from-literal=a=1", "--from-literal=b=2")
+    assert ran.code == 0 and "Warning: Validation failed for ValidatingAdmissionPolicy 'p' with binding 'b': too many keys: 2" in ran.err
+
+
+async def test_a_policy_has_parameters_conditions_and_a_reason(api: ApiServer) -> None:
+    rule = {"expression": "object.data.size() <= int(params.data.most)", "message": "too many", "reason": "Forbidden"}
+    spec = {
+        "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+        "matchConditions": [{"name": "named", "expression": "object.metadata.name != 'limit'"}],
+    }
+    await ok(api, "create", "-f", "-", stdin=policy(rule, **spec))
+    await ok(api, "create", "-f", "-", stdin=binding("Deny", paramRef={"name": "limit", "parameterNotFoundAction": "Deny"}))
+    said = await refused(api, "create", "configmap", "x", "--from-literal=a=1")
+    assert "no params found for policy binding with `Deny` parameterNotFoundAction" in said
+    await api.resources.delete(api.resources.registry["validatingadmissionpolicybindings.admissionregistration.k8s.io"], "", "b")
+    await ok(api, "create", "configmap", "limit", "--from-literal=most=1")
+    await ok(api, "create", "-f", "-", stdin=binding("Deny", paramRef={"name": "limit", "parameterNotFoundAction": "Deny"}))
+    await ok(api, "create", "configmap", "x", "--from-literal=a=1")
+    said = await refused(api, "create", "configmap", "y", "--from-literal=a=1", "--from-literal=b=2")
+    assert "Error from server (Forbidden)" in said and "denied request: too many" in said
+    ran = await refused(api, "patch", "configmap", "x", "--type=merge", "-p", '{"data":null}')
+    assert "resulted in error: no such key: data" in ran
+
+
+async def test_a_policy_that_can_not_work_is_refused(api: ApiServer) -> None:
+    for whole, words in (
+        (policy("object.x +"), "spec.validations[0].expression: Invalid value"),
+        (policy("nobody == 1"), "undeclared reference to 'nobody'"),
+        (policy("1"), "must evaluate to bool"),
+        (policy(), "validations or auditAnnotations must contain at least one item"),
+        (policy("true", matchConstraints=None), "spec.matchConstraints: Required value"),
+    ):
+        assert words in await refused(api, "create", "-f", "-", stdin=whole)
+    said = await refused(api, "create", "-f", "-", stdin=binding("Deny", "Warn"))
+    assert "must not contain both Deny and Warn" in said
+
+
+async def test_a_conversion_webhook_turns_versions_into_each_other(api: ApiServer, hooks: Hooks) -> None:
+    def convert(request: dict[str, Any]) -> dict[str, Any]:
+        objects = []
+        for obj in request["objects"]:
+            new = {**obj, "apiVersion": request["desiredAPIVersion"], "spec": dict(obj["spec"])}
+            old_name, new_name = ("size", "width") if new["apiVersion"].endswith("v2") else ("width", "size")
+            new["spec"][new_name] = new["spec"].pop(old_name)
+            objects.append(new)
+        return {"result": {"status": "Success"}, "convertedObjects": objects}
+
+    hooks.answers["/convert"] = convert
+    whole = definition()
+    second = json.loads(json.dumps(whole["spec"]["versions"][0])) | {"name": "v2", "storage": False}
+    spec = second["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec["properties"]["width"] = spec["properties"].pop("size")
+    spec["required"] = ["width"]
+    second["additionalPrinterColumns"][0]["jsonPath"] = ".spec.width"
+    whole["spec"]["versions"].append(second)
+    whole["spec"]["conversion"] = {
+        "strategy": "Webhook",
+        "webhook": {"clientConfig": hooks.client("/convert"), "conversionReviewVersions": ["v1"]},
+    }
+    await ok(api, "create", "-f", "-", stdin=whole)
+    await ok(api, "wait", "--for=condition=Established", "crd/widgets.example.com", "--timeout=5s")
+    await ok(api, "create", "-f", "-", stdin=widget())
+    seen = json.loads(await ok(api, "get", "widgets.v2.example.com", "w", "-o", "json"))
+    assert seen["spec"]["width"] == 3 and "size" not in seen["spec"]
+    await ok(api, "patch", "widgets.v2.example.com", "w", "--type=merge", "-p", '{"spec":{"width":5}}')
+    assert json.loads(await ok(api, "get", "widgets.v1.example.com", "w", "-o", "json"))["spec"]["size"] == 5
+    hooks.answers["/convert"] = lambda _request: {"result": {"status": "Failed", "message": "never"}}
+    said = await refused(api, "get", "widgets.v2.example.com", "w")
+    assert "conversion webhook for example.com/v1, Kind=Widget failed: never" in said
+    await until(lambda: api.resources.registry.get("widgets.example.com"))
