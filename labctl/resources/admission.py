@@ -4,7 +4,7 @@
 
 The API's authorizer decides from the verb and the path whether a request may be tried at all. A step decides on the result: it is handed the
 stored object and the object that would replace it, as a NodeRestriction or a quota in Kubernetes is. A mutating step may change the new object
-in place; a validating step only looks. A step that refuses raises ApiError, and nothing is stored.
+in place; a validating step only looks. A deletion, too, passes both rows. A step that refuses raises ApiError, and nothing is stored.
 
 The protocol stands here, the steps in the room `admission`; the master hands them over, in order. When a write is tried again because another
 writer was first, its steps are asked again. For a write that no step is concerned with, all of this costs one look into a dict.

@@ -234,7 +234,7 @@ async def test_a_policy_has_parameters_conditions_and_a_reason(api: ApiServer) -
     await ok(api, "create", "-f", "-", stdin=binding("Deny", paramRef={"name": "limit", "parameterNotFoundAction": "Deny"}))
     await ok(api, "create", "configmap", "x", "--from-literal=a=1")
     said = await refused(api, "create", "configmap", "y", "--from-literal=a=1", "--from-literal=b=2")
-    assert "Error from server (Forbidden)" in said and "denied request: too many" in said
+    assert "is forbidden: ValidatingAdmissionPolicy" in said and "denied request: too many" in said
     ran = await refused(api, "patch", "configmap", "x", "--type=merge", "-p", '{"data":null}')
     assert "resulted in error: no such key: data" in ran
 

@@ -52,8 +52,9 @@ async def test_steps_are_asked_in_order_with_old_and_new_in_hand(lab: Lab) -> No
     assert [name for name, *_ in log] == ["first", "second", "third"]
     await lab.patch("configmaps", "a", {"data": {"k": "2"}})
     await lab.delete("configmaps", "a")
-    assert seen == [(None, {"k": "1"}), ({"k": "1"}, {"k": "2"})]
-    assert [entry[:2] for entry in log[3:]] == [("first", "update"), ("second", "update"), ("third", "update"), ("third", "delete")]
+    assert seen == [(None, {"k": "1"}), ({"k": "1"}, {"k": "2"}), ({"k": "2"}, None)]
+    asked = [(name, verb) for verb in ("update", "delete") for name in ("first", "second", "third")]
+    assert [entry[:2] for entry in log[3:]] == asked
 
 
 async def test_only_the_steps_that_are_concerned_are_asked(lab: Lab) -> None:
