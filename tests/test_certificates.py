@@ -120,7 +120,7 @@ def test_a_crash_between_the_two_files_is_mended(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pem", [b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
-def test_what_is_no_certificate_is_not_good(tmp_path: Path, pem: bytes) -> None:
+def test_bytes_that_are_no_certificate_are_not_valid(tmp_path: Path, pem: bytes) -> None:
     assert not Authority.create(tmp_path).is_valid(pem)
 
 

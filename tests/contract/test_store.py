@@ -86,7 +86,7 @@ async def test_a_deleted_key_can_be_made_again_and_is_new(store):
     assert (entry.value, entry.created, entry.revision) == (b"2", again, again) and again > gone
 
 
-async def test_deleting_what_is_not_there_is_no_revision(store):
+async def test_deleting_a_missing_key_makes_no_revision(store):
     before = await store.commit([Put("k", b"1")])
     assert await store.commit([Delete("nothing")]) == before == store.revision
 
@@ -145,7 +145,7 @@ async def test_a_slow_watcher_is_closed_never_waited_for(make):
         watch.take()
 
 
-async def test_history_over_its_bound_is_surplus_until_it_is_compacted():
+async def test_history_over_its_bound_has_a_compaction_target_until_it_is_compacted():
     store = LogStore(MemoryEngine(), StoreSettings(history_bytes=47_000))
     for _ in range(10):
         assert store.compaction_target == 0
@@ -200,7 +200,7 @@ async def test_a_restart_keeps_everything_and_goes_on_above(opened):
     assert await store.commit([Put("c", b"")]) == last + 1
 
 
-async def test_a_lazy_commit_rides_with_the_next(store):
+async def test_a_lazy_commit_shares_the_next_group(store):
     lazy = asyncio.ensure_future(store.commit([Put("lazy", b"")], lazy=True))
     await asyncio.sleep(0)
     eager = await store.commit([Put("eager", b"")])
@@ -307,7 +307,7 @@ async def test_a_second_process_is_refused(tmp_path):
     await sqlite_store(tmp_path / "store.db").close()
 
 
-async def test_the_floor_is_above_every_revision_ever_given(tmp_path):
+async def test_revisions_begin_above_min_revision(tmp_path):
     store = sqlite_store(tmp_path / "store.db", StoreSettings(min_revision=41))
     assert await store.commit([Put("a", b"")]) == 42
     await store.close()

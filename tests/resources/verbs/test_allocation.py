@@ -78,7 +78,7 @@ async def test_headless_and_external_services_need_none(lab: Lab) -> None:
     assert "clusterIP" not in spec(lab, "outside")
 
 
-async def test_a_type_that_needs_it_no_more_gives_it_back(lab: Lab) -> None:
+async def test_a_type_without_an_address_frees_it(lab: Lab) -> None:
     before = lab.claims()
     await lab.create("services", service(type="NodePort"))
     port = spec(lab)["ports"][0]["nodePort"]

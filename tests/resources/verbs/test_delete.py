@@ -11,7 +11,7 @@ from labctl.resources.service import DeleteOptions, ListOptions
 from tests.resources.conftest import PERSON, Lab, config, controller, pod, service, told
 
 
-async def test_what_nothing_holds_goes_at_once(lab: Lab) -> None:
+async def test_an_object_without_finalizers_and_grace_is_deleted_at_once(lab: Lab) -> None:
     await lab.create("configmaps", config())
     watch = lab.watch("configmaps", resource_version=str(lab.store.revision))
     written = await lab.delete("configmaps", "web")
@@ -20,14 +20,14 @@ async def test_what_nothing_holds_goes_at_once(lab: Lab) -> None:
     assert told(await anext(watch)) == [("DELETED", "web", lab.store.revision)]
 
 
-async def test_what_is_not_there(lab: Lab) -> None:
+async def test_a_missing_object_is_not_found(lab: Lab) -> None:
     with pytest.raises(ApiError) as caught:
         await lab.delete("leases.coordination.k8s.io", "web")
     assert caught.value.message == 'leases.coordination.k8s.io "web" not found'
     assert caught.value.details == {"name": "web", "kind": "leases", "group": "coordination.k8s.io"}
 
 
-async def test_a_pod_without_a_node_goes_at_once(lab: Lab) -> None:
+async def test_a_pod_without_a_node_is_deleted_at_once(lab: Lab) -> None:
     await lab.create("pods", pod())
     assert (await lab.delete("pods", "web")).gone
 
@@ -56,14 +56,14 @@ async def test_a_grace_period_can_be_made_shorter_never_longer(lab: Lab) -> None
     assert lab.get("pods", "web")["metadata"]["deletionGracePeriodSeconds"] == 20  # type: ignore[index]
 
 
-async def test_a_finished_pod_goes_at_once(lab: Lab) -> None:
+async def test_a_finished_pod_is_deleted_at_once(lab: Lab) -> None:
     await lab.create("pods", pod())
     await lab.client.bind("default/web", "minion-1")
     await lab.patch("pods", "web", {"status": {"phase": "Failed"}}, "status")
     assert (await lab.delete("pods", "web")).gone
 
 
-async def test_another_objects_uid(lab: Lab) -> None:
+async def test_a_deletion_with_another_uid_is_refused(lab: Lab) -> None:
     await lab.create("configmaps", config())
     uid = lab.get("configmaps", "web")["metadata"]["uid"]  # type: ignore[index]
     with pytest.raises(ApiError) as caught:
@@ -77,7 +77,7 @@ async def test_another_objects_uid(lab: Lab) -> None:
     assert (await lab.delete("configmaps", "web", precondition_uid=uid)).gone
 
 
-async def test_a_finalizer_holds_it_until_it_is_taken_away(lab: Lab) -> None:
+async def test_a_finalizer_keeps_the_object_until_it_is_removed(lab: Lab) -> None:
     await lab.create("configmaps", {"metadata": {"name": "web", "finalizers": ["example.com/hold"]}})
     assert not (await lab.delete("configmaps", "web")).gone
     metadata = lab.get("configmaps", "web")["metadata"]  # type: ignore[index]
@@ -87,7 +87,7 @@ async def test_a_finalizer_holds_it_until_it_is_taken_away(lab: Lab) -> None:
     assert told(await anext(watch)) == [("DELETED", "web", lab.store.revision)]
 
 
-async def test_no_new_finalizer_on_the_way_out(lab: Lab) -> None:
+async def test_a_terminating_object_gets_no_new_finalizer(lab: Lab) -> None:
     await lab.create("configmaps", {"metadata": {"name": "web", "finalizers": ["example.com/hold"]}})
     await lab.delete("configmaps", "web")
     with pytest.raises(ApiError) as caught:
@@ -120,7 +120,7 @@ async def test_an_unknown_policy(lab: Lab) -> None:
     assert caught.value.code == 422 and "propagationPolicy: Unsupported value" in caught.value.message
 
 
-async def test_a_namespace_terminates_until_its_controller_lets_go(lab: Lab) -> None:
+async def test_a_namespace_terminates_until_its_controller_removes_the_finalizer(lab: Lab) -> None:
     await lab.create("namespaces", {"metadata": {"name": "old"}})
     assert not (await lab.delete("namespaces", "old")).gone
     namespace = lab.get("namespaces", "old")
@@ -131,7 +131,7 @@ async def test_a_namespace_terminates_until_its_controller_lets_go(lab: Lab) -> 
     assert written.gone and lab.get("namespaces", "old") is None
 
 
-async def test_an_ordinary_update_can_not_let_a_namespace_go(lab: Lab) -> None:
+async def test_an_ordinary_update_can_not_remove_a_namespaces_finalizer(lab: Lab) -> None:
     await lab.create("namespaces", {"metadata": {"name": "old"}})
     await lab.delete("namespaces", "old")
     await lab.patch("namespaces", "old", {"spec": {"finalizers": []}})
@@ -154,7 +154,7 @@ async def test_a_deletion_frees_what_was_allocated_in_the_same_commit(lab: Lab) 
     assert len((await anext(watch)).changes) == 3
 
 
-async def test_a_collection(lab: Lab) -> None:
+async def test_a_collection_is_deleted(lab: Lab) -> None:
     for name, app in (("a", "x"), ("b", "y"), ("c", "x")):
         await lab.create("configmaps", config(name, {"app": app}))
     kind = lab.kind("configmaps")

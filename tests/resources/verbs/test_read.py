@@ -41,13 +41,13 @@ async def test_a_field_that_nobody_may_select_by(lab: Lab) -> None:
     assert caught.value.message == "field label not supported: spec.foo"
 
 
-async def test_a_selector_that_says_nothing(lab: Lab) -> None:
+async def test_an_invalid_selector_is_refused(lab: Lab) -> None:
     with pytest.raises(ApiError) as caught:
         lab.names("pods", label_selector="a in (")
     assert caught.value.code == 400
 
 
-async def test_in_pieces_of_one_moment(six: Lab) -> None:
+async def test_pages_of_a_list_show_one_revision(six: Lab) -> None:
     kind = six.kind("configmaps")
     first = six.resources.list(kind, "default", ListOptions(limit=4))
     assert (len(first.entries), first.remaining) == (4, 2)
@@ -60,7 +60,7 @@ async def test_in_pieces_of_one_moment(six: Lab) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4])
-async def test_pieces_of_a_selection_make_the_whole(six: Lab, limit: int) -> None:
+async def test_pages_of_a_selection_add_up_to_the_whole_list(six: Lab, limit: int) -> None:
     kind, token, found = six.kind("configmaps"), "", []
     while True:
         options = ListOptions(label_selector="parity=even", limit=limit, continue_token=token)
@@ -87,7 +87,7 @@ async def test_a_token_from_before_a_compaction_says_how_to_go_on(six: Lab) -> N
 
 
 @pytest.mark.parametrize("token", ["x", "e30", base64.urlsafe_b64encode(b'{"v":"v9","rv":1,"start":"a"}').decode()])
-async def test_a_token_of_somebody_elses(lab: Lab, token: str) -> None:
+async def test_a_continue_token_of_another_server_is_refused(lab: Lab, token: str) -> None:
     with pytest.raises(ApiError) as caught:
         lab.names("configmaps", continue_token=token)
     assert caught.value.code == 400 and "continue key is not valid" in caught.value.message
@@ -126,7 +126,7 @@ async def test_a_revision_from_the_future(lab: Lab) -> None:
         {"resource_version_match": "Sometimes", "resource_version": "1"},
     ],
 )
-async def test_a_match_that_makes_no_sense(lab: Lab, options: dict[str, str]) -> None:
+async def test_an_invalid_resource_version_match_is_refused(lab: Lab, options: dict[str, str]) -> None:
     with pytest.raises(ApiError) as caught:
         lab.names("configmaps", **options)
     assert caught.value.code == 422

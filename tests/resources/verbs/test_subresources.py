@@ -41,7 +41,7 @@ async def test_a_pod_is_bound_once(lab: Lab) -> None:
     assert error.message == 'Operation cannot be fulfilled on pods/binding "web": pod web is already assigned to node "minion-1"'
 
 
-async def test_a_pod_on_its_way_out_is_not_bound(lab: Lab) -> None:
+async def test_a_terminating_pod_is_not_bound(lab: Lab) -> None:
     await lab.create("pods", {**pod(), "metadata": {"name": "web", "finalizers": ["example.com/hold"]}})
     await lab.delete("pods", "web")
     with pytest.raises(ApiError) as caught:
@@ -63,7 +63,7 @@ async def test_a_binding_of_an_older_pod_of_that_name(lab: Lab) -> None:
         ({"kind": "Machine", "name": "x"}, 'Binding "web" is invalid: target.kind: Unsupported value: "Machine"'),
     ],
 )
-async def test_a_binding_to_nothing(lab: Lab, target: dict[str, str], words: str) -> None:
+async def test_a_binding_without_a_node_is_refused(lab: Lab, target: dict[str, str], words: str) -> None:
     await lab.create("pods", pod())
     with pytest.raises(ApiError) as caught:
         await post(lab, "web", "binding", {"target": target})
@@ -86,7 +86,7 @@ async def test_a_body_about_another_pod(lab: Lab) -> None:
     assert caught.value.code == 400
 
 
-async def test_a_subresource_that_there_is_not(lab: Lab) -> None:
+async def test_a_missing_subresource_is_not_found(lab: Lab) -> None:
     await lab.create("pods", pod())
     with pytest.raises(ApiError) as caught:
         await post(lab, "web", "resize", {})
@@ -119,7 +119,7 @@ async def test_who_scales_owns_the_count_through_scale(lab: Lab) -> None:
     assert owners == {"kubectl-create": "", "kubectl": "scale"}
 
 
-async def test_a_scale_below_nothing(lab: Lab) -> None:
+async def test_a_negative_scale_is_refused(lab: Lab) -> None:
     await lab.create("replicationcontrollers", controller())
     with pytest.raises(ApiError) as caught:
         await lab.patch("replicationcontrollers", "web", {"spec": {"replicas": -1}}, "scale")

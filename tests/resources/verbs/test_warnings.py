@@ -21,14 +21,14 @@ async def test_inside_lists_and_templates(lab: Lab) -> None:
     assert written.warnings == [f"spec.template.spec.containers[0].securityContext.procMount: {NOT_ACTED_ON}"]
 
 
-async def test_nothing_is_said_of_what_is_empty_or_the_default(lab: Lab) -> None:
+async def test_empty_and_default_values_cause_no_warning(lab: Lab) -> None:
     container = {"name": "a", "image": "b", "livenessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 10}}
     written = await lab.create("pods", pod(hostPID=False, priorityClassName="", preemptionPolicy=None, containers=[container]))
     assert written.warnings == []
     assert (await lab.create("services", service(internalTrafficPolicy="Cluster"))).warnings == []
 
 
-async def test_nothing_is_said_twice_about_what_is_there(lab: Lab) -> None:
+async def test_a_field_that_was_set_before_causes_no_second_warning(lab: Lab) -> None:
     await lab.create("pods", pod(hostPID=True))
     written = await lab.patch("pods", "web", {"metadata": {"labels": {"x": "y"}}})
     assert written.warnings == []

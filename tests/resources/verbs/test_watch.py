@@ -18,7 +18,7 @@ from labctl.resources.settings import ResourceSettings
 from tests.resources.conftest import Lab, config, pod, told
 
 
-async def test_without_a_revision_it_begins_with_what_is_there(lab: Lab) -> None:
+async def test_without_a_revision_a_watch_begins_with_the_existing_objects(lab: Lab) -> None:
     await lab.create("configmaps", config("a"))
     watch = lab.watch("configmaps")
     await lab.create("configmaps", config("b"))
@@ -26,7 +26,7 @@ async def test_without_a_revision_it_begins_with_what_is_there(lab: Lab) -> None
     assert [(kind, name) for kind, name, _ in told(await anext(watch))] == [("ADDED", "b")]
 
 
-async def test_from_a_revision_it_tells_what_came_later(lab: Lab) -> None:
+async def test_from_a_revision_a_watch_delivers_the_later_changes(lab: Lab) -> None:
     await lab.create("configmaps", config("a"))
     since = lab.store.revision
     await lab.patch("configmaps", "a", {"data": {"x": "1"}})
@@ -35,7 +35,7 @@ async def test_from_a_revision_it_tells_what_came_later(lab: Lab) -> None:
     assert told(await anext(watch)) == [("MODIFIED", "a", since + 1), ("DELETED", "a", since + 2)]
 
 
-async def test_through_a_label_selector_objects_come_and_go(lab: Lab) -> None:
+async def test_a_label_selector_turns_changes_into_added_and_deleted(lab: Lab) -> None:
     watch = lab.watch("configmaps", label_selector="app=x", resource_version=str(lab.store.revision))
     await lab.create("configmaps", config("a", {"app": "y"}))
     await lab.patch("configmaps", "a", {"metadata": {"labels": {"app": "x"}}})
@@ -101,7 +101,7 @@ async def test_bookmarks_come_when_nothing_happens() -> None:
     assert (bookmark.type, bookmark.entry.revision) == ("BOOKMARK", lab.store.revision)
 
 
-async def test_bookmarks_come_when_much_happens_that_a_watcher_does_not_mean() -> None:
+async def test_bookmarks_come_when_only_other_objects_change() -> None:
     lab = Lab(ResourceSettings(bookmark_s=0.05))
     await ensure_bootstrap(lab.client, BootstrapSettings())
     watch = lab.watch("configmaps", bookmarks=True, resource_version=str(lab.store.revision), label_selector="app=x")
@@ -160,7 +160,7 @@ STEPS = st.lists(
 
 @settings(max_examples=60)
 @given(steps=STEPS, selector=st.sampled_from(["", "app=x", "app!=x"]), start=st.integers(0, 25))
-def test_what_a_watcher_was_told_is_what_a_list_says(steps: list[Step], selector: str, start: int) -> None:
+def test_the_events_of_a_watch_add_up_to_what_a_list_returns(steps: list[Step], selector: str, start: int) -> None:
     """List at any moment, apply what the watch tells from there: the same objects, at the same revisions, as a list at the end."""
     asyncio.run(_play(steps, selector, start))
 

@@ -17,7 +17,7 @@ from labctl.store.memory import MemoryEngine
 from tests.resources.conftest import Lab, config, controller, pod
 
 
-async def test_a_new_object_gets_what_only_the_server_says(lab: Lab) -> None:
+async def test_a_new_object_gets_the_metadata_that_the_server_sets(lab: Lab) -> None:
     written = await lab.create("configmaps", config(a="1"))
     metadata = json.loads(client_bytes(written.entry))["metadata"]
     assert written.created
@@ -55,7 +55,7 @@ async def test_a_namespace_that_is_not_there(lab: Lab) -> None:
     assert (caught.value.code, caught.value.message) == (404, 'namespaces "nope" not found')
 
 
-async def test_nothing_new_in_a_namespace_that_is_leaving(lab: Lab) -> None:
+async def test_no_object_is_created_in_a_terminating_namespace(lab: Lab) -> None:
     await lab.create("namespaces", {"metadata": {"name": "old"}})
     await lab.delete("namespaces", "old")
     with pytest.raises(ApiError) as caught:
@@ -151,7 +151,7 @@ async def test_an_update_that_changes_nothing_writes_nothing(lab: Lab) -> None:
     assert lab.store.revision == revision
 
 
-async def test_what_only_the_server_says_survives_an_update(lab: Lab) -> None:
+async def test_metadata_that_the_server_sets_survives_an_update(lab: Lab) -> None:
     await lab.create("configmaps", config(a="1"))
     before = lab.get("configmaps", "web")
     await lab.update("configmaps", {"metadata": {"name": "web", "creationTimestamp": "2001-01-01T00:00:00Z"}, "data": {"a": "2"}})
@@ -211,7 +211,7 @@ async def test_writers_of_one_object_take_turns_and_none_fails(lab: Lab) -> None
     assert len(lab.get("configmaps", "web")["data"]) == 50  # type: ignore[index]
 
 
-async def test_a_writer_that_gives_up_waiting_holds_nobody_up(lab: Lab) -> None:
+async def test_a_writer_that_is_cancelled_while_it_waits_delays_no_other(lab: Lab) -> None:
     await lab.create("configmaps", config())
     writers = [asyncio.ensure_future(lab.patch("configmaps", "web", {"data": {f"k{i}": "1"}})) for i in range(6)]
     await asyncio.sleep(0)
