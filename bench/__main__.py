@@ -29,6 +29,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "deaths": ("pod-out", "pod-replaced", "node-out", "node-replaced"),
     "outage": ("failed-scale-down", "failed-drain", "failed-rolling", "failed-agent", "failed-master"),
     "services": ("vip-10", "vip-100", "vip-1000"),
+    "names": ("name-10", "name-1000", "name-rate", "name-rate-new"),
     "footprint": ("master-memory", "ssh-memory", "agent-memory", "master-cpu", "ssh-cpu", "agent-cpu"),
     "api": tuple(f.key for f in FIGURES if f.key.startswith(("get-", "create-", "list", "watch-", "rc-1000")) and f.key != "get-p99-busy"),
     "busy": ("get-p99-busy",),
