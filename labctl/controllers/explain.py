@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
+from labctl import defaults
 from labctl.clock import parse_rfc3339
 from labctl.controllers.backends import ports_of
 from labctl.controllers.indexes import (
@@ -153,6 +154,8 @@ def _service(view: View, service: Service) -> Iterator[str]:
         yield f"It is another name for {spec.external_name}; it has no address and no endpoints."
         return
     yield "It is headless: it has no virtual address." if spec.headless else f"Its virtual address is {spec.cluster_ip}."
+    name = f"{service.metadata.name}.{service.metadata.namespace}.svc.{defaults.CLUSTER_DOMAIN}"
+    yield f"Its name is {name}" + (", as long as one of its endpoints is ready." if spec.headless else ".")
     endpoints = view.get(ENDPOINTS, service.metadata.key)
     ready = [address for subset in (endpoints.subsets if endpoints else ()) for address in subset.addresses]
     if not spec.selector:
