@@ -14,7 +14,13 @@ from typing import Any
 from labctl.clock import rfc3339
 from labctl.reconcile.plan import EVERY, NOTHING, Action, Delete, Index, Key, Patch, Plan, Seen, View
 from labctl.resources.custom.make import kinds_of
-from labctl.resources.kinds.apiextensions_v1.customresourcedefinition import CLEANUP, CustomResourceDefinition, Names
+from labctl.resources.kinds.apiextensions_v1.customresourcedefinition import (
+    CLEANUP,
+    CustomResourceDefinition,
+    Names,
+    approval,
+    is_protected,
+)
 from labctl.resources.kinds.shared import condition
 from labctl.resources.registry import Registry
 from labctl.resources.webhooks import NoWebhooks, Webhooks
@@ -91,6 +97,10 @@ class CustomResources:
             _condition(definition, "NamesAccepted", accepted, stamp),
             _condition(definition, "Established", ready if established else waiting, stamp),
         ]
+        if is_protected(definition.spec.group):
+            conditions.append(
+                _condition(definition, "KubernetesAPIApprovalPolicyConformant", approval(definition.metadata.annotations), stamp)
+            )
         status = {"conditions": conditions, "acceptedNames": names}
         now = {"conditions": _shown(definition), "acceptedNames": _plain(definition.status.accepted_names)}
         if status != now:

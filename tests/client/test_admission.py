@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from labctl.certificates import Authority
+from tests.api import minions
 from tests.client.test_custom_kinds import definition, until, widget
 from tests.client.test_kubectl import ok, refused
 from tests.inprocess import ApiServer
@@ -285,3 +286,25 @@ async def test_a_conversion_webhook_turns_versions_into_each_other(api: ApiServe
     said = await refused(api, "get", "widgets.v2.example.com", "w")
     assert "conversion webhook for example.com/v1, Kind=Widget failed: never" in said
     await until(lambda: api.resources.registry.get("widgets.example.com"))
+
+
+async def test_a_service_is_called_through_the_minion_of_its_pod(tmp_path: Path, hooks: Hooks) -> None:
+    async with minions.lab(tmp_path / "lab") as (api, host, _):
+        hooks.answers["/no"] = lambda _request: {"allowed": False, "status": {"message": "not today"}}
+        service = {"name": "hook", "namespace": "default", "path": "/no"}
+        configured = configuration(hooks, "/no")
+        configured["webhooks"][0]["clientConfig"] = {"service": service, "caBundle": hooks.client("/no")["caBundle"]}
+        await ok(api, "create", "-f", "-", stdin=configured)
+        said = await refused(api, "create", "configmap", "a")
+        assert 'Post "https://hook.default.svc:443/no?timeout=10s": service "hook" not found' in said
+        await minions.create(api, "services", {"metadata": {"name": "hook"}, "spec": {"ports": [{"name": "s", "port": 443}]}})
+        assert 'no endpoints available for service "hook"' in await refused(api, "create", "configmap", "a")
+        subset = {"addresses": [{"ip": minions.POD_IP, "nodeName": "minion-1"}], "ports": [{"name": "s", "port": 8443}]}
+        await minions.create(api, "endpoints", {"metadata": {"name": "hook"}, "subsets": [subset]})
+        host.ports[minions.POD_IP, 8443] = minions.to_loopback(hooks.port)
+        assert "denied the request: not today" in await refused(api, "create", "configmap", "a")
+        configured["webhooks"][0]["clientConfig"]["service"]["name"] = "other"
+        await minions.create(api, "services", {"metadata": {"name": "other"}, "spec": {"ports": [{"name": "s", "port": 443}]}})
+        await minions.create(api, "endpoints", {"metadata": {"name": "other"}, "subsets": [subset]})
+        await ok(api, "apply", "-f", "-", stdin=configured)
+        assert "certificate verify failed" in await refused(api, "create", "configmap", "a"), "the certificate is another Service's"

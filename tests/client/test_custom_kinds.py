@@ -341,3 +341,14 @@ async def test_what_an_older_schema_allowed_is_no_trouble_until_it_changes(api: 
     await ok(api, "patch", "widget", "w", "--type=merge", "-p", '{"spec":{"nick":"abd"}}')
     said = await refused(api, "patch", "widget", "w", "--type=merge", "-p", '{"spec":{"size":8}}')
     assert "spec.size in body should be less than or equal to 5" in said
+
+
+async def test_a_group_of_kubernetes_itself_needs_an_approval(api: ApiServer) -> None:
+    whole = definition(group="things.k8s.io")
+    said = await refused(api, "create", "-f", "-", stdin=whole)
+    assert "metadata.annotations[api-approved.kubernetes.io]: Required value: protected groups must have approval annotation" in said
+    whole["metadata"]["annotations"] = {"api-approved.kubernetes.io": "perhaps"}
+    assert 'with either a URL or a reason starting with "unapproved"' in await refused(api, "create", "-f", "-", stdin=whole)
+    whole["metadata"]["annotations"] = {"api-approved.kubernetes.io": "https://github.com/kubernetes/enhancements/pull/1"}
+    await ok(api, "create", "-f", "-", stdin=whole)
+    await ok(api, "wait", "--for=condition=KubernetesAPIApprovalPolicyConformant", "crd/widgets.things.k8s.io", "--timeout=5s")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -22,6 +22,9 @@ _NOT_A_LABEL = (
 )
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 _MOST_SELECTABLE = 8
+APPROVED = "api-approved.kubernetes.io"
+_APPROVAL_PAGE = "https://github.com/kubernetes/enhancements/pull/1111"
+_INVALID_APPROVAL = f'protected groups must have approval annotation "{APPROVED}" with either a URL or a reason starting with "unapproved", see {_APPROVAL_PAGE}'
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 
 
@@ -130,6 +133,8 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     if new["metadata"].get("name") != wanted:
         yield fields.invalid("metadata.name", new["metadata"].get("name"), 'must be spec.names.plural+"."+spec.group')
     yield from _identity(spec, names)
+    if is_protected(spec.get("group", "")) and (old is None or APPROVED in (old["metadata"].get("annotations") or {})):
+        yield from _approval(new)
     yield from _versions(spec)
     yield from _conversion(spec)
     if spec.get("preserveUnknownFields"):
@@ -137,6 +142,32 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
         yield fields.invalid("spec.preserveUnknownFields", True, why)
     if old is not None:
         yield from _changed(new, old)
+
+
+def is_protected(group: str) -> bool:
+    """Whether a group is the Kubernetes community's."""
+    return group in ("k8s.io", "kubernetes.io") or group.endswith((".k8s.io", ".kubernetes.io"))
+
+
+def approval(annotations: Mapping[str, str]) -> tuple[str, str, str]:
+    """The condition KubernetesAPIApprovalPolicyConformant of a definition in a protected group: status, reason, message (KEP-1111)."""
+    said = annotations.get(APPROVED, "")
+    if not said:
+        return "False", "MissingAnnotation", f'protected groups must have approval annotation "{APPROVED}", see {_APPROVAL_PAGE}'
+    if said.startswith("unapproved"):
+        return "False", "UnapprovedAPI", f'not approved: "{said}"'
+    if said.startswith(("https://", "http://")):
+        return "True", "ApprovedAnnotation", f"approved in {said}"
+    return "False", "InvalidAnnotation", _INVALID_APPROVAL
+
+
+def _approval(new: Object) -> Iterator[FieldError]:
+    annotations = new["metadata"].get("annotations") or {}
+    _, reason, why = approval(annotations)
+    if reason == "MissingAnnotation":
+        yield fields.required(f"metadata.annotations[{APPROVED}]", why)
+    elif reason == "InvalidAnnotation":
+        yield fields.invalid(f"metadata.annotations[{APPROVED}]", annotations[APPROVED], why)
 
 
 def _identity(spec: Object, names: Object) -> Iterator[FieldError]:
