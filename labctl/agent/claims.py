@@ -28,12 +28,17 @@ PATH = "/api/v1/persistentvolumes"
 MOUNT_TIMEOUT_S = 30.0
 
 
-async def volume_of(pod: Object, name: str, fetch: Fetch) -> Object:
-    """The PersistentVolume of a claim. Raises ConfigError if the claim has none, or if the volume is not (or no longer) this claim's."""
+async def volume_of(pod: Object, name: str, fetch: Fetch, owner: str = "") -> Object:
+    """The PersistentVolume of a claim, which has this owner if one is said.
+
+    Raises ConfigError if the claim has none, or if the volume is not (or no longer) this claim's.
+    """
     namespace = pod["metadata"]["namespace"]
     claim = await fetch("persistentvolumeclaims", namespace, name)
     if claim is None:
         raise ConfigError(f'persistentvolumeclaim "{name}" not found')
+    if owner and owner not in {each.get("uid") for each in claim["metadata"].get("ownerReferences") or ()}:
+        raise ConfigError(f'persistentvolumeclaim "{name}" was not created for this pod')
     bound = (claim.get("spec") or {}).get("volumeName", "")
     if not bound or "pv.kubernetes.io/bind-completed" not in (claim["metadata"].get("annotations") or {}):
         raise ConfigError(f'persistentvolumeclaim "{name}" is not bound')
@@ -59,7 +64,9 @@ def own_folder(volumes_dir: str, volume: Object) -> str:
 def make_folder(path: str) -> str:
     """Makes the folder, which every user may write to, in one step: a folder that is there has its mode already."""
     if not os.path.isdir(path):
-        os.makedirs(os.path.dirname(path), 0o711, exist_ok=True)
+        os.makedirs(
+            os.path.dirname(path), 0o700, exist_ok=True
+        )  # containers get a mount of what is inside; others on this machine get nothing
         half = _beside(path, "new")
         linux.remove_tree(half)  # of an agent that was killed
         os.mkdir(half)
@@ -165,7 +172,7 @@ class Keeper:
         metadata = volume["metadata"]
         folder = own_folder(self._dir, volume)
         if folder and volume["spec"].get("persistentVolumeReclaimPolicy") == "Delete":
-            await asyncio.get_running_loop().run_in_executor(None, _remove_folder, folder)
+            await asyncio.get_running_loop().run_in_executor(None, remove_folder, folder)
             self._say(f"removed the data of volume {metadata['name']}")
         body = {"metadata": {"finalizers": [], "resourceVersion": metadata["resourceVersion"]}}
         try:
@@ -175,7 +182,7 @@ class Keeper:
                 raise  # somebody else was quicker; the watch tells what it is now
 
 
-def _remove_folder(folder: str) -> None:
+def remove_folder(folder: str) -> None:
     """The folder takes another name first, so that what is half removed is never mounted again."""
     gone = _beside(folder, "gone")
     if os.path.isdir(folder):

@@ -74,6 +74,9 @@ async def _one(pod: Object, volume: Object, pod_dir: str, facts: PodFacts, sourc
     folder = folder_of(pod_dir, volume["name"])
     if volume.get("persistentVolumeClaim"):
         return await _claimed(pod, volume["persistentVolumeClaim"], folder, sources)
+    if volume.get("ephemeral"):
+        name = f"{pod['metadata']['name']}-{volume['name']}"
+        return await _claimed(pod, {"claimName": name}, folder, sources, owner=pod["metadata"]["uid"])
     if volume.get("nfs"):
         return await _in_thread(claims.mount_nfs, volume["nfs"], [], False, folder)
     ready = os.path.join(pod_dir, "volumes-ready", volume["name"])
@@ -93,9 +96,9 @@ async def _one(pod: Object, volume: Object, pod_dir: str, facts: PodFacts, sourc
     return folder
 
 
-async def _claimed(pod: Object, asked: Object, folder: str, sources: Sources) -> str:
-    """The volume of a claim, where its data lies; `folder` is where a volume of the network is mounted."""
-    volume = await claims.volume_of(pod, asked["claimName"], sources.fetch)
+async def _claimed(pod: Object, asked: Object, folder: str, sources: Sources, owner: str = "") -> str:
+    """The volume of a claim, where its data lies; `folder` is where a volume of the network is mounted. `owner`: whose claim it must be."""
+    volume = await claims.volume_of(pod, asked["claimName"], sources.fetch, owner)
     spec = volume["spec"]
     if spec.get("nfs"):
         return await _in_thread(claims.mount_nfs, spec["nfs"], spec.get("mountOptions") or [], bool(asked.get("readOnly")), folder)
@@ -109,7 +112,7 @@ async def _claimed(pod: Object, asked: Object, folder: str, sources: Sources) ->
     own = claims.own_folder(sources.volumes_dir, volume)
     path = claims.make_folder(own) if own else claims.local_path(spec["local"]["path"])
     group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
-    if group is not None and os.stat(path).st_gid != group:
+    if group is not None and not _is_given_to(path, group):
         _give_to(path, group)
     return path
 
@@ -138,6 +141,11 @@ def _finish(folder: str, group: "int | None", ready: str) -> None:
 def _give_to(folder: str, group: int) -> None:
     os.chown(folder, -1, group)
     os.chmod(folder, stat.S_IMODE(os.stat(folder).st_mode) | 0o2070)
+
+
+def _is_given_to(folder: str, group: int) -> bool:
+    found = os.stat(folder)
+    return found.st_gid == group and found.st_mode & 0o2070 == 0o2070
 
 
 def _api_sources(volume: Object) -> "List[Tuple[Object, int]] | None":

@@ -25,6 +25,7 @@ from labctl.controllers.serviceaccounts import ServiceAccounts
 from labctl.controllers.settings import ControllerSettings
 from labctl.controllers.statefulset.statefulsets import StatefulSets
 from labctl.controllers.volumes.claims import Claims
+from labctl.controllers.volumes.ephemeral import EphemeralVolumes
 from labctl.controllers.volumes.persistentvolumes import PersistentVolumes
 from labctl.controllers.volumes.protection import ClaimProtection
 from labctl.reconcile.plan import Follower
@@ -55,6 +56,7 @@ def builtin_controllers(
         CronJobs(),
         Disruption(),
         CustomResources(registry),
+        EphemeralVolumes(),
         Claims(),
         PersistentVolumes(),
         ClaimProtection(),

@@ -3,7 +3,7 @@ a class of storage, and the default roles.
 
 Called at every start of the master. It makes what is missing and mends what points elsewhere (the master's address may have changed); the rest it leaves.
 What somebody deletes later (`kubectl delete all --all`), controllers/essentials.py makes again from the same list. The class is
-left out there, because somebody who deletes it does not want it; it is there again after the master's next start.
+left out there, because somebody who deletes it does not want it. It is made where a master starts and finds no class at all.
 """
 
 from __future__ import annotations
@@ -76,7 +76,10 @@ def essentials(settings: BootstrapSettings, service_range: str) -> list[Essentia
 
 
 async def ensure_bootstrap(client: Client, settings: BootstrapSettings) -> None:
-    for essential in (*essentials(settings, client.resources.settings.service_range), _STANDARD_CLASS):
+    wanted = essentials(settings, client.resources.settings.service_range)
+    if not client.list(STORAGE_CLASSES):
+        wanted.append(_STANDARD_CLASS)
+    for essential in wanted:
         try:
             await client.create(essential.resource, essential.object)
         except ApiError as error:

@@ -14,7 +14,7 @@ import msgspec
 from labctl.resources.kinds.core_v1.node import Node
 from labctl.resources.kinds.core_v1.persistentvolume import PersistentVolume
 from labctl.resources.kinds.core_v1.persistentvolumeclaim import PersistentVolumeClaim
-from labctl.resources.kinds.core_v1.pod_view import Pod
+from labctl.resources.kinds.core_v1.pod_view import Pod, Volume
 from labctl.resources.kinds.storage_v1.storageclass import StorageClass
 from labctl.resources.placement import in_terms
 from labctl.resources.quantities import parse
@@ -106,7 +106,27 @@ def claim_reference(claim: PersistentVolumeClaim) -> dict[str, str]:
 
 def claim_names(pod: Pod) -> list[str]:
     """The names of the claims that a pod uses, in the order of its volumes."""
-    return [each.persistent_volume_claim.claim_name for each in pod.spec.volumes if each.persistent_volume_claim is not None]
+    return [name for volume in pod.spec.volumes if (name := _claim_name(pod, volume))]
+
+
+def ephemeral_claim(pod: Pod, volume: Volume) -> str:
+    """The name of the claim that is made for a volume of this pod alone."""
+    return f"{pod.metadata.name}-{volume.name}"
+
+
+def not_its_own(pod: Pod, claim: PersistentVolumeClaim) -> str:
+    """What is wrong where an ephemeral volume finds somebody else's claim under its name; "": nothing is."""
+    ephemeral = {ephemeral_claim(pod, volume) for volume in pod.spec.volumes if volume.ephemeral is not None}
+    owner = claim.metadata.controller
+    if claim.metadata.name not in ephemeral or (owner is not None and owner.uid == pod.metadata.uid):
+        return ""
+    return f"PVC {claim.metadata.key} was not created for pod {pod.metadata.key} (pod is not owner)"
+
+
+def _claim_name(pod: Pod, volume: Volume) -> str:
+    if volume.persistent_volume_claim is not None:
+        return volume.persistent_volume_claim.claim_name
+    return ephemeral_claim(pod, volume) if volume.ephemeral is not None else ""
 
 
 # -- indexes: the same functions for all who declare them ---------------------------------------------------------------------------------

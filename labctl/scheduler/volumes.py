@@ -31,6 +31,7 @@ from labctl.resources.volumes import (
     class_of,
     free_in_class,
     is_bound,
+    not_its_own,
     reaches,
 )
 
@@ -111,6 +112,8 @@ def _problem(view: View, pod: Pod, name: str, claim: PersistentVolumeClaim | Non
     """Why a pod with this claim can be placed nowhere now."""
     if claim is None:
         return f'persistentvolumeclaim "{name}" not found'
+    if other_owner := not_its_own(pod, claim):
+        return other_owner
     if claim.metadata.deletion_timestamp is not None:
         return f'persistentvolumeclaim "{name}" is being deleted'
     if claim.status.phase == "Lost" or (is_bound(claim) and view.get(VOLUMES, claim.spec.volume_name) is None):

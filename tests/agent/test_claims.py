@@ -11,7 +11,7 @@ from labctl.agent.claims import LOCAL_DATA, Keeper, nfs_refusal
 from labctl.agent.client import Refused
 from labctl.agent.environment import PodFacts
 from labctl.agent.http import Unreachable
-from labctl.agent.volumes import VolumeFailure, prepare, read_only
+from labctl.agent.volumes import Sources, VolumeFailure, prepare, read_only
 
 NAME = "pvc-1"
 
@@ -42,7 +42,7 @@ async def prepared(tmp_path, *objects, **spec):
         found = there.get(kind)
         return found if found is not None and found["metadata"]["name"] == name else None
 
-    paths = await prepare(pod(**spec), str(tmp_path / "pod"), PodFacts("10.246.1.2"), fetch, str(tmp_path / "volumes"))
+    paths = await prepare(pod(**spec), str(tmp_path / "pod"), PodFacts("10.246.1.2"), Sources(fetch, fetch, str(tmp_path / "volumes")))
     return paths["v"]
 
 
@@ -79,6 +79,16 @@ async def test_why_a_claims_volume_can_not_be_mounted(tmp_path, objects, words):
     with pytest.raises(VolumeFailure) as failed:
         await prepared(tmp_path, *objects)
     assert failed.value.volume == "v" and words in str(failed.value)
+
+
+async def test_an_ephemeral_volume_takes_no_claim_of_others(tmp_path):
+    own = [{"name": "v", "ephemeral": {"volumeClaimTemplate": {}}}]
+    there = claim()
+    there["metadata"]["name"] = "web-v"
+    with pytest.raises(VolumeFailure, match="was not created for this pod"):
+        await prepared(tmp_path, there, volume(), volumes=own)
+    there["metadata"]["ownerReferences"] = [{"uid": "u1"}]
+    assert await prepared(tmp_path, there, volume(), volumes=own) == str(tmp_path / "volumes" / NAME)
 
 
 async def test_static_volumes_are_what_they_say(tmp_path):

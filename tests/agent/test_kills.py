@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl.agent import linux
+from labctl.agent import claims, linux
 from labctl.agent.addresses import Range
 from labctl.agent.cgroups import Cgroups
 from labctl.agent.environment import PodFacts
@@ -76,11 +76,11 @@ def is_whole(folder: str, data: dict[str, str]) -> None:
     assert sum(line.split()[1] == paths["memory"] for line in Path("/proc/mounts").read_text().splitlines()) == 1
 
 
-def every_call(work) -> list[int]:
+def every_call(work, least: int = 10) -> list[int]:
     """Numbers from 1 until the work is done before its call of that number; at each of them it was killed."""
     for number in range(1, MOST_CALLS):
         if not killing.killed_at(number, lambda: work(number)):
-            assert number > 10, "nothing was traced"
+            assert number > least, "nothing was traced"
             return
         yield number
     raise AssertionError("it never ends")
@@ -99,6 +99,44 @@ def test_a_volumes_update(tmp_path):
         assert set(content(str(tmp_path / "volumes/files")).values()) in ({"1"}, {"2"}), "all of the old or all of the new"
         is_whole(str(tmp_path), SECOND)
         is_whole(str(tmp_path), FIRST)
+
+
+CLAIM = {
+    "persistentvolumeclaims": {
+        "metadata": {"uid": "c", "annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
+        "spec": {"volumeName": "pvc-1"},
+    },
+    "persistentvolumes": {
+        "metadata": {"name": "pvc-1", "annotations": {"pv.kubernetes.io/provisioned-by": "labctl.internal/local"}},
+        "spec": {"claimRef": {"uid": "c"}, "local": {"path": "/x"}},
+    },
+}
+
+
+def claimed(folder: Path) -> Path:
+    pod = {**POD, "spec": {**POD["spec"], "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]}}
+
+    async def fetch(kind, namespace, name):
+        return CLAIM[kind]
+
+    return Path(asyncio.run(prepare(pod, str(folder / "pod"), PodFacts("10.246.1.2"), Sources(fetch, fetch, str(folder / "volumes"))))["data"])
+
+
+@inside
+def test_a_claims_volume_is_made(tmp_path):
+    for number in every_call(lambda number: claimed(tmp_path / str(number)), least=5):
+        found = claimed(tmp_path / str(number)).stat()
+        assert (stat.S_IMODE(found.st_mode), found.st_gid) == (0o2777, 77)
+        assert os.listdir(tmp_path / str(number) / "volumes") == ["pvc-1"]
+
+
+@inside
+def test_a_claims_data_is_removed(tmp_path):
+    for number in range(1, 200):
+        (tmp_path / str(number) / "pvc-1" / "deep" / "deeper").mkdir(parents=True)
+    for number in every_call(lambda number: claims.remove_folder(str(tmp_path / str(number) / "pvc-1")), least=2):
+        claims.remove_folder(str(tmp_path / str(number) / "pvc-1"))
+        assert os.listdir(tmp_path / str(number)) == []
 
 
 @inside

@@ -209,6 +209,31 @@ def test_why_a_pod_can_be_placed_nowhere_in_kubernetes_words():
     lived(story)
 
 
+def test_an_ephemeral_volume_has_a_claim_of_its_own_that_goes_with_the_pod():
+    async def story(world):
+        def ephemeral(name):
+            obj = pod(name)
+            template = {"metadata": {"labels": {"a": "b"}}, "spec": claim("x")["spec"]}
+            obj["spec"]["volumes"] = [{"name": "scratch", "ephemeral": {"volumeClaimTemplate": template}}]
+            return obj
+
+        await world.client.create(CLAIMS, claim("q-scratch"))
+        for name in ("p", "q"):
+            await world.client.create("pods", ephemeral(name))
+        await comes_true(world, lambda: get(world, "pods", "default/p").ready)
+        own = get(world, CLAIMS, "default/p-scratch")
+        assert (own.metadata.controller.uid, own.metadata.labels) == (get(world, "pods", "default/p").metadata.uid, {"a": "b"})
+        told = get(world, "pods", "default/q").status.conditions[0].message
+        assert told == "0/3 nodes are available: PVC default/q-scratch was not created for pod default/q (pod is not owner)."
+        await world.client.delete(CLAIMS, "default/q-scratch")
+        await comes_true(world, lambda: get(world, "pods", "default/q").ready)
+        for name in ("p", "q"):
+            await world.client.delete("pods", f"default/{name}")
+        await comes_true(world, lambda: not world.client.list(CLAIMS) and not world.client.list(VOLUMES), 60)
+
+    lived(story)
+
+
 def test_one_pod_only_means_one_pod():
     async def story(world):
         await world.client.create(CLAIMS, claim("data", modes=["ReadWriteOncePod"]))

@@ -87,6 +87,7 @@ _POD = (
     "volumes.configMap",
     "volumes.downwardAPI",
     "volumes.emptyDir",
+    "volumes.ephemeral",
     "volumes.hostPath",
     "volumes.name",
     "volumes.nfs",

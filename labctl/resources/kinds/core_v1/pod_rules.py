@@ -105,6 +105,8 @@ def _volume_source(path: str, kind: str, source: Object) -> Iterator[FieldError]
         yield fields.required(f"{path}.{needed}")
     if kind == "hostPath" and ".." in source.get("path", "").split("/"):
         yield fields.invalid(f"{path}.path", source["path"], "must not contain '..'")
+    if kind == "ephemeral" and not source.get("volumeClaimTemplate"):
+        yield fields.required(f"{path}.volumeClaimTemplate")
     if kind in ("configMap", "secret"):
         yield from _items(f"{path}.items", source.get("items", ()))
 

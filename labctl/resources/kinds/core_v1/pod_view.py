@@ -72,8 +72,13 @@ class ClaimVolume(msgspec.Struct, frozen=True, rename="camel", gc=False):
     read_only: bool = False
 
 
+class EphemeralVolume(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    volume_claim_template: msgspec.Raw = msgspec.Raw(b"null")
+
+
 class Volume(msgspec.Struct, frozen=True, rename="camel", gc=False):
     name: str = ""
+    ephemeral: EphemeralVolume | None = None
     persistent_volume_claim: ClaimVolume | None = None
     config_map: NameReference | None = None
     secret: SecretVolume | None = None
