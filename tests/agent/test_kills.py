@@ -119,7 +119,9 @@ def claimed(folder: Path) -> Path:
     async def fetch(kind, namespace, name):
         return CLAIM[kind]
 
-    return Path(asyncio.run(prepare(pod, str(folder / "pod"), PodFacts("10.246.1.2"), Sources(fetch, fetch, str(folder / "volumes"))))["data"])
+    return Path(
+        asyncio.run(prepare(pod, str(folder / "pod"), PodFacts("10.246.1.2"), Sources(fetch, fetch, str(folder / "volumes"))))["data"]
+    )
 
 
 @inside

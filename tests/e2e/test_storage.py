@@ -127,6 +127,17 @@ def test_static_volumes_and_what_a_machine_can_not_mount(cluster, made):
         assert "nfs volumes are not supported on this machine" in told
 
 
+def test_an_ephemeral_volume_goes_with_its_pod(cluster, made):
+    made(pod("p", {"name": "data", "ephemeral": {"volumeClaimTemplate": {"spec": claim("x")["spec"]}}}))
+    ready(cluster, "p")
+    write(cluster, "p", "scratch")
+    node, volume = node_of(cluster, "p"), cluster.get("pvc", "p-data")["spec"]["volumeName"]
+    assert volume in cluster.on(node, "ls", "-A", FOLDER).stdout
+    cluster.kubectl("delete", "pod", "p")
+    wait(lambda: not cluster.items("pvc,pv"), "claim and volume are gone")
+    assert volume not in cluster.on(node, "ls", "-A", FOLDER).stdout
+
+
 def test_a_database_survives_its_pod_and_the_death_and_return_of_machines(cluster, made):
     made(stateful_set("db", 2))
     for name in ("db-0", "db-1"):
