@@ -300,9 +300,15 @@ def _load(keeper: Snapshots, folder: Path, begun: process.Beginning | None) -> N
 
 
 def _put_keys(lab: LabFolder, folder: Path) -> None:
+    """The snapshot's keys and certificates, and in their folders' folders no other: a token that was signed with a later key is of a lab that never was."""
     for part in (lab.paths.certificates, lab.paths.ssh_key.parent):
-        for file in sorted((folder / part.name).glob("[!.]*")):
-            write_file(part / file.name, file.read_bytes(), file.stat().st_mode & 0o777)
+        kept = folder / part.name
+        names = {file.relative_to(kept) for file in kept.rglob("[!.]*") if file.is_file()}
+        for name in sorted(names):
+            write_file(part / name, (kept / name).read_bytes(), (kept / name).stat().st_mode & 0o777)
+        for file in part.glob("*/*"):
+            if file.relative_to(part) not in names:
+                file.unlink()
 
 
 def wait_for_pods(lab: LabFolder, snapshot: Snapshot) -> None:

@@ -41,7 +41,8 @@ def put(lab, name):
 
 
 def names(lab):
-    return [item["metadata"]["name"] for item in lab.api.get(CONFIGMAPS)["items"]]
+    """Those that somebody made: each namespace has one of the master's."""
+    return [name for item in lab.api.get(CONFIGMAPS)["items"] if (name := item["metadata"]["name"]) != "kube-root-ca.crt"]
 
 
 def revision(lab):
@@ -56,6 +57,21 @@ def saved(make):
     put(lab, "kept")
     snapshots.save(lab, "one")
     return lab
+
+
+def token_keys(lab):
+    return {file.name: file.read_bytes() for file in lab.paths.token_keys.iterdir()}
+
+
+def test_tokens_are_signed_with_the_snapshots_keys(make, saved):
+    keys = token_keys(saved)
+    assert keys
+    (saved.paths.token_keys / "000002-later.key").write_bytes(b"of a lab that never was")
+    saved.up("one")
+    assert token_keys(saved) == keys
+    new = make("new")
+    new.up("one")
+    assert token_keys(new) == keys
 
 
 def test_what_came_later_is_gone_and_revisions_go_on(saved):
