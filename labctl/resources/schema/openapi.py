@@ -37,6 +37,21 @@ class Document(NamedTuple):
     hash: str
 
 
+class Paths(NamedTuple):
+    """What is written of one kind: its path items, and the definitions that they name."""
+
+    items: dict[str, msgspec.Raw]
+    names: tuple[str, ...]
+
+
+class Node(NamedTuple):
+    """What is written of one definition, and the definitions that it names."""
+
+    definition: Any
+    raw: msgspec.Raw
+    names: tuple[str, ...]
+
+
 class Documents:
     """All OpenAPI documents of one set of kinds. It keeps the definitions of the moment when it was made, so threads may use it."""
 
@@ -48,9 +63,18 @@ class Documents:
             self._by_path.setdefault(_path(kind), []).append(kind)
         self._info = {"title": "Kubernetes", "version": version}
         self._made: dict[str, Document] = {}
+        self._written: dict[Kind, Paths] = {}
+        self._nodes: dict[str, Node] = {}
         if before is not None:
-            made = tuple(before._made.items())
-            self._made = {path: document for path, document in made if before._by_path.get(path, 0) == self._by_path.get(path)}
+            self._take_over(before)
+
+    def _take_over(self, before: Documents) -> None:
+        """Takes what is as it was: whole documents, and of the others what was written of kinds and definitions that are still the same."""
+        made, written, nodes = tuple(before._made.items()), dict(before._written), dict(before._nodes)
+        self._made = {path: document for path, document in made if before._by_path.get(path, 0) == self._by_path.get(path)}
+        self._written = {kind: written[kind] for kind in self._kinds if kind in written}
+        definitions = self._schema.definitions
+        self._nodes = {name: node for name, node in nodes.items() if definitions.get(name) is node.definition}
 
     def paths(self) -> list[str]:
         """Returns the paths of the v3 documents: `api/v1`, `apis/discovery.k8s.io/v1`, ..."""
@@ -77,12 +101,41 @@ class Documents:
         return self._made["v2"]
 
     def _v3(self, path: str) -> Document:
+        """Returns a group's document. Where 200 kinds share a group and one of them changes, only that one is written anew."""
         if path not in self._made:
-            called = [one for kind in self._by_path[path] for one in operations(self._schema, kind)]
-            schemas = {name: _v3_node(node) for name, node in self._definitions(called, _V3_OWN).items()}
-            document = {"openapi": "3.0.0", "info": self._info, "paths": _paths(called, _v3_operation), "components": {"schemas": schemas}}
-            self._made[path] = _document(document)
+            paths: dict[str, msgspec.Raw] = {}
+            waiting: list[str] = []
+            for kind in self._by_path[path]:
+                written = self._paths_of(kind)
+                paths |= written.items
+                waiting += written.names
+            schemas: dict[str, msgspec.Raw] = {}
+            while waiting:
+                name = waiting.pop()
+                if name not in schemas:
+                    node = self._node(name)
+                    schemas[name] = node.raw
+                    waiting += node.names
+            ordered = dict(sorted(schemas.items()))
+            self._made[path] = _document({"openapi": "3.0.0", "info": self._info, "paths": paths, "components": {"schemas": ordered}})
         return self._made[path]
+
+    def _paths_of(self, kind: Kind) -> Paths:
+        found = self._written.get(kind)
+        if found is None:
+            called = list(operations(self._schema, kind))
+            items = {path: msgspec.Raw(msgspec.json.encode(item)) for path, item in _paths(called, _v3_operation).items()}
+            names = tuple(name for operation in called for name in (operation.body, operation.answer) if name)
+            found = self._written[kind] = Paths(items, names)
+        return found
+
+    def _node(self, name: str) -> Node:
+        found = self._nodes.get(name)
+        if found is None:
+            definition = _V3_OWN.get(name) or self._schema.definitions[name]
+            raw = msgspec.Raw(msgspec.json.encode(_v3_node(definition)))
+            found = self._nodes[name] = Node(definition, raw, tuple(_references(definition)))
+        return found
 
     def _definitions(self, called: list[Operation], own: dict[str, Definition]) -> dict[str, Definition]:
         """Returns the definitions that these operations use, directly or through others."""
