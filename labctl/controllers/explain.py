@@ -38,8 +38,13 @@ from labctl.resources.kinds.labctl_internal_v1.machine import Machine
 from labctl.resources.kinds.shared import condition
 
 PAST_LINES = 12  # of an object's past, the latest
+NODES_TOLD = 50  # nodes of which it is said why a waiting pod is not there
 _NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull")
 _KILLERS = ("taint-eviction-controller", "pod-garbage-collector")
+
+
+Refusals = Callable[[View, Key], Sequence[str]]
+"""Why a waiting pod is on none of the nodes, a line for each node; nothing for others."""
 
 
 class Past(Protocol):
@@ -49,13 +54,14 @@ class Past(Protocol):
     def lines(self) -> Sequence[Line]: ...
 
 
-def explain(view: View, journal: Past, kind: str, key: Key) -> list[str]:
+def explain(view: View, journal: Past, kind: str, key: Key, refusals: Refusals = lambda _view, _key: ()) -> list[str]:
     """What it is now, a line each; then its past, oldest first. Nothing, for what is not there and of which nothing is remembered."""
     thing = view.get(kind, key)
     past = _past(view, journal, kind, key, thing)
     if thing is None:
         return [f"There is no {key} among the {kind.partition('.')[0]} now.", *past] if past else []
-    return [*PRESENT.get(kind, _any)(view, thing), *past]
+    nodes = refusals(view, key) if kind == PODS else ()
+    return [*PRESENT.get(kind, _any)(view, thing), *(f"  {line}" for line in nodes[:NODES_TOLD]), *past]
 
 
 # -- now -------------------------------------------------------------------------------------------------------------------------------

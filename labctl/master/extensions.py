@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,6 +14,7 @@ from labctl.supervisor import Supervisor
 if TYPE_CHECKING:
     from labctl.images.images import Images
     from labctl.journal import MemoryJournal
+    from labctl.reconcile.plan import Key, View
     from labctl.reconcile.runner import Runner
     from labctl.resources.registry import Registry
     from labctl.tokens import TokenKeys
@@ -26,11 +27,15 @@ def extensions(
     images: Images | None,
     snapshot: Callable[[], Awaitable[int]],
     supervisor: Supervisor,
+    refusals: Callable[[View, Key], Sequence[str]],
     tokens: TokenKeys | None = None,
 ) -> Extensions:
+    """`refusals(view, key)`: why a waiting pod is on none of the nodes, a line for each."""
     routes = Extensions()
     routes.add("POST", "/labctl/v1/snapshot", lambda _request: _snapshot(snapshot))
-    routes.add("GET", "/labctl/v1/why/{kind}/{namespace}/{name}", lambda request: _why(registry, runner, journal, supervisor, request))
+    routes.add(
+        "GET", "/labctl/v1/why/{kind}/{namespace}/{name}", lambda request: _why(registry, runner, journal, supervisor, refusals, request)
+    )
     routes.add("GET", "/labctl/v1/health", lambda _request: _health(supervisor))
     if tokens:
         routes.add("POST", "/labctl/v1/token-keys", lambda request: _rotate(tokens, request))
@@ -57,7 +62,12 @@ async def _health(supervisor: Supervisor) -> dict[str, Any]:
 
 
 async def _why(
-    registry: Registry, runner: Runner, journal: MemoryJournal, supervisor: Supervisor, request: ExtensionRequest
+    registry: Registry,
+    runner: Runner,
+    journal: MemoryJournal,
+    supervisor: Supervisor,
+    refusals: Callable[[View, Key], Sequence[str]],
+    request: ExtensionRequest,
 ) -> dict[str, Any]:
     """Any name of a kind that kubectl takes: pod, pods, po."""
     from labctl.controllers.explain import explain
@@ -67,7 +77,7 @@ async def _why(
     if kind is None:
         raise ApiError(404, "NotFound", f'the server doesn\'t have a resource type "{word}"')
     key = f"{request.params['namespace']}/{name}" if kind.namespaced else name
-    lines = explain(runner.view, journal, kind.resource, key)
+    lines = explain(runner.view, journal, kind.resource, key, refusals)
     if not lines:
         raise ApiError(404, "NotFound", f'{kind.resource} "{name}" not found, and nothing is remembered of it')
     trouble = supervisor.trouble()

@@ -104,6 +104,7 @@ class Master:
         self.resources.use_admission(builtin_admission(self.client, clock, self.rbac, evict_s=evict_s, webhooks=self.webhooks))
         self._recorders: dict[str, Recorder] = {}
         self.edge = self._edge(tools) if tools else None
+        self.scheduler = Scheduler()
         self.runner = Runner(self.resources, self.client, self.recorder, self._followers(), clock, journal, rng, supervisor=self.supervisor)
         if self.edge:
             self.runner.when_awake(self.edge.machines.awake)
@@ -121,7 +122,7 @@ class Master:
         edge = self.edge.followers if self.edge else ()
         essential = Essentials(essentials(self._bootstrap(), self.resources.settings.service_range))
         signing = [Signing(self._authority)] if self._authority else []
-        return [*builtin_controllers(self.registry, self.settings.controllers(), self.webhooks), *signing, essential, Scheduler(), *edge]
+        return [*builtin_controllers(self.registry, self.settings.controllers(), self.webhooks), *signing, essential, self.scheduler, *edge]
 
     def _bootstrap(self) -> BootstrapSettings:
         if not self.edge:
@@ -155,7 +156,8 @@ class Master:
 
         snapshot = partial(self.store.snapshot, self.settings.paths.store_snapshot)
         images = tools.images if tools else None
-        routes = extensions(self.registry, self.runner, self.journal, images, snapshot, self.supervisor, self._tokens)
+        refusals = self.scheduler.refusals
+        routes = extensions(self.registry, self.runner, self.journal, images, snapshot, self.supervisor, refusals, self._tokens)
         return Server(
             self.resources,
             tls,

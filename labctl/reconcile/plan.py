@@ -182,6 +182,16 @@ class Remembers(Protocol):
 
 
 @runtime_checkable
+class Ranks(Protocol):
+    """A controller some of whose keys are more urgent than others: of those that are to be planned, the one with the highest rank comes first.
+
+    The rank is asked for when a key is added to the queue. Other controllers' keys wait no longer for it.
+    """
+
+    def rank(self, view: View, key: Key) -> int: ...
+
+
+@runtime_checkable
 class Controller(Protocol):
     """Decides what to write. `plan` is a pure function of the view and of what it is passed."""
 

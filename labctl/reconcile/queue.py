@@ -3,24 +3,37 @@
 Only the runner calls it, on one loop. `add` says that a key must be planned; `add_later` asks for another plan at a given time; `pop` hands a key out. Until
 `done` is called the key is not handed out again, however often it is added meanwhile.
 `fail` is `done` with a delay that doubles each time. The queue never waits and reads no clock.
+Keys may belong to a group and have a rank in it: then the places that the group's keys have in the queue go to the highest ranks first.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
 
 
+Place = tuple[Hashable, int]
+"""A group of keys, and a rank in it: higher is handed out earlier."""
+
+
 class KeyedQueue(Generic[K]):
-    def __init__(self, backoff_min_s: float, backoff_max_s: float, wake: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        backoff_min_s: float,
+        backoff_max_s: float,
+        wake: Callable[[], None] = lambda: None,
+        place: Callable[[K], Place | None] = lambda _key: None,
+    ) -> None:
         self._backoff_min_s = backoff_min_s
         self._backoff_max_s = backoff_max_s
         self._wake = wake
-        self._ready: deque[K] = deque()
+        self._place = place
+        self._ready: deque[K | _Group[K]] = deque()  # a group stands once for each of its keys
+        self._groups: dict[Hashable, _Group[K]] = {}
         self._dirty: set[K] = set()  # in _ready, or added while under way
         self._busy: set[K] = set()
         self._due: dict[K, float] = {}  # the earliest later look that was asked for
@@ -42,8 +55,7 @@ class KeyedQueue(Generic[K]):
             return
         self._dirty.add(key)
         if key not in self._busy:
-            self._ready.append(key)
-            self._wake()
+            self._enter(key)
 
     def add_later(self, key: K, at: float) -> None:
         """Plan the key at `at` even if nothing changes; of several requests the earliest counts."""
@@ -59,7 +71,8 @@ class KeyedQueue(Generic[K]):
         self._move_due(now)
         if not self._ready:
             return None
-        key = self._ready.popleft()
+        first = self._ready.popleft()
+        key = first.pop() if isinstance(first, _Group) else first
         self._dirty.discard(key)
         self._due.pop(key, None)  # a look now makes the later one the next plan's affair
         self._busy.add(key)
@@ -98,5 +111,29 @@ class KeyedQueue(Generic[K]):
     def _release(self, key: K) -> None:
         self._busy.discard(key)
         if key in self._dirty:
+            self._enter(key)
+
+    def _enter(self, key: K) -> None:
+        place = self._place(key)
+        if place is None:
             self._ready.append(key)
-            self._wake()
+        else:
+            group = self._groups.setdefault(place[0], _Group())
+            group.push(key, place[1])
+            self._ready.append(group)
+        self._wake()
+
+
+class _Group(Generic[K]):
+    """Keys of which the highest rank comes first, and of one rank the first that was added."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, K]] = []
+        self._order = 0
+
+    def push(self, key: K, rank: int) -> None:
+        self._order += 1
+        heapq.heappush(self._heap, (-rank, self._order, key))
+
+    def pop(self) -> K:
+        return heapq.heappop(self._heap)[2]

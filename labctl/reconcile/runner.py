@@ -23,8 +23,8 @@ from labctl.clock import Clock
 from labctl.errors import ApiError, Compacted, Conflict, LabctlError, Lagging, Unavailable
 from labctl.journal import Journal
 from labctl.reconcile.executor import ActionExecutor, Writer, target
-from labctl.reconcile.plan import EVERY, Action, Controller, Create, Follower, Index, Key, Observer, Plan, Record, Remembers, Seen
-from labctl.reconcile.queue import KeyedQueue
+from labctl.reconcile.plan import EVERY, Action, Controller, Create, Follower, Index, Key, Observer, Plan, Ranks, Record, Remembers, Seen
+from labctl.reconcile.queue import KeyedQueue, Place
 from labctl.reconcile.reporting import EventRecorder, EventReporter
 from labctl.reconcile.settings import ReconcileSettings
 from labctl.reconcile.view import LiveView
@@ -68,11 +68,12 @@ class Runner:
         self._rng = rng
         self._controllers = tuple(one for one in followers if isinstance(one, Controller))
         self._remembering = {number: one for number, one in enumerate(self._controllers) if isinstance(one, Remembers)}
+        self._ranking = {number: one for number, one in enumerate(self._controllers) if isinstance(one, Ranks)}
         self._observers = tuple(one for one in followers if isinstance(one, Observer))
         self._settings = settings
         self._watches = watches_of(self._controllers)
         self._wake = asyncio.Event()
-        self._queue: KeyedQueue[Item] = KeyedQueue(settings.backoff_min_s, settings.backoff_max_s, self._wake.set)
+        self._queue: KeyedQueue[Item] = KeyedQueue(settings.backoff_min_s, settings.backoff_max_s, self._wake.set, self._place)
         self._executor = ActionExecutor(client, settings.actions_at_once)
         self._reporter = EventReporter(journal, recorder, lambda: self.idle, clock, settings)
         self._waiting_plans: deque[tuple[int, Item, Plan]] = deque()  # carried out, waiting for the view to see it
@@ -187,6 +188,11 @@ class Runner:
         """Notes that one stored object can't be read. All others are handled as usual."""
         log.error("%s can't be read: %s", key, error)
         self._supervisor.mistake("runner-objects", f"{key} can't be read, and is passed over: {error}")
+
+    def _place(self, item: Item) -> Place | None:
+        """Where a key stands among those of its controller, if that has an order."""
+        ranking = self._ranking.get(item[0])
+        return (item[0], ranking.rank(self.view, item[1])) if ranking else None
 
     # -- plan --------------------------------------------------------------------------------------------------------------------------
 

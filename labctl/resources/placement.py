@@ -6,10 +6,10 @@ The scheduler and the DaemonSet controller call it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from labctl.resources.kinds.core_v1.node import Node
-from labctl.resources.kinds.core_v1.pod_view import NodeTerm, PodSpec
+from labctl.resources.kinds.core_v1.pod_affinity import NodeRequirement, NodeTerm
+from labctl.resources.kinds.core_v1.pod_view import PodSpec
 
 
 def wants_node(spec: PodSpec, node: Node) -> bool:
@@ -23,18 +23,18 @@ def wants_node(spec: PodSpec, node: Node) -> bool:
 
 def in_terms(terms: Iterable[NodeTerm], node: Node) -> bool:
     """Whether the node satisfies one of the terms of a node selector."""
-    return any(_term(term, node.metadata.labels, node.metadata.name) for term in terms)
+    return any(matches_term(term, node) for term in terms)
 
 
-def _term(term: Any, labels: Mapping[str, str], name: str) -> bool:
-    """True if all expressions of a term match. A term without expressions matches nothing."""
+def matches_term(term: NodeTerm, node: Node) -> bool:
+    """True if the node matches all expressions of a term. A term without expressions matches nothing."""
     if not term.match_expressions and not term.match_fields:
         return False
-    fields = {"metadata.name": name}
+    labels, fields = node.metadata.labels, {"metadata.name": node.metadata.name}
     return all(_expression(e, labels) for e in term.match_expressions) and all(_expression(e, fields) for e in term.match_fields)
 
 
-def _expression(expression: Any, labels: Mapping[str, str]) -> bool:
+def _expression(expression: NodeRequirement, labels: Mapping[str, str]) -> bool:
     value = labels.get(expression.key)
     match expression.operator:
         case "In":

@@ -8,7 +8,8 @@ import msgspec
 
 from labctl.resources.kinds.core_v1.pod_view import Container, Pod
 from labctl.resources.kinds.shared import Quantity
-from labctl.resources.quantities import to_bytes, to_millicores
+from labctl.resources.quantities import to_bytes, to_int, to_millicores
+from labctl.scheduler.terms import Terms, terms_of
 
 HostPort = tuple[str, str, int]  # address, protocol, port
 ANY_ADDRESS = "0.0.0.0"
@@ -16,6 +17,7 @@ ANY_ADDRESS = "0.0.0.0"
 # What a container that asks for nothing counts as when nodes are compared (not when it is seen whether it fits): Kubernetes' own numbers.
 ASSUMED_MILLICORES = 100
 ASSUMED_BYTES = 200 << 20
+_COUNTED = {"cpu", "memory"}
 
 
 class Demand(msgspec.Struct, frozen=True, gc=False):
@@ -30,6 +32,9 @@ class Demand(msgspec.Struct, frozen=True, gc=False):
     weight_bytes: int
     host_ports: tuple[HostPort, ...]
     group: Hashable
+    priority: int
+    others: tuple[tuple[str, int], ...] = ()  # resources beside CPU and memory: `example.com/gpu`, ephemeral-storage
+    terms: Terms | None = None
 
 
 def demand_of(pod: Pod) -> Demand:
@@ -44,7 +49,16 @@ def demand_of(pod: Pod) -> Demand:
     if pod.spec.init_containers:
         millicores, bytes_ = _with_init(pod, millicores, bytes_)
         weight_millicores, weight_bytes = max(weight_millicores, millicores), max(weight_bytes, bytes_)
-    return Demand(millicores, bytes_, weight_millicores, weight_bytes, _host_ports(pod), _group(pod))
+    if pod.spec.overhead:
+        cpu, memory = _one(pod.spec.overhead, {}, "cpu"), _one(pod.spec.overhead, {}, "memory")
+        millicores, bytes_, weight_millicores, weight_bytes = (
+            millicores + cpu,
+            bytes_ + memory,
+            weight_millicores + cpu,
+            weight_bytes + memory,
+        )
+    ports, priority = _host_ports(pod), pod.spec.priority or 0
+    return Demand(millicores, bytes_, weight_millicores, weight_bytes, ports, _group(pod), priority, _others(pod), terms_of(pod))
 
 
 def _with_init(pod: Pod, millicores: int, bytes_: int) -> tuple[int, int]:
@@ -69,6 +83,33 @@ def _asked(container: Container) -> tuple[int, int]:
 def _one(requests: Mapping[str, Quantity], limits: Mapping[str, Quantity], name: str) -> int:
     value = requests.get(name, limits.get(name, 0))
     return to_millicores(value) if name == "cpu" else to_bytes(value)
+
+
+def _others(pod: Pod) -> tuple[tuple[str, int], ...]:
+    """The same rule as for CPU and memory, for every other resource that a container names."""
+    names: set[str] = set()
+    for container in (*pod.spec.containers, *pod.spec.init_containers):
+        resources = container.resources
+        if resources.requests or resources.limits:
+            names |= {*resources.requests, *resources.limits} - _COUNTED
+    if not names:
+        return ()
+    return tuple((name, amount) for name in sorted(names) if (amount := _peak(pod, name)))
+
+
+def _peak(pod: Pod, name: str) -> int:
+    sidecars = peak = 0
+    for container in pod.spec.init_containers:
+        amount = _amount(container, name)
+        if container.restart_policy == "Always":
+            sidecars, amount = sidecars + amount, 0
+        peak = max(peak, sidecars + amount)
+    overhead = to_int(pod.spec.overhead.get(name, 0)) if pod.spec.overhead else 0
+    return max(peak, sidecars + sum(_amount(container, name) for container in pod.spec.containers)) + overhead
+
+
+def _amount(container: Container, name: str) -> int:
+    return to_int(container.resources.requests.get(name, container.resources.limits.get(name, 0)))
 
 
 def _host_ports(pod: Pod) -> tuple[HostPort, ...]:

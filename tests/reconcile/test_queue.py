@@ -115,3 +115,16 @@ def test_no_key_is_lost_or_under_way_twice(steps):
         rest.add(got)
         q.done(got)
     assert rest == wanted
+
+
+def test_ranked_keys_change_places_only_among_themselves():
+    """A group's places in the queue stay where they are; its highest rank comes first, and of one rank the first that was added."""
+    queue = KeyedQueue(1, 8, place=lambda key: ("pods", int(key[1:])) if key[0] == "p" else None)
+    for key in ("a", "p1", "b", "p9", "p1", "c"):
+        queue.add(key)
+    queue.add("p5")
+    assert [queue.pop(0) for _ in range(6)] == ["a", "p9", "b", "p5", "c", "p1"]
+    queue.add("p9")  # under way: it comes again when it is done
+    assert queue.pop(0) is None
+    queue.done("p9")
+    assert queue.pop(0) == "p9"

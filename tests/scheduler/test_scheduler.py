@@ -24,10 +24,10 @@ def placed(picture, name):
 
 
 def refused(picture, name):
-    """The sentence why it fits nowhere."""
+    """The sentence why it fits nowhere, without what preemption says."""
     (patch,) = picture.plan(f"default/{name}").actions
     assert isinstance(patch, Patch)
-    return patch.why
+    return patch.why.partition(" preemption: ")[0]
 
 
 def pending(picture, name="p", **kw):

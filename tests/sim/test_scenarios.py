@@ -161,7 +161,8 @@ def test_a_full_cluster_says_so_and_places_the_pod_when_there_is_room():
             await world.client.create("pods", pod(f"big-{number}", memory="5Gi"))
         await asyncio.sleep(5)
         (waiting,) = [p for p in world.client.list("pods") if not p.spec.node_name]
-        said = "0/3 nodes are available: 3 Insufficient memory."
+        said = "0/3 nodes are available: 3 Insufficient memory. "
+        said += "preemption: 0/3 nodes are available: 3 No preemption victims found for incoming pod."
         assert waiting.status.conditions[0].message == said
         assert world.runner.why("pods", waiting.metadata.key) == said
         assert [e.message for e in world.client.list("events") if e.reason == "FailedScheduling"] == [said]

@@ -10,6 +10,7 @@ from tests.sim.test_deployments import lived
 from tests.sim.test_statefulsets import alive, all_good, until
 
 SETS, CLAIMS, VOLUMES, CLASSES = "statefulsets.apps", "persistentvolumeclaims", "persistentvolumes", "storageclasses.storage.k8s.io"
+NO_HELP = " preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
 
 
 def claim(name, size="1Gi", modes=("ReadWriteOnce",), **spec):
@@ -90,6 +91,7 @@ def test_a_claim_outlives_its_pod_and_holds_the_next_one_on_its_node():
         told = get(world, "pods", "default/q").status.conditions[0].message
         assert told == (
             "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 node(s) didn't match PersistentVolume's node affinity."
+            + NO_HELP
         )
         await world.power_on(node)
         await comes_true(world, lambda: get(world, "pods", "default/q").ready)
@@ -183,7 +185,7 @@ def test_static_volumes_of_a_class_that_waits_choose_the_node_with_the_pod():
         await world.client.create("pods", using("q", "z"))
         await asyncio.sleep(2)
         told = get(world, "pods", "default/q").status.conditions[0].message
-        assert told == "0/3 nodes are available: 3 node(s) didn't find available persistent volumes to bind."
+        assert told == "0/3 nodes are available: 3 node(s) didn't find available persistent volumes to bind." + NO_HELP
         await world.client.create(VOLUMES, on("minion-3", "d3", class_="disks"))
         await comes_true(world, lambda: get(world, "pods", "default/q").ready)
 
@@ -198,8 +200,8 @@ def test_why_a_pod_can_be_placed_nowhere_in_kubernetes_words():
         await asyncio.sleep(2)
         said = {each.metadata.name: each.status.conditions[0].message for each in world.client.list("pods")}
         assert said == {
-            "p": '0/3 nodes are available: persistentvolumeclaim "none" not found.',
-            "q": "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
+            "p": '0/3 nodes are available: persistentvolumeclaim "none" not found.' + NO_HELP,
+            "q": "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims." + NO_HELP,
         }
         await world.client.create(CLAIMS, claim("none"))
         await comes_true(world, lambda: get(world, "pods", "default/p").ready)

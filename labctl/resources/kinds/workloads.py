@@ -12,6 +12,7 @@ from labctl.resources.cells import joined
 from labctl.resources.kind import Column, FieldError, Object
 from labctl.resources.kinds.core_v1 import pod_rules
 from labctl.resources.kinds.core_v1.pod_view import PodTemplate
+from labctl.resources.kinds.selector_rules import label_selector as label_selector
 from labctl.resources.selectors import from_object
 
 decode_template = msgspec.json.Decoder(PodTemplate).decode
@@ -21,31 +22,6 @@ def not_negative(path: str, holder: Mapping[str, Any], *fields_: str) -> Iterato
     for name in fields_:
         if (holder.get(name) or 0) < 0:
             yield fields.invalid(f"{path}.{name}", holder[name], "must be greater than or equal to 0")
-
-
-def label_selector(path: str, selector: Mapping[str, Any] | None, *, may_be_empty: bool = False) -> Iterator[FieldError]:
-    """Validates a metav1.LabelSelector."""
-    if selector is None:
-        yield fields.required(path)
-        return
-    if not may_be_empty and not selector.get("matchLabels") and not selector.get("matchExpressions"):
-        yield fields.invalid(path, selector, "empty selector is invalid for this resource")
-    yield from names.labels(f"{path}.matchLabels", selector.get("matchLabels") or {})
-    for number, expression in enumerate(selector.get("matchExpressions") or ()):
-        yield from _expression(f"{path}.matchExpressions[{number}]", expression)
-
-
-def _expression(path: str, expression: Mapping[str, Any]) -> Iterator[FieldError]:
-    operator, values = expression.get("operator", ""), expression.get("values") or ()
-    if operator in ("In", "NotIn"):
-        if not values:
-            yield fields.required(f"{path}.values", "must be specified when `operator` is 'In' or 'NotIn'")
-    elif operator in ("Exists", "DoesNotExist"):
-        if values:
-            yield fields.forbidden(f"{path}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'")
-    else:
-        yield fields.invalid(f"{path}.operator", operator, "not a valid selector operator")
-    yield from names.labels(path, {expression.get("key", ""): ""})
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

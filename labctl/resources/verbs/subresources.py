@@ -69,6 +69,8 @@ async def bind(
             raise _not_bound(name, f"pod {name} is being deleted, cannot be assigned to a host")
         if spec.get("nodeName"):
             raise _not_bound(name, f'pod {name} is already assigned to node "{spec["nodeName"]}"')
+        if spec.get("schedulingGates"):
+            raise _not_bound(name, f"pod {name} has non-empty .spec.schedulingGates")
         spec["nodeName"] = node
         status = pod.setdefault("status", {})
         others = [c for c in status.get("conditions", ()) if c.get("type") != "PodScheduled"]

@@ -10,7 +10,7 @@ from labctl.resources import fields, quantities
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
 from labctl.resources.kinds.core_v1.persistentvolumeclaim import SHORT_MODES, access_modes
-from labctl.resources.kinds.core_v1.pod_view import NodeSelector
+from labctl.resources.kinds.core_v1.pod_affinity import NodeSelector
 from labctl.resources.kinds.shared import ObjectReference, Quantity
 
 PROTECTION = "kubernetes.io/pv-protection"

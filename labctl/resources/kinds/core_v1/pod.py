@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from labctl.resources import fields as field_errors
 from labctl.resources import quantities
 from labctl.resources.kind import FieldError, Kind, Object, Subresource, TypeDefaults
-from labctl.resources.kinds.core_v1 import pod_defaults, pod_rules
+from labctl.resources.kinds.core_v1 import placement_rules, pod_defaults, pod_rules
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
 from labctl.resources.kinds.core_v1.pod_columns import COLUMNS
 from labctl.resources.kinds.core_v1.pod_view import Pod
 
 DEFAULT_GRACE_S = 30
+_GATED = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "SchedulingGated",
+    "message": "Scheduling is blocked due to non-empty scheduling gates",
+}
 STREAM_VERBS = ("create", "get")
 PROXY_VERBS = ("create", "delete", "get", "patch", "update")
 
@@ -30,9 +37,13 @@ def fields(pod: Pod) -> Mapping[str, str]:
 
 
 def prepare(new: Object, old: Object | None) -> None:
-    """A new pod is Pending, whatever its author said of its status."""
-    if old is None:
-        new["status"] = {"phase": "Pending", "qosClass": qos_class(new["spec"])}
+    """A new pod is Pending, whatever its author said of its status. Label keys become a part of the selectors that they belong to."""
+    if old is not None:
+        return
+    new["status"] = {"phase": "Pending", "qosClass": qos_class(new["spec"])}
+    placement_rules.merge_label_keys(new["spec"], new["metadata"].get("labels") or {})
+    if new["spec"].get("schedulingGates"):
+        new["status"]["conditions"] = [dict(_GATED)]
 
 
 def qos_class(spec: Object) -> str:
@@ -51,6 +62,8 @@ def qos_class(spec: Object) -> str:
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     if old is None:
         yield from pod_rules.spec("spec", new["spec"])
+        if new["spec"].get("nodeName") and new["spec"].get("schedulingGates"):
+            yield field_errors.forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared")
     elif new["spec"] != old["spec"]:
         yield from pod_rules.spec("spec", new["spec"])
         yield from pod_rules.changed(new["spec"], old["spec"])

@@ -55,7 +55,7 @@ _PROBE = (
 )
 _POD = (
     "activeDeadlineSeconds",
-    "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution",
+    "affinity",
     "automountServiceAccountToken",
     "dnsConfig",
     "dnsPolicy",
@@ -72,6 +72,7 @@ _POD = (
     "restartPolicy",
     "runtimeClassName",
     "schedulerName",
+    "schedulingGates",
     "securityContext.fsGroup",
     "securityContext.runAsGroup",
     "securityContext.runAsNonRoot",
@@ -84,6 +85,7 @@ _POD = (
     "subdomain",
     "terminationGracePeriodSeconds",
     "tolerations",
+    "topologySpreadConstraints",
     "volumes.configMap",
     "volumes.downwardAPI",
     "volumes.emptyDir",

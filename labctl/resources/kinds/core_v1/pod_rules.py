@@ -11,7 +11,7 @@ import msgspec
 
 from labctl.resources import fields, names
 from labctl.resources.kind import FieldError, Object
-from labctl.resources.kinds.core_v1 import container_rules
+from labctl.resources.kinds.core_v1 import container_rules, placement_rules
 from labctl.resources.labels import key_errors, value_errors
 
 _RESTART_POLICIES = ("Always", "Never", "OnFailure")
@@ -54,6 +54,7 @@ def spec(path: str, said: Object) -> Iterator[FieldError]:
         yield fields.invalid(f"{path}.activeDeadlineSeconds", deadline, "must be between 1 and 2147483647, inclusive")
     for index, toleration in enumerate(said.get("tolerations", ())):
         yield from _toleration(f"{path}.tolerations[{index}]", toleration)
+    yield from placement_rules.placement(path, said)
 
 
 def _containers(path: str, said: Object, volumes: set[str]) -> Iterator[FieldError]:
@@ -154,7 +155,8 @@ def changed(new: Object, old: Object) -> Iterator[FieldError]:
         yield fields.invalid("spec.activeDeadlineSeconds", deadline, "must be less than or equal to previous value")
     if not _encoded(old.get("tolerations", ())) <= _encoded(new.get("tolerations", ())):
         yield fields.forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")
-    if _fixed(new) != _fixed(old):
+    yield from placement_rules.changed(new, old)
+    if _fixed(new, old) != _fixed(old, old):
         yield fields.forbidden("spec", f"pod updates may not change fields other than {','.join(_UPDATABLE)}")
 
 
@@ -163,9 +165,12 @@ def _encoded(items: Iterable[Object]) -> set[bytes]:
     return {msgspec.json.encode(item, order="deterministic") for item in items}
 
 
-def _fixed(said: Object) -> Object:
+def _fixed(said: Object, old: Object) -> Object:
     """The spec without what may change."""
-    kept = {name: value for name, value in said.items() if name not in ("activeDeadlineSeconds", "tolerations")}
+    changing = ("activeDeadlineSeconds", "tolerations", "schedulingGates")
+    kept = {name: value for name, value in said.items() if name not in changing}
+    if old.get("schedulingGates"):
+        kept = placement_rules.without_nodes(kept)
     for part in ("containers", "initContainers"):
         if part in kept:
             kept[part] = [{name: value for name, value in c.items() if name != "image"} for c in kept[part]]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import msgspec
 
 from labctl.resources.kind import Meta, Viewed
+from labctl.resources.kinds.core_v1.pod_affinity import Affinity, SchedulingGate, TopologySpreadConstraint
 from labctl.resources.kinds.shared import Condition, NameReference, Quantity, condition_status
 
 
@@ -97,39 +98,6 @@ class ReadinessGate(msgspec.Struct, frozen=True, rename="camel", gc=False):
     condition_type: str = ""
 
 
-class NodeRequirement(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    key: str = ""
-    operator: str = ""  # In, NotIn, Exists, DoesNotExist, Gt, Lt
-    values: tuple[str, ...] = ()
-
-
-class NodeTerm(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """All requirements of a term must hold; an empty term matches nothing."""
-
-    match_expressions: tuple[NodeRequirement, ...] = ()
-    match_fields: tuple[NodeRequirement, ...] = ()
-
-
-class NodeSelector(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """One of the terms must hold."""
-
-    node_selector_terms: tuple[NodeTerm, ...] = ()
-
-
-class NodeAffinity(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    required: NodeSelector | None = msgspec.field(default=None, name="requiredDuringSchedulingIgnoredDuringExecution")
-
-
-class Affinity(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    node_affinity: NodeAffinity | None = None
-
-    @property
-    def required(self) -> tuple[NodeTerm, ...]:
-        """The terms of which a node must satisfy one; none: any node will do."""
-        node = self.node_affinity
-        return node.required.node_selector_terms if node and node.required else ()
-
-
 class PodSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
     node_name: str = ""
     containers: tuple[Container, ...] = ()
@@ -140,6 +108,11 @@ class PodSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
     node_selector: dict[str, str] = {}
     tolerations: tuple[Toleration, ...] = ()
     affinity: Affinity | None = None
+    topology_spread_constraints: tuple[TopologySpreadConstraint, ...] = ()
+    scheduling_gates: tuple[SchedulingGate, ...] = ()
+    priority: int | None = None
+    preemption_policy: str = ""  # empty is PreemptLowerPriority
+    overhead: dict[str, Quantity] = {}
     host_network: bool = False
     hostname: str = ""
     subdomain: str = ""
