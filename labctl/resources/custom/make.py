@@ -16,7 +16,7 @@ from labctl.resources.custom.conversion import ByName, ByWebhook
 from labctl.resources.custom.correlate import ABSENT
 from labctl.resources.custom.decode import CustomDecoder
 from labctl.resources.custom.openapi import definitions
-from labctl.resources.custom.schema import Node, fill
+from labctl.resources.custom.schema import Node, drop_nulls, fill
 from labctl.resources.custom.validate import validate
 from labctl.resources.generic import GenericObject
 from labctl.resources.kind import Column, FieldError, Kind, Object, ScalePaths, Subresource
@@ -65,7 +65,7 @@ def _kind(definition: CustomResourceDefinition, version: Version, node: Node, co
         served=version.served,
         conversion=conversion,
         decoder=CustomDecoder(node),
-        defaults=partial(fill, node),
+        defaults=partial(_complete, node),
         prepare=_prepare if has_status else _prepare_without_status,
         validate=partial(_validate, node),
         fields=partial(_selected, [(field.json_path, jsonpaths.simple(field.json_path)) for field in version.selectable_fields]),
@@ -75,6 +75,12 @@ def _kind(definition: CustomResourceDefinition, version: Version, node: Node, co
         deprecated=_deprecation(spec.group, version, names.kind),
     )
     return replace(made, verbs=_READ_ONLY) if terminating else made
+
+
+def _complete(node: Node, obj: Object) -> None:
+    """Fills in defaults and drops nulls that may not be, in what somebody sent."""
+    fill(node, obj)
+    drop_nulls(node, obj)
 
 
 def _deprecation(group: str, version: Version, kind: str) -> str:

@@ -169,3 +169,19 @@ def fill(node: Node, value: Any) -> None:
     elif isinstance(value, list) and node.items is not None:
         for item in value:
             fill(node.items, item)
+
+
+def drop_nulls(node: Node, value: Any) -> None:
+    """Drops, in place, a null where the schema allows none. It runs after `fill`, so a field with a default has its default by now."""
+    if isinstance(value, dict):
+        for name in tuple(value):
+            child = node.properties.get(name) or node.extra
+            if child is None:
+                continue
+            if value[name] is None and not child.nullable and not child.has_default:
+                del value[name]
+            else:
+                drop_nulls(child, value[name])
+    elif isinstance(value, list) and node.items is not None:
+        for item in value:
+            drop_nulls(node.items, item)

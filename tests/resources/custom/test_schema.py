@@ -1,0 +1,115 @@
+"""What a custom kind's schema does to objects, without a server: pruning, defaults, nulls, validation and its words."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from labctl.resources.custom.schema import Node, drop_nulls, fill, prune
+from labctl.resources.custom.structural import problems
+from labctl.resources.custom.validate import validate
+
+TEXT: dict[str, Any] = {"type": "string"}
+KEEP = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+
+
+def struct(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties}
+
+
+def written(schema: dict[str, Any], value: Any) -> Any:
+    """The value as it is stored."""
+    node = Node(struct(spec=schema))
+    whole = {"spec": value}
+    prune(node, whole)
+    fill(node, whole)
+    drop_nulls(node, whole)
+    return whole.get("spec")
+
+
+def told(schema: dict[str, Any], value: Any) -> list[str]:
+    assert problems("s", struct(spec=schema)) == []
+    return [f"{error.field}: {error.message}" for error in validate(Node(struct(spec=schema)), {"spec": value})]
+
+
+PRUNED = [
+    (struct(a=TEXT), {"a": "x", "b": 1}, {"a": "x"}),
+    (struct(a={**KEEP, "properties": {"b": struct(c=TEXT)}}), {"a": {"x": 1, "b": {"c": "d", "y": 2}}}, {"a": {"x": 1, "b": {"c": "d"}}}),
+    (struct(a=struct(b=KEEP)), {"a": {"z": 1, "b": {"any": {"thing": [1]}}}}, {"a": {"b": {"any": {"thing": [1]}}}}),
+    ({"type": "array", "items": struct(a=TEXT)}, [{"a": "x", "b": 1}, {"c": 1}], [{"a": "x"}, {}]),
+    ({"type": "object", "additionalProperties": struct(a=TEXT)}, {"k": {"a": "x", "b": 1}}, {"k": {"a": "x"}}),
+    (
+        struct(t={"type": "object", "x-kubernetes-embedded-resource": True, "properties": {"spec": struct(a=TEXT)}}),
+        {"t": {"apiVersion": "v1", "kind": "K", "metadata": {"name": "n"}, "spec": {"a": "x", "b": 1}, "more": 1}},
+        {"t": {"apiVersion": "v1", "kind": "K", "metadata": {"name": "n"}, "spec": {"a": "x"}}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("schema", "value", "kept"), PRUNED)
+def test_what_the_schema_does_not_know_is_dropped_at_every_depth(schema: dict[str, Any], value: Any, kept: Any) -> None:
+    assert written(schema, value) == kept
+
+
+FILLED = [
+    (struct(a={**TEXT, "default": "x"}), {}, {"a": "x"}),
+    (struct(a={**TEXT, "default": "x"}), {"a": None}, {"a": "x"}),
+    (struct(a={**TEXT, "default": "x", "nullable": True}), {"a": None}, {"a": None}),
+    (struct(a=TEXT), {"a": None}, {}),
+    (struct(a={**TEXT, "nullable": True}), {"a": None}, {"a": None}),
+    ({"type": "object", "additionalProperties": TEXT}, {"k": None, "l": "x"}, {"l": "x"}),
+    ({"type": "array", "items": struct(a={"type": "integer", "default": 7})}, [{}, {"a": 1}], [{"a": 7}, {"a": 1}]),
+    ({"type": "object", "additionalProperties": struct(a={"type": "integer", "default": 7})}, {"k": {}}, {"k": {"a": 7}}),
+    (struct(a={**struct(b={**TEXT, "default": "x"}), "default": {}}), {}, {"a": {"b": "x"}}),
+    (struct(a=struct(b={**TEXT, "default": "x"})), {}, {}),
+]
+
+
+@pytest.mark.parametrize(("schema", "value", "filled"), FILLED)
+def test_defaults_and_nulls(schema: dict[str, Any], value: Any, filled: Any) -> None:
+    assert written(schema, value) == filled
+
+
+SAID = [
+    ({"x-kubernetes-int-or-string": True, "pattern": "^[0-9]+%$"}, 5, []),
+    ({"x-kubernetes-int-or-string": True, "pattern": "^[0-9]+%$"}, "50%", []),
+    (
+        {"x-kubernetes-int-or-string": True, "pattern": "^[0-9]+%$"},
+        "x",
+        ["spec: Invalid value: \"x\": spec in body should match '^[0-9]+%$'"],
+    ),
+    ({**struct(a=TEXT, b=TEXT), "oneOf": [{"required": ["a"]}, {"required": ["b"]}]}, {"a": "x"}, []),
+    (
+        {**struct(a=TEXT, b=TEXT), "oneOf": [{"required": ["a"]}, {"required": ["b"]}]},
+        {"a": "x", "b": "y"},
+        ['spec: Invalid value: {"a":"x","b":"y"}: "spec" must validate one and only one schema (oneOf). Found multiple valid'],
+    ),
+    (
+        {**struct(a=TEXT, b=TEXT), "anyOf": [{"required": ["a"]}, {"required": ["b"]}]},
+        {},
+        ['spec: Invalid value: {}: "spec" must validate at least one schema (anyOf)', "spec.a: Required value"],
+    ),
+    ({**TEXT, "not": {"enum": ["x"]}}, "x", ['spec: Invalid value: "x": "spec" must not validate the schema (not)']),
+    ({"type": "array", "items": TEXT, "x-kubernetes-list-type": "set"}, ["a", "b", "a"], ['spec[2]: Duplicate value: "a"']),
+    ({"type": "array", "items": TEXT, "x-kubernetes-list-type": "atomic"}, ["a", "a"], []),
+    ({"type": "integer", "format": "int32"}, 2**31, ["spec: Invalid value: 2147483648: spec in body must be of type int32: 2147483648"]),
+]
+
+
+@pytest.mark.parametrize(("schema", "value", "words"), SAID)
+def test_validation_in_a_real_servers_words(schema: dict[str, Any], value: Any, words: list[str]) -> None:
+    assert told(schema, value) == words
+
+
+def test_big_schemas_and_hostile_patterns_take_little_time() -> None:
+    begun = time.monotonic()
+    wide = struct(**{f"p{number}": {**TEXT, "pattern": "^(a+)+$"} for number in range(10_000)})
+    assert problems("s", struct(spec=wide)) == []
+    deep: dict[str, Any] = TEXT
+    for _ in range(60):
+        deep = struct(a=deep)
+    assert problems("s", struct(spec=deep)) == []
+    assert len(told(struct(a={**TEXT, "pattern": "^(a+)+$"}), {"a": "a" * 100_000 + "b"})) == 1
+    assert time.monotonic() - begun < 20
