@@ -13,13 +13,16 @@ from collections.abc import Iterator
 from labctl.errors import Lagging
 from labctl.resources.kinds.rbac_v1.rules import Binding, PolicyRule, RoleRef, Subject
 from labctl.resources.plurals import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES
-from labctl.resources.rbac.matching import Request, allows
+from labctl.resources.rbac.matching import Request, RuleSet
 from labctl.resources.resources import Resources
 from labctl.resources.service import MASTERS, SERVICE_ACCOUNT_PREFIX, User
 from labctl.store.interface import Batch, Entry, Watch
 
 _KINDS = {CLUSTER_ROLE_BINDINGS: "ClusterRoleBinding", ROLE_BINDINGS: "RoleBinding"}
 EVERYTHING = (PolicyRule(("*",), ("*",), ("*",)), PolicyRule(("*",), non_resource_urls=("*",)))
+
+_NO_RULES = RuleSet(())
+RULE_SETS_MOST = 10_000
 
 Holder = tuple[str, str, str]
 """Namespace of the binding (empty: of the whole lab), kind and name of the subject."""
@@ -51,11 +54,12 @@ class Rbac:
         self._store = resources.store
         self._grants: dict[Holder, dict[str, Grant]] = {}
         self._watches: list[Watch] = []
+        self._rule_sets: dict[str, tuple[int, RuleSet]] = {}  # by the role's key: its revision, and its rules
 
     def why_allowed(self, user: User, request: Request) -> str:
         """The reason why the user may do this; empty if nothing allows it."""
         for grant, rules in self._held(user, request.namespace):
-            if any(allows(rule, request) for rule in rules) and not (request.path and grant.namespace):
+            if rules.allows(request) and not (request.path and grant.namespace):
                 return grant.why
         return ""
 
@@ -63,20 +67,28 @@ class Rbac:
         """Every rule that the user holds in a namespace; an empty namespace: those that hold everywhere."""
         if MASTERS in user.groups:
             return list(EVERYTHING)
-        return [rule for _, rules in self._held(user, namespace) for rule in rules]
+        return [rule for _, held in self._held(user, namespace) for rule in held.rules]
 
-    def rules_of(self, role: RoleRef, namespace: str) -> tuple[PolicyRule, ...]:
+    def _rules_of(self, role: RoleRef, namespace: str) -> RuleSet:
         """The rules of a role that a binding in that namespace names; none if there is no such role."""
         key = f"{ROLES}/{namespace}/{role.name}" if role.kind == "Role" else f"{CLUSTER_ROLES}/{role.name}"
         entry = self._store.get(key)
-        return () if entry is None else self._resources.view(entry).rules or ()
+        if entry is None:
+            return _NO_RULES
+        revision, known = self._rule_sets.get(key, (0, _NO_RULES))
+        if revision != entry.revision:
+            if len(self._rule_sets) >= RULE_SETS_MOST:
+                self._rule_sets.clear()
+            known = RuleSet(self._resources.view(entry).rules or ())
+            self._rule_sets[key] = entry.revision, known
+        return known
 
-    def _held(self, user: User, namespace: str) -> Iterator[tuple[Grant, tuple[PolicyRule, ...]]]:
+    def _held(self, user: User, namespace: str) -> Iterator[tuple[Grant, RuleSet]]:
         self._take_up()
         for where in ("", namespace) if namespace else ("",):
             for kind, name in _identities(user):
                 for grant in self._grants.get((where, kind, name), {}).values():
-                    yield grant, self.rules_of(grant.role, where)
+                    yield grant, self._rules_of(grant.role, where)
 
     # -- the index ---------------------------------------------------------------------------------------------------
 
