@@ -93,10 +93,12 @@ def test_the_same_revision_is_never_given_twice_however_often_it_is_restored(sav
 def test_it_outlives_its_lab_and_keeps_its_identity(saved, make):
     ca, port, identity = (saved.paths.certificates / "ca.crt").read_bytes(), saved.status()["master"]["url"], saved.record["id"]
     highest = put(saved, "later")
+    keys = saved.api.get("/openid/v1/jwks")
     saved.destroy()
     other = make("elsewhere")
     other.up("one")
     assert names(other) == ["kept"]
+    assert other.api.get("/openid/v1/jwks") == keys, "tokens that pods hold are still good"
     assert (other.paths.certificates / "ca.crt").read_bytes() == ca and other.status()["master"]["url"] == port
     assert other.record["id"] != identity and revision(other) > highest
 
@@ -131,7 +133,8 @@ def test_keys_are_for_their_owner_alone(saved):
     assert saved.paths.snapshots.stat().st_mode & 0o777 == 0o700
     assert (saved.paths.snapshots / "one").stat().st_mode & 0o777 == 0o700
     saved.up("one")
-    assert (saved.paths.certificates / "ca.key").stat().st_mode & 0o777 == 0o600
+    for key in (saved.paths.certificates / "ca.key", *saved.paths.token_keys.iterdir()):
+        assert key.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "-x", ".x", "x" * 64, "a b"])
