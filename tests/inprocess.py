@@ -36,6 +36,7 @@ from labctl.clock import SystemClock
 from labctl.controllers.builtin import builtin_controllers
 from labctl.controllers.settings import ControllerSettings
 from labctl.controllers.signing import Signing
+from labctl.controllers.tokensecrets import TokenSecrets
 from labctl.journal import MemoryJournal
 from labctl.reconcile.runner import Runner
 from labctl.remote.interface import Remote
@@ -101,6 +102,7 @@ class ApiServer:
         authority = Authority.create(directory / "pki")
         authority.server(["localhost"], ["127.0.0.1"])
         pki = directory / "pki"
+        tokens = TokenKeys(pki / "tokens")
         tls = identity.server_context(pki / "ca.crt", pki / "server.crt", pki / "server.key")
         server = Server(
             resources,
@@ -110,14 +112,14 @@ class ApiServer:
             remote=remote,
             extensions=extensions,
             checks=checks,
-            tokens=TokenKeys(pki / "tokens"),
+            tokens=tokens,
             audit=audit,
         )
         listener = socket.create_server(("127.0.0.1", 0))
         await server.start([listener])
         api = cls(server, resources, authority, directory, listener.getsockname()[1])
         write_file(api.kubeconfig, kubeconfig(api.url, authority.certificate_pem, authority.admin()))
-        runner = _runner(resources, clock, authority, webhooks) if controllers else None
+        runner = _runner(resources, clock, authority, webhooks, tokens) if controllers else None
         try:
             for name in NAMESPACES if store.revision == 0 else ():
                 await resources.create(resources.registry["namespaces"], "", {"metadata": {"name": name}})
@@ -174,7 +176,7 @@ class ApiServer:
         return await asyncio.create_subprocess_exec(kubectl_path(), *arguments, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
 
 
-def _runner(resources: Resources, clock: SystemClock, authority: Authority, webhooks: WebhookCaller) -> Runner:
+def _runner(resources: Resources, clock: SystemClock, authority: Authority, webhooks: WebhookCaller, tokens: TokenKeys) -> Runner:
     client = Client(resources)
     recorders: dict[str, Recorder] = {}
 
@@ -182,7 +184,8 @@ def _runner(resources: Resources, clock: SystemClock, authority: Authority, webh
         return recorders.setdefault(component, Recorder(client, component, clock))
 
     settings = ControllerSettings(root_certificate=authority.certificate_pem.decode())
-    controllers = [*builtin_controllers(resources.registry, settings, webhooks), Signing(authority)]
+    builtin = builtin_controllers(resources.registry, settings, webhooks)
+    controllers = [*builtin, Signing(authority), TokenSecrets(tokens.sign, settings)]
     return Runner(resources, client, recorder, controllers, clock, resources.journal, Random(1))
 
 

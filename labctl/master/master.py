@@ -27,6 +27,7 @@ from labctl.clock import Clock
 from labctl.controllers.builtin import builtin_controllers
 from labctl.controllers.essentials import Essentials
 from labctl.controllers.signing import Signing
+from labctl.controllers.tokensecrets import TokenSecrets
 from labctl.errors import Unavailable
 from labctl.journal import MemoryJournal
 from labctl.master.settings import API_PORT, MasterSettings
@@ -121,8 +122,11 @@ class Master:
     def _followers(self) -> Sequence[Follower]:
         edge = self.edge.followers if self.edge else ()
         essential = Essentials(essentials(self._bootstrap(), self.resources.settings.service_range))
+        controllers = self.settings.controllers()
         signing = [Signing(self._authority)] if self._authority else []
-        return [*builtin_controllers(self.registry, self.settings.controllers(), self.webhooks), *signing, essential, self.scheduler, *edge]
+        tokens = [TokenSecrets(self._tokens.sign, controllers)] if self._tokens else []
+        builtin = builtin_controllers(self.registry, controllers, self.webhooks)
+        return [*builtin, *signing, *tokens, essential, self.scheduler, *edge]
 
     def _bootstrap(self) -> BootstrapSettings:
         if not self.edge:

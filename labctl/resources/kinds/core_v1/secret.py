@@ -10,6 +10,9 @@ from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults, Viewed
 from labctl.resources.kinds.core_v1 import data_rules
 
+ACCOUNT_TOKEN = "kubernetes.io/service-account-token"
+ACCOUNT_NAME = "kubernetes.io/service-account.name"
+ACCOUNT_UID = "kubernetes.io/service-account.uid"
 _NEEDED: Mapping[str, tuple[str, ...]] = {
     "kubernetes.io/tls": ("tls.crt", "tls.key"),
     "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
@@ -39,6 +42,8 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     for key in _NEEDED.get(new["type"], ()):
         if key not in data:
             yield fields.required(f"data[{key}]")
+    if new["type"] == ACCOUNT_TOKEN and not (new["metadata"].get("annotations") or {}).get(ACCOUNT_NAME):
+        yield fields.required(f"metadata.annotations[{ACCOUNT_NAME}]")
     if old is not None and new["type"] != old["type"]:
         yield fields.invalid("type", new["type"], "field is immutable")
     yield from data_rules.immutable(new, old, "data")
