@@ -10,12 +10,12 @@ import time
 from typing import Any, Callable, Dict, Optional, Tuple
 
 from .backoff import should_restart
-from .bell import Bell
 from .events import of_pod
 from .runtime.interface import Container, Pod, State
-from .starting import ImageWish, NotStarted, start
+from .starting import ImagePull, NotStarted, start
 from .times import duration
 from .tools import Tools, pod_title
+from .wakeup import Wakeup
 
 Object = Dict[str, Any]
 NEARLY_S = 0.05  # an image that is in the store is here in milliseconds: worth a moment
@@ -26,23 +26,23 @@ class Attempts:
     """`pod` and `found` answer what the API and the machine say now; `look_again` is asked for a later look. `waiting`: container -> (reason, message)."""
 
     def __init__(
-        self, tools: Tools, pod: Callable[[], Object], found: Callable[[], Pod], bell: Bell, look_again: Callable[[float], None]
+        self, tools: Tools, pod: Callable[[], Object], found: Callable[[], Pod], wakeup: Wakeup, look_again: Callable[[float], None]
     ) -> None:
-        self._tools, self._pod, self._found, self._bell, self._look_again = tools, pod, found, bell, look_again
+        self._tools, self._pod, self._found, self._wakeup, self._look_again = tools, pod, found, wakeup, look_again
         self.waiting: Dict[str, Tuple[str, str]] = {}
-        self._wishes: Dict[str, ImageWish] = {}
+        self._pulls: Dict[str, ImagePull] = {}
         self._retry_at: Dict[str, float] = {}  # container -> when a failed start may be tried again (monotonic)
         self._failed: Dict[str, int] = {}
 
     def pull(self, container: Object) -> None:
         """Begin to fetch its image, unless its start failed a moment ago."""
         if container["name"] not in self._retry_at:
-            self._wish(container).begin()
+            self._pull(container).begin()
 
     def cancel(self) -> None:
         """The pod is leaving: nothing is fetched for it any more."""
-        for wish in self._wishes.values():
-            wish.cancel()
+        for pull in self._pulls.values():
+            pull.cancel()
 
     def forget_waiting(self, found: Pod) -> None:
         """Nothing is started any more: a container that ended is shown as ended, not as waiting for its next attempt."""
@@ -127,28 +127,28 @@ class Attempts:
 
     # -- images
 
-    def _wish(self, container: Object) -> ImageWish:
-        wish = self._wishes.get(container["name"])
-        if wish is None:
-            wish = self._wishes[container["name"]] = ImageWish(self._tools, self._pod(), container, self._bell.ring)
-        return wish
+    def _pull(self, container: Object) -> ImagePull:
+        pull = self._pulls.get(container["name"])
+        if pull is None:
+            pull = self._pulls[container["name"]] = ImagePull(self._tools, self._pod(), container, self._wakeup.wake)
+        return pull
 
     async def _image(self, container: Object) -> Any:
         """The image, waiting a moment for one that is nearly here; None while it is not."""
         image = self._image_now(container)
-        if image is None and self._wishes[container["name"]].waiting[0] == "ContainerCreating":
-            await self._bell.wait(NEARLY_S)
+        if image is None and self._pulls[container["name"]].waiting[0] == "ContainerCreating":
+            await self._wakeup.wait(NEARLY_S)
             image = self._image_now(container)
         return image
 
     def _image_now(self, container: Object) -> Any:
         name = container["name"]
-        wish = self._wish(container)
-        image = wish.get()
+        pull = self._pull(container)
+        image = pull.get()
         if image is not None:
-            del self._wishes[name]
+            del self._pulls[name]
             return image
-        self.waiting[name] = wish.waiting
-        if wish.again_at > time.monotonic():
-            self._look_again(wish.again_at - time.monotonic() + JUST_AFTER_S)
+        self.waiting[name] = pull.waiting
+        if pull.again_at > time.monotonic():
+            self._look_again(pull.again_at - time.monotonic() + JUST_AFTER_S)
         return None

@@ -36,7 +36,7 @@ MISSING = Line(b"", b"[labctl: lines may be missing here, the log was rotated fa
 
 
 @dataclass(frozen=True)
-class Wish:
+class LogRequest:
     tail: Optional[int] = None
     since_s: float = 0.0  # wall clock
     timestamps: bool = False
@@ -86,26 +86,26 @@ def _go_to_tail(files: List[BinaryIO], tail: int) -> None:
         tail -= seen
 
 
-def read(path: str, wish: Wish, alive: Callable[[], bool], sleep: Callable[[float], None] = time.sleep) -> Iterator[bytes]:
+def read(path: str, request: LogRequest, alive: Callable[[], bool], sleep: Callable[[float], None] = time.sleep) -> Iterator[bytes]:
     """Both streams' lines, in order. With `follow`, until the container is not `alive` and everything is read."""
-    left = wish.limit_bytes if wish.limit_bytes is not None else 1 << 62
-    for line in _lines(path, wish, alive, sleep):
-        if wish.since_s and line is not MISSING and parse(line.stamp.decode(errors="replace")) < wish.since_s:
+    left = request.limit_bytes if request.limit_bytes is not None else 1 << 62
+    for line in _lines(path, request, alive, sleep):
+        if request.since_s and line is not MISSING and parse(line.stamp.decode(errors="replace")) < request.since_s:
             continue
-        text = line.stamp + b" " + line.text if wish.timestamps else line.text
+        text = line.stamp + b" " + line.text if request.timestamps else line.text
         yield text[:left]
         left -= len(text)
         if left <= 0:
             return
 
 
-def _lines(path: str, wish: Wish, alive: Callable[[], bool], sleep: Callable[[float], None]) -> Iterator[Line]:
+def _lines(path: str, request: LogRequest, alive: Callable[[], bool], sleep: Callable[[float], None]) -> Iterator[Line]:
     files = open_all(path)
-    if wish.tail is not None:
-        _go_to_tail(files, wish.tail)
-    later = Successors(path, files[-1] if files else None) if wish.follow else None
+    if request.tail is not None:
+        _go_to_tail(files, request.tail)
+    later = Successors(path, files[-1] if files else None) if request.follow else None
     try:
-        for file in files[:-1] if wish.follow else files:
+        for file in files[:-1] if request.follow else files:
             yield from _whole_lines(file)
         if later:
             yield from _followed(files[-1] if files else None, later, alive, sleep)

@@ -10,10 +10,10 @@ import traceback
 from typing import Any, Callable, Dict, Optional
 
 from . import status
-from .bell import Bell
 from .client import Api, Delays, Refused
 from .http import Unreachable
 from .tools import pod_path
+from .wakeup import Wakeup
 
 Object = Dict[str, Any]
 
@@ -30,18 +30,18 @@ class Reporter:
         say: Callable[[str], None],
     ) -> None:
         self._api, self._pod, self._build, self._learned, self._say = api, pod, build, learned, say
-        self.bell = Bell()
+        self.wakeup = Wakeup()
         self._lock = asyncio.Lock()
 
     async def run(self) -> None:
         delays = Delays()
         while True:
-            await self.bell.answer()
+            await self.wakeup.woken()
             try:
                 await self.now()
                 delays.reset()
             except Unreachable:
-                self.bell.pending = True
+                self.wakeup.pending = True
                 await asyncio.sleep(delays.next())
             except Refused as error:
                 if error.code in (404, 409):
@@ -52,7 +52,7 @@ class Reporter:
 
     async def _later(self, why: str, delays: Delays) -> None:
         self._say(why)
-        self.bell.pending = True
+        self.wakeup.pending = True
         await asyncio.sleep(delays.next())
 
     async def now(self, last: Optional[Object] = None) -> None:
@@ -74,4 +74,4 @@ class Reporter:
             self._learned(answer)
 
     def later(self, delay_s: float) -> None:
-        asyncio.get_running_loop().call_later(delay_s, self.bell.ring)
+        asyncio.get_running_loop().call_later(delay_s, self.wakeup.wake)

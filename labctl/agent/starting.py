@@ -34,7 +34,7 @@ class NotStarted(Exception):
         self.reason, self.ended = reason, ended
 
 
-class ImageWish:
+class ImagePull:
     """One image that a pod waits for: pulled in the background, tried again with growing waits."""
 
     def __init__(self, tools: Tools, pod: Object, container: Object, done: "Any") -> None:
@@ -52,7 +52,7 @@ class ImageWish:
             self._ask()
 
     def get(self) -> Optional[Image]:
-        """The image if it is here; else None: `waiting` says why, and the bell rings when it is worth asking again."""
+        """The image if it is here; else None: `waiting` says why, and its wakeup comes when it is worth asking again."""
         if self._task is None and self._wait_s and time.monotonic() < self.again_at:
             self.waiting = ("ImagePullBackOff", f'Back-off pulling image "{self._container["image"]}": {self._why}')
         self.begin()

@@ -11,11 +11,11 @@ import signal
 import time
 from typing import Any, Callable, Dict, List
 
-from .bell import Bell
 from .events import of_pod
 from .hooks import act
 from .runtime.interface import Container, RuntimeFailure, State
 from .tools import Tools
+from .wakeup import Wakeup
 
 Object = Dict[str, Any]
 DRAINED = "labctl.internal/Drained"
@@ -23,7 +23,7 @@ AFTER_KILL_S = 10.0
 
 
 class Deadline:
-    """Monotonic; a later, shorter wish moves it forward, never back."""
+    """A moment of the monotonic clock. A later request for less time moves it forward, and none moves it back."""
 
     def __init__(self, grace_s: float) -> None:
         self.at = time.monotonic() + grace_s
@@ -51,26 +51,26 @@ def number_of(name: str) -> int:
     return int(getattr(signal, plain, signal.SIGTERM))
 
 
-async def drained(pod: Callable[[], Object], bell: Bell, most_s: float) -> None:
+async def drained(pod: Callable[[], Object], wakeup: Wakeup, most_s: float) -> None:
     """Until every proxy has let go of the pod, or `most_s`."""
     deadline = Deadline(most_s)
     while not is_drained(pod()) and deadline.left_s:
-        await bell.wait(deadline.left_s)
+        await wakeup.wait(deadline.left_s)
 
 
 async def stop(
-    tools: Tools, pod: Object, spec: Object, container: Container, deadline: Deadline, bell: Bell, address: str, message: str
+    tools: Tools, pod: Object, spec: Object, container: Container, deadline: Deadline, wakeup: Wakeup, address: str, message: str
 ) -> None:
     """One container; dead on return."""
     tools.events.record(of_pod(pod, container.name), "Normal", "Killing", message)
     await _pre_stop(tools, pod, spec, container, deadline, address)
-    if await _gone(tools, container, bell, Deadline(0)):
+    if await _gone(tools, container, wakeup, Deadline(0)):
         return
     with contextlib.suppress(asyncio.TimeoutError):  # it may wait for a program that only just began
         await asyncio.wait_for(tools.runtime.signal(container.id, number_of(container.stop_signal)), deadline.left_s)
-    if not await _gone(tools, container, bell, deadline):
+    if not await _gone(tools, container, wakeup, deadline):
         await tools.runtime.signal(container.id, signal.SIGKILL)
-        await _gone(tools, container, bell, Deadline(AFTER_KILL_S))
+        await _gone(tools, container, wakeup, Deadline(AFTER_KILL_S))
 
 
 async def _pre_stop(tools: Tools, pod: Object, spec: Object, container: Container, deadline: Deadline, address: str) -> None:
@@ -89,25 +89,25 @@ async def _pre_stop(tools: Tools, pod: Object, spec: Object, container: Containe
         tools.events.record(of_pod(pod, container.name), "Warning", "FailedPreStopHook", f"PreStopHook failed: {why}")
 
 
-async def _gone(tools: Tools, container: Container, bell: Bell, deadline: Deadline) -> bool:
+async def _gone(tools: Tools, container: Container, wakeup: Wakeup, deadline: Deadline) -> bool:
     while True:
         found = tools.runtime.pods(container.pod_uid).get(container.pod_uid)
         if found is None or all(each.id != container.id or each.state is State.EXITED for each in found.containers):
             return True
         if not deadline.left_s:
             return False
-        await bell.wait(min(deadline.left_s, 1.0))  # the bell tells; a look each second costs nothing, and an exit is never missed
+        await wakeup.wait(min(deadline.left_s, 1.0))  # the wakeup tells; a look each second costs nothing, and an exit is never missed
 
 
 async def stop_all(
-    tools: Tools, pod: Callable[[], Object], running: List[Container], deadline: Deadline, bell: Bell, address: str, sidecars: List[str]
+    tools: Tools, pod: Callable[[], Object], running: List[Container], deadline: Deadline, wakeup: Wakeup, address: str, sidecars: List[str]
 ) -> None:
     """Of a pod that is being deleted: its containers together, then its sidecars, last one first."""
     specs = {each["name"]: each for each in (pod()["spec"].get("initContainers") or []) + pod()["spec"]["containers"]}
 
     async def one(container: Container) -> None:
         spec = specs.get(container.name, {})
-        await stop(tools, pod(), spec, container, deadline, bell, address, f"Stopping container {container.name}")
+        await stop(tools, pod(), spec, container, deadline, wakeup, address, f"Stopping container {container.name}")
 
     await asyncio.gather(*(one(each) for each in running if each.name not in sidecars))
     for each in sorted((each for each in running if each.name in sidecars), key=lambda each: -sidecars.index(each.name)):

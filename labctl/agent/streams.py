@@ -132,7 +132,7 @@ def _attach(arguments: argparse.Namespace, config: settings_.Settings) -> int:
 
 
 def _logs(arguments: argparse.Namespace, config: settings_.Settings) -> int:
-    from .logs import Wish, read
+    from .logs import LogRequest, read
 
     records = Records(config.state_dir)
     container = _container(config, arguments.pod, arguments.container)
@@ -146,7 +146,7 @@ def _logs(arguments: argparse.Namespace, config: settings_.Settings) -> int:
         now = records.container(container.pod_uid, container.name, container.attempt)
         return now is not None and now.state is State.RUNNING
 
-    wish = Wish(arguments.tail, _since(arguments), arguments.timestamps, arguments.follow, arguments.limit_bytes)
+    request = LogRequest(arguments.tail, _since(arguments), arguments.timestamps, arguments.follow, arguments.limit_bytes)
     output = sys.stdout.buffer
 
     def sleep(seconds: float) -> None:
@@ -154,7 +154,7 @@ def _logs(arguments: argparse.Namespace, config: settings_.Settings) -> int:
         output.flush()
         time.sleep(seconds)
 
-    for piece in read(container.log_path, wish, alive, sleep):
+    for piece in read(container.log_path, request, alive, sleep):
         output.write(piece)
     output.flush()
     return 0

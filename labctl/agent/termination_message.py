@@ -6,7 +6,7 @@ import contextlib
 from typing import Any, Dict
 
 from . import beneath
-from .logs import Wish, read
+from .logs import LogRequest, read
 from .runtime.interface import Container
 
 LIMIT_BYTES = 4096
@@ -24,6 +24,6 @@ def termination_message(container: Container, spec: Dict[str, Any]) -> str:
             message = beneath.read_file(container.message_path, LIMIT_BYTES).decode(errors="replace")
     if not message and container.exit_code and spec.get("terminationMessagePolicy") == "FallbackToLogsOnError" and container.log_path:
         with contextlib.suppress(OSError):
-            text = b"".join(read(container.log_path, Wish(tail=LOG_LINES), lambda: False))
+            text = b"".join(read(container.log_path, LogRequest(tail=LOG_LINES), lambda: False))
             message = text[-LOG_BYTES:].decode(errors="replace")
     return message

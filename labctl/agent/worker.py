@@ -15,7 +15,6 @@ from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from . import containers, history, stopping, volumes
 from .attempts import Attempts
-from .bell import Bell
 from .client import Delays, Refused
 from .environment import PodFacts
 from .events import of_pod
@@ -28,6 +27,7 @@ from .status import TERMINAL, Seen, build, differs, has_begun, has_succeeded, is
 from .termination_message import termination_message
 from .times import parse
 from .tools import Tools, pod_path, pod_title
+from .wakeup import Wakeup
 
 Object = Dict[str, Any]
 RETRY_S = 2.0
@@ -41,12 +41,12 @@ class PodWorker:
     def __init__(self, tools: Tools, pod: Object, done: Callable[[], None], confirmed: bool = True) -> None:
         self.uid: str = pod["metadata"]["uid"]
         self._tools, self.pod, self._done, self._seen_s = tools, pod, done, time.time()
-        self._bell = Bell()
+        self._wakeup = Wakeup()
         self._confirmed = confirmed
         self._deleted = False  # the API's object is gone: no grace, nobody to report to
         self._expired = False  # its activeDeadlineSeconds are over
         self._leaving: Optional[stopping.Deadline] = None
-        self._attempts = Attempts(tools, lambda: self.pod, self._found, self._bell, self._look_again)
+        self._attempts = Attempts(tools, lambda: self.pod, self._found, self._wakeup, self._look_again)
         self._paths: Optional[Dict[str, str]] = None
         self._again_s: Optional[float] = None
         self._side: Set["asyncio.Task[None]"] = set()
@@ -71,11 +71,11 @@ class PodWorker:
         self.wake()
 
     def wake(self) -> None:
-        self._bell.ring()
+        self._wakeup.wake()
 
     def _changed(self) -> None:
         """A probe's verdict: to be told, and perhaps what comes after may begin."""
-        self._reporter.bell.ring()
+        self._reporter.wakeup.wake()
         self.wake()
 
     # -- the task
@@ -84,7 +84,7 @@ class PodWorker:
         reporting = asyncio.ensure_future(self._reporter.run())
         try:
             while not await self._once():
-                await self._bell.answer(self._again_s)
+                await self._wakeup.woken(self._again_s)
         finally:
             reporting.cancel()
             for task in list(self._side):
@@ -190,7 +190,7 @@ class PodWorker:
         if status["phase"] in TERMINAL:
             await self._finish()
         elif not _just_creating(status):
-            self._reporter.bell.ring()
+            self._reporter.wakeup.wake()
 
     def _first_wanted(self, found: Pod) -> List[Object]:
         fresh = [each for each in self._specs() if found.latest(each["name"]) is None]
@@ -273,7 +273,7 @@ class PodWorker:
         probe_grace = (spec.get("livenessProbe") or {}).get("terminationGracePeriodSeconds")
         grace_s = probe_grace if probe_grace is not None else self.pod["spec"].get("terminationGracePeriodSeconds", 30)
         address = pod_address(self._found(), self._tools.host_ip)
-        await stopping.stop(self._tools, self.pod, spec, container, stopping.Deadline(grace_s), self._bell, address, message)
+        await stopping.stop(self._tools, self.pod, spec, container, stopping.Deadline(grace_s), self._wakeup, address, message)
         self.wake()
 
     def _reported(self) -> List[Object]:
@@ -291,17 +291,17 @@ class PodWorker:
             self._attempts.forget_waiting(self._found())
             await self._reporter.now(self._status())
             await self._tools.runtime.close(self.uid, keep_records=True)
-        self._reporter.bell.ring()
+        self._reporter.wakeup.wake()
 
     async def _leave(self) -> None:
         """The object has a deletionTimestamp: end in order, report the end, then let the API forget the pod."""
         grace_s = float(self.pod["metadata"].get("deletionGracePeriodSeconds") or 0)
         self._leaving = stopping.Deadline(grace_s)
         self._attempts.cancel()
-        self._reporter.bell.ring()
+        self._reporter.wakeup.wake()
         found = self._tools.runtime.pods(self.uid).get(self.uid) or Pod(self.uid)
         if found.running() and grace_s and self._was_ready():
-            await stopping.drained(lambda: self.pod, self._bell, min(self._tools.settings.drain_s, grace_s))
+            await stopping.drained(lambda: self.pod, self._wakeup, min(self._tools.settings.drain_s, grace_s))
         await self._stop_all(found, self._leaving)
         self._health.stop()
         self._attempts.waiting.clear()
@@ -312,7 +312,7 @@ class PodWorker:
     async def _stop_all(self, found: Pod, deadline: stopping.Deadline) -> None:
         sidecars = [each["name"] for each in self.pod["spec"].get("initContainers") or () if is_sidecar(each)]
         address = pod_address(found, self._tools.host_ip)
-        await stopping.stop_all(self._tools, lambda: self.pod, list(found.running()), deadline, self._bell, address, sidecars)
+        await stopping.stop_all(self._tools, lambda: self.pod, list(found.running()), deadline, self._wakeup, address, sidecars)
 
     def _was_ready(self) -> bool:
         return any(each.get("ready") for each in self._reported())

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from labctl.agent import logfiles, logs
-from labctl.agent.logs import Wish, read, rotate
+from labctl.agent.logs import LogRequest, read, rotate
 
 STAMP = b"2026-01-02T15:04:05.000000000+00:00 stdout F "
 
@@ -48,7 +48,7 @@ def test_a_program_that_writes_at_full_speed_loses_no_line(tmp_path, rotated):
 
     thread = threading.Thread(target=write)
     thread.start()
-    assert numbers(read(path, Wish(follow=True), writing.is_set)) == list(range(count))
+    assert numbers(read(path, LogRequest(follow=True), writing.is_set)) == list(range(count))
     thread.join()
 
 
@@ -69,7 +69,7 @@ def test_what_was_written_between_the_last_look_and_a_rotation_is_read(tmp_path)
 
     alive = threading.Event()
     alive.set()
-    assert numbers(read(path, Wish(follow=True), alive.is_set, sleep)) == [0, 10, 11, 20, 21]
+    assert numbers(read(path, LogRequest(follow=True), alive.is_set, sleep)) == [0, 10, 11, 20, 21]
 
 
 def test_a_reader_that_is_far_behind_is_told_that_lines_are_missing(tmp_path, monkeypatch):
@@ -79,7 +79,7 @@ def test_a_reader_that_is_far_behind_is_told_that_lines_are_missing(tmp_path, mo
     replace(path, b"0\n")
     alive = threading.Event()
     alive.set()
-    reading = read(path, Wish(follow=True), alive.is_set)
+    reading = read(path, LogRequest(follow=True), alive.is_set)
     got = [next(reading)]
     for number in range(1, 12):
         replace(path, b"%d\n" % number)
@@ -106,4 +106,4 @@ def test_a_log_that_is_rotated_while_it_is_opened_is_opened_whole(tmp_path, monk
         return listed
 
     monkeypatch.setattr(logfiles, "files_of", rotating)
-    assert numbers(read(path, Wish(), lambda: False)) == [0, 1, 2, 3]
+    assert numbers(read(path, LogRequest(), lambda: False)) == [0, 1, 2, 3]

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from labctl.agent import logs
-from labctl.agent.logs import Wish, parse_line, read, rotate
+from labctl.agent.logs import LogRequest, parse_line, read, rotate
 
 
 def line(number, text="line", stream="stdout", tag="F"):
@@ -17,8 +17,8 @@ def log(tmp_path):
     return str(path)
 
 
-def texts(path, alive=lambda: False, sleep=lambda _: None, **wish):
-    return [piece.decode() for piece in read(path, Wish(**wish), alive, sleep)]
+def texts(path, alive=lambda: False, sleep=lambda _: None, **request):
+    return [piece.decode() for piece in read(path, LogRequest(**request), alive, sleep)]
 
 
 def test_a_line_is_taken_apart_and_what_is_none_is_dropped():
