@@ -226,7 +226,7 @@ def test_an_ephemeral_volume_has_a_claim_of_its_own_that_goes_with_the_pod():
         own = get(world, CLAIMS, "default/p-scratch")
         assert (own.metadata.controller.uid, own.metadata.labels) == (get(world, "pods", "default/p").metadata.uid, {"a": "b"})
         told = get(world, "pods", "default/q").status.conditions[0].message
-        assert told == "0/3 nodes are available: PVC default/q-scratch was not created for pod default/q (pod is not owner)."
+        assert told == "0/3 nodes are available: PVC default/q-scratch was not created for pod default/q (pod is not owner)." + NO_HELP
         await world.client.delete(CLAIMS, "default/q-scratch")
         await comes_true(world, lambda: get(world, "pods", "default/q").ready)
         for name in ("p", "q"):
