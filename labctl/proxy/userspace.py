@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from labctl.proxy.frontends import Frontend
+from labctl.proxy.frontends import Backend, Frontend
 from labctl.proxy.rules import Entry, Facts, Table
 from labctl.proxy.settings import ProxySettings
 from labctl.resources.kinds.core_v1.service import Service
@@ -62,13 +62,19 @@ def ports(table: Table, facts: Facts) -> list[dict[str, Any]]:
             "protocol": frontend.protocol,
             "address": facts.address,
             "port": frontend.local_port,
-            "backends": [[b.address, b.port] for b in frontend.serving],
+            "backends": [[b.address, b.port] for b in _serving(frontend, facts)],
             "affinityS": frontend.affinity_s,
         }
         for frontends in table.values()
         for frontend in frontends
         if isinstance(frontend, Frontend) and frontend.local_port and frontend.protocol in ("TCP", "UDP")
     ]
+
+
+def _serving(frontend: Frontend, facts: Facts) -> tuple[Backend, ...]:
+    """Who serves the clients of one port. The virtual address and a node port share the port, so internalTrafficPolicy counts where there is no node port."""
+    only_inside = not frontend.node_port and not frontend.external_addresses
+    return frontend.near(facts.node) if frontend.internal_local and only_inside else frontend.serving
 
 
 def failures(failed: Mapping[str, str], table: Table) -> tuple[tuple[str, str], ...]:

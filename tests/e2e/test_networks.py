@@ -122,6 +122,11 @@ def test_the_virtual_ip_is_answered_from_every_minion(lab):
             assert "Welcome to nginx" in lab.curl(minion, lab.vip())
 
 
+def test_names_are_answered_in_every_pod(lab):
+    for pod in lab.ready_pods("name=mesh"):
+        assert "Welcome to nginx" in lab.kubectl("exec", pod["metadata"]["name"], "--", "wget", "-qO-", "http://web-service").stdout
+
+
 def test_the_switch_is_in_the_kernel_where_that_has_one(lab):
     if lab.network != "ovs":
         pytest.skip(f"{lab.network} has no switch")
