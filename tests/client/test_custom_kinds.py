@@ -352,3 +352,41 @@ async def test_a_group_of_kubernetes_itself_needs_an_approval(api: ApiServer) ->
     whole["metadata"]["annotations"] = {"api-approved.kubernetes.io": "https://github.com/kubernetes/enhancements/pull/1"}
     await ok(api, "create", "-f", "-", stdin=whole)
     await ok(api, "wait", "--for=condition=KubernetesAPIApprovalPolicyConformant", "crd/widgets.things.k8s.io", "--timeout=5s")
+
+
+async def test_sets_and_atomic_lists_and_maps_in_server_side_apply(api: ApiServer) -> None:
+    text = {"type": "string"}
+    whole = definition()
+    spec = {
+        "type": "object",
+        "properties": {
+            "set": {"type": "array", "items": text, "x-kubernetes-list-type": "set"},
+            "atomic": {"type": "array", "items": text},
+            "granular": {"type": "object", "additionalProperties": text},
+            "whole": {"type": "object", "properties": {"a": text, "b": text}, "x-kubernetes-map-type": "atomic"},
+        },
+    }
+    whole["spec"]["versions"][0] |= {"schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}, "subresources": {}}
+    whole["spec"]["versions"][0] |= {"selectableFields": [], "additionalPrinterColumns": []}
+    await defined(api, whole)
+
+    def applied(**spec: Any) -> dict[str, Any]:
+        return {**widget(), "spec": spec}
+
+    await ok(api, "apply", "--server-side", "--field-manager=one", "-f", "-", stdin=applied(set=["a"], granular={"a": "1"}))
+    await ok(
+        api,
+        "apply",
+        "--server-side",
+        "--field-manager=two",
+        "-f",
+        "-",
+        stdin=applied(set=["b"], granular={"b": "2"}, atomic=["x"], whole={"a": "1"}),
+    )
+    found = (await stored(api))["spec"]
+    assert sorted(found["set"]) == ["a", "b"] and found["granular"] == {"a": "1", "b": "2"}
+    for spec, path in (({"atomic": ["z"]}, ".spec.atomic"), ({"whole": {"b": "2"}}, ".spec.whole")):
+        said = await refused(api, "apply", "--server-side", "--field-manager=three", "-f", "-", stdin=applied(**spec))
+        assert "conflict" in said and path in said
+    await ok(api, "apply", "--server-side", "--field-manager=one", "-f", "-", stdin=applied(granular={"a": "1"}))
+    assert (await stored(api))["spec"]["set"] == ["b"], "what its only owner leaves out goes"

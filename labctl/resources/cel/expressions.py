@@ -1,7 +1,8 @@
 """Compiles and evaluates CEL: a thin layer over the library, with Kubernetes' functions and errors of our own tree.
 
 An environment knows the names and types of an expression's variables. An expression is compiled once and evaluated with plain values, in microseconds.
-The library stops an evaluation after 10,000 steps of loops, and its regular expressions take linear time; while it evaluates, Python's other threads run.
+The library stops an evaluation after 10,000 steps of loops, and its regular expressions take linear time. It holds Python's lock while it evaluates, so
+who evaluates what others wrote bounds its cost before (estimate.py).
 It is imported when the first expression is compiled.
 """
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 
 class Shape(Protocol):
@@ -26,3 +26,51 @@ class Shape(Protocol):
     @property
     def key(self) -> Shape | None:
         """What a map's keys are; None for a list."""
+
+
+class ValueShape:
+    """The shape of values at hand: several where an expression may mean any of them, such as the items of a list."""
+
+    def __init__(self, values: tuple[Any, ...]) -> None:
+        self._values = values
+
+    @property
+    def most(self) -> int:
+        return max((len(each) for each in self._values if isinstance(each, (str, bytes, list, dict))), default=1)
+
+    @property
+    def sized(self) -> bool:
+        return any(isinstance(each, (str, bytes, list, dict)) for each in self._values)
+
+    @property
+    def fields(self) -> Mapping[str, Shape] | None:
+        return _Fields(self._values)
+
+    @property
+    def item(self) -> Shape | None:
+        lists = tuple(item for each in self._values if isinstance(each, list) for item in each)
+        return ValueShape(lists + tuple(item for each in self._values if isinstance(each, dict) for item in each.values()))
+
+    @property
+    def key(self) -> Shape | None:
+        keys = tuple(key for each in self._values if isinstance(each, dict) for key in each)
+        return ValueShape(keys) if any(isinstance(each, dict) for each in self._values) else None
+
+
+class _Fields(Mapping[str, Shape]):
+    """The fields of some objects. Each name is there: whether it is undefined, the evaluation says."""
+
+    def __init__(self, values: tuple[Any, ...]) -> None:
+        self._objects = [each for each in values if isinstance(each, dict)]
+
+    def __getitem__(self, name: str) -> Shape:
+        return ValueShape(tuple(each[name] for each in self._objects if name in each))
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({name: None for each in self._objects for name in each})
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
