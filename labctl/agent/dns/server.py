@@ -66,7 +66,7 @@ class Server:
         now = time.monotonic()
         waits = [each for each in (self._upstream.wait_s(now), self._tcp.wait_s(now) if self._tcp else None, most_s) if each is not None]
         for key, mask in self._selector.select(min(waits)):
-            if self._selector.get_map().get(key.fd) is key or self._is_registered(key):
+            if self._is_registered(key):
                 key.data(mask)
         now = time.monotonic()
         self._upstream.late(now)
