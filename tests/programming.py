@@ -40,8 +40,8 @@ class World:
         self.network = Network(self.helpers, self.journal, clock)
         recorder = lambda component: Recorder(self.client, component, clock)  # noqa: E731
         self.runner = Runner(self.resources, self.client, recorder, [*self.proxy.followers, self.network], clock, self.journal, Random(2))
-        self.helpers.listen(self.proxy.told)
-        self.helpers.listen(self.network.told)
+        self.helpers.listen(self.proxy.notified)
+        self.helpers.listen(self.network.notified)
 
     async def start(self) -> None:
         await self.client.create("namespaces", {"metadata": {"name": "default"}})

@@ -1,6 +1,6 @@
 """`make demo`: the whole tour on this machine, each command with what it printed, on a lab of its own that is destroyed at the end.
 
-The article that started this project, step by step with an unmodified kubectl; then faults under load, measured. Nothing here is staged:
+The article that started this project, step by step with an unmodified kubectl; then faults under load, measured. Nothing is prepared:
 every line below a `$` is what that command printed just now.  --svg FILE keeps the tour as a picture.
 """
 
@@ -48,7 +48,7 @@ class Tour:
         self.console.print(f"\n[bold yellow]# {text}[/]")
 
     def run(self, command: str, *, show: bool = True, check: bool = True) -> str:
-        """A command line, typed and carried out; what it printed is shown as it is."""
+        """Type and run a command line; its output is shown as it is."""
         if show:
             self.console.print(f"[bold cyan]$[/] [bold]{command}[/]")
         done = subprocess.run(
@@ -70,7 +70,7 @@ class Tour:
         return json.loads(self.run(f"kubectl get {what} -o json", show=False))
 
     def ready(self) -> list[dict[str, Any]]:
-        """nginx pods that are Ready and stay."""
+        """Return the nginx pods that are Ready and not being deleted."""
         pods = self.get("pods -l name=nginx")["items"]
         return [
             pod
@@ -91,7 +91,7 @@ class Tour:
 
     @contextmanager
     def load(self, vip: str) -> Iterator[None]:
-        """A client on minion-2 keeps asking the virtual IP meanwhile; what it saw is shown."""
+        """Let a client on minion-2 send requests to the virtual IP inside the block, and show its result."""
         with Load(Lab(self.folder), "minion-2", vip) as load:
             yield
         colour = "yellow" if load.outcome.failed else "green"

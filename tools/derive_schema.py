@@ -2,7 +2,7 @@
 
 Run by a developer when a kind is added (`make derive`) or labctl moves to another Kubernetes. `--check` says whether the file is what the wheel gives
 (a test does the same). Which kinds are served is read from their files (resources/kinds/). Kept of each definition that the served kinds reach: names, types, formats, required,
-and x-kubernetes-* (merge keys, list and map types, group-version-kind). Left out: prose, and what the wheel adds for its own use
+and x-kubernetes-* (merge keys, list and map types, group-version-kind). Descriptions are left out, and so is what the wheel adds for its own use
 (`null` beside every type, the enum of one apiVersion and one kind). One definition a line, sorted: a diff shows what Kubernetes changed.
 """
 
@@ -40,14 +40,14 @@ KEPT = {
 
 
 def official() -> dict[str, Any]:
-    """Every definition of this Kubernetes, as the wheel has them."""
+    """Return every definition of this Kubernetes from the wheel."""
     source = files("kubernetes_validate") / "kubernetes-json-schema" / f"{KUBERNETES}-local" / "_definitions.json"
     definitions: dict[str, Any] = json.loads(source.read_text())["$defs"]
     return definitions
 
 
 def served() -> set[Gvk]:
-    """Every kind, its list, and the kinds of the bodies of subresources, as the files under resources/kinds/ name them."""
+    """Return every kind, its list, and the kinds of the bodies of subresources, as the files under resources/kinds/ name them."""
     found: set[Gvk] = set()
     for kind in builtin_registry().all_served():
         found |= {(kind.group, kind.version, kind.kind), (kind.group, kind.version, f"{kind.kind}List")}
@@ -56,7 +56,7 @@ def served() -> set[Gvk]:
 
 
 def roots(definitions: dict[str, Any], gvks: set[Gvk]) -> list[str]:
-    """The definitions of these kinds. Kinds of labctl's own and the options of streams have none in the wheel."""
+    """Return the definitions of these kinds. labctl's own kinds and the options of streams have none in the wheel."""
     names = {
         (gvk["group"], gvk["version"], gvk["kind"]): name
         for name, definition in definitions.items()
@@ -102,7 +102,7 @@ def plain(node: dict[str, Any], groups: set[tuple[str, str]]) -> dict[str, Any]:
 
 
 def references(node: Any) -> Iterator[str]:
-    """The names of the definitions that a node refers to."""
+    """Yield the names of the definitions to which a node refers."""
     if isinstance(node, dict):
         if isinstance(node.get("$ref"), str):
             yield node["$ref"].rsplit("/", 1)[-1]
@@ -111,7 +111,7 @@ def references(node: Any) -> Iterator[str]:
 
 
 def render(definitions: dict[str, Any]) -> str:
-    """JSON with one definition a line."""
+    """Return JSON with one definition a line."""
     lines = (f"{json.dumps(name)}:{json.dumps(node, separators=(',', ':'), sort_keys=True)}" for name, node in definitions.items())
     return "{" + ",\n".join(lines) + "}\n"
 

@@ -1,6 +1,7 @@
-"""Runs a command in a virtual machine that is made for it and ends with it: in_vm.py CACHE DISK COMMAND...
+"""Runs a command in a virtual machine that is made for it and destroyed afterwards: in_vm.py CACHE DISK COMMAND...
 
-The machine is provider vagrant's, without an agent or a master; DISK, an image with a file system, is mounted at /labctl there. For tools/vm_env.sh.
+Provider vagrant makes the machine, without an agent or a master. DISK, an image with a file system, is mounted at /labctl in it.
+tools/test_in_vm.sh uses this.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from labctl.providers.protocol import Machine, MachineSpec
 from labctl.providers.settings import VagrantSettings
 from labctl.providers.vagrant.provider import VagrantProvider
 
-NETWORK, ADDRESS = "10.244.99.0/24", "10.244.99.11"  # not the range of the labs in there
+NETWORK, ADDRESS = "10.244.99.0/24", "10.244.99.11"  # another range than that of the labs inside the machine
 MEMORY_BYTES, CPUS = 3 << 30, 2
 DEADLINE_S = float(os.environ.get("LABCTL_IN_VM_DEADLINE_S", "1800"))
 

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Runs in the machine of tools/test_in_vm.sh, on the disk that was lent to it: makes it a host of machines, and runs a command in the checkout.
+# Runs in the machine of tools/test_in_vm.sh, on the disk that it was given: prepares it to host machines, and runs a command in the checkout.
 set -eu
 cd "$(dirname "$0")"
 export DEBIAN_FRONTEND=noninteractive
 dpkg --force-unsafe-io -i debs/*.deb >/var/log/debs.log 2>&1 || { cat /var/log/debs.log >&2; exit 1; }
-systemctl start systemd-journald systemd-udevd # what the box boots quickly without
+systemctl start systemd-journald systemd-udevd # the box boots without them to be quick
 mkdir -p /var/cache/labctl
 mount --bind cache /var/cache/labctl
 cp kubectl /usr/local/bin/

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes a fresh Debian ready for `make demo`, with `dev` for `make test` and `vm` for `make test-vm` too: Debian packages (as root), a virtual environment, labctl in it.
-# Run again it changes nothing. PYTHON is the interpreter to use, VENV where the environment goes.
+# A second run changes nothing. PYTHON is the interpreter to use, VENV the folder of the environment.
 set -eu
 PYTHON=${PYTHON:-python3.11}
 VENV=${VENV:-.venv}
@@ -25,7 +25,7 @@ if [ -n "$missing" ]; then
     echo "setup: installing$missing"
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
-    # services of these packages are for tests to start, not for this machine to run
+    # tests start the services of these packages; this machine must not run them
     policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
         printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"

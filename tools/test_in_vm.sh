@@ -1,7 +1,7 @@
 #!/bin/sh
 # `make test-in-vm`: the namespace provider's scenarios inside a virtual machine, which has what this host may lack: systemd as process 1,
 # cgroup version 2 alone, a kernel with modules, udev. Set-up included. Arguments go to pytest there; without any, what fits into ten minutes runs.
-# The machine has no way out: all that it needs is collected here, into a folder that becomes a disk, which tools/in_vm.py lends to it.
+# The machine has no access to other networks, so everything that it needs is collected in a folder, from which a disk is made for tools/in_vm.py.
 set -eu
 cd "$(dirname "$0")/.."
 networks="route bgp ovs"
@@ -24,8 +24,8 @@ cp -a "$(python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')" "$
 rm -r "$disk"/site/*labctl*
 cp -a "$cache/apt" "$cache/blobs" "$cache/images.json" "$disk/cache/"
 
-# what machines start from there, and the packages that a host of machines needs and a minion, which is what the box is, doesn't have; and udev,
-# which the box does without: on most hosts it looks at each network device that a lab makes
+# what machines start from there; the packages that a host of machines needs and a minion (the box) doesn't have; and udev, which the box lacks
+# but which on most hosts looks at each network device that a lab makes
 python - "$cache" $networks >"$scratch/roots" <<'PYTHON'
 import sys
 from pathlib import Path

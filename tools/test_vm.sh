@@ -1,6 +1,6 @@
 #!/bin/sh
-# `make test-vm`: the scenarios on real virtual machines, set-up included. What is fetched or built from packages is made before, because the
-# network namespace in which libvirtd, the machines and the tests run has no way out. Arguments go to pytest; without any, the whole VM suite runs.
+# `make test-vm`: the scenarios on real virtual machines, set-up included. What is fetched or built from packages is made first, because the
+# network namespace of libvirtd, the machines and the tests has no access to other networks. Arguments go to pytest; without any, the whole VM suite runs.
 set -eu
 cd "$(dirname "$0")/.."
 bin=${VENV:-.venv}/bin

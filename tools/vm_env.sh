@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs a command beside a libvirtd of its own, inside a network and mount namespace that end with it: tools/vm_env.sh COMMAND...
+# Runs a command with a libvirtd of its own, in a network and mount namespace that end with it: tools/vm_env.sh COMMAND...
 # For tests of the vagrant provider: nothing of it touches the host's libvirt, network or /etc. Needs root and the packages of
 # `python -m labctl.lab.requirements --vm`. What it keeps (pools, logs) lies in $LABCTL_VM_HOME, default /var/tmp/labctl-vm.
 set -eu

@@ -1,1 +1,1 @@
-"""What a person types: parse, call `Lab`, print. Nothing else prints."""
+"""The commands that a person types. A command parses its words, calls `Lab` and prints the result; no other room prints."""

@@ -16,7 +16,7 @@ from labctl.lab import Lab
 @click.argument("name", metavar="MINION", shell_complete=minions)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def ssh(name: str, command: tuple[str, ...]) -> None:
-    """A shell on a machine, or a command there; the exit status is the command's."""
+    """Open a shell on a machine, or run a command there. The exit status is the command's."""
     lab = Lab()
     become_root(lab)
     argv = lab.ssh(name, command)

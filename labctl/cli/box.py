@@ -1,4 +1,4 @@
-"""box: build, list, remove."""
+"""The command `box` with its subcommands build, list and remove."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @click.group(epilog="Example: labctl box build")
 def box() -> None:
-    """What virtual machines boot from: `labctl up --provider vagrant` builds it where there is none."""
+    """Manage the boxes that virtual machines boot from. `labctl up --provider vagrant` builds a box if there is none."""
 
 
 @box.command("build", epilog="Example: labctl box build")
 @output_option
 def build(output: str) -> None:
-    """Make the box from Debian packages, offline where apt is. The same packages give the same bytes."""
+    """Build the box from Debian packages. It needs no network where apt needs none. The same packages give the same bytes."""
     from labctl.lab import boxes
 
     with showing() as lab:
@@ -33,7 +33,7 @@ def build(output: str) -> None:
 @box.command("list", epilog="Example: labctl box list -o json")
 @output_option
 def list_(output: str) -> None:
-    """What is here; * is what `up` takes. Snapshots that build on a box need it."""
+    """List the boxes of this machine. A * marks the one that `up` uses. Snapshots that build on a box need it."""
     from labctl.lab import boxes
 
     with showing() as lab:
@@ -42,9 +42,9 @@ def list_(output: str) -> None:
 
 @box.command("remove", epilog="Example: labctl box remove labctl/minion-amd64-0123456789ab")
 @click.argument("name")
-@click.option("--force", is_flag=True, help="also if snapshots build on it: nothing can begin from them then")
+@click.option("--force", is_flag=True, help="delete it also if snapshots build on it; no lab can start from them afterwards")
 def remove(name: str, force: bool) -> None:
-    """Forget a box, here and in Vagrant. One that snapshots build on stays; `labctl box list` says which those are."""
+    """Delete a box here and in Vagrant. A box that snapshots build on is kept; `labctl box list` shows those snapshots."""
     from labctl.lab import boxes
 
     with showing() as lab:

@@ -1,6 +1,6 @@
-"""What the Tab key offers: names of minions, of objects, and whatever kubectl itself offers for its own verbs.
+"""Shell completion: the names of minions and objects, and what kubectl itself completes for its own verbs.
 
-Called by the shell at each Tab: quick, silent, and never starts a master or says an error.
+The shell calls this at each Tab. So it is quick, it never starts a master, and an error gives no completions instead of a message.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from click.shell_completion import CompletionItem
 
 from labctl.errors import LabctlError
 
-Offer = list[CompletionItem]
+Completions = list[CompletionItem]
 _KUBECTL_S = 5.0
 _KINDS = ("pod", "rc", "svc", "node")
 
 
-def _quiet(offer: Callable[..., Offer]) -> Callable[..., Offer]:
-    def wrapped(context: click.Context, parameter: click.Parameter, incomplete: str) -> Offer:
+def _never_fails(offer: Callable[..., Completions]) -> Callable[..., Completions]:
+    """Wrap a completion function: where it fails, there is nothing to complete."""
+
+    def wrapped(context: click.Context, parameter: click.Parameter, incomplete: str) -> Completions:
         try:
             return offer(context, parameter, incomplete)
         except (LabctlError, OSError, ValueError, subprocess.SubprocessError):
@@ -36,9 +38,9 @@ def _lab() -> Any:
     return Lab()
 
 
-@_quiet
-def minions(context: click.Context, _parameter: click.Parameter, incomplete: str) -> Offer:
-    """Machines that an `up` made; not those that are named already."""
+@_never_fails
+def minions(context: click.Context, _parameter: click.Parameter, incomplete: str) -> Completions:
+    """Complete the machines that `up` made, without those that the command line names already."""
     from labctl.lab.ssh import hosts
 
     named = {word for value in context.params.values() for word in (value if isinstance(value, tuple) else (value,))}
@@ -46,9 +48,9 @@ def minions(context: click.Context, _parameter: click.Parameter, incomplete: str
     return [CompletionItem(name) for name in names if name.startswith(incomplete) and name not in named]
 
 
-@_quiet
-def objects(context: click.Context, _parameter: click.Parameter, incomplete: str) -> Offer:
-    """KIND/NAME, as kubectl knows them."""
+@_never_fails
+def objects(context: click.Context, _parameter: click.Parameter, incomplete: str) -> Completions:
+    """Complete KIND/NAME with the names that kubectl completes."""
     kind, slash, name = incomplete.partition("/")
     if not slash:
         return [CompletionItem(f"{each}/") for each in _KINDS if each.startswith(kind)]
@@ -56,13 +58,13 @@ def objects(context: click.Context, _parameter: click.Parameter, incomplete: str
     return [CompletionItem(f"{kind}/{each.value}") for each in _kubectl(["get", "--namespace", namespace, kind, name])]
 
 
-@_quiet
-def kubectl_words(context: click.Context, _parameter: click.Parameter, incomplete: str) -> Offer:
-    """What `kubectl VERB ...` offers."""
+@_never_fails
+def kubectl_words(context: click.Context, _parameter: click.Parameter, incomplete: str) -> Completions:
+    """Complete what `kubectl VERB ...` would complete."""
     return _kubectl([context.info_name or "", *context.params.get("arguments", ()), incomplete])
 
 
-def _kubectl(words: list[str]) -> Offer:
+def _kubectl(words: list[str]) -> Completions:
     from labctl.lab.kubectl import find_kubectl
 
     lab = _lab()

@@ -1,4 +1,4 @@
-"""fault: breaking machines on purpose."""
+"""The command `fault`: it breaks machines on purpose."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ FAULTS = {"power-off": "power_off", "reset": "reset", "pause": "pause", "resume"
 @click.argument("what", type=click.Choice(list(FAULTS)))
 @click.argument("name", metavar="MINION", shell_complete=minions)
 def fault(what: str, name: str) -> None:
-    """Pull a machine's plug, reset it, freeze and thaw it, cut and restore its network: abruptly, behind Kubernetes' back. `labctl up` boots what is off."""
+    """Break a machine: cut its power, reset it, pause and resume it, or cut and restore its network.
+
+    It happens at once and Kubernetes is not told. `labctl up` boots a machine that is off.
+    """
     lab = Lab()
     become_root(lab)
     lab.fault(FAULTS[what], name)

@@ -1,4 +1,4 @@
-"""image: build, load, save, list, remove."""
+"""The command `image` with its subcommands build, load, save, list and remove."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from labctl.lab import Lab
 
 @click.group(epilog="Example: labctl image build nginx")
 def image() -> None:
-    """Container images of this machine's labs: `image: NAME` in a pod resolves here first."""
+    """Manage the container images of this machine's labs. `image: NAME` in a pod is looked up here first, then in a registry."""
 
 
 @contextmanager
 def _store() -> Iterator[Lab]:
-    """The images of the machines that `up` here would make: root's, where those are."""
+    """Yield the lab whose image store is meant: root's store where `up` would make machines as root, else the person's own."""
     with showing() as lab:
         become_root(lab, if_possible=True)
         yield lab
@@ -31,7 +31,7 @@ def _store() -> Iterator[Lab]:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @output_option
 def build(names: tuple[str, ...], output: str) -> None:
-    """Make images from Debian packages, with no registry: nginx, busybox, serve-hostname."""
+    """Build images from Debian packages, without a registry: nginx, busybox, serve-hostname."""
     from labctl.lab import images
 
     with _store() as lab:
@@ -40,10 +40,10 @@ def build(names: tuple[str, ...], output: str) -> None:
 
 @image.command("load", epilog="Example: docker save web:1 > web.tar && labctl image load web.tar")
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
-@click.option("--name", default="", help="the name of an image that brings none")
+@click.option("--name", default="", help="the name for an image that has none in its archive")
 @output_option
 def load(path: Path, name: str, output: str) -> None:
-    """Take an OCI archive or folder, or what `docker save` wrote."""
+    """Load images from an OCI archive or folder, or from the output of `docker save`."""
     from labctl.lab import images
 
     with _store() as lab:
@@ -65,7 +65,7 @@ def save(names: tuple[str, ...], path: Path, output: str) -> None:
 @image.command("list", epilog="Example: labctl image list -o json")
 @output_option
 def list_(output: str) -> None:
-    """What is here."""
+    """List the images of this machine."""
     from labctl.lab import images
 
     with _store() as lab:
@@ -75,7 +75,7 @@ def list_(output: str) -> None:
 @image.command("remove", epilog="Example: labctl image remove nginx")
 @click.argument("name")
 def remove(name: str) -> None:
-    """Forget a name, and the blobs that nothing else uses."""
+    """Delete a name, and the blobs that no other image uses."""
     from labctl.lab import images
 
     with _store() as lab:

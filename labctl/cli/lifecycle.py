@@ -1,4 +1,4 @@
-"""up, halt, destroy, status."""
+"""The commands `up`, `halt`, `destroy` and `status`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from labctl.lab import Lab
 
 @contextmanager
 def showing(**flags: Any) -> Iterator[Lab]:
-    """A Lab whose progress is shown."""
+    """Yield a Lab that shows its progress on the terminal."""
     steps = Steps()
     try:
         yield Lab(progress=steps, **flags)
@@ -26,12 +26,15 @@ def showing(**flags: Any) -> Iterator[Lab]:
 
 
 def become_root(lab: Lab, *, if_possible: bool = False) -> None:
-    """Start labctl again through sudo where this lab's provider needs root, and say so. `if_possible`: else go on as we are."""
+    """Start labctl again through sudo if this lab's provider needs root, and say so.
+
+    With `if_possible`, a host without sudo is no error: the command continues without root.
+    """
     from labctl.lab.privilege import may_be_root, needs_root, sudo_command
 
     if needs_root(lab) and (may_be_root() or not if_possible):
         command = sudo_command(sys.argv[1:])
-        click.echo("labctl: namespace machines need root; going on through sudo", err=True)
+        click.echo("labctl: namespace machines need root; continuing through sudo", err=True)
         os.execvp(command[0], command)
 
 
@@ -41,7 +44,7 @@ LAB_OPTIONS = (
     click.option("--memory", help="memory of each minion, such as 1G (MINION_MEMORY; default 1G)"),
     click.option("--cpus", help="CPUs of each minion (MINION_CPUS; default 1)"),
     click.option("--box", help="the box that virtual machines boot from (LABCTL_BOX; default labctl's own)"),
-    click.option("--prepare", is_flag=True, default=None, help="install on machines that exist already what they lack (LABCTL_PREPARE)"),
+    click.option("--prepare", is_flag=True, default=None, help="install missing packages on machines that exist already (LABCTL_PREPARE)"),
     click.option("--network", help="how pods reach each other across minions: route, vxlan, ovs or bgp (LABCTL_NETWORK; default route)"),
     click.option("--proxy-mode", help="iptables or userspace (default iptables)"),
     click.option("--api-port", help="the API's port on loopback; 0 takes a free one and keeps it"),
@@ -49,7 +52,7 @@ LAB_OPTIONS = (
 
 
 def lab_options(command: Command) -> Command:
-    """What a lab is made as: the same flags wherever one is made."""
+    """Add the flags that say how a lab is made. Every command that makes one has the same flags."""
     for option in reversed(LAB_OPTIONS):
         command = option(command)
     return command
@@ -58,11 +61,15 @@ def lab_options(command: Command) -> Command:
 @click.command(epilog="Example: labctl up --minions 3 --memory 512M")
 @lab_options
 @click.option(
-    "--from", "snapshot", default="", metavar="SNAPSHOT", help="begin from what `labctl snapshot save` kept; replaces what the lab is"
+    "--from",
+    "snapshot",
+    default="",
+    metavar="SNAPSHOT",
+    help="start from a snapshot that `labctl snapshot save` made; it replaces the lab's present state",
 )
 @output_option
 def up(output: str, snapshot: str, **flags: Any) -> None:
-    """Make the lab as asked and wait until every node is Ready. Run again, it finishes what was half done."""
+    """Make the lab as asked and wait until every node is Ready. If a run was interrupted, the next one finishes it."""
     with showing(**flags) as lab:
         become_root(lab)
         status_ = lab.up(snapshot)
@@ -75,7 +82,10 @@ def up(output: str, snapshot: str, **flags: Any) -> None:
 
 
 def with_master(lab: Lab) -> Lab:
-    """The lab, for a command that asks its master. Where none runs it will be started: as root where it was root's."""
+    """Return the lab for a command that asks its master.
+
+    If no master runs, one will be started; the command becomes root first if the lab was made by root.
+    """
     if lab.exists and not lab.running:
         become_root(lab)
     return lab
@@ -84,7 +94,7 @@ def with_master(lab: Lab) -> Lab:
 @click.command(epilog="Example: labctl halt minion-2")
 @click.argument("names", nargs=-1, metavar="[MINION]...", shell_complete=minions)
 def halt(names: tuple[str, ...]) -> None:
-    """Stop machines in order (all, and the master, without names). `labctl up` goes on from there."""
+    """Stop machines in order; without names, stop all of them and the master. `labctl up` starts them again."""
     with showing() as lab:
         become_root(lab)
         lab.halt(*names)
@@ -94,7 +104,7 @@ def halt(names: tuple[str, ...]) -> None:
 @click.argument("names", nargs=-1, metavar="[MINION]...", shell_complete=minions)
 @click.option("-y", "--yes", is_flag=True, help="do not ask")
 def destroy(names: tuple[str, ...], yes: bool) -> None:
-    """Remove machines (the whole lab without names): processes, disks, network, objects. Asks on a terminal."""
+    """Remove machines (the whole lab without names): processes, disks, network, objects. Asks first on a terminal."""
     what = ", ".join(names) or f"the lab in {Lab().folder}"
     if not yes and sys.stdin.isatty():
         click.confirm(f"Destroy {what}?", abort=True)
@@ -106,7 +116,7 @@ def destroy(names: tuple[str, ...], yes: bool) -> None:
 @click.command(epilog="Example: labctl status -o json")
 @output_option
 def status(output: str) -> None:
-    """Machines, nodes and the master, as they are. Starts nothing."""
+    """Show the state of the machines, the nodes and the master. Starts nothing."""
     answer = Lab().status()
     if output == "json":
         print_json(answer)
@@ -126,11 +136,11 @@ def status(output: str) -> None:
 
 
 def _task_line(task: dict[str, Any]) -> str:
-    """What a person should know of a part of the master that failed in the last five minutes."""
+    """Describe a part of the master that failed in the last five minutes."""
     if task["trouble"]:
         return f"in trouble: {task['trouble']}"
     times = task["restarts"] + task["mistakes"]
-    return f"{task['name']} failed {'once' if times == 1 else f'{times} times'} lately, and goes on: {task['error']}"
+    return f"{task['name']} failed {'once' if times == 1 else f'{times} times'} lately and was started again: {task['error']}"
 
 
 def _node_word(node: dict[str, Any] | None) -> str:

@@ -1,4 +1,4 @@
-"""why, config, doctor, export, completion, version: looking, never changing."""
+"""The commands that show something and change nothing: why, config, doctor, export, completion, version."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from labctl.lab import Lab
 @click.option("-n", "--namespace", default="default", help="the object's namespace")
 @output_option
 def why(what: str, namespace: str, output: str) -> None:
-    """Why it is where it is, why it is pending, why it was killed, why a Service has no endpoints."""
+    """Explain an object's state: where a pod runs, why it is pending or was killed, why a Service has no endpoints."""
     lines = with_master(Lab()).why(what, namespace)
     if output == "json":
         print_json({"object": what, "namespace": namespace, "lines": lines})
@@ -33,7 +33,7 @@ def why(what: str, namespace: str, output: str) -> None:
 @click.command(epilog="Example: labctl config -o json")
 @output_option
 def config(output: str) -> None:
-    """Each setting, its value and where it came from: a flag, the environment, lab.yml, this lab, or the default."""
+    """Show each setting, its value and its source: a flag, the environment, lab.yml, this lab, or the default."""
     settings = Lab().settings.items()
     if output == "json":
         print_json({option.name: {"value": s.value, "source": s.source, "help": option.help} for option, s in settings})
@@ -42,24 +42,24 @@ def config(output: str) -> None:
 
 
 @click.command(epilog="Example: labctl doctor -o json")
-@click.option("--store", is_flag=True, help="look at each row of the lab's store instead; the master must be halted")
+@click.option("--store", is_flag=True, help="check each row of the lab's store instead; the master must be halted")
 @click.option(
-    "--keep-whole-rows", is_flag=True, help="with --store: make a new store of the rows that are whole; the damaged file stays beside it"
+    "--keep-whole-rows", is_flag=True, help="with --store: make a new store from the undamaged rows; the damaged file stays beside it"
 )
 @output_option
 def doctor(store: bool, keep_whole_rows: bool, output: str) -> None:
-    """Look at everything `up` needs; exit status 1 if something is missing."""
+    """Check everything that `up` needs. The exit status is 1 if something is missing."""
     from labctl.lab.doctor import doctor as look
 
     if keep_whole_rows and not store:
         raise UsageError("--keep-whole-rows goes with --store")
     lab = Lab()
-    with contextlib.suppress(LabctlError):  # what is wrong in the settings, the checks tell
+    with contextlib.suppress(LabctlError):  # the checks report what is wrong in the settings
         become_root(lab, if_possible=True)
     if store:
-        from labctl.lab.stored import doctor_store, keep_whole
+        from labctl.lab.doctor_store import doctor_store, keep_undamaged_rows
 
-        checks = keep_whole(lab) if keep_whole_rows else doctor_store(lab)
+        checks = keep_undamaged_rows(lab) if keep_whole_rows else doctor_store(lab)
     else:
         checks = look(lab)
     if output == "json":
@@ -76,7 +76,7 @@ def doctor(store: bool, keep_whole_rows: bool, output: str) -> None:
 @click.command(epilog="Example: labctl export ./bug-report")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 def export(folder: Path) -> None:
-    """Objects, logs, journal, rules and facts of every machine, in one new folder. Secrets' data stays behind."""
+    """Write objects, logs, journal, rules and facts of every machine into one new folder. The data of Secrets is left out."""
     from labctl.lab.export import export as collect
 
     steps = Steps()
@@ -102,5 +102,5 @@ def completion(shell: str) -> None:
 @click.command(epilog="Example: labctl version -o json")
 @output_option
 def version(output: str) -> None:
-    """labctl's version."""
+    """Print labctl's version."""
     print_json({"labctl": __version__}) if output == "json" else click.echo(f"labctl {__version__}")

@@ -1,4 +1,4 @@
-"""The `labctl` command: a group that imports a command when it is called, and hands kubectl's words to the real kubectl.
+"""The `labctl` command. It imports a subcommand only when it is called, and passes kubectl's verbs to the real kubectl.
 
 `labctl --help` answers in under 0.2 s because nothing but click is imported for it.
 """
@@ -16,7 +16,7 @@ from labctl.errors import ApiError, LabctlError
 from labctl.lab.kubectl import VERBS
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "up": ("lifecycle", "Make the lab: machines, master, Ready nodes."),
+    "up": ("lifecycle", "Make the lab: machines, a master, Ready nodes."),
     "halt": ("lifecycle", "Stop machines in order; disks and objects stay."),
     "destroy": ("lifecycle", "Remove the lab and leave nothing behind."),
     "status": ("lifecycle", "Machines, nodes and the master."),
@@ -26,14 +26,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "why": ("look", "Why a pod, controller or Service is as it is."),
     "fault": ("fault", "Break a machine on purpose."),
     "image": ("image", "Build, load, save and list container images."),
-    "box": ("box", "Build, list and remove what virtual machines boot from."),
-    "snapshot": ("snapshot", "Keep a lab as it is; start from it in seconds."),
-    "config": ("look", "Each setting and where it came from."),
+    "box": ("box", "Build, list and remove the boxes that virtual machines boot from."),
+    "snapshot": ("snapshot", "Save a lab's state; start a lab from it in seconds."),
+    "config": ("look", "Show each setting and where it came from."),
     "smoke": ("smoke", "Check on this machine what labctl promises; JUnit XML for CI."),
-    "doctor": ("look", "What `up` needs, and what mends what is missing."),
-    "export": ("look", "Everything about a lab in one folder, for a bug report."),
-    "completion": ("look", "The shell completion script."),
-    "version": ("look", "labctl's version."),
+    "doctor": ("look", "Check what `up` needs, and say how to mend it."),
+    "export": ("look", "Write everything about a lab into one folder, for a bug report."),
+    "completion": ("look", "Print the shell completion script."),
+    "version": ("look", "Print labctl's version."),
 }
 
 EPILOG = """\b
@@ -46,7 +46,7 @@ Examples:
 
 
 class Group(click.Group):
-    """Commands by name, imported late; a word of kubectl's becomes a hand-over."""
+    """Find commands by name and import them when they are called. A verb of kubectl's is passed to kubectl."""
 
     def list_commands(self, _context: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -70,8 +70,8 @@ def _words(*asked: Any) -> Any:
     return kubectl_words(*asked)
 
 
-class HandOver(click.Command):
-    """A verb of kubectl's. All its words are kubectl's, also `--`, which click would take for itself."""
+class KubectlCommand(click.Command):
+    """A verb of kubectl's. All words after it go to kubectl, also `--`, which click would otherwise remove."""
 
     def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
         context.params["arguments"] = tuple(arguments)
@@ -79,10 +79,10 @@ class HandOver(click.Command):
 
 
 def _kubectl(verb: str) -> click.Command:
-    @click.command(verb, cls=HandOver, add_help_option=False)
+    @click.command(verb, cls=KubectlCommand, add_help_option=False)
     @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=_words)
     def hand_over(arguments: tuple[str, ...]) -> None:
-        """Hand over to kubectl with this lab's kubeconfig."""
+        """Run kubectl with this lab's kubeconfig."""
         from labctl.lab import Lab
         from labctl.lab.kubectl import find_kubectl
 
@@ -90,10 +90,10 @@ def _kubectl(verb: str) -> click.Command:
         if lab.exists and not lab.running:
             from labctl.cli.lifecycle import with_master
 
-            _ = with_master(lab).api  # a command that finds no master starts one
+            _ = with_master(lab).api  # reading `api` starts a master if none runs
         environment = {**os.environ, **({"KUBECONFIG": str(lab.kubeconfig)} if lab.exists else {})}
         if not lab.exists and "KUBECONFIG" not in os.environ and not {"--help", "-h"} & set(arguments):
-            _ = lab.kubeconfig  # says that there is no lab
+            _ = lab.kubeconfig  # raises LabctlError if there is no lab
         os.execve(find_kubectl(), ["kubectl", verb, *arguments], environment)
 
     return hand_over

@@ -1,4 +1,4 @@
-"""Printing: tables and progress for people, JSON for programs; plain lines where there is no terminal."""
+"""Printing: tables and progress for people, JSON for programs, plain lines if the output is no terminal."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Command = Callable[..., Any]
 
 
 def output_option(command: Command) -> Command:
-    """`-o json`, the same on every command that prints data."""
+    """Add `-o json`, which every command that prints data has."""
     return click.option(
         "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="table for people, json for programs"
     )(command)
 
 
 def many(count: int, what: str) -> str:
-    """`1 node`, `2 nodes`."""
+    """Return a count with its noun, such as `1 node` or `2 nodes`."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
@@ -30,7 +30,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Columns as kubectl's: three spaces apart, nothing drawn."""
+    """Print columns as kubectl does: three spaces apart, without lines."""
     table = [list(headings), *[[str(cell) for cell in row] for row in rows]]
     widths = [max(len(row[i]) for row in table) for i in range(len(headings))]
     for row in table:
@@ -38,7 +38,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 
 class Steps:
-    """Progress on standard error, a line per step and per word in between, with seconds since its beginning."""
+    """Print progress on standard error: a line for each step and for each note, with the seconds since the step began."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         from rich.console import Console
@@ -79,7 +79,7 @@ class Steps:
             self._status.start()
 
     def close(self) -> None:
-        """Take the moving line away."""
+        """Remove the line that shows the steps in progress."""
         if self._status:
             self._status.stop()
 

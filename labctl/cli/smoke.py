@@ -1,4 +1,4 @@
-"""smoke: what labctl promises, checked on this machine."""
+"""The command `smoke`: it checks on this machine that labctl does what it promises."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ if TYPE_CHECKING:
 @click.command(epilog="Example: labctl smoke --minions 2 --junit smoke.xml --artifacts smoke-artifacts")
 @lab_options
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="write JUnit XML here, for CI")
-@click.option("--artifacts", type=click.Path(file_okay=False, path_type=Path), help="on failure, everything about the lab goes here")
-@click.option("--keep", is_flag=True, help="leave the lab that smoke made; says where it is")
+@click.option(
+    "--artifacts", type=click.Path(file_okay=False, path_type=Path), help="after a failure, everything about the lab is written here"
+)
+@click.option("--keep", is_flag=True, help="keep the lab that smoke made, and say where it is")
 @output_option
 def smoke(output: str, junit: Path | None, artifacts: Path | None, keep: bool, **flags: str) -> None:
-    """The scenario that labctl is made for, a fault, and healing, each check timed; exit status 1 if one fails.
+    """Check that labctl works here: run its main scenario, break a machine and watch the lab heal. Each check is timed; the exit status is
+    1 if one fails.
 
-    In a lab it uses that lab (in a namespace of its own; one minion loses its power and is booted again). Elsewhere it makes
-    one in a temporary folder, as lab.yml here and the flags say, and destroys it.
+    In a lab, that lab is used, in a namespace of its own; one minion loses its power and is booted again. Elsewhere a lab is made
+    in a temporary folder, as lab.yml here and the flags say, and destroyed afterwards.
     """
-    from labctl.lab.privilege import give_back
+    from labctl.lab.privilege import return_ownership
     from labctl.lab.smoke.smoke import smoke as check_all
 
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # a cancelled CI job still cleans up
@@ -37,13 +40,13 @@ def smoke(output: str, junit: Path | None, artifacts: Path | None, keep: bool, *
         report = check_all(lab, keep=keep, artifacts=artifacts)
     if junit:
         _write_junit(report, junit)
-    give_back(lab, *(path for path in (junit, artifacts) if path))
+    return_ownership(lab, *(path for path in (junit, artifacts) if path))
     if output == "json":
         from labctl.lab.smoke.report import as_data
 
         print_json(as_data(report))
     else:
-        _tell(report, keep)
+        _print_report(report, keep)
     sys.exit(0 if report.passed else 1)
 
 
@@ -54,12 +57,12 @@ def _write_junit(report: Report, path: Path) -> None:
     path.write_text(as_junit(report), encoding="utf-8")
 
 
-def _tell(report: Report, keep: bool) -> None:
+def _print_report(report: Report, keep: bool) -> None:
     from labctl.lab.smoke.report import FAILED, PASSED, SKIPPED
 
     skipped = f", {report.count(SKIPPED)} skipped" if report.count(SKIPPED) else ""
     click.echo(f"{report.count(PASSED)} passed, {report.count(FAILED)} failed{skipped} in {report.took_s:.1f} s")
     if report.artifacts:
-        click.echo(f"What is worth a look: {report.artifacts}")
+        click.echo(f"Logs and objects for finding the cause: {report.artifacts}")
     if keep:
         click.echo(f"The lab is still there: cd {report.facts.get('folder', '')}")

@@ -1,4 +1,4 @@
-"""snapshot: save, list, restore, delete."""
+"""The command `snapshot` with its subcommands save, list, restore and delete."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ if TYPE_CHECKING:
 
 @click.group(epilog="Example: labctl snapshot save ready && labctl destroy --yes && labctl up --from ready")
 def snapshot() -> None:
-    """A lab as it is now, kept under a name: machines, objects, certificates. It outlives the lab, and any lab of this machine can start from it."""
+    """Save a lab's present state under a name: machines, objects, certificates.
+
+    A snapshot outlives its lab, and every lab of this machine can start from it.
+    """
 
 
 @snapshot.command("save", epilog="Example: labctl snapshot save before-the-storm")
 @click.argument("name")
 @output_option
 def save(name: str, output: str) -> None:
-    """Keep the lab in this folder. Its machines stand still for a moment and go on."""
+    """Save the lab of this folder. Its machines are paused for a moment and then continue."""
     from labctl.lab import snapshots
 
     with showing() as lab:
@@ -38,7 +41,7 @@ def save(name: str, output: str) -> None:
 @snapshot.command("list", epilog="Example: labctl snapshot list -o json")
 @output_option
 def list_(output: str) -> None:
-    """What this machine keeps."""
+    """List the snapshots of this machine."""
     from labctl.lab import snapshots
 
     with showing() as lab:
@@ -50,7 +53,7 @@ def list_(output: str) -> None:
 @click.argument("name")
 @output_option
 def restore(name: str, output: str) -> None:
-    """Make the lab in this folder what it was. What it is now is lost."""
+    """Return the lab of this folder to the state of a snapshot. Its present state is lost."""
     from labctl.errors import LabctlError
 
     with showing() as lab:
@@ -67,7 +70,7 @@ def restore(name: str, output: str) -> None:
 @snapshot.command("delete", epilog="Example: labctl snapshot delete before-the-storm")
 @click.argument("name")
 def delete(name: str) -> None:
-    """Forget a snapshot and free its space. Labs that were started from it have all that they need."""
+    """Delete a snapshot and free its space. Labs that were started from it keep everything they need."""
     from labctl.lab import snapshots
 
     with showing() as lab:

@@ -14,14 +14,14 @@ HEADLESS_LABEL = "service.kubernetes.io/headless"
 
 
 def backends(view: View, service: Service) -> Iterator[Pod]:
-    """The pods that may stand behind a Service: found by its selector, with an address, and not finished."""
+    """Yield the pods that may serve a Service: its selector finds them, they have an address, and they are not finished."""
     for pod in selected_pods(view, service.metadata.namespace, service.spec.selector):
         if pod.status.pod_ip and not pod.finished:
             yield pod
 
 
 def concerned(view: View, seen: Seen) -> Iterator[Key]:
-    """Services that a pod's change concerns: only what an endpoint shows of a pod matters."""
+    """Yield the Services that a pod's change concerns: only what an endpoint shows of a pod matters."""
     old, new = seen.old, seen.new
     if old is not None and new is not None and _shown(old) == _shown(new):
         return
@@ -42,7 +42,7 @@ def _shown(pod: Pod) -> tuple[Any, ...]:
 
 
 def target_port(pod: Pod, port: ServicePort) -> int | None:
-    """The pod's own port behind a Service's port; None if the pod has no port of that name."""
+    """Return the pod's own port behind a Service's port, or None if the pod has no port of that name."""
     target = port.target_port or port.port
     if isinstance(target, int):
         return target
@@ -54,7 +54,7 @@ def target_port(pod: Pod, port: ServicePort) -> int | None:
 
 
 def ports_of(pod: Pod, service: Service) -> tuple[dict[str, Any], ...]:
-    """The ports this pod answers a Service at, as both kinds write them."""
+    """Return the ports at which this pod serves a Service, as both kinds write them."""
     found = ((port, target_port(pod, port)) for port in service.spec.ports)
     return tuple(_port(port, number) for port, number in found if number is not None)
 
@@ -69,12 +69,12 @@ def target_ref(pod: Pod) -> dict[str, Any]:
 
 
 def hostname(pod: Pod, service: Service) -> dict[str, str]:
-    """Its name below a headless Service, if it asked for one."""
+    """Return the pod's name below a headless Service, if it asked for one."""
     named = pod.spec.hostname and pod.spec.subdomain == service.metadata.name
     return {"hostname": pod.spec.hostname} if named else {}
 
 
 def labels_of(service: Service, **own: str) -> dict[str, str]:
-    """The Service's labels, which its endpoints carry too."""
+    """Return the Service's labels, which its endpoints carry too."""
     headless = {HEADLESS_LABEL: ""} if service.spec.headless else {}
     return {**service.metadata.labels, **headless, **own}

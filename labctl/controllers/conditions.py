@@ -1,4 +1,4 @@
-"""Conditions as controllers write them: the list in full, because a merge patch replaces lists whole."""
+"""Writes conditions for controllers. They are always written as a whole list, because a merge patch replaces whole lists."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from labctl.clock import rfc3339
 
 
 def plain(view: Any) -> dict[str, Any]:
-    """A small view as JSON. Empty fields are left out."""
+    """Return a small view as JSON, without empty fields."""
     return {key: value for key, value in msgspec.to_builtins(view).items() if value not in ("", None)}
 
 
 def with_condition(conditions: Iterable[Any], type_: str, status: str, reason: str, message: str, wall_s: float) -> list[dict[str, Any]]:
-    """The same list with one condition set; its lastTransitionTime moves only if its status does."""
+    """Return the same list with one condition set. Its lastTransitionTime changes only if its status does."""
     new = {"type": type_, "status": status, "reason": reason, "message": message, "lastTransitionTime": rfc3339(wall_s)}
     if not message:
         del new["message"]

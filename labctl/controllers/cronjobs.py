@@ -1,7 +1,7 @@
-"""The CronJob controller: makes a Job whenever its schedule says so, and forgets old ones.
+"""The CronJob controller makes a Job at each time of its schedule, and deletes old ones.
 
-The Job's name holds its time, so that one time makes one Job whatever restarts. Of several times that were missed only the last one counts, and only
-while startingDeadlineSeconds are not over. Times are the wall clock's, because a schedule is written for people.
+The Job's name contains its time, so one time makes one Job, whatever restarts. Of several missed times only the last one counts, and only
+until startingDeadlineSeconds have passed. Times are those of the wall clock, because a schedule is written for people.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from labctl.resources.schedules import Schedule
 
 CRON_JOB = OwnerKind(CRON_JOBS, "batch/v1", "CronJob")
 SCHEDULED_AT = "batch.kubernetes.io/cronjob-scheduled-timestamp"
-_LOOK_AGAIN_S = 3600.0  # at the latest: a wall clock may be set
+_LOOK_AGAIN_S = 3600.0  # the longest pause between two looks, because a wall clock may be changed
 
 
 class CronJobs:
+    """The controller that the module's docstring describes."""
+
     name = "cronjob-controller"
     kind = CRON_JOBS
 
@@ -53,7 +55,7 @@ class CronJobs:
 
 
 def _due(cron: CronJob, wall_s: float) -> tuple[float | None, float]:
-    """The time that is due and was not served yet (None: none), and in how many seconds the next one comes."""
+    """Return the time that is due and has no Job yet (or None), and in how many seconds the next one comes."""
     schedule, zone = Schedule(cron.spec.schedule), cron.spec.time_zone or ""
     begun_s = parse_rfc3339(cron.status.last_schedule_time or cron.metadata.creation_timestamp or rfc3339(wall_s))
     deadline_s = cron.spec.starting_deadline_seconds
@@ -65,7 +67,7 @@ def _due(cron: CronJob, wall_s: float) -> tuple[float | None, float]:
 
 
 def _starts(view: View, cron: CronJob, active: Sequence[Job], due: float) -> Iterator[Action]:
-    """The Job of this time, as the concurrency policy allows."""
+    """Make the Job of this time, as the concurrency policy allows."""
     if _is_there(view, cron, due):
         return
     if cron.spec.concurrency_policy == "Forbid" and active:
@@ -110,7 +112,7 @@ def _in_zone(due: float, zone: str) -> str:
 
 
 def _forgotten(cron: CronJob, jobs: Sequence[Job]) -> Iterator[Action]:
-    """Finished Jobs above the history's limits, oldest first."""
+    """Delete finished Jobs above the history's limits, the oldest first."""
     limits = (("Complete", cron.spec.successful_jobs_history_limit), ("Failed", cron.spec.failed_jobs_history_limit))
     for type_, limit in limits:
         if limit is None:

@@ -1,7 +1,9 @@
-"""Custom kinds: names are accepted or refused, kinds come and go with their definitions, and a definition that goes takes its objects along.
+"""Custom kinds: their names are accepted or refused, they come and go with their definitions, and a deleted definition takes its objects
+with it.
 
-CustomResourceDefinition ─► CustomResources (controller): conditions NamesAccepted, Established; at the end: delete objects, let the definition go
-                         └► CustomKinds (observer): an established definition's Kinds into the Registry, and out of it again
+CustomResourceDefinition ─► CustomResources (controller): conditions NamesAccepted, Established; at the end it deletes the objects, then the
+definition
+                         └► CustomKinds (observer): puts an established definition's Kinds into the Registry, and takes them out again
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from labctl.resources.webhooks import NoWebhooks, Webhooks
 log = logging.getLogger(__name__)
 
 DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
-AT_ONCE = 500  # deletions of one plan
+AT_ONCE = 500  # the most deletions in one plan
 
 
 class CustomKinds:
@@ -57,7 +59,7 @@ class CustomKinds:
         if before is not None and before[0] == made_of:
             return
         if before is None and self._registry.get(resource) is not None:
-            return  # a kind of our own has the name; the definition is not accepted
+            return  # a built-in kind has the name, so the definition is not accepted
         same_schema = before is not None and before[0][0] == definition.spec
         since = before[1] if before is not None and same_schema else definition.metadata.revision
         self._made[resource] = (made_of, since)
@@ -69,6 +71,8 @@ class CustomKinds:
 
 
 class CustomResources:
+    """The controller of definitions."""
+
     name = "customresourcedefinition-controller"
     kind = DEFINITIONS
 
@@ -107,7 +111,7 @@ class CustomResources:
             yield Patch(DEFINITIONS, definition.metadata.key, {"status": status}, "status", why=f"its names: {accepted[2]}")
 
     def _taken(self, view: View, definition: CustomResourceDefinition) -> dict[str, set[str]]:
-        """The names that other kinds of the group have."""
+        """Return the names that other kinds of the group have."""
         mine, group = definition.resource, definition.spec.group
         taken: dict[str, set[str]] = {"names": set(), "kinds": set()}
         for kind in self._registry:
@@ -123,7 +127,7 @@ class CustomResources:
 
 
 def _accept(definition: CustomResourceDefinition, taken: Mapping[str, set[str]]) -> tuple[dict[str, Any], tuple[str, str] | None]:
-    """The names that may be had, and the last reason why one may not."""
+    """Return the names that are free, and the last reason why one is not."""
     wanted, had = definition.spec.names, definition.status.accepted_names
     conflict: tuple[str, str] | None = None
     short = [name for name in wanted.short_names if name in taken["names"]]
@@ -170,7 +174,7 @@ def _shown(definition: CustomResourceDefinition) -> list[dict[str, Any]]:
 
 
 def _ending(view: View, definition: CustomResourceDefinition) -> Plan:
-    """Delete the objects, then let the definition go."""
+    """Delete the objects, then let the definition be deleted."""
     if CLEANUP not in definition.metadata.finalizers:
         return NOTHING
     there: Sequence[Any] = list(view.all(definition.resource)) if definition.has("Established") else []
@@ -189,7 +193,7 @@ def _ending(view: View, definition: CustomResourceDefinition) -> Plan:
 
 
 def _all_of_the_group(view: View, seen: Seen) -> Iterable[Key]:
-    """A definition that changes or goes may free names that another one of its group waits for."""
+    """Yield all definitions of the group: one that changes or goes may free names that another one waits for."""
     changed = seen.new or seen.old
     others = [
         each.metadata.key for each in view.all(DEFINITIONS) if each.spec.group == changed.spec.group and each.metadata.key != seen.key
@@ -198,7 +202,7 @@ def _all_of_the_group(view: View, seen: Seen) -> Iterable[Key]:
 
 
 def _leaving(view: View, seen: Seen) -> Iterable[Key]:
-    """An object that is gone may be the last one of a definition that is to go."""
+    """Yield the definition of a deleted object, which may be the last one that a deleted definition waits for."""
     if seen.new is not None or seen.kind == DEFINITIONS:
         return ()
     definition = view.get(DEFINITIONS, seen.kind)

@@ -1,9 +1,10 @@
-"""The DaemonSet controller: one pod on every node that the template may run on.
+"""The DaemonSet controller: one pod on every node on which the template may run.
 
-    each node ─► may it run here, may it stay? ─► make what is missing, delete what is too much, has failed or may not stay
+    each node ─► may a pod run here, may it stay? ─► make what is missing, delete what is too much, has failed or may not stay
               ─► is its pod of an old template? ─► delete it (maxUnavailable), or make the new one beside it (maxSurge)
 
-A pod is told its node by a node affinity, and goes through the scheduler like any other. What Kubernetes' own DaemonSets tolerate, these tolerate too.
+A pod gets its node by a node affinity, and goes through the scheduler like any other. It tolerates what pods of Kubernetes' own DaemonSets
+tolerate.
 """
 
 from __future__ import annotations
@@ -44,20 +45,22 @@ _CORDONED = Taint(taints.UNSCHEDULABLE, effect="NoSchedule")
 
 
 class Place(NamedTuple):
-    """A node and the pods there that belong to the DaemonSet, oldest first; those that are leaving apart."""
+    """A node and the pods there that belong to the DaemonSet, the oldest first. Pods that are being deleted are listed apart."""
 
     node: Node
     runs: bool  # a pod should be here
-    stays: bool  # a pod that is here may stay
+    stays: bool  # a pod that is here already may stay
     pods: Sequence[Pod]
     leaving: Sequence[Pod]
 
     def of(self, word: str, *, updated: bool) -> Pod | None:
-        """The oldest pod of the template of now, or of another one."""
+        """Return the oldest pod of the present template, or of another one."""
         return next((pod for pod in self.pods if (pod.metadata.labels.get(REVISION_LABEL) == word) == updated), None)
 
 
 class DaemonSets:
+    """The controller that the module's docstring describes."""
+
     name = "daemonset-controller"
     kind = DAEMON_SETS
 
@@ -89,7 +92,7 @@ class DaemonSets:
 
 
 class _Step:
-    """What one plan does to pods."""
+    """The actions of one plan on pods."""
 
     def __init__(
         self, view: View, daemon: DaemonSet, places: Sequence[Place], available: set[Key], word: str, now: float, rng: Random
@@ -101,7 +104,7 @@ class _Step:
         self.again_s: float | None = None
 
     def managed(self) -> Iterator[Action]:
-        """Pods that are missing, have ended, are too many on their node, or may not stay."""
+        """Yield the actions on pods that are missing, have ended, are too many on their node, or may not stay."""
         for place in self._places:
             if place.runs and not place.pods and not place.leaving:
                 yield self._create(place)
@@ -114,7 +117,7 @@ class _Step:
             yield from self._surplus([pod for pod in place.pods if not pod.finished])
 
     def _after_end(self, pod: Pod) -> Iterator[Action]:
-        """A pod that ended is replaced; one that failed only after a while, so that one that fails at once costs little."""
+        """Replace a pod that has ended. One that failed is replaced only after a while, so that one that fails at once costs little."""
         left_s = FAILED_AGAIN_S - (self._now - self._view.seen(PODS, pod.metadata.key))
         if pod.status.phase == "Failed" and left_s > 0:
             self.again_s = left_s if self.again_s is None else min(left_s, self.again_s)
@@ -153,7 +156,7 @@ class _Step:
         return _count(rolling.max_unavailable, self._desired) if rolling else 1
 
     def _replacing(self, running: Sequence[Place]) -> Iterator[Action]:
-        """Old pods are deleted first: those that are not available at once, the others as far as maxUnavailable allows."""
+        """Delete old pods before new ones are made: unavailable ones at once, the others as far as maxUnavailable allows."""
         unavailable, candidates = 0, []
         for place in running:
             new, old = place.of(self._word, updated=True), place.of(self._word, updated=False)
@@ -167,7 +170,7 @@ class _Step:
         yield from (self._delete(pod, "whose template has changed") for pod in candidates[: max(0, self._unavailable - unavailable)])
 
     def _surging(self, running: Sequence[Place]) -> Iterator[Action]:
-        """New pods are made beside the old ones, as many as maxSurge allows; an old one goes when its new one is available."""
+        """Make new pods beside the old ones, as many as maxSurge allows. An old one is deleted when its new one is available."""
         surging = 0
         urgent: list[Place] = []
         candidates: list[Place] = []
@@ -198,12 +201,12 @@ class _Step:
 
 
 def _count(value: int | str, of: int) -> int:
-    """A number, or a percentage of the nodes, rounded up."""
+    """Return a number, or a percentage of the nodes, rounded up."""
     return value if isinstance(value, int) else -(-int(value.rstrip("%")) * of // 100)
 
 
 def _placed(spec: Mapping[str, Any], node: str) -> dict[str, Any]:
-    """The spec with the affinity that names its node, in every term of what the template asks for, and with a DaemonSet's tolerations."""
+    """Return the spec with the affinity for its node, in every term of what the template asks for, and with a DaemonSet's tolerations."""
     affinity = dict(spec.get("affinity") or {})
     wanted = dict(affinity.get("nodeAffinity") or {})
     required = (wanted.get("requiredDuringSchedulingIgnoredDuringExecution") or {}).get("nodeSelectorTerms") or [{}]
@@ -239,7 +242,7 @@ def _places(view: View, daemon: DaemonSet, mine: Sequence[Pod]) -> list[Place]:
 
 
 def _fits(spec: Any, tolerations: Sequence[Toleration], node: Node) -> tuple[bool, bool]:
-    """Whether a pod should be there, and whether one that is there may stay."""
+    """Return whether a pod should be there, and whether one that is there may stay."""
     if spec.node_name not in ("", node.metadata.name) or not wants_node(spec, node):
         return False, False
     taints = [*node.spec.taints, *([_CORDONED] if node.spec.unschedulable else ())]
@@ -248,7 +251,7 @@ def _fits(spec: Any, tolerations: Sequence[Toleration], node: Node) -> tuple[boo
 
 
 def _node_of(pod: Pod) -> str:
-    """Where it runs, or where it is to run."""
+    """Return the node where the pod runs, or is to run."""
     if pod.spec.node_name or pod.spec.affinity is None:
         return pod.spec.node_name
     for term in pod.spec.affinity.required:
@@ -297,7 +300,7 @@ def _of_pod(view: View, seen: Seen) -> Iterator[Key]:
 
 
 def _of_node(view: View, seen: Seen) -> Iterable[Key]:
-    """A node that came, went, or may now be placed upon differently concerns all of them; its heartbeats none."""
+    """Yield all DaemonSets if a node came, went, or may now take other pods. Its heartbeats concern none."""
     old, new = seen.old, seen.new
     if old is not None and new is not None and (old.spec, old.metadata.labels) == (new.spec, new.metadata.labels):
         return ()

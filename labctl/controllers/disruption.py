@@ -1,9 +1,10 @@
 """The disruption controller: how many pods of a PodDisruptionBudget may be evicted now.
 
-    pods that match ─► how many there should be (from their controllers) ─► how many must be healthy, how many are ─► disruptionsAllowed
+    matching pods ─► how many there should be (from their controllers) ─► how many must be healthy, how many are ─► disruptionsAllowed
 
-Whoever evicts takes one of the allowed disruptions (resources/verbs/eviction.py) and writes the pod's name beside it; the name goes when the pod is seen
-to leave, or after two minutes if it does not.
+An eviction takes one of the allowed disruptions (resources/verbs/eviction.py) and writes the pod's name beside it. The name is removed when
+the pod is seen
+to be deleted, or after two minutes.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ _SCALED = {
 
 
 class Disruption:
+    """The controller that the module's docstring describes."""
+
     name = "disruption-controller"
     kind = BUDGETS
 
@@ -58,7 +61,9 @@ class Disruption:
 
 
 def _still_disrupted(budget: PodDisruptionBudget, pods: Sequence[Pod], wall_s: float) -> tuple[dict[str, str], float | None]:
-    """The pods whose eviction was allowed and that are not seen to leave yet, and in how many seconds the first of them is not believed any more."""
+    """Return the pods whose eviction was allowed but whose deletion is not seen yet, and in how many seconds the first of these entries
+    expires.
+    """
     staying = {pod.metadata.name for pod in pods if pod.metadata.deletion_timestamp is None}
     left = {name: parse_rfc3339(time) + DISRUPTED_S - wall_s for name, time in budget.status.disrupted_pods.items() if name in staying}
     kept = {name: budget.status.disrupted_pods[name] for name, left_s in left.items() if left_s > 0}
@@ -66,7 +71,7 @@ def _still_disrupted(budget: PodDisruptionBudget, pods: Sequence[Pod], wall_s: f
 
 
 def _expected(view: View, budget: PodDisruptionBudget, pods: Sequence[Pod]) -> tuple[int, int, str]:
-    """How many pods there should be, how many of them must be healthy, and why that can't be known."""
+    """Return how many pods there should be, how many of them must be healthy, and why that can't be known, if it can't."""
     spec = budget.spec
     if spec.max_unavailable is not None:
         expected, trouble = _scale(view, pods)
@@ -81,12 +86,12 @@ def _expected(view: View, budget: PodDisruptionBudget, pods: Sequence[Pod]) -> t
 
 
 def _share(value: int | str, of: int) -> int:
-    """A number, or a percentage, rounded up."""
+    """Return a number, or a percentage, rounded up."""
     return value if isinstance(value, int) else -(-int(value.rstrip("%")) * of // 100)
 
 
 def _scale(view: View, pods: Sequence[Pod]) -> tuple[int, str]:
-    """The sum of what the pods' controllers want."""
+    """Return the sum of what the pods' controllers want."""
     wanted: dict[str, int] = {}
     for pod in pods:
         owner = pod.metadata.controller
@@ -103,7 +108,7 @@ def _scale(view: View, pods: Sequence[Pod]) -> tuple[int, str]:
 
 
 def _owner(view: View, namespace: str, owner: Any) -> Any:
-    """The controller that says how many: a ReplicaSet's Deployment, if it has one."""
+    """Return the controller that sets the number: a ReplicaSet's Deployment, if it has one."""
     resource = _SCALED.get((owner.api_version, owner.kind)) if owner else None
     found = view.get(resource, f"{namespace}/{owner.name}") if resource else None
     if found is None or found.metadata.uid != owner.uid:
@@ -147,7 +152,7 @@ def _digest(pod: Pod) -> tuple[Any, ...]:
 
 
 def _of_owner(view: View, seen: Seen) -> Iterator[Key]:
-    """A controller that wants another number of pods."""
+    """Yield the budgets of a controller that wants another number of pods."""
     old, new = seen.old, seen.new
     if old is None or new is None or old.spec.replicas != new.spec.replicas:
         yield from (budget.metadata.key for budget in view.all(BUDGETS, (new or old).metadata.namespace))

@@ -1,8 +1,9 @@
-"""Endpoints: for each Service with a selector, one object that lists who answers it now.
+"""Endpoints: for each Service with a selector, one object that lists the pods which serve it now.
 
-Ready pods stand in `addresses`, others in `notReadyAddresses`. A pod that is leaving or finished is left out at once, as in Kubernetes; EndpointSlices
-still list the one that is leaving, with its conditions.
-Subsets are packed as Kubernetes packs them: addresses that answer at the same ports share one. A Service without a selector is left to people.
+Ready pods are in `addresses`, others in `notReadyAddresses`. A pod that is being deleted or finished is left out at once, as in Kubernetes;
+EndpointSlices
+still list the one that is being deleted, with its conditions.
+Subsets are packed as in Kubernetes: addresses with the same ports share one. A Service without a selector is left to people.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ MANAGED = {"endpoints.kubernetes.io/managed-by": "endpoint-controller"}
 
 
 class Endpoints:
+    """The controller that the module's docstring describes."""
+
     name = "endpoint-controller"
     kind = SERVICES
 
@@ -61,7 +64,7 @@ def _object(service: Service, labels: dict[str, str], subsets: list[dict[str, An
 
 
 def _subsets(view: View, service: Service) -> list[dict[str, Any]]:
-    """Addresses by what ports they answer at. Ports that the same addresses answer at share a subset (RepackSubsets)."""
+    """Group addresses by their ports. Ports with the same addresses share a subset (RepackSubsets)."""
     at_port: dict[tuple[tuple[str, Any], ...], list[tuple[bool, Pod]]] = {}
     everyone = service.spec.publish_not_ready_addresses
     for pod in backends(view, service):
@@ -94,7 +97,7 @@ def _address(pod: Pod, service: Service) -> dict[str, Any]:
 
 
 def _why(there: EndpointsView, subsets: list[dict[str, Any]]) -> str:
-    """A sentence about the ready addresses that came and went; empty if only others changed."""
+    """Return a sentence about the ready addresses that came and went. It is empty if only others changed."""
     before = {address.ip for subset in there.subsets for address in subset.addresses}
     after = {address["ip"] for subset in subsets for address in subset.get("addresses", ())}
     return "; ".join(_difference(before, after))

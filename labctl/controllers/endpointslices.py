@@ -1,6 +1,6 @@
-"""EndpointSlices: the same answer as Endpoints, in pieces of at most 100, with what is leaving shown as terminating.
+"""EndpointSlices: the same pods as in Endpoints, in pieces of at most 100, where pods that are being deleted are shown as terminating.
 
-What is behind a Service is decided here; how it is cut into slices, in slicing.py. Slices belong to their Service and go with it.
+Which pods serve a Service is decided here; slicing.py divides them into slices. Slices belong to their Service and are deleted with it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ MANAGER = "endpointslice-controller.k8s.io"
 
 
 class EndpointSlices:
+    """The controller that the module's docstring describes."""
+
     name = "endpointslice-controller"
     kind = SERVICES
 

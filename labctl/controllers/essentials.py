@@ -1,6 +1,7 @@
-"""Essentials: what every lab has from its first moment (resources/bootstrap.py), made again when somebody deletes it.
+"""Essentials: what every lab has from the start (resources/bootstrap.py) is made again when somebody deletes it.
 
-`kubectl delete all --all` takes Service `kubernetes` along, and without its virtual IP no pod finds the API. Keys: `RESOURCE/KEY` of the object.
+`kubectl delete all --all` also deletes Service `kubernetes`, and without its virtual IP no pod finds the API. Keys are the object's
+`RESOURCE/KEY`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from labctl.resources.bootstrap import Essential
 
 
 class Essentials:
+    """The controller that the module's docstring describes."""
+
     name = "essentials"
     kind = "essentials"
 

@@ -1,7 +1,8 @@
-"""Evictions: pods leave nodes whose NoExecute taints they don't tolerate, at once or when their tolerationSeconds are over.
+"""Evictions: pods leave nodes whose NoExecute taints they don't tolerate, at once or when their tolerationSeconds have passed.
 
-A pod that says nothing of not-ready and unreachable nodes tolerates them for the default time. On a node that is out of service nothing can run any more
-(that is what the taint means), so its pods are removed at once and without grace: their replacements may start, safely.
+A pod without tolerations for not-ready and unreachable nodes tolerates them for the default time. On a node that is out of service nothing
+can run any more
+(that is the taint's meaning), so its pods are removed at once and without grace, and their replacements may start safely.
 How long a taint has lasted counts from when this process saw it.
 """
 
@@ -30,6 +31,8 @@ def _value(taint: Taint) -> str:
 
 
 class Evictions:
+    """The controller that the module's docstring describes."""
+
     name = "taint-eviction-controller"
     kind = NODES
 
@@ -57,7 +60,7 @@ class Evictions:
         return Plan(actions, min(waits, default=None))
 
     def _left_s(self, view: View, node: Node, pod: Pod, taint: Taint, now: float) -> float:
-        """How many seconds this pod still tolerates this taint."""
+        """Return how many seconds this pod still tolerates this taint."""
         tolerated_s = self._tolerated_s(pod, taint)
         return tolerated_s - (now - view.since(NODES, "taint", _value(taint), node.metadata.name)) if 0 < tolerated_s < inf else tolerated_s
 
@@ -69,19 +72,19 @@ class Evictions:
 
 
 def _tainted(_view: View, seen: Seen) -> Iterable[Key]:
-    """The node, if it carries a NoExecute taint."""
+    """Yield the node, if it has a NoExecute taint."""
     return (seen.key,) if seen.new is not None and any(True for _ in _taints(seen.new)) else ()
 
 
 def _on_tainted(view: View, seen: Seen) -> Iterable[Key]:
-    """The pod's node, if it carries taints."""
+    """Yield the pod's node, if it has taints."""
     name = seen.new.spec.node_name if seen.new is not None else ""
     node = view.get(NODES, name) if name else None
     return (name,) if node is not None and node.spec.taints else ()
 
 
 def _fenced(pod: Pod, node: Node) -> bool:
-    """Whether nothing of this pod can run any more. A fence that a person set counts once the node is not ready (KEP-2268)."""
+    """Tell whether nothing of this pod can run any more. A fence that a person set counts once the node is not ready (KEP-2268)."""
     for taint in node.spec.taints:
         if taint.key == OUT_OF_SERVICE and taint.effect == "NoExecute" and (taint.value.startswith(BOOT) or not node.ready):
             return not any(tolerates(toleration, taint) for toleration in pod.spec.tolerations if toleration.key)

@@ -1,7 +1,8 @@
-"""`labctl why`: an object as it is now, and how it came to it, in sentences.
+"""`labctl why`: an object's present state, and how it came to it, in sentences.
 
-Pure functions of the view and the journal. Now comes from the objects, which are the truth; how it came to it, from the journal, which may have been
-lost with an earlier master; then Kubernetes' Events say what they remember. An object that is gone has only its past.
+The functions are pure and read the view and the journal. The present comes from the objects, which are the truth; the past comes from the
+journal, which may have been
+lost with an earlier master, and then from Kubernetes' Events. A deleted object has only its past.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def explain(view: View, journal: Past, kind: str, key: Key, refusals: Refusals =
 def _pod(view: View, pod: Pod) -> Iterator[str]:
     yield from _owner(pod)
     if pod.metadata.deletion_timestamp:
-        yield f"It is leaving: its deletion was asked for, and its agent has until {pod.metadata.deletion_timestamp} to end it."
+        yield f"It is being deleted: its agent has until {pod.metadata.deletion_timestamp} to end it."
     if not pod.spec.node_name:
         told = condition(pod.status.conditions, "PodScheduled")
         yield f"It waits for a node: {told.message if told and told.message else 'the scheduler has not decided yet'}"
@@ -94,7 +95,7 @@ def _owner(pod: Pod) -> Iterator[str]:
     if owner:
         yield f"It was made by {owner.kind} {owner.name}, which replaces it if it is lost."
     else:
-        yield "Nobody made it but a person: it stays on its node, and is lost with it."
+        yield "No controller made it: it stays on its node, and is lost with it."
 
 
 def _container(pod: Pod, status: ContainerStatus) -> Iterator[str]:
@@ -138,18 +139,18 @@ def _replication_controller(view: View, rc: ReplicationController) -> Iterator[s
     ready = [pod for pod in active if pod.ready]
     yield f"It wants {_pods(rc.spec.replicas)}: {len(active)} there, {len(ready)} ready."
     selector = ",".join(f"{name}={value}" for name, value in sorted(rc.spec.selector.items()))
-    yield f"It counts pods with {selector} that are neither finished nor leaving."
+    yield f"It counts pods with {selector} that are neither finished nor being deleted."
     for pod in active:
         if not pod.ready:
             yield f"pod {pod.metadata.name}: {_short(view, pod)}"
     for pod in mine:
         if not pod.active:
-            yield f"pod {pod.metadata.name}: does not count, it is {pod.status.phase if pod.finished else 'leaving'}"
+            yield f"pod {pod.metadata.name}: does not count, it is {pod.status.phase if pod.finished else 'being deleted'}"
 
 
 def _short(view: View, pod: Pod) -> str:
-    """Why one pod of several is not ready, in a phrase."""
-    lines = list(_pod(view, pod))[1:]  # whose it is, is known here
+    """Say in a phrase why one pod of several is not ready."""
+    lines = list(_pod(view, pod))[1:]  # the owner is known here, so its sentence is left out
     telling = [line for line in lines if "waits" in line or "ended" in line or "not ready" in line]
     return " ".join(telling or lines[-1:])
 
@@ -165,7 +166,7 @@ def _service(view: View, service: Service) -> Iterator[str]:
     endpoints = view.get(ENDPOINTS, service.metadata.key)
     ready = [address for subset in (endpoints.subsets if endpoints else ()) for address in subset.addresses]
     if not spec.selector:
-        yield f"It has no selector: its endpoints are kept by hand, {len(ready)} of them."
+        yield f"It has no selector: a person keeps its endpoints, {len(ready)} of them."
         return
     selector = ",".join(f"{name}={value}" for name, value in sorted(spec.selector.items()))
     pods = list(selected_pods(view, service.metadata.namespace, spec.selector))
@@ -182,13 +183,13 @@ def _place(view: View, service: Service, pod: Pod, behind: bool) -> str:
     if behind:
         return f"answers at {pod.status.pod_ip} on {pod.spec.node_name}"
     if pod.metadata.deletion_timestamp:
-        return "is leaving, so nobody is sent to it any more"
+        return "is being deleted, so no new connections go to it"
     if not pod.ready:
         return f"is not ready. {_short(view, pod)}"
     if len(ports_of(pod, service)) < len(service.spec.ports):
         wanted = ", ".join(str(port.target_port) for port in service.spec.ports)
         return f"has no port named {wanted}"
-    return "will stand behind it in a moment"
+    return "will be among its endpoints in a moment"
 
 
 def _node(view: View, node: Node) -> Iterator[str]:
@@ -197,7 +198,7 @@ def _node(view: View, node: Node) -> Iterator[str]:
     yield f"It is {'ready' if node.ready else 'not ready'}: {said}"
     name = node.metadata.name
     lease = view.get(LEASES, f"{LEASE_NAMESPACE}/{name}")
-    sign = f"; its agent's last sign of life was at {lease.spec.renew_time}" if lease and lease.spec.renew_time else ""
+    sign = f"; its agent's lease was last renewed at {lease.spec.renew_time}" if lease and lease.spec.renew_time else ""
     yield f"It has {_pods(view.count(PODS, 'node', name))}{sign}."
     if node.spec.unschedulable:
         yield "It is cordoned: no new pods come to it."
@@ -213,13 +214,13 @@ def _machine(_view: View, machine: Machine) -> Iterator[str]:
     yield f"Its machine is {status.power or 'not seen yet'}, and wanted {machine.spec.power}{_colon(status.message)}."
     if status.last_event and status.last_event.reason:
         intended = ", as intended" if status.last_event.intended else ""
-        yield f"The provider's last word: {status.last_event.power}{intended}: {status.last_event.reason} (boot {status.last_event.boot_id})."
+        yield f"The provider's last report: {status.last_event.power}{intended}: {status.last_event.reason} (boot {status.last_event.boot_id})."
 
 
 def _any(_view: View, thing: Any) -> Iterator[str]:
     if thing.metadata.deletion_timestamp:
         waits = ", ".join(thing.metadata.finalizers)
-        yield f"It is leaving{f', and waits for {waits}' if waits else ''}."
+        yield f"It is being deleted{f', and waits for {waits}' if waits else ''}."
     else:
         yield "It exists."
     for owner in thing.metadata.owner_references:
@@ -250,7 +251,7 @@ def _past(view: View, journal: Past, kind: str, key: Key, thing: Any) -> list[st
 
 
 def _lines(journal: Past, kind: str, key: Key, abouts: set[str]) -> Iterator[Line]:
-    """Lines about it; a controller's past is also what it did to its pods, and who killed them."""
+    """Yield the lines about an object. A controller's past includes what it did to its pods, and what killed them."""
     by = f" by replicationcontroller {key.rpartition('/')[2]}" if kind == REPLICATION_CONTROLLERS else None
     pods = f"{PODS}/{key.partition('/')[0]}/"
     its_own: set[str] = set()
@@ -266,7 +267,7 @@ def _lines(journal: Past, kind: str, key: Key, abouts: set[str]) -> Iterator[Lin
 
 
 def _latest_rules(lines: Iterable[Line]) -> list[Line]:
-    """A Service's rules are written again and again: each minion's last time is enough."""
+    """Keep only the last line of each minion about a Service's rules, which are written again and again."""
     kept: dict[Any, Line] = {}
     for number, line in enumerate(lines):
         same = line.text.partition(" has its rules")[0] if line.room == "proxy" and " has its rules" in line.text else number
@@ -276,7 +277,7 @@ def _latest_rules(lines: Iterable[Line]) -> list[Line]:
 
 
 def _same(kind: str, key: Key) -> Iterator[str]:
-    """Other names under which the journal speaks of it."""
+    """Yield other names by which the journal calls the object."""
     if kind in (NODES, MACHINES):
         yield from (f"{NODES}/{key}", f"{MACHINES}/{key}", f"machine/{key}")
     if kind == SERVICES:
@@ -284,7 +285,7 @@ def _same(kind: str, key: Key) -> Iterator[str]:
 
 
 def _events(view: View, key: Key, thing: Any) -> Iterator[str]:
-    """Kubernetes' Events about it, when the journal remembers nothing."""
+    """Yield Kubernetes' Events about the object, if the journal has nothing."""
     if thing is None:
         return
     about = list(view.by(EVENTS, "about", thing.metadata.uid))

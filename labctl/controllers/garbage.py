@@ -1,19 +1,22 @@
-"""The garbage collector: what belongs to an object goes with it.
+"""The garbage collector: what belongs to an object is deleted with it.
 
-Each object names its owners. To the collector an owner is one of these:
+Each object names its owners. For the collector an owner is one of these:
 
-    solid        it is there, with the uid that the reference says
-    waiting      it is there and is being deleted with the policy Foreground: it goes after its dependents
-    absent       it is not there, or another object has its name; also an owner in another namespace than its dependent
-    unknown      of a kind that is not served now: nobody can say whether it is there
-    unresolvable of a kind with namespaces, while its dependent has none
+    solid        it exists, with the uid that the reference says
+    waiting      it exists and is being deleted with the policy Foreground: it goes after its dependents
+    absent       it does not exist, or another object has its name; also an owner in another namespace than its dependent
+    unknown      its kind is not served now, so it can't be known whether it exists
+    unresolvable its kind has namespaces, while its dependent has none
 
-An object lives as long as one of its owners is solid, unknown or unresolvable; then it only forgets the absent ones. Else it is deleted: in the foreground
-if an owner waits for it and it has dependents itself, else as its own finalizers say. An owner that is to be deleted in the foreground keeps the
-finalizer `foregroundDeletion` until no dependent with `blockOwnerDeletion` is left, one with `orphan` until its dependents have forgotten it.
+An object lives as long as one of its owners is solid, unknown or unresolvable; then only its references to absent owners are removed.
+Otherwise it is deleted:
+in the foreground if an owner waits for it and it has dependents itself, else as its own finalizers say. An owner that is to be deleted in
+the foreground keeps
+the finalizer `foregroundDeletion` until no dependent with `blockOwnerDeletion` is left; one with `orphan` keeps that until no dependent
+refers to it.
 
 The rules are those of https://kubernetes.io/docs/concepts/architecture/garbage-collection and of owners-dependents beside it. Keys are
-`kind/namespace/name`, of any kind. Because the view is one consistent picture, an owner that is not in it is gone: no second look is needed.
+`kind/namespace/name`, of any kind. The view is one consistent picture, so an owner that is not in it is gone, and no second look is needed.
 """
 
 from __future__ import annotations
@@ -31,14 +34,14 @@ from labctl.resources.registry import Registry
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
-AT_ONCE = 500  # writes of one plan
-UNKNOWN_AGAIN_S = 30.0  # how soon an owner of a kind that is not served is looked for again
-CIRCLE_MAX = 10_000  # objects that are looked at to find a circle of owners
+AT_ONCE = 500  # the most writes in one plan
+UNKNOWN_AGAIN_S = 30.0  # after how long an owner of a kind that is not served is looked for again
+CIRCLE_MAX = 10_000  # the most objects that are looked at to find a circle of owners
 IGNORED = frozenset({EVENTS, "events.events.k8s.io"})  # they expire by themselves, whoever their owners are
 
 
 class Owner(Enum):
-    """What the collector knows of an owner; see the module's story."""
+    """The state of an owner; the module's docstring explains each."""
 
     SOLID = "solid"
     WAITING = "waiting"
@@ -52,6 +55,8 @@ def _owners(view: Any) -> Iterable[str]:
 
 
 class Garbage:
+    """The controller that the module's docstring describes."""
+
     name = "garbage-collector"
     kind = "objects"
 
@@ -73,7 +78,7 @@ class Garbage:
         return self._dependent(view, kind, thing)
 
     def _concerned(self, view: View, seen: Seen) -> Iterable[Key]:
-        """Which objects a change concerns: the object itself, its dependents, and its owners if they wait for it."""
+        """Yield the objects that a change concerns: the object itself, its dependents, and its owners if they wait for it."""
         if seen.kind in IGNORED:
             return
         new, old = seen.new, seen.old
@@ -93,16 +98,16 @@ class Garbage:
             yield from self._waiting(view, references, new.metadata.namespace)
 
     def _is_doubtful(self, view: View, seen: Seen, changed: bool) -> bool:
-        """Whether one of its owners may not be solid. What was told about for good is looked at once."""
+        """Tell whether one of its owners may not be solid."""
         metadata = seen.new.metadata
         states = {self._state(view, owner, metadata.namespace) for owner in metadata.owner_references}
         told = {Owner.UNRESOLVABLE, Owner.UNKNOWN} if seen.old is not None and not changed else set()
         return bool(states - {Owner.SOLID} - told)
 
-    # -- three ways to go --------------------------------------------------------------------------------------------------------------
+    # -- three kinds of deletion -----------------------------------------------------------------------------------------------------------
 
     def _dependent(self, view: View, kind: str, thing: Any) -> Plan:
-        """An object that is not being deleted: its owners decide."""
+        """Plan for an object that is not being deleted: its owners decide."""
         metadata = thing.metadata
         states = [(owner, self._state(view, owner, metadata.namespace)) for owner in metadata.owner_references]
         found = {state for _, state in states}
@@ -129,7 +134,7 @@ class Garbage:
         return Delete(kind, metadata.key, metadata.uid, propagation=policy, why=why)
 
     def _foreground(self, view: View, kind: str, owner: Any) -> Plan:
-        """It goes when no dependent holds it any more. The dependents delete themselves, by plans of their own."""
+        """Let an owner go when no dependent blocks it any more. Dependents are deleted by plans of their own."""
         uid = owner.metadata.uid
         holding = [thing for _, thing in view.everywhere("owner", uid) if _blocks(thing, uid)]
         if all(_waits_for(view, thing, uid) for thing in holding):
@@ -147,7 +152,7 @@ class Garbage:
             actions.append(_forget(dependent, thing, others, why))
         return Plan(actions)
 
-    # -- who belongs to whom -----------------------------------------------------------------------------------------------------------
+    # -- owners and dependents ----------------------------------------------------------------------------------------------------------
 
     def _state(self, view: View, owner: OwnerReference, namespace: str) -> Owner:
         kind = self._registry.of(owner.api_version, owner.kind)
@@ -161,7 +166,7 @@ class Garbage:
         return Owner.WAITING if there.metadata.deletion_timestamp and FOREGROUND in there.metadata.finalizers else Owner.SOLID
 
     def _waiting(self, view: View, owners: Iterable[OwnerReference], namespace: str) -> Iterator[Key]:
-        """The keys of those owners that wait for their dependents."""
+        """Yield the keys of the owners that wait for their dependents."""
         for owner in owners:
             kind = self._registry.of(owner.api_version, owner.kind)
             if kind is None or (kind.namespaced and not namespace):
@@ -172,7 +177,7 @@ class Garbage:
                 yield f"{resource}/{key}"
 
     def _invalid_namespaces(self, view: View, kind: str, thing: Any, states: Sequence[tuple[OwnerReference, Owner]]) -> list[Action]:
-        """An Event for each owner that can't be one because of the namespaces."""
+        """Return an Event for each owner that can't be one because of the namespaces."""
         namespace = thing.metadata.namespace
         wrong = [
             owner
@@ -182,7 +187,7 @@ class Garbage:
         return [Record(kind, thing.metadata.key, "OwnerRefInvalidNamespace", _not_in(namespace, owner), "Warning") for owner in wrong]
 
     def _is_elsewhere(self, view: View, owner: OwnerReference, namespace: str) -> bool:
-        """Whether the very object that a reference means lies in another namespace."""
+        """Tell whether the very object that a reference means is in another namespace."""
         kind = self._registry.of(owner.api_version, owner.kind)
         if kind is None or not kind.namespaced:
             return False
@@ -205,7 +210,7 @@ def _keys(things: Iterable[tuple[str, Any]]) -> Iterator[Key]:
 
 
 def _leaves(thing: Any) -> bool:
-    """It is being deleted, and waits for its dependents."""
+    """Tell whether it is being deleted and waits for its dependents."""
     metadata = thing.metadata
     return bool(metadata.deletion_timestamp) and (FOREGROUND in metadata.finalizers or ORPHAN in metadata.finalizers)
 
@@ -215,7 +220,10 @@ def _blocks(thing: Any, uid: str) -> bool:
 
 
 def _waits_for(view: View, thing: Any, uid: str) -> bool:
-    """Whether a dependent waits, directly or through others, for the object `uid` itself: in such a circle nobody may hold anybody."""
+    """Tell whether a dependent waits, directly or through others, for the object `uid` itself.
+
+    In such a circle no object may block another.
+    """
     looked_at, waiting = {thing.metadata.uid}, [thing]
     while waiting and len(looked_at) < CIRCLE_MAX:
         one = waiting.pop()

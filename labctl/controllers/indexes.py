@@ -1,7 +1,7 @@
-"""How controllers find objects: the index functions they share, and what a change concerns.
+"""How controllers find objects: the index functions that they share, and which objects a change concerns.
 
-An index is declared by each controller that uses it, and is the same function everywhere. Selectors are found from a pod's labels without looking at
-every Service: a selector is filed under its first pair only, and a pod asks under each of its own.
+Each controller declares the indexes that it uses, with the same functions. The selectors that match a pod are found without reading
+every Service: a selector is indexed by its first pair only, and a pod is looked up by each of its labels.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ NODES_READY: dict[tuple[str, str], Index] = {(NODES, "ready"): _ready}
 
 
 def by_selector(kind: str) -> dict[tuple[str, str], Index]:
-    """Services, filed under the first pair of their selectors."""
+    """Return the index of Services by the first pair of their selectors."""
     return {(kind, "selector"): _selector}
 
 
@@ -83,19 +83,19 @@ def _first(selector: Mapping[str, str]) -> str:
 
 
 def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
-    """Every pair of the selector is among the labels. An empty selector matches nothing here: that is what Services and controllers mean by it."""
+    """Tell whether every pair of the selector is among the labels. An empty selector matches nothing, as for Services and controllers."""
     return bool(selector) and all(labels.get(key) == value for key, value in selector.items())
 
 
 def selected_pods(view: View, namespace: str, selector: Mapping[str, str]) -> Iterator[Pod]:
-    """The pods a selector finds, in key order."""
+    """Return the pods that a selector matches, in key order."""
     if not selector:
         return iter(())
     return (pod for pod in view.by(PODS, "label", f"{namespace}/{_first(selector)}") if matches(selector, pod.metadata.labels))
 
 
 def selecting(view: View, kind: str, namespace: str, labels: Mapping[str, str]) -> Iterator[Key]:
-    """Keys of the objects of `kind` whose selector matches these labels."""
+    """Yield the keys of the objects of `kind` whose selector matches these labels."""
     for key, value in labels.items():
         for found in view.by(kind, "selector", f"{namespace}/{key}={value}"):
             if matches(found.spec.selector, labels):

@@ -1,6 +1,7 @@
-"""Deletes what nobody owns and nobody needs: pods and leases of nodes that are gone, finished pods beyond a number, and Events after an hour.
+"""Deletes what has no owner and is not needed: pods and leases of deleted nodes, finished pods beyond a number, and Events after an hour.
 
-Keys: `node/NAME` for a node that is gone, `finished`, `events`. What merely expires is looked at every so often, and goes in bounded portions.
+Keys are `node/NAME` for a deleted node, `finished`, and `events`. What only expires is looked at from time to time, and deleted in bounded
+portions.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from labctl.reconcile.plan import NOTHING, Action, Delete, Index, Key, Plan, See
 from labctl.resources.kinds.core_v1.event import Event
 from labctl.resources.kinds.core_v1.pod_view import Pod
 
-AT_ONCE = 200  # deletions of one plan
+AT_ONCE = 200  # the most deletions in one plan
 FINISHED = "finished"
 
 
@@ -29,13 +30,15 @@ def _about(event: Event) -> Iterable[str]:
 
 
 class Leftovers:
+    """The controller that the module's docstring describes."""
+
     name = "pod-garbage-collector"
     kind = "leftovers"
 
     def __init__(self, settings: ControllerSettings = ControllerSettings()) -> None:  # noqa: B008 - frozen
         self._settings = settings
-        self._gone: dict[str, float] = {}  # nodes that pods name and that are not there, since when
-        self._sweeping = False  # Events are looked at again and again, from the first one on
+        self._gone: dict[str, float] = {}  # missing nodes that pods name, and since when they are missing
+        self._sweeping = False  # whether Events are looked at regularly, which begins with the first one
         self.watches = {NODES: self._node, PODS: self._pod, EVENTS: self._event}
         self.indexes: Mapping[tuple[str, str], Index] = {**PODS_BY_NODE, (PODS, FINISHED): _finished, (EVENTS, "about"): _about}
 
@@ -63,7 +66,7 @@ class Leftovers:
         return ("events",) if first else ()
 
     def _node_gone(self, view: View, name: str, now: float) -> Plan:
-        """After a while: an agent that is there may register its node again."""
+        """Delete a missing node's pods, but only after a while, because a living agent may register its node again."""
         pods = view.by(PODS, "node", name)
         lease = view.get(LEASES, f"{LEASE_NAMESPACE}/{name}")
         if view.get(NODES, name) is not None or not (pods or lease):
@@ -79,7 +82,7 @@ class Leftovers:
         return Plan(actions, again_s=self._settings.sweep_s)
 
     def _finished(self, view: View) -> Plan:
-        """The oldest go first."""
+        """Delete finished pods above the limit, the oldest first."""
         finished = [pod for pod in view.by(PODS, FINISHED, FINISHED) if not pod.metadata.deletion_timestamp]
         surplus = len(finished) - self._settings.finished_pods
         if surplus <= 0:
@@ -96,5 +99,8 @@ class Leftovers:
 
 
 def _told_at(event: Event) -> str:
-    """When it was last told, as its writer said; RFC 3339 times compare as text. One without a time never expires here."""
+    """Return when the Event was last reported, by its writer's clock. RFC 3339 times compare as text.
+
+    One without a time never expires here.
+    """
     return event.last_timestamp or event.event_time or event.metadata.creation_timestamp or "never"

@@ -1,6 +1,6 @@
 """Mirroring copies Endpoints that a person keeps for a Service without a selector into EndpointSlices, because clients read those today.
 
-Endpoints with the label `endpointslice.kubernetes.io/skip-mirror: "true"` have slices that somebody else keeps. The slices belong to the Endpoints.
+Endpoints with the label `endpointslice.kubernetes.io/skip-mirror: "true"` are skipped, because somebody else keeps their slices. The slices belong to the Endpoints.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ SKIP_LABEL = "endpointslice.kubernetes.io/skip-mirror"
 
 
 class Mirroring:
+    """The controller that the module's docstring describes."""
+
     name = "endpointslicemirroring-controller"
     kind = ENDPOINTS
 

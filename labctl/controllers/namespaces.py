@@ -1,6 +1,6 @@
-"""The namespace controller: a namespace that is to go is emptied, kind by kind, and let go when nothing is left in it.
+"""The namespace controller: a deleted namespace is emptied, kind by kind, and goes when nothing is left in it.
 
-While content remains, its conditions say what; finalizers on objects are others' to take away.
+While content remains, its conditions say what remains. Finalizers of objects are removed by those who set them.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from labctl.resources.kinds.core_v1.namespace import Namespace
 from labctl.resources.registry import Registry
 
 FINALIZER = "kubernetes"
-AT_ONCE = 500  # deletions of one plan
+AT_ONCE = 500  # the most deletions in one plan
 
 
 class Namespaces:
+    """The controller that the module's docstring describes."""
+
     name = "namespace-controller"
     kind = NAMESPACES
 
     def __init__(self, registry: Registry) -> None:
-        """`registry` says which kinds have objects in namespaces, now."""
+        """`registry` says which kinds have objects in namespaces now."""
         self._registry = registry
         self.watches: Mapping[str, Callable[[View, Seen], Iterable[Key]]] = {EVERY: _content, NAMESPACES: _leaving}
         self.indexes: Mapping[tuple[str, str], Index] = {}
@@ -51,7 +53,7 @@ def _leaving(_view: View, seen: Seen) -> Iterable[Key]:
 
 
 def _content(view: View, seen: Seen) -> Iterable[Key]:
-    """Something changed in a namespace that is to go."""
+    """Yield the namespace, if it is being deleted and something in it changed."""
     name, slash, _ = seen.key.partition("/")
     if not slash:
         return ()
@@ -68,7 +70,7 @@ def _finalize(view: View, namespace: Namespace) -> Action:
 
 
 def _progress(namespace: Namespace, remaining: Sequence[tuple[str, Any]], wall_s: float) -> Iterator[Action]:
-    """The conditions Kubernetes shows while content remains."""
+    """Write the conditions that Kubernetes shows while content remains."""
     conditions: Any = namespace.status.conditions
     for type_, status, reason, message in _conditions(remaining):
         conditions = with_condition(conditions, type_, status, reason, message, wall_s)

@@ -1,16 +1,23 @@
-"""The node controller decides whether a node is healthy, and sets the taints that follow from that. It moves no pod: the scheduler and the evictions read the taints.
+"""The node controller decides whether a node is healthy, and sets the taints that follow. It moves no pod: the scheduler and the evictions
+read the taints.
 
-Two ways to lose a node. Silence: its lease is not renewed for the grace period, so Ready becomes Unknown and the node unreachable; nothing is proven, and
-when it speaks again all is well. Death: its Machine's status says Off about the very boot the node registered with, so nothing of it can run any more;
-it is fenced with node.kubernetes.io/out-of-service, until its agent registers with another boot id.
-The age of a lease counts from when this process saw it change, so a restart of the master or a jump of the clock kills nobody.
+A node can be lost in two ways. Silence: its lease is not renewed for the grace period, so Ready becomes Unknown and the node unreachable.
+Nothing is proven, and
+when its agent reports again, the node is healthy again. Death: its Machine's status says Off about the very boot with which the node
+registered, so nothing of it
+can run any more. It is fenced with node.kubernetes.io/out-of-service, until its agent registers with another boot id.
+The age of a lease counts from when this process saw it change, so a restart of the master or a jump of the clock makes no node seem silent.
 
-Either way pods are moved only if somebody is left who can take them: another node that was heard of a moment ago. When all nodes fall silent together it is the master
-that is cut off, or the machines were asleep; when all are dead the host went down. Then pods stay where they are, and go on, or start again, when their machine is back
-(Kubernetes stops its evictions then, too: "master disruption mode"). A dead machine that boots just now is waited for as long as pods tolerate a node that is not ready.
+In both cases pods are moved only if another node can take them: one that reported a moment ago. If all nodes fall silent together, the
+master
+is cut off, or the machines were asleep; if all are dead, the host went down. Then pods stay where they are, and continue, or start again,
+when their machine is back
+(Kubernetes stops its evictions then, too: "master disruption mode"). A dead machine that is booting is waited for as long as pods tolerate
+a node that is not ready.
 
-Machines that end together are told of one after the other, in any order. So the first of them is fenced only after a moment (`ends_together_s`): were it fenced at once,
-its pods would move to a machine that has ended too. Its pods leave the endpoints at once all the same.
+The ends of machines that end together are reported one after the other, in any order. So the first of them is fenced only after a moment
+(`ends_together_s`). If it
+were fenced at once, its pods would move to a machine that has ended too. Its pods leave the endpoints at once in any case.
 """
 
 from __future__ import annotations
@@ -33,20 +40,22 @@ from labctl.resources.taints import NOT_READY, OUT_OF_SERVICE, PRESSURES, UNREAC
 
 LEASE_NAMESPACE = "kube-node-lease"
 
-BOOT = "boot-"  # our own out-of-service taint has the value boot-ID: the boot that is over. One that a person set has another, and only a person removes it
+BOOT = "boot-"  # labctl's own out-of-service taint has the value boot-ID, with the boot that ended; one with another value was set by a person, who removes it
 
 ENDED = "ended"
 OURS = frozenset({NOT_READY, UNREACHABLE, UNSCHEDULABLE, *PRESSURES.values()})
 
 ON_ITS_WAY = frozenset({"Booting", "Joining"})  # phases of a machine that will run its pods again
-LOOK_AGAIN_S = 1.0  # whether somebody else is left, while that decides
-ASKED = 64  # so many of the others are asked, at most: those that are gone are soon no longer among them
+LOOK_AGAIN_S = 1.0  # how often it is checked whether another node is left, while that decides
+ASKED = 64  # the most other nodes that are checked; nodes that are gone are soon no longer among them
 
 SILENT = ("Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.")
 NEVER_SPOKE = ("Unknown", "NodeStatusNeverUpdated", "Kubelet never posted node status.")
 
 
 class Nodes:
+    """The controller that the module's docstring describes."""
+
     name = "node-controller"
     kind = NODES
 
@@ -87,7 +96,7 @@ class Nodes:
         return Plan(_lost(view, node, death, elsewhere), LOOK_AGAIN_S)
 
     def _others(self, view: View, name: str, now: float) -> bool:
-        """Whether pods could move to another node: one that gave a sign of life lately."""
+        """Tell whether pods could move to another node, one that reported lately."""
         return any(self._lives(view, node, now) for node in islice(view.by(NODES, "ready", READY), ASKED) if node.metadata.name != name)
 
     def _lives(self, view: View, node: Node, now: float) -> bool:
@@ -96,23 +105,23 @@ class Nodes:
             return False
         lease = view.get(LEASES, f"{LEASE_NAMESPACE}/{node.metadata.name}")
         if lease is None or lease.metadata.revision <= view.begun:
-            return False  # what was so before this process began, or before it fell asleep, proves nothing
+            return False  # a state from before this process started, or before it was asleep, proves nothing
         return now - _heard(view, node.metadata.name) <= self._grace_s / 2
 
 
 def _end(machine: Machine) -> Iterable[str]:
-    """Machines whose last boot ended and was not meant to."""
+    """Return the key of machines whose last boot ended unintendedly."""
     event = machine.status.last_event
     return (ENDED,) if event is not None and event.power == "Off" and not event.intended else ()
 
 
 def _last_end(view: View) -> float:
-    """When this process saw the last machine end."""
+    """Return when this process saw the last machine end."""
     return max((view.since(MACHINES, "end", ENDED, each.metadata.name) for each in view.by(MACHINES, "end", ENDED)), default=0.0)
 
 
 def _comes_back(machine: Machine) -> bool:
-    """It boots now, or somebody has asked for it: its pods will start there again."""
+    """Tell whether it boots now, or a boot was requested, so that its pods will start there again."""
     return machine.status.phase in ON_ITS_WAY or machine.boot_requested
 
 
@@ -121,14 +130,16 @@ def cause_of(death: PowerEvent) -> str:
 
 
 def _report(node: Node) -> Iterable[str]:
-    """What its agent last said of itself; a new value is a sign of life, as a renewed lease is. Unknown is our word, not its."""
+    """Return what its agent last reported; a new value is a sign of life, as a renewed lease is. "Unknown" is written by this controller,
+    not by the agent.
+    """
     ready = condition(node.status.conditions, "Ready")
     said = f"{ready.status}@{ready.last_heartbeat_time}" if ready and ready.status != "Unknown" else ""
     return (f"{node.status.node_info.boot_id}:{said}",)
 
 
 def _born(node: Node) -> Iterable[str]:
-    """The same for as long as it is this Node, and no later one of the same name."""
+    """Return a value that is the same as long as it is this Node, and not a later one of the same name."""
     return (node.metadata.uid,)
 
 
@@ -138,23 +149,26 @@ def death_of(machine: Machine | None, node: Node) -> PowerEvent | None:
 
 
 def _booted_anew(machine: Machine | None, node: Node) -> bool:
-    """Its machine runs another boot than the one it registered with, and nobody said how that one ended (a restored snapshot, a rebooted host):
-    its pods are its agent's to start again, but what they ran is gone."""
+    """Tell whether its machine runs another boot than the one with which it registered, and nobody reported how that one ended.
+
+    That happens after a restored snapshot or a reboot of the host. Its agent starts its pods again, but what they ran is gone.
+    """
     boot = node.status.node_info.boot_id
     return machine is not None and machine.status.power == "On" and bool(boot) and machine.status.boot_id not in ("", boot)
 
 
 def _renewed(view: View, seen: Seen) -> Iterable[Key]:
-    """A lease that is renewed concerns nobody, unless its node was thought silent."""
+    """Yield the node of a renewed lease only if it was thought silent."""
     namespace, _, name = seen.key.partition("/")
     node = view.get(NODES, name) if namespace == LEASE_NAMESPACE else None
     return (name,) if node is not None and (seen.old is None or not node.ready) else ()
 
 
 def _heard(view: View, name: str) -> float:
-    """When the node last gave a sign of life, as this process saw it: it registered, reported its status, or renewed its lease.
+    """Return when this process saw the node's last sign of life: it registered, reported its status, or renewed its lease.
 
-    A node without a lease is silent: what others write into its object, as this controller does, is no sign of its life."""
+    A node without a lease is silent: what others, such as this controller, write into its object is no sign of life.
+    """
     lease, node = f"{LEASE_NAMESPACE}/{name}", view.get(NODES, name)
     signs = [view.since(NODES, "born", node.metadata.uid, name)]
     (report,) = _report(node)
@@ -174,7 +188,10 @@ def _healthy(view: View, node: Node) -> list[Action]:
 
 
 def _lost(view: View, node: Node, death: PowerEvent | None, elsewhere: bool) -> list[Action]:
-    """Silent, or dead but not fenced: tainted, not Ready, and its pods answer nobody. They are moved in their time, if there is anywhere to move to."""
+    """Handle a node that is silent, or dead but not fenced.
+
+    It is tainted and not Ready, and its pods leave the endpoints. They are moved in their time, if another node can take them.
+    """
     wall_s = view.wall()
     taints = _taints(node, "False" if death else "Unknown", wall_s, moves=elsewhere)
     if taints is not None:
@@ -185,7 +202,7 @@ def _lost(view: View, node: Node, death: PowerEvent | None, elsewhere: bool) -> 
 
 
 def _off(node: Node, death: PowerEvent, wall_s: float) -> tuple[list[dict[str, Any]] | None, str]:
-    """The conditions of a node whose machine is off; None if that is what they say already."""
+    """Return the conditions of a node whose machine is off, or None if they say that already."""
     if condition_status(node.status.conditions, "Ready") == "False":
         return None, ""
     why = cause_of(death)
@@ -194,7 +211,7 @@ def _off(node: Node, death: PowerEvent, wall_s: float) -> tuple[list[dict[str, A
 
 
 def _silenced(node: Node, wall_s: float) -> tuple[list[dict[str, Any]] | None, str]:
-    """The conditions of a node that stopped speaking; None if that is what they say already."""
+    """Return the conditions of a node that stopped reporting, or None if they say that already."""
     spoke = {condition.type: condition for condition in node.status.conditions}
     if spoke.get("Ready") and all(spoke[type_].status == "Unknown" for type_ in ("Ready", *PRESSURES) if type_ in spoke):
         return None, ""
@@ -215,12 +232,15 @@ def _status(node: Node, conditions: list[dict[str, Any]], why: str) -> Action:
 
 
 def _now(node: Node, reason: str) -> Record:
-    """The Event with which Kubernetes says what a Node's status is now."""
+    """Return the Event with which Kubernetes reports a Node's new status."""
     return Record(NODES, node.metadata.name, reason, f"Node {node.metadata.name} status is now: {reason}")
 
 
 def _pods_not_ready(view: View, node: Node) -> list[Action]:
-    """Whether its pods answer is not known any more, so they leave the endpoints. Their agent says so again when it is back."""
+    """Make its pods not ready, so that they leave the endpoints, because nobody knows whether they still answer.
+
+    Their agent reports them again later.
+    """
     name = node.metadata.name
     return [_pod_not_ready(pod, view.wall()) for pod in view.by(PODS, "node", name) if pod.ready and not pod.finished]
 
@@ -236,7 +256,7 @@ def _pod_not_ready(pod: Pod, wall_s: float) -> Action:
 
 
 def _fence(view: View, node: Node, death: PowerEvent) -> list[Action]:
-    """Fences a node. The taint comes first, because pods are replaced on it; the condition follows."""
+    """Fence a node. The taint comes first, because the pods are replaced on it; the condition follows."""
     why = cause_of(death)
     wall_s = view.wall()
     taints = _taints(node, "False", wall_s, dead_boot=death.boot_id, why=f"out of service: {why}")
@@ -247,7 +267,10 @@ def _fence(view: View, node: Node, death: PowerEvent) -> list[Action]:
 
 
 def _taints(node: Node, ready: str, wall_s: float, *, moves: bool = True, dead_boot: str = "", why: str = "") -> Action | None:
-    """What makes the node's taints follow from its health; None if they do. `moves`: its pods may be moved."""
+    """Return the write that makes the node's taints follow from its health, or None if they do.
+
+    `moves` says whether its pods may be moved.
+    """
     wanted = list(_wanted_taints(node, ready, moves, dead_boot))
     there = {(taint.key, taint.effect): taint for taint in node.spec.taints}
     kept = [taint for taint in node.spec.taints if not _ours(taint) or (taint.key, taint.value, taint.effect) in wanted]
@@ -266,11 +289,11 @@ def _taints(node: Node, ready: str, wall_s: float, *, moves: bool = True, dead_b
 
 
 def _wanted_taints(node: Node, ready: str, moves: bool, dead_boot: str) -> Iterable[tuple[str, str, str]]:
-    """(key, value, effect) of every taint that is ours to set."""
+    """Yield (key, value, effect) of every taint that this controller sets."""
     if ready != "True":
         key = UNREACHABLE if ready == "Unknown" else NOT_READY
         yield key, "", "NoSchedule"
-        if ready and moves:  # a node that just registered and said nothing yet loses no pods for it
+        if ready and moves:  # a node that just registered and has not reported yet must not lose pods
             yield key, "", "NoExecute"
     for type_, key in PRESSURES.items():
         if condition_status(node.status.conditions, type_) == "True":
@@ -284,7 +307,7 @@ def _wanted_taints(node: Node, ready: str, moves: bool, dead_boot: str) -> Itera
 
 
 def _still_dead(node: Node) -> Iterable[tuple[str, str, str]]:
-    """Our fence stays while the node is still the boot that is over, whatever the machine does meanwhile."""
+    """Yield our fence while the node is still registered with the boot that ended, whatever the machine does meanwhile."""
     if _fenced(node):
         yield OUT_OF_SERVICE, BOOT + node.status.node_info.boot_id, "NoExecute"
 

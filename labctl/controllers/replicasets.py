@@ -1,4 +1,4 @@
-"""The ReplicaSet controller: as many pods as a ReplicaSet says. shared/replicas.py does nearly all of it."""
+"""The ReplicaSet controller keeps as many pods as a ReplicaSet wants. shared/replicas.py does nearly all of it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ REPLICA_SET = OwnerKind(REPLICA_SETS, "apps/v1", "ReplicaSet")
 
 
 class ReplicaSets(Replicas):
+    """The controller of ReplicaSets."""
+
     name = "replicaset-controller"
     of = REPLICA_SET
 
@@ -28,7 +30,7 @@ class ReplicaSets(Replicas):
         return {**super().status(owner, mine, active, ready, available), "terminatingReplicas": leaving}
 
     def siblings(self, view: View, owner: Any, active: Sequence[Pod]) -> Collection[Pod]:
-        """Its own pods and those of the other ReplicaSets of its Deployment."""
+        """Return its own pods and those of the other ReplicaSets of its Deployment."""
         deployment = owner.metadata.controller
         if deployment is None:
             return active

@@ -1,4 +1,4 @@
-"""The replication controller: as many pods as a ReplicationController says. shared/replicas.py does all of it."""
+"""The replication controller keeps as many pods as a ReplicationController wants. shared/replicas.py does all of it."""
 
 from __future__ import annotations
 
@@ -8,5 +8,7 @@ from labctl.controllers.shared.replicas import Replicas
 
 
 class Replication(Replicas):
+    """The controller of ReplicationControllers."""
+
     name = "replication-controller"
     of = OwnerKind(REPLICATION_CONTROLLERS, "v1", "ReplicationController")

@@ -1,4 +1,4 @@
-"""What the controllers may be told, with units. The defaults are Kubernetes' own where it has them."""
+"""The settings of controllers, with units. Defaults are Kubernetes' own where it has them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from labctl import defaults
 
 @dataclass(frozen=True)
 class ControllerSettings:
-    lease_grace_s: float = defaults.GRACE_S  # a node that is silent for so long is Unknown
+    """The settings of controllers."""
+
+    lease_grace_s: float = defaults.GRACE_S  # after this long without a report, a node is Unknown
     ends_together_s: float = (
-        0.1  # machines that end within this time ended together: until then nobody knows who is left to take their pods
+        0.1  # machines that end within this time count as ended together; only after it is known which nodes can take their pods
     )
-    eviction_s: float = defaults.EVICT_S  # pods without a toleration of their own stay so long on a node that is not ready or unreachable
-    burst: int = 100  # pods that one plan of a replication controller creates or deletes, at most: a few ms of the loop
-    slow_start: int = 8  # ... and creates while none of its pods is there yet; then as many as there are
+    eviction_s: float = defaults.EVICT_S  # how long pods without a toleration of their own stay on a node that is not ready or unreachable
+    burst: int = 100  # the most pods that one plan of a replication controller creates or deletes; they take a few ms
+    slow_start: int = 8  # ... and creates while none of its pods exists; after that, as many as exist
     endpoints_per_slice: int = 100
-    finished_pods: int = 12_500  # finished pods that are kept
+    finished_pods: int = 12_500  # how many finished pods are kept
     gone_node_s: float = 40.0  # pods of a node whose object is gone are removed after this
     event_ttl_s: float = 3600.0
     sweep_s: float = 30.0  # how often what merely expires is looked at
     job_backoff_s: float = 10.0  # how long a Job waits after its first failed pod; twice as long after each further one
-    job_backoff_most_s: float = 600.0  # ... and never longer
+    job_backoff_max_s: float = 600.0  # ... and never longer
     root_certificate: str = ""  # the lab's CA in PEM, which each namespace has a ConfigMap of; empty: none has

@@ -1,8 +1,9 @@
-"""Puts a Service's endpoints into slices of a bounded size, and rewrites as few slices as possible. Two controllers share it: the one for EndpointSlices
-and the one that mirrors Endpoints which people write.
+"""Divides a Service's endpoints into slices of a bounded size, and rewrites as few slices as possible.
 
-An endpoint stays in its slice, so that one pod's change rewrites one slice. New endpoints go into slices that change anyway, then into others that
-have room, then into new slices. A Service without endpoints has one empty slice.
+Two controllers share it: the one for EndpointSlices, and the one that mirrors Endpoints which people write.
+An endpoint stays in its slice, so one pod's change rewrites one slice. New endpoints go into slices that change anyway, then into others
+with
+free places, then into new slices. A Service without endpoints has one empty slice.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from labctl.resources.kinds.discovery_v1.endpointslice import MANAGED_BY_LABEL, 
 
 Ports = tuple[tuple[tuple[str, Any], ...], ...]
 Wanted = Mapping[Ports, Mapping[str, dict[str, Any]]]
-"""For each set of ports: the endpoints that answer there, as JSON has them, by their lasting identity (see `identity`)."""
+"""For each set of ports, its endpoints as JSON, by their identity (see `identity`)."""
 
 
 def _service(view: EndpointSlice) -> Iterable[str]:
-    """An index: the slices of a Service that one manager keeps."""
+    """Index slices by their Service and the manager that keeps them."""
     labels = view.metadata.labels
     return (f"{labels.get(MANAGED_BY_LABEL, '')}/{view.metadata.namespace}/{view.service}",) if view.service else ()
 
@@ -31,12 +32,12 @@ SLICES_BY_SERVICE: dict[tuple[str, str], Index] = {(SLICES, "service"): _service
 
 
 def managed(view: View, manager: str, key: Key) -> list[EndpointSlice]:
-    """The slices of a Service that a manager keeps."""
+    """Return the slices of a Service that a manager keeps."""
     return [piece for piece in view.by(SLICES, "service", f"{manager}/{key}") if not piece.metadata.deletion_timestamp]
 
 
 def of_service(_view: View, seen: Seen) -> Iterable[Key]:
-    """The Service that a slice belongs to."""
+    """Return the Service of a slice."""
     piece = seen.new or seen.old
     return (f"{piece.metadata.namespace}/{piece.service}",) if piece.service else ()
 
@@ -50,7 +51,7 @@ def removals(there: Iterable[EndpointSlice]) -> list[Action]:
 
 
 class Slicer:
-    """Plans the slices of one Service. All of them get `labels` and belong to `owner`; none holds more than `full` endpoints."""
+    """Plans the slices of one Service. All of them have `labels` and belong to `owner`; none holds more than `full` endpoints."""
 
     def __init__(self, namespace: str, service: str, manager: str, labels: Mapping[str, str], owner: dict[str, Any], full: int) -> None:
         self._namespace = namespace
@@ -60,7 +61,7 @@ class Slicer:
         self._full = full
 
     def plan(self, wanted: Wanted, there: Sequence[EndpointSlice]) -> list[Action]:
-        """What makes the slices that are there hold what is wanted."""
+        """Return the actions that make the existing slices hold what is wanted."""
         actions: list[Action] = []
         for ports, endpoints in (wanted or {(): {}}).items():
             same = [piece for piece in there if piece.ports == msgspec.convert(_plain(ports), tuple[SlicePort, ...])]
@@ -69,7 +70,7 @@ class Slicer:
         return [*actions, *removals(there)]
 
     def _fit(self, ports: Ports, wanted: Mapping[str, dict[str, Any]], there: Sequence[EndpointSlice]) -> list[Action]:
-        """The slices of one set of ports."""
+        """Plan the slices of one set of ports."""
         left = dict(wanted)
         kept = [(piece, [left.pop(known) for endpoint in piece.endpoints if (known := _identity(endpoint)) in left]) for piece in there]
         kept.sort(key=lambda item: (_holds(item[0], item[1]), -len(item[1])))
@@ -85,7 +86,7 @@ class Slicer:
                 actions += removals([piece])
             elif not _holds(piece, stay) or piece.metadata.labels != self._labels:
                 actions.append(Replace(SLICES, self._object(ports, stay, piece)))
-            nobody = False  # one empty slice says it; the others go
+            nobody = False  # one empty slice is enough; the others are deleted
         pieces = [new[at : at + self._full] for at in range(0, len(new), self._full)] or ([[]] if nobody else [])
         return actions + [Create(SLICES, self._object(ports, endpoints)) for endpoints in pieces]
 

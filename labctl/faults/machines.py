@@ -1,17 +1,17 @@
-"""Breaking a machine through its provider: abrupt, and behind the master's back, as a real fault is."""
+"""Breaks a machine through its provider. The fault comes at once and the master is not told, as with a real fault."""
 
 from __future__ import annotations
 
 from labctl.errors import LabctlError
 from labctl.providers.protocol import Links, PowerControl, Provider, ability
 
-POWER = ("power_off", "reset", "pause", "resume")  # as PowerControl calls them
-LINKS = ("cut", "restore")  # as Links calls them
+POWER = ("power_off", "reset", "pause", "resume")  # methods of PowerControl
+LINKS = ("cut", "restore")  # methods of Links
 FAULTS = (*POWER, *LINKS)
 
 
 def break_machine(provider: Provider, fault: str, name: str) -> None:
-    """Do it now. LabctlError for a fault the provider has no word for, or a machine that is not there."""
+    """Carry out the fault now. Raises LabctlError if the provider can't do it, or if there is no such machine."""
     assert fault in FAULTS
     breaker = ability(provider, PowerControl) if fault in POWER else ability(provider, Links)
     if breaker is None:

@@ -1,4 +1,4 @@
-"""Bytes by their digest: CACHE/blobs/sha256/HEX, written whole, verified once, never changed."""
+"""Stores bytes under their digest: CACHE/blobs/sha256/HEX. A blob is verified once, appears complete, and never changes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ _CHUNK_BYTES = 1 << 20
 
 
 class BlobStore:
-    """Writers may be several processes: a blob appears by rename, and two that write the same one agree."""
+    """A folder of blobs.
+
+    Several processes may write at once: a blob appears by a rename, and two writers of the same blob write the same bytes.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._folder = folder / "sha256"
 
     def path(self, digest: str) -> Path:
-        """Where that blob is or would be; ValueError if it is no digest (so no name ever leaves the folder)."""
+        """Return where that blob is or would be. Raises ValueError if it is no digest, so no name leads out of the folder."""
         match = _DIGEST.fullmatch(digest)
         if not match:
             raise ValueError(f"not a sha256 digest: {digest!r}")
@@ -37,7 +40,7 @@ class BlobStore:
         return json.loads(self.path(digest).read_bytes())
 
     def put(self, content: bytes) -> str:
-        """Its digest."""
+        """Store the content and return its digest."""
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
         if not self.has(digest):
             fd, temporary = self._temporary()
@@ -48,7 +51,10 @@ class BlobStore:
         return digest
 
     def put_stream(self, source: IO[bytes], expected: str = "") -> tuple[str, int]:
-        """(digest, size) of what `source` gives; LabctlError if it is not `expected`, and nothing is kept."""
+        """Store what `source` yields and return (digest, size).
+
+        Raises LabctlError if the digest is not `expected`; then nothing is stored.
+        """
         fd, temporary = self._temporary()
         hasher, size = hashlib.sha256(), 0
         try:
@@ -67,7 +73,10 @@ class BlobStore:
             Path(temporary).unlink(missing_ok=True)
 
     def remove_all_but(self, kept: set[str]) -> int:
-        """Drop what no image refers to, and what killed writers left; how many bytes that freed. Only while nobody writes."""
+        """Remove the blobs that no image refers to, and the temporary files of killed writers. Return how many bytes that freed.
+
+        Nobody may write at the same time.
+        """
         freed = 0
         for path in self._folder.glob("*"):
             if f"sha256:{path.name}" not in kept:
@@ -81,6 +90,6 @@ class BlobStore:
 
 
 def _sync(file: IO[bytes]) -> None:
-    """A blob that has its name has its bytes, also after a power cut."""
+    """Write the bytes to disk before the blob gets its name, so that a named blob is complete also after a power cut."""
     file.flush()
     os.fsync(file.fileno())

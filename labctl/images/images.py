@@ -1,8 +1,8 @@
-"""`Images`: the lab's own image store, the nearest registry of its minions.
+"""`Images` is the lab's own image store, and the first registry that its minions ask.
 
-Who calls it: `api` (resolve and blob, for agents), `cli` through `lab` (build, load, save, list, remove).
-A name that is here satisfies every imagePullPolicy, offline; registries are asked only for names that are not.
-Blobs and the index lie in the cache, shared by the labs of this machine, and may be changed by several processes.
+`api` calls it (resolve and blob, for agents), and `cli` through `lab` (build, load, save, list, remove).
+A name in the store satisfies every imagePullPolicy, without a network; registries are asked only for names that are not in it.
+Blobs and the index are in the cache, which the labs of this machine share; several processes may change them.
 """
 
 from __future__ import annotations
@@ -23,17 +23,20 @@ from labctl.images import layout, names
 from labctl.images.blobs import BlobStore
 from labctl.images.build import Builder
 from labctl.images.index import Image, Index
-from labctl.images.pull import Puller, never, no_platform
+from labctl.images.pull import Puller, never_pull, no_platform
 from labctl.images.settings import ImageSettings
 from labctl.paths import Paths
 
 
 def _silent(line: str) -> None:
-    """Nobody listens to progress."""
+    """A progress callback that does nothing."""
 
 
 class Images:
-    """One per process. `resolve` is for the master's loop; the others are async too, their work is done in a thread."""
+    """The image store; a process needs one. `resolve` may be called on the master's event loop.
+
+    The other coroutines do their work in a thread.
+    """
 
     def __init__(self, paths: Paths, settings: ImageSettings | None = None) -> None:
         self._settings = settings or ImageSettings()
@@ -44,9 +47,11 @@ class Images:
         self._pulls: dict[tuple[str, str], asyncio.Task[Image]] = {}
 
     async def resolve(self, name: str, platform: str, pull: str = "IfNotPresent") -> dict[str, Any]:
-        """{"name", "digest", "platform", "config", "layers"}; pulled first if it isn't here. ApiError ErrImagePull, ErrImageNeverPull, InvalidImageName.
+        """Return {"name", "digest", "platform", "config", "layers"} of an image; pull it first if it is not in the store.
 
-        Those who ask for the same image at the same time share one pull, which goes on if one of them stops waiting.
+        Raises ApiError ErrImagePull, ErrImageNeverPull or InvalidImageName. Callers that ask for the same image at the same time share one
+        pull,
+        which continues if one of them stops waiting.
         """
         wanted = names.parse(name)
         names.check_platform(platform)
@@ -57,12 +62,12 @@ class Images:
             if held and not from_registry:
                 raise no_platform(name, platform, sorted(held))
             if pull == "Never":
-                raise never(name)
+                raise never_pull(name)
             image = await asyncio.shield(self._pull(name, wanted, platform))
         return image.manifest()
 
     def blob(self, digest: str) -> Path:
-        """The file; ApiError 404 if it is not here."""
+        """Return the blob's file. Raises ApiError 404 if it is not in the store."""
         try:
             path = self._blobs.path(digest)
         except ValueError as error:
@@ -72,7 +77,7 @@ class Images:
         return path
 
     async def build(self, name: str, progress: Callable[[str], None] = _silent) -> Image:
-        """Make one of the images that labctl has a recipe for, for this machine's platform."""
+        """Build one of the images that labctl has a recipe for, for this machine's platform."""
 
         def work() -> Image:
             with self._importing():
@@ -82,7 +87,7 @@ class Images:
         return await asyncio.to_thread(work)
 
     async def load(self, path: Path, name: str = "") -> Sequence[Image]:
-        """From an OCI archive or folder, or what `docker save` wrote."""
+        """Load images from an OCI archive or folder, or from what `docker save` wrote."""
 
         def work() -> Sequence[Image]:
             with self._importing():
@@ -92,7 +97,7 @@ class Images:
         return await asyncio.to_thread(work)
 
     async def save(self, wanted: Iterable[str], path: Path) -> Sequence[Image]:
-        """Into one archive that `labctl image load`, skopeo and `docker load` take."""
+        """Write images into one archive that `labctl image load`, skopeo and `docker load` can read."""
         images: tuple[Image, ...] = ()
         for name in wanted:
             held = self._held(names.parse(name))
@@ -103,11 +108,11 @@ class Images:
         return images
 
     def list(self) -> Sequence[Image]:
-        """By name, then platform."""
+        """Return all images, sorted by name, then by platform."""
         return [image for _, platforms in sorted(self._index.names().items()) for _, image in sorted(platforms.items())]
 
     async def remove(self, name: str) -> int:
-        """Forget a name; how many bytes were freed. UsageError if there is none."""
+        """Remove a name and return how many bytes that freed. Raises UsageError if there is no such name."""
         wanted = str(names.parse(name))
 
         def work() -> int:
@@ -119,7 +124,9 @@ class Images:
                 for platforms in left.values():
                     for image in platforms.values():
                         kept |= image.blobs
-                shutil.rmtree(self._cache / "tmp", ignore_errors=True)  # killed pulls and builds leave it; nobody else is at it now
+                shutil.rmtree(
+                    self._cache / "tmp", ignore_errors=True
+                )  # killed pulls and builds leave files here; nobody else uses them now
                 return self._blobs.remove_all_but(kept)
 
         return await asyncio.to_thread(work)
@@ -127,7 +134,7 @@ class Images:
     # -- parts
 
     def _held(self, wanted: names.ImageName) -> dict[str, Image]:
-        """By platform. A digest is found under any tag of the same repository."""
+        """Return the stored images of that name by platform. A digest is found under any tag of the same repository."""
         held = dict(self._index.names().get(str(wanted), {}))
         if not held and wanted.digest:
             repository = f"{wanted.registry}/{wanted.path}:"
@@ -148,7 +155,7 @@ class Images:
     def _pull_done(self, key: tuple[str, str], task: asyncio.Task[Image]) -> None:
         self._pulls.pop(key, None)
         if not task.cancelled():
-            task.exception()  # everybody who asked may have gone: an error is theirs, not the loop's
+            task.exception()  # all callers may have gone; reading the error keeps asyncio from logging it
 
     async def _pull_and_keep(self, asked: str, wanted: names.ImageName, platform: str) -> Image:
         with self._importing():
@@ -163,7 +170,7 @@ class Images:
 
     @contextlib.contextmanager
     def _importing(self, *, alone: bool = False) -> Iterator[None]:
-        """Blobs come before the name that refers to them: nobody may clear up in between."""
+        """Hold the lock that keeps `remove` away: blobs are stored before the name that refers to them, and must not be removed in between."""
         self._cache.mkdir(parents=True, exist_ok=True)
         with open(self._cache / "images.importing", "wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)

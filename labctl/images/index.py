@@ -26,7 +26,7 @@ class Blob(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Image(msgspec.Struct, frozen=True):
-    """One image for one platform. `digest` is its manifest's; `origin` says where it came from, for people."""
+    """One image for one platform. `digest` is that of its manifest; `origin` tells people where it came from."""
 
     name: str
     digest: str
@@ -45,7 +45,7 @@ class Image(msgspec.Struct, frozen=True):
         return {self.digest, self.config.digest, *(layer.digest for layer in self.layers)}
 
     def manifest(self) -> dict[str, Any]:
-        """What an agent is answered."""
+        """Return the part that agents get."""
         wire = msgspec.to_builtins(self)
         return {key: wire[key] for key in ("name", "digest", "platform", "config", "layers")}
 
@@ -55,7 +55,7 @@ _decoder = msgspec.json.Decoder(dict[str, dict[str, Image]])
 
 
 class Index:
-    """The file at `path`."""
+    """The file that maps names to images."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -64,7 +64,7 @@ class Index:
         self._stamp: tuple[int, ...] = ()
 
     def names(self) -> Names:
-        """Never changed in place: a reader may keep it."""
+        """Return all names. The mapping is never changed in place, so a reader may keep it."""
         try:
             stat = self._path.stat()
         except FileNotFoundError:
@@ -79,7 +79,10 @@ class Index:
         return self._read
 
     def change(self, change: Callable[[dict[str, dict[str, Image]]], None]) -> Names:
-        """`change` edits a copy that is then the file; alone, also among processes. Whatever is killed, the file is whole."""
+        """Let `change` edit a copy, which then replaces the file. Only one process does so at a time.
+
+        A killed process leaves a complete file.
+        """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with open(self._lock, "wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -101,7 +104,7 @@ class Index:
         self.change(change)
 
     def remove(self, name: str) -> Names:
-        """What is left."""
+        """Remove a name and return the names that are left."""
 
         def change(names: dict[str, dict[str, Image]]) -> None:
             with contextlib.suppress(KeyError):

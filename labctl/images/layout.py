@@ -1,7 +1,7 @@
-"""Images as files: the OCI image layout (a folder, or a tar of one) and what `docker save` writes.
+"""Reads and writes images as files: the OCI image layout (a folder, or a tar of one) and what `docker save` writes.
 
-Reading verifies every byte against its digest and follows no path out of the folder. Writing gives what both
-`skopeo copy oci-archive:...` and `docker load` take: a layout with a docker `manifest.json` beside it.
+Reading verifies every byte against its digest and follows no path out of the folder. Writing makes an archive that both
+`skopeo copy oci-archive:...` and `docker load` can read: a layout with a docker `manifest.json` beside it.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ LAYER = "application/vnd.oci.image.layer.v1.tar"
 _DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 _NAME_KEYS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 _DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
-_DEPTH = 4  # an index of indexes of ...: nobody needs more
+_DEPTH = 4  # the most levels of indexes in indexes; real images have one or two
 
 
 def read(path: Path, blobs: BlobStore, *, name: str = "") -> list[Image]:
-    """Everything in the archive or folder at `path`, its blobs put into the store. `name` is for images that carry none."""
+    """Put all images of the archive or folder at `path` into the store and return them. `name` is for images that carry no name."""
     if not path.exists():
         raise UsageError(f"{path} does not exist")
     if path.is_dir():
         return _read_folder(path, blobs, name)
     blobs.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".load-", dir=blobs.folder) as folder:  # there is room for images, /tmp may be memory
+    with tempfile.TemporaryDirectory(prefix=".load-", dir=blobs.folder) as folder:  # this disk has space for images; /tmp may be in memory
         try:
             with tarfile.open(path) as archive:
                 archive.extractall(folder, filter="data")
         except (tarfile.TarError, gzip.BadGzipFile, EOFError) as error:
-            why = str(error).partition("\n")[0].rstrip(":- ")  # tarfile tells of every packing it tried
+            why = str(error).partition("\n")[0].rstrip(":- ")  # tarfile's message lists every compression that it tried
             raise UsageError(
                 f"{path} is no image archive: {why}", mend="it should be an OCI archive or what `docker save` wrote"
             ) from error
@@ -51,7 +51,7 @@ def read(path: Path, blobs: BlobStore, *, name: str = "") -> list[Image]:
 
 
 def write(images: Iterable[Image], blobs: BlobStore, path: Path) -> None:
-    """One archive of them all; each blob once."""
+    """Write all images into one archive, each blob once."""
     temporary = path.with_name(f".{path.name}.new")
     images = list(images)
     with tarfile.open(temporary, "w") as archive:
@@ -64,7 +64,7 @@ def write(images: Iterable[Image], blobs: BlobStore, path: Path) -> None:
 
 
 def put_image(blobs: BlobStore, name: str, config: dict[str, Any], layers: Iterable[Blob], origin: str) -> Image:
-    """An image of blobs that are in the store already: its configuration and manifest are made and put there too."""
+    """Make an image of blobs that are in the store already. Its configuration and manifest are made and stored too."""
     layers = tuple(layers)
     raw = _canonical_json(config)
     config_blob = Blob(blobs.put(raw), len(raw), CONFIG)
@@ -102,7 +102,7 @@ def _of_index(index: dict[str, Any], folder: Path, blobs: BlobStore, name: str, 
         manifest = _json(_blob_file(folder, entry["digest"]))
         if entry.get("mediaType") in (INDEX, _DOCKER_INDEX) or "manifests" in manifest:
             yield from _of_index(manifest, folder, blobs, own, tags, depth + 1)
-        elif (entry.get("platform") or {}).get("os") != "unknown":  # that is an attestation, which no machine runs
+        elif (entry.get("platform") or {}).get("os") != "unknown":  # os "unknown" marks an attestation, which no machine runs
             yield from _of_manifest(entry["digest"], manifest, folder, blobs, own, tags)
 
 
@@ -157,7 +157,7 @@ def _as_docker(image: Image) -> dict[str, Any]:
 
 
 def _name_in(entry: dict[str, Any]) -> str:
-    """A full name; the second key often holds a bare tag, which names nothing."""
+    """Return the full name in an index entry, or "". The second key often holds only a tag, which is no name."""
     annotations = entry.get("annotations") or {}
     for key in _NAME_KEYS:
         value = str(annotations.get(key, ""))

@@ -1,4 +1,4 @@
-"""Image names, as container tools read them: `nginx` is `docker.io/library/nginx:latest`."""
+"""Parses image names as container tools do: `nginx` is `docker.io/library/nginx:latest`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOOKS_LIKE_HOST = re.compile(_HOST)
 
 @dataclass(frozen=True)
 class ImageName:
-    """`registry`/`path`:`tag`, or with `digest`, which wins over the tag."""
+    """The parts of `registry/path:tag`. If there is a `digest`, it decides instead of the tag."""
 
     registry: str
     path: str
@@ -28,18 +28,18 @@ class ImageName:
     digest: str = ""
 
     def __str__(self) -> str:
-        """The canonical form: what the index is keyed by."""
+        """Return the canonical form, which is the key in the index."""
         return f"{self.registry}/{self.path}@{self.digest}" if self.digest else f"{self.registry}/{self.path}:{self.tag}"
 
     @property
     def short(self) -> str:
-        """As people write it."""
+        """Return the name as people write it."""
         path = self.path.removeprefix("library/") if self.registry == DEFAULT_REGISTRY else f"{self.registry}/{self.path}"
         return f"{path}@{self.digest}" if self.digest else f"{path}:{self.tag}"
 
 
 def parse(text: str) -> ImageName:
-    """ApiError InvalidImageName, in the kubelet's words, if it can't be a name."""
+    """Parse a name. Raises ApiError InvalidImageName, in the kubelet's words, if it can't be one."""
     rest, _, digest = text.partition("@")
     registry, rest = _split_registry(rest)
     path, _, tag = rest.partition(":")
@@ -56,12 +56,12 @@ def parse(text: str) -> ImageName:
 
 
 def canonical(text: str) -> str:
-    """The one spelling of all that mean the same image."""
+    """Return the one spelling for all names that mean the same image."""
     return str(parse(text))
 
 
 def _split_registry(text: str) -> tuple[str, str]:
-    """A first part with a dot, a colon or `localhost` is a host; anything else belongs to the path."""
+    """Split off the registry. A first part with a dot, a colon or `localhost` is a host; any other belongs to the path."""
     first, slash, rest = text.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost" or first.lower() != first):
         return (DEFAULT_REGISTRY if first in ("index.docker.io", "registry-1.docker.io") else first), rest
@@ -69,13 +69,13 @@ def _split_registry(text: str) -> tuple[str, str]:
 
 
 def check_platform(text: str) -> None:
-    """ApiError BadRequest if it is no platform, as `linux/amd64` or `linux/arm/v7` are."""
+    """Raise ApiError BadRequest if the text is no platform such as `linux/amd64` or `linux/arm/v7`."""
     if not _PLATFORM.fullmatch(text):
         raise ApiError(400, "BadRequest", f'"{text[:64]}" is no platform: write linux/amd64, for example')
 
 
 def platform_of(os: str, architecture: str, variant: str = "") -> str:
-    """`linux/amd64`, `linux/arm64`, `linux/arm/v7`: arm64's only variant is left out, as everybody does."""
+    """Return `linux/amd64`, `linux/arm64` or `linux/arm/v7`. The only variant of arm64 is left out, as other tools do."""
     if variant and (architecture, variant) != ("arm64", "v8"):
         return f"{os}/{architecture}/{variant}"
     return f"{os}/{architecture}"

@@ -1,4 +1,7 @@
-"""From a registry, through skopeo: mirrors first, in order, then the registry itself. What went wrong is said as a kubelet says it."""
+"""Pulls an image from a registry, through skopeo: from the mirrors in order, then from the registry itself.
+
+Errors have the kubelet's words.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +25,17 @@ _WORDS = re.compile(r'msg="(.*)"$', re.MULTILINE)
 
 
 class Puller:
-    """Knows the settings; keeps nothing."""
+    """Pulls images as the settings say. It keeps no state."""
 
     def __init__(self, settings: ImageSettings, scratch: Path) -> None:
         self._settings = settings
         self._scratch = scratch
 
     async def pull(self, asked: str, name: ImageName, platform: str, blobs: BlobStore) -> Image:
-        """The image for `platform`, its blobs in the store. ApiError ErrImagePull with each place's answer if none had it."""
+        """Pull the image for `platform` and put its blobs into the store.
+
+        If no source has it, ApiError ErrImagePull has each source's answer.
+        """
         self._scratch.mkdir(parents=True, exist_ok=True)
         failures = []
         for source in self._sources(name):
@@ -43,20 +49,20 @@ class Puller:
         raise pull_failed(asked, "; ".join(failures))
 
     def _sources(self, name: ImageName) -> list[str]:
-        """Where to ask, in order, each as `host/path:tag`."""
+        """Return the sources in the order of asking, each as `host/path:tag`."""
         mirrors = (*self._settings.mirrors.get(name.registry, ()), *self._settings.mirrors.get("*", ()))
         end = f"@{name.digest}" if name.digest else f":{name.tag}"
         return [f"{host.rstrip('/')}/{name.path}{end}" for host in (*mirrors, name.registry)]
 
     async def _copy(self, source: str, platform: str, folder: str) -> tuple[int, str]:
-        # Layers as they are: recompressed ones would have other digests than the registry's.
+        # The layers are kept as they are; compressed again, they would have other digests than the registry's.
         options = ["--quiet", "--dest-oci-accept-uncompressed-layers", *_overrides(platform), *_tls(source, "src-")]
         return await self._skopeo("copy", *options, f"docker://{source}", f"oci:{folder}:pulled")
 
     async def _take(self, asked: str, name: ImageName, platform: str, source: str, folder: Path, blobs: BlobStore) -> Image:
         found = await asyncio.to_thread(layout.read, folder, blobs, name=str(name))
         image = found[0]
-        if image.platform != platform:  # skopeo only chooses where there is a list to choose from
+        if image.platform != platform:  # an image without an index has one platform, and skopeo takes it whatever was asked
             raise no_platform(asked, platform, [image.platform])
         return Image(str(name), image.digest, platform, image.config, image.layers, f"pulled from {source}")
 
@@ -68,7 +74,7 @@ class Puller:
         return sorted({f"{each.get('os')}/{each.get('architecture')}" for each in listed if each.get("os") not in (None, "unknown")})
 
     async def _skopeo(self, *arguments: str) -> tuple[int, str]:
-        """(status, its output or, if it failed, its reason)."""
+        """Run skopeo and return (exit status, its output or, if it failed, its reason)."""
         try:
             process = await asyncio.create_subprocess_exec(
                 "skopeo",
@@ -106,7 +112,7 @@ def no_platform(asked: str, platform: str, has: list[str]) -> ApiError:
     return ApiError(404, "ErrImagePull", f'Failed to pull image "{asked}": no image for platform {platform}{there}')
 
 
-def never(asked: str) -> ApiError:
+def never_pull(asked: str) -> ApiError:
     return ApiError(404, "ErrImageNeverPull", f'Container image "{asked}" is not present with pull policy of Never')
 
 
@@ -116,6 +122,6 @@ def _overrides(platform: str) -> list[str]:
 
 
 def _tls(source: str, direction: str) -> list[str]:
-    """Plain HTTP is for registries on this machine only."""
+    """Return the option for plain HTTP, which is only for registries on this machine."""
     host = source.split("/", 1)[0]
     return [f"--{direction}tls-verify=false"] if _LOOPBACK.fullmatch(host) else []

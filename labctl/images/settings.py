@@ -1,4 +1,4 @@
-"""What can be set about images. Composed by `lab/settings.py` from lab.yml (`mirrors:`) and the environment (proxy variables)."""
+"""The settings of images. `lab/settings.py` composes them from lab.yml (`mirrors:`) and the environment (proxy variables)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """`mirrors`: registry host -> hosts (with an optional path) to ask first, in order; "*" stands for every registry.
+    """The settings of images.
 
-    `proxy`: the usual variables (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) as the person has them, handed to skopeo.
+    `mirrors` maps a registry's host to hosts (with an optional path) that are asked first, in order; "*" stands for every registry.
+    `proxy` are the usual variables (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) as the person has them; skopeo gets them.
     """
 
     mirrors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

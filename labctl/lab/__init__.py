@@ -1,4 +1,7 @@
-"""One door: `from labctl.lab import Lab`. Imported late, because `labctl --help` needs nothing of it (PEP 562)."""
+"""The package's one public name is `Lab`: `from labctl.lab import Lab`.
+
+It is imported when it is first used (PEP 562), because `labctl --help` does not need it.
+"""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,7 @@
-"""VM boxes from the command line: built here, given to Vagrant when a lab is made. No lab and no master is needed."""
+"""Boxes of virtual machines, for the command line.
+
+They are built here and given to Vagrant when a lab is made; this needs no lab and no master.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def _box(lab: LabFolder) -> Box:
 
 
 def build(lab: LabFolder) -> Built:
-    """This labctl's box; answered at once where it lies already."""
+    """Build this labctl's box, or return it at once if it was built before."""
     box = _box(lab)
     with step(lab.progress, f"box {box.name}") as note:
         box.get(note)
@@ -35,14 +38,14 @@ def boxes(lab: LabFolder) -> list[Built]:
 
 
 def built_on(lab: LabFolder, box: Built) -> list[str]:
-    """The snapshots whose machines' disks hold only what differs from this box."""
+    """Return the snapshots that build on this box: the disks of their machines hold only the differences from it."""
     return sorted(
         path.parent.parent.name for path in lab.paths.snapshots.glob("[!.]*/machines/lab.json") if _made_of(path.parent) == box.name
     )
 
 
 def _made_of(machines: Path) -> str:
-    """The box of the machines in a snapshot; empty if they are no virtual ones, or nobody can read what they are."""
+    """Return the box of a snapshot's machines. It is empty if they are not virtual machines, or if their record can't be read."""
     try:
         return str(snapshots.read(machines).facts.get("box", ""))
     except ProviderError:
@@ -50,25 +53,28 @@ def _made_of(machines: Path) -> str:
 
 
 def remove(lab: LabFolder, name: str, *, force: bool = False) -> Built:
-    """Forget a box: here, in Vagrant, and in libvirt's pool what no machine is made of. LabctlError if snapshots build on it, without `force`."""
+    """Delete a box here and in Vagrant, and in libvirt's pool the files that no machine is made of.
+
+    Raises LabctlError if snapshots build on it, unless `force` is set.
+    """
     built = _box(lab).find(name)
     lost = built_on(lab, built)
     if lost and not force:
         raise LabctlError(
-            f"{built.name} stays: snapshots build on it ({', '.join(lost)})",
-            mend=f"labctl snapshot delete {lost[0]}, and so on; or --force, and nothing can begin from them any more",
+            f"{built.name} was kept, because snapshots build on it ({', '.join(lost)})",
+            mend=f"labctl snapshot delete {lost[0]}, and so on; or use --force, and no lab can start from them any more",
         )
     with step(lab.progress, f"remove {name}") as note:
         _box(lab).remove(name)
         vagrant = Vagrant(lab.folder)
         if importlib.util.find_spec("libvirt") is None:
-            return built  # then nobody was ever given it
+            return built  # without Vagrant and libvirt there is no other copy
         try:
             if built.name in vagrant.boxes():
                 vagrant.remove_box(built.name)
-            used = Hypervisor("").pool.take_back(built.name.replace("/", "-VAGRANTSLASH-"), built.name.replace("/", "-"))
+            used = Hypervisor("").pool.remove_by_prefix(built.name.replace("/", "-VAGRANTSLASH-"), built.name.replace("/", "-"))
             if used:
-                note("machines are still made of it: its files in libvirt's pool stay")
+                note("its files in libvirt's pool were kept, because machines are made of them")
         except ProviderError as error:
             note(f"Vagrant keeps its copy: {error.message}")
     return built

@@ -1,6 +1,6 @@
-"""The lab's own small client of its API: what `Lab` asks the master, over the admin's certificate. Blocking, standard library.
+"""A small client of the lab's API, with which `Lab` asks the master as the admin. It blocks and needs only the standard library.
 
-kubectl is for people; this is for the few calls behind `up`, `status`, `why` and the like, and it costs no start-up time.
+People use kubectl. This client serves the few calls of `up`, `status`, `why` and others, because it costs no start-up time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from labctl.errors import ApiError, LabctlError
 
 
 class LabClient:
-    """One keep-alive connection to the master on loopback. Not for several threads at once."""
+    """One keep-alive connection to the master on loopback. Only one thread may use it at a time."""
 
     def __init__(self, port: int, certificates: Path, *, timeout_s: float = 30.0) -> None:
         context = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
@@ -34,11 +34,11 @@ class LabClient:
         return self.request("DELETE", path, body)
 
     def patch(self, path: str, body: Any) -> Any:
-        """A JSON merge patch."""
+        """Send a JSON merge patch and return the object."""
         return self.request("PATCH", path, body, "application/merge-patch+json")
 
     def find(self, path: str) -> Any:
-        """The object, or None where there is none."""
+        """Return the object, or None if it does not exist."""
         try:
             return self.get(path)
         except ApiError as error:
@@ -47,7 +47,10 @@ class LabClient:
             raise
 
     def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
-        """The decoded answer. ApiError for a Status, LabctlError where no master answers."""
+        """Send a request and return the decoded answer.
+
+        Raises ApiError if the answer is a Status of a failure, and LabctlError if no master answers.
+        """
         payload = None if body is None else json.dumps(body).encode()
         headers = {"Accept": "application/json", **({"Content-Type": content_type} if payload else {})}
         for attempt in (1, 2):
@@ -60,13 +63,14 @@ class LabClient:
                 break
             except (OSError, http.client.HTTPException) as error:
                 self.close()
-                # a kept connection may have been closed under us; a fresh one that fails is news, and so is a write that may have happened
+                # The master may have closed an idle connection: a read is tried again on a new one. A failure of a new one is reported, and so is
+                # that of a write, which may have happened.
                 if attempt == 2 or method not in ("GET",):
                     raise LabctlError(f"the lab's master does not answer on port {self._port}: {error}", mend="labctl up") from None
         return _decode(response.status, data)
 
     def watch(self, path: str, *, timeout_s: float) -> Iterator[dict[str, Any]]:
-        """Watch events, on a connection of its own. Ends quietly at the timeout or when the master goes."""
+        """Yield watch events from a connection of its own. It ends without an error at the timeout or when the master ends."""
         connection = self._connect(timeout_s)
         try:
             connection.request("GET", path, headers={"Accept": "application/json"})

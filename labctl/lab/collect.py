@@ -1,6 +1,9 @@
-"""What an `export` wants from a machine, in one go. Its text is sent over SSH and run there: standard library only, Python 3.9, no import of labctl.
+"""A script that collects for `export` everything from a machine in one session. Its text is sent over SSH and run there, so it uses only
+the standard
+library of Python 3.9 and imports nothing of labctl.
 
-Prints one JSON object: {file name: text}. A command that is missing, fails or hangs costs its own file alone; each file is the end of what was there.
+It prints one JSON object: {file name: text}. If a command is missing, fails or hangs, only its own file is missing. Of a long file the end is
+kept.
 """
 
 # ruff: noqa: UP006, UP035
@@ -26,8 +29,8 @@ COMMANDS = {
 }
 OPTIONAL = ("birdc", "ovs-vsctl", "bridge")
 COMMAND_S = 10
-MOST_BYTES = 256 * 1024
-MOST_LOGS = 200
+FILE_BYTES_MAX = 256 * 1024
+LOGS_MAX = 200
 
 
 def main() -> None:
@@ -36,7 +39,7 @@ def main() -> None:
         if shutil.which(argv[0]) or argv[0] not in OPTIONAL:
             found[name] = _run(argv)
     found["agent.log"] = _end_of("/var/log/labctl/agent.log")
-    for path in sorted(glob.glob("/var/log/pods/*/*/*.log"), key=_changed)[-MOST_LOGS:]:
+    for path in sorted(glob.glob("/var/log/pods/*/*/*.log"), key=_changed)[-LOGS_MAX:]:
         found[os.path.relpath(path, "/var/log")] = _end_of(path)
     print(json.dumps(found))  # noqa: T201 - on a machine, for export
 
@@ -46,15 +49,15 @@ def _run(argv: List[str]) -> str:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMMAND_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"could not be read: {error}\n"
-    text = done.stdout[-MOST_BYTES:].decode("utf-8", "replace")
+    text = done.stdout[-FILE_BYTES_MAX:].decode("utf-8", "replace")
     return text + (f"\n(exit {done.returncode}) {done.stderr.decode('utf-8', 'replace')}" if done.returncode else "")
 
 
 def _end_of(path: str) -> str:
     try:
         with open(path, "rb") as file:
-            file.seek(max(0, os.path.getsize(path) - MOST_BYTES))
-            return file.read(MOST_BYTES).decode("utf-8", "replace")
+            file.seek(max(0, os.path.getsize(path) - FILE_BYTES_MAX))
+            return file.read(FILE_BYTES_MAX).decode("utf-8", "replace")
     except OSError as error:
         return f"could not be read: {error}\n"
 

@@ -1,4 +1,7 @@
-"""`doctor`: everything `up` needs, looked at before it is needed, each with the command that mends it. Changes nothing."""
+"""`doctor` checks everything that `up` needs, before it is needed. Each failed check names the command that mends it.
+
+Nothing is changed.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ _ROOM_BYTES = 2 << 30
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One thing that was looked at. `level` is ok, warning or error; an error means that `up` will fail."""
+    """The result of one check. `level` is ok, warning or error; an error means that `up` will fail."""
 
     name: str
     level: str
@@ -31,7 +34,7 @@ class Check(msgspec.Struct, frozen=True):
 
 
 def doctor(lab: LabFolder) -> list[Check]:
-    """Every check, in the order in which `up` needs them."""
+    """Run every check, in the order in which `up` needs the things."""
     checks: list[Check] = []
     for look in (_settings, _kubectl, _programs, _privilege, _room, _locks, _provider, _master):
         checks.extend(look(lab))
@@ -67,7 +70,7 @@ def _privilege(_lab: LabFolder) -> Iterator[Check]:
     if os.geteuid() == 0:
         yield Check("privilege", "ok", "root")
     elif shutil.which("sudo"):
-        yield Check("privilege", "ok", "sudo will be asked where the provider needs root")
+        yield Check("privilege", "ok", "labctl will use sudo if the provider needs root")
     else:
         yield Check("privilege", "error", "namespace machines need root and there is no sudo", "run as root, or use --minions 0")
 
@@ -105,7 +108,7 @@ def _provider(lab: LabFolder) -> Iterator[Check]:
         provider, why = providers.choose(lab)
     except LabctlError as error:
         yield Check("provider", "error", error.message, error.mend)
-        provider = providers.likeliest(lab)
+        provider = providers.first_choice(lab)
     else:
         yield Check("provider", "ok", f"{provider.name}: {why}")
     yield boundary(provider.name)
@@ -119,11 +122,11 @@ BOUNDARIES = {
     "vagrant": "the host is kept from pods and from root on a minion by the hypervisor",
     "ssh": "a minion is kept from its pods; what its root can reach is as it was before labctl came",
 }
-"""Provider -> what it protects from whom. docs/security.md has the whole of it; a test compares."""
+"""What each provider protects from whom. docs/security.md has the same sentences at length, and a test compares the two."""
 
 
 def boundary(provider: str) -> Check:
-    """What a hostile pod or a hostile root on a minion can and can't reach."""
+    """Say what a hostile pod, or a hostile root on a minion, can and can't reach."""
     text = f"{BOUNDARIES[provider]} (docs/security.md)"
     if provider == "namespace":
         from labctl.providers.namespace.cgroup import guards_sysctls

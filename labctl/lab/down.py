@@ -1,4 +1,4 @@
-"""`halt` and `destroy`: what was made is taken down in order, and what was half made too."""
+"""`halt` and `destroy` stop and remove in order what was made, also a lab that was only half made."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def halt(lab: LabFolder, names: Sequence[str]) -> None:
     if not lab.exists:
         raise LabctlError(f"there is no lab in {lab.folder} or above", mend="labctl up")
     with process.working_on(lab.paths, "halt"):
-        chosen = _chosen(lab, names)  # starts a master where it was killed: machines may be on without one
+        chosen = _chosen(lab, names)  # this starts a master if it was killed, because machines may be on without one
         for name in chosen:
             lab.api.patch(f"{machines.PATH}/{name}", {"spec": {"power": "Off"}})
         machines.wait(lab, chosen, _still_on, timeout_s=HALT_TIMEOUT_S)
@@ -56,7 +56,7 @@ def _destroy_machines(lab: LabFolder, names: Sequence[str]) -> None:
 
 
 def _destroy_lab(lab: LabFolder) -> None:
-    """Without the master's help: it may be dead, and everything is to go anyway."""
+    """Remove the whole lab without asking its master, which may be dead."""
     _stop_master(lab)
     name = lab.record["kept"].get("provider", "auto")
     if name not in ("", "auto"):
@@ -66,11 +66,14 @@ def _destroy_lab(lab: LabFolder) -> None:
 
 
 def _remove_folder(lab: LabFolder) -> None:
-    """While this command still works on the lab, and at once: what another command makes there from now on is its own, and stays."""
+    """Remove the lab's folder by renaming it first, while this command still holds the lab's lock.
+
+    What another command makes at the old place from then on belongs to that command and stays.
+    """
     gone = lab.paths.lab.with_name(f"{lab.paths.lab.name}.destroyed-{secrets.token_hex(4)}")
     try:
         os.rename(lab.paths.lab, gone)
-    except OSError:  # a file system of its own, or no right to the folder around it
+    except OSError:  # it is a mount point, or the folder around it is not writable
         gone = lab.paths.lab
     shutil.rmtree(gone, ignore_errors=True)
     lab.__dict__.pop("record", None)

@@ -4,7 +4,7 @@
       - address: 192.168.1.21        # all that is needed where root's key is ~/.ssh/id_ed25519
       - {address: 192.168.1.22, user: pi, key: ~/.ssh/pi, name: minion-5}
 
-Who calls it: settings.py. What it never does: connect. The result goes into lab.json, so it is strings, numbers and booleans.
+settings.py calls this module, which never connects to a machine. The result goes into lab.json, so it holds only strings, numbers and booleans.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _ADDRESS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _HOST_KEY = re.compile(r"(ssh-|ecdsa-|sk-)\S+ [A-Za-z0-9+/=]+( .*)?")
 _USUAL_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
-_MOST = 200
+_MACHINES_MAX = 200
 
 Entry = dict[str, Any]
 
 
 def machines(value: Any) -> list[Entry]:
-    """Each entry whole and checked; ValueError says which and why."""
+    """Check each entry and fill in its defaults. ValueError says which entry is wrong and why."""
     if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
         raise ValueError("write a list of machines, each with its address")
     entries = [_entry(number, each) for number, each in enumerate(value, 1)]
@@ -40,7 +40,7 @@ def machines(value: Any) -> list[Entry]:
 
 
 def place_keys(entries: list[Entry], folder: Path) -> list[Entry]:
-    """Relative key files are beside lab.yml."""
+    """Make relative paths of key files absolute; they are relative to the folder of lab.yml."""
     return [{**entry, "key": os.path.normpath(folder / entry["key"])} for entry in entries]
 
 
@@ -62,12 +62,12 @@ def _entry(number: int, given: Mapping[str, Any]) -> Entry:
 
 
 def _number(entries: list[Entry]) -> None:
-    """Who has no name gets the first that is free."""
-    free = (name for name in (f"minion-{n}" for n in range(1, _MOST + 1)) if name not in [entry["name"] for entry in entries])
+    """Give each entry without a name the lowest free one."""
+    free = (name for name in (f"minion-{n}" for n in range(1, _MACHINES_MAX + 1)) if name not in [entry["name"] for entry in entries])
     for entry in entries:
         entry["name"] = entry["name"] or next(free, "")
     if not all(entry["name"] for entry in entries):
-        raise ValueError(f"a lab has at most {_MOST} machines")
+        raise ValueError(f"a lab has at most {_MACHINES_MAX} machines")
 
 
 def _matching(pattern: re.Pattern[str], mend: str) -> Callable[[Any], str]:
@@ -81,8 +81,8 @@ def _matching(pattern: re.Pattern[str], mend: str) -> Callable[[Any], str]:
 
 def _name(value: Any) -> str:
     match = _NAME.fullmatch(str(value))
-    if not match or int(match[1]) > _MOST:
-        raise ValueError(f"write minion-1 to minion-{_MOST}, or leave it out")
+    if not match or int(match[1]) > _MACHINES_MAX:
+        raise ValueError(f"write minion-1 to minion-{_MACHINES_MAX}, or leave it out")
     return str(value)
 
 
@@ -97,7 +97,7 @@ def _address() -> str:
 
 
 def _usual_key() -> str:
-    """The first that the person has."""
+    """Return the first usual SSH key that the person has."""
     folder = Path("~/.ssh").expanduser()
     found = next((folder / name for name in _USUAL_KEYS if (folder / name).exists()), None)
     if not found:
@@ -113,4 +113,4 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], Any], Callable[[], Any]]] = {
     "key": (lambda value: str(Path(str(value)).expanduser()), _usual_key),
     "host_key": (_matching(_HOST_KEY, "write it as in its ssh_host_ed25519_key.pub: ssh-ed25519 AAAA..."), str),
 }
-"""What can be said of a machine (and `sudo`): how it is read, what it is where it is not said."""
+"""The fields of an entry, besides `sudo`: the function that reads the value, and the one that makes the default."""

@@ -1,7 +1,8 @@
-"""`export`: one folder with everything about a lab that one sends with a bug: objects, journal, logs of master, agents and containers,
-rules, routes and facts of every machine, and what its console showed.
+"""`export` writes one folder with everything about a lab that a bug report needs: objects, journal, logs of the master, agents and
+containers,
+rules, routes and facts of every machine, and the output of its console.
 
-Secrets' data and private keys stay behind.
+It leaves out the data of Secrets, and private keys.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _MACHINE_S = 60.0
 
 
 def export(lab: LabFolder, folder: Path) -> Path:
-    """Fill `folder` (made if needed; must be empty) and answer it."""
+    """Fill `folder`, which is made if needed and must be empty, and return it."""
     if folder.exists() and any(folder.iterdir()):
         raise LabctlError(f"{folder} is not empty", mend="name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +76,7 @@ def _without_secrets(items: Any) -> Any:
 
 
 def _machine(lab: LabFolder, name: str, folder: Path) -> None:
-    """Everything in one SSH session; and what its console showed, from this side."""
+    """Write a machine's files: those collected in one SSH session, and the output of its console, which this side has."""
     folder.mkdir(parents=True)
     console = lab.paths.machines / name / "console.log"
     if console.exists():

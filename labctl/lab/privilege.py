@@ -1,4 +1,4 @@
-"""Nobody needs sudo on the command line: labctl runs as the person and asks for root only where the provider needs it."""
+"""Getting root where it is needed. People type no sudo: labctl runs as the person and asks for root only if the provider needs it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _KEEP = ("NUM_MINIONS", "MINION_MEMORY", "MINION_CPUS", "KUBECONFIG", "http_prox
 
 
 def needs_root(lab: LabFolder) -> bool:
-    """Whether this lab's machines are made by a provider that needs root, and we are not root. `auto` tries namespaces first, on Linux."""
+    """Tell whether this lab's provider needs root and this process is not root.
+
+    On Linux, provider `auto` tries namespaces first, which need it.
+    """
     if os.geteuid() == 0 or lab.settings["minions"] == 0:
         return False
     provider = lab.settings["provider"]
@@ -25,20 +28,20 @@ def needs_root(lab: LabFolder) -> bool:
 
 
 def may_be_root() -> bool:
-    """Whether asking for root can help."""
+    """Tell whether this process is root or can become root."""
     return os.geteuid() == 0 or shutil.which("sudo") is not None
 
 
 def sudo_command(arguments: list[str]) -> list[str]:
-    """The command that runs labctl again as root. LabctlError where there is no sudo."""
+    """Return the command that runs labctl again as root. Raises LabctlError if there is no sudo."""
     if not shutil.which("sudo"):
         raise LabctlError("namespace machines need root", mend="run this as root, or install sudo")
     kept = [f"{name}={value}" for name, value in os.environ.items() if name in _KEEP or name.startswith("LABCTL_")]
     return ["sudo", "--", "env", *kept, sys.executable, "-m", "labctl.cli", *arguments]
 
 
-def give_back(lab: LabFolder, *others: Path) -> None:
-    """What root wrote for the person (the lab's folder, and `others`) belongs to the person."""
+def return_ownership(lab: LabFolder, *others: Path) -> None:
+    """Make the person the owner of the files that root wrote for them: those in the lab's folder, and `others`."""
     uid, gid = lab.environment.get("SUDO_UID"), lab.environment.get("SUDO_GID")
     if os.geteuid() != 0 or not uid or not gid:
         return

@@ -1,8 +1,9 @@
-"""The master as a process: is it running, start it, stop it.
+"""The master as a process: starting it, stopping it, and finding out whether it runs.
 
-The running master holds a lock on STATE/ID/master.lock for as long as it lives, however it ends; the file holds its process id.
-Its answer "ready" comes through an inherited pipe, so that nobody polls. Half of its start is imports, which need no settings: `beginning` lets
-them happen while its starter still finds out what is wanted.
+A running master holds a lock on STATE/ID/master.lock until its process ends, however it ends. The file holds its process id. It reports
+"ready"
+through an inherited pipe, so nothing polls. Half of its start is imports, which need no settings: `prepare_master` starts a process that
+imports them while `up` still finds out what is wanted.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from labctl.errors import LabctlError
 from labctl.paths import Paths
 
 GO, HOLD = b"go", b"ho"
-"""What a master that has begun is told (labctl/master/__main__.py)."""
+"""The messages that a prepared master reads from its pipe (labctl/master/__main__.py)."""
 
 IDLE_S = 30.0
-LOADING_MOST_S = 600.0
+LOADING_MAX_S = 600.0
 _PF_EXITING = 0x4  # linux/sched.h
 _PENDING = ("SigPnd:", "ShdPnd:")
 Note = Callable[[str], None]
@@ -39,7 +40,7 @@ def quiet(_text: str) -> None:
 
 
 def master_pid(paths: Paths) -> int:
-    """The running master's process id; 0 if none runs."""
+    """Return the running master's process id, or 0 if none runs."""
     try:
         with open(paths.state / "master.lock", "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -51,7 +52,7 @@ def master_pid(paths: Paths) -> int:
 
 
 def _read_pid(paths: Paths) -> int:
-    deadline = time.monotonic() + 1  # between taking the lock and writing the pid there is a moment
+    deadline = time.monotonic() + 1  # the master takes the lock a moment before it writes its pid
     while time.monotonic() < deadline:
         text = (paths.state / "master.lock").read_text()
         if text.strip().isdigit():
@@ -60,24 +61,27 @@ def _read_pid(paths: Paths) -> int:
     return 0
 
 
-def ensure_master(paths: Paths, *, begun: Beginning | None = None, note: Note = quiet) -> None:
-    """A master that answers: the one that runs, the one that somebody is just starting, the one that was begun for this, or a new one."""
-    waiting: _Patience | None = None
+def ensure_master(paths: Paths, *, prepared: PreparedMaster | None = None, note: Note = quiet) -> None:
+    """Return when a master answers: the running one, one that another command just starts, the prepared one, or a new one."""
+    waiting: _StartDeadline | None = None
     while pid := master_pid(paths):
         if master_run(paths):
             return
         if waiting is None or waiting.pid != pid:
-            waiting = _Patience(pid, paths, note)
+            waiting = _StartDeadline(pid, paths, note)
         if waiting.over():
-            raise LabctlError("the lab's master has begun but does not answer", mend=f"see {paths.master_log}")
+            raise LabctlError("the lab's master has started but does not answer", mend=f"see {paths.master_log}")
         time.sleep(0.02)
-    (begun or Beginning(paths)).go(note=note)
+    (prepared or PreparedMaster(paths)).go(note=note)
 
 
-class _Patience:
-    """How long to wait for a master that has begun: a large store takes minutes to read, and a process that works is not stuck.
+class _StartDeadline:
+    """A deadline for a starting master that moves while it works: reading a large store takes minutes, and a process that works is not
+    stuck.
 
-    It is over when the process has used no processor for `IDLE_S`, or after `LOADING_MOST_S` at the latest. `note` is told, each second, what is waited for.
+    It is over when the process has used no processor time for `IDLE_S`, or after `LOADING_MAX_S` at the latest. `note` is called each
+    second with what
+    the master is doing.
     """
 
     def __init__(self, pid: int, paths: Paths, note: Note) -> None:
@@ -94,11 +98,11 @@ class _Patience:
         if now - self._noted_at >= 1.0:
             self._noted_at = now
             self._note(f"{self._doing()}, {now - self._began:.0f} s")
-        return now - self._progress_at > IDLE_S or now - self._began > LOADING_MOST_S
+        return now - self._progress_at > IDLE_S or now - self._began > LOADING_MAX_S
 
     def _doing(self) -> str:
         if is_ending(self.pid):
-            return "the master before this one is ending"
+            return "waiting for the previous master to end"
         try:
             return f"reading its store of {self._paths.store.stat().st_size / 1e6:.0f} MB"
         except OSError:
@@ -106,7 +110,7 @@ class _Patience:
 
 
 def is_ending(pid: int) -> bool:
-    """Whether that process was killed and only gives back what it held: it keeps its lock and its sockets until then, and answers nobody."""
+    """Tell whether that process was killed but has not ended yet. It keeps its lock and its sockets until then, and answers no request."""
     try:
         head, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")
         pending = [int(line.split()[1], 16) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(_PENDING)]
@@ -117,7 +121,7 @@ def is_ending(pid: int) -> bool:
 
 
 def _processor_s(pid: int) -> float:
-    """How much processor time it has used; 0 where that can't be known."""
+    """Return the processor time that the process has used, or 0 if that can't be known."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -125,8 +129,8 @@ def _processor_s(pid: int) -> float:
         return 0.0
 
 
-class Beginning:
-    """A master's process that imports what it needs and then waits for `go`; it reads no settings and takes no lock before."""
+class PreparedMaster:
+    """A prepared master: a process that imports its modules and then waits for `go`. Before that it reads no settings and takes no lock."""
 
     def __init__(self, paths: Paths, *, machines_first: bool = False) -> None:
         """`machines_first`: its machines are there before it is, as where a snapshot is restored, so that it starts its SSH process at once."""
@@ -146,13 +150,15 @@ class Beginning:
         os.close(ready)
 
     def go(self, *, hold: bool = False, note: Note = quiet) -> None:
-        """Be the lab's master, with the settings of now. Returns when it answers. LabctlError carries the last line of its log.
+        """Let the process become the lab's master, with the present settings, and return when it answers.
 
-        With `hold` it answers and leaves the machines alone until `release`; it ends if that never comes.
+        Raises LabctlError with the last line of its log if it does not. With `hold` it leaves the machines alone until `release` is called;
+        if its
+        starter ends without calling it, the master ends.
         """
         with contextlib.suppress(BrokenPipeError):  # it has ended: its log says why
             os.write(self._tell, HOLD if hold else GO)
-        waiting = _Patience(self._process.pid, self._paths, note)
+        waiting = _StartDeadline(self._process.pid, self._paths, note)
         said: list[int] = []
         while not said and not waiting.over():
             said, _, _ = select.select([self._hear], [], [], 0.5)
@@ -167,14 +173,14 @@ class Beginning:
         )
 
     def release(self) -> None:
-        """The machines that a held master waits for are there."""
+        """Tell a held master that the machines are there, so that it may work on them."""
         with contextlib.suppress(BrokenPipeError):
             os.write(self._tell, GO)
         self.held = False
         self._close()
 
     def abandon(self) -> None:
-        """It was not needed, or says nothing. Nothing to do once it is the master."""
+        """End the process if it has not become the master."""
         if self._tell >= 0:
             self._close()
             self._process.kill()
@@ -187,17 +193,17 @@ class Beginning:
 
 
 @contextlib.contextmanager
-def beginning(paths: Paths, *, machines_first: bool = False) -> Iterator[Beginning | None]:
+def prepare_master(paths: Paths, *, machines_first: bool = False) -> Iterator[PreparedMaster | None]:
     """A master that begins meanwhile, for `ensure_master`. It is gone afterwards if nobody needed it.
 
     None where one runs that goes on: with `machines_first` that one is stopped, and this one takes its place.
     """
-    begun = Beginning(paths, machines_first=machines_first) if machines_first or not master_pid(paths) else None
+    prepared = PreparedMaster(paths, machines_first=machines_first) if machines_first or not master_pid(paths) else None
     try:
-        yield begun
+        yield prepared
     finally:
-        if begun:
-            begun.abandon()
+        if prepared:
+            prepared.abandon()
 
 
 def _last_line(log: Path, begin: int) -> str:
@@ -208,7 +214,7 @@ def _last_line(log: Path, begin: int) -> str:
 
 
 def stop_master(paths: Paths, *, timeout_s: float = 10.0) -> bool:
-    """End the master in order, by force after the timeout. False if none ran."""
+    """Ask the master to end, and kill it after the timeout. Return False if none ran."""
     pid = master_pid(paths)
     if not pid:
         return False
@@ -236,18 +242,18 @@ def _ended(paths: Paths, descriptor: int | None, timeout_s: float) -> bool:
 
 
 def master_run(paths: Paths) -> dict:
-    """What the running master says of itself, once it answers: pid, url, port, settings. Empty before that, and if none runs."""
+    """Return what the running master wrote about itself when it began to answer: pid, url, port, settings. Empty if none answers yet."""
     try:
         said = json.loads(paths.master_run.read_text())
     except (OSError, ValueError):
         return {}
     pid = said.get("pid")
-    return said if pid == master_pid(paths) and not is_ending(pid) else {}  # else it is what a killed one left
+    return said if pid == master_pid(paths) and not is_ending(pid) else {}  # otherwise a killed master left the file
 
 
 @contextlib.contextmanager
 def working_on(paths: Paths, what: str) -> Iterator[None]:
-    """One command at a time changes a lab. The second is told who is at it, and changes nothing."""
+    """Hold the lab's lock while a command changes the lab. A second command gets an error that names the first, and changes nothing."""
     with _command_lock(paths) as file:
         file.truncate(0)
         file.write(f"`labctl {what}` (process {os.getpid()})")
@@ -257,18 +263,18 @@ def working_on(paths: Paths, what: str) -> Iterator[None]:
         finally:
             file.truncate(0)
             if _same_file(file, paths) and not paths.settings.exists() and _names(paths.lab) <= {"command.lock", "log"}:
-                shutil.rmtree(paths.lab, ignore_errors=True)  # nothing was made
+                shutil.rmtree(paths.lab, ignore_errors=True)  # the command made no lab, so the folder goes too
 
 
 @contextlib.contextmanager
 def _command_lock(paths: Paths) -> Iterator[IO[str]]:
-    """The lab's command.lock, held. A folder that a `destroy` took away while this was waiting for it is made again."""
+    """Open and lock the lab's command.lock. If a `destroy` removed the folder while this command waited, the folder is made again."""
     while True:
         paths.lab.mkdir(parents=True, exist_ok=True)
         try:
             file = open(paths.lab / "command.lock", "a+")  # noqa: SIM115 - closed below
         except FileNotFoundError:
-            continue  # it was just taken away
+            continue  # another command just removed the folder
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -282,7 +288,7 @@ def _command_lock(paths: Paths) -> Iterator[IO[str]]:
 
 
 def _same_file(file: IO[str], paths: Paths) -> bool:
-    """Whether the open file is the one that has its name now."""
+    """Tell whether the open file is still the one that has its name."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(paths.lab / "command.lock"))
     except FileNotFoundError:

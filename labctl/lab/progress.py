@@ -1,4 +1,4 @@
-"""What long work says while it goes on. `Lab` prints nothing; whoever calls it passes a function that shows steps."""
+"""Progress of long work. `Lab` prints nothing; its caller passes a function that shows the steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import msgspec
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One step of long work. `state` is begun, note (a word in between), done or failed; `took_s` counts from its beginning."""
+    """One report of a step of long work. `state` is begun, note (a text in between), done or failed;     `took_s` counts from the step's
+    beginning.
+    """
 
     name: str
     state: str
@@ -22,12 +24,12 @@ Progress = Callable[[Step], None]
 
 
 def silent(_step: Step) -> None:
-    """Show nothing."""
+    """A progress callback that does nothing."""
 
 
 @contextmanager
 def step(progress: Progress, name: str) -> Iterator[Callable[[str], None]]:
-    """Tell the beginning and the end of a step; yields a function for notes in between."""
+    """Report the beginning and the end of a step. Yields a function that reports notes in between."""
     begun = time.monotonic()
     notes: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Choosing what makes the machines: `auto` tries what really works here and says why."""
+"""Choosing the provider that makes the machines: `auto` tries which ones work on this host, and says why it took one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def make(lab: LabFolder, name: str, progress: Callable[[str], None] = lambda _line: None) -> Provider:
-    """The provider of that name for this lab."""
+    """Return the provider of that name for this lab."""
     paths = lab.paths
     return make_provider(
         name, lab.record["id"], paths.state, paths.cache, folder=lab.folder, settings=lab.settings.values(), progress=progress
@@ -22,7 +22,7 @@ def make(lab: LabFolder, name: str, progress: Callable[[str], None] = lambda _li
 
 
 def choose(lab: LabFolder, progress: Callable[[str], None] = lambda _line: None) -> tuple[Provider, str]:
-    """(provider, why it and no other). LabctlError with the reason of the likeliest where none works."""
+    """Return the provider and the reason for choosing it. If none works, LabctlError has the reason of the first in order."""
     refused = []
     for name in _in_order(lab):
         provider = make(lab, name, progress)
@@ -34,13 +34,13 @@ def choose(lab: LabFolder, progress: Callable[[str], None] = lambda _line: None)
     raise LabctlError(f"provider {name} does not work here: {verdict.reason}", mend=verdict.mend)
 
 
-def likeliest(lab: LabFolder) -> Provider:
-    """The first that `choose` tries: whose checks say what is missing, where none works."""
+def first_choice(lab: LabFolder) -> Provider:
+    """Return the provider that `choose` tries first. If none works, its checks say what is missing."""
     return make(lab, _in_order(lab)[0])
 
 
 def _in_order(lab: LabFolder) -> tuple[str, ...]:
-    """Which are tried. Who lists machines wants those, and nobody else's."""
+    """Return the providers to try, in order. If lab.yml lists machines, only `ssh` is tried."""
     wanted = lab.settings["provider"] or "auto"
     if wanted != "auto":
         return (wanted,)

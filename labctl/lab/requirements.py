@@ -1,6 +1,7 @@
-"""What the host must have, in one place: for `labctl doctor`, for `up`'s first look, and for `make setup`.
+"""What the host must have, in one place. `labctl doctor`, `up` and `make setup` read it.
 
-`python -m labctl.lab.requirements` prints the Debian packages, so that the Makefile lists none of its own; `--only namespace`: those of one provider.
+`python -m labctl.lab.requirements` prints the Debian packages, so the Makefile lists none of its own. With `--only namespace` it prints
+those of one provider.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ VM_PACKAGES = (
 
 
 def missing(*needed_by: str) -> list[Tool]:
-    """The tools that are not on PATH, of those that `needed_by` names."""
+    """Return the tools that `needed_by` needs and that are not on PATH."""
     return [tool for tool in TOOLS if tool.needed_by in needed_by and not shutil.which(tool.program)]
 
 
 def install_command(tools: list[Tool]) -> str:
-    """The command that mends it."""
+    """Return the command that installs the tools."""
     return "apt-get install -y " + " ".join(sorted({tool.package for tool in tools}))
 
 

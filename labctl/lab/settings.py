@@ -1,6 +1,7 @@
-"""A lab's settings: what they are, what they default to, and where each value came from.
+"""A lab's settings: their names, their defaults, and where each value came from.
 
-One table (`OPTIONS`). A value comes from a flag, else the environment, else lab.yml, else what this lab was made with, else the default.
+All are in one table (`OPTIONS`). A value comes from a flag, else the environment, else lab.yml, else what this lab was made with, else the
+default.
 This is the only module that reads the environment. Other rooms declare the frozen settings they need; `labctl.master` fills them from here.
 """
 
@@ -21,11 +22,14 @@ from labctl.lab import existing
 
 _SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?$", re.IGNORECASE)
 _UNIT = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-MOST_MINIONS = 200
+MINIONS_MAX = 200
 
 
 def size(text: str) -> int:
-    """Bytes of `1G`, `512M`, `1Gi`, `2048MB`: powers of two, as hypervisors count memory. ValueError with the mend."""
+    """Return the bytes of `1G`, `512M`, `1Gi` or `2048MB`. Units are powers of two, as hypervisors count memory.
+
+    ValueError says what to write instead.
+    """
     match = _SIZE.match(str(text).strip())
     if not match:
         raise ValueError("write a size such as 1G or 512M")
@@ -37,8 +41,8 @@ def _minions(text: str) -> int:
         count = int(text)
     except ValueError:
         count = -1
-    if not 0 <= count <= MOST_MINIONS:
-        raise ValueError(f"write a whole number from 0 to {MOST_MINIONS}")
+    if not 0 <= count <= MINIONS_MAX:
+        raise ValueError(f"write a whole number from 0 to {MINIONS_MAX}")
     return count
 
 
@@ -113,7 +117,7 @@ def _yes(text: Any) -> bool:
 
 @dataclass(frozen=True)
 class Option:
-    """One setting: its name in lab.yml (dots nest), its environment variables, how it is read, its default, what it is for."""
+    """One setting: its name in lab.yml (dots nest), the function that reads it, its default, what it is for, and its environment variables."""
 
     name: str
     parse: Callable[[Any], Any]
@@ -134,7 +138,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("cpus", _cpus, 1.0, "CPUs of each minion", ("MINION_CPUS",)),
     Option("box", str, "", "the VM box to boot from", ("LABCTL_BOX",)),
     Option("machines", existing.machines, [], "machines that exist already, for provider ssh: address, user, key, ..."),
-    Option("prepare", _yes, False, "install on machines that exist already what they lack (apt-get)", ("LABCTL_PREPARE",)),
+    Option("prepare", _yes, False, "install missing packages on machines that exist already (apt-get)", ("LABCTL_PREPARE",)),
     Option("uplink", _one_of("auto", "direct", "reverse"), "auto", "how machines that exist already reach the master", kept=True),
     Option("master_address", _address, "", "this host's address as they reach it, with `uplink: direct`", kept=True),
     Option(
@@ -145,7 +149,13 @@ OPTIONS: tuple[Option, ...] = (
         ("LABCTL_NETWORK",),
         kept=True,
     ),
-    Option("proxy_mode", _one_of("iptables", "userspace"), "iptables", "how a Service's virtual IP is carried", ("LABCTL_PROXY_MODE",)),
+    Option(
+        "proxy_mode",
+        _one_of("iptables", "userspace"),
+        "iptables",
+        "how traffic to a Service's virtual IP is forwarded",
+        ("LABCTL_PROXY_MODE",),
+    ),
     Option("api_port", _port, 0, "the API's port on loopback; 0 takes a free one and keeps it", ("LABCTL_API_PORT",), kept=True),
     Option("addresses.machines", _range, defaults.MACHINE_NETWORK, "the machines' network; the master has its first address", kept=True),
     Option("addresses.pods", _range, defaults.POD_RANGE, "the pods' network, a /24 for each minion", kept=True),
@@ -166,7 +176,7 @@ OPTIONS: tuple[Option, ...] = (
         "pods.drain_s",
         _seconds,
         defaults.DRAIN_S,
-        "how long an ending pod waits at most until every minion has let it go, seconds; more where machines are slow",
+        "how long an ending pod waits at most until no minion sends it new connections, seconds; raise it for slow machines",
     ),
     Option("pods.backoff_s", _seconds, defaults.BACKOFF_S, "first back-off before a failed container is started again, seconds"),
 )
@@ -202,25 +212,25 @@ class Settings:
 
 
 def compose(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path | None, kept: Mapping[str, Any]) -> Settings:
-    """Settle every option. UsageError names the flag, variable or line of lab.yml that is wrong, and the mend."""
+    """Find the value of every option. UsageError names the flag, variable or line of lab.yml that is wrong, and says how to mend it."""
     written = read_file(file) if file and file.exists() else {}
     found: dict[str, Setting] = {}
     for option in OPTIONS:
-        found[option.name] = _settle(option, flags, environment, written, kept)
+        found[option.name] = _resolve(option, flags, environment, written, kept)
     if file and found["machines"].value:
         _follow_machines(found, file.parent)
     return Settings(found)
 
 
 def _follow_machines(found: dict[str, Setting], folder: Path) -> None:
-    """Who lists machines has told how many there are."""
+    """Take the number of minions from the list of machines, if lab.yml has one."""
     machines = found["machines"]
     found["machines"] = Setting(existing.place_keys(machines.value, folder), machines.source)
     if found["minions"].source == "default":
         found["minions"] = Setting(len(machines.value), f"{machines.source}: machines")
 
 
-def _settle(
+def _resolve(
     option: Option,
     flags: Mapping[str, Any],
     environment: Mapping[str, str],
@@ -287,7 +297,7 @@ def _leaves(node: Any, prefix: str) -> Any:
 
 
 def homes(environment: Mapping[str, str] | None = None) -> tuple[Path, Path]:
-    """(state, cache) folders of this machine; see paths.py."""
+    """Return the folders for state and cache of this machine; paths.py describes them."""
     environment = os.environ if environment is None else environment
     user = Path(environment.get("HOME", "/"))
     if os.geteuid() == 0:
@@ -299,7 +309,7 @@ def homes(environment: Mapping[str, str] | None = None) -> tuple[Path, Path]:
 
 
 def proxies(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The usual proxy variables, for image pulls."""
+    """Return the usual proxy variables of the environment, for image pulls."""
     environment = os.environ if environment is None else environment
     names = ("http_proxy", "https_proxy", "no_proxy")
     return {name: value for name in names if (value := environment.get(name) or environment.get(name.upper()))}

@@ -1,14 +1,14 @@
-"""Snapshots: a lab at one moment, from which it, or a new lab anywhere on this machine, goes on.
+"""Snapshots: a lab's state at one moment. The same lab, or a new one anywhere on this machine, can continue from it.
 
     CACHE/snapshots/NAME/
-      snapshot.json      what it is: lab, provider, settings, revision, when
+      snapshot.json      lab, provider, settings, revision, time
       store.db           the master's store at that revision
-      machines/          the provider's: disks, and memory where it can (providers.protocol.Snapshots)
+      machines/          the provider's files: disks, and memory if it can save it (providers.protocol.Snapshots)
       pki/ ssh/          the CA and the SSH key: what the machines trust, and what people's kubeconfigs hold
 
-Saving: machines paused ─► store copied by the master ─► machines copied ─► they go on ─► one rename makes it a snapshot.
+Saving: machines paused ─► store copied by the master ─► machines copied ─► machines resumed ─► one rename makes it a snapshot.
 Restoring: lab.json says so ─► master stopped ─► keys, store, machines in place ─► lab.json says it is done ─► the rest of `up`.
-What is killed half-way is no snapshot, or is a restore that `labctl up` finishes; until then no command starts a master on it.
+An interrupted save leaves no snapshot. An interrupted restore is finished by `labctl up`; until then no command starts a master on it.
 """
 
 from __future__ import annotations
@@ -40,27 +40,28 @@ if TYPE_CHECKING:
     from labctl.lab.folder import LabFolder
     from labctl.providers.protocol import Provider
 
-LEAP = 1_000_000
-"""What a lab that is gone may have written after the snapshot: revisions of a lab made anew go on above that (as etcd's --bump-revision)."""
+REVISION_GAP = 1_000_000
+"""How many revisions the old lab may have written after the snapshot, if that is not known. The restored lab's revisions continue above it, so that none
+is given twice (as with etcd's --bump-revision)."""
 PODS_TIMEOUT_S = 30.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """snapshot.json. `ready` are the pods that were, as namespace/name."""
+    """The content of snapshot.json. `ready` are the pods that were Ready, as namespace/name."""
 
     name: str
     lab: str
     saved: str  # RFC 3339
     provider: str
-    memory: bool  # machines go on where they were; else they boot
+    memory: bool  # whether machines continue where they were; otherwise they boot
     machines: list[str]
     ready: list[str]
     revision: int
     port: int
     size: int  # bytes on disk
     paused_s: float
-    kept: dict[str, Any]  # settings that lab.json keeps
+    kept: dict[str, Any]  # settings that are fixed for the lab, from lab.json
     settings: dict[str, Any]
 
 
@@ -68,13 +69,13 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 def listed(lab: LabFolder) -> list[Snapshot]:
-    """All of this machine, oldest first."""
+    """Return all snapshots of this machine, the oldest first."""
     folders = lab.paths.snapshots.glob("[!.]*/snapshot.json")
     return sorted((_read(path) for path in folders), key=lambda snapshot: (snapshot.saved, snapshot.name))
 
 
 def find(lab: LabFolder, name: str) -> Snapshot:
-    """LabctlError with the names that there are."""
+    """Return the snapshot of that name. LabctlError lists the names that exist."""
     path = lab.paths.snapshots / name / "snapshot.json"
     if not _NAME.fullmatch(name) or not path.exists():
         there = ", ".join(snapshot.name for snapshot in listed(lab))
@@ -82,8 +83,8 @@ def find(lab: LabFolder, name: str) -> Snapshot:
     return _read(path)
 
 
-def _ever_given(lab: LabFolder) -> int:
-    """The highest revision that this lab's store ever gave; 0 where nobody knows, because it is gone or damaged."""
+def _highest_revision(lab: LabFolder) -> int:
+    """Return the highest revision that this lab's store ever gave, or 0 if the store is gone or damaged."""
     try:
         return highest_revision(lab.paths.store)
     except StoreError:
@@ -101,7 +102,7 @@ def _read(path: Path) -> Snapshot:
 
 
 def save(lab: LabFolder, name: str) -> Snapshot:
-    """The lab as it is now. Its machines stand still for a moment; nothing else is disturbed."""
+    """Save the lab's present state. Its machines are paused for a moment; nothing else is disturbed."""
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} is no name for a snapshot", mend="use letters, digits, '-', '_' and '.', and begin with a letter or digit"
@@ -109,7 +110,7 @@ def save(lab: LabFolder, name: str) -> Snapshot:
     if not lab.exists:
         raise LabctlError(f"there is no lab in {lab.folder} or above", mend="labctl up")
     with process.working_on(lab.paths, "snapshot save"), _new_folder(lab.paths.snapshots, name) as folder:
-        _ = lab.api  # a master runs
+        _ = lab.api  # this starts a master if none runs
         with step(lab.progress, f"snapshot {name}") as note:
             snapshot = _write(lab, name, folder)
             note(
@@ -161,19 +162,22 @@ def _write(lab: LabFolder, name: str, folder: Path) -> Snapshot:
 
 
 def _provider(lab: LabFolder) -> Snapshots | None:
-    """This lab's; None if it has no machines. LabctlError if it can't keep them."""
+    """Return this lab's provider, or None if the lab has no machines. Raises LabctlError if the provider can't save machines."""
     name = lab.record["kept"].get("provider", "")
     if not name or not lab.record["settings"].get("minions"):
         return None
     provider = providers.make(lab, name)
     if (keeper := ability(provider, Snapshots)) is None:
-        raise LabctlError(f"provider {name} can't keep its machines in a snapshot", mend="make the lab with provider namespace")
+        raise LabctlError(f"provider {name} can't save its machines in a snapshot", mend="make the lab with provider namespace")
     return keeper
 
 
 @contextlib.contextmanager
 def _new_folder(snapshots: Path, name: str) -> Iterator[Path]:
-    """A folder that gets its name when the block ends well, and is gone otherwise. One at a time, so that what is left of others is a killed one's."""
+    """Yield a folder that gets its final name when the block succeeds, and is removed when it fails.
+
+    Only one save runs at a time, so any other unfinished folder was left by a killed process and is removed.
+    """
     try:
         snapshots.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locks.exclusive(snapshots / ".lock"):
@@ -218,7 +222,7 @@ def delete(lab: LabFolder, name: str) -> None:
     if not _NAME.fullmatch(name) or not folder.exists():
         find(lab, name)
     with step(lab.progress, f"delete {name}"), locks.exclusive(lab.paths.snapshots / ".lock"):
-        gone = lab.paths.snapshots / f".new-{name}.gone"  # if this is killed, the next save removes it
+        gone = lab.paths.snapshots / f".new-{name}.gone"  # if this process is killed, the next save removes the rest
         os.rename(folder, gone)
         shutil.rmtree(gone, ignore_errors=True)
 
@@ -226,8 +230,8 @@ def delete(lab: LabFolder, name: str) -> None:
 # -- restoring: two steps of `up` ----------------------------------------------------------------------------------------------
 
 
-def adopt(lab: LabFolder, name: str) -> None:
-    """Before anything is touched: the lab's settings become the snapshot's, where nobody says otherwise; what can't be otherwise is checked."""
+def adopt_settings(lab: LabFolder, name: str) -> None:
+    """Check the snapshot against this lab, and take its settings where the person gave none. Nothing is changed on machines yet."""
     snapshot = find(lab, name)
     had = lab.record.get("settings", {}) if lab.exists else {}
     if had.get("minions") and not snapshot.machines:
@@ -258,43 +262,49 @@ def adopt(lab: LabFolder, name: str) -> None:
         providers.make(lab, snapshot.provider).check_machines(lab.paths.snapshots / name / "machines")  # type: ignore[attr-defined]
 
 
-def suffices(lab: LabFolder, name: str) -> bool:
-    """Whether all machines that are wanted come out of this snapshot as they stood: what others are made from is not needed then."""
+def has_all_machines(lab: LabFolder, name: str) -> bool:
+    """Tell whether all wanted machines come out of this snapshot with their memory.
+
+    Then nothing else must be prepared to make machines from.
+    """
     snapshot = find(lab, name or lab.record["restoring"]["name"])
     return snapshot.memory and len(snapshot.machines) == lab.settings["minions"]
 
 
-def restore(lab: LabFolder, provider: Provider | None, name: str, begun: process.Beginning | None) -> Snapshot:
-    """Put the snapshot in the place of what the lab is; without a name, finish what was begun. No master but `begun` can be started before it is done."""
+def restore(lab: LabFolder, provider: Provider | None, name: str, prepared: process.PreparedMaster | None) -> Snapshot:
+    """Replace the lab's present state by the snapshot. Without a name, finish the restore that was interrupted.
+
+    No master but `prepared` can be started before it is done.
+    """
     pending = lab.record.get("restoring", {})
     name = name or pending["name"]
     snapshot, folder = find(lab, name), lab.paths.snapshots / name
     with step(lab.progress, f"snapshot {name}") as note:
-        ever = _ever_given(lab) or pending.get("above") or snapshot.revision + LEAP
+        ever = _highest_revision(lab) or pending.get("above") or snapshot.revision + REVISION_GAP
         lab.record["restoring"] = {"name": name, "above": max(ever, pending.get("above", 0))}
         lab.save()
-        process.stop_master(lab.paths)  # one that a command started a moment ago; from now on none can
+        process.stop_master(lab.paths)  # another command may have started one a moment ago; from now on none can
         _put_keys(lab, folder)
         rewind(folder / "store.db", lab.paths.store, lab.record["restoring"]["above"])
         if not (lab.paths.state / "port").exists():
             write_file(lab.paths.state / "port", str(snapshot.port), 0o644)
         if provider and snapshot.machines and (keeper := ability(provider, Snapshots)):
-            _load(keeper, folder / "machines", begun)
+            _load(keeper, folder / "machines", prepared)
         del lab.record["restoring"]
         lab.save()
-        if begun and begun.held:
-            begun.release()
-        note("machines go on where they were" if snapshot.memory else "machines booted" if snapshot.machines else "")
+        if prepared and prepared.held:
+            prepared.release()
+        note("machines continue where they were" if snapshot.memory else "machines booted" if snapshot.machines else "")
     return snapshot
 
 
-def _load(keeper: Snapshots, folder: Path, begun: process.Beginning | None) -> None:
-    """The machines are put in place while the master opens its store; it looks at no machine before they are all there."""
+def _load(keeper: Snapshots, folder: Path, prepared: process.PreparedMaster | None) -> None:
+    """Put the machines in place while the master opens its store. The master looks at no machine before all are in place."""
     with ThreadPoolExecutor(1) as pool:
         loading = pool.submit(keeper.load_machines, folder)
         try:
-            if begun:
-                begun.go(hold=True)
+            if prepared:
+                prepared.go(hold=True)
         finally:
             loading.result()
 
@@ -312,7 +322,10 @@ def _put_keys(lab: LabFolder, folder: Path) -> None:
 
 
 def wait_for_pods(lab: LabFolder, snapshot: Snapshot) -> None:
-    """Until the pods that were Ready are so again or have ended, as one that is never restarted has after a boot. One that is late is no error: its events say why."""
+    """Wait until the pods that were Ready are Ready again or have ended; a pod that is never restarted ends with its machine's boot.
+
+    A late pod is no error: its Events say why.
+    """
     if not snapshot.ready:
         return
     with step(lab.progress, "pods") as note:
@@ -323,10 +336,10 @@ def wait_for_pods(lab: LabFolder, snapshot: Snapshot) -> None:
             ended = {key for key in snapshot.ready if key in pods and pods[key].get("status", {}).get("phase") in ("Succeeded", "Failed")}
             left = {key for key in left - ended if key in pods and not _ready(pods[key])}
             time.sleep(0.02)
-        note(_told(len(snapshot.ready), len(left), sorted(ended)))
+        note(_ready_text(len(snapshot.ready), len(left), sorted(ended)))
 
 
-def _told(count: int, left: int, ended: list[str]) -> str:
-    """`3 of 4 Ready, ended: default/job`."""
+def _ready_text(count: int, left: int, ended: list[str]) -> str:
+    """Return a text such as `3 of 4 Ready, ended: default/job`."""
     ready = f"{count - left - len(ended)} of {count} Ready"
     return f"{ready}, ended: {', '.join(ended)}" if ended else ready

@@ -1,4 +1,4 @@
-"""Reaching a machine as a person does: the lab's ssh_config works with ssh, scp and Ansible on every provider."""
+"""Reaching a machine as a person does. The lab's ssh_config works with ssh, scp and Ansible, whatever the provider is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def ssh_command(lab: LabFolder, name: str, command: tuple[str, ...]) -> list[str]:
-    """`ssh -F .labctl/ssh_config NAME [COMMAND]`; the command's words are quoted for the machine's shell."""
+    """Return `ssh -F .labctl/ssh_config NAME [COMMAND]`. The command's words are quoted for the machine's shell."""
     config = lab.paths.ssh_config
     known = hosts(config.read_text()) if config.exists() else []
     if name not in known:
@@ -26,18 +26,18 @@ def ssh_command(lab: LabFolder, name: str, command: tuple[str, ...]) -> list[str
 
 
 def run(lab: LabFolder, name: str, command: tuple[str, ...], *, check: bool, timeout_s: float) -> subprocess.CompletedProcess[str]:
-    """Run a command on a machine; what it printed is captured."""
+    """Run a command on a machine and capture its output."""
     argv = ssh_command(lab, name, command)
     return subprocess.run(argv, text=True, capture_output=True, check=check, timeout=timeout_s, stdin=subprocess.DEVNULL)
 
 
 def hosts(config: str) -> list[str]:
-    """The machines an ssh_config knows."""
+    """Return the machines that an ssh_config names."""
     return [line.split()[1] for line in config.splitlines() if line.startswith("Host ") and "*" not in line]
 
 
 def write_config(lab: LabFolder, machines: Iterable[Machine]) -> None:
-    """`.labctl/ssh_config` and the pinned host keys it checks against."""
+    """Write `.labctl/ssh_config`, and the file of host keys that ssh compares with."""
     pinned = lab.paths.lab / "known_hosts"
     blocks = [_block(machine, pinned, lab.paths.ssh_key) for machine in machines]
     pinned.write_text("".join(f"{machine.name} {machine.host_key}\n" for machine in machines))

@@ -1,4 +1,7 @@
-"""`status`: machines, nodes and the master, as they are, without starting anything. `tasks` are the parts of the master that failed lately."""
+"""`status` shows the state of machines, nodes and the master, and starts nothing.
+
+`tasks` are the parts of the master that failed lately.
+"""
 
 from __future__ import annotations
 

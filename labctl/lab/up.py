@@ -1,4 +1,4 @@
-"""`up`: from a folder to Ready nodes, as a list of named steps. Run again, it finishes what was half done."""
+"""`up` leads from a folder to Ready nodes, as a list of named steps. If a run was interrupted, the next one finishes it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from labctl.errors import LabctlError, UsageError
 from labctl.lab import machines, process, providers
-from labctl.lab.privilege import give_back
+from labctl.lab.privilege import return_ownership
 from labctl.lab.progress import step
 from labctl.lab.ssh import write_config
 from labctl.providers.protocol import Listed, MayEmulate, Power, Prepares, ability
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from labctl.providers.protocol import Machine, Provider
 
 READY_S, EMULATED_READY_S = 180.0, 600.0
-"""How long a node may take where nobody says: on an emulated and busy host a boot alone takes minutes."""
+"""How long a node may take if the settings don't say. On a busy host that emulates the processor, a boot alone takes minutes."""
 
 
 def up(lab: LabFolder, snapshot: str = "") -> None:
@@ -31,34 +31,34 @@ def up(lab: LabFolder, snapshot: str = "") -> None:
             _restored(lab, snapshot)
         else:
             _made(lab)
-        give_back(lab)
+        return_ownership(lab)
 
 
 def _made(lab: LabFolder) -> None:
     """Until the lab is what was asked for, whatever there was of it."""
-    with process.beginning(lab.paths) as begun:
+    with process.prepare_master(lab.paths) as prepared:
         count = lab.settings["minions"]
         provider = _prepare(lab) if count else None
         if provider is None:
             lab.save(minions=0, provider=lab.record["kept"].get("provider", ""))
-        _master(lab, begun)
+        _master(lab, prepared)
         _machines(lab, provider, count)
 
 
 def _restored(lab: LabFolder, name: str) -> None:
-    """Until the lab is what the snapshot was, and what was asked for besides. Without a name: the one whose restore was begun and not finished."""
-    with process.beginning(lab.paths, machines_first=True) as begun:
+    """Until the lab is what the snapshot was, and what was asked for besides. Without a name: the one whose restore was prepared and not finished."""
+    with process.prepare_master(lab.paths, machines_first=True) as prepared:
         from labctl.lab import snapshots
 
         if name:
-            snapshots.adopt(lab, name)
+            snapshots.adopt_settings(lab, name)
         count = lab.settings["minions"]
         _stop_master(lab)
         provider = _known_provider(lab, name) if count else None
         if provider is None:
             lab.save(minions=0, provider=lab.record["kept"].get("provider", ""))
-        snapshot = snapshots.restore(lab, provider, name, begun)
-        _master(lab, begun)
+        snapshot = snapshots.restore(lab, provider, name, prepared)
+        _master(lab, prepared)
         _machines(lab, provider, count, restored=True)
         snapshots.wait_for_pods(lab, snapshot)
 
@@ -72,7 +72,7 @@ def _known_provider(lab: LabFolder, name: str) -> Provider:
         return _prepare(lab)
     provider = providers.make(lab, wanted)
     lab.save(provider=wanted, minions=lab.settings["minions"])
-    if not snapshots.suffices(lab, name):
+    if not snapshots.has_all_machines(lab, name):
         _make_ready(lab, provider)
     return provider
 
@@ -104,13 +104,13 @@ def _make_ready(lab: LabFolder, provider: Provider, said: list[Callable[[str], N
             lab.save(**settled)
 
 
-def _master(lab: LabFolder, begun: process.Beginning | None) -> None:
-    """Running, and with the settings of now: changing some of them takes a new process, which no pod notices."""
+def _master(lab: LabFolder, prepared: process.PreparedMaster | None) -> None:
+    """Make a master run with the present settings. Some changes need a new process; pods don't notice it."""
     with step(lab.progress, "master") as note:
         was_running = process.master_pid(lab.paths)
-        process.ensure_master(lab.paths, begun=begun, note=note)
+        process.ensure_master(lab.paths, prepared=prepared, note=note)
         if _runs_with(lab) != lab.record["settings"]:
-            note("started anew, as its settings changed")
+            note("restarted, because its settings changed")
             _stop_master(lab)
             process.ensure_master(lab.paths, note=note)
             return
@@ -118,12 +118,15 @@ def _master(lab: LabFolder, begun: process.Beginning | None) -> None:
 
 
 def _runs_with(lab: LabFolder) -> dict[str, Any]:
-    """The lab's settings with those in place that the running master was started with."""
+    """Return the lab's settings, but with the values that the running master was started with."""
     return {**lab.record["settings"], **process.master_run(lab.paths).get("settings", {})}
 
 
 def _machines(lab: LabFolder, provider: Provider | None, count: int, *, restored: bool = False) -> None:
-    """`restored`: what their objects say is of the moment of the snapshot, and a machine that was paused then stays so."""
+    """Write the Machine objects and wait until their nodes are Ready.
+
+    With `restored`, the objects' status is that of the snapshot's moment, and a machine that was paused then stays paused.
+    """
     if provider is None:
         return
     existing = {machine["spec"]["number"]: machine for machine in machines.list_machines(lab)}
@@ -135,7 +138,7 @@ def _machines(lab: LabFolder, provider: Provider | None, count: int, *, restored
             f"{lab.settings.source('minions')}: this lab has {len(existing)} minions, more than {count}",
             mend=f"labctl destroy {' '.join(surplus)}",
         )
-    real = provider.machines()  # after a host's reboot the objects still say what was before, until the master has looked
+    real = provider.machines()  # after a reboot of the host the objects are out of date until the master has looked
     requests: dict[str, str] = {}
     boots = {name: machine.boot_id for name, machine in real.items() if machine.boot_id} if restored else {}
     paused = {name for name, machine in real.items() if machine.power is Power.PAUSED} if restored else set()
@@ -154,7 +157,9 @@ def _machines(lab: LabFolder, provider: Provider | None, count: int, *, restored
 
 
 def _numbers(existing: Sequence[int], count: int, listed: Sequence[int]) -> list[int]:
-    """Of `count` machines: those that there are, the first of them if they are too many, and the lowest that are free; of those `listed` before any other."""
+    """Choose the numbers of `count` machines: the existing ones first (the lowest, if there are too many), then free ones, `listed` before
+    others.
+    """
     kept = existing[:count]
     numbers = dict.fromkeys(itertools.chain(listed, range(1, len(existing) + len(listed) + count + 1)))
     free = (number for number in numbers if number not in existing)
@@ -162,7 +167,7 @@ def _numbers(existing: Sequence[int], count: int, listed: Sequence[int]) -> list
 
 
 def _patience_s(lab: LabFolder, provider: Provider) -> float:
-    """How long a node may take: as the settings say, else what is enough for machines of this kind."""
+    """Return how long a node may take: what the settings say, else what suffices for this kind of machine."""
     machines_of = ability(provider, MayEmulate)
     return lab.settings["nodes.ready_s"] or (EMULATED_READY_S if machines_of and machines_of.emulated else READY_S)
 
@@ -173,7 +178,7 @@ def _is_up(machine: dict[str, Any], real: Machine | None) -> bool:
 
 
 def _request_boot(lab: LabFolder, name: str) -> str:
-    """A machine that went off by itself stays off until somebody asks: this is asking. Answers the request's token."""
+    """Ask for a boot, and return the request's token. A machine that went off by itself stays off until it is asked for."""
     token = secrets.token_hex(4)
     from labctl.resources.kinds.labctl_internal_v1.machine import BOOT_REQUEST
 
@@ -182,14 +187,14 @@ def _request_boot(lab: LabFolder, name: str) -> str:
 
 
 def _not_ready(lab: LabFolder, machine: dict[str, Any] | None, requests: dict[str, str], boots: Mapping[str, str]) -> str:
-    """What a machine is at, or "" when its node is Ready."""
+    """Return what a machine is doing, or "" when its node is Ready."""
     if machine is None:
         raise LabctlError("a machine was deleted while it was being started", mend="labctl up")
     name, status = machine["metadata"]["name"], machine.get("status", {})
     if requests.get(name) not in (None, status.get("observedBootRequest")):
-        return "asking for a boot"  # what its status says is from before
+        return "asking for a boot"  # its status is older than the request
     if boots.get(name) not in (None, status.get("bootID")):
-        return "booted anew"  # and so is this
+        return "booted again"  # its status is that of the boot before
     if status.get("phase") == "Failed":
         raise LabctlError(f"{name}: {status.get('message', 'failed')}", mend="labctl doctor, then labctl up")
     if status.get("phase") != "Ready":
@@ -201,5 +206,5 @@ def _not_ready(lab: LabFolder, machine: dict[str, Any] | None, requests: dict[st
 
 
 def _at(phase: str, message: str) -> str:
-    """`joining (its sshd does not answer)`."""
+    """Return a text such as `joining (its sshd does not answer)`."""
     return phase.lower() + (f" ({message})" if message else "")

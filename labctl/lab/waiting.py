@@ -1,4 +1,4 @@
-"""Waiting for something to become true, with an end: for what follows a lab from outside (smoke, the tour)."""
+"""Waiting with a deadline until something becomes true, for programs that follow a lab from outside (smoke, the tour)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _POLL_S = 0.05
 
 
 def wait_until(look: Callable[[], T], what: str, timeout_s: float, *, seen: Callable[[], str] = str) -> T:
-    """Ask `look()` until it answers something true, and answer that. LabctlError says what never happened, and what `seen()` says then."""
+    """Call `look()` until it returns something true, and return that.
+
+    LabctlError says what never happened, and what `seen()` returns then.
+    """
     deadline = time.monotonic() + timeout_s
     while not (found := look()):
         if time.monotonic() > deadline:

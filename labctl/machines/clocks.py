@@ -1,11 +1,18 @@
-"""Sets the clock of a machine that has a clock of its own. A machine that was paused, restored or asleep has missed time, and nobody else tells it.
+"""Sets the clock of a machine that has its own clock. A machine that was paused, restored or asleep has missed time, and nothing else
+corrects it.
 
-Here, and not where a provider resumes: a machine also goes on behind every provider's back (libvirt's own tools, a host that slept), the worker hears of
-all of it, and a switch should not wait for an SSH login. Without a master nothing of the lab runs by the clock; the next one joins the machine first, and
-that sets it. Only a load of a snapshot sets clocks by itself (providers.protocol.Snapshots): pods go on in that very moment, before there is a master.
+The worker of a machine does this, and not the provider when it resumes a machine: a machine may also be resumed without the provider (by
+libvirt's own
+tools, or when the host wakes up), and the worker notices each case. Also, a power switch should not wait for an SSH login. While there is
+no master,
+nothing of the lab depends on the clock; the next master joins the machine first, which corrects it. Only loading a snapshot sets clocks by
+itself
+(providers.protocol.Snapshots), because pods continue at once, before there is a master.
 
-Read over SSH between two looks at ours, several times if the answer is slow, and the quickest answer counts (as NTP chooses among its samples, RFC 5905, section 10).
-Moved by the difference and not set to a time: by the time a busy machine obeys, the time that was sent is long over.
+The machine's clock is read over SSH between two readings of ours. If the answer is slow, it is read again, and the quickest answer counts
+(as NTP chooses
+among its samples, RFC 5905, section 10). The clock is moved by the difference instead of set to a time, because a busy machine may act on a
+command late.
 """
 
 from __future__ import annotations
@@ -14,28 +21,31 @@ from labctl.clock import Clock
 from labctl.errors import RemoteError
 from labctl.remote.interface import Remote
 
-WRONG_S = 0.75
-QUICK_S = 0.5
-LOOKS = 3
+TOLERANCE_S = 0.75
+GOOD_SAMPLE_S = 0.5
+SAMPLES = 3
 DEADLINE_S = 20.0
-MOVE = "import sys, time; time.clock_settime(time.CLOCK_REALTIME, time.time() + float(sys.argv[1]))"
+SHIFT_CLOCK = "import sys, time; time.clock_settime(time.CLOCK_REALTIME, time.time() + float(sys.argv[1]))"
 
 
-async def set_right(remote: Remote, name: str, clock: Clock) -> str:
-    """Sets the clock if it is wrong. Answers a sentence that says what was wrong, or an empty text. Raises RemoteError."""
-    behind_s, took_s = await _look(remote, name, clock)
-    for _ in range(LOOKS - 1):
-        if took_s <= QUICK_S:
+async def correct_clock(remote: Remote, name: str, clock: Clock) -> str:
+    """Correct the clock if it is wrong. Return a sentence that says what was wrong, or an empty text. Raises RemoteError."""
+    behind_s, took_s = await _measure(remote, name, clock)
+    for _ in range(SAMPLES - 1):
+        if took_s <= GOOD_SAMPLE_S:
             break
-        behind_s, took_s = min((behind_s, took_s), await _look(remote, name, clock), key=lambda look: look[1])
-    if abs(behind_s) <= WRONG_S + took_s / 2:
+        behind_s, took_s = min((behind_s, took_s), await _measure(remote, name, clock), key=lambda look: look[1])
+    if abs(behind_s) <= TOLERANCE_S + took_s / 2:
         return ""
-    await remote.run(name, ["python3", "-c", MOVE, f"{behind_s:.3f}"], deadline_s=DEADLINE_S)
+    await remote.run(name, ["python3", "-c", SHIFT_CLOCK, f"{behind_s:.3f}"], deadline_s=DEADLINE_S)
     return f"its clock was {abs(behind_s):.1f} s {'behind' if behind_s > 0 else 'ahead'}, and was set"
 
 
-async def _look(remote: Remote, name: str, clock: Clock) -> tuple[float, float]:
-    """How many seconds the clock is behind, and how many seconds the answer took: the first is wrong by at most half of the second."""
+async def _measure(remote: Remote, name: str, clock: Clock) -> tuple[float, float]:
+    """Return how many seconds the clock is behind, and how many seconds the answer took.
+
+    The first is wrong by at most half of the second.
+    """
     before = clock.wall()
     said = (await remote.run(name, ["date", "+%s.%N"], deadline_s=DEADLINE_S)).stdout
     after = clock.wall()

@@ -1,13 +1,14 @@
-"""What a machine needs next: a pure function of its object and of what is known of it now.
+"""Decides what a machine needs next: a pure function of its object and of what is known about it now.
 
-    leaving                          Destroy
+    being deleted                    Destroy
     wanted Off, but not off          Halt
-    wanted On, off                   Boot, if somebody wants this boot; else Rest: a fault is not healed behind the user's back
+    wanted On, off                   Boot, if this boot is wanted; else Rest: a fault is not repaired unasked
     on, this boot not joined         Join
     else                             Rest
 
-Somebody wants a boot: the machine never had one; its last end was intended (halted, then wanted On again); or a boot request that is not answered yet,
-the annotation that `labctl up` writes. A machine that died by itself, or failed to boot, stays as it is until then.
+A boot is wanted if the machine never had one; if its last end was intended (it was halted, then wanted On again); or if there is a boot
+request that was
+not answered yet: the annotation that `labctl up` writes. A machine that went off by itself, or failed to boot, stays off until then.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ FINALIZER = "labctl.internal/machine"
 
 
 class Phase:
-    """The words of status.phase, plain strings: they go into JSON as they are."""
+    """The values of status.phase. They are plain strings, which go into JSON as they are."""
 
     BOOTING = "Booting"
     JOINING = "Joining"
@@ -35,6 +36,8 @@ class Phase:
 
 
 class Need(enum.Enum):
+    """What a machine can need."""
+
     ADOPT = "put our finalizer on it"
     DESTROY = "destroy"
     HALT = "halt"
@@ -44,15 +47,19 @@ class Need(enum.Enum):
 
 
 class Known(msgspec.Struct):
-    """What this process knows about a machine. A new process asks the provider instead, and joining the machine again then changes nothing."""
+    """What this process knows about a machine.
 
-    real: protocol.Machine | None = None  # as the provider had it last
+    A new process asks the provider instead, and joining the machine again then changes nothing.
+    """
+
+    real: protocol.Machine | None = None  # what the provider said last
     joined: str = ""  # the boot id whose agent this process has started or found running
-    refused: str = ""  # the boot id that joining was given up for, until there is another or a new request
+    refused: str = ""  # the boot id that can't be joined; it is tried again after another boot or a new request
     attempts: int = 0  # of joining, in a row
 
 
 def need(machine: Machine, known: Known) -> Need:
+    """Decide what the machine needs next."""
     if machine.metadata.deletion_timestamp:
         return Need.DESTROY
     if FINALIZER not in machine.metadata.finalizers:
@@ -65,13 +72,14 @@ def need(machine: Machine, known: Known) -> Need:
         return Need.BOOT if wants_boot(machine, off=off) else Need.REST
     assert real is not None
     if machine.boot_requested:
-        return Need.BOOT  # it runs: the provider answers at once; the request is answered then
+        return Need.BOOT  # it runs already, so the provider answers at once, and then the request is answered
     if real.boot_id in (known.joined, known.refused):
         return Need.REST
     return Need.JOIN
 
 
 def wants_boot(machine: Machine, *, off: bool) -> bool:
+    """Tell whether somebody wants this boot; the module's docstring lists the cases."""
     if machine.boot_requested:
         return True
     status = machine.status

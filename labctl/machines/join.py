@@ -1,10 +1,11 @@
-"""Joining: a machine whose sshd answers becomes a node. Two commands over SSH, one if it has everything already.
+"""Joining makes a node of a machine whose sshd answers. It takes two commands over SSH, or one if the machine has everything already.
 
-    look.sh    what is there: the agent's hash, the stamp of what runs, its certificate
-    apply.sh   one tar on standard input: what is lacking, put in place, and the agent started anew
+    look.sh    reports what the machine has: the agent's hash, the stamp of what runs, its certificate
+    apply.sh   reads one tar on standard input, puts the missing files in place, and restarts the agent
 
-Who calls it: machines.py, for every boot of a machine and every start of the master. What it never does: restart an agent for which nothing changed;
-touch a pod; remember anything: what a machine has, the machine says.
+machines.py calls this for every boot of a machine and at every start of the master. It never restarts an agent for which nothing changed,
+never touches
+a pod, and remembers nothing: the machine itself reports what it has.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What look.sh says. `stamp` and `certificate` are empty if no agent runs."""
+    """What look.sh reports. `stamp` and `certificate` are empty if no agent runs."""
 
     boot: str = ""
     arch: str = ""
@@ -45,20 +46,22 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Joined(msgspec.Struct, frozen=True):
+    """The result of joining."""
+
     boot_id: str
     arch: str
     changed: str  # a sentence: what was done
 
 
-class Lacking(RemoteError):
-    """The machine has not what a minion needs; trying again does not help before somebody installs it."""
+class MissingPrograms(RemoteError):
+    """The machine lacks programs that a minion needs. Trying again does not help before somebody installs them."""
 
 
 class Join:
-    """Joins any number of machines of one lab, at the same time."""
+    """Joins the machines of one lab; several at the same time."""
 
     def __init__(self, remote: Remote, authority: Authority, agent: Agent, lab: LabFacts, settings: MachinesSettings) -> None:
-        import jinja2  # 25 ms, and not on the way to the API's first answer
+        import jinja2  # it takes 25 ms, which must not delay the API's first answer
 
         self._remote = remote
         self._authority = authority
@@ -72,11 +75,11 @@ class Join:
         self._unit = jinja2.Template(_text("machines/labctl-agent.service.j2"))
 
     async def __call__(self, machine: Machine) -> Joined:
-        """Raises RemoteError: Unreachable, HostKeyMismatch, Deadline, CommandFailed, Lacking."""
+        """Join a machine. Raises RemoteError: Unreachable, HostKeyMismatch, Deadline, CommandFailed, MissingPrograms."""
         await self._remote.connect(target(machine, self._lab))
         found = await self.look(machine.name)
         if found.lacks:
-            raise Lacking(
+            raise MissingPrograms(
                 f"{machine.name} lacks {', '.join(found.lacks)}",
                 mend="install on it the packages of provision/packages, and of provision/packages.NETWORK",
             )
@@ -89,13 +92,14 @@ class Join:
         return Joined(boot_id, ARCHITECTURES.get(found.arch, found.arch), why)
 
     async def look(self, name: str) -> Found:
+        """Run look.sh on the machine."""
         result = await self._remote.run(
             name, ["/bin/sh", "-c", self._look, "look", *self._settings.programs], deadline_s=self._settings.join_deadline_s
         )
         return parse(result.stdout.decode(errors="replace"))
 
     def _why(self, found: Found, stamp: str) -> str:
-        """Why something must be pushed; empty if not."""
+        """Return why something must be sent to the machine, or an empty text if nothing must."""
         if not found.stamp:
             return "the agent was started"
         if found.agent != self._agent.hash:
@@ -116,10 +120,11 @@ class Join:
         self._remote.reset_helper(name)
 
     def _files(self, machine: Machine, boot_id: str) -> dict[str, bytes]:
-        """What a machine gets besides the agent itself and its certificate: what the stamp stands for. Not its lab's id: out of a snapshot it is in another.
+        """Return the files that a machine gets besides the agent and its certificate. The stamp is a hash of them.
 
-        Nor its boot id, if the machine says that itself (look.sh and the agent read it in the same way): so an agent that was started by
-        agent-resume has the right configuration.
+        They don't contain the lab's id, because a machine out of a snapshot may belong to another lab. Nor do they contain the boot id, if
+        the machine
+        knows it itself (look.sh and the agent read it in the same way): so an agent that agent-resume started has the right configuration.
         """
         return {
             "opt/labctl/agent-run": self._run,
@@ -149,7 +154,7 @@ class Join:
 
 
 def target(machine: Machine, lab: LabFacts) -> Target:
-    """How SSH reaches a machine. The boot id is the generation: a connection to an earlier boot is of no use."""
+    """Return how SSH reaches a machine. The boot id is the generation, because a connection to an earlier boot is of no use."""
     return Target(
         name=machine.name,
         address=machine.address,
@@ -163,7 +168,7 @@ def target(machine: Machine, lab: LabFacts) -> Target:
 
 
 def parse(text: str) -> Found:
-    """look.sh's lines."""
+    """Parse the output of look.sh."""
     words: dict[str, str] = {}
     lacks: list[str] = []
     for line in text.splitlines():

@@ -1,10 +1,11 @@
-"""Machines: makes the Machine objects true. It is an Observer: the runner shows it changes, and what it does takes seconds and threads.
+"""Carries out the Machine objects. It is an Observer: the runner shows it changes, and its own work takes seconds and threads.
 
     Machine, Node ══ runner ══► seen: tells the machine's worker       provider ── events ──► worker
                                        worker ── provider (threads), remote (SSH) ──► the machine;  ── client ──► status
 
-Who calls it: `master` (start, stop, and its `followers` go to the runner). Each machine has a worker (worker.py): machines are booted, joined and
-destroyed side by side, and one that hangs holds up none. It never acts on pods or taints: what a machine's end means is the node controller's.
+`master` calls it (start, stop), and gives its `followers` to the runner. Each machine has a worker (worker.py), so machines boot, join and
+end in
+parallel, and one that hangs delays no other. It never acts on pods or taints: the node controller does that when a machine ends.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ from labctl.supervisor import Supervisor
 class MachineAccess:
     """How machines are made, reached and joined.
 
-    `pack` makes the agent's zipapp; with a cache folder (partial(zipapp.build, cache)) it takes 5 ms instead of 150. `blocking` runs the provider's calls;
-    by default in threads of the room's own, because ten boots at once would fill the loop's.
+    `pack` makes the agent's zipapp; with a cache folder (partial(zipapp.build, cache)) it takes 5 ms instead of 150. `blocking` runs the
+    provider's calls;
+    by default in threads of this room, because ten boots at once would use up the event loop's own.
     """
 
     provider: Provider
@@ -48,7 +50,7 @@ class MachineAccess:
 
 @dataclass(frozen=True)
 class MasterServices:
-    """What the room uses of its master: where it writes, what it tells, the time, and who starts its tasks again."""
+    """What this room uses of its master: where it writes, where it records Events and notes, the time, and who restarts its tasks."""
 
     client: Writer
     recorder: Recorder
@@ -58,7 +60,7 @@ class MasterServices:
 
 
 class Machines:
-    """See the module's story. `lab` is what each machine is told about its lab."""
+    """The Observer that the module's docstring describes. `lab` is what each machine must know about its lab."""
 
     name = "machines"
     follows = (MACHINES, NODES)
@@ -93,20 +95,20 @@ class Machines:
         self._executor: ThreadPoolExecutor | None = None
         self._workers: dict[str, MachineWorker] = {}
         self._real: Mapping[str, Machine] = {}
-        self._waiting: dict[str, tuple[Any, Any]] = {}  # seen before `start` has read what is there
+        self._waiting: dict[str, tuple[Any, Any]] = {}  # shown before `start` has read which machines exist
         self._started = False
         self._join: asyncio.Task[Join] | None = None
         self._stop_watching: Stop | None = None
 
     @property
     def followers(self) -> Sequence[Follower]:
-        """For the runner."""
+        """Return what the runner has to show changes to."""
         return (self, PodRanges(self._settings))
 
     async def start(self, url: str = "", relay_address: str = "") -> None:
-        """Read what machines there are, and listen to the provider. Before or after the runner's start. `url`: the master's, as the uplink has it.
+        """Read which machines there are, and listen to the provider. It may be called before or after the runner's start.
 
-        Raises what the provider raises; then nothing has begun, and it may be called again.
+        `url` is the master's, as machines reach it. Raises what the provider raises; then nothing has started, and it may be called again.
         """
         loop = asyncio.get_running_loop()
         if url:
@@ -121,16 +123,16 @@ class Machines:
             self._stop_watching = self._provider.watch(tell)
         self._started = True
         for name, (machine, node) in self._waiting.items():
-            self._tend(name, machine, node)
+            self._tell_worker(name, machine, node)
         self._waiting.clear()
 
     def awake(self) -> None:
-        """For the runner: this process, or the whole host, was asleep."""
+        """The runner calls this after this process, or the whole host, was asleep."""
         for worker in self._workers.values():
             worker.awake()
 
     async def stop(self) -> None:
-        """Machines go on as they are."""
+        """Stop the workers. Machines stay as they are."""
         if self._stop_watching:
             await self._tools.blocking(self._stop_watching)
         await asyncio.gather(*(worker.stop() for worker in self._workers.values()))
@@ -141,11 +143,11 @@ class Machines:
         name = change.key
         machine, node = view.get(MACHINES, name), view.get(NODES, name)
         if self._started:
-            self._tend(name, machine, node)
+            self._tell_worker(name, machine, node)
         else:
             self._waiting[name] = (machine, node)
 
-    def _tend(self, name: str, machine: Any, node: Any) -> None:
+    def _tell_worker(self, name: str, machine: Any, node: Any) -> None:
         worker = self._workers.get(name)
         if worker is None and machine is not None:
             worker = self._workers[name] = MachineWorker(machine, self._real.get(name), self._tools)
@@ -161,7 +163,10 @@ class Machines:
             worker.event(event)
 
     async def _joining(self) -> Join:
-        """The agent is packed once, while the first machines boot. If that failed, the next machine that asks tries again."""
+        """Return the Join.
+
+        The agent is packed once, while the first machines boot; if that failed, the next machine that asks tries again.
+        """
         return await asyncio.shield(self._pack_agent())
 
     def _pack_agent(self) -> asyncio.Task[Join]:

@@ -12,6 +12,8 @@ from labctl.resources.plurals import MACHINES, NODES
 
 
 class PodRanges:
+    """The controller that the module's docstring describes."""
+
     name = "pod-ranges"
     kind = NODES
 

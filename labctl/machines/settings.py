@@ -1,4 +1,4 @@
-"""What can be set about machines and joining."""
+"""The settings of machines and of joining."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ from labctl import defaults
 
 @dataclass(frozen=True)
 class MachinesSettings:
+    """The settings of machines and of joining."""
+
     machine_network: str = defaults.MACHINE_NETWORK  # minion-N is .(10+N)
     pod_network: str = defaults.POD_RANGE  # pods of minion-N are N.0/24 in it
-    threads: int = 32  # provider calls at once
+    threads: int = 32  # the most provider calls at the same time
     join_deadline_s: float = 20.0  # one command of a join
-    retry_first_s: float = 0.1  # after a join that failed, then twice as long,
-    retry_most_s: float = 5.0  # up to this
+    retry_first_s: float = 0.1  # the pause after a failed join; it doubles each time,
+    retry_max_s: float = 5.0  # up to this
     halt_grace_s: float = 10.0
     lease_s: float = defaults.LEASE_S  # how often an agent renews its lease
-    grace_s: float = defaults.GRACE_S  # how long a lease holds
-    drain_s: float = defaults.DRAIN_S  # an ending pod waits at most so long until every minion has let it go
-    backoff_s: float = defaults.BACKOFF_S  # before a container that failed is started again; doubles
-    pod_mtu_bytes: int = 1500  # as the pod network leaves it
-    programs: tuple[str, ...] = ()  # that a machine must have besides those that every minion needs
+    grace_s: float = defaults.GRACE_S  # how long a lease is valid
+    drain_s: float = defaults.DRAIN_S  # an ending pod waits at most so long until no minion sends it new connections
+    backoff_s: float = defaults.BACKOFF_S  # the first pause before a failed container is started again; it doubles
+    pod_mtu_bytes: int = 1500  # what the pod network's own headers leave
+    programs: tuple[str, ...] = ()  # programs that a machine needs besides those that every minion needs
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = defaults.CLUSTER_DOMAIN
 
 
 @dataclass(frozen=True)
 class LabFacts:
-    """What a machine is told about its lab. `url` is the master's as the machines call it."""
+    """What a machine must know about its lab. `url` is the master's as machines reach it."""
 
     url: str
     key_path: str  # the lab's private SSH key
     authorized_key: str  # its public half, one line
-    relay_address: str = ""  # where pods find the master on each machine; only where machines come to it through a tunnel
+    relay_address: str = ""  # where pods reach the master on each machine, if machines reach it only through a tunnel

@@ -1,4 +1,4 @@
-"""A Machine's status as JSON: what is written, in one place, so that each fact is always written with those that belong to it."""
+"""Makes the status of a Machine as JSON. All of it is here, so that fields that belong together are always written together."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def seen_on(real: Machine, phase: str) -> Status:
 
 
 def address(real: Machine) -> str:
-    """The address by which other machines reach it: what its Node and its pods may call their own."""
+    """Return the address by which other machines reach it. Its Node and its pods report this address."""
     return real.node_address or real.address
 
 

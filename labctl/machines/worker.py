@@ -23,7 +23,7 @@ from labctl.errors import ApiError, HostKeyMismatch, LabctlError, RemoteError
 from labctl.journal import Journal
 from labctl.machines import clocks, status
 from labctl.machines.decide import FINALIZER, Known, Need, Phase, need
-from labctl.machines.join import Join, Lacking
+from labctl.machines.join import Join, MissingPrograms
 from labctl.machines.settings import LabFacts, MachinesSettings
 from labctl.providers.protocol import Machine as Real
 from labctl.providers.protocol import MachineEvent, MachineSpec, Power, Provider
@@ -45,6 +45,8 @@ class Writer(Protocol):
 
 
 class Recorder(Protocol):
+    """The part of the Events' recorder that the worker uses."""
+
     def record(self, about: Any, type_: str, reason: str, message: str) -> None: ...
 
 
@@ -66,83 +68,90 @@ class Tools:
 
 
 class MachineWorker:
+    """The worker of one machine, as the module's docstring describes."""
+
     def __init__(self, machine: Machine, real: Real | None, tools: Tools) -> None:
         self.name = machine.metadata.name
         self.known = Known(real=real)
         self._machine = machine
         self._node: Node | None = None
         self._tools = tools
-        self._wake = asyncio.Event()  # anything was told
-        self._news = asyncio.Event()  # something that is not our own writing
+        self._wake = asyncio.Event()  # set when anything arrived
+        self._changed = asyncio.Event()  # set when something arrived that this worker has not written itself
         self._gone = False
         self._booting = False
-        self._early: list[MachineEvent] = []  # came while a boot was under way that they may be about
-        self._unwritten: MachineEvent | None = None  # an end that the store did not take yet
+        self._events_during_boot: list[MachineEvent] = []  # events that came during a boot; they may be about that boot
+        self._unwritten_end: MachineEvent | None = None  # an end of the machine that could not be written to the store yet
         self._telling: set[asyncio.Task[None]] = set()
         self._task = f"machine-{self.name}"
         tools.supervisor.run(self._task, self._run)
 
-    # -- what is told
+    # -- what arrives
 
     def see(self, machine: Machine | None, node: Node | None) -> None:
-        """The object and its node as the view has them; None: there is none."""
+        """Take in the object and its node as the view has them; None means that there is none."""
         if machine is None or _wanted(machine) != _wanted(self._machine) or node is not self._node:
-            self._news.set()
+            self._changed.set()
         if machine is None:
             self._gone = True
-        elif machine.metadata.revision >= self._machine.metadata.revision:  # the view may be behind our own writes
+        elif machine.metadata.revision >= self._machine.metadata.revision:  # the view may be older than what this worker wrote
             self._machine = machine
         self._node = node
         self._wake.set()
 
     def event(self, event: MachineEvent) -> None:
-        """Takes in what the provider says about this machine."""
+        """Take in what the provider says about this machine."""
         if self._booting:
-            self._early.append(event)
+            self._events_during_boot.append(event)
             return
-        task = asyncio.create_task(self._hear(event), name=f"event {self.name}")
+        task = asyncio.create_task(self._handle_event(event), name=f"event {self.name}")
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
     def awake(self) -> None:
-        """The machine or the whole host was asleep: the machine is joined again, which checks its clock. An agent that runs is not restarted."""
+        """The machine or the whole host was asleep, so the machine is joined again, which checks its clock.
+
+        A running agent is not restarted.
+        """
         self.known.joined = ""
-        self._news.set()
+        self._changed.set()
         self._wake.set()
 
     async def stop(self) -> None:
         await self._tools.supervisor.stop(self._task)
         await asyncio.gather(*self._telling, return_exceptions=True)
 
-    # -- the row of steps
+    # -- the steps, one after another
 
     async def _run(self) -> None:
         failures = 0
         try:
-            await self._reality()
-        except LabctlError as error:  # what it wanted to write is written before the first step, or by `_rest`
+            await self._compare_with_provider()
+        except LabctlError as error:  # what it could not write is written before the first step, or by `_rest`
             self._note(f"failed: {error}")
         while not self._gone:
             self._wake.clear()
-            self._news.clear()
+            self._changed.clear()
             try:
                 await self._write_end()
                 again_s = await self._step()
                 failures = 0
-            except Exception as error:  # LabctlError: the world's; anything else is our mistake, and must not end the tending
+            except Exception as error:  # a LabctlError is the world's; any other is our mistake, and must not end the worker
                 failures += 1
                 again_s = self._failed(error, failures)
             if self._gone or again_s == 0:
                 continue
             try:
                 async with asyncio.timeout(again_s):
-                    await (self._news if failures else self._wake).wait()  # a failure that is written down is no reason to try again
+                    await (
+                        self._changed if failures else self._wake
+                    ).wait()  # writing the failure into the status is no reason to try again
             except TimeoutError:
                 pass
         await self._tools.remote.forget(self.name)
 
     async def _step(self) -> float | None:
-        """Does the next step. Answers the seconds until the one after it; None if only news can make one necessary."""
+        """Do the next step. Return the seconds until the one after it, or None if only a change can make one necessary."""
         steps: dict[Need, Callable[[], Awaitable[float | None]]] = {
             Need.ADOPT: self._adopt,
             Need.DESTROY: self._destroy,
@@ -167,7 +176,7 @@ class MachineWorker:
             await self._boot_now(request)
         finally:
             self._booting = False
-            await self._take_early()
+            await self._apply_events_during_boot()
         return 0
 
     async def _boot_now(self, request: str) -> None:
@@ -176,11 +185,11 @@ class MachineWorker:
             spec = machine_spec(self._machine, provider.name, self._tools.lab, self._tools.settings)
             real: Real = await self._tools.blocking(lambda: provider.up(spec))
         except LabctlError as error:
-            self._tell("Warning", "FailedBoot", str(error))
+            self._record_event("Warning", "FailedBoot", str(error))
             await self._write(status.failed(str(error), request))
             return
         if not (self._on() and self.known.real == real):
-            self._tell("Normal", "Booted", f"is on after {self._tools.clock.now() - started:.2f} s")
+            self._record_event("Normal", "Booted", f"is on after {self._tools.clock.now() - started:.2f} s")
         self.known.real, self.known.refused, self.known.attempts = real, "", 0
         phase = Phase.READY if self.known.joined == real.boot_id and self._registered(real) else Phase.JOINING
         await self._write(status.booted(real, request, phase, self._tools.clock.wall()))
@@ -189,25 +198,27 @@ class MachineWorker:
         real = self.known.real
         assert real is not None
         if not (self._machine.status.phase == Phase.READY and self._machine.status.boot_id == real.boot_id):
-            await self._write({"phase": Phase.JOINING, "address": status.address(real)})  # before its agent registers: it may name no other
+            await self._write(
+                {"phase": Phase.JOINING, "address": status.address(real)}
+            )  # written before its agent registers, which may use no other address
         started = self._tools.clock.now()
         try:
             joined = await (await self._tools.join())(real)
-            if real.own_clock and (set_right := await clocks.set_right(self._tools.remote, self.name, self._tools.clock)):
-                self._note(set_right)
-        except (HostKeyMismatch, Lacking) as error:
+            if real.own_clock and (correct_clock := await clocks.correct_clock(self._tools.remote, self.name, self._tools.clock)):
+                self._note(correct_clock)
+        except (HostKeyMismatch, MissingPrograms) as error:
             self.known.refused = real.boot_id
-            self._tell("Warning", "FailedJoin", str(error))
+            self._record_event("Warning", "FailedJoin", str(error))
             await self._write(status.failed(str(error)))
             return 0
         except RemoteError as error:
             return await self._join_later(real, error)
         if self.known.real is not real:
-            return 0  # it ended, or was booted anew, meanwhile
+            return 0  # meanwhile it ended, or was booted again
         self.known.real = msgspec.structs.replace(real, boot_id=joined.boot_id)
         self.known.joined, self.known.attempts = joined.boot_id, 0
         if joined.changed:
-            self._tell("Normal", "Joined", f"{joined.changed} in {self._tools.clock.now() - started:.2f} s")
+            self._record_event("Normal", "Joined", f"{joined.changed} in {self._tools.clock.now() - started:.2f} s")
         return 0
 
     async def _join_later(self, real: Real, error: RemoteError) -> float | None:
@@ -216,8 +227,8 @@ class MachineWorker:
         self.known.attempts += 1
         pause_s = self._pause_s(self.known.attempts)
         self._note(f"joining failed, again in {pause_s:.1f} s: {error.message}")
-        if self.known.attempts == 3:  # a sshd that is just starting is no news
-            self._tell("Warning", "FailedJoin", str(error))
+        if self.known.attempts == 3:  # earlier failures are normal while sshd starts
+            self._record_event("Warning", "FailedJoin", str(error))
             await self._write({"message": str(error)})
         return pause_s
 
@@ -241,7 +252,7 @@ class MachineWorker:
         assert real is not None
         await self._write({"phase": Phase.HALTING, "message": ""})
         await self._tools.blocking(lambda: self._tools.provider.halt(self.name, self._tools.settings.halt_grace_s))
-        await self._take(MachineEvent(self.name, Power.OFF, real.boot_id, "halted", intended=True))
+        await self._apply_event(MachineEvent(self.name, Power.OFF, real.boot_id, "halted", intended=True))
         return 0
 
     async def _destroy(self) -> float | None:
@@ -249,52 +260,55 @@ class MachineWorker:
         await self._tools.remote.forget(self.name)
         await self._tools.blocking(lambda: self._tools.provider.destroy(self.name))
         self.known.real = None
-        await self._quietly(self._tools.client.delete(NODES, self.name))
+        await self._unless_deleted(self._tools.client.delete(NODES, self.name))
         finalizers = [each for each in self._machine.metadata.finalizers if each != FINALIZER]
         self._note("destroyed")
         await self._patch({"metadata": {"finalizers": finalizers}})
         self._gone = True
         return None
 
-    async def _take_early(self) -> None:
-        """Handles what the provider said while a boot was running. It may be about the boot before: an end is believed only if the machine is off now."""
-        while self._early:
-            event = self._early.pop(0)
+    async def _apply_events_during_boot(self) -> None:
+        """Handle what the provider said during a boot.
+
+        It may be about the boot before, so an end is believed only if the machine is off now.
+        """
+        while self._events_during_boot:
+            event = self._events_during_boot.pop(0)
             if event.power is Power.OFF:
                 now = (await self._tools.blocking(self._tools.provider.machines)).get(self.name)
                 if now and now.power is not Power.OFF and now.boot_id == event.boot_id:
                     continue
-            await self._take(event)
+            await self._apply_event(event)
 
     # -- what was seen
 
-    async def _reality(self) -> None:
-        """Compares, once at the start, what the object says with what the provider says, and writes the difference."""
+    async def _compare_with_provider(self) -> None:
+        """Compare, once at the start, what the object says with what the provider says, and write the difference."""
         real, last = self.known.real, self._machine.status
         if real is None or real.power is Power.OFF:
             if last.power in (Power.ON, Power.PAUSED):
-                await self._take(MachineEvent(self.name, Power.OFF, last.boot_id, "it was found off when the master started"))
+                await self._apply_event(MachineEvent(self.name, Power.OFF, last.boot_id, "it was found off when the master started"))
         elif real.boot_id != last.boot_id and last.boot_id:
-            await self._take(MachineEvent(self.name, real.power, real.boot_id, "it was found booted anew when the master started"))
+            await self._apply_event(MachineEvent(self.name, real.power, real.boot_id, "it was found booted anew when the master started"))
 
-    async def _hear(self, event: MachineEvent) -> None:
-        """Handles one event at once, beside the steps. If it can't be written now, the next step writes it."""
+    async def _handle_event(self, event: MachineEvent) -> None:
+        """Handle one event at once, beside the steps. If it can't be written now, the next step writes it."""
         try:
-            await self._take(event)
+            await self._apply_event(event)
         except LabctlError as error:
             self._note(f"could not write down that it is {event.power}: {error}")
-        except Exception as error:  # our mistake, about one event
+        except Exception as error:  # a mistake of ours must not end the worker
             self._tools.supervisor.mistake(self._task, error)
         finally:
-            self._news.set()
+            self._changed.set()
             self._wake.set()
 
-    async def _take(self, event: MachineEvent) -> None:
+    async def _apply_event(self, event: MachineEvent) -> None:
         real, wall_s = self.known.real, self._tools.clock.wall()
         if event.power is Power.OFF:
             await self._end(event)
         elif real is None or event.boot_id != real.boot_id:
-            await self._look_again(event)
+            await self._ask_provider(event)
         elif event.power is not real.power:
             self.known.real = msgspec.structs.replace(real, power=event.power)
             await self._write(status.power(event, wall_s))
@@ -305,29 +319,32 @@ class MachineWorker:
     async def _end(self, event: MachineEvent) -> None:
         last = self._machine.status
         current = self.known.real.boot_id if self._on() and self.known.real else last.boot_id
-        if event.boot_id != current or last.power == Power.OFF or self._unwritten:
-            return  # of an earlier boot, or told already
+        if event.boot_id != current or last.power == Power.OFF or self._unwritten_end:
+            return  # it is about an earlier boot, or known already
         self.known.real = None
         self.known.joined = ""
-        self._unwritten = event
+        self._unwritten_end = event
         self._note(f"off ({'intended' if event.intended else 'not intended'}): {event.reason}")
         await self._write_end()
 
     async def _write_end(self) -> None:
-        """Writes the end of a boot that is not written yet. If the store refuses, the next step tries again: the node controller waits for this."""
-        event = self._unwritten
+        """Write the end of a boot that is not written yet.
+
+        If the store refuses, the next step tries again, because the node controller waits for this.
+        """
+        event = self._unwritten_end
         if event is None:
             return
         await self._write(status.ended(event, self._tools.clock.wall()))
-        if self._unwritten is not event:
-            return  # a step has written it meanwhile
-        self._unwritten = None
+        if self._unwritten_end is not event:
+            return  # a step wrote it meanwhile
+        self._unwritten_end = None
         if not event.intended:
             self._tools.recorder.record(self._machine, "Warning", "PoweredOff", event.reason)
         await self._tools.remote.forget(self.name)
 
-    async def _look_again(self, event: MachineEvent) -> None:
-        """The machine is on with a boot id that this worker does not know: asks the provider what is there now."""
+    async def _ask_provider(self, event: MachineEvent) -> None:
+        """The machine is on with a boot id that this worker does not know: ask the provider what is there now."""
         machines = await self._tools.blocking(self._tools.provider.machines)
         real = machines.get(self.name)
         if real is None or real.power is Power.OFF or (self.known.real and self.known.real.boot_id == real.boot_id):
@@ -341,7 +358,7 @@ class MachineWorker:
         return self.known.real is not None and self.known.real.power is not Power.OFF
 
     def _registered(self, real: Real) -> bool:
-        """Whether its agent has registered the node since this boot."""
+        """Tell whether its agent has registered the node since this boot."""
         return self._node is not None and self._node.status.node_info.boot_id == real.boot_id
 
     # -- writing
@@ -350,12 +367,12 @@ class MachineWorker:
         await self._patch({"status": new}, "status")
 
     async def _patch(self, patch: dict[str, Any], subresource: str = "") -> None:
-        written = await self._quietly(self._tools.client.patch(MACHINES, self.name, patch, subresource))
+        written = await self._unless_deleted(self._tools.client.patch(MACHINES, self.name, patch, subresource))
         if written is not None and written.metadata.revision >= self._machine.metadata.revision:
             self._machine = written
 
-    async def _quietly(self, write: Awaitable[Any]) -> Any:
-        """Awaits a write; answers None if the object is gone already."""
+    async def _unless_deleted(self, write: Awaitable[Any]) -> Any:
+        """Await a write. Return None if the object is deleted already."""
         try:
             return await write
         except ApiError as error:
@@ -372,9 +389,9 @@ class MachineWorker:
 
     def _pause_s(self, failures: int) -> float:
         settings = self._tools.settings
-        return min(settings.retry_first_s * 2.0 ** (failures - 1), settings.retry_most_s)
+        return min(settings.retry_first_s * 2.0 ** (failures - 1), settings.retry_max_s)
 
-    def _tell(self, type_: str, reason: str, message: str) -> None:
+    def _record_event(self, type_: str, reason: str, message: str) -> None:
         self._note(message)
         self._tools.recorder.record(self._machine, type_, reason, message)
 
@@ -383,7 +400,7 @@ class MachineWorker:
 
 
 def machine_spec(machine: Machine, provider: str, lab: LabFacts, settings: MachinesSettings) -> MachineSpec:
-    """The specification that the provider gets. Raises LabctlError for a machine of another provider."""
+    """Return the specification for the provider. Raises LabctlError for a machine of another provider."""
     name, spec = machine.metadata.name, machine.spec
     network = ipaddress.IPv4Network(settings.machine_network)
     if spec.provider and spec.provider != provider:
@@ -400,6 +417,6 @@ def machine_spec(machine: Machine, provider: str, lab: LabFacts, settings: Machi
 
 
 def _wanted(machine: Machine) -> tuple[object, ...]:
-    """What other parties may change of a Machine. Its status is written by the worker alone."""
+    """Return what others may change of a Machine. Only the worker writes its status."""
     metadata = machine.metadata
     return machine.spec, metadata.annotations, metadata.deletion_timestamp, metadata.finalizers

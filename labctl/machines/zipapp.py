@@ -1,10 +1,12 @@
-"""The agent as one file: labctl/agent packed into a zip that python3 runs. The same sources make the same bytes, wherever and whenever.
+"""Packs labctl/agent into a zip that python3 runs: the agent as one file. The same sources give the same bytes, wherever and whenever.
 
-Who calls it: `machines`, once per start, in a thread. It is named by its hash, and a machine is asked for the hash of what it has.
+`machines` calls it once per start, in a thread. The file is named by its hash, and a machine is asked for the hash of the one it has.
 
-Beside each module lies its compiled form: a zip's modules are compiled at every start otherwise (0.1 s of an agent's 0.2). Python skips a compiled
-form of another version and takes the source. Compiling here takes 0.15 s, so what was packed is kept, under a name made of the sources.
-`__main__` puts the real path first in sys.path: when a new agent is pushed, a helper or an exec that runs keeps importing from the file it was
+Beside each module is its compiled form, because Python would otherwise compile a zip's modules at every start (0.1 s of an agent's 0.2).
+Python skips a
+compiled form of another version and takes the source. Compiling takes 0.15 s here, so the packed file is cached under a hash of the
+sources.
+`__main__` puts the real path first in sys.path: when a new agent is sent, a helper or an exec that runs still imports from the file it was
 started with.
 """
 
@@ -31,12 +33,14 @@ from agent.__main__ import main
 
 raise SystemExit(main())
 """
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment a zip can name
-KEPT = 4  # packed agents of other sources in the cache
-UNCHECKED_HASH = (1).to_bytes(4, "little")  # PEP 552: by hash, and nobody checks
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
+KEPT = 4  # how many packed agents of other sources stay in the cache
+UNCHECKED_HASH = (1).to_bytes(4, "little")  # PEP 552: compiled code that Python does not compare with its source
 
 
 class Agent(NamedTuple):
+    """The packed agent."""
+
     data: bytes
 
     @property
@@ -49,7 +53,7 @@ class Agent(NamedTuple):
 
 
 def build(cache: Path | None = None, source: Path | None = None) -> Agent:
-    """`cache`: a folder that keeps what was packed. `source`: the agent's package folder, if not labctl's own."""
+    """Pack the agent. `cache` is a folder that keeps packed agents. `source` is the agent's package folder, if it is not labctl's own."""
     modules = {f"agent/{name}": data for name, data in _modules(source or assets.agent_source())}
     modules["__main__.py"] = MAIN
     kept = cache / f"{_digest(modules)}.pyz" if cache else None
@@ -64,7 +68,7 @@ def build(cache: Path | None = None, source: Path | None = None) -> Agent:
 
 
 def _digest(modules: dict[str, bytes]) -> str:
-    """Of all that the packed bytes depend on."""
+    """Return the hash of everything that the packed bytes depend on."""
     digest = hashlib.sha256(importlib.util.MAGIC_NUMBER)
     for name in sorted(modules):
         digest.update(b"%s %d\n%s" % (name.encode(), len(modules[name]), modules[name]))
@@ -72,7 +76,7 @@ def _digest(modules: dict[str, bytes]) -> str:
 
 
 def _read(path: Path) -> bytes:
-    """Whole, or empty: what a full disk cut short is packed again."""
+    """Return the cached file's bytes, or nothing if it is incomplete, for example after a full disk; then it is packed again."""
     try:
         data = path.read_bytes()
         with zipfile.ZipFile(io.BytesIO(data)) as archive:

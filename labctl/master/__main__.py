@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from labctl.remote.child import SshChild
 
 GO = b"go"
-HOLD = b"ho"  # answer, and leave the machines alone until GO follows
+HOLD = b"ho"  # answer requests, but leave the machines alone until GO follows
 
 
 def main() -> int:
@@ -26,9 +26,9 @@ def main() -> int:
         "--ssh-early", action="store_true", help="start the SSH process now: the machines will be there before this one is ready"
     )
     arguments = parser.parse_args()
-    from labctl.master.imports import import_http_server, without_collections
+    from labctl.master.imports import import_http_server, without_garbage_collection
 
-    with without_collections():
+    with without_garbage_collection():
         ssh = _begin_ssh() if arguments.ssh_early else None
         from labctl.master.process import run
 
@@ -53,7 +53,7 @@ def _begin_ssh() -> SshChild:
 
 
 def _word(descriptor: int) -> bytes:
-    """Wait for the word of who started us: GO or HOLD. Empty if there will be none."""
+    """Wait for the message of the process that started this one: GO or HOLD, or nothing if that process has ended."""
     return os.read(descriptor, len(GO)) if descriptor >= 0 else GO
 
 

@@ -1,4 +1,4 @@
-"""What labctl's own commands and agents ask of the master beyond Kubernetes' API, under /labctl/v1."""
+"""Serves under /labctl/v1 what labctl's own commands and agents need from the master beyond Kubernetes' API."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def extensions(
 
 
 async def _snapshot(snapshot: Callable[[], Awaitable[int]]) -> dict[str, int]:
-    """The store as it is now, in the file where the lab's other commands look for it."""
+    """Copy the store as it is now into the file where the lab's other commands look for it."""
     return {"revision": await snapshot()}
 
 
@@ -57,7 +57,7 @@ async def _rotate(tokens: TokenKeys, request: ExtensionRequest) -> dict[str, Any
 
 
 async def _health(supervisor: Supervisor) -> dict[str, Any]:
-    """The master's long-lived tasks and where mistakes were caught, for `labctl status`."""
+    """Return the master's long-lived tasks and where errors of ours were caught, for `labctl status`."""
     return {"trouble": supervisor.trouble(), "tasks": [msgspec.to_builtins(one) for one in supervisor.health() if one.noteworthy]}
 
 
@@ -69,7 +69,7 @@ async def _why(
     refusals: Callable[[View, Key], Sequence[str]],
     request: ExtensionRequest,
 ) -> dict[str, Any]:
-    """Any name of a kind that kubectl takes: pod, pods, po."""
+    """Explain an object's state. Every name that kubectl knows for a kind is taken: pod, pods, po."""
     from labctl.controllers.explain import explain
 
     word, name = request.params["kind"], request.params["name"]
@@ -79,7 +79,7 @@ async def _why(
     key = f"{request.params['namespace']}/{name}" if kind.namespaced else name
     lines = explain(runner.view, journal, kind.resource, key, refusals)
     if not lines:
-        raise ApiError(404, "NotFound", f'{kind.resource} "{name}" not found, and nothing is remembered of it')
+        raise ApiError(404, "NotFound", f'{kind.resource} "{name}" not found, and the journal has nothing about it')
     trouble = supervisor.trouble()
     return {"lines": [*lines, *([f"The master itself is in trouble, which may be why: {trouble}"] if trouble else [])]}
 

@@ -1,6 +1,7 @@
-"""Imports as the master's process wants them: quick, because `labctl up` waits for them, and out of the collector's way afterwards.
+"""Imports what the master's process needs. It must be quick, because `labctl up` waits for it, and must not burden the garbage collector
+later.
 
-Only the process's own entry uses this; who imports `labctl.master` as a library gets its libraries as they are.
+Only the process's own entry point uses this. A program that imports `labctl.master` as a library gets its libraries unchanged.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def without_collections() -> Iterator[None]:
-    """What is imported stays for ever: the collector looks for no garbage meanwhile, and never looks at it again."""
+def without_garbage_collection() -> Iterator[None]:
+    """Import without garbage collections. Imported objects stay until the process ends, so the collector never has to look at them."""
     gc.disable()
     try:
         yield
@@ -25,8 +26,9 @@ def without_collections() -> Iterator[None]:
 def import_http_server() -> None:
     """Import the API server, and with it aiohttp.
 
-    aiohttp's client loads every certificate authority of the system as it is imported, twice: 50 ms and 5 MB, a third of its import. The master's
-    only HTTP client asks pods, whose certificates nobody checks, so that both contexts may stay empty: they would trust nobody.
+    At its import, aiohttp's client loads every certificate authority of the system, twice: 50 ms and 5 MB, a third of its import. The
+    master's
+    only HTTP client asks pods, whose certificates are not checked, so both contexts may stay empty: they would trust no certificate.
     """
     with _no_authorities():
         import labctl.api.server  # noqa: F401

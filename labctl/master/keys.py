@@ -1,4 +1,4 @@
-"""The lab's SSH key: its machines' sshd accept it and nothing else. Ed25519, in OpenSSH's own format (0600), made once."""
+"""The lab's SSH key, the only one that its machines' sshd accepts. It is Ed25519 in OpenSSH's own format (mode 0600), and made once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from labctl.certificates import write_file
 
 
 def ssh_key(path: Path) -> str:
-    """The public half, one line for authorized_keys; the pair is made if there is none."""
+    """Return the public half, one line for authorized_keys. The key is made if there is none."""
     public = path.with_suffix(".pub")
     if path.exists() and public.exists():
         return public.read_text().strip()

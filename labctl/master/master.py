@@ -1,4 +1,4 @@
-"""`Master`: the rooms of one lab, wired. Nothing is decided here; this file is the picture in ARCHITECTURE.md, as code.
+"""`Master` connects the rooms of one lab. It decides nothing; this file is the picture in ARCHITECTURE.md, as code.
 
     store ─► resources ─► client ─► runner(controllers, scheduler, machines, network, proxy) ─► provider, remote
                  └─► api (if there is TLS to serve it with)
@@ -49,19 +49,19 @@ if TYPE_CHECKING:
     from labctl.api.server import Server
     from labctl.certificates import Authority
     from labctl.images.images import Images
-    from labctl.master.edge import Edge, SshRemote
+    from labctl.master.machine_rooms import MachineRooms, SshRemote
     from labctl.providers.protocol import Provider
     from labctl.tokens import TokenKeys
 
 log = logging.getLogger(__name__)
 
-MACHINES_START = "machines-start"  # a task
-LOG_LOOK_S = 10.0
-COMPACT_EVERY_S, COMPACT_LOOK_S = 300.0, 5.0
+MACHINES_START = "machines-start"  # the name of a task
+LOG_CHECK_EVERY_S = 10.0
+COMPACT_EVERY_S, COMPACT_CHECK_EVERY_S = 300.0, 5.0
 
 
 class Tools(msgspec.Struct, frozen=True):
-    """What reaches machines, and what agents are served; absent for API and controllers only."""
+    """What reaches machines, and what agents are served. A master without machines has none of it."""
 
     provider: Provider
     remote: SshRemote
@@ -104,39 +104,39 @@ class Master:
         self.webhooks = WebhookCaller(self.client, tools.remote if tools else None, settings.networks)
         self.resources.use_admission(builtin_admission(self.client, clock, self.rbac, evict_s=evict_s, webhooks=self.webhooks))
         self._recorders: dict[str, Recorder] = {}
-        self.edge = self._edge(tools) if tools else None
+        self.machine_rooms = self._build_machine_rooms(tools) if tools else None
         self.scheduler = Scheduler()
         self.runner = Runner(self.resources, self.client, self.recorder, self._followers(), clock, journal, rng, supervisor=self.supervisor)
-        if self.edge:
-            self.runner.when_awake(self.edge.machines.awake)
+        if self.machine_rooms:
+            self.runner.when_awake(self.machine_rooms.machines.awake)
         self.api = self._api(tls, tools) if tls else None
         self._port = 0  # the API's on loopback
-        self._lab_listens = False  # the API answers in the lab's network
+        self._lab_listens = False  # whether the API answers in the lab's network
 
     def recorder(self, component: str) -> Recorder:
-        """Who records Events in a component's name; one each."""
+        """Return the recorder of Events for a component; each component has one."""
         if component not in self._recorders:
             self._recorders[component] = Recorder(self.client, component, self.clock)
         return self._recorders[component]
 
     def _followers(self) -> Sequence[Follower]:
-        edge = self.edge.followers if self.edge else ()
+        machine_rooms = self.machine_rooms.followers if self.machine_rooms else ()
         essential = Essentials(essentials(self._bootstrap(), self.resources.settings.service_range))
         controllers = self.settings.controllers()
         signing = [Signing(self._authority)] if self._authority else []
         tokens = [TokenSecrets(self._tokens.sign, controllers)] if self._tokens else []
         builtin = builtin_controllers(self.registry, controllers, self.webhooks)
-        return [*builtin, *signing, *tokens, essential, self.scheduler, *edge]
+        return [*builtin, *signing, *tokens, essential, self.scheduler, *machine_rooms]
 
     def _bootstrap(self) -> BootstrapSettings:
-        if not self.edge:
+        if not self.machine_rooms:
             return BootstrapSettings()
         return BootstrapSettings(self.settings.lab_address, API_PORT, dns_address=self.settings.dns_address)
 
-    def _edge(self, tools: Tools) -> Edge:
-        from labctl.master.edge import Edge
+    def _build_machine_rooms(self, tools: Tools) -> MachineRooms:
+        from labctl.master.machine_rooms import MachineRooms
 
-        return Edge(
+        return MachineRooms(
             self.settings,
             self.client,
             self.recorder,
@@ -175,12 +175,12 @@ class Master:
         )
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
-        """Answer on the sockets and begin to reconcile. Machines follow with `start_machines`."""
+        """Answer on the sockets and start the controllers. Machines follow with `start_machines`."""
         self._port = sockets[0].getsockname()[1] if sockets else 0
-        if self.edge:
-            self.edge.begin()
+        if self.machine_rooms:
+            self.machine_rooms.begin()
         await ensure_bootstrap(self.client, self._bootstrap())
-        await self.runner.start()  # before the API: custom kinds are served from the first moment
+        await self.runner.start()  # before the API, so that custom kinds are served from its first answer on
         if self.api:
             await self.api.start(sockets)
         self.supervisor.run("compaction", self._compact)
@@ -189,22 +189,22 @@ class Master:
             self.supervisor.run("audit-log", self._audit.run)
 
     def run_machines(self) -> None:
-        """Begin with the lab's network, SSH, and the machines as their objects say. What fails is tried again until it succeeds."""
-        if self.edge:
+        """Start making the lab's network, SSH, and the machines as their objects say. What fails is tried again until it succeeds."""
+        if self.machine_rooms:
             self.supervisor.run(MACHINES_START, self.start_machines)
 
     async def start_machines(self) -> None:
-        """Returns when the first round is under way. May be called again after it failed."""
-        if not self.edge:
+        """Start the machines, and return when their first round has begun. It may be called again after it failed."""
+        if not self.machine_rooms:
             return
-        uplink = await self.edge.connect(self._port)
+        uplink = await self.machine_rooms.connect(self._port)
         if self.api and not self._lab_listens:
             self._lab_listens = True
             await self.api.listen(uplink.sockets)
-        await self.edge.start(uplink)
+        await self.machine_rooms.start(uplink)
 
     def _checks(self) -> list[Check]:
-        """What /readyz looks at: the store, then each long-lived task."""
+        """Return the checks of /readyz: the store, then each long-lived task."""
         from labctl.api.health import Check
 
         store = Check("store", lambda: "the disk refused the last write, and none has succeeded since" if self.store.refusing else "")
@@ -212,38 +212,41 @@ class Master:
         return [store, *(Check(f"task/{one.name}", partial(str, one.trouble), live=False) for one in tasks)]
 
     async def stop(self) -> None:
-        """In order: nobody is answered, nothing is planned, what was written is on disk. Machines and pods go on."""
+        """Stop in order: the API, then the controllers, then the store, after what was written is on disk.
+
+        Machines and pods stay as they are.
+        """
         if self.api:
             await self.api.stop()
         await self.supervisor.stop("compaction", "log-files", MACHINES_START)
         if self._audit:
             await self.supervisor.stop("audit-log")
             await self._audit.close()
-        if self.edge:
-            await self.edge.stop()
+        if self.machine_rooms:
+            await self.machine_rooms.stop()
         await self.runner.stop()
         await self.webhooks.close()
         for recorder in self._recorders.values():
-            with contextlib.suppress(Exception):  # an Event that is lost is no reason not to stop
+            with contextlib.suppress(Exception):  # a lost Event must not prevent the stop
                 await recorder.close()
         await self.store.close()
         self.journal.write()
 
     async def _bound_logs(self) -> None:
-        """Runs until it is cancelled: the master's own log must not fill the disk."""
+        """Runs until it is cancelled. It keeps the master's own log from filling the disk."""
         while True:
             await asyncio.to_thread(logfiles.bound, self.settings.paths.master_log)
-            await asyncio.sleep(LOG_LOOK_S)
+            await asyncio.sleep(LOG_CHECK_EVERY_S)
 
     async def _compact(self) -> None:
-        """Forget history older than one period (at most two are kept), and sooner what is more than should be held."""
+        """Remove history older than one period (at most two are kept), and earlier if there is more than should be held."""
         before, begun_s = self.store.revision, self.clock.now()
         while True:
-            await asyncio.sleep(COMPACT_LOOK_S)
+            await asyncio.sleep(COMPACT_CHECK_EVERY_S)
             due = self.clock.now() - begun_s >= COMPACT_EVERY_S
             try:
                 await self.store.compact(before if due else self.store.compaction_target)
-            except Unavailable as error:  # a full disk: asked again the next time
+            except Unavailable as error:  # the disk may be full; the next round tries again
                 log.warning("history stays on disk: %s", error)
             if due:
                 before, begun_s = self.store.revision, self.clock.now()

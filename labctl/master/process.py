@@ -1,8 +1,8 @@
 """The master's process: the lock, the log, the certificates, the sockets and the signals around `Master`.
 
-    lock ─► store ─► API on loopback ─► "ready" to whoever waits ─► controllers ─► the lab's network, SSH, machines
+    lock ─► store ─► API on loopback ─► "ready" to the waiting process ─► controllers ─► the lab's network, SSH, machines
 
-Answering people comes first; machines follow, because they take longer and need the API anyway.
+The API comes first, for people. Machines follow, because they take longer and need the API.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from labctl.tokens import TokenKeys
 log = logging.getLogger("labctl.master")
 
 NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
-NO_LIMIT = 65_536  # open files: each watch, stream and client is one
+OPEN_FILES_MAX = 65_536  # open files; each watch, stream and client needs one
 
 
 def run(lab: Path, ready_fd: int, hold_fd: int = -1, ssh: SshChild | None = None) -> None:
@@ -50,7 +50,7 @@ def run(lab: Path, ready_fd: int, hold_fd: int = -1, ssh: SshChild | None = None
     """
     settings = read_settings(lab)
     _log_to_stderr()
-    with _only_one(settings.paths):
+    with _hold_lock(settings.paths):
         _raise_file_limit()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(settings, ready_fd, hold_fd, ssh))
@@ -72,13 +72,13 @@ async def _serve(settings: MasterSettings, ready_fd: int, hold_fd: int, ssh: Ssh
     tokens = TokenKeys(paths.token_keys)
     master = Master(settings, store, clock, journal, tls=tls, tools=tools, supervisor=supervisor, tokens=tokens, authority=authority)
     await master.start([listening])
-    _say_running(settings, port)
+    _write_run_file(settings, port)
     log.info("answering on port %d after %.2f s", port, clock.now() - begun)
     if ready_fd >= 0:
-        with contextlib.suppress(BrokenPipeError):  # whoever waited has been killed
+        with contextlib.suppress(BrokenPipeError):  # the waiting process was killed
             os.write(ready_fd, b"ready")
         os.close(ready_fd)
-    if hold_fd < 0 or await _released(hold_fd, stop):
+    if hold_fd < 0 or await _wait_for_release(hold_fd, stop):
         master.run_machines()
         await asyncio.to_thread(tokens.warm)  # beside the machines' boot: the first pod asks for a token
         await stop.wait()
@@ -88,8 +88,8 @@ async def _serve(settings: MasterSettings, ready_fd: int, hold_fd: int, ssh: Ssh
         paths.master_run.unlink()
 
 
-async def _released(descriptor: int, stop: asyncio.Event) -> bool:
-    """Wait until the machines are there. False: they never will be, or this process was told to end."""
+async def _wait_for_release(descriptor: int, stop: asyncio.Event) -> bool:
+    """Wait until the machines are in place. Return False if they never will be, or if this process was asked to end."""
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     loop.add_reader(descriptor, told.set)
@@ -118,7 +118,7 @@ def _tools(settings: MasterSettings, authority: Authority, journal: Journal, sup
 
 
 def _listen(settings: MasterSettings) -> socket.socket:
-    """The loopback socket: the port that was kept, else a free one."""
+    """Return the loopback socket: on the port of before if there is one, else on a free port."""
     port = settings.values.api_port or _kept_port(settings.paths)
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -132,7 +132,7 @@ def _listen(settings: MasterSettings) -> socket.socket:
 
 
 def _kept_port(paths: Paths) -> int:
-    """The port of this lab's last master, so that kubeconfigs that were copied stay good; 0 if there was none or it is taken."""
+    """Return the port of this lab's last master, so that copied kubeconfigs still work. It is 0 if there was none or it is taken."""
     try:
         port = int((paths.state / "port").read_text())
     except (OSError, ValueError):
@@ -152,7 +152,7 @@ def _tls(authority: Authority, settings: MasterSettings) -> ssl.SSLContext:
     return server_context(folder / "ca.crt", folder / "server.crt", folder / "server.key")
 
 
-def _say_running(settings: MasterSettings, port: int) -> None:
+def _write_run_file(settings: MasterSettings, port: int) -> None:
     paths = settings.paths
     said = {
         "pid": os.getpid(),
@@ -166,8 +166,8 @@ def _say_running(settings: MasterSettings, port: int) -> None:
 
 
 @contextlib.contextmanager
-def _only_one(paths: Paths) -> Iterator[None]:
-    """Hold the lab's master lock, with our process id in it, for as long as this process lives."""
+def _hold_lock(paths: Paths) -> Iterator[None]:
+    """Hold the lab's master lock, with our process id in it, until this process ends."""
     paths.state.mkdir(parents=True, exist_ok=True)
     with open(paths.state / "master.lock", "a+") as file:
         try:
@@ -202,7 +202,7 @@ def _raise_file_limit() -> None:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = NO_LIMIT if hard == resource.RLIM_INFINITY else min(NO_LIMIT, hard)
+    wanted = OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else min(OPEN_FILES_MAX, hard)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 

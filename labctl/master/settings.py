@@ -1,4 +1,4 @@
-"""What the master needs to know, out of the lab's record (`.labctl/lab.json`), and how each room's settings follow from it."""
+"""What the master needs to know, from the lab's record (`.labctl/lab.json`), and how each room's settings follow from it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from labctl.paths import Paths
 from labctl.proxy.settings import ProxySettings
 from labctl.resources.settings import ResourceSettings
 
-TUNNEL_ADDRESS = "192.0.2.1"  # for documentation only (RFC 5737): nobody's network has it
-API_PORT = 6443  # inside the lab's own network; on loopback it is another
+TUNNEL_ADDRESS = "192.0.2.1"  # reserved for documentation (RFC 5737), so no real network uses it
+API_PORT = 6443  # inside the lab's own network; on loopback the port is another one
 
 
 class Values(msgspec.Struct, frozen=True):
@@ -49,17 +49,17 @@ class Values(msgspec.Struct, frozen=True):
     backoff_s: float = msgspec.field(default=defaults.BACKOFF_S, name="pods.backoff_s")
 
     def by_name(self) -> dict[str, Any]:
-        """By their names in lab.yml."""
+        """Return the settings by their names in lab.yml."""
         named: dict[str, Any] = msgspec.to_builtins(self)
         return named
 
     def process(self) -> dict[str, Any]:
-        """What takes a new process to change. `minions` counts machines, which are objects."""
+        """Return the settings that only a new process takes over. `minions` is not among them: it counts machines, which are objects."""
         return {name: value for name, value in self.by_name().items() if name != "minions"}
 
 
 class Record(msgspec.Struct, frozen=True):
-    """lab.json."""
+    """The content of lab.json."""
 
     id: str
     state: str
@@ -69,7 +69,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class MasterSettings(msgspec.Struct, frozen=True):
-    """One lab, as its master sees it."""
+    """The settings of one lab for its master."""
 
     id: str
     paths: Paths
@@ -78,7 +78,7 @@ class MasterSettings(msgspec.Struct, frozen=True):
 
     @property
     def service_address(self) -> str:
-        """The Service `kubernetes`: the range's first address."""
+        """Return the address of the Service `kubernetes`: the range's first."""
         return str(ipaddress.ip_network(self.values.services)[1])
 
     @property
@@ -88,7 +88,7 @@ class MasterSettings(msgspec.Struct, frozen=True):
 
     @property
     def lab_address(self) -> str:
-        """The master's address as machines and pods reach it: the first of their network, or what lies before a tunnel's end."""
+        """Return the master's address as machines and pods reach it: the first of their network, or a fixed one that leads into the tunnel."""
         if self.values.provider == "ssh":
             return TUNNEL_ADDRESS if self.values.uplink == "reverse" else self.values.master_address or TUNNEL_ADDRESS
         return str(ipaddress.ip_network(self.values.machines)[1])
@@ -140,7 +140,7 @@ class MasterSettings(msgspec.Struct, frozen=True):
 
 
 def read_settings(lab: Path) -> MasterSettings:
-    """From a `.labctl` folder. LabctlError if there is none or it is damaged."""
+    """Read the settings from a `.labctl` folder. Raises LabctlError if there is none or it is damaged."""
     try:
         record = msgspec.json.decode((lab / "lab.json").read_bytes(), type=Record)
     except (OSError, msgspec.DecodeError, json.JSONDecodeError) as error:

@@ -1,9 +1,14 @@
-"""Routes by BGP, as Calico spreads them: BIRD on each minion announces its pod range to all the others, and puts what it hears into the kernel's table.
+"""Distributes routes by BGP, as Calico does: BIRD on each minion announces its pod range to all others, and puts the routes that it learns
+into the
+kernel's table.
 
-The packets go as with plain routes, with nothing around them. What differs is who knows: the master tells a minion only who its neighbours are (one text,
-BIRD's configuration); the routes come from the minions themselves, and those of a minion that dies are gone within the hold time, master or no master.
+Packets travel as with plain routes, without an outer header. The difference is who knows the routes: the master tells a minion only its
+neighbours (in
+BIRD's configuration). The routes come from the minions themselves, and those of a minion that dies are gone within the hold time, with or
+without a master.
 
-Every minion has a session with every other (iBGP needs a full mesh, or route reflectors): right for the labs this is for, and up to some fifty minions.
+Every minion has a session with every other (iBGP needs a full mesh, or route reflectors). This is right for small labs, up to about fifty
+minions.
 """
 
 from __future__ import annotations
@@ -22,11 +27,13 @@ from labctl.network.settings import NetworkSettings
 if TYPE_CHECKING:
     import jinja2
 
-SYSTEM = 64512  # the first of the private autonomous systems, as Calico takes it
-HOLD_S = 6  # BGP allows 3; a machine that is emulated on a busy host may well be silent for longer
+SYSTEM = 64512  # the first private autonomous system, which Calico uses too
+HOLD_S = 6  # BGP allows 3; an emulated machine on a busy host may be silent for longer
 
 
 class BgpPlugin:
+    """The plug-in that the module's docstring describes."""
+
     name = "bgp"
     programs: tuple[str, ...] = ("bird", "birdc")
     overhead_bytes = 0
@@ -36,14 +43,14 @@ class BgpPlugin:
 
 
 def configuration(me: Place, neighbours: Sequence[Place], settings: NetworkSettings) -> str:
-    """BIRD's, for one minion."""
+    """Return BIRD's configuration for one minion."""
     prefix = ipaddress.IPv4Network(me.pod_range).prefixlen if me.pod_range else 24
     return _template().render(me=me, others=neighbours, pod_range=settings.pod_range, pod_prefix=prefix, system=SYSTEM, hold_s=HOLD_S)
 
 
 @cache
 def _template() -> jinja2.Template:
-    import jinja2  # not on the way of a master's start
+    import jinja2  # imported late, so that it does not delay the master's start
 
     text = assets.template("network/bird.conf.j2").read_text()
     return jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True).from_string(text)

@@ -1,10 +1,11 @@
-"""The Network: keeps every minion's routes as its plug-in plans them.
+"""The Network keeps every minion's routes as its plug-in plans them.
 
     runner ══ Nodes ══► seen ─► places ─► plug-in: plan per minion ─► worker of that minion ─► helper `network`
 
-It is an Observer: the runner shows it changes, and what it does are calls to machines, one worker per minion, all in parallel. A minion's whole program
-is sent whenever it differs from what was sent last, when a connection comes back, and when somebody touched the minion's tables. Doing so twice is harmless.
-Who calls it: the master (start, stop, told), the runner (seen).
+It is an Observer: the runner shows it changes, and it calls machines, with one worker per minion, all in parallel. A minion's whole program
+is sent whenever it differs from the last one sent, when a connection comes back, and when somebody changed the minion's tables. Sending it
+twice is
+harmless. The master calls it (start, stop, told), and the runner (seen).
 """
 
 from __future__ import annotations
@@ -34,24 +35,26 @@ PLUGINS: Mapping[str, Callable[[], Plugin]] = {"route": RoutePlugin, "vxlan": Vx
 
 
 def plugin(name: str) -> Plugin:
-    """Raises UsageError with the names there are."""
+    """Return the plug-in of that name. UsageError lists the names that exist."""
     if name not in PLUGINS:
         raise UsageError(f"there is no network plug-in {name!r}", mend=f"choose one of {', '.join(PLUGINS)}")
     return PLUGINS[name]()
 
 
 def pod_mtu(settings: NetworkSettings) -> int:
-    """The largest packet of a pod, so that it fits the minions' link whatever is put around it on the way."""
+    """Return the size of a pod's largest packet, so that with the network's outer headers it fits the minions' link."""
     return settings.link_mtu_bytes - plugin(settings.plugin).overhead_bytes
 
 
 class NetworkAnswer(msgspec.Struct, frozen=True):
-    """How much of the program the helper had to change."""
+    """The helper's answer: how much of the program it had to change."""
 
     changed: int
 
 
 class Network:
+    """The Observer that the module's docstring describes."""
+
     name = "network"
 
     def __init__(
@@ -69,8 +72,10 @@ class Network:
         self._settings = settings
         self._plugin = plugin(settings.plugin)
         self._places: dict[str, Place] = {}
-        self._sent: dict[str, Program] = {}  # what each minion confirmed
-        self._doubted: set[str] = set()  # minions whose word counts no more: another boot or connection, another hand
+        self._sent: dict[str, Program] = {}  # the program that each minion confirmed
+        self._unconfirmed: set[str] = (
+            set()
+        )  # minions whose confirmation is void, after another boot, a new connection or a change by somebody else
         self._failing: set[str] = set()
         self._workers = Workers(self._work, clock, self._failed)
 
@@ -92,25 +97,25 @@ class Network:
     def seen(self, view: View, change: Seen) -> None:
         old, new = self._places.get(change.key), place(change.new)
         if _rebooted(change):
-            self._doubted.add(change.key)
+            self._unconfirmed.add(change.key)
         elif old == new:
             return
         if new is None:
             self._places.pop(change.key, None)
             self._sent.pop(change.key, None)
-            self._doubted.discard(change.key)
+            self._unconfirmed.discard(change.key)
             self._failing.discard(change.key)
         else:
             self._places[change.key] = new
-        for name in sorted(self._places):  # each minion's routes name all the others
+        for name in sorted(self._places):  # each minion's routes name all other minions
             self._workers.wake(name)
 
-    def told(self, machine: str, method: str, params: Any) -> None:
-        """A listener for `Remote.listen`."""
+    def notified(self, machine: str, method: str, params: Any) -> None:
+        """Take in a notification; the master registers this with `Remote.listen`."""
         if machine not in self._places:
-            return  # what is sent first is sent whole
+            return  # nothing was sent yet, so the whole program will be
         if method in ("connected", "lost", "digest"):
-            self._doubted.add(machine)
+            self._unconfirmed.add(machine)
         if method in ("connected", "digest"):
             self._workers.wake(machine)
 
@@ -121,9 +126,9 @@ class Network:
         if me is None or not self._remote.connected(name):
             return
         program = self._plugin.plan(me, [self._places[n] for n in sorted(self._places)], self._settings)
-        if self._sent.get(name) == program and name not in self._doubted:
+        if self._sent.get(name) == program and name not in self._unconfirmed:
             return
-        self._doubted.discard(name)
+        self._unconfirmed.discard(name)
         self._sent.pop(name, None)
         began = self._clock.now()
         said = await self._remote.call(name, "network", program.params(), deadline_s=self._settings.call_s)
@@ -137,14 +142,14 @@ class Network:
             )
 
     def _failed(self, name: str, error: Exception, again_s: float) -> None:
-        """Away is no news. Said once, until it works again."""
+        """Write a failure into the journal once, until it works again. A machine that can't be reached is not reported here."""
         if not isinstance(error, Unreachable) and name not in self._failing:
             self._failing.add(name)
             self._journal.note("network", f"machine/{name}", f"could not program the network: {error}")
 
 
 def place(node: Any) -> Place | None:
-    """Where a Node is; None while its address is not known."""
+    """Return where a Node is, or None while its address is not known."""
     if node is None or not node.address():
         return None
     return Place(node.metadata.name, node.address(), node.spec.pod_cidr)

@@ -1,7 +1,9 @@
-"""Open vSwitch between the minions, as the first Kubernetes clusters in Vagrant had it: a bridge `obr0` on each, and a VXLAN tunnel to every other.
+"""Connects minions with Open vSwitch, as the first Kubernetes clusters in Vagrant did: a bridge `obr0` on each, and a VXLAN tunnel to every
+other.
 
-To the kernel it is one link that all minions share, and pods' packets are routed onto it as onto any other; the switch's own flows say which minion is
-behind which tunnel. They follow from what the master knows, so the switch neither learns nor floods, and tunnels between all make no loop.
+The kernel sees one link that all minions share, and routes pods' packets onto it as onto any other. The switch's flows say which minion is
+behind which tunnel. They follow from what the master knows, so the switch neither learns nor floods, and tunnels between all minions make
+no loop.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ BRIDGE = "obr0"
 
 
 class OvsPlugin:
+    """The plug-in that the module's docstring describes."""
+
     name = "ovs"
     programs: tuple[str, ...] = ("ovs-vsctl", "ovs-vswitchd")
     overhead_bytes = VxlanPlugin.overhead_bytes
@@ -34,6 +38,6 @@ class OvsPlugin:
 
 
 def number(place: Place, settings: NetworkSettings) -> int:
-    """Which of the lab's pod ranges it has: minion-N has the N-th."""
+    """Return the number of a minion's pod range in the lab: minion-N has the N-th."""
     own, whole = ipaddress.IPv4Network(place.pod_range), ipaddress.IPv4Network(settings.pod_range)
     return (int(own.network_address) - int(whole.network_address)) // own.num_addresses

@@ -1,7 +1,9 @@
-"""Plain routes: a pod's packets find its minion by the kernel's own routing table. The simplest network there is, where minions share one link.
+"""Plain routes: a pod's packets find its minion by the kernel's own routing table. This is the simplest network, if minions share one link.
 
-Each minion has a route to every other minion's pod range through that minion, and one for the range of virtual addresses: nothing ever travels there (the
-proxy's rules translate the address first), but the kernel needs a route before it asks the rules, and takes the packet's source from it.
+Each minion has a route to every other minion's pod range through that minion, and one for the range of virtual addresses. No packet ever
+travels there
+(the proxy's rules translate the address first), but the kernel needs a route before it applies the rules, and takes the packet's source
+from it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from labctl.network.settings import NetworkSettings
 
 
 class RoutePlugin:
+    """The plug-in that the module's docstring describes."""
+
     name = "route"
     programs: tuple[str, ...] = ()
     overhead_bytes = 0

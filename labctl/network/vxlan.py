@@ -1,14 +1,17 @@
-"""A VXLAN overlay, as Flannel lays it: pods' packets travel between minions inside UDP, so the network between them need not know a pod's address.
+"""A VXLAN overlay, as Flannel's: pods' packets travel between minions inside UDP, so the network between them need not know a pod's
+address.
 
-Each minion has one VXLAN device with the first address of its pod range. Towards every other minion it is told three things by the master, and never asks
+Each minion has one VXLAN device with the first address of its pod range. For every other minion the master gives it three entries, so it
+never asks
 the network for one:
 
     route       10.246.2.0/24 via 10.246.2.0 dev labctl-vxlan onlink     the next hop is the other minion's device
-    neighbour   10.246.2.0 is 0e:6c:0a:f6:02:00                          ARP's answer, for good
-    forwarding  0e:6c:0a:f6:02:00 is behind 10.245.1.12                  where the UDP packet goes
+    neighbour   10.246.2.0 is 0e:6c:0a:f6:02:00                          a permanent ARP entry
+    forwarding  0e:6c:0a:f6:02:00 is behind 10.245.1.12                  the destination of the UDP packet
 
-So nothing is learnt (`nolearning`) and nothing is flooded. The hardware address follows from the pod range, which follows from the minion's number: a
-minion that comes back is the one that everybody knows.
+So nothing is learnt (`nolearning`) and nothing is flooded. The hardware address follows from the pod range, which follows from the minion's
+number, so
+a minion that comes back has the address that all others know.
 """
 
 from __future__ import annotations
@@ -23,29 +26,31 @@ from labctl.network.settings import NetworkSettings
 
 DEVICE = "labctl-vxlan"
 VNI = 1
-PORT = 8472  # what Linux used before there was a standard, and Flannel still does
+PORT = 8472  # Linux used this port before the standard, and Flannel still does
 
 
 class VxlanPlugin:
+    """The plug-in that the module's docstring describes."""
+
     name = "vxlan"
     programs: tuple[str, ...] = ("bridge",)
-    overhead_bytes = 50  # IP 20, UDP 8, VXLAN 8, and the Ethernet header inside 14
+    overhead_bytes = 50  # IP 20, UDP 8, VXLAN 8, and 14 of the inner Ethernet header
 
     def plan(self, me: Place, all_places: Sequence[Place], settings: NetworkSettings) -> Program:
         peers = [Peer(p.address, inner_address(p), hardware_address(p)) for p in others(me, all_places)]
         routes = [Route(p.pod_range, via=inner_address(p), device=DEVICE) for p in others(me, all_places)]
         if not me.pod_range:
-            return every_minion(me, settings, ())  # not one of the overlay yet
+            return every_minion(me, settings, ())  # it is no part of the overlay yet
         mtu = settings.link_mtu_bytes - self.overhead_bytes
         tunnel = Tunnel(VNI, PORT, mtu, inner_address(me), hardware_address(me), tuple(peers))
         return msgspec.structs.replace(every_minion(me, settings, routes), tunnel=tunnel)
 
 
 def inner_address(place: Place) -> str:
-    """The pod range's own first address, which no pod is ever given."""
+    """Return the first address of the pod range, which no pod ever gets."""
     return str(ipaddress.IPv4Network(place.pod_range).network_address)
 
 
 def hardware_address(place: Place) -> str:
-    """Locally administered, and always the same for a pod range."""
+    """Return a locally administered address that is always the same for a pod range."""
     return "0e:6c:" + ":".join(f"{byte:02x}" for byte in ipaddress.IPv4Network(place.pod_range).network_address.packed)

@@ -1,6 +1,6 @@
-"""Root file systems from Debian's packages, with the scripts in provision/: what namespace machines and VM boxes have in common.
+"""Builds root file systems from Debian's packages, with the scripts in provision/. Namespace machines and VM boxes share this.
 
-Everything comes from apt's sources of this machine, so it works offline where apt does. A build that was killed takes its processes along.
+Everything comes from this machine's apt sources, so a build works offline if apt does. If a build is killed, its processes end with it.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ _IN_ITS_OWN_NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--kill-child
 
 
 def packages(*lists: str) -> list[str]:
-    """The packages that these lists of provision/ name, in order."""
+    """Return the packages in these lists of provision/, in order."""
     lines = [line for name in lists for line in assets.provision(name).read_text().split("\n")]
     return [line for line in lines if line and not line.startswith("#")]
 
 
 def minion_lists(network: str) -> tuple[str, ...]:
-    """The lists of provision/ that a minion of a lab with this pod network needs: one for all, and the network's own if it has one."""
+    """Return the lists of provision/ that a minion with this pod network needs: the one for all, and the network's own if it has one."""
     own = f"packages.{network}"
     return ("packages", own) if network and assets.provision(own).exists() else ("packages",)
 
 
 def in_chroot(script: str) -> str:
-    """An mmdebstrap hook that runs a script of provision/ inside the new system."""
+    """Return an mmdebstrap hook that runs a script of provision/ inside the new system."""
     return f'--customize-hook=env LABCTL_IMAGE=1 chroot "$1" sh -s < {shlex.quote(str(assets.provision(script)))}'
 
 
 def mmdebstrap(target: Path, suite: str, mirror: str, included: Sequence[str], hooks: Sequence[str]) -> list[str]:
-    """The command line; a target that ends in .tar becomes an archive. Root is used where one is root, a user namespace elsewhere."""
+    """Return the command line. A target that ends in .tar becomes an archive. Without root, a user namespace is used."""
     return [
         "mmdebstrap",
         f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
@@ -56,7 +56,7 @@ def mmdebstrap(target: Path, suite: str, mirror: str, included: Sequence[str], h
 def run(
     what: str, command: Sequence[str], folder: Path, progress: Callable[[str], None], environment: Mapping[str, str] | None = None
 ) -> None:
-    """Run one step of building `what`, with `folder` for its temporary files; ProviderError with its last words if it fails."""
+    """Run one step of building `what`, with `folder` for its temporary files. If it fails, ProviderError has the end of its output."""
     missing = [program for program in ("setpriv", command[0]) if not shutil.which(program)]
     if missing:
         raise ProviderError(f"{missing[0]} is not installed", mend=f"apt-get install {_PACKAGE.get(missing[0], missing[0])}")

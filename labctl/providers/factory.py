@@ -1,4 +1,4 @@
-"""A provider by its name, imported when it is wanted. A new provider is one folder and one line here."""
+"""Makes a provider by its name. Its modules are imported only then. A new provider needs one folder, and one line here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from labctl.providers.settings import NamespaceSettings, VagrantSettings, ssh_se
 B = TypeVar("B", NamespaceSettings, VagrantSettings)
 
 PROVIDERS = ("namespace", "vagrant", "ssh")
-"""In the order in which `auto` tries them; `ssh` comes first where lab.yml names machines, and works nowhere else."""
+"""The order in which `auto` tries them. If lab.yml lists machines, only `ssh` is tried; without a list it can't work."""
 
 
 def make_provider(
@@ -27,7 +27,10 @@ def make_provider(
     settings: Mapping[str, Any],
     progress: Callable[[str], None] = lambda _line: None,
 ) -> Provider:
-    """`folder` is the lab's, `settings` are the lab's, by their names in lab.yml: each provider picks its own. UsageError for a name that no provider has."""
+    """Make a provider. `folder` is the lab's; `settings` are the lab's by their names in lab.yml, and each provider takes its own.
+
+    Raises UsageError for an unknown name.
+    """
     if name == "namespace":
         from labctl.providers.namespace.provider import NamespaceProvider
 
@@ -47,5 +50,5 @@ def make_provider(
 
 
 def _patient(boots: B, settings: Mapping[str, Any]) -> B:
-    """A boot may take as long as `up` waits for it, where that is longer than the provider itself would."""
+    """Raise the deadline of a boot to the time that `up` waits for a node, if that is longer."""
     return replace(boots, boot_deadline_s=max(boots.boot_deadline_s, settings.get("nodes.ready_s", 0.0)))

@@ -1,4 +1,4 @@
-"""A machine's SSH host key: made by the provider, so that it is pinned from the start and never learned from the network."""
+"""A machine's SSH host key. The provider makes it, so that it is known from the start and never learned from the network."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from pathlib import Path
 
 
 def ensure(path: Path) -> str:
-    """The public half ('ssh-ed25519 AAAA...') of the key at `path`, which is made if it is not there."""
+    """Return the public half ('ssh-ed25519 AAAA...') of the key at `path`. The key is made if there is none."""
     public = path.with_suffix(".pub")
     if not _whole(public):
         private_text, public_text = _generate()
         _write(path, private_text)
-        _write(public, public_text)  # last: its existence says that the pair is whole
+        _write(public, public_text)  # written last: if it exists, the pair is complete
     return public.read_text().strip()
 
 
 def _whole(public: Path) -> bool:
-    """Also after the host lost power while it was written."""
+    """Tell whether the key pair is complete. It may not be if the host lost power while it was written."""
     return public.is_file() and public.read_bytes().startswith(b"ssh-ed25519 ")
 
 
 def _generate() -> tuple[bytes, bytes]:
-    from cryptography.hazmat.primitives import serialization  # 60 ms to import, and only `up` needs it
+    from cryptography.hazmat.primitives import serialization  # it takes 60 ms to import, and only `up` needs it
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     key = Ed25519PrivateKey.generate()

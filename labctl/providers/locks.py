@@ -1,9 +1,9 @@
-"""Locks that the kernel keeps: nothing stale after a kill -9, no pid that may have been used again.
+"""Locks that the kernel keeps. After a kill -9 no stale lock is left, and no process id is trusted that may have been reused.
 
-Two kinds. `exclusive` is one operation at a time (flock: it ends with the last process that inherited it, so a half-started
-child still counts as the operation). `hold`/`holder` is "who lives here": a POSIX record lock belongs to one process,
-survives its exec and is gone with it, and the kernel tells anybody who asks that process's id. It is the only
-record of which process a machine's init is.
+There are two kinds. `exclusive` allows one operation at a time (flock: it ends with the last process that inherited it, so a half-started
+child still counts as the operation). `hold` and `holder` say which process lives at a path: a POSIX record lock belongs to one process,
+survives its exec and ends with it, and the kernel tells every asker that process's id. It is the only
+record of which process is a machine's init.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _GETLK = fcntl.F_GETLK
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[int]:
-    """Wait for the lock on `path` and keep it inside the block; yields its descriptor, which a child may inherit.
+    """Wait for the lock on `path` and keep it inside the block. Yields its descriptor, which a child may inherit.
 
-    The file may be removed by whoever holds the lock, so what was locked must still be what the name means.
+    The lock's holder may remove the file, so after locking it is checked that the file still has its name.
     """
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:  # its folder went away in between
+        except FileNotFoundError:  # its folder was removed in between
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -42,7 +42,7 @@ def exclusive(path: Path) -> Iterator[int]:
 
 
 def busy(path: Path) -> bool:
-    """Whether somebody is inside `exclusive(path)` now."""
+    """Tell whether a process is inside `exclusive(path)` now."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -57,7 +57,7 @@ def busy(path: Path) -> bool:
 
 
 def hold(path: str) -> int | None:
-    """Become the one that lives at `path`, for this process's life, across exec. None if somebody else does."""
+    """Become the process that lives at `path` until this process ends, also across exec. Return None if another process lives there."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     os.set_inheritable(fd, True)
     try:
@@ -69,7 +69,7 @@ def hold(path: str) -> int | None:
 
 
 def holder(path: Path | str) -> int:
-    """The process that lives at `path`, as this pid namespace numbers it; 0 if none does."""
+    """Return the process that lives at `path`, as this pid namespace numbers it, or 0 if none does."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -1,8 +1,11 @@
-"""Machines: what a provider promises. Every provider folder has the same file names.
+"""The protocol of providers, which make machines. Every provider's folder has the same file names.
 
-Who calls it: `machines` (up, halt, destroy, watch, uplink), `lab` (probe, destroy without a master, Snapshots), `faults` (PowerControl, Links).
-What flows: a MachineSpec in, a Machine (how to reach its sshd) out, MachineEvents about what is KNOWN.
-What it never does: know a pod, a node or the API; guess; ask a person. All methods block, are idempotent, and may be called from several threads.
+`machines` calls it (up, halt, destroy, watch, uplink), `lab` (probe, destroy without a master, Snapshots) and `faults` (PowerControl,
+Links).
+A MachineSpec goes in; a Machine (how to reach its sshd) comes out, and MachineEvents about what is KNOWN.
+A provider never knows a pod, a node or the API, never guesses, and never asks a person. All methods block, are idempotent, and may be
+called from
+several threads.
 """
 
 from __future__ import annotations
@@ -17,13 +20,15 @@ import msgspec
 
 
 class Power(enum.StrEnum):
+    """Whether a machine is on, off or paused."""
+
     ON = "On"
     OFF = "Off"
     PAUSED = "Paused"
 
 
 class MachineSpec(msgspec.Struct, frozen=True):
-    """What is wanted. `number` is N of `minion-N` (1..200); `address` the lab-network address the machine gets."""
+    """The machine that is wanted. `number` is N of `minion-N` (1..200); `address` is the one that the machine gets in the lab's network."""
 
     name: str
     number: int
@@ -36,7 +41,10 @@ class MachineSpec(msgspec.Struct, frozen=True):
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """A machine as it is. sshd answers at (address, port) from inside the lab's network; `host_key` is pinned ('ssh-ed25519 AAAA...')."""
+    """A machine's present state.
+
+    Its sshd answers at (address, port) inside the lab's network; `host_key` is pinned ('ssh-ed25519 AAAA...').
+    """
 
     name: str
     power: Power
@@ -47,13 +55,13 @@ class Machine(msgspec.Struct, frozen=True):
     host_key: str = ""
     arch: str = "amd64"  # GOARCH words: amd64, arm64
     boot_id: str = ""  # changes with every boot
-    proxy_command: str = ""  # an ssh ProxyCommand that reaches the address from the host; empty: reachable as it is
-    node_address: str = ""  # its own address, which other machines reach, where that is not `address` (a translated port)
-    own_clock: bool = False  # its clock is not the host's, and labctl's to set
+    proxy_command: str = ""  # an ssh ProxyCommand that reaches the address from the host; empty if the host reaches it directly
+    node_address: str = ""  # its own address, by which other machines reach it, if that is not `address` (a forwarded port)
+    own_clock: bool = False  # it has a clock of its own, which labctl has to set
 
 
 class MachineEvent(msgspec.Struct, frozen=True):
-    """What is known about one boot of a machine. OFF is told only when nothing of that boot can run any more."""
+    """What is known about one boot of a machine. OFF is reported only when nothing of that boot can run any more."""
 
     name: str
     power: Power
@@ -63,7 +71,7 @@ class MachineEvent(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """Whether the provider works here; else why not, and the command that mends it."""
+    """Whether the provider works here. If not, it says why, and which command mends it."""
 
     works: bool
     reason: str = ""
@@ -71,7 +79,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """A line of the doctor's table. `level`: ok, warning or error; an error means that `up` will fail."""
+    """A line of the doctor's table. `level` is ok, warning or error; an error means that `up` will fail."""
 
     name: str
     level: str
@@ -80,9 +88,9 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Uplink(msgspec.Struct, frozen=True):
-    """How minions reach the master. `sockets` are bound and listening on the lab's network (in whatever network namespace that is); `url` is what agents call.
+    """How minions reach the master. `sockets` listen on the lab's network (in whatever network namespace that is); agents call `url`.
 
-    `network_namespace` is a path for setns (empty: the host's own): the SSH process enters it as a whole.
+    `network_namespace` is a path for setns (empty for the host's own), which the whole SSH process enters.
     """
 
     url: str
@@ -94,74 +102,81 @@ class Uplink(msgspec.Struct, frozen=True):
 
 
 class Stop(Protocol):
+    """Ends a watch."""
+
     def __call__(self) -> None:
-        """End a watch; returns when no further event will be told."""
+        """End the watch. After the return no further event is reported."""
 
 
 class Provider(Protocol):
+    """Makes machines, by eight methods."""
+
     name: str
 
     def probe(self) -> Verdict:
-        """Does it work here? Changes nothing."""
+        """Tell whether the provider works here. Nothing is changed."""
 
     def up(self, spec: MachineSpec) -> Machine:
-        """Make or start the machine; sshd answers on return. A machine that is up already is answered as it is. Does not push anything to it."""
+        """Make or start the machine; its sshd answers on return. A machine that is on already is returned as it is.
+
+        Nothing is installed on it.
+        """
 
     def halt(self, name: str, grace_s: float = 10.0) -> None:
-        """Stop the machine in order; its disk stays. Halting what is off or unknown is no error."""
+        """Stop the machine in order; its disk stays. A machine that is off or unknown is no error."""
 
     def destroy(self, name: str) -> None:
-        """Remove the machine and its disk. Unknown names are no error. Does not touch the lab's network."""
+        """Remove the machine and its disk. An unknown name is no error. The lab's network stays."""
 
     def machines(self) -> Mapping[str, Machine]:
-        """Read from reality, never from memory."""
+        """Return the machines as they really are now, never from memory."""
 
     def watch(self, tell: Callable[[MachineEvent], None]) -> Stop:
-        """Tell (from a thread of the provider's) what becomes known. Silence is no event."""
+        """Call `tell` (from a thread of the provider's) with what becomes known. Silence of a machine is no event."""
 
     def uplink(self, port: int) -> Uplink:
-        """Make the lab's network if needed and listen there on `port`. Called by the master once after start."""
+        """Make the lab's network if needed and listen there on `port`. The master calls it once after its start."""
 
     def destroy_lab(self) -> None:
-        """Remove what the machines shared: network, init, folders. Leaves nothing behind. Idempotent."""
+        """Remove what the machines shared: network, init, folders. Nothing is left behind. It may be repeated."""
 
 
 # -- abilities ---------------------------------------------------------------------------------------------------------------------------
 #
-# What only some providers can do. Each is a protocol of its own, and `ability` is the one place that asks for them.
+# Only some providers can do the following. Each ability is a protocol of its own, and only `ability` asks for it.
 
 
 @runtime_checkable
 class Prepares(Protocol):
-    """Makes what its machines start from."""
+    """The provider makes first what its machines start from."""
 
     prepares: str
-    """What that is, for people: `root file system`, `box`."""
+    """Its name for people: `root file system`, `box`."""
 
     def prepare(self) -> Mapping[str, Any] | None:
-        """Make it, where it is not there yet. Answers settings of the lab that are decided by it, and kept with the lab. Raises LabctlError."""
+        """Make it, if there is none yet. Return settings that this decided and that are kept with the lab. Raises LabctlError."""
 
 
 @runtime_checkable
 class Checks(Protocol):
-    """Looks at more beforehand than `probe` does."""
+    """The provider can check more beforehand than `probe` does."""
 
     def checks(self) -> Sequence[Finding]:
-        """All of it, in the order in which `up` needs it. Changes nothing."""
+        """Return all findings, in the order in which `up` needs the things. Nothing is changed."""
 
 
 @runtime_checkable
 class Listed(Protocol):
-    """Can't make machines, but takes those that exist."""
+    """The provider makes no machines, but takes those that exist."""
 
     @property
     def numbers(self) -> Sequence[int]:
-        """Which there are, ascending: minion-N by its N. They may have gaps."""
+        """Return the numbers N of the existing minion-N, ascending. There may be gaps."""
 
 
 @runtime_checkable
 class MayEmulate(Protocol):
-    """Its machines may run on an emulated processor, many times slower."""
+    """The provider's machines may run on an emulated processor, many times slower."""
 
     @property
     def emulated(self) -> bool: ...
@@ -169,69 +184,88 @@ class MayEmulate(Protocol):
 
 @runtime_checkable
 class PowerControl(Protocol):
-    """Breaks machines on purpose. A name that is unknown, and a machine that is so already, are no error (but for `reset`)."""
+    """The provider can break machines on purpose. An unknown name, or a machine already in that state, is no error (except for `reset`)."""
 
     def power_off(self, name: str) -> None:
-        """The plug is pulled: abrupt, told to watchers as not intended. Its disk stays as far as it was written."""
+        """Cut the power at once. Watchers hear of it as not intended. The disk has what was written to it so far."""
 
     def pause(self, name: str) -> None:
-        """Nothing of it runs from the return on, and nothing is lost: memory, connections and disk stay. Watchers are told PAUSED.
+        """Stop the machine: from the return on nothing of it runs, and nothing is lost: memory, connections and disk stay. Watchers hear of
+        PAUSED.
 
-        It stays paused when this process or the master ends. `up`, `halt`, `power_off` and `destroy` work on a paused machine as on one that runs.
+        It stays paused when this process or the master ends. `up`, `halt`, `power_off` and `destroy` work on a paused machine as on a
+        running one.
         """
 
     def resume(self, name: str) -> None:
-        """It goes on where it was; watchers are told ON, with the same boot id. What it missed the provider does not tell it: a clock of its own is set by
-        who hears that it is on again."""
+        """Let the machine continue where it was. Watchers hear of ON, with the same boot id.
+
+        The provider does not correct the machine's clock; whoever hears that it is on again does that.
+        """
 
     def reset(self, name: str) -> None:
-        """Power off and on at once: the end of one boot is told as not intended, then another boot id. Raises ProviderError for an unknown name."""
+        """Cut the power and boot again at once. The end of the boot is reported as not intended, then another boot id.
+
+        Raises ProviderError for an unknown name.
+        """
 
 
 @runtime_checkable
 class Links(Protocol):
-    """Breaks a machine's link to the lab's network. A name that is unknown, and a link that is so already, are no error."""
+    """The provider can break a machine's link to the lab's network. An unknown name, or a link already in that state, is no error."""
 
     def cut(self, name: str) -> None:
-        """No packet passes in either direction from the return on, as when the cable is out: nobody is told, the machine runs, and so do its pods.
+        """Let no packet pass in either direction from the return on, as when the cable is pulled. Nobody is notified, and the machine and
+        its pods still run.
 
-        Connections are not reset. The cut lasts until `restore`, at least as long as the machine does not boot anew.
+        Connections are not reset. The cut lasts until `restore`, or at least until the machine boots again.
         """
 
     def restore(self, name: str) -> None:
-        """Packets pass again. The machine has the addresses and routes that it had."""
+        """Let packets pass again. The machine still has its addresses and routes."""
 
 
 @runtime_checkable
 class Snapshots(Protocol):
-    """All machines of the lab as they stood at one moment, kept in a folder that outlives them and their lab.
+    """The provider can save all machines of the lab as they were at one moment, in a folder that outlives them and their lab.
 
-    The folder is the provider's own, but not its name or its life: `lab` makes it (empty, on a local disk, readable by root alone), renames it
-    when it is whole, and removes it; there may be any number. What is in it must be enough for a new lab of another id on this host.
+    The provider fills the folder; `lab` makes it (empty, on a local disk, readable by root alone), renames it when it is complete, and
+    removes it.
+    There may be any number of them. A folder must be enough to make a new lab with another id on this host.
     """
 
     keeps_memory: bool
-    """True: processes go on after a load where they were. False: disks only, and a machine that was on is booted anew."""
+    """If true, processes continue after a load where they were. If false, only disks are saved, and a machine that was on is booted again."""
 
     def save_machines(self, folder: Path, meanwhile: Callable[[], None]) -> None:
-        """Pause every machine that is on, call `meanwhile` while nothing of theirs runs (the caller keeps its own state of that very moment), write
-        them into `folder`, and let those go on that this paused: also after an error, and also if this process is killed in the middle."""
+        """Pause every machine that is on, call `meanwhile`, write the machines into `folder`, and resume those that this paused.
+
+        Nothing of theirs runs during `meanwhile`, so the caller can save its own state of that very moment. The machines are resumed also
+        after an error, and
+        also if this process is killed in the middle.
+        """
 
     def check_machines(self, folder: Path) -> None:
-        """ProviderError with the mend if `folder` can't be loaded on this host now. Changes nothing: asked before the lab that is there is touched."""
+        """Raise ProviderError, which says how to mend it, if `folder` can't be loaded on this host now.
+
+        Nothing is changed. It is called before the present lab is touched.
+        """
 
     def load_machines(self, folder: Path) -> None:
-        """Make the lab's machines be those of `folder`: what they are now is ended first, and others are destroyed. On return those that
-        were on are on (sshd answers, and their clocks are right), with their addresses, keys and disks. Run again after a kill, it finishes."""
+        """Replace the lab's machines by those of `folder`: the present ones are ended first, and those without a successor are destroyed.
+
+        On return, those that were on are on (sshd answers, and their clocks are right), with their addresses, keys and disks. After a kill
+        it can be repeated.
+        """
 
 
 A = TypeVar("A")
 
 
 def ability(provider: Provider, wanted: type[A]) -> A | None:
-    """The provider as one that also keeps the protocol `wanted`; None if it can't."""
+    """Return the provider as one that has the ability `wanted`, or None if it has not."""
     return provider if isinstance(provider, wanted) else None
 
 
 ProviderFactory = Callable[[str, Path, Path], Provider]
-"""(lab id, STATE/ID, CACHE) -> Provider."""
+"""Makes a provider from a lab's id, STATE/ID and CACHE."""

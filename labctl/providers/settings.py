@@ -1,4 +1,4 @@
-"""What can be set about providers. Composed by `lab/settings.py`; units are in the names."""
+"""The settings of providers. `lab/settings.py` composes them; units are in the names."""
 
 from __future__ import annotations
 
@@ -13,21 +13,25 @@ from labctl import defaults
 
 @dataclass(frozen=True)
 class NamespaceSettings:
-    """The embedded provider's. `suite` and `mirror` go to mmdebstrap; an empty mirror is apt's default for that suite."""
+    """The settings of provider `namespace`. `suite` and `mirror` go to mmdebstrap; an empty mirror means apt's default for that suite."""
 
     network: str = defaults.MACHINE_NETWORK
     mtu_bytes: int = 1500
-    pod_network: str = ""  # some need packages of their own in the root file system
+    pod_network: str = ""  # some networks need packages of their own in the root file system
     suite: str = "bookworm"
     mirror: str = ""
-    boot_deadline_s: float = 60.0  # inside an emulated machine a boot takes ten seconds
+    boot_deadline_s: float = 60.0  # a boot takes ten seconds if the host itself is an emulated machine
     kill_deadline_s: float = 10.0
-    rescan_s: float = 1.0  # how soon a machine that another process started is noticed
+    rescan_s: float = 1.0  # how often to look for machines that another process started
 
 
 @dataclass(frozen=True)
 class VagrantSettings:
-    """The virtual machines'. An empty `box` is labctl's own for this architecture, built where there is none; `machines_bytes` is all their memory."""
+    """The settings of provider `vagrant`.
+
+    An empty `box` means labctl's own for this architecture, which is built if there is none. `machines_bytes` is the memory of all machines
+    together.
+    """
 
     network: str = defaults.MACHINE_NETWORK
     box: str = ""
@@ -35,13 +39,13 @@ class VagrantSettings:
     suite: str = "bookworm"
     mirror: str = ""
     boot_deadline_s: float = 240.0  # all attempts together; emulated machines on a busy host are slow
-    watchdog_s: float = 45.0  # a machine that says nothing for this long after its start is reset; then for twice as long
+    watchdog_s: float = 45.0  # a machine that prints nothing for this long after its start is reset; the next limit is twice as long
     vagrant_deadline_s: float = 420.0
     ssh_deadline_s: float = 20.0
 
 
 class SshMachine(msgspec.Struct, frozen=True):
-    """A machine that exists already, as lab.yml has it. `host_key` empty: pinned on first use."""
+    """A machine that exists already, as lab.yml describes it. An empty `host_key` means that it is pinned on first use."""
 
     name: str
     address: str
@@ -54,23 +58,23 @@ class SshMachine(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class SshSettings:
-    """The provider's of machines that exist already. `command` begins every ssh command line."""
+    """The settings of provider `ssh`, for machines that exist already. Every ssh command line begins with `command`."""
 
     machines: tuple[SshMachine, ...] = ()
-    prepare: bool = False  # install what they lack
+    prepare: bool = False  # install missing packages
     uplink: str = "auto"
     master_address: str = ""  # where the master listens for them; empty: a reverse tunnel
-    network: str = "route"  # some need more packages
+    network: str = "route"  # some networks need more packages
     command: tuple[str, ...] = ("ssh",)
     connect_deadline_s: float = 10.0
     script_deadline_s: float = 60.0
-    prepare_deadline_s: float = 900.0  # a slow mirror, a slow card
-    alive_every_s: int = 5  # a watch's connection is asked so often; three times without an answer, it is lost
-    retry_first_s: float = 0.5  # then a watch connects again, after twice as long each time,
-    retry_most_s: float = 10.0  # up to this
+    prepare_deadline_s: float = 900.0  # the mirror or a memory card may be slow
+    alive_every_s: int = 5  # how often a watch's connection is checked; after three checks without an answer it is lost
+    retry_first_s: float = 0.5  # the first pause before a watch connects again; it doubles each time,
+    retry_max_s: float = 10.0  # up to this
 
 
 def ssh_settings(settings: Mapping[str, Any]) -> SshSettings:
-    """Out of the lab's settings, by their names in lab.yml."""
+    """Take the settings out of the lab's, which are named as in lab.yml."""
     machines = msgspec.convert(settings["machines"], tuple[SshMachine, ...])
     return SshSettings(machines, settings["prepare"], settings["uplink"], settings["master_address"], settings["network"])

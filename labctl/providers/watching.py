@@ -1,4 +1,4 @@
-"""What ends a watch, the same for every provider."""
+"""Ending a watch, which is the same for every provider."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from labctl.providers.protocol import Stop
 
 
 class Stoppable(Protocol):
+    """A watch."""
+
     def stop(self) -> None: ...
 
 
@@ -15,7 +17,7 @@ W = TypeVar("W", bound=Stoppable)
 
 
 def stopper(watchers: list[W], watcher: W) -> Stop:
-    """Keep `watcher` among the others until the answered function is called; calling that again is no error."""
+    """Add `watcher` to `watchers` and return the function that stops and removes it. Calling that again is no error."""
     watchers.append(watcher)
 
     def stop() -> None:

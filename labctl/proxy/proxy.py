@@ -170,7 +170,7 @@ class Proxy:
 
     # -- what the remote tells ---------------------------------------------------------------------------------------------------------
 
-    def told(self, machine: str, method: str, params: Any) -> None:
+    def notified(self, machine: str, method: str, params: Any) -> None:
         """A listener for `Remote.listen`."""
         minion = self._minions.get(machine)
         if minion is None:

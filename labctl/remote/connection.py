@@ -109,8 +109,8 @@ class Connection:
             for source, data in chunks(channel, until):
                 outputs[source].append(data)
                 size += len(data)
-                if size > self._settings.answer_most_bytes:
-                    raise RemoteError(f"{self.target.name}: {argv[0]} printed more than {self._settings.answer_most_bytes} bytes")
+                if size > self._settings.answer_max_bytes:
+                    raise RemoteError(f"{self.target.name}: {argv[0]} printed more than {self._settings.answer_max_bytes} bytes")
             status = self.exit_status(channel, until)
             return status, b"".join(outputs[1]), b"".join(outputs[2])
         except Deadline:

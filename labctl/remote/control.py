@@ -130,7 +130,7 @@ class Control:
             self._keep()
         except Exception as error:  # our mistake: the thread must go on, but not in a circle
             self._mistake(f"control {self.target.name}", error)
-            self._retry_at = max(self._retry_at, time.monotonic() + self._settings.retry_most_s)
+            self._retry_at = max(self._retry_at, time.monotonic() + self._settings.retry_max_s)
 
     def _idle_s(self) -> float | None:
         """How long nothing needs to be done if nobody asks."""
@@ -188,7 +188,7 @@ class Control:
             raise
         except RemoteError:
             self._retry_at = time.monotonic() + self._pause_s * random.uniform(0.7, 1.3)  # noqa: S311 - so that ten machines don't come at once
-            self._pause_s = min(self._pause_s * 2, self._settings.retry_most_s)
+            self._pause_s = min(self._pause_s * 2, self._settings.retry_max_s)
             raise
         if self._closed:  # while it was being opened
             self._connection.close()

@@ -1,4 +1,7 @@
-"""`python -m labctl.sim SEED [SEED...]`: live these lives, and tell the story of those that went wrong. Exit status 1 if one did."""
+"""`python -m labctl.sim SEED [SEED...]` runs these scenarios and prints the story of those that went wrong.
+
+The exit status is 1 if one did.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from labctl.sim.scenario import play
 
 @click.command()
 @click.argument("seeds", nargs=-1, type=int, required=True)
-@click.option("--story", is_flag=True, help="tell also of those that went well")
+@click.option("--story", is_flag=True, help="print also the story of those that went well")
 def main(seeds: tuple[int, ...], story: bool) -> None:
-    """Live the life of each SEED: faults first, then calm."""
+    """Run the scenario of each SEED: faults first, then a calm."""
     wrong = 0
     for seed in seeds:
         outcome = play(seed)

@@ -1,9 +1,10 @@
-"""Virtual time: a loop on which waiting takes none, and whose order is the same each time.
+"""Virtual time: an event loop on which waiting takes no real time, and whose order is the same each time.
 
     run(seed_42())            # an hour of leases in a second
 
-When nothing is ready the loop moves its time to the next timer instead of sleeping. It never looks at a socket or a thread, so whatever needs one hangs:
-it says so, rather than wait for ever.
+When nothing is ready, the loop moves its time to the next timer instead of sleeping. It never looks at a socket or a thread, so code that
+waits for one
+can never continue; the loop raises an error then.
 """
 
 from __future__ import annotations
@@ -19,18 +20,20 @@ EPOCH_S = 1_790_000_000.0
 
 
 class _NoSelector(selectors.SelectSelector):
-    """Looks at no socket: a timeout is time that passes."""
+    """Looks at no socket: a timeout only moves the virtual time."""
 
     loop: VirtualLoop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            raise RuntimeError("nothing is scheduled any more, and somebody still waits: in virtual time that is for ever")
+            raise RuntimeError("nothing is scheduled any more, but a task still waits: in virtual time it would wait for ever")
         self.loop.pass_time(timeout)
         return []
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop in virtual time."""
+
     def __init__(self) -> None:
         self._virtual_s = 0.0
         selector = _NoSelector()
@@ -45,7 +48,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualClock:
-    """Monotonic time is the loop's; the wall clock can be moved away from it, as an administrator's hand or a suspended host does."""
+    """A clock whose monotonic time is the loop's.
+
+    The wall clock can be moved away from it, as an administrator or a suspended host does.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._loop = loop or asyncio.get_running_loop()
@@ -62,6 +68,6 @@ class VirtualClock:
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """As asyncio.run, in virtual time."""
+    """Run a coroutine in virtual time, as asyncio.run does in real time."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)

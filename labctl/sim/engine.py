@@ -1,4 +1,4 @@
-"""A store engine that delays and fails, seeded: what a slow or full disk does, without one."""
+"""A store engine that delays and fails, by a seed: it behaves like a slow or full disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from labctl.store.memory import MemoryEngine
 
 
 class FaultyEngine(MemoryEngine):
-    """MemoryEngine whose appends take up to `delay_s` and fail with probability `fail`; half of the failed ones are on "disk" all the same."""
+    """A MemoryEngine whose appends take up to `delay_s` and fail with probability `fail`.
+
+    Half of the failed ones are stored all the same.
+    """
 
     def __init__(self, rng: Random, *, fail: float = 0.0, delay_s: float = 0.0) -> None:
         super().__init__()
@@ -26,5 +29,5 @@ class FaultyEngine(MemoryEngine):
         if self._rng.random() >= self.fail:
             return await super().append(group)
         if self._rng.random() < 0.5:
-            await super().append(group)  # written, and then the answer was lost
+            await super().append(group)  # it is written, but the caller gets an error
         raise Unavailable("the simulated disk refused a write")

@@ -1,7 +1,8 @@
-"""Minions' helpers without minions: the part of `Remote` that the proxy and the network call, on tables kept in memory.
+"""Fake helpers of minions: the part of `Remote` that the proxy and the network call, with tables kept in memory.
 
-It keeps the helper's contract (agent/helper/methods.py): a restore is atomic per table, refuses what iptables-restore refuses, and a dump says what is
-there in the same words. A test may flush, edit, cut the connection, make calls slow or fail.
+They keep the helper's contract (agent/helper/methods.py): a restore is atomic per table and refuses what iptables-restore refuses, and a
+dump has
+the same format. A test may flush, edit, cut the connection, or make calls slow or fail.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def empty_tables() -> Tables:
 
 
 class FakeHelper:
-    """One minion's. `calls` are the methods asked, with their parameters, in order."""
+    """One minion's helper. `calls` are the methods that were called, with their parameters, in order."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -150,10 +151,10 @@ class FakeHelpers:
             raise Unreachable(f"{name}: no connection")
         return self.minions[name].answer(method, params)
 
-    # -- what befalls a minion ---------------------------------------------------------------------------------------------------------
+    # -- faults ------------------------------------------------------------------------------------------------------------------------
 
     def flush(self, name: str) -> None:
-        """Somebody types `iptables -F; iptables -t nat -F` and deletes the chains; its helper says so."""
+        """Act as if somebody ran `iptables -F; iptables -t nat -F` and deleted the chains; the helper then sends a notification."""
         self.minions[name].tables = empty_tables()
         self.touched(name)
 

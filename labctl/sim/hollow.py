@@ -1,7 +1,10 @@
 """Hollow nodes: agents and their machines, with no machine. They know the master only through Resources, as an agent does through the API.
 
-What really runs on a node is `running`, kept apart from what anybody wrote: that is what checkers compare the API with. A node can lose power (everything
-on it is gone at once), fall silent (it runs on, and nobody hears of it) and come back. One watch serves them all, so five thousand are no burden.
+What really runs on a node is `running`, kept apart from everything that is written into the API, and checkers compare the two. A node can
+lose power (everything
+on it is gone at once), fall silent (it still runs, but nothing reaches it or comes from it) and come back. One watch serves all of them, so
+five thousand are
+no burden.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from labctl.sim.objects import condition
 from labctl.sim.settings import HollowSettings
 
 ENDS = "sim.labctl.internal/ends"
-"""An annotation of a pod: after how many seconds its only container ends, and with which exit code: `2.5 0`. Without it a pod runs for ever."""
+"""An annotation of a pod: after how many seconds its only container ends, and with which exit code: `2.5 0`. Without it a pod runs until it is deleted."""
 
 
 class Running(msgspec.Struct):
@@ -41,7 +44,7 @@ class HollowNode:
 
     def __init__(self, fleet: Fleet, name: str, number: int) -> None:
         self.name = name
-        self.running: dict[str, Running] = {}  # by uid: the truth
+        self.running: dict[str, Running] = {}  # by uid: what really runs
         self.powered = self.heard = True
         self.boots = 0
         self._fleet = fleet
@@ -66,7 +69,7 @@ class HollowNode:
         self._spawn(self._live(self.boots))
 
     def power_off(self) -> None:
-        """The machine loses its power: all that runs on it ends at once. The provider tells it a moment later."""
+        """Cut the machine's power: everything that runs on it ends at once. The provider reports it a moment later."""
         self.powered = False
         self.running.clear()
         self._busy.clear()
@@ -176,7 +179,7 @@ class HollowNode:
         there = self._fleet.client.get("pods", key)
         if not self.speaks or there is None or there.metadata.uid != uid or there.metadata.deletion_timestamp is not None:
             return
-        self._addresses = self._addresses % 250 + 1  # round-robin: an address rests before it is used again
+        self._addresses = self._addresses % 250 + 1  # round-robin, so that an address is not used again at once
         self.running[uid] = Running(key, uid, f"10.{128 + self._number // 256}.{self._number % 256}.{self._addresses + 1}")
         self._fleet.started(self, self.running[uid])
         await self._report(key, uid)
@@ -213,7 +216,7 @@ class HollowNode:
     async def _stop(self, pod: Pod) -> None:
         await self._between(self._fleet.settings.stop_s)
         self.running.pop(pod.metadata.uid, None)
-        if pod.metadata.finalizers:  # it stays for a while: what became of it is told first, as a kubelet does
+        if pod.metadata.finalizers:  # the object stays for a while, so its end is reported first, as a kubelet does
             await self._report_end(pod, 137)
 
         async def delete() -> None:
@@ -234,7 +237,7 @@ class HollowNode:
         task.add_done_callback(lambda _: self._ended(uid))
 
     def _ended(self, uid: str) -> None:
-        """Whatever changed while it was busy is looked at now."""
+        """Look at what changed while the pod was busy."""
         self._busy.discard(uid)
         pod = self._fleet.pod(uid)
         if pod is not None and pod.spec.node_name == self.name:
@@ -267,7 +270,8 @@ class HollowNode:
 class Fleet:
     """All hollow nodes of a world, and the one watch that serves them.
 
-    `started` is told of every pod that begins to run, `forgotten` of every pod that the API lets go of while it still runs."""
+    `started` is called for every pod that begins to run, `forgotten` for every pod that is deleted from the API while it still runs.
+    """
 
     def __init__(
         self,
@@ -306,7 +310,7 @@ class Fleet:
         return self._pods.get(uid)
 
     def running(self) -> dict[str, list[HollowNode]]:
-        """By the pod's key: on which nodes it really runs."""
+        """Return, by the pod's key, the nodes on which it really runs."""
         where: dict[str, list[HollowNode]] = {}
         for node in self.nodes.values():
             for pod in node.running.values():

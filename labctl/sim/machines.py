@@ -1,7 +1,8 @@
-"""A provider in memory: the same contract as the real ones (tests/contract/test_provider.py runs on both), no thread and no machine.
+"""A provider in memory. It keeps the same contract as the real ones (tests/contract/test_provider.py runs on both), with no thread and no
+machine.
 
-Watchers are told within the call that changed something, in the order of their registration; boot ids are counted, so that one
-seed gives one journal. `crash` and `refuse` are what only a fake can do: an end nobody asked for, and an `up` that fails.
+Watchers are called within the call that changed something, in the order of their registration. Boot ids are counted, so one
+seed gives one journal. Only a fake has `crash`, an end that nobody asked for, and `refuse`, which makes `up` fail.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class _Fake:
 
 
 class FakeProvider:
-    """Machines that are up at once. `cut_links` names those that no packet reaches: the simulated network asks."""
+    """A provider whose machines are up at once. `cut_links` names those that no packet reaches, for the simulated network."""
 
     name = "fake"
 
@@ -38,7 +39,7 @@ class FakeProvider:
         self._arch = arch
         self._own_clocks = own_clocks
         self._fakes: dict[str, _Fake] = {}
-        self._boots: dict[str, int] = {}  # no boot id twice, not even of a machine that was destroyed meanwhile
+        self._boots: dict[str, int] = {}  # counts the boots, so that no boot id comes twice, even if the machine was destroyed in between
         self._watchers: list[Callable[[MachineEvent], None]] = []
         self._refusals: dict[str, list[ProviderError]] = {}
         self.cut_links: set[str] = set()
@@ -152,11 +153,11 @@ class FakeProvider:
     # -- what only a fake can do
 
     def crash(self, name: str, reason: str = "its init was killed") -> None:
-        """The machine ends and nobody asked for it."""
+        """End the machine although nobody asked for it."""
         self._off(name, reason, intended=False)
 
     def refuse(self, name: str, *errors: ProviderError) -> None:
-        """The next `up`s of that machine fail with these, in order."""
+        """Make the next `up`s of that machine fail with these errors, in order."""
         self._refusals.setdefault(name, []).extend(errors)
 
     # -- steps
@@ -164,7 +165,7 @@ class FakeProvider:
     def _off(self, name: str, reason: str, *, intended: bool) -> None:
         fake = self._fakes.get(name)
         if fake and fake.power is not Power.OFF:
-            self.cut_links.discard(name)  # a machine's cable is new at every boot
+            self.cut_links.discard(name)  # a machine gets a new link at every boot
             self._set(fake, Power.OFF, reason, intended=intended)
 
     def _set(self, fake: _Fake, power: Power, reason: str, *, intended: bool) -> None:

@@ -1,4 +1,7 @@
-"""Small objects as JSON has them, for tests and simulations: a pod, a node, a ReplicationController, a Service. Say only what matters."""
+"""Small objects as JSON, for tests and simulations: a pod, a node, a ReplicationController, a Service.
+
+The caller gives only what matters.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def pod(
     owner: Any = None,
     **metadata: Any,
 ) -> Object:
-    """`owner` is the typed view of its controller."""
+    """Return a Pod. `owner` is the typed view of its controller."""
     requests = {key: value for key, value in (("cpu", cpu), ("memory", memory)) if value}
     container: Object = {"name": "main", "image": "busybox", **({"resources": {"requests": requests}} if requests else {})}
     status: Object = {"phase": phase or ("Running" if ready is not None else "Pending")}
@@ -105,7 +108,7 @@ def stateful_set(name: str, replicas: int, image: str = "busybox", **spec: Any) 
 
 
 def job(name: str, ends: str = "1 0", **spec: Any) -> Object:
-    """A Job whose pods end as the annotation says (sim/hollow.py): after so many seconds, with this exit code."""
+    """Return a Job whose pods end as the annotation says (sim/hollow.py): after so many seconds, with this exit code."""
     annotations = {"sim.labctl.internal/ends": ends} if ends else {}
     containers = [{"name": "main", "image": "busybox"}]
     template = {"metadata": {"annotations": annotations}, "spec": {"containers": containers, "restartPolicy": "Never"}}

@@ -1,10 +1,11 @@
-"""A picture: a view made of plain objects, on which plan functions are tried without a store, a loop or an API.
+"""A picture: a view made of plain objects, on which plan functions are tested without a store, a loop or an API.
 
     picture = Picture([Replication()])
     picture.put({"kind": "ReplicationController", ...})
     plan = picture.plan("default/web")
 
-Objects get what the server would give them (uid, revision, creation time), nothing else: no defaults, no validation. Time stands still until it is moved.
+Objects get from it what the server would add (uid, revision, creation time), and nothing else: no defaults, no validation. Time does not
+move by itself.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ EPOCH_S = 1_790_000_000.0
 
 
 class StillClock:
-    """A clock that somebody moves."""
+    """A clock that only a test moves."""
 
     def __init__(self, now: float = 1000.0) -> None:
         self.time = now
@@ -41,7 +42,7 @@ class StillClock:
 
 
 class Picture:
-    """`dirty` collects, per controller's name, the keys that changes concerned."""
+    """A view of objects. `dirty` collects, by the controller's name, the keys that changes concerned."""
 
     def __init__(self, controllers: Sequence[Follower] = (), registry: Registry | None = None) -> None:
         self.clock = StillClock()
@@ -52,7 +53,7 @@ class Picture:
         self.rng = Random(1)
 
     def put(self, obj: Object) -> Any:
-        """Create or replace an object; answers its typed view. Without a status it keeps the one it has."""
+        """Create or replace an object and return its typed view. If it comes without a status, it keeps the one it has."""
         kind = self._kind(obj)
         metadata = dict(obj["metadata"])
         if kind.namespaced:
@@ -70,13 +71,13 @@ class Picture:
         return self.view.get(kind.resource, key)
 
     def drop(self, resource: str, key: Key) -> None:
-        """Delete an object, at once."""
+        """Delete an object at once."""
         revision = self.view.revision + 1
         entry = Entry(f"{resource}/{key}", b'{"metadata":{}}', revision, 0)
         self._seen(self.view.apply(Batch(revision, (Change(entry, None, deleted=True),))))
 
     def plan(self, key: Key, name: str = "") -> Plan:
-        """What a controller (by name, else the first) plans for a key now."""
+        """Return what a controller (by name, else the first) plans for a key now."""
         controller = next(c for c in self.controllers if isinstance(c, Controller) and (not name or c.name == name))
         plan = controller.plan(self.view, key, self.clock.now(), self.rng)
         if isinstance(controller, Remembers):

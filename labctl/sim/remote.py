@@ -1,4 +1,4 @@
-"""SSH without SSH: the same contract as `SshProcess` (tests/contract/test_remote.py runs on both), no thread, no process, no bytes on a wire.
+"""A fake of the SSH room: it keeps the same contract as `SshProcess` (tests/contract/test_remote.py runs on both), without threads, processes or a network.
 
 A FakeHost runs programs: async functions on a Shell, found by the last part of argv[0]. Its sshd can be down, its key another one, its connection cut
 at any moment. Time is the loop's, so deadlines are exact on a virtual one. `helpers.py` is the other fake: only `call`, on tables of rules.
@@ -16,14 +16,14 @@ from typing import Any
 from labctl.errors import CommandFailed, Deadline, HostKeyMismatch, Unreachable
 from labctl.remote.interface import Result, Target, Terminal
 
-CHUNKS = 8  # of a stream's output that wait for their reader
+CHUNKS = 8  # how many chunks of a stream's output may wait for their reader
 CHUNK_BYTES = 32 << 10
 
 Program = Callable[["Shell"], Awaitable[int]]
 
 
 class Shell:
-    """What a program has: its argv, its streams and the machine it runs on."""
+    """What a fake program gets: its argv, its streams and the machine on which it runs."""
 
     def __init__(self, host: FakeHost, argv: Sequence[str], terminal: Terminal | None = None) -> None:
         self.host = host
@@ -34,7 +34,7 @@ class Shell:
         self.output: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue(CHUNKS)
 
     async def read(self) -> bytes:
-        """Some input; empty at its end."""
+        """Return some input, or nothing at its end."""
         return await self.input.get() or b""
 
     async def read_all(self) -> bytes:
@@ -82,7 +82,7 @@ PROGRAMS: dict[str, Program] = {"echo": _echo, "cat": _cat, "sleep": _sleep, "tr
 
 @dataclass
 class FakeHost:
-    """A machine with a sshd. `helper(method, params)` answers calls; what it raises is the helper's no."""
+    """A machine with a sshd. `helper(method, params)` answers calls; an exception in it becomes the helper's error."""
 
     host_key: str = "ssh-ed25519 AAAAfake"
     up: bool = True
@@ -96,6 +96,8 @@ class FakeHost:
 
 
 class FakeStream:
+    """A running program of a FakeHost."""
+
     def __init__(self, shell: Shell, task: asyncio.Task[int], name: str) -> None:
         self._shell = shell
         self._task = task
@@ -138,7 +140,7 @@ class FakeStream:
         self._task.cancel()
 
     async def _put(self, data: bytes | None) -> None:
-        """What is written after the end is dropped."""
+        """Queue output. What is written after the end is dropped."""
         putting = asyncio.ensure_future(self._shell.input.put(data))
         await asyncio.wait([putting, self._task], return_when=asyncio.FIRST_COMPLETED)
         putting.cancel()
@@ -149,7 +151,7 @@ class FakeStream:
 
 
 class FakeRemote:
-    """Remote over FakeHosts, found by the target's address."""
+    """A Remote over FakeHosts, which are found by the target's address."""
 
     def __init__(self, hosts: dict[str, FakeHost] | None = None) -> None:
         self.hosts = hosts if hosts is not None else {}
@@ -197,7 +199,7 @@ class FakeRemote:
 
     async def call(self, name: str, method: str, params: Any, *, deadline_s: float = 30.0) -> Any:
         async def answer(shell: Shell) -> int:
-            shell.host.ran.pop()  # no command of its own
+            shell.host.ran.pop()  # a call is not recorded as a command
             try:
                 said = shell.host.helper(method, params)
                 results.append(await said if inspect.isawaitable(said) else said)
@@ -239,18 +241,18 @@ class FakeRemote:
     # -- what only a fake can do
 
     def cut(self, name: str) -> None:
-        """The connection is lost now; the next call opens another if the host is up."""
+        """Lose the connection now. The next call opens another if the host is up."""
         self._lose(name, self._targets[name], "the connection was lost")
 
     def say(self, name: str, method: str, params: Any) -> None:
-        """The helper says something unasked."""
+        """Act as if the helper sent a notification."""
         for listener in self._listeners:
             listener(name, method, params)
 
     # -- parts
 
     def _host(self, name: str) -> FakeHost:
-        """The host, connected to."""
+        """Return the host, after connecting to it."""
         target = self._targets.get(name)
         if target is None:
             raise Unreachable(f"{name}: no such machine is known")

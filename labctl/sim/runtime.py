@@ -1,7 +1,9 @@
-"""A machine that only pretends to run containers, behind the agent's Runtime seam: the same contract (tests/contract/test_runtime.py), no root, no process.
+"""A fake container runtime for the agent. It keeps the contract of the real one (tests/contract/test_runtime.py), without root and without
+processes.
 
-`FakeMachine` is the machine; `FakeRuntime` is what an agent holds and may be thrown away and made again: like the real one it remembers nothing. Of programs
-it knows `sleep`, `true`, `false` and `hog` (killed for want of memory if there is a limit).
+`FakeMachine` is the machine. `FakeRuntime` is what an agent uses; like the real one it remembers nothing, so it may be thrown away and made
+again. It
+knows the programs `sleep`, `true`, `false` and `hog` (killed for using too much memory if there is a limit).
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ _ENDS_WITH = {"true": 0, "false": 1}
 
 
 class FakeMachine:
-    """`wall` is its clock. `runs`: commands that were run inside containers, for tests to look at."""
+    """The machine. `wall` is its clock; `runs` are the commands that were run inside containers, for tests to read."""
 
     def __init__(self, cidr: str = "10.246.1.0/24", wall: Callable[[], float] = lambda: 0.0) -> None:
         self.cidr = cidr
@@ -43,7 +45,7 @@ class FakeMachine:
         self.hearers: list[asyncio.Queue[str]] = []
 
     def finish(self, container_id: str, code: int, *, oom: bool = False) -> None:
-        """A container's first process ends."""
+        """End a container's first process."""
         container = self.containers[container_id]
         if container.state is State.EXITED:
             return

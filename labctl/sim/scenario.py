@@ -1,9 +1,10 @@
-"""A scenario: one seed, one life of a world. First everything goes wrong that may, and safety must hold; then all is healed, and it must become true again.
+"""A scenario: one seed, one run of a world. First everything that may go wrong does, and safety must hold; then all faults are repaired,
+and the wanted state must be reached.
 
     outcome = play(42)
     assert not outcome.wrong, outcome.story()
 
-Used by tests, with many seeds; a seed that fails is printed, and played again it fails the same way.
+Tests use it with many seeds. A seed that fails is printed, and fails in the same way when it is run again.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from labctl.sim.clock import run
 from labctl.sim.settings import HollowSettings, ScenarioSettings
 from labctl.sim.world import World
 
-HASTY = ControllerSettings(lease_grace_s=25.0, eviction_s=30.0)  # so that more happens in the same life
+HASTY = ControllerSettings(lease_grace_s=25.0, eviction_s=30.0)  # short times, so that more happens in one run
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """`wrong`: what broke safety, or is still not as it should be after the calm; with the journal that tells how it came to it."""
+    """The result. `wrong` is what broke safety, or is still not as it should be after the calm; the journal tells how it came to that."""
 
     seed: int
     wrong: list[str]
@@ -59,7 +60,7 @@ async def _play(seed: int, settings: ScenarioSettings, hollow: HollowSettings) -
 
 
 class People:
-    """Those who use the lab and those who break it: one thing at a time, drawn from the world's seed."""
+    """The people who use the lab and those who break it: one action at a time, drawn from the world's seed."""
 
     def __init__(self, world: World, settings: ScenarioSettings) -> None:
         self._world = world
@@ -89,7 +90,7 @@ class People:
         deed = self._world.rng.choice(self._deeds)
         try:
             await deed()
-        except LabctlError as error:  # what people see while the disk is ill
+        except LabctlError as error:  # people see such errors while the disk fails
             self._note(f"was refused: {error}")
 
     async def heal(self) -> None:
@@ -103,7 +104,7 @@ class People:
                 node.speak_again()
             await world.client.patch("nodes", name, {"spec": {"unschedulable": None}})
 
-    # -- deeds -------------------------------------------------------------------------------------------------------------------------
+    # -- actions -----------------------------------------------------------------------------------------------------------------------
 
     async def _scale(self) -> None:
         name, replicas = self._world.rng.choice(("web", "db")), self._world.rng.randrange(9)
@@ -118,7 +119,10 @@ class People:
             await self._world.client.delete("pods", key)
 
     async def _run_bare_pod(self) -> None:
-        """Sometimes one that a controller will adopt, and then find to be too many; always under one of few names, so that names come again."""
+        """Run a pod without a controller; sometimes one that a controller adopts and then finds to be too many.
+
+        It has one of few names, so that names come again.
+        """
         self._bare = self._bare % 3 + 1
         labels = {"name": "web"} if self._world.rng.random() < 0.5 else {}
         self._note(f"runs pod bare-{self._bare} {labels or ''}")

@@ -1,4 +1,4 @@
-"""What simulated nodes and scenarios may be told, with units."""
+"""The settings of simulated nodes and scenarios, with units."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class HollowSettings:
-    lease_s: float = 10.0  # renewal, as an agent does it
+    """The settings of hollow nodes."""
+
+    lease_s: float = 10.0  # how often the lease is renewed
     start_s: tuple[float, float] = (0.02, 0.5)  # from seeing a pod to running it
-    stop_s: tuple[float, float] = (0.02, 1.0)  # from seeing that it leaves to its end
-    retry_s: float = 1.0  # after a write that failed
-    told_s: tuple[float, float] = (0.01, 3.0)  # from a machine's end or beginning to the provider's word
+    stop_s: tuple[float, float] = (0.02, 1.0)  # from seeing its deletion to its end
+    retry_s: float = 1.0  # the pause after a failed write
+    told_s: tuple[float, float] = (0.01, 3.0)  # from a machine's end or start to the provider's report
     cpu: str = "4"
     memory: str = "8Gi"
     pods: int = 110
@@ -19,9 +21,11 @@ class HollowSettings:
 
 @dataclass(frozen=True)
 class ScenarioSettings:
+    """The settings of a scenario."""
+
     nodes: int = 5
     steps: int = 40
     step_s: tuple[float, float] = (0.1, 20.0)  # between two things that happen
-    calm_s: float = 900.0  # after healing, everything must be true within this
+    calm_s: float = 900.0  # after the repair, the wanted state must be reached within this time
     store_fail: float = 0.2  # share of commits that fail while the store is ill
     store_delay_s: float = 0.2

@@ -1,7 +1,7 @@
 """The simplest Store that keeps the contract (store/interface.py): one list of batches, and everything else computed from it.
 
-Nothing is staged, cached or indexed, no thread and no engine: a commit is durable when it is in the list. So it shows what the contract asks for, apart
-from how the real one (store/log.py) makes that fast and durable. The contract's tests run on both.
+Nothing is staged, cached or indexed, and there is no thread and no engine: a commit is durable when it is in the list. So it shows what the contract requires,
+separately from how the real one (store/log.py) makes that fast and durable. The contract's tests run on both.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from labctl.store.log import Loaded
 
 
 class SimplestWatch:
-    """What one watcher has not read yet. It ends when it is closed, and with an error when more is waiting than `backlog`."""
+    """What one watcher has not read yet. It ends when it is closed, or with an error when more than `backlog` batches wait."""
 
     def __init__(self, prefix: str, backlog: int) -> None:
         self.prefix = prefix
@@ -65,7 +65,7 @@ class SimplestWatch:
 
 
 class SimplestStore:
-    """`kept` is what another one had when it was closed."""
+    """The store. `kept` is a closed one whose content this one continues with."""
 
     refusing = False
     compaction_target = 0
@@ -139,7 +139,7 @@ class SimplestStore:
         return Change(Entry(op.key, value, revision, created), previous, deleted=not isinstance(op, Put))
 
     async def wait_finished(self, revision: int) -> None:
-        """Nothing is ever staged."""
+        """Return at once, because nothing is ever staged."""
 
     async def compact(self, before: int) -> None:
         if before > self.compacted:

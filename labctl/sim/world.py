@@ -1,6 +1,6 @@
-"""A world: store, resources, runner, controllers, scheduler and hollow nodes on one virtual clock, with nothing faked in between.
+"""A world: store, resources, runner, controllers, scheduler and hollow nodes on one virtual clock. Only the nodes are fake.
 
-Everything that is drawn comes from one seed, in one order, so a world lived twice is the same to the last line of its journal.
+All random numbers come from one seed, in one order, so a world that is run twice is the same to the last line of its journal.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MACHINES_MAX = 200
 
 
 class World:
-    """`wrong` collects what broke a safety rule at the moment it did."""
+    """A simulated lab. `wrong` collects what broke a safety rule at the moment when it did."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class World:
     async def start(self, nodes: int) -> None:
         await ensure_bootstrap(self.client, BootstrapSettings(address="10.245.1.1"))
         names = [f"minion-{number}" for number in range(1, nodes + 1)]
-        for number, name in enumerate(names[:MACHINES_MAX], 1):  # more nodes than that have no machine that anybody knows of
+        for number, name in enumerate(names[:MACHINES_MAX], 1):  # nodes above this number have no Machine object
             spec = {"provider": "hollow", "number": number, "power": "On"}
             await self.client.create(MACHINES, {"metadata": {"name": name}, "spec": spec})
         await self.runner.start()
@@ -100,7 +100,10 @@ class World:
         await asyncio.sleep(self.rng.uniform(*self.fleet.settings.told_s))
 
     async def _tell(self, node: HollowNode, power: str, reason: str) -> None:
-        """The provider's word. It is repeated until it is written: machines reads it from reality again and again."""
+        """Write the provider's report.
+
+        It is repeated until it is written, because the real machines room reads the state again and again.
+        """
         boot = node.boot_id
         event = {"power": power, "bootID": boot, "reason": reason, "intended": False}
         status = {"power": power, "bootID": boot, "lastEvent": event}
@@ -108,19 +111,19 @@ class World:
             try:
                 await self.client.patch(MACHINES, node.name, {"status": status}, "status")
                 return
-            except Exception:  # the store is ill
+            except Exception:  # the store fails at present
                 await asyncio.sleep(0.5)
 
     # -- what must be ------------------------------------------------------------------------------------------------------------------
 
     def problems(self) -> list[str]:
-        """Why the world is not yet as it should be; nothing: it is."""
+        """Return why the world is not yet as it should be; empty if it is."""
         unready = [f"node {node.metadata.name} is not ready" for node in self.client.list("nodes") if not node.ready or node.spec.taints]
         found = [*unready, *replicas.unmet(self.client, self.fleet), *replicas.astray(self.client, self.fleet)]
         return [*found, *endpoints.wrong(self.client, self.fleet), *identity.two_of_one(self.fleet)]
 
     async def calm(self, within_s: float, every_s: float = 1.0) -> list[str]:
-        """Wait until there are no problems; answers those left at the end."""
+        """Wait until there are no problems, and return those that are left at the end."""
         end = self.clock.now() + within_s
         while (problems := self.problems()) and self.clock.now() < end:
             await asyncio.sleep(every_s)

@@ -1,5 +1,5 @@
-# Puts what is on standard input (a tar) in its place and starts the agent anew. $1: the agent's file, $2: the stamp of all this.
-# Until all has arrived the agent that runs is left alone. It keeps its own zipapp until the one after the next: what it started may import from it.
+# Unpacks the tar on standard input into place and restarts the agent. $1 is the agent's file, $2 the stamp of all these files.
+# The running agent is left alone until everything has arrived. Its zipapp stays until two newer ones exist, because programs it started may import from it.
 set -eu
 umask 077
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -25,9 +25,9 @@ if [ "$running" != "$1" ]; then
 fi
 systemd || stop_agent
 printf '%s\n' "$2" >/run/labctl-agent.stamp
-cp /run/labctl-agent.stamp /opt/labctl/stamp # for agent-resume, in a later boot
+cp /run/labctl-agent.stamp /opt/labctl/stamp # agent-resume reads it after a later boot
 if systemd; then
-    mv -f /opt/labctl/labctl-agent.service /run/systemd/system/ # below /run: after a boot nothing starts before the master joined it
+    mv -f /opt/labctl/labctl-agent.service /run/systemd/system/ # it is below /run, so that after a boot nothing starts before the master has joined the machine
     systemctl daemon-reload
     systemctl restart labctl-agent
 else

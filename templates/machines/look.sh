@@ -1,5 +1,5 @@
-# What a machine has of labctl, as lines of `word value`. Its arguments are programs that this lab needs besides. Changes nothing.
-# Few programs are started: each takes a millisecond of the join.
+# Prints what a machine has of labctl, as lines of `word value`. The arguments are further programs that this lab needs. It changes nothing.
+# It starts few programs, because each takes a millisecond.
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 say() { printf '%s %s\n' "$1" "$2"; }
 running() {

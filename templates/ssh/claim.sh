@@ -1,5 +1,5 @@
-# Makes the machine one lab's. $1 lab, $2 name, $3 power, $4 the kernel's boot, $5 the lab's boot. Exit status 9: it is another lab's.
-# What the lab will set in the kernel is kept first, so that it can be put back.
+# Claims the machine for a lab. $1 lab, $2 name, $3 power, $4 the kernel's boot id, $5 the lab's boot id. Exit status 9: it belongs to another lab.
+# First it saves the kernel settings that the lab will change, so that they can be restored.
 set -eu
 umask 022
 PATH=/usr/sbin:/usr/bin:/sbin:/bin

@@ -1,5 +1,5 @@
-# Ends what a lab runs on this machine: agent, pods, rules, routes. $1 lab; $2 `halt`: its files stay, `destroy`: nothing stays.
-# The agent's name goes first, so that nobody starts anything of it meanwhile. Exit status 9: it is another lab's.
+# Ends what a lab runs on this machine: agent, pods, rules, routes. $1 is the lab; with $2 `halt` its files stay, with `destroy` nothing stays.
+# The agent's files are removed first, so that nothing starts it again meanwhile. Exit status 9: the machine belongs to another lab.
 set -u
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 [ ! -e /etc/labctl/claim ] || grep -qxF "lab $1" /etc/labctl/claim || exit 9
@@ -32,9 +32,9 @@ rm -rf /run/labctl /run/labctl-agent.pid /run/labctl-agent.stamp /run/labctl-for
 
 [ "$2" = destroy ] || { sed -i 's/^power .*/power Off/' /etc/labctl/claim && exit; }
 if [ -s /etc/labctl/installed ]; then
-    # shellcheck disable=SC2046 -- one word per package is what is wanted
+    # shellcheck disable=SC2046 -- each package must be a word of its own
     DEBIAN_FRONTEND=noninteractive apt-get purge -q -y --auto-remove $(cat /etc/labctl/installed) >/dev/null || exit
 fi
 rm -rf /opt/labctl /var/log/labctl /var/lib/labctl/*
-(cd /etc/labctl && rm -f agent.json agent.crt agent.key ca.crt sysctls installed claim) # the claim last: until here, destroy can be repeated
-rmdir /etc/labctl /var/lib/labctl 2>/dev/null || true # not empty, or a disk of its own: it was there before
+(cd /etc/labctl && rm -f agent.json agent.crt agent.key ca.crt sysctls installed claim) # the claim is removed last, because until then destroy can be repeated
+rmdir /etc/labctl /var/lib/labctl 2>/dev/null || true # a folder that is not empty, or is a mount point, existed before and stays

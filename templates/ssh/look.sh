@@ -1,4 +1,4 @@
-# What a machine is and has, as lines of `word value`. Changes nothing. Run as root.
+# Prints what a machine is and has, as lines of `word value`. It changes nothing and runs as root.
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL=C
 say() { printf '%s %s\n' "$1" "$2"; }
@@ -23,7 +23,7 @@ say() { printf '%s %s\n' "$1" "$2"; }
     [ -d /var/lib/labctl ] && folder=/var/lib/labctl
     say free "$(df -Pk "$folder" | awk 'NR == 2 { print $4 }')"
     ip -4 -o address show scope global | while read -r _ _ _ address _; do say address "${address%/*}"; done
-    say source "$(ip -4 -o route get 198.51.100.1 | sed -n 's/.* src \([0-9.]*\).*/\1/p')" # where its default route leaves; asked, not sent
+    say source "$(ip -4 -o route get 198.51.100.1 | sed -n 's/.* src \([0-9.]*\).*/\1/p')" # the source address of its default route; no packet is sent
     sed 's/^/claim-/' /etc/labctl/claim
 } 2>/dev/null
 exit 0

@@ -45,7 +45,7 @@ def person(tmp_path):
 def test_what_concerns_namespace_machines_goes_on_as_root(person, command):
     answer = person(*command, LABCTL_PROVIDER="namespace")
     assert answer.stdout == f"as root: labctl.cli {' '.join(command)}\n", answer.stderr
-    assert answer.stderr == "labctl: namespace machines need root; going on through sudo\n"
+    assert answer.stderr == "labctl: namespace machines need root; continuing through sudo\n"
 
 
 @pytest.mark.parametrize("command", [("config",), ("version",), ("status",)])

@@ -119,7 +119,7 @@ def test_a_service_tells_each_minions_last_rules_only(picture, past):
         ([pod("a", node="n1", labels=WEB, ready=True, ip="10.246.1.2")], "pod a: has no port named http"),
         (
             [pod("a", node="n1", labels=WEB, ready=True, ip="10.246.1.2", deletionTimestamp="2026-01-01T00:00:00Z")],
-            "pod a: is leaving, so nobody is sent to it any more",
+            "pod a: is being deleted, so no new connections go to it",
         ),
     ],
 )

@@ -79,7 +79,7 @@ def names(cluster, kind: str) -> list[str]:
 
 
 def keeps_memory(cluster, snapshot: str) -> bool:
-    """Whether machines go on where they were, as `labctl snapshot list` says. All that differs from provider to provider follows from it."""
+    """Whether machines continue where they were, as `labctl snapshot list` says. All that differs from provider to provider follows from it."""
     listed = json.loads(cluster.labctl("snapshot", "list", "-o", "json").stdout)
     return next(each["memory"] for each in listed if each["name"] == snapshot)
 

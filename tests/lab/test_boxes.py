@@ -43,8 +43,8 @@ def test_a_box_that_snapshots_build_on_stays_until_they_are_gone_or_it_is_forced
     with pytest.raises(LabctlError) as error:
         boxes.remove(lab, "minion-amd64-000000000000")
     assert str(error.value) == (
-        f"{OLD} stays: snapshots build on it (chapter-5, ready): "
-        "labctl snapshot delete chapter-5, and so on; or --force, and nothing can begin from them any more"
+        f"{OLD} was kept, because snapshots build on it (chapter-5, ready): "
+        "labctl snapshot delete chapter-5, and so on; or use --force, and no lab can start from them any more"
     )
     assert [built.name for built in boxes.boxes(lab)] == [OLD]
     assert boxes.remove(lab, OLD, force=True).name == OLD

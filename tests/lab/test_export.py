@@ -32,7 +32,7 @@ def test_one_file_per_question_and_one_that_fails_costs_only_itself(monkeypatch,
 def test_the_end_of_a_long_log_is_kept(monkeypatch, tmp_path):
     log = tmp_path / "0.log"
     log.write_text("x" * 100 + "the end")
-    monkeypatch.setattr(collect, "MOST_BYTES", 7)
+    monkeypatch.setattr(collect, "FILE_BYTES_MAX", 7)
     assert collect._end_of(str(log)) == "the end"
 
 

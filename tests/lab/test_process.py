@@ -1,4 +1,4 @@
-"""The master's process as `up` starts it: begun early, told to go, or given up. The processes are real."""
+"""The master's process as `up` starts it: prepared early, then told to go or ended. The processes are real."""
 
 import os
 import subprocess
@@ -29,45 +29,48 @@ def ended(pid: int) -> bool:
 
 
 def test_what_was_begun_is_the_master_once_it_is_told_to_go(lab):
-    with process.beginning(lab.paths) as begun:
-        assert begun is not None
+    with process.prepare_master(lab.paths) as prepared:
+        assert prepared is not None
         assert not process.master_pid(lab.paths)  # it takes no lock before
         lab.save(minions=0, provider="")  # settings may be found out meanwhile
-        process.ensure_master(lab.paths, begun=begun)
-    assert process.master_run(lab.paths)["pid"] == process.master_pid(lab.paths) == begun._process.pid
+        process.ensure_master(lab.paths, prepared=prepared)
+    assert process.master_run(lab.paths)["pid"] == process.master_pid(lab.paths) == prepared._process.pid
     assert lab.api.get("/version")["gitVersion"]
 
 
 def test_what_nobody_needed_is_gone(lab):
-    with process.beginning(lab.paths) as begun:
-        pid = begun._process.pid
+    with process.prepare_master(lab.paths) as prepared:
+        pid = prepared._process.pid
     assert ended(pid)
     assert not process.master_pid(lab.paths)
 
 
 def test_it_ends_when_its_starter_does(lab):
-    with process.beginning(lab.paths) as begun:
-        begun._close()  # as a killed `labctl up` would
+    with process.prepare_master(lab.paths) as prepared:
+        prepared._close()  # as a killed `labctl up` would
         deadline = time.monotonic() + 20
-        while begun._process.poll() is None and time.monotonic() < deadline:
+        while prepared._process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert begun._process.returncode == 0
+        assert prepared._process.returncode == 0
 
 
 def test_none_is_begun_where_one_runs(lab):
     lab.save(minions=0, provider="")
     process.ensure_master(lab.paths)
-    with process.beginning(lab.paths) as begun:
-        assert begun is None
-        process.ensure_master(lab.paths, begun=begun)
+    with process.prepare_master(lab.paths) as prepared:
+        assert prepared is None
+        process.ensure_master(lab.paths, prepared=prepared)
 
 
 def test_why_it_did_not_start_is_said(lab):
     lab.paths.lab.mkdir(parents=True)
     (lab.paths.lab / "lab.json").write_text("{")
-    with process.beginning(lab.paths) as begun, pytest.raises(LabctlError, match="the master did not start: .*lab.json can't be read"):
-        process.ensure_master(lab.paths, begun=begun)
-    assert begun._process.returncode == 1
+    with (
+        process.prepare_master(lab.paths) as prepared,
+        pytest.raises(LabctlError, match="the master did not start: .*lab.json can't be read"),
+    ):
+        process.ensure_master(lab.paths, prepared=prepared)
+    assert prepared._process.returncode == 1
 
 
 HOLDER = """
@@ -116,7 +119,7 @@ def test_a_master_that_works_is_waited_for_and_one_that_stands_still_is_not(lab,
     assert notes and all("1 s" in note or "2 s" in note for note in notes[:1])
     process.stop_master(lab.paths)
     holder(0)
-    with pytest.raises(LabctlError, match="has begun but does not answer"):
+    with pytest.raises(LabctlError, match="has started but does not answer"):
         process.ensure_master(lab.paths)
 
 
@@ -134,18 +137,18 @@ def test_a_master_that_was_killed_and_still_holds_its_lock_counts_as_ending(lab)
 
 def test_a_master_that_is_held_answers_and_ends_with_its_starter(lab):
     lab.save(minions=0, provider="")
-    with process.beginning(lab.paths) as begun:
-        begun.go(hold=True)
-        assert begun.held and process.master_run(lab.paths)["pid"] == begun._process.pid
-        begun._close()  # as a restore that is killed would
-        assert begun._process.wait(20) == 0
+    with process.prepare_master(lab.paths) as prepared:
+        prepared.go(hold=True)
+        assert prepared.held and process.master_run(lab.paths)["pid"] == prepared._process.pid
+        prepared._close()  # as a restore that is killed would
+        assert prepared._process.wait(20) == 0
     assert not process.master_pid(lab.paths)
 
 
 def test_a_master_that_was_held_is_the_master_when_it_is_released(lab):
     lab.save(minions=0, provider="")
-    with process.beginning(lab.paths) as begun:
-        begun.go(hold=True)
-        begun.release()
-    assert process.master_pid(lab.paths) == begun._process.pid
+    with process.prepare_master(lab.paths) as prepared:
+        prepared.go(hold=True)
+        prepared.release()
+    assert process.master_pid(lab.paths) == prepared._process.pid
     assert lab.api.get("/version")["gitVersion"]

@@ -9,7 +9,7 @@ import pytest
 
 from labctl.errors import LabctlError, UsageError
 from labctl.lab import Lab
-from labctl.lab.privilege import give_back
+from labctl.lab.privilege import return_ownership
 from labctl.lab.progress import silent
 from labctl.lab.smoke.checks import Check
 from labctl.lab.smoke.report import Report, Result, as_data, as_junit
@@ -112,5 +112,5 @@ def test_what_root_wrote_for_a_person_is_the_persons(tmp_path):
     junit.write_text("x")
     (artifacts / "objects").mkdir(parents=True)
     (artifacts / "objects" / "pods.json").write_text("{}")
-    give_back(Lab(tmp_path, environment={"SUDO_UID": "1234", "SUDO_GID": "1234"}), junit, artifacts, tmp_path / "never-written")
+    return_ownership(Lab(tmp_path, environment={"SUDO_UID": "1234", "SUDO_GID": "1234"}), junit, artifacts, tmp_path / "never-written")
     assert {path.stat().st_uid for path in (junit, artifacts, *artifacts.rglob("*"))} == {1234}

@@ -109,7 +109,7 @@ def test_a_restore_that_was_broken_off_lets_no_master_start_until_it_is_finished
     saved.save()
     saved.paths.store.unlink()
     again = Lab(saved.folder, environment=saved.environment, minions=0)
-    with pytest.raises(LabctlError, match="snapshot one is being restored, or that was broken off: `labctl up` finishes it"):
+    with pytest.raises(LabctlError, match="snapshot one is being restored, or its restore was interrupted: `labctl up` finishes it"):
         _ = again.api
     again.up()
     assert names(again) == ["kept"] and revision(again) > later
@@ -197,7 +197,7 @@ def test_what_can_not_be_changed_is_said_before_anything_is_touched(saved, make)
         make("elsewhere", minions=3, network="vxlan").up("one")
     saved.record["settings"]["addresses.pods"] = "10.99.0.0/16"
     with pytest.raises(UsageError, match="was saved with addresses.pods 10.246.0.0/16, and this lab was made with 10.99.0.0/16"):
-        snapshots.adopt(saved, "one")
+        snapshots.adopt_settings(saved, "one")
     del saved.record
     assert saved.status()["master"]["pid"] == before
 
@@ -205,7 +205,7 @@ def test_what_can_not_be_changed_is_said_before_anything_is_touched(saved, make)
 def test_a_snapshot_without_machines_does_not_take_a_labs_machines_away(saved):
     saved.record["settings"]["minions"] = 2
     with pytest.raises(UsageError, match="snapshot one has no machines, and this lab has"):
-        snapshots.adopt(saved, "one")
+        snapshots.adopt_settings(saved, "one")
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def fake(saved, monkeypatch):
 
 def test_a_provider_that_keeps_no_machines_is_said_so(saved, fake, monkeypatch):
     monkeypatch.delattr(FakeProvider, "save_machines")
-    with pytest.raises(LabctlError, match="provider fake can't keep its machines in a snapshot"):
+    with pytest.raises(LabctlError, match="provider fake can't save its machines in a snapshot"):
         snapshots.save(saved, "two")
 
 

@@ -54,7 +54,7 @@ class Minion:
         return 0
 
     async def _python(self, shell: Shell) -> int:
-        assert shell.argv[2] == clocks.MOVE
+        assert shell.argv[2] == clocks.SHIFT_CLOCK
         self.wall_s += float(shell.argv[3])
         self.clock_set.append(self.wall_s)
         return 0

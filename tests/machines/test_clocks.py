@@ -22,7 +22,7 @@ class Far:
         self.now += there
         said = f"{self.now - self.behind_s:.6f}\n"
         if argv[0] == "python3":
-            assert argv[2] == clocks.MOVE
+            assert argv[2] == clocks.SHIFT_CLOCK
             self.behind_s -= float(argv[3])
             self.moves += 1
         self.now += back
@@ -36,14 +36,14 @@ SLOW = [(0.2, 4.0), (3.0, 0.1)]
 @pytest.mark.parametrize("ways", [[(0.01, 0.01)], [*SLOW, (0.1, 0.3), (5.0, 5.0)], [*SLOW, (1.0, 0.5), (5.0, 0.0)]])
 async def test_a_wrong_clock_is_right_afterwards_however_slow_its_machine(behind_s, ways):
     far = Far(behind_s, *ways)
-    assert f"its clock was {abs(behind_s):.0f}"[:-1] in await clocks.set_right(far, "minion-1", far)
-    assert abs(far.behind_s) < clocks.WRONG_S and far.moves == 1
+    assert f"its clock was {abs(behind_s):.0f}"[:-1] in await clocks.correct_clock(far, "minion-1", far)
+    assert abs(far.behind_s) < clocks.TOLERANCE_S and far.moves == 1
 
 
 @pytest.mark.parametrize("ways", [[(0.01, 0.01)], [(0.0, 9.0)], [*SLOW, (0.1, 0.1)]])
 async def test_a_right_clock_is_left_alone_however_slow_its_machine(ways):
     far = Far(0.2, *ways)
-    assert await clocks.set_right(far, "minion-1", far) == "" and far.moves == 0
+    assert await clocks.correct_clock(far, "minion-1", far) == "" and far.moves == 0
 
 
 async def test_what_is_no_time_is_told():
@@ -54,4 +54,4 @@ async def test_what_is_no_time_is_told():
 
     far.run = run
     with pytest.raises(RemoteError, match="minion-1: its clock says 'date: not found'"):
-        await clocks.set_right(far, "minion-1", far)
+        await clocks.correct_clock(far, "minion-1", far)

@@ -15,7 +15,7 @@ from labctl.certificates import Authority
 from labctl.clock import SystemClock
 from labctl.journal import MemoryJournal
 from labctl.machines import zipapp
-from labctl.machines.join import Join, Lacking, parse
+from labctl.machines.join import Join, MissingPrograms, parse
 from labctl.machines.settings import LabFacts, MachinesSettings
 from labctl.providers.namespace.provider import NamespaceProvider
 from labctl.providers.protocol import Machine, MachineSpec
@@ -152,7 +152,7 @@ async def test_a_new_configuration_restarts_it(minion: Minion) -> None:
 
 
 async def test_what_this_labs_network_needs_is_missed_before_anything_is_pushed(minion: Minion) -> None:
-    with pytest.raises(Lacking, match="lacks carrier-pigeon: ") as caught:
+    with pytest.raises(MissingPrograms, match="lacks carrier-pigeon: ") as caught:
         await minion.join(settings=MachinesSettings(programs=("ip", "carrier-pigeon")))(minion.machine)
     assert "provision/packages" in caught.value.mend
     assert await minion.sh("ls /opt/labctl") == ""

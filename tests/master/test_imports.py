@@ -4,7 +4,7 @@ import gc
 import subprocess
 import sys
 
-from labctl.master.imports import without_collections
+from labctl.master.imports import without_garbage_collection
 
 CHILD = """
 import ssl
@@ -25,7 +25,7 @@ def test_aiohttp_trusts_nobody_and_everyone_else_is_as_before():
 
 def test_the_collector_is_back_afterwards():
     try:
-        with without_collections():
+        with without_garbage_collection():
             assert not gc.isenabled()
         assert gc.isenabled()
         assert gc.get_freeze_count() > 0

@@ -185,7 +185,7 @@ class TestRack:
         provider = new()
         provider.up(spec())
         rack.power_off("minion-1")
-        with pytest.raises(ProviderError, match="something of this lab stays where it is"):
+        with pytest.raises(ProviderError, match="something of this lab is left on a machine"):
             provider.destroy_lab()
         rack.boot(1)
         provider.destroy_lab()

@@ -37,11 +37,11 @@ class Host:
     def run(self, _domain: Any) -> str:
         return "run-1"
 
-    def again(self, _domain: Any) -> None:
+    def reset(self, _domain: Any) -> None:
         self.resets += 1
 
-    def who(self) -> shell.Said | None:
-        return shell.Said("boot-a", "amd64") if self.resets >= self._answers_after else None
+    def who(self) -> shell.BootAnswer | None:
+        return shell.BootAnswer("boot-a", "amd64") if self.resets >= self._answers_after else None
 
 
 @pytest.fixture(autouse=True)

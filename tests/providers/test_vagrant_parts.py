@@ -28,7 +28,7 @@ SPEC = MachineSpec("minion-1", 1, 1 << 30, 0.5, "10.245.1.11", 24, "ssh-ed25519 
 
 def test_a_folder_gets_the_vagrantfile_and_is_left_as_it_was(tmp_path: Path) -> None:
     folder = LabFolder(tmp_path)
-    folder.settle(lab="lab-1", box="labctl/x")
+    folder.write_facts(lab="lab-1", box="labctl/x")
     folder.add(SPEC, tmp_path / "console.log")
     assert (tmp_path / "Vagrantfile").read_text() == (assets.root() / "Vagrantfile").read_text()
     assert folder.read()["machines"] == [
@@ -41,8 +41,8 @@ def test_a_folder_gets_the_vagrantfile_and_is_left_as_it_was(tmp_path: Path) -> 
 def test_a_vagrantfile_that_was_there_stays(tmp_path: Path) -> None:
     (tmp_path / "Vagrantfile").write_text("mine")
     folder = LabFolder(tmp_path)
-    folder.settle(lab="lab-1")
-    folder.settle(lab="lab-1")
+    folder.write_facts(lab="lab-1")
+    folder.write_facts(lab="lab-1")
     folder.clear()
     assert (tmp_path / "Vagrantfile").read_text() == "mine"
 

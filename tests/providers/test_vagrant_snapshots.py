@@ -83,7 +83,7 @@ def test_what_would_fail_is_said_beforehand_with_the_mend() -> None:
     snapshots.check(saved, Host({"/pool/box", "/pool/vmlinuz"}), "10.245.1.0/24")  # type: ignore[arg-type]
     with pytest.raises(ProviderError, match="build on /pool/box, which is gone") as gone:
         snapshots.check(saved, Host({"/pool/vmlinuz"}), "10.245.1.0/24")  # type: ignore[arg-type]
-    assert "save it anew" in gone.value.mend
+    assert "save it again" in gone.value.mend
     with pytest.raises(ProviderError, match="lab-3 on this host has the addresses 10.245.1.0/24 too") as taken:
         snapshots.check(saved, Host({"/pool/box", "/pool/vmlinuz"}, "lab-3"), "10.245.1.0/24")  # type: ignore[arg-type]
     assert "labctl destroy" in taken.value.mend
@@ -113,7 +113,7 @@ def test_the_host_is_known_by_the_same_address_in_another_lab_and_by_another_in_
 
 def test_vagrant_is_told_of_a_machine_that_it_did_not_make(tmp_path: Path) -> None:
     folder = LabFolder(tmp_path)
-    folder.settle(lab="lab-2", box="labctl/x", driver="qemu", provision="/p")
+    folder.write_facts(lab="lab-2", box="labctl/x", driver="qemu", provision="/p")
     folder.add(SPEC, tmp_path / "console.log")
     folder.claim("minion-1", "2222")
     folder.add(SPEC, tmp_path / "console.log")  # as each boot does

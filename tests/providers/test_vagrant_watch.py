@@ -131,7 +131,7 @@ def test_a_reboot_ends_one_boot_and_forgets_it(libvirt: Libvirt, watch) -> None:
     watcher = watch()
     libvirt.wait(1)
     libvirt.machines = {"minion-1": msgspec.structs.replace(ONE, power=Power.OFF, boot_id="")}  # until its sshd answers
-    libvirt.say("minion-1", "rebooted", "its kernel was started anew")
+    libvirt.say("minion-1", "rebooted", "its kernel was started again")
     assert libvirt.wait(2)[1].boot_id == "boot-a"
     libvirt.look(watcher)
     assert libvirt.remembered("minion-1").boot() is None

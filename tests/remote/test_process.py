@@ -199,7 +199,7 @@ async def test_a_helper_that_talks_nonsense_is_ended(server: Sshd, remote: SshPr
 
 
 async def test_an_answer_has_a_bound(server: Sshd, journal: MemoryJournal) -> None:
-    remote = SshProcess(RemoteSettings(answer_most_bytes=1000), journal)
+    remote = SshProcess(RemoteSettings(answer_max_bytes=1000), journal)
     try:
         await remote.connect(server.target("minion-1"))
         with pytest.raises(Exception, match="more than 1000 bytes"):

@@ -1,6 +1,7 @@
-"""What a Deployment's status says: counts, Available, and Progressing with its deadline.
+"""A Deployment's status: counts, Available, and Progressing with its deadline.
 
-Progressing is True while something moves, True with NewReplicaSetAvailable when all is done, False with ProgressDeadlineExceeded when nothing moved for
+Progressing is True while something changes, True with NewReplicaSetAvailable when all is done, False with ProgressDeadlineExceeded when
+nothing changed for
 spec.progressDeadlineSeconds, and Unknown while the Deployment is paused. `kubectl rollout status` reads nothing else.
 """
 
@@ -30,8 +31,8 @@ class Counts(NamedTuple):
     terminating: int
 
 
-class Said(NamedTuple):
-    """A condition as it is to be: type, status, reason, message."""
+class NewCondition(NamedTuple):
+    """A condition that is to be written: type, status, reason, message."""
 
     type: str
     status: str
@@ -62,42 +63,44 @@ def complete(deployment: Deployment, counts: Counts) -> bool:
     return counts.updated == wanted and counts.replicas == wanted and counts.available == wanted
 
 
-def availability(deployment: Deployment, counts: Counts, unavailable: int) -> Said:
+def availability(deployment: Deployment, counts: Counts, unavailable: int) -> NewCondition:
     if counts.available >= deployment.spec.replicas - unavailable:
-        return Said(AVAILABLE, "True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
-    return Said(AVAILABLE, "False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
+        return NewCondition(AVAILABLE, "True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
+    return NewCondition(AVAILABLE, "False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
 
 
-def progress(view: View, deployment: Deployment, counts: Counts, new: ReplicaSet | None, now: float) -> tuple[Said | None, float | None]:
+def progress(
+    view: View, deployment: Deployment, counts: Counts, new: ReplicaSet | None, now: float
+) -> tuple[NewCondition | None, float | None]:
     """The Progressing condition as it is to be (None: none), and in how many seconds its deadline is over."""
     if deployment.spec.progress_deadline_seconds in (None, NO_DEADLINE):
         return None, None
     said = condition(deployment.status.conditions, PROGRESSING)
-    before = Said(PROGRESSING, said.status, said.reason, said.message) if said else None
+    before = NewCondition(PROGRESSING, said.status, said.reason, said.message) if said else None
     if deployment.spec.paused:
-        return Said(PROGRESSING, "Unknown", PAUSED, "Deployment is paused"), None
+        return NewCondition(PROGRESSING, "Unknown", PAUSED, "Deployment is paused"), None
     if before and before.reason == PAUSED:
-        return Said(PROGRESSING, "Unknown", RESUMED, "Deployment is resumed"), None
+        return NewCondition(PROGRESSING, "Unknown", RESUMED, "Deployment is resumed"), None
     subject = f'ReplicaSet "{new.metadata.name}"' if new else f'Deployment "{deployment.metadata.name}"'
     if before and before.reason == DONE and counts.replicas == counts.updated:
-        return before, None  # a finished rollout stays finished, whatever becomes of its pods
+        return before, None  # a finished rollout stays finished, whatever happens to its pods
     if complete(deployment, counts):
-        return Said(PROGRESSING, "True", DONE, f"{subject} has successfully progressed."), None
+        return NewCondition(PROGRESSING, "True", DONE, f"{subject} has successfully progressed."), None
     if before is None or _moved(deployment, counts) or (before.reason == DONE and counts.replicas != counts.updated):
-        return Said(PROGRESSING, "True", MOVES, f"{subject} is progressing."), None
+        return NewCondition(PROGRESSING, "True", MOVES, f"{subject} is progressing."), None
     if before.reason in (DONE, LATE):
         return before, None
     return _watched(view, deployment, before, subject, now)
 
 
-def _watched(view: View, deployment: Deployment, before: Said, subject: str, now: float) -> tuple[Said, float | None]:
-    """Nothing moves: how long already?"""
+def _watched(view: View, deployment: Deployment, before: NewCondition, subject: str, now: float) -> tuple[NewCondition, float | None]:
+    """Return the condition while nothing changes: it depends on how long that has lasted."""
     deadline_s = deployment.spec.progress_deadline_seconds or 0
     value = next(iter(_progress(deployment)), "")
     left_s = deadline_s - (now - view.since(DEPLOYMENTS, "progress", value, deployment.metadata.key))
     if left_s > 0:
         return before, left_s
-    return Said(PROGRESSING, "False", LATE, f"{subject} has timed out progressing."), None
+    return NewCondition(PROGRESSING, "False", LATE, f"{subject} has timed out progressing."), None
 
 
 def _moved(deployment: Deployment, counts: Counts) -> bool:
@@ -112,8 +115,8 @@ def _moved(deployment: Deployment, counts: Counts) -> bool:
     )
 
 
-def written(deployment: Deployment, wanted: Sequence[Said | None], moved: bool, stamp: str) -> list[dict[str, Any]]:
-    """The conditions as the status is to hold them. `moved`: what Progressing says was true once more, at `stamp`."""
+def written(deployment: Deployment, wanted: Sequence[NewCondition | None], moved: bool, stamp: str) -> list[dict[str, Any]]:
+    """Return the conditions for the status. With `moved`, the Progressing condition was confirmed again at `stamp`."""
     result = []
     for said in wanted:
         if said is None:

@@ -6,7 +6,7 @@
     and always: annotations, history, status with its conditions
 
 The arithmetic is in sizing.py, what is written on a ReplicaSet in sets.py, the conditions in conditions.py. One plan does one step; the next is planned
-when the ReplicaSets have said what became of it. Pods are the ReplicaSet controller's.
+when the ReplicaSets' status has changed. The ReplicaSet controller makes the pods.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from labctl.clock import rfc3339
 from labctl.controllers.deployment import conditions, sets, sizing
-from labctl.controllers.deployment.conditions import DEPLOYMENTS_PROGRESS, Said
+from labctl.controllers.deployment.conditions import DEPLOYMENTS_PROGRESS, NewCondition
 from labctl.controllers.deployment.sets import DEPLOYMENT
 from labctl.controllers.indexes import DEPLOYMENTS, PODS, REPLICA_SETS
 from labctl.controllers.shared import templates
@@ -29,7 +29,7 @@ from labctl.resources.kinds.apps_v1.replicaset import ReplicaSet
 
 
 class Rollout(NamedTuple):
-    """One Deployment as a plan sees it. `sets`: all of its ReplicaSets, oldest first; `old`: all but the new one."""
+    """One Deployment as a plan sees it. `sets` are all of its ReplicaSets, the oldest first; `old` are all but the new one."""
 
     view: View
     deployment: Deployment
@@ -53,6 +53,8 @@ class Rollout(NamedTuple):
 
 
 class Deployments:
+    """The controller that the module's docstring describes."""
+
     name = "deployment-controller"
     kind = DEPLOYMENTS
 
@@ -80,7 +82,7 @@ class Deployments:
 
 
 def _steps(rollout: Rollout) -> Iterable[Action]:
-    """The writes of this moment, status aside."""
+    """Return the writes of this moment, except for the status."""
     if rollout.deployment.spec.paused:
         return [*_scaled(rollout), *_forget(rollout)]
     if _was_scaled(rollout):
@@ -115,7 +117,7 @@ def _recreate(rollout: Rollout) -> Iterable[Action]:
 
 
 def _make_new(rollout: Rollout, replicas: int) -> Iterable[Action]:
-    """The ReplicaSet of the template; another template may have its name already, then the next plan takes another one."""
+    """Make the ReplicaSet of the template. If its name belongs to another template, the next plan takes another name."""
     deployment = rollout.deployment
     collisions = deployment.status.collision_count or 0
     word = templates.hash_of(deployment.spec.template, collisions)
@@ -133,7 +135,7 @@ def _was_scaled(rollout: Rollout) -> bool:
 
 
 def _scaled(rollout: Rollout) -> Iterable[Action]:
-    """The Deployment was scaled, or is paused and may be: every active set takes its part."""
+    """Size every active set in proportion, because the Deployment was scaled, or is paused and may be scaled."""
     deployment, wanted = rollout.deployment, rollout.deployment.spec.replicas
     active = [each for each in rollout.sets if each.spec.replicas]
     if len(active) <= 1:
@@ -187,7 +189,7 @@ def _next_revision(rollout: Rollout) -> int:
 
 
 def _annotate(rollout: Rollout) -> Iterator[Action]:
-    """The revision of the new set, and the same one on the Deployment."""
+    """Write the revision on the new set, and the same one on the Deployment."""
     deployment, new = rollout.deployment, rollout.new
     if new is None:
         number = _next_revision(rollout)
@@ -206,7 +208,7 @@ def _annotate(rollout: Rollout) -> Iterator[Action]:
 
 
 def _forget(rollout: Rollout) -> Iterator[Action]:
-    """Old sets above the history's limit, oldest revision first, once the rollout is done."""
+    """Delete old sets above the history's limit, the oldest revision first, once the rollout is done."""
     limit = rollout.deployment.spec.revision_history_limit
     if limit is None or not conditions.complete(rollout.deployment, rollout.counts):
         return
@@ -233,7 +235,7 @@ def _report(rollout: Rollout, actions: Sequence[Action]) -> Plan:
     progressing, again_s = conditions.progress(rollout.view, deployment, counts, rollout.new, rollout.now)
     if made is not None and progressing is not None:
         name = made.object["metadata"]["name"]
-        progressing, again_s = Said(conditions.PROGRESSING, "True", conditions.MADE, f'Created new replica set "{name}"'), None
+        progressing, again_s = NewCondition(conditions.PROGRESSING, "True", conditions.MADE, f'Created new replica set "{name}"'), None
     wanted = (conditions.availability(deployment, counts, rollout.unavailable), progressing)
     status: dict[str, Any] = {
         "observedGeneration": deployment.metadata.generation,
@@ -268,7 +270,7 @@ def _of_set(view: View, seen: Seen) -> Iterator[Key]:
 
 
 def _of_pod(view: View, seen: Seen) -> Iterator[Key]:
-    """A pod that is gone or finished: a Deployment that recreates may wait for just that."""
+    """Yield the Deployment of a pod that is gone or finished: one that recreates may wait for that."""
     pod = seen.old
     if pod is None or pod.finished or (seen.new is not None and not seen.new.finished):
         return

@@ -1,7 +1,7 @@
 """The ReplicaSets of a Deployment: which is the new one, how old ones are ordered, and what is written on each.
 
 A Deployment's template names its ReplicaSet by a hash; the ReplicaSet's pods carry it in the label `pod-template-hash`, so that pods of two templates are
-never mixed. The revision, the wanted size and the most pods at once stand in annotations, as Kubernetes has them: `kubectl rollout` reads them there.
+never mixed. The revision, the wanted size and the most pods at once are in annotations, as in Kubernetes: `kubectl rollout` reads them there.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def oldest_first(sets: Sequence[ReplicaSet]) -> list[ReplicaSet]:
 
 
 def find_new(deployment: Deployment, sets: Sequence[ReplicaSet]) -> ReplicaSet | None:
-    """The oldest ReplicaSet that has the Deployment's template, if any."""
+    """Return the oldest ReplicaSet that has the Deployment's template, if any."""
     return next((each for each in oldest_first(sets) if templates.same(each.spec.template, deployment.spec.template)), None)
 
 
 def revision(of: Any) -> int:
-    """The revision that a Deployment or ReplicaSet carries; 0 if it has none that can be read."""
+    """Return the revision that a Deployment or ReplicaSet carries, or 0 if it has none that can be read."""
     try:
         return int(of.metadata.annotations.get(REVISION, "0"))
     except ValueError:
@@ -54,18 +54,18 @@ def annotated(of: ReplicaSet, name: str) -> int | None:
 
 
 def sizes(deployment: Deployment, surge: int) -> dict[str, str]:
-    """The annotations that say how many pods are wanted, and how many there may be while rolling."""
+    """Return the annotations with the number of wanted pods, and of the most pods during a rollout."""
     wanted = deployment.spec.replicas
     return {DESIRED: str(wanted), MAX: str(wanted + surge)}
 
 
 def copied(deployment: Deployment) -> dict[str, str]:
-    """The Deployment's annotations that its new ReplicaSet carries as well."""
+    """Return the Deployment's annotations that its new ReplicaSet carries too."""
     return {key: value for key, value in deployment.metadata.annotations.items() if key not in _NOT_COPIED}
 
 
 def new_set(deployment: Deployment, name: str, word: str, replicas: int, number: int, surge: int) -> Create:
-    """The ReplicaSet of the Deployment's template. `number` is its revision."""
+    """Make the ReplicaSet of the Deployment's template. `number` is its revision."""
     template = msgspec.json.decode(deployment.spec.template)
     labels = {**((template.get("metadata") or {}).get("labels") or {}), HASH_LABEL: word}
     template["metadata"] = {**(template.get("metadata") or {}), "labels": labels}
@@ -89,7 +89,7 @@ def new_set(deployment: Deployment, name: str, word: str, replicas: int, number:
 
 
 def annotations_due(deployment: Deployment, new: ReplicaSet, number: int) -> Mapping[str, str]:
-    """What the new ReplicaSet's annotations lack: the Deployment's own, and a revision above those of all others."""
+    """Return the annotations that the new ReplicaSet lacks: the Deployment's own, and a revision above those of all others."""
     wanted = copied(deployment)
     had = revision(new)
     if had < number:

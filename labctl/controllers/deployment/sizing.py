@@ -1,6 +1,6 @@
 """How many pods each ReplicaSet of a Deployment gets: arithmetic only, on frozen values, in Kubernetes' order and with its rounding.
 
-`Sized` is one ReplicaSet as numbers. Every function answers the new sizes by name, and only those that change.
+`Sized` is one ReplicaSet as numbers. Every function returns the new sizes by name, but only those that change.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 
 class Sized(NamedTuple):
-    """One ReplicaSet: wanted pods, available pods, and the most pods its Deployment allowed when it was last scaled (None: not written on it)."""
+    """One ReplicaSet: wanted pods, available pods, and the most pods that its Deployment allowed when it was last scaled (None if not
+    written on it).
+    """
 
     name: str
     replicas: int
@@ -23,7 +25,10 @@ Sizes = dict[str, int]
 
 
 def fenceposts(max_surge: int | str, max_unavailable: int | str, replicas: int) -> tuple[int, int]:
-    """How many pods more than wanted, and how many unavailable, a rolling update allows. Both zero would stand still: then one may be unavailable."""
+    """Return how many pods more than wanted, and how many unavailable ones, a rolling update allows.
+
+    If both were zero the update could never proceed, so then one may be unavailable.
+    """
     surge, unavailable = _share(max_surge, replicas, up=True), _share(max_unavailable, replicas, up=False)
     return surge, min(unavailable or int(surge == 0), replicas)
 
@@ -36,7 +41,10 @@ def _share(value: int | str, of: int, *, up: bool) -> int:
 
 
 def size_of_new(wanted: int, new: int, total: int, surge: int | None) -> int:
-    """How big the new ReplicaSet may be now. `total` counts the wanted pods of all sets; `surge` None: all at once (Recreate)."""
+    """Return the size that the new ReplicaSet may have now.
+
+    `total` counts the wanted pods of all sets; without `surge`, all are made at once (Recreate).
+    """
     if surge is None or new > wanted:
         return wanted
     room = wanted + surge - total
@@ -44,7 +52,7 @@ def size_of_new(wanted: int, new: int, total: int, surge: int | None) -> int:
 
 
 def shrunk(old: Sequence[Sized], new: Sized | None, wanted: int, unavailable: int) -> Sizes:
-    """How old sets shrink during a rolling update, oldest first: first the pods that are not available anyway, then as many as the minimum allows."""
+    """Return how old sets shrink during a rolling update, the oldest first: first unavailable pods, then as many as the minimum allows."""
     minimum = wanted - unavailable
     waiting = new.replicas - new.available if new else 0
     total = sum(each.replicas for each in old) + (new.replicas if new else 0)
@@ -73,9 +81,10 @@ def _without_unhealthy(old: Sequence[Sized], most: int) -> Sizes:
 
 
 def in_proportion(sets: Sequence[Sized], wanted: int, surge: int, status_replicas: int) -> Sizes:
-    """A Deployment that is scaled while it rolls spreads the difference over its active sets, by their sizes; what rounding leaves goes to the first.
+    """Spread the difference over the active sets by their sizes, when a Deployment is scaled while it rolls. The first gets what rounding
+    leaves.
 
-    `sets` come as Kubernetes orders them: bigger first, then newer first when growing and older first when shrinking.
+    `sets` are in Kubernetes' order: bigger first, then newer first when growing and older first when shrinking.
     """
     allowed = wanted + surge if wanted > 0 else 0
     to_add = allowed - sum(each.replicas for each in sets)
@@ -103,5 +112,5 @@ def _fraction(each: Sized, wanted: int, surge: int, status_replicas: int) -> int
 
 
 def _rounded(value: float) -> int:
-    """Half away from zero, as Go rounds."""
+    """Round half away from zero, as Go does."""
     return math.floor(value + 0.5)

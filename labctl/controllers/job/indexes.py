@@ -1,4 +1,4 @@
-"""Completion indexes as a Job's status writes them: `1,3-5,7`."""
+"""Reads and writes completion indexes as a Job's status has them: `1,3-5,7`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def parse(text: str | None, most: int) -> set[int]:
-    """The indexes below `most` that the text names. What can't be read is left out."""
+    """Return the indexes below `most` in the text. What can't be read is left out."""
     found: set[int] = set()
     for part in (text or "").split(","):
         first, _, last = part.partition("-")
@@ -16,7 +16,7 @@ def parse(text: str | None, most: int) -> set[int]:
 
 
 def text(indexes: Iterable[int]) -> str:
-    """Ranges of three and more are joined by a dash, as Kubernetes writes them; two neighbours by a comma."""
+    """Return the text. Three or more neighbours are joined by a dash, as in Kubernetes, and two by a comma."""
     parts: list[list[int]] = []
     for index in sorted(indexes):
         if parts and parts[-1][-1] == index - 1:

@@ -1,10 +1,11 @@
-"""The Job controller: pods that run until so many have succeeded, or too many have failed.
+"""The Job controller: pods run until enough have succeeded, or too many have failed.
 
     claim pods ─► tally ─► has it failed, is it done? ─┬► no: as many active pods as parallelism allows, later after failures
                                                        └► yes: end what still runs, then Complete or Failed, then its time to live
-    and always: count finished pods once, release them, status
+    and always: count finished pods once, release them, write the status
 
-A Job ends in two steps: FailureTarget or SuccessCriteriaMet is written when the end is decided, Failed or Complete when no pod of it runs any more.
+A Job ends in two steps: FailureTarget or SuccessCriteriaMet is written when the end is decided, Failed or Complete when none of its pods
+runs any more.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class End(NamedTuple):
 
 
 class Jobs:
+    """The controller that the module's docstring describes."""
+
     name = "job-controller"
     kind = JOBS
 
@@ -60,7 +63,7 @@ class Jobs:
 
 
 def _ended(view: View, job: Job, mine: Sequence[Pod], claims: Sequence[Action]) -> Plan:
-    """Release the pods that are left, and delete the Job when its time to live is over."""
+    """Release the remaining pods, and delete the Job when its time to live is over."""
     release = [_released(pod) for pod in mine if FINALIZER in pod.metadata.finalizers]
     ttl_s = job.spec.ttl_seconds_after_finished
     if ttl_s is None or not job.finished or job.metadata.deletion_timestamp is not None:
@@ -79,7 +82,7 @@ def _released(pod: Pod) -> Action:
 
 
 class _Step:
-    """One Job that is not finished, at one moment."""
+    """One unfinished Job at one moment."""
 
     def __init__(self, view: View, job: Job, mine: Sequence[Pod], settings: ControllerSettings, rng: Random) -> None:
         self._view, self._job, self._mine, self._settings, self._rng = view, job, mine, settings, rng
@@ -126,7 +129,7 @@ class _Step:
         return None
 
     def _restarts(self) -> int:
-        """How many restarts of containers inside the pods are over the limit: with OnFailure a failure is a restart."""
+        """Return by how much restarts of containers exceed the limit: with OnFailure a restart counts as a failure."""
         if self._job.spec.pod_template().spec.restart_policy != "OnFailure":
             return 0
         restarts = sum(
@@ -205,7 +208,7 @@ class _Step:
             yield self._create_indexed(index, template)
 
     def _free_indexes(self, active: Sequence[Pod]) -> list[int]:
-        """The lowest indexes that are neither done nor failed nor being worked on."""
+        """Return the lowest indexes that are neither done nor failed nor in work."""
         busy = {index_of(pod) for pod in active} | self._tally.completed | self._tally.failed_indexes
         if self._job.spec.pod_replacement_policy == "Failed":
             busy |= {index_of(pod) for pod in self._tally.terminating}
@@ -228,14 +231,14 @@ class _Step:
         return left_s <= 0
 
     def _back_off_s(self) -> float:
-        """How long no new pod is made: 10 s after the first failure since the last success, then twice as long each time."""
+        """Return how long no new pod is made: 10 s after the first failure since the last success, then twice as long each time."""
         succeeded = max((_ended_at(pod) for pod in self._mine if pod.status.phase == "Succeeded"), default=0.0)
         return self._left_s([pod for pod in self._mine if pod.status.phase == "Failed" and _ended_at(pod) > succeeded])
 
     def _left_s(self, failed: Sequence[Pod]) -> float:
         if not failed:
             return 0.0
-        pause_s = min(self._settings.job_backoff_s * 2 ** min(len(failed) - 1, 20), self._settings.job_backoff_most_s)
+        pause_s = min(self._settings.job_backoff_s * 2 ** min(len(failed) - 1, 20), self._settings.job_backoff_max_s)
         return max(map(_ended_at, failed)) + pause_s - self._view.wall()
 
     def _create(self, name: str, template: Mapping[str, Any]) -> Action:
@@ -293,7 +296,7 @@ class _Step:
         return {} if self._job.status.start_time else {"startTime": self._stamp}
 
     def _conditions(self, end: End | None, suspended: bool) -> tuple[list[dict[str, Any]] | None, list[Action]]:
-        """The conditions as they are to be, None where they stay; and the Events that tell of it."""
+        """Return the new conditions, or None if they stay; and the Events about the change."""
         job, count = self._job, self._tally
         now = [msgspec.to_builtins(each) for each in job.status.conditions]
         wanted: list[tuple[str, str, str, str]] = []
@@ -334,7 +337,7 @@ def _plain(said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _difference(job: Job, status: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the status is not as it is to be. Zeros and empty texts are left out, as in Kubernetes."""
+    """Return the fields of the status that must change. Zeros and empty texts are left out, as in Kubernetes."""
     now = msgspec.to_builtins(job.status)
     now["uncountedTerminatedPods"] = now["uncountedTerminatedPods"] or {"succeeded": [], "failed": []}
     patch = {name: value for name, value in status.items() if (now.get(name) or None) != (value or None) or name == "conditions"}
@@ -342,7 +345,7 @@ def _difference(job: Job, status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_index(container: Mapping[str, Any]) -> dict[str, Any]:
-    """A container told its index, unless it has that variable."""
+    """Give a container its index as a variable, unless it has that variable."""
     environment = container.get("env") or []
     if any(each.get("name") == "JOB_COMPLETION_INDEX" for each in environment):
         return dict(container)
@@ -351,7 +354,7 @@ def _with_index(container: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ended_at(pod: Pod) -> float:
-    """When the last container of a finished pod ended, in seconds since the epoch; when it was made, if nobody knows."""
+    """Return when the last container of a finished pod ended, in seconds since the epoch; if that is unknown, when the pod was made."""
     times = [status.state.terminated.finished_at for status in pod.status.container_statuses if status.state.terminated]
     known = [parse_rfc3339(time) for time in times if time]
     return max(known) if known else parse_rfc3339(pod.metadata.creation_timestamp or "1970-01-01T00:00:00Z")

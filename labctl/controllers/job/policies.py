@@ -1,4 +1,4 @@
-"""What a Job's failure policy says of a pod that failed, and whether its success policy is met. Pure functions."""
+"""What a Job's failure policy says about a failed pod, and whether its success policy is met. All functions are pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from labctl.resources.kinds.core_v1.pod_view import ContainerStatus, Pod
 
 
 class Verdict(NamedTuple):
-    """`action`: Count, Ignore, FailIndex or FailJob; `message`: why, where the policy decided."""
+    """What a failure means. `action` is Count, Ignore, FailIndex or FailJob; `message` says why, if the policy decided."""
 
     action: str
     message: str = ""
@@ -21,7 +21,7 @@ COUNT = Verdict("Count")
 
 
 def judge(job: Job, pod: Pod) -> Verdict:
-    """The first rule that matches decides; without one a failure counts."""
+    """Apply the first rule that matches; without one, a failure counts."""
     policy = job.spec.pod_failure_policy
     for number, rule in enumerate(policy.rules if policy else ()):
         message = _matched(rule, pod)
@@ -47,7 +47,7 @@ def _matched(rule: FailureRule, pod: Pod) -> str | None:
 
 
 def _exits(codes: ExitCodes, pod: Pod) -> Iterator[tuple[ContainerStatus, int]]:
-    """Containers that ended with an exit code that the rule names; 0 is never a failure."""
+    """Yield the containers that ended with an exit code which the rule names; 0 is never a failure."""
     for status in (*pod.status.init_container_statuses, *pod.status.container_statuses):
         ended = status.state.terminated
         if ended is None or ended.exit_code == 0 or codes.container_name not in (None, "", status.name):
@@ -57,7 +57,7 @@ def _exits(codes: ExitCodes, pod: Pod) -> Iterator[tuple[ContainerStatus, int]]:
 
 
 def success(job: Job, completed: Collection[int]) -> str | None:
-    """Why the success policy is met with these completed indexes; None: it is not, or there is none."""
+    """Say why the success policy is met with these completed indexes. None means that it is not, or that there is none."""
     for number, rule in enumerate(job.spec.success_policy.rules if job.spec.success_policy else ()):
         wanted = None if rule.succeeded_indexes is None else parse(rule.succeeded_indexes, job.spec.completions or 0)
         counted = len(completed) if wanted is None else len(wanted & set(completed))

@@ -1,7 +1,9 @@
-"""How a Job stands: which pods run, have succeeded, have failed, and which of those are counted already.
+"""Counts a Job's pods: which run, have succeeded, have failed, and which of those are counted already.
 
-A finished pod must be counted exactly once, also if it or the controller is gone in between. So each pod carries a finalizer, and counting takes two
-steps (KEP-2307): its uid is written into status.uncountedTerminatedPods, then the finalizer is taken away, then the uid becomes part of a number.
+A finished pod must be counted exactly once, even if it or the controller is gone in between. So each pod has a finalizer, and counting
+takes three
+steps (KEP-2307): its uid is written into status.uncountedTerminatedPods, then the finalizer is removed, then the uid becomes part of a
+number.
 """
 
 from __future__ import annotations
@@ -21,17 +23,19 @@ INDEX_FAILURES = "batch.kubernetes.io/job-index-failure-count"
 
 
 class Tally(NamedTuple):
+    """The counts of one Job at one moment."""
+
     active: Sequence[Pod]
     terminating: Sequence[Pod]
-    succeeded: int  # all of them, those that are not yet part of the number included
+    succeeded: int  # all of them, including those that are not part of the status's number yet
     failed: int
     completed: frozenset[int]
     failed_indexes: frozenset[int]
-    uncounted_succeeded: tuple[str, ...]  # what the status is to list after this plan
+    uncounted_succeeded: tuple[str, ...]  # the uids that the status lists after this plan
     uncounted_failed: tuple[str, ...]
-    flushed_succeeded: int  # how many of those it lists now become part of the numbers
+    flushed_succeeded: int  # how many of the uids that it lists now become part of the numbers
     flushed_failed: int
-    release: Sequence[Pod]  # pods whose finalizer may go: the status lists them
+    release: Sequence[Pod]  # pods whose finalizer may be removed, because the status lists them
     doomed: Verdict | None  # a failure that ends the whole Job
 
 
@@ -46,7 +50,7 @@ def index_failures(pod: Pod) -> int:
 
 
 def has_failed(job: Job, pod: Pod) -> bool:
-    """Failed, or on its way out without having succeeded where the Job does not wait for the end of such pods."""
+    """Tell whether a pod failed, or is being deleted without success while the Job does not wait for such pods to end."""
     if pod.status.phase == "Failed":
         return True
     leaving = pod.metadata.deletion_timestamp is not None and pod.status.phase != "Succeeded"
@@ -54,7 +58,7 @@ def has_failed(job: Job, pod: Pod) -> bool:
 
 
 class _Fresh:
-    """Finished pods that the status does not list yet, sorted into what they mean."""
+    """Finished pods that the status does not list yet, sorted by what they mean."""
 
     def __init__(self, job: Job) -> None:
         self._job = job

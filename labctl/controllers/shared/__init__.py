@@ -1,1 +1,1 @@
-"""What workload controllers share: whose objects, how many pods, from which template."""
+"""What workload controllers share: ownership of objects, numbers of pods, templates and their history."""

@@ -1,7 +1,9 @@
-"""Ownership: which objects a controller counts on, and what makes them its own.
+"""Ownership: which objects a controller counts as its own.
 
-Every workload controller claims in the same way (Kubernetes' ControllerRefManager): what names it as its controller and still matches its selector is
-its own; what matches no more is released; what matches and has no controller is adopted. An owner that is being deleted claims and releases nothing.
+Every workload controller claims in the same way (Kubernetes' ControllerRefManager). An object that names it as its controller and still
+matches its selector is
+its own; one that no longer matches is released; one that matches and has no controller is adopted. An owner that is being deleted claims
+and releases nothing.
 """
 
 from __future__ import annotations
@@ -16,14 +18,14 @@ from labctl.resources.selectors import Selector
 
 
 class OwnerKind(NamedTuple):
-    """The kind of an owner: the resource's name in plans, and what an owner reference says of it."""
+    """The kind of an owner: the resource's name in plans, and the fields of an owner reference."""
 
     resource: str
     api_version: str
     kind: str
 
     def reference(self, owner: Any) -> dict[str, Any]:
-        """The owner reference that makes `owner` (its typed view) the controller of an object."""
+        """Return the owner reference that makes `owner` (its typed view) the controller of an object."""
         return {
             "apiVersion": self.api_version,
             "kind": self.kind,
@@ -34,19 +36,22 @@ class OwnerKind(NamedTuple):
         }
 
     def named(self, owner: Any) -> str:
-        """How sentences name the owner: `replicaset web-5d4f`."""
+        """Return the owner's name for sentences: `replicaset web-5d4f`."""
         return f"{self.kind.lower()} {owner.metadata.name}"
 
 
 class Claim(NamedTuple):
-    """`mine`: the objects that the owner counts on, in key order. `actions`: the adoptions and releases that are due."""
+    """The result of claiming. `mine` are the owner's objects, in key order; `actions` are the adoptions and releases that are due."""
 
     mine: list[Any]
     actions: list[Action]
 
 
 def claim(view: View, of: OwnerKind, owner: Any, selector: Selector, resource: str, adoptable: Callable[[Any], bool]) -> Claim:
-    """Go through the objects of `resource` that `owner` has, or could have. `adoptable` says which free objects may be taken."""
+    """Go through the objects of `resource` that `owner` has, or could have.
+
+    `adoptable` says which objects without a controller may be adopted.
+    """
     leaving = owner.metadata.deletion_timestamp is not None
     mine: list[Any] = []
     actions: list[Action] = []
@@ -89,7 +94,7 @@ def _controller_uid(view: Any) -> Iterable[str]:
 
 
 def _labels_without_controller(view: Any) -> Iterable[str]:
-    """A free object is found by each of its labels, and by its namespace alone for selectors that name no single pair."""
+    """Index an object without a controller by each of its labels, and by its namespace alone for selectors that name no single pair."""
     metadata = view.metadata
     if metadata.controller:
         return ()
@@ -101,17 +106,17 @@ def _selector_pair(view: Any) -> Iterable[str]:
 
 
 def owned(resource: str) -> dict[tuple[str, str], Index]:
-    """The two indexes that `claim` reads for a resource."""
+    """Return the two indexes that `claim` reads for a resource."""
     return {(resource, "controller"): _controller_uid, (resource, "unowned"): _labels_without_controller}
 
 
 def owners(resource: str) -> dict[tuple[str, str], Index]:
-    """Owners of a kind, filed under one pair of their selectors, so that a free object finds who could adopt it."""
+    """Return the index of owners of a kind by one pair of their selectors, so that an object without a controller finds who could adopt it."""
     return {(resource, "pod-selector"): _selector_pair}
 
 
 def filed_under(namespace: str, selector: Selector) -> str:
-    """Under which value an index holds a selector: its first exact pair, or the namespace where it has none."""
+    """Return the value under which an index has a selector: its first exact pair, or the namespace if it has none."""
     for requirement in selector.requirements:
         if requirement.operator == "in" and len(requirement.values) == 1:
             return f"{namespace}/{requirement.key}={next(iter(requirement.values))}"
@@ -119,7 +124,7 @@ def filed_under(namespace: str, selector: Selector) -> str:
 
 
 def could_adopt(view: View, resource: str, metadata: Any) -> Iterator[Key]:
-    """Keys of the owners of a kind whose selector matches a free object's labels."""
+    """Yield the keys of the owners of a kind whose selector matches the labels of an object without a controller."""
     namespace, labels = metadata.namespace, metadata.labels
     for value in (f"{namespace}/", *(f"{namespace}/{key}={text}" for key, text in labels.items())):
         for owner in view.by(resource, "pod-selector", value):

@@ -1,4 +1,4 @@
-"""Pods of a controller: made from its template, ranked when some must go, counted when they are available."""
+"""The pods of a controller: made from its template, ordered for deletion, counted when they are available."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TEMPLATE_FIELDS = ("labels", "annotations", "finalizers")
 
 
 def creations(of: OwnerKind, owner: Any, count: int, rng: Random, why: str) -> list[Action]:
-    """`count` pods with generated names. A name drawn twice is made once; the next plan makes the rest."""
+    """Create `count` pods with generated names. If a name is drawn twice, it is made once, and the next plan makes the rest."""
     template = msgspec.json.decode(owner.spec.template)
     names = {generated(f"{owner.metadata.name}-", rng): None for _ in range(count)}
     return [creation(of, owner, name, template, why) for name in names]
@@ -36,7 +36,7 @@ def creation(of: OwnerKind, owner: Any, name: str, template: Mapping[str, Any], 
 
 
 def from_template(of: OwnerKind, owner: Any, name: str, template: Mapping[str, Any]) -> dict[str, Any]:
-    """A pod as the template has it, owned by `owner`. Its maps may be changed: they are copies."""
+    """Return a pod from the template, owned by `owner`. Its maps are copies, so they may be changed."""
     given = template.get("metadata") or {}
     metadata = {
         **{field: type(given[field])(given[field]) for field in _TEMPLATE_FIELDS if given.get(field)},
@@ -57,9 +57,9 @@ def event(of: OwnerKind, owner: Any, reason: str, message: str, type_: str = "No
 
 
 def least_useful_first(together_with: Collection[Pod]) -> Callable[[Pod], Any]:
-    """A sort key: the pod to delete first comes first, in Kubernetes' order (ActivePodsWithRanks).
+    """Return a sort key that puts the pod to delete first, in Kubernetes' order (ActivePodsWithRanks).
 
-    `together_with` are the pods among which few on one node are better than many: those of the owner and of its siblings.
+    `together_with` are the pods of the owner and of its siblings, which should be spread over nodes.
     """
     on_node = Counter(pod.spec.node_name for pod in together_with)
 
@@ -92,7 +92,7 @@ def _deletion_cost(pod: Pod) -> int:
 
 
 def available(view: View, ready: Sequence[Pod], min_ready_s: int, now: float) -> tuple[list[Pod], float | None]:
-    """The pods that have been ready for minReadySeconds, and in how many seconds the next one will have been."""
+    """Return the pods that have been ready for minReadySeconds, and in how many seconds the next one will be available."""
     if not min_ready_s:
         return list(ready), None
     left = {pod.metadata.key: min_ready_s - (now - view.since(PODS, "ready", READY, pod.metadata.key)) for pod in ready}

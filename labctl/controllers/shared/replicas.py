@@ -1,8 +1,10 @@
-"""As many pods as an owner says, made from its template: what a ReplicationController and a ReplicaSet have in common.
+"""Keeps as many pods as an owner wants, made from its template: what a ReplicationController and a ReplicaSet have in common.
 
-The controller adopts pods that match and belong to nobody, releases those that match no more, makes what is missing (carefully at first: as many as are
-there already, so that a template nobody can create costs little) and deletes the surplus in Kubernetes' order, least useful first.
-A pod counts while it is active: neither finished nor leaving. The controller starts no pod and knows no node's health: who died stops being active.
+The controller adopts matching pods without a controller, releases those that no longer match, makes missing ones (slowly at first: as many
+as
+exist already, so that a template that can't be created costs little) and deletes the surplus in Kubernetes' order, the least useful first.
+A pod counts while it is active: neither finished nor being deleted. The controller starts no pod and knows no node's health: a dead pod
+stops being active.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ from labctl.resources.kinds.core_v1.pod_view import Pod
 
 
 class Replicas:
-    """Base of the controllers of one kind of owner, `of`. An owner has spec.replicas, minReadySeconds, template, pod_selector and a status with counts."""
+    """The base of the controllers of one kind of owner, `of`.
+
+    An owner has spec.replicas, minReadySeconds, template, pod_selector and a status with counts.
+    """
 
     name: str
     of: OwnerKind
@@ -45,7 +50,7 @@ class Replicas:
         return Plan([*claims, *scaling, *self._report(owner, status)], again_s)
 
     def status(self, owner: Any, mine: Sequence[Pod], active: Sequence[Pod], ready: int, available: int) -> dict[str, Any]:
-        """What the owner's status is to say."""
+        """Return the owner's new status."""
         labels = owner.spec.pod_template().metadata.labels.items()
         return {
             "replicas": len(active),
@@ -56,7 +61,7 @@ class Replicas:
         }
 
     def siblings(self, _view: View, _owner: Any, active: Sequence[Pod]) -> Collection[Pod]:
-        """The pods among which the surplus is spread over nodes."""
+        """Return the pods that count when the surplus is spread over nodes."""
         return active
 
     def _scale(self, view: View, owner: Any, active: Sequence[Pod], rng: Random) -> Iterable[Action]:
@@ -75,7 +80,7 @@ class Replicas:
             yield Patch(self.kind, owner.metadata.key, {"status": dict(status)}, subresource="status")
 
     def _concerned(self, view: View, seen: Seen) -> Iterator[Key]:
-        """The owners that a pod's change concerns. Where it runs and what its containers do concerns nobody here."""
+        """Yield the owners that a pod's change concerns. The pod's node and its containers' states concern none of them."""
         old, new = seen.old, seen.new
         if old is not None and new is not None and _digest(old) == _digest(new):
             return

@@ -1,6 +1,6 @@
-"""The history of a template: a ControllerRevision for each one that a DaemonSet or StatefulSet had.
+"""The history of a template: a ControllerRevision for each template that a DaemonSet or StatefulSet had.
 
-The revision whose data is today's template is the update revision; it always has the highest number, also when an older template came back.
+The revision with the present template is the update revision. It always has the highest number, even if an older template came back.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ REVISION_LABEL = "controller-revision-hash"
 
 
 class History(NamedTuple):
-    """`name`: the update revision's. `known`: all that are there, lowest number first. `collided`: the name belongs to another template."""
+    """The revisions. `name` is that of the update revision, `known` are all, the lowest number first.
+
+    `collided` means that another template has the name.
+    """
 
     name: str
     known: Sequence[ControllerRevision]
@@ -29,7 +32,7 @@ class History(NamedTuple):
 
 
 def history(view: View, of: OwnerKind, owner: Any, collisions: int) -> History:
-    """Find the revision of the owner's template, or make it. An owner that is leaving makes none."""
+    """Find the revision of the owner's template, or make it. For an owner that is being deleted none is made."""
     found = view.by(REVISIONS, "controller", owner.metadata.uid)
     known = sorted(found, key=lambda each: (each.revision, each.metadata.creation_timestamp or "", each.metadata.name))
     data = templates.canonical(bytes(owner.spec.template))
@@ -52,17 +55,17 @@ def history(view: View, of: OwnerKind, owner: Any, collisions: int) -> History:
 
 
 def word(owner: Any, name: str) -> str:
-    """The hash in a revision's name."""
+    """Return the hash in a revision's name."""
     return name.removeprefix(f"{owner.metadata.name}-")
 
 
 def template_of(known: Sequence[ControllerRevision], name: str) -> bytes | None:
-    """The template that a revision keeps; None if it is not there."""
+    """Return the template in a revision, or None if there is no such revision."""
     return next((_template(each) for each in known if each.metadata.name == name), None)
 
 
 def superfluous(known: Sequence[ControllerRevision], used: Collection[str], limit: int | None) -> list[Action]:
-    """Deletions of the oldest revisions above the limit, among those that nothing uses."""
+    """Delete the oldest revisions above the limit, among those that nothing uses."""
     free = [each for each in known if each.metadata.name not in used and each.metadata.deletion_timestamp is None]
     over = len(free) - (10 if limit is None else limit)
     return [Delete(REVISIONS, each.metadata.key, each.metadata.uid, why="the history is full") for each in free[: max(0, over)]]

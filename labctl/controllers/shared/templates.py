@@ -1,4 +1,4 @@
-"""Templates compared and named: two templates are the same if their JSON is, in one order and without the label that names them."""
+"""Compares and names templates. Two templates are the same if their JSON is, in one order and without the label of the template's hash."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 
 HASH_LABEL = "pod-template-hash"
-_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # no vowels, so that chance spells no words
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # without vowels, so that no word appears by chance
 _LENGTH = 10
 
 
 @lru_cache(maxsize=1024)
 def canonical(template: bytes) -> bytes:
-    """The template's JSON in one order, without the label of its hash: equal templates are equal bytes."""
+    """Return the template's JSON in one order, without the label of its hash, so that equal templates are equal bytes."""
     said: dict[str, Any] = msgspec.json.decode(template)
     metadata = dict(said.get("metadata") or {})
     metadata["labels"] = {key: value for key, value in (metadata.get("labels") or {}).items() if key != HASH_LABEL}
@@ -27,7 +27,7 @@ def same(one: bytes, other: bytes) -> bool:
 
 
 def hash_of(template: bytes, collisions: int) -> str:
-    """A word that names a template. `collisions` counts the names that another template had already."""
+    """Return a word that names a template. `collisions` counts the names that another template had already."""
     plain = canonical(bytes(template))
     number = int.from_bytes(hashlib.blake2b(plain + b"%d" % collisions if collisions else plain, digest_size=16).digest(), "big")
     word = ""

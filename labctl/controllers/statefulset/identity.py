@@ -1,4 +1,4 @@
-"""Who a pod of a StatefulSet is: its number, its name, its host name and its claims. Pure functions."""
+"""The identity of a pod of a StatefulSet: its number, its name, its host name and its claims. All functions are pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Object = dict[str, Any]
 
 
 def ordinal(stateful: StatefulSet, pod: Pod) -> int | None:
-    """The number in a pod's name; None for a pod whose name is not of this set."""
+    """Return the number in a pod's name, or None if the name does not belong to this set."""
     prefix, _, number = pod.metadata.name.rpartition("-")
     return int(number) if prefix == stateful.metadata.name and number.isascii() and number.isdigit() else None
 
@@ -32,7 +32,7 @@ def pod_name(stateful: StatefulSet, number: int) -> str:
 
 
 def pod_of(stateful: StatefulSet, number: int, template: bytes, revision: str) -> Object:
-    """The pod with this number, from the template of a revision."""
+    """Return the pod with this number, from the template of a revision."""
     name = pod_name(stateful, number)
     whole = pods.from_template(STATEFUL_SET, stateful, name, msgspec.json.decode(template))
     metadata, spec = whole["metadata"], whole["spec"]
@@ -58,7 +58,9 @@ def claim_name(template: Mapping[str, Any], pod: str) -> str:
 
 
 def claims_of(stateful: StatefulSet, pod: str) -> Iterator[Object]:
-    """The claims that the pod of this name mounts, as they are made: with the set's selector labels, and owned by the set where that is its policy."""
+    """Yield the claims that the pod of this name mounts, ready to be created: with the set's selector labels, and owned by the set if its
+    policy says so.
+    """
     labels = msgspec.json.decode(stateful.spec.selector).get("matchLabels") or {}
     owned = stateful.spec.persistent_volume_claim_retention_policy.when_deleted == "Delete"
     for template in claim_templates(stateful):
@@ -75,5 +77,8 @@ def claims_of(stateful: StatefulSet, pod: str) -> Iterator[Object]:
 
 
 def owner_of_claim(api_version: str, kind: str, owner: Any) -> Object:
-    """An owner reference with which a claim goes when its owner goes; it makes nobody the claim's controller."""
+    """Return an owner reference with which a claim is deleted together with its owner.
+
+    It does not make the owner the claim's controller.
+    """
     return {"apiVersion": api_version, "kind": kind, "name": owner.metadata.name, "uid": owner.metadata.uid}

@@ -1,9 +1,10 @@
-"""The StatefulSet controller: pods 0, 1, 2, ..., each made after the one before it is ready, and taken away in the opposite order.
+"""The StatefulSet controller: pods 0, 1, 2, ..., each made after the one before it is ready, and deleted in the opposite order.
 
-    claim pods ─► their revisions ─► replicas: make, or make anew what ended ─► condemned: delete, highest first ─► old revisions: delete, highest first
+    claim pods ─► their revisions ─► replicas: make, or make again what ended ─► condemned: delete, highest first ─► old revisions: delete, highest first
 
-A set with the policy Parallel waits for nobody when it makes and deletes; an update of the template always goes one by one (or maxUnavailable by
-maxUnavailable), from the highest number down to the partition. A pod's claims are made before it and outlive it, unless the retention policy says otherwise.
+A set with the policy Parallel does not wait when it makes and deletes. An update of the template always goes one by one (or by as many as
+maxUnavailable allows), from the highest number down to the partition. A pod's claims are made before it and outlive it, unless the
+retention policy says otherwise.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from labctl.resources.kinds.core_v1.pod_view import Pod
 
 
 class Members(NamedTuple):
-    """The set's pods by number. `wanted`: the numbers that are to be there; `condemned`: pods with other numbers, highest first."""
+    """The set's pods by number. `wanted` are the numbers that should exist; `condemned` are pods with other numbers, the highest first."""
 
     wanted: Sequence[int]
     there: Mapping[int, Pod]
@@ -32,11 +33,13 @@ class Members(NamedTuple):
     available: frozenset[Key]
 
     def healthy(self, pod: Pod | None) -> bool:
-        """Running, ready for minReadySeconds, and not leaving."""
+        """Tell whether a pod is running, ready for minReadySeconds, and not being deleted."""
         return pod is not None and pod.metadata.deletion_timestamp is None and pod.metadata.key in self.available
 
 
 class StatefulSets:
+    """The controller that the module's docstring describes."""
+
     name = "statefulset-controller"
     kind = STATEFUL_SETS
 
@@ -75,7 +78,7 @@ def _members(stateful: StatefulSet, mine: Sequence[Pod], available: Sequence[Pod
 
 
 class _Step:
-    """What one plan does: one thing at a time where the order counts, all at once where it does not."""
+    """The actions of one plan: one at a time if the order counts, otherwise all at once."""
 
     def __init__(self, view: View, stateful: StatefulSet, members: Members, history: revisions.History, current: str) -> None:
         self._view, self._set, self._members, self._history, self._current = view, stateful, members, history, current
@@ -94,7 +97,7 @@ class _Step:
                 break
         return done
 
-    # Each of these yields actions, and None where everything behind has to wait.
+    # Each of these yields actions, and None if everything after that has to wait.
 
     def _replicas(self) -> Iterator[Action | None]:
         for number in self._members.wanted:
@@ -112,7 +115,7 @@ class _Step:
                 yield None
 
     def _condemned(self) -> Iterator[Action | None]:
-        """The highest number first; while any pod is unhealthy, only that one may go before its turn."""
+        """Delete the highest number first. While a pod is unhealthy, only that one may go earlier."""
         if not self._members.condemned:
             return
         unhealthy = [pod for pod in reversed(self._members.condemned) if not self._members.healthy(pod)]
@@ -169,14 +172,14 @@ class _Step:
         yield Create(PODS, identity.pod_of(self._set, number, template, revision), why, said)
 
     def _revision_for(self, number: int) -> str:
-        """Below the partition a pod that is made anew gets the template that it had."""
+        """Return the revision for a pod that is made again: below the partition it gets the template that it had."""
         strategy = self._set.spec.update_strategy
         partition = strategy.rolling_update.partition if strategy.rolling_update else 0
         below = strategy.type == "RollingUpdate" and number < self._set.spec.ordinals.start + partition
         return self._current if below else self._history.name
 
     def _claims(self, pod: str) -> Iterator[Action]:
-        """The claims of a pod that are not there yet."""
+        """Make the missing claims of a pod."""
         for whole in identity.claims_of(self._set, pod):
             name = whole["metadata"]["name"]
             if self._view.get(CLAIMS, f"{self._set.metadata.namespace}/{name}") is None:
@@ -185,7 +188,7 @@ class _Step:
                 yield Create(CLAIMS, whole, f"created by {STATEFUL_SET.named(self._set)} for pod {pod}", said)
 
     def _release_claims(self, pod: Pod) -> Iterator[Action]:
-        """Where claims go with a pod that is scaled away, they are its own from now on."""
+        """Give claims to the pod that is scaled away, if they are to be deleted with it."""
         if self._set.spec.persistent_volume_claim_retention_policy.when_scaled != "Delete":
             return
         for whole in identity.claims_of(self._set, pod.metadata.name):
@@ -237,7 +240,7 @@ def _of_pod(view: View, seen: Seen) -> Iterator[Key]:
         if owner is None:
             yield from could_adopt(view, STATEFUL_SETS, pod.metadata)
             prefix = pod.metadata.name.rpartition("-")[0]
-            yield f"{pod.metadata.namespace}/{prefix}"  # a pod of somebody else's that had the name is gone
+            yield f"{pod.metadata.namespace}/{prefix}"  # a foreign pod that had the name is gone
         elif owner.kind == "StatefulSet":
             yield f"{pod.metadata.namespace}/{owner.name}"
 
@@ -250,7 +253,7 @@ def _of_revision(_view: View, seen: Seen) -> Iterator[Key]:
 
 
 def _of_claim(view: View, seen: Seen) -> Iterator[Key]:
-    """A claim that is gone may be one that a waiting pod needs: `www-web-0` is of the set `web`."""
+    """Yield the set of a deleted claim, which a waiting pod may need: `www-web-0` belongs to the set `web`."""
     if seen.new is not None:
         return
     set_of_pod = seen.key.rpartition("-")[0].partition("/")[2]

@@ -1,4 +1,4 @@
-"""A recipe into an image, step by step."""
+"""Turns a recipe into an image, step by step."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from labctl.images.names import ImageName
 from labctl.images.settings import ImageSettings
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-_EPOCH = "1970-01-01T00:00:00Z"  # a time of building would change the digest
+_EPOCH = "1970-01-01T00:00:00Z"  # the real time would change the digest at each build
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LABEL = "internal.labctl.packages"
 
 
 class _Base(msgspec.Struct, frozen=True):
-    """What is built on: layers, their uncompressed digests, what they were made of."""
+    """The image that is built on: its layers, their uncompressed digests, its history and its packages."""
 
     layers: tuple[Blob, ...] = ()
     diff_ids: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class _Base(msgspec.Struct, frozen=True):
 
 
 class Builder:
-    """`cache` keeps apt's lists between builds; the blobs go into the store."""
+    """Builds images by recipe. `cache` keeps apt's lists between builds; the blobs go into the store."""
 
     def __init__(self, cache: Path, blobs: BlobStore, settings: ImageSettings) -> None:
         self._scratch = cache / "tmp"
@@ -45,7 +45,7 @@ class Builder:
         self._packages = Packages(cache / "apt", settings.apt_fresh_s)
 
     def build(self, name: ImageName, progress: Callable[[str], None]) -> Image:
-        """For this machine's platform. UsageError if there is no recipe of that name."""
+        """Build the image for this machine's platform. Raises UsageError if there is no recipe of that name."""
         short = name.path.removeprefix("library/")
         built = self._build(short, recipe.read(short), progress)
         config = self._config(recipe.read(short).config, built)
@@ -83,10 +83,13 @@ class Builder:
 
 
 def _fill(what: Recipe, root: Path, *, whole: bool) -> Layer:
-    """The layer: what the recipe keeps of `root` and what it says itself. `whole`: with what every root file system has."""
+    """Return the layer: the files that the recipe keeps of `root`, and those that it writes itself.
+
+    With `whole`, it also has the files that every root file system has.
+    """
     layer = Layer()
     if whole:
-        _foundations(layer, what)
+        _base_files(layer, what)
     for path in _kept(what, root):
         layer.file(path, root / path.lstrip("/"))
     if what.applets:
@@ -102,7 +105,7 @@ def _fill(what: Recipe, root: Path, *, whole: bool) -> Layer:
     return layer
 
 
-def _foundations(layer: Layer, what: Recipe) -> None:
+def _base_files(layer: Layer, what: Recipe) -> None:
     users = {"root": 0, **what.users, "nobody": 65534}
     layer.text(
         "/etc/passwd", "".join(f"{name}:x:{number}:{number}::/{'root' if number == 0 else ''}:/bin/sh\n" for name, number in users.items())
@@ -116,7 +119,7 @@ def _foundations(layer: Layer, what: Recipe) -> None:
 
 
 def _kept(what: Recipe, root: Path) -> list[str]:
-    """The recipe's files, folders unfolded, and the libraries they need."""
+    """Return the recipe's files, with each folder replaced by its files, and the libraries that they need."""
     files: set[str] = set()
     for name in what.files:
         path = root / name.strip("/")

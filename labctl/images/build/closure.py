@@ -1,4 +1,7 @@
-"""Which shared libraries programs need: asked of the loader that came with the packages, so that the answer is for them, not for this machine."""
+"""Finds the shared libraries that programs need.
+
+The loader in the packages is asked, so the answer holds for the packages and not for this machine.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ _ELF = b"\x7fELF"
 
 
 def libraries(root: Path, files: Iterable[str]) -> list[str]:
-    """Paths in `root` (absolute, as in the image) of the loader and of every library that the dynamic programs among `files` need."""
+    """Return the paths in `root` (absolute, as in the image) of the loader and of every library that the dynamic programs among `files`
+    need.
+    """
     programs = [name for name in files if _is_dynamic(root / name.lstrip("/"))]
     if not programs:
         return []
@@ -28,7 +33,7 @@ def libraries(root: Path, files: Iterable[str]) -> list[str]:
         argv = [str(loader), "--inhibit-cache", "--library-path", folders, "--list", str(root / name.lstrip("/"))]
         done = subprocess.run(argv, capture_output=True, text=True)
         paths = _FOUND.findall(done.stdout)
-        # The loader looks in this machine's own folders last: what it found there, the packages lack.
+        # The loader looks in this machine's own folders last. A library that it found there is missing in the packages.
         lacking = [*_LACKING.findall(done.stdout), *(Path(path).name for path in paths if not path.startswith(f"{root}/"))]
         if lacking or done.returncode:
             raise LabctlError(f"{name} needs {', '.join(lacking) or done.stderr.strip()}, which is in none of the recipe's packages")
@@ -37,7 +42,7 @@ def libraries(root: Path, files: Iterable[str]) -> list[str]:
 
 
 def _loader(root: Path) -> Path:
-    """The name that programs carry in them."""
+    """Return the loader's path as programs name it."""
     for pattern in ("lib64/ld-linux-*.so.*", "lib/ld-linux-*.so.*"):
         for path in sorted(root.glob(pattern)):
             return path
@@ -45,7 +50,7 @@ def _loader(root: Path) -> Path:
 
 
 def _is_dynamic(path: Path) -> bool:
-    """An ELF file that names an interpreter: static ones ask for nothing."""
+    """Tell whether this is an ELF file that names an interpreter. A static program needs no library."""
     with open(path, "rb") as file:
         head = file.read(4096)
     return head.startswith(_ELF) and b"/ld-linux" in head

@@ -1,4 +1,7 @@
-"""Files into a layer: an uncompressed tar in sorted order, without times, owners by number. Its bytes follow from its contents alone."""
+"""Writes files into a layer: an uncompressed tar in sorted order, without times, with numbers for owners.
+
+Its bytes depend only on its contents.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import IO
 
 
 class Layer:
-    """Collects entries by their path in the image; a later entry replaces an earlier one."""
+    """Collects entries by their path in the image. A later entry replaces an earlier one."""
 
     def __init__(self) -> None:
         self._entries: dict[str, tuple[tarfile.TarInfo, bytes | Path]] = {}
@@ -24,7 +27,7 @@ class Layer:
         self._put(path, tarfile.SYMTYPE, 0o777, target=target)
 
     def file(self, path: str, source: Path) -> None:
-        """What `source` is, followed if it is a link: the image has no need of how packages alias things."""
+        """Add a file. If `source` is a link, the file that it leads to is added, because the image does not need the packages' links."""
         self._put(path, tarfile.REGTYPE, source.stat().st_mode & 0o777, content=source.resolve())
 
     def write(self, out: IO[bytes]) -> None:

@@ -1,6 +1,7 @@
-"""Debian packages as files: downloaded with apt's own settings, but into folders of ours, and never installed.
+"""Downloads and unpacks Debian packages. It uses apt's own settings, but folders of labctl's, and never installs anything.
 
-apt gets its lists and cache in CACHE/apt, so that a machine whose own lists are empty or old (a fresh container) works, and stays as it is.
+apt's lists and cache are in CACHE/apt. So it works on a machine whose own lists are empty or old (a fresh container), and changes nothing
+there.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ _DEPENDENCY = re.compile(r"\s*([a-z0-9][a-z0-9+.-]+)")
 
 
 class Packages:
-    """`folder` is kept between builds; lists older than `fresh_s` are fetched again."""
+    """Debian packages as files. `folder` is kept between builds; lists older than `fresh_s` are fetched again."""
 
     def __init__(self, folder: Path, fresh_s: float) -> None:
         self._folder = folder
         self._fresh_s = fresh_s
 
     def extract(self, wanted: Sequence[str], into: Path, progress: Callable[[str], None]) -> list[str]:
-        """Unpack them, and the libraries they depend on, below `into`. Their names with versions, sorted."""
+        """Unpack the packages, and the libraries they depend on, below `into`. Return their names with versions, sorted."""
         found: dict[str, Path] = {}
         with locks.exclusive(self._folder / "lock"):
             self._update(progress)
@@ -41,7 +42,7 @@ class Packages:
         return sorted(_run(["dpkg-deb", "--show", "--showformat=${Package}=${Version}", str(deb)]) for deb in found.values())
 
     def _get(self, names: Sequence[str], progress: Callable[[str], None]) -> dict[str, Path]:
-        """Their files: kept as long as the lists are, so that there is one version of each."""
+        """Return the packages' files. They are kept as long as the lists, so that there is one version of each."""
         debs = self._folder / "debs"
         debs.mkdir(parents=True, exist_ok=True)
         missing = [name for name in names if not any(debs.glob(f"{name}_*.deb"))]
@@ -54,7 +55,7 @@ class Packages:
         return {name: next(debs.glob(f"{name}_*.deb")) for name in names}
 
     def _libraries(self, deb: Path) -> list[str]:
-        """Those of its dependencies that are libraries; the first of alternatives."""
+        """Return the dependencies that are libraries; of alternatives, the first."""
         names = []
         for entry in _run(["dpkg-deb", "-f", str(deb), "Depends"]).split(","):
             match = _DEPENDENCY.match(entry)

@@ -1,4 +1,4 @@
-"""What a recipe may say."""
+"""The fields of a recipe, and reading one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from labctl.errors import UsageError
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"base": "from"}):
-    """`files` are kept out of `packages` (a trailing slash: the folder whole); `applets` is a busybox whose names become links beside it."""
+    """A recipe. `files` are taken out of `packages`; a trailing slash means the whole folder.
+
+    `applets` is a busybox whose command names become links beside it.
+    """
 
     base: str = ""
     packages: tuple[str, ...] = ()
@@ -30,7 +33,7 @@ def names() -> list[str]:
 
 
 def read(name: str) -> Recipe:
-    """UsageError with those there are if there is none of that name."""
+    """Read a recipe. If there is none of that name, UsageError lists those that exist."""
     if name not in names():
         raise UsageError(
             f"there is no recipe for {name}; there are {', '.join(names())}", mend="use `labctl image load` for your own images"

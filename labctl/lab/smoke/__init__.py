@@ -1,9 +1,9 @@
-"""`labctl smoke`: is this labctl, on this machine, all that it promises? For CI and for a first day.
+"""`labctl smoke`: it checks that labctl does on this machine what it promises. It is for CI and for a first try.
 
-    smoke.py     which lab, which checks, in which order; what is kept of a failure
+    smoke.py     which lab, which checks, in which order; what is saved after a failure
     checks.py    the checks: the scenario that labctl is made for, a fault, healing
-    scene.py     what every check looks at and types
+    scene.py     the lab that every check reads, and the commands it runs
     report.py    the outcome as JUnit XML and as JSON
 
-It works from outside, as a person does: the real kubectl, ssh, and the lab's own verbs.
+It uses what a person uses: the real kubectl, ssh, and the lab's own commands.
 """

@@ -1,7 +1,7 @@
 """The checks of `labctl smoke`, in order: the scenario that labctl is made for, then a fault, then healing.
 
-Each is a function that raises LabctlError when something is not as promised, and otherwise answers a sentence about what it saw.
-Every wait in here has an end.
+Each is a function that raises LabctlError when something is not as promised, and otherwise returns a sentence about what it saw.
+Every wait has a deadline.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from labctl.lab.smoke.scene import PODS_S, Scene, condition
 IMAGES = ("nginx", "busybox")
 _RULES_S = 15.0
 _ASKED = 40
-# A pod without a readiness probe is Ready before its program listens: on a slow machine a request meets that gap, as in any cluster. The pods
-# that come while requests are counted are asked first; those of the article's own file are not.
+# A pod without a readiness probe is Ready before its program listens: on a slow machine a request may arrive in between, as in any cluster. The pods
+# that come while requests are counted have a probe; those of the article's own file have none.
 _PROBED = """
 {"spec": {"template": {"spec": {"containers": [
   {"name": "nginx", "readinessProbe": {"httpGet": {"port": 80}, "periodSeconds": 1, "timeoutSeconds": 5}}]}}}}
@@ -28,7 +28,7 @@ _PROBED = """
 
 
 class Check(msgspec.Struct, frozen=True):
-    """`always`: made even after another has failed, because it cleans up."""
+    """One check. With `always` it runs even after another has failed, because it cleans up."""
 
     name: str
     run: Callable[[Scene], str]
@@ -39,7 +39,7 @@ class Check(msgspec.Struct, frozen=True):
 
 
 def images(scene: Scene) -> str:
-    """Built where the store lacks them; a host that can't build leaves it to the registry."""
+    """Build the images that the store lacks. If this host can't build them, pods pull them from the registry."""
     from labctl.lab import images as store
 
     held = {image.name.rpartition("/")[2].partition(":")[0] for image in store.images(scene.lab).list()}
@@ -141,7 +141,7 @@ def scale(scene: Scene) -> str:
 
 
 def power_off(scene: Scene) -> str:
-    """The plug of a machine that runs pods; its pods must be replaced elsewhere, and the Service must answer."""
+    """Cut the power of a machine that runs pods. Its pods must be replaced elsewhere, and the Service must answer."""
     victim = scene.ready()[0]["spec"]["nodeName"]
     witness = next(name for name in scene.minions if name != victim)
     with scene.load(witness) as load:
@@ -155,7 +155,7 @@ def power_off(scene: Scene) -> str:
 
 
 def kill_pods(scene: Scene) -> str:
-    """Where no plug can be pulled: all pods of the Service at once, without grace."""
+    """Kill all pods of the Service at once, without grace. This replaces `power_off` where no machine's power can be cut."""
     names = frozenset(pod["metadata"]["name"] for pod in scene.ready())
     begun = time.monotonic()
     scene.kubectl("delete", "pod", *names, "--force", "--grace-period=0", "--wait=false")
@@ -176,7 +176,7 @@ def recover(scene: Scene) -> str:
 
 
 def clean(scene: Scene) -> str:
-    """What smoke made in the API is gone again."""
+    """Check that what smoke made in the API is deleted."""
     scene.kubectl("delete", "pods", "--all", "--now", "--wait=false", check=False)
     scene.kubectl("delete", "namespace", scene.namespace, "--ignore-not-found", "--wait=false")
     scene.wait(lambda: not scene.lab.api.find(f"/api/v1/namespaces/{scene.namespace}"), f"namespace {scene.namespace} is gone")
@@ -191,7 +191,7 @@ def _answers(scene: Scene, minion: str, address: str) -> bool:
 
 
 def _asked(scene: Scene) -> dict[str, int]:
-    """How many requests each pod has in its log."""
+    """Return how many requests each pod has in its log."""
     names = [pod["metadata"]["name"] for pod in scene.ready()]
     return {name: scene.kubectl("logs", name).count('"GET / ') for name in names}
 

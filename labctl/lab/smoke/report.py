@@ -1,4 +1,4 @@
-"""What came of the checks: as JUnit XML, in the form that GitHub, GitLab and Jenkins read, and as plain data for JSON."""
+"""The results of the checks: as JUnit XML, in the form that GitHub, GitLab and Jenkins read, and as plain data for JSON."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """All checks, in the order in which they were made. `facts` says where: labctl's version, provider, lab, host."""
+    """The results of all checks, in the order in which they were made. `facts` are labctl's version, the provider, the lab and the host."""
 
     results: tuple[Result, ...]
     took_s: float
     started: str  # RFC 3339
     facts: dict[str, str] = {}
-    artifacts: str = ""  # the folder with what is worth a look after a failure
+    artifacts: str = ""  # the folder with logs and objects that was written after a failure
 
     @property
     def passed(self) -> bool:
@@ -43,7 +43,7 @@ def as_data(report: Report) -> dict[str, Any]:
 
 
 def as_junit(report: Report) -> str:
-    """One testsuite; a failed check has `failure`, one that was not reached `skipped`."""
+    """Return one testsuite. A failed check has a `failure` element, one that did not run has `skipped`."""
     counts = {
         "tests": str(len(report.results)),
         "failures": str(report.count(FAILED)),
@@ -77,5 +77,5 @@ def _case(suite: ElementTree.Element, result: Result) -> None:
 
 
 def _clean(text: str) -> str:
-    """Without what XML can't hold, such as a terminal's escapes in a program's output."""
+    """Remove the characters that XML can't hold, such as a terminal's escapes in a program's output."""
     return _NOT_XML.sub("\ufffd", text)

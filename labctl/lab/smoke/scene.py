@@ -1,4 +1,4 @@
-"""What every check of `smoke` looks at and types: one lab, and a namespace of its own in it."""
+"""What the checks of `smoke` share: one lab, a namespace of its own in it, and functions that read, type commands and wait."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from labctl.lab.waiting import wait_until
 
 T = TypeVar("T")
 PODS_S = 90.0
-"""How long pods may take to run or to go: an image's layers over SSH and a slow machine included."""
+"""How long pods may take to start or to end, on a slow machine that gets an image's layers over SSH."""
 _KUBECTL_S = 60.0
 _CURL = ("curl", "-q", "-s", "-S", "--fail", "--max-time", "5")
 
 
 class Scene:
-    """Blocking, for one thread. `namespace` keeps smoke's objects apart from a person's."""
+    """The lab under test. Its calls block, and one thread may use it. `namespace` separates smoke's objects from a person's."""
 
     def __init__(self, lab: Lab, namespace: str) -> None:
         self.lab = lab
@@ -31,7 +31,7 @@ class Scene:
 
     @property
     def minions(self) -> list[str]:
-        """Nodes that can run pods now."""
+        """Return the nodes that can run pods now."""
         nodes = self.lab.status()["nodes"]
         return [node["name"] for node in nodes if node["ready"] == "True" and node["schedulable"] and not node["taints"]]
 
@@ -39,7 +39,7 @@ class Scene:
         return self.lab.api.get(f"/api/v1/namespaces/{self.namespace}/{resource}/{name}")
 
     def pods(self, selector: str = "name=nginx") -> list[dict[str, Any]]:
-        """Pods that are not leaving."""
+        """Return the pods that are not being deleted."""
         found = self.lab.api.get(f"/api/v1/namespaces/{self.namespace}/pods?labelSelector={quote(selector)}")["items"]
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
@@ -53,7 +53,7 @@ class Scene:
     # -- typing ------------------------------------------------------------------------------------------------------
 
     def kubectl(self, *arguments: str, check: bool = True) -> str:
-        """What the real kubectl printed. LabctlError with its own words where it said no."""
+        """Run the real kubectl and return its output. If it fails, LabctlError has its message."""
         try:
             done = self.lab.kubectl("--namespace", self.namespace, *arguments, check=False, timeout=_KUBECTL_S, stdin=subprocess.DEVNULL)
         except subprocess.TimeoutExpired:
@@ -63,7 +63,7 @@ class Scene:
         return done.stdout
 
     def curl(self, minion: str, address: str) -> str:
-        """The page that `address` answers to a minion."""
+        """Return the page that a minion gets from `address`."""
         try:
             done = self.lab.run(minion, *_CURL, address, check=False, timeout_s=30)
         except subprocess.TimeoutExpired:
@@ -73,13 +73,13 @@ class Scene:
         return done.stdout
 
     def load(self, minion: str) -> Load:
-        """A client on that minion that keeps asking the virtual IP."""
+        """Return a client on that minion that sends requests to the virtual IP all the time."""
         return Load(self.lab, minion, self.vip)
 
     # -- waiting -----------------------------------------------------------------------------------------------------
 
     def wait_ready(self, count: int, *, without: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
-        """Exactly `count` nginx pods, all Ready, none of them on a machine or with a name in `without`."""
+        """Wait for exactly `count` nginx pods, all Ready, none of them on a machine or with a name in `without`."""
 
         def there() -> list[dict[str, Any]]:
             pods = self.ready()
@@ -89,7 +89,7 @@ class Scene:
         return self.wait(there, f"{count} Ready pods")
 
     def wait(self, look: Callable[[], T], what: str, timeout_s: float = PODS_S) -> T:
-        """Wait; a failure shows what `kubectl get` shows then."""
+        """Wait until `look()` returns something true. A failure shows the output of `kubectl get`."""
         shown = ("get", "pods,rc,services,endpoints", "-o", "wide")
         return wait_until(look, what, timeout_s, seen=lambda: self.kubectl(*shown, check=False))
 

@@ -1,7 +1,10 @@
-"""Which lab, which checks in which order, what is kept of a failure. Called by `labctl smoke` and by tests; prints nothing.
+"""Chooses the lab and the checks, runs them, and saves logs and objects after a failure. `labctl smoke` and tests call it; it prints
+nothing.
 
-In a lab (or below one) smoke uses that lab, in a namespace of its own; elsewhere it makes one in a temporary folder, as the lab.yml that
-lies here says, and destroys it at the end. The first failure ends the checks: the rest is skipped, what is worth a look is kept, and it cleans up.
+In a lab (or below one) smoke uses that lab, in a namespace of its own. Elsewhere it makes one in a temporary folder, as the lab.yml in the
+current
+folder says, and destroys it at the end. The first failure ends the checks: the rest is skipped, logs and objects are saved, and it cleans
+up.
 """
 
 from __future__ import annotations
@@ -32,7 +35,10 @@ UP, DESTROY = "the lab is up", "destroy leaves nothing"
 
 
 def smoke(lab: Lab, *, keep: bool = False, artifacts: Path | None = None) -> Report:
-    """Make all checks. `lab` exists, or says (flags, lab.yml, environment) what a temporary one is to be. `keep`: don't destroy that one."""
+    """Run all checks. `lab` exists, or says (by flags, lab.yml, environment) how to make a temporary one.
+
+    With `keep`, that one is not destroyed.
+    """
     if lab.settings["minions"] == 0:
         raise UsageError(f"{lab.settings.source('minions')}: smoke needs a minion", mend="labctl smoke --minions 2")
     if artifacts and artifacts.exists() and (not artifacts.is_dir() or any(artifacts.iterdir())):
@@ -49,28 +55,31 @@ def smoke(lab: Lab, *, keep: bool = False, artifacts: Path | None = None) -> Rep
 
 
 def _temporary(lab: Lab) -> Lab:
-    """A lab in a new folder, as the flags, the environment and the lab.yml that lies here say. JSON is YAML; relative paths are whole by now."""
+    """Make a lab in a new folder, as the flags, the environment and the lab.yml in the current folder say.
+
+    The settings are written as JSON, which is YAML too; relative paths are absolute by now.
+    """
     folder = Path(tempfile.mkdtemp(prefix="labctl-smoke-"))
     written: dict[str, Any] = {}
     for option, setting in lab.settings.items():
         if setting.source.startswith("lab.yml"):
             group, _, name = option.name.rpartition(".")
-            (written.setdefault(group, {}) if group else written)[name] = _said(setting.value)
+            (written.setdefault(group, {}) if group else written)[name] = _without_none(setting.value)
     if written:
         (folder / "lab.yml").write_text(json.dumps(written, indent=1) + "\n")
     flags = {name.replace(".", "__"): value for name, value in lab.flags.items()}
     return Lab(folder, environment=lab.environment, progress=lab.progress, **flags)
 
 
-def _said(value: Any) -> Any:
-    """Without what was left out, which can't be written."""
+def _without_none(value: Any) -> Any:
+    """Return the value without its empty fields, which lab.yml can't hold."""
     if isinstance(value, list):
         return [{name: one for name, one in each.items() if one != ""} if isinstance(each, dict) else each for each in value]
     return value
 
 
 def _plan(scene: Scene) -> Iterable[Check]:
-    """The checks, the fault chosen when it is its turn: what the provider can do is known only then."""
+    """Yield the checks. The fault is chosen when it is due, because only then it is known what the provider can do."""
     yield checks.IMAGES_CHECK
     yield Check(UP, _up)
     yield from checks.SCENARIO
@@ -79,7 +88,7 @@ def _plan(scene: Scene) -> Iterable[Check]:
 
 
 def _fault(scene: Scene) -> Sequence[Check]:
-    """Pulling a plug where that can be done and somebody is left to serve; else killing pods."""
+    """Choose a power cut if the provider can do it and another minion is left to serve; otherwise kill pods."""
     name = scene.lab.record["kept"].get("provider", "auto")
     if name not in ("", "auto") and len(scene.minions) > 1 and ability(providers.make(scene.lab, name), PowerControl) is not None:
         return checks.POWER_OFF
@@ -100,7 +109,7 @@ def _destroy(scene: Scene) -> str:
 
 
 class Run:
-    """The checks made so far. Each is shown as it ends."""
+    """The checks made so far. Each is reported as it ends."""
 
     def __init__(self, scene: Scene, artifacts: Path | None) -> None:
         self._scene = scene
@@ -117,10 +126,10 @@ class Run:
             self.one(check)
 
     def one(self, check: Check) -> None:
-        """Make a check; after a failure only those that clean up."""
+        """Run a check. After a failure, only those that clean up run."""
         failed = next((result.name for result in self._results if result.state == FAILED), "")
         if failed and not check.always:
-            self._results.append(Result(check.name, SKIPPED, text=f"not made, as this failed: {failed}"))
+            self._results.append(Result(check.name, SKIPPED, text=f"skipped, because this failed: {failed}"))
             return
         begun = time.monotonic()
         self._progress(Step(check.name, "begun"))
@@ -140,7 +149,7 @@ class Run:
         return Report(tuple(self._results), round(time.monotonic() - self._begun, 3), self._started, self._facts, self._kept)
 
     def _keep_artifacts(self) -> None:
-        """What `export` finds, now, before anything is cleaned away. Its own failure is not the news."""
+        """Save what `export` finds, before anything is cleaned up. If `export` fails, the check's failure is still the one reported."""
         from labctl.lab.export import export
 
         if not self._wanted or not self._scene.lab.exists:

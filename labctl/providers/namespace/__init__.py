@@ -1,1 +1,1 @@
-"""Machines made of Linux namespaces. Imports nothing by itself: its `inside` programs start in bare interpreters."""
+"""Machines made of Linux namespaces. This file imports nothing, because the programs in `inside` start in bare interpreters."""

@@ -1,7 +1,8 @@
-"""What machines boot from: one root file system, built from Debian's packages with the scripts in provision/, shared read-only by all.
+"""What machines boot from: one root file system, built from Debian's packages with the scripts in provision/. All machines share it
+read-only.
 
-It lies in CACHE/rootfs/HASH, where HASH follows from all that goes in. It is built in a temporary folder and renamed when it
-is whole; a build that was killed takes its processes along, and what it left is removed by the next. Labs share it.
+It is in CACHE/rootfs/HASH, where HASH is that of everything it is made from. It is built in a temporary folder and renamed when it
+is complete. If a build is killed, its processes end with it, and the next build removes its files. Labs share it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from labctl.providers.settings import NamespaceSettings
 
 
 class Box:
-    """The root file system for `settings`; `get` builds it if it is not there."""
+    """The root file system for `settings`. `get` builds it if there is none."""
 
     def __init__(self, cache: Path, settings: NamespaceSettings) -> None:
         self._folder = cache / "rootfs"
@@ -34,7 +35,7 @@ class Box:
         return self._folder / digest.hexdigest()[:16]
 
     def get(self, progress: Callable[[str], None]) -> Path:
-        """Where it lies, whole. Concurrent askers wait for one build."""
+        """Return the folder of the complete root file system. Concurrent callers wait for one build."""
         target = self.path()
         if target.is_dir():
             return target

@@ -1,6 +1,6 @@
-"""Small programs that the kernel asks about what a cgroup's processes do, made here instruction by instruction and attached to the cgroup.
+"""Small BPF programs that the kernel calls for certain actions of a cgroup's processes. They are assembled here and attached to the cgroup.
 
-They live as long as the cgroup, bind every process in it and below it, and no process in it can take them off.
+They live as long as the cgroup, apply to every process in it and below it, and no process in it can detach them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from labctl.errors import ProviderError
 
 _SYSCALL = {"x86_64": 321, "aarch64": 280}
 _PROG_LOAD, _PROG_ATTACH = 5, 8
-_ALLOW_MULTI = 2  # container runtimes below attach their own; all must agree
+_ALLOW_MULTI = 2  # container runtimes below may attach their own; all programs must allow an access
 
 # opcodes: load a word, two bytes, one byte; and/right-shift/add a constant; copy; jump if equal, if not, if any bit; set; call; exit
 LDXW, LDXH, LDXB, AND, RSH, ADD, MOVR, JEQ, JNE, JSET, MOV, CALL, EXIT = (
@@ -27,7 +27,7 @@ ANSWER, STACK = 0, 10  # registers
 
 @dataclass(frozen=True)
 class Question:
-    """What the kernel asks: the number of the program's type, and of the place where it is attached."""
+    """A kind of program: the number of its type, and of the place where it is attached."""
 
     program: int
     place: int
@@ -64,7 +64,7 @@ def _bpf(command: int, attributes: bytes) -> int:
     number = _SYSCALL.get(platform.machine())
     if number is None:
         raise ProviderError(f"BPF programs are not known for {platform.machine()}")
-    buffer = ctypes.create_string_buffer(attributes, 128)  # the kernel takes a longer one if the rest is zero
+    buffer = ctypes.create_string_buffer(attributes, 128)  # the kernel accepts a longer buffer if the rest is zero
     libc = ctypes.CDLL(None, use_errno=True)
     done = libc.syscall(ctypes.c_long(number), ctypes.c_int(command), buffer, ctypes.c_uint(128))
     if done < 0:

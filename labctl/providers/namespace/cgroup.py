@@ -1,7 +1,7 @@
-"""The cgroups of a lab: LAB/NODE holds a machine's limits, LAB/NODE/init its own processes, LAB/NODE/pods is the agent's.
+"""The cgroups of a lab: LAB/NODE has a machine's limits, LAB/NODE/init its own processes, and LAB/NODE/pods belongs to its agent.
 
-Version 1 (a folder per controller) and version 2 (one tree) behind one small class each; `detect` picks. Emptiness of
-a machine's cgroup is also how one knows that nothing of a boot can run any more, whatever became of its init.
+Version 1 (a folder per controller) and version 2 (one tree) have one small class each; `detect` chooses. When a machine's cgroup is empty,
+nothing of a boot can run any more, whatever happened to its init.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from labctl.providers.namespace.inside.plan import CgroupPlan
 
 PERIOD_US = 100_000
 BUSY = os.cpu_count() or 1
-"""All minions together weigh as much as a busy process on each core. One group weighs as much as one process by default: on a busy host
-minions would crawl, and be taken for dead."""
+"""All minions together get as much CPU weight as one busy process on each core. By default a group has the weight of one process: on a busy host
+minions would then be so slow that they seem dead."""
 _TOP = "labctl"
 _ASIDE = "init"
-"""Where the processes of a container go that labctl runs in, as in other programs that make containers in containers."""
+"""The group into which a container's own processes are moved if labctl runs in a container, as other container programs do it."""
 LAB_INIT = ".init"
-"""The lab's own cgroup, beside the machines': no machine's name begins with a dot."""
+"""The lab's own cgroup, beside those of the machines. No machine's name begins with a dot."""
 DEVICES = (
-    Device("c", access="m"),  # making nodes is harmless, and container runtimes do; using them is what is limited
+    Device("c", access="m"),  # making device nodes is harmless, and container runtimes do it; using them is limited
     Device("b", access="m"),
     Device("c", 1, 3),  # null
     Device("c", 1, 5),  # zero
@@ -43,37 +43,40 @@ DEVICES = (
     Device("c", 10, 200),  # tun
     Device("c", 136),  # pts
 )
-"""What a machine may use. The host's disks, memory and clocks are not among it."""
+"""The devices that a machine may use. The host's disks, memory and clocks are not among them."""
 
 
 class Cgroups(Protocol):
-    """One lab's cgroups. `machine` is a machine's name."""
+    """The cgroups of one lab. `machine` is a machine's name."""
 
     def join_lab(self) -> list[str]:
-        """Make the lab's own cgroup; the cgroup.procs files its init writes itself into."""
+        """Make the lab's own cgroup. Return the cgroup.procs files into which its init writes itself."""
 
     def make(self, machine: str, memory_bytes: int, cpus: float) -> CgroupPlan:
-        """Make a machine's cgroup with its limits, and say how a process becomes the first in it. No machine swaps."""
+        """Make a machine's cgroup with its limits, and return how a process becomes the first in it. No machine swaps."""
 
     def pids(self, machine: str) -> list[int]:
-        """Every process of the machine, pods included."""
+        """Return every process of the machine, pods included."""
 
     def freeze(self, machine: str, frozen: bool) -> None: ...
     def frozen(self, machine: str) -> bool: ...
     def freeze_all(self, machine: str, deadline_s: float) -> bool:
-        """Freeze, and wait until every process of it has stopped, which takes the kernel a moment. False if that never was."""
+        """Freeze the machine and wait until all of its processes have stopped, which takes the kernel a moment.
+
+        Return False if the deadline passed.
+        """
 
     def thaw(self, machine: str) -> tuple[Path, str]:
-        """The file to write, and the word that thaws it."""
+        """Return the file to write, and the word that thaws the machine."""
 
     def remove(self, machine: str, deadline_s: float) -> None:
-        """Wait until it is empty, then remove it. Unknown is fine."""
+        """Wait until the machine's cgroup is empty, then remove it. An unknown machine is no error."""
 
     def remove_lab(self, deadline_s: float) -> None: ...
 
 
 def detect(lab: str, mountinfo: Path = Path("/proc/self/mountinfo")) -> Cgroups:
-    """The version this machine uses. A machine that mounts both keeps its controllers in version 1."""
+    """Return the version that this host uses. A host that mounts both has its controllers in version 1."""
     mounted = mountinfo.read_text()
     hierarchies = _hierarchies(mounted)
     if hierarchies:
@@ -85,7 +88,7 @@ def detect(lab: str, mountinfo: Path = Path("/proc/self/mountinfo")) -> Cgroups:
 
 
 def guards_sysctls() -> bool:
-    """Whether this host can keep its sysctls from a machine's root: tried with a cgroup that is removed at once."""
+    """Tell whether this host can protect its sysctls from a machine's root. It is tried with a cgroup that is removed at once."""
     unified = _unified(Path("/proc/self/mountinfo").read_text())
     if unified is None:
         return False
@@ -100,7 +103,7 @@ def guards_sysctls() -> bool:
 
 
 def kill(cgroups: Cgroups, machine: str) -> None:
-    """SIGKILL to all that runs in it now, whoever lost sight of it; never to a process that merely got the same number later."""
+    """Send SIGKILL to every process in the cgroup now, but never to a process that got the same number later."""
     for pid in cgroups.pids(machine):
         try:
             pidfd = os.pidfd_open(pid)
@@ -113,9 +116,10 @@ def kill(cgroups: Cgroups, machine: str) -> None:
 
 
 class V1:
-    """A folder per hierarchy. `hierarchies`: mount options ("memory", "cpu,cpuacct", "name=systemd") -> where it is mounted.
+    """A folder per hierarchy. `hierarchies` maps mount options ("memory", "cpu,cpuacct", "name=systemd") to the mount point.
 
-    `unified`: where version 2 is mounted beside them, without controllers. A machine gets a group there too, which guards the host's sysctls.
+    `unified` is where version 2 is mounted beside them, without controllers. A machine gets a group there too, which protects the host's
+    sysctls.
     """
 
     def __init__(self, lab: str, hierarchies: Mapping[str, Path], unified: Path | None = None) -> None:
@@ -152,7 +156,7 @@ class V1:
         )
 
     def _guard(self, machine: str) -> list[str]:
-        """The cgroup.procs file of a version 2 group whose processes can't write the host's sysctls, if this host can have one."""
+        """Return the cgroup.procs file of a version 2 group whose processes can't write the host's sysctls, if this host can have one."""
         if self._unified is None:
             return []
         folder = self._unified / _TOP / self._lab / machine
@@ -178,7 +182,10 @@ class V1:
             return False
 
     def freeze_all(self, machine: str, deadline_s: float) -> bool:
-        """Processes that fork all the time may stay FREEZING for ever: the kernel wants to be asked again, and now and then from the beginning."""
+        """Freeze and wait, as the protocol says.
+
+        Processes that fork all the time may stay FREEZING, so the kernel is asked again, now and then from the start.
+        """
         state, deadline = self._freezer(machine) / "freezer.state", time.monotonic() + deadline_s
         for attempt in itertools.count(1):
             _write(state, "FROZEN")
@@ -189,7 +196,7 @@ class V1:
             if attempt % 50 == 0:
                 _write(state, "THAWED")
                 time.sleep(0.01)
-        raise AssertionError("counting has no end")
+        raise AssertionError("unreachable: itertools.count never ends")
 
     def thaw(self, machine: str) -> tuple[Path, str]:
         return self._freezer(machine) / "freezer.state", "THAWED"
@@ -216,7 +223,7 @@ class V1:
             for part in (_TOP, self._lab, *name.split("/")):
                 parent, folder = folder, folder / part
                 folder.mkdir(exist_ok=True)
-                if "cpuset" in options.split(","):  # empty in a new one, and no process may enter it so
+                if "cpuset" in options.split(","):  # it is empty in a new group, and no process may enter an empty one
                     _inherit(parent, folder, "cpuset.cpus")
                     _inherit(parent, folder, "cpuset.mems")
             folders[options] = folder
@@ -224,7 +231,7 @@ class V1:
 
 
 class V2:
-    """One tree. Limits lie on LAB/NODE, which itself holds no process: the machine's init moves to LAB/NODE/init first."""
+    """One tree. The limits are on LAB/NODE, which holds no process itself: the machine's init moves to LAB/NODE/init first."""
 
     _CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids")
 
@@ -301,7 +308,10 @@ class V2:
         return folder
 
     def _hand_on(self, folder: Path) -> None:
-        """Let groups below have the controllers. Not possible where processes are, but in the real root: in a container they move aside first."""
+        """Let the groups below use the controllers.
+
+        Except in the host's root this is impossible while processes are in the group, so in a container they are moved aside first.
+        """
         wanted = set(self._available(folder)) - set((folder / "cgroup.subtree_control").read_text().split())
         if not wanted:
             return
@@ -315,7 +325,9 @@ class V2:
 
 
 def _hierarchies(mountinfo: str) -> dict[str, Path]:
-    """Version 1 hierarchies as mounted: their options without the generic ones, in the order that a process joins them (cpuset first)."""
+    """Return the mounted version 1 hierarchies: their options without the generic ones, in the order in which a process joins them (cpuset
+    first).
+    """
     found: dict[str, Path] = {}
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
@@ -328,7 +340,7 @@ def _hierarchies(mountinfo: str) -> dict[str, Path]:
 
 
 def _unified(mountinfo: str) -> Path | None:
-    """Where version 2 is mounted."""
+    """Return where version 2 is mounted, or None."""
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
         if after.startswith("cgroup2 "):
@@ -337,7 +349,7 @@ def _unified(mountinfo: str) -> Path | None:
 
 
 def _tree(folder: Path) -> Iterator[Path]:
-    """The folder and all below it, deepest first."""
+    """Yield the folder and all below it, deepest first."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(folder):
             if entry.is_dir(follow_symlinks=False):
@@ -354,7 +366,10 @@ def _pids(folder: Path) -> list[int]:
 
 
 def _move_all(source: Path, target: Path) -> None:
-    """Every process of one group into another below it; those that fork meanwhile are seen the next time. Kernel threads and strangers stay."""
+    """Move every process of one group into another below it. Processes that fork meanwhile are found by the next round.
+
+    Kernel threads, and processes of other pid namespaces, stay.
+    """
     target.mkdir(exist_ok=True)
     for _ in range(20):
         pids = [pid for pid in (source / "cgroup.procs").read_text().split() if pid != "0"]
@@ -366,7 +381,7 @@ def _move_all(source: Path, target: Path) -> None:
 
 
 def _remove(folder: Path, deadline_s: float) -> None:
-    """rmdir each, deepest first; a dead process leaves its cgroup a moment after it is reaped, so busy ones are tried again."""
+    """Remove each folder, deepest first. A dead process leaves its cgroup a moment after it is reaped, so busy ones are tried again."""
     deadline = time.monotonic() + deadline_s
     while folder.exists():
         busy = ""

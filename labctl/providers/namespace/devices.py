@@ -1,6 +1,6 @@
-"""Which devices a cgroup may use, for version 2: there it is no file but a small BPF program, made here instruction by instruction.
+"""Limits which devices a cgroup may use, for version 2. There it takes a small BPF program, which is assembled here.
 
-The program is asked for every access with (kind and access, major, minor) and answers 1 or 0. It lives as long as the cgroup.
+The kernel calls the program for every access with (kind and access, major, minor), and it answers 1 or 0. It lives as long as the cgroup.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CONTEXT, _ACCESS, _KIND, _MAJOR, _MINOR = 1, 2, 3, 4, 5  # registers
 
 @dataclass(frozen=True)
 class Device:
-    """`kind` b or c; a number below 0 stands for all. As text: what version 1's devices.allow takes."""
+    """A device. `kind` is b or c; a number below 0 means all. Its text is what version 1's devices.allow takes."""
 
     kind: str
     major: int = -1
@@ -33,7 +33,7 @@ class Device:
 
 
 def program(allowed: Sequence[Device]) -> bytes:
-    """The instructions: one block per device that answers 1, or falls through to the next; at the end 0."""
+    """Return the instructions: one block per device that answers 1 or continues with the next, and 0 at the end."""
     code = [
         _instruction(LDXW, _ACCESS, _CONTEXT, 0),
         _instruction(MOVR, _KIND, _ACCESS),

@@ -1,4 +1,4 @@
-"""What a lab's machines share: an init that all of them are below, and a network. Found again from the lock its init holds."""
+"""What a lab's machines share: an init that is the ancestor of all, and a network. It is found again by the lock that its init holds."""
 
 from __future__ import annotations
 
@@ -34,37 +34,41 @@ class LabInit:
         return self._state / "locks" / "init"
 
     def pid(self) -> int:
-        """0 if there is none."""
+        """Return the init's process id, or 0 if there is none."""
         return locks.holder(self.alive)
 
     def start(self) -> int:
-        """The init's process id; started, with its network, if there is none."""
+        """Return the init's process id. If there is none, the init is started, with its network."""
         with locks.exclusive(self._state / "locks" / "lab") as lock:
             pid = self.pid()
             return pid or self._spawn(lock)
 
     def namespace(self) -> str:
-        """A path of the lab's network namespace. It stays valid for this process's life, even if the init is killed and started again:
-        sockets that listen there keep working, and so does a process that entered it."""
+        """Return a path of the lab's network namespace.
+
+        It is valid until this process ends, even if the init is killed and started again: sockets that listen there still work, and so does
+        a process that
+        entered it.
+        """
         pid = self.start()
         if self._held < 0:
             self._held = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         return f"/proc/{os.getpid()}/fd/{self._held}"
 
     def enter(self) -> int:
-        """Put the calling thread into the lab's network namespace. Only for a thread that does nothing else."""
+        """Put the calling thread into the lab's network namespace. Only a thread that does nothing else may call it."""
         self.namespace()
         kernel.setns(self._held, kernel.CLONE_NEWNET)
         return self._held
 
     def ip(self, *lines: str, force: bool = False) -> None:
-        """`ip -batch` in the lab's network namespace; nothing if there is no lab."""
+        """Run `ip -batch` in the lab's network namespace. Without a lab, do nothing."""
         pid = self.pid()
         if pid:
             network.ip(lines, prefix=["nsenter", f"--net=/proc/{pid}/ns/net", "--"], force=force)
 
     def links(self, number: int) -> list[str]:
-        """The names of a machine's links on the lab's bridge; stale ones included."""
+        """Return the names of a machine's links on the lab's bridge, stale ones included."""
         pid = self.pid()
         if not pid:
             return []
@@ -77,7 +81,7 @@ class LabInit:
         return [name for name in names if name.startswith(network.link_prefix(number))]
 
     def destroy(self) -> None:
-        """Kill the init: the kernel ends every process below it and forgets their mounts and networks."""
+        """Kill the init. The kernel then ends every process below it and removes their mounts and networks."""
         with locks.exclusive(self._state / "locks" / "lab"):
             pid = self.pid()
             if pid:
@@ -85,7 +89,7 @@ class LabInit:
             if self._held >= 0:
                 os.close(self._held)
                 self._held = -1
-            cgroup.kill(self._cgroups, cgroup.LAB_INIT)  # one whose state folder somebody removed
+            cgroup.kill(self._cgroups, cgroup.LAB_INIT)  # this also ends an init whose state folder was removed
             self._cgroups.remove_lab(self._settings.kill_deadline_s)
             self.alive.unlink(missing_ok=True)
             (self._state / "locks" / "lab").unlink(missing_ok=True)
@@ -108,9 +112,9 @@ class LabInit:
 
 
 def run_inside(program: str, argument: str, keep: list[int]) -> None:
-    """Run a program of `inside` to its end; ProviderError with its last line if it failed.
+    """Run a program of `inside` to its end. If it fails, ProviderError has its last line.
 
-    It inherits the operation's lock, so that the operation lasts as long as anything it started.
+    It inherits the operation's lock, so the operation lasts as long as anything that it started.
     """
     done = subprocess.run(
         command(program, argument),
@@ -127,7 +131,10 @@ def run_inside(program: str, argument: str, keep: list[int]) -> None:
 
 
 def open_init(alive: Path) -> tuple[int, int] | None:
-    """(pid, pidfd) of the process that lives at `alive`; None if none does. The descriptor is of that very process, never of a later one."""
+    """Return (pid, pidfd) of the process that lives at `alive`, or None.
+
+    The descriptor belongs to that very process, never to a later one.
+    """
     pid = locks.holder(alive)
     if not pid:
         return None
@@ -142,14 +149,14 @@ def open_init(alive: Path) -> tuple[int, int] | None:
 
 
 def ended(pidfd: int, wait_s: float = 0.0) -> bool:
-    """Whether that process ended. For the init of a pid namespace: only when everything in there has."""
+    """Tell whether that process has ended. The init of a pid namespace has ended only when everything in the namespace has."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(wait_s * 1000))
 
 
 def kill_and_wait(pid: int, alive: Path, deadline_s: float) -> None:
-    """SIGKILL to the init at `alive`, and wait until nothing below it is left."""
+    """Send SIGKILL to the init at `alive`, and wait until nothing below it is left."""
     found = open_init(alive)
     if not found:
         return

@@ -1,9 +1,9 @@
-"""One machine: its folder, its boot, its end. Everything is read from the folder and the kernel; nothing is remembered.
+"""One machine: its folder, its boot, its end. Everything is read from the folder and the kernel; nothing is kept in memory.
 
 STATE/machines/NAME/
   spec.json     what was asked for
-  boot.json     the plan of the latest boot, boot id included
-  ended.json    which boot was ended on purpose, by what, and whether that was intended
+  boot.json     the plan of the latest boot, with its boot id
+  ended.json    which boot was ended on purpose, why, and whether that was intended
   alive         the lock that the running init holds
   host_key(.pub), boot_id, upper/ work/ root/ storage/ console.log
 """
@@ -47,7 +47,7 @@ _FOLDERS = {
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """A boot that somebody ended on purpose."""
+    """A boot that was ended on purpose."""
 
     boot_id: str
     reason: str
@@ -55,7 +55,7 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 class NamespaceMachine:
-    """The machine `name` of the lab in `state`. Cheap to make: it holds nothing."""
+    """The machine `name` of the lab in `state`. It is cheap to make, because it keeps nothing."""
 
     def __init__(self, state: Path, name: str, lab: LabInit, cgroups: Cgroups, settings: NamespaceSettings) -> None:
         self.name = name
@@ -67,14 +67,14 @@ class NamespaceMachine:
         self._cgroups = cgroups
         self._settings = settings
 
-    # -- what is
+    # -- reading
 
     def spec(self) -> MachineSpec | None:
-        """None if there is no such machine."""
+        """Return what was asked for, or None if there is no such machine."""
         return self._read("spec.json", lambda raw: msgspec.json.decode(raw, type=MachineSpec))
 
     def boot(self) -> plan.BootPlan | None:
-        """The latest boot; None if there never was one."""
+        """Return the plan of the latest boot, or None if there never was one."""
         return self._read("boot.json", lambda raw: plan.load_boot(raw.decode()))
 
     def ended(self) -> Ended | None:
@@ -87,7 +87,7 @@ class NamespaceMachine:
         return locks.holder(self.alive) != 0
 
     def busy(self) -> bool:
-        """Whether an operation on it is under way: what is read now may be half done."""
+        """Tell whether an operation on it is under way. What is read now may then be half done."""
         return locks.busy(self._lock)
 
     def frozen(self) -> bool:
@@ -95,14 +95,14 @@ class NamespaceMachine:
 
     @contextlib.contextmanager
     def operation(self) -> Iterator[None]:
-        """Nobody else does anything to it inside the block."""
+        """Allow no other operation on it inside the block."""
         with locks.exclusive(self._lock):
             yield
 
-    # -- what can be done; each is one operation, also across processes
+    # -- operations; each excludes others, also of other processes
 
     def up(self, spec: MachineSpec, lower: Path, *, resume: bool = False) -> None:
-        """`resume`: it comes out of a snapshot, and starts at once what ran on it."""
+        """Boot the machine if it is off. With `resume` it comes out of a snapshot, and starts at once what ran on it."""
         with locks.exclusive(self._lock) as lock:
             if self.running() and self._below_the_lab():
                 if self.frozen():
@@ -120,14 +120,14 @@ class NamespaceMachine:
                 raise ProviderError(f"{error.message}{self._console_tail()}", mend=error.mend) from error
 
     def power_off(self, reason: str, *, intended: bool) -> None:
-        """Abrupt: the init is killed, with all in it."""
+        """Kill the init with everything below it, without warning."""
         with self._existing():
             boot = self.boot()
             if boot:
                 self._end(Ended(boot.boot_id, reason, intended))
 
     def halt(self, grace_s: float) -> None:
-        """In order: SIGTERM to everything but the init and sshd, then the end."""
+        """Stop in order: SIGTERM to everything but the init and sshd, then the end."""
         with self._existing():
             boot = self.boot()
             if not boot or not self.running():
@@ -147,7 +147,7 @@ class NamespaceMachine:
                 raise ProviderError(f"{self.name} can't be paused: a process of it does not stop")
 
     def set_links(self, state: str) -> None:
-        """`up` or `down`: the machine's end of the cable, on the lab's bridge."""
+        """Set the machine's link on the lab's bridge `up` or `down`."""
         with self._existing():
             spec = self.spec()
             names = self._lab.links(spec.number) if spec else []
@@ -193,7 +193,7 @@ class NamespaceMachine:
         return gone
 
     def _read(self, name: str, decode: Callable[[bytes], _T]) -> _T | None:
-        """None also if it is damaged, as files may be when the host lost power: then it counts as never written."""
+        """Read a file, or return None if it is missing or damaged, as files may be after the host lost power."""
         try:
             return decode((self.folder / name).read_bytes())
         except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, msgspec.MsgspecError):
@@ -201,20 +201,23 @@ class NamespaceMachine:
 
     @contextlib.contextmanager
     def _existing(self) -> Iterator[None]:
-        """The operation's lock, if there is such a machine; leaves no lock file for one that never was."""
+        """Hold the operation's lock, if there is such a machine. An unknown name leaves no lock file behind."""
         with locks.exclusive(self._lock):
             yield
             if not self.folder.exists():
                 self._lock.unlink(missing_ok=True)
 
     def _below_the_lab(self) -> bool:
-        """Whether the running boot belongs to the lab's init of now. What lost its init dies, but a frozen one only when it thaws."""
+        """Tell whether the running boot belongs to the lab's present init.
+
+        A machine whose lab's init was killed dies, but a frozen one only after it is thawed.
+        """
         boot = self.boot()
         return boot is not None and boot.lab_init == self._lab.pid()
 
     def _prepare(self, spec: MachineSpec) -> None:
-        """The folder, whole: also after a kill in the middle of an earlier one."""
-        for part, mode in _FOLDERS.items():  # whatever the caller's umask
+        """Make the folder complete, also after an earlier attempt was killed in the middle."""
+        for part, mode in _FOLDERS.items():  # set explicitly, whatever the caller's umask is
             (self.folder / part).mkdir(parents=True, exist_ok=True)
             (self.folder / part).chmod(mode)
         hostkey.ensure(self.folder / "host_key")
@@ -247,7 +250,7 @@ class NamespaceMachine:
         )
 
     def _clear_last_boot(self) -> None:
-        """Make sure that nothing of it runs any more, whoever killed what."""
+        """Make sure that nothing of the last boot still runs, whoever killed what."""
         self._cgroups.freeze(self.name, False)
         cgroup.kill(self._cgroups, self.name)
         self._cgroups.remove(self.name, self._settings.kill_deadline_s)
@@ -256,7 +259,7 @@ class NamespaceMachine:
             self._lab.ip(f"link delete {link}", force=True)
 
     def _end(self, how: Ended, *, told: bool = False) -> None:
-        """Kill the running boot, if it runs; what it was killed for is written first, so that every watcher can say it."""
+        """Kill the running boot, if it runs. The reason is written first, so that every watcher can report it."""
         found = open_init(self.alive)
         if found or told:
             _write(self.folder / "ended.json", msgspec.json.encode(how))
@@ -267,7 +270,7 @@ class NamespaceMachine:
     def _kill(self, pidfd: int) -> None:
         try:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            self._cgroups.freeze(self.name, False)  # what is frozen dies when it thaws
+            self._cgroups.freeze(self.name, False)  # frozen processes die only after they are thawed
             if not ended(pidfd, self._settings.kill_deadline_s):
                 raise ProviderError(f"{self.name}: its init does not end {self._settings.kill_deadline_s:g} s after SIGKILL")
         finally:
@@ -287,7 +290,7 @@ class NamespaceMachine:
             time.sleep(0.02)
 
     def _to_terminate(self) -> set[int]:
-        """All processes but the init, the shell that keeps sshd running, and sshd: with that shell the machine ends."""
+        """Return all processes but the init, the shell that keeps sshd running, and sshd: without that shell the machine ends."""
         init = locks.holder(self.alive)
         pids = self._cgroups.pids(self.name)
         keeper = next((pid for pid in pids if _parent(pid)[1] == init and _is_keeper(pid)), 0)
@@ -302,7 +305,7 @@ class NamespaceMachine:
 
 
 def _parent(pid: int) -> tuple[str, int]:
-    """(its own name, its parent's process id); ("", 0) where it has ended."""
+    """Return (the process's name, its parent's process id), or ("", 0) if it has ended."""
     try:
         head, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")
     except OSError:
@@ -318,7 +321,7 @@ def _is_keeper(pid: int) -> bool:
 
 
 def _write(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Whole or not at all, and with its mode from the start."""
+    """Write the file completely or not at all, with its mode from the start."""
     temporary = path.with_name(f".{path.name}.new")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(fd, "wb") as file:

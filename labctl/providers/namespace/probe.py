@@ -1,4 +1,4 @@
-"""Whether namespace machines work here: it really tries, in a throwaway way, and says what is missing and what mends it."""
+"""Finds out whether namespace machines work here. It tries everything once and removes it, and says what is missing and how to mend it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from labctl.providers.namespace.inside import command
 from labctl.providers.protocol import Verdict
 
 PACKAGES = {"ip": "iproute2", "mmdebstrap": "mmdebstrap", "nsenter": "util-linux", "setpriv": "util-linux"}
-"""Program -> the Debian package that has it."""
+"""Each program with the Debian package that has it."""
 
 
 def probe(state: Path) -> Verdict:
-    """The first thing that doesn't work, or that all does."""
+    """Return the first thing that does not work, or that all does."""
     if platform.system() != "Linux":
         return Verdict(False, "namespaces are Linux's", "use --provider vagrant")
     if os.geteuid() != 0:
@@ -31,7 +31,7 @@ def probe(state: Path) -> Verdict:
 
 
 def _try_cgroups() -> Verdict | None:
-    """Make a machine's cgroup with its limits, in a lab of that name, and remove it."""
+    """Make a machine's cgroup with its limits, in a lab made for the test, and remove it."""
     try:
         cgroups = cgroup.detect(f"probe-{os.getpid()}")
         try:
@@ -53,12 +53,12 @@ def _try_the_rest(folder: Path) -> Verdict:
         return Verdict(False, f"cannot write in {folder}: {error.strerror}", "set LABCTL_STATE_HOME to a folder on ext4, xfs or btrfs")
     if done.returncode == 0:
         return Verdict(True, "namespaces, overlay, veth and cgroups work")
-    reason, _, mend = (done.stderr.strip().splitlines() or ["the attempt ended without a word"])[-1].partition("|")
+    reason, _, mend = (done.stderr.strip().splitlines() or ["the attempt ended without a message"])[-1].partition("|")
     return Verdict(False, reason, mend)
 
 
 def _existing(path: Path) -> Path:
-    """The nearest folder at or above `path` that is there: it is on the same file system as what will be made below it."""
+    """Return the nearest existing folder at or above `path`; it is on the same file system as what will be made below it."""
     while not path.is_dir():
         path = path.parent
     return path

@@ -1,15 +1,17 @@
-"""Provider `namespace`: machines made of Linux namespaces, where there is no virtualisation. The protocol, in terms of its parts.
+"""Provider `namespace`: machines made of Linux namespaces, for hosts without virtualisation. This file carries out the protocol with its
+parts.
 
-    box       the root file system all share
-    lab       the init that every machine is below, and their network
+    box       the root file system that all machines share
+    lab       the init that is every machine's ancestor, and their network
     machine   one machine's folder, boot and end
-    cgroup    limits, pause, and "nothing of it runs any more"
-    watch     what became known
-    snapshots the machines' file systems in a folder, and back
+    cgroup    limits, pausing, and knowing that nothing of a machine runs any more
+    watch     reports what became known
+    snapshots copies the machines' file systems into a folder, and back
     inside/   programs that enter namespaces
 
-Blocking, idempotent, safe in threads and across processes: every operation on a machine takes that machine's lock, and what is
-true is read from the kernel each time. Needs root.
+All methods block, are idempotent, and may be called from several threads and processes: every operation on a machine takes that machine's
+lock, and
+the present state is read from the kernel each time. Needs root.
 """
 
 from __future__ import annotations
@@ -43,11 +45,11 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def _silent(line: str) -> None:
-    """Nobody listens to progress."""
+    """A progress callback that does nothing."""
 
 
 class NamespaceProvider:
-    """`state` is this lab's folder on a local file system, `cache` is shared by labs; `progress` gets lines for people."""
+    """The provider. `state` is this lab's folder on a local file system, labs share `cache`, and `progress` gets lines for people."""
 
     name = "namespace"
     prepares = "root file system"
@@ -77,7 +79,7 @@ class NamespaceProvider:
         return probe(self._state)
 
     def prepare(self) -> None:
-        """Build the root file system if it is not there; `up` does, too. The only step that takes long, and only once per machine."""
+        """Build the root file system if there is none; `up` does so too. Only this step takes long, and only once per host."""
         self._box.get(self._progress)
 
     def up(self, spec: MachineSpec) -> Machine:
@@ -87,7 +89,7 @@ class NamespaceProvider:
         machine = self._machine(spec.name)
         try:
             machine.up(spec, self._box.get(self._progress))
-        except OSError as error:  # a full disk, a limit
+        except OSError as error:  # such as a full disk or a limit
             raise ProviderError(f"{spec.name}: {error}") from error
         finally:
             self._changed()
@@ -191,13 +193,16 @@ class NamespaceProvider:
         return self._made()[1]
 
     def _machine(self, name: str) -> NamespaceMachine:
-        if not _NAME.fullmatch(name):  # it becomes a folder's
+        if not _NAME.fullmatch(name):  # it becomes the name of a folder
             raise ProviderError(f"{name!r} is no machine's name", mend="use lower-case letters, digits and '-'")
         cgroups, lab = self._made()
         return NamespaceMachine(self._state, name, lab, cgroups, self._settings)
 
     def _made(self) -> tuple[cgroup.Cgroups, LabInit]:
-        """Made when first needed, so that `probe` can say what is missing where they can't be."""
+        """Return the cgroups and the lab.
+
+        They are made when first needed, so that `probe` can say what is missing if they can't be made.
+        """
         with self._parts_lock:
             if self._parts is None:
                 cgroups = self._detect(self._lab_id)

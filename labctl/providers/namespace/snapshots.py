@@ -1,10 +1,11 @@
-"""Keeping the machines' file systems in a folder, and machines made of such a folder.
+"""Copies the machines' file systems into a folder, and makes machines from such a folder.
 
-    FOLDER/machines.json        which there are, and which of them were on
-    FOLDER/NAME/                spec.json host_key(.pub) upper/ storage/: what a machine is while it is off
+    FOLDER/machines.json        which machines there are, and which of them were on
+    FOLDER/NAME/                spec.json host_key(.pub) upper/ storage/: everything of a machine that is off
 
-Saving: every machine's operation lock, then all freezers, `meanwhile`, a copy of each at the same time, thaw. Blocks are shared with the original
-where the file system can (reflink), holes stay holes. Processes are not kept: a machine that was on is booted anew by a load.
+Saving takes every machine's operation lock, freezes all, calls `meanwhile`, copies all at the same time, and thaws. Copies share blocks
+with the original
+if the file system can (reflink), and holes stay holes. Processes are not saved: after a load, a machine that was on is booted again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from labctl.providers.namespace.machine import NamespaceMachine
 _KEPT = ("spec.json", "host_key", "host_key.pub", "upper", "storage")
 _AT_A_TIME = 8
 _FREEZE_DEADLINE_S = 10.0
-# Thaws at the end of its input: when the save is done, and just as well when whoever saves was killed.
+# It thaws at the end of its input: that is when the save is done, and also when the saving process was killed.
 _THAW = 'while read -r _; do :; done; for file; do echo "$WORD" > "$file"; done'
 
 
@@ -47,7 +48,7 @@ class Loaded(NamedTuple):
 
 
 def save(machines: Mapping[str, NamespaceMachine], cgroups: Cgroups, folder: Path, meanwhile: Callable[[], None]) -> None:
-    """Contract: protocol.Snapshots.save_machines."""
+    """Save the machines, as protocol.Snapshots.save_machines says."""
     with contextlib.ExitStack() as operations:
         for name in sorted(machines):
             operations.enter_context(machines[name].operation())
@@ -65,7 +66,7 @@ def load(machines: Mapping[str, NamespaceMachine], make: Callable[[str], Namespa
     names = [each.name for each in saved]
     for name in machines.keys() - set(names):
         machines[name].destroy()
-    remove_tree(incoming)  # a killed one's
+    remove_tree(incoming)  # left by a load that was killed
     try:
         new = {name: incoming / f"{name}-{uuid.uuid4().hex}" for name in names}
         _copy([(_parts(folder / name), new[name]) for name in names])
@@ -97,7 +98,7 @@ def read(folder: Path) -> list[Saved]:
     try:
         return msgspec.json.decode((folder / "machines.json").read_bytes(), type=list[Saved])
     except (OSError, msgspec.DecodeError) as error:
-        raise ProviderError(f"the snapshot's machines can't be read: {error}", mend="labctl snapshot delete, and save it anew") from error
+        raise ProviderError(f"the snapshot's machines can't be read: {error}", mend="labctl snapshot delete, and save it again") from error
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -106,11 +107,11 @@ def _parts(folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _at_rest(cgroups: Cgroups, names: Sequence[str]) -> Iterator[None]:
-    """Nothing of these machines runs inside the block. Those that somebody had paused stay so."""
+    """Freeze these machines inside the block. Those that a person had paused stay paused."""
     pausing = [name for name in names if not cgroups.frozen(name)]
     with _thawing(cgroups, pausing):
         for name in pausing:
-            cgroups.freeze(name, True)  # all begin to stop at once
+            cgroups.freeze(name, True)  # all start to stop at the same time
         for name in names:
             if not cgroups.freeze_all(name, _FREEZE_DEADLINE_S):
                 raise ProviderError(f"{name} can't be paused: a process of it does not stop", mend="labctl doctor")
@@ -119,7 +120,7 @@ def _at_rest(cgroups: Cgroups, names: Sequence[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _thawing(cgroups: Cgroups, names: Sequence[str]) -> Iterator[None]:
-    """Whatever happens inside the block, these machines go on afterwards: it is another process that sees to it, in a session of its own."""
+    """Thaw these machines at the end of the block, whatever happens in it. Another process in its own session does it."""
     files = [cgroups.thaw(name) for name in names]
     if not files:
         yield
@@ -135,7 +136,7 @@ def _thawing(cgroups: Cgroups, names: Sequence[str]) -> Iterator[None]:
 
 
 def _copy(jobs: Sequence[tuple[Sequence[Path], Path]]) -> None:
-    """`cp` of files and folders into new folders, side by side. Owners, modes, links, attributes, whiteouts and pipes come along."""
+    """Copy files and folders into new folders, in parallel, with owners, modes, links, attributes, whiteouts and pipes."""
     running = []
     for sources, target in jobs:
         target.mkdir(mode=0o700, parents=True)

@@ -1,8 +1,9 @@
-"""The host's sysctls are not a machine's to write, however its root mounts /proc.
+"""Keeps a machine from writing the host's sysctls, however its root mounts /proc.
 
-/proc/sys is read-only in a machine, but root there may mount another proc, or this one anew: mounting is what pods need. So the kernel asks a small
-program about every access to a sysctl by a process of the machine's cgroup: reading is allowed, writing only what belongs to namespaces
-that the machine has of its own (network, IPC, host name). It needs a version 2 cgroup, also where controllers are version 1's; kernels since 5.2 have it.
+/proc/sys is read-only in a machine, but root there may mount another proc, because pods need to mount. So the kernel calls a small
+program for every access to a sysctl by a process of the machine's cgroup: reading is allowed, writing only what belongs to the machine's
+own
+namespaces (network, IPC, host name). It needs a version 2 cgroup, even if the controllers are version 1's; kernels since 5.2 have it.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ from labctl.providers.namespace.bpf import (
 )  # fmt: skip
 
 OWN = ("net/", "kernel/shm", "kernel/msg", "kernel/sem", "fs/mqueue/", "kernel/hostname", "kernel/domainname")
-"""Beginnings of the names that a machine may write."""
+"""The prefixes of the names that a machine may write."""
 
 _GET_NAME = 101
 _NAME_BYTES = 64
-_CONTEXT, _LOADED = 6, 7  # registers that a call leaves as they are
+_CONTEXT, _LOADED = 6, 7  # registers that a call does not change
 _CHUNKS = ((4, LDXW), (2, LDXH), (1, LDXB))
 
 
 def protect(cgroup: Path) -> bool:
-    """Whether the kernel keeps the host's sysctls from the processes of this cgroup now. False where it can't."""
+    """Attach the program to the cgroup. Return whether the kernel now protects the host's sysctls from its processes."""
     try:
         attach(cgroup, SYSCTL, program())
     except (ProviderError, OSError):
@@ -47,7 +48,10 @@ def protect(cgroup: Path) -> bool:
 
 
 def program(own: Sequence[str] = OWN) -> bytes:
-    """Is it read? then 1. Else the name is put on the stack and compared with each beginning: 1 if one fits, 0 at the end."""
+    """Return the instructions: 1 for reading.
+
+    For writing, the name is put on the stack and compared with each prefix: 1 if one matches, else 0.
+    """
     allow = [instruction(MOV, ANSWER, constant=1), instruction(EXIT)]
     code = [
         instruction(MOVR, _CONTEXT, 1),
@@ -71,7 +75,7 @@ def program(own: Sequence[str] = OWN) -> bytes:
 
 
 def _comparisons(text: bytes) -> list[tuple[bytes, int]]:
-    """Loads of the name piece by piece, and what each has to be. Both processors are little-endian."""
+    """Return the loads of the name piece by piece, and the value of each. Both processors are little-endian."""
     found, at = [], 0
     while at < len(text):
         size, opcode = next((size, opcode) for size, opcode in _CHUNKS if size <= len(text) - at)

@@ -1,8 +1,8 @@
-"""Telling what is known: a thread that sleeps on the process descriptor of every machine's init.
+"""Reports what happens to machines. A thread sleeps on the process descriptor of every machine's init.
 
-A descriptor becomes readable when the init and everything below it has ended, not before; and it is of that process, whatever
-its number is used for later. Machines that other processes started are found by looking again every `rescan_s`;
-those of this process wake the thread. At the start of a watch each machine's present state is told once.
+A descriptor becomes readable when the init and everything below it has ended, not before. It belongs to that process, even if the
+process id is reused. Machines that other processes started are found by looking every `rescan_s`;
+those of this process wake the thread. At the start of a watch, each machine's present state is reported once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Seen:
 
 @dataclass
 class Watcher:
-    """One watch. `machines` reads which there are."""
+    """One watch. `machines` reads which machines there are."""
 
     machines: Callable[[], Mapping[str, NamespaceMachine]]
     tell: Tell
@@ -49,13 +49,13 @@ class Watcher:
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._poll = select.poll()
         self._poll.register(self._wake_read, select.POLLIN)
-        self._look()  # here, so that whatever ends from now on is noticed; told by the thread, as everything
+        self._look()  # done here, so that every end from now on is noticed; the thread reports it, as it does all events
         self._thread = threading.Thread(target=self._run, name="namespace-watch", daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
-        """Look now: something of ours changed."""
-        with contextlib.suppress(OSError):  # full: it will wake; or closed: it has stopped
+        """Look now, because this process changed something."""
+        with contextlib.suppress(OSError):  # the pipe is full, so the thread wakes anyway; or it is closed, so the watch has stopped
             os.write(self._wake_write, b"w")
 
     def stop(self) -> None:
@@ -81,9 +81,9 @@ class Watcher:
     def _look(self) -> None:
         try:
             self._look_at_all()
-        except (OSError, ProviderError):  # a folder that goes away meanwhile, too many open files: the next look sees it
+        except (OSError, ProviderError):  # such as a folder that was just removed, or too many open files; the next look tries again
             time.sleep(_AFTER_FAILURE_S)
-        except Exception as error:  # our mistake: it is shown as any thread's, and the next look goes on
+        except Exception as error:  # a mistake of ours is printed like that of any thread, and the next look tries again
             _show(error)
             time.sleep(_AFTER_MISTAKE_S)
 
@@ -99,7 +99,7 @@ class Watcher:
                 self._found.append(MachineEvent(name, Power.OFF, seen.boot_id, "it was destroyed", intended=True))
 
     def _look_at(self, machine: NamespaceMachine) -> None:
-        """Tell what changed since the last look: the end of the boot that was seen first, then the boot that is there now."""
+        """Report what changed since the last look: the end of the boot that was seen first, then the boot that is there now."""
         seen = self._seen.get(machine.name)
         if seen and seen.pidfd >= 0:
             if not ended(seen.pidfd):
@@ -107,7 +107,7 @@ class Watcher:
                 return
             self._forget(seen)
             self._off(machine, seen.boot_id)
-        # In this order: a boot that is just starting has its plan, but no init yet, and is not dead.
+        # The order matters: a boot that is just starting has its plan but no init yet, and has not ended.
         boot, busy, found = machine.boot(), machine.busy(), open_init(machine.alive)
         if found:
             self._on(machine, found[1])
@@ -115,10 +115,13 @@ class Watcher:
             self._off(machine, boot.boot_id)
 
     def _on(self, machine: NamespaceMachine, pidfd: int) -> None:
-        """`pidfd` was alive a moment ago. The plan is written before its init starts, so what is read while it lives is of this boot."""
+        """Note that the machine is on.
+
+        `pidfd` was alive a moment ago, and the plan is written before its init starts, so the plan is that of this boot.
+        """
         boot = machine.boot()
         if not boot or ended(pidfd):
-            os.close(pidfd)  # the next look tells
+            os.close(pidfd)  # the next look reports it
             return
         self._poll.register(pidfd, select.POLLIN)
         seen = self._seen[machine.name] = _Seen(boot.boot_id, Power.ON, pidfd)
@@ -141,7 +144,7 @@ class Watcher:
             self._found.append(MachineEvent(machine.name, Power.OFF, boot_id, "its init was killed"))
 
     def _tell_all(self) -> None:
-        """A listener's mistake is shown like any thread's, and costs nobody the later events."""
+        """Call the listener for each event. An exception in it is printed like that of any thread, and later events are still reported."""
         while self._found:
             try:
                 self.tell(self._found.popleft())

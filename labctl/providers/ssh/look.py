@@ -1,4 +1,4 @@
-"""What a machine is, has and lacks: look.sh's lines, read. Nothing is decided from memory: every answer is the machine's own."""
+"""What a machine is, has and lacks, read from the output of look.sh. Nothing is decided from memory: every answer is the machine's own."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ PACKAGES = {
     "pkill": "procps",
     "tar": "tar",
 }
-"""Program -> the Debian package that has it."""
+"""Each program with the Debian package that has it."""
 NETWORK_PACKAGES = {"bgp": {"bird": "bird2"}, "ovs": {"ovs-vsctl": "openvswitch-switch"}}
-"""What a `--network` needs besides: provision/packages.NETWORK."""
+"""The programs that a `--network` needs besides (provision/packages.NETWORK), each with its package."""
 PYTHON = (3, 9)
 ROOM_KIB = 1 << 20
 CONTROLLERS = ("cpu", "memory", "pids")
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Whose a machine is. `boot` is the lab's boot id of it for as long as the kernel's own is `kernel`."""
+    """Which lab a machine belongs to. `boot` is the lab's boot id for it, and is valid while the kernel's own boot id is `kernel`."""
 
     lab: str
     name: str
@@ -37,7 +37,7 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """One look."""
+    """What one look found."""
 
     host_key: str
     kernel: str = ""  # its kernel's boot id
@@ -51,26 +51,28 @@ class Facts(msgspec.Struct, frozen=True):
     nat: bool = False
     free_kib: int = 0
     addresses: tuple[str, ...] = ()
-    source: str = ""  # its address towards the world
+    source: str = ""  # the source address of its default route
     claim: Claim | None = None
 
     @property
     def boot_id(self) -> str:
-        """Changes with every boot of it, and with every `up` after a halt."""
+        """Return the boot id. It changes with every boot of the machine, and with every `up` after a halt."""
         return self.claim.boot if self.claim and self.claim.kernel == self.kernel else self.kernel
 
     def node_address(self, asked: str) -> str:
-        """The address it has itself: the one we ask, or, where a name or a translated address leads to it, the one its default route leaves from."""
+        """Return the machine's own address: the one that was asked, or, if a name or a translated address led to it, the one that its
+        default route uses.
+        """
         return asked if asked in self.addresses else self.source or next(iter(self.addresses), "")
 
     def packages(self, network: str = "route") -> list[str]:
-        """Debian's names of what it lacks and apt can bring."""
+        """Return Debian's names of the missing packages that apt can install."""
         needed = {**PACKAGES, **NETWORK_PACKAGES.get(network, {})}
         missing = {package for program, package in needed.items() if program not in self.programs}
         return sorted(missing | (set() if self.python >= PYTHON else {"python3"}))
 
     def lacks(self) -> list[str]:
-        """What no package brings."""
+        """Return what is missing and no package can bring."""
         found = []
         if not self.overlay:
             found.append("a kernel with overlay file systems")
@@ -87,13 +89,13 @@ class Facts(msgspec.Struct, frozen=True):
         return found
 
     def sentence(self) -> str:
-        """For the doctor's table."""
+        """Return a description for the doctor's table."""
         python = ".".join(map(str, self.python)) or "none"
         return f"{self.system}, {self.arch}, python {python}, cgroup v{self.cgroup or '-'}, {self.free_kib >> 20} GiB free"
 
 
 def look(machine: SshMachine, settings: SshSettings, host_key: str = "") -> Facts:
-    """Ask the machine. Raises what shell.run does."""
+    """Run look.sh on the machine. Raises what shell.run raises."""
     said = shell.run(machine, settings, shell.script("look"), host_key=host_key)
     return parse(said.stdout, said.host_key)
 

@@ -1,8 +1,9 @@
-"""What `labctl up` does with machines that exist already before they are machines of a lab: pin, install, find the way back.
+"""What `labctl up` does first with machines that exist already: pin host keys, install packages, find the way to the master.
 
-pin       a host key that lab.yml does not give is the one that answers now; a line says so, and from then on no other is accepted
-install   only where it is asked for: what is missing, by apt-get; what was not there before is noted there and purged by `destroy`
-uplink    direct, if every machine reaches an address of this host; else the master comes to them through their SSH connections
+pin       If lab.yml gives no host key, the one that answers now is pinned, a line says so, and from then on no other is accepted.
+install   Only if asked for, missing packages are installed by apt-get; they are noted there, and `destroy` purges them.
+uplink    It is direct if every machine reaches an address of this host; otherwise the machines reach the master through their SSH
+connections.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ PYTHON
 
 
 def prepare(settings: SshSettings, records: Records, say: Say) -> Mapping[str, Any]:
-    """Every machine, one after another: what is done to somebody's machines should be readable. Answers the uplink that was settled."""
+    """Prepare every machine, one after another, so that people can follow what is done to their machines.
+
+    Return the uplink that was chosen.
+    """
     facts = {}
     for machine in settings.machines:
         known = records.host_key(machine)
@@ -54,7 +58,7 @@ def _pin(machine: SshMachine, host_key: str, records: Records, say: Say) -> None
 
 
 def fingerprint(host_key: str) -> str:
-    """As ssh-keygen -l says it."""
+    """Return the fingerprint as ssh-keygen -l prints it."""
     kind, blob = host_key.split()[:2]
     digest = base64.b64encode(hashlib.sha256(base64.b64decode(blob)).digest()).decode().rstrip("=")
     return f"{kind} SHA256:{digest}"
@@ -83,7 +87,7 @@ def _uplink(settings: SshSettings, facts: Mapping[str, Facts], say: Say) -> Mapp
 
 
 def _own_address(machine: SshMachine) -> str:
-    """This host's, towards that machine: asked of the routing table, no packet is sent."""
+    """Return this host's address towards that machine. The routing table is asked; no packet is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect((machine.address, 9))
@@ -93,7 +97,10 @@ def _own_address(machine: SshMachine) -> str:
 
 
 def _reaches(machine: SshMachine, facts: Facts, settings: SshSettings, address: str) -> bool:
-    """Whether what the machine sends to an address of this host comes in there; a word tells that it is this host."""
+    """Tell whether the machine can connect to an address of this host.
+
+    It sends a word, which shows that it reached this host and no other.
+    """
     word = secrets.token_hex(8)
     try:
         listening = _listen(address)
@@ -111,7 +118,7 @@ def _reaches(machine: SshMachine, facts: Facts, settings: SshSettings, address: 
 
 
 def _listen(address: str) -> socket.socket:
-    """At the API's own port if that is free: a firewall may let in just that."""
+    """Listen at the API's own port if it is free, because a firewall may allow only that one."""
     for port in (6443, 0):
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

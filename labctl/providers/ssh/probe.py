@@ -1,4 +1,7 @@
-"""All machines of lab.yml together: does it work with them, and what does each have and lack. From looks that were taken; changes nothing."""
+"""Judges all machines of lab.yml together: whether the provider works with them, and what each has and lacks.
+
+It judges looks already taken; nothing is changed.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ MENDS = {
 
 
 def verdict(looks: Looks, prepare: bool, network: str = "route") -> Verdict:
-    """Of the first machine that it doesn't work with. Missing packages are no obstacle where they are to be installed."""
+    """Return the verdict about the first machine that can't be used. Missing packages are no obstacle if they are to be installed."""
     if not looks:
         return Verdict(False, "lab.yml names no machines", LISTED)
     for machine, facts in looks:
@@ -34,7 +37,7 @@ def verdict(looks: Looks, prepare: bool, network: str = "route") -> Verdict:
 
 
 def findings(looks: Looks, network: str = "route") -> list[Finding]:
-    """A line for each machine as it is, and one for each thing that it lacks."""
+    """Yield a line for each machine as it is, and one for each thing that it lacks."""
     if not looks:
         return [Finding("machines", "error", "lab.yml names none", LISTED)]
     found = []

@@ -1,14 +1,18 @@
-"""Provider `ssh`: machines that exist already. No power, no links; what is on a machine of labctl's, it put there, and takes away again.
+"""Provider `ssh`: machines that exist already. It has no power switch and no links. Everything of labctl's on a machine was put there by
+it, and is removed by it.
 
-    shell     a script on a machine, through OpenSSH
+    shell     runs a script on a machine, through OpenSSH
     look      what a machine is, has and lacks
-    probe     all machines together: the verdict, and the doctor's table
+    probe     judges all machines together: the verdict, and the doctor's table
     prepare   packages, the pinned host key, the way to the master
     records   what is remembered
-    watch     what became known
+    watch     reports what became known
 
-A machine is claimed by a file on it, /etc/labctl/claim: whose it is, On or Off, its boot. "Off" is a machine on which nothing of labctl's runs; it goes on
-doing whatever else it does. Blocking, idempotent, safe in threads and across processes: what is true is on the machines.
+A machine is claimed by a file on it, /etc/labctl/claim: its lab, On or Off, its boot. "Off" means that nothing of labctl's runs on the
+machine, which
+still does whatever else it does. All methods block, are idempotent, and may be called from several threads and processes: the present state
+is read
+from the machines.
 """
 
 from __future__ import annotations
@@ -37,11 +41,11 @@ AT_ONCE = 16  # machines
 
 
 def _silent(line: str) -> None:
-    """Nobody listens to progress."""
+    """A progress callback that does nothing."""
 
 
 class SshProvider:
-    """`state` is this lab's folder; `progress` gets lines for people."""
+    """The provider. `state` is this lab's folder; `progress` gets lines for people."""
 
     name = "ssh"
     prepares = "machines that exist"
@@ -55,7 +59,7 @@ class SshProvider:
 
     @property
     def numbers(self) -> Sequence[int]:
-        """Contract: protocol.Listed."""
+        """Return the numbers of the machines, as protocol.Listed says."""
         return sorted(int(machine.name.removeprefix("minion-")) for machine in self._settings.machines)
 
     # -- Provider
@@ -64,11 +68,11 @@ class SshProvider:
         return probe.verdict(self._looks(), self._settings.prepare, self._settings.network)
 
     def checks(self) -> Sequence[Finding]:
-        """For the doctor: a line for each machine, and one for each thing that one of them lacks."""
+        """Return the doctor's lines: one for each machine, and one for each thing that one of them lacks."""
         return probe.findings(self._looks(), self._settings.network)
 
     def prepare(self) -> Mapping[str, Any]:
-        """Pin host keys, install what is missing where that is asked for, and find the way to the master. Answers settings that are to be kept."""
+        """Pin host keys, install missing packages if asked for, and find the way to the master. Return settings that are to be kept."""
         return prepare(self._settings, self._records, self._progress)
 
     def up(self, spec: MachineSpec) -> Machine:
@@ -92,7 +96,7 @@ class SshProvider:
         record = self._records.get(name)
         if record and record.seen:
             self._end(record, "halt")
-            off = msgspec.structs.replace(record.seen, power=Power.OFF)  # with the boot that it is the end of
+            off = msgspec.structs.replace(record.seen, power=Power.OFF)  # with the id of the boot that ended
             self._records.put(msgspec.structs.replace(record, seen=msgspec.structs.replace(off, boot_id="")))
             for watch in list(self._watches):
                 watch.see(off, "halted: its agent and its pods were ended", intended=True)
@@ -100,7 +104,7 @@ class SshProvider:
     def destroy(self, name: str) -> None:
         record = self._records.get(name)
         if record:
-            # One that was only looked at may have been prepared; if it does not answer, it is let be.
+            # A machine that was never up may still have packages that `prepare` installed. If it does not answer, it is left alone.
             with nullcontext() if record.seen else suppress(shell.Silent):
                 self._end(record, "destroy")
             for watch in list(self._watches):
@@ -134,21 +138,21 @@ class SshProvider:
         return Uplink(f"https://{address}:{port}", address, port, (listening,))
 
     def destroy_lab(self) -> None:
-        """Every machine is tried before the first failure is told."""
+        """Clean every machine. The first failure is raised only after all have been tried."""
         names = [record.machine.name for record in self._records.all()]
         with ThreadPoolExecutor(AT_ONCE, "ssh-destroy") as pool:
             tried = zip(names, pool.map(self._try_to_destroy, names), strict=True)
             failures = [(name, error) for name, error in tried if error]
         if failures:
             raise ProviderError(
-                f"something of this lab stays where it is: {failures[0][1].message}",
+                f"something of this lab is left on a machine: {failures[0][1].message}",
                 mend=f"labctl destroy again when it answers; if it never will, delete {self._records.path(failures[0][0])}",
             )
 
     # -- parts
 
     def _looks(self) -> list[tuple[SshMachine, Facts | LabctlError]]:
-        """Every configured machine, at the same time."""
+        """Look at every configured machine, all at the same time."""
         with ThreadPoolExecutor(AT_ONCE, "ssh-look") as pool:
             return list(zip(self._settings.machines, pool.map(self._try_to_look, self._settings.machines), strict=True))
 
@@ -176,7 +180,7 @@ class SshProvider:
         return self._records.host_key(machine)
 
     def _claim(self, machine: SshMachine, facts: Facts) -> Facts:
-        """A boot of its own begins: the kernel's, or, where that was this lab's before, a new one."""
+        """Claim the machine for this lab. It gets the kernel's boot id; if this lab had that boot already, it gets a new one."""
         boot = uuid.uuid4().hex if facts.claim and facts.claim.kernel == facts.kernel else facts.kernel
         words = (self._lab, machine.name, Power.ON.value, facts.kernel, boot)
         text = f"({shell.script('claim')}) || exit\n{shell.script('look')}"
@@ -196,11 +200,13 @@ class SshProvider:
             raise ProviderError(f"{shell.where(machine)}: {how} did not end everything: {last}")
 
     def _newest(self, record: Record) -> SshMachine:
-        """lab.yml's word, where it still has one: a key may have been replaced."""
+        """Return the machine as lab.yml describes it now, because its key may have been replaced; if it is no longer there, as it was
+        recorded.
+        """
         return next((machine for machine in self._settings.machines if machine.name == record.machine.name), record.machine)
 
     def _real(self, record: Record) -> Machine | None:
-        """As it is; as it was last seen, if it does not answer; None if it is not this lab's any more."""
+        """Return the machine's present state, or the last seen one if it does not answer, or None if it is no longer this lab's."""
         machine = self._newest(record)
         try:
             facts = look(machine, self._settings, record.host_key)
@@ -209,7 +215,7 @@ class SshProvider:
         return self._describe(machine, facts) if facts.claim and facts.claim.lab == self._lab else None
 
     def _ask(self, name: str) -> Machine | None:
-        """For a watch; raises where nobody answers."""
+        """Return the machine's present state for a watch. Raises if nothing answers."""
         record = self._records.get(name)
         if not record or not record.seen:
             return None

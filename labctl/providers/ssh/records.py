@@ -1,7 +1,9 @@
-"""What must be remembered of machines that exist already: how to reach each one that this lab has, its pinned host key, and how it was last seen.
+"""What must be remembered of machines that exist already: how to reach each machine of this lab, its pinned host key, and its last seen
+state.
 
-One file a machine below STATE/ID/machines, written whole. Reality is asked first, always; a record answers for a machine that does not: silence is not
-the end of a boot. And `destroy` finds by it what lab.yml does not name any more.
+Each machine has one file below STATE/ID/machines, written atomically. The machine is always asked first; its record is used if it does not
+answer,
+because silence does not mean that its boot has ended. With the records, `destroy` also finds machines that lab.yml does not name any more.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from labctl.providers.settings import SshMachine
 
 
 class Record(msgspec.Struct, frozen=True):
-    """`seen` is None until the machine was up for this lab once: then only its key is pinned."""
+    """One machine's record. `seen` is None until the machine was up for this lab once; until then only its host key is pinned."""
 
     machine: SshMachine
     host_key: str
@@ -25,6 +27,8 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Records:
+    """The records of one lab."""
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
@@ -34,7 +38,7 @@ class Records:
     def get(self, name: str) -> Record | None:
         try:
             return msgspec.json.decode(self.path(name).read_bytes(), type=Record)
-        except (FileNotFoundError, msgspec.DecodeError):  # a damaged one counts as none
+        except (FileNotFoundError, msgspec.DecodeError):  # a damaged record counts as missing
             return None
 
     def put(self, record: Record) -> None:
@@ -52,7 +56,10 @@ class Records:
                 yield record
 
     def host_key(self, machine: SshMachine) -> str:
-        """Given in lab.yml, else pinned; empty: none yet. A pin is good for the address it was seen at."""
+        """Return the host key from lab.yml, or else the pinned one, or an empty text.
+
+        A pinned key is valid only for the address at which it was seen.
+        """
         record = self.get(machine.name)
         pinned = record.host_key if record and (record.machine.address, record.machine.port) == (machine.address, machine.port) else ""
         return machine.host_key or pinned

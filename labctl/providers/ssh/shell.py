@@ -1,7 +1,8 @@
-"""A script on a machine, through the person's own OpenSSH: standard input is the script, standard output its answer.
+"""Runs a script on a machine, through the person's own OpenSSH. The script goes to standard input, and its answer comes from standard
+output.
 
-Who calls it: the other files of this provider, blocking, from threads; the master's own SSH is the remote room's. The host key that was pinned is the
-only one accepted; where none is pinned yet, the one that answers is reported, and whoever asked decides. Nothing of ~/.ssh/config is read.
+The other files of this provider call it, from threads, and it blocks; the master's own SSH is in the remote room. Only the pinned host
+key is accepted. If none is pinned yet, the key that answers is reported, and the caller decides. ~/.ssh/config is not read.
 """
 
 from __future__ import annotations
@@ -19,18 +20,20 @@ from labctl.providers.settings import SshMachine, SshSettings
 
 SSH_FAILED = 255
 BELONGS_TO_ANOTHER = 9
-"""Exit status of the scripts in templates/ssh/ for a machine that another lab has."""
+"""The exit status of the scripts in templates/ssh/ if the machine belongs to another lab."""
 
 
 class Silent(ProviderError):
-    """Nobody answers there now. What that means is not known."""
+    """The machine does not answer now. Why is not known."""
 
 
 class NoRoot(ProviderError):
-    """It answers, but we are not root there."""
+    """The machine answers, but the user can't become root there."""
 
 
-class Said(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True):
+    """What a script answered, and the host key that the machine showed."""
+
     status: int
     stdout: str
     stderr: str
@@ -38,12 +41,12 @@ class Said(msgspec.Struct, frozen=True):
 
 
 def script(name: str) -> str:
-    """Of templates/ssh/."""
+    """Return the text of a script in templates/ssh/."""
     return assets.template(f"ssh/{name}.sh").read_text()
 
 
 def command(machine: SshMachine, settings: SshSettings, known_hosts: Path, words: list[str]) -> list[str]:
-    """The ssh command line; `words` are what runs there, as root."""
+    """Return the ssh command line; `words` are run there as root."""
     options = {
         "BatchMode": "yes",
         "ConnectTimeout": f"{settings.connect_deadline_s:.0f}",
@@ -67,8 +70,11 @@ def command(machine: SshMachine, settings: SshSettings, known_hosts: Path, words
 
 def run(
     machine: SshMachine, settings: SshSettings, text: str, *arguments: str, host_key: str = "", deadline_s: float = 0, check: bool = True
-) -> Said:
-    """Run a script as root. Raises Silent, NoRoot, HostKeyMismatch; ProviderError with its last line if it failed and `check`."""
+) -> Answer:
+    """Run a script as root. Raises Silent, NoRoot or HostKeyMismatch.
+
+    If the script fails and `check` is set, ProviderError has its last line.
+    """
     with tempfile.TemporaryDirectory(prefix="labctl-ssh-") as folder:
         known = Path(folder) / "known_hosts"
         known.write_text(f"{machine.name} {host_key}\n" if host_key else "")
@@ -79,7 +85,7 @@ def run(
             raise ProviderError("there is no ssh here", mend="apt-get install openssh-client") from None
         except subprocess.TimeoutExpired:
             raise Silent(f"{where(machine)} did not answer in time") from None
-        said = Said(done.returncode, done.stdout, done.stderr, host_key or _seen(known))
+        said = Answer(done.returncode, done.stdout, done.stderr, host_key or _seen(known))
     if said.status == SSH_FAILED:
         raise _failure(machine, said.stderr)
     if machine.sudo and said.status and said.stderr.startswith("sudo:"):
@@ -99,17 +105,17 @@ def where(machine: SshMachine) -> str:
 
 
 def _seen(known_hosts: Path) -> str:
-    """The key that answered, as it would be pinned."""
+    """Return the host key that answered, in the form in which it is pinned."""
     words = known_hosts.read_text().split()
     return " ".join(words[1:3])
 
 
 def _failure(machine: SshMachine, stderr: str) -> Exception:
-    last = (stderr.strip().splitlines() or ["ssh ended without a word"])[-1]
+    last = (stderr.strip().splitlines() or ["ssh ended without a message"])[-1]
     if "Host key verification failed" in stderr or "IDENTIFICATION HAS CHANGED" in stderr:
         return HostKeyMismatch(
             f"{where(machine)} answered with another SSH host key than the pinned one",
-            mend="if it was set up anew, labctl destroy and up; else somebody is between you and it",
+            mend="if it was installed again, labctl destroy and up; otherwise somebody may be intercepting the connection",
         )
     if "Permission denied" in stderr:
         return ProviderError(

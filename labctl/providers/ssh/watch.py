@@ -1,8 +1,10 @@
-"""Telling what is known of machines nobody can switch: a connection is held to each, and while it lives that boot lives.
+"""Reports what happens to machines that labctl can't switch. A connection to each is held open; while it lives, the machine's boot lives.
 
-When it ends, nothing is told: a cable, a laptop's sleep and a power cut look alike. It is opened again, and the machine is asked which boot it is in.
-Another boot id means that the one before is over, and that nothing of it runs: that is told, as its end, before the new one. What this process did
-itself (up, halt, destroy) is told at once by the provider. At a watch's start each machine's present state is told once.
+When it ends, nothing is reported, because a pulled cable, a sleeping laptop and a power cut look alike. It is opened again, and the machine
+is asked for
+its boot id. If that has changed, the boot before has ended and nothing of it runs, which is reported before the new boot. What this process
+did
+itself (up, halt, destroy), the provider reports at once. At the start of a watch, each machine's present state is reported once.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ Tell = Callable[[MachineEvent], None]
 
 
 class Watch:
-    """One listener. `ask` reads a machine from reality (None: it is not this lab's), `reach` is how it is held."""
+    """One watch. `ask` reads a machine's present state (None if it is not this lab's), and `reach` says how to connect to it."""
 
     def __init__(
         self,
@@ -44,7 +46,7 @@ class Watch:
             self.see(machine, "its sshd answers" if machine.power is Power.ON else "it is halted", intended=True)
 
     def see(self, machine: Machine, reason: str, *, intended: bool) -> None:
-        """What a machine is now. Told only if it is news."""
+        """Take in a machine's present state. It is reported only if it is new."""
         name, unused = machine.name, None
         with self._lock:
             power, boot_id = self._known.get(name, (None, ""))
@@ -52,7 +54,7 @@ class Watch:
             if self._stopped.is_set() or power is machine.power and (off or boot_id == machine.boot_id):
                 return
             if power is Power.ON and not off:
-                self._say(MachineEvent(name, Power.OFF, boot_id, "it was booted anew: the boot before is over"))
+                self._say(MachineEvent(name, Power.OFF, boot_id, "it was booted again, so the boot before has ended"))
             self._known[name] = (machine.power, machine.boot_id)
             self._say(MachineEvent(name, machine.power, machine.boot_id, reason, intended))
             if off:
@@ -63,7 +65,7 @@ class Watch:
             unused.end()
 
     def forget(self, name: str, reason: str) -> None:
-        """It is not this lab's any more."""
+        """Report the end of a machine that is no longer this lab's."""
         with self._lock:
             power, boot_id = self._known.pop(name, (None, ""))
             if power is Power.ON and not self._stopped.is_set():
@@ -80,7 +82,7 @@ class Watch:
             holder.end()
 
     def _say(self, event: MachineEvent) -> None:
-        """A listener's mistake is shown like any thread's, and costs nobody the later events."""
+        """Call the listener. An exception in it is printed like that of any thread, and later events are still reported."""
         try:
             self._tell(event)
         except Exception as error:
@@ -88,7 +90,7 @@ class Watch:
 
 
 class _Holder:
-    """One machine's held connection, and the thread that waits for its end."""
+    """One machine's open connection, and the thread that waits for its end."""
 
     def __init__(
         self,
@@ -124,18 +126,18 @@ class _Holder:
                 if self._hold():
                     pause_s = self._settings.retry_first_s
             except (LabctlError, OSError):
-                pass  # it can't be reached: nothing is known
-            except Exception as error:  # our mistake: it is shown as any thread's, and the watch goes on
+                pass  # it can't be reached, so nothing is known
+            except Exception as error:  # a mistake of ours is printed like that of any thread, and the watch continues
                 threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread())))
             if self._ended.wait(pause_s):
                 return
-            pause_s = min(pause_s * 2, self._settings.retry_most_s)
+            pause_s = min(pause_s * 2, self._settings.retry_max_s)
 
     def _over(self) -> bool:
         return self._ended.is_set() or self._stopped.is_set()
 
     def _hold(self) -> bool:
-        """Connect; ask which boot that is; wait for the connection's end. False: there was none."""
+        """Connect, ask for the boot, and wait for the connection's end. Return False if there was no connection."""
         found = self._reach(self._name)
         if not found:
             return False
@@ -157,7 +159,7 @@ class _Holder:
                     process.terminate()
 
     def _look(self) -> None:
-        """While the connection is there, so that what is read is of the boot that it ends with."""
+        """Ask for the machine's state while the connection is open, so that it belongs to the boot with which the connection ends."""
         machine = self._ask(self._name)
         if machine:
             self._watch.see(machine, "its sshd answers", intended=False)

@@ -1,1 +1,1 @@
-"""Virtual machines, made by Vagrant and watched through libvirt."""
+"""Virtual machines that Vagrant makes and libvirt watches."""

@@ -1,7 +1,9 @@
-"""What runs the machines' processors: the host's own (KVM), or emulation (QEMU's TCG), which is many times slower and works everywhere.
+"""Chooses what runs the machines' processors: the host's own (KVM), or emulation (QEMU's TCG), which is many times slower but works
+everywhere.
 
-Chosen by trying: a /dev/kvm is there on hosts where a guest's kernel hangs in its first instructions. So the box's own kernel is booted, with
-the word `labctl.probe`, at which its initrd says that it runs and ends. The verdict is kept until the host boots anew or the box changes.
+It is chosen by trying, because some hosts have a /dev/kvm with which a guest's kernel hangs in its first instructions. So the box's own
+kernel is booted
+with the word `labctl.probe`, at which its initrd prints a line and ends. The result is kept until the host boots again or the box changes.
 """
 
 from __future__ import annotations
@@ -24,17 +26,17 @@ _QEMU = {"amd64": "qemu-system-x86_64", "arm64": "qemu-system-aarch64"}
 
 
 class Accelerator(msgspec.Struct, frozen=True):
-    """`driver` is libvirt's domain type: kvm or qemu."""
+    """The choice. `driver` is libvirt's domain type: kvm or qemu."""
 
     driver: str
     why: str
 
 
-UNTRIED = Accelerator("kvm", "hardware virtualisation is taken for granted: there is no box of labctl's own to try it with")
+UNTRIED = Accelerator("kvm", "hardware virtualisation is assumed to work, because there is no box of labctl's own to try it with")
 
 
 def choose(box: Box, cache: Path, device: Path = Path("/dev/kvm")) -> Accelerator:
-    """The verdict that is kept, or a new one."""
+    """Return the stored result, or try and store a new one."""
     kept, key = cache / "accelerator.json", [_host_boot(), box.name, os.access(device, os.R_OK | os.W_OK)]
     try:
         known = json.loads(kept.read_text())
@@ -52,7 +54,7 @@ def _try(box: Box, device: Path) -> Accelerator:
     if not device.exists():
         return Accelerator("qemu", "emulated: this host has no /dev/kvm")
     if not os.access(device, os.R_OK | os.W_OK):
-        return Accelerator("qemu", "emulated: /dev/kvm is not yours to use (sudo usermod -aG kvm $USER)")
+        return Accelerator("qemu", "emulated: you may not use /dev/kvm (sudo usermod -aG kvm $USER)")
     with tempfile.TemporaryDirectory(prefix="labctl-accelerator-") as scratch:
         return attempt(_command(box, Path(scratch)))
 
@@ -66,7 +68,7 @@ def _command(box: Box, scratch: Path) -> list[str]:
 
 
 def attempt(command: list[str], deadline_s: float = BOOTS_WITHIN_S, which: Callable[[str], str | None] = shutil.which) -> Accelerator:
-    """Boot once; whether the kernel spoke within the deadline."""
+    """Boot once, and tell whether the kernel printed its line within the deadline."""
     if not which(command[0]):
         return Accelerator("qemu", f"emulated: {command[0]} is not here to try KVM with")
     try:
@@ -78,7 +80,7 @@ def attempt(command: list[str], deadline_s: float = BOOTS_WITHIN_S, which: Calla
     if SIGN in done.stdout:
         return Accelerator("kvm", "hardware virtualisation works")
     said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
-    return Accelerator("qemu", f"emulated: KVM does not work here ({said[-1][:120] if said else 'QEMU ended without a word'})")
+    return Accelerator("qemu", f"emulated: KVM does not work here ({said[-1][:120] if said else 'QEMU ended without a message'})")
 
 
 def _host_boot() -> str:

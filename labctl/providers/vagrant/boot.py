@@ -1,6 +1,7 @@
-"""Waiting for a machine that was started: until its sshd says which boot it is. A machine that says nothing is reset, each time with twice the patience.
+"""Waits for a machine that was started, until its sshd tells the boot id. A machine that prints nothing is reset, each time after twice as
+long.
 
-One boot in some sixty hangs in the kernel's first instructions on an emulated and busy host; starting it again helps.
+On an emulated and busy host, about one boot in sixty hangs in the kernel's first instructions; starting it again helps.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ POLL_S = 0.2
 
 
 class Wait:
-    """One boot of one machine. `who` asks the machine which boot it is."""
+    """The wait for one boot of one machine. `who` asks the machine for its boot."""
 
     def __init__(
         self,
@@ -29,21 +30,24 @@ class Wait:
         spec: MachineSpec,
         hypervisor: Hypervisor,
         settings: VagrantSettings,
-        who: Callable[[], shell.Said | None],
+        who: Callable[[], shell.BootAnswer | None],
         progress: Callable[[str], None],
     ) -> None:
         self._machine = machine
         self._spec = spec
         self._hypervisor = hypervisor
         self._settings = settings
-        self._who = who
+        self._ask_boot = who
         self._progress = progress
         self._patience_s = settings.watchdog_s
         self._run = ""
         self._since = 0.0
 
     def until_up(self, vagrant: Future[None] | None, to_its_end: bool) -> Boot:
-        """`vagrant` is the command that makes the machine, if it is new; its failure is the boot's. `to_its_end`: it does more than to start it."""
+        """Wait until the machine answers. `vagrant` is the command that makes a new machine; if it fails, the boot fails.
+
+        With `to_its_end`, the command does more than start the machine, so its end is awaited too.
+        """
         deadline = time.monotonic() + self._settings.boot_deadline_s + (self._settings.vagrant_deadline_s if vagrant else 0)
         while time.monotonic() < deadline:
             boot = self._look()
@@ -68,7 +72,7 @@ class Wait:
             self._run, self._since = run, time.monotonic()
             self._progress(f"{self._spec.name} boots")
         if shell.greets(self._spec.address, self._settings.ssh_deadline_s):
-            said = self._who()
+            said = self._ask_boot()
             if said:
                 return Boot(said.boot_id, run, said.arch)
         self._watchdog(domain)
@@ -76,7 +80,7 @@ class Wait:
 
     def _watchdog(self, domain: Any) -> None:
         if time.monotonic() - self._since < self._patience_s or console.heard(self._machine.console):
-            return  # one whose kernel has spoken is slow, not hung
-        self._progress(f"{self._spec.name} said nothing for {self._patience_s:.0f} s: it is started again")
-        self._hypervisor.again(domain)
+            return  # a kernel that has printed something is slow, but does not hang
+        self._progress(f"{self._spec.name} printed nothing for {self._patience_s:.0f} s and is started again")
+        self._hypervisor.reset(domain)
         self._since, self._patience_s = time.monotonic(), self._patience_s * 2

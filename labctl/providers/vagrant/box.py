@@ -1,10 +1,12 @@
-"""The VM box: Debian with the packages of a minion, a kernel and an initrd beside its disk, so that nothing but a kernel has to boot.
+"""The box of virtual machines: Debian with the packages of a minion. A kernel and an initrd are beside its disk, so no boot loader is
+needed.
 
     packages ── mmdebstrap, provision/*.sh ──► root.tar ── pack.sh ──► root.ext4, vmlinuz, initrd/ ──► box.img (qcow2, zstd) ──► NAME.box
 
-It lies in CACHE/boxes/NAME.box, a Vagrant box for libvirt; NAME ends in a hash of all that goes in, so a changed box is another box and Vagrant
-never mixes them up. The same inputs give the same bytes: times are EPOCH's, identities are fixed, archives are in order.
-Who calls it: the provider's `prepare`, and `labctl box`. It never talks to libvirt or to Vagrant.
+It is in CACHE/boxes/NAME.box, a Vagrant box for libvirt. NAME ends in a hash of everything it is made from, so a changed box has another
+name and Vagrant
+never confuses them. The same inputs give the same bytes: times are EPOCH's, identities are fixed, archives are sorted.
+The provider's `prepare` and `labctl box` call it. It never talks to libvirt or to Vagrant.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ from labctl.providers import debian, locks
 from labctl.providers.settings import VagrantSettings
 from labctl.providers.vagrant import initrd
 
-EPOCH = 1_700_000_000  # the time of everything in a box
-DISK_BYTES = 10 << 30  # sparse: what is not written takes no room
+EPOCH = 1_700_000_000  # the time of every file in a box
+DISK_BYTES = 10 << 30  # the file is sparse: unwritten blocks take no space
 DISK_UUID = "1abc71ab-0000-4000-8000-1abc71ab0000"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _SCRIPTS = ("minion.sh", "vm/kernel.sh", "vm/configure.sh", "vm/init", "vm/pack.sh")
@@ -49,12 +51,12 @@ end
 
 
 class Built(msgspec.Struct, frozen=True):
-    """A box that lies here."""
+    """A box that was built on this machine."""
 
     name: str  # labctl/minion-amd64-0123456789ab
     path: Path
     size_bytes: int
-    current: bool  # what this labctl would boot from
+    current: bool  # whether this labctl would boot from it
 
     def sha256(self) -> str:
         with open(self.path, "rb") as file:
@@ -62,7 +64,7 @@ class Built(msgspec.Struct, frozen=True):
 
 
 class Box:
-    """The box for `settings` on this machine's architecture; `get` builds it if it is not there."""
+    """The box for `settings` and this machine's architecture. `get` builds it if there is none."""
 
     def __init__(self, cache: Path, settings: VagrantSettings, arch: str = "") -> None:
         self._folder = cache / "boxes"
@@ -71,7 +73,7 @@ class Box:
 
     @property
     def name(self) -> str:
-        """What Vagrant calls it."""
+        """Return the box's name in Vagrant."""
         digest = hashlib.sha256()
         for part in (self._settings.suite, self._settings.mirror, self.arch, _VAGRANTFILE, *debian.NOT_NEEDED):
             digest.update(part.encode() + b"\0")
@@ -83,7 +85,7 @@ class Box:
         return self._folder / f"{self.name.partition('/')[2]}.box"
 
     def get(self, progress: Callable[[str], None]) -> Path:
-        """Where it lies, whole. Concurrent askers wait for one build."""
+        """Return the file of the complete box. Concurrent callers wait for one build."""
         target = self.path()
         if target.is_file():
             return target
@@ -95,14 +97,14 @@ class Box:
         return target
 
     def boxes(self) -> list[Built]:
-        """Those that lie here, this labctl's and others'."""
+        """Return all boxes that were built here, by this labctl or by others."""
         return [
             Built(f"labctl/{path.stem}", path, path.stat().st_size, path == self.path())
             for path in sorted(self._folder.glob("minion-*.box"))
         ]
 
     def find(self, name: str) -> Built:
-        """By its name, with or without what is before the slash. ProviderError with the names that there are."""
+        """Return a box by its name, with or without the part before the slash. ProviderError lists the names that exist."""
         boxes = self.boxes()
         for built in boxes:
             if name in (built.name, built.name.partition("/")[2]):
@@ -111,13 +113,13 @@ class Box:
         raise ProviderError(f"there is no box {name}", mend=f"there are {known}")
 
     def remove(self, name: str) -> Built:
-        """Forget a box. Machines that were made from it keep their disks."""
+        """Delete a box. Machines that were made from it keep their disks."""
         built = self.find(name)
         built.path.unlink(missing_ok=True)
         return built
 
     def kernel(self, folder: Path) -> tuple[Path, Path]:
-        """(vmlinuz, initrd) of the box, unpacked into `folder`. What `labctl.probe` boots."""
+        """Unpack (vmlinuz, initrd) of the box into `folder`. `labctl.probe` boots them."""
         folder.mkdir(parents=True, exist_ok=True)
         with tarfile.open(self.path()) as box:
             for member in ("vmlinuz", "initrd"):
@@ -139,7 +141,11 @@ class Box:
     def _fill(self, scratch: Path, progress: Callable[[str], None]) -> None:
         archive = scratch / "root.tar"
         times = {"SOURCE_DATE_EPOCH": str(EPOCH), "E2FSPROGS_FAKE_TIME": str(EPOCH)}
-        scripts = ("vm/kernel.sh", "minion.sh", "vm/configure.sh")  # the kernel first: minion.sh takes the way to the network away
+        scripts = (
+            "vm/kernel.sh",
+            "minion.sh",
+            "vm/configure.sh",
+        )  # the kernel comes first, because minion.sh removes the access to the network
         hooks = [debian.in_chroot(script) for script in scripts]
         included = debian.packages(*_lists())
         debian.run(
@@ -173,5 +179,5 @@ class Box:
 
 
 def _lists() -> list[str]:
-    """Packages for every pod network: a box is not made anew for another one."""
+    """Return the package lists of every pod network, so that a box serves all of them."""
     return ["packages", "vm/packages", *sorted(path.name for path in assets.provision("").glob("packages.*"))]

@@ -1,10 +1,12 @@
-"""Vagrant itself, through python-vagrant: making machines and removing them. A call takes two seconds before it begins, so few are made.
+"""Runs Vagrant, through python-vagrant, to make and remove machines. A call takes two seconds before it starts to work, so few are made.
 
-Vagrant   one command at a time, with its last words if it fails
-Starts    starts that are asked for at about the same time become one `vagrant up`, which boots them side by side
+Vagrant   runs one command at a time; an error has the end of its output
+Starts    joins starts that are asked for at about the same time into one `vagrant up`, which boots them in parallel
 
-A `vagrant up` whose machines all answer is given a moment to end, and is ended then: a machine that loses its power while Vagrant still talks to it
-would keep it, and with it Vagrant's lock on the machine, for as long as TCP tries (a quarter of an hour). Whoever waits for that lock ends it at once.
+A `vagrant up` whose machines all answer gets a moment to end, and is then killed: if a machine loses its power while Vagrant still talks to
+it, Vagrant
+would wait, and hold its lock on the machine, for as long as TCP tries (a quarter of an hour). A caller that waits for that lock has it
+killed at once.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from labctl.errors import ProviderError
 
 GATHER_S = 0.3
 LINGER_S = 30.0
-"""What Vagrant may still do about machines that answer: its own SSH connections to emulated ones take seconds each."""
+"""How long Vagrant may still work on machines that answer; its own SSH connections to emulated ones take seconds each."""
 _POLL_S = 0.1
 _DRAWN = re.compile(r"^(==> \S+: |\s+\S+: )")
 _MENDS = (
@@ -39,13 +41,13 @@ _MENDS = (
 
 
 class Vagrant:
-    """`folder` has the Vagrantfile."""
+    """Runs Vagrant in `folder`, which has the Vagrantfile."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def up(self, names: list[str], provision: bool, enough: Enough) -> None:
-        """`enough` is told when nothing that Vagrant still does about these machines is needed."""
+        """Start machines. `enough` becomes true when nothing that Vagrant still does for these machines is needed."""
         pattern = "/^(" + "|".join(re.escape(name) for name in names) + ")$/"
         with self._vagrant(f"vagrant up {' '.join(names)}", enough) as vagrant:
             vagrant.up(vm_name=pattern, provider="libvirt", provision=provision)
@@ -73,13 +75,16 @@ class Vagrant:
 
     @contextmanager
     def _vagrant(self, what: str, enough: Enough | None = None) -> Iterator[Any]:
-        """python-vagrant, with the command's own words kept for the error."""
+        """Yield python-vagrant, with the command's own output kept for the error."""
         import vagrant
 
         class Python(vagrant.Vagrant):
             def _call_vagrant_command(self, args: list[str | None]) -> None:
-                """As inherited, but for an end before the command's own, and with `up` leaving alone what answers already: it would destroy a
-                machine that is paused or loses its power while it still waits for it."""
+                """Run the command as the inherited method does, with two differences.
+
+                It can be ended early. And `up` leaves alone what answers already, because it would destroy a machine that is paused or
+                loses its power while it waits.
+                """
                 args = [*args, "--no-destroy-on-error"] if args[0] == "up" else args
                 with self.out_cm() as out:
                     until_enough(self._make_vagrant_command(args), enough, cwd=self.root, env=self.env, stdout=out, stderr=out)
@@ -96,12 +101,12 @@ class Vagrant:
             except subprocess.CalledProcessError as error:
                 said.seek(0)
                 raise explain(what, said.read() + (error.output or "")) from error
-            except RuntimeError as error:  # there is no `vagrant`
+            except RuntimeError as error:  # the program `vagrant` is missing
                 raise ProviderError("vagrant is not installed", mend="apt-get install vagrant vagrant-libvirt") from error
 
 
 class Enough:
-    """When a command has done all that is needed of it: it may linger then, unless somebody waits for its end."""
+    """Says when a command has done what is needed. Then it may continue for a while, unless somebody waits for its end."""
 
     def __init__(self, linger_s: float = LINGER_S) -> None:
         self._linger_s = linger_s
@@ -118,11 +123,11 @@ class Enough:
 
 
 def until_enough(argv: list[str], enough: Enough | None, **options: Any) -> None:
-    """Run a command to its end, or until there was `enough` of it; CalledProcessError if it fails by itself."""
+    """Run a command to its end, or until there was `enough` of it. Raises CalledProcessError if it fails by itself."""
     process = subprocess.Popen(argv, **options)
     while process.poll() is None:
         if enough and enough.over():
-            process.kill()  # not asked to end: asked to, it would take its machines down
+            process.kill()  # killed, because on a signal to end it would stop its machines
             process.wait()
             return
         time.sleep(_POLL_S)
@@ -131,16 +136,19 @@ def until_enough(argv: list[str], enough: Enough | None, **options: Any) -> None
 
 
 def explain(what: str, said: str) -> ProviderError:
-    """What Vagrant wrote, as one line and the mend."""
+    """Turn Vagrant's output into one line that says how to mend it."""
     for sign, message, mend in _MENDS:
         if sign in said:
             return ProviderError(message, mend=mend)
     lines = [line.strip() for line in said.splitlines() if line.strip() and not _DRAWN.match(line)]
-    return ProviderError(f"{what} failed: {' '.join(lines[-4:])[-400:] or 'it said nothing'}", mend="labctl doctor")
+    return ProviderError(f"{what} failed: {' '.join(lines[-4:])[-400:] or 'it printed nothing'}", mend="labctl doctor")
 
 
 class Starts:
-    """Gathers starts. Each asker gets a future that is done when its machine's `vagrant up` has ended, and says when its machine answers."""
+    """Gathers starts.
+
+    Each caller gets a future that is done when its machine's `vagrant up` has ended, and reports when its machine answers.
+    """
 
     def __init__(self, vagrant: Vagrant) -> None:
         self._vagrant = vagrant
@@ -158,7 +166,7 @@ class Starts:
             return future
 
     def answers(self, name: str) -> None:
-        """This machine needs nothing more of Vagrant."""
+        """Note that this machine needs nothing more from Vagrant."""
         with self._lock:
             for names, enough in self._running:
                 names.discard(name)
@@ -166,7 +174,7 @@ class Starts:
                     enough.reached()
 
     def wait(self, deadline_s: float) -> None:
-        """Until none of ours runs, and none lingers: Vagrant refuses to touch a machine that another command of its is at."""
+        """Wait until no command of ours runs, because Vagrant refuses to touch a machine that another of its commands works on."""
         with self._lock:
             for _, enough in self._running:
                 enough.hurry()

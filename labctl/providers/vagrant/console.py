@@ -1,7 +1,8 @@
-"""What a machine of labctl's own box says on its console, which the hypervisor writes into a file: its boot, and the host key it is known by.
+"""Reads what a machine of labctl's own box prints on its console, which the hypervisor writes into a file: its boot id and its host key.
 
-Read where the file may be read: it costs nothing, while a first SSH connection to an emulated machine takes seconds; and what comes from the
-hypervisor needs no trust on first use. Where it can't be read, shell.py asks.
+It is read if this user may read the file. That is quick, while a first SSH connection to an emulated machine takes seconds; and what comes
+from the
+hypervisor can be trusted without a first use. If it can't be read, shell.py asks the machine.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ _KEY = b"labctl: host key ssh-ed25519 "
 
 
 def last_boot(console: Path) -> tuple[str, str] | None:
-    """(boot id, host key 'ssh-ed25519 AAAA...') of the boot that wrote last, once it has said both; None if it has not, or nobody may read it."""
+    """Return (boot id, host key 'ssh-ed25519 AAAA...') of the latest boot, or None if it has not printed both, or the file can't be read."""
     try:
         lines = console.read_bytes().splitlines()
     except OSError:
@@ -28,7 +29,7 @@ def last_boot(console: Path) -> tuple[str, str] | None:
 
 
 def heard(console: Path) -> bool:
-    """Whether a kernel has come far enough to speak. False also where nobody may read it."""
+    """Tell whether a kernel has printed anything. The answer is also False if the file can't be read."""
     try:
         return _BOOT in console.read_bytes()
     except OSError:

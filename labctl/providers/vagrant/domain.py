@@ -1,4 +1,7 @@
-"""libvirt's description of a machine: what is read out of it, and the same machine under another lab's names. Pure: text in, text out."""
+"""Reads libvirt's description of a machine, and writes it for the same machine in another lab.
+
+All functions are pure: text in, text out.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Names:
-    """What of a machine is its lab's, and not in its memory."""
+    """The names of a machine that depend on its lab and are not in its memory."""
 
     lab: str
     machine: str
@@ -21,7 +24,7 @@ class Names:
 
 
 class Description:
-    """A `domain`, or a `domainsnapshot`, which has one or two of them in it."""
+    """A `domain`, or a `domainsnapshot`, which contains one or two of them."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -34,12 +37,12 @@ class Description:
 
     @property
     def boots_from(self) -> tuple[str, ...]:
-        """Kernel and initrd, where they don't come from the disk."""
+        """Return kernel and initrd, if they don't come from the disk."""
         files = (self._root.findtext(f"./os/{what}") for what in ("kernel", "initrd"))
         return tuple(file for file in files if file)
 
     def plugged(self, network: str) -> bool:
-        """Whether its cable to that network is in."""
+        """Tell whether its cable to that network is plugged in."""
         for interface in self._root.findall("./devices/interface"):
             source, link = interface.find("source"), interface.find("link")
             if source is not None and source.get("network") == network and link is not None:
@@ -47,7 +50,7 @@ class Description:
         return True
 
     def moved(self, old_lab: str, new: Names) -> Description:
-        """The same hardware, so that its memory fits, under other names."""
+        """Return the same hardware, so that the saved memory fits, under other names."""
         root = ElementTree.fromstring(self.text)
         for domain in _domains(root):
             _set(domain, "name", f"{new.lab}-{new.machine}")

@@ -1,4 +1,4 @@
-"""What libvirt says went wrong, as one line for people and the command that mends it."""
+"""Turns libvirt's errors into one line for people, with the command that mends it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from labctl.errors import ProviderError
 
 
 def explain(error: Exception) -> ProviderError:
-    """libvirt's word for what is wrong with the host, and the mend."""
+    """Turn libvirt's error about the host into one that says how to mend it."""
     text = str(error).strip()
     if "No such file" in text or "Connection refused" in text:
         return ProviderError("libvirtd is not running", mend="systemctl start libvirtd")

@@ -1,6 +1,8 @@
-"""What Vagrant is told: the Vagrantfile in the lab's folder, and `.labctl/vagrant.json`, which the Vagrantfile reads.
+"""The files from which Vagrant learns about the lab: the Vagrantfile in the lab's folder, and `.labctl/vagrant.json`, which the Vagrantfile
+reads.
 
-A folder that has a Vagrantfile keeps it; else labctl's own is put there, so that `vagrant ssh minion-1` works, and taken away with the lab.
+A folder that has a Vagrantfile keeps it. Otherwise labctl puts its own there, so that `vagrant ssh minion-1` works, and removes it with the
+lab.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from labctl.providers.protocol import MachineSpec
 
 
 class LabFolder:
-    """`folder` is the person's; `.labctl` in it is there already."""
+    """A lab's folder, as Vagrant uses it. `folder` is the person's, and already contains `.labctl`."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder
@@ -34,18 +36,18 @@ class LabFolder:
         except (FileNotFoundError, ValueError):
             return {}
 
-    def settle(self, **facts: Any) -> None:
-        """Say what holds for the whole lab: its id, network, box, driver."""
+    def write_facts(self, **facts: Any) -> None:
+        """Write what is the same for the whole lab: its id, network, box, driver."""
         with locks.exclusive(self._record.with_suffix(".lock")):
             self._write({**self.read(), **facts})
             self._place_vagrantfile()
 
     def facts(self) -> dict[str, Any]:
-        """What holds for a lab wherever it lies: what its machines were made of."""
+        """Return what is the same wherever the lab is: what its machines were made of."""
         return {name: value for name, value in self.read().items() if name in ("network", "box", "driver", "kernel", "initrd")}
 
     def add(self, spec: MachineSpec, console: Path) -> None:
-        """Say what one machine is."""
+        """Write what Vagrant must know about one machine."""
         machine = {
             "name": spec.name,
             "number": spec.number,
@@ -60,14 +62,14 @@ class LabFolder:
             self._write({**record, "machines": sorted(machines.values(), key=lambda each: each["number"])})
 
     def claim(self, name: str, identity: str) -> None:
-        """Let Vagrant know a machine that it did not make, by libvirt's id."""
+        """Make a machine known to Vagrant that Vagrant did not make, by libvirt's id."""
         books = self._books(name)
         books.mkdir(parents=True, exist_ok=True)
         for file, text in (("id", identity), ("creator_uid", str(os.getuid())), ("vagrant_cwd", str(self.path))):
             (books / file).write_text(text)
 
     def disown(self, name: str) -> None:
-        """Let it forget one."""
+        """Make Vagrant forget a machine."""
         shutil.rmtree(self._books(name), ignore_errors=True)
 
     def drop(self, name: str) -> None:
@@ -76,7 +78,7 @@ class LabFolder:
             self._write({**record, "machines": [each for each in record.get("machines", []) if each["name"] != name]})
 
     def clear(self) -> None:
-        """Leave the folder as it was."""
+        """Remove what labctl wrote into the folder."""
         vagrantfile = self.path / "Vagrantfile"
         if self.read().get("vagrantfile") == "labctl" and vagrantfile.exists():
             vagrantfile.unlink()

@@ -1,7 +1,8 @@
-"""libvirt, for what Vagrant has no word for: power, pause, links, networks, and to be told of every domain's end.
+"""Uses libvirt for what Vagrant can't do: power, pause, links, networks, and hearing of every domain's end.
 
-One connection for each process, opened when it is first wanted and again after libvirtd was restarted. libvirt-python is imported here alone, and late:
-it is an optional extra, and `probe` says so. A lab's domains are named LAB-MACHINE.
+Each process has one connection, opened when it is first needed, and again after libvirtd was restarted. libvirt-python is imported only
+here, and late:
+it is an optional extra, and `probe` says if it is missing. A lab's domains are named LAB-MACHINE.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from labctl.providers.vagrant.errors import explain, explained
 from labctl.providers.vagrant.pool import Pool
 
 URI = "qemu:///system"
-MANAGEMENT = "vagrant-libvirt"  # the network that vagrant-libvirt makes for itself: made here once, so that machines booting side by side don't race for it
+MANAGEMENT = "vagrant-libvirt"  # the network that vagrant-libvirt uses; made here, so that machines that boot in parallel don't race for it
 
 LifecycleCallback = Callable[[str, str, str], None]
-"""(domain, "started" | "stopped" | "paused" | "resumed" | "rebooted" | "gone", a sentence)."""
+"""It gets (domain, "started" | "stopped" | "paused" | "resumed" | "rebooted" | "gone", a sentence)."""
 
 _events = threading.Lock()
 _running = False
 
 
 def _run_events() -> None:
-    """libvirt's event loop: one for each process, before the first connection."""
+    """Run libvirt's event loop: one for each process, started before the first connection."""
     global _running
     import libvirt
 
@@ -37,7 +38,7 @@ def _run_events() -> None:
         if _running:
             return
         libvirt.virEventRegisterDefaultImpl()
-        libvirt.registerErrorHandler(lambda _context, _error: None, None)  # it prints otherwise; what matters is raised
+        libvirt.registerErrorHandler(lambda _context, _error: None, None)  # without it libvirt prints errors; they are raised anyway
         _running = True
 
     def forever() -> None:
@@ -59,7 +60,7 @@ class Hypervisor:
         self.pool = Pool(self.connection)
 
     def connection(self) -> Any:
-        """The connection; ProviderError with the mend where there can be none."""
+        """Return the connection. If there can be none, ProviderError says how to mend it."""
         with self._lock:
             if self._connection is not None and self._connection.isAlive():
                 return self._connection
@@ -96,7 +97,7 @@ class Hypervisor:
         return Power.OFF if state in (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED, libvirt.VIR_DOMAIN_NOSTATE) else Power.ON
 
     def run(self, domain: Any) -> str:
-        """Which run of the domain this is: libvirt numbers them until the host boots anew."""
+        """Return an id of the domain's present run: libvirt numbers the runs until the host boots again."""
         with explained(), open("/proc/sys/kernel/random/boot_id") as file:
             return f"{file.read().strip()}:{domain.ID()}"
 
@@ -105,7 +106,7 @@ class Hypervisor:
             domain.create()
 
     def end(self, domain: Any) -> None:
-        """Pull the plug. One that is off is no error."""
+        """Cut the power. A domain that is off is no error."""
         import libvirt
 
         try:
@@ -114,8 +115,8 @@ class Hypervisor:
             if error.get_error_code() not in (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN):
                 raise explain(error) from error
 
-    def again(self, domain: Any) -> None:
-        """Press reset: the same domain, its kernel from the start."""
+    def reset(self, domain: Any) -> None:
+        """Reset the domain: it stays the same, and its kernel starts again."""
         with explained():
             domain.reset()
 
@@ -124,7 +125,7 @@ class Hypervisor:
             (domain.suspend if frozen else domain.resume)()
 
     def forget(self, domain: Any) -> None:
-        """Remove a domain and its disk, where Vagrant can't because its folder is gone."""
+        """Remove a domain and its disk, if Vagrant can't because its folder is gone."""
         import libvirt
 
         self.end(domain)
@@ -137,7 +138,7 @@ class Hypervisor:
     # -- memory
 
     def description(self, domain: Any, *, now: bool = False) -> str:
-        """As it would be started, or as it is now."""
+        """Return the description with which it would be started, or, with `now`, its present one."""
         import libvirt
 
         with explained():
@@ -147,8 +148,11 @@ class Hypervisor:
         with explained():
             return self.connection().defineXML(description)
 
-    def keep_memory(self, domain: Any, name: str) -> str:
-        """Write the machine's memory and devices into its disk, as a snapshot of that name; answers libvirt's description of it."""
+    def save_memory(self, domain: Any, name: str) -> str:
+        """Write the machine's memory and devices into its disk, as a snapshot of that name.
+
+        Return libvirt's description of the snapshot.
+        """
         import libvirt
 
         with explained():
@@ -156,7 +160,7 @@ class Hypervisor:
             return str(snapshot.getXMLDesc(libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE))
 
     def drop_memory(self, domain: Any, name: str) -> None:
-        """Take that out of the disk again. One that is not there is no error."""
+        """Remove that snapshot from the disk. A missing one is no error."""
         import libvirt
 
         with explained():
@@ -167,7 +171,7 @@ class Hypervisor:
                     raise
 
     def revert(self, domain: Any, description: str, *, paused: bool) -> None:
-        """Go on where the machine was whose memory is in this domain's disk."""
+        """Let the machine continue where it was when its memory was written into this domain's disk."""
         import libvirt
 
         how = libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED if paused else libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_RUNNING
@@ -177,7 +181,7 @@ class Hypervisor:
     # -- networks
 
     def link(self, domain: Any, up: bool) -> None:
-        """Plug the machine's cable to the lab's network in or out, now and until it is told otherwise."""
+        """Plug the machine's cable to the lab's network in or out, until the next call."""
         with explained():
             for interface in ElementTree.fromstring(domain.XMLDesc()).findall("./devices/interface"):
                 source = interface.find("source")
@@ -190,7 +194,7 @@ class Hypervisor:
                 domain.updateDeviceFlags(ElementTree.tostring(interface, encoding="unicode"))
 
     def ensure_networks(self, network: str) -> None:
-        """The lab's own network, closed, with the host at its first address; and the one on which Vagrant reaches machines."""
+        """Make the lab's own network, closed, with the host at its first address, and the network on which Vagrant reaches machines."""
         own = IPv4Network(network)
         self._ensure_network(self._lab, closed_network(self._lab, self.bridge, own))
         self._ensure_network(MANAGEMENT, _MANAGEMENT)
@@ -205,11 +209,11 @@ class Hypervisor:
 
     @property
     def bridge(self) -> str:
-        """The lab's own network as an interface of this host."""
+        """Return the name of the lab's own network as an interface of this host."""
         return f"lc{self._lab[-8:]}"
 
     def same_addresses(self, network: str) -> str:
-        """Another lab's network, or anybody's, that has some of these addresses; empty if there is none."""
+        """Return the name of another network of libvirt's that has some of these addresses, or an empty text."""
         own = IPv4Network(network)
         with explained():
             for other in self.connection().listAllNetworks():
@@ -222,7 +226,7 @@ class Hypervisor:
             known = {network.name(): network for network in self.connection().listAllNetworks()}
             network = known.get(name)
             if network and not network.isActive() and name == self._lab:
-                network.undefine()  # its addresses may have been changed since
+                network.undefine()  # its addresses may have changed since
                 network = None
             network = network or self.connection().networkDefineXML(description)
             if not network.isActive():
@@ -231,7 +235,10 @@ class Hypervisor:
     # -- events
 
     def listen(self, tell: LifecycleCallback) -> Callable[[], None]:
-        """Be told what becomes of the lab's domains, from libvirt's thread, for as long as this process lives: a new connection tells on. Answers what ends it."""
+        """Call `tell`, from libvirt's thread, with what happens to the lab's domains, until the returned function is called.
+
+        A new connection after a restart of libvirtd is included.
+        """
         self._listeners.append(tell)
 
         def stop() -> None:
@@ -254,7 +261,7 @@ class Hypervisor:
                 self._tell(domain.name(), *said)
 
         def reboot(_connection: Any, domain: Any, _opaque: Any) -> None:
-            self._tell(domain.name(), "rebooted", "its kernel was started anew")
+            self._tell(domain.name(), "rebooted", "its kernel was started again")
 
         connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle, None)
         connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, reboot, None)
@@ -266,7 +273,7 @@ class Hypervisor:
 
 
 def _said(event: int, detail: int) -> tuple[str, str] | None:
-    """libvirt's numbers as our words."""
+    """Translate libvirt's numbers into our words."""
     import libvirt
 
     if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
@@ -293,9 +300,9 @@ def _ranges(description: str) -> Iterator[IPv4Network]:
 
 
 def closed_network(name: str, bridge: str, network: IPv4Network) -> str:
-    """No forwarding, no DHCP and no DNS: the lab's own wire.
+    """Return the description of the lab's own network, without forwarding, DHCP and DNS.
 
-    Its hardware address follows from its range, and not from the lab: a machine out of a snapshot remembers the host by it.
+    Its hardware address follows from its range and not from the lab, because a machine out of a snapshot still has it in its ARP table.
     """
     host = network.network_address + 1
     mac = "52:54:00:" + ":".join(f"{byte:02x}" for byte in hashlib.sha256(str(network).encode()).digest()[:3])

@@ -1,4 +1,7 @@
-"""An initrd from a folder, the same bytes for the same content: names in order, no times, no inode numbers of this machine."""
+"""Makes an initrd from a folder.
+
+The same content gives the same bytes: names are sorted, and no times or inode numbers of this machine are in it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ _TRAILER = "TRAILER!!!"
 
 
 def archive(tree: Path) -> bytes:
-    """The folder as a compressed cpio archive (newc), everything owned by root."""
+    """Return the folder as a compressed cpio archive (newc), in which root owns everything."""
     entries = [_entry(number, path.relative_to(tree).as_posix(), path) for number, path in enumerate(sorted(tree.rglob("*")), 1)]
     whole = b"".join([*entries, _member(0, _TRAILER, 0, b"")])
     return gzip.compress(whole, compresslevel=6, mtime=0)
@@ -28,7 +31,7 @@ def _entry(number: int, name: str, path: Path) -> bytes:
 
 
 def _member(number: int, name: str, mode: int, data: bytes) -> bytes:
-    """One newc member: magic and 13 numbers of 8 hex digits, the name, the data, each padded to 4 bytes."""
+    """Return one newc member: magic and 13 numbers of 8 hex digits, the name, the data, each padded to 4 bytes."""
     encoded = name.encode() + b"\0"
     links = 2 if stat.S_ISDIR(mode) else 1
     numbers = (number, mode, 0, 0, links, 0, len(data), 0, 0, 0, 0, len(encoded), 0)

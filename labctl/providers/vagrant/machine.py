@@ -1,10 +1,10 @@
-"""What is remembered of one machine, in STATE/ID/machines/NAME: small files, each replaced whole.
+"""What is remembered of one machine, in STATE/ID/machines/NAME: small files, each written atomically.
 
 spec.json    what was asked for
-boot.json    the boot that answered last, and the domain's run it belongs to
-end.json     how that boot is being ended, written before it is: what the watch says of it
+boot.json    the boot that answered last, and the domain's run to which it belongs
+end.json     how that boot is being ended, written before it happens, so that the watch can report it
 known_hosts  its pinned host key
-console.log  what its kernel said, written by QEMU
+console.log  its kernel's output, written by QEMU
 """
 
 from __future__ import annotations
@@ -25,29 +25,38 @@ T = TypeVar("T")
 
 
 class Boot(msgspec.Struct, frozen=True):
+    """A boot that has answered."""
+
     boot_id: str
-    run: str  # Hypervisor.run: a boot is over when the domain runs another time
+    run: str  # from Hypervisor.run; the boot has ended when the domain's run is another one
     arch: str = "amd64"
 
 
 class End(msgspec.Struct, frozen=True):
+    """How a boot is being ended."""
+
     boot_id: str
     reason: str
     intended: bool
 
 
 class VagrantMachine:
+    """One machine's folder."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = folder.name
 
     @property
     def lock(self) -> Path:
-        """Held by whoever boots, halts or destroys it. Beside the folder, because destroying removes that."""
+        """Return the lock that whoever boots, halts or destroys it holds.
+
+        It is beside the folder, because destroying removes the folder.
+        """
         return self.folder.parent.parent / "locks" / self.name
 
     def operation(self) -> AbstractContextManager[int]:
-        """Nobody else boots, halts, saves or destroys it meanwhile."""
+        """Keep others from booting, halting, saving or destroying it inside the block."""
         return locks.exclusive(self.lock)
 
     @property
@@ -74,7 +83,7 @@ class VagrantMachine:
         return shell.host_key(self.known_hosts)
 
     def pin(self, host_key: str) -> None:
-        """The host key that the machine itself was heard to have."""
+        """Pin the host key that the machine itself printed."""
         if host_key and host_key != self.host_key():
             self.folder.mkdir(parents=True, exist_ok=True)
             self.known_hosts.write_text(f"machine {host_key}\n")

@@ -1,7 +1,8 @@
-"""libvirt's pool, where machines' disks lie: files put into it, copied out of it, and taken away.
+"""libvirt's pool, in which machines' disks are: files are copied into it and out of it, and removed.
 
-Where this process may touch the files itself it copies them, holes as holes; else through libvirt's streams, so that no root is needed. What is copied
-out of a disk must not be in use: the caller has paused or ended its machine.
+If this process may use the files itself, it copies them, and holes stay holes; otherwise it uses libvirt's streams, so no root is needed. A
+disk must not
+be in use while it is copied out: the caller has paused or ended its machine.
 """
 
 from __future__ import annotations
@@ -22,14 +23,17 @@ _EMPTY = bytes(64 << 10)
 
 
 class Pool:
-    """The pool that vagrant-libvirt uses. `connection` answers libvirt's; `may`: whether this process may touch a file itself."""
+    """The pool that vagrant-libvirt uses. `connection` returns libvirt's; `may` tells whether this process may use a file itself."""
 
     def __init__(self, connection: Callable[[], Any], may: Callable[[str, int], bool] = os.access) -> None:
         self._connection = connection
         self._may = may
 
-    def lend(self, file: Path, name: str) -> str:
-        """A copy of `file` under `name`, where QEMU may read it: not everybody's home is open to libvirt's user. One of its size is taken for it. Answers its path."""
+    def copy_in(self, file: Path, name: str) -> str:
+        """Copy `file` into the pool under `name`, because libvirt's user can't read everybody's home. Return the copy's path.
+
+        A file of the same size under that name is taken for the copy.
+        """
         with explained():
             pool, size = self._pool(), file.stat().st_size
             known = {volume.name(): volume for volume in pool.listAllVolumes()}
@@ -38,7 +42,7 @@ class Pool:
             return self._upload(pool, file, name)
 
     def put(self, file: Path, name: str) -> str:
-        """A copy of a disk under `name`, in place of what was there. Answers its path."""
+        """Copy a disk into the pool under `name`, and replace what was there. Return its path."""
         with explained():
             pool = self._pool()
             folder = Path(self._folder(pool))
@@ -50,7 +54,7 @@ class Pool:
             return str(folder / name)
 
     def fetch(self, path: str, target: Path) -> None:
-        """A copy of the disk at `path`, out of the pool."""
+        """Copy the disk at `path` out of the pool."""
         if self._may(path, os.R_OK):
             copy(Path(path), target)
             return
@@ -67,20 +71,23 @@ class Pool:
             return self._found(path) is not None
 
     def base(self, path: str) -> str:
-        """The file that this disk builds on; empty if it is whole."""
+        """Return the file that this disk builds on, or an empty text if it is complete in itself."""
         with explained():
             self._pool()
             return ElementTree.fromstring(self._volume(path).XMLDesc()).findtext("./backingStore/path") or ""
 
     def delete(self, path: str) -> None:
-        """What is not there is no error."""
+        """Remove a file. A missing one is no error."""
         with explained():
             volume = self._found(path)
             if volume is not None:
                 volume.delete()
 
-    def take_back(self, *beginnings: str) -> list[str]:
-        """Remove the files whose names begin so, except what a machine boots from or a disk builds on: those are answered."""
+    def remove_by_prefix(self, *beginnings: str) -> list[str]:
+        """Remove the files whose names have one of these prefixes.
+
+        Those that a machine boots from or a disk builds on are kept and returned.
+        """
         with explained():
             volumes = self._pool().listAllVolumes()
             descriptions = {volume.name(): volume.XMLDesc() for volume in volumes}
@@ -98,16 +105,16 @@ class Pool:
             return used
 
     def refresh(self) -> None:
-        """Let libvirt see what was put there without it."""
+        """Let libvirt find files that were put there without it."""
         with explained():
             self._pool()
 
     def _pool(self) -> Any:
-        """Made, where there is none, as vagrant-libvirt would make it."""
+        """Return the pool. If there is none, it is made as vagrant-libvirt would make it."""
         known = {pool.name(): pool for pool in self._connection().listAllStoragePools()}
         pool = known.get(POOL) or self._connection().storagePoolDefineXML(_POOL)
         if not pool.isActive():
-            pool.create(1)  # VIR_STORAGE_POOL_CREATE_WITH_BUILD: its folder too
+            pool.create(1)  # VIR_STORAGE_POOL_CREATE_WITH_BUILD makes its folder too
         pool.refresh()
         return pool
 
@@ -150,7 +157,10 @@ class Pool:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Blocks are shared with the original where the file system can; empty ones become holes: a disk of Vagrant's is mostly that."""
+    """Copy a disk.
+
+    Blocks are shared with the original if the file system can, and empty ones become holes, because a disk is mostly empty.
+    """
     argv = ["cp", "--reflink=auto", "--sparse=always", "--", str(source), str(target)]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:

@@ -1,4 +1,7 @@
-"""Whether virtual machines work here, and all that `up` needs for them, each with what mends it. Changes nothing."""
+"""Finds out whether virtual machines work here, and what of `up`'s needs is missing, each with the command that mends it.
+
+Nothing is changed.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ ROOM_BYTES = 3 << 30
 
 
 def probe(hypervisor: Hypervisor, box: Box, settings: VagrantSettings) -> Verdict:
-    """The first thing that doesn't work, or that all does."""
+    """Return the first thing that does not work, or that all does."""
     for found in findings(hypervisor, box, settings):
         if found.level == "error":
             return Verdict(False, found.found, found.mend)
@@ -31,7 +34,7 @@ def probe(hypervisor: Hypervisor, box: Box, settings: VagrantSettings) -> Verdic
 
 
 def findings(hypervisor: Hypervisor, box: Box, settings: VagrantSettings) -> Iterator[Finding]:
-    """In the order in which `up` needs them."""
+    """Yield the findings in the order in which `up` needs the things."""
     if not shutil.which("vagrant"):
         yield Finding("vagrant", "error", "vagrant is not installed", "apt-get install vagrant vagrant-libvirt")
         return
@@ -70,7 +73,7 @@ def _box(box: Box, chosen_box: str) -> Iterator[Finding]:
 
 
 def _addresses(hypervisor: Hypervisor, network: str) -> Iterator[Finding]:
-    """libvirt says so too, but when half the lab is made."""
+    """Look for networks with the same addresses. libvirt reports that too, but only when half of the lab is made."""
     try:
         user = hypervisor.same_addresses(network)
     except ProviderError as error:
@@ -84,7 +87,10 @@ def _addresses(hypervisor: Hypervisor, network: str) -> Iterator[Finding]:
 
 
 def routed(network: str, routes: str, own: str) -> str:
-    """The interface behind which this host already knows some of these addresses, by what `ip -json route` said; empty if there is none."""
+    """Return the interface behind which this host already has a route to some of these addresses, from `ip -json route`.
+
+    Empty if there is none.
+    """
     wanted = IPv4Network(network)
     for route in json.loads(routes or "[]"):
         known = route["dst"] != "default" and IPv4Network(route["dst"], strict=False)
@@ -94,7 +100,7 @@ def routed(network: str, routes: str, own: str) -> str:
 
 
 def _memory(wanted: int, meminfo: str) -> Iterator[Finding]:
-    """No error: a machine takes what it uses, and that is less."""
+    """Compare the wanted memory with the free. Too little is no error, because a machine takes only what it uses."""
     there = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo, re.M)
     free = int(there[1]) << 10 if there else wanted
     if free < wanted:

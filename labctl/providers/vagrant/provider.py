@@ -1,16 +1,18 @@
-"""Provider `vagrant`: virtual machines, made by Vagrant from the Vagrantfile in the lab's folder. The protocol, in terms of its parts.
+"""Provider `vagrant`: virtual machines, made by Vagrant from the Vagrantfile in the lab's folder. This file carries out the protocol with
+its parts.
 
-    folder       the Vagrantfile, and what it is told
-    command      vagrant itself: making machines, removing them
-    hypervisor   libvirt: power, links, networks, events
-    box          what they boot from
-    accelerator  whether the host's processor can run them, found by trying
-    boot         waiting for a boot, and starting one again that hangs
-    machine      what is remembered of one
-    watch        what became known
+    folder       the Vagrantfile, and the facts it reads
+    command      runs vagrant: making machines, removing them
+    hypervisor   uses libvirt: power, links, networks, events
+    box          what the machines boot from
+    accelerator  tries whether the host's processor can run them
+    boot         waits for a boot, and starts a hanging one again
+    machine      what is remembered of one machine
+    watch        reports what became known
 
-Blocking, idempotent, safe in threads and across processes: every operation on a machine takes that machine's lock, and what is true is read from
-libvirt each time. Needs no root: whoever may use libvirt's socket may use this.
+All methods block, are idempotent, and may be called from several threads and processes: every operation on a machine takes that machine's
+lock, and the
+present state is read from libvirt each time. It needs no root: who may use libvirt's socket may use this provider.
 """
 
 from __future__ import annotations
@@ -44,11 +46,11 @@ _POLL_S = 0.1
 
 
 def _silent(line: str) -> None:
-    """Nobody listens to progress."""
+    """A progress callback that does nothing."""
 
 
 class VagrantProvider:
-    """`folder` is the lab's (the Vagrantfile's), `state` this lab's on a local disk, `cache` is shared by labs."""
+    """The provider. `folder` is the lab's (with the Vagrantfile), `state` is this lab's on a local disk, and labs share `cache`."""
 
     name = "vagrant"
     prepares = "box"
@@ -81,16 +83,16 @@ class VagrantProvider:
         return probe(self._hypervisor, self._box, self._settings)
 
     def checks(self) -> Sequence[Finding]:
-        """For the doctor."""
+        """Return the doctor's lines."""
         return list(findings(self._hypervisor, self._box, self._settings))
 
     @property
     def emulated(self) -> bool:
-        """Whether machines lack the processor's help, and take many times as long."""
+        """Tell whether machines run on an emulated processor, and take many times as long."""
         return self._folder.read().get("driver") == "qemu"
 
     def prepare(self) -> None:
-        """Build the box if it is not there, give it to Vagrant, choose the accelerator, and say all this to the Vagrantfile."""
+        """Build the box if there is none, give it to Vagrant, choose the accelerator, and write all this down for the Vagrantfile."""
         name = self._settings.box or self._box.name
         if not self._settings.box or self._settings.box == self._box.name:
             path = self._box.get(self._progress)
@@ -100,16 +102,16 @@ class VagrantProvider:
         chosen = accelerator.choose(self._box, self._cache) if self._box.path().exists() else accelerator.UNTRIED
         self._progress(chosen.why)
         facts = {"lab": self._lab, "network": self._settings.network, "box": name, "driver": chosen.driver}
-        self._folder.settle(**facts, **self._lent(name), provision=str(assets.provision("")))
+        self._folder.write_facts(**facts, **self._kernel_and_initrd(name), provision=str(assets.provision("")))
 
-    def _lent(self, box: str) -> dict[str, str]:
-        """Where QEMU finds the kernel and the initrd of our own box."""
+    def _kernel_and_initrd(self, box: str) -> dict[str, str]:
+        """Return where QEMU finds the kernel and the initrd of labctl's own box."""
         if box != self._box.name:
             return {}
         with tempfile.TemporaryDirectory(prefix="labctl-box-") as scratch:
             files = dict(zip(("kernel", "initrd"), self._box.kernel(Path(scratch)), strict=True))
             with locks.exclusive(self._cache / "boxes" / ".lent"):
-                return {what: self._hypervisor.pool.lend(path, f"{box.replace('/', '-')}-{path.name}") for what, path in files.items()}
+                return {what: self._hypervisor.pool.copy_in(path, f"{box.replace('/', '-')}-{path.name}") for what, path in files.items()}
 
     def up(self, spec: MachineSpec) -> Machine:
         if IPv4Address(spec.address) not in IPv4Network(self._settings.network):
@@ -162,7 +164,7 @@ class VagrantProvider:
     def destroy_lab(self) -> None:
         for name in sorted(self._names() | set(self._hypervisor.domains())):
             self.destroy(name)
-        self._hypervisor.pool.take_back(f"{self._lab}-", f".{self._lab}-")  # disks that a killed load left
+        self._hypervisor.pool.remove_by_prefix(f"{self._lab}-", f".{self._lab}-")  # disks that a killed load left behind
         self._hypervisor.remove_network()
         self._folder.clear()
         for part in ("machines", "locks"):
@@ -224,7 +226,7 @@ class VagrantProvider:
                 operations.enter_context(self._machine(name).operation())
             snapshots.side_by_side(self._clear_away, there)
             self._ensure_networks()
-            self._folder.settle(lab=self._lab, **saved.facts, provision=str(assets.provision("")))
+            self._folder.write_facts(lab=self._lab, **saved.facts, provision=str(assets.provision("")))
             domains = snapshots.load(saved, self._lab, self._machine, self._hypervisor, folder, self._folder.path / "Vagrantfile")
             for each, domain in zip(saved.machines, domains, strict=True):
                 self._folder.add(each.spec, self._machine(each.spec.name).console)
@@ -232,13 +234,16 @@ class VagrantProvider:
             snapshots.wake(saved, self._machine, self._folder.key, self._settings)
         self._changed()
 
-    # -- how
+    # -- parts
 
     def _names(self) -> set[str]:
         return {folder.name for folder in (self._state / "machines").glob("*")}
 
     def _clear_away(self, name: str) -> None:
-        """Make room for one of the same name, or for none. Inside its lock, and without Vagrant, which takes seconds."""
+        """Remove the machine before another of the same name, or none, takes its place.
+
+        The caller holds its lock. Vagrant is not used, because it takes seconds.
+        """
         self._end(name, "another took its place", intended=True)
         self._unmake(name)
         self._machine(name).remove()
@@ -251,7 +256,7 @@ class VagrantProvider:
         self._folder.disown(name)
 
     def _up(self, machine: VagrantMachine, spec: MachineSpec) -> None:
-        """Inside the machine's lock."""
+        """Bring the machine up. The caller holds its lock."""
         domain = self._hypervisor.domain(spec.name)
         power = self._hypervisor.power(domain) if domain else Power.OFF
         boot = machine.boot()
@@ -264,16 +269,16 @@ class VagrantProvider:
         making, own = None, self._own_box()
         self._ensure_networks()
         if domain is None:
-            self._progress(f"{spec.name} is made")
+            self._progress(f"{spec.name} is being made")
             making = self._starts.ask(spec.name, provision=not own)
         elif power is Power.OFF:
             self._hypervisor.start(domain)
-        wait = Wait(machine, spec, self._hypervisor, self._settings, lambda: self._who(machine, spec), self._progress)
+        wait = Wait(machine, spec, self._hypervisor, self._settings, lambda: self._ask_boot(machine, spec), self._progress)
         try:
             machine.keep(wait.until_up(making, to_its_end=not own))
         except ProviderError:
             if making and making.done() and making.exception():
-                self._unmake(spec.name)  # half made, it would be taken for whole
+                self._unmake(spec.name)  # a half-made machine would be taken for a complete one
             raise
         self._starts.answers(spec.name)
 
@@ -285,7 +290,10 @@ class VagrantProvider:
         return str(self._folder.read().get("box", "")).startswith("labctl/")
 
     def _end(self, name: str, reason: str, *, intended: bool, grace_s: float = 0.0) -> None:
-        """Off, in order if there is a grace; the plug is pulled when that is over. What is off or unknown is no error."""
+        """Stop the machine: in order if there is a grace time, and by a power cut after it.
+
+        A machine that is off or unknown is no error.
+        """
         machine = self._machine(name)
         domain = self._hypervisor.domain(name)
         if domain and self._hypervisor.power(domain) is not Power.OFF:
@@ -312,7 +320,7 @@ class VagrantProvider:
             )
 
     def _remove(self, name: str) -> None:
-        """Through Vagrant, which keeps books; what it leaves, because its folder is gone, through libvirt."""
+        """Remove it through Vagrant, so that Vagrant forgets it; what Vagrant leaves, because its folder is gone, through libvirt."""
         self._starts.wait(self._settings.vagrant_deadline_s)
         if self._hypervisor.domain(name) and (self._folder.path / "Vagrantfile").exists():
             try:
@@ -329,7 +337,7 @@ class VagrantProvider:
             self._hypervisor.link(domain, up)
 
     def _power(self, machine: VagrantMachine, spec: MachineSpec, domain: object | None) -> Power:
-        """On means that its sshd has answered since this run began: until then the machine is not up."""
+        """Return the machine's power. On means that its sshd has answered since this run began; before that, the machine is not up."""
         power = self._hypervisor.power(domain) if domain else Power.OFF
         if power is Power.OFF:
             return power
@@ -341,19 +349,19 @@ class VagrantProvider:
         return power if (boot := machine.boot()) and boot.run == run else Power.OFF
 
     def _take_up(self, machine: VagrantMachine, spec: MachineSpec, run: str) -> None:
-        """It was booted behind our back, by itself or with Vagrant."""
-        said = self._who(machine, spec)
+        """Record a boot that this provider did not start: by the machine itself or by Vagrant."""
+        said = self._ask_boot(machine, spec)
         if said:
             machine.keep(Boot(said.boot_id, run, said.arch))
 
-    def _who(self, machine: VagrantMachine, spec: MachineSpec) -> shell.Said | None:
-        """From its console if that may be read, else over SSH."""
+    def _ask_boot(self, machine: VagrantMachine, spec: MachineSpec) -> shell.BootAnswer | None:
+        """Ask for the boot: the console if it can be read, otherwise sshd."""
         said = console.last_boot(machine.console)
         if said:
             boot_id, host_key = said
             machine.pin(host_key)
-            return shell.Said(boot_id, self._box.arch)
-        return shell.who(spec.address, self._folder.key, machine.known_hosts, self._settings.ssh_deadline_s)
+            return shell.BootAnswer(boot_id, self._box.arch)
+        return shell.ask_boot(spec.address, self._folder.key, machine.known_hosts, self._settings.ssh_deadline_s)
 
     def _describe(self, machine: VagrantMachine, spec: MachineSpec, power: Power) -> Machine:
         boot = machine.boot()
@@ -376,7 +384,7 @@ class VagrantProvider:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """On the host's end of the lab's network. The bridge has its address as soon as libvirt has started the network."""
+    """Listen on the host's address in the lab's network. The bridge has it as soon as libvirt has started the network."""
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

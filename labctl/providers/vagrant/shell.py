@@ -1,6 +1,6 @@
-"""A word with a machine's sshd, through OpenSSH: is it there, which boot is this, stop in order.
+"""Talks to a machine's sshd, through OpenSSH: whether it is there, which boot this is, and stopping in order.
 
-The host key is taken on the first connection, over the lab's closed network on this very host, and pinned from then on.
+The host key is taken at the first connection, over the lab's closed network on this host, and pinned from then on.
 """
 
 from __future__ import annotations
@@ -19,14 +19,20 @@ CONNECT_S = 3.0
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
-class Said(msgspec.Struct, frozen=True):
+class BootAnswer(msgspec.Struct, frozen=True):
+    """What a machine answered about itself."""
+
     boot_id: str
     arch: str
 
 
 def greets(address: str, deadline_s: float) -> bool:
-    """Whether something there speaks SSH. An emulated sshd on a busy host takes seconds to say its first word; its kernel takes none to connect,
-    and a try that began too early, or at the hardware address of one that is gone, is only repeated after ever longer pauses."""
+    """Tell whether an SSH server answers there.
+
+    An emulated sshd on a busy host takes seconds for its first line, while its kernel accepts a connection at once. A try that began too
+    early, or that went
+    to the hardware address of a machine that is gone, would be repeated only after ever longer pauses.
+    """
     try:
         with socket.create_connection((address, PORT), timeout=min(CONNECT_S, deadline_s)) as connection:
             connection.settimeout(deadline_s)
@@ -35,15 +41,15 @@ def greets(address: str, deadline_s: float) -> bool:
         return False
 
 
-def who(address: str, key: Path, known_hosts: Path, deadline_s: float) -> Said | None:
-    """The boot that answers at this address; None if none does within the deadline."""
+def ask_boot(address: str, key: Path, known_hosts: Path, deadline_s: float) -> BootAnswer | None:
+    """Return the boot that answers at this address, or None if none does within the deadline."""
     done = run(address, key, known_hosts, "cat /proc/sys/kernel/random/boot_id; uname -m", deadline_s)
     words = done.stdout.split() if done and done.returncode == 0 else []
-    return Said(words[0], ARCHITECTURES.get(words[1], words[1])) if len(words) == 2 else None
+    return BootAnswer(words[0], ARCHITECTURES.get(words[1], words[1])) if len(words) == 2 else None
 
 
 def run(address: str, key: Path, known_hosts: Path, command: str, deadline_s: float) -> subprocess.CompletedProcess[str] | None:
-    """A command as root; None if it took too long."""
+    """Run a command as root. Return None if it took too long."""
     argv = _argv(address, key, known_hosts, command, deadline_s)
     try:
         return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=deadline_s)
@@ -52,7 +58,10 @@ def run(address: str, key: Path, known_hosts: Path, command: str, deadline_s: fl
 
 
 def set_clock(address: str, key: Path, known_hosts: Path, deadline_s: float, then: str = "true") -> bool:
-    """Give it the time of day, and do `then`. The time is said when the connection stands: an emulated machine takes seconds to accept one."""
+    """Set the machine's clock, and then run `then`.
+
+    The time is sent when the connection is open, because an emulated machine takes seconds to accept one.
+    """
     command = f'echo ready && read -r now && date -s "@$now" >/dev/null || exit 1; {then}'
     pipe = subprocess.PIPE
     talking = subprocess.Popen(_argv(address, key, known_hosts, command, deadline_s), stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
@@ -80,7 +89,7 @@ def _argv(address: str, key: Path, known_hosts: Path, command: str, deadline_s: 
         "StrictHostKeyChecking": "accept-new",
         "HostKeyAlias": "machine",
         "HostKeyAlgorithms": "ssh-ed25519",
-        "KexAlgorithms": "^curve25519-sha256",  # OpenSSH's own first choice takes an emulated machine a second
+        "KexAlgorithms": "^curve25519-sha256",  # OpenSSH's default takes an emulated machine a second
         "ConnectTimeout": max(1, round(deadline_s)),
         "LogLevel": "ERROR",
     }
@@ -89,7 +98,7 @@ def _argv(address: str, key: Path, known_hosts: Path, command: str, deadline_s: 
 
 
 def host_key(known_hosts: Path) -> str:
-    """The key that was pinned ('ssh-ed25519 AAAA...'); empty if none was."""
+    """Return the pinned key ('ssh-ed25519 AAAA...'), or an empty text if there is none."""
     try:
         words = known_hosts.read_text().split()
     except FileNotFoundError:

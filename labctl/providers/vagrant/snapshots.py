@@ -1,19 +1,20 @@
-"""Virtual machines in a folder, memory and all, and machines made of such a folder that go on where those were.
+"""Saves virtual machines with their memory into a folder, and makes machines from such a folder that continue where those were.
 
-    FOLDER/lab.json             the lab they were of, what the Vagrantfile was told, and each machine: its power, boot, key, and what its disk builds on
+    FOLDER/lab.json             the lab they belonged to, the Vagrantfile's facts, and each machine: its power, boot, key, and what its disk builds on
     FOLDER/NAME/domain.xml      libvirt's description of it
-    FOLDER/NAME/memory.xml      and of its internal snapshot, if it was on
+    FOLDER/NAME/memory.xml      libvirt's description of its internal snapshot, if it was on
     FOLDER/NAME/disk.qcow2      its disk; the internal snapshot in it is its memory and its devices
 
 Saving: every machine's operation lock ─► suspend ─► `meanwhile` ─► QEMU writes the memory into the disk ─► the disks are copied ─► resume.
-Loading: what there is ended ─► disks into libvirt's pool ─► domains defined by the new lab's names ─► each reverted to the snapshot in its disk.
+Loading: present machines ended ─► disks into libvirt's pool ─► domains defined by the new lab's names ─► each reverted to the snapshot in its disk.
 
-Memory goes into the disk (QEMU's savevm) and not into a file beside it (virDomainSave's format), because that was measured: two machines of 512 MB in
-0.2-0.3 s against 1.1 s, all of it time in which they stand still; one file to copy, with libvirt's streams too where its files are not ours to read;
-and libvirt lets a domain of another name and id revert to it, while it refuses to restore another's file. Suspended machines are resumed by a process
-of its own, which does it also when whoever saves is killed.
+Memory goes into the disk (QEMU's savevm) and not into a file beside it (virDomainSave's format). Measured with two machines of 512 MB, that takes
+0.2-0.3 s instead of 1.1 s, during which they are paused. There is one file to copy, which also works with libvirt's streams. And libvirt lets a domain
+of another name and id revert to it, while it refuses to restore another domain's file. A separate process resumes the suspended machines, so that
+they are resumed also if the saving process is killed.
 
-A machine's addresses are in its memory, so they stay: two labs from one snapshot can't run side by side on a host, and `check` says so beforehand.
+A machine's addresses are in its memory and can't be changed, so two labs from one snapshot can't run at the same time on a host; `check` reports that
+beforehand.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ T = TypeVar("T")
 
 _AT_A_TIME = 8
 _MEMORY = "labctl"  # the internal snapshot's name
-# Resumes at the end of its input: when the save is done, which it is told, and just as well when whoever saves was killed: then libvirt
-# may still be at what was asked for last, so it looks again for a while.
+# It resumes the machines at the end of its input: that is when the save is done, which it reads, and also when the saving process was killed.
+# In the second case libvirt may still carry out the last request, so it looks again for a while.
 _RESUME = """
 import sys, time, libvirt
 libvirt.registerErrorHandler(lambda *_: None, None)
@@ -68,8 +69,8 @@ while time.monotonic() < ended + 120:
     time.sleep(0.1)
 """
 _POLL_S = 0.1
-# What a machine out of a snapshot does besides: end connections to this host, whose other end is long gone, but for the one that this came by (and
-# before anybody makes a new one); and ask for a lease that Vagrant's network knows of. Few programs: each takes an emulated machine a tenth of a second.
+# A machine out of a snapshot also ends its connections to this host, whose other ends no longer exist, except the one that this command uses (and
+# before a new one is made), and asks for a DHCP lease in Vagrant's network. It starts few programs, because each takes an emulated machine 0.1 s.
 _LEFT_BEHIND = (
     'set -- $SSH_CONNECTION; { ss -K "dst $1 and not ( sport = :22 and dport = :$2 )" >/dev/null;'
     ' read -r pid </sys/fs/cgroup/system.slice/labctl-dhcp.service/cgroup.procs && kill -USR1 "$pid"; } 2>/dev/null; true'
@@ -77,7 +78,7 @@ _LEFT_BEHIND = (
 
 
 class SavedMachine(msgspec.Struct, frozen=True):
-    """`base` is the file in libvirt's pool that the disk builds on, `boots_from` what QEMU wants besides."""
+    """One saved machine. `base` is the file in libvirt's pool that the disk builds on; `boots_from` are the kernel and the initrd."""
 
     spec: MachineSpec
     power: Power
@@ -89,10 +90,10 @@ class SavedMachine(msgspec.Struct, frozen=True):
 
 
 class SavedLab(msgspec.Struct, frozen=True):
-    """lab.json."""
+    """The content of lab.json."""
 
     lab: str
-    facts: dict[str, Any]  # folder.LabFolder.settle
+    facts: dict[str, Any]  # folder.LabFolder.write_facts
     machines: list[SavedMachine]
 
 
@@ -100,7 +101,7 @@ def read(folder: Path) -> SavedLab:
     try:
         return msgspec.json.decode((folder / "lab.json").read_bytes(), type=SavedLab)
     except (OSError, msgspec.DecodeError) as error:
-        raise ProviderError(f"the snapshot's machines can't be read: {error}", mend="labctl snapshot delete, and save it anew") from error
+        raise ProviderError(f"the snapshot's machines can't be read: {error}", mend="labctl snapshot delete, and save it again") from error
 
 
 # -- saving --------------------------------------------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ def save(
     folder: Path,
     meanwhile: Callable[[], None],
 ) -> None:
-    """Contract: protocol.Snapshots.save_machines."""
+    """Save the machines, as protocol.Snapshots.save_machines says."""
     machines = sorted(machines, key=lambda each: each.name)
     with contextlib.ExitStack() as operations:
         for machine in machines:
@@ -126,11 +127,11 @@ def save(
         for each in there:
             (folder / each.name).mkdir(mode=0o700)
             (folder / each.name / "domain.xml").write_text(each.described.text)
-            hypervisor.drop_memory(each.domain, _MEMORY)  # what a killed save left
+            hypervisor.drop_memory(each.domain, _MEMORY)  # left by a save that was killed
         try:
             with _at_rest(hypervisor, [each.domain for each in on if each.power is Power.ON]):
                 meanwhile()
-                memories = side_by_side(lambda each: hypervisor.keep_memory(each.domain, _MEMORY), on)
+                memories = side_by_side(lambda each: hypervisor.save_memory(each.domain, _MEMORY), on)
                 side_by_side(lambda each: hypervisor.pool.fetch(each.described.disk, folder / each.name / "disk.qcow2"), there)
         finally:
             for each in on:
@@ -161,7 +162,10 @@ class _Kept:
 
 @contextlib.contextmanager
 def _at_rest(hypervisor: Hypervisor, domains: Sequence[Any]) -> Iterator[None]:
-    """None of these runs inside the block, and whatever happens they go on afterwards. Those that somebody had paused are not among them."""
+    """Pause these domains inside the block; whatever happens, they are resumed afterwards.
+
+    Those that a person had paused are not among them.
+    """
     if not domains:
         yield
         return
@@ -184,7 +188,7 @@ def _at_rest(hypervisor: Hypervisor, domains: Sequence[Any]) -> Iterator[None]:
 
 
 def check(saved: SavedLab, hypervisor: Hypervisor, network: str) -> None:
-    """What would make a load fail, as ProviderError. Changes nothing."""
+    """Raise ProviderError if a load would fail. Nothing is changed."""
     other = hypervisor.same_addresses(network)
     if other:
         raise ProviderError(
@@ -193,13 +197,16 @@ def check(saved: SavedLab, hypervisor: Hypervisor, network: str) -> None:
         )
     for file in sorted({file for machine in saved.machines for file in (machine.base, *machine.boots_from) if file}):
         if not hypervisor.pool.has(file):
-            raise ProviderError(f"the snapshot's machines build on {file}, which is gone", mend="labctl snapshot delete, and save it anew")
+            raise ProviderError(f"the snapshot's machines build on {file}, which is gone", mend="labctl snapshot delete, and save it again")
 
 
 def load(
     saved: SavedLab, lab: str, make: Callable[[str], VagrantMachine], hypervisor: Hypervisor, folder: Path, vagrantfile: Path
 ) -> list[Any]:
-    """The domains of `folder` under this lab's names, each on, paused or off as it was. What had these names before is gone already."""
+    """Return the domains of `folder` under this lab's names, each on, paused or off as it was.
+
+    Machines with these names were removed before.
+    """
 
     def one(each: SavedMachine) -> Any:
         name = each.spec.name
@@ -213,7 +220,7 @@ def load(
             hypervisor.revert(domain, _moved(folder / name / "memory.xml", saved.lab, new), paused=each.power is Power.PAUSED)
             hypervisor.drop_memory(domain, _MEMORY)
         if each.boot:
-            now = hypervisor.domain(name)  # what `define` answered knows of no run
+            now = hypervisor.domain(name)  # the domain that `define` returned does not know its run
             machine.keep(msgspec.structs.replace(each.boot, run=hypervisor.run(now) if each.power is not Power.OFF else ""))
         return domain
 
@@ -223,14 +230,17 @@ def load(
 
 
 def wake(saved: SavedLab, make: Callable[[str], VagrantMachine], key: Path, settings: VagrantSettings) -> None:
-    """Tell those that are on again what they have missed. Their sshd has answered when this returns; one whose cable was out stays as it is."""
+    """Correct the clocks and connections of machines that are on again.
+
+    On return their sshd has answered, except for those whose cable was unplugged.
+    """
 
     def one(each: SavedMachine) -> None:
         address, pinned = each.spec.address, make(each.spec.name).known_hosts
         deadline = time.monotonic() + settings.boot_deadline_s
         while not shell.set_clock(address, key, pinned, settings.ssh_deadline_s, _LEFT_BEHIND):
             if time.monotonic() > deadline:
-                raise ProviderError(f"{each.spec.name} goes on, but does not answer on {address}", mend="labctl up")
+                raise ProviderError(f"{each.spec.name} continues, but does not answer on {address}", mend="labctl up")
             time.sleep(_POLL_S)
 
     side_by_side(one, [each for each in saved.machines if each.power is Power.ON and each.plugged])
@@ -241,6 +251,6 @@ def _moved(file: Path, old_lab: str, new: Names) -> str:
 
 
 def side_by_side(do: Callable[[A], T], things: Iterable[A]) -> list[T]:
-    """The first failure is raised when all have been tried."""
+    """Run `do` for all things in parallel. The first failure is raised when all have been tried."""
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
         return [done.result() for done in [pool.submit(do, each) for each in things]]

@@ -1,9 +1,11 @@
-"""Watching machines: libvirt tells of every domain's end within milliseconds, and by then its QEMU process is gone.
+"""Watches machines. libvirt reports every domain's end within milliseconds, and then its QEMU process is already gone.
 
-    libvirt's thread ── (name, word, reason) ──► queue ──► one thread of ours: tells what became known, with the boot it is about
+    libvirt's thread ── (name, word, reason) ──► queue ──► one thread of ours: reports what became known, with the boot it is about
 
-What nobody told, because libvirtd was restarted or a machine was booted behind our back, is found by looking every `rescan_s`. At the start of a
-watch each machine's present state is told once. A boot is known by the kernel's own id, which is asked for over SSH once for each boot.
+What was not reported, because libvirtd was restarted or a machine was booted without labctl, is found by looking every `rescan_s`. At the
+start of a
+watch, each machine's present state is reported once. A boot is known by the kernel's own id, which is asked for over SSH once for each
+boot.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ _ENDS = ("stopped", "rebooted", "gone")
 
 
 class Watcher:
-    """One watch. `machines` reads what there is, `remembered` what is kept of a machine, `listen` registers with libvirt."""
+    """One watch. `machines` reads which machines there are, `remembered` what is kept of a machine, and `listen` registers with libvirt."""
 
     def __init__(
         self,
@@ -47,7 +49,7 @@ class Watcher:
         self._thread.start()
 
     def wake(self) -> None:
-        """Look now: something of ours changed."""
+        """Look now, because this process changed something."""
         self._heard.put(("", "look", ""))
 
     def stop(self) -> None:
@@ -61,9 +63,11 @@ class Watcher:
             for step in (self._listen_and_look, self._wait):
                 try:
                     step()
-                except ProviderError:  # libvirtd is away: nothing is known, so nothing is told
+                except ProviderError:  # libvirtd does not answer, so nothing is known and nothing is reported
                     pass
-                except Exception as error:  # our mistake, or a listener's: it is shown as any thread's, and the watch goes on
+                except (
+                    Exception
+                ) as error:  # a mistake of ours or of the listener is printed like that of any thread, and the watch continues
                     threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread())))
         if self._deaf:
             self._deaf()
@@ -74,7 +78,7 @@ class Watcher:
         self._look()
 
     def _wait(self) -> None:
-        """Until something is heard; ends are told at once, without looking."""
+        """Wait for a message from libvirt or for `rescan_s`. Ends are reported at once, without looking."""
         try:
             said = self._heard.get(timeout=self._rescan_s)
             while True:
@@ -112,13 +116,16 @@ class Watcher:
             return
         if machine.boot_id != boot_id:
             if power is not Power.OFF:
-                self._off(machine.name, boot_id, "it was booted anew")
+                self._off(machine.name, boot_id, "it was booted again")
             self._say(machine, machine.power if machine.power is Power.PAUSED else Power.ON, "its sshd answers")
         elif machine.power is not power:
             self._say(machine, machine.power, "it is paused" if machine.power is Power.PAUSED else "it goes on")
 
     def _look_at_off(self, name: str, before: tuple[Power, str] | None) -> None:
-        """Off: told if it was not before, or if this is the first look and there was a boot. One that is just booting is not dead."""
+        """Handle a machine that is off. It is reported if it was on before, or if this is the first look and there was a boot.
+
+        A machine that is just booting has not ended.
+        """
         if before and before[0] is not Power.OFF:
             self._off(name, before[1], "it was found off")
         elif before is None and not (kept := self._remembered(name)).busy() and (boot := kept.boot()):
@@ -137,7 +144,7 @@ class Watcher:
             self._send(MachineEvent(name, Power.OFF, boot_id, reason))
 
     def _send(self, event: MachineEvent) -> None:
-        """A listener's mistake is shown like any thread's, and costs nobody the later events."""
+        """Call the listener. An exception in it is printed like that of any thread, and later events are still reported."""
         try:
             self._tell(event)
         except Exception as error:

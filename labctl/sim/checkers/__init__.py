@@ -1,1 +1,1 @@
-"""Checkers: what must always hold, and what must hold once all is calm. Each looks at a World and answers what is wrong, in sentences."""
+"""Checkers: what must always hold, and what must hold after a calm. Each looks at a World and returns what is wrong, in sentences."""

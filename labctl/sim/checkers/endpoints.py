@@ -1,4 +1,4 @@
-"""Liveness: behind each Service stand its ready pods, all of them, and nobody who is dead. Endpoints and EndpointSlices say the same."""
+"""Liveness: each Service's endpoints are all of its ready pods, and no dead ones. Endpoints and EndpointSlices agree."""
 
 from __future__ import annotations
 

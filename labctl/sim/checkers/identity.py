@@ -1,4 +1,4 @@
-"""Safety: a pod's name stands for at most one running thing, whatever nodes do. This is what fencing is for."""
+"""Safety: a pod's name stands for at most one running pod, whatever nodes do. Fencing exists for this."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from labctl.sim.hollow import Fleet
 
 
 def two_of_one(fleet: Fleet) -> Iterator[str]:
-    """Pods of one name that really run on two nodes at once."""
+    """Yield pods of one name that really run on two nodes at once."""
     for key, nodes in sorted(fleet.running().items()):
         if len(nodes) > 1:
             yield f"pod {key} runs on {' and '.join(sorted(node.name for node in nodes))} at once"

@@ -1,4 +1,4 @@
-"""Liveness: every ReplicationController has what it asks for, it is ready, and it really runs."""
+"""Liveness: every ReplicationController has the pods that it wants; they are ready, and really run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def unmet(client: Client, fleet: Fleet) -> Iterator[str]:
 
 
 def astray(client: Client, fleet: Fleet) -> Iterator[str]:
-    """What runs though the API has no such pod there."""
+    """Yield what runs although the API has no such pod there."""
     wanted = {(pod.metadata.uid, pod.spec.node_name) for pod in client.list("pods")}
     for name, node in sorted(fleet.nodes.items()):
         for uid, pod in sorted(node.running.items()):

@@ -1,11 +1,12 @@
-"""Programs that run in interpreters of their own, because they enter namespaces: standard library only, started by path.
+"""Programs that run in interpreters of their own, because they enter namespaces. They use only the standard library and are started by
+path.
 
-    lab_init   becomes the lab's init: its own pid and mount namespace, the lab's network, then waits
+    lab_init   becomes the lab's init: its own pid and mount namespace, the lab's network; then it waits
     boot       becomes one machine: network, pid, mount, uts, ipc, cgroup namespaces, root file system, then sshd
     dial       an ssh ProxyCommand: joins the lab's network and relays
-    attempt    tries, in a throwaway way, everything that a lab needs of this kernel
+    attempt    tries, and removes at once, everything that a lab needs of this kernel
 
-A fresh interpreter (about 20 ms, no site packages) may change its namespaces freely; the master's many threads may not.
+A fresh interpreter (about 20 ms, no site packages) may change its namespaces freely; the master can't, because it has many threads.
 """
 
 from __future__ import annotations
@@ -18,5 +19,5 @@ _START = "import sys; sys.path.insert(0, sys.argv[1]); from importlib import imp
 
 
 def command(program: str, *arguments: str) -> list[str]:
-    """The argv that runs one of the programs above."""
+    """Return the argv that runs one of the programs above."""
     return [sys.executable, "-I", "-S", "-c", _START, str(_ROOT), f"{__name__}.{program}", *arguments]

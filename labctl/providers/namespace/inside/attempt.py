@@ -1,7 +1,7 @@
-"""`attempt FOLDER`: really do, once, what a lab needs: namespaces, an overlay on FOLDER's file system, a veth pair, cgroups.
+"""`attempt FOLDER` tries once what a lab needs: namespaces, an overlay on FOLDER's file system, a veth pair, a bridge.
 
-Everything lies in namespaces of this process, so it is gone when this ends, whatever happens. Failure is one line on standard
-error: what doesn't work, `|`, and the mend.
+Everything is made in namespaces of this process, so it is gone when the process ends, whatever happens. A failure is one line on standard
+error: what does not work, `|`, and how to mend it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _namespaces() -> None:
 
 
 def _overlay(folder: str) -> None:
-    """Upper files on this file system, and a second overlay whose files lie there too: what pods' images need."""
+    """Try an overlay whose upper files are on this file system, and a second one above it, as pods' images need it."""
     parts = {name: os.path.join(folder, name) for name in ("lower", "upper", "work", "root")}
     for part in parts.values():
         os.mkdir(part)
@@ -48,7 +48,7 @@ def _overlay(folder: str) -> None:
         file.write("below")
     options = f"lowerdir={parts['lower']},upperdir={parts['upper']},workdir={parts['work']}"
     kernel.mount("overlay", parts["root"], "overlay", data=options)
-    os.unlink(os.path.join(parts["root"], "file"))  # a whiteout: needs more of the file system than a mount does
+    os.unlink(os.path.join(parts["root"], "file"))  # this makes a whiteout, which needs more of the file system than a mount
 
 
 def _veth() -> None:
@@ -60,7 +60,7 @@ def _bridge() -> None:
 
 
 def _pids() -> None:
-    """Last: after it, only the first process that this one starts is in the new namespace."""
+    """Try a pid namespace. This comes last, because only the first process started after it is in the new namespace."""
     kernel.unshare(kernel.CLONE_NEWPID)
     child = os.fork()
     if child == 0:

@@ -1,11 +1,11 @@
-"""Become one machine: pid 1 in namespaces of its own, below the lab's init, then tini, a shell that keeps sshd running, and sshd.
+"""`boot` becomes one machine: pid 1 in namespaces of its own, below the lab's init, then tini, a shell that keeps sshd running, and sshd.
 
-    here (joins the lab's network: makes the link, later waits for sshd's banner)
+    this process (joins the lab's network, makes the link, later waits for sshd's banner)
       └─ a process in the lab's pid namespace (joins the machine's cgroup, unshares the rest)
            └─ the machine's init (root file system, capabilities, exec)
 
-Prints one line on standard error and exits 1 if a step failed. Whoever is killed, the others end or complete by
-themselves: the init alone holds `alive`, and the operation's lock is inherited until it executes tini.
+If a step fails, it prints one line on standard error and exits with 1. If one of the processes is killed, the others end or complete by
+themselves: only the init holds `alive`, and the operation's lock is inherited until the init executes tini.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from labctl.providers.namespace.inside import filter, kernel, plan, rootfs
 _OF_ITS_OWN = kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWCGROUP
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _RESUME = "/opt/labctl/agent-resume"
-_OPEN_FILES = 65_536  # a login's 1024 would be every pod's
+_OPEN_FILES = 65_536  # pods inherit the limit, and a login's 1024 is too low for them
 _KEEP_SSHD = """
 fast=0
 while :; do
@@ -35,7 +35,7 @@ while :; do
     sleep 0.1
 done
 """
-"""Starts sshd again whenever it ends, however it was killed. One that can't be started (it ends at once, again and again) is the machine's end."""
+"""Starts sshd again whenever it ends, however it was killed. If it can't be started (it ends at once five times), the machine ends."""
 _INIT = [
     "/usr/bin/tini",
     "--",
@@ -43,7 +43,7 @@ _INIT = [
     "-c",
     _KEEP_SSHD,
     plan.SSHD_KEEPER,
-]  # tini leaves inherited descriptors alone, so it keeps `alive`
+]  # tini does not close inherited descriptors, so it still holds `alive`
 
 
 def main(arguments: list[str]) -> int:
@@ -70,7 +70,7 @@ def _boot(boot: plan.BootPlan) -> None:
     os.close(writing)
     kernel.setns(lab_net, kernel.CLONE_NEWNET)
     with os.fdopen(reading) as pipe:
-        failure = pipe.read()  # ends when the init executes tini, or dies
+        failure = pipe.read()  # the pipe ends when the init executes tini, or dies
     os.waitpid(child, 0)
     if failure:
         raise OSError(failure)
@@ -78,7 +78,7 @@ def _boot(boot: plan.BootPlan) -> None:
 
 
 def _make_link(boot: plan.BootPlan, lab_net: int) -> None:
-    """On return this process is in the machine's new network namespace, which is linked to the lab's bridge."""
+    """Link this process's network to the lab's bridge. On return, this process is in the machine's new network namespace."""
     kernel.unshare(kernel.CLONE_NEWNET)
     own_net = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     kernel.setns(lab_net, kernel.CLONE_NEWNET)
@@ -91,7 +91,7 @@ def _make_link(boot: plan.BootPlan, lab_net: int) -> None:
 
 
 def _below_the_lab(boot: plan.BootPlan, lab_pids: int, writing: int) -> None:
-    """The process between: only a process that is in the lab's pid namespace may make one below it."""
+    """Start the machine's init from a process in the lab's pid namespace, because only such a process can make a pid namespace below it."""
     try:
         kernel.setns(lab_pids, kernel.CLONE_NEWPID)
         child = os.fork()
@@ -132,7 +132,7 @@ def _become_init(boot: plan.BootPlan) -> None:
 
 
 def _start_aside(argv: list[str], environment: dict[str, str]) -> None:
-    """A program whose parent is the init, with no descriptor but its standard ones: `alive` is the init's alone."""
+    """Start a program as the init's child, with no descriptor but the standard ones, so that it does not hold `alive`."""
     if os.fork() == 0:
         try:
             os.setsid()

@@ -1,6 +1,7 @@
-"""An ssh ProxyCommand: `dial ALIVE ADDRESS PORT` joins the network of the lab whose init holds ALIVE, connects, and relays.
+"""`dial ALIVE ADDRESS PORT` is an ssh ProxyCommand: it joins the network of the lab whose init holds ALIVE, connects, and relays.
 
-It asks the kernel who that init is, so that the same ssh_config works after the lab was restarted. Becomes root through sudo if it is not.
+It asks the kernel for that init's process id, so the same ssh_config works after the lab was restarted. It becomes root through sudo if it
+must.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""What no capability stands for: system calls that reach the host from a machine whose root may mount, because pods need it.
+"""Refuses system calls that reach the host and that no capability controls. A machine's root may mount, because pods need it, so the filter
+must.
 
-A seccomp program for this process and all that it will ever start: it answers these calls with EPERM and lets all others pass.
-It looks only at the number of the call, for the machine's own programs and its 32-bit ones: what a pointer leads to can change after a look.
+It is a seccomp program for this process and all that it will ever start: it answers these calls with EPERM and allows all others.
+It looks only at the number of the call, for the machine's own programs and its 32-bit ones, because memory that a pointer leads to can
+change after the check.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _X86_64, _I386, _AARCH64, _ARM = 0xC000003E, 0x40000003, 0xC00000B7, 0x40000028  # audit architectures
 _ARCHITECTURES = {"x86_64": (_X86_64, _I386), "aarch64": (_AARCH64, _ARM)}
 REFUSED: Mapping[str, Mapping[int, int]] = {
-    # the kernel's log is the host's, and before 6.10 it is CAP_SYS_ADMIN's to clear
+    # the kernel's log belongs to the host, and before Linux 6.10 CAP_SYS_ADMIN is enough to clear it
     "syslog": {_X86_64: 103, _I386: 103, _AARCH64: 116, _ARM: 103},
-    # any file of a file system by its handle, also above the folder that is mounted: a machine's storage lies on the host's disk
+    # it opens any file of a file system by its handle, also above the mounted folder, and a machine's storage is on the host's disk
     "open_by_handle_at": {_X86_64: 304, _I386: 342, _AARCH64: 265, _ARM: 371},
     "fanotify_init": {_X86_64: 300, _I386: 338, _AARCH64: 262, _ARM: 367},
     "quotactl": {_X86_64: 179, _I386: 131, _AARCH64: 60, _ARM: 131},
@@ -31,17 +33,17 @@ REFUSED: Mapping[str, Mapping[int, int]] = {
     "kexec_file_load": {_X86_64: 320, _AARCH64: 294, _ARM: 401},
     "perf_event_open": {_X86_64: 298, _I386: 336, _AARCH64: 241, _ARM: 364},
 }
-"""Name -> its number for each architecture that has it."""
+"""Each call's name, with its number for each architecture that has it."""
 
 _X32_BIT = 0x40000000
-_SET_MODE_FILTER, _SPEC_ALLOW = 1, 4  # the second: no slower speculation for it, which some kernels choose for filtered processes
+_SET_MODE_FILTER, _SPEC_ALLOW = 1, 4  # the second keeps the processor's speculation, which some kernels turn off for filtered processes
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
-_NUMBER, _ARCHITECTURE = 0, 4  # offsets in what the program is asked about
+_NUMBER, _ARCHITECTURE = 0, 4  # offsets in the record that the program gets
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | errno.EPERM
 
 
 def refuse_host_calls() -> None:
-    """Needs CAP_SYS_ADMIN, as its caller has. Raises OSError."""
+    """Install the filter. The caller needs CAP_SYS_ADMIN. Raises OSError."""
     code = program(platform.machine())
     instructions = ctypes.create_string_buffer(code)
     described = ctypes.create_string_buffer(struct.pack("@HP", len(code) // 8, ctypes.addressof(instructions)))
@@ -52,7 +54,10 @@ def refuse_host_calls() -> None:
 
 
 def program(machine: str) -> bytes:
-    """For each architecture: is the call of it? then its numbers, one after another, and allow. What is of none is refused."""
+    """Return the program.
+
+    For each architecture it compares the call's number with the refused ones and then allows it; other architectures are refused.
+    """
     code = _instruction(_LOAD, constant=_ARCHITECTURE)
     for architecture in _ARCHITECTURES[machine]:
         block = _block(architecture)
@@ -64,7 +69,7 @@ def _block(architecture: int) -> bytes:
     numbers = [numbers[architecture] for numbers in REFUSED.values() if architecture in numbers]
     tests = [(_EQUAL, number) for number in numbers]
     if architecture == _X86_64:
-        tests.append((_AT_LEAST, _X32_BIT))  # the same calls under other numbers
+        tests.append((_AT_LEAST, _X32_BIT))  # x32 has the same calls under other numbers
     code = _instruction(_LOAD, constant=_NUMBER)
     for place, (opcode, number) in enumerate(tests):
         code += _instruction(opcode, then=len(tests) - place, constant=number)

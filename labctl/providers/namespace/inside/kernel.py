@@ -1,4 +1,4 @@
-"""System calls that Python 3.11 has no name for, by ctypes, and the constants they take."""
+"""System calls that Python 3.11 does not offer, by ctypes, and the constants they take."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
 
 
 def bind(source: str, target: str, *, read_only: bool = False, recursive: bool = False) -> None:
-    """One path seen at another too; read-only takes a second call."""
+    """Make one path visible at another too. Making it read-only takes a second call."""
     mount(source, target, flags=MS_BIND | (MS_REC if recursive else 0))
     if read_only:
         mount("", target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
 
 
 def pivot_root(new_root: str) -> None:
-    """Make `new_root` (a mount point) the root and forget the old one."""
+    """Make `new_root` (a mount point) the root and unmount the old one."""
     number = _PIVOT_ROOT[platform.machine()]
     os.chdir(new_root)
     _call("syscall", ctypes.c_long(number), b".", b".", about=new_root)
@@ -66,14 +66,14 @@ def pivot_root(new_root: str) -> None:
 
 
 def drop_capability(number: int) -> None:
-    """No process from here on can have it again, whatever it executes."""
+    """Drop a capability for good: no process started from here can have it again, whatever it executes."""
     _call("prctl", ctypes.c_int(_PR_CAPBSET_DROP), ctypes.c_ulong(number), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
 
 
 def close_all_on_exec() -> None:
-    """What this program inherited (the operation's lock) ends with it; what it executes starts clean."""
+    """Mark all inherited descriptors (such as the operation's lock), so that they are closed in the program that this one executes."""
     for name in os.listdir("/proc/self/fd"):
         fd = int(name)
         if fd > 2:
-            with contextlib.suppress(OSError):  # the descriptor of the listing itself
+            with contextlib.suppress(OSError):  # the listing's own descriptor is closed by now
                 os.set_inheritable(fd, False)

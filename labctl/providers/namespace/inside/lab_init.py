@@ -1,7 +1,7 @@
-"""Become the lab's init: pid 1 of a pid namespace that every machine's lies below. Killing it is `destroy`.
+"""`lab_init` becomes the lab's init: pid 1 of a pid namespace that contains those of all machines. `destroy` kills it.
 
-Returns (in the parent) when the lab's network stands; the child then only sleeps. It ignores SIGCHLD, which lasts across exec, so the
-kernel reaps what is reparented to it. A lab whose init is there already is left as it is. A kill at any step leaves
+The parent returns when the lab's network is ready; the child then only sleeps. It ignores SIGCHLD, which stays so across exec, so the
+kernel reaps orphans that become its children. If the lab has an init already, it is left as it is. A kill at any step leaves
 either no process or one that completes by itself.
 """
 

@@ -1,4 +1,4 @@
-"""What the programs in here are told, as JSON. Plain values: every decision was made outside."""
+"""The plans that the programs in this folder get, as JSON. They are plain values, because every decision was made before."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 SSHD_KEEPER = "keep-sshd"
-"""$0 of the shell that starts a machine's sshd again: how it is found among the machine's processes."""
+"""The name ($0) of the shell that starts a machine's sshd again, by which it is found among the machine's processes."""
 
 
 @dataclass(frozen=True)
 class CgroupPlan:
-    """`join`: cgroup.procs files of the machine's own cgroup, which its cgroup namespace takes as root; `init`: of the child its init
-    then moves to; `after`: (file, value) written when it has; `mounts`: (folder below /sys/fs/cgroup, type, options)."""
+    """How a machine's init enters its cgroups.
+
+    `join` are the cgroup.procs files of the machine's own cgroup, which its cgroup namespace takes as root; `init` are those of the child
+    to which its
+    init then moves; `after` are (file, value) pairs that are written after that; `mounts` are (folder below /sys/fs/cgroup, type, options).
+    """
 
     join: list[str]
     init: list[str]
@@ -23,7 +27,7 @@ class CgroupPlan:
 
 @dataclass(frozen=True)
 class LabPlan:
-    """The lab's init. `held`: a descriptor of a network namespace that outlived an earlier init, or -1."""
+    """The plan of the lab's init. `held` is a descriptor of a network namespace that outlived an earlier init, or -1."""
 
     alive: str
     gateway: str
@@ -35,8 +39,11 @@ class LabPlan:
 
 @dataclass(frozen=True)
 class BootPlan:
-    """One boot of one machine. `folder` has upper/, work/, root/, storage/ and console.log; `lab_init` is a process id in the host's numbering.
-    With `resume` the machine comes out of a snapshot: it runs /opt/labctl/agent-resume, if it has that."""
+    """The plan of one boot of one machine.
+
+    `folder` has upper/, work/, root/, storage/ and console.log; `lab_init` is a process id as the host numbers it.
+    With `resume` the machine comes out of a snapshot: it runs /opt/labctl/agent-resume, if it has that.
+    """
 
     name: str
     boot_id: str

@@ -1,7 +1,7 @@
-"""A machine's view of files: an overlay on the shared root file system, and only as much of the kernel as is the machine's own.
+"""A machine's file systems: an overlay on the shared root file system, and only those parts of the kernel's that belong to the machine.
 
-Global sysctls, the clock, kernel modules and the host's devices would leak into a naive container; here /proc/sys is
-read-only but for the network's, the capabilities to change the rest are dropped for good, and cgroups allow few devices.
+A simple container could change global sysctls, the clock, kernel modules and the host's devices. Here /proc/sys is
+read-only except for the network's part, the capabilities to change the rest are dropped for good, and cgroups allow few devices.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def drop_capabilities() -> None:
 
 
 def _escape(path: str) -> str:
-    """Colons separate lower folders, commas options."""
+    """Escape colons, which separate lower folders, and commas, which separate options."""
     return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
 
 
@@ -62,14 +62,14 @@ def _proc(boot: plan.BootPlan, root: str) -> None:
     kernel.bind(f"{proc}/sys", f"{proc}/sys", read_only=True, recursive=True)
     kernel.bind(f"{proc}/sys/net", f"{proc}/sys/net")
     kernel.mount("", f"{proc}/sys/net", flags=kernel.MS_BIND | kernel.MS_REMOUNT)
-    if os.path.exists(f"{proc}/sysrq-trigger"):  # not in every kernel
+    if os.path.exists(f"{proc}/sysrq-trigger"):  # some kernels don't have it
         kernel.bind(f"{proc}/sysrq-trigger", f"{proc}/sysrq-trigger", read_only=True)
     if os.path.exists(f"{proc}/kmsg"):
-        kernel.bind("/dev/null", f"{proc}/kmsg")  # the host's log: what a machine reads there, the host would miss
+        kernel.bind("/dev/null", f"{proc}/kmsg")  # it is the host's log, and lines that a machine reads there would be lost for the host
 
 
 def _sys(boot: plan.BootPlan, root: str) -> None:
-    """The machine's own network devices, read-only, and its cgroup as the root of each hierarchy."""
+    """Mount the machine's own network devices, read-only, and its cgroup as the root of each hierarchy."""
     kernel.mount("sysfs", f"{root}/sys", "sysfs", _QUIET | kernel.MS_RDONLY)
     cgroups = f"{root}/sys/fs/cgroup"
     if len(boot.cgroup.mounts) > 1:

@@ -6,7 +6,7 @@ import pytest
 
 from labctl.errors import LabctlError
 from labctl.lab import Lab, snapshots
-from labctl.lab.stored import doctor_store, keep_whole
+from labctl.lab.doctor_store import doctor_store, keep_undamaged_rows
 from tests.cli.test_cli import labctl
 
 
@@ -41,7 +41,7 @@ def damage(lab):
 
 def test_a_store_that_is_whole_says_so(lab):
     assert [check.level for check in doctor_store(lab)] == ["ok"]
-    assert [check.level for check in keep_whole(lab)] == ["ok"], "and there is nothing to mend"
+    assert [check.level for check in keep_undamaged_rows(lab)] == ["ok"], "and there is nothing to mend"
 
 
 def test_a_damaged_store_says_what_can_be_kept_and_goes_on_with_the_whole_rows(lab):
@@ -51,7 +51,7 @@ def test_a_damaged_store_says_what_can_be_kept_and_goes_on_with_the_whole_rows(l
     checks = doctor_store(lab)
     assert [check.level for check in checks] == ["error", "warning", "warning"]
     assert [check.mend for check in checks[1:]] == ["labctl doctor --store --keep-whole-rows", "labctl up --from one"]
-    assert keep_whole(lab)[0].level == "ok"
+    assert keep_undamaged_rows(lab)[0].level == "ok"
     lab.up()
     assert has(lab, "early") and not has(lab, "late")
     with pytest.raises(LabctlError, match="has the store open"):

@@ -1,4 +1,4 @@
-"""The edge: the rooms that reach machines, wired. Machines, pod network, proxy and names are fed by the runner as controllers are, and act over SSH.
+"""The machine_rooms: the rooms that reach machines, wired. Machines, pod network, proxy and names are fed by the runner as controllers are, and act over SSH.
 
 provider.uplink ─► the lab's own network ─► API listens there ─► SSH process enters it ─► machines boot and join ─► routes, rules, names
 """
@@ -36,8 +36,10 @@ class SshRemote(Remote, Protocol):
     async def start(self) -> None: ...
 
 
-class Edge:
-    """Built before anything runs. `connect` makes the network, then `start` begins with the machines."""
+class MachineRooms:
+    """The rooms that reach machines. They are built before anything runs;     `connect` makes the network, then `start` starts with the
+    machines.
+    """
 
     def __init__(
         self,
@@ -64,8 +66,8 @@ class Edge:
         self.dns = Dns(remote, journal, clock, settings.dns(), supervisor)
         self._uplink: asyncio.Task[Uplink] | None = None
         self._entered = False  # the SSH process lives in the lab's network
-        remote.listen(self.network.told)
-        remote.listen(self.proxy.told)
+        remote.listen(self.network.notified)
+        remote.listen(self.proxy.notified)
         remote.listen(self.dns.told)
 
     @property
@@ -74,13 +76,14 @@ class Edge:
         return (self.network, *self.proxy.followers, self.dns, *self.machines.followers)
 
     def begin(self) -> None:
-        """Make the lab's network, which takes a while and nobody's turn: the API gets ready beside it."""
+        """Start making the lab's network. That takes a while, and the API gets ready meanwhile."""
         self._uplink = asyncio.create_task(asyncio.to_thread(self._provider.uplink, API_PORT), name="uplink")
 
     async def connect(self, port: int = 0) -> Uplink:
-        """The lab's network, made, with the SSH process in it. `port` is the API's on loopback, where a reverse tunnel leads.
+        """Wait for the lab's network and move the SSH process into it. `port` is the API's on loopback, to which a reverse tunnel leads.
 
-        Answers where else the API is to listen for agents. Raises what the provider raises; then it may be called again, and asks the provider anew.
+        Return where else the API has to listen for agents. Raises what the provider raises; then it may be called again, and asks the
+        provider again.
         """
         if self._uplink is None:
             self.begin()
@@ -98,18 +101,18 @@ class Edge:
         return uplink
 
     async def start(self, uplink: Uplink) -> None:
-        """Begin with the machines; returns when their first round is under way. May be called again after it failed."""
+        """Start with the machines, and return when their first round has begun. It may be called again after it failed."""
         await self.network.start()
         await self.proxy.start()
         await self.dns.start()
         await asyncio.gather(self.remote.start(), self.machines.start(uplink.url, self._relay(uplink)))
 
     def _relay(self, uplink: Uplink) -> str:
-        """The address that pods call the master by, where only a tunnel leads to it: each machine has it then."""
+        """Return the address by which pods reach the master if only a tunnel leads to it. Each machine then has that address."""
         return self._settings.lab_address if uplink.reverse_tunnel else ""
 
     async def stop(self) -> None:
-        """Machines and pods go on as they are."""
+        """Stop these rooms. Machines and pods stay as they are."""
         await self.machines.stop()
         await self.dns.stop()
         await self.proxy.stop()

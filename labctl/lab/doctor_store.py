@@ -1,6 +1,8 @@
-"""`doctor --store`: whether the lab's store is what was written, and how to go on where it is not. Works without a master, because such a master can't start.
+"""`doctor --store` checks that the lab's store still holds what was written, and says how to continue if it does not. It needs no master,
+because a master
+can't start on a damaged store.
 
-Two things can be kept: a snapshot of before (`labctl up --from NAME`), or the rows that are whole. Which is better, the person decides.
+There are two ways on: an older snapshot (`labctl up --from NAME`), or the undamaged rows. The person decides which.
 """
 
 from __future__ import annotations
@@ -20,21 +22,21 @@ KEEP = "labctl doctor --store --keep-whole-rows"
 
 
 def doctor_store(lab: LabFolder) -> list[Check]:
-    """A line for the store, and one for each thing that is damaged in it. Changes nothing."""
+    """Return one result for the store, and one for each damaged thing in it. Nothing is changed."""
     _refuse_running(lab)
     if not lab.paths.store.exists():
         return [Check("store", "ok", f"there is none at {lab.paths.store} yet")]
     return _checks(lab, examine(lab.paths.store))
 
 
-def keep_whole(lab: LabFolder) -> list[Check]:
-    """Go on with the rows that are whole. The damaged file stays beside the new one."""
+def keep_undamaged_rows(lab: LabFolder) -> list[Check]:
+    """Make a new store from the undamaged rows. The damaged file stays beside it."""
     _refuse_running(lab)
     examined = examine(lab.paths.store)
     if not examined.damages:
         return _checks(lab, examined)
     aside = keep_whole_rows(lab.paths.store, examined)
-    found = f"{examined.objects} keys were kept; what was damaged is as it was before, or gone. The damaged file is {aside}"
+    found = f"{examined.objects} keys were kept; a damaged object has its previous value, or is gone. The damaged file is {aside}"
     return [Check("store", "ok", found, "labctl up")]
 
 
