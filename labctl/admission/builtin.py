@@ -8,16 +8,15 @@ from labctl.admission.defaulttolerationseconds import DefaultTolerationSeconds
 from labctl.admission.eventratelimit import EventRateLimit
 from labctl.admission.limitranger import LimitDefaults, LimitRanger
 from labctl.admission.noderestriction import NodeRestriction
-from labctl.admission.policies import ValidatingPolicies
 from labctl.admission.priority import Priority
 from labctl.admission.resourcequota import ResourceQuota
 from labctl.admission.roleescalation import RoleEscalation
 from labctl.admission.runtimeclass import RuntimeClass
 from labctl.admission.serviceaccount import ServiceAccount
 from labctl.admission.storage import DefaultStorageClass, PersistentVolumeClaimResize
-from labctl.admission.webhooks import MutatingWebhooks, ValidatingWebhooks
+from labctl.admission.whenthere import WhenThere
 from labctl.clock import Clock
-from labctl.resources.admission import Admission
+from labctl.resources.admission import Admission, AdmissionStep
 from labctl.resources.client import Client
 from labctl.resources.rbac.holders import Rbac
 from labctl.resources.webhooks import NoWebhooks, Webhooks
@@ -43,7 +42,7 @@ def builtin_admission(
             DefaultTolerationSeconds(evict_s),
             DefaultStorageClass(client),
             CertificateRequests(rbac, clock),
-            MutatingWebhooks(client, webhooks),
+            _mutating_webhooks(client, webhooks),
         ),
         validating=(
             NodeRestriction(client),
@@ -51,8 +50,38 @@ def builtin_admission(
             EventRateLimit(clock),
             LimitRanger(client),
             PersistentVolumeClaimResize(client),
-            ValidatingPolicies(client),
-            ValidatingWebhooks(client, webhooks),
+            _policies(client),
+            _validating_webhooks(client, webhooks),
             ResourceQuota(client),
         ),
     )
+
+
+_GROUP = "admissionregistration.k8s.io"
+
+
+def _policies(client: Client) -> WhenThere:
+    def make() -> AdmissionStep:
+        from labctl.admission.policies import ValidatingPolicies
+
+        return ValidatingPolicies(client)
+
+    return WhenThere("ValidatingAdmissionPolicy", client, f"validatingadmissionpolicybindings.{_GROUP}", make)
+
+
+def _mutating_webhooks(client: Client, webhooks: Webhooks) -> WhenThere:
+    def make() -> AdmissionStep:
+        from labctl.admission.webhooks import MutatingWebhooks
+
+        return MutatingWebhooks(client, webhooks)
+
+    return WhenThere("MutatingAdmissionWebhook", client, f"mutatingwebhookconfigurations.{_GROUP}", make)
+
+
+def _validating_webhooks(client: Client, webhooks: Webhooks) -> WhenThere:
+    def make() -> AdmissionStep:
+        from labctl.admission.webhooks import ValidatingWebhooks
+
+        return ValidatingWebhooks(client, webhooks)
+
+    return WhenThere("ValidatingAdmissionWebhook", client, f"validatingwebhookconfigurations.{_GROUP}", make)

@@ -1,0 +1,29 @@
+"""A step that is imported when the first object is stored that makes it count: a lab without policies and webhooks starts without them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from labctl.resources.admission import AdmissionStep, Attributes, Verb
+from labctl.resources.client import Client
+
+
+class WhenThere:
+    """`resource` are the objects that configure the step; `make` imports it."""
+
+    kinds: frozenset[str] | None = None
+    verbs: frozenset[Verb] = frozenset({"create", "update", "delete"})
+
+    def __init__(self, name: str, client: Client, resource: str, make: Callable[[], AdmissionStep]) -> None:
+        self.name = name
+        self._store = client.resources.store
+        self._prefix = resource + "/"
+        self._make = make
+        self._step: AdmissionStep | None = None
+
+    async def admit(self, attributes: Attributes) -> None:
+        if not self._store.range(self._prefix, limit=1).entries:
+            return
+        if self._step is None:
+            self._step = self._make()
+        await self._step.admit(attributes)
