@@ -45,7 +45,7 @@ class NodeState:
     """One node. `node` is None while pods are bound to a node that does not exist."""
 
     __slots__ = (
-        "name", "node", "labels", "millicores", "bytes", "pods", "others", "taints", "discourages",
+        "name", "node", "labels", "zone", "millicores", "bytes", "pods", "others", "taints", "discourages",
         "used_millicores", "used_bytes", "used_others", "weight_millicores", "weight_bytes", "placed", "host_ports", "groups", "occupants",
     )  # fmt: skip
 
@@ -53,6 +53,7 @@ class NodeState:
         self.name = name
         self.node: Node | None = None
         self.labels: Mapping[str, str] = {}
+        self.zone = ""
         self.millicores = self.bytes = self.pods = 0  # allocatable
         self.others: Mapping[str, int] = {}
         self.taints: tuple[Taint, ...] = ()  # that keep new pods away
@@ -67,6 +68,7 @@ class NodeState:
     def set(self, node: Node) -> None:
         self.node = node
         self.labels = node.metadata.labels
+        self.zone = self.labels.get(ZONE, "")
         offered = node.status.allocatable or node.status.capacity
         self.millicores = to_millicores(offered.get("cpu", 0))
         self.bytes = to_bytes(offered.get("memory", 0))
@@ -147,6 +149,7 @@ class Cluster:
         self._states: dict[str, NodeState] = {}
         self._order: list[NodeState] | None = None
         self._zones = 0
+        self._discouraging = False
         self._placed: dict[Key, Placed] = {}
         self._priorities: dict[int, int] = {}  # of placed pods, how many have each
         self._nominated: dict[str, dict[Key, Placed]] = {}  # by node
@@ -159,6 +162,12 @@ class Cluster:
         """How many zones the nodes' labels name."""
         self._nodes()
         return self._zones
+
+    @property
+    def discouraging(self) -> bool:
+        """Whether any node has a PreferNoSchedule taint."""
+        self._nodes()
+        return self._discouraging
 
     @property
     def lowest_priority(self) -> float:
@@ -271,7 +280,8 @@ class Cluster:
     def _nodes(self) -> list[NodeState]:
         if self._order is None:
             self._order = [self._states[name] for name in sorted(self._states) if self._states[name].node is not None]
-            self._zones = len({state.labels[ZONE] for state in self._order if ZONE in state.labels})
+            self._zones = len({state.zone for state in self._order if state.zone})
+            self._discouraging = any(state.discourages for state in self._order)
         return self._order
 
 

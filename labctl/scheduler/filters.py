@@ -80,6 +80,8 @@ class Situation:
 def _short(demand: Demand, state: NodeState) -> Refusal | None:
     """What the node lacks. More than it has in all, and no pod's going would help."""
     cpu, memory = state.used_millicores + demand.millicores, state.used_bytes + demand.bytes
+    if cpu <= state.millicores and memory <= state.bytes and state.placed < state.pods and not demand.others:
+        return None
     short: list[str] = []
     final = False
     if state.placed >= state.pods:

@@ -17,14 +17,14 @@ from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.placement import matches_term
 from labctl.resources.tolerations import tolerated
 from labctl.scheduler.affinity import Neighbours
-from labctl.scheduler.cluster import ZONE, Cluster, NodeState
+from labctl.scheduler.cluster import Cluster, NodeState
 from labctl.scheduler.demand import Demand
 from labctl.scheduler.filters import Situation
 from labctl.scheduler.spread import unevenness
 from labctl.scheduler.terms import NamespaceLabels
 
-Score = tuple[int, int, int]
-"""Less is better: against what was asked for; how many replicas are near; the share that would be requested, in thousandths."""
+Score = tuple[int, int]
+"""Less is better: against what was asked for; how many replicas are near. Among equals the share that would be requested decides."""
 
 _TAINTS, _NODES, _SPREAD, _PODS = 3, 2, 2, 2  # Kubernetes' weights of its plugins
 _BEST = 100
@@ -38,15 +38,18 @@ def best(
         return fitting[0], f"placed on {fitting[0].name}: the only node where it fits"
     demand = situation.demand
     against = _against(situation, fitting, cluster, labels_of)
-    near = _near(demand, fitting, cluster)
-    scores = [(asked, replicas, _share(demand, state)) for asked, replicas, state in zip(against, near, fitting, strict=True)]
+    scores = list(zip(against, _near(demand, fitting, cluster), strict=True))
     lowest = min(scores)
-    equals = [state for state, its in zip(fitting, scores, strict=True) if its == lowest]
+    tied = [state for state, its in zip(fitting, scores, strict=True) if its == lowest]
+    shares = [_share(demand, state) for state in tied]
+    least = min(shares)
+    equals = [state for state, share in zip(tied, shares, strict=True) if share == least]
     chosen = equals[0] if len(equals) == 1 else rng.choice(equals)
-    return chosen, _why(chosen, demand, lowest, scores, len(equals))
+    return chosen, _why(chosen, demand, lowest, scores, len(tied) - len(equals))
 
 
 def _share(demand: Demand, state: NodeState) -> int:
+    """The larger share of the node's CPU or memory that would be requested, in thousandths."""
     cpu = 1000 * (state.weight_millicores + demand.weight_millicores) // (state.millicores or 1)
     memory = 1000 * (state.weight_bytes + demand.weight_bytes) // (state.bytes or 1)
     return cpu if cpu > memory else memory
@@ -60,10 +63,10 @@ def _near(demand: Demand, fitting: Sequence[NodeState], cluster: Cluster) -> lis
     zones: dict[str, int] = {}
     nodes = cluster.nodes()
     for state in nodes:
-        if ZONE in state.labels:
-            zones[state.labels[ZONE]] = zones.get(state.labels[ZONE], 0) + state.groups.get(group, 0)
-    for_node, for_zone = int(100 * log(len(nodes) + 2)), int(100 * log(len(zones) + 2))
-    return [state.groups.get(group, 0) * for_node + zones.get(state.labels.get(ZONE, ""), 0) * for_zone for state in fitting]
+        if state.zone and (replicas := state.groups.get(group)):
+            zones[state.zone] = zones.get(state.zone, 0) + replicas
+    for_node, for_zone = int(100 * log(len(nodes) + 2)), int(100 * log(cluster.zones + 2))
+    return [state.groups.get(group, 0) * for_node + zones.get(state.zone, 0) * for_zone for state in fitting]
 
 
 # -- what was asked for --------------------------------------------------------------------------------------------------------------------
@@ -73,7 +76,7 @@ def _against(situation: Situation, fitting: Sequence[NodeState], cluster: Cluste
     """How far each node is from what was asked for; 0 for all if nobody asked for anything."""
     pod, demand = situation.pod, situation.demand
     total = [0] * len(fitting)
-    if any(state.discourages for state in fitting):
+    if cluster.discouraging:
         _weigh(total, _lowered([float(_discouraging(pod, state)) for state in fitting]), _TAINTS)
     affinity = pod.spec.affinity
     if affinity and affinity.preferred:
@@ -136,14 +139,14 @@ def _evened(values: Sequence[float | None]) -> list[float]:
 # -- why -----------------------------------------------------------------------------------------------------------------------------------
 
 
-def _why(chosen: NodeState, demand: Demand, lowest: Score, scores: Sequence[Score], equals: int) -> str:
+def _why(chosen: NodeState, demand: Demand, lowest: Score, scores: Sequence[Score], fuller: int) -> str:
     among = f"placed on {chosen.name}: of the {len(scores)} nodes where it fits, "
     rivals = [score for score in scores if score[0] == lowest[0]]
     if len(rivals) == 1:
         return among + "this one comes nearest to what it prefers"
     if max(score[1] for score in rivals) > lowest[1]:
         return among + f"this one runs the fewest of its replicas ({chosen.groups.get(demand.group, 0)})"
-    if equals < len(rivals):
+    if fuller:
         return among + "this one has the least requested"
     if len(rivals) < len(scores):
         return among + f"{len(rivals)} come equally near to what it prefers, and lots were drawn"
