@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import re
 import runpy
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,10 +27,30 @@ KIND = Kind("resource.k8s.io", "v1", "DeviceClass", "deviceclasses", "deviceclas
 """
 
 
+BLOCK = re.compile(r"`([\w./-]+)`:\n\n```(python|diff)\n(.*?)```", re.S)
+"""A file's path, and right after it what becomes of the file."""
+PATH = re.compile(r"`((?:docs|labctl|tests)/[\w./-]+)`")
+TESTS = {
+    "Add a controller": ["tests/controllers/test_teams.py"],
+    "Add an admission step": ["tests/admission/test_alwayspullimages.py"],
+    "Add an ability of a provider": [
+        "tests/providers/test_documented.py",
+        "tests/providers/test_abilities.py",
+        "tests/contract/test_provider.py::test_a_console_shows_what_its_machine_wrote[fake]",
+    ],
+    "Add a fault": ["tests/providers/test_flap.py", "tests/providers/test_documented.py", "tests/providers/test_abilities.py"],
+    "Act on another field of a pod": ["tests/agent/test_hostname_override.py"],
+}
+"""By heading of the page: what holds when the recipe was followed."""
+
+
+def section(heading: str) -> str:
+    return (ROOT / "docs/extending.md").read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
+
+
 def example(heading: str) -> str:
     """The first Python block below a heading of the page."""
-    section = (ROOT / "docs/extending.md").read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
-    block = re.search(r"```python\n(.*?)```", section, re.S)
+    block = re.search(r"```python\n(.*?)```", section(heading), re.S)
     assert block is not None
     return block[1]
 
@@ -82,3 +104,56 @@ def test_a_kind_of_kubernetes_brings_its_definitions_when_they_are_derived(folde
     derive_protobuf["roots"].__globals__["builtin_schema"] = lambda: schema
     assert derive_protobuf["roots"]()["resource.k8s.io/v1/DeviceClass"] == "k8s.io/api/resource/v1.DeviceClass"
     assert builtin_registry()["deviceclasses.resource.k8s.io"].kind == "DeviceClass"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Path]:
+    """A copy of the project, removed afterwards: pytest would keep it."""
+    for name in ("labctl", "tests", "docs"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    yield tmp_path
+    shutil.rmtree(tmp_path)
+
+
+def changed(text: str, diff: str) -> str:
+    """The text after each hunk of the diff; a hunk's old lines must stand there exactly once."""
+    for hunk in diff.split("@@\n"):
+        lines = hunk.splitlines(keepends=True)
+        old, new = ("".join(line[1:] or line for line in lines if line[0] != sign) for sign in "+-")
+        assert ("\n" + text).count("\n" + old) == 1, f"docs/extending.md shows lines that are not there, or not once:\n{old}"
+        text = ("\n" + text).replace("\n" + old, "\n" + new)[1:]
+    return text
+
+
+def follow(project: Path, heading: str) -> list[str]:
+    """Applies the recipe's blocks, and touches nothing else; returns the files' paths."""
+    blocks = BLOCK.findall(section(heading))
+    assert len(blocks) == section(heading).count("```") // 2, "a block does not say which file it is about"
+    for path, language, text in blocks:
+        place = project / path
+        assert place.exists() is (language == "diff"), path
+        place.write_text(changed(place.read_text(), text) if language == "diff" else text)
+    return [path for path, _, _ in blocks]
+
+
+def succeeded(project: Path, *arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-m", *arguments], cwd=project, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("heading", TESTS)
+def test_a_recipe_is_followed_and_what_it_promises_holds(project: Path, heading: str) -> None:
+    touched = follow(project, heading)
+    missing = [path for path in PATH.findall(section(heading)) if not (project / path).exists()]
+    assert not missing, f"the recipe names files that are not there: {missing}"
+    python = [path for path in touched if path.endswith(".py")]
+    succeeded(project, "ruff", "check", "--no-cache", *python)
+    succeeded(project, "ruff", "format", "--no-cache", "--check", *python)
+    assert "skipped" not in succeeded(project, "pytest", "-p", "no:cacheprovider", *TESTS[heading])
+
+
+def test_every_recipe_is_followed() -> None:
+    headings = re.findall(r"^## (.*)$", (ROOT / "docs/extending.md").read_text(), re.M)
+    assert headings == ["Add a kind", *TESTS]

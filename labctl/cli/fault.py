@@ -8,7 +8,14 @@ from labctl.cli.complete import minions
 from labctl.cli.lifecycle import become_root
 from labctl.lab import Lab
 
-FAULTS = {"power-off": "power_off", "reset": "reset", "pause": "pause", "resume": "resume", "cut": "cut", "restore": "restore"}
+FAULTS = {  # what people type: the fault's name in faults/machines.py, which is not imported before it is needed
+    "power-off": "power_off",
+    "reset": "reset",
+    "pause": "pause",
+    "resume": "resume",
+    "cut": "cut",
+    "restore": "restore",
+}
 
 
 @click.command(epilog="Example: labctl fault power-off minion-1")

@@ -68,7 +68,7 @@ class Lab(LabFolder):
         return self.api.get(f"/labctl/v1/why/{kind}/{namespace}/{name}")["lines"]
 
     def fault(self, what: str, name: str) -> None:
-        """Break a machine now: power_off, reset, pause, resume, cut or restore. `up` repairs it."""
+        """Breaks a machine now; `what` is one of FAULTS in faults/machines.py. `up` repairs the machine."""
         from labctl.faults.machines import break_machine
         from labctl.lab import providers
 

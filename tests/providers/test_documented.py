@@ -10,9 +10,10 @@ import pytest
 
 from labctl.providers.factory import PROVIDERS
 from labctl.providers.namespace.provider import NamespaceProvider
-from labctl.providers.protocol import Checks, Links, PowerControl, Provider, Snapshots
+from labctl.providers.protocol import Provider
 from labctl.providers.ssh.provider import SshProvider
 from labctl.providers.vagrant.provider import VagrantProvider
+from tests.providers.test_abilities import ALL
 
 CLASSES = {"namespace": NamespaceProvider, "vagrant": VagrantProvider, "ssh": SshProvider}
 TEXT = (Path(__file__).parents[2] / "docs" / "providers.md").read_text()
@@ -40,7 +41,7 @@ def test_every_provider_has_its_column():
 
 def test_every_capability_has_its_row():
     described = {name for names in capabilities().values() for name in names}
-    for protocol in (PowerControl, Links, Snapshots, Checks):
+    for protocol in ALL:
         assert set(methods(protocol)) <= described, f"{protocol.__name__} is not described"
 
 
