@@ -5,8 +5,9 @@ from __future__ import annotations
 from labctl.errors import LabctlError
 from labctl.providers.protocol import Links, PowerControl, Provider, ability
 
-POWER = ("power_off", "reset", "pause", "resume")  # methods of PowerControl
-LINKS = ("cut", "restore")  # methods of Links
+POWER = ("power_off", "reset", "pause", "resume")
+LINKS = ("cut", "restore")
+"""The methods of PowerControl and of Links."""
 FAULTS = (*POWER, *LINKS)
 
 
