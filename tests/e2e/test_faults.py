@@ -156,22 +156,24 @@ def test_the_helper_and_the_control_connection_are_killed(lab):
             assert kill_on(lab, minion, HELPER) >= 1
         scale(lab, 4)
         settled(lab, 4)
-        for pid in [pid for pid, line in lab_processes(lab).items() if line == HELPER]:
-            os.kill(parent(pid), signal.SIGKILL)  # the sshd of the master's control connection
+        lines = lab_processes(lab)
+        connections = {parent(pid) for pid, line in lines.items() if line == HELPER and lines.get(parent(pid), "").startswith("sshd")}
+        assert len(connections) == len(MINIONS)
+        for pid in connections:
+            os.kill(pid, signal.SIGKILL)  # the sshd of the master's control connection
         scale(lab, 2)
         settled(lab, 2)
         lab.kubectl("exec", lab.ready_pods()[0]["metadata"]["name"], "--", "true")
     assert result["failed"] == 0, str(result)
 
 
-def test_an_sshd_that_is_killed_takes_its_machine_along(lab):
-    """Nobody could reach such a machine again. It is known to be off at once, and `labctl up` boots it."""
-    before = {pod["metadata"]["uid"] for pod in lab.ready_pods()}
+def test_an_sshd_that_is_killed_is_started_again(lab):
+    """A machine without its sshd could be reached by nobody. Its pods do not notice."""
+    before = containers(lab)
     (listener,) = [p for p, line in lab_processes(lab).items() if "[listener]" in line and address_of(p) == "10.245.1.12"]
     os.kill(listener, signal.SIGKILL)
-    wait(lambda: [pod["spec"]["nodeName"] for pod in lab.ready_pods()] == ["minion-1"] * 2, "both pods are on minion-1", 10)
-    assert len(before & {pod["metadata"]["uid"] for pod in lab.ready_pods()}) == 1
-    lab.labctl("up")
+    wait(lambda: lab.on("minion-2", "true", check=False).returncode == 0, "minion-2 can be reached again", 10)
+    assert containers(lab) == before
 
 
 def address_of(pid):
@@ -382,7 +384,7 @@ def test_five_hundred_pods_come_and_go_and_leave_nothing(lab):
 
     before, after = churn(), churn()
     grown = {name: (after[name][0] - mb, after[name][1] - files) for name, (mb, files) in before.items()}
-    allowed_mb = {"master": 20}  # the rest of the history that it holds on purpose, 32 MB at most
+    allowed_mb = {"master": 32}  # the history that it holds on purpose, of which the first half may have filled any part
     assert all(mb < allowed_mb.get(name, 6) and files <= 4 for name, (mb, files) in grown.items()), (grown, before, after)
 
 
