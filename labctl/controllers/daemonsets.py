@@ -18,7 +18,7 @@ import msgspec
 from labctl.controllers.indexes import DAEMON_SETS, NODES, PODS, PODS_READY, REVISIONS
 from labctl.controllers.settings import ControllerSettings
 from labctl.controllers.shared import pods, revisions
-from labctl.controllers.shared.ownership import OwnerKind, claim, could_adopt, owned, owners
+from labctl.controllers.shared.ownership import OwnerKind, claim, concerned, owned, owners
 from labctl.controllers.shared.revisions import REVISION_LABEL
 from labctl.reconcile.plan import NOTHING, Action, Index, Key, Patch, Plan, Seen, View
 from labctl.resources import taints
@@ -289,14 +289,7 @@ def _status(daemon: DaemonSet, places: Sequence[Place], available: set[Key], wor
 
 
 def _of_pod(view: View, seen: Seen) -> Iterator[Key]:
-    for pod in (seen.old, seen.new):
-        if pod is None:
-            continue
-        owner = pod.metadata.controller
-        if owner is None:
-            yield from could_adopt(view, DAEMON_SETS, pod.metadata)
-        elif owner.kind == "DaemonSet":
-            yield f"{pod.metadata.namespace}/{owner.name}"
+    return concerned(view, DAEMON_SET, seen)
 
 
 def _of_node(view: View, seen: Seen) -> Iterable[Key]:

@@ -21,7 +21,7 @@ from labctl.controllers.deployment.conditions import DEPLOYMENTS_PROGRESS, NewCo
 from labctl.controllers.deployment.sets import DEPLOYMENT
 from labctl.controllers.indexes import DEPLOYMENTS, PODS, REPLICA_SETS
 from labctl.controllers.shared import templates
-from labctl.controllers.shared.ownership import claim, could_adopt, owned, owners
+from labctl.controllers.shared.ownership import claim, concerned, owned, owners
 from labctl.controllers.shared.pods import event
 from labctl.reconcile.plan import NOTHING, Action, Create, Delete, Index, Key, Patch, Plan, Seen, View
 from labctl.resources.kinds.apps_v1.deployment import Deployment
@@ -259,14 +259,7 @@ def _report(rollout: Rollout, actions: Sequence[Action]) -> Plan:
 
 
 def _of_set(view: View, seen: Seen) -> Iterator[Key]:
-    for found in (seen.old, seen.new):
-        if found is None:
-            continue
-        owner = found.metadata.controller
-        if owner is None:
-            yield from could_adopt(view, DEPLOYMENTS, found.metadata)
-        elif owner.kind == "Deployment":
-            yield f"{found.metadata.namespace}/{owner.name}"
+    return concerned(view, DEPLOYMENT, seen)
 
 
 def _of_pod(view: View, seen: Seen) -> Iterator[Key]:

@@ -22,7 +22,7 @@ from labctl.controllers.job import indexes, policies
 from labctl.controllers.job.tally import FINALIZER, INDEX, INDEX_FAILURES, Tally, index_failures, index_of, tally
 from labctl.controllers.settings import ControllerSettings
 from labctl.controllers.shared import pods
-from labctl.controllers.shared.ownership import OwnerKind, claim, could_adopt, owned, owners
+from labctl.controllers.shared.ownership import OwnerKind, claim, concerned, owned, owners
 from labctl.reconcile.plan import NOTHING, Action, Delete, Index, Key, Patch, Plan, Seen, View
 from labctl.resources.kinds.batch_v1.job import Job
 from labctl.resources.kinds.core_v1.pod_view import Pod
@@ -361,11 +361,4 @@ def _ended_at(pod: Pod) -> float:
 
 
 def _of_pod(view: View, seen: Seen) -> Iterator[Key]:
-    for pod in (seen.old, seen.new):
-        if pod is None:
-            continue
-        owner = pod.metadata.controller
-        if owner is None:
-            yield from could_adopt(view, JOBS, pod.metadata)
-        elif owner.kind == "Job":
-            yield f"{pod.metadata.namespace}/{owner.name}"
+    return concerned(view, JOB, seen)

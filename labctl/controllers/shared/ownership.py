@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from labctl.reconcile.plan import Action, Index, Key, Patch, View
+from labctl.reconcile.plan import Action, Index, Key, Patch, Seen, View
 from labctl.resources.selectors import Selector
 
 
@@ -121,6 +121,18 @@ def filed_under(namespace: str, selector: Selector) -> str:
         if requirement.operator == "in" and len(requirement.values) == 1:
             return f"{namespace}/{requirement.key}={next(iter(requirement.values))}"
     return f"{namespace}/"
+
+
+def concerned(view: View, of: OwnerKind, seen: Seen) -> Iterator[Key]:
+    """Keys of the owners of a kind that an object's change concerns: those that have it or had it, or that could adopt it."""
+    for each in (seen.old, seen.new):
+        if each is None:
+            continue
+        owner = each.metadata.controller
+        if owner is None:
+            yield from could_adopt(view, of.resource, each.metadata)
+        elif (owner.api_version, owner.kind) == (of.api_version, of.kind):
+            yield f"{each.metadata.namespace}/{owner.name}"
 
 
 def could_adopt(view: View, resource: str, metadata: Any) -> Iterator[Key]:

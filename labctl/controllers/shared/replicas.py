@@ -16,7 +16,7 @@ from typing import Any
 from labctl.controllers.indexes import PODS, PODS_READY
 from labctl.controllers.settings import ControllerSettings
 from labctl.controllers.shared import pods
-from labctl.controllers.shared.ownership import OwnerKind, claim, could_adopt, owned, owners
+from labctl.controllers.shared.ownership import OwnerKind, claim, concerned, owned, owners
 from labctl.reconcile.plan import NOTHING, Action, Index, Key, Patch, Plan, Seen, View
 from labctl.resources.kinds.core_v1.pod_view import Pod
 
@@ -84,14 +84,7 @@ class Replicas:
         old, new = seen.old, seen.new
         if old is not None and new is not None and _digest(old) == _digest(new):
             return
-        for pod in (old, new):
-            if pod is None:
-                continue
-            owner = pod.metadata.controller
-            if owner is None:
-                yield from could_adopt(view, self.kind, pod.metadata)
-            elif owner.kind == self.of.kind and owner.api_version == self.of.api_version:
-                yield f"{pod.metadata.namespace}/{owner.name}"
+        yield from concerned(view, self.of, seen)
 
 
 def _digest(pod: Pod) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from labctl.controllers.indexes import CLAIMS, PODS, PODS_READY, REVISIONS, STATEFUL_SETS
 from labctl.controllers.shared import pods, revisions
-from labctl.controllers.shared.ownership import claim, could_adopt, owned, owners
+from labctl.controllers.shared.ownership import claim, concerned, owned, owners
 from labctl.controllers.shared.revisions import REVISION_LABEL
 from labctl.controllers.statefulset import identity
 from labctl.controllers.statefulset.identity import STATEFUL_SET
@@ -233,16 +233,10 @@ def _status(stateful: StatefulSet, mine: Sequence[Pod], members: Members, histor
 
 
 def _of_pod(view: View, seen: Seen) -> Iterator[Key]:
-    for pod in (seen.old, seen.new):
-        if pod is None:
-            continue
-        owner = pod.metadata.controller
-        if owner is None:
-            yield from could_adopt(view, STATEFUL_SETS, pod.metadata)
-            prefix = pod.metadata.name.rpartition("-")[0]
-            yield f"{pod.metadata.namespace}/{prefix}"  # a foreign pod that had the name is gone
-        elif owner.kind == "StatefulSet":
-            yield f"{pod.metadata.namespace}/{owner.name}"
+    yield from concerned(view, STATEFUL_SET, seen)
+    gone = seen.old if seen.new is None else None
+    if gone is not None and gone.metadata.controller is None:  # a foreign pod that had the name of one of ours
+        yield f"{gone.metadata.namespace}/{gone.metadata.name.rpartition('-')[0]}"
 
 
 def _of_revision(_view: View, seen: Seen) -> Iterator[Key]:
