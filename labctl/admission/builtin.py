@@ -35,7 +35,7 @@ def builtin_admission(
     rbac = rbac or Rbac(client.resources)
     return Admission(
         mutating=(
-            LimitDefaults(client),
+            WhenThere("LimitRanger", client, "limitranges", lambda: LimitDefaults(client), LimitDefaults.kinds, LimitDefaults.verbs),
             ServiceAccount(client, client.resources.rng),
             RuntimeClass(client),
             Priority(client),
@@ -48,11 +48,11 @@ def builtin_admission(
             NodeRestriction(client),
             RoleEscalation(client, rbac),
             EventRateLimit(clock),
-            LimitRanger(client),
+            WhenThere("LimitRanger", client, "limitranges", lambda: LimitRanger(client), LimitRanger.kinds, LimitRanger.verbs),
             PersistentVolumeClaimResize(client),
             _policies(client),
             _validating_webhooks(client, webhooks),
-            ResourceQuota(client),
+            WhenThere("ResourceQuota", client, "resourcequotas", lambda: ResourceQuota(client), ResourceQuota.kinds, ResourceQuota.verbs),
         ),
     )
 

@@ -1,4 +1,4 @@
-"""A step that is imported when the first object is stored that makes it count: a lab without policies and webhooks starts without them."""
+"""A step that counts only while objects are stored that configure it: a lab without policies, webhooks, limits and quotas neither imports nor asks it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ from labctl.resources.client import Client
 class WhenThere:
     """`resource` are the objects that configure the step; `make` imports it."""
 
-    kinds: frozenset[str] | None = None
-    verbs: frozenset[Verb] = frozenset({"create", "update", "delete"})
-
-    def __init__(self, name: str, client: Client, resource: str, make: Callable[[], AdmissionStep]) -> None:
+    def __init__(
+        self,
+        name: str,
+        client: Client,
+        resource: str,
+        make: Callable[[], AdmissionStep],
+        kinds: frozenset[str] | None = None,
+        verbs: frozenset[Verb] = frozenset({"create", "update", "delete"}),
+    ) -> None:
         self.name = name
+        self.kinds = kinds
+        self.verbs = verbs
         self._store = client.resources.store
         self._prefix = resource + "/"
         self._make = make
