@@ -1,8 +1,9 @@
 """The journal records what happened and why, in one JSON-lines file of bounded size. Every room adds lines to it.
 
-`labctl why`, `labctl measure` and the demo read it. A lost journal is no harm: the state of the lab is in the store. So lines are written to the file in
+`labctl why`, `labctl timeline` and the live page read it. A lost journal is no harm: the state of the lab is in the store. So lines are written to the file in
 groups, a moment after they were noted: one write for each line took a tenth of the time of a create. A process that is killed loses the lines of that moment.
-A line is {"t": monotonic s, "at": epoch s, "room", "about", "rev", "cause", "text"}.
+An urgent line (a fault, the end of a machine) is written at once, and for a while after it every line is written in the same turn of the loop: what follows a
+fault is what people ask for, and the master may be what the fault kills.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -20,22 +21,77 @@ import msgspec
 from labctl.clock import Clock
 
 _GROUP_MAX, _GROUP_S = 1_000, 0.05  # the most lines of one write, and how long a line waits for others
+_URGENT_S = 10.0  # how long after an urgent line no line waits
 
 
-class Line(msgspec.Struct, frozen=True, gc=False):
-    """One line of the journal. `about` is `kind/namespace/name` or `machine/NAME`; `rev` is the revision that was written, `cause` the one that led to it."""
+class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One line of the journal. Programs follow `rev`, `cause` and `also` from what happened to what it led to, and read `did`; people read `text`.
 
-    t: float
-    at: float
+    `about` is `kind/namespace/name` or `machine/NAME`. `did` is one word: what a controller did (create, patch, replace, delete, bind), or what was seen
+    (DID lists those words).
+    """
+
+    t: float  # seconds of CLOCK_MONOTONIC
+    at: float  # seconds since the epoch
     room: str
     about: str
     text: str
-    rev: int = 0
-    cause: int = 0
+    rev: int = 0  # the revision that was written or seen
+    cause: int = 0  # the revision that led to it: the latest that was not acted on yet
+    also: tuple[int, ...] = ()  # the others of them
+    did: str = ""
+    of: str = ""  # the object whose plan it was part of, where that is not the one it is about
+    where: str = ""  # a machine
+    age: float = 0.0  # how many seconds before `t` it happened, as who reported it says
+    unsure: float = 0.0  # how many seconds longer that may have been
+
+
+DID = {
+    "injected": "a fault began",
+    "healed": "a fault ended",
+    "off": "the provider saw the end of a machine's boot",
+    "ssh-lost": "a machine's SSH connection ended",
+    "rules": "a minion confirmed its rules",
+    "repaired": "a minion's rules had been changed by somebody else, and were mended",
+    "ready": "a pod became ready",
+    "unready": "a pod is ready no longer",
+    "ended": "a container ended",
+    "image": "a container's image is there",
+    "started": "a container's process was started",
+    "probe": "a probe failed",
+}
+
+
+def came_and_went(came: Iterable[str], went: Iterable[str]) -> str:
+    """Say in a sentence which endpoints serve now and which do no longer; `read_came_and_went` reads it. Each is `ADDRESS` or `ADDRESS POD`."""
+    parts = [f"{word}: {', '.join(names)}" for word, some in (("ready now", came), ("no longer", went)) if (names := sorted(some))]
+    return "; ".join(parts)
+
+
+def read_came_and_went(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return who came and who went by such a sentence."""
+    said = dict(part.split(": ", 1) for part in text.split("; ") if ": " in part)
+    came, went = (tuple(said[word].split(", ")) if word in said else () for word in ("ready now", "no longer"))
+    return came, went
 
 
 class Journal(Protocol):
-    def note(self, room: str, about: str, text: str, *, rev: int = 0, cause: int = 0) -> None: ...
+    def note(
+        self,
+        room: str,
+        about: str,
+        text: str,
+        *,
+        rev: int = 0,
+        cause: int = 0,
+        also: tuple[int, ...] = (),
+        did: str = "",
+        of: str = "",
+        where: str = "",
+        age: float = 0.0,
+        unsure: float = 0.0,
+        urgent: bool = False,
+    ) -> None: ...
 
 
 class MemoryJournal:
@@ -49,23 +105,59 @@ class MemoryJournal:
         self.lines: deque[Line] = deque(_read(path), maxlen=keep)
         self._file = open(path, "ab", buffering=0) if path else None  # noqa: SIM115 - held open for the process's life
         self._unwritten: list[Line] = []
+        self._urgent_until = float("-inf")
 
-    def note(self, room: str, about: str, text: str, *, rev: int = 0, cause: int = 0) -> None:
-        line = Line(round(self._clock.now(), 6), round(self._clock.wall(), 6), room, about, text, rev, cause)
+    def note(
+        self,
+        room: str,
+        about: str,
+        text: str,
+        *,
+        rev: int = 0,
+        cause: int = 0,
+        also: tuple[int, ...] = (),
+        did: str = "",
+        of: str = "",
+        where: str = "",
+        age: float = 0.0,
+        unsure: float = 0.0,
+        urgent: bool = False,
+    ) -> None:
+        now = self._clock.now()
+        line = Line(round(now, 6), round(self._clock.wall(), 6), room, about, text, rev, cause, also, did, of, where, age, unsure)
         self.lines.append(line)
         if self._file is None:
             return
         self._unwritten.append(line)
-        if len(self._unwritten) == 1:
-            self._write_soon()
+        if urgent:
+            self._urgent_until = now + _URGENT_S
+            self.write()
+        elif len(self._unwritten) == 1:
+            self._write_soon(0.0 if now < self._urgent_until else _GROUP_S)
         elif len(self._unwritten) == _GROUP_MAX:
             self.write()
 
-    def _write_soon(self) -> None:
+    def _write_soon(self, delay_s: float) -> None:
         try:
-            asyncio.get_running_loop().call_later(_GROUP_S, self.write)
+            loop = asyncio.get_running_loop()
         except RuntimeError:  # no loop runs, so nobody would do it later
             self.write()
+            return
+        if delay_s:
+            loop.call_later(delay_s, self.write)
+        else:
+            loop.call_soon(self.write)
+
+    def since(self, t: float, at_most: int) -> list[Line]:
+        """Return the lines noted at `t` or later, the oldest first; of more than `at_most` the first. Lines from before the host's last boot are left out."""
+        found: list[Line] = []
+        last = float("inf")
+        for line in reversed(self.lines):
+            if line.t < t or line.t > last:
+                break
+            last = line.t
+            found.append(line)
+        return found[: -at_most - 1 : -1]
 
     def write(self) -> None:
         """Writes the waiting lines to the file now."""

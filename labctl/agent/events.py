@@ -1,6 +1,8 @@
 """Events about pods and the node, in the kubelet's words. Told in the background; what repeats is counted, not repeated; what can't be told is dropped.
 
 Who calls it: workers, probes, node. It never delays them and never fails them.
+An Event's times are whole seconds of this machine's clock. So each also says, in the annotation AGE, how long ago it happened when it was sent, and how long
+the request before took: then the master knows to a few milliseconds when it was, whatever this machine's clock says.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from .times import rfc3339
 QUEUE_LIMIT = 500
 REMEMBERED = 1000
 COMPONENT = "kubelet"
+AGE = "labctl.internal/age"  # resources/reports.py reads it
 
 Object = Dict[str, Any]
 
@@ -36,20 +39,26 @@ class Recorder:
     def __init__(self, api: Api, node: str) -> None:
         self._api, self._node = api, node
         self._stamp_us = 0
+        self._took_s = 0.0  # the request before
         self._queue: "asyncio.Queue[Object]" = asyncio.Queue(QUEUE_LIMIT)
         self._counted: "OrderedDict[Tuple[str, ...], Tuple[str, int]]" = OrderedDict()  # what was told -> (event's name, how often)
 
     def record(self, reference: Object, kind: str, reason: str, message: str) -> None:
         """`kind`: Normal or Warning."""
-        event = {"ref": reference, "type": kind, "reason": reason, "message": message[:1024], "at": time.time()}
+        event = {"ref": reference, "type": kind, "reason": reason, "message": message[:1024], "at": time.time(), "then": time.monotonic()}
         with contextlib.suppress(asyncio.QueueFull):
             self._queue.put_nowait(event)
 
     async def run(self) -> None:
         while True:
             event = await self._queue.get()
+            began = time.monotonic()
             with contextlib.suppress(Refused, Unreachable):  # an Event is a courtesy; the status carries the truth
                 await self._tell(event)
+                self._took_s = time.monotonic() - began
+
+    def _age(self, event: Object) -> Object:
+        return {AGE: f"{time.monotonic() - event['then']:.6f} {self._took_s:.6f}"}
 
     async def _tell(self, event: Object) -> None:
         reference = event["ref"]
@@ -58,7 +67,8 @@ class Recorder:
         name, count = self._counted.pop(key, ("", 0))
         if name:
             try:
-                await self._api.patch(f"{base}/{name}", {"count": count + 1, "lastTimestamp": rfc3339(event["at"])}, MERGE)
+                again = {"count": count + 1, "lastTimestamp": rfc3339(event["at"]), "metadata": {"annotations": self._age(event)}}
+                await self._api.patch(f"{base}/{name}", again, MERGE)
                 self._remember(key, name, count + 1)
                 return
             except Refused:
@@ -82,7 +92,7 @@ class Recorder:
         return {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": name, "namespace": reference.get("namespace") or "default"},
+            "metadata": {"name": name, "namespace": reference.get("namespace") or "default", "annotations": self._age(event)},
             "involvedObject": reference,
             "type": event["type"],
             "reason": event["reason"],

@@ -8,7 +8,7 @@ Subsets are packed as in Kubernetes: addresses with the same ports share one. A 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from ipaddress import ip_address
 from random import Random
 from typing import Any
@@ -17,6 +17,7 @@ import msgspec
 
 from labctl.controllers.backends import backends, concerned, hostname, labels_of, ports_of, target_ref
 from labctl.controllers.indexes import ENDPOINTS, PODS, PODS_BY_LABEL, SERVICES, by_selector
+from labctl.journal import came_and_went
 from labctl.reconcile.plan import NOTHING, Create, Delete, Index, Key, Plan, Replace, View
 from labctl.resources.kinds.core_v1.endpoints import Endpoints as EndpointsView
 from labctl.resources.kinds.core_v1.endpoints import EndpointSubset
@@ -100,11 +101,4 @@ def _why(there: EndpointsView, subsets: list[dict[str, Any]]) -> str:
     """Return a sentence about the ready addresses that came and went. It is empty if only others changed."""
     before = {address.ip for subset in there.subsets for address in subset.addresses}
     after = {address["ip"] for subset in subsets for address in subset.get("addresses", ())}
-    return "; ".join(_difference(before, after))
-
-
-def _difference(before: set[str], after: set[str]) -> Iterator[str]:
-    if after - before:
-        yield f"ready now: {', '.join(sorted(after - before))}"
-    if before - after:
-        yield f"no longer: {', '.join(sorted(before - after))}"
+    return came_and_went(after - before, before - after)

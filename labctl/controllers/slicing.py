@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from labctl.controllers.indexes import SLICES
+from labctl.journal import came_and_went
 from labctl.reconcile.plan import Action, Create, Delete, Index, Key, Replace, Seen, View
 from labctl.resources.kinds.discovery_v1.endpointslice import MANAGED_BY_LABEL, SERVICE_LABEL, Endpoint, EndpointSlice, SlicePort
 
@@ -46,8 +47,8 @@ def identity(ip: str, uid: str) -> str:
     return f"{ip}/{uid}"
 
 
-def removals(there: Iterable[EndpointSlice]) -> list[Action]:
-    return [Delete(SLICES, piece.metadata.key, piece.metadata.uid) for piece in there]
+def removals(there: Iterable[EndpointSlice], why: str = "") -> list[Action]:
+    return [Delete(SLICES, piece.metadata.key, piece.metadata.uid, why=why) for piece in there]
 
 
 class Slicer:
@@ -83,12 +84,12 @@ class Slicer:
         nobody = not wanted
         for piece, stay in kept:
             if not stay and not nobody:
-                actions += removals([piece])
+                actions += removals([piece], _difference(piece, ()))
             elif not _holds(piece, stay) or piece.metadata.labels != self._labels:
-                actions.append(Replace(SLICES, self._object(ports, stay, piece)))
+                actions.append(Replace(SLICES, self._object(ports, stay, piece), why=_difference(piece, stay)))
             nobody = False  # one empty slice is enough; the others are deleted
         pieces = [new[at : at + self._full] for at in range(0, len(new), self._full)] or ([[]] if nobody else [])
-        return actions + [Create(SLICES, self._object(ports, endpoints)) for endpoints in pieces]
+        return actions + [Create(SLICES, self._object(ports, some), why=_difference(None, some)) for some in pieces]
 
     def _object(self, ports: Ports, endpoints: list[dict[str, Any]], piece: EndpointSlice | None = None) -> dict[str, Any]:
         metadata: dict[str, Any] = {"namespace": self._namespace, "labels": self._labels, "ownerReferences": [self._owner]}
@@ -115,3 +116,18 @@ def _holds(piece: EndpointSlice, endpoints: list[dict[str, Any]]) -> bool:
 
 def _plain(ports: Ports) -> list[dict[str, Any]]:
     return [dict(port) for port in ports]
+
+
+def _difference(there: EndpointSlice | None, wanted: Iterable[Mapping[str, Any]]) -> str:
+    """Return a sentence about the endpoints of a slice that became ready or are so no longer. It is empty if only others changed."""
+    before = (
+        {_named(each.addresses[0], each.target_ref.name if each.target_ref else "") for each in there.endpoints if each.conditions.ready}
+        if there
+        else set()
+    )
+    after = {_named(each["addresses"][0], each.get("targetRef", {}).get("name", "")) for each in wanted if each["conditions"]["ready"]}
+    return came_and_went(after - before, before - after)
+
+
+def _named(address: str, pod: str) -> str:
+    return f"{address} {pod}" if pod else address

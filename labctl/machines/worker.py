@@ -324,7 +324,8 @@ class MachineWorker:
         self.known.real = None
         self.known.joined = ""
         self._unwritten_end = event
-        self._note(f"off ({'intended' if event.intended else 'not intended'}): {event.reason}")
+        text = f"off ({'intended' if event.intended else 'not intended'}): {event.reason}"
+        self._tools.journal.note("machines", f"machine/{self.name}", text, did="off", where=self.name, urgent=True)
         await self._write_end()
 
     async def _write_end(self) -> None:
@@ -336,6 +337,7 @@ class MachineWorker:
         if event is None:
             return
         await self._write(status.ended(event, self._tools.clock.wall()))
+        self._tools.journal.note("machines", f"{MACHINES}/{self.name}", "its end is written", rev=self._machine.metadata.revision)
         if self._unwritten_end is not event:
             return  # a step wrote it meanwhile
         self._unwritten_end = None

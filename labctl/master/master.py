@@ -26,6 +26,7 @@ from labctl.admission.caller import WebhookCaller
 from labctl.clock import Clock
 from labctl.controllers.builtin import builtin_controllers
 from labctl.controllers.essentials import Essentials
+from labctl.controllers.milestones import Milestones
 from labctl.controllers.signing import Signing
 from labctl.controllers.tokensecrets import TokenSecrets
 from labctl.errors import Unavailable
@@ -126,7 +127,7 @@ class Master:
         signing = [Signing(self._authority)] if self._authority else []
         tokens = [TokenSecrets(self._tokens.sign, controllers)] if self._tokens else []
         builtin = builtin_controllers(self.registry, controllers, self.webhooks)
-        return [*builtin, *signing, *tokens, essential, self.scheduler, *machine_rooms]
+        return [Milestones(self.journal), *builtin, *signing, *tokens, essential, self.scheduler, *machine_rooms]
 
     def _bootstrap(self) -> BootstrapSettings:
         if not self.machine_rooms:

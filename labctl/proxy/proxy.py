@@ -316,15 +316,17 @@ class Proxy:
         if done.whole:
             services = sum(key != BASE and table.about(key)[0] == SERVICES for key in done.causes)
             text = f"{done.lines} lines of rules for {services} Services in {took}"
-            self._journal.note("proxy", f"machine/{minion.name}", text, cause=max(done.causes.values(), default=0))
+            cause = max(done.causes.values(), default=0)
+            self._journal.note("proxy", f"machine/{minion.name}", text, cause=cause, did="rules", where=minion.name)
         for key, cause in done.causes.items() if len(done.causes) <= NOTED_AT_ONCE else ():
             if key != BASE:
-                self._journal.note("proxy", "/".join(table.about(key)), f"{minion.name} has its rules ({took})", cause=cause)
+                about, text = "/".join(table.about(key)), f"{minion.name} has its rules ({took})"
+                self._journal.note("proxy", about, text, cause=cause, did="rules", where=minion.name)
         for key, sentence in done.missing:
             self._warn(*table.about(key), "ProxyFallback", f"{minion.name}: {sentence}")
         if done.repaired:
             text = f"Service rules were changed by another hand and repaired ({done.lines} lines)"
-            self._journal.note("proxy", f"machine/{minion.name}", text)
+            self._journal.note("proxy", f"machine/{minion.name}", text, did="repaired", where=minion.name, urgent=True)
             self._warn(NODES, minion.name, "ProxyRulesRepaired", text)
 
     def _warn(self, kind: str, key: str, reason: str, text: str) -> None:

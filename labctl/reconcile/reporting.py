@@ -57,8 +57,10 @@ class EventReporter:
         """The last sentence about an object, or ""."""
         return self._whys.get((kind, key), "")
 
-    def note(self, component: str, kind: str, key: Key, text: str, *, rev: int = 0, cause: int = 0) -> None:
-        """Keeps a sentence about an object, unless it is the one that was said last."""
+    def note(
+        self, component: str, kind: str, key: Key, text: str, *, rev: int = 0, causes: tuple[int, ...] = (), did: str = "", of: str = ""
+    ) -> None:
+        """Keeps a sentence about an object, unless it is the one that was said last. `causes`: the revisions that led to it, the latest last."""
         about = (kind, key)
         if self._whys.get(about) == text and not rev:
             return
@@ -66,7 +68,9 @@ class EventReporter:
         self._whys[about] = text
         if len(self._whys) > self._settings.whys_keep:
             del self._whys[next(iter(self._whys))]
-        self._journal.note(component, f"{kind}/{key}", text, rev=rev, cause=cause)
+        about_key = f"{kind}/{key}"
+        cause, also = (causes[-1], causes[:-1]) if causes else (0, ())
+        self._journal.note(component, about_key, text, rev=rev, cause=cause, also=also, did=did, of="" if of == about_key else of)
 
     def event(self, component: str, about: Any, record: Record) -> None:
         """Queue an Event about an object, given as its typed view."""

@@ -23,7 +23,25 @@ from labctl.clock import Clock
 from labctl.errors import ApiError, Compacted, Conflict, LabctlError, Lagging, Unavailable
 from labctl.journal import Journal
 from labctl.reconcile.executor import ActionExecutor, Writer, target
-from labctl.reconcile.plan import EVERY, Action, Controller, Create, Follower, Index, Key, Observer, Plan, Ranks, Record, Remembers, Seen
+from labctl.reconcile.plan import (
+    EVERY,
+    Action,
+    Bind,
+    Controller,
+    Create,
+    Delete,
+    Follower,
+    Index,
+    Key,
+    Observer,
+    Patch,
+    Plan,
+    Ranks,
+    Record,
+    Remembers,
+    Replace,
+    Seen,
+)
 from labctl.reconcile.queue import KeyedQueue, Place
 from labctl.reconcile.reporting import EventRecorder, EventReporter
 from labctl.reconcile.settings import ReconcileSettings
@@ -39,8 +57,12 @@ RACES = frozenset({"Conflict", "NotFound", "AlreadyExists"})  # reasons of ApiEr
 WATCH, PLANS, EVENTS = "runner-watch", "runner-plans", "runner-events"  # its three tasks
 CHANGES_AT_ONCE = 64  # taken from the watch before the loop may serve others
 AGAIN_MIN_S = 0.001  # a moment that rounds to nothing would be planned for ever
+CAUSES_MAX = 8  # revisions that are remembered as what led to one plan, the latest ones
+
+_DID = {Create: "create", Patch: "patch", Replace: "replace", Delete: "delete", Bind: "bind"}  # the journal's words
 
 Item = tuple[int, Key]  # number of the controller, key
+Causes = tuple[int, ...]  # the revisions that led to a plan, the latest last
 
 
 class Runner:
@@ -76,7 +98,8 @@ class Runner:
         self._queue: KeyedQueue[Item] = KeyedQueue(settings.backoff_min_s, settings.backoff_max_s, self._wake.set, self._place)
         self._executor = ActionExecutor(client, settings.actions_at_once)
         self._reporter = EventReporter(journal, recorder, lambda: self.idle, clock, settings)
-        self._waiting_plans: deque[tuple[int, Item, Plan]] = deque()  # carried out, waiting for the view to see it
+        self._waiting_plans: deque[tuple[int, Item, Plan, Causes]] = deque()  # carried out, waiting for the view to see it
+        self._causes: dict[Item, Causes] = {}  # of keys that are to be planned, now or later: the revisions that led to it
         self._running: dict[asyncio.Task[None], None] = {}  # in order, so that stopping is the same each time
         self._watcher: Watch | None = None  # begun, and not followed yet
         self._ticked = (clock.now(), clock.wall())
@@ -175,10 +198,13 @@ class Runner:
                 except Exception as error:  # our mistake, in one observer: the others must hear of the change
                     log.exception("%s could not take %s/%s in", observer.name, seen.kind, seen.key)
                     self._supervisor.mistake(f"observer-{observer.name}", error)
+        revision = seen.new.metadata.revision if seen.new is not None else self.view.revision
         for number, keys in self._watches.get(seen.kind, self._watches[EVERY]):
             try:
                 for key in keys(self.view, seen):
-                    self._queue.add((number, key))
+                    item = (number, key)
+                    self._causes[item] = (*self._causes[item][1 - CAUSES_MAX :], revision) if item in self._causes else (revision,)
+                    self._queue.add(item)
             except Exception as error:  # our mistake, in one controller: the others must hear of the change
                 name = self._controllers[number].name
                 log.exception("%s could not tell what %s/%s concerns", name, seen.kind, seen.key)
@@ -211,6 +237,7 @@ class Runner:
 
     def _plan(self, item: Item) -> None:
         controller = self._controllers[item[0]]
+        causes = self._causes.pop(item, ())
         try:
             plan = controller.plan(self.view, item[1], self._clock.now(), self._rng)
             if (remembers := self._remembering.get(item[0])) is not None:
@@ -218,14 +245,14 @@ class Runner:
         except Exception as error:  # our mistake: it must not stop the other keys
             log.exception("%s could not plan %s", controller.name, item[1])
             self._supervisor.mistake(f"controller-{controller.name}", error)
-            self._failed(item, error)
+            self._failed(item, error, causes)
             return
         if plan.why:
-            self._reporter.note(controller.name, controller.kind, item[1], plan.why)
+            self._reporter.note(controller.name, controller.kind, item[1], plan.why, causes=causes)
         if not plan.actions:
-            self._finish(item, plan)
+            self._finish(item, plan, causes)
             return
-        task = asyncio.create_task(self._carry_out(item, plan))
+        task = asyncio.create_task(self._carry_out(item, plan, causes))
         self._running[task] = None
         task.add_done_callback(self._carried)
 
@@ -259,30 +286,30 @@ class Runner:
 
     # -- do ----------------------------------------------------------------------------------------------------------------------------
 
-    async def _carry_out(self, item: Item, plan: Plan) -> None:
+    async def _carry_out(self, item: Item, plan: Plan, causes: Causes) -> None:
         try:
-            await self._carry_out_all(item, plan)
+            await self._carry_out_all(item, plan, causes)
         except Exception as error:  # our mistake, beside the actions themselves: the key must not stay taken for ever
             log.exception("%s could not finish %s", self._controllers[item[0]].name, item[1])
             self._supervisor.mistake(f"controller-{self._controllers[item[0]].name}", error)
-            self._failed(item, error)
+            self._failed(item, error, causes)
 
-    async def _carry_out_all(self, item: Item, plan: Plan) -> None:
-        cause = self.view.revision
+    async def _carry_out_all(self, item: Item, plan: Plan, causes: Causes) -> None:
         if len(plan.actions) == 1:
-            errors = [await self._act(item, plan.actions[0], cause)]
+            errors = [await self._act(item, plan.actions[0], causes)]
         else:
-            errors = await asyncio.gather(*(self._act(item, action, cause) for action in plan.actions))
+            errors = await asyncio.gather(*(self._act(item, action, causes) for action in plan.actions))
         failures = [error for error in errors if error is not None]
         if failures:
-            self._failed(item, next((error for error in failures if not _raced(error)), failures[0]))
+            self._failed(item, next((error for error in failures if not _raced(error)), failures[0]), causes)
         elif self.view.revision >= self._store.revision:
-            self._finish(item, plan)
+            self._finish(item, plan, causes)
         else:
-            self._waiting_plans.append((self._store.revision, item, plan))
+            self._waiting_plans.append((self._store.revision, item, plan, causes))
 
-    async def _act(self, item: Item, action: Action, cause: int) -> Exception | None:
-        component = self._controllers[item[0]].name
+    async def _act(self, item: Item, action: Action, causes: Causes) -> Exception | None:
+        controller = self._controllers[item[0]]
+        component = controller.name
         kind, key = target(action)
         about = self.view.get(action.event.kind, action.event.key) if not isinstance(action, Record) and action.event else None
         try:
@@ -295,7 +322,8 @@ class Runner:
             return None
         if action.why:
             key = written.metadata.key if isinstance(action, Create) and written is not None else key
-            self._reporter.note(component, kind, key, action.why, rev=_revision(written) or self._store.revision, cause=cause)
+            rev, of = _revision(written) or self._store.revision, f"{controller.kind}/{item[1]}"
+            self._reporter.note(component, kind, key, action.why, rev=rev, causes=causes, did=_DID[type(action)], of=of)
         if action.event:
             self._record(component, action.event, about)
         return None
@@ -316,22 +344,29 @@ class Runner:
         self._running.pop(task, None)
         self._wake.set()
 
-    def _failed(self, item: Item, error: Exception) -> None:
+    def _failed(self, item: Item, error: Exception, causes: Causes) -> None:
         raced = _raced(error)
+        self._still_caused_by(item, causes)
         delay_s = self._queue.fail(item, self._clock.now(), raced=raced)
         if not raced:
             controller = self._controllers[item[0]]
             self._journal.note(controller.name, f"{controller.kind}/{item[1]}", f"failed, again in {delay_s:.2f} s: {error}")
 
-    def _finish(self, item: Item, plan: Plan) -> None:
+    def _finish(self, item: Item, plan: Plan, causes: Causes) -> None:
         self._queue.done(item)
         if plan.again_s is not None:
+            self._still_caused_by(item, causes)
             self._queue.add_later(item, self._clock.now() + max(plan.again_s, AGAIN_MIN_S))
+
+    def _still_caused_by(self, item: Item, causes: Causes) -> None:
+        """The key is planned again although nothing new may have changed: what led to this plan leads to the next one, too."""
+        if causes:
+            self._causes[item] = (*causes, *self._causes.get(item, ()))[-CAUSES_MAX:]
 
     def _release_waiting(self) -> None:
         while self._waiting_plans and self._waiting_plans[0][0] <= self.view.revision:
-            _, item, plan = self._waiting_plans.popleft()
-            self._finish(item, plan)
+            _, item, plan, causes = self._waiting_plans.popleft()
+            self._finish(item, plan, causes)
 
 
 def decoder(resources: Resources) -> Callable[[Entry], Any]:

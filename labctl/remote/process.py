@@ -315,7 +315,7 @@ class SshProcess:
         if name not in self._connected or (target and generation and target.generation != generation):
             return  # told already
         self._connected.discard(name)
-        self._journal.note("remote", f"machine/{name}", f"SSH connection lost: {reason}")
+        self._journal.note("remote", f"machine/{name}", f"SSH connection lost: {reason}", did="ssh-lost", where=name, urgent=True)
         self._tell(name, "lost", {"generation": generation or (target.generation if target else ""), "reason": reason})
 
     def _tell(self, name: str, method: str, params: Any) -> None:

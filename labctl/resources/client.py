@@ -63,13 +63,14 @@ class Client:
         written = await self.resources.delete(self._kind(resource), namespace, name, options, self.user)
         return self.resources.view(written.entry)
 
-    async def bind(self, key: str, node: str, uid: str = "") -> None:
-        """Binds a pod to a node. Only the scheduler does this."""
+    async def bind(self, key: str, node: str, uid: str = "") -> Any:
+        """Binds a pod to a node, and returns the pod's view. Only the scheduler does this."""
         namespace, name = _split(key)
         binding: Object = {"metadata": {"name": name}, "target": {"kind": "Node", "name": node}}
         if uid:
             binding["metadata"]["uid"] = uid
         await self.resources.create(self._kind("pods"), namespace, binding, self._options, name, "binding")
+        return self.get("pods", key)
 
     def _kind(self, resource: str) -> Kind:
         return self.resources.registry[resource]

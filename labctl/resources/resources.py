@@ -18,6 +18,7 @@ from labctl.resources.admission import Admission, Attributes, ask
 from labctl.resources.kind import Kind, Object
 from labctl.resources.large import offload_if_large
 from labctl.resources.registry import Registry
+from labctl.resources.reports import note_report
 from labctl.resources.schema.defaults import apply_defaults
 from labctl.resources.schema.definitions import Schema, builtin_schema
 from labctl.resources.schema.validate import decode_patched
@@ -31,6 +32,7 @@ from labctl.resources.verbs.watch import EventPool, ObjectWatch
 from labctl.store.interface import Entry, Store
 
 Body = bytes | Object
+_DID = {"created": "create", "deleted": "delete", "asked to leave": "delete"}  # the journal's words; all else changes an object
 
 
 class Resources:
@@ -124,8 +126,9 @@ class Resources:
         assert kind.persisted, f"{kind.resource} are answered, not created"
         if subresource:
             return await subresources.post(self._ctx, kind, namespace, name, subresource, body, options)
+        arrived = self.clock.now()
         written = await write.create(self._ctx, kind, namespace, body, options)
-        return self._journaled(written, options.user, "created", options.dry_run)
+        return self._journaled(written, options.user, "created", options.dry_run, arrived)
 
     async def update(
         self,
@@ -209,8 +212,9 @@ class Resources:
         self, kind: Kind, namespace: str, name: str, change: write.Change, options: WriteOptions, subresource: str, size: int
     ) -> WriteResult:
         if subresource != "scale":
+            arrived = self.clock.now()
             written = await write.rewrite(self._ctx, kind, namespace, name, change, options, subresource, size)
-            return self._journaled(written, options.user, "changed", options.dry_run)
+            return self._journaled(written, options.user, "changed", options.dry_run, arrived)
 
         def scaled(rc: Object) -> tuple[Object, Sequence[str]]:
             scale, warnings = change(subresources.scale_object(kind, rc))
@@ -220,8 +224,15 @@ class Resources:
         self._journaled(written, options.user, "scaled", options.dry_run)
         return msgspec.structs.replace(written, entry=subresources.scale_of(kind, written.entry))
 
-    def _journaled(self, written: WriteResult, user: User, did: str, dry_run: bool) -> WriteResult:
-        """Notes a person's write in the journal, so that `labctl why` can name it as a cause. The runner notes what controllers write."""
+    def _journaled(self, written: WriteResult, user: User, did: str, dry_run: bool, arrived: float = 0.0) -> WriteResult:
+        """Notes a person's write in the journal, so that `labctl why` can name it as a cause, and what a node reports in an Event.
+
+        The runner notes what controllers write.
+        """
         if is_person(user) and not dry_run:
-            self.journal.note("resources", written.entry.key, f"{did} by {user.name}", rev=written.entry.revision)
+            self.journal.note(
+                "resources", written.entry.key, f"{did} by {user.name}", rev=written.entry.revision, did=_DID.get(did, "patch")
+            )
+        elif arrived and written.entry.key.startswith("events/") and user.name.startswith("system:node:") and not dry_run:
+            note_report(self.journal, self.view(written.entry), self.clock.now() - arrived)
         return written

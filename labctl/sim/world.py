@@ -11,6 +11,7 @@ from random import Random
 
 from labctl.admission.builtin import builtin_admission
 from labctl.controllers.builtin import builtin_controllers
+from labctl.controllers.milestones import Milestones
 from labctl.controllers.settings import ControllerSettings
 from labctl.journal import MemoryJournal
 from labctl.reconcile.runner import Runner
@@ -107,9 +108,12 @@ class World:
         boot = node.boot_id
         event = {"power": power, "bootID": boot, "reason": reason, "intended": False}
         status = {"power": power, "bootID": boot, "lastEvent": event}
+        if power == "Off":
+            self.journal.note("machines", f"machine/{node.name}", f"off (not intended): {reason}", did="off", where=node.name)
         while node.boot_id == boot:
             try:
-                await self.client.patch(MACHINES, node.name, {"status": status}, "status")
+                written = await self.client.patch(MACHINES, node.name, {"status": status}, "status")
+                self.journal.note("machines", f"{MACHINES}/{node.name}", f"it is written that it is {power}", rev=written.metadata.revision)
                 return
             except Exception:  # the store fails at present
                 await asyncio.sleep(0.5)
@@ -145,7 +149,7 @@ class World:
             self.resources,
             self.client,
             lambda component: Recorder(self.client, component, self.clock),
-            [*builtin_controllers(self.registry, self._settings), Scheduler()],
+            [Milestones(self.journal), *builtin_controllers(self.registry, self._settings), Scheduler()],
             self.clock,
             self.journal,
             Random(self.rng.random()),

@@ -441,3 +441,52 @@ def test_observers_are_shown_every_change_once_and_before_controllers_are_asked(
         assert any(line.about == "task/observer-broken" for line in rig.journal.lines)
 
     live(story, probe, Follows(heard, "first"), Follows(heard, "broken", broken=True), Follows(heard, "second"))
+
+
+def noted(rig):
+    return [line for line in rig.journal.lines if line.room == "probe"]
+
+
+def test_a_line_names_the_revisions_that_led_to_it_and_not_others():
+    """Changes come while the key's first plan is carried out, and a change of another object between them: the writes are due to the object's own."""
+
+    def plan(view, key):
+        annotations = view.get("configmaps", key).metadata.annotations
+        if annotations.get("seen") == annotations.get("go"):
+            return NOTHING
+        return Plan([Patch("configmaps", key, {"metadata": {"annotations": {"seen": annotations["go"]}}}, why=annotations["go"])])
+
+    def go(rig, count):
+        return rig.client.patch("configmaps", MAP, {"metadata": {"annotations": {"go": count}}})
+
+    async def story(rig):
+        await rig.put()
+        await rig.put("other")
+        await asyncio.sleep(1)
+        first = await go(rig, "1")
+        await asyncio.sleep(0.001)
+        second, other, third = await asyncio.gather(
+            go(rig, "2"), rig.client.patch("configmaps", "default/other", {"data": {"a": "1"}}), go(rig, "3")
+        )
+        await asyncio.sleep(1)
+        lines = noted(rig)
+        causes = [{line.cause, *line.also} for line in lines]
+        changes = {one.metadata.revision for one in (first, second, third)}
+        assert causes[0] == {first.metadata.revision} and (lines[0].did, lines[0].of) == ("patch", "")
+        assert changes <= set().union(*causes) and other.metadata.revision not in set().union(*causes)
+        assert len(causes[-1]) > 1, "the last write has several causes"
+
+    live(story, Probe(plan))
+
+
+def test_a_plan_that_waited_is_caused_by_what_made_it_wait():
+    plans = iter([Plan((), again_s=5.0), Plan([Patch("configmaps", MAP, {"data": {"b": "2"}}, why="now")])])
+
+    async def story(rig):
+        await rig.put()
+        made = rig.client.get("configmaps", MAP).metadata.revision
+        await asyncio.sleep(10)
+        [line] = noted(rig)
+        assert line.cause == made and line.t >= 5.0
+
+    live(story, Probe(lambda view, key: next(plans, NOTHING)))
