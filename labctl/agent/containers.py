@@ -36,6 +36,9 @@ def sandbox_spec(pod: Object) -> SandboxSpec:
         bool(spec.get("hostNetwork")),
         max(2, shares),
         sum(limits) if all(limits) and not spec.get("initContainers") else 0,
+        bool(spec.get("hostPID")),
+        bool(spec.get("hostIPC")),
+        bool(spec.get("shareProcessNamespace")),
     )
 
 
@@ -89,6 +92,7 @@ def container_spec(
         tty=bool(container.get("tty")),
         stop_signal=(container.get("lifecycle") or {}).get("stopSignal") or image.config.get("StopSignal") or "SIGTERM",
         delay_s=delay_s,
+        sees_processes_of=container.get("targetContainerName") or "",
         message_path=message_path,
     )
 

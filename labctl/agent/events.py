@@ -30,8 +30,9 @@ def of_pod(pod: Object, container: str = "") -> Object:
     meta = pod["metadata"]
     reference = {"apiVersion": "v1", "kind": "Pod", "namespace": meta["namespace"], "name": meta["name"], "uid": meta["uid"]}
     if container:
-        inits = [each["name"] for each in pod["spec"].get("initContainers") or ()]
-        reference["fieldPath"] = f"spec.{'initContainers' if container in inits else 'containers'}{{{container}}}"
+        parts = ("initContainers", "ephemeralContainers")
+        part = next((part for part in parts if any(each["name"] == container for each in pod["spec"].get(part) or ())), "containers")
+        reference["fieldPath"] = f"spec.{part}{{{container}}}"
     return reference
 
 

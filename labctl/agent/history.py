@@ -10,6 +10,7 @@ from .runtime.records import LOST_EXIT_CODE, LOST_REASON, REFUSED_REASON
 from .times import parse
 
 Object = Dict[str, Any]
+STATUSES = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 
 
 def completed(found: Pod, pod: Object) -> Pod:
@@ -18,7 +19,7 @@ def completed(found: Pod, pod: Object) -> Pod:
     held = {each.id for each in found.containers}
     first = {each.name: each.attempt for each in reversed(found.containers)}
     gone: List[Container] = []
-    for each in (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or []):
+    for each in (each for part in STATUSES for each in status.get(part) or ()):
         identity = (each.get("containerID") or "").partition("://")[2]
         if identity and identity not in held and each.get("restartCount", 0) < first.get(each["name"], 1 << 31):
             gone.append(_of_status(found.uid, each))

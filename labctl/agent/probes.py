@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple
 
+from . import grpc
 from .http import Http, Unreachable
 from .runtime.interface import NoSuchContainer, Ran
 
@@ -65,6 +66,8 @@ async def ask(probe: Object, container: Object, address: str, run: Exec, timeout
         return await _tcp(probe["tcpSocket"].get("host") or address, port_of(probe["tcpSocket"]["port"], container), timeout_s)
     if probe.get("httpGet"):
         return await http_get(probe["httpGet"], container, address, timeout_s)
+    if probe.get("grpc"):
+        return await grpc.check(address, int(probe["grpc"]["port"]), probe["grpc"].get("service") or "", timeout_s)
     return False, "this kind of probe is not supported"
 
 

@@ -59,6 +59,9 @@ def build(pod: Object, found: Pod, seen: Seen, now_s: float) -> Object:
         del status["observedGeneration"]
     if inits:
         status["initContainerStatuses"] = inits
+    ephemeral = spec.get("ephemeralContainers")
+    if ephemeral:
+        status["ephemeralContainerStatuses"] = [_ephemeral(each, found, seen, before, now_s) for each in ephemeral]
     address = pod_address(found, seen.host_ip) or before.get("podIP", "")
     if address:
         status.update(podIP=address, podIPs=[{"ip": address}])
@@ -135,6 +138,14 @@ def _container(spec: Object, found: Pod, seen: Seen, before: Object, now_s: floa
         status["state"] = {"terminated": terminated(latest, seen)}
         status["lastState"] = _last(ended[:-1], seen, before, name)
         status["ready"] = init and latest.exit_code == 0
+    return status
+
+
+def _ephemeral(spec: Object, found: Pod, seen: Seen, before: Object, now_s: float) -> Object:
+    """A container that was added to a running pod: it is never ready, and the pod's phase and conditions do not ask for it."""
+    status = _container(spec, found, seen, before, now_s)
+    status["ready"] = False
+    del status["started"]
     return status
 
 

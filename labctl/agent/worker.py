@@ -134,7 +134,7 @@ class PodWorker:
 
     def _seen(self, found: Pod) -> Seen:
         leaving = self._leaving is not None or bool(self.pod["metadata"].get("deletionTimestamp"))
-        specs = {each["name"]: each for each in self._specs()}
+        specs = {each["name"]: each for each in (*self._specs(), *self._ephemeral())}
         messages = {each.id: termination_message(each, specs.get(each.name, {})) for each in found.containers if each.state is State.EXITED}
         opened = self._paths is not None or bool(found.containers)
         ready, started = dict(self._health.ready), dict(self._health.started)
@@ -142,7 +142,11 @@ class PodWorker:
         return Seen(self._tools.host_ip, dict(self._attempts.waiting), ready, started, messages, leaving, failed, opened, self._seen_s)
 
     def _specs(self) -> List[Object]:
+        """The pod's own containers. Ephemeral ones come beside them: they have no probes, and their start waits for nobody."""
         return [*(self.pod["spec"].get("initContainers") or []), *self.pod["spec"]["containers"]]
+
+    def _ephemeral(self) -> List[Object]:
+        return list(self.pod["spec"].get("ephemeralContainers") or ())
 
     def _learn(self, answer: Object) -> None:
         """The API's answer to a status write: the newest we know of the pod, unless the watch was quicker."""
@@ -182,6 +186,10 @@ class PodWorker:
         found = await self._opened(found)
         if self._paths is None and not await self._volumes(found):
             return
+        for container in self._ephemeral():
+            await self._attempts.keep(
+                container, "Never", self._paths or {}
+            )  # before the others, so that one can look into a start that fails
         if await self._initialized(found):
             for container in self.pod["spec"]["containers"]:
                 await self._keep(container, self.pod["spec"].get("restartPolicy", "Always"))

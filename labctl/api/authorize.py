@@ -210,7 +210,7 @@ _RULES = {
 
 
 def _containers(pod: Any) -> tuple[Any, ...]:
-    return (*pod.spec.containers, *pod.spec.init_containers)
+    return (*pod.spec.containers, *pod.spec.init_containers, *pod.spec.ephemeral_containers)
 
 
 def _impersonation(name: str) -> Target:

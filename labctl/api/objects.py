@@ -103,7 +103,7 @@ class Objects:
         code = 201 if written.created else created
         form = call.format
         # Binding, eviction and scale answer with another object than the one that was written.
-        whole = call.target.subresource in ("", "status", "finalize", "approval")
+        whole = call.target.subresource in _WHOLE
         entry = await self._converted(call, written.entry) if whole else written.entry
         body = self._shape(call, form.shape).one(entry) if form.shape and not call.target.subresource else client_bytes(entry)
         extra = answer.warning_lines(written.warnings) if written.warnings else b""
@@ -111,6 +111,10 @@ class Objects:
 
     def _shape(self, call: Call, shape: str) -> Shape:
         return Shape(call.kind, shape, call.query.first("includeObject"), self._resources.view, self._clock.wall)
+
+
+_WHOLE = ("", "status", "finalize", "approval", "ephemeralcontainers", "resize")
+"""The subresources whose writes are answered with the object itself."""
 
 
 class _Identity(msgspec.Struct, frozen=True):

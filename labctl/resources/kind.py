@@ -101,13 +101,18 @@ class FieldError:
 
 @dataclass(frozen=True)
 class Subresource:
-    """A subresource such as status, scale or binding. `kind`, `group` and `version` are set if its body is of another kind than the object."""
+    """A subresource such as status, scale or binding. `kind`, `group` and `version` are set if its body is of another kind than the object.
+
+    One that writes a part of the spec names this field of the spec in `writes`, and its rules in `validate(new, old)`; all else stays as it is.
+    """
 
     name: str
     verbs: tuple[str, ...]
     kind: str = ""
     group: str = ""
     version: str = ""
+    writes: str = ""
+    validate: Callable[[Object, Object], Iterable[FieldError]] = lambda _new, _old: ()
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,9 @@ class FakeRuntime:
         if not spec.host_network:
             taken = {each.address for each in machine.sandboxes.values() if each.ready}
             address = machine.last_address = next_address(machine.cidr, machine.last_address, taken)
-        opened = Sandbox(spec.uid, spec.namespace, spec.name, address, machine.wall(), spec.host_network)
+        opened = Sandbox(
+            spec.uid, spec.namespace, spec.name, address, machine.wall(), spec.host_network, spec.host_pid, spec.host_ipc, spec.share_pid
+        )
         machine.sandboxes[spec.uid] = opened
         return opened
 
@@ -99,6 +101,9 @@ class FakeRuntime:
         held = machine.sandboxes.get(spec.pod_uid)
         if held is None or not held.ready:
             raise RuntimeFailure(f"pod {spec.pod_uid} is not open")
+        target = self._pod(spec.pod_uid).latest(spec.sees_processes_of) if spec.sees_processes_of else None
+        if spec.sees_processes_of and (target is None or target.state is not State.RUNNING):
+            raise RuntimeFailure(f"unable to find target container {spec.sees_processes_of}")
         program = spec.argv[0]
         if program not in (*_ENDS_WITH, "sleep", "hog"):
             message = f"executable file `{program}` not found in $PATH: No such file or directory"

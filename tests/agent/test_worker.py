@@ -441,3 +441,40 @@ async def test_a_mistake_of_ours_is_logged_and_tried_again(tmp_path, monkeypatch
     node.images.ensure = ensure
     await until(lambda: node.status.get("phase") == "Running")
     await node.stop()
+
+
+def with_ephemeral(the_pod, *argv, **more):
+    container = {"name": "debugger", "image": "tiny:1", "command": list(argv), **more}
+    return {**the_pod, "spec": {**the_pod["spec"], "ephemeralContainers": [container]}}
+
+
+async def test_an_ephemeral_container_is_started_beside_the_others_and_never_again(tmp_path):
+    async with running(tmp_path, pod()) as node:
+        await until(lambda: node.status.get("phase") == "Running")
+        node.worker.update(node.api.put(PATH, with_ephemeral(node.api.objects[PATH], "sleep", "9", targetContainerName="c")))
+        await until(lambda: "running" in node.status.get("ephemeralContainerStatuses", [{"state": {}}])[0]["state"])
+        shown = node.status["ephemeralContainerStatuses"][0]
+        assert (shown["name"], shown["ready"], shown["restartCount"], "started" in shown) == ("debugger", False, 0, False)
+        assert node.machine.specs[node.container("debugger").id].sees_processes_of == "c"
+        node.machine.finish(node.container("debugger").id, 3)
+        await until(lambda: "terminated" in node.status["ephemeralContainerStatuses"][0]["state"])
+        await asyncio.sleep(0.2)
+        assert node.container("debugger").attempt == 0 and node.status["phase"] == "Running"
+        ready = next(each for each in node.status["conditions"] if each["type"] == "Ready")
+        assert ready["status"] == "True", "a pod is as ready as its own containers"
+        await node.boot()
+        await until(lambda: node.container() is not None)
+        assert node.container("debugger") is None, "nor after the machine's boot"
+
+
+async def test_an_ephemeral_container_needs_no_init_container_to_succeed(tmp_path):
+    stuck = with_ephemeral(pod(inits=[("setup", "sleep")]), "sleep", "9")
+    async with running(tmp_path, stuck) as node:
+        await until(lambda: "running" in node.status.get("ephemeralContainerStatuses", [{"state": {}}])[0]["state"])
+        assert node.status["phase"] == "Pending"
+
+
+async def test_an_ephemeral_container_whose_target_does_not_run_says_so(tmp_path):
+    stuck = with_ephemeral(pod(inits=[("setup", "sleep")]), "sleep", "9", targetContainerName="c")
+    async with running(tmp_path, stuck) as node:
+        await until(lambda: "unable to find target container c" in str(node.status.get("ephemeralContainerStatuses")))

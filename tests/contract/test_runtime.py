@@ -352,5 +352,45 @@ async def test_a_privileged_container_sees_all_of_its_machine(runtime, spec):
     assert "Seccomp:\t0" in ran.output.decode()
 
 
+async def seen_by(runtime, container):
+    ran = await runtime.run(container.id, ["sh", "-c", "for each in /proc/[0-9]*; do cat $each/cmdline; done"], timeout_s=10)
+    return ran.output.replace(b"\0", b" ").decode()
+
+
+@pytest.mark.skipif(KINDS != ["crun"], reason="a fake container has no processes")
+async def test_containers_of_a_pod_share_their_processes_if_it_wants(runtime, again, spec):
+    await runtime.open(sandbox(share_pid=True))
+    first = await runtime.start(spec("first", argv=["sh", "-c", "sleep 1111 & exit 0"]))
+    second = await runtime.start(spec("second", argv=["sleep", "2222"]))
+    words = await seen_by(again(), second)
+    assert "sleep infinity" in words and "sleep 2222" in words and "sleep 1111" in words, "a child outlives its container, as anywhere"
+    await again().remove(first.id)
+    assert "sleep 1111" not in await seen_by(runtime, second), "but not the container's removal"
+    await again().close("u1")
+    assert not linux.processes_with(b"2222") and not linux.processes_with(b"infinity")
+
+
+@pytest.mark.skipif(KINDS != ["crun"], reason="a fake container has no processes")
+async def test_a_pod_of_the_machines_namespaces_sees_the_machine_and_ends_whole(runtime, spec):
+    await runtime.open(sandbox(host_network=True, host_pid=True, host_ipc=True))
+    started = await runtime.start(spec(argv=["sh", "-c", "sleep 3333 & sleep 4444"]))
+    words = await seen_by(runtime, started)
+    assert "conmon" in words and "sleep 3333" in words
+    await runtime.close("u1")
+    assert not linux.processes_with(b"3333") and not linux.processes_with(b"4444")
+
+
+async def test_a_container_sees_another_ones_processes_while_that_runs(runtime, spec):
+    await runtime.open(sandbox())
+    app = await runtime.start(spec(argv=["sleep", "5555"]))
+    debugger = await runtime.start(spec("debugger", argv=["sleep", "6666"], sees_processes_of="app"))
+    if KINDS == ["crun"]:
+        words = await seen_by(runtime, debugger)
+        assert "sleep 5555" in words and "sleep 6666" in words
+    await runtime.remove(app.id)
+    with pytest.raises(RuntimeFailure, match="unable to find target container app"):
+        await runtime.start(spec("late", sees_processes_of="app"))
+
+
 async def test_specs_are_values(spec):
     assert dataclasses.replace(spec(), attempt=2) == spec(attempt=2)

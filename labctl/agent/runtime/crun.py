@@ -19,7 +19,7 @@ from typing import AsyncIterator, Callable, List, Mapping, Sequence, Set
 from .. import linux, volumes
 from ..addresses import Range
 from ..cgroups import Cgroups
-from . import conmon, oci, sandbox
+from . import conmon, oci, processes, sandbox
 from .execs import process_file
 from .exits import ProcessWatches
 from .interface import (
@@ -99,7 +99,8 @@ class CrunRuntime:
         address = "" if spec.host_network else self._address()
         self._promised.add(address)
         try:
-            shown = Sandbox(spec.uid, spec.namespace, spec.name, address, time.time(), spec.host_network)
+            own = (spec.host_network, spec.host_pid, spec.host_ipc, spec.share_pid)
+            shown = Sandbox(spec.uid, spec.namespace, spec.name, address, time.time(), *own)
             veth = self._veth(spec.uid, shown.created_s)
             await self._blocking(self._make, spec, folder, address, veth)
             write_json(os.path.join(folder, "sandbox.json"), {**dataclasses.asdict(shown), "veth": veth})
@@ -115,14 +116,17 @@ class CrunRuntime:
                 "shm", os.path.join(folder, "shm"), "tmpfs", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, "mode=1777,size=65536k"
             )
             wire = sandbox.Wire(address, veth, self._mtu, self._source) if address else None
-            sandbox.make(os.path.join(folder, "ns"), sandbox.namespace_kinds(spec.host_network), spec.hostname, wire)
+            sandbox.make(os.path.join(folder, "ns"), sandbox.namespace_kinds(spec.host_network, spec.host_ipc), spec.hostname, wire)
             self._cgroups.open(spec.uid, spec.cpu_shares, spec.memory_limit_bytes)
+            if spec.share_pid:
+                processes.hold(os.path.join(folder, "ns"), lambda pid: self._cgroups.adopt(spec.uid, pid))
         except OSError as error:
             raise RuntimeFailure(f"making the pod's namespaces: {error}") from error
 
     def _namespaces_held(self, spec: SandboxSpec) -> bool:
         folder = os.path.join(self.records.pod_dir(spec.uid), "ns")
-        return all(_is_namespace(os.path.join(folder, kind)) for kind in sandbox.namespace_kinds(spec.host_network))
+        kinds = sandbox.namespace_kinds(spec.host_network, spec.host_ipc)
+        return all(_is_namespace(os.path.join(folder, kind)) for kind in kinds) and (not spec.share_pid or processes.held(folder))
 
     def _address(self) -> str:
         opened = [self.records.sandbox(uid) for uid in self.records.uids()]
@@ -146,6 +150,7 @@ class CrunRuntime:
             await self._blocking(_remove_tree, folder)
 
     def _unmake(self, uid: str, folder: str, veth: str) -> None:
+        processes.release(os.path.join(folder, "ns"))
         sandbox.unmake(os.path.join(folder, "ns"), veth)
         for target in linux.mounts_below(folder):  # shm, volumes in memory, what a killed agent left
             linux.unmount(target)
@@ -211,12 +216,13 @@ class CrunRuntime:
         _overlay(spec.layers, bundle)
         pod = self.records.pod_dir(spec.pod_uid)
         namespaces = {
-            "pid": "",
+            **processes.namespace_of(spec, held, self.records),
             "mount": "",
             "cgroup": "",
-            **{kind: os.path.join(pod, "ns", kind) for kind in sandbox.namespace_kinds(held.host_network)},
+            **{kind: os.path.join(pod, "ns", kind) for kind in sandbox.namespace_kinds(held.host_network, held.host_ipc)},
         }
-        mounts = (Mount(os.path.join(pod, "shm"), "/dev/shm"), *_pin_sub_paths(spec, bundle))
+        shm = "/dev/shm" if held.host_ipc else os.path.join(pod, "shm")
+        mounts = (Mount(shm, "/dev/shm"), *_pin_sub_paths(spec, bundle))
         shared = dataclasses.replace(spec, mounts=mounts)
         write_json(
             os.path.join(bundle, "config.json"),
@@ -281,6 +287,10 @@ class CrunRuntime:
         if container.state is not State.EXITED:
             self._signal(container, signals.SIGKILL)
             await self._wait_until_dead(container)
+        held = self.records.sandbox(container.pod_uid)
+        if held and (held.host_pid or held.share_pid):  # its first process took no other with it
+            for pid in self._cgroups.processes(self._cgroup(container)):
+                _kill(pid)
         await self._release(container.id, bundle)
 
     async def _wait_until_dead(self, container: Container) -> None:

@@ -41,6 +41,9 @@ class SandboxSpec:
     host_network: bool = False
     cpu_shares: int = 2
     memory_limit_bytes: int = 0
+    host_pid: bool = False  # containers see the machine's processes
+    host_ipc: bool = False
+    share_pid: bool = False  # one namespace of processes for all containers
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,9 @@ class Sandbox:
     address: str  # "" with host_network, and once it is closed
     created_s: float  # wall clock
     host_network: bool = False
+    host_pid: bool = False
+    host_ipc: bool = False
+    share_pid: bool = False
     ready: bool = True  # False: closed or never finished; containers can't be started in it
 
 
@@ -96,6 +102,7 @@ class ContainerSpec:
     tty: bool = False
     stop_signal: str = "SIGTERM"
     delay_s: float = 0.0  # the back-off that was kept before this attempt; the next one grows from it
+    sees_processes_of: str = ""  # a running container of the pod whose processes this one sees, too
     message_path: str = ""  # file (on the machine) whose content is the container's last words
 
 

@@ -36,8 +36,9 @@ def mac_of(address: str) -> str:
     return "0a:58:" + ":".join(f"{byte:02x}" for byte in socket.inet_aton(address))
 
 
-def namespace_kinds(host_network: bool) -> List[str]:
-    return ["ipc"] if host_network else ["net", "ipc", "uts"]
+def namespace_kinds(host_network: bool, host_ipc: bool = False) -> List[str]:
+    """What a pod has of its own, beside its processes."""
+    return [*([] if host_network else ["net"]), *([] if host_ipc else ["ipc"]), *([] if host_network else ["uts"])]
 
 
 def make(folder: str, kinds: Sequence[str], hostname: str, wire: Optional[Wire]) -> None:
@@ -106,7 +107,7 @@ def unmake(folder: str, veth: str) -> None:
     if veth:
         with Netlink() as node:
             _quietly(lambda: node.delete(veth))
-    for kind in _KINDS:
+    for kind in (*_KINDS, "pid"):
         linux.unmount(os.path.join(folder, kind))
 
 

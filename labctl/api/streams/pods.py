@@ -31,7 +31,7 @@ def container_of(pod: Pod, requested: str) -> str:
     names = [c.name for c in pod.spec.containers]
     init_names = [c.name for c in pod.spec.init_containers]
     if requested:
-        if requested not in names + init_names:
+        if requested not in (*names, *init_names, *(c.name for c in pod.spec.ephemeral_containers)):
             raise status.bad_request(f"container {requested} is not valid for pod {pod.metadata.name}")
         return requested
     if len(names) == 1:
@@ -43,7 +43,7 @@ def container_of(pod: Pod, requested: str) -> str:
 
 
 def status_of(pod: Pod, container: str) -> ContainerStatus | None:
-    statuses = (*pod.status.container_statuses, *pod.status.init_container_statuses)
+    statuses = (*pod.status.container_statuses, *pod.status.init_container_statuses, *pod.status.ephemeral_container_statuses)
     return next((s for s in statuses if s.name == container), None)
 
 

@@ -48,6 +48,8 @@ def template(kind: str, spec: Mapping[str, Any], matches: bool | None) -> Iterat
         yield fields.required(f"{path}.spec.containers")
         return
     yield from pod_rules.spec(f"{path}.spec", pod)
+    if pod.get("ephemeralContainers"):
+        yield fields.forbidden(f"{path}.spec.ephemeralContainers", "ephemeral containers not allowed in pod template")
     if pod["restartPolicy"] in ("Never", "OnFailure"):
         yield fields.not_supported(f"{path}.spec.restartPolicy", pod["restartPolicy"], ("Always",))
     if "activeDeadlineSeconds" in pod:

@@ -85,6 +85,14 @@ def keep_all_but_labels(new: Object, old: Object) -> None:
     _keep(_KEPT_BY_STATUS, new["metadata"], old["metadata"])
 
 
+def keep_all(new: Object, old: Object) -> None:
+    """Restores all metadata after a write of a part of the spec; the record of who owns which field is kept up apart from this."""
+    fields_record = new["metadata"].get("managedFields")
+    new["metadata"] = dict(old["metadata"])
+    if fields_record is not None:
+        new["metadata"]["managedFields"] = fields_record
+
+
 def _keep(names_: tuple[str, ...], metadata: dict[str, Any], before: dict[str, Any]) -> None:
     for name in names_:
         if name in before:

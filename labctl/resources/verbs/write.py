@@ -13,7 +13,7 @@ from labctl.clock import rfc3339
 from labctl.errors import Conflict
 from labctl.resources import encoding, failures
 from labctl.resources.admission import Attributes, ask
-from labctl.resources.kind import Kind, Object
+from labctl.resources.kind import Kind, Object, Subresource
 from labctl.resources.large import LARGE_BYTES, offload_if_large
 from labctl.resources.patches import managed
 from labctl.resources.plurals import NAMESPACES
@@ -172,6 +172,10 @@ def restrict_and_validate(ctx: Context, kind: Kind, namespace: str, name: str, n
         if errors:
             raise failures.invalid(kind, name, errors)
         return
+    part = next((sub for sub in kind.subresources if sub.writes and sub.name == subresource), None)
+    if part is not None:
+        _write_part(ctx, kind, new, old, part)
+        return
     if kind.has_status:
         _copy(new, old, "status")
     apply_defaults(ctx.schema, kind, new)
@@ -181,6 +185,23 @@ def restrict_and_validate(ctx: Context, kind: Kind, namespace: str, name: str, n
         _refuse_invalid(kind, new, old)
         if kind.has_generation and new.get("spec") != old.get("spec"):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+
+
+def _write_part(ctx: Context, kind: Kind, new: Object, old: Object, part: Subresource) -> None:
+    """Restores everything but one field of the spec, and validates the result by the rules of the subresource that writes it."""
+    meta.keep_all(new, old)
+    given = new.get("spec", {}).get(part.writes)
+    _only(new, old)
+    new["spec"] = {**old["spec"], part.writes: given}
+    if given is None:
+        del new["spec"][part.writes]
+    apply_defaults(ctx.schema, kind, new)
+    if new == old:
+        return
+    errors = list(part.validate(new, old))
+    if errors:
+        raise failures.invalid(kind, new["metadata"]["name"], errors)
+    new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
 
 def _only(new: Object, old: Object, *parts: str) -> None:

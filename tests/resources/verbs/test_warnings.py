@@ -9,9 +9,9 @@ NOT_ACTED_ON = "labctl stores this field but does not act on it"
 
 
 async def test_a_field_labctl_does_not_act_on(lab: Lab) -> None:
-    written = await lab.create("pods", pod(hostPID=True))
-    assert written.warnings == [f"spec.hostPID: {NOT_ACTED_ON}"]
-    assert lab.get("pods", "web")["spec"]["hostPID"] is True, "it is stored as it was sent"  # type: ignore[index]
+    written = await lab.create("pods", pod(hostUsers=True))
+    assert written.warnings == [f"spec.hostUsers: {NOT_ACTED_ON}"]
+    assert lab.get("pods", "web")["spec"]["hostUsers"] is True, "it is stored as it was sent"  # type: ignore[index]
 
 
 async def test_inside_lists_and_templates(lab: Lab) -> None:
@@ -23,19 +23,19 @@ async def test_inside_lists_and_templates(lab: Lab) -> None:
 
 async def test_empty_and_default_values_cause_no_warning(lab: Lab) -> None:
     container = {"name": "a", "image": "b", "livenessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 10}}
-    written = await lab.create("pods", pod(hostPID=False, priorityClassName="", preemptionPolicy=None, containers=[container]))
+    written = await lab.create("pods", pod(hostUsers=False, priorityClassName="", preemptionPolicy=None, containers=[container]))
     assert written.warnings == []
     assert (await lab.create("services", service(internalTrafficPolicy="Cluster"))).warnings == []
 
 
 async def test_a_field_that_was_set_before_causes_no_second_warning(lab: Lab) -> None:
-    await lab.create("pods", pod(hostPID=True))
+    await lab.create("pods", pod(hostUsers=True))
     written = await lab.patch("pods", "web", {"metadata": {"labels": {"x": "y"}}})
     assert written.warnings == []
 
 
 async def test_programs_are_not_warned(lab: Lab) -> None:
-    assert (await lab.create("pods", pod(hostPID=True), SYSTEM)).warnings == []
+    assert (await lab.create("pods", pod(hostUsers=True), SYSTEM)).warnings == []
 
 
 async def test_at_most_ten(lab: Lab) -> None:

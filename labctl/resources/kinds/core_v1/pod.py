@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from labctl.resources import fields as field_errors
 from labctl.resources import quantities
 from labctl.resources.kind import FieldError, Kind, Object, Subresource, TypeDefaults
-from labctl.resources.kinds.core_v1 import placement_rules, pod_defaults, pod_rules
+from labctl.resources.kinds.core_v1 import ephemeral_rules, placement_rules, pod_defaults, pod_rules
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
 from labctl.resources.kinds.core_v1.pod_columns import COLUMNS
 from labctl.resources.kinds.core_v1.pod_view import Pod
@@ -64,6 +64,8 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
         yield from pod_rules.spec("spec", new["spec"])
         if new["spec"].get("nodeName") and new["spec"].get("schedulingGates"):
             yield field_errors.forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared")
+        if new["spec"].get("ephemeralContainers"):
+            yield field_errors.forbidden(ephemeral_rules.PATH, "cannot be set on create")
     elif new["spec"] != old["spec"]:
         yield from pod_rules.spec("spec", new["spec"])
         yield from pod_rules.changed(new["spec"], old["spec"])
@@ -96,6 +98,7 @@ KIND = Kind(
     subresources=(
         Subresource("attach", STREAM_VERBS, kind="PodAttachOptions"),
         Subresource("binding", ("create",), kind="Binding"),
+        Subresource("ephemeralcontainers", ("get", "patch", "update"), writes="ephemeralContainers", validate=ephemeral_rules.added),
         Subresource("eviction", ("create",), kind="Eviction", group="policy", version="v1"),
         Subresource("exec", STREAM_VERBS, kind="PodExecOptions"),
         Subresource("log", ("get",)),

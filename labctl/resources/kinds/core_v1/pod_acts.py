@@ -45,6 +45,7 @@ _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _PROBE = (
     "exec",
     "failureThreshold",
+    "grpc",
     "httpGet",
     "initialDelaySeconds",
     "periodSeconds",
@@ -61,7 +62,9 @@ _POD = (
     "dnsPolicy",
     "enableServiceLinks",
     "hostAliases",
+    "hostIPC",
     "hostNetwork",
+    "hostPID",
     "hostname",
     "nodeName",
     "nodeSelector",
@@ -82,6 +85,7 @@ _POD = (
     "securityContext.sysctls",
     "serviceAccount",
     "serviceAccountName",
+    "shareProcessNamespace",
     "subdomain",
     "terminationGracePeriodSeconds",
     "tolerations",
@@ -100,7 +104,8 @@ _POD = (
 
 POD_SPEC: tuple[str, ...] = (
     *_POD,
-    *(f"{part}.{field}" for part in ("containers", "initContainers") for field in _CONTAINER),
+    *(f"{part}.{field}" for part in ("containers", "initContainers", "ephemeralContainers") for field in _CONTAINER),
+    "ephemeralContainers.targetContainerName",
     *(f"{part}.{probe}.{field}" for part in ("containers", "initContainers") for probe in _PROBES for field in _PROBE),
 )
 

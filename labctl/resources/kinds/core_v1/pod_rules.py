@@ -45,6 +45,8 @@ def spec(path: str, said: Object) -> Iterator[FieldError]:
     for name in ("nodeName", "serviceAccountName"):
         if said.get(name):
             yield from names.checked(f"{path}.{name}", said[name], names.subdomain)
+    if said.get("hostPID") and said.get("shareProcessNamespace"):
+        yield fields.invalid(f"{path}.shareProcessNamespace", True, "ShareProcessNamespace and HostPID cannot both be enabled")
     if "securityContext" in said:
         yield from container_rules.user_ids(f"{path}.securityContext", said["securityContext"])
     if said.get("terminationGracePeriodSeconds", 0) < 0:

@@ -102,6 +102,7 @@ class PodSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
     node_name: str = ""
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] = ()
+    ephemeral_containers: tuple[Container, ...] = ()
     restart_policy: str = "Always"
     termination_grace_period_seconds: int | None = None
     active_deadline_seconds: int | None = None
@@ -146,7 +147,7 @@ class PodSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
             yield from _names(*(s.secret for s in _sources(volume)))
 
     def _environments(self) -> Iterator[Env | EnvFrom]:
-        for container in (*self.init_containers, *self.containers):
+        for container in (*self.init_containers, *self.containers, *self.ephemeral_containers):
             yield from container.env
             yield from container.env_from
 
@@ -211,6 +212,7 @@ class PodStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
     conditions: tuple[Condition, ...] = ()
     container_statuses: tuple[ContainerStatus, ...] = ()
     init_container_statuses: tuple[ContainerStatus, ...] = ()
+    ephemeral_container_statuses: tuple[ContainerStatus, ...] = ()
 
 
 class PodTemplate(msgspec.Struct, frozen=True, rename="camel", gc=False):

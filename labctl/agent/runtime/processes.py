@@ -1,0 +1,87 @@
+"""The process namespace that all containers of a pod share (`shareProcessNamespace`), and the one process that holds it.
+
+A process namespace lives as long as its first process, so such a pod needs one that never ends: `sleep` that ignores SIGCHLD, which makes the kernel
+reap every process whose parent ended. It is in a control group of the pod and outlives the agent. Killing it ends everything in the namespace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from typing import Callable, List, Mapping
+
+from .. import linux
+from .interface import ContainerSpec, RuntimeFailure, Sandbox, State
+from .records import Records, read_json, write_json
+
+_HOLDER = ("/bin/sh", "-c", "trap '' CHLD TERM INT HUP; exec sleep infinity")
+
+
+def held(folder: str) -> bool:
+    """Whether the first process of the namespace at FOLDER/pid lives."""
+    record = read_json(os.path.join(folder, "holder.json"))
+    return record is not None and linux.start_ticks(record["pid"]) == record["ticks"] != 0
+
+
+def hold(folder: str, adopt: Callable[[int], None]) -> None:
+    """Starts the first process, unless it lives, and mounts its namespace at FOLDER/pid. `adopt` puts it into its control group. Blocking. Raises OSError."""
+    if held(folder):
+        return
+    release(folder)
+    os.makedirs(folder, exist_ok=True)
+    started: List[int] = []
+    failures: List[BaseException] = []
+
+    def work() -> None:
+        try:
+            linux.unshare(linux.CLONE_NEWPID)  # of this thread's children; the thread itself stays and ends
+            process = subprocess.Popen(
+                _HOLDER, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd="/"
+            )
+            process.returncode = 0  # nobody waits for it through this object
+            started.append(process.pid)
+        except BaseException as error:  # carried to the caller, whose thread this is not
+            failures.append(error)
+
+    thread = threading.Thread(target=work, name="processes", daemon=True)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    pid = started[0]
+    adopt(pid)
+    write_json(os.path.join(folder, "holder.json"), {"pid": pid, "ticks": linux.start_ticks(pid)})
+    path = os.path.join(folder, "pid")
+    with open(path, "w"):
+        pass
+    linux.mount(f"/proc/{pid}/ns/pid", path, None, linux.MS_BIND)
+
+
+def release(folder: str) -> None:
+    """Ends the first process, and every process in its namespace with it. None there is no error."""
+    record = read_json(os.path.join(folder, "holder.json"))
+    if record is not None and linux.start_ticks(record["pid"]) == record["ticks"] != 0:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(record["pid"], signal.SIGKILL)
+    if record is not None:
+        with contextlib.suppress(ChildProcessError, OSError):  # an agent that did not start it is not its parent
+            os.waitpid(record["pid"], 0)
+        os.unlink(os.path.join(folder, "holder.json"))
+    linux.unmount(os.path.join(folder, "pid"))
+
+
+def namespace_of(spec: ContainerSpec, sandbox: Sandbox, records: Records) -> Mapping[str, str]:
+    """Which processes a container sees: its own, its pod's, another container's, or the machine's (no entry). Raises RuntimeFailure."""
+    if sandbox.host_pid:
+        return {}
+    if sandbox.share_pid:
+        return {"pid": os.path.join(records.pod_dir(spec.pod_uid), "ns", "pid")}
+    if not spec.sees_processes_of:
+        return {"pid": ""}
+    target = records.pod(spec.pod_uid).latest(spec.sees_processes_of)
+    if target is None or target.state is not State.RUNNING:
+        raise RuntimeFailure(f"unable to find target container {spec.sees_processes_of}")
+    return {"pid": f"/proc/{target.pid}/ns/pid"}

@@ -1,0 +1,91 @@
+"""Looking into pods and machines with the unmodified kubectl: `kubectl debug`, and pods whose containers see each other's processes."""
+
+import contextlib
+import os
+import pty
+import re
+import select
+import subprocess
+import time
+
+from tests.e2e.cluster import PATIENCE, wait
+from tests.e2e.test_workloads import made, pod, running  # noqa: F401 - made is a fixture
+
+
+def typed(cluster, *words, lines, timeout_s=40.0):
+    """Runs kubectl on a terminal, types the lines when it has begun to show something, and returns all that was shown until its end."""
+    near, far = pty.openpty()
+    environment = {**cluster.environment, "KUBECONFIG": str(cluster.folder / ".labctl" / "kubeconfig"), "TERM": "dumb"}
+    process = subprocess.Popen(["kubectl", *words], stdin=far, stdout=far, stderr=far, env=environment, start_new_session=True)
+    os.close(far)
+    shown, end, waiting = b"", time.monotonic() + timeout_s * PATIENCE, list(lines)
+    try:
+        while time.monotonic() < end:
+            if select.select([near], [], [], 0.2)[0]:
+                try:
+                    piece = os.read(near, 65536)
+                except OSError:  # nobody holds the other end any more
+                    break
+                shown += piece
+            if waiting and re.search(rb"# (\x1b\[[0-9;]*[A-Za-z])*\Z", shown):  # a shell's prompt
+                os.write(near, waiting.pop(0).encode() + b"\n")
+                shown += b"\n"
+            elif process.poll() is not None and not select.select([near], [], [], 0)[0]:
+                break
+        assert process.poll() is not None or process.wait(5) is not None
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"{words} did not end: {shown.decode(errors='replace')}") from None
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        os.close(near)
+    return shown.decode(errors="replace")
+
+
+def test_a_debugger_sees_its_targets_processes(cluster, made):  # noqa: F811
+    made(pod("web", "sleep", "12345"))
+    running(cluster, "web")
+    shown = typed(
+        cluster,
+        "debug",
+        "web",
+        "-it",
+        "--image=busybox",
+        "--target=main",
+        "-c",
+        "looker",
+        "--",
+        "sh",
+        lines=["ps", "echo its-$((6*7))", "exit"],
+    )
+    assert "sleep 12345" in shown and "its-42" in shown, shown
+    wait(lambda: "terminated" in cluster.get("pod", "web")["status"]["ephemeralContainerStatuses"][0]["state"], "it ended")
+    assert "its-42" in cluster.kubectl("logs", "web", "-c", "looker").stdout
+    status = cluster.get("pod", "web")["status"]
+    assert status["phase"] == "Running" and status["containerStatuses"][0]["restartCount"] == 0
+    assert status["ephemeralContainerStatuses"][0]["restartCount"] == 0
+
+    cluster.kubectl("debug", "web", "--image=busybox", "-c", "stays", "--", "sleep", "54321")
+    wait(lambda: "running" in cluster.get("pod", "web")["status"]["ephemeralContainerStatuses"][1]["state"], "the second runs")
+    assert cluster.kubectl("exec", "web", "-c", "stays", "--", "echo", "hello").stdout == "hello\n"
+    refused = cluster.kubectl("debug", "web", "--image=busybox", "-c", "lost", "--target=nobody", check=False)
+    assert 'Not found: "nobody"' in refused.stderr, refused
+
+
+def test_a_machine_is_looked_into_from_a_pod(cluster, made):  # noqa: F811
+    shown = typed(
+        cluster, "debug", "node/minion-1", "-it", "--image=busybox", lines=["chroot /host cat /etc/hostname", "ps", "hostname", "exit"]
+    )
+    assert "minion-1" in shown and "sshd" in shown and "conmon" in shown, shown
+
+
+def test_containers_of_a_pod_may_see_each_others_processes(cluster, made):  # noqa: F811
+    both = pod("both", "sleep", "11111", shareProcessNamespace=True)
+    both["spec"]["containers"].append({"name": "other", "image": "busybox", "command": ["sleep", "22222"]})
+    made(both)
+    running(cluster, "both")
+    shown = cluster.kubectl("exec", "both", "-c", "other", "--", "ps").stdout
+    assert "sleep 11111" in shown and "sleep 22222" in shown
+    cluster.kubectl("delete", "pod", "both", "--wait=true", "--grace-period=1")
+    left = cluster.on(both_on := "minion-1", "sh", "-c", "ps ax | grep -c '[s]leep infinity' || true").stdout
+    assert left.strip() == "0", (both_on, left)
