@@ -75,9 +75,6 @@ class Running(Protocol):
     def stop(self) -> Measurement:
         """End it and return every request. A second call returns the same."""
 
-    def failed_since(self, since_s: float) -> int | None:
-        """Return how many requests failed that ended after that time, or None if this stage can't tell before the load is stopped."""
-
 
 class Stage(Protocol):
     """One lab on which repetitions are played."""
