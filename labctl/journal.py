@@ -56,6 +56,7 @@ DID = {
     "ready": "a pod became ready",
     "unready": "a pod is ready no longer",
     "ended": "a container ended",
+    "leaving": "a pod was asked to leave",
     "image": "a container's image is there",
     "started": "a container's process was started",
     "probe": "a probe failed",

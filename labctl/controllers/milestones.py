@@ -1,7 +1,8 @@
-"""Notes in the journal what agents do to pods, as far as it matters to who follows a fault: a pod became ready, is ready no longer, a container ended.
+"""Notes in the journal what clients do to pods, as far as it matters to who follows a fault: a pod became ready, is ready no longer, was asked to leave, a
+container ended.
 
-It is an Observer, and the journal is all that it writes. What controllers do to pods is noted by the runner, with its reason; what agents do is seen here only,
-because an agent writes a pod's status as a client. A line has the revision of that write, which later lines name as their cause.
+It is an Observer, and the journal is all that it writes. What controllers do to pods is noted by the runner, with its reason; what agents and others do is seen
+here only, because they write as clients of the API. A line has the revision of that write, which later lines name as their cause.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class Milestones:
         old, new = change.old, change.new
         if old is None or new is None or old.metadata.uid != new.metadata.uid:
             return
+        if new.metadata.deletion_timestamp and not old.metadata.deletion_timestamp:
+            self._note(new, "leaving", f"asked to leave {new.spec.node_name or 'before it had a node'}")
         ended = _ended(old, new)
         if ended:
             self._note(new, "ended", ended)

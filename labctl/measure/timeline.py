@@ -1,78 +1,45 @@
-"""The timeline of one fault: what happened after it, when, on which machine and by whom, and the figures that follow from it.
+"""The timeline of one fault, from the journal and from the requests that were measured meanwhile.
 
-`labctl timeline`, the experiments and their reports read these values. All times are seconds after the fault was injected, on the clock of the master's
-host (the journal's `t`). The definitions of the figures, with their sources, stand in docs/measuring.md.
+`labctl timeline`, the experiments and their reports call it. causes.py finds the marks in the journal, by following causes; figures.py counts the requests.
+Everything here is a pure function: it reads no clock and no file. marks.py has the values, and docs/measuring.md the definitions with their sources.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
-import msgspec
+from labctl.journal import Line
+from labctl.measure import causes, figures
+from labctl.measure.marks import KINDS, FaultFacts, Figures, Mark, Timeline
+from labctl.measure.records import Measurement
 
-# What a mark can be, in the order in which they usually follow each other.
-KINDS = (
-    "injected",
-    "known",
-    "endpoint-removed",
-    "rules",
-    "decided",
-    "scheduled",
-    "image",
-    "started",
-    "ready",
-    "in-vip",
-    "first-answer",
-    "healed",
-)
+__all__ = ["KINDS", "FaultFacts", "Figures", "Mark", "Timeline", "timeline"]
 
 
-class FaultFacts(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """What the timeline needs to know of a fault. Times are those of the journal (`t`); `healed_s` is None while the fault lasts."""
-
-    name: str
-    type: str
-    target: str  # minion-1 | pod/NAMESPACE/NAME[/CONTAINER] | master | client/USER
-    peer: str = ""  # the other machine of a link, or master
-    injected_s: float
-    healed_s: float | None = None
-    uncertainty_s: float = 0.0  # how long the deed itself took: the fault began at some moment of it
-
-
-class Mark(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """One thing that happened: `what` is one of KINDS. `where` is a minion, a pod (`NAMESPACE/NAME`) or empty; `by` says who knew or did it."""
-
-    at_s: float
-    what: str
-    where: str = ""
-    by: str = ""  # of "known": provider | lease | probe | refused | agent | user ...
-    about: str = ""  # the object that it is about, as the journal has it: pods/default/web-1
-    rev: int = 0  # the revision that was written then
-    cause: int = 0  # the revision that led to it
-    text: str = ""
-    uncertainty_s: float = 0.0  # of times that a machine's own clock told
-
-
-class Figures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The figures of one fault, in seconds and requests; None where a thing did not happen, or where nobody measured."""
-
-    reaction_s: float | None = None  # from the fault to the first reaction of the control plane
-    repair_s: float | None = None  # from the reaction until what was lost is replaced and ready
-    recovery_s: float | None = None  # from the reaction until the service answers everywhere again
-    outage_s: float | None = None  # from the fault until then: reaction + recovery
-    requests: int | None = None
-    failed: int | None = None
-    slow: int | None = None
-    unsent: int | None = None
-    longest_gap_s: Mapping[str, float] = {}  # for each source: the longest time without a good answer
-    p50_s: float | None = None
-    p99_s: float | None = None
-    uncertainty_s: float = 0.0
-
-
-class Timeline(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The marks of one fault, the earliest first, and its figures."""
-
-    fault: FaultFacts
-    marks: tuple[Mark, ...] = ()
-    figures: Figures = Figures()
+def timeline(fault: FaultFacts, lines: Iterable[Line], measurement: Measurement | None = None) -> Timeline:
+    """Return what the fault led to. `lines` are the journal's, in order; those from before the fault are passed over."""
+    story = causes.follow(fault, lines)
+    marks = [Mark(at_s=0.0, what="injected", where=fault.target, by=fault.type, uncertainty_s=fault.uncertainty_s), *story.marks]
+    if fault.healed_s is not None:
+        marks.append(Mark(at_s=fault.healed_s - fault.injected_s, what="healed", where=fault.target))
+    reaction_s, repair_s = causes.reaction(story), causes.repair(story)
+    counted = figures.count(fault, measurement) if measurement is not None else figures.NOTHING
+    if measurement is not None:
+        marks += figures.answers(fault, measurement, story.ready)
+    outage_s = counted.outage_s
+    found = Figures(
+        reaction_s=reaction_s,
+        repair_s=repair_s,
+        recovery_s=max(0.0, outage_s - reaction_s) if outage_s is not None and reaction_s is not None else None,
+        outage_s=outage_s,
+        requests=counted.requests,
+        failed=counted.failed,
+        slow=counted.slow,
+        unsent=counted.unsent,
+        longest_gap_s=counted.longest_gap_s,
+        p50_s=counted.p50_s,
+        p99_s=counted.p99_s,
+        uncertainty_s=max(fault.uncertainty_s, counted.uncertainty_s),
+    )
+    in_order = sorted(marks, key=lambda mark: mark.at_s)  # of one moment: as they stand in the journal
+    return Timeline(fault=fault, marks=tuple(in_order), figures=found)

@@ -58,7 +58,17 @@ class EventReporter:
         return self._whys.get((kind, key), "")
 
     def note(
-        self, component: str, kind: str, key: Key, text: str, *, rev: int = 0, causes: tuple[int, ...] = (), did: str = "", of: str = ""
+        self,
+        component: str,
+        kind: str,
+        key: Key,
+        text: str,
+        *,
+        rev: int = 0,
+        causes: tuple[int, ...] = (),
+        did: str = "",
+        of: str = "",
+        where: str = "",
     ) -> None:
         """Keeps a sentence about an object, unless it is the one that was said last. `causes`: the revisions that led to it, the latest last."""
         about = (kind, key)
@@ -70,7 +80,9 @@ class EventReporter:
             del self._whys[next(iter(self._whys))]
         about_key = f"{kind}/{key}"
         cause, also = (causes[-1], causes[:-1]) if causes else (0, ())
-        self._journal.note(component, about_key, text, rev=rev, cause=cause, also=also, did=did, of="" if of == about_key else of)
+        self._journal.note(
+            component, about_key, text, rev=rev, cause=cause, also=also, did=did, of="" if of == about_key else of, where=where
+        )
 
     def event(self, component: str, about: Any, record: Record) -> None:
         """Queue an Event about an object, given as its typed view."""

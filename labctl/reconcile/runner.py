@@ -203,7 +203,9 @@ class Runner:
             try:
                 for key in keys(self.view, seen):
                     item = (number, key)
-                    self._causes[item] = (*self._causes[item][1 - CAUSES_MAX :], revision) if item in self._causes else (revision,)
+                    known = self._causes.get(item, ())
+                    if not known or known[-1] != revision:
+                        self._causes[item] = (*known[1 - CAUSES_MAX :], revision)
                     self._queue.add(item)
             except Exception as error:  # our mistake, in one controller: the others must hear of the change
                 name = self._controllers[number].name
@@ -323,7 +325,8 @@ class Runner:
         if action.why:
             key = written.metadata.key if isinstance(action, Create) and written is not None else key
             rev, of = _revision(written) or self._store.revision, f"{controller.kind}/{item[1]}"
-            self._reporter.note(component, kind, key, action.why, rev=rev, causes=causes, did=_DID[type(action)], of=of)
+            where = action.node if isinstance(action, Bind) else ""
+            self._reporter.note(component, kind, key, action.why, rev=rev, causes=causes, did=_DID[type(action)], of=of, where=where)
         if action.event:
             self._record(component, action.event, about)
         return None

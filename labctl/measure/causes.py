@@ -1,0 +1,190 @@
+"""What a fault led to, found in the journal by following causes.
+
+A line of the journal has the revision that was written (`rev`) and those that led to it (`cause`, `also`). So the first lines about the fault's target begin a
+chain: whatever names one of their revisions as its cause follows from the fault, and so on, until a minion confirms rules that come from such a revision.
+Pods that were lost or created on the way are followed until they are ready, because their agents' reports name no cause. A write of somebody else at the same
+time is in no chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from labctl.journal import Line, read_came_and_went
+from labctl.measure.marks import FaultFacts, Mark
+
+PODS, NODES, SLICES = "pods/", "nodes/", "endpointslices."
+NODE_CONTROLLER = "node-controller"
+_TOLD_ABOUT_PODS = {"ended": "agent", "unready": "agent", "probe": "probe"}
+CLOCK_STEP_S = 1e-6  # the journal's times are rounded to it
+_HEALTHY = "no longer "  # so begins the node controller's sentence when a node is well again
+
+
+class Story:
+    """What was found so far, and what it is found with: the revisions that follow from the fault, and the pods whose agents are listened to."""
+
+    def __init__(self, fault: FaultFacts) -> None:
+        self.fault = fault
+        self.marks: list[Mark] = []
+        self.lost: dict[str, None] = {}  # pods that were ready, or there, and are not because of the fault
+        self.ready: dict[str, float] = {}  # pod -> when it became ready again, or its replacement did
+        self._revisions: set[int] = set()
+        self._listened: set[str] = set()
+        self._waiting: dict[str, list[_Awaited]] = {}  # Service -> revisions of its slices whose rules minions have to confirm
+        self._known: set[tuple[str, str]] = set()
+
+    def take(self, line: Line) -> None:
+        """Take the next line in, if it follows from the fault."""
+        if line.did == "rules":
+            self._rules(line)
+            return
+        known_by = self._known_by(line)
+        if not (known_by or self._follows(line)):
+            return
+        if line.rev:
+            self._revisions.add(line.rev)
+        if known_by and (known_by, line.about) not in self._known:
+            self._known.add((known_by, line.about))
+            self._mark("known", line, by=known_by)
+        if line.about.startswith(PODS):
+            self._pod(line)
+        elif line.about.startswith(NODES) and line.room == NODE_CONTROLLER and line.did == "patch" and not line.text.startswith(_HEALTHY):
+            if all(mark.what != "fenced" or mark.about != line.about for mark in self.marks):
+                self._mark("fenced", line)
+        elif line.about.startswith(SLICES):
+            self._slice(line)
+
+    def _follows(self, line: Line) -> bool:
+        """Tell whether a cause of the line is in the chain, or it is about the target, or was part of a plan for it."""
+        if line.about in self._listened or _is_about(self.fault, line.about) or (line.of and _is_about(self.fault, line.of)):
+            return True
+        return line.cause in self._revisions or any(rev in self._revisions for rev in line.also)
+
+    def _known_by(self, line: Line) -> str:
+        """Say who noticed the fault itself with this line; empty if nobody did."""
+        machines, about_it = machines_of(self.fault), _is_about(self.fault, line.about)
+        if line.did in ("off", "ssh-lost", "repaired") and line.where in machines:
+            return {"off": "provider", "ssh-lost": "ssh", "repaired": "digest"}[line.did]
+        if line.did in _TOLD_ABOUT_PODS and (about_it or line.where in machines) and line.about not in self.ready:
+            return _TOLD_ABOUT_PODS[line.did]
+        if line.room == "resources" and about_it:
+            return "user"
+        if line.did == "leaving" and about_it:
+            return "api"
+        silent = line.room == NODE_CONTROLLER and about_it and line.about.startswith(NODES) and not line.text.startswith(_HEALTHY)
+        told = any(by in ("provider", "lease") for by, _ in self._known)
+        return "lease" if silent and line.did == "patch" and not told else ""
+
+    def _pod(self, line: Line) -> None:
+        pod = line.about
+        match line.did:
+            case "create":
+                self._listened.add(pod)
+                self._mark("decided", line)
+            case "bind":
+                self._mark("scheduled", line)
+            case "image" | "started":
+                self._mark(line.did, line)
+            case "ready":
+                self._listened.discard(pod)
+                self.ready.setdefault(pod, self._at(line))
+                self._mark("ready", line)
+            case "delete":
+                self._lose(pod)
+                self._mark("evicted", line)
+            case "ended" | "unready" | "leaving":
+                self._lose(pod)
+            case "patch" if line.room == NODE_CONTROLLER:
+                self._lose(pod)
+
+    def _lose(self, pod: str) -> None:
+        self.lost[pod] = None
+        self._listened.add(pod)
+        self.ready.pop(pod, None)
+
+    def _slice(self, line: Line) -> None:
+        came, went = read_came_and_went(line.text)
+        service = line.of or line.about
+        if went:
+            self._mark("endpoint-removed", line, about=service)
+        for what, some in (("rules", went), ("in-vip", came)):
+            if some:
+                self._waiting.setdefault(service, []).append(_Awaited(line.rev, what, ", ".join(some)))
+
+    def _rules(self, line: Line) -> None:
+        """A minion confirmed rules that come from the revision `cause` of a Service's objects, or of all Services' after it read everything anew."""
+        services = [line.about] if line.about in self._waiting else list(self._waiting) if line.about == f"machine/{line.where}" else []
+        for service in services:
+            for awaited in self._waiting[service]:
+                if line.cause >= awaited.rev and line.where not in awaited.minions:
+                    awaited.minions.add(line.where)
+                    text = f"{'sends nothing to' if awaited.what == 'rules' else 'sends to'} {awaited.endpoints}"
+                    self._mark(awaited.what, line, about=service, cause=awaited.rev, text=text)
+
+    def _at(self, line: Line) -> float:
+        return round(line.t - line.age - self.fault.injected_s, 6) + 0.0  # never -0.0
+
+    def _mark(self, what: str, line: Line, *, by: str = "", about: str = "", cause: int = 0, text: str = "") -> None:
+        where = line.where or (line.about.partition("/")[2] if line.about.startswith((PODS, NODES)) else "")
+        self.marks.append(
+            Mark(
+                at_s=self._at(line),
+                what=what,
+                where=where,
+                by=by or line.room,
+                about=about or line.about,
+                rev=line.rev,
+                cause=cause or line.cause,
+                text=text or line.text,
+                uncertainty_s=line.unsure,
+            )
+        )
+
+
+class _Awaited:
+    """A change of endpoints, and the minions that have the rules for it."""
+
+    def __init__(self, rev: int, what: str, endpoints: str) -> None:
+        self.rev, self.what, self.endpoints = rev, what, endpoints
+        self.minions: set[str] = set()
+
+
+def follow(fault: FaultFacts, lines: Iterable[Line]) -> Story:
+    """Follow the fault through the journal. A line that was noted before the fault is passed over."""
+    story = Story(fault)
+    for line in lines:
+        if line.t >= fault.injected_s - CLOCK_STEP_S:
+            story.take(line)
+    return story
+
+
+def reaction(story: Story) -> float | None:
+    """Return when the control plane first reacted. A lost SSH connection is known, but nothing is decided from it."""
+    return min((mark.at_s for mark in story.marks if mark.what == "known" and mark.by != "ssh"), default=None)
+
+
+def repair(story: Story) -> float | None:
+    """Return how long after the reaction as many pods were ready as had been lost; None if none was lost, or not so many came back."""
+    reacted = reaction(story)
+    back = sorted(story.ready.values())
+    if reacted is None or not story.lost or len(back) < len(story.lost):
+        return None
+    return back[len(story.lost) - 1] - reacted
+
+
+def machines_of(fault: FaultFacts) -> tuple[str, ...]:
+    """Return the machines that the fault hits: its target and, for a link, the other end."""
+    return tuple(name for name in (fault.target, fault.peer) if name and "/" not in name and name != "master")
+
+
+def _is_about(fault: FaultFacts, about: str) -> bool:
+    """Tell whether the journal's name of an object is the fault's target. `pod/NAMESPACE/NAME/CONTAINER` is about the pod."""
+    for machine in machines_of(fault):
+        if about in (f"machine/{machine}", f"{NODES}{machine}") or about == f"machines.labctl.internal/{machine}":
+            return True
+    kind, _, name = fault.target.partition("/")
+    if not name or kind == "client":
+        return False
+    plural, _, key = about.partition("/")
+    name = "/".join(name.split("/")[:2]) if kind == "pod" else name
+    return plural.partition(".")[0] == f"{kind}s" and name in (key, key.partition("/")[2])
