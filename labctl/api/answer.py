@@ -18,7 +18,7 @@ from aiohttp import HttpVersion11, web
 
 from labctl.api.negotiate import JSON
 
-_DRAIN_ABOVE = 64 << 10
+DRAIN_ABOVE_BYTES = 64 << 10
 _GZIP_WINDOW = 31  # this value makes zlib write a gzip header
 _COMMON = b"Cache-Control: no-cache, private\r\nX-Content-Type-Options: nosniff\r\n"
 NOT_FOUND = "404 page not found\n"  # the answer of a real server for a path that it does not serve at all
@@ -40,15 +40,16 @@ class CompleteResponse(web.StreamResponse):
         if transport is None or self._eof_sent:
             return
         self._eof_sent = True
-        plain = request.version == HttpVersion11
-        head = _head(self.status, self._type, plain, self._keep_alive)
+        head = _head(self.status, self._type, request.version == HttpVersion11, self._keep_alive)
         body = self.whole_body
         length = b"Content-Length: %d\r\n\r\n" % len(body)
         if request.method == "HEAD":
             body = b""
         transport.write(b"".join((head, self._extra, length, body)))
-        if len(body) > _DRAIN_ABOVE:
+        if transport.get_write_buffer_size() > DRAIN_ABOVE_BYTES:  # its client reads more slowly than it asks
             await request.writer.drain()
+        if self._keep_alive:
+            request.protocol.answered(request)  # type: ignore[attr-defined]  # it is a Connection
 
     async def write_eof(self, data: bytes = b"") -> None:
         assert not data, "a whole answer has its body already"
@@ -69,6 +70,11 @@ def _head(status: int, content_type: str, http11: bool, keep_alive: bool) -> byt
     line = f"HTTP/1.{1 if http11 else 0} {status} {HTTPStatus(status).phrase}\r\n"
     connection = "" if http11 and keep_alive else f"Connection: {'keep-alive' if keep_alive else 'close'}\r\n"
     return f"{line}Content-Type: {content_type}\r\n{connection}".encode() + _COMMON
+
+
+def head_of(request: web.BaseRequest, *, keep_alive: bool) -> bytes:
+    """Returns the head of a successful JSON answer to this request, up to its Content-Length."""
+    return _head(200, JSON, request.version == HttpVersion11, keep_alive)
 
 
 def header_lines(headers: Mapping[str, str]) -> bytes:

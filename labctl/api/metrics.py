@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from aiohttp import web
 
 from labctl.api import answer
-from labctl.api.call import Call
+from labctl.api.route import Target
 from labctl.resources.registry import Registry
 from labctl.store.interface import Store
 
@@ -30,9 +30,8 @@ class Metrics:
         self._store = store
         self._requests: Counter[Request] = Counter()
 
-    def count(self, call: Call, verb: str, code: int) -> None:
+    def count(self, target: Target, verb: str, code: int) -> None:
         """One request about objects was answered with this HTTP status."""
-        target = call.target
         key = (verb, target.group, target.version, target.resource, target.subresource, str(code))
         if key in self._requests or len(self._requests) < _MOST:
             self._requests[key] += 1

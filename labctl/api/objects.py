@@ -8,6 +8,7 @@ from aiohttp import web
 from labctl.api import answer, bodies, negotiate, query, watches
 from labctl.api.authorize import Authorizer
 from labctl.api.call import Call
+from labctl.api.repeats import Repeats
 from labctl.api.shapes import Shape
 from labctl.clock import Clock
 from labctl.resources.encoding import client_bytes
@@ -21,10 +22,11 @@ _encode = msgspec.json.Encoder().encode
 class Objects:
     """Handles get, list, watch, create, update, patch, delete and deletecollection, also on the subresources status, scale, binding and eviction."""
 
-    def __init__(self, resources: Resources, authorizer: Authorizer, clock: Clock) -> None:
+    def __init__(self, resources: Resources, authorizer: Authorizer, clock: Clock, repeats: Repeats | None = None) -> None:
         self._resources = resources
         self._authorizer = authorizer
         self._clock = clock
+        self._repeats = repeats
 
     async def get(self, call: Call) -> web.StreamResponse:
         target = call.target
@@ -35,6 +37,8 @@ class Objects:
             entry = self._resources.get(call.kind, target.namespace, target.name)
         if target.subresource != "scale":
             entry = await self._converted(call, entry)
+        if self._repeats is not None and form == negotiate.PLAIN and not target.subresource:
+            self._repeats.learn(call)
         if not form.shape or target.subresource == "scale":
             return await call.answer(client_bytes(entry), form=form)
         return await call.answer(self._shape(call, form.shape).one(entry), form=form)

@@ -27,6 +27,7 @@ from labctl.api.health import Checks
 from labctl.api.metrics import Metrics
 from labctl.api.objects import Objects
 from labctl.api.paths import Paths
+from labctl.api.repeats import Repeats
 from labctl.api.reviews import Reviews
 from labctl.api.settings import ApiSettings
 from labctl.api.tokens import ServiceAccountTokens
@@ -73,7 +74,8 @@ class Server:
         self._tokens = ServiceAccountTokens(tokens, resources, clock)
         self._metrics = Metrics(resources.registry, resources.store)
         self._paths = Paths(resources, extensions or Extensions(), checks, self._metrics, self._tokens)
-        objects = Objects(resources, self._authorizer, clock)
+        self._repeats = Repeats(resources, self._authorizer, self._metrics, self._settings.gzip_above_bytes) if audit is None else None
+        objects = Objects(resources, self._authorizer, clock, self._repeats)
         self._verbs: dict[str, Handler] = {
             "get": objects.get,
             "list": objects.list,
@@ -94,6 +96,7 @@ class Server:
         """Starts to serve on all these sockets. Raises OSError; then it serves on none."""
         self._http = HttpServer(
             self._handle,
+            repeats=self._repeats,
             body_limit_bytes=self._settings.body_limit_bytes,
             access_log=None,
             keepalive_timeout=self._settings.keepalive_s,
@@ -178,9 +181,9 @@ class Server:
         try:
             answered = await self._handler(call, verb)(call)
         except ApiError as refused:
-            self._metrics.count(call, verb, refused.code)
+            self._metrics.count(call.target, verb, refused.code)
             raise
-        self._metrics.count(call, verb, answered.status)
+        self._metrics.count(call.target, verb, answered.status)
         return answered
 
     def _handler(self, call: Call, verb: str) -> Handler:
