@@ -1,0 +1,109 @@
+"""The types of faults that there are: what each may hit, and which parameters it takes. The kind Fault validates by this table.
+
+What a type does is said by its deed, below labctl/faults/deeds/. A new type is one row here, and one deed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from labctl.resources import amounts, quantities
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """How a parameter is read. `parse` raises ValueError with what is expected."""
+
+    parse: Callable[[str], object]
+    required: bool = False
+
+
+class FaultType(msgspec.Struct, frozen=True):
+    """`targets` are forms of a target: machine, pod, master, client. A fault that is `once` is over as soon as it was done: there is nothing to heal."""
+
+    targets: tuple[str, ...]
+    parameters: Mapping[str, Parameter] = {}
+    once: bool = False
+    link: bool = False  # it acts on a link, and may have a peer and a direction
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Returns a parser that takes these words only."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return text
+
+    return parse
+
+
+def size(text: str) -> int:
+    """Returns bytes: `64Mi`."""
+    try:
+        found = int(quantities.parse(text))
+    except (ValueError, ArithmeticError):
+        found = 0
+    if not 0 < found < 1 << 50:
+        raise ValueError('must be a size with its unit, such as "64Mi" or "2Gi"')
+    return found
+
+
+def count(text: str) -> float:
+    """Returns a number greater than 0: `1.5`."""
+    if not re.fullmatch(r"\d{1,4}(\.\d{1,3})?", text) or float(text) <= 0:
+        raise ValueError('must be a number greater than 0, such as "2" or "0.5"')
+    return float(text)
+
+
+def signed_duration(text: str) -> float:
+    """Returns seconds, with a sign: `-30s`, `+5m`."""
+    found = amounts.duration(text.lstrip("+-")) if len(text) < 40 else 0.0
+    return -found if text.startswith("-") else found
+
+
+TIME, SHARE = Parameter(amounts.duration), Parameter(amounts.share)
+NEEDED_TIME, NEEDED_SHARE = Parameter(amounts.duration, required=True), Parameter(amounts.share, required=True)
+SIZE, CPUS = Parameter(size), Parameter(count)
+
+TYPES: Mapping[str, FaultType] = {
+    "power-off": FaultType(("machine",)),
+    "reset": FaultType(("machine",), once=True),
+    "pause": FaultType(("machine",)),
+    "cut": FaultType(("machine",), link=True),
+    "delay": FaultType(("machine",), {"time": NEEDED_TIME, "jitter": TIME}, link=True),
+    "jitter": FaultType(("machine",), {"time": NEEDED_TIME}, link=True),
+    "loss": FaultType(("machine",), {"share": NEEDED_SHARE}, link=True),
+    "rate": FaultType(("machine",), {"rate": Parameter(amounts.rate, required=True)}, link=True),
+    "duplicate": FaultType(("machine",), {"share": NEEDED_SHARE}, link=True),
+    "kill-container": FaultType(("pod",), once=True),
+    "stop-container": FaultType(("pod",)),
+    "burn-cpu": FaultType(("pod",), {"cpus": CPUS}),
+    "burn-memory": FaultType(("pod",), {"size": SIZE}),
+    "kill-process": FaultType(
+        ("machine", "master"), {"process": Parameter(one_of("agent", "helper", "sshd", "ssh", "master"))}, once=True
+    ),
+    "fill-disk": FaultType(("machine",), {"left": SIZE}),
+    "slow-disk": FaultType(("machine",), {"rate": SIZE}),
+    "flush-rules": FaultType(("machine",), once=True),
+    "skew-clock": FaultType(("machine",), {"by": Parameter(signed_duration, required=True)}),
+    "api-delay": FaultType(("client",), {"time": NEEDED_TIME, "share": SHARE}),
+    "api-refuse": FaultType(("client",), {"code": Parameter(one_of("429", "500", "503")), "share": SHARE, "retry-after": TIME}),
+    "fail-pulls": FaultType(("machine",)),
+    "fail-dns": FaultType(("machine",)),
+}
+
+PEER_MASTER = "master"
+
+
+def form(target: str) -> str:
+    """Returns the form of a target: machine, pod, master, client; empty if it has none of them."""
+    first, slash, rest = target.partition("/")
+    if not slash:
+        return "master" if first == "master" else "machine" if re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", first) else ""
+    if first == "client":
+        return "client" if 0 < len(rest) <= 253 and rest.isprintable() else ""
+    parts = rest.split("/")
+    return "pod" if first == "pod" and len(parts) in (2, 3) and all(parts) else ""
