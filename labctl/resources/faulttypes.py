@@ -24,6 +24,8 @@ class FaultType(msgspec.Struct, frozen=True):
     """`targets` are forms of a target: machine, pod, master, client. A fault that is `once` is over as soon as it was done: there is nothing to heal."""
 
     targets: tuple[str, ...]
+    summary: str  # a sentence for people
+    example: str  # what people type after the type
     parameters: Mapping[str, Parameter] = {}
     once: bool = False
     link: bool = False  # it acts on a link, and may have a peer and a direction
@@ -66,33 +68,50 @@ def signed_duration(text: str) -> float:
 
 TIME, SHARE = Parameter(amounts.duration), Parameter(amounts.share)
 NEEDED_TIME, NEEDED_SHARE = Parameter(amounts.duration, required=True), Parameter(amounts.share, required=True)
-SIZE, CPUS = Parameter(size), Parameter(count)
+SIZE, CPUS, RATE = Parameter(size), Parameter(count), Parameter(amounts.rate, required=True)
 
 TYPES: Mapping[str, FaultType] = {
-    "power-off": FaultType(("machine",)),
-    "reset": FaultType(("machine",), once=True),
-    "pause": FaultType(("machine",)),
-    "cut": FaultType(("machine",), link=True),
-    "delay": FaultType(("machine",), {"time": NEEDED_TIME, "jitter": TIME}, link=True),
-    "jitter": FaultType(("machine",), {"time": NEEDED_TIME}, link=True),
-    "loss": FaultType(("machine",), {"share": NEEDED_SHARE}, link=True),
-    "rate": FaultType(("machine",), {"rate": Parameter(amounts.rate, required=True)}, link=True),
-    "duplicate": FaultType(("machine",), {"share": NEEDED_SHARE}, link=True),
-    "kill-container": FaultType(("pod",), once=True),
-    "stop-container": FaultType(("pod",)),
-    "burn-cpu": FaultType(("pod",), {"cpus": CPUS}),
-    "burn-memory": FaultType(("pod",), {"size": SIZE}),
-    "kill-process": FaultType(
-        ("machine", "master"), {"process": Parameter(one_of("agent", "helper", "sshd", "ssh", "master"))}, once=True
+    "power-off": FaultType(("machine",), "Cut a machine's power.", "minion-1 --for 30s"),
+    "reset": FaultType(("machine",), "Cut a machine's power and boot it again at once.", "minion-1", once=True),
+    "pause": FaultType(("machine",), "Let a machine stand still, with all that it holds.", "minion-1 --for 10s"),
+    "cut": FaultType(("machine",), "Let no packet pass on a machine's link.", "minion-1 --to minion-2 --for 30s", link=True),
+    "delay": FaultType(
+        ("machine",), "Delay each packet.", "minion-1 -p time=50ms -p jitter=5ms", {"time": NEEDED_TIME, "jitter": TIME}, link=True
     ),
-    "fill-disk": FaultType(("machine",), {"left": SIZE}),
-    "slow-disk": FaultType(("machine",), {"rate": SIZE}),
-    "flush-rules": FaultType(("machine",), once=True),
-    "skew-clock": FaultType(("machine",), {"by": Parameter(signed_duration, required=True)}),
-    "api-delay": FaultType(("client",), {"time": NEEDED_TIME, "share": SHARE}),
-    "api-refuse": FaultType(("client",), {"code": Parameter(one_of("429", "500", "503")), "share": SHARE, "retry-after": TIME}),
-    "fail-pulls": FaultType(("machine",)),
-    "fail-dns": FaultType(("machine",)),
+    "jitter": FaultType(("machine",), "Delay each packet by a random time.", "minion-1 -p time=20ms", {"time": NEEDED_TIME}, link=True),
+    "loss": FaultType(
+        ("machine",), "Lose a share of the packets.", "minion-1 -p share=10% --direction in", {"share": NEEDED_SHARE}, link=True
+    ),
+    "rate": FaultType(("machine",), "Let a link pass no more than this rate.", "minion-1 -p rate=1mbit", {"rate": RATE}, link=True),
+    "duplicate": FaultType(("machine",), "Send a share of the packets twice.", "minion-1 -p share=10%", {"share": NEEDED_SHARE}, link=True),
+    "kill-container": FaultType(("pod",), "Kill a container with SIGKILL.", "pod/default/web-1", once=True),
+    "stop-container": FaultType(("pod",), "Stop a container's processes with SIGSTOP.", "pod/default/web-1 --for 10s"),
+    "burn-cpu": FaultType(("pod",), "Use up processor time inside a pod.", "pod/default/web-1 -p cpus=2 --for 30s", {"cpus": CPUS}),
+    "burn-memory": FaultType(("pod",), "Use up memory inside a pod.", "pod/default/web-1 -p size=64Mi --for 30s", {"size": SIZE}),
+    "kill-process": FaultType(
+        ("machine", "master"),
+        "Kill a process of labctl's own: agent, helper or sshd of a machine; master or ssh of the master.",
+        "minion-1 -p process=agent",
+        {"process": Parameter(one_of("agent", "helper", "sshd", "ssh", "master"))},
+        once=True,
+    ),
+    "fill-disk": FaultType(("machine",), "Fill a machine's disk.", "minion-1 --for 30s", {"left": SIZE}),
+    "slow-disk": FaultType(("machine",), "Slow a machine's disk down.", "minion-1 -p rate=1Mi --for 30s", {"rate": SIZE}),
+    "flush-rules": FaultType(("machine",), "Remove the rules of Services from a machine.", "minion-1", once=True),
+    "skew-clock": FaultType(
+        ("machine",), "Set a machine's own clock wrong.", "minion-1 -p by=5m", {"by": Parameter(signed_duration, required=True)}
+    ),
+    "api-delay": FaultType(
+        ("client",), "Answer a client's requests late.", "client/kubernetes-admin -p time=200ms", {"time": NEEDED_TIME, "share": SHARE}
+    ),
+    "api-refuse": FaultType(
+        ("client",),
+        "Refuse a client's requests with 429, 500 or 503.",
+        "client/system:node:minion-1 -p code=503 -p share=50%",
+        {"code": Parameter(one_of("429", "500", "503")), "share": SHARE, "retry-after": TIME},
+    ),
+    "fail-pulls": FaultType(("machine",), "Let a machine's image pulls fail.", "minion-1 --for 30s"),
+    "fail-dns": FaultType(("machine",), "Let cluster DNS on a machine fail.", "minion-1 --for 30s"),
 }
 
 PEER_MASTER = "master"
