@@ -92,7 +92,7 @@ class Cgroups:
 
     def adopt(self, uid: str, pid: int) -> None:
         """Put a process that belongs to the pod, and to no container of it, into a group below the pod's."""
-        for folder in self._folders(f"{self.pod(uid)}/pod"):
+        for folder in self.folders(f"{self.pod(uid)}/pod"):
             with contextlib.suppress(OSError):  # a controller that wants more said first, such as cpuset: the process stays where it is
                 os.makedirs(folder, exist_ok=True)
                 with open(os.path.join(folder, "cgroup.procs"), "w", encoding="ascii") as file:
