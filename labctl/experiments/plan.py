@@ -180,14 +180,13 @@ class Planner:
             self._problems.add(field, "write either fault or action")
         if step.fault:
             self._fault(field, step, made, settings)
-        if step.action:
-            self._action(field, step, made)
+        target = self._action(field, step, made) if step.action else step.target
         return PlannedStep(
             name=step.name or f"{step.fault or step.action}-{index + 1}",
             at_s=at_s,
             fault=step.fault,
             action=step.action,
-            target=step.target,
+            target=target,
             peer=step.peer,
             direction=step.direction,
             parameters={name: _text(value) for name, value in step.parameters.items()},
@@ -219,7 +218,8 @@ class Planner:
         if isinstance(found, str) and found.startswith("minion-") and isinstance(minions, int) and int(found[7:]) > minions:
             self._problems.add(field, f"there is no {found}: `lab` says minions: {minions}")
 
-    def _action(self, field: str, step: Step, made: Collection[str]) -> None:
+    def _action(self, field: str, step: Step, made: Collection[str]) -> str:
+        """Check an action, and return its target: KIND/NAMESPACE/NAME, or a machine or selector as it was written."""
         if step.peer or step.direction or step.parameters or step.for_:
             self._problems.add(field, "peer, direction, parameters and for belong to faults, not to an action")
         if (step.replicas is not None) != (step.action == "scale"):
@@ -228,8 +228,8 @@ class Planner:
             self._problems.add(field, "`manifests` and the action apply belong together")
         if step.action in ("drain", "uncordon"):
             self._target(f"{field}.target", step.target, made, {})
-        elif step.action != "apply":
-            self._object(f"{field}.target", step.target, made, "deployment")
+            return step.target
+        return self._object(f"{field}.target", step.target, made, "deployment") if step.action != "apply" else ""
 
     def _names(self, steps: Sequence[PlannedStep]) -> None:
         names = [step.name for step in steps]

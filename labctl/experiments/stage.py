@@ -11,8 +11,13 @@ from typing import Any, Protocol
 
 import msgspec
 
+from labctl.errors import LabctlError
 from labctl.measure.records import Measurement
 from labctl.measure.timeline import Timeline
+
+
+class StageGone(LabctlError):
+    """The lab is no longer there: no other repetition can be played on it."""
 
 
 class LoadRequest(msgspec.Struct, frozen=True, kw_only=True):

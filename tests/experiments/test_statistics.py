@@ -31,7 +31,8 @@ def test_statistics_by_name(name, value):
 
 
 def test_a_seed_gives_the_same_interval():
-    values = [random.Random(1).gauss(1, 0.2) for _ in range(10)]
+    rng = random.Random(1)
+    values = [rng.gauss(1, 0.2) for _ in range(10)]
     assert statistics.bootstrap(values, 7) == statistics.bootstrap(values, 7) != statistics.bootstrap(values, 8)
 
 
@@ -74,7 +75,8 @@ def test_the_empirical_distribution():
 
 
 def test_many_values_take_bounded_time():
-    values = [random.Random(1).random() for _ in range(20_000)]
+    rng = random.Random(1)
+    values = [rng.random() for _ in range(20_000)]
     began = time.monotonic()
     statistics.summary(values)
     statistics.compare(values, values)

@@ -1,0 +1,127 @@
+"""One repetition on a stage whose state is restored: steady, load, the steps of the timeline in their time, and what was measured.
+
+Time is the stage's: a step waits for its moment on that clock, and nothing here sleeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from labctl.errors import LabctlError
+from labctl.experiments.plan import Plan, PlannedStep
+from labctl.experiments.selectors import Chooser
+from labctl.experiments.stage import ActionRequest, FaultRequest, Running, Stage
+from labctl.measure.records import Measurement
+from labctl.measure.timeline import Timeline
+
+_LOOK_S = 0.1  # between two looks at a condition
+
+
+class BrokenOff(LabctlError):
+    """The experiment can't go on: a steady state that never came, or a fault that this lab refuses."""
+
+
+def wait_steady(stage: Stage, plan: Plan) -> None:
+    """Return when every condition of the steady state holds at once. BrokenOff says what was missing when its time was over."""
+    deadline_s = stage.now() + plan.steady_within_s
+    while missing := [text for condition in plan.steady if (text := stage.unmet(condition))]:
+        if stage.now() >= deadline_s:
+            raise BrokenOff(
+                f"the steady state did not come within {plan.steady_within_s:g} s: {'; '.join(missing)}", mend="labctl get pods -A"
+            )
+        stage.wait(stage.now() + _LOOK_S)
+
+
+class Repetition:
+    """What is played once. After `play` or `break_off` the other attributes hold what came of it."""
+
+    def __init__(self, stage: Stage, plan: Plan, seed: int) -> None:
+        self._stage = stage
+        self._plan = plan
+        self._chooser = Chooser(stage, seed)
+        self._running: Running | None = None
+        self._names: list[str] = []
+        self.done: list[str] = []
+        self.measurement: Measurement | None = None
+        self.timelines: Sequence[Timeline] = ()
+
+    def play(self) -> None:
+        """Play the plan to its end. Raises LabctlError if a step or the load fails."""
+        wait_steady(self._stage, self._plan)
+        targets = {step.name: self._chooser.target(step.target) for step in self._plan.steps if step.fault or step.action == "drain"}
+        requests = [self._fault(step, targets[step.name]) for step in self._plan.steps if step.fault]
+        if refused := self._stage.refuse(requests):
+            raise BrokenOff("; ".join(refused))
+        self._begin_load(list(targets.values()))
+        began_s = self._stage.now()
+        for step in self._plan.steps:
+            self._stage.wait(began_s + step.at_s)
+            self._take(step)
+        self._stage.wait(began_s + self._plan.duration_s)
+        self._end()
+        self._stage.heal()
+
+    def break_off(self) -> None:
+        """Stop the load, keep what it measured, and heal. Raises nothing: the reason for breaking off is the one to report."""
+        for work in (self._end, self._stage.heal):
+            try:
+                work()
+            except LabctlError as error:
+                self.done.append(f"afterwards: {error}"[:1_000])
+
+    def _begin_load(self, hit: Sequence[str]) -> None:
+        load = self._plan.load
+        if load is None:
+            return
+        request = msgspec.structs.replace(load, sources=self._chooser.sources(load.sources, hit))
+        if self._plan.without_failures_s:
+            self._wait_without_failures(request)
+        self._running = self._stage.load(request)
+
+    def _wait_without_failures(self, request) -> None:
+        """Return when no request failed for the time that the file demands. BrokenOff if that never comes."""
+        deadline_s = self._stage.now() + self._plan.steady_within_s
+        while True:
+            running = self._stage.load(request)
+            try:
+                self._stage.wait(self._stage.now() + self._plan.without_failures_s)
+            finally:
+                measurement = running.stop()
+            failed = [each for each in measurement.requests if each.outcome != "ok"]
+            if measurement.requests and not failed:
+                return
+            if self._stage.now() >= deadline_s:
+                seen = f"{len(failed)} of {len(measurement.requests)} failed, the last: {failed[-1].outcome}" if failed else "none was sent"
+                raise BrokenOff(f"requests did not stop failing within {self._plan.steady_within_s:g} s: {seen}")
+
+    def _fault(self, step: PlannedStep, target: str) -> FaultRequest:
+        return FaultRequest(
+            name=step.name,
+            type=step.fault,
+            target=target,
+            peer=self._chooser.target(step.peer) if step.peer else "",
+            direction=step.direction,
+            parameters=step.parameters,
+            duration=step.duration,
+        )
+
+    def _take(self, step: PlannedStep) -> None:
+        """Take a step now. Its target is looked for once more, as a chosen pod may have been replaced."""
+        if step.fault:
+            done = self._stage.inject(self._fault(step, self._chooser.target(step.target)))
+        else:
+            target = self._chooser.target(step.target) if step.action in ("drain", "uncordon") else step.target
+            action = ActionRequest(name=step.name, type=step.action, target=target, replicas=step.replicas, manifests=step.manifests)
+            done = self._stage.act(action)
+        self._names.append(step.name)
+        self.done += [f"{step.name}: {text}"[:4_000] for text in done]
+
+    def _end(self) -> None:
+        if self._running is not None:
+            running, self._running = self._running, None
+            self.measurement = running.stop()
+        if self._names:
+            names, self._names = self._names, []
+            self.timelines = self._stage.timelines(names, self.measurement)
