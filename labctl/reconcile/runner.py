@@ -105,6 +105,7 @@ class Runner:
         self._ticked = (clock.now(), clock.wall())
         self._due = clock.now()  # when it is to look again, at the latest
         self._awake: list[Callable[[], None]] = []
+        self.plans = 0  # how many were made
 
     # -- for others --------------------------------------------------------------------------------------------------------------------
 
@@ -240,6 +241,7 @@ class Runner:
     def _plan(self, item: Item) -> None:
         controller = self._controllers[item[0]]
         causes = self._causes.pop(item, ())
+        self.plans += 1
         try:
             plan = controller.plan(self.view, item[1], self._clock.now(), self._rng)
             if (remembers := self._remembering.get(item[0])) is not None:

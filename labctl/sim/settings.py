@@ -29,3 +29,13 @@ class ScenarioSettings:
     calm_s: float = 900.0  # after the repair, the wanted state must be reached within this time
     store_fail: float = 0.2  # share of commits that fail while the store is ill
     store_delay_s: float = 0.2
+
+
+@dataclass(frozen=True)
+class ScaleSettings:
+    """The settings of a simulation of a large lab."""
+
+    nodes: int = 5000
+    pods: int = 150_000
+    replicas: int = 100  # of each Deployment, which has one Service
+    within_s: float = 3600.0  # virtual: each part of the story must end in this time

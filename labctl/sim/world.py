@@ -6,7 +6,7 @@ All random numbers come from one seed, in one order, so a world that is run twic
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
 from labctl.admission.builtin import builtin_admission
@@ -14,11 +14,13 @@ from labctl.controllers.builtin import builtin_controllers
 from labctl.controllers.milestones import Milestones
 from labctl.controllers.settings import ControllerSettings
 from labctl.journal import MemoryJournal
+from labctl.reconcile.plan import Follower
 from labctl.reconcile.runner import Runner
 from labctl.reconcile.settings import ReconcileSettings
 from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap
 from labctl.resources.client import Client
 from labctl.resources.events import Recorder
+from labctl.resources.kinds.labctl_internal_v1.machine import MAX_NUMBER
 from labctl.resources.plurals import MACHINES
 from labctl.resources.registry import builtin_registry
 from labctl.resources.resources import Resources
@@ -31,9 +33,6 @@ from labctl.sim.settings import HollowSettings
 from labctl.store.log import LogStore
 from labctl.store.settings import StoreSettings
 
-MACHINES_MAX = 200
-
-
 class World:
     """A simulated lab. `wrong` collects what broke a safety rule at the moment when it did."""
 
@@ -42,6 +41,7 @@ class World:
         seed: int,
         hollow: HollowSettings = HollowSettings(),  # noqa: B008 - frozen
         controllers: ControllerSettings = ControllerSettings(),  # noqa: B008 - frozen
+        followers: Callable[[World], Sequence[Follower]] = lambda _world: (),
     ) -> None:
         self.rng = Random(seed)
         self.clock = VirtualClock()
@@ -55,17 +55,18 @@ class World:
         self.fleet = Fleet(self.client, self.clock, Random(self.rng.random()), hollow, self._started, self._forgotten)
         self.wrong: list[str] = []
         self._settings = controllers
+        self._more = followers(self)
         self.runner = self._runner()
 
     async def start(self, nodes: int) -> None:
         await ensure_bootstrap(self.client, BootstrapSettings(address="10.245.1.1"))
         names = [f"minion-{number}" for number in range(1, nodes + 1)]
-        for number, name in enumerate(names[:MACHINES_MAX], 1):  # nodes above this number have no Machine object
-            spec = {"provider": "hollow", "number": number, "power": "On"}
+        for number, name in enumerate(names):  # numbers above MAX_NUMBER begin again: no address follows from them here
+            spec = {"provider": "hollow", "number": number % MAX_NUMBER + 1, "power": "On"}
             await self.client.create(MACHINES, {"metadata": {"name": name}, "spec": spec})
         await self.runner.start()
         self.fleet.start(names)
-        for name in names[:MACHINES_MAX]:
+        for name in names:
             await self._tell(self.fleet.nodes[name], "On", "")
 
     async def stop(self) -> None:
@@ -149,7 +150,7 @@ class World:
             self.resources,
             self.client,
             lambda component: Recorder(self.client, component, self.clock),
-            [Milestones(self.journal), *builtin_controllers(self.registry, self._settings), Scheduler()],
+            [Milestones(self.journal), *builtin_controllers(self.registry, self._settings), Scheduler(), *self._more],
             self.clock,
             self.journal,
             Random(self.rng.random()),

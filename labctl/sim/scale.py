@@ -1,0 +1,168 @@
+"""How large a lab the control plane bears: `labctl sim --nodes 5000 --pods 150000`.
+
+Everything that decides is real: the log, validation and admission, every controller, the scheduler, and the proxy's compiler, which writes the rules of three
+minions. Nodes are hollow (hollow.py), and time is virtual: it moves only when nothing is left to be done at a moment. So virtual seconds say how long
+delays, leases and retries take, and real seconds say how much work the control plane did.
+
+The story: nodes register, Deployments with a Service each are created, all pods become ready; then a tenth of the nodes loses its power at one moment,
+the provider reports it, and the wanted state must be reached again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from random import Random
+
+import msgspec
+
+from labctl.errors import LabctlError
+from labctl.proxy.proxy import Proxy
+from labctl.resources.events import Recorder
+from labctl.sim import objects
+from labctl.sim.clock import run
+from labctl.sim.helpers import FakeHelpers
+from labctl.sim.settings import HollowSettings, ScaleSettings
+from labctl.sim.world import World
+
+COMPACT_EVERY_S = 5.0
+COMPILED_FOR = 3
+"""The proxy's compiler writes the rules of so many minions: all minions get the same ones but for their own addresses."""
+
+
+class Phase(msgspec.Struct, frozen=True):
+    """What one part of the story took."""
+
+    name: str
+    real_s: float
+    virtual_s: float
+    writes: int  # revisions of the store
+    plans: int  # decisions of the controllers and the scheduler
+    memory_bytes: int  # the most that this process has held so far
+
+    def __str__(self) -> str:
+        rate = self.plans / self.real_s if self.real_s else 0.0
+        return (
+            f"{self.name:34} {self.real_s:8.1f} s real {self.virtual_s:8.1f} s virtual {self.writes:9,} writes"
+            f" {self.plans:9,} decisions ({rate:7,.0f}/s) {self.memory_bytes / (1 << 20):7,.0f} MiB"
+        )
+
+
+def measure(seed: int, settings: ScaleSettings, note: Callable[[Phase], None] = lambda _phase: None) -> list[Phase]:
+    """Play the story, and tell each phase as it ends. Raises LabctlError if the wanted state is not reached in time."""
+    return run(_measure(seed, settings, note))
+
+
+async def _measure(seed: int, settings: ScaleSettings, note: Callable[[Phase], None]) -> list[Phase]:
+    scale = _Scale(seed, settings, note)
+    await scale.begin()
+    try:
+        await scale.nodes_register()
+        await scale.pods_start()
+        await scale.nodes_die()
+    finally:
+        await scale.end()
+    return scale.phases
+
+
+class _Scale:
+    """One run of the story."""
+
+    def __init__(self, seed: int, settings: ScaleSettings, note: Callable[[Phase], None]) -> None:
+        self.phases: list[Phase] = []
+        self._settings = settings
+        self._note = note
+        self._helpers = FakeHelpers()
+        self._rng = Random(seed)
+        self._world = World(seed, HollowSettings(cpu="32", memory="256Gi", pods=110), followers=self._followers)
+        self._compaction: asyncio.Task[None] | None = None
+        self._sets = max(1, settings.pods // settings.replicas)
+        self._wanted = self._sets * settings.replicas
+
+    def _followers(self, world: World) -> list[Proxy]:
+        recorder = Recorder(world.client, "proxy", world.clock)
+        self._proxy = Proxy(self._helpers, world.client, recorder, world.journal, world.clock)  # type: ignore[arg-type]
+        return [self._proxy]
+
+    async def begin(self) -> None:
+        self._compaction = asyncio.create_task(self._compact())
+        await self._proxy.start()
+        for number in range(1, min(self._settings.nodes, COMPILED_FOR) + 1):
+            self._helpers.add(f"minion-{number}")
+
+    async def end(self) -> None:
+        if self._compaction is not None:
+            self._compaction.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._compaction
+        await self._proxy.stop()
+        await self._world.stop()
+
+    async def nodes_register(self) -> None:
+        async def work() -> None:
+            await self._world.start(self._settings.nodes)
+            await self._until("every node is Ready", lambda: self._ready_nodes() == self._settings.nodes)
+
+        await self._phase(f"{self._settings.nodes:,} nodes register", work)
+
+    async def pods_start(self) -> None:
+        async def work() -> None:
+            client = self._world.client
+            for number in range(self._sets):
+                name = f"set-{number}"
+                await client.create("services", objects.service(name, {"name": name}))
+                await client.create("deployments.apps", objects.deployment(name, self._settings.replicas))
+            await self._until("every pod is ready", self._all_ready)
+
+        await self._phase(f"{self._wanted:,} pods start", work)
+
+    async def nodes_die(self) -> None:
+        names = sorted(self._world.fleet.nodes)
+        dead = self._rng.sample(names, max(1, len(names) // 10))
+
+        async def work() -> None:
+            ends = [asyncio.create_task(self._world.power_off(name)) for name in dead]
+            await asyncio.gather(*ends)
+            await self._until("every pod is ready again", self._all_ready)
+
+        await self._phase(f"{len(dead):,} nodes die at once", work)
+
+    # -- helpers -----------------------------------------------------------------------------------------------------------------------
+
+    def _ready_nodes(self) -> int:
+        return sum(node.ready and not node.spec.taints for node in self._world.runner.view.all("nodes"))
+
+    def _all_ready(self) -> bool:
+        view = self._world.runner.view
+        ready = sum(each.status.ready_replicas for each in view.all("deployments.apps"))
+        running = sum(len(node.running) for node in self._world.fleet.nodes.values())
+        if ready != self._wanted or running != self._wanted or not self._proxy.idle:
+            return False
+        return sum(len(piece.endpoints) for piece in view.all("endpointslices.discovery.k8s.io")) >= self._wanted
+
+    async def _until(self, what: str, holds: Callable[[], bool]) -> None:
+        end = self._world.clock.now() + self._settings.within_s
+        while not holds():
+            if self._world.clock.now() > end:
+                raise LabctlError(f"after {self._settings.within_s:.0f} virtual seconds it does not hold that {what}")
+            await asyncio.sleep(0.5)
+
+    async def _phase(self, name: str, work: Callable[[], object]) -> None:
+        world = self._world
+        before = (time.perf_counter(), world.clock.now(), world.store.revision, world.runner.plans)
+        await work()  # type: ignore[misc]
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        after = (time.perf_counter(), world.clock.now(), world.store.revision, world.runner.plans)
+        real_s, virtual_s, writes, plans = (now - then for now, then in zip(after, before, strict=True))
+        self.phases.append(Phase(name, real_s, virtual_s, int(writes), int(plans), memory))
+        self._note(self.phases[-1])
+
+    async def _compact(self) -> None:
+        """Forget old history, as a master does."""
+        store = self._world.store
+        while True:
+            await asyncio.sleep(COMPACT_EVERY_S)
+            await store.compact(store.compaction_target)
