@@ -11,6 +11,7 @@ Identities are Kubernetes' own: an admin is in the group `system:masters`, a nod
 from __future__ import annotations
 
 import base64
+import hmac
 import ipaddress
 import os
 import secrets
@@ -144,6 +145,10 @@ class Authority:
             names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName)
             builder = builder.add_extension(names.value, critical=names.critical)
         return _certificate_pem(builder.sign(self._key, _sha256()))
+
+    def secret(self, purpose: str) -> bytes:
+        """Derive a key for another purpose from the CA's private key: it is the same after a restart, and is written nowhere."""
+        return hmac.digest(_key_pem(self._key), purpose.encode(), "sha256")
 
     def admin(self) -> Issued:
         """Returns the admin's client certificate. It is kept in the CA's folder, and issued again before it expires."""

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 MACHINE_NETWORK = "10.245.1.0/24"  # the master has .1, minion-N .(10+N)
 POD_RANGE = "10.246.0.0/16"  # pods of minion-N have N.0/24 of it
 SERVICE_RANGE = "10.247.0.0/16"  # virtual addresses
 CLUSTER_DOMAIN = "cluster.local"
 DNS_PORT = 10053  # of each minion's DNS server; pods ask port 53 of its virtual address
-LEASE_S = 10.0  # how often an agent renews its lease
-GRACE_S = 40.0  # a node that is silent for so long is Unknown
-EVICT_S = 300.0  # how long pods stay on a silent node
 DRAIN_S = 1.0  # how long an ending pod waits at most until every minion has let it go
 BACKOFF_S = 10.0  # before a failed container is started again, the first time
+PEERS_PORT = 10054  # UDP, of each minion's agent: there its peers tell that they live
+
+
+class Timing(NamedTuple):
+    """How soon a silent node is given up (`labctl up --timing`; docs/timing.md says why these figures)."""
+
+    lease_s: float  # how often an agent renews its lease
+    grace_s: float  # a node that is silent for so long is Unknown, if its peers don't hear it either
+    evict_s: float  # how long pods stay on a silent node
+    rate: float  # nodes that may lose their pods for their silence, for each second and zone
+    slow_rate: float  # ... in a large zone most of whose nodes are not well
+    peers: int = 0  # how many other minions hear each minion; 0: its silence towards the master suffices
+    beat_s: float = 0.2  # how often a minion tells its peers that it lives
+    deaf_s: float = 1.4  # a peer that heard nothing for so long says that the node is silent
+
+
+TIMINGS = {
+    "kubernetes": Timing(lease_s=10.0, grace_s=40.0, evict_s=300.0, rate=0.1, slow_rate=0.01),
+    "lab": Timing(lease_s=0.5, grace_s=2.0, evict_s=0.0, rate=1.0, slow_rate=0.1, peers=4),
+}
+TIMING = "kubernetes"
+LEASE_S, GRACE_S, EVICT_S = TIMINGS[TIMING][:3]

@@ -16,6 +16,7 @@ from labctl.resources import failures
 from labctl.resources.admission import Attributes, Verb
 from labctl.resources.client import Client
 from labctl.resources.kind import Object
+from labctl.resources.kinds.coordination_v1.lease import HEARD, HEARD_MAX
 from labctl.resources.kinds.core_v1.persistentvolume import LOCAL_DATA
 from labctl.resources.plurals import EVENTS, LEASES, MACHINES, NODES, PODS, SERVICE_ACCOUNTS, VOLUMES
 from labctl.resources.service import ISSUER
@@ -200,8 +201,14 @@ def _lease_created(node: str, attributes: Attributes) -> Iterator[str]:
 def _lease_updated(node: str, attributes: Attributes) -> Iterator[str]:
     new, old = _of(attributes.new), _of(attributes.old)
     yield from _other_lease(node, old["metadata"])
-    yield from _metadata_changed(node, new, old, "ownerReferences")
+    yield from _metadata_changed(node, new, old, "ownerReferences", "annotations")
     yield from _other_owners(node, new["metadata"])
+    had, has = ({**each["metadata"].get("annotations", {})} for each in (old, new))
+    had.pop(HEARD, None)
+    if len(has.pop(HEARD, "")) > HEARD_MAX:
+        yield f'node "{node}" is not allowed to set an annotation {HEARD} of more than {HEARD_MAX} characters'
+    if had != has:
+        yield f'node "{node}" is not allowed to change annotations of its lease besides {HEARD}'
 
 
 def _other_lease(node: str, metadata: Object) -> Iterator[str]:

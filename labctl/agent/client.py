@@ -48,8 +48,8 @@ class Api:
     async def create(self, path: str, value: Object) -> Object:
         return await self._call("POST", path, value)
 
-    async def replace(self, path: str, value: Object) -> Object:
-        return await self._call("PUT", path, value)
+    async def replace(self, path: str, value: Object, timeout_s: float = 10.0) -> Object:
+        return await self._call("PUT", path, value, timeout_s=timeout_s)
 
     async def patch(self, path: str, value: Object, kind: str = STRATEGIC) -> Object:
         return await self._call("PATCH", path, value, kind)

@@ -24,6 +24,7 @@ from .events import Recorder
 from .http import Http, client_context
 from .images import Images
 from .node import NodeKeeper
+from .peers import Heartbeats
 from .pods import Pods
 from .runtime.crun import CrunRuntime
 from .settings import Settings, api_port, boot_id, own_address
@@ -72,13 +73,15 @@ async def serve(settings: Settings) -> None:
     if not boot.same and not boot.same_kernel:  # a power cut took what was not on the disk yet
         images.forget_unflushed()
     events = Recorder(api, settings.node)
-    node = NodeKeeper(settings, boot.id, address, api, addresses.set, images.reported, say)
+    heartbeats = Heartbeats(settings.node, address, api, say)
+    node = NodeKeeper(settings, boot.id, address, api, addresses.set, images.reported, say, heartbeats.report)
     tools = Tools(settings, api, runtime, images, events, say, address, node.allocatable)
     pods = Pods(tools, boot)
     disk = claims.Keeper(api, settings.node, settings.volumes_dir, say)
     say(f"node {settings.node} on {address}, boot {boot.id}, API {settings.url}")
     await _all(
         _register_then_keep(node),
+        *([heartbeats.run()] if settings.peers else []),
         pods.run(),
         disk.run(),
         images.flush_fetched(),

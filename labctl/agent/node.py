@@ -19,6 +19,7 @@ from .times import rfc3339, rfc3339_micro
 
 Object = Dict[str, Any]
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+HEARD = "labctl.internal/heard"
 MEMORY_PRESSURE_BYTES = 100 << 20
 DISK_PRESSURE_SHARE = 0.03
 
@@ -94,8 +95,11 @@ class NodeKeeper:
         ranged: Callable[[str], None],
         images: Callable[[], list],
         say: Callable[[str], None],
+        heard: Callable[[], str] = lambda: "",
     ) -> None:
+        """`heard` says how long ago each peer was heard; the lease carries it."""
         self._settings, self._api, self._ranged, self._images, self._say = settings, api, ranged, images, say
+        self._heard = heard
         self._address = address
         self._info = facts.node_info(boot_id)
         self.capacity, self.allocatable = capacity(settings)
@@ -234,7 +238,18 @@ class NodeKeeper:
             wanted = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
             self._lease = await self._api.create(LEASES, wanted)
         else:
-            self._lease = await self._api.replace(f"{LEASES}/{name}", {**self._lease, "spec": {**self._lease.get("spec", {}), **spec}})
+            renewed = {**self._lease, "metadata": self._with_heard(), "spec": {**self._lease.get("spec", {}), **spec}}
+            self._lease = await self._api.replace(f"{LEASES}/{name}", renewed, timeout_s=min(10.0, max(1.0, 2 * self._settings.lease_s)))
+
+    def _with_heard(self) -> Object:
+        """The lease's metadata, with what was heard of the peers; nothing is said where there are none."""
+        metadata = (self._lease or {}).get("metadata", {})
+        annotations = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != HEARD}
+        heard = self._heard()
+        if heard:
+            annotations[HEARD] = heard
+        rest = {key: value for key, value in metadata.items() if key != "annotations"}
+        return {**rest, **({"annotations": annotations} if annotations else {})}
 
 
 def _shape(status: Object) -> Object:

@@ -32,6 +32,7 @@ class Settings:
     cluster_domain: str = "cluster.local"
     lease_s: float = 10.0
     lease_duration_s: int = 40
+    peers: bool = False  # whether minions hear each other (peers.py); who hears whom the master says
     node_status_s: float = 300.0
     start_retry_s: float = 2.0  # what could not even be started is tried again after this, then doubling
     backoff_first_s: float = 10.0
@@ -54,7 +55,7 @@ _KEYS = {
     "node": "node", "url": "url", "bootID": "boot_id", "address": "address", "relayAddress": "relay_address", "stateDir": "state_dir", "runDir": "run_dir",
     "volumesDir": "volumes_dir",
     "podLogsDir": "pod_logs_dir", "cgroupRoot": "cgroup_root", "podMTU": "pod_mtu", "clusterDomain": "cluster_domain",
-    "leaseSeconds": "lease_s", "leaseDurationSeconds": "lease_duration_s", "nodeStatusSeconds": "node_status_s",
+    "leaseSeconds": "lease_s", "leaseDurationSeconds": "lease_duration_s", "peers": "peers", "nodeStatusSeconds": "node_status_s",
     "startRetrySeconds": "start_retry_s", "backoffSeconds": "backoff_first_s", "backoffMaxSeconds": "backoff_most_s", "backoffResetSeconds": "backoff_reset_s",
     "imageBackoffSeconds": "image_backoff_first_s", "drainSeconds": "drain_s", "logLimitBytes": "log_limit_bytes", "logFiles": "log_files",
     "imageLimitBytes": "image_limit_bytes", "housekeepingSeconds": "housekeeping_s", "memoryReservedBytes": "memory_reserved_bytes",

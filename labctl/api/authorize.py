@@ -36,6 +36,7 @@ _READ = frozenset({"get", "list", "watch"})
 _READABLE = frozenset({SERVICES, ENDPOINTS, SLICES})
 _BLOBS = "/labctl/v1/blobs/"
 DISCOVERY = ("/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz")
+_PEERS = "/labctl/v1/peers"
 _RESOLVE = "/labctl/v1/images/resolve"
 _NODE_BODIES = {  # the media types that an agent sends; a node's certificate gives no reason to parse others
     "create": ("application/json", ""),
@@ -88,7 +89,7 @@ class Authorizer:
 
     def _node_reads(self, node: str, path: str, parameters: Query) -> bool:
         first = "/" + path.split("/")[1]
-        return path == "/" or first in DISCOVERY or self._images(node, path, parameters)
+        return path in ("/", _PEERS) or first in DISCOVERY or self._images(node, path, parameters)
 
     def _images(self, node: str, path: str, parameters: Query) -> bool:
         """True if the node may ask for this image. The master connects to the registry in an image's name, so only names in the node's pods are allowed."""

@@ -47,6 +47,9 @@ LAB_OPTIONS = (
     click.option("--prepare", is_flag=True, default=None, help="install missing packages on machines that exist already (LABCTL_PREPARE)"),
     click.option("--network", help="how pods reach each other across minions: route, vxlan, ovs or bgp (LABCTL_NETWORK; default route)"),
     click.option("--proxy-mode", help="iptables or userspace (default iptables)"),
+    click.option(
+        "--timing", help="how soon silent nodes are given up: kubernetes (40 s + 300 s) or lab (3 s) (LABCTL_TIMING; default kubernetes)"
+    ),
     click.option("--api-port", help="the API's port on loopback; 0 takes a free one and keeps it"),
 )
 

@@ -13,7 +13,8 @@ from math import inf
 from random import Random
 
 from labctl.controllers.indexes import MACHINES, NODES, PODS, PODS_BY_NODE
-from labctl.controllers.nodes import BOOT, cause_of, death_of
+from labctl.controllers.nodes import cause_of, death_of
+from labctl.controllers.nodetaints import BOOT
 from labctl.controllers.settings import ControllerSettings
 from labctl.reconcile.plan import NOTHING, Action, Delete, Index, Key, Plan, Record, Seen, View
 from labctl.resources.kinds.core_v1.node import Node, Taint

@@ -26,7 +26,7 @@ from labctl.controllers.indexes import (
     VOLUMES,
     selected_pods,
 )
-from labctl.controllers.nodes import LEASE_NAMESPACE
+from labctl.controllers.peers import LEASE_NAMESPACE
 from labctl.controllers.volumes import why as volumes
 from labctl.journal import Line
 from labctl.reconcile.plan import Key, View

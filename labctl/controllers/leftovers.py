@@ -11,7 +11,7 @@ from random import Random
 
 from labctl.clock import rfc3339
 from labctl.controllers.indexes import EVENTS, LEASES, NODES, PODS, PODS_BY_NODE
-from labctl.controllers.nodes import LEASE_NAMESPACE
+from labctl.controllers.peers import LEASE_NAMESPACE
 from labctl.controllers.settings import ControllerSettings
 from labctl.reconcile.plan import NOTHING, Action, Delete, Index, Key, Plan, Seen, View
 from labctl.resources.kinds.core_v1.event import Event

@@ -1,13 +1,11 @@
 """The node controller decides whether a node is healthy, and sets the taints that follow. It moves no pod: the scheduler and the evictions
 read the taints.
 
-A node can be lost in two ways. Silence: its lease is not renewed for the grace period, so Ready becomes Unknown and the node unreachable.
-Nothing is proven, and
-when its agent reports again, the node is healthy again. Death: its Machine's status says Off about the very boot with which the node
+A node can be lost in two ways. Silence: its lease is not renewed for the grace period (silence.py says when that counts), so Ready becomes Unknown and
+the node unreachable. Nothing is proven, and when its agent reports again, the node is healthy again. How fast silent nodes may lose their pods, the rule
+for zones says (zones.py). Death: its Machine's status says Off about the very boot with which the node
 registered, so nothing of it
 can run any more. It is fenced with node.kubernetes.io/out-of-service, until its agent registers with another boot id.
-The age of a lease counts from when this process saw it change, so a restart of the master or a jump of the clock makes no node seem silent.
-
 In both cases pods are moved only if another node can take them: one that reported a moment ago. If all nodes fall silent together, the
 master
 is cut off, or the machines were asleep; if all are dead, the host went down. Then pods stay where they are, and continue, or start again,
@@ -27,23 +25,21 @@ from itertools import islice
 from random import Random
 from typing import Any
 
-from labctl.clock import rfc3339
-from labctl.controllers.conditions import plain, with_condition
+from labctl.controllers.conditions import with_condition
 from labctl.controllers.indexes import LEASES, MACHINES, NODES, NODES_READY, PODS, PODS_BY_NODE, READY
+from labctl.controllers.nodetaints import adds_eviction, is_fenced, loses_pods, node_event, taints_of
+from labctl.controllers.peers import LEASE_NAMESPACE
 from labctl.controllers.settings import ControllerSettings
+from labctl.controllers.silence import Judgement, Silence, born, heard, report
+from labctl.controllers.zones import Zones
 from labctl.reconcile.plan import NOTHING, Action, Index, Key, Patch, Plan, Record, Seen, View
-from labctl.resources.kinds.core_v1.node import Node, Taint
+from labctl.resources.kinds.core_v1.node import Node
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.kinds.labctl_internal_v1.machine import Machine, PowerEvent
-from labctl.resources.kinds.shared import condition, condition_status
-from labctl.resources.taints import NOT_READY, OUT_OF_SERVICE, PRESSURES, UNREACHABLE, UNSCHEDULABLE
-
-LEASE_NAMESPACE = "kube-node-lease"
-
-BOOT = "boot-"  # labctl's own out-of-service taint has the value boot-ID, with the boot that ended; one with another value was set by a person, who removes it
+from labctl.resources.kinds.shared import condition_status
+from labctl.resources.taints import PRESSURES
 
 ENDED = "ended"
-OURS = frozenset({NOT_READY, UNREACHABLE, UNSCHEDULABLE, *PRESSURES.values()})
 
 ON_ITS_WAY = frozenset({"Booting", "Joining"})  # phases of a machine that will run its pods again
 LOOK_AGAIN_S = 1.0  # how often it is checked whether another node is left, while that decides
@@ -61,6 +57,8 @@ class Nodes:
 
     def __init__(self, settings: ControllerSettings = ControllerSettings()) -> None:  # noqa: B008 - frozen
         self._grace_s = settings.lease_grace_s
+        self._silence = Silence(settings)
+        self._zones = Zones(settings, self._silence.is_suspect)
         self._together_s = settings.ends_together_s
         self.watches = {
             NODES: lambda _view, seen: (seen.key,) if seen.new is not None else (),
@@ -70,8 +68,8 @@ class Nodes:
         self.indexes: Mapping[tuple[str, str], Index] = {
             **PODS_BY_NODE,
             **NODES_READY,
-            (NODES, "report"): _report,
-            (NODES, "born"): _born,
+            (NODES, "report"): report,
+            (NODES, "born"): born,
             (MACHINES, "end"): _end,
         }
 
@@ -81,19 +79,38 @@ class Nodes:
             return NOTHING
         machine = view.get(MACHINES, key)
         death = death_of(machine, node)
-        if death and _fenced(node):
+        if death and is_fenced(node):
             return Plan(_fence(view, node, death))
-        left_s = self._grace_s - (now - _heard(view, key))
-        if not death and left_s > 0:
+        judgement = self._silence.judge(view, key, now)
+        if not death and not judgement.given_up:
             actions = _healthy(view, node)
-            return Plan(actions + _pods_not_ready(view, node) if _booted_anew(machine, node) else actions, left_s)
+            return Plan(actions + _pods_not_ready(view, node) if _booted_anew(machine, node) else actions, judgement.again_s)
         elsewhere = self._others(view, key, now)
         if death and elsewhere and not _comes_back(machine):
             wait_s = 0.0 if death.intended else self._together_s - (now - _last_end(view))
             if wait_s <= 0:
                 return Plan(_fence(view, node, death))
             return Plan(_pods_not_ready(view, node), wait_s)
-        return Plan(_lost(view, node, death, elsewhere), LOOK_AGAIN_S)
+        stays = "" if elsewhere else "no other node is left to take them"
+        if death:
+            return Plan(_lost(view, node, death, stays), LOOK_AGAIN_S)
+        again_s = LOOK_AGAIN_S
+        if not stays and not loses_pods(node):
+            stays, again_s = self._stay(view, node, judgement, now)
+        return Plan(_lost(view, node, None, stays, judgement.why), again_s)
+
+    def decided(self, view: View, key: Key, plan: Plan, now: float) -> None:
+        """Remember that a silent node loses its pods, before the view shows it: the next one of its zone is planned in the same moment."""
+        node: Node | None = view.get(NODES, key)
+        if node is not None and not loses_pods(node) and any(adds_eviction(action) for action in plan.actions):
+            self._zones.evicted(node, now)
+
+    def _stay(self, view: View, node: Node, judgement: Judgement, now: float) -> tuple[str, float]:
+        """Return why the pods of a silent node stay where they are (empty if they may be evicted), and when that may change."""
+        if not judgement.evicted:
+            return judgement.why, min(judgement.again_s, LOOK_AGAIN_S)
+        wait_s, why = self._zones.wait(view, node, now)
+        return (why, min(wait_s, LOOK_AGAIN_S)) if wait_s > 0 else ("", LOOK_AGAIN_S)
 
     def _others(self, view: View, name: str, now: float) -> bool:
         """Tell whether pods could move to another node, one that reported lately."""
@@ -106,7 +123,7 @@ class Nodes:
         lease = view.get(LEASES, f"{LEASE_NAMESPACE}/{node.metadata.name}")
         if lease is None or lease.metadata.revision <= view.begun:
             return False  # a state from before this process started, or before it was asleep, proves nothing
-        return now - _heard(view, node.metadata.name) <= self._grace_s / 2
+        return now - heard(view, node.metadata.name) <= self._grace_s / 2
 
 
 def _end(machine: Machine) -> Iterable[str]:
@@ -127,20 +144,6 @@ def _comes_back(machine: Machine) -> bool:
 
 def cause_of(death: PowerEvent) -> str:
     return "its machine was halted, as intended" if death.intended else f"its machine is off: {death.reason or 'it lost power'}"
-
-
-def _report(node: Node) -> Iterable[str]:
-    """Return what its agent last reported; a new value is a sign of life, as a renewed lease is. "Unknown" is written by this controller,
-    not by the agent.
-    """
-    ready = condition(node.status.conditions, "Ready")
-    said = f"{ready.status}@{ready.last_heartbeat_time}" if ready and ready.status != "Unknown" else ""
-    return (f"{node.status.node_info.boot_id}:{said}",)
-
-
-def _born(node: Node) -> Iterable[str]:
-    """Return a value that is the same as long as it is this Node, and not a later one of the same name."""
-    return (node.metadata.uid,)
 
 
 def death_of(machine: Machine | None, node: Node) -> PowerEvent | None:
@@ -164,39 +167,26 @@ def _renewed(view: View, seen: Seen) -> Iterable[Key]:
     return (name,) if node is not None and (seen.old is None or not node.ready) else ()
 
 
-def _heard(view: View, name: str) -> float:
-    """Return when this process saw the node's last sign of life: it registered, reported its status, or renewed its lease.
-
-    A node without a lease is silent: what others, such as this controller, write into its object is no sign of life.
-    """
-    lease, node = f"{LEASE_NAMESPACE}/{name}", view.get(NODES, name)
-    signs = [view.since(NODES, "born", node.metadata.uid, name)]
-    (report,) = _report(node)
-    if not report.endswith(":"):
-        signs.append(view.since(NODES, "report", report, name))
-    if view.get(LEASES, lease):
-        signs.append(view.seen(LEASES, lease))
-    return max(signs)
-
-
 # -- health ----------------------------------------------------------------------------------------------------------------------------
 
 
 def _healthy(view: View, node: Node) -> list[Action]:
-    taints = _taints(node, condition_status(node.status.conditions, "Ready"), view.wall())
+    ready = condition_status(node.status.conditions, "Ready")
+    stays = "it is heard again" if ready == "Unknown" and not loses_pods(node) else ""
+    taints = taints_of(node, ready, view.wall(), stays=stays)
     return [taints] if taints is not None else []
 
 
-def _lost(view: View, node: Node, death: PowerEvent | None, elsewhere: bool) -> list[Action]:
+def _lost(view: View, node: Node, death: PowerEvent | None, stays: str, silence: str = "") -> list[Action]:
     """Handle a node that is silent, or dead but not fenced.
 
-    It is tainted and not Ready, and its pods leave the endpoints. They are moved in their time, if another node can take them.
+    It is tainted and not Ready, and its pods leave the endpoints. They are moved in their time, unless `stays` says why not.
     """
     wall_s = view.wall()
-    taints = _taints(node, "False" if death else "Unknown", wall_s, moves=elsewhere)
+    taints = taints_of(node, "False" if death else "Unknown", wall_s, stays=stays)
     if taints is not None:
         return [taints, *_pods_not_ready(view, node)]
-    conditions, why = _off(node, death, wall_s) if death else _silenced(node, wall_s)
+    conditions, why = _off(node, death, wall_s) if death else _silenced(node, silence, wall_s)
     status = [_status(node, conditions, why)] if conditions is not None else []
     return [*status, *_pods_not_ready(view, node)]
 
@@ -210,7 +200,7 @@ def _off(node: Node, death: PowerEvent, wall_s: float) -> tuple[list[dict[str, A
     return _set(node.status.conditions, "Ready", said, wall_s), f"not ready: {why}"
 
 
-def _silenced(node: Node, wall_s: float) -> tuple[list[dict[str, Any]] | None, str]:
+def _silenced(node: Node, why: str, wall_s: float) -> tuple[list[dict[str, Any]] | None, str]:
     """Return the conditions of a node that stopped reporting, or None if they say that already."""
     spoke = {condition.type: condition for condition in node.status.conditions}
     if spoke.get("Ready") and all(spoke[type_].status == "Unknown" for type_ in ("Ready", *PRESSURES) if type_ in spoke):
@@ -218,7 +208,7 @@ def _silenced(node: Node, wall_s: float) -> tuple[list[dict[str, Any]] | None, s
     conditions: Any = node.status.conditions
     for type_ in ("Ready", *PRESSURES):
         conditions = _set(conditions, type_, SILENT if type_ in spoke else NEVER_SPOKE, wall_s)
-    return conditions, "its lease has not been renewed for the grace period: Kubelet stopped posting node status"
+    return conditions, f"{why}: Kubelet stopped posting node status"
 
 
 def _set(conditions: Any, type_: str, said: tuple[str, str, str], wall_s: float) -> list[dict[str, Any]]:
@@ -227,13 +217,8 @@ def _set(conditions: Any, type_: str, said: tuple[str, str, str], wall_s: float)
 
 def _status(node: Node, conditions: list[dict[str, Any]], why: str) -> Action:
     name = node.metadata.name
-    event = _now(node, "NodeNotReady") if node.ready else None
+    event = node_event(node, "NodeNotReady") if node.ready else None
     return Patch(NODES, name, {"status": {"conditions": conditions}}, "status", node.metadata.revision, why, event)
-
-
-def _now(node: Node, reason: str) -> Record:
-    """Return the Event with which Kubernetes reports a Node's new status."""
-    return Record(NODES, node.metadata.name, reason, f"Node {node.metadata.name} status is now: {reason}")
 
 
 def _pods_not_ready(view: View, node: Node) -> list[Action]:
@@ -259,71 +244,8 @@ def _fence(view: View, node: Node, death: PowerEvent) -> list[Action]:
     """Fence a node. The taint comes first, because the pods are replaced on it; the condition follows."""
     why = cause_of(death)
     wall_s = view.wall()
-    taints = _taints(node, "False", wall_s, dead_boot=death.boot_id, why=f"out of service: {why}")
+    taints = taints_of(node, "False", wall_s, dead_boot=death.boot_id, why=f"out of service: {why}")
     if taints is not None:
         return [taints]
     conditions, said = _off(node, death, wall_s)
     return [_status(node, conditions, said)] if conditions is not None else []
-
-
-def _taints(node: Node, ready: str, wall_s: float, *, moves: bool = True, dead_boot: str = "", why: str = "") -> Action | None:
-    """Return the write that makes the node's taints follow from its health, or None if they do.
-
-    `moves` says whether its pods may be moved.
-    """
-    wanted = list(_wanted_taints(node, ready, moves, dead_boot))
-    there = {(taint.key, taint.effect): taint for taint in node.spec.taints}
-    kept = [taint for taint in node.spec.taints if not _ours(taint) or (taint.key, taint.value, taint.effect) in wanted]
-    new = [(key, value, effect) for key, value, effect in wanted if (key, effect) not in there or there[key, effect].value != value]
-    if not new and len(kept) == len(node.spec.taints):
-        return None
-    taints = [plain(taint) for taint in kept]
-    taints += [_taint(key, value, effect, wall_s) for key, value, effect in new]
-    gone = sorted({taint.key for taint in node.spec.taints} - {taint["key"] for taint in taints})
-    added = sorted({key for key, _, _ in new})
-    sentence = why or "; ".join([*(f"tainted {key}" for key in added), *(f"no longer {key}" for key in gone)])
-    if not moves:
-        sentence = "; ".join([*filter(None, [sentence]), "its pods stay: no other node is left to take them"])
-    event = _now(node, "NodeReady") if {NOT_READY, UNREACHABLE} & set(gone) else None
-    return Patch(NODES, node.metadata.name, {"spec": {"taints": taints or None}}, "", node.metadata.revision, sentence, event)
-
-
-def _wanted_taints(node: Node, ready: str, moves: bool, dead_boot: str) -> Iterable[tuple[str, str, str]]:
-    """Yield (key, value, effect) of every taint that this controller sets."""
-    if ready != "True":
-        key = UNREACHABLE if ready == "Unknown" else NOT_READY
-        yield key, "", "NoSchedule"
-        if ready and moves:  # a node that just registered and has not reported yet must not lose pods
-            yield key, "", "NoExecute"
-    for type_, key in PRESSURES.items():
-        if condition_status(node.status.conditions, type_) == "True":
-            yield key, "", "NoSchedule"
-    if node.spec.unschedulable:
-        yield UNSCHEDULABLE, "", "NoSchedule"
-    if dead_boot:
-        yield OUT_OF_SERVICE, BOOT + dead_boot, "NoExecute"
-    else:
-        yield from _still_dead(node)
-
-
-def _still_dead(node: Node) -> Iterable[tuple[str, str, str]]:
-    """Yield our fence while the node is still registered with the boot that ended, whatever the machine does meanwhile."""
-    if _fenced(node):
-        yield OUT_OF_SERVICE, BOOT + node.status.node_info.boot_id, "NoExecute"
-
-
-def _fenced(node: Node) -> bool:
-    """Whether the boot with which it registered is fenced."""
-    fence = (OUT_OF_SERVICE, BOOT + node.status.node_info.boot_id, "NoExecute")
-    return any((taint.key, taint.value, taint.effect) == fence for taint in node.spec.taints)
-
-
-def _ours(taint: Taint) -> bool:
-    return taint.key in OURS or (taint.key == OUT_OF_SERVICE and taint.value.startswith(BOOT))
-
-
-def _taint(key: str, value: str, effect: str, wall_s: float) -> dict[str, str]:
-    taint = {"key": key, "value": value, "effect": effect}
-    if effect == "NoExecute":
-        taint["timeAdded"] = rfc3339(wall_s)
-    return {name: text for name, text in taint.items() if text}

@@ -11,7 +11,17 @@ from labctl import defaults
 class ControllerSettings:
     """The settings of controllers."""
 
+    lease_s: float = defaults.LEASE_S  # how often agents renew their leases
     lease_grace_s: float = defaults.GRACE_S  # after this long without a report, a node is Unknown
+    peers: int = 0  # how many other nodes hear each node and are asked before it is Unknown; 0: nobody is asked
+    peers_deaf_s: float = 1.4  # a peer that heard nothing for so long says that the node is silent
+    peers_fresh_s: float = 1.25  # what a peer said longer ago counts no more
+    unconfirmed_grace_s: float = 40.0  # a node that only the master does not hear is Unknown after this long,
+    unconfirmed_eviction_s: float = 300.0  # ... and loses its pods after this much more
+    eviction_rate: float = 0.1  # nodes that may lose their pods for their silence, for each second and zone
+    eviction_slow_rate: float = 0.01  # ... in a large zone where too many are not well; in a small one none may then
+    unwell_share: float = 0.55  # this share of a zone's nodes, and more than two, is too many
+    large_zone: int = 50  # a zone of more nodes is large
     ends_together_s: float = (
         0.1  # machines that end within this time count as ended together; only after it is known which nodes can take their pods
     )

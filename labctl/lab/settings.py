@@ -162,6 +162,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("addresses.services", _range, defaults.SERVICE_RANGE, "the Services' virtual addresses", kept=True),
     Option("audit", _yes, False, "write who asked what of the API into .labctl/log/audit.jsonl"),
     Option("mirrors", _mirrors, {}, "where images of a registry are pulled from instead"),
+    Option(
+        "timing",
+        _one_of(*defaults.TIMINGS),
+        defaults.TIMING,
+        "how soon silent nodes are given up: kubernetes (40 s, then 300 s), lab (3 s; minions hear each other)",
+        ("LABCTL_TIMING",),
+    ),
     Option("nodes.lease_s", _seconds, defaults.LEASE_S, "how often an agent renews its lease, seconds"),
     Option("nodes.grace_s", _seconds, defaults.GRACE_S, "how long a lease may be silent before its node is Unknown, seconds"),
     Option("nodes.evict_s", _seconds, defaults.EVICT_S, "how long pods stay on a silent node, seconds"),
@@ -217,9 +224,19 @@ def compose(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
     found: dict[str, Setting] = {}
     for option in OPTIONS:
         found[option.name] = _resolve(option, flags, environment, written, kept)
+    _follow_timing(found)
     if file and found["machines"].value:
         _follow_machines(found, file.parent)
     return Settings(found)
+
+
+def _follow_timing(found: dict[str, Setting]) -> None:
+    """Take the seconds that nobody set from the timing that was chosen."""
+    chosen = found["timing"]
+    timing = defaults.TIMINGS[chosen.value]
+    for name, value in (("nodes.lease_s", timing.lease_s), ("nodes.grace_s", timing.grace_s), ("nodes.evict_s", timing.evict_s)):
+        if found[name].source == "default" and chosen.source != "default":
+            found[name] = Setting(value, f"timing {chosen.value}")
 
 
 def _follow_machines(found: dict[str, Setting], folder: Path) -> None:

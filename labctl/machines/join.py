@@ -148,6 +148,7 @@ class Join:
             "clusterDomain": settings.cluster_domain,
             "leaseSeconds": settings.lease_s,
             "leaseDurationSeconds": max(1, round(settings.grace_s)),
+            **({"peers": True} if settings.peers else {}),
             "drainSeconds": settings.drain_s,
             "backoffSeconds": settings.backoff_s,
         }

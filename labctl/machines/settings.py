@@ -20,6 +20,7 @@ class MachinesSettings:
     halt_grace_s: float = 10.0
     lease_s: float = defaults.LEASE_S  # how often an agent renews its lease
     grace_s: float = defaults.GRACE_S  # how long a lease is valid
+    peers: bool = False  # whether minions hear each other's heartbeats
     drain_s: float = defaults.DRAIN_S  # an ending pod waits at most so long until no minion sends it new connections
     backoff_s: float = defaults.BACKOFF_S  # the first pause before a failed container is started again; it doubles
     pod_mtu_bytes: int = 1500  # what the pod network's own headers leave

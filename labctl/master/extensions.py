@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from labctl.api.extensions import ExtensionRequest, Extensions, File
+from labctl.api.extensions import ExtensionHandler, ExtensionRequest, Extensions, File
 from labctl.errors import ApiError
 from labctl.supervisor import Supervisor
 
@@ -29,6 +29,7 @@ def extensions(
     supervisor: Supervisor,
     refusals: Callable[[View, Key], Sequence[str]],
     tokens: TokenKeys | None = None,
+    peers: ExtensionHandler | None = None,
 ) -> Extensions:
     """`refusals(view, key)`: why a waiting pod is on none of the nodes, a line for each."""
     routes = Extensions()
@@ -39,6 +40,8 @@ def extensions(
     routes.add("GET", "/labctl/v1/health", lambda _request: _health(supervisor))
     if tokens:
         routes.add("POST", "/labctl/v1/token-keys", lambda request: _rotate(tokens, request))
+    if peers:
+        routes.add("GET", "/labctl/v1/peers", peers)
     if images:
         routes.add("GET", "/labctl/v1/images/resolve", lambda request: _resolve(images, request))
         routes.add("GET", "/labctl/v1/blobs/{digest}", lambda request: _blob(images, request))

@@ -158,11 +158,13 @@ class Master:
     def _api(self, tls: ssl.SSLContext, tools: Tools | None) -> Server:
         from labctl.api.server import Server
         from labctl.master.extensions import extensions
+        from labctl.master.peers import PURPOSE, PeersRoute
 
         snapshot = partial(self.store.snapshot, self.settings.paths.store_snapshot)
         images = tools.images if tools else None
         refusals = self.scheduler.refusals
-        routes = extensions(self.registry, self.runner, self.journal, images, snapshot, self.supervisor, refusals, self._tokens)
+        peers = PeersRoute(self.runner.view, self.settings.timing, tools.authority.secret(PURPOSE)) if tools else None
+        routes = extensions(self.registry, self.runner, self.journal, images, snapshot, self.supervisor, refusals, self._tokens, peers)
         return Server(
             self.resources,
             tls,

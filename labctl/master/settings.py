@@ -41,6 +41,7 @@ class Values(msgspec.Struct, frozen=True):
     prepare: bool = False
     uplink: str = "auto"
     master_address: str = ""
+    timing: str = defaults.TIMING
     lease_s: float = msgspec.field(default=defaults.LEASE_S, name="nodes.lease_s")
     grace_s: float = msgspec.field(default=defaults.GRACE_S, name="nodes.grace_s")
     evict_s: float = msgspec.field(default=defaults.EVICT_S, name="nodes.evict_s")
@@ -102,9 +103,22 @@ class MasterSettings(msgspec.Struct, frozen=True):
         return ResourceSettings(service_range=self.values.services, dns_address=self.dns_address)
 
     def controllers(self) -> ControllerSettings:
+        timing = self.timing
         return ControllerSettings(
-            lease_grace_s=self.values.grace_s, eviction_s=self.values.evict_s, root_certificate=self._root_certificate()
+            lease_s=self.values.lease_s,
+            lease_grace_s=self.values.grace_s,
+            eviction_s=self.values.evict_s,
+            peers=timing.peers,
+            peers_deaf_s=timing.deaf_s,
+            peers_fresh_s=2.5 * self.values.lease_s,
+            eviction_rate=timing.rate,
+            eviction_slow_rate=timing.slow_rate,
+            root_certificate=self._root_certificate(),
         )
+
+    @property
+    def timing(self) -> defaults.Timing:
+        return defaults.TIMINGS.get(self.values.timing, defaults.TIMINGS[defaults.TIMING])
 
     def _root_certificate(self) -> str:
         """The lab's CA in PEM; empty before there is one."""
@@ -134,6 +148,7 @@ class MasterSettings(msgspec.Struct, frozen=True):
             programs=plugin(values.network).programs,
             cluster_dns=(self.dns_address,),
             grace_s=values.grace_s,
+            peers=self.timing.peers > 0,
             drain_s=values.drain_s,
             backoff_s=values.backoff_s,
         )

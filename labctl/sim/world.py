@@ -33,6 +33,7 @@ from labctl.sim.settings import HollowSettings
 from labctl.store.log import LogStore
 from labctl.store.settings import StoreSettings
 
+
 class World:
     """A simulated lab. `wrong` collects what broke a safety rule at the moment when it did."""
 

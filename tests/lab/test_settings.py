@@ -83,3 +83,13 @@ def test_every_default_would_be_accepted_as_written():
 def test_homes_follow_the_environment():
     state, cache = homes({"LABCTL_STATE_HOME": "/a", "LABCTL_CACHE_HOME": "/b", "HOME": "/h"})
     assert (str(state), str(cache)) == ("/a", "/b")
+
+
+def test_the_timing_brings_its_seconds_and_what_is_said_beside_it_counts_more(tmp_path):
+    plain = settled(tmp_path)
+    assert (plain["timing"], plain["nodes.grace_s"], plain["nodes.evict_s"]) == ("kubernetes", 40.0, 300.0)
+    lab = settled(tmp_path, flags={"timing": "lab"})
+    assert (lab["nodes.lease_s"], lab["nodes.grace_s"], lab["nodes.evict_s"]) == (0.5, 2.0, 0.0)
+    assert lab.source("nodes.grace_s") == "timing lab"
+    mixed = settled(tmp_path, flags={"timing": "lab"}, text="nodes: {evict_s: 7}\n")
+    assert (mixed["nodes.grace_s"], mixed["nodes.evict_s"]) == (2.0, 7.0)

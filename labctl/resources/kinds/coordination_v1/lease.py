@@ -10,6 +10,11 @@ from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, Viewed
 
+HEARD = "labctl.internal/heard"
+"""An annotation of a node's Lease: `minion-2=0.2 minion-3=4.0`, how many seconds ago the node heard each of its peers."""
+
+HEARD_MAX = 1024  # characters of the annotation
+
 
 class LeaseSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
     holder_identity: str = ""
