@@ -197,6 +197,8 @@ class NodeKeeper:
         if kind == "DELETED":
             await self.register()
             return
+        if _revision(node) < _revision(self._node):
+            return  # it is older than the answer to our last write: its times would be written again
         self._node = node
         self._see_range()
         await self._tell()
@@ -250,6 +252,10 @@ class NodeKeeper:
             annotations[HEARD] = heard
         rest = {key: value for key, value in metadata.items() if key != "annotations"}
         return {**rest, **({"annotations": annotations} if annotations else {})}
+
+
+def _revision(node: Object) -> int:
+    return int((node.get("metadata") or {}).get("resourceVersion") or 0)
 
 
 def _shape(status: Object) -> Object:

@@ -46,7 +46,16 @@ def test_a_packet_that_is_sent_again_proves_nothing():
     assert a.report(9.0) == "b=7.8"
 
 
-@pytest.mark.parametrize("forge", [lambda p: p[:-1] + bytes([p[-1] ^ 1]), lambda p: p[:20], lambda p: p + b"x" * 200, lambda p: b"", lambda p: b"LB1" + p[3:19] + b"\xff" * 30])
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda p: p[:-1] + bytes([p[-1] ^ 1]),
+        lambda p: p[:20],
+        lambda p: p + b"x" * 200,
+        lambda p: b"",
+        lambda p: b"LB1" + p[3:19] + b"\xff" * 30,
+    ],
+)
 def test_a_forged_packet_is_passed_over(forge):
     a, b = tables()
     meet(a, b)

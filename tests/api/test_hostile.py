@@ -135,6 +135,13 @@ ATTACKS: dict[str, tuple[str, str, Any, str]] = {
     "the end of another's pod": ("DELETE", f"{PODS}/pod-2", {"gracePeriodSeconds": 0}, ""),
     "a lease by a generated name": ("POST", LEASES, {"metadata": {"generateName": "minion-"}}, ""),
     "another's lease": ("POST", LEASES, {"metadata": {"name": "minion-2"}}, ""),
+    "a lease with annotations": ("PATCH", f"{LEASES}/minion-1", {"metadata": {"annotations": {"a": "b"}}}, MERGE),
+    "a long tale of its peers": (
+        "PATCH",
+        f"{LEASES}/minion-1",
+        {"metadata": {"annotations": {"labctl.internal/heard": "x" * 1025}}},
+        MERGE,
+    ),
     "a lease that is never collected": ("PATCH", f"{LEASES}/minion-1", {"metadata": {"finalizers": ["a/b"]}}, MERGE),
     "a lease that belongs to another": (
         "PATCH",

@@ -136,7 +136,9 @@ def test_what_a_peer_said_long_ago_counts_no_more():
     assert room.ready() == set(room.names)
 
 
-@pytest.mark.parametrize("said", ["minion-1=nan", "minion-1=inf", "minion-1=-5", "minion-1", "=5", "minion-1=9" * 2000, "a=b=c", "\0=1", "minion-1=1e400"])
+@pytest.mark.parametrize(
+    "said", ["minion-1=nan", "minion-1=inf", "minion-1=-5", "minion-1", "=5", "minion-1=9" * 2000, "a=b=c", "\0=1", "minion-1=1e400"]
+)
 def test_what_is_no_number_of_seconds_is_passed_over(said):
     assert all(name and math.isfinite(value) and value >= 0 for name, value in read_heard(said).items())
     assert len(read_heard(said)) <= 8
