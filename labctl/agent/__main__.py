@@ -1,4 +1,4 @@
-"""The zipapp's one door: `run`, `exec`, `attach`, `logs`, `facts`, `clean`; `helper`, `forwarder` and `dns` for the master's network, proxy and names.
+"""The zipapp's one door: `run`, `exec`, `attach`, `logs`, `facts`, `clean`; `helper`, `forwarder`, `dns` and `fault` for the master's network, proxy, names and faults.
 
 Modules are imported by the subcommand that needs them: `logs` and `exec` answer as fast as Python starts.
 """
@@ -59,6 +59,10 @@ def main(argv: Optional[List[str]] = None) -> int:
         from .dns import main as dns
 
         return int(dns.main(argv[1:]) or 0)
+    if argv[:1] == ["fault"]:
+        from .faults import main as fault
+
+        return fault.main(argv[1:])
     arguments = _parser().parse_args(argv)
     try:
         return _dispatch(arguments)

@@ -42,15 +42,21 @@ class Cgroups:
         self._root = "/" + root.strip("/") if root.strip("/") else ""
         self.v2 = os.path.exists(os.path.join(mount, "cgroup.controllers"))
 
+    @property
+    def pods(self) -> str:
+        """The group of all pods."""
+        return f"{self._root}/pods"
+
     def pod(self, uid: str) -> str:
-        return f"{self._root}/pods/{uid}"
+        return f"{self.pods}/{uid}"
 
     def quota_within(self, quota_us: int, period_us: int) -> int:
         """The CPU quota that a container's group can be given; 0 is no quota, for a limit that the machine's own makes meaningless."""
         cpus = MOST_CPUS if self.v2 else machine_limits(self._mount).get("cpus", MOST_CPUS)
         return 0 if quota_us >= cpus * period_us else quota_us
 
-    def _folders(self, path: str) -> List[str]:
+    def folders(self, path: str) -> List[str]:
+        """Where this group is in each mounted hierarchy; a folder may be missing."""
         if self.v2:
             return [self._mount + path]
         return [
@@ -86,7 +92,7 @@ class Cgroups:
 
     def adopt(self, uid: str, pid: int) -> None:
         """Put a process that belongs to the pod, and to no container of it, into a group below the pod's."""
-        for folder in self._folders(f"{self.pod(uid)}/pod"):
+        for folder in self.folders(f"{self.pod(uid)}/pod"):
             with contextlib.suppress(OSError):  # a controller that wants more said first, such as cpuset: the process stays where it is
                 os.makedirs(folder, exist_ok=True)
                 with open(os.path.join(folder, "cgroup.procs"), "w", encoding="ascii") as file:
@@ -94,14 +100,14 @@ class Cgroups:
 
     def close(self, uid: str) -> None:
         """Remove the pod's group and what is left below it."""
-        for folder in self._folders(self.pod(uid)):
+        for folder in self.folders(self.pod(uid)):
             for path, _, _ in os.walk(folder, topdown=False):
                 with contextlib.suppress(OSError):  # something still dies in it; the next close gets it
                     os.rmdir(path)
 
     def remove(self) -> None:
         """The group of all pods, when none is left."""
-        for folder in self._folders(f"{self._root}/pods"):
+        for folder in self.folders(self.pods):
             for path, _, _ in os.walk(folder, topdown=False):
                 with contextlib.suppress(OSError):
                     os.rmdir(path)
@@ -109,7 +115,7 @@ class Cgroups:
     def processes(self, path: str) -> List[int]:
         """The processes in a group and below it."""
         found: Set[int] = set()
-        for folder in self._folders(path):
+        for folder in self.folders(path):
             for path, _, _ in os.walk(folder):
                 found.update(int(pid) for pid in _read(os.path.join(path, "cgroup.procs")).split())
         return sorted(found)

@@ -1,4 +1,4 @@
-"""`agent clean`: every pod killed, every mount, namespace, control group, rule, route and file of the agent removed from this machine.
+"""`agent clean`: every pod killed, every fault healed, every mount, namespace, control group, rule, route and file of the agent removed from this machine.
 
 Run it twice: the same. With `--keep-images` the machine is as after a power cut: nothing runs, its disk stays. Who calls it: a provider, on machines
 that it can't switch off or throw away. No agent and no helper run meanwhile.
@@ -13,6 +13,7 @@ import sys
 from . import linux, relay
 from .addresses import Range
 from .cgroups import Cgroups
+from .faults import removal
 from .helper.removal import remove
 from .runtime.crun import CrunRuntime
 from .settings import BadSettings, Settings, read
@@ -23,12 +24,13 @@ def clean(config: str, keep_images: bool = False) -> int:
         settings = read(config)
     except BadSettings:
         settings = Settings("", "", "", "", "")  # the usual places
+    left = removal.remove(settings)  # before the pods, which they act on
     if os.path.isdir(settings.state_dir):
         asyncio.run(_close_all(settings, keep_records=keep_images))
         for target in linux.mounts_below(settings.state_dir):
             linux.unmount(target)
     Cgroups(settings.cgroup_root).remove()
-    left = remove()
+    left += remove()
     relay.remove()
     gone = [settings.run_dir] if keep_images else [settings.state_dir, settings.run_dir, settings.pod_logs_dir]
     for path in gone:

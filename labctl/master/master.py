@@ -11,6 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import secrets
+import signal
 import ssl
 from collections.abc import Sequence
 from functools import partial
@@ -30,9 +33,12 @@ from labctl.controllers.milestones import Milestones
 from labctl.controllers.signing import Signing
 from labctl.controllers.tokensecrets import TokenSecrets
 from labctl.errors import Unavailable
+from labctl.faults.deed import Site
+from labctl.faults.deeds import builtin as builtin_deeds
+from labctl.faults.reconciler import Faults
 from labctl.journal import MemoryJournal
 from labctl.master.settings import API_PORT, MasterSettings
-from labctl.reconcile.plan import Follower
+from labctl.reconcile.plan import Follower, View
 from labctl.reconcile.runner import Runner
 from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap, essentials
 from labctl.resources.client import Client
@@ -105,7 +111,9 @@ class Master:
         self.webhooks = WebhookCaller(self.client, tools.remote if tools else None, settings.networks)
         self.resources.use_admission(builtin_admission(self.client, clock, self.rbac, evict_s=evict_s, webhooks=self.webhooks))
         self._recorders: dict[str, Recorder] = {}
+        self._process = secrets.token_hex(8)  # names this run of the master
         self.machine_rooms = self._build_machine_rooms(tools) if tools else None
+        self.faults = Faults(partial(self._fault_site, tools), self.recorder("faults"), builtin_deeds)
         self.scheduler = Scheduler()
         self.runner = Runner(self.resources, self.client, self.recorder, self._followers(), clock, journal, rng, supervisor=self.supervisor)
         if self.machine_rooms:
@@ -127,7 +135,22 @@ class Master:
         signing = [Signing(self._authority)] if self._authority else []
         tokens = [TokenSecrets(self._tokens.sign, controllers)] if self._tokens else []
         builtin = builtin_controllers(self.registry, controllers, self.webhooks)
-        return [Milestones(self.journal), *builtin, *signing, *tokens, essential, self.scheduler, *machine_rooms]
+        return [Milestones(self.journal), *builtin, *signing, *tokens, essential, self.scheduler, *machine_rooms, self.faults]
+
+    def _fault_site(self, tools: Tools | None, view: View) -> Site:
+        """Return what deeds may use: where a lab without machines has nothing to break, they refuse."""
+        return Site(
+            view,
+            self.client,
+            self.journal,
+            self.clock,
+            asyncio.to_thread,
+            provider=tools.provider if tools else None,
+            remote=tools.remote if tools else None,
+            process=self._process,
+            kill_master=lambda: os.kill(os.getpid(), signal.SIGKILL),
+            master_address=self.settings.lab_address,
+        )
 
     def _bootstrap(self) -> BootstrapSettings:
         if not self.machine_rooms:
@@ -186,6 +209,7 @@ class Master:
         await self.runner.start()  # before the API, so that custom kinds are served from its first answer on
         if self.api:
             await self.api.start(sockets)
+        self.faults.start()
         self.supervisor.run("compaction", self._compact)
         self.supervisor.run("log-files", self._bound_logs)
         if self._audit:
@@ -225,6 +249,7 @@ class Master:
         if self._audit:
             await self.supervisor.stop("audit-log")
             await self._audit.close()
+        await self.faults.stop()
         if self.machine_rooms:
             await self.machine_rooms.stop()
         await self.runner.stop()

@@ -86,7 +86,7 @@ class Running:
     def __init__(self, folder, upstream):
         self.selector = selectors.DefaultSelector()
         self.server = Server(self.selector, lambda: "nameserver 10.247.0.10\nnameserver 127.0.0.1\n", upstream.port)
-        self.control = Control(self.selector, f"{folder}/control.sock", "agent", self.server)
+        self.control = Control(self.selector, f"{folder}/control.sock", "agent", self.server, f"{folder}/state.json")
         self.port = free_port()
         self.settings = {
             "address": "127.0.0.1", "port": self.port, "domain": "cluster.local", "server": "10.247.0.10",
@@ -192,6 +192,23 @@ def test_a_mistake_of_ours_costs_one_query_and_is_told(running):
     del running.server.zone.find
     assert addresses(running.udp(question("web.default.svc.cluster.local"))) == ["10.247.3.4"]
     assert "TypeError" in running.tell()["mistake"] and running.tell()["mistake"] == ""
+
+
+def test_a_fault_lets_every_query_fail_or_vanish_until_it_is_healed(running):
+    name = question("web.default.svc.cluster.local")
+    assert running.control.answer({"program": "agent", "failing": None}) == {"failing": ""}
+    running.control.answer({"program": "agent", "failing": "servfail"})
+    for data in (name, question("www.example.com"), question("nobody.default.svc.cluster.local")):
+        assert running.udp(data).header.rcode == running.tcp(data).header.rcode == 2
+    running.tell(whole=True, set=ROWS)
+    assert running.udp(name).header.rcode == 2, "what the master tells does not heal it"
+    running.control.answer({"program": "agent", "failing": "drop"})
+    with pytest.raises(TimeoutError):
+        running.udp(name, timeout_s=0.2)
+    with pytest.raises(ValueError, match="no way to fail"):
+        running.control.answer({"program": "agent", "failing": "explode"})
+    running.control.answer({"program": "agent", "failing": ""})
+    assert addresses(running.udp(name)) == ["10.247.3.4"]
 
 
 def test_a_server_that_is_silent_is_a_failure_after_a_while_and_holds_up_nobody(running, upstream):
@@ -313,6 +330,26 @@ def test_a_successor_goes_on_and_only_one_runs(process, tmp_path):
     until(companion.lost)
     process()
     until(lambda: addresses_of(port) == ["10.247.3.4"])
+
+
+def test_a_fault_outlives_the_server_that_has_it_and_can_be_healed_while_none_runs(process, tmp_path):
+    def ask(request):
+        assert companion.ask({"program": "agent", **request}) is not None
+
+    companion = Companion("DNS server", str(tmp_path) + main.SOCKET, lambda: process() and None)
+    port, state = free_port(), str(tmp_path) + main.STATE
+    settings = {"address": "127.0.0.1", "port": port, "domain": "cluster.local", "server": "10.247.0.10", "ranges": [], "clients": []}
+    ask({"settings": settings, "whole": True, "set": ROWS})
+    ask({"failing": "drop"})
+    for heal in (False, True):
+        pid = companion._connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4)
+        os.kill(int.from_bytes(pid, sys.byteorder), 9)
+        until(companion.lost)
+        if heal:
+            main.forget_failing(state)
+        process()
+        until(lambda: companion.ask({"program": "agent", "failing": None}, start=False))
+        assert addresses_of(port) == (["10.247.3.4"] if heal else [])
 
 
 def test_a_server_of_another_version_gives_way(process, tmp_path):

@@ -13,11 +13,15 @@ class Far:
 
     def __init__(self, behind_s, *ways):
         self.now, self.behind_s, self.ways, self.moves = 1000.0, behind_s, list(ways), 0
+        self.offset = b""
 
     def wall(self):
         return self.now
 
-    async def run(self, name, argv, deadline_s):
+    async def run(self, name, argv, deadline_s, check=True):
+        if argv[0] == "cat":
+            assert argv[1] == clocks.OFFSET
+            return SimpleNamespace(stdout=self.offset)
         there, back = self.ways.pop(0) if len(self.ways) > 1 else self.ways[0]
         self.now += there
         said = f"{self.now - self.behind_s:.6f}\n"
@@ -44,6 +48,23 @@ async def test_a_wrong_clock_is_right_afterwards_however_slow_its_machine(behind
 async def test_a_right_clock_is_left_alone_however_slow_its_machine(ways):
     far = Far(0.2, *ways)
     assert await clocks.correct_clock(far, "minion-1", far) == "" and far.moves == 0
+
+
+@pytest.mark.parametrize("offset_s", [30.0, -3600.0])
+async def test_a_clock_that_a_fault_moved_keeps_its_offset(offset_s):
+    far = Far(-offset_s, (0.01, 0.01))
+    far.offset = b'{"offset": %f}' % offset_s
+    assert await clocks.correct_clock(far, "minion-1", far) == "" and far.moves == 0
+    far.behind_s += 7.0  # it stood still meanwhile
+    assert await clocks.correct_clock(far, "minion-1", far) == "its clock was 7.0 s behind, and was set"
+    assert far.behind_s == pytest.approx(-offset_s, abs=0.5)
+
+
+async def test_an_offset_that_is_no_number_is_told():
+    far = Far(30.0, (0.01, 0.01))
+    far.offset = b"{}"
+    with pytest.raises(RemoteError, match="labctl-clock-offset says"):
+        await clocks.correct_clock(far, "minion-1", far)
 
 
 async def test_what_is_no_time_is_told():

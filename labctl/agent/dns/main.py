@@ -19,7 +19,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from .server import Server
+from .server import FAILING, Server
 from .zone import Settings, Zone
 
 SOCKET = "/run/labctl-dns.sock"
@@ -47,8 +47,9 @@ def resolver() -> str:
 class Control:
     """Helpers' connections. One frame in, one frame out."""
 
-    def __init__(self, selector: selectors.BaseSelector, path: str, program: str, server: Server) -> None:
+    def __init__(self, selector: selectors.BaseSelector, path: str, program: str, server: Server, state: str = STATE) -> None:
         self._selector = selector
+        self._state = state
         self._program = program
         self._path = path
         self._server = server
@@ -66,7 +67,7 @@ class Control:
         selector.register(listening, selectors.EVENT_READ, lambda _mask: self._accept(listening))
 
     def answer(self, request: Dict[str, Any]) -> Dict[str, Any]:
-        """{"end": true}, or {"program", "settings": {...}, "whole": bool, "set": {key: rows}, "remove": [key]}."""
+        """{"end": true}, {"program", "failing": mode}, or {"program", "settings": {...}, "whole": bool, "set": {key: rows}, "remove": [key]}."""
         if not isinstance(request, dict):
             raise ValueError("a request is an object")
         if request.get("end") or request.get("program", self._program) != self._program:
@@ -74,6 +75,8 @@ class Control:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)  # before the answer: whoever connects next finds the successor
             return {"otherProgram": not request.get("end"), "names": 0, "failed": {}}
+        if "failing" in request:
+            return {"failing": self._fail(request["failing"])}
         self._use(request["settings"])
         zone, failed = self._server.zone, {}
         if request.get("whole"):
@@ -91,16 +94,27 @@ class Control:
         mistake, self._server.mistake = self._server.mistake, ""
         return {"otherProgram": False, "names": len(zone), "failed": failed, "mistake": mistake}
 
-    def load(self, path: str) -> None:
+    def _fail(self, mode: Optional[str]) -> str:
+        """A fault begins ("servfail", "drop") or ends (""); None only asks. It is on the disk when this returns, for a successor."""
+        if mode is not None and mode != self._server.failing:
+            if mode not in ("", *FAILING):
+                raise ValueError(f"{mode!r} is no way to fail")
+            self._server.failing = mode
+            self.save()
+        return self._server.failing
+
+    def load(self) -> None:
         """Go on where a predecessor ended."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            with open(path, encoding="utf-8") as file:
+            with open(self._state, encoding="utf-8") as file:
                 told = json.load(file)
+            self._server.failing = told.get("failing", "")
             self.answer({"settings": told["settings"], "set": told["set"], "whole": True})
 
-    def save(self, path: str) -> None:
+    def save(self) -> None:
+        path = self._state
         self.unsaved_since = None
-        text = json.dumps({"settings": self._told, "set": self._server.zone.rows}, separators=(",", ":"))
+        text = json.dumps({"settings": self._told, "set": self._server.zone.rows, "failing": self._server.failing}, separators=(",", ":"))
         with contextlib.suppress(OSError):  # a full disk: it only serves a successor
             with open(os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 file.write(text)
@@ -151,6 +165,17 @@ class Control:
             return {"otherProgram": False, "names": 0, "failed": {}, "error": f"{type(error).__name__}: {error}"}
 
 
+def forget_failing(path: str = STATE) -> None:
+    """A server that starts again answers, whatever its predecessor was told. None may run meanwhile."""
+    with contextlib.suppress(OSError, ValueError):
+        with open(path, encoding="utf-8") as file:
+            told = json.load(file)
+        if told.pop("failing", ""):
+            with open(os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                json.dump(told, file)
+            os.replace(path + ".new", path)
+
+
 def run(program: str, folder: str = "", read_resolver: Callable[[], str] = resolver) -> None:
     """Until told to end. Returns if another one runs and goes on running. `folder`: before the paths above, for tests."""
     lock = _locked(folder + LOCK)
@@ -159,12 +184,12 @@ def run(program: str, folder: str = "", read_resolver: Callable[[], str] = resol
     ctypes.CDLL(None).prctl(_PR_SET_NAME, NAME, 0, 0, 0)
     selector = selectors.DefaultSelector()
     server = Server(selector, read_resolver)
-    control = Control(selector, folder + SOCKET, program, server)
-    control.load(folder + STATE)
+    control = Control(selector, folder + SOCKET, program, server, folder + STATE)
+    control.load()
     while not control.ended:
         server.turn(60.0 if control.unsaved_since is None else SAVE_S)
         if control.unsaved_since is not None and time.monotonic() - control.unsaved_since >= SAVE_S:
-            control.save(folder + STATE)
+            control.save()
     server.close()
     os.close(lock)
 

@@ -25,6 +25,8 @@ from .zone import Found, Settings, Zone
 
 PACKETS_AT_ONCE = 64
 _QUEUE_BYTES = 1 << 20
+FAILING = ("servfail", "drop")
+"""What a fault may make of every answer."""
 Send = Callable[[bytes], None]
 
 
@@ -42,6 +44,7 @@ class Server:
         self._place: Tuple[str, int] = ("", 0)
         self._networks: List[ipaddress.IPv4Network] = []
         self._known: Dict[str, bool] = {}
+        self.failing = ""  # one of FAILING while a fault lasts
         self.mistake = ""  # the last one of ours; the master is told
 
     @property
@@ -131,6 +134,9 @@ class Server:
         self._handle(data, connection.client, True, partial(self._tcp.send, connection))
 
     def _handle(self, data: bytes, client: str, over_tcp: bool, send: Send) -> None:
+        if self.failing:
+            self._fail(data, send)
+            return
         try:
             said = self._answers.of(data, over_tcp)
         except Exception as error:  # our mistake, with one query: all others must be answered
@@ -145,6 +151,13 @@ class Server:
                 query = wire.request(0, said.found.outside, said.asked.type)
                 question = query[12:-11]  # between the header and the record of EDNS
                 self._upstream.ask(client, query, question, over_tcp, partial(self._complete, said.asked, said.found, over_tcp, send))
+
+    def _fail(self, data: bytes, send: Send) -> None:
+        """Answer a query as the fault wants it."""
+        with contextlib.suppress(wire.Malformed):
+            asked = wire.query(data)
+            if asked and self.failing == "servfail":
+                send(wire.failure(asked, wire.SERVER_FAILURE))
 
     def _complete(self, asked: wire.Query, found: Found, over_tcp: bool, send: Send, data: Optional[bytes]) -> None:
         """What another server says of the name that a CNAME of ours leads to. Without an answer, the client gets the CNAME alone."""

@@ -1,0 +1,18 @@
+"""The deeds, one file for each family. `builtin()` is the table that the reconciler asks; it is imported when the first fault comes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+from labctl.faults.deed import Deed
+
+
+@cache
+def builtin() -> Mapping[str, Deed]:
+    """Returns the deed of each type that this labctl can do."""
+    from labctl.faults.deeds.links import Cut
+    from labctl.faults.deeds.power import Pause, PowerOff, Reset
+
+    deeds: tuple[Deed, ...] = (PowerOff(), Reset(), Pause(), Cut())
+    return {type_: deed for deed in deeds for type_ in deed.types}
