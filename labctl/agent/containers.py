@@ -25,7 +25,7 @@ NO_MEMORY_LIMIT_BYTES = 1 << 60
 def sandbox_spec(pod: Object) -> SandboxSpec:
     meta, spec = pod["metadata"], pod["spec"]
     hostname = (spec.get("hostname") or meta["name"])[:63].rstrip("-.")
-    every = spec["containers"]
+    every = [*spec["containers"], *(each for each in spec.get("initContainers") or () if each.get("restartPolicy") == "Always")]
     limits = [_memory_limit(each) for each in every]
     shares = sum(_cpu_shares(each) for each in every)
     return SandboxSpec(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+from .backoff import should_restart
 from .runtime.interface import Container, Pod, State
 from .runtime.records import LOST_REASON, REFUSED_REASON
 from .times import rfc3339
@@ -36,20 +37,15 @@ class Seen:
 def build(pod: Object, found: Pod, seen: Seen, now_s: float) -> Object:
     """The fields of `status` that the agent owns."""
     spec, before = pod["spec"], pod.get("status") or {}
-    inits = [_container(each, found, seen, before, now_s, init=True) for each in spec.get("initContainers") or ()]
-    begun = has_begun(pod, found) or before.get("phase") in TERMINAL
-    initialized = all(
-        _init_done(each, status, found.latest(each["name"]), begun)
-        for each, status in zip(spec.get("initContainers") or (), inits)  # noqa: B905 - Python 3.9
-    )
-    mains = [_container(each, found, seen, before, now_s, initialized=initialized) for each in spec["containers"]]
-    policy = "Never" if seen.leaving else spec.get("restartPolicy", "Always")  # nothing is restarted any more
+    inits, mains, initialized = _statuses(pod, found, seen, now_s)
+    phase = _phase(pod, seen, inits, mains, initialized)
     over = before.get("phase", "") in TERMINAL  # for good, whoever said so
-    phase = before["phase"] if over else "Failed" if seen.failed else phase_of(policy, inits, mains, initialized)
+    if phase in TERMINAL and not over and not seen.failed and any("running" in each["state"] for each in inits):
+        phase = "Running"  # until the sidecars have ended, too (KEP-753)
     status: Object = {
         "phase": phase,
         "observedGeneration": pod["metadata"].get("generation", 0),
-        "conditions": _conditions(before, found, seen, phase, initialized, inits, mains, now_s),
+        "conditions": _conditions(pod, found, seen, phase, initialized, inits, mains, now_s),
         "hostIP": seen.host_ip,
         "hostIPs": [{"ip": seen.host_ip}],
         "startTime": before.get("startTime") or rfc3339(seen.seen_s or now_s),
@@ -68,6 +64,37 @@ def build(pod: Object, found: Pod, seen: Seen, now_s: float) -> Object:
     if seen.failed:
         status.update(reason=seen.failed[0], message=seen.failed[1])
     return status
+
+
+def is_done(pod: Object, found: Pod, seen: Seen, now_s: float) -> bool:
+    """Whether all containers have ended for good; sidecars may still run, and are to be stopped then."""
+    return _phase(pod, seen, *_statuses(pod, found, seen, now_s)) in TERMINAL
+
+
+def _statuses(pod: Object, found: Pod, seen: Seen, now_s: float) -> Tuple[List[Object], List[Object], bool]:
+    """The statuses of init containers and of containers, and whether the pod is initialized."""
+    spec, before = pod["spec"], pod.get("status") or {}
+    inits = [_container(each, found, seen, before, now_s, init=True) for each in spec.get("initContainers") or ()]
+    begun = has_begun(pod, found) or before.get("phase") in TERMINAL
+    initialized = all(
+        _init_done(each, status, found.latest(each["name"]), begun)
+        for each, status in zip(spec.get("initContainers") or (), inits)  # noqa: B905 - Python 3.9
+    )
+    return inits, [_container(each, found, seen, before, now_s, initialized=initialized) for each in spec["containers"]], initialized
+
+
+def _phase(pod: Object, seen: Seen, inits: List[Object], mains: List[Object], initialized: bool) -> str:
+    before = (pod.get("status") or {}).get("phase", "")
+    if before in TERMINAL or seen.failed:
+        return before if before in TERMINAL else "Failed"
+    every = [*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or ())]
+    policies = {each["name"]: "Never" if seen.leaving else restart_policy(pod, each) for each in every}  # nothing is restarted any more
+    return phase_of(policies, inits, mains, initialized)
+
+
+def restart_policy(pod: Object, container: Object) -> str:
+    """A container's own policy goes before its pod's."""
+    return container.get("restartPolicy") or pod["spec"].get("restartPolicy") or "Always"
 
 
 def pod_address(found: Pod, host_ip: str) -> str:
@@ -94,9 +121,7 @@ def has_succeeded(init: Optional[Container]) -> bool:
 
 
 def _init_done(spec: Object, status: Object, latest: Optional[Container], begun: bool) -> bool:
-    if is_sidecar(spec):
-        return bool(status.get("started"))
-    return begun or has_succeeded(latest)
+    return begun or (bool(status.get("started")) if is_sidecar(spec) else has_succeeded(latest))
 
 
 # -- containers
@@ -184,36 +209,36 @@ def terminated(container: Container, seen: Seen) -> Object:
 # -- the whole
 
 
-def phase_of(policy: str, inits: List[Object], mains: List[Object], initialized: bool) -> str:
+def phase_of(policies: Mapping[str, str], inits: List[Object], mains: List[Object], initialized: bool) -> str:
+    """`policies`: each container's restart policy, by its name."""
     if not initialized:
         failed = [each for each in inits if each["state"].get("terminated", {}).get("exitCode", 0) != 0]
-        return "Failed" if failed and policy == "Never" else "Pending"
+        return "Failed" if any(policies[each["name"]] == "Never" for each in failed) else "Pending"
     running = sum("running" in each["state"] for each in mains)
     waiting = [each for each in mains if "waiting" in each["state"]]
     never_ran = [each for each in waiting if "terminated" not in each["lastState"]]
-    ended = [each["state"]["terminated"]["exitCode"] for each in mains if "terminated" in each["state"]]
+    ended = {each["name"]: each["state"]["terminated"]["exitCode"] for each in mains if "terminated" in each["state"]}
     if never_ran:
         return "Pending"
     if running or waiting or not ended:
         return "Running"
-    if policy == "Always":
+    if any(should_restart(policies[name], code) for name, code in ended.items()):
         return "Running"
-    if all(code == 0 for code in ended):
-        return "Succeeded"
-    return "Failed" if policy == "Never" else "Running"
+    return "Failed" if any(ended.values()) else "Succeeded"
 
 
 def _conditions(
-    before: Object, found: Pod, seen: Seen, phase: str, initialized: bool, inits: List[Object], mains: List[Object], now_s: float
+    pod: Object, found: Pod, seen: Seen, phase: str, initialized: bool, inits: List[Object], mains: List[Object], now_s: float
 ) -> List[Object]:
-    over = phase in TERMINAL
-    unready = [each["name"] for each in mains if not each["ready"]]
+    over, before = phase in TERMINAL, pod.get("status") or {}
+    sidecars = [each["name"] for each in pod["spec"].get("initContainers") or () if is_sidecar(each)]
+    unready = [each["name"] for each in (*(each for each in inits if each["name"] in sidecars), *mains) if not each["ready"]]
     ready: Tuple[bool, str, str] = (True, "", "")
     if over:
         ready = (False, "PodCompleted" if phase == "Succeeded" else "PodFailed", "")
     elif unready:
         ready = (False, "ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]")
-    waiting_inits = [each["name"] for each in inits if each["state"].get("terminated", {}).get("exitCode") != 0]
+    waiting_inits = [each["name"] for each in inits if not (each["started"] if each["name"] in sidecars else _is_zero(each))]
     init = (True, "PodCompleted" if phase == "Succeeded" else "", "")
     if not initialized:
         init = (False, "ContainersNotInitialized", f"containers with incomplete status: [{' '.join(waiting_inits)}]")
@@ -222,6 +247,10 @@ def _conditions(
     if not any(each["type"] == "PodScheduled" for each in before.get("conditions") or ()):
         wanted.append(("PodScheduled", (True, "", "")))
     return [_condition(before, kind, *value, now_s=now_s) for kind, value in wanted]
+
+
+def _is_zero(status: Object) -> bool:
+    return status["state"].get("terminated", {}).get("exitCode") == 0
 
 
 def _condition(before: Object, kind: str, true: bool, reason: str, message: str, now_s: float) -> Object:

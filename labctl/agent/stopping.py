@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Sequence
 
 from .events import of_pod
 from .hooks import act
@@ -20,6 +20,7 @@ from .wakeup import Wakeup
 Object = Dict[str, Any]
 DRAINED = "labctl.internal/Drained"
 AFTER_KILL_S = 10.0
+MINIMUM_S = 2.0
 
 
 class Deadline:
@@ -59,13 +60,28 @@ async def drained(pod: Callable[[], Object], wakeup: Wakeup, most_s: float) -> N
 
 
 async def stop(
-    tools: Tools, pod: Object, spec: Object, container: Container, deadline: Deadline, wakeup: Wakeup, address: str, message: str
+    tools: Tools,
+    pod: Object,
+    spec: Object,
+    container: Container,
+    deadline: Deadline,
+    wakeup: Wakeup,
+    address: str,
+    message: str,
+    before: Sequence[asyncio.Event] = (),
 ) -> None:
-    """One container; dead on return."""
+    """One container; dead on return. Its signal waits until all `before` have come; its preStop hook does not.
+
+    Where waiting took the whole grace, the program has 2 s to end after its signal, as the kubelet gives it.
+    """
+    had_s = deadline.left_s
     tools.events.record(of_pod(pod, container.name), "Normal", "Killing", message)
     await _pre_stop(tools, pod, spec, container, deadline, address)
+    await _all_came(before, deadline)
     if await _gone(tools, container, wakeup, Deadline(0)):
         return
+    if had_s and not deadline.left_s:
+        deadline = Deadline(MINIMUM_S)
     with contextlib.suppress(asyncio.TimeoutError):  # it may wait for a program that only just began
         await asyncio.wait_for(tools.runtime.signal(container.id, number_of(container.stop_signal)), deadline.left_s)
     if not await _gone(tools, container, wakeup, deadline):
@@ -102,13 +118,23 @@ async def _gone(tools: Tools, container: Container, wakeup: Wakeup, deadline: De
 async def stop_all(
     tools: Tools, pod: Callable[[], Object], running: List[Container], deadline: Deadline, wakeup: Wakeup, address: str, sidecars: List[str]
 ) -> None:
-    """Of a pod that is being deleted: its containers together, then its sidecars, last one first."""
+    """Of a pod that ends: its containers together, then its sidecars, last one first. All preStop hooks begin at once (KEP-753)."""
     specs = {each["name"]: each for each in (pod()["spec"].get("initContainers") or []) + pod()["spec"]["containers"]}
 
     async def one(container: Container) -> None:
         spec = specs.get(container.name, {})
-        await stop(tools, pod(), spec, container, deadline, wakeup, address, f"Stopping container {container.name}")
+        before = [ended[each.id] for each in running if rank[each.name] < rank[container.name]]
+        await stop(tools, pod(), spec, container, deadline, wakeup, address, f"Stopping container {container.name}", before)
+        ended[container.id].set()
 
-    await asyncio.gather(*(one(each) for each in running if each.name not in sidecars))
-    for each in sorted((each for each in running if each.name in sidecars), key=lambda each: -sidecars.index(each.name)):
-        await one(each)
+    ended = {each.id: asyncio.Event() for each in running}
+    rank = {each.name: len(sidecars) - sidecars.index(each.name) if each.name in sidecars else 0 for each in running}
+    await asyncio.gather(*(one(each) for each in running))
+
+
+async def _all_came(events: Sequence[asyncio.Event], deadline: Deadline) -> None:
+    """Until all events have come, or the deadline, which may be moved forward meanwhile."""
+    for event in events:
+        while not event.is_set() and deadline.left_s:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(event.wait(), min(deadline.left_s, 0.5))

@@ -23,7 +23,7 @@ from .http import Unreachable
 from .reporter import Reporter
 from .runtime.interface import Container, Pod, RuntimeFailure, State
 from .starting import post_start
-from .status import TERMINAL, Seen, build, differs, has_begun, has_succeeded, is_sidecar, pod_address
+from .status import TERMINAL, Seen, build, differs, has_begun, has_succeeded, is_done, is_sidecar, pod_address, restart_policy
 from .termination_message import termination_message
 from .times import parse
 from .tools import Tools, pod_path, pod_title
@@ -178,6 +178,9 @@ class PodWorker:
 
     async def _make_true(self) -> None:
         found = self._found()
+        if found.containers and is_done(self.pod, found, self._seen(found), time.time()):
+            await self._finish()  # before anything else: its sidecars may be stopped, and are not to be started again
+            return
         self._reporter.later(FIRST_REPORT_S)
         for container in self._first_wanted(found):
             self._attempts.pull(container)  # the pull runs while the sandbox is made
@@ -192,10 +195,11 @@ class PodWorker:
             )  # before the others, so that one can look into a start that fails
         if await self._initialized(found):
             for container in self.pod["spec"]["containers"]:
-                await self._keep(container, self.pod["spec"].get("restartPolicy", "Always"))
-        self._health.watch(self._specs(), self._found(), self._reported())
-        status = self._status()
-        if status["phase"] in TERMINAL:
+                await self._keep(container, restart_policy(self.pod, container))
+        found = self._found()
+        self._health.watch(self._specs(), found, self._reported())
+        status = self._status(found)
+        if is_done(self.pod, found, self._seen(found), time.time()):
             await self._finish()
         elif not _just_creating(status):
             self._reporter.wakeup.wake()
@@ -253,15 +257,15 @@ class PodWorker:
                 return False
             if begun or has_succeeded(latest):
                 continue
-            await self._keep(container, self._init_policy(latest))
+            await self._keep(container, self._init_policy(container, latest))
             return False
         return True
 
-    def _init_policy(self, latest: Optional[Container]) -> str:
+    def _init_policy(self, container: Object, latest: Optional[Container]) -> str:
         """When a container that did not succeed is run again. One that did so before the machine's boot is run again whatever the pod's policy."""
         if latest and latest.earlier_boot and latest.exit_code == 0:
             return "Always"
-        return "Never" if self.pod["spec"].get("restartPolicy") == "Never" else "OnFailure"
+        return "Never" if restart_policy(self.pod, container) == "Never" else "OnFailure"
 
     async def _keep(self, container: Object, policy: str) -> None:
         """One container: running, or ended for good, or waiting with a reason."""
@@ -275,10 +279,11 @@ class PodWorker:
 
     def _probe_failed(self, spec: Object, container: Container, kind: str) -> None:
         if self._leaving is None:
-            self._aside(self._stop_one(spec, container, f"Container {spec['name']} failed {kind} probe, will be restarted"))
+            self._aside(self._stop_one(spec, container, f"Container {spec['name']} failed {kind} probe, will be restarted", kind))
 
-    async def _stop_one(self, spec: Object, container: Container, message: str) -> None:
-        probe_grace = (spec.get("livenessProbe") or {}).get("terminationGracePeriodSeconds")
+    async def _stop_one(self, spec: Object, container: Container, message: str, probe: str = "") -> None:
+        """Stops a container that is to be restarted. The probe that failed may have a grace period of its own."""
+        probe_grace = (spec.get(f"{probe}Probe") or {}).get("terminationGracePeriodSeconds")
         grace_s = probe_grace if probe_grace is not None else self.pod["spec"].get("terminationGracePeriodSeconds", 30)
         address = pod_address(self._found(), self._tools.host_ip)
         await stopping.stop(self._tools, self.pod, spec, container, stopping.Deadline(grace_s), self._wakeup, address, message)

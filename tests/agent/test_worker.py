@@ -14,6 +14,7 @@ from labctl.agent.settings import Settings
 from labctl.agent.times import parse, rfc3339
 from labctl.agent.tools import Tools
 from labctl.agent.worker import PodWorker
+from labctl.sim import runtime
 from labctl.sim.runtime import FakeMachine, FakeRuntime
 from tests.agent.fakeapi import FakeApi
 
@@ -478,3 +479,96 @@ async def test_an_ephemeral_container_whose_target_does_not_run_says_so(tmp_path
     stuck = with_ephemeral(pod(inits=[("setup", "sleep")]), "sleep", "9", targetContainerName="c")
     async with running(tmp_path, stuck) as node:
         await until(lambda: "unable to find target container c" in str(node.status.get("ephemeralContainerStatuses")))
+
+
+# -- sidecars (KEP-753)
+
+
+def with_sidecars(the_pod, *sidecars):
+    """Init containers with restartPolicy Always, in this order."""
+    made = [{"image": "tiny:1", "command": ["sleep", "9"], "restartPolicy": "Always", **each} for each in sidecars]
+    return {**the_pod, "spec": {**the_pod["spec"], "initContainers": made}}
+
+
+def init_status(node, name):
+    return next((each for each in node.status.get("initContainerStatuses", ()) if each["name"] == name), {})
+
+
+def condition_of(node, kind):
+    return next((each for each in node.status.get("conditions", ()) if each["type"] == kind), {})
+
+
+async def test_a_sidecars_startup_probe_holds_up_what_comes_after_it(tmp_path, monkeypatch):
+    probe = {"exec": {"command": ["asked"]}, "periodSeconds": 0.02, "failureThreshold": 1000}
+    the_pod = with_sidecars(pod(), {"name": "first"}, {"name": "gate", "startupProbe": probe}, {"name": "last"})
+    async with running(tmp_path, the_pod) as node:
+        await until(lambda: "running" in init_status(node, "gate").get("state", {}))
+        await until(lambda: any(name == "gate" for name, _ in node.machine.runs))
+        assert node.container("last") is None and node.container() is None and node.status["phase"] == "Pending"
+        assert condition_of(node, "Initialized")["message"] == "containers with incomplete status: [gate last]"
+        monkeypatch.setitem(runtime._ENDS_WITH, "asked", 0)
+        await until(lambda: node.status["phase"] == "Running" and condition_of(node, "Ready")["status"] == "True")
+        began = [node.container(name).started_s for name in ("first", "gate", "last", "c")]
+        assert began == sorted(began)
+
+
+async def test_a_sidecar_is_started_again_whatever_its_pods_policy_and_counts(tmp_path):
+    async with running(tmp_path, with_sidecars(pod(policy="Never"), {"name": "proxy"})) as node:
+        await until(lambda: node.status.get("phase") == "Running")
+        main = node.container().id
+        node.machine.finish(node.container("proxy").id, 0)
+        await until(lambda: init_status(node, "proxy").get("restartCount") == 1 and "running" in init_status(node, "proxy")["state"])
+        assert node.container().id == main and node.status["phase"] == "Running"
+
+
+async def test_a_pod_is_as_ready_as_its_sidecars(tmp_path, monkeypatch):
+    probe = {"exec": {"command": ["asked"]}, "periodSeconds": 0.02, "failureThreshold": 1}
+    async with running(tmp_path, with_sidecars(pod(), {"name": "proxy", "readinessProbe": probe})) as node:
+        await until(lambda: node.status.get("phase") == "Running" and condition_of(node, "Ready"))
+        assert condition_of(node, "Ready")["message"] == "containers with unready status: [proxy]"
+        monkeypatch.setitem(runtime._ENDS_WITH, "asked", 0)
+        await until(lambda: condition_of(node, "Ready")["status"] == "True")
+
+
+@pytest.mark.parametrize(("code", "phase"), [(0, "Succeeded"), (1, "Failed")])
+async def test_sidecars_hold_up_no_end_and_end_after_the_containers_in_reverse_order(tmp_path, code, phase):
+    the_pod = with_sidecars(pod(policy="Never"), {"name": "a"}, {"name": "b"}, {"name": "z"})
+    async with running(tmp_path, the_pod) as node:
+        await until(lambda: node.status.get("phase") == "Running")
+        node.machine.finish(node.container().id, code)
+        await until(lambda: node.status["phase"] == phase)
+        ends = [node.container(name).finished_s for name in ("c", "z", "b", "a")]
+        assert ends == sorted(ends)
+        assert all("terminated" in each["state"] for each in node.status["initContainerStatuses"]), "told when all have ended, not before"
+        assert [each["restartCount"] for each in node.status["initContainerStatuses"]] == [0, 0, 0]
+
+
+async def test_an_agent_that_is_new_does_not_start_the_sidecars_of_a_pod_that_is_done(tmp_path):
+    async with running(tmp_path, with_sidecars(pod(policy="Never"), {"name": "a"}, {"name": "b"})) as node:
+        await until(lambda: node.status.get("phase") == "Running")
+        await node.stop()
+        for name in ("c", "b"):  # the agent died while it stopped them
+            node.machine.finish(node.container(name).id, 0)
+        node.see(node.api.objects[PATH])
+        await until(lambda: node.status["phase"] == "Succeeded")
+        assert node.container("b").attempt == 0 and node.container("a").attempt == 0
+
+
+async def test_pre_stop_hooks_of_sidecars_begin_at_once_and_signals_wait_for_their_turn(tmp_path):
+    hook = {"lifecycle": {"preStop": {"exec": {"command": ["true"]}}}}
+    the_pod = with_sidecars(pod(lifecycle={"preStop": {"sleep": {"seconds": 0.3}}}), {"name": "a", **hook}, {"name": "b", **hook})
+    async with running(tmp_path, the_pod) as node:
+        await until(lambda: node.status.get("phase") == "Running")
+        node.delete(30)
+        await until(lambda: {name for name, _ in node.machine.runs} == {"a", "b"})
+        assert all(node.container(name).state is State.RUNNING for name in ("a", "b", "c"))
+        await node.gone.wait()
+
+
+async def test_a_containers_own_restart_policy_goes_before_its_pods(tmp_path):
+    async with running(tmp_path, pod(("false",), policy="Always", restartPolicy="Never")) as node:
+        await until(lambda: node.status.get("phase") == "Failed")
+        assert node.container().attempt == 0
+    async with running(tmp_path / "2", pod(("true",), policy="Never", restartPolicy="Always")) as node:
+        await until(lambda: node.container() and node.container().attempt >= 1)
+        assert node.status.get("phase") != "Succeeded"

@@ -79,6 +79,20 @@ def test_a_machine_is_looked_into_from_a_pod(cluster, made):  # noqa: F811
     assert "minion-1" in shown and "sshd" in shown and "conmon" in shown, shown
 
 
+def test_a_job_with_a_sidecar_completes(cluster, made):  # noqa: F811
+    probe = {"exec": {"command": ["test", "-f", "/tmp/up"]}, "periodSeconds": 1}
+    up = "sleep 1; touch /tmp/up; trap 'echo ended; exit 0' TERM; while true; do sleep 0.1; done"
+    proxy = {"name": "proxy", "image": "busybox", "command": ["sh", "-c", up], "restartPolicy": "Always", "startupProbe": probe}
+    template = pod("ignored", "sh", "-c", "echo work; exit 0", restartPolicy="Never", initContainers=[proxy])
+    del template["metadata"], template["apiVersion"], template["kind"]
+    made({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "work"}, "spec": {"template": template}})
+    cluster.kubectl("wait", "--for=condition=complete", "--timeout=30s", "job/work")
+    [done] = cluster.items("pods", "-l", "job-name=work")
+    assert done["status"]["phase"] == "Succeeded"
+    assert cluster.kubectl("logs", done["metadata"]["name"], "-c", "proxy").stdout == "ended\n", "its end was asked for"
+    cluster.kubectl("delete", "job", "work")
+
+
 def test_containers_of_a_pod_may_see_each_others_processes(cluster, made):  # noqa: F811
     both = pod("both", "sleep", "11111", shareProcessNamespace=True)
     both["spec"]["containers"].append({"name": "other", "image": "busybox", "command": ["sleep", "22222"]})

@@ -12,6 +12,7 @@ from labctl.resources import fields, names, quantities
 from labctl.resources.kind import FieldError, Object
 
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+RESTART_POLICIES = ("Always", "Never", "OnFailure")
 PROTOCOLS = ("SCTP", "TCP", "UDP")
 _NOT_NEGATIVE = "must be greater than or equal to 0"
 _STANDARD_RESOURCES = ("cpu", "memory", "ephemeral-storage")
@@ -58,6 +59,8 @@ def container(path: str, c: Object, volumes: Collection[str], *, init: bool) -> 
         yield from resources(f"{path}.resources", c["resources"])
     if "securityContext" in c:
         yield from _security(f"{path}.securityContext", c["securityContext"])
+    if "restartPolicy" in c and c["restartPolicy"] not in RESTART_POLICIES:
+        yield fields.not_supported(f"{path}.restartPolicy", c["restartPolicy"], RESTART_POLICIES)
     yield from _hooks(path, c, init=init)
 
 
@@ -69,7 +72,7 @@ def _hooks(path: str, c: Object, *, init: bool) -> Iterator[FieldError]:
             if plain_init:
                 yield fields.forbidden(f"{path}.{name}", "may not be set for init containers without restartPolicy=Always")
             else:
-                yield from _probe(f"{path}.{name}", c[name], once=name != "readinessProbe")
+                yield from _probe(f"{path}.{name}", c[name], readiness=name == "readinessProbe")
     lifecycle = c.get("lifecycle")
     if lifecycle and plain_init:
         yield fields.forbidden(f"{path}.lifecycle", "may not be set for init containers without restartPolicy=Always")
@@ -252,13 +255,18 @@ def resources(path: str, value: Object) -> Iterator[FieldError]:
 # -- probes and lifecycle
 
 
-def _probe(path: str, probe: Object, *, once: bool) -> Iterator[FieldError]:
+def _probe(path: str, probe: Object, *, readiness: bool) -> Iterator[FieldError]:
     yield from _handler(path, probe)
     for name in _PROBE_NUMBERS:
         if probe.get(name, 0) < 0:
             yield fields.invalid(f"{path}.{name}", probe[name], _NOT_NEGATIVE)
-    if once and probe.get("successThreshold", 1) != 1:
+    if not readiness and probe.get("successThreshold", 1) != 1:
         yield fields.invalid(f"{path}.successThreshold", probe["successThreshold"], "must be 1")
+    grace = probe.get("terminationGracePeriodSeconds")
+    if grace is not None and readiness:
+        yield fields.invalid(f"{path}.terminationGracePeriodSeconds", grace, "must not be set for readinessProbes")
+    elif grace is not None and grace <= 0:
+        yield fields.invalid(f"{path}.terminationGracePeriodSeconds", grace, "must be greater than 0")
 
 
 def _handler(path: str, handler: Object) -> Iterator[FieldError]:
