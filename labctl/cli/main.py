@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "kubeconfig": ("access", "The path of the lab's kubeconfig."),
     "token-keys": ("access", "The keys that sign ServiceAccounts' tokens; exchange them."),
     "why": ("look", "Why a pod, controller or Service is as it is."),
+    "timeline": ("timeline", "What a fault led to, step by step, in milliseconds."),
     "fault": ("fault", "Break a machine on purpose."),
     "image": ("image", "Build, load, save and list container images."),
     "box": ("box", "Build, list and remove the boxes that virtual machines boot from."),

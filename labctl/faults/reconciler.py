@@ -281,7 +281,8 @@ class Step:
 
     def _note(self, word: str, sentences: Sequence[str]) -> None:
         key = f"{FAULTS}/{self.fault.name}"
-        self.site.journal.note(NAME, key, f"{word}: {'; '.join(sentences)}", rev=self.fault.metadata.revision)
+        text, where = f"{word}: {'; '.join(sentences)}", self.fault.machine
+        self.site.journal.note(NAME, key, text, rev=self.fault.metadata.revision, did=word, where=where, urgent=True)
 
     def _tell(self, type_: str, reason: str, message: str) -> None:
         """Records the Event on the fault and on what it hits."""

@@ -9,6 +9,7 @@ import msgspec
 
 from labctl.api.extensions import ExtensionHandler, ExtensionRequest, Extensions, File
 from labctl.errors import ApiError
+from labctl.master.timelines import add_routes as add_timeline_routes
 from labctl.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def extensions(
     routes.add(
         "GET", "/labctl/v1/why/{kind}/{namespace}/{name}", lambda request: _why(registry, runner, journal, supervisor, refusals, request)
     )
+    add_timeline_routes(routes, runner.view, journal)
     routes.add("GET", "/labctl/v1/health", lambda _request: _health(supervisor))
     if tokens:
         routes.add("POST", "/labctl/v1/token-keys", lambda request: _rotate(tokens, request))

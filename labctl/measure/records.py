@@ -106,7 +106,7 @@ def write(measurement: Measurement, path: Path) -> None:
 def read(path: Path) -> Measurement:
     """Returns the measurement in the file. Raises LabctlError, which names the line, if the file is not one that `write` could have written."""
     try:
-        with _open(path) as file:
+        with open_to_read(path) as file:
             return decode(_lines(file, str(path)), str(path))
     except EOFError:
         raise LabctlError(f"{path}: the compressed file was cut off") from None
@@ -178,7 +178,8 @@ def _create(path: Path) -> IO[bytes]:
     return open(path, "wb")
 
 
-def _open(path: Path) -> IO[bytes]:
+def open_to_read(path: Path) -> IO[bytes]:
+    """Opens a measurement's file, compressed or not. Reading it may raise OSError, EOFError and zlib.error."""
     if path.name.endswith(".gz"):
         return gzip.open(path, "rb")  # type: ignore[return-value]
     return open(path, "rb")
