@@ -16,6 +16,7 @@ from labctl.measure.marks import FaultFacts, Mark
 PODS, NODES, SLICES = "pods/", "nodes/", "endpointslices."
 NODE_CONTROLLER = "node-controller"
 _TOLD_ABOUT_PODS = {"ended": "agent", "unready": "agent", "probe": "probe"}
+_REPORTED = frozenset(("image", "started"))
 CLOCK_STEP_S = 1e-6  # the journal's times are rounded to it
 _HEALTHY = "no longer "  # so begins the node controller's sentence when a node is well again
 
@@ -58,6 +59,8 @@ class Story:
         """Tell whether a cause of the line is in the chain, or it is about the target, or was part of a plan for it."""
         if line.about in self._listened or _is_about(self.fault, line.about) or (line.of and _is_about(self.fault, line.of)):
             return True
+        if line.did in _REPORTED and line.about in self.ready:  # Events are sent when there is time: often after the pod is ready
+            return self._at(line) <= self.ready[line.about]
         return line.cause in self._revisions or any(rev in self._revisions for rev in line.also)
 
     def _known_by(self, line: Line) -> str:

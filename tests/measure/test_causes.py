@@ -67,6 +67,13 @@ def test_a_death_is_told_mark_by_mark():
     assert told.figures.outage_s is told.figures.recovery_s is told.figures.failed is None, "nobody measured"
 
 
+def test_what_an_agent_reports_after_its_pod_is_ready_stands_where_it_happened():
+    late = [line(100.6, "agent", "pods/default/web-b", "started", did="started", where="minion-2", age=0.30)]
+    restarted = [line(109.0, "agent", "pods/default/web-b", "started", did="started", where="minion-2", age=0.01)]
+    without = [one for one in death() if one.did != "started"]
+    assert marks([*without, *late, *restarted]) == THE_DEATH
+
+
 def test_a_pod_that_nobody_replaces_is_not_repaired():
     assert timeline(FAULT, death(replaced=False)).figures.repair_s is None
 
