@@ -1,7 +1,8 @@
 """ServiceAccount: each new pod has one, and a token of it in the files that Kubernetes' client libraries look for.
 
 A mutating step, as Kubernetes' plugin of the same name: a pod that names no ServiceAccount gets `default`; one that names an absent one is refused;
-unless automounting is off, each container gets the volume `kube-api-access-xxxxx` with the files token, ca.crt and namespace.
+unless automounting is off, each container gets the volume `kube-api-access-xxxxx` with the files token, ca.crt and namespace. Its name is random, but the same
+in all pods that one master makes, so that pods of one template are alike.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class ServiceAccount:
 
     def __init__(self, client: Client, rng: Random) -> None:
         self._client = client
-        self._rng = rng
+        self._volume_name = "kube-api-access-" + "".join(rng.choice(_LETTERS) for _ in range(5))
 
     async def admit(self, attributes: Attributes) -> None:
         pod = attributes.new
@@ -60,7 +61,9 @@ class ServiceAccount:
         return found
 
     def _mount(self, spec: Object) -> None:
-        volume = "kube-api-access-" + "".join(self._rng.choice(_LETTERS) for _ in range(5))
+        volume = self._volume_name
+        while any(isinstance(each, dict) and each.get("name") == volume for each in spec.get("volumes") or ()):
+            volume += "-2"
         containers = [each for each in _containers(spec) if not _has_mount(each)]
         for container in containers:
             mounts = container.get("volumeMounts") or []

@@ -29,7 +29,7 @@ class WhenThere:
         self._step: AdmissionStep | None = None
 
     async def admit(self, attributes: Attributes) -> None:
-        if not self._store.range(self._prefix, limit=1).entries:
+        if not self._store.has(self._prefix):
             return
         if self._step is None:
             self._step = self._make()

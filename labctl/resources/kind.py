@@ -208,6 +208,9 @@ class Kind:
     storage: Kind | None = None  # the version that is stored; None: this one
     conversion: Conversion | None = None  # None: what is stored is what is shown
     decoder: Decoder | None = None  # None: the schema's definition decodes its bodies
+    spec_alone: Callable[[Object], bool] | None = (
+        None  # whether all that a new object's defaults, validation and warnings depend on is this spec
+    )
     slow: bool = False  # its validation may take long, so it runs in a thread whatever the object's size
     deprecated: str = ""  # a warning that every request to this version is answered with
 

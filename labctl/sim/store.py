@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from labctl.errors import Compacted, Conflict, Lagging, Unavailable
+from labctl.store.engine import Loaded
 from labctl.store.file import write
 from labctl.store.interface import Batch, Change, Compare, Entry, Op, Page, Put
-from labctl.store.log import Loaded
 
 
 class SimplestWatch:
@@ -91,6 +91,9 @@ class SimplestStore:
 
     def get(self, key: str) -> Entry | None:
         return self._at(self.revision).get(key)
+
+    def has(self, prefix: str) -> bool:
+        return any(key.startswith(prefix) for key in self._at(self.revision))
 
     def range(self, prefix: str, at: int = 0, after: str = "", limit: int = 0) -> Page:
         revision = at or self.revision

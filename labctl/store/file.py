@@ -22,7 +22,7 @@ from pathlib import Path
 from zlib import crc32
 
 from labctl.errors import Damaged, StoreError
-from labctl.store.log import Loaded
+from labctl.store.engine import Loaded
 from labctl.store.migrate import migrate
 
 SCHEMA = """

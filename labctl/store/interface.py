@@ -133,6 +133,9 @@ class Store(Protocol):
         Raises Compacted for a revision that is no longer kept, and ValueError for a future one.
         """
 
+    def has(self, prefix: str) -> bool:
+        """Tells whether a key starts with `prefix` at the current `revision`. It costs no more than `get`."""
+
     def watch(self, prefix: str, since: int) -> Watch:
         """Delivers each revision later than `since` that touches the prefix, once and in order. The watch begins at the call, not at the first `anext`.
 

@@ -17,48 +17,19 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
-import msgspec
 from sortedcontainers import SortedDict
 
-from labctl.errors import Compacted, Conflict, Lagging, StoreError, Unavailable
+from labctl.errors import Compacted, Conflict, StoreError, Unavailable
+from labctl.store.engine import Engine, Loaded
 from labctl.store.history import History
 from labctl.store.interface import Batch, Change, Compare, Delete, Entry, Op, Page, Put
 from labctl.store.settings import StoreSettings
+from labctl.store.watcher import Watcher, under
 
 log = logging.getLogger(__name__)
 
 _LAST = "\U0010ffff"
-
-
-class Loaded(msgspec.Struct, frozen=True):
-    """The content of the disk: every change that is still kept, in order. Changes at or below `compacted` only serve to rebuild the head."""
-
-    revision: int
-    compacted: int
-    changes: Sequence[tuple[int, str, bytes, int, bool]]  # revision, key, value, created, deleted
-
-
-class Engine(Protocol):
-    """An engine makes groups of batches durable. One LogStore uses it, with one call at a time."""
-
-    def load(self) -> Loaded:
-        """Reads everything that is kept. It is called once, before anything else."""
-
-    async def reload(self) -> Loaded:
-        """Reads everything again after a failure, when nothing else uses the disk. Raises StoreError."""
-
-    async def append(self, group: Sequence[Batch]) -> None:
-        """Writes the whole group or nothing of it; on return it is durable. If it raises Unavailable, nobody knows whether the group is on disk."""
-
-    async def compact(self, revision: int) -> None:
-        """Drops what no reader at or above `revision` can see."""
-
-    async def snapshot(self, path: Path) -> int:
-        """Writes everything that is durable into a new SQLite file and returns its revision."""
-
-    def close(self) -> None: ...
 
 
 class _Staged:
@@ -143,6 +114,11 @@ class LogStore:
             found.append(entries[key])
         return Page(found, revision)
 
+    def has(self, prefix: str) -> bool:
+        keys = self._head.keys()
+        place = self._head.bisect_left(prefix)
+        return place < len(keys) and keys[place].startswith(prefix)
+
     def _past(self, prefix: str, at: int) -> SortedDict[str, Entry]:
         """Returns the keys under `prefix` as they were at revision `at`: it takes the current ones and undoes the later changes, the newest first."""
         entries = SortedDict((key, self._head[key]) for key in self._head.irange(prefix, prefix + _LAST))
@@ -163,7 +139,7 @@ class LogStore:
             raise Compacted(since, self._compacted)
         watcher = Watcher(self._settings.watch_backlog, self._forget(prefix))
         for batch in self._history.since(since):
-            part = _under(batch, prefix)
+            part = under(batch, prefix)
             if part:
                 watcher.deliver(part, bounded=False)
         self._watchers.setdefault(prefix, []).append(watcher)
@@ -281,7 +257,7 @@ class LogStore:
         self._history.append(batch)
         self._revision = batch.revision
         for prefix, watchers in tuple(self._watchers.items()):
-            part = _under(batch, prefix)
+            part = under(batch, prefix)
             if part:
                 for watcher in tuple(watchers):
                     watcher.deliver(part)
@@ -354,82 +330,6 @@ class LogStore:
             for watcher in tuple(watchers):
                 watcher.fail(Unavailable("the store is closed"))
         self._engine.close()
-
-
-class Watcher:
-    """A watcher holds the batches that were delivered to one watch and not read yet. Their number is bounded: a reader that is too slow is closed."""
-
-    def __init__(self, bound: int, forget: Callable[[Watcher], None]) -> None:
-        self._bound = bound
-        self._forget = forget
-        self._waiting: deque[Batch] = deque()
-        self._error: StoreError | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._closed = False
-
-    @property
-    def idle(self) -> bool:
-        """True if nothing waits to be read: the reader has then seen everything up to the store's revision."""
-        return not self._waiting
-
-    def deliver(self, batch: Batch, *, bounded: bool = True) -> None:
-        if bounded and len(self._waiting) >= self._bound:
-            self._waiting.clear()
-            self.fail(Lagging(f"a watcher fell {self._bound} revisions behind"))
-            return
-        self._waiting.append(batch)
-        self._notify()
-
-    def fail(self, error: StoreError) -> None:
-        self._error = error
-        self._forget(self)
-        self._notify()
-
-    def _notify(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def __aiter__(self) -> Watcher:
-        return self
-
-    async def __anext__(self) -> Batch:
-        while not self._waiting:
-            if self._closed:
-                raise StopAsyncIteration
-            if self._error is not None:
-                raise self._error
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        return self._waiting.popleft()
-
-    def take(self) -> list[Batch]:
-        """Returns every batch that waits to be read, and never blocks."""
-        if isinstance(self._error, Lagging):
-            raise self._error
-        taken = list(self._waiting)
-        self._waiting.clear()
-        return taken
-
-    async def aclose(self) -> None:
-        self._closed = True
-        self._forget(self)
-        self._notify()
-
-
-def _under(batch: Batch, prefix: str) -> Batch | None:
-    """Returns the part of a batch whose keys start with the prefix: the batch itself if that is all of it, None if it is nothing."""
-    if not prefix:
-        return batch
-    changes = batch.changes
-    if len(changes) == 1:
-        return batch if changes[0].entry.key.startswith(prefix) else None
-    part = tuple(change for change in changes if change.entry.key.startswith(prefix))
-    if len(part) == len(changes):
-        return batch
-    return Batch(batch.revision, part) if part else None
 
 
 def _batches(loaded: Loaded, head: SortedDict[str, Entry], above: int) -> list[Batch]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from labctl.store.engine import Loaded
 from labctl.store.file import write
 from labctl.store.interface import Batch
-from labctl.store.log import Loaded, LogStore
+from labctl.store.log import LogStore
 from labctl.store.settings import StoreSettings
 
 

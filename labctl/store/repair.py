@@ -20,8 +20,8 @@ from pathlib import Path
 import msgspec
 
 from labctl.errors import Damaged, StoreError
+from labctl.store.engine import Loaded
 from labctl.store.file import SELECT, ChangeRow, checked, checked_meta, prepare, put_in_place, sync, write
-from labctl.store.log import Loaded
 from labctl.store.sqlite import lock
 
 _DAMAGES = 1_000  # more are only counted

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import StoreError, Unavailable
+from labctl.store.engine import Loaded
 from labctl.store.file import COMPACT, MEND, ChangeRow, copy, insert, load, make_private, parameters, prepare, write_meta
 from labctl.store.interface import Batch
-from labctl.store.log import Loaded, LogStore
+from labctl.store.log import LogStore
 from labctl.store.settings import StoreSettings
 from labctl.store.writer import WriterThread
 

@@ -104,6 +104,7 @@ async def test_pages_are_in_key_order_and_say_what_remains(store):
     page = store.range("p/", limit=4)
     assert [e.key for e in page.entries] == ["p/00", "p/01", "p/02", "p/03"]
     assert page.more and page.remaining == 6
+    assert store.has("p/") and store.has("p/03") and store.has("") and not store.has("p/1") and not store.has("r") and not store.has("a")
     rest = store.range("p/", after="p/03")
     assert [e.key for e in rest.entries] == [f"p/{i:02}" for i in range(4, 10)] and not rest.more
 

@@ -60,12 +60,34 @@ def decode_patched(schema: Schema, kind: Kind, obj: Object, patch: bytes | Any, 
         if unknown and field_validation == "Strict":
             raise invalid_patch(patch, strict_error(unknown))
         return unknown if field_validation == "Warn" else []
-    findings = check(schema.type_of(kind.group, kind.version, kind.kind), obj)
+    type_ = schema.type_of(kind.group, kind.version, kind.kind)
+    if _decode_quickly(type_, obj):
+        return []
+    findings = check(type_, obj)
     if findings.error:
         raise invalid_patch(patch, findings.error)
     if findings.strict and field_validation == "Strict":
         raise invalid_patch(patch, strict_error(findings.strict))
     return findings.strict if field_validation == "Warn" else []
+
+
+def _decode_quickly(type_: Type, obj: Object) -> bool:
+    """Brings `obj` into its stored form in place, if nothing in it is unusual. Returns False if the exact walk has to look at it."""
+    try:
+        decoded = quick.decode(type_, msgspec.json.encode(obj))
+    except (
+        msgspec.MsgspecError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ):  # a patch may put in what no stored object can hold
+        return False
+    if type(decoded) is not dict:
+        return False
+    obj.clear()
+    obj.update(decoded)
+    return True
 
 
 def invalid_patch(patch: bytes | Any, why: str) -> ApiError:

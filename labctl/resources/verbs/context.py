@@ -21,6 +21,7 @@ from labctl.resources.kind import Kind
 from labctl.resources.registry import KindChange, Registry
 from labctl.resources.schema.definitions import Schema
 from labctl.resources.settings import ResourceSettings
+from labctl.resources.verbs.known import KnownSpecs
 from labctl.store.interface import Compare, Entry, Op, Store
 
 
@@ -33,6 +34,7 @@ class Context:
     rng: Random
     settings: ResourceSettings
     admission: Admission = field(default_factory=Admission)
+    known: KnownSpecs = field(default_factory=KnownSpecs)
     _decoders: dict[str, Callable[[bytes], Any]] = field(default_factory=dict)
     _turns: dict[str, list[asyncio.Future[None]]] = field(default_factory=dict)
 

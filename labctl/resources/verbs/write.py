@@ -24,6 +24,7 @@ from labctl.resources.service import WriteOptions, WriteResult
 from labctl.resources.verbs import meta, versions
 from labctl.resources.verbs.allocation import StoreRanges
 from labctl.resources.verbs.context import Context
+from labctl.resources.verbs.known import KnownSpec
 from labctl.resources.verbs.warnings import collect_warnings, is_person
 from labctl.store.interface import Compare, Delete, Entry, Op, Put
 
@@ -74,8 +75,12 @@ async def create_decoded(
     prefix = "" if obj["metadata"].get("name") else obj["metadata"].get("generateName", "")
     if prefix:
         obj["metadata"]["name"] = meta.generated(prefix, ctx.rng)
-    await offload_if_large(size, _complete, ctx, kind, obj)
-    warnings = await offload_if_large(size, collect_warnings, ctx, kind, obj, None, options, warnings)
+    known = ctx.known.look_up(kind, obj)
+    await offload_if_large(size, _complete, ctx, kind, obj, known)
+    if not known.quiet:
+        said_before = list(warnings)
+        warnings = await offload_if_large(size, collect_warnings, ctx, kind, obj, None, options, warnings)
+        known.quiet = is_person(options.user) and warnings == said_before
     draft = encoding.encode(obj) if kind.allocate else b""
     for attempt in range(ctx.settings.write_attempts):
         if attempt and draft:
@@ -83,7 +88,8 @@ async def create_decoded(
         if attempt and prefix:
             obj["metadata"]["name"] = meta.generated(prefix, ctx.rng)
             kind.prepare(obj, None)  # it may have written the name elsewhere
-        await offload_if_large(size, _refuse_invalid, kind, obj, None)
+        await offload_if_large(size, _refuse_invalid, kind, obj, None, known)
+        ctx.known.remember(kind, known, obj)
         said: Sequence[str] = ()
         if steps := ctx.admission.validating(kind, "create"):
             said = await ask(steps, Attributes(options.user, "create", kind, None, obj, options))
@@ -93,10 +99,13 @@ async def create_decoded(
     raise failures.conflict(kind, obj["metadata"].get("name", ""))
 
 
-def _complete(ctx: Context, kind: Kind, obj: Object) -> None:
+def _complete(ctx: Context, kind: Kind, obj: Object, known: KnownSpec) -> None:
     """Fills in what a new object's body left out."""
-    apply_defaults(ctx.schema, kind, obj)
-    kind.defaults(obj)
+    if known.complete:
+        obj["spec"] = encoding.decode(known.complete)
+    else:
+        apply_defaults(ctx.schema, kind, obj)
+        kind.defaults(obj)
     kind.prepare(obj, None)
 
 
@@ -276,8 +285,10 @@ def namespace_guard(ctx: Context, kind: Kind, namespace: str, name: str) -> list
     return [Compare(key, entry.revision)]
 
 
-def _refuse_invalid(kind: Kind, new: Object, old: Object | None) -> None:
-    errors = [*meta.validate(kind, new["metadata"], old["metadata"] if old else None), *kind.validate(new, old)]
+def _refuse_invalid(kind: Kind, new: Object, old: Object | None, known: KnownSpec | None = None) -> None:
+    errors = list(meta.validate(kind, new["metadata"], old["metadata"] if old else None))
+    if known is None or not known.complete:
+        errors += kind.validate(new, old)
     if errors:
         metadata = new["metadata"]
         raise failures.invalid(kind, metadata.get("name") or metadata.get("generateName", ""), errors)

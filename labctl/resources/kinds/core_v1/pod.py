@@ -71,6 +71,11 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
         yield from pod_rules.changed(new["spec"], old["spec"])
 
 
+def spec_alone(spec: Object) -> bool:
+    """Without label keys, which bring the pod's labels into its spec, all that is filled into a new pod's spec and checked of it follows from the spec."""
+    return "affinity" not in spec and "topologySpreadConstraints" not in spec
+
+
 def warnings(new: Object, _old: Object | None) -> Iterator[str]:
     return pod_rules.warnings("spec", new["spec"])
 
@@ -111,6 +116,7 @@ KIND = Kind(
     prepare=prepare,
     validate=validate,
     warnings=warnings,
+    spec_alone=spec_alone,
     grace_s=grace_s,
     acts_on=acts_on("spec"),
     fields=fields,
