@@ -21,6 +21,7 @@ from labctl.resources.plurals import FAULTS, MACHINES
 
 if TYPE_CHECKING:
     from labctl.clock import Clock
+    from labctl.images.gate import PullGate
     from labctl.journal import Journal
     from labctl.providers.protocol import Machine as RealMachine
     from labctl.providers.protocol import Provider
@@ -37,7 +38,8 @@ class Site:
     """What a deed may use. `provider` and `remote` are None in a lab without machines.
 
     `blocking` runs a call of the provider, which blocks, in a thread. `process` names this run of the master. `kill_master` ends the master
-    at once, as SIGKILL does. `master_address` is the master's in the lab's network.
+    at once, as SIGKILL does. `master_address` is the master's in the lab's network. `pulls` is
+    the gate that all image pulls pass.
     """
 
     view: View
@@ -50,6 +52,7 @@ class Site:
     process: str = ""
     kill_master: Callable[[], None] = lambda: None
     master_address: str = ""
+    pulls: PullGate | None = None
 
     def machine(self, name: str) -> Machine | None:
         """Returns the Machine object, or None."""

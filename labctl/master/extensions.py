@@ -13,6 +13,7 @@ from labctl.master.timelines import add_routes as add_timeline_routes
 from labctl.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from labctl.images.gate import PullGate
     from labctl.images.images import Images
     from labctl.journal import MemoryJournal
     from labctl.reconcile.plan import Key, View
@@ -31,6 +32,7 @@ def extensions(
     refusals: Callable[[View, Key], Sequence[str]],
     tokens: TokenKeys | None = None,
     peers: ExtensionHandler | None = None,
+    pulls: PullGate | None = None,
 ) -> Extensions:
     """`refusals(view, key)`: why a waiting pod is on none of the nodes, a line for each."""
     routes = Extensions()
@@ -45,8 +47,8 @@ def extensions(
     if peers:
         routes.add("GET", "/labctl/v1/peers", peers)
     if images:
-        routes.add("GET", "/labctl/v1/images/resolve", lambda request: _resolve(images, request))
-        routes.add("GET", "/labctl/v1/blobs/{digest}", lambda request: _blob(images, request))
+        routes.add("GET", "/labctl/v1/images/resolve", lambda request: _resolve(images, pulls, request))
+        routes.add("GET", "/labctl/v1/blobs/{digest}", lambda request: _blob(images, pulls, request))
     return routes
 
 
@@ -89,10 +91,14 @@ async def _why(
     return {"lines": [*lines, *([f"The master itself is in trouble, which may be why: {trouble}"] if trouble else [])]}
 
 
-async def _resolve(images: Images, request: ExtensionRequest) -> Any:
+async def _resolve(images: Images, pulls: PullGate | None, request: ExtensionRequest) -> Any:
     query = request.query
+    if pulls:
+        pulls.check(request.user.name, f'image "{query.first("name")}"')
     return await images.resolve(query.first("name"), query.first("platform"), query.first("pull") or "IfNotPresent")
 
 
-async def _blob(images: Images, request: ExtensionRequest) -> File:
+async def _blob(images: Images, pulls: PullGate | None, request: ExtensionRequest) -> File:
+    if pulls:
+        pulls.check(request.user.name, f"blob {request.params['digest']}")
     return File(images.blob(request.params["digest"]))

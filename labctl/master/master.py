@@ -36,6 +36,7 @@ from labctl.errors import Unavailable
 from labctl.faults.deed import Site
 from labctl.faults.deeds import builtin as builtin_deeds
 from labctl.faults.reconciler import Faults
+from labctl.images.gate import PullGate
 from labctl.journal import MemoryJournal
 from labctl.master.settings import API_PORT, MasterSettings
 from labctl.reconcile.plan import Follower, View
@@ -111,6 +112,7 @@ class Master:
         self.webhooks = WebhookCaller(self.client, tools.remote if tools else None, settings.networks)
         self.resources.use_admission(builtin_admission(self.client, clock, self.rbac, evict_s=evict_s, webhooks=self.webhooks))
         self._recorders: dict[str, Recorder] = {}
+        self._pulls = PullGate()
         self._process = secrets.token_hex(8)  # names this run of the master
         self.machine_rooms = self._build_machine_rooms(tools) if tools else None
         self.faults = Faults(partial(self._fault_site, tools), self.recorder("faults"), builtin_deeds)
@@ -150,6 +152,7 @@ class Master:
             process=self._process,
             kill_master=lambda: os.kill(os.getpid(), signal.SIGKILL),
             master_address=self.settings.lab_address,
+            pulls=self._pulls if tools and tools.images else None,
         )
 
     def _bootstrap(self) -> BootstrapSettings:
@@ -187,7 +190,9 @@ class Master:
         images = tools.images if tools else None
         refusals = self.scheduler.refusals
         peers = PeersRoute(self.runner.view, self.settings.timing, tools.authority.secret(PURPOSE)) if tools else None
-        routes = extensions(self.registry, self.runner, self.journal, images, snapshot, self.supervisor, refusals, self._tokens, peers)
+        routes = extensions(
+            self.registry, self.runner, self.journal, images, snapshot, self.supervisor, refusals, self._tokens, peers, self._pulls
+        )
         return Server(
             self.resources,
             tls,

@@ -53,6 +53,27 @@ def size(text: str) -> int:
     return found
 
 
+class SizeOrShare(msgspec.Struct, frozen=True):
+    """An amount in bytes, or in percent of a whole that only the machine knows."""
+
+    bytes: int = 0
+    percent: float = 0.0
+
+    def told(self) -> Mapping[str, float]:
+        """Returns it as an agent takes it."""
+        return {"percent": self.percent} if self.percent else {"bytes": self.bytes}
+
+
+def size_or_share(text: str) -> SizeOrShare:
+    """Returns an amount: `64Mi`, `80%`, `0.5%`. More than the whole is allowed: `150%` of a limit crosses it."""
+    if re.fullmatch(r"\d{1,4}(\.\d{1,3})?%", text) and 0 < float(text[:-1]) <= 1000:
+        return SizeOrShare(percent=float(text[:-1]))
+    try:
+        return SizeOrShare(bytes=size(text))
+    except ValueError:
+        raise ValueError('must be a size with its unit, such as "64Mi", or a share in percent, such as "80%"') from None
+
+
 def count(text: str) -> float:
     """Returns a number greater than 0: `1.5`."""
     if not re.fullmatch(r"\d{1,4}(\.\d{1,3})?", text) or float(text) <= 0:
@@ -69,6 +90,7 @@ def signed_duration(text: str) -> float:
 TIME, SHARE = Parameter(amounts.duration), Parameter(amounts.share)
 NEEDED_TIME, NEEDED_SHARE = Parameter(amounts.duration, required=True), Parameter(amounts.share, required=True)
 SIZE, CPUS, RATE = Parameter(size), Parameter(count), Parameter(amounts.rate, required=True)
+AMOUNT, NEEDED_AMOUNT = Parameter(size_or_share), Parameter(size_or_share, required=True)
 
 TYPES: Mapping[str, FaultType] = {
     "power-off": FaultType(("machine",), "Cut a machine's power.", "minion-1 --for 30s"),
@@ -87,17 +109,28 @@ TYPES: Mapping[str, FaultType] = {
     "kill-container": FaultType(("pod",), "Kill a container with SIGKILL.", "pod/default/web-1", once=True),
     "stop-container": FaultType(("pod",), "Stop a container's processes with SIGSTOP.", "pod/default/web-1 --for 10s"),
     "burn-cpu": FaultType(("pod",), "Use up processor time inside a pod.", "pod/default/web-1 -p cpus=2 --for 30s", {"cpus": CPUS}),
-    "burn-memory": FaultType(("pod",), "Use up memory inside a pod.", "pod/default/web-1 -p size=64Mi --for 30s", {"size": SIZE}),
+    "burn-memory": FaultType(("pod",), "Use up memory inside a pod.", "pod/default/web-1 -p size=80% --for 30s", {"size": NEEDED_AMOUNT}),
     "kill-process": FaultType(
         ("machine", "master"),
-        "Kill a process of labctl's own: agent, helper or sshd of a machine; master or ssh of the master.",
+        "Kill a process of labctl's own: agent, helper, dns or sshd of a machine; master or ssh of the master.",
         "minion-1 -p process=agent",
-        {"process": Parameter(one_of("agent", "helper", "sshd", "ssh", "master"))},
+        {"process": Parameter(one_of("agent", "helper", "dns", "sshd", "ssh", "master"))},
         once=True,
     ),
-    "fill-disk": FaultType(("machine",), "Fill a machine's disk.", "minion-1 --for 30s", {"left": SIZE}),
-    "slow-disk": FaultType(("machine",), "Slow a machine's disk down.", "minion-1 -p rate=1Mi --for 30s", {"rate": SIZE}),
-    "flush-rules": FaultType(("machine",), "Remove the rules of Services from a machine.", "minion-1", once=True),
+    "fill-disk": FaultType(("machine",), "Fill a machine's disk.", "minion-1 -p left=1% --for 30s", {"left": AMOUNT}),
+    "slow-disk": FaultType(
+        ("machine",),
+        "Slow a machine's disk down.",
+        "minion-1 -p rate=1Mi --for 30s",
+        {"rate": SIZE, "operations": Parameter(one_of("read", "write", "both"))},
+    ),
+    "flush-rules": FaultType(
+        ("machine",),
+        "Remove the rules of Services from a machine, or from all.",
+        "minion-1",
+        {"table": Parameter(one_of("nat", "filter", "all"))},
+        once=True,
+    ),
     "skew-clock": FaultType(
         ("machine",), "Set a machine's own clock wrong.", "minion-1 -p by=5m", {"by": Parameter(signed_duration, required=True)}
     ),
@@ -110,8 +143,13 @@ TYPES: Mapping[str, FaultType] = {
         "client/system:node:minion-1 -p code=503 -p share=50%",
         {"code": Parameter(one_of("429", "500", "503")), "share": SHARE, "retry-after": TIME},
     ),
-    "fail-pulls": FaultType(("machine",), "Let a machine's image pulls fail.", "minion-1 --for 30s"),
-    "fail-dns": FaultType(("machine",), "Let cluster DNS on a machine fail.", "minion-1 --for 30s"),
+    "fail-pulls": FaultType(("machine",), "Let a machine's image pulls fail, or those of all.", "minion-1 --for 30s"),
+    "fail-dns": FaultType(
+        ("machine",),
+        "Let the DNS server of a machine fail, or those of all.",
+        "minion-1 -p mode=servfail --for 30s",
+        {"mode": Parameter(one_of("servfail", "drop"))},
+    ),
 }
 
 PEER_MASTER = "master"
