@@ -1,6 +1,6 @@
 """Carries out the Fault objects. It is an Observer: the runner shows it changes, and a worker for each fault does what the fault needs next.
 
-    Fault, Machine ══ runner ══► seen ─► worker of the fault ─► decide ─► the type's deed ─► status, journal, Events
+    Fault, Machine, Pod ══ runner ══► seen ─► worker of the fault ─► decide ─► the type's deed ─► status, journal, Events
 
 `master` makes it, starts and stops it. A fault's worker does one step at a time; faults wait only for each other's refusal, so that of two that
 contradict each other the second one is refused. Before a deed touches anything, the phase Injecting and what healing needs (`undo`) are on disk;
@@ -34,7 +34,7 @@ from labctl.resources.kinds.labctl_internal_v1.fault import (
     UNFINISHED,
     Fault,
 )
-from labctl.resources.plurals import FAULTS, MACHINES
+from labctl.resources.plurals import FAULTS, MACHINES, PODS
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Faults:
     """The Observer that the module's docstring describes. `site` needs no view yet; the runner brings it."""
 
     name = NAME
-    follows = (FAULTS, MACHINES)
+    follows = (FAULTS, MACHINES, PODS)
     indexes: Mapping[tuple[str, str], Index] = {}
 
     def __init__(
@@ -74,6 +74,7 @@ class Faults:
         self._settings = settings
         self._workers: Workers | None = None
         self._early: list[str] = []  # seen before the start
+        self._on_pods: dict[str, set[str]] = {}  # pod -> the faults at work on it
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._kept: set[str] = set()  # uids of the active faults that this process has done again, where that is needed
         self._beginning = asyncio.Lock()
@@ -102,12 +103,31 @@ class Faults:
             self._site = self._make_site(view)
         if change.kind == MACHINES:
             for fault in view.all(FAULTS):
-                if fault.phase in UNFINISHED and change.key in (fault.spec.target, fault.spec.peer):
+                if fault.phase in UNFINISHED and (fault.form == "pod" or change.key in (fault.spec.target, fault.spec.peer)):
                     self._wake(fault.name)
-        elif change.new is not None:
-            self._wake(change.key)
+        elif change.kind == PODS:
+            for name in self._on_pods.get(change.key, ()):
+                self._wake(name)
         else:
-            self._forget(change.key)
+            self._note_pod(change)
+            if change.new is not None:
+                self._wake(change.key)
+            else:
+                self._forget(change.key)
+
+    def _note_pod(self, change: Seen) -> None:
+        """Remembers which unfinished faults hit which pod, so that a change of any pod costs one look."""
+        fault = change.new or change.old
+        if fault is None or fault.form != "pod":
+            return
+        pod = "/".join(fault.pod[:2])
+        names = self._on_pods.setdefault(pod, set())
+        if change.new is not None and change.new.phase in UNFINISHED:
+            names.add(change.key)
+        else:
+            names.discard(change.key)
+        if not names:
+            del self._on_pods[pod]
 
     # -- the workers
 

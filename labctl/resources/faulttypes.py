@@ -44,10 +44,7 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 def size(text: str) -> int:
     """Returns bytes: `64Mi`."""
-    try:
-        found = int(quantities.parse(text))
-    except (ValueError, ArithmeticError):
-        found = 0
+    found = int(quantities.parse(text)) if re.fullmatch(r"\d{1,9}(\.\d{1,3})?(k|M|G|T|Ki|Mi|Gi|Ti)", text) else 0
     if not 0 < found < 1 << 50:
         raise ValueError('must be a size with its unit, such as "64Mi" or "2Gi"')
     return found

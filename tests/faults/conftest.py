@@ -13,6 +13,7 @@ import pytest
 from labctl.faults.deed import Deed, Site
 from labctl.faults.deeds import builtin
 from labctl.faults.reconciler import Faults, FaultSettings
+from labctl.images.gate import PullGate
 from labctl.machines.machines import MachineAccess, Machines, MasterServices
 from labctl.machines.settings import LabFacts
 from labctl.reconcile.runner import Runner
@@ -70,6 +71,7 @@ class FaultRoom(Room):
 
     async def start(self) -> FaultRoom:
         self.processes += 1
+        self.pulls = PullGate()  # in the memory of each process
         lab = LabFacts("https://10.245.1.1:6443", "/key", "ssh-ed25519 AAAA lab")
         access = MachineAccess(self.provider, self.remote, self.authority, lambda: self.agent, _at_once)
         services = MasterServices(self.client, self.recorder("machines"), self.journal, self.clock)
@@ -88,7 +90,17 @@ class FaultRoom(Room):
 
     def site(self, view: Any) -> Site:
         client = WatchedClient(self.resources, self.points)
-        return Site(view, client, self.journal, self.clock, _at_once, self.provider, self.remote, process=f"master-{self.processes}")
+        return Site(
+            view,
+            client,
+            self.journal,
+            self.clock,
+            _at_once,
+            self.provider,
+            self.remote,
+            process=f"master-{self.processes}",
+            pulls=self.pulls,
+        )
 
     async def stop(self) -> None:
         await self.faults.stop()

@@ -42,7 +42,8 @@ def look(asked: Request) -> str:
 
 
 def kill(asked: Request) -> Sequence[str]:
-    """SIGKILL to the first process of the container; the kernel then ends all others of its process namespace."""
+    """SIGKILL to the first process of the container; the kernel then ends all others of its process namespace. Containers that share their pod's
+    namespace have no such end, so what is left in the container's group is killed, too."""
     container = running(asked)
     if container is None:
         return [f"container {asked.name('container')} had ended already"]
@@ -53,6 +54,8 @@ def kill(asked: Request) -> Sequence[str]:
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     finally:
         os.close(descriptor)
+    for pid in processes(asked, container):
+        _send(pid, signal.SIGKILL)
     return [f"sent SIGKILL to process {container.pid}, the first of container {container.name}"]
 
 

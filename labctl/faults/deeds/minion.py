@@ -16,6 +16,7 @@ import msgspec
 
 from labctl.errors import CommandFailed, LabctlError, RemoteError
 from labctl.faults.deed import Site
+from labctl.resources.kinds.core_v1.pod_view import ContainerStatus, Pod
 from labctl.resources.kinds.labctl_internal_v1.fault import Fault
 from labctl.resources.plurals import MACHINES, PODS
 
@@ -26,11 +27,12 @@ ALL = "all"
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A machine, the boot of it that is meant, and the parameters that the agent gets besides those of the fault."""
+    """A machine, the boot of it that is meant, the pod if one is meant, and the parameters that the agent gets besides those of the fault."""
 
     machine: str
     boot: str = ""
     parameters: Mapping[str, Any] = {}
+    pod: str = ""  # NAMESPACE/NAME
 
 
 class NoPlace(LabctlError):
@@ -81,8 +83,8 @@ class MinionDeed:
         return await self._everywhere(fault, site, "heal", undo)
 
     def over(self, fault: Fault, site: Site) -> str:
-        """A machine that booted again has nothing of the fault any more, unless it was on its disk."""
-        places = _places_of(fault.status.undo)
+        """A machine that booted again, or a container that ended, has nothing of the fault any more, unless it was on the machine's disk."""
+        places = places_of(fault.status.undo)
         if self._keeps_on_disk or not places:
             return ""
         whys = [_why_gone(place, site) for place in places]
@@ -90,7 +92,7 @@ class MinionDeed:
 
     async def _everywhere(self, fault: Fault, site: Site, do: str, undo: Mapping[str, Any]) -> Sequence[str]:
         """Every place at the same time. If one fails, the others are completed before the error is raised."""
-        done = await asyncio.gather(*(self._one(fault, site, do, place) for place in _places_of(undo)), return_exceptions=True)
+        done = await asyncio.gather(*(self._one(fault, site, do, place) for place in places_of(undo)), return_exceptions=True)
         for each in done:
             if isinstance(each, BaseException):
                 raise each
@@ -131,16 +133,28 @@ class MinionDeed:
         return said
 
 
-def _places_of(undo: Mapping[str, Any]) -> Sequence[Place]:
+def places_of(undo: Mapping[str, Any]) -> Sequence[Place]:
     return msgspec.convert(undo.get("places", []), list[Place])
 
 
 def _why_gone(place: Place, site: Site) -> str:
+    """Says why nothing of the fault can be at this place any more; empty if something may."""
     machine = site.machine(place.machine)
     if machine is None:
         return f"{place.machine} was destroyed"
     if machine.status.power == "On" and machine.status.boot_id not in ("", place.boot):
         return f"{place.machine} was booted again"
+    return _why_ended(place, site) if place.pod else ""
+
+
+def _why_ended(place: Place, site: Site) -> str:
+    """Says that the container of the place has ended, or that its pod is gone; empty if it runs."""
+    pod = site.view.get(PODS, place.pod)
+    if pod is None or pod.metadata.uid != place.parameters["uid"]:
+        return f"pod {place.pod.rpartition('/')[2]} is gone"
+    status = status_of(pod, place.parameters["container"])
+    if status is None or status.state.running is None or identity(status) != place.parameters["id"]:
+        return f"container {place.parameters['container']} of pod {pod.metadata.name} ended"
     return ""
 
 
@@ -174,13 +188,22 @@ def in_container(fault: Fault, site: Site) -> Sequence[Place]:
     if not container and len(pod.spec.containers) > 1:
         raise NoPlace(f"pod {name} has several containers: name one, as pod/{namespace}/{name}/{names[0]}")
     container = container or names[0]
-    statuses = (*pod.status.container_statuses, *pod.status.init_container_statuses)
-    status = next((each for each in statuses if each.name == container), None)
+    status = status_of(pod, container)
     if not pod.spec.node_name or status is None or status.state.running is None:
         raise NoPlace(f"container {container} of pod {name} does not run")
     place = _machine(pod.spec.node_name, site)
-    identity = status.container_id.partition("://")[2]
-    return [Place(place.machine, place.boot, {"uid": pod.metadata.uid, "container": container, "id": identity})]
+    parameters = {"uid": pod.metadata.uid, "container": container, "id": identity(status)}
+    return [Place(place.machine, place.boot, parameters, f"{namespace}/{name}")]
+
+
+def status_of(pod: Pod, container: str) -> ContainerStatus | None:
+    statuses = (*pod.status.container_statuses, *pod.status.init_container_statuses)
+    return next((each for each in statuses if each.name == container), None)
+
+
+def identity(status: ContainerStatus) -> str:
+    """Returns the container's id as its agent has it."""
+    return status.container_id.partition("://")[2]
 
 
 def _machine(name: str, site: Site) -> Place:
