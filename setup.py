@@ -1,4 +1,4 @@
-"""Packs what lies beside the package (templates/, provision/, examples/seed/, Vagrantfile) into the wheel as labctl/_assets/; see labctl/assets.py."""
+"""Packs what lies beside the package (templates/, provision/, examples/seed/, examples/experiments/, Vagrantfile) into the wheel as labctl/_assets/; see labctl/assets.py."""
 
 import shutil
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-ASSETS = ("templates", "provision", "examples/seed", "Vagrantfile")
+ASSETS = ("templates", "provision", "examples/seed", "examples/experiments", "Vagrantfile")
 
 
 class BuildWithAssets(build_py):

@@ -1,4 +1,4 @@
-"""This module finds the files that are installed with labctl: templates/, provision/, examples/seed/ and the Vagrantfile.
+"""This module finds the files that are installed with labctl: templates/, provision/, examples/ and the Vagrantfile.
 
 In a checkout they are the top-level folders; in a wheel they lie in `labctl/_assets/` (setup.py puts them there).
 """
@@ -13,7 +13,7 @@ _HERE = Path(__file__).resolve().parent
 
 @cache
 def root() -> Path:
-    """Returns the folder that holds templates/, provision/, examples/seed/ and the Vagrantfile."""
+    """Returns the folder that holds templates/, provision/, examples/ and the Vagrantfile."""
     packed = _HERE / "_assets"
     return packed if packed.is_dir() else _HERE.parent
 
@@ -31,6 +31,11 @@ def provision(name: str) -> Path:
 def seed(name: str) -> Path:
     """Returns the path of a file of the scenario that labctl was made for: nginx-rc.yml, nginx-service.yml."""
     return root() / "examples" / "seed" / name
+
+
+def experiments() -> Path:
+    """Returns the folder of the example experiments."""
+    return root() / "examples" / "experiments"
 
 
 def agent_source() -> Path:

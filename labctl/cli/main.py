@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "why": ("look", "Why a pod, controller or Service is as it is."),
     "timeline": ("timeline", "What a fault led to, step by step, in milliseconds."),
     "fault": ("fault", "Break a machine on purpose."),
+    "experiment": ("experiment", "Play an experiment with faults: a hypothesis, repetitions, figures."),
     "image": ("image", "Build, load, save and list container images."),
     "box": ("box", "Build, list and remove the boxes that virtual machines boot from."),
     "snapshot": ("snapshot", "Save a lab's state; start a lab from it in seconds."),

@@ -121,6 +121,7 @@ class Runner:
         start = f"{self._state}-start"
         try:
             if stage.saved(start):  # an earlier run was killed: the lab is in the middle of something
+                stage.heal()
                 self._restore(stage, start, "the lab as it was before")
             else:
                 self._save(stage, start, "keep the lab as it is")

@@ -11,13 +11,17 @@ from typing import Any, Protocol
 
 import msgspec
 
-from labctl.errors import LabctlError
+from labctl.errors import LabctlError, UsageError
 from labctl.measure.records import Measurement
 from labctl.measure.timeline import Timeline
 
 
 class StageGone(LabctlError):
     """The lab is no longer there: no other repetition can be played on it."""
+
+
+class StageRefuses(UsageError):
+    """This lab can't do what the experiment asks for: its provider, kernel or machines lack it. Nothing was touched."""
 
 
 class LoadRequest(msgspec.Struct, frozen=True, kw_only=True):
