@@ -30,8 +30,9 @@ TOOLS: tuple[Tool, ...] = (
 
 TEST_PACKAGES = (
     "conmon", "conntrack", "crun", "curl", "docker-registry", "iptables", "nftables", "openssh-server", "procps", "catatonit", "apache2-utils",
+    "chromium", "fonts-dejavu-core",
 )  # fmt: skip
-"""What the tests run on the host itself: real runtimes, real sshd, real iptables."""
+"""What the tests run on the host itself: real runtimes, real sshd, real iptables, and a browser that looks at our pages."""
 
 
 VM_PACKAGES = (
