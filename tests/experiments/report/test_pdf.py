@@ -7,8 +7,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+from labctl.cli.main import labctl as main
 from labctl.errors import LabctlError
+from labctl.experiments import folder
 from labctl.experiments.report.pdf import pdf
 from tests.experiments.report.synthetic import hostile, node_death
 
@@ -32,3 +35,12 @@ def test_hostile_text_is_drawn_and_a_result_without_runs_is_refused(tmp_path: Pa
     with pytest.raises(LabctlError, match="can't be written"):
         pdf(node_death(runs=1), tmp_path / "no folder" / "a.pdf")
     assert [path.name for path in tmp_path.iterdir()] == ["hostile.pdf"]
+
+
+def test_the_command_writes_both(tmp_path: Path) -> None:
+    result = node_death(runs=2)
+    runs = tuple(folder.write_run(tmp_path, run) for run in result.runs)
+    folder.write(tmp_path, msgspec.structs.replace(result, runs=runs))
+    ran = CliRunner().invoke(main, ["experiment", "report", str(tmp_path), "--pdf", str(tmp_path / "figure.pdf")])
+    assert ran.exit_code == 0, ran.output
+    assert "✓ It holds" in (tmp_path / "report.html").read_text() and (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
