@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "kubeconfig": ("access", "The path of the lab's kubeconfig."),
     "token-keys": ("access", "The keys that sign ServiceAccounts' tokens; exchange them."),
     "why": ("look", "Why a pod, controller or Service is as it is."),
+    "measure": ("measure", "Send requests at a fixed rate; what became of each."),
     "timeline": ("timeline", "What a fault led to, step by step, in milliseconds."),
     "fault": ("fault", "Break a machine on purpose."),
     "experiment": ("experiment", "Play an experiment with faults: a hypothesis, repetitions, figures."),

@@ -9,6 +9,7 @@ import msgspec
 
 from labctl.api.extensions import ExtensionHandler, ExtensionRequest, Extensions, File
 from labctl.errors import ApiError
+from labctl.master.measurements import add_routes as add_measurement_routes
 from labctl.master.timelines import add_routes as add_timeline_routes
 from labctl.supervisor import Supervisor
 
@@ -42,6 +43,7 @@ def extensions(
     )
     add_timeline_routes(routes, runner.view, journal)
     routes.add("GET", "/labctl/v1/health", lambda _request: _health(supervisor))
+    add_measurement_routes(routes)
     if tokens:
         routes.add("POST", "/labctl/v1/token-keys", lambda request: _rotate(tokens, request))
     if peers:

@@ -10,7 +10,6 @@ A file may come from anybody, so every line, text, number and count has a bound,
 from __future__ import annotations
 
 import contextlib
-import gzip
 import os
 import zlib
 from collections.abc import Iterable, Iterator
@@ -55,6 +54,7 @@ class Request(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     ended_s: Seconds = 0.0
     status: Annotated[int, msgspec.Meta(ge=0, le=999)] = 0  # of HTTP
     answered_by: _Name = ""  # the pod's name, where it was found out
+    sent_to: _Name = ""  # without an answer: the pod that the minion's rules chose, where the kernel knows it
 
 
 class Source(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -174,6 +174,8 @@ def _lines(file: IO[bytes], where: str) -> Iterator[bytes]:
 
 def _create(path: Path) -> IO[bytes]:
     if path.name.endswith(".gz.new"):
+        import gzip  # only who compresses pays for its import
+
         return gzip.GzipFile(path, "wb", compresslevel=6, mtime=0)  # type: ignore[return-value]
     return open(path, "wb")
 
@@ -181,5 +183,7 @@ def _create(path: Path) -> IO[bytes]:
 def open_to_read(path: Path) -> IO[bytes]:
     """Opens a measurement's file, compressed or not. Reading it may raise OSError, EOFError and zlib.error."""
     if path.name.endswith(".gz"):
+        import gzip
+
         return gzip.open(path, "rb")  # type: ignore[return-value]
     return open(path, "rb")

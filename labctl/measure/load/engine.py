@@ -1,0 +1,200 @@
+"""The open loop: each request is begun when it is intended, and reported when it has ended."""
+
+from __future__ import annotations
+
+import collections
+import errno
+import json
+import os
+import select
+import time
+from typing import Deque, Tuple
+
+from .conntrack import Conntrack
+from .http import Http, Https, trusting
+from .links import TIMEOUT, UNSENT, Ask, Link, Udp, outcome_of
+
+LATE_MAX_S = 1.0  # a request that could only be begun later than this is unsent
+NEVER_S = float("inf")
+BATCH = 16  # requests that are begun before answers are looked at again
+FLUSH_S, STATE_S = 0.1, 1.0
+NAMES_MAX = 4096
+LINKS = {"http": Http, "https": Https, "tcp": Link, "udp": Udp}
+clock = time.monotonic
+
+
+class Settings:
+    """What standard input says first. `request` is what is sent, in latin-1; `namespace` is the path of a pod's network namespace."""
+
+    def __init__(self, said):
+        self.protocol = said["protocol"]  # http, https, tcp or udp
+        self.place = (said["address"], said["port"])
+        self.request = said["request"].encode("latin-1")
+        self.keepalive = said["keepalive"]
+        self.rate = float(said["rate"])
+        self.count = int(said["count"])  # it ends after so many requests
+        self.deadline_s = float(said["deadline_s"])
+        self.in_flight = int(said["in_flight"])
+        self.server_name = said.get("server_name", "")
+        self.authority = said.get("authority", "")  # a certificate to trust besides the machine's own; "unchecked" trusts everybody
+        self.namespace = said.get("namespace", "")
+
+
+class Engine:
+    """Begins each request when it is intended, and reports it when it has ended."""
+
+    def __init__(self, settings, source, output):
+        self.settings, self.input, self.output = settings, source, output
+        self.conntrack = Conntrack()
+        self.epoll = select.epoll()
+        self.epoll.register(source.descriptor, select.EPOLLIN)
+        self.waiting = [self.epoll.fileno()]
+        self.link = LINKS[settings.protocol]
+        self.tls = trusting(settings.authority) if settings.protocol == "https" else None
+        self.links, self.idle = {}, {}  # by file descriptor
+        self.pending: Deque[Ask] = collections.deque()
+        self.leaving: Deque[Tuple[float, Http]] = collections.deque()
+        self.names = {"": 0}
+        self.begin_s, self.next, self.count = None, 0, settings.count
+        self.due_s = NEVER_S  # when the next request is intended
+        self.flying = 0
+        self.trouble = ""
+        self.flush_s = self.state_s = self.cpu_s = 0.0
+
+    def run(self):
+        while self.begin_s is None or self.next < self.count or self.flying:
+            self.begin_due()
+            now = clock()
+            self.expire(now)
+            self.tell(now)
+            self.wait(now)
+        self.output.lines.append("e %s\n" % json.dumps(self.state(clock())))
+        self.output.close()
+
+    def begin_due(self):
+        for _ in range(BATCH):
+            now = clock()
+            late = now - self.due_s
+            if late < 0:
+                return
+            ask = Ask(self.next, now)
+            self.next += 1
+            self.due_s = self.intended(self.next) if self.next < self.count else NEVER_S
+            self.flying += 1
+            if late > LATE_MAX_S or self.flying > self.settings.in_flight:
+                ask.started = 0.0
+                self.report(ask, UNSENT, 0, now, "")
+            else:
+                self.start(ask, now)
+
+    def start(self, ask, now):
+        self.pending.append(ask)
+        if self.idle:
+            self.idle.popitem()[1].again(ask)
+        else:
+            self.open(ask, now)
+
+    def open(self, ask, now):
+        """Sends a request through a new socket."""
+        try:
+            self.link(self, ask)
+        except OSError as error:
+            outcome = outcome_of(error)
+            if outcome == UNSENT:
+                self.trouble = "no %s was free" % ("local port" if error.errno == errno.EADDRNOTAVAIL else "file descriptor")
+                ask.started = 0.0
+            self.report(ask, outcome, 0, now, "")
+
+    def intended(self, number):
+        return self.begin_s + number / self.settings.rate
+
+    def report(self, ask, outcome, status, now, who):
+        """`r NUMBER STARTED CONNECTED FIRST ENDED OUTCOME STATUS WHO`: times in microseconds since it was intended, -1 where it was not reached."""
+        self.flying -= 1
+        ask.link = None
+        number = self.names.get(who)
+        if number is None:
+            number = self.name(who)
+        zero = self.intended(ask.number)
+        started, connected, first = [round((each - zero) * 1e6) if each else -1 for each in (ask.started, ask.connected, ask.first)]
+        ended = round((now - zero) * 1e6)
+        self.output.lines.append("r %d %d %d %d %d %s %d %d\n" % (ask.number, started, connected, first, ended, outcome, status, number))
+
+    def name(self, who):
+        if len(self.names) >= NAMES_MAX:
+            return 0
+        self.names[who] = len(self.names)
+        self.output.lines.append("w %d %s\n" % (self.names[who], who))
+        return self.names[who]
+
+    def expire(self, now):
+        """Ends what has waited for too long."""
+        pending, deadline_s = self.pending, self.settings.deadline_s
+        while pending and (pending[0].link is None or pending[0].started + deadline_s <= now):
+            ask = pending.popleft()
+            if ask.link is not None:
+                ask.link.fail(TIMEOUT, now)
+
+    def tell(self, now):
+        """Writes what was reported, and once a second how this program fares."""
+        if now < self.flush_s:
+            return
+        self.flush_s = now + FLUSH_S
+        while self.leaving and self.leaving[0][1].has_left(now, self.leaving[0][0]):
+            self.leaving.popleft()
+        if self.begin_s is not None and now >= self.state_s:
+            self.state_s = now + STATE_S
+            self.output.lines.append("s %s\n" % json.dumps(self.state(now)))
+            if self.settings.namespace and not same_namespace(self.settings.namespace):
+                self.trouble = "the pod is gone"
+                self.stop(now)
+        self.output.flush()
+
+    def state(self, now):
+        lasted_s = max(now - self.begin_s, 1e-3)
+        share = (time.process_time() - self.cpu_s) / lasted_s
+        return {"cpu": round(share, 4), "flying": self.flying, "begun": self.next, "trouble": self.trouble}
+
+    def wait(self, now):
+        """Waits for the next thing to do, then does what sockets ask for."""
+        until = min(self.flush_s, self.due_s)
+        if self.pending:
+            until = min(until, self.pending[0].started + self.settings.deadline_s)
+        if not select.select(self.waiting, (), (), until - now if until > now else 0.0)[0]:
+            return
+        events = self.epoll.poll(0, 256)
+        now = clock()
+        for descriptor, mask in events:
+            link = self.links.get(descriptor)
+            if link is not None:
+                link.happened(mask, now)
+            elif descriptor == self.input.descriptor:
+                for line in self.input.lines():
+                    self.command(line, now)
+
+    def command(self, line, now):
+        word, _, value = line.partition(" ")
+        if word == "clock":
+            self.output.lines.append("c %s %.7f\n" % (value, clock()))
+            self.output.flush()
+        elif word == "begin":
+            self.begin_s = self.due_s = float(value)
+            self.cpu_s, self.state_s = time.process_time(), self.begin_s + STATE_S
+        elif word == "stop":
+            self.stop(now)
+
+    def stop(self, now):
+        """Begins no request that is intended after now."""
+        if self.begin_s is None:
+            self.begin_s = now
+        self.count = max(self.next, min(self.count, int((now - self.begin_s) * self.settings.rate) + 1))
+        if self.next >= self.count:
+            self.due_s = NEVER_S
+
+
+def same_namespace(path):
+    """Tells whether this process is in the network namespace that is kept at `path`: whether the pod is still there."""
+    try:
+        return os.path.samestat(os.stat(path), os.stat("/proc/self/ns/net"))
+    except OSError:
+        return False

@@ -1,0 +1,157 @@
+"""Sockets that carry one request at a time: plain connections and datagrams."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import select
+import socket
+import struct
+
+UNSENT, OK, REFUSED, TIMEOUT, RESET, UNREACHABLE, BAD_STATUS, BAD_ANSWER = "nofteusb"
+INCOMING = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+READABLE = select.EPOLLIN | ENDED
+ABORT = struct.pack("ii", 1, 0)  # SO_LINGER: closing resets the connection, so that no port is held for a minute (TIME_WAIT)
+HOSTNAME = re.compile(rb"\s*([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)\s*\Z")
+OUTCOMES = {
+    errno.ECONNREFUSED: REFUSED,
+    errno.ETIMEDOUT: TIMEOUT,
+    errno.ECONNRESET: RESET,
+    errno.EPIPE: RESET,
+    errno.ECONNABORTED: RESET,
+    errno.EADDRNOTAVAIL: UNSENT,  # no local port is free
+    errno.EMFILE: UNSENT,
+    errno.ENFILE: UNSENT,
+}
+READ_BYTES = 1 << 16
+
+
+def outcome_of(error: OSError) -> str:
+    return OUTCOMES.get(error.errno or 0, UNREACHABLE)
+
+
+class Ask:
+    """One request. Its times are 0.0 until they are reached."""
+
+    __slots__ = ("connected", "first", "link", "number", "started")
+
+    def __init__(self, number, started):
+        self.number, self.started, self.link = number, started, None
+        self.connected = self.first = 0.0
+
+
+class Link:
+    """One socket, which serves one request at a time: a connection, or a port for datagrams."""
+
+    __slots__ = ("ask", "engine", "fd", "ready", "reused", "socket")
+    kind, protocol = socket.SOCK_STREAM, socket.IPPROTO_TCP
+
+    def __init__(self, engine, ask):
+        self.engine, self.ask, self.reused = engine, ask, False
+        self.socket = socket.socket(socket.AF_INET, self.kind | socket.SOCK_NONBLOCK)
+        self.fd = self.socket.fileno()
+        try:
+            self.ready = self.connect()
+        except OSError:
+            self.socket.close()
+            raise
+        ask.link = self
+        engine.links[self.fd] = self
+        engine.epoll.register(self.fd, INCOMING if self.ready else INCOMING | select.EPOLLOUT)
+
+    def connect(self):
+        """Begins to connect. Returns True if the connection is there already, as between machines on one host: then epoll need not say so."""
+        code = self.socket.connect_ex(self.engine.settings.place)
+        if code not in (0, errno.EINPROGRESS):
+            raise OSError(code, os.strerror(code))
+        return False
+
+    def happened(self, mask, now):
+        """Takes the readiness that epoll reported."""
+        if not self.ready:
+            code = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if mask & ENDED else 0
+            if code:
+                self.fail(outcome_of(OSError(code, "")), now)
+                return
+            self.ready = True
+            self.ask.connected = now
+            self.connected(now)
+        if self.ask is not None and mask & READABLE:
+            self.read(now)
+            mask &= ENDED
+        if mask & READABLE and self.fd in self.engine.idle:
+            self.close()  # nothing is expected here, or the other side has closed
+
+    def connected(self, now):
+        self.done(OK, 0, now, "")
+        self.abort()
+
+    def read(self, now):
+        """Reads what is there."""
+
+    def answering(self):
+        """Returns the address that the kernel knows to answer here, or ""."""
+        try:
+            return self.engine.conntrack.answering(self.socket.getsockname(), self.engine.settings.place, self.protocol)
+        except OSError:
+            return ""
+
+    def done(self, outcome, status, now, named):
+        ask, self.ask = self.ask, None
+        self.engine.report(ask, outcome, status, now, self.answering() or named)
+
+    def fail(self, outcome, now):
+        self.done(outcome, 0, now, "")
+        self.abort()
+
+    def abort(self):
+        if self.fd >= 0 and self.kind == socket.SOCK_STREAM:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
+        self.close()
+
+    def close(self):
+        if self.fd >= 0:
+            self.engine.idle.pop(self.fd, None)
+            self.engine.links.pop(self.fd, None)
+            self.socket.close()
+            self.fd = -1
+
+
+class Udp(Link):
+    """A datagram and the first one that comes back."""
+
+    __slots__ = ()
+    kind, protocol = socket.SOCK_DGRAM, socket.IPPROTO_UDP
+
+    def connect(self):
+        self.socket.connect(self.engine.settings.place)
+        self.socket.send(self.engine.settings.request)
+        return True
+
+    def again(self, ask):
+        """Sends the next request from the same port."""
+        self.ask, ask.link = ask, self
+        self.socket.send(self.engine.settings.request)
+
+    def read(self, now):
+        try:
+            data = self.socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.fail(outcome_of(error), now)
+            return
+        self.ask.first = now
+        self.done(OK, 0, now, name_in(data))
+        if self.engine.settings.keepalive:
+            self.engine.idle[self.fd] = self
+        else:
+            self.close()
+
+
+def name_in(body):
+    """Returns the name that a short answer consists of, as that of a server which answers with its own name; else ""."""
+    found = HOSTNAME.match(body)
+    return found[1].decode() if found else ""
