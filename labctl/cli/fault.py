@@ -13,7 +13,7 @@ from labctl.cli.output import many, output_option, print_json
 from labctl.errors import LabctlError, UsageError
 from labctl.lab import Lab
 
-AT_ONCE = {  # what also works without a master: the fault's name in faults/machines.py, which is not imported before it is needed
+FAULTS = {  # what also works without a master: the fault's name in faults/machines.py, which is not imported before it is needed
     "power-off": "power_off",
     "reset": "reset",
     "pause": "pause",
@@ -91,9 +91,9 @@ def _injector(type_: str) -> click.Command:
     @output_option
     def inject(target: str, wait: bool, output: str, parameters: tuple[str, ...], **how: str) -> None:
         lab = Lab()
-        if type_ in AT_ONCE and not lab.running and not (wait or parameters or any(how.values())):
+        if type_ in FAULTS and not lab.running and not (wait or parameters or any(how.values())):
             become_root(lab)
-            lab.fault(AT_ONCE[type_], target)
+            lab.fault(FAULTS[type_], target)
             return
         _inject(with_master(lab), type_, target, wait=wait, output=output, parameters=_pairs(parameters), **how)
 
@@ -146,7 +146,7 @@ def _healer(name: str) -> click.Command:
 
             faults = LabFaults(lab)
             faults.heal(faults.unfinished(HEALERS[name], minion))
-        lab.fault(AT_ONCE[name], minion)
+        lab.fault(FAULTS[name], minion)
 
     return heal_machine
 

@@ -225,6 +225,42 @@ class Links(Protocol):
         """Let packets pass again. The machine still has its addresses and routes."""
 
 
+class LinkRule(msgspec.Struct, frozen=True):
+    """What happens to packets on a machine's link.
+
+    `what` is cut, loss (of `share`), delay (by `delay_s`, more or less by `jitter_s`), rate (at most `rate_bits` per second) or duplicate (of `share`).
+    `direction` is in (to the machine), out (from it) or both. `addresses` are those of the other end, as IPv4 addresses or networks; empty means every packet.
+    """
+
+    what: str
+    direction: str = "both"
+    addresses: tuple[str, ...] = ()
+    share: float = 0.0  # between 0 and 1
+    delay_s: float = 0.0
+    jitter_s: float = 0.0
+    rate_bits: float = 0.0
+
+
+@runtime_checkable
+class LinkRules(Protocol):
+    """The provider can make a machine's link worse, from outside the machine. Rules have tags, and those of several tags act together.
+
+    Nobody is notified. They last until `remove_rule`, or until the machine boots again: then it has a new link, without rules.
+    """
+
+    def why_no_rule(self, rule: LinkRule) -> str:
+        """Say why this host can't do such a rule, or return an empty text. It is really tried, on a link made for that, which is gone then."""
+
+    def add_rule(self, name: str, tag: str, rule: LinkRule) -> None:
+        """Let the rule act from the return on; it may be repeated. Raises ProviderError if the machine is off or unknown."""
+
+    def remove_rule(self, name: str, tag: str) -> None:
+        """Take the rule off. An unknown name or tag is no error."""
+
+    def link_rules(self, name: str) -> Mapping[str, LinkRule]:
+        """Return the rules that act on the machine's link now, by tag."""
+
+
 @runtime_checkable
 class Snapshots(Protocol):
     """The provider can save all machines of the lab as they were at one moment, in a folder that outlives them and their lab.

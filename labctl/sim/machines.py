@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from labctl.errors import ProviderError
-from labctl.providers.protocol import Machine, MachineEvent, MachineSpec, Power, Stop, Uplink, Verdict
+from labctl.providers.protocol import LinkRule, Machine, MachineEvent, MachineSpec, Power, Stop, Uplink, Verdict
 
 _GATEWAY = "10.245.1.1"
 
@@ -43,6 +43,8 @@ class FakeProvider:
         self._watchers: list[Callable[[MachineEvent], None]] = []
         self._refusals: dict[str, list[ProviderError]] = {}
         self.cut_links: set[str] = set()
+        self._rules: dict[str, dict[str, LinkRule]] = {}
+        self.no_rules: dict[str, str] = {}  # why a sort of rule can't be done here
 
     # -- Provider
 
@@ -121,6 +123,23 @@ class FakeProvider:
     def restore(self, name: str) -> None:
         self.cut_links.discard(name)
 
+    # -- LinkRules
+
+    def why_no_rule(self, rule: LinkRule) -> str:
+        return self.no_rules.get(rule.what, "")
+
+    def add_rule(self, name: str, tag: str, rule: LinkRule) -> None:
+        fake = self._fakes.get(name)
+        if fake is None or fake.power is Power.OFF:
+            raise ProviderError(f"{name} is off")
+        self._rules.setdefault(name, {})[tag] = rule
+
+    def remove_rule(self, name: str, tag: str) -> None:
+        self._rules.get(name, {}).pop(tag, None)
+
+    def link_rules(self, name: str) -> Mapping[str, LinkRule]:
+        return dict(self._rules.get(name, {}))
+
     # -- Snapshots
 
     keeps_memory = False
@@ -166,6 +185,7 @@ class FakeProvider:
         fake = self._fakes.get(name)
         if fake and fake.power is not Power.OFF:
             self.cut_links.discard(name)  # a machine gets a new link at every boot
+            self._rules.pop(name, None)
             self._set(fake, Power.OFF, reason, intended=intended)
 
     def _set(self, fake: _Fake, power: Power, reason: str, *, intended: bool) -> None:

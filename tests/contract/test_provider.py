@@ -21,7 +21,7 @@ import pytest
 from labctl.errors import ProviderError
 from labctl.providers.namespace.cgroup import V2
 from labctl.providers.namespace.provider import NamespaceProvider
-from labctl.providers.protocol import MachineEvent, MachineSpec, Power, Stop
+from labctl.providers.protocol import LinkRule, LinkRules, MachineEvent, MachineSpec, Power, Stop, ability
 from labctl.providers.settings import SshMachine, SshSettings
 from labctl.providers.ssh.provider import SshProvider
 from labctl.sim.machines import FakeProvider
@@ -277,6 +277,30 @@ def test_machines_come_up_side_by_side(provider: Any, spec: Any) -> None:
     assert {name: machine.power for name, machine in provider.machines().items()} == dict.fromkeys(
         ("minion-1", "minion-2", "minion-3"), Power.ON
     )
+
+
+def test_a_links_rules_are_what_was_asked_for_until_the_machine_boots_again(provider: Any, spec: Any) -> None:
+    links = ability(provider, LinkRules)
+    if links is None:
+        pytest.skip("it can't reach its machines' links")
+    lossy, slow = LinkRule("loss", "in", share=0.1), LinkRule("rate", addresses=("10.245.1.12", "10.246.2.0/24"), rate_bits=1e7)
+    if why_not := links.why_no_rule(slow):
+        pytest.skip(why_not)
+    with pytest.raises(ProviderError, match="off"):
+        links.add_rule("minion-7", "a", lossy)
+    links.remove_rule("minion-7", "a")
+    provider.up(spec())
+    assert links.link_rules("minion-1") == {}
+    links.add_rule("minion-1", "a", lossy)
+    links.add_rule("minion-1", "a", lossy)
+    links.add_rule("minion-1", "b", slow)
+    assert links.link_rules("minion-1") == {"a": lossy, "b": slow}
+    links.remove_rule("minion-1", "a")
+    links.remove_rule("minion-1", "a")
+    assert links.link_rules("minion-1") == {"b": slow}
+    provider.reset("minion-1")
+    assert links.link_rules("minion-1") == {}
+    links.remove_rule("minion-1", "b")
 
 
 def test_the_uplink_is_the_labs_first_address(provider: Any) -> None:

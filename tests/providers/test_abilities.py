@@ -13,7 +13,7 @@ from labctl.errors import LabctlError
 from labctl.faults.machines import FAULTS, LINKS, POWER, break_machine
 from labctl.providers import protocol
 from labctl.providers.namespace.provider import NamespaceProvider
-from labctl.providers.protocol import Checks, Links, Listed, MayEmulate, PowerControl, Prepares, Provider, Snapshots, ability
+from labctl.providers.protocol import Checks, LinkRules, Links, Listed, MayEmulate, PowerControl, Prepares, Provider, Snapshots, ability
 from labctl.providers.settings import SshMachine, SshSettings
 from labctl.providers.ssh.provider import SshProvider
 from labctl.providers.vagrant.provider import VagrantProvider
@@ -22,10 +22,10 @@ from labctl.sim.machines import FakeProvider
 ALL = tuple(each for each in vars(protocol).values() if getattr(each, "_is_runtime_protocol", False))
 """Every ability there is: the protocols of protocol.py that `ability` can ask for."""
 HAVE = {
-    "fake": {Links, PowerControl, Snapshots},
-    "namespace": {Links, PowerControl, Prepares, Snapshots},
+    "fake": {LinkRules, Links, PowerControl, Snapshots},
+    "namespace": {LinkRules, Links, PowerControl, Prepares, Snapshots},
     "ssh": {Checks, Listed, Prepares},
-    "vagrant": {Checks, Links, MayEmulate, PowerControl, Prepares, Snapshots},
+    "vagrant": {Checks, LinkRules, Links, MayEmulate, PowerControl, Prepares, Snapshots},
 }
 
 

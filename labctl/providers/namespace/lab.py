@@ -63,9 +63,14 @@ class LabInit:
 
     def ip(self, *lines: str, force: bool = False) -> None:
         """Run `ip -batch` in the lab's network namespace. Without a lab, do nothing."""
+        inside = self.inside()
+        if inside:
+            network.ip(lines, prefix=inside, force=force)
+
+    def inside(self) -> list[str]:
+        """Return the command that runs another one in the lab's network namespace; empty without a lab."""
         pid = self.pid()
-        if pid:
-            network.ip(lines, prefix=["nsenter", f"--net=/proc/{pid}/ns/net", "--"], force=force)
+        return ["nsenter", f"--net=/proc/{pid}/ns/net", "--"] if pid else []
 
     def links(self, number: int) -> list[str]:
         """Return the names of a machine's links on the lab's bridge, stale ones included."""

@@ -15,7 +15,7 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,12 +23,12 @@ import msgspec
 
 from labctl.errors import ProviderError
 from labctl.paths import remove_tree
-from labctl.providers import hostkey, locks
+from labctl.providers import hostkey, linkrules, locks
 from labctl.providers.namespace import cgroup, network
 from labctl.providers.namespace.cgroup import Cgroups
 from labctl.providers.namespace.inside import plan
 from labctl.providers.namespace.lab import LabInit, ended, open_init, run_inside
-from labctl.providers.protocol import MachineSpec
+from labctl.providers.protocol import LinkRule, MachineSpec
 from labctl.providers.settings import NamespaceSettings
 
 _T = TypeVar("_T")
@@ -154,6 +154,20 @@ class NamespaceMachine:
             if names:
                 self._lab.ip(*(f"link set {name} {state}" for name in names))
 
+    def link_rules(self) -> Mapping[str, LinkRule]:
+        """Return the rules that act on the machine's link now, by tag."""
+        kept, boot = linkrules.read(self.folder), self.boot()
+        return kept.rules if kept and boot and self.running() and kept.link == boot.boot_id else {}
+
+    def change_rule(self, tag: str, rule: LinkRule | None) -> None:
+        """Give the machine's link this rule, or take it off (None)."""
+        with self._existing():
+            boot = self.boot()
+            if boot and self.running():
+                linkrules.change(self.folder, boot.boot_id, boot.link, self._lab.inside(), tag, rule)
+            elif rule:
+                raise ProviderError(f"{self.name} is off")
+
     def destroy(self) -> None:
         with locks.exclusive(self._lock):
             boot = self.boot()
@@ -257,6 +271,8 @@ class NamespaceMachine:
         spec = self.spec()
         for link in self._lab.links(spec.number) if spec else ():
             self._lab.ip(f"link delete {link}", force=True)
+        if inside := self._lab.inside():
+            linkrules.clear(self.folder, inside)
 
     def _end(self, how: Ended, *, told: bool = False) -> None:
         """Kill the running boot, if it runs. The reason is written first, so that every watcher can report it."""

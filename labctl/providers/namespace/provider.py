@@ -29,6 +29,7 @@ from pathlib import Path
 
 from labctl.errors import ProviderError
 from labctl.paths import remove_tree
+from labctl.providers import linkrules
 from labctl.providers.namespace import cgroup, snapshots
 from labctl.providers.namespace.box import Box
 from labctl.providers.namespace.inside import command
@@ -36,7 +37,7 @@ from labctl.providers.namespace.lab import LabInit
 from labctl.providers.namespace.machine import NamespaceMachine
 from labctl.providers.namespace.probe import probe
 from labctl.providers.namespace.watch import Watcher
-from labctl.providers.protocol import Machine, MachineEvent, MachineSpec, Power, Stop, Uplink, Verdict
+from labctl.providers.protocol import LinkRule, Machine, MachineEvent, MachineSpec, Power, Stop, Uplink, Verdict
 from labctl.providers.settings import NamespaceSettings
 from labctl.providers.watching import stopper
 
@@ -159,6 +160,20 @@ class NamespaceProvider:
 
     def restore(self, name: str) -> None:
         self._machine(name).set_links("up")
+
+    # -- LinkRules
+
+    def why_no_rule(self, rule: LinkRule) -> str:
+        return linkrules.try_out({"probe": rule})
+
+    def add_rule(self, name: str, tag: str, rule: LinkRule) -> None:
+        self._machine(name).change_rule(tag, rule)
+
+    def remove_rule(self, name: str, tag: str) -> None:
+        self._machine(name).change_rule(tag, None)
+
+    def link_rules(self, name: str) -> Mapping[str, LinkRule]:
+        return self._machine(name).link_rules()
 
     # -- Snapshots
 

@@ -193,6 +193,15 @@ class Hypervisor:
                 link.set("state", "up" if up else "down")
                 domain.updateDeviceFlags(ElementTree.tostring(interface, encoding="unicode"))
 
+    def tap(self, domain: Any) -> str:
+        """Return the host's end of the machine's link to the lab's network; empty if there is none."""
+        with explained():
+            for interface in ElementTree.fromstring(domain.XMLDesc()).findall("./devices/interface"):
+                source, target = interface.find("source"), interface.find("target")
+                if source is not None and source.get("network") == self._lab and target is not None:
+                    return target.get("dev", "")
+        return ""
+
     def ensure_networks(self, network: str) -> None:
         """Make the lab's own network, closed, with the host at its first address, and the network on which Vagrant reaches machines."""
         own = IPv4Network(network)

@@ -28,8 +28,8 @@ from pathlib import Path
 
 from labctl import assets
 from labctl.errors import ProviderError
-from labctl.providers import locks
-from labctl.providers.protocol import Finding, Machine, MachineEvent, MachineSpec, Power, Stop, Uplink, Verdict
+from labctl.providers import linkrules, locks
+from labctl.providers.protocol import Finding, LinkRule, Machine, MachineEvent, MachineSpec, Power, Stop, Uplink, Verdict
 from labctl.providers.settings import VagrantSettings
 from labctl.providers.vagrant import accelerator, console, shell, snapshots
 from labctl.providers.vagrant.boot import Wait
@@ -203,6 +203,21 @@ class VagrantProvider:
     def restore(self, name: str) -> None:
         self._plug(name, up=True)
 
+    # -- LinkRules
+
+    def why_no_rule(self, rule: LinkRule) -> str:
+        return linkrules.try_out({"probe": rule})
+
+    def add_rule(self, name: str, tag: str, rule: LinkRule) -> None:
+        self._change_rule(name, tag, rule)
+
+    def remove_rule(self, name: str, tag: str) -> None:
+        self._change_rule(name, tag, None)
+
+    def link_rules(self, name: str) -> Mapping[str, LinkRule]:
+        kept, domain = linkrules.read(self._machine(name).folder), self._hypervisor.domain(name)
+        return kept.rules if kept and domain and kept.link == self._hypervisor.run(domain) else {}
+
     # -- Snapshots
 
     def check_machines(self, folder: Path) -> None:
@@ -272,6 +287,7 @@ class VagrantProvider:
             self._progress(f"{spec.name} is being made")
             making = self._starts.ask(spec.name, provision=not own)
         elif power is Power.OFF:
+            linkrules.clear(machine.folder, ["env"])  # of a run that ended by itself
             self._hypervisor.start(domain)
         wait = Wait(machine, spec, self._hypervisor, self._settings, lambda: self._ask_boot(machine, spec), self._progress)
         try:
@@ -306,6 +322,7 @@ class VagrantProvider:
                 while self._hypervisor.power(domain) is not Power.OFF and time.monotonic() < deadline:
                     time.sleep(_POLL_S)
             self._hypervisor.end(domain)
+        linkrules.clear(machine.folder, ["env"])
         self._changed()
 
     def _ask_to_stop(self, machine: VagrantMachine, grace_s: float) -> None:
@@ -335,6 +352,19 @@ class VagrantProvider:
         domain = self._hypervisor.domain(name)
         if domain and self._hypervisor.power(domain) is not Power.OFF:
             self._hypervisor.link(domain, up)
+
+    def _change_rule(self, name: str, tag: str, rule: LinkRule | None) -> None:
+        """The host's end of the link is a tap device in this network namespace, new at each start of the domain."""
+        machine = self._machine(name)
+        with machine.operation():
+            domain = self._hypervisor.domain(name)
+            device = self._hypervisor.tap(domain) if domain and self._hypervisor.power(domain) is not Power.OFF else ""
+            if device:
+                linkrules.change(machine.folder, self._hypervisor.run(domain), device, ["env"], tag, rule)
+            elif rule:
+                raise ProviderError(f"{name} is off")
+            else:
+                linkrules.clear(machine.folder, ["env"])
 
     def _power(self, machine: VagrantMachine, spec: MachineSpec, domain: object | None) -> Power:
         """Return the machine's power. On means that its sshd has answered since this run began; before that, the machine is not up."""
