@@ -79,7 +79,7 @@ def try_out(rules: Mapping[str, LinkRule]) -> str:
     try:
         run(["unshare", "--net", "--"], made + script(PROBE, rules))
     except ProviderError as error:
-        return error.message
+        return str(error)
     return ""
 
 
@@ -150,7 +150,7 @@ def _filters(device: str, rules: Sequence[LinkRule]) -> str:
 
 def _drop(rule: LinkRule, side: str) -> str:
     whose = f"ip {side} {{ {', '.join(rule.addresses)} }} " if rule.addresses else ""
-    lost = "" if rule.what == "cut" else f"numgen random mod {PER_MILLION} < {round(rule.share * PER_MILLION)} "
+    lost = "" if rule.what == "cut" or rule.share >= 1 else f"numgen random mod {PER_MILLION} < {round(rule.share * PER_MILLION)} "
     return f"{whose}{lost}counter drop"
 
 

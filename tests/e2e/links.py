@@ -1,0 +1,149 @@
+"""Traffic between the machines of a namespace lab, looked at from inside their network namespaces, over no other link than the one that is tried.
+
+Each program runs with this host's python3 in the network namespace of a machine, or of the lab, so it needs no SSH, which would use the link too.
+"""
+
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+RECEIVE = """
+import socket, sys, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
+s.bind(("0.0.0.0", int(sys.argv[1])))
+print("ready", flush=True)
+got, ended = {}, False
+s.settimeout(float(sys.argv[2]))
+try:
+    while True:
+        data = s.recv(2048)
+        got[data[:8]] = got.get(data[:8], 0) + 1
+except TimeoutError:
+    pass
+print(len(got), sum(got.values()), flush=True)
+"""
+SEND = """
+import socket, sys, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+count = int(sys.argv[3])
+for number in range(count):
+    s.sendto(b"%08d" % number, (sys.argv[1], int(sys.argv[2])))
+    if number % 20 == 19:
+        time.sleep(0.002)
+"""
+SINK = """
+import socket, sys, time
+listening = socket.create_server(("0.0.0.0", int(sys.argv[1])))
+print("ready", flush=True)
+listening.settimeout(20)
+connection, _ = listening.accept()
+connection.settimeout(20)
+total, began, end = 0, None, float(sys.argv[2])
+while data := connection.recv(1 << 16):
+    began = began or time.monotonic()
+    total += len(data)
+    if time.monotonic() - began > end:
+        break
+print(total * 8 / (time.monotonic() - began), flush=True)
+"""
+SOURCE = """
+import socket, sys
+connection = socket.create_connection((sys.argv[1], int(sys.argv[2])), 10)
+try:
+    while True:
+        connection.sendall(bytes(1 << 14))
+except OSError:
+    pass
+"""
+CONNECT = """
+import socket, statistics, sys, time
+took = []
+for _ in range(9):
+    began = time.monotonic()
+    socket.create_connection((sys.argv[1], int(sys.argv[2])), 1.5).close()
+    took.append(time.monotonic() - began)
+print(statistics.median(took))
+"""
+LOOK = """
+nft list ruleset
+iptables-save | grep -v '^#'
+tc qdisc show
+for device in $(ls /sys/class/net); do tc filter show dev $device; tc class show dev $device; done
+ip -o link | sed 's/ qlen.*//'
+"""
+
+
+class Links:
+    """The machines of a lab as their own network sees them."""
+
+    def __init__(self, cluster) -> None:
+        self._lab = cluster.status()["lab"]
+        self._port = 20_000
+
+    def pid(self, minion: str) -> int:
+        """A process of the machine itself, not of a pod."""
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                groups = (folder / "cgroup").read_text()
+            except OSError:
+                continue
+            if f"{self._lab}/{minion}/" in groups and "/pods/" not in groups:
+                return int(folder.name)
+        raise AssertionError(f"nothing of {minion} runs")
+
+    def lab_pid(self, state: Path) -> int:
+        """The lab's own init: in its namespace are the host's ends of all links."""
+        boot = json.loads(next((state / self._lab / "machines").glob("*/boot.json")).read_text())
+        return int(boot["lab_init"])
+
+    def run(self, minion: str, *argv: str, **options) -> subprocess.CompletedProcess:
+        return subprocess.run(self.inside(minion, *argv), text=True, capture_output=True, timeout=60, **options)
+
+    def inside(self, minion: str, *argv: str) -> list[str]:
+        return ["nsenter", f"--net=/proc/{self.pid(minion)}/ns/net", "--", *argv]
+
+    def arrived(self, sender: str, receiver: str, address: str, count: int, quiet_s: float = 1.0) -> tuple[int, int]:
+        """Send `count` UDP packets one way; how many of them arrived, and how often in all."""
+        with self._listening(receiver, RECEIVE, str(quiet_s)) as (port, listener):
+            assert self.run(sender, sys.executable, "-c", SEND, address, str(port), str(count)).returncode == 0
+            distinct, all_ = listener.stdout.readline().split()
+        return int(distinct), int(all_)
+
+    def bits_per_s(self, sender: str, receiver: str, address: str, seconds: float) -> float:
+        """How much one TCP connection carries one way."""
+        with self._listening(receiver, SINK, str(seconds)) as (port, listener):
+            source = subprocess.Popen(self.inside(sender, sys.executable, "-c", SOURCE, address, str(port)))
+            try:
+                return float(listener.stdout.readline())
+            finally:
+                source.kill()
+                source.wait()
+
+    def round_trip_s(self, minion: str, address: str, port: int = 22) -> float | None:
+        """The median time of a TCP connection's first answer; None if there is none."""
+        done = self.run(minion, sys.executable, "-c", CONNECT, address, str(port))
+        return float(done.stdout) if done.returncode == 0 else None
+
+    def reaches(self, minion: str, address: str, port: int = 22) -> bool:
+        return self.round_trip_s(minion, address, port) is not None
+
+    def host_side(self, state: Path) -> str:
+        """Everything that a fault could leave behind on the host's ends of the links."""
+        inside = ["nsenter", f"--net=/proc/{self.lab_pid(state)}/ns/net", "--"]
+        return subprocess.run([*inside, "sh", "-c", LOOK], text=True, capture_output=True, check=True).stdout
+
+    @contextmanager
+    def _listening(self, minion: str, program: str, *arguments: str):
+        self._port += 1
+        command = self.inside(minion, sys.executable, "-c", program, str(self._port), *arguments)
+        listener = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            assert listener.stdout.readline() == "ready\n"
+            yield self._port, listener
+        finally:
+            listener.kill()
+            listener.wait()
+            listener.stdout.close()
