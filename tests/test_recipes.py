@@ -38,7 +38,7 @@ TESTS = {
         "tests/providers/test_abilities.py",
         "tests/contract/test_provider.py::test_a_console_shows_what_its_machine_wrote[fake]",
     ],
-    "Add a fault": ["tests/providers/test_flap.py", "tests/providers/test_documented.py", "tests/providers/test_abilities.py"],
+    "Add a fault": ["tests/faults/test_flap.py", "tests/faults/test_documented.py"],
     "Act on another field of a pod": ["tests/agent/test_hostname_override.py"],
 }
 """By heading of the page: what holds when the recipe was followed."""
