@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "timeline": ("timeline", "What a fault led to, step by step, in milliseconds."),
     "fault": ("fault", "Break a machine on purpose."),
     "experiment": ("experiment", "Play an experiment with faults: a hypothesis, repetitions, figures."),
+    "sim": ("sim", "Run labctl on virtual time, without machines: safety under faults, and how large a lab may be."),
     "image": ("image", "Build, load, save and list container images."),
     "box": ("box", "Build, list and remove the boxes that virtual machines boot from."),
     "snapshot": ("snapshot", "Save a lab's state; start a lab from it in seconds."),

@@ -141,6 +141,10 @@ class FakeHelpers:
     def listen(self, tell: Callable[[str, str, Any], None]) -> None:
         self._listeners.append(tell)
 
+    def silence(self) -> None:
+        """Forget all listeners: the master that they belonged to has ended."""
+        self._listeners.clear()
+
     def tell(self, name: str, method: str, params: Any) -> None:
         for listener in self._listeners:
             listener(name, method, params)

@@ -17,13 +17,16 @@ from typing import Any
 import msgspec
 
 from labctl.clock import Clock, rfc3339, rfc3339_micro
+from labctl.controllers.peers import peers_of
 from labctl.errors import LabctlError
 from labctl.reconcile.plan import Key
 from labctl.resources.client import Client
+from labctl.resources.kinds.coordination_v1.lease import HEARD
 from labctl.resources.kinds.core_v1.persistentvolume import LOCAL_DATA, PersistentVolume
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.plurals import LEASES, VOLUMES
 from labctl.resources.service import ListOptions
+from labctl.sim.links import MASTER, Links
 from labctl.sim.objects import condition
 from labctl.sim.settings import HollowSettings
 
@@ -52,14 +55,20 @@ class HollowNode:
         self._addresses = 0
         self._busy: set[str] = set()  # uids being started or stopped
         self._tasks: dict[asyncio.Task[None], None] = {}
+        self._reached = True  # whether it reached the master when the links changed last
+        self._heard_at: dict[str, float] = {}  # peer -> when it was heard last
 
     @property
     def boot_id(self) -> str:
         return f"{self.name}-boot-{self.boots}"
 
     @property
+    def address(self) -> str:
+        return f"10.{64 + self._number // 250}.{self._number % 250 + 1}.1"
+
+    @property
     def speaks(self) -> bool:
-        return self.powered and self.heard
+        return self.powered and self.heard and self._fleet.links.open(self.name, MASTER)
 
     # -- the machine -------------------------------------------------------------------------------------------------------------------
 
@@ -84,14 +93,41 @@ class HollowNode:
         self.heard = True
         self._spawn(self._report_in())
 
+    def links_changed(self) -> None:
+        """Report in when the master can be reached again."""
+        reached = self._fleet.links.open(self.name, MASTER)
+        if reached and not self._reached and self.speaks:
+            self._spawn(self._report_in())
+        self._reached = reached
+
+    def hears(self, other: HollowNode) -> bool:
+        """Tell whether the heartbeats of another node arrive here."""
+        return self.powered and self.heard and other.powered and other.heard and self._fleet.links.open(self.name, other.name)
+
     # -- the agent ---------------------------------------------------------------------------------------------------------------------
 
     async def _live(self, boot: int) -> None:
         """Registers the node, looks which pods belong to it, then renews the lease until it is cancelled."""
         await self._report_in()
         while self.boots == boot:
+            self._listen()
             await asyncio.sleep(self._fleet.settings.lease_s)
+            if self._fleet.delay is not None:
+                await asyncio.sleep(self._fleet.delay())
+            self._listen()
             await self._write(self._renew)
+
+    def _listen(self) -> None:
+        """Note which peers are heard now. Heartbeats themselves are not simulated here: sim/detector.py does that."""
+        fleet, now = self._fleet, self._fleet.clock.now()
+        for peer in fleet.peers(self.name):
+            if self.hears(fleet.nodes[peer]):
+                self._heard_at[peer] = now
+
+    def _heard(self) -> dict[str, str]:
+        now, mine = self._fleet.clock.now(), self._fleet.peers(self.name)
+        said = " ".join(f"{peer}={now - self._heard_at[peer]:.1f}" for peer in mine if peer in self._heard_at)
+        return {HEARD: said} if said else {}
 
     async def _report_in(self) -> None:
         await self._write(self._register)
@@ -119,7 +155,8 @@ class HollowNode:
             "containerRuntimeVersion": "",
             "kubeProxyVersion": "",
         }
-        return {"capacity": offered, "allocatable": offered, "conditions": [ready], "nodeInfo": info}
+        addresses = [{"type": "InternalIP", "address": self.address}, {"type": "Hostname", "address": self.name}]
+        return {"addresses": addresses, "capacity": offered, "allocatable": offered, "conditions": [ready], "nodeInfo": info}
 
     async def _renew(self) -> None:
         client, key = self._fleet.client, f"kube-node-lease/{self.name}"
@@ -127,7 +164,8 @@ class HollowNode:
         if client.get(LEASES, key) is None:
             await client.create(LEASES, {"metadata": {"name": self.name, "namespace": "kube-node-lease"}, "spec": spec})
         else:
-            await client.patch(LEASES, key, {"spec": spec})
+            heard = self._heard()
+            await client.patch(LEASES, key, {"spec": spec, **({"metadata": {"annotations": heard}} if heard else {})})
 
     def node_seen(self, node: Any) -> None:
         """Reports the node's status again, because the API has another one."""
@@ -289,6 +327,9 @@ class Fleet:
         self.started = started
         self.forgotten = forgotten
         self.nodes: dict[str, HollowNode] = {}
+        self.links = Links(self._links_changed)
+        self.delay: Callable[[], float] | None = None  # how long a renewal takes on its way; None: it arrives at once
+        self._peers: dict[str, list[str]] = {}
         self._pods: dict[str, Pod] = {}  # by uid, as watched
         self._watching: list[asyncio.Task[None]] = []
 
@@ -305,6 +346,16 @@ class Fleet:
         for node in self.nodes.values():
             node.power_off()
         await asyncio.gather(*self._watching, return_exceptions=True)
+
+    def peers(self, name: str) -> list[str]:
+        """Return a node's peers: here everybody is on the ring, whether it is ready or not."""
+        if name not in self._peers:
+            self._peers[name] = peers_of(name, self.nodes, self.settings.peers) if self.settings.peers else []
+        return self._peers[name]
+
+    def _links_changed(self) -> None:
+        for node in self.nodes.values():
+            node.links_changed()
 
     def pod(self, uid: str) -> Pod | None:
         return self._pods.get(uid)

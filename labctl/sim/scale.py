@@ -20,11 +20,8 @@ from random import Random
 import msgspec
 
 from labctl.errors import LabctlError
-from labctl.proxy.proxy import Proxy
-from labctl.resources.events import Recorder
 from labctl.sim import objects
 from labctl.sim.clock import run
-from labctl.sim.helpers import FakeHelpers
 from labctl.sim.settings import HollowSettings, ScaleSettings
 from labctl.sim.world import World
 
@@ -75,30 +72,20 @@ class _Scale:
         self.phases: list[Phase] = []
         self._settings = settings
         self._note = note
-        self._helpers = FakeHelpers()
         self._rng = Random(seed)
-        self._world = World(seed, HollowSettings(cpu="32", memory="256Gi", pods=110), followers=self._followers)
+        self._world = World(seed, HollowSettings(cpu="32", memory="256Gi", pods=110), proxies=COMPILED_FOR)
         self._compaction: asyncio.Task[None] | None = None
         self._sets = max(1, settings.pods // settings.replicas)
         self._wanted = self._sets * settings.replicas
 
-    def _followers(self, world: World) -> list[Proxy]:
-        recorder = Recorder(world.client, "proxy", world.clock)
-        self._proxy = Proxy(self._helpers, world.client, recorder, world.journal, world.clock)  # type: ignore[arg-type]
-        return [self._proxy]
-
     async def begin(self) -> None:
         self._compaction = asyncio.create_task(self._compact())
-        await self._proxy.start()
-        for number in range(1, min(self._settings.nodes, COMPILED_FOR) + 1):
-            self._helpers.add(f"minion-{number}")
 
     async def end(self) -> None:
         if self._compaction is not None:
             self._compaction.cancel()
             with suppress(asyncio.CancelledError):
                 await self._compaction
-        await self._proxy.stop()
         await self._world.stop()
 
     async def nodes_register(self) -> None:
@@ -139,9 +126,12 @@ class _Scale:
         view = self._world.runner.view
         ready = sum(each.status.ready_replicas for each in view.all("deployments.apps"))
         running = sum(len(node.running) for node in self._world.fleet.nodes.values())
-        if ready != self._wanted or running != self._wanted or not self._proxy.idle:
+        if ready != self._wanted or running != self._wanted or not self._rules_written():
             return False
         return sum(len(piece.endpoints) for piece in view.all("endpointslices.discovery.k8s.io")) >= self._wanted
+
+    def _rules_written(self) -> bool:
+        return self._world.proxy is None or self._world.proxy.idle
 
     async def _until(self, what: str, holds: Callable[[], bool]) -> None:
         end = self._world.clock.now() + self._settings.within_s

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from labctl import defaults
+
 
 @dataclass(frozen=True)
 class HollowSettings:
@@ -14,9 +16,18 @@ class HollowSettings:
     stop_s: tuple[float, float] = (0.02, 1.0)  # from seeing its deletion to its end
     retry_s: float = 1.0  # the pause after a failed write
     told_s: tuple[float, float] = (0.01, 3.0)  # from a machine's end or start to the provider's report
+    peers: int = 0  # how many other nodes hear each node
     cpu: str = "4"
     memory: str = "8Gi"
     pods: int = 110
+
+
+LAB_NODES = HollowSettings(lease_s=defaults.TIMINGS["lab"].lease_s, peers=defaults.TIMINGS["lab"].peers)
+"""Nodes with the timing of a lab."""
+
+
+PARTITIONS = ("partition", "partition", "cut", "heal-links", "scale")
+"""The deeds of a run in which only links break."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,9 @@ class ScenarioSettings:
     calm_s: float = 900.0  # after the repair, the wanted state must be reached within this time
     store_fail: float = 0.2  # share of commits that fail while the store is ill
     store_delay_s: float = 0.2
+    proxies: int = 2  # minions whose rules the proxy's compiler writes
+    lab_timing: bool = False  # nodes with the timing of a lab, which hear each other
+    what: tuple[str, ...] = ()  # the deeds that may happen (script.py); empty: all
 
 
 @dataclass(frozen=True)

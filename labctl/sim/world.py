@@ -6,7 +6,7 @@ All random numbers come from one seed, in one order, so a world that is run twic
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from random import Random
 
 from labctl.admission.builtin import builtin_admission
@@ -14,7 +14,8 @@ from labctl.controllers.builtin import builtin_controllers
 from labctl.controllers.milestones import Milestones
 from labctl.controllers.settings import ControllerSettings
 from labctl.journal import MemoryJournal
-from labctl.reconcile.plan import Follower
+from labctl.proxy.proxy import Proxy
+from labctl.proxy.settings import ProxySettings
 from labctl.reconcile.runner import Runner
 from labctl.reconcile.settings import ReconcileSettings
 from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap
@@ -25,9 +26,10 @@ from labctl.resources.plurals import MACHINES
 from labctl.resources.registry import builtin_registry
 from labctl.resources.resources import Resources
 from labctl.scheduler.scheduler import Scheduler
-from labctl.sim.checkers import endpoints, identity, replicas
+from labctl.sim.checkers import acknowledged, addresses, endpoints, identity, replicas, rules, watch
 from labctl.sim.clock import VirtualClock
 from labctl.sim.engine import FaultyEngine
+from labctl.sim.helpers import FakeHelpers, empty_tables
 from labctl.sim.hollow import Fleet, HollowNode, Running
 from labctl.sim.settings import HollowSettings
 from labctl.store.log import LogStore
@@ -42,8 +44,9 @@ class World:
         seed: int,
         hollow: HollowSettings = HollowSettings(),  # noqa: B008 - frozen
         controllers: ControllerSettings = ControllerSettings(),  # noqa: B008 - frozen
-        followers: Callable[[World], Sequence[Follower]] = lambda _world: (),
+        proxies: int = 0,
     ) -> None:
+        """The proxy's compiler writes the rules of the first `proxies` minions."""
         self.rng = Random(seed)
         self.clock = VirtualClock()
         self.journal = MemoryJournal(self.clock, keep=200_000)
@@ -56,7 +59,12 @@ class World:
         self.fleet = Fleet(self.client, self.clock, Random(self.rng.random()), hollow, self._started, self._forgotten)
         self.wrong: list[str] = []
         self._settings = controllers
-        self._more = followers(self)
+        self._proxies = proxies
+        self.helpers = FakeHelpers()
+        self.proxy: Proxy | None = None
+        self.log = watch.LogReader(self.store)
+        self._names, self._addresses = identity.Names(), addresses.Addresses()
+        self.told = acknowledged.Acknowledged()
         self.runner = self._runner()
 
     async def start(self, nodes: int) -> None:
@@ -65,27 +73,42 @@ class World:
         for number, name in enumerate(names):  # numbers above MAX_NUMBER begin again: no address follows from them here
             spec = {"provider": "hollow", "number": number % MAX_NUMBER + 1, "power": "On"}
             await self.client.create(MACHINES, {"metadata": {"name": name}, "spec": spec})
-        await self.runner.start()
+        for name in names[: self._proxies]:
+            self.helpers.add(name)
+        await self._start_master()
         self.fleet.start(names)
         for name in names:
             await self._tell(self.fleet.nodes[name], "On", "")
 
-    async def stop(self) -> None:
+    async def _start_master(self) -> None:
+        await self.runner.start()
+        if self.proxy is not None:
+            await self.proxy.start()
+
+    async def _stop_master(self) -> None:
+        if self.proxy is not None:
+            await self.proxy.stop()
         await self.runner.stop()
+
+    async def stop(self) -> None:
+        await self._stop_master()
         await self.fleet.stop()
         await self.store.close()
 
     async def restart_master(self) -> None:
         """Stops the controllers in the middle of their work, and starts new ones from the store."""
-        await self.runner.stop()
+        await self._stop_master()
         self.runner = self._runner()
-        await self.runner.start()
+        await self._start_master()
 
     # -- machines ----------------------------------------------------------------------------------------------------------------------
 
     async def power_off(self, name: str) -> None:
         node = self.fleet.nodes[name]
         node.power_off()
+        if name in self.helpers.minions:
+            self.helpers.minions[name].tables = empty_tables()
+            self.helpers.lose(name)
         self.journal.note("sim", f"machine/{name}", f"loses power in {node.boot_id}")
         await self._later()
         if not node.powered:
@@ -94,6 +117,8 @@ class World:
     async def power_on(self, name: str) -> None:
         node = self.fleet.nodes[name]
         node.power_on()
+        if name in self.helpers.minions:
+            self.helpers.reconnect(name)
         self.journal.note("sim", f"machine/{name}", f"has power again: {node.boot_id}")
         await self._later()
         await self._tell(node, "On", "")
@@ -126,7 +151,20 @@ class World:
         """Return why the world is not yet as it should be; empty if it is."""
         unready = [f"node {node.metadata.name} is not ready" for node in self.client.list("nodes") if not node.ready or node.spec.taints]
         found = [*unready, *replicas.unmet(self.client, self.fleet), *replicas.astray(self.client, self.fleet)]
-        return [*found, *endpoints.wrong(self.client, self.fleet), *identity.two_of_one(self.fleet)]
+        found += [*endpoints.wrong(self.client, self.fleet), *identity.two_of_one(self.fleet), *addresses.shared(self.client, self.fleet)]
+        if not found and self.proxy is not None:
+            found += rules.wrong(self.client, self.helpers, {name: node.address for name, node in self.fleet.nodes.items()})
+        return found
+
+    def lost(self) -> list[str]:
+        """Return what was acknowledged or told to watchers, and does not stand in the log. To be asked at the end: it reads the whole log."""
+        found = self.log.catch_up()
+        return [
+            *found,
+            *self.told.missing(self.log),
+            *watch.differences(self.store, self.log),
+            *acknowledged.not_durable(self.store, self.engine),
+        ]
 
     async def calm(self, within_s: float, every_s: float = 1.0) -> list[str]:
         """Wait until there are no problems, and return those that are left at the end."""
@@ -135,8 +173,8 @@ class World:
             await asyncio.sleep(every_s)
         return problems
 
-    def _started(self, _node: HollowNode, _pod: Running) -> None:
-        self._broken(identity.two_of_one(self.fleet))
+    def _started(self, node: HollowNode, pod: Running) -> None:
+        self._broken([*self._names.begins(node, pod), *self._addresses.begins(node, pod)])
 
     def _forgotten(self, node: HollowNode, pod: Running) -> None:
         self._broken([f"the API let go of pod {pod.key} while it runs on {node.name}"])
@@ -147,11 +185,18 @@ class World:
             self.journal.note("sim", "checker", sentence)
 
     def _runner(self) -> Runner:
+        if self._proxies:
+            recorder = Recorder(self.client, "proxy", self.clock)
+            settings = ProxySettings(pod_range="10.128.0.0/9")
+            self.helpers.silence()
+            self.proxy = Proxy(self.helpers, self.client, recorder, self.journal, self.clock, settings)  # type: ignore[arg-type]
+            self.helpers.listen(self.proxy.notified)
+        more = self.proxy.followers if self.proxy is not None else ()
         return Runner(
             self.resources,
             self.client,
             lambda component: Recorder(self.client, component, self.clock),
-            [Milestones(self.journal), *builtin_controllers(self.registry, self._settings), Scheduler(), *self._more],
+            [Milestones(self.journal), *builtin_controllers(self.registry, self._settings), Scheduler(), *more],
             self.clock,
             self.journal,
             Random(self.rng.random()),
