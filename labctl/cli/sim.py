@@ -16,15 +16,13 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\b
 Examples:
-  labctl sim --seeds 100                     100 runs; a failing one is made smaller and told
-  labctl sim --seed 42                       one run, with its story
-  labctl sim --seeds 1000 --partitions       partitions of the network only, with the timing of a lab
-  labctl sim node-death.yaml                 an experiment, on virtual time
-  labctl sim --nodes 500 --pods 15000        how large a lab the control plane bears"""
+  labctl sim --seeds 100
+  labctl sim --seed 42
+  labctl sim --seeds 1000 --partitions
+  labctl sim --nodes 500 --pods 15000"""
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("file", required=False, type=click.Path(dir_okay=False))
 @click.option("--seeds", type=click.IntRange(1, 1_000_000), help="how many runs, from seed 0 on")
 @click.option("--seed", type=int, help="one run, and its story")
 @click.option("--nodes", type=click.IntRange(1, 20_000), help="how many nodes (default 5; with --pods 5000)")
@@ -36,19 +34,15 @@ Examples:
     "--timing", type=click.Choice(["kubernetes", "lab"]), default="kubernetes", show_default=True, help="how soon silent nodes are given up"
 )
 @click.option("--partitions", is_flag=True, help="let nothing happen but cut links and partitions, with the timing of a lab")
-def sim(
-    file: str | None, seeds: int | None, seed: int | None, nodes: int | None, pods: int | None, steps: int, timing: str, partitions: bool
-) -> None:
+def sim(seeds: int | None, seed: int | None, nodes: int | None, pods: int | None, steps: int, timing: str, partitions: bool) -> None:
     """Run labctl's controllers, scheduler and proxy on virtual time: the same code as in a lab, on machines that are simulated.
 
     In each run people and faults do what a seed says: power cuts, partitions, restarts of the master, a failing disk. Checkers look whether a rule of safety
     is ever broken, and whether the lab becomes what was asked for once all is healed. The same seed is always the same run.
     """
-    if sum(each is not None for each in (file, seeds, seed, pods)) > 1:
-        raise UsageError("FILE, --seeds, --seed and --pods are different things to do", mend="name one of them")
-    if file is not None:
-        _experiment(file)
-    elif pods is not None:
+    if sum(each is not None for each in (seeds, seed, pods)) > 1:
+        raise UsageError("--seeds, --seed and --pods are different things to do", mend="name one of them")
+    if pods is not None:
         _scale(nodes or 5000, pods, 0)
     else:
         _seeds(
@@ -102,9 +96,3 @@ def _scale(nodes: int, pods: int, seed: int) -> None:
     from labctl.sim.settings import ScaleSettings
 
     measure(seed, ScaleSettings(nodes=nodes, pods=pods), lambda phase: click.echo(str(phase)))
-
-
-def _experiment(file: str) -> None:
-    from labctl.cli.experiment import play_simulated
-
-    play_simulated(file)
