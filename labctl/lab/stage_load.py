@@ -1,10 +1,10 @@
-"""The load of an experiment on a real lab: `labctl measure`'s sources, driven through lab/measuring.py."""
+"""The load of an experiment on a real lab: what `labctl measure` sends, begun and ended by the runner."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from labctl.errors import LabctlError
+from labctl.lab.measuring import Asked, Measuring
 
 if TYPE_CHECKING:
     from labctl.experiments.stage import LoadRequest, Running
@@ -13,4 +13,7 @@ if TYPE_CHECKING:
 
 def begin(lab: Lab, request: LoadRequest) -> Running:
     """Begin to send the requests, and return what ends it."""
-    raise LabctlError("this version of labctl can't send requests yet", mend="leave `load` out")
+    is_url = "://" in request.target
+    target = f"{request.target}:{request.port}" if request.port and not is_url else request.target
+    asked = Asked(target=target, protocol="" if is_url else request.protocol, path=request.path, keepalive=request.keepalive)
+    return Measuring(lab).start(asked, rate=request.rate, sources=request.sources, deadline_s=request.timeout_s)

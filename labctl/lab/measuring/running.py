@@ -53,6 +53,7 @@ class Running:
         self._id = f"measure-{secrets.token_hex(4)}"
         self._stopping = threading.Event()
         self._began_s = self._ended_s = self._began_at = 0.0
+        self._result: Measurement | None = None
         self.sources: list[RunningSource] = []
         self._thread = threading.Thread(target=self._run, name="measuring", daemon=True)
         try:
@@ -76,11 +77,13 @@ class Running:
                 return
 
     def stop(self) -> Measurement:
-        """Ends it and returns everything that was reported."""
-        self._stopping.set()
-        self._thread.join()
-        self._names.close()
-        return self._measurement()
+        """Ends it and returns everything that was reported. A second call returns the same."""
+        if self._result is None:
+            self._stopping.set()
+            self._thread.join()
+            self._names.close()
+            self._result = self._measurement()
+        return self._result
 
     def abandon(self) -> None:
         """Ends it without a result."""
