@@ -28,6 +28,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "warm": ("up-create", "up-from", "snapshot-save", "snapshot-pause"),
     "deaths": ("pod-out", "pod-replaced", "node-out", "node-replaced"),
     "outage": ("failed-scale-down", "failed-drain", "failed-rolling", "failed-agent", "failed-master"),
+    "faults": tuple(f.key for f in FIGURES if f.key.startswith("fault-")),
     "services": ("vip-10", "vip-100", "vip-1000"),
     "names": ("name-10", "name-1000", "name-rate", "name-rate-new"),
     "footprint": ("master-memory", "ssh-memory", "agent-memory", "master-cpu", "ssh-cpu", "agent-cpu"),

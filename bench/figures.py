@@ -38,6 +38,53 @@ def _network_figures(prefix: str, machines: str) -> Iterator[Figure]:
             yield Figure(f"{key}-connect", f"{what}, connection and a round trip, p50", "µs")
 
 
+FAULT_CASES = {
+    "kill-container": "container killed",
+    "stop-container": "container stopped for 6 s",
+    "burn-cpu": "CPU burnt in a container",
+    "burn-memory": "container's memory limit crossed",
+    "power-off": "machine powered off",
+    "reset": "machine reset",
+    "kill-agent": "agent killed",
+    "kill-helper": "helper killed",
+    "kill-sshd": "sshd killed",
+    "kill-ssh": "master's SSH process killed",
+    "flush-rules": "rules flushed",
+    "fail-dns": "a machine's DNS fails",
+    "fail-pulls": "a machine's image pulls fail",
+    "slow-disk": "a machine's disk is slow",
+    "singleton": "machine of the only replica powered off",
+    "silent": "machine paused for 8 s, `--timing lab`",
+}
+"""The cases of the group `faults`: their names, and what happened, for people."""
+_COSTS = {
+    "reaction": "until the first reaction",
+    "repair": "then until the replacement is ready",
+    "recovery": "then until all requests are answered",
+    "outage": "until all requests are answered",
+    "failed": "failed requests",
+}
+_FAULT_AIMS: dict[str, float] = {
+    "kill-container-outage": 0.1,
+    "power-off-outage": 0.3,
+    "silent-outage": 3,
+    "singleton-outage": 1.5,
+    "kill-agent-failed": 0,
+    "kill-helper-failed": 0,
+    "kill-ssh-failed": 0,
+    "fail-pulls-failed": 0,
+}
+
+
+def _fault_figures() -> Iterator[Figure]:
+    for case, happened in FAULT_CASES.items():
+        for cost, text in _COSTS.items():
+            yield Figure(f"fault-{case}-{cost}", f"{happened}: {text}", "" if cost == "failed" else "s", _FAULT_AIMS.get(f"{case}-{cost}"))
+    yield Figure("fault-drain-failed", "drain of a machine, 400 requests/s and more: failed", "", 0)
+    yield Figure("fault-rollout-failed", "rolling update: failed", "", 0)
+    yield Figure("fault-master-failed", "master killed and started: failed", "", 0)
+
+
 FIGURES: tuple[Figure, ...] = (
     Figure("help", "`labctl --help`", "s", 0.2),
     Figure("control-plane", "control plane: from nothing to answering", "s", 0.6),
@@ -88,6 +135,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("get-p99-busy", "GET p99 while 10 minions are pushed and programmed", "ms", 5),
     Figure("rules-full", "rules of 1,000 Services to one minion, by helper alone", "ms"),
     Figure("rules-repair", "1,000 Services: flushed rules repaired", "ms"),
+    *_fault_figures(),
     *_network_figures("", ""),
     Figure("vm-ssh", "virtual machine: from its start until sshd answers", "s", 8),
     Figure("vm-up", "`up --minions 2 --provider vagrant` to both Ready, box built", "s"),
