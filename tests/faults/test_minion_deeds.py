@@ -101,7 +101,7 @@ REFUSED = [
     ("stop-container", "pod/default/nobody", {}, "there is no pod nobody in namespace default"),
     ("stop-container", "pod/other/web", {}, "there is no pod web in namespace other"),
     ("stop-container", "pod/default/web/db", {}, "pod web has no container db: it has app"),
-    ("stop-container", "pod/default/two", {}, "pod two has several containers: name one, as pod/default/two/a"),
+    ("stop-container", "pod/default/two/c", {}, "pod two has no container c: it has a, b"),
     ("stop-container", "pod/default/waits", {}, "container app of pod waits does not run"),
     ("flush-rules", "minion-7", {}, "there is no machine minion-7: there are minion-1"),
     ("fail-pulls", "minion-7", {}, "there is no machine minion-7: there are minion-1"),

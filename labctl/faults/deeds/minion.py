@@ -185,9 +185,7 @@ def in_container(fault: Fault, site: Site) -> Sequence[Place]:
     names = [each.name for each in (*pod.spec.containers, *pod.spec.init_containers)]
     if container and container not in names:
         raise NoPlace(f"pod {name} has no container {container}: it has {', '.join(names)}")
-    if not container and len(pod.spec.containers) > 1:
-        raise NoPlace(f"pod {name} has several containers: name one, as pod/{namespace}/{name}/{names[0]}")
-    container = container or names[0]
+    container = container or names[0]  # as kubectl takes the first one
     status = status_of(pod, container)
     if not pod.spec.node_name or status is None or status.state.running is None:
         raise NoPlace(f"container {container} of pod {name} does not run")
