@@ -18,7 +18,7 @@ else
     # scenarios wait more than they compute: two processes, each beside a libvirtd of its own; the longest file first
     home=${LABCTL_VM_HOME:-/var/tmp/labctl-vm}
     side() { echo "popen//python=env LABCTL_VM_HOME=$home-$1 sh tools/vm_env.sh python"; }
-    python -m pytest tests/e2e/test_survives.py tests/e2e/test_vagrant.py tests/e2e/test_seed.py \
+    python -m pytest tests/e2e/test_survives.py tests/e2e/test_vagrant.py tests/e2e/test_vagrant_victims.py tests/e2e/test_seed.py \
         tests/contract/test_provider.py tests/vm \
         --dist loadscope --no-loadscope-reorder --tx "$(side 1)" --tx "$(side 2)" --durations=15
 fi
