@@ -45,6 +45,7 @@ from labctl.resources.events import Recorder
 from labctl.resources.rbac.defaults import ensure_roles
 from labctl.resources.registry import builtin_registry
 from labctl.resources.resources import Resources
+from labctl.resources.usage import NoUsage, UsageReader
 from labctl.store.interface import Store
 from labctl.store.memory import memory_store
 from labctl.tokens import TokenKeys
@@ -92,6 +93,7 @@ class ApiServer:
         checks: Checks = tuple,
         controllers: bool = False,
         audit: AuditLog | None = None,
+        usage: UsageReader = NoUsage(),
     ) -> AsyncIterator[ApiServer]:
         """With `controllers`, all of the master's controllers run as well; pods are bound to no node and stay Pending."""
         clock = SystemClock()
@@ -114,6 +116,7 @@ class ApiServer:
             checks=checks,
             tokens=tokens,
             audit=audit,
+            usage=usage,
         )
         listener = socket.create_server(("127.0.0.1", 0))
         await server.start([listener])

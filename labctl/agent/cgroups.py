@@ -15,7 +15,8 @@ MOST_CPUS = 10_000
 """A CPU limit above this is none. The kernel refuses quotas that are very large."""
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
+    """A file's text; empty if it can't be read."""
     try:
         with open(path, encoding="ascii") as file:
             return file.read().strip()
@@ -117,13 +118,13 @@ class Cgroups:
         found: Set[int] = set()
         for folder in self.folders(path):
             for path, _, _ in os.walk(folder):
-                found.update(int(pid) for pid in _read(os.path.join(path, "cgroup.procs")).split())
+                found.update(int(pid) for pid in read(os.path.join(path, "cgroup.procs")).split())
         return sorted(found)
 
     def oom_kills(self, path: str) -> int:
         """How often the kernel killed in this group for want of memory."""
         file = f"{self._mount}{path}/memory.events" if self.v2 else f"{self._mount}/memory{path}/memory.oom_control"
-        for line in _read(file).splitlines():
+        for line in read(file).splitlines():
             if line.startswith("oom_kill "):
                 return int(line.split()[1])
         return 0
@@ -132,12 +133,12 @@ class Cgroups:
 def machine_limits(mount: str = MOUNT) -> Dict[str, float]:
     """What bounds this whole machine, where it is itself a control group (a namespace minion): {"memory": bytes, "cpus": n}, each only if there is one."""
     found: Dict[str, float] = {}
-    memory = _read(f"{mount}/memory.max") or _read(f"{mount}/memory/memory.limit_in_bytes")
+    memory = read(f"{mount}/memory.max") or read(f"{mount}/memory/memory.limit_in_bytes")
     if memory.isdigit() and 0 < int(memory) < _UNLIMITED:
         found["memory"] = int(memory)
-    quota, _, period = _read(f"{mount}/cpu.max").partition(" ")
+    quota, _, period = read(f"{mount}/cpu.max").partition(" ")
     if not quota:
-        quota, period = _read(f"{mount}/cpu/cpu.cfs_quota_us"), _read(f"{mount}/cpu/cpu.cfs_period_us")
+        quota, period = read(f"{mount}/cpu/cpu.cfs_quota_us"), read(f"{mount}/cpu/cpu.cfs_period_us")
     if quota.isdigit() and period.isdigit():
         found["cpus"] = int(quota) / int(period)
     return found
@@ -145,7 +146,7 @@ def machine_limits(mount: str = MOUNT) -> Dict[str, float]:
 
 def memory_used(mount: str = MOUNT) -> int:
     """Of the machine's own group, page cache that can be dropped left out; 0 where the machine is no group."""
-    stat = _read(f"{mount}/memory.stat") or _read(f"{mount}/memory/memory.stat")
-    used = _read(f"{mount}/memory.current") or _read(f"{mount}/memory/memory.usage_in_bytes")
+    stat = read(f"{mount}/memory.stat") or read(f"{mount}/memory/memory.stat")
+    used = read(f"{mount}/memory.current") or read(f"{mount}/memory/memory.usage_in_bytes")
     idle = [line.split()[1] for line in stat.splitlines() if line.startswith(("total_inactive_file ", "inactive_file "))]
     return max(0, int(used) - int(idle[-1] if idle else 0)) if used.isdigit() else 0

@@ -31,11 +31,13 @@ from labctl.api.repeats import Repeats
 from labctl.api.reviews import Reviews
 from labctl.api.settings import ApiSettings
 from labctl.api.tokens import ServiceAccountTokens
+from labctl.api.usage import UsageApi
 from labctl.clock import Clock
 from labctl.errors import ApiError, LabctlError, StoreError
 from labctl.remote.interface import Remote
 from labctl.resources.rbac.holders import Rbac
 from labctl.resources.resources import Resources
+from labctl.resources.usage import NoUsage, UsageReader
 from labctl.tokens import TokenKeys
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,7 @@ class Server:
         tokens: TokenKeys | None = None,
         rbac: Rbac | None = None,
         audit: AuditLog | None = None,
+        usage: UsageReader = NoUsage(),  # noqa: B008 - it holds nothing
     ) -> None:
         self._settings = settings
         self._tls = tls
@@ -86,6 +89,7 @@ class Server:
             "delete": objects.delete,
             "deletecollection": objects.delete_collection,
         }
+        self._usage = UsageApi(resources, usage)
         self._reviews = Reviews(resources.schema, self._authorizer, rbac, self._tokens)
         streams = streaming.handlers(resources, remote, settings)
         self._special: Mapping[tuple[str, str], Handler] = {**streams, ("serviceaccounts", "token"): self._tokens.create}
@@ -200,7 +204,9 @@ class Server:
             return self._subresource_handler(call, verb)
         if verb not in kind.verbs or (target.name and verb == "create"):
             raise status.method_not_allowed()
-        return self._verbs[verb] if kind.persisted else self._reviews.create
+        if kind.persisted:
+            return self._verbs[verb]
+        return self._reviews.create if verb == "create" else self._usage.answer
 
     def _subresource_handler(self, call: Call, verb: str) -> Handler:
         name = call.target.subresource

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from labctl.controllers.aggregation import Aggregation
+from labctl.controllers.autoscaling.autoscalers import Autoscalers
 from labctl.controllers.clusterdns import ClusterDns
 from labctl.controllers.cronjobs import CronJobs
 from labctl.controllers.customresources import CustomKinds, CustomResources
@@ -30,6 +31,7 @@ from labctl.controllers.volumes.persistentvolumes import PersistentVolumes
 from labctl.controllers.volumes.protection import ClaimProtection
 from labctl.reconcile.plan import Follower
 from labctl.resources.registry import Registry
+from labctl.resources.usage import NoUsage, UsageReader
 from labctl.resources.webhooks import NoWebhooks, Webhooks
 
 
@@ -37,6 +39,7 @@ def builtin_controllers(
     registry: Registry,
     settings: ControllerSettings = ControllerSettings(),  # noqa: B008 - frozen
     webhooks: Webhooks = NoWebhooks(),  # noqa: B008 - it holds nothing
+    usage: UsageReader = NoUsage(),  # noqa: B008 - it holds nothing
 ) -> list[Follower]:
     """Custom kinds come first, because all others may deal with them; then endpoints, so that nobody is sent to a pod that leaves. The scheduler is in a room of its own."""
     return [
@@ -55,6 +58,7 @@ def builtin_controllers(
         Jobs(settings),
         CronJobs(),
         Disruption(),
+        Autoscalers(registry, usage),
         CustomResources(registry),
         EphemeralVolumes(),
         Claims(),

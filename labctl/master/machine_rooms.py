@@ -17,6 +17,7 @@ from labctl.journal import Journal
 from labctl.machines import zipapp
 from labctl.machines.machines import MachineAccess, Machines, MasterServices
 from labctl.machines.settings import LabFacts
+from labctl.machines.usage import Usage
 from labctl.master.settings import API_PORT, MasterSettings
 from labctl.network.network import Network
 from labctl.providers.protocol import Provider, Uplink
@@ -63,6 +64,7 @@ class MachineRooms:
         self.machines = Machines(access, services, facts, settings.machines())
         self.network = Network(remote, journal, clock, settings.pod_network(), supervisor)
         self.proxy = Proxy(remote, client, recorder("proxy"), journal, clock, settings.proxy(), supervisor)
+        self.usage = Usage(remote, client, clock)
         self.dns = Dns(remote, journal, clock, settings.dns(), supervisor)
         self._uplink: asyncio.Task[Uplink] | None = None
         self._entered = False  # the SSH process lives in the lab's network

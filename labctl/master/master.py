@@ -44,9 +44,11 @@ from labctl.reconcile.runner import Runner
 from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap, essentials
 from labctl.resources.client import Client
 from labctl.resources.events import Recorder
+from labctl.resources.plurals import METRICS
 from labctl.resources.rbac.holders import Rbac
 from labctl.resources.registry import builtin_registry
 from labctl.resources.resources import Resources
+from labctl.resources.usage import NoUsage, UsageReader
 from labctl.scheduler.scheduler import Scheduler
 from labctl.store.interface import Store
 from labctl.supervisor import Supervisor
@@ -102,6 +104,9 @@ class Master:
         self.journal = journal
         self.store = store
         self.registry = builtin_registry()
+        if tools is None:  # without machines nobody can say what pods use
+            for resource in METRICS:
+                self.registry.remove(resource)
         self.resources = Resources(store, self.registry, clock, journal, rng, settings.resources())
         self.client = Client(self.resources)
         self.rbac = Rbac(self.resources)
@@ -136,7 +141,7 @@ class Master:
         controllers = self.settings.controllers()
         signing = [Signing(self._authority)] if self._authority else []
         tokens = [TokenSecrets(self._tokens.sign, controllers)] if self._tokens else []
-        builtin = builtin_controllers(self.registry, controllers, self.webhooks)
+        builtin = builtin_controllers(self.registry, controllers, self.webhooks, self._usage())
         return [Milestones(self.journal), *builtin, *signing, *tokens, essential, self.scheduler, *machine_rooms, self.faults]
 
     def _fault_site(self, tools: Tools | None, view: View) -> Site:
@@ -154,6 +159,9 @@ class Master:
             master_address=self.settings.lab_address,
             pulls=self._pulls if tools and tools.images else None,
         )
+
+    def _usage(self) -> UsageReader:
+        return self.machine_rooms.usage if self.machine_rooms else NoUsage()
 
     def _bootstrap(self) -> BootstrapSettings:
         if not self.machine_rooms:
@@ -203,6 +211,7 @@ class Master:
             tokens=self._tokens,
             rbac=self.rbac,
             audit=self._audit,
+            usage=self._usage(),
         )
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
@@ -217,6 +226,8 @@ class Master:
         self.faults.start()
         self.supervisor.run("compaction", self._compact)
         self.supervisor.run("log-files", self._bound_logs)
+        if self.machine_rooms:
+            self.supervisor.run("usage", self.machine_rooms.usage.keep_fresh)
         if self._audit:
             self.supervisor.run("audit-log", self._audit.run)
 
@@ -250,7 +261,7 @@ class Master:
         """
         if self.api:
             await self.api.stop()
-        await self.supervisor.stop("compaction", "log-files", MACHINES_START)
+        await self.supervisor.stop("compaction", "log-files", "usage", MACHINES_START)
         if self._audit:
             await self.supervisor.stop("audit-log")
             await self._audit.close()

@@ -34,3 +34,5 @@ PRIORITY_CLASSES = "priorityclasses.scheduling.k8s.io"
 RUNTIME_CLASSES = "runtimeclasses.node.k8s.io"
 SIGNING_REQUESTS = "certificatesigningrequests.certificates.k8s.io"
 SECRETS = "secrets"
+AUTOSCALERS = "horizontalpodautoscalers.autoscaling"
+METRICS = ("nodes.metrics.k8s.io", "pods.metrics.k8s.io")

@@ -265,7 +265,7 @@ class HollowNode:
     def _pod_status(self, uid: str) -> dict[str, Any]:
         ip = self.running[uid].ip
         conditions = [condition(type_, "True", lastTransitionTime=self._time()) for type_ in ("PodScheduled", "ContainersReady", "Ready")]
-        return {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "conditions": conditions}
+        return {"phase": "Running", "startTime": self._time(), "podIP": ip, "podIPs": [{"ip": ip}], "conditions": conditions}
 
     # -- helpers -----------------------------------------------------------------------------------------------------------------------
 

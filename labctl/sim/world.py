@@ -25,6 +25,7 @@ from labctl.resources.kinds.labctl_internal_v1.machine import MAX_NUMBER
 from labctl.resources.plurals import MACHINES
 from labctl.resources.registry import builtin_registry
 from labctl.resources.resources import Resources
+from labctl.resources.usage import NoUsage, UsageReader
 from labctl.scheduler.scheduler import Scheduler
 from labctl.sim.checkers import acknowledged, addresses, endpoints, identity, replicas, rules, watch
 from labctl.sim.clock import VirtualClock
@@ -45,6 +46,7 @@ class World:
         hollow: HollowSettings = HollowSettings(),  # noqa: B008 - frozen
         controllers: ControllerSettings = ControllerSettings(),  # noqa: B008 - frozen
         proxies: int = 0,
+        usage: UsageReader = NoUsage(),  # noqa: B008 - it holds nothing
     ) -> None:
         """The proxy's compiler writes the rules of the first `proxies` minions."""
         self.rng = Random(seed)
@@ -65,6 +67,7 @@ class World:
         self.log = watch.LogReader(self.store)
         self._names, self._addresses = identity.Names(), addresses.Addresses()
         self.told = acknowledged.Acknowledged()
+        self._usage = usage
         self.runner = self._runner()
 
     async def start(self, nodes: int) -> None:
@@ -196,7 +199,7 @@ class World:
             self.resources,
             self.client,
             lambda component: Recorder(self.client, component, self.clock),
-            [Milestones(self.journal), *builtin_controllers(self.registry, self._settings), Scheduler(), *more],
+            [Milestones(self.journal), *builtin_controllers(self.registry, self._settings, usage=self._usage), Scheduler(), *more],
             self.clock,
             self.journal,
             Random(self.rng.random()),

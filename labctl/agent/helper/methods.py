@@ -7,11 +7,13 @@ digest     one word for them
 conntrack  forget the connections that new rules should have moved
 network    routes, forwarding, masquerade: the whole plan
 forward    userspace mode: what the forwarder serves (`userspace.py`)
+usage      what this machine and its containers have used (`usage.py` of the agent)
 dns        the names that this machine's DNS server answers (`names.py`)
 """
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any, Callable, Dict, Optional
 
@@ -30,6 +32,7 @@ class Methods:
         self._syns = Syns()
         self._forwarder = userspace.Forwarder(program)
         self._names = names.Names(program)
+        self._cgroup_root: Optional[str] = None  # the agent's settings say it
 
     def answer(self, method: str, params: Dict[str, Any]) -> Any:
         """Raises Refused, Failed, OSError, KeyError: all of them a no."""
@@ -90,6 +93,16 @@ class Methods:
 
     def do_network(self, params: Dict[str, Any]) -> dict:
         return self._network.program(params, self.iptables())
+
+    def do_usage(self, _params: Dict[str, Any]) -> dict:
+        from .. import settings, usage  # only a helper that is asked pays for them
+
+        try:
+            if self._cgroup_root is None:
+                self._cgroup_root = settings.read(settings.PATH).cgroup_root if os.path.exists(settings.PATH) else ""
+        except settings.BadSettings as error:
+            raise check.Refused(str(error)) from None
+        return usage.read(self._cgroup_root)
 
     def do_forward(self, params: Dict[str, Any]) -> dict:
         return self._forwarder.serve(params)

@@ -98,6 +98,7 @@ ROLES: dict[str, list[Rule]] = {
         _on("apps", _READ, *_APPS, *_APPS_STATUS),
         _on("autoscaling", _READ, "horizontalpodautoscalers", "horizontalpodautoscalers/status"),
         _on("batch", _READ, "cronjobs", "cronjobs/status", "jobs", "jobs/status"),
+        _on("metrics.k8s.io", _READ, "nodes", "pods"),
         _on("policy", _READ, "poddisruptionbudgets", "poddisruptionbudgets/status"),
         _on("networking.k8s.io", _READ, "ingresses", "ingresses/status", "networkpolicies"),
     ],

@@ -1,4 +1,4 @@
-"""Looking into pods and machines with the unmodified kubectl: `kubectl debug`, and pods whose containers see each other's processes."""
+"""Pods, as people meet them with the unmodified kubectl: looked into with `debug`, measured with `top`, scaled by what they use, reached from outside."""
 
 import contextlib
 import os
@@ -10,6 +10,8 @@ import time
 
 from tests.e2e.cluster import PATIENCE, wait
 from tests.e2e.test_workloads import made, pod, running  # noqa: F401 - made is a fixture
+
+BURNS = "while true; do :; done"
 
 
 def typed(cluster, *words, lines, timeout_s=40.0):
@@ -103,3 +105,32 @@ def test_containers_of_a_pod_may_see_each_others_processes(cluster, made):  # no
     cluster.kubectl("delete", "pod", "both", "--wait=true", "--grace-period=1")
     left = cluster.on(both_on := "minion-1", "sh", "-c", "ps ax | grep -c '[s]leep infinity' || true").stdout
     assert left.strip() == "0", (both_on, left)
+
+
+def test_top_shows_who_burns(cluster, made):  # noqa: F811
+    made(pod("burns", "sh", "-c", BURNS, container={"resources": {"limits": {"cpu": "100m"}}}), pod("sleeps", "sleep", "1000"))
+    running(cluster, "burns")
+    running(cluster, "sleeps")
+
+    def rows():
+        shown = cluster.kubectl("top", "pods", "--containers", "--no-headers", check=False)
+        return {line.split()[0]: line.split() for line in shown.stdout.splitlines()}
+
+    seen = wait(lambda: (found := rows()).keys() >= {"burns", "sleeps"} and found, "both have a reading")
+    assert seen["burns"][1] == "main" and 50 <= int(seen["burns"][2].removesuffix("m")) <= 150, seen
+    assert int(seen["sleeps"][2].removesuffix("m")) <= 5 and int(seen["sleeps"][3].removesuffix("Mi")) < 50, seen
+    nodes = cluster.kubectl("top", "nodes").stdout
+    assert "minion-1" in nodes and "minion-2" in nodes and "<unknown>" not in nodes, nodes
+
+
+def test_a_deployment_that_burns_grows(cluster):
+    cluster.kubectl("create", "deployment", "burner", "--image=busybox", "--", "sh", "-c", BURNS)
+    cluster.kubectl("set", "resources", "deployment/burner", "--requests=cpu=50m", "--limits=cpu=100m")
+    cluster.kubectl("rollout", "status", "deployment/burner", "--timeout=60s")
+    made_ = cluster.kubectl("autoscale", "deployment", "burner", "--min=1", "--max=2", "--cpu=80%")
+    assert made_.stdout == "horizontalpodautoscaler.autoscaling/burner autoscaled\n"
+    try:
+        wait(lambda: cluster.get("deployment", "burner")["spec"]["replicas"] == 2, "it grew", 60)
+        assert "SuccessfulRescale" in cluster.kubectl("describe", "hpa", "burner").stdout
+    finally:
+        cluster.kubectl("delete", "hpa,deployment", "burner")

@@ -1,0 +1,335 @@
+"""The autoscaler: every 15 seconds it looks what the pods of a Deployment (or of anything that has a scale) use, and sets how many there are to be.
+
+    the target's scale ─► its pods ─► what they use (calculate.py) ─► the most that a metric asks for ─► what is allowed now (behavior.py) ─► spec.replicas
+
+`plan` decides on the view and on the readings as they are. What it recommended is remembered by `decided`, for the stabilization windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from random import Random
+from typing import Any, NamedTuple
+
+from labctl.clock import rfc3339
+from labctl.controllers.autoscaling import behavior, calculate
+from labctl.controllers.autoscaling.behavior import History, Verdict
+from labctl.controllers.autoscaling.calculate import Count, NoCount, Tolerance
+from labctl.reconcile.plan import NOTHING, Action, Index, Key, Patch, Plan, Record, Seen, View
+from labctl.resources.kinds.autoscaling_v2.horizontalpodautoscaler import HorizontalPodAutoscaler, Metric, Rules
+from labctl.resources.kinds.core_v1.pod_view import Pod
+from labctl.resources.kinds.shared import condition
+from labctl.resources.plurals import AUTOSCALERS, PODS
+from labctl.resources.quantities import parse as amount_of
+from labctl.resources.registry import Registry
+from labctl.resources.selectors import parse as parse_selector
+from labctl.resources.usage import NoUsage, UsageReader
+from labctl.resources.verbs.subresources import scale_object
+
+EVERY_S = 15.0
+Said = tuple[bool, str, str]
+
+
+class Target(NamedTuple):
+    """What is scaled: the store's resource, its key, its scale, and where its number stands."""
+
+    resource: str
+    key: Key
+    replicas: int
+    selector: str
+    path: str
+    revision: int
+
+
+class Decision(NamedTuple):
+    """What one look came to. `desired` None: nothing can be said. `recommended` is what the metrics asked for, if they were asked."""
+
+    current: int
+    desired: int | None
+    conditions: dict[str, Said]
+    metrics: Sequence[Mapping[str, Any]] = ()
+    recommended: int | None = None
+    reason: str = ""
+    trouble: Sequence[tuple[str, str]] = ()  # Events: reason, message
+
+
+class Autoscalers:
+    """The controller that the module's docstring describes."""
+
+    name = "horizontal-pod-autoscaler"
+    kind = AUTOSCALERS
+
+    def __init__(self, registry: Registry, usage: UsageReader = NoUsage()) -> None:  # noqa: B008 - it holds nothing
+        self._registry = registry
+        self._usage = usage
+        self._history: dict[str, History] = {}  # by uid
+        self._decisions: dict[Key, tuple[float, Decision]] = {}
+        self.watches = {AUTOSCALERS: _changed}
+        self.indexes: Mapping[tuple[str, str], Index] = {}
+
+    def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
+        autoscaler: HorizontalPodAutoscaler | None = view.get(AUTOSCALERS, key)
+        if autoscaler is None or autoscaler.metadata.deletion_timestamp is not None:
+            self._decisions.pop(key, None)
+            return NOTHING
+        target, why = self._target(view, autoscaler)
+        if target is None:
+            decision = Decision(
+                autoscaler.status.current_replicas,
+                None,
+                {"AbleToScale": (False, "FailedGetScale", f"the HPA controller was unable to get the target's current scale: {why}")},
+                trouble=[("FailedGetScale", why)],
+            )
+        else:
+            decision = self._decide(view, autoscaler, target, now)
+        self._decisions[key] = (now, decision)
+        return Plan(list(_actions(view, autoscaler, target, decision)), EVERY_S, decision.reason)
+
+    def decided(self, view: View, key: Key, plan: Plan, now: float) -> None:
+        """Remembers what was recommended, and by how much the number changes."""
+        autoscaler: HorizontalPodAutoscaler | None = view.get(AUTOSCALERS, key)
+        at_s, decision = self._decisions.pop(key, (0.0, None))
+        if autoscaler is None:
+            known = {each.metadata.uid for each in view.all(AUTOSCALERS)}
+            self._history = {uid: history for uid, history in self._history.items() if uid in known}
+            return
+        if decision is None or decision.desired is None:
+            return
+        uid = autoscaler.metadata.uid
+        change = decision.desired - decision.current
+        history = self._history.get(uid) or _first(decision.current, at_s)
+        self._history[uid] = behavior.remembered(history, autoscaler.spec.behavior, at_s, decision.recommended, change)
+
+    def _target(self, view: View, autoscaler: HorizontalPodAutoscaler) -> tuple[Target | None, str]:
+        """What is to be scaled; else why it can't be."""
+        wanted, namespace = autoscaler.spec.scale_target_ref, autoscaler.metadata.namespace
+        kind = self._registry.of(wanted.api_version or "v1", wanted.kind)
+        if kind is None:
+            return None, f'no matches for kind "{wanted.kind}" in version "{wanted.api_version or "v1"}"'
+        stored = kind.stored
+        key = f"{namespace}/{wanted.name}"
+        obj = view.raw(stored.resource, key)
+        if obj is None:
+            return None, f'{stored.resource} "{wanted.name}" not found'
+        if stored.scale is None:
+            return None, "the server could not find the requested resource"
+        scale = scale_object(stored, obj)
+        revision, selector = int(obj["metadata"]["resourceVersion"]), scale["status"].get("selector") or ""
+        return Target(stored.resource, key, scale["spec"]["replicas"], selector, stored.scale.replicas, revision), ""
+
+    def _decide(self, view: View, autoscaler: HorizontalPodAutoscaler, target: Target, now: float) -> Decision:
+        spec, current = autoscaler.spec, target.replicas
+        conditions: dict[str, Said] = {
+            "AbleToScale": (True, "SucceededGetScale", "the HPA controller was able to get the target's current scale")
+        }
+        if current == 0 and spec.min_replicas != 0:
+            conditions["ScalingActive"] = (False, "ScalingDisabled", "scaling is disabled since the replica count of the target is zero")
+            return Decision(current, 0, conditions)
+        if current > spec.max_replicas:
+            return Decision(current, spec.max_replicas, conditions, reason="Current number of replicas above Spec.MaxReplicas")
+        if current < spec.min_replicas:
+            return Decision(current, spec.min_replicas, conditions, reason="Current number of replicas below Spec.MinReplicas")
+        if not target.selector:
+            message = "the HPA target's scale is missing a selector"
+            conditions["ScalingActive"] = (False, "InvalidSelector", message)
+            return Decision(current, None, conditions, trouble=[("SelectorRequired", "selector is required")])
+        found = self._metrics(view, autoscaler, target)
+        conditions["ScalingActive"] = found.active
+        if found.replicas is None:
+            return Decision(current, None, conditions, found.shown, trouble=found.trouble)
+        verdict = behavior.allowed(
+            current,
+            found.replicas,
+            (spec.min_replicas, spec.max_replicas),
+            spec.behavior,
+            self._history.get(autoscaler.metadata.uid) or _first(current, now),
+            now,
+        )
+        conditions.update(AbleToScale=verdict.able, ScalingLimited=verdict.limited)
+        return Decision(current, verdict.replicas, conditions, found.shown, found.replicas, _reason(current, verdict, found), found.trouble)
+
+    def _metrics(self, view: View, autoscaler: HorizontalPodAutoscaler, target: Target) -> Found:
+        pods = _pods(view, autoscaler.metadata.namespace, target.selector)
+        counts, shown, failures = [], [], []
+        for metric in autoscaler.spec.metrics:
+            try:
+                counted = self._count(metric, pods, target.replicas, autoscaler, view.wall())
+                counts.append((counted.replicas, _title(metric)))
+                shown.append(_shown(metric, counted))
+            except NoCount as why:
+                failures.append((f"FailedGet{metric.type}Metric", _unable(metric, str(why))))
+                shown.append({"type": ""})
+        most, title = max(counts, key=lambda each: each[0], default=(0, ""))
+        if failures and (not counts or most < target.replicas):
+            reason, message = failures[0]
+            active = (False, reason, f"the HPA was unable to compute the replica count: {message}")
+            first = f"invalid metrics ({len(failures)} invalid out of {len(autoscaler.spec.metrics)}), first error is: {message}"
+            return Found(None, active, shown if counts else (), [*failures, ("FailedComputeMetricsReplicas", first)])
+        active = (True, "ValidMetricFound", f"the HPA was able to successfully calculate a replica count from {title}")
+        return Found(most, active, shown, failures, title)
+
+    def _count(self, metric: Metric, pods: Sequence[Pod], current: int, autoscaler: HorizontalPodAutoscaler, wall_s: float) -> Count:
+        source = metric.resource or metric.container_resource
+        if source is None or metric.type not in ("Resource", "ContainerResource"):
+            which = "external" if metric.type == "External" else "custom"
+            other = metric.pods or metric.object or metric.external
+            name = other.metric.name if other else metric.type
+            group = f"{which}.metrics.k8s.io"
+            raise NoCount(
+                f"unable to get metric {name}: unable to fetch metrics from {which} metrics API: no {which} metrics API ({group}) registered"
+            )
+        return calculate.count(source, pods, current, self._usage, _tolerance(autoscaler), wall_s)
+
+
+def _first(current: int, now: float) -> History:
+    """What there was at the first look counts as recommended, so that a new autoscaler does not shrink its target at once."""
+    return History(recommended=(behavior.Stamped(now, current),))
+
+
+class Found(NamedTuple):
+    """What the metrics say: the most replicas that one of them asks for, or None."""
+
+    replicas: int | None
+    active: Said
+    shown: Sequence[Mapping[str, Any]]
+    trouble: Sequence[tuple[str, str]]
+    title: str = ""
+
+
+def _reason(current: int, verdict: Verdict, found: Found) -> str:
+    if verdict.replicas == current:
+        return ""
+    return f"{found.title} above target" if verdict.replicas > current else "All metrics below target"
+
+
+def _tolerance(autoscaler: HorizontalPodAutoscaler) -> Tolerance:
+    def of(rules: Rules | None, otherwise: float) -> float:
+        return float(amount_of(rules.tolerance)) if rules and rules.tolerance is not None else otherwise
+
+    said = autoscaler.spec.behavior
+    return Tolerance(of(said.scale_up, 0.1), of(said.scale_down, 0.1))
+
+
+def _pods(view: View, namespace: str, text: str) -> list[Pod]:
+    try:
+        selector = parse_selector(text)
+    except ValueError:
+        return []
+    return [pod for pod in view.all(PODS, namespace) if selector.matches(pod.metadata.labels)]
+
+
+def _title(metric: Metric) -> str:
+    source = metric.resource or metric.container_resource
+    assert source is not None
+    kind = "container resource" if metric.container_resource else "resource"
+    return f"{source.name} {kind}" + ("" if source.target.average_value is not None else " utilization (percentage of request)")
+
+
+def _unable(metric: Metric, why: str) -> str:
+    source = metric.resource or metric.container_resource
+    if source is None:
+        return why
+    what = f"{source.name} usage" if source.target.average_value is not None else f"{source.name} utilization"
+    return f"failed to get {what}: {why}"
+
+
+def _shown(metric: Metric, counted: Count) -> Mapping[str, Any]:
+    source = metric.resource or metric.container_resource
+    assert source is not None
+    average = f"{counted.average}m" if source.name == "cpu" else str(counted.average)
+    current: dict[str, Any] = {"averageValue": average}
+    if counted.share is not None:
+        current["averageUtilization"] = counted.share
+    if metric.container_resource:
+        return {"type": metric.type, "containerResource": {"name": source.name, "container": source.container, "current": current}}
+    return {"type": metric.type, "resource": {"name": source.name, "current": current}}
+
+
+# -- what is written
+
+
+def _actions(view: View, autoscaler: HorizontalPodAutoscaler, target: Target | None, decision: Decision) -> Iterator[Action]:
+    key, desired = autoscaler.metadata.key, decision.desired
+    for reason, message in decision.trouble:
+        yield Record(AUTOSCALERS, key, reason, message, "Warning")
+    conditions = dict(decision.conditions)
+    scaled = target is not None and desired is not None and desired != decision.current
+    if scaled and target is not None:
+        event = Record(AUTOSCALERS, key, "SuccessfulRescale", f"New size: {desired}; reason: {decision.reason}")
+        why = f"autoscaler {autoscaler.metadata.name}: {decision.reason}: {decision.current} -> {desired}"
+        yield Patch(target.resource, target.key, _at(target.path, desired), revision=target.revision, why=why, event=event)
+        conditions["AbleToScale"] = (True, "SucceededRescale", f"the HPA controller was able to update the target scale to {desired}")
+    status = _status(view, autoscaler, decision, conditions, scaled)
+    if status is not None:
+        yield Patch(AUTOSCALERS, key, {"status": status}, "status")
+
+
+def _at(path: str, number: int | None) -> dict[str, Any]:
+    value: Any = number
+    for name in reversed(path.split(".")):
+        value = {name: value}
+    return dict(value)
+
+
+def _status(
+    view: View, autoscaler: HorizontalPodAutoscaler, decision: Decision, said: Mapping[str, Said], scaled: bool
+) -> dict[str, Any] | None:
+    """The status to be written; None if it would say what is there already."""
+    before, now = autoscaler.status, rfc3339(view.wall())
+    conditions: list[dict[str, str]] = []
+    changed = False
+    for kind in (*(each.type for each in (before.conditions or ())), *("AbleToScale", "ScalingActive", "ScalingLimited")):
+        if any(each["type"] == kind for each in conditions):
+            continue
+        old, new = condition((before.conditions or ()), kind), said.get(kind)
+        if new is None:
+            if old is not None:
+                conditions.append(_written(kind, old.status, old.reason, old.message, old.last_transition_time))
+            continue
+        word = "True" if new[0] else "False"
+        since = old.last_transition_time if old and old.status == word else now
+        conditions.append(_written(kind, word, new[1], new[2], since))
+        changed = changed or old is None or (old.status, old.reason, old.message) != (word, new[1], new[2])
+    desired = decision.current if decision.desired is None else decision.desired
+    metrics = (
+        _unchanged_metrics(autoscaler)
+        if decision.recommended is None and not decision.metrics
+        else [dict(each) for each in decision.metrics]
+    )
+    numbers = (before.observed_generation, before.current_replicas, before.desired_replicas)
+    same = numbers == (autoscaler.metadata.generation, decision.current, desired) and not changed and not scaled
+    if same and _unchanged_metrics(autoscaler) == metrics:
+        return None
+    status: dict[str, Any] = {
+        "observedGeneration": autoscaler.metadata.generation,
+        "currentReplicas": decision.current,
+        "desiredReplicas": desired,
+        "currentMetrics": metrics or None,
+        "conditions": conditions,
+    }
+    return {**status, **({"lastScaleTime": now} if scaled else {})}
+
+
+def _written(kind: str, status: str, reason: str, message: str, since: str) -> dict[str, str]:
+    return {"type": kind, "status": status, "lastTransitionTime": since, "reason": reason, "message": message}
+
+
+def _unchanged_metrics(autoscaler: HorizontalPodAutoscaler) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for metric in autoscaler.status.current_metrics or ():
+        source = metric.resource or metric.container_resource
+        if source is None:
+            found.append({"type": ""})
+            continue
+        current: dict[str, Any] = {"averageValue": source.current.average_value}
+        if source.current.average_utilization is not None:
+            current["averageUtilization"] = source.current.average_utilization
+        named = {"name": source.name, **({"container": source.container} if source.container else {})}
+        found.append({"type": metric.type, "containerResource" if source.container else "resource": {**named, "current": current}})
+    return found
+
+
+def _changed(_view: View, seen: Seen) -> Iterable[Key]:
+    """A new autoscaler, and one whose spec changed; its own status is no reason to look again."""
+    if seen.old is None or seen.new is None or seen.old.metadata.generation != seen.new.metadata.generation:
+        yield seen.key

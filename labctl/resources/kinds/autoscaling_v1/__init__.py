@@ -1,0 +1,1 @@
+"""autoscaling/v1: HorizontalPodAutoscalers as they were first."""

@@ -1,0 +1,317 @@
+"""HorizontalPodAutoscaler: how many replicas something is to have, by what its pods use. controllers/autoscaling/ carries it out.
+
+Metrics of type Resource and ContainerResource (cpu, memory) are acted on; those of other types need an adapter that labctl does not have, and the
+autoscaler's conditions say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from labctl.resources import fields, names, quantities
+from labctl.resources.cells import AGE, NAME
+from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
+from labctl.resources.kinds.shared import Condition, Quantity
+
+_TYPES = {
+    "Resource": "resource",
+    "ContainerResource": "containerResource",
+    "Pods": "pods",
+    "Object": "object",
+    "External": "external",
+}
+_TARGETS = ("AverageValue", "Utilization", "Value")
+_POLICIES = ("Percent", "Pods")
+_SELECT = ("Disabled", "Max", "Min")
+_MOST_WINDOW_S, _MOST_PERIOD_S = 3600, 1800
+_POSITIVE, _NOT_NEGATIVE = "must be greater than 0", "must be greater than or equal to zero"
+
+
+class TargetReference(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    kind: str = ""
+    name: str = ""
+    api_version: str = ""
+
+
+class MetricTarget(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    type: str = ""
+    value: Quantity = 0
+    average_value: Quantity | None = None
+    average_utilization: int | None = None
+
+
+class ResourceMetric(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """A metric of type Resource, or of type ContainerResource with the name of a container."""
+
+    name: str = ""
+    container: str = ""
+    target: MetricTarget = MetricTarget()
+
+
+class Named(msgspec.Struct, frozen=True, gc=False):
+    name: str = ""
+
+
+class OtherMetric(msgspec.Struct, frozen=True, gc=False):
+    """A metric of a type that is not acted on: only its name matters, for messages."""
+
+    metric: Named = Named()
+
+
+class Metric(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    type: str = ""
+    resource: ResourceMetric | None = None
+    container_resource: ResourceMetric | None = None
+    pods: OtherMetric | None = None
+    object: OtherMetric | None = None
+    external: OtherMetric | None = None
+
+
+class Policy(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    type: str = ""
+    value: int = 0
+    period_seconds: int = 0
+
+
+class Rules(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """How fast, and how far, an autoscaler may go in one direction."""
+
+    stabilization_window_seconds: int | None = None
+    select_policy: str = "Max"
+    policies: tuple[Policy, ...] = ()
+    tolerance: Quantity | None = None
+
+
+class Behavior(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    scale_up: Rules | None = None
+    scale_down: Rules | None = None
+
+
+class HorizontalPodAutoscalerSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    scale_target_ref: TargetReference = TargetReference()
+    min_replicas: int = 1
+    max_replicas: int = 0
+    metrics: tuple[Metric, ...] = ()
+    behavior: Behavior = Behavior()
+
+
+class CurrentValue(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    average_value: Quantity | None = None
+    average_utilization: int | None = None
+
+
+class CurrentResource(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    name: str = ""
+    container: str = ""
+    current: CurrentValue = CurrentValue()
+
+
+class CurrentMetric(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    type: str = ""
+    resource: CurrentResource | None = None
+    container_resource: CurrentResource | None = None
+
+
+class HorizontalPodAutoscalerStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    observed_generation: int = 0
+    last_scale_time: str | None = None
+    current_replicas: int = 0
+    desired_replicas: int = 0
+    current_metrics: tuple[CurrentMetric, ...] | None = ()
+    conditions: tuple[Condition, ...] | None = ()
+
+
+class HorizontalPodAutoscaler(Viewed, frozen=True, rename="camel", gc=False):
+    spec: HorizontalPodAutoscalerSpec = HorizontalPodAutoscalerSpec()
+    status: HorizontalPodAutoscalerStatus = HorizontalPodAutoscalerStatus()
+
+
+# -- rules
+
+
+def validate(new: Object, _old: Object | None) -> Iterator[FieldError]:
+    spec = new.get("spec") or {}
+    least, most = spec.get("minReplicas", 1), spec.get("maxReplicas", 0)
+    if least < 1:
+        yield fields.invalid("spec.minReplicas", least, "must be greater than or equal to 1")
+    if most < 1:
+        yield fields.invalid("spec.maxReplicas", most, _POSITIVE)
+    if most < least:
+        yield fields.invalid("spec.maxReplicas", most, "must be greater than or equal to `minReplicas`")
+    target = spec.get("scaleTargetRef") or {}
+    for field in ("kind", "name"):
+        if not target.get(field):
+            yield fields.required(f"spec.scaleTargetRef.{field}")
+        else:
+            yield from names.checked(f"spec.scaleTargetRef.{field}", target[field], names.path_segment)
+    for index, metric in enumerate(spec.get("metrics") or ()):
+        yield from _metric(f"spec.metrics[{index}]", metric)
+    for direction, rules in (spec.get("behavior") or {}).items():
+        if rules:
+            yield from _rules(f"spec.behavior.{direction}", rules)
+
+
+def _metric(path: str, metric: Mapping[str, Any]) -> Iterator[FieldError]:
+    kind = metric.get("type", "")
+    if kind not in _TYPES:
+        yield (
+            fields.not_supported(f"{path}.type", kind, tuple(_TYPES))
+            if kind
+            else fields.required(f"{path}.type", "must specify a metric source type")
+        )
+        return
+    source = metric.get(_TYPES[kind])
+    if source is None:
+        yield fields.required(f"{path}.{_TYPES[kind]}", "must populate information for the given metric source")
+    for other in _TYPES.values():
+        if other != _TYPES[kind] and metric.get(other) is not None:
+            yield fields.forbidden(f"{path}.{other}", "must populate the given metric source only")
+    if source is None or kind not in ("Resource", "ContainerResource"):
+        return
+    at, target = f"{path}.{_TYPES[kind]}", source.get("target") or {}
+    if not source.get("name"):
+        yield fields.required(f"{at}.name", "must specify a resource name")
+    if kind == "ContainerResource" and not source.get("container"):
+        yield fields.required(f"{at}.container", "must specify a container")
+    yield from _target(f"{at}.target", target)
+
+
+def _target(path: str, target: Mapping[str, Any]) -> Iterator[FieldError]:
+    kind = target.get("type", "")
+    if not kind:
+        yield fields.required(f"{path}.type", "must specify a metric target type")
+    elif kind not in _TARGETS:
+        yield fields.invalid(f"{path}.type", kind, "must be either Utilization, Value, or AverageValue")
+    share, value = target.get("averageUtilization"), target.get("averageValue")
+    if share is not None and share < 1:
+        yield fields.invalid(f"{path}.averageUtilization", share, _POSITIVE)
+    if share is not None and value is not None:
+        yield fields.forbidden(f"{path}.averageValue", "may not set both a target raw value and a target utilization")
+    if share is None and value is None:
+        yield fields.required(f"{path}.averageUtilization", "must set either a target raw value or a target utilization")
+    if value is not None and quantities.parse(value) <= 0:
+        yield fields.invalid(f"{path}.averageValue", value, "must be positive")
+
+
+def _rules(path: str, rules: Mapping[str, Any]) -> Iterator[FieldError]:
+    window = rules.get("stabilizationWindowSeconds")
+    if window is not None and window < 0:
+        yield fields.invalid(f"{path}.stabilizationWindowSeconds", window, _NOT_NEGATIVE)
+    if window is not None and window > _MOST_WINDOW_S:
+        yield fields.invalid(f"{path}.stabilizationWindowSeconds", window, f"must be less than or equal to {_MOST_WINDOW_S}")
+    if rules.get("selectPolicy") not in (None, *_SELECT):
+        yield fields.not_supported(f"{path}.selectPolicy", rules["selectPolicy"], _SELECT)
+    if not rules.get("policies"):
+        yield fields.required(f"{path}.policies", "must specify at least one Policy")
+    for index, policy in enumerate(rules.get("policies") or ()):
+        yield from _policy(f"{path}.policies[{index}]", policy)
+
+
+def _policy(path: str, policy: Mapping[str, Any]) -> Iterator[FieldError]:
+    if policy.get("type") not in _POLICIES:
+        yield fields.not_supported(f"{path}.type", policy.get("type", ""), _POLICIES)
+    value, period = policy.get("value", 0), policy.get("periodSeconds", 0)
+    if value <= 0:
+        yield fields.invalid(f"{path}.value", value, _POSITIVE)
+    if period <= 0:
+        yield fields.invalid(f"{path}.periodSeconds", period, _POSITIVE)
+    if period > _MOST_PERIOD_S:
+        yield fields.invalid(f"{path}.periodSeconds", period, f"must be less than or equal to {_MOST_PERIOD_S}")
+
+
+# -- defaults
+
+UP_POLICIES = ({"type": "Pods", "value": 4, "periodSeconds": 15}, {"type": "Percent", "value": 100, "periodSeconds": 15})
+DOWN_POLICIES = ({"type": "Percent", "value": 100, "periodSeconds": 15},)
+DEFAULT_METRIC = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}
+
+
+def defaults(obj: Object) -> None:
+    spec = obj.get("spec")
+    if spec is None:
+        return
+    spec.setdefault("minReplicas", 1)
+    if not spec.get("metrics"):
+        spec["metrics"] = [msgspec.to_builtins(DEFAULT_METRIC)]
+    behavior = spec.get("behavior")
+    if behavior is not None:
+        _fill(behavior, "scaleUp", UP_POLICIES, {"stabilizationWindowSeconds": 0})
+        _fill(behavior, "scaleDown", DOWN_POLICIES, {})
+
+
+def _fill(behavior: dict[str, Any], direction: str, policies: Sequence[Mapping[str, Any]], more: Mapping[str, Any]) -> None:
+    rules = behavior.get(direction)
+    if rules is None:
+        rules = behavior[direction] = {}
+    rules.setdefault("selectPolicy", "Max")
+    for key, value in more.items():
+        rules.setdefault(key, value)
+    if not rules.get("policies"):
+        rules["policies"] = [dict(policy) for policy in policies]
+
+
+def prepare(new: Object, old: Object | None) -> None:
+    if old is None:
+        new["status"] = {"desiredReplicas": 0}
+
+
+# -- what is shown
+
+
+def _targets(view: HorizontalPodAutoscaler, _now_s: float) -> str:
+    shown = [_shown(view, index, metric) for index, metric in enumerate(view.spec.metrics)]
+    return ", ".join(shown) if len(shown) <= 2 else f"{', '.join(shown[:2])} + {len(shown) - 2} more..."
+
+
+def _shown(view: HorizontalPodAutoscaler, index: int, metric: Metric) -> str:
+    source = metric.resource or metric.container_resource
+    if source is None:
+        return "<unknown>/<unknown>"
+    current = CurrentValue()
+    if index < len(view.status.current_metrics or ()):
+        seen = (view.status.current_metrics or ())[index]
+        found = seen.resource or seen.container_resource
+        current = found.current if found else current
+    name = f"{source.container}/{source.name}" if source.container else source.name
+    if source.target.average_value is not None:
+        now = "<unknown>" if current.average_value is None else str(current.average_value)
+        return f"{name}: {now}/{source.target.average_value}"
+    now = "<unknown>" if current.average_utilization is None else f"{current.average_utilization}%"
+    return f"{name}: {now}/{source.target.average_utilization}%"
+
+
+def _reference(view: Any, _now_s: float) -> str:
+    return f"{view.spec.scale_target_ref.kind}/{view.spec.scale_target_ref.name}"
+
+
+REFERENCE = Column("Reference", _reference, description="What is scaled.")
+BOUNDS = (
+    Column("MinPods", lambda view, _now: str(view.spec.min_replicas), description="The fewest pods."),
+    Column("MaxPods", lambda view, _now: view.spec.max_replicas, type="integer", description="The most pods."),
+    Column("Replicas", lambda view, _now: view.status.current_replicas, type="integer", description="Pods that there are now."),
+    AGE,
+)
+STATUS = Subresource("status", ("get", "patch", "update"))
+
+KIND = Kind(
+    group="autoscaling",
+    version="v2",
+    kind="HorizontalPodAutoscaler",
+    plural="horizontalpodautoscalers",
+    singular="horizontalpodautoscaler",
+    namespaced=True,
+    view=HorizontalPodAutoscaler,
+    short_names=("hpa",),
+    categories=("all",),
+    columns=(NAME, REFERENCE, Column("Targets", _targets, description="What is used now, and what is wanted."), *BOUNDS),
+    subresources=(STATUS,),
+    has_status=True,
+    has_generation=True,
+    defaults=defaults,
+    prepare=prepare,
+    validate=validate,
+    type_defaults={"io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler": TypeDefaults(absent={"spec": {}})},
+)
