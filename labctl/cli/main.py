@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "token-keys": ("access", "The keys that sign ServiceAccounts' tokens; exchange them."),
     "why": ("look", "Why a pod, controller or Service is as it is."),
     "measure": ("measure", "Send requests at a fixed rate; what became of each."),
+    "trace": ("trace", "A packet to a Service, through a minion's real rules."),
     "timeline": ("timeline", "What a fault led to, step by step, in milliseconds."),
     "fault": ("fault", "Break a machine on purpose."),
     "experiment": ("experiment", "Play an experiment with faults: a hypothesis, repetitions, figures."),

@@ -38,9 +38,9 @@ class Milestones:
         ended = _ended(old, new)
         if ended:
             self._note(new, "ended", ended)
-        elif new.ready and not old.ready:
+        if new.ready and (ended or not old.ready):  # a container that was started again at once is one report
             self._note(new, "ready", f"ready on {new.spec.node_name}" + (f" at {new.status.pod_ip}" if new.status.pod_ip else ""))
-        elif old.ready and not new.ready:
+        elif old.ready and not new.ready and not ended:
             told = condition(new.status.conditions, "Ready")
             if told is None or told.reason != BY_NODES:
                 self._note(new, "unready", f"ready no longer: {told.message if told and told.message else 'its agent says so'}")

@@ -11,12 +11,14 @@ from labctl.api.extensions import ExtensionHandler, ExtensionRequest, Extensions
 from labctl.errors import ApiError
 from labctl.master.measurements import add_routes as add_measurement_routes
 from labctl.master.timelines import add_routes as add_timeline_routes
+from labctl.master.wanted import add_routes as add_wanted_routes
 from labctl.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from labctl.images.gate import PullGate
     from labctl.images.images import Images
     from labctl.journal import MemoryJournal
+    from labctl.proxy.proxy import Proxy
     from labctl.reconcile.plan import Key, View
     from labctl.reconcile.runner import Runner
     from labctl.resources.registry import Registry
@@ -34,6 +36,7 @@ def extensions(
     tokens: TokenKeys | None = None,
     peers: ExtensionHandler | None = None,
     pulls: PullGate | None = None,
+    proxy: Proxy | None = None,
 ) -> Extensions:
     """`refusals(view, key)`: why a waiting pod is on none of the nodes, a line for each."""
     routes = Extensions()
@@ -44,6 +47,8 @@ def extensions(
     add_timeline_routes(routes, runner.view, journal)
     routes.add("GET", "/labctl/v1/health", lambda _request: _health(supervisor))
     add_measurement_routes(routes)
+    if proxy:
+        add_wanted_routes(routes, runner.view, proxy)
     if tokens:
         routes.add("POST", "/labctl/v1/token-keys", lambda request: _rotate(tokens, request))
     if peers:

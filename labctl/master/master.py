@@ -198,9 +198,9 @@ class Master:
         images = tools.images if tools else None
         refusals = self.scheduler.refusals
         peers = PeersRoute(self.runner.view, self.settings.timing, tools.authority.secret(PURPOSE)) if tools else None
-        routes = extensions(
-            self.registry, self.runner, self.journal, images, snapshot, self.supervisor, refusals, self._tokens, peers, self._pulls
-        )
+        proxy = self.machine_rooms.proxy if self.machine_rooms else None
+        asked = (self._tokens, peers, self._pulls, proxy)
+        routes = extensions(self.registry, self.runner, self.journal, images, snapshot, self.supervisor, refusals, *asked)
         return Server(
             self.resources,
             tls,

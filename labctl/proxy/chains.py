@@ -101,6 +101,19 @@ def merge(parts: Iterable[Rules]) -> Rules:
     return Rules(Chains(owned["nat"], tuple(shared["nat"])), Chains(owned["filter"], tuple(shared["filter"])), tuple(missing))
 
 
+def as_text(rules: Rules) -> str:
+    """The rules in iptables-restore's form, which `parse` reads."""
+    lines: list[str] = []
+    for name in TABLES:
+        table = rules.table(name)
+        lines.append(f"*{name}")
+        lines += [f":{chain} - [0:0]" for chain in table.owned]
+        lines += [f"-A {chain} {line}" for chain, owned in table.owned.items() for line in owned]
+        lines += [f"-A {line}" for line in table.shared]
+        lines.append("COMMIT")
+    return "\n".join(lines) + "\n"
+
+
 def same(one: Rules, other: Rules) -> bool:
     """Equal but for the order of lines in shared chains."""
     return all(one.table(t).owned == other.table(t).owned and sorted(one.table(t).shared) == sorted(other.table(t).shared) for t in TABLES)

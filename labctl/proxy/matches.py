@@ -27,12 +27,19 @@ class Packet(msgspec.Struct, frozen=True):
 
 
 class World(msgspec.Struct):
-    """What a rule asks about besides the packet. `recent` remembers as xt_recent does: list -> source -> when."""
+    """What a rule asks about besides the packet. `recent` remembers as xt_recent does: list -> source -> when.
+
+    `decide` answers whether a rule with a probability is hit; without it the dice (`rng`) do.
+    """
 
     local: frozenset[str]
     rng: Random
     now: float = 0.0
     recent: dict[str, dict[str, float]] = {}
+    decide: Callable[[float], bool] | None = None
+
+    def happens(self, probability: float) -> bool:
+        return self.decide(probability) if self.decide is not None else self.rng.random() < probability
 
     def is_local(self, address: str) -> bool:
         return address in self.local or address.startswith("127.")
@@ -170,5 +177,5 @@ _MATCHES: dict[str, Callable[[str], Match]] = {
     "--ctstate": _state,
     "--dst-type": lambda value: lambda packet, world: world.is_local(packet.destination) == (value == "LOCAL"),
     "--src-type": lambda value: lambda packet, world: world.is_local(packet.source) == (value == "LOCAL"),
-    "--probability": lambda value: lambda _packet, world: world.rng.random() < float(value),
+    "--probability": lambda value: lambda _packet, world: world.happens(float(value)),
 }

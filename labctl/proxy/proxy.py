@@ -20,12 +20,13 @@ from labctl.clock import Clock
 from labctl.errors import Unreachable
 from labctl.journal import Journal
 from labctl.proxy import table
+from labctl.proxy.chains import as_text, merge
 from labctl.proxy.drain import Drain, StatusWriter
 from labctl.proxy.frontends import Frontend
 from labctl.proxy.hostports import host_ports
 from labctl.proxy.localports import LocalPorts
 from labctl.proxy.minion import Minion, Round
-from labctl.proxy.rules import BASE, Base, Entry
+from labctl.proxy.rules import BASE, Base, Entry, rules_of
 from labctl.proxy.settings import ProxySettings
 from labctl.proxy.table import SLICES_BY_SERVICE, slice_service
 from labctl.reconcile.plan import Follower, Index, Seen, View
@@ -96,6 +97,17 @@ class Proxy:
     def programmed(self, service: str) -> Mapping[str, bool]:
         """Minion -> has it this Service's rules as the table is now? For `labctl why`."""
         return {name: m.applied is not None and service not in m.dirty for name, m in self._minions.items()}
+
+    @property
+    def settings(self) -> ProxySettings:
+        return self._settings
+
+    def wanted(self, name: str, service: str) -> str | None:
+        """The rules that a minion should have for a Service, and those that belong to no object, as text. None while nothing is known of the minion."""
+        minion = self._minions.get(name)
+        if minion is None or minion.facts is None:
+            return None
+        return as_text(merge(rules_of(self.table.get(key, ()), minion.facts) for key in dict.fromkeys((BASE, service))))
 
     # -- the Observer protocol: what the runner shows ------------------------------------------------------------------------------------
 

@@ -7,10 +7,11 @@ nat POSTROUTING if it leaves. Later packets follow the first by conntrack and se
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
+from labctl.errors import LabctlError
 from labctl.proxy.chains import BUILT_IN, TABLES, Rules
 from labctl.proxy.matches import Line, Packet, World, read
 
@@ -18,6 +19,10 @@ FINAL = frozenset(("ACCEPT", "DROP", "REJECT", "DNAT", "REDIRECT", "MASQUERADE",
 GOES_ON = frozenset(("MARK", "LOG", "NFLOG"))
 """Targets after which the next line is looked at."""
 DEPTH = 16
+
+
+class Loop(LabctlError):
+    """Chains that lead to each other. The kernel refuses such rules, so a text that has them is no machine's."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -73,8 +78,12 @@ class Tables:
                 chains[table].setdefault(chain, []).append(rest)
         return cls(chains, policies)
 
+    def texts(self, table: str, chain: str) -> Sequence[str]:
+        """The lines of a chain as they were written."""
+        return self._chains.get(table, {}).get(chain, ())
+
     def lines(self, table: str, chain: str) -> list[Line]:
-        return [read(text) for text in self._chains.get(table, {}).get(chain, ())]
+        return [read(text) for text in self.texts(table, chain)]
 
     def dangling(self) -> Iterator[str]:
         """Jumps to chains that are not there, and chains that nothing jumps to: both are mistakes of ours."""
@@ -120,7 +129,8 @@ class _Walk:
 
     def _chain(self, table: str, chain: str, depth: int) -> str:
         """The verdict, or empty if the chain came to its end."""
-        assert depth, "a loop of chains"
+        if not depth:
+            raise Loop(f"{table} {chain}: chains lead to each other without end")
         for line in self._tables.lines(table, chain):
             if not line.hits(self.packet, self._world):
                 continue

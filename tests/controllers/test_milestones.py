@@ -43,11 +43,14 @@ def noted(old, new):
         (pod("False"), pod(), "ready", "ready on minion-1 at 10.246.1.2"),
         (pod(), pod("False"), "unready", "ready no longer: its agent says so"),
         (pod(), pod("False", container=KILLED), "ended", "container app ended: Error (exit code 137)"),
-        (pod(), pod("True", container=RESTARTED), "ended", "container app ended: Error (exit code 137)"),
     ],
 )
 def test_a_transition_is_one_line(old, new, did, text):
     assert noted(old, new) == [(did, "pods/default/web", 7, "minion-1", text)]
+
+
+def test_a_container_that_is_back_in_the_same_report_ended_and_its_pod_is_ready_again():
+    assert [did for did, *_ in noted(pod(), pod("True", container=RESTARTED))] == ["ended", "ready"]
 
 
 @pytest.mark.parametrize("old, new", [(None, pod()), (pod(), None), (pod(), pod()), (pod(), pod("False", "NodeNotReady"))])
