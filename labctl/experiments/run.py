@@ -174,13 +174,14 @@ class Runner:
         began_at, began_s = self._wall(), stage.now()
         seed = self._experiment.seed * 1_000_003 + number
         repetition = Repetition(stage, plan, seed)
-        broken, ended_by = "", None
+        broken = ""
+        ended_by: BaseException | None = None
         load_average = stage.load_average()
         with self._progress(what) as note:
             try:
                 stage.restore(state)
                 repetition.play()
-            except (LabctlError, KeyboardInterrupt) as error:
+            except BaseException as error:  # also a mistake of ours: the load ends, faults are healed, and what was measured is kept
                 broken = str(error) if isinstance(error, LabctlError) else "it was broken off"
                 ended_by = error
                 repetition.break_off()

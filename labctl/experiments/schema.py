@@ -37,7 +37,7 @@ class Load(_Strict, frozen=True, kw_only=True):
     url: _Short = ""
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     path: _Short = "/"
-    protocol: Literal["http", "tcp", "udp"] = "http"
+    protocol: Literal["", "http", "https", "tcp", "udp"] = ""  # empty: what the port's name and number say
     rate: _Quantity = "200/s"
     sources: Annotated[tuple[_Short, ...], msgspec.Meta(min_length=1, max_length=64)] = ("other minions",)
     keepalive: bool = False

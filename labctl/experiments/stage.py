@@ -30,7 +30,7 @@ class LoadRequest(msgspec.Struct, frozen=True, kw_only=True):
     target: str  # service NAMESPACE/NAME, or a URL
     port: int = 0  # 0: the Service's first
     path: str = "/"
-    protocol: str = "http"  # http, tcp or udp
+    protocol: str = ""  # http, https, tcp or udp; empty: what the port says
     rate: float = 200.0
     sources: tuple[str, ...] = ()
     keepalive: bool = False

@@ -207,9 +207,12 @@ def prepare_master(paths: Paths, *, machines_first: bool = False) -> Iterator[Pr
 
 
 def _last_line(log: Path, begin: int) -> str:
-    with open(log, "rb") as file:
-        file.seek(begin)
-        lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    try:
+        with open(log, "rb") as file:
+            file.seek(begin)
+            lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    except FileNotFoundError:
+        return "its log is gone: was the lab destroyed meanwhile?"
     return lines[-1].strip() if lines else "it said nothing"
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -68,17 +68,27 @@ class LabStage:
 
     def _asked(self, work: Callable[[], T]) -> T:
         """Return what `work` returns. If the master does not answer, it is started and asked once more."""
-        try:
-            self._check_there()
-            return work()
-        except ApiError:
-            raise
-        except LabctlError as error:
-            if "does not answer" not in str(error):
+        with self._there():
+            try:
+                return work()
+            except ApiError:
                 raise
+            except LabctlError as error:
+                if "does not answer" not in str(error):
+                    raise
+                self._check_there()
+                self.lab.__dict__.pop("api", None)
+                return work()
+
+    @contextlib.contextmanager
+    def _there(self) -> Iterator[None]:
+        """Inside the block a lab that was destroyed is StageGone, whatever failed because of it."""
+        self._check_there()
+        try:
+            yield
+        except (LabctlError, OSError):
             self._check_there()
-            self.lab.__dict__.pop("api", None)
-            return work()
+            raise
 
     def _check_there(self) -> None:
         try:
@@ -204,9 +214,9 @@ class LabStage:
     # -- states ----------------------------------------------------------------------------------------------------
 
     def save(self, name: str) -> None:
-        self._check_there()
-        self.forget(name)
-        self._asked(lambda: snapshots.save(self.lab, name))
+        with self._there():
+            self.forget(name)
+            self._asked(lambda: snapshots.save(self.lab, name))
 
     def saved(self, name: str) -> bool:
         self._check_there()
@@ -215,11 +225,11 @@ class LabStage:
         return False
 
     def restore(self, name: str) -> None:
-        self._check_there()
-        self._actions.end()
-        self._taken.clear()
-        self.lab.up(snapshot=name)
-        self.lab.__dict__.pop("api", None)
+        with self._there():
+            self._actions.end()
+            self._taken.clear()
+            self.lab.up(snapshot=name)
+            self.lab.__dict__.pop("api", None)
 
     def forget(self, name: str) -> None:
         if (self.lab.paths.snapshots / name).exists():
