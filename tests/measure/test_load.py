@@ -3,6 +3,7 @@
 import contextlib
 import os
 import queue
+import random
 import select
 import socket
 import subprocess
@@ -287,6 +288,42 @@ def test_datagrams(load, keepalive):
         port = echo.getsockname()[1]
     assert outcomes(requests) == {"ok"}
     assert outcomes(load(port, protocol="udp", request="hello", keepalive=keepalive).requests()) == {"refused"}
+
+
+@pytest.mark.parametrize("keepalive", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_a_server_does_every_request_has_one_record(server, load, seed, keepalive):
+    """`rest` compares the numbers of the records with those that were intended; the reader refuses a second record, and times that run backwards."""
+    draw = random.Random(seed)
+    deeds = ("answer", "keep", "half", "reset", "silent", "noise", "slow", "two answers", "close")
+
+    def misbehave(connection: socket.socket, _number: int) -> None:
+        while connection.recv(4096):
+            deed = draw.choice(deeds)
+            time.sleep(draw.random() * 0.05 if deed == "slow" else 0)
+            said = {
+                "half": CLOSE[:30],
+                "noise": draw.randbytes(200),
+                "two answers": ANSWER * 2 % (b"", b""),
+                "keep": ANSWER % b"",
+                "slow": ANSWER % b"",
+            }
+            connection.sendall(said.get(deed, CLOSE if deed == "answer" else b""))
+            if deed == "reset":
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            if deed not in ("keep", "slow", "silent", "two answers"):
+                connection.close()
+                return
+
+    requests = load(server(misbehave).port, count=200, rate=400.0, deadline_s=0.5, in_flight=60, keepalive=keepalive).requests()
+    assert len(requests) == 200 and {"ok", "bad-answer", "timeout"} <= outcomes(requests)
+
+
+def test_stop_before_the_beginning_sends_nothing(server, load):
+    running = load(server(answer).port)
+    running.begin_s = time.monotonic() + 60
+    running.say(b"begin %.7f\nstop\n" % running.begin_s)
+    assert running.rest() == []
 
 
 def test_stop_ends_it_in_order_and_every_request_begun_has_its_record(server, load):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import errno
 import json
+import math
 import os
 import select
 import time
@@ -85,16 +86,16 @@ class Engine:
                 ask.started = 0.0
                 self.report(ask, UNSENT, 0, now, "")
             else:
-                self.start(ask, now)
+                self.start(ask)
 
-    def start(self, ask, now):
+    def start(self, ask):
         self.pending.append(ask)
         if self.idle:
             self.idle.popitem()[1].again(ask)
         else:
-            self.open(ask, now)
+            self.open(ask)
 
-    def open(self, ask, now):
+    def open(self, ask):
         """Sends a request through a new socket."""
         try:
             self.link(self, ask)
@@ -103,7 +104,7 @@ class Engine:
             if outcome == UNSENT:
                 self.trouble = "no %s was free" % ("local port" if error.errno == errno.EADDRNOTAVAIL else "file descriptor")
                 ask.started = 0.0
-            self.report(ask, outcome, 0, now, "")
+            self.report(ask, outcome, 0, clock(), "")
 
     def intended(self, number):
         return self.begin_s + number / self.settings.rate
@@ -187,7 +188,7 @@ class Engine:
         """Begins no request that is intended after now."""
         if self.begin_s is None:
             self.begin_s = now
-        self.count = max(self.next, min(self.count, int((now - self.begin_s) * self.settings.rate) + 1))
+        self.count = max(self.next, min(self.count, math.floor((now - self.begin_s) * self.settings.rate) + 1))
         if self.next >= self.count:
             self.due_s = NEVER_S
 

@@ -199,7 +199,7 @@ class Http(Link):
             return
         self.ask = None
         self.abort()
-        self.engine.open(ask, now)
+        self.engine.open(ask)
 
 
 class Https(Http):

@@ -8,6 +8,7 @@ import re
 import select
 import socket
 import struct
+import time
 
 UNSENT, OK, REFUSED, TIMEOUT, RESET, UNREACHABLE, BAD_STATUS, BAD_ANSWER = "nofteusb"
 INCOMING = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
@@ -26,6 +27,7 @@ OUTCOMES = {
     errno.ENFILE: UNSENT,
 }
 READ_BYTES = 1 << 16
+clock = time.monotonic
 
 
 def outcome_of(error: OSError) -> str:
@@ -133,7 +135,10 @@ class Udp(Link):
     def again(self, ask):
         """Sends the next request from the same port."""
         self.ask, ask.link = ask, self
-        self.socket.send(self.engine.settings.request)
+        try:
+            self.socket.send(self.engine.settings.request)
+        except OSError as error:  # an earlier datagram was refused since
+            self.fail(outcome_of(error), clock())
 
     def read(self, now):
         try:
