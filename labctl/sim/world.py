@@ -57,7 +57,7 @@ class World:
         self.store = LogStore(self.engine, StoreSettings())
         self.resources = Resources(self.store, self.registry, self.clock, self.journal, Random(self.rng.random()))
         self.client = Client(self.resources)
-        self.resources.use_admission(builtin_admission(self.client, self.clock))
+        self.resources.use_admission(builtin_admission(self.client, self.clock, evict_s=controllers.eviction_s))
         self.fleet = Fleet(self.client, self.clock, Random(self.rng.random()), hollow, self._started, self._forgotten)
         self.wrong: list[str] = []
         self._settings = controllers
