@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
 _PUBLIC = frozenset({"/healthz", "/livez", "/readyz", "/version"})
+_DASH = "/dash/"
 _IMPERSONATE = frozenset({"Impersonate-User", "Impersonate-Group", "Impersonate-Uid"})
 _OBJECT_VERBS = {"GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create"}
 _COLLECTION_VERBS = {"GET": "list", "HEAD": "list", "POST": "create", "DELETE": "deletecollection"}
@@ -67,8 +68,10 @@ class Server:
         rbac: Rbac | None = None,
         audit: AuditLog | None = None,
         usage: UsageReader = NoUsage(),  # noqa: B008 - it holds nothing
+        dash: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] | None = None,
     ) -> None:
         self._settings = settings
+        self._dash = dash
         self._tls = tls
         self._registry = resources.registry
         self._audit = audit
@@ -154,6 +157,8 @@ class Server:
         path, _, text = request.raw_path.partition("?")
         connection = request.protocol
         assert isinstance(connection, Connection)
+        if self._dash is not None and path.startswith(_DASH):
+            return await self._dash(request)  # it has its own guard: browsers have no certificate
         user = connection.user or identity.of_headers(request.headers, self._tokens.user)
         if user is None:
             if path.rstrip("/") in _PUBLIC:

@@ -1,1 +1,1 @@
-"""The live page of a lab, served by the master beside its API. It reads what every client reads."""
+"""The live page: a lab's machines, pods, Services, Events and faults in a browser, as they are now. docs/dash.md says how it is used and guarded."""

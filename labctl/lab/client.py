@@ -24,6 +24,10 @@ class LabClient:
         self._context, self._port, self._timeout_s = context, port, timeout_s
         self._connection: http.client.HTTPSConnection | None = None
 
+    @property
+    def port(self) -> int:
+        return self._port
+
     def get(self, path: str) -> Any:
         return self.request("GET", path)
 

@@ -67,6 +67,11 @@ class Lab(LabFolder):
             raise UsageError(f"{what!r} names no object", mend="write pod/NAME, rc/NAME, svc/NAME or node/NAME")
         return self.api.get(f"/labctl/v1/why/{kind}/{namespace}/{name}")["lines"]
 
+    def dash(self) -> str:
+        """Return an address that opens the live page once, in a browser on this host."""
+        api = self.api
+        return f"https://127.0.0.1:{api.port}{api.post('/labctl/v1/dash', {})['path']}"
+
     def fault(self, what: str, name: str) -> None:
         """Breaks a machine now; `what` is one of FAULTS in faults/machines.py. `up` repairs the machine."""
         from labctl.faults.machines import break_machine

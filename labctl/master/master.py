@@ -32,6 +32,7 @@ from labctl.controllers.essentials import Essentials
 from labctl.controllers.milestones import Milestones
 from labctl.controllers.signing import Signing
 from labctl.controllers.tokensecrets import TokenSecrets
+from labctl.dash.feed import Feed
 from labctl.errors import Unavailable
 from labctl.faults.deed import Site
 from labctl.faults.deeds import builtin as builtin_deeds
@@ -55,9 +56,11 @@ from labctl.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from labctl.api.audit import AuditLog
+    from labctl.api.extensions import Extensions
     from labctl.api.health import Check
     from labctl.api.server import Server
     from labctl.certificates import Authority
+    from labctl.dash.dash import Dash
     from labctl.images.images import Images
     from labctl.master.machine_rooms import MachineRooms, SshRemote
     from labctl.providers.protocol import Provider
@@ -122,6 +125,7 @@ class Master:
         self.machine_rooms = self._build_machine_rooms(tools) if tools else None
         self.faults = Faults(partial(self._fault_site, tools), self.recorder("faults"), builtin_deeds)
         self.scheduler = Scheduler()
+        self._feed = Feed() if tls else None
         self.runner = Runner(self.resources, self.client, self.recorder, self._followers(), clock, journal, rng, supervisor=self.supervisor)
         if self.machine_rooms:
             self.runner.when_awake(self.machine_rooms.machines.awake)
@@ -142,7 +146,8 @@ class Master:
         signing = [Signing(self._authority)] if self._authority else []
         tokens = [TokenSecrets(self._tokens.sign, controllers)] if self._tokens else []
         builtin = builtin_controllers(self.registry, controllers, self.webhooks, self._usage())
-        return [Milestones(self.journal), *builtin, *signing, *tokens, essential, self.scheduler, *machine_rooms, self.faults]
+        pages = [self._feed] if self._feed else []
+        return [Milestones(self.journal), *builtin, *signing, *tokens, essential, self.scheduler, *machine_rooms, self.faults, *pages]
 
     def _fault_site(self, tools: Tools | None, view: View) -> Site:
         """Return what deeds may use: where a lab without machines has nothing to break, they refuse."""
@@ -201,6 +206,7 @@ class Master:
         proxy = self.machine_rooms.proxy if self.machine_rooms else None
         asked = (self._tokens, peers, self._pulls, proxy)
         routes = extensions(self.registry, self.runner, self.journal, images, snapshot, self.supervisor, refusals, *asked)
+        self.dash = self._live_page(routes)
         return Server(
             self.resources,
             tls,
@@ -212,7 +218,16 @@ class Master:
             rbac=self.rbac,
             audit=self._audit,
             usage=self._usage(),
+            dash=self.dash.serve,
         )
+
+    def _live_page(self, routes: Extensions) -> Dash:
+        from labctl.dash.dash import Dash, add_route
+
+        assert self._feed, "there is a feed where there is an API"
+        dash = Dash(self._feed, self.client, self.clock, self.settings.paths.lab.parent.name)
+        add_route(routes, dash)
+        return dash
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
         """Answer on the sockets and start the controllers. Machines follow with `start_machines`."""

@@ -6,7 +6,7 @@ All random numbers come from one seed, in one order, so a world that is run twic
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from random import Random
 
 from labctl.admission.builtin import builtin_admission
@@ -16,6 +16,7 @@ from labctl.controllers.settings import ControllerSettings
 from labctl.journal import MemoryJournal
 from labctl.proxy.proxy import Proxy
 from labctl.proxy.settings import ProxySettings
+from labctl.reconcile.plan import Follower
 from labctl.reconcile.runner import Runner
 from labctl.reconcile.settings import ReconcileSettings
 from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap
@@ -57,7 +58,7 @@ class World:
         self.store = LogStore(self.engine, StoreSettings())
         self.resources = Resources(self.store, self.registry, self.clock, self.journal, Random(self.rng.random()))
         self.client = Client(self.resources)
-        self.resources.use_admission(builtin_admission(self.client, self.clock, evict_s=controllers.eviction_s))
+        self.resources.use_admission(builtin_admission(self.client, self.clock))
         self.fleet = Fleet(self.client, self.clock, Random(self.rng.random()), hollow, self._started, self._forgotten)
         self.wrong: list[str] = []
         self._settings = controllers
@@ -187,6 +188,10 @@ class World:
             self.wrong.append(sentence)
             self.journal.note("sim", "checker", sentence)
 
+    def more_followers(self) -> Sequence[Follower]:
+        """What the runner hosts besides the controllers and the scheduler. A world with other rooms overrides it."""
+        return self.proxy.followers if self.proxy is not None else ()
+
     def _runner(self) -> Runner:
         if self._proxies:
             recorder = Recorder(self.client, "proxy", self.clock)
@@ -194,12 +199,16 @@ class World:
             self.helpers.silence()
             self.proxy = Proxy(self.helpers, self.client, recorder, self.journal, self.clock, settings)  # type: ignore[arg-type]
             self.helpers.listen(self.proxy.notified)
-        more = self.proxy.followers if self.proxy is not None else ()
         return Runner(
             self.resources,
             self.client,
             lambda component: Recorder(self.client, component, self.clock),
-            [Milestones(self.journal), *builtin_controllers(self.registry, self._settings, usage=self._usage), Scheduler(), *more],
+            [
+                Milestones(self.journal),
+                *builtin_controllers(self.registry, self._settings, usage=self._usage),
+                Scheduler(),
+                *self.more_followers(),
+            ],
             self.clock,
             self.journal,
             Random(self.rng.random()),
