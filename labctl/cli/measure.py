@@ -103,12 +103,23 @@ def measure(
 
         records.write(measurement, save)
         return_ownership(lab, save)
+    _keep(lab, measurement)
     result = summaries(measurement)
     if output == "json":
         _print_json(measurement, result)
     else:
         _print(measurement, result)
     sys.exit(_verdict(result, measurement, max_failed, max_outage))
+
+
+def _keep(lab: Lab, measurement: Measurement) -> None:
+    """Keeps the requests for `labctl timeline`. A full disk is no reason to lose what was measured."""
+    from labctl.lab.timelines import keep_measurement
+
+    try:
+        keep_measurement(lab, measurement)
+    except LabctlError as error:
+        click.echo(f"labctl: these requests are not kept for labctl timeline: {error}", err=True)
 
 
 def _start(lab: Lab, sources: list[str], seconds: float | None, **asked) -> Running:

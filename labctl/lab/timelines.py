@@ -10,8 +10,10 @@ from urllib.parse import quote
 
 import msgspec
 
+from labctl.errors import LabctlError
 from labctl.journal import Line
 from labctl.lab.folder import LabFolder
+from labctl.lab.privilege import return_ownership
 from labctl.measure import records
 from labctl.measure.marks import FaultFacts, Timeline
 from labctl.measure.records import Measurement
@@ -19,6 +21,7 @@ from labctl.measure.timeline import timeline
 
 FOLDER = "measurements"  # below .labctl
 _LOOKED_AT = 100  # files, the newest
+_KEPT = 10  # measurements, the newest
 _HEADER_MAX = 1 << 20
 _SAME_BOOT_S = 300.0  # by how much the wall clock may have been set since
 
@@ -47,6 +50,22 @@ def timeline_of(lab: LabFolder, what: str, *, namespace: str = "default", measur
 def lines_since(lab: LabFolder, since_s: float) -> list[Line]:
     """Return the journal's lines from that time on."""
     return msgspec.convert(lab.api.get(f"/labctl/v1/journal?since={since_s - 1e-6:.6f}")["lines"], list[Line])
+
+
+def keep_measurement(lab: LabFolder, measurement: Measurement) -> Path:
+    """Keep a measurement where `labctl timeline` looks for it, and remove the oldest of those that lie there. Raises LabctlError if the disk refuses."""
+    folder = lab.paths.lab / FOLDER
+    path = folder / f"{measurement.began_at:.3f}.jsonl.gz"
+    try:
+        folder.mkdir(exist_ok=True)
+        for old in sorted(folder.glob("*.jsonl.gz"), key=lambda one: one.name)[: -_KEPT + 1]:
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        raise LabctlError(f"{folder}: {error.strerror}") from None
+    records.write(measurement, path)
+    for made in (folder, path):
+        return_ownership(lab, made)
+    return path
 
 
 def newest_measurement(lab: LabFolder, fault: FaultFacts) -> Path | None:
