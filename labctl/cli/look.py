@@ -9,20 +9,32 @@ from pathlib import Path
 import click
 
 from labctl import __version__
-from labctl.cli.complete import objects
+from labctl.cli.complete import minions, objects
 from labctl.cli.lifecycle import become_root, with_master
 from labctl.cli.output import Steps, output_option, print_json, print_table
 from labctl.errors import LabctlError, UsageError
 from labctl.lab import Lab
 
 
-@click.command(epilog="Example: labctl why pod/nginx-controller-3qyv2")
-@click.argument("what", metavar="pod/NAME|rc/NAME|svc/NAME|node/NAME", shell_complete=objects)
+@click.command(
+    epilog="""\b
+Examples:
+  labctl why pod/nginx-controller-3qyv2
+  labctl why pod/nginx-controller-3qyv2 --not-on minion-2
+  labctl why svc/web-service
+  labctl why machine/minion-1
+"""
+)
+@click.argument("what", metavar="pod/NAME|rc/NAME|svc/NAME|node/NAME|machine/NAME|fault/NAME", shell_complete=objects)
 @click.option("-n", "--namespace", default="default", help="the object's namespace")
+@click.option("--not-on", default="", metavar="NODE", shell_complete=minions, help="say why a pod is not on this node")
 @output_option
-def why(what: str, namespace: str, output: str) -> None:
-    """Explain an object's state: where a pod runs, why it is pending or was killed, why a Service has no endpoints."""
-    lines = with_master(Lab()).why(what, namespace)
+def why(what: str, namespace: str, not_on: str, output: str) -> None:
+    """Explain an object's state: where a pod runs, why it is pending or was killed, why a Service has no endpoints, what a fault did.
+
+    With --not-on: why a pod is not where one wanted it.
+    """
+    lines = with_master(Lab()).why(what, namespace, not_on=not_on)
     if output == "json":
         print_json({"object": what, "namespace": namespace, "lines": lines})
         return

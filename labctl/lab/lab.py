@@ -12,6 +12,7 @@ from __future__ import annotations
 import subprocess
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 
 from labctl.errors import LabctlError, UsageError
 from labctl.lab.folder import LabFolder
@@ -60,12 +61,16 @@ class Lab(LabFolder):
 
         return run(self, name, command, check=check, timeout_s=timeout_s)
 
-    def why(self, what: str, namespace: str = "default") -> list[str]:
-        """Return sentences that explain the state of `pod/NAME`, `rc/NAME`, `svc/NAME` or `node/NAME`."""
+    def why(self, what: str, namespace: str = "default", *, not_on: str = "") -> list[str]:
+        """Return sentences that explain the state of `pod/NAME`, `rc/NAME`, `svc/NAME`, `node/NAME`, `machine/NAME` or `fault/NAME`.
+
+        With `not_on`, the name of a node, they say why a pod is not there.
+        """
         kind, slash, name = what.partition("/")
-        if not slash or not kind or not name:
-            raise UsageError(f"{what!r} names no object", mend="write pod/NAME, rc/NAME, svc/NAME or node/NAME")
-        return self.api.get(f"/labctl/v1/why/{kind}/{namespace}/{name}")["lines"]
+        if not slash or not kind or not name or "/" in name:
+            raise UsageError(f"{what!r} names no object", mend="write pod/NAME, rc/NAME, svc/NAME, node/NAME, machine/NAME or fault/NAME")
+        path = "/".join(quote(part, safe="") for part in (kind, namespace, name))
+        return self.api.get(f"/labctl/v1/why/{path}" + (f"?notOn={quote(not_on, safe='')}" if not_on else ""))["lines"]
 
     def dash(self) -> str:
         """Return an address that opens the live page once, in a browser on this host."""

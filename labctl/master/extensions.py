@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -12,6 +12,7 @@ from labctl.errors import ApiError
 from labctl.master.measurements import add_routes as add_measurement_routes
 from labctl.master.timelines import add_routes as add_timeline_routes
 from labctl.master.wanted import add_routes as add_wanted_routes
+from labctl.resources.plurals import PODS
 from labctl.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
     from labctl.tokens import TokenKeys
 
 
+class Placing(Protocol):
+    """The part of the scheduler that `labctl why` asks: why a waiting pod is on none of the nodes, and why a pod is not on one."""
+
+    def refusals(self, view: View, key: Key) -> Sequence[str]: ...
+    def refusal(self, view: View, key: Key, node: str) -> Sequence[str] | None: ...
+
+
 def extensions(
     registry: Registry,
     runner: Runner,
@@ -32,17 +40,16 @@ def extensions(
     images: Images | None,
     snapshot: Callable[[], Awaitable[int]],
     supervisor: Supervisor,
-    refusals: Callable[[View, Key], Sequence[str]],
+    placing: Placing,
     tokens: TokenKeys | None = None,
     peers: ExtensionHandler | None = None,
     pulls: PullGate | None = None,
     proxy: Proxy | None = None,
 ) -> Extensions:
-    """`refusals(view, key)`: why a waiting pod is on none of the nodes, a line for each."""
     routes = Extensions()
     routes.add("POST", "/labctl/v1/snapshot", lambda _request: _snapshot(snapshot))
     routes.add(
-        "GET", "/labctl/v1/why/{kind}/{namespace}/{name}", lambda request: _why(registry, runner, journal, supervisor, refusals, request)
+        "GET", "/labctl/v1/why/{kind}/{namespace}/{name}", lambda request: _why(registry, runner, journal, supervisor, placing, request)
     )
     add_timeline_routes(routes, runner.view, journal)
     routes.add("GET", "/labctl/v1/health", lambda _request: _health(supervisor))
@@ -80,18 +87,24 @@ async def _why(
     runner: Runner,
     journal: MemoryJournal,
     supervisor: Supervisor,
-    refusals: Callable[[View, Key], Sequence[str]],
+    placing: Placing,
     request: ExtensionRequest,
 ) -> dict[str, Any]:
     """Explain an object's state. Every name that kubectl knows for a kind is taken: pod, pods, po."""
-    from labctl.controllers.explain import explain
+    from labctl.controllers.explain import explain, explain_not_on
 
     word, name = request.params["kind"], request.params["name"]
     kind = next((k for k in registry if word in (k.plural, k.singular, k.kind, k.resource, *k.short_names)), None)
     if kind is None:
         raise ApiError(404, "NotFound", f'the server doesn\'t have a resource type "{word}"')
     key = f"{request.params['namespace']}/{name}" if kind.namespaced else name
-    lines = explain(runner.view, journal, kind.resource, key, refusals)
+    elsewhere = request.query.first("notOn")
+    if elsewhere and kind.resource != PODS:
+        raise ApiError(400, "BadRequest", f"notOn: only a pod is on a node, {kind.resource} are not")
+    if elsewhere:
+        lines = explain_not_on(runner.view, journal, key, elsewhere, placing.refusal)
+    else:
+        lines = explain(runner.view, journal, kind.resource, key, placing.refusals)
     if not lines:
         raise ApiError(404, "NotFound", f'{kind.resource} "{name}" not found, and the journal has nothing about it')
     trouble = supervisor.trouble()

@@ -201,11 +201,10 @@ class Master:
 
         snapshot = partial(self.store.snapshot, self.settings.paths.store_snapshot)
         images = tools.images if tools else None
-        refusals = self.scheduler.refusals
         peers = PeersRoute(self.runner.view, self.settings.timing, tools.authority.secret(PURPOSE)) if tools else None
         proxy = self.machine_rooms.proxy if self.machine_rooms else None
         asked = (self._tokens, peers, self._pulls, proxy)
-        routes = extensions(self.registry, self.runner, self.journal, images, snapshot, self.supervisor, refusals, *asked)
+        routes = extensions(self.registry, self.runner, self.journal, images, snapshot, self.supervisor, self.scheduler, *asked)
         self.dash = self._live_page(routes)
         return Server(
             self.resources,

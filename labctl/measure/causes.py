@@ -108,11 +108,12 @@ class Story:
     def _slice(self, line: Line) -> None:
         came, went = read_came_and_went(line.text)
         service = line.of or line.about
-        if went:
-            self._mark("endpoint-removed", line, about=service)
         for what, some in (("rules", went), ("in-vip", came)):
-            if some:
-                self._waiting.setdefault(service, []).append(_Awaited(line.rev, what, ", ".join(some)))
+            for endpoint in some:
+                about = _pod_behind(endpoint, service)
+                if what == "rules":
+                    self._mark("endpoint-removed", line, about=about, text=f"{service}: {endpoint}")
+                self._waiting.setdefault(service, []).append(_Awaited(line.rev, what, about, f"{service}: {endpoint}"))
 
     def _rules(self, line: Line) -> None:
         """A minion confirmed rules that come from the revision `cause` of a Service's objects, or of all Services' after it read everything anew."""
@@ -121,8 +122,7 @@ class Story:
             for awaited in self._waiting[service]:
                 if line.cause >= awaited.rev and line.where not in awaited.minions:
                     awaited.minions.add(line.where)
-                    text = f"{'sends nothing to' if awaited.what == 'rules' else 'sends to'} {awaited.endpoints}"
-                    self._mark(awaited.what, line, about=service, cause=awaited.rev, text=text)
+                    self._mark(awaited.what, line, about=awaited.about, cause=awaited.rev, text=awaited.text)
 
     def _at(self, line: Line) -> float:
         return round(line.t - line.age - self.fault.injected_s, 6) + 0.0  # never -0.0
@@ -145,10 +145,10 @@ class Story:
 
 
 class _Awaited:
-    """A change of endpoints, and the minions that have the rules for it."""
+    """An endpoint that came or went, and the minions that have the rules for it."""
 
-    def __init__(self, rev: int, what: str, endpoints: str) -> None:
-        self.rev, self.what, self.endpoints = rev, what, endpoints
+    def __init__(self, rev: int, what: str, about: str, text: str) -> None:
+        self.rev, self.what, self.about, self.text = rev, what, about, text
         self.minions: set[str] = set()
 
 
@@ -191,3 +191,10 @@ def _is_about(fault: FaultFacts, about: str) -> bool:
     plural, _, key = about.partition("/")
     name = "/".join(name.split("/")[:2]) if kind == "pod" else name
     return plural.partition(".")[0] == f"{kind}s" and name in (key, key.partition("/")[2])
+
+
+def _pod_behind(endpoint: str, service: str) -> str:
+    """Return the journal's name of the pod that an endpoint (`ADDRESS` or `ADDRESS POD`) is; the Service, if it is none."""
+    pod = endpoint.partition(" ")[2]
+    namespace = service.partition("/")[2].partition("/")[0]
+    return f"{PODS}{namespace}/{pod}" if pod else service

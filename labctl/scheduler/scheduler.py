@@ -102,6 +102,19 @@ class Scheduler:
         told |= {state.name: ", ".join(refusal.reasons) for state, refusal in refused}
         return [f"{name}: {told[name]}" for name in sorted(told)]
 
+    def refusal(self, view: View, key: Key, node: str) -> list[str] | None:
+        """Why a node would not take a pod now, wherever the pod is; nothing if it would; None if the node is not known. For `labctl why --not-on`."""
+        pod: Pod | None = view.get(PODS, key)
+        state = next((each for each in self._cluster.nodes() if each.name == node), None)
+        if pod is None or state is None:
+            return None
+        wanted = volumes.of_pod(view, pod)
+        if wanted.problem:
+            return [wanted.problem]
+        situation = Situation(pod, demand_of(pod), self._cluster, _namespace_labels(view), wanted)
+        refusal = self._refuses(situation, state)
+        return list(refusal.reasons) if refusal else []
+
     # -- the picture of the cluster ----------------------------------------------------------------------------------------------------
 
     def seen(self, view: View, change: Seen) -> None:

@@ -74,6 +74,29 @@ def test_what_an_agent_reports_after_its_pod_is_ready_stands_where_it_happened()
     assert marks([*without, *late, *restarted]) == THE_DEATH
 
 
+def test_endpoints_that_come_and_go_at_once_are_marked_each():
+    lines = [
+        line(100.06, "machines", "machines.labctl.internal/minion-1", "its end is written", rev=10),
+        line(
+            100.1,
+            "endpointslice-controller",
+            SLICE,
+            came_and_went(("10.246.2.9 web-b",), ("10.246.1.2 web-a", "10.246.1.3")),
+            rev=12,
+            cause=10,
+            of=WEB,
+        ),
+        line(100.2, "proxy", WEB, "minion-2 has its rules", cause=12, did="rules", where="minion-2"),
+    ]
+    assert [(mark.what, mark.where, mark.about) for mark in timeline(FAULT, lines).marks][1:] == [
+        ("endpoint-removed", "", "pods/default/web-a"),
+        ("endpoint-removed", "", WEB),
+        ("rules", "minion-2", "pods/default/web-a"),
+        ("rules", "minion-2", WEB),
+        ("in-vip", "minion-2", "pods/default/web-b"),
+    ]
+
+
 def test_a_pod_that_nobody_replaces_is_not_repaired():
     assert timeline(FAULT, death(replaced=False)).figures.repair_s is None
 
