@@ -65,6 +65,7 @@ def run(file: Path, repetitions: int | None, out: Path | None, again: bool, juni
             with step(lab.progress, name) as note:
                 yield note
 
+        drawn = ""
         with _interrupts():
             try:
                 result = play(
@@ -72,8 +73,11 @@ def run(file: Path, repetitions: int | None, out: Path | None, again: bool, juni
                 )
             finally:
                 _write_junit(folder, junit)
+                drawn = _draw(folder, folder / "report.html", folder / "figure.pdf")
                 return_ownership(lab, folder, *([junit] if junit else []))
     _show(result, folder, output)
+    if output == "table":
+        click.echo(drawn)
     sys.exit(0 if result.holds else 1)
 
 
@@ -144,7 +148,23 @@ def _show(result: Result, folder: Path, output: str) -> None:
         click.echo(tables.verdict_line(verdict))
     if not result.verdicts:
         click.echo("The file has no hypothesis.")
-    click.echo(f"{many(len(result.runs) - len(broken), 'repetition')} kept in {folder}. The report: labctl experiment report {folder}")
+    click.echo(f"{many(len(result.runs) - len(broken), 'repetition')} kept in {folder}.")
+
+
+def _draw(folder: Path, html: Path, pdf: Path) -> str:
+    """Write the report and the figure of what there is, and return where they are, or why there are none: the result is worth more than its picture."""
+    from labctl.experiments import folder as folders
+    from labctl.experiments import report as drawing
+
+    if not folders.exists(folder):
+        return "No report: nothing was measured."
+    try:
+        result = folders.read(folder)
+        html.write_text(drawing.html(result), encoding="utf-8")
+        drawing.pdf(result, pdf)
+    except (LabctlError, OSError) as error:
+        return f"No report: {error}"
+    return f"The report: {html}, and a figure for papers: {pdf}"
 
 
 @experiment.command(epilog="Example: labctl experiment check examples/experiments/node-death.yaml")
@@ -183,11 +203,9 @@ def check(file: Path, output: str) -> None:
 @output_option
 def report(folder: Path, html: Path | None, pdf: Path | None, output: str) -> None:
     """Show a result's table and verdicts, and write its report: one HTML file that needs nothing else, and a PDF figure if asked for."""
-    import importlib
-
     from labctl.experiments import folder as folders
+    from labctl.experiments import report as drawing
 
-    drawing = importlib.import_module("labctl.experiments.report")  # it loads matplotlib
     result = folders.read(folder)
     page = html or folder / "report.html"
     try:
