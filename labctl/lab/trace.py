@@ -26,7 +26,6 @@ from labctl.proxy.matches import Packet, World
 from labctl.proxy.walk import CONNECTIONS_MAX, Walk, walk
 from labctl.proxy.ways import ways
 
-PROTOCOLS = ("tcp", "udp", "sctp")
 NODES_ASKED = 5  # minions of endpoints whose policies are looked at
 _ANSWER_S = 30.0
 _MARK = "=== "  # in front of the name of each part of what a machine answers
@@ -65,7 +64,7 @@ def trace(lab: LabFolder, to: str, *, client: str = "", protocol: str = "tcp", n
         wanted = _wanted(lab, to, at, protocol, namespace)
     frontend = msgspec.convert(wanted["frontend"], Frontend) if wanted["frontend"] else None
     facts = ask(lab, at, wanted, address)
-    made_here = at == where and not client_is_pod(client, lab)
+    made_here = address in facts.local  # also by a pod in the minion's own network
     packet = Packet(address, wanted["to"], protocol, wanted["port"] or 80, "" if made_here else facts.route)
     walked = walk(at, packet, facts.dump, facts.local, frontend, wanted["rules"], facts.connections, facts.recent)
     if wanted["policies"] and frontend:
@@ -83,10 +82,6 @@ def trace(lab: LabFolder, to: str, *, client: str = "", protocol: str = "tcp", n
 
 
 # -- who asks, and whom ----------------------------------------------------------------------------------------------------------------
-
-
-def client_is_pod(client: str, lab: LabFolder) -> bool:
-    return bool(client) and lab.api.find(f"/api/v1/nodes/{quote(client, safe='')}") is None
 
 
 def _client(lab: LabFolder, client: str, namespace: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from labctl.errors import ApiError
 from labctl.master.measurements import add_routes as add_measurement_routes
 from labctl.master.timelines import add_routes as add_timeline_routes
 from labctl.master.wanted import add_routes as add_wanted_routes
-from labctl.resources.plurals import PODS
+from labctl.resources.plurals import PODS, SERVICES
 from labctl.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ def extensions(
     routes = Extensions()
     routes.add("POST", "/labctl/v1/snapshot", lambda _request: _snapshot(snapshot))
     routes.add(
-        "GET", "/labctl/v1/why/{kind}/{namespace}/{name}", lambda request: _why(registry, runner, journal, supervisor, placing, request)
+        "GET",
+        "/labctl/v1/why/{kind}/{namespace}/{name}",
+        lambda request: _why(registry, runner, journal, supervisor, placing, proxy, request),
     )
     add_timeline_routes(routes, runner.view, journal)
     routes.add("GET", "/labctl/v1/health", lambda _request: _health(supervisor))
@@ -88,6 +90,7 @@ async def _why(
     journal: MemoryJournal,
     supervisor: Supervisor,
     placing: Placing,
+    proxy: Proxy | None,
     request: ExtensionRequest,
 ) -> dict[str, Any]:
     """Explain an object's state. Every name that kubectl knows for a kind is taken: pod, pods, po."""
@@ -105,10 +108,17 @@ async def _why(
         lines = explain_not_on(runner.view, journal, key, elsewhere, placing.refusal)
     else:
         lines = explain(runner.view, journal, kind.resource, key, placing.refusals)
+        lines += _behind(proxy, key, name) if proxy and lines and kind.resource == SERVICES else []
     if not lines:
         raise ApiError(404, "NotFound", f'{kind.resource} "{name}" not found, and the journal has nothing about it')
     trouble = supervisor.trouble()
     return {"lines": [*lines, *([f"The master itself is in trouble, which may be why: {trouble}"] if trouble else [])]}
+
+
+def _behind(proxy: Proxy, key: Key, name: str) -> list[str]:
+    """Name the minions that do not have a Service's newest rules."""
+    late = [minion for minion, has in proxy.programmed(key).items() if not has]
+    return [f"{minion} does not have its newest rules yet: labctl trace {name} --from {minion}" for minion in late]
 
 
 async def _resolve(images: Images, pulls: PullGate | None, request: ExtensionRequest) -> Any:
