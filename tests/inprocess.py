@@ -29,6 +29,7 @@ from labctl.api import identity
 from labctl.api.audit import AuditLog
 from labctl.api.extensions import Extensions
 from labctl.api.health import Checks
+from labctl.api.interference import Interference
 from labctl.api.server import Server
 from labctl.api.settings import ApiSettings
 from labctl.certificates import Authority, Issued, kubeconfig, write_file
@@ -94,6 +95,7 @@ class ApiServer:
         controllers: bool = False,
         audit: AuditLog | None = None,
         usage: UsageReader = NoUsage(),
+        interference: Interference | None = None,
     ) -> AsyncIterator[ApiServer]:
         """With `controllers`, all of the master's controllers run as well; pods are bound to no node and stay Pending."""
         clock = SystemClock()
@@ -117,6 +119,7 @@ class ApiServer:
             tokens=tokens,
             audit=audit,
             usage=usage,
+            interference=interference,
         )
         listener = socket.create_server(("127.0.0.1", 0))
         await server.start([listener])

@@ -109,7 +109,7 @@ def test_a_kind_of_kubernetes_brings_its_definitions_when_they_are_derived(folde
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Path]:
     """A copy of the project, removed afterwards: pytest would keep it."""
-    for name in ("labctl", "tests", "docs"):
+    for name in ("labctl", "provision", "templates", "tests", "docs"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     yield tmp_path

@@ -24,6 +24,7 @@ from labctl.api.call import Call
 from labctl.api.connection import Connection, HttpServer
 from labctl.api.extensions import Extensions
 from labctl.api.health import Checks
+from labctl.api.interference import Interference
 from labctl.api.metrics import Metrics
 from labctl.api.objects import Objects
 from labctl.api.paths import Paths
@@ -69,12 +70,14 @@ class Server:
         audit: AuditLog | None = None,
         usage: UsageReader = NoUsage(),  # noqa: B008 - it holds nothing
         dash: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] | None = None,
+        interference: Interference | None = None,
     ) -> None:
         self._settings = settings
         self._dash = dash
         self._tls = tls
         self._registry = resources.registry
         self._audit = audit
+        self._interference = interference
         rbac = rbac or Rbac(resources)
         self._authorizer = Authorizer(resources, rbac)
         self._tokens = ServiceAccountTokens(tokens, resources, clock)
@@ -172,6 +175,8 @@ class Server:
         target = route.parse(path)
         if record is not None:
             record.call = call
+        if self._interference:
+            await self._interference.meet(user.name, path, target)
         if target is None:
             self._authorizer.path(user, call.method, path, call.query)
             return await self._paths.serve(call)

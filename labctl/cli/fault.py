@@ -9,7 +9,7 @@ import click
 
 from labctl.cli.complete import minions
 from labctl.cli.lifecycle import become_root, with_master
-from labctl.cli.output import many, output_option, print_json
+from labctl.cli.output import many, output_option, print_json, print_table
 from labctl.errors import LabctlError, UsageError
 from labctl.lab import Lab
 
@@ -27,7 +27,7 @@ Examples:
   labctl fault power-off minion-1
   labctl fault cut minion-1 --to minion-2 --for 30s
   labctl fault loss minion-1 -p share=10% --direction in
-  labctl fault api-refuse client/kubernetes-admin -p code=503
+  labctl fault api-refuse client/labctl-admin -p code=503
   labctl fault list
   labctl fault heal --all
 """
@@ -161,7 +161,16 @@ def list_(output: str) -> None:
     if output == "json":
         print_json(LabFaults(lab).all())
         return
-    click.echo(lab.kubectl("get", "faults", "-o", "wide").stdout, nl=False)
+    rows = [_row(each) for each in LabFaults(lab).all()]
+    print_table(("NAME", "TYPE", "TARGET", "PEER", "DIRECTION", "PHASE", "DURATION", "MESSAGE"), rows)
+
+
+def _row(made: dict[str, Any]) -> tuple[str, ...]:
+    """A line of the list. It is read without kubectl, which would ask more of an API that may be refusing it."""
+    spec, status = made["spec"], made.get("status", {})
+    message = status.get("message") or "; ".join(status.get("done", ()))
+    words = (spec["type"], spec["target"], spec.get("peer"), spec.get("direction"), status.get("phase") or "Pending", spec.get("duration"))
+    return (made["metadata"]["name"], *(word or "-" for word in words), message or "-")
 
 
 @fault.command(epilog="Example: labctl fault heal --all")

@@ -20,6 +20,7 @@ from labctl.resources.kinds.labctl_internal_v1.fault import UNFINISHED, Fault
 from labctl.resources.plurals import FAULTS, MACHINES
 
 if TYPE_CHECKING:
+    from labctl.api.interference import Interference
     from labctl.clock import Clock
     from labctl.images.gate import PullGate
     from labctl.journal import Journal
@@ -39,7 +40,7 @@ class Site:
 
     `blocking` runs a call of the provider, which blocks, in a thread. `process` names this run of the master. `kill_master` ends the master
     at once, as SIGKILL does. `master_address` is the master's in the lab's network. `pulls` is
-    the gate that all image pulls pass.
+    the gate that all image pulls pass, `api` what all requests to the API meet.
     """
 
     view: View
@@ -53,6 +54,7 @@ class Site:
     kill_master: Callable[[], None] = lambda: None
     master_address: str = ""
     pulls: PullGate | None = None
+    api: Interference | None = None
 
     def machine(self, name: str) -> Machine | None:
         """Returns the Machine object, or None."""

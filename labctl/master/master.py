@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from labctl.api.audit import AuditLog
     from labctl.api.extensions import Extensions
     from labctl.api.health import Check
+    from labctl.api.interference import Interference
     from labctl.api.server import Server
     from labctl.certificates import Authority
     from labctl.dash.dash import Dash
@@ -121,6 +122,7 @@ class Master:
         self.resources.use_admission(builtin_admission(self.client, clock, self.rbac, evict_s=evict_s, webhooks=self.webhooks))
         self._recorders: dict[str, Recorder] = {}
         self._pulls = PullGate()
+        self._interference: Interference | None = None  # what all requests to the API meet, while a fault is at work there
         self._process = secrets.token_hex(8)  # names this run of the master
         self.machine_rooms = self._build_machine_rooms(tools) if tools else None
         self.faults = Faults(partial(self._fault_site, tools), self.recorder("faults"), builtin_deeds)
@@ -163,6 +165,7 @@ class Master:
             kill_master=lambda: os.kill(os.getpid(), signal.SIGKILL),
             master_address=self.settings.lab_address,
             pulls=self._pulls if tools and tools.images else None,
+            api=self._interference,
         )
 
     def _usage(self) -> UsageReader:
@@ -195,6 +198,7 @@ class Master:
         return AuditLog(self.settings.paths.audit_log, self.clock)
 
     def _api(self, tls: ssl.SSLContext, tools: Tools | None) -> Server:
+        from labctl.api.interference import Interference
         from labctl.api.server import Server
         from labctl.master.extensions import extensions
         from labctl.master.peers import PURPOSE, PeersRoute
@@ -206,6 +210,7 @@ class Master:
         asked = (self._tokens, peers, self._pulls, proxy)
         routes = extensions(self.registry, self.runner, self.journal, images, snapshot, self.supervisor, self.scheduler, *asked)
         self.dash = self._live_page(routes)
+        self._interference = Interference(Random())
         return Server(
             self.resources,
             tls,
@@ -218,6 +223,7 @@ class Master:
             audit=self._audit,
             usage=self._usage(),
             dash=self.dash.serve,
+            interference=self._interference,
         )
 
     def _live_page(self, routes: Extensions) -> Dash:

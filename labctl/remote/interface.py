@@ -7,7 +7,7 @@ What it never does: know an object; let one machine's delay delay another's; ret
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -92,3 +92,12 @@ class Remote(Protocol):
         """The helper's program has changed: the next call starts a new one."""
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class OwnProcess(Protocol):
+    """A Remote whose SSH is a process of its own."""
+
+    @property
+    def pid(self) -> int:
+        """The process's id; 0 while there is none."""

@@ -84,8 +84,17 @@ def signed_duration(text: str) -> float:
     return -found if text.startswith("-") else found
 
 
-TIME, SHARE = Parameter(amounts.duration), Parameter(amounts.share)
-NEEDED_TIME, NEEDED_SHARE = Parameter(amounts.duration, required=True), Parameter(amounts.share, required=True)
+def short_time(text: str) -> float:
+    """Returns seconds: `50ms`. A packet or an answer is held back for no longer than a minute."""
+    seconds = amounts.duration(text)
+    if not 0 < seconds <= DELAY_MAX_S:
+        raise ValueError(f"must be greater than 0 and at most {DELAY_MAX_S:.0f}s")
+    return seconds
+
+
+DELAY_MAX_S = 60.0
+TIME, SHARE = Parameter(short_time), Parameter(amounts.share)
+NEEDED_TIME, NEEDED_SHARE = Parameter(short_time, required=True), Parameter(amounts.share, required=True)
 SIZE, CPUS, RATE = Parameter(size), Parameter(count), Parameter(amounts.rate, required=True)
 AMOUNT, NEEDED_AMOUNT = Parameter(size_or_share), Parameter(size_or_share, required=True)
 
@@ -132,7 +141,7 @@ TYPES: Mapping[str, FaultType] = {
         ("machine",), "Set a machine's own clock wrong.", "minion-1 -p by=5m", {"by": Parameter(signed_duration, required=True)}
     ),
     "api-delay": FaultType(
-        ("client",), "Answer a client's requests late.", "client/kubernetes-admin -p time=200ms", {"time": NEEDED_TIME, "share": SHARE}
+        ("client",), "Answer a client's requests late.", "client/labctl-admin -p time=200ms", {"time": NEEDED_TIME, "share": SHARE}
     ),
     "api-refuse": FaultType(
         ("client",),

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -196,3 +197,64 @@ def test_what_can_not_be_done_says_why_in_one_line(lab):
     ]:
         done = lab.labctl("fault", *words, check=False)
         assert done.returncode == 1 and said in done.stderr and done.stderr.count("\n") <= 1, done
+
+
+# -- the API and the master ------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_client_is_refused_and_can_still_heal_that(lab):
+    made = fault(lab, "api-refuse", "client/labctl-admin", "-p", "code=503", "--for", "60s")
+    refused = lab.kubectl("get", "--raw", "/api/v1/nodes", check=False)
+    assert refused.returncode == 1 and "fault api-refuse-labctl-admin-" in refused.stderr, refused.stderr
+    assert made["metadata"]["name"] in lab.labctl("fault", "list").stdout
+    heal(lab, made)
+    assert lab.items("nodes")
+
+
+def test_an_agent_that_is_refused_is_noticed(lab):
+    made = fault(lab, "api-refuse", "client/system:node:minion-2", "-p", "code=429", "--for", f"{4 * PATIENCE:g}s")
+    before = renewed(lab, "minion-2")
+    wait(lambda: phase(lab, made["metadata"]["name"]) == "Healed", "its time is over", 10)
+    wait(lambda: renewed(lab, "minion-2") != before, "its lease is renewed again", 20)
+
+
+def test_a_client_waits_for_its_answers(lab):
+    made = fault(lab, "api-delay", "client/labctl-admin", "-p", "time=700ms")
+    began = time.monotonic()
+    lab.kubectl("get", "--raw", "/api/v1/nodes")
+    assert time.monotonic() - began > 0.7
+    heal(lab, made)
+
+
+def test_an_api_fault_outlives_the_master(lab):
+    made = fault(lab, "api-refuse", "client/labctl-admin", "-p", "code=500")
+    kill_master(lab)
+    lab.labctl("fault", "list")  # starts a master
+    wait(lambda: lab.kubectl("get", "--raw", "/api/v1/nodes", check=False).returncode == 1, "the new master refuses too", 10)
+    heal(lab, made)
+    assert lab.items("nodes")
+
+
+def test_the_master_is_killed_once_and_started_by_the_next_command(lab):
+    before = lab.status()["master"]["pid"]
+    said = lab.labctl("fault", "kill-process", "master", "-p", "process=master").stdout
+    assert said.startswith("the master was killed")
+    assert not lab.status()["master"]["running"]
+    lab.labctl("fault", "list")
+    assert lab.status()["master"]["pid"] not in (0, before)
+    [made] = [each for each in lab.items("faults") if each["spec"]["type"] == "kill-process"]
+    wait(lambda: phase(lab, made["metadata"]["name"]) == "Healed", "the new master knows it", 10)
+    assert lab.status()["master"]["running"]
+
+
+def test_the_masters_ssh_process_is_killed_and_comes_again(lab):
+    made = fault(lab, "kill-process", "master", "-p", "process=ssh")
+    assert made["status"]["done"] == ["the master's SSH process was killed"]
+    lab.kubectl("create", "service", "clusterip", "after-ssh", "--tcp=80")
+    vip = lab.vip("after-ssh")
+    wait(lambda: vip in lab.on("minion-1", "iptables-save").stdout, "rules reach the minions again", 20)
+    lab.kubectl("delete", "service", "after-ssh")
+
+
+def renewed(cluster, minion: str) -> str:
+    return cluster.get("lease", minion, "-n", "kube-node-lease")["spec"]["renewTime"]

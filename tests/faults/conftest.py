@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from labctl.api.interference import Interference
 from labctl.faults.deed import Deed, Site
 from labctl.faults.deeds import builtin
 from labctl.faults.reconciler import Faults, FaultSettings
@@ -68,9 +69,12 @@ class FaultRoom(Room):
         super().__init__(folder)
         self.points = KillPoints()
         self.processes = 0
+        self.kills = 0
+        self.api = Interference(Random(4))
 
     async def start(self) -> FaultRoom:
         self.processes += 1
+        self.api = Interference(Random(4))
         self.pulls = PullGate()  # in the memory of each process
         lab = LabFacts("https://10.245.1.1:6443", "/key", "ssh-ed25519 AAAA lab")
         access = MachineAccess(self.provider, self.remote, self.authority, lambda: self.agent, _at_once)
@@ -99,8 +103,14 @@ class FaultRoom(Room):
             self.provider,
             self.remote,
             process=f"master-{self.processes}",
+            kill_master=self._killed,
+            master_address="10.245.1.1",
+            api=self.api,
             pulls=self.pulls,
         )
+
+    def _killed(self) -> None:
+        self.kills += 1
 
     async def stop(self) -> None:
         await self.faults.stop()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from labctl.faults.deeds import builtin
 from labctl.resources.faulttypes import TYPES
 
 TEXT = (Path(__file__).parents[2] / "docs" / "faults.md").read_text()
@@ -15,5 +16,6 @@ ROWS = {line.split("|")[1].strip().strip("`"): line for line in TEXT.splitlines(
 @pytest.mark.parametrize("type_", TYPES)
 def test_each_type_has_its_row_and_its_deed(type_: str) -> None:
     assert type_ in ROWS
+    assert type_ in builtin()
     for parameter in TYPES[type_].parameters:
         assert f"`{parameter}`" in ROWS[type_]

@@ -12,11 +12,12 @@ from labctl.faults.deed import Deed
 def builtin() -> Mapping[str, Deed]:
     """Returns the deed of each type that this labctl can do."""
     from labctl.faults.deeds import containers, disk, minions
+    from labctl.faults.deeds.api import ApiTrouble
     from labctl.faults.deeds.links import LinkFault
     from labctl.faults.deeds.power import Pause, PowerOff, Reset
     from labctl.faults.deeds.processes import KillProcess
     from labctl.faults.deeds.pulls import FailPulls
 
-    deeds: tuple[Deed, ...] = (PowerOff(), Reset(), Pause(), LinkFault(), KillProcess(), FailPulls())
+    deeds: tuple[Deed, ...] = (PowerOff(), Reset(), Pause(), LinkFault(), ApiTrouble(), KillProcess(), FailPulls())
     deeds += (*containers.DEEDS, *disk.DEEDS, *minions.DEEDS)
     return {type_: deed for deed in deeds for type_ in deed.types}

@@ -7,6 +7,7 @@ from typing import Any
 
 from labctl.faults.deed import Deed, Probes, Site
 from labctl.faults.deeds import minions
+from labctl.faults.deeds.master import KillMasterProcess
 from labctl.resources.kinds.labctl_internal_v1.fault import Fault
 
 
@@ -15,7 +16,7 @@ class KillProcess:
 
     types = ("kill-process",)
 
-    def __init__(self, by_target: Mapping[str, Deed] = {"machine": minions.KILL_PROCESS}) -> None:  # noqa: B006 - never changed
+    def __init__(self, by_target: Mapping[str, Deed] = {"machine": minions.KILL_PROCESS, "master": KillMasterProcess()}) -> None:  # noqa: B006 - never changed
         self._by_target = by_target
 
     def refuse(self, fault: Fault, site: Site) -> str:
