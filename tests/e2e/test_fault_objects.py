@@ -61,8 +61,11 @@ def heal(cluster, made: dict) -> dict:
     return cluster.get("fault", made["metadata"]["name"])
 
 
-def kill_master(cluster) -> None:
-    pid = cluster.status()["master"]["pid"]
+def master_pid(cluster) -> int:
+    return cluster.status()["master"]["pid"]
+
+
+def kill_master(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
     wait(lambda: not Path(f"/proc/{pid}").exists() or "(zombie)" in Path(f"/proc/{pid}/status").read_text(), "the master is gone", 5)
 
@@ -151,8 +154,9 @@ def test_what_this_kernel_lacks_is_refused_before_anything_is_touched(lab, links
 
 
 def test_a_master_that_is_killed_in_the_middle_heals_what_is_overdue(lab, links, whole):
+    pid = master_pid(lab)
     made = fault(lab, "loss", "minion-1", "-p", "share=100%", "--to", "minion-2", "--for", f"{2 * PATIENCE:g}s")
-    kill_master(lab)
+    kill_master(pid)
     assert not links.reaches("minion-1", ADDRESS["minion-2"]), "nobody is there to heal it"
     lab.labctl("get", "faults")  # starts a master
     wait(lambda: phase(lab, made["metadata"]["name"]) == "Healed", "the next master heals it", 10)
@@ -203,7 +207,7 @@ def test_what_can_not_be_done_says_why_in_one_line(lab):
 
 
 def test_a_client_is_refused_and_can_still_heal_that(lab):
-    made = fault(lab, "api-refuse", "client/labctl-admin", "-p", "code=503", "--for", "60s")
+    made = fault(lab, "api-refuse", "client/labctl-admin", "-p", "code=500", "--for", "60s")
     refused = lab.kubectl("get", "--raw", "/api/v1/nodes", check=False)
     assert refused.returncode == 1 and "fault api-refuse-labctl-admin-" in refused.stderr, refused.stderr
     assert made["metadata"]["name"] in lab.labctl("fault", "list").stdout
@@ -227,8 +231,9 @@ def test_a_client_waits_for_its_answers(lab):
 
 
 def test_an_api_fault_outlives_the_master(lab):
+    pid = master_pid(lab)
     made = fault(lab, "api-refuse", "client/labctl-admin", "-p", "code=500")
-    kill_master(lab)
+    kill_master(pid)
     lab.labctl("fault", "list")  # starts a master
     wait(lambda: lab.kubectl("get", "--raw", "/api/v1/nodes", check=False).returncode == 1, "the new master refuses too", 10)
     heal(lab, made)
