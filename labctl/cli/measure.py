@@ -87,7 +87,6 @@ def measure(
     Requests begin when they are due, whether or not earlier ones were answered, and latency counts from when a request was due: a stall is seen as its users would
     feel it. docs/measuring.md explains the figures.
     """
-    from labctl.measure import records
     from labctl.measure.summary import summaries
 
     lab = with_master(Lab())
@@ -98,28 +97,28 @@ def measure(
         raise UsageError(f"--save {save}: there is no folder {save.parent}")
     with _start(lab, named, seconds, **asked) as running:
         measurement = _show(running, quiet=output == "json")
-    if save:
-        from labctl.lab.privilege import return_ownership
-
-        records.write(measurement, save)
-        return_ownership(lab, save)
-    _keep(lab, measurement)
     result = summaries(measurement)
     if output == "json":
         _print_json(measurement, result)
     else:
         _print(measurement, result)
+    _save(lab, measurement, save)  # after the table: a full disk does not hide it
     sys.exit(_verdict(result, measurement, max_failed, max_outage))
 
 
-def _keep(lab: Lab, measurement: Measurement) -> None:
-    """Keeps the requests for `labctl timeline`. A full disk is no reason to lose what was measured."""
+def _save(lab: Lab, measurement: Measurement, path: Path | None) -> None:
+    """Keeps the requests for `labctl timeline`, and at `path`. Without room for the first the second is still tried."""
+    from labctl.lab.privilege import return_ownership
     from labctl.lab.timelines import keep_measurement
+    from labctl.measure import records
 
     try:
         keep_measurement(lab, measurement)
     except LabctlError as error:
         click.echo(f"labctl: these requests are not kept for labctl timeline: {error}", err=True)
+    if path:
+        records.write(measurement, path)
+    return_ownership(lab, *([path] if path else []))
 
 
 def _start(lab: Lab, sources: list[str], seconds: float | None, **asked) -> Running:
