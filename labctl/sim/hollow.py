@@ -227,6 +227,10 @@ class HollowNode:
 
     async def _run_to_end(self, pod: Pod, after_s: float, code: int) -> None:
         await asyncio.sleep(after_s)
+        await self.end_pod(pod, code)
+
+    async def end_pod(self, pod: Pod, code: int) -> None:
+        """Lets the pod's only container end with this exit code."""
         if pod.metadata.uid in self.running:
             del self.running[pod.metadata.uid]
             await self._report_end(pod, code)
@@ -247,7 +251,7 @@ class HollowNode:
     async def _report(self, key: Key, uid: str) -> None:
         async def patch() -> None:
             if uid in self.running:
-                await self._fleet.client.patch("pods", key, {"metadata": {"uid": uid}, "status": self._pod_status(uid)}, "status")
+                await self._fleet.client.patch("pods", key, {"metadata": {"uid": uid}, "status": self._pod_status(key, uid)}, "status")
 
         await self._write(patch)
 
@@ -262,10 +266,36 @@ class HollowNode:
 
         await self._write(delete)
 
-    def _pod_status(self, uid: str) -> dict[str, Any]:
+    def _pod_status(self, key: Key, uid: str) -> dict[str, Any]:
         ip = self.running[uid].ip
         conditions = [condition(type_, "True", lastTransitionTime=self._time()) for type_ in ("PodScheduled", "ContainersReady", "Ready")]
-        return {"phase": "Running", "startTime": self._time(), "podIP": ip, "podIPs": [{"ip": ip}], "conditions": conditions}
+        status: dict[str, Any] = {
+            "phase": "Running",
+            "startTime": self._time(),
+            "podIP": ip,
+            "podIPs": [{"ip": ip}],
+            "conditions": conditions,
+        }
+        if self._fleet.settings.container_statuses:
+            status |= {"hostIP": ip, "containerStatuses": self._container_statuses(key)}
+        return status
+
+    def _container_statuses(self, key: Key) -> list[dict[str, Any]]:
+        pod = self._fleet.client.get("pods", key)
+        running = {"running": {"startedAt": self._time()}}
+        return [
+            {
+                "name": each.name,
+                "image": each.image,
+                "imageID": "",
+                "containerID": f"hollow://{pod.metadata.uid}/{each.name}",
+                "ready": True,
+                "started": True,
+                "restartCount": 0,
+                "state": running,
+            }
+            for each in (pod.spec.containers if pod is not None else ())
+        ]
 
     # -- helpers -----------------------------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,9 @@ class HollowSettings:
     retry_s: float = 1.0  # the pause after a failed write
     told_s: tuple[float, float] = (0.01, 3.0)  # from a machine's end or start to the provider's report
     peers: int = 0  # how many other nodes hear each node
+    container_statuses: bool = (
+        False  # whether a pod's status tells of each container: clients look at that, large simulations do not need it
+    )
     cpu: str = "4"
     memory: str = "8Gi"
     pods: int = 110

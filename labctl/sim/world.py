@@ -22,7 +22,6 @@ from labctl.reconcile.settings import ReconcileSettings
 from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap
 from labctl.resources.client import Client
 from labctl.resources.events import Recorder
-from labctl.resources.kinds.labctl_internal_v1.machine import MAX_NUMBER
 from labctl.resources.plurals import MACHINES
 from labctl.resources.registry import builtin_registry
 from labctl.resources.resources import Resources
@@ -33,6 +32,7 @@ from labctl.sim.clock import VirtualClock
 from labctl.sim.engine import FaultyEngine
 from labctl.sim.helpers import FakeHelpers, empty_tables
 from labctl.sim.hollow import Fleet, HollowNode, Running
+from labctl.sim.power import make_machines, tell
 from labctl.sim.settings import HollowSettings
 from labctl.store.log import LogStore
 from labctl.store.settings import StoreSettings
@@ -74,9 +74,7 @@ class World:
     async def start(self, nodes: int) -> None:
         await ensure_bootstrap(self.client, BootstrapSettings(address="10.245.1.1"))
         names = [f"minion-{number}" for number in range(1, nodes + 1)]
-        for number, name in enumerate(names):  # numbers above MAX_NUMBER begin again: no address follows from them here
-            spec = {"provider": "hollow", "number": number % MAX_NUMBER + 1, "power": "On"}
-            await self.client.create(MACHINES, {"metadata": {"name": name}, "spec": spec})
+        await make_machines(self.client, names)
         for name in names[: self._proxies]:
             self.helpers.add(name)
         await self._start_master()
@@ -132,22 +130,12 @@ class World:
         await asyncio.sleep(self.rng.uniform(*self.fleet.settings.told_s))
 
     async def _tell(self, node: HollowNode, power: str, reason: str) -> None:
-        """Write the provider's report.
-
-        It is repeated until it is written, because the real machines room reads the state again and again.
-        """
-        boot = node.boot_id
-        event = {"power": power, "bootID": boot, "reason": reason, "intended": False}
-        status = {"power": power, "bootID": boot, "lastEvent": event}
+        """Writes the provider's report."""
         if power == "Off":
             self.journal.note("machines", f"machine/{node.name}", f"off (not intended): {reason}", did="off", where=node.name)
-        while node.boot_id == boot:
-            try:
-                written = await self.client.patch(MACHINES, node.name, {"status": status}, "status")
-                self.journal.note("machines", f"{MACHINES}/{node.name}", f"it is written that it is {power}", rev=written.metadata.revision)
-                return
-            except Exception:  # the store fails at present
-                await asyncio.sleep(0.5)
+        revision = await tell(self.client, node, power, reason)
+        if revision:
+            self.journal.note("machines", f"{MACHINES}/{node.name}", f"it is written that it is {power}", rev=revision)
 
     # -- what must be ------------------------------------------------------------------------------------------------------------------
 
