@@ -73,5 +73,10 @@ class Reporter:
             answer = await self._api.patch(pod_path(pod) + "/status", {"metadata": {"uid": pod["metadata"]["uid"]}, "status": wanted})
             self._learned(answer)
 
+    async def sent_soon(self) -> None:
+        """Let `run` send a report before the caller goes on. The answer is not waited for."""
+        self.wakeup.wake()
+        await asyncio.sleep(0)
+
     def later(self, delay_s: float) -> None:
         asyncio.get_running_loop().call_later(delay_s, self.wakeup.wake)

@@ -181,6 +181,8 @@ class PodWorker:
         if found.containers and is_done(self.pod, found, self._seen(found), time.time()):
             await self._finish()  # before anything else: its sidecars may be stopped, and are not to be started again
             return
+        if self._lost_a_ready_one(found):
+            await self._reporter.sent_soon()  # nobody shall send requests to it while its successor is made
         self._reporter.later(FIRST_REPORT_S)
         for container in self._first_wanted(found):
             self._attempts.pull(container)  # the pull runs while the sandbox is made
@@ -203,6 +205,11 @@ class PodWorker:
             await self._finish()
         elif not _just_creating(status):
             self._reporter.wakeup.wake()
+
+    def _lost_a_ready_one(self, found: Pod) -> bool:
+        """Whether a container of this boot has ended that the API still takes for ready."""
+        latest = {each["name"]: found.latest(each["name"]) for each in self._reported() if each.get("ready")}
+        return any(each and each.state is State.EXITED and not each.earlier_boot for each in latest.values())
 
     def _first_wanted(self, found: Pod) -> List[Object]:
         fresh = [each for each in self._specs() if found.latest(each["name"]) is None]

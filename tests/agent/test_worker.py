@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from labctl.agent import worker
 from labctl.agent.events import Recorder
 from labctl.agent.images import Image, ImageFailure
 from labctl.agent.runtime.interface import State
@@ -259,6 +260,27 @@ async def test_readiness_follows_its_probe(tmp_path):
     probe = {"exec": {"command": ["true"]}, "periodSeconds": 1, "initialDelaySeconds": 0}
     async with running(tmp_path, pod(readinessProbe=probe)) as node:
         await until(lambda: node.status.get("containerStatuses") and node.status["containerStatuses"][0]["ready"])
+
+
+async def test_the_end_of_a_ready_container_is_told_while_its_successor_is_still_made(tmp_path, monkeypatch):
+    """Else its Service would go on sending requests to it for as long as the start takes."""
+    release = asyncio.Event()
+    start = runtime.FakeRuntime.start
+
+    async def slow(self, spec):
+        if spec.attempt:
+            await release.wait()
+        return await start(self, spec)
+
+    monkeypatch.setattr(runtime.FakeRuntime, "start", slow)
+    monkeypatch.setattr(worker, "FIRST_REPORT_S", 60.0)
+    async with running(tmp_path, pod()) as node:
+        await until(lambda: node.status.get("phase") == "Running" and node.status["containerStatuses"][0]["ready"])
+        node.machine.finish(node.container().id, 137)
+        await until(lambda: not node.status["containerStatuses"][0]["ready"])
+        assert node.container().attempt == 0
+        release.set()
+        await until(lambda: node.status["containerStatuses"][0]["ready"] and node.status["containerStatuses"][0]["restartCount"] == 1)
 
 
 async def test_a_container_is_not_ready_before_its_probe_says_so(tmp_path):
