@@ -87,6 +87,7 @@ class Feed:
         self._pages: set[Page] = set()
         self._view: View | None = None
         self._somebody = asyncio.Event()
+        self._opened = False
 
     def seen(self, view: View, change: Seen) -> None:
         self._view = view
@@ -102,6 +103,7 @@ class Feed:
             raise ApiError(503, "ServiceUnavailable", f"{PAGES_MAX} pages are open already: close one of them")
         page = Page()
         self._pages.add(page)
+        self._opened = True
         self._somebody.set()
         try:
             yield page
@@ -117,6 +119,11 @@ class Feed:
     async def somebody_looks(self) -> None:
         """Waits until a page is open: what nobody sees need not be found out."""
         await self._somebody.wait()
+
+    def opened_since_asked(self) -> bool:
+        """Whether a page was opened since the last call: it knows nothing yet of what is only told when it changes."""
+        opened, self._opened = self._opened, False
+        return opened
 
     @property
     def open_pages(self) -> int:

@@ -9,7 +9,6 @@ import msgspec
 
 from labctl.api.extensions import ExtensionHandler, ExtensionRequest, Extensions, File
 from labctl.errors import ApiError
-from labctl.master.measurements import add_routes as add_measurement_routes
 from labctl.master.timelines import add_routes as add_timeline_routes
 from labctl.master.wanted import add_routes as add_wanted_routes
 from labctl.resources.plurals import PODS, SERVICES
@@ -55,7 +54,6 @@ def extensions(
     )
     add_timeline_routes(routes, runner.view, journal)
     routes.add("GET", "/labctl/v1/health", lambda _request: _health(supervisor))
-    add_measurement_routes(routes)
     if proxy:
         add_wanted_routes(routes, runner.view, proxy)
     if tokens:

@@ -15,7 +15,7 @@ import os
 import secrets
 import signal
 import ssl
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from random import Random
 from socket import socket
@@ -131,6 +131,7 @@ class Master:
         self.runner = Runner(self.resources, self.client, self.recorder, self._followers(), clock, journal, rng, supervisor=self.supervisor)
         if self.machine_rooms:
             self.runner.when_awake(self.machine_rooms.machines.awake)
+        self._page_tasks: dict[str, Callable[[], Awaitable[None]]] = {}
         self.api = self._api(tls, tools) if tls else None
         self._port = 0  # the API's on loopback
         self._lab_listens = False  # whether the API answers in the lab's network
@@ -209,7 +210,7 @@ class Master:
         proxy = self.machine_rooms.proxy if self.machine_rooms else None
         asked = (self._tokens, peers, self._pulls, proxy)
         routes = extensions(self.registry, self.runner, self.journal, images, snapshot, self.supervisor, self.scheduler, *asked)
-        self.dash = self._live_page(routes)
+        self.dash = self._live_page(routes, tools)
         self._interference = Interference(Random())
         return Server(
             self.resources,
@@ -226,12 +227,21 @@ class Master:
             interference=self._interference,
         )
 
-    def _live_page(self, routes: Extensions) -> Dash:
+    def _live_page(self, routes: Extensions, tools: Tools | None) -> Dash:
+        """Build the live page, and the tasks that tell it what is no object: requests and traffic."""
         from labctl.dash.dash import Dash, add_route
+        from labctl.dash.requests import Requests
+        from labctl.master.measurements import add_routes
 
         assert self._feed, "there is a feed where there is an API"
         dash = Dash(self._feed, self.client, self.clock, self.settings.paths.lab.parent.name)
         add_route(routes, dash)
+        self._page_tasks["dash-requests"] = Requests(self._feed, add_routes(routes), self.clock).run
+        if tools:
+            from labctl.dash.traffic import Traffic
+
+            flavour = self.settings.proxy().flavour
+            self._page_tasks["dash-traffic"] = Traffic(self._feed, tools.remote, self.runner.view, self.clock, flavour).run
         return dash
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
@@ -246,6 +256,8 @@ class Master:
         self.faults.start()
         self.supervisor.run("compaction", self._compact)
         self.supervisor.run("log-files", self._bound_logs)
+        for name, work in self._page_tasks.items():
+            self.supervisor.run(name, work)
         if self.machine_rooms:
             self.supervisor.run("usage", self.machine_rooms.usage.keep_fresh)
         if self._audit:

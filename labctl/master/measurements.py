@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,12 @@ from labctl.api.extensions import ExtensionRequest, Extensions
 from labctl.errors import ApiError
 
 if TYPE_CHECKING:
-    from labctl.measure.live import LiveMeasurements
+    from labctl.measure.live import LiveMeasurements, Tick
 
 
-def add_routes(routes: Extensions) -> None:
+def add_routes(routes: Extensions) -> Callable[[float], Sequence[Tick]]:
+    """Adds the routes, and returns a function with which the live page reads the seconds after a time."""
+
     @cache
     def live() -> LiveMeasurements:
         from labctl.measure.live import LiveMeasurements  # only a lab in which something is measured pays for the import
@@ -23,6 +26,7 @@ def add_routes(routes: Extensions) -> None:
 
     routes.add("POST", "/labctl/v1/measurements", lambda request: _add(live(), request))
     routes.add("GET", "/labctl/v1/measurements", lambda request: _list(live(), request))
+    return lambda since_s: live().since(since_s)
 
 
 async def _add(live: LiveMeasurements, request: ExtensionRequest) -> dict[str, Any]:

@@ -90,7 +90,7 @@ function plan() {
     if (has("pod", "machine", "node")) drawPods();
     if (has("service", "endpoints", "pod")) drawServices();
     if (has("fault")) drawFaults();
-    if (has("event", "fault")) drawEvents();
+    if (has("event", "fault")) planEvents();
     if (has("machine", "node", "pod", "service", "endpoints", "fault")) { drawSummary(); planLinks(); }
     drawn = true;
   });
@@ -155,22 +155,22 @@ function newCard(name) {
 }
 
 function drawPods() {
+  const places = rememberPlaces();  // all reading before all writing: the browser lays the page out once
   const moves = [];
   for (const key of changedPods) {
     const pod = objects.pod.get(key), chip = chips.get(key);
     if (!pod) {
-      if (chip) { remember(chip); chip.remove(); chips.delete(key); }
+      chip?.remove();
+      chips.delete(key);
       continue;
     }
     const element = chip || newChip(key);
     const home = cards.has(pod.node) ? pod.node : NOWHERE;
     if (element.home !== home) {
-      moves.push([element, chip ? chip.getBoundingClientRect() : lostPlaces.get(pod.owner)]);
-      const card = cards.get(home) || nowhere();
-      card.pods.append(element);
+      moves.push([element, chip ? places.get(key) : lostPlaces.get(pod.owner)]);
+      (cards.get(home) || nowhere()).pods.append(element);
       element.home = home;
     }
-    if (pod.state === "leaving" && element.dataset.state !== "leaving") { element.owner = pod.owner; remember(element); }
     element.dataset.state = pod.state;
     element.owner = pod.owner;
     element.className = `pod ${colour(pod.owner || key)}${element.classList.contains("marked") ? " marked" : ""}`;
@@ -185,9 +185,21 @@ function drawPods() {
   if (drawn && !calm.matches && moves.length <= 60) animate(moves);
 }
 
-function remember(chip) {
-  if (chip.owner) lostPlaces.set(chip.owner, chip.getBoundingClientRect());
-  if (lostPlaces.size > 100) lostPlaces.delete(lostPlaces.keys().next().value);
+// Returns where chips are that will move. Where a pod was lost is kept for a while: the one that replaces it comes from there.
+function rememberPlaces() {
+  const places = new Map();
+  if (!drawn || calm.matches) return places;
+  for (const key of changedPods) {
+    const pod = objects.pod.get(key), chip = chips.get(key);
+    if (!chip) continue;
+    const lost = !pod || (pod.state === "leaving" && chip.dataset.state !== "leaving");
+    if (!lost && chip.home === pod.node) continue;
+    const place = chip.getBoundingClientRect();
+    places.set(key, place);
+    if (lost && chip.owner) { lostPlaces.delete(chip.owner); lostPlaces.set(chip.owner, place); }
+  }
+  while (lostPlaces.size > 100) lostPlaces.delete(lostPlaces.keys().next().value);
+  return places;
 }
 
 function animate(moves) {
@@ -398,6 +410,13 @@ function offerTargets() {
 }
 
 // ---- Events, on an axis of time and as a list
+
+let eventsPlanned = false;
+function planEvents() {
+  if (eventsPlanned) return;
+  eventsPlanned = true;
+  setTimeout(() => { eventsPlanned = false; drawEvents(); }, 500);
+}
 
 function drawEvents() {
   const begin = now() - MINUTES_5, when = item => Date.parse(item.at) || 0;

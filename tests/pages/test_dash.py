@@ -54,6 +54,7 @@ def test_it_shows_machines_pods_and_services(browser: Browser, lab: InThread, si
         page = watched.page
         expect(page.locator("#summary")).to_have_text("4 of 4 machines ready, 14 of 14 pods ready")
         expect(page.locator(".machine .pod[data-state=ready]")).to_have_count(14)
+        assert not page.get_by_role("heading", name="not placed yet").is_visible(), "no pod waits"
         assert "6 of 6 answer" in page.get_by_role("button", name="default/web").inner_text()
         assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
         assert page.evaluate(CONTRASTS) == []
@@ -114,6 +115,29 @@ def test_the_form_says_what_is_wrong_and_breaks_what_is_right(browser: Browser, 
         page.get_by_role("button", name="Break it").click()
         expect(card(page, "minion-4")).to_have_attribute("data-state", "off", timeout=LATER_MS)
         expect(card(page, "minion-4")).to_have_attribute("data-state", "ready", timeout=LATER_MS)
+
+
+FRAMES = """async seconds => {
+    const gaps = [], end = performance.now() + seconds * 1000;
+    let last = performance.now();
+    await new Promise(done => { const frame = now => { gaps.push(now - last); last = now; now < end ? requestAnimationFrame(frame) : done(); }; requestAnimationFrame(frame); });
+    return gaps.sort((a, b) => a - b);
+}"""
+
+
+def test_twenty_minions_and_500_pods_move_without_stutter(browser: Browser, tmp_path: Path) -> None:
+    with InThread.running(tmp_path, nodes=20) as big:
+        for number in range(5):
+            big.do(big.live.deploy(f"app{number}", 100))
+        big.do(big.live.until(lambda: big.live.ready() == 500, 100), 120)
+        with watching(browser, big) as watched:
+            page = watched.page
+            expect(page.locator(".machine .pod")).to_have_count(500)
+            page.evaluate("document.querySelector('[aria-label=\\'Power off minion-3\\']').click()")
+            gaps = page.evaluate(FRAMES, 4)
+            expect(page.locator("#summary")).to_have_text("19 of 20 machines ready, 500 of 500 pods ready", timeout=LATER_MS)
+            assert gaps[len(gaps) // 2] < 40, "half of all frames come in time, also on a busy host"
+            assert gaps[-1] < 1000, "it never stands still"
 
 
 def test_links_lead_from_a_service_to_its_pods_and_show_the_flow(browser: Browser, lab: InThread) -> None:
