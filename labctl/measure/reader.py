@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from labctl.measure.clocks import ClockComparison
-from labctl.measure.records import OUTCOMES, Outcome, Request, Source
+from labctl.measure.records import NEVER_S, OUTCOMES, Outcome, Request, Source
 
 _MAX_LINE_BYTES = 8192
 _MAX_NAMES = 4096
@@ -127,7 +127,7 @@ def requests(
     for record in sorted(reader.records):
         there_s = begin_there_s + record.number / rate
         zero = there_s + clock.offset_s(there_s)
-        started_s, connected_s, first_s, ended_s = (round(zero + us / 1e6, 6) if us >= 0 else 0.0 for us in record[1:5])
+        started_s, connected_s, first_s, ended_s = (round(zero + us / 1e6, 6) if us >= 0 else NEVER_S for us in record[1:5])
         pod = pod_of(reader.names[record.who], zero) if record.who else ""
         answered = record.first >= 0
         yield Request(

@@ -20,6 +20,7 @@ import msgspec
 
 from labctl.errors import LabctlError
 
+NEVER_S = 0.0  # a moment that was not reached. This very object is left out of files, which an equal number is not
 MAX_REQUESTS = 2_000_000
 MAX_SOURCES = 256
 _MAX_LINE_BYTES, _MAX_FILE_BYTES = (
@@ -48,10 +49,10 @@ class Request(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     source: _Name  # host, minion-1, pod/NAMESPACE/NAME
     intended_s: Seconds
     outcome: Outcome
-    started_s: Seconds = 0.0
-    connected_s: Seconds = 0.0
-    first_byte_s: Seconds = 0.0
-    ended_s: Seconds = 0.0
+    started_s: Seconds = NEVER_S
+    connected_s: Seconds = NEVER_S
+    first_byte_s: Seconds = NEVER_S
+    ended_s: Seconds = NEVER_S
     status: Annotated[int, msgspec.Meta(ge=0, le=999)] = 0  # of HTTP
     answered_by: _Name = ""  # the pod's name, where it was found out
     sent_to: _Name = ""  # without an answer: the pod that the minion's rules chose, where the kernel knows it

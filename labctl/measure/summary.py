@@ -66,10 +66,10 @@ def _summary(name: str, requests: Sequence[Request], measurement: Measurement) -
 
 
 def longest_gap_s(requests: Sequence[Request], began_s: float) -> float:
-    """Returns the longest time without a good answer, from the beginning to the last request's end."""
+    """Returns the longest time without a good answer, from the beginning until nothing more was asked."""
     answers = sorted(request.ended_s for request in requests if request.outcome == "ok")
-    end_s = max((max(request.ended_s, request.intended_s) for request in requests), default=began_s)
-    edges = [began_s, *answers, max(end_s, began_s)]
+    last_s = max((request.intended_s for request in requests), default=began_s)
+    edges = sorted([began_s, *answers, max(last_s, began_s)])
     return max(later - sooner for sooner, later in zip(edges, edges[1:], strict=False))
 
 

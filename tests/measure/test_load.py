@@ -220,6 +220,7 @@ def test_what_can_not_be_sent_is_unsent_and_not_forgotten(server, load):
     assert len(requests) == 60 and outcomes(requests) == {"timeout", "unsent"}
     assert [request.outcome for request in requests].count("timeout") == 10
     assert all(request.ended_s and not request.started_s for request in requests if request.outcome == "unsent")
+    assert all(b"connected_s" not in msgspec.json.encode(request) for request in requests if request.outcome == "unsent")
 
 
 def test_a_program_that_stood_still_reports_what_was_due_meanwhile_as_unsent(server, load):

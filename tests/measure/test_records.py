@@ -82,6 +82,11 @@ def test_a_file_that_nobody_wrote_so_is_refused_in_one_line(bad, said):
     assert str(error.value).startswith(said) and "\n" not in str(error.value)
 
 
+def test_what_was_not_reached_is_left_out():
+    line = list(records.encode(measurement(UNSENT)))[1]
+    assert json.loads(line) == {"source": "pod/default/a", "intended_s": 100.5, "outcome": "unsent"}
+
+
 def test_a_cut_compressed_file_and_one_that_is_none(tmp_path: Path):
     records.write(measurement(OK), tmp_path / "m.gz")
     data = (tmp_path / "m.gz").read_bytes()
