@@ -9,7 +9,7 @@ cd "$here"
 case ${1:-} in
 dev) more=--tests extra='[dev]' ;;
 vm) more='--tests --vm' extra='[dev,libvirt]' ;;
-*) more='' extra='' ;;
+*) more='' extra='[report]' ;;
 esac
 
 missing=

@@ -1,12 +1,16 @@
 """What is said of virtual machines alone: Vagrant reaches them from the lab's folder, and what is done behind labctl's back is seen and mended."""
 
+import json
 import os
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.cluster import PATIENCE, SEED, condition, wait
 
+EXPERIMENTS = Path(__file__).parents[2] / "examples" / "experiments"
 pytestmark = pytest.mark.skipif(os.environ.get("LABCTL_TEST_PROVIDER") != "vagrant", reason="of virtual machines: make test-vm")
 
 
@@ -28,6 +32,22 @@ def serving(enduring):
 def test_vagrant_ssh_works_from_the_labs_folder_and_reaches_the_virtual_ip(serving):
     assert (serving.folder / "Vagrantfile").exists()
     assert "Welcome to nginx" in vagrant(serving, "ssh", "minion-1", "-c", f"curl -q -s {serving.vip()}")
+
+
+def test_the_experiment_of_a_nodes_death_runs_on_virtual_machines(serving):
+    """The same file as on namespace machines, once, with more patience and fewer requests."""
+    shutil.copytree(EXPERIMENTS / "manifests", serving.folder / "manifests", dirs_exist_ok=True)
+    text = (EXPERIMENTS / "node-death.yaml").read_text()
+    text = text.replace("duration: 5s", f"duration: {5 * PATIENCE:g}s\nsteady_within: {60 * PATIENCE:g}s").replace(
+        "rate: 200/s", "rate: 20/s, timeout: 5s"
+    )
+    text = text.replace("- outage < 0.5 s", f"- reaction < {5 * PATIENCE:g} s\n  - outage < {10 * PATIENCE:g} s")
+    (serving.folder / "node-death.yaml").write_text(text)
+    done = serving.labctl("experiment", "run", "node-death.yaml", "--repetitions", "1", timeout_s=200)
+    assert "holds: reaction <" in done.stdout and "holds: outage <" in done.stdout
+    kept = json.loads((serving.folder / "experiments" / "node-death" / "result.json").read_text())
+    assert kept["runs"][0]["figures"]["requests"] > 50 and kept["facts"]["labs"]["minions=2"]["provider"] == "vagrant"
+    wait(lambda: len(serving.ready_pods()) == 2, "the lab is as it was before", 60)
 
 
 def test_a_machine_reloaded_behind_our_back_joins_again(serving):
