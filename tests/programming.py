@@ -11,6 +11,7 @@ import pytest
 
 from labctl.clock import SystemClock
 from labctl.journal import MemoryJournal
+from labctl.network.announce import Announcer
 from labctl.network.network import Network
 from labctl.proxy.chains import digest, parse
 from labctl.proxy.proxy import Proxy
@@ -38,8 +39,11 @@ class World:
         self.events = Recorder(self.client, "proxy", clock)
         self.proxy = Proxy(self.helpers, self.client, self.events, self.journal, clock, settings)
         self.network = Network(self.helpers, self.journal, clock)
+        self.announcer = Announcer(self.helpers, self.journal, clock, "10.245.1.224/27")
         recorder = lambda component: Recorder(self.client, component, clock)  # noqa: E731
-        self.runner = Runner(self.resources, self.client, recorder, [*self.proxy.followers, self.network], clock, self.journal, Random(2))
+        followers = [*self.proxy.followers, self.network, self.announcer]
+        self.runner = Runner(self.resources, self.client, recorder, followers, clock, self.journal, Random(2))
+        self.helpers.listen(self.announcer.notified)
         self.helpers.listen(self.proxy.notified)
         self.helpers.listen(self.network.notified)
 
@@ -48,8 +52,10 @@ class World:
         await self.runner.start()
         await self.proxy.start()
         await self.network.start()
+        await self.announcer.start()
 
     async def stop(self) -> None:
+        await self.announcer.stop()
         await self.proxy.stop()
         await self.network.stop()
         await self.runner.stop()
@@ -103,7 +109,7 @@ class World:
                 await asyncio.sleep(0.002)
 
     async def settled(self) -> None:
-        await self.until(lambda: self.runner.idle and self.proxy.idle and self.network.idle)
+        await self.until(lambda: self.runner.idle and self.proxy.idle and self.network.idle and self.announcer.idle)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from labctl.controllers.evictions import Evictions
 from labctl.controllers.garbage import Garbage
 from labctl.controllers.job.jobs import Jobs
 from labctl.controllers.leftovers import Leftovers
+from labctl.controllers.loadbalancers import LoadBalancers
 from labctl.controllers.mirroring import Mirroring
 from labctl.controllers.namespaces import Namespaces
 from labctl.controllers.nodes import Nodes
@@ -47,6 +48,7 @@ def builtin_controllers(
         Endpoints(),
         EndpointSlices(settings),
         Mirroring(settings),
+        LoadBalancers(settings),
         ClusterDns(settings),
         Nodes(settings),
         Evictions(settings),

@@ -35,4 +35,5 @@ class ControllerSettings:
     sweep_s: float = 30.0  # how often what merely expires is looked at
     job_backoff_s: float = 10.0  # how long a Job waits after its first failed pod; twice as long after each further one
     job_backoff_max_s: float = 600.0  # ... and never longer
+    load_balancers: str = ""  # the range of addresses for Services of type LoadBalancer; empty: they get none
     root_certificate: str = ""  # the lab's CA in PEM, which each namespace has a ConfigMap of; empty: none has

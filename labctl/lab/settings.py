@@ -160,6 +160,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("addresses.machines", _range, defaults.MACHINE_NETWORK, "the machines' network; the master has its first address", kept=True),
     Option("addresses.pods", _range, defaults.POD_RANGE, "the pods' network, a /24 for each minion", kept=True),
     Option("addresses.services", _range, defaults.SERVICE_RANGE, "the Services' virtual addresses", kept=True),
+    Option(
+        "addresses.load_balancers",
+        lambda text: _range(text) if text and text != "none" else text,
+        "",
+        "the addresses of Services of type LoadBalancer; by default the last 32 of the machines' network; none: they get none",
+        kept=True,
+    ),
     Option("audit", _yes, False, "write who asked what of the API into .labctl/log/audit.jsonl"),
     Option("mirrors", _mirrors, {}, "where images of a registry are pulled from instead"),
     Option(

@@ -19,6 +19,7 @@ from labctl.machines.machines import MachineAccess, Machines, MasterServices
 from labctl.machines.settings import LabFacts
 from labctl.machines.usage import Usage
 from labctl.master.settings import API_PORT, MasterSettings
+from labctl.network.announce import Announcer
 from labctl.network.network import Network
 from labctl.providers.protocol import Provider, Uplink
 from labctl.proxy.proxy import Proxy
@@ -65,17 +66,19 @@ class MachineRooms:
         self.network = Network(remote, journal, clock, settings.pod_network(), supervisor)
         self.proxy = Proxy(remote, client, recorder("proxy"), journal, clock, settings.proxy(), supervisor)
         self.usage = Usage(remote, client, clock)
+        self.announcer = Announcer(remote, journal, clock, settings.load_balancers, supervisor)
         self.dns = Dns(remote, journal, clock, settings.dns(), supervisor)
         self._uplink: asyncio.Task[Uplink] | None = None
         self._entered = False  # the SSH process lives in the lab's network
         remote.listen(self.network.notified)
         remote.listen(self.proxy.notified)
         remote.listen(self.dns.told)
+        remote.listen(self.announcer.notified)
 
     @property
     def followers(self) -> Sequence[Follower]:
         """For the runner: what must reach minions first comes first."""
-        return (self.network, *self.proxy.followers, self.dns, *self.machines.followers)
+        return (self.network, *self.proxy.followers, self.dns, self.announcer, *self.machines.followers)
 
     def begin(self) -> None:
         """Start making the lab's network. That takes a while, and the API gets ready meanwhile."""
@@ -107,6 +110,7 @@ class MachineRooms:
         await self.network.start()
         await self.proxy.start()
         await self.dns.start()
+        await self.announcer.start()
         await asyncio.gather(self.remote.start(), self.machines.start(uplink.url, self._relay(uplink)))
 
     def _relay(self, uplink: Uplink) -> str:
@@ -116,6 +120,7 @@ class MachineRooms:
     async def stop(self) -> None:
         """Stop these rooms. Machines and pods stay as they are."""
         await self.machines.stop()
+        await self.announcer.stop()
         await self.dns.stop()
         await self.proxy.stop()
         await self.network.stop()

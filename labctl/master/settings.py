@@ -35,6 +35,7 @@ class Values(msgspec.Struct, frozen=True):
     machines: str = msgspec.field(default=defaults.MACHINE_NETWORK, name="addresses.machines")
     pods: str = msgspec.field(default=defaults.POD_RANGE, name="addresses.pods")
     services: str = msgspec.field(default=defaults.SERVICE_RANGE, name="addresses.services")
+    load_balancers: str = msgspec.field(default="", name="addresses.load_balancers")
     audit: bool = False
     mirrors: dict[str, list[str]] = {}
     existing: list[dict[str, Any]] = msgspec.field(default_factory=list, name="machines")
@@ -99,6 +100,15 @@ class MasterSettings(msgspec.Struct, frozen=True):
         """The lab's own: of machines, pods and Services."""
         return tuple(ipaddress.ip_network(each) for each in (self.values.machines, self.values.pods, self.values.services))
 
+    @property
+    def load_balancers(self) -> str:
+        """The addresses of Services of type LoadBalancer: the range that was set, else the last 32 of the machines' network. Machines that exist already are in
+        a network that is not the lab's, so there the range must be set."""
+        if self.values.load_balancers or self.values.provider == "ssh":
+            return "" if self.values.load_balancers == "none" else self.values.load_balancers
+        machines = ipaddress.IPv4Network(self.values.machines)
+        return str(list(machines.subnets(new_prefix=27))[-1]) if machines.prefixlen <= 24 else ""
+
     def resources(self) -> ResourceSettings:
         return ResourceSettings(service_range=self.values.services, dns_address=self.dns_address)
 
@@ -114,6 +124,7 @@ class MasterSettings(msgspec.Struct, frozen=True):
             eviction_rate=timing.rate,
             eviction_slow_rate=timing.slow_rate,
             root_certificate=self._root_certificate(),
+            load_balancers=self.load_balancers if self.values.provider else "",
         )
 
     @property

@@ -11,9 +11,10 @@ With a traffic policy of Local the same choice is made among the endpoints of on
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
 
 import msgspec
 
@@ -45,6 +46,8 @@ class Frontend(msgspec.Struct, frozen=True, gc=False):
     leaving: tuple[Backend, ...] = ()  # endpoints that terminate and still serve, sorted; used where no endpoint is ready
     node_port: int = 0
     external_addresses: tuple[str, ...] = ()
+    fenced_addresses: tuple[str, ...] = ()  # those of them that only clients in `source_ranges` may use
+    source_ranges: tuple[str, ...] = ()
     affinity_s: int = 0  # seconds that a client stays with its backend; 0 means no affinity
     internal_local: bool = False  # clients of the virtual IP reach only backends of their own node
     external_local: bool = False  # clients from outside reach only backends of the node they ask, which see the client's address
@@ -96,6 +99,7 @@ def _frontend(service: Service, port: ServicePort, ready: set[Backend], leaving:
     spec = service.spec
     ingress = tuple(i.ip for i in service.status.load_balancer.ingress) if spec.type == "LoadBalancer" else ()
     external = tuple(dict.fromkeys(ip for ip in (*spec.external_ips, *ingress) if _usable(ip)))
+    ranges = _ranges(spec.load_balancer_source_ranges) if ingress else ()
     node_port = port.node_port if spec.type in ("NodePort", "LoadBalancer") else 0
     internal_local = spec.internal_traffic_policy == "Local"
     external_local = spec.external_traffic_policy == "Local" and bool(node_port or external)
@@ -111,10 +115,25 @@ def _frontend(service: Service, port: ServicePort, ready: set[Backend], leaving:
         leaving=tuple(sorted(leaving)),
         node_port=node_port,
         external_addresses=external,
+        fenced_addresses=tuple(ip for ip in external if ip in ingress) if ranges else (),
+        source_ranges=ranges,
         affinity_s=spec.affinity_timeout_s,
         internal_local=internal_local,
         external_local=external_local,
     )
+
+
+def _ranges(said: Iterable[str]) -> tuple[str, ...]:
+    """IPv4 ranges, as iptables writes them. Nothing if everybody may come: no range is named, or one that holds all addresses.
+
+    If only ranges of IPv6 are named, nobody may: that is a range with no address of a client in it."""
+    named, ranges = [text.strip() for text in said if text.strip()], set()
+    for text in named:
+        with contextlib.suppress(ValueError):
+            ranges.add(IPv4Network(text, strict=False))
+    if not named or IPv4Network("0.0.0.0/0") in ranges:
+        return ()
+    return tuple(str(each) for each in sorted(ranges)) or ("255.255.255.255/32",)
 
 
 _Found = tuple[str, str, Backend, bool]

@@ -120,6 +120,9 @@ def _compiled(frontend: Frontend, facts: Facts) -> Rules:
         port=frontend.port,
         node_port=frontend.node_port,
         external_addresses=list(frontend.external_addresses),
+        fenced_addresses=frontend.fenced_addresses,
+        source_ranges=frontend.source_ranges,
+        fence=chain_name("FWL", frontend.service, frontend.name, frontend.protocol),
         external_local=frontend.external_local,
         internal_local=frontend.internal_local,
         affinity_s=frontend.affinity_s if facts.recent else 0,
@@ -157,6 +160,8 @@ def _host_port(entry: HostPort) -> Rules:
 def _missing(frontend: Frontend, facts: Facts) -> tuple[str, ...]:
     if frontend.affinity_s and not facts.recent and not facts.userspace:
         return ("sessionAffinity ClientIP is ignored: this machine's kernel has no xt_recent",)
+    if frontend.source_ranges and facts.userspace:
+        return ("loadBalancerSourceRanges is ignored in userspace mode: everybody may use the load balancer's address",)
     return ()
 
 

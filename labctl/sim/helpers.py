@@ -36,6 +36,8 @@ class FakeHelper:
         self.calls: list[tuple[str, Any]] = []
         self.network: Any = None
         self.names: dict[str, Any] = {}
+        self.announced: list[str] = []
+        self.health: dict[int, int] = {}
         self.forwarded: dict[str, Any] = {}
         self.forgotten: list[dict[str, Any]] = []
 
@@ -117,6 +119,12 @@ class FakeHelper:
         for key in params["remove"]:
             self.names.pop(key, None)
         return {"names": sum(map(len, self.names.values())), "failed": {}}
+
+    def _announce(self, params: Any) -> Any:
+        had, self.announced = self.announced, list(params["addresses"])
+        self.health = {port["port"]: port["local"] for port in params["health"]}
+        added = [address for address in self.announced if address not in had]
+        return {"added": added, "removed": [address for address in had if address not in self.announced], "trouble": []}
 
     def _network(self, params: Any) -> Any:
         changed = params != self.network

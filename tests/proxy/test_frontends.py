@@ -138,3 +138,21 @@ def test_affinity_node_port_and_policies():
 
 def test_a_node_port_left_on_a_cluster_ip_service_opens_nothing():
     assert only(service(ports=[{"port": 80, "nodePort": 30080}])).node_port == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "ranges"),
+    [
+        ([], ()),
+        (["10.0.0.1/8", " 10.1.0.0/16 "], ("10.0.0.0/8", "10.1.0.0/16")),
+        (["10.0.0.0/8", "0.0.0.0/0"], ()),
+        (["fd00::/8"], ("255.255.255.255/32",)),
+        (["rubbish"], ("255.255.255.255/32",)),
+    ],
+)
+def test_source_ranges_fence_the_load_balancers_address(said, ranges):
+    made = service(type="LoadBalancer", loadBalancerSourceRanges=said, externalIPs=["192.0.2.1"])
+    ingress = msgspec.convert({"loadBalancer": {"ingress": [{"ip": "10.245.1.225"}]}}, type(made.status))
+    found = only(msgspec.structs.replace(made, status=ingress), slices(["10.246.1.5"]))
+    assert found.external_addresses == ("192.0.2.1", "10.245.1.225")
+    assert found.source_ranges == ranges and found.fenced_addresses == (("10.245.1.225",) if ranges else ())

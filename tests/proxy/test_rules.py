@@ -300,3 +300,15 @@ def test_other_peoples_rules_are_not_ours():
     text = "*nat\n:PREROUTING ACCEPT [0:0]\n:DOCKER - [0:0]\n-A PREROUTING -j DOCKER\n-A PREROUTING -j LABCTL-SERVICES\n-A POSTROUTING -j LABCTL-NETWORK\nCOMMIT\n"
     assert parse(text).nat.shared == ("PREROUTING -j LABCTL-SERVICES",)
     assert merge([parse(text), NO_RULES]).nat.owned == {}
+
+
+def test_a_load_balancers_address_is_for_its_source_ranges():
+    fenced = web(1, external_addresses=("10.245.1.225", "192.0.2.7"), fenced_addresses=("10.245.1.225",), source_ranges=("10.1.0.0/16",))
+
+    def verdict(source, destination):
+        return send(fenced, Packet(source, destination, "tcp", 80, "eth0"), world()).verdict
+
+    assert verdict("10.1.2.3", "10.245.1.225") == "FORWARD"
+    assert verdict("10.2.2.3", "10.245.1.225") == "DROP"
+    assert verdict("10.2.2.3", "192.0.2.7") == "FORWARD", "an external address is no load balancer's"
+    assert verdict("10.2.2.3", "10.247.0.9") == "FORWARD"

@@ -8,6 +8,7 @@ conntrack  forget the connections that new rules should have moved
 network    routes, forwarding, masquerade: the whole plan
 forward    userspace mode: what the forwarder serves (`userspace.py`)
 usage      what this machine and its containers have used (`usage.py` of the agent)
+announce   addresses of load balancers that this machine answers (`announce.py`)
 dns        the names that this machine's DNS server answers (`names.py`)
 """
 
@@ -15,12 +16,15 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, Callable, Dict, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
 from . import check, commands, conntrack, names, userspace
 from .iptables import Iptables, digest
 from .network import Network
 from .syns import GROUP, Syns
+
+if TYPE_CHECKING:
+    from . import announce
 
 
 class Methods:
@@ -32,6 +36,7 @@ class Methods:
         self._syns = Syns()
         self._forwarder = userspace.Forwarder(program)
         self._names = names.Names(program)
+        self._announced: Optional[announce.Announced] = None
         self._cgroup_root: Optional[str] = None  # the agent's settings say it
 
     def answer(self, method: str, params: Dict[str, Any]) -> Any:
@@ -50,6 +55,7 @@ class Methods:
             "routes": "lost" if self._network.lost() else "",
             "forwarder": "lost" if self._forwarder.lost() else "",
             "dns": "lost" if self._names.lost() else "",
+            "announced": "lost" if self._announced is not None and self._announced.lost() else "",
         }
         return said if any(said.values()) else None
 
@@ -106,6 +112,13 @@ class Methods:
 
     def do_forward(self, params: Dict[str, Any]) -> dict:
         return self._forwarder.serve(params)
+
+    def do_announce(self, params: Dict[str, Any]) -> dict:
+        if self._announced is None:
+            from . import announce  # only where there is a load balancer
+
+            self._announced = announce.Announced()
+        return self._announced.serve(params)
 
     def do_dns(self, params: Dict[str, Any]) -> dict:
         return self._names.serve(params)

@@ -50,6 +50,9 @@ class ServiceSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
     external_traffic_policy: str = ""
     internal_traffic_policy: str = ""
     load_balancer_ip: str = msgspec.field(default="", name="loadBalancerIP")
+    load_balancer_class: str = ""
+    load_balancer_source_ranges: tuple[str, ...] = ()
+    health_check_node_port: int = 0
 
     @property
     def headless(self) -> bool:
@@ -118,6 +121,16 @@ def _keep_allocated(spec: Object, before: Object) -> None:
                 port["nodePort"] = node_port
         elif port.get("nodePort") == node_port:
             port.pop("nodePort", None)  # the Service's old type needed it, the new one does not
+    if _checks_health(spec):
+        if before.get("healthCheckNodePort") and not spec.get("healthCheckNodePort"):
+            spec["healthCheckNodePort"] = before["healthCheckNodePort"]
+    elif spec.get("healthCheckNodePort") == before.get("healthCheckNodePort"):
+        spec.pop("healthCheckNodePort", None)
+
+
+def _checks_health(spec: Object) -> bool:
+    """Whether load balancers ask each node how many endpoints it has of its own."""
+    return spec["type"] == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
 
 
 def allocate(new: Object, old: Object | None, ranges: Ranges) -> Iterator[FieldError]:
@@ -131,6 +144,8 @@ def allocate(new: Object, old: Object | None, ranges: Ranges) -> Iterator[FieldE
     if spec["type"] in _WITH_NODE_PORTS and spec.get("allocateLoadBalancerNodePorts", True):
         for index, port in enumerate(spec.get("ports", ())):
             yield from _allocate_port(f"spec.ports[{index}].nodePort", port, ranges)
+    if _checks_health(spec):
+        yield from _allocate_port("spec.healthCheckNodePort", spec, ranges, "healthCheckNodePort")
 
 
 def _allocate_address(spec: Object, ranges: Ranges) -> Iterator[FieldError]:
@@ -149,8 +164,8 @@ def _allocate_address(spec: Object, ranges: Ranges) -> Iterator[FieldError]:
     yield fields.invalid("spec.clusterIPs", [wanted] if wanted else [], f"failed to allocate IP {wanted}: {why}".replace(" :", ":"))
 
 
-def _allocate_port(path: str, port: Object, ranges: Ranges) -> Iterator[FieldError]:
-    wanted = port.get("nodePort", 0)
+def _allocate_port(path: str, port: Object, ranges: Ranges, field: str = "nodePort") -> Iterator[FieldError]:
+    wanted = port.get(field, 0)
     if wanted and wanted not in ranges.ports:
         span = f"{ranges.ports[0]}-{ranges.ports[-1]}"
         yield fields.invalid(path, wanted, f"provided port is not in the valid range. The range of valid ports is {span}")
@@ -159,7 +174,7 @@ def _allocate_port(path: str, port: Object, ranges: Ranges) -> Iterator[FieldErr
     if given is None:
         yield fields.invalid(path, wanted, "provided port is already allocated" if wanted else "range is full")
     else:
-        port["nodePort"] = given
+        port[field] = given
 
 
 def claims(service: Object) -> Iterator[str]:
@@ -170,6 +185,8 @@ def claims(service: Object) -> Iterator[str]:
     for port in spec.get("ports", ()):
         if port.get("nodePort"):
             yield port_claim(port["nodePort"])
+    if spec.get("healthCheckNodePort"):
+        yield port_claim(spec["healthCheckNodePort"])
 
 
 # -- validation
@@ -196,6 +213,22 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     for name in ("internalTrafficPolicy", "externalTrafficPolicy"):
         if spec.get(name, "Cluster") not in ("Cluster", "Local"):
             yield fields.not_supported(f"spec.{name}", spec[name], ("Cluster", "Local"))
+    yield from _validate_load_balancer(spec, old["spec"] if old else None)
+
+
+def _validate_load_balancer(spec: Object, before: Object | None) -> Iterator[FieldError]:
+    is_one = spec["type"] == "LoadBalancer"
+    for name in ("loadBalancerSourceRanges", "loadBalancerClass"):
+        if spec.get(name) and not is_one:
+            yield fields.forbidden(f"spec.{name}", "may only be used when `type` is 'LoadBalancer'")
+    for index, each in enumerate(spec.get("loadBalancerSourceRanges", ()) if is_one else ()):
+        yield from names.checked(f"spec.loadBalancerSourceRanges[{index}]", each.strip(), names.network)
+    had = (before or {}).get("loadBalancerClass")
+    if before is not None and before["type"] == "LoadBalancer" and is_one and spec.get("loadBalancerClass") != had:
+        yield fields.invalid("spec.loadBalancerClass", spec.get("loadBalancerClass"), "may not change once set")
+    if spec.get("healthCheckNodePort") and not _checks_health(spec):
+        why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
+        yield fields.invalid("spec.healthCheckNodePort", spec["healthCheckNodePort"], why)
 
 
 def _validate_addresses(spec: Object, before: Object | None) -> Iterator[FieldError]:
@@ -246,8 +279,9 @@ def _validate_ports(spec: Object) -> Iterator[FieldError]:
 
 
 def warnings(new: Object, old: Object | None) -> Iterator[str]:
-    if new["spec"]["type"] == "LoadBalancer" and (old is None or old["spec"]["type"] != "LoadBalancer"):
-        yield "spec.type: a lab has no load balancer; the Service is reached through its virtual IP, node ports and externalIPs"
+    given = new["spec"].get("loadBalancerIP")
+    if given and (old is None or old["spec"].get("loadBalancerIP") != given):
+        yield "spec.loadBalancerIP is deprecated in Kubernetes; labctl gives the Service this address if it is free and of its range"
 
 
 # -- what `kubectl get services` shows
@@ -268,14 +302,19 @@ def ports(service: Service, _now_s: float) -> str:
 ACTS_ON = frozenset(
     f"spec.{name}"
     for name in (
+        "allocateLoadBalancerNodePorts",
         "clusterIP",
         "clusterIPs",
         "externalIPs",
         "externalName",
         "externalTrafficPolicy",
+        "healthCheckNodePort",
         "internalTrafficPolicy",
         "ipFamilies",
         "ipFamilyPolicy",
+        "loadBalancerClass",
+        "loadBalancerIP",
+        "loadBalancerSourceRanges",
         "ports.name",
         "ports.nodePort",
         "ports.port",
