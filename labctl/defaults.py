@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import NamedTuple
 
 MACHINE_NETWORK = "10.245.1.0/24"  # the master has .1, minion-N .(10+N)
@@ -33,3 +34,16 @@ TIMINGS = {
 }
 TIMING = "kubernetes"
 LEASE_S, GRACE_S, EVICT_S = TIMINGS[TIMING][:3]
+
+
+def load_balancer_range(said: str, machines: str, provider: str) -> str:
+    """The addresses of Services of type LoadBalancer: the range that was set, else the last 32 of the machines' network; empty if they get none.
+
+    Machines that exist already are in a network that is not the lab's, so there a range must be set.
+    """
+    if said or provider == "ssh":
+        return "" if said == "none" else said
+    network = ipaddress.IPv4Network(machines)
+    if network.prefixlen > 24:
+        return ""
+    return f"{ipaddress.IPv4Address(int(network.broadcast_address) - 31)}/27"

@@ -18,6 +18,7 @@ from socket import socket
 from aiohttp import web
 
 from labctl.api import answer, identity, query, route, status, streaming
+from labctl.api.apiservices import ApiServices
 from labctl.api.audit import AuditLog, Record
 from labctl.api.authorize import Authorizer
 from labctl.api.call import Call
@@ -95,7 +96,10 @@ class Server:
             "delete": objects.delete,
             "deletecollection": objects.delete_collection,
         }
-        self._usage = UsageApi(resources, usage)
+        self._made: Mapping[str, Handler] = {  # by group: kinds whose objects are made when they are asked for
+            "metrics.k8s.io": UsageApi(resources, usage).answer,
+            "apiregistration.k8s.io": ApiServices(resources, clock.wall).answer,
+        }
         self._reviews = Reviews(resources.schema, self._authorizer, rbac, self._tokens)
         streams = streaming.handlers(resources, remote, settings)
         self._special: Mapping[tuple[str, str], Handler] = {**streams, ("serviceaccounts", "token"): self._tokens.create}
@@ -216,7 +220,7 @@ class Server:
             raise status.method_not_allowed()
         if kind.persisted:
             return self._verbs[verb]
-        return self._reviews.create if verb == "create" else self._usage.answer
+        return self._reviews.create if verb == "create" else self._made[kind.group]
 
     def _subresource_handler(self, call: Call, verb: str) -> Handler:
         name = call.target.subresource

@@ -21,7 +21,7 @@ from labctl.lab.progress import Progress, silent
 from labctl.lab.settings import Settings, compose, homes, proxies
 from labctl.paths import LAB_DIRECTORY, Paths, find_lab
 
-FIXED = ("provider", "network", "addresses.machines", "addresses.pods", "addresses.services")
+FIXED = ("provider", "network", "addresses.machines", "addresses.pods", "addresses.services", "addresses.load_balancers")
 
 
 class LabFolder:

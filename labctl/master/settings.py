@@ -102,12 +102,8 @@ class MasterSettings(msgspec.Struct, frozen=True):
 
     @property
     def load_balancers(self) -> str:
-        """The addresses of Services of type LoadBalancer: the range that was set, else the last 32 of the machines' network. Machines that exist already are in
-        a network that is not the lab's, so there the range must be set."""
-        if self.values.load_balancers or self.values.provider == "ssh":
-            return "" if self.values.load_balancers == "none" else self.values.load_balancers
-        machines = ipaddress.IPv4Network(self.values.machines)
-        return str(list(machines.subnets(new_prefix=27))[-1]) if machines.prefixlen <= 24 else ""
+        """The addresses of Services of type LoadBalancer; empty if they get none."""
+        return defaults.load_balancer_range(self.values.load_balancers, self.values.machines, self.values.provider)
 
     def resources(self) -> ResourceSettings:
         return ResourceSettings(service_range=self.values.services, dns_address=self.dns_address)

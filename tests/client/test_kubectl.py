@@ -111,9 +111,6 @@ async def test_who_names_no_manager_is_its_program(api: ApiServer) -> None:
 
 
 async def test_what_is_not_served_is_said_in_a_line(api: ApiServer) -> None:
-    await ok(api, "run", "web", "--image=nginx")
-    assert "ephemeral containers are disabled for this cluster" in await refused(api, "debug", "web", "--image=busybox")
-    assert "Metrics API not available" in await refused(api, "top", "pods")
     assert "the server doesn't have a resource type" in await refused(api, "get", "widgets")
 
 

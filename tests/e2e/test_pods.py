@@ -6,6 +6,7 @@ import pty
 import re
 import select
 import subprocess
+import sys
 import time
 
 from tests.e2e.cluster import PATIENCE, wait
@@ -134,3 +135,32 @@ def test_a_deployment_that_burns_grows(cluster):
         assert "SuccessfulRescale" in cluster.kubectl("describe", "hpa", "burner").stdout
     finally:
         cluster.kubectl("delete", "hpa,deployment", "burner")
+
+
+def test_a_load_balancers_address_outlives_the_minion_that_answers_it(cluster):
+    """The last of this file: a minion loses its power."""
+    cluster.kubectl("create", "deployment", "web", "--image=nginx", "--replicas=2")
+    cluster.kubectl("expose", "deployment", "web", "--port=80", "--type=LoadBalancer")
+    cluster.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+    ingress = wait(lambda: cluster.get("service", "web")["status"]["loadBalancer"].get("ingress"), "it has an address")
+    address = ingress[0]["ip"]
+    assert address in cluster.kubectl("get", "service", "web").stdout
+
+    def holders():
+        minions = ("minion-1", "minion-2")
+        return [each for each in minions if f" {address}/32" in cluster.on(each, "ip", "-4", "address", "show", check=False).stdout]
+
+    [first] = wait(holders, "a minion answers it")
+    for minion in ("minion-1", "minion-2"):
+        assert "nginx" in cluster.curl(minion, f"http://{address}/")
+    bound = f"{3 * PATIENCE:g}s"
+    words = ["measure", f"http://{address}/", "--from", "host", "--rate", "50", "--for", "8s", "--max-outage", bound, "-o", "json"]
+    argv = [sys.executable, "-m", "labctl", *words]
+    pipe = subprocess.PIPE
+    client = subprocess.Popen(argv, cwd=cluster.folder, env=cluster.environment, stdout=pipe, stderr=pipe, text=True)
+    time.sleep(4 * PATIENCE)  # it measures for a while before
+    cluster.labctl("fault", "power-off", first)
+    out, err = client.communicate(timeout=60 * PATIENCE)
+    print(out)
+    assert client.returncode == 0, (out, err)
+    assert holders() != [first]

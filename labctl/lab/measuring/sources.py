@@ -15,7 +15,7 @@ import msgspec
 
 from labctl.errors import LabctlError, UsageError
 from labctl.lab import machines
-from labctl.lab.measuring.target import Target
+from labctl.lab.measuring.target import Target, is_balanced
 from labctl.lab.ssh import ssh_command
 from labctl.measure import program
 from labctl.providers import locks
@@ -88,7 +88,7 @@ def _pod(lab: LabFolder, namespace: str, name: str, found: dict[str, Any], targe
 def _host(lab: LabFolder, found: dict[str, Any], target: Target) -> SourcePlan:
     provider = lab.record["kept"].get("provider", "")
     addresses = [machine["status"]["address"] for machine in found.values() if machine.get("status", {}).get("power") == "On"]
-    if target.address in addresses or target.address.startswith("127."):
+    if target.address in addresses or target.address.startswith("127.") or is_balanced(lab, target.address):
         place = (target.address, target.port)
     elif target.node_port and addresses:
         place = (addresses[0], target.node_port)

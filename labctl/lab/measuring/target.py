@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from labctl import defaults
 from labctl.errors import LabctlError, UsageError
 from labctl.lab import machines
 from labctl.measure.records import Protocol
@@ -180,12 +181,26 @@ def _lab_networks(lab: LabFolder) -> Iterator[ipaddress.IPv4Network]:
     """Yields the loopback, the Services' range, each machine's address and each machine's pods: where a packet stays in the lab."""
     yield ipaddress.IPv4Network("127.0.0.0/8")
     yield ipaddress.IPv4Network(lab.settings["addresses.services"])
+    if balanced := _balanced(lab):
+        yield balanced
     for machine in machines.list_machines(lab):
         if address := machine["status"].get("address") or machine["spec"].get("address"):
             yield ipaddress.IPv4Network(address)
     for node in lab.api.get("/api/v1/nodes")["items"]:
         if pods := node["spec"].get("podCIDR"):
             yield ipaddress.IPv4Network(pods)
+
+
+def _balanced(lab: LabFolder) -> ipaddress.IPv4Network | None:
+    """The addresses of load balancers: they are in the machines' network, where the host reaches them, too."""
+    settings = lab.settings
+    found = defaults.load_balancer_range(settings["addresses.load_balancers"], settings["addresses.machines"], settings["provider"])
+    return ipaddress.IPv4Network(found) if found else None
+
+
+def is_balanced(lab: LabFolder, address: str) -> bool:
+    balanced = _balanced(lab)
+    return balanced is not None and ipaddress.IPv4Address(address) in balanced
 
 
 def _target(name: str, protocol: str, address: str, port: int, path: str, host: str, keepalive: bool, node_port: int) -> Target:
