@@ -6,7 +6,6 @@ Custom kinds come and go at run time, so the list is made from the registry each
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Callable
 
 import msgspec
@@ -73,7 +72,7 @@ class ApiServices:
             available["message"] = "Local APIServices are always available"
             metadata = {
                 "name": name,
-                "uid": str(uuid.UUID(bytes=hashlib.sha256(name.encode()).digest()[:16])),
+                "uid": _uid(name),
                 "creationTimestamp": self._since,
                 "labels": {"kube-aggregator.kubernetes.io/automanaged": "true" if custom else "onstart"},
             }
@@ -81,6 +80,12 @@ class ApiServices:
                 {"metadata": metadata, "spec": {key: value for key, value in spec.items() if value}, "status": {"conditions": [available]}}
             )
         return sorted(made, key=lambda each: str(each["metadata"]["name"]))
+
+
+def _uid(name: str) -> str:
+    """The same for the same name, in every process."""
+    digits = hashlib.sha256(name.encode()).hexdigest()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:32]))
 
 
 def _entry(kind: Kind, obj: Object, revision: int) -> Entry:
