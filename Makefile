@@ -35,6 +35,7 @@ check: develop
 derive: develop
 	$(BIN)/python tools/derive_schema.py
 	$(BIN)/python tools/derive_protobuf.py
+	$(BIN)/python -m tools.derive_kinds
 
 bench: develop
 	$(BIN)/python -m bench

@@ -39,7 +39,7 @@ def collect_warnings(
 
 
 def _not_acted_on(ctx: Context, kind: Kind, new: Object, old: Object | None) -> Iterator[str]:
-    tree = _tree(kind)
+    tree = acts_on_tree(kind)
     if not tree:
         return
     found = list(_outside(tree, new, old, "", ()))
@@ -55,7 +55,7 @@ def _not_acted_on(ctx: Context, kind: Kind, new: Object, old: Object | None) -> 
 
 
 @lru_cache(maxsize=256)
-def _tree(kind: Kind) -> Tree:
+def acts_on_tree(kind: Kind) -> Tree:
     """Returns `acts_on` as a tree. A branch without children is acted on with everything below it; an empty tree means the whole object."""
     tree: Tree = {}
     for path in kind.acts_on and (*kind.acts_on, *_ALWAYS):
