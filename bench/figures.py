@@ -53,6 +53,13 @@ FAULT_CASES = {
     "fail-dns": "a machine's DNS fails",
     "fail-pulls": "a machine's image pulls fail",
     "slow-disk": "a machine's disk is slow",
+    "pause": "machine paused for 4 s",
+    "cut": "machine cut off for 4 s",
+    "loss": "a machine's link loses 10 %",
+    "delay": "a machine's link is late by 50 ms",
+    "rate": "a machine's link passes 1 Mbit/s",
+    "api-delay": "an agent's API is late by 200 ms",
+    "api-refuse": "an agent's API answers 503",
     "singleton": "machine of the only replica powered off",
     "silent": "machine paused for 8 s, `--timing lab`",
 }
@@ -73,6 +80,8 @@ _FAULT_AIMS: dict[str, float] = {
     "kill-helper-failed": 0,
     "kill-ssh-failed": 0,
     "fail-pulls-failed": 0,
+    "api-delay-failed": 0,
+    "api-refuse-failed": 0,
 }
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from labctl.agent import linux
 from labctl.agent.cgroups import Cgroups
-from labctl.agent.faults import clock, disk, keeper, machine, main, processes
+from labctl.agent.faults import clock, disk, keeper, machine, main, processes, removal
 from labctl.agent.helper.check import Refused
 from labctl.agent.runtime.interface import ContainerSpec, SandboxSpec
 from labctl.agent.settings import Settings
@@ -167,8 +167,7 @@ async def test_cpu_is_burnt_in_the_containers_group_until_it_is_healed(started):
 @inside
 async def test_a_burn_ends_when_its_time_is_over(started):
     await started("sleep", "1000")
-    run("burn-cpu", "inject", for_s=0.3, cpus=1, **TARGET)
-    assert len(group()) == 2
+    assert "1 processes burn" in run("burn-cpu", "inject", for_s=1, cpus=1, **TARGET)["done"][0]
     until(lambda: len(group()) == 1 and keeper.record("f1") is None, "it ended by itself")
 
 
@@ -276,6 +275,26 @@ def test_a_disk_is_filled_up_to_what_is_to_stay_free_and_emptied(monkeypatch, tm
         ask("fill-disk", "heal", fault=fault, percent=10)
     assert os.listdir(small) == ["agent"] and os.listdir(small / "agent") == []
     linux.unmount(str(small))
+
+
+@inside
+async def test_cleaning_the_machine_heals_what_no_master_healed(started):
+    container = await started("sleep", "1000")
+    before = likeliness(container)
+    run("burn-cpu", "inject", fault="a", cpus=1, **TARGET)
+    run("burn-memory", "inject", fault="b", bytes=8 << 20, **TARGET)
+    filling = Path(SETTINGS.state_dir).parent / f"{disk.FILL_PREFIX}c"
+    write(filling)
+    assert removal.remove(SETTINGS) == [] == removal.remove(SETTINGS)
+    assert len(group()) == 1 and nothing_is_left() and not there(filling) and likeliness(container) == before
+
+
+def write(path):
+    path.write_bytes(b"x")
+
+
+def there(path):
+    return path.exists()
 
 
 @inside

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as command
+from bench import faults
 from bench.api import percentiles
 from bench.deaths import Rules
-from bench.figures import BY_KEY, FIGURES, Measured, Report
+from bench.figures import BY_KEY, FAULT_CASES, FIGURES, Measured, Report
 from bench.footprint import parse
 from bench.lab import BenchError, wait
+from labctl.resources.faulttypes import TYPES
+from labctl.resources.kinds.labctl_internal_v1.fault import validate
 
 PROGRAMS = Path(command.__file__).parent / "on_minion"
 
@@ -37,8 +40,17 @@ def test_every_figure_belongs_to_one_group_and_every_group_is_a_module():
         assert (PROGRAMS.parent / f"{group}.py").exists()
 
 
+def test_each_case_of_a_fault_has_its_figures_and_is_a_valid_fault():
+    assert set(FAULT_CASES) == {*faults.CASES, "silent", "singleton"}
+    victim = {"metadata": {"name": "web-1"}, "spec": {"nodeName": "minion-1"}}
+    for case in (*faults.CASES.values(), faults.SILENT):
+        spec = {"type": case.type, "target": case.target(victim), "parameters": case.parameters}
+        assert list(validate({"metadata": {"name": "x"}, "spec": spec}, None)) == []
+        assert bool(case.lasts_s) != TYPES[case.type].once, "what happens once does not last"
+
+
 def test_only_takes_groups_and_figures():
-    assert command.chosen([]) == [group for group in command.GROUPS if group not in ("vms", "warm_vms", "vm_networks")]
+    assert command.chosen([]) == [group for group in command.GROUPS if group not in ("faults", "vms", "warm_vms", "vm_networks")]
     assert command.chosen(["vm-ssh"]) == ["vms"]
     assert command.chosen(["outage", "up"]) == ["start", "outage"]
     assert command.chosen(["nonsense"]) == []

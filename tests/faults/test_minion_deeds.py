@@ -139,6 +139,30 @@ def test_what_the_agent_refuses_is_refused_with_its_reason(play: Play) -> None:
     play(story)
 
 
+@pytest.mark.parametrize(
+    "said", [b"", b"[]", b'{"done": "x"}', b'{"done": ["' + b"x" * 10_000 + b'"]}', b'{"done": [1]}', b'{"refused": null}', b"\xff"]
+)
+def test_what_a_minion_answers_is_checked_and_costs_that_fault_alone(play: Play, said: bytes) -> None:
+    async def story(room: FaultRoom) -> None:
+        (agent,) = await ready(room)
+
+        async def lie(shell: Shell) -> int:
+            await shell.read_all()
+            await shell.write(said)
+            return 0
+
+        run, room.minions["minion-1"].host.programs["python3"] = room.minions["minion-1"].host.programs["python3"], lie
+        await room.create("fail-dns", "minion-1")
+        message = (await room.fault_in("Refused")).status.message
+        assert message.startswith("minion-1: its agent's answer can't be read") and len(message) < 400
+        room.minions["minion-1"].host.programs["python3"] = run
+        await room.create("fail-dns", "minion-1", "two")
+        await room.fault_in("Active", "two")
+        assert agent.made == {"two"}
+
+    play(story)
+
+
 INVALID = [
     ("burn-memory", "pod/default/web", {}),
     ("burn-memory", "pod/default/web", {"size": "64"}),

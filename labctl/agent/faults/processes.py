@@ -24,7 +24,7 @@ BACK = {
     "dns": "the helper starts it again, or the agent if there is no helper",
     "sshd": "the machine's init starts it again; every SSH connection is lost",
 }
-ANSWER_S = 0.2  # after which the connection that carries this answer is ended, too
+ANSWER_S = 0.5  # after which the connection that carries this answer is ended, too
 
 
 def look(asked: Request) -> str:

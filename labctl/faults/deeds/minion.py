@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -33,6 +33,16 @@ class Place(msgspec.Struct, frozen=True):
     boot: str = ""
     parameters: Mapping[str, Any] = {}
     pod: str = ""  # NAMESPACE/NAME
+
+
+_Sentence = Annotated[str, msgspec.Meta(max_length=500)]
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What an agent says. A minion may say anything, so it is checked and bounded."""
+
+    refused: _Sentence = ""
+    done: Annotated[tuple[_Sentence, ...], msgspec.Meta(max_length=20)] = ()
 
 
 class NoPlace(LabctlError):
@@ -69,8 +79,8 @@ class MinionDeed:
     async def probe(self, fault: Fault, site: Site) -> str:
         for place in self._places(fault, site):
             said = await self._ask(fault, site, "look", place)
-            if said.get("refused"):
-                return f"{place.machine}: {said['refused']}"
+            if said.refused:
+                return f"{place.machine}: {said.refused}"
         return ""
 
     def undo(self, fault: Fault, site: Site) -> Mapping[str, Any]:
@@ -105,9 +115,9 @@ class MinionDeed:
         if do == "heal" and machine and machine.status.power == "Off" and not self._keeps_on_disk:
             return [f"{place.machine} is off: nothing of it runs any more"]
         said = await self._ask(fault, site, do, place)
-        return [f"{place.machine}: {sentence}" for sentence in said["done"]]
+        return [f"{place.machine}: {sentence}" for sentence in said.done]
 
-    async def _ask(self, fault: Fault, site: Site, do: str, place: Place) -> Mapping[str, Any]:
+    async def _ask(self, fault: Fault, site: Site, do: str, place: Place) -> Answer:
         if site.remote is None:
             raise LabctlError("this lab has no machines")
         began = fault.status.injected_monotonic
@@ -124,13 +134,12 @@ class MinionDeed:
         }
         try:
             result = await site.remote.run(place.machine, AGENT, stdin=msgspec.json.encode(request), deadline_s=DEADLINE_S)
-            said = msgspec.json.decode(result.stdout, type=dict[str, Any])
+            return msgspec.json.decode(result.stdout, type=Answer)
         except CommandFailed as error:
-            said_instead = error.stderr.strip().rpartition("agent fault: ")[2]
-            raise LabctlError(f"{place.machine}: {said_instead or error}") from None
+            why = " ".join(error.stderr.rpartition("agent fault: ")[2].split())[:500]
+            raise LabctlError(f"{place.machine}: {why or error}") from None
         except msgspec.DecodeError as error:
             raise RemoteError(f"{place.machine}: its agent's answer can't be read: {error}") from None
-        return said
 
 
 def places_of(undo: Mapping[str, Any]) -> Sequence[Place]:
