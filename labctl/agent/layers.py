@@ -71,7 +71,9 @@ def _plain_tar(archive: Any) -> IO[bytes]:
     if magic[:2] == b"\x1f\x8b":
         return gzip.GzipFile(fileobj=archive)  # type: ignore[return-value]
     if magic == b"\x28\xb5\x2f\xfd":
-        raise BadLayer("zstd-compressed layers are not supported: the image must hold gzip or plain tar layers")
+        raise BadLayer(
+            "zstd-compressed layers are not supported: pull the image through the lab, or compress its layers with gzip or not at all"
+        )
     return archive
 
 

@@ -20,6 +20,7 @@ from labctl.images.settings import ImageSettings
 
 _LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
 _MISSING = ("manifest unknown", "name unknown", "not found", "repository name not known")
+_ZSTD = b"\x28\xb5\x2f\xfd"
 _NO_PLATFORM = "no image found in"
 _WORDS = re.compile(r'msg="(.*)"$', re.MULTILINE)
 
@@ -41,6 +42,9 @@ class Puller:
         for source in self._sources(name):
             with tempfile.TemporaryDirectory(prefix="pull-", dir=self._scratch) as folder:
                 status, said = await self._copy(source, platform, folder)
+                if status == 0 and await asyncio.to_thread(_holds_zstd, Path(folder)):
+                    status, said = await self._recompress(folder)
+                    folder = f"{folder}/gzip"  # noqa: PLW2901 - it lies in the temporary folder
                 if status == 0:
                     return await self._take(asked, name, platform, source, Path(folder), blobs)
             if _NO_PLATFORM in said:
@@ -58,6 +62,10 @@ class Puller:
         # The layers are kept as they are; compressed again, they would have other digests than the registry's.
         options = ["--quiet", "--dest-oci-accept-uncompressed-layers", *_overrides(platform), *_tls(source, "src-")]
         return await self._skopeo("copy", *options, f"docker://{source}", f"oci:{folder}:pulled")
+
+    async def _recompress(self, folder: str) -> tuple[int, str]:
+        """Compress the layers with gzip, which agents can read; the image gets other digests by that."""
+        return await self._skopeo("copy", "--quiet", "--dest-compress-format", "gzip", f"oci:{folder}:pulled", f"oci:{folder}/gzip:pulled")
 
     async def _take(self, asked: str, name: ImageName, platform: str, source: str, folder: Path, blobs: BlobStore) -> Image:
         found = await asyncio.to_thread(layout.read, folder, blobs, name=str(name))
@@ -100,6 +108,15 @@ class Puller:
             said = _WORDS.findall(text)
             return process.returncode, (said[-1] if said else text).replace('\\"', '"')
         return 0, out.decode(errors="replace")
+
+
+def _holds_zstd(folder: Path) -> bool:
+    """Tell whether a blob of a layout is compressed with zstd, which Python's standard library, all that an agent has, can't read."""
+    for path in (folder / "blobs" / "sha256").iterdir():
+        with open(path, "rb") as file:
+            if file.read(4) == _ZSTD:
+                return True
+    return False
 
 
 def pull_failed(asked: str, why: str) -> ApiError:

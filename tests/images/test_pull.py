@@ -63,14 +63,15 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def push(registry: str, make_image: Callable[..., Image], tmp_path: Path) -> Callable[..., str]:
     """Put a small image into the registry under a path; its layer's digest."""
 
-    def put(path: str, text: str, architecture: str = "amd64") -> str:
+    def put(path: str, text: str, architecture: str = "amd64", *options: str) -> str:
         store = BlobStore(tmp_path / "pushed")
         image = make_image(store, f"{registry}/{path}", text, architecture)
         archive = tmp_path / "push.tar"
         layout.write([image], store, archive)
         target = f"docker://{registry}/{path}"
         subprocess.run(
-            ["skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", f"oci-archive:{archive}", target], check=True
+            ["skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", *options, f"oci-archive:{archive}", target],
+            check=True,
         )
         return image.config.digest
 
@@ -88,6 +89,21 @@ async def test_a_name_that_is_not_held_is_pulled_and_then_held(
         assert images.blob(part["digest"]).stat().st_size == part["size"]
     assert await images.resolve(f"{registry}/team/tool:v1", "linux/amd64", "Never") == answer
     assert images.list()[0].origin == f"pulled from {registry}/team/tool:v1"
+
+
+async def test_layers_compressed_with_zstd_are_kept_as_agents_can_read_them(
+    registry: str, push: Callable[..., str], make_images: Callable[..., Images]
+) -> None:
+    push("team/small:v1", "zstd", "amd64", "--dest-compress-format", "zstd")
+    inspect = ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{registry}/team/small:v1"]
+    said = await asyncio.to_thread(subprocess.run, inspect, check=True, capture_output=True)
+    manifest = json.loads(said.stdout)
+    assert manifest["layers"][0]["mediaType"].endswith("+zstd"), "what is pulled is compressed so"
+    images = make_images()
+    answer = await images.resolve(f"{registry}/team/small:v1", "linux/amd64")
+    [layer] = answer["layers"]
+    assert images.blob(layer["digest"]).read_bytes()[:2] == b"\x1f\x8b"
+    assert hashlib.sha256(images.blob(layer["digest"]).read_bytes()).hexdigest() == layer["digest"].removeprefix("sha256:")
 
 
 async def test_a_mirror_stands_for_a_registry(registry: str, push: Callable[..., str], make_images: Callable[..., Images]) -> None:
