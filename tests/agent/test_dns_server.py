@@ -15,7 +15,7 @@ import pytest
 
 from labctl.agent.dns import main
 from labctl.agent.dns.main import Control
-from labctl.agent.dns.server import Server
+from labctl.agent.dns.server import Server, is_own_address
 from labctl.agent.helper.companion import Companion
 
 ROWS = {
@@ -235,12 +235,20 @@ def test_without_a_server_of_the_machine_other_names_fail_at_once(running):
 
 
 def test_strangers_get_no_answer(running):
-    running.server._networks = []
+    running.server._networks, running.server._own = [], lambda address: False
     running.server._known.clear()
     with pytest.raises(TimeoutError):
         running.udp(question("web.default.svc.cluster.local"), timeout_s=0.2)
     with running.connect() as client:
         assert client.recv(1) == b""
+
+
+def test_a_machine_with_several_links_asks_itself_from_any_of_them(running):
+    """Where the query to the virtual IP is masqueraded, it comes from the first link's address, not from the one in the lab's network."""
+    running.server._networks = []
+    running.server._known.clear()
+    assert running.udp(question("web.default.svc.cluster.local")).header.rcode == 0
+    assert not is_own_address("192.0.2.7") and not is_own_address("255.255.255.255")
 
 
 def test_a_clients_connections_are_bounded_and_idle_ones_end(running, monkeypatch):

@@ -30,11 +30,31 @@ FAILING = ("servfail", "drop")
 Send = Callable[[bytes], None]
 
 
+def is_own_address(address: str) -> bool:
+    """Is it one of this machine's own? A machine with several links asks itself from any of them: masquerading takes the first link's address.
+
+    The kernel says so: to one of its own addresses it sends from that very address. (Whether one can be bound says less: `ip_nonlocal_bind` allows any.)
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((address, 9))
+            return bool(probe.getsockname()[0] == address)
+        except OSError:
+            return False
+
+
 class Server:
     """`zone` may be exchanged and changed meanwhile: `use` and `changed` say so."""
 
-    def __init__(self, selector: selectors.BaseSelector, resolver: Callable[[], str], upstream_port: int = upstream.PORT) -> None:
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        resolver: Callable[[], str],
+        upstream_port: int = upstream.PORT,
+        own: Callable[[str], bool] = is_own_address,
+    ) -> None:
         self._selector = selector
+        self._own = own
         self._resolver = resolver
         self._upstream_port = upstream_port
         self._answers = Answers(Zone(Settings()))
@@ -117,7 +137,7 @@ class Server:
             if len(self._known) > 10_000:
                 self._known.clear()
             address = ipaddress.IPv4Address(client)
-            known = self._known[client] = any(address in network for network in self._networks)
+            known = self._known[client] = any(address in network for network in self._networks) or self._own(client)
         return known
 
     def _packets(self, udp: socket.socket) -> None:

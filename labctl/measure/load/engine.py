@@ -117,9 +117,12 @@ class Engine:
         if number is None:
             number = self.name(who)
         zero = self.intended(ask.number)
-        started, connected, first = [round((each - zero) * 1e6) if each else -1 for each in (ask.started, ask.connected, ask.first)]
-        ended = round((now - zero) * 1e6)
-        self.output.lines.append("r %d %d %d %d %d %s %d %d\n" % (ask.number, started, connected, first, ended, outcome, status, number))
+        started = (ask.started - zero) * 1e6 if ask.started else -1
+        connected = (ask.connected - zero) * 1e6 if ask.connected else -1
+        first = (ask.first - zero) * 1e6 if ask.first else -1
+        self.output.lines.append(
+            "r %d %d %d %d %d %s %d %d\n" % (ask.number, started, connected, first, (now - zero) * 1e6, outcome, status, number)
+        )
 
     def name(self, who):
         if len(self.names) >= NAMES_MAX:

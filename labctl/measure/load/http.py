@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 import ssl
 import time
+from socket import socket as PythonSocket
 from typing import Union
 
-from .links import BAD_ANSWER, BAD_STATUS, OK, READ_BYTES, RESET, Link, name_in, outcome_of
+from .links import BAD_ANSWER, BAD_STATUS, OK, READ_BYTES, RESET, Link, outcome_of
 
 LINGER_S = 1.0  # for the other side to close a connection first
 HEAD_MAX_BYTES = 1 << 16
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,15})[ \t]*\r\n", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r\n]*chunked", re.IGNORECASE)
 CLOSES = re.compile(rb"\r\nconnection:[^\r\n]*close", re.IGNORECASE)
-NAMED = re.compile(rb"\r\n(?:x-pod-name|x-served-by|x-hostname):[ \t]*([a-z0-9.-]{1,253})[ \t]*\r\n", re.IGNORECASE)
 clock = time.monotonic
 
 
@@ -71,7 +71,7 @@ Body = Union[Counted, Endless, Chunked]
 class Http(Link):
     """An HTTP/1.1 connection. `head` collects an answer until its header is whole; then `body` counts what is still to come."""
 
-    __slots__ = ("body", "head", "may_stay", "named", "status")
+    __slots__ = ("body", "head", "may_stay", "status")
     body: Body | None
 
     def connect(self):
@@ -93,7 +93,7 @@ class Http(Link):
         self.send()
 
     def expect(self):
-        self.head, self.body, self.status, self.named = b"", None, 0, ""
+        self.head, self.body, self.status = b"", None, 0
 
     def send(self):
         self.expect()
@@ -133,8 +133,6 @@ class Http(Link):
                 self.fail(BAD_ANSWER, now)
                 return True
             data = self.head[end + 4 :]
-            if not self.named and len(data) <= 256:
-                self.named = name_in(data)
         assert self.body is not None
         try:
             whole = self.body.take(data)
@@ -151,19 +149,15 @@ class Http(Link):
             return False
         self.status = int(head[9:12])
         length = LENGTH.search(head)
-        if self.status in (204, 304):
-            self.body = Counted(0)
-        elif CHUNKED.search(head):
-            self.body = Chunked()
+        if length or self.status in (204, 304):
+            self.body = Counted(int(length[1]) if length and self.status not in (204, 304) else 0)
         else:
-            self.body = Counted(int(length[1])) if length else Endless()
-        self.may_stay = self.engine.settings.keepalive and not CLOSES.search(head) and not isinstance(self.body, Endless)
-        named = NAMED.search(head)
-        self.named = named[1].decode() if named else ""
+            self.body = Chunked() if CHUNKED.search(head) else Endless()
+        self.may_stay = self.engine.settings.keepalive and not isinstance(self.body, Endless) and not CLOSES.search(head)
         return self.status >= 200
 
     def whole(self, now):
-        self.done(OK if self.status < 400 else BAD_STATUS, self.status, now, self.named)
+        self.done(OK if self.status < 400 else BAD_STATUS, self.status, now, self.head)
         if self.may_stay:
             self.engine.idle[self.fd] = self
         else:  # the other side closes first, so that its port and not ours is held for a minute; nobody needs to be woken for that
@@ -207,6 +201,7 @@ class Https(Http):
 
     __slots__ = ("shaken",)
     socket: ssl.SSLSocket
+    make = PythonSocket  # as TLS needs it
     connect = Link.connect
 
     def connected(self, now):
