@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -22,7 +22,7 @@ from labctl.journal import Journal
 from labctl.reconcile.plan import Index, Seen, View
 from labctl.reconcile.workers import Workers
 from labctl.remote.interface import Remote
-from labctl.remote.wire import answered
+from labctl.remote.wire import answered, printable
 from labctl.resources.kinds.core_v1.node import Node
 from labctl.resources.kinds.core_v1.service import Service
 from labctl.resources.plurals import NODES, SERVICES, SLICES
@@ -52,10 +52,13 @@ class Orders(msgspec.Struct, frozen=True):
     health: tuple[Health, ...] = ()
 
 
+Texts = Annotated[tuple[str, ...], msgspec.Meta(max_length=500)]
+
+
 class AnnounceAnswer(msgspec.Struct, frozen=True):
-    added: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    trouble: tuple[str, ...] = ()
+    added: Texts = ()
+    removed: Texts = ()
+    trouble: Texts = ()
 
 
 class Announcer:
@@ -194,9 +197,9 @@ class Announcer:
         self._sent[name] = orders
         self._failing.discard(name)
         for address in said.added:
-            self._journal.note("network", f"machine/{name}", f"answers {address}")
+            self._journal.note("network", f"machine/{name}", f"answers {printable(address, 40)}")
         for trouble in said.trouble:
-            self._journal.note("network", f"machine/{name}", trouble)
+            self._journal.note("network", f"machine/{name}", printable(trouble, 300))
 
     def _balanced(self) -> bool:
         return self._view is not None and any(True for _ in self._view.by(SERVICES, BALANCED, BALANCED))

@@ -108,3 +108,17 @@ async def test_other_classes_and_other_types_are_left_alone(world):
     assert holders(world, "10.245.1.226")
     await world.client.patch("services", "default/web2", {"spec": {"type": "ClusterIP"}})
     await world.until(lambda: not holders(world, "10.245.1.226"))
+
+
+@pytest.mark.parametrize("lie", [{"added": 7}, {"added": ["x"] * 1000}, {"trouble": [None]}, []])
+async def test_a_helper_that_lies_is_said_once_and_asked_again(world, lie):
+    await minions(world, 1)
+    helper = world.helpers.minions["minion-1"]
+    helper._announce = lambda _params: lie
+    await world.service("web", type="LoadBalancer")
+    await world.client.patch("services", "default/web", {"status": {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}}}, "status")
+    await world.until(lambda: helper.methods().count("announce") >= 2)
+    said = [line for line in world.journal.lines if "could not announce addresses" in line.text]
+    assert len(said) == 1 and len(said[0].text) < 1000
+    del helper._announce
+    await world.until(lambda: helper.announced == [ADDRESS])
