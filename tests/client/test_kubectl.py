@@ -217,3 +217,13 @@ async def test_an_object_that_is_too_big(api: ApiServer) -> None:
 async def test_dry_run_changes_nothing(api: ApiServer) -> None:
     assert "created (server dry run)" in await ok(api, "create", "-f", "-", "--dry-run=server", stdin=RC)
     assert await ok(api, "get", "rc", "-o", "name") == ""
+
+
+async def test_edges_that_scripts_use(api: ApiServer) -> None:
+    for name in ("a", "b", "c"):
+        await ok(api, "create", "configmap", name, "--from-literal=k=v")
+    raw = json.loads(await ok(api, "get", "--raw", "/api/v1/namespaces/default/configmaps?limit=2"))
+    assert len(raw["items"]) == 2 and raw["metadata"]["continue"] and raw["metadata"]["remainingItemCount"] == 1
+    assert len((await ok(api, "get", "configmaps", "--chunk-size=1", "--no-headers")).splitlines()) == 3
+    assert await ok(api, "wait", "--for=jsonpath={.data.k}=v", "configmap/a", "--timeout=5s") == "configmap/a condition met\n"
+    assert "timed out" in await refused(api, "wait", "--for=jsonpath={.data.k}=w", "configmap/a", "--timeout=1s")
