@@ -50,6 +50,7 @@ DID = {
     "injected": "a fault began",
     "healed": "a fault ended",
     "off": "the provider saw the end of a machine's boot",
+    "up": "a master answers",
     "ssh-lost": "a machine's SSH connection ended",
     "rules": "a minion confirmed its rules",
     "repaired": "a minion's rules had been changed by somebody else, and were mended",

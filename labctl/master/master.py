@@ -253,6 +253,7 @@ class Master:
         await self.runner.start()  # before the API, so that custom kinds are served from its first answer on
         if self.api:
             await self.api.start(sockets)
+            self.journal.note("master", "process/master", "the master answers", did="up", urgent=True)
         self.faults.start()
         self.supervisor.run("compaction", self._compact)
         self.supervisor.run("log-files", self._bound_logs)

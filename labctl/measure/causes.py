@@ -47,7 +47,11 @@ class Story:
         if known_by and (known_by, line.about) not in self._known:
             self._known.add((known_by, line.about))
             self._mark("known", line, by=known_by)
-        if line.about.startswith(PODS):
+        if known_by == "restart":
+            self.lost.setdefault(line.about)
+            self.ready.setdefault(line.about, self._at(line))
+            self._mark("ready", line)
+        elif line.about.startswith(PODS):
             self._pod(line)
         elif line.about.startswith(NODES) and line.room == NODE_CONTROLLER and line.did == "patch" and not line.text.startswith(_HEALTHY):
             if all(mark.what != "fenced" or mark.about != line.about for mark in self.marks):
@@ -66,6 +70,8 @@ class Story:
     def _known_by(self, line: Line) -> str:
         """Say who noticed the fault itself with this line; empty if nobody did."""
         machines, about_it = machines_of(self.fault), _is_about(self.fault, line.about)
+        if line.did == "up" and self.fault.target == "master":
+            return "restart"
         if line.did in ("off", "ssh-lost", "repaired") and line.where in machines:
             return {"off": "provider", "ssh-lost": "ssh", "repaired": "digest"}[line.did]
         if line.did in _TOLD_ABOUT_PODS and (about_it or line.where in machines) and line.about not in self.ready:

@@ -65,6 +65,7 @@ class Round(msgspec.Struct, frozen=True):
     whole: bool
     repaired: bool = False
     missing: Sentences = ()
+    confirmed: float = 0.0  # the loop's time when the helper had the rules in force; connections were forgotten after that
 
 
 _T = TypeVar("_T")
@@ -141,11 +142,12 @@ class Minion:
         patch = join(diff(made[key], had[key]) for key in made)
         failed = await self._forward_first({key: p for key, p in frontends.items() if p}, facts, whole=False)
         lines = await self._apply(patch)
+        confirmed = asyncio.get_running_loop().time()
         await self._forward_last([f for key in made for f in self._frontends.get(key, ())], frontends, facts)
         await self._forget_connections(merge(had.values()), merge(made.values()), frontends, facts, desired)
         for key in made:
             self._remember(applied, key, frontends[key], made[key])
-        return Round(causes, lines, whole=False, missing=_missing(made) + failed)
+        return Round(causes, lines, whole=False, missing=_missing(made) + failed, confirmed=confirmed)
 
     async def _whole(self, desired: Desired, facts: Facts) -> Round:
         """Read what is there, send the difference."""
@@ -162,6 +164,7 @@ class Minion:
         patch = diff(wanted := merge(made.values()), actual)
         failed = await self._forward_first(frontends, facts, whole=True)
         lines = await self._apply(patch)
+        confirmed = asyncio.get_running_loop().time()
         if suspect and patch:
             self._prints_otherwise = bool(diff(wanted, await self._dump()))
         await self._forget_connections(actual, wanted, frontends, facts, desired)
@@ -170,7 +173,7 @@ class Minion:
             said, self._said = self._said, ""
             self.says(said)
         repaired = suspect and bool(patch) and not self._prints_otherwise
-        return Round(causes, lines, whole=True, repaired=repaired, missing=_missing(made) + failed)
+        return Round(causes, lines, whole=True, repaired=repaired, missing=_missing(made) + failed, confirmed=confirmed)
 
     def _remember(self, applied: dict[str, Rules], key: str, frontends: tuple[Entry, ...], made: Rules) -> None:
         if frontends:

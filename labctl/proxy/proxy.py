@@ -325,15 +325,16 @@ class Proxy:
     def _tell(self, minion: Minion, done: Round, took_s: float) -> None:
         assert self._view is not None
         took = f"{took_s * 1000:.0f} ms"
+        age = round(max(0.0, self._clock.now() - done.confirmed), 6)
         if done.whole:
             services = sum(key != BASE and table.about(key)[0] == SERVICES for key in done.causes)
             text = f"{done.lines} lines of rules for {services} Services in {took}"
             cause = max(done.causes.values(), default=0)
-            self._journal.note("proxy", f"machine/{minion.name}", text, cause=cause, did="rules", where=minion.name)
+            self._journal.note("proxy", f"machine/{minion.name}", text, cause=cause, did="rules", where=minion.name, age=age)
         for key, cause in done.causes.items() if len(done.causes) <= NOTED_AT_ONCE else ():
             if key != BASE:
                 about, text = "/".join(table.about(key)), f"{minion.name} has its rules ({took})"
-                self._journal.note("proxy", about, text, cause=cause, did="rules", where=minion.name)
+                self._journal.note("proxy", about, text, cause=cause, did="rules", where=minion.name, age=age)
         for key, sentence in done.missing:
             self._warn(*table.about(key), "ProxyFallback", f"{minion.name}: {sentence}")
         if done.repaired:

@@ -136,6 +136,14 @@ def test_flushed_rules_are_known_by_their_digest():
     assert marks(lines, fault)[1:] == [(1.9, "known", "minion-2", "digest")]
 
 
+def test_a_master_that_was_killed_is_repaired_when_the_next_one_answers():
+    fault = FaultFacts(name="m", type="kill-process", target="master", injected_s=100.0)
+    lines = [line(101.5, "master", "process/master", "the master answers", did="up")]
+    assert marks(lines, fault)[1:] == [(1.5, "known", "", "restart"), (1.5, "ready", "", "master")]
+    assert timeline(fault, lines).figures.repair_s == 0.0
+    assert marks(lines) == THE_DEATH[:1], "of another fault it is no part"
+
+
 def test_of_two_faults_at_once_each_has_its_own_marks():
     other = FaultFacts(name="p", type="kill-container", target="pod/default/db-a", injected_s=100.0)
     of_other = [
