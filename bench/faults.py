@@ -26,6 +26,7 @@ from labctl.lab.faults import LabFaults
 from labctl.lab.measuring import Asked, Measuring
 from labctl.lab.timelines import lines_since, timeline_of
 from labctl.measure.marks import FaultFacts, Figures
+from labctl.measure.records import Measurement
 from labctl.measure.timeline import timeline
 
 MINIONS, RATE, TIMES = 3, 200.0, 3
@@ -152,7 +153,7 @@ def _steady(lab: BenchLab, replicas: int) -> list[dict[str, Any]]:
 
 def _several(lab: BenchLab, key: str, case: Case, replicas: int, report: Report) -> str:
     """Answers why the case was broken off; empty if it was not, or if it can't be done here. The others go on."""
-    found: list[Figures] = []
+    found: list[tuple[Figures, float]] = []
     trouble = ""
     try:
         for number in range(TIMES):
@@ -162,15 +163,18 @@ def _several(lab: BenchLab, key: str, case: Case, replicas: int, report: Report)
         LabFaults(lab.lab).heal(LabFaults(lab.lab).unfinished())
     if not found:
         return trouble
-    requests = round(statistics.median(each.requests or 0 for each in found))
+    requests = round(statistics.median(each.requests or 0 for each, _ in found))
     for name in ("reaction", "repair", "recovery", "outage"):
-        seconds = [value for each in found if (value := getattr(each, f"{name}_s")) is not None]
+        seconds = [value for each, _ in found if (value := getattr(each, f"{name}_s")) is not None]
         report.add(f"fault-{key}-{name}", seconds)
-    report.add(f"fault-{key}-failed", [each.failed or 0 for each in found], f"of {requests}")
+    report.add(f"fault-{key}-errors", [errors_s for _, errors_s in found])
+    report.add(f"fault-{key}-failed", [each.failed or 0 for each, _ in found], f"of {requests}")
     return trouble
 
 
-def _once(lab: BenchLab, key: str, case: Case, replicas: int, name: str) -> Figures:
+def _once(lab: BenchLab, key: str, case: Case, replicas: int, name: str) -> tuple[Figures, float]:
+    """Play a case once. Answers its figures, and for how long requests failed."""
+    _never_restarted(lab, replicas)
     victim = _steady(lab, replicas)[0]
     faults = LabFaults(lab.lab)
     sources = [node for node in _nodes(lab) if key in EVERYWHERE or node != _machine(victim)]
@@ -185,7 +189,20 @@ def _once(lab: BenchLab, key: str, case: Case, replicas: int, name: str) -> Figu
         time.sleep(AFTER_S)
     finally:
         measurement = running.stop()
-    return timeline_of(lab.lab, name, measurement=measurement).figures
+    return timeline_of(lab.lab, name, measurement=measurement).figures, errors_s(measurement)
+
+
+def _never_restarted(lab: BenchLab, replicas: int) -> None:
+    """A pod whose container was restarted would wait for its back-off next time: it is replaced by a fresh one."""
+    for pod in _steady(lab, replicas):
+        if pod["status"]["containerStatuses"][0]["restartCount"]:
+            lab.api.delete(f"/api/v1/namespaces/default/pods/{pod['metadata']['name']}", {"gracePeriodSeconds": 0})
+
+
+def errors_s(measurement: Measurement) -> float:
+    """From the first request that failed, when it was due, to the end of the last one; 0 if none failed. How long the deed itself took plays no part."""
+    failed = [each for each in measurement.requests if each.outcome not in ("ok", "unsent")]
+    return max(each.ended_s or each.intended_s for each in failed) - min(each.intended_s for each in failed) if failed else 0.0
 
 
 def _nodes(lab: BenchLab) -> list[str]:

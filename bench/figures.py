@@ -69,10 +69,11 @@ _COSTS = {
     "repair": "then until the replacement is ready",
     "recovery": "then until all requests are answered",
     "outage": "until all requests are answered",
+    "errors": "from the first failed request to the last",
     "failed": "failed requests",
 }
 _FAULT_AIMS: dict[str, float] = {
-    "kill-container-outage": 0.1,
+    "kill-container-errors": 0.1,
     "power-off-outage": 0.3,
     "silent-outage": 3,
     "singleton-outage": 1.5,

@@ -34,9 +34,16 @@ class Health:
             latest = found.latest(spec["name"])
             if latest and latest.state is State.RUNNING and latest.id not in self._probers:
                 self.begin(spec, latest, pod_address(found, self._tools.host_ip), before.get(f"crun://{latest.id}"))
+        self.forget_ended(found)
+
+    def forget_ended(self, found: Pod) -> None:
+        """No probers for what ended, and their verdicts hold for no successor: it is not ready, and has not started, before its own probes say so."""
         running = {each.id for each in found.running()}
         for identity in [each for each in self._probers if each not in running]:
             self._probers.pop(identity).stop()
+        alive = {each.name for each in found.running()}
+        for table in (self.ready, self.started):
+            table.update({name: False for name in table if name not in alive})
 
     def begin(self, spec: Object, container: Container, address: str, carried: Optional[Object] = None) -> None:
         """`carried`: what the API said of this very container."""

@@ -181,6 +181,7 @@ class PodWorker:
         if found.containers and is_done(self.pod, found, self._seen(found), time.time()):
             await self._finish()  # before anything else: its sidecars may be stopped, and are not to be started again
             return
+        self._health.forget_ended(found)
         if self._lost_a_ready_one(found):
             await self._reporter.sent_soon()  # nobody shall send requests to it while its successor is made
         self._reporter.later(FIRST_REPORT_S)

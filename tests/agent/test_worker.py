@@ -283,6 +283,28 @@ async def test_the_end_of_a_ready_container_is_told_while_its_successor_is_still
         await until(lambda: node.status["containerStatuses"][0]["ready"] and node.status["containerStatuses"][0]["restartCount"] == 1)
 
 
+async def test_a_restarted_container_is_not_ready_by_the_probes_of_the_one_before(tmp_path, monkeypatch):
+    release = asyncio.Event()
+    post_start = worker.post_start
+
+    async def held(tools, pod, spec, container, address):
+        if container.attempt:
+            await release.wait()
+        return await post_start(tools, pod, spec, container, address)
+
+    monkeypatch.setattr(worker, "post_start", held)
+    monkeypatch.setattr(worker, "FIRST_REPORT_S", 0.01)
+    probe = {"exec": {"command": ["true"]}, "periodSeconds": 1}
+    async with running(tmp_path, pod(readinessProbe=probe, startupProbe=probe)) as node:
+        await until(lambda: node.status.get("containerStatuses") and node.status["containerStatuses"][0]["ready"])
+        node.machine.finish(node.container().id, 137)
+        await until(lambda: node.status["containerStatuses"][0]["restartCount"] == 1)
+        shown = node.status["containerStatuses"][0]
+        assert "running" in shown["state"] and not shown["ready"] and not shown["started"]
+        release.set()
+        await until(lambda: node.status["containerStatuses"][0]["ready"])
+
+
 async def test_a_container_is_not_ready_before_its_probe_says_so(tmp_path):
     probe = {"exec": {"command": ["false"]}, "periodSeconds": 1}
     async with running(tmp_path, pod(readinessProbe=probe)) as node:

@@ -14,6 +14,7 @@ from bench.deaths import Rules
 from bench.figures import BY_KEY, FAULT_CASES, FIGURES, Measured, Report
 from bench.footprint import parse
 from bench.lab import BenchError, wait
+from labctl.measure.records import Measurement, Request
 from labctl.resources.faulttypes import TYPES
 from labctl.resources.kinds.labctl_internal_v1.fault import validate
 
@@ -47,6 +48,18 @@ def test_each_case_of_a_fault_has_its_figures_and_is_a_valid_fault():
         spec = {"type": case.type, "target": case.target(victim), "parameters": case.parameters}
         assert list(validate({"metadata": {"name": "x"}, "spec": spec}, None)) == []
         assert bool(case.lasts_s) != TYPES[case.type].once, "what happens once does not last"
+
+
+def test_errors_last_from_the_first_failed_request_to_the_end_of_the_last():
+    requests = [
+        Request("a", 1.0, "ok", 1.0, 1.0, 1.0, 1.1),
+        Request("a", 2.0, "refused", 2.01, 0.0, 0.0, 2.02),
+        Request("b", 2.1, "timeout", 2.1, 0.0, 0.0, 2.6),
+        Request("a", 3.0, "unsent"),
+    ]
+    measured = Measurement("web", 10.0, "http", False, 0.0, 4.0, 0.0, (), tuple(requests))
+    assert faults.errors_s(measured) == pytest.approx(0.6)
+    assert faults.errors_s(Measurement("web", 10.0, "http", False, 0.0, 4.0, 0.0, (), tuple(requests[:1]))) == 0.0
 
 
 def test_only_takes_groups_and_figures():
