@@ -137,7 +137,7 @@ def _start(lab: Lab, sources: list[str], seconds: float | None, **asked) -> Runn
 
 
 def _show(running: Running, *, quiet: bool) -> Measurement:
-    """Prints a line each second, until it ends or Ctrl-C is pressed."""
+    """Prints a line each second, until it ends or Ctrl-C is pressed; a second Ctrl-C ends the wait for requests in flight and for silent sources."""
     names = ", ".join(source.plan.name for source in running.sources)
     if not quiet:
         click.echo(f"{running.target.text} from {names}", err=True)
@@ -146,8 +146,12 @@ def _show(running: Running, *, quiet: bool) -> Measurement:
             if not quiet and not tick.over:
                 _print_tick(number, tick)
     except KeyboardInterrupt:
-        click.echo("", err=True)
-    return running.stop()
+        click.echo("  the last requests are waited for; Ctrl-C again to leave them out", err=True)
+    try:
+        return running.stop()
+    except KeyboardInterrupt:
+        running.hurry()
+        return running.stop()
 
 
 def _print_tick(number: int, tick: Tick) -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 MAX_READINGS = 20_000
 _GOOD = 2.0  # readings whose trip took at most so many times the shortest one's are believed
 _GOOD_S = 0.0002
+_MAX_DRIFT = 500e-6  # NTP counts on no worse clock (RFC 5905: MAXFREQ)
 
 
 class Reading(NamedTuple):
@@ -50,10 +51,14 @@ class ClockComparison:
 
     @property
     def uncertainty_s(self) -> float:
-        """Returns the largest error that an offset may have: of the readings, and of a step of the other clock between two of them."""
+        """Returns the largest error that an offset may have: of the readings, of a step of the other clock between two of them, and of its drift before
+        the first and after the last that is believed."""
         good = self._believed()
-        steps = (abs(later.offset_s - sooner.offset_s) for sooner, later in zip(good, good[1:], strict=False))
-        return max((reading.uncertainty_s for reading in good), default=0.0) + max(steps, default=0.0)
+        if not good:
+            return 0.0
+        step_s = max((abs(later.offset_s - sooner.offset_s) for sooner, later in zip(good, good[1:], strict=False)), default=0.0)
+        beyond_s = max(good[0].there_s - self._readings[0].there_s, self._readings[-1].there_s - good[-1].there_s, 0.0)
+        return max(reading.uncertainty_s for reading in good) + step_s + _MAX_DRIFT * beyond_s
 
     def _believed(self) -> list[Reading]:
         if self.same:

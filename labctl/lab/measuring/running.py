@@ -16,7 +16,7 @@ import secrets
 import selectors
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from labctl.errors import LabctlError
@@ -52,6 +52,7 @@ class Running:
         self._told: queue.Queue[Tick | None] = queue.Queue(4)
         self._id = f"measure-{secrets.token_hex(4)}"
         self._stopping = threading.Event()
+        self._hurry = threading.Event()
         self._began_s = self._ended_s = self._began_at = 0.0
         self._result: Measurement | None = None
         self.sources: list[RunningSource] = []
@@ -84,6 +85,10 @@ class Running:
             self._names.close()
             self._result = self._measurement()
         return self._result
+
+    def hurry(self) -> None:
+        """Lets `stop` wait for nobody any more: what was reported so far is the result."""
+        self._hurry.set()
 
     def abandon(self) -> None:
         """Ends it without a result."""
@@ -178,7 +183,7 @@ class Running:
             if quiet and now - looked_s > 0.3:
                 looked_s = now
                 self._lose_the_dead(quiet)
-            if now > deadline:
+            if now > deadline or self._hurry.is_set():
                 for source in left:
                     source.lose(f"nothing was heard of it for {now - source.heard_s:.1f} s")
         self._lose_the_dead([source for source in self.sources if source.trouble])
@@ -190,9 +195,7 @@ class Running:
             try:
                 for source in quiet:
                     machine = client.find(f"/apis/labctl.internal/v1/machines/{source.plan.machine}") if source.plan.machine else None
-                    status = (machine or {}).get("status", {})
-                    if source.plan.machine and (status.get("power") == "Off" or status.get("bootID") != source.plan.boot_id):
-                        what = "lost its power" if status.get("power") == "Off" else "booted again"
+                    if machine and (what := _end_of(machine.get("status", {}), source.plan.boot_id)):
                         last_s = source.heard_s - self._began_s
                         source.lose(f"{source.plan.machine} {what}; its last word came {last_s:.2f} s after the beginning", instead=True)
             finally:
@@ -245,3 +248,11 @@ class Running:
             self.target.text, rate, self.target.protocol, self._settings["keepalive"], self._began_s, self._ended_s, self._began_at,
             tuple(told), tuple(requests),
         )  # fmt: skip
+
+
+def _end_of(status: Mapping[str, Any], boot_id: str) -> str:
+    """Returns why nothing more will come from a machine soon, or ""."""
+    power = status.get("power", "")
+    if power in ("Off", "Paused"):
+        return "lost its power" if power == "Off" else "stands still"
+    return "booted again" if status.get("bootID", "") != boot_id else ""
