@@ -37,10 +37,13 @@ class Request:
         return matching(self.parameters.get("id", ""), _ID, "container id")
 
     def number(self, key: str, least: float, most: float) -> float:
-        value = self.parameters.get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-            raise check.Refused(f"{key} {value!r} is not between {least:g} and {most:g}")
-        return float(value)
+        return bounded(self.parameters.get(key), key, least, most)
+
+
+def bounded(value: Any, what: str, least: float, most: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        raise check.Refused(f"{what} {value!r} is not between {least:g} and {most:g}")
+    return float(value)
 
 
 def matching(value: Any, pattern: "re.Pattern[str]", what: str) -> str:
@@ -52,7 +55,6 @@ def matching(value: Any, pattern: "re.Pattern[str]", what: str) -> str:
 def parse(told: Any, settings: Settings) -> Request:
     if not isinstance(told, dict) or not isinstance(told.get("parameters", {}), dict):
         raise check.Refused("a request is an object")
-    asked = Request(str(told.get("type")), str(told.get("do")), "", settings, told.get("parameters", {}))
     fault = matching(told.get("fault"), _NAME, "name of a fault")
-    for_s = Request("", "", "", settings, {"forSeconds": told.get("forSeconds", 0)}).number("forSeconds", 0, DURATION_S_MOST)
-    return Request(asked.type, asked.do, fault, settings, asked.parameters, for_s)
+    for_s = bounded(told.get("forSeconds", 0), "forSeconds", 0, DURATION_S_MOST)
+    return Request(str(told.get("type")), str(told.get("do")), fault, settings, told.get("parameters", {}), for_s)
