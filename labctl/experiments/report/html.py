@@ -159,7 +159,10 @@ def _summary_sentence(result: Result) -> str:
     if found is None:
         return ""
     times = "once" if found.count == 1 else f"{found.count} times"
-    text = f"It was played {times}. The service was not whole for {time_text(found.median)}" + (" (median)" if found.count > 1 else "")
+    failed = result.values(result.cells[0], "failed")
+    if failed and max(failed) == 0:
+        return f"It was played {times}, and no request failed."
+    text = f"It was played {times}. The outage lasted {time_text(found.median)}" + (" (median)" if found.count > 1 else "")
     if found.count > 1:
         text += f", at best {time_text(found.min)}, at worst {time_text(found.max)}"
     return text + "."

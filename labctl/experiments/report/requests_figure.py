@@ -50,6 +50,7 @@ class Scene:
     from_s: float
     to_s: float
     pods: Sequence[str]  # gives each pod its colour
+    axis: str = "seconds after the fault"
 
 
 def draw(scene: Scene, layout: Layout) -> Figure:
@@ -64,7 +65,7 @@ def draw(scene: Scene, layout: Layout) -> Figure:
         _latency(axes[2], scene, scene.steps, layout)
     if scene.rows:
         _strips(axes[-1], scene, layout)
-    axes[-1].set_xlabel("seconds after the fault")
+    axes[-1].set_xlabel(scene.axis)
     if key:
         drawing.supxlabel("\n".join(key), x=0.01, ha="left", fontsize=layout.font_pt - 0.5)
     axes[-1].set_xlim(scene.from_s, scene.to_s)

@@ -90,7 +90,7 @@ def multiples(runs: Sequence[Run], pods: Sequence[str], window: tuple[float, flo
         one.set_axis_off()
     axes[0].set_ylim(0, top)
     axes[0].set_xlim(*window)
-    drawing.supxlabel("seconds after the fault", fontsize=layout.font_pt)
+    drawing.supxlabel(scenes.axis(runs[0]), fontsize=layout.font_pt)
     return drawing
 
 

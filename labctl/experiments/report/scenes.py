@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args, get_type_hints
 
 import msgspec
 
 from labctl.experiments.report import series, strips
 from labctl.experiments.report.requests_figure import Dot, MarkLine, Scene
 from labctl.experiments.result import Cell, Result, Run
-from labctl.measure.timeline import Timeline
+from labctl.experiments.schema import Step
+from labctl.measure.timeline import Mark, Timeline
 
 _DOTS_MAX = 1_500
 _MARKS_MAX = 60
+_ACTIONS = get_args(get_type_hints(Step)["action"])
 _MARGIN = 0.3  # of a close-up, on both sides, as a share of what it is about
 
 
@@ -42,17 +45,22 @@ def marks(run: Run) -> list[MarkText]:
     zero = series.zero_s(run.timelines, run.measurement)
     found = [(timeline.fault.injected_s - zero + mark.at_s, mark, timeline) for timeline in run.timelines for mark in timeline.marks]
     found.sort(key=lambda one: one[0])
-    return [
-        MarkText(
-            number, at, mark.what, mark.where or mark.about, mark.by, mark.text or _fault_text(mark.what, timeline), mark.uncertainty_s
-        )
-        for number, (at, mark, timeline) in enumerate(found[:_MARKS_MAX], 1)
-    ]
+    return [_text_of(number, at, mark, timeline) for number, (at, mark, timeline) in enumerate(found[:_MARKS_MAX], 1)]
 
 
-def _fault_text(what: str, timeline: Timeline) -> str:
-    fault = timeline.fault
-    return f"{fault.type} {fault.target}" if what in ("injected", "healed") else ""
+def _text_of(number: int, at_s: float, mark: Mark, timeline: Timeline) -> MarkText:
+    """Returns a mark for the list. Of the fault itself the list says what it was; everybody knows by whom."""
+    ours = mark.what in ("injected", "healed")
+    by, text = ("", timeline.fault.type) if ours else (mark.by, mark.text)
+    return MarkText(number, at_s, mark.what, mark.where or mark.about, by, text, mark.uncertainty_s)
+
+
+def axis(run: Run) -> str:
+    """Returns what the axis of time is called: it begins with the run's first fault, or with an action such as a rolling update."""
+    first = min(run.timelines, key=lambda one: one.fault.injected_s, default=None)
+    if first is None:
+        return "seconds after the first request"
+    return "seconds after the action" if first.fault.type in _ACTIONS else "seconds after the fault"
 
 
 def whole(run: Run, pods: Sequence[str]) -> Scene:
@@ -95,7 +103,7 @@ def _scene(run: Run, pods: Sequence[str], from_s: float, to_s: float, *, dots: b
                 for request in part
             ]
     lines = [MarkLine(mark.at_s, mark.number, mark.what, mark.what in ("injected", "healed")) for mark in marks(run)]
-    return Scene(steps, shown, strips.rows(run.timelines, run.measurement, zero, from_s, to_s), lines, from_s, to_s, pods)
+    return Scene(steps, shown, strips.rows(run.timelines, run.measurement, zero, from_s, to_s), lines, from_s, to_s, pods, axis(run))
 
 
 def _took_s(intended_s: float, ended_s: float) -> float:

@@ -17,6 +17,7 @@ from labctl.measure.records import Measurement
 from labctl.measure.timeline import Mark, Timeline
 
 MAX_ROWS = 24
+_LOST = ("known", "evicted", "endpoint-removed")  # after such a mark about it, a pod is ready no longer
 
 State = Literal["ready", "vip", "off"]
 
@@ -77,23 +78,39 @@ def _minion(name: str, timelines: Sequence[Timeline], marks: Sequence[Mark], zer
 
 def _pod_row(name: str, marks: Sequence[Mark], answered: tuple[float, float] | None, from_s: float, to_s: float) -> Row:
     mine = [mark for mark in marks if name in _pods(mark)]
-    ready = next((mark.at_s for mark in mine if mark.what == "ready"), None)
-    used = next((mark.at_s for mark in mine if mark.what == "in-vip"), None)
-    removed = next((mark.at_s for mark in mine if mark.what == "endpoint-removed"), None)
-    if answered and (used is None or answered[0] < used):
-        used = from_s if ready is None else answered[0]
-    if ready is None and (answered or removed is not None):
-        ready = used = from_s
-    if ready is None:
-        return Row(name, "pod", name, ())
-    gone = to_s if removed is None else removed
-    unused = gone
-    if removed is not None:  # the rules that follow on each minion, until something else happens to the endpoints
-        unused = max((mark.at_s for mark in mine if mark.what == "rules" and mark.at_s >= removed), default=removed)
-    spans = [Span("ready", ready, gone)]
-    if used is not None:
-        spans.append(Span("vip", used, unused))
+    began = next((mark.at_s for mark in mine if mark.what in ("decided", "started", "ready")), to_s)
+    lost = next((mark.at_s for mark in mine if mark.what in _LOST), to_s)
+    there = (answered is not None and answered[0] < began) or lost < began
+    spans = [*_ready_spans(mine, there, from_s, to_s), *_used_spans(mine, there, from_s, to_s)]
     return Row(name, "pod", name, tuple(spans))
+
+
+def _ready_spans(mine: Sequence[Mark], there: bool, from_s: float, to_s: float) -> list[Span]:
+    spans, since = [], from_s if there else None
+    for mark in mine:
+        if mark.what == "ready" and since is None:
+            since = mark.at_s
+        elif mark.what in _LOST and since is not None:
+            spans.append(Span("ready", since, mark.at_s))
+            since = None
+    return spans if since is None else [*spans, Span("ready", since, to_s)]
+
+
+def _used_spans(mine: Sequence[Mark], there: bool, from_s: float, to_s: float) -> list[Span]:
+    """Returns when rules led to the pod: until the last minion confirmed that its rules do no more."""
+    spans: list[Span] = []
+    since, removed = from_s if there else None, None
+    for mark in mine:
+        if mark.what == "in-vip" and since is None:
+            since, removed = mark.at_s, None
+        elif mark.what == "endpoint-removed":
+            removed = mark.at_s
+        elif mark.what == "rules" and since is not None:
+            spans.append(Span("vip", since, mark.at_s))
+            since = None
+        elif mark.what == "rules" and spans:
+            spans[-1] = Span("vip", spans[-1].from_s, mark.at_s)
+    return spans if since is None else [*spans, Span("vip", since, to_s if removed is None else removed)]
 
 
 def _pods(mark: Mark) -> list[str]:

@@ -72,6 +72,27 @@ def test_strips_tell_who_was_broken_who_left_and_who_came() -> None:
     assert 0.9 < new[0].from_s < new[1].from_s < 3 and new[1].to_s == 6.0
 
 
+def test_a_pod_that_comes_back_has_two_spans() -> None:
+    fault = FaultFacts(name="f", type="stop-container", target="pod/default/web-1/main", injected_s=100.0)
+    web, pod = "services/default/web", "pods/default/web-1"
+    marks = (
+        Mark(at_s=1.0, what="known", about=pod),
+        Mark(at_s=1.1, what="endpoint-removed", about=web, text="no longer: 10.246.1.2 web-1"),
+        Mark(at_s=1.2, what="rules", where="minion-1", about=web, text="sends nothing to 10.246.1.2 web-1"),
+        Mark(at_s=1.3, what="rules", where="minion-2", about=web, text="sends nothing to 10.246.1.2 web-1"),
+        Mark(at_s=5.0, what="ready", where="minion-1", about=pod),
+        Mark(at_s=5.1, what="in-vip", where="minion-2", about=web, text="sends to 10.246.1.2 web-1"),
+        Mark(at_s=5.2, what="in-vip", where="minion-1", about=web, text="sends to 10.246.1.2 web-1"),
+    )
+    row = strips.rows([Timeline(fault=fault, marks=marks)], None, 100.0, -1.0, 9.0)[-1]
+    assert [(span.state, round(span.from_s, 6), round(span.to_s, 6)) for span in row.spans] == [
+        ("ready", -1.0, 1.0),
+        ("ready", 5.0, 9.0),
+        ("vip", -1.0, 1.3),
+        ("vip", 5.1, 9.0),
+    ]
+
+
 def test_strips_without_marks_or_requests_and_with_too_many_pods() -> None:
     fault = FaultFacts(name="f", type="kill-container", target="pod/default/web-1/main", injected_s=100.0)
     assert strips.rows([Timeline(fault=fault)], None, 100.0, 0.0, 1.0) == []
