@@ -30,6 +30,21 @@ def concerned(view: View, seen: Seen) -> Iterator[Key]:
             yield from selecting(view, SERVICES, pod.metadata.namespace, pod.metadata.labels)
 
 
+SMALL = 20  # a Service with more endpoints than this
+BETWEEN_S = 0.0005  # ... is written at most once in so long for each of its further endpoints
+BETWEEN_MAX_S = 1.0
+
+
+def pause_s(endpoints: int, written_at: float, now: float) -> float:
+    """Return how long a Service's endpoints wait for further changes; 0 if they are written now.
+
+    Each write costs as much as the Service has endpoints. If each of 1,000 pods that start wrote them all, the cost would be quadratic. So the first change is
+    written at once, and those that follow soon after it together. A small Service never waits.
+    """
+    between_s = min(BETWEEN_MAX_S, max(0, endpoints - SMALL) * BETWEEN_S)
+    return max(0.0, between_s - (now - written_at))
+
+
 def _shown(pod: Pod) -> tuple[Any, ...]:
     return (
         pod.status.pod_ip,

@@ -9,13 +9,14 @@ Subsets are packed as in Kubernetes: addresses with the same ports share one. A 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import ip_address
 from random import Random
 from typing import Any
 
 import msgspec
 
-from labctl.controllers.backends import backends, concerned, hostname, labels_of, ports_of, target_ref
+from labctl.controllers.backends import backends, concerned, hostname, labels_of, pause_s, ports_of, target_ref
 from labctl.controllers.indexes import ENDPOINTS, PODS, PODS_BY_LABEL, SERVICES, by_selector
 from labctl.journal import came_and_went
 from labctl.reconcile.plan import NOTHING, Create, Delete, Index, Key, Plan, Replace, View
@@ -48,6 +49,10 @@ class Endpoints:
             return Plan([Delete(ENDPOINTS, key, there.metadata.uid)]) if there else NOTHING
         if not service.spec.selector or service.spec.type == "ExternalName":
             return NOTHING
+        if there is not None:
+            size = sum(len(subset.addresses) for subset in there.subsets)
+            if (wait_s := pause_s(size, view.seen(ENDPOINTS, key), now)) > 0:
+                return Plan(again_s=wait_s)
         subsets = _subsets(view, service)
         labels = labels_of(service) | MANAGED
         if there is None:
@@ -83,7 +88,7 @@ def _subsets(view: View, service: Service) -> list[dict[str, Any]]:
 
 
 def _subset(service: Service, pods: list[tuple[bool, Pod]], ports: list[tuple[tuple[str, Any], ...]]) -> dict[str, Any]:
-    pods = sorted(pods, key=lambda item: (ip_address(item[1].status.pod_ip).packed, item[1].metadata.uid))
+    pods = sorted(pods, key=lambda item: (_packed(item[1].status.pod_ip), item[1].metadata.uid))
     plain_ports = sorted((dict(port) for port in ports if port), key=lambda port: (port.get("name", ""), port["port"], port["protocol"]))
     subset = {
         "addresses": [_address(pod, service) for ready, pod in pods if ready],
@@ -91,6 +96,11 @@ def _subset(service: Service, pods: list[tuple[bool, Pod]], ports: list[tuple[tu
         "ports": plain_ports,
     }
     return {key: value for key, value in subset.items() if value}
+
+
+@lru_cache(maxsize=16_384)
+def _packed(address: str) -> bytes:
+    return ip_address(address).packed
 
 
 def _address(pod: Pod, service: Service) -> dict[str, Any]:

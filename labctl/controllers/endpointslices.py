@@ -6,10 +6,11 @@ Which pods serve a Service is decided here; slicing.py divides them into slices.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from random import Random
 from typing import Any
 
-from labctl.controllers.backends import backends, concerned, hostname, labels_of, ports_of, target_ref
+from labctl.controllers.backends import backends, concerned, hostname, labels_of, pause_s, ports_of, target_ref
 from labctl.controllers.indexes import PODS, PODS_BY_LABEL, SERVICES, SLICES, by_selector
 from labctl.controllers.settings import ControllerSettings
 from labctl.controllers.slicing import SLICES_BY_SERVICE, Ports, Slicer, identity, managed, of_service, removals
@@ -38,6 +39,10 @@ class EndpointSlices:
             return Plan(removals(there))
         if not service.spec.selector or service.spec.type == "ExternalName":
             return NOTHING
+        size = sum(len(piece.endpoints) for piece in there)
+        written_at = max((view.seen(SLICES, piece.metadata.key) for piece in there), default=-inf)
+        if (wait_s := pause_s(size, written_at, now)) > 0:
+            return Plan(again_s=wait_s)
         meta = service.metadata
         owner = {"apiVersion": "v1", "kind": "Service", "name": meta.name, "uid": meta.uid}
         slicer = Slicer(meta.namespace, meta.name, MANAGER, labels_of(service), owner, self._full)

@@ -11,6 +11,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from labctl.resources import fields
+from labctl.resources.cached import cached_if_short
 from labctl.resources.kind import FieldError
 from labctl.resources.labels import key_errors, value_errors
 
@@ -126,7 +127,8 @@ def network(text: str) -> list[str]:
     return []
 
 
-def outside_address(text: str) -> list[str]:
+@cached_if_short(16_384)  # each write of a Service's endpoints looks at all of its addresses, and most of them are those of before
+def outside_address(text: str) -> Sequence[str]:
     """Checks that packets from outside can have this address: it is not unspecified, loopback or link-local."""
     errors = address(text)
     if errors:

@@ -8,6 +8,7 @@ the same format. A test may flush, edit, cut the connection, or make calls slow 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,7 @@ class FakeHelper:
         self.health: dict[int, int] = {}
         self.forwarded: dict[str, Any] = {}
         self.forgotten: list[dict[str, Any]] = []
+        self._counted: dict[str, tuple[dict[str, list[str]], Counter[str]]] = {}
 
     def methods(self) -> list[str]:
         return [method for method, _ in self.calls]
@@ -73,35 +75,26 @@ class FakeHelper:
         return {"ms": 0.0}
 
     def _restore(self, text: str) -> None:
-        table, staged = "", {}
+        staged: _Staged | None = None
+        table = ""
         for line in text.splitlines():
             if line.startswith("*"):
                 table = line[1:]
-                staged = {chain: list(rules) for chain, rules in self.tables[table].items()}
+                staged = _Staged(self.name, self.tables[table], self._jumps(table))
             elif line == "COMMIT":
-                self.tables[table] = staged
+                assert staged is not None
+                self.tables[table] = staged.chains
+                self._counted[table] = (staged.chains, staged.jumps)
             else:
-                self._line(staged, line)
+                assert staged is not None
+                staged.take(line)
 
-    def _line(self, chains: dict[str, list[str]], line: str) -> None:
-        if line.startswith(":"):
-            chains[line[1:].split(" ")[0]] = []
-            return
-        word, chain, rest = (*line.split(" ", 2), "")[:3]
-        if chain not in chains:
-            raise CommandFailed(self.name, ["iptables-restore"], 1, f"no chain {chain} for {line}")
-        if word == "-X":
-            if chains.pop(chain) or any(rule.endswith(f"-j {chain}") for rules in chains.values() for rule in rules):
-                raise CommandFailed(self.name, ["iptables-restore"], 4, f"{chain} is not empty or still in use")
-        elif word == "-D":
-            if rest not in chains[chain]:
-                raise CommandFailed(self.name, ["iptables-restore"], 1, f"no such rule: {line}")
-            chains[chain].remove(rest)
-        else:
-            target = rest.rpartition("-j ")[2]
-            if target.startswith("LABCTL-") and target not in chains:
-                raise CommandFailed(self.name, ["iptables-restore"], 2, f"no chain {target} for {line}")
-            chains[chain].insert(0 if word == "-I" else len(chains[chain]), rest)
+    def _jumps(self, table: str) -> Counter[str]:
+        """Return how many rules of a table jump to each chain; they are counted anew if somebody else changed the table."""
+        chains, jumps = self._counted.get(table, (None, Counter[str]()))
+        if chains is not self.tables[table]:
+            jumps = Counter(_jump(rule) for rules in self.tables[table].values() for rule in rules)
+        return jumps
 
     def _conntrack(self, params: Any) -> Any:
         self.forgotten.append(params)
@@ -130,6 +123,57 @@ class FakeHelper:
         changed = params != self.network
         self.network = params
         return {"device": "eth0", "changed": int(changed)}
+
+
+class _Staged:
+    """One table while a restore changes it. Chains that it does not touch are shared with the table as it was, so a small restore costs little."""
+
+    def __init__(self, name: str, chains: dict[str, list[str]], jumps: Counter[str]) -> None:
+        self._name = name
+        self.chains = dict(chains)
+        self.jumps = jumps.copy()
+        self._own: set[str] = set()
+
+    def take(self, line: str) -> None:
+        if line.startswith(":"):
+            self._fill(line[1:].split(" ")[0])
+            return
+        word, chain, rest = (*line.split(" ", 2), "")[:3]
+        if chain not in self.chains:
+            raise CommandFailed(self._name, ["iptables-restore"], 1, f"no chain {chain} for {line}")
+        if word == "-X":
+            if self.chains.pop(chain) or self.jumps[chain]:
+                raise CommandFailed(self._name, ["iptables-restore"], 4, f"{chain} is not empty or still in use")
+        elif word == "-D":
+            if rest not in self.chains[chain]:
+                raise CommandFailed(self._name, ["iptables-restore"], 1, f"no such rule: {line}")
+            self._changed(chain).remove(rest)
+            self.jumps[_jump(rest)] -= 1
+        else:
+            target = rest.rpartition("-j ")[2]
+            if target.startswith("LABCTL-") and target not in self.chains:
+                raise CommandFailed(self._name, ["iptables-restore"], 2, f"no chain {target} for {line}")
+            rules = self._changed(chain)
+            rules.insert(0 if word == "-I" else len(rules), rest)
+            self.jumps[_jump(rest)] += 1
+
+    def _fill(self, chain: str) -> None:
+        for rule in self.chains.get(chain, ()):
+            self.jumps[_jump(rule)] -= 1
+        self.chains[chain] = []
+        self._own.add(chain)
+
+    def _changed(self, chain: str) -> list[str]:
+        if chain not in self._own:
+            self._own.add(chain)
+            self.chains[chain] = list(self.chains[chain])
+        return self.chains[chain]
+
+
+def _jump(rule: str) -> str:
+    """Return the chain that a rule jumps to, or an empty text."""
+    target = rule.rpartition("-j ")[2]
+    return target if target.startswith("LABCTL-") and " " not in target else ""
 
 
 class FakeHelpers:

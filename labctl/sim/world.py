@@ -48,8 +48,10 @@ class World:
         controllers: ControllerSettings = ControllerSettings(),  # noqa: B008 - frozen
         proxies: int = 0,
         usage: UsageReader = NoUsage(),  # noqa: B008 - it holds nothing
+        machines: int = MAX_NUMBER,
     ) -> None:
-        """The proxy's compiler writes the rules of the first `proxies` minions."""
+        """The proxy's compiler writes the rules of the first `proxies` minions; the first `machines` nodes have a Machine, whose end the provider knows."""
+        self._machines = machines
         self.rng = Random(seed)
         self.clock = VirtualClock()
         self.journal = MemoryJournal(self.clock, keep=200_000)
@@ -58,7 +60,7 @@ class World:
         self.store = LogStore(self.engine, StoreSettings())
         self.resources = Resources(self.store, self.registry, self.clock, self.journal, Random(self.rng.random()))
         self.client = Client(self.resources)
-        self.resources.use_admission(builtin_admission(self.client, self.clock))
+        self.resources.use_admission(builtin_admission(self.client, self.clock, evict_s=controllers.eviction_s))
         self.fleet = Fleet(self.client, self.clock, Random(self.rng.random()), hollow, self._started, self._forgotten)
         self.wrong: list[str] = []
         self._settings = controllers
@@ -74,12 +76,12 @@ class World:
     async def start(self, nodes: int) -> None:
         await ensure_bootstrap(self.client, BootstrapSettings(address="10.245.1.1"))
         names = [f"minion-{number}" for number in range(1, nodes + 1)]
-        await make_machines(self.client, names)
+        await make_machines(self.client, names[: self._machines])
         for name in names[: self._proxies]:
             self.helpers.add(name)
         await self._start_master()
         self.fleet.start(names)
-        for name in names:
+        for name in names[: self._machines]:
             await self._tell(self.fleet.nodes[name], "On", "")
 
     async def _start_master(self) -> None:

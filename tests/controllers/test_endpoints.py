@@ -1,6 +1,9 @@
+import math
+
 import msgspec
 import pytest
 
+from labctl.controllers.backends import pause_s
 from labctl.controllers.endpoints import Endpoints
 from labctl.reconcile.plan import Create, Delete, Replace
 from labctl.sim.objects import pod, service
@@ -149,3 +152,10 @@ def test_only_what_an_endpoint_shows_of_a_pod_wakes_it(picture):
     obj["metadata"]["labels"] = {"name": "db"}
     picture.put(obj)
     assert KEY in woken, "it must hear of a pod that matches no more"
+
+
+def test_a_large_service_is_written_once_for_many_changes_and_a_small_one_at_once():
+    assert pause_s(2, 10.0, 10.0) == pause_s(20, 10.0, 10.0) == 0
+    assert 0.03 < pause_s(100, 10.0, 10.0) < 0.05 and pause_s(100, 10.0, 10.05) == 0
+    assert pause_s(100_000, 10.0, 10.0) <= 1
+    assert pause_s(1000, -math.inf, 10.0) == 0
