@@ -22,6 +22,7 @@ from labctl.reconcile.settings import ReconcileSettings
 from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap
 from labctl.resources.client import Client
 from labctl.resources.events import Recorder
+from labctl.resources.kinds.labctl_internal_v1.machine import MAX_NUMBER
 from labctl.resources.plurals import MACHINES
 from labctl.resources.registry import builtin_registry
 from labctl.resources.resources import Resources

@@ -2,7 +2,9 @@
 
 import pytest
 
+from labctl.agent.node import NodeKeeper
 from labctl.agent.peers import NONCES_KEPT, Table
+from labctl.agent.settings import of
 
 KEY = b"k" * 32
 ADDRESS = {"a": ("10.0.0.1", 10054), "b": ("10.0.0.2", 10054), "c": ("10.0.0.3", 10054)}
@@ -109,3 +111,17 @@ def test_a_peer_that_was_never_heard_is_named_only_beside_one_that_is():
     assert a.report(10.5) == "b=0.5 c=10.5", "who stays keeps what was heard"
     a.set([("c", ADDRESS["c"], KEY)], 12.0)
     assert a.report(12.0) == ""
+
+
+async def test_an_older_event_of_the_nodes_watch_is_passed_over(tmp_path):
+    settings = of({"node": "a", "url": "http://127.0.0.1:1", "stateDir": str(tmp_path)}, str(tmp_path))
+    keeper = NodeKeeper(settings, "boot", "10.0.0.1", None, lambda _cidr: None, list, lambda _text: None)
+    told = []
+
+    async def report(always=False):
+        told.append(keeper._node["metadata"]["resourceVersion"])
+
+    keeper.report = report
+    for revision in ("7", "5", "8"):
+        await keeper._event("MODIFIED", {"metadata": {"resourceVersion": revision}})
+    assert told == ["7", "8"]
