@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Awaitable, Callable, Dict, List, Sequence, Tuple
 
 from .events import of_pod
 from .hooks import act
@@ -28,9 +28,11 @@ class Deadline:
 
     def __init__(self, grace_s: float) -> None:
         self.at = time.monotonic() + grace_s
+        self.forced = False  # no time at all was asked for later
 
     def shorten(self, grace_s: float) -> None:
         self.at = min(self.at, time.monotonic() + grace_s)
+        self.forced = self.forced or grace_s <= 0
 
     @property
     def left_s(self) -> float:
@@ -72,7 +74,7 @@ async def stop(
 ) -> None:
     """One container; dead on return. Its signal waits until all `before` have come; its preStop hook does not.
 
-    Where waiting took the whole grace, the program has 2 s to end after its signal, as the kubelet gives it.
+    Where waiting took the whole grace, the program has 2 s to end after its signal, as the kubelet gives it; not if it is to go at once.
     """
     had_s = deadline.left_s
     tools.events.record(of_pod(pod, container.name), "Normal", "Killing", message)
@@ -80,7 +82,7 @@ async def stop(
     await _all_came(before, deadline)
     if await _gone(tools, container, wakeup, Deadline(0)):
         return
-    if had_s and not deadline.left_s:
+    if had_s and not deadline.left_s and not deadline.forced:
         deadline = Deadline(MINIMUM_S)
     with contextlib.suppress(asyncio.TimeoutError):  # it may wait for a program that only just began
         await asyncio.wait_for(tools.runtime.signal(container.id, number_of(container.stop_signal)), deadline.left_s)
@@ -98,11 +100,22 @@ async def _pre_stop(tools: Tools, pod: Object, spec: Object, container: Containe
         return await tools.runtime.run(container.id, command, timeout_s=timeout_s)
 
     try:
-        good, why = await act(action, spec, address, run, deadline.left_s)
+        good, why = await _within(act(action, spec, address, run, deadline.left_s), deadline)
     except (RuntimeFailure, OSError) as error:
         good, why = False, str(error)
     if not good:
         tools.events.record(of_pod(pod, container.name), "Warning", "FailedPreStopHook", f"PreStopHook failed: {why}")
+
+
+async def _within(hook: Awaitable[Tuple[bool, str]], deadline: Deadline) -> Tuple[bool, str]:
+    """What a hook comes to. It is given up when the deadline is over, which may be moved forward while it runs."""
+    task = asyncio.ensure_future(hook)
+    try:
+        while not task.done() and deadline.left_s:
+            await asyncio.wait({task}, timeout=min(deadline.left_s, 0.5))
+        return task.result() if task.done() else (False, "the pod's time to end is over")
+    finally:
+        task.cancel()
 
 
 async def _gone(tools: Tools, container: Container, wakeup: Wakeup, deadline: Deadline) -> bool:
@@ -124,8 +137,10 @@ async def stop_all(
     async def one(container: Container) -> None:
         spec = specs.get(container.name, {})
         before = [ended[each.id] for each in running if rank[each.name] < rank[container.name]]
-        await stop(tools, pod(), spec, container, deadline, wakeup, address, f"Stopping container {container.name}", before)
-        ended[container.id].set()
+        try:
+            await stop(tools, pod(), spec, container, deadline, wakeup, address, f"Stopping container {container.name}", before)
+        finally:
+            ended[container.id].set()
 
     ended = {each.id: asyncio.Event() for each in running}
     rank = {each.name: len(sidecars) - sidecars.index(each.name) if each.name in sidecars else 0 for each in running}

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import time
 from contextlib import asynccontextmanager
 
@@ -616,3 +617,26 @@ async def test_a_containers_own_restart_policy_goes_before_its_pods(tmp_path):
     async with running(tmp_path / "2", pod(("true",), policy="Never", restartPolicy="Always")) as node:
         await until(lambda: node.container() and node.container().attempt >= 1)
         assert node.status.get("phase") != "Succeeded"
+
+
+@pytest.mark.parametrize("forced", [False, True])
+async def test_a_hook_that_takes_the_whole_grace_leaves_a_moment_to_end_unless_the_pod_is_forced_away(tmp_path, forced):
+    the_pod = pod(lifecycle={"preStop": {"sleep": {"seconds": 60}}}, grace_s=60)
+    async with running(tmp_path, the_pod) as node:
+        await until(lambda: node.status.get("phase") == "Running")
+        signals, plain = [], FakeRuntime.signal
+
+        async def noted(self, container_id, number):
+            signals.append(number)
+            if number == signal.SIGKILL:
+                await plain(self, container_id, number)
+
+        node.worker._tools.runtime.signal = noted.__get__(node.worker._tools.runtime)
+        node.delete(0.2 if not forced else 60)
+        if forced:
+            await until(lambda: any(each["reason"] == "Killing" for each in node.api.events))
+            node.worker.gone()
+        began = time.monotonic()
+        await asyncio.wait_for(node.gone.wait(), 8)
+        assert (time.monotonic() - began < 1.5) is forced
+        assert forced or signals == [signal.SIGTERM, signal.SIGKILL]
