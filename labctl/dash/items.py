@@ -7,6 +7,7 @@ wrote the objects: they are cut here, and the page shows them as text only.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any
 
 from labctl.reconcile.plan import View
@@ -21,6 +22,7 @@ from labctl.resources.plurals import EVENTS, FAULTS, MACHINES, NODES, PODS, SERV
 
 Item = Mapping[str, Any]
 TEXT_MAX, ENDPOINTS_MAX, EVENTS_MAX, FAULTS_MAX = 300, 500, 200, 60
+OBJECTS_MAX = 5_000  # more than a person can look at; a page of so many still opens within seconds
 SERVICE_OF = "kubernetes.io/service-name"
 
 
@@ -138,8 +140,12 @@ def item(resource: str, key: str, seen: Any) -> Item:
 
 
 def picture(view: View) -> list[Item]:
-    """Returns everything that the page shows: all objects, but of Events and faults that are over only the last ones."""
-    found = [item(resource, one.metadata.key, one) for resource in (MACHINES, NODES, PODS, SERVICES, SLICES) for one in view.all(resource)]
+    """Returns everything that the page shows: all objects up to OBJECTS_MAX of a kind, but of Events and faults that are over only the last ones."""
+    found = [
+        item(resource, one.metadata.key, one)
+        for resource in (MACHINES, NODES, PODS, SERVICES, SLICES)
+        for one in islice(view.all(resource), OBJECTS_MAX)
+    ]
     faults = sorted(view.all(FAULTS), key=lambda one: (one.phase not in ENDED, one.metadata.creation_timestamp or ""))
     found += [item(FAULTS, one.metadata.key, one) for one in faults[-FAULTS_MAX:]]
     events = sorted(view.all(EVENTS), key=when)

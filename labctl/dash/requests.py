@@ -9,7 +9,7 @@ from labctl.clock import Clock
 from labctl.dash.feed import Feed
 from labctl.measure.live import Tick
 
-EVERY_S, SHOWN_S, TICKS_MAX = 1.0, 60.0, 120
+EVERY_S, SHOWN_S, TICKS_MAX = 1.0, 60.0, 60
 
 
 class Requests:

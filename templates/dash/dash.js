@@ -487,6 +487,7 @@ $("type").addEventListener("change", chooseType);
 $("form").addEventListener("submit", submit);
 $("more").addEventListener("toggle", offerTargets);
 $("target").addEventListener("focus", offerTargets);
+$("leave").addEventListener("click", async () => { await act($("leave"), "close", {}); location.reload(); });
 $("heal-all").addEventListener("click", () => act($("heal-all"), "heal", {}));
 new ResizeObserver(planLinks).observe($("picture"));
 setInterval(() => { if (!document.hidden) drawEvents(); }, 2000);

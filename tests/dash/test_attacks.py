@@ -167,3 +167,18 @@ async def test_a_closed_session_hears_and_does_nothing_more(live: LivePage) -> N
                 assert b"late" not in await stream.content.read()
         async with http.get("/dash/stream") as answer:
             assert answer.status == 403
+
+
+async def test_a_page_that_reads_nothing_is_let_go(live: LivePage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labctl.dash.dash.STALL_S", 0.5)
+    async with browser(live, read_bufsize=64 << 10) as http:
+        await opened(live, http)
+        await live.until(lambda: live.feed.open_pages == 0)
+        stream = await http.get("/dash/stream")
+        await live.until(lambda: live.feed.open_pages == 1)
+        text = "x" * 1_000_000
+        async with asyncio.timeout(60):
+            while live.feed.open_pages:
+                live.feed.tell("flow", text)  # more than the sockets between them hold
+                await asyncio.sleep(0.05)
+        stream.close()

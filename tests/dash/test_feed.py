@@ -113,6 +113,14 @@ def test_line_breaks_in_a_text_make_no_message() -> None:
     assert [name for name, _ in told(chunk)] == ["change"] and chunk.count(b"\n") == 3
 
 
+def test_a_picture_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labctl.dash.items.OBJECTS_MAX", 10)
+    some = Open()
+    for number in range(30):
+        some.put(pod(f"p{number}"))
+    assert len(some.feed.objects()) == 10
+
+
 def test_long_texts_are_cut_and_odd_objects_have_items() -> None:
     some = Open()
     some.put(pod("a", message="m" * 10_000))

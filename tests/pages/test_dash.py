@@ -220,6 +220,13 @@ def test_another_site_can_neither_read_nor_press(browser: Browser, lab: InThread
         assert other.frames[-1].locator(".machine").count() == 0, "nobody shows it in a frame"
 
 
+def test_a_session_that_was_ended_by_its_button_opens_nothing(browser: Browser, lab: InThread) -> None:
+    with watching(browser, lab) as watched:
+        watched.page.get_by_role("button", name="End this session").click()
+        expect(watched.page.locator("body")).to_contain_text("labctl dash", timeout=LATER_MS)
+        assert watched.page.locator(".machine").count() == 0
+
+
 def test_a_page_whose_master_is_gone_says_so(browser: Browser, tmp_path: Path) -> None:
     with InThread.running(tmp_path, nodes=1) as short, opened(browser, short.live.address(), ignore_https_errors=True) as watched:
         expect(watched.page.locator("#connection")).to_have_text("live")
