@@ -97,17 +97,10 @@ class Link:
     def read(self, now):
         """Reads what is there."""
 
-    def answering(self):
-        """Returns the address that the kernel knows to answer here, or ""."""
-        try:
-            return self.engine.conntrack.answering(self.socket.getsockname(), self.engine.settings.place, self.protocol)
-        except OSError:
-            return ""
-
-    def done(self, outcome, status, now, said=None):
+    def done(self, outcome, status, now, said=b""):
         """Reports the request. `said` is the answer, which may name who gave it where the kernel does not know."""
         ask, self.ask = self.ask, None
-        self.engine.report(ask, outcome, status, now, self.answering() or (name_in(said) if said else ""))
+        self.engine.report(ask, outcome, status, now, self.socket.getsockname(), said)
 
     def fail(self, outcome, now):
         self.done(outcome, 0, now)
