@@ -60,12 +60,11 @@ class Heal(msgspec.Struct, forbid_unknown_fields=True):
 class Dash:
     """The live page of one master."""
 
-    def __init__(self, feed: Feed, client: Client, clock: Clock, lab: str, timing: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, feed: Feed, client: Client, clock: Clock, lab: str) -> None:
         self._feed = feed
         self._client = client
         self._clock = clock
         self._lab = lab
-        self._facts = dict(timing or {})
         self._sessions = Sessions(clock)
 
     def invite(self) -> Mapping[str, str]:
@@ -132,7 +131,6 @@ class Dash:
             "guard": session.guard,
             "types": fault_types(),
             "objects": self._feed.objects(),
-            **self._facts,
         }
 
     async def _change(self, request: web.BaseRequest, session: Session, name: str) -> web.StreamResponse:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
 
 import msgspec
 
@@ -32,15 +31,14 @@ class Session(msgspec.Struct, frozen=True):
 class Sessions:
     """The tokens and sessions of one master."""
 
-    def __init__(self, clock: Clock, secret: Callable[[], str] = lambda: secrets.token_urlsafe(32)) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._secret = secret
         self._tokens: OrderedDict[str, float] = OrderedDict()  # digest -> when it ends
         self._sessions: OrderedDict[str, Session] = OrderedDict()
 
     def token(self) -> str:
         """Returns a new one-time token, which is good for TOKEN_S."""
-        token = self._secret()
+        token = _secret()
         self._tokens[_digest(token)] = self._clock.now() + TOKEN_S
         while len(self._tokens) > TOKENS_MAX:
             self._tokens.popitem(last=False)
@@ -51,8 +49,8 @@ class Sessions:
         ends_s = self._tokens.pop(_digest(token), 0.0)
         if self._clock.now() >= ends_s:
             return ""
-        cookie = self._secret()
-        session = Session(_digest(cookie), self._secret(), self._clock.now() + SESSION_S)
+        cookie = _secret()
+        session = Session(_digest(cookie), _secret(), self._clock.now() + SESSION_S)
         self._sessions[session.digest] = session
         while len(self._sessions) > SESSIONS_MAX:
             self._sessions.popitem(last=False)
@@ -74,6 +72,10 @@ class Sessions:
 def same(one: str, other: str) -> bool:
     """Compares two secrets in a time that does not tell where they differ."""
     return secrets.compare_digest(one.encode("utf-8", "surrogateescape"), other.encode("utf-8", "surrogateescape"))
+
+
+def _secret() -> str:
+    return secrets.token_urlsafe(32)
 
 
 def _digest(secret: str) -> str:

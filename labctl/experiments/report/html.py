@@ -18,7 +18,7 @@ from labctl.errors import LabctlError
 from labctl.experiments.figures import COUNT, FIGURES, SHARE
 from labctl.experiments.report import canvas, colours, requests_figure, runs_figures, scenes, series
 from labctl.experiments.report.canvas import NARROW, WIDE, clean
-from labctl.experiments.report.rawdata import Download, downloads
+from labctl.experiments.report.rawdata import downloads
 from labctl.experiments.report.requests_figure import time_text
 from labctl.experiments.result import Cell, Result, Run, Verdict, cell_name
 from labctl.experiments.statistics import Summary, summary
@@ -275,6 +275,3 @@ def moment_text(epoch_s: float) -> str:
         return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if epoch_s else "-"
     except (OverflowError, ValueError, OSError):
         return "-"
-
-
-__all__ = ["Download", "html"]
