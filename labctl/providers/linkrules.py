@@ -10,6 +10,7 @@ its end is what the machine receives (`in`). What the machine sends (`out`) come
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,7 @@ class Kept(msgspec.Struct, frozen=True):
     link: str
     device: str
     rules: dict[str, LinkRule]
+    root: str = ""  # the queueing discipline that somebody had set on the device before: libvirt sets `noqueue`
 
 
 def read(folder: Path) -> Kept | None:
@@ -53,14 +55,16 @@ def change(folder: Path, link: str, device: str, inside: Command, tag: str, rule
     The file is written first: a process that is killed in between leaves a file from which the next change makes the link right.
     """
     kept = read(folder)
-    rules = dict(kept.rules) if kept and kept.link == link else {}
+    if kept is None or kept.link != link:
+        kept = Kept(link, device, {}, _root(device, inside))
+    rules = dict(kept.rules)
     if rule is None:
         rules.pop(tag, None)
     else:
         rules[tag] = rule
     if rules:
-        _write(folder, Kept(link, device, rules))
-    run(inside, script(device, rules))
+        _write(folder, Kept(link, device, rules, kept.root))
+    run(inside, script(device, rules, kept.root))
     if not rules:
         (folder / RULES_FILE).unlink(missing_ok=True)
 
@@ -69,7 +73,7 @@ def clear(folder: Path, inside: Command) -> None:
     """Takes off what may be left of a link's rules, also after the link is gone."""
     kept = read(folder)
     if kept:
-        run(inside, script(kept.device, {}))
+        run(inside, script(kept.device, {}, kept.root))
         (folder / RULES_FILE).unlink(missing_ok=True)
 
 
@@ -98,9 +102,9 @@ def run(inside: Command, text: str) -> None:
         raise _explained(done.stderr)
 
 
-def script(device: str, rules: Mapping[str, LinkRule]) -> str:
-    """Returns the shell script that gives the device these rules, and takes off all others of ours."""
-    lines = _nothing_left(device)
+def script(device: str, rules: Mapping[str, LinkRule], root: str = "") -> str:
+    """Returns the shell script that gives the device these rules, and takes off all others of ours. `root` is what it had before us."""
+    lines = _nothing_left(device, root)
     filtered = [rule for rule in rules.values() if rule.what in ("cut", "loss")]
     shaped = [rule for rule in rules.values() if rule.what not in ("cut", "loss")]
     if filtered:
@@ -118,11 +122,19 @@ def script(device: str, rules: Mapping[str, LinkRule]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _nothing_left(device: str) -> list[str]:
+def _root(device: str, inside: Command) -> str:
+    """Returns the kind of queueing discipline that somebody set on the device; empty if it has the kernel's own, whose handle is 0."""
+    done = subprocess.run([*inside, "tc", "qdisc", "show", "dev", device, "root"], capture_output=True, text=True)
+    found = re.match(r"qdisc (\w+) ([0-9a-f]+): root", done.stdout)
+    return found[1] if found and found[2] != "0" and found[1] != "htb" else ""
+
+
+def _nothing_left(device: str, root: str) -> list[str]:
     """Each of these may have nothing to do; the device itself may be gone."""
+    back = f"{{ tc qdisc del dev {device} root; tc qdisc add dev {device} root {root}; }}" if root else f"tc qdisc del dev {device} root"
     return [
         f"! command -v nft >/dev/null || ! nft list table netdev {_table(device)} >/dev/null 2>&1 || nft delete table netdev {_table(device)}",
-        f"! ip link show {device} >/dev/null 2>&1 || ! tc qdisc show dev {device} | grep -q 'htb 1: root' || tc qdisc del dev {device} root",
+        f"! ip link show {device} >/dev/null 2>&1 || ! tc qdisc show dev {device} | grep -q 'htb 1: root' || {back}",
         f"! ip link show {device} >/dev/null 2>&1 || ! tc qdisc show dev {device} | grep -q ingress || tc qdisc del dev {device} ingress",
         f"! ip link show {_ifb(device)} >/dev/null 2>&1 || ip link del {_ifb(device)}",
     ]
@@ -156,7 +168,7 @@ def _drop(rule: LinkRule, side: str) -> str:
 
 def _shape(device: str, side: str, rules: Sequence[LinkRule]) -> list[str]:
     """Returns the commands that shape what leaves the device: a class for each group of peers. What no group has passes as it is."""
-    lines = [f"tc qdisc add dev {device} root handle 1: htb default 0"]
+    lines = [f"tc qdisc replace dev {device} root handle 1: htb default 0"]
     groups = sorted({rule.addresses for rule in rules}, key=lambda addresses: (not addresses, addresses))
     for number, addresses in enumerate(groups, 1):
         lines.append(f"tc class add dev {device} parent 1: classid 1:{number} htb rate {UNLIMITED} quantum 60000")

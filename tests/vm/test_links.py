@@ -34,7 +34,9 @@ def lab(virtual: Lab) -> Iterator[Lab]:
 
 def host_side() -> str:
     """What a rule could leave behind."""
-    done = subprocess.run(["sh", "-c", "nft list ruleset; tc qdisc show; ip -o link | grep ifb"], capture_output=True, text=True)
+    done = subprocess.run(
+        ["sh", "-c", "nft -s list ruleset; tc qdisc show | sed s/8...:/N:/; ip -o link | grep ifb"], capture_output=True, text=True
+    )
     return done.stdout
 
 
