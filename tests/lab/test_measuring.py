@@ -1,11 +1,18 @@
 """Where `labctl measure` sends to, and what it refuses before anything is sent; with an API that answers from a table."""
 
+import signal
+import sys
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from labctl.errors import LabctlError
-from labctl.lab.measuring.target import Asked, resolve
+from labctl.lab.measuring.running import Running
+from labctl.lab.measuring.sources import SourcePlan
+from labctl.lab.measuring.target import Asked, Target, resolve
+from labctl.measure import program
 
 
 def service(*ports: dict, address: str = "10.247.0.5") -> dict:
@@ -27,10 +34,15 @@ OBJECTS = {
 }
 
 
+SETTINGS = {
+    "addresses.services": "10.247.0.0/16", "addresses.machines": "10.245.1.0/24", "addresses.load_balancers": "", "provider": "namespace",
+}  # fmt: skip
+
+
 @pytest.fixture
 def lab(tmp_path):
     api = SimpleNamespace(find=OBJECTS.get, get=OBJECTS.__getitem__)
-    return SimpleNamespace(api=api, settings={"addresses.services": "10.247.0.0/16"}, paths=SimpleNamespace(lab=tmp_path))
+    return SimpleNamespace(api=api, settings=SETTINGS, paths=SimpleNamespace(lab=tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -97,3 +109,85 @@ def test_a_path_can_not_smuggle_a_header_in(lab):
     for path in ("healthz", "/a\r\nX: y", "/a b", "/\u00fc", "/" + "x" * 5000):
         with pytest.raises(LabctlError, match="is no path"):
             resolve(lab, Asked(target="web", path=path))
+
+
+# -- running, with load programs on this host that ask its loopback
+
+
+def no_master():
+    raise LabctlError("no master runs")
+
+
+def running(*names: str, port: int = 9, count: int = 100_000, **settings) -> Running:
+    """Sources whose program runs here, as the host's. `minion-1` is one whose program stands still on SIGSTOP."""
+    argv = (sys.executable, *program.ARGV[1:])
+    plans = [SourcePlan(name, argv, machine="", address="127.0.0.1", port=port) for name in names]
+    said = {"protocol": "tcp", "request": "", "keepalive": False, "rate": 100.0, "count": count, "deadline_s": 0.5, "in_flight": 100}
+    return Running(no_master, Target("tcp://127.0.0.1:9", "tcp", "127.0.0.1", port), plans, {**said, **settings})
+
+
+def test_sources_go_on_when_one_of_them_is_killed():
+    with running("host", "minion-1") as measuring:
+        ticks = measuring.ticks()
+        next(ticks)
+        measuring.sources[1]._process.kill()
+        next(ticks)
+        next(ticks)
+        measurement = measuring.stop()
+    survivor, lost = measurement.sources
+    assert "connection" not in survivor.trouble and lost.trouble.startswith("its connection ended")
+    assert survivor.sent > lost.sent + 50 > 100
+    assert {request.outcome for request in measurement.requests} == {"refused"}
+    assert measuring.stop() is measurement
+
+
+def test_a_measurement_ends_by_itself_and_its_ticks_count_every_request():
+    with running("host", count=150) as measuring:
+        ticks = list(measuring.ticks())
+        measurement = measuring.stop()
+    assert ticks[-1].over and sum(tick.sources[0].failed for tick in ticks) == 150 == len(measurement.requests)
+
+
+def test_an_interrupted_stop_can_be_called_again():
+    """Ctrl-C while a silent source is waited for, and again."""
+    with running("host", "minion-1") as measuring:
+        next(measuring.ticks())
+        measuring.sources[1]._process.send_signal(signal.SIGSTOP)
+        main = threading.get_ident()
+        threading.Timer(1.0, lambda: signal.pthread_kill(main, signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            measuring.stop()
+        begun = time.monotonic()
+        measuring.hurry()
+        measurement = measuring.stop()
+    assert time.monotonic() - begun < 5
+    assert measurement.sources[1].trouble.startswith("nothing was heard of it for ") and len(measurement.requests) > 150
+
+
+def test_a_source_that_can_not_be_started_is_one_line_and_ends_the_others():
+    plans = [SourcePlan("host", (sys.executable, *program.ARGV[1:]), address="127.0.0.1", port=9)]
+    plans.append(SourcePlan("minion-1", (sys.executable, "-c", "raise SystemExit('no such machine')"), address="127.0.0.1", port=9))
+    settings = {"protocol": "tcp", "request": "", "keepalive": False, "rate": 100.0, "count": 100, "deadline_s": 0.5, "in_flight": 100}
+    with pytest.raises(LabctlError) as error:
+        Running(no_master, Target("x", "tcp", "127.0.0.1", 9), plans, settings)
+    assert str(error.value) == "nothing can be sent from minion-1: its connection ended: no such machine"
+
+
+HOSTILE = """
+import time
+print('h {"time": "%s", "in_flight": 1}' % __import__("os").readlink("/proc/self/ns/time"), flush=True)
+time.sleep(2)
+print("r 0 0 0 0 1 o 200 77", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_machine_that_says_something_else_is_not_believed_and_the_others_go_on():
+    plans = [SourcePlan("host", (sys.executable, *program.ARGV[1:]), address="127.0.0.1", port=9)]
+    plans.append(SourcePlan("minion-1", (sys.executable, "-c", HOSTILE), address="127.0.0.1", port=9))
+    settings = {"protocol": "tcp", "request": "", "keepalive": False, "rate": 100.0, "count": 300, "deadline_s": 0.5, "in_flight": 100}
+    with Running(no_master, Target("x", "tcp", "127.0.0.1", 9), plans, settings, ready_s=1.0) as measuring:
+        list(measuring.ticks())
+        measurement = measuring.stop()
+    assert measurement.sources[1].trouble.startswith("it said what no load program says: ")
+    assert {request.source for request in measurement.requests} == {"host"} and len(measurement.requests) == 300

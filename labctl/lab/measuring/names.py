@@ -27,7 +27,7 @@ class PodNames:
         self._thread = threading.Thread(target=self._follow, name="pod-names", daemon=True)
         self._thread.start()
 
-    def ready(self, timeout_s: float = 5.0) -> None:
+    def ready(self, timeout_s: float = 1.0) -> None:
         """Waits until the pods that exist are known."""
         self._known.wait(timeout_s)
 

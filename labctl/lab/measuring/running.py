@@ -53,6 +53,7 @@ class Running:
         self._id = f"measure-{secrets.token_hex(4)}"
         self._stopping = threading.Event()
         self._hurry = threading.Event()
+        self._finished = threading.Event()  # of the thread; a `join` that Ctrl-C ends takes it for ended (Python 3.11: bpo-45274)
         self._began_s = self._ended_s = self._began_at = 0.0
         self._result: Measurement | None = None
         self.sources: list[RunningSource] = []
@@ -74,14 +75,14 @@ class Running:
                 if tick.over:
                     return
                 continue
-            if not self._thread.is_alive() and self._ticks.empty():
+            if self._finished.is_set() and self._ticks.empty():
                 return
 
     def stop(self) -> Measurement:
         """Ends it and returns everything that was reported. A second call returns the same."""
         if self._result is None:
             self._stopping.set()
-            self._thread.join()
+            self._finished.wait()
             self._names.close()
             self._result = self._measurement()
         return self._result
@@ -96,8 +97,8 @@ class Running:
         self._stopping.set()
         for source in self.sources:
             source.lose("the measurement was given up")
-        if self._thread.is_alive():
-            self._thread.join()
+        if self._thread.ident:
+            self._finished.wait()
 
     def __enter__(self) -> Running:
         return self
@@ -143,6 +144,12 @@ class Running:
     # -- the thread ---------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._measure()
+        finally:
+            self._finished.set()
+
+    def _measure(self) -> None:
         tick_s, compare_s = self._began_s + 1.0, self._began_s
         end_s = self._began_s + self._settings["count"] / self._settings["rate"] + self._settings["deadline_s"]
         while not all(source.over for source in self.sources) and not self._stopping.is_set():
