@@ -105,6 +105,9 @@ async def test_an_agent_may_read(lab: Lab, path: str) -> None:
         "/apis/labctl.internal/v1/machines",
         "/api/v1/replicationcontrollers",
         "/labctl/v1/why/pod/default/mine",
+        "/labctl/v1/journal",
+        "/labctl/v1/timeline/machine/minion-1",
+        "/labctl/v1/wanted",
         "/somewhere",
     ],
 )
