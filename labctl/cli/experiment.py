@@ -75,7 +75,7 @@ def run(file: Path, repetitions: int | None, out: Path | None, again: bool, juni
                 _write_junit(folder, junit)
                 drawn = _draw(folder, folder / "report.html", folder / "figure.pdf")
                 return_ownership(lab, folder, *([junit] if junit else []))
-    _show(result, folder, output)
+    show(result, folder, output)
     if output == "table":
         click.echo(drawn)
     sys.exit(0 if result.holds else 1)
@@ -113,6 +113,11 @@ def _find(file: Path) -> Path:
     return example
 
 
+def read_file(file: Path) -> Experiment:
+    """Return the experiment of a file, or of the example of that name."""
+    return _read(_find(file))
+
+
 def _read(path: Path) -> Experiment:
     from labctl.experiments.file import read
     from labctl.resources.faulttypes import TYPES
@@ -132,7 +137,7 @@ def _write_junit(folder: Path, junit: Path | None) -> None:
             raise LabctlError(f"{junit} can't be written: {error.strerror or error}") from None
 
 
-def _show(result: Result, folder: Path, output: str) -> None:
+def show(result: Result, folder: Path, output: str) -> None:
     from labctl.experiments import tables
 
     if output == "json":
@@ -214,7 +219,7 @@ def report(folder: Path, html: Path | None, pdf: Path | None, output: str) -> No
             drawing.pdf(result, pdf)
     except OSError as error:
         raise LabctlError(f"the report can't be written: {error}") from None
-    _show(result, folder, output)
+    show(result, folder, output)
     if output == "table":
         click.echo(f"Written: {page}{f', {pdf}' if pdf else ''}")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -19,10 +21,12 @@ Examples:
   labctl sim --seeds 100
   labctl sim --seed 42
   labctl sim --seeds 1000 --partitions
+  labctl sim examples/experiments/node-death.yaml
   labctl sim --nodes 500 --pods 15000"""
 
 
 @click.command(epilog=EXAMPLES)
+@click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--seeds", type=click.IntRange(1, 1_000_000), help="how many runs, from seed 0 on")
 @click.option("--seed", type=int, help="one run, and its story")
 @click.option("--nodes", type=click.IntRange(1, 20_000), help="how many nodes (default 5; with --pods 5000)")
@@ -34,15 +38,19 @@ Examples:
     "--timing", type=click.Choice(["kubernetes", "lab"]), default="kubernetes", show_default=True, help="how soon silent nodes are given up"
 )
 @click.option("--partitions", is_flag=True, help="let nothing happen but cut links and partitions, with the timing of a lab")
-def sim(seeds: int | None, seed: int | None, nodes: int | None, pods: int | None, steps: int, timing: str, partitions: bool) -> None:
+def sim(
+    file: Path | None, seeds: int | None, seed: int | None, nodes: int | None, pods: int | None, steps: int, timing: str, partitions: bool
+) -> None:
     """Run labctl's controllers, scheduler and proxy on virtual time: the same code as in a lab, on machines that are simulated.
 
     In each run people and faults do what a seed says: power cuts, partitions, restarts of the master, a failing disk. Checkers look whether a rule of safety
     is ever broken, and whether the lab becomes what was asked for once all is healed. The same seed is always the same run.
     """
-    if sum(each is not None for each in (seeds, seed, pods)) > 1:
-        raise UsageError("--seeds, --seed and --pods are different things to do", mend="name one of them")
-    if pods is not None:
+    if sum(each is not None for each in (file, seeds, seed, pods)) > 1:
+        raise UsageError("FILE, --seeds, --seed and --pods are different things to do", mend="name one of them")
+    if file is not None:
+        _experiment(file)
+    elif pods is not None:
         _scale(nodes or 5000, pods, 0)
     else:
         _seeds(
@@ -96,3 +104,16 @@ def _scale(nodes: int, pods: int, seed: int) -> None:
     from labctl.sim.settings import ScaleSettings
 
     measure(seed, ScaleSettings(nodes=nodes, pods=pods), lambda phase: click.echo(str(phase)))
+
+
+def _experiment(file: Path) -> None:
+    """Play an experiment's file on virtual time. Its result lies beside those of real labs, under a name of its own."""
+    from labctl.cli.experiment import read_file, show
+    from labctl.experiments.run import run
+    from labctl.sim.stage import SimStages
+
+    experiment = read_file(file)
+    folder = Path("experiments") / f"{experiment.name}-simulated"
+    result = run(experiment, folder, SimStages(), lambda _name: nullcontext(lambda _text: None), time.time, again=True)
+    show(result, folder, "text")
+    sys.exit(0 if result.holds else 1)

@@ -67,6 +67,11 @@ class HollowNode:
         return f"10.{64 + self._number // 250}.{self._number % 250 + 1}.1"
 
     @property
+    def pod_prefix(self) -> str:
+        """What the addresses of its pods begin with."""
+        return f"10.{128 + self._number // 256}.{self._number % 256}."
+
+    @property
     def speaks(self) -> bool:
         return self.powered and self.heard and self._fleet.links.open(self.name, MASTER)
 
@@ -218,7 +223,7 @@ class HollowNode:
         if not self.speaks or there is None or there.metadata.uid != uid or there.metadata.deletion_timestamp is not None:
             return
         self._addresses = self._addresses % 250 + 1  # round-robin, so that an address is not used again at once
-        self.running[uid] = Running(key, uid, f"10.{128 + self._number // 256}.{self._number % 256}.{self._addresses + 1}")
+        self.running[uid] = Running(key, uid, f"{self.pod_prefix}{self._addresses + 1}")
         self._fleet.started(self, self.running[uid])
         await self._report(key, uid)
         if ENDS in there.metadata.annotations:

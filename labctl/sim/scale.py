@@ -25,7 +25,7 @@ from labctl.sim.clock import run
 from labctl.sim.settings import HollowSettings, ScaleSettings
 from labctl.sim.world import World
 
-COMPACT_EVERY_S = 5.0
+COMPACT_EVERY_S = 0.2
 COMPILED_FOR = 3
 """The proxy's compiler writes the rules of so many minions: all minions get the same ones but for their own addresses."""
 

@@ -1,0 +1,291 @@
+"""The stage of experiments on virtual time: the same files as on a real lab, in a simulated world (`labctl sim FILE`).
+
+experiments/stage.py has the contract. Time stands still between two calls. A state is not a copy of memory: it is what was deployed until then, and `restore` makes a new
+world from another seed and waits until all of it is ready, so repetitions differ as they do on machines. What a simulation knows nothing of is refused in one line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+from labctl import defaults
+from labctl.controllers.settings import ControllerSettings
+from labctl.errors import LabctlError, UsageError
+from labctl.experiments.stage import ActionRequest, Condition, FaultRequest, LoadRequest, Pod, Stage
+from labctl.measure.marks import FaultFacts, Timeline
+from labctl.measure.records import Measurement
+from labctl.measure.timeline import timeline
+from labctl.resources.plurals import SLICES
+from labctl.resources.quantities import parse
+from labctl.sim.clock import VirtualLoop
+from labctl.sim.links import MASTER
+from labctl.sim.requests import Load
+from labctl.sim.settings import LAB_NODES, HollowSettings
+from labctl.sim.world import World
+
+T = TypeVar("T")
+SETTINGS = ("minions", "timing")
+FAULTS = ("power-off", "reset", "pause", "cut", "flush-rules")
+ACTIONS = ("scale", "apply", "delete", "uncordon")
+STEADY_S = 300.0
+"""Virtual seconds in which what was deployed must be ready again after a restore."""
+
+
+class SimStages:
+    """Makes a simulated lab for each combination of settings."""
+
+    def refuse(self, settings: Mapping[str, Any]) -> str:
+        strange = next((name for name in settings if name not in SETTINGS), "")
+        if strange:
+            return f"lab.{strange}: a simulated lab has only {' and '.join(SETTINGS)}"
+        if settings.get("timing", defaults.TIMING) not in defaults.TIMINGS:
+            return f"lab.timing can't be {settings['timing']!r}: write one of {', '.join(defaults.TIMINGS)}"
+        return ""
+
+    def open(self, settings: Mapping[str, Any]) -> Stage:
+        return SimStage(int(settings.get("minions", 2)), str(settings.get("timing", defaults.TIMING)))
+
+    def close(self, stage: Stage) -> None:
+        assert isinstance(stage, SimStage)
+        stage.close()
+
+
+class SimRunning:
+    """A load on a simulated lab."""
+
+    def __init__(self, stage: SimStage, load: Load) -> None:
+        self._stage, self._load = stage, load
+        self._measured: Measurement | None = None
+
+    def stop(self) -> Measurement:
+        if self._measured is None:
+            self._measured = self._stage.run(self._load.stop())
+        return self._measured
+
+
+class SimStage:
+    """A simulated lab as a stage."""
+
+    def __init__(self, minions: int, timing: str) -> None:
+        self._count, self._timing = minions, timing
+        self._runner = asyncio.Runner(loop_factory=VirtualLoop)
+        self._seed = 0
+        self._deployed: list[Mapping[str, Any]] = []
+        self._states: dict[str, tuple[Mapping[str, Any], ...]] = {}
+        self._facts: dict[str, FaultFacts] = {}
+        self._healing: dict[str, Callable[[], Awaitable[None]]] = {}
+        self._world = self.run(self._made())
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(work)
+
+    def close(self) -> None:
+        self.run(self._world.stop())
+        self._runner.close()
+
+    async def _made(self) -> World:
+        self._seed += 1
+        timing = defaults.TIMINGS[self._timing]
+        controllers = ControllerSettings(
+            lease_s=timing.lease_s,
+            lease_grace_s=timing.grace_s,
+            eviction_s=timing.evict_s,
+            peers=timing.peers,
+            eviction_rate=timing.rate,
+            eviction_slow_rate=timing.slow_rate,
+        )
+        world = World(self._seed, LAB_NODES if timing.peers else HollowSettings(told_s=(0.01, 0.1)), controllers, proxies=self._count)
+        await world.start(self._count)
+        return world
+
+    # -- looking -----------------------------------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        return self._world.clock.now()
+
+    def wait(self, until_s: float) -> None:
+        self.run(asyncio.sleep(max(0.0, until_s - self.now())))
+
+    def facts(self) -> Mapping[str, Any]:
+        settings = {"minions": self._count, "timing": self._timing, "provider": "simulation"}
+        return {"versions": {}, "host": {"simulated": True}, "settings": settings}
+
+    def load_average(self) -> float:
+        return 0.0
+
+    def unmet(self, condition: Condition) -> str:
+        client = self._world.client
+        if condition.service:
+            namespace, name = condition.service.split("/")
+            pieces = client.list(SLICES, namespace, f"kubernetes.io/service-name={name}")
+            there = sum(bool(endpoint.conditions.ready) for piece in pieces for endpoint in piece.endpoints)
+            return "" if there == condition.endpoints else f"service {condition.service} has {there} of {condition.endpoints} endpoints"
+        if condition.workload:
+            ready = sum(pod.ready for pod in self.pods(condition.workload))
+            return "" if ready == condition.ready else f"{condition.workload} has {ready} of {condition.ready} Ready pods"
+        ready = sum(node.ready for node in client.list("nodes"))
+        return "" if ready >= condition.nodes else f"{ready} of {condition.nodes} nodes are Ready"
+
+    def pods(self, what: str) -> Sequence[Pod]:
+        kind, namespace, name = what.split("/")
+        found = self._world.client.raw(self._resource(kind), f"{namespace}/{name}")
+        selector = (found or {}).get("spec", {}).get("selector") or {}
+        wanted = selector.get("matchLabels", selector).items()
+        there = [
+            pod for pod in self._world.client.list("pods", namespace) if found and wanted <= pod.metadata.labels.items() and pod.active
+        ]
+        made = [Pod(namespace=namespace, name=p.metadata.name, node=p.spec.node_name, ready=p.ready) for p in there]
+        return sorted(made, key=lambda pod: (len(pod.node), pod.node, pod.name))
+
+    def minions(self) -> Sequence[str]:
+        return list(self._world.fleet.nodes)
+
+    def _resource(self, kind: str) -> str:
+        found = next((each for each in self._world.registry if kind.lower() in (each.kind.lower(), each.singular)), None)
+        if found is None:
+            raise UsageError(f"a simulated lab knows no kind {kind}")
+        return found.resource
+
+    # -- doing -------------------------------------------------------------------------------------------------------------------------
+
+    def deploy(self, manifests: Sequence[Mapping[str, Any]]) -> None:
+        self.run(self._apply(manifests))
+
+    async def _apply(self, manifests: Sequence[Mapping[str, Any]]) -> None:
+        client = self._world.client
+        for manifest in manifests:
+            resource = self._resource(manifest["kind"])
+            kind = self._world.registry[resource]
+            metadata = {**({"namespace": "default"} if kind.namespaced else {}), **manifest["metadata"]}
+            key = f"{metadata['namespace']}/{metadata['name']}" if kind.namespaced else metadata["name"]
+            body = {**manifest, "metadata": metadata}
+            await (client.patch(resource, key, body) if client.get(resource, key) else client.create(resource, body))
+        self._deployed += manifests
+
+    def load(self, request: LoadRequest) -> SimRunning:
+        if not request.target.startswith(("service ", "service/")) or request.protocol not in ("", "http"):
+            raise LabctlError("on virtual time requests go to a Service, by HTTP", mend="play it on a lab: labctl experiment run")
+
+        async def begin() -> Load:
+            return Load(self._world, request)
+
+        return SimRunning(self, self.run(begin()))
+
+    def refuse(self, faults: Sequence[FaultRequest]) -> Sequence[str]:
+        return [f"{fault.name}: {why}" for fault in faults if (why := self._refusal(fault))]
+
+    def _refusal(self, fault: FaultRequest) -> str:
+        if fault.type not in FAULTS:
+            return f"a simulated lab has no fault {fault.type}; it has {', '.join(FAULTS)}"
+        if fault.target not in self._world.fleet.nodes:
+            return f"there is no machine {fault.target}"
+        if fault.direction not in ("", "both"):
+            return "simulated links are cut in both directions"
+        if fault.peer and fault.peer != MASTER and fault.peer not in self._world.fleet.nodes:
+            return f"there is no machine {fault.peer}"
+        return ""
+
+    def inject(self, fault: FaultRequest) -> Sequence[str]:
+        if why := self._refusal(fault):
+            raise LabctlError(f"{fault.name}: {why}")
+        return self.run(self._inject(fault))
+
+    async def _inject(self, fault: FaultRequest) -> Sequence[str]:
+        began_s = self.now()
+        done = await self._break(fault)
+        self._facts[fault.name] = FaultFacts(
+            name=fault.name, type=fault.type, target=fault.target, peer=fault.peer, injected_s=began_s, uncertainty_s=0.0
+        )
+        if fault.duration:
+            seconds = float(parse(fault.duration.removesuffix("s"))) if fault.duration.endswith("s") else 0.0
+            asyncio.get_running_loop().call_later(seconds, lambda: asyncio.ensure_future(self._heal(fault.name)))
+        return [done]
+
+    async def _break(self, fault: FaultRequest) -> str:
+        """Carry a fault out at once, and note how it is healed. What follows from it, such as the provider's word, comes later."""
+        world, name = self._world, fault.target
+        node = world.fleet.nodes[name]
+        if fault.type in ("power-off", "reset"):
+            asyncio.ensure_future(world.power_off(name))
+            await asyncio.sleep(0)
+            if fault.type == "reset":
+                asyncio.ensure_future(world.power_on(name))
+            else:
+                self._healing[fault.name] = lambda: world.power_on(name)
+            return f"{name} lost its power"
+        if fault.type == "flush-rules":
+            world.helpers.flush(name)
+            return f"the rules of {name} were flushed"
+        if fault.type == "pause":
+            node.fall_silent()
+            self._healing[fault.name] = lambda: _soon(node.speak_again)
+            return f"{name} stands still"
+        peers = [fault.peer] if fault.peer else [*world.fleet.nodes, MASTER]
+        world.fleet.links.cut_between([name], peers)
+        self._healing[fault.name] = lambda: _soon(world.fleet.links.heal)
+        return f"{name} does not reach {fault.peer or 'anybody'}"
+
+    async def _heal(self, name: str) -> None:
+        healing = self._healing.pop(name, None)
+        if healing is not None:
+            await healing()
+
+    def heal(self) -> None:
+        for name in list(self._healing):
+            self.run(self._heal(name))
+
+    def act(self, action: ActionRequest) -> Sequence[str]:
+        if action.type not in ACTIONS:
+            raise LabctlError(f"{action.name}: a simulated lab has no {action.type}; it has {', '.join(ACTIONS)}")
+        self._facts[action.name] = FaultFacts(name=action.name, type=action.type, target=action.target, injected_s=self.now())
+        return [self.run(self._act(action))]
+
+    async def _act(self, action: ActionRequest) -> str:
+        client = self._world.client
+        if action.type == "apply":
+            await self._apply(action.manifests)
+            return f"applied {len(action.manifests)} manifests"
+        if action.type == "uncordon":
+            await client.patch("nodes", action.target, {"spec": {"unschedulable": None}})
+            return f"{action.target} takes pods again"
+        kind, namespace, name = action.target.split("/")
+        resource, key = self._resource(kind), f"{namespace}/{name}"
+        if action.type == "delete":
+            await client.delete(resource, key)
+            return f"deleted {action.target}"
+        await client.patch(resource, key, {"spec": {"replicas": action.replicas}})
+        return f"scaled {action.target} to {action.replicas}"
+
+    def timelines(self, names: Sequence[str], measurement: Measurement | None) -> Sequence[Timeline]:
+        lines = list(self._world.journal.lines)
+        return [timeline(self._facts[name], lines, measurement) for name in names]
+
+    # -- states ------------------------------------------------------------------------------------------------------------------------
+
+    def save(self, name: str) -> None:
+        self._states[name] = tuple(self._deployed)
+
+    def saved(self, name: str) -> bool:
+        return name in self._states
+
+    def restore(self, name: str) -> None:
+        self.run(self._restore(self._states[name]))
+
+    async def _restore(self, deployed: Sequence[Mapping[str, Any]]) -> None:
+        await self._world.stop()
+        self._healing.clear()
+        self._facts.clear()
+        self._deployed = []
+        self._world = await self._made()
+        await self._apply(deployed)
+        if problems := await self._world.calm(STEADY_S, 0.1):
+            raise LabctlError(f"what was deployed is not ready after {STEADY_S:.0f} virtual seconds: {problems[0]}")
+
+    def forget(self, name: str) -> None:
+        self._states.pop(name, None)
+
+
+async def _soon(work: Callable[[], None]) -> None:
+    work()

@@ -1,0 +1,54 @@
+"""Experiments on virtual time: the files of examples/, the same verdict each time, and one line for what a simulation knows nothing of."""
+
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from labctl.errors import LabctlError
+from labctl.experiments.file import read
+from labctl.experiments.run import run
+from labctl.experiments.stage import ActionRequest, FaultRequest, LoadRequest
+from labctl.resources.faulttypes import TYPES
+from labctl.sim.stage import SimStage, SimStages
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "experiments"
+
+
+def play(name, folder):
+    experiment = read(EXAMPLES / f"{name}.yaml", TYPES)
+    return run(experiment, folder, SimStages(), lambda _name: nullcontext(lambda _text: None), time.time, repetitions=2)
+
+
+@pytest.mark.parametrize("name", ["node-death", "partition"])
+def test_an_example_is_played_and_its_hypothesis_judged(name, tmp_path):
+    first, second = play(name, tmp_path / "a"), play(name, tmp_path / "b")
+    assert first.holds and not [each.broken for each in first.runs if each.broken]
+    assert [each.figures for each in first.runs] == [each.figures for each in second.runs], "virtual time: the same figures"
+    assert all(each.figures["outage"] > 0 for each in first.runs)
+
+
+def test_what_a_simulation_knows_nothing_of_is_refused_in_one_line():
+    stages = SimStages()
+    assert "network" in stages.refuse({"network": "bgp"})
+    assert "timing" in stages.refuse({"timing": "never"}) and not stages.refuse({"timing": "lab", "minions": "3"})
+    stage = stages.open({"minions": 2})
+    try:
+        faults = [FaultRequest(name="a", type="slow-disk", target="minion-1"), FaultRequest(name="b", type="cut", target="minion-9")]
+        assert len(stage.refuse(faults)) == 2 and not stage.refuse([FaultRequest(name="c", type="cut", target="minion-1")])
+        with pytest.raises(LabctlError, match="has no drain"):
+            stage.act(ActionRequest(name="d", type="drain", target="minion-1"))
+        with pytest.raises(LabctlError, match="requests go to a Service"):
+            stage.load(LoadRequest(target="http://10.0.0.1/"))
+    finally:
+        stages.close(stage)
+
+
+def test_a_fault_with_a_duration_heals_itself():
+    stage = SimStage(2, "kubernetes")
+    stage.inject(FaultRequest(name="off", type="power-off", target="minion-1", duration="5s"))
+    assert not stage._world.fleet.nodes["minion-1"].powered
+    stage.wait(stage.now() + 20)
+    assert stage._world.fleet.nodes["minion-1"].powered
+    stage.close()
