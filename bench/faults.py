@@ -96,8 +96,8 @@ CASES: dict[str, Case] = {
     "slow-disk": Case("slow-disk", _machine, {"rate": "64Ki"}, lasts_s=4),
 }
 CASES |= {
-    "pause": Case("pause", _machine, lasts_s=4),
-    "cut": Case("cut", _machine, lasts_s=4),
+    "pause": Case("pause", _machine, lasts_s=8),  # longer than a request waits for its answer
+    "cut": Case("cut", _machine, lasts_s=8),
     "loss": Case("loss", _machine, {"share": "10%"}, lasts_s=4),
     "delay": Case("delay", _machine, {"time": "50ms"}, lasts_s=4),
     "rate": Case("rate", _machine, {"rate": "1mbit"}, lasts_s=4),
