@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _EPILOG = """\b
 Examples:
-  labctl measure web                                      each minion, 200 requests a second, until Ctrl-C
+  labctl measure web
   labctl measure web:http --rate 500 --for 30s --save run.jsonl.gz
   labctl measure shop/web --from minion-1,pod/default/client --keepalive
   labctl measure http://10.245.1.11:30080/healthz --from host
   labctl measure tcp://10.247.0.20:5432 --for 5s
-  labctl measure web --for 10s --max-failed 0 --max-outage 300ms    exit status 1 if one is exceeded, for CI
+  labctl measure web --for 10s --max-failed 0 --max-outage 300ms
 """
 
 

@@ -178,6 +178,20 @@ def repaired(lab):
     return "repaired" in (lab.folder / ".labctl" / "journal.jsonl").read_text()
 
 
+def test_a_policy_on_the_way_is_told_by_the_minion_that_refuses(lab):
+    policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "nobody"}}
+    policy["spec"] = {"podSelector": {"matchLabels": {"name": "nginx"}}, "policyTypes": ["Ingress"]}
+    lab.kubectl("create", "-f", "-", input=json.dumps(policy))
+
+    def refused():
+        ends = [end for end in traced(lab, "web-service", "--from", "minion-1")["walk"]["ends"] if end["node"] == "minion-2"]
+        return ends and all("refused there" in end["policy"] for end in ends)
+
+    wait(refused, "minion-2 lets nobody in")
+    assert "NetworkPolicy nobody says who may connect to 4 of them" in lab.labctl("why", "svc/web-service").stdout
+    lab.kubectl("delete", "networkpolicy", "nobody")
+
+
 def test_what_can_not_be_traced_is_one_line(lab):
     lab.kubectl("create", "service", "clusterip", "headless", "--clusterip=None")
     lab.kubectl("create", "service", "externalname", "elsewhere", "--external-name", "example.org")
