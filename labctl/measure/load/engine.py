@@ -65,6 +65,7 @@ class Engine:
         self.flush_s = self.state_s = self.cpu_s = 0.0
 
     def run(self):
+        self.commands(clock())  # what came together with the settings
         while self.begin_s is None or self.next < self.count or self.flying:
             self.begin_due()
             now = clock()
@@ -190,8 +191,12 @@ class Engine:
             if link is not None:
                 link.happened(mask, now)
             elif descriptor == self.input.descriptor:
-                for line in self.input.lines():
-                    self.command(line, now)
+                self.input.more()
+                self.commands(now)
+
+    def commands(self, now):
+        for line in self.input.lines():
+            self.command(line, now)
 
     def command(self, line, now):
         word, _, value = line.partition(" ")

@@ -30,8 +30,7 @@ class Input:
         self.rest += data
 
     def lines(self):
-        """Returns the whole lines that are there, after one read."""
-        self.more()
+        """Returns the whole lines that are there already."""
         *lines, self.rest = self.rest.split(b"\n")
         return [line.decode() for line in lines]
 
