@@ -12,7 +12,7 @@ import msgspec
 from labctl.errors import LabctlError
 from labctl.experiments.plan import Plan, PlannedStep
 from labctl.experiments.selectors import Chooser
-from labctl.experiments.stage import ActionRequest, FaultRequest, Running, Stage
+from labctl.experiments.stage import ActionRequest, FaultRequest, Running, Stage, StageGone
 from labctl.measure.records import Measurement
 from labctl.measure.timeline import Timeline
 
@@ -46,6 +46,15 @@ class Repetition:
         self.done: list[str] = []
         self.measurement: Measurement | None = None
         self.timelines: Sequence[Timeline] = ()
+
+    def deploy(self) -> None:
+        """Apply the manifests. BrokenOff if they are refused, as they would be the next time."""
+        try:
+            self._stage.deploy(self._plan.manifests)
+        except StageGone:
+            raise
+        except LabctlError as error:
+            raise BrokenOff(error.message, mend=error.mend) from None
 
     def play(self) -> None:
         """Play the plan to its end. Raises LabctlError if a step or the load fails."""

@@ -1,7 +1,9 @@
 """Playing an experiment: for each lab, for each cell of the matrix, for each repetition, from the same state each time.
 
-    lab ─► state kept ─► deploy ─► steady? ─► state of the cell kept ─┬─► restore ─► steady? ─► load ─► faults ─► figures ─► on disk ─┐
-                                                                      └──────────────── next repetition ◄──────────────────────────────┘
+    lab ─► its state is kept ─┬─► restore ─► deploy ─► steady? ─► load ─► faults ─► figures ─► on disk ─┐
+                              └──────────────────── next repetition, or next cell ◄─────────────────────┘
+
+Pods are made anew in each repetition: a restored machine may boot, and a container that was started again waits longer before the next time.
 
 The runner knows no machine: it plays on a Stage. Whatever happens, faults are healed, what was measured is on disk, and the lab returns to what it was. A
 repetition that fails is kept with its reason, does not count, and the next is played. The same command goes on where it was broken off.
@@ -23,7 +25,7 @@ from labctl.experiments.figures import figures
 from labctl.experiments.file import Experiment
 from labctl.experiments.hypothesis import judge
 from labctl.experiments.plan import Plan
-from labctl.experiments.repetition import BrokenOff, Repetition, wait_steady
+from labctl.experiments.repetition import BrokenOff, Repetition
 from labctl.experiments.result import Result, Run, cell_name
 from labctl.experiments.stage import Stage, StageGone, Stages
 
@@ -126,9 +128,10 @@ class Runner:
             else:
                 self._save(stage, start, "keep the lab as it is")
             self._note_facts(stage, plans)
-            for index, plan in enumerate(plans):
-                if self._missing(plan):
-                    self._play_cell(stage, plan, start, first=index == 0)
+            for plan in plans:
+                for number in self._missing(plan):
+                    where = f"{cell_name(plan.cell)}: " if plan.cell else ""
+                    self._play(stage, plan, number, start, f"{where}repetition {number} of {self._repetitions}")
         finally:
             self._leave(stage, start)
 
@@ -136,8 +139,7 @@ class Runner:
         """Heal, return to the state from before, and forget what was kept: each of these also if one before it failed."""
         with ExitStack() as last:
             last.callback(self._stages.close, stage)
-            for name in (start, f"{self._state}-cell"):
-                last.callback(stage.forget, name)
+            last.callback(stage.forget, start)
             last.callback(self._back, stage, start)
             last.enter_context(suppress(StageGone))
             with self._progress("heal"):
@@ -147,19 +149,6 @@ class Runner:
         with suppress(StageGone):
             if stage.saved(start):
                 self._restore(stage, start, "the lab as it was before")
-
-    def _play_cell(self, stage: Stage, plan: Plan, start: str, *, first: bool) -> None:
-        where = f"{cell_name(plan.cell)}: " if plan.cell else ""
-        if not first:
-            self._restore(stage, start, f"{where}the lab as it was before")
-        with self._progress(f"{where}deploy"):
-            stage.deploy(plan.manifests)
-        with self._progress(f"{where}steady state"):
-            wait_steady(stage, plan)
-        state = f"{self._state}-cell"
-        self._save(stage, state, f"{where}keep this state")
-        for number in self._missing(plan):
-            self._play(stage, plan, number, state, f"{where}repetition {number} of {self._repetitions}")
 
     def _save(self, stage: Stage, name: str, what: str) -> None:
         with self._progress(what):
@@ -180,6 +169,7 @@ class Runner:
         with self._progress(what) as note:
             try:
                 stage.restore(state)
+                repetition.deploy()
                 repetition.play()
             except BaseException as error:  # also a mistake of ours: the load ends, faults are healed, and what was measured is kept
                 broken = str(error) if isinstance(error, LabctlError) else "it was broken off"

@@ -166,23 +166,26 @@ class LabStage:
 
     def inject(self, fault: FaultRequest) -> Sequence[str]:
         faults = LabFaults(self.lab)
+        how = {"duration": fault.duration, "peer": fault.peer, "direction": fault.direction, "parameters": fault.parameters}
+        if _kills_master(fault):
+            return self._kill_master(fault, how)
         try:
-            made = self._asked(
-                lambda: faults.inject(
-                    fault.type,
-                    fault.target,
-                    name=PREFIX + fault.name,
-                    duration=fault.duration,
-                    peer=fault.peer,
-                    direction=fault.direction,
-                    parameters=fault.parameters,
-                )
-            )
+            made = self._asked(lambda: faults.inject(fault.type, fault.target, name=PREFIX + fault.name, **how))
         except LabctlError as error:
             if str(error).startswith("refused: "):
                 raise StageRefuses(f"{fault.name}: {str(error).removeprefix('refused: ')}") from None
             raise
         return list(made["status"].get("done", ()))
+
+    def _kill_master(self, fault: FaultRequest, how: Mapping[str, Any]) -> Sequence[str]:
+        """Have the master killed, and start none: it stays dead until something is asked of it. A dead master can't tell that it was killed."""
+        with self._there():
+            try:
+                LabFaults(self.lab).inject(fault.type, fault.target, name=PREFIX + fault.name, **how)
+            except LabctlError as error:
+                if "does not answer" not in str(error):
+                    raise
+        return ["the master was killed"]
 
     def act(self, action: ActionRequest) -> Sequence[str]:
         began_s = self.now()
@@ -234,6 +237,10 @@ class LabStage:
     def forget(self, name: str) -> None:
         if (self.lab.paths.snapshots / name).exists():
             snapshots.delete(self.lab, name)
+
+
+def _kills_master(fault: FaultRequest) -> bool:
+    return (fault.type, fault.target) == ("kill-process", "master") and fault.parameters.get("process", "master") == "master"
 
 
 def _manifest(fault: FaultRequest) -> dict[str, Any]:

@@ -41,8 +41,8 @@ def test_every_repetition_begins_from_one_state_and_gives_figures(play):
     assert [run.figures["outage"] for run in result.runs] == [0.2, 0.3, 0.4]
     assert [round(run.figures["failed"]) for run in result.runs] == pytest.approx([20, 30, 40], abs=1)
     assert [(v.text, v.measured, v.holds) for v in result.verdicts] == [("outage < 0.5 s", 0.3, True)]
-    cell = next(state for state in stage.restored if state.endswith("-cell"))
-    assert stage.restored == [cell] * 3 + [cell.replace("-cell", "-start")]
+    assert len(stage.restored) == 4 and len(set(stage.restored)) == 1
+    assert sum(line.startswith("deploy") for line in stage.said) == 3
     assert not stage.states and not stage.active and not stage.loads and play.stages.closed == 1
     assert result.holds and result.ended_at and result.facts["versions"] == {"labctl": "test"} and result.facts["seed"] == 1
     assert play.kept().runs[2].measurement.requests
@@ -78,7 +78,7 @@ def test_when_none_counts_it_stops(play):
 
 @pytest.mark.parametrize("where", ["load", "inject", "timelines", "restore", "unmet"])
 def test_ctrl_c_heals_keeps_and_goes_on_where_it_was(play, where):
-    calls = {"load": 1, "inject": 1, "timelines": 1, "restore": 1, "unmet": 2}[where]
+    calls = {"load": 1, "inject": 1, "timelines": 1, "restore": 1, "unmet": 1}[where]
     stage = FakeStage([0.2], fail={where: [None] * calls + [KeyboardInterrupt()]})
     with pytest.raises(KeyboardInterrupt):
         play(stage)
@@ -173,8 +173,7 @@ def test_each_lab_is_made_once_and_each_cell_begins_from_a_clean_lab(tmp_path):
     assert [opened["network"] for opened in play.stages.opened] == ["route", "bgp"] and play.stages.closed == 2
     assert [tuple(run.cell.values()) for run in result.runs] == [("100/s", "route"), ("100/s", "bgp"), ("200/s", "route"), ("200/s", "bgp")]
     assert len(result.verdicts) == 4 and set(result.facts["labs"]) == {"minions=2 network=route", "minions=2 network=bgp"}
-    kinds = ["start" if state.endswith("start") else "cell" for state in stage.restored]
-    assert kinds == ["cell", "start", "cell", "start"] * 2
+    assert len(stage.restored) == 6  # each cell begins from the lab's state, and each lab returns to it
 
 
 def test_chosen_targets_follow_the_seed_and_their_minion_does_not_ask(tmp_path):
@@ -194,6 +193,13 @@ def test_chosen_targets_follow_the_seed_and_their_minion_does_not_ask(tmp_path):
 
     assert targets(1) == targets(1) != targets(2)
     assert len(set(targets(1))) > 1
+
+
+def test_manifests_that_are_refused_stop_it_at_once(play):
+    stage = FakeStage(fail={"deploy": [LabctlError("kubectl apply: no such kind")] * 3})
+    with pytest.raises(BrokenOff, match="no such kind"):
+        play(stage)
+    assert sum(line.startswith("deploy") for line in stage.said) == 1 and not stage.states
 
 
 def test_a_disk_that_refuses_is_said_and_everything_is_healed(play, monkeypatch):
