@@ -18,11 +18,12 @@ import msgspec
 
 from labctl.errors import ApiError, LabctlError
 from labctl.experiments.stage import ActionRequest, Condition, FaultRequest, LoadRequest, Pod, Running, StageGone, StageRefuses
-from labctl.lab import snapshots
+from labctl.lab import machines, providers, snapshots
 from labctl.lab.actions import Actions
 from labctl.lab.faults import LabFaults
 from labctl.lab.hostfacts import host_facts, versions
 from labctl.lab.timelines import lines_since, timeline_of
+from labctl.lab.waiting import wait_until
 from labctl.measure.marks import FaultFacts, Timeline
 from labctl.measure.records import Measurement
 from labctl.measure.timeline import timeline
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from labctl.lab.lab import Lab
 
 T = TypeVar("T")
+_POWER_S = 60.0
 PREFIX = "experiment-"  # of the names of its Fault objects: what else is broken in the lab is none of its business
 _PATHS = {
     "service": "/api/v1/namespaces/{}/services/{}",
@@ -233,6 +235,13 @@ class LabStage:
             self._taken.clear()
             self.lab.up(snapshot=name)
             self.lab.__dict__.pop("api", None)
+            wait_until(self._power_is_known, "the master knows which machines run", _POWER_S)
+
+    def _power_is_known(self) -> bool:
+        """Whether the master says of each machine what is so. Right after a restore it says what the snapshot has, in which machines were paused."""
+        told = {machine["metadata"]["name"]: machine.get("status", {}).get("power") for machine in machines.list_machines(self.lab)}
+        real = providers.make(self.lab, self.lab.record["kept"]["provider"]).machines() if told else {}
+        return all(told.get(name) == machine.power.value for name, machine in real.items())
 
     def forget(self, name: str) -> None:
         if (self.lab.paths.snapshots / name).exists():
