@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from labctl.providers.linkrules import script
 from labctl.providers.protocol import LinkRule
 from labctl.providers.vagrant.provider import VagrantProvider
 from tests.e2e.links import CONNECT, RECEIVE, SEND
@@ -88,3 +89,49 @@ def test_packets_come_twice(lab: Lab) -> None:
     add(lab, LinkRule("duplicate", "in", FROM_2, share=0.5))
     distinct, all_ = arrived(lab)
     assert 1.4 < all_ / distinct < 1.6
+
+
+INSIDE = """
+set -e
+ip netns add far
+trap 'ip netns del far' EXIT
+ip link add m1-abcdef type veth peer name eth0 netns far
+ip address add 10.99.0.1/24 dev m1-abcdef
+ip link set m1-abcdef up
+ip -n far address add 10.99.0.2/24 dev eth0
+ip -n far link set eth0 up
+ip netns exec far python3 -m http.server 80 >/dev/null 2>&1 &
+server=$!
+trap 'kill $server; ip netns del far' EXIT
+until ip netns exec far ss -ltn | grep -q :80; do sleep 0.1; done
+{rules}
+python3 -c {connect} 10.99.0.2 80
+"""
+"""A link of the form that a namespace machine has, inside a virtual machine, whose kernel has netem: the rules are those that a host with such a kernel gets."""
+
+
+@pytest.mark.parametrize(
+    ("rule", "least_s", "most_s"),
+    [
+        (LinkRule("delay", "both", delay_s=0.2), 0.4, 0.6),
+        (LinkRule("delay", "in", ("10.99.0.1",), delay_s=0.2), 0.2, 0.4),
+        (LinkRule("delay", "out", ("10.99.0.1",), delay_s=0.2), 0.2, 0.4),
+        (LinkRule("delay", "out", ("10.99.0.9",), delay_s=0.2), 0.0, 0.2),
+    ],
+)
+def test_a_kernel_with_netem_delays_in_that_direction(virtual: Lab, rule: LinkRule, least_s: float, most_s: float) -> None:
+    virtual.put_right()
+    text = INSIDE.format(rules=script("m1-abcdef", {"a": rule}), connect=shlex.quote(CONNECT))
+    assert least_s <= float(virtual.on("minion-1", text)) < most_s * PATIENCE
+
+
+def test_a_kernel_with_netem_sends_twice(virtual: Lab) -> None:
+    virtual.put_right()
+    rules = (
+        script("m1-abcdef", {"a": LinkRule("duplicate", "in", share=1.0)}) + "before=$(cat /sys/class/net/m1-abcdef/statistics/tx_packets)"
+    )
+    text = INSIDE.format(rules=rules, connect=shlex.quote(CONNECT)) + "echo $before $(cat /sys/class/net/m1-abcdef/statistics/tx_packets)"
+    text += "\ntc -s qdisc show dev m1-abcdef | grep -A1 netem | grep Sent\n"
+    _, counts, sent = virtual.on("minion-1", text).splitlines()[:3]
+    before, after = map(int, counts.split())
+    assert after - before > 9 * 2 * 3, (counts, sent)  # nine connections: at least SYN, ACK and FIN of each, each of them twice
