@@ -19,6 +19,6 @@ The loop is open: request N is intended at `begin + N / rate`, whatever became o
 request hides the time in which nothing answered (coordinated omission). What can't be sent, because too many wait or because this program itself is more
 than a second late, is reported as unsent. When standard input ends, the program ends at once: nothing stays on a machine when labctl is killed.
 
-Sockets do not block, and one epoll says which are ready: two thirds of what asyncio costs (docs/measuring.md has the figures). `select` on the
+Sockets do not block, and one epoll says which are ready: little more than half of what asyncio costs (docs/measuring.md has the figures). `select` on the
 epoll's own descriptor waits, because it counts in microseconds where epoll rounds up to milliseconds.
 """
