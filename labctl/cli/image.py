@@ -31,7 +31,7 @@ def _store() -> Iterator[Lab]:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @output_option
 def build(names: tuple[str, ...], output: str) -> None:
-    """Build images from Debian packages, without a registry: nginx, busybox, serve-hostname."""
+    """Build images from Debian packages, without a registry: nginx, busybox, python, serve-hostname."""
     from labctl.lab import images
 
     with _store() as lab:

@@ -50,7 +50,7 @@ def _loader(root: Path) -> Path:
 
 
 def _is_dynamic(path: Path) -> bool:
-    """Tell whether this is an ELF file that names an interpreter. A static program needs no library."""
+    """Tell whether this is an ELF file that names an interpreter, or a module that programs load (`_ssl.so`). A static program needs no library."""
     with open(path, "rb") as file:
         head = file.read(4096)
-    return head.startswith(_ELF) and b"/ld-linux" in head
+    return head.startswith(_ELF) and (b"/ld-linux" in head or path.suffix == ".so")
