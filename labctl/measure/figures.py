@@ -17,6 +17,7 @@ from labctl.measure.records import Measurement, Request
 
 SLOW_S = 0.1  # no answer that came within this time is slow,
 SLOW_TIMES = 5  # nor one that took less than this many times the median before the fault
+SAME_OUTAGE_S = 1.0  # a silence without failures that begins later than this after the service was back has another cause
 SILENT_PERIODS = 10  # a source that gets no good answer for so many periods of its rate (and for SLOW_S) is not served
 
 
@@ -116,9 +117,10 @@ def _first_good(requests: Sequence[Request], last_failed_s: float | None) -> Req
 
 
 def _outage(fault: FaultFacts, requests: Sequence[Request], end_s: float, silent_s: float) -> float | None:
-    """Return how long after the fault this source is served again: no request fails any more, and no silence is longer than `silent_s`.
+    """Return how long after the fault this source is served again: no request fails any more, and it waits for no answer longer than `silent_s`.
 
-    0 if it always was served, None if it never was again.
+    0 if it always was served, None if it never was again. A silence in which it asked for nothing, because it was not given the processor, is its own;
+    and one that begins long after the service was back, and in which nothing failed, is no part of this outage.
     """
     failed = [one.intended_s for one in requests if _failed(one) and _end(one) >= fault.injected_s]
     served_s = fault.injected_s
@@ -128,11 +130,19 @@ def _outage(fault: FaultFacts, requests: Sequence[Request], end_s: float, silent
             return None
         served_s = max(served_s, again.ended_s)
     for begin_s, until_s, closed in _gaps(fault, requests, end_s):
-        if until_s - begin_s > silent_s:
-            if not closed:
-                return None
+        if until_s - begin_s <= silent_s or until_s - _asked(requests, begin_s, until_s) <= silent_s:
+            continue
+        if not closed:
+            return None
+        if begin_s <= served_s + SAME_OUTAGE_S:
             served_s = max(served_s, until_s)
     return served_s - fault.injected_s
+
+
+def _asked(requests: Sequence[Request], begin_s: float, until_s: float) -> float:
+    """Return since when, in a time without a good answer, one was waited for: since the first request that was under way in it was sent."""
+    sent = (one.started_s for one in requests if one.started_s and begin_s < _end(one) and one.started_s <= until_s)
+    return max(begin_s, min(sent, default=until_s))
 
 
 def _longest_gap(fault: FaultFacts, requests: Sequence[Request], measurement: Measurement) -> float:

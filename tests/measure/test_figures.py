@@ -56,6 +56,31 @@ def test_requests_that_only_wait_are_an_outage_too():
     assert found.slow == 41, "those that took more than 0.1 s"
 
 
+def test_a_source_that_was_not_given_the_processor_was_not_without_service():
+    """It slept for half a second and then sent, late, what was due: each request was answered at once."""
+    late = [
+        Request(source="host", intended_s=100.3 + n / 100, outcome="ok", started_s=100.8, ended_s=100.802, answered_by="web-a")
+        for n in range(50)
+    ]
+    found = figures([*every(100, 99, 100.3), *late, *every(100, 100.8, 102)])
+    assert (found.failed, found.outage_s) == (0, 0.0)
+    assert found.slow == 41 and found.longest_gap_s["host"] == pytest.approx(0.51), "it is told all the same"
+
+
+def test_a_silence_long_after_the_service_was_back_is_not_of_this_outage():
+    waiting = [request(104 + n / 100, took=0.2 - n / 100) for n in range(20)]
+    requests = [
+        *every(100, 99, 100),
+        *every(100, 100, 100.5, outcome="refused"),
+        *every(100, 100.5, 104),
+        *waiting,
+        *every(100, 104.2, 106),
+    ]
+    assert figures(requests, ended=106.0).outage_s == pytest.approx(0.501)
+    failing = [*requests, request(105.001, outcome="reset")]
+    assert figures(failing, ended=106.0).outage_s == pytest.approx(5.011), "a failure is, whenever it comes"
+
+
 def test_a_service_that_stays_away_has_no_outage_that_ended():
     found = figures([*every(100, 99, 100), *every(100, 100, 102, outcome="refused")])
     assert (found.outage_s, found.recovery_s, found.failed) == (None, None, 200)
