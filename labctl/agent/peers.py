@@ -28,7 +28,10 @@ NO_NONCE = bytes(NONCE)
 PACKET_MAX = 160  # bytes
 PEERS_MAX = 8
 NONCES_KEPT = 16
-ASK_S = 5.0  # how often the master is asked who the peers are
+ASK_S = 5.0  # how often the master is asked who the peers are,
+ASK_SOON_S = (
+    0.5  # and how often while there are none yet, or some that were never heard: until then nobody could give up a minion that falls silent
+)
 STOOD_STILL_BEATS = 4  # a gap of so many heartbeats in our own
 NEVER_HEARD_S = 3.0  # a peer that was never heard is reported after this, if others are heard
 
@@ -89,6 +92,11 @@ class Table:
             peer.their_nonce = nonce  # it began anew, or we did: the next one can prove that it is no repetition
         return False
 
+    @property
+    def complete(self) -> bool:
+        """True if there are peers, and each was heard once."""
+        return bool(self.peers) and all(peer.heard is not None for peer in self.peers.values())
+
     def stood_still(self, now: float) -> None:
         """Let all silence begin now, because this minion itself was asleep."""
         for peer in self.peers.values():
@@ -135,7 +143,7 @@ class Heartbeats(asyncio.DatagramProtocol):
                 await self._set(await self._api.get(PATH, timeout_s=5.0))
             except (Unreachable, Refused, OSError, ValueError, KeyError, TypeError) as error:
                 self._once(f"peers: {error}")
-            await asyncio.sleep(ASK_S)
+            await asyncio.sleep(ASK_SOON_S if self._beat_s and not self.table.complete else ASK_S)
 
     async def _set(self, told: Dict[str, Any]) -> None:
         port, self._beat_s = int(told["port"]), float(told["beatSeconds"])

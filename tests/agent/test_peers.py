@@ -1,10 +1,13 @@
 """Heartbeats between minions: only a peer that lives now counts as heard, whatever is sent."""
 
+import asyncio
+
 import pytest
 
 from labctl.agent.node import NodeKeeper
-from labctl.agent.peers import NONCES_KEPT, Table
+from labctl.agent.peers import NONCES_KEPT, Heartbeats, Table
 from labctl.agent.settings import of
+from labctl.sim.clock import run
 
 KEY = b"k" * 32
 ADDRESS = {"a": ("10.0.0.1", 10054), "b": ("10.0.0.2", 10054), "c": ("10.0.0.3", 10054)}
@@ -125,3 +128,23 @@ async def test_an_older_event_of_the_nodes_watch_is_passed_over(tmp_path):
     for revision in ("7", "5", "8"):
         await keeper._event("MODIFIED", {"metadata": {"resourceVersion": revision}})
     assert told == ["7", "8"]
+
+
+@pytest.mark.parametrize(("beat_s", "asked"), [(0.2, 6), (0.0, 1)])
+def test_the_master_is_asked_often_while_peers_are_missing(beat_s, asked):
+    """A node that registers first has no peers yet. Until it has some, nobody could give up the next one that falls silent."""
+    count = 0
+
+    class Master:
+        async def get(self, path, timeout_s):
+            nonlocal count
+            count += 1
+            return {"port": 10054, "beatSeconds": beat_s, "peers": []}
+
+    async def three_seconds():
+        beats = asyncio.create_task(Heartbeats("a", "", Master(), lambda _line: None).run())
+        await asyncio.sleep(2.9)
+        beats.cancel()
+
+    run(three_seconds())
+    assert count == asked
