@@ -31,8 +31,9 @@ from labctl.scheduler.scheduler import Scheduler
 from labctl.sim.checkers import acknowledged, addresses, endpoints, identity, replicas, rules, watch
 from labctl.sim.clock import VirtualClock
 from labctl.sim.engine import FaultyEngine
+from labctl.sim.fleet import Fleet
 from labctl.sim.helpers import FakeHelpers, empty_tables
-from labctl.sim.hollow import Fleet, HollowNode, Running
+from labctl.sim.hollow import HollowNode, Running
 from labctl.sim.power import make_machines, tell
 from labctl.sim.settings import HollowSettings
 from labctl.store.log import LogStore

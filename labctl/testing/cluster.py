@@ -27,7 +27,8 @@ from labctl.journal import MemoryJournal
 from labctl.master.master import Master
 from labctl.master.settings import MasterSettings, Values
 from labctl.paths import Paths
-from labctl.sim.hollow import Fleet, HollowNode
+from labctl.sim.fleet import Fleet
+from labctl.sim.hollow import HollowNode
 from labctl.sim.power import make_machines, tell
 from labctl.sim.settings import HollowSettings
 from labctl.store.memory import memory_store

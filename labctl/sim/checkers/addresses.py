@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from labctl.resources.client import Client
-from labctl.sim.hollow import Fleet, HollowNode, Running
+from labctl.sim.fleet import Fleet
+from labctl.sim.hollow import HollowNode, Running
 
 NO_ADDRESS = ("", "None")
 

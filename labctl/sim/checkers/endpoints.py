@@ -7,7 +7,7 @@ from typing import Any
 
 from labctl.resources.client import Client
 from labctl.resources.plurals import SLICES
-from labctl.sim.hollow import Fleet
+from labctl.sim.fleet import Fleet
 
 
 def wrong(client: Client, fleet: Fleet) -> Iterator[str]:

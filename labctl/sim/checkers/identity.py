@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from labctl.sim.hollow import Fleet, HollowNode, Running
+from labctl.sim.fleet import Fleet
+from labctl.sim.hollow import HollowNode, Running
 
 
 def two_of_one(fleet: Fleet) -> Iterator[str]:

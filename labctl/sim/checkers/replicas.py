@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from labctl.resources.client import Client
-from labctl.sim.hollow import Fleet
+from labctl.sim.fleet import Fleet
 
 
 def unmet(client: Client, fleet: Fleet) -> Iterator[str]:
