@@ -91,7 +91,7 @@ def _injector(type_: str) -> click.Command:
     @output_option
     def inject(target: str, wait: bool, output: str, parameters: tuple[str, ...], **how: str) -> None:
         lab = Lab()
-        if type_ in FAULTS and not lab.running and not (wait or parameters or any(how.values())):
+        if type_ in FAULTS and not (wait or parameters or any(how.values())) and not lab.answers():
             become_root(lab)
             lab.fault(FAULTS[type_], target)
             return
@@ -141,7 +141,7 @@ def _healer(name: str) -> click.Command:
     def heal_machine(minion: str) -> None:
         lab = Lab()
         become_root(lab)
-        if lab.running:
+        if lab.answers():
             from labctl.lab.faults import LabFaults
 
             faults = LabFaults(lab)

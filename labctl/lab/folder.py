@@ -103,6 +103,19 @@ class LabFolder:
         """Whether a master answers for this lab. One that waits for a restore that was broken off is about to end."""
         return self.exists and "restoring" not in self.record and bool(process.master_pid(self.paths))
 
+    def answers(self, within_s: float = 3.0) -> bool:
+        """Whether a master runs and answers within this time: one that stands still runs, too."""
+        if not self.running:
+            return False
+        client = LabClient(process.master_run(self.paths)["port"], self.paths.certificates, timeout_s=within_s)
+        try:
+            client.get("/version")
+        except LabctlError:
+            return False
+        finally:
+            client.close()
+        return True
+
     @cached_property
     def api(self) -> LabClient:
         """Return the client of the running master, and start a master if none runs. Raises LabctlError if there is no lab."""

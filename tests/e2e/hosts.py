@@ -28,7 +28,7 @@ def master_of(cluster) -> list[int]:
 
 
 def freeze(cluster, frozen: bool = True) -> None:
-    """All machines stand still, or go on; virtual ones behind labctl's back, as a host's sleep is."""
+    """All machines stand still, or go on, behind the master's back, as a host's sleep is: it may stand still itself."""
     for minion in MINIONS:
         if VIRTUAL:
             virsh("suspend" if frozen else "resume", domain(cluster, minion))

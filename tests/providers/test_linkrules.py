@@ -73,7 +73,7 @@ def namespace() -> Iterator[list[str]]:
 
 
 def state(inside: list[str]) -> str:
-    look = "nft list ruleset; tc qdisc show | sed s/80..:/N:/; ip -o link | sed 's/ qlen.*//'"
+    look = "nft list ruleset; tc qdisc show | sed -E 's/ [0-9a-f]+: (dev|root)/ N: \\1/'; ip -o link | sed 's/ qlen.*//'"
     return subprocess.run([*inside, "sh", "-c", look], capture_output=True, text=True, check=True).stdout
 
 
