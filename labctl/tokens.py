@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ALGORITHM = "ES256"
 TOKEN_MOST_CHARACTERS = 8192
-KEYS_MOST = 8  # a rotation forgets the oldest of more
+KEYS_MAX = 8  # a rotation forgets the oldest of more
 _REMEMBERED = 2048  # tokens whose signature was checked
 
 Claims = Mapping[str, Any]
@@ -75,7 +75,7 @@ class TokenKeys:
 
     def rotate(self, *, revoke: bool = False) -> str:
         """A new key signs from now on; answers its name. Older ones go on to verify, unless their tokens are revoked."""
-        for name in list(self._keys)[: None if revoke else -(KEYS_MOST - 1)]:
+        for name in list(self._keys)[: None if revoke else -(KEYS_MAX - 1)]:
             self._forget(name)
         self._verified.clear()
         return self._add()

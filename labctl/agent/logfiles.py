@@ -17,7 +17,7 @@ from typing import BinaryIO, Deque, List, Optional, Tuple
 from . import beneath
 
 LOOK_EVERY_S = 0.02
-HELD_MOST = 16
+HELD_MAX = 16
 UNSEEN_S = 0.25
 """In a shorter time than this no program fills a whole file, so none can have come and gone between two looks."""
 TRIES = 20
@@ -92,7 +92,7 @@ class Successors:
 
     def look(self) -> None:
         with self._lock:
-            if len(self._waiting) < HELD_MOST:
+            if len(self._waiting) < HELD_MAX:
                 self._open_later()
                 self._looked_at = time.monotonic()
 

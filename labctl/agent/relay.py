@@ -14,7 +14,7 @@ from .helper import commands
 
 LABEL = "lo:labctl"
 """By which `agent clean` finds the address again."""
-CONNECTIONS_MOST = 200
+CONNECTIONS_MAX = 200
 CHUNK_BYTES = 64 << 10
 
 
@@ -38,7 +38,7 @@ def remove() -> None:
 
 async def _serve(address: str, port: int) -> None:
     await asyncio.to_thread(commands.run, ["ip", "address", "replace", f"{address}/32", "dev", "lo", "scope", "host", "label", LABEL])
-    places = asyncio.Semaphore(CONNECTIONS_MOST)
+    places = asyncio.Semaphore(CONNECTIONS_MAX)
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with places:

@@ -15,9 +15,9 @@ from typing import Any, Dict, List, Sequence
 NODE_RESOLVER = "/etc/resolv.conf"
 KEPT_RESOLVER = "/etc/labctl/resolv.conf"
 """The machine's own file, where labctl has put another in its place (helper/names.py)."""
-SERVERS_MOST = 3  # the C library reads no more
-SEARCHES_MOST = 32
-SEARCH_CHARACTERS_MOST = 2048
+SERVERS_MAX = 3  # the C library reads no more
+SEARCHES_MAX = 32
+SEARCH_CHARACTERS_MAX = 2048
 Options = Dict[str, str]
 
 
@@ -33,7 +33,7 @@ class Resolver:
         lines = []
         if self.searches:
             lines.append("search " + " ".join(_bounded(self.searches)))
-        lines += [f"nameserver {each}" for each in self.servers[:SERVERS_MOST]]
+        lines += [f"nameserver {each}" for each in self.servers[:SERVERS_MAX]]
         if self.options:
             lines.append("options " + " ".join(f"{name}:{value}" if value else name for name, value in self.options.items()))
         return "\n".join(lines) + "\n"
@@ -77,7 +77,7 @@ def _once(words: Sequence[str]) -> List[str]:
 
 
 def _bounded(searches: Sequence[str]) -> List[str]:
-    kept = list(searches[:SEARCHES_MOST])
-    while len(" ".join(kept)) > SEARCH_CHARACTERS_MOST:
+    kept = list(searches[:SEARCHES_MAX])
+    while len(" ".join(kept)) > SEARCH_CHARACTERS_MAX:
         kept.pop()
     return kept

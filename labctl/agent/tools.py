@@ -19,7 +19,7 @@ from .volumes import Sources
 Object = Dict[str, Any]
 ROOT_CERTIFICATE = "kube-root-ca.crt"
 CERTIFICATE_KEPT_S = 600.0
-CERTIFICATES_MOST = 1000
+CERTIFICATES_MAX = 1000
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Tools:
             return found
         fresh = await self._get("configmaps", namespace, ROOT_CERTIFICATE)
         if fresh is not None:
-            if len(self._certificates) >= CERTIFICATES_MOST:
+            if len(self._certificates) >= CERTIFICATES_MAX:
                 self._certificates.clear()
             self._certificates[namespace] = (time.monotonic(), fresh)
         return fresh

@@ -13,7 +13,7 @@ from . import cgroups
 from .cgroups import MOUNT, Cgroups
 from .facts import memory_available_bytes, memory_bytes
 
-CONTAINERS_MOST = 5000
+CONTAINERS_MAX = 5000
 _CPU_V1 = ("cpuacct", "cpu,cpuacct", "cpu")
 
 
@@ -22,7 +22,7 @@ def read(cgroup_root: str = "", mount: str = MOUNT) -> Dict[str, Any]:
     groups = Cgroups(cgroup_root, mount)
     cpu_base, memory_base = (mount, mount) if groups.v2 else (_hierarchy(mount, _CPU_V1), _hierarchy(mount, ("memory",)))
     pods: Dict[str, Dict[str, Dict[str, int]]] = {}
-    left = CONTAINERS_MOST
+    left = CONTAINERS_MAX
     for uid in _folders(cpu_base + groups.pods):
         containers: Dict[str, Tuple[int, Dict[str, int]]] = {}
         for name in _folders(cpu_base + groups.pod(uid)):

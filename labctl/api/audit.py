@@ -26,7 +26,7 @@ from labctl.resources.service import User
 
 EVERY_S = 0.5
 WAITING_MOST_BYTES = 4 << 20
-TEXT_MOST = 4096  # characters of a URI or of a program's name
+TEXT_MAX = 4096  # characters of a URI or of a program's name
 _encode = msgspec.json.Encoder().encode
 
 
@@ -66,11 +66,11 @@ class AuditLog:
             "level": "Metadata",
             "auditID": str(uuid4()),
             "stage": "ResponseComplete",
-            "requestURI": request.raw_path[:TEXT_MOST],
+            "requestURI": request.raw_path[:TEXT_MAX],
             "verb": record.verb or request.method.lower(),
             "user": caller.info if caller else {"username": "system:anonymous", "groups": ["system:unauthenticated"]},
             "sourceIPs": [request.remote or ""],
-            "userAgent": request.headers.get("User-Agent", "")[:TEXT_MOST],
+            "userAgent": request.headers.get("User-Agent", "")[:TEXT_MAX],
             "responseStatus": {"code": code},
             "requestReceivedTimestamp": rfc3339_micro(record.begun_s),
             "stageTimestamp": rfc3339_micro(self._clock.wall()),

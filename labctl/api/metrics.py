@@ -16,7 +16,7 @@ from labctl.resources.registry import Registry
 from labctl.store.interface import Store
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_MOST = 10_000  # different combinations that are counted: more can't come from the kinds there are, but custom kinds come and go
+_MAX = 10_000  # different combinations that are counted: more can't come from the kinds there are, but custom kinds come and go
 
 Request = tuple[str, str, str, str, str, str]
 """verb, group, version, resource, subresource, code"""
@@ -33,7 +33,7 @@ class Metrics:
     def count(self, target: Target, verb: str, code: int) -> None:
         """One request about objects was answered with this HTTP status."""
         key = (verb, target.group, target.version, target.resource, target.subresource, str(code))
-        if key in self._requests or len(self._requests) < _MOST:
+        if key in self._requests or len(self._requests) < _MAX:
             self._requests[key] += 1
 
     def serve(self) -> web.StreamResponse:

@@ -122,7 +122,7 @@ class Dns:
             self._minions[change.key] = _Minion(address, boot_id)
             self._workers.wake(change.key)
 
-    def told(self, machine: str, method: str, params: Any) -> None:
+    def notified(self, machine: str, method: str, params: Any) -> None:
         """A listener for `Remote.listen`."""
         minion = self._minions.get(machine)
         if minion is None:

@@ -31,7 +31,7 @@ from labctl.experiments.stage import Stage, StageGone, Stages
 
 Progress = Callable[[str], AbstractContextManager[Callable[[str], None]]]
 """Reports a step of the work: a context that yields a function for notes."""
-BROKEN_IN_A_ROW_MOST = 3
+BROKEN_IN_A_ROW_MAX = 3
 
 
 def run(
@@ -201,8 +201,8 @@ class Runner:
         self._broken_in_a_row += 1
         if not isinstance(ended_by, LabctlError) or isinstance(ended_by, StageGone | UsageError | BrokenOff):
             raise ended_by
-        if self._broken_in_a_row == BROKEN_IN_A_ROW_MOST:
-            raise LabctlError(f"{BROKEN_IN_A_ROW_MOST} repetitions in a row did not count; the last one: {ended_by}")
+        if self._broken_in_a_row == BROKEN_IN_A_ROW_MAX:
+            raise LabctlError(f"{BROKEN_IN_A_ROW_MAX} repetitions in a row did not count; the last one: {ended_by}")
 
     # -- keeping ---------------------------------------------------------------------------------------------------
 

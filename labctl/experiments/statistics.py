@@ -18,7 +18,7 @@ from statistics import fmean, median
 import msgspec
 
 RESAMPLES = 2_000
-_EXACT_MOST = 20_000  # up to so many ways of dividing two samples, all are counted
+_EXACT_MAX = 20_000  # up to so many ways of dividing two samples, all are counted
 MAX_VALUES = 10_000
 _PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d)?)")
 
@@ -161,7 +161,7 @@ def permutation_p(a: Sequence[float], b: Sequence[float], seed: int = 0) -> floa
     count = len(a)
     middle = count * (len(ranks) + 1) / 2
     seen = abs(sum(ranks[:count]) - middle) - 1e-9
-    if math.comb(len(ranks), count) <= _EXACT_MOST:
+    if math.comb(len(ranks), count) <= _EXACT_MAX:
         sums = [sum(chosen) for chosen in itertools.combinations(ranks, count)]
         return sum(abs(each - middle) >= seen for each in sums) / len(sums)
     rng, draws = random.Random(seed), _resamples(len(ranks))

@@ -30,7 +30,7 @@ FIRST_WINDOW_S = 1.0
 FORGOTTEN_S = 60.0  # a reading that is older says nothing of now
 ASK_S = 5.0
 NODES_AT_ONCE = 20
-PODS_MOST, CONTAINERS_MOST = 5000, 200  # of one minion, of one pod
+PODS_MAX, CONTAINERS_MAX = 5000, 200  # of one minion, of one pod
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 
@@ -45,9 +45,7 @@ class Used(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True):
     at_s: float
     machine: Used
-    pods: Annotated[
-        dict[str, Annotated[dict[str, Used], msgspec.Meta(max_length=CONTAINERS_MOST)]], msgspec.Meta(max_length=PODS_MOST)
-    ] = {}
+    pods: Annotated[dict[str, Annotated[dict[str, Used], msgspec.Meta(max_length=CONTAINERS_MAX)]], msgspec.Meta(max_length=PODS_MAX)] = {}
 
 
 class _Minion:

@@ -72,7 +72,7 @@ class MachineRooms:
         self._entered = False  # the SSH process lives in the lab's network
         remote.listen(self.network.notified)
         remote.listen(self.proxy.notified)
-        remote.listen(self.dns.told)
+        remote.listen(self.dns.notified)
         remote.listen(self.announcer.notified)
 
     @property

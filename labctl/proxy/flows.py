@@ -23,7 +23,7 @@ from labctl.proxy.frontends import Frontend
 from labctl.proxy.hostports import HostPort
 from labctl.proxy.rules import Entry, Facts
 
-DEPARTED_MOST = 2_000
+DEPARTED_MAX = 2_000
 Front = tuple[str, int]
 """Where clients send to: an address, or an empty one for all of the machine's own; and a port."""
 _FRONT = re.compile(r"LABCTL-(?:SERVICES|NODEPORTS|HOSTPORTS|REJECT) (?:-d ([\d.]+)/32 )?-p udp .*--dport (\d+) ")
@@ -54,7 +54,7 @@ class Departed:
         for endpoint in after:
             self._left.pop(endpoint, None)
         self._left |= dict.fromkeys(endpoint for endpoint in sorted(before - after) if not is_dead(endpoint[0]))
-        while len(self._left) > DEPARTED_MOST:
+        while len(self._left) > DEPARTED_MAX:
             del self._left[next(iter(self._left))]
 
     def dead(self, is_dead: Callable[[str], bool]) -> list[dict[str, Any]]:

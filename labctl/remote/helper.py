@@ -21,12 +21,12 @@ import paramiko
 
 from labctl.errors import Deadline, Unreachable
 from labctl.remote.connection import GONE, chunks, send
-from labctl.remote.wire import TEXT_MOST, HelperRefused
+from labctl.remote.wire import TEXT_MAX, HelperRefused
 
 STDERR_KEPT = 2000
 FRAME_MOST_BYTES = 32 << 20  # the rules of ten thousand Services are 10 MB
 UNASKED_MOST_BYTES = 1000
-UNASKED_MOST = 20  # in a second; who says more waits. A helper looks twice a second
+UNASKED_MAX = 20  # in a second; who says more waits. A helper looks twice a second
 
 
 class Digest(msgspec.Struct):
@@ -59,7 +59,7 @@ class Helper:
         self._channel = channel
         self._tell = tell
         self._ended = ended
-        self._unasked: deque[float] = deque(maxlen=UNASKED_MOST)  # when the latest were said
+        self._unasked: deque[float] = deque(maxlen=UNASKED_MAX)  # when the latest were said
         self._answers: queue.Queue[_Answer | None] = queue.Queue(maxsize=1)
         self._stderr = b""
         self._last_id = 0
@@ -144,7 +144,7 @@ class Helper:
             raise ValueError(f"{len(body)} bytes that nobody asked for")
         digest = _decode_unasked(body).params
         now = time.monotonic()
-        if len(self._unasked) == UNASKED_MOST and (early_s := self._unasked[0] + 1.0 - now) > 0:
+        if len(self._unasked) == UNASKED_MAX and (early_s := self._unasked[0] + 1.0 - now) > 0:
             time.sleep(early_s)  # the machine's own channel fills up meanwhile, and nobody else's
         self._unasked.append(now)
         self._tell(digest)
@@ -157,6 +157,6 @@ _decode_unasked = msgspec.json.Decoder(_Unasked).decode
 def _text(error: msgspec.Raw) -> str:
     """A refusal in the helper's words, bounded."""
     try:
-        return msgspec.json.decode(error, type=str)[:TEXT_MOST]
+        return msgspec.json.decode(error, type=str)[:TEXT_MAX]
     except (msgspec.MsgspecError, RecursionError):
-        return bytes(error[:TEXT_MOST]).decode(errors="replace")
+        return bytes(error[:TEXT_MAX]).decode(errors="replace")

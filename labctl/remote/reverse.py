@@ -20,7 +20,7 @@ from labctl.remote.settings import RemoteSettings
 from labctl.remote.wire import CHUNK_BYTES
 
 LOOPBACK = "127.0.0.1"
-CONNECTIONS_MOST = 128  # of one machine, at once
+CONNECTIONS_MAX = 128  # of one machine, at once
 
 HOLDER = """holder() { ss -Hltnp "src 127.0.0.1:$1" | sed -n 's/.*(("sshd[^"]*",pid=\\([0-9]*\\),.*/\\1/p'; }
 """
@@ -57,7 +57,7 @@ class _WayBack:
 
     def __init__(self, settings: RemoteSettings) -> None:
         self._settings = settings
-        self._places = threading.Semaphore(CONNECTIONS_MOST)
+        self._places = threading.Semaphore(CONNECTIONS_MAX)
 
     def take(self, channel: paramiko.Channel) -> None:
         """From paramiko's own thread, which must not wait."""

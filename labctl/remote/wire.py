@@ -16,8 +16,8 @@ from labctl.remote.interface import Target, Terminal
 from labctl.remote.settings import RemoteSettings
 
 CHUNK_BYTES = 32 << 10  # of a stream, in one message: what SSH puts into a packet
-ANSWER_VALUES_MOST = 1_000_000
-TEXT_MOST = 2_000  # characters of an error's text
+ANSWER_VALUES_MAX = 1_000_000
+TEXT_MAX = 2_000  # characters of an error's text
 
 _T = TypeVar("_T")
 
@@ -226,8 +226,8 @@ class HelperRefused(RemoteError):
 def decode_answer(name: str, method: str, data: bytes) -> Any:
     """A helper's `result`. Raises RemoteError for one that would cost far more memory than its bytes: 32 MB of brackets are 2 GB of lists."""
     values = data.count(b",") + data.count(b"[") + data.count(b"{")
-    if values > ANSWER_VALUES_MOST:
-        raise RemoteError(f"{name}: the helper's answer to {method} has more than {ANSWER_VALUES_MOST} values")
+    if values > ANSWER_VALUES_MAX:
+        raise RemoteError(f"{name}: the helper's answer to {method} has more than {ANSWER_VALUES_MAX} values")
     try:
         return msgspec.json.decode(data)
     except (msgspec.MsgspecError, RecursionError) as error:
@@ -249,7 +249,7 @@ def failure(id_: int, error: Exception) -> Failure:
     return Failure(id_, RemoteError.__name__, printable(f"a mistake in the SSH process: {type(error).__name__}: {error}"))
 
 
-def printable(text: str, most: int = TEXT_MOST) -> str:
+def printable(text: str, most: int = TEXT_MAX) -> str:
     """A machine's words, fit for a log and a terminal: bounded, and without the characters that steer one."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text[:most])
 

@@ -73,7 +73,7 @@ def test_what_was_written_between_the_last_look_and_a_rotation_is_read(tmp_path)
 
 
 def test_a_reader_that_is_far_behind_is_told_that_lines_are_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr(logfiles, "HELD_MOST", 3)
+    monkeypatch.setattr(logfiles, "HELD_MAX", 3)
     monkeypatch.setattr(logfiles, "UNSEEN_S", 0.05)
     path = str(tmp_path / "0.log")
     replace(path, b"0\n")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from labctl.tokens import KEYS_MOST, TokenKeys
+from labctl.tokens import KEYS_MAX, TokenKeys
 from tests.inprocess import ApiServer
 
 ACCOUNTS = "/api/v1/namespaces/default/serviceaccounts"
@@ -199,9 +199,9 @@ async def test_a_rotation_breaks_no_token_and_a_revocation_all(api: ApiServer) -
     keys.rotate(revoke=True)
     assert keys.verify(before) is None and keys.verify(after) is None
     assert TokenKeys(api.directory / "pki" / "others").verify(after) is None
-    for _ in range(KEYS_MOST + 3):
+    for _ in range(KEYS_MAX + 3):
         keys.rotate()
-    assert len(keys.public()) == KEYS_MOST
+    assert len(keys.public()) == KEYS_MAX
 
 
 async def test_a_token_of_another_lab_is_nobodys(api: ApiServer) -> None:

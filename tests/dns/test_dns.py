@@ -28,7 +28,7 @@ class DnsWorld(World):
         self.runner = Runner(
             self.resources, self.client, lambda c: Recorder(self.client, c, clock), [self.dns], clock, self.journal, Random(2)
         )
-        self.helpers.listen(self.dns.told)
+        self.helpers.listen(self.dns.notified)
 
     async def start(self) -> None:
         await self.client.create("namespaces", {"metadata": {"name": "default"}})

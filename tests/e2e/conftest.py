@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.cluster import PATIENCE, Cluster
 from tests.existing import Rack
 
-MACHINES_MOST = 3
+MACHINES_MAX = 3
 """That a scenario asks for."""
 ROOT = Path(__file__).parents[2]
 
@@ -55,7 +55,7 @@ def new_cluster(wheel, state, provider_cache):
     def make(name: str, inside: tuple[str, ...] = (), **environment: str) -> Cluster:
         own_machines = os.environ.get("LABCTL_TEST_PROVIDER") == "ssh" and not inside
         if own_machines:
-            racks.append(Rack(state / f"rack-{name}", provider_cache, MACHINES_MOST))
+            racks.append(Rack(state / f"rack-{name}", provider_cache, MACHINES_MAX))
         cluster = Cluster(wheel, state / f"lab-{name}", state / "s", tuple(racks[-1].inside) if own_machines else inside, **environment)
         if own_machines:
             (cluster.folder / "lab.yml").write_text(json.dumps({"machines": [racks[-1].entry(each) for each in racks[-1].machines]}))

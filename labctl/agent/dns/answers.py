@@ -8,7 +8,7 @@ from . import wire
 from .wire import Query
 from .zone import Found, Zone
 
-KEPT_MOST = 4_096  # answers that are ready to be sent again
+KEPT_MAX = 4_096  # answers that are ready to be sent again
 KEPT_BYTES = 512
 
 
@@ -58,7 +58,7 @@ class Answers:
             return Ask(asked, found)
         made = self.answer(asked, found, over_tcp)
         if not over_tcp and len(data) <= KEPT_BYTES and len(found.answers) < 2:  # several are shuffled anew for each client
-            if len(self._kept) >= KEPT_MOST:
+            if len(self._kept) >= KEPT_MAX:
                 self._kept.clear()
             self._kept[key] = made[2:]
         return Ready(made)

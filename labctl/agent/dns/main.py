@@ -29,8 +29,8 @@ RESOLVER = "/etc/resolv.conf"
 KEPT_RESOLVER = "/etc/labctl/resolv.conf"
 """The machine's own resolv.conf, as it was before ours took its place."""
 NAME = b"labctl-dns"
-FRAME_BYTES_MOST = 64 << 20
-HELPERS_MOST = 8
+FRAME_BYTES_MAX = 64 << 20
+HELPERS_MAX = 8
 PREDECESSOR_S = 2.0
 SAVE_S = 1.0  # a change is on the disk after this at the latest
 _PR_SET_NAME = 15
@@ -61,7 +61,7 @@ class Control:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listening.bind(fresh)
         os.chmod(fresh, 0o600)
-        listening.listen(HELPERS_MOST)
+        listening.listen(HELPERS_MAX)
         listening.setblocking(False)
         os.replace(fresh, path)
         selector.register(listening, selectors.EVENT_READ, lambda _mask: self._accept(listening))
@@ -133,7 +133,7 @@ class Control:
     def _accept(self, listening: socket.socket) -> None:
         with contextlib.suppress(OSError):
             connection = listening.accept()[0]
-            if len(self._buffers) >= HELPERS_MOST:
+            if len(self._buffers) >= HELPERS_MAX:
                 connection.close()
                 return
             connection.settimeout(5.0)
@@ -145,7 +145,7 @@ class Control:
         try:
             data = connection.recv(1 << 20)
             buffer += data
-            if data and int.from_bytes(buffer[:4], "big") <= FRAME_BYTES_MOST:
+            if data and int.from_bytes(buffer[:4], "big") <= FRAME_BYTES_MAX:
                 while len(buffer) >= 4 and len(buffer) >= (size := 4 + int.from_bytes(buffer[:4], "big")):
                     body = bytes(buffer[4:size])
                     del buffer[:size]

@@ -8,10 +8,10 @@ import socket
 import time
 from typing import Callable, Dict, Optional
 
-CONNECTIONS_MOST = 128
+CONNECTIONS_MAX = 128
 CONNECTIONS_MOST_OF_ONE = 16
-QUERY_BYTES_MOST = 4_096
-UNSENT_BYTES_MOST = 1 << 18
+QUERY_BYTES_MAX = 4_096
+UNSENT_BYTES_MAX = 1 << 18
 IDLE_S = 10.0
 
 Handle = Callable[["Connection", bytes], None]
@@ -44,7 +44,7 @@ class Tcp:
         if not connection.open:
             return
         connection.unsent += len(answer).to_bytes(2, "big") + answer
-        if len(connection.unsent) > UNSENT_BYTES_MOST:
+        if len(connection.unsent) > UNSENT_BYTES_MAX:
             self._close(connection)
             return
         self._flush(connection)
@@ -68,7 +68,7 @@ class Tcp:
         except OSError:  # the client has gone already
             return
         own = sum(each.client == client for each in self._connections)
-        if not self._allowed(client) or own >= CONNECTIONS_MOST_OF_ONE or len(self._connections) >= CONNECTIONS_MOST:
+        if not self._allowed(client) or own >= CONNECTIONS_MOST_OF_ONE or len(self._connections) >= CONNECTIONS_MAX:
             accepted.close()
             return
         accepted.setblocking(False)
@@ -89,7 +89,7 @@ class Tcp:
 
     def _receive(self, connection: Connection) -> None:
         try:
-            data = connection.socket.recv(QUERY_BYTES_MOST)
+            data = connection.socket.recv(QUERY_BYTES_MAX)
         except BlockingIOError:
             return
         except OSError:
@@ -97,7 +97,7 @@ class Tcp:
         connection.read += data
         while data and len(connection.read) >= 2:
             size = int.from_bytes(connection.read[:2], "big")
-            if size > QUERY_BYTES_MOST:
+            if size > QUERY_BYTES_MAX:
                 data = b""
                 break
             if len(connection.read) < 2 + size:

@@ -15,9 +15,9 @@ from typing import Callable, Dict, List, Optional
 
 from . import wire
 
-WAITING_MOST = 512
+WAITING_MAX = 512
 WAITING_MOST_OF_ONE = 64
-SERVERS_MOST = 3
+SERVERS_MAX = 3
 WAIT_S = 2.0  # for one server
 PORT = 53
 Done = Callable[[Optional[bytes]], None]
@@ -27,7 +27,7 @@ Done = Callable[[Optional[bytes]], None]
 def servers(resolver: str, ours: str) -> List[str]:
     """The servers of a resolv.conf, except our own. IPv6 servers are left out, because labs have IPv4 only."""
     found = [line.split()[1] for line in resolver.splitlines() if line.startswith("nameserver") and len(line.split()) > 1]
-    return [each for each in found if _ipv4(each) and each != ours][:SERVERS_MOST]
+    return [each for each in found if _ipv4(each) and each != ours][:SERVERS_MAX]
 
 
 class _Waiting:
@@ -59,7 +59,7 @@ class Upstream:
 
     def ask(self, client: str, data: bytes, question: bytes, over_tcp: bool, done: Done) -> None:
         """`data` is the query as the client sent it; its number is replaced on the way."""
-        crowded = len(self._waiting) >= WAITING_MOST or self._of_client.get(client, 0) >= WAITING_MOST_OF_ONE
+        crowded = len(self._waiting) >= WAITING_MAX or self._of_client.get(client, 0) >= WAITING_MOST_OF_ONE
         if crowded or not self._servers:
             done(None)
             return

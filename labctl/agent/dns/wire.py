@@ -16,10 +16,10 @@ NO_ERROR, FORMAT_ERROR, SERVER_FAILURE, NO_SUCH_NAME, NOT_IMPLEMENTED, REFUSED, 
 PLAIN_BYTES = 512  # of an answer over UDP to a client without EDNS
 EDNS_BYTES = 1232  # at most, whatever a client offers: fits every link without fragments
 TCP_BYTES = 65_535
-NAME_BYTES_MOST = 255
-RECORDS_MOST = 8  # that a query may carry beside its question
-ANSWERS_MOST = 64  # records that are read of another server's answer
-_POINTERS_MOST = 32
+NAME_BYTES_MAX = 255
+RECORDS_MAX = 8  # that a query may carry beside its question
+ANSWERS_MAX = 64  # records that are read of another server's answer
+_POINTERS_MAX = 32
 _HEADER = struct.Struct(">HHHHHH")
 _RECORD = struct.Struct(">HHIH")
 _TO_QUESTION = b"\xc0\x0c"
@@ -62,7 +62,7 @@ def query(data: bytes) -> Optional[Query]:
     id_, flags, questions, answers, authorities, additional = _HEADER.unpack_from(data)
     if flags & _RESPONSE:
         return None
-    if questions != 1 or answers + authorities + additional > RECORDS_MOST:
+    if questions != 1 or answers + authorities + additional > RECORDS_MAX:
         raise Malformed("a query has one question and few records")
     name, at = _plain_name(data, _HEADER.size)
     if at + 4 > len(data):
@@ -146,7 +146,7 @@ def name(text: bytes) -> bytes:
         if not 0 < len(label) < 64:
             raise Malformed(f"a label of {len(label)} bytes")
         wire += bytes([len(label)]) + label
-    if len(wire) >= NAME_BYTES_MOST:
+    if len(wire) >= NAME_BYTES_MAX:
         raise Malformed(f"a name of {len(wire)} bytes")
     return wire + b"\0"
 
@@ -156,7 +156,7 @@ def _plain_name(data: bytes, at: int) -> Tuple[bytes, int]:
     labels: List[bytes] = []
     start = at
     while True:
-        if at >= len(data) or at - start >= NAME_BYTES_MOST:
+        if at >= len(data) or at - start >= NAME_BYTES_MAX:
             raise Malformed("a name ends early or never")
         length = data[at]
         if length == 0:
@@ -173,7 +173,7 @@ def _escaped(label: bytes) -> bytes:
 
 def _skip_name(data: bytes, at: int) -> int:
     start = at
-    while at < len(data) and at - start < NAME_BYTES_MOST:
+    while at < len(data) and at - start < NAME_BYTES_MAX:
         length = data[at]
         if length == 0:
             return at + 1
@@ -189,11 +189,11 @@ def _whole_name(data: bytes, at: int) -> bytes:
     """A name that may be compressed. Each pointer must lead to before the part that it ends, so that none leads in a circle."""
     labels: List[bytes] = []
     limit, size = at, 0
-    for _ in range(_POINTERS_MOST):
+    for _ in range(_POINTERS_MAX):
         while at < len(data) and 0 < data[at] < 64:
             label = data[at + 1 : at + 1 + data[at]]
             size += len(label) + 1
-            if len(label) < data[at] or size >= NAME_BYTES_MOST:
+            if len(label) < data[at] or size >= NAME_BYTES_MAX:
                 raise Malformed("a name ends early or never")
             labels.append(_escaped(label))
             at += 1 + len(label)
@@ -231,7 +231,7 @@ def records(data: bytes) -> Tuple[int, List[Record]]:
         raise Malformed("it ends early")
     _, flags, questions, answers, _, _ = _HEADER.unpack_from(data)
     at = _HEADER.size
-    if questions != 1 or answers > ANSWERS_MOST:
+    if questions != 1 or answers > ANSWERS_MAX:
         raise Malformed("an answer to one question has a bounded number of records")
     at = _skip_name(data, at) + 4
     found = []

@@ -23,7 +23,7 @@ from .wire import Record
 
 TTL_S = 5  # as CoreDNS has it: what is gone is believed in for so long
 VERSION = b"1.1.0"  # of Kubernetes' specification of these names
-CNAMES_MOST = 8
+CNAMES_MAX = 8
 NOTHING = 0  # the type of a row that only says that a name exists; DNS has no such type
 _POD = re.compile(rb"(\d{1,3}-\d{1,3}-\d{1,3}-\d{1,3})\.([-a-z0-9]{1,63})\.pod")
 
@@ -97,7 +97,7 @@ class Zone:
     def find(self, name: bytes, type_: int) -> Found:
         """For a name that we own."""
         answers: List[Record] = []
-        for _ in range(CNAMES_MOST):
+        for _ in range(CNAMES_MAX):
             sets = self._sets(name)
             if sets is None:
                 return Found(wire.NO_SUCH_NAME, answers, [])

@@ -20,9 +20,9 @@ from ..runtime.interface import Container
 from . import containers, keeper
 from .request import Request
 
-CPUS_MOST = 64.0
-MEMORY_BYTES_MOST = float(64 << 30)
-PERCENT_MOST = 1000.0
+CPUS_MAX = 64.0
+MEMORY_BYTES_MAX = float(64 << 30)
+PERCENT_MAX = 1000.0
 UNLIMITED = 1 << 60
 SLICE_S = 0.05
 CHUNK_BYTES = 4 << 20
@@ -34,12 +34,12 @@ TAKERS = 4  # so that each of them counts less than that, when the kernel compar
 
 
 def look_cpu(asked: Request) -> str:
-    asked.number("cpus", 0.01, CPUS_MOST)
+    asked.number("cpus", 0.01, CPUS_MAX)
     return containers.look(asked)
 
 
 def cpu(asked: Request) -> Sequence[str]:
-    cpus = asked.number("cpus", 0.01, CPUS_MOST)
+    cpus = asked.number("cpus", 0.01, CPUS_MAX)
     container = _container(asked)
     shares = [1.0] * int(cpus) + ([cpus % 1] if cpus % 1 else [])
 
@@ -112,8 +112,8 @@ def _size(asked: Request, container: Container) -> Tuple[int, int]:
     """(bytes to take, the container's limit). Bytes are 0 if a share was asked for of no limit; the limit is 0 if there is none."""
     limit = _limit(asked, container)
     if "percent" in asked.parameters:
-        return int(limit * asked.number("percent", 1, PERCENT_MOST) / 100), limit
-    return int(asked.number("bytes", 1 << 20, MEMORY_BYTES_MOST)), limit
+        return int(limit * asked.number("percent", 1, PERCENT_MAX) / 100), limit
+    return int(asked.number("bytes", 1 << 20, MEMORY_BYTES_MAX)), limit
 
 
 def _limit(asked: Request, container: Container) -> int:

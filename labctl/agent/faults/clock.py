@@ -16,11 +16,11 @@ from . import machine
 from .request import Request
 
 OFFSET = "/run/labctl-clock-offset"
-OFFSET_S_MOST = 10 * 365 * 86_400.0
+OFFSET_S_MAX = 10 * 365 * 86_400.0
 
 
 def look(asked: Request) -> str:
-    asked.number("offsetSeconds", -OFFSET_S_MOST, OFFSET_S_MOST)
+    asked.number("offsetSeconds", -OFFSET_S_MAX, OFFSET_S_MAX)
     if machine.is_container():
         return "this machine is a container: its clock is its host's"
     return "" if machine.may_set_clock() else "the clock of this machine is not to be set: the capability SYS_TIME is missing"
@@ -30,7 +30,7 @@ def skew(asked: Request) -> Sequence[str]:
     refused = look(asked)
     if refused:
         raise OSError(refused)
-    offset_s = asked.number("offsetSeconds", -OFFSET_S_MOST, OFFSET_S_MOST)
+    offset_s = asked.number("offsetSeconds", -OFFSET_S_MAX, OFFSET_S_MAX)
     _finish()
     if not offset():
         _move(offset_s, offset_s)

@@ -20,8 +20,8 @@ from .request import Request
 
 FILL_PREFIX = "labctl-fault-"
 FREE_BYTES_LEAST = 4 << 20  # the machine itself must go on
-CHUNK_BYTES_MOST, CHUNK_BYTES_LEAST = 1 << 30, 64 << 10
-RATE_LEAST, RATE_MOST = 4096.0, 1e12
+CHUNK_BYTES_MAX, CHUNK_BYTES_LEAST = 1 << 30, 64 << 10
+RATE_LEAST, RATE_MAX = 4096.0, 1e12
 LOOK_S = 0.2
 OPERATIONS = {"read": ("read",), "write": ("write",), "both": ("read", "write")}
 
@@ -46,7 +46,7 @@ def fill(asked: Request) -> Sequence[str]:
         raise OSError(look_fill(asked))
     descriptor = os.open(_filling(asked), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
-        size, chunk = os.fstat(descriptor).st_size, CHUNK_BYTES_MOST
+        size, chunk = os.fstat(descriptor).st_size, CHUNK_BYTES_MAX
         while chunk >= CHUNK_BYTES_LEAST:
             if _free(asked) - keep < chunk or not _grow(descriptor, size, chunk):
                 chunk //= 2
@@ -195,7 +195,7 @@ def _file(folder: str, operation: str) -> str:
 
 
 def _rates(asked: Request) -> Dict[str, int]:
-    rate = int(asked.number("bytesPerSecond", RATE_LEAST, RATE_MOST))
+    rate = int(asked.number("bytesPerSecond", RATE_LEAST, RATE_MAX))
     operations = asked.parameters.get("operations", "both")
     if operations not in OPERATIONS:
         raise OSError(f"{operations!r} is neither read, write nor both")

@@ -21,7 +21,7 @@ from ..runtime.records import names, read_json, write_json
 RUN = "/run/labctl-faults"
 NAME = b"labctl-fault"
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
-READY_BYTES_MOST = 4096
+READY_BYTES_MAX = 4096
 END_S = 5.0
 
 Undo = Callable[[Dict[str, Any]], None]
@@ -51,7 +51,7 @@ def begin(fault: str, kept: Dict[str, Any], work: Callable[[Ready], None], undo:
         _detach(fault, kept, work, undo, writing)
     os.close(writing)
     os.waitpid(child, 0)
-    said = os.read(reading, READY_BYTES_MOST).decode(errors="replace")  # one message: its workers hold the other end, too
+    said = os.read(reading, READY_BYTES_MAX).decode(errors="replace")  # one message: its workers hold the other end, too
     os.close(reading)
     if said != "ready":
         end(fault, undo)
@@ -128,7 +128,7 @@ def _detach(fault: str, kept: Dict[str, Any], work: Callable[[Ready], None], und
 
 def _tell(writing: int, text: str) -> None:
     with contextlib.suppress(OSError):  # nobody listens any more
-        os.write(writing, text.encode()[:READY_BYTES_MOST])
+        os.write(writing, text.encode()[:READY_BYTES_MAX])
 
 
 def _only_descriptor(kept: int) -> int:
@@ -156,12 +156,12 @@ def worker(cgroup_files: List[str], work: Callable[[], None]) -> int:
             work()
         except BaseException as error:
             with contextlib.suppress(OSError):
-                os.write(writing, str(error).encode()[:READY_BYTES_MOST])
+                os.write(writing, str(error).encode()[:READY_BYTES_MAX])
         finally:
             os._exit(1)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
-        said = pipe.read(READY_BYTES_MOST)
+        said = pipe.read(READY_BYTES_MAX)
     if said:
         os.waitpid(child, 0)
         raise OSError(said.decode(errors="replace"))

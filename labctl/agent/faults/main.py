@@ -21,7 +21,7 @@ from ..settings import Settings, read
 from . import burn, clock, containers, disk, dns, processes, request, rules
 from .request import Request
 
-REQUEST_BYTES_MOST = 1 << 20
+REQUEST_BYTES_MAX = 1 << 20
 Step = Callable[[Request], Any]
 
 
@@ -57,7 +57,7 @@ def answer(told: Dict[str, Any], settings: Settings) -> Dict[str, Any]:
 
 def main(argv: List[str]) -> int:
     try:
-        told = json.loads(sys.stdin.buffer.read(REQUEST_BYTES_MOST))
+        told = json.loads(sys.stdin.buffer.read(REQUEST_BYTES_MAX))
         said = answer(told, read(*argv[:1]))
     except (Refused, Failed, OSError, LookupError, TypeError, ValueError) as error:
         print(f"agent fault: {error or type(error).__name__}", file=sys.stderr)

@@ -12,7 +12,7 @@ from ..settings import Settings
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _UID = re.compile(r"[-A-Za-z0-9]{1,64}")
 _ID = re.compile(r"[0-9a-f]{64}|")
-DURATION_S_MOST = 366 * 86_400.0
+DURATION_S_MAX = 366 * 86_400.0
 
 
 @dataclass(frozen=True)
@@ -56,5 +56,5 @@ def parse(told: Any, settings: Settings) -> Request:
     if not isinstance(told, dict) or not isinstance(told.get("parameters", {}), dict):
         raise check.Refused("a request is an object")
     fault = matching(told.get("fault"), _NAME, "name of a fault")
-    for_s = bounded(told.get("forSeconds", 0), "forSeconds", 0, DURATION_S_MOST)
+    for_s = bounded(told.get("forSeconds", 0), "forSeconds", 0, DURATION_S_MAX)
     return Request(str(told.get("type")), str(told.get("do")), fault, settings, told.get("parameters", {}), for_s)

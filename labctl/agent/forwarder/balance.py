@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Dict, List, Tuple
 
 Backend = Tuple[str, int]
-CLIENTS_MOST = 10_000
+CLIENTS_MAX = 10_000
 
 
 class Balance:
@@ -39,5 +39,5 @@ class Balance:
             return
         self._last.pop(client, None)
         self._last[client] = (backend, now)
-        if len(self._last) > CLIENTS_MOST:
+        if len(self._last) > CLIENTS_MAX:
             del self._last[next(iter(self._last))]

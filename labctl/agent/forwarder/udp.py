@@ -9,7 +9,7 @@ from typing import Any, Dict, Optional, Tuple
 from .balance import Backend, Balance
 
 IDLE_S = 60.0
-CLIENTS_MOST = 2000
+CLIENTS_MAX = 2000
 
 Client = Tuple[str, int]
 
@@ -57,7 +57,7 @@ class UdpPort(asyncio.DatagramProtocol):
         if not backends:
             return None
         self.balance.served(client[0], backends[0], now)
-        if len(self._clients) >= CLIENTS_MOST:
+        if len(self._clients) >= CLIENTS_MAX:
             next(iter(self._clients.values())).end()
         conversation = self._clients[client] = _Conversation(self, client, backends[0])
         return conversation

@@ -19,8 +19,8 @@ from typing import Any, Dict, List, Optional, Tuple
 from ..netlink import has_address
 from . import check, commands
 
-ADDRESSES_MOST = 256
-PORTS_MOST = 200
+ADDRESSES_MAX = 256
+PORTS_MAX = 200
 TELL_AGAIN_S = 5.0
 _BROADCAST = b"\xff" * 6
 _ETHERNET_ARP, _ARP_REQUEST, _ARP_REPLY = 0x0806, 1, 2
@@ -36,7 +36,7 @@ class Announced:
         self._health: Dict[int, "_HealthPort"] = {}
 
     def serve(self, params: Dict[str, Any]) -> dict:
-        own, wanted = check.address(params["address"]), [check.address(each) for each in _bounded(params["addresses"], ADDRESSES_MOST)]
+        own, wanted = check.address(params["address"]), [check.address(each) for each in _bounded(params["addresses"], ADDRESSES_MAX)]
         reach = ipaddress.IPv4Network(check.network(params["range"]))
         if any(ipaddress.IPv4Address(each) not in reach for each in wanted):
             raise check.Refused(f"an address that is not of {reach}")
@@ -48,7 +48,7 @@ class Announced:
             commands.run(["ip", "-batch", "-"], "\n".join([*batch, ""]).encode())
         self._addresses = wanted
         self._tell()
-        trouble = self._serve_health([_health(each) for each in _bounded(params.get("health", []), PORTS_MOST)])
+        trouble = self._serve_health([_health(each) for each in _bounded(params.get("health", []), PORTS_MAX)])
         return {"added": added, "removed": [each for each in there if each not in wanted], "trouble": trouble}
 
     def lost(self) -> bool:

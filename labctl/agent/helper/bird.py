@@ -17,7 +17,7 @@ from . import check, commands
 CONFIGURATION = "/etc/labctl/bird.conf"
 CONTROL = "/run/bird/bird.ctl"
 PID_FILE = "/run/labctl-bird.pid"
-TEXT_BYTES_MOST = 4 << 20
+TEXT_BYTES_MAX = 4 << 20
 END_S = 5.0
 
 
@@ -32,7 +32,7 @@ class Bird:
         self._pid = 0
         if not text:
             return remove()
-        if not isinstance(text, str) or len(text) > TEXT_BYTES_MOST:
+        if not isinstance(text, str) or len(text) > TEXT_BYTES_MAX:
             raise check.Refused("a configuration is one text of a bounded size")
         new = _written(text)
         started = not running()

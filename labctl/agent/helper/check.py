@@ -9,7 +9,7 @@ import ipaddress
 import re
 from typing import Any, Iterable
 
-RULE_BYTES_MOST = 32 << 20
+RULE_BYTES_MAX = 32 << 20
 _BUILT_IN = "PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING"
 _CHAIN = r"LABCTL-[A-Z0-9-]{1,21}"
 _WORDS = r"[-A-Za-z0-9 !/:.,_>=\"]*"
@@ -82,7 +82,7 @@ def sysctl(key: Any, value: Any, device: str) -> tuple:
 
 def rules(text: Any) -> bytes:
     """Input for iptables-restore that touches nothing but labctl's chains and the jumps to them."""
-    if not isinstance(text, str) or len(text) > RULE_BYTES_MOST:
+    if not isinstance(text, str) or len(text) > RULE_BYTES_MAX:
         raise Refused("rules are one text of a bounded size")
     for line in text.split("\n"):
         if line and not _LINES.fullmatch(line):

@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterator, List, Set, Tuple
 from . import check, commands, revive
 from .syns import Syns
 
-ENTRIES_MOST = 10_000
+ENTRIES_MAX = 10_000
 Front = Tuple[str, int]
 Entry = Tuple[str, int, str]  # where it was sent, the port, who answers
 _ENTRY = re.compile(r"src=\S+ dst=(\S+) sport=\d+ dport=(\d+) .*?src=(\S+) dst=")
@@ -70,6 +70,6 @@ def _front(entry: Dict[str, Any]) -> Front:
 
 
 def _bounded(entries: Any) -> List[Any]:
-    if not isinstance(entries, list) or len(entries) > ENTRIES_MOST:
+    if not isinstance(entries, list) or len(entries) > ENTRIES_MAX:
         raise check.Refused("conntrack takes bounded lists")
     return entries

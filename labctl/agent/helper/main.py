@@ -17,7 +17,7 @@ from .commands import Failed
 from .methods import Methods
 
 LOOK_S = 0.5
-FRAME_BYTES_MOST = 64 << 20
+FRAME_BYTES_MAX = 64 << 20
 
 
 class Frames:
@@ -43,7 +43,7 @@ class Frames:
 
     def _size(self) -> int:
         size = int.from_bytes(self._buffer[:4], "big")
-        if size > FRAME_BYTES_MOST:
+        if size > FRAME_BYTES_MAX:
             raise EOFError  # whoever speaks, it is not our master
         return size
 

@@ -13,7 +13,7 @@ from ..dns import main as dns
 from . import check
 from .companion import Companion
 
-KEYS_MOST = 100_000
+KEYS_MAX = 100_000
 _HEADER = "# Written by labctl. What was here before is in " + dns.KEPT_RESOLVER + ".\n"
 
 
@@ -24,7 +24,7 @@ class Names:
 
     def serve(self, params: Dict[str, Any]) -> dict:
         """{"whole": bool, "settings": {...}, "set": {key: rows}, "remove": [key], "resolver": bool}. `resolver`: this machine asks it, too."""
-        if len(params.get("set", ())) > KEYS_MOST:
+        if len(params.get("set", ())) > KEYS_MAX:
             raise check.Refused("too many names")
         settings = _settings(params["settings"])
         if params.get("resolver"):

@@ -16,7 +16,7 @@ from .iptables import Iptables
 
 PROTOCOL = "246"  # of our routes, in `ip route show proto 246`
 DEVICES = (vxlan.DEVICE, ovs.BRIDGE)  # of our own making
-ROUTES_MOST = 2000
+ROUTES_MAX = 2000
 _HOOKS = ("-A FORWARD -j LABCTL-FORWARD", "-A POSTROUTING -j LABCTL-NETWORK")  # filter's, nat's
 Route = Tuple[str, str, str, str]  # to, via, device, source
 
@@ -69,7 +69,7 @@ def _hexadecimal(address: ipaddress.IPv4Address) -> str:
 
 
 def _bounded(routes: Any) -> List[Dict[str, Any]]:
-    if not isinstance(routes, list) or len(routes) > ROUTES_MOST:
+    if not isinstance(routes, list) or len(routes) > ROUTES_MAX:
         raise check.Refused("routes are a bounded list")
     return routes
 

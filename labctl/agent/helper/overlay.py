@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from . import check, commands
 
-PEERS_MOST = 1000
+PEERS_MAX = 1000
 _NEIGHBOUR_GROUP = 4  # RTMGRP_NEIGH: ARP entries and forwarding entries alike
 _NEIGHBOUR_KINDS = (28, 29)  # RTM_NEWNEIGH, RTM_DELNEIGH
 _FAMILIES = (socket.AF_INET, 7)  # 7: AF_BRIDGE, the forwarding entries
@@ -90,7 +90,7 @@ def index(device: str) -> int:
 def checked(plan: Dict[str, Any]) -> Dict[str, Any]:
     """{"port", "mtu", "inner", "mac", "peers": [{"address", "inner", "mac"}]}"""
     peers = plan.get("peers", [])
-    if not isinstance(peers, list) or len(peers) > PEERS_MOST:
+    if not isinstance(peers, list) or len(peers) > PEERS_MAX:
         raise check.Refused("peers are a bounded list")
     return {
         "port": check.port(plan["port"]),

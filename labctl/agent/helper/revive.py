@@ -21,7 +21,7 @@ from . import commands
 from .syns import Syns
 
 CONNECTED = ("ESTABLISHED", "CLOSE_WAIT", "FIN_WAIT", "LAST_ACK", "SYN_RECV")
-SENT_MOST = 10_000
+SENT_MAX = 10_000
 _ENTRY = re.compile(r"^tcp +6 +\d+ (\w+) +src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+) .*?src=(\S+) dst=\S+ sport=(\d+) ")
 _SYN_ACK, _WINDOW = 0x12, 1024
 
@@ -53,7 +53,7 @@ def revive(found: Iterable[Connection], syns: Syns) -> int:
     sent = 0
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
         raw.setblocking(False)
-        for connection in list(found)[:SENT_MOST]:
+        for connection in list(found)[:SENT_MAX]:
             packet = _packet(connection, syns)
             if packet:
                 with contextlib.suppress(OSError):

@@ -17,7 +17,7 @@ from typing import Dict, Iterator, Optional, Tuple
 
 GROUP = 246
 KEPT_S = 2.0
-KEPT_MOST = 20_000
+KEPT_MAX = 20_000
 _QUEUE_BYTES = 8 << 20
 _COPIED_BYTES = 160  # the headers of IP and TCP with all their options
 _NETLINK_NETFILTER, _SO_RCVBUFFORCE, _NETLINK_NO_ENOBUFS, _SOL_NETLINK = 12, 33, 5, 270
@@ -46,7 +46,7 @@ class Syns:
                 self._kept[flow] = (now, packet)
         while self._kept:
             oldest = next(iter(self._kept))
-            if len(self._kept) <= KEPT_MOST and now - self._kept[oldest][0] <= KEPT_S:
+            if len(self._kept) <= KEPT_MAX and now - self._kept[oldest][0] <= KEPT_S:
                 return
             del self._kept[oldest]
 
@@ -58,7 +58,7 @@ class Syns:
         if self._socket is None:
             return
         with contextlib.suppress(BlockingIOError, OSError):
-            for _ in range(KEPT_MOST):
+            for _ in range(KEPT_MAX):
                 yield from _payloads(self._socket.recv(1 << 16))
 
 

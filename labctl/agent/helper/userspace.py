@@ -13,7 +13,7 @@ from . import check, commands
 from .companion import Companion
 
 SOCKET = "/run/labctl-forwarder.sock"
-PORTS_MOST = 10_000
+PORTS_MAX = 10_000
 _PROTOCOLS = ("TCP", "UDP")
 _NOTHING: Dict[str, Any] = {"ports": 0, "failed": {}}
 
@@ -29,7 +29,7 @@ class Forwarder:
         """{"whole": bool, "set": [port...], "remove": [id...]}. `whole`: nothing else is served any more. Nothing at all ends the process."""
         whole, ports = bool(params.get("whole")), [_port(port) for port in params.get("set", ())]
         remove = [check.name(one) for one in params.get("remove", ())]
-        if len(ports) > PORTS_MOST:
+        if len(ports) > PORTS_MAX:
             raise check.Refused("too many ports")
         if whole and not ports:
             self._companion.end()

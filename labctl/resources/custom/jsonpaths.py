@@ -18,7 +18,7 @@ _STEP = re.compile(
       | \[\?\(@\.(?P<field>[A-Za-z0-9_.-]+)\s*(?P<operator>==|!=)\s*(?P<bound>'[^']*'|"[^"]*"|-?\d{1,18}|true|false)\)\]""",
     re.VERBOSE | re.ASCII,
 )
-_MOST = 1024
+_MAX = 1024
 Step = Callable[[Any], Iterator[Any]]
 
 
@@ -28,7 +28,7 @@ def parse(text: str) -> Callable[[Any], list[Any]]:
     if inner.startswith("{") and inner.endswith("}"):
         inner = inner[1:-1]
     inner = inner.removeprefix("$")
-    if not inner.startswith((".", "[")) or len(inner) > _MOST:
+    if not inner.startswith((".", "[")) or len(inner) > _MAX:
         raise ValueError(f"invalid path: {text!r}: must begin with a dot")
     steps: list[Step] = []
     at = 0

@@ -22,7 +22,7 @@ _KINDS = {CLUSTER_ROLE_BINDINGS: "ClusterRoleBinding", ROLE_BINDINGS: "RoleBindi
 EVERYTHING = (PolicyRule(("*",), ("*",), ("*",)), PolicyRule(("*",), non_resource_urls=("*",)))
 
 _NO_RULES = RuleSet(())
-RULE_SETS_MOST = 10_000
+RULE_SETS_MAX = 10_000
 
 Holder = tuple[str, str, str]
 """Namespace of the binding (empty: of the whole lab), kind and name of the subject."""
@@ -77,7 +77,7 @@ class Rbac:
             return _NO_RULES
         revision, known = self._rule_sets.get(key, (0, _NO_RULES))
         if revision != entry.revision:
-            if len(self._rule_sets) >= RULE_SETS_MOST:
+            if len(self._rule_sets) >= RULE_SETS_MAX:
                 self._rule_sets.clear()
             known = RuleSet(self._resources.view(entry).rules or ())
             self._rule_sets[key] = entry.revision, known

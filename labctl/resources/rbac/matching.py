@@ -10,7 +10,7 @@ import msgspec
 from labctl.resources.kinds.rbac_v1.rules import PolicyRule
 
 ALL = "*"
-ATOMS_MOST = 20_000  # single permissions that a rule is taken apart into
+ATOMS_MAX = 20_000  # single permissions that a rule is taken apart into
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -50,7 +50,7 @@ class RuleSet:
 
 
 def _is_plain(rule: PolicyRule) -> bool:
-    if rule.resource_names or rule.non_resource_urls or len(rule.api_groups) * len(rule.resources) > ATOMS_MOST:
+    if rule.resource_names or rule.non_resource_urls or len(rule.api_groups) * len(rule.resources) > ATOMS_MAX:
         return False
     return not any(ALL in text for texts in (rule.verbs, rule.api_groups, rule.resources) for text in texts)
 
@@ -77,12 +77,12 @@ def _path_matches(pattern: str, path: str) -> bool:
 
 
 def uncovered(held: Sequence[PolicyRule], wanted: Iterable[PolicyRule]) -> list[PolicyRule]:
-    """The single permissions of `wanted` that `held` does not include. A rule that says more than ATOMS_MOST of them counts as not covered."""
+    """The single permissions of `wanted` that `held` does not include. A rule that says more than ATOMS_MAX of them counts as not covered."""
     missing: list[PolicyRule] = []
     for rule in wanted:
         if any(_covers(owned, rule) for owned in held):
             continue
-        if _size(rule) > ATOMS_MOST:
+        if _size(rule) > ATOMS_MAX:
             missing.append(rule)
         else:
             missing += (atom for atom in _atoms(rule) if not any(_covers(owned, atom) for owned in held))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labctl.resources.kinds.rbac_v1.rules import PolicyRule
-from labctl.resources.rbac.matching import ATOMS_MOST, Request, RuleSet, allows, uncovered
+from labctl.resources.rbac.matching import ATOMS_MAX, Request, RuleSet, allows, uncovered
 
 VERBS = st.sampled_from(["get", "list", "*"])
 GROUPS = st.sampled_from(["", "apps", "*"])
@@ -76,7 +76,7 @@ def test_coverage(held: list[PolicyRule], wanted: PolicyRule, covered: bool) -> 
 
 
 def test_a_rule_of_too_many_parts_is_not_taken_apart() -> None:
-    many = tuple(str(number) for number in range(ATOMS_MOST))
+    many = tuple(str(number) for number in range(ATOMS_MAX))
     huge = PolicyRule(many, many, many, many)
     assert uncovered([PolicyRule(("get",), ("",), ("pods",))], [huge]) == [huge]
     assert not RuleSet([huge]).allows(Request("get", "", "pods"))
