@@ -39,7 +39,7 @@ class SshRemote(Remote, Protocol):
 
 
 class MachineRooms:
-    """The rooms that reach machines. They are built before anything runs;     `connect` makes the network, then `start` starts with the
+    """The rooms that reach machines. They are built before anything runs; `connect` makes the network, then `start` starts with the
     machines.
     """
 
