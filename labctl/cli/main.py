@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "measure": ("measure", "Send requests at a fixed rate; what became of each."),
     "trace": ("trace", "A packet to a Service, through a minion's real rules."),
     "timeline": ("timeline", "What a fault led to, step by step, in milliseconds."),
-    "fault": ("fault", "Break a machine on purpose."),
+    "fault": ("fault", "Break machines, links, pods, names on purpose; heal them."),
     "dash": ("dash", "The lab in a browser, as it is now, with buttons for faults."),
     "experiment": ("experiment", "Play an experiment with faults: a hypothesis, repetitions, figures."),
     "sim": ("sim", "Run labctl on virtual time, without machines: safety under faults, and how large a lab may be."),
