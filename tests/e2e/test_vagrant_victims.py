@@ -16,7 +16,8 @@ SKEW_S = 3600
 
 @pytest.fixture(scope="module")
 def lab(enduring):
-    """A pod with a shell and a folder on its machine's disk."""
+    """A pod with a shell and a folder on its machine's disk. Scenarios of another file may have destroyed the lab at their end."""
+    enduring.labctl("up", "--minions", "2", timeout_s=600)
     create(enduring, pod("shell", "minion-1", limits={"memory": "64Mi", "cpu": "500m"}))
     ready(enduring)
     yield enduring
