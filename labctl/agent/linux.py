@@ -8,7 +8,8 @@ import os
 import re
 import shutil
 import subprocess
-from typing import Optional
+import threading
+from typing import Callable, List, Optional
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
 MNT_DETACH = 2
@@ -88,12 +89,22 @@ def catches(pid: int, number: int) -> bool:
 
 def start_ticks(pid: int) -> int:
     """When the process began, in clock ticks since boot: with the pid it names a process for good. 0: no such process (a zombie counts as none)."""
+    return _stat(pid, 19)
+
+
+def process_group(pid: int) -> int:
+    """The process's group. 0: no such process (a zombie counts as none)."""
+    return _stat(pid, 2)
+
+
+def _stat(pid: int, field: int) -> int:
+    """A number of /proc/PID/stat, counted from the field behind the process's name, which is its state."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return 0
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[field])
 
 
 def processes_with(word: bytes) -> "list[int]":
@@ -119,3 +130,20 @@ def remove_tree(path: str) -> None:
         shutil.rmtree(path, ignore_errors=True)
     if os.path.isdir(path):
         subprocess.run(["rm", "-rf", "--", path], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+
+
+def in_own_thread(name: str, work: Callable[[], None]) -> None:
+    """Do `work` in a thread that ends with it, because namespaces are a thread's. Returns when it is done, and raises what it raised."""
+    failures: List[BaseException] = []
+
+    def carry_out() -> None:
+        try:
+            work()
+        except BaseException as error:  # carried to the caller, whose thread this is not
+            failures.append(error)
+
+    thread = threading.Thread(target=carry_out, name=name, daemon=True)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]

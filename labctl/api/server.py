@@ -84,7 +84,8 @@ class Server:
         self._tokens = ServiceAccountTokens(tokens, resources, clock)
         self._metrics = Metrics(resources.registry, resources.store)
         self._paths = Paths(resources, extensions or Extensions(), checks, self._metrics, self._tokens)
-        self._repeats = Repeats(resources, self._authorizer, self._metrics, self._settings.gzip_above_bytes) if audit is None else None
+        large_bytes = self._settings.gzip_above_bytes
+        self._repeats = Repeats(resources, self._authorizer, self._metrics, large_bytes, interference) if audit is None else None
         objects = Objects(resources, self._authorizer, clock, self._repeats)
         self._verbs: dict[str, Handler] = {
             "get": objects.get,

@@ -104,10 +104,13 @@ class LabFolder:
         return self.exists and "restoring" not in self.record and bool(process.master_pid(self.paths))
 
     def answers(self, within_s: float = 3.0) -> bool:
-        """Whether a master runs and answers within this time: one that stands still runs, too."""
+        """Whether a master runs and answers within this time: one that stands still runs, too. One that is just starting will answer."""
         if not self.running:
             return False
-        client = LabClient(process.master_run(self.paths)["port"], self.paths.certificates, timeout_s=within_s)
+        said = process.master_run(self.paths)
+        if not said:
+            return True
+        client = LabClient(said["port"], self.paths.certificates, timeout_s=within_s)
         try:
             client.get("/version")
         except LabctlError:

@@ -14,6 +14,7 @@ import msgspec
 
 from labctl.measure.marks import FaultFacts, Mark
 from labctl.measure.records import Measurement, Request
+from labctl.measure.summary import percentile
 
 SLOW_S = 0.1  # no answer that came within this time is slow,
 SLOW_TIMES = 5  # nor one that took less than this many times the median before the fault
@@ -56,8 +57,8 @@ def count(fault: FaultFacts, measurement: Measurement) -> Counted:
         longest_gap_s={
             name: longest for name, requests in sorted(by_source.items()) if (longest := _longest_gap(fault, requests, measurement)) > 0
         },
-        p50_s=_percentile(latencies, 0.50),
-        p99_s=_percentile(latencies, 0.99),
+        p50_s=percentile(latencies, 0.50) if latencies else None,
+        p99_s=percentile(latencies, 0.99) if latencies else None,
         uncertainty_s=max((source.clock_uncertainty_s for source in measurement.sources), default=0.0),
     )
 
@@ -162,10 +163,3 @@ def _gaps(fault: FaultFacts, requests: Sequence[Request], end_s: float) -> Itera
     last_s = min(end_s, max(_end(one) for one in requests))
     if last_s > begin_s and last_s >= fault.injected_s:
         yield begin_s, last_s, False
-
-
-def _percentile(ordered: Sequence[float], share: float) -> float | None:
-    """Return the smallest value that at least this share of the values does not exceed (nearest rank)."""
-    if not ordered:
-        return None
-    return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]

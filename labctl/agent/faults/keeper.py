@@ -75,20 +75,10 @@ def end(fault: str, undo: Undo) -> bool:
 def _wait_for(group: int) -> None:
     """Wait until no process of this process group lives. Raises OSError if one goes on."""
     until = time.monotonic() + END_S
-    while any(_process_group(int(each)) == group for each in os.listdir("/proc") if each.isdigit()):
+    while any(linux.process_group(int(each)) == group for each in os.listdir("/proc") if each.isdigit()):
         if time.monotonic() > until:
             raise OSError(f"the processes of group {group}, which keep up the fault, do not end")
         time.sleep(0.005)
-
-
-def _process_group(pid: int) -> int:
-    """0 for a process that has ended."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return 0
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[2])
 
 
 def _forget(fault: str) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import threading
 from typing import Callable, List, Mapping
 
 from .. import linux
@@ -33,24 +32,16 @@ def hold(folder: str, adopt: Callable[[int], None]) -> None:
     release(folder)
     os.makedirs(folder, exist_ok=True)
     started: List[int] = []
-    failures: List[BaseException] = []
 
     def work() -> None:
-        try:
-            linux.unshare(linux.CLONE_NEWPID)  # of this thread's children; the thread itself stays and ends
-            process = subprocess.Popen(
-                _HOLDER, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd="/"
-            )
-            process.returncode = 0  # nobody waits for it through this object
-            started.append(process.pid)
-        except BaseException as error:  # carried to the caller, whose thread this is not
-            failures.append(error)
+        linux.unshare(linux.CLONE_NEWPID)  # of this thread's children; the thread itself stays and ends
+        process = subprocess.Popen(
+            _HOLDER, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd="/"
+        )
+        process.returncode = 0  # nobody waits for it through this object
+        started.append(process.pid)
 
-    thread = threading.Thread(target=work, name="processes", daemon=True)
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
+    linux.in_own_thread("processes", work)
     pid = started[0]
     adopt(pid)
     write_json(os.path.join(folder, "holder.json"), {"pid": pid, "ticks": linux.start_ticks(pid)})

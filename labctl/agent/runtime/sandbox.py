@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import threading
 from dataclasses import dataclass
 from typing import Callable, List, Optional, Sequence
 
@@ -44,22 +43,14 @@ def namespace_kinds(host_network: bool, host_ipc: bool = False) -> List[str]:
 def make(folder: str, kinds: Sequence[str], hostname: str, wire: Optional[Wire]) -> None:
     """Blocking, a few milliseconds. Leaves the namespaces at FOLDER/KIND. Raises OSError."""
     os.makedirs(folder, exist_ok=True)
-    failures: List[BaseException] = []
     with Netlink() as node:  # of the machine's own namespace: made before the thread leaves it
 
         def work() -> None:
-            try:
-                _enter_new(folder, kinds, hostname)
-                if wire:
-                    _connect(node, os.path.join(folder, "net"), wire)
-            except BaseException as error:  # carried to the caller, whose thread this is not
-                failures.append(error)
+            _enter_new(folder, kinds, hostname)
+            if wire:
+                _connect(node, os.path.join(folder, "net"), wire)
 
-        thread = threading.Thread(target=work, name="sandbox", daemon=True)
-        thread.start()
-        thread.join()
-        if failures:
-            raise failures[0]
+        linux.in_own_thread("sandbox", work)
         if wire:
             _route(node, wire)
 

@@ -75,7 +75,7 @@ async def create_decoded(
     prefix = "" if obj["metadata"].get("name") else obj["metadata"].get("generateName", "")
     if prefix:
         obj["metadata"]["name"] = meta.generated(prefix, ctx.rng)
-    known = ctx.known.look_up(kind, obj)
+    known = ctx.known.look_up(kind, obj) if size <= LARGE_BYTES else KnownSpec()
     await offload_if_large(size, _complete, ctx, kind, obj, known)
     if not known.quiet:
         said_before = list(warnings)
