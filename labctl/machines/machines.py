@@ -23,7 +23,8 @@ from labctl.machines import zipapp
 from labctl.machines.join import Join
 from labctl.machines.podranges import PodRanges
 from labctl.machines.settings import LabFacts, MachinesSettings
-from labctl.machines.worker import MachineWorker, Recorder, Tools, Writer
+from labctl.machines.tools import Recorder, Tools, Writer
+from labctl.machines.worker import MachineWorker
 from labctl.machines.zipapp import Agent
 from labctl.providers.protocol import Machine, MachineEvent, Provider, Stop
 from labctl.reconcile.plan import Follower, Index, Seen, View

@@ -1,4 +1,4 @@
-"""Which backend is next: round-robin; with affinity, a client's last one while it is young enough and still there."""
+"""Chooses the next backend: round-robin, or with affinity the client's last one while it is recent enough and still serves."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ CLIENTS_MAX = 10_000
 
 
 class Balance:
+    """The backends of one Service port. With `affinity_s` above 0 a client keeps its backend for so many seconds after its last connection."""
+
     def __init__(self) -> None:
         self.backends: List[Backend] = []
         self.affinity_s = 0
@@ -16,13 +18,13 @@ class Balance:
         self._last: Dict[str, Tuple[Backend, float]] = {}  # client -> its backend, when it was seen
 
     def set(self, backends: List[Backend], affinity_s: int) -> List[Backend]:
-        """Answers those that are gone."""
+        """Replace the backends. Return those that were removed."""
         gone = [backend for backend in self.backends if backend not in backends]
         self.backends, self.affinity_s = backends, affinity_s
         return gone
 
     def pick(self, client: str, now: float) -> List[Backend]:
-        """Every backend, the one to try first, first. Empty when nobody serves."""
+        """Return all backends in the order in which to try them. `now` is in seconds of the monotonic clock."""
         if not self.backends:
             return []
         kept = self._last.get(client) if self.affinity_s else None
@@ -34,7 +36,7 @@ class Balance:
         return self.backends[at:] + self.backends[:at]
 
     def served(self, client: str, backend: Backend, now: float) -> None:
-        """This client reached this backend."""
+        """Remember that this client reached this backend, for affinity."""
         if not self.affinity_s:
             return
         self._last.pop(client, None)

@@ -1,7 +1,7 @@
 """`agent forwarder --socket PATH` serves Services in userspace mode: iptables sends VIP:port to a local port, and this process picks a pod.
 
-The helper starts it in a session of its own, so that connections outlive the master and its SSH connection. The helper also tells it what to serve,
-in frames of JSON over the Unix socket. It ends when the helper says so, or when a helper of another version connects, which then starts its own.
+The helper starts it in a session of its own, so that connections outlive the master and its SSH connection. The helper tells it what to serve, in
+frames of JSON over the Unix socket. It ends when the helper says so, or when a helper of another version connects, which then starts a new one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Place = Tuple[str, str, int]  # protocol, address, port
 
 
 class Forwarder:
-    """`path`: of the Unix socket that helpers connect to."""
+    """The ports that are served. `program` is the path of the agent's zipapp, `path` that of the Unix socket that helpers connect to."""
 
     def __init__(self, program: str, path: str) -> None:
         self._program = program
@@ -32,10 +32,11 @@ class Forwarder:
         self.ended = asyncio.Event()
 
     async def answer(self, request: Dict[str, Any]) -> Dict[str, Any]:
+        """Do what a helper asks for (see helper/userspace.py). `failed` in the answer names the ports that can't listen, and why."""
         if request.get("end") or request.get("program", self._program) != self._program:
             self.ended.set()
             with contextlib.suppress(OSError):
-                os.unlink(self._path)  # before the answer: whoever connects next finds the successor
+                os.unlink(self._path)  # before the answer, so that whoever connects next finds the successor
             return {"otherProgram": not request.get("end"), "ports": 0, "failed": {}}
         wanted = {port["id"]: port for port in request.get("set", ())}
         gone = set(self._ports) - set(wanted) if request.get("whole") else set(request.get("remove", ()))
@@ -45,7 +46,7 @@ class Forwarder:
         return {"ports": len(self._ports), "failed": failed, "otherProgram": False}
 
     async def _set(self, one: str, wanted: Dict[str, Any]) -> str:
-        """Empty, or why it can't listen there."""
+        """Serve one port. Return an empty text, or why it can't listen there."""
         place = (wanted["protocol"], wanted["address"], wanted["port"])
         there, port = self._ports.get(one, (None, None))
         if port is None or there != place:
@@ -62,7 +63,7 @@ class Forwarder:
         return ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One helper's connection."""
+        """Answer the requests of one helper until it disconnects."""
         with contextlib.suppress(asyncio.IncompleteReadError, OSError):
             while not self.ended.is_set():
                 size = int.from_bytes(await reader.readexactly(4), "big")
@@ -73,7 +74,7 @@ class Forwarder:
 
 
 async def run(path: str, program: str) -> None:
-    """Until told to end. The socket is made under another name and renamed, so that who connects finds it listening."""
+    """Run until a helper says to end. The socket is made under another name and renamed, so whoever connects finds it listening."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a Service port is a socket, a connection two
     forwarder = Forwarder(program, path)

@@ -1,4 +1,4 @@
-"""TCP: a listener per Service port; each connection is joined to one backend until both ends are done."""
+"""TCP: one listener for each Service port. Each connection is joined to one backend until both directions have ended."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ CHUNK_BYTES = 64 << 10
 
 
 class TcpPort:
+    """One Service port that listens at `address`. Raises OSError in `open` if it can't listen there."""
+
     def __init__(self, address: str, port: int) -> None:
         self.balance = Balance()
         self._address, self._port = address, port
@@ -27,12 +29,12 @@ class TcpPort:
         self._server = await asyncio.start_server(self._accept, self._address, self._port, backlog=512, limit=CHUNK_BYTES)
 
     async def close(self) -> None:
-        """No new connections; those that are joined go on: their pods may still be there."""
+        """Accept no new connections. Those that are joined go on, because their pods may still run."""
         if self._server is not None:
             self._server.close()
 
     def drop(self, gone: Backend) -> None:
-        """A connection that is only being made to this backend tries the next one at once. One that is made ends by itself."""
+        """Let connections that are still being made to this backend try the next one at once. Those that are made end by themselves."""
         for attempt in self._attempts.pop(gone, set()):
             attempt.cancel()
 
@@ -53,7 +55,7 @@ class TcpPort:
             await _finish(writer)
 
     async def _reach(self, client: str) -> Optional[tuple]:
-        """The streams of the first backend that accepts. Each that is there is tried once, also one that came meanwhile."""
+        """Return the streams of the first backend that accepts, or None. Each backend is tried once, also one that was added meanwhile."""
         tried: Set[Backend] = set()
         while True:
             backend = next((one for one in self.balance.pick(client, time.monotonic()) if one not in tried), None)
@@ -67,7 +69,7 @@ class TcpPort:
                 return streams
 
     async def _connect(self, backend: Backend) -> Optional[tuple]:
-        """None if it does not accept in time, or is dropped meanwhile."""
+        """Return the streams, or None if the backend does not accept within CONNECT_S or is dropped meanwhile."""
         attempt = asyncio.ensure_future(asyncio.open_connection(*backend, limit=CHUNK_BYTES))
         attempts = self._attempts.setdefault(backend, set())
         attempts.add(attempt)
@@ -82,7 +84,7 @@ class TcpPort:
 
 
 async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """One direction, to its end; the other may go on (a half-closed connection)."""
+    """Copy one direction until its end. The other direction may go on (a half-closed connection)."""
     with contextlib.suppress(OSError):
         while True:
             data = await reader.read(CHUNK_BYTES)
@@ -95,7 +97,7 @@ async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """A reset says "nobody serves" clearer than an orderly end."""
+    """Reset the connection, which tells the client more clearly than an orderly end that nobody serves."""
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 

@@ -1,4 +1,4 @@
-"""UDP: each client gets a socket of its own towards one backend, kept while datagrams flow."""
+"""UDP: each client gets a socket of its own to one backend, which is kept while datagrams flow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Client = Tuple[str, int]
 
 
 class UdpPort(asyncio.DatagramProtocol):
-    """The listener. Datagrams that come while a client's socket is being made are kept by the socket's task."""
+    """One Service port that listens at `address`. Datagrams that come while a client's socket is being made wait in its conversation."""
 
     def __init__(self, address: str, port: int) -> None:
         self.balance = Balance()
@@ -34,7 +34,7 @@ class UdpPort(asyncio.DatagramProtocol):
             self._transport.close()
 
     def drop(self, gone: Backend) -> None:
-        """UDP has no end: who talked to this backend is given another with the next datagram."""
+        """Forget the clients of this backend. UDP has no end of a connection, so each gets another backend with its next datagram."""
         for conversation in [c for c in self._clients.values() if c.backend == gone]:
             conversation.end()
 
@@ -64,6 +64,8 @@ class UdpPort(asyncio.DatagramProtocol):
 
 
 class _Conversation(asyncio.DatagramProtocol):
+    """One client's socket to its backend. It ends after IDLE_S seconds without a datagram."""
+
     def __init__(self, port: UdpPort, client: Client, backend: Backend) -> None:
         self.backend = backend
         self._port, self._client = port, client
@@ -101,7 +103,7 @@ class _Conversation(asyncio.DatagramProtocol):
         self._port.answer(data, self._client)
 
     def error_received(self, exc: Exception) -> None:
-        """The backend's machine says that nobody is there: the next datagram tries another."""
+        """The backend's machine answered that nobody listens, so the client's next datagram tries another backend."""
         self.end()
 
     def end(self) -> None:

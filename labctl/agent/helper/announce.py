@@ -27,7 +27,7 @@ _ETHERNET_ARP, _ARP_REQUEST, _ARP_REPLY = 0x0806, 1, 2
 
 
 class Announced:
-    """Kept for as long as the helper runs."""
+    """The load balancers' addresses and health check ports of this machine. One object lives as long as the helper."""
 
     def __init__(self) -> None:
         self._device = ""
@@ -36,6 +36,11 @@ class Announced:
         self._health: Dict[int, "_HealthPort"] = {}
 
     def serve(self, params: Dict[str, Any]) -> dict:
+        """Make this machine answer exactly the addresses and health check ports in `params`.
+
+        `params`: {"address": this machine's own, "range": the balancers' network, "addresses": [...], "health": [{"port", "service", "local"}]}.
+        Returns {"added", "removed": addresses, "trouble": one sentence for each port that could not be opened}. Raises Refused and Failed.
+        """
         own, wanted = check.address(params["address"]), [check.address(each) for each in _bounded(params["addresses"], ADDRESSES_MAX)]
         reach = ipaddress.IPv4Network(check.network(params["range"]))
         if any(ipaddress.IPv4Address(each) not in reach for each in wanted):
@@ -52,7 +57,7 @@ class Announced:
         return {"added": added, "removed": [each for each in there if each not in wanted], "trouble": trouble}
 
     def lost(self) -> bool:
-        """True once, when an address of ours was taken away. Cheap; it also repeats the word to the network now and then."""
+        """Return True once when somebody removed an address of ours. It is cheap, and it also repeats the announcement every TELL_AGAIN_S."""
         if not self._addresses:
             return False
         if any(not has_address(each) for each in self._addresses):
@@ -93,7 +98,7 @@ def _health(value: Dict[str, Any]) -> Tuple[int, str, int]:
 
 
 def _find(own: str, reach: ipaddress.IPv4Network) -> Tuple[str, List[str]]:
-    """The interface that holds this machine's own address, and which addresses of the range it holds."""
+    """Return the interface that has this machine's own address, and the addresses of the range that it has. Raises Refused if there is none."""
     for link in json.loads(commands.run(["ip", "-j", "-4", "address", "show"])):
         held = [info for info in link.get("addr_info", ()) if info.get("local")]
         if any(info["local"] == own for info in held):
@@ -103,7 +108,7 @@ def _find(own: str, reach: ipaddress.IPv4Network) -> Tuple[str, List[str]]:
 
 
 def tell(device: str, addresses: List[str]) -> None:
-    """A gratuitous request and a reply for each address: some systems believe the one, some the other. An interface that is down tells nobody."""
+    """Send a gratuitous ARP request and a reply for each address, because some systems accept only one of them. If the interface is down, nothing is sent."""
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as link:
         try:
             link.bind((device, _ETHERNET_ARP))
@@ -116,14 +121,14 @@ def tell(device: str, addresses: List[str]) -> None:
 
 
 def packet(hardware: bytes, address: str, operation: int) -> bytes:
-    """An ARP packet in which the address says of itself where it is."""
+    """Return an ARP packet that says which hardware address `address` has."""
     ip = socket.inet_aton(address)
     head = _BROADCAST + hardware + struct.pack("!H", _ETHERNET_ARP)
     return head + struct.pack("!HHBBH", 1, 0x0800, 6, 4, operation) + hardware + ip + _BROADCAST + ip
 
 
 class _HealthPort:
-    """One port that answers how many endpoints this machine has, as kube-proxy does it, in a thread of its own."""
+    """A thread that answers on one port how many ready endpoints of a Service this machine has, in the form that kube-proxy uses."""
 
     def __init__(self, port: int) -> None:
         self.said: Tuple[str, int] = ("", 0)
@@ -153,6 +158,7 @@ class _HealthPort:
         self._thread.start()
 
     def say(self, service: str, local: int) -> None:
+        """Answer from now on that `service` (namespace/name) has `local` endpoints here."""
         self.said = (service, local)
 
     def close(self) -> None:

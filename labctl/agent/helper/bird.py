@@ -1,7 +1,7 @@
-"""The machine's BIRD, a routing daemon: kept running with the configuration that the master sends.
+"""Keeps the routing daemon BIRD running on this machine, with the configuration that the master sends.
 
-Who calls it: network.py. It is a process of its own session with labctl's configuration and BIRD's usual control socket, so `birdc` works as ever; it
-outlives this helper, and the connection that brought it. Where systemd would start another BIRD, that one is disabled.
+Who calls it: network.py. BIRD runs in a session of its own, with labctl's configuration and its usual control socket, so `birdc` works as usual. It
+outlives this helper and the SSH connection. A BIRD that systemd would start is disabled.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ END_S = 5.0
 
 
 class Bird:
-    """Kept for as long as the helper runs, so that it can see whether the daemon is still there."""
+    """This machine's BIRD. One object lives as long as the helper, and notices when the daemon has ended."""
 
     def __init__(self) -> None:
         self._pid = 0
 
     def program(self, text: Any) -> int:
-        """BIRD's configuration, or nothing: it is not to run. How many changes it took; raises Failed with BIRD's own words."""
+        """Run BIRD with the configuration `text`, or end it if `text` is empty. Return the number of changes. Raises Failed with BIRD's own words."""
         self._pid = 0
         if not text:
             return remove()
@@ -44,7 +44,7 @@ class Bird:
         return int(new or started)
 
     def lost(self) -> bool:
-        """True once, when it has ended."""
+        """Return True once when the daemon has ended."""
         if not self._pid or self._pid == running():
             return False
         self._pid = 0
@@ -52,7 +52,7 @@ class Bird:
 
 
 def running() -> int:
-    """The daemon's process; 0: it does not run."""
+    """Return the daemon's process id, or 0 if it does not run."""
     try:
         with open(PID_FILE) as file:
             pid = int(file.read())
@@ -63,7 +63,7 @@ def running() -> int:
 
 
 def remove() -> int:
-    """End it, and take its configuration away. Its routes go with it."""
+    """End the daemon and delete its configuration. Its routes go with it. Return 1 if it ran, else 0."""
     pid = running()
     if pid:
         os.kill(pid, signal.SIGTERM)
@@ -77,7 +77,7 @@ def remove() -> int:
 
 
 def _written(text: str) -> bool:
-    """Whether it was another one. BIRD reads it first: one it does not understand never replaces one that works."""
+    """Write the configuration and tell whether it is new. BIRD checks it first, so a broken one never replaces one that works."""
     try:
         with open(CONFIGURATION) as file:
             if file.read() == text:
@@ -93,7 +93,7 @@ def _written(text: str) -> bool:
 
 
 def _start() -> None:
-    """It goes into the background by itself, when it has read its configuration."""
+    """Start the daemon. It goes into the background itself when it has read its configuration."""
     if os.path.isdir("/run/systemd/system"):
         commands.attempt(["systemctl", "disable", "--now", "bird"])
     os.makedirs(os.path.dirname(CONTROL), exist_ok=True)

@@ -1,6 +1,6 @@
-"""What comes in is checked here, once, before anything acts on it: an address is an address, a rule is one of ours, a sysctl is of the network.
+"""Checks everything that the master sends before it is used: addresses, names, rules for iptables, sysctls.
 
-Nothing the master sends becomes part of a command line unchecked, whatever a Service was named.
+Each function returns the checked value or raises Refused. Nothing becomes part of a command line unchecked, whatever a Service was named.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SYSCTL = re.compile(
 
 
 class Refused(ValueError):
-    """The request is not what a master of ours sends."""
+    """The request is not one that labctl's master sends."""
 
 
 def address(value: Any) -> str:
@@ -73,7 +73,7 @@ def one_of(value: Any, allowed: Iterable[str]) -> str:
 
 
 def sysctl(key: Any, value: Any, device: str) -> tuple:
-    """(path, text). Only what belongs to this machine's own network namespace; `LINK` in a key is the interface to the lab's network."""
+    """Return the path below /proc/sys and the text to write. Only sysctls of this machine's network namespace; `LINK` in a key stands for `device`."""
     if not isinstance(key, str) or not _SYSCTL.fullmatch(key):
         raise Refused(f"{key!r} is not for the master to set")
     parts = [device if part == "LINK" else part for part in key.split(".")]
@@ -81,7 +81,7 @@ def sysctl(key: Any, value: Any, device: str) -> tuple:
 
 
 def rules(text: Any) -> bytes:
-    """Input for iptables-restore that touches nothing but labctl's chains and the jumps to them."""
+    """Return input for iptables-restore. It may change only labctl's chains and the jumps to them."""
     if not isinstance(text, str) or len(text) > RULE_BYTES_MAX:
         raise Refused("rules are one text of a bounded size")
     for line in text.split("\n"):

@@ -1,4 +1,4 @@
-"""Programs of the machine, run with a list of words and input on a pipe. No shell, no inherited surprise, always a deadline."""
+"""Runs programs of the machine: a list of words, input on a pipe, a small environment, always a deadline, never a shell."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ DEADLINE_S = 25.0
 
 
 class Failed(Exception):
-    """A program said no; the text is what it said."""
+    """A program failed. The text is what the program wrote."""
 
 
 def run(argv: Sequence[str], stdin: bytes = b"", check: bool = True) -> bytes:
-    """Its standard output. Raises Failed."""
+    """Run a program and return its standard output. Raises Failed if it exits with another status than 0, unless `check` is False."""
     status, out, err = attempt(argv, stdin)
     if check and status:
         raise Failed(f"{argv[0]} exited {status}: {err.decode(errors='replace').strip()[-400:]}")
@@ -23,7 +23,7 @@ def run(argv: Sequence[str], stdin: bytes = b"", check: bool = True) -> bytes:
 
 
 def attempt(argv: Sequence[str], stdin: bytes = b"") -> tuple:
-    """(status, standard output, standard error); 127 if there is no such program."""
+    """Run a program. Return (status, standard output, standard error); the status is 127 if there is no such program, 124 after DEADLINE_S."""
     environment = {"PATH": PATH, "LC_ALL": "C"}
     try:
         done = subprocess.run(list(argv), input=stdin, capture_output=True, env=environment, timeout=DEADLINE_S, check=False)

@@ -1,6 +1,6 @@
-"""A process of this machine that outlives the helper: started when it is needed, told what to do, and missed when it is gone.
+"""A process of this machine that outlives the helper. The helper starts it when it is needed, tells it what to do, and notices when it has ended.
 
-The forwarder (userspace.py) and the DNS server (names.py) are such processes. Helper and companion speak over a Unix socket, frames of JSON as everywhere.
+The forwarder (userspace.py) and the DNS server (names.py) are such processes. Helper and companion exchange frames of JSON over a Unix socket.
 A companion of another agent version answers {"otherProgram": true} and ends; then it is started anew.
 """
 
@@ -18,7 +18,7 @@ START_S = 5.0
 
 
 class Companion:
-    """`start` begins the process, which then listens at `path`."""
+    """The helper's side of one companion. `start` starts the process, which then listens at `path`; `name` is used in messages."""
 
     def __init__(self, name: str, path: str, start: Callable[[], None]) -> None:
         self._name = name
@@ -27,7 +27,7 @@ class Companion:
         self._connection: Optional[socket.socket] = None
 
     def ask(self, request: Dict[str, Any], start: bool = True) -> Optional[Dict[str, Any]]:
-        """Its answer. None if it does not run and is not to be started."""
+        """Send a request and return the answer. If the process does not run, start it, or return None where `start` is False. Raises Failed."""
         if not self._connect():
             if not start:
                 return None
@@ -40,15 +40,16 @@ class Companion:
         return answer
 
     def end(self) -> None:
+        """Tell the process to end, if it runs."""
         if self._connect():
             self._exchange({"end": True})
             self._disconnect()
 
     def lost(self) -> bool:
-        """True once, when a process that we were connected to has ended."""
+        """Return True once when the process has ended."""
         if self._connection is None or not select.select([self._connection], [], [], 0)[0]:
             return False
-        self._disconnect()  # it says nothing unasked, so what can be read is its end
+        self._disconnect()  # it never sends anything unasked, so the socket is readable only because the process has ended
         return True
 
     def _begin(self) -> None:
@@ -87,6 +88,7 @@ class Companion:
 
 
 def frame(message: Dict[str, Any]) -> bytes:
+    """Return a message as 4 bytes of length, then JSON."""
     body = json.dumps(message, separators=(",", ":")).encode()
     return len(body).to_bytes(4, "big") + body
 

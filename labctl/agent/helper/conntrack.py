@@ -1,7 +1,7 @@
-"""Connections that the kernel remembers, and which of them are forgotten when the master says so. The master's proxy/flows.py has the rules and why.
+"""Deletes entries of the kernel's connection tracking when the master says so. The rules, and why, are in the master's proxy/flows.py.
 
-UDP entries are looked through: one that was sent to a port which the master names goes, unless its answers come from an address that still serves it.
-TCP entries go by the address and port of an endpoint that is dead; `revive.py` then spares their clients the wait.
+A UDP entry is deleted if it was sent to a port that the master names and its answers come from an address that no longer serves that port.
+TCP entries are deleted by the address and port of a dead endpoint. Then `revive.py` makes their clients notice at once.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from .syns import Syns
 
 ENTRIES_MAX = 10_000
 Front = Tuple[str, int]
-Entry = Tuple[str, int, str]  # where it was sent, the port, who answers
+Entry = Tuple[str, int, str]  # the address it was sent to, the port, the address that answers
 _ENTRY = re.compile(r"src=\S+ dst=(\S+) sport=\d+ dport=(\d+) .*?src=(\S+) dst=")
 
 
 def forget(params: Dict[str, Any], syns: Syns) -> dict:
-    """{"udp": [{"address", "port", "serving": [address]}], "tcp": [{"address", "port"}]}; an empty address stands for all of this machine's own.
-    The answer counts the deletions that found something, and the packets that were sent for clients of dead endpoints."""
+    """Delete the entries that `params` names.
+
+    `params`: {"udp": [{"address", "port", "serving": [address]}], "tcp": [{"address", "port"}]}. An empty address stands for all addresses of this machine.
+    Returns {"deleted": deletions that found an entry, "sent": packets sent for clients of dead endpoints, "missing": conntrack is not installed}.
+    """
     udp = {_front(each): {check.address(one) for one in _bounded(each["serving"])} for each in _bounded(params.get("udp", []))}
     tcp = [(check.address(each["address"]), check.port(each["port"])) for each in _bounded(params.get("tcp", []))]
     if not commands.installed("conntrack"):
@@ -35,7 +38,7 @@ def forget(params: Dict[str, Any], syns: Syns) -> dict:
 
 
 def _stale(served: Dict[Front, Set[str]]) -> Set[Entry]:
-    """The UDP entries that nobody serves any more."""
+    """Return the UDP entries whose answers come from an address that no longer serves."""
     if not served:
         return set()
     own = _own_addresses() if any(not address for address, _ in served) else set()

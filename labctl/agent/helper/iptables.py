@@ -1,4 +1,4 @@
-"""The machine's iptables: asks what it can do, writes our rules, reads them back, and notices when somebody else changed them.
+"""The machine's iptables: finds out what it can do, writes our rules, reads them back, and notices when somebody else changed them.
 
 methods.py calls it. It knows chains named LABCTL-* and the jumps to them, but no Service. Every change is one `iptables-restore --noflush`.
 """
@@ -23,7 +23,7 @@ _PROBE = "*nat\n:LABCTL-PROBE - [0:0]\n%sCOMMIT\n*nat\n:LABCTL-PROBE - [0:0]\n-X
 
 
 class Iptables:
-    """`flavour` is nft, legacy, or auto: what the machine's own `iptables` is."""
+    """The machine's iptables. `flavour` is nft, legacy, or auto for the one that the machine's `iptables` command is. Raises Failed if there is none."""
 
     def __init__(self, flavour: str = "auto") -> None:
         infix = "" if flavour == "auto" else f"-{flavour}"
@@ -36,7 +36,10 @@ class Iptables:
         self._told = ""
 
     def can(self, *rules: str) -> List[bool]:
-        """Would the kernel take each of these rules (in nat)? Tried in a chain that nothing jumps to: all at once, and singly if that is refused."""
+        """Tell for each rule whether the kernel accepts it in the nat table.
+
+        They are tried in a chain that nothing jumps to: first all together, then singly if that is refused.
+        """
         with self.ours():
             if self._accepts(rules):
                 return [True] * len(rules)
@@ -47,7 +50,7 @@ class Iptables:
         return commands.attempt([self._restore, *_LOCK, "--noflush"], (_PROBE % lines).encode())[0] == 0
 
     def apply(self, rules: bytes, commits: int) -> None:
-        """`rules` were checked. Atomic per table; raises Failed with iptables' own words."""
+        """Apply rules that were checked, with so many `commits`. A table changes as a whole or not at all. Raises Failed with iptables' own words."""
         before = self._stamp.read()
         self._told = ""
         self.restore(rules.decode())
@@ -55,23 +58,24 @@ class Iptables:
         foreseen = self._stamp.after(before, commits)
         if self._known in (None, before) and foreseen in (None, after):
             self._known = after
-        # else: somebody else was there before or meanwhile; `look` will see the stamp it does not know
+        # Otherwise somebody else changed the tables too. `look` will find a stamp that it does not know and read all rules.
 
     def restore(self, text: str) -> None:
+        """Run iptables-restore with `text`, without flushing. Raises Failed."""
         commands.run([self._restore, *_LOCK, "--noflush"], text.encode())
 
     def ours(self) -> _Ours:
-        """`with` it around changes of our own, so that `look` does not take them for somebody else's."""
+        """Return a context manager for changes of our own, so that `look` does not take them for somebody else's."""
         return _Ours(self)
 
     def dump(self) -> str:
-        """`read`, for a master who will act on it: so the stamp of this moment is known."""
+        """Return `read()` and remember the tables' stamp, because the master will act on what it gets."""
         self._known = self._stamp.read()
         self._checked = time.monotonic()
         return self.read()
 
     def read(self) -> str:
-        """Our part of iptables-save, without counters: our chains and the jumps to them."""
+        """Return our part of iptables-save, without counters: our chains and the jumps to them."""
         kept: List[str] = []
         for table in TABLES:
             kept.append(f"*{table}")
@@ -82,7 +86,7 @@ class Iptables:
         return "\n".join(kept) + "\n"
 
     def look(self) -> Optional[str]:
-        """The digest of our rules, if anybody may have changed them since the last look; None: nobody did. Cheap when nobody did."""
+        """Return the digest of our rules if somebody may have changed them since the last look, else None. It is cheap when nobody did."""
         overdue = self.flavour == "legacy" and time.monotonic() - self._checked > FULL_CHECK_S
         if self._stamp.read() == self._known and not overdue:
             return None
@@ -106,7 +110,10 @@ class _Ours:
 
 
 def digest(dump: str) -> str:
-    """One word for all of the proxy's rules: order counts inside a chain of ours, not in a chain that is shared. `chains.digest` in the master agrees."""
+    """Return a hash of all of the proxy's rules.
+
+    The order counts inside a chain of ours, not in a chain that is shared. `chains.digest` in the master computes the same.
+    """
     lines: List[str] = []
     counts: Dict[str, int] = {}
     table = ""

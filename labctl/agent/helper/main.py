@@ -1,7 +1,7 @@
 """`agent helper`: requests come as frames (4 bytes of length, then JSON) on standard input, answers go out the same way, one at a time and in order.
 
-Who starts it: the master, on the control channel; it ends with that channel. Twice a second, and only when nothing is asked, it looks whether somebody
-else touched our rules or routes and says so unasked: {"method": "digest", "params": {...}}. One thread, no state that a restart would lose.
+Who starts it: the master, on the control channel. It ends with that channel. Twice a second, when there is no request, it checks whether somebody
+else changed our rules or routes and reports it unasked: {"method": "digest", "params": {...}}. It has one thread and no state that a restart would lose.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ FRAME_BYTES_MAX = 64 << 20
 
 
 class Frames:
-    """Whole frames from a file descriptor."""
+    """Reads whole frames from the file descriptor `source`."""
 
     def __init__(self, source: int) -> None:
         self._source = source
         self._buffer = bytearray()
 
     def next(self, wait_s: float) -> Optional[bytes]:
-        """A frame; None when none came in time. Raises EOFError at the end."""
+        """Return the next frame, or None if none came within `wait_s` seconds. Raises EOFError at the end of the input."""
         while not self._whole():
             if not select.select([self._source], [], [], wait_s)[0]:
                 return None
@@ -44,7 +44,7 @@ class Frames:
     def _size(self) -> int:
         size = int.from_bytes(self._buffer[:4], "big")
         if size > FRAME_BYTES_MAX:
-            raise EOFError  # whoever speaks, it is not our master
+            raise EOFError  # labctl's master never sends so much
         return size
 
     def _whole(self) -> bool:
@@ -52,6 +52,7 @@ class Frames:
 
 
 def say(message: Dict[str, Any], target: int = 1) -> None:
+    """Write a message as one frame to the file descriptor `target`."""
     body = json.dumps(message, separators=(",", ":")).encode()
     data = memoryview(len(body).to_bytes(4, "big") + body)
     while data:
@@ -59,6 +60,7 @@ def say(message: Dict[str, Any], target: int = 1) -> None:
 
 
 def answer(methods: Methods, body: bytes) -> Dict[str, Any]:
+    """Return the answer to one request: {"id", "result"}, or {"id", "error"} with one line. Raises ValueError if the body is no JSON."""
     request = json.loads(body)
     try:
         return {"id": request["id"], "result": methods.answer(request["method"], request.get("params") or {})}

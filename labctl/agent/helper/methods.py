@@ -1,15 +1,15 @@
-"""What the master may ask, one function each. Everything is checked before anything is done.
+"""The requests that the master may send, one function each. Everything is checked before anything is done.
 
-facts      what this machine's iptables can do
-apply      rules in, in one restore; whole tables at once or not at all
-dump       our rules as they are
-digest     one word for them
-conntrack  forget the connections that new rules should have moved
-network    routes, forwarding, masquerade: the whole plan
-forward    userspace mode: what the forwarder serves (`userspace.py`)
-usage      what this machine and its containers have used (`usage.py` of the agent)
-announce   addresses of load balancers that this machine answers (`announce.py`)
-dns        the names that this machine's DNS server answers (`names.py`)
+facts      tells what this machine's iptables can do
+apply      applies rules in one restore; a table changes as a whole or not at all
+dump       returns our rules as they are
+digest     returns a hash of our rules
+conntrack  deletes tracked connections that the new rules would lead elsewhere
+network    sets routes, forwarding and masquerade from the whole plan
+forward    sets what the forwarder serves, in userspace mode (`userspace.py`)
+usage      returns what this machine and its containers have used (`usage.py` of the agent)
+announce   sets the load balancers' addresses that this machine answers (`announce.py`)
+dns        sets the names that this machine's DNS server answers (`names.py`)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Methods:
-    """Kept for as long as the helper runs. `flavour` of iptables is the master's word; auto is what the machine has."""
+    """Answers the master's requests. One object lives as long as the helper; `program` is the path of the agent's zipapp."""
 
     def __init__(self, program: str) -> None:
         self._iptables: Optional[Iptables] = None
@@ -40,14 +40,14 @@ class Methods:
         self._cgroup_root: Optional[str] = None  # the agent's settings say it
 
     def answer(self, method: str, params: Dict[str, Any]) -> Any:
-        """Raises Refused, Failed, OSError, KeyError: all of them a no."""
+        """Do what `method` asks for. Raises Refused, Failed, OSError, KeyError, TypeError or ValueError if it is refused or fails."""
         ask: Optional[Callable[[Dict[str, Any]], Any]] = getattr(self, f"do_{method}", None)
         if ask is None:
             raise check.Refused(f"no method {method!r}")
         return ask(params)
 
     def unasked(self) -> Optional[dict]:
-        """What the master should know now: our rules or routes were changed by another hand, or a process that we keep is gone. Cheap when nothing is."""
+        """Return what the master should know without asking, or None: somebody changed our rules or routes, or a companion process ended. It is cheap."""
         self._syns.take()
         found = self._iptables.look() if self._iptables else None
         said = {
@@ -60,6 +60,7 @@ class Methods:
         return said if any(said.values()) else None
 
     def iptables(self) -> Iptables:
+        """Return the machine's iptables, in the flavour that the master chose with `facts`, or else in the machine's own."""
         if self._iptables is None:
             self._iptables = Iptables()
         return self._iptables
@@ -101,7 +102,7 @@ class Methods:
         return self._network.program(params, self.iptables())
 
     def do_usage(self, _params: Dict[str, Any]) -> dict:
-        from .. import settings, usage  # only a helper that is asked pays for them
+        from .. import settings, usage  # imported late: most helpers are never asked
 
         try:
             if self._cgroup_root is None:

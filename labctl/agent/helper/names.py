@@ -1,6 +1,6 @@
-"""The keeper of this machine's DNS server (agent/dns), and of the machine's own way to ask it.
+"""Keeps this machine's DNS server (agent/dns) running, and lets the machine itself use it.
 
-Who calls it: methods.py, with what the master says. The server is a companion: it outlives this helper, the master and the SSH connection.
+Who calls it: methods.py, with what the master sends. The server is a companion, so it outlives this helper, the master and the SSH connection.
 """
 
 from __future__ import annotations
@@ -18,12 +18,17 @@ _HEADER = "# Written by labctl. What was here before is in " + dns.KEPT_RESOLVER
 
 
 class Names:
+    """The names that the DNS server answers. `program` is the path of the agent's zipapp."""
+
     def __init__(self, program: str) -> None:
         self._companion = Companion("DNS server", dns.SOCKET, lambda: dns.fork(program))
         self._program = program
 
     def serve(self, params: Dict[str, Any]) -> dict:
-        """{"whole": bool, "settings": {...}, "set": {key: rows}, "remove": [key], "resolver": bool}. `resolver`: this machine asks it, too."""
+        """Give the server names: {"whole": bool, "settings": {...}, "set": {key: rows}, "remove": [key], "resolver": bool}.
+
+        With `whole` it forgets all other names. With `resolver` the machine itself asks this server too. Raises Refused, Failed and OSError.
+        """
         if len(params.get("set", ())) > KEYS_MAX:
             raise check.Refused("too many names")
         settings = _settings(params["settings"])
@@ -37,7 +42,7 @@ class Names:
         return {"names": answer["names"], "failed": answer["failed"], "mistake": answer["mistake"]}
 
     def lost(self) -> bool:
-        """True once, when the server has ended."""
+        """Return True once when the server has ended."""
         return self._companion.lost()
 
 
@@ -53,7 +58,7 @@ def _settings(told: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def use(server: str) -> None:
-    """The machine's resolv.conf names our server; what it said before is kept for the server and for pods that want it."""
+    """Write our server into the machine's resolv.conf. What was there before is kept for the server, and for pods that want it."""
     ours = f"{_HEADER}nameserver {server}\n"
     with contextlib.suppress(OSError):
         if _read(dns.RESOLVER) == ours:
@@ -68,7 +73,7 @@ def use(server: str) -> None:
 
 
 def remove() -> List[str]:
-    """End the server, and give the machine its resolv.conf back."""
+    """End the server and restore the machine's resolv.conf."""
     Companion("DNS server", dns.SOCKET, lambda: None).end()
     with contextlib.suppress(OSError):
         if _read(dns.RESOLVER).startswith(_HEADER):
@@ -85,7 +90,7 @@ def _read(path: str) -> str:
 
 
 def _write(path: str, text: str) -> None:
-    """The file is replaced, not written to: it may be a link to what another program keeps. A mounted file can't be replaced, and is written to."""
+    """Replace the file, because it may be a link to another program's file. A mounted file can't be replaced, so it is overwritten."""
     fresh = f"{path}.labctl"
     with open(fresh, "w", encoding="utf-8") as file:
         file.write(text)

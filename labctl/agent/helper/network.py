@@ -1,7 +1,7 @@
-"""The machine's part of the lab's network: routes, forwarding, and the masquerade of what leaves a pod for the world outside.
+"""The machine's part of the lab's network: routes, forwarding, and masquerade for packets that leave the pods' network.
 
-Who calls it: methods.py, with the whole plan of a network plug-in each time. Routes of ours carry a protocol number, so that those no longer in the plan
-are found and removed, and nobody else's are touched. Doing it twice changes nothing.
+Who calls it: methods.py, each time with the whole plan of a network plug-in. Our routes carry a protocol number, so those that are no longer in the plan
+are found and removed, and no other route is changed. A second call with the same plan changes nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Route = Tuple[str, str, str, str]  # to, via, device, source
 
 
 class Network:
-    """Kept for as long as the helper runs, so that it can see whether its routes are still there."""
+    """This machine's part of the network. One object lives as long as the helper, and notices when somebody changes what it made."""
 
     def __init__(self) -> None:
         self._wanted: List[Route] = []
@@ -31,8 +31,11 @@ class Network:
         self._bird = bird.Bird()
 
     def program(self, plan: Dict[str, Any], iptables: Iptables) -> dict:
-        """{"address", "routes": [{"to", "via", "device"?} | {"to", "link": true}], "sysctls", "masquerade": {"source", "outside"}, "accept": [range],
-        "tunnel": vxlan.py's, "switch": ovs.py's, "bird": bird.py's}. Devices first: routes lead to them."""
+        """Bring the machine to the plan. Returns {"device": the interface to the lab's network, "changed": how many changes}. Raises Refused, Failed.
+
+        `plan`: {"address", "routes": [{"to", "via", "device"?} | {"to", "link": true}], "sysctls", "masquerade": {"source", "outside"},
+        "accept": [range], "tunnel": see vxlan.py, "switch": see ovs.py, "bird": see bird.py}. Devices come first, because routes use them.
+        """
         own = check.address(plan["address"])
         device = _device(own)
         wanted = [_route(route, own, device) for route in _bounded(plan.get("routes", []))]
@@ -44,7 +47,7 @@ class Network:
         return {"device": device, "changed": changed}
 
     def lost(self) -> bool:
-        """True once, when a route is gone (deleted by hand, or with an interface that went down) or a device or daemon of ours is not as it was left. Cheap."""
+        """Return True once when a route is gone (deleted by hand, or with its interface), or a device or daemon of ours has changed. It is cheap."""
         return any([self._route_lost(), self._tunnel.lost(), self._switch.lost(), self._bird.lost()])
 
     def _route_lost(self) -> bool:
@@ -59,7 +62,7 @@ class Network:
 
 
 def _entry(to: str, via: str) -> Tuple[str, str, str]:
-    """Destination, gateway and mask as /proc/net/route writes them."""
+    """Return destination, gateway and mask as /proc/net/route writes them."""
     network = ipaddress.IPv4Network(to)
     return _hexadecimal(network.network_address), _hexadecimal(ipaddress.IPv4Address(via or 0)), _hexadecimal(network.netmask)
 
@@ -75,7 +78,7 @@ def _bounded(routes: Any) -> List[Dict[str, Any]]:
 
 
 def _device(address: str) -> str:
-    """The interface that holds this address."""
+    """Return the interface that has this address. Raises Refused if there is none."""
     for link in json.loads(commands.run(["ip", "-j", "-4", "address", "show"])):
         if any(info.get("local") == address for info in link.get("addr_info", ())):
             return str(link["ifname"])
@@ -120,7 +123,7 @@ def _sysctls(wanted: Dict[str, Any], device: str) -> int:
 
 
 def _rules(plan: Dict[str, Any], iptables: Iptables) -> int:
-    """Two chains, rewritten whole. The accepting one comes last in FORWARD: what the proxy refuses must be refused first."""
+    """Rewrite our two chains. The one that accepts comes last in FORWARD, because what the proxy rejects must be rejected before."""
     filters, nat = [":LABCTL-FORWARD - [0:0]"], [":LABCTL-NETWORK - [0:0]"]
     for reach in map(check.network, plan.get("accept", ())):
         filters += [f"-A LABCTL-FORWARD -s {reach} -j ACCEPT", f"-A LABCTL-FORWARD -d {reach} -j ACCEPT"]

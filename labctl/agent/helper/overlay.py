@@ -1,7 +1,7 @@
-"""What an overlay's device needs whatever carries its packets: an address, who its peers are, and an eye on it.
+"""What the device of every overlay network needs: an address, the addresses of its peers, and a check that nobody changed it.
 
-Who uses it: vxlan.py and ovs.py. Neighbours are told, never asked for; what is there is read first and only the difference is done, so packets on the way
-are not disturbed. Whoever deletes the device or one of its entries is noticed: the kernel tells of every change to its neighbour tables.
+Who uses it: vxlan.py and ovs.py. Neighbours are written by us; ARP is never used. What exists is read first and only the difference is written, so packets
+on their way are not disturbed. A deleted device or entry is noticed, because the kernel reports every change of its neighbour tables.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Pairs = Set[Tuple[str, str]]
 
 
 class Watch:
-    """Whether devices are as they were left: `listen` before they are changed, `settle` after, then ask `touched`."""
+    """Notices changes of devices by others. Call `listen` before we change them, `settle` after, then ask `touched`."""
 
     def __init__(self) -> None:
         self._indices: Dict[str, int] = {}
@@ -34,7 +34,7 @@ class Watch:
             self._news.bind((0, _NEIGHBOUR_GROUP))
 
     def settle(self, devices: Sequence[str]) -> None:
-        self._heard()  # of our own changes
+        self._heard()  # these are our own changes
         self._indices = {device: index(device) for device in devices}
 
     def end(self) -> None:
@@ -44,7 +44,7 @@ class Watch:
             self._news = None
 
     def touched(self) -> bool:
-        """True once, when one of them is gone or another, or an entry of theirs changed."""
+        """Return True once when a device is gone or was made anew, or when one of its entries changed."""
         if not self._indices:
             return False
         gone = any(index(device) != known for device, known in self._indices.items())
@@ -54,14 +54,14 @@ class Watch:
         return True
 
     def _heard(self) -> bool:
-        """Whether an entry changed since the last question."""
+        """Tell whether an entry changed since the last call."""
         changed = False
         while self._news is not None:
             try:
                 data = self._news.recv(1 << 16)
             except BlockingIOError:
                 break
-            except OSError:  # more than it could keep for us
+            except OSError:  # the socket's queue was full, so some changes are lost
                 changed = True
                 continue
             changed = changed or _speaks_of(data, set(self._indices.values()))
@@ -80,7 +80,7 @@ def _speaks_of(data: bytes, indices: Set[int]) -> bool:
 
 
 def index(device: str) -> int:
-    """The kernel's number for it; 0: there is none."""
+    """Return the kernel's number of a device, or 0 if there is none."""
     try:
         return socket.if_nametoindex(device)
     except OSError:
@@ -88,7 +88,7 @@ def index(device: str) -> int:
 
 
 def checked(plan: Dict[str, Any]) -> Dict[str, Any]:
-    """{"port", "mtu", "inner", "mac", "peers": [{"address", "inner", "mac"}]}"""
+    """Check a plan: {"port", "mtu", "inner", "mac", "peers": [{"address", "inner", "mac"}]}. Raises Refused."""
     peers = plan.get("peers", [])
     if not isinstance(peers, list) or len(peers) > PEERS_MAX:
         raise check.Refused("peers are a bounded list")
@@ -107,14 +107,14 @@ def peer(told: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def described(device: str) -> Dict[str, Any]:
-    """What `ip` says of it, addresses included; {} if there is none."""
+    """Return what `ip` says about a device, with its addresses, or {} if there is none."""
     status, out, _ = commands.attempt(["ip", "-j", "-d", "address", "show", "dev", device])
     found = [link for link in json.loads(out or b"[]") if link] if status == 0 else []
     return dict(found[0]) if found else {}
 
 
 def raised(device: str, there: Dict[str, Any], inner: str) -> List[str]:
-    """What `ip` must still do so that it is up and has its address."""
+    """Return the lines for `ip -batch` that are still needed to bring the device up with its address."""
     lines = [] if "UP" in there.get("flags", ()) else [f"link set {device} addrgenmode none up"]
     if inner not in {info.get("local") for info in there.get("addr_info", ())}:
         lines.append(f"address add {inner}/32 dev {device}")
@@ -122,7 +122,7 @@ def raised(device: str, there: Dict[str, Any], inner: str) -> List[str]:
 
 
 def neighbours(device: str, peers: Sequence[Dict[str, str]]) -> int:
-    """ARP's answers, for good."""
+    """Write permanent ARP entries for all peers. Return the number of changes."""
     shown = json.loads(commands.run(["ip", "-4", "-j", "neighbour", "show", "dev", device, "nud", "permanent"]) or b"[]")
     there: Pairs = {(entry["dst"], entry.get("lladdr", "")) for entry in shown}
     own: Pairs = {(peer["inner"], peer["mac"]) for peer in peers}
@@ -132,7 +132,7 @@ def neighbours(device: str, peers: Sequence[Dict[str, str]]) -> int:
 
 
 def batch(program: str, lines: List[str]) -> int:
-    """All of them in one process; how many."""
+    """Run all lines in one process of `program` (ip or bridge). Return how many there were."""
     if lines:
         commands.run([program, "-batch", "-"], "\n".join([*lines, ""]).encode())
     return len(lines)

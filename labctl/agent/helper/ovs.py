@@ -2,9 +2,9 @@
 
     obr0 (this machine's own port, with an address)  --  flows  --  labctl-v2 ... labctl-vN, a VXLAN tunnel each
 
-Who calls it: network.py. Where the kernel has Open vSwitch's datapath (virtual machines), packets stay in it and the tunnels are the switch's own. Where it
-has not (a namespace machine on such a host), ovs-vswitchd forwards by itself: `obr0` is then a tap device, and the tunnels are devices of the kernel's,
-because Open vSwitch's own would need the machine's link to be a port of it. The daemons outlive this helper; a switch that lost one is put right.
+Who calls it: network.py. Where the kernel has Open vSwitch's datapath (virtual machines), it forwards the packets, and the tunnels are Open vSwitch's
+own. Where it has none (a namespace machine on such a host), ovs-vswitchd forwards in user space: `obr0` is then a tap device, and the tunnels are devices
+of the kernel, because Open vSwitch's own would need the machine's link as a port. The daemons outlive this helper. If one ends, it is started again.
 """
 
 from __future__ import annotations
@@ -33,14 +33,17 @@ _SIOCETHTOOL, _ETHTOOL_SGRO = 0x8946, 0x2C
 
 
 class Switch:
-    """Kept for as long as the helper runs, so that it can see whether the switch is still as it was left."""
+    """This machine's switch. One object lives as long as the helper, and notices when somebody changes the switch or a daemon ends."""
 
     def __init__(self) -> None:
         self._watch = overlay.Watch()
         self._daemons: Tuple[int, ...] = ()
 
     def program(self, plan: Optional[Dict[str, Any]], own: str, link: str) -> int:
-        """What `overlay.checked` takes, and a "number" for this machine and for each peer, or None: there is to be none. How many changes it took."""
+        """Bring the switch to the plan, or remove it if the plan is None. Return the number of changes. Raises Refused, Failed.
+
+        `plan` is what `overlay.checked` takes, with a "number" for this machine and for each peer.
+        """
         self._daemons = ()
         if plan is None:
             self._watch.end()
@@ -57,7 +60,7 @@ class Switch:
         return changed
 
     def lost(self) -> bool:
-        """True once, when somebody touched a device, or a daemon ended."""
+        """Return True once when somebody changed a device, or a daemon ended."""
         if self._watch.touched():
             return True
         if not self._daemons or self._daemons == running():
@@ -67,12 +70,12 @@ class Switch:
 
 
 def running() -> Tuple[int, ...]:
-    """The daemons' processes, 0 for one that does not run."""
+    """Return the daemons' process ids, with 0 for one that does not run."""
     return tuple(_pid(name) for name in DAEMONS)
 
 
 def remove() -> int:
-    """No bridge of ours, no tunnels, and no daemons if nobody else has a bridge."""
+    """Remove our bridge and tunnels, and end the daemons unless somebody else has a bridge. Return the number of changes."""
     if not overlay.index(BRIDGE) and not _our_links():
         return 0
     if all(running()):
@@ -89,6 +92,7 @@ def _end() -> None:
 
 
 def checked(plan: Dict[str, Any]) -> Dict[str, Any]:
+    """Check a plan, and add to each peer the port and key of its tunnel. Raises Refused."""
     wanted = overlay.checked(plan)
     own = check.number(plan["number"], 1, 4094)
     wanted["peers"] = [_peer(told, own) for told in plan["peers"]]
@@ -97,13 +101,13 @@ def checked(plan: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _peer(told: Dict[str, Any], own: int) -> Dict[str, Any]:
-    """`key`: each two minions have a network of their own, so it is never in doubt which tunnel a packet came out of."""
+    """Return a checked peer. Its `key` is the number of a VXLAN network that only these two minions use, so a packet's tunnel is never in doubt."""
     number = check.number(told["number"], 1, 4094)
     low, high = sorted((own, number))
     return {**overlay.peer(told), "number": number, "port": f"{PORT_PREFIX}{number}", "key": low << 12 | high}
 
 
-# -- tunnels of the kernel's, for a switch that is not in it
+# -- the kernel's tunnels, for a switch in user space
 
 
 def _links(wanted: Dict[str, Any], own: str, link: str) -> int:
@@ -139,7 +143,7 @@ def _our_links() -> Dict[str, Tuple[Any, ...]]:
 
 
 def _never_join_packets(device: str) -> None:
-    """A switch in user space could not take apart again what the kernel joined on receipt."""
+    """Switch off generic receive offload, because a switch in user space can't split packets that the kernel has joined."""
     value = ctypes.create_string_buffer(struct.pack("=II", _ETHTOOL_SGRO, 0))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as anywhere:
         fcntl.ioctl(anywhere, _SIOCETHTOOL, struct.pack("@16sP16x", device.encode(), ctypes.addressof(value)))
@@ -149,7 +153,7 @@ def _never_join_packets(device: str) -> None:
 
 
 def _daemons() -> int:
-    """Whether any had to be started."""
+    """Start the daemons that do not run. Return 1 if any had to be started, else 0."""
     if all(running()):
         return 0
     _start()
@@ -162,7 +166,7 @@ def _daemons() -> int:
 
 
 def _start() -> None:
-    """By hand, as it is the same with systemd and without, and four programs instead of fifty; their process files are where systemd's units have them."""
+    """Start them without systemd: it works everywhere and runs four programs instead of fifty. Their pid files are where systemd's units have them."""
     for folder in (RUN, LOGS, os.path.dirname(DATABASE)):
         os.makedirs(folder, exist_ok=True)
     background = ("--detach", "--no-chdir", "--pidfile", "--log-file")
@@ -197,7 +201,7 @@ def _kernel_datapath() -> bool:
 
 
 def _bridge(wanted: Dict[str, Any], own: str, kernel: bool) -> int:
-    """Ports in one transaction with the switch's database, flows in one with the switch."""
+    """Set all ports in one transaction of the database, and all flows in one of the switch. Return how many ports changed."""
     before = commands.run([*_VSCTL, "--if-exists", "list-ports", BRIDGE], check=False).decode().split()
     words = ["--may-exist", "add-br", BRIDGE, "--", "set", "Bridge", BRIDGE]
     words += [f"datapath_type={'system' if kernel else 'netdev'}", "fail_mode=secure", f"other_config:hwaddr={wanted['mac']}"]
@@ -215,7 +219,7 @@ def _bridge(wanted: Dict[str, Any], own: str, kernel: bool) -> int:
 
 
 def flows(wanted: Dict[str, Any]) -> List[str]:
-    """Nothing is learnt and nothing is flooded: what is for nobody known is dropped."""
+    """Return the flows. The switch learns nothing and floods nothing; a packet for an unknown address is dropped."""
     to_us = f"priority=10,dl_dst={wanted['mac']},actions=LOCAL"
     peers: Sequence[Dict[str, Any]] = wanted["peers"]
     return [to_us] + [f"priority=10,in_port=LOCAL,dl_dst={peer['mac']},actions=output:{peer['number']}" for peer in peers]

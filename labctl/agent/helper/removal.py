@@ -1,7 +1,7 @@
-"""What the helper put into this machine's kernel, taken out again: chains, the jumps to them, routes, daemons.
+"""Removes what the helper put into this machine's kernel: chains, the jumps to them, routes, devices, and its daemons.
 
-Who calls it: `agent clean`, when no helper runs any more. It finds everything by name or number, never by memory, and touches nothing else.
-What a network plug-in makes besides routes, it names with LINK_PREFIX, and it goes too.
+Who calls it: `agent clean`, when no helper runs any more. It finds everything by name or number, without any record, and changes nothing else.
+The devices that a network plug-in makes have names that begin with LINK_PREFIX, so they are removed too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TABLES = ("filter", "nat", "mangle", "raw")
 
 
 def remove() -> List[str]:
-    """Everything; the answer names what could not be removed."""
+    """Remove everything. Return one line for each thing that could not be removed."""
     left: List[str] = []
     for step in (_forwarder, names.remove, _loopback, _rules, _routes, bird.remove, ovs.remove, _links):
         try:
@@ -34,7 +34,7 @@ def _forwarder() -> None:
 
 
 def _loopback() -> None:
-    """Loopback addresses are not routed any more, because the rule that kept others out of them goes too."""
+    """Stop routing loopback addresses, because the rule that protected them is removed too."""
     with open("/proc/sys/net/ipv4/conf/all/route_localnet", "w") as file:
         file.write("0")
 
@@ -50,7 +50,7 @@ def _rules() -> None:
 
 
 def _undone(table: str, saved: str) -> List[str]:
-    """Input for a restore: the jumps to our chains deleted, the chains emptied, then removed. Nothing where there is nothing of ours."""
+    """Return lines for iptables-restore that delete the jumps to our chains, then empty and delete the chains. [] if the table has none of ours."""
     lines = saved.splitlines()
     chains = [line[1:].split(" ", 1)[0] for line in lines if line.startswith(":" + PREFIX)]
     if not chains:

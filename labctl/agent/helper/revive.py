@@ -1,12 +1,12 @@
-"""TCP connections to an endpoint that is dead: what is done so that their clients don't wait for it.
+"""Makes the clients of a dead endpoint notice at once, so that they don't wait for it.
 
-conntrack.py calls this after the new rules are in. First the entries are deleted, so that what a client sends next is a new connection to the kernel and
-takes the new way. Then, because a client may send nothing for long, each is made to:
+conntrack.py calls this when the new rules are applied. First the tracked entries are deleted, so the client's next packet is a new connection for the
+kernel and takes the new way. But a client may send nothing for a long time, so each one is made to send:
 
-- It waits for the answer to its first packet: that packet is sent again on its behalf (syns.py kept it). A living endpoint answers, and the client
-  never notices.
-- It is connected: it gets a packet that fits no connection, a SYN-ACK out of turn. TCP answers such a packet with the number it expects next (RFC 5961's
-  challenge ACK). That answer takes the new way to an endpoint that does not know the connection, which resets it.
+- A client that waits for the answer to its first packet: we send that packet again for it (syns.py kept a copy). A living endpoint answers, and the
+  client never notices.
+- A client that is connected gets a SYN-ACK that belongs to no connection. TCP answers such a packet with the number it expects next (the challenge ACK
+  of RFC 5961). That answer goes to a living endpoint, which does not know the connection and resets it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SYN_ACK, _WINDOW = 0x12, 1024
 
 
 class Connection(NamedTuple):
-    """A client, where it sent to, and the endpoint that was chosen for it."""
+    """A client, the Service that it connected to, and the endpoint that was chosen for it."""
 
     state: str
     client: str
@@ -39,7 +39,7 @@ class Connection(NamedTuple):
 
 
 def connections(endpoints: Set[Tuple[str, int]]) -> List[Connection]:
-    """The kernel's entries of TCP connections through Services to these endpoints."""
+    """Return the kernel's tracked TCP connections through Services to these endpoints."""
     found = []
     for line in commands.run(["conntrack", "-L", "-p", "tcp", "--dst-nat"], check=False).decode().splitlines():
         match = _ENTRY.search(line)
@@ -49,7 +49,7 @@ def connections(endpoints: Set[Tuple[str, int]]) -> List[Connection]:
 
 
 def revive(found: Iterable[Connection], syns: Syns) -> int:
-    """Send what each of them needs; their entries are deleted already. The answer is how many packets were sent."""
+    """Send each client its packet. Their tracked entries must be deleted already. Return how many packets were sent."""
     sent = 0
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
         raw.setblocking(False)
@@ -70,7 +70,7 @@ def _packet(connection: Connection, syns: Syns) -> bytes:
 
 
 def again(packet: bytes, address: str, port: int) -> bytes:
-    """A client's first packet as the client sent it: to the Service instead of an endpoint."""
+    """Return a client's first packet as the client sent it: addressed to the Service, not to an endpoint."""
     header = (packet[0] & 15) * 4
     segment = packet[header : header + (packet[header + 12] >> 4) * 4]
     segment = segment[:2] + struct.pack(">H", port) + segment[4:]
@@ -78,14 +78,14 @@ def again(packet: bytes, address: str, port: int) -> bytes:
 
 
 def out_of_turn(connection: Connection) -> bytes:
-    """A SYN-ACK from the Service to a client that is connected to it."""
+    """Return a SYN-ACK from the Service to a client that is connected to it."""
     ports = (connection.service_port, connection.client_port)
     segment = struct.pack(">HHIIBBHHH", *ports, 0, 0, 5 << 4, _SYN_ACK, _WINDOW, 0, 0)
     return _datagram(socket.inet_aton(connection.service), socket.inet_aton(connection.client), segment)
 
 
 def _datagram(source: bytes, destination: bytes, segment: bytes) -> bytes:
-    """IP around a TCP segment, whose checksum is made anew. The kernel fills in IP's own."""
+    """Return an IP packet with a TCP segment, whose checksum is computed. The kernel fills in the checksum of IP."""
     pseudo = source + destination + struct.pack(">BBH", 0, socket.IPPROTO_TCP, len(segment))
     blank = segment[:16] + b"\0\0" + segment[18:]
     segment = blank[:16] + struct.pack(">H", _checksum(pseudo + blank)) + blank[18:]

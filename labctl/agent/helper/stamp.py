@@ -1,7 +1,7 @@
-"""Did anybody touch the tables? Asked of the kernel twice a second, so it must cost next to nothing.
+"""A cheap stamp of the iptables tables, which tells whether somebody changed them. The helper reads it twice a second.
 
-nft keeps a generation number per network namespace, one more for every commit: one netlink message. Legacy tables answer how many entries and bytes
-they have: one getsockopt each. Neither reads a rule. A stamp that is not the one we left means: read them all, once, and tell the master.
+nft counts a generation for each network namespace, one more for every commit; one netlink message reads it. Legacy tables tell how many entries and
+bytes they have; one getsockopt for each table reads that. No rule is read. If the stamp is not the one we left, all rules are read once.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import Optional
 _NETLINK_NETFILTER, _NFNL_SUBSYS_NFTABLES, _NFT_MSG_GETGEN, _NFTA_GEN_ID, _REQUEST = 12, 10, 16, 1, 1
 _IPT_SO_GET_INFO, _IPT_INFO = 64, struct.Struct("=32sI5I5III")
 
-Stamp = tuple
-"""Compared as a whole."""
+Stamp = tuple  # compared as a whole
 
 
 class NftStamp:
@@ -40,12 +39,12 @@ class NftStamp:
 
     @staticmethod
     def after(before: Stamp, commits: int) -> Optional[Stamp]:
-        """What it must be after so many commits of ours and none of anybody else's."""
+        """Return the stamp after so many commits of ours if nobody else commits."""
         return ((before[0] + commits) & 0xFFFFFFFF,)
 
 
 class LegacyStamp:
-    """How many entries and bytes the tables have. A table that nobody used yet has none."""
+    """How many entries and bytes the tables have. A table that was never used has none."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -66,5 +65,5 @@ class LegacyStamp:
 
     @staticmethod
     def after(before: Stamp, commits: int) -> Optional[Stamp]:
-        """Not to be foreseen: what is there after our own restore is believed."""
+        """Return None, because the sizes can't be predicted. The caller takes the stamp that it reads after its own restore."""
         return None

@@ -1,10 +1,10 @@
-"""The first packets of TCP connections to Services, kept for two seconds, so that those sent to a machine that just died can be sent again.
+"""Keeps the first packets of TCP connections to Services for two seconds, so that those sent to a machine that just died can be sent again.
 
 A client whose first packet (SYN) is lost sends it again after a second, and nothing on this machine can make it do so earlier. So the proxy's rules
 copy each such packet to a netlink group (iptables' NFLOG; the nat table sees first packets only). The kernel queues the copies on this socket at no
 cost to the helper, which empties the queue twice a second. When the master says that an endpoint is dead, `revive.py` sends them again.
 
-The words of the netlink protocol are in the kernel's include/uapi/linux/netfilter/nfnetlink_log.h.
+The netlink protocol is defined in the kernel's include/uapi/linux/netfilter/nfnetlink_log.h.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Flow = Tuple[str, int, str, int]
 
 
 class Syns:
-    """`take` empties the kernel's queue. Where the kernel has no such group, nothing is ever found."""
+    """The packets that were kept. `take` reads the kernel's queue. Where the kernel has no such group, nothing is ever found."""
 
     def __init__(self) -> None:
         self._kept: Dict[Flow, Tuple[float, bytes]] = {}
         self._socket = _listen()
 
     def take(self) -> None:
-        """Read what came, and let go of what is too old."""
+        """Read the packets that came, and forget those that are too old."""
         now = time.monotonic()
         for packet in self._packets():
             flow = _flow(packet)
@@ -51,7 +51,7 @@ class Syns:
             del self._kept[oldest]
 
     def find(self, flow: Flow) -> Optional[bytes]:
-        """The first packet of a connection, from its IP header on."""
+        """Return the first packet of a connection, from its IP header on, or None."""
         return self._kept.get(flow, (0.0, None))[1]
 
     def _packets(self) -> Iterator[bytes]:
@@ -85,7 +85,7 @@ def _configuration(kind: int, value: bytes) -> bytes:
 
 
 def _payloads(data: bytes) -> Iterator[bytes]:
-    """The packets in one read of netlink messages."""
+    """Yield the packets in one read of netlink messages."""
     at = 0
     while at + 20 <= len(data):
         length, kind = struct.unpack_from("=IH", data, at)
@@ -108,7 +108,7 @@ def _attributes(data: bytes) -> Iterator[bytes]:
 
 
 def _flow(packet: bytes) -> Optional[Flow]:
-    """None if it is not the first packet of a TCP connection over IPv4, whole with its headers."""
+    """Return the packet's flow, or None if it is not the first packet of a TCP connection over IPv4 with all its headers."""
     header = (packet[0] & 15) * 4 if packet else 0
     if header < 20 or packet[0] >> 4 != 4 or packet[9] != socket.IPPROTO_TCP or len(packet) < header + 20:
         return None

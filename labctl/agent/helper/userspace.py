@@ -1,7 +1,7 @@
-"""The forwarder's keeper: starts it when there is something to forward, tells it what, and notices when it is gone.
+"""Keeps the forwarder running while there is something to forward, and tells it what to serve.
 
-The forwarder is a process of its own session: connections through it outlive this helper, the master and the SSH connection. They speak over a Unix
-socket, frames of JSON as everywhere. A forwarder of another agent version is told to end and replaced.
+The forwarder is a companion in a session of its own, so connections through it outlive this helper, the master and the SSH connection. A forwarder of
+another agent version is told to end and is replaced.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ _NOTHING: Dict[str, Any] = {"ports": 0, "failed": {}}
 
 
 class Forwarder:
-    """`program` is this zipapp: the forwarder is another subcommand of it."""
+    """The helper's side of the forwarder. `program` is the path of the agent's zipapp, which has the forwarder as a subcommand."""
 
     def __init__(self, program: str) -> None:
         self._program = program
         self._companion = Companion("forwarder", SOCKET, self._start)
 
     def serve(self, params: Dict[str, Any]) -> dict:
-        """{"whole": bool, "set": [port...], "remove": [id...]}. `whole`: nothing else is served any more. Nothing at all ends the process."""
+        """Serve ports: {"whole": bool, "set": [port...], "remove": [id...]}. Returns {"ports": how many, "failed": {id: why}}.
+
+        With `whole` no other port is served any more, and the process ends if there is none at all. Raises Refused, Failed.
+        """
         whole, ports = bool(params.get("whole")), [_port(port) for port in params.get("set", ())]
         remove = [check.name(one) for one in params.get("remove", ())]
         if len(ports) > PORTS_MAX:
@@ -38,7 +41,7 @@ class Forwarder:
         return self._companion.ask(request, start=bool(ports)) or dict(_NOTHING)
 
     def lost(self) -> bool:
-        """True once, when a forwarder that served has ended."""
+        """Return True once when a forwarder that served has ended."""
         return self._companion.lost()
 
     def _start(self) -> None:
@@ -48,7 +51,7 @@ class Forwarder:
 
 
 def _port(port: Dict[str, Any]) -> Dict[str, Any]:
-    """{"id", "protocol", "address", "port", "backends": [[address, port]...], "affinityS"}: where it listens, and who serves."""
+    """Check a port: {"id", "protocol", "address", "port", "backends": [[address, port]...], "affinityS"}. Raises Refused."""
     backends: List[List[Any]] = [[check.address(address), check.port(number)] for address, number in port["backends"]]
     return {
         "id": check.name(port["id"]),

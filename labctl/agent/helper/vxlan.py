@@ -1,4 +1,4 @@
-"""The machine's VXLAN device, its peers' hardware addresses and where they are: all as the master says, nothing learnt.
+"""The machine's VXLAN device, with the hardware and outer addresses of its peers as the master sends them. The device learns nothing itself.
 
 Who calls it: network.py.
 """
@@ -14,13 +14,16 @@ DEVICE = "labctl-vxlan"
 
 
 class Tunnel:
-    """Kept for as long as the helper runs, so that it can see whether the device is still as it was left."""
+    """This machine's VXLAN device. One object lives as long as the helper, and notices when somebody changes the device."""
 
     def __init__(self) -> None:
         self._watch = overlay.Watch()
 
     def program(self, plan: Optional[Dict[str, Any]], own: str, link: str) -> int:
-        """What `overlay.checked` takes and a "vni", or None: there is to be none. How many changes it took."""
+        """Bring the device to the plan, or remove it if the plan is None. Return the number of changes. Raises Refused, Failed.
+
+        `plan` is what `overlay.checked` takes, with a "vni".
+        """
         if plan is None:
             self._watch.end()
             return _remove()
@@ -31,7 +34,7 @@ class Tunnel:
         return changed
 
     def lost(self) -> bool:
-        """True once, when somebody touched the device."""
+        """Return True once when somebody changed the device."""
         return self._watch.touched()
 
 
@@ -43,7 +46,7 @@ def _remove() -> int:
 
 
 def _device(wanted: Dict[str, Any], own: str, link: str) -> int:
-    """Made, or made anew if it is another; what may change in place is changed."""
+    """Make the device, or make it anew if it differs in what can't be changed. Return the number of changes."""
     there = overlay.described(DEVICE)
     data = there.get("linkinfo", {}).get("info_data", {})
     seen = [data.get(key) for key in ("id", "port", "local", "link", "learning")]
@@ -60,7 +63,7 @@ def _device(wanted: Dict[str, Any], own: str, link: str) -> int:
 
 
 def _forwarding(peers: Sequence[Dict[str, str]]) -> int:
-    """Which minion each hardware address is behind."""
+    """Write the forwarding entries, which say behind which minion each hardware address is. Return the number of changes."""
     shown = json.loads(commands.run(["bridge", "-j", "fdb", "show", "dev", DEVICE]) or b"[]")
     there: overlay.Pairs = {(entry["mac"], entry.get("dst", "")) for entry in shown}
     own: overlay.Pairs = {(peer["mac"], peer["address"]) for peer in peers}
