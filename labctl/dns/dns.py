@@ -1,4 +1,4 @@
-"""Dns: keeps the names that each minion's server answers equal to the Services there are.
+"""Keeps the names that each minion's DNS server answers equal to the Services in the store.
 
     runner ══ Services, endpoints, namespaces ══► seen ─► dirty keys ─► records.py ─► table ─┬─► worker of minion-1 ─► helper `dns` ─► agent/dns
                                                                                              └─► worker of minion-2 ─► ...
@@ -90,7 +90,7 @@ class Dns:
         return not self._dirty and self._workers.idle
 
     def answering(self, service: str) -> Mapping[str, bool]:
-        """Minion -> does its server have this Service's names as they are now?"""
+        """Tell for each minion whether its server has this Service's names as they are now."""
         return {name: minion.told and service not in minion.dirty for name, minion in self._minions.items()}
 
     # -- the Observer protocol: what the runner shows
@@ -123,7 +123,7 @@ class Dns:
             self._workers.wake(change.key)
 
     def notified(self, machine: str, method: str, params: Any) -> None:
-        """A listener for `Remote.listen`."""
+        """Handle a notification of a helper; it is a listener for `Remote.listen`."""
         minion = self._minions.get(machine)
         if minion is None:
             return
@@ -135,7 +135,7 @@ class Dns:
     # -- the table
 
     def _mark(self, view: View, key: str) -> None:
-        """Read it again after the changes of this turn of the loop: several of one Service are one."""
+        """Read the key again after this turn of the loop, so that several changes of one Service are one."""
         self._dirty[key] = None
         self._view = view
         if self._settling is None:
@@ -151,7 +151,7 @@ class Dns:
                 self._workers.wake(name)
 
     def _read_safely(self, key: str) -> bool:
-        """Whether the key's records changed. A mistake of ours with one Service must not keep the others from the minions."""
+        """Read a key and tell whether its records changed. A mistake of ours with one Service must not stop the others."""
         try:
             rows = self._rows(key)
         except Exception as error:
@@ -219,12 +219,12 @@ class Dns:
         }
 
     def _failed(self, name: str, error: Exception, again_s: float) -> None:
-        """Only the first failure of a row is written down, and a minion that is away is none."""
+        """Write the first of several failures into the journal. A minion that is disconnected is no failure."""
         if not isinstance(error, Unreachable) and name not in self._failing:
             self._failing.add(name)
             self._journal.note("dns", f"machine/{name}", f"its DNS server could not be told: {error}")
 
 
 def _service_of(one: Any) -> Iterable[str]:
-    """An index: the Service that an EndpointSlice belongs to."""
+    """Return the Service that an EndpointSlice belongs to; it is an index of the view."""
     return (f"{one.metadata.namespace}/{one.service}",) if one.service else ()

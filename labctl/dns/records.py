@@ -1,4 +1,4 @@
-"""What names mean: a Service and its endpoints become rows of records. Pure; the rules are Kubernetes' "DNS-Based Service Discovery", version 1.1.0.
+"""Makes rows of records from a Service and its endpoints. Pure functions; the rules are Kubernetes' "DNS-Based Service Discovery", version 1.1.0.
 
 A row is a list as the minions' servers read it (agent/dns/zone.py has the forms). Names in rows are relative to the cluster's domain.
 
@@ -25,7 +25,7 @@ Found = tuple[str, str, tuple[tuple[str, str, int], ...]]
 
 
 def service_rows(service: Service, slices: Iterable[EndpointSlice], plain: Endpoints | None) -> Rows:
-    """In an order that depends on nothing but the records."""
+    """Return a Service's rows. Their order depends only on the records."""
     spec = service.spec
     name = f"{service.metadata.name}.{service.metadata.namespace}.svc"
     if spec.type == "ExternalName":
@@ -37,7 +37,7 @@ def service_rows(service: Service, slices: Iterable[EndpointSlice], plain: Endpo
 
 
 def namespace_rows(namespace: str) -> Rows:
-    """Names below which Services and pods have theirs: they exist, but have no records."""
+    """Return the names of a namespace below which its Services and pods have theirs. They exist, but have no records."""
     return ("", f"{namespace}.svc"), ("", f"{namespace}.pod")
 
 
@@ -81,7 +81,7 @@ def _slice_endpoints(slices: Iterable[EndpointSlice]) -> Iterator[Found]:
 
 
 def _plain_endpoints(plain: Endpoints | None, not_ready_too: bool) -> Iterator[Found]:
-    """People write Endpoints by hand for Services without a selector."""
+    """Return the endpoints of Endpoints objects, which people write by hand for Services without a selector."""
     for subset in plain.subsets if plain else ():
         ports = tuple((port.name, port.protocol, port.port) for port in subset.ports if port.name)
         for address in subset.addresses + (subset.not_ready_addresses if not_ready_too else ()):

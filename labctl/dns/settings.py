@@ -1,4 +1,4 @@
-"""What the names and their servers may be told."""
+"""The settings of the names and of the servers that answer them."""
 
 from __future__ import annotations
 

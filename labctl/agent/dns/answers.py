@@ -1,4 +1,4 @@
-"""What one query is answered, given the zone. Pure: the server does the sending, and the asking of other servers."""
+"""Decides the answer to one query from the zone. Pure functions: the server sends the answers and asks other servers."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ KEPT_BYTES = 512
 
 
 class Ready(NamedTuple):
-    """The answer."""
+    """The answer is ready to be sent."""
 
     data: bytes
 
 
 class Ask(NamedTuple):
-    """Another server must be asked first. `found`: what is known so far, up to a CNAME that leads outside; None: nothing of it is ours."""
+    """Another server must be asked first. `found` is what we know ourselves, up to a CNAME that leads outside; None if the name is not ours."""
 
     asked: Query
     found: Optional[Found]
 
 
 class Answers:
-    """`changed` must be called when the zone has changed."""
+    """Answers queries from one zone. Call `changed` when the zone has changed."""
 
     def __init__(self, zone: Zone) -> None:
         self.zone = zone
@@ -37,7 +37,7 @@ class Answers:
         self._kept.clear()
 
     def of(self, data: bytes, over_tcp: bool = False) -> Union[Ready, Ask, None]:
-        """None: not to be answered."""
+        """Return the answer to a query, or None if it must not be answered."""
         key = data[2:]
         kept = None if over_tcp else self._kept.get(key)
         if kept is not None:

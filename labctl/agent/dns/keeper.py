@@ -1,6 +1,6 @@
-"""Starts the DNS server again when it was killed and no helper is there to notice: names must not need a master.
+"""Starts the DNS server again if it was killed while no helper runs, so that names work without a master.
 
-Who runs it: the agent. The helper is quicker (0.5 s) while the master is connected; then the server is there already when the agent looks.
+Who runs it: the agent. While the master is connected, the helper is quicker (0.5 s), and the agent finds the server running.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ async def _answers(path: str) -> bool:
 
 
 def _start(program: str) -> None:
-    """In a session of its own: it outlives the agent. Its parent is a process that ends at once, so that the machine's init waits for it."""
+    """Start it in a session of its own, so that it outlives the agent. Its parent ends at once, so the machine's init becomes its parent."""
     quiet = subprocess.DEVNULL
     words = ["/bin/sh", "-c", '"$@" & exit 0', "start", sys.executable, program, "dns"]
     subprocess.run(words, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True, cwd="/", check=False)

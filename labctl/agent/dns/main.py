@@ -1,7 +1,7 @@
-"""`agent dns`: the process. It is told what to answer over a Unix socket, in frames of JSON, and remembers it in a file for its successor.
+"""`agent dns` is the DNS server's process. A helper tells it the names over a Unix socket, in frames of JSON, and it keeps them in a file for its successor.
 
-The helper starts it, by forking itself, in a session of its own: names go on when the master, its SSH connection and the helper are gone. If it is killed meanwhile, the
-agent starts it again (`keeper.py`), and it goes on with what the file says. A lock lets only one of them run.
+The helper starts it by forking itself, in a session of its own, so names work when the master, its SSH connection and the helper are gone. If it is
+killed then, the agent starts it again (`keeper.py`), and it reads the names from the file. A lock allows only one of them at a time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PR_SET_NAME = 15
 
 
 def resolver() -> str:
-    """The text that says which DNS servers this machine itself uses, besides us."""
+    """Return the text of the resolv.conf with the DNS servers that this machine used before ours."""
     for path in (KEPT_RESOLVER, RESOLVER):
         with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
             return file.read(1 << 16)
@@ -45,7 +45,7 @@ def resolver() -> str:
 
 
 class Control:
-    """Helpers' connections. One frame in, one frame out."""
+    """The connections of helpers. Each frame that comes is answered by one frame."""
 
     def __init__(self, selector: selectors.BaseSelector, path: str, program: str, server: Server, state: str = STATE) -> None:
         self._selector = selector
@@ -67,7 +67,7 @@ class Control:
         selector.register(listening, selectors.EVENT_READ, lambda _mask: self._accept(listening))
 
     def answer(self, request: Dict[str, Any]) -> Dict[str, Any]:
-        """{"end": true}, {"program", "failing": mode}, or {"program", "settings": {...}, "whole": bool, "set": {key: rows}, "remove": [key]}."""
+        """Answer a request: {"end": true}, {"program", "failing": mode}, or {"program", "settings": {...}, "whole": bool, "set": {key: rows}, "remove": [key]}."""
         if not isinstance(request, dict):
             raise ValueError("a request is an object")
         if request.get("end") or request.get("program", self._program) != self._program:
@@ -95,7 +95,7 @@ class Control:
         return {"otherProgram": False, "names": len(zone), "failed": failed, "mistake": mistake}
 
     def _fail(self, mode: Optional[str]) -> str:
-        """A fault begins ("servfail", "drop") or ends (""); None only asks. It is on the disk when this returns, for a successor."""
+        """Begin a fault ("servfail", "drop") or end it (""); None only asks. The state is on the disk when this returns, for a successor."""
         if mode is not None and mode != self._server.failing:
             if mode not in ("", *FAILING):
                 raise ValueError(f"{mode!r} is no way to fail")
@@ -104,7 +104,7 @@ class Control:
         return self._server.failing
 
     def load(self) -> None:
-        """Go on where a predecessor ended."""
+        """Read the names that a predecessor kept."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             with open(self._state, encoding="utf-8") as file:
                 told = json.load(file)
@@ -166,7 +166,7 @@ class Control:
 
 
 def forget_failing(path: str = STATE) -> None:
-    """A server that starts again answers, whatever its predecessor was told. None may run meanwhile."""
+    """End a fault that the next server would go on with. No server may run meanwhile."""
     with contextlib.suppress(OSError, ValueError):
         with open(path, encoding="utf-8") as file:
             told = json.load(file)
@@ -177,7 +177,7 @@ def forget_failing(path: str = STATE) -> None:
 
 
 def run(program: str, folder: str = "", read_resolver: Callable[[], str] = resolver) -> None:
-    """Until told to end. Returns if another one runs and goes on running. `folder`: before the paths above, for tests."""
+    """Run until a helper says to end. Return at once if another server runs. Tests put `folder` before the paths above."""
     lock = _locked(folder + LOCK)
     if lock is None:
         return
@@ -195,7 +195,7 @@ def run(program: str, folder: str = "", read_resolver: Callable[[], str] = resol
 
 
 def _locked(path: str) -> Optional[int]:
-    """The open lock. A predecessor that was just told to end has a moment to do so."""
+    """Return the locked file, or None if another server keeps the lock. A predecessor that was just told to end gets a moment to do so."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + PREDECESSOR_S
     while True:
@@ -210,9 +210,9 @@ def _locked(path: str) -> Optional[int]:
 
 
 def fork(program: str) -> None:
-    """A process of its own, in its own session, whose parent is the machine's init. It is called `labctl-dns`.
+    """Start the server as a process called `labctl-dns`, in its own session, with the machine's init as its parent.
 
-    Forking costs a hundredth of starting Python anew, and the two share most of their memory.
+    Forking costs a hundredth of starting Python, and the two processes share most of their memory.
     """
     child = os.fork()
     if child:

@@ -1,10 +1,10 @@
-"""The server's loop: queries over UDP and TCP from pods and the minion itself, the master's words over a Unix socket, other servers' answers.
+"""The server's loop: it reads queries from pods and the minion over UDP and TCP, requests of helpers over a Unix socket, and other servers' answers.
 
     pod ── 10.247.0.10:53 ── the proxy's rules ──► MINION:10053 ─► answers.py ─► zone.py
     helper ── frames of JSON ──► control ─► zone                       └─► upstream.py ── the machine's own DNS server
 
-One thread and one selector: whoever is slow holds up nobody, and a client that floods is read only so often before the others get their turn.
-It answers pods and the minion itself, nobody else, because it asks other servers on their behalf.
+It has one thread and one selector. A slow client delays nobody, and a client that floods is read only a few times before the others get their turn.
+It answers only pods and the minion itself, because it asks other servers for its clients.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ Send = Callable[[bytes], None]
 
 
 def is_own_address(address: str) -> bool:
-    """Is it one of this machine's own? A machine with several links asks itself from any of them: masquerading takes the first link's address.
+    """Tell whether an address is one of this machine's own. With several links, the machine's queries may come from any of them.
 
-    The kernel says so: to one of its own addresses it sends from that very address. (Whether one can be bound says less: `ip_nonlocal_bind` allows any.)
+    The kernel knows: it sends to one of its own addresses from that same address. (Binding proves less, because `ip_nonlocal_bind` allows any address.)
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
@@ -44,7 +44,7 @@ def is_own_address(address: str) -> bool:
 
 
 class Server:
-    """`zone` may be exchanged and changed meanwhile: `use` and `changed` say so."""
+    """The server for one zone. Call `use` when the zone is another one, and `changed` when its names have changed."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Server:
         return self._answers.zone
 
     def use(self, zone: Zone, place: Tuple[str, int], networks: List[str]) -> None:
-        """Answer with this zone, at this address and port, clients of these networks. Raises OSError if it can't listen there."""
+        """Answer the clients of these networks with this zone, at this address and port. Raises OSError if it can't listen there."""
         if place != self._place:
             self._listen(place)
         self._networks = [ipaddress.IPv4Network(each) for each in (*networks, f"{place[0]}/32", "127.0.0.0/8")]
@@ -85,7 +85,7 @@ class Server:
         self._answers.changed(self.zone)
 
     def turn(self, most_s: float) -> None:
-        """Wait for something to do, no longer than so, and do it."""
+        """Wait at most so many seconds for something to do, and do it."""
         now = time.monotonic()
         waits = [each for each in (self._upstream.wait_s(now), self._tcp.wait_s(now) if self._tcp else None, most_s) if each is not None]
         for key, mask in self._selector.select(min(waits)):
@@ -107,7 +107,7 @@ class Server:
             self._tcp = None
 
     def _is_registered(self, key: selectors.SelectorKey) -> bool:
-        """Another callback of this turn may have closed it."""
+        """Tell whether a socket is still registered; another callback of this turn may have closed it."""
         with contextlib.suppress(KeyError, ValueError):
             return self._selector.get_key(key.fileobj).data is key.data
         return False
@@ -173,14 +173,14 @@ class Server:
                 self._upstream.ask(client, query, question, over_tcp, partial(self._complete, said.asked, said.found, over_tcp, send))
 
     def _fail(self, data: bytes, send: Send) -> None:
-        """Answer a query as the fault wants it."""
+        """Answer a query as the injected fault says."""
         with contextlib.suppress(wire.Malformed):
             asked = wire.query(data)
             if asked and self.failing == "servfail":
                 send(wire.failure(asked, wire.SERVER_FAILURE))
 
     def _complete(self, asked: wire.Query, found: Found, over_tcp: bool, send: Send, data: Optional[bytes]) -> None:
-        """What another server says of the name that a CNAME of ours leads to. Without an answer, the client gets the CNAME alone."""
+        """Add to the answer what another server says about the target of our CNAME. Without such an answer the client gets the CNAME alone."""
         code = wire.SERVER_FAILURE
         more: List[Record] = []
         if data is not None:

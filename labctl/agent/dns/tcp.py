@@ -1,4 +1,4 @@
-"""Queries over TCP: clients come here when an answer did not fit into a packet. Connections are few, short, and bounded for each client."""
+"""Queries over TCP. Clients use it when an answer did not fit into a packet. Connections are few, short, and bounded for each client."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Handle = Callable[["Connection", bytes], None]
 
 
 class Connection:
-    """One client's. `send` may be called at any time later, also when the connection is closed: then it does nothing."""
+    """One client's connection. `send` may be called at any later time; when the connection is closed, it does nothing."""
 
     def __init__(self, socket_: socket.socket, client: str) -> None:
         self.socket = socket_
@@ -30,7 +30,7 @@ class Connection:
 
 
 class Tcp:
-    """`handle(connection, query)` is called for each query; whoever has an answer calls `send`."""
+    """The listener and its connections. It calls `handle(connection, query)` for each query; the answer is given to the connection's `send`."""
 
     def __init__(self, selector: selectors.BaseSelector, listening: socket.socket, allowed: Callable[[str], bool], handle: Handle) -> None:
         self._selector = selector

@@ -1,7 +1,7 @@
-"""Names that are not the cluster's: the machine's own DNS servers are asked, if it has any.
+"""Asks the machine's own DNS servers for names outside the cluster, if the machine has any.
 
-Each query gets a socket of its own, with a random port and number, connected to the server, so that nobody else can answer in its place. Nothing that comes back
-is kept, so one pod's answer is never another's. How many wait at once is bounded, in all and for each client.
+Each query gets a socket of its own, with a random port and number, connected to the server, so that nobody else can answer in its place. Answers are not
+cached, so a false answer to one pod never reaches another. The number of waiting queries is bounded, in all and for each client.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Done = Callable[[Optional[bytes]], None]
 
 
 def servers(resolver: str, ours: str) -> List[str]:
-    """The servers of a resolv.conf, except our own. IPv6 servers are left out, because labs have IPv4 only."""
+    """Return the servers of a resolv.conf, except our own. IPv6 servers are left out, because labs have IPv4 only."""
     found = [line.split()[1] for line in resolver.splitlines() if line.startswith("nameserver") and len(line.split()) > 1]
     return [each for each in found if _ipv4(each) and each != ours][:SERVERS_MAX]
 
 
 class _Waiting:
-    """One query on its way: to the first server, and to the next if that one is silent."""
+    """One query that waits for an answer: of the first server, then of the next one if the first is silent."""
 
     def __init__(self, client: str, data: bytes, question: bytes, over_tcp: bool, left: List[str], done: Done) -> None:
         self.client = client
@@ -48,7 +48,7 @@ class _Waiting:
 
 
 class Upstream:
-    """`port`: of the servers."""
+    """The queries that wait for other servers, which listen on `port`."""
 
     def __init__(self, selector: selectors.BaseSelector, servers: List[str], port: int = PORT) -> None:
         self._selector = selector
@@ -58,7 +58,7 @@ class Upstream:
         self._of_client: Dict[str, int] = {}
 
     def ask(self, client: str, data: bytes, question: bytes, over_tcp: bool, done: Done) -> None:
-        """`data` is the query as the client sent it; its number is replaced on the way."""
+        """Ask the servers. `data` is the query as the client sent it; on the way to the server it has another number."""
         crowded = len(self._waiting) >= WAITING_MAX or self._of_client.get(client, 0) >= WAITING_MOST_OF_ONE
         if crowded or not self._servers:
             done(None)
@@ -69,7 +69,7 @@ class Upstream:
         self._next(one)
 
     def wait_s(self, now: float) -> Optional[float]:
-        """How long until somebody's time is up."""
+        """Return the seconds until the next deadline of a waiting query."""
         return max(0.0, next(iter(self._waiting)).until - now) if self._waiting else None
 
     def late(self, now: float) -> None:
@@ -77,7 +77,7 @@ class Upstream:
             self._next(one)
 
     def readable(self, one: _Waiting) -> None:
-        """The selector saw something on its socket."""
+        """Handle what the selector saw on a query's socket."""
         assert one.socket is not None
         try:
             if not one.sent:
@@ -130,7 +130,7 @@ class Upstream:
         self._selector.register(one.socket, events, lambda _mask: self.readable(one))
 
     def _send_over_tcp(self, one: _Waiting) -> None:
-        """It is connected, or refused: then this raises OSError."""
+        """Send the query when the connection is made. Raises OSError if it was refused."""
         assert one.socket is not None
         query = one.id.to_bytes(2, "big") + one.data[2:]
         if one.socket.send(len(query).to_bytes(2, "big") + query) != len(query) + 2:

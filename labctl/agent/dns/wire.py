@@ -1,6 +1,6 @@
-"""DNS messages as bytes (RFC 1035, with EDNS of RFC 6891): queries in, answers out. Nothing here knows a name or does I/O.
+"""DNS messages as bytes (RFC 1035, with EDNS of RFC 6891): it decodes queries and encodes answers. It knows no names and does no I/O.
 
-The server calls `query` on whatever comes from the network, so everything is bounded: a name has 255 bytes, a compression pointer leads backwards only,
+The server gives everything that comes from the network to `query`, so everything is bounded: a name has 255 bytes, a compression pointer leads backwards only,
 and a query may carry few records beside its question. The encoder writes names uncompressed, except that the question's name is pointed to.
 Names are bytes in lower case with dots between labels and none at the end; a dot inside a label is escaped, so that it equals no name of ours.
 """
@@ -27,7 +27,7 @@ _RESPONSE, _AUTHORITATIVE, _TRUNCATED, _RECURSION_DESIRED, _RECURSION_AVAILABLE 
 
 
 class Malformed(ValueError):
-    """These bytes are no DNS message, or one that nobody sends who means well."""
+    """These bytes are no DNS message, or one that no well-meaning client sends."""
 
 
 class Record(NamedTuple):
@@ -56,7 +56,7 @@ class Query(NamedTuple):
 
 
 def query(data: bytes) -> Optional[Query]:
-    """None for what must not be answered at all: an answer, or too little to answer to. Raises Malformed for the rest that is no query."""
+    """Decode a query. Return None for a message that must not be answered: an answer, or one that is too short. Raises Malformed for any other non-query."""
     if len(data) < _HEADER.size:
         return None
     id_, flags, questions, answers, authorities, additional = _HEADER.unpack_from(data)
@@ -73,7 +73,7 @@ def query(data: bytes) -> Optional[Query]:
 
 
 def _edns(data: bytes, at: int, records: int) -> Tuple[int, int]:
-    """(version or -1, bytes of an answer over UDP)."""
+    """Return EDNS' version (-1 without EDNS) and the largest answer over UDP in bytes."""
     found = (-1, PLAIN_BYTES)
     for _ in range(records):
         start = at
@@ -92,7 +92,7 @@ def _edns(data: bytes, at: int, records: int) -> Tuple[int, int]:
 
 
 def answer(asked: Query, code: int, answers: List[Record], authority: List[Record], additional: List[Record], most: int) -> bytes:
-    """An authoritative answer. What is longer than `most` bytes is cut to none and marked as truncated: the client asks again over TCP."""
+    """Encode an authoritative answer. If it is longer than `most` bytes, it is sent without records and marked as truncated, so the client asks over TCP."""
     body = b"".join(_record(asked, record) for record in answers)
     body += b"".join(_record(asked, record) for record in authority)
     extra = b"".join(_record(asked, record) for record in additional)
@@ -108,7 +108,7 @@ def answer(asked: Query, code: int, answers: List[Record], authority: List[Recor
 
 
 def failure(asked: Query, code: int) -> bytes:
-    """An answer without records."""
+    """Encode an answer without records."""
     edns = _opt(code) if asked.edns else b""
     return _head(asked, 0, code, 0, 0, int(bool(edns))) + edns
 
@@ -118,7 +118,7 @@ def truncated(asked: Query) -> bytes:
 
 
 def malformed(data: bytes) -> bytes:
-    """The answer to what `query` refused: only its number is believed."""
+    """Encode the answer to a message that `query` refused. Only the message's number is used."""
     return _HEADER.pack(int.from_bytes(data[:2], "big"), _RESPONSE | FORMAT_ERROR, 0, 0, 0, 0)
 
 
@@ -140,7 +140,7 @@ def _record(asked: Query, record: Record) -> bytes:
 
 
 def name(text: bytes) -> bytes:
-    """A name on the wire. Raises Malformed for one that does not fit."""
+    """Encode a name. Raises Malformed if it is too long."""
     wire = b""
     for label in text.split(b".") if text else ():
         if not 0 < len(label) < 64:
@@ -152,7 +152,7 @@ def name(text: bytes) -> bytes:
 
 
 def _plain_name(data: bytes, at: int) -> Tuple[bytes, int]:
-    """A question's name, and where it ends. It is the first name, so it can point to none."""
+    """Decode a question's name; return it and where it ends. It is the first name of the message, so no pointer is allowed."""
     labels: List[bytes] = []
     start = at
     while True:
@@ -186,7 +186,7 @@ def _skip_name(data: bytes, at: int) -> int:
 
 
 def _whole_name(data: bytes, at: int) -> bytes:
-    """A name that may be compressed. Each pointer must lead to before the part that it ends, so that none leads in a circle."""
+    """Decode a name that may be compressed. Each pointer must lead backwards, so that none leads in a circle."""
     labels: List[bytes] = []
     limit, size = at, 0
     for _ in range(_POINTERS_MAX):
@@ -212,12 +212,12 @@ def _whole_name(data: bytes, at: int) -> bytes:
 
 
 def request(id_: int, target: bytes, type_: int) -> bytes:
-    """A query of our own."""
+    """Encode a query of our own."""
     return _HEADER.pack(id_, _RECURSION_DESIRED, 1, 0, 0, 1) + name(target) + struct.pack(">HH", type_, IN) + _opt(0)
 
 
 def belongs(data: bytes, id_: int, question: bytes) -> bool:
-    """Whether these bytes answer that query: an answer with its number and its question."""
+    """Tell whether these bytes answer that query: they are an answer with its number and its question."""
     if len(data) < _HEADER.size + len(question):
         return False
     number, flags, questions = struct.unpack_from(">HHH", data)
@@ -226,7 +226,7 @@ def belongs(data: bytes, id_: int, question: bytes) -> bool:
 
 
 def records(data: bytes) -> Tuple[int, List[Record]]:
-    """The code and the addresses and CNAMEs of another server's answer. Raises Malformed."""
+    """Return the code, and the addresses and CNAMEs, of another server's answer. Raises Malformed."""
     if len(data) < _HEADER.size:
         raise Malformed("it ends early")
     _, flags, questions, answers, _, _ = _HEADER.unpack_from(data)

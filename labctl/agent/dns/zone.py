@@ -1,6 +1,6 @@
-"""The names of the cluster: what the master told, ready to be looked up. Pure: nothing here does I/O.
+"""The names of the cluster, as the master sent them, ready to be looked up. Nothing here does I/O.
 
-Rows come in by key (a Service, a namespace), as the master's dns/records.py writes them. Names in rows are relative to the cluster's domain:
+Rows come by key (a Service, a namespace), as the master's dns/records.py writes them. Names in rows are relative to the cluster's domain:
 
     ["A", "web.default.svc", "10.247.3.4"]                             also AAAA
     ["SRV", "_http._tcp.web.default.svc", 80, "web.default.svc"]       port, host
@@ -35,7 +35,7 @@ class Settings(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a lookup found. `outside`: the last CNAME leads to this name of somebody else's."""
+    """What a lookup found. `outside` is the name outside the cluster to which the last CNAME leads."""
 
     code: int
     answers: List[Record]
@@ -67,7 +67,7 @@ class Zone:
         return self._rows
 
     def set(self, key: str, rows: List[List[Any]]) -> None:
-        """Raises ValueError for rows that are none; then the key has no records."""
+        """Replace a key's rows. Raises ValueError for malformed rows; then the key has no records."""
         self.remove(key)
         try:
             parsed = [self._parse(row) for row in rows]
@@ -91,11 +91,11 @@ class Zone:
     # -- looking up
 
     def owns(self, name: bytes) -> bool:
-        """Whether only we can answer for this name."""
+        """Tell whether only we can answer for this name."""
         return name == self.domain or name.endswith(self._suffix) or name in self._names or self._reversed_here(name)
 
     def find(self, name: bytes, type_: int) -> Found:
-        """For a name that we own."""
+        """Look up a name that we own."""
         answers: List[Record] = []
         for _ in range(CNAMES_MAX):
             sets = self._sets(name)
@@ -112,12 +112,12 @@ class Zone:
         return Found(wire.SERVER_FAILURE, [], [])
 
     def authority(self) -> Record:
-        """The SOA record that goes with "there is none": its last number says how long that may be believed."""
+        """Return the SOA record of a negative answer. Its last number says for how many seconds a client may cache that answer."""
         data = wire.name(b"ns.dns" + self._suffix) + wire.name(b"hostmaster" + self._suffix)
         return Record(self.domain, wire.SOA, TTL_S, data + struct.pack(">IIIII", self.serial, 7200, 1800, 86400, TTL_S))
 
     def _sets(self, name: bytes) -> Optional[Sets]:
-        """A name's records; none at all for a name that exists without any. None: there is no such name."""
+        """Return a name's records, which are empty for a name that exists without records, or None if there is no such name."""
         if name == self.domain:
             return {wire.SOA: [self.authority().data], wire.NS: [wire.name(b"ns.dns" + self._suffix)]}
         sets = self._names.get(name)
@@ -126,7 +126,7 @@ class Zone:
         return self._pod(name) if sets is None else sets
 
     def _pod(self, name: bytes) -> Optional[Sets]:
-        """`10-246-1-5.default.pod`: the address is in the name, as Kubernetes' specification 1.0 asks. Only pods' addresses are believed."""
+        """Answer `10-246-1-5.default.pod`, whose address is in the name (Kubernetes' DNS specification). Only addresses of the pods' range are answered."""
         found = _POD.fullmatch(name[: -len(self._suffix)]) if name.endswith(self._suffix) else None
         if found is None or found[2] + b".pod" + self._suffix not in self._names:
             return None
@@ -145,7 +145,7 @@ class Zone:
         return found
 
     def _hosts(self, found: List[Record]) -> List[Record]:
-        """The addresses of SRV records' hosts."""
+        """Return the addresses of the hosts that SRV records name."""
         hosts = dict.fromkeys(_text(record.data[6:]) for record in found if record.type == wire.SRV)
         return [
             Record(host, type_, TTL_S, data)
@@ -213,7 +213,7 @@ class Zone:
 
 
 def _parents(name: bytes) -> Iterable[bytes]:
-    """`b.c` and `c` of `a.b.c`."""
+    """Yield the names above a name: `b.c` and `c` of `a.b.c`."""
     while b"." in name:
         name = name.partition(b".")[2]
         yield name
@@ -224,7 +224,7 @@ def _ip_reversed(address: str) -> bytes:
 
 
 def _text(data: bytes) -> bytes:
-    """A name of ours off the wire: it is never compressed."""
+    """Return one of our encoded names as text. It is never compressed."""
     labels, at = [], 0
     while data[at]:
         labels.append(data[at + 1 : at + 1 + data[at]])
