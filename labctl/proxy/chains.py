@@ -55,7 +55,7 @@ _DESTINATION = re.compile(r"-p (\w+) .*--to-destination ([\d.]+):(\d+)$")
 
 
 def parse(text: str) -> Rules:
-    """iptables-save's or iptables-restore's text; lines that are not the proxy's are left out."""
+    """Parse the text of iptables-save or iptables-restore. Lines that are not the proxy's are left out."""
     owned: dict[str, dict[str, list[str]]] = {name: {} for name in TABLES}
     shared: dict[str, list[str]] = {name: [] for name in TABLES}
     table = "nat"
@@ -89,7 +89,7 @@ def _take(rule: str, owned: dict[str, list[str]], shared: list[str]) -> None:
 
 
 def merge(parts: Iterable[Rules]) -> Rules:
-    """The rules of several Services (and the base) as one value. Their owned chains differ."""
+    """Return the rules of several Services (and the base) as one value. Each Service has chains of its own."""
     owned: dict[str, dict[str, tuple[str, ...]]] = {name: {} for name in TABLES}
     shared: dict[str, list[str]] = {name: [] for name in TABLES}
     missing: dict[str, None] = {}
@@ -102,7 +102,7 @@ def merge(parts: Iterable[Rules]) -> Rules:
 
 
 def as_text(rules: Rules) -> str:
-    """The rules in iptables-restore's form, which `parse` reads."""
+    """Return the rules in the form of iptables-restore, which `parse` reads."""
     lines: list[str] = []
     for name in TABLES:
         table = rules.table(name)
@@ -120,7 +120,7 @@ def same(one: Rules, other: Rules) -> bool:
 
 
 def digest(rules: Rules) -> str:
-    """One word for all of it. The helper computes the same from what its machine has (agent/helper/iptables.py; a test compares them)."""
+    """Return a hash of all rules. The helper computes the same from its machine's rules (agent/helper/iptables.py); a test compares the two."""
     lines: list[str] = []
     for name in TABLES:
         for chain, owned in rules.table(name).owned.items():
@@ -133,17 +133,17 @@ def digest(rules: Rules) -> str:
 
 
 def destinations(rules: Rules) -> set[tuple[str, str, int]]:
-    """(protocol, address, port) of every endpoint that connections are sent to."""
+    """Return (protocol, address, port) of every endpoint that connections are sent to."""
     found = (_DESTINATION.search(line) for lines in rules.nat.owned.values() for line in lines if " DNAT " in line)
     return {(match[1], match[2], int(match[3])) for match in found if match}
 
 
 def chain_name(sort: str, *identity: object) -> str:
-    """`LABCTL-SVC-` and 16 letters: xtables allows 28. The same identity has the same name on every machine and after every restart."""
+    """Return `LABCTL-SVC-` and 16 letters; xtables allows 28. The same identity has the same name on every machine and after every restart."""
     digest = hashlib.sha256("\n".join(map(str, identity)).encode()).digest()
     return f"{PREFIX}{sort}-{base64.b32encode(digest)[:16].decode()}"
 
 
 def probability(one_of: int) -> str:
-    """1/one_of as the kernel keeps it (31 bits) and iptables-save prints it, right to the last digit."""
+    """Return 1/one_of as the kernel keeps it (31 bits) and iptables-save prints it, exact to the last digit."""
     return f"{round((1 << 31) / one_of) / (1 << 31):.11f}"

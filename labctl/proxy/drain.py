@@ -49,14 +49,14 @@ class Drain:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def pod(self, key: str, pod: Any) -> bool:
-        """A pod changed. True if it is to be looked after from now on."""
+        """Take in a change of a pod. Return True if the pod must be followed from now on."""
         if pod is None or not pod.metadata.deletion_timestamp or condition_status(pod.status.conditions, DRAINED) == "True":
             self._leaving.pop(key, None)
             return False
         return self._leaving.setdefault(key, 0) == 0
 
     def look(self, sequence: int) -> None:
-        """The table stands at `sequence` and is settled, or a minion has caught up."""
+        """Look again, because the table is settled at `sequence`, or a minion has reached it."""
         if not self._leaving:
             return
         reached = self._reached()

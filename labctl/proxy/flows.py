@@ -30,7 +30,7 @@ _FRONT = re.compile(r"LABCTL-(?:SERVICES|NODEPORTS|HOSTPORTS|REJECT) (?:-d ([\d.
 
 
 def stale(had: Rules, has: Rules, entries: Iterable[Entry], facts: Facts, is_dead: Callable[[str], bool]) -> dict[str, Any]:
-    """What the helper's `conntrack` takes; empty if there is nothing to look for. `entries` are those that `has` was made of."""
+    """Return the parameters of the helper's `conntrack`, or {} if there is nothing to delete. `has` was made of `entries`."""
     served: dict[Front, list[str]] = {front: [] for front in _fronts(had) - _fronts(has)}
     for entry in entries:
         if isinstance(entry, Frontend) and entry.protocol == "UDP":
@@ -70,7 +70,7 @@ def _endpoints(rules: Rules) -> set[tuple[str, int]]:
 
 
 def _fronts(rules: Rules) -> set[Front]:
-    """The UDP ports that rules serve or refuse."""
+    """Return the UDP ports that rules serve or reject."""
     found = (_FRONT.match(line) for line in (*rules.nat.shared, *rules.filter.shared))
     return {(match[1] or "", int(match[2])) for match in found if match}
 
@@ -82,7 +82,7 @@ def _fronts_of(frontend: Frontend) -> Iterable[Front]:
 
 
 def _serving(frontend: Frontend, facts: Facts) -> list[str]:
-    """The addresses that answers may come from. In userspace mode it is the minion's own, and the forwarder looks after its endpoints."""
+    """Return the addresses that answers may come from. In userspace mode it is the minion's own; the forwarder handles its endpoints."""
     if facts.userspace:
         return [facts.address] if frontend.serving else []
     return sorted({backend.address for backend in (*frontend.backends, *frontend.leaving)})

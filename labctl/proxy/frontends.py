@@ -59,17 +59,17 @@ class Frontend(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def serving(self) -> tuple[Backend, ...]:
-        """The endpoints that new connections go to: the ready ones, or those that are leaving where none is ready."""
+        """Return the endpoints for new connections: the ready ones, or those that are terminating if none is ready."""
         return self.backends or self.leaving
 
     def near(self, node: str) -> tuple[Backend, ...]:
-        """The endpoints of one node that new connections go to, chosen as `serving` chooses."""
+        """Return the endpoints of one node for new connections, chosen as `serving` chooses."""
         ready = tuple(b for b in self.backends if b.node == node)
         return ready or tuple(b for b in self.leaving if b.node == node)
 
 
 def frontends(services: Iterable[Service], endpoints: Iterable[EndpointSlice | Endpoints]) -> Mapping[str, tuple[Frontend, ...]]:
-    """The ports of each Service, by its key. `endpoints` may hold slices and Endpoints, in any order."""
+    """Return the frontends of each Service, by its key. `endpoints` may hold slices and Endpoints, in any order."""
     slices: dict[str, list[EndpointSlice]] = defaultdict(list)
     plain: dict[str, Endpoints] = {}
     for one in endpoints:
@@ -81,7 +81,7 @@ def frontends(services: Iterable[Service], endpoints: Iterable[EndpointSlice | E
 
 
 def frontends_of(service: Service, slices: Iterable[EndpointSlice], plain: Endpoints | None) -> tuple[Frontend, ...]:
-    """One Service's frontends, in the order of its ports."""
+    """Return one Service's frontends, in the order of its ports."""
     spec = service.spec
     if spec.type == "ExternalName" or not _usable(spec.cluster_ip):
         return ()
@@ -124,9 +124,10 @@ def _frontend(service: Service, port: ServicePort, ready: set[Backend], leaving:
 
 
 def _ranges(said: Iterable[str]) -> tuple[str, ...]:
-    """IPv4 ranges, as iptables writes them. Nothing if everybody may come: no range is named, or one that holds all addresses.
+    """Return IPv4 ranges as iptables writes them, or () if every client may come: no range is named, or one that holds all addresses.
 
-    If only ranges of IPv6 are named, nobody may: that is a range with no address of a client in it."""
+    If only ranges of IPv6 are named, no client may come. Then the result is a range without any client's address.
+    """
     named, ranges = [text.strip() for text in said if text.strip()], set()
     for text in named:
         with contextlib.suppress(ValueError):
@@ -141,7 +142,7 @@ _Found = tuple[str, str, Backend, bool]
 
 
 def _from_slices(slices: Iterable[EndpointSlice]) -> Iterator[_Found]:
-    """A condition that nobody set means: ready and serving, not terminating. publishNotReadyAddresses is already part of `ready`."""
+    """Yield the endpoints of slices. An unset condition means ready, serving and not terminating. publishNotReadyAddresses is already part of `ready`."""
     for one in slices:
         if one.address_type != "IPv4":
             continue
@@ -174,7 +175,7 @@ def _pod(reference: object) -> str:
 
 
 def _usable(address: str) -> bool:
-    """An IPv4 address that a packet may be sent to from another machine."""
+    """Tell whether it is an IPv4 address to which another machine may send a packet."""
     try:
         parsed = IPv4Address(address)
     except (AddressValueError, ValueError):

@@ -27,7 +27,7 @@ class HostPort(msgspec.Struct, frozen=True, order=True, gc=False):
 
 
 def host_ports(pod: Pod | None) -> tuple[HostPort, ...]:
-    """A pod's host ports, sorted; none while it has no address, and none when it has finished."""
+    """Return a pod's host ports, sorted; () while it has no address, and when it has finished."""
     if pod is None or pod.finished or not pod.status.pod_ip or not pod.spec.node_name or pod.spec.host_network:
         return ()
     containers = (*pod.spec.containers, *(c for c in pod.spec.init_containers if c.restart_policy == "Always"))

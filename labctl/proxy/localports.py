@@ -44,7 +44,7 @@ class LocalPorts:
 
 
 def service_local_ports(service: Any) -> Iterable[str]:
-    """An index: the local ports drawn for a Service."""
+    """Return the local ports that were drawn for a Service; it is an index of the view."""
     if userspace.ANNOTATION not in service.metadata.annotations:
         return ()
     return {str(port) for port in userspace.local_ports(service).values() if port}

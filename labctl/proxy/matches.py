@@ -67,7 +67,7 @@ class Unknown(ValueError):
 
 @lru_cache(maxsize=50_000)
 def read(text: str) -> Line:
-    """A line without its `-A CHAIN`."""
+    """Parse a line without its `-A CHAIN`."""
     words = iter(shlex.split(text))
     matches: list[Match] = []
     target, goto, options = "", False, {}
@@ -104,7 +104,7 @@ def _not(match: Match) -> Match:
 
 
 def _match(word: str, words: Iterator[str], text: str) -> Match | None:
-    """None for words that ask nothing (`-m tcp`, a comment)."""
+    """Parse the words of one match. Return None for words that match everything (`-m tcp`, a comment)."""
     if word == "-m":
         module = next(words)
         return _recent(words) if module == "recent" else None

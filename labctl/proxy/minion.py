@@ -92,7 +92,7 @@ class Minion:
 
     @property
     def behind(self) -> bool:
-        """Is there anything to do?"""
+        """Tell whether there is anything to do."""
         return self.applied is None or bool(self.dirty) or self.somebody_died
 
     def forget(self) -> None:
@@ -104,7 +104,7 @@ class Minion:
         self._suspect = self._prints_otherwise = False
 
     def says(self, said: str) -> None:
-        """The helper told a digest unasked: somebody touched its tables. What it says may still be what we left there."""
+        """Take in a digest that the helper reported because somebody changed its tables. It may still be the digest of what we left there."""
         if self.applied is None:
             self._said = said
         elif not self._prints_otherwise and said != digest(merge(self.applied.values())):
@@ -133,7 +133,7 @@ class Minion:
     # -- the two ways ------------------------------------------------------------------------------------------------------------------
 
     async def _changes(self, desired: Desired, applied: dict[str, Rules], facts: Facts) -> Round:
-        """What changed since the last round, and nothing else."""
+        """Return only what changed since the last round."""
         keys, self.dirty = self.dirty, set()
         frontends = {key: desired.table.get(key, ()) for key in sorted(keys)}
         causes = {key: desired.cause(key) for key in frontends}
@@ -203,7 +203,7 @@ class Minion:
         return parse((await self._ask("dump", {}, DumpAnswer)).rules)
 
     async def _apply(self, patch: Patch) -> int:
-        """How many lines it took."""
+        """Apply a patch, and return how many lines it had."""
         commits = patch.commits(self._lines_at_once)
         rules = "".join(commits)
         if rules:
@@ -211,7 +211,10 @@ class Minion:
         return rules.count("\n")
 
     async def _forward_first(self, frontends: Table, facts: Facts, *, whole: bool) -> Sentences:
-        """Who forwards must listen before connections are sent there. A whole sync in iptables mode ends what another mode left behind."""
+        """Tell the forwarder before the rules, because it must listen before connections are sent to it.
+
+        A whole sync in iptables mode ends what another mode left behind.
+        """
         ports = userspace.ports(frontends, facts)
         if not ports and not whole:
             return ()
@@ -235,7 +238,7 @@ class Minion:
             await self._call("conntrack", stale)
 
     async def _ask(self, method: str, params: dict[str, Any], answer: type[_T]) -> _T:
-        """A call whose answer is looked at. Raises RemoteError if it is not of that type: whoever is root on the machine answers."""
+        """Call the helper and check the answer's type. Raises RemoteError for another type, because root on the machine may answer anything."""
         return answered(self.name, method, await self._call(method, params), answer)
 
     async def _call(self, method: str, params: dict[str, Any]) -> Any:

@@ -40,7 +40,7 @@ class TablePatch(msgspec.Struct, frozen=True):
         return bool(self.created or self.rewritten or self.removed or self.added or self.dropped)
 
     def commits(self, at_once: int) -> Iterator[list[str]]:
-        """The lines of each commit, in order; each of about `at_once` lines at most."""
+        """Yield the lines of each commit, in order, with about `at_once` lines at most."""
         created = [_filled(one) for one in sorted(self.created, key=_rank)]
         dropped = [(chain, ()) for chain in self.dropped]
         changed = [line for one in self.rewritten for line in _filled(one)]
@@ -67,7 +67,7 @@ class Patch(msgspec.Struct, frozen=True):
         return bool(self.grow or self.nat or self.shrink)
 
     def commits(self, at_once: int = LINES_AT_ONCE) -> list[str]:
-        """One after the other they are input for `iptables-restore --noflush`; each is carried out whole or not at all."""
+        """Return texts for `iptables-restore --noflush`, to be applied in order. Each is applied as a whole or not at all."""
         steps = (("filter", self.grow), ("nat", self.nat), ("filter", self.shrink))
         return ["\n".join((f"*{name}", *lines, "COMMIT", "")) for name, step in steps if step for lines in step.commits(at_once)]
 
@@ -135,7 +135,7 @@ def _filled(one: Filled) -> list[str]:
 
 
 def _declarations_first(lines: Sequence[str]) -> list[str]:
-    """A chain must be there before a rule names it."""
+    """Sort the lines, because a chain must exist before a rule names it."""
     return [line for line in lines if line[0] == ":"] + [line for line in lines if line[0] != ":"]
 
 

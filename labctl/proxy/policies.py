@@ -60,11 +60,11 @@ class Cluster(Protocol):
     def pods(self, namespace: str) -> Iterable[Pod]: ...
 
     def namespaces(self) -> Iterable[tuple[str, dict[str, str]]]:
-        """Each namespace's name and labels."""
+        """Return each namespace's name and labels."""
 
 
 def fences(policies: Sequence[NetworkPolicy], namespace: str, cluster: Cluster) -> tuple[Side | Fence, ...]:
-    """What the policies of one namespace come to."""
+    """Return the fences that the policies of one namespace make."""
     own = [pod for pod in cluster.pods(namespace) if _fenceable(pod)]
     sides: list[Side | Fence] = []
     fencing: dict[tuple[str, str], list[str]] = {}
@@ -86,7 +86,7 @@ def fences(policies: Sequence[NetworkPolicy], namespace: str, cluster: Cluster) 
 
 
 def _fenceable(pod: Pod) -> bool:
-    """A pod of the host's network has its node's address, which cannot be told from the node's own."""
+    """Tell whether policies can apply to a pod. One of the host's network has its node's address, so its packets look like the node's own."""
     return bool(pod.status.pod_ip and pod.spec.node_name) and not pod.finished and not pod.spec.host_network
 
 
@@ -124,7 +124,7 @@ def _peer_pods(peers: Iterable[Peer], namespace: str, cluster: Cluster) -> Itera
 
 
 def _blocks(block: IPBlock | None) -> Iterator[str]:
-    """A block without its exceptions, as ranges. The lab has no IPv6, so a block of that is nobody."""
+    """Yield a block without its exceptions, as ranges. A lab has no IPv6, so a block of IPv6 is empty."""
     network = ip_network(block.cidr, strict=False) if block is not None else None
     if block is None or not isinstance(network, IPv4Network):
         return
@@ -148,7 +148,7 @@ def _range(port: PolicyPort) -> Range:
 
 
 def _named(pod: Pod, ports: Iterable[PolicyPort]) -> tuple[Range, ...]:
-    """The ports of a pod that have these names."""
+    """Return those ports of a pod that have these names."""
     containers = (*pod.spec.containers, *(c for c in pod.spec.init_containers if c.restart_policy == "Always"))
     there = {(port.name, port.protocol): port.container_port for container in containers for port in container.ports}
     found = ((port.protocol, there.get((str(port.port), port.protocol), 0)) for port in ports)

@@ -91,7 +91,7 @@ class Proxy:
 
     @property
     def idle(self) -> bool:
-        """The table is settled and every connected minion has it."""
+        """Tell whether the table is settled and every connected minion has it."""
         return not self._dirty and self._workers.idle and self._reached() >= self._sequence
 
     def programmed(self, service: str) -> Mapping[str, bool]:
@@ -103,7 +103,7 @@ class Proxy:
         return self._settings
 
     def wanted(self, name: str, service: str) -> str | None:
-        """The rules that a minion should have for a Service, and those that belong to no object, as text. None while nothing is known of the minion."""
+        """Return as text the rules that a minion should have for a Service, with those that belong to no object. None if the minion is not known yet."""
         minion = self._minions.get(name)
         if minion is None or minion.facts is None:
             return None
@@ -116,7 +116,7 @@ class Proxy:
 
     @property
     def followers(self) -> Sequence[Follower]:
-        """For the runner: itself, and the controller that userspace mode needs."""
+        """Return what the runner must run: the proxy itself, and the controller that userspace mode needs."""
         return (self, LocalPorts(self._settings)) if self._settings.mode == "userspace" else (self,)
 
     def seen(self, view: View, change: Seen) -> None:
@@ -147,7 +147,7 @@ class Proxy:
         self._fenced_seen(view, seen)
 
     def _fenced_seen(self, view: View, seen: Seen) -> None:
-        """A pod or a namespace changed: NetworkPolicies that name it may mean something else now."""
+        """Read the NetworkPolicies of those namespaces again for which a changed pod or namespace may matter."""
         for namespace in table.fenced_namespaces(view, seen):
             self._mark(view, table.policies_key(namespace))
 
@@ -183,7 +183,7 @@ class Proxy:
     # -- what the remote tells ---------------------------------------------------------------------------------------------------------
 
     def notified(self, machine: str, method: str, params: Any) -> None:
-        """A listener for `Remote.listen`."""
+        """Handle a notification of a helper; it is a listener for `Remote.listen`."""
         minion = self._minions.get(machine)
         if minion is None:
             return
@@ -273,11 +273,11 @@ class Proxy:
             del self._causes[next(each for each in self._causes if each not in self.table)]
 
     def cause(self, service: str) -> int:
-        """The revision its part of the table came from."""
+        """Return the revision from which the Service's part of the table was made."""
         return self._causes.get(service, 0)
 
     def is_dead(self, address: str) -> bool:
-        """Not merely leaving: nothing will ever answer there, so who still talks to it shall know now."""
+        """Tell whether nothing will ever answer at this address again, so that its clients should know now. An endpoint that is terminating still answers."""
         pod, node = self._at.get(address, ("", ""))
         if self._view is None or not pod:
             return False
@@ -287,14 +287,14 @@ class Proxy:
         return there is None or there.status.phase in ("Succeeded", "Failed")
 
     def _has_ended(self, name: str) -> bool:
-        """Whether the boot that this minion runs is over, as its provider says. Its pods leave the table a moment before it is fenced."""
+        """Tell whether the provider says that this minion's boot has ended. Its pods leave the table a moment before it is fenced."""
         machine = self._view.get(MACHINES, name) if self._view is not None else None
         return machine is not None and machine.end_of(self._minions[name].boot_id) is not None
 
     # -- the minions -------------------------------------------------------------------------------------------------------------------
 
     def _reached(self) -> int:
-        """The sequence that every minion which can be reached has at least."""
+        """Return the sequence that every reachable minion has at least."""
         reachable = [m.sequence for m in self._minions.values() if not m.fenced and self._remote.connected(m.name)]
         return min(reachable, default=self._sequence)
 

@@ -62,12 +62,12 @@ Table = Mapping[str, tuple[Entry, ...]]
 
 
 def rules(table: Table, facts: Facts) -> Rules:
-    """All rules of a machine."""
+    """Return all rules of a machine."""
     return merge(rules_of(entries, facts) for entries in ({BASE: (Base(),)} | dict(table)).values())
 
 
 def base(facts: Facts, minions: tuple[str, ...] = ()) -> Rules:
-    """The rules of the entry Base."""
+    """Return the rules of the entry Base."""
     text = _template("base").render(
         service_range=facts.service_range, pod_range=facts.pod_range, mark=hex(facts.mark), minions=minions, log=facts.log
     )
@@ -75,7 +75,7 @@ def base(facts: Facts, minions: tuple[str, ...] = ()) -> Rules:
 
 
 def rules_of(entries: tuple[Entry, ...], facts: Facts) -> Rules:
-    """One key's rules: its own chains, and its lines in the shared chains."""
+    """Return one key's rules: its own chains, and its lines in the shared chains."""
     return merge(_rules_of_one(entry, facts) for entry in entries)
 
 
@@ -92,7 +92,7 @@ def _rules_of_one(entry: Entry, facts: Facts) -> Rules:
 
 
 def _relevant(frontend: Frontend, facts: Facts) -> Facts:
-    """The facts that this frontend's rules depend on, so that machines that differ in others share one rendering."""
+    """Return the facts that this frontend's rules depend on, so that machines that differ only in other facts share one result."""
     if facts.userspace:
         return facts
     node = facts.node if frontend.internal_local or frontend.external_local else ""
@@ -101,8 +101,11 @@ def _relevant(frontend: Frontend, facts: Facts) -> Facts:
 
 @lru_cache(maxsize=20_000)
 def _compiled(frontend: Frontend, facts: Facts) -> Rules:
-    """The template's sets of endpoints: `inside` answers the virtual IP, `outside` the node port and external addresses, `everywhere`
-    those clients of the lab itself that ask the latter although the policy is Local."""
+    """Render one frontend.
+
+    The template's sets of endpoints: `inside` answers the virtual IP, `outside` the node port and external addresses, `everywhere` those clients of the lab
+    itself that ask the latter although the policy is Local.
+    """
     reached_outside = bool(frontend.node_port or frontend.external_addresses)
     inside = frontend.near(facts.node) if frontend.internal_local else frontend.serving
     outside = frontend.near(facts.node) if frontend.external_local else frontend.serving

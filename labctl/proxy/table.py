@@ -38,7 +38,7 @@ def policies_key(namespace: str) -> str:
 
 
 def about(key: str) -> tuple[str, str]:
-    """The kind and key of the object that a table's key is about."""
+    """Return the kind and key of the object that a table's key is about."""
     for prefix, kind in ((_POD, PODS), (_POLICIES, NAMESPACES)):
         if key.startswith(prefix):
             return kind, key.removeprefix(prefix)
@@ -46,7 +46,7 @@ def about(key: str) -> tuple[str, str]:
 
 
 def read(view: View, key: str, mode: str) -> Found:
-    """The entries of a Service, a pod or a namespace."""
+    """Return the entries of a Service, a pod or a namespace."""
     kind, object_key = about(key)
     if kind == SERVICES:
         return _service(view, object_key, mode)
@@ -87,7 +87,7 @@ class _Cluster:
 
 
 def fenced_namespaces(view: View, change: Seen) -> Iterator[str]:
-    """The namespaces whose policies may mean something else after a pod or a namespace changed."""
+    """Yield the namespaces whose policies may mean something else after a pod or a namespace changed."""
     one = change.new or change.old
     if _meant(change.old) == _meant(change.new):
         return
@@ -101,7 +101,7 @@ def fenced_namespaces(view: View, change: Seen) -> Iterator[str]:
 
 
 def _meant(one: Any) -> tuple[Any, ...]:
-    """What policies see of a pod or a namespace."""
+    """Return the fields of a pod or a namespace that policies use."""
     if one is None:
         return ()
     if not one.metadata.namespace:
@@ -110,5 +110,5 @@ def _meant(one: Any) -> tuple[Any, ...]:
 
 
 def slice_service(one: Any) -> Iterable[str]:
-    """An index: the Service an EndpointSlice belongs to."""
+    """Return the Service that an EndpointSlice belongs to; it is an index of the view."""
     return (f"{one.metadata.namespace}/{one.service}",) if one.service else ()

@@ -79,7 +79,7 @@ class Tables:
         return cls(chains, policies)
 
     def texts(self, table: str, chain: str) -> Sequence[str]:
-        """The lines of a chain as they were written."""
+        """Return the lines of a chain as they were written."""
         return self._chains.get(table, {}).get(chain, ())
 
     def lines(self, table: str, chain: str) -> list[Line]:
@@ -128,7 +128,7 @@ class _Walk:
         return self._chain(table, chain, DEPTH) or self._tables.policy(table, chain)
 
     def _chain(self, table: str, chain: str, depth: int) -> str:
-        """The verdict, or empty if the chain came to its end."""
+        """Return the chain's verdict, or an empty text if the packet reached its end."""
         if not depth:
             raise Loop(f"{table} {chain}: chains lead to each other without end")
         for line in self._tables.lines(table, chain):

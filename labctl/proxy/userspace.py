@@ -21,7 +21,7 @@ ANNOTATION = "labctl.internal/local-ports"
 
 
 def local_ports(service: Service) -> dict[str, int]:
-    """`name/PROTOCOL` -> port, as the annotation says; what is no such mapping says nothing."""
+    """Return `name/PROTOCOL` -> port from the annotation. A malformed annotation is ignored."""
     try:
         return msgspec.json.decode(service.metadata.annotations.get(ANNOTATION, "{}"), type=dict[str, int])
     except msgspec.MsgspecError:
@@ -34,7 +34,10 @@ def with_local_ports(service: Service, frontends: tuple[Frontend, ...]) -> tuple
 
 
 def draw(service: Service, taken: Callable[[int], bool], rng: Random, settings: ProxySettings) -> dict[str, int] | None:
-    """The Service's ports, those it lacks (or shares with another Service) drawn anew; None if it has what it needs. A full range leaves 0: not served."""
+    """Return the Service's ports; those that are missing, or shared with another Service, are drawn. None if nothing is missing.
+
+    If the range is full, a port is 0: it is not served.
+    """
     if service.spec.headless or not service.spec.cluster_ip:
         return None
     had = local_ports(service)
@@ -53,7 +56,7 @@ def _draw_one(taken: Callable[[int], bool], rng: Random, settings: ProxySettings
 
 
 def ports(table: Table, facts: Facts) -> list[dict[str, Any]]:
-    """What the helper's `forward` takes: where to listen, and who serves."""
+    """Return the parameters of the helper's `forward`: where to listen, and which endpoints serve."""
     if not facts.userspace:
         return []
     return [
@@ -72,13 +75,16 @@ def ports(table: Table, facts: Facts) -> list[dict[str, Any]]:
 
 
 def _serving(frontend: Frontend, facts: Facts) -> tuple[Backend, ...]:
-    """Who serves the clients of one port. The virtual address and a node port share the port, so internalTrafficPolicy counts where there is no node port."""
+    """Return the endpoints that serve the clients of one port.
+
+    The virtual address and a node port share the port, so internalTrafficPolicy counts only if there is no node port.
+    """
     only_inside = not frontend.node_port and not frontend.external_addresses
     return frontend.near(facts.node) if frontend.internal_local and only_inside else frontend.serving
 
 
 def failures(failed: Mapping[str, str], table: Table) -> tuple[tuple[str, str], ...]:
-    """(Service key, sentence) for each port a forwarder could not listen on."""
+    """Return (Service key, sentence) for each port on which a forwarder could not listen."""
     return tuple(
         (key, f"the forwarder can't listen on port {frontend.local_port}: {failed[_id(frontend)]}")
         for key, frontends in table.items()

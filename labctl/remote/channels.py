@@ -36,10 +36,9 @@ class Channels:
         self._closed = False
 
     def acquire(self, until: float) -> Connection:
-        """A connection with room for one more channel. Raises RemoteError, and Deadline at `until`.
+        """Return a connection with room for one more channel. Raises RemoteError, and Deadline at `until`.
 
-        Where none has room, one caller opens another connection, outside of the lock: those who find room meanwhile don't wait for it, and those
-        who don't, wait for this one.
+        Where none has room, one caller opens another connection, outside of the lock. Callers that find room meanwhile don't wait for it; the others do.
         """
         with self._changed:
             while True:
@@ -84,7 +83,7 @@ class Channels:
         return connection
 
     def release(self, connection: Connection) -> None:
-        """One channel of that connection has ended."""
+        """Note that one channel of that connection has ended."""
         with self._changed:
             connection.channels -= 1
             self._idle_since = time.monotonic()
@@ -97,7 +96,7 @@ class Channels:
             self._on_idle()
 
     def sweep_after_s(self) -> float | None:
-        """When there may be something to sweep; None: nothing is open."""
+        """Return the seconds until there may be something to sweep, or None if nothing is open."""
         return self._settings.stream_idle_s if self._connections else None
 
     def sweep(self) -> None:
@@ -168,7 +167,7 @@ class ChannelStream:
         self._credits.give(size)
 
     def input(self, data: bytes) -> None:
-        """What nobody takes any more is dropped, and still counted as taken."""
+        """Send input. If nothing reads it any more, it is dropped, and still counted as taken."""
 
         def order(channel: paramiko.Channel) -> None:
             with suppress(*GONE):
@@ -191,7 +190,7 @@ class ChannelStream:
             threading.Thread(target=_close, args=(channel,), daemon=True).start()
 
     def _serve(self, on_end: Callable[[], None]) -> None:
-        """The stream's thread."""
+        """Run the stream; this is its thread's function."""
         connection: Connection | None = None
         until = time.monotonic() + self._settings.open_deadline_s
         try:
@@ -212,7 +211,7 @@ class ChannelStream:
         self._send(end)
 
     def _carry(self, connection: Connection, until: float) -> int:
-        """From the command's start, which has a deadline, to its exit status."""
+        """Carry the stream from the command's start, which has a deadline, to its end. Return the exit status."""
         request = self._request
         if isinstance(request, wire.Dial):
             channel = connection.dial(request.host, request.port, until)
@@ -243,7 +242,7 @@ class ChannelStream:
             self._writer.start()
 
     def _obey(self) -> None:
-        """The thread that tells the channel what to do."""
+        """Tell the channel what to do; this is a thread's function."""
         self._opened.wait()
         while (order := self._orders.get()) is not None:
             if self._channel:

@@ -75,7 +75,7 @@ class Connection:
         self._fabric.close()
 
     def session(self, argv: Sequence[str], until: float, terminal: Terminal | None = None) -> paramiko.Channel:
-        """A channel with the command started on it."""
+        """Return a channel with the command started on it."""
         with self._translated(f"starting {argv[0]}", until):
             channel = self._transport.open_session(timeout=_left(until))
             with _ended_at(until, channel.close):  # paramiko waits for these answers without a deadline
@@ -100,7 +100,7 @@ class Connection:
         return True
 
     def execute(self, argv: Sequence[str], stdin: bytes, until: float) -> tuple[int, bytes, bytes]:
-        """(exit status, stdout, stderr) of a command that is given all its input at once."""
+        """Run a command that is given all its input at once. Return (exit status, stdout, stderr)."""
         channel = self.session(argv, until)
         try:
             self._feed(channel, stdin)
@@ -119,7 +119,10 @@ class Connection:
             channel.close()
 
     def exit_status(self, channel: paramiko.Channel, until: float | None = None) -> int:
-        """Of a command whose output has ended. Without one, and without a connection, whether it ran is unknown."""
+        """Return the exit status of a command whose output has ended.
+
+        Raises Deadline at `until`, and Unreachable if the connection was lost; then whether the command ran to its end is unknown.
+        """
         if not channel.status_event.wait(None if until is None else _left(until)):
             raise Deadline(f"{self.target.name}: the command's output ended, the command did not")
         if channel.exit_status == NO_STATUS and not self.alive:
@@ -211,7 +214,7 @@ class _Wake:
 
 
 def chunks(channel: paramiko.Channel, until: float | None = None) -> Iterator[tuple[int, bytes]]:
-    """(1, stdout) and (2, stderr) as they come, until both ended; Deadline at `until`."""
+    """Yield (1, stdout) and (2, stderr) as they come, until both have ended. Raises Deadline at `until`."""
     wake = _Wake(channel)
     while True:
         wake.event.clear()
@@ -246,7 +249,7 @@ def _left(until: float) -> float:
 
 
 def send(channel: paramiko.Channel, data: bytes) -> None:
-    """All of it, a packet at a time: paramiko's own sendall copies what is left for every packet. Waits for the other end."""
+    """Send all data, a packet at a time, because paramiko's own sendall copies the rest for every packet. Waits for the other end."""
     for start in range(0, len(data), CHUNK_BYTES):
         channel.sendall(data[start : start + CHUNK_BYTES])
 

@@ -89,7 +89,7 @@ class Control:
         self._put(request.id, request.deadline_s, work)
 
     def reset_helper(self) -> None:
-        """The next call starts a new one; in order with the calls."""
+        """Let the next call start a new helper, in order with the calls."""
 
         def work() -> wire.Answer:
             self._close_helper()
@@ -98,7 +98,7 @@ class Control:
         self._put(0, self._settings.connect_deadline_s, work)
 
     def close(self) -> None:
-        """From any thread; what waits fails with Unreachable."""
+        """Close from any thread. Calls that wait fail with Unreachable."""
         self._closed = True
         connection = self._connection
         if connection:
@@ -110,7 +110,7 @@ class Control:
         self._jobs.put(_Job(id_, time.monotonic() + deadline_s, work))
 
     def _work(self) -> None:
-        """The thread."""
+        """Carry out the calls; this is the thread's function."""
         while True:
             try:
                 job = self._jobs.get(timeout=self._idle_s())
@@ -133,7 +133,7 @@ class Control:
             self._retry_at = max(self._retry_at, time.monotonic() + self._settings.retry_max_s)
 
     def _idle_s(self) -> float | None:
-        """How long nothing needs to be done if nobody asks."""
+        """Return how many seconds nothing needs to be done if no call comes."""
         if self._wanted and not self._alive() and not self._refused:
             return max(0.0, self._retry_at - time.monotonic())
         return self.channels.sweep_after_s()

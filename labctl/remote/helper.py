@@ -67,7 +67,7 @@ class Helper:
         threading.Thread(target=self._listen, name=f"helper {machine}", daemon=True).start()
 
     def call(self, method: bytes, params: bytes, until: float) -> bytes:
-        """The answer's `result` as JSON. A helper that is late or gone is of no further use: `alive` is False after that."""
+        """Return the answer's `result` as JSON. A helper that is late or gone can't be used again: `alive` is False after that."""
         self._last_id += 1
         body = b'{"id":%d,"method":%s,"params":%s}' % (self._last_id, method, params)
         try:
@@ -155,7 +155,7 @@ _decode_unasked = msgspec.json.Decoder(_Unasked).decode
 
 
 def _text(error: msgspec.Raw) -> str:
-    """A refusal in the helper's words, bounded."""
+    """Return a refusal in the helper's words, bounded."""
     try:
         return msgspec.json.decode(error, type=str)[:TEXT_MAX]
     except (msgspec.MsgspecError, RecursionError):

@@ -41,13 +41,13 @@ class Stream(Protocol):
     """One channel. Bounded both ways: a slow reader slows the writer, never the connection."""
 
     def read(self) -> AsyncIterator[tuple[int, bytes]]:
-        """(1, stdout bytes) and (2, stderr bytes) until both ended."""
+        """Yield (1, stdout bytes) and (2, stderr bytes) until both have ended."""
 
     async def write(self, data: bytes) -> None: ...
     async def end_input(self) -> None: ...
     async def resize(self, columns: int, rows: int) -> None: ...
     async def status(self) -> int:
-        """The exit status; waits for it. 0 for a dialled connection."""
+        """Wait for the exit status and return it; 0 for a dialled connection."""
 
     async def close(self) -> None:
         """End the command (its input and output are closed); what is left unread is dropped."""
@@ -63,23 +63,23 @@ class Remote(Protocol):
     def connected(self, name: str) -> bool: ...
 
     async def run(self, name: str, argv: Sequence[str], *, stdin: bytes = b"", deadline_s: float = 30.0, check: bool = True) -> Result:
-        """One command through Fabric on the control connection; argv is quoted, never a shell line. Raises CommandFailed if `check`."""
+        """Run one command through Fabric on the control connection; argv is quoted, never a shell line. Raises CommandFailed if `check`."""
 
     async def put(self, name: str, path: str, data: bytes, *, mode: int = 0o644, deadline_s: float = 60.0) -> None:
         """Write a file whole: a temporary name beside it, fsync, rename."""
 
     async def call(self, name: str, method: str, params: Any, *, deadline_s: float = 30.0) -> Any:
-        """One request to the helper kept open on the control channel (`agent helper`): 4-byte big-endian length, then JSON.
+        """Send one request to the helper, which is kept open on the control channel (`agent helper`): 4-byte big-endian length, then JSON.
 
-        Request {"id", "method", "params"}, answer {"id", "result"} or {"id", "error"}. One at a time per machine, in order.
-        Raises Unreachable, Deadline, CommandFailed (the helper said no).
+        A request is {"id", "method", "params"}, an answer {"id", "result"} or {"id", "error"}. There is one at a time per machine, in order.
+        Raises Unreachable, Deadline, CommandFailed (the helper refused or failed).
         """
 
     async def open(self, name: str, argv: Sequence[str], *, terminal: Terminal | None = None) -> Stream:
-        """A command with its streams, on a stream connection of its own kind (at most 8 channels each). For exec, attach, logs."""
+        """Start a command with its streams, on a connection for streams (at most 8 channels each). For exec, attach and logs."""
 
     async def dial(self, name: str, host: str, port: int) -> Stream:
-        """A TCP connection made by the minion's sshd (direct-tcpip): for the API's proxy and port-forward."""
+        """Return a TCP connection made by the minion's sshd (direct-tcpip), for the API's proxy and port-forward."""
 
     def listen(self, tell: Callable[[str, str, Any], None]) -> None:
         """Add a listener: `tell(machine, method, params)` is called on the loop, for what helpers say unasked and for what the SSH process itself saw.
@@ -89,7 +89,7 @@ class Remote(Protocol):
         """
 
     def reset_helper(self, name: str) -> None:
-        """The helper's program has changed: the next call starts a new one."""
+        """Let the next call start a new helper, because the helper's program has changed."""
 
     async def close(self) -> None: ...
 
@@ -100,4 +100,4 @@ class OwnProcess(Protocol):
 
     @property
     def pid(self) -> int:
-        """The process's id; 0 while there is none."""
+        """Return the process id, or 0 while there is none."""

@@ -71,7 +71,7 @@ class SshProcess:
 
     @property
     def pid(self) -> int:
-        """Of the SSH process; 0 while there is none."""
+        """Return the SSH process's id, or 0 while there is none."""
         return self._child.process.pid if self._child else 0
 
     def enter(self, network_namespace: str) -> None:
@@ -80,12 +80,12 @@ class SshProcess:
         self._namespace = network_namespace
 
     def reverse(self, there: int, here: int) -> None:
-        """Every machine's loopback port `there` leads to ours `here`, for as long as there is a connection to it. Before the first call."""
+        """Lead every machine's loopback port `there` to ours `here`, for as long as there is a connection to it. To be called before the first call."""
         assert self._child is None, "the SSH process is there already"
         self._settings = msgspec.structs.replace(self._settings, reverse_from=there, reverse_to=here)
 
     async def start(self) -> None:
-        """Idempotent; also called by everything else. Raises Unreachable where the process can't be started."""
+        """Start the process if it does not run; every other function does so too. Raises Unreachable if it can't be started."""
         if self._closed:
             raise Unreachable("the SSH process was closed")
         if self._child:
@@ -97,7 +97,7 @@ class SshProcess:
         await asyncio.shield(self._started)
 
     async def _live(self) -> None:
-        """One life of the process, from its start to its end. Raises Unreachable, and its supervisor begins another."""
+        """Run the process once, from its start to its end. Raises Unreachable; then its supervisor starts another."""
         try:
             self._child = await self._spawn()
         except OSError as error:
@@ -128,7 +128,7 @@ class SshProcess:
             started.set_exception(error) if error else started.set_result(None)
 
     async def _bury(self, child: _Child) -> None:
-        """The process has ended, or is of no use any more: nobody waits for it, and it waits for nobody."""
+        """Clean up after a process that has ended or is of no use any more: nothing waits for it."""
         child.writer.close()  # it ends when its socket does
         self._child = None
         self._fail_all(Unreachable("the SSH process ended"))
@@ -176,7 +176,7 @@ class SshProcess:
         return wire.decode_answer(name, method, answer.stdout)
 
     def reset_helper(self, name: str) -> None:
-        """The helper's program has changed: the next call starts a new one."""
+        """Let the next call start a new helper, because the helper's program has changed."""
         if self._child:
             self._send(wire.ResetHelper(name))
 
@@ -230,7 +230,7 @@ class SshProcess:
         return stream
 
     def _send(self, message: wire.Message) -> None:
-        """What is sent without waiting is bounded by the streams' windows and the calls' places."""
+        """Send without waiting. The amount is bounded by the streams' windows and the number of calls."""
         if self._child:
             self._child.writer.write(wire.frame(message))
 
@@ -310,7 +310,7 @@ class SshProcess:
         self._tell(message.name, "connected", {"generation": message.generation, "took_s": message.took_s})
 
     def _on_lost(self, name: str, generation: str, reason: str) -> None:
-        """`generation` is empty where the process itself ended."""
+        """Handle a lost connection. `generation` is empty if the process itself ended."""
         target = self._targets.get(name)
         if name not in self._connected or (target and generation and target.generation != generation):
             return  # told already

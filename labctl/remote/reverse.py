@@ -44,7 +44,7 @@ def open_way_back(connection: Connection, settings: RemoteSettings, until: float
 
 
 def _again(connection: Connection, port: int, way: _WayBack, until: float) -> bool:
-    """The process that had it takes a moment to end."""
+    """Ask for the port again, because the process that had it takes a moment to end."""
     while not connection.forward_back(LOOPBACK, port, way.take, until):
         if time.monotonic() > until:
             return False
@@ -60,7 +60,7 @@ class _WayBack:
         self._places = threading.Semaphore(CONNECTIONS_MAX)
 
     def take(self, channel: paramiko.Channel) -> None:
-        """From paramiko's own thread, which must not wait."""
+        """Take a channel; paramiko's own thread calls this, so it must not wait."""
         if not self._places.acquire(blocking=False):
             channel.close()
             return

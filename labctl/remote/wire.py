@@ -224,7 +224,7 @@ class HelperRefused(RemoteError):
 
 
 def decode_answer(name: str, method: str, data: bytes) -> Any:
-    """A helper's `result`. Raises RemoteError for one that would cost far more memory than its bytes: 32 MB of brackets are 2 GB of lists."""
+    """Decode a helper's `result`. Raises RemoteError for one that would cost far more memory than its bytes: 32 MB of brackets are 2 GB of lists."""
     values = data.count(b",") + data.count(b"[") + data.count(b"{")
     if values > ANSWER_VALUES_MAX:
         raise RemoteError(f"{name}: the helper's answer to {method} has more than {ANSWER_VALUES_MAX} values")
@@ -235,7 +235,7 @@ def decode_answer(name: str, method: str, data: bytes) -> Any:
 
 
 def answered(name: str, method: str, answer: Any, type_: type[_T]) -> _T:
-    """A helper's answer as what it must be. Raises RemoteError for another: a helper may say anything."""
+    """Return a helper's answer as the given type. Raises RemoteError for any other, because a helper may say anything."""
     try:
         return msgspec.convert(answer, type_)
     except (msgspec.ValidationError, RecursionError) as error:
@@ -243,18 +243,18 @@ def answered(name: str, method: str, answer: Any, type_: type[_T]) -> _T:
 
 
 def failure(id_: int, error: Exception) -> Failure:
-    """What an exception is on the wire. One that is no RemoteError is a mistake in the SSH process, and crosses as a RemoteError."""
+    """Return an exception as it is sent. One that is no RemoteError is a mistake in the SSH process, and is sent as a RemoteError."""
     if isinstance(error, RemoteError):
         return Failure(id_, type(error).__name__, printable(error.message))
     return Failure(id_, RemoteError.__name__, printable(f"a mistake in the SSH process: {type(error).__name__}: {error}"))
 
 
 def printable(text: str, most: int = TEXT_MAX) -> str:
-    """A machine's words, fit for a log and a terminal: bounded, and without the characters that steer one."""
+    """Return a machine's words fit for a log and a terminal: bounded, and without control characters."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text[:most])
 
 
 def to_error(message: Failure) -> RemoteError:
-    """The exception again; what has no class of its own here is a RemoteError."""
+    """Return the exception that was sent; one without a class of its own here is a RemoteError."""
     kinds = {each.__name__: each for each in (Unreachable, HostKeyMismatch, Deadline, HelperRefused)}
     return kinds.get(message.kind, RemoteError)(message.text)

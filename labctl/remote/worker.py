@@ -51,7 +51,7 @@ class Worker:
         }
 
     def serve(self) -> None:
-        """Until the master closes its end."""
+        """Serve until the master closes its end."""
         frames = wire.Frames(wire.FromMaster)
         while data := self._socket.recv(RECEIVE_BYTES):
             for message in frames.feed(data):
@@ -71,7 +71,7 @@ class Worker:
         self.send(wire.Mistake(where, wire.printable(f"{type(error).__name__}: {error}", 500)))
 
     def send(self, message: wire.Message) -> None:
-        """From any thread; waits while the master does not read."""
+        """Send from any thread; waits while the master does not read."""
         data = wire.frame(message)
         with self._sending:
             try:
@@ -130,7 +130,7 @@ class Worker:
 
 
 def _in_a_thread(work: Callable[[], None]) -> None:
-    """What may wait for a machine."""
+    """Run in a thread what may wait for a machine."""
     threading.Thread(target=work, daemon=True).start()
 
 
@@ -140,7 +140,7 @@ def _unknown(id_: int, name: str) -> wire.Failure:
 
 
 def enter_network_namespace(path: str) -> None:
-    """setns(2): Python 3.11 has no os.setns. The calling thread moves, and threads started later are born there."""
+    """Call setns(2), because Python 3.11 has no os.setns. The calling thread moves, and threads started later begin there."""
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -151,7 +151,7 @@ def enter_network_namespace(path: str) -> None:
 
 
 def _save_memory() -> None:
-    """glibc gives threads heaps of their own, half-empty each, and keeps what an agent that passed through has used."""
+    """Limit glibc's heaps. Otherwise each thread has a half-empty one of its own, and keeps what an agent's upload used."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
         mallopt(M_ARENA_MAX, 2)

@@ -77,7 +77,7 @@ class Neighbours:
         return self._first and not any(self._near)  # nobody like it runs anywhere yet
 
     def _count_near(self) -> list[Domains]:
-        """A pod counts only if it is what all the terms speak of."""
+        """Count the pods near. A pod counts only if all the terms select it."""
         terms = self._near_terms
         if not terms:
             return []

@@ -100,20 +100,20 @@ class NodeState:
             del self.occupants[key]
 
     def copy(self) -> NodeState:
-        """A state that may be changed without this one noticing."""
+        """Return a copy that may be changed without changing this state."""
         copied = copy(self)
         copied.host_ports, copied.groups, copied.used_others = dict(self.host_ports), dict(self.groups), dict(self.used_others)
         copied.occupants = dict(self.occupants)
         return copied
 
     def less(self, placed: Placed) -> NodeState:
-        """A copy in which this pod does not count."""
+        """Return a copy in which this pod does not count."""
         copied = self.copy()
         copied.count(placed, -1)
         return copied
 
     def lacks(self, name: str, amount: int) -> bool:
-        """Whether so much of a resource beside CPU and memory is not free."""
+        """Tell whether less than so much of a resource other than CPU and memory is free."""
         if name == _COUNTED_IF_OFFERED and name not in self.others:
             return False
         return self.used_others.get(name, 0) + amount > self.others.get(name, 0)
@@ -159,19 +159,19 @@ class Cluster:
 
     @property
     def zones(self) -> int:
-        """How many zones the nodes' labels name."""
+        """Return how many zones the nodes' labels name."""
         self._nodes()
         return self._zones
 
     @property
     def discouraging(self) -> bool:
-        """Whether any node has a PreferNoSchedule taint."""
+        """Tell whether any node has a PreferNoSchedule taint."""
         self._nodes()
         return self._discouraging
 
     @property
     def lowest_priority(self) -> float:
-        """Of all placed pods."""
+        """Return the lowest priority of all placed pods."""
         return min(self._priorities, default=inf)
 
     def set_node(self, node: Node) -> None:
@@ -229,7 +229,7 @@ class Cluster:
 
     @property
     def nominations(self) -> int:
-        """For how many nodes pods are nominated."""
+        """Return for how many nodes pods are nominated."""
         return len(self._nominated)
 
     def nominated(self, node: str) -> Iterable[Placed]:
@@ -240,13 +240,13 @@ class Cluster:
         return state if state is not None and state.node is not None else None
 
     def nodes(self) -> list[NodeState]:
-        """Every node that exists, by name."""
+        """Return every node that exists, by name."""
         return self._nodes()
 
     def from_turn(self, turn: int, without: Key = "") -> Iterator[NodeState]:
-        """Every node once, beginning with another one each turn, so that in a large cluster all get their share.
+        """Yield every node once, beginning with another one each turn, so that in a large cluster all are considered equally often.
 
-        `without` names a pod that counts nowhere in the answer: it was decided before, but its binding came to nothing.
+        `without` names a pod that counts nowhere in the answer: it was decided before, but its binding failed.
         """
         nodes = self._nodes()
         start = turn % len(nodes) if nodes else 0

@@ -86,7 +86,7 @@ def _one(requests: Mapping[str, Quantity], limits: Mapping[str, Quantity], name:
 
 
 def _others(pod: Pod) -> tuple[tuple[str, int], ...]:
-    """The same rule as for CPU and memory, for every other resource that a container names."""
+    """Return what the containers request of every other resource, by the same rule as CPU and memory."""
     names: set[str] = set()
     for container in (*pod.spec.containers, *pod.spec.init_containers):
         resources = container.resources

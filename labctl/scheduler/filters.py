@@ -78,7 +78,7 @@ class Situation:
 
 
 def _short(demand: Demand, state: NodeState) -> Refusal | None:
-    """What the node lacks. More than it has in all, and no pod's going would help."""
+    """Return what the node lacks. If it is more than the node has in all, evicting pods would not help."""
     cpu, memory = state.used_millicores + demand.millicores, state.used_bytes + demand.bytes
     if cpu <= state.millicores and memory <= state.bytes and state.placed < state.pods and not demand.others:
         return None
@@ -100,7 +100,7 @@ def _short(demand: Demand, state: NodeState) -> Refusal | None:
 
 
 def sentence(nodes: int, refusals: Iterable[Refusal]) -> str:
-    """`0/2 nodes are available: 1 Insufficient memory, 1 node(s) were unschedulable.`"""
+    """Return a sentence such as `0/2 nodes are available: 1 Insufficient memory, 1 node(s) were unschedulable.`"""
     if not nodes:
         return "no nodes available to schedule pods"
     reasons = Counter(reason for refusal in refusals for reason in refusal.reasons)

@@ -70,7 +70,7 @@ Refused = Sequence[tuple[NodeState, Refusal]]
 def preempt(
     view: View, situation: Situation, refused: Refused, cluster: Cluster, with_nominated: Callable[..., Refusal | None]
 ) -> Candidate | str:
-    """The node to make room on, or the sentence why there is none. `with_nominated(situation, state)` filters as for a decision."""
+    """Return the node to make room on, or a sentence why there is none. `with_nominated(situation, state)` filters as for a decision."""
     pod = situation.pod
     if pod.spec.preemption_policy == "Never":
         return f"preemption: {NEVER}"
@@ -99,7 +99,7 @@ def budgets(view: View) -> Iterable[PodDisruptionBudget]:
 
 
 def _waits(pod: Pod, priority: int, cluster: Cluster) -> bool:
-    """Whether a victim of it is still on the node that it was nominated for."""
+    """Tell whether a victim of the pod is still on the node that the pod was nominated for."""
     state = cluster.state(pod.status.nominated_node_name) if pod.status.nominated_node_name else None
     return state is not None and any(
         there.leaving and there.demand.priority < priority and _preempted(there.pod) for there in state.occupants.values()
@@ -160,7 +160,7 @@ def _divided(staying: Sequence[Placed], pdbs: Iterable[PodDisruptionBudget]) -> 
 
 
 def _importance(placed: Placed) -> tuple[float, float]:
-    """The most important first: by priority, then who runs longest."""
+    """Return a key for sorting, the most important first: by priority, then the one that has run longest."""
     return -placed.demand.priority, _started(placed.pod)
 
 

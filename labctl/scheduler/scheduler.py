@@ -63,7 +63,7 @@ class Scheduler:
         self.indexes: Mapping[tuple[str, str], Index] = volumes.INDEXES
 
     def rank(self, view: View, key: Key) -> int:
-        """The pod's priority: of the pods that wait, the one with the highest is planned first."""
+        """Return the pod's priority. Of the pods that wait, the one with the highest rank is planned first."""
         pod: Pod | None = view.get(PODS, key)
         return (pod.spec.priority or 0) if pod is not None else 0
 
@@ -176,12 +176,12 @@ class Scheduler:
     # -- what a change concerns --------------------------------------------------------------------------------------------------------
 
     def _freed_by_node(self, _view: View, seen: Seen) -> Iterable[Key]:
-        """A node that offers something else may take pods that fitted nowhere."""
+        """Return the pods that no node could take, because a node that offers something else may take them."""
         changed = seen.new is not None and (seen.old is None or _offer(seen.old) != _offer(seen.new))
         return tuple(self._parked) if changed else ()
 
     def _concerned_by_pod(self, view: View, seen: Seen) -> Iterable[Key]:
-        """A pod that waits for a node; or, when one left its place, all those that fitted nowhere."""
+        """Return the pod if it waits for a node; or, when a pod left its node, all pods that no node could take."""
         old, pod = seen.old, seen.new
         if pod is None or pod.finished:
             left = old is not None and not old.finished and (bool(old.spec.node_name) or self._mine(old))
@@ -204,7 +204,7 @@ class Scheduler:
                 yield key
 
     def _concerned_by_claim(self, view: View, seen: Seen) -> Iterable[Key]:
-        """The pods that use the claim and have no node yet."""
+        """Return the pods that use the claim and have no node yet."""
         return [pod.metadata.key for pod in view.by(PODS, "claim", seen.key) if self._mine(pod)]
 
     def _concerned_by_volume(self, view: View, seen: Seen) -> Iterable[Key]:
@@ -218,7 +218,10 @@ class Scheduler:
     # -- a decision --------------------------------------------------------------------------------------------------------------------
 
     def _look(self, situation: Situation) -> tuple[list[NodeState], list[tuple[NodeState, Refusal]]]:
-        """The nodes that the pod fits, as many as are worth comparing, and why it does not fit the others. A node for which it is nominated is taken at once."""
+        """Return the nodes that the pod fits, as many as are worth comparing, and why it does not fit the others.
+
+        A node for which the pod is nominated is taken at once.
+        """
         fitting: list[NodeState] = []
         refused: list[tuple[NodeState, Refusal]] = []
         pod = situation.pod
@@ -236,7 +239,7 @@ class Scheduler:
         return fitting, refused
 
     def _refuses(self, situation: Situation, state: NodeState) -> Refusal | None:
-        """A node must take the pod as it is, and also with the pods that are nominated for it and at least as important."""
+        """Return why a node refuses the pod. It must take the pod as it is, and also with the pods that are nominated for it and at least as important."""
         refusal = situation.refuses(state)
         nominated = self._cluster.nominated(state.name)
         if refusal or not nominated:
@@ -264,7 +267,7 @@ class Scheduler:
         return self._park(view, pod, f"{message} {answer}", keeps)
 
     def _refuse_everywhere(self, view: View, pod: Pod, problem: str) -> Plan:
-        """For a reason that has nothing to do with any node."""
+        """Refuse the pod for a reason that has nothing to do with any node."""
         nodes = len(self._cluster)
         message = f"0/{nodes} nodes are available: {problem}."
         return self._park(view, pod, f"{message} preemption: {sentence(nodes, [NO_HELP] * nodes)}" if nodes else message, "")
@@ -314,14 +317,14 @@ def _namespace_labels(view: View) -> NamespaceLabels:
 
 
 def _chosen(plan: Plan) -> str:
-    """The node on which the pod counts after the plan, though it may not be bound yet."""
+    """Return the node on which the pod counts after the plan, though it may not be bound yet."""
     if isinstance(plan, volumes.WaitsForVolumes):
         return plan.node
     return next((action.node for action in plan.actions if isinstance(action, Bind)), "")
 
 
 def _nomination(plan: Plan, key: Key, before: str) -> str:
-    """The node for which the pod is nominated after the plan."""
+    """Return the node for which the pod is nominated after the plan."""
     for action in plan.actions:
         if isinstance(action, Patch) and action.key == key and "nominatedNodeName" in action.patch["status"]:
             return action.patch["status"]["nominatedNodeName"] or ""
@@ -329,17 +332,17 @@ def _nomination(plan: Plan, key: Key, before: str) -> str:
 
 
 def _counts_differently(old: Pod, new: Pod) -> bool:
-    """Whether other pods' decisions may depend on what changed of a placed pod."""
+    """Tell whether other pods' decisions may depend on what changed of a placed pod."""
     return old.active != new.active or old.metadata.labels != new.metadata.labels
 
 
 def _only_status(seen: Seen) -> bool:
-    """Whether only the status of a waiting pod changed, which can't change the decision."""
+    """Tell whether only the status of a waiting pod changed, which can't change the decision."""
     return seen.old is not None and seen.old.spec == seen.new.spec and seen.old.metadata.labels == seen.new.metadata.labels
 
 
 def _offer(node: Node) -> tuple[Any, ...]:
-    """The fields of a node that can change a decision."""
+    """Return the fields of a node that can change a decision."""
     status = node.status
     return node.ready, node.spec.unschedulable, node.spec.taints, node.metadata.labels, status.allocatable, status.capacity
 
@@ -355,6 +358,6 @@ def _unscheduled(message: str, wall_s: float) -> dict[str, Any]:
 
 
 def _with(view: View, key: Key, told: dict[str, Any]) -> list[dict[str, Any]]:
-    """A pod's conditions with this one in the place of its type's."""
+    """Return a pod's conditions with this one in the place of the one with its type."""
     whole = view.raw(PODS, key) or {}
     return [*(c for c in whole.get("status", {}).get("conditions", ()) if c.get("type") != told["type"]), told]

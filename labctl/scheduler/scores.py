@@ -33,7 +33,7 @@ _BEST = 100
 def best(
     situation: Situation, fitting: Sequence[NodeState], cluster: Cluster, labels_of: NamespaceLabels, rng: Random
 ) -> tuple[NodeState, str]:
-    """The chosen node, and a sentence that says why."""
+    """Return the chosen node, and a sentence that says why."""
     if len(fitting) == 1:
         return fitting[0], f"placed on {fitting[0].name}: the only node where it fits"
     demand = situation.demand
@@ -49,14 +49,14 @@ def best(
 
 
 def _share(demand: Demand, state: NodeState) -> int:
-    """The larger share of the node's CPU or memory that would be requested, in thousandths."""
+    """Return the larger share of the node's CPU or memory that would be requested, in thousandths."""
     cpu = 1000 * (state.weight_millicores + demand.weight_millicores) // (state.millicores or 1)
     memory = 1000 * (state.weight_bytes + demand.weight_bytes) // (state.bytes or 1)
     return cpu if cpu > memory else memory
 
 
 def _near(demand: Demand, fitting: Sequence[NodeState], cluster: Cluster) -> list[int]:
-    """How many of its replicas are on each node; where there are zones, those of the zone count too, with Kubernetes' weights."""
+    """Return how many of the pod's replicas are on each node. With zones, those of the zone count too, with Kubernetes' weights."""
     group = demand.group
     if cluster.zones < 2:
         return [state.groups.get(group, 0) for state in fitting]
@@ -73,7 +73,7 @@ def _near(demand: Demand, fitting: Sequence[NodeState], cluster: Cluster) -> lis
 
 
 def _against(situation: Situation, fitting: Sequence[NodeState], cluster: Cluster, labels_of: NamespaceLabels) -> Sequence[int]:
-    """How far each node is from what was asked for; 0 for all if nobody asked for anything."""
+    """Return how far each node is from what was preferred; 0 for all if nothing was."""
     pod, demand = situation.pod, situation.demand
     total = [0] * len(fitting)
     if cluster.discouraging:
@@ -103,7 +103,7 @@ def _preference(pod: Pod, node: Node) -> int:
 
 
 def _discouraging(pod: Pod, state: NodeState) -> int:
-    """How many PreferNoSchedule taints the pod does not tolerate."""
+    """Return how many PreferNoSchedule taints the pod does not tolerate."""
     tolerations = [one for one in pod.spec.tolerations if one.effect in ("", "PreferNoSchedule")]
     return sum(not tolerated(taint, tolerations) for taint in state.discourages)
 
@@ -128,7 +128,7 @@ def _ranged(values: Sequence[float]) -> list[float]:
 
 
 def _evened(values: Sequence[float | None]) -> list[float]:
-    """A node that lacks a label gets nothing."""
+    """Return scores. A node that lacks a label gets 0."""
     known = [value for value in values if value is not None]
     if not known:
         return [0] * len(values)

@@ -67,7 +67,7 @@ class Spread:
             self._least = self._minima()
 
     def _minima(self) -> list[int]:
-        """The least of each constraint's domains; 0 while there are fewer domains than minDomains says."""
+        """Return the least count of each constraint's domains; 0 while there are fewer domains than minDomains says."""
         return [
             min(domains.values(), default=0) if len(domains) >= constraint.min_domains else 0
             for constraint, domains in zip(self._constraints, self._domains, strict=True)
@@ -75,7 +75,7 @@ class Spread:
 
 
 def counted(pod: Pod, constraint: Constraint, nodes: Iterable[NodeState], cluster: Cluster) -> Domains:
-    """How many matching pods each domain of these nodes has. Those that are leaving don't count."""
+    """Return how many matching pods each domain of these nodes has. Pods that are being deleted don't count."""
     found = cluster.tallies.found(pod.metadata.namespace, constraint.pods, leaving=False)
     domains: Domains = {}
     for state in nodes:
@@ -86,7 +86,7 @@ def counted(pod: Pod, constraint: Constraint, nodes: Iterable[NodeState], cluste
 
 
 def _counts(pod: Pod, constraint: Constraint, state: NodeState) -> bool:
-    """Whether the node counts for the constraint (nodeAffinityPolicy, nodeTaintsPolicy)."""
+    """Tell whether the node counts for the constraint (nodeAffinityPolicy, nodeTaintsPolicy)."""
     node = state.node
     assert node is not None
     if constraint.honors_affinity and (pod.spec.affinity or pod.spec.node_selector) and not wants_node(pod.spec, node):
@@ -101,9 +101,9 @@ def _counts(pod: Pod, constraint: Constraint, state: NodeState) -> bool:
 
 
 def unevenness(pod: Pod, constraints: Sequence[Constraint], fitting: Sequence[NodeState], cluster: Cluster) -> list[float | None]:
-    """For each fitting node, how crowded its domains are by the constraints that need not hold (ScheduleAnyway). None: it lacks one of the labels.
+    """Return for each fitting node how crowded its domains are by the ScheduleAnyway constraints, or None if it lacks one of the labels.
 
-    Many domains weigh more than few, as in Kubernetes: one pod more in one of two zones is less of a difference than on one of a hundred nodes.
+    Many domains weigh more than few, as in Kubernetes: one more pod in one of two zones matters less than one more on one of a hundred nodes.
     """
     keys = [constraint.topology_key for constraint in constraints]
     labelled = [state for state in fitting if all(key in state.labels for key in keys)]

@@ -51,7 +51,7 @@ class Term:
         return self.namespace_selector is not None and self.namespace_selector.matches(labels_of(namespace))
 
     def concerns(self, pod: Pod, labels_of: NamespaceLabels) -> bool:
-        """Whether the pod is one of those that the term speaks of."""
+        """Tell whether the term selects the pod."""
         return self.pods.matches(pod.metadata.labels) and self.covers(pod.metadata.namespace, labels_of)
 
 
@@ -76,7 +76,7 @@ class Terms(msgspec.Struct, frozen=True, gc=False):
 
 
 def terms_of(pod: Pod) -> Terms | None:
-    """None for the many pods that say nothing of other pods."""
+    """Return the pod's terms about other pods, or None for the many pods that have none."""
     affinity, spread = pod.spec.affinity, pod.spec.topology_spread_constraints
     near = affinity.pod_affinity if affinity else None
     far = affinity.pod_anti_affinity if affinity else None
@@ -133,7 +133,7 @@ def all_of(selectors: tuple[PodSelector, ...]) -> PodSelector:
 
 
 def _selector(selector: bytes) -> Selector:
-    """An absent selector finds nothing, and so does one that no server would have taken."""
+    """Parse a selector. An absent selector selects nothing, and so does one that no server would have accepted."""
     try:
         return of_json(selector or b"null")
     except ValueError:

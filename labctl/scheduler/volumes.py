@@ -56,7 +56,7 @@ class Waiting(NamedTuple):
 
     @property
     def selected(self) -> str:
-        """The node for which its volume is being made."""
+        """Return the node for which its volume is being made."""
         return self.claim.metadata.annotations.get(SELECTED_NODE, "")
 
 
@@ -126,7 +126,7 @@ def _problem(view: View, pod: Pod, name: str, claim: PersistentVolumeClaim | Non
 
 
 def _volume_of(view: View, claim: PersistentVolumeClaim) -> PersistentVolume | None:
-    """The volume that the claim has, or that is reserved for it."""
+    """Return the volume that the claim has, or that is reserved for it."""
     if is_bound(claim):
         volume: PersistentVolume | None = view.get(VOLUMES, claim.spec.volume_name)
         return volume
@@ -142,7 +142,10 @@ def refusal(volumes: PodVolumes, node: Node) -> str:
 
 
 def _matches(volumes: PodVolumes, node: Node) -> list[PersistentVolume | None] | None:
-    """For each waiting claim the volume that it gets on this node, or None where one is to be made; None for all: it can't be had here."""
+    """Return for each waiting claim its volume on this node, or None where a volume must be made.
+
+    None for all if this node can't have the volumes.
+    """
     found: list[PersistentVolume | None] = []
     taken: set[str] = set()
     for waiting in volumes.waiting:
@@ -159,7 +162,7 @@ def _matches(volumes: PodVolumes, node: Node) -> list[PersistentVolume | None] |
 
 
 def prepare(volumes: PodVolumes, node: Node, why: str) -> Plan:
-    """What is written so that the claims get their volumes on the chosen node."""
+    """Return the plan of what is written so that the claims get their volumes on the chosen node."""
     name = node.metadata.name
     return WaitsForVolumes(list(_reservations(volumes, node, why)), why=f"waits for its volumes on {name}", node=name)
 
