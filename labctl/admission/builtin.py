@@ -30,8 +30,10 @@ def builtin_admission(
     evict_s: float = defaults.EVICT_S,
     webhooks: Webhooks = NoWebhooks(),  # noqa: B008 - it holds nothing
 ) -> Admission:
-    """`evict_s` is how long a pod stays on a node that is not ready, where its author did not say. ResourceQuota comes last: what it takes is taken
-    for writes that nothing else refuses."""
+    """Return the admission steps of a lab, in their order. ResourceQuota comes last, so that it counts only writes that nothing else refuses.
+
+    `evict_s` is how long a pod stays on a node that is not ready, if its author did not say.
+    """
     rbac = rbac or Rbac(client.resources)
     return Admission(
         mutating=(

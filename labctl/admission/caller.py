@@ -139,7 +139,7 @@ class WebhookCaller:
             raise WebhookFailed(f'Post "{place.url}": {error or type(error).__name__}') from None
 
     def _session(self, place: Place, bundle: str) -> aiohttp.ClientSession:
-        """A session whose connections are kept, so that not every write pays for TLS anew."""
+        """Return a session whose connections are kept, so that not every write pays for TLS anew."""
         import aiohttp
 
         key = f"{place.host}:{place.port}", bundle
@@ -189,7 +189,7 @@ def _url(config: Object, timeout_s: float) -> str:
 
 
 def _context(bundle: str) -> ssl.SSLContext:
-    """TLS that trusts the bundle (base64 of PEM); without one, what this machine trusts."""
+    """Return TLS settings that trust the bundle (base64 of PEM), or what this machine trusts if there is none."""
     import base64
     import binascii
 

@@ -54,7 +54,7 @@ class CertificateRequests:
             raise failures.forbidden(attributes.kind, attributes.name, why)
 
     def _may(self, attributes: Attributes, old: Object, verb: str) -> None:
-        """The verb on the signer, or on all signers of its domain."""
+        """Check that the user may use the verb on the signer, or on all signers of its domain."""
         signer = old["spec"].get("signerName", "")
         if MASTERS in attributes.user.groups:
             return
@@ -93,7 +93,7 @@ def _conditions(obj: Object) -> list[Object]:
 
 
 def _organizations(text: str) -> list[str]:
-    """The groups that a request names; none if it can't be read, which its validation says."""
+    """Return the groups that a request names; [] if it can't be read, which validation reports."""
     from cryptography import x509
     from cryptography.x509.oid import NameOID
 

@@ -22,7 +22,7 @@ MOST_COST = 10_000_000
 
 
 async def value(expression: Expression, variables: Mapping[str, Any]) -> Any:
-    """The expression's value. Raises EvaluationError, also when it could cost too much."""
+    """Return the expression's value. Raises EvaluationError, also when it could cost too much."""
     if is_dear(expression.text):
         shapes = {name: ValueShape((each,)) for name, each in variables.items()}
         if estimate(expression.tree, shapes).cost > MOST_COST:
@@ -45,7 +45,7 @@ def conditions_of(said: Sequence[Object], variables: Mapping[str, str]) -> list[
 
 
 async def all_hold(conditions: Sequence[Condition], variables: Mapping[str, Any]) -> bool:
-    """Whether every condition is true; one that is false decides, whatever fails beside it. Raises EvaluationError."""
+    """Tell whether every condition is true. One that is false decides, even if another one fails. Raises EvaluationError."""
     failed: EvaluationError | None = None
     for condition in conditions:
         try:

@@ -69,7 +69,7 @@ class Match:
         self._any_object = not said.get("objectSelector")
 
     def kind(self, attributes: Attributes, versions: Sequence[Kind], labels_of: LabelsOf, *, anything: bool = False) -> Kind | None:
-        """The version of the object's kind that it wants to see; None if the write is none of its business. `anything`: no rule means every write."""
+        """Return the version of the object's kind that it wants to see, or None if the rules don't match. `anything`: no rule means every write."""
         if any(rule.fits(attributes, kind) for kind in versions for rule in self._excluded):
             return None
         candidates = [attributes.kind, *(kind for kind in versions if kind is not attributes.kind and self._equivalent)]

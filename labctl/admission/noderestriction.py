@@ -138,7 +138,7 @@ class NodeRestriction:
             yield f'address {wrong} is not in the pod range of node "{node}"'
 
     def _may_have(self, node: str, pod: Object, address: str) -> bool:
-        """A pod has an address of its node's range; one with hostNetwork has its machine's."""
+        """Tell whether a pod may have this address: one of its node's range, or its machine's with hostNetwork."""
         if pod["spec"].get("hostNetwork"):
             return address in self._addresses(node)
         view = self._client.get(NODES, node)
@@ -163,7 +163,7 @@ class NodeRestriction:
             yield f'node "{node}" is not allowed to change {changed} of an event'
 
     def _token_asked(self, node: str, attributes: Attributes) -> Iterator[str]:
-        """A token must be bound to a pod of the node, and be for an audience that this pod's volumes name."""
+        """Yield objections. A token must be bound to a pod of the node, and be for an audience that this pod's volumes name."""
         spec = _of(attributes.new).get("spec", {})
         reference = spec.get("boundObjectRef") or {}
         if attributes.subresource != "token" or reference.get("kind") != "Pod":
@@ -181,7 +181,7 @@ class NodeRestriction:
             yield f'audience "{wrong}" not found in pod spec volume'
 
     def _concerns(self, node: str, reference: Object) -> bool:
-        """Whether a reference is to the node or to one of its pods. A pod's last Event may come when the pod is gone; it has the pod's uid then."""
+        """Tell whether a reference is to the node or to one of its pods. A pod's last Event may come when the pod is gone; it has the pod's uid then."""
         name, namespace = reference.get("name", ""), reference.get("namespace", "")
         if reference.get("kind") == "Node":
             return name == node and not namespace
@@ -230,7 +230,7 @@ def _pod_deleted(node: str, attributes: Attributes) -> Iterator[str]:
 
 
 def _volume_updated(node: str, attributes: Attributes) -> Iterator[str]:
-    """That the data is removed, and nothing else: the one finalizer goes. Whose volume it is, the authorizer has looked at."""
+    """Yield objections to anything but the removal of the one finalizer. The authorizer has checked whose volume it is."""
     new, old = _of(attributes.new), _of(attributes.old)
     had, has = old["metadata"].get("finalizers", []), new["metadata"].get("finalizers", [])
     if "deletionTimestamp" not in old["metadata"] or has != [each for each in had if each != LOCAL_DATA]:
@@ -252,7 +252,7 @@ def _never(node: str, attributes: Attributes) -> Iterator[str]:
 
 
 def _metadata_beyond(node: str, metadata: Object, *allowed: str) -> Iterator[str]:
-    """What a node's new object may not say of itself: finalizers, for example, would keep it for ever."""
+    """Yield objections to what a node's new object may not say about itself. Finalizers, for example, would keep it for ever."""
     beyond = next((field for field, value in metadata.items() if value and field not in _SET_BY_SERVER and field not in allowed), "")
     if beyond:
         yield f'node "{node}" is not allowed to set metadata.{beyond}'
@@ -274,12 +274,12 @@ def _may_register(node: str, key: str, value: str) -> bool:
 
 
 def _is_own(key: str) -> bool:
-    """The labels that tell what a machine is. All others are people's: its agent may neither change them nor take them away."""
+    """Tell whether it is a label that describes the machine. All others belong to people: the agent may neither change nor remove them."""
     return key in _OWN_LABELS or key.startswith(_OWN_LABEL_DOMAINS)
 
 
 def _addresses_of(status: Object, field: str) -> set[str]:
-    """`podIP` and `podIPs`, or `hostIP` and `hostIPs`."""
+    """Return the addresses of `podIP` and `podIPs`, or of `hostIP` and `hostIPs`."""
     listed = (entry.get("ip", "") for entry in status.get(f"{field}s", ()))
     return {address for address in (status.get(field, ""), *listed) if address}
 

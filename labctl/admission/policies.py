@@ -149,7 +149,7 @@ class ValidatingPolicies:
         return None if found is None else found.metadata.labels
 
     def _params(self, attributes: Attributes, policy: Policy, binding: Binding) -> Sequence[Object | None]:
-        """The objects that the rules are asked with, one after the other."""
+        """Return the objects that the rules are evaluated with, one after the other."""
         ref = binding.param
         if policy.param_kind is None or ref is None:
             return [None]
@@ -182,7 +182,7 @@ def _binding(view: GenericObject) -> Binding:
 
 
 def _selector(said: Object) -> str:
-    """A label selector as text."""
+    """Return a label selector as text."""
     parts = [f"{key}={each}" for key, each in (said.get("matchLabels") or {}).items()]
     for each in said.get("matchExpressions") or ():
         key, values = each.get("key"), ",".join(each.get("values") or ())
@@ -206,7 +206,7 @@ async def _violations(policy: Policy, known: Mapping[str, Any]) -> list[Violatio
 
 
 async def _variables(policy: Policy, validation: Validation, known: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of the policy's variables that a rule reads, and of those that these read. One that has none is left out, and who reads it fails."""
+    """Return the policy's variables that a rule reads, and those that these read. A variable that fails is left out, and whatever reads it fails."""
     wanted: set[str] = set()
     waiting = [each for each in (validation.expression, validation.message_expression) if each is not None]
     while waiting:

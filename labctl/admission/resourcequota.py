@@ -64,7 +64,7 @@ class ResourceQuota:
 
 
 def _added(attributes: Attributes, each: Quota) -> Usage:
-    """What the write adds to what the quota bounds; what it takes away the controller sees."""
+    """Return what the write adds to what the quota limits. The controller sees what it takes away."""
     assert attributes.new is not None
     new = quota.usage(attributes.kind, attributes.new)
     old = quota.usage(attributes.kind, attributes.old) if attributes.old is not None else {}
@@ -73,7 +73,7 @@ def _added(attributes: Attributes, each: Quota) -> Usage:
 
 
 def _taken(attributes: Attributes, current: Quota, delta: Usage) -> dict[str, str]:
-    """The new usage; ApiError if it would be too much."""
+    """Return the new usage. Raises ApiError if it would be too much."""
     used = {name: quantities.parse(current.status.used.get(name, 0)) for name in delta}
     hard = current.spec.hard
     over = sorted(name for name in delta if used[name] + delta[name] > quantities.parse(hard[name]))

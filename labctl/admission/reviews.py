@@ -24,7 +24,7 @@ class Shown(msgspec.Struct, frozen=True):
 
 
 async def shown(attributes: Attributes, kind: Kind) -> Shown:
-    """The write's objects as `kind`, a version of what they are, has them. They may be the write's own: nobody may change them."""
+    """Return the write's objects in the version `kind`. They may be the write's own objects, so nobody may change them."""
     new, old = attributes.new, attributes.old
     if attributes.subresource == "scale":
         return Shown(kind, *(None if obj is None else subresources.scale_object(kind, obj) for obj in (new, old)))

@@ -76,6 +76,6 @@ class RoleEscalation:
 
 
 def _same(attributes: Attributes, *fields: str) -> bool:
-    """An update that gives nobody more."""
+    """Tell whether it is an update that gives nobody more rights."""
     old, new = attributes.old, attributes.new
     return old is not None and new is not None and all(old.get(field) == new.get(field) for field in fields)

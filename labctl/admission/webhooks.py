@@ -66,7 +66,7 @@ class Asker:
         self._known: dict[str, tuple[int, list[Webhook]]] = {}
 
     def all(self) -> Sequence[Webhook]:
-        """Of all configurations, in the order of their names."""
+        """Return the webhooks of all configurations, in the order of their names."""
         entries = self.client.resources.store.range(self._prefix).entries
         if not entries and not self._known:
             return ()
@@ -81,7 +81,7 @@ class Asker:
         return [webhook for _, webhooks in known.values() for webhook in webhooks]
 
     def concerned(self, attributes: Attributes, webhook: Webhook) -> Kind | None:
-        """The version that it is to be asked about."""
+        """Return the version that the webhook must be asked about, or None."""
         versions = self.client.resources.registry.versions(attributes.kind.resource) or (attributes.kind,)
         return webhook.match.kind(attributes, versions, self.labels_of)
 
@@ -90,7 +90,7 @@ class Asker:
         return None if found is None else found.metadata.labels
 
     async def ask(self, attributes: Attributes, webhook: Webhook, kind: Kind) -> tuple[Shown, Object | None]:
-        """What it was shown and the `response` of its answer; None if it is passed over. Raises ApiError."""
+        """Return what it was shown and the `response` of its answer; None if it is passed over. Raises ApiError."""
         seen = await shown(attributes, kind)
         asked = request(attributes, seen)
         if not await self._wanted(attributes, webhook, asked):
@@ -118,7 +118,7 @@ class Asker:
 
 
 def _response(answer: Object, uid: str) -> Object:
-    """The response of a review, if it is one and answers this question."""
+    """Return the response of a review, if it is one and answers this question."""
     if (answer.get("apiVersion"), answer.get("kind")) != (REVIEW["apiVersion"], REVIEW["kind"]):
         said = f"{answer.get('apiVersion')}, Kind={answer.get('kind')}"
         raise WebhookFailed(f"expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got {said}")
@@ -177,7 +177,7 @@ class MutatingWebhooks:
             await self._one(attributes, webhook)
 
     async def _one(self, attributes: Attributes, webhook: Webhook) -> bool:
-        """Whether it changed the object."""
+        """Call one webhook, and tell whether it changed the object."""
         kind = self._asker.concerned(attributes, webhook)
         if kind is None:
             return False

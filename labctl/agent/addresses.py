@@ -17,7 +17,7 @@ class NoAddress(Exception):
 
 
 def next_address(cidr: str, last: str, taken: Collection[str]) -> str:
-    """The first free address after `last`. The range's first two (network, its .1) and the last are never given."""
+    """Return the first free address after `last`. The range's first two (network, its .1) and its last are never given."""
     network = ipaddress.ip_network(cidr)
     low, high = int(network.network_address) + 2, int(network.broadcast_address) - 1
     try:

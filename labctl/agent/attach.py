@@ -16,7 +16,7 @@ PACKET_BYTES = 32 * 1024 + 1
 
 
 def attach(bundle: str, tty: bool) -> None:
-    """Until the container closes its streams."""
+    """Serve until the container closes its streams."""
     folder = os.open(bundle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     channel.connect(f"/proc/self/fd/{folder}/attach")  # the path itself may be longer than a socket's may be

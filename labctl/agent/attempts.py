@@ -40,7 +40,7 @@ class Attempts:
             self._pull(container).begin()
 
     def cancel(self) -> None:
-        """The pod is leaving: nothing is fetched for it any more."""
+        """Stop fetching for the pod, because it is being deleted."""
         for pull in self._pulls.values():
             pull.cancel()
 
@@ -62,7 +62,7 @@ class Attempts:
         return await self._start(container, attempt, delay_s, volumes)
 
     def _next(self, latest: Optional[Container]) -> Tuple[int, float]:
-        """The number of the attempt that is due, and the back-off before it."""
+        """Return the number of the attempt that is due, and the back-off before it in seconds."""
         if latest is None:
             return 0, 0.0
         if latest.state is State.CREATED:
@@ -106,7 +106,7 @@ class Attempts:
         return started
 
     def _start_refused(self, name: str, why: NotStarted) -> None:
-        """The attempt ended, as one whose program ended: the next look decides whether there is another, and when."""
+        """Record the attempt as one whose program has ended. The next look decides whether there is another attempt, and when."""
         self.waiting[name] = (why.reason, str(why))
         self._look_again(JUST_AFTER_S)
 
@@ -120,7 +120,7 @@ class Attempts:
         self._look_again(wait_s + JUST_AFTER_S)
 
     async def _forget_older(self, name: str, attempt: int) -> None:
-        """One dead attempt is kept, for lastState and `logs --previous`."""
+        """Forget all dead attempts but one, which is kept for lastState and `logs --previous`."""
         for each in self._found().containers:
             if each.name == name and each.attempt < attempt - 1 and each.created_s:
                 await self._tools.runtime.remove(each.id)
@@ -134,7 +134,7 @@ class Attempts:
         return pull
 
     async def _image(self, container: Object) -> Any:
-        """The image, waiting a moment for one that is nearly here; None while it is not."""
+        """Return the image, after a short wait for one that is nearly here, or None while it is not."""
         image = self._image_now(container)
         if image is None and self._pulls[container["name"]].waiting[0] == "ContainerCreating":
             await self._wakeup.wait(NEARLY_S)

@@ -14,7 +14,7 @@ class Backoff:
     reset_s: float = 600.0
 
     def after(self, attempt: int, kept_s: float, ran_s: float) -> float:
-        """The wait after attempt number `attempt` (from 0), before which `kept_s` was kept, and which ran for `ran_s`."""
+        """Return the wait after attempt number `attempt` (from 0), before which the wait was `kept_s`, and which ran for `ran_s`. All in seconds."""
         if attempt == 0 or ran_s >= self.reset_s:
             return 0.0
         return min(self.most_s, kept_s * 2) if kept_s else self.first_s

@@ -26,7 +26,7 @@ class LeavesFolder(OSError):
 
 
 def parts_below(folder: str, path: str) -> List[str]:
-    """The names from `folder` down to `path`, with the symbolic links of this moment resolved. Raises LeavesFolder if they lead out.
+    """Return the names from `folder` down to `path`, with the symbolic links of this moment resolved. Raises LeavesFolder if they lead out.
 
     Links that stay inside are allowed: every key of a ConfigMap volume is one. The answer may be out of date at once; `open_below` notices that.
     """
@@ -38,7 +38,7 @@ def parts_below(folder: str, path: str) -> List[str]:
 
 
 def open_below(folder: str, path: str, missing_mode: "int | None" = None) -> int:
-    """An O_PATH descriptor of `path` below `folder`. With `missing_mode`, folders that are missing are made with that mode. Raises OSError."""
+    """Return an O_PATH descriptor of `path` below `folder`. With `missing_mode`, missing folders are made with that mode. Raises OSError."""
     parts = parts_below(folder, path)
     descriptor = os.open(folder, os.O_PATH | os.O_CLOEXEC)
     try:
@@ -73,7 +73,7 @@ def _step(folder: int, name: str, missing_mode: "int | None") -> int:
 
 
 def opener(path: str, flags: int, dir_fd: "int | None" = None) -> int:
-    """For `open(path, "rb", opener=opener)`: only a regular file is opened. A link is not followed and a pipe does not block. Raises OSError."""
+    """Open only a regular file, for `open(path, "rb", opener=opener)`. A link is not followed and a pipe does not block. Raises OSError."""
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -82,13 +82,13 @@ def opener(path: str, flags: int, dir_fd: "int | None" = None) -> int:
 
 
 def read_file(path: str, limit_bytes: int = SMALL_FILE_BYTES, dir_fd: "int | None" = None) -> bytes:
-    """The first bytes of a regular file. Raises OSError if it is anything else."""
+    """Return the first bytes of a regular file. Raises OSError if it is anything else."""
     with os.fdopen(opener(path, os.O_RDONLY, dir_fd), "rb") as file:
         return file.read(limit_bytes)
 
 
 def read_below(folder: str, path: str, limit_bytes: int = SMALL_FILE_BYTES) -> bytes:
-    """As `read_file`, for a path below a folder: no part of it may be a symbolic link that leads out."""
+    """Read like `read_file`, for a path below a folder. No part of it may be a symbolic link that leads out."""
     parts = parts_below(folder, path)
     if not parts:
         raise OSError(errno.EISDIR, "is not a regular file", path)

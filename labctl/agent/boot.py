@@ -21,7 +21,7 @@ class Boot:
         self.same_kernel = bool(self._kernel) and _read(self._kernel_path) == self._kernel
 
     def note(self) -> None:
-        """For the next start: nothing here is of an older boot any more."""
+        """Note for the next start that nothing here is of an older boot any more."""
         _write(self._kernel_path, self._kernel)
         _write(self._path, self.id)
 

@@ -16,7 +16,7 @@ MOST_CPUS = 10_000
 
 
 def read(path: str) -> str:
-    """A file's text; empty if it can't be read."""
+    """Return a file's text, or an empty text if it can't be read."""
     try:
         with open(path, encoding="ascii") as file:
             return file.read().strip()
@@ -33,7 +33,7 @@ def _write(path: str, value: int) -> None:
 
 
 def weight_of(shares: int) -> int:
-    """cgroup v1 cpu.shares as v2 cpu.weight, as crun and the kubelet convert them."""
+    """Return cgroup v1's cpu.shares as v2's cpu.weight, as crun and the kubelet convert them."""
     return max(1, min(10_000, 1 + (max(2, min(262_144, shares)) - 2) * 9999 // 262_142))
 
 
@@ -45,19 +45,19 @@ class Cgroups:
 
     @property
     def pods(self) -> str:
-        """The group of all pods."""
+        """Return the group of all pods."""
         return f"{self._root}/pods"
 
     def pod(self, uid: str) -> str:
         return f"{self.pods}/{uid}"
 
     def quota_within(self, quota_us: int, period_us: int) -> int:
-        """The CPU quota that a container's group can be given; 0 is no quota, for a limit that the machine's own makes meaningless."""
+        """Return the CPU quota that a container's group can be given. 0 is no quota, for a limit that the machine's own limit makes meaningless."""
         cpus = MOST_CPUS if self.v2 else machine_limits(self._mount).get("cpus", MOST_CPUS)
         return 0 if quota_us >= cpus * period_us else quota_us
 
     def folders(self, path: str) -> List[str]:
-        """Where this group is in each mounted hierarchy; a folder may be missing."""
+        """Return where this group is in each mounted hierarchy. A folder may be missing."""
         if self.v2:
             return [self._mount + path]
         return [
@@ -107,14 +107,14 @@ class Cgroups:
                     os.rmdir(path)
 
     def remove(self) -> None:
-        """The group of all pods, when none is left."""
+        """Remove the group of all pods if none is left."""
         for folder in self.folders(self.pods):
             for path, _, _ in os.walk(folder, topdown=False):
                 with contextlib.suppress(OSError):
                     os.rmdir(path)
 
     def processes(self, path: str) -> List[int]:
-        """The processes in a group and below it."""
+        """Return the processes in a group and below it."""
         found: Set[int] = set()
         for folder in self.folders(path):
             for path, _, _ in os.walk(folder):
@@ -122,7 +122,7 @@ class Cgroups:
         return sorted(found)
 
     def oom_kills(self, path: str) -> int:
-        """How often the kernel killed in this group for want of memory."""
+        """Return how often the kernel killed a process of this group because memory ran out."""
         file = f"{self._mount}{path}/memory.events" if self.v2 else f"{self._mount}/memory{path}/memory.oom_control"
         for line in read(file).splitlines():
             if line.startswith("oom_kill "):
@@ -131,7 +131,7 @@ class Cgroups:
 
 
 def machine_limits(mount: str = MOUNT) -> Dict[str, float]:
-    """What bounds this whole machine, where it is itself a control group (a namespace minion): {"memory": bytes, "cpus": n}, each only if there is one."""
+    """Return the limits of this machine if it is itself a control group (a namespace minion): {"memory": bytes, "cpus": n}, each only if there is one."""
     found: Dict[str, float] = {}
     memory = read(f"{mount}/memory.max") or read(f"{mount}/memory/memory.limit_in_bytes")
     if memory.isdigit() and 0 < int(memory) < _UNLIMITED:
@@ -145,7 +145,7 @@ def machine_limits(mount: str = MOUNT) -> Dict[str, float]:
 
 
 def memory_used(mount: str = MOUNT) -> int:
-    """Of the machine's own group, page cache that can be dropped left out; 0 where the machine is no group."""
+    """Return the bytes that the machine's own group uses, without page cache that can be dropped; 0 if the machine is no group."""
     stat = read(f"{mount}/memory.stat") or read(f"{mount}/memory/memory.stat")
     used = read(f"{mount}/memory.current") or read(f"{mount}/memory/memory.usage_in_bytes")
     idle = [line.split()[1] for line in stat.splitlines() if line.startswith(("total_inactive_file ", "inactive_file "))]

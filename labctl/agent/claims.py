@@ -29,9 +29,9 @@ MOUNT_TIMEOUT_S = 30.0
 
 
 async def volume_of(pod: Object, name: str, fetch: Fetch, owner: str = "") -> Object:
-    """The PersistentVolume of a claim, which has this owner if one is said.
+    """Return the PersistentVolume of a claim, which has this owner if one is given.
 
-    Raises ConfigError if the claim has none, or if the volume is not (or no longer) this claim's.
+    Raises ConfigError if the claim has no volume, or if the volume is not (or no longer) this claim's.
     """
     namespace = pod["metadata"]["namespace"]
     claim = await fetch("persistentvolumeclaims", namespace, name)
@@ -53,7 +53,7 @@ async def volume_of(pod: Object, name: str, fetch: Fetch, owner: str = "") -> Ob
 
 
 def own_folder(volumes_dir: str, volume: Object) -> str:
-    """The folder of a volume that labctl's provisioner made; "" for any other volume."""
+    """Return the folder of a volume that labctl's provisioner made, or "" for any other volume."""
     metadata = volume["metadata"]
     name = metadata["name"]
     if (metadata.get("annotations") or {}).get(PROVISIONED_BY) != LOCAL or "/" in name or name in (".", ".."):
@@ -76,13 +76,13 @@ def make_folder(path: str) -> str:
 
 
 def _beside(path: str, word: str) -> str:
-    """A name for a moment, beside a volume's folder: no volume's name begins with a dot."""
+    """Return a temporary name beside a volume's folder. No volume's name begins with a dot."""
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{word}-{name}")
 
 
 def local_path(path: str) -> str:
-    """A `local` volume must be there: the administrator makes it."""
+    """Check that the folder of a `local` volume exists, because only an administrator makes it, and return it."""
     if not os.path.exists(path):
         raise ConfigError(f'path "{path}" does not exist')
     return path
@@ -120,7 +120,7 @@ def nfs_refusal(file_systems: str = "/proc/filesystems") -> str:
 
 
 def _loads(module: str) -> bool:
-    """Whether the kernel can load this module."""
+    """Tell whether the kernel can load this module."""
     tool = shutil.which("modprobe")
     return tool is not None and subprocess.run([tool, "-q", module], stdin=subprocess.DEVNULL, check=False).returncode == 0
 
@@ -168,7 +168,7 @@ class Keeper:
                 self._told.set()
 
     async def _remove(self, volume: Object) -> None:
-        """The data goes first, then the finalizer: an agent that is killed between them does both again."""
+        """Remove the data first, then the finalizer. An agent that is killed between them does both again."""
         metadata = volume["metadata"]
         folder = own_folder(self._dir, volume)
         if folder and volume["spec"].get("persistentVolumeReclaimPolicy") == "Delete":
@@ -183,7 +183,7 @@ class Keeper:
 
 
 def remove_folder(folder: str) -> None:
-    """The folder takes another name first, so that what is half removed is never mounted again."""
+    """Rename the folder before it is removed, so that a half-removed one is never mounted again."""
     gone = _beside(folder, "gone")
     if os.path.isdir(folder):
         linux.remove_tree(gone)

@@ -58,7 +58,7 @@ class Api:
         return await self._call("DELETE", path, options)
 
     async def stream(self, path: str, timeout_s: float = 10.0) -> Response:
-        """An answer whose body is read piece by piece: a blob, a watch."""
+        """Return an answer whose body is read piece by piece: a blob, or a watch."""
         response = await self._http.request("GET", path, timeout_s=timeout_s)
         if response.status >= 400:
             raise refusal(response.status, await response.read())
@@ -106,7 +106,7 @@ async def reflect(
     say: Callable[[str], None],
     delays: Optional[Delays] = None,
 ) -> None:
-    """For ever: list, hand over the whole (`listed`), then each change (`event`); list again when the API says that it forgot (410)."""
+    """Run until cancelled: list all objects (`listed`), then report each change (`event`). List again when the API answers that it forgot (410)."""
     delays = delays or Delays()
     revision = ""
     while True:

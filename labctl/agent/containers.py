@@ -98,7 +98,7 @@ def container_spec(
 
 
 def argv(container: Object, image: Object, env: Mapping[str, str]) -> List[str]:
-    """command replaces the image's entrypoint and, unless args are given, its arguments."""
+    """Return the container's command line. `command` replaces the image's entrypoint and, unless `args` are given, its arguments."""
     command, arguments = container.get("command") or [], container.get("args") or []
     if command:
         chosen = [*command, *arguments]
@@ -111,7 +111,7 @@ def argv(container: Object, image: Object, env: Mapping[str, str]) -> List[str]:
 
 
 def environment(pod: Object, container: Object, image: Object, env: Mapping[str, str]) -> List[str]:
-    """What the pod says wins over what the image says, which wins over the machine's defaults."""
+    """Return the variables. The pod's win over the image's, which win over the machine's defaults."""
     values: Dict[str, str] = {"PATH": DEFAULT_PATH, "HOSTNAME": sandbox_spec(pod).hostname}
     if container.get("tty"):
         values["TERM"] = "xterm"
@@ -123,7 +123,7 @@ def environment(pod: Object, container: Object, image: Object, env: Mapping[str,
 
 
 def capabilities(asked: Object) -> List[str]:
-    """The usual set, less `drop`, plus `add`; ALL is every one."""
+    """Return the usual set, less `drop`, plus `add`. ALL means every capability."""
     drop = {_capability(each) for each in asked.get("drop") or ()}
     add = [_capability(each) for each in asked.get("add") or ()]
     kept = [] if "CAP_ALL" in drop else [each for each in DEFAULT_CAPABILITIES if each not in drop]
@@ -133,7 +133,7 @@ def capabilities(asked: Object) -> List[str]:
 
 
 def sysctls(pod: Object) -> List[Tuple[str, str]]:
-    """The pod's sysctls. Raises ConfigError for one that is not its own: crun 1.8 writes any, and a machine may share its kernel with the host."""
+    """Return the pod's sysctls. Raises ConfigError for one outside of the pod's namespaces, because crun 1.8 writes any, and the kernel may be the host's."""
     own = _OF_IPC if pod["spec"].get("hostNetwork") else (*_OF_IPC, "net.")
     found = []
     for each in (pod["spec"].get("securityContext") or {}).get("sysctls") or ():
@@ -145,7 +145,7 @@ def sysctls(pod: Object) -> List[Tuple[str, str]]:
 
 
 def seccomp_profile(context: Object, pod_context: Object, default: bool) -> str:
-    """The container's own word, then its pod's, then the machine's default. A privileged container has none. Raises ConfigError for Localhost."""
+    """Return the container's profile, else its pod's, else the machine's default. A privileged container has none. Raises ConfigError for Localhost."""
     if context.get("privileged"):
         return UNCONFINED
     asked = context.get("seccompProfile") or pod_context.get("seccompProfile") or {}
@@ -187,7 +187,7 @@ def mounts_of(
     message: Tuple[str, str],
     read_only: Collection[str] = (),
 ) -> List[Mount]:
-    """The container's own mounts, then the pod's files where it has none of its own, then its termination message file (source, target).
+    """Return the container's own mounts, the pod's files where it has none of its own, and its termination message file (source, target).
 
     `read_only` names volumes that no container may write to. Raises ConfigError.
     """

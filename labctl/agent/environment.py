@@ -32,12 +32,12 @@ class PodFacts:
 
 
 def expand(text: str, values: Mapping[str, str]) -> str:
-    """$(NAME) where NAME is known, else as written; $$ is a dollar sign."""
+    """Replace $(NAME) where NAME is known; otherwise it stays as written. $$ is a dollar sign."""
     return _VARIABLE.sub(lambda match: "$" if match[0] == "$$" else values.get(match[1], match[0]), text)
 
 
 def pod_field(pod: Object, path: str, facts: PodFacts) -> str:
-    """The value of a downward fieldRef."""
+    """Return the value of a downward fieldRef."""
     meta, spec = pod["metadata"], pod.get("spec", {})
     match = _SUBSCRIPT.fullmatch(path)
     if match:
@@ -65,7 +65,7 @@ def _go_quoted(text: str) -> str:
 
 
 def resource_field(pod: Object, container: Object, reference: Object, facts: PodFacts) -> str:
-    """limits.cpu and its like, divided and rounded up; a limit that is not set is the node's whole."""
+    """Return limits.cpu and the like, divided and rounded up. Without a limit it is all that the node has."""
     name = reference.get("containerName")
     chosen = next((each for each in pod["spec"]["containers"] if each["name"] == name), container) if name else container
     kind, _, resource = reference["resource"].partition(".")
@@ -78,7 +78,7 @@ def resource_field(pod: Object, container: Object, reference: Object, facts: Pod
 
 
 def decoded(found: Object, kind: str) -> Dict[str, bytes]:
-    """The keys of a ConfigMap or Secret, as bytes."""
+    """Return the keys of a ConfigMap or Secret, as bytes."""
     if kind == "secrets":
         return {key: base64.b64decode(value) for key, value in (found.get("data") or {}).items()}
     plain = {key: value.encode() for key, value in (found.get("data") or {}).items()}
@@ -142,7 +142,7 @@ async def _key(source: Object, namespace: str, fetch: Fetch) -> Optional[str]:
 
 
 def of_services(services: List[Object]) -> Dict[str, str]:
-    """NAME_SERVICE_HOST, NAME_SERVICE_PORT and Docker's link variables, for Services with a virtual IP."""
+    """Return NAME_SERVICE_HOST, NAME_SERVICE_PORT and Docker's link variables, for Services with a virtual IP."""
     values: Dict[str, str] = {}
     for service in services:
         spec = service.get("spec", {})

@@ -45,7 +45,7 @@ class Recorder:
         self._counted: "OrderedDict[Tuple[str, ...], Tuple[str, int]]" = OrderedDict()  # what was told -> (event's name, how often)
 
     def record(self, reference: Object, kind: str, reason: str, message: str) -> None:
-        """`kind`: Normal or Warning."""
+        """Record an Event. `kind` is Normal or Warning."""
         event = {"ref": reference, "type": kind, "reason": reason, "message": message[:1024], "at": time.time(), "then": time.monotonic()}
         with contextlib.suppress(asyncio.QueueFull):
             self._queue.put_nowait(event)
@@ -84,7 +84,7 @@ class Recorder:
             self._counted.popitem(last=False)
 
     def _name(self, about: str, at: float, key: Tuple[str, ...]) -> str:
-        """In the order of time, as lists are in the order of names: two Events of one second are told apart by nothing else."""
+        """Return a name that sorts by time, because lists are sorted by name and Events of one second can't be told apart otherwise."""
         self._stamp_us = max(int(at * 1e6), self._stamp_us + 1)
         return f"{about}.{self._stamp_us:x}{hashlib.sha256(repr(key).encode()).hexdigest()[:4]}"
 

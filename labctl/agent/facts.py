@@ -20,7 +20,7 @@ def architecture() -> str:
 
 
 def memory_bytes() -> int:
-    """What the machine may use: a namespace minion is bounded by its control group."""
+    """Return how much memory the machine may use. A namespace minion is limited by its control group."""
     with open("/proc/meminfo", encoding="ascii") as file:
         total = int(file.readline().split()[1]) * 1024
     return min(total, int(cgroups.machine_limits().get("memory", total)))

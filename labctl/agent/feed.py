@@ -63,7 +63,7 @@ class Feed(io.RawIOBase):
         return piece
 
     def drain(self) -> None:
-        """To the end, for the hash; what was broken off is left at that."""
+        """Read to the end, for the hash. If the transfer was broken off, stop there."""
         self._rest = b""
         while not self._ended:
             try:

@@ -64,7 +64,7 @@ class BadAnswer(Exception):
 
 
 async def check(host: str, port: int, service: str, timeout_s: float) -> Tuple[bool, str]:
-    """Whether the service says that it serves; if not, why, in the kubelet's words."""
+    """Tell whether the service says that it serves; if not, why, in the kubelet's words."""
     address, within = f"{host}:{port}", f"{timeout_s:g}s"
     end = asyncio.get_running_loop().time() + timeout_s
     try:
@@ -99,7 +99,7 @@ def _verdict(status: Optional[int], code: int, within: str) -> Tuple[bool, str]:
 
 
 async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str, service: str) -> Tuple[Optional[int], int]:
-    """The status in the answer's message, None without one; and the call's own code, 0 if all went well."""
+    """Return the status in the answer's message (None without one) and the call's own code, which is 0 if all went well."""
     message = _text(1, service.encode()) if service else b""
     writer.write(_PREFACE + _frame(_SETTINGS, 0, 0, _NO_TABLE) + _frame(_HEADERS, _END_HEADERS, _STREAM, _request_headers(address)))
     writer.write(_frame(_DATA, _END_STREAM, _STREAM, b"\x00" + len(message).to_bytes(4, "big") + message))
@@ -153,7 +153,7 @@ def _unpadded(kind: int, flags: int, payload: bytes) -> bytes:
 
 
 def _request_headers(address: str) -> bytes:
-    """Every header as it is, without a table and without Huffman's code; the first two stand in HPACK's own table."""
+    """Encode every header literally, without a table and without Huffman's code. The first two are in HPACK's static table."""
     literal = {":path": "/grpc.health.v1.Health/Check", ":authority": address}
     literal.update({"content-type": "application/grpc", "te": "trailers", "user-agent": "kube-probe/1.37"})
     return b"\x83\x86" + b"".join(b"\x00" + _string(name) + _string(value) for name, value in literal.items())
@@ -166,14 +166,14 @@ def _string(text: str) -> bytes:
 
 
 def _codes(block: bytes) -> Iterator[int]:
-    """The grpc-status in a block of headers, if it has one."""
+    """Yield the grpc-status in a block of headers, if it has one."""
     for name, value in _literals(block):
         if name in _STATUS_NAMES:
             yield _STATUS_VALUES.get(value, 2)  # 2 is gRPC's own word for an unknown failure
 
 
 def _literals(block: bytes) -> Iterator[Tuple[bytes, bytes]]:
-    """The headers that are spelled out, as they are spelled. Those of HPACK's table are left out: grpc-status is none of them. Raises BadAnswer."""
+    """Yield the headers that are spelled out. Those of HPACK's table are left out, because grpc-status is not among them. Raises BadAnswer."""
     at = 0
     try:
         while at < len(block):
@@ -192,7 +192,7 @@ def _literals(block: bytes) -> Iterator[Tuple[bytes, bytes]]:
 
 
 def _number(block: bytes, at: int, bits: int) -> Tuple[int, int]:
-    """HPACK's integer with a prefix of so many bits, and where the next thing begins."""
+    """Decode HPACK's integer with a prefix of so many bits. Return it and where the next item begins."""
     most = (1 << bits) - 1
     value = block[at] & most
     at += 1
@@ -231,7 +231,7 @@ def _varint(number: int) -> bytes:
 
 
 def _status_in(body: bytes) -> Optional[int]:
-    """The field `status` of a HealthCheckResponse; None if there is no message. Unknown fields can't be in it."""
+    """Return the field `status` of a HealthCheckResponse, or None if there is no message. Unknown fields can't be in it."""
     if len(body) < 5:
         return None
     message = body[5 : 5 + int.from_bytes(body[1:5], "big")]

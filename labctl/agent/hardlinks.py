@@ -28,7 +28,7 @@ class Merged:
         self._root = list(reversed(layers))
 
     def find(self, path: str) -> Optional[Tuple[List[str], str]]:
-        """Where a name really is: its parts with symbolic links on the way resolved, and the file (in one of the layers). None: nothing is there.
+        """Return where a name really is: its parts with symbolic links on the way resolved, and the file in one of the layers. None if it does not exist.
 
         The last part is not followed: a hard link to a symbolic link is one more name of that link.
         """
@@ -61,12 +61,12 @@ class Merged:
 
 
 def _names(path: str) -> List[str]:
-    """Its parts, the first one last."""
+    """Return the path's parts, the first one last."""
     return [part for part in reversed(path.split("/")) if part not in ("", ".")]
 
 
 def _look(folders: Sequence[str], name: str) -> List[str]:
-    """The folders that a folder is merged from, topmost first, or the one file of that name; empty: nothing, or it was removed."""
+    """Return the folders that a folder is merged from, topmost first, or the one file of that name; [] if it does not exist or was removed."""
     found: List[str] = []
     for folder in folders:
         path = os.path.join(folder, name)
@@ -122,7 +122,7 @@ class _Completion:
             os.link(copy, path, follow_symlinks=False)
 
     def _copy(self, where: List[str], source: str, name: str) -> str:
-        """The file in this folder: at its own name, so that both names stay one file; at the new name alone if the layer removed the old one."""
+        """Copy the file into this folder: at its own name, so that both names stay one file; at the new name alone if the layer removed the old one."""
         if source.startswith(self._target + "/"):
             return source
         if source not in self._copies:
@@ -132,7 +132,7 @@ class _Completion:
         return self._copies[source]
 
     def _place(self, parts: Sequence[str]) -> str:
-        """A path for a new file, in folders that look as they do in the image."""
+        """Return a path for a new file, in folders that look as they do in the image."""
         path = self._target
         for depth, part in enumerate(parts[:-1], 1):
             like = self._image.find("/".join(parts[:depth]))
@@ -145,7 +145,7 @@ class _Completion:
 
 
 def _look_like(like: str, made: str) -> None:
-    """A folder's owner, mode and times; not its attributes: an opaque one would hide the layers below."""
+    """Copy a folder's owner, mode and times, but not its attributes: an opaque one would hide the layers below."""
     there = os.lstat(like)
     os.chown(made, there.st_uid, there.st_gid)
     os.chmod(made, stat.S_IMODE(there.st_mode))
@@ -153,7 +153,7 @@ def _look_like(like: str, made: str) -> None:
 
 
 def _copy_one(source: str, target: str) -> None:
-    """One file of whatever kind with its owner, mode, times and attributes. Owner first: a change of it takes the set-user-id bit away."""
+    """Copy one file of any kind with its owner, mode, times and attributes. The owner comes first, because changing it clears the set-user-id bit."""
     there = os.lstat(source)
     if stat.S_ISLNK(there.st_mode):
         os.symlink(os.readlink(source), target)

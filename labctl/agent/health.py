@@ -37,7 +37,7 @@ class Health:
         self.forget_ended(found)
 
     def forget_ended(self, found: Pod) -> None:
-        """No probers for what ended, and their verdicts hold for no successor: it is not ready, and has not started, before its own probes say so."""
+        """End the probers of containers that ended, with their verdicts. A successor is not started and not ready before its own probes say so."""
         running = {each.id for each in found.running()}
         for identity in [each for each in self._probers if each not in running]:
             self._probers.pop(identity).stop()
@@ -46,7 +46,7 @@ class Health:
             table.update({name: False for name in table if name not in alive})
 
     def begin(self, spec: Object, container: Container, address: str, carried: Optional[Object] = None) -> None:
-        """`carried`: what the API said of this very container."""
+        """Begin to probe a container. `carried` is what the API said about this very container."""
         name = spec["name"]
         for table, probe, key in ((self.ready, "readinessProbe", "ready"), (self.started, "startupProbe", "started")):
             table.pop(name, None)

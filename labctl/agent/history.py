@@ -14,7 +14,7 @@ STATUSES = ("initContainerStatuses", "containerStatuses", "ephemeralContainerSta
 
 
 def completed(found: Pod, pod: Object) -> Pod:
-    """`found`, with an ended attempt for each that the API has seen run and the machine does not hold."""
+    """Return `found` with an ended attempt for each that the API has seen run and the machine does not have."""
     status = pod.get("status") or {}
     held = {each.id for each in found.containers}
     first = {each.name: each.attempt for each in reversed(found.containers)}

@@ -70,7 +70,7 @@ class Response:
             self._give_back()
 
     async def lines(self) -> AsyncIterator[bytes]:
-        """A watch's lines as they come."""
+        """Yield a watch's lines as they come."""
         rest = b""
         async for piece in self.pieces():
             *whole, rest = (rest + piece).split(b"\n")
@@ -128,7 +128,7 @@ class Http:
     async def request(
         self, method: str, path: str, *, body: bytes = b"", headers: Optional[Mapping[str, str]] = None, timeout_s: float = 10.0
     ) -> Response:
-        """Until the headers of the answer are there. Raises Unreachable."""
+        """Send a request and wait for the headers of its answer. Raises Unreachable."""
         try:
             return await asyncio.wait_for(self._request(method, path, body, headers or {}), timeout_s)
         except asyncio.TimeoutError:

@@ -69,14 +69,14 @@ def _short(digest: str) -> str:
 
 
 def repository(name: str) -> str:
-    """A name without its tag or digest."""
+    """Return a name without its tag or digest."""
     name = name.partition("@")[0]
     head, slash, last = name.rpartition("/")
     return head + slash + last.partition(":")[0]
 
 
 def default_policy(image: str) -> str:
-    """Kubernetes' default: always ask for what has no fixed tag."""
+    """Return Kubernetes' default: Always for a name without a fixed tag, else IfNotPresent."""
     last = image.rpartition("/")[2]
     return "IfNotPresent" if "@" in last or (":" in last and not last.endswith(":latest")) else "Always"
 
@@ -102,7 +102,7 @@ class Images:
     # -- asking
 
     def local(self, image: str) -> "Image | None":
-        """The image, if all of it is on this machine."""
+        """Return the image if all of it is on this machine, else None."""
         manifest = self._names().get(image)
         there = manifest and self._missing(manifest) == [] and all(os.path.isdir(folder) for folder in self._folders(manifest))
         return self._image(manifest) if manifest and there else None
@@ -162,7 +162,7 @@ class Images:
         return os.path.join(self._root, "images", "links", _short(digest) + ".json")
 
     def _folders(self, manifest: Dict[str, Any]) -> List[str]:
-        """What an image is mounted from, lowest first: its layers, and right above a layer what completes it."""
+        """Return the folders that an image is mounted from, lowest first: its layers, and right above a layer what completes it."""
         folders, row = [], hashlib.sha256()
         for layer in manifest["layers"]:
             row.update(layer["digest"].encode() + b"\n")
@@ -217,7 +217,7 @@ class Images:
                 linux.remove_tree(folder)
 
     async def _download(self, blob: Dict[str, Any], use: Callable[[Feed, str], None], made: str) -> None:
-        """`use` works in a thread on what arrives. BadLayer if size or digest are not those promised."""
+        """Download a blob; `use` works on it in a thread as it arrives. Raises BadLayer if size or digest are not as promised."""
         response = await self._api.stream(f"/labctl/v1/blobs/{blob['digest']}")
         feed, whole, seen = Feed(), False, 0
         work = asyncio.get_running_loop().run_in_executor(None, _use, use, feed, made)
@@ -241,7 +241,7 @@ class Images:
     # -- a power cut
 
     def _blobs(self) -> Dict[str, str]:
-        """Every layer and configuration on this machine: first digits of its digest -> its path."""
+        """Return every layer and configuration on this machine: the first digits of its digest, and its path."""
         layers = os.path.join(self._root, "layers")
         configs = os.path.join(self._root, "images", "configs")
         here = {name[:SHORT]: os.path.join(configs, name) for name in names(configs)}
@@ -291,7 +291,7 @@ class Images:
         return Image(manifest["name"], manifest["digest"], layers, config, sum(layer["size"] for layer in manifest["layers"]))
 
     def reported(self, most: int = 50) -> list:
-        """For the Node's status.images."""
+        """Return the images for the Node's status.images."""
         return [
             {
                 "names": [f"{repository(each['name'])}@{each['digest']}", each["name"]],
@@ -330,7 +330,7 @@ class Images:
 
 
 def _layers_bytes(names: Dict[str, dict]) -> int:
-    """The size of all layers of these images; one that several share counts once."""
+    """Return the size of all layers of these images. One that several images share counts once."""
     return sum({layer["digest"]: layer["size"] for each in names.values() for layer in each["layers"]}.values())
 
 

@@ -165,7 +165,10 @@ class _Unpacking:
             raise BadLayer(f"{member.name} links to {member.linkname}: {error.strerror}") from error
 
     def _inside(self, parts: List[str], make: bool = True) -> Optional[str]:
-        """The folder of these parts below the root; a symlink on the way is taken as if the root were /. What is missing is made, or (not `make`) answered as None."""
+        """Return the folder of these parts below the root. A symlink on the way is followed as if the root were /.
+
+        A missing folder is made, or answered as None without `make`.
+        """
         path, todo, followed = self._root, list(reversed(parts)), 0
         while todo:
             part = todo.pop()
@@ -227,7 +230,7 @@ def _clear(path: str, keep_folder: bool) -> bool:
 
 
 def _holds(path: str) -> bool:
-    """Whether this layer has something of that name; a whiteout is nothing."""
+    """Tell whether this layer has something of that name. A whiteout does not count."""
     try:
         there = os.lstat(path)
     except OSError:

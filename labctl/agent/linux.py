@@ -36,7 +36,7 @@ def mount(source: str, target: str, kind: Optional[str] = None, flags: int = 0, 
 
 
 def unmount(target: str) -> None:
-    """Lazily, so that nothing that still looks at it can refuse. What is not mounted, or not there, is no error."""
+    """Unmount lazily, so that it works while processes use it. It is no error if nothing is mounted there."""
     try:
         _check(_libc.umount2(_bytes(target), MNT_DETACH), target)
     except OSError as error:
@@ -45,7 +45,7 @@ def unmount(target: str) -> None:
 
 
 def sync_file_system(path: str) -> None:
-    """Until all that was written to the file system of `path` is on its disk: syncfs(2)."""
+    """Wait until all that was written to the file system of `path` is on its disk: syncfs(2)."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         _check(_libc.syncfs(descriptor), path)
@@ -66,7 +66,7 @@ def unshare(flags: int) -> None:
 
 
 def keep_memory_small() -> None:
-    """One malloc arena and an eager trim: threads of ours live for milliseconds, their arenas would stay."""
+    """Use one malloc arena and trim eagerly. Our threads live for milliseconds, but their arenas would stay."""
     if hasattr(_libc, "mallopt"):
         _libc.mallopt(M_ARENA_MAX, 1)
         _libc.mallopt(M_TRIM_THRESHOLD, 256 * 1024)
@@ -78,7 +78,7 @@ def give_memory_back() -> None:
 
 
 def catches(pid: int, number: int) -> bool:
-    """Whether the process has a handler for this signal. One that is gone counts as if: there is nothing to wait for."""
+    """Tell whether the process has a handler for this signal. True also for one that is gone, because there is nothing to wait for."""
     try:
         with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
             caught = next((line.split()[1] for line in file if line.startswith("SigCgt:")), "")
@@ -88,17 +88,17 @@ def catches(pid: int, number: int) -> bool:
 
 
 def start_ticks(pid: int) -> int:
-    """When the process began, in clock ticks since boot: with the pid it names a process for good. 0: no such process (a zombie counts as none)."""
+    """Return when the process began, in clock ticks since boot. With the pid it identifies a process. 0: no such process (a zombie counts as none)."""
     return _stat(pid, 19)
 
 
 def process_group(pid: int) -> int:
-    """The process's group. 0: no such process (a zombie counts as none)."""
+    """Return the process's group. 0: no such process (a zombie counts as none)."""
     return _stat(pid, 2)
 
 
 def _stat(pid: int, field: int) -> int:
-    """A number of /proc/PID/stat, counted from the field behind the process's name, which is its state."""
+    """Return a number of /proc/PID/stat, counted from the field behind the process's name, which is its state."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
@@ -108,7 +108,7 @@ def _stat(pid: int, field: int) -> int:
 
 
 def processes_with(word: bytes) -> "list[int]":
-    """The processes whose command line contains this word."""
+    """Return the processes whose command line contains this word."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():

@@ -24,7 +24,7 @@ TRIES = 20
 
 
 def files_of(path: str) -> List[str]:
-    """The names of a log's files, oldest first."""
+    """Return the names of a log's files, oldest first."""
     folder, name = os.path.split(path)
     try:
         there = os.listdir(folder)
@@ -36,7 +36,7 @@ def files_of(path: str) -> List[str]:
 
 
 def open_all(path: str) -> List[BinaryIO]:
-    """All files of a log, opened, oldest first. Tried again when they were rotated meanwhile."""
+    """Open all files of a log, oldest first. It is tried again if they were rotated meanwhile."""
     opened: List[BinaryIO] = []
     for _ in range(TRIES):
         opened = []
@@ -85,7 +85,7 @@ class Successors:
             os.close(self._last)
 
     def next(self) -> Optional[Tuple[BinaryIO, bool]]:
-        """The file after the one that was read last, and whether lines may be missing before it. None: there is no later one yet."""
+        """Return the file after the one that was read last, and whether lines may be missing before it. None if there is no later one yet."""
         self.look()
         with self._lock:
             return self._waiting.popleft() if self._waiting else None
@@ -121,7 +121,7 @@ class Successors:
             self._last = os.dup(later[-1].fileno())
 
     def _later(self, opened: List[BinaryIO]) -> Tuple[List[BinaryIO], bool]:
-        """Which of the files come after the last one known. If that one has lost its name, those that were written to since."""
+        """Return which of the files come after the last one known. If that one has lost its name, return those that were written to since."""
         if self._last < 0:
             return opened, False
         last = os.fstat(self._last)

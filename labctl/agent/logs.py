@@ -45,7 +45,7 @@ class LogRequest:
 
 
 def parse_line(raw: bytes) -> Optional[Line]:
-    """None for what is no CRI line."""
+    """Parse a CRI line. Return None for any other."""
     parts = raw.split(b" ", 3)
     if len(parts) < 4 or parts[1] not in (b"stdout", b"stderr"):
         return None
@@ -56,7 +56,7 @@ def parse_line(raw: bytes) -> Optional[Line]:
 
 
 def _tail_offset(file: BinaryIO, count: int) -> Tuple[int, int]:
-    """Where the last `count` lines of a file begin, and how many it has of them. Pieces count as lines do in the file."""
+    """Return where the last `count` lines of a file begin, and how many it has of them. Pieces of long lines count as lines."""
     at = end = file.seek(0, os.SEEK_END)
     seen = 0
     while at > 0:
@@ -117,7 +117,7 @@ def _lines(path: str, request: LogRequest, alive: Callable[[], bool], sleep: Cal
 
 
 def _whole_lines(file: BinaryIO) -> Iterator[Line]:
-    """All that is in a file to which nothing will be added."""
+    """Yield all lines of a file that will not grow any more."""
     for raw in file:
         line = parse_line(raw)
         if line:
@@ -125,7 +125,7 @@ def _whole_lines(file: BinaryIO) -> Iterator[Line]:
 
 
 def _followed(file: Optional[BinaryIO], later: Successors, alive: Callable[[], bool], sleep: Callable[[float], None]) -> Iterator[Line]:
-    """The newest file and those that come after it, until the container is not alive and everything is read."""
+    """Yield the lines of the newest file and of those that come after it, until the container is dead and everything is read."""
     while True:
         last_look = not alive()
         if file:
@@ -147,7 +147,7 @@ def _followed(file: Optional[BinaryIO], later: Successors, alive: Callable[[], b
 
 
 def _so_far(file: BinaryIO, last_look: bool) -> Iterator[Line]:
-    """What was added to a file. A line that is being written is left for the next time."""
+    """Yield what was added to a file. A line that is being written is left for the next time."""
     while True:
         raw = file.readline()
         if not raw:
@@ -161,7 +161,7 @@ def _so_far(file: BinaryIO, last_look: bool) -> Iterator[Line]:
 
 
 def rotate(path: str, limit_bytes: int, keep: int) -> bool:
-    """When the log is over its limit, shift the old ones; True: its writer has to begin a new file. `keep` files in all."""
+    """Rotate the log when it is over its limit. Return True if its writer has to begin a new file. `keep` is the number of files in all."""
     try:
         if os.path.getsize(path) < limit_bytes:
             return False
@@ -175,7 +175,7 @@ def rotate(path: str, limit_bytes: int, keep: int) -> bool:
 
 
 def shorten(descriptor: int, limit_bytes: int) -> bool:
-    """The agent's own log, which others hold open too: once it is too long, its newest half stays. What is no file, or not opened for appending, is left alone."""
+    """Shorten the agent's own log, which others hold open too, to its newest half. What is no file, or not opened for appending, is left alone."""
     found = os.fstat(descriptor)
     appended = stat.S_ISREG(found.st_mode) and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND
     if not appended or found.st_size <= limit_bytes:

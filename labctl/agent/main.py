@@ -60,7 +60,7 @@ async def _until_told(settings: Settings) -> None:
 
 
 async def serve(settings: Settings) -> None:
-    """For ever. With the same arguments a test runs it against a machine and an API of its own."""
+    """Run until cancelled. Tests call it with a machine and an API of their own."""
     context = client_context(settings.ca_file, settings.certificate_file, settings.key_file) if settings.url.startswith("https") else None
     api = Api(Http(settings.url, context))
     boot = Boot(settings.state_dir, boot_id(settings))
@@ -102,7 +102,7 @@ async def _register_then_keep(node: NodeKeeper) -> None:
 
 
 async def _all(*work: Awaitable[Any]) -> None:
-    """Until the first of them fails; then none goes on."""
+    """Run all until the first of them fails; then stop the others."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
         await asyncio.gather(*tasks)
@@ -113,7 +113,7 @@ async def _all(*work: Awaitable[Any]) -> None:
 
 
 async def _tidy_memory() -> None:
-    """What was imported is never garbage; what a pull left goes back to the kernel."""
+    """Exclude what was imported from garbage collection, and return memory that a pull left to the kernel."""
     gc.collect()
     gc.freeze()
     while True:

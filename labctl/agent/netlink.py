@@ -51,7 +51,7 @@ class Netlink:
         self._socket.close()
 
     def add_veth(self, name: str, mac: str, peer: str, peer_mac: str, peer_namespace: int, mtu: int) -> None:
-        """A pair: `name` here, `peer` in the namespace behind the file descriptor."""
+        """Make a pair: `name` here, `peer` in the namespace behind the file descriptor."""
         size = _attribute(_IFLA_MTU, struct.pack("=I", mtu))
         there = _attribute(_IFLA_IFNAME, _text(peer)) + _attribute(_IFLA_ADDRESS, _mac(peer_mac)) + size
         there += _attribute(_IFLA_NET_NS_FD, struct.pack("=i", peer_namespace))
@@ -85,7 +85,7 @@ class Netlink:
         self._ask(_NEWROUTE, _CREATE | _REPLACE, body)
 
     def add_neighbour(self, name: str, address: str, mac: str) -> None:
-        """For good: no ARP is ever needed, so nothing can be stale."""
+        """Add a permanent entry, so that ARP is never needed and no entry is stale."""
         head = struct.pack("=BxHiHBB", socket.AF_INET, 0, socket.if_nametoindex(name), _PERMANENT, 0, 0)
         self._ask(_NEWNEIGH, _CREATE | _REPLACE, head + _attribute(1, socket.inet_aton(address)) + _attribute(2, _mac(mac)))
 
@@ -111,7 +111,7 @@ class Netlink:
 
 
 def has_address(address: str) -> bool:
-    """Is it one of this machine's own (in the calling thread's network namespace)?"""
+    """Tell whether it is one of this machine's own addresses (in the calling thread's network namespace)."""
     if not address:
         return False
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

@@ -60,7 +60,7 @@ _PRESSED = {
 
 
 def conditions(before: List[Object], pressed: Mapping[str, bool], not_ready: str, now_s: float) -> List[Object]:
-    """`not_ready`: why, or empty. A transition time moves only with the status."""
+    """Return the node's conditions. `not_ready` is the reason, or empty. A transition time changes only with the status."""
     wanted = [(kind, pressed[kind], *(_PRESSED if pressed[kind] else _CALM)[kind]) for kind in _CALM]
     ready = ("KubeletNotReady", not_ready) if not_ready else ("KubeletReady", "kubelet is posting ready status")
     wanted.append(("Ready", not not_ready, *ready))
@@ -97,7 +97,7 @@ class NodeKeeper:
         say: Callable[[str], None],
         heard: Callable[[], str] = lambda: "",
     ) -> None:
-        """`heard` says how long ago each peer was heard; the lease carries it."""
+        """Make a node. `heard` says how long ago each peer was heard, which the lease carries."""
         self._settings, self._api, self._ranged, self._images, self._say = settings, api, ranged, images, say
         self._heard = heard
         self._address = address
@@ -114,7 +114,7 @@ class NodeKeeper:
     # -- the Node
 
     async def register(self) -> None:
-        """Until the API has this Node, in its present shape."""
+        """Try until the API has this Node, in its present shape."""
         delays = Delays()
         while True:
             try:
@@ -175,7 +175,7 @@ class NodeKeeper:
             self._see_range()
 
     async def keep_status(self) -> None:
-        """For ever: a look each ten seconds, a word when something changed and each five minutes."""
+        """Run until cancelled: look every ten seconds, and report when something changed and every five minutes."""
         told = time.monotonic()
         while True:
             await asyncio.sleep(self._settings.housekeeping_s)
@@ -184,7 +184,7 @@ class NodeKeeper:
                 told = time.monotonic()
 
     async def watch(self) -> None:
-        """For ever: what the API holds of this Node. Its podCIDR comes this way, and a Ready that the master took away is given back."""
+        """Run until cancelled, and follow this Node's object. The podCIDR comes this way, and a Ready that the master took away is given back."""
         await client.reflect(self._api, "/api/v1/nodes", f"metadata.name={self._settings.node}", self._listed, self._event, self._say)
 
     async def _listed(self, nodes: List[Object]) -> None:
@@ -244,7 +244,7 @@ class NodeKeeper:
             self._lease = await self._api.replace(f"{LEASES}/{name}", renewed, timeout_s=min(10.0, max(1.0, 2 * self._settings.lease_s)))
 
     def _with_heard(self) -> Object:
-        """The lease's metadata, with what was heard of the peers; nothing is said where there are none."""
+        """Return the lease's metadata with what was heard of the peers. Without peers there is nothing to add."""
         metadata = (self._lease or {}).get("metadata", {})
         annotations = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != HEARD}
         heard = self._heard()
@@ -259,7 +259,7 @@ def _revision(node: Object) -> int:
 
 
 def _shape(status: Object) -> Object:
-    """A status without what moves by itself."""
+    """Return a status without the fields that change by themselves."""
     told = [
         (each["type"], each["status"], each.get("reason")) for each in status.get("conditions") or () if each["type"] in (*_CALM, "Ready")
     ]

@@ -94,7 +94,7 @@ class Table:
 
     @property
     def complete(self) -> bool:
-        """True if there are peers, and each was heard once."""
+        """Tell whether there are peers, and each was heard once."""
         return bool(self.peers) and all(peer.heard is not None for peer in self.peers.values())
 
     def stood_still(self, now: float) -> None:
@@ -173,7 +173,7 @@ class Heartbeats(asyncio.DatagramProtocol):
         self.table.take(data, addr[0], time.monotonic())
 
     def error_received(self, exc: Exception) -> None:
-        """A peer that is off answers with an ICMP error. Its silence says the same."""
+        """Ignore an ICMP error from a peer that is off. Its silence says the same."""
 
     def _close(self) -> None:
         if self._transport is not None:

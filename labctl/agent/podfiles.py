@@ -55,7 +55,7 @@ def write(pod: Object, folder: str, address: str, hostname: str, cluster_dns: Se
 
 
 def _holds(path: str, content: bytes) -> bool:
-    """Whether the file is just that. Containers may write to it, so no more is read than is compared, and no text is expected."""
+    """Tell whether the file has exactly this content. Containers may write to it, so no more is read than is compared, and any bytes may come."""
     try:
         return beneath.read_file(path, len(content) + 1) == content
     except OSError:
@@ -63,7 +63,7 @@ def _holds(path: str, content: bytes) -> bool:
 
 
 def _read(path: str) -> str:
-    """A file of the machine's own; "" if there is none."""
+    """Return a file of the machine's own, or "" if there is none."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(beneath.SMALL_FILE_BYTES)

@@ -32,7 +32,7 @@ class Pods:
         os.makedirs(self._kept, exist_ok=True)
 
     async def run(self) -> None:
-        """For ever."""
+        """Run until cancelled."""
         await self._begin()
         settings = self._tools.settings
         await asyncio.gather(
@@ -176,7 +176,7 @@ def _layers_of(tools: Tools, pod: Any) -> Set[str]:
 
 
 def reopen_log(control: str) -> None:
-    """conmon's word for it, through its control pipe."""
+    """Tell conmon through its control pipe to open the log anew."""
     try:
         descriptor = os.open(control, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

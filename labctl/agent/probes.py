@@ -52,14 +52,14 @@ class Verdict:
         self._row = 0
 
     def after(self, good: bool) -> Optional[bool]:
-        """None: no threshold reached yet."""
+        """Take in a result. Return the new verdict, or None if no threshold is reached yet."""
         self._row = self._row + 1 if good == self._last else 1
         self._last = good
         return good if self._row >= (self._settings.successes if good else self._settings.failures) else None
 
 
 async def ask(probe: Object, container: Object, address: str, run: Exec, timeout_s: float) -> Tuple[bool, str]:
-    """One probe: is it good, and if not, why."""
+    """Run one probe. Return whether it succeeded, and if not, why."""
     if probe.get("exec"):
         return await _exec(probe["exec"].get("command") or [], run, timeout_s)
     if probe.get("tcpSocket"):
@@ -124,12 +124,12 @@ def _trust_anybody() -> ssl.SSLContext:
 
 
 def _words(error: OSError) -> str:
-    """Go's: "connection refused", not Python's "Connect call failed ..."."""
+    """Return Go's words, "connection refused", not Python's "Connect call failed ..."."""
     return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
 def port_of(port: Any, container: Object) -> int:
-    """A number, or the name of one of the container's ports."""
+    """Return a port from a number or the name of one of the container's ports."""
     if isinstance(port, int) or str(port).isdigit():
         return int(port)
     for each in container.get("ports") or ():

@@ -34,7 +34,7 @@ async def run(
     cwd: Optional[str] = None,
     pass_fds: Sequence[int] = (),
 ) -> Finished:
-    """stdout and stderr together. FileNotFoundError if there is no such command."""
+    """Run a command and return stdout and stderr together. Raises FileNotFoundError if there is no such command."""
     output, its_end = os.pipe()
     os.set_blocking(output, False)
     try:
@@ -85,7 +85,7 @@ async def _ends(pid: int, timeout_s: float) -> bool:
 
 
 def _take(descriptor: int, kept: bytearray) -> None:
-    """All that is there now; what is over the limit is read and dropped, so that the writer never waits."""
+    """Read all that is there now. What is over the limit is dropped, so that the writer never waits."""
     while True:
         try:
             piece = os.read(descriptor, _PIECE_BYTES)

@@ -15,7 +15,7 @@ _SHAPE = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([A-Za-z]*)")
 
 
 def parse(text: Any) -> Fraction:
-    """0 for nothing; ValueError for what is no quantity."""
+    """Parse a quantity; nothing is 0. Raises ValueError."""
     if text in (None, ""):
         return Fraction(0)
     match = _SHAPE.fullmatch(str(text).strip())

@@ -22,7 +22,7 @@ RETRY_S = 5.0
 
 
 async def run(address: str, port: int, say: Callable[[str], None]) -> None:
-    """For ever. An address that can't be had costs pods the API, and this machine nothing else."""
+    """Run until cancelled. If the address can't be had, pods can't reach the API there, and nothing else of this machine suffers."""
     while True:
         try:
             await _serve(address, port)
@@ -32,7 +32,7 @@ async def run(address: str, port: int, say: Callable[[str], None]) -> None:
 
 
 def remove() -> None:
-    """For `agent clean`."""
+    """Remove the address, for `agent clean`."""
     commands.attempt(["ip", "-4", "address", "flush", "dev", "lo", "label", LABEL])
 
 

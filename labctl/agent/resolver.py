@@ -53,7 +53,7 @@ def parsed(text: str) -> Resolver:
 
 
 def resolver(pod: Dict[str, Any], node: str, cluster_dns: Sequence[str], cluster_domain: str) -> str:
-    """`node`: the machine's own resolv.conf. Where there is no cluster DNS, ClusterFirst means what Default does."""
+    """Return a pod's resolv.conf. `node` is the machine's own. Without a cluster DNS, ClusterFirst means the same as Default."""
     spec = pod["spec"]
     policy, more = spec.get("dnsPolicy", "ClusterFirst"), spec.get("dnsConfig") or {}
     made = Resolver() if policy == "None" else parsed(node)

@@ -68,7 +68,7 @@ class BadSettings(Exception):
 
 
 def of(told: Dict[str, Any], folder: str) -> Settings:
-    """`folder`: where certificates lie unless caFile, certFile, keyFile say otherwise."""
+    """Return the settings. Certificates are in `folder`, unless caFile, certFile and keyFile say otherwise."""
     missing = [key for key in ("node", "url") if not told.get(key)]
     if missing:
         raise BadSettings(f"agent.json lacks {' and '.join(missing)}")
@@ -96,7 +96,7 @@ def read(path: str = PATH) -> Settings:
 
 
 def boot_id(settings: Settings) -> str:
-    """This boot of this machine; namespace minions share a kernel, so theirs is told, not read."""
+    """Return the id of this boot of this machine. Namespace minions share a kernel, so theirs is in the settings."""
     if settings.boot_id:
         return settings.boot_id
     for path in ("/etc/labctl/boot_id", "/proc/sys/kernel/random/boot_id"):
@@ -109,7 +109,7 @@ def boot_id(settings: Settings) -> str:
 
 
 def own_address(settings: Settings) -> str:
-    """The address this machine has towards the API: asked of the routing table, no packet is sent."""
+    """Return this machine's address towards the API, from the routing table. No packet is sent."""
     if settings.address:
         return settings.address
     host = settings.url.split("//", 1)[-1].split("/", 1)[0].rsplit(":", 1)[0].strip("[]")

@@ -52,7 +52,7 @@ class ImagePull:
             self._ask()
 
     def get(self) -> Optional[Image]:
-        """The image if it is here; else None: `waiting` says why, and its wakeup comes when it is worth asking again."""
+        """Return the image if it is here. Otherwise return None: `waiting` says why, and its wakeup comes when it is worth asking again."""
         if self._task is None and self._wait_s and time.monotonic() < self.again_at:
             self.waiting = ("ImagePullBackOff", f'Back-off pulling image "{self._container["image"]}": {self._why}')
         self.begin()
@@ -182,7 +182,7 @@ def _message_file(tools: Tools, uid: str, name: str, attempt: int) -> str:
 
 
 async def service_variables(tools: Tools, pod: Object) -> Dict[str, str]:
-    """For the Services that are there now; a pod that does not want them gets only the API's own. No answer is no failure."""
+    """Return the variables for the Services that exist now. A pod that does not want them gets only the API's own. No answer is no failure."""
     namespace = pod["metadata"]["namespace"]
     found: List[Object] = []
     try:
@@ -196,7 +196,7 @@ async def service_variables(tools: Tools, pod: Object) -> Dict[str, str]:
 
 
 async def post_start(tools: Tools, pod: Object, container: Object, started: Container, address: str) -> bool:
-    """False: it failed, and the container has to go."""
+    """Run the postStart hook. Return False if it failed, and the container must be killed."""
     action = (container.get("lifecycle") or {}).get("postStart")
     if not action:
         return True

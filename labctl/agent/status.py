@@ -35,7 +35,7 @@ class Seen:
 
 
 def build(pod: Object, found: Pod, seen: Seen, now_s: float) -> Object:
-    """The fields of `status` that the agent owns."""
+    """Return the fields of `status` that the agent owns."""
     spec, before = pod["spec"], pod.get("status") or {}
     inits, mains, initialized = _statuses(pod, found, seen, now_s)
     phase = _phase(pod, seen, inits, mains, initialized)
@@ -67,12 +67,12 @@ def build(pod: Object, found: Pod, seen: Seen, now_s: float) -> Object:
 
 
 def is_done(pod: Object, found: Pod, seen: Seen, now_s: float) -> bool:
-    """Whether all containers have ended for good; sidecars may still run, and are to be stopped then."""
+    """Tell whether all containers have ended for good. Sidecars may still run, and must be stopped then."""
     return _phase(pod, seen, *_statuses(pod, found, seen, now_s)) in TERMINAL
 
 
 def _statuses(pod: Object, found: Pod, seen: Seen, now_s: float) -> Tuple[List[Object], List[Object], bool]:
-    """The statuses of init containers and of containers, and whether the pod is initialized."""
+    """Return the statuses of init containers and of containers, and whether the pod is initialized."""
     spec, before = pod["spec"], pod.get("status") or {}
     inits = [_container(each, found, seen, before, now_s, init=True) for each in spec.get("initContainers") or ()]
     begun = has_begun(pod, found) or before.get("phase") in TERMINAL
@@ -93,7 +93,7 @@ def _phase(pod: Object, seen: Seen, inits: List[Object], mains: List[Object], in
 
 
 def restart_policy(pod: Object, container: Object) -> str:
-    """A container's own policy goes before its pod's."""
+    """Return a container's own restart policy if it has one, else its pod's."""
     return container.get("restartPolicy") or pod["spec"].get("restartPolicy") or "Always"
 
 
@@ -104,19 +104,22 @@ def pod_address(found: Pod, host_ip: str) -> str:
 
 
 def is_sidecar(container: Object) -> bool:
-    """An init container that keeps running beside the others."""
+    """Tell whether it is an init container that keeps running beside the others."""
     return container.get("restartPolicy") == "Always"
 
 
 def has_begun(pod: Object, found: Pod) -> bool:
-    """Whether the turn of the init containers is over: another container was started since the machine's boot, or ever in a pod that is never restarted."""
+    """Tell whether the init containers' turn is over.
+
+    It is when another container was started since the machine's boot, or ever in a pod that is never restarted.
+    """
     once = pod["spec"].get("restartPolicy") == "Never"
     attempts = (found.latest(each["name"]) for each in pod["spec"]["containers"])
     return any(each is not None and (once or not each.earlier_boot) for each in attempts)
 
 
 def has_succeeded(init: Optional[Container]) -> bool:
-    """Whether an init container's work is done. What it did before a boot may be gone: its pod has new namespaces and empty volumes in memory."""
+    """Tell whether an init container's work is done. What it did before a boot may be gone: its pod has new namespaces and empty volumes in memory."""
     return init is not None and init.state is State.EXITED and init.exit_code == 0 and not init.lost and not init.earlier_boot
 
 
@@ -167,7 +170,7 @@ def _container(spec: Object, found: Pod, seen: Seen, before: Object, now_s: floa
 
 
 def _ephemeral(spec: Object, found: Pod, seen: Seen, before: Object, now_s: float) -> Object:
-    """A container that was added to a running pod: it is never ready, and the pod's phase and conditions do not ask for it."""
+    """Return the status of a container that was added to a running pod. It is never ready, and does not count for the pod's phase and conditions."""
     status = _container(spec, found, seen, before, now_s)
     status["ready"] = False
     del status["started"]
@@ -179,7 +182,7 @@ def _reason(waiting: Tuple[str, str]) -> Object:
 
 
 def _last(ended: List[Container], seen: Seen, before: Object, name: str) -> Object:
-    """How the attempt before ended: from the machine, else as it was reported already."""
+    """Return how the attempt before ended: from the machine, else as it was reported already."""
     if ended:
         return {"terminated": terminated(ended[-1], seen)}
     for each in (before.get("containerStatuses") or []) + (before.get("initContainerStatuses") or []):
@@ -210,7 +213,7 @@ def terminated(container: Container, seen: Seen) -> Object:
 
 
 def phase_of(policies: Mapping[str, str], inits: List[Object], mains: List[Object], initialized: bool) -> str:
-    """`policies`: each container's restart policy, by its name."""
+    """Return the pod's phase. `policies` has each container's restart policy, by its name."""
     if not initialized:
         failed = [each for each in inits if each["state"].get("terminated", {}).get("exitCode", 0) != 0]
         return "Failed" if any(policies[each["name"]] == "Never" for each in failed) else "Pending"
@@ -254,7 +257,7 @@ def _is_zero(status: Object) -> bool:
 
 
 def _condition(before: Object, kind: str, true: bool, reason: str, message: str, now_s: float) -> Object:
-    """Its transition time moves only when its status does."""
+    """Return a condition. Its transition time changes only with its status."""
     word = "True" if true else "False"
     old = next((each for each in before.get("conditions") or () if each["type"] == kind), None)
     since = old.get("lastTransitionTime") if old and old["status"] == word else rfc3339(now_s)

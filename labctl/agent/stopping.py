@@ -45,7 +45,7 @@ def is_drained(pod: Object) -> bool:
 
 
 def number_of(name: str) -> int:
-    """SIGTERM, TERM or 15."""
+    """Return the number of a signal: SIGTERM, TERM or 15."""
     if name.isdigit():
         return int(name)
     plain = name.upper() if name.upper().startswith("SIG") else "SIG" + name.upper()
@@ -55,7 +55,7 @@ def number_of(name: str) -> int:
 
 
 async def drained(pod: Callable[[], Object], wakeup: Wakeup, most_s: float) -> None:
-    """Until every proxy has let go of the pod, or `most_s`."""
+    """Wait until no proxy leads to the pod any more, or for `most_s` seconds."""
     deadline = Deadline(most_s)
     while not is_drained(pod()) and deadline.left_s:
         await wakeup.wait(deadline.left_s)
@@ -72,9 +72,9 @@ async def stop(
     message: str,
     before: Sequence[asyncio.Event] = (),
 ) -> None:
-    """One container; dead on return. Its signal waits until all `before` have come; its preStop hook does not.
+    """Stop one container; it is dead on return. Its signal waits until all of `before` have come; its preStop hook does not.
 
-    Where waiting took the whole grace, the program has 2 s to end after its signal, as the kubelet gives it; not if it is to go at once.
+    If waiting took the whole grace period, the program has 2 s to end after its signal, as the kubelet gives it; not if it must go at once.
     """
     had_s = deadline.left_s
     tools.events.record(of_pod(pod, container.name), "Normal", "Killing", message)
@@ -108,7 +108,7 @@ async def _pre_stop(tools: Tools, pod: Object, spec: Object, container: Containe
 
 
 async def _within(hook: Awaitable[Tuple[bool, str]], deadline: Deadline) -> Tuple[bool, str]:
-    """What a hook comes to. It is given up when the deadline is over, which may be moved forward while it runs."""
+    """Return the hook's result. It is given up at the deadline, which may be moved forward while the hook runs."""
     task = asyncio.ensure_future(hook)
     try:
         while not task.done() and deadline.left_s:
@@ -131,7 +131,7 @@ async def _gone(tools: Tools, container: Container, wakeup: Wakeup, deadline: De
 async def stop_all(
     tools: Tools, pod: Callable[[], Object], running: List[Container], deadline: Deadline, wakeup: Wakeup, address: str, sidecars: List[str]
 ) -> None:
-    """Of a pod that ends: its containers together, then its sidecars, last one first. All preStop hooks begin at once (KEP-753)."""
+    """Stop a pod's containers together, then its sidecars, the last one first. All preStop hooks begin at once (KEP-753)."""
     specs = {each["name"]: each for each in (pod()["spec"].get("initContainers") or []) + pod()["spec"]["containers"]}
 
     async def one(container: Container) -> None:
@@ -148,7 +148,7 @@ async def stop_all(
 
 
 async def _all_came(events: Sequence[asyncio.Event], deadline: Deadline) -> None:
-    """Until all events have come, or the deadline, which may be moved forward meanwhile."""
+    """Wait until all events have come, or until the deadline, which may be moved forward meanwhile."""
     for event in events:
         while not event.is_set() and deadline.left_s:
             with contextlib.suppress(asyncio.TimeoutError):

@@ -79,7 +79,7 @@ def _exec(arguments: argparse.Namespace, config: settings_.Settings) -> int:
 
 
 def _must_be_runnable(container: Container, program: str) -> None:
-    """crun's own word for a missing program is an exit status like any other; a container tool's is 127."""
+    """Check that the program exists. For crun a missing program is an exit status like any other; container tools answer 127."""
     root = f"/proc/{container.pid}/root"
     if "/" in program:
         candidates = [program]
@@ -96,7 +96,7 @@ def _must_be_runnable(container: Container, program: str) -> None:
 
 
 def _exists_inside(root: str, path: str) -> bool:
-    """Does the path exist for one whose root folder that is? Links are followed as the container would."""
+    """Tell whether the path exists for a process with that root folder. Links are followed as the container would."""
     at, todo, followed = root, list(reversed(path.split("/"))), 0
     while todo:
         part = todo.pop()

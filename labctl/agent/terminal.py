@@ -54,7 +54,7 @@ def _console_socket(folder: str) -> Iterator["tuple[str, socket.socket]"]:
 
 
 def _accepted(listener: socket.socket, crun: "subprocess.Popen[bytes]") -> "int | None":
-    """The terminal's end that crun sends; None if crun ended without: it has said why."""
+    """Return the terminal's end that crun sends, or None if crun ended without sending it and has said why."""
     ended = os.pidfd_open(crun.pid)
     try:
         with selectors.DefaultSelector() as selector:
@@ -142,7 +142,7 @@ def _say(terminal: int) -> bool:
 
 
 def _drain(terminal: int) -> None:
-    """What the command had said before it ended."""
+    """Read what the command wrote before it ended."""
     for _ in range(DRAIN_MOST_CHUNKS):
         if not select.select([terminal], [], [], 0)[0] or not _say(terminal):
             return

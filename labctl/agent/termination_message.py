@@ -14,7 +14,7 @@ LOG_BYTES, LOG_LINES = 2048, 80
 
 
 def termination_message(container: Container, spec: Dict[str, Any]) -> str:
-    """The message of a container that has ended; `spec` is its container in the pod's spec. Empty if it left none.
+    """Return the message of a container that has ended, or an empty text. `spec` is its container in the pod's spec.
 
     The container wrote to these files. They are read within bounds, and only if they are regular files.
     """

@@ -24,7 +24,7 @@ def parse(text: Optional[str]) -> float:
 
 
 def duration(seconds: float) -> str:
-    """Go's way: 10s, 1m20s, 5m0s, 1.5s, 320ms."""
+    """Write seconds as Go does: 10s, 1m20s, 5m0s, 1.5s, 320ms."""
     if seconds < 1:
         return f"{round(seconds * 1000)}ms" if seconds else "0s"
     minutes, rest = divmod(round(seconds, 3), 60)

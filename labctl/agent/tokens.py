@@ -34,7 +34,7 @@ class Tokens:
             self._ask(pod, source)
 
     async def token(self, pod: Object, source: Object) -> str:
-        """The token that a projected volume's `serviceAccountToken` wants. Raises Refused, Unreachable."""
+        """Return the token for a projected volume's `serviceAccountToken`. Raises Refused, Unreachable."""
         asked = self._ask(pod, source)
         try:
             return await asyncio.shield(asked)
@@ -43,7 +43,7 @@ class Tokens:
             raise
 
     def forget(self, uid: str) -> None:
-        """The pod is gone."""
+        """Forget the tokens of a pod that is gone."""
         for name in [name for name in self._asked if name[0] == uid]:
             self._asked.pop(name).cancel()
             self._due_s.pop(name, None)

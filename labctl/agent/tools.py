@@ -50,13 +50,13 @@ class Tools:
         return os.path.join(self.settings.pod_logs_dir, f"{meta['namespace']}_{meta['name']}_{meta['uid']}")
 
     async def fetch(self, kind: str, namespace: str, name: str) -> Optional[Object]:
-        """An object of the core API that a pod uses (a volume of a claim has no namespace); None if there is none."""
+        """Return an object of the core API that a pod uses, or None if there is none. The volume of a claim has no namespace."""
         if name == ROOT_CERTIFICATE and kind == "configmaps":
             return await self._root_certificate(namespace)
         return await self._get(kind, namespace, name)
 
     async def _root_certificate(self, namespace: str) -> Optional[Object]:
-        """The lab's CA, which nearly every pod has among its files: read once in a while for all pods of a namespace."""
+        """Return the lab's CA, which nearly every pod has among its files. It is read once in a while for all pods of a namespace."""
         read_s, found = self._certificates.get(namespace, (0.0, None))
         if found is not None and time.monotonic() < read_s + CERTIFICATE_KEPT_S:
             return found
@@ -81,6 +81,6 @@ def pod_path(pod: Object) -> str:
 
 
 def pod_title(pod: Object) -> str:
-    """As the kubelet's messages name a pod: nginx_default(uid)."""
+    """Return a pod's name as the kubelet's messages have it: nginx_default(uid)."""
     meta = pod["metadata"]
     return f"{meta['name']}_{meta['namespace']}({meta['uid']})"

@@ -18,7 +18,7 @@ _CPU_V1 = ("cpuacct", "cpu,cpuacct", "cpu")
 
 
 def read(cgroup_root: str = "", mount: str = MOUNT) -> Dict[str, Any]:
-    """`at_s` is this machine's monotonic clock; `cpu_ns` counts up, `memory_bytes` leaves out page cache that can be dropped."""
+    """Return what was used. `at_s` is this machine's monotonic clock, `cpu_ns` counts up, `memory_bytes` leaves out page cache that can be dropped."""
     groups = Cgroups(cgroup_root, mount)
     cpu_base, memory_base = (mount, mount) if groups.v2 else (_hierarchy(mount, _CPU_V1), _hierarchy(mount, ("memory",)))
     pods: Dict[str, Dict[str, Dict[str, int]]] = {}
@@ -51,7 +51,7 @@ def _folders(path: str) -> "list[str]":
 
 
 def _cpu_ns(folder: str, v2: bool) -> Optional[int]:
-    """None if the group is gone."""
+    """Return the group's CPU time, or None if the group is gone."""
     if not v2:
         text = cgroups.read(folder + "/cpuacct.usage")
         return int(text) if text.isdigit() else None
@@ -76,7 +76,7 @@ def _machine(cpu_base: str, v2: bool) -> Dict[str, int]:
 
 
 def _ticks_ns() -> int:
-    """The time that all processors spent on work, from /proc/stat: user, nice, system, irq, softirq."""
+    """Return the time that all processors spent on work, from /proc/stat: user, nice, system, irq, softirq."""
     with open("/proc/stat", encoding="ascii") as file:
         fields = file.readline().split()[1:]
     busy = sum(int(fields[index]) for index in (0, 1, 2, 5, 6))

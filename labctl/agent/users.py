@@ -19,7 +19,7 @@ class User:
 
 
 def resolve(context: Object, pod_context: Object, image_user: str, layers: Sequence[str]) -> User:
-    """`layers`: the image's folders, lowest first. Raises ConfigError."""
+    """Return the user of a container. `layers` are the image's folders, lowest first. Raises ConfigError."""
     asked_uid = context.get("runAsUser", pod_context.get("runAsUser"))
     asked_gid = context.get("runAsGroup", pod_context.get("runAsGroup"))
     name, _, group = image_user.partition(":")
@@ -70,7 +70,7 @@ def _find(table: List[List[str]], name: str, column: int) -> Optional[List[str]]
 
 
 def _table(layers: Sequence[str], path: str) -> List[List[str]]:
-    """The file as the overlay would show it. Links that lead out of the layer are not followed, and what is no file is skipped."""
+    """Return the file as the overlay would show it. Links that lead out of the layer are not followed, and only regular files are read."""
     for layer in reversed(layers):
         try:
             text = beneath.read_below(layer, path).decode("utf-8", "replace")

@@ -97,7 +97,10 @@ async def _one(pod: Object, volume: Object, pod_dir: str, facts: PodFacts, sourc
 
 
 async def _claimed(pod: Object, asked: Object, folder: str, sources: Sources, owner: str = "") -> str:
-    """The volume of a claim, where its data lies; `folder` is where a volume of the network is mounted. `owner`: whose claim it must be."""
+    """Return the folder with the data of a claim's volume.
+
+    `folder` is where a volume of the network is mounted. `owner` is whose claim it must be.
+    """
     volume = await claims.volume_of(pod, asked["claimName"], sources.fetch, owner)
     spec = volume["spec"]
     if spec.get("nfs"):
@@ -149,7 +152,7 @@ def _is_given_to(folder: str, group: int) -> bool:
 
 
 def _api_sources(volume: Object) -> "List[Tuple[Object, int]] | None":
-    """What a volume's files come from, each with its default mode; None: not from the API."""
+    """Return the sources of a volume's files, each with its default mode, or None if they don't come from the API."""
     for kind in ("configMap", "secret", "downwardAPI"):
         if volume.get(kind) is not None:
             return [({kind: volume[kind]}, volume[kind].get("defaultMode", 0o644))]
@@ -234,7 +237,7 @@ def _downward(pod: Object, asked: Object, mode: int, facts: PodFacts) -> Files:
 
 
 def _relative(path: str) -> str:
-    """The path of a file in a volume. Names that begin with two dots are the agent's own."""
+    """Check the path of a file in a volume, and return it. Names that begin with two dots are the agent's own."""
     if path.startswith(("/", "..")) or ".." in path.split("/"):
         raise ConfigError(f"path {path!r} leaves the volume")
     return path
@@ -258,7 +261,7 @@ def write_atomically(folder: str, files: Files, group: "int | None" = None) -> b
 
 
 def _current(folder: str) -> str:
-    """The name of the folder that `..data` names. "" if there is none, or if the link does not name a folder of ours beside it."""
+    """Return the name of the folder that `..data` names, or "" if there is none, or if the link does not name a folder of ours beside it."""
     try:
         name = os.readlink(os.path.join(folder, "..data"))
         ours = name.startswith("..") and "/" not in name and stat.S_ISDIR(os.lstat(os.path.join(folder, name)).st_mode)
@@ -290,7 +293,7 @@ def _point(folder: str, name: str, target: str) -> None:
 
 
 def _holds(folder: str, files: Files) -> bool:
-    """Whether the folder has just these files with this content."""
+    """Tell whether the folder has just these files with this content."""
     there = {os.path.relpath(os.path.join(base, name), folder) for base, _, names in os.walk(folder) for name in names}
     try:
         return there == {os.path.normpath(path) for path in files} and all(
@@ -323,12 +326,12 @@ def _remove(path: str) -> None:
 
 
 def sub_path(volume: str, below: str) -> int:
-    """A descriptor of what a mount with subPath shows: made as a folder if it is missing, never outside of the volume. Raises OSError."""
+    """Return a descriptor of what a mount with subPath shows. It is made as a folder if it is missing, never outside of the volume. Raises OSError."""
     return beneath.open_below(volume, below, stat.S_IMODE(os.stat(volume).st_mode) & 0o777)
 
 
 def read_only(pod: Object) -> Set[str]:
-    """The names of the volumes that containers may only read: what comes from the API is the agent's to write, and a claim may say so."""
+    """Return the names of the volumes that containers may only read: those from the API, which the agent writes, and claims that say so."""
     volumes = pod["spec"].get("volumes") or ()
     return {each["name"] for each in volumes if _from_api(each) or (each.get("persistentVolumeClaim") or {}).get("readOnly")}
 
@@ -338,7 +341,7 @@ def _from_api(volume: Object) -> bool:
 
 
 def needs_api(pod: Object) -> bool:
-    """Whether a volume holds files that may change in the API."""
+    """Tell whether a volume has files that may change in the API."""
     return any(_from_api(volume) for volume in pod["spec"].get("volumes") or ())
 
 

@@ -74,7 +74,7 @@ class PodWorker:
         self._wakeup.wake()
 
     def _changed(self) -> None:
-        """A probe's verdict: to be told, and perhaps what comes after may begin."""
+        """React to a probe's verdict: report it, and start what may start now."""
         self._reporter.wakeup.wake()
         self.wake()
 
@@ -93,7 +93,7 @@ class PodWorker:
         self._done()
 
     async def _once(self) -> bool:
-        """True when nothing is left to do, ever."""
+        """Do what is due. Return True when nothing will ever be left to do."""
         self._again_s = None
         try:
             if self._deleted:
@@ -125,7 +125,7 @@ class PodWorker:
     # -- seeing
 
     def _found(self) -> Pod:
-        """The machine's word, completed by what the API saw before this machine's records began."""
+        """Return what the machine has, completed by what the API saw before this machine's records began."""
         return history.completed(self._tools.runtime.pods(self.uid).get(self.uid) or Pod(self.uid), self.pod)
 
     def _status(self, found: Optional[Pod] = None) -> Object:
@@ -142,14 +142,14 @@ class PodWorker:
         return Seen(self._tools.host_ip, dict(self._attempts.waiting), ready, started, messages, leaving, failed, opened, self._seen_s)
 
     def _specs(self) -> List[Object]:
-        """The pod's own containers. Ephemeral ones come beside them: they have no probes, and their start waits for nobody."""
+        """Return the pod's own containers. Ephemeral ones come beside them: they have no probes, and their start waits for nothing."""
         return [*(self.pod["spec"].get("initContainers") or []), *self.pod["spec"]["containers"]]
 
     def _ephemeral(self) -> List[Object]:
         return list(self.pod["spec"].get("ephemeralContainers") or ())
 
     def _learn(self, answer: Object) -> None:
-        """The API's answer to a status write: the newest we know of the pod, unless the watch was quicker."""
+        """Take in the API's answer to a status write. It is the newest we know of the pod, unless the watch was quicker."""
         if _revision(answer) > _revision(self.pod):
             left = not self.pod["metadata"].get("deletionTimestamp") and answer["metadata"].get("deletionTimestamp")
             self.pod = answer
@@ -160,7 +160,7 @@ class PodWorker:
         return (self.pod.get("status") or {}).get("phase") in TERMINAL
 
     def _out_of_time(self) -> bool:
-        """Whether activeDeadlineSeconds have passed since the pod's startTime. Once they have, the pod has failed for good; until then, look again in time."""
+        """Tell whether activeDeadlineSeconds have passed since the pod's startTime. Then the pod has failed for good; until then, look again in time."""
         seconds = self.pod["spec"].get("activeDeadlineSeconds")
         if seconds is None or self._expired:
             return self._expired
@@ -208,7 +208,7 @@ class PodWorker:
             self._reporter.wakeup.wake()
 
     def _lost_a_ready_one(self, found: Pod) -> bool:
-        """Whether a container of this boot has ended that the API still takes for ready."""
+        """Tell whether a container of this boot has ended that the API still takes for ready."""
         latest = {each["name"]: found.latest(each["name"]) for each in self._reported() if each.get("ready")}
         return any(each and each.state is State.EXITED and not each.earlier_boot for each in latest.values())
 
@@ -240,7 +240,7 @@ class PodWorker:
         return False
 
     def _places(self, found: Pod) -> Tuple[str, PodFacts, volumes.Sources]:
-        """What the pod's volumes are made of, beside the pod itself."""
+        """Return what the pod's volumes are made from, beside the pod itself."""
         return self._tools.pod_dir(self.uid), self._facts(found), self._tools.sources
 
     async def renew_volumes(self) -> None:
@@ -270,13 +270,13 @@ class PodWorker:
         return True
 
     def _init_policy(self, container: Object, latest: Optional[Container]) -> str:
-        """When a container that did not succeed is run again. One that did so before the machine's boot is run again whatever the pod's policy."""
+        """Return when a container that did not succeed is run again. One that ran before the machine's boot is run again whatever the pod's policy."""
         if latest and latest.earlier_boot and latest.exit_code == 0:
             return "Always"
         return "Never" if restart_policy(self.pod, container) == "Never" else "OnFailure"
 
     async def _keep(self, container: Object, policy: str) -> None:
-        """One container: running, or ended for good, or waiting with a reason."""
+        """Keep one container as it should be: running, or ended for good, or waiting with a reason."""
         started = await self._attempts.keep(container, policy, self._paths or {})
         if started is None:
             return
@@ -304,7 +304,7 @@ class PodWorker:
     # -- ending
 
     async def _finish(self) -> None:
-        """Every container ended for good: the records and logs stay until the object goes, all else is given back."""
+        """Clean up when every container has ended for good. Records and logs stay until the object is deleted."""
         found = self._tools.runtime.pods(self.uid).get(self.uid)
         if found and found.sandbox and found.sandbox.ready:
             self._health.stop()
@@ -315,7 +315,7 @@ class PodWorker:
         self._reporter.wakeup.wake()
 
     async def _leave(self) -> None:
-        """The object has a deletionTimestamp: end in order, report the end, then let the API forget the pod."""
+        """End the pod in order because its object has a deletionTimestamp, report the end, then let the API forget the pod."""
         grace_s = float(self.pod["metadata"].get("deletionGracePeriodSeconds") or 0)
         self._leaving = stopping.Deadline(grace_s)
         self._attempts.cancel()
@@ -347,7 +347,7 @@ class PodWorker:
         await self._tools.api.delete(pod_path(self.pod), options)
 
     async def _until_answered(self, call: Callable[[], Any]) -> None:
-        """Until the API took it, or has no such pod any more."""
+        """Try until the API accepted it, or has no such pod any more."""
         delays = Delays()
         while not self._deleted:
             try:
@@ -362,7 +362,7 @@ class PodWorker:
             await asyncio.sleep(delays.next())
 
     async def _vanish(self) -> None:
-        """The object is gone: whatever still runs is killed at once."""
+        """Kill at once what still runs, because the object is gone."""
         self._health.stop()
         await self._tools.runtime.close(self.uid)
 

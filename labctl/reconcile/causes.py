@@ -27,6 +27,6 @@ class CausesOf(Generic[K]):
         return self._causes.pop(key, ())
 
     def give_back(self, key: K, causes: Causes) -> None:
-        """The key is planned again although nothing new may have changed: what led to this plan leads to the next one, too."""
+        """Keep the causes for the next plan, because the key is planned again although nothing new may have changed."""
         if causes:
             self._causes[key] = (*causes, *self._causes.get(key, ()))[-CAUSES_MAX:]

@@ -45,7 +45,7 @@ class ActionExecutor:
 
 
 def target(action: Action) -> tuple[str, Key]:
-    """The kind and the key of the object that an action is about."""
+    """Return the kind and the key of the object that an action is about."""
     match action:
         case Create() | Replace():
             metadata = action.object["metadata"]

@@ -113,26 +113,26 @@ class View(Protocol):
     def revision(self) -> int: ...
 
     def get(self, kind: str, key: Key) -> Any:
-        """The typed view of an object (see resources/kinds), or None."""
+        """Return the typed view of an object (see resources/kinds), or None."""
 
     def raw(self, kind: str, key: Key) -> dict[str, Any] | None:
-        """The whole object as a fresh dict, for copying parts of it."""
+        """Return the whole object as a fresh dict, for copying parts of it."""
 
     def all(self, kind: str, namespace: str = "") -> Iterable[Any]:
-        """Every object of a kind, in key order."""
+        """Return every object of a kind, in key order."""
 
     def by(self, kind: str, index: str, value: str) -> Sequence[Any]:
         """Objects whose index holds `value`, in key order. Indexes are declared by the controllers that use them (`indexes`)."""
 
     def count(self, kind: str, index: str, value: str) -> int:
-        """How many `by` would answer."""
+        """Return how many objects `by` would return."""
 
     def everywhere(self, index: str, value: str) -> Sequence[tuple[str, Any]]:
-        """(kind, object) of every kind whose index holds `value`, in order. Such an index is declared for the kind EVERY."""
+        """Return (kind, object) of every kind whose index has `value`, in order. Such an index is declared for the kind EVERY."""
 
     @property
     def begun(self) -> int:
-        """The revision at which this process began, or last found that it had been asleep: whatever was written later, it saw happen."""
+        """Return the revision at which this process began, or last found that it had been asleep. It saw everything that was written later."""
 
     def seen(self, kind: str, key: Key) -> float:
         """Monotonic time at which this process saw the object's last change; its start for what was there before."""
@@ -162,11 +162,11 @@ class Observer(Protocol):
 
     @property
     def follows(self) -> Iterable[str]:
-        """The kinds whose changes it is shown (or EVERY)."""
+        """Return the kinds whose changes it is shown (or EVERY)."""
 
     @property
     def indexes(self) -> Mapping[tuple[str, str], Index]:
-        """The indexes it needs, as a controller declares them."""
+        """Return the indexes it needs, as a controller declares them."""
 
     def seen(self, view: View, change: Seen) -> None: ...
 
@@ -200,11 +200,11 @@ class Controller(Protocol):
 
     @property
     def watches(self) -> Mapping[str, Callable[[View, Seen], Iterable[Key]]]:
-        """For each kind (or EVERY): which keys a change concerns."""
+        """Return for each kind (or EVERY) a function that says which keys a change concerns."""
 
     @property
     def indexes(self) -> Mapping[tuple[str, str], Index]:
-        """(kind, index name) -> the values an object is found by. The same pair from two controllers must be the same function."""
+        """Return (kind, index name) -> the values an object is found by. Two controllers with the same pair must have the same function."""
 
     def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan: ...
 

@@ -46,11 +46,11 @@ class KeyedQueue(Generic[K]):
 
     @property
     def idle(self) -> bool:
-        """Whether no key is waiting and none is being worked on. Keys that are due later do not count."""
+        """Tell whether no key is waiting and none is being worked on. Keys that are due later do not count."""
         return not self._ready and not self._busy
 
     def add(self, key: K) -> None:
-        """The key must be planned, as soon as it is not being worked on."""
+        """Have the key planned as soon as it is not being worked on."""
         if key in self._dirty:
             return
         self._dirty.add(key)
@@ -67,7 +67,7 @@ class KeyedQueue(Generic[K]):
         self._wake()
 
     def pop(self, now: float) -> K | None:
-        """The next key, in the order they became dirty; None if there is nothing to do before `next_due`."""
+        """Return the next key, in the order they became dirty, or None if there is nothing to do before `next_due`."""
         self._move_due(now)
         if not self._ready:
             return None
@@ -79,14 +79,15 @@ class KeyedQueue(Generic[K]):
         return key
 
     def done(self, key: K) -> None:
-        """The key was planned, and the plan was carried out."""
+        """Note that the key was planned, and that the plan was carried out."""
         self._failures.pop(key, None)
         self._release(key)
 
     def fail(self, key: K, now: float, *, raced: bool = False) -> float:
-        """The plan could not be carried out: the key is handed out again after a delay, which is returned. Changes meanwhile do not shorten the delay.
+        """Note that the plan could not be carried out. Return the delay after which the key is handed out again; changes meanwhile don't shorten it.
 
-        `raced`: another writer was faster, so the first retry follows at once."""
+        `raced`: another writer was faster, so the first retry follows at once.
+        """
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         delay_s = 0.0 if raced and not failures else min(self._backoff_max_s, self._backoff_min_s * 2 ** min(failures, 30))
@@ -97,7 +98,7 @@ class KeyedQueue(Generic[K]):
         return delay_s
 
     def next_due(self) -> float | None:
-        """The time at which the next key becomes due; None if no key is waiting for a time."""
+        """Return the time at which the next key becomes due, or None if no key is waiting for a time."""
         while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None

@@ -54,7 +54,7 @@ class EventReporter:
         self._wake = asyncio.Event()
 
     def why(self, kind: str, key: Key) -> str:
-        """The last sentence about an object, or ""."""
+        """Return the last sentence about an object, or ""."""
         return self._whys.get((kind, key), "")
 
     def note(

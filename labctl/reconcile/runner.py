@@ -132,16 +132,16 @@ class Runner:
             self._journal.note("reconcile", "runner", "stopped with Events unwritten")
 
     def when_awake(self, tell: Callable[[], None]) -> None:
-        """`tell` is called, on the loop, whenever this process finds that it, or the whole host, has been asleep."""
+        """Call `tell`, on the loop, whenever this process finds that it, or the whole host, has been asleep."""
         self._awake.append(tell)
 
     def why(self, kind: str, key: Key) -> str:
-        """The last sentence a controller said about an object, or ""."""
+        """Return the last sentence that a controller said about an object, or ""."""
         return self._reporter.why(kind, key)
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is to be planned, nothing is being carried out, and the view shows all that is stored."""
+        """Tell whether nothing is to be planned, nothing is being carried out, and the view shows all that is stored."""
         return self._queue.idle and self.view.revision == self._store.revision
 
     # -- see ---------------------------------------------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ class Runner:
         self._supervisor.mistake("runner-objects", f"{key} can't be read, and is passed over: {error}")
 
     def _place(self, item: Item) -> Place | None:
-        """Where a key stands among those of its controller, if that has an order."""
+        """Return where a key stands among those of its controller, if that has an order."""
         ranking = self._ranking.get(item[0])
         return (item[0], ranking.rank(self.view, item[1])) if ranking else None
 
@@ -367,7 +367,7 @@ class Runner:
 
 
 def decoder(resources: Resources) -> Callable[[Entry], Any]:
-    """A function that answers an entry's typed view, and None for keys that hold no object, such as claims."""
+    """Return a function that returns an entry's typed view, and None for keys that hold no object, such as claims."""
 
     def decode(entry: Entry) -> Any:
         kind = resources.registry.get(entry.key.partition("/")[0])
@@ -377,7 +377,7 @@ def decoder(resources: Resources) -> Callable[[Entry], Any]:
 
 
 def indexes_of(followers: Iterable[Follower]) -> dict[tuple[str, str], Index]:
-    """All indexes of all followers. Two functions of one name are a mistake in the program."""
+    """Return all indexes of all followers. Two functions of one name are a mistake in the program."""
     indexes: dict[tuple[str, str], Index] = {}
     for follower in followers:
         for name, function in follower.indexes.items():
@@ -386,7 +386,7 @@ def indexes_of(followers: Iterable[Follower]) -> dict[tuple[str, str], Index]:
 
 
 def watches_of(controllers: Sequence[Controller]) -> Mapping[str, list[tuple[int, Callable[[Any, Seen], Iterable[Key]]]]]:
-    """For each kind that is named: who wants to know, by number; under EVERY those who want to know of the kinds that nobody names."""
+    """Return for each kind the controllers that watch it, by number. EVERY has those that watch the kinds that nobody names."""
     named = [kind for controller in controllers for kind in controller.watches]
     watches: dict[str, list[tuple[int, Callable[[Any, Seen], Iterable[Key]]]]] = {kind: [] for kind in (*named, EVERY)}
     for number, controller in enumerate(controllers):

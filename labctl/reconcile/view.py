@@ -197,7 +197,7 @@ class LiveView:
         return self._clock.wall()
 
     def kinds(self) -> list[str]:
-        """Every kind that has objects, in order."""
+        """Return every kind that has objects, in order."""
         return sorted(kind for kind, table in self._tables.items() if table.rows)
 
     # -- write: the runner alone -------------------------------------------------------------------------------------------------------

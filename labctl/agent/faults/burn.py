@@ -109,7 +109,7 @@ def _fill(size: int) -> None:
 
 
 def _size(asked: Request, container: Container) -> Tuple[int, int]:
-    """(bytes to take, the container's limit). Bytes are 0 if a share was asked for of no limit; the limit is 0 if there is none."""
+    """Return (bytes to take, the container's limit). Bytes are 0 if a share of a missing limit was asked for; the limit is 0 if there is none."""
     limit = _limit(asked, container)
     if "percent" in asked.parameters:
         return int(limit * asked.number("percent", 1, PERCENT_MAX) / 100), limit
@@ -139,7 +139,7 @@ def heal(asked: Request) -> Sequence[str]:
 
 
 def undo(found: Dict[str, Any]) -> None:
-    """The container's first process is again as likely to be chosen by the kernel as before."""
+    """Make the kernel's OOM killer as likely as before to choose the container's first process."""
     first = found.get("pid_first", 0)
     if first and linux.start_ticks(first) == found["ticks_first"]:
         with contextlib.suppress(OSError):
@@ -162,7 +162,7 @@ def _container(asked: Request) -> Container:
 
 
 def _groups(asked: Request, container: Container) -> List[str]:
-    """The cgroup.procs files of the container's group, one for each hierarchy in which it has one."""
+    """Return the cgroup.procs files of the container's group, one for each hierarchy in which it has one."""
     folders = Cgroups(asked.settings.cgroup_root).folders(containers.cgroup(asked, container))
     return [os.path.join(each, "cgroup.procs") for each in folders if os.path.isdir(each)]
 

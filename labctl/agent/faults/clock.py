@@ -43,7 +43,7 @@ def correct(_asked: Request) -> Sequence[str]:
 
 
 def move_back() -> float:
-    """By how many seconds the clock was ahead on purpose. It is right afterwards."""
+    """Set the clock right, and return by how many seconds it was ahead on purpose."""
     _finish()
     before_s = offset()
     if before_s:
@@ -54,7 +54,7 @@ def move_back() -> float:
 
 
 def offset() -> float:
-    """By how many seconds the clock is ahead on purpose."""
+    """Return by how many seconds the clock is ahead on purpose."""
     return float(_told().get("offset", 0.0))
 
 

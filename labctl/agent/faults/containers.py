@@ -22,7 +22,7 @@ def nothing(_asked: Request) -> List[str]:
 
 
 def running(asked: Request) -> Optional[Container]:
-    """The container of this name that runs in the pod; None if there is none, or if it is another one than the request means."""
+    """Return the container of this name that runs in the pod, or None if there is none or the request means another one."""
     uid, name, identity = asked.uid(), asked.name("container"), asked.container_id()
     found = [each for each in Records(asked.settings.state_dir).pod(uid).containers if each.name == name and identity in ("", each.id)]
     alive = [each for each in found if each.state is State.RUNNING and each.pid]
@@ -42,8 +42,10 @@ def look(asked: Request) -> str:
 
 
 def kill(asked: Request) -> Sequence[str]:
-    """SIGKILL to the first process of the container; the kernel then ends all others of its process namespace. Containers that share their pod's
-    namespace have no such end, so what is left in the container's group is killed, too."""
+    """Send SIGKILL to the container's first process. The kernel then ends all others of its process namespace.
+
+    Containers that share their pod's namespace don't end that way, so the processes that are left in the container's group are killed too.
+    """
     container = running(asked)
     if container is None:
         return [f"container {asked.name('container')} had ended already"]
@@ -60,7 +62,7 @@ def kill(asked: Request) -> Sequence[str]:
 
 
 def stop(asked: Request) -> Sequence[str]:
-    """SIGSTOP to every process of the container, until none runs: one that was missed may have started another."""
+    """Send SIGSTOP to every process of the container until none runs, because one that was missed may have started another."""
     container = running(asked)
     if container is None:
         raise OSError(f"container {asked.name('container')} does not run any more")
@@ -78,7 +80,7 @@ def stop(asked: Request) -> Sequence[str]:
 
 
 def resume(asked: Request) -> Sequence[str]:
-    """SIGCONT to every process of the container that is stopped, whichever attempt it is."""
+    """Send SIGCONT to every stopped process of the container, whichever attempt it is."""
     done = []
     for container in Records(asked.settings.state_dir).pod(asked.uid()).containers:
         if container.name == asked.name("container"):

@@ -87,12 +87,12 @@ def _remove(path: str) -> bool:
 
 
 def _filling(asked: Request) -> str:
-    """It lies beside the agent's state, so on the same disk."""
+    """Return the path of the file that fills the disk. It lies beside the agent's state, so it is on the same disk."""
     return os.path.join(os.path.dirname(asked.settings.state_dir), f"{FILL_PREFIX}{asked.fault}")
 
 
 def _free(asked: Request) -> int:
-    """What root may still take: blocks that are reserved for root count as free, because containers run as root."""
+    """Return the bytes that root may still take. Blocks that are reserved for root count as free, because containers run as root."""
     found = os.statvfs(asked.settings.state_dir)
     return found.f_bfree * found.f_frsize
 
@@ -176,7 +176,7 @@ def _keep_slow(root: str, device: str, rates: Dict[str, int], for_s: float, read
 
 
 def _limit_v2(root: str, device: str, rates: Dict[str, int]) -> None:
-    """The groups above hand on the controller; it stays handed on, which limits nothing."""
+    """Set the limit, after the groups above have enabled the controller for it. It stays enabled, which limits nothing."""
     folder = MOUNT
     for part in root.strip("/").split("/"):
         _write(f"{folder}/cgroup.subtree_control", "+io")
@@ -203,7 +203,7 @@ def _rates(asked: Request) -> Dict[str, int]:
 
 
 def _device(path: str) -> str:
-    """major:minor of the whole disk that holds this folder: only whole disks can be limited."""
+    """Return major:minor of the whole disk that holds this folder, because only whole disks can be limited."""
     number = os.stat(path).st_dev
     device = f"{os.major(number)}:{os.minor(number)}"
     folder = f"/sys/dev/block/{device}"

@@ -29,7 +29,7 @@ def fail(asked: Request) -> Sequence[str]:
 
 
 def mend(_asked: Request) -> Sequence[str]:
-    """A server that does not run can't fail; its file may still tell its successor to."""
+    """End the fault. If the server does not run, change its file, so that its successor does not fail either."""
     if _ask({"failing": ""}):
         return ["the DNS server answers again"]
     server.forget_failing()
@@ -37,7 +37,7 @@ def mend(_asked: Request) -> Sequence[str]:
 
 
 def _ask(request: Dict[str, Any]) -> bool:
-    """Whether a server took the request. Raises OSError if it is not of this version of the agent."""
+    """Tell whether a server took the request. Raises OSError if it is not of this version of the agent."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(ANSWER_S)
         try:

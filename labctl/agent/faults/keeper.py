@@ -33,7 +33,7 @@ def record(fault: str) -> Optional[Dict[str, Any]]:
 
 
 def faults() -> List[str]:
-    """The faults that have a record."""
+    """Return the faults that have a record."""
     return [each[: -len(".json")] for each in names(RUN) if each.endswith(".json")]
 
 
@@ -93,7 +93,7 @@ def _path(fault: str) -> str:
 
 
 def _detach(fault: str, kept: Dict[str, Any], work: Callable[[Ready], None], undo: Undo, writing: int) -> None:
-    """In the child: become a session of its own, do the work, undo it. It never returns."""
+    """Become a session of its own in the child, do the work, and undo it. It never returns."""
     try:
         os.setsid()
         if os.fork():

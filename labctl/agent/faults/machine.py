@@ -9,9 +9,9 @@ _SYS_TIME = 1 << 25  # CAP_SYS_TIME's bit
 
 
 def is_container() -> bool:
-    """Whether the machine is a container or a machine of namespaces, which shares its host's kernel, clock and file system.
+    """Tell whether the machine is a container or a machine of namespaces, which shares its host's kernel, clock and file system.
 
-    A machine of its own has the kernel's first namespaces, whose numbers are fixed (include/linux/proc_ns.h).
+    A virtual or physical machine has the kernel's first namespaces, whose numbers are fixed (include/linux/proc_ns.h).
     """
     try:
         return any(os.stat(f"/proc/1/ns/{kind}").st_ino != number for kind, number in _FIRST.items())

@@ -86,7 +86,7 @@ def _ancestors() -> List[int]:
 
 
 def _kill_later(pids: List[int]) -> None:
-    """From a process of its own session, when the answer is on its way."""
+    """Kill the processes from a session of our own, when the answer is on its way."""
     if os.fork():
         return
     try:

@@ -10,7 +10,7 @@ from . import burn, clock, disk, keeper
 
 
 def remove(settings: Settings) -> List[str]:
-    """The answer names what could not be undone."""
+    """Undo every fault. Return one line for each that could not be undone."""
     left: List[str] = []
     for fault in keeper.faults():
         try:
@@ -27,7 +27,7 @@ def remove(settings: Settings) -> List[str]:
 
 
 def _undo(found: Dict[str, Any]) -> None:
-    """A record says by its keys what was done."""
+    """Undo what a record's keys say was done."""
     if "device" in found:
         disk.undo(found)
     else:

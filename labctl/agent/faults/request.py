@@ -33,7 +33,7 @@ class Request:
         return matching(self.parameters.get("uid"), _UID, "uid")
 
     def container_id(self) -> str:
-        """The container that is meant, or an empty text: the one that runs."""
+        """Return the id of the container that is meant, or an empty text for the one that runs."""
         return matching(self.parameters.get("id", ""), _ID, "container id")
 
     def number(self, key: str, least: float, most: float) -> float:

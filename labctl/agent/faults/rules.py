@@ -17,7 +17,7 @@ def look(asked: Request) -> str:
 
 
 def flush(asked: Request) -> Sequence[str]:
-    """One restore: no packet sees a half of it. The chains stay, and are empty."""
+    """Empty the chains in one restore, so that no packet sees half of it. The chains stay."""
     chains, rules = _chains(_tables(asked))
     lines: List[str] = []
     for table, names in chains.items():
@@ -31,7 +31,7 @@ def _tables(asked: Request) -> Sequence[str]:
 
 
 def _chains(tables: Sequence[str]) -> tuple:
-    """(table -> the proxy's chains, the number of their rules). The chains that belong to the pod network are left alone."""
+    """Return (table -> the proxy's chains, the number of their rules). The chains of the pod network are left alone."""
     chains: dict = {}
     rules = 0
     table = ""

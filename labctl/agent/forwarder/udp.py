@@ -103,7 +103,7 @@ class _Conversation(asyncio.DatagramProtocol):
         self._port.answer(data, self._client)
 
     def error_received(self, exc: Exception) -> None:
-        """The backend's machine answered that nobody listens, so the client's next datagram tries another backend."""
+        """Handle the answer of the backend's machine that nobody listens: the client's next datagram tries another backend."""
         self.end()
 
     def end(self) -> None:

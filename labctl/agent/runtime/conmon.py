@@ -47,7 +47,7 @@ def conmon_argv(spec: ContainerSpec, identity: str, bundle: str, crun_root: str)
 
 
 async def create(spec: ContainerSpec, identity: str, bundle: str, crun_root: str, timeout_s: float = 30.0) -> int:
-    """The container's pid; it waits to be started. Raises StartRefused in crun's own words, RuntimeFailure if conmon failed."""
+    """Create a container and return its pid; it waits to be started. Raises StartRefused in crun's words, RuntimeFailure if conmon failed."""
     read_end, write_end = os.pipe()
     try:
         env = {**environment(), "_OCI_SYNCPIPE": str(write_end)}
@@ -82,7 +82,7 @@ def _first_line(descriptor: int) -> bytes:
 
 
 def one_line(message: str) -> str:
-    """crun's message without its time stamp and level, in one line."""
+    """Return crun's message without its time stamp and level, in one line."""
     lines = [line.split(": ", 1)[-1] if line.startswith("20") else line for line in message.strip().splitlines()]
     return "; ".join(line.strip() for line in lines if line.strip())[-1000:]
 

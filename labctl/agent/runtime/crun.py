@@ -191,7 +191,7 @@ class CrunRuntime:
         return container
 
     def _end_half_started(self, identity: str, cgroup: str) -> None:
-        """An agent that was killed in the middle of a start leaves conmon and crun at work: they would go on making the container beside its successor."""
+        """End conmon and crun of an agent that was killed in the middle of a start. They would go on making the container beside its successor."""
         until = time.monotonic() + KILL_TIMEOUT_S
         while time.monotonic() < until:
             left = {*linux.processes_with(identity.encode()), *self._cgroups.processes(cgroup)}
@@ -202,7 +202,7 @@ class CrunRuntime:
             time.sleep(0.005)
 
     async def _keep_refused(self, identity: str, bundle: str, message: str) -> None:
-        """The attempt ended before it began. Its record says so; all else of it is given back."""
+        """Record the attempt as ended before it began, and remove all else of it."""
         write_json(os.path.join(bundle, "refused"), {"message": message, "at": time.time()})
         self._watches.drop(identity)
         await self._release(identity, bundle)
@@ -231,7 +231,7 @@ class CrunRuntime:
         write_json(os.path.join(bundle, "container.json"), {**dataclasses.asdict(spec), "created_s": time.time()})
 
     def _within_machine(self, spec: ContainerSpec) -> ContainerSpec:
-        """A limit may be larger than the machine. Version 1 of cgroups refuses a CPU quota above the parent group's, and the parent's holds anyway."""
+        """Lower a limit that is larger than the machine's. cgroup v1 refuses a CPU quota above the parent group's, and the parent's holds anyway."""
         return dataclasses.replace(spec, cpu_quota_us=self._cgroups.quota_within(spec.cpu_quota_us, oci.CPU_PERIOD_US))
 
     def _cgroup(self, spec: "ContainerSpec | Container") -> str:
@@ -335,8 +335,10 @@ def _overlay(layers: Sequence[str], bundle: str) -> None:
 
 
 def _pin_sub_paths(spec: ContainerSpec, bundle: str) -> List[Mount]:
-    """The container's mounts. One with a sub-path is first mounted into the bundle, by descriptor: crun opens its sources by name, and a name
-    inside of a volume can be exchanged by whoever writes to the volume. Raises BadMount."""
+    """Return the container's mounts. One with a sub-path is first mounted into the bundle, by descriptor.
+
+    crun opens its sources by name, and whoever writes to the volume can exchange a name inside it. Raises BadMount.
+    """
     mounts = []
     for number, mount in enumerate(spec.mounts):
         if mount.below:

@@ -13,7 +13,7 @@ from .records import read_json
 
 
 def process_file(bundle: str, argv: Sequence[str], tty: bool = False) -> int:
-    """A file descriptor for `crun exec --process /proc/self/fd/N`; inherited by who is given it. Raises OSError if the container is gone."""
+    """Return a file descriptor for `crun exec --process /proc/self/fd/N`, to be inherited. Raises OSError if the container is gone."""
     config = read_json(os.path.join(bundle, "config.json"))
     if config is None:
         raise FileNotFoundError(bundle)

@@ -14,7 +14,7 @@ class ProcessWatches:
         self._watched: Dict[str, int] = {}
 
     def add(self, key: str, pid: int, gone: Callable[[], None]) -> bool:
-        """False: there is no such process, and `gone` will not be called."""
+        """Watch a process. Return False if there is no such process; then `gone` will not be called."""
         if key in self._watched:
             return True
         try:

@@ -162,7 +162,7 @@ class Ran:
 
 class Runtime(Protocol):
     def pods(self, uid: str = "") -> Mapping[str, Pod]:
-        """Every pod on the machine by uid (or just the one), whatever state it is in."""
+        """Return every pod on the machine by uid (or just the one), whatever state it is in."""
 
     async def open(self, spec: SandboxSpec) -> Sandbox:
         """Make the pod's namespaces and wire its address. An open sandbox is answered as it is: same address."""
@@ -187,4 +187,4 @@ class Runtime(Protocol):
         """Forget a container, killing it if it runs. Unknown ids are no error."""
 
     def exits(self) -> AsyncIterator[str]:
-        """The uid of a pod, each time one of its containers ended; also those of before this process that end later. A hint: look at `pods()`."""
+        """Yield the uid of a pod each time one of its containers ends, also one that an earlier agent started. It is a hint: look at `pods()`."""

@@ -49,7 +49,7 @@ _SYSTEM_MOUNTS: Sequence[Dict[str, Any]] = (
 
 
 def held_capabilities(status: str) -> List[str]:
-    """What this process may hand on, from the text of /proc/self/status: a machine may hold fewer than the kernel knows."""
+    """Return what this process may pass on, from the text of /proc/self/status. A machine may hold fewer capabilities than the kernel knows."""
     for line in status.splitlines():
         if line.startswith("CapPrm:"):
             bits = int(line.split()[1], 16)
@@ -58,7 +58,10 @@ def held_capabilities(status: str) -> List[str]:
 
 
 def configuration(spec: ContainerSpec, *, namespaces: Dict[str, str], cgroup: str, held: Sequence[str]) -> Dict[str, Any]:
-    """`namespaces`: kind -> path of those the pod shares; a kind with an empty path is made anew; one that is absent stays the machine's."""
+    """Return the OCI configuration.
+
+    `namespaces` maps a kind to the path of one that the pod shares. A kind with an empty path is made anew; an absent kind stays the machine's.
+    """
     capabilities = [name for name in spec.capabilities if name in held]
     linux: Dict[str, Any] = {
         "namespaces": [_namespace(kind, path) for kind, path in namespaces.items()],

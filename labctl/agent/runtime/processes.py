@@ -20,7 +20,7 @@ _HOLDER = ("/bin/sh", "-c", "trap '' CHLD TERM INT HUP; exec sleep infinity")
 
 
 def held(folder: str) -> bool:
-    """Whether the first process of the namespace at FOLDER/pid lives."""
+    """Tell whether the first process of the namespace at FOLDER/pid lives."""
     record = read_json(os.path.join(folder, "holder.json"))
     return record is not None and linux.start_ticks(record["pid"]) == record["ticks"] != 0
 
@@ -65,7 +65,7 @@ def release(folder: str) -> None:
 
 
 def namespace_of(spec: ContainerSpec, sandbox: Sandbox, records: Records) -> Mapping[str, str]:
-    """Which processes a container sees: its own, its pod's, another container's, or the machine's (no entry). Raises RuntimeFailure."""
+    """Return which processes a container sees: its own, its pod's, another container's, or the machine's (no entry). Raises RuntimeFailure."""
     if sandbox.host_pid:
         return {}
     if sandbox.share_pid:

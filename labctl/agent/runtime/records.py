@@ -28,12 +28,12 @@ REFUSED_EXIT_CODE, REFUSED_REASON = 128, "StartError"
 
 
 def container_id(uid: str, name: str, attempt: int) -> str:
-    """64 hexadecimal digits, as every container tool has; the same attempt has the same id for every process that asks."""
+    """Return 64 hexadecimal digits, as every container tool has them. The same attempt has the same id for every process that asks."""
     return hashlib.sha256(f"{uid}/{name}/{attempt}".encode()).hexdigest()
 
 
 def read_json(path: str) -> Optional[Dict[str, Any]]:
-    """None when it is not there, or half written by a process that died."""
+    """Read a JSON object. Return None if it is missing, or half written by a process that died."""
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
@@ -103,7 +103,7 @@ class Records:
         return Container(container_id(uid, name, attempt), uid, name, attempt, **kept, **_life(bundle, container_id(uid, name, attempt)))
 
     def find(self, identity: str) -> Tuple[Optional[Container], str]:
-        """A container by its id, and its bundle."""
+        """Return a container by its id, and its bundle."""
         for uid in self.uids():
             for name, attempt in self._attempts(uid):
                 if container_id(uid, name, attempt) == identity:
@@ -112,7 +112,7 @@ class Records:
 
 
 def _life(bundle: str, identity: str) -> Dict[str, Any]:
-    """Where in its life a container is, from the files around it and the processes they name."""
+    """Return where in its life a container is, from its files and the processes that they name."""
     refused = read_json(os.path.join(bundle, "refused"))
     if refused:
         ended = {"state": State.EXITED, "finished_s": refused["at"], "exit_code": REFUSED_EXIT_CODE}
@@ -135,7 +135,7 @@ def _life(bundle: str, identity: str) -> Dict[str, Any]:
 
 
 def conmon_alive(bundle: str, identity: str) -> bool:
-    """Is the pid in conmon.pid still this container's conmon? (Pids are used again.)"""
+    """Tell whether the pid in conmon.pid is still this container's conmon, because pids are used again."""
     pid = read_int(os.path.join(bundle, "conmon.pid"))
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:

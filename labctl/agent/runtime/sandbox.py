@@ -31,17 +31,17 @@ class Wire:
 
 
 def mac_of(address: str) -> str:
-    """A fixed MAC per address, so that nobody's neighbour table is ever stale."""
+    """Return a fixed MAC for an address, so that no neighbour table is ever stale."""
     return "0a:58:" + ":".join(f"{byte:02x}" for byte in socket.inet_aton(address))
 
 
 def namespace_kinds(host_network: bool, host_ipc: bool = False) -> List[str]:
-    """What a pod has of its own, beside its processes."""
+    """Return the kinds of namespaces that a pod has for itself, beside its processes' namespace."""
     return [*([] if host_network else ["net"]), *([] if host_ipc else ["ipc"]), *([] if host_network else ["uts"])]
 
 
 def make(folder: str, kinds: Sequence[str], hostname: str, wire: Optional[Wire]) -> None:
-    """Blocking, a few milliseconds. Leaves the namespaces at FOLDER/KIND. Raises OSError."""
+    """Make the namespaces at FOLDER/KIND. It blocks for a few milliseconds. Raises OSError."""
     os.makedirs(folder, exist_ok=True)
     with Netlink() as node:  # of the machine's own namespace: made before the thread leaves it
 

@@ -46,7 +46,7 @@ _ARCHITECTURES = {
 
 
 def profile(capabilities: Collection[str], machine: str) -> Dict[str, Any]:
-    """The OCI configuration's `linux.seccomp` for a container with these capabilities on this kind of processor (as `uname -m` says it)."""
+    """Return `linux.seccomp` of the OCI configuration, for these capabilities on this kind of processor (as `uname -m` names it)."""
     refused = list(NEVER)
     for capability, names in UNLESS.items():
         if capability not in capabilities and not (capability in _ALSO_ADMIN and "CAP_SYS_ADMIN" in capabilities):
