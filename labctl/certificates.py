@@ -122,7 +122,7 @@ class Authority:
         return Issued(_certificate_pem(builder.sign(self._key, _sha256())), _key_pem(key))
 
     def sign(self, request: x509.CertificateSigningRequest, usages: Iterable[str], life_s: int) -> bytes:
-        """A certificate for a key that is somebody else's: the request's subject and alternative names, for these uses, as Kubernetes names them. PEM."""
+        """Return a certificate, in PEM, for somebody else's key: the request's subject and alternative names, for these uses as Kubernetes names them."""
         from cryptography import x509
 
         now = datetime.fromtimestamp(self._clock.wall(), UTC)

@@ -37,7 +37,7 @@ LEASE_S, GRACE_S, EVICT_S = TIMINGS[TIMING][:3]
 
 
 def load_balancer_range(said: str, machines: str, provider: str) -> str:
-    """The addresses of Services of type LoadBalancer: the range that was set, else the last 32 of the machines' network; empty if they get none.
+    """Return the range of addresses of load balancers: what was set, else the last 32 of the machines' network; "" if they get none.
 
     Machines that exist already are in a network that is not the lab's, so there a range must be set.
     """

@@ -51,7 +51,7 @@ class Paths:
 
     @property
     def token_keys(self) -> Path:
-        """What ServiceAccounts' tokens are signed with."""
+        """Return the folder of the keys that sign ServiceAccounts' tokens."""
         return self.certificates / "tokens"
 
     @property
@@ -73,12 +73,12 @@ class Paths:
 
     @property
     def store_snapshot(self) -> Path:
-        """The file into which the master writes a copy of the store when it is asked for one."""
+        """Return the file into which the master writes a copy of the store when it is asked for one."""
         return self.state / "store.snapshot"
 
     @property
     def master_run(self) -> Path:
-        """The file in which the running master describes itself: {"pid", "url", "port", "started"}."""
+        """Return the file in which the running master describes itself: {"pid", "url", "port", "started"}."""
         return self.state / "master.json"
 
     @property
@@ -96,7 +96,7 @@ class Paths:
 
     @property
     def snapshots(self) -> Path:
-        """The folder of snapshots. It is in the cache and not in a lab's state, because a snapshot outlives its lab."""
+        """Return the folder of snapshots. It is in the cache and not in a lab's state, because a snapshot outlives its lab."""
         return self.cache / "snapshots"
 
     @property

@@ -49,7 +49,7 @@ class TokenKeys:
         return jwt.encode(dict(claims), self._keys[name], algorithm=ALGORITHM, headers={"kid": name})
 
     def verify(self, token: str) -> Claims | None:
-        """The claims of a token that one of the keys signed, whatever they say; None if none of them did."""
+        """Return the claims of a token that one of the keys signed, whatever they are, or None if none of the keys did."""
         known = self._verified.get(token)
         if known is not None:
             return known
@@ -74,14 +74,14 @@ class TokenKeys:
         return claims
 
     def rotate(self, *, revoke: bool = False) -> str:
-        """A new key signs from now on; answers its name. Older ones go on to verify, unless their tokens are revoked."""
+        """Make a new key that signs from now on, and return its name. Older ones go on to verify, unless their tokens are revoked."""
         for name in list(self._keys)[: None if revoke else -(KEYS_MAX - 1)]:
             self._forget(name)
         self._verified.clear()
         return self._add()
 
     def public(self) -> list[dict[str, str]]:
-        """The public halves as JSON Web Keys (RFC 7517)."""
+        """Return the public halves as JSON Web Keys (RFC 7517)."""
         return [_public(name, key) for name, key in self._keys.items()]
 
     def warm(self) -> None:
@@ -112,7 +112,7 @@ def _files(directory: Path) -> list[Path]:
 
 
 def _read(directory: Path) -> dict[str, ec.EllipticCurvePrivateKey]:
-    """The keys by name, the newest last."""
+    """Return the keys by name, the newest last."""
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -128,7 +128,7 @@ def _read(directory: Path) -> dict[str, ec.EllipticCurvePrivateKey]:
 
 
 def _name(key: ec.EllipticCurvePrivateKey) -> str:
-    """A key's id follows from its public half, as Kubernetes makes it."""
+    """Return a key's id, which follows from its public half, as Kubernetes makes it."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     encoded = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

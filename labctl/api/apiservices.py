@@ -83,7 +83,7 @@ class ApiServices:
 
 
 def _uid(name: str) -> str:
-    """The same for the same name, in every process."""
+    """Return a uid that is the same for the same name in every process."""
     digits = hashlib.sha256(name.encode()).hexdigest()
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:32]))
 

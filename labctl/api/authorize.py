@@ -161,7 +161,7 @@ class Authorizer:
         return verb == "get" and not target.subresource and self._uses(node, target.namespace, target.name)
 
     def _volumes(self, node: str, verb: str, target: Target, parameters: Query) -> bool:
-        """The volumes of its pods' claims to read; those on its own disk to find and, once the data is removed, to let go (NodeRestriction)."""
+        """Tell whether a node may touch a volume: read those of its pods' claims, find those on its own disk, and let go of one without data (NodeRestriction)."""
         if verb in ("list", "watch"):
             return f"{ON_NODE}={node}" in parameters.first("fieldSelector").split(",")
         volume = self._find(VOLUMES, "", target.name)
@@ -176,7 +176,7 @@ class Authorizer:
         return any(claim in claim_names(pod) for pod in self._pods_on(node, namespace))
 
     def _tokens(self, node: str, verb: str, target: Target, _parameters: Query) -> bool:
-        """Of the ServiceAccounts of its pods only; that the token is bound to such a pod is decided on the request's body."""
+        """Tell whether a pod of the node has the ServiceAccount. The request's body decides whether the token is bound to such a pod."""
         if verb != "create" or target.subresource != "token":
             return False
         return any(pod.spec.service_account_name == target.name for pod in self._pods_on(node, target.namespace))
@@ -215,7 +215,7 @@ def _containers(pod: Any) -> tuple[Any, ...]:
 
 
 def _impersonation(name: str) -> Target:
-    """What is impersonated: a user, or the ServiceAccount whose name that is."""
+    """Return what is impersonated: a user, or the ServiceAccount with that name."""
     namespace, colon, account = name.removeprefix(SERVICE_ACCOUNT_PREFIX).partition(":")
     if name.startswith(SERVICE_ACCOUNT_PREFIX) and colon:
         return Target("", "v1", "serviceaccounts", namespace, account)
@@ -229,7 +229,7 @@ def _impersonated_extra(headers: CIMultiDictProxy[str]) -> tuple[tuple[str, tupl
 
 
 def _with_own_groups(name: str, groups: tuple[str, ...]) -> tuple[str, ...]:
-    """What an authenticator would add to the groups: a ServiceAccount's own if none is named, and that of all who are known."""
+    """Return the groups with those that an authenticator adds: a ServiceAccount's own if none is named, and that of all known users."""
     target = _impersonation(name)
     if not groups and target.resource == "serviceaccounts":
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{target.namespace}")

@@ -75,7 +75,7 @@ class Call:
         return self.request.headers.get("User-Agent", "")
 
     def _program(self) -> str:
-        """The client's name for itself: `kubectl` if the User-Agent is `kubectl/v1.37.1 (linux/amd64) kubernetes/abc`."""
+        """Return the client's name: `kubectl` if the User-Agent is `kubectl/v1.37.1 (linux/amd64) kubernetes/abc`."""
         name = self._agent.partition("/")[0]
         return "".join(filter(str.isprintable, name))[: query.FIELD_MANAGER_MAX]
 

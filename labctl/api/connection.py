@@ -80,7 +80,7 @@ class Connection(web.RequestHandler):
 
     @property
     def request_bytes(self) -> bytes:
-        """The bytes of the request that is being answered, if it came alone and has no body; else none."""
+        """Return the bytes of the request that is being answered if it came alone and has no body, else none."""
         return bytes(self._sent) if self._fed == self._head_bytes == len(self._sent) else b""
 
     def answered(self, request: web.BaseRequest) -> None:

@@ -53,8 +53,10 @@ def of_certificate(certificate: dict[str, Any] | None) -> User | None:
 
 
 def of_headers(headers: CIMultiDictProxy[str], token_user: TokenUser) -> User | None:
-    """The user of a request on a connection without a certificate; None is nobody. Raises 401 for a token that is not valid, also where anybody may
-    read, as Kubernetes does."""
+    """Return the user of a request on a connection without a certificate; None is nobody.
+
+    Raises 401 for a token that is not valid, even where anybody may read, as Kubernetes does.
+    """
     said = headers.get("Authorization", "")
     if said[: len(_BEARER)].lower() != _BEARER or not said[len(_BEARER) :].strip():
         return None

@@ -46,12 +46,12 @@ class Interference:
         return bool(self._by_user)
 
     def put(self, fault: ApiFault) -> None:
-        """From now on the fault meets its user's requests. It may be put again."""
+        """Let the fault meet its user's requests from now on. It may be put again."""
         self._faults[fault.name] = fault
         self._sort()
 
     def remove(self, name: str) -> bool:
-        """The fault meets no further request. Returns whether there was such a fault."""
+        """Let the fault meet no further request. Return whether there was such a fault."""
         was_there = self._faults.pop(name, None) is not None
         self._sort()
         return was_there

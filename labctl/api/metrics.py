@@ -31,7 +31,7 @@ class Metrics:
         self._requests: Counter[Request] = Counter()
 
     def count(self, target: Target, verb: str, code: int) -> None:
-        """One request about objects was answered with this HTTP status."""
+        """Count one request about objects that was answered with this HTTP status."""
         key = (verb, target.group, target.version, target.resource, target.subresource, str(code))
         if key in self._requests or len(self._requests) < _MAX:
             self._requests[key] += 1
@@ -45,7 +45,7 @@ class Metrics:
         return answer.CompleteResponse(generate_latest(collectors), 200, CONTENT_TYPE)
 
     def collect(self) -> Iterator[object]:
-        """What prometheus_client asks of a collector."""
+        """Yield the metrics; prometheus_client calls this."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         labels = ("verb", "group", "version", "resource", "subresource", "code")

@@ -79,7 +79,7 @@ class Reviews:
         return self._authorizer.why_objects(user, wanted.get("verb", ""), target, query)
 
     def _rules(self, user: User, namespace: str) -> Object:
-        """What RBAC gives. A node's agent has rights beside it that depend on the objects it asks about, so they can't all be told."""
+        """Return the rules that RBAC gives. A node's agent has other rights that depend on the objects it asks about, so they can't all be listed."""
         rules = self._rbac.rules(user, namespace)
         told: Object = {
             "resourceRules": [msgspec.to_builtins(_without_paths(rule)) for rule in rules if rule.resources],

@@ -70,7 +70,7 @@ class ServiceAccountTokens:
         return await call.answer(_encode(answered), 201, form=call.format, extra=answer.warning_lines(warnings))
 
     def _bound(self, account: Any, reference: Object | None) -> dict[str, Any]:
-        """The claims that name the object which a token is bound to: it counts no longer than that object lives."""
+        """Return the claims that name the object to which a token is bound. The token is valid only while that object lives."""
         if not reference:
             return {}
         kind, name, uid = reference.get("kind", ""), reference.get("name", ""), reference.get("uid", "")
@@ -120,7 +120,7 @@ class ServiceAccountTokens:
         return found[0] if found else None
 
     def review(self, token: str, audiences: Sequence[str]) -> tuple[User, list[str]] | None:
-        """The user of a token and those of the audiences (none: this API) that it was made for; None if it is not valid now."""
+        """Return the token's user and which of the audiences (none: this API) it was made for, or None if it is not valid now."""
         claims = self._keys.verify(token) if self._keys else None
         if claims is None or not self._in_time(claims):
             return None
@@ -133,7 +133,7 @@ class ServiceAccountTokens:
         return bool(claims.get("iss") == ISSUER and claims.get("nbf", 0) <= self._clock.wall() < claims.get("exp", 0))
 
     def _all_live(self, private: Object) -> bool:
-        """The objects that a token names are still the ones that it was made for."""
+        """Tell whether the objects that a token names are still the ones that it was made for."""
         namespace = private.get("namespace", "")
         objects = [(f"{namespace}/", SERVICE_ACCOUNTS, private.get("serviceaccount", {}))]
         if "pod" in private:
@@ -157,7 +157,7 @@ class ServiceAccountTokens:
     # -- OpenID discovery ----------------------------------------------------------------------------------------------
 
     def configuration(self) -> Object:
-        """/.well-known/openid-configuration: where others find the keys."""
+        """Return /.well-known/openid-configuration, which says where the keys are."""
         return {
             "issuer": ISSUER,
             "jwks_uri": f"{ISSUER}/openid/v1/jwks",
@@ -167,7 +167,7 @@ class ServiceAccountTokens:
         }
 
     def public_keys(self) -> Object:
-        """/openid/v1/jwks."""
+        """Return /openid/v1/jwks."""
         return {"keys": self._must_have_keys().public()}
 
 

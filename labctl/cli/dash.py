@@ -29,6 +29,6 @@ def dash(no_browser: bool) -> None:
 
 
 def _has_browser() -> bool:
-    """A person sits at a graphical terminal of their own: root starts no browser, and a script gets the address only."""
+    """Tell whether a person sits at a graphical terminal of their own. Root starts no browser, and a script gets the address only."""
     graphical = sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     return graphical and sys.stdout.isatty() and os.geteuid() != 0

@@ -124,7 +124,7 @@ def _inject(lab: Lab, type_: str, target: str, *, wait: bool, output: str, **how
 
 
 def _kill_master(faults: Any, type_: str, target: str, how: Any) -> None:
-    """The master can't tell that it was killed: it does not answer any more. It says so when it is started again."""
+    """Kill the master, and print what follows. It can't answer any more; it reports the fault when it is started again."""
     try:
         faults.inject(type_, target, **how)
     except LabctlError as error:
@@ -166,7 +166,7 @@ def list_(output: str) -> None:
 
 
 def _row(made: dict[str, Any]) -> tuple[str, ...]:
-    """A line of the list. It is read without kubectl, which would ask more of an API that may be refusing it."""
+    """Return a line of the list. It is read without kubectl, which would ask more of an API that may be refusing it."""
     spec, status = made["spec"], made.get("status", {})
     message = status.get("message") or "; ".join(status.get("done", ()))
     words = (spec["type"], spec["target"], spec.get("peer"), spec.get("direction"), status.get("phase") or "Pending", spec.get("duration"))

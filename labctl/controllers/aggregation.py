@@ -47,7 +47,7 @@ def _is_aggregated(role: ClusterRole) -> Iterable[str]:
 
 
 def _concerned(view: View, seen: Seen) -> Iterable[Key]:
-    """The role itself, and those that select it now or did before."""
+    """Return the role itself, and the roles that select it now or did before."""
     states = [state for state in (seen.old, seen.new) if state is not None]
     aggregated = view.by(CLUSTER_ROLES, _AGGREGATED, "yes")
     return [seen.key, *(role.metadata.name for role in aggregated if any(_selects(role, state) for state in states))]

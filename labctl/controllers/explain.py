@@ -25,7 +25,7 @@ Refusals = Callable[[View, Key], Sequence[str]]
 
 
 def explain(view: View, journal: Past, kind: str, key: Key, refusals: Refusals = lambda _view, _key: ()) -> list[str]:
-    """What it is now, a line each; then its past, oldest first. Nothing, for what is not there and of which nothing is remembered."""
+    """Return what it is now, a line each; then its past, oldest first. [] for what does not exist and of which nothing is remembered."""
     thing = view.get(kind, key)
     past = past_of(view, journal, kind, key, thing)
     if thing is None:

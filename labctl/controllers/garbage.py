@@ -61,7 +61,7 @@ class Garbage:
     kind = "objects"
 
     def __init__(self, registry: Registry) -> None:
-        """`registry` says what the kinds in ownerReferences are, now."""
+        """Make a collector. `registry` knows the kinds in ownerReferences at each moment."""
         self._registry = registry
         self.watches: Mapping[str, Callable[[View, Seen], Iterable[Key]]] = {EVERY: self._concerned}
         self.indexes: Mapping[tuple[str, str], Index] = {(EVERY, "owner"): _owners}

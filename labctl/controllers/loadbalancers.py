@@ -44,7 +44,7 @@ class LoadBalancers:
         return Plan(actions)
 
     def _serves(self, service: Service, address: str) -> bool:
-        """Whether a Service may keep this address: it is of the range, and the one that was asked for, if any was."""
+        """Tell whether a Service may keep this address: it is in the range, and it is the one that was asked for, if any was."""
         asked = service.spec.load_balancer_ip
         return self._range is not None and ipaddress.IPv4Address(address) in self._range and asked in ("", address)
 
@@ -70,7 +70,7 @@ class LoadBalancers:
         yield Patch(SERVICES, key, {"status": {"loadBalancer": {"ingress": ingress}}}, "status", why=f"its address is {given}", event=event)
 
     def _free(self, service: Service, taken: Mapping[str, Key]) -> tuple[str, str]:
-        """The address that was asked for, or the first free one; else why there is none."""
+        """Return the address that was asked for, or the first free one; else why there is none."""
         assert self._range is not None
         asked = service.spec.load_balancer_ip
         if asked:

@@ -27,7 +27,7 @@ class Namespaces:
     kind = NAMESPACES
 
     def __init__(self, registry: Registry) -> None:
-        """`registry` says which kinds have objects in namespaces now."""
+        """Make a controller. `registry` knows which kinds have objects in namespaces at each moment."""
         self._registry = registry
         self.watches: Mapping[str, Callable[[View, Seen], Iterable[Key]]] = {EVERY: _content, NAMESPACES: _leaving}
         self.indexes: Mapping[tuple[str, str], Index] = {}

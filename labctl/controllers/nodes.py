@@ -147,7 +147,7 @@ def cause_of(death: PowerEvent) -> str:
 
 
 def death_of(machine: Machine | None, node: Node) -> PowerEvent | None:
-    """The provider's event that ended the boot with which this node registered; None if no such event is known."""
+    """Return the provider's event that ended the boot with which this node registered, or None if no such event is known."""
     return machine.end_of(node.status.node_info.boot_id) if machine is not None else None
 
 

@@ -79,7 +79,7 @@ def _still_dead(node: Node) -> Iterable[tuple[str, str, str]]:
 
 
 def is_fenced(node: Node) -> bool:
-    """Whether the boot with which it registered is fenced."""
+    """Tell whether the boot with which it registered is fenced."""
     fence = (OUT_OF_SERVICE, BOOT + node.status.node_info.boot_id, "NoExecute")
     return any((taint.key, taint.value, taint.effect) == fence for taint in node.spec.taints)
 

@@ -56,7 +56,7 @@ class Quotas:
 
 
 def _bounded(resource: str, names: Iterable[str]) -> bool:
-    """Whether a quota with these names counts objects of this resource at all."""
+    """Tell whether a quota with these names counts objects of this resource at all."""
     pods = ("pods", "cpu", "memory", "ephemeral-storage", "requests.", "limits.")
     for name in names:
         if name in (f"count/{resource}", resource) or (resource == "pods" and name.startswith(pods)):
@@ -69,7 +69,7 @@ def _bounded(resource: str, names: Iterable[str]) -> bool:
 
 
 def _of_namespace(view: View, seen: Seen) -> Iterable[Key]:
-    """A namespace with quotas in which something changed that may count."""
+    """Return a namespace with quotas in which something changed that may count."""
     namespace, slash, _ = seen.key.partition("/")
     if not slash or seen.kind in (QUOTAS, "events", "leases.coordination.k8s.io"):
         return ()

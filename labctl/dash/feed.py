@@ -121,7 +121,7 @@ class Feed:
         await self._somebody.wait()
 
     def opened_since_asked(self) -> bool:
-        """Whether a page was opened since the last call: it knows nothing yet of what is only told when it changes."""
+        """Tell whether a page was opened since the last call. Such a page does not know yet what is told only when it changes."""
         opened, self._opened = self._opened, False
         return opened
 

@@ -73,7 +73,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def holds(self) -> bool:
-        """Whether every hypothesis held. An experiment without a hypothesis holds if one repetition of each cell counts."""
+        """Tell whether every hypothesis held. An experiment without a hypothesis holds if one repetition of each cell counts."""
         counted = {tuple(sorted(run.cell.items())) for run in self.runs if not run.broken}
         return all(verdict.holds for verdict in self.verdicts) and all(tuple(sorted(cell.items())) in counted for cell in self.cells)
 

@@ -135,7 +135,7 @@ class Stage(Protocol):
         """Keep the lab's state under this name; an older one of this name is replaced."""
 
     def saved(self, name: str) -> bool:
-        """Whether a state of that name can be restored."""
+        """Tell whether a state of that name can be restored."""
 
     def restore(self, name: str) -> None:
         """Return to the state of that name: every machine runs again, every fault is healed, and pods that were Ready are Ready again."""

@@ -38,7 +38,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def iqr(self) -> float:
-        """The spread: the distance between the quartiles."""
+        """Return the distance between the quartiles."""
         return self.q3 - self.q1
 
 
@@ -59,12 +59,12 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def shown(self) -> bool:
-        """Whether a difference is shown: the interval excludes zero and chance explains it in fewer than 5 % of cases."""
+        """Tell whether a difference is shown: the interval excludes zero and chance explains it in fewer than 5 % of cases."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0) and self.p_value < 0.05
 
 
 def known(name: str) -> bool:
-    """Whether a name is a statistic: median, mean, min, max, or a percentile such as p95."""
+    """Tell whether a name is a statistic: median, mean, min, max, or a percentile such as p95."""
     return name in ("median", "mean", "min", "max") or bool(_PERCENTILE.fullmatch(name))
 
 

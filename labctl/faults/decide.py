@@ -39,7 +39,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 def decide(fault: Fault, now: float, wall: float, over: str = "") -> Decision:
-    """`over` is why the deed says that the fault is over by itself; empty if it is not."""
+    """Decide what the fault needs next. `over` is why the deed says that the fault is over by itself, or "" if it is not."""
     if fault.phase in ENDED:
         return Decision(Need.RELEASE if _leaves(fault) else Need.REST)
     if fault.phase == HEALING:

@@ -94,7 +94,7 @@ class Deed(Protocol):
 
     @property
     def types(self) -> Sequence[str]:
-        """The types (rows of resources/faulttypes.py) that it carries out. A deed writes `types = ("cut",)`."""
+        """Return the types (rows of resources/faulttypes.py) that it carries out. A deed writes `types = ("cut",)`."""
 
     def refuse(self, fault: Fault, site: Site) -> str:
         """Says in one clear line why this can't be done here; empty if it can. It looks at objects only, at once, and touches nothing."""
@@ -103,8 +103,9 @@ class Deed(Protocol):
         """Returns what healing needs, and what `inject` needs to notice that it was done already. It is JSON, and touches nothing."""
 
     async def inject(self, fault: Fault, site: Site) -> Sequence[str]:
-        """Does it, and returns sentences about what was really done. `fault.status.undo` has what `undo` returned. It may be repeated after
-        a kill: what was done already is not done twice.
+        """Inject the fault, and return sentences about what was really done.
+
+        `fault.status.undo` has what `undo` returned. It may be repeated after a kill: what was done already is not done twice.
         """
 
     async def heal(self, fault: Fault, site: Site, undo: Mapping[str, Any]) -> Sequence[str]:
@@ -118,7 +119,7 @@ class Probes(Protocol):
     """A deed that has to try something before it can say whether it works here: a kernel's ability, a program on the machine."""
 
     async def probe(self, fault: Fault, site: Site) -> str:
-        """As `refuse`, and called after it; it may take a moment. What it tries is removed before it returns."""
+        """Try more than `refuse` does, after it; it may take a moment. What it tries is removed before it returns."""
 
 
 @runtime_checkable

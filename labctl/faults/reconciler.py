@@ -155,7 +155,7 @@ class Faults:
         self._site.journal.note(NAME, f"{FAULTS}/{key}", f"failed, again in {again_s:.2f} s: {error}")
 
     async def _work(self, key: str) -> None:
-        """Does what the fault needs, step after step, until it needs nothing."""
+        """Do what the fault needs, step after step, until it needs nothing."""
         assert self._site is not None
         site = self._site
         while (fault := site.client.get(FAULTS, key)) is not None:
@@ -239,7 +239,7 @@ class Step:
             return str(error)
 
     async def _inject(self, began: float) -> None:
-        """Does the deed. `began` is when it began first: a master that was killed meanwhile leaves the later ones unsure."""
+        """Inject the fault. `began` is when it began first: if a master was killed meanwhile, the later times are unsure."""
         assert self.deed is not None
         fault, site = self.fault, self.site
         wall = site.clock.wall() - (site.clock.now() - began)

@@ -29,7 +29,7 @@ from labctl.paths import Paths
 
 
 def _silent(line: str) -> None:
-    """A progress callback that does nothing."""
+    """Do nothing, as a progress callback."""
 
 
 class Images:

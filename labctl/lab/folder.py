@@ -100,11 +100,11 @@ class LabFolder:
 
     @property
     def running(self) -> bool:
-        """Whether a master answers for this lab. One that waits for a restore that was broken off is about to end."""
+        """Tell whether a master runs for this lab. One that waits for a restore that was broken off is about to end."""
         return self.exists and "restoring" not in self.record and bool(process.master_pid(self.paths))
 
     def answers(self, within_s: float = 3.0) -> bool:
-        """Whether a master runs and answers within this time: one that stands still runs, too. One that is just starting will answer."""
+        """Tell whether a master runs and answers within so many seconds. One that is just starting counts, because it will answer."""
         if not self.running:
             return False
         said = process.master_run(self.paths)

@@ -36,7 +36,7 @@ Note = Callable[[str], None]
 
 
 def quiet(_text: str) -> None:
-    """A progress callback that does nothing."""
+    """Do nothing, as a progress callback."""
 
 
 def master_pid(paths: Paths) -> int:
@@ -133,7 +133,7 @@ class PreparedMaster:
     """A prepared master: a process that imports its modules and then waits for `go`. Before that it reads no settings and takes no lock."""
 
     def __init__(self, paths: Paths, *, machines_first: bool = False) -> None:
-        """`machines_first`: its machines are there before it is, as where a snapshot is restored, so that it starts its SSH process at once."""
+        """Make a master. With `machines_first` its machines exist before it, as when a snapshot is restored, so it starts its SSH process at once."""
         self._paths = paths
         self.held = False
         early = ["--ssh-early"] if machines_first else []
@@ -194,9 +194,9 @@ class PreparedMaster:
 
 @contextlib.contextmanager
 def prepare_master(paths: Paths, *, machines_first: bool = False) -> Iterator[PreparedMaster | None]:
-    """A master that begins meanwhile, for `ensure_master`. It is gone afterwards if nobody needed it.
+    """Start a master early, for `ensure_master`. It ends afterwards if nobody needed it.
 
-    None where one runs that goes on: with `machines_first` that one is stopped, and this one takes its place.
+    None if one runs that goes on. With `machines_first` that one is stopped, and this one takes its place.
     """
     prepared = PreparedMaster(paths, machines_first=machines_first) if machines_first or not master_pid(paths) else None
     try:

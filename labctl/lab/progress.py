@@ -24,7 +24,7 @@ Progress = Callable[[Step], None]
 
 
 def silent(_step: Step) -> None:
-    """A progress callback that does nothing."""
+    """Do nothing, as a progress callback."""
 
 
 @contextmanager

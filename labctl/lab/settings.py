@@ -282,7 +282,7 @@ def _read(option: Option, value: Any, source: str) -> Setting:
 
 
 def read_file(path: Path) -> dict[str, tuple[Any, str]]:
-    """lab.yml as {option name: (value, "lab.yml line N")}; an unknown key is an error that suggests the nearest."""
+    """Return lab.yml as {option name: (value, "lab.yml line N")}. An unknown key is an error that suggests the nearest."""
     import yaml
 
     try:

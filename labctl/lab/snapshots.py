@@ -310,7 +310,7 @@ def _load(keeper: Snapshots, folder: Path, prepared: process.PreparedMaster | No
 
 
 def _put_keys(lab: LabFolder, folder: Path) -> None:
-    """The snapshot's keys and certificates, and in their folders' folders no other: a token that was signed with a later key is of a lab that never was."""
+    """Copy the snapshot's keys and certificates, and delete all others: a token that was signed with a later key must not be valid."""
     for part in (lab.paths.certificates, lab.paths.ssh_key.parent):
         kept = folder / part.name
         names = {file.relative_to(kept) for file in kept.rglob("[!.]*") if file.is_file()}

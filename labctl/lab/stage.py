@@ -238,7 +238,7 @@ class LabStage:
             wait_until(self._power_is_known, "the master knows which machines run", _POWER_S)
 
     def _power_is_known(self) -> bool:
-        """Whether the master says of each machine what is so. Right after a restore it says what the snapshot has, in which machines were paused."""
+        """Tell whether the master knows each machine's true power. Right after a restore it says what the snapshot has, in which machines were paused."""
         told = {machine["metadata"]["name"]: machine.get("status", {}).get("power") for machine in machines.list_machines(self.lab)}
         real = providers.make(self.lab, self.lab.record["kept"]["provider"]).machines() if told else {}
         return all(told.get(name) == machine.power.value for name, machine in real.items())

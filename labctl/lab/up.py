@@ -23,7 +23,7 @@ READY_S, EMULATED_READY_S = 180.0, 600.0
 
 
 def up(lab: LabFolder, snapshot: str = "") -> None:
-    """`snapshot` is the name of one that takes the place of what the lab is."""
+    """Bring the lab up. `snapshot` is the name of one that replaces what the lab is."""
     if not snapshot:
         _ = lab.settings  # what is wrong in flags, environment or lab.yml is said before anything is touched
     with process.working_on(lab.paths, "up"):
@@ -35,7 +35,7 @@ def up(lab: LabFolder, snapshot: str = "") -> None:
 
 
 def _made(lab: LabFolder) -> None:
-    """Until the lab is what was asked for, whatever there was of it."""
+    """Go on until the lab is what was asked for, whatever existed of it."""
     with process.prepare_master(lab.paths) as prepared:
         count = lab.settings["minions"]
         provider = _prepare(lab) if count else None
@@ -46,7 +46,7 @@ def _made(lab: LabFolder) -> None:
 
 
 def _restored(lab: LabFolder, name: str) -> None:
-    """Until the lab is what the snapshot was, and what was asked for besides. Without a name: the one whose restore was prepared and not finished."""
+    """Restore the snapshot, and then do what was asked for besides. Without a name: the one whose restore was prepared and not finished."""
     with process.prepare_master(lab.paths, machines_first=True) as prepared:
         from labctl.lab import snapshots
 
@@ -64,7 +64,7 @@ def _restored(lab: LabFolder, name: str) -> None:
 
 
 def _known_provider(lab: LabFolder, name: str) -> Provider:
-    """The provider that a snapshot's machines are of. That it works here is not tried before: if it does not, the first machine says so."""
+    """Return the provider of a snapshot's machines. Whether it works here is not tried before; the first machine would tell."""
     from labctl.lab import snapshots
 
     wanted = lab.record["kept"].get("provider", "")
@@ -94,7 +94,7 @@ def _prepare(lab: LabFolder) -> Provider:
 
 
 def _make_ready(lab: LabFolder, provider: Provider, said: list[Callable[[str], None]] | None = None) -> None:
-    """What new machines start from: a root file system, a box. `said[0]` is where the provider's lines go."""
+    """Prepare what new machines start from: a root file system, a box. `said[0]` gets the provider's lines."""
     if maker := ability(provider, Prepares):
         with step(lab.progress, maker.prepares) as note:
             if said:

@@ -128,7 +128,7 @@ class Machines:
         self._waiting.clear()
 
     def awake(self) -> None:
-        """The runner calls this after this process, or the whole host, was asleep."""
+        """Look again after this process, or the whole host, was asleep; the runner calls this."""
         for worker in self._workers.values():
             worker.awake()
 

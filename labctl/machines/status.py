@@ -37,7 +37,7 @@ def address(real: Machine) -> str:
 
 
 def ended(event: MachineEvent, wall_s: float) -> Status:
-    """The status after a boot has ended. The field bootID stays, because it says which boot."""
+    """Return the status after a boot has ended. The field bootID stays, because it says which boot."""
     why = event.reason if event.intended else f"{event.reason}; it stays off until `labctl up`"
     return {
         "power": event.power.value,
@@ -49,7 +49,7 @@ def ended(event: MachineEvent, wall_s: float) -> Status:
 
 
 def power(event: MachineEvent, wall_s: float) -> Status:
-    """The status of a machine that was paused or runs again."""
+    """Return the status of a machine that was paused or runs again."""
     return {
         "power": event.power.value,
         "message": event.reason if event.power is Power.PAUSED else "",

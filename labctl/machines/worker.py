@@ -72,10 +72,7 @@ class MachineWorker:
         task.add_done_callback(self._telling.discard)
 
     def awake(self) -> None:
-        """The machine or the whole host was asleep, so the machine is joined again, which checks its clock.
-
-        A running agent is not restarted.
-        """
+        """Join the machine again, which checks its clock, because the machine or the whole host was asleep. A running agent is not restarted."""
         self.known.joined = ""
         self._changed.set()
         self._wake.set()
@@ -309,7 +306,7 @@ class MachineWorker:
         await self._tools.remote.forget(self.name)
 
     async def _ask_provider(self, event: MachineEvent) -> None:
-        """The machine is on with a boot id that this worker does not know: ask the provider what is there now."""
+        """Ask the provider what is there now, because the machine is on with a boot id that this worker does not know."""
         machines = await self._tools.blocking(self._tools.provider.machines)
         real = machines.get(self.name)
         if real is None or real.power is Power.OFF or (self.known.real and self.known.real.boot_id == real.boot_id):

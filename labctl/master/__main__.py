@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def _begin_ssh() -> SshChild:
-    """The SSH process, which imports what it needs beside this one."""
+    """Start the SSH process, which imports what it needs while this one does the same."""
     from labctl.remote.child import SshChild
 
     return SshChild()

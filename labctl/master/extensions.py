@@ -72,7 +72,7 @@ async def _snapshot(snapshot: Callable[[], Awaitable[int]]) -> dict[str, int]:
 
 
 async def _rotate(tokens: TokenKeys, request: ExtensionRequest) -> dict[str, Any]:
-    """A new key signs ServiceAccounts' tokens; with ?revoke=true those of the older keys count no more."""
+    """Sign ServiceAccounts' tokens with a new key. With ?revoke=true, tokens of the older keys are not valid any more."""
     name = tokens.rotate(revoke=request.query.flag("revoke"))
     return {"signsWith": name, "keys": [key["kid"] for key in tokens.public()]}
 

@@ -77,7 +77,7 @@ class MachineRooms:
 
     @property
     def followers(self) -> Sequence[Follower]:
-        """For the runner: what must reach minions first comes first."""
+        """Return what the runner must run; what must reach minions first comes first."""
         return (self.network, *self.proxy.followers, self.dns, self.announcer, *self.machines.followers)
 
     def begin(self) -> None:

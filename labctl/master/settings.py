@@ -85,7 +85,7 @@ class MasterSettings(msgspec.Struct, frozen=True):
 
     @property
     def dns_address(self) -> str:
-        """The Service `kube-dns`, where people look for it."""
+        """Return the address of the Service `kube-dns`, where people look for it."""
         return str(ipaddress.ip_network(self.values.services)[10])
 
     @property
@@ -97,12 +97,12 @@ class MasterSettings(msgspec.Struct, frozen=True):
 
     @property
     def networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
-        """The lab's own: of machines, pods and Services."""
+        """Return the lab's own networks: of machines, pods and Services."""
         return tuple(ipaddress.ip_network(each) for each in (self.values.machines, self.values.pods, self.values.services))
 
     @property
     def load_balancers(self) -> str:
-        """The addresses of Services of type LoadBalancer; empty if they get none."""
+        """Return the range of addresses of Services of type LoadBalancer, or "" if they get none."""
         return defaults.load_balancer_range(self.values.load_balancers, self.values.machines, self.values.provider)
 
     def resources(self) -> ResourceSettings:
@@ -128,7 +128,7 @@ class MasterSettings(msgspec.Struct, frozen=True):
         return defaults.TIMINGS.get(self.values.timing, defaults.TIMINGS[defaults.TIMING])
 
     def _root_certificate(self) -> str:
-        """The lab's CA in PEM; empty before there is one."""
+        """Return the lab's CA in PEM, or "" before there is one."""
         try:
             return (self.paths.certificates / "ca.crt").read_text()
         except OSError:

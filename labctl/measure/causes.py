@@ -122,7 +122,7 @@ class Story:
                 self._waiting.setdefault(service, []).append(_Awaited(line.rev, what, about, f"{service}: {endpoint}"))
 
     def _rules(self, line: Line) -> None:
-        """A minion confirmed rules that come from the revision `cause` of a Service's objects, or of all Services' after it read everything anew."""
+        """Take in that a minion confirmed rules from the revision `cause` of a Service's objects, or of all Services' after it read everything anew."""
         services = [line.about] if line.about in self._waiting else list(self._waiting) if line.about == f"machine/{line.where}" else []
         for service in services:
             for awaited in self._waiting[service]:

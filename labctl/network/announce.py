@@ -90,7 +90,7 @@ class Announcer:
         return self._settling is None and self._workers.idle
 
     def announcing(self, address: str) -> str:
-        """The minion that is to answer this address, or nothing."""
+        """Return the minion that must answer this address, or ""."""
         return next((name for name, orders in self._orders.items() if address in orders.addresses), "")
 
     # -- the Observer protocol
@@ -117,7 +117,7 @@ class Announcer:
             self._settling = asyncio.get_running_loop().call_soon(self._settle)
 
     def _node_seen(self, change: Seen) -> bool:
-        """Whether it matters: the minion came or went, or may or may not announce now."""
+        """Tell whether the change matters: the minion came or went, or may or may not announce now."""
         old, new = self._nodes.get(change.key), change.new
         if new is None:
             self._nodes.pop(change.key, None)
@@ -135,7 +135,7 @@ class Announcer:
         return service is not None and _announced(service) and service.spec.external_traffic_policy == "Local"
 
     def notified(self, machine: str, method: str, params: Any) -> None:
-        """A listener for `Remote.listen`."""
+        """Handle a notification of a helper; it is a listener for `Remote.listen`."""
         if method in ("connected", "lost", "helper") or (method == "digest" and params.get("announced") == "lost"):
             self._sent.pop(machine, None)
         if machine in self._orders and method != "lost":
@@ -211,13 +211,13 @@ class Announcer:
 
 
 def may_announce(node: Node) -> bool:
-    """A minion that is ready, was not told dead, and was not excluded by its owner."""
+    """Tell whether a minion is ready, was not told dead, and was not excluded by its owner."""
     fenced = any(taint.key == OUT_OF_SERVICE for taint in node.spec.taints)
     return bool(node.ready) and not fenced and node.metadata.deletion_timestamp is None and EXCLUDED not in node.metadata.labels
 
 
 def elected(address: str, names: Iterable[str]) -> str:
-    """The name with the highest hash: each address keeps its minion while that is among the names."""
+    """Return the name with the highest hash, so that each address keeps its minion while that is among the names."""
     return max(names, key=lambda name: hashlib.sha256(f"{address}/{name}".encode()).digest(), default="")
 
 
@@ -226,7 +226,7 @@ def _announced(service: Service) -> bool:
 
 
 def _local(slices: Iterable[Any]) -> dict[str, int]:
-    """How many ready endpoints each node has."""
+    """Return how many ready endpoints each node has."""
     found: dict[str, set[str]] = {}
     for one in slices:
         for endpoint in one.endpoints:

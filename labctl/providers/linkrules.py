@@ -130,7 +130,7 @@ def _root(device: str, inside: Command) -> str:
 
 
 def _nothing_left(device: str, root: str) -> list[str]:
-    """Each of these may have nothing to do; the device itself may be gone."""
+    """Remove what may be left. Each command may have nothing to do; the device itself may be gone."""
     back = f"{{ tc qdisc del dev {device} root; tc qdisc add dev {device} root {root}; }}" if root else f"tc qdisc del dev {device} root"
     return [
         f"! command -v nft >/dev/null || ! nft list table netdev {_table(device)} >/dev/null 2>&1 || nft delete table netdev {_table(device)}",

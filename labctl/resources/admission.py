@@ -73,7 +73,7 @@ class Admission:
         return self._steps("validating", kind, verb)
 
     def _steps(self, row: str, kind: Kind, verb: Verb) -> tuple[AdmissionStep, ...]:
-        """The steps of a row that are concerned with this kind and verb. Looked for once, then remembered."""
+        """Return the steps of a row for this kind and verb. They are looked up once, then remembered."""
         key = row, kind.resource, verb
         steps = self._concerned.get(key)
         if steps is None:

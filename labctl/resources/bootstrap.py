@@ -119,7 +119,7 @@ def _slice(settings: BootstrapSettings) -> Object:
 
 
 def _dns_service(address: str) -> Object:
-    """controllers/clusterdns.py has its endpoints: each node, for the pods beside it."""
+    """Return the Service of the DNS servers. controllers/clusterdns.py makes its endpoints: each node, for its own pods."""
     labels = {"k8s-app": _DNS_NAME, "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "labctl-dns"}
     ports = [
         {"name": name, "port": 53, "protocol": protocol, "targetPort": defaults.DNS_PORT}

@@ -27,11 +27,11 @@ class Ranges(Protocol):
 
     @property
     def network(self) -> IPv4Network:
-        """The range of virtual IPs."""
+        """Return the range of virtual IPs."""
 
     @property
     def ports(self) -> range:
-        """The range of node ports."""
+        """Return the range of node ports."""
 
     def address(self, wanted: str = "") -> str | None:
         """Returns a free virtual IP, or the wanted one; None if none is free, or if another object has the wanted one."""

@@ -39,7 +39,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         self._nodes = self._depth = 0
 
     def descend_resolver(self, current_node: Any, current_index: Any) -> None:
-        """The parser calls this before each node, and ascend_resolver after it."""
+        """Count a node. The parser calls this before each node, and ascend_resolver after it."""
         self._nodes += 1
         self._depth += 1
         if self._nodes > MAX_VALUES:

@@ -50,7 +50,7 @@ class Meta(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
     @property
     def key(self) -> str:
-        """The key of the object in plans and views: `namespace/name`, or `name`."""
+        """Return the key of the object in plans and views: `namespace/name`, or `name`."""
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
     @property
@@ -59,7 +59,7 @@ class Meta(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
     @property
     def controller(self) -> OwnerReference | None:
-        """The owner that manages this object, or None."""
+        """Return the owner that manages this object, or None."""
         return next((o for o in self.owner_references if o.controller), None)
 
 
@@ -216,12 +216,12 @@ class Kind:
 
     @property
     def resource(self) -> str:
-        """How plans and clients name it: `pods`, `endpointslices.discovery.k8s.io`."""
+        """Return the name that plans and clients use: `pods`, `endpointslices.discovery.k8s.io`."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property
     def stored(self) -> Kind:
-        """The version whose objects lie in the store."""
+        """Return the version whose objects are in the store."""
         return self.storage or self
 
     @property
@@ -229,7 +229,7 @@ class Kind:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def key(self, namespace: str, name: str) -> str:
-        """The store's key: `pods/default/web-1`, `nodes/minion-1`."""
+        """Return the store's key: `pods/default/web-1`, `nodes/minion-1`."""
         resource = self.stored.resource
         return f"{resource}/{namespace}/{name}" if self.namespaced else f"{resource}/{name}"
 

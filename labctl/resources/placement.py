@@ -22,7 +22,7 @@ def wants_node(spec: PodSpec, node: Node) -> bool:
 
 
 def in_terms(terms: Iterable[NodeTerm], node: Node) -> bool:
-    """Whether the node satisfies one of the terms of a node selector."""
+    """Tell whether the node satisfies one of the terms of a node selector."""
     return any(matches_term(term, node) for term in terms)
 
 

@@ -123,7 +123,7 @@ def _priority(name: str, wanted: ScopeRequirement) -> bool:
 
 
 def missing(spec: Object, constrained: Iterable[str]) -> list[str]:
-    """The compute resources of a quota that some container of a pod does not ask for: then the pod can't be counted."""
+    """Return the quota's compute resources that some container of the pod does not request, so that the pod can't be counted."""
     found = set()
     for container in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
         requests, limits = _amounts(container, "requests"), _amounts(container, "limits")

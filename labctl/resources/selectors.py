@@ -113,7 +113,7 @@ def _from_pairs(pairs: tuple[tuple[str, str], ...]) -> Selector:
 
 
 def of_pairs(wanted: Labels) -> Selector:
-    """Does the same as `from_labels`, and caches the result."""
+    """Do the same as `from_labels`, and cache the result."""
     return _from_pairs(tuple(wanted.items()))
 
 

@@ -32,14 +32,14 @@ class User(msgspec.Struct, frozen=True):
 
     @property
     def info(self) -> dict[str, Any]:
-        """The user as authentication.k8s.io/v1 UserInfo."""
+        """Return the user as authentication.k8s.io/v1 UserInfo."""
         said: dict[str, Any] = {"username": self.name, "uid": self.uid, "groups": list(self.groups)}
         said["extra"] = {key: list(values) for key, values in self.extra}
         return {key: value for key, value in said.items() if value}
 
     @property
     def node(self) -> str:
-        """The name of the node whose agent this user is; empty for other users."""
+        """Return the name of the node whose agent this user is, or "" for other users."""
         return self.name.removeprefix(NODE_PREFIX) if self.name.startswith(NODE_PREFIX) and NODES in self.groups else ""
 
 

@@ -26,7 +26,7 @@ class NodeUse(msgspec.Struct, frozen=True):
 
 class UsageReader(Protocol):
     def node(self, name: str) -> NodeUse | None:
-        """What is known of a minion and the pods on it; None if nothing recent is."""
+        """Return the use of a minion and its pods, or None if nothing recent is known."""
 
     async def refresh(self, names: Iterable[str] | None = None) -> None:
         """Asks minions anew (None: all), as far as their readings are old. Returns when they have answered, or failed to."""

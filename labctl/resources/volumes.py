@@ -30,29 +30,29 @@ Index = Callable[[Any], Iterable[str]]
 
 
 def class_of(claim: PersistentVolumeClaim) -> str | None:
-    """The name of its class; "": of no class; None: nobody has said yet, and the default class will be filled in."""
+    """Return the name of its class; "" for no class; None if nobody has chosen yet, and the default class will be filled in."""
     return claim.metadata.annotations.get(BETA_CLASS, claim.spec.storage_class_name)
 
 
 def default_class(classes: Iterable[StorageClass]) -> StorageClass | None:
-    """Of several the newest, and of those the first by name."""
+    """Return the default class. Of several it is the newest, and of those the first by name."""
     marked = sorted((each for each in classes if each.is_default), key=lambda each: each.metadata.name)
     return max(marked, key=lambda each: each.metadata.creation_timestamp or "", default=None)
 
 
 def is_bound(claim: PersistentVolumeClaim) -> bool:
-    """Whether the claim has its volume, for life."""
+    """Tell whether the claim has its volume, which it keeps."""
     return bool(claim.spec.volume_name) and BIND_COMPLETED in claim.metadata.annotations
 
 
 def belongs_to(volume: PersistentVolume, claim: PersistentVolumeClaim) -> bool:
-    """Whether the volume names this claim: by its uid, or, where it was reserved by hand, by its name alone."""
+    """Tell whether the volume names this claim: by its uid, or, if a person reserved it, by its name alone."""
     reference = volume.spec.claim_ref
     return reference is not None and reference.key == claim.metadata.key and reference.uid in ("", claim.metadata.uid)
 
 
 def reaches(volume: PersistentVolume, node: Node) -> bool:
-    """Whether the volume can be mounted on this node."""
+    """Tell whether the volume can be mounted on this node."""
     required = volume.spec.node_affinity.required
     return required is None or in_terms(required.node_selector_terms, node)
 
@@ -71,7 +71,7 @@ def unsuitable(volume: PersistentVolume, claim: PersistentVolumeClaim) -> str:
 
 
 def best(volumes: Iterable[PersistentVolume], claim: PersistentVolumeClaim) -> PersistentVolume | None:
-    """The smallest of the volumes that are nobody's and suit the claim."""
+    """Return the smallest of the free volumes that suit the claim."""
     suiting = (
         volume
         for volume in volumes
@@ -92,7 +92,7 @@ def _selected(claim: PersistentVolumeClaim, labels: Mapping[str, str]) -> bool:
 
 
 def claim_reference(claim: PersistentVolumeClaim) -> dict[str, str]:
-    """What a volume's spec.claimRef says of the claim that has it."""
+    """Return a volume's spec.claimRef for the claim that has it."""
     metadata = claim.metadata
     return {
         "apiVersion": "v1",
@@ -105,17 +105,17 @@ def claim_reference(claim: PersistentVolumeClaim) -> dict[str, str]:
 
 
 def claim_names(pod: Pod) -> list[str]:
-    """The names of the claims that a pod uses, in the order of its volumes."""
+    """Return the names of the claims that a pod uses, in the order of its volumes."""
     return [name for volume in pod.spec.volumes if (name := _claim_name(pod, volume))]
 
 
 def ephemeral_claim(pod: Pod, volume: Volume) -> str:
-    """The name of the claim that is made for a volume of this pod alone."""
+    """Return the name of the claim that is made for a volume of this pod alone."""
     return f"{pod.metadata.name}-{volume.name}"
 
 
 def not_its_own(pod: Pod, claim: PersistentVolumeClaim) -> str:
-    """What is wrong where an ephemeral volume finds somebody else's claim under its name; "": nothing is."""
+    """Return what is wrong if an ephemeral volume finds another owner's claim under its name, or "" if nothing is."""
     ephemeral = {ephemeral_claim(pod, volume) for volume in pod.spec.volumes if volume.ephemeral is not None}
     owner = claim.metadata.controller
     if claim.metadata.name not in ephemeral or (owner is not None and owner.uid == pod.metadata.uid):
@@ -133,15 +133,15 @@ def _claim_name(pod: Pod, volume: Volume) -> str:
 
 
 def claims_of_pod(pod: Pod) -> Iterable[str]:
-    """For (PODS, "claim"): the keys of its claims."""
+    """Return, for the index (PODS, "claim"), the keys of its claims."""
     return [f"{pod.metadata.namespace}/{name}" for name in claim_names(pod)]
 
 
 def free_in_class(volume: PersistentVolume) -> Iterable[str]:
-    """For (VOLUMES, "free"): the class of a volume that is nobody's. An index holds no empty text, so the name has a prefix."""
+    """Return, for the index (VOLUMES, "free"), the class of a free volume. An index holds no empty text, so the name has a prefix."""
     return (f"class/{volume.spec.storage_class_name}",) if volume.spec.claim_ref is None else ()
 
 
 def claim_of_volume(volume: PersistentVolume) -> Iterable[str]:
-    """For (VOLUMES, "claim"): the key of the claim that it names."""
+    """Return, for the index (VOLUMES, "claim"), the key of the claim that it names."""
     return (volume.spec.claim_ref.key,) if volume.spec.claim_ref is not None else ()

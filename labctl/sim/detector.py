@@ -95,12 +95,12 @@ class Detector:
             yield self._rng.expovariate(1 / mean_s)
 
     def _by_stall(self, stall_s: float) -> int:
-        """A minion that stands still renews no lease and sends no heartbeat, and the peers say so."""
+        """Return the false alarms of a minion that stands still: it renews no lease and sends no heartbeat, and the peers say so."""
         silent_s = self._rng.uniform(0, self._rule.lease_s) + stall_s + self._way()
         return int(silent_s >= self._rule.grace_s and (not self._rule.peers or stall_s >= self._rule.deaf_s))
 
     def _by_cut(self, cut_s: float) -> int:
-        """Its peers hear a minion that only the master does not reach. A cut that outlasts Kubernetes' 40 s is no false alarm any more."""
+        """Return the false alarms of a minion that its peers hear and the master does not reach. A cut longer than Kubernetes' 40 s is no false alarm."""
         silent_s = self._rng.uniform(0, self._rule.lease_s) + cut_s + self._anew()
         return int(silent_s >= self._rule.grace_s and (not self._rule.peers or self._deaf(silent_s)))
 

@@ -63,7 +63,7 @@ class HollowNode:
 
     @property
     def pod_prefix(self) -> str:
-        """What the addresses of its pods begin with."""
+        """Return how the addresses of its pods begin."""
         return f"10.{128 + self._number // 256}.{self._number % 256}."
 
     @property

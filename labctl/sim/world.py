@@ -52,7 +52,7 @@ class World:
         usage: UsageReader = NoUsage(),  # noqa: B008 - it holds nothing
         machines: int = MAX_NUMBER,
     ) -> None:
-        """The proxy's compiler writes the rules of the first `proxies` minions; the first `machines` nodes have a Machine, whose end the provider knows."""
+        """Make a world. The proxy's compiler writes the rules of the first `proxies` minions; the first `machines` nodes have a Machine."""
         self._machines = machines
         self.rng = Random(seed)
         self.clock = VirtualClock()
@@ -181,7 +181,7 @@ class World:
             self.journal.note("sim", "checker", sentence)
 
     def more_followers(self) -> Sequence[Follower]:
-        """What the runner hosts besides the controllers and the scheduler. A world with other rooms overrides it."""
+        """Return what the runner runs besides the controllers and the scheduler. A world with other rooms overrides it."""
         return self.proxy.followers if self.proxy is not None else ()
 
     def _runner(self) -> Runner:

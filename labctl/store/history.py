@@ -34,7 +34,7 @@ class History:
 
     @property
     def compaction_target(self) -> int:
-        """The revision in the middle of the history if it holds more than its bound; 0 if it does not."""
+        """Return the revision in the middle of the history if it holds more than its bound, else 0."""
         if self._held_bytes <= self._bound_bytes:
             return 0
         return self._batches[len(self._batches) // 2].revision

@@ -104,11 +104,11 @@ class Store(Protocol):
 
     @property
     def revision(self) -> int:
-        """The highest revision that is durable and visible."""
+        """Return the highest revision that is durable and visible."""
 
     @property
     def compacted(self) -> int:
-        """The oldest revision that can still be read, and from which a watch can still start."""
+        """Return the oldest revision that can still be read, and from which a watch can still start."""
 
     @property
     def refusing(self) -> bool:
@@ -144,7 +144,7 @@ class Store(Protocol):
 
     @property
     def compaction_target(self) -> int:
-        """The revision to which the history should be compacted because memory holds too much of it; 0 if there is no need."""
+        """Return the revision to which the history should be compacted because memory holds too much of it, or 0."""
 
     async def compact(self, before: int) -> None:
         """Drops the history below `before`; keys that exist are kept. Raises Unavailable if the disk refuses: then only memory has dropped it."""

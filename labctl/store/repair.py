@@ -37,7 +37,7 @@ class DamageReport(msgspec.Struct, frozen=True):
 
     @property
     def objects(self) -> int:
-        """The number of keys that the whole rows hold."""
+        """Return the number of keys that the whole rows hold."""
         return len(_live(self.whole))
 
 

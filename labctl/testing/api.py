@@ -47,7 +47,7 @@ class Api:
 
     @property
     def nodes(self) -> Sequence[str]:
-        """The names of the hollow nodes."""
+        """Return the names of the hollow nodes."""
         return self._cluster.nodes
 
     def power_off(self, node: str) -> None:

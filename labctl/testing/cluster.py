@@ -76,7 +76,7 @@ class Cluster:
 
     @property
     def ca(self) -> bytes:
-        """The certificate authority's certificate, PEM."""
+        """Return the certificate authority's certificate, in PEM."""
         return self.authority.certificate_pem
 
     def kubeconfig(self, namespace: str = "default", user: str = "", groups: Sequence[str] = ()) -> str:

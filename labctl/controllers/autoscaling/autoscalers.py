@@ -101,7 +101,7 @@ class Autoscalers:
         self._history[uid] = behavior.remembered(history, autoscaler.spec.behavior, at_s, decision.recommended, change)
 
     def _target(self, view: View, autoscaler: HorizontalPodAutoscaler) -> tuple[Target | None, str]:
-        """What is to be scaled; else why it can't be."""
+        """Return what must be scaled, or else why it can't be."""
         wanted, namespace = autoscaler.spec.scale_target_ref, autoscaler.metadata.namespace
         kind = self._registry.of(wanted.api_version or "v1", wanted.kind)
         if kind is None:
@@ -182,7 +182,7 @@ class Autoscalers:
 
 
 def _first(current: int, now: float) -> History:
-    """What there was at the first look counts as recommended, so that a new autoscaler does not shrink its target at once."""
+    """Return a history in which the replicas of the first look are a recommendation, so that a new autoscaler does not shrink its target at once."""
     return History(recommended=(behavior.Stamped(now, current),))
 
 
@@ -274,7 +274,7 @@ def _at(path: str, number: int | None) -> dict[str, Any]:
 def _status(
     view: View, autoscaler: HorizontalPodAutoscaler, decision: Decision, said: Mapping[str, Said], scaled: bool
 ) -> dict[str, Any] | None:
-    """The status to be written; None if it would say what is there already."""
+    """Return the status to be written, or None if it would be the same as now."""
     before, now = autoscaler.status, rfc3339(view.wall())
     conditions: list[dict[str, str]] = []
     changed = False
@@ -330,6 +330,6 @@ def _unchanged_metrics(autoscaler: HorizontalPodAutoscaler) -> list[dict[str, An
 
 
 def _changed(_view: View, seen: Seen) -> Iterable[Key]:
-    """A new autoscaler, and one whose spec changed; its own status is no reason to look again."""
+    """Return a new autoscaler, or one whose spec changed. Its own status is no reason to look again."""
     if seen.old is None or seen.new is None or seen.old.metadata.generation != seen.new.metadata.generation:
         yield seen.key

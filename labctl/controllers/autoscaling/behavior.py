@@ -38,7 +38,7 @@ class Verdict(NamedTuple):
 
 
 def rules_of(behavior: Behavior) -> tuple[Rules, Rules]:
-    """The rules for growing and for shrinking, with Kubernetes' defaults where the autoscaler says nothing."""
+    """Return the rules for growing and for shrinking, with Kubernetes' defaults for what the autoscaler does not set."""
     up = behavior.scale_up or Rules(policies=tuple(_policy(each) for each in UP_POLICIES))
     down = behavior.scale_down or Rules(policies=tuple(_policy(each) for each in DOWN_POLICIES))
     return up, down
@@ -49,7 +49,7 @@ def _policy(said: dict[str, object]) -> Policy:
 
 
 def allowed(current: int, desired: int, bounds: tuple[int, int], behavior: Behavior, history: History, now: float) -> Verdict:
-    """What may be done about the desired number."""
+    """Return which part of the change to the desired number is allowed now."""
     up, down = rules_of(behavior)
     stable, able = _stabilized(current, desired, up, down, history, now)
     replicas, limited = _limited(current, stable, bounds, up, down, history, now)
@@ -119,7 +119,7 @@ def _within(changes: Iterable[Stamped], policy: Policy, now: float) -> int:
 
 
 def remembered(history: History, behavior: Behavior, now: float, recommendation: int | None, change: int) -> History:
-    """The history after a decision. What no window reaches any more is forgotten."""
+    """Return the history after a decision. What no window reaches any more is forgotten."""
     up, down = rules_of(behavior)
     window_s = max(DOWN_WINDOW_S, up.stabilization_window_seconds or 0, down.stabilization_window_seconds or 0)
     recommended = _kept(history.recommended, window_s, now)

@@ -75,7 +75,10 @@ def count(metric: ResourceMetric, pods: Sequence[Pod], current: int, usage: Usag
 def _replicas(
     groups: _Groups, current: int, ratio: float, tolerance: Tolerance, weights: Mapping[str, int], target: float, at_most: float
 ) -> int:
-    """`weights`: what a pod's use is divided by; `target`: the wanted use per weight; `at_most`: what a missing pod is taken to use of its weight."""
+    """Return the number of replicas.
+
+    `weights` is what each pod's use is divided by, `target` the wanted use per weight, `at_most` the use that is assumed for a missing pod.
+    """
     grows_with_unready = bool(groups.unready) and ratio > 1.0
     if not grows_with_unready and not groups.missing:
         return current if tolerance.covers(ratio) else math.ceil(ratio * groups.ready)
@@ -117,7 +120,7 @@ def _grouped(metric: ResourceMetric, pods: Sequence[Pod], usage: UsageReader, wa
 
 
 def _only_began(pod: Pod, usage: UsageReader, wall_s: float) -> bool:
-    """Whether what the pod uses says nothing yet: it is not ready, and only began, or never was ready."""
+    """Tell whether a pod's use says nothing yet: it is not ready, and has only begun or was never ready."""
     seen = condition(pod.status.conditions, "Ready")
     if seen is None or not pod.status.start_time:
         return True
@@ -129,7 +132,7 @@ def _only_began(pod: Pod, usage: UsageReader, wall_s: float) -> bool:
 
 
 def _reading(metric: ResourceMetric, pod: Pod, usage: UsageReader) -> int | None:
-    """What the pod, or one container of it, uses. None if that is not known of each of its containers."""
+    """Return what the pod, or one container of it, uses. None if it is not known of each of its containers."""
     read = usage.node(pod.spec.node_name) if pod.spec.node_name else None
     containers = read.pods.get(pod.metadata.uid) if read else None
     if not containers:
@@ -151,7 +154,7 @@ def _amount(resource: str, quantity: str | int | float) -> int:
 
 
 def _requests(metric: ResourceMetric, pods: Sequence[Pod]) -> dict[str, int]:
-    """What each pod requested. Raises NoCount if a container said nothing."""
+    """Return what each pod requested. Raises NoCount if a container requested nothing."""
     found = {}
     for pod in pods:
         containers: list[Container] = [

@@ -72,7 +72,7 @@ def availability(deployment: Deployment, counts: Counts, unavailable: int) -> Ne
 def progress(
     view: View, deployment: Deployment, counts: Counts, new: ReplicaSet | None, now: float
 ) -> tuple[NewCondition | None, float | None]:
-    """The Progressing condition as it is to be (None: none), and in how many seconds its deadline is over."""
+    """Return the wanted Progressing condition (None for none), and the seconds until its deadline."""
     if deployment.spec.progress_deadline_seconds in (None, NO_DEADLINE):
         return None, None
     said = condition(deployment.status.conditions, PROGRESSING)

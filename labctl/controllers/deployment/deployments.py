@@ -229,7 +229,7 @@ def _forget(rollout: Rollout) -> Iterator[Action]:
 
 
 def _report(rollout: Rollout, actions: Sequence[Action]) -> Plan:
-    """The actions, and the status that goes with them."""
+    """Return the plan: the actions, and the status that goes with them."""
     deployment, counts = rollout.deployment, rollout.counts
     made = next((action for action in actions if isinstance(action, Create)), None)
     progressing, again_s = conditions.progress(rollout.view, deployment, counts, rollout.new, rollout.now)

@@ -40,7 +40,7 @@ def machine_of(view: View, machine: Machine) -> Iterator[str]:
 
 
 def machine_now(view: View, machine: Machine) -> Iterator[str]:
-    """What is to be said of the machine itself: more than its node's text needs."""
+    """Yield what is known of the machine itself, beyond its node's text."""
     yield from machine_of(view, machine)
     phase, address = machine.status.phase, machine.status.address
     yield f"It is minion number {machine.spec.number} of provider {machine.spec.provider or 'unknown'}{f' at {address}' if address else ''}; its phase is {phase or 'unknown'}."

@@ -42,7 +42,7 @@ AGAIN_S = 5.0
 
 
 def _waiting(claim: PersistentVolumeClaim) -> Iterable[str]:
-    """For (CLAIMS, "waiting"): all claims that have no volume yet."""
+    """Return the key of the index (CLAIMS, "waiting") for a claim that has no volume yet."""
     return () if is_bound(claim) else ("waiting",)
 
 
@@ -73,7 +73,7 @@ class Claims:
 
 
 def _of_volume(view: View, seen: Seen) -> Iterable[Key]:
-    """The claims that a volume names or named, and, where it is free, those that wait for one."""
+    """Return the claims that a volume names or named, and, if it is free, those that wait for one."""
     for volume in (seen.old, seen.new):
         if volume is not None and volume.spec.claim_ref is not None:
             yield volume.spec.claim_ref.key
@@ -93,7 +93,7 @@ def _of_class(view: View, seen: Seen) -> Iterable[Key]:
 
 
 def _keep(view: View, claim: PersistentVolumeClaim) -> Iterator[Action]:
-    """A bound claim stays bound; if its volume is gone, it is lost, and nothing brings it back."""
+    """Keep a bound claim bound. If its volume is gone, it is lost for good."""
     volume: PersistentVolume | None = view.get(VOLUMES, claim.spec.volume_name) if claim.spec.volume_name else None
     if volume is None:
         yield from _lost(claim, "ClaimLost", LOST)
@@ -124,7 +124,7 @@ def _bound_status(claim: PersistentVolumeClaim, volume: PersistentVolume) -> Ite
 
 
 def _take_named(view: View, claim: PersistentVolumeClaim) -> Iterator[Action]:
-    """The claim's author named a volume: it is that one or none."""
+    """Bind the volume that the claim's author named, and no other."""
     volume: PersistentVolume | None = view.get(VOLUMES, claim.spec.volume_name)
     if volume is None:
         return
@@ -195,20 +195,20 @@ def _provision(view: View, claim: PersistentVolumeClaim, class_: StorageClass, s
 
 
 def _told(claim: PersistentVolumeClaim, class_: StorageClass) -> Iterator[Action]:
-    """The claim says who makes its volume: external provisioners wait for that."""
+    """Write into the claim who makes its volume, because external provisioners wait for that."""
     if any(claim.metadata.annotations.get(name) != class_.provisioner for name in STORAGE_PROVISIONER):
         yield Patch(CLAIMS, claim.metadata.key, {"metadata": {"annotations": dict.fromkeys(STORAGE_PROVISIONER, class_.provisioner)}})
 
 
 def _reserve(claim: PersistentVolumeClaim, volume: PersistentVolume) -> Action:
-    """The volume names the claim, if it is still as it was seen."""
+    """Write the claim into the volume, if the volume is still as it was seen."""
     patch = {"metadata": {"annotations": {BOUND_BY_CONTROLLER: "yes"}}, "spec": {"claimRef": claim_reference(claim)}}
     why = f"bound to claim {claim.metadata.key}, which it suits"
     return Patch(VOLUMES, volume.metadata.name, patch, revision=volume.metadata.revision, why=why)
 
 
 def _bind(claim: PersistentVolumeClaim, volume: PersistentVolume) -> Iterator[Action]:
-    """The claim names the volume that names it."""
+    """Write into the claim the volume that names it."""
     reference = volume.spec.claim_ref
     assert reference is not None
     if not reference.uid:  # reserved by hand, by name alone

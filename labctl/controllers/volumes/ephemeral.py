@@ -32,7 +32,7 @@ def _of_pod(_view: View, seen: Seen) -> Iterable[Key]:
 
 
 def _of_claim(view: View, seen: Seen) -> Iterable[Key]:
-    """A claim that is gone may have stood in the way of a pod's own."""
+    """Return the pods for whose own claims a deleted claim may have blocked the name."""
     return [pod.metadata.key for pod in view.by(PODS, "claim", seen.key)] if seen.new is None else ()
 
 

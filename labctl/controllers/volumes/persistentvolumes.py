@@ -21,7 +21,7 @@ from labctl.resources.volumes import BOUND_BY_CONTROLLER, claim_of_volume
 
 
 def _on_node(volume: PersistentVolume) -> Iterable[str]:
-    """For (VOLUMES, "node"): the node on whose disk it lies."""
+    """Return, for the index (VOLUMES, "node"), the node on whose disk it lies."""
     return (volume.node_name,) if volume.is_local and volume.node_name else ()
 
 
@@ -64,7 +64,7 @@ def _of_machine(view: View, seen: Seen) -> Iterable[Key]:
 
 
 def _claim_of(view: View, volume: PersistentVolume) -> PersistentVolumeClaim | None:
-    """The claim that the volume names, if it is still that one and not another of its name."""
+    """Return the claim that the volume names, if it is still that one and not another of its name."""
     reference = volume.spec.claim_ref
     claim: PersistentVolumeClaim | None = view.get(CLAIMS, reference.key) if reference is not None and reference.uid else None
     return claim if claim is not None and reference is not None and claim.metadata.uid == reference.uid else None
@@ -75,7 +75,7 @@ def _ours_to_delete(volume: PersistentVolume) -> bool:
 
 
 def _phase(volume: PersistentVolume, claim: PersistentVolumeClaim | None) -> tuple[str, str]:
-    """The phase in which the volume is, and a message where one is needed."""
+    """Return the volume's phase, and a message where one is needed."""
     reference, policy = volume.spec.claim_ref, volume.spec.persistent_volume_reclaim_policy
     if reference is None or not reference.uid:
         return "Available", ""
@@ -100,7 +100,7 @@ def _told(view: View, volume: PersistentVolume, phase: str, message: str) -> Ite
 
 
 def _let_go(volume: PersistentVolume) -> Action:
-    """Its claim has another volume: it is free again, or, if it was made for that claim alone, not needed."""
+    """Free a volume whose claim has another one; delete it if it was made for that claim alone."""
     name, reference = volume.metadata.name, volume.spec.claim_ref
     assert reference is not None
     if _ours_to_delete(volume):
@@ -122,7 +122,7 @@ def _released(view: View, volume: PersistentVolume) -> Iterator[Action]:
 
 
 def _disk_is_gone(view: View, volume: PersistentVolume) -> bool:
-    """Whether no agent will ever remove the data: the node is none, or the volume was not made by the built-in provisioner."""
+    """Tell whether no agent will ever remove the data: the node does not exist, or the built-in provisioner did not make the volume."""
     if volume.metadata.annotations.get(PROVISIONED_BY) != LOCAL_PROVISIONER or not volume.node_name:
         return True
     return view.get(NODES, volume.node_name) is None and view.get(MACHINES, volume.node_name) is None

@@ -13,7 +13,7 @@ from labctl.resources.volumes import claim_names, class_of
 
 
 def of_pod(view: View, pod: Pod) -> Iterator[str]:
-    """Where the data of a waiting pod's claims lies, which is where the pod must go."""
+    """Yield where the data of a waiting pod's claims lies, which is where the pod must go."""
     for name in dict.fromkeys(claim_names(pod)):
         claim: PersistentVolumeClaim | None = view.get(CLAIMS, f"{pod.metadata.namespace}/{name}")
         if claim is None:

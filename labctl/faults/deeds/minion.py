@@ -93,7 +93,7 @@ class MinionDeed:
         return await self._everywhere(fault, site, "heal", undo)
 
     def over(self, fault: Fault, site: Site) -> str:
-        """A machine that booted again, or a container that ended, has nothing of the fault any more, unless it was on the machine's disk."""
+        """Return why it is over: a machine that booted again, or a container that ended, has nothing of the fault any more, unless it was on the machine's disk."""
         places = places_of(fault.status.undo)
         if self._keeps_on_disk or not places:
             return ""
@@ -101,7 +101,7 @@ class MinionDeed:
         return whys[0] if all(whys) else ""
 
     async def _everywhere(self, fault: Fault, site: Site, do: str, undo: Mapping[str, Any]) -> Sequence[str]:
-        """Every place at the same time. If one fails, the others are completed before the error is raised."""
+        """Do it at every place at the same time. If one fails, the others are completed before the error is raised."""
         done = await asyncio.gather(*(self._one(fault, site, do, place) for place in places_of(undo)), return_exceptions=True)
         for each in done:
             if isinstance(each, BaseException):
@@ -171,12 +171,12 @@ def _why_ended(place: Place, site: Site) -> str:
 
 
 def on_machine(fault: Fault, site: Site) -> Sequence[Place]:
-    """The machine that is the target. Raises NoPlace."""
+    """Return the machine that is the target. Raises NoPlace."""
     return [_machine(fault.machine, site)]
 
 
 def on_machines(fault: Fault, site: Site) -> Sequence[Place]:
-    """As on_machine, or every machine that is on if the target is `all`."""
+    """Return the machine that is the target, or every machine that is on if the target is `all`. Raises NoPlace."""
     if fault.machine != ALL:
         return on_machine(fault, site)
     names = [each.metadata.name for each in site.view.all(MACHINES) if each.status.power == "On"]
@@ -186,7 +186,7 @@ def on_machines(fault: Fault, site: Site) -> Sequence[Place]:
 
 
 def in_container(fault: Fault, site: Site) -> Sequence[Place]:
-    """The machine on which the target's container runs, and which container it is. Raises NoPlace."""
+    """Return the machine on which the target's container runs, and which container it is. Raises NoPlace."""
     namespace, name, container = fault.pod
     pod = site.view.get(PODS, f"{namespace}/{name}")
     if pod is None:

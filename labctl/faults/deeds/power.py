@@ -32,7 +32,7 @@ class OfOneBoot:
         return ""
 
     async def probe(self, fault: Fault, site: Site) -> str:
-        """The object may be a moment behind what the provider sees."""
+        """Ask the provider, because the object may be a moment behind it."""
         real = await site.real_machine(fault.machine)
         if real is None or real.power is Power.OFF:
             return f"{fault.machine} is off"
@@ -87,7 +87,7 @@ class Reset(OfOneBoot):
         return [f"{name} was reset"]
 
     async def heal(self, fault: Fault, site: Site, undo: Mapping[str, Any]) -> Sequence[str]:
-        """Only after a reset that was broken off: the machine may be off."""
+        """Boot the machine, but only after a reset that was broken off, which may have left it off."""
         return await PowerOff().heal(fault, site, undo)
 
 

@@ -20,7 +20,7 @@ class FailPulls:
     types = ("fail-pulls",)
 
     def refuse(self, fault: Fault, site: Site) -> str:
-        """A machine may be off: what it asks for later fails."""
+        """Refuse nothing about power: a machine may be off, and what it asks for later fails."""
         if site.pulls is None:
             return "this lab has no images"
         if fault.machine != ALL and site.machine(fault.machine) is None:

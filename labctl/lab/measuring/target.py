@@ -192,7 +192,7 @@ def _lab_networks(lab: LabFolder) -> Iterator[ipaddress.IPv4Network]:
 
 
 def _balanced(lab: LabFolder) -> ipaddress.IPv4Network | None:
-    """The addresses of load balancers: they are in the machines' network, where the host reaches them, too."""
+    """Return the addresses of load balancers. They are in the machines' network, where the host reaches them too."""
     settings = lab.settings
     found = defaults.load_balancer_range(settings["addresses.load_balancers"], settings["addresses.machines"], settings["provider"])
     return ipaddress.IPv4Network(found) if found else None

@@ -193,7 +193,7 @@ class NamespaceMachine:
     # -- steps
 
     def _remove(self) -> None:
-        """Its folder goes at once, and what is in it then."""
+        """Remove the machine's folder: its name at once, and then its content."""
         if gone := self._put_away():
             remove_tree(gone)
 

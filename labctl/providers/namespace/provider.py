@@ -46,7 +46,7 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def _silent(line: str) -> None:
-    """A progress callback that does nothing."""
+    """Do nothing, as a progress callback."""
 
 
 class NamespaceProvider:

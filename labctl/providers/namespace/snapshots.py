@@ -61,7 +61,7 @@ def save(machines: Mapping[str, NamespaceMachine], cgroups: Cgroups, folder: Pat
 
 
 def load(machines: Mapping[str, NamespaceMachine], make: Callable[[str], NamespaceMachine], incoming: Path, folder: Path) -> Loaded:
-    """Contract: protocol.Snapshots.load_machines, but for the boots."""
+    """Do what protocol.Snapshots.load_machines says, except for the boots."""
     saved = read(folder)
     names = [each.name for each in saved]
     for name in machines.keys() - set(names):

@@ -41,7 +41,7 @@ AT_ONCE = 16  # machines
 
 
 def _silent(line: str) -> None:
-    """A progress callback that does nothing."""
+    """Do nothing, as a progress callback."""
 
 
 class SshProvider:

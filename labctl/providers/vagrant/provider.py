@@ -46,7 +46,7 @@ _POLL_S = 0.1
 
 
 def _silent(line: str) -> None:
-    """A progress callback that does nothing."""
+    """Do nothing, as a progress callback."""
 
 
 class VagrantProvider:

@@ -87,7 +87,7 @@ Row = tuple[str, tuple[str, ...], str, Callable[..., Any], bool]
 
 
 def table() -> Iterator[Row]:
-    """Name, types of the parameters, type of the answer, function, whether it is a method."""
+    """Yield a row for each function: name, types of the parameters, type of the result, function, whether it is a method."""
     yield "ip", ("string",), "opaque", _ip, False
     yield "isIP", ("string",), "bool", _holds(_ip), False
     yield "ip.isCanonical", ("string",), "bool", lambda text: _ip(text)[_IP] == text, False

@@ -46,7 +46,7 @@ class UndefinedField(Exception):  # noqa: N818 - it says what was found
 
 
 def estimate(node: Node, shapes: Mapping[str, Shape]) -> Found:
-    """Of a whole expression; `shapes` are those of its variables. Raises UndefinedField."""
+    """Estimate a whole expression. `shapes` are those of its variables. Raises UndefinedField."""
     return _Walk(shapes).of(node, {})
 
 
@@ -150,7 +150,7 @@ class Made(msgspec.Struct, frozen=True):
 
 
 def _made(step: Node, total: str) -> Node | None:
-    """What a loop adds to its list in each step: `map` and `filter` are `total + [item]`, perhaps under a condition."""
+    """Return what a loop adds to its list in each step: `map` and `filter` are `total + [item]`, perhaps under a condition."""
     if isinstance(step, Call) and step.function == "_?_:_":
         step = step.arguments[1]
     if isinstance(step, Call) and step.function == "_+_" and step.arguments[0] == Ident(total):
@@ -164,7 +164,7 @@ def _shaped(cost: float, shape: Shape | None) -> Found:
 
 
 def _items(variables: tuple[str, ...], over: Found) -> dict[str, Found]:
-    """What the loop's variables hold: items of a list, keys of a map; with two, index or key, and value."""
+    """Return what the loop's variables hold: items of a list, keys of a map; with two variables, index or key, and value."""
     shape = over.shape
     item = _shaped(0, shape.item) if shape else Found(0, over.size)
     key = _shaped(0, shape.key) if shape and shape.key else Found(0, 1)

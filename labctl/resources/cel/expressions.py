@@ -78,11 +78,11 @@ class Expression:
         return before.count("\n") + 1, at - (before.rfind("\n") + 1) + 1
 
     def names(self) -> set[str]:
-        """The variables that it reads, and those of its own loops."""
+        """Return the variables that it reads, and those of its own loops."""
         return {node.name for node in trees.walk(self.tree) if isinstance(node, trees.Ident)}
 
     def value(self, variables: Mapping[str, Any]) -> Any:
-        """Its value as plain Python. Raises EvaluationError."""
+        """Return its value as plain Python. Raises EvaluationError."""
         try:
             found = self._compiled.eval(data=variables)
             name = found.type().name()
@@ -97,7 +97,7 @@ class Expression:
 
 
 def _said(text: str) -> str:
-    """An error of the library's as Kubernetes says it: without its code, and in its words where they are known."""
+    """Return an error of the library in Kubernetes' form: without its code, and in Kubernetes' words where they are known."""
     said = _CODE.sub("", _KIND.sub("", text)).removesuffix(" ")
     for theirs, ours in _WORDS.items():
         if said.startswith(theirs):
@@ -130,7 +130,7 @@ def _type(said: str) -> Any:
 
 @cache
 def _declared() -> list[Any]:
-    """Kubernetes' functions, declared to the library."""
+    """Return the declarations of Kubernetes' functions for the library."""
     from cel_expr_python import cel
 
     overloads: dict[str, list[Any]] = {}
@@ -150,7 +150,7 @@ _kept: dict[tuple[tuple[str, str], ...], Any] = {}
 
 
 def _environment(variables: tuple[tuple[str, str], ...]) -> Any:
-    """The library's environment; those that were asked for last are kept, because making one takes milliseconds."""
+    """Return the library's environment. Recent ones are kept, because making one takes milliseconds."""
     from cel_expr_python import cel
 
     found = _kept.pop(variables, None)

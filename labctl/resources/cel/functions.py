@@ -31,7 +31,7 @@ class Function(msgspec.Struct, frozen=True):
 
 
 def functions() -> Iterator[Function]:
-    """All of them."""
+    """Yield all functions."""
     yield from _lists()
     yield from _texts()
     yield from _quantities()
@@ -155,7 +155,7 @@ def _semver(text: str) -> dict[str, str]:
 
 
 def _parts(version: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What versions are ordered by: numbers, then whether it is a release, then the words of a pre-release."""
+    """Return what versions are ordered by: numbers, then whether it is a release, then the words of a pre-release."""
     found = _SEMVER.fullmatch(_inside(version, _VERSION))
     assert found is not None
     words = [(0, int(word), "") if word.isdigit() else (1, 0, word) for word in (found[4] or "").split(".") if word]
@@ -174,6 +174,6 @@ def _versions() -> Iterator[Function]:
 
 
 def addresses_functions() -> Iterator[Function]:
-    """URLs, addresses and networks: see addresses.py."""
+    """Yield the functions of URLs, addresses and networks (see addresses.py)."""
     for name, takes, gives, call, method in addresses.table():
         yield Function(name, takes, gives, call, method)

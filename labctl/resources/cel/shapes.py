@@ -14,18 +14,18 @@ class Shape(Protocol):
 
     @property
     def sized(self) -> bool:
-        """Whether its comparison takes the longer the bigger it is: a text, a list, a map."""
+        """Tell whether comparing it takes longer the bigger it is: a text, a list, a map."""
 
     @property
     def fields(self) -> Mapping[str, Shape] | None: ...
 
     @property
     def item(self) -> Shape | None:
-        """What a list's items or a map's values are; None where nothing is known."""
+        """Return the shape of a list's items or a map's values, or None if it is unknown."""
 
     @property
     def key(self) -> Shape | None:
-        """What a map's keys are; None for a list."""
+        """Return the shape of a map's keys, or None for a list."""
 
 
 class ValueShape:

@@ -68,7 +68,7 @@ class TreeError(LabctlError):
 
 
 def tree(serialized: bytes) -> tuple[Node, dict[int, int]]:
-    """The tree of `Expression.serialize()`, and where in the text its parts begin, by their numbers."""
+    """Return the tree of `Expression.serialize()`, and where in the text its parts begin, by their numbers."""
     checked = dict(_fields(serialized)).get(2, b"")
     parts = dict(_fields(checked))
     if 4 not in parts:
@@ -117,7 +117,7 @@ def _node(data: bytes) -> Node:
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """The node and all below it."""
+    """Yield the node and all below it."""
     yield node
     below: tuple[Node, ...] = ()
     if isinstance(node, Select):

@@ -74,7 +74,7 @@ def _is_of(kind: Kind, entry: Entry) -> bool:
 
 
 def _converted(answer: Object, asked: Object, kind: Kind) -> Sequence[Object]:
-    """The objects of an answer, if it is one and answers this question."""
+    """Return the objects of an answer, if it is one and answers this question."""
     if (answer.get("apiVersion"), answer.get("kind")) != (REVIEW["apiVersion"], REVIEW["kind"]):
         raise WebhookFailed(f"expected webhook response of apiextensions.k8s.io/v1, Kind=ConversionReview, got {answer.get('apiVersion')}, Kind={answer.get('kind')}")  # fmt: skip
     response = answer.get("response")
@@ -94,7 +94,7 @@ def _converted(answer: Object, asked: Object, kind: Kind) -> Sequence[Object]:
 
 
 def _merged(old: Object, new: Object) -> Object:
-    """The converted object with the metadata that it had, but for labels and annotations."""
+    """Return the converted object with the metadata that it had, except for labels and annotations."""
     before, now = old.get("metadata") or {}, new.get("metadata")
     if not isinstance(now, dict):
         raise WebhookFailed("invalid metadata in the converted object: it is no object")

@@ -14,7 +14,7 @@ ABSENT: Any = object()
 
 
 def items_before(node: Node, old: Any) -> Callable[[Any], Any]:
-    """A function that finds a list's item in the old list."""
+    """Return a function that finds a list's item in the old list."""
     if not isinstance(old, list) or node.list_type not in ("map", "set"):
         return lambda _item: ABSENT
     by_key = {_key(node, item): item for item in old}

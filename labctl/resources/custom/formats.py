@@ -27,7 +27,7 @@ _SUBDOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]
 
 
 def holds(format_: str, text: str) -> bool:
-    """Whether the text has the format; True for formats that nobody knows."""
+    """Tell whether the text has the format. Unknown formats hold for every text."""
     check = _CHECKS.get(format_)
     return True if check is None else check(text)
 

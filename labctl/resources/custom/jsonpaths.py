@@ -23,7 +23,7 @@ Step = Callable[[Any], Iterator[Any]]
 
 
 def parse(text: str) -> Callable[[Any], list[Any]]:
-    """A function that answers what the path finds in an object. ValueError if the path is none."""
+    """Return a function that returns what the path finds in an object. Raises ValueError if it is no path."""
     inner = text.strip()
     if inner.startswith("{") and inner.endswith("}"):
         inner = inner[1:-1]
@@ -42,7 +42,7 @@ def parse(text: str) -> Callable[[Any], list[Any]]:
 
 
 def simple(text: str) -> tuple[str, ...]:
-    """The names of a path that has nothing but names (`.spec.replicas`); ValueError otherwise."""
+    """Return the names of a path that has only names (`.spec.replicas`). Raises ValueError for any other."""
     names = text.removeprefix(".").split(".")
     if not text.startswith(".") or not all(re.fullmatch(r"[A-Za-z0-9_-]+", name) for name in names):
         raise ValueError("must be a simple json path in dot notation")

@@ -27,7 +27,7 @@ _READ_ONLY = ("delete", "deletecollection", "get", "list", "watch")
 
 
 def kinds_of(definition: CustomResourceDefinition, since_revision: int, webhooks: Webhooks = NoWebhooks()) -> list[Kind]:  # noqa: B008 - it holds nothing
-    """A Kind for each version, the stored one first. `since_revision`: objects last written before it may lack today's defaults."""
+    """Return a Kind for each version, the stored one first. Objects that were written before `since_revision` may lack today's defaults."""
     nodes = {version.name: Node(msgspec.json.decode(version.schema.schema)) for version in definition.spec.versions}
     conversion = _conversion(definition, nodes, since_revision, webhooks)
     made = {version.name: _kind(definition, version, nodes[version.name], conversion) for version in definition.spec.versions}
@@ -112,7 +112,7 @@ _BLOCKING = ("FieldValueNotSupported", "FieldValueRequired", "FieldValueTooLong"
 
 
 def _validate(node: Node, new: Object, old: Object | None) -> Sequence[FieldError]:
-    """What the schema says; then what its rules say, which count on a value that has the schema's types."""
+    """Validate against the schema, then against its rules, which need values of the schema's types."""
     before = ABSENT if old is None else old
     found = validate(node, new, old=before)
     if not node.checks:

@@ -15,7 +15,7 @@ _KEPT = (
 
 
 def definitions(group: str, version: str, kind: str, schema: dict[str, Any]) -> dict[str, Definition]:
-    """The definitions of the kind and of its list, by name: `com.example.v1.Widget`, `com.example.v1.WidgetList`."""
+    """Return the definitions of the kind and of its list, by name: `com.example.v1.Widget`, `com.example.v1.WidgetList`."""
     name = f"{'.'.join(reversed(group.split('.')))}.{version}.{kind}"
     properties = {
         key: _plain(child) for key, child in (schema.get("properties") or {}).items() if key not in ("apiVersion", "kind", "metadata")
@@ -28,7 +28,7 @@ def definitions(group: str, version: str, kind: str, schema: dict[str, Any]) -> 
 
 
 def _plain(schema: dict[str, Any]) -> Definition:
-    """One schema as OpenAPI v2 writes it; what only validates (allOf, anyOf, ...) is the server's business."""
+    """Return one schema in the form of OpenAPI v2. What only validates (allOf, anyOf, ...) is left out."""
     plain = {key: schema[key] for key in _KEPT if key in schema}
     if schema.get("x-kubernetes-int-or-string"):
         plain |= {"type": "string", "format": "int-or-string", "x-kubernetes-int-or-string": True}

@@ -62,7 +62,7 @@ def _compiled(node: Node, text: str, wanted: str, optional: bool) -> Expression:
 
 
 def type_of(node: Node) -> str:
-    """The type that CEL's checker is told; an object's fields are checked by estimate.py."""
+    """Return the type for CEL's checker. An object's fields are checked by estimate.py."""
     if node.nullable or node.int_or_string:
         return "dyn"
     if node.type == "array" and node.items is not None:
@@ -75,7 +75,7 @@ def type_of(node: Node) -> str:
 
 
 def violations(node: Node, value: Any, old: Any, now_s: Callable[[], float] = time.monotonic) -> list[FieldError]:
-    """What rules say against an object. `old`: the object before, or ABSENT."""
+    """Return the rules that an object violates. `old` is the object before, or ABSENT."""
     judge = _Judge(now_s, now_s() + BUDGET_S)
     return list(judge.below(node, value, old, ""))
 
@@ -136,7 +136,7 @@ def _asked(rule: Rule, node: Node, value: Any, old: Any, path: str) -> Iterator[
 
 
 def _told(rule: Rule) -> str:
-    """The rule's message for an error of its evaluation: what its author wrote, else the rule itself."""
+    """Return the rule's message for an error of its evaluation: what its author wrote, else the rule itself."""
     message: str = rule.said.get("message") or rule.said.get("rule", "")
     return message.strip()
 

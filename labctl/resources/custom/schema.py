@@ -76,7 +76,7 @@ class Node:
 
 
 def is_odd(node: Node) -> bool:
-    """Whether CEL sees a value of this node otherwise than JSON has it: as a time, bytes or a double, or under another name."""
+    """Tell whether CEL's value differs from JSON's: a time, bytes or a double, or another name."""
     return (
         node.type == "number"
         or node.format in ("date", "date-time", "duration", "byte")
@@ -94,7 +94,7 @@ _ESCAPES = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__sl
 
 
 def escaped(name: str) -> str:
-    """A property's name as rules write it."""
+    """Return a property's name as rules write it."""
     if name in _RESERVED:
         return f"__{name}__"
     for said, instead in _ESCAPES.items():
@@ -103,12 +103,12 @@ def escaped(name: str) -> str:
 
 
 def is_dear(expression: str) -> bool:
-    """Whether an expression may take more than microseconds, by its looks."""
+    """Tell whether an expression looks as if it might take more than microseconds."""
     return _DEAR.search(expression) is not None
 
 
 def compiled(pattern: str) -> Any:
-    """A pattern as Kubernetes reads it: RE2, whose time is linear in the text whatever the pattern is. ValueError if it is none."""
+    """Compile a pattern as Kubernetes reads it: RE2, whose time is linear in the text for every pattern. Raises ValueError."""
     import re2  # only who has a custom kind with a pattern pays for it
 
     options = re2.Options()
@@ -124,7 +124,7 @@ def compiled(pattern: str) -> Any:
 
 
 def prune(node: Node, value: Any, *, root: bool = True) -> list[str]:
-    """Drops, in place, what the schema does not know; answers the paths that were dropped, such as `spec.foo`."""
+    """Remove, in place, what the schema does not know. Return the paths that were removed, such as `spec.foo`."""
     return list(_prune(node, value, "", root))
 
 
@@ -172,7 +172,7 @@ def fill(node: Node, value: Any) -> None:
 
 
 def drop_nulls(node: Node, value: Any) -> None:
-    """Drops, in place, a null where the schema allows none. It runs after `fill`, so a field with a default has its default by now."""
+    """Remove, in place, a null where the schema allows none. It runs after `fill`, when a field with a default already has it."""
     if isinstance(value, dict):
         for name in tuple(value):
             child = node.properties.get(name) or node.extra

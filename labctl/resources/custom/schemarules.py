@@ -81,7 +81,7 @@ def _head() -> dict[str, Shape]:
 
 
 def rule_problems(path: str, schema: Mapping[str, Any]) -> list[FieldError]:
-    """For a schema that is structural."""
+    """Return what is wrong with the rules of a structural schema."""
     look = _Look()
     found = list(look.at(path, Node(schema), 1, correlated=True, root=True))
     if not found and look.total > MOST_OF_ALL:
@@ -95,7 +95,7 @@ class _Look:
         self.total = 0.0
 
     def at(self, path: str, node: Node, times: int, *, correlated: bool, root: bool = False) -> Iterator[FieldError]:
-        """`times`: how often a value of this node may be in one object."""
+        """Yield what is wrong at this node. `times` is how often a value of this node may be in one object."""
         if not node.checks:
             return
         for number, said in enumerate(node.rules):
@@ -158,7 +158,7 @@ def _factor(times: float) -> str:
 
 
 def _said(path: str, said: Mapping[str, Any]) -> Iterator[FieldError]:
-    """What is wrong with a rule's words beside CEL."""
+    """Yield what is wrong with a rule apart from its CEL."""
     if not str(said.get("rule") or "").strip():
         yield fields.required(f"{path}.rule", "rule is not specified")
     message = said.get("message") or ""
@@ -173,7 +173,7 @@ def _said(path: str, said: Mapping[str, Any]) -> Iterator[FieldError]:
 
 
 def _go(said: Mapping[str, Any]) -> str:
-    """A rule as Go prints it in a real server's messages."""
+    """Return a rule as Go prints it in a real server's messages."""
     names = {"Rule": "rule", "Message": "message", "MessageExpression": "messageExpression"}
     texts = ", ".join(f"{name}:{fields.shown(said.get(key) or '')}" for name, key in names.items())
     return (

@@ -41,7 +41,7 @@ def _rules(path: str, schema: Said) -> list[FieldError]:
 
 
 def has_rules(schema: Any) -> bool:
-    """Whether `x-kubernetes-validations` stands anywhere in a schema."""
+    """Tell whether `x-kubernetes-validations` is anywhere in a schema."""
     if isinstance(schema, list):
         return any(has_rules(each) for each in schema)
     if not isinstance(schema, dict):
@@ -69,7 +69,7 @@ def _root(path: str, schema: Said) -> Iterator[FieldError]:
 
 
 def _value(path: str, schema: Said, *, root: bool = False, place: str = "specified object fields") -> Iterator[FieldError]:
-    """A schema outside of junctors: it must say its type."""
+    """Check a schema outside of junctors: it must have a type."""
     int_or_string, keeps = schema.get("x-kubernetes-int-or-string"), schema.get("x-kubernetes-preserve-unknown-fields")
     type_ = schema.get("type", "")
     if not type_ and not root and not int_or_string and not keeps:
@@ -170,7 +170,7 @@ def _below(path: str, schema: Said) -> Iterator[FieldError]:
 
 
 def _junctors(path: str, schema: Said, structure: Said) -> Iterator[FieldError]:
-    """What is under allOf, anyOf, oneOf and not only validates what the structure has already."""
+    """Check that what is under allOf, anyOf, oneOf and not only validates what the structure has already."""
     pieces = [(f"{path}.{name}[{number}]", piece) for name in _JUNCTORS for number, piece in enumerate(schema.get(name) or ())]
     if schema.get("not"):
         pieces.append((f"{path}.not", schema["not"]))
@@ -201,7 +201,7 @@ def _validation_only(path: str, piece: Said, structure: Said, *, exempt: bool) -
 
 
 def _defaults(path: str, schema: Said) -> Iterator[FieldError]:
-    """A default must itself be what the schema allows, and have no field that it does not know."""
+    """Check that a default is valid by the schema, and has no unknown field."""
     default = schema.get("default")
     if default is not None:
         node = Node({name: value for name, value in schema.items() if name != "default"})

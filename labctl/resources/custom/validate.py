@@ -22,7 +22,7 @@ MOST_ERRORS = 100
 
 
 def validate(node: Node, value: Any, path: str = "", *, embedded: bool = True, old: Any = ABSENT) -> list[FieldError]:
-    """What is wrong with `value`. At the root, apiVersion, kind and metadata are the server's business (`embedded`)."""
+    """Return what is wrong with `value`. At the root, the server itself checks apiVersion, kind and metadata (`embedded`)."""
     return list(islice(_value(node, value, path, embedded, old), MOST_ERRORS))
 
 
@@ -128,7 +128,7 @@ def _object(node: Node, value: dict[str, Any], path: str, embedded: bool, old: A
 
 
 def _embedded(value: dict[str, Any], path: str) -> Iterator[FieldError]:
-    """An object inside the object must say what it is."""
+    """Check that an object inside the object has its apiVersion and kind."""
     for name in ("apiVersion", "kind"):
         if not value.get(name):
             yield fields.required(_below(path, name), "must not be empty")

@@ -14,7 +14,7 @@ _NS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10
 
 
 def native(node: Node, value: Any) -> Any:
-    """The value itself where CEL sees it as JSON has it."""
+    """Return the value itself where CEL's value is the same as JSON's."""
     if not node.odd or value is None:
         return value
     if isinstance(value, dict):

@@ -24,7 +24,7 @@ def rule_defaults(rule: Object) -> None:
 
 
 def matching_defaults(said: Object) -> None:
-    """A webhook's, and a policy's `matchConstraints`: everything in every namespace."""
+    """Fill a webhook's, and a policy's `matchConstraints`: everything in every namespace."""
     said.setdefault("matchPolicy", "Equivalent")
     said.setdefault("namespaceSelector", {})
     said.setdefault("objectSelector", {})
@@ -73,7 +73,7 @@ def label_selectors(path: str, said: Object) -> Iterator[FieldError]:
 
 
 def conditions(path: str, said: Sequence[Object], variables: Mapping[str, str]) -> Iterator[FieldError]:
-    """`matchConditions`."""
+    """Validate `matchConditions`."""
     if len(said) > MOST_CONDITIONS:
         yield fields.too_many(path, len(said), MOST_CONDITIONS)
         return
@@ -89,7 +89,7 @@ def conditions(path: str, said: Sequence[Object], variables: Mapping[str, str]) 
 
 
 def expression(path: str, text: str, variables: Mapping[str, str], wanted: str) -> Iterator[FieldError]:
-    """An expression that must compile and have the wanted type."""
+    """Check that an expression compiles and has the wanted type."""
     from labctl.resources.cel.expressions import CompileError, Environment  # only who writes an expression pays for it
 
     if not text.strip():
@@ -103,7 +103,7 @@ def expression(path: str, text: str, variables: Mapping[str, str], wanted: str) 
 
 
 def client_config(path: str, config: Object | None) -> Iterator[FieldError]:
-    """Where a webhook is called: a URL or a Service."""
+    """Check where a webhook is called: a URL or a Service."""
     config = config or {}
     url, service = config.get("url"), config.get("service")
     if (url is None) == (service is None):

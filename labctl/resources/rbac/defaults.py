@@ -142,7 +142,7 @@ BINDINGS: dict[str, list[tuple[str, str]]] = {
 
 
 def objects() -> Iterator[tuple[str, Object]]:
-    """Each role and binding with the resource that it belongs to."""
+    """Yield each role and binding with the resource that it belongs to."""
     for name, rules in ROLES.items():
         yield CLUSTER_ROLES, {"metadata": _metadata(name), "rules": rules}
     for name in ("admin", "edit", "view"):
@@ -160,7 +160,7 @@ def _metadata(name: str) -> Object:
 
 
 def _aggregated(name: str) -> list[Rule]:
-    """What the aggregation controller would write there first, so that nobody waits for it."""
+    """Return what the aggregation controller would write there first, so that nobody has to wait for it."""
     own = ROLES[f"system:aggregate-to-{name}"]
     if name == "admin":  # in the order of the roles' names, as the controller does it
         return [*_aggregated("edit"), *own]
@@ -192,7 +192,7 @@ async def _patch(client: Client, resource: str, name: str, patch: Object) -> Non
 
 
 def _mended(there: Object, wanted: Object) -> Object:
-    """The patch that adds what is missing; empty if nothing is, or if the object says that it is left alone."""
+    """Return the patch that adds what is missing; {} if nothing is, or if the object says that it must not be changed."""
     if there["metadata"].get("annotations", {}).get(AUTO_UPDATE) == "false":
         return {}
     patch: dict[str, Any] = {}

@@ -41,7 +41,7 @@ class Grant:
 
     @property
     def why(self) -> str:
-        """As Kubernetes' authorizer says why it allowed something."""
+        """Return the reason in the words of Kubernetes' authorizer."""
         who = f"{self.subject.name}/{self.subject.namespace}" if self.subject.namespace else self.subject.name
         return f'RBAC: allowed by {self.binding} of {self.role.kind} "{self.role.name}" to {self.subject.kind} "{who}"'
 
@@ -57,20 +57,20 @@ class Rbac:
         self._rule_sets: dict[str, tuple[int, RuleSet]] = {}  # by the role's key: its revision, and its rules
 
     def why_allowed(self, user: User, request: Request) -> str:
-        """The reason why the user may do this; empty if nothing allows it."""
+        """Return the reason why the user may do this, or "" if nothing allows it."""
         for grant, rules in self._held(user, request.namespace):
             if rules.allows(request) and not (request.path and grant.namespace):
                 return grant.why
         return ""
 
     def rules(self, user: User, namespace: str) -> list[PolicyRule]:
-        """Every rule that the user holds in a namespace; an empty namespace: those that hold everywhere."""
+        """Return every rule that the user has in a namespace. With an empty namespace: those that hold everywhere."""
         if MASTERS in user.groups:
             return list(EVERYTHING)
         return [rule for _, held in self._held(user, namespace) for rule in held.rules]
 
     def _rules_of(self, role: RoleRef, namespace: str) -> RuleSet:
-        """The rules of a role that a binding in that namespace names; none if there is no such role."""
+        """Return the rules of a role that a binding in that namespace names; none if there is no such role."""
         key = f"{ROLES}/{namespace}/{role.name}" if role.kind == "Role" else f"{CLUSTER_ROLES}/{role.name}"
         entry = self._store.get(key)
         if entry is None:
@@ -141,7 +141,7 @@ def _holder(namespace: str, subject: Subject) -> Holder:
 
 
 def _identities(user: User) -> Iterator[tuple[str, str]]:
-    """The subjects that a user is: itself, its groups, and the ServiceAccount whose name it has."""
+    """Yield the subjects that a user is: itself, its groups, and the ServiceAccount whose name it has."""
     yield "User", user.name
     for group in user.groups:
         yield "Group", group

@@ -77,7 +77,7 @@ def _path_matches(pattern: str, path: str) -> bool:
 
 
 def uncovered(held: Sequence[PolicyRule], wanted: Iterable[PolicyRule]) -> list[PolicyRule]:
-    """The single permissions of `wanted` that `held` does not include. A rule that says more than ATOMS_MAX of them counts as not covered."""
+    """Return the single permissions of `wanted` that `held` does not include. A rule with more than ATOMS_MAX of them counts as not covered."""
     missing: list[PolicyRule] = []
     for rule in wanted:
         if any(_covers(owned, rule) for owned in held):
@@ -102,7 +102,7 @@ def _atoms(rule: PolicyRule) -> Iterator[PolicyRule]:
 
 
 def _covers(owned: PolicyRule, wanted: PolicyRule) -> bool:
-    """Whether one rule says everything that another one says."""
+    """Tell whether one rule allows everything that another one allows."""
     if not _includes(owned.verbs, wanted.verbs):
         return False
     if not _includes(owned.api_groups, wanted.api_groups) or not all(_has_resource(owned.resources, each) for each in wanted.resources):
@@ -133,7 +133,7 @@ def compact(atoms: Iterable[PolicyRule]) -> list[PolicyRule]:
 
 
 def shown(rule: PolicyRule) -> str:
-    """A rule as Kubernetes' refusals print it: `{APIGroups:[""], Resources:["pods"], Verbs:["get"]}`."""
+    """Return a rule as Kubernetes' refusals print it: `{APIGroups:[""], Resources:["pods"], Verbs:["get"]}`."""
     parts = {
         "NonResourceURLs": rule.non_resource_urls,
         "APIGroups": rule.api_groups,

@@ -58,7 +58,7 @@ class Type:
 
     @property
     def short_name(self) -> str:
-        """The last part of the name: `PodSpec` for `io.k8s.api.core.v1.PodSpec`."""
+        """Return the last part of the name: `PodSpec` for `io.k8s.api.core.v1.PodSpec`."""
         return self.name.rsplit(".", 1)[-1]
 
 

@@ -64,7 +64,7 @@ class Context:
 
     @asynccontextmanager
     async def turn(self, key: str) -> AsyncIterator[None]:
-        """A lock for a key: its writers take turns in the order in which they came."""
+        """Lock a key. Its writers take turns in the order in which they came."""
         waiting = self._turns.get(key)
         if waiting is None:
             self._turns[key] = []

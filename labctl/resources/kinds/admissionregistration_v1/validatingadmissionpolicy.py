@@ -16,7 +16,7 @@ REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized")
 
 
 def variables_of(spec: Object) -> Mapping[str, str]:
-    """What a policy's expressions may name."""
+    """Return the variables that a policy's expressions may use, with their types."""
     return {
         **shared.REQUEST_VARIABLES,
         "namespaceObject": "dyn",

@@ -104,7 +104,7 @@ class CustomResourceDefinition(Viewed, frozen=True, rename="camel", gc=False):
 
     @property
     def resource(self) -> str:
-        """What plans and clients call its objects: `widgets.example.com`."""
+        """Return the name that plans and clients use for its objects: `widgets.example.com`."""
         return f"{self.spec.names.plural}.{self.spec.group}"
 
     def has(self, condition: str) -> bool:
@@ -145,12 +145,12 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
 
 
 def is_protected(group: str) -> bool:
-    """Whether a group is the Kubernetes community's."""
+    """Tell whether a group belongs to the Kubernetes community."""
     return group in ("k8s.io", "kubernetes.io") or group.endswith((".k8s.io", ".kubernetes.io"))
 
 
 def approval(annotations: Mapping[str, str]) -> tuple[str, str, str]:
-    """The condition KubernetesAPIApprovalPolicyConformant of a definition in a protected group: status, reason, message (KEP-1111)."""
+    """Return the condition KubernetesAPIApprovalPolicyConformant of a definition in a protected group: status, reason, message (KEP-1111)."""
     said = annotations.get(APPROVED, "")
     if not said:
         return "False", "MissingAnnotation", f'protected groups must have approval annotation "{APPROVED}", see {_APPROVAL_PAGE}'

@@ -37,7 +37,7 @@ class Strategy(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
     @property
     def limits(self) -> tuple[int | str, int | str]:
-        """maxSurge and maxUnavailable. With the strategy Recreate there is no surge, and all pods may be unavailable."""
+        """Return maxSurge and maxUnavailable. With the strategy Recreate there is no surge, and all pods may be unavailable."""
         if self.recreates:
             return 0, "100%"
         rolling = self.rolling_update or RollingUpdate()

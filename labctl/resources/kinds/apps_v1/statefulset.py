@@ -117,7 +117,7 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
 
 
 def _with_claims(spec: Object) -> Object:
-    """The spec with the volumes that its pods will have of the claim templates: containers may mount them by name."""
+    """Return the spec with the volumes that its pods get from the claim templates, so that containers may mount them by name."""
     template = spec.get("template") or {}
     pod = template.get("spec")
     if not pod:

@@ -9,7 +9,7 @@ from labctl.resources.kind import FieldError, Object
 
 
 def attributes(new: Object, _old: Object | None) -> Iterator[FieldError]:
-    """A question is about a resource or about a path, never about both."""
+    """Check that a question is about a resource or about a path, not about both."""
     spec = new.get("spec", {})
     resource, other = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
     if resource is not None and other is not None:
@@ -20,7 +20,7 @@ def attributes(new: Object, _old: Object | None) -> Iterator[FieldError]:
 
 
 def subject(new: Object, old: Object | None) -> Iterator[FieldError]:
-    """A question about somebody else names that user or one of its groups."""
+    """Check that a question about somebody else names that user or one of its groups."""
     yield from attributes(new, old)
     spec = new.get("spec", {})
     if not spec.get("user") and not spec.get("groups"):
@@ -28,7 +28,7 @@ def subject(new: Object, old: Object | None) -> Iterator[FieldError]:
 
 
 def local(new: Object, old: Object | None) -> Iterator[FieldError]:
-    """A local question is about resources of its own namespace."""
+    """Check that a local question is about resources of its own namespace."""
     yield from subject(new, old)
     spec = new.get("spec", {})
     resource, namespace = spec.get("resourceAttributes"), new.get("metadata", {}).get("namespace", "")

@@ -105,7 +105,7 @@ def _to_v2(obj: Object) -> Object:
 
 
 def _said(annotations: dict[str, str], key: str) -> Any:
-    """What an annotation holds, taken out. What is not JSON counts as nothing."""
+    """Take out and return what an annotation holds. Anything that is not JSON is ignored."""
     try:
         return msgspec.json.decode(annotations.pop(key, "null"))
     except NOT_JSON:

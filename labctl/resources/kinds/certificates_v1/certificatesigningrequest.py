@@ -50,7 +50,7 @@ class CertificateSigningRequest(Viewed, frozen=True, rename="camel", gc=False):
 
 
 def prepare(new: Object, old: Object | None) -> None:
-    """What is asked never changes; a new request is decided by nobody yet."""
+    """Keep the request itself unchanged. A new request has no decision yet."""
     if old is None:
         new["status"] = {}
     else:

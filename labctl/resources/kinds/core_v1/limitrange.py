@@ -48,7 +48,7 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
 
 
 def _ordered(path: str, item: Object) -> Iterator[FieldError]:
-    """min ≤ defaultRequest ≤ default ≤ max, for each resource that has them."""
+    """Check min ≤ defaultRequest ≤ default ≤ max, for each resource that has them."""
     chain = ("min", "defaultRequest", "default", "max")
     for resource in sorted({name for part in chain for name in item.get(part) or {}}):
         said = [(part, item[part][resource]) for part in chain if resource in (item.get(part) or {})]
@@ -59,7 +59,7 @@ def _ordered(path: str, item: Object) -> Iterator[FieldError]:
 
 
 def fill(item: Object) -> None:
-    """A container's default limit is its maximum, its default request its default limit, or else its minimum."""
+    """Fill a container's default limit with its maximum, and its default request with its default limit, or else its minimum."""
     if item.get("type") != "Container":
         return
     for target, sources in (("default", ("max",)), ("defaultRequest", ("default", "min"))):

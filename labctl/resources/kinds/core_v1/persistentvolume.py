@@ -66,12 +66,12 @@ class PersistentVolume(Viewed, frozen=True, rename="camel", gc=False):
 
     @property
     def is_local(self) -> bool:
-        """Whether the built-in provisioner made it."""
+        """Tell whether the built-in provisioner made it."""
         return self.metadata.annotations.get(PROVISIONED_BY) == LOCAL_PROVISIONER
 
     @property
     def node_name(self) -> str:
-        """The one node that its node affinity names; "" where it may be mounted on several."""
+        """Return the one node that its node affinity names, or "" if several nodes may mount it."""
         required = self.spec.node_affinity.required
         terms = required.node_selector_terms if required else ()
         if len(terms) != 1:
@@ -138,7 +138,7 @@ def _source(spec: Object) -> Iterator[FieldError]:
 
 
 def _changed(spec: Object, old: Object) -> Iterator[FieldError]:
-    """What a volume is stays as it is; whose it is, and what becomes of it, may change."""
+    """Check that the volume's source stays the same. Its claim and its reclaim policy may change."""
     kept = {name for name in (*spec, *old) if name not in _NO_SOURCES}
     if any(spec.get(name) != old.get(name) for name in kept):
         yield fields.forbidden("spec.persistentvolumesource", "spec.persistentvolumesource is immutable after creation")

@@ -63,7 +63,7 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
 
 
 def access_modes(path: str, spec: Object) -> Iterator[FieldError]:
-    """The rules of a claim's and a volume's access modes."""
+    """Check the access modes of a claim or a volume."""
     modes = spec.get("accessModes") or ()
     if not modes:
         yield fields.required(path, "at least 1 access mode is required")
@@ -73,7 +73,7 @@ def access_modes(path: str, spec: Object) -> Iterator[FieldError]:
 
 
 def _changed(spec: Object, old: Object) -> Iterator[FieldError]:
-    """Only the size may change once it is there; a volume and a class may be filled in where they were absent."""
+    """Check that only the size changes after creation. An absent volume and an absent class may be filled in."""
     free = {"resources", "volumeAttributesClassName"}
     if not old.get("volumeName"):
         free.add("volumeName")

@@ -142,7 +142,7 @@ def _label_keys(path: str, keys: Sequence[str], selector: Mapping[str, Any] | No
 
 
 def _said_twice(path: str, keys: Sequence[str], selector: Mapping[str, Any]) -> Iterator[FieldError]:
-    """A pod's label keys are a part of its selector by now (merge_label_keys), so a key that stands there twice was in both."""
+    """Check that no key is twice in a selector. merge_label_keys has added a pod's label keys, so such a key was in both."""
     said = set(selector.get("matchLabels") or ())
     for expression in selector.get("matchExpressions") or ():
         key = expression.get("key", "")
@@ -237,7 +237,7 @@ def _terms(spec: Object) -> Sequence[Object]:
 
 
 def without_nodes(spec: Object) -> Object:
-    """A spec without what a gated pod may change: its nodeSelector and node affinity."""
+    """Return a spec without what a gated pod may change: its nodeSelector and node affinity."""
     kept = {name: value for name, value in spec.items() if name not in ("nodeSelector", "affinity")}
     affinity = {name: value for name, value in (spec.get("affinity") or {}).items() if name != "nodeAffinity"}
     return {**kept, "affinity": affinity} if affinity else kept

@@ -37,7 +37,7 @@ def fields(pod: Pod) -> Mapping[str, str]:
 
 
 def prepare(new: Object, old: Object | None) -> None:
-    """A new pod is Pending, whatever its author said of its status. Label keys become a part of the selectors that they belong to."""
+    """Make a new pod Pending, whatever status its author wrote, and merge label keys into the selectors that they belong to."""
     if old is not None:
         return
     new["status"] = {"phase": "Pending", "qosClass": qos_class(new["spec"])}
@@ -47,7 +47,7 @@ def prepare(new: Object, old: Object | None) -> None:
 
 
 def qos_class(spec: Object) -> str:
-    """What it was promised: everything it may use, some of it, or nothing."""
+    """Return the quality of service class, from the requests and limits of the containers."""
     promised, bounded = False, True
     for container in (*spec.get("containers", ()), *spec.get("initContainers", ())):
         resources = container.get("resources", {})
@@ -81,7 +81,7 @@ def warnings(new: Object, _old: Object | None) -> Iterator[str]:
 
 
 def grace_s(pod: Object, asked: int | None) -> int:
-    """How long its agent has: none, for a pod that no agent runs."""
+    """Return the seconds that the pod's agent has to end it; 0 for a pod that no agent runs."""
     spec = pod["spec"]
     if not spec.get("nodeName") or pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         return 0

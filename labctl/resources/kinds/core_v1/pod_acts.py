@@ -111,5 +111,5 @@ POD_SPEC: tuple[str, ...] = (
 
 
 def acts_on(prefix: str) -> frozenset[str]:
-    """The paths below a spec: a pod's (`spec`) or a template's (`spec.template.spec`)."""
+    """Return the paths below a spec: a pod's (`spec`) or a template's (`spec.template.spec`)."""
     return frozenset(f"{prefix}.{path}" for path in POD_SPEC)

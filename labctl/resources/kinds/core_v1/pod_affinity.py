@@ -64,7 +64,7 @@ class Affinity(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
     @property
     def required(self) -> tuple[NodeTerm, ...]:
-        """The terms of which a node must satisfy one; none: any node will do."""
+        """Return the terms of which a node must satisfy one. If there are none, any node will do."""
         node = self.node_affinity
         return node.required.node_selector_terms if node and node.required else ()
 

@@ -37,7 +37,7 @@ def status(pod: Pod, _now_s: float) -> str:
 
 
 def _initializing(pod: Pod) -> str:
-    """What the first init container that is not done says; empty when all are."""
+    """Return the word for the first init container that is not done, or "" when all are done."""
     sidecars = _sidecars(pod)
     for position, container in enumerate(pod.status.init_container_statuses):
         state = container.state
@@ -54,7 +54,7 @@ def _initializing(pod: Pod) -> str:
 
 
 def _running(pod: Pod, word: str) -> str:
-    """What the containers say, the first one last: its word counts."""
+    """Return the word for the containers; if several have one, that of the first container."""
     has_running = False
     for container in reversed(pod.status.container_statuses):
         state = container.state

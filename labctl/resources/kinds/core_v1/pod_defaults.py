@@ -28,7 +28,7 @@ def _volume(volume: Object) -> None:
 
 
 def pod(pod: Object) -> None:
-    """A pod's alone, not a template's: requests follow limits; on the host's network a port is the host's port."""
+    """Fill what only a pod gets, and no template: requests follow limits, and on the host's network a port is the host's port."""
     spec = pod.setdefault("spec", {})
     spec.setdefault("enableServiceLinks", True)
     for container in (*spec.get("containers", ()), *spec.get("initContainers", ())):

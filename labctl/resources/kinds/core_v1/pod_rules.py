@@ -145,7 +145,7 @@ def _toleration(path: str, toleration: Object) -> Iterator[FieldError]:
 
 
 def changed(new: Object, old: Object) -> Iterator[FieldError]:
-    """A pod's spec is what it was made with, but for a few fields."""
+    """Check that only the few mutable fields of a pod's spec change."""
     for part, words in (("containers", "containers"), ("initContainers", "init containers")):
         if len(new.get(part, ())) != len(old.get(part, ())):
             yield fields.forbidden(f"spec.{part}", f"pod updates may not add or remove {words}")
@@ -168,7 +168,7 @@ def _encoded(items: Iterable[Object]) -> set[bytes]:
 
 
 def _fixed(said: Object, old: Object) -> Object:
-    """The spec without what may change."""
+    """Return the spec without what may change."""
     changing = ("activeDeadlineSeconds", "tolerations", "schedulingGates")
     kept = {name: value for name, value in said.items() if name not in changing}
     if old.get("schedulingGates"):
@@ -182,7 +182,7 @@ def _fixed(said: Object, old: Object) -> Object:
 
 
 def warnings(path: str, said: Object) -> Iterator[str]:
-    """What Kubernetes itself warns of: legal, but hardly meant."""
+    """Yield Kubernetes' own warnings about what is legal but probably a mistake."""
     for index, c in enumerate(said.get("containers", ())):
         seen: set[str] = set()
         for position, env in enumerate(c.get("env", ())):

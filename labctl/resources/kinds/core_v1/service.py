@@ -60,7 +60,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
     @property
     def affinity_timeout_s(self) -> int:
-        """For how many seconds a client keeps its endpoint; 0 if there is no affinity."""
+        """Return for how many seconds a client keeps its endpoint; 0 if there is no affinity."""
         if self.session_affinity != "ClientIP":
             return 0
         config = self.session_affinity_config
@@ -129,7 +129,7 @@ def _keep_allocated(spec: Object, before: Object) -> None:
 
 
 def _checks_health(spec: Object) -> bool:
-    """Whether load balancers ask each node how many endpoints it has of its own."""
+    """Tell whether load balancers ask each node how many endpoints of its own it has."""
     return spec["type"] == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
 
 

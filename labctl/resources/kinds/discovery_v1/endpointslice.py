@@ -48,7 +48,7 @@ class EndpointSlice(Viewed, frozen=True, rename="camel", gc=False):
 
     @property
     def service(self) -> str:
-        """The name of the Service it belongs to, from its label."""
+        """Return the name of the Service it belongs to, from its label."""
         return self.metadata.labels.get(SERVICE_LABEL, "")
 
 

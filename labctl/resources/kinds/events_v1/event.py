@@ -53,7 +53,7 @@ class OtherNames:
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
-    """The newer API is stricter with new Events: their time, their reporter, their reason and action must be said."""
+    """Check a new Event more strictly than core/v1 does: time, reporter, reason and action are required."""
     if old is not None:
         return
     for name, most in (("reportingController", 63), ("reportingInstance", 128), ("action", _MOST_ACTION), ("reason", _MOST_REASON)):

@@ -74,23 +74,23 @@ class Fault(Viewed, frozen=True, rename="camel", gc=False):
 
     @property
     def form(self) -> str:
-        """The target's form: machine, pod, master or client."""
+        """Return the target's form: machine, pod, master or client."""
         return form(self.spec.target)
 
     @property
     def machine(self) -> str:
-        """The name of the machine that is the target; empty if the target is no machine."""
+        """Return the name of the machine that is the target, or "" if the target is no machine."""
         return self.spec.target if self.form == "machine" else ""
 
     @property
     def pod(self) -> tuple[str, str, str]:
-        """(namespace, name, container) of the pod that is the target; the container may be empty."""
+        """Return (namespace, name, container) of the pod that is the target. The container may be empty."""
         namespace, name, container = (*self.spec.target.split("/")[1:], "")[:3]
         return namespace, name, container
 
     @property
     def client(self) -> str:
-        """The name of the user that is the target; empty if the target is none."""
+        """Return the name of the user that is the target, or "" if the target is none."""
         return self.spec.target.partition("/")[2] if self.form == "client" else ""
 
     @property
@@ -99,11 +99,11 @@ class Fault(Viewed, frozen=True, rename="camel", gc=False):
 
     @property
     def duration_s(self) -> float:
-        """How long it lasts, in seconds; 0 if it lasts until it is healed."""
+        """Return how many seconds it lasts; 0 if it lasts until it is healed."""
         return amounts.duration(self.spec.duration) if self.spec.duration else 0.0
 
     def parameter(self, name: str, default: Any = None) -> Any:
-        """The parsed value of a parameter: seconds, a share between 0 and 1, bytes, ...; `default` if it is not given."""
+        """Return the parsed value of a parameter (seconds, a share between 0 and 1, bytes, ...), or `default` if it is not given."""
         text = self.spec.parameters.get(name)
         return default if text is None else self.type.parameters[name].parse(text)
 

@@ -41,7 +41,7 @@ class PodDisruptionBudget(Viewed, frozen=True, rename="camel", gc=False):
 
     @property
     def pod_selector(self) -> Selector:
-        """Which pods it is about; without a selector none, with an empty one all of its namespace."""
+        """Return which pods it is about. Without a selector it selects none, with an empty one all of its namespace."""
         return of_json(bytes(self.spec.selector))
 
 

@@ -45,7 +45,7 @@ class Binding(Viewed, frozen=True, rename="camel", gc=False):
 
 
 def rules(said: Object, *, namespaced: bool) -> Iterator[FieldError]:
-    """What is wrong with the rules of a role."""
+    """Yield what is wrong with the rules of a role."""
     for index, rule in enumerate(said.get("rules") or ()):
         path = f"rules[{index}]"
         if not rule.get("verbs"):
@@ -68,7 +68,7 @@ def _paths(path: str, rule: Object, namespaced: bool) -> Iterator[FieldError]:
 
 
 def binding(new: Object, old: Object | None, *, namespaced: bool) -> Iterator[FieldError]:
-    """What is wrong with a binding. Its role may not be exchanged: who may bind one role may not have been allowed the other."""
+    """Yield what is wrong with a binding. Its role can't be changed, because who may bind one role may not be allowed to bind another."""
     reference = new["roleRef"]
     if reference.get("apiGroup", "") != GROUP:
         yield fields.not_supported("roleRef.apiGroup", reference.get("apiGroup", ""), (GROUP,))
@@ -110,7 +110,7 @@ BINDING_TYPES = {
 
 
 def role_title(view: Binding, _now_s: float) -> str:
-    """The column Role, as kubectl prints it: `ClusterRole/edit`."""
+    """Return the column Role, as kubectl prints it: `ClusterRole/edit`."""
     return f"{view.role_ref.kind}/{view.role_ref.name}"
 
 

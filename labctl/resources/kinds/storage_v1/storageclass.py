@@ -29,7 +29,7 @@ class StorageClass(Viewed, frozen=True, rename="camel", gc=False):
 
     @property
     def waits(self) -> bool:
-        """Whether its claims wait for the first pod that uses them."""
+        """Tell whether its claims wait for the first pod that uses them."""
         return self.volume_binding_mode == WAIT
 
 
