@@ -43,7 +43,7 @@ def decide(fault: Fault, now: float, wall: float, over: str = "") -> Decision:
     if fault.phase in ENDED:
         return Decision(Need.RELEASE if _leaves(fault) else Need.REST)
     if fault.phase == HEALING:
-        return Decision(Need.HEAL, fault.status.message)
+        return Decision(Need.HEAL, fault.status.reason_to_heal or fault.status.message)
     asked = why_heal(fault)
     if fault.phase not in (INJECTING, ACTIVE):
         return Decision(Need.SKIP, asked) if asked else Decision(Need.BEGIN)

@@ -10,13 +10,14 @@ so a master that was killed anywhere heals what it began, or completes it. Ended
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from labctl.clock import rfc3339_micro
-from labctl.errors import ApiError, LabctlError
+from labctl.clock import rfc3339, rfc3339_micro
+from labctl.errors import ApiError, LabctlError, StoreError
 from labctl.faults.decide import Decision, Need, decide
 from labctl.faults.deed import Deed, Ends, Keeps, Probes, Site
 from labctl.faults.victims import victims
@@ -31,6 +32,7 @@ from labctl.resources.kinds.labctl_internal_v1.fault import (
     HEALING,
     INJECTING,
     REFUSED,
+    STUCK,
     UNFINISHED,
     Fault,
 )
@@ -39,6 +41,7 @@ from labctl.resources.plurals import FAULTS, MACHINES, PODS
 log = logging.getLogger(__name__)
 
 NAME = "faults"
+RETRY_MAX_S = 10.0  # what fails again and again is tried at least so often; a change of the machine or of the fault tries it at once
 
 
 class Recorder(Protocol):
@@ -111,7 +114,8 @@ class Faults:
         else:
             self._note_pod(change)
             if change.new is not None:
-                self._wake(change.key)
+                if not _only_told(change.old, change.new):
+                    self._wake(change.key)
             else:
                 self._forget(change.key)
 
@@ -137,7 +141,7 @@ class Faults:
             return
         if self._workers is None:
             assert self._site is not None
-            self._workers = Workers(self._work, self._site.clock, self._failed)
+            self._workers = Workers(self._work, self._site.clock, self._failed, backoff_max_s=RETRY_MAX_S)
             self._workers.start()
         self._workers.wake(key)
 
@@ -160,16 +164,21 @@ class Faults:
         site = self._site
         while (fault := site.client.get(FAULTS, key)) is not None:
             deed = self._deeds().get(fault.spec.type)
-            over = deed.over(fault, site) if fault.phase == ACTIVE and isinstance(deed, Ends) else ""
-            decision = decide(fault, site.clock.now(), site.clock.wall(), over)
-            if decision.need is Need.REST:
-                await self._rest(fault, deed, decision)
-                return
+            step = Step(site, fault, deed, self._recorder, self._settings, self._beginning)
             try:
-                await Step(site, fault, deed, self._recorder, self._settings, self._beginning).do(decision)
-            except ApiError:
-                if site.client.get(FAULTS, key) is not None:  # else somebody took it away meanwhile
-                    raise
+                over = deed.over(fault, site) if fault.phase == ACTIVE and isinstance(deed, Ends) else ""
+                decision = decide(fault, site.clock.now(), site.clock.wall(), over)
+                if decision.need is Need.REST:
+                    await self._rest(fault, deed, decision)
+                    await step.tell_unstuck()
+                    return
+                await step.do(decision)
+            except Exception as error:
+                if site.client.get(FAULTS, key) is None:  # somebody took it away meanwhile
+                    return
+                with contextlib.suppress(ApiError, StoreError):  # a store that can't be written may be why the step failed
+                    await step.tell_stuck(error)
+                raise
 
     async def _rest(self, fault: Fault, deed: Deed | None, decision: Decision) -> None:
         assert self._site is not None
@@ -212,8 +221,12 @@ class Step:
                 )
 
     async def _begin(self) -> None:
+        """Refuses it, or writes what healing needs and does it. Only what is decided at once keeps other faults waiting: what has to be tried may take
+        long on a machine that does not answer.
+        """
+        why_not = await self.why_not()
         async with self.beginning:
-            why_not = await self._why_not()
+            why_not = why_not or self._why_not_here()
             if why_not:
                 await self._refuse(why_not)
                 return
@@ -222,8 +235,12 @@ class Step:
             fault = await self._write(phase=INJECTING, undo=undo, message="", injectedMonotonic=self.site.clock.now())
         await replace(self, fault=fault)._inject(self.site.clock.now())
 
-    async def _why_not(self) -> str:
-        """Says why the fault can't be done; empty if it can. Nothing was touched then."""
+    async def why_not(self) -> str:
+        """Says why the fault can't be done now; empty if it can. Nothing is touched."""
+        return self._why_not_here() or await self._why_not_tried()
+
+    def _why_not_here(self) -> str:
+        """Says what objects alone tell of why the fault can't be done."""
         fault, deed, site = self.fault, self.deed, self.site
         if deed is None:
             return f"this labctl can't do {fault.spec.type}"
@@ -233,8 +250,14 @@ class Step:
         if rival := next((each for each in others if contradict(fault, each)), None):
             return f"fault {rival.name} ({rival.spec.type} on {rival.spec.target}) is at work there already; heal it first"
         try:
-            why_not = deed.refuse(fault, site)
-            return why_not or (await deed.probe(fault, site) if isinstance(deed, Probes) else "")
+            return deed.refuse(fault, site)
+        except LabctlError as error:
+            return str(error)
+
+    async def _why_not_tried(self) -> str:
+        """Says what has to be tried to know it: what a kernel can, or a program on the machine."""
+        try:
+            return await self.deed.probe(self.fault, self.site) if isinstance(self.deed, Probes) else ""
         except LabctlError as error:
             return str(error)
 
@@ -245,8 +268,10 @@ class Step:
         wall = site.clock.wall() - (site.clock.now() - began)
         try:
             done = [*await self.deed.inject(fault, site)]
-        except LabctlError as error:
-            await self._write(phase=HEALING, message=f"it could not be done: {error}")
+        except Exception as error:
+            if not isinstance(error, LabctlError):
+                log.exception("doing fault %s", fault.name)
+            await self._write(phase=HEALING, **_because(f"it could not be done: {error}"))
             return
         took_s = max(0.0, site.clock.now() - began)
         self._note("injected", done)
@@ -260,10 +285,10 @@ class Step:
         self._tell("Warning", "FaultInjected", f"{fault.spec.type}: {'; '.join(done)}")
 
     async def _heal(self, why: str) -> None:
-        """Makes it whole. What fails is tried again by the worker, as long as it takes; the phase Healing keeps the reason."""
+        """Makes it whole. What fails is tried again by the worker, as long as it takes; `reasonToHeal` keeps why."""
         fault = self.fault
         if fault.phase != HEALING:
-            fault = await self._write(phase=HEALING, message=why)
+            fault = await self._write(phase=HEALING, **_because(why))
         healed = [*await self.deed.heal(fault, self.site, fault.status.undo)] if self.deed else []
         self._note("healed", healed or [why])
         never = not fault.status.injected_at and "could not be done" in why
@@ -295,7 +320,34 @@ class Step:
 
     # -- telling
 
+    async def tell_stuck(self, error: Exception) -> None:
+        """Writes why the step failed into the fault's status, and records it as an Event. The same reason is told once."""
+        fault: Fault | None = self.site.client.get(FAULTS, self.fault.name)
+        what = _TRIED.get(fault.phase, "its next step") if fault else ""
+        message = f"{what} failed, and is tried again: {str(error)[:1_000] or type(error).__name__}"
+        if fault is None or fault.stuck == message:
+            return
+        await replace(self, fault=fault)._write(message=message, conditions=[self._stuck("True", message)])
+        self._tell("Warning", "FaultStuck", f"{fault.spec.type}: {message}")
+
+    async def tell_unstuck(self) -> None:
+        """Takes the words away that `tell_stuck` wrote, when a fault that stays in its phase goes on."""
+        if self.fault.stuck:
+            await self._write(message="", conditions=[self._stuck("False")])
+
+    def _stuck(self, status: str, message: str = "") -> dict[str, str]:
+        when = rfc3339(self.site.clock.wall())
+        return {
+            "type": STUCK,
+            "status": status,
+            "reason": "StepFailed" if message else "GoesOn",
+            "message": message,
+            "lastTransitionTime": when,
+        }
+
     async def _write(self, **status: Any) -> Fault:
+        if "phase" in status and self.fault.stuck:
+            status["conditions"] = [self._stuck("False")]
         written: Fault = await self.site.client.patch(FAULTS, self.fault.name, {"status": status}, "status")
         return written
 
@@ -310,6 +362,13 @@ class Step:
             self.recorder.record(about, type_, reason, message)
 
 
+def _only_told(old: Fault | None, new: Fault) -> bool:
+    """Returns whether only the words about a fault changed: it needs nothing for that, and a step that fails is not tried again before its time."""
+    if old is None or old.phase != new.phase or old.spec != new.spec:
+        return False
+    return old.metadata.deletion_timestamp == new.metadata.deletion_timestamp
+
+
 def contradict(one: Fault, other: Fault) -> bool:
     """Returns whether both would turn the same thing: the same type on the same target, and of links in the same direction to the same peer."""
     mine, theirs = one.spec, other.spec
@@ -321,5 +380,11 @@ def contradict(one: Fault, other: Fault) -> bool:
     return same_peer and same_direction and same_parameters
 
 
+def _because(why: str) -> dict[str, str]:
+    """Returns the status of a fault that is to be healed: `message` may change while that fails, `reasonToHeal` stays."""
+    return {"message": why, "reasonToHeal": why}
+
+
+_TRIED = {HEALING: "healing it", INJECTING: "doing it", ACTIVE: "keeping it up"}
 BY_PARAMETER = {"kill-process": "process"}
 """Types of which several may hit one target, if this parameter differs."""

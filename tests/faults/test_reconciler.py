@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+
 import pytest
 
+from labctl.errors import ProviderError
+from labctl.faults.deed import Site
+from labctl.faults.deeds import builtin
+from labctl.faults.deeds.power import Reset
 from labctl.faults.reconciler import FaultSettings
 from labctl.providers.protocol import Power
+from labctl.resources.kinds.labctl_internal_v1.fault import Fault
 from labctl.resources.plurals import FAULTS
 from tests.faults.conftest import FaultRoom, Play
 
@@ -217,3 +225,103 @@ def test_what_is_overdue_after_a_restart_is_healed_at_once(play: Play) -> None:
         assert power(room) is Power.ON
 
     play(story)
+
+
+async def refuses_to_resume(room: FaultRoom, times: int, error: Exception, name: str = "minion-1") -> list[float]:
+    """Lets the provider fail to resume this machine so often; the list gets the time of each try."""
+    tries: list[float] = []
+    resume = room.provider.resume
+
+    def broken(machine: str) -> None:
+        if machine == name:
+            tries.append(room.clock.now())
+            if len(tries) <= times:
+                raise error
+        resume(machine)
+
+    room.provider.resume = broken  # type: ignore[method-assign]
+    return tries
+
+
+@pytest.mark.parametrize("error", [ProviderError("the freezer does not thaw"), ZeroDivisionError("a mistake of ours")])
+def test_healing_that_keeps_failing_is_told_and_tried_again_and_stops_no_other(play: Play, error: Exception) -> None:
+    async def story(room: FaultRoom) -> None:
+        await ready(room)
+        await room.phase(await room.up(2), "Ready")
+        tries = await refuses_to_resume(room, 12, error)
+        await room.create("pause", "minion-1", duration="5s")
+        await room.create("pause", "minion-2", "other", duration="6s")
+        await room.fault_in("Active")
+        await room.until(lambda: len(tries) >= 9)
+        fault = room.fault()
+        assert fault and fault.phase == "Healing"
+        assert fault.status.message == f"healing it failed, and is tried again: {error}"
+        assert fault.status.reason_to_heal == "its 5s were over"
+        assert [(each.type, each.status) for each in fault.status.conditions] == [("Stuck", "True")]
+        await room.fault_in("Healed", "other")
+        fault = await room.fault_in("Healed")
+        assert fault.status.message == "its 5s were over" and not fault.stuck
+        pauses = [later - earlier for earlier, later in itertools.pairwise(tries)]
+        assert min(pauses) > 0.04 and max(pauses) > 9, "it waits longer and longer, and its own words do not wake it"
+        told = [event for event in room.client.list("events") if event.reason == "FaultStuck"]
+        assert {event.involved_object.kind for event in told} == {"Fault", "Machine", "Node"}
+        assert all(event.count <= 1 for event in told)
+
+    play(story)
+
+
+def test_a_reason_to_heal_survives_a_master_that_is_killed_while_healing_fails(play: Play) -> None:
+    async def story(room: FaultRoom) -> None:
+        await ready(room)
+        tries = await refuses_to_resume(room, 3, ProviderError("the freezer does not thaw"))
+        await room.create("pause", "minion-1", duration="5s")
+        await room.until(lambda: len(tries) == 2)
+        await room.restart()
+        assert (await room.fault_in("Healed")).status.message == "its 5s were over"
+
+    play(story)
+
+
+def test_a_deed_that_has_a_mistake_is_undone_and_failed(play: Play) -> None:
+    async def story(room: FaultRoom) -> None:
+        await ready(room)
+
+        def broken(_name: str) -> None:
+            raise ZeroDivisionError("a mistake of ours")
+
+        room.provider.pause = broken  # type: ignore[method-assign]
+        await room.create("pause", "minion-1")
+        assert (await room.fault_in("Failed")).status.message == "it could not be done: a mistake of ours"
+
+    play(story)
+
+
+def test_a_fault_that_is_tried_for_long_keeps_no_other_waiting(play: Play) -> None:
+    async def story(room: FaultRoom) -> None:
+        await ready(room)
+        await room.phase(await room.up(2), "Ready")
+        deed = Slow()
+        room.deeds = lambda: {**builtin(), "reset": deed}  # type: ignore[method-assign]
+        room.faults._deeds = room.deeds
+        await room.create("reset", "minion-1", "slow")
+        await room.until(lambda: deed.begun)
+        await room.create("pause", "minion-2")
+        await room.fault_in("Active")
+        assert room.fault("slow").phase == "Pending"  # type: ignore[union-attr]
+        deed.go.set()
+        await room.fault_in("Refused", "slow")
+
+    play(story)
+
+
+class Slow(Reset):
+    """A deed whose probe waits for a machine that does not answer."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.begun = False
+
+    async def probe(self, fault: Fault, site: Site) -> str:
+        self.begun = True
+        await self.go.wait()
+        return "it does not answer"

@@ -16,9 +16,11 @@ from labctl.resources.cells import AGE, NAME, NONE, since
 from labctl.resources.faulttypes import PEER_MASTER, TYPES, FaultType, form
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, Viewed
 from labctl.resources.kinds import own
-from labctl.resources.kinds.own import BOOLEAN, MICRO_TIME, STRING
+from labctl.resources.kinds.own import BOOLEAN, MICRO_TIME, STRING, TIME
+from labctl.resources.kinds.shared import Condition
 
 FINALIZER = "labctl.internal/fault"
+STUCK = "Stuck"  # the condition of a fault whose next step fails and is tried again
 PENDING, REFUSED, INJECTING, ACTIVE, HEALING, HEALED, FAILED = "Pending", "Refused", "Injecting", "Active", "Healing", "Healed", "Failed"
 UNFINISHED = frozenset({INJECTING, ACTIVE, HEALING})
 ENDED = frozenset({REFUSED, HEALED, FAILED})
@@ -47,6 +49,7 @@ class FaultSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
 class FaultStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
     phase: str = ""
     message: str = ""
+    reason_to_heal: str = ""  # why it is being healed, or was; `message` may meanwhile say why that fails
     injected_at: str = ""
     healed_at: str = ""
     injected_monotonic: float = 0.0  # seconds of the master's host's CLOCK_MONOTONIC when the deed began, as in the journal
@@ -54,6 +57,7 @@ class FaultStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
     took_seconds: float = 0.0  # the deed's own time: the fault began at some moment of it
     done: tuple[str, ...] = ()
     undo: dict[str, Any] = {}
+    conditions: tuple[Condition, ...] = ()  # STUCK
 
 
 class Fault(Viewed, frozen=True, rename="camel", gc=False):
@@ -92,6 +96,11 @@ class Fault(Viewed, frozen=True, rename="camel", gc=False):
     def client(self) -> str:
         """Return the name of the user that is the target, or "" if the target is none."""
         return self.spec.target.partition("/")[2] if self.form == "client" else ""
+
+    @property
+    def stuck(self) -> str:
+        """Why its next step fails; empty if it does not."""
+        return next((each.message for each in self.status.conditions if each.type == STUCK and each.status == "True"), "")
 
     @property
     def direction(self) -> str:
@@ -232,6 +241,7 @@ DEFINITIONS: Mapping[str, Object] = {
         type=STRING,
     ),
     _NAME + "Status": own.struct(
+        conditions=own.list_by("type", _NAME + "Condition"),
         done={"type": "array", "items": STRING, "x-kubernetes-list-type": "atomic"},
         healedAt=MICRO_TIME,
         healedMonotonic=_NUMBER,
@@ -239,9 +249,11 @@ DEFINITIONS: Mapping[str, Object] = {
         injectedMonotonic=_NUMBER,
         message=STRING,
         phase={**STRING, "enum": [*PHASES, ""]},
+        reasonToHeal=STRING,
         tookSeconds=_NUMBER,
         undo=own.reference("io.k8s.apimachinery.pkg.runtime.RawExtension"),
     ),
+    _NAME + "Condition": own.struct("type", "status", lastTransitionTime=TIME, message=STRING, reason=STRING, status=STRING, type=STRING),
 }
 
 KIND = Kind(
