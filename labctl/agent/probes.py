@@ -173,6 +173,7 @@ class Prober:
             await self._started.wait()
         await asyncio.sleep(max(0.0, self._began_s + settings.initial_delay_s - time.time()))
         clock = asyncio.get_running_loop().time
+        due_s = clock()
         while True:
             asked_s = clock()
             good, message = await ask(probe, self._container, self._address, self._run, settings.timeout_s)
@@ -184,4 +185,12 @@ class Prober:
             if kind == "startup" and reached:
                 self._started.set()
                 return
-            await asyncio.sleep(settings.period_s)
+            due_s = next_due(due_s, settings.period_s, clock())
+            await asyncio.sleep(max(0.0, due_s - clock()))
+
+
+def next_due(due_s: float, period_s: float, now_s: float) -> float:
+    """Returns when to ask after an answer that was due at `due_s` and came at `now_s`. Periods count from beginning to beginning, as a Go ticker's do:
+    an answer that took longer is followed by the next question at once, and one that took several periods by one question, not by several.
+    """
+    return due_s + period_s * max(1, int((now_s - due_s) / period_s))

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from labctl.agent.node import conditions
-from labctl.agent.probes import Prober, Settings, Verdict, ask, port_of
+from labctl.agent.probes import Prober, Settings, Verdict, ask, next_due, port_of
 from labctl.agent.runtime.interface import Ran
 from labctl.sim.clock import run as virtual
 
@@ -81,6 +81,35 @@ def test_a_machine_that_stood_still_proves_nothing_about_a_container(stood_still
 
     virtual(story())
     assert [result.good for result in results] == told
+
+
+@pytest.mark.parametrize(
+    ("took_s", "asked_at"), [(0.25, [0, 1, 2, 3]), (1.0, [0, 1, 2, 3]), (1.5, [0, 1.5, 3, 4.5]), (3.5, [0, 3.5, 7, 10.5])]
+)
+def test_a_period_counts_from_question_to_question(took_s, asked_at):
+    asked = []
+
+    async def story():
+        clock = asyncio.get_running_loop().time
+        began_s = clock()
+
+        async def run(argv, timeout_s):
+            asked.append(clock() - began_s)
+            await asyncio.sleep(took_s)
+            return Ran(-1, b"")
+
+        probe = {"exec": {"command": ["true"]}, "periodSeconds": 1, "timeoutSeconds": 4}
+        prober = Prober({"name": "c", "readinessProbe": probe}, 0.0, "127.0.0.1", run, lambda _result: None, True)
+        while len(asked) < 4:
+            await asyncio.sleep(0.1)
+        prober.stop()
+
+    virtual(story())
+    assert asked == pytest.approx(asked_at)
+
+
+def test_periods_that_passed_are_not_asked_for_one_by_one():
+    assert (next_due(10, 1, 10.2), next_due(10, 1, 11.0), next_due(10, 1, 12.7), next_due(10, 1, 70.5)) == (11, 11, 12, 70)
 
 
 def test_ports_by_name():
