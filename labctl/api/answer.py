@@ -22,6 +22,7 @@ DRAIN_ABOVE_BYTES = 64 << 10
 _GZIP_WINDOW = 31  # this value makes zlib write a gzip header
 _COMMON = b"Cache-Control: no-cache, private\r\nX-Content-Type-Options: nosniff\r\n"
 NOT_FOUND = "404 page not found\n"  # the answer of a real server for a path that it does not serve at all
+_PHRASES = {int(each): each.phrase for each in HTTPStatus}  # a webhook may answer with a code of its own, and a phrase is optional (RFC 9112)
 _PRETTY_AGENTS = ("curl", "Wget", "Mozilla/5.0")
 
 
@@ -67,7 +68,7 @@ class NoResponse(web.StreamResponse):
 
 @lru_cache(maxsize=256)
 def _head(status: int, content_type: str, http11: bool, keep_alive: bool) -> bytes:
-    line = f"HTTP/1.{1 if http11 else 0} {status} {HTTPStatus(status).phrase}\r\n"
+    line = f"HTTP/1.{1 if http11 else 0} {status} {_PHRASES.get(status, '')}\r\n"
     connection = "" if http11 and keep_alive else f"Connection: {'keep-alive' if keep_alive else 'close'}\r\n"
     return f"{line}Content-Type: {content_type}\r\n{connection}".encode() + _COMMON
 

@@ -102,6 +102,9 @@ async def test_a_validating_webhook_is_shown_the_write_and_may_refuse_it(api: Ap
     assert (request["name"], request["namespace"], request["operation"], request["dryRun"]) == ("a", "default", "CREATE", False)
     assert request["object"]["data"] == {"k": "v"} and request["oldObject"] is None and "system:masters" in request["userInfo"]["groups"]
     await ok(api, "create", "secret", "generic", "s"), "what no rule matches is not asked about"
+    hooks.answers["/no"] = lambda _request: {"allowed": False, "status": {"message": "my own code", "code": 555}}
+    async with api.session() as http, http.post("/api/v1/namespaces/default/configmaps", json={"metadata": {"name": "a"}}) as answer:
+        assert answer.status == 555 and (await answer.json())["code"] == 555
     hooks.answers["/no"] = lambda _request: {"allowed": True, "warnings": ["look out"]}
     ran = await api.kubectl("create", "configmap", "a")
     assert ran.code == 0 and "Warning: look out" in ran.err
