@@ -22,7 +22,8 @@ DRAIN_ABOVE_BYTES = 64 << 10
 _GZIP_WINDOW = 31  # this value makes zlib write a gzip header
 _COMMON = b"Cache-Control: no-cache, private\r\nX-Content-Type-Options: nosniff\r\n"
 NOT_FOUND = "404 page not found\n"  # the answer of a real server for a path that it does not serve at all
-_PHRASES = {int(each): each.phrase for each in HTTPStatus}  # a webhook may answer with a code of its own, and a phrase is optional (RFC 9112)
+_PHRASES = {int(each): each.phrase for each in HTTPStatus}
+"""A code of a webhook's own has no phrase, and needs none (RFC 9112)."""
 _PRETTY_AGENTS = ("curl", "Wget", "Mozilla/5.0")
 
 
