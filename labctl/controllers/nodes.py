@@ -10,8 +10,9 @@ In both cases pods are moved only if another node can take them: one that report
 master
 is cut off, or the machines were asleep; if all are dead, the host went down. Then pods stay where they are, and continue, or start again,
 when their machine is back
-(Kubernetes stops its evictions then, too: "master disruption mode"). A dead machine that is booting is waited for as long as pods tolerate
-a node that is not ready.
+(Kubernetes stops its evictions then, too: "master disruption mode"). After a host's reboot all machines boot side by side, and who is first must not
+take the pods of the others: pods that stayed for want of another node wait while their machine boots (`boot_s`), and only after that as long as they
+tolerate a node that is not ready. A dead machine whose boot began while others lived is waited for as long as its pods tolerate that.
 
 The ends of machines that end together are reported one after the other, in any order. So the first of them is fenced only after a moment
 (`ends_together_s`). If it
@@ -27,7 +28,7 @@ from typing import Any
 
 from labctl.controllers.conditions import with_condition
 from labctl.controllers.indexes import LEASES, MACHINES, NODES, NODES_READY, PODS, PODS_BY_NODE, READY
-from labctl.controllers.nodetaints import adds_eviction, is_fenced, loses_pods, node_event, taints_of
+from labctl.controllers.nodetaints import adds_eviction, is_fenced, keeps_pods, loses_pods, node_event, taints_of
 from labctl.controllers.peers import LEASE_NAMESPACE
 from labctl.controllers.settings import ControllerSettings
 from labctl.controllers.silence import Judgement, Silence, born, heard, report
@@ -39,7 +40,8 @@ from labctl.resources.kinds.labctl_internal_v1.machine import Machine, PowerEven
 from labctl.resources.kinds.shared import condition_status
 from labctl.resources.taints import PRESSURES
 
-ENDED = "ended"
+ENDED, COMING = "ended", "coming"
+BOOTS = "nobody could take them when their machine ended, and it boots"
 
 ON_ITS_WAY = frozenset({"Booting", "Joining"})  # phases of a machine that will run its pods again
 LOOK_AGAIN_S = 1.0  # how often it is checked whether another node is left, while that decides
@@ -60,6 +62,7 @@ class Nodes:
         self._silence = Silence(settings)
         self._zones = Zones(settings, self._silence.is_suspect)
         self._together_s = settings.ends_together_s
+        self._boot_s = settings.boot_s
         self.watches = {
             NODES: lambda _view, seen: (seen.key,) if seen.new is not None else (),
             LEASES: _renewed,
@@ -71,6 +74,7 @@ class Nodes:
             (NODES, "report"): report,
             (NODES, "born"): born,
             (MACHINES, "end"): _end,
+            (MACHINES, "coming"): _coming,
         }
 
     def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
@@ -82,9 +86,11 @@ class Nodes:
         if death and is_fenced(node):
             return Plan(_fence(view, node, death))
         judgement = self._silence.judge(view, key, now)
-        if not death and not judgement.given_up:
-            actions = _healthy(view, node)
-            return Plan(actions + _pods_not_ready(view, node) if _booted_anew(machine, node) else actions, judgement.again_s)
+        boots_s = self._boots_s(view, node, machine, now)
+        if not death and (boots_s > 0 or not judgement.given_up):
+            actions = _healthy(view, node, BOOTS if boots_s > 0 else "")
+            again_s = min(boots_s, LOOK_AGAIN_S) if boots_s > 0 else judgement.again_s
+            return Plan(actions + _pods_not_ready(view, node) if _booted_anew(machine, node) else actions, again_s)
         elsewhere = self._others(view, key, now)
         if death and elsewhere and not _comes_back(machine):
             wait_s = 0.0 if death.intended else self._together_s - (now - _last_end(view))
@@ -93,6 +99,7 @@ class Nodes:
             return Plan(_pods_not_ready(view, node), wait_s)
         stays = "" if elsewhere else "no other node is left to take them"
         if death:
+            stays = stays or (BOOTS if boots_s > 0 else "")
             return Plan(_lost(view, node, death, stays), LOOK_AGAIN_S)
         again_s = LOOK_AGAIN_S
         if not stays and not loses_pods(node):
@@ -104,6 +111,12 @@ class Nodes:
         node: Node | None = view.get(NODES, key)
         if node is not None and not loses_pods(node) and any(adds_eviction(action) for action in plan.actions):
             self._zones.evicted(node, now)
+
+    def _boots_s(self, view: View, node: Node, machine: Machine | None, now: float) -> float:
+        """Return how many seconds the node's pods, which stayed when nobody could take them, wait yet for its machine. 0 if it does not boot."""
+        if machine is None or not _comes_back(machine) or not keeps_pods(node):
+            return 0.0
+        return max(0.0, self._boot_s - (now - view.since(MACHINES, "coming", COMING, machine.metadata.name)))
 
     def _stay(self, view: View, node: Node, judgement: Judgement, now: float) -> tuple[str, float]:
         """Return why the pods of a silent node stay where they are (empty if they may be evicted), and when that may change."""
@@ -130,6 +143,11 @@ def _end(machine: Machine) -> Iterable[str]:
     """Return the key of machines whose last boot ended unintendedly."""
     event = machine.status.last_event
     return (ENDED,) if event is not None and event.power == "Off" and not event.intended else ()
+
+
+def _coming(machine: Machine) -> Iterable[str]:
+    """Return the key of machines that boot, or are to boot."""
+    return (COMING,) if _comes_back(machine) else ()
 
 
 def _last_end(view: View) -> float:
@@ -170,9 +188,13 @@ def _renewed(view: View, seen: Seen) -> Iterable[Key]:
 # -- health ----------------------------------------------------------------------------------------------------------------------------
 
 
-def _healthy(view: View, node: Node) -> list[Action]:
+def _healthy(view: View, node: Node, stays: str = "") -> list[Action]:
+    """Handle a node that is heard, or whose machine boots, for which its pods stay: `stays` says why, and is empty otherwise."""
     ready = condition_status(node.status.conditions, "Ready")
-    stays = "it is heard again" if ready == "Unknown" and not loses_pods(node) else ""
+    if ready == "True":
+        stays = ""
+    elif not stays and ready == "Unknown" and not loses_pods(node):
+        stays = "it is heard again"
     taints = taints_of(node, ready, view.wall(), stays=stays)
     return [taints] if taints is not None else []
 

@@ -26,6 +26,11 @@ def loses_pods(node: Node) -> bool:
     return any((taint.key, taint.effect) == (UNREACHABLE, "NoExecute") for taint in node.spec.taints)
 
 
+def keeps_pods(node: Node) -> bool:
+    """Tell whether the node is tainted as not ready or unreachable, but none of its pods may leave it for that."""
+    return {taint.effect for taint in node.spec.taints if taint.key in (NOT_READY, UNREACHABLE)} == {"NoSchedule"}
+
+
 def adds_eviction(action: Action) -> bool:
     """Tell whether a write gives a node that taint, or keeps it."""
     taints = action.patch.get("spec", {}).get("taints") if isinstance(action, Patch) else None

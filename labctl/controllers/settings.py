@@ -25,6 +25,7 @@ class ControllerSettings:
     ends_together_s: float = (
         0.1  # machines that end within this time count as ended together; only after it is known which nodes can take their pods
     )
+    boot_s: float = 180.0  # pods that nobody could take when their machine ended wait for it at most so long while it boots
     eviction_s: float = defaults.EVICT_S  # how long pods without a toleration of their own stay on a node that is not ready or unreachable
     burst: int = 100  # the most pods that one plan of a replication controller creates or deletes; they take a few ms
     slow_start: int = 8  # ... and creates while none of its pods exists; after that, as many as exist

@@ -4,16 +4,19 @@ from labctl.controllers.nodes import Nodes
 from labctl.controllers.settings import ControllerSettings
 from labctl.sim.objects import condition, node, pod
 from labctl.sim.picture import Picture
+from labctl.sim.scenario import LAB
 
 GRACE_S = 40
 TOGETHER_S = ControllerSettings().ends_together_s
+BOOT_S = ControllerSettings().boot_s
+KUBERNETES = ControllerSettings(lease_grace_s=GRACE_S)
 NAME = "minion-1"
 OTHER = "minion-2"
 
 
 @pytest.fixture
 def picture():
-    return Picture([Nodes(ControllerSettings(lease_grace_s=GRACE_S))])
+    return Picture([Nodes(KUBERNETES)])
 
 
 def lease(picture, renewed="1", name=NAME):
@@ -303,7 +306,7 @@ def test_pods_of_a_dead_machine_stay_where_they_are_while_nobody_is_left_to_take
 
 @pytest.mark.parametrize("phase", ["Booting", "Joining"])
 def test_a_dead_machine_that_is_booting_keeps_its_pods_as_long_as_they_tolerate_a_node_that_is_not_ready(picture, phase):
-    """After a host's reboot all machines boot side by side: who is first does not take all."""
+    """It boots already when its end becomes known, beside others that live."""
     other(picture)
     picture.put(node(NAME, boot="b1"))
     machine(picture, "Off", "b1", phase=phase)
@@ -314,6 +317,84 @@ def test_a_dead_machine_that_is_booting_keeps_its_pods_as_long_as_they_tolerate_
     lease(picture)
     settle(picture)
     assert taints(picture) == [] and ready(picture)[0] == "True"
+
+
+def all_ended(settings=KUBERNETES):
+    """Two machines that ended together, as with their host; both are to boot, and the other one is up first."""
+    picture = Picture([Nodes(settings)])
+    picture.put(node(NAME, boot="b1"))
+    machine(picture, "Off", "b1")
+    other(picture, boot="o1")
+    machine(picture, "Off", "o1", name=OTHER)
+    assert "its pods stay" in settle(picture)[0]
+    machine(picture, "Off", "b1", phase="Booting")
+    picture.put({**picture.view.raw("nodes", OTHER), "status": node(OTHER, boot="o2")["status"]})
+    machine(picture, "On", "o2", name=OTHER, phase="Ready")
+    return picture
+
+
+def lives_on(picture, seconds):
+    """Time passes, and the other node renews its lease."""
+    picture.clock.time += seconds
+    lease(picture, str(int(picture.clock.time) % 10), OTHER)
+
+
+@pytest.mark.parametrize("settings", [KUBERNETES, LAB])
+def test_pods_that_nobody_could_take_wait_for_their_machine_while_it_boots(settings):
+    """Who boots first takes nothing, however short the time is that pods tolerate a node that is not ready."""
+    picture = all_ended(settings)
+    lives_on(picture, 1)
+    settle(picture)
+    assert taints(picture) == ["not-ready=:NoSchedule"]
+    machine(picture, "On", "b2", phase="Joining")
+    for _ in range(5):
+        lives_on(picture, 9)
+        settle(picture)
+        assert taints(picture) == ["not-ready=:NoSchedule"] and ready(picture) == ("False", "MachineOff")
+    picture.put({**picture.view.raw("nodes", NAME), "status": node(NAME, boot="b2")["status"]})
+    machine(picture, "On", "b2", phase="Ready")
+    lease(picture)
+    settle(picture)
+    assert taints(picture) == [] and ready(picture)[0] == "True"
+
+
+@pytest.mark.parametrize("settings", [KUBERNETES, LAB])
+def test_pods_of_a_labs_only_machine_wait_for_it_while_it_boots(settings):
+    picture = Picture([Nodes(settings)])
+    picture.put(node(NAME, boot="b1"))
+    for power, boot, phase in (("Off", "b1", "Off"), ("Off", "b1", "Booting"), ("On", "b2", "Joining")):
+        machine(picture, power, boot, phase=phase)
+        for _ in range(3):
+            settle(picture)
+            assert taints(picture) == ["not-ready=:NoSchedule"]
+            picture.clock.time += 1
+
+
+@pytest.mark.parametrize("power, boot, phase", [("Off", "b1", "Booting"), ("On", "b2", "Joining")])
+def test_a_machine_that_does_not_come_back_in_time_is_waited_for_as_long_as_its_pods_tolerate(power, boot, phase):
+    picture = all_ended()
+    machine(picture, power, boot, phase=phase)
+    lives_on(picture, BOOT_S - 1)
+    settle(picture)
+    assert taints(picture) == ["not-ready=:NoSchedule"]
+    assert 0 < picture.plan(NAME).again_s <= 1
+    lives_on(picture, 1)
+    settle(picture)
+    assert any(taint.endswith(":NoExecute") for taint in taints(picture)) and not any(
+        "out-of-service" in taint for taint in taints(picture)
+    )
+    lives_on(picture, 1)
+    assert settle(picture) == [], "nor does it begin to wait once more"
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Off"])
+def test_a_machine_whose_boot_failed_is_waited_for_no_longer(phase):
+    picture = all_ended()
+    lives_on(picture, 1)
+    settle(picture)
+    machine(picture, "Off", "b1", phase=phase)
+    settle(picture)
+    assert "out-of-service=boot-b1:NoExecute" in taints(picture)
 
 
 def test_nodes_that_fall_silent_together_lose_no_pods(picture):

@@ -5,6 +5,7 @@ where all that libvirt started is ours to end.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -80,6 +81,15 @@ def next_boot(cluster):
         yield
     finally:
         subprocess.run(["umount", BOOT_ID], check=True)
+
+
+@contextlib.contextmanager
+def slow_to_boot(cluster, minion: str):
+    """A machine that takes long to boot, as on a busy host: it begins when the block is over. Who boots a machine takes its lock first."""
+    state = Path(json.loads((cluster.folder / ".labctl" / "lab.json").read_text())["state"])
+    with (state / "locks" / (minion if VIRTUAL else f"machine-{minion}")).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 # -- libvirt's own processes ----------------------------------------------------------------------------------------------------------------

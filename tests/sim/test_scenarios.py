@@ -4,12 +4,14 @@ import asyncio
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
+from labctl.controllers.settings import ControllerSettings
 from labctl.sim.clock import run
 from labctl.sim.objects import node, pod, reference, replication_controller, service
-from labctl.sim.scenario import play
+from labctl.sim.scenario import LAB, play
 from labctl.sim.settings import HollowSettings, ScenarioSettings
 from labctl.sim.world import World
 
@@ -32,11 +34,11 @@ def test_one_seed_lived_twice_is_one_journal():
 QUICK = HollowSettings(told_s=(0.01, 0.05), start_s=(0.02, 0.2))
 
 
-def lived(story):
+def lived(story, controllers=ControllerSettings()):  # noqa: B008 - frozen
     """Run `await story(world)` in a world of three nodes that has come to rest."""
 
     async def live():
-        world = World(1, QUICK)
+        world = World(1, replace(QUICK, lease_s=controllers.lease_s, peers=controllers.peers), controllers)
         await world.start(3)
         assert not await world.calm(10)
         await story(world)
@@ -306,6 +308,50 @@ def test_pods_of_machines_that_end_together_stay_bound(first, apart_s):
         assert {p.metadata.uid: p.spec.node_name for p in web_pods(world)} == before
 
     lived(story)
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+@pytest.mark.parametrize("told_apart_s, boots_apart_s", [(0.0, 1), (3.0, 25)])
+@pytest.mark.parametrize("timing", [ControllerSettings(), replace(ControllerSettings(), eviction_s=1), LAB])
+def test_a_host_that_reboots_has_the_same_pods_on_the_same_machines(first, told_apart_s, boots_apart_s, timing):
+    """The master ends with its machines and begins with them. On a slow host it is told of their ends one by one, and one boots long before another."""
+
+    async def story(world):
+        await web(world, 6)
+        await world.client.create("pods", pod("bare"))
+        await asyncio.sleep(5)
+        before = {p.metadata.uid: p.spec.node_name for p in world.client.list("pods", "default")}
+        assert all(before.values())
+        nodes = list(world.fleet.nodes.values())
+        order = nodes[first:] + nodes[:first]
+        await world._stop_master()
+        for one in nodes:
+            one.power_off()
+        await asyncio.sleep(60)
+        world.runner = world._runner()
+        await world._start_master()
+        for one in order:
+            await world._tell(one, "Off", "it was found off when the master started")
+            await asyncio.sleep(told_apart_s)
+        for one in nodes:  # as `labctl up` asks for all of them
+            request = {"metadata": {"annotations": {"labctl.internal/boot-request": "up"}}}
+            await world.client.patch("machines.labctl.internal", one.name, request)
+            await says(world, one, {"phase": "Booting"})
+        for one in order[::-1]:
+            await asyncio.sleep(boots_apart_s)
+            await world._tell(one, "On", "booted")
+            await says(world, one, {"phase": "Joining", "observedBootRequest": "up"})
+            await asyncio.sleep(boots_apart_s)
+            one.power_on()
+            await asyncio.sleep(0.5)
+            await says(world, one, {"phase": "Ready", "bootID": one.boot_id})
+        assert not await world.calm(60)
+        assert {p.metadata.uid: p.spec.node_name for p in world.client.list("pods", "default")} == before
+
+    async def says(world, one, status):
+        await world.client.patch("machines.labctl.internal", one.name, {"status": status}, "status")
+
+    lived(story, timing)
 
 
 def test_pods_of_two_machines_that_end_together_move_to_the_third():
