@@ -185,7 +185,10 @@ def check(file: Path, output: str) -> None:
     try:
         read = _read(path)
         stages = LabStages(Lab(), Path())
-        problems = [f"{path.name}: {why}" for plan in read.plans if (why := stages.refuse(plan.settings))]
+        whys = [stages.refuse(plan.settings, plan.steps) for plan in read.plans]
+        problems = [f"{path.name}: {why}" for why in whys if why]
+        if not problems and (why := stages.refuse_now(read.plans)):
+            problems = [f"{path.name}: the lab here: {why}"]
     except Refused as error:
         problems = error.problems
     problems = list(dict.fromkeys(problems))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from labctl.errors import LabctlError
+from labctl.experiments import selectors
 from labctl.experiments.plan import Plan, PlannedStep
 from labctl.experiments.selectors import Chooser
 from labctl.experiments.stage import ActionRequest, FaultRequest, Running, Stage, StageGone
@@ -32,6 +33,35 @@ def wait_steady(stage: Stage, plan: Plan) -> None:
                 f"the steady state did not come within {plan.steady_within_s:g} s: {'; '.join(missing)}", mend="labctl get pods -A"
             )
         stage.wait(stage.now() + _LOOK_S)
+
+
+def refuse_early(stage: Stage, plans: Sequence[Plan]) -> None:
+    """Raise BrokenOff if this lab can't do a fault of these plans whose target is there before anything is deployed: a machine, the master, a client."""
+    requests = [
+        FaultRequest(
+            name=step.name,
+            type=step.fault,
+            target=target,
+            peer=peer,
+            direction=step.direction,
+            parameters=step.parameters,
+            duration=step.duration,
+        )
+        for plan in plans
+        for step in plan.steps
+        if step.fault and (target := _early(stage, step.target)) and ((peer := _early(stage, step.peer, target)) or not step.peer)
+    ]
+    unique = {msgspec.json.encode(request): request for request in requests}
+    if refused := stage.refuse(list(unique.values())):
+        raise BrokenOff("; ".join(dict.fromkeys(refused)))
+
+
+def _early(stage: Stage, text: str, taken: str = "") -> str:
+    """Return the target that a text means, with any minion for one that a selector will choose (not `taken`); empty if it is a pod."""
+    found = selectors.target(text) if text else ""
+    if isinstance(found, selectors.Selector):
+        return next((name for name in stage.minions() if name != taken), "") if found.minion else ""
+    return "" if found.startswith("pod/") else found
 
 
 class Repetition:
@@ -60,7 +90,7 @@ class Repetition:
         """Play the plan to its end. Raises LabctlError if a step or the load fails."""
         wait_steady(self._stage, self._plan)
         targets = {step.name: self._chooser.target(step.target) for step in self._plan.steps if step.fault or step.action == "drain"}
-        requests = [self._fault(step, targets[step.name]) for step in self._plan.steps if step.fault]
+        requests = [self._fault(step, targets[step.name]) for step in self._plan.steps if step.fault and not self._made_later(step)]
         if refused := self._stage.refuse(requests):
             raise BrokenOff("; ".join(refused))
         self._begin_load(list(targets.values()))
@@ -71,6 +101,11 @@ class Repetition:
         self._stage.wait(began_s + self._plan.duration_s)
         self._end()
         self._stage.heal()
+
+    def _made_later(self, step: PlannedStep) -> bool:
+        """Whether the step's pod may be made by an action before it. Whether it can be hit is then known when it is there."""
+        makers = [each for each in self._plan.steps if each.action in ("apply", "scale") and each.at_s <= step.at_s]
+        return bool(makers) and step.target.startswith("pod/")
 
     def break_off(self) -> None:
         """Stop the load, keep what it measured, and heal. Raises nothing: the reason for breaking off is the one to report."""

@@ -25,7 +25,7 @@ from labctl.experiments.figures import figures
 from labctl.experiments.file import Experiment
 from labctl.experiments.hypothesis import judge
 from labctl.experiments.plan import Plan
-from labctl.experiments.repetition import BrokenOff, Repetition
+from labctl.experiments.repetition import BrokenOff, Repetition, refuse_early
 from labctl.experiments.result import Result, Run, cell_name
 from labctl.experiments.stage import Stage, StageGone, Stages
 
@@ -70,7 +70,7 @@ class Runner:
     def run(self, again: bool) -> Result:
         self.result = self._continued() if folders.exists(self._folder) and not again else self._new()
         for plan in self._experiment.plans:
-            if why := self._stages.refuse(plan.settings):
+            if why := self._stages.refuse(plan.settings, plan.steps):
                 raise UsageError(f"{cell_name(plan.cell) + ': ' if plan.cell else ''}{why}")
         folders.write(self._folder, self.result)  # a folder that can't be written is said before anything is played
         for plans in self._labs():
@@ -125,7 +125,9 @@ class Runner:
             if stage.saved(start):  # an earlier run was killed: the lab is in the middle of something
                 stage.heal()
                 self._restore(stage, start, "the lab as it was before")
+                refuse_early(stage, plans)
             else:
+                refuse_early(stage, plans)
                 self._save(stage, start, "keep the lab as it is")
             self._note_facts(stage, plans)
             for plan in plans:

@@ -7,13 +7,16 @@ journal's `t`, which is CLOCK_MONOTONIC of the master's host, or the simulation'
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from labctl.errors import LabctlError, UsageError
 from labctl.measure.records import Measurement
 from labctl.measure.timeline import Timeline
+
+if TYPE_CHECKING:
+    from labctl.experiments.plan import PlannedStep
 
 
 class StageGone(LabctlError):
@@ -101,7 +104,7 @@ class Stage(Protocol):
         """Return how busy the host is now: processes that run or wait, over the last minute. A simulation returns 0."""
 
     def refuse(self, faults: Sequence[FaultRequest]) -> Sequence[str]:
-        """Return a line for each fault that this lab can't do now. Nothing is touched."""
+        """Return a line for each fault that this lab can't do now, whatever it is that can't: provider, kernel, machine or pod. Nothing is touched."""
 
     def deploy(self, manifests: Sequence[Mapping[str, Any]]) -> None:
         """Apply the manifests."""
@@ -147,8 +150,8 @@ class Stage(Protocol):
 class Stages(Protocol):
     """Where stages come from: each combination of lab settings has one of its own."""
 
-    def refuse(self, settings: Mapping[str, str]) -> str:
-        """Return why no lab with these settings can be had here, or an empty text. Nothing is touched."""
+    def refuse(self, settings: Mapping[str, Any], steps: Sequence[PlannedStep] = ()) -> str:
+        """Return why no lab with these settings can be had here, or why none of them can ever take these steps, or an empty text. Nothing is touched."""
 
     def open(self, settings: Mapping[str, str]) -> Stage:
         """Return the lab with these settings: the person's own if it has them, else one that is made for the experiment."""

@@ -133,6 +133,12 @@ class Faults:
         if not names:
             del self._on_pods[pod]
 
+    async def why_not(self, view: View, fault: Fault) -> str:
+        """Says why this fault, which is no object yet, could not be done now; empty if it could. Nothing is touched."""
+        return await Step(
+            self._make_site(view), fault, self._deeds().get(fault.spec.type), self._recorder, self._settings, self._beginning
+        ).why_not()
+
     # -- the workers
 
     def _wake(self, key: str) -> None:

@@ -39,6 +39,7 @@ _PATHS = {
     "replicationcontroller": "/api/v1/namespaces/{}/replicationcontrollers/{}",
     **{kind: "/apis/apps/v1/namespaces/{}/" + kind + "s/{}" for kind in ("deployment", "replicaset", "statefulset", "daemonset")},
 }
+_CHECKED_AT_ONCE = 50
 _FAULTS = "/apis/labctl.internal/v1/faults"
 
 
@@ -157,14 +158,26 @@ class LabStage:
         return self._asked(lambda: begin(self.lab, request))
 
     def refuse(self, faults: Sequence[FaultRequest]) -> Sequence[str]:
-        """Ask the API whether it would take each Fault: its type, target and parameters. What the deed itself can't do is said when it is injected."""
+        """Ask the API whether it would take each Fault, and the master whether it could do it: by its provider, by the kernel, and on that machine."""
         refused = []
         for fault in faults:
             try:
                 self._asked(lambda fault=fault: self.lab.api.post(f"{_FAULTS}?dryRun=All", _manifest(fault)))  # type: ignore[misc]
             except ApiError as error:
                 refused.append(f"{fault.name}: {error.message}")
-        return refused
+        return refused or self._can_not(faults)
+
+    def _can_not(self, faults: Sequence[FaultRequest]) -> Sequence[str]:
+        whys: list[str] = []
+        try:
+            for at in range(0, len(faults), _CHECKED_AT_ONCE):
+                asked = {"items": [_manifest(fault)["spec"] for fault in faults[at : at + _CHECKED_AT_ONCE]]}
+                whys += self._asked(lambda asked=asked: self.lab.api.post("/labctl/v1/faults/check", asked))["items"]  # type: ignore[misc]
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            return ()  # a master from before there was this question says it when the fault is injected
+        return [f"{fault.name}: {why}" for fault, why in zip(faults, whys, strict=True) if why]
 
     def inject(self, fault: FaultRequest) -> Sequence[str]:
         faults = LabFaults(self.lab)

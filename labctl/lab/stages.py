@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labctl.errors import LabctlError
+from labctl.experiments.repetition import BrokenOff, refuse_early
 from labctl.experiments.stage import Stage
 from labctl.lab import images
+from labctl.lab.abilities import possible_providers, why_no_experiment
 from labctl.lab.lab import Lab
 from labctl.lab.progress import step
 from labctl.lab.settings import BY_NAME
 from labctl.lab.stage import LabStage
 
 if TYPE_CHECKING:
+    from labctl.experiments.plan import Plan, PlannedStep
     from labctl.lab.folder import LabFolder
 
 _NEVER = ("api_port", "machines")  # settings that are of one lab alone
@@ -36,7 +39,7 @@ class LabStages:
         self._images = wanted_images
         self._made: dict[int, Lab] = {}
 
-    def refuse(self, settings: Mapping[str, Any]) -> str:
+    def refuse(self, settings: Mapping[str, Any], steps: Sequence[PlannedStep] = ()) -> str:
         for name, value in settings.items():
             if name not in BY_NAME or name in _NEVER:
                 close = difflib.get_close_matches(name, BY_NAME, 1)
@@ -45,6 +48,17 @@ class LabStages:
                 BY_NAME[name].parse(value)
             except (ValueError, TypeError) as error:
                 return f"lab.{name} can't be {str(value)!r}: {error}"
+        return why_no_experiment(possible_providers(self._lab, settings), steps) if steps else ""
+
+    def refuse_now(self, plans: Sequence[Plan]) -> str:
+        """Return why the person's lab could not do the plans' faults now; empty if it could, or if it does not run, or would not be used. It starts nothing."""
+        mine = [plan for plan in plans if not self.differences(plan.settings)]
+        if not mine or not self._lab.answers():
+            return ""
+        try:
+            refuse_early(LabStage(self._lab), mine)
+        except BrokenOff as error:
+            return error.message
         return ""
 
     def open(self, settings: Mapping[str, Any]) -> Stage:

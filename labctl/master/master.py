@@ -202,6 +202,7 @@ class Master:
         from labctl.api.interference import Interference
         from labctl.api.server import Server
         from labctl.master.extensions import extensions
+        from labctl.master.faultchecks import add_routes as add_fault_checks
         from labctl.master.peers import PURPOSE, PeersRoute
 
         snapshot = partial(self.store.snapshot, self.settings.paths.store_snapshot)
@@ -210,6 +211,7 @@ class Master:
         proxy = self.machine_rooms.proxy if self.machine_rooms else None
         asked = (self._tokens, peers, self._pulls, proxy)
         routes = extensions(self.registry, self.runner, self.journal, images, snapshot, self.supervisor, self.scheduler, *asked)
+        add_fault_checks(routes, self.faults, self.runner.view)
         self.dash = self._live_page(routes, tools)
         self._interference = Interference(Random())
         return Server(

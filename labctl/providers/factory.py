@@ -49,6 +49,26 @@ def make_provider(
     raise UsageError(f"this labctl has no provider {name!r}", mend=f"use one of {', '.join(PROVIDERS)}")
 
 
+def provider_class(name: str) -> type[Provider] | None:
+    """Return the class of a provider, to ask what it can do; None for an unknown one, and where its libraries are not installed."""
+    try:
+        if name == "namespace":
+            from labctl.providers.namespace.provider import NamespaceProvider
+
+            return NamespaceProvider
+        if name == "ssh":
+            from labctl.providers.ssh.provider import SshProvider
+
+            return SshProvider
+        if name == "vagrant":
+            from labctl.providers.vagrant.provider import VagrantProvider
+
+            return VagrantProvider
+    except ImportError:
+        pass
+    return None
+
+
 def _patient(boots: B, settings: Mapping[str, Any]) -> B:
     """Raise the deadline of a boot to the time that `up` waits for a node, if that is longer."""
     return replace(boots, boot_deadline_s=max(boots.boot_deadline_s, settings.get("nodes.ready_s", 0.0)))

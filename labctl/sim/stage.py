@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from labctl import defaults
 from labctl.controllers.settings import ControllerSettings
 from labctl.errors import LabctlError, UsageError
+from labctl.experiments.plan import PlannedStep
 from labctl.experiments.stage import ActionRequest, Condition, FaultRequest, LoadRequest, Pod, Stage
 from labctl.measure.marks import FaultFacts, Timeline
 from labctl.measure.records import Measurement
@@ -36,12 +37,17 @@ STEADY_S = 300.0
 class SimStages:
     """Makes a simulated lab for each combination of settings."""
 
-    def refuse(self, settings: Mapping[str, Any]) -> str:
+    def refuse(self, settings: Mapping[str, Any], steps: Sequence[PlannedStep] = ()) -> str:
         strange = next((name for name in settings if name not in SETTINGS), "")
         if strange:
             return f"lab.{strange}: a simulated lab has only {' and '.join(SETTINGS)}"
         if settings.get("timing", defaults.TIMING) not in defaults.TIMINGS:
             return f"lab.timing can't be {settings['timing']!r}: write one of {', '.join(defaults.TIMINGS)}"
+        for step in steps:
+            if step.fault and step.fault not in FAULTS:
+                return f"{step.name}: a simulated lab has no fault {step.fault}; it has {', '.join(FAULTS)}"
+            if step.action and step.action not in ACTIONS:
+                return f"{step.name}: a simulated lab has no {step.action}; it has {', '.join(ACTIONS)}"
         return ""
 
     def open(self, settings: Mapping[str, Any]) -> Stage:

@@ -141,7 +141,7 @@ class FakeStages:
     def __init__(self, stage, refused=""):
         self.stage, self.refused, self.opened, self.closed = stage, refused, [], 0
 
-    def refuse(self, settings):
+    def refuse(self, settings, steps=()):
         return self.refused
 
     def open(self, settings):

@@ -125,12 +125,29 @@ def test_requests_that_fail_before_anything_is_broken_stop_it(tmp_path):
     assert not stage.loads and not any("inject" in line for line in stage.said)
 
 
-def test_a_fault_that_the_lab_refuses_stops_it_before_the_load(tmp_path):
+def test_a_fault_that_the_lab_refuses_stops_it_before_anything_is_kept_or_deployed(tmp_path):
     play = Play(tmp_path, GOOD.replace("power-off", "kill-container"))
     stage = FakeStage()
     with pytest.raises(BrokenOff, match="kill-container can't be done here"):
         play(stage)
-    assert not any(line.startswith(("inject", "load")) for line in stage.said) and not stage.states
+    assert not any(line.startswith(("save", "restore", "deploy", "inject", "load")) for line in stage.said) and not stage.states
+
+
+def test_a_fault_of_a_pod_that_the_lab_refuses_stops_it_before_the_load(tmp_path):
+    play = Play(tmp_path, GOOD.replace("power-off", "kill-container").replace("target: minion-1", "target: pod of web"))
+    stage = FakeStage()
+    with pytest.raises(BrokenOff, match="kill-container can't be done here"):
+        play(stage)
+    assert "deploy 2" in stage.said and not any(line.startswith(("inject", "load")) for line in stage.said) and not stage.states
+
+
+def test_a_pod_that_an_action_makes_is_not_asked_about_before_it_is_there(tmp_path):
+    step = "{at: 1s, fault: kill-container, target: pod/default/late}"
+    made = "{at: 0.5s, action: scale, target: deployment/web, replicas: 3}"
+    play = Play(tmp_path, GOOD.replace("{at: 1s, fault: power-off, target: minion-1}", made + "\n  - " + step))
+    stage = FakeStage()
+    play(stage)
+    assert "inject kill-container pod/default/late" in stage.said
 
 
 def test_a_lab_that_is_gone_ends_it_in_one_line_and_what_was_measured_stays(play):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from labctl.api.extensions import ExtensionRequest, Extensions
+from labctl.api.query import parse
 from labctl.errors import ApiError
 from labctl.faults.reconciler import contradict
+from labctl.master.faultchecks import add_routes
 from labctl.providers.protocol import LinkRule
 from labctl.resources.kinds.labctl_internal_v1.fault import Fault, FaultSpec
 from tests.faults.conftest import FaultRoom, Play
@@ -153,3 +157,47 @@ def of(**spec: object) -> Fault:
 def test_which_faults_contradict_each_other(one: dict[str, object], other: dict[str, object], they_do: bool) -> None:
     assert contradict(of(**one), of(**other)) is they_do
     assert contradict(of(**other), of(**one)) is they_do
+
+
+# -- faults that are no objects yet: an experiment asks before it begins
+
+
+def test_what_can_not_be_done_is_known_before_there_is_a_fault(play: Play) -> None:
+    async def story(room: FaultRoom) -> None:
+        await ready(room, 1)
+        room.provider.no_rules["delay"] = NETEM
+        room.provider.cut_links.clear()
+        asked = [
+            {"type": "delay", "target": "minion-1", "parameters": {"time": "50ms"}},
+            {"type": "power-off", "target": "minion-7"},
+            {"type": "delay", "target": "minion-1"},
+            {"type": "loss", "target": "minion-1", "parameters": {"share": "10%"}},
+            {"type": "kill-container", "target": "pod/default/web"},
+        ]
+        routes = Extensions()
+        add_routes(routes, room.faults, room.runner.view)
+        handler, params = routes._find("POST", "/labctl/v1/faults/check")
+        request = ExtensionRequest(None, params, parse(""), msgspec.json.encode({"items": asked}))  # type: ignore[arg-type]
+        said = (await handler(request))["items"]
+        assert said[0] == NETEM
+        assert "there is no machine minion-7" in said[1]
+        assert said[2] == "spec.parameters[time]: Required value"
+        assert said[3] == ""
+        assert said[4] == "there is no pod web in namespace default"
+        assert room.client.list("faults.labctl.internal") == [] and not room.provider.link_rules("minion-1")
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b'{"items": [{"target": 3}]}', b'{"items": [' + b'{"type": "cut"},' * 100 + b'{"type": "cut"}]}']
+)
+def test_a_hostile_question_about_faults_is_one_line(play: Play, body: bytes) -> None:
+    async def story(room: FaultRoom) -> None:
+        routes = Extensions()
+        add_routes(routes, room.faults, room.runner.view)
+        handler, params = routes._find("POST", "/labctl/v1/faults/check")
+        with pytest.raises(ApiError, match="these are no faults"):
+            await handler(ExtensionRequest(None, params, parse(""), body))  # type: ignore[arg-type]
+
+    play(story)
