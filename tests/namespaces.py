@@ -55,12 +55,23 @@ class Lab:
         found = [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/labctl/{self.id}")]
         found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"labctl/{self.id}")]
         for process in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (process / "cmdline").read_bytes() + (process / "cgroup").read_bytes()
-            except OSError:
-                continue
-            if self.id.encode() in words or str(self.state).encode() in words:
-                found.append(f"process {process.name}: {words[:80]!r}")
+            if left := self._of_this_lab(process):
+                found.append(left)
         found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.state) in line]
         found += [str(path) for part in ("machines", "locks", "trash") for path in (self.state / part).glob("**")]
         return found
+
+    def _of_this_lab(self, process: Path) -> str:
+        """Say what a process of this lab is; empty if it is another's, or has ended.
+
+        A process that has ended stays in /proc until its parent asks how, and an orphan's parent is this host's init, which may take seconds.
+        Until then it has no command line, and the kernel goes on naming the cgroup that it left: as deleted, which only an empty one can be.
+        """
+        try:
+            words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            groups = [line for line in (process / "cgroup").read_text().splitlines() if not line.endswith(" (deleted)")]
+            state = next(line for line in (process / "status").read_text().splitlines() if line.startswith("State:"))
+        except OSError:
+            return ""
+        ours = [text for text in (words, *groups) if self.id in text or str(self.state) in text]
+        return f"process {process.name} ({state.split(maxsplit=1)[1]}): {words.strip() or '(no command line)'}; {ours}" if ours else ""

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +81,46 @@ def test_a_busy_cgroup_is_named_with_its_processes() -> None:
         cgroups.remove_lab(deadline_s=5)
     assert cgroups.pids("minion-1") == []
     cgroups.remove("minion-1", deadline_s=1)
+
+
+class _EnteredLate:
+    """The real cgroups of a lab, into which a process comes right after they were looked through for the first time."""
+
+    def __init__(self, real: cgroup.Cgroups, enter: Callable[[], None]) -> None:
+        self._real = real
+        self._enter: Callable[[], None] | None = enter
+
+    def pids(self, machine: str) -> list[int]:
+        found = self._real.pids(machine)
+        if self._enter:
+            self._enter()
+        self._enter = None
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+@pytest.mark.root
+@needs_root
+def test_what_enters_a_cgroup_while_it_is_cleared_is_killed_too() -> None:
+    """The next process of a boot whose helper was killed."""
+    cgroups = cgroup.detect(f"test-{os.getpid()}")
+    plan = cgroups.make("minion-1", 64 << 20, 1.0)
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+
+    def enter() -> None:
+        for path in plan.join:
+            Path(path).write_text(str(process.pid))
+
+    try:
+        cgroup.clear(_EnteredLate(cgroups, enter), "minion-1", deadline_s=10)
+        assert process.wait(10) == -signal.SIGKILL
+        assert not any(Path(path).exists() for path in plan.join)
+    finally:
+        process.kill()
+        process.communicate()
+        cgroups.remove_lab(deadline_s=5)
 
 
 @pytest.mark.root

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from labctl.providers import locks
+from labctl.providers.namespace import cgroup
 from labctl.providers.protocol import Power
 from tests.namespaces import Lab, needs_root
 
@@ -147,3 +148,23 @@ def test_a_paused_machine_whose_lab_was_killed_boots_anew(lab: Lab) -> None:
     second = lab.provider().up(lab.spec())
     assert (second.power, second.boot_id != first.boot_id) == (Power.ON, True)
     assert lab.ssh("minion-1", "hostname").stdout == "minion-1\n"
+
+
+def test_what_is_left_is_named_and_what_has_ended_is_not_left(lab: Lab) -> None:
+    """An orphan that has ended waits for the host's init to ask how. It is a process of the lab no more, once its cgroup could be removed."""
+    cgroups = cgroup.detect(lab.id)
+    join = cgroups.make("minion-1", 64 << 20, 1.0).join
+    process = subprocess.Popen(["cat", "-"], stdin=subprocess.PIPE)
+    assert process.stdin
+    try:
+        for path in join:
+            Path(path).write_text(str(process.pid))
+        [named] = [line for line in lab.leftovers() if line.startswith(f"process {process.pid} (")]
+        assert "cat -" in named and f"/labctl/{lab.id}/minion-1" in named
+    finally:
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has asked how
+    cgroups.remove_lab(deadline_s=5)
+    assert Path(f"/proc/{process.pid}/cmdline").read_bytes() == b""
+    assert lab.leftovers() == []
+    process.communicate()

@@ -27,6 +27,7 @@ minions would then be so slow that they seem dead."""
 _TOP = "labctl"
 _ASIDE = "init"
 """The group into which a container's own processes are moved if labctl runs in a container, as other container programs do it."""
+_KILL_AGAIN_S = 0.1
 LAB_INIT = ".init"
 """The lab's own cgroup, beside those of the machines. No machine's name begins with a dot."""
 DEVICES = (
@@ -113,6 +114,25 @@ def kill(cgroups: Cgroups, machine: str) -> None:
             if pid in cgroups.pids(machine):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         os.close(pidfd)
+
+
+def clear(cgroups: Cgroups, machine: str, deadline_s: float) -> None:
+    """Kill everything in the machine's cgroup, also what enters it meanwhile, and remove it. ProviderError if that takes too long.
+
+    A boot whose helper was killed goes on by itself for some milliseconds, and its next process may enter after the others were killed.
+    Once the cgroup is removed nothing can enter it.
+    """
+    deadline = time.monotonic() + deadline_s
+    while True:
+        kill(cgroups, machine)
+        left_s = deadline - time.monotonic()
+        try:
+            cgroups.remove(machine, min(left_s, _KILL_AGAIN_S))
+        except ProviderError:
+            if left_s <= _KILL_AGAIN_S:
+                raise
+        else:
+            return
 
 
 class V1:

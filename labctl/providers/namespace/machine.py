@@ -266,8 +266,7 @@ class NamespaceMachine:
     def _clear_last_boot(self) -> None:
         """Make sure that nothing of the last boot still runs, whoever killed what."""
         self._cgroups.freeze(self.name, False)
-        cgroup.kill(self._cgroups, self.name)
-        self._cgroups.remove(self.name, self._settings.kill_deadline_s)
+        cgroup.clear(self._cgroups, self.name, self._settings.kill_deadline_s)
         spec = self.spec()
         for link in self._lab.links(spec.number) if spec else ():
             self._lab.ip(f"link delete {link}", force=True)
