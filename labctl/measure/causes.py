@@ -4,6 +4,9 @@ A line of the journal has the revision that was written (`rev`) and those that l
 chain: whatever names one of their revisions as its cause follows from the fault, and so on, until a minion confirms rules that come from such a revision.
 Pods that were lost or created on the way are followed until they are ready, because their agents' reports name no cause. A write of somebody else at the same
 time is in no chain.
+
+A plan may have several causes, of which the latest may be somebody else's, and a step on the way may be no mark. A mark's `cause` leads through both: it is the
+revision of the mark that led to it, or 0 if nothing but the fault itself did.
 """
 
 from __future__ import annotations
@@ -29,7 +32,9 @@ class Story:
         self.marks: list[Mark] = []
         self.lost: dict[str, None] = {}  # pods that were ready, or there, and are not because of the fault
         self.ready: dict[str, float] = {}  # pod -> when it became ready again, or its replacement did
-        self._revisions: set[int] = set()
+        self._explained: dict[
+            int, int
+        ] = {}  # each revision of the chain -> that of the mark that tells of it, or of the last one before it
         self._listened: set[str] = set()
         self._waiting: dict[str, list[_Awaited]] = {}  # Service -> revisions of its slices whose rules minions have to confirm
         self._known: set[tuple[str, str]] = set()
@@ -42,22 +47,31 @@ class Story:
         known_by = self._known_by(line)
         if not (known_by or self._follows(line)):
             return
+        cause, marks = self._explanation(line), len(self.marks)
+        self._tell(line, known_by, cause)
         if line.rev:
-            self._revisions.add(line.rev)
+            self._explained[line.rev] = line.rev if len(self.marks) > marks else cause
+
+    def _explanation(self, line: Line) -> int:
+        """Return the revision of the latest mark that led to the line; 0 if there is none."""
+        return next((mark for rev in (line.cause, *reversed(line.also)) if (mark := self._explained.get(rev, 0))), 0)
+
+    def _tell(self, line: Line, known_by: str, cause: int) -> None:
+        """Note the marks that a line of the chain makes."""
         if known_by and (known_by, line.about) not in self._known:
             self._known.add((known_by, line.about))
-            self._mark("known", line, by=known_by)
+            self._mark("known", line, cause, by=known_by)
         if known_by == "restart":
             self.lost.setdefault(line.about)
             self.ready.setdefault(line.about, self._at(line))
-            self._mark("ready", line)
+            self._mark("ready", line, cause)
         elif line.about.startswith(PODS):
-            self._pod(line)
+            self._pod(line, cause)
         elif line.about.startswith(NODES) and line.room == NODE_CONTROLLER and line.did == "patch" and not line.text.startswith(_HEALTHY):
             if all(mark.what != "fenced" or mark.about != line.about for mark in self.marks):
-                self._mark("fenced", line)
+                self._mark("fenced", line, cause)
         elif line.about.startswith(SLICES):
-            self._slice(line)
+            self._slice(line, cause)
 
     def _follows(self, line: Line) -> bool:
         """Tell whether a cause of the line is in the chain, or it is about the target, or was part of a plan for it."""
@@ -65,7 +79,7 @@ class Story:
             return True
         if line.did in _REPORTED and line.about in self.ready:  # Events are sent when there is time: often after the pod is ready
             return self._at(line) <= self.ready[line.about]
-        return line.cause in self._revisions or any(rev in self._revisions for rev in line.also)
+        return any(rev in self._explained for rev in (line.cause, *line.also))
 
     def _known_by(self, line: Line) -> str:
         """Say who noticed the fault itself with this line; empty if nobody did."""
@@ -84,23 +98,23 @@ class Story:
         told = any(by in ("provider", "lease") for by, _ in self._known)
         return "lease" if silent and line.did == "patch" and not told else ""
 
-    def _pod(self, line: Line) -> None:
+    def _pod(self, line: Line, cause: int) -> None:
         pod = line.about
         match line.did:
             case "create":
                 self._listened.add(pod)
-                self._mark("decided", line)
+                self._mark("decided", line, cause)
             case "bind":
-                self._mark("scheduled", line)
+                self._mark("scheduled", line, cause)
             case "image" | "started":
-                self._mark(line.did, line)
+                self._mark(line.did, line, cause)
             case "ready":
                 self._listened.discard(pod)
                 self.ready.setdefault(pod, self._at(line))
-                self._mark("ready", line)
+                self._mark("ready", line, cause)
             case "delete":
                 self._lose(pod)
-                self._mark("evicted", line)
+                self._mark("evicted", line, cause)
             case "ended" | "unready" | "leaving":
                 self._lose(pod)
             case "patch" if line.room == NODE_CONTROLLER:
@@ -111,15 +125,16 @@ class Story:
         self._listened.add(pod)
         self.ready.pop(pod, None)
 
-    def _slice(self, line: Line) -> None:
+    def _slice(self, line: Line, cause: int) -> None:
         came, went = read_came_and_went(line.text)
         service = line.of or line.about
+        told = line.rev if went else cause
         for what, some in (("rules", went), ("in-vip", came)):
             for endpoint in some:
                 about = _pod_behind(endpoint, service)
                 if what == "rules":
-                    self._mark("endpoint-removed", line, about=about, text=f"{service}: {endpoint}")
-                self._waiting.setdefault(service, []).append(_Awaited(line.rev, what, about, f"{service}: {endpoint}"))
+                    self._mark("endpoint-removed", line, cause, about=about, text=f"{service}: {endpoint}")
+                self._waiting.setdefault(service, []).append(_Awaited(line.rev, told, what, about, f"{service}: {endpoint}"))
 
     def _rules(self, line: Line) -> None:
         """Take in that a minion confirmed rules from the revision `cause` of a Service's objects, or of all Services' after it read everything anew."""
@@ -128,12 +143,12 @@ class Story:
             for awaited in self._waiting[service]:
                 if line.cause >= awaited.rev and line.where not in awaited.minions:
                     awaited.minions.add(line.where)
-                    self._mark(awaited.what, line, about=awaited.about, cause=awaited.rev, text=awaited.text)
+                    self._mark(awaited.what, line, awaited.cause, about=awaited.about, text=awaited.text)
 
     def _at(self, line: Line) -> float:
         return round(line.t - line.age - self.fault.injected_s, 6) + 0.0  # never -0.0
 
-    def _mark(self, what: str, line: Line, *, by: str = "", about: str = "", cause: int = 0, text: str = "") -> None:
+    def _mark(self, what: str, line: Line, cause: int, *, by: str = "", about: str = "", text: str = "") -> None:
         where = line.where or (line.about.partition("/")[2] if line.about.startswith((PODS, NODES)) else "")
         self.marks.append(
             Mark(
@@ -143,7 +158,7 @@ class Story:
                 by=by or line.room,
                 about=about or line.about,
                 rev=line.rev,
-                cause=cause or line.cause,
+                cause=cause,
                 text=text or line.text,
                 uncertainty_s=line.unsure,
             )
@@ -151,10 +166,10 @@ class Story:
 
 
 class _Awaited:
-    """An endpoint that came or went, and the minions that have the rules for it."""
+    """An endpoint that came or went with the revision `rev`, the mark that tells of it (`cause`), and the minions that have the rules for it."""
 
-    def __init__(self, rev: int, what: str, about: str, text: str) -> None:
-        self.rev, self.what, self.about, self.text = rev, what, about, text
+    def __init__(self, rev: int, cause: int, what: str, about: str, text: str) -> None:
+        self.rev, self.cause, self.what, self.about, self.text = rev, cause, what, about, text
         self.minions: set[str] = set()
 
 

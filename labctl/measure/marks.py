@@ -51,7 +51,7 @@ class Mark(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
     by: str = ""  # of "known": provider | lease | probe | agent | ssh | digest | user; of others the component that did it
     about: str = ""  # the object that it is about, as the journal has it: pods/default/web-1
     rev: int = 0  # the revision that was written then
-    cause: int = 0  # the revision that led to it
+    cause: int = 0  # the `rev` of the mark that led to it; 0 if nothing but the fault did
     text: str = ""
     uncertainty_s: float = 0.0  # of times that a machine's own clock told
 

@@ -10,21 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 RECEIVE = """
-import socket, sys, time
+import select, socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
 s.bind(("0.0.0.0", int(sys.argv[1])))
 print("ready", flush=True)
-got, ended = {}, False
-s.settimeout(float(sys.argv[2]))
-try:
-    while True:
+got, sending = {}, True
+while readable := select.select([s, sys.stdin] if sending else [s], [], [], None if sending else float(sys.argv[2]))[0]:
+    if s in readable:
         data = s.recv(2048)
         got[data[:8]] = got.get(data[:8], 0) + 1
-except TimeoutError:
-    pass
+    else:
+        sending = bool(sys.stdin.readline())
 print(len(got), sum(got.values()), flush=True)
 """
+"""It counts until its standard input ends and then for as long as something still arrives: a sender that starts late is no loss."""
 SEND = """
 import socket, sys, time
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -33,6 +33,7 @@ for number in range(count):
     s.sendto(b"%08d" % number, (sys.argv[1], int(sys.argv[2])))
     if number % 20 == 19:
         time.sleep(0.002)
+print("sent", count)
 """
 SINK = """
 import socket, sys, time
@@ -61,11 +62,14 @@ except OSError:
 CONNECT = """
 import socket, statistics, sys, time
 took = []
-for _ in range(9):
-    began = time.monotonic()
-    socket.create_connection((sys.argv[1], int(sys.argv[2])), 1.5).close()
-    took.append(time.monotonic() - began)
-print(statistics.median(took))
+try:
+    for _ in range(9):
+        began = time.monotonic()
+        socket.create_connection((sys.argv[1], int(sys.argv[2])), 1.5).close()
+        took.append(time.monotonic() - began)
+    print(statistics.median(took))
+except OSError:
+    print("no answer")
 """
 LOOK = """
 nft list ruleset
@@ -108,9 +112,18 @@ class Links:
     def arrived(self, sender: str, receiver: str, address: str, count: int, quiet_s: float = 1.0) -> tuple[int, int]:
         """Send `count` UDP packets one way; how many of them arrived, and how often in all."""
         with self._listening(receiver, RECEIVE, str(quiet_s)) as (port, listener):
-            assert self.run(sender, sys.executable, "-c", SEND, address, str(port), str(count)).returncode == 0
-            distinct, all_ = listener.stdout.readline().split()
+            done = self.run(sender, sys.executable, "-c", SEND, address, str(port), str(count))
+            assert done.stdout == f"sent {count}\n", f"{sender} could not send: {done}"
+            listener.stdin.close()
+            counted = listener.stdout.readline()
+        assert counted, f"the receiver on {receiver} ended without a word"
+        distinct, all_ = counted.split()
         return int(distinct), int(all_)
+
+    def acquaint(self, one: str, other: str, addresses: dict[str, str]) -> None:
+        """Have each know the other's hardware address. Else a fault may hit the question for it, and then nothing is sent for a second."""
+        for here, there in ((one, other), (other, one)):
+            assert self.reaches(here, addresses[there]), f"{here} does not reach {there} before anything is broken"
 
     def bits_per_s(self, sender: str, receiver: str, address: str, seconds: float) -> float:
         """How much one TCP connection carries one way."""
@@ -125,7 +138,8 @@ class Links:
     def round_trip_s(self, minion: str, address: str, port: int = 22) -> float | None:
         """The median time of a TCP connection's first answer; None if there is none."""
         done = self.run(minion, sys.executable, "-c", CONNECT, address, str(port))
-        return float(done.stdout) if done.returncode == 0 else None
+        assert done.returncode == 0, f"{minion} could not try: {done}"
+        return None if done.stdout == "no answer\n" else float(done.stdout)
 
     def reaches(self, minion: str, address: str, port: int = 22) -> bool:
         return self.round_trip_s(minion, address, port) is not None
@@ -139,11 +153,12 @@ class Links:
     def _listening(self, minion: str, program: str, *arguments: str):
         self._port += 1
         command = self.inside(minion, sys.executable, "-c", program, str(self._port), *arguments)
-        listener = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        listener = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
             assert listener.stdout.readline() == "ready\n"
             yield self._port, listener
         finally:
             listener.kill()
             listener.wait()
+            listener.stdin.close()
             listener.stdout.close()

@@ -42,6 +42,7 @@ def lab(cluster):
 @pytest.fixture
 def whole(lab, links, state):
     """What the host's ends of the links have must be the same before and after."""
+    links.acquaint("minion-1", "minion-2", ADDRESS)
     before = links.host_side(state / "s")
     yield
     lab.labctl("fault", "heal", "--all")

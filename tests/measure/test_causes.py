@@ -1,5 +1,6 @@
 """The marks of a fault are found by following causes: what follows from the fault is there, and nothing else, however close in time."""
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,6 +66,31 @@ def test_a_death_is_told_mark_by_mark():
     [started] = [mark for mark in told.marks if mark.what == "started"]
     assert started.uncertainty_s == 0.01
     assert told.figures.outage_s is told.figures.recovery_s is told.figures.failed is None, "nobody measured"
+
+
+def unexplained(told):
+    """The marks whose cause is no mark before them."""
+    revisions, found = {0}, []
+    for mark in told:
+        found += [mark] if mark.cause not in revisions else []
+        revisions.add(mark.rev)
+    return found
+
+
+def test_each_cause_is_a_mark():
+    told = timeline(FAULT, death()).marks
+    assert unexplained(told) == []
+    causes = {mark.what: mark.cause for mark in told}
+    assert (causes["rules"], causes["evicted"], causes["decided"], causes["scheduled"], causes["in-vip"]) == (12, 13, 14, 15, 20)
+
+
+def test_a_cause_leads_past_what_is_somebody_elses_and_past_steps_that_are_no_marks():
+    """On a busy host more happens until a plan is made: its latest cause may be of no concern. And a pod that is made unready is no mark."""
+    busy = [msgspec.structs.replace(one, cause=17, also=(3, 14, 16)) if one.did == "create" else one for one in death()]
+    busy = [msgspec.structs.replace(one, cause=11) if one.did == "delete" else one for one in busy]
+    told = timeline(FAULT, busy).marks
+    assert [mark.cause for mark in told if mark.what == "decided"] == [14] and unexplained(told) == []
+    assert [mark.cause for mark in told if mark.what == "evicted"] == [0], "web-a was made unready because of the fault itself"
 
 
 def test_what_an_agent_reports_after_its_pod_is_ready_stands_where_it_happened():
@@ -200,4 +226,6 @@ def test_exactly_what_can_be_reached_by_causes_is_marked(data):
         lines.append(line(100.0 + rev, "rc", f"pods/default/p{rev}", rev=rev, cause=causes[-1], also=tuple(causes[:-1]), did="create"))
         if reached & set(causes):
             reached.add(rev)
-    assert {mark.rev for mark in timeline(FAULT, lines).marks if mark.what == "decided"} == reached - {1}
+    told = timeline(FAULT, lines).marks
+    assert {mark.rev for mark in told if mark.what == "decided"} == reached - {1}
+    assert unexplained(told) == []
