@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from labctl.cli.complete import minions
+from labctl.cli.groups import SuggestingGroup
 from labctl.cli.lifecycle import become_root, with_master
 from labctl.cli.output import many, output_option, print_json, print_table
 from labctl.errors import LabctlError, UsageError
@@ -33,7 +35,7 @@ Examples:
 """
 
 
-class FaultGroup(click.Group):
+class FaultGroup(SuggestingGroup):
     """Its commands are the types of faults, besides list and heal."""
 
     def list_commands(self, _context: click.Context) -> list[str]:
@@ -90,14 +92,32 @@ def _injector(type_: str) -> click.Command:
     @click.option("--wait", is_flag=True, help="return when it is healed; Ctrl-C heals it")
     @output_option
     def inject(target: str, wait: bool, output: str, parameters: tuple[str, ...], **how: str) -> None:
+        given = _pairs(parameters)
+        _check(type_, target, given, **how)
         lab = Lab()
         if type_ in FAULTS and not (wait or parameters or any(how.values())) and not lab.answers():
             become_root(lab)
             lab.fault(FAULTS[type_], target)
             return
-        _inject(with_master(lab), type_, target, wait=wait, output=output, parameters=_pairs(parameters), **how)
+        _inject(with_master(lab), type_, target, wait=wait, output=output, parameters=given, **how)
 
     return inject
+
+
+_OPTIONS = {"target": "TARGET", "peer": "--to", "direction": "--direction", "duration": "--for"}
+
+
+def _check(type_: str, target: str, parameters: Mapping[str, str], duration: str, peer: str, direction: str) -> None:
+    """Raise UsageError for what no lab would take as a fault, in the words of the command line, before any lab is asked."""
+    from labctl.resources.faulttypes import TYPES
+    from labctl.resources.kinds.labctl_internal_v1.fault import validate
+
+    spec = {"type": type_, "target": target, "peer": peer, "direction": direction, "duration": duration, "parameters": dict(parameters)}
+    for error in validate({"spec": {name: value for name, value in spec.items() if value}}, None):
+        field = error.field.removeprefix("spec.")
+        name = field.removeprefix("parameters").strip("[]")
+        word = _OPTIONS.get(field) or (f"-p {name}" if name else "-p")
+        raise UsageError(f"{type_}: {word}: {error.message}", mend=f"labctl fault {type_} {TYPES[type_].example}")
 
 
 def _inject(lab: Lab, type_: str, target: str, *, wait: bool, output: str, **how: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from labctl.cli.groups import SuggestingGroup
 from labctl.errors import ApiError, LabctlError
 from labctl.lab.kubectl import VERBS
 
@@ -51,11 +52,14 @@ Examples:
 """
 
 
-class Group(click.Group):
+class Group(SuggestingGroup):
     """Find commands by name and import them when they are called. A verb of kubectl's is passed to kubectl."""
 
     def list_commands(self, _context: click.Context) -> list[str]:
         return list(COMMANDS)
+
+    def more_words(self) -> list[str]:
+        return sorted(VERBS)
 
     def get_command(self, _context: click.Context, name: str) -> click.Command | None:
         if name in COMMANDS:

@@ -13,7 +13,7 @@ from labctl.errors import LabctlError
 from labctl.experiments import selectors
 from labctl.experiments.plan import Plan, PlannedStep
 from labctl.experiments.selectors import Chooser
-from labctl.experiments.stage import ActionRequest, FaultRequest, Running, Stage, StageGone
+from labctl.experiments.stage import ActionRequest, FaultRequest, Running, Stage, StageGone, StageRefuses
 from labctl.measure.records import Measurement
 from labctl.measure.timeline import Timeline
 
@@ -21,7 +21,7 @@ _LOOK_S = 0.1  # between two looks at a condition
 
 
 class BrokenOff(LabctlError):
-    """The experiment can't go on: a steady state that never came, or a fault that this lab refuses."""
+    """The experiment can't go on: a steady state that never came, or manifests that are refused."""
 
 
 def wait_steady(stage: Stage, plan: Plan) -> None:
@@ -30,13 +30,13 @@ def wait_steady(stage: Stage, plan: Plan) -> None:
     while missing := [text for condition in plan.steady if (text := stage.unmet(condition))]:
         if stage.now() >= deadline_s:
             raise BrokenOff(
-                f"the steady state did not come within {plan.steady_within_s:g} s: {'; '.join(missing)}", mend="labctl get pods -A"
+                f"the steady state did not come within {plan.steady_within_s:g} s: {'; '.join(missing)}", mend="if it only needs longer, write steady_within"
             )
         stage.wait(stage.now() + _LOOK_S)
 
 
 def refuse_early(stage: Stage, plans: Sequence[Plan]) -> None:
-    """Raise BrokenOff if this lab can't do a fault of these plans whose target is there before anything is deployed: a machine, the master, a client."""
+    """Raise StageRefuses if this lab can't do a fault of these plans whose target is there before anything is deployed: a machine, the master, a client."""
     requests = [
         FaultRequest(
             name=step.name,
@@ -53,7 +53,7 @@ def refuse_early(stage: Stage, plans: Sequence[Plan]) -> None:
     ]
     unique = {msgspec.json.encode(request): request for request in requests}
     if refused := stage.refuse(list(unique.values())):
-        raise BrokenOff("; ".join(dict.fromkeys(refused)))
+        raise StageRefuses("; ".join(dict.fromkeys(refused)))
 
 
 def _early(stage: Stage, text: str, taken: str = "") -> str:
@@ -92,7 +92,7 @@ class Repetition:
         targets = {step.name: self._chooser.target(step.target) for step in self._plan.steps if step.fault or step.action == "drain"}
         requests = [self._fault(step, targets[step.name]) for step in self._plan.steps if step.fault and not self._made_later(step)]
         if refused := self._stage.refuse(requests):
-            raise BrokenOff("; ".join(refused))
+            raise StageRefuses("; ".join(refused))
         self._begin_load(list(targets.values()))
         began_s = self._stage.now()
         for step in self._plan.steps:

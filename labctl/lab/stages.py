@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labctl.errors import LabctlError
-from labctl.experiments.repetition import BrokenOff, refuse_early
-from labctl.experiments.stage import Stage
+from labctl.experiments.repetition import refuse_early
+from labctl.experiments.stage import Stage, StageRefuses
 from labctl.lab import images
 from labctl.lab.abilities import possible_providers, why_no_experiment
 from labctl.lab.lab import Lab
@@ -57,7 +57,7 @@ class LabStages:
             return ""
         try:
             refuse_early(LabStage(self._lab), mine)
-        except BrokenOff as error:
+        except StageRefuses as error:
             return error.message
         return ""
 

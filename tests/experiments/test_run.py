@@ -8,7 +8,7 @@ from labctl.experiments import folder
 from labctl.experiments.file import read
 from labctl.experiments.repetition import BrokenOff
 from labctl.experiments.run import run
-from labctl.experiments.stage import StageGone
+from labctl.experiments.stage import StageGone, StageRefuses
 from tests.experiments.files import FAULTS, GOOD, written
 from tests.experiments.stages import FakeStage, FakeStages, Progress
 
@@ -128,7 +128,7 @@ def test_requests_that_fail_before_anything_is_broken_stop_it(tmp_path):
 def test_a_fault_that_the_lab_refuses_stops_it_before_anything_is_kept_or_deployed(tmp_path):
     play = Play(tmp_path, GOOD.replace("power-off", "kill-container"))
     stage = FakeStage()
-    with pytest.raises(BrokenOff, match="kill-container can't be done here"):
+    with pytest.raises(StageRefuses, match="kill-container can't be done here"):
         play(stage)
     assert not any(line.startswith(("save", "restore", "deploy", "inject", "load")) for line in stage.said) and not stage.states
 
@@ -136,7 +136,7 @@ def test_a_fault_that_the_lab_refuses_stops_it_before_anything_is_kept_or_deploy
 def test_a_fault_of_a_pod_that_the_lab_refuses_stops_it_before_the_load(tmp_path):
     play = Play(tmp_path, GOOD.replace("power-off", "kill-container").replace("target: minion-1", "target: pod of web"))
     stage = FakeStage()
-    with pytest.raises(BrokenOff, match="kill-container can't be done here"):
+    with pytest.raises(StageRefuses, match="kill-container can't be done here"):
         play(stage)
     assert "deploy 2" in stage.said and not any(line.startswith(("inject", "load")) for line in stage.said) and not stage.states
 
