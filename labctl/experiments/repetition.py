@@ -30,7 +30,8 @@ def wait_steady(stage: Stage, plan: Plan) -> None:
     while missing := [text for condition in plan.steady if (text := stage.unmet(condition))]:
         if stage.now() >= deadline_s:
             raise BrokenOff(
-                f"the steady state did not come within {plan.steady_within_s:g} s: {'; '.join(missing)}", mend="if it only needs longer, write steady_within"
+                f"the steady state did not come within {plan.steady_within_s:g} s: {'; '.join(missing)}",
+                mend="if it only needs longer, write steady_within",
             )
         stage.wait(stage.now() + _LOOK_S)
 

@@ -80,19 +80,26 @@ class _StartDeadline:
     stuck.
 
     It is over when the process has used no processor time for `IDLE_S`, or after `LOADING_MAX_S` at the latest. `note` is called each
-    second with what
-    the master is doing.
+    second with what the master is doing. `clock` and `used` tell the time and the process's processor time, in seconds.
     """
 
-    def __init__(self, pid: int, paths: Paths, note: Note) -> None:
+    def __init__(
+        self,
+        pid: int,
+        paths: Paths,
+        note: Note,
+        clock: Callable[[], float] = time.monotonic,
+        used: Callable[[int], float] | None = None,
+    ) -> None:
         self.pid = pid
+        self._clock, self._used = clock, used or _processor_s
         self._paths = paths
         self._note = note
-        self._began = self._progress_at = self._noted_at = time.monotonic()
+        self._began = self._progress_at = self._noted_at = clock()
         self._used_s = 0.0
 
     def over(self) -> bool:
-        now, used_s = time.monotonic(), _processor_s(self.pid)
+        now, used_s = self._clock(), self._used(self.pid)
         if used_s > self._used_s + 0.05:
             self._used_s, self._progress_at = used_s, now
         if now - self._noted_at >= 1.0:

@@ -15,13 +15,19 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 
 
 @pytest.fixture
-def person(tmp_path):
+def place():
+    """A folder that everybody may enter. `tmp_path` is none: each pytest that starts on this host takes that right away from the folder of all of them."""
+    with tempfile.TemporaryDirectory(prefix="labctl-sudo-") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+def person(place):
     """Runs labctl as nobody in particular; sudo there says how it was called and goes no further."""
-    folder, programs = tmp_path / "lab", tmp_path / "bin"
+    folder, programs = place / "lab", place / "bin"
     folder.mkdir()
     programs.mkdir()
-    for path in (path for path in (folder, *folder.parents) if Path(tempfile.gettempdir()) in path.parents):
-        path.chmod(path.stat().st_mode | 0o755)
     os.chown(folder, NOBODY, NOBODY)
     sudo = programs / "sudo"
     sudo.write_text('#!/bin/sh\nwhile [ "$1" != -m ]; do shift; done; shift; echo "as root: $*"\n')

@@ -109,8 +109,7 @@ def holder(lab):
 
 
 def test_a_master_that_works_is_waited_for_and_one_that_stands_still_is_not(lab, holder, monkeypatch):
-    """A large store takes longer to read than anybody waits for a process that does nothing."""
-    monkeypatch.setattr(process, "IDLE_S", 0.8)
+    """Each on real processes; how long either is waited for is the next test's, where no host can be too busy."""
     lab.save(minions=0, provider="")
     holder(2.5)
     notes = []
@@ -118,9 +117,24 @@ def test_a_master_that_works_is_waited_for_and_one_that_stands_still_is_not(lab,
     assert process.master_run(lab.paths)
     assert notes and all("1 s" in note or "2 s" in note for note in notes[:1])
     process.stop_master(lab.paths)
+    monkeypatch.setattr(process, "IDLE_S", 0.8)
     holder(0)
     with pytest.raises(LabctlError, match="has started but does not answer"):
         process.ensure_master(lab.paths)
+
+
+def test_a_start_is_waited_for_as_long_as_it_works(lab):
+    """A large store takes longer to read than anybody waits for a process that does nothing."""
+    now_s = used_s = 0.0
+    deadline = process._StartDeadline(os.getpid(), lab.paths, lambda _note: None, clock=lambda: now_s, used=lambda _pid: used_s)
+    for _ in range(10):
+        now_s += process.IDLE_S - 1
+        used_s += 0.1
+        assert not deadline.over()
+    now_s += process.IDLE_S + 1
+    assert deadline.over()
+    now_s, used_s = process.LOADING_MAX_S + 1, used_s + 100
+    assert deadline.over(), "working for ever is no start"
 
 
 def test_a_master_that_was_killed_and_still_holds_its_lock_counts_as_ending(lab):
