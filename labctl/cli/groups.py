@@ -18,6 +18,6 @@ class SuggestingGroup(click.Group):
             return super().resolve_command(context, arguments)
         except click.UsageError as error:
             close = difflib.get_close_matches(arguments[0], [*self.list_commands(context), *self.more_words()], 1)
-            if close:
-                error.message = f"{error.message.rstrip('.')}: did you mean {close[0]}?"
-            raise
+            if not close:
+                raise
+            raise click.UsageError(f"{error.message.rstrip('.')}: did you mean {close[0]}?", context) from None
