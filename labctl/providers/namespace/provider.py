@@ -29,7 +29,7 @@ from pathlib import Path
 
 from labctl.errors import ProviderError
 from labctl.paths import remove_tree
-from labctl.providers import linkrules
+from labctl.providers import linkrules, uplinks
 from labctl.providers.namespace import cgroup, snapshots
 from labctl.providers.namespace.box import Box
 from labctl.providers.namespace.inside import command
@@ -253,16 +253,7 @@ class NamespaceProvider:
 
 def _listen(lab: LabInit, port: int) -> socket.socket:
     lab.enter()
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((lab.gateway, port))
-        listening.listen(1024)
-        listening.setblocking(False)
-    except OSError as error:
-        listening.close()
-        raise ProviderError(f"cannot listen on {lab.gateway}:{port} in the lab's network: {error.strerror}") from error
-    return listening
+    return uplinks.listen(lab.gateway, port)
 
 
 def _in_a_thread(work: Callable[[], socket.socket]) -> socket.socket:

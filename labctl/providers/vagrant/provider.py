@@ -4,6 +4,7 @@ its parts.
     folder       the Vagrantfile, and the facts it reads
     command      runs vagrant: making machines, removing them
     hypervisor   uses libvirt: power, links, networks, events
+    links        the machines' links in the lab's network, and the rules for them
     box          what the machines boot from
     accelerator  tries whether the host's processor can run them
     boot         waits for a boot, and starts a hanging one again
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ from pathlib import Path
 
 from labctl import assets
 from labctl.errors import ProviderError
-from labctl.providers import linkrules, locks
+from labctl.providers import linkrules, locks, uplinks
 from labctl.providers.protocol import Finding, LinkRule, Machine, MachineEvent, MachineSpec, Power, Stop, Uplink, Verdict
 from labctl.providers.settings import VagrantSettings
 from labctl.providers.vagrant import accelerator, console, shell, snapshots
@@ -37,6 +37,7 @@ from labctl.providers.vagrant.box import Box
 from labctl.providers.vagrant.command import Starts, Vagrant
 from labctl.providers.vagrant.folder import LabFolder
 from labctl.providers.vagrant.hypervisor import Hypervisor
+from labctl.providers.vagrant.links import Links
 from labctl.providers.vagrant.machine import Boot, End, VagrantMachine
 from labctl.providers.vagrant.probe import findings, probe
 from labctl.providers.vagrant.watch import Watcher
@@ -73,6 +74,7 @@ class VagrantProvider:
         self._folder = LabFolder(folder)
         self._box = Box(cache, self._settings)
         self._hypervisor = Hypervisor(lab)
+        self._links = Links(self._hypervisor, self._machine)
         self._vagrant = Vagrant(folder)
         self._starts = Starts(self._vagrant)
         self._watchers: list[Watcher] = []
@@ -157,7 +159,7 @@ class VagrantProvider:
     def uplink(self, port: int) -> Uplink:
         self._ensure_networks()
         host = str(IPv4Network(self._settings.network).network_address + 1)
-        listening = _listen(host, port)
+        listening = uplinks.listen(host, port)
         bound = listening.getsockname()[1]
         return Uplink(f"https://{host}:{bound}", host, bound, (listening,))
 
@@ -198,10 +200,10 @@ class VagrantProvider:
     # -- Links
 
     def cut(self, name: str) -> None:
-        self._plug(name, up=False)
+        self._links.plug(name, up=False)
 
     def restore(self, name: str) -> None:
-        self._plug(name, up=True)
+        self._links.plug(name, up=True)
 
     # -- LinkRules
 
@@ -209,14 +211,13 @@ class VagrantProvider:
         return linkrules.try_out({"probe": rule})
 
     def add_rule(self, name: str, tag: str, rule: LinkRule) -> None:
-        self._change_rule(name, tag, rule)
+        self._links.change(name, tag, rule)
 
     def remove_rule(self, name: str, tag: str) -> None:
-        self._change_rule(name, tag, None)
+        self._links.change(name, tag, None)
 
     def link_rules(self, name: str) -> Mapping[str, LinkRule]:
-        kept, domain = linkrules.read(self._machine(name).folder), self._hypervisor.domain(name)
-        return kept.rules if kept and domain and kept.link == self._hypervisor.run(domain) else {}
+        return self._links.rules(name)
 
     # -- Snapshots
 
@@ -287,7 +288,7 @@ class VagrantProvider:
             self._progress(f"{spec.name} is being made")
             making = self._starts.ask(spec.name, provision=not own)
         elif power is Power.OFF:
-            linkrules.clear(machine.folder, ["env"])  # of a run that ended by itself
+            self._links.clear(machine)  # of a run that ended by itself
             self._hypervisor.start(domain)
         wait = Wait(machine, spec, self._hypervisor, self._settings, lambda: self._ask_boot(machine, spec), self._progress)
         try:
@@ -322,7 +323,7 @@ class VagrantProvider:
                 while self._hypervisor.power(domain) is not Power.OFF and time.monotonic() < deadline:
                     time.sleep(_POLL_S)
             self._hypervisor.end(domain)
-        linkrules.clear(machine.folder, ["env"])
+        self._links.clear(machine)
         self._changed()
 
     def _ask_to_stop(self, machine: VagrantMachine, grace_s: float) -> None:
@@ -347,24 +348,6 @@ class VagrantProvider:
         domain = self._hypervisor.domain(name)
         if domain:
             self._hypervisor.forget(domain)
-
-    def _plug(self, name: str, *, up: bool) -> None:
-        domain = self._hypervisor.domain(name)
-        if domain and self._hypervisor.power(domain) is not Power.OFF:
-            self._hypervisor.link(domain, up)
-
-    def _change_rule(self, name: str, tag: str, rule: LinkRule | None) -> None:
-        """The host's end of the link is a tap device in this network namespace, new at each start of the domain."""
-        machine = self._machine(name)
-        with machine.operation():
-            domain = self._hypervisor.domain(name)
-            device = self._hypervisor.tap(domain) if domain and self._hypervisor.power(domain) is not Power.OFF else ""
-            if device:
-                linkrules.change(machine.folder, self._hypervisor.run(domain), device, ["env"], tag, rule)
-            elif rule:
-                raise ProviderError(f"{name} is off")
-            else:
-                linkrules.clear(machine.folder, ["env"])
 
     def _power(self, machine: VagrantMachine, spec: MachineSpec, domain: object | None) -> Power:
         """Return the machine's power. On means that its sshd has answered since this run began; before that, the machine is not up."""
@@ -411,20 +394,3 @@ class VagrantProvider:
     def _changed(self) -> None:
         for watcher in list(self._watchers):
             watcher.wake()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Listen on the host's address in the lab's network. The bridge has it as soon as libvirt has started the network."""
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(1024)
-        listening.setblocking(False)
-    except OSError as error:
-        listening.close()
-        raise ProviderError(
-            f"cannot listen on {host}:{port} in the lab's network: {error.strerror}",
-            mend="end what listens there, or set addresses.machines",
-        ) from error
-    return listening
