@@ -1,6 +1,7 @@
 """Labs for scenarios. One wheel for the whole run, one lab for each file of scenarios that share one."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -88,7 +89,8 @@ def enduring(request, new_cluster, images):
     """Two minions whose silence counts soon: what is survived, and what is said of virtual machines alone, share it, as boots take long there."""
     cluster = new_cluster("enduring")
     slow = PATIENCE > 1
-    cluster.lease_s, cluster.grace_s, cluster.evict_s = (2, 16, 6) if slow else (1, 3, 2)
+    times = (PATIENCE / 2, 4 * PATIENCE, 1.5 * PATIENCE) if slow else (1, 3, 2)  # the slower the machines are, the rarer they speak
+    cluster.lease_s, cluster.grace_s, cluster.evict_s = map(math.ceil, times)
     nodes = f"lease_s: {cluster.lease_s}, grace_s: {cluster.grace_s}, evict_s: {cluster.evict_s}"
     (cluster.folder / "lab.yml").write_text(f"nodes: {{{nodes}}}\npods: {{drain_s: {5 * PATIENCE if slow else 1:g}}}\n")
     cluster.labctl("up", "--minions", "2", timeout_s=600)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,7 +36,7 @@ class Watched:
         self.watcher: Watcher | None = None
 
     def begin(self) -> None:
-        self.watcher = Watcher(self._machines, self.told.append, rescan_s=60)
+        self.watcher = Watcher(self._machines, lambda: True, self.told.append, rescan_s=60)
         self._looked.acquire(timeout=5)
         self.look()
 
@@ -123,3 +125,86 @@ def test_damaged_files_count_as_none(watched: Watched) -> None:
     watched.begin()
     watched.look()
     assert watched.told == []
+
+
+class Lab:
+    """Two machines and the lab's init, each a process that holds its lock, and a watch on them."""
+
+    def __init__(self, state: Path, together_s: float) -> None:
+        settings, cgroups = NamespaceSettings(), V1("lab", {"freezer": state / "no-freezer"})
+        self._lab = LabInit(state, settings, cgroups)
+        self._machines = {name: NamespaceMachine(state, name, self._lab, cgroups, settings) for name in ("minion-1", "minion-2")}
+        self.processes: dict[str, subprocess.Popen[str]] = {"init": self._hold(self._lab.alive)}
+        for name, machine in self._machines.items():
+            machine.folder.mkdir(parents=True)
+            (machine.folder / "boot.json").write_text(plan.dump(dataclasses.replace(BOOT, name=name)))
+            self.processes[name] = self._hold(machine.alive)
+        self._looked = threading.Semaphore(0)
+        self._told: list[MachineEvent] = []
+        self._watcher = Watcher(self._read, lambda: self._lab.pid() != 0, self._told.append, 60, together_s)
+
+    def kill(self, name: str) -> None:
+        self.processes[name].kill()
+        self.processes[name].communicate()
+
+    def ends(self) -> list[str]:
+        """Return which ends were told, after the watch has looked twice: what the first look finds is told or kept back before the second."""
+        while self._looked.acquire(blocking=False):
+            pass
+        for _ in range(2):
+            self._watcher.wake()
+            assert self._looked.acquire(timeout=5)
+        return sorted(event.name for event in self._told if event.power is Power.OFF)
+
+    def close(self) -> None:
+        self._watcher.stop()
+        for name in self.processes:
+            self.kill(name)
+
+    def _read(self) -> dict[str, NamespaceMachine]:
+        self._looked.release()
+        return self._machines
+
+    def _hold(self, path: Path) -> subprocess.Popen[str]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        program = "import sys; from labctl.providers import locks; locks.hold(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+        argv = [sys.executable, "-c", program, path]
+        process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdout and process.stdout.readline() == "held\n"
+        return process
+
+
+@pytest.fixture
+def new_lab(tmp_path: Path) -> Iterator[Callable[[float], Lab]]:
+    made: list[Lab] = []
+
+    def make(together_s: float) -> Lab:
+        made.append(Lab(tmp_path, together_s))
+        return made[-1]
+
+    yield make
+    for lab in made:
+        lab.close()
+
+
+@pytest.mark.parametrize("first, last", [("minion-1", "minion-2"), ("minion-2", "minion-1")])
+def test_machines_that_end_with_the_labs_init_are_told_together(new_lab: Callable[[float], Lab], first: str, last: str) -> None:
+    lab = new_lab(600)
+    lab.kill("init")
+    lab.kill(first)
+    assert lab.ends() == [], "the kernel has ended one of them, and ends the other"
+    lab.kill(last)
+    assert lab.ends() == ["minion-1", "minion-2"]
+
+
+def test_a_machine_that_ends_alone_is_told_at_once(new_lab: Callable[[float], Lab]) -> None:
+    lab = new_lab(600)
+    lab.kill("minion-2")
+    assert lab.ends() == ["minion-2"]
+
+
+def test_an_end_is_kept_back_for_a_bounded_time(new_lab: Callable[[float], Lab]) -> None:
+    lab = new_lab(0)
+    lab.kill("init")
+    lab.kill("minion-2")
+    assert lab.ends() == ["minion-2"]

@@ -113,7 +113,7 @@ class NamespaceProvider:
         return found
 
     def watch(self, tell: Callable[[MachineEvent], None]) -> Stop:
-        return stopper(self._watchers, Watcher(self._existing, tell, self._settings.rescan_s))
+        return stopper(self._watchers, Watcher(self._existing, lambda: self._lab().pid() != 0, tell, self._settings.rescan_s))
 
     def uplink(self, port: int) -> Uplink:
         lab = self._lab()

@@ -3,6 +3,9 @@
 A descriptor becomes readable when the init and everything below it has ended, not before. It belongs to that process, even if the
 process id is reused. Machines that other processes started are found by looking every `rescan_s`;
 those of this process wake the thread. At the start of a watch, each machine's present state is reported once.
+
+When the lab's init has ended every machine ends, and on a busy host the kernel takes long for some of them. Their ends are then reported together, because
+who hears of one end alone takes the other machines for living, and moves pods there.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from labctl.providers.protocol import MachineEvent, Power
 
 _AFTER_FAILURE_S = 0.05
 _AFTER_MISTAKE_S = 1.0
+_TOGETHER_S = 5.0  # the longest that an end is kept back for those of other machines
 Tell = Callable[[MachineEvent], None]
 
 
@@ -36,14 +40,17 @@ class _Seen:
 
 @dataclass
 class Watcher:
-    """One watch. `machines` reads which machines there are."""
+    """One watch. `machines` reads which machines there are, and `lab_lives` tells whether the lab's init does."""
 
     machines: Callable[[], Mapping[str, NamespaceMachine]]
+    lab_lives: Callable[[], bool]
     tell: Tell
     rescan_s: float
+    together_s: float = _TOGETHER_S
     _seen: dict[str, _Seen] = field(default_factory=dict)
     _found: deque[MachineEvent] = field(default_factory=deque)
     _stopped: bool = False
+    _kept_since: float = 0.0
 
     def __post_init__(self) -> None:
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -67,8 +74,10 @@ class Watcher:
     def _run(self) -> None:
         try:
             while not self._stopped:
-                self._tell_all()
-                for fd, _ in self._poll.poll(self.rescan_s * 1000):
+                kept = self._keeps_ends_back()
+                if not kept:
+                    self._tell_all()
+                for fd, _ in self._poll.poll((min(self.rescan_s, self.together_s) if kept else self.rescan_s) * 1000):
                     if fd == self._wake_read:
                         os.read(self._wake_read, 4096)
                 self._look()
@@ -142,6 +151,15 @@ class Watcher:
             self._found.append(MachineEvent(machine.name, Power.OFF, boot_id, how.reason, how.intended))
         else:
             self._found.append(MachineEvent(machine.name, Power.OFF, boot_id, "its init was killed"))
+
+    def _keeps_ends_back(self) -> bool:
+        """Tell whether a machine's end is to be reported with those of others, which are ending now because the lab's init has ended."""
+        ends = any(event.power is Power.OFF for event in self._found)
+        if not ends or not any(seen.pidfd >= 0 for seen in self._seen.values()) or self.lab_lives():
+            self._kept_since = 0.0
+            return False
+        self._kept_since = self._kept_since or time.monotonic()
+        return time.monotonic() - self._kept_since < self.together_s
 
     def _tell_all(self) -> None:
         """Call the listener for each event. An exception in it is printed like that of any thread, and later events are still reported."""
