@@ -19,6 +19,7 @@ from labctl.experiments.stage import Stage, StageRefuses
 from labctl.lab import images
 from labctl.lab.abilities import possible_providers, why_no_experiment
 from labctl.lab.lab import Lab
+from labctl.lab.playing import playing
 from labctl.lab.progress import step
 from labctl.lab.settings import BY_NAME
 from labctl.lab.stage import LabStage
@@ -38,6 +39,7 @@ class LabStages:
         self._folder = folder / "labs"
         self._images = wanted_images
         self._made: dict[int, Lab] = {}
+        self._held: dict[int, contextlib.ExitStack] = {}  # of each stage, what keeps other experiments away from its lab
 
     def refuse(self, settings: Mapping[str, Any], steps: Sequence[PlannedStep] = ()) -> str:
         for name, value in settings.items():
@@ -62,25 +64,43 @@ class LabStages:
         return ""
 
     def open(self, settings: Mapping[str, Any]) -> Stage:
-        build_missing(self._lab, self._images)
+        with contextlib.ExitStack() as holding:
+            holding.callback(self._tidy)
+            stage = self._open(settings, holding)
+            self._held[id(stage)] = holding.pop_all()
+        return stage
+
+    def _tidy(self) -> None:
+        """Remove the folder of the labs that were made, if it is empty."""
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()
+
+    def _open(self, settings: Mapping[str, Any], holding: contextlib.ExitStack) -> LabStage:
         differences = self.differences(settings)
         if not differences:
+            holding.enter_context(playing(self._lab.paths.state / "experiment.lock"))
+            build_missing(self._lab, self._images)
             self._lab.up()
             return LabStage(Lab(self._lab.folder, environment=self._lab.environment))
+        folder = self._folder_of(settings)
+        holding.enter_context(playing(folder.with_name(folder.name + ".lock")))
+        build_missing(self._lab, self._images)
         with step(self._lab.progress, "a lab for the experiment") as note:
             note(differences)
-            lab = self._make(settings)
+            lab = self._make(folder, settings)
         stage = LabStage(lab)
         self._made[id(stage)] = lab
         return stage
 
-    def _make(self, settings: Mapping[str, Any]) -> Lab:
+    def _folder_of(self, settings: Mapping[str, Any]) -> Path:
+        name = "-".join(re.sub(r"[^a-z0-9.]", "", str(value).lower())[:20] for value in settings.values()) or "lab"
+        return self._folder / f"{name}-{hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:6]}"
+
+    def _make(self, folder: Path, settings: Mapping[str, Any]) -> Lab:
         """Make the lab with these settings, or finish one that a killed run began. If that fails, nothing of it is left."""
         flags = {key.replace(".", "__"): value for key, value in settings.items()}
         if self._lab.exists and "provider" not in settings:
             flags["provider"] = self._lab.record["kept"].get("provider") or None
-        name = "-".join(re.sub(r"[^a-z0-9.]", "", str(value).lower())[:20] for value in settings.values()) or "lab"
-        folder = self._folder / f"{name}-{hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:6]}"
         folder.mkdir(parents=True, exist_ok=True)
         lab = Lab(folder, environment=self._lab.environment, **flags)
         try:
@@ -103,16 +123,15 @@ class LabStages:
         return f"the lab here has {', '.join(wrong)}" if wrong else ""
 
     def close(self, stage: Stage) -> None:
-        if lab := self._made.pop(id(stage), None):
-            self._remove(lab)
+        with self._held.pop(id(stage), contextlib.ExitStack()):
+            if lab := self._made.pop(id(stage), None):
+                self._remove(lab)
 
     def _remove(self, lab: Lab) -> None:
         with contextlib.suppress(LabctlError):
             if lab.exists:
                 lab.destroy()
         shutil.rmtree(lab.folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            self._folder.rmdir()
 
 
 def build_missing(lab: LabFolder, names: Sequence[str]) -> None:
