@@ -82,7 +82,7 @@ async def measure(flavour: str, mode: str, count: int) -> dict[str, Any]:
             repaired.set()
             original(*event)
 
-        world.proxy._recorder.record = tell_repaired  # type: ignore[method-assign]
+        world.proxy._recorder.record = tell_repaired  # type: ignore[method-assign,assignment]
         minions.nodes["minion-1"].run(f"iptables-{flavour}", "-t", "nat", "-F")
         began = time.perf_counter()
         await repaired.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -34,7 +34,7 @@ class World:
         self.journal = MemoryJournal(clock)
         self.resources = Resources(memory_store(), builtin_registry(), clock, self.journal, Random(1))
         self.client = Client(self.resources)
-        self.helpers = helpers or FakeHelpers()
+        self.helpers = cast(Any, helpers or FakeHelpers())
         self.settings = settings
         self.events = Recorder(self.client, "proxy", clock)
         self.proxy = Proxy(self.helpers, self.client, self.events, self.journal, clock, settings)

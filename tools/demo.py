@@ -153,7 +153,7 @@ def pods_and_scale(tour: Tour, vip: str) -> None:
         tour.wait("it was replaced", lambda: len(tour.ready()) == 2 and name not in {p["metadata"]["name"] for p in tour.ready()})
         for replicas in (1, 4):
             tour.run(f"kubectl scale rc nginx-controller --replicas={replicas}")
-            tour.wait(f"{replicas} Ready", lambda n=replicas: len(tour.ready()) == n)
+            tour.wait(f"{replicas} Ready", lambda n=replicas: len(tour.ready()) == n)  # type: ignore[misc]
 
 
 def power_off(tour: Tour, vip: str) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install -y chromium fonts-dejavu-core")
@@ -42,8 +42,17 @@ def opened(browser: Browser, address: str, *, size: str = "projector", scheme: s
     try:
         page = context.new_page()
         watched = Watched(page)
-        page.on("request", lambda request: request.url.startswith("data:") or watched.requests.append(request.url))
-        page.on("console", lambda message: message.type in ("error", "warning") and watched.complaints.append(message.text))
+
+        def requested(request: Request) -> None:
+            if not request.url.startswith("data:"):
+                watched.requests.append(request.url)
+
+        def said(message: ConsoleMessage) -> None:
+            if message.type in ("error", "warning"):
+                watched.complaints.append(message.text)
+
+        page.on("request", requested)
+        page.on("console", said)
         page.on("pageerror", lambda error: watched.complaints.append(str(error)))
         page.goto(address)
         yield watched
