@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 NAMED_IN = "".join((ROOT / "docs" / name).read_text() for name in ("bugs.md", "security.md"))
 REPLAYS = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", NAMED_IN)
+pytestmark = pytest.mark.timeout(600)  # a third of all tests are imported, which takes minutes on a busy host
 
 
 @pytest.fixture(scope="module")

@@ -111,9 +111,14 @@ def condition(thing: dict, kind: str) -> str:
     return next((c["status"] for c in thing.get("status", {}).get("conditions", []) if c["type"] == kind), "")
 
 
+def crowded() -> float:
+    """How many times slower this host is since others want its processors, too: 1 if there is one for everybody, and at most 5."""
+    return min(5.0, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
+
+
 def wait(look, what: str, timeout_s: float = 20.0):
     """Wait until `look()` is true; answers what it answered. AssertionError says what never happened, and what was seen last."""
-    deadline = time.monotonic() + timeout_s * PATIENCE
+    began = time.monotonic()
     while True:
         try:
             seen = look()
@@ -123,8 +128,9 @@ def wait(look, what: str, timeout_s: float = 20.0):
             last = repr(seen)
         if seen:
             return seen
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s * PATIENCE:g} s: {what}; last seen: {last[:500]}")
+        allowed_s = timeout_s * PATIENCE * crowded()
+        if time.monotonic() - began > allowed_s:
+            raise AssertionError(f"not within {allowed_s:.0f} s: {what}; last seen: {last[:500]}")
         time.sleep(0.05)
 
 

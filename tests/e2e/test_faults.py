@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cluster import PATIENCE, SEED, condition, requests, wait
+from tests.e2e.cluster import PATIENCE, SEED, condition, crowded, requests, wait
 from tests.e2e.remains import descriptors, lab_processes, parent, resident_mb, too_much
 
 MINIONS = ("minion-1", "minion-2")
@@ -219,7 +219,7 @@ def test_a_minion_is_paused_longer_than_its_grace_and_thawed(lab):
         assert held == on_2, "what may still run is not forgotten"
         lab.labctl("fault", "resume", "minion-2")
         settled(lab, 4)
-    assert result["longest_ms"] < (GRACE_S + 2 * PATIENCE) * 1000, str(result)
+    assert result["longest_ms"] < (GRACE_S + 2 * PATIENCE * crowded()) * 1000, str(result)
     assert not on_2 & {pod["metadata"]["name"] for pod in lab.items("pods")}
     assert not lab.get("node", "minion-2")["spec"].get("taints")
 
@@ -231,7 +231,7 @@ def test_a_minion_is_reset(lab):
     with requests(lab, "minion-1", lab.vip()) as result:
         lab.labctl("fault", "reset", "minion-2")
         settled(lab, 4)
-    assert result["longest_ms"] < 2500 * PATIENCE, str(result)
+    assert result["longest_ms"] < 2500 * PATIENCE * crowded(), str(result)
     assert lab.get("node", "minion-2")["status"]["nodeInfo"]["bootID"] != boot
 
 
@@ -246,7 +246,8 @@ def test_no_request_waits_for_a_machine_that_lost_its_power(lab):
             lab.labctl("fault", "power-off", "minion-2")
             wait(lambda: [p["spec"]["nodeName"] for p in lab.ready_pods()] == ["minion-1"] * 4, "four run elsewhere", 10)
         print(new, kept)
-        assert new["longest_ms"] < 300 * PATIENCE and kept["longest_ms"] < 300 * PATIENCE, (new, kept)
+        longest_ms = 300 * PATIENCE * min(3.0, crowded())  # of a second and more, which TCP waits
+        assert new["longest_ms"] < longest_ms and kept["longest_ms"] < longest_ms, (new, kept)
         lab.labctl("up")
 
 
@@ -407,7 +408,7 @@ def test_ten_minions_lose_two_at_once(new_cluster, images):
             cluster.labctl("fault", "power-off", minion)
         wait(lambda: len(cluster.ready_pods()) == 40, "all 40 run on eight", 40)
         assert not {"minion-4", "minion-7"} & {pod["spec"]["nodeName"] for pod in cluster.ready_pods()}
-    assert result["longest_ms"] < 3000 * PATIENCE, str(result)
+    assert result["longest_ms"] < 3000 * PATIENCE * crowded(), str(result)
     cluster.labctl("up")
     settled(cluster, 40, 60)
     cluster.destroy()

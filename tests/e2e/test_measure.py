@@ -8,9 +8,11 @@ import time
 
 import pytest
 
-from tests.e2e.cluster import PATIENCE, SEED, wait
+from tests.e2e.cluster import PATIENCE, SEED, crowded, wait
 
 RATE = 50
+SECONDS = 10
+"""How long a measurement takes in the middle of which a machine loses its power: a command takes two of them on a slow host."""
 PROBED = """
 {"spec": {"template": {"spec": {"containers": [{"name": "nginx", "readinessProbe": {"httpGet": {"port": 80}, "periodSeconds": 1}}]}}}}
 """
@@ -114,7 +116,7 @@ def test_a_source_whose_machine_loses_its_power_keeps_what_it_had_reported(web):
         "--rate",
         str(RATE),
         "--for",
-        "4s",
+        f"{SECONDS}s",
         "-o",
         "json",
         "--max-outage",
@@ -130,10 +132,10 @@ def test_a_source_whose_machine_loses_its_power_keeps_what_it_had_reported(web):
         running.kill()
     said = json.loads(out)
     survivor, victim = said["summaries"]
-    assert survivor["sent"] + survivor["unsent"] == 4 * RATE and survivor["ok"] >= 4 * RATE - 10
-    assert RATE / 2 < victim["ok"] < 4 * RATE
+    assert survivor["sent"] + survivor["unsent"] == SECONDS * RATE and survivor["ok"] >= (SECONDS - 1) * RATE
+    assert RATE / 2 < victim["ok"] < SECONDS * RATE
     [lost] = [source for source in said["sources"] if source.get("trouble", "").startswith("minion-2 lost its power")]
-    assert lost["name"] == "minion-2" and time.monotonic() - begun < 20 * PATIENCE
+    assert lost["name"] == "minion-2" and time.monotonic() - begun < (SECONDS + 16) * PATIENCE * crowded()
 
 
 def _seconds(cluster) -> int:

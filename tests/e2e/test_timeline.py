@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.cluster import PATIENCE, SEED, wait
+from tests.e2e.cluster import PATIENCE, SEED, crowded, wait
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +74,11 @@ def test_a_power_cut_under_load(lab):
     assert [mark for mark in told["marks"] if mark.get("cause", 0) not in {0, *revisions}] == [], "each cause is a mark of the timeline"
     assert all(mark.get("cause") for mark in told["marks"] if mark["what"] in ("decided", "scheduled", "rules"))
     figures = told["figures"]
-    assert 0 < figures["reaction_s"] < 2 * PATIENCE and 0 < figures["repair_s"] < 10 * PATIENCE
+    slow = PATIENCE * crowded()
+    assert 0 < figures["reaction_s"] < 2 * slow and 0 < figures["repair_s"] < 10 * slow
     removed = max(mark["at_s"] for mark in told["marks"] if mark["what"] == "rules")
     assert figures["requests"] > 100 and figures["unsent"] < 20, figures
-    assert figures["outage_s"] < max(0.5, 3 * removed) * PATIENCE, "who asked waited no longer than the rules took"
+    assert figures["outage_s"] < max(0.5, 3 * removed) * slow, "who asked waited no longer than the rules took"
     outage_s = figures["reaction_s"] + figures["recovery_s"]
     assert figures["outage_s"] == pytest.approx(outage_s) or (figures["recovery_s"] == 0 and figures["outage_s"] < outage_s)
     assert set(figures["longest_gap_s"]) == {"minion-1"} and (count(told, "first-failure") == 1) == (figures["failed"] > 0)

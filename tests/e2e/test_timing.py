@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.e2e.cluster import PATIENCE, SEED, condition, wait
+from tests.e2e.cluster import PATIENCE, SEED, condition, crowded, wait
 from tests.e2e.hosts import VIRTUAL
 
 MINIONS = ("minion-1", "minion-2", "minion-3")
@@ -52,7 +52,7 @@ def verdicts(lab) -> int:
 def test_a_living_lab_takes_the_timing_over_and_minions_hear_each_other(lab):
     assert "lab" in lab.labctl("config").stdout
     wait(lambda: everybody_hears_everybody(lab), "each minion hears both others", 30)
-    assert all(silent_s(said, peer) < 1.5 * PATIENCE for name, said in heard(lab).items() for peer in MINIONS if peer != name)
+    assert all(silent_s(said, peer) < 1.5 * PATIENCE * crowded() for name, said in heard(lab).items() for peer in MINIONS if peer != name)
 
 
 @pytest.mark.parametrize("fault", ["pause", "cut"])
@@ -72,7 +72,8 @@ def test_a_silent_minion_loses_its_place_and_its_pods_within_seconds(lab, fault)
     wait(lambda: len([p for p in lab.ready_pods() if p["spec"]["nodeName"] != name]) == 2, "a replacement is ready", 10)
     back_s = time.monotonic() - began
     print(f"{fault}: endpoint gone after {out_s:.1f} s, replacement ready after {back_s:.1f} s")
-    assert out_s < 4 * PATIENCE and back_s < 6 * PATIENCE
+    slow = PATIENCE * min(3.0, crowded())  # without peers it is 40 s
+    assert out_s < 4 * slow and back_s < 6 * slow
     lab.labctl("fault", "resume" if fault == "pause" else "restore", name)
     wait(lambda: condition(lab.get("node", name), "Ready") == "True", "it is back", 30)
 
