@@ -23,6 +23,7 @@ PARTIAL = "PartialObjectMetadata"
 PARTIAL_LIST = "PartialObjectMetadataList"
 DISCOVERY = "APIGroupDiscoveryList"
 OBJECT_SHAPES = frozenset({("meta.k8s.io", "v1", TABLE), ("meta.k8s.io", "v1", PARTIAL), ("meta.k8s.io", "v1", PARTIAL_LIST)})
+NO_SHAPES: frozenset[tuple[str, str, str]] = frozenset()
 DISCOVERY_SHAPES = frozenset({("apidiscovery.k8s.io", "v2", DISCOVERY)})
 
 APPLY_PATCH = "application/apply-patch+yaml"

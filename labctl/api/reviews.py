@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 from aiohttp import web
 
-from labctl.api import answer, bodies
+from labctl.api import answer, bodies, negotiate
 from labctl.api.authorize import Authorizer
 from labctl.api.call import Call
 from labctl.api.query import Query
@@ -49,6 +49,7 @@ class Reviews:
 
     async def create(self, call: Call) -> web.StreamResponse:
         kind = call.kind
+        form = negotiate.accepted(call.request.headers.get("Accept", ""), negotiate.NO_SHAPES)  # an answer has no metadata to make a row of
         asked, warnings = decode(self._schema, kind, await bodies.read(call), call.write_options().field_validation)
         if call.target.namespace:
             _in_namespace(asked, call.target.namespace)
@@ -61,7 +62,7 @@ class Reviews:
         if "spec" in asked:
             said["spec"] = asked["spec"]
         said["status"] = self._answers[kind.kind](call, asked.get("spec", {}))
-        return await call.answer(_encode(said), 201, form=call.format, extra=answer.warning_lines(warnings))
+        return await call.answer(_encode(said), 201, form=form, extra=answer.warning_lines(warnings))
 
     def _access(self, user: User, spec: Object) -> Object:
         if "nonResourceAttributes" in spec:

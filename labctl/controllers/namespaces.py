@@ -1,4 +1,6 @@
-"""The namespace controller: a deleted namespace is emptied, kind by kind, and goes when nothing is left in it.
+"""The namespace controller: a deleted namespace is emptied, and goes when nothing is left in it.
+
+Its pods go first (KEP-5080): what they need or are guarded by, such as Secrets and NetworkPolicies, stays until the last one is gone.
 
 While content remains, its conditions say what remains. Finalizers of objects are removed by those who set them.
 """
@@ -11,7 +13,7 @@ from random import Random
 from typing import Any
 
 from labctl.controllers.conditions import with_condition
-from labctl.controllers.indexes import EVENTS, NAMESPACES
+from labctl.controllers.indexes import EVENTS, NAMESPACES, PODS
 from labctl.reconcile.plan import EVERY, NOTHING, Action, Delete, Index, Key, Patch, Plan, Replace, Seen, View
 from labctl.resources.kinds.core_v1.namespace import Namespace
 from labctl.resources.registry import Registry
@@ -42,7 +44,7 @@ class Namespaces:
             return Plan([_finalize(view, namespace)])
         deletions = [
             Delete(kind, thing.metadata.key, thing.metadata.uid, why=f"deleted with its namespace {key}")
-            for kind, thing in remaining
+            for kind, thing in [each for each in remaining if each[0] == PODS] or remaining
             if not thing.metadata.deletion_timestamp
         ]
         return Plan([*deletions[:AT_ONCE], *_progress(namespace, remaining, view.wall())])

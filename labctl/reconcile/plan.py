@@ -87,11 +87,15 @@ Action = Create | Patch | Replace | Delete | Bind | Record
 
 
 class Plan(msgspec.Struct, frozen=True, gc=False):
-    """What to do now, when to look again though nothing changed (seconds from `now`; None: not), and why it is so."""
+    """What to do now, when to look again though nothing changed (seconds from `now`; None: not), and why it is so.
+
+    `refused` is a pure function, too: it says what else is to be done when the API refuses to make an object, from the API's words.
+    """
 
     actions: Sequence[Action] = ()
     again_s: float | None = None
     why: str = ""
+    refused: Callable[[str], Sequence[Action]] | None = None
 
 
 NOTHING = Plan()

@@ -301,6 +301,10 @@ class Runner:
         else:
             errors = await asyncio.gather(*(self._act(item, action, causes) for action in plan.actions))
         failures = [error for error in errors if error is not None]
+        refused = next((said for each in zip(plan.actions, errors, strict=True) if (said := _refusal(*each))), "")
+        if refused and plan.refused is not None:
+            for action in plan.refused(refused):
+                await self._act(item, action, causes)  # if this fails, it is tried again with the rest
         if failures:
             self._failed(item, next((error for error in failures if not _raced(error)), failures[0]), causes)
         elif self.view.revision >= self._store.revision:
@@ -338,8 +342,8 @@ class Runner:
         controller = self._controllers[item[0]]
         if not isinstance(error, LabctlError):
             log.error("%s: %s of %s", controller.name, type(action).__name__, item[1], exc_info=error)
-        if isinstance(action, Create) and isinstance(error, ApiError) and not _raced(error):
-            record = Record(controller.kind, item[1], "FailedCreate", f"Error creating: {error.args[0]}", "Warning")
+        if said := _refusal(action, error):
+            record = Record(controller.kind, item[1], "FailedCreate", f"Error creating: {said}", "Warning")
             self._record(controller.name, record, self.view.get(controller.kind, item[1]))
 
     def _carried(self, task: asyncio.Task[None]) -> None:
@@ -395,6 +399,11 @@ def watches_of(controllers: Sequence[Controller]) -> Mapping[str, list[tuple[int
             if keys is not None:
                 concerned.append((number, keys))
     return watches
+
+
+def _refusal(action: Action, error: Exception | None) -> str:
+    """Returns the API's words if it refused to make an object; else an empty text."""
+    return str(error.args[0]) if isinstance(action, Create) and isinstance(error, ApiError) and not _raced(error) else ""
 
 
 def _raced(error: Exception) -> bool:

@@ -18,8 +18,9 @@ from labctl.resources.client import Client
 from labctl.resources.kind import Object
 from labctl.resources.kinds.core_v1.persistentvolume import LOCAL_PROVISIONER
 from labctl.resources.kinds.discovery_v1.endpointslice import SERVICE_LABEL
+from labctl.resources.kinds.networking_v1.servicecidr import OF_THE_LAB
 from labctl.resources.kinds.storage_v1.storageclass import IS_DEFAULT, WAIT
-from labctl.resources.plurals import SLICES, STORAGE_CLASSES
+from labctl.resources.plurals import SERVICE_RANGES, SLICES, STORAGE_CLASSES
 from labctl.resources.rbac.defaults import ensure_roles
 
 NAMESPACES = ("default", "kube-system", "kube-node-lease", "kube-public")
@@ -66,6 +67,7 @@ _STANDARD_CLASS = Essential(
 def essentials(settings: BootstrapSettings, service_range: str) -> list[Essential]:
     """Returns the objects in the order in which they are created."""
     made = [Essential("namespaces", {"metadata": {"name": name}}) for name in NAMESPACES]
+    made.append(Essential(SERVICE_RANGES, {"metadata": {"name": OF_THE_LAB}, "spec": {"cidrs": [str(IPv4Network(service_range))]}}))
     made.append(Essential("services", _service(settings, service_range), ("spec",)))
     if settings.address:
         made.append(Essential("endpoints", _endpoints(settings), ("subsets",)))

@@ -23,6 +23,7 @@ MAX_VALUES = 100_000
 MAX_DEPTH = 200
 """How deeply values may be nested. Python allows a recursion of 1,000 calls, and some functions need three for each level."""
 _MAX_NUMBER = 400  # characters; the largest float has 309 digits when it is written out
+_MOST_REPEATED = 100  # repeated keys that are told, as many as a real server collects
 _MAX_DIRECTIVES = 20  # libyaml compares each %TAG with all before it
 
 _JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
@@ -94,6 +95,36 @@ def parse(raw: bytes) -> Any:
         raise too_many_values() from None
     except _NOT_YAML as error:
         raise failures.bad_request(f"error converting YAML to JSON: yaml: {_words(error)}") from None
+
+
+def repeated_keys(raw: bytes) -> list[str]:
+    """Returns `line 3: key "x" already set in map` for each key that a map of a JSON or YAML document has twice, in the real parser's words.
+
+    The document is one that `parse` accepted.
+    """
+    loader = _Loader(raw)
+    try:
+        root = loader.get_single_node()
+    finally:
+        loader.dispose()
+    found: dict[tuple[int, str], str] = {}
+    seen: set[int] = set()
+    waiting = [root] if root is not None else []
+    while waiting and len(found) < _MOST_REPEATED:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        waiting.extend(_children(node))
+        keys: set[str] = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in keys:
+                line = key.start_mark.line + 1
+                found[line, key.value] = f'line {line}: key "{key.value}" already set in map'
+            keys.add(key.value)
+    return [found[place] for place in sorted(found)]
 
 
 def check_json(raw: bytes) -> None:

@@ -46,6 +46,11 @@ def compare(a: QuantityValue, b: QuantityValue) -> int:
     return (left > right) - (left < right)
 
 
+def is_binary(value: QuantityValue) -> bool:
+    """True for a quantity such as `1Gi`."""
+    return _parse(str(value))[1] == "binary"
+
+
 @cached_if_short(4096)
 def to_int(value: QuantityValue) -> int:
     """Returns a whole number, such as bytes or pods. A fraction is rounded up, as Kubernetes' Value() does."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -10,6 +10,7 @@ from labctl.resources import quantities
 from labctl.resources.kind import Kind, Object
 from labctl.resources.kinds.core_v1.pod import qos_class
 from labctl.resources.kinds.core_v1.resourcequota import ScopeRequirement
+from labctl.resources.quantities import QuantityValue
 
 Usage = dict[str, Fraction]
 _COUNTED = {  # the short names of Kubernetes' quotas; everything else is count/RESOURCE.GROUP
@@ -93,10 +94,13 @@ def _of_claim(spec: Object) -> Usage:
 
 
 def in_scope(kind: Kind, obj: Object, requirements: Iterable[ScopeRequirement]) -> bool:
-    """True if an object counts in a quota with these scopes. Scopes apply only to pods."""
+    """True if an object counts in a quota with these scopes. Scopes apply only to pods, but for VolumeAttributesClass, which applies to claims."""
     wanted = list(requirements)
     if not wanted:
         return True
+    if kind.resource == "persistentvolumeclaims":
+        name = (obj.get("spec") or {}).get("volumeAttributesClassName") or ""
+        return all(one.scope_name == "VolumeAttributesClass" and _name_is(name, one) for one in wanted)
     return kind.resource == "pods" and all(_has(obj.get("spec") or {}, one) for one in wanted)
 
 
@@ -107,11 +111,13 @@ def _has(spec: Object, wanted: ScopeRequirement) -> bool:
         case "BestEffort" | "NotBestEffort" as scope:
             return (qos_class(spec) == "BestEffort") == (scope == "BestEffort")
         case "PriorityClass":
-            return _priority(spec.get("priorityClassName", ""), wanted)
+            return _name_is(spec.get("priorityClassName", ""), wanted)
+        case "CrossNamespacePodAffinity":
+            return any(_crosses(term) for term in _affinity_terms(spec))
     return False
 
 
-def _priority(name: str, wanted: ScopeRequirement) -> bool:
+def _name_is(name: str, wanted: ScopeRequirement) -> bool:
     match wanted.operator:
         case "In":
             return name in wanted.values
@@ -120,6 +126,20 @@ def _priority(name: str, wanted: ScopeRequirement) -> bool:
         case "DoesNotExist":
             return not name
     return bool(name)
+
+
+def _affinity_terms(spec: Object) -> Iterator[Object]:
+    affinity = spec.get("affinity") or {}
+    for name in ("podAffinity", "podAntiAffinity"):
+        terms = affinity.get(name) or {}
+        yield from terms.get("requiredDuringSchedulingIgnoredDuringExecution") or ()
+        for preferred in terms.get("preferredDuringSchedulingIgnoredDuringExecution") or ():
+            yield preferred.get("podAffinityTerm") or {}
+
+
+def _crosses(term: Object) -> bool:
+    """True if a term of pod affinity may look into other namespaces."""
+    return bool(term.get("namespaces")) or term.get("namespaceSelector") is not None
 
 
 def missing(spec: Object, constrained: Iterable[str]) -> list[str]:
@@ -134,8 +154,10 @@ def missing(spec: Object, constrained: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
-def text(amount: Fraction) -> str:
-    """Formats an amount as a quantity. Fractions are rounded up to thousandths."""
+def text(amount: Fraction, like: QuantityValue = "0") -> str:
+    """Formats an amount as a quantity, in the format (binary or decimal) of `like`. Fractions are rounded up to thousandths."""
     if amount.denominator == 1:
+        if quantities.is_binary(like):
+            return quantities.format_bytes(amount.numerator)
         return quantities.canonical(str(amount.numerator))
     return quantities.canonical(f"{-(-amount.numerator * 1000 // amount.denominator)}m")

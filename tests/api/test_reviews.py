@@ -84,3 +84,12 @@ async def test_nobody_else_may(api: ApiServer) -> None:
             'users "root" is forbidden: User "system:node:minion-1" cannot impersonate resource "users"'
             in (await answered.json())["message"]
         )
+
+
+async def test_a_review_is_no_table(tmp_path):
+    async with ApiServer.running(tmp_path) as api, api.session() as http:
+        url, spec = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {"resourceAttributes": {"verb": "get", "resource": "pods"}}
+        table = "application/json;as=Table;v=v1;g=meta.k8s.io"
+        for accept, code in ((table, 406), (f"{table},application/json", 201)):
+            async with http.post(url, json={"spec": spec}, headers={"Accept": accept}) as answer:
+                assert answer.status == code, await answer.text()

@@ -109,3 +109,62 @@ async def test_a_limit_range_fills_in_and_bounds(api: ApiServer) -> None:
         stdin=LIMITS | {"metadata": {"name": "x"}, "spec": {"limits": [{"type": "Container", "min": {"cpu": "2"}, "max": {"cpu": "1"}}]}},
     )
     assert "min value 2 is greater than max value 1" in said
+
+
+async def test_a_quota_in_bytes_counts_in_the_units_it_was_written_in(api: ApiServer) -> None:
+    await ok(api, "create", "quota", "q", "--hard=memory=500Mi,cpu=1")
+    await used(api, memory="0")
+    await ok(api, "create", "-f", "-", stdin=pod("a", requests={"memory": "252Mi", "cpu": "100m"}))
+    await used(api, memory="252Mi", cpu="100m")
+    said = await refused(api, "create", "-f", "-", stdin=pod("b", requests={"memory": "1Gi", "cpu": "100m"}))
+    assert "requested: memory=1Gi, used: memory=252Mi, limited: memory=500Mi" in said
+
+
+async def test_only_pods_that_look_into_other_namespaces_count_for_cross_namespace_affinity(api: ApiServer) -> None:
+    await ok(api, "create", "quota", "q", "--hard=pods=5", "--scopes=CrossNamespacePodAffinity")
+    term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"a": "b"}}}
+    for name, terms in (("own", [term]), ("others", [{**term, "namespaces": ["kube-system"]}])):
+        body = pod(name)
+        body["spec"]["affinity"] = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+        await ok(api, "create", "-f", "-", stdin=body)
+    await used(api, pods="1")
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ({"hard": {"cpu": "1"}, "scopes": ["BestEffort"]}, "unsupported scope applied to resource cpu"),
+        ({"hard": {"services": "1"}, "scopes": ["NotTerminating"]}, "unsupported scope applied to resource services"),
+        ({"hard": {"pods": "1"}, "scopes": ["Terminating", "NotTerminating"]}, "conflicting scopes"),
+        (
+            {"hard": {"pods": "1"}, "scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In"}]}},
+            "must be at least one value",
+        ),
+        (
+            {"hard": {"pods": "1"}, "scopeSelector": {"matchExpressions": [{"scopeName": "BestEffort", "operator": "DoesNotExist"}]}},
+            "must be 'Exist'",
+        ),
+    ],
+)
+async def test_scopes_that_bound_nothing_are_refused(api: ApiServer, spec: dict[str, Any], why: str) -> None:
+    body = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": spec}
+    assert why in await refused(api, "create", "-f", "-", stdin=body)
+
+
+async def test_a_deployment_whose_pods_are_refused_says_so_and_keeps_others_conditions(api: ApiServer) -> None:
+    await ok(api, "create", "quota", "q", "--hard=pods=1")
+    await used(api, pods="0")
+    await ok(api, "create", "deployment", "web", "--image=i", "--replicas=2")
+    for kind in ("replicaset", "deployment"):
+        await ok(api, "wait", "--for=condition=ReplicaFailure", kind, "--all", "--timeout=10s")
+    mine = json.dumps([{"op": "add", "path": "/status/conditions/-", "value": {"type": "Mine", "status": "True"}}])
+    await ok(api, "patch", "deployment", "web", "--subresource=status", "--type=json", "-p", mine)
+    await ok(api, "delete", "quota", "q")
+    await ok(api, "scale", "deployment", "web", "--replicas=3")
+    await ok(api, "wait", "--for=jsonpath={.status.replicas}=3", "deployment/web", "--timeout=20s")
+    for _ in range(200):
+        conditions = json.loads(await ok(api, "get", "deployment", "web", "-o", "json"))["status"]["conditions"]
+        if {each["type"] for each in conditions} == {"Available", "Progressing", "Mine"}:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(conditions)

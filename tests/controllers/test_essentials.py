@@ -6,7 +6,7 @@ from labctl.sim.picture import Picture
 
 
 def there(essential):
-    kinds = {"namespaces": "Namespace", "services": "Service", "endpoints": "Endpoints"}
+    kinds = {"namespaces": "Namespace", "services": "Service", "endpoints": "Endpoints", "servicecidrs.networking.k8s.io": "ServiceCIDR"}
     return {"kind": kinds.get(essential.resource, "EndpointSlice"), **essential.object}
 
 

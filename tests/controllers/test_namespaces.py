@@ -31,6 +31,10 @@ def test_an_active_namespace_is_left_alone(picture):
     assert not picture.plan("team").actions
 
 
+def deleted(plan):
+    return {(action.kind, action.key) for action in plan.actions if isinstance(action, Delete)}
+
+
 def test_everything_in_it_is_deleted_and_its_conditions_say_what_remains(picture):
     put(picture, pod("a"))
     put(picture, pod("b"), finalizers=["example.com/x"])
@@ -38,11 +42,7 @@ def test_everything_in_it_is_deleted_and_its_conditions_say_what_remains(picture
     picture.put(pod("elsewhere"))
     namespace(picture)
     plan = picture.plan("team")
-    assert {(a.kind, a.key) for a in plan.actions if isinstance(a, Delete)} == {
-        ("pods", "team/a"),
-        ("pods", "team/b"),
-        ("services", "team/s"),
-    }
+    assert deleted(plan) == {("pods", "team/a"), ("pods", "team/b")}  # the Service waits until they are gone
     (patch,) = [a for a in plan.actions if isinstance(a, Patch)]
     said = {c["type"]: (c["status"], c["message"]) for c in patch.patch["status"]["conditions"]}
     assert said["NamespaceContentRemaining"] == (
@@ -52,6 +52,15 @@ def test_everything_in_it_is_deleted_and_its_conditions_say_what_remains(picture
     assert said["NamespaceFinalizersRemaining"][1] == (
         "Some content in the namespace has finalizers remaining: example.com/x in 1 resource instances"
     )
+
+
+def test_pods_go_first(picture):
+    put(picture, pod("a"), deletionTimestamp="2026-01-01T00:00:00Z", finalizers=["example.com/x"])
+    put(picture, service("s", {"name": "web"}))
+    namespace(picture)
+    assert not deleted(picture.plan("team"))
+    picture.drop("pods", "team/a")
+    assert deleted(picture.plan("team")) == {("services", "team/s")}
 
 
 def test_what_is_leaving_already_is_waited_for(picture):

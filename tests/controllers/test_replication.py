@@ -195,3 +195,25 @@ def test_it_is_woken_by_what_concerns_it_and_by_nothing_else():
     assert not made.dirty["replication-controller"], "where a pod runs concerns nobody here"
     own(made, rc, "a", ready=True, node="n1")
     assert set(made.dirty["replication-controller"]) == {KEY}
+
+
+def test_pods_that_are_refused_are_told_in_the_status_until_all_are_there():
+    made, rc = picture(2)
+    plan = made.plan(KEY)
+    (patch,) = plan.refused("pods is forbidden: exceeded quota: q")
+    (told,) = patch.patch["status"]["conditions"]
+    assert (patch.subresource, told["type"], told["status"], told["reason"]) == ("status", "ReplicaFailure", "True", "FailedCreate")
+    assert told["message"] == "pods is forbidden: exceeded quota: q"
+    status_now = {"conditions": [told, {"type": "Other", "status": "True"}]}
+    rc = made.put(
+        {
+            **replication_controller("web", 2),
+            "metadata": {"name": "web", "namespace": "default", "uid": rc.metadata.uid},
+            "status": status_now,
+        }
+    )
+    assert not made.plan(KEY).refused("another name is forbidden")  # once is enough
+    own(made, rc, "a")
+    assert "conditions" not in status(made.plan(KEY))  # it still lacks one
+    own(made, rc, "b")
+    assert status(made.plan(KEY))["conditions"] == [{"type": "Other", "status": "True"}]

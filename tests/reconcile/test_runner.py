@@ -137,6 +137,25 @@ def test_a_refusal_backs_off_and_says_why():
     live(story, probe)
 
 
+def test_what_a_plan_wants_done_after_a_refusal_is_done():
+    bad = {"metadata": {"name": "x", "namespace": "default"}, "spec": {"replicas": -1}}
+    told = []
+
+    def after(said):
+        told.append(said)
+        return [Patch("configmaps", MAP, {"data": {"said": said}})]
+
+    probe = Probe(lambda view, key: Plan([Create("replicationcontrollers", bad)], refused=after))
+
+    async def story(rig):
+        await rig.put()
+        await asyncio.sleep(1)
+        assert told and rig.client.get("configmaps", MAP).data["said"] == told[0]
+        assert "Invalid value: -1" in told[0]
+
+    live(story, probe)
+
+
 class Racing:
     """A client that meets another writer once."""
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from labctl.controllers.conditions import plain
 from labctl.controllers.indexes import DEPLOYMENTS
+from labctl.controllers.shared.replicas import FAILURE
 from labctl.reconcile.plan import Index, View
 from labctl.resources.kinds.apps_v1.deployment import Deployment
 from labctl.resources.kinds.apps_v1.replicaset import ReplicaSet
@@ -116,7 +118,7 @@ def _moved(deployment: Deployment, counts: Counts) -> bool:
 
 
 def written(deployment: Deployment, wanted: Sequence[NewCondition | None], moved: bool, stamp: str) -> list[dict[str, Any]]:
-    """Return the conditions for the status. With `moved`, the Progressing condition was confirmed again at `stamp`."""
+    """Return the conditions for the status; those of others stay, behind ours. With `moved`, the Progressing condition was confirmed again at `stamp`."""
     result = []
     for said in wanted:
         if said is None:
@@ -125,8 +127,16 @@ def written(deployment: Deployment, wanted: Sequence[NewCondition | None], moved
         same = before is not None and (before.status, before.reason, before.message) == said[1:]
         update = before.last_update_time if before and same and not (moved and said.type == PROGRESSING) else stamp
         transition = before.last_transition_time if before and before.status == said.status else stamp
-        result.append({**said._asdict(), "lastUpdateTime": update, "lastTransitionTime": transition})
-    return result
+        whole = {**said._asdict(), "lastUpdateTime": update, "lastTransitionTime": transition}
+        result.append({name: value for name, value in whole.items() if value})
+    mine = (AVAILABLE, PROGRESSING, FAILURE)
+    return result + [plain(other) for other in deployment.status.conditions if other.type not in mine]
+
+
+def failure(sets: Sequence[ReplicaSet]) -> NewCondition | None:
+    """Return what the first ReplicaSet says that can't make its pods; None if all can."""
+    found = next((said for each in sets if (said := condition(each.status.conditions, FAILURE))), None)
+    return NewCondition(FAILURE, found.status, found.reason, found.message) if found else None
 
 
 def moved(deployment: Deployment, counts: Counts) -> bool:

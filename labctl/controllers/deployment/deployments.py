@@ -236,7 +236,8 @@ def _report(rollout: Rollout, actions: Sequence[Action]) -> Plan:
     if made is not None and progressing is not None:
         name = made.object["metadata"]["name"]
         progressing, again_s = NewCondition(conditions.PROGRESSING, "True", conditions.MADE, f'Created new replica set "{name}"'), None
-    wanted = (conditions.availability(deployment, counts, rollout.unavailable), progressing)
+    failure = conditions.failure((rollout.new, *rollout.old) if rollout.new else rollout.old)
+    wanted = (conditions.availability(deployment, counts, rollout.unavailable), progressing, failure)
     status: dict[str, Any] = {
         "observedGeneration": deployment.metadata.generation,
         "replicas": counts.replicas,

@@ -13,12 +13,18 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
+from labctl.controllers.conditions import plain, with_condition
 from labctl.controllers.indexes import PODS, PODS_READY
 from labctl.controllers.settings import ControllerSettings
 from labctl.controllers.shared import pods
 from labctl.controllers.shared.ownership import OwnerKind, claim, concerned, owned, owners
 from labctl.reconcile.plan import NOTHING, Action, Index, Key, Patch, Plan, Seen, View
 from labctl.resources.kinds.core_v1.pod_view import Pod
+from labctl.resources.kinds.shared import condition
+
+
+FAILURE = "ReplicaFailure"
+"""The condition that says that a pod could not be made, for example because a quota is used up."""
 
 
 class Replicas:
@@ -47,7 +53,9 @@ class Replicas:
         leaving = owner.metadata.deletion_timestamp is not None
         scaling = () if leaving else self._scale(view, owner, active, rng)
         status = self.status(owner, mine, active, len(ready), len(available))
-        return Plan([*claims, *scaling, *self._report(owner, status)], again_s)
+        recovered = not scaling and not leaving and condition(owner.status.conditions, FAILURE) is not None
+        report = self._report(owner, {**status, **({"conditions": _others(owner)} if recovered else {})})
+        return Plan([*claims, *scaling, *report], again_s, refused=lambda said: self._refused(owner, said, view.wall()))
 
     def status(self, owner: Any, mine: Sequence[Pod], active: Sequence[Pod], ready: int, available: int) -> dict[str, Any]:
         """Return the owner's new status."""
@@ -76,8 +84,15 @@ class Replicas:
         return ()
 
     def _report(self, owner: Any, status: Mapping[str, Any]) -> Iterator[Action]:
-        if any(getattr(owner.status, _snake(field)) != value for field, value in status.items()):
+        if "conditions" in status or any(getattr(owner.status, _snake(field)) != value for field, value in status.items()):
             yield Patch(self.kind, owner.metadata.key, {"status": dict(status)}, subresource="status")
+
+    def _refused(self, owner: Any, said: str, wall_s: float) -> Sequence[Action]:
+        """Say in the status that pods can't be made, once: generated names differ, so the words differ with each try."""
+        if condition(owner.status.conditions, FAILURE) is not None:
+            return ()
+        conditions = with_condition(owner.status.conditions, FAILURE, "True", "FailedCreate", said, wall_s)
+        return [Patch(self.kind, owner.metadata.key, {"status": {"conditions": conditions}}, subresource="status")]
 
     def _concerned(self, view: View, seen: Seen) -> Iterator[Key]:
         """Yield the owners that a pod's change concerns. The pod's node and its containers' states concern none of them."""
@@ -85,6 +100,11 @@ class Replicas:
         if old is not None and new is not None and _digest(old) == _digest(new):
             return
         yield from concerned(view, self.of, seen)
+
+
+def _others(owner: Any) -> list[dict[str, Any]] | None:
+    """Return the owner's conditions without the one about failures; None, which removes the list, if there is no other."""
+    return [plain(each) for each in owner.status.conditions if each.type != FAILURE] or None
 
 
 def _digest(pod: Pod) -> tuple[Any, ...]:

@@ -32,8 +32,6 @@ def _plain(schema: dict[str, Any]) -> Definition:
     plain = {key: schema[key] for key in _KEPT if key in schema}
     if schema.get("x-kubernetes-int-or-string"):
         plain |= {"type": "string", "format": "int-or-string", "x-kubernetes-int-or-string": True}
-    if schema.get("x-kubernetes-preserve-unknown-fields") and schema.get("properties"):
-        return plain  # its unknown fields are as good as the known ones, so nothing below is told
     if schema.get("properties"):
         plain["properties"] = {name: _plain(child) for name, child in schema["properties"].items()}
     if isinstance(schema.get("additionalProperties"), dict):

@@ -152,7 +152,7 @@ def child(type_: Type, key: str) -> Type:
 
 def _field(type_: Type, key: str) -> Type | None:
     if type_.shape == "struct":
-        return type_.fields.get(key)
+        return type_.fields.get(key) or (ANY if type_.open else None)
     return type_.item if type_.shape == "map" else ANY
 
 

@@ -144,7 +144,7 @@ class Documents:
         while waiting:
             name = waiting.pop()
             if name not in reached:
-                reached[name] = own.get(name) or self._schema.definitions[name]
+                reached[name] = _v2_node(own.get(name) or self._schema.definitions[name])
                 waiting.extend(_references(reached[name]))
         return dict(sorted(reached.items()))
 
@@ -239,6 +239,28 @@ def _v3_node(node: Any) -> Any:
 
 
 # ---- v2
+
+
+def _v2_node(node: Any) -> Any:
+    """Leaves out the known fields below a field that keeps unknown ones: kubectl, which checks objects by this document, takes all others for mistakes."""
+    return _closed(node, top=True) if isinstance(node, dict) and _keeps_unknown(node) else node
+
+
+def _keeps_unknown(node: Any) -> bool:
+    if isinstance(node, list):
+        return any(_keeps_unknown(child) for child in node)
+    if not isinstance(node, dict):
+        return False
+    return node.get("x-kubernetes-preserve-unknown-fields") is True or any(_keeps_unknown(child) for child in node.values())
+
+
+def _closed(node: Any, *, top: bool = False) -> Any:
+    if isinstance(node, list):
+        return [_closed(child) for child in node]
+    if not isinstance(node, dict):
+        return node
+    hidden = ("properties", "items") if node.get("x-kubernetes-preserve-unknown-fields") is True and not top else ()
+    return {key: _closed(child) for key, child in node.items() if key not in hidden}
 
 
 def _v2_operation(operation: Operation) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class _Walk:
         self.owners.append(type_.short_name)
         for key, value in obj.items():
             field = fields.get(key)
-            if field is not None and type(value) is field.plain:
+            if (field is None and type_.open) or (field is not None and type(value) is field.plain):
                 continue
             if field is None or value is None:
                 if field is None:

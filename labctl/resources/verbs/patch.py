@@ -14,6 +14,7 @@ from labctl.resources.encoding import NOT_JSON
 from labctl.resources.kind import Kind, Object
 from labctl.resources.patches import apply, merge, strategic
 from labctl.resources.patches import json as json_patch
+from labctl.resources.schema import body
 from labctl.resources.schema.validate import decode_patched
 from labctl.resources.service import WriteOptions
 from labctl.resources.verbs.context import Context
@@ -49,12 +50,26 @@ def applier(ctx: Context, kind: Kind, patch: bytes | Object, options: WriteOptio
 
     def change(obj: Object | None) -> tuple[Object, Sequence[str]]:
         config, now = documents.parse(raw), rfc3339(ctx.clock.wall())
+        repeated = _repeated(raw, config, options.field_validation)
         applied = apply.apply(
             ctx.schema, kind, obj, config, manager=options.field_manager, now=now, force=options.force, subresource=subresource
         )
-        return applied, ()
+        return applied, repeated
 
     return change
+
+
+def _repeated(raw: bytes, config: Any, field_validation: str) -> Sequence[str]:
+    """Returns the warning about keys that a configuration has twice. Raises ApiError 400 if the client wants it strict."""
+    if field_validation == "Ignore" or (raw[:1] == b"{" and isinstance(config, dict) and not body.may_repeat(config, raw)):
+        return ()
+    found = documents.repeated_keys(raw)
+    if not found:
+        return ()
+    said = "error converting YAML to JSON: yaml: unmarshal errors:\n  " + "\n  ".join(found)
+    if field_validation == "Strict":
+        raise failures.bad_request(f"error strict decoding YAML: {said}")
+    return (" ".join(said.split()),)
 
 
 def is_apply(content_type: str) -> bool:

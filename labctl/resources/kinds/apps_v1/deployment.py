@@ -77,9 +77,8 @@ class DeploymentStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
         return {name: value for name, value in whole.items() if name not in ("collisionCount", "conditions")}
 
     def plain_conditions(self) -> list[dict[str, Any]]:
-        """Returns the conditions as in JSON."""
-        kept = ("type", "status", "reason", "message", "lastUpdateTime", "lastTransitionTime")
-        return [{name: whole[name] for name in kept} for whole in map(msgspec.to_builtins, self.conditions)]
+        """Returns the conditions as in JSON, without empty fields."""
+        return [{name: value for name, value in whole.items() if value} for whole in map(msgspec.to_builtins, self.conditions)]
 
 
 class Deployment(Viewed, frozen=True, rename="camel", gc=False):

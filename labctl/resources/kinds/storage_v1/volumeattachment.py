@@ -1,0 +1,55 @@
+"""VolumeAttachment: that a volume should be attached to a node. labctl keeps it for programs; nothing attaches the volume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from labctl.resources import fields
+from labctl.resources.cells import AGE, NAME
+from labctl.resources.generic import GenericObject
+from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource
+from labctl.resources.kinds.inert import at, fixed, stored_only
+from labctl.resources.kinds.storage_v1.csidriver import NO_DRIVERS
+
+
+def prepare(new: Object, old: Object | None) -> None:
+    if old is None:
+        new["status"] = {"attached": False}
+
+
+def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
+    spec = new.get("spec") or {}
+    source = spec.get("source") or {}
+    for name in ("attacher", "nodeName"):
+        if not spec.get(name):
+            yield fields.required(f"spec.{name}")
+    if not source.get("persistentVolumeName") and source.get("inlineVolumeSpec") is None:
+        yield fields.required("spec.source", "must specify exactly one of inlineVolumeSpec and persistentVolumeName")
+    elif source.get("persistentVolumeName") and source.get("inlineVolumeSpec") is not None:
+        yield fields.forbidden("spec.source", "must specify exactly one of inlineVolumeSpec and persistentVolumeName")
+    if old is not None:
+        yield from fixed(new, old, "spec")
+
+
+KIND = Kind(
+    group="storage.k8s.io",
+    version="v1",
+    kind="VolumeAttachment",
+    plural="volumeattachments",
+    singular="volumeattachment",
+    namespaced=False,
+    view=GenericObject,
+    columns=(
+        NAME,
+        Column("Attacher", at("spec.attacher"), format="name", description="The driver that is to attach it."),
+        Column("PV", at("spec.source.persistentVolumeName"), description="The volume."),
+        Column("Node", at("spec.nodeName"), description="The node."),
+        Column("Attached", at("status.attached", "false"), type="boolean", description="Whether it is attached."),
+        AGE,
+    ),
+    subresources=(Subresource("status", ("get", "patch", "update")),),
+    has_status=True,
+    prepare=prepare,
+    validate=validate,
+    warnings=stored_only(NO_DRIVERS),
+)

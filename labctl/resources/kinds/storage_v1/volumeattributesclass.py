@@ -1,0 +1,44 @@
+"""VolumeAttributesClass: settings of volumes that may be exchanged later. labctl keeps it for programs; no driver carries it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from labctl.resources import fields
+from labctl.resources.cells import AGE, NAME
+from labctl.resources.generic import GenericObject
+from labctl.resources.kind import Column, FieldError, Kind, Object
+from labctl.resources.kinds.inert import at, fixed, stored_only
+from labctl.resources.kinds.storage_v1.csidriver import NO_DRIVERS, driver_name
+
+_MOST_PARAMETERS, _MOST_BYTES = 512, 256 * 1024
+
+
+def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
+    yield from driver_name("driverName", new.get("driverName", ""))
+    parameters = new.get("parameters") or {}
+    if not parameters:
+        yield fields.required("parameters", "must contain at least one key/value pair")
+    elif len(parameters) > _MOST_PARAMETERS:
+        yield fields.too_long("parameters", _MOST_PARAMETERS)
+    elif sum(len(key) + len(value) for key, value in parameters.items()) > _MOST_BYTES:
+        yield fields.too_long("parameters", _MOST_BYTES)
+    for key in parameters:
+        if not key:
+            yield fields.invalid("parameters", key, "field can not be empty.")
+    yield from fixed(new, old, "driverName", "parameters")
+
+
+KIND = Kind(
+    group="storage.k8s.io",
+    version="v1",
+    kind="VolumeAttributesClass",
+    plural="volumeattributesclasses",
+    singular="volumeattributesclass",
+    namespaced=False,
+    view=GenericObject,
+    short_names=("vac",),
+    columns=(NAME, Column("DriverName", at("driverName"), description="The driver that knows the settings."), AGE),
+    validate=validate,
+    warnings=stored_only(NO_DRIVERS),
+)

@@ -1,0 +1,107 @@
+"""Server-side apply of custom kinds that keep fields they do not name, and of configurations that name a field twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.client.test_custom_kinds import defined, definition
+from tests.inprocess import ApiServer
+
+URL = "/apis/example.com/v1/namespaces/default/widgets/w"
+APPLY = {"Content-Type": "application/apply-patch+yaml"}
+PORTS = {
+    "type": "array",
+    "x-kubernetes-list-type": "map",
+    "x-kubernetes-list-map-keys": ["port"],
+    "items": {"type": "object", "required": ["port"], "properties": {"port": {"type": "integer"}, "name": {"type": "string"}}},
+}
+OPEN = {
+    "type": "object",
+    "x-kubernetes-preserve-unknown-fields": True,
+    "properties": {
+        "foo": {"type": "string"},
+        "ports": PORTS,
+        "template": {
+            "type": "object",
+            "x-kubernetes-embedded-resource": True,
+            "properties": {"metadata": {"type": "object", "properties": {"name": {"type": "string"}}}, "spec": {"type": "object"}},
+        },
+    },
+}
+HEAD = "\napiVersion: example.com/v1\nkind: Widget\nmetadata:\n  name: w\n"
+
+
+@pytest.fixture
+async def http(tmp_path: Path) -> AsyncIterator[tuple[ApiServer, aiohttp.ClientSession]]:
+    async with ApiServer.running(tmp_path, controllers=True) as api, api.session() as session:
+        yield api, session
+
+
+async def with_schema(api: ApiServer, schema: dict[str, Any]) -> None:
+    await defined(api, definition(schema={"openAPIV3Schema": schema}, subresources={}, selectableFields=[], additionalPrinterColumns=[]))
+
+
+async def applied(
+    session: aiohttp.ClientSession, body: str, validation: str = "Strict", manager: str = "me"
+) -> tuple[int, dict[str, Any], list[str]]:
+    query = {"fieldManager": manager, "fieldValidation": validation}
+    async with session.patch(URL, data=body, params=query, headers=APPLY) as answer:
+        return answer.status, await answer.json(), answer.headers.getall("Warning", [])
+
+
+async def test_a_kind_without_a_schema_takes_any_field(http: tuple[ApiServer, aiohttp.ClientSession]) -> None:
+    api, session = http
+    await with_schema(api, {"type": "object", "x-kubernetes-preserve-unknown-fields": True})
+    code, made, _ = await applied(session, HEAD + "spec:\n  unknown: uk1\n  ports:\n  - port: 80\n")
+    assert code == 201 and made["spec"] == {"unknown": "uk1", "ports": [{"port": 80}]}
+    code, made, _ = await applied(session, HEAD + "spec:\n  unknown: uk2\nmore: {a: b}\n")
+    assert code == 200 and made["spec"] == {"unknown": "uk2"} and made["more"] == {"a": "b"}  # what it no longer says is gone
+
+
+async def test_fields_that_a_schema_names_merge_beside_those_that_it_only_keeps(http: tuple[ApiServer, aiohttp.ClientSession]) -> None:
+    api, session = http
+    await with_schema(api, {"type": "object", "properties": {"spec": OPEN}})
+    assert (await applied(session, HEAD + "spec:\n  other: 1\n  ports:\n  - {port: 80, name: a}\n"))[0] == 201
+    code, made, _ = await applied(session, HEAD + "spec:\n  another: 2\n  ports:\n  - {port: 81, name: b}\n", manager="you")
+    assert code == 200 and made["spec"]["other"] == 1 and made["spec"]["another"] == 2
+    assert {each["port"] for each in made["spec"]["ports"]} == {80, 81}
+    code, said, _ = await applied(session, HEAD + "spec:\n  other: 7\n", manager="you")
+    assert code == 409 and ".spec.other" in said["message"]
+    code, said, _ = await applied(session, HEAD + "spec:\n  foo: [1]\n")
+    assert code == 400 and ".spec.foo: expected string" in said["message"]
+    code, said, _ = await applied(session, HEAD + "spec:\n  template:\n    metadata: {name: x, wrong: y}\n")
+    assert code == 400 and ".spec.template.metadata.wrong: field not declared in schema" in said["message"]
+
+
+@pytest.mark.parametrize("form", ["yaml", "json"])
+async def test_a_field_that_is_named_twice_is_said_with_its_line(http: tuple[ApiServer, aiohttp.ClientSession], form: str) -> None:
+    api, session = http
+    await with_schema(api, {"type": "object", "properties": {"spec": OPEN}})
+    if form == "yaml":
+        body, line = HEAD + "spec:\n  foo: one\n  foo: two\n", 8
+    else:
+        whole = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"foo": "two"}}
+        body, line = json.dumps(whole).replace('"foo"', '"foo": "one", "foo"'), 1
+    code, said, _ = await applied(session, body)
+    assert code == 400 and f'line {line}: key "foo" already set in map' in said["message"]
+    code, _, warnings = await applied(session, body, "Warn")
+    assert code == 201 and f'line {line}: key \\"foo\\" already set in map' in warnings[0]
+    code, made, warnings = await applied(session, body, "Ignore")
+    assert code == 200 and not warnings and made["spec"]["foo"] == "two"
+
+
+async def test_the_older_openapi_tells_nothing_below_a_field_that_keeps_others(http: tuple[ApiServer, aiohttp.ClientSession]) -> None:
+    api, session = http
+    await with_schema(api, {"type": "object", "properties": {"spec": OPEN}})
+    async with session.get("/openapi/v2") as answer:
+        spec = (await answer.json(content_type=None))["definitions"]["com.example.v1.Widget"]["properties"]["spec"]
+    assert spec == {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    async with session.get("/openapi/v3/apis/example.com/v1") as answer:
+        spec = (await answer.json())["components"]["schemas"]["com.example.v1.Widget"]["properties"]["spec"]
+    assert "ports" in spec["properties"]
