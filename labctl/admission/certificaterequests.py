@@ -1,8 +1,8 @@
 """CertificateRequests: who asks for a certificate, who may approve it, who may sign it. As Kubernetes' plugins CertificateSubjectRestriction,
 CertificateApproval and CertificateSigning.
 
-A mutating step. A new request says who wrote it, whatever its body says. The subresource `approval` writes the decision and nothing else, and needs the verb
-`approve` on the signer; `status` writes all else of the status, and needs the verb `sign`. A decision is never taken back.
+A mutating step. A new request says who wrote it, whatever its body says. The subresource `approval` writes the conditions and nothing else, and needs the verb
+`approve` on the signer; `status` writes all of the status but the decision, and needs the verb `sign`. A decision is never taken back.
 """
 
 from __future__ import annotations
@@ -66,16 +66,15 @@ class CertificateRequests:
         raise failures.forbidden(attributes.kind, attributes.name, why)
 
     def _decided(self, attributes: Attributes, new: Object, old: Object) -> None:
-        decisions = [self._stamped(each) for each in _conditions(new) if each.get("type") in DECISIONS]
-        types = {each["type"] for each in decisions}
+        conditions = [self._stamped(each) for each in _conditions(new)]
+        types = {each["type"] for each in conditions if each.get("type") in DECISIONS}
         if len(types) == len(DECISIONS):
             error = fields.invalid("status.conditions", types and sorted(types), "Approved and Denied conditions are mutually exclusive")
             raise failures.invalid(attributes.kind, attributes.name, [error])
         for taken in (each["type"] for each in _conditions(old) if each.get("type") in DECISIONS and each["type"] not in types):
             error = fields.forbidden("status.conditions", f'updates may not remove a condition of type "{taken}"')
             raise failures.invalid(attributes.kind, attributes.name, [error])
-        others = [each for each in _conditions(old) if each.get("type") not in DECISIONS]
-        new["status"] = {**old.get("status", {}), "conditions": [*others, *decisions]}
+        new["status"] = {**old.get("status", {}), "conditions": conditions}
 
     def _signed(self, new: Object, old: Object) -> None:
         status = new.setdefault("status", {})

@@ -169,3 +169,13 @@ async def test_a_decision_stays_and_only_approval_makes_one(api: ApiServer) -> N
     assert code == 422
     _, now = await send(api, "GET", f"{PATH}/r")
     assert "certificate" not in now["status"]
+
+
+async def test_approval_may_write_other_conditions_beside_the_decision(api: ApiServer) -> None:
+    await make(api, Asked())
+    noted = {"type": "Looked", "status": "True", "reason": "ByHand"}
+    code, said = await send(api, "PATCH", f"{PATH}/r/approval", {"status": {"conditions": [noted], "certificate": "QUJD"}})
+    assert code == 200 and said["status"]["conditions"][0]["type"] == "Looked" and "certificate" not in said["status"]
+    approved = [*said["status"]["conditions"], {"type": "Approved", "status": "True", "reason": "ByHand"}]
+    code, said = await send(api, "PATCH", f"{PATH}/r/approval", {"status": {"conditions": approved}})
+    assert code == 200 and [each["type"] for each in said["status"]["conditions"]] == ["Looked", "Approved"]

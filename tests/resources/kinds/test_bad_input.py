@@ -38,6 +38,10 @@ def template(**changes: Any) -> dict[str, Any]:
     return made
 
 
+def sysctls(*names: str) -> dict[str, Any]:
+    return pod(securityContext={"sysctls": [{"name": name, "value": "1"} for name in names]})
+
+
 POD_CASES = [
     (pod(containers=[]), "spec.containers: Required value"),
     (containers(name="A"), f'spec.containers[0].name: Invalid value: "A": {LABEL}'),
@@ -47,6 +51,15 @@ POD_CASES = [
         containers(imagePullPolicy="Sometimes"),
         'spec.containers[0].imagePullPolicy: Unsupported value: "Sometimes": supported values: "Always", "IfNotPresent", "Never"',
     ),
+    *(
+        (
+            sysctls(name),
+            f'spec.securityContext.sysctls[0].name: Invalid value: "{name}": must have at most 253 characters and match regex '
+            r"^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$",
+        )
+        for name in ("foo-", "bar..")
+    ),
+    (sysctls("kernel.shmmax", "kernel/shmmax"), 'spec.securityContext.sysctls[1].name: Duplicate value: "kernel/shmmax"'),
     (pod(containers=[{"name": "a", "image": "b"}] * 2), 'spec.containers[1].name: Duplicate value: "a"'),
     (
         containers(securityContext={"allowPrivilegeEscalation": False, "privileged": True}),

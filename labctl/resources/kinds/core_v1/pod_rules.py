@@ -5,6 +5,7 @@ Works on dicts after defaults, answers field errors in Kubernetes' words and ord
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
@@ -17,6 +18,8 @@ from labctl.resources.labels import key_errors, value_errors
 _RESTART_POLICIES = ("Always", "Never", "OnFailure")
 _DNS_POLICIES = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
 _EFFECTS = ("NoExecute", "NoSchedule", "PreferNoSchedule")
+_SYSCTL_MAX = 253  # characters
+_SYSCTL = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?", re.ASCII)
 _NOT_NEGATIVE = "must be greater than or equal to 0"
 _UPDATABLE = (
     "`spec.containers[*].image`",
@@ -49,6 +52,7 @@ def spec(path: str, said: Object) -> Iterator[FieldError]:
         yield fields.invalid(f"{path}.shareProcessNamespace", True, "ShareProcessNamespace and HostPID cannot both be enabled")
     if "securityContext" in said:
         yield from container_rules.user_ids(f"{path}.securityContext", said["securityContext"])
+        yield from _sysctls(f"{path}.securityContext.sysctls", said["securityContext"].get("sysctls") or ())
     if said.get("terminationGracePeriodSeconds", 0) < 0:
         yield fields.invalid(f"{path}.terminationGracePeriodSeconds", said["terminationGracePeriodSeconds"], _NOT_NEGATIVE)
     deadline = said.get("activeDeadlineSeconds")
@@ -57,6 +61,19 @@ def spec(path: str, said: Object) -> Iterator[FieldError]:
     for index, toleration in enumerate(said.get("tolerations", ())):
         yield from _toleration(f"{path}.tolerations[{index}]", toleration)
     yield from placement_rules.placement(path, said)
+
+
+def _sysctls(path: str, sysctls: Sequence[Object]) -> Iterator[FieldError]:
+    seen: set[str] = set()
+    for index, each in enumerate(sysctls):
+        at, name = f"{path}[{index}].name", each.get("name", "")
+        if not name:
+            yield fields.required(at)
+        elif len(name) > _SYSCTL_MAX or not _SYSCTL.fullmatch(name):
+            yield fields.invalid(at, name, f"must have at most {_SYSCTL_MAX} characters and match regex ^{_SYSCTL.pattern}$")
+        elif name.replace("/", ".") in seen:
+            yield fields.duplicate(at, name)
+        seen.add(name.replace("/", "."))
 
 
 def _containers(path: str, said: Object, volumes: set[str]) -> Iterator[FieldError]:
