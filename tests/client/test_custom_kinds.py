@@ -119,6 +119,15 @@ async def test_a_kind_is_defined_and_its_objects_are_made_printed_and_found(api:
     assert await ok(api, "get", "wid", "--field-selector=spec.color=red", "-o", "name") == ""
 
 
+async def test_explain_tells_of_the_fields_that_every_object_has(api: ApiServer) -> None:
+    await defined(api)
+    said = await ok(api, "explain", "widget")
+    for words in ("apiVersion\t<string>\n    APIVersion defines", "metadata\t<ObjectMeta>\n    Standard object's metadata"):
+        assert words in said, said
+    said = await ok(api, "explain", "widget.metadata")
+    assert "Standard object's metadata" in said and "creationTimestamp\t<string>\n    CreationTimestamp is a timestamp" in said
+
+
 async def test_explain_tells_types_and_descriptions(api: ApiServer) -> None:
     await defined(api)
     said = await ok(api, "explain", "widget.spec")

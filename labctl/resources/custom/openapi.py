@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from labctl.resources.kinds import own
+from labctl.resources.schema.prose import OBJECT
 
 Definition = dict[str, Any]
 _KEPT = (
@@ -21,6 +22,8 @@ def definitions(group: str, version: str, kind: str, schema: dict[str, Any]) -> 
         key: _plain(child) for key, child in (schema.get("properties") or {}).items() if key not in ("apiVersion", "kind", "metadata")
     }
     made = own.top_level(name, group, version, **properties)
+    for field, prose in OBJECT.items():
+        made[name]["properties"][field] = {**made[name]["properties"][field], "description": prose}
     for field in ("description", "required", "x-kubernetes-preserve-unknown-fields"):
         if schema.get(field):
             made[name][field] = schema[field]

@@ -16,6 +16,7 @@ import msgspec
 from labctl.resources.kind import Kind
 from labctl.resources.schema.definitions import META, Definition, Schema
 from labctl.resources.schema.operations import Operation, operations
+from labctl.resources.schema.prose import told
 
 _PATCH = META + "Patch"
 _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
@@ -133,7 +134,7 @@ class Documents:
         found = self._nodes.get(name)
         if found is None:
             definition = _V3_OWN.get(name) or self._schema.definitions[name]
-            raw = msgspec.Raw(msgspec.json.encode(_v3_node(definition)))
+            raw = msgspec.Raw(msgspec.json.encode(_v3_node(told(name, definition))))
             found = self._nodes[name] = Node(definition, raw, tuple(_references(definition)))
         return found
 
@@ -144,7 +145,7 @@ class Documents:
         while waiting:
             name = waiting.pop()
             if name not in reached:
-                reached[name] = _v2_node(own.get(name) or self._schema.definitions[name])
+                reached[name] = _v2_node(told(name, own.get(name) or self._schema.definitions[name]))
                 waiting.extend(_references(reached[name]))
         return dict(sorted(reached.items()))
 
