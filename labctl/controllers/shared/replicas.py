@@ -22,7 +22,6 @@ from labctl.reconcile.plan import NOTHING, Action, Index, Key, Patch, Plan, Seen
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.kinds.shared import condition
 
-
 FAILURE = "ReplicaFailure"
 """The condition that says that a pod could not be made, for example because a quota is used up."""
 

@@ -35,5 +35,7 @@ def told(name: str, definition: Definition) -> Definition:
     """Returns a definition with the prose that it has; `name` is the definition's name."""
     if name != META + "ObjectMeta":
         return definition
-    properties = {field: {**node, "description": _METADATA[field]} if field in _METADATA else node for field, node in definition["properties"].items()}
+    properties = {
+        field: {**node, "description": _METADATA[field]} if field in _METADATA else node for field, node in definition["properties"].items()
+    }
     return {**definition, "properties": properties}
