@@ -1,17 +1,21 @@
 """Each checker can fail: labctl's code is broken on purpose, and the checker that looks for just that says so."""
 
 import asyncio
+from itertools import count
 
 import msgspec
 
 from labctl.controllers import evictions
 from labctl.controllers.endpointslices import EndpointSlices
+from labctl.controllers.replication import Replication
 from labctl.proxy import frontends
 from labctl.reconcile.plan import NOTHING
+from labctl.resources.kinds.core_v1 import service as services
+from labctl.resources.verbs.allocation import StoreRanges
 from labctl.sim import hollow
 from labctl.sim.clock import run
 from labctl.sim.engine import FaultyEngine
-from labctl.sim.hollow import Running
+from labctl.sim.hollow import HollowNode, Running
 from labctl.sim.objects import replication_controller, service, stateful_set
 from labctl.sim.scenario import LAB, play_case
 from labctl.sim.script import Case, Deed
@@ -74,6 +78,50 @@ async def _same_address(world):
     first, second = (world.client.get("services", f"default/{name}").spec.cluster_ip.encode() for name in ("web", "second"))
     value = world.store.get("services/default/second").value
     await world.store.commit([Put("services/default/second", value.replace(second, first))])
+
+
+def test_two_services_with_one_node_port_are_seen(monkeypatch):
+    """Nobody looks whether a port is taken, and each claim stands under a key of its own."""
+    numbers, claim = count(), services.port_claim
+    monkeypatch.setattr(StoreRanges, "port", lambda _self, wanted=0: wanted)
+    monkeypatch.setattr(services, "port_claim", lambda port: f"{claim(port)}-{next(numbers)}")
+
+    async def both(world):
+        for name in ("first", "second"):
+            port = {"port": 80, "protocol": "TCP", "targetPort": 8080, "nodePort": 30080}
+            await world.client.create("services", service(name, {"name": "web"}, port, type="NodePort"))
+
+    assert any("node port 30080/TCP belongs to service default/first and service default/second" in each for each in lived(both))
+
+
+def test_a_controller_that_makes_too_few_pods_is_seen(monkeypatch):
+    scale = Replication._scale
+    monkeypatch.setattr(Replication, "_scale", lambda *given: list(scale(*given))[1:])
+    assert any("rc default/web wants 3: 2 pods exist" in sentence for sentence in lived(nothing))
+
+
+def test_a_controller_that_counts_wrongly_is_seen(monkeypatch):
+    status = Replication.status
+    monkeypatch.setattr(Replication, "status", lambda *given: {**status(*given), "readyReplicas": 2})
+    assert "rc default/web says 3 replicas, 2 ready, and wants 3" in lived(nothing)
+
+
+def test_a_pod_that_is_ready_and_does_not_run_is_seen():
+    async def end(world):
+        node = next(node for node in world.fleet.nodes.values() if node.running)
+        node.running.clear()
+
+    assert any("3 are ready, 2 of these really run" in sentence or "1 of these really run" in sentence for sentence in lived(end))
+
+
+def test_a_pod_that_runs_on_after_its_deletion_is_seen(monkeypatch):
+    monkeypatch.setattr(HollowNode, "pod_gone", lambda *_: None)
+
+    async def force(world):
+        pod = world.client.list("pods")[0]
+        await world.client.delete("pods", pod.metadata.key, grace_s=0)
+
+    assert any("and the API knows nothing of it" in sentence for sentence in lived(force))
 
 
 def test_a_log_that_forgets_what_it_acknowledged_is_seen(monkeypatch):
