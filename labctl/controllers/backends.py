@@ -30,18 +30,18 @@ def concerned(view: View, seen: Seen) -> Iterator[Key]:
             yield from selecting(view, SERVICES, pod.metadata.namespace, pod.metadata.labels)
 
 
-SMALL = 20  # a Service with more endpoints than this
-BETWEEN_S = 0.0005  # ... is written at most once in so long for each of its further endpoints
+SMALL = 20  # what has more endpoints or pods than this
+BETWEEN_S = 0.0005  # ... is written at most once in so long for each of those beyond
 BETWEEN_MAX_S = 1.0
 
 
-def pause_s(endpoints: int, written_at: float, now: float) -> float:
-    """Return how long a Service's endpoints wait for further changes; 0 if they are written now.
+def pause_s(pods: int, written_at: float, now: float) -> float:
+    """Return how long a Service's endpoints, or an owner's counts, wait for further changes; 0 if they are written now.
 
-    Each write costs as much as the Service has endpoints. If each of 1,000 pods that start wrote them all, the cost would be quadratic. So the first change is
-    written at once, and those that follow soon after it together. A small Service never waits.
+    Each write costs as much as there are pods. If each of 1,000 pods that start wrote something about them all, the cost would be quadratic. So the first
+    change is written at once, and those that follow soon after it together. What is small never waits.
     """
-    between_s = min(BETWEEN_MAX_S, max(0, endpoints - SMALL) * BETWEEN_S)
+    between_s = min(BETWEEN_MAX_S, max(0, pods - SMALL) * BETWEEN_S)
     return max(0.0, between_s - (now - written_at))
 
 
@@ -66,6 +66,18 @@ def target_port(pod: Pod, port: ServicePort) -> int | None:
             if candidate.name == target and candidate.protocol == port.protocol:
                 return candidate.container_port
     return None
+
+
+class Ports:
+    """At which ports each pod serves a Service, as both kinds write them. Only ports with a name of the pod's own differ from pod to pod."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        named = any(isinstance(port.target_port, str) and port.target_port for port in service.spec.ports)
+        self._same = None if named else ports_of(Pod(), service)
+
+    def of(self, pod: Pod) -> tuple[dict[str, Any], ...]:
+        return ports_of(pod, self._service) if self._same is None else self._same
 
 
 def ports_of(pod: Pod, service: Service) -> tuple[dict[str, Any], ...]:

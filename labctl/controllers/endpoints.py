@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from labctl.controllers.backends import backends, concerned, hostname, labels_of, pause_s, ports_of, target_ref
+from labctl.controllers.backends import Ports, backends, concerned, hostname, labels_of, pause_s, target_ref
 from labctl.controllers.indexes import ENDPOINTS, PODS, PODS_BY_LABEL, SERVICES, by_selector
 from labctl.journal import came_and_went
 from labctl.reconcile.plan import NOTHING, Create, Delete, Index, Key, Plan, Replace, View
@@ -73,10 +73,11 @@ def _subsets(view: View, service: Service) -> list[dict[str, Any]]:
     """Group addresses by their ports. Ports with the same addresses share a subset (RepackSubsets)."""
     at_port: dict[tuple[tuple[str, Any], ...], list[tuple[bool, Pod]]] = {}
     everyone = service.spec.publish_not_ready_addresses
+    ports_of = Ports(service).of
     for pod in backends(view, service):
         if pod.metadata.deletion_timestamp and not everyone:
             continue
-        ports = ports_of(pod, service)
+        ports = ports_of(pod)
         if not ports and not (service.spec.headless and not service.spec.ports):
             continue
         for port in ports or ({},):

@@ -10,7 +10,8 @@ from math import inf
 from random import Random
 from typing import Any
 
-from labctl.controllers.backends import backends, concerned, hostname, labels_of, pause_s, ports_of, target_ref
+from labctl.controllers.backends import Ports as ServicePorts
+from labctl.controllers.backends import backends, concerned, hostname, labels_of, pause_s, target_ref
 from labctl.controllers.indexes import PODS, PODS_BY_LABEL, SERVICES, SLICES, by_selector
 from labctl.controllers.settings import ControllerSettings
 from labctl.controllers.slicing import SLICES_BY_SERVICE, Ports, Slicer, identity, managed, of_service, removals
@@ -51,8 +52,9 @@ class EndpointSlices:
 
 def _wanted(view: View, service: Service) -> dict[Ports, dict[str, dict[str, Any]]]:
     wanted: dict[Ports, dict[str, dict[str, Any]]] = {}
+    ports_of = ServicePorts(service).of
     for pod in backends(view, service):
-        ports = tuple(tuple(port.items()) for port in ports_of(pod, service))
+        ports = tuple([tuple(port.items()) for port in ports_of(pod)])
         if ports or not service.spec.ports:
             wanted.setdefault(ports, {})[identity(pod.status.pod_ip, pod.metadata.uid)] = _endpoint(pod, service)
     return wanted

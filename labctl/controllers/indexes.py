@@ -84,7 +84,7 @@ def _first(selector: Mapping[str, str]) -> str:
 
 def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
     """Tell whether every pair of the selector is among the labels. An empty selector matches nothing, as for Services and controllers."""
-    return bool(selector) and all(labels.get(key) == value for key, value in selector.items())
+    return bool(selector) and selector.items() <= labels.items()
 
 
 def selected_pods(view: View, namespace: str, selector: Mapping[str, str]) -> Iterator[Pod]:

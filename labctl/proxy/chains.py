@@ -141,7 +141,7 @@ def destinations(rules: Rules) -> set[tuple[str, str, int]]:
 def chain_name(sort: str, *identity: object) -> str:
     """Return `LABCTL-SVC-` and 16 letters; xtables allows 28. The same identity has the same name on every machine and after every restart."""
     digest = hashlib.sha256("\n".join(map(str, identity)).encode()).digest()
-    return f"{PREFIX}{sort}-{base64.b32encode(digest)[:16].decode()}"
+    return f"{PREFIX}{sort}-{base64.b32encode(digest[:10]).decode()}"
 
 
 def probability(one_of: int) -> str:

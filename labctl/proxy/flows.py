@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from labctl.proxy.chains import Rules, destinations
+from labctl.proxy.chains import Chains, Rules, destinations
 from labctl.proxy.frontends import Frontend
 from labctl.proxy.hostports import HostPort
 from labctl.proxy.rules import Entry, Facts
@@ -38,7 +38,7 @@ def stale(had: Rules, has: Rules, entries: Iterable[Entry], facts: Facts, is_dea
         elif isinstance(entry, HostPort) and entry.protocol == "UDP" and entry.node == facts.node:
             served[entry.address, entry.port] = [entry.pod_address]
     udp = [{"address": address, "port": port, "serving": serving} for (address, port), serving in sorted(served.items())]
-    tcp = [{"address": address, "port": port} for address, port in sorted(_endpoints(had) - _endpoints(has)) if is_dead(address)]
+    tcp = [{"address": address, "port": port} for address, port in sorted(_moved(had, has)[0]) if is_dead(address)]
     return {name: found for name, found in (("udp", udp), ("tcp", tcp)) if found}
 
 
@@ -50,10 +50,10 @@ class Departed:
 
     def note(self, had: Rules, has: Rules, is_dead: Callable[[str], bool]) -> None:
         """Rules changed."""
-        before, after = _endpoints(had), _endpoints(has)
-        for endpoint in after:
+        went, came = _moved(had, has)
+        for endpoint in came:
             self._left.pop(endpoint, None)
-        self._left |= dict.fromkeys(endpoint for endpoint in sorted(before - after) if not is_dead(endpoint[0]))
+        self._left |= dict.fromkeys(endpoint for endpoint in sorted(went) if not is_dead(endpoint[0]))
         while len(self._left) > DEPARTED_MAX:
             del self._left[next(iter(self._left))]
 
@@ -63,6 +63,19 @@ class Departed:
         for endpoint in found:
             del self._left[endpoint]
         return [{"address": address, "port": port} for address, port in found]
+
+
+def _moved(had: Rules, has: Rules) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
+    """The TCP endpoints that went, and those in chains that came or changed. A large Service changes a chain or two of its hundreds: only those are read."""
+    came = _endpoints(_other(has, had))
+    went = _endpoints(_other(had, has)) - came
+    return (went - _endpoints(has) if went else went), came
+
+
+def _other(rules: Rules, than: Rules) -> Rules:
+    """Those of the chains that are not the same in the other rules."""
+    owned = than.nat.owned
+    return Rules(Chains({chain: lines for chain, lines in rules.nat.owned.items() if owned.get(chain) != lines}))
 
 
 def _endpoints(rules: Rules) -> set[tuple[str, int]]:

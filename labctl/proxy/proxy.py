@@ -178,7 +178,8 @@ class Proxy:
         for name, minion in self._minions.items():
             if not minion.fenced:
                 minion.somebody_died = True
-                self._workers.wake(name)
+                if self._remote.connected(name):
+                    self._workers.wake(name)
 
     # -- what the remote tells ---------------------------------------------------------------------------------------------------------
 
@@ -220,6 +221,8 @@ class Proxy:
         if changed:
             self._sequence += 1
             for name, minion in self._minions.items():
+                if minion.applied is None and not self._remote.connected(name):
+                    continue  # it reads everything when it is connected: of a thousand machines that are away, nothing is noted meanwhile
                 minion.dirty.update(changed)
                 self._workers.wake(name)
         if self._dirty:

@@ -76,7 +76,7 @@ def base(facts: Facts, minions: tuple[str, ...] = ()) -> Rules:
 
 def rules_of(entries: tuple[Entry, ...], facts: Facts) -> Rules:
     """Return one key's rules: its own chains, and its lines in the shared chains."""
-    return merge(_rules_of_one(entry, facts) for entry in entries)
+    return _rules_of_one(entries[0], facts) if len(entries) == 1 else merge(_rules_of_one(entry, facts) for entry in entries)
 
 
 def _rules_of_one(entry: Entry, facts: Facts) -> Rules:
@@ -99,8 +99,24 @@ def _relevant(frontend: Frontend, facts: Facts) -> Facts:
     return msgspec.structs.replace(facts, node=node, address="")
 
 
-@lru_cache(maxsize=20_000)
+_RENDERED_MAX = 20_000
+_rendered: dict[tuple[str, str, str, Facts], tuple[Frontend, Rules]] = {}
+"""Of each Service port the rules as they were rendered last, for the other machines. Older ones are of no use, and those of a large Service are large."""
+
+
 def _compiled(frontend: Frontend, facts: Facts) -> Rules:
+    """Return the rules of one Service port."""
+    key = (frontend.service, frontend.name, frontend.protocol, facts)
+    found = _rendered.get(key)
+    if found is None or found[0] != frontend:
+        _rendered.pop(key, None)
+        found = _rendered[key] = (frontend, _render(frontend, facts))
+        if len(_rendered) > _RENDERED_MAX:
+            del _rendered[next(iter(_rendered))]
+    return found[1]
+
+
+def _render(frontend: Frontend, facts: Facts) -> Rules:
     """Render one frontend.
 
     The template's sets of endpoints: `inside` answers the virtual IP, `outside` the node port and external addresses, `everywhere` those clients of the lab

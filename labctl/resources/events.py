@@ -107,14 +107,22 @@ class Recorder:
         Many writes run at the same time, because lazy commits wait for others.
         """
         flying: set[asyncio.Task[None]] = set()
+        free = asyncio.Event()
+
+        def landed(task: asyncio.Task[None]) -> None:
+            flying.discard(task)
+            free.set()
+
         while self._waiting or flying:
             if self._waiting and len(flying) < _IN_FLIGHT:
                 _, occurrence = self._waiting.popitem(last=False)
-                flying.add(asyncio.create_task(self._write_one(occurrence)))
+                task = asyncio.create_task(self._write_one(occurrence))
+                flying.add(task)
+                task.add_done_callback(landed)
                 await asyncio.sleep(0)
             else:
-                await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
-            flying = {task for task in flying if not task.done()}
+                free.clear()
+                await free.wait()
 
     async def _write_one(self, occurrence: Occurrence) -> None:
         """Writes until the Event has the current count. A repeat that comes meanwhile is written by the call that is already running."""

@@ -70,7 +70,8 @@ def _compile(requirements: Sequence[Requirement]) -> Callable[[Labels], bool]:
     if len(wanted) == 1:
         [(key, value)] = wanted
         return lambda of: of.get(key) == value
-    return lambda of: all(of.get(key) == value for key, value in wanted)
+    pairs = dict(wanted).items()
+    return (lambda of: pairs <= of.items()) if len(pairs) == len(wanted) else lambda of: all(of.get(key) == value for key, value in wanted)
 
 
 @dataclass(frozen=True)

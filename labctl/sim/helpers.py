@@ -25,11 +25,13 @@ def empty_tables() -> Tables:
 
 
 class FakeHelper:
-    """One minion's helper. `calls` are the methods that were called, with their parameters, in order."""
+    """One minion's helper. `calls` are the methods that were called, with their parameters, in order, if they are `recorded`."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, recorded: bool = True) -> None:
         self.name = name
+        self._recorded = recorded
         self.tables = empty_tables()
+        self.changes = 0  # one more with each table that a restore changed
         self.connected = True
         self.recent = True
         self.delay_s = 0.0
@@ -55,7 +57,8 @@ class FakeHelper:
         return "\n".join(lines) + "\n"
 
     def answer(self, method: str, params: Any) -> Any:
-        self.calls.append((method, params))
+        if self._recorded:
+            self.calls.append((method, params))
         ask: Callable[[Any], Any] = getattr(self, f"_{method}")
         return ask(params)
 
@@ -83,8 +86,8 @@ class FakeHelper:
                 staged = _Staged(self.name, self.tables[table], self._jumps(table))
             elif line == "COMMIT":
                 assert staged is not None
-                self.tables[table] = staged.chains
-                self._counted[table] = (staged.chains, staged.jumps)
+                staged.commit()
+                self.changes += 1
             else:
                 assert staged is not None
                 staged.take(line)
@@ -94,6 +97,7 @@ class FakeHelper:
         chains, jumps = self._counted.get(table, (None, Counter[str]()))
         if chains is not self.tables[table]:
             jumps = Counter(_jump(rule) for rules in self.tables[table].values() for rule in rules)
+            self._counted[table] = (self.tables[table], jumps)
         return jumps
 
     def _conntrack(self, params: Any) -> Any:
@@ -126,48 +130,62 @@ class FakeHelper:
 
 
 class _Staged:
-    """One table while a restore changes it. Chains that it does not touch are shared with the table as it was, so a small restore costs little."""
+    """What a restore makes of one table, beside the table: only what it touches, so a small restore of a large table costs little."""
 
     def __init__(self, name: str, chains: dict[str, list[str]], jumps: Counter[str]) -> None:
         self._name = name
-        self.chains = dict(chains)
-        self.jumps = jumps.copy()
-        self._own: set[str] = set()
+        self._chains, self._jumps = chains, jumps  # the table as it is
+        self._own: dict[str, list[str] | None] = {}  # the chains that become others; None: it is removed
+        self._more: Counter[str] = Counter()  # by how many the jumps to a chain become more
 
     def take(self, line: str) -> None:
         if line.startswith(":"):
             self._fill(line[1:].split(" ")[0])
             return
         word, chain, rest = (*line.split(" ", 2), "")[:3]
-        if chain not in self.chains:
+        there = self._chain(chain)
+        if there is None:
             raise CommandFailed(self._name, ["iptables-restore"], 1, f"no chain {chain} for {line}")
         if word == "-X":
-            if self.chains.pop(chain) or self.jumps[chain]:
+            if there or self._jumps[chain] + self._more[chain]:
                 raise CommandFailed(self._name, ["iptables-restore"], 4, f"{chain} is not empty or still in use")
+            self._own[chain] = None
         elif word == "-D":
-            if rest not in self.chains[chain]:
+            if rest not in there:
                 raise CommandFailed(self._name, ["iptables-restore"], 1, f"no such rule: {line}")
             self._changed(chain).remove(rest)
-            self.jumps[_jump(rest)] -= 1
+            self._more[_jump(rest)] -= 1
         else:
             target = rest.rpartition("-j ")[2]
-            if target.startswith("LABCTL-") and target not in self.chains:
+            if target.startswith("LABCTL-") and self._chain(target) is None:
                 raise CommandFailed(self._name, ["iptables-restore"], 2, f"no chain {target} for {line}")
             rules = self._changed(chain)
             rules.insert(0 if word == "-I" else len(rules), rest)
-            self.jumps[_jump(rest)] += 1
+            self._more[_jump(rest)] += 1
+
+    def commit(self) -> None:
+        """Carry it out, all of it."""
+        for chain, rules in self._own.items():
+            if rules is None:
+                self._chains.pop(chain, None)
+            else:
+                self._chains[chain] = rules
+        self._jumps.update(self._more)
+
+    def _chain(self, chain: str) -> list[str] | None:
+        return self._own[chain] if chain in self._own else self._chains.get(chain)
 
     def _fill(self, chain: str) -> None:
-        for rule in self.chains.get(chain, ()):
-            self.jumps[_jump(rule)] -= 1
-        self.chains[chain] = []
-        self._own.add(chain)
+        for rule in self._chain(chain) or ():
+            self._more[_jump(rule)] -= 1
+        self._own[chain] = []
 
     def _changed(self, chain: str) -> list[str]:
         if chain not in self._own:
-            self._own.add(chain)
-            self.chains[chain] = list(self.chains[chain])
-        return self.chains[chain]
+            self._own[chain] = list(self._chains[chain])
+        own = self._own[chain]
+        assert own is not None
+        return own
 
 
 def _jump(rule: str) -> str:
@@ -177,14 +195,15 @@ def _jump(rule: str) -> str:
 
 
 class FakeHelpers:
-    """The part of `Remote` that calls helpers."""
+    """The part of `Remote` that calls helpers. Tests look at the calls; where a lab runs for long, they are not `recorded`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, recorded: bool = True) -> None:
+        self._recorded = recorded
         self.minions: dict[str, FakeHelper] = {}
         self._listeners: list[Callable[[str, str, Any], None]] = []
 
     def add(self, name: str) -> FakeHelper:
-        self.minions[name] = FakeHelper(name)
+        self.minions[name] = FakeHelper(name, recorded=self._recorded)
         return self.minions[name]
 
     def connected(self, name: str) -> bool:

@@ -28,7 +28,7 @@ class Load:
         self._sources = request.sources or ("host",)
         self._requests: list[Request] = []
         self._waiting: set[asyncio.Task[None]] = set()
-        self._tables: dict[str, tuple[Any, Tables]] = {}
+        self._tables: dict[str, tuple[Any, int, Tables]] = {}
         self._packets = PacketWorld(frozenset(), world.rng)
         self._began_s, self._began_at = world.clock.now(), world.clock.wall()
         self._task = asyncio.get_running_loop().create_task(self._send())
@@ -105,8 +105,8 @@ class Load:
             return ""
         helper = self._world.helpers.minions[minion]
         cached = self._tables.get(minion)
-        if cached is None or cached[0] is not helper.tables["nat"]:
-            cached = self._tables[minion] = (helper.tables["nat"], Tables.read(helper.dump()))
+        if cached is None or cached[0] is not helper.tables or cached[1] != helper.changes:
+            cached = self._tables[minion] = (helper.tables, helper.changes, Tables.read(helper.dump()))
         port = self._request.port or service.spec.ports[0].port
-        end = trace(cached[1], Packet(CLIENT, service.spec.cluster_ip, "tcp", port, "pod"), self._packets)
+        end = trace(cached[2], Packet(CLIENT, service.spec.cluster_ip, "tcp", port, "pod"), self._packets)
         return end.packet.destination if end.packet.translated else ""

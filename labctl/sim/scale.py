@@ -25,7 +25,9 @@ from labctl.sim.clock import run
 from labctl.sim.settings import HollowSettings, ScaleSettings
 from labctl.sim.world import World
 
-COMPACT_EVERY_S = 0.2
+COMPACT_EVERY = 500
+"""After so many revisions it is looked whether the history has become too large."""
+LINES = 1_000  # of the journal: nobody reads it here
 COMPILED_FOR = 3
 """The proxy's compiler writes the rules of so many minions: all minions get the same ones but for their own addresses."""
 
@@ -74,10 +76,12 @@ class _Scale:
         self._settings = settings
         self._note = note
         self._rng = Random(seed)
-        self._world = World(seed, HollowSettings(cpu="32", memory="256Gi", pods=110), proxies=COMPILED_FOR, machines=settings.nodes)
+        self._world = World(
+            seed, HollowSettings(cpu="32", memory="256Gi", pods=110), proxies=COMPILED_FOR, machines=settings.nodes, lines=LINES
+        )
         self._compaction: asyncio.Task[None] | None = None
-        self._sets = max(1, settings.pods // settings.replicas)
-        self._wanted = self._sets * settings.replicas
+        self._sizes = [min(settings.replicas, settings.pods - at) for at in range(0, settings.pods, settings.replicas)]
+        self._wanted = settings.pods
 
     async def begin(self) -> None:
         self._compaction = asyncio.create_task(self._compact())
@@ -99,10 +103,10 @@ class _Scale:
     async def pods_start(self) -> None:
         async def work() -> None:
             client = self._world.client
-            for number in range(self._sets):
+            for number, replicas in enumerate(self._sizes):
                 name = f"set-{number}"
                 await client.create("services", objects.service(name, {"name": name}))
-                await client.create("deployments.apps", objects.deployment(name, self._settings.replicas))
+                await client.create("deployments.apps", objects.deployment(name, replicas))
             await self._until("every pod is ready", self._all_ready)
 
         await self._phase(f"{self._wanted:,} pods start", work)
@@ -152,8 +156,8 @@ class _Scale:
         self._note(self.phases[-1])
 
     async def _compact(self) -> None:
-        """Forget old history, as a master does."""
+        """Forget old history, as a master does. By revisions: thousands of them may come while virtual time stands still."""
         store = self._world.store
-        while True:
-            await asyncio.sleep(COMPACT_EVERY_S)
-            await store.compact(store.compaction_target)
+        async for batch in store.watch("", store.revision):
+            if batch.revision % COMPACT_EVERY == 0 and (target := store.compaction_target):
+                await store.compact(target)

@@ -51,12 +51,14 @@ class World:
         proxies: int = 0,
         usage: UsageReader = NoUsage(),  # noqa: B008 - it holds nothing
         machines: int = MAX_NUMBER,
+        lines: int = 200_000,
     ) -> None:
-        """Make a world. The proxy's compiler writes the rules of the first `proxies` minions; the first `machines` nodes have a Machine."""
+        """Make a world. The proxy's compiler writes the rules of the first `proxies` minions; the first `machines` nodes have a Machine, whose end the
+        provider knows. The journal keeps so many `lines`."""
         self._machines = machines
         self.rng = Random(seed)
         self.clock = VirtualClock()
-        self.journal = MemoryJournal(self.clock, keep=200_000)
+        self.journal = MemoryJournal(self.clock, keep=lines)
         self.engine = FaultyEngine(Random(self.rng.random()))
         self.registry = builtin_registry()
         self.store = LogStore(self.engine, StoreSettings())
@@ -67,7 +69,7 @@ class World:
         self.wrong: list[str] = []
         self._settings = controllers
         self._proxies = proxies
-        self.helpers = FakeHelpers()
+        self.helpers = FakeHelpers(recorded=False)
         self.proxy: Proxy | None = None
         self.log = watch.LogReader(self.store)
         self._names, self._addresses = identity.Names(), addresses.Addresses()

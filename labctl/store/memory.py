@@ -11,12 +11,15 @@ from labctl.store.interface import Batch
 from labctl.store.log import LogStore
 from labctl.store.settings import StoreSettings
 
+_FEW = 1_000  # so few rows are looked through at each compaction
+
 
 class MemoryEngine:
-    """Keeps the log in a list. A second store that is opened on it finds the log, as after a restart."""
+    """Keeps the log in a list. Compaction may keep more than it must, up to as much again. A second store that is opened on it finds the log, as after a restart."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[int, str, bytes, int, bool]] = []
+        self._kept = 0  # rows after they were last looked through
         self._compacted = 0
         self._revision = 0
 
@@ -32,12 +35,15 @@ class MemoryEngine:
             self._revision = batch.revision
 
     async def compact(self, revision: int) -> None:
+        self._compacted = revision
+        if _FEW < len(self._rows) < 2 * self._kept:  # what is kept costs as much to look at as what is dropped: not each time
+            return
         newest: dict[str, int] = {}
         for at, key, *_ in self._rows:
             if at <= revision:
                 newest[key] = at
         self._rows = [row for row in self._rows if row[0] > revision or (newest[row[1]] == row[0] and not row[4])]
-        self._compacted = revision
+        self._kept = len(self._rows)
 
     async def snapshot(self, path: Path) -> int:
         write(path, self.load())

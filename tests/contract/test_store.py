@@ -158,6 +158,29 @@ async def test_history_over_its_bound_has_a_compaction_target_until_it_is_compac
     await store.close()
 
 
+async def test_memory_that_is_compacted_often_holds_no_more_than_twice_what_is_there():
+    """And does not look through all of it each time."""
+    engine = MemoryEngine()
+    store = LogStore(engine, StoreSettings())
+    for i in range(1500):
+        await store.commit([Put(f"k{i}", b"")])
+    looked = []
+    for i in range(4000):
+        before = engine._rows
+        await store.commit([Put(f"k{i % 10}", b"%d" % i)])
+        if i % 20 == 0:
+            await store.compact(store.revision)
+            looked.append(engine._rows is not before)
+        assert len(engine._rows) <= 2 * 1500 + 20
+    assert 1 <= sum(looked) < 5
+    again = LogStore(engine, StoreSettings())
+    assert [(e.key, e.value, e.revision) for e in again.range("").entries] == [
+        (e.key, e.value, e.revision) for e in store.range("").entries
+    ]
+    assert again.compacted == store.compacted
+    await store.close()
+
+
 async def test_a_refused_compaction_costs_no_later_commit(tmp_path, monkeypatch):
     store = sqlite_store(tmp_path / "store.db")
     for i in range(3):

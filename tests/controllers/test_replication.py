@@ -217,3 +217,20 @@ def test_pods_that_are_refused_are_told_in_the_status_until_all_are_there():
     assert "conditions" not in status(made.plan(KEY))  # it still lacks one
     own(made, rc, "b")
     assert status(made.plan(KEY))["conditions"] == [{"type": "Other", "status": "True"}]
+
+
+def test_a_large_owner_reports_readiness_in_portions_and_replaces_what_is_missing_when_it_is_told():
+    """Each report costs as much as there are pods, and a Deployment's report follows from each. A small owner never waits."""
+    for replicas, waits in ((20, False), (100, True)):
+        made, rc = picture(replicas)
+        for number in range(replicas):
+            own(made, rc, f"web-{number:03}", ready=False)
+        told = {"replicas": replicas, "fullyLabeledReplicas": replicas, "observedGeneration": rc.metadata.generation}
+        made.put({**replication_controller("web", replicas), "status": told})
+        own(made, rc, "web-000")
+        plan = made.plan(KEY)
+        assert (not plan.actions and 0 < plan.again_s < 0.05) if waits else status(plan)["readyReplicas"] == 1
+        made.clock.time += 0.05
+        assert status(made.plan(KEY))["readyReplicas"] == 1
+        made.put({**replication_controller("web", replicas + 1), "status": told})
+        assert of(made.plan(KEY), Create), "more are wanted than it reported: that never waits"

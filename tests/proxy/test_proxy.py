@@ -113,6 +113,21 @@ async def test_a_minion_that_was_away_gets_everything_when_it_is_back(world):
     await world.until(lambda: world.right("minion-1"))
 
 
+async def test_of_machines_that_are_not_connected_no_change_is_noted(world):
+    """They read everything when they come. In a lab of thousands, waking each of them for each change took most of the time."""
+    await world.minion(1)
+    away = await world.minion(2)
+    world.helpers.lose("minion-2")
+    await world.until(lambda: len(world.proxy._minions) == 2)
+    for n in range(5):
+        await world.service(f"s{n}")
+    await world.until(lambda: world.right("minion-1") and len(world.proxy.table) > 5)
+    assert not world.proxy._minions["minion-2"].dirty
+    away.calls.clear()
+    world.helpers.reconnect("minion-2")
+    await world.until(lambda: world.right("minion-2"))
+
+
 async def test_a_change_that_came_while_a_minions_facts_were_asked_counts_as_done(world):
     """A pod that is leaving waits for the slowest minion: one that has everything must not be taken for one that is behind."""
     helper = await world.minion(1)

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
+from labctl.controllers.backends import pause_s
 from labctl.controllers.conditions import plain, with_condition
 from labctl.controllers.indexes import PODS, PODS_READY
 from labctl.controllers.settings import ControllerSettings
@@ -45,6 +46,8 @@ class Replicas:
         owner = view.get(self.kind, key)
         if owner is None:
             return NOTHING
+        if (wait_s := self._pause_s(view, owner, now)) > 0:
+            return Plan(again_s=wait_s)
         mine, claims = claim(view, self.of, owner, owner.pod_selector, PODS, lambda pod: pod.active)
         active = [pod for pod in mine if pod.active]
         ready = [pod for pod in active if pod.ready]
@@ -66,6 +69,12 @@ class Replicas:
             "availableReplicas": available,
             "observedGeneration": owner.metadata.generation,
         }
+
+    def _pause_s(self, view: View, owner: Any, now: float) -> float:
+        """Return how long a large owner waits for further changes of its pods. One that wants more or fewer than it reports never waits."""
+        status, metadata = owner.status, owner.metadata
+        settled = status.replicas == owner.spec.replicas and status.observed_generation == metadata.generation
+        return pause_s(status.replicas, view.seen(self.kind, metadata.key), now) if settled and not metadata.deletion_timestamp else 0.0
 
     def siblings(self, _view: View, _owner: Any, active: Sequence[Pod]) -> Collection[Pod]:
         """Return the pods that count when the surplus is spread over nodes."""

@@ -47,7 +47,10 @@ class NameReference(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 def condition(conditions: Iterable[Any], type_: str) -> Any:
     """Returns the condition of that type, or None."""
-    return next((c for c in conditions if c.type == type_), None)
+    for found in conditions:
+        if found.type == type_:
+            return found
+    return None
 
 
 def condition_status(conditions: Iterable[Any], type_: str) -> str:
