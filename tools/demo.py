@@ -47,8 +47,8 @@ class Tour:
     def say(self, text: str) -> None:
         self.console.print(f"\n[bold yellow]# {text}[/]")
 
-    def run(self, command: str, *, show: bool = True, check: bool = True) -> str:
-        """Type and run a command line; its output is shown as it is."""
+    def run(self, command: str, *, show: bool = True, show_output: bool = True, check: bool = True) -> str:
+        """Type and run a command line; its output is shown as it is. Of one that says much, `show_output=False` shows that it was run."""
         if show:
             self.console.print(f"[bold cyan]$[/] [bold]{command}[/]")
         done = subprocess.run(
@@ -60,7 +60,7 @@ class Tour:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        if show and done.stdout:
+        if show and show_output and done.stdout:
             self.console.print(done.stdout.rstrip("\n"), markup=False, highlight=False)
         if check and done.returncode:
             raise SystemExit(f"demo: `{command}` exited {done.returncode}: {done.stdout[-800:]}")
@@ -109,8 +109,9 @@ def play(tour: Tour) -> None:
 
 def bring_up(tour: Tour) -> None:
     tour.say("Images for the tour, built from Debian packages; no registry")
-    for name in ("nginx", "busybox", "serve-hostname"):
+    for name in ("nginx", "busybox", "serve-hostname", *today.IMAGES):
         tour.run(f"labctl image build {name}")
+    today.prepare(tour)
     tour.say("1. Two minions")
     tour.run("labctl up --minions 2")
     tour.say("2. Both nodes are Ready, and this is an unmodified kubectl")
@@ -173,7 +174,8 @@ def power_off(tour: Tour, vip: str) -> None:
 
 def experiment(tour: Tour) -> None:
     """The power cut once more, as an experiment; its report outlives the lab."""
-    tour.run("kubectl delete rc,deployments,jobs,services -l component!=apiserver --wait=false", show=False)
+    tour.run("kubectl delete backups --all", show=False)
+    tour.run("kubectl delete rc,deployments,statefulsets,jobs,services -l component!=apiserver --wait=false", show=False)
     tour.wait("the tour's pods are gone", lambda: not tour.get("pods")["items"])
     tour.say("Pulling a plug once proves little. An experiment does it again from the same snapshot, under load, and judges a hypothesis")
     tour.run("labctl experiment run node-death --repetitions 2", check=False)

@@ -1,8 +1,9 @@
-"""How long a container waits before its next attempt. Pure: what is needed lies in the record of the last attempt."""
+"""Whether a container is started again, and how long it waits before. Pure: what is needed lies in the record of the last attempt."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Mapping
 
 
 @dataclass(frozen=True)
@@ -22,3 +23,10 @@ class Backoff:
 
 def should_restart(policy: str, exit_code: int) -> bool:
     return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+
+
+def matches(rule: Mapping[str, Any], exit_code: int) -> bool:
+    """Tell whether a rule of `restartPolicyRules` (KEP-5307) starts a container again that ended so. Its only action is Restart."""
+    said = rule.get("exitCodes") or {}
+    listed = exit_code in (said.get("values") or ())
+    return rule.get("action") == "Restart" and (listed if said.get("operator") == "In" else said.get("operator") == "NotIn" and not listed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from .backoff import should_restart
+from .backoff import matches, should_restart
 from .runtime.interface import Container, Pod, State
 from .runtime.records import LOST_REASON, REFUSED_REASON
 from .times import rfc3339
@@ -88,12 +88,15 @@ def _phase(pod: Object, seen: Seen, inits: List[Object], mains: List[Object], in
     if before in TERMINAL or seen.failed:
         return before if before in TERMINAL else "Failed"
     every = [*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or ())]
-    policies = {each["name"]: "Never" if seen.leaving else restart_policy(pod, each) for each in every}  # nothing is restarted any more
+    codes = {each["name"]: each["state"].get("terminated", {}).get("exitCode") for each in (*inits, *mains)}
+    policies = {each["name"]: "Never" if seen.leaving else restart_policy(pod, each, codes.get(each["name"])) for each in every}
     return phase_of(policies, inits, mains, initialized)
 
 
-def restart_policy(pod: Object, container: Object) -> str:
-    """Return a container's own restart policy if it has one, else its pod's."""
+def restart_policy(pod: Object, container: Object, exit_code: Optional[int] = None) -> str:
+    """Return the policy for a container that ended so (None: it did not end): Always if one of its rules says so, else its own, else its pod's."""
+    if exit_code is not None and any(matches(rule, exit_code) for rule in container.get("restartPolicyRules") or ()):
+        return "Always"
     return container.get("restartPolicy") or pod["spec"].get("restartPolicy") or "Always"
 
 

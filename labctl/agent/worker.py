@@ -198,7 +198,7 @@ class PodWorker:
             )  # before the others, so that one can look into a start that fails
         if await self._initialized(found):
             for container in self.pod["spec"]["containers"]:
-                await self._keep(container, restart_policy(self.pod, container))
+                await self._keep(container, restart_policy(self.pod, container, _exit_code(found.latest(container["name"]))))
         found = self._found()
         self._health.watch(self._specs(), found, self._reported())
         status = self._status(found)
@@ -273,7 +273,7 @@ class PodWorker:
         """Return when a container that did not succeed is run again. One that ran before the machine's boot is run again whatever the pod's policy."""
         if latest and latest.earlier_boot and latest.exit_code == 0:
             return "Always"
-        return "Never" if restart_policy(self.pod, container) == "Never" else "OnFailure"
+        return "Never" if restart_policy(self.pod, container, _exit_code(latest)) == "Never" else "OnFailure"
 
     async def _keep(self, container: Object, policy: str) -> None:
         """Keep one container as it should be: running, or ended for good, or waiting with a reason."""
@@ -370,6 +370,11 @@ class PodWorker:
 def _just_creating(status: Object) -> bool:
     """Nothing to tell that will not be old news in a moment; if it takes longer, the first report comes by itself."""
     return all(each["state"].get("waiting", {}).get("reason") == "ContainerCreating" for each in status["containerStatuses"])
+
+
+def _exit_code(latest: Optional[Container]) -> Optional[int]:
+    """Return how a container's last attempt ended; None if it did not."""
+    return latest.exit_code if latest and latest.state is State.EXITED else None
 
 
 def _revision(pod: Object) -> int:

@@ -619,6 +619,30 @@ async def test_a_containers_own_restart_policy_goes_before_its_pods(tmp_path):
         assert node.status.get("phase") != "Succeeded"
 
 
+def restarts(operator, *values):
+    return [{"action": "Restart", "exitCodes": {"operator": operator, "values": list(values)}}]
+
+
+async def test_a_container_is_started_again_by_a_rule_of_its_exit_code(tmp_path):
+    again = pod(("false",), policy="Never", restartPolicy="Never", restartPolicyRules=restarts("In", 1, 42))
+    async with running(tmp_path, again) as node:
+        await until(lambda: node.container() and node.container().attempt >= 1)
+        assert node.status.get("phase") != "Failed"
+    over = pod(("false",), policy="Never", restartPolicy="Never", restartPolicyRules=restarts("NotIn", 1))
+    async with running(tmp_path / "2", over) as node:
+        await until(lambda: node.status.get("phase") == "Failed")
+        assert node.container().attempt == 0
+
+
+async def test_an_init_container_is_started_again_by_a_rule_too(tmp_path):
+    the_pod = pod(policy="Never")
+    rules = {"restartPolicy": "Never", "restartPolicyRules": restarts("NotIn", 7)}
+    the_pod["spec"]["initContainers"] = [{"name": "i", "image": "tiny:1", "command": ["false"], **rules}]
+    async with running(tmp_path, the_pod) as node:
+        await until(lambda: node.container("i") and node.container("i").attempt >= 1)
+        assert node.status.get("phase") == "Pending"
+
+
 @pytest.mark.parametrize("forced", [False, True])
 async def test_a_hook_that_takes_the_whole_grace_leaves_a_moment_to_end_unless_the_pod_is_forced_away(tmp_path, forced):
     the_pod = pod(lifecycle={"preStop": {"sleep": {"seconds": 60}}}, grace_s=60)

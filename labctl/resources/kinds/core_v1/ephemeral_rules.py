@@ -14,7 +14,10 @@ from labctl.resources.kinds.core_v1 import container_rules
 
 PATH = "spec.ephemeralContainers"
 MIRROR = "kubernetes.io/config.mirror"
-_FORBIDDEN = ("ports", "resources", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "restartPolicy", "resizePolicy")
+_FORBIDDEN = (
+    *("ports", "resources", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle"),
+    *("restartPolicy", "restartPolicyRules", "resizePolicy"),
+)
 _NOT_EPHEMERAL = "cannot be set for an Ephemeral Container"
 
 

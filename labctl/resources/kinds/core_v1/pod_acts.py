@@ -21,6 +21,7 @@ _CONTAINER = (
     "resources.limits.memory",
     "resources.requests",
     "restartPolicy",
+    "restartPolicyRules",
     "securityContext.allowPrivilegeEscalation",
     "securityContext.capabilities",
     "securityContext.privileged",
