@@ -112,10 +112,12 @@ def chart(tour: Tour) -> None:
     if not shutil.which("helm", path=tour.environment["PATH"]):
         return
     tour.say("A chart, as helm itself makes one: installed, tested, upgraded, and gone")
+    values = "--set image.tag=latest,readinessProbe.periodSeconds=1 --wait --timeout 60s"
     tour.run("helm create shop")
-    tour.run("helm install shop ./shop --set image.tag=latest --wait --timeout 60s", show_output=False)
+    tour.run(f"helm install shop ./shop {values}", show_output=False)
     tour.run("kubectl get deploy,svc,sa -l app.kubernetes.io/instance=shop")
-    tour.run("helm test shop --timeout 60s", show_output=False)
-    tour.run("helm upgrade shop ./shop --set image.tag=latest,replicaCount=2 --wait --timeout 60s", show_output=False)
+    said = tour.run("helm test shop --timeout 60s", show_output=False)
+    tour.console.print("\n".join(line for line in said.splitlines() if line.startswith("Phase:")), markup=False, highlight=False)
+    tour.run(f"helm upgrade shop ./shop --set replicaCount=2 {values}", show_output=False)
     tour.run("helm history shop")
     tour.run("helm uninstall shop --wait --timeout 60s")
