@@ -175,7 +175,7 @@ def power_off(tour: Tour, vip: str) -> None:
 def experiment(tour: Tour) -> None:
     """The power cut once more, as an experiment; its report outlives the lab."""
     tour.run("kubectl delete backups --all", show=False)
-    tour.run("kubectl delete rc,deployments,statefulsets,jobs,services -l component!=apiserver --wait=false", show=False)
+    tour.run("kubectl delete rc,deployments,statefulsets,jobs,services,pods,pvc -l component!=apiserver --wait=false", show=False)
     tour.wait("the tour's pods are gone", lambda: not tour.get("pods")["items"])
     tour.say("Pulling a plug once proves little. An experiment does it again from the same snapshot, under load, and judges a hypothesis")
     tour.run("labctl experiment run node-death --repetitions 2", check=False)
