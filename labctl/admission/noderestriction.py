@@ -157,7 +157,7 @@ class NodeRestriction:
         new, old = _of(attributes.new), _of(attributes.old)
         if not _reported_by(node, old):
             yield f'node "{node}" is only allowed to update events that it reported itself'
-        yield from _metadata_changed(node, new, old)
+        yield from _metadata_changed(node, new, old, "annotations")  # how old its news is
         changed = next((field for field in _SAME_IN_EVENTS if new.get(field) != old.get(field)), "")
         if changed:
             yield f'node "{node}" is not allowed to change {changed} of an event'

@@ -149,6 +149,8 @@ def _container(spec: Object, found: Pod, seen: Seen, before: Object, now_s: floa
     }
     waiting = seen.waiting.get(name)
     if latest is None:
+        if not initialized and not init and (not waiting or waiting[0] == "ContainerCreating"):
+            waiting = None  # it waits for its turn, whatever its image does
         state = {"waiting": _reason(waiting)} if waiting else _NOT_STARTED if initialized and not init else _INITIALIZING
         status["state"] = state
         return status
@@ -206,6 +208,8 @@ def terminated(container: Container, seen: Seen) -> Object:
     if message:
         state["message"] = message
     began_s, ended_s = container.started_s or container.created_s, container.finished_s or container.created_s
+    if began_s and ended_s:
+        began_s = min(began_s, ended_s)  # a short program may be over before its start is written down
     for key, moment_s in (("startedAt", began_s or ended_s), ("finishedAt", ended_s or began_s)):
         if moment_s:  # unknown is not 1970
             state[key] = rfc3339(moment_s)
@@ -249,10 +253,24 @@ def _conditions(
     if not initialized:
         init = (False, "ContainersNotInitialized", f"containers with incomplete status: [{' '.join(waiting_inits)}]")
     open_ = found.sandbox is not None and found.sandbox.ready and seen.volumes_ready
-    wanted = [("PodReadyToStartContainers", (open_, "", "")), ("Initialized", init), ("Ready", ready), ("ContainersReady", ready)]
+    all_ready = _gated(pod, before) if ready[0] else ready
+    wanted = [("PodReadyToStartContainers", (open_, "", "")), ("Initialized", init), ("Ready", all_ready), ("ContainersReady", ready)]
     if not any(each["type"] == "PodScheduled" for each in before.get("conditions") or ()):
         wanted.append(("PodScheduled", (True, "", "")))
     return [_condition(before, kind, *value, now_s=now_s) for kind, value in wanted]
+
+
+def _gated(pod: Object, before: Object) -> Tuple[bool, str, str]:
+    """Tell whether a pod whose containers are ready is ready, too: somebody else may have to say so first, for each of its readiness gates (KEP-580)."""
+    said = {each["type"]: each.get("status") for each in before.get("conditions") or ()}
+    why = []
+    for gate in pod["spec"].get("readinessGates") or ():
+        kind = gate.get("conditionType", "")
+        if kind not in said:
+            why.append(f'corresponding condition of pod readiness gate "{kind}" does not exist.')
+        elif said[kind] != "True":
+            why.append(f'the status of pod readiness gate "{kind}" is not "True", but {said[kind]}')
+    return (False, "ReadinessGatesNotReady", ", ".join(why)) if why else (True, "", "")
 
 
 def _is_zero(status: Object) -> bool:

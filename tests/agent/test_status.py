@@ -238,3 +238,30 @@ def test_times_go_there_and_back():
     assert parse(rfc3339(NOW)) == NOW
     assert parse("2026-01-02T15:04:05.123456789+01:00") == pytest.approx(parse("2026-01-02T14:04:05Z") + 0.123456789)
     assert parse(None) == 0.0
+
+
+def test_a_readiness_gate_holds_the_pod_back_until_somebody_says_it_is_open():
+    the_pod = pod()
+    the_pod["spec"]["readinessGates"] = [{"conditionType": "example.com/a"}, {"conditionType": "example.com/b"}]
+    told = conditions(status_of(the_pod, ran()))
+    assert told["ContainersReady"] == ("True", "") and told["Ready"] == ("False", "ReadinessGatesNotReady")
+    the_pod["status"] = {"conditions": [{"type": "example.com/a", "status": "True"}, {"type": "example.com/b", "status": "False"}]}
+    ready = next(each for each in status_of(the_pod, ran())["conditions"] if each["type"] == "Ready")
+    assert ready["status"] == "False"
+    assert ready["message"] == 'the status of pod readiness gate "example.com/b" is not "True", but False'
+    the_pod["status"]["conditions"][1]["status"] = "True"
+    assert conditions(status_of(the_pod, ran()))["Ready"] == ("True", "")
+    assert conditions(status_of(the_pod, ran(), ready={"c": False}))["Ready"] == ("False", "ContainersNotReady")
+
+
+def test_a_container_waits_for_its_turn_while_init_containers_run():
+    status = status_of(pod("Never", inits=("i",)), ran("i", code=1), waiting={"c": ("ContainerCreating", "")})
+    assert status["containerStatuses"][0]["state"] == {"waiting": {"reason": "PodInitializing"}}
+    status = status_of(pod(inits=("i",)), ran("i"), waiting={"c": ("ImagePullBackOff", "no")})
+    assert status["containerStatuses"][0]["state"]["waiting"]["reason"] == "ImagePullBackOff"
+
+
+def test_no_container_ends_before_it_began():
+    (status,) = status_of(pod("Never"), dataclasses.replace(ran(code=0), started_s=NOW, finished_s=NOW - 1))["containerStatuses"]
+    ended = status["state"]["terminated"]
+    assert ended["startedAt"] == ended["finishedAt"] == rfc3339(NOW - 1)

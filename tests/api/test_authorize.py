@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from labctl.agent.client import Refused
+from labctl.agent.events import Recorder, of_pod
 from tests.inprocess import ApiServer
 
 MERGE = {"Content-Type": "application/merge-patch+json"}
@@ -224,6 +227,45 @@ async def test_events_about_its_own(lab: Lab) -> None:
     assert (await lab.as_agent("POST", events, event("other")))[0] == 403
     assert (await lab.as_agent("POST", events, event("minion-2", "Node")))[0] == 403
     assert (await lab.as_agent("POST", events, event("anything", "Secret")))[0] == 403
+
+
+class AgentsApi:
+    """What the agent's own code needs of the API, with a node's certificate."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self.codes: list[int] = []
+
+    async def create(self, path: str, value: Any) -> Any:
+        return await self._send("POST", path, value, {})
+
+    async def patch(self, path: str, value: Any, kind: str) -> Any:
+        return await self._send("PATCH", path, value, {"Content-Type": kind})
+
+    async def _send(self, method: str, path: str, value: Any, headers: Any) -> Any:
+        code, said = await self._lab.as_agent(method, path, value, headers)
+        self.codes.append(code)
+        if code >= 400:
+            raise Refused(code, said["reason"], said["message"])
+        return said
+
+
+async def test_an_event_that_the_agent_repeats_is_counted(lab: Lab) -> None:
+    _, mine = await lab.as_admin("GET", f"{PODS}/mine")
+    api = AgentsApi(lab)
+    recorder = Recorder(api, "minion-1")  # type: ignore[arg-type]
+    telling = asyncio.create_task(recorder.run())
+    try:
+        for _ in range(3):
+            recorder.record(of_pod(mine, "c"), "Warning", "BackOff", "Back-off restarting failed container")
+        async with asyncio.timeout(10):
+            while len(api.codes) < 3:
+                await asyncio.sleep(0.01)
+    finally:
+        telling.cancel()
+    assert api.codes == [201, 200, 200]
+    _, listed = await lab.as_admin("GET", "/api/v1/namespaces/default/events?fieldSelector=reason%3DBackOff")
+    assert [event["count"] for event in listed["items"]] == [3]
 
 
 async def test_nothing_else_is_an_agents_to_write(lab: Lab) -> None:
