@@ -6,6 +6,7 @@ fault began, or was intended later. Its latency counts from when it was intended
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
@@ -120,7 +121,7 @@ def _first_good(requests: Sequence[Request], last_failed_s: float | None) -> Req
 def _outage(fault: FaultFacts, requests: Sequence[Request], end_s: float, silent_s: float) -> float | None:
     """Return how long after the fault this source is served again: no request fails any more, and it waits for no answer longer than `silent_s`.
 
-    0 if it always was served, None if it never was again. A silence in which it asked for nothing, because it was not given the processor, is its own;
+    0 if it always was served, None if it never was again. A silence in which it did nothing, because it was not given the processor, is its own;
     and one that begins long after the service was back, and in which nothing failed, is no part of this outage.
     """
     failed = [one.intended_s for one in requests if _failed(one) and _end(one) >= fault.injected_s]
@@ -131,7 +132,7 @@ def _outage(fault: FaultFacts, requests: Sequence[Request], end_s: float, silent
             return None
         served_s = max(served_s, again.ended_s)
     for begin_s, until_s, closed in _gaps(fault, requests, end_s):
-        if until_s - begin_s <= silent_s or until_s - _asked(requests, begin_s, until_s) <= silent_s:
+        if until_s - begin_s <= silent_s or _waited(requests, begin_s, until_s, silent_s) <= silent_s:
             continue
         if not closed:
             return None
@@ -140,10 +141,14 @@ def _outage(fault: FaultFacts, requests: Sequence[Request], end_s: float, silent
     return served_s - fault.injected_s
 
 
-def _asked(requests: Sequence[Request], begin_s: float, until_s: float) -> float:
-    """Return since when, in a time without a good answer, one was waited for: since the first request that was under way in it was sent."""
-    sent = (one.started_s for one in requests if one.started_s and begin_s < _end(one) and one.started_s <= until_s)
-    return max(begin_s, min(sent, default=until_s))
+def _waited(requests: Sequence[Request], begin_s: float, until_s: float, silent_s: float) -> float:
+    """Return for how long, in a time without a good answer, one was waited for by a source that ran: from when the first request that was under
+    way in it was sent, without the pauses in which the source began nothing and noticed nothing, as it was not given the processor.
+    """
+    under_way = [one for one in requests if begin_s < _end(one) and (one.started_s or _end(one)) <= until_s]
+    asked_s = max(begin_s, min((one.started_s for one in under_way if one.started_s), default=until_s))
+    ran = sorted({asked_s, until_s, *(at for one in under_way for at in (one.started_s, _end(one)) if asked_s < at < until_s)})
+    return sum(later - earlier for earlier, later in itertools.pairwise(ran) if later - earlier <= silent_s)
 
 
 def _longest_gap(fault: FaultFacts, requests: Sequence[Request], measurement: Measurement) -> float:

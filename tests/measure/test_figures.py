@@ -67,6 +67,23 @@ def test_a_source_that_was_not_given_the_processor_was_not_without_service():
     assert found.slow == 41 and found.longest_gap_s["host"] == pytest.approx(0.51), "it is told all the same"
 
 
+@pytest.mark.parametrize("answered", [0, 5])
+def test_a_source_that_stood_still_with_requests_under_way_was_not_without_service(answered):
+    """What it had sent was answered at once, and it read the answers when it ran again: what it did not do meanwhile is no silence of the service."""
+    under_way = [request(100.3 - (answered - n) / 100, took=5.5 + (answered - n) / 100) for n in range(answered + 1)]
+    unsent = [Request(source="host", intended_s=100.31 + n / 100, outcome="unsent", ended_s=105.8) for n in range(449)]
+    late = [Request("host", 104.8 + n / 100, "ok", 105.8, 105.801, 105.801, 105.802) for n in range(100)]
+    found = figures([*every(100, 99, 100.3 - answered / 100), *under_way, *unsent, *late, *every(100, 105.81, 108)], ended=108.0)
+    assert (found.failed, found.outage_s) == (0, 0.0) and found.longest_gap_s["host"] > 5.4
+
+
+def test_a_service_that_made_its_source_wait_while_that_ran_was_away():
+    """The source went on beginning requests all the time."""
+    waiting = [request(100.3 + n / 100, took=2.2 - n / 100) for n in range(150)]
+    found = figures([*every(100, 99, 100.3), *waiting, *every(100, 102.5, 104)], ended=104.0)
+    assert found.outage_s == pytest.approx(2.5)
+
+
 def test_a_silence_long_after_the_service_was_back_is_not_of_this_outage():
     waiting = [request(104 + n / 100, took=0.2 - n / 100) for n in range(20)]
     requests = [

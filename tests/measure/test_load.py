@@ -5,6 +5,7 @@ import os
 import queue
 import random
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from labctl.measure import program, reader
 from labctl.measure.clocks import ClockComparison
+from labctl.measure.load import engine, streams
 from labctl.measure.reader import BadLine, SourceReader
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n%s\r\nweb-1\n"
@@ -224,8 +226,6 @@ def test_what_can_not_be_sent_is_unsent_and_not_forgotten(server, load):
 
 
 def test_a_program_that_stood_still_reports_what_was_due_meanwhile_as_unsent(server, load):
-    import signal
-
     running = load(server(answer).port, count=400)
     running.begin()
     running.until(lambda: len(running.reader.records) > 20)
@@ -237,6 +237,47 @@ def test_a_program_that_stood_still_reports_what_was_due_meanwhile_as_unsent(ser
     unsent = sum(request.outcome == "unsent" for request in requests)
     assert len(requests) == 400 and outcomes(requests) == {"ok", "unsent"} and 50 < unsent < lasted * 200
     assert not reader.summarized("m", running.reader, 0.0, ClockComparison(same=True), "").kept_up
+
+
+def test_what_was_answered_while_the_program_stood_still_is_no_timeout(server, monkeypatch):
+    """A busy host: after it began a request the program is not given the processor for longer than that may take. The answer waits in its socket."""
+    read_end, write_end = os.pipe()
+    answering = server(answer)
+    settings = engine.Settings({
+        "protocol": "http", "address": "127.0.0.1", "port": answering.port, "request": "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "keepalive": False, "rate": 200.0, "count": 1, "deadline_s": 5.0, "in_flight": 10,
+    })  # fmt: skip
+    told = Told()
+    running = engine.Engine(settings, streams.Input(read_end), told)
+    running.command(f"begin {time.monotonic():.7f}", 0.0)
+    stood_still_s = 0.0
+    monkeypatch.setattr(engine, "clock", lambda: time.monotonic() + stood_still_s)
+    begin = running.begin_due
+
+    def begin_and_stand_still() -> None:
+        nonlocal stood_still_s
+        begin()
+        if running.links and not stood_still_s:
+            assert select.select(list(running.links), [], [], 20)[0], "the answer is there"
+            stood_still_s = 10.0
+
+    monkeypatch.setattr(running, "begin_due", begin_and_stand_still)
+    running.run()
+    os.close(read_end)
+    os.close(write_end)
+    assert [line.split()[6] for line in told.lines if line.startswith("r ")] == ["o"] and stood_still_s
+
+
+class Told:
+    """The program's output, kept."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def flush(self) -> None:
+        """Nobody reads along."""
+
+    close = flush
 
 
 def keep(connection: socket.socket, _number: int) -> None:

@@ -17,6 +17,7 @@ from .links import TIMEOUT, UNSENT, Ask, Link, Udp, name_in, outcome_of
 
 LATE_MAX_S = 1.0  # a request that could only be begun later than this is unsent
 NEVER_S = float("inf")
+EVENTS = 256  # that are taken at once
 BATCH = 16  # requests that are begun before answers are looked at again
 FLUSH_S, STATE_S = 0.1, 1.0
 TOGETHER = 16  # reports that are written at once
@@ -69,9 +70,9 @@ class Engine:
         while self.begin_s is None or self.next < self.count or self.flying:
             self.begin_due()
             now = clock()
-            self.expire(now)
+            if self.wait(now):  # all that had come by then was read: what is overdue now was not answered, however late this program is
+                self.expire(now)
             self.tell(now)
-            self.wait(now)
         self.write_reports()
         self.output.lines.append("e %s\n" % json.dumps(self.state(clock())))
         self.output.close()
@@ -178,13 +179,13 @@ class Engine:
         return {"cpu": round(share, 4), "flying": self.flying, "begun": self.next, "trouble": self.trouble}
 
     def wait(self, now):
-        """Waits for the next thing to do, then does what sockets ask for."""
+        """Waits for the next thing to do, then does what sockets ask for. Returns whether that was all they ask for."""
         until = min(self.flush_s, self.due_s)
         if self.pending:
             until = min(until, self.pending[0].started + self.settings.deadline_s)
         if not select.select(self.waiting, (), (), until - now if until > now else 0.0)[0]:
-            return
-        events = self.epoll.poll(0, 256)
+            return True
+        events = self.epoll.poll(0, EVENTS)
         now = clock()
         for descriptor, mask in events:
             link = self.links.get(descriptor)
@@ -193,6 +194,7 @@ class Engine:
             elif descriptor == self.input.descriptor:
                 self.input.more()
                 self.commands(now)
+        return len(events) < EVENTS
 
     def commands(self, now):
         for line in self.input.lines():
