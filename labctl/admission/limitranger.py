@@ -65,7 +65,10 @@ class LimitRanger:
         self._client = client
 
     async def admit(self, attributes: Attributes) -> None:
-        if attributes.subresource or attributes.new is None or (attributes.verb == "update" and attributes.kind.resource == "pods"):
+        resizes = attributes.subresource == "resize"
+        if attributes.new is None or (attributes.subresource and not resizes):
+            return
+        if attributes.verb == "update" and attributes.kind.resource == "pods" and not resizes:
             return
         ranges: list[LimitRange] = self._client.list(LIMIT_RANGES, attributes.namespace)
         wrong = [words for each in ranges for item in each.spec.limits for words in _wrong(attributes, item)]

@@ -31,7 +31,12 @@ class ResourceQuota:
         self._client = client
 
     async def admit(self, attributes: Attributes) -> None:
-        if not attributes.kind.namespaced or attributes.subresource or attributes.kind.resource in _NEVER or attributes.new is None:
+        if (
+            not attributes.kind.namespaced
+            or attributes.subresource not in ("", "resize")
+            or attributes.kind.resource in _NEVER
+            or attributes.new is None
+        ):
             return
         for each in self._client.list(QUOTAS, attributes.namespace):
             await self._charge(attributes, each)

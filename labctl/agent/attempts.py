@@ -33,6 +33,7 @@ class Attempts:
         self._pulls: Dict[str, ImagePull] = {}
         self._retry_at: Dict[str, float] = {}  # container -> when a failed start may be tried again (monotonic)
         self._failed: Dict[str, int] = {}
+        self.prompt: Callable[[Container], bool] = lambda _ended: False  # whether it ended to begin again at once, whatever its policy
 
     def pull(self, container: Object) -> None:
         """Begin to fetch its image, unless its start failed a moment ago."""
@@ -53,13 +54,16 @@ class Attempts:
         """See to it that the container runs, or ended for good, or waits with a reason. The container, if it was started just now."""
         name = container["name"]
         latest = self._found().latest(name)
-        if latest and (latest.state is State.RUNNING or (latest.state is State.EXITED and not should_restart(policy, latest.exit_code))):
+        if latest and (latest.state is State.RUNNING or (latest.state is State.EXITED and not self._again(policy, latest))):
             self.waiting.pop(name, None)
             return None
         attempt, delay_s = self._next(latest)
         if latest and latest.state is State.EXITED and self._backs_off(name, latest, delay_s):
             return None
         return await self._start(container, attempt, delay_s, volumes)
+
+    def _again(self, policy: str, ended: Container) -> bool:
+        return self.prompt(ended) or should_restart(policy, ended.exit_code)
 
     def _next(self, latest: Optional[Container]) -> Tuple[int, float]:
         """Return the number of the attempt that is due, and the back-off before it in seconds."""
@@ -68,7 +72,7 @@ class Attempts:
         if latest.state is State.CREATED:
             return latest.attempt, latest.delay_s
         ran_s = max(0.0, latest.finished_s - latest.started_s) if latest.started_s else 0.0
-        at_once = latest.lost or latest.earlier_boot
+        at_once = latest.lost or latest.earlier_boot or self.prompt(latest)
         return latest.attempt + 1, 0.0 if at_once else self._tools.backoff.after(latest.attempt, latest.delay_s, ran_s)
 
     def _backs_off(self, name: str, latest: Container, delay_s: float) -> bool:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Dict, List, Set
+from typing import Any, Dict, List, Set
+
+from .runtime.interface import Limits
 
 MOUNT = "/sys/fs/cgroup"
 _UNLIMITED = 1 << 60
+CPU_PERIOD_US = 100_000
 MOST_CPUS = 10_000
 """A CPU limit above this is none. The kernel refuses quotas that are very large."""
 
@@ -91,6 +94,29 @@ class Cgroups:
         if memory_limit_bytes:
             _write(os.path.join(folder, "memory.max"), memory_limit_bytes)
 
+    def limit(self, path: str, limits: Limits) -> None:
+        """Change what a group may use while it is in use. Raises OSError where the kernel refuses; controllers that the machine lacks are left out."""
+        quota, memory = limits.cpu_quota_us or -1, limits.memory_limit_bytes or -1
+        if self.v2:
+            words: Dict[str, Any] = {
+                "cpu.weight": weight_of(limits.cpu_shares),
+                "cpu.max": f"{quota if quota > 0 else 'max'} {CPU_PERIOD_US}",
+                "memory.max": memory if memory > 0 else "max",
+            }
+            files = {os.path.join(self._mount + path, name): word for name, word in words.items()}
+        else:
+            words = {"cpu.shares": limits.cpu_shares, "cpu.cfs_quota_us": quota, "memory.limit_in_bytes": memory}
+            files = {os.path.join(self._mount, name.partition(".")[0] + path, name): word for name, word in words.items()}
+        for file, word in files.items():
+            if os.path.exists(file):
+                with open(file, "w", encoding="ascii") as opened:
+                    opened.write(str(word))
+
+    def memory_used(self, path: str) -> int:
+        """Bytes in use by a group, without page cache that can be dropped."""
+        folder, name = (self._mount + path, "memory.current") if self.v2 else (f"{self._mount}/memory{path}", "memory.usage_in_bytes")
+        return _in_use(read(f"{folder}/{name}"), read(f"{folder}/memory.stat"))
+
     def adopt(self, uid: str, pid: int) -> None:
         """Put a process that belongs to the pod, and to no container of it, into a group below the pod's."""
         for folder in self.folders(f"{self.pod(uid)}/pod"):
@@ -148,5 +174,9 @@ def memory_used(mount: str = MOUNT) -> int:
     """Return the bytes that the machine's own group uses, without page cache that can be dropped; 0 if the machine is no group."""
     stat = read(f"{mount}/memory.stat") or read(f"{mount}/memory/memory.stat")
     used = read(f"{mount}/memory.current") or read(f"{mount}/memory/memory.usage_in_bytes")
+    return _in_use(used, stat)
+
+
+def _in_use(used: str, stat: str) -> int:
     idle = [line.split()[1] for line in stat.splitlines() if line.startswith(("total_inactive_file ", "inactive_file "))]
     return max(0, int(used) - int(idle[-1] if idle else 0)) if used.isdigit() else 0

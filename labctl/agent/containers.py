@@ -8,7 +8,7 @@ from typing import Any, Collection, Dict, List, Mapping, Sequence, Tuple
 from . import quantities, users
 from .environment import ConfigError, expand
 from .images import Image
-from .runtime.interface import ContainerSpec, Mount, SandboxSpec
+from .runtime.interface import ContainerSpec, Limits, Mount, SandboxSpec
 from .runtime.oci import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
 from .runtime.seccomp import RUNTIME_DEFAULT, UNCONFINED
 from .tools import pod_title
@@ -25,21 +25,33 @@ NO_MEMORY_LIMIT_BYTES = 1 << 60
 def sandbox_spec(pod: Object) -> SandboxSpec:
     meta, spec = pod["metadata"], pod["spec"]
     hostname = (spec.get("hostname") or meta["name"])[:63].rstrip("-.")
-    every = [*spec["containers"], *(each for each in spec.get("initContainers") or () if each.get("restartPolicy") == "Always")]
-    limits = [_memory_limit(each) for each in every]
-    shares = sum(_cpu_shares(each) for each in every)
+    bounds = pod_limits(pod)
     return SandboxSpec(
         meta["uid"],
         meta["namespace"],
         meta["name"],
         hostname,
         bool(spec.get("hostNetwork")),
-        max(2, shares),
-        sum(limits) if all(limits) and not spec.get("initContainers") else 0,
+        bounds.cpu_shares,
+        bounds.memory_limit_bytes,
         bool(spec.get("hostPID")),
         bool(spec.get("hostIPC")),
         bool(spec.get("shareProcessNamespace")),
     )
+
+
+def pod_limits(pod: Object) -> Limits:
+    """What all containers of a pod together may use: the sum, and no memory limit if one of them has none, or runs alone before the others."""
+    spec = pod["spec"]
+    every = [*spec["containers"], *(each for each in spec.get("initContainers") or () if each.get("restartPolicy") == "Always")]
+    memory = [_memory_limit(each) for each in every]
+    shares = sum(_cpu_shares(each) for each in every)
+    return Limits(max(2, shares), 0, sum(memory) if all(memory) and not spec.get("initContainers") else 0)
+
+
+def limits(container: Object) -> Limits:
+    """What the machine lets a container use, by its resources."""
+    return Limits(_cpu_shares(container), _cpu_quota(container.get("resources") or {}), _memory_limit(container))
 
 
 def container_spec(
@@ -62,7 +74,7 @@ def container_spec(
         why = users.may_be_root(context, pod_context, image.config.get("User", ""))
         if why:
             raise ConfigError(f'{why} (pod: "{pod_title(pod)}", container: {container["name"]})')
-    resources = container.get("resources") or {}
+    bounds = limits(container)
     return ContainerSpec(
         pod_uid=pod["metadata"]["uid"],
         name=container["name"],
@@ -83,9 +95,9 @@ def container_spec(
         privileged=bool(context.get("privileged")),
         read_only_root=bool(context.get("readOnlyRootFilesystem")),
         mounts=tuple(mounts),
-        cpu_shares=_cpu_shares(container),
-        cpu_quota_us=_cpu_quota(resources),
-        memory_limit_bytes=_memory_limit(container),
+        cpu_shares=bounds.cpu_shares,
+        cpu_quota_us=bounds.cpu_quota_us,
+        memory_limit_bytes=bounds.memory_limit_bytes,
         log_path=log_path,
         stdin=bool(container.get("stdin")),
         stdin_once=bool(container.get("stdinOnce")),

@@ -6,7 +6,7 @@ What others write (PodScheduled, labctl.internal/Drained, qosClass) is left alon
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .backoff import matches, should_restart
 from .runtime.interface import Container, Pod, State
@@ -15,6 +15,7 @@ from .times import rfc3339
 
 Object = Dict[str, Any]
 TERMINAL = ("Succeeded", "Failed")
+RESIZING = ("PodResizePending", "PodResizeInProgress")
 _NOT_STARTED = {"waiting": {"reason": "ContainerCreating"}}
 _INITIALIZING = {"waiting": {"reason": "PodInitializing"}}
 
@@ -31,6 +32,8 @@ class Seen:
     leaving: bool = False  # being deleted: no container is started again
     failed: Optional[Tuple[str, str]] = None  # reason, message: the whole pod has failed
     volumes_ready: bool = True
+    resources: Mapping[str, Object] = field(default_factory=dict)  # container -> allocatedResources, resources
+    resizing: Sequence[Tuple[str, str, str]] = ()  # type, reason, message of conditions that are there only while they are true
     seen_s: float = 0.0  # when this agent first saw the pod
 
 
@@ -146,6 +149,7 @@ def _container(spec: Object, found: Pod, seen: Seen, before: Object, now_s: floa
         "restartCount": 0,
         "started": False,
         "state": {},
+        **seen.resources.get(name, {}),
     }
     waiting = seen.waiting.get(name)
     if latest is None:
@@ -257,7 +261,10 @@ def _conditions(
     wanted = [("PodReadyToStartContainers", (open_, "", "")), ("Initialized", init), ("Ready", all_ready), ("ContainersReady", ready)]
     if not any(each["type"] == "PodScheduled" for each in before.get("conditions") or ()):
         wanted.append(("PodScheduled", (True, "", "")))
-    return [_condition(before, kind, *value, now_s=now_s) for kind, value in wanted]
+    wanted += [(kind, (True, reason, message)) for kind, reason, message in seen.resizing]
+    there = {each["type"] for each in before.get("conditions") or ()} - {kind for kind, _ in wanted}
+    over_now = [{"type": kind, "$patch": "delete"} for kind in RESIZING if kind in there]
+    return [*(_condition(before, kind, *value, now_s=now_s) for kind, value in wanted), *over_now]
 
 
 def _gated(pod: Object, before: Object) -> Tuple[bool, str, str]:
@@ -296,6 +303,10 @@ def differs(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     old_conditions = {each["type"]: each for each in before.get("conditions") or ()}
     for condition in wanted["conditions"]:
         old = old_conditions.get(condition["type"])
+        if "$patch" in condition:
+            if old is not None:
+                return True
+            continue
         if old is None or any((old.get(key) or None) != (condition.get(key) or None) for key in ("status", "reason", "message")):
             return True
     return any(before.get(key) != value for key, value in wanted.items() if key != "conditions")

@@ -32,6 +32,7 @@ class Tools:
     say: Callable[[str], None]
     host_ip: str = ""
     allocatable: Mapping[str, str] = field(default_factory=dict)
+    taken: Dict[str, Dict[str, int]] = field(default_factory=dict)  # by pod: what it was given (thousandths of "cpu", bytes of "memory")
     _certificates: Dict[str, Tuple[float, Object]] = field(default_factory=dict)  # by namespace: when it was read, and the ConfigMap
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ from .events import of_pod
 from .health import Health
 from .http import Unreachable
 from .reporter import Reporter
+from .resizing import Resizing
 from .runtime.interface import Container, Pod, RuntimeFailure, State
 from .starting import post_start
 from .status import TERMINAL, Seen, build, differs, has_begun, has_succeeded, is_done, is_sidecar, pod_address, restart_policy
@@ -47,6 +48,8 @@ class PodWorker:
         self._expired = False  # its activeDeadlineSeconds are over
         self._leaving: Optional[stopping.Deadline] = None
         self._attempts = Attempts(tools, lambda: self.pod, self._found, self._wakeup, self._look_again)
+        self._resizing = Resizing(tools, lambda: self.pod, self._look_again)
+        self._attempts.prompt = lambda ended: ended.id in self._resizing.restarting
         self._paths: Optional[Dict[str, str]] = None
         self._again_s: Optional[float] = None
         self._side: Set["asyncio.Task[None]"] = set()
@@ -90,6 +93,7 @@ class PodWorker:
             for task in list(self._side):
                 task.cancel()
             self._health.stop()
+            self._resizing.forget()
         self._done()
 
     async def _once(self) -> bool:
@@ -139,7 +143,10 @@ class PodWorker:
         opened = self._paths is not None or bool(found.containers)
         ready, started = dict(self._health.ready), dict(self._health.started)
         failed = DEADLINE_EXCEEDED if self._expired else None
-        return Seen(self._tools.host_ip, dict(self._attempts.waiting), ready, started, messages, leaving, failed, opened, self._seen_s)
+        told = (self._resizing.statuses(found), self._resizing.conditions())
+        return Seen(
+            self._tools.host_ip, dict(self._attempts.waiting), ready, started, messages, leaving, failed, opened, *told, self._seen_s
+        )
 
     def _specs(self) -> List[Object]:
         """Return the pod's own containers. Ephemeral ones come beside them: they have no probes, and their start waits for nothing."""
@@ -181,6 +188,7 @@ class PodWorker:
         if found.containers and is_done(self.pod, found, self._seen(found), time.time()):
             await self._finish()  # before anything else: its sidecars may be stopped, and are not to be started again
             return
+        self._resizing.decide()
         self._health.forget_ended(found)
         if self._lost_a_ready_one(found):
             await self._reporter.sent_soon()  # nobody shall send requests to it while its successor is made
@@ -197,8 +205,9 @@ class PodWorker:
                 container, "Never", self._paths or {}
             )  # before the others, so that one can look into a start that fails
         if await self._initialized(found):
-            for container in self.pod["spec"]["containers"]:
+            for container in self._resizing.given()["spec"]["containers"]:
                 await self._keep(container, restart_policy(self.pod, container, _exit_code(found.latest(container["name"]))))
+        await self._resizing.apply(self._found(), lambda *what: self._aside(self._stop_one(*what)))
         found = self._found()
         self._health.watch(self._specs(), found, self._reported())
         status = self._status(found)
@@ -221,7 +230,7 @@ class PodWorker:
         if found.sandbox and found.sandbox.ready and self._paths is not None:
             return found
         try:
-            sandbox = await self._tools.runtime.open(containers.sandbox_spec(self.pod))
+            sandbox = await self._tools.runtime.open(containers.sandbox_spec(self._resizing.given()))
         except Exception as error:
             self._tools.events.record(of_pod(self.pod), "Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
             raise RuntimeFailure(str(error)) from error
@@ -255,7 +264,7 @@ class PodWorker:
     async def _initialized(self, found: Pod) -> bool:
         """Init containers, one after the other; a sidecar is done when it has started. After a boot of the machine all of them run again."""
         begun = has_begun(self.pod, found)
-        for container in self.pod["spec"].get("initContainers") or ():
+        for container in self._resizing.given()["spec"].get("initContainers") or ():
             latest = found.latest(container["name"])
             if is_sidecar(container):
                 await self._keep(container, "Always")
@@ -305,6 +314,7 @@ class PodWorker:
 
     async def _finish(self) -> None:
         """Clean up when every container has ended for good. Records and logs stay until the object is deleted."""
+        self._resizing.forget()
         found = self._tools.runtime.pods(self.uid).get(self.uid)
         if found and found.sandbox and found.sandbox.ready:
             self._health.stop()

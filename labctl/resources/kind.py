@@ -103,7 +103,8 @@ class FieldError:
 class Subresource:
     """A subresource such as status, scale or binding. `kind`, `group` and `version` are set if its body is of another kind than the object.
 
-    One that writes a part of the spec names this field of the spec in `writes`, and its rules in `validate(new, old)`; all else stays as it is.
+    One that writes a part of the spec makes the new spec of the one that was sent and the old one in `merge`, so that all else stays as it is; its rules
+    are `validate(new, old)`.
     """
 
     name: str
@@ -111,7 +112,7 @@ class Subresource:
     kind: str = ""
     group: str = ""
     version: str = ""
-    writes: str = ""
+    merge: Callable[[Object, Object], Object] | None = None
     validate: Callable[[Object, Object], Iterable[FieldError]] = lambda _new, _old: ()
 
 

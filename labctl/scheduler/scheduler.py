@@ -186,6 +186,8 @@ class Scheduler:
         if pod is None or pod.finished:
             left = old is not None and not old.finished and (bool(old.spec.node_name) or self._mine(old))
             return tuple(self._parked) if left else ()
+        if old is not None and pod.spec.node_name and old.spec.node_name and _resized(old, pod):
+            return tuple(self._parked)
         if not pod.spec.node_name:
             return (seen.key,) if self._mine(pod) and not _only_status(seen) else ()
         if old is None or not old.spec.node_name or _counts_differently(old, pod):
@@ -333,7 +335,16 @@ def _nomination(plan: Plan, key: Key, before: str) -> str:
 
 def _counts_differently(old: Pod, new: Pod) -> bool:
     """Tell whether other pods' decisions may depend on what changed of a placed pod."""
-    return old.active != new.active or old.metadata.labels != new.metadata.labels
+    return old.active != new.active or old.metadata.labels != new.metadata.labels or _resized(old, new)
+
+
+def _resized(old: Pod, new: Pod) -> bool:
+    """Tell whether it asks for more or less than before, in place."""
+    return _resources(old) != _resources(new)
+
+
+def _resources(pod: Pod) -> list[Any]:
+    return [each.resources for each in (*pod.spec.containers, *pod.spec.init_containers)]
 
 
 def _only_status(seen: Seen) -> bool:

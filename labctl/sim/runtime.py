@@ -17,6 +17,7 @@ from labctl.agent.addresses import next_address
 from labctl.agent.runtime.interface import (
     Container,
     ContainerSpec,
+    Limits,
     NoSuchContainer,
     Pod,
     Ran,
@@ -41,6 +42,7 @@ class FakeMachine:
         self.sandboxes: dict[str, Sandbox] = {}
         self.containers: dict[str, Container] = {}
         self.specs: dict[str, ContainerSpec] = {}
+        self.used: dict[str, int] = {}  # bytes of memory in use, by container id
         self.runs: list[tuple[str, tuple[str, ...]]] = []
         self.hearers: list[asyncio.Queue[str]] = []
 
@@ -124,6 +126,15 @@ class FakeRuntime:
             machine.finish(identity, _KILLED, oom=True)
         return machine.containers[identity]
 
+    async def resize(self, uid: str, pod: Limits, containers: Mapping[str, Limits]) -> None:
+        for identity, limits in containers.items():
+            there = self.machine.containers.get(identity)
+            if there is None or there.state is not State.RUNNING:
+                raise NoSuchContainer(f"container {identity[:12]} does not run")
+            if limits.memory_limit_bytes and self.machine.used.get(identity, 0) > limits.memory_limit_bytes:
+                raise RuntimeFailure(f"attempting to set the memory limit of {there.name} below its usage")
+            self.machine.containers[identity] = dataclasses.replace(there, limits=limits)
+
     async def signal(self, container_id: str, number: int) -> None:
         if container_id in self.machine.containers:
             self.machine.finish(container_id, 128 + number)
@@ -168,4 +179,5 @@ def _begun(identity: str, spec: ContainerSpec, now_s: float) -> Container:
         stop_signal=spec.stop_signal,
         delay_s=spec.delay_s,
         message_path=spec.message_path,
+        limits=Limits(spec.cpu_shares, spec.cpu_quota_us, spec.memory_limit_bytes),
     )

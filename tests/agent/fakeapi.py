@@ -59,6 +59,9 @@ class FakeApi:
         status = copy.deepcopy(value["status"])
         old = {each["type"]: each for each in there.get("status", {}).get("conditions", [])}
         for condition in status.pop("conditions", []):
+            if condition.get("$patch") == "delete":
+                old.pop(condition["type"], None)
+                continue
             merged = {**old.get(condition["type"], {}), **condition}
             old[condition["type"]] = {key: each for key, each in merged.items() if each is not None}
         status = {**there.get("status", {}), **status, "conditions": list(old.values())}

@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from labctl.agent import linux
-from labctl.agent.runtime.interface import BadMount, ContainerSpec, Mount, NoSuchContainer, RuntimeFailure, SandboxSpec, StartRefused, State
+from labctl.agent.runtime.interface import (
+    BadMount,
+    ContainerSpec,
+    Limits,
+    Mount,
+    NoSuchContainer,
+    RuntimeFailure,
+    SandboxSpec,
+    StartRefused,
+    State,
+)
 from labctl.agent.runtime.oci import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
 from labctl.sim.runtime import FakeMachine, FakeRuntime
 from tests.agent import room, tiny
@@ -394,3 +404,28 @@ async def test_a_container_sees_another_ones_processes_while_that_runs(runtime, 
 
 async def test_specs_are_values(spec):
     assert dataclasses.replace(spec(), attempt=2) == spec(attempt=2)
+
+
+async def test_limits_change_while_a_container_runs(runtime, again, spec):
+    await runtime.open(sandbox(memory_limit_bytes=64 << 20))
+    started = await runtime.start(spec(memory_limit_bytes=64 << 20, cpu_shares=100, cpu_quota_us=20_000))
+    assert started.limits == Limits(100, 20_000, 64 << 20)
+    for wanted in (Limits(200, 40_000, 128 << 20), Limits(200, 40_000, 128 << 20), Limits(50, 0, 32 << 20)):
+        await runtime.resize("u1", Limits(wanted.cpu_shares, 0, wanted.memory_limit_bytes), {started.id: wanted})
+        found = again().pods("u1")["u1"].latest("app")
+        assert found.state is State.RUNNING and found.limits == wanted
+        if room.is_inside():
+            assert kernel_limits("/pods/u1/app-0") == (wanted.cpu_quota_us or -1, wanted.memory_limit_bytes)
+            assert kernel_limits("/pods/u1")[1] == wanted.memory_limit_bytes
+    with pytest.raises(NoSuchContainer):
+        await runtime.resize("u1", Limits(), {"0" * 64: Limits()})
+
+
+def kernel_limits(group):
+    """The CPU quota (-1: none) and the memory limit of a control group, as the kernel has them."""
+    root = Path("/sys/fs/cgroup")
+    if (root / "cgroup.controllers").exists():
+        quota = (root / group[1:] / "cpu.max").read_text().split()[0]
+        return -1 if quota == "max" else int(quota), int((root / group[1:] / "memory.max").read_text())
+    quota = (root / "cpu" / group[1:] / "cpu.cfs_quota_us").read_text()
+    return int(quota), int((root / "memory" / group[1:] / "memory.limit_in_bytes").read_text())

@@ -163,6 +163,27 @@ def test_a_pod_that_somebody_deletes_counts_once_and_is_replaced():
     lived(story)
 
 
+def test_pods_of_a_job_that_is_deleted_at_once_go_with_it():
+    async def story(world):
+        await world.client.create(JOBS, job("work", ends="", parallelism=2, completions=2))
+        await until(world, lambda: len([p for p in pods(world) if p.status.phase == "Running"]) == 2)
+        await world.client.delete(JOBS, "default/work", propagation="Background")
+        await until(world, lambda: not pods(world))
+
+    lived(story)
+
+
+def test_pods_that_outlive_their_job_may_be_deleted():
+    async def story(world):
+        await world.client.create(JOBS, job("work", ends=""))
+        await until(world, lambda: [p for p in pods(world) if p.status.phase == "Running"])
+        await world.client.delete(JOBS, "default/work", propagation="Orphan")
+        await until(world, lambda: not any(p.metadata.finalizers for p in pods(world)))
+        assert [p.metadata.controller for p in pods(world)] == [None]
+
+    lived(story)
+
+
 def test_a_node_that_dies_costs_only_its_pods():
     async def story(world):
         await world.client.create(JOBS, job("work", ends="3 0", completions=6, parallelism=6))

@@ -18,14 +18,15 @@ from typing import AsyncIterator, Callable, List, Mapping, Sequence, Set
 
 from .. import linux, volumes
 from ..addresses import Range
-from ..cgroups import Cgroups
-from . import conmon, oci, processes, sandbox
+from ..cgroups import CPU_PERIOD_US, Cgroups
+from . import conmon, limits, oci, processes, sandbox
 from .execs import process_file
 from .exits import ProcessWatches
 from .interface import (
     BadMount,
     Container,
     ContainerSpec,
+    Limits,
     Mount,
     NoSuchContainer,
     Pod,
@@ -232,10 +233,13 @@ class CrunRuntime:
 
     def _within_machine(self, spec: ContainerSpec) -> ContainerSpec:
         """Lower a limit that is larger than the machine's. cgroup v1 refuses a CPU quota above the parent group's, and the parent's holds anyway."""
-        return dataclasses.replace(spec, cpu_quota_us=self._cgroups.quota_within(spec.cpu_quota_us, oci.CPU_PERIOD_US))
+        return dataclasses.replace(spec, cpu_quota_us=self._cgroups.quota_within(spec.cpu_quota_us, CPU_PERIOD_US))
 
     def _cgroup(self, spec: "ContainerSpec | Container") -> str:
         return f"{self._cgroups.pod(spec.pod_uid)}/{spec.name}-{spec.attempt}"
+
+    async def resize(self, uid: str, pod: Limits, containers: Mapping[str, Limits]) -> None:
+        await self._blocking(limits.resize, self.records, self._cgroups, self._cgroup, uid, pod, containers)
 
     async def signal(self, container_id: str, number: int) -> None:
         container, _ = self.records.find(container_id)

@@ -1,4 +1,4 @@
-"""What the agent asks of a machine that runs containers: eight calls, no Kubernetes object among them.
+"""What the agent asks of a machine that runs containers: nine calls, no Kubernetes object among them.
 
 Who calls it: pod workers (open, start, signal, run, remove, close), the pod manager (pods, exits).
 What flows: a SandboxSpec makes a pod's shared namespaces and its address, a ContainerSpec one attempt of one container in it.
@@ -28,6 +28,15 @@ class BadMount(RuntimeFailure):
 
 class StartRefused(RuntimeFailure):
     """The machine refused to run this container as asked, e.g. its program does not exist. The attempt counts as ended: its record says why."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a container, or a whole pod, may use. A pod has no quota of its own."""
+
+    cpu_shares: int = 2
+    cpu_quota_us: int = 0  # per 100 ms; 0: no limit
+    memory_limit_bytes: int = 0  # 0: no limit
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,7 @@ class Container:
     stop_signal: str = "SIGTERM"
     delay_s: float = 0.0
     message_path: str = ""
+    limits: Limits = Limits()  # that hold now
 
 
 @dataclass(frozen=True)
@@ -175,6 +185,12 @@ class Runtime(Protocol):
 
         Raises StartRefused if it can't run as asked: the attempt is kept as one that ended. Raises BadMount, or RuntimeFailure if the machine failed:
         nothing is kept.
+        """
+
+    async def resize(self, uid: str, pod: Limits, containers: Mapping[str, Limits]) -> None:
+        """Change what an open pod and its running containers (by id) may use, while they run. Repeating it changes nothing.
+
+        Raises NoSuchContainer, or RuntimeFailure if the machine refuses, as a memory limit below what is in use. What was changed before stays changed.
         """
 
     async def signal(self, container_id: str, number: int) -> None:

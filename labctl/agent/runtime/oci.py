@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Dict, List, Sequence
 
+from ..cgroups import CPU_PERIOD_US
 from . import seccomp
 from .interface import ContainerSpec, Mount
 
@@ -20,7 +21,6 @@ ALL_CAPABILITIES = (
 ).split()
 """In the kernel's order: the index is the capability's number."""
 
-CPU_PERIOD_US = 100_000
 _MASKED = (
     "/proc/acpi",
     "/proc/kcore",

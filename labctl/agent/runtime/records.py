@@ -21,7 +21,7 @@ import os
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ..linux import start_ticks
-from .interface import Container, Pod, Sandbox, State
+from .interface import Container, Limits, Pod, Sandbox, State
 
 LOST_EXIT_CODE, LOST_REASON = 137, "ContainerStatusUnknown"
 REFUSED_EXIT_CODE, REFUSED_REASON = 128, "StartError"
@@ -99,8 +99,11 @@ class Records:
         asked = read_json(os.path.join(bundle, "container.json"))
         if asked is None:
             return None
+        limits = Limits(**{key: asked.get(key, 0) for key in Limits.__dataclass_fields__})
         kept = {key: asked[key] for key in ("image", "image_id", "log_path", "stop_signal", "delay_s", "message_path", "created_s")}
-        return Container(container_id(uid, name, attempt), uid, name, attempt, **kept, **_life(bundle, container_id(uid, name, attempt)))
+        return Container(
+            container_id(uid, name, attempt), uid, name, attempt, limits=limits, **kept, **_life(bundle, container_id(uid, name, attempt))
+        )
 
     def find(self, identity: str) -> Tuple[Optional[Container], str]:
         """Return a container by its id, and its bundle."""

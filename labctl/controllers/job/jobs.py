@@ -24,13 +24,14 @@ from labctl.controllers.settings import ControllerSettings
 from labctl.controllers.shared import pods
 from labctl.controllers.shared.ownership import OwnerKind, claim, concerned, owned, owners
 from labctl.reconcile.plan import NOTHING, Action, Delete, Index, Key, Patch, Plan, Seen, View
-from labctl.resources.kinds.batch_v1.job import Job
+from labctl.resources.kinds.batch_v1.job import NAME_LABEL, Job
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.kinds.shared import condition
 from labctl.resources.verbs.meta import generated
 
 JOB = OwnerKind(JOBS, "batch/v1", "Job")
 MANAGED_BY_US = "kubernetes.io/job-controller"
+_HELD = "held-by-job"
 
 
 class End(NamedTuple):
@@ -50,13 +51,16 @@ class Jobs:
     def __init__(self, settings: ControllerSettings = ControllerSettings()) -> None:  # noqa: B008 - frozen
         self._settings = settings
         self.watches = {JOBS: lambda _view, seen: (seen.key,), PODS: _of_pod}
-        self.indexes: Mapping[tuple[str, str], Index] = {**owned(PODS), **owners(JOBS)}
+        self.indexes: Mapping[tuple[str, str], Index] = {**owned(PODS), **owners(JOBS), (PODS, _HELD): _held}
 
     def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
         job: Job | None = view.get(JOBS, key)
-        if job is None or job.spec.managed_by not in (None, MANAGED_BY_US):
+        if job is None:
+            return Plan([_released(pod) for pod in view.by(PODS, _HELD, key)])
+        if job.spec.managed_by not in (None, MANAGED_BY_US):
             return NOTHING
         mine, claims = claim(view, JOB, job, job.pod_selector, PODS, lambda _pod: True)
+        claims = [*claims, *_of_an_earlier_job(view, job)]
         if job.finished or job.metadata.deletion_timestamp is not None:
             return _ended(view, job, mine, claims)
         return _Step(view, job, mine, self._settings, rng).plan(claims)
@@ -74,6 +78,24 @@ def _ended(view: View, job: Job, mine: Sequence[Pod], claims: Sequence[Action]) 
         return Plan([*claims, *release], left_s)
     why = f"job {job.metadata.name} finished {ttl_s} s ago or more"
     return Plan([*claims, *release, Delete(JOBS, job.metadata.key, job.metadata.uid, propagation="Foreground", why=why)])
+
+
+def _held(pod: Pod) -> Iterator[Key]:
+    """Yield the name of the Job whose count a pod waits for: its controller's, or the one in its label if it was orphaned."""
+    if FINALIZER in pod.metadata.finalizers:
+        owner = pod.metadata.controller
+        if owner is None:
+            name = pod.metadata.labels.get(NAME_LABEL, "")
+        else:
+            name = owner.name if (owner.api_version, owner.kind) == (JOB.api_version, JOB.kind) else ""
+        if name:
+            yield f"{pod.metadata.namespace}/{name}"
+
+
+def _of_an_earlier_job(view: View, job: Job) -> list[Action]:
+    """Release pods of a Job that had this one's name and is gone: nobody will count them."""
+    held = view.by(PODS, _HELD, job.metadata.key)
+    return [_released(pod) for pod in held if pod.metadata.controller and pod.metadata.controller.uid != job.metadata.uid]
 
 
 def _released(pod: Pod) -> Action:
@@ -361,4 +383,6 @@ def _ended_at(pod: Pod) -> float:
 
 
 def _of_pod(view: View, seen: Seen) -> Iterator[Key]:
-    return concerned(view, JOB, seen)
+    yield from concerned(view, JOB, seen)
+    if seen.new is not None:
+        yield from _held(seen.new)

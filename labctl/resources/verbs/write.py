@@ -181,7 +181,7 @@ def restrict_and_validate(ctx: Context, kind: Kind, namespace: str, name: str, n
         if errors:
             raise failures.invalid(kind, name, errors)
         return
-    part = next((sub for sub in kind.subresources if sub.writes and sub.name == subresource), None)
+    part = next((sub for sub in kind.subresources if sub.merge and sub.name == subresource), None)
     if part is not None:
         _write_part(ctx, kind, new, old, part)
         return
@@ -197,13 +197,12 @@ def restrict_and_validate(ctx: Context, kind: Kind, namespace: str, name: str, n
 
 
 def _write_part(ctx: Context, kind: Kind, new: Object, old: Object, part: Subresource) -> None:
-    """Restores everything but one field of the spec, and validates the result by the rules of the subresource that writes it."""
+    """Restores everything but a part of the spec, and validates the result by the rules of the subresource that writes it."""
+    assert part.merge is not None
     meta.keep_all(new, old)
-    given = new.get("spec", {}).get(part.writes)
+    spec = part.merge(new.get("spec") or {}, old["spec"])
     _only(new, old)
-    new["spec"] = {**old["spec"], part.writes: given}
-    if given is None:
-        del new["spec"][part.writes]
+    new["spec"] = spec
     apply_defaults(ctx.schema, kind, new)
     if new == old:
         return

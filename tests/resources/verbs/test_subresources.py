@@ -70,10 +70,11 @@ async def test_a_binding_without_a_node_is_refused(lab: Lab, target: dict[str, s
     assert caught.value.message.startswith(words)
 
 
-async def test_an_eviction_deletes(lab: Lab) -> None:
+@pytest.mark.parametrize("version", ["v1", "v1beta1"])
+async def test_an_eviction_deletes(lab: Lab, version: str) -> None:
     await lab.create("pods", pod())
     await lab.client.bind("default/web", "minion-1")
-    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "web"}, "deleteOptions": {"gracePeriodSeconds": 5}}
+    body = {"apiVersion": f"policy/{version}", "kind": "Eviction", "metadata": {"name": "web"}, "deleteOptions": {"gracePeriodSeconds": 5}}
     written = await post(lab, "web", "eviction", body)
     assert json.loads(written.entry.value)["status"] == "Success"
     assert lab.get("pods", "web")["metadata"]["deletionGracePeriodSeconds"] == 5  # type: ignore[index]
@@ -89,7 +90,7 @@ async def test_a_body_about_another_pod(lab: Lab) -> None:
 async def test_a_missing_subresource_is_not_found(lab: Lab) -> None:
     await lab.create("pods", pod())
     with pytest.raises(ApiError) as caught:
-        await post(lab, "web", "resize", {})
+        await post(lab, "web", "nothing", {})
     assert caught.value.code == 404
 
 

@@ -43,6 +43,13 @@ def containers(path: str, said: Mapping[str, Any], volumes: Collection[str]) -> 
                     yield fields.forbidden(f"{at}.volumeMounts[{position}].{key}", _NOT_EPHEMERAL)
 
 
+def merged(sent: Object, old: Object) -> Object:
+    """Returns the old spec of a pod with the ephemeral containers of the spec that was sent."""
+    kept = {name: value for name, value in old.items() if name != "ephemeralContainers"}
+    given = sent.get("ephemeralContainers")
+    return kept if given is None else kept | {"ephemeralContainers": given}
+
+
 def added(new: Object, old: Object) -> Iterator[FieldError]:
     """Validates a write of the subresource: `new` and `old` are pods, and only the ephemeral containers may differ."""
     if MIRROR in old["metadata"].get("annotations", {}):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from labctl.resources import fields as field_errors
 from labctl.resources import quantities
 from labctl.resources.kind import FieldError, Kind, Object, Subresource, TypeDefaults
-from labctl.resources.kinds.core_v1 import ephemeral_rules, placement_rules, pod_defaults, pod_rules
+from labctl.resources.kinds.core_v1 import ephemeral_rules, placement_rules, pod_defaults, pod_rules, resize_rules
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
 from labctl.resources.kinds.core_v1.pod_columns import COLUMNS
 from labctl.resources.kinds.core_v1.pod_view import Pod
@@ -89,6 +89,12 @@ def grace_s(pod: Object, asked: int | None) -> int:
     return 1 if grace < 0 else int(grace)
 
 
+def _resized(new: Object, old: Object) -> Iterator[FieldError]:
+    """Validates a write of pods/resize: the spec as that of a new pod, and what of it may change."""
+    yield from pod_rules.spec("spec", new["spec"])
+    yield from resize_rules.resized(new, old, qos_class)
+
+
 KIND = Kind(
     group="",
     version="v1",
@@ -103,12 +109,13 @@ KIND = Kind(
     subresources=(
         Subresource("attach", STREAM_VERBS, kind="PodAttachOptions"),
         Subresource("binding", ("create",), kind="Binding"),
-        Subresource("ephemeralcontainers", ("get", "patch", "update"), writes="ephemeralContainers", validate=ephemeral_rules.added),
+        Subresource("ephemeralcontainers", ("get", "patch", "update"), merge=ephemeral_rules.merged, validate=ephemeral_rules.added),
         Subresource("eviction", ("create",), kind="Eviction", group="policy", version="v1"),
         Subresource("exec", STREAM_VERBS, kind="PodExecOptions"),
         Subresource("log", ("get",)),
         Subresource("portforward", STREAM_VERBS, kind="PodPortForwardOptions"),
         Subresource("proxy", PROXY_VERBS, kind="PodProxyOptions"),
+        Subresource("resize", ("get", "patch", "update"), merge=resize_rules.merged, validate=_resized),
         Subresource("status", ("get", "patch", "update")),
     ),
     has_status=True,

@@ -19,6 +19,7 @@ _CONTAINER = (
     "ports",
     "resources.limits.cpu",
     "resources.limits.memory",
+    "resizePolicy",
     "resources.requests",
     "restartPolicy",
     "restartPolicyRules",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from labctl.resources.kind import Object, TypeDefaults
+from labctl.resources.kinds.core_v1 import resize_rules
 
 CORE = "io.k8s.api.core.v1."
 _FILE_MODE = TypeDefaults(absent={"defaultMode": 0o644})
@@ -28,7 +29,7 @@ def _volume(volume: Object) -> None:
 
 
 def pod(pod: Object) -> None:
-    """Fill what only a pod gets, and no template: requests follow limits, and on the host's network a port is the host's port."""
+    """Fill what only a pod gets, and no template: requests follow limits, both may change without a restart, and on the host's network a port is the host's port."""
     spec = pod.setdefault("spec", {})
     spec.setdefault("enableServiceLinks", True)
     for container in (*spec.get("containers", ()), *spec.get("initContainers", ())):
@@ -38,6 +39,11 @@ def pod(pod: Object) -> None:
         if spec.get("hostNetwork"):
             for port in container.get("ports", ()):
                 port["hostPort"] = port.get("hostPort") or port.get("containerPort", 0)
+    for container in (
+        *spec.get("containers", ()),
+        *(each for each in spec.get("initContainers", ()) if each.get("restartPolicy") == "Always"),
+    ):
+        resize_rules.default_policies(container)
 
 
 _CONTAINER = TypeDefaults(zero={"terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}, function=_container)

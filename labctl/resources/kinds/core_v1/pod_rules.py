@@ -12,7 +12,7 @@ import msgspec
 
 from labctl.resources import fields, names
 from labctl.resources.kind import FieldError, Object
-from labctl.resources.kinds.core_v1 import container_rules, placement_rules
+from labctl.resources.kinds.core_v1 import container_rules, placement_rules, resize_rules
 from labctl.resources.labels import key_errors, value_errors
 
 _RESTART_POLICIES = ("Always", "Never", "OnFailure")
@@ -84,6 +84,8 @@ def _containers(path: str, said: Object, volumes: set[str]) -> Iterator[FieldErr
         for index, c in enumerate(said.get(part, ())):
             at = f"{path}.{part}[{index}]"
             yield from container_rules.container(at, c, volumes, init=part == "initContainers")
+            plain_init = part == "initContainers" and c.get("restartPolicy") != "Always"
+            yield from resize_rules.policies(f"{at}.resizePolicy", c, said["restartPolicy"], plain_init=plain_init)
             name = c.get("name", "")
             if name and name in seen:
                 yield fields.duplicate(f"{at}.name", name)
