@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from http import HTTPStatus
 
@@ -19,6 +19,7 @@ from aiohttp import HttpVersion11, web
 from labctl.api.negotiate import JSON
 
 DRAIN_ABOVE_BYTES = 64 << 10
+PIECE_BYTES = 128 << 10  # about the size of the pieces in which a list is sent; smaller ones cost more calls, larger ones leave the caches
 _GZIP_WINDOW = 31  # this value makes zlib write a gzip header
 _COMMON = b"Cache-Control: no-cache, private\r\nX-Content-Type-Options: nosniff\r\n"
 NOT_FOUND = "404 page not found\n"  # the answer of a real server for a path that it does not serve at all
@@ -50,6 +51,38 @@ class CompleteResponse(web.StreamResponse):
         transport.write(b"".join((head, self._extra, length, body)))
         if transport.get_write_buffer_size() > DRAIN_ABOVE_BYTES:  # its client reads more slowly than it asks
             await request.writer.drain()
+        if self._keep_alive:
+            request.protocol.answered(request)  # type: ignore[attr-defined]  # it is a Connection
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        assert not data, "a whole answer has its body already"
+
+
+class PiecewiseResponse(web.StreamResponse):
+    """A complete JSON answer whose body is sent piece by piece.
+
+    A list of a thousand pods is over a megabyte. Each copy of it, and its encryption as one, leaves the processor's caches; a piece stays in them, and the
+    client can read the first one while the next is encrypted.
+    """
+
+    def __init__(self, pieces: Sequence[bytes], extra: bytes = b"") -> None:
+        super().__init__(status=200)
+        self._pieces = pieces
+        self._extra = extra
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        self._keep_alive = request.keep_alive
+        if request.transport is None or self._eof_sent:
+            return
+        self._eof_sent = True
+        length = b"Content-Length: %d\r\n\r\n" % sum(map(len, self._pieces))
+        request.transport.write(head_of(request, keep_alive=bool(self._keep_alive)) + self._extra + length)
+        for piece in self._pieces if request.method != "HEAD" else ():
+            if request.transport is None:
+                raise ConnectionResetError("the client has disconnected")
+            request.transport.write(piece)
+            if request.transport.get_write_buffer_size() > DRAIN_ABOVE_BYTES:
+                await request.writer.drain()
         if self._keep_alive:
             request.protocol.answered(request)  # type: ignore[attr-defined]  # it is a Connection
 

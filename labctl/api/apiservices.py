@@ -54,7 +54,7 @@ class ApiServices:
             for each in self._objects()
             if labels.matches(each["metadata"]["labels"]) and names.matches({"metadata.name": each["metadata"]["name"]})
         ]
-        return await call.answer(await shape.many(ListResult(entries, revision)), form=call.format)
+        return await call.answer_list(await shape.many(ListResult(entries, revision)), form=call.format)
 
     def _objects(self) -> list[Object]:
         registry = self._resources.registry

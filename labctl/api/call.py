@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -88,6 +89,15 @@ class Call:
         else:
             body = answer.as_json(body, self.query.first("pretty") if "pretty" in self.query else None, self._agent)
         return await self.send(body, form.content_type, code, extra)
+
+    async def answer_list(self, pieces: Sequence[bytes], *, form: Format) -> web.StreamResponse:
+        """Sends the JSON that these pieces are together, in the form that the client asked for."""
+        size = sum(map(len, pieces))
+        gzipped = size >= self.settings.gzip_above_bytes and "gzip" in self.request.headers.get("Accept-Encoding", "")
+        pretty = self.query.first("pretty") if "pretty" in self.query else None
+        if size <= answer.PIECE_BYTES or gzipped or form.content_type != negotiate.JSON or answer.wants_indented(pretty, self._agent):
+            return await self.answer(b"".join(pieces), form=form)
+        return answer.PiecewiseResponse([*pieces, b"\n"], answer.warning_lines((self.deprecated,)) if self.deprecated else b"")
 
     async def send(self, body: bytes, content_type: str, code: int = 200, extra: bytes = b"") -> CompleteResponse:
         """Sends bytes unchanged; if they are many, and the client accepts it, they are compressed."""

@@ -8,6 +8,7 @@ from aiohttp import web
 from labctl.api import answer, bodies, negotiate, query, watches
 from labctl.api.authorize import Authorizer
 from labctl.api.call import Call
+from labctl.api.lists import ALL, Lists
 from labctl.api.repeats import Repeats
 from labctl.api.shapes import Shape
 from labctl.clock import Clock
@@ -27,6 +28,7 @@ class Objects:
         self._authorizer = authorizer
         self._clock = clock
         self._repeats = repeats
+        self._lists = Lists(resources)
 
     async def get(self, call: Call) -> web.StreamResponse:
         target = call.target
@@ -45,7 +47,12 @@ class Objects:
 
     async def list(self, call: Call) -> web.StreamResponse:
         form = call.format
-        listed = self._resources.list(call.kind, call.target.namespace, query.list_options(call.query))
+        options = query.list_options(call.query)
+        if options in ALL and not form.shape and call.kind.conversion is None:
+            objects = self._lists.objects(call.kind, call.target.namespace)
+            metadata = {"resourceVersion": str(self._resources.store.revision)}
+            return await call.answer_list(self._shape(call, "").plain_list(metadata, objects), form=form)
+        listed = self._resources.list(call.kind, call.target.namespace, options)
         return await self._answer_list(call, listed, form)
 
     async def watch(self, call: Call) -> web.StreamResponse:
@@ -94,7 +101,7 @@ class Objects:
     async def _answer_list(self, call: Call, listed: ListResult, form: negotiate.Format) -> web.StreamResponse:
         if call.kind.conversion is not None:
             listed = msgspec.structs.replace(listed, entries=await self._resources.converted(call.kind, listed.entries))
-        return await call.answer(await self._shape(call, form.shape).many(listed), form=form)
+        return await call.answer_list(await self._shape(call, form.shape).many(listed), form=form)
 
     async def _converted(self, call: Call, entry: Entry) -> Entry:
         return entry if call.kind.conversion is None else (await self._resources.converted(call.kind, [entry]))[0]

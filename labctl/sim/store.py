@@ -95,6 +95,10 @@ class SimplestStore:
     def has(self, prefix: str) -> bool:
         return any(key.startswith(prefix) for key in self._at(self.revision))
 
+    def changed_at(self, prefix: str) -> int:
+        changes = (batch.revision for batch in self._batches for change in batch.changes if change.key.startswith(prefix))
+        return max(changes, default=self.compacted)
+
     def range(self, prefix: str, at: int = 0, after: str = "", limit: int = 0) -> Page:
         revision = at or self.revision
         if revision > self.revision:

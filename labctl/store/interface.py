@@ -136,6 +136,10 @@ class Store(Protocol):
     def has(self, prefix: str) -> bool:
         """Tells whether a key starts with `prefix` at the current `revision`. It costs no more than `get`."""
 
+    def changed_at(self, prefix: str) -> int:
+        """Returns a revision at or above that of the newest visible change below `prefix`, which contains a `/`. As long as it stays the same, so does
+        what `range` finds there."""
+
     def watch(self, prefix: str, since: int) -> Watch:
         """Delivers each revision later than `since` that touches the prefix, once and in order. The watch begins at the call, not at the first `anext`.
 

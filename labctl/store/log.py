@@ -68,6 +68,10 @@ class LogStore:
         self._head: SortedDict[str, Entry] = SortedDict()
         self._history = History(settings.history_bytes)  # each revision above `compacted`
         self._revision = self._compacted = 0
+        self._changed_at: dict[
+            str, int
+        ] = {}  # by the first segment of the key: the newest revision that changed such a key since the start
+        self._loaded = 0  # the revision at the start
         self._staged: deque[_Staged] = deque()
         self._staged_head: dict[str, Change] = {}  # the newest change of each key that is not visible yet
         self._next = 1
@@ -118,6 +122,9 @@ class LogStore:
         keys = self._head.keys()
         place = self._head.bisect_left(prefix)
         return place < len(keys) and keys[place].startswith(prefix)
+
+    def changed_at(self, prefix: str) -> int:
+        return self._changed_at.get(prefix[: prefix.index("/")], self._loaded)
 
     def _past(self, prefix: str, at: int) -> SortedDict[str, Entry]:
         """Returns the keys under `prefix` as they were at revision `at`: it takes the current ones and undoes the later changes, the newest first."""
@@ -254,6 +261,7 @@ class LogStore:
                 self._head[change.key] = change.entry
             if self._staged_head.get(change.key) is change:
                 del self._staged_head[change.key]
+            self._changed_at[change.key.partition("/")[0]] = batch.revision
         self._history.append(batch)
         self._revision = batch.revision
         for prefix, watchers in tuple(self._watchers.items()):
@@ -301,6 +309,7 @@ class LogStore:
                 self._history.append(batch)
         self._revision = max(loaded.revision, loaded.compacted, self._settings.min_revision)
         self._next = self._revision + 1
+        self._loaded = self._revision
 
     # -- compacting ------------------------------------------------------------------------------------------------
 

@@ -109,6 +109,19 @@ async def test_pages_are_in_key_order_and_say_what_remains(store):
     assert [e.key for e in rest.entries] == [f"p/{i:02}" for i in range(4, 10)] and not rest.more
 
 
+async def test_changed_at_moves_with_each_change_below_a_prefix_and_stays_without(opened):
+    store, reopen = opened
+    await store.commit([Put("p/1", b"1"), Put("q/1", b"1")])
+    before = store.changed_at("p/"), store.changed_at("p/space/")
+    await store.commit([Put("q/2", b"1")])
+    await store.commit([Delete("q/1")])
+    assert (store.changed_at("p/"), store.changed_at("p/space/")) == before
+    for op in (Put("p/space/2", b"2"), Put("p/space/2", b"3"), Delete("p/space/2")):
+        changed = await store.commit([Put("q/3", b""), op])
+        assert store.changed_at("p/") >= changed and store.changed_at("p/space/") >= changed
+    assert (await reopen()).changed_at("p/") >= changed
+
+
 async def test_the_past_is_as_it_was(store):
     one = await store.commit([Put("k", b"1")])
     two = await store.commit([Put("k", b"2"), Put("l", b"2")])
