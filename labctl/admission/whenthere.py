@@ -27,9 +27,13 @@ class WhenThere:
         self._prefix = resource + "/"
         self._make = make
         self._step: AdmissionStep | None = None
+        self._there, self._as_of = False, -1  # whether such objects were stored, as of a `changed_at`
 
     async def admit(self, attributes: Attributes) -> None:
-        if not self._store.has(self._prefix):
+        changed_at = self._store.changed_at(self._prefix)
+        if changed_at != self._as_of:
+            self._there, self._as_of = self._store.has(self._prefix), changed_at
+        if not self._there:
             return
         if self._step is None:
             self._step = self._make()

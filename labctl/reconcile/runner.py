@@ -91,6 +91,7 @@ class Runner:
         self._remembering = {number: one for number, one in enumerate(self._controllers) if isinstance(one, Remembers)}
         self._ranking = {number: one for number, one in enumerate(self._controllers) if isinstance(one, Ranks)}
         self._observers = tuple(one for one in followers if isinstance(one, Observer))
+        self._following: dict[str, tuple[Observer, ...]] = {}  # by kind, filled as they come
         self._settings = settings
         self._watches = watches_of(self._controllers)
         self._wake = asyncio.Event()
@@ -152,6 +153,7 @@ class Runner:
 
     def _kinds_changed(self, change: KindChange) -> None:
         """Objects may have been stored before their kind was known, or outlive it: the view shows those of the kinds there are, at its own revision."""
+        self._following.pop(change.resource, None)
         try:
             page = self._store.range(f"{change.resource}/", at=self.view.revision) if change.new else None
         except Compacted:  # the view is far behind: what changed is seen as the difference
@@ -191,13 +193,12 @@ class Runner:
             await watcher.aclose()
 
     def _see(self, seen: Seen) -> None:
-        for observer in self._observers:
-            if seen.kind in observer.follows or EVERY in observer.follows:
-                try:
-                    observer.seen(self.view, seen)
-                except Exception as error:  # our mistake, in one observer: the others must hear of the change
-                    log.exception("%s could not take %s/%s in", observer.name, seen.kind, seen.key)
-                    self._supervisor.mistake(f"observer-{observer.name}", error)
+        for observer in self._observers_of(seen.kind):
+            try:
+                observer.seen(self.view, seen)
+            except Exception as error:  # our mistake, in one observer: the others must hear of the change
+                log.exception("%s could not take %s/%s in", observer.name, seen.kind, seen.key)
+                self._supervisor.mistake(f"observer-{observer.name}", error)
         revision = seen.new.metadata.revision if seen.new is not None else self.view.revision
         for number, keys in self._watches.get(seen.kind, self._watches[EVERY]):
             try:
@@ -209,6 +210,13 @@ class Runner:
                 name = self._controllers[number].name
                 log.exception("%s could not tell what %s/%s concerns", name, seen.kind, seen.key)
                 self._supervisor.mistake(f"controller-{name}", error)
+
+    def _observers_of(self, kind: str) -> tuple[Observer, ...]:
+        found = self._following.get(kind)
+        if found is None:
+            found = tuple(one for one in self._observers if kind in one.follows or EVERY in one.follows)
+            self._following[kind] = found
+        return found
 
     def _unreadable(self, key: str, error: Exception) -> None:
         """Notes that one stored object can't be read. All others are handled as usual."""

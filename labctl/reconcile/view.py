@@ -56,12 +56,12 @@ class _Table:
     def __init__(self) -> None:
         self.rows: dict[Key, _Row] = {}
         self.keys = _Sorted()
-        self.names: list[str] = []
         self.functions: list[Index] = []
-        self.buckets: list[dict[str, _Sorted]] = []
+        self.buckets: list[dict[str, _Sorted]] = []  # of each function
+        self.by_name: dict[str, dict[str, _Sorted]] = {}  # the same, by the index's name
 
     def bucket(self, index: str, value: str) -> _Sorted | None:
-        return self.buckets[self.names.index(index)].get(value)
+        return self.by_name[index].get(value)
 
     def put(self, key: Key, entry: Entry, view: Any, now: float) -> None:
         old = self.rows.get(key)
@@ -143,9 +143,8 @@ class LiveView:
                 self._everywhere[name] = _Everywhere(function)
                 continue
             table = self._table(kind)
-            table.names.append(name)
             table.functions.append(function)
-            table.buckets.append({})
+            table.buckets.append(table.by_name.setdefault(name, {}))
 
     # -- read: the View protocol -------------------------------------------------------------------------------------------------------
 

@@ -22,11 +22,18 @@ class WriterThread:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
+        self._waiting = 0
+
+    @property
+    def idle(self) -> bool:
+        """True if nothing that was asked of the thread is left to do, so that it uses nothing."""
+        return not self._waiting
 
     async def run(self, work: Callable[[Any], Any], argument: Any) -> Any:
         """Runs `work(argument)` on the thread, and returns or raises what it does. Work goes on to its end even if the caller is cancelled."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Any] = loop.create_future()
+        self._waiting += 1
         self._jobs.put((work, argument, loop, done))
         return await done
 
@@ -44,13 +51,13 @@ class WriterThread:
             except BaseException as raised:  # whatever it is, the caller is waiting for it
                 error = raised
             with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits any more
-                loop.call_soon_threadsafe(_finish, done, result, error)
+                loop.call_soon_threadsafe(self._finish, done, result, error)
 
-
-def _finish(done: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-    if done.done():
-        return
-    if error is None:
-        done.set_result(result)
-    else:
-        done.set_exception(error)
+    def _finish(self, done: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+        self._waiting -= 1
+        if done.done():
+            return
+        if error is None:
+            done.set_result(result)
+        else:
+            done.set_exception(error)

@@ -22,7 +22,7 @@ from labctl.store.settings import StoreSettings
 from labctl.store.sqlite import SqliteEngine, sqlite_store
 
 
-@pytest.fixture(params=["simplest", "memory", "sqlite", "faulty"])
+@pytest.fixture(params=["simplest", "memory", "sqlite", "sqlite-on-the-loop", "faulty"])
 async def opened(request, tmp_path):
     """(store, reopen): reopen() is what a restart of the master does."""
     if request.param == "simplest":
@@ -38,7 +38,8 @@ async def opened(request, tmp_path):
         return
     engines = {
         "memory": MemoryEngine,
-        "sqlite": lambda: SqliteEngine(tmp_path / "store.db"),
+        "sqlite": lambda: SqliteEngine(tmp_path / "store.db", quick_s=0),
+        "sqlite-on-the-loop": lambda: SqliteEngine(tmp_path / "store.db", quick_s=60, quick_in_a_row=0),
         "faulty": lambda: FaultyEngine(Random(7), delay_s=0.002),
     }
     engine = engines[request.param]()
@@ -46,7 +47,7 @@ async def opened(request, tmp_path):
 
     async def reopen():
         await stores[-1].close()
-        stores.append(LogStore(SqliteEngine(tmp_path / "store.db") if request.param == "sqlite" else engine))
+        stores.append(LogStore(engines[request.param]() if request.param.startswith("sqlite") else engine))
         return stores[-1]
 
     yield stores[0], reopen

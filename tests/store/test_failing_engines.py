@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 import time
 from random import Random
 
@@ -69,3 +70,74 @@ async def test_a_full_disk_refuses_and_then_heals(tmp_path):
     store._engine._db.execute("PRAGMA max_page_count=1000000")
     assert await store.commit([Put("b", b"2")]) == 2
     await store.close()
+
+
+async def test_the_loop_writes_lone_commits_of_a_quick_disk_and_nothing_else(tmp_path, monkeypatch):
+    engine = SqliteEngine(tmp_path / "store.db", quick_s=60, quick_in_a_row=3)
+    store, wrote = LogStore(engine), []
+    append = engine._append
+
+    def noted(rows):
+        wrote.append(threading.current_thread() is threading.main_thread())
+        append(rows)
+
+    async def commits(*together):
+        await asyncio.gather(*(store.commit([Put(f"{key}", b"")]) for key in range(*together)))
+
+    monkeypatch.setattr(engine, "_append", noted)
+    for number in range(5):
+        await commits(number, number + 1)
+    assert wrote == [False, False, False, True, True]
+    wrote.clear()
+    await commits(10, 13)  # one that finds the engine free, and two that wait for it; or all in one group
+    before = len(wrote)
+    await commits(20, 21)
+    await commits(21, 22)
+    assert not any(wrote[1:-1]) and wrote[-1] and before >= 1
+    engine._quick_s = 0.0  # from now on the disk is slow
+    wrote.clear()
+    for number in range(30, 34):
+        await commits(number, number + 1)
+    assert wrote == [True, False, False, False]
+    await store.close()
+
+
+async def test_a_refused_write_on_the_loop_is_told_as_one_of_the_thread(tmp_path, monkeypatch):
+    engine = SqliteEngine(tmp_path / "store.db", quick_s=60, quick_in_a_row=0)
+    store = LogStore(engine)
+    await store.commit([Put("a", b"1")])
+    append = engine._append
+
+    def refused(rows):
+        assert threading.current_thread() is threading.main_thread()
+        append(rows)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(engine, "_append", refused)
+    with pytest.raises(Unavailable, match="disk I/O error"):
+        await store.commit([Put("b", b"2")])
+    monkeypatch.undo()
+    assert await store.commit([Put("c", b"3")]) == 3
+    assert store.get("b").value == b"2"  # it is on the disk in spite of the error, and that is the truth
+    await store.close()
+
+
+async def test_the_write_ahead_log_does_not_grow(tmp_path):
+    """Neither for ever, nor by writes on the loop, which leave its move into the database to the thread."""
+    engine = SqliteEngine(tmp_path / "store.db", quick_s=60, quick_in_a_row=0)
+    store, threads, checkpoint = LogStore(engine), [], engine._checkpoint
+
+    def noted(argument):
+        threads.append(threading.current_thread() is threading.main_thread())
+        checkpoint(argument)
+
+    engine._checkpoint = noted
+    value = b"v" * 50_000
+    for number in range(600):  # 30 MB
+        await store.commit([Put(f"k{number % 10}", value)])
+    assert (tmp_path / "store.db-wal").stat().st_size < 12 << 20
+    assert len(threads) >= 4 and not any(threads)
+    await store.close()
+    again = sqlite_store(tmp_path / "store.db")
+    assert again.revision == 600 and again.get("k9").value == value
+    await again.close()

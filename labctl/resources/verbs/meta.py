@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 from typing import Any
-from uuid import UUID
 
 from labctl.clock import rfc3339
 from labctl.errors import ApiError
@@ -21,11 +20,19 @@ _ANNOTATIONS_MAX = 256 << 10
 _KEPT = ("name", "generateName", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
 _MAY_BE_EMPTY = ("labels", "annotations", "finalizers", "ownerReferences", "generateName")
 _KEPT_BY_STATUS = ("finalizers", "ownerReferences")
+_UUID_FREE = ~(0xF << 76 | 0x3 << 62)  # the bits of a UUID that its version and its variant leave free
+_UUID_FIXED = 0x4 << 76 | 0x2 << 62
 
 
 def generated(prefix: str, rng: Random) -> str:
     """Generates a name as Kubernetes does: the prefix and five random characters."""
     return prefix[:_GENERATED_MAX] + "".join(rng.choices(_SUFFIX_ALPHABET, k=_SUFFIX_LENGTH))
+
+
+def new_uid(rng: Random) -> str:
+    """Generates a random UUID of version 4 (RFC 9562). The class of the standard library takes three times as long, and every create needs one."""
+    digits = "%032x" % (rng.getrandbits(128) & _UUID_FREE | _UUID_FIXED)
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def fill_new_metadata(ctx: Context, kind: Kind, namespace: str, obj: Object) -> None:
@@ -36,7 +43,7 @@ def fill_new_metadata(ctx: Context, kind: Kind, namespace: str, obj: Object) -> 
     for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"):
         metadata.pop(name, None)
     set_namespace(kind, namespace, metadata)
-    metadata["uid"] = str(UUID(int=ctx.rng.getrandbits(128), version=4))
+    metadata["uid"] = new_uid(ctx.rng)
     metadata["creationTimestamp"] = rfc3339(ctx.clock.wall())
     if kind.has_generation:
         metadata["generation"] = 1
