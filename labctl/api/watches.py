@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import msgspec
 from aiohttp import ClientConnectionResetError, HttpVersion11, web
 
 from labctl.api import status
+from labctl.api.answer import DRAIN_ABOVE_BYTES
 from labctl.api.call import Call
 from labctl.api.shapes import Shape
 from labctl.errors import ApiError, Compacted
 from labctl.resources.resources import Resources
-from labctl.resources.service import ListOptions
+from labctl.resources.service import ListOptions, WatchEvent
 from labctl.resources.verbs.watch import ObjectWatch
 
-_DRAIN_ABOVE = 64 << 10
 _encode = msgspec.json.Encoder().encode
 
 
@@ -51,11 +53,29 @@ async def serve(call: Call, resources: Resources, shape: Shape, options: ListOpt
 
 
 async def _pump(events: ObjectWatch, shape: Shape, sink: _Lines | _Frames) -> None:
+    """Sends events until the watch ends. While the client keeps up they are sent at once, without waking this task: with a hundred watchers, each write
+    would wake a hundred tasks."""
+    if isinstance(sink, _Lines):
+        events.listen(partial(_send_at_once, events, shape, sink))
     try:
         async for batch in events:
-            await sink.send(b"".join([shape.line(event) for event in batch]) if len(batch) > 1 else shape.line(batch[0]))
+            await sink.send(_lines(shape, batch))
     except (ApiError, Compacted) as error:
         await sink.send(_error_line(status.from_exception(error)))
+
+
+def _send_at_once(events: ObjectWatch, shape: Shape, sink: _Lines) -> bool:
+    """Sends what waits. Returns False if the client does not keep up, or is gone: then the watch's task has to see to it."""
+    if not sink.ready:
+        return False
+    batch = events.take()
+    if batch:
+        sink.write(_lines(shape, batch))
+    return True
+
+
+def _lines(shape: Shape, batch: Sequence[WatchEvent]) -> bytes:
+    return b"".join([shape.line(event) for event in batch]) if len(batch) > 1 else shape.line(batch[0])
 
 
 def _open(call: Call, resources: Resources, options: ListOptions) -> tuple[ObjectWatch | None, ApiError | None]:
@@ -92,7 +112,6 @@ class _Lines:
         self._request = call.request
         self._response = web.StreamResponse(headers=headers)
         self._chunked = call.request.version == HttpVersion11
-        self._undrained = 0
         self._stall_s = call.settings.watch_stall_s
 
     async def open(self) -> None:
@@ -102,11 +121,19 @@ class _Lines:
         transport = self._request.transport
         if transport is None or transport.is_closing():
             raise ClientConnectionResetError("the watcher is gone")
-        transport.write(b"%x\r\n%b\r\n" % (len(lines), lines) if self._chunked else lines)
-        self._undrained += len(lines)
-        if self._undrained > _DRAIN_ABOVE:
-            self._undrained = 0
+        self.write(lines)
+        if transport.get_write_buffer_size() > DRAIN_ABOVE_BYTES:
             await self._drain(transport)
+
+    @property
+    def ready(self) -> bool:
+        """True if the client is there and has not much left to read."""
+        transport = self._request.transport
+        return transport is not None and not transport.is_closing() and transport.get_write_buffer_size() <= DRAIN_ABOVE_BYTES
+
+    def write(self, lines: bytes) -> None:
+        assert self._request.transport is not None, "its caller looked"
+        self._request.transport.write(b"%x\r\n%b\r\n" % (len(lines), lines) if self._chunked else lines)
 
     async def _drain(self, transport: asyncio.WriteTransport) -> None:
         """Waits for a slow client. This stops only its own watch, until the store's bound or `watch_stall_s` ends it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from labctl.errors import Compacted, Conflict, Lagging, Unavailable
@@ -57,6 +57,9 @@ class SimplestWatch:
         taken = list(self._waiting)
         self._waiting.clear()
         return taken
+
+    def listen(self, listener: Callable[[], bool]) -> None:
+        """Ignores it: `anext` hands everything over."""
 
     async def aclose(self) -> None:
         self.closed = True

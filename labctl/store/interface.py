@@ -8,7 +8,7 @@ What it never does: interpret a value; show what is not on disk; lose, repeat or
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -94,6 +94,13 @@ class Watch(Protocol):
 
     def take(self) -> list[Batch]:
         """Returns every batch that waits to be read, and never blocks. Readers that handle many changes at once use it. Raises Lagging."""
+
+    def listen(self, listener: Callable[[], bool]) -> None:
+        """Names a function that spares a reader who waits in `anext` from being woken for each batch.
+
+        It is called soon after batches became visible, on the loop, and once for all of them. It returns True if it has taken them; otherwise `anext` hands
+        them over. A store may ignore it. If it raises, `anext` raises that.
+        """
 
     async def aclose(self) -> None:
         """Ends the watch: the store delivers nothing more to it."""

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from labctl.errors import Lagging, StoreError
+from labctl.errors import Lagging
 from labctl.store.interface import Batch
 
 
@@ -17,9 +17,11 @@ class Watcher:
         self._bound = bound
         self._forget = forget
         self._waiting: deque[Batch] = deque()
-        self._error: StoreError | None = None
+        self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
+        self._listener: Callable[[], bool] | None = None
+        self._told = False  # the listener is about to be called
 
     @property
     def idle(self) -> bool:
@@ -32,9 +34,28 @@ class Watcher:
             self.fail(Lagging(f"a watcher fell {self._bound} revisions behind"))
             return
         self._waiting.append(batch)
-        self._notify()
+        if self._listener is None or self._waiter is None:
+            self._notify()
+        elif not self._told:
+            self._told = True
+            self._waiter.get_loop().call_soon(self._tell)
 
-    def fail(self, error: StoreError) -> None:
+    def listen(self, listener: Callable[[], bool]) -> None:
+        self._listener = listener
+
+    def _tell(self) -> None:
+        """Offers what waits to the listener. A reader that does not wait at the moment takes it itself."""
+        self._told = False
+        if self._listener is None or self._waiter is None or self._waiter.done() or not self._waiting:
+            return
+        try:
+            if not self._listener():
+                self._notify()
+        except Exception as error:
+            self._waiting.clear()  # it may have lost some: nothing may follow a gap
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
         self._error = error
         self._forget(self)
         self._notify()
@@ -69,6 +90,7 @@ class Watcher:
 
     async def aclose(self) -> None:
         self._closed = True
+        self._listener = None
         self._forget(self)
         self._notify()
 

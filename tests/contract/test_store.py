@@ -17,7 +17,7 @@ from labctl.sim.store import SimplestStore
 from labctl.store.file import highest_revision, rewind
 from labctl.store.interface import Compare, Delete, Put
 from labctl.store.log import LogStore
-from labctl.store.memory import MemoryEngine
+from labctl.store.memory import MemoryEngine, memory_store
 from labctl.store.settings import StoreSettings
 from labctl.store.sqlite import SqliteEngine, sqlite_store
 
@@ -145,6 +145,53 @@ async def test_a_watch_replays_then_follows(store):
     await watch.aclose()
     with pytest.raises(StopAsyncIteration):
         await anext(watch)
+
+
+async def test_a_listener_and_anext_together_get_each_batch_once_and_in_order(store):
+    watch = store.watch("w/", store.revision)
+    got, willing = [], [True]
+
+    def listener():
+        if willing[0]:
+            got.extend(batch.revision for batch in watch.take())
+        return willing[0]
+
+    async def read():
+        async for batch in watch:
+            got.append(batch.revision)
+
+    watch.listen(listener)
+    reader = asyncio.ensure_future(read())
+    for number in range(60):
+        willing[0] = number % 7 not in (2, 3)
+        await asyncio.gather(*(store.commit([Put(f"w/{each}", b"%d" % number)]) for each in range(1 + number % 3)))
+        wrote = list(range(1, store.revision + 1))
+        async with asyncio.timeout(5):
+            while len(got) < len(wrote):
+                await asyncio.sleep(0)
+        assert got == wrote
+    await watch.aclose()
+    await asyncio.wait_for(reader, 5)
+
+
+async def test_a_listener_that_fails_ends_the_watch_without_a_gap():
+    store = memory_store()
+    watch = store.watch("", 0)
+
+    def listener():
+        watch.take()
+        raise ArithmeticError("our mistake")
+
+    watch.listen(listener)
+    reader = asyncio.ensure_future(anext(watch))
+    await asyncio.sleep(0)
+    await asyncio.gather(*(store.commit([Put(f"{each}", b"")]) for each in range(3)))
+    with pytest.raises(ArithmeticError):
+        await asyncio.wait_for(reader, 5)
+    await store.commit([Put("4", b"")])
+    with pytest.raises(ArithmeticError):
+        await asyncio.wait_for(anext(watch), 5)
+    await store.close()
 
 
 @pytest.mark.parametrize("make", [lambda: LogStore(MemoryEngine(), StoreSettings(watch_backlog=5)), lambda: SimplestStore(watch_backlog=5)])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -103,6 +103,18 @@ class ObjectWatch:
         others = iter(entries)
         return [event if event.type == "BOOKMARK" else _with(event, next(others)) for event in events]
 
+    def listen(self, listener: Callable[[], bool]) -> None:
+        """Names a function that is called when events may wait, and returns whether it has taken them (see `Watch.listen`). It calls `take`."""
+        if self._kind.conversion is None:
+            self._watcher.listen(listener)
+
+    def take(self) -> list[WatchEvent]:
+        """Returns the events that wait to be read, and never blocks. Only a listener calls it."""
+        batches = self._watcher.take()
+        if batches:
+            self._seen = batches[-1].revision
+        return self._events(batches)
+
     async def aclose(self) -> None:
         """Ends the watch in the store: one that is left open would slow down every later write."""
         await self._watcher.aclose()
@@ -122,8 +134,10 @@ class ObjectWatch:
         batches += self._watcher.take()
         # If nothing waits to be read, this watch has seen everything up to the store's revision.
         self._seen = batches[-1].revision if batches else max(self._seen, self._ctx.store.revision)
-        events = [event for batch in batches for change in batch.changes if (event := self._event(change)) is not None]
-        return events or self._due_bookmark()
+        return self._events(batches) or self._due_bookmark()
+
+    def _events(self, batches: Sequence[Batch]) -> list[WatchEvent]:
+        return [event for batch in batches for change in batch.changes if (event := self._event(change)) is not None]
 
     def _due_bookmark(self) -> list[WatchEvent]:
         now_s = asyncio.get_running_loop().time()
