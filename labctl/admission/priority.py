@@ -24,6 +24,7 @@ class Priority:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._default, self._as_of = _NONE, -1  # the class of pods that name none, as of a `changed_at`
 
     async def admit(self, attributes: Attributes) -> None:
         if attributes.kind.resource == PRIORITY_CLASSES:
@@ -57,13 +58,21 @@ class Priority:
 
     def _class(self, attributes: Attributes, name: str) -> PriorityClass:
         if not name:
-            return min((each for each in self._classes() if each.global_default), key=lambda each: each.value, default=_NONE)
+            return self._global_default()
         found: PriorityClass | None = self._client.get(PRIORITY_CLASSES, name)
         if found is None and name in SYSTEM:  # a lab has these from its start; somebody may have deleted one
             return PriorityClass(_NONE.metadata, SYSTEM[name])
         if found is None:
             raise failures.forbidden(attributes.kind, attributes.name, f"no PriorityClass with name {name} was found")
         return found
+
+    def _global_default(self) -> PriorityClass:
+        """Returns the class of pods that name none. It is looked for once after each change, because every pod asks."""
+        changed_at = self._client.resources.store.changed_at(f"{PRIORITY_CLASSES}/")
+        if changed_at != self._as_of:
+            defaults = (each for each in self._classes() if each.global_default)
+            self._default, self._as_of = min(defaults, key=lambda each: each.value, default=_NONE), changed_at
+        return self._default
 
     def _classes(self) -> Iterator[PriorityClass]:
         resources = self._client.resources

@@ -50,7 +50,10 @@ def qos_class(spec: Object) -> str:
     """Return the quality of service class, from the requests and limits of the containers."""
     promised, bounded = False, True
     for container in (*spec.get("containers", ()), *spec.get("initContainers", ())):
-        resources = container.get("resources", {})
+        resources = container.get("resources")
+        if not resources:
+            bounded = False
+            continue
         limits, requests = resources.get("limits", {}), resources.get("requests", {})
         for name in ("cpu", "memory"):
             limit, request = quantities.parse(limits.get(name, 0)), quantities.parse(requests.get(name, 0))
