@@ -72,6 +72,12 @@ class Client:
         await self.resources.create(self._kind("pods"), namespace, binding, self._options, name, "binding")
         return self.get("pods", key)
 
+    async def evict(self, key: str, uid: str = "") -> None:
+        """Deletes a pod if its disruption budget allows that. Raises ApiError 429 if not."""
+        namespace, name = _split(key)
+        eviction: Object = {"metadata": {"name": name}, "deleteOptions": {"preconditions": {"uid": uid}} if uid else {}}
+        await self.resources.create(self._kind("pods"), namespace, eviction, self._options, name, "eviction")
+
     def _kind(self, resource: str) -> Kind:
         return self.resources.registry[resource]
 

@@ -11,13 +11,15 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from labctl import defaults
+from labctl.clock import rfc3339
 from labctl.controllers.settings import ControllerSettings
-from labctl.errors import LabctlError, UsageError
+from labctl.errors import ApiError, LabctlError, UsageError
 from labctl.experiments.plan import PlannedStep
 from labctl.experiments.stage import ActionRequest, Condition, FaultRequest, LoadRequest, Pod, Stage
 from labctl.measure.marks import FaultFacts, Timeline
 from labctl.measure.records import Measurement
 from labctl.measure.timeline import timeline
+from labctl.resources.client import Client
 from labctl.resources.plurals import SLICES
 from labctl.resources.quantities import parse
 from labctl.sim.clock import VirtualLoop
@@ -29,7 +31,9 @@ from labctl.sim.world import World
 T = TypeVar("T")
 SETTINGS = ("minions", "timing")
 FAULTS = ("power-off", "reset", "pause", "cut", "flush-rules")
-ACTIONS = ("scale", "apply", "delete", "uncordon")
+ACTIONS = ("scale", "apply", "delete", "uncordon", "drain", "rollout-restart")
+TOO_MANY = 429  # what the API answers to an eviction that a disruption budget does not allow now
+EVICT_AGAIN_S = 5.0  # kubectl's pause after that
 STEADY_S = 300.0
 """Virtual seconds in which what was deployed must be ready again after a restore."""
 
@@ -82,12 +86,14 @@ class SimStage:
         self._states: dict[str, tuple[Mapping[str, Any], ...]] = {}
         self._facts: dict[str, FaultFacts] = {}
         self._healing: dict[str, Callable[[], Awaitable[None]]] = {}
+        self._drains: set[asyncio.Task[None]] = set()
         self._world = self.run(self._made())
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(work)
 
     def close(self) -> None:
+        self._end_drains()
         self.run(self._world.stop())
         self._runner.close()
 
@@ -239,6 +245,7 @@ class SimStage:
             await healing()
 
     def heal(self) -> None:
+        self._end_drains()
         for name in list(self._healing):
             self.run(self._heal(name))
 
@@ -256,13 +263,46 @@ class SimStage:
         if action.type == "uncordon":
             await client.patch("nodes", action.target, {"spec": {"unschedulable": None}})
             return f"{action.target} takes pods again"
+        if action.type == "drain":
+            return await self._drain(action.target)
         kind, namespace, name = action.target.split("/")
         resource, key = self._resource(kind), f"{namespace}/{name}"
         if action.type == "delete":
             await client.delete(resource, key)
             return f"deleted {action.target}"
+        if action.type == "rollout-restart":
+            stamp = {"kubectl.kubernetes.io/restartedAt": rfc3339(self._world.clock.wall())}
+            await client.patch(resource, key, {"spec": {"template": {"metadata": {"annotations": stamp}}}})
+            return f"restarted {action.target}"
         await client.patch(resource, key, {"spec": {"replicas": action.replicas}})
         return f"scaled {action.target} to {action.replicas}"
+
+    async def _drain(self, minion: str) -> str:
+        """Begin what `kubectl drain` does: cordon the node, and evict what runs there. It goes on beside the experiment."""
+        if minion not in self._world.fleet.nodes:
+            raise LabctlError(f"there is no machine {minion}")
+        client = self._world.client
+        await client.patch("nodes", minion, {"spec": {"unschedulable": True}})
+        pods = [pod for pod in client.list("pods") if pod.spec.node_name == minion and not _of_daemon_set(pod)]
+        for pod in pods:
+            task = asyncio.get_running_loop().create_task(self._evict(client, pod))
+            self._drains.add(task)
+            task.add_done_callback(self._drains.discard)
+        return f"drains {minion} of {len(pods)} pods"
+
+    async def _evict(self, client: Client, pod: Any) -> None:
+        """Evict a pod, and ask again as long as its disruption budget refuses."""
+        while True:
+            try:
+                return await client.evict(pod.metadata.key, pod.metadata.uid)
+            except ApiError as error:
+                if error.code != TOO_MANY:
+                    return None  # it is gone, or another pod has its name
+            await asyncio.sleep(EVICT_AGAIN_S)
+
+    def _end_drains(self) -> None:
+        for task in tuple(self._drains):
+            task.cancel()
 
     def timelines(self, names: Sequence[str], measurement: Measurement | None) -> Sequence[Timeline]:
         lines = list(self._world.journal.lines)
@@ -280,6 +320,7 @@ class SimStage:
         self.run(self._restore(self._states[name]))
 
     async def _restore(self, deployed: Sequence[Mapping[str, Any]]) -> None:
+        self._end_drains()
         await self._world.stop()
         self._healing.clear()
         self._facts.clear()
@@ -291,6 +332,12 @@ class SimStage:
 
     def forget(self, name: str) -> None:
         self._states.pop(name, None)
+
+
+def _of_daemon_set(pod: Any) -> bool:
+    """Whether a drain leaves it, because its controller would make it again at the same place."""
+    owner = pod.metadata.controller
+    return owner is not None and owner.kind == "DaemonSet"
 
 
 async def _soon(work: Callable[[], None]) -> None:
