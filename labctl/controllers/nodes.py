@@ -16,7 +16,8 @@ tolerate a node that is not ready. A dead machine whose boot began while others 
 
 The ends of machines that end together are reported one after the other, in any order. So the first of them is fenced only after a moment
 (`ends_together_s`). If it
-were fenced at once, its pods would move to a machine that has ended too. Its pods leave the endpoints at once in any case.
+were fenced at once, its pods would move to a machine that has ended too. Nor is it fenced before every end that was known in that moment is written,
+however slow the disk is. Its pods leave the endpoints at once in any case.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ ENDED, COMING = "ended", "coming"
 BOOTS = "nobody could take them when their machine ended, and it boots"
 
 ON_ITS_WAY = frozenset({"Booting", "Joining"})  # phases of a machine that will run its pods again
+WRITTEN_BEFORE = (
+    0.25  # in this last part of `ends_together_s` it is written that a machine is off; a quick disk has written it when the time is over
+)
 LOOK_AGAIN_S = 1.0  # how often it is checked whether another node is left, while that decides
 ASKED = 64  # the most other nodes that are checked; nodes that are gone are soon no longer among them
 
@@ -94,9 +98,7 @@ class Nodes:
         elsewhere = self._others(view, key, now)
         if death and elsewhere and not _comes_back(machine):
             wait_s = 0.0 if death.intended else self._together_s - (now - _last_end(view))
-            if wait_s <= 0:
-                return Plan(_fence(view, node, death))
-            return Plan(_pods_not_ready(view, node), wait_s)
+            return self._fence_soon(view, node, death, wait_s)
         stays = "" if elsewhere else "no other node is left to take them"
         if death:
             stays = stays or (BOOTS if boots_s > 0 else "")
@@ -111,6 +113,20 @@ class Nodes:
         node: Node | None = view.get(NODES, key)
         if node is not None and not loses_pods(node) and any(adds_eviction(action) for action in plan.actions):
             self._zones.evicted(node, now)
+
+    def _fence_soon(self, view: View, node: Node, death: PowerEvent, wait_s: float) -> Plan:
+        """Fence a node in `wait_s`, if no other machine ends meanwhile.
+
+        That it is off is written shortly before. On a slow disk the ends of other machines may wait to be written; they come before that write, so the
+        view has them when it has that.
+        """
+        told, why = (None, "") if death.intended else _off(node, death, view.wall())
+        if wait_s <= 0 and told is None:
+            return Plan(_fence(view, node, death))
+        early_s = wait_s - WRITTEN_BEFORE * self._together_s
+        if told is None or early_s > 0:
+            return Plan(_pods_not_ready(view, node), early_s if early_s > 0 else wait_s)
+        return Plan([_status(node, told, why), *_pods_not_ready(view, node)], max(0.0, wait_s))
 
     def _boots_s(self, view: View, node: Node, machine: Machine | None, now: float) -> float:
         """Return how many seconds the node's pods, which stayed when nobody could take them, wait yet for its machine. 0 if it does not boot."""

@@ -34,11 +34,11 @@ def test_one_seed_lived_twice_is_one_journal():
 QUICK = HollowSettings(told_s=(0.01, 0.05), start_s=(0.02, 0.2))
 
 
-def lived(story, controllers=ControllerSettings()):  # noqa: B008 - frozen
+def lived(story, controllers=ControllerSettings(), seed=1):  # noqa: B008 - frozen
     """Run `await story(world)` in a world of three nodes that has come to rest."""
 
     async def live():
-        world = World(1, replace(QUICK, lease_s=controllers.lease_s, peers=controllers.peers), controllers)
+        world = World(seed, replace(QUICK, lease_s=controllers.lease_s, peers=controllers.peers), controllers)
         await world.start(3)
         assert not await world.calm(10)
         await story(world)
@@ -308,6 +308,31 @@ def test_pods_of_machines_that_end_together_stay_bound(first, apart_s):
         assert {p.metadata.uid: p.spec.node_name for p in web_pods(world)} == before
 
     lived(story)
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+@pytest.mark.parametrize("disk_s", [0.05, 0.3, 2.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_slow_disk_parts_no_ends_that_are_told_together(first, disk_s, seed):
+    async def story(world):
+        await world.client.create("pods", pod("bare"))
+        await asyncio.sleep(5)
+        (before,) = world.client.list("pods", "default")
+        nodes = list(world.fleet.nodes.values())
+        world.engine.delay_s = disk_s
+        for one in nodes:
+            one.power_off()
+
+        async def told(number, one):
+            await asyncio.sleep(0.02 * number)
+            await world._tell(one, "Off", "the host went down")
+
+        await asyncio.gather(*(told(number, one) for number, one in enumerate(nodes[first:] + nodes[:first])))
+        await asyncio.sleep(60)
+        (after,) = world.client.list("pods", "default")
+        assert (after.metadata.uid, after.spec.node_name) == (before.metadata.uid, before.spec.node_name)
+
+    lived(story, seed=seed)
 
 
 @pytest.mark.parametrize("first", [0, 1, 2])
