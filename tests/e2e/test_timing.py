@@ -8,7 +8,7 @@ from tests.e2e.cluster import PATIENCE, SEED, condition, crowded, wait
 from tests.e2e.hosts import VIRTUAL
 
 MINIONS = ("minion-1", "minion-2", "minion-3")
-CUT_S = 8
+CUT_S = 16  # a look takes 2.5 s and two commands, and must fall into it on a busy host too
 
 
 @pytest.fixture(scope="module")
