@@ -135,6 +135,7 @@ def test_kubeconfig_holds_everything(tmp_path: Path) -> None:
     config = yaml.safe_load(kubeconfig("https://127.0.0.1:6443", authority.certificate_pem, admin))
     assert config["current-context"] == config["contexts"][0]["name"] == "labctl"
     assert config["clusters"][0]["cluster"]["server"] == "https://127.0.0.1:6443"
+    assert config["clusters"][0]["cluster"]["disable-compression"] is True  # the API is on loopback
     assert base64.b64decode(config["users"][0]["user"]["client-key-data"]) == admin.key
 
 
