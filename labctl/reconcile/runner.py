@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -24,6 +24,7 @@ from labctl.errors import ApiError, Compacted, Conflict, LabctlError, Lagging, U
 from labctl.journal import Journal
 from labctl.reconcile.causes import Causes, CausesOf
 from labctl.reconcile.executor import ActionExecutor, Writer, target
+from labctl.reconcile.following import indexes_of, watches_of
 from labctl.reconcile.plan import (
     EVERY,
     Action,
@@ -32,7 +33,6 @@ from labctl.reconcile.plan import (
     Create,
     Delete,
     Follower,
-    Index,
     Key,
     Observer,
     Patch,
@@ -386,27 +386,6 @@ def decoder(resources: Resources) -> Callable[[Entry], Any]:
         return None if kind is None else resources.view(entry)
 
     return decode
-
-
-def indexes_of(followers: Iterable[Follower]) -> dict[tuple[str, str], Index]:
-    """Return all indexes of all followers. Two functions of one name are a mistake in the program."""
-    indexes: dict[tuple[str, str], Index] = {}
-    for follower in followers:
-        for name, function in follower.indexes.items():
-            assert indexes.setdefault(name, function) is function, f"{follower.name}: index {name} is somebody else's"
-    return indexes
-
-
-def watches_of(controllers: Sequence[Controller]) -> Mapping[str, list[tuple[int, Callable[[Any, Seen], Iterable[Key]]]]]:
-    """Return for each kind the controllers that watch it, by number. EVERY has those that watch the kinds that nobody names."""
-    named = [kind for controller in controllers for kind in controller.watches]
-    watches: dict[str, list[tuple[int, Callable[[Any, Seen], Iterable[Key]]]]] = {kind: [] for kind in (*named, EVERY)}
-    for number, controller in enumerate(controllers):
-        for kind, concerned in watches.items():
-            keys = controller.watches.get(kind) or controller.watches.get(EVERY)
-            if keys is not None:
-                concerned.append((number, keys))
-    return watches
 
 
 def _refusal(action: Action, error: Exception | None) -> str:

@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 
 from labctl.clock import rfc3339
+from labctl.reconcile.following import indexes_of
 from labctl.reconcile.plan import EVERY, Controller, Follower, Key, Observer, Plan, Remembers, Seen
-from labctl.reconcile.runner import indexes_of
 from labctl.reconcile.view import LiveView
 from labctl.resources.encoding import viewed
 from labctl.resources.kind import Kind, Object

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from labctl.errors import ProviderError
-from labctl.providers.namespace import bpf, cgroup, devices
+from labctl.providers.namespace import bpf, cgroup, cgroupfiles, devices
 from tests.namespaces import needs_root
 
 WEIGHTS = {"cpu.shares": 1024, "cpu.weight": 100}
@@ -167,7 +167,7 @@ def test_in_a_container_processes_move_aside() -> None:
         )
         assert done.stdout.splitlines() == ["67108864", "/init"], done.stderr
     finally:
-        cgroup._remove(group, deadline_s=5)
+        cgroupfiles.remove(group, deadline_s=5)
 
 
 def test_devices_read_as_version_one_writes_them() -> None:

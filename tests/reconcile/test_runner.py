@@ -7,8 +7,9 @@ import pytest
 
 from labctl.errors import ApiError
 from labctl.journal import MemoryJournal
+from labctl.reconcile.following import indexes_of
 from labctl.reconcile.plan import EVERY, NOTHING, Create, Patch, Plan, Record
-from labctl.reconcile.runner import Runner, indexes_of
+from labctl.reconcile.runner import Runner
 from labctl.reconcile.settings import ReconcileSettings
 from labctl.resources.client import Client
 from labctl.resources.events import Recorder

@@ -11,12 +11,12 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from labctl.errors import ProviderError
-from labctl.providers.namespace import devices, sysctls
+from labctl.providers.namespace import cgroupfiles, devices, sysctls
 from labctl.providers.namespace.devices import Device
 from labctl.providers.namespace.inside.plan import CgroupPlan
 
@@ -100,7 +100,7 @@ def guards_sysctls() -> bool:
     except OSError:
         return False
     finally:
-        _remove_if_empty(folder)
+        cgroupfiles.remove_if_empty(folder)
 
 
 def kill(cgroups: Cgroups, machine: str) -> None:
@@ -156,17 +156,17 @@ class V1:
             names = options.split(",")
             if "cpu" in names:
                 for shared in (folder.parent, folder.parent.parent):
-                    _write(shared / "cpu.shares", str(1024 * BUSY))
+                    cgroupfiles.write(shared / "cpu.shares", str(1024 * BUSY))
             if "memory" in names:
-                _write(folder / "memory.limit_in_bytes", str(memory_bytes))
+                cgroupfiles.write(folder / "memory.limit_in_bytes", str(memory_bytes))
                 if (folder / "memory.memsw.limit_in_bytes").exists():
-                    _write(folder / "memory.memsw.limit_in_bytes", str(memory_bytes))
+                    cgroupfiles.write(folder / "memory.memsw.limit_in_bytes", str(memory_bytes))
             if "cpu" in names and (folder / "cpu.cfs_quota_us").exists():
-                _write(folder / "cpu.cfs_quota_us", str(int(cpus * PERIOD_US)))
+                cgroupfiles.write(folder / "cpu.cfs_quota_us", str(int(cpus * PERIOD_US)))
             if "devices" in names:
-                _write(folder / "devices.deny", "a")
+                cgroupfiles.write(folder / "devices.deny", "a")
                 for device in DEVICES:
-                    _write(folder / "devices.allow", str(device))
+                    cgroupfiles.write(folder / "devices.allow", str(device))
         inits = self._make(f"{machine}/init")
         return CgroupPlan(
             join=[*(str(folder / "cgroup.procs") for folder in folders.values()), *self._guard(machine)],
@@ -185,7 +185,7 @@ class V1:
 
     def pids(self, machine: str) -> list[int]:
         for hierarchy in self._hierarchies.values():
-            found = _pids(hierarchy / _TOP / self._lab / machine)
+            found = cgroupfiles.pids(hierarchy / _TOP / self._lab / machine)
             if found:
                 return found
         return []
@@ -193,7 +193,7 @@ class V1:
     def freeze(self, machine: str, frozen: bool) -> None:
         state = self._freezer(machine) / "freezer.state"
         if state.exists():
-            _write(state, "FROZEN" if frozen else "THAWED")
+            cgroupfiles.write(state, "FROZEN" if frozen else "THAWED")
 
     def frozen(self, machine: str) -> bool:
         try:
@@ -208,13 +208,13 @@ class V1:
         """
         state, deadline = self._freezer(machine) / "freezer.state", time.monotonic() + deadline_s
         for attempt in itertools.count(1):
-            _write(state, "FROZEN")
+            cgroupfiles.write(state, "FROZEN")
             if state.read_text().strip() == "FROZEN":
                 return True
             if time.monotonic() > deadline:
                 return False
             if attempt % 50 == 0:
-                _write(state, "THAWED")
+                cgroupfiles.write(state, "THAWED")
                 time.sleep(0.01)
         raise AssertionError("unreachable: itertools.count never ends")
 
@@ -223,15 +223,15 @@ class V1:
 
     def remove(self, machine: str, deadline_s: float) -> None:
         for hierarchy in self._trees():
-            _remove(hierarchy / _TOP / self._lab / machine, deadline_s)
+            cgroupfiles.remove(hierarchy / _TOP / self._lab / machine, deadline_s)
 
     def _trees(self) -> list[Path]:
         return [*self._hierarchies.values(), *([self._unified] if self._unified else [])]
 
     def remove_lab(self, deadline_s: float) -> None:
         for hierarchy in self._trees():
-            _remove(hierarchy / _TOP / self._lab, deadline_s)
-            _remove_if_empty(hierarchy / _TOP)
+            cgroupfiles.remove(hierarchy / _TOP / self._lab, deadline_s)
+            cgroupfiles.remove_if_empty(hierarchy / _TOP)
 
     def _freezer(self, machine: str) -> Path:
         return self._hierarchies["freezer"] / _TOP / self._lab / machine
@@ -244,8 +244,8 @@ class V1:
                 parent, folder = folder, folder / part
                 folder.mkdir(exist_ok=True)
                 if "cpuset" in options.split(","):  # it is empty in a new group, and no process may enter an empty one
-                    _inherit(parent, folder, "cpuset.cpus")
-                    _inherit(parent, folder, "cpuset.mems")
+                    cgroupfiles.inherit(parent, folder, "cpuset.cpus")
+                    cgroupfiles.inherit(parent, folder, "cpuset.mems")
             folders[options] = folder
         return folders
 
@@ -266,13 +266,13 @@ class V2:
         folder = self._make(machine)
         available = self._available(folder)
         if "memory" in available:
-            _write(folder / "memory.max", str(memory_bytes))
+            cgroupfiles.write(folder / "memory.max", str(memory_bytes))
             if (folder / "memory.swap.max").exists():
-                _write(folder / "memory.swap.max", "0")
+                cgroupfiles.write(folder / "memory.swap.max", "0")
         if "cpu" in available:
             for shared in (folder.parent, folder.parent.parent):
-                _write(shared / "cpu.weight", str(min(100 * BUSY, 10_000)))
-            _write(folder / "cpu.max", f"{int(cpus * PERIOD_US)} {PERIOD_US}")
+                cgroupfiles.write(shared / "cpu.weight", str(min(100 * BUSY, 10_000)))
+            cgroupfiles.write(folder / "cpu.max", f"{int(cpus * PERIOD_US)} {PERIOD_US}")
         devices.allow_only(folder, DEVICES)
         sysctls.protect(folder)
         (folder / "init").mkdir(exist_ok=True)
@@ -284,12 +284,12 @@ class V2:
         )
 
     def pids(self, machine: str) -> list[int]:
-        return _pids(self._folder(machine))
+        return cgroupfiles.pids(self._folder(machine))
 
     def freeze(self, machine: str, frozen: bool) -> None:
         file = self._folder(machine) / "cgroup.freeze"
         if file.exists():
-            _write(file, "1" if frozen else "0")
+            cgroupfiles.write(file, "1" if frozen else "0")
 
     def frozen(self, machine: str) -> bool:
         try:
@@ -310,11 +310,11 @@ class V2:
         return self._folder(machine) / "cgroup.freeze", "0"
 
     def remove(self, machine: str, deadline_s: float) -> None:
-        _remove(self._folder(machine), deadline_s)
+        cgroupfiles.remove(self._folder(machine), deadline_s)
 
     def remove_lab(self, deadline_s: float) -> None:
-        _remove(self._root / _TOP / self._lab, deadline_s)
-        _remove_if_empty(self._root / _TOP)
+        cgroupfiles.remove(self._root / _TOP / self._lab, deadline_s)
+        cgroupfiles.remove_if_empty(self._root / _TOP)
 
     def _folder(self, machine: str) -> Path:
         return self._root / _TOP / self._lab / machine
@@ -336,8 +336,8 @@ class V2:
         if not wanted:
             return
         if folder == self._root and (folder / "cgroup.type").exists():
-            _move_all(folder, folder / _ASIDE)
-        _write(folder / "cgroup.subtree_control", " ".join(f"+{name}" for name in sorted(wanted)))
+            cgroupfiles.move_all(folder, folder / _ASIDE)
+        cgroupfiles.write(folder / "cgroup.subtree_control", " ".join(f"+{name}" for name in sorted(wanted)))
 
     def _available(self, folder: Path) -> list[str]:
         has = (folder / "cgroup.controllers").read_text().split()
@@ -366,71 +366,3 @@ def _unified(mountinfo: str) -> Path | None:
         if after.startswith("cgroup2 "):
             return Path(before.split()[4])
     return None
-
-
-def _tree(folder: Path) -> Iterator[Path]:
-    """Yield the folder and all below it, deepest first."""
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(folder):
-            if entry.is_dir(follow_symlinks=False):
-                yield from _tree(Path(entry.path))
-    yield folder
-
-
-def _pids(folder: Path) -> list[int]:
-    found: list[int] = []
-    for each in _tree(folder):
-        with contextlib.suppress(OSError):
-            found += [int(line) for line in (each / "cgroup.procs").read_text().split()]
-    return found
-
-
-def _move_all(source: Path, target: Path) -> None:
-    """Move every process of one group into another below it. Processes that fork meanwhile are found by the next round.
-
-    Kernel threads, and processes of other pid namespaces, stay.
-    """
-    target.mkdir(exist_ok=True)
-    for _ in range(20):
-        pids = [pid for pid in (source / "cgroup.procs").read_text().split() if pid != "0"]
-        if not pids:
-            return
-        for pid in pids:
-            with contextlib.suppress(OSError):
-                (target / "cgroup.procs").write_text(pid)
-
-
-def _remove(folder: Path, deadline_s: float) -> None:
-    """Remove each folder, deepest first. A dead process leaves its cgroup a moment after it is reaped, so busy ones are tried again."""
-    deadline = time.monotonic() + deadline_s
-    while folder.exists():
-        busy = ""
-        for each in _tree(folder):
-            try:
-                each.rmdir()
-            except FileNotFoundError:
-                pass
-            except OSError as error:
-                busy = str(error)
-        if not busy:
-            return
-        if time.monotonic() > deadline:
-            raise ProviderError(f"cgroup {folder} stays busy ({busy}); processes: {_pids(folder)[:10]}")
-        time.sleep(0.002)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-
-
-def _inherit(parent: Path, folder: Path, name: str) -> None:
-    if not (folder / name).read_text().strip():
-        _write(folder / name, (parent / name).read_text())
-
-
-def _write(path: Path, value: str) -> None:
-    try:
-        path.write_text(value)
-    except OSError as error:
-        raise ProviderError(f"cannot write {value!r} to {path}: {error.strerror}") from error
