@@ -154,6 +154,10 @@ class Authority:
         """Returns the admin's client certificate. It is kept in the CA's folder, and issued again before it expires."""
         return self._kept("admin", ADMIN, (ADMINS,), hosts=(), ips=(), server=False)
 
+    def client(self, name: str) -> Issued:
+        """Returns a client certificate for `name`, kept as NAME.crt and NAME.key. It is issued again before it expires."""
+        return self._kept(name, name, (), hosts=(), ips=(), server=False)
+
     def server(self, hosts: Iterable[str], ips: Iterable[str]) -> Issued:
         """Returns the master's certificate, kept as server.crt and server.key. It is issued again before it expires, or if its names changed."""
         return self._kept("server", "labctl-master", (), hosts=tuple(hosts), ips=tuple(ips), server=True)

@@ -50,6 +50,11 @@ class Paths:
         return self.lab / "pki"
 
     @property
+    def front_proxy(self) -> Path:
+        """Return the folder of the CA and certificate by which servers behind the API know it."""
+        return self.certificates / "front-proxy"
+
+    @property
     def token_keys(self) -> Path:
         """Return the folder of the keys that sign ServiceAccounts' tokens."""
         return self.certificates / "tokens"

@@ -1,14 +1,14 @@
 """Discovery tells clients which groups, versions and resources are served: /api, /apis, /api/v1, /apis/GROUP/VERSION and /version.
 
 Clients ask before they do anything else, for each document or for the aggregated ones. The answer is made from the registry each time, because kinds may come
-and go (200 custom kinds take 2 ms); a client keeps it for hours.
+and go (200 custom kinds take 2 ms); a client keeps it for hours. `others` are the groups that other servers serve (aggregation/), with their versions.
 """
 
 from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from labctl.api.build import Build
@@ -16,6 +16,8 @@ from labctl.resources.kind import Kind, Subresource
 from labctl.resources.registry import Registry
 
 Document = dict[str, Any]
+Groups = Mapping[str, Sequence[str]]  # a group's versions
+_NO_OTHERS: Groups = {}
 KUBERNETES_MINOR = "37"  # the release of Kubernetes whose API labctl serves
 
 
@@ -47,15 +49,15 @@ def api_versions(server_address: str) -> Document:
     return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": clients}
 
 
-def group_list(registry: Registry) -> Document:
+def group_list(registry: Registry, others: Groups = _NO_OTHERS) -> Document:
     """Returns the document of GET /apis."""
-    groups = [_group(name, versions) for name, versions in _groups(registry).items()]
+    groups = [_group(name, versions) for name, versions in _groups(registry, others).items()]
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
 
-def group(registry: Registry, name: str) -> Document | None:
+def group(registry: Registry, name: str, others: Groups = _NO_OTHERS) -> Document | None:
     """Returns the document of GET /apis/GROUP, or None if the group is not served."""
-    versions = _groups(registry).get(name)
+    versions = _groups(registry, others).get(name)
     return {"kind": "APIGroup", "apiVersion": "v1", **_group(name, versions)} if versions else None
 
 
@@ -69,28 +71,39 @@ def resource_list(registry: Registry, group_name: str, version_name: str) -> Doc
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources}
 
 
-def aggregated(registry: Registry, core: bool) -> Document:
-    """Returns the aggregated document (apidiscovery.k8s.io/v2) of GET /api (`core`) or /apis, which describes all resources at once."""
-    items = []
+def aggregated(registry: Registry, core: bool, others: Iterable[tuple[str, Document]] = ()) -> Document:
+    """Returns the aggregated document (apidiscovery.k8s.io/v2) of GET /api (`core`) or /apis, which describes all resources at once.
+
+    `others` has a version of a group for each that another server serves.
+    """
+    items: list[Document] = []
     for name, versions in {"": ["v1"]}.items() if core else _groups(registry).items():
         listed = [{"version": v, "resources": [_discovered(k) for k in registry.served(name, v)], "freshness": "Current"} for v in versions]
         items.append({"metadata": {"name": name} if name else {}, "versions": listed})
+    for name, version_ in others:
+        known = next((item for item in items if item["metadata"].get("name") == name), None)
+        if known is None:
+            items.append(known := {"metadata": {"name": name}, "versions": []})
+        known["versions"].append(version_)
     return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items}
 
 
-def paths(registry: Registry, more: Iterable[str] = ()) -> Document:
+def paths(registry: Registry, others: Groups = _NO_OTHERS) -> Document:
     """Returns the document of GET /, which lists the paths that are served."""
-    below = [f"/apis/{g}" for g in _groups(registry)] + [f"/apis/{g}/{v}" for g, vs in _groups(registry).items() for v in vs]
+    groups = _groups(registry, others)
+    below = [f"/apis/{g}" for g in groups] + [f"/apis/{g}/{v}" for g, vs in groups.items() for v in vs]
     health = ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
-    return {"paths": sorted(["/api", "/api/v1", "/apis", *below, *health, *more])}
+    return {"paths": sorted(["/api", "/api/v1", "/apis", *below, *health])}
 
 
-def _groups(registry: Registry) -> dict[str, list[str]]:
+def _groups(registry: Registry, others: Groups = _NO_OTHERS) -> dict[str, list[str]]:
     """Returns the versions of each group that has a name (the core group has none)."""
     groups: dict[str, list[str]] = {}
     for name, version_name in registry.group_versions():
         if name:
             groups.setdefault(name, []).append(version_name)
+    for name, versions in others.items():
+        groups.setdefault(name, []).extend(versions)
     return groups
 
 

@@ -7,6 +7,8 @@ They are sent without a newline at the end, as a real server does. The URL of a 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -23,7 +25,10 @@ _PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 
 
 class OpenApi:
-    def __init__(self, schema: Schema, registry: Registry, version: str) -> None:
+    """`others` returns the versions of the groups that other servers serve; each of these answers for its own part."""
+
+    def __init__(self, schema: Schema, registry: Registry, version: str, others: Callable[[], Mapping[str, Sequence[str]]]) -> None:
+        self._others = others
         self._schema = schema
         self._registry = registry
         self._version = version
@@ -40,6 +45,8 @@ class OpenApi:
         document = await asyncio.to_thread(find, self._current(), call.path.rstrip("/"))
         if document is None:
             return answer.text(answer.NOT_FOUND, 404)
+        if call.path.rstrip("/") == _V3 and (others := self._others()):
+            document = _with_others(document, others)
         headers = {"ETag": f'"{document.hash}"', "Vary": "Accept"}
         if call.query.first("hash") == document.hash:
             headers["Expires"] = "Thu, 31 Dec 2099 23:59:59 GMT"
@@ -72,6 +79,16 @@ class OpenApi:
             self._generation = self._registry.generation
             self._documents = Documents(self._schema, self._registry.all_served(), self._version, self._documents)
         return self._documents
+
+
+def _with_others(document: Document, others: Mapping[str, Sequence[str]]) -> Document:
+    """Return the index of v3 with the documents of other servers, whose hashes are not known."""
+    index = msgspec.json.decode(document.body)
+    for group, versions in others.items():
+        for version in versions:
+            index["paths"][f"apis/{group}/{version}"] = {"serverRelativeURL": f"{_V3}/apis/{group}/{version}"}
+    body = msgspec.json.encode(index)
+    return Document(body, hashlib.sha512(body).hexdigest().upper())
 
 
 def _hide_field_validation(operation: dict[str, Any]) -> None:

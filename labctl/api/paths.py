@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from aiohttp import web
 
 import labctl
 from labctl.api import answer, discovery, health, negotiate, status
+from labctl.api.aggregation.aggregation import Aggregation
 from labctl.api.build import build
 from labctl.api.call import Call
 from labctl.api.extensions import ROOT, Extensions
@@ -18,6 +20,7 @@ from labctl.api.openapi import OpenApi
 from labctl.api.query import Query
 from labctl.api.route import Target
 from labctl.api.tokens import ServiceAccountTokens
+from labctl.resources.kinds.apiregistration_v1.apiservice import APIService
 from labctl.resources.resources import Resources
 
 _encode = msgspec.json.Encoder().encode
@@ -27,14 +30,21 @@ class Paths:
     """Serves paths that name no object. `checks` returns the checks of the health endpoints."""
 
     def __init__(
-        self, resources: Resources, extensions: Extensions, checks: health.Checks, metrics: Metrics, tokens: ServiceAccountTokens
+        self,
+        resources: Resources,
+        extensions: Extensions,
+        checks: health.Checks,
+        metrics: Metrics,
+        tokens: ServiceAccountTokens,
+        aggregation: Aggregation | None = None,
     ) -> None:
+        self._aggregation = aggregation
         self._tokens = tokens
         self._registry = resources.registry
         self._extensions = extensions
         self._checks = checks
         self._metrics = metrics
-        self._openapi = OpenApi(resources.schema, resources.registry, discovery.git_version(labctl.__version__))
+        self._openapi = OpenApi(resources.schema, resources.registry, discovery.git_version(labctl.__version__), self._others)
 
     async def public(self, path: str, query: Query) -> web.StreamResponse:
         """Answers the paths that need no certificate: health and version."""
@@ -58,6 +68,9 @@ class Paths:
             return answer.CompleteResponse(_encode(self._tokens.public_keys()), content_type="application/jwk-set+json")
         if path == "/.well-known/openid-configuration":
             return answer.CompleteResponse(_encode(self._tokens.configuration()))
+        if elsewhere := self._elsewhere(path):
+            assert self._aggregation is not None
+            return await self._aggregation.forward(call, elsewhere)
         if first == "/openapi":
             return await self._openapi.serve(call)
         if path in ("/api", "/apis"):
@@ -76,20 +89,31 @@ class Paths:
     async def _roots(self, call: Call, core: bool) -> web.StreamResponse:
         form = negotiate.accepted(call.request.headers.get("Accept", ""), negotiate.DISCOVERY_SHAPES)
         if form.shape:
-            return await call.answer(_encode(discovery.aggregated(self._registry, core)), form=form)
+            more = self._aggregation.discovered() if self._aggregation and not core else ()
+            return await call.answer(_encode(discovery.aggregated(self._registry, core, more)), form=form)
         if core:
             host = call.request.headers.get("Host", "")
             return await call.answer(_encode(discovery.api_versions(host)), form=form)
-        return await call.answer(_encode(discovery.group_list(self._registry)), form=form)
+        return await call.answer(_encode(discovery.group_list(self._registry, self._others())), form=form)
+
+    def _others(self) -> Mapping[str, list[str]]:
+        return self._aggregation.versions() if self._aggregation else {}
+
+    def _elsewhere(self, path: str) -> APIService | None:
+        """Return the APIService whose server answers this path: discovery and OpenAPI v3 of a version that a Service serves."""
+        match path.removeprefix("/openapi/v3").split("/")[1:]:
+            case ["apis", group, version] if self._aggregation:
+                return self._aggregation.find(group, version)
+        return None
 
     def _document(self, path: str) -> dict[str, Any] | None:
         if path == "/":
-            return discovery.paths(self._registry)
+            return discovery.paths(self._registry, self._others())
         match path.split("/")[1:]:
             case ["api", version]:
                 return discovery.resource_list(self._registry, "", version)
             case ["apis", group]:
-                return discovery.group(self._registry, group)
+                return discovery.group(self._registry, group, self._others())
             case ["apis", group, version]:
                 return discovery.resource_list(self._registry, group, version)
         return None

@@ -18,7 +18,8 @@ from socket import socket
 from aiohttp import web
 
 from labctl.api import answer, identity, query, route, status, streaming
-from labctl.api.apiservices import ApiServices
+from labctl.api.aggregation.aggregation import Aggregation
+from labctl.api.aggregation.services import ApiServices
 from labctl.api.audit import AuditLog, Record
 from labctl.api.authorize import Authorizer
 from labctl.api.call import Call
@@ -37,6 +38,7 @@ from labctl.api.usage import UsageApi
 from labctl.clock import Clock
 from labctl.errors import ApiError, LabctlError, StoreError
 from labctl.remote.interface import Remote
+from labctl.resources.plurals import API_SERVICES
 from labctl.resources.rbac.holders import Rbac
 from labctl.resources.resources import Resources
 from labctl.resources.usage import NoUsage, UsageReader
@@ -72,6 +74,7 @@ class Server:
         usage: UsageReader = NoUsage(),  # noqa: B008 - it holds nothing
         dash: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] | None = None,
         interference: Interference | None = None,
+        aggregation: Aggregation | None = None,
     ) -> None:
         self._settings = settings
         self._dash = dash
@@ -79,11 +82,12 @@ class Server:
         self._registry = resources.registry
         self._audit = audit
         self._interference = interference
+        self._aggregation = aggregation
         rbac = rbac or Rbac(resources)
         self._authorizer = Authorizer(resources, rbac)
         self._tokens = ServiceAccountTokens(tokens, resources, clock)
         self._metrics = Metrics(resources.registry, resources.store)
-        self._paths = Paths(resources, extensions or Extensions(), checks, self._metrics, self._tokens)
+        self._paths = Paths(resources, extensions or Extensions(), checks, self._metrics, self._tokens, aggregation)
         large_bytes = self._settings.gzip_above_bytes
         self._repeats = Repeats(resources, self._authorizer, self._metrics, large_bytes, interference) if audit is None else None
         objects = Objects(resources, self._authorizer, clock, self._repeats)
@@ -99,8 +103,8 @@ class Server:
         }
         self._made: Mapping[str, Handler] = {  # by group: kinds whose objects are made when they are asked for
             "metrics.k8s.io": UsageApi(resources, usage).answer,
-            "apiregistration.k8s.io": ApiServices(resources, clock.wall).answer,
         }
+        self._api_services = ApiServices(resources, clock.wall, self._verbs)
         self._reviews = Reviews(resources.schema, self._authorizer, rbac, self._tokens)
         streams = streaming.handlers(resources, remote, settings)
         self._special: Mapping[tuple[str, str], Handler] = {**streams, ("serviceaccounts", "token"): self._tokens.create}
@@ -192,6 +196,8 @@ class Server:
         self._authorizer.objects(user, verb, target, call.query)
         kind = self._registry.in_group(target.group, target.version, target.resource)
         if kind is None:
+            if self._aggregation and (elsewhere := self._aggregation.find(target.group, target.version)):
+                return await self._aggregation.forward(call, elsewhere)
             return self._paths.unknown(target)
         call.kind, call.deprecated = kind, kind.deprecated
         return await self._counted(call, verb)
@@ -219,6 +225,8 @@ class Server:
             return self._subresource_handler(call, verb)
         if verb not in kind.verbs or (target.name and verb == "create"):
             raise status.method_not_allowed()
+        if kind.resource == API_SERVICES:
+            return self._api_services.handler(call, verb)
         if kind.persisted:
             return self._verbs[verb]
         return self._reviews.create if verb == "create" else self._made[kind.group]

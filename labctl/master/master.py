@@ -16,6 +16,7 @@ import secrets
 import signal
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from random import Random
 from socket import socket
@@ -55,6 +56,7 @@ from labctl.store.interface import Store
 from labctl.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from labctl.api.aggregation.front import FrontProxy
     from labctl.api.audit import AuditLog
     from labctl.api.extensions import Extensions
     from labctl.api.health import Check
@@ -116,6 +118,7 @@ class Master:
         self.rbac = Rbac(self.resources)
         self._tokens = tokens
         self._authority = authority
+        self._front = self._front_proxy() if tls and authority else None
         self._audit = self._audit_log() if tls and settings.values.audit else None
         evict_s = settings.values.evict_s
         self.webhooks = WebhookCaller(self.client, tools.remote if tools else None, settings.networks)
@@ -131,7 +134,7 @@ class Master:
         self.runner = Runner(self.resources, self.client, self.recorder, self._followers(), clock, journal, rng, supervisor=self.supervisor)
         if self.machine_rooms:
             self.runner.when_awake(self.machine_rooms.machines.awake)
-        self._page_tasks: dict[str, Callable[[], Awaitable[None]]] = {}
+        self._api_tasks: dict[str, Callable[[], Awaitable[None]]] = {}
         self.api = self._api(tls, tools) if tls else None
         self._port = 0  # the API's on loopback
         self._lab_listens = False  # whether the API answers in the lab's network
@@ -173,9 +176,17 @@ class Master:
         return self.machine_rooms.usage if self.machine_rooms else NoUsage()
 
     def _bootstrap(self) -> BootstrapSettings:
-        if not self.machine_rooms:
-            return BootstrapSettings()
-        return BootstrapSettings(self.settings.lab_address, API_PORT, dns_address=self.settings.dns_address)
+        wanted = BootstrapSettings()
+        if self.machine_rooms:
+            wanted = BootstrapSettings(self.settings.lab_address, API_PORT, dns_address=self.settings.dns_address)
+        if self._authority and self._front:
+            wanted = replace(wanted, client_ca=self._authority.certificate_pem.decode(), front_proxy_ca=self._front.ca)
+        return wanted
+
+    def _front_proxy(self) -> FrontProxy:
+        from labctl.api.aggregation.front import FrontProxy
+
+        return FrontProxy(self.settings.paths.front_proxy, self.clock)
 
     def _build_machine_rooms(self, tools: Tools) -> MachineRooms:
         from labctl.master.machine_rooms import MachineRooms
@@ -199,8 +210,10 @@ class Master:
         return AuditLog(self.settings.paths.audit_log, self.clock)
 
     def _api(self, tls: ssl.SSLContext, tools: Tools | None) -> Server:
+        from labctl.api.aggregation.aggregation import Aggregation
         from labctl.api.interference import Interference
         from labctl.api.server import Server
+        from labctl.api.settings import ApiSettings
         from labctl.master.extensions import extensions
         from labctl.master.faultchecks import add_routes as add_fault_checks
         from labctl.master.peers import PURPOSE, PeersRoute
@@ -214,11 +227,14 @@ class Master:
         add_fault_checks(routes, self.faults, self.runner.view)
         self.dash = self._live_page(routes, tools)
         self._interference = Interference(Random())
+        remote = tools.remote if tools else None
+        aggregation = Aggregation(self.resources, self.clock, ApiSettings(), remote, self._front)
+        self._api_tasks["aggregation"] = aggregation.run
         return Server(
             self.resources,
             tls,
             self.clock,
-            remote=tools.remote if tools else None,
+            remote=remote,
             extensions=routes,
             checks=self._checks,
             tokens=self._tokens,
@@ -227,6 +243,7 @@ class Master:
             usage=self._usage(),
             dash=self.dash.serve,
             interference=self._interference,
+            aggregation=aggregation,
         )
 
     def _live_page(self, routes: Extensions, tools: Tools | None) -> Dash:
@@ -238,12 +255,12 @@ class Master:
         assert self._feed, "there is a feed where there is an API"
         dash = Dash(self._feed, self.client, self.clock, self.settings.paths.lab.parent.name)
         add_route(routes, dash)
-        self._page_tasks["dash-requests"] = Requests(self._feed, add_routes(routes), self.clock).run
+        self._api_tasks["dash-requests"] = Requests(self._feed, add_routes(routes), self.clock).run
         if tools:
             from labctl.dash.traffic import Traffic
 
             flavour = self.settings.proxy().flavour
-            self._page_tasks["dash-traffic"] = Traffic(self._feed, tools.remote, self.runner.view, self.clock, flavour).run
+            self._api_tasks["dash-traffic"] = Traffic(self._feed, tools.remote, self.runner.view, self.clock, flavour).run
         return dash
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
@@ -259,7 +276,7 @@ class Master:
         self.faults.start()
         self.supervisor.run("compaction", self._compact)
         self.supervisor.run("log-files", self._bound_logs)
-        for name, work in self._page_tasks.items():
+        for name, work in self._api_tasks.items():
             self.supervisor.run(name, work)
         if self.machine_rooms:
             self.supervisor.run("usage", self.machine_rooms.usage.keep_fresh)

@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 from labctl import defaults
 from labctl.errors import ApiError
+from labctl.resources import requestheader
 from labctl.resources.client import Client
 from labctl.resources.kind import Object
 from labctl.resources.kinds.core_v1.persistentvolume import LOCAL_PROVISIONER
 from labctl.resources.kinds.discovery_v1.endpointslice import SERVICE_LABEL
 from labctl.resources.kinds.networking_v1.servicecidr import OF_THE_LAB
 from labctl.resources.kinds.storage_v1.storageclass import IS_DEFAULT, WAIT
-from labctl.resources.plurals import SERVICE_RANGES, SLICES, STORAGE_CLASSES
+from labctl.resources.plurals import ROLES, SERVICE_RANGES, SLICES, STORAGE_CLASSES
 from labctl.resources.rbac.defaults import ensure_roles
 
 NAMESPACES = ("default", "kube-system", "kube-node-lease", "kube-public")
@@ -37,6 +38,8 @@ class BootstrapSettings:
     port: int = 6443
     service_port: int = 443
     dns_address: str = ""  # the virtual address that pods ask for names; empty: there are no pods
+    client_ca: str = ""  # PEM: of clients' certificates; empty: no server may stand behind this API
+    front_proxy_ca: str = ""  # PEM: of the certificate by which such servers know this API
 
 
 class Essential(NamedTuple):
@@ -74,6 +77,9 @@ def essentials(settings: BootstrapSettings, service_range: str) -> list[Essentia
         made.append(Essential(SLICES, _slice(settings), ("endpoints", "ports")))
     if settings.dns_address:
         made.append(Essential("services", _dns_service(settings.dns_address), optional=True))  # its address may be another Service's
+    if settings.front_proxy_ca:
+        made.append(Essential("configmaps", requestheader.config(settings.client_ca, settings.front_proxy_ca), ("data",)))
+        made.append(Essential(ROLES, requestheader.reader()))
     return made
 
 

@@ -37,3 +37,4 @@ SIGNING_REQUESTS = "certificatesigningrequests.certificates.k8s.io"
 SECRETS = "secrets"
 AUTOSCALERS = "horizontalpodautoscalers.autoscaling"
 METRICS = ("nodes.metrics.k8s.io", "pods.metrics.k8s.io")
+API_SERVICES = "apiservices.apiregistration.k8s.io"

@@ -22,7 +22,7 @@ from labctl.remote.dialled import DialledConnector
 from labctl.remote.interface import Remote
 from labctl.resources.resources import Resources
 
-_HOP_BY_HOP = frozenset(
+HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "host"}
 )
 _CHUNK = 64 << 10
@@ -96,13 +96,13 @@ class Proxy:
     async def _exchange(self, call: Call, session: aiohttp.ClientSession, backend: Backend, query: str) -> web.StreamResponse:
         request = call.request
         url = URL(f"{backend.scheme}://{backend.host}:{backend.port}{call.target.rest or '/'}{'?' + query if query else ''}", encoded=True)
-        headers = [(k, v) for k, v in request.headers.items() if k.lower() not in _HOP_BY_HOP]
+        headers = [(k, v) for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP]
         headers.append(("X-Forwarded-Uri", call.path))
         body = request.content if request.can_read_body else None
         async with session.request(call.method, url, headers=headers, data=body, allow_redirects=False) as answered:
             response = web.StreamResponse(status=answered.status, reason=answered.reason)
             for key, value in answered.headers.items():
-                if key.lower() not in _HOP_BY_HOP:
+                if key.lower() not in HOP_BY_HOP:
                     response.headers.add(key, _relocated(call, backend, value) if key.lower() == "location" else value)
             await response.prepare(request)
             async for chunk in answered.content.iter_chunked(_CHUNK):

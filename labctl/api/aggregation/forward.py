@@ -1,0 +1,115 @@
+"""Passes one request on to the server of an APIService, and its answer back. Answers are streamed, so that a watch is one, too.
+
+The server is told who asks by the X-Remote-* headers. What the client said in such headers itself, and its own credentials, are left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from urllib.parse import quote
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from labctl.api import status
+from labctl.api.aggregation.backends import Backends, Unavailable, words
+from labctl.api.call import Call
+from labctl.api.settings import ApiSettings
+from labctl.api.streams.proxy import HOP_BY_HOP
+from labctl.errors import ApiError, LabctlError
+from labctl.resources import requestheader
+from labctl.resources.kinds.apiregistration_v1.apiservice import APIService
+from labctl.resources.service import MASTERS, User
+
+REQUESTS_MAX = 200  # under way for one APIService
+TIMEOUT_S = 60.0  # of a request that is no watch
+_AGGREGATOR = User("system:kube-aggregator", (MASTERS,))
+_CHUNK = 64 << 10
+_LEFT_OUT = ("x-remote-", "impersonate-", "x-forwarded-")
+
+
+class Forward:
+    """Requests to aggregated servers, on connections of their own."""
+
+    def __init__(self, backends: Backends, settings: ApiSettings) -> None:
+        self._backends = backends
+        self._settings = settings
+        self._under_way: Counter[str] = Counter()
+
+    async def call(self, call: Call, one: APIService) -> web.StreamResponse:
+        """Answer a request. Raises 503 if the server can't be reached, 429 if too many requests wait for it."""
+        if "upgrade" in call.request.headers.get("Connection", "").lower():
+            raise status.bad_request("requests that change the protocol are not passed on to aggregated API servers")
+        name = one.metadata.name
+        if self._under_way[name] >= REQUESTS_MAX:
+            raise ApiError(429, "TooManyRequests", f"too many requests wait for the APIService {name}", retry_after_s=1)
+        self._under_way[name] += 1
+        try:
+            body = await call.body() if call.request.can_read_body else None
+            return await self._exchange(call, one, body)
+        except Unavailable as error:
+            raise ApiError(503, "ServiceUnavailable", f"service unavailable: {error}") from None
+        except (aiohttp.ClientError, LabctlError, TimeoutError, OSError) as error:
+            if isinstance(error, ApiError):
+                raise
+            raise ApiError(503, "ServiceUnavailable", f"error trying to reach service: {words(error)}") from error
+        finally:
+            self._under_way[name] -= 1
+
+    async def _exchange(self, call: Call, one: APIService, body: bytes | None) -> web.StreamResponse:
+        backend = self._backends.find(one)
+        connector, server_name = await self._backends.connector(one, backend)
+        url = URL(f"https://{backend.host}:{backend.port}{call.request.raw_path}", encoded=True)
+        headers = [(key, value) for key, value in call.request.headers.items() if _passes(key)] + identity(call.user)
+        timeout = aiohttp.ClientTimeout(total=None if call.is_watch else TIMEOUT_S, connect=self._settings.dial_s)
+        async with aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=timeout) as session:
+            with call.connection.streaming():
+                asked = session.request(call.method, url, headers=headers, data=body, allow_redirects=False, server_hostname=server_name)
+                async with asked as answered:
+                    response = web.StreamResponse(status=answered.status, reason=answered.reason)
+                    for key, value in answered.headers.items():
+                        if key.lower() not in HOP_BY_HOP:
+                            response.headers.add(key, value)
+                    await response.prepare(call.request)
+                    async for chunk in answered.content.iter_chunked(_CHUNK):
+                        await response.write(chunk)
+                    return response
+
+    async def document(self, one: APIService, path: str, timeout_s: float, most_bytes: int) -> bytes:
+        """Return a JSON document of the server. Raises Unavailable, with the reason FailedDiscoveryCheck where it does not answer as it should."""
+        backend = self._backends.find(one)
+        connector, server_name = await self._backends.connector(one, backend)
+        url = f"https://{backend.host}:{backend.port}{path}"
+        headers = [("Accept", "application/json"), *identity(_AGGREGATOR)]
+        failing = f"failing or missing response from {url}"
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                aiohttp.ClientSession(connector=connector) as session,
+                session.get(url, headers=headers, allow_redirects=False, server_hostname=server_name) as answered,
+            ):
+                said = bytearray()
+                async for chunk in answered.content.iter_chunked(_CHUNK):
+                    said += chunk
+                    if len(said) > most_bytes:
+                        raise Unavailable("FailedDiscoveryCheck", f"{failing}: more than {most_bytes} bytes")
+                if answered.status != 200:
+                    raise Unavailable("FailedDiscoveryCheck", f"{failing}: bad status from {url}: {answered.status}")
+                return bytes(said)
+        except (aiohttp.ClientError, LabctlError, TimeoutError, OSError) as error:
+            raise Unavailable("FailedDiscoveryCheck", f"{failing}: {words(error)}") from None
+
+
+def identity(user: User) -> list[tuple[str, str]]:
+    """Return the headers that say who asks. Keys of extra fields are percent-encoded, as in Kubernetes."""
+    told = [(requestheader.USER, user.name), *((requestheader.GROUP, group) for group in user.groups)]
+    if user.uid:
+        told.append((requestheader.UID, user.uid))
+    return told + [(requestheader.EXTRA + quote(key, safe=""), value) for key, values in user.extra for value in values]
+
+
+def _passes(header: str) -> bool:
+    name = header.lower()
+    return name not in HOP_BY_HOP and name not in ("authorization", "content-length", "expect") and not name.startswith(_LEFT_OUT)

@@ -1,0 +1,284 @@
+"""API servers of others behind this API: a real one over TLS on loopback, registered as people register theirs, asked by the real kubectl."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from labctl.certificates import Authority
+from labctl.errors import LabctlError
+
+GROUP, VERSION = "wardle.example.com", "v1alpha1"
+BASE = f"/apis/{GROUP}/{VERSION}"
+VERBS = ["create", "get", "list", "watch"]
+
+
+class Wardle:
+    """A small API server of the kind Flunder. It believes the X-Remote-* headers of whoever has a certificate of the front proxy's CA."""
+
+    def __init__(self, folder: Path, front_ca: str, name: str) -> None:
+        self.authority = Authority.create(folder)
+        self.authority.server([name], [])
+        self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=front_ca)
+        self._tls.verify_mode = ssl.CERT_REQUIRED
+        self._tls.load_cert_chain(folder / "server.crt", folder / "server.key")
+        self.flunders: dict[str, dict[str, Any]] = {}
+        self.seen: list[dict[str, list[str]]] = []
+        self.discovery: Any = None  # what it answers instead of its discovery document
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+        self._ready, self._thread = threading.Event(), threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        assert self._ready.wait(10)
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        self._loop.run_until_complete(self._serve())
+        self._ready.set()
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._runner.cleanup())
+
+    async def _serve(self) -> None:
+        app = web.Application()
+        app.router.add_get(BASE, self._discover)
+        app.router.add_get(f"/openapi/v3{BASE}", self._openapi)
+        app.router.add_route("*", f"{BASE}/namespaces/{{namespace}}/flunders", self._collection)
+        app.router.add_get(f"{BASE}/namespaces/{{namespace}}/flunders/{{name}}", self._one)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.5)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls).start()
+        self.port = self._runner.addresses[0][1]
+
+    async def _discover(self, request: web.Request) -> web.StreamResponse:
+        if self.discovery is not None:
+            return web.Response(body=self.discovery)
+        flunder = {
+            "name": "flunders",
+            "singularName": "flunder",
+            "namespaced": True,
+            "kind": "Flunder",
+            "verbs": VERBS,
+            "shortNames": ["fl"],
+        }
+        return web.json_response(
+            {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": f"{GROUP}/{VERSION}", "resources": [flunder]}
+        )
+
+    async def _openapi(self, request: web.Request) -> web.StreamResponse:
+        kind = {"group": GROUP, "version": VERSION, "kind": "Flunder"}
+        schema = {"type": "object", "description": "A flunder of the test.", "x-kubernetes-group-version-kind": [kind]}
+        path = {"get": {"x-kubernetes-group-version-kind": kind, "responses": {"200": {"description": "OK"}}}}
+        paths = {f"{BASE}/namespaces/{{namespace}}/flunders": path}
+        info = {"title": "wardle", "version": "1"}
+        return web.json_response({"openapi": "3.0.0", "info": info, "paths": paths, "components": {"schemas": {"Flunder": schema}}})
+
+    async def _collection(self, request: web.Request) -> web.StreamResponse:
+        self.seen.append({key.lower(): request.headers.getall(key) for key in request.headers})
+        if request.method == "POST":
+            made = await request.json()
+            made["metadata"] |= {"uid": "1", "resourceVersion": "1", "creationTimestamp": "2026-01-01T00:00:00Z"}
+            self.flunders[made["metadata"]["name"]] = made
+            return web.json_response(made, status=201)
+        if request.query.get("watch"):
+            response = web.StreamResponse(headers={"Content-Type": "application/json"})
+            await response.prepare(request)
+            for each in self.flunders.values():
+                await response.write(json.dumps({"type": "ADDED", "object": each}).encode() + b"\n")
+            await asyncio.sleep(60)
+            return response
+        items = list(self.flunders.values())
+        return web.json_response(
+            {"kind": "FlunderList", "apiVersion": f"{GROUP}/{VERSION}", "metadata": {"resourceVersion": "1"}, "items": items}
+        )
+
+    async def _one(self, request: web.Request) -> web.StreamResponse:
+        found = self.flunders.get(request.match_info["name"])
+        if found is None:
+            told = {
+                "kind": "Status",
+                "apiVersion": "v1",
+                "status": "Failure",
+                "reason": "NotFound",
+                "code": 404,
+                "message": "no such flunder",
+            }
+            return web.json_response(told, status=404)
+        return web.json_response(found)
+
+
+@pytest.fixture
+def wardle(labctl_api: Any, tmp_path: Path) -> Iterator[Wardle]:
+    """The server, registered. Its Service leads to loopback."""
+    config = json.loads(labctl_api.kubectl("get", "-n", "kube-system", "configmap", "extension-apiserver-authentication", "-o", "json"))
+    assert json.loads(config["data"]["requestheader-allowed-names"]) == ["front-proxy-client"]
+    server = Wardle(tmp_path / "wardle", config["data"]["requestheader-client-ca-file"], f"wardle.{labctl_api.namespace}.svc")
+    server.start()
+    service = {
+        "kind": "Service",
+        "apiVersion": "v1",
+        "metadata": {"name": "wardle"},
+        "spec": {"type": "ExternalName", "externalName": "localhost"},
+    }
+    labctl_api.apply(service)
+    labctl_api.apply(registration(labctl_api, server))
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def registration(api: Any, server: Wardle) -> dict[str, Any]:
+    reference = {"name": "wardle", "namespace": api.namespace, "port": server.port}
+    bundle = base64.b64encode(server.authority.certificate_pem).decode()
+    spec = {
+        "group": GROUP,
+        "version": VERSION,
+        "groupPriorityMinimum": 2000,
+        "versionPriority": 200,
+        "service": reference,
+        "caBundle": bundle,
+    }
+    return {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": f"{VERSION}.{GROUP}"}, "spec": spec}
+
+
+def available(api: Any) -> dict[str, Any]:
+    found = json.loads(api.kubectl("get", "apiservice", f"{VERSION}.{GROUP}", "-o", "json"))
+    return next(iter((found.get("status") or {}).get("conditions", ())), {})
+
+
+FLUNDER = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "Flunder", "metadata": {"name": "one"}, "spec": {"size": 3}}
+
+
+@pytest.mark.labctl(fresh=True)
+def test_its_kinds_are_as_our_own(labctl_api: Any, wardle: Wardle) -> None:
+    labctl_api.kubectl("wait", "--for=condition=Available", f"apiservice/{VERSION}.{GROUP}", "--timeout=20s")
+    assert f"flunders   fl   {GROUP}/{VERSION}   true   Flunder" in "   ".join(
+        labctl_api.kubectl("api-resources", f"--api-group={GROUP}").split()
+    )
+    labctl_api.kubectl("create", "--validate=false", "-f", "-", input=json.dumps(FLUNDER))
+    assert labctl_api.kubectl("get", "fl", "-o", "jsonpath={.items[*].spec.size}") == "3"
+    assert "A flunder of the test." in labctl_api.kubectl("explain", "flunders")
+    watched = labctl_api.kubectl("get", "flunders", "--watch-only", "-o", "name", "--request-timeout=3s", check=False)
+    assert "flunder.wardle.example.com/one" in watched
+    with pytest.raises(LabctlError, match="no such flunder"):
+        labctl_api.kubectl("get", "flunder", "absent")
+    rows = labctl_api.kubectl("get", "apiservices").splitlines()
+    [row] = [row.split() for row in rows if GROUP in row]
+    assert row[:3] == [f"{VERSION}.{GROUP}", f"{labctl_api.namespace}/wardle", "True"]
+    assert [row.split()[1:3] for row in rows if row.startswith("v1.apps ")] == [["Local", "True"]]
+
+
+@pytest.mark.labctl(fresh=True)
+def test_it_is_told_who_asks_and_only_those_who_may_ask_it(labctl_api: Any, wardle: Wardle) -> None:
+    labctl_api.kubectl("wait", "--for=condition=Available", f"apiservice/{VERSION}.{GROUP}", "--timeout=20s")
+    jane = labctl_api.kubeconfig_of("jane", "people")
+    with pytest.raises(LabctlError, match='User "jane" cannot list resource "flunders"'):
+        labctl_api.kubectl("get", "flunders", f"--kubeconfig={jane}")
+    assert not wardle.seen, "nobody who is refused here reaches the server"
+    labctl_api.kubectl("create", "role", "flunders", "--verb=list", f"--resource=flunders.{GROUP}")
+    labctl_api.kubectl("create", "rolebinding", "flunders", "--role=flunders", "--user=jane")
+    labctl_api.kubectl("get", "flunders", f"--kubeconfig={jane}")
+    told = wardle.seen[-1]
+    assert told["x-remote-user"] == ["jane"]
+    assert told["x-remote-group"] == ["people", "system:authenticated"]
+    assert "authorization" not in told
+    path = f"{BASE}/namespaces/{labctl_api.namespace}/flunders"
+    token = labctl_api.kubectl("create", "token", "default").strip()
+    labctl_api.kubectl("create", "rolebinding", "others", "--role=flunders", f"--serviceaccount={labctl_api.namespace}:default")
+    forged = {"Authorization": f"Bearer {token}", "X-Remote-User": "admin", "X-Remote-Group": "system:masters", "X-Remote-Extra-a": "b"}
+    status, _ = request(labctl_api, path, forged)
+    told = wardle.seen[-1]
+    assert status == 200 and told["x-remote-user"] == [f"system:serviceaccount:{labctl_api.namespace}:default"]
+    assert "system:masters" not in told["x-remote-group"] and "x-remote-extra-a" not in told and "authorization" not in told
+
+
+def request(api: Any, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
+    """Ask without a client certificate."""
+    import urllib.error
+    import urllib.request
+
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with urllib.request.urlopen(urllib.request.Request(api.url + path, headers=headers), context=context, timeout=20) as answered:
+            return answered.status, answered.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+@pytest.mark.labctl(fresh=True)
+@pytest.mark.parametrize(
+    "discovery", [b"[" * 100_000, b'{"resources": "many"}', b"x" * (5 << 20), b"{}"], ids=["deep", "wrong", "large", "empty"]
+)
+def test_one_that_answers_nonsense_is_unavailable_and_harms_nobody(labctl_api: Any, wardle: Wardle, discovery: bytes) -> None:
+    wardle.discovery = discovery
+    labctl_api.wait(lambda: available(labctl_api).get("status") == ("True" if discovery == b"{}" else "False"), 40)
+    if discovery != b"{}":
+        assert available(labctl_api)["reason"] == "FailedDiscoveryCheck"
+    assert "deployments" in labctl_api.kubectl("api-resources", "--api-group=apps")
+    assert labctl_api.kubectl("get", "namespaces", "default", "-o", "name") == "namespace/default\n"
+
+
+@pytest.mark.labctl(fresh=True)
+def test_one_that_ends_is_unavailable_until_it_is_back(labctl_api: Any, wardle: Wardle, tmp_path: Path) -> None:
+    labctl_api.kubectl("wait", "--for=condition=Available", f"apiservice/{VERSION}.{GROUP}", "--timeout=20s")
+    labctl_api.kubectl("delete", "service", "wardle")
+    with pytest.raises(LabctlError, match="service unavailable|currently unable"):
+        labctl_api.kubectl("get", "flunders")
+    changed = {"spec": {"versionPriority": 201}}  # a change is looked at at once
+    labctl_api.kubectl("patch", "apiservice", f"{VERSION}.{GROUP}", "--type=merge", "-p", json.dumps(changed))
+    labctl_api.wait(lambda: available(labctl_api).get("reason") == "ServiceNotFound", 20)
+    assert available(labctl_api)["message"] == f'service/wardle in "{labctl_api.namespace}" is not present'
+    service = {
+        "kind": "Service",
+        "apiVersion": "v1",
+        "metadata": {"name": "wardle"},
+        "spec": {"type": "ExternalName", "externalName": "localhost"},
+    }
+    labctl_api.apply(service)
+    labctl_api.wait(lambda: available(labctl_api).get("status") == "True", 20)
+    labctl_api.kubectl("delete", "apiservice", f"{VERSION}.{GROUP}")
+    with pytest.raises(LabctlError, match="could not find the requested resource|doesn't have a resource type"):
+        labctl_api.kubectl("get", "flunders")
+
+
+@pytest.mark.labctl(fresh=True)
+def test_a_service_that_leads_outside_is_not_asked_and_our_own_groups_stay_ours(labctl_api: Any, wardle: Wardle) -> None:
+    outside = {
+        "kind": "Service",
+        "apiVersion": "v1",
+        "metadata": {"name": "outside"},
+        "spec": {"type": "ExternalName", "externalName": "example.com"},
+    }
+    labctl_api.apply(outside)
+    told = registration(labctl_api, wardle)
+    told["metadata"]["name"], told["spec"]["group"] = f"{VERSION}.outside.example.com", "outside.example.com"
+    told["spec"]["service"] = {**told["spec"]["service"], "name": "outside"}
+    labctl_api.apply(told)
+    look = ("get", "apiservice", told["metadata"]["name"], "-o", "jsonpath={.status.conditions[0].message}")
+    labctl_api.wait(lambda: "only localhost" in labctl_api.kubectl(*look), 20)
+    ours = registration(labctl_api, wardle)
+    ours["metadata"]["name"], ours["spec"]["group"], ours["spec"]["version"] = "v1.apps", "apps", "v1"
+    with pytest.raises(LabctlError, match='"v1.apps" already exists'):
+        labctl_api.kubectl("create", "-f", "-", input=json.dumps(ours))
+    with pytest.raises(LabctlError, match="this server's own"):
+        labctl_api.kubectl("delete", "apiservice", "v1.apps")
+    wrong = registration(labctl_api, wardle)
+    wrong["metadata"]["name"], wrong["spec"]["insecureSkipTLSVerify"] = "v2.other", True
+    with pytest.raises(LabctlError) as refused:
+        labctl_api.kubectl("create", "-f", "-", input=json.dumps(wrong))
+    assert "metadata.name" in str(refused.value) and "may not be true if caBundle is present" in str(refused.value)
