@@ -229,7 +229,7 @@ async def test_a_subresource_is_a_stream_or_has_a_meaning(api: ApiServer) -> Non
     meant = {"status", "scale", "binding", "eviction", "finalize", "token", "approval"}
     for kind in api.resources.registry:
         for subresource in kind.subresources:
-            assert subresource.name in meant or subresource.writes or (kind.plural, subresource.name) in STREAMS, (
+            assert subresource.name in meant or subresource.merge or (kind.plural, subresource.name) in STREAMS, (
                 kind.plural,
                 subresource.name,
             )
