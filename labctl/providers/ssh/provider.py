@@ -17,7 +17,6 @@ from the machines.
 
 from __future__ import annotations
 
-import socket
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,7 @@ from typing import Any
 import msgspec
 
 from labctl.errors import LabctlError, ProviderError
+from labctl.providers import uplinks
 from labctl.providers.protocol import Finding, Machine, MachineEvent, MachineSpec, Power, Stop, Uplink, Verdict
 from labctl.providers.settings import SshMachine, SshSettings
 from labctl.providers.ssh import probe, shell
@@ -124,17 +124,7 @@ class SshProvider:
         address = self._settings.master_address
         if self._settings.uplink == "reverse" or not address:
             return Uplink(f"https://127.0.0.1:{port}", "127.0.0.1", port, reverse_tunnel=True)
-        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((address, port))
-            listening.listen(1024)
-            listening.setblocking(False)
-        except OSError as error:
-            listening.close()
-            raise ProviderError(
-                f"cannot listen on {address}:{port}: {error.strerror}", mend="set master_address in lab.yml, or uplink: reverse"
-            ) from None
+        listening = uplinks.listen(address, port, where="", mend="set master_address in lab.yml, or uplink: reverse")
         return Uplink(f"https://{address}:{port}", address, port, (listening,))
 
     def destroy_lab(self) -> None:
