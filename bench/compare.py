@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bench import bodies
+from bench import bodies, crds
 from bench.api import PROBE, SPACE, Ab, emptied, fan_out, get_latencies, percentiles
 from bench.figures import Report
 from bench.footprint import look_at
@@ -70,6 +70,14 @@ class _Server(BenchLab):
         return master_run(self.lab.paths)
 
 
+def _custom_kind(key: str) -> Measure:
+    def measure(lab: BenchLab, _ab: Ab) -> list[float]:
+        crds.fill(lab)
+        return [crds.one_more(lab, crds.READERS.get(key, crds.READERS["crd-discovery"])).of(key)]
+
+    return measure
+
+
 FIGURES: dict[str, tuple[Measure, bool]] = {  # how it is measured, and whether more is better
     "get-p50": (_latency, False),
     "get-10": (_rate(PROBE, 4000, 10), True),
@@ -81,6 +89,7 @@ FIGURES: dict[str, tuple[Measure, bool]] = {  # how it is measured, and whether 
     "list": (_list, False),
     "watch-10": (_watchers(10), False),
     "watch-100": (_watchers(100), False),
+    **{key: (_custom_kind(key), False) for key in ("crd-create", *crds.READERS)},
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from http import HTTPStatus
 
@@ -59,24 +59,26 @@ class CompleteResponse(web.StreamResponse):
 
 
 class PiecewiseResponse(web.StreamResponse):
-    """A complete JSON answer whose body is sent piece by piece.
+    """A complete answer whose body is sent piece by piece.
 
     A list of a thousand pods is over a megabyte. Each copy of it, and its encryption as one, leaves the processor's caches; a piece stays in them, and the
     client can read the first one while the next is encrypted.
     """
 
-    def __init__(self, pieces: Sequence[bytes], extra: bytes = b"") -> None:
+    def __init__(self, pieces: Iterable[bytes], size: int, extra: bytes = b"", content_type: str = JSON) -> None:
         super().__init__(status=200)
         self._pieces = pieces
+        self._size = size
         self._extra = extra
+        self._type = content_type
 
     async def prepare(self, request: web.BaseRequest) -> None:
         self._keep_alive = request.keep_alive
         if request.transport is None or self._eof_sent:
             return
         self._eof_sent = True
-        length = b"Content-Length: %d\r\n\r\n" % sum(map(len, self._pieces))
-        request.transport.write(head_of(request, keep_alive=bool(self._keep_alive)) + self._extra + length)
+        length = b"Content-Length: %d\r\n\r\n" % self._size
+        request.transport.write(head_of(request, self._type, keep_alive=bool(self._keep_alive)) + self._extra + length)
         for piece in self._pieces if request.method != "HEAD" else ():
             if request.transport is None:
                 raise ConnectionResetError("the client has disconnected")
@@ -107,9 +109,9 @@ def _head(status: int, content_type: str, http11: bool, keep_alive: bool) -> byt
     return f"{line}Content-Type: {content_type}\r\n{connection}".encode() + _COMMON
 
 
-def head_of(request: web.BaseRequest, *, keep_alive: bool) -> bytes:
-    """Returns the head of a successful JSON answer to this request, up to its Content-Length."""
-    return _head(200, JSON, request.version == HttpVersion11, keep_alive)
+def head_of(request: web.BaseRequest, content_type: str = JSON, *, keep_alive: bool) -> bytes:
+    """Returns the head of a successful answer to this request, up to its Content-Length."""
+    return _head(200, content_type, request.version == HttpVersion11, keep_alive)
 
 
 def header_lines(headers: Mapping[str, str]) -> bytes:

@@ -97,7 +97,7 @@ class Call:
         pretty = self.query.first("pretty") if "pretty" in self.query else None
         if size <= answer.PIECE_BYTES or gzipped or form.content_type != negotiate.JSON or answer.wants_indented(pretty, self._agent):
             return await self.answer(b"".join(pieces), form=form)
-        return answer.PiecewiseResponse([*pieces, b"\n"], answer.warning_lines((self.deprecated,)) if self.deprecated else b"")
+        return answer.PiecewiseResponse([*pieces, b"\n"], size + 1, answer.warning_lines((self.deprecated,)) if self.deprecated else b"")
 
     async def send(self, body: bytes, content_type: str, code: int = 200, extra: bytes = b"") -> CompleteResponse:
         """Sends bytes unchanged; if they are many, and the client accepts it, they are compressed."""

@@ -1,27 +1,28 @@
 """This module serves /openapi/v2 and /openapi/v3, for `kubectl explain`, client-side checks and code generators.
 
-`resources.schema.openapi` makes the documents, the first time in a thread, because the whole API takes a tenth of a second.
-They are sent without a newline at the end, as a real server does. The URL of a v3 document carries its hash, so a client that has it never asks again.
+`resources.schema.openapi` makes the documents out of pieces that it keeps, in a thread, because the whole API takes a tenth of a second the first time.
+They are sent piece by piece, or compressed, without a newline at the end, as a real server does. The URL of a v3 document carries its hash, so a client that
+has it never asks again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from labctl.api import answer, negotiate, openapi_protobuf
+from labctl.api import answer, negotiate
 from labctl.api.call import Call
 from labctl.resources.registry import Registry
 from labctl.resources.schema.definitions import Schema
-from labctl.resources.schema.openapi import Document, Documents
+from labctl.resources.schema.openapi import Documents
+from labctl.resources.schema.pieces import Document, Piece
 
 _V3 = "/openapi/v3"
 _PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+_CHUNK_BYTES = 32 << 10  # pieces of this size are sent as they are; the others are joined first, because each write has a price
 
 
 class OpenApi:
@@ -34,15 +35,13 @@ class OpenApi:
         self._version = version
         self._generation = -1  # the registry's generation when the documents were made
         self._documents: Documents | None = None
-        self._v2_protobuf: Document | None = None
 
     async def serve(self, call: Call) -> web.StreamResponse:
         accept = call.request.headers.get("Accept", "")
         protobuf = call.path == "/openapi/v2" and _PROTOBUF in accept and negotiate.JSON not in accept
         if not protobuf:
             negotiate.accepted(accept, negotiate.DISCOVERY_SHAPES)
-        find = self._protobuf if protobuf else self._find
-        document = await asyncio.to_thread(find, self._current(), call.path.rstrip("/"))
+        document = await asyncio.to_thread(self._find, self._current(), call.path.rstrip("/"), protobuf)
         if document is None:
             return answer.text(answer.NOT_FOUND, 404)
         if call.path.rstrip("/") == _V3 and (others := self._others()):
@@ -53,25 +52,15 @@ class OpenApi:
         if call.request.headers.get("If-None-Match", "").strip('"') == document.hash:
             return answer.CompleteResponse(b"", 304, extra=answer.header_lines(headers))
         type_ = _PROTOBUF.replace("@", ".") if protobuf else negotiate.JSON  # with an @ it is no valid media type
-        return await call.send(document.body, type_, extra=answer.header_lines(headers))
+        return await _sent(call, document, type_, headers)
 
     @staticmethod
-    def _find(documents: Documents, path: str) -> Document | None:
+    def _find(documents: Documents, path: str, protobuf: bool) -> Document | None:
         if path == "/openapi/v2":
-            return documents.v2()
+            return documents.v2(protobuf=protobuf)
         if path == _V3:
             return documents.index()
         return documents.v3(path.removeprefix(_V3 + "/")) if path.startswith(_V3 + "/") else None
-
-    def _protobuf(self, documents: Documents, _path: str) -> Document:
-        """Returns the v2 document as protobuf. It is made once, like the others."""
-        v2 = documents.v2()
-        if self._v2_protobuf is None or self._v2_protobuf.hash != v2.hash:
-            document = msgspec.json.decode(v2.body)
-            if self._registry.in_group("apiextensions.k8s.io", "v1", "customresourcedefinitions") is None:
-                _hide_field_validation(document["paths"]["/api/v1/namespaces/{name}"]["patch"])
-            self._v2_protobuf = Document(openapi_protobuf.encode(document), v2.hash)
-        return self._v2_protobuf
 
     def _current(self) -> Documents:
         """Returns today's documents. They are made again when kinds came or went; unchanged parts are reused."""
@@ -81,20 +70,21 @@ class OpenApi:
         return self._documents
 
 
+async def _sent(call: Call, document: Document, content_type: str, headers: Mapping[str, str]) -> web.StreamResponse:
+    """Sends a document: compressed if the client accepts it, else piece by piece."""
+    extra = answer.header_lines(headers)
+    if document.size > call.settings.gzip_above_bytes and "gzip" in call.request.headers.get("Accept-Encoding", ""):
+        body = await asyncio.to_thread(document.gzipped)
+        return answer.CompleteResponse(body, 200, content_type, extra + answer.GZIP_LINES)
+    if document.size <= answer.PIECE_BYTES:
+        return answer.CompleteResponse(document.body, 200, content_type, extra)
+    return answer.PiecewiseResponse(document.chunks(_CHUNK_BYTES), document.size, extra, content_type)
+
+
 def _with_others(document: Document, others: Mapping[str, Sequence[str]]) -> Document:
     """Return the index of v3 with the documents of other servers, whose hashes are not known."""
     index = msgspec.json.decode(document.body)
     for group, versions in others.items():
         for version in versions:
             index["paths"][f"apis/{group}/{version}"] = {"serverRelativeURL": f"{_V3}/apis/{group}/{version}"}
-    body = msgspec.json.encode(index)
-    return Document(body, hashlib.sha512(body).hexdigest().upper())
-
-
-def _hide_field_validation(operation: dict[str, Any]) -> None:
-    """Removes the parameter fieldValidation from a patch operation.
-
-    kubectl looks for this parameter to learn what custom kinds can do, and then lists the custom kinds. Where none are served it would report that
-    failure instead of `no matches for kind`.
-    """
-    operation["parameters"] = [one for one in operation["parameters"] if one["name"] != "fieldValidation"]
+    return Document([Piece(msgspec.json.encode(index))])

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from labctl.api import openapi_protobuf, protobuf
+from labctl.api import protobuf
 from labctl.resources.registry import builtin_registry
 from labctl.resources.schema.definitions import builtin_schema
 from labctl.resources.schema.openapi import Documents
@@ -63,8 +63,9 @@ def any_(raw: bytes) -> Any:
 
 
 def test_it_says_what_the_json_document_says() -> None:
-    document = json.loads(Documents(builtin_schema(), builtin_registry().all_served()).v2().body)
-    said = message(openapi_protobuf.encode(document))
+    documents = Documents(builtin_schema(), builtin_registry().all_served())
+    document = json.loads(documents.v2().body)
+    said = message(documents.v2(protobuf=True).body)
     assert {name: schema(value) for name, value in named(message(said[9][0])[1])} == document["definitions"]
     paths = dict(named(message(said[8][0])[2]))
     assert list(paths) == list(document["paths"])

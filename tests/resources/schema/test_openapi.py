@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import subprocess
@@ -12,11 +13,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from labctl.resources.custom.make import kinds_of
+from labctl.resources.kind import Kind
+from labctl.resources.kinds.apiextensions_v1.customresourcedefinition import CustomResourceDefinition
 from labctl.resources.registry import builtin_registry
 from labctl.resources.schema.definitions import builtin_schema
 from labctl.resources.schema.openapi import Documents
+from labctl.resources.schema.pieces import Document
 
 KINDS = list(builtin_registry())
 DOCUMENTS = Documents(builtin_schema(), KINDS)
@@ -78,8 +84,62 @@ def test_the_index_names_each_document_with_its_hash() -> None:
 
 def test_documents_are_the_same_every_time_and_kept() -> None:
     again = Documents(builtin_schema(), reversed(KINDS))
-    assert again.index() == DOCUMENTS.index() and again.v2() == DOCUMENTS.v2()
-    assert again.v2().body is again.v2().body
+    assert again.index().body == DOCUMENTS.index().body and again.v2().body == DOCUMENTS.v2().body
+    assert again.v2().hash == DOCUMENTS.v2().hash and again.v2() is again.v2()
+
+
+def custom_kind(name: str, /, **properties: Any) -> Kind:
+    schema = {"type": "object", "properties": {"spec": {"type": "object", "properties": properties}}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}, "subresources": {"status": {}}}
+    names = {"kind": name, "plural": name.lower() + "s", "singular": name.lower(), "listKind": name + "List"}
+    whole = {
+        "metadata": {"name": f"{name.lower()}s.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]},
+    }
+    body = msgspec.json.encode({**whole, "status": {"acceptedNames": names}})
+    [kind] = kinds_of(msgspec.json.decode(body, type=CustomResourceDefinition), 0)
+    return kind
+
+
+def served(*more: Kind, before: Documents | None = None) -> Documents:
+    registry = builtin_registry()
+    schema = builtin_schema(registry)
+    for kind in more:
+        registry.add(kind)
+    return Documents(schema, registry.all_served(), before=before)
+
+
+def every_document(documents: Documents) -> list[Document]:
+    v3 = [documents.v3(path) for path in documents.paths()]
+    return [documents.v2(), documents.v2(protobuf=True), documents.index(), *(one for one in v3 if one is not None)]
+
+
+def test_what_is_made_of_older_pieces_is_what_would_be_made_anew() -> None:
+    text, number = {"type": "string"}, {"type": "integer"}
+    cat, dog = custom_kind("Cat", name=text), custom_kind("Dog", name=text)
+    before = served(cat, dog)
+    for kinds in ([custom_kind("Cat", lives=number), dog], [dog], [dog, custom_kind("Eel", name=text)]):
+        every_document(before)
+        after = served(*kinds, before=before)
+        assert [one.body for one in every_document(after)] == [one.body for one in every_document(served(*kinds))]
+        before = after
+
+
+def test_one_more_kind_writes_its_own_pieces_only() -> None:
+    cat, dog = custom_kind("Cat"), custom_kind("Dog")
+    before = served(cat)
+    every_document(before)
+    after = served(cat, dog, before=before)
+    for old, new in ((before.v2(), after.v2()), (before.v2(protobuf=True), after.v2(protobuf=True))):
+        assert old.hash != new.hash
+        written = [piece for piece in new.pieces if piece not in old.pieces and piece.raw not in {known.raw for known in old.pieces}]
+        assert 0 < sum(len(piece.raw) for piece in written) < min(30_000, new.size / 20)
+
+
+def test_a_document_is_the_same_compressed_and_in_chunks() -> None:
+    for document in (DOCUMENTS.v2(), DOCUMENTS.v2(protobuf=True), DOCUMENTS.index()):
+        assert gzip.decompress(document.gzipped()) == document.body == b"".join(document.chunks(10_000))
+        assert len(document.body) == document.size
 
 
 # ---- the real kubectl

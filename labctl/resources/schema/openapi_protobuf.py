@@ -1,16 +1,21 @@
 """This module encodes the OpenAPI v2 document as protobuf (gnostic's messages, package openapi.v2), the only form in which kubectl reads v2.
 
-openapi.py asks for it where a client's Accept says so: `kubectl explain --output=plaintext-openapiv2`, the server-side dry run of kubectl before 1.27,
+The api room sends it where a client's Accept says so: `kubectl explain --output=plaintext-openapiv2`, the server-side dry run of kubectl before 1.27,
 and any kubectl that asks v2 about a kind that v3 does not have. The field numbers are those of gnostic's OpenAPIv2.proto. It knows only the fields
 that labctl's own document uses; tests/api/test_openapi_protobuf.py decodes the result and compares it with the JSON document.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
+
+from labctl.resources.schema.definitions import Definition
+from labctl.resources.schema.openapi_json import V2, path_items, v2_node, v2_operation
+from labctl.resources.schema.operations import Operation
+from labctl.resources.schema.pieces import Piece
 
 Node = dict[str, Any]
 
@@ -20,17 +25,30 @@ _METHODS = {"get": 2, "put": 3, "post": 4, "delete": 5, "options": 6, "head": 7,
 _PATH_PARAMETER, _QUERY_PARAMETER = (1, 2, 4, 5, 19), (1, 2, 4, 6, 20)
 
 
-def encode(document: Node) -> bytes:
-    """Returns the bytes of an openapi.v2.Document."""
-    info = document["info"]
-    return b"".join(
-        (
-            _text(1, document["swagger"]),
-            _bytes(2, _text(1, info["title"]) + _text(2, info["version"])),
-            _bytes(8, b"".join(_bytes(2, _named(path, _path_item(item))) for path, item in document["paths"].items())),
-            _bytes(9, b"".join(_bytes(1, _named(name, _schema(node))) for name, node in document["definitions"].items())),
-        )
-    )
+class V2Protobuf:
+    """The whole API as one openapi.v2.Document. Path items and definitions are repeated fields of two messages in it."""
+
+    own: Mapping[str, Definition] = V2.own
+
+    def items(self, called: Sequence[Operation]) -> bytes:
+        return b"".join(_bytes(2, _named(path, _path_item(item))) for path, item in path_items(called, v2_operation).items())
+
+    def definition(self, name: str, definition: Definition) -> bytes:
+        return _bytes(1, _named(name, _schema(v2_node(definition))))
+
+    def joined(self, written: Sequence[bytes]) -> bytes:
+        return b"".join(written)
+
+    def whole(self, info: Mapping[str, str], paths: Sequence[Piece], definitions: Sequence[Piece]) -> Iterator[Piece]:
+        yield Piece(_text(1, "2.0") + _bytes(2, _text(1, info["title"]) + _text(2, info["version"])) + _head(8, paths))
+        yield from paths
+        yield Piece(_head(9, definitions))
+        yield from definitions
+
+
+def _head(number: int, pieces: Sequence[Piece]) -> bytes:
+    """Returns what stands before the bytes of a message that these pieces make up."""
+    return _varint(number << 3 | 2) + _varint(sum(len(piece.raw) for piece in pieces))
 
 
 def _path_item(item: Node) -> bytes:

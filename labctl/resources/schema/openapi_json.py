@@ -1,0 +1,189 @@
+"""OpenAPI in JSON: what openapi.py keeps of kinds and definitions, written as v3 and as v2 (Swagger 2.0) have it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from labctl.resources.schema.definitions import META, Definition
+from labctl.resources.schema.operations import Operation
+from labctl.resources.schema.pieces import Piece, separated
+
+_PATCH = META + "Patch"
+_QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
+_INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
+
+
+class _Json:
+    """What both versions have in common: path items and definitions are entries of two JSON objects."""
+
+    def __init__(self, operation: Callable[[Operation], Any], node: Callable[[Any], Any]) -> None:
+        self._operation = operation
+        self._node = node
+
+    def items(self, called: Sequence[Operation]) -> bytes:
+        return _entries(path_items(called, self._operation))
+
+    def definition(self, name: str, definition: Definition) -> bytes:
+        return _entries({name: self._node(definition)})
+
+    def joined(self, written: Sequence[bytes]) -> bytes:
+        return b",".join(written)
+
+
+class V3(_Json):
+    """One of these documents for each group and version."""
+
+    own: Mapping[str, Definition] = {
+        _QUANTITY: {"oneOf": [{"type": "string"}, {"type": "number"}]},
+        _INT_OR_STRING: {"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]},
+        _PATCH: {"type": "object"},
+    }
+
+    def __init__(self) -> None:
+        super().__init__(_v3_operation, _v3_node)
+
+    def whole(self, info: Mapping[str, str], paths: Sequence[Piece], definitions: Sequence[Piece]) -> Iterator[Piece]:
+        yield Piece(b'{"openapi":"3.0.0","info":' + msgspec.json.encode(info) + b',"paths":{')
+        yield from separated(paths)
+        yield Piece(b'},"components":{"schemas":{')
+        yield from separated(definitions)
+        yield Piece(b"}}}")
+
+
+class V2(_Json):
+    """The whole API in one document."""
+
+    own: Mapping[str, Definition] = {_QUANTITY: {"type": "string"}, _PATCH: {"type": "object"}}
+
+    def __init__(self) -> None:
+        super().__init__(v2_operation, v2_node)
+
+    def whole(self, info: Mapping[str, str], paths: Sequence[Piece], definitions: Sequence[Piece]) -> Iterator[Piece]:
+        yield Piece(b'{"swagger":"2.0","info":' + msgspec.json.encode(info) + b',"paths":{')
+        yield from separated(paths)
+        yield Piece(b'},"definitions":{')
+        yield from separated(definitions)
+        yield Piece(b"}}")
+
+
+def _entries(content: Mapping[str, Any]) -> bytes:
+    """Returns the entries of a JSON object without its braces."""
+    return msgspec.json.encode(content)[1:-1]
+
+
+def path_items(called: Sequence[Operation], written: Callable[[Operation], Any]) -> dict[str, Any]:
+    """Returns the path items: each has the parameters of its path and an operation for each method."""
+    paths: dict[str, Any] = {}
+    for operation in called:
+        item = paths.setdefault(operation.path, {})
+        item[operation.method] = written(operation)
+    return paths
+
+
+def _common(operation: Operation) -> dict[str, Any]:
+    return {
+        "operationId": operation.name,
+        "tags": [operation.tag],
+        "x-kubernetes-action": operation.action,
+        "x-kubernetes-group-version-kind": {"group": operation.group, "kind": operation.kind, "version": operation.version},
+    }
+
+
+def _parameters(operation: Operation) -> Iterator[tuple[str, str, str]]:
+    """Yields (name, in, type) of every parameter."""
+    for name in ("namespace", "name"):
+        if f"{{{name}}}" in operation.path:
+            yield name, "path", "string"
+    for parameter in operation.parameters:
+        name, _, type_ = parameter.partition(":")
+        yield name, "query", type_
+
+
+def _codes(operation: Operation) -> tuple[str, ...]:
+    return {"post": ("200", "201", "202"), "put": ("200", "201"), "patch": ("200", "201"), "delete": ("200", "202")}.get(
+        operation.method, ("200",)
+    )
+
+
+# ---- v3
+
+
+def _v3_operation(operation: Operation) -> dict[str, Any]:
+    answer = (
+        {"application/json": {"schema": _v3_reference(operation.answer)}} if operation.answer else {"*/*": {"schema": {"type": "string"}}}
+    )
+    written = _common(operation) | {
+        "parameters": [
+            {"name": name, "in": place, "schema": {"type": type_, "uniqueItems": True}} | ({"required": True} if place == "path" else {})
+            for name, place, type_ in _parameters(operation)
+        ],
+        "responses": {code: {"description": "OK", "content": answer} for code in _codes(operation)},
+    }
+    if operation.body:
+        types = operation.patches if operation.method == "patch" else ("application/json",)
+        content = {type_: {"schema": _v3_reference(operation.body)} for type_ in types}
+        written["requestBody"] = {"content": content} | ({} if operation.method == "delete" else {"required": True})
+    return written
+
+
+def _v3_reference(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _v3_node(node: Any) -> Any:
+    """Converts a schema to v3, in which references have other paths and may have no siblings."""
+    if isinstance(node, list):
+        return [_v3_node(child) for child in node]
+    if not isinstance(node, dict):
+        return node
+    if not isinstance(node.get("$ref"), str):
+        return {key: _v3_node(child) for key, child in node.items()}
+    reference = _v3_reference(node["$ref"].rsplit("/", 1)[-1])
+    rules = {key: child for key, child in node.items() if key != "$ref"}
+    return {"allOf": [reference], **rules} if rules else reference
+
+
+# ---- v2
+
+
+def v2_node(node: Any) -> Any:
+    """Leaves out the known fields below a field that keeps unknown ones: kubectl, which checks objects by this document, takes all others for mistakes."""
+    return _closed(node, top=True) if isinstance(node, dict) and _keeps_unknown(node) else node
+
+
+def _keeps_unknown(node: Any) -> bool:
+    if isinstance(node, list):
+        return any(_keeps_unknown(child) for child in node)
+    if not isinstance(node, dict):
+        return False
+    return node.get("x-kubernetes-preserve-unknown-fields") is True or any(_keeps_unknown(child) for child in node.values())
+
+
+def _closed(node: Any, *, top: bool = False) -> Any:
+    if isinstance(node, list):
+        return [_closed(child) for child in node]
+    if not isinstance(node, dict):
+        return node
+    hidden = ("properties", "items") if node.get("x-kubernetes-preserve-unknown-fields") is True and not top else ()
+    return {key: _closed(child) for key, child in node.items() if key not in hidden}
+
+
+def v2_operation(operation: Operation) -> dict[str, Any]:
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": place, "type": type_, "uniqueItems": True} | ({"required": True} if place == "path" else {})
+        for name, place, type_ in _parameters(operation)
+    ]
+    if operation.body:
+        schema = {"$ref": f"#/definitions/{operation.body}"}
+        parameters.append({"name": "body", "in": "body", "required": operation.method != "delete", "schema": schema})
+    answer = {"schema": {"$ref": f"#/definitions/{operation.answer}"}} if operation.answer else {}
+    return _common(operation) | {
+        "consumes": list(operation.patches) if operation.method == "patch" else ["*/*"],
+        "produces": ["application/json"] if operation.answer else ["*/*"],
+        "parameters": parameters,
+        "responses": {code: {"description": "OK", **answer} for code in _codes(operation)},
+        "schemes": ["https"],
+    }
