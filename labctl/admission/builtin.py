@@ -44,7 +44,7 @@ def builtin_admission(
             DefaultTolerationSeconds(evict_s),
             DefaultStorageClass(client),
             CertificateRequests(rbac, clock),
-            _mutating_webhooks(client, webhooks),
+            _mutating_webhooks(client, webhooks, rbac),
         ),
         validating=(
             NodeRestriction(client),
@@ -52,8 +52,8 @@ def builtin_admission(
             EventRateLimit(clock),
             WhenThere("LimitRanger", client, "limitranges", lambda: LimitRanger(client), LimitRanger.kinds, LimitRanger.verbs),
             PersistentVolumeClaimResize(client),
-            _policies(client),
-            _validating_webhooks(client, webhooks),
+            _policies(client, rbac),
+            _validating_webhooks(client, webhooks, rbac),
             WhenThere("ResourceQuota", client, "resourcequotas", lambda: ResourceQuota(client), ResourceQuota.kinds, ResourceQuota.verbs),
         ),
     )
@@ -62,28 +62,28 @@ def builtin_admission(
 _GROUP = "admissionregistration.k8s.io"
 
 
-def _policies(client: Client) -> WhenThere:
+def _policies(client: Client, rbac: Rbac) -> WhenThere:
     def make() -> AdmissionStep:
         from labctl.admission.policies import ValidatingPolicies
 
-        return ValidatingPolicies(client)
+        return ValidatingPolicies(client, rbac)
 
     return WhenThere("ValidatingAdmissionPolicy", client, f"validatingadmissionpolicybindings.{_GROUP}", make)
 
 
-def _mutating_webhooks(client: Client, webhooks: Webhooks) -> WhenThere:
+def _mutating_webhooks(client: Client, webhooks: Webhooks, rbac: Rbac) -> WhenThere:
     def make() -> AdmissionStep:
         from labctl.admission.webhooks import MutatingWebhooks
 
-        return MutatingWebhooks(client, webhooks)
+        return MutatingWebhooks(client, webhooks, rbac)
 
     return WhenThere("MutatingAdmissionWebhook", client, f"mutatingwebhookconfigurations.{_GROUP}", make)
 
 
-def _validating_webhooks(client: Client, webhooks: Webhooks) -> WhenThere:
+def _validating_webhooks(client: Client, webhooks: Webhooks, rbac: Rbac) -> WhenThere:
     def make() -> AdmissionStep:
         from labctl.admission.webhooks import ValidatingWebhooks
 
-        return ValidatingWebhooks(client, webhooks)
+        return ValidatingWebhooks(client, webhooks, rbac)
 
     return WhenThere("ValidatingAdmissionWebhook", client, f"validatingwebhookconfigurations.{_GROUP}", make)

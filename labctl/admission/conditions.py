@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from labctl.resources.cel.authorizer import deciding
 from labctl.resources.cel.estimate import estimate
 from labctl.resources.cel.expressions import EvaluationError, Expression
 from labctl.resources.cel.shapes import ValueShape
@@ -27,7 +28,8 @@ async def value(expression: Expression, variables: Mapping[str, Any]) -> Any:
         shapes = {name: ValueShape((each,)) for name, each in variables.items()}
         if estimate(expression.tree, shapes).cost > MOST_COST:
             raise EvaluationError("operation cancelled: actual cost limit exceeded")
-    return expression.value(variables)
+    with deciding(variables):
+        return expression.value(variables)
 
 
 class Condition(msgspec.Struct, frozen=True):

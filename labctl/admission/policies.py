@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from labctl.admission.authorizer import authorizer_of
 from labctl.admission.conditions import Condition, all_hold, conditions_of, value
 from labctl.admission.matching import NAMESPACES, NOT_SHOWN, OWN_GROUP, Match
 from labctl.admission.reviews import request, shown
@@ -24,6 +25,7 @@ from labctl.resources.client import Client
 from labctl.resources.generic import GenericObject
 from labctl.resources.kind import Object
 from labctl.resources.kinds.admissionregistration_v1.validatingadmissionpolicy import variables_of
+from labctl.resources.rbac.holders import Rbac
 from labctl.resources.service import ListOptions
 
 POLICIES, BINDINGS = f"validatingadmissionpolicies.{OWN_GROUP}", f"validatingadmissionpolicybindings.{OWN_GROUP}"
@@ -84,8 +86,9 @@ class ValidatingPolicies:
     kinds: frozenset[str] | None = None
     verbs: frozenset[Verb] = frozenset({"create", "update", "delete"})
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, rbac: Rbac) -> None:
         self._client = client
+        self._rbac = rbac
         self._policies: dict[str, tuple[int, Policy]] = {}
         self._bindings: dict[str, tuple[int, Binding]] = {}
 
@@ -131,6 +134,7 @@ class ValidatingPolicies:
         variables: dict[str, Any] = {"object": seen.new, "oldObject": seen.old, "request": request(attributes, seen)}
         variables["request"] = {name: said for name, said in variables["request"].items() if name not in ("object", "oldObject")}
         variables["namespaceObject"] = self._namespace(attributes)
+        variables["authorizer"] = authorizer_of(self._rbac, attributes, kind)
         try:
             for params in self._params(attributes, policy, binding):
                 known = {**variables, **({"params": params} if policy.param_kind else {})}

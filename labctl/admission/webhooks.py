@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from labctl.admission.authorizer import authorizer_of
 from labctl.admission.conditions import Condition, all_hold, conditions_of
 from labctl.admission.matching import NAMESPACES, NOT_SHOWN, OWN_GROUP, Match
 from labctl.admission.reviews import Shown, request, shown
@@ -30,6 +31,7 @@ from labctl.resources.generic import GenericObject
 from labctl.resources.kind import Kind, Object
 from labctl.resources.kinds.admissionrules import REQUEST_VARIABLES
 from labctl.resources.patches import json as json_patch
+from labctl.resources.rbac.holders import Rbac
 from labctl.resources.webhooks import WebhookFailed, Webhooks
 
 REVIEW = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
@@ -59,8 +61,9 @@ class Webhook:
 class Asker:
     """What both steps do: find the webhooks that are concerned, ask one, understand its answer."""
 
-    def __init__(self, client: Client, webhooks: Webhooks, resource: str) -> None:
+    def __init__(self, client: Client, webhooks: Webhooks, rbac: Rbac, resource: str) -> None:
         self.client = client
+        self._rbac = rbac
         self._webhooks = webhooks
         self._prefix = resource + "/"
         self._known: dict[str, tuple[int, list[Webhook]]] = {}
@@ -93,7 +96,7 @@ class Asker:
         """Return what it was shown and the `response` of its answer; None if it is passed over. Raises ApiError."""
         seen = await shown(attributes, kind)
         asked = request(attributes, seen)
-        if not await self._wanted(attributes, webhook, asked):
+        if not await self._wanted(attributes, webhook, kind, asked):
             return seen, None
         if attributes.options.dry_run and not webhook.safe_when_dry:
             raise failures.bad_request(f'admission webhook "{webhook.name}" does not support dry run')
@@ -105,12 +108,14 @@ class Asker:
                 return seen, None
             raise _internal(f'failed calling webhook "{webhook.name}": failed to call webhook: {error}') from None
 
-    async def _wanted(self, attributes: Attributes, webhook: Webhook, asked: Object) -> bool:
+    async def _wanted(self, attributes: Attributes, webhook: Webhook, kind: Kind, asked: Object) -> bool:
         conditions = webhook.conditions()
         if not conditions:
             return True
         try:
-            return await all_hold(conditions, {"object": asked["object"], "oldObject": asked["oldObject"], "request": asked})
+            authorizer = authorizer_of(self._rbac, attributes, kind)
+            known = {"object": asked["object"], "oldObject": asked["oldObject"], "request": asked, "authorizer": authorizer}
+            return await all_hold(conditions, known)
         except EvaluationError as error:
             if not webhook.fails:
                 return False
@@ -159,8 +164,8 @@ class MutatingWebhooks:
     kinds: frozenset[str] | None = None
     verbs: frozenset[Verb] = frozenset({"create", "update", "delete"})
 
-    def __init__(self, client: Client, webhooks: Webhooks) -> None:
-        self._asker = Asker(client, webhooks, f"mutatingwebhookconfigurations.{OWN_GROUP}")
+    def __init__(self, client: Client, webhooks: Webhooks, rbac: Rbac) -> None:
+        self._asker = Asker(client, webhooks, rbac, f"mutatingwebhookconfigurations.{OWN_GROUP}")
 
     async def admit(self, attributes: Attributes) -> None:
         webhooks = self._asker.all()
@@ -226,8 +231,8 @@ class ValidatingWebhooks:
     kinds: frozenset[str] | None = None
     verbs: frozenset[Verb] = frozenset({"create", "update", "delete"})
 
-    def __init__(self, client: Client, webhooks: Webhooks) -> None:
-        self._asker = Asker(client, webhooks, f"validatingwebhookconfigurations.{OWN_GROUP}")
+    def __init__(self, client: Client, webhooks: Webhooks, rbac: Rbac) -> None:
+        self._asker = Asker(client, webhooks, rbac, f"validatingwebhookconfigurations.{OWN_GROUP}")
 
     async def admit(self, attributes: Attributes) -> None:
         webhooks = self._asker.all()

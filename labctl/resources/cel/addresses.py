@@ -27,7 +27,8 @@ def _cidr(text: str) -> dict[str, str]:
     return {_CIDR: text}
 
 
-def _url(text: str) -> dict[str, str]:
+def parse_url(text: str) -> dict[str, str]:
+    """Returns the value of a URL. Raises ValueError."""
     parts = urlsplit(text)
     if not (parts.scheme and parts.netloc) and not text.startswith("/"):
         raise ValueError(f"URL parse error during conversion from string: parse {text[:100]!r}: invalid URI for request")
@@ -105,8 +106,8 @@ def table() -> Iterator[Row]:
     yield "ip", ("opaque",), "opaque", lambda one: _ip(_of(one, _CIDR).partition("/")[0]), True
     yield "masked", ("opaque",), "opaque", lambda one: {_CIDR: str(_network(one))}, True
     yield "prefixLength", ("opaque",), "int", _prefix, True
-    yield "url", ("string",), "opaque", _url, False
-    yield "isURL", ("string",), "bool", _holds(_url), False
+    yield "url", ("string",), "opaque", parse_url, False
+    yield "isURL", ("string",), "bool", _holds(parse_url), False
     yield "getScheme", ("opaque",), "string", lambda one: _split(one).scheme, True
     yield "getHost", ("opaque",), "string", lambda one: _split(one).netloc.rpartition("@")[2], True
     yield "getHostname", ("opaque",), "string", lambda one: _split(one).hostname or "", True

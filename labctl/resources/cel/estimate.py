@@ -21,10 +21,26 @@ _PATTERN = 0.25  # of a pattern's character
 _LIST, _MAP = 10, 30
 _LINEAR = frozenset(
     (
-        "startsWith endsWith lowerAscii upperAscii trim reverse charAt size find findAll isSorted sum min max join format substring quote"
+        "startsWith endsWith lowerAscii upperAscii trim reverse charAt size find findAll isSorted sum min max join format substring quote jsonpatch.escapeKey"
     ).split()
 )
-_QUADRATIC = frozenset({"contains", "replace", "split", "indexOf", "lastIndexOf", "sets.contains", "sets.intersects", "sets.equivalent"})
+_QUADRATIC = frozenset(
+    {
+        "contains",
+        "replace",
+        "split",
+        "indexOf",
+        "lastIndexOf",
+        "_indexOf",
+        "_lastIndexOf",
+        "sets.contains",
+        "sets.intersects",
+        "sets.equivalent",
+    }
+)
+_CHECK = 350_000
+"""What a question to the authorizer costs: an expression may ask a few dozen times, not a thousand."""
+_FORMAT = 15  # the pattern of the longest format, per character of the text
 _COMPARED = frozenset({"_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_"})
 _PARSED = frozenset("quantity isQuantity url isURL ip isIP cidr isCIDR semver isSemver timestamp duration int double string bytes".split())
 
@@ -113,6 +129,10 @@ class _Walk:
             return Found(cost + max(1.0, (sizes[0] + 1) * _TEXT) * max(1.0, pattern * _PATTERN), sizes[0])
         if name in _QUADRATIC:
             return Found(cost + max(1.0, sizes[0] * _TEXT) * max(1.0, (sizes[1] if len(sizes) > 1 else 1) * _TEXT), max(sizes))
+        if name == "check":
+            return Found(cost + _CHECK, 1)
+        if name == "validate":
+            return Found(cost + max(1.0, (sizes[-1] + 1) * _TEXT) * _FORMAT, 5)
         if name == "@in":
             items = parts[1].size if len(parts) > 1 else 1
             return Found(cost + (1 if parts[-1].shape and parts[-1].shape.key else items), 1)

@@ -16,12 +16,15 @@ from typing import Any
 from labctl.errors import LabctlError
 from labctl.resources.cel import tree as trees
 from labctl.resources.cel.functions import functions
+from labctl.resources.cel.rewrite import Rewritten, rewritten
 
 MOST_CHARACTERS = 100_000
 """A longer expression is not compiled; one of this length takes 0.3 s."""
 
 _EXTENSIONS = ("two-var-comprehensions", "bindings", "sets", "optional", "math", "strings")
 _CODE = re.compile(r"\s*\[[A-Z_]+\]\s*\Z")
+_PLACE = re.compile(r"<input>:(\d+):(\d+): ([^\n]*)(\n \| [^\n]*\n \| \.*\^)?")
+_OURS = re.compile(r"(?<=')_(?=(?:indexOf|lastIndexOf)')")  # names of rewrite.py
 _KIND = re.compile(r"\A[A-Z_]+: ")
 _WORDS = {
     "Key not found in map : ": "no such key: ",
@@ -49,21 +52,23 @@ class Environment:
         """Raises CompileError. `wanted`: the type that the value must have; empty: any."""
         if len(text) > MOST_CHARACTERS:
             raise CompileError(f"an expression may have {MOST_CHARACTERS} characters, this one has {len(text)}")
+        source = rewritten(text)
         try:
-            compiled = self._env.compile(text)
+            compiled = self._env.compile(source.text)
         except (RuntimeError, ValueError) as error:
-            raise CompileError(f"compilation failed: {_said(str(error))}") from None
+            raise CompileError(f"compilation failed: {_placed(_said(str(error)), text, source)}") from None
         found = compiled.return_type().name().lower()
         if wanted and found not in (wanted, "dyn"):
             raise CompileError(f"cel expression must evaluate to a {wanted}")
-        return Expression(text, compiled, wanted)
+        return Expression(text, source, compiled, wanted)
 
 
 class Expression:
     """A compiled expression."""
 
-    def __init__(self, text: str, compiled: Any, wanted: str) -> None:
+    def __init__(self, text: str, source: Rewritten, compiled: Any, wanted: str) -> None:
         self.text = text
+        self._source = source
         self._compiled = compiled
         self._wanted = wanted
 
@@ -73,9 +78,7 @@ class Expression:
 
     def place(self, select: trees.Select) -> tuple[int, int]:
         """Line and column of a field's dot, counted from 1."""
-        at = trees.tree(self._compiled.serialize())[1].get(select.number, 0)
-        before = self.text[:at]
-        return before.count("\n") + 1, at - (before.rfind("\n") + 1) + 1
+        return _line_and_column(self.text, self._source.origin(trees.tree(self._compiled.serialize())[1].get(select.number, 0)))
 
     def names(self) -> set[str]:
         """Return the variables that it reads, and those of its own loops."""
@@ -105,6 +108,26 @@ def _said(text: str) -> str:
     return said
 
 
+def _line_and_column(text: str, at: int) -> tuple[int, int]:
+    before = text[:at]
+    return before.count("\n") + 1, at - (before.rfind("\n") + 1) + 1
+
+
+def _placed(said: str, text: str, source: Rewritten) -> str:
+    """Return the library's error with the places and lines of the text as it was written."""
+    if source.text == text:
+        return said
+    lines = source.text.split("\n")
+
+    def place(found: re.Match[str]) -> str:
+        row, column = int(found[1]) - 1, int(found[2]) - 1
+        line, at = _line_and_column(text, source.origin(sum(len(each) + 1 for each in lines[:row]) + column))
+        shown = f"\n | {text.split(chr(10))[line - 1]}\n | {'.' * (at - 1)}^" if found[4] else ""
+        return f"<input>:{line}:{at}: {_OURS.sub('', found[3])}{shown}"
+
+    return _PLACE.sub(place, said)
+
+
 @cache
 def _types() -> Mapping[str, Any]:
     from cel_expr_python import cel
@@ -114,7 +137,7 @@ def _types() -> Mapping[str, Any]:
     return {
         "dyn": kinds.DYN, "bool": kinds.BOOL, "int": kinds.INT, "double": kinds.DOUBLE, "string": kinds.STRING, "bytes": kinds.BYTES,
         "timestamp": kinds.TIMESTAMP, "duration": kinds.DURATION, "list": kinds.List(kinds.DYN), "strings": kinds.List(kinds.STRING),
-        "map": opaque, "opaque": opaque,
+        "map": opaque, "opaque": opaque, "opaques": kinds.List(opaque), "errors": kinds.List(kinds.List(kinds.STRING)),
     }  # fmt: skip
 
 

@@ -1,4 +1,5 @@
-"""What Kubernetes adds to CEL's own functions: lists, regular expressions, quantities, URLs, addresses, networks and semantic versions.
+"""What Kubernetes adds to CEL's own functions: lists, regular expressions, quantities, semantic versions, and what the files beside this one have: URLs,
+addresses and networks (addresses.py), named formats (formats.py), and what a user may do (authorizer.py).
 
 See "Common Expression Language in Kubernetes" of its documentation. A value of a type that CEL does not have (a quantity, an address) is a map with one
 key, the type's name: the library hands Python nothing but plain values. A function that can't answer raises ValueError, which is the evaluation's error.
@@ -14,7 +15,7 @@ from typing import Any
 import msgspec
 
 from labctl.resources import quantities
-from labctl.resources.cel import addresses
+from labctl.resources.cel import addresses, authorizer, formats
 
 MOST_TEXT = 1 << 20
 """A longer text is not searched by a function of this file."""
@@ -36,7 +37,9 @@ def functions() -> Iterator[Function]:
     yield from _texts()
     yield from _quantities()
     yield from _versions()
-    yield from addresses_functions()
+    for table in (addresses.table, formats.table, authorizer.table):
+        for name, takes, gives, call, method in table():
+            yield Function(name, takes, gives, call, method)
 
 
 # -- lists -----------------------------------------------------------------------------------------------------------------------------
@@ -47,6 +50,32 @@ def _lists() -> Iterator[Function]:
     yield Function("sum", ("list",), "dyn", sum)
     yield Function("min", ("list",), "dyn", lambda items: _least("min", min, items))
     yield Function("max", ("list",), "dyn", lambda items: _least("max", max, items))
+    for item in ("int", "double", "string", "bool", "bytes", "timestamp", "duration", "list", "map"):  # the library takes no `dyn` here
+        yield Function("_indexOf", ("list", item), "int", lambda items, item: items.index(item) if item in items else -1)
+        yield Function("_lastIndexOf", ("list", item), "int", _last_item)
+    yield Function("_indexOf", ("string", "string"), "int", lambda text, part: text.find(part))
+    yield Function("_indexOf", ("string", "string", "int"), "int", _index)
+    yield Function("_lastIndexOf", ("string", "string"), "int", lambda text, part: text.rfind(part))
+    yield Function("_lastIndexOf", ("string", "string", "int"), "int", _last_index)
+
+
+def _last_item(items: list[Any], item: Any) -> int:
+    return len(items) - 1 - items[::-1].index(item) if item in items else -1
+
+
+# The library's own indexOf is for texts only, and a name can be had once, so texts are searched here, too.
+
+
+def _index(text: str, part: str, at: int) -> int:
+    if not 0 <= at <= len(text):
+        raise ValueError(f"index out of range: {at}")
+    return text.find(part, at)
+
+
+def _last_index(text: str, part: str, at: int) -> int:
+    if not 0 <= at <= len(text):
+        raise ValueError(f"index out of range: {at}")
+    return text.rfind(part, 0, at + len(part))
 
 
 def _least(name: str, choose: Callable[[Any], Any], items: list[Any]) -> Any:
@@ -62,6 +91,7 @@ def _texts() -> Iterator[Function]:
     yield Function("find", ("string", "string"), "string", lambda text, pattern: next(_found(text, pattern, 1), ""))
     yield Function("findAll", ("string", "string"), "strings", lambda text, pattern: list(_found(text, pattern, -1)))
     yield Function("findAll", ("string", "string", "int"), "strings", lambda text, pattern, most: list(_found(text, pattern, most)))
+    yield Function("jsonpatch.escapeKey", ("string",), "string", lambda key: key.replace("~", "~0").replace("/", "~1"), method=False)
 
 
 def _found(text: str, pattern: str, most: int) -> Iterator[str]:
@@ -148,10 +178,19 @@ _SEMVER = re.compile(
 )
 
 
-def _semver(text: str) -> dict[str, str]:
+def _semver(text: str, normalize: bool = False) -> dict[str, str]:
+    if normalize:
+        text = _normal(text)
     if len(text) > 1024 or not _SEMVER.fullmatch(text):
         raise ValueError(f"semver: invalid version {text[:100]!r}")
     return {_VERSION: text}
+
+
+def _normal(text: str) -> str:
+    """Returns a version as semver has it: without a leading v and leading zeros, and with all three numbers (`v01.1-rc` is 1.1.0-rc)."""
+    numbers, sign, rest = re.match(r"v?([^-+]*)([-+]?)(.*)\Z", text[:1024], re.DOTALL).groups()  # type: ignore[union-attr]  # it always matches
+    parts = [part.lstrip("0") or "0" if part.isdigit() else part for part in numbers.split(".")]
+    return ".".join(parts + ["0"] * (3 - len(parts))) + sign + rest
 
 
 def _parts(version: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -169,11 +208,9 @@ def _ordered(value: Mapping[str, Any]) -> Any:
 def _versions() -> Iterator[Function]:
     yield Function("semver", ("string",), "opaque", _semver, method=False)
     yield Function("isSemver", ("string",), "bool", _is(_semver), method=False)
+    yield Function("semver", ("string", "bool"), "opaque", _semver, method=False)
+    yield Function(
+        "isSemver", ("string", "bool"), "bool", lambda text, normalize: _is(lambda said: _semver(said, normalize))(text), method=False
+    )
     for number, name in enumerate(("major", "minor", "patch")):
         yield Function(name, ("opaque",), "int", lambda one, number=number: _parts(one)[number])
-
-
-def addresses_functions() -> Iterator[Function]:
-    """Yield the functions of URLs, addresses and networks (see addresses.py)."""
-    for name, takes, gives, call, method in addresses.table():
-        yield Function(name, takes, gives, call, method)

@@ -85,7 +85,7 @@ _CHECKS: Mapping[str, Callable[[str], bool]] = {
     "quantity": _parsed(quantities.parse),
     "rgbcolor": _matching(_RGB),
     "uri": _uri,
-    "uuid": _uuid(""),
+    "uuid": _uuid("[0-9a-f]"),
     "uuid3": _uuid("3"),
     "uuid4": _uuid("4"),
     "uuid5": _uuid("5"),

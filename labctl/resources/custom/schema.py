@@ -84,7 +84,7 @@ def is_odd(node: Node) -> bool:
     )
 
 
-_DEAR = re.compile(r"\.(all|exists\w*|map|filter|transform\w+|contains|matches|replace|split|find\w*|indexOf|lastIndexOf)\(")
+_DEAR = re.compile(r"\.(all|exists\w*|map|filter|transform\w+|contains|matches|replace|split|find\w*|indexOf|lastIndexOf|validate|check)\(")
 """Rules with these may take more than microseconds, so they are asked in a thread."""
 
 _RESERVED = frozenset(

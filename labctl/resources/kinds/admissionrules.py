@@ -14,7 +14,7 @@ from labctl.resources.kind import FieldError, Object
 
 OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 MOST_CONDITIONS = 64
-REQUEST_VARIABLES: Mapping[str, str] = {"object": "dyn", "oldObject": "dyn", "request": "dyn"}
+REQUEST_VARIABLES: Mapping[str, str] = {"object": "dyn", "oldObject": "dyn", "request": "dyn", "authorizer": "opaque"}
 GROUP = "admissionregistration.k8s.io"
 DEFINITION = "io.k8s.api.admissionregistration.v1."
 

@@ -1,0 +1,149 @@
+"""Writes an expression in what the library has: messages (`Object.spec{replicas: 3}`), and functions whose result is an optional or whose name is taken.
+
+    Object.spec{replicas: 3}         dyn({"": "Object.spec", "replicas": 3})     a map that remembers the message's name (messages.py)
+    format.dns1123Label().validate(x)   format.dns1123Label().validate(x)[?0]    the function returns a list, of which an optional is taken
+    [1, 2].indexOf(2)                [1, 2]._indexOf(2)                          the library's own indexOf is for strings only
+
+The library calls Python with plain values only and has no types of ours, so this is done to the text, token by token; strings and comments stay as they are.
+Rewritten.origin tells where a place of the new text was in the old one, so that errors name the place that their author knows.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import msgspec
+
+_TOKEN = re.compile(
+    r"""
+    (?P<string>
+      [bB]?[rR][bB]?(?:\"{3}.*?\"{3}|'{3}.*?'{3}|"[^"\n]*"|'[^'\n]*')
+      |[bB]?(?:\"{3}(?:\\.|[^\\])*?\"{3}|'{3}(?:\\.|[^\\])*?'{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'))
+    |(?P<gap>\s+|//[^\n]*)
+    |(?P<name>[A-Za-z_][A-Za-z0-9_]*|`[^`\n]*`)
+    |(?P<number>[0-9][0-9A-Za-z_]*)
+    |(?P<sign>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_PERHAPS = re.compile(r"[\w`]\s*\{|validate|named|ndexOf")
+_RENAMED = {"indexOf": "_indexOf", "lastIndexOf": "_lastIndexOf"}
+_CLOSED_BY = {")": "(", "]": "[", "}": "{"}
+MESSAGE = ""
+"""The key under which a message's map keeps the message's name: no field is called so."""
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    start: int
+
+
+class _Open(NamedTuple):
+    """A bracket that is open, and what must be written after it is closed."""
+
+    sign: str
+    after: str = ""
+    message: bool = False
+
+
+class Edit(NamedTuple):
+    """`length` characters of the old text at `start` become `text`."""
+
+    start: int
+    length: int
+    text: str
+
+
+class Rewritten:
+    """The new text, and where its parts come from."""
+
+    def __init__(self, old: str, edits: list[Edit]) -> None:
+        self._edits = sorted(edits)
+        parts: list[str] = []
+        at = 0
+        for edit in self._edits:
+            parts += (old[at : edit.start], edit.text)
+            at = edit.start + edit.length
+        self.text = "".join((*parts, old[at:]))
+
+    def origin(self, offset: int) -> int:
+        """Returns the place in the old text of a place in the new one; for a place inside an edit, the edit's start."""
+        grown = 0  # by how much the new text is longer, up to here
+        for edit in self._edits:
+            begin = edit.start + grown
+            if offset < begin:
+                break
+            if offset < begin + len(edit.text):
+                return edit.start
+            grown += len(edit.text) - edit.length
+        return offset - grown
+
+
+def rewritten(text: str) -> Rewritten:
+    """Rewrites a text. One whose brackets don't fit is left as it is: the library says what is wrong with it."""
+    return Rewritten(text, _Rewriter(text).edits() if _PERHAPS.search(text) else [])
+
+
+class _Rewriter:
+    def __init__(self, text: str) -> None:
+        found = (_Token(match.lastgroup or "", match.group(), match.start()) for match in _TOKEN.finditer(text))
+        self._tokens = [token for token in found if token.kind != "gap"]
+        self._edits: list[Edit] = []
+        self._open: list[_Open] = []
+
+    def edits(self) -> list[Edit]:
+        for number, token in enumerate(self._tokens):
+            if token.kind == "name":
+                self._name(number, token)
+            elif token.kind == "sign" and token.text in "([{":
+                self._opened(number, token)
+            elif token.kind == "sign" and token.text in ")]}" and not self._closed(token):
+                return []
+        return [] if self._open else self._edits
+
+    def _text(self, number: int) -> str:
+        return self._tokens[number].text if 0 <= number < len(self._tokens) else ""
+
+    def _name(self, number: int, token: _Token) -> None:
+        before, after = self._text(number - 1), self._text(number + 1)
+        if after == ":" and self._open and self._open[-1].message and before in ("{", ",", "?"):
+            self._replace(token, msgspec.json.encode(token.text.strip("`")).decode())
+        elif after == "(" and before == "." and token.text in _RENAMED:
+            self._replace(token, _RENAMED[token.text])
+
+    def _opened(self, number: int, token: _Token) -> None:
+        if token.text == "{" and self._is_name(number - 1):
+            first = self._path(number - 1)
+            start, name = self._tokens[first].start, "".join(each.text for each in self._tokens[first:number])
+            self._edits.append(Edit(start, token.start + 1 - start, f'dyn({{"{MESSAGE}":"{name}",'))
+            self._open.append(_Open("{", ")", message=True))
+        else:
+            self._open.append(_Open(token.text, "[?0]" if token.text == "(" and self._is_optional(number - 1) else ""))
+
+    def _closed(self, token: _Token) -> bool:
+        if not self._open or self._open[-1].sign != _CLOSED_BY[token.text]:
+            return False
+        after = self._open.pop().after
+        if after:
+            self._edits.append(Edit(token.start + 1, 0, after))
+        return True
+
+    def _is_name(self, number: int) -> bool:
+        return number >= 0 and self._tokens[number].kind == "name" and self._text(number) != "in"
+
+    def _path(self, number: int) -> int:
+        """Returns the number of the first token of a name with dots that ends at `number`."""
+        while self._text(number - 1) == "." and self._is_name(number - 2):
+            number -= 2
+        return number
+
+    def _is_optional(self, number: int) -> bool:
+        """Tells whether the function that is called here gives an optional."""
+        if self._text(number - 1) != ".":
+            return False
+        return self._text(number) == "validate" or (self._text(number) == "named" and self._text(number - 2) == "format")
+
+    def _replace(self, token: _Token, text: str) -> None:
+        self._edits.append(Edit(token.start, len(token.text), text))

@@ -1,0 +1,149 @@
+"""The functions that Kubernetes adds to CEL beside those of the library: named formats, the authorizer, lists, versions; and messages that are written out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from labctl.admission.conditions import value
+from labctl.resources.cel.authorizer import Authorizer, Question, deciding
+from labctl.resources.cel.estimate import Made, estimate
+from labctl.resources.cel.expressions import CompileError, Environment, EvaluationError
+from labctl.resources.cel.formats import CHECKS
+from labctl.resources.cel.rewrite import rewritten
+
+ENV = Environment({"object": "dyn", "text": "string", "authorizer": "opaque"})
+
+VALID = {
+    "dns1123Label": "a-b",
+    "dns1123Subdomain": "a.b",
+    "dns1035Label": "a1",
+    "qualifiedName": "example.com/a",
+    "dns1123LabelPrefix": "a-",
+    "dns1123SubdomainPrefix": "a.b-",
+    "dns1035LabelPrefix": "a-",
+    "labelValue": "",
+    "uri": "https://a.b/c",
+    "uuid": "123e4567-e89b-12d3-a456-426614174000",
+    "byte": "aGVsbG8=",
+    "date": "2026-01-31",
+    "datetime": "2026-01-31T10:00:00Z",
+}
+
+
+def test_every_format_is_tried() -> None:
+    assert VALID.keys() == CHECKS.keys()
+
+
+@pytest.mark.parametrize("name", VALID)
+def test_a_named_format_is_an_optional_list_of_errors(name: str) -> None:
+    for text in (f"format.{name}()", f"format.named('{name}').value()"):
+        assert ENV.compile(f"!{text}.validate(text).hasValue()").value({"text": VALID[name]}) is True
+        assert ENV.compile(f"{text}.validate(text).value().size() > 0").value({"text": " no such thing%\n"}) is True
+    assert ENV.compile("format.named('nope').hasValue()").value({}) is False
+
+
+def test_a_format_tells_what_is_wrong() -> None:
+    said = ENV.compile("format.dns1123Label().validate('A').value().join(';')", "string").value({})
+    assert said.startswith("a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-'")
+
+
+TRUE = [
+    "[1, 2, 1].indexOf(1) == 0 && [1, 2, 1].lastIndexOf(1) == 2 && ['a'].indexOf('b') == -1",
+    "'abcb'.indexOf('b') == 1 && 'abcb'.indexOf('b', 2) == 3 && 'abcb'.lastIndexOf('b') == 3 && 'abcb'.lastIndexOf('b', 2) == 1",
+    "object.l.indexOf('y') == 1 && object.t.indexOf('y') == 0",
+    "semver('v1.0', true) == semver('1.0.0') && isSemver('01.2', true) && !isSemver('01.2') && !isSemver('x', true)",
+    "jsonpatch.escapeKey('a/b~c') == 'a~1b~0c'",
+    "'x {validate(1)}' + r'format.named(\\d' == \"x {validate(1)}\" + 'format.named(\\\\d'  // x{y: 1}",
+    "3 in {3: 1} && object.l.all(x, x in {'x': 1, 'y': 2})",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TRUE)
+def test_functions_and_texts_that_look_like_them(text: str) -> None:
+    assert ENV.compile(text).value({"object": {"l": ["x", "y"], "t": "y"}}) is True
+
+
+def test_messages_are_maps_that_know_their_name() -> None:
+    text = "Object{spec: Object.spec{replicas: object.n + 1, ?none: optional.none(), labels: {'a/b': 'c'}, list: [Object.spec.list{a: 1}]}}"
+    spec = {"": "Object.spec", "replicas": 3, "labels": {"a/b": "c"}, "list": [{"": "Object.spec.list", "a": 1}]}
+    assert ENV.compile(text, "").value({"object": {"n": 2}}) == {"": "Object", "spec": spec}
+    assert ENV.compile("true ? [] : [JSONPatch{op: 'add'}]", "").value({}) == []
+
+
+WRONG = [
+    ("Object{spec: Object.spec{a: nope}}", "<input>:1:29: undeclared reference to 'nope'", "Object{spec: Object.spec{a: nope}}"),
+    ("Object{\n a: 1 + 'x'}", "<input>:2:7: found no matching overload for '_+_'", " a: 1 + 'x'}"),
+    ("[1].indexOf(1, 2, 3)", "<input>:1:12: undeclared reference to 'indexOf'", "[1].indexOf(1, 2, 3)"),
+    ("format.dns1123Label().validate(1)", "found no matching overload for 'validate'", "format.dns1123Label().validate(1)"),
+    ("Object{a: 1", "Syntax error", "Object{a: 1"),
+]
+
+
+@pytest.mark.parametrize(("text", "words", "line"), WRONG)
+def test_an_error_shows_the_text_as_it_was_written(text: str, words: str, line: str) -> None:
+    with pytest.raises(CompileError) as caught:
+        ENV.compile(text, "")
+    assert words in str(caught.value) and f" | {line}\n" in str(caught.value)
+
+
+def test_every_place_of_a_rewritten_text_has_an_origin() -> None:
+    text = "f(A.b{c: [1].indexOf(2), d: format.named('x')}) + y"
+    new = rewritten(text)
+    for word in ("f(", "[1]", "(2)", "format", "'x'", "+ y"):
+        assert new.origin(new.text.index(word)) == text.index(word), word
+
+
+# -- the authorizer
+
+
+def asked_with(text: str, *, user: str = "bob") -> tuple[Any, list[Question]]:
+    asked: list[Question] = []
+
+    def decide(question: Question) -> str:
+        asked.append(question)
+        return "RBAC: allowed" if question.verb == "create" else ""
+
+    about = {"group": "apps", "resource": "deployments", "namespace": "here", "name": "web", "subresource": ""}
+    variables = {"authorizer": Authorizer(decide, user, ("people",), about)}
+    with deciding(variables):
+        return ENV.compile(text, "").value(variables), asked
+
+
+def test_the_authorizer_asks_what_the_expression_says() -> None:
+    chain = "authorizer.group('apps').resource('deployments').subresource('scale').namespace('n').name('x').check('create')"
+    found, [asked] = asked_with(f"{chain}.allowed()")
+    assert found is True
+    assert asked == Question("bob", ("people",), "create", "", "apps", "deployments", "scale", "n", "x")
+    assert asked_with(f"{chain}.reason() + string({chain}.errored()) + {chain}.error()")[0] == "RBAC: allowedfalse"
+    assert asked_with("authorizer.path('/healthz').check('get').allowed()") == (False, [Question("bob", ("people",), "get", "/healthz")])
+    found, [asked] = asked_with("authorizer.requestResource.check('create').allowed()")
+    assert found is True and (asked.group, asked.resource, asked.namespace, asked.name) == ("apps", "deployments", "here", "web")
+    _, [asked] = asked_with("authorizer.serviceAccount('ns', 'me').group('').resource('pods').labelSelector('a=b').check('list').allowed()")
+    assert asked.user == "system:serviceaccount:ns:me" and "system:serviceaccounts:ns" in asked.groups
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("authorizer.path(' ').check('get').allowed()", "path must not be empty"),
+        ("authorizer.group('').resource('').check('get').allowed()", "resource must not be empty"),
+        ("authorizer.serviceAccount('A', 'x').path('/').check('get').allowed()", "Invalid service account namespace"),
+        ("authorizer.allowed()", "no such overload"),
+        ("authorizer.group('').check('get').allowed()", "no such overload"),
+    ],
+)
+def test_a_chain_that_makes_no_sense_has_no_value(text: str, words: str) -> None:
+    with pytest.raises(EvaluationError, match=words):
+        asked_with(text)
+
+
+async def test_questions_and_formats_have_a_price() -> None:
+    many = ENV.compile("object.l.all(x, authorizer.group('').resource(x).check('get').allowed())")
+    authorizer = Authorizer(lambda _asked: "yes", "bob", (), {})
+    assert await value(many, {"object": {"l": ["pods"] * 10}, "authorizer": authorizer}) is True
+    with pytest.raises(EvaluationError, match="cost limit exceeded"):
+        await value(many, {"object": {"l": ["pods"] * 100}, "authorizer": authorizer})
+    long = estimate(ENV.compile("format.dns1123Label().validate(text).hasValue()").tree, {"text": Made(1_000_000)})
+    assert long.cost > 1_000_000
