@@ -35,9 +35,11 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 SHARED_LABS = {
     "test_survives": "enduring",
-    "test_vagrant": "enduring",
     "test_vagrant_victims": "enduring",
+    "test_core": "enduring",
+    "test_vagrant": "enduring",
     "test_provider": "virtual",
+    "test_links": "virtual",
     "test_machines": "virtual",
     "test_snapshots": "virtual",
 }

@@ -21,6 +21,9 @@ from labctl.experiments.result import Cell, Run, Verdict
 _FORM = re.compile(r"(?:([a-z][a-z0-9]{0,20})\s+of\s+)?([a-z][a-z0-9_]{0,40})\s*(<=|>=|==|<|>)\s*(\d{1,12}(?:\.\d{1,12})?)\s*(\S{0,10})")
 _HOW = "write a hypothesis as `outage < 0.5 s`, `failed == 0` or `p95 of recovery < 2 s`"
 
+_UNTIL_SERVED = ("outage", "recovery")
+NOT_BACK = "was not seen to recover within the load"
+
 
 class Hypothesis(msgspec.Struct, frozen=True, kw_only=True):
     """A threshold. `when` restricts it to the cells that have these values; `bound` is in `unit`."""
@@ -72,7 +75,7 @@ def judge(hypothesis: Hypothesis, cell: Cell, runs: Sequence[Run]) -> Verdict:
     if not values:
         why = "no repetition counts"
     elif len(known) < len(values):
-        why = f"in {len(values) - len(known)} of {len(values)} repetitions there is no {hypothesis.figure}: it did not happen, or nothing was measured"
+        why = _why_missing(hypothesis.figure, runs)
     holds = not why and measured is not None and _compare(measured, hypothesis.operator, hypothesis.bound)
     return Verdict(
         text=hypothesis.text,
@@ -86,6 +89,17 @@ def judge(hypothesis: Hypothesis, cell: Cell, runs: Sequence[Run]) -> Verdict:
         cell=cell,
         why=why,
     )
+
+
+def _why_missing(figure: str, runs: Sequence[Run]) -> str:
+    """Return in how many repetitions there is no such figure, and for the first of them why: what its requests met, where the figure is about them."""
+    missing = [run for run in runs if run.figures.get(figure) is None]
+    requests, failed, outage = (missing[0].figures.get(name) for name in ("requests", "failed", "outage"))
+    reason = "it did not happen while it was watched"
+    if figure in _UNTIL_SERVED and outage is None:
+        reason = "nothing was measured" if not requests else f"the service {NOT_BACK} ({failed or 0:.0f} of {requests:.0f} requests failed)"
+        reason += "; a longer `duration` watches longer" if requests else ""
+    return f"in {len(missing)} of {len(runs)} repetitions there is no {figure}: {reason}"
 
 
 def _compare(measured: float, operator: str, bound: float) -> bool:

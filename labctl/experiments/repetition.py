@@ -13,7 +13,7 @@ from labctl.errors import LabctlError
 from labctl.experiments import selectors
 from labctl.experiments.plan import Plan, PlannedStep
 from labctl.experiments.selectors import Chooser
-from labctl.experiments.stage import ActionRequest, FaultRequest, Running, Stage, StageGone, StageRefuses
+from labctl.experiments.stage import ActionRequest, Condition, FaultRequest, Running, Stage, StageGone, StageRefuses
 from labctl.measure.records import Measurement
 from labctl.measure.timeline import Timeline
 
@@ -24,10 +24,11 @@ class BrokenOff(LabctlError):
     """The experiment can't go on: a steady state that never came, or manifests that are refused."""
 
 
-def wait_steady(stage: Stage, plan: Plan) -> None:
-    """Return when every condition of the steady state holds at once. BrokenOff says what was missing when its time was over."""
+def wait_steady(stage: Stage, plan: Plan, conditions: Sequence[Condition] | None = None) -> None:
+    """Return when every condition (default: the whole steady state) holds at once. BrokenOff says what was missing when its time was over."""
     deadline_s = stage.now() + plan.steady_within_s
-    while missing := [text for condition in plan.steady if (text := stage.unmet(condition))]:
+    wanted = plan.steady if conditions is None else conditions
+    while missing := [text for condition in wanted if (text := stage.unmet(condition))]:
         if stage.now() >= deadline_s:
             raise BrokenOff(
                 f"the steady state did not come within {plan.steady_within_s:g} s: {'; '.join(missing)}",
@@ -79,7 +80,11 @@ class Repetition:
         self.timelines: Sequence[Timeline] = ()
 
     def deploy(self) -> None:
-        """Apply the manifests. BrokenOff if they are refused, as they would be the next time."""
+        """Apply the manifests when the nodes are there. BrokenOff if that never is, or if they are refused, as they would be the next time.
+
+        A machine that was just restored may be silent for some seconds; pods that are made then are all placed on the others, for good.
+        """
+        wait_steady(self._stage, self._plan, [condition for condition in self._plan.steady if condition.nodes])
         try:
             self._stage.deploy(self._plan.manifests)
         except StageGone:

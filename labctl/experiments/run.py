@@ -23,7 +23,7 @@ from labctl.errors import LabctlError, UsageError
 from labctl.experiments import folder as folders
 from labctl.experiments.figures import figures
 from labctl.experiments.file import Experiment
-from labctl.experiments.hypothesis import judge
+from labctl.experiments.hypothesis import NOT_BACK, judge
 from labctl.experiments.plan import Plan
 from labctl.experiments.repetition import BrokenOff, Repetition, refuse_early
 from labctl.experiments.result import Result, Run, cell_name
@@ -238,7 +238,7 @@ def _in_words(run: Run) -> str:
     if run.broken:
         return f"does not count: {run.broken}"
     outage, failed, requests = (run.figures.get(name) for name in ("outage", "failed", "requests"))
-    words = [f"outage {outage:.3f} s"] if outage is not None else []
+    words = [f"outage {outage:.3f} s"] if outage is not None else [f"the service {NOT_BACK}"] if requests and run.timelines else []
     return ", ".join(
         [*words, *([f"{failed:.0f} of {requests:.0f} requests failed"] if failed is not None and requests is not None else [])]
     )

@@ -40,6 +40,7 @@ _PATHS = {
     **{kind: "/apis/apps/v1/namespaces/{}/" + kind + "s/{}" for kind in ("deployment", "replicaset", "statefulset", "daemonset")},
 }
 _CHECKED_AT_ONCE = 50
+_SILENT = {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}  # no pod is placed there, whatever the condition says already
 _FAULTS = "/apis/labctl.internal/v1/faults"
 
 
@@ -115,7 +116,7 @@ class LabStage:
             ready = sum(pod.ready for pod in self.pods(condition.workload))
             return "" if ready == condition.ready else f"{condition.workload} has {ready} of {condition.ready} Ready pods"
         nodes = self._get("/api/v1/nodes")["items"]
-        ready = sum(_condition(node, "Ready") == "True" for node in nodes)
+        ready = sum(_condition(node, "Ready") == "True" and not _SILENT & _taints(node) for node in nodes)
         return "" if ready >= condition.nodes else f"{ready} of {condition.nodes} nodes are Ready"
 
     def _endpoints(self, service: str) -> int:
@@ -273,6 +274,10 @@ def _manifest(fault: FaultRequest) -> dict[str, Any]:
 
 def _condition(thing: Mapping[str, Any], kind: str) -> str:
     return next((c["status"] for c in thing.get("status", {}).get("conditions", []) if c["type"] == kind), "")
+
+
+def _taints(node: Mapping[str, Any]) -> set[str]:
+    return {taint["key"] for taint in node["spec"].get("taints") or ()}
 
 
 def _selector(selector: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cluster import PATIENCE, SEED, condition, wait
+from tests.e2e.cluster import PATIENCE, SEED, condition, crowded, wait
 
 EXPERIMENTS = Path(__file__).parents[2] / "examples" / "experiments"
 pytestmark = pytest.mark.skipif(os.environ.get("LABCTL_TEST_PROVIDER") != "vagrant", reason="of virtual machines: make test-vm")
@@ -35,13 +35,14 @@ def test_vagrant_ssh_works_from_the_labs_folder_and_reaches_the_virtual_ip(servi
 
 
 def test_the_experiment_of_a_nodes_death_runs_on_virtual_machines(serving):
-    """The same file as on namespace machines, once, with more patience and fewer requests."""
+    """The same file as on namespace machines, once, with fewer requests and, where machines are emulated or the host is busy, a longer look."""
+    slow = PATIENCE * min(3.0, crowded())
     shutil.copytree(EXPERIMENTS / "manifests", serving.folder / "manifests", dirs_exist_ok=True)
     text = (EXPERIMENTS / "node-death.yaml").read_text()
-    text = text.replace("duration: 5s", f"duration: {5 * PATIENCE:g}s\nsteady_within: {60 * PATIENCE:g}s").replace(
+    text = text.replace("duration: 5s", f"duration: {5 * slow:.0f}s\nsteady_within: {60 * slow:.0f}s").replace(
         "rate: 200/s", "rate: 20/s, timeout: 5s"
     )
-    text = text.replace("- outage < 0.5 s", f"- reaction < {5 * PATIENCE:g} s\n  - outage < {10 * PATIENCE:g} s")
+    text = text.replace("- outage < 0.5 s", f"- reaction < {2 * slow:.1f} s\n  - outage < {4 * slow:.1f} s")
     (serving.folder / "node-death.yaml").write_text(text)
     done = serving.labctl("experiment", "run", "node-death.yaml", "--repetitions", "1", timeout_s=200)
     assert "holds: reaction <" in done.stdout and "holds: outage <" in done.stdout

@@ -35,7 +35,7 @@ class Running:
 
 
 class FakeStage:
-    """`outages` are the seconds that each next fault costs; `fail` has errors by the name of the call: a list, one for each call, None for none."""
+    """`outages` are the seconds that each next fault costs, None for one that does not end; `fail` has errors by the name of the call: a list, one for each call, None for none."""
 
     def __init__(self, outages=(), fail=None, minions=2):
         self.now_s = 1000.0
@@ -96,7 +96,7 @@ class FakeStage:
         cost = self.outages.pop(0) if self.outages else 0.1
         self.faults[fault.name] = (fault, self.now_s, cost)
         self.active.add(fault.name)
-        self.out.append((self.now_s, self.now_s + cost))
+        self.out.append((self.now_s, self.now_s + cost if cost is not None else 1e12))
         return [f"{fault.target} was broken"]
 
     def act(self, action):
@@ -110,9 +110,8 @@ class FakeStage:
         for name in names:
             fault, at_s, cost = self.faults[name]
             facts = FaultFacts(name=name, type=fault.type, target=fault.target, injected_s=at_s)
-            found.append(
-                Timeline(fault=facts, figures=Figures(reaction_s=0.01, outage_s=cost, recovery_s=max(0.0, cost - 0.01), requests=1))
-            )
+            recovery_s = None if cost is None else max(0.0, cost - 0.01)
+            found.append(Timeline(fault=facts, figures=Figures(reaction_s=0.01, outage_s=cost, recovery_s=recovery_s, requests=1)))
         return found
 
     def heal(self):

@@ -30,7 +30,10 @@ def test_thresholds(text, holds, measured):
 def test_a_service_that_never_answered_again_is_below_no_bound():
     found = verdict("outage < 0.5 s", [0.1, None, 0.1])
     assert not found.holds and found.measured == pytest.approx(0.1)
-    assert found.why == "in 1 of 3 repetitions there is no outage: it did not happen, or nothing was measured"
+    assert found.why == (
+        "in 1 of 3 repetitions there is no outage: the service was not seen to recover within the load (10 of 200 requests failed);"
+        " a longer `duration` watches longer"
+    )
     assert not verdict("outage > 0.5 s", [None]).holds
 
 

@@ -116,6 +116,22 @@ def test_a_steady_state_that_never_comes_says_what_was_missing_and_stops(play):
     assert not stage.states and stage.now_s < 1062 and not any("inject" in line for line in stage.said)
 
 
+def test_nothing_is_deployed_before_the_nodes_are_there(tmp_path):
+    """Pods that are made while a machine is still silent after a restore would all be placed on the other, and the outage would be another."""
+    play, stage = Play(tmp_path, GOOD.replace("steady:", "steady:\n  - {nodes: 2}")), FakeStage()
+    deploy, deployed_at = stage.deploy, []
+    stage.unmet = lambda condition: "1 of 2 nodes are Ready" if condition.nodes and stage.now_s < 1005 else ""
+    stage.deploy = lambda manifests: (deployed_at.append(stage.now_s), deploy(manifests))
+    play(stage, repetitions=1)
+    assert len(deployed_at) == 1 and deployed_at[0] == pytest.approx(1005, abs=0.2)
+
+
+def test_a_repetition_without_an_end_of_the_outage_says_so(play):
+    result = play(FakeStage([None]), repetitions=1)
+    assert not result.holds and "was not seen to recover within the load" in result.verdicts[0].why
+    assert "the service was not seen to recover within the load" in play.progress.lines[-3]
+
+
 def test_requests_that_fail_before_anything_is_broken_stop_it(tmp_path):
     play = Play(tmp_path, GOOD.replace("  - {service: web, endpoints: 2}", "  - {service: web, endpoints: 2}\n  - without_failures: 1s"))
     stage = FakeStage()
