@@ -190,7 +190,7 @@ def _runner(resources: Resources, clock: SystemClock, authority: Authority, webh
         return recorders.setdefault(component, Recorder(client, component, clock))
 
     settings = ControllerSettings(root_certificate=authority.certificate_pem.decode())
-    builtin = builtin_controllers(resources.registry, settings, webhooks)
+    builtin = builtin_controllers(resources.registry, settings, webhooks, schema=resources.schema)
     controllers = [*builtin, Signing(authority), TokenSecrets(tokens.sign, settings)]
     return Runner(resources, client, recorder, controllers, clock, resources.journal, Random(1))
 

@@ -20,6 +20,7 @@ from labctl.controllers.loadbalancers import LoadBalancers
 from labctl.controllers.mirroring import Mirroring
 from labctl.controllers.namespaces import Namespaces
 from labctl.controllers.nodes import Nodes
+from labctl.controllers.policytypes import PolicyTypes
 from labctl.controllers.quotas import Quotas
 from labctl.controllers.replicasets import ReplicaSets
 from labctl.controllers.replication import Replication
@@ -32,6 +33,7 @@ from labctl.controllers.volumes.persistentvolumes import PersistentVolumes
 from labctl.controllers.volumes.protection import ClaimProtection
 from labctl.reconcile.plan import Follower
 from labctl.resources.registry import Registry
+from labctl.resources.schema.definitions import Schema
 from labctl.resources.usage import NoUsage, UsageReader
 from labctl.resources.webhooks import NoWebhooks, Webhooks
 
@@ -41,6 +43,7 @@ def builtin_controllers(
     settings: ControllerSettings = ControllerSettings(),  # noqa: B008 - frozen
     webhooks: Webhooks = NoWebhooks(),  # noqa: B008 - it holds nothing
     usage: UsageReader = NoUsage(),  # noqa: B008 - it holds nothing
+    schema: Schema | None = None,
 ) -> list[Follower]:
     """Custom kinds come first, because all others may deal with them; then endpoints, so that nobody is sent to a pod that leaves. The scheduler is in a room of its own."""
     return [
@@ -68,6 +71,7 @@ def builtin_controllers(
         ClaimProtection(),
         ServiceAccounts(settings),
         Aggregation(),
+        PolicyTypes(registry, schema),
         Garbage(registry),
         Namespaces(registry),
         Quotas(registry),

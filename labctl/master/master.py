@@ -151,7 +151,7 @@ class Master:
         controllers = self.settings.controllers()
         signing = [Signing(self._authority)] if self._authority else []
         tokens = [TokenSecrets(self._tokens.sign, controllers)] if self._tokens else []
-        builtin = builtin_controllers(self.registry, controllers, self.webhooks, self._usage())
+        builtin = builtin_controllers(self.registry, controllers, self.webhooks, self._usage(), self.resources.schema)
         pages = [self._feed] if self._feed else []
         return [Milestones(self.journal), *builtin, *signing, *tokens, essential, self.scheduler, *machine_rooms, self.faults, *pages]
 

@@ -199,7 +199,7 @@ class World:
             lambda component: Recorder(self.client, component, self.clock),
             [
                 Milestones(self.journal),
-                *builtin_controllers(self.registry, self._settings, usage=self._usage),
+                *builtin_controllers(self.registry, self._settings, usage=self._usage, schema=self.resources.schema),
                 Scheduler(),
                 *self.more_followers(),
             ],

@@ -45,7 +45,6 @@ class Environment:
     """Names and types of variables; a type is a word of TYPES, or `list(...)` and `map(string,...)` of one."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
-        self._variables = dict(variables)
         self._env = _environment(tuple(sorted(variables.items())))
 
     def compile(self, text: str, wanted: str = "bool") -> Expression:
@@ -174,14 +173,21 @@ _kept: dict[tuple[tuple[str, str], ...], Any] = {}
 
 def _environment(variables: tuple[tuple[str, str], ...]) -> Any:
     """Return the library's environment. Recent ones are kept, because making one takes milliseconds."""
-    from cel_expr_python import cel
-
     found = _kept.pop(variables, None)
     if found is None:
-        extensions = "".join(f"- name: {name}\n" for name in _EXTENSIONS)
-        config = cel.NewEnvConfigFromYaml(f"name: kubernetes\nextensions:\n{extensions}")
-        found = cel.NewEnv(config=config, variables={name: _type(said) for name, said in variables}, functions=_declared())
+        found = new_environment(dict(variables))
     _kept[variables] = found
     while len(_kept) > 64:
         del _kept[next(iter(_kept))]
     return found
+
+
+def new_environment(variables: Mapping[str, str], messages: Mapping[str, str] = {}, pool: Any = None) -> Any:
+    """Make an environment of the library. `messages` are variables of a protobuf message in the pool, with the message's name."""
+    from cel_expr_python import cel
+
+    extensions = "".join(f"- name: {name}\n" for name in _EXTENSIONS)
+    config = cel.NewEnvConfigFromYaml(f"name: kubernetes\nextensions:\n{extensions}")
+    types = {name: _type(said) for name, said in variables.items()} | {name: cel.Type(message) for name, message in messages.items()}
+    described = {"descriptor_pool": pool} if pool is not None else {}
+    return cel.NewEnv(config=config, variables=types, functions=_declared(), **described)
