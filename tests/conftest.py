@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from xdist.remote import Producer
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from tests.inprocess import ApiServer
+from tests.order import ByLab, LongestFirst
 from tests.vm.labs import Lab
 
 hypothesis.settings.register_profile(
@@ -33,29 +36,18 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
             file.write(f"{report.nodeid}\n{found}{example}\n\n")
 
 
-SHARED_LABS = {
-    "test_survives": "enduring",
-    "test_vagrant_victims": "enduring",
-    "test_core": "enduring",
-    "test_vagrant": "enduring",
-    "test_provider": "virtual",
-    "test_links": "virtual",
-    "test_machines": "virtual",
-    "test_snapshots": "virtual",
-}
-"""Files whose tests share one lab (a fixture of the session): they run in one process."""
+def pytest_configure() -> None:
+    """A run means the same however it was begun: a shell's background job ignores Ctrl-C and some hosts forbid compiled files, and programs inherit both."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling labctl takes a master that starts longer than all else
+    sys.dont_write_bytecode = False
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
-    """`--dist loadscope` hands out whole files, and together those that share a lab."""
-    return ByLab(config, log) if config.getvalue("dist") == "loadscope" else None
-
-
-class ByLab(LoadScopeScheduling):
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return SHARED_LABS.get(Path(file).stem, file)
+    """Whole files, the longest first; `--dist loadscope` hands out together those that share a lab, in the order of the command line."""
+    return {"loadscope": ByLab, "loadfile": LongestFirst}.get(config.getvalue("dist"), lambda *_: None)(config, log)
 
 
 @pytest.fixture
