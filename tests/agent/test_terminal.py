@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -17,12 +18,13 @@ from pathlib import Path
 import pytest
 
 CRUN = """
-import array, os, pty, socket, sys
+import array, os, pty, signal, socket, sys
 path, *command = sys.argv[1:]
 if not command:
     sys.exit(7)  # it could not start: no terminal is sent
 pid, terminal = pty.fork()
 if pid == 0:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as in any container: a test run of `nohup` ignores it, and the command would outlive its terminal
     os.execvp(command[0], command)
 with socket.socket(socket.AF_UNIX) as console:
     console.connect(path)
@@ -91,6 +93,16 @@ def window(tmp_path: Path) -> Iterator[Callable[..., Window]]:
         each.process.kill()
         each.process.wait()
         os.close(each.master)
+    deadline = time.monotonic() + 20
+    while still := [line for line in command_lines() if str(tmp_path) in line]:  # the command's terminal is gone with the agent
+        assert time.monotonic() < deadline, still
+        time.sleep(0.01)
+
+
+def command_lines() -> Iterator[str]:
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            yield each.read_text(errors="replace").replace("\0", " ")
 
 
 def test_it_follows_the_window(window: Callable[..., Window]) -> None:
