@@ -1,5 +1,6 @@
 """Labs for scenarios. One wheel for the whole run, one lab for each file of scenarios that share one."""
 
+import fcntl
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from tests.existing import Rack
 MACHINES_MAX = 3
 """That a scenario asks for."""
 ROOT = Path(__file__).parents[2]
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
 
 
 def pytest_collection_modifyitems(items):
@@ -28,17 +30,28 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory) -> Path:
-    """labctl as a stranger installs it: a wheel, outside the checkout. LABCTL_TEST_WHEEL is a folder with one that was built already."""
-    folder = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
-    built = Path(os.environ.get("LABCTL_TEST_WHEEL", folder))
-    if built == folder:
-        subprocess.run([*pip, "wheel", "--no-deps", "-w", folder, ROOT], check=True, capture_output=True, text=True)
-    subprocess.run(
-        [*pip, "install", "--no-deps", "--no-index", "--no-compile", "--target", folder / "site", *built.glob("labctl-*.whl")], check=True
-    )
-    return folder / "site"
+def built(request, tmp_path_factory) -> Path:
+    """The folder of a wheel that is built once, whichever process of the run needs it first. LABCTL_TEST_WHEEL is one with a wheel that was built already."""
+    if ready := os.environ.get("LABCTL_TEST_WHEEL"):
+        return Path(ready)
+    base = tmp_path_factory.getbasetemp()
+    folder = (
+        base.parent if hasattr(request.config, "workerinput") else base
+    ) / "built"  # xdist's processes have folders of their own below the run's
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not list(folder.glob("*.whl")):
+            subprocess.run([*PIP, "wheel", "--no-deps", "-w", folder, ROOT], check=True, capture_output=True, text=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(built, tmp_path_factory) -> Path:
+    """labctl as a stranger installs it: a wheel, outside the checkout. Each process has its own, as scenarios change what was installed."""
+    site = tmp_path_factory.mktemp("wheel") / "site"
+    subprocess.run([*PIP, "install", "--no-deps", "--no-index", "--no-compile", "--target", site, *built.glob("labctl-*.whl")], check=True)
+    return site
 
 
 @pytest.fixture(scope="session")
