@@ -208,7 +208,7 @@ def without_empty(name: str, obj: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("root", sorted(protobuf._table()[0]))
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_every_kind_comes_back_as_it_was_sent(root: str, data: st.DataObject) -> None:
     version, _, kind = root.rpartition("/")

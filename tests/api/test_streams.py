@@ -159,7 +159,7 @@ async def test_an_agent_that_says_no_is_an_error(lab: Lab) -> None:
     merge = "application/merge-patch+json"
     patch = {"status": {"containerStatuses": [ended]}}
     await api.resources.patch(api.resources.registry["pods"], "default", "web", patch, merge, subresource="status")
-    for options in ([], ["--follow"]):
+    for options in ([], ["--follow", "--pod-running-timeout=1s"]):  # so long kubectl itself tries again
         ran = await api.kubectl("logs", "web", "--previous", *options)
         assert (ran.code, ran.out) == (1, "") and "the agent says no" in ran.err
 
@@ -291,9 +291,15 @@ async def test_proxy_to_what_speaks_tls(lab: Lab) -> None:
         writer.write(head.encode() + line)
         writer.close()
 
+    async def plain(shell: Shell) -> int:
+        """What speaks no TLS takes a hello for a bad request, as nginx does."""
+        await shell.read()
+        await shell.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        return 0
+
     async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as server:
         host.ports[minions.POD_IP, 8443] = minions.to_loopback(server.sockets[0].getsockname()[1])
-        host.ports[minions.POD_IP, 80] = minions.http(lambda line, headers, body: ("200 OK", b"plain"))
+        host.ports[minions.POD_IP, 80] = plain
         await minions.create(api, "services", {"metadata": {"name": "web-service"}, "spec": {"ports": [{"name": "s", "port": 443}]}})
         subset = {"addresses": [{"ip": minions.POD_IP, "nodeName": "minion-1"}], "ports": [{"name": "s", "port": 8443}]}
         await minions.create(api, "endpoints", {"metadata": {"name": "web-service"}, "subsets": [subset]})

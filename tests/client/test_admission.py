@@ -44,7 +44,7 @@ class Hooks:
     async def start(self) -> web.AppRunner:
         app = web.Application(client_max_size=1 << 24)
         app.router.add_post("/{tail:.*}", self._handle)
-        runner = web.AppRunner(app)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)  # a webhook that never answers does not hold up the end
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls).start()
         self.port = runner.addresses[0][1]
