@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import random
-import ssl
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -18,11 +17,14 @@ from urllib.parse import urlsplit
 import msgspec
 
 from labctl.errors import LabctlError
+from labctl.resources import destinations
 from labctl.resources.client import Client
 from labctl.resources.kind import Object
 from labctl.resources.webhooks import WebhookFailed
 
 if TYPE_CHECKING:
+    import ssl
+
     import aiohttp
 
     from labctl.remote.interface import Remote
@@ -100,25 +102,17 @@ class WebhookCaller:
         found = self._client.get("services", f"{namespace}/{name}")
         if found is None:
             raise WebhookFailed(f'Post "{url}": service "{name}" not found')
-        port = next((port for port in found.spec.ports if port.port == wanted), None)
+        port = destinations.port_of(found, wanted)
         if port is None:
             raise WebhookFailed(f'Post "{url}": no service port {wanted} found for service "{name}"')
-        endpoints = self._client.get("endpoints", f"{namespace}/{name}")
-        ready = [
-            (address.node_name or "", address.ip, each.port)
-            for subset in (endpoints.subsets if endpoints else ())
-            for each in subset.ports
-            if each.name == port.name
-            for address in subset.addresses
-        ]
+        ready = destinations.ready(self._client.get("endpoints", f"{namespace}/{name}"), port.name)
         if not ready:
             raise WebhookFailed(f'Post "{url}": no endpoints available for service "{name}"')
-        machine, host, number = random.choice(ready)
-        return Place(url, f"{name}.{namespace}.svc", machine or self._any_machine(url), host, number)
+        chosen = random.choice(ready)
+        return Place(url, f"{name}.{namespace}.svc", chosen.machine or self._any_machine(url), chosen.host, chosen.port)
 
     def _any_machine(self, url: str) -> str:
-        nodes = [node.metadata.name for node in self._client.list("nodes")]
-        machine = next((name for name in nodes if self._remote is not None and self._remote.connected(name)), "")
+        machine = destinations.any_machine(self._client, self._remote)
         if not machine:
             raise WebhookFailed(f'Post "{url}": no node is connected from which it could be reached')
         return machine
@@ -190,12 +184,7 @@ def _url(config: Object, timeout_s: float) -> str:
 
 def _context(bundle: str) -> ssl.SSLContext:
     """Return TLS settings that trust the bundle (base64 of PEM), or what this machine trusts if there is none."""
-    import base64
-    import binascii
-
-    if not bundle:
-        return ssl.create_default_context()
     try:
-        return ssl.create_default_context(cadata=base64.b64decode(bundle).decode())
-    except (ValueError, binascii.Error, ssl.SSLError) as error:
+        return destinations.trusting(bundle)
+    except ValueError as error:
         raise WebhookFailed(f"unable to load root certificates: {error}") from None

@@ -1,6 +1,6 @@
-"""This module lets aiohttp's client speak HTTP and HTTPS to a pod over a stream that `Remote.dial` opened.
+"""This module lets aiohttp's client, or asyncio's streams, speak TLS and HTTP to a pod over a stream that `Remote.dial` opened.
 
-aiohttp needs a socket, so each connection is a socket pair: aiohttp uses one end, and a task copies between the other end and the stream. The buffers of
+Both need a socket, so each connection is a socket pair: they use one end, and a task copies between the other end and the stream. The buffers of
 the pair give flow control: a slow side stops the copying, and the stream's own bound stops the pod.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -36,10 +37,7 @@ class DialledConnector(aiohttp.BaseConnector):
         self._pumps: set[asyncio.Task[None]] = set()
 
     async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> ResponseHandler:
-        stream = await self._remote.dial(*self._destination)
-        ours, theirs = socket.socketpair()
-        theirs.setblocking(False)
-        pump = asyncio.create_task(_pump(theirs, stream))
+        ours, pump = await _dialled(self._remote, *self._destination)
         self._pumps.add(pump)
         pump.add_done_callback(self._pumps.discard)
         protocol: ResponseHandler | None = None
@@ -54,6 +52,32 @@ class DialledConnector(aiohttp.BaseConnector):
             if protocol is None:
                 pump.cancel()
         return protocol
+
+
+@asynccontextmanager
+async def opened(
+    remote: Remote, machine: str, host: str, port: int, *, tls: ssl.SSLContext, server_name: str, limit: int
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Yield a TLS connection as asyncio's streams, whose reader holds `limit` bytes. It is closed in the end. Raises OSError and LabctlError."""
+    ours, pump = await _dialled(remote, machine, host, port)
+    try:
+        reader, writer = await asyncio.open_connection(sock=ours, ssl=tls, server_hostname=server_name, limit=limit)
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
+    finally:
+        pump.cancel()
+        with suppress(asyncio.CancelledError):
+            await pump
+
+
+async def _dialled(remote: Remote, machine: str, host: str, port: int) -> tuple[socket.socket, asyncio.Task[None]]:
+    """Return a socket that leads to the pod, and the task that copies."""
+    stream = await remote.dial(machine, host, port)
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    return ours, asyncio.create_task(_pump(theirs, stream))
 
 
 @cache

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -28,9 +29,9 @@ class Wardle:
     def __init__(self, folder: Path, front_ca: str, name: str) -> None:
         self.authority = Authority.create(folder)
         self.authority.server([name], [])
-        self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=front_ca)
-        self._tls.verify_mode = ssl.CERT_REQUIRED
-        self._tls.load_cert_chain(folder / "server.crt", folder / "server.key")
+        self.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=front_ca)
+        self.tls.verify_mode = ssl.CERT_REQUIRED
+        self.tls.load_cert_chain(folder / "server.crt", folder / "server.key")
         self.flunders: dict[str, dict[str, Any]] = {}
         self.seen: list[dict[str, list[str]]] = []
         self.discovery: Any = None  # what it answers instead of its discovery document
@@ -58,9 +59,10 @@ class Wardle:
         app.router.add_get(f"/openapi/v3{BASE}", self._openapi)
         app.router.add_route("*", f"{BASE}/namespaces/{{namespace}}/flunders", self._collection)
         app.router.add_get(f"{BASE}/namespaces/{{namespace}}/flunders/{{name}}", self._one)
+        app.router.add_get(f"{BASE}/namespaces/{{namespace}}/flunders/{{name}}/shell", self._shell)
         self._runner = web.AppRunner(app, shutdown_timeout=0.5)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self.tls).start()
         self.port = self._runner.addresses[0][1]
 
     async def _discover(self, request: web.Request) -> web.StreamResponse:
@@ -104,6 +106,15 @@ class Wardle:
         return web.json_response(
             {"kind": "FlunderList", "apiVersion": f"{GROUP}/{VERSION}", "metadata": {"resourceVersion": "1"}, "items": items}
         )
+
+    async def _shell(self, request: web.Request) -> web.StreamResponse:
+        """Answer over a WebSocket with what comes, in capitals. Refuse whoever asks for none."""
+        self.seen.append({key.lower(): request.headers.getall(key) for key in request.headers})
+        socket = web.WebSocketResponse(protocols=("v5.channel.k8s.io",))
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(message.data.upper())
+        return socket
 
     async def _one(self, request: web.Request) -> web.StreamResponse:
         found = self.flunders.get(request.match_info["name"])
@@ -282,3 +293,98 @@ def test_a_service_that_leads_outside_is_not_asked_and_our_own_groups_stay_ours(
     with pytest.raises(LabctlError) as refused:
         labctl_api.kubectl("create", "-f", "-", input=json.dumps(wrong))
     assert "metadata.name" in str(refused.value) and "may not be true if caBundle is present" in str(refused.value)
+
+
+def rest_of(api: Any) -> tuple[str, dict[str, str]]:
+    """Return a flunder's path, and the credentials of somebody who may do everything with it."""
+    api.kubectl("create", "rolebinding", "all", "--clusterrole=cluster-admin", f"--serviceaccount={api.namespace}:default")
+    token = api.kubectl("create", "token", "default").strip()
+    return f"{BASE}/namespaces/{api.namespace}/flunders/one", {"Authorization": f"Bearer {token}"}
+
+
+@pytest.mark.labctl(fresh=True)
+async def test_a_websocket_leads_to_the_server_of_its_group(labctl_api: Any, wardle: Wardle) -> None:
+    path, headers = await asyncio.to_thread(rest_of, labctl_api)
+    async with aiohttp.ClientSession(labctl_api.url, connector=aiohttp.TCPConnector(ssl=False), headers=headers) as http:
+        async with http.ws_connect(f"{path}/shell?command=x", protocols=("v5.channel.k8s.io",)) as socket:
+            assert socket.protocol == "v5.channel.k8s.io"
+            for word in ("hello", "w" * 300_000):
+                await socket.send_str(word)
+                assert (await socket.receive(10)).data == word.upper()
+        told = wardle.seen[-1]
+        assert told["x-remote-user"] == [f"system:serviceaccount:{labctl_api.namespace}:default"] and "authorization" not in told
+        upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}  # without a key: the server's own refusal arrives whole
+        async with http.get(f"{path}/shell", headers=upgrade, timeout=aiohttp.ClientTimeout(10)) as refused:
+            assert refused.status == 400 and "Unsupported version" in await refused.text()
+
+
+@pytest.mark.labctl(fresh=True)
+async def test_other_protocols_are_passed_on_byte_for_byte_and_a_silent_server_costs_its_client_alone(
+    labctl_api: Any, wardle: Wardle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        if b"/silent" in heads[-1]:
+            await reader.read()
+        elif b"Upgrade" not in heads[-1]:  # it is asked for its discovery document
+            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        elif b"/large" in heads[-1]:
+            writer.write(b"x" * (1 << 20))
+        else:
+            writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: SPDY/3.1\r\nConnection: Upgrade\r\n\r\nfirst")
+            while data := await reader.read(1000):
+                writer.write(data[::-1])
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=wardle.tls) as server:
+        told = registration(labctl_api, wardle)
+        told["spec"]["service"]["port"] = server.sockets[0].getsockname()[1]
+        await asyncio.to_thread(labctl_api.apply, told)
+        path, headers = await asyncio.to_thread(rest_of, labctl_api)
+        host, _, port = labctl_api.url.removeprefix("https://").partition(":")
+        context = ssl._create_unverified_context()
+
+        async def ask(subresource: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
+            lines = [f"POST {path}/{subresource} HTTP/1.1", "Host: x", "Connection: Upgrade", "Upgrade: SPDY/3.1", "Content-Length: 0"]
+            lines += [f"{name}: {value}" for name, value in headers.items()]
+            writer.write("\r\n".join(lines).encode() + b"\r\n\r\n")
+            return reader, writer
+
+        reader, writer = await ask("stream")
+        async with asyncio.timeout(20):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+            assert await reader.readexactly(5) == b"first"
+            writer.write(b"\0\1\2")
+            assert await reader.readexactly(3) == b"\2\1\0"
+            [head] = [each for each in heads if b"/stream HTTP" in each]
+            assert b"X-Remote-User: system:serviceaccount:" in head and b"Bearer" not in head
+            writer.close()
+            reader, writer = await ask("large")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 503 ")
+            writer.close()
+            _, silent = await ask("silent")
+            assert await asyncio.to_thread(labctl_api.kubectl, "get", "namespaces", "default", "-o", "name") == "namespace/default\n"
+            silent.close()
+
+
+@pytest.mark.labctl(fresh=True)
+def test_what_others_write_into_its_status_stays(labctl_api: Any, wardle: Wardle) -> None:
+    name = f"{VERSION}.{GROUP}"
+    labctl_api.kubectl("wait", "--for=condition=Available", f"apiservice/{name}", "--timeout=20s")
+    found = json.loads(labctl_api.kubectl("get", "apiservice", name, "-o", "json", "--subresource=status"))
+    assert found["spec"]["service"]["port"] == wardle.port
+    found["status"]["conditions"].append({"type": "StatusUpdated", "status": "True", "reason": "E2E", "message": "Set by a test"})
+    labctl_api.kubectl("replace", "--subresource=status", "-f", "-", input=json.dumps(found))
+    labctl_api.kubectl("patch", "apiservice", name, "--type=merge", "-p", '{"spec":{"versionPriority":400}}')
+    labctl_api.kubectl("label", "apiservice", name, "e2e=yes")
+    labctl_api.kubectl("delete", "service", "wardle")
+    labctl_api.kubectl("patch", "apiservice", name, "--type=merge", "-p", '{"spec":{"versionPriority":401}}')
+    labctl_api.wait(lambda: available(labctl_api).get("status") == "False", 20)
+    conditions = json.loads(labctl_api.kubectl("get", "apiservice", name, "-o", "json"))["status"]["conditions"]
+    assert [each["type"] for each in conditions] == ["Available", "StatusUpdated"]
+    path = "/apis/apiregistration.k8s.io/v1/apiservices?labelSelector=e2e%3Dyes"
+    labctl_api.kubectl("delete", "apiservices", "-l", "e2e=yes")
+    assert json.loads(labctl_api.kubectl("get", "--raw", path))["items"] == []

@@ -15,7 +15,7 @@ import msgspec
 from labctl.api.aggregation.backends import Unavailable
 from labctl.api.aggregation.forward import Forward
 from labctl.clock import Clock, rfc3339
-from labctl.errors import LabctlError
+from labctl.errors import ApiError, LabctlError
 from labctl.resources.client import Client
 from labctl.resources.kinds.apiregistration_v1.apiservice import APIService, APIServiceSpec
 from labctl.resources.kinds.shared import condition
@@ -26,6 +26,7 @@ DEADLINE_S = 5.0
 AT_ONCE = 16  # servers that are asked side by side
 _DOCUMENT_BYTES_MAX = 4 << 20
 _RESOURCES_MAX = 2000
+_TRIES = 5  # to write a condition while others write the same object
 
 Document = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -108,15 +109,31 @@ class Availability:
         await self._tell(one, reason, message)
 
     async def _tell(self, one: APIService, reason: str, message: str) -> None:
-        was, now = condition(one.status.conditions, "Available"), "True" if reason == "Passed" else "False"
+        try:
+            for _ in range(_TRIES):
+                try:
+                    await self._write(one, "True" if reason == "Passed" else "False", reason, message)
+                    return
+                except ApiError as error:
+                    if error.code != 409:  # somebody else changed it in this moment: once more, with what they wrote
+                        raise
+        except LabctlError as error:  # it was deleted meanwhile, or the disk is full: the next look writes it
+            log.warning("the condition of the APIService %s: %s", one.metadata.name, error)
+
+    async def _write(self, one: APIService, now: str, reason: str, message: str) -> None:
+        """Set the condition beside those that others have set. Raises ApiError."""
+        found: APIService | None = self._client.get(API_SERVICES, one.metadata.name)
+        if found is None or found.metadata.uid != one.metadata.uid:
+            return
+        was = condition(found.status.conditions, "Available")
         if was is not None and (was.status, was.reason, was.message) == (now, reason, message):
             return
         since = was.last_transition_time if was is not None and was.status == now else rfc3339(self._clock.wall())
         told = {"type": "Available", "status": now, "reason": reason, "message": message, "lastTransitionTime": since}
-        try:
-            await self._client.patch(API_SERVICES, one.metadata.name, {"status": {"conditions": [told]}}, "status")
-        except LabctlError as error:  # it was deleted meanwhile, or the disk is full: the next look writes it
-            log.warning("the condition of the APIService %s: %s", one.metadata.name, error)
+        raw = self._client.raw(API_SERVICES, one.metadata.name) or {}
+        others = [each for each in (raw.get("status") or {}).get("conditions") or () if each.get("type") != "Available"]
+        patch = {"status": {"conditions": [told, *others]}}
+        await self._client.patch(API_SERVICES, one.metadata.name, patch, "status", found.metadata.revision)
 
 
 def described(one: APIService, document: bytes) -> list[Document]:

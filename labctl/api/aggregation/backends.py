@@ -8,21 +8,22 @@ the outside.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
+import random
 import ssl
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 
 from labctl.api.aggregation.front import FrontProxy
-from labctl.api.streams.proxy import Backend, choose
-from labctl.errors import ApiError
 from labctl.remote.interface import Remote
+from labctl.resources import destinations
 from labctl.resources.client import Client
+from labctl.resources.destinations import Backend
 from labctl.resources.kinds.apiregistration_v1.apiservice import APIService
-from labctl.resources.plurals import NODES, SERVICES
+from labctl.resources.plurals import SERVICES
 
 _LOOPBACK = ("localhost", "127.0.0.1")
 _CONTEXTS_MAX = 64
@@ -57,25 +58,21 @@ class Backends:
             if service.spec.external_name not in _LOOPBACK:
                 raise Unavailable("ServiceAccessError", f"service/{where}: of external names only localhost is connected to")
             return Backend("", "127.0.0.1", reference.port, "https")
-        port = next((port for port in service.spec.ports if port.port == reference.port), None)
+        port = destinations.port_of(service, reference.port)
         if port is None:
             raise Unavailable("ServicePortError", f"service/{where} is not listening on port {reference.port}")
         endpoints = self._client.get("endpoints", reference.key)
         if endpoints is None:
             raise Unavailable("EndpointsNotFound", f"cannot find endpoints for service/{where}")
-        try:
-            backend = choose(service, endpoints, str(reference.port))
-        except ApiError:
+        found = destinations.ready(endpoints, port.name)
+        if not found:
             name = f' with port name "{port.name}"' if port.name else ""
-            raise Unavailable("MissingEndpoints", f"endpoints for service/{where} have no addresses{name}") from None
-        machine = backend.machine or self._any_machine()
+            raise Unavailable("MissingEndpoints", f"endpoints for service/{where} have no addresses{name}")
+        backend = random.choice(found)
+        machine = backend.machine or destinations.any_machine(self._client, self._remote)
         if not machine or self._remote is None:
             raise Unavailable("ServiceAccessError", f"service/{where}: no node is connected from which {backend.host} could be reached")
         return Backend(machine, backend.host, backend.port, "https")
-
-    def _any_machine(self) -> str:
-        nodes = (node.metadata.name for node in self._client.list(NODES))
-        return next((name for name in nodes if self._remote is not None and self._remote.connected(name)), "")
 
     async def connector(self, one: APIService, backend: Backend) -> tuple[aiohttp.BaseConnector, str]:
         """Return a connector for one request, and the name that the server's certificate must have. Raises Unavailable."""
@@ -90,6 +87,28 @@ class Backends:
         assert self._remote is not None, "find looked"
         return DialledConnector(self._remote, backend.machine, backend.host, backend.port, tls=tls, server_name=name), name
 
+    @asynccontextmanager
+    async def opened(
+        self, one: APIService, backend: Backend, limit: int
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """Yield a TLS connection for bytes that are no plain requests; its reader holds `limit` bytes. Raises Unavailable, OSError, LabctlError."""
+        reference = one.spec.service
+        assert reference is not None, "local APIServices are served here"
+        name, tls = f"{reference.name}.{reference.namespace}.svc", await self._tls(one)
+        if backend.machine:
+            from labctl.remote.dialled import opened
+
+            assert self._remote is not None, "find looked"
+            where = (self._remote, backend.machine, backend.host, backend.port)
+            async with opened(*where, tls=tls, server_name=name, limit=limit) as streams:
+                yield streams
+            return
+        reader, writer = await asyncio.open_connection(backend.host, backend.port, ssl=tls, server_hostname=name, limit=limit)
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
+
     async def _tls(self, one: APIService) -> ssl.SSLContext:
         key = one.spec.ca_bundle, one.spec.skip_verify
         context = self._contexts.pop(key, None)
@@ -102,8 +121,8 @@ class Backends:
 
     def _context(self, bundle: str, skip_verify: bool) -> ssl.SSLContext:
         try:
-            context = ssl.create_default_context(cadata=base64.b64decode(bundle).decode() if bundle else None)
-        except (ValueError, binascii.Error, ssl.SSLError) as error:
+            context = destinations.trusting(bundle)
+        except ValueError as error:
             raise Unavailable("FailedDiscoveryCheck", f"unable to load root certificates: {error}") from None
         if skip_verify:
             context.check_hostname = False

@@ -13,8 +13,8 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from labctl.api import status
 from labctl.api.aggregation.backends import Backends, Unavailable, words
+from labctl.api.aggregation.upgrades import upgraded, wants_upgrade
 from labctl.api.call import Call
 from labctl.api.settings import ApiSettings
 from labctl.api.streams.proxy import HOP_BY_HOP
@@ -40,13 +40,13 @@ class Forward:
 
     async def call(self, call: Call, one: APIService) -> web.StreamResponse:
         """Answer a request. Raises 503 if the server can't be reached, 429 if too many requests wait for it."""
-        if "upgrade" in call.request.headers.get("Connection", "").lower():
-            raise status.bad_request("requests that change the protocol are not passed on to aggregated API servers")
         name = one.metadata.name
         if self._under_way[name] >= REQUESTS_MAX:
             raise ApiError(429, "TooManyRequests", f"too many requests wait for the APIService {name}", retry_after_s=1)
         self._under_way[name] += 1
         try:
+            if wants_upgrade(call.request.headers):
+                return await upgraded(call, one, self._backends, sent_on(call), self._settings.dial_s)
             body = await call.body() if call.request.can_read_body else None
             return await self._exchange(call, one, body)
         except Unavailable as error:
@@ -62,7 +62,7 @@ class Forward:
         backend = self._backends.find(one)
         connector, server_name = await self._backends.connector(one, backend)
         url = URL(f"https://{backend.host}:{backend.port}{call.request.raw_path}", encoded=True)
-        headers = [(key, value) for key, value in call.request.headers.items() if _passes(key)] + identity(call.user)
+        headers = sent_on(call)
         timeout = aiohttp.ClientTimeout(total=None if call.is_watch else TIMEOUT_S, connect=self._settings.dial_s)
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=timeout) as session:
             with call.connection.streaming():
@@ -108,6 +108,11 @@ def identity(user: User) -> list[tuple[str, str]]:
     if user.uid:
         told.append((requestheader.UID, user.uid))
     return told + [(requestheader.EXTRA + quote(key, safe=""), value) for key, values in user.extra for value in values]
+
+
+def sent_on(call: Call) -> list[tuple[str, str]]:
+    """Return the headers of a request as the server behind this API gets them."""
+    return [(key, value) for key, value in call.request.headers.items() if _passes(key)] + identity(call.user)
 
 
 def _passes(header: str) -> bool:

@@ -20,22 +20,15 @@ from labctl.api.streams import pods
 from labctl.errors import ApiError, LabctlError
 from labctl.remote.dialled import DialledConnector
 from labctl.remote.interface import Remote
+from labctl.resources import destinations
+from labctl.resources.client import Client
+from labctl.resources.destinations import Backend
 from labctl.resources.resources import Resources
 
 HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "host"}
 )
 _CHUNK = 64 << 10
-
-
-class Backend:
-    """The destination of a request: `machine` connects to `scheme://host:port`."""
-
-    def __init__(self, machine: str, host: str, port: int, scheme: str = "http") -> None:
-        self.machine = machine
-        self.host = host
-        self.port = port
-        self.scheme = scheme
 
 
 class Proxy:
@@ -59,7 +52,7 @@ class Proxy:
         service = self._view("services", call.target.namespace, name)
         endpoints = self._endpoints(call.target.namespace, name)
         backend = choose(service, endpoints, port)
-        machine = backend.machine or next((n for n in self._nodes() if self._remote.connected(n)), "")
+        machine = backend.machine or destinations.any_machine(Client(self._resources), self._remote)
         if not machine:
             raise _unavailable(f"no node is connected from which {backend.host} could be reached")
         return await self._forward(call, Backend(machine, backend.host, backend.port, scheme))
@@ -73,10 +66,6 @@ class Proxy:
             return self._view("endpoints", namespace, name)
         except ApiError:
             raise _no_endpoints(name) from None
-
-    def _nodes(self) -> list[str]:
-        kind = self._resources.registry["nodes"]
-        return [entry.key.rpartition("/")[2] for entry in self._resources.list(kind, "").entries]
 
     async def _forward(self, call: Call, backend: Backend) -> web.StreamResponse:
         path, _, query = call.request.raw_path.partition("?")
@@ -114,17 +103,11 @@ def choose(service: Any, endpoints: Any, asked: str) -> Backend:
     """Chooses one ready address of the requested port, which is a name or a number; "" means the port without a name."""
     wanted = asked
     if asked.isdigit():
-        port = next((p for p in service.spec.ports if p.port == int(asked)), None)
+        port = destinations.port_of(service, int(asked))
         if port is None:
             raise _unavailable(f'no service port {asked} found for service "{service.metadata.name}"')
         wanted = port.name
-    found = [
-        Backend(address.node_name or "", address.ip, port.port)
-        for subset in endpoints.subsets
-        for port in subset.ports
-        if port.name == wanted
-        for address in subset.addresses
-    ]
+    found = destinations.ready(endpoints, wanted)
     if not found:
         raise _no_endpoints(service.metadata.name)
     return random.choice(found)

@@ -1,0 +1,59 @@
+"""Says where requests to a Service go, for whoever sends them: the API's proxy, aggregated API servers, webhooks.
+
+A Service's request goes to one of its ready endpoints, from the machine that the endpoint's pod runs on; an address without a machine of its own is
+reached from any machine that is connected. Each caller has its own words for what is missing, so that nothing here raises an ApiError.
+"""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from labctl.resources.client import Client
+from labctl.resources.plurals import NODES
+
+if TYPE_CHECKING:
+    from labctl.remote.interface import Remote
+
+
+class Backend(msgspec.Struct, frozen=True):
+    """The destination of a request: `machine` connects to `scheme://host:port`. No machine is this one."""
+
+    machine: str
+    host: str
+    port: int
+    scheme: str = "http"
+
+
+def port_of(service: Any, number: int) -> Any:
+    """Return the port of a Service (a view) that has this number, or None."""
+    return next((port for port in service.spec.ports if port.port == number), None)
+
+
+def ready(endpoints: Any, port_name: str) -> list[Backend]:
+    """Return the ready addresses of an Endpoints object (a view, or None) that have a port of this name."""
+    return [
+        Backend(address.node_name or "", address.ip, port.port)
+        for subset in (endpoints.subsets if endpoints else ())
+        for port in subset.ports
+        if port.name == port_name
+        for address in subset.addresses
+    ]
+
+
+def any_machine(client: Client, remote: Remote | None) -> str:
+    """Return a node that is connected, or "" if none is."""
+    if remote is None:
+        return ""
+    return next((node.metadata.name for node in client.list(NODES) if remote.connected(node.metadata.name)), "")
+
+
+def trusting(bundle: str) -> ssl.SSLContext:
+    """Return a client's TLS settings that trust `bundle` (base64 of PEM), or what this machine trusts if it is empty. Raises ValueError."""
+    try:
+        return ssl.create_default_context(cadata=base64.b64decode(bundle).decode() if bundle else None)
+    except ssl.SSLError as error:
+        raise ValueError(str(error)) from None
