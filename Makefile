@@ -9,7 +9,8 @@
 PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
-WORKERS ?= 2
+# Scenarios wait more than they compute: one process of tests more than there are processors.
+WORKERS ?= $(shell expr $$(nproc) + 1)
 
 .PHONY: derive demo test test-vm test-in-vm check bench bench-vm setup develop clean
 .DELETE_ON_ERROR:

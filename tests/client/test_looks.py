@@ -56,6 +56,7 @@ def looks(kubectl: Kubectl) -> Iterator[Looks]:
         "pods -l app=web",
         "pods -n shop --field-selector spec.nodeName=minion-1",
         "deployments.apps,pods -n shop",
+        "ns default shop",
         "svc",
     ],
 )
@@ -65,7 +66,7 @@ def test_it_is_what_kubectl_says(kubectl: Kubectl, looks: Looks, words: str) -> 
     assert "items" in seen or seen == said
 
 
-@pytest.mark.parametrize("words", ["all", "pods/web", "pod web other", "pods --sort-by x", "nonesuch", ""])
+@pytest.mark.parametrize("words", ["all", "pods/web", "pod,svc web", "pods --sort-by x", "nonesuch", ""])
 def test_what_it_does_not_know_is_for_kubectl(looks: Looks, words: str) -> None:
     with pytest.raises(Unknown):
         looks.get(*words.split())

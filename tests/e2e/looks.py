@@ -34,13 +34,14 @@ class Looks:
     def get(self, *words: str) -> dict:
         """One object, or a list. Raises AssertionError where kubectl fails, Unknown for words it doesn't know."""
         kinds, names, query = _read(words)
-        if names:
-            if len(kinds) != 1 or len(names) != 1:
-                raise Unknown(words)
-            return _shown(self._ask(self._path(kinds[0], query.pop("namespace", "default")) + "/" + quote(names[0]), query))
         namespace = query.pop("namespace", "default")
-        lists = [self._ask(path, query) for path in [self._path(kind, namespace) for kind in kinds]]
-        return {"kind": "List", "apiVersion": "v1", "metadata": {}, "items": [item for each in lists for item in _items(each)]}
+        paths = [self._path(kind, namespace) for kind in kinds]
+        if names:
+            if len(paths) != 1:
+                raise Unknown(words)
+            found = [_shown(self._ask(f"{paths[0]}/{quote(name)}", query)) for name in names]
+            return found[0] if len(found) == 1 else _list(found)
+        return _list([item for path in paths for item in _items(self._ask(path, query))])
 
     def close(self) -> None:
         if self._connection is not None:
@@ -122,6 +123,10 @@ def _read(words: tuple[str, ...]) -> tuple[list[str], list[str], dict[str, str]]
     if not plain:
         raise Unknown(words)
     return plain[0].split(","), plain[1:], query
+
+
+def _list(items: list[dict]) -> dict:
+    return {"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}
 
 
 def _items(answer: dict) -> list[dict]:
