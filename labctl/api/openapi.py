@@ -17,6 +17,7 @@ from labctl.api import answer, negotiate
 from labctl.api.call import Call
 from labctl.resources.registry import Registry
 from labctl.resources.schema.definitions import Schema
+from labctl.resources.schema.foreign import Foreign
 from labctl.resources.schema.openapi import Documents
 from labctl.resources.schema.pieces import Document, Piece
 
@@ -26,10 +27,18 @@ _CHUNK_BYTES = 32 << 10  # pieces of this size are sent as they are; the others 
 
 
 class OpenApi:
-    """`others` returns the versions of the groups that other servers serve; each of these answers for its own part."""
+    """`others` returns the versions of the groups that other servers serve; in v3 each of these answers for its own part. `foreign` has their parts of v2."""
 
-    def __init__(self, schema: Schema, registry: Registry, version: str, others: Callable[[], Mapping[str, Sequence[str]]]) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        registry: Registry,
+        version: str,
+        others: Callable[[], Mapping[str, Sequence[str]]],
+        foreign: Callable[[], Foreign],
+    ) -> None:
         self._others = others
+        self._foreign = foreign
         self._schema = schema
         self._registry = registry
         self._version = version
@@ -41,7 +50,7 @@ class OpenApi:
         protobuf = call.path == "/openapi/v2" and _PROTOBUF in accept and negotiate.JSON not in accept
         if not protobuf:
             negotiate.accepted(accept, negotiate.DISCOVERY_SHAPES)
-        document = await asyncio.to_thread(self._find, self._current(), call.path.rstrip("/"), protobuf)
+        document = await asyncio.to_thread(self._find, self._current(), call.path.rstrip("/"), protobuf, self._foreign())
         if document is None:
             return answer.text(answer.NOT_FOUND, 404)
         if call.path.rstrip("/") == _V3 and (others := self._others()):
@@ -55,9 +64,9 @@ class OpenApi:
         return await _sent(call, document, type_, headers)
 
     @staticmethod
-    def _find(documents: Documents, path: str, protobuf: bool) -> Document | None:
+    def _find(documents: Documents, path: str, protobuf: bool, foreign: Foreign) -> Document | None:
         if path == "/openapi/v2":
-            return documents.v2(protobuf=protobuf)
+            return documents.v2(protobuf=protobuf, others=foreign)
         if path == _V3:
             return documents.index()
         return documents.v3(path.removeprefix(_V3 + "/")) if path.startswith(_V3 + "/") else None

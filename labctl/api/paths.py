@@ -22,6 +22,7 @@ from labctl.api.route import Target
 from labctl.api.tokens import ServiceAccountTokens
 from labctl.resources.kinds.apiregistration_v1.apiservice import APIService
 from labctl.resources.resources import Resources
+from labctl.resources.schema.foreign import NOTHING, Foreign
 
 _encode = msgspec.json.Encoder().encode
 
@@ -44,7 +45,9 @@ class Paths:
         self._extensions = extensions
         self._checks = checks
         self._metrics = metrics
-        self._openapi = OpenApi(resources.schema, resources.registry, discovery.git_version(labctl.__version__), self._others)
+        self._openapi = OpenApi(
+            resources.schema, resources.registry, discovery.git_version(labctl.__version__), self._others, self._foreign
+        )
 
     async def public(self, path: str, query: Query) -> web.StreamResponse:
         """Answers the paths that need no certificate: health and version."""
@@ -98,6 +101,9 @@ class Paths:
 
     def _others(self) -> Mapping[str, list[str]]:
         return self._aggregation.versions() if self._aggregation else {}
+
+    def _foreign(self) -> Foreign:
+        return self._aggregation.openapi() if self._aggregation else NOTHING
 
     def _elsewhere(self, path: str) -> APIService | None:
         """Return the APIService whose server answers this path: discovery and OpenAPI v3 of a version that a Service serves."""

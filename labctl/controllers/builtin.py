@@ -32,6 +32,7 @@ from labctl.controllers.volumes.ephemeral import EphemeralVolumes
 from labctl.controllers.volumes.persistentvolumes import PersistentVolumes
 from labctl.controllers.volumes.protection import ClaimProtection
 from labctl.reconcile.plan import Follower
+from labctl.resources.elsewhere import Elsewhere, Nowhere
 from labctl.resources.registry import Registry
 from labctl.resources.schema.definitions import Schema
 from labctl.resources.usage import NoUsage, UsageReader
@@ -44,6 +45,7 @@ def builtin_controllers(
     webhooks: Webhooks = NoWebhooks(),  # noqa: B008 - it holds nothing
     usage: UsageReader = NoUsage(),  # noqa: B008 - it holds nothing
     schema: Schema | None = None,
+    elsewhere: Elsewhere = Nowhere(),  # noqa: B008 - it holds nothing
 ) -> list[Follower]:
     """Custom kinds come first, because all others may deal with them; then endpoints, so that nobody is sent to a pod that leaves. The scheduler is in a room of its own."""
     return [
@@ -73,7 +75,7 @@ def builtin_controllers(
         Aggregation(),
         PolicyTypes(registry, schema),
         Garbage(registry),
-        Namespaces(registry),
+        Namespaces(registry, elsewhere),
         Quotas(registry),
         Leftovers(settings),
     ]

@@ -45,6 +45,7 @@ from labctl.reconcile.plan import Follower, View
 from labctl.reconcile.runner import Runner
 from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap, essentials
 from labctl.resources.client import Client
+from labctl.resources.elsewhere import Nowhere
 from labctl.resources.events import Recorder
 from labctl.resources.plurals import METRICS
 from labctl.resources.rbac.holders import Rbac
@@ -56,6 +57,7 @@ from labctl.store.interface import Store
 from labctl.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from labctl.api.aggregation.aggregation import Aggregation
     from labctl.api.aggregation.front import FrontProxy
     from labctl.api.audit import AuditLog
     from labctl.api.extensions import Extensions
@@ -130,6 +132,7 @@ class Master:
         self.machine_rooms = self._build_machine_rooms(tools) if tools else None
         self.faults = Faults(partial(self._fault_site, tools), self.recorder("faults"), builtin_deeds)
         self.scheduler = Scheduler()
+        self._aggregation = self._aggregated_servers(tools) if tls else None
         self._feed = Feed() if tls else None
         self.runner = Runner(self.resources, self.client, self.recorder, self._followers(), clock, journal, rng, supervisor=self.supervisor)
         if self.machine_rooms:
@@ -151,7 +154,9 @@ class Master:
         controllers = self.settings.controllers()
         signing = [Signing(self._authority)] if self._authority else []
         tokens = [TokenSecrets(self._tokens.sign, controllers)] if self._tokens else []
-        builtin = builtin_controllers(self.registry, controllers, self.webhooks, self._usage(), self.resources.schema)
+        builtin = builtin_controllers(
+            self.registry, controllers, self.webhooks, self._usage(), self.resources.schema, self._aggregation or Nowhere()
+        )
         pages = [self._feed] if self._feed else []
         return [Milestones(self.journal), *builtin, *signing, *tokens, essential, self.scheduler, *machine_rooms, self.faults, *pages]
 
@@ -188,6 +193,12 @@ class Master:
 
         return FrontProxy(self.settings.paths.front_proxy, self.clock)
 
+    def _aggregated_servers(self, tools: Tools | None) -> Aggregation:
+        from labctl.api.aggregation.aggregation import Aggregation
+        from labctl.api.settings import ApiSettings
+
+        return Aggregation(self.resources, self.clock, ApiSettings(), tools.remote if tools else None, self._front)
+
     def _build_machine_rooms(self, tools: Tools) -> MachineRooms:
         from labctl.master.machine_rooms import MachineRooms
 
@@ -210,10 +221,8 @@ class Master:
         return AuditLog(self.settings.paths.audit_log, self.clock)
 
     def _api(self, tls: ssl.SSLContext, tools: Tools | None) -> Server:
-        from labctl.api.aggregation.aggregation import Aggregation
         from labctl.api.interference import Interference
         from labctl.api.server import Server
-        from labctl.api.settings import ApiSettings
         from labctl.master.extensions import extensions
         from labctl.master.faultchecks import add_routes as add_fault_checks
         from labctl.master.peers import PURPOSE, PeersRoute
@@ -228,8 +237,8 @@ class Master:
         self.dash = self._live_page(routes, tools)
         self._interference = Interference(Random())
         remote = tools.remote if tools else None
-        aggregation = Aggregation(self.resources, self.clock, ApiSettings(), remote, self._front)
-        self._api_tasks["aggregation"] = aggregation.run
+        if self._aggregation:
+            self._api_tasks.update(self._aggregation.tasks)
         return Server(
             self.resources,
             tls,
@@ -243,7 +252,7 @@ class Master:
             usage=self._usage(),
             dash=self.dash.serve,
             interference=self._interference,
-            aggregation=aggregation,
+            aggregation=self._aggregation,
         )
 
     def _live_page(self, routes: Extensions, tools: Tools | None) -> Dash:

@@ -35,6 +35,9 @@ class Wardle:
         self.flunders: dict[str, dict[str, Any]] = {}
         self.seen: list[dict[str, list[str]]] = []
         self.discovery: Any = None  # what it answers instead of its discovery document
+        self.openapi_v2: bytes | None = None
+        self.verbs = VERBS
+        self.deleted_by: list[str] = []
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._ready, self._thread = threading.Event(), threading.Thread(target=self._run, daemon=True)
@@ -57,8 +60,9 @@ class Wardle:
         app = web.Application()
         app.router.add_get(BASE, self._discover)
         app.router.add_get(f"/openapi/v3{BASE}", self._openapi)
+        app.router.add_get("/openapi/v2", self._openapi_v2)
         app.router.add_route("*", f"{BASE}/namespaces/{{namespace}}/flunders", self._collection)
-        app.router.add_get(f"{BASE}/namespaces/{{namespace}}/flunders/{{name}}", self._one)
+        app.router.add_route("*", f"{BASE}/namespaces/{{namespace}}/flunders/{{name}}", self._one)
         app.router.add_get(f"{BASE}/namespaces/{{namespace}}/flunders/{{name}}/shell", self._shell)
         self._runner = web.AppRunner(app, shutdown_timeout=0.5)
         await self._runner.setup()
@@ -73,7 +77,7 @@ class Wardle:
             "singularName": "flunder",
             "namespaced": True,
             "kind": "Flunder",
-            "verbs": VERBS,
+            "verbs": self.verbs,
             "shortNames": ["fl"],
         }
         return web.json_response(
@@ -88,6 +92,13 @@ class Wardle:
         info = {"title": "wardle", "version": "1"}
         return web.json_response({"openapi": "3.0.0", "info": info, "paths": paths, "components": {"schemas": {"Flunder": schema}}})
 
+    async def _openapi_v2(self, request: web.Request) -> web.StreamResponse:
+        if self.openapi_v2 is None:
+            return web.Response(status=404)
+        if request.headers.get("If-None-Match") == '"1"':
+            return web.Response(status=304)
+        return web.Response(body=self.openapi_v2, headers={"ETag": '"1"'})
+
     async def _collection(self, request: web.Request) -> web.StreamResponse:
         self.seen.append({key.lower(): request.headers.getall(key) for key in request.headers})
         if request.method == "POST":
@@ -95,6 +106,9 @@ class Wardle:
             made["metadata"] |= {"uid": "1", "resourceVersion": "1", "creationTimestamp": "2026-01-01T00:00:00Z"}
             self.flunders[made["metadata"]["name"]] = made
             return web.json_response(made, status=201)
+        if request.method == "DELETE":
+            self._delete(request)
+            return web.json_response({"kind": "Status", "apiVersion": "v1", "status": "Success"})
         if request.query.get("watch"):
             response = web.StreamResponse(headers={"Content-Type": "application/json"})
             await response.prepare(request)
@@ -116,8 +130,18 @@ class Wardle:
             await socket.send_str(message.data.upper())
         return socket
 
+    def _delete(self, request: web.Request) -> None:
+        """Delete what the request names, but nothing that has a finalizer."""
+        self.deleted_by.append(request.headers["X-Remote-User"])
+        names = [request.match_info["name"]] if "name" in request.match_info else list(self.flunders)
+        for name in names:
+            if not self.flunders[name]["metadata"].get("finalizers"):
+                del self.flunders[name]
+
     async def _one(self, request: web.Request) -> web.StreamResponse:
         found = self.flunders.get(request.match_info["name"])
+        if found is not None and request.method == "DELETE":
+            self._delete(request)
         if found is None:
             told = {
                 "kind": "Status",
@@ -388,3 +412,94 @@ def test_what_others_write_into_its_status_stays(labctl_api: Any, wardle: Wardle
     path = "/apis/apiregistration.k8s.io/v1/apiservices?labelSelector=e2e%3Dyes"
     labctl_api.kubectl("delete", "apiservices", "-l", "e2e=yes")
     assert json.loads(labctl_api.kubectl("get", "--raw", path))["items"] == []
+
+
+META = "io.k8s.apimachinery.pkg.apis.meta.v1."
+
+
+def swagger() -> dict[str, Any]:
+    """The document of a server that has definitions of Kubernetes' names: one as ours, one with another content."""
+    kind = {"group": GROUP, "version": VERSION, "kind": "Flunder"}
+    own = "com.example.wardle.v1alpha1.Flunder"
+    properties = {"size": {"type": "integer", "description": "How large it is."}, "metadata": {"$ref": f"#/definitions/{META}ObjectMeta"}}
+    definitions = {
+        own: {"type": "object", "description": "A flunder of v2.", "properties": properties, "x-kubernetes-group-version-kind": [kind]},
+        META + "ObjectMeta": {"type": "object", "properties": {"name": {"type": "string"}}},
+        META + "Time": {"description": "A time.", "type": "string", "format": "date-time"},
+        "unused": {"type": "string"},
+    }
+    definitions[own]["properties"]["at"] = {"$ref": f"#/definitions/{META}Time"}
+    get = {
+        "operationId": "readFlunder",
+        "parameters": [{"$ref": "#/parameters/pretty"}],
+        "responses": {"200": {"description": "OK", "schema": {"$ref": f"#/definitions/{own}"}}},
+        "x-kubernetes-group-version-kind": kind,
+    }
+    named = {"name": "name", "in": "path", "type": "string", "required": True}
+    item = {"get": get, "parameters": [named]}
+    paths = {f"{BASE}/namespaces/{{namespace}}/flunders/{{name}}": item, "/api/v1/pods": {"get": {**get, "operationId": "mine"}}}
+    shared = {"pretty": {"name": "pretty", "in": "query", "type": "string"}}
+    return {"swagger": "2.0", "info": {"title": "wardle", "version": "1"}, "paths": paths, "definitions": definitions, "parameters": shared}
+
+
+@pytest.mark.labctl(fresh=True)
+def test_its_openapi_v2_is_part_of_ours(labctl_api: Any, wardle: Wardle) -> None:
+    alone = json.loads(labctl_api.kubectl("get", "--raw", "/openapi/v2"))
+    wardle.openapi_v2 = json.dumps(swagger()).encode()
+    labctl_api.kubectl("patch", "apiservice", f"{VERSION}.{GROUP}", "--type=merge", "-p", '{"spec":{"versionPriority":201}}')
+    labctl_api.wait(lambda: BASE in labctl_api.kubectl("get", "--raw", "/openapi/v2"), 20)
+    both = json.loads(labctl_api.kubectl("get", "--raw", "/openapi/v2"))
+    [added] = both["paths"].keys() - alone["paths"].keys()
+    assert both["paths"][added]["get"]["parameters"] == [
+        {"name": "pretty", "in": "query", "type": "string", "uniqueItems": False},
+        {"name": "name", "in": "path", "required": True, "type": "string", "uniqueItems": False},
+    ]
+    assert both["definitions"].keys() - alone["definitions"].keys() == {"com.example.wardle.v1alpha1.Flunder", META + "ObjectMeta_v2"}
+    flunder = both["definitions"]["com.example.wardle.v1alpha1.Flunder"]["properties"]
+    assert flunder["metadata"]["$ref"] == f"#/definitions/{META}ObjectMeta_v2" and flunder["at"]["$ref"] == f"#/definitions/{META}Time"
+    assert {**both["paths"], **alone["paths"]} == both["paths"] and {**both["definitions"], **alone["definitions"]} == both["definitions"]
+    explained = labctl_api.kubectl("explain", "flunders", "--output=plaintext-openapiv2")
+    assert "A flunder of v2." in explained and "How large it is." in explained
+    assert "pods" not in labctl_api.kubectl("explain", "deployment.spec.replicas", "--output=plaintext-openapiv2").split()
+
+
+def conditions(api: Any, namespace: str) -> dict[str, tuple[str, str]]:
+    found = json.loads(api.kubectl("get", "namespace", namespace, "-o", "json"))
+    return {each["type"]: (each["status"], each["message"]) for each in found["status"].get("conditions", ())}
+
+
+@pytest.mark.labctl(fresh=True)
+@pytest.mark.parametrize("verb", ["delete", "deletecollection"])
+def test_a_deleted_namespace_is_emptied_there_too(labctl_api: Any, wardle: Wardle, verb: str) -> None:
+    wardle.verbs = [*VERBS, "delete", verb]
+    wardle.flunders = {name: {**FLUNDER, "metadata": {"name": name}} for name in ("one", "two")}
+    wardle.flunders["two"]["metadata"]["finalizers"] = ["example.com/mine"]
+    labctl_api.kubectl("patch", "apiservice", f"{VERSION}.{GROUP}", "--type=merge", "-p", '{"spec":{"versionPriority":201}}')
+    labctl_api.kubectl("wait", "--for=condition=Available", f"apiservice/{VERSION}.{GROUP}", "--timeout=20s")
+    labctl_api.kubectl("create", "namespace", "leaving")
+    labctl_api.kubectl("delete", "namespace", "leaving", "--wait=false")
+    labctl_api.wait(lambda: conditions(labctl_api, "leaving").get("NamespaceFinalizersRemaining", ("",))[0] == "True", 20)
+    told = conditions(labctl_api, "leaving")
+    assert told["NamespaceContentRemaining"][1] == f"Some resources are remaining: flunders.{GROUP} has 1 resource instances"
+    assert "example.com/mine in 1 resource instances" in told["NamespaceFinalizersRemaining"][1]
+    assert set(wardle.flunders) == {"two"} and set(wardle.deleted_by) == {"system:serviceaccount:kube-system:namespace-controller"}
+    del wardle.flunders["two"]["metadata"]["finalizers"]
+    labctl_api.kubectl("wait", "--for=delete", "namespace/leaving", "--timeout=20s")
+    assert not wardle.flunders
+
+
+@pytest.mark.labctl(fresh=True)
+def test_a_server_that_does_not_answer_keeps_a_deleted_namespace_and_its_conditions_say_so(labctl_api: Any, wardle: Wardle) -> None:
+    wardle.discovery = b"nonsense"
+    name = f"{VERSION}.{GROUP}"
+    labctl_api.kubectl("patch", "apiservice", name, "--type=merge", "-p", '{"spec":{"versionPriority":201}}')
+    labctl_api.wait(lambda: available(labctl_api).get("status") == "False", 20)
+    labctl_api.kubectl("create", "namespace", "leaving")
+    labctl_api.kubectl("create", "configmap", "in-it", "-n", "leaving")
+    labctl_api.kubectl("delete", "namespace", "leaving", "--wait=false")
+    labctl_api.wait(lambda: conditions(labctl_api, "leaving").get("NamespaceDeletionDiscoveryFailure", ("",))[0] == "True", 20)
+    told = conditions(labctl_api, "leaving")
+    assert f"{GROUP}/{VERSION}: stale GroupVersion discovery" in told["NamespaceDeletionDiscoveryFailure"][1]
+    labctl_api.wait(lambda: "in-it" not in labctl_api.kubectl("get", "configmaps", "-n", "leaving", "-o", "name"), 20)
+    labctl_api.kubectl("delete", "apiservice", name)
+    labctl_api.kubectl("wait", "--for=delete", "namespace/leaving", "--timeout=20s")

@@ -3,9 +3,9 @@
     client ─► server: authenticated, authorized ─► no kind of ours ─► an APIService? ─► forward.py ─► backends.py ─► its pod
                                                    availability.py asks each of them now and then: condition Available, discovery
 
-Who calls it: the server (requests), paths.py (discovery), the master (`run`). What this server serves itself goes before an APIService. A server that is
-slow, dead or hostile costs only those who ask for its groups: discovery of all groups is made from what was asked before, and everything that comes from
-it is bounded.
+Who calls it: the server (requests), paths.py (discovery, OpenAPI), the namespace controller (`left`), the master (`tasks`).
+What this server serves itself goes before an APIService. A server that is slow, dead or hostile costs only those who ask for its groups, and namespaces that
+are being deleted: discovery of all groups is made from what was asked before, and everything that comes from it is bounded.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from labctl.api.aggregation.availability import Availability
 from labctl.api.aggregation.backends import Backends
+from labctl.api.aggregation.contents import Contents
 from labctl.api.aggregation.forward import Forward
 from labctl.api.aggregation.front import FrontProxy
 from labctl.api.settings import ApiSettings
@@ -24,6 +25,9 @@ from labctl.resources.client import Client
 from labctl.resources.kinds.apiregistration_v1.apiservice import APIService
 from labctl.resources.plurals import API_SERVICES
 from labctl.resources.resources import Resources
+from labctl.resources.schema.foreign import NOTHING, Foreign, joined
+
+_OPENAPI_PARTS_MAX = 64
 
 Document = dict[str, Any]
 
@@ -37,8 +41,11 @@ class Aggregation:
         backends = Backends(self._client, remote, front)
         self._forward = Forward(backends, settings)
         self._availability = Availability(self._client, self._forward, clock, self.all)
-        self.run = self._availability.run
+        contents = Contents(self._client, self._forward, self._availability, self.all)
+        self.tasks = {"aggregation": self._availability.run, "aggregated-contents": contents.run}
+        self.left = contents.left
         self.forward = self._forward.call
+        self._foreign: tuple[tuple[Foreign, ...], Foreign] = ((), NOTHING)
         self._known: tuple[int, Mapping[tuple[str, str], APIService]] = (-1, {})
 
     def find(self, group: str, version: str) -> APIService | None:
@@ -67,6 +74,14 @@ class Aggregation:
         for one in self.all():
             groups.setdefault(one.spec.group, []).append(one.spec.version)
         return groups
+
+    def openapi(self) -> Foreign:
+        """Return what all of them say for OpenAPI v2. It is the same object as long as none says anything else."""
+        parts = tuple(self._availability.openapi(one) for one in self.all()[:_OPENAPI_PARTS_MAX])
+        told = tuple(part for part in parts if part.paths)
+        if told != self._foreign[0]:
+            self._foreign = told, joined(told) if told else NOTHING
+        return self._foreign[1]
 
     def discovered(self) -> Iterable[tuple[str, Document]]:
         """Yield for each version its group and its part of the aggregated discovery document (apidiscovery.k8s.io/v2)."""

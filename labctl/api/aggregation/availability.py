@@ -14,12 +14,14 @@ import msgspec
 
 from labctl.api.aggregation.backends import Unavailable
 from labctl.api.aggregation.forward import Forward
+from labctl.api.aggregation.openapi import NO_PART, OpenApiPart, part_of
 from labctl.clock import Clock, rfc3339
 from labctl.errors import ApiError, LabctlError
 from labctl.resources.client import Client
 from labctl.resources.kinds.apiregistration_v1.apiservice import APIService, APIServiceSpec
 from labctl.resources.kinds.shared import condition
 from labctl.resources.plurals import API_SERVICES
+from labctl.resources.schema.foreign import NOTHING, Foreign
 
 LOOK_S, AGAIN_S, KEEP_S = 0.5, 2.0, 30.0
 DEADLINE_S = 5.0
@@ -38,6 +40,7 @@ class _Asked(msgspec.Struct):
     spec: APIServiceSpec
     at_s: float
     available: bool
+    openapi: OpenApiPart
     resources: list[Document] | None = None  # as last discovered; a server that does not answer may have them still
 
 
@@ -72,6 +75,16 @@ class Availability:
         asked = self._asked.get(one.metadata.uid)
         return asked.resources if asked else None
 
+    def answers(self, one: APIService) -> bool:
+        """Return whether the server answered when it was asked last."""
+        asked = self._asked.get(one.metadata.uid)
+        return asked is not None and asked.available
+
+    def openapi(self, one: APIService) -> Foreign:
+        """Return the server's part of OpenAPI v2, as it was when it last told it."""
+        asked = self._asked.get(one.metadata.uid)
+        return asked.openapi.foreign if asked else NOTHING
+
     async def run(self) -> None:
         """Run until it is cancelled."""
         while True:
@@ -96,16 +109,18 @@ class Availability:
     async def _ask(self, one: APIService) -> None:
         before = self._asked.get(one.metadata.uid)
         resources = before.resources if before else None
+        openapi = before.openapi if before else NO_PART
         reason, message = "Passed", "all checks passed"
         try:
             path = f"/apis/{one.spec.group}/{one.spec.version}"
             resources = described(one, await self._forward.document(one, path, DEADLINE_S, _DOCUMENT_BYTES_MAX))
+            openapi = await part_of(one, openapi, self._forward)
         except Unavailable as error:
             reason, message = error.reason, str(error)
         except Exception as error:  # our mistake, with one server: the others are asked all the same
             log.exception("asking the APIService %s", one.metadata.name)
             reason, message = "FailedDiscoveryCheck", f"{type(error).__name__}: {error}"
-        self._asked[one.metadata.uid] = _Asked(one.spec, self._clock.now(), reason == "Passed", resources)
+        self._asked[one.metadata.uid] = _Asked(one.spec, self._clock.now(), reason == "Passed", openapi, resources)
         await self._tell(one, reason, message)
 
     async def _tell(self, one: APIService, reason: str, message: str) -> None:

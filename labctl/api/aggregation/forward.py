@@ -10,6 +10,7 @@ from collections import Counter
 from urllib.parse import quote
 
 import aiohttp
+import msgspec
 from aiohttp import web
 from yarl import URL
 
@@ -27,7 +28,17 @@ REQUESTS_MAX = 200  # under way for one APIService
 TIMEOUT_S = 60.0  # of a request that is no watch
 _AGGREGATOR = User("system:kube-aggregator", (MASTERS,))
 _CHUNK = 64 << 10
+_ETAG_MAX = 512  # characters
 _LEFT_OUT = ("x-remote-", "impersonate-", "x-forwarded-")
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A whole answer of an aggregated server."""
+
+    url: str
+    status: int
+    body: bytes
+    etag: str = ""
 
 
 class Forward:
@@ -79,25 +90,33 @@ class Forward:
 
     async def document(self, one: APIService, path: str, timeout_s: float, most_bytes: int) -> bytes:
         """Return a JSON document of the server. Raises Unavailable, with the reason FailedDiscoveryCheck where it does not answer as it should."""
+        answered = await self.ask(one, "GET", path, timeout_s, most_bytes)
+        if answered.status != 200:
+            failing = f"failing or missing response from {answered.url}"
+            raise Unavailable("FailedDiscoveryCheck", f"{failing}: bad status from {answered.url}: {answered.status}")
+        return answered.body
+
+    async def ask(
+        self, one: APIService, method: str, path: str, timeout_s: float, most_bytes: int, user: User = _AGGREGATOR, etag: str = ""
+    ) -> Answer:
+        """Send a request of the master's own, as `user`, and return the answer. Raises Unavailable."""
         backend = self._backends.find(one)
         connector, server_name = await self._backends.connector(one, backend)
         url = f"https://{backend.host}:{backend.port}{path}"
-        headers = [("Accept", "application/json"), *identity(_AGGREGATOR)]
+        headers = [("Accept", "application/json"), *identity(user), *([("If-None-Match", etag)] if etag else [])]
         failing = f"failing or missing response from {url}"
         try:
             async with (
                 asyncio.timeout(timeout_s),
                 aiohttp.ClientSession(connector=connector) as session,
-                session.get(url, headers=headers, allow_redirects=False, server_hostname=server_name) as answered,
+                session.request(method, url, headers=headers, allow_redirects=False, server_hostname=server_name) as answered,
             ):
                 said = bytearray()
                 async for chunk in answered.content.iter_chunked(_CHUNK):
                     said += chunk
                     if len(said) > most_bytes:
                         raise Unavailable("FailedDiscoveryCheck", f"{failing}: more than {most_bytes} bytes")
-                if answered.status != 200:
-                    raise Unavailable("FailedDiscoveryCheck", f"{failing}: bad status from {url}: {answered.status}")
-                return bytes(said)
+                return Answer(url, answered.status, bytes(said), answered.headers.get("ETag", "")[:_ETAG_MAX])
         except (aiohttp.ClientError, LabctlError, TimeoutError, OSError) as error:
             raise Unavailable("FailedDiscoveryCheck", f"{failing}: {words(error)}") from None
 

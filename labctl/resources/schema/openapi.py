@@ -18,6 +18,7 @@ import msgspec
 
 from labctl.resources.kind import Kind
 from labctl.resources.schema.definitions import Definition, Schema
+from labctl.resources.schema.foreign import NOTHING, Foreign, beside
 from labctl.resources.schema.openapi_json import V2, V3
 from labctl.resources.schema.openapi_protobuf import V2Protobuf
 from labctl.resources.schema.operations import Operation, operations
@@ -34,6 +35,9 @@ class Form(Protocol):
 
     def items(self, called: Sequence[Operation]) -> bytes:
         """Returns the path items of one kind."""
+
+    def paths(self, items: Mapping[str, Any]) -> bytes:
+        """Returns path items as a document of this form has them."""
 
     def definition(self, name: str, definition: Definition) -> bytes: ...
 
@@ -81,8 +85,8 @@ class Writer:
         alive = set(self._nodes.values())
         self._groups = {members: piece for members, piece in groups.items() if alive.issuperset(members)}
 
-    def document(self, kinds: Sequence[Kind]) -> Document:
-        """Returns the document of these kinds, with all definitions that they use, directly or through others."""
+    def document(self, kinds: Sequence[Kind], others: Foreign = NOTHING) -> Document:
+        """Returns the document of these kinds, with all definitions that they use, directly or through others, and with what other servers serve."""
         written = [self._paths_of(kind) for kind in kinds]
         waiting = [name for paths in written for name in paths.names]
         reached: dict[str, Node] = {}
@@ -92,7 +96,13 @@ class Writer:
                 reached[name] = self._node(name)
                 waiting += reached[name].names
         definitions = [self._group(members) for members in _groups(kinds, reached)]
-        return Document(self._form.whole(self._info, [paths.piece for paths in written], definitions))
+        items = [paths.piece for paths in written]
+        if others.paths:
+            fitting = beside(others, {name: told(name, node.definition) for name, node in reached.items()})
+            items.append(Piece(self._form.paths(fitting.paths)))
+            more = [self._form.definition(name, definition) for name, definition in fitting.definitions.items()]
+            definitions += [Piece(self._form.joined(more))] if more else []
+        return Document(self._form.whole(self._info, items, definitions))
 
     def _paths_of(self, kind: Kind) -> Paths:
         found = self._paths.get(kind)
@@ -139,6 +149,7 @@ class Documents:
         forms: dict[str, Form] = {"v3": V3(), "v2": V2(), "v2+protobuf": V2Protobuf()}
         self._writers = {name: Writer(form, frozen, info) for name, form in forms.items()}
         self._made: dict[str, Document] = {}
+        self._v2: dict[str, tuple[Foreign, Document]] = {}
         self._making = {name: threading.RLock() for name in forms}
         if before is not None:
             self._take_over(before)
@@ -171,13 +182,14 @@ class Documents:
                 self._made[path] = self._writers["v3"].document(self._by_path[path])
             return self._made[path]
 
-    def v2(self, *, protobuf: bool = False) -> Document:
-        """Returns the whole API in one Swagger 2.0 document."""
+    def v2(self, *, protobuf: bool = False, others: Foreign = NOTHING) -> Document:
+        """Returns the whole API in one Swagger 2.0 document. It is kept as long as `others` is the same one."""
         name = "v2+protobuf" if protobuf else "v2"
         with self._making[name]:
-            if name not in self._made:
-                self._made[name] = self._writers[name].document(self._kinds)
-            return self._made[name]
+            made = self._v2.get(name)
+            if made is None or made[0] is not others:
+                made = self._v2[name] = others, self._writers[name].document(self._kinds, others)
+            return made[1]
 
 
 def _path(kind: Kind) -> str:

@@ -24,7 +24,10 @@ class _Json:
         self._node = node
 
     def items(self, called: Sequence[Operation]) -> bytes:
-        return _entries(path_items(called, self._operation))
+        return self.paths(path_items(called, self._operation))
+
+    def paths(self, items: Mapping[str, Any]) -> bytes:
+        return _entries(items)
 
     def definition(self, name: str, definition: Definition) -> bytes:
         return _entries({name: self._node(definition)})

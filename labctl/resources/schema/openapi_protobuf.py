@@ -31,7 +31,10 @@ class V2Protobuf:
     own: Mapping[str, Definition] = V2.own
 
     def items(self, called: Sequence[Operation]) -> bytes:
-        return b"".join(_bytes(2, _named(path, _path_item(item))) for path, item in path_items(called, v2_operation).items())
+        return self.paths(path_items(called, v2_operation))
+
+    def paths(self, items: Mapping[str, Any]) -> bytes:
+        return b"".join(_bytes(2, _named(path, _path_item(item))) for path, item in items.items())
 
     def definition(self, name: str, definition: Definition) -> bytes:
         return _bytes(1, _named(name, _schema(v2_node(definition))))
