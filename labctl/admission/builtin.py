@@ -44,7 +44,9 @@ def builtin_admission(
             DefaultTolerationSeconds(evict_s),
             DefaultStorageClass(client),
             CertificateRequests(rbac, clock),
+            _mutations(client, rbac),
             _mutating_webhooks(client, webhooks, rbac),
+            _mutations(client, rbac, later=True),
         ),
         validating=(
             NodeRestriction(client),
@@ -69,6 +71,15 @@ def _policies(client: Client, rbac: Rbac) -> WhenThere:
         return ValidatingPolicies(client, rbac)
 
     return WhenThere("ValidatingAdmissionPolicy", client, f"validatingadmissionpolicybindings.{_GROUP}", make)
+
+
+def _mutations(client: Client, rbac: Rbac, *, later: bool = False) -> WhenThere:
+    def make() -> AdmissionStep:
+        from labctl.admission.mutations import MutatingPolicies
+
+        return MutatingPolicies(client, rbac, later=later)
+
+    return WhenThere("MutatingAdmissionPolicy", client, f"mutatingadmissionpolicybindings.{_GROUP}", make)
 
 
 def _mutating_webhooks(client: Client, webhooks: Webhooks, rbac: Rbac) -> WhenThere:

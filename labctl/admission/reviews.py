@@ -11,6 +11,7 @@ from labctl.admission.matching import OPERATIONS
 from labctl.resources import encoding
 from labctl.resources.admission import Attributes
 from labctl.resources.kind import Kind, Object
+from labctl.resources.resources import Resources
 from labctl.resources.service import DeleteOptions
 from labctl.resources.verbs import subresources
 
@@ -33,6 +34,16 @@ async def shown(attributes: Attributes, kind: Kind) -> Shown:
     there = [encoding.decode(encoding.encode(obj)) for obj in (new, old) if obj is not None]
     converted = list(await kind.conversion.convert(kind, there)) if there else []
     return Shown(kind, converted.pop(0) if new is not None else None, converted.pop(0) if old is not None else None)
+
+
+async def take(resources: Resources, attributes: Attributes, kind: Kind, changed: Object) -> None:
+    """Puts what a step made of the object, in the version `kind` of it, in the place of the write's new object. Raises ApiError if it is no such object."""
+    if kind is not attributes.kind and attributes.kind.conversion is not None:
+        changed = (await attributes.kind.conversion.convert(attributes.kind, [changed]))[0]
+    resources.tidied(attributes.kind, changed)
+    assert attributes.new is not None
+    attributes.new.clear()
+    attributes.new.update(changed)
 
 
 def request(attributes: Attributes, seen: Shown) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import msgspec
 from labctl.admission.authorizer import authorizer_of
 from labctl.admission.conditions import Condition, all_hold, conditions_of
 from labctl.admission.matching import NAMESPACES, NOT_SHOWN, OWN_GROUP, Match
-from labctl.admission.reviews import Shown, request, shown
+from labctl.admission.reviews import Shown, request, shown, take
 from labctl.errors import ApiError
 from labctl.resources import encoding, failures
 from labctl.resources.admission import Attributes, Verb
@@ -197,21 +197,12 @@ class MutatingWebhooks:
             return False
         try:
             patched = _patched(response, seen.new or {})
-            await self._take(attributes, kind, patched)
+            await take(self._asker.client.resources, attributes, kind, patched)
         except (WebhookFailed, ApiError) as error:
             if not webhook.fails:
                 return False
             raise _internal(f'failed calling webhook "{webhook.name}": {error}') from None
         return True
-
-    async def _take(self, attributes: Attributes, kind: Kind, patched: Object) -> None:
-        """Puts the patched object in the place of the new one."""
-        if kind is not attributes.kind and attributes.kind.conversion is not None:
-            patched = (await attributes.kind.conversion.convert(attributes.kind, [patched]))[0]
-        self._asker.client.resources.tidied(attributes.kind, patched)
-        assert attributes.new is not None
-        attributes.new.clear()
-        attributes.new.update(patched)
 
 
 def _patched(response: Object, obj: Object) -> Object:

@@ -36,6 +36,8 @@ class Attributes(msgspec.Struct, frozen=True):
     subresource: str = ""
     warnings: list[str] = msgspec.field(default_factory=list)
     """A step adds what the client is to be told."""
+    notes: dict[str, bytes] = msgspec.field(default_factory=dict)
+    """What a step remembers of this write for a later one of its kind."""
 
     @property
     def name(self) -> str:

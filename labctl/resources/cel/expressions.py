@@ -42,16 +42,19 @@ class EvaluationError(LabctlError):
 
 
 class Environment:
-    """Names and types of variables; a type is a word of TYPES, or `list(...)` and `map(string,...)` of one."""
+    """Names and types of variables; a type is a word of TYPES, or `list(...)` and `map(string,...)` of one. `messages`: see rewrite.py."""
 
-    def __init__(self, variables: Mapping[str, str]) -> None:
+    _messages: frozenset[str] = frozenset()
+
+    def __init__(self, variables: Mapping[str, str], messages: frozenset[str] = frozenset()) -> None:
         self._env = _environment(tuple(sorted(variables.items())))
+        self._messages = messages
 
     def compile(self, text: str, wanted: str = "bool") -> Expression:
         """Raises CompileError. `wanted`: the type that the value must have; empty: any."""
         if len(text) > MOST_CHARACTERS:
             raise CompileError(f"an expression may have {MOST_CHARACTERS} characters, this one has {len(text)}")
-        source = rewritten(text)
+        source = rewritten(text, self._messages)
         try:
             compiled = self._env.compile(source.text)
         except (RuntimeError, ValueError) as error:
@@ -78,6 +81,12 @@ class Expression:
     def place(self, select: trees.Select) -> tuple[int, int]:
         """Line and column of a field's dot, counted from 1."""
         return _line_and_column(self.text, self._source.origin(trees.tree(self._compiled.serialize())[1].get(select.number, 0)))
+
+    @property
+    def type(self) -> str:
+        """The type of its value, as the compiler knows it: int, dyn, list, ..."""
+        name: str = self._compiled.return_type().name().lower()
+        return name
 
     def names(self) -> set[str]:
         """Return the variables that it reads, and those of its own loops."""

@@ -81,13 +81,17 @@ class Rewritten:
         return offset - grown
 
 
-def rewritten(text: str) -> Rewritten:
-    """Rewrites a text. One whose brackets don't fit is left as it is: the library says what is wrong with it."""
-    return Rewritten(text, _Rewriter(text).edits() if _PERHAPS.search(text) else [])
+def rewritten(text: str, messages: frozenset[str] = frozenset()) -> Rewritten:
+    """Rewrites a text. One whose brackets don't fit is left as it is: the library says what is wrong with it.
+
+    `messages` are the first words of the messages' names that may be written here.
+    """
+    return Rewritten(text, _Rewriter(text, messages).edits() if _PERHAPS.search(text) else [])
 
 
 class _Rewriter:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, messages: frozenset[str]) -> None:
+        self._messages = messages
         found = (_Token(match.lastgroup or "", match.group(), match.start()) for match in _TOKEN.finditer(text))
         self._tokens = [token for token in found if token.kind != "gap"]
         self._edits: list[Edit] = []
@@ -114,8 +118,8 @@ class _Rewriter:
             self._replace(token, _RENAMED[token.text])
 
     def _opened(self, number: int, token: _Token) -> None:
-        if token.text == "{" and self._is_name(number - 1):
-            first = self._path(number - 1)
+        first = self._path(number - 1) if token.text == "{" and self._is_name(number - 1) else number
+        if self._text(first) in self._messages:
             start, name = self._tokens[first].start, "".join(each.text for each in self._tokens[first:number])
             self._edits.append(Edit(start, token.start + 1 - start, f'dyn({{"{MESSAGE}":"{name}",'))
             self._open.append(_Open("{", ")", message=True))

@@ -23,6 +23,7 @@ MAX_OPERATIONS = 10_000
 MAX_COPIED_BYTES = 3 << 20  # what all copies of one patch may add, as kube-apiserver
 MAX_SHIFTED = 20_000_000  # places that items of lists may move by: an operation at a list's beginning moves all behind it
 _MISSING = "missing value"
+_FAILED_TEST = "test failed"
 
 
 class _DoesNotApply(Exception):
@@ -71,6 +72,17 @@ class _Costs:
         self._shifted += places
         if self._shifted > MAX_SHIFTED:
             raise _DoesNotApply(f"the operations move items of lists by more than {MAX_SHIFTED} places")
+
+
+def why_not(error: ApiError) -> str:
+    """Returns what is wrong with a patch, of an error of `apply`."""
+    causes = (error.details or {}).get("causes") or [{}]
+    return causes[0].get("message") or str(error)
+
+
+def is_failed_test(error: ApiError) -> bool:
+    """Tells whether an error of `apply` is that of an operation `test` whose value differs."""
+    return why_not(error).endswith(_FAILED_TEST)
 
 
 def does_not_apply(why: str) -> ApiError:
@@ -150,7 +162,7 @@ def _test(document: Any, path: str, value: Any) -> Any:
     except _DoesNotApply:
         found = None
     if not equal(found, value):
-        raise _DoesNotApply(f"testing value {path} failed: test failed")
+        raise _DoesNotApply(f"testing value {path} failed: {_FAILED_TEST}")
     return document
 
 

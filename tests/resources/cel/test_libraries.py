@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from labctl.admission.conditions import value
+from labctl.resources.cel import messages
 from labctl.resources.cel.authorizer import Authorizer, Question, deciding
 from labctl.resources.cel.estimate import Made, estimate
 from labctl.resources.cel.expressions import CompileError, Environment, EvaluationError
 from labctl.resources.cel.formats import CHECKS
 from labctl.resources.cel.rewrite import rewritten
 
-ENV = Environment({"object": "dyn", "text": "string", "authorizer": "opaque"})
+ENV = Environment({"object": "dyn", "text": "string", "authorizer": "opaque"}, messages.ROOTS)
 
 VALID = {
     "dns1123Label": "a-b",
@@ -72,6 +73,66 @@ def test_messages_are_maps_that_know_their_name() -> None:
     assert ENV.compile("true ? [] : [JSONPatch{op: 'add'}]", "").value({}) == []
 
 
+def test_messages_are_for_those_who_ask_for_them() -> None:
+    with pytest.raises(CompileError, match="'Object'"):
+        Environment({"object": "dyn"}).compile("Object{a: 1}.a == 1")
+    with pytest.raises(CompileError, match="'Other'"):
+        ENV.compile("Other{a: 1}", "")
+
+
+def test_an_apply_configuration_is_what_the_messages_say() -> None:
+    text = "Object{spec: Object.spec{at: timestamp('2026-01-02T03:04:05Z'), for: duration('90s'), raw: b'abc', list: [Object.spec.list{a: null}], map: {'a': 1.5}}}"
+    spec = {"at": "2026-01-02T03:04:05Z", "for": "90s", "raw": "YWJj", "list": [{"a": None}], "map": {"a": 1.5}}
+    assert messages.configuration(messages.compile_apply(text, {}).value({})) == {"spec": spec}
+    patch = "[JSONPatch{op: 'test', path: '/a'}, JSONPatch{op: 'add', path: '/b', value: Object.b{c: [1]}}] + [JSONPatch{op: 'move', from: '/x', path: '/y'}]"
+    assert messages.patch(messages.compile_patch(patch, {}).value({})) == [
+        {"op": "test", "path": "/a"},
+        {"op": "add", "path": "/b", "value": {"c": [1]}},
+        {"op": "move", "path": "/y", "from": "/x"},
+    ]
+
+
+@pytest.mark.parametrize("text", ["{'a': 1}", "1", "Object.spec{}", "true ? Object{} : Object.spec{}", "JSONPatch{}", "[Object{}]"])
+def test_an_apply_configuration_must_be_an_object(text: str) -> None:
+    with pytest.raises(CompileError, match="must evaluate to Object"):
+        messages.compile_apply(text, {})
+
+
+@pytest.mark.parametrize("text", ["JSONPatch{}", "[1]", "[Object{}]", "true ? [] : [Object{}]"])
+def test_a_patch_must_be_a_list_of_operations(text: str) -> None:
+    with pytest.raises(CompileError, match="must evaluate to"):
+        messages.compile_patch(text, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("object.x", "unsupported return type"),
+        ("Object{spec: Object.status{}}", 'unexpected type name "Object.status", expected "Object.spec"'),
+        ("Object{spec: Object.spec{l: [Object.spec{}]}}", 'expected "Object.spec.l"'),
+        ("Object{spec: {1: 2}}", "keys must be strings"),
+        ("Object{spec: type(1)}", "can't be a part"),
+    ],
+)
+def test_what_an_apply_configuration_can_not_be(text: str, words: str) -> None:
+    with pytest.raises(EvaluationError, match=words):
+        messages.configuration(messages.compile_apply(text, {"object": "dyn"}).value({"object": {"x": {}}}))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[JSONPatch{op: 'nope', path: '/a'}]", "unexpected op 'nope'"),
+        ("[JSONPatch{op: 'add', where: '/a'}]", "no field 'where'"),
+        ("[JSONPatch{op: 'add', path: 1}]", "is a string"),
+        ("object.l", "array of JSONPatch"),
+    ],
+)
+def test_what_a_patch_can_not_be(text: str, words: str) -> None:
+    with pytest.raises(EvaluationError, match=words):
+        messages.patch(messages.compile_patch(text, {"object": "dyn"}).value({"object": {"l": [1]}}))
+
+
 WRONG = [
     ("Object{spec: Object.spec{a: nope}}", "<input>:1:29: undeclared reference to 'nope'", "Object{spec: Object.spec{a: nope}}"),
     ("Object{\n a: 1 + 'x'}", "<input>:2:7: found no matching overload for '_+_'", " a: 1 + 'x'}"),
@@ -90,7 +151,7 @@ def test_an_error_shows_the_text_as_it_was_written(text: str, words: str, line: 
 
 def test_every_place_of_a_rewritten_text_has_an_origin() -> None:
     text = "f(A.b{c: [1].indexOf(2), d: format.named('x')}) + y"
-    new = rewritten(text)
+    new = rewritten(text, frozenset("A"))
     for word in ("f(", "[1]", "(2)", "format", "'x'", "+ y"):
         assert new.origin(new.text.index(word)) == text.index(word), word
 

@@ -166,11 +166,12 @@ def test_hostile_expressions_cost_little() -> None:
 import resource, time
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 from labctl.resources.custom.structural import problems
-begun = time.monotonic()
-for rule in ["(" * 5000 + "1" + ")" * 5000, "self" + ".a" * 5000, "+".join(["1"] * 5000), "!" * 5000 + "true", "[" * 300 + "]" * 300, "a" * 200000, "\\x00"]:
+begun = time.process_time()
+for rule in ["(" * 5000 + "1" + ")" * 5000, "self" + ".a" * 5000, "+".join(["1"] * 5000), "!" * 5000 + "true", "[" * 300 + "]" * 300, "a" * 200000, "\\x00",
+             "a{" * 30000, "a.validate(" * 9000, "a{x" * 9000 + "}" * 9000]:
     schema = {"type": "object", "properties": {"spec": {"type": "object", "x-kubernetes-validations": [{"rule": rule}]}}}
     problems("s", schema)
-print(time.monotonic() - begun)
+print(time.process_time() - begun)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

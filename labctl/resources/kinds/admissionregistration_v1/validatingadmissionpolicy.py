@@ -37,19 +37,8 @@ def spec_defaults(spec: Object) -> None:
 
 def validate(new: Object, _old: Object | None) -> Iterator[FieldError]:
     spec = new.get("spec") or {}
-    yield from shared.one_of("spec.failurePolicy", spec.get("failurePolicy"), ("Fail", "Ignore"))
-    yield from _param_kind(spec.get("paramKind"))
-    constraints = spec.get("matchConstraints")
-    if constraints is None:
-        yield fields.required("spec.matchConstraints")
-    else:
-        yield from constraints_errors("spec.matchConstraints", constraints)
-        if not constraints.get("resourceRules"):
-            yield fields.required("spec.matchConstraints.resourceRules")
     known = variables_of(spec)
-    before = {name: type_ for name, type_ in known.items() if name != "variables"}
-    yield from shared.conditions("spec.matchConditions", spec.get("matchConditions") or (), before)
-    yield from _variables(spec.get("variables") or (), known)
+    yield from policy_errors(spec, known)
     validations, annotations = spec.get("validations") or (), spec.get("auditAnnotations") or ()
     if not validations and not annotations:
         yield fields.required("spec.validations", "validations or auditAnnotations must contain at least one item")
@@ -60,6 +49,22 @@ def validate(new: Object, _old: Object | None) -> Iterator[FieldError]:
         if not annotation.get("key"):
             yield fields.required(f"{path}.key")
         yield from shared.expression(f"{path}.valueExpression", annotation.get("valueExpression") or "", known, "")
+
+
+def policy_errors(spec: Object, known: Mapping[str, str]) -> Iterator[FieldError]:
+    """Validate what both kinds of policies have: what they are about, their parameters, conditions and variables."""
+    yield from shared.one_of("spec.failurePolicy", spec.get("failurePolicy"), ("Fail", "Ignore"))
+    yield from _param_kind(spec.get("paramKind"))
+    constraints = spec.get("matchConstraints")
+    if constraints is None:
+        yield fields.required("spec.matchConstraints")
+    else:
+        yield from constraints_errors("spec.matchConstraints", constraints)
+        if not constraints.get("resourceRules"):
+            yield fields.required("spec.matchConstraints.resourceRules")
+    before = {name: type_ for name, type_ in known.items() if name != "variables"}
+    yield from shared.conditions("spec.matchConditions", spec.get("matchConditions") or (), before)
+    yield from _variables(spec.get("variables") or (), known)
 
 
 def _param_kind(kind: Object | None) -> Iterator[FieldError]:
@@ -116,7 +121,7 @@ KIND = Kind(
             type="integer",
             description="How many rules it has.",
         ),
-        Column("ParamKind", lambda view, _now: _param(view), description="The kind of its parameters."),
+        Column("ParamKind", lambda view, _now: param_kind(view), description="The kind of its parameters."),
         AGE,
     ),
     subresources=(Subresource("status", ("get", "patch", "update")),),
@@ -127,6 +132,6 @@ KIND = Kind(
 )
 
 
-def _param(view: GenericObject) -> str:
+def param_kind(view: GenericObject) -> str:
     kind = view.at("spec.paramKind", None)
     return f"{kind.get('apiVersion')}/{kind.get('kind')}" if isinstance(kind, dict) else "<unset>"

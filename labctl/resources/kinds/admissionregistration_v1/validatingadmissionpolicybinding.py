@@ -37,6 +37,11 @@ def validate(new: Object, _old: Object | None) -> Iterator[FieldError]:
     if {"Deny", "Warn"} <= seen:
         why = "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)"
         yield fields.invalid("spec.validationActions", actions, why)
+    yield from binding_errors(spec)
+
+
+def binding_errors(spec: Object) -> Iterator[FieldError]:
+    """Validate what the bindings of both kinds of policies have: where they count, and which parameters they give."""
     if spec.get("matchResources") is not None:
         yield from policies.constraints_errors("spec.matchResources", spec["matchResources"])
     if spec.get("paramRef") is not None:
@@ -53,6 +58,21 @@ def _param_ref(ref: Object) -> Iterator[FieldError]:
         yield from shared.one_of("spec.paramRef.parameterNotFoundAction", ref["parameterNotFoundAction"], ("Allow", "Deny"))
 
 
+def _ref(view: GenericObject) -> str:
+    ref = view.at("spec.paramRef", None)
+    if not isinstance(ref, dict):
+        return "<unset>"
+    where = ref.get("namespace") or "*"
+    return f"{where}/{ref['name']}" if ref.get("name") else f"{where}/<selector>"
+
+
+COLUMNS = (
+    NAME,
+    Column("PolicyName", lambda view, _now: view.at("spec.policyName", ""), description="The policy that it binds."),
+    Column("ParamRef", lambda view, _now: _ref(view), description="Where its parameters are."),
+    AGE,
+)
+
 KIND = Kind(
     group=shared.GROUP,
     version="v1",
@@ -62,21 +82,8 @@ KIND = Kind(
     namespaced=False,
     view=GenericObject,
     categories=("api-extensions",),
-    columns=(
-        NAME,
-        Column("PolicyName", lambda view, _now: view.at("spec.policyName", ""), description="The policy that it binds."),
-        Column("ParamRef", lambda view, _now: _ref(view), description="Where its parameters are."),
-        AGE,
-    ),
+    columns=COLUMNS,
     has_generation=True,
     validate=validate,
     type_defaults={shared.DEFINITION + "ValidatingAdmissionPolicyBindingSpec": TypeDefaults(function=spec_defaults)},
 )
-
-
-def _ref(view: GenericObject) -> str:
-    ref = view.at("spec.paramRef", None)
-    if not isinstance(ref, dict):
-        return "<unset>"
-    where = ref.get("namespace") or "*"
-    return f"{where}/{ref['name']}" if ref.get("name") else f"{where}/<selector>"
