@@ -15,10 +15,11 @@ export LABCTL_TEST_PROVIDER=vagrant LABCTL_TEST_WHEEL="$scratch/wheel" LABCTL_TE
 if [ $# -gt 0 ]; then
     sh tools/vm_env.sh python -m pytest "$@"
 else
-    # scenarios wait more than they compute: two processes, each beside a libvirtd of its own; the longest file first
+    # scenarios wait more than they compute: two processes, each beside a libvirtd of its own. Boots take long, so files share labs (SHARED_LABS in
+    # tests/conftest.py): the lab that is used longest comes first, and in it the file that destroys it last
     home=${LABCTL_VM_HOME:-/var/tmp/labctl-vm}
     side() { echo "popen//python=env LABCTL_VM_HOME=$home-$1 sh tools/vm_env.sh python"; }
-    python -m pytest tests/e2e/test_survives.py tests/e2e/test_vagrant.py tests/e2e/test_vagrant_victims.py tests/e2e/test_seed.py \
-        tests/contract/test_provider.py tests/vm \
+    python -m pytest tests/e2e/test_survives.py tests/e2e/test_vagrant_victims.py tests/e2e/test_core.py tests/e2e/test_vagrant.py \
+        tests/e2e/test_seed.py tests/contract/test_provider.py tests/vm \
         --dist loadscope --no-loadscope-reorder --tx "$(side 1)" --tx "$(side 2)" --durations=15
 fi

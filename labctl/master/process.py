@@ -78,7 +78,7 @@ async def _serve(settings: MasterSettings, ready_fd: int, hold_fd: int, ssh: Ssh
         with contextlib.suppress(BrokenPipeError):  # the waiting process was killed
             os.write(ready_fd, b"ready")
         os.close(ready_fd)
-    if hold_fd < 0 or await _wait_for_release(hold_fd, stop):
+    if hold_fd < 0 or await _wait_for_release(hold_fd, stop, master.count_silence_from_now):
         master.run_machines()
         await asyncio.to_thread(tokens.warm)  # beside the machines' boot: the first pod asks for a token
         await stop.wait()
@@ -88,13 +88,18 @@ async def _serve(settings: MasterSettings, ready_fd: int, hold_fd: int, ssh: Ssh
         paths.master_run.unlink()
 
 
-async def _wait_for_release(descriptor: int, stop: asyncio.Event) -> bool:
-    """Wait until the machines are in place. Return False if they never will be, or if this process was asked to end."""
+async def _wait_for_release(descriptor: int, stop: asyncio.Event, meanwhile: Callable[[], None], every_s: float = 0.5) -> bool:
+    """Wait until the machines are in place. Return False if they never will be, or if this process was asked to end.
+
+    `meanwhile` is called again and again, and at the end.
+    """
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     loop.add_reader(descriptor, told.set)
     waiting = [asyncio.ensure_future(told.wait()), asyncio.ensure_future(stop.wait())]
-    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    while not (await asyncio.wait(waiting, timeout=every_s, return_when=asyncio.FIRST_COMPLETED))[0]:
+        meanwhile()
+    meanwhile()
     loop.remove_reader(descriptor)
     for task in waiting:
         task.cancel()

@@ -1,4 +1,4 @@
-"""The core of what a lab does today, small enough for every provider: `make test-vm TESTS=tests/e2e/test_core.py` on virtual machines.
+"""The core of what a lab does today, small enough for every provider; `make test-vm` plays it on virtual machines.
 
 Workloads come up and are changed, a pod finds a name and may ask the API by its own token, a kind that somebody added is served, and what each
 kind of fault of a machine led to can be read from its timeline.

@@ -11,11 +11,12 @@ import pytest
 
 from labctl.errors import ProviderError
 from labctl.providers.protocol import MachineSpec, Power
+from labctl.providers.settings import VagrantSettings
 from labctl.providers.vagrant import snapshots
 from labctl.providers.vagrant.domain import Description, Names
 from labctl.providers.vagrant.folder import LabFolder
 from labctl.providers.vagrant.hypervisor import closed_network
-from labctl.providers.vagrant.machine import Boot
+from labctl.providers.vagrant.machine import Boot, VagrantMachine
 from labctl.providers.vagrant.pool import copy, write_with_holes
 
 SPEC = MachineSpec("minion-1", 1, 1 << 30, 1.0, "10.245.1.11", 24, "ssh-ed25519 AAAA labctl")
@@ -152,3 +153,13 @@ def test_so_has_one_that_came_through_a_stream(tmp_path: Path, piece: int) -> No
         file.truncate(file.tell())
     assert (tmp_path / "copy").read_bytes() == text
     assert os.stat(tmp_path / "copy").st_blocks * 512 <= 320 << 10
+
+
+def test_a_machine_that_takes_long_for_a_connection_is_given_longer_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An emulated machine on a busy host. Attempts that all ended after the same time were all in vain, and the restore failed."""
+    (tmp_path / "ssh").write_text("#!/bin/sh\nsleep 0.5; echo ready; read -r now\n")
+    (tmp_path / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    machine = snapshots.SavedMachine(SPEC, Power.ON, Boot("boot", "run"), "ssh-ed25519 AAAA", True, "/pool/box", ())
+    settings = VagrantSettings(boot_deadline_s=8.0, ssh_deadline_s=0.1)
+    snapshots.wake(snapshots.SavedLab("lab-1", {}, [machine]), lambda name: VagrantMachine(tmp_path / name), tmp_path / "key", settings)

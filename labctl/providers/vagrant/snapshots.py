@@ -238,10 +238,12 @@ def wake(saved: SavedLab, make: Callable[[str], VagrantMachine], key: Path, sett
     def one(each: SavedMachine) -> None:
         address, pinned = each.spec.address, make(each.spec.name).known_hosts
         deadline = time.monotonic() + settings.boot_deadline_s
-        while not shell.set_clock(address, key, pinned, settings.ssh_deadline_s, _LEFT_BEHIND):
+        attempt_s = settings.ssh_deadline_s
+        while not shell.set_clock(address, key, pinned, attempt_s, _LEFT_BEHIND):
             if time.monotonic() > deadline:
                 raise ProviderError(f"{each.spec.name} continues, but does not answer on {address}", mend="labctl up")
             time.sleep(_POLL_S)
+            attempt_s = min(2 * attempt_s, settings.boot_deadline_s)  # emulated on a busy host it may take minutes, each time anew
 
     side_by_side(one, [each for each in saved.machines if each.power is Power.ON and each.plugged])
 
