@@ -7,8 +7,10 @@ A minion calls this after every change of its rules; the helper carries the answ
    first endpoint comes: what was sent before has an entry that leads to no endpoint (kubernetes#48370).
 2. An endpoint that is leaving and still serves keeps its UDP entries. Readiness, weights and traffic policies move new connections only.
 3. TCP ends by itself while there is somebody to end it. Only where a pod is dead (its object is gone, it has finished or its node is fenced) do its
-   TCP entries go, so that a client's next packet meets a machine that knows nothing of the connection and resets it. A node's death is often told
-   a moment after its endpoints have left: `Departed` remembers those until then.
+   TCP entries go, so that a client's next packet meets a machine that knows nothing of the connection and resets it. An endpoint's death is often
+   told after it has left: a node's a moment later, that of a pod that was drained when its object goes. `Departed` remembers those until then.
+   Entries that stayed would be taken for new connections too: a client that gave up during an outage leaves one for two minutes or for days, and
+   its next connection from the same port would follow it to the endpoint that is gone.
 4. Nothing else goes: no entry of another Service that has the same pod behind it, none that goes to a pod's own address, no other protocol.
 """
 

@@ -78,7 +78,7 @@ class Minion:
         self.fenced = False
         self.sequence = -1  # the table's sequence that this minion has
         self.dirty: set[str] = set()
-        self.somebody_died = False  # a node was fenced: endpoints that have left already may be dead
+        self.somebody_died = False  # a pod ended or a node was fenced: endpoints that have left already may be dead
         self._departed = flows.Departed()
         self.applied: dict[str, Rules] | None = None
         self._frontends: dict[str, tuple[Entry, ...]] = {}  # what `applied` was made of

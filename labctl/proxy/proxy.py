@@ -40,6 +40,8 @@ from labctl.supervisor import Supervisor
 SETTLED_AT_ONCE = 50
 GONE_REMEMBERED = 1_000  # Services that exist no more, and the revision that removed them
 NOTED_AT_ONCE = 20
+ENDED_WITHIN_S = 0.05
+NOBODY = ("", "")
 
 
 class Recorder(Protocol):
@@ -73,6 +75,7 @@ class Proxy:
         self._view: View | None = None
         self._dirty: dict[str, None] = {}
         self._settling: asyncio.Handle | None = None
+        self._ended_soon: asyncio.TimerHandle | None = None
         self._serving: dict[str, set[str]] = defaultdict(set)  # pod -> Services whose table it is in
         self._at: dict[str, tuple[str, str]] = {}  # address -> (pod, node) it was last known as
         self._minions: dict[str, Minion] = {}
@@ -84,8 +87,8 @@ class Proxy:
         self._workers.start()
 
     async def stop(self) -> None:
-        if self._settling is not None:
-            self._settling.cancel()
+        for handle in filter(None, (self._settling, self._ended_soon)):
+            handle.cancel()
         await self._workers.stop()
         await self._drain.stop()
 
@@ -142,6 +145,9 @@ class Proxy:
     def _pod_seen(self, view: View, seen: Seen) -> None:
         if self._drain.pod(seen.key, seen.new):
             self._settle_soon(view)
+        if seen.old is not None and _is_over(seen.new) and not _is_over(seen.old) and self._at.get(seen.old.status.pod_ip, NOBODY)[0] == seen.key:
+            self._view = view
+            self._endpoint_ended_soon()
         if host_ports(seen.old) != host_ports(seen.new):
             self._mark(view, table.pod_key(seen.key))
         self._fenced_seen(view, seen)
@@ -173,8 +179,17 @@ class Proxy:
                 self._somebody_died()
             self._settle_soon(view)
 
+    def _endpoint_ended_soon(self) -> None:
+        """Several endpoints that end within moments of each other, as those of a rollout do, cost each minion one look."""
+        if self._ended_soon is None:
+            self._ended_soon = asyncio.get_running_loop().call_later(ENDED_WITHIN_S, self._endpoints_ended)
+
+    def _endpoints_ended(self) -> None:
+        self._ended_soon = None
+        self._somebody_died()
+
     def _somebody_died(self) -> None:
-        """Minions look whether they know of connections to endpoints there that have left already."""
+        """Minions look whether they know of connections to endpoints that have left already, and are dead now."""
         for name, minion in self._minions.items():
             if not minion.fenced:
                 minion.somebody_died = True
@@ -281,13 +296,12 @@ class Proxy:
 
     def is_dead(self, address: str) -> bool:
         """Tell whether nothing will ever answer at this address again, so that its clients should know now. An endpoint that is terminating still answers."""
-        pod, node = self._at.get(address, ("", ""))
+        pod, node = self._at.get(address, NOBODY)
         if self._view is None or not pod:
             return False
         if node in self._minions and (self._minions[node].fenced or self._has_ended(node)):
             return True
-        there = self._view.get(PODS, pod)
-        return there is None or there.status.phase in ("Succeeded", "Failed")
+        return _is_over(self._view.get(PODS, pod))
 
     def _has_ended(self, name: str) -> bool:
         """Tell whether the provider says that this minion's boot has ended. Its pods leave the table a moment before it is fenced."""
@@ -349,3 +363,8 @@ class Proxy:
         about = self._view.get(kind, key) if self._view is not None else None
         if about is not None:
             self._recorder.record(about, "Warning", reason, text)
+
+
+def _is_over(pod: Any) -> bool:
+    """Tell whether nothing of a pod runs any more: its object is gone, or its phase is final."""
+    return pod is None or pod.status.phase in ("Succeeded", "Failed")

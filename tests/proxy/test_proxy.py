@@ -232,6 +232,24 @@ async def test_connections_of_an_endpoint_that_left_before_its_nodes_death_was_t
     await world.settled()
 
 
+async def test_connections_of_a_drained_pod_are_forgotten_when_it_is_gone(world):
+    """Its entries would lead new connections from a client's port that is used again to an address where nobody is."""
+    helper = await world.minion(1)
+    await world.pod("b")
+    await world.client.patch("pods", "default/b", {"status": {"podIP": B[1]}}, "status")
+    await world.service("web")
+    await world.endpoints("web", A, B)
+    await world.settled()
+    await world.client.delete("pods", "default/b")
+    await world.endpoints("web", A)
+    await world.until(lambda: drained(world, "b"))
+    await world.settled()
+    assert not helper.forgotten, "it may still end its connections itself"
+    await world.client.delete("pods", "default/b", grace_s=0)
+    await world.until(lambda: bool(helper.forgotten))
+    assert helper.forgotten == [{"tcp": [{"address": B[1], "port": 8080}]}]
+
+
 async def test_affinity_without_xt_recent_is_told_on_the_service(world):
     helper = await world.minion(1)
     helper.recent = False

@@ -31,8 +31,10 @@ def forget(params: Dict[str, Any], syns: Syns) -> dict:
         return {"deleted": 0, "sent": 0, "missing": True}
     syns.take()
     waiting = revive.connections(set(tcp)) if tcp else []
+    # Pods that ended in order mostly leave nothing behind, and each deletion is a program that is started.
+    tracked = {(each.endpoint, each.endpoint_port) for each in waiting}
     deletions = [_delete("udp", "--orig-dst", to, "--orig-port-dst", port, "--reply-src", by) for to, port, by in sorted(_stale(udp))]
-    deletions += [_delete("tcp", "--dst-nat", "--reply-src", address, "--reply-port-src", port) for address, port in tcp]
+    deletions += [_delete("tcp", "--dst-nat", "--reply-src", address, "--reply-port-src", port) for address, port in sorted(tracked)]
     deleted = sum(commands.attempt(words)[0] == 0 for words in deletions)
     return {"deleted": deleted, "sent": revive.revive(waiting, syns) if waiting else 0, "missing": False}
 
