@@ -11,7 +11,9 @@ A minion calls this after every change of its rules; the helper carries the answ
    told after it has left: a node's a moment later, that of a pod that was drained when its object goes. `Departed` remembers those until then.
    Entries that stayed would be taken for new connections too: a client that gave up during an outage leaves one for two minutes or for days, and
    its next connection from the same port would follow it to the endpoint that is gone.
-4. Nothing else goes: no entry of another Service that has the same pod behind it, none that goes to a pod's own address, no other protocol.
+4. Where a TCP endpoint left and its pod lives, the entries go that it never answered (SYN_SENT): a client that was cut off from it leaves one for two minutes.
+   The first packet of a client that still waits is sent again (agent/helper/revive.py) and meets another endpoint.
+5. Nothing else goes: no entry of another Service that has the same pod behind it, none that goes to a pod's own address, no other protocol.
 """
 
 from __future__ import annotations
@@ -40,8 +42,11 @@ def stale(had: Rules, has: Rules, entries: Iterable[Entry], facts: Facts, is_dea
         elif isinstance(entry, HostPort) and entry.protocol == "UDP" and entry.node == facts.node:
             served[entry.address, entry.port] = [entry.pod_address]
     udp = [{"address": address, "port": port, "serving": serving} for (address, port), serving in sorted(served.items())]
-    tcp = [{"address": address, "port": port} for address, port in sorted(_moved(had, has)[0]) if is_dead(address)]
-    return {name: found for name, found in (("udp", udp), ("tcp", tcp)) if found}
+    tcp: list[dict[str, Any]] = []
+    unanswered: list[dict[str, Any]] = []
+    for address, port in sorted(_moved(had, has)[0]):
+        (tcp if is_dead(address) else unanswered).append({"address": address, "port": port})
+    return {name: found for name, found in (("udp", udp), ("tcp", tcp), ("unanswered", unanswered)) if found}
 
 
 class Departed:

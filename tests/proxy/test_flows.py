@@ -50,10 +50,11 @@ def test_every_way_to_a_port_is_looked_at():
     }
 
 
-def test_tcp_entries_go_only_where_the_endpoint_is_dead():
+def test_tcp_entries_go_where_the_endpoint_is_dead_and_those_without_an_answer_where_it_left():
     one, both = dns(A, protocol="TCP"), dns(A, B, protocol="TCP")
-    assert forgotten(both, one) == {}
-    assert forgotten(both, one, dead=(A.address,)) == {}
+    for dead in ((), (A.address,)):
+        assert forgotten(both, one, dead=dead) == {"unanswered": [{"address": B.address, "port": 5353}]}
+    assert forgotten(one, both) == {}
     assert forgotten(both, one, dead=(B.address,)) == {"tcp": [{"address": B.address, "port": 5353}]}
 
 

@@ -1,7 +1,8 @@
 """Deletes entries of the kernel's connection tracking when the master says so. The rules, and why, are in the master's proxy/flows.py.
 
 A UDP entry is deleted if it was sent to a port that the master names and its answers come from an address that no longer serves that port.
-TCP entries are deleted by the address and port of a dead endpoint. Then `revive.py` makes their clients notice at once.
+TCP entries are deleted by the address and port of a dead endpoint, and of an endpoint that only left those that it never answered.
+Then `revive.py` makes their clients notice at once.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from . import check, commands, revive
 from .syns import Syns
 
 ENTRIES_MAX = 10_000
+UNANSWERED = "SYN_SENT"
 Front = Tuple[str, int]
 Entry = Tuple[str, int, str]  # the address it was sent to, the port, the address that answers
 _ENTRY = re.compile(r"src=\S+ dst=(\S+) sport=\d+ dport=(\d+) .*?src=(\S+) dst=")
@@ -22,21 +24,28 @@ _ENTRY = re.compile(r"src=\S+ dst=(\S+) sport=\d+ dport=(\d+) .*?src=(\S+) dst="
 def forget(params: Dict[str, Any], syns: Syns) -> dict:
     """Delete the entries that `params` names.
 
-    `params`: {"udp": [{"address", "port", "serving": [address]}], "tcp": [{"address", "port"}]}. An empty address stands for all addresses of this machine.
-    Returns {"deleted": deletions that found an entry, "sent": packets sent for clients of dead endpoints, "missing": conntrack is not installed}.
+    `params`: {"udp": [{"address", "port", "serving": [address]}], "tcp": [{"address", "port"}], "unanswered": [{"address", "port"}]}, all optional.
+    An empty address stands for all addresses of this machine.
+    Returns {"deleted": deletions that found an entry, "sent": packets sent for clients of the endpoints, "missing": conntrack is not installed}.
     """
     udp = {_front(each): {check.address(one) for one in _bounded(each["serving"])} for each in _bounded(params.get("udp", []))}
-    tcp = [(check.address(each["address"]), check.port(each["port"])) for each in _bounded(params.get("tcp", []))]
+    dead, left = (_endpoints(params.get(name, [])) for name in ("tcp", "unanswered"))
     if not commands.installed("conntrack"):
         return {"deleted": 0, "sent": 0, "missing": True}
     syns.take()
-    waiting = revive.connections(set(tcp)) if tcp else []
-    # Pods that ended in order mostly leave nothing behind, and each deletion is a program that is started.
-    tracked = {(each.endpoint, each.endpoint_port) for each in waiting}
+    tracked = revive.connections(dead | left) if dead or left else []
+    waiting = [each for each in tracked if each.to in dead or each.state == UNANSWERED]
     deletions = [_delete("udp", "--orig-dst", to, "--orig-port-dst", port, "--reply-src", by) for to, port, by in sorted(_stale(udp))]
-    deletions += [_delete("tcp", "--dst-nat", "--reply-src", address, "--reply-port-src", port) for address, port in sorted(tracked)]
+    # Only endpoints with tracked connections: most have none, and each deletion is a program that is started.
+    for address, port in sorted({each.to for each in waiting}):
+        state = () if (address, port) in dead else ("--state", UNANSWERED)
+        deletions.append(_delete("tcp", "--dst-nat", *state, "--reply-src", address, "--reply-port-src", port))
     deleted = sum(commands.attempt(words)[0] == 0 for words in deletions)
     return {"deleted": deleted, "sent": revive.revive(waiting, syns) if waiting else 0, "missing": False}
+
+
+def _endpoints(entries: Any) -> Set[Front]:
+    return {(check.address(each["address"]), check.port(each["port"])) for each in _bounded(entries)}
 
 
 def _stale(served: Dict[Front, Set[str]]) -> Set[Entry]:

@@ -37,6 +37,11 @@ class Connection(NamedTuple):
     endpoint: str
     endpoint_port: int
 
+    @property
+    def to(self) -> Tuple[str, int]:
+        """The endpoint's address and port."""
+        return self.endpoint, self.endpoint_port
+
 
 def connections(endpoints: Set[Tuple[str, int]]) -> List[Connection]:
     """Return the kernel's tracked TCP connections through Services to these endpoints."""
