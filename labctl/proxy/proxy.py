@@ -145,7 +145,8 @@ class Proxy:
     def _pod_seen(self, view: View, seen: Seen) -> None:
         if self._drain.pod(seen.key, seen.new):
             self._settle_soon(view)
-        if seen.old is not None and _is_over(seen.new) and not _is_over(seen.old) and self._at.get(seen.old.status.pod_ip, NOBODY)[0] == seen.key:
+        ended = seen.old is not None and _is_over(seen.new) and not _is_over(seen.old)
+        if ended and self._at.get(seen.old.status.pod_ip, NOBODY)[0] == seen.key:
             self._view = view
             self._endpoint_ended_soon()
         if host_ports(seen.old) != host_ports(seen.new):
