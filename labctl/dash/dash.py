@@ -1,7 +1,7 @@
 """Serves the live page and what it asks for, below /dash, beside the API on the master's loopback address.
 
     GET  /dash/open?token=...   exchanges a one-time token for a session (a cookie), and leads to the page
-    GET  /dash/                 the page; /dash/dash.css and /dash/dash.js belong to it
+    GET  /dash/                 the page; its style and its modules (/dash/dash.css, /dash/dash.js and what that imports) belong to it
     GET  /dash/stream           what there is, and then every change (feed.py)
     POST /dash/faults           creates a Fault, as `labctl fault` does
     POST /dash/heal             heals a fault, or all
@@ -37,7 +37,8 @@ from labctl.resources.plurals import FAULTS
 ROOT = "/dash"
 BODY_MAX_BYTES = 16 << 10
 STALL_S = 20.0  # a page that reads nothing for this long is let go; it asks again when it wakes
-_FILES = {"": ("page.html", "text/html"), "dash.css": ("dash.css", "text/css"), "dash.js": ("dash.js", "text/javascript")}
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+_PAGE = "page.html"
 _FORBIDDEN = "This address was used already, or is too old. Run “labctl dash” for a new one."
 
 
@@ -84,10 +85,10 @@ class Dash:
         if (method, name) == ("GET", "open"):
             return self._open(request)
         session = self._sessions.find(guard.cookie_of(request))
-        if method == "GET" and name in _FILES:
+        if method == "GET" and (name or _PAGE) in _files():
             if session is None and name == "":
                 return _plain(_FORBIDDEN, status=403)
-            return _file(name) if session else _answer({"message": "no session"}, status=403)
+            return _file(name or _PAGE) if session else _answer({"message": "no session"}, status=403)
         if session is None:
             raise ApiError(403, "Forbidden", "no session: run labctl dash again")
         if (method, name) == ("GET", "stream"):
@@ -208,13 +209,14 @@ def _decode(body: bytes, type_: type) -> Any:
 
 
 @functools.cache
-def _read(name: str) -> bytes:
-    return (assets.template("dash") / name).read_bytes()
+def _files() -> Mapping[str, bytes]:
+    """Returns everything that belongs to the page, by name. It is read once: a request names a file of this table, never a path."""
+    return {path.name: path.read_bytes() for path in assets.template("dash").iterdir() if path.suffix in _TYPES}
 
 
 def _file(name: str) -> web.Response:
-    file, type_ = _FILES[name]
-    return web.Response(body=_read(file), content_type=type_, charset="utf-8", headers=guard.HEADERS)
+    type_ = _TYPES[name[name.rindex(".") :]]
+    return web.Response(body=_files()[name], content_type=type_, charset="utf-8", headers=guard.HEADERS)
 
 
 def _plain(text: str, *, status: int) -> web.Response:
