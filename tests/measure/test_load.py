@@ -268,6 +268,28 @@ def test_what_was_answered_while_the_program_stood_still_is_no_timeout(server, m
     assert [line.split()[6] for line in told.lines if line.startswith("r ")] == ["o"] and stood_still_s
 
 
+def test_an_answer_that_waited_for_the_program_counts_from_when_it_came(server, load):
+    """At high rates nobody is woken for an answer: the kernel notes when it came, also while the program is not given the processor."""
+
+    def later(connection: socket.socket, _number: int) -> None:
+        connection.recv(4096)
+        time.sleep(0.05)
+        connection.sendall(CLOSE)
+        connection.close()
+
+    running = load(server(later).port, count=1000, rate=1000.0)
+    running.begin()
+    running.until(lambda: len(running.reader.records) > 20)
+    running.process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, running.process.pid, os.WSTOPPED)
+    stopped_s = time.monotonic()
+    time.sleep(0.8)
+    continued_s = time.monotonic()
+    running.process.send_signal(signal.SIGCONT)
+    meanwhile = [request for request in running.rest() if stopped_s < request.ended_s < continued_s]
+    assert meanwhile and outcomes(meanwhile) == {"ok"}
+
+
 class Told:
     """The program's output, kept."""
 
@@ -285,10 +307,11 @@ def keep(connection: socket.socket, _number: int) -> None:
         connection.sendall(ANSWER % b"")
 
 
-def test_kept_connections_are_used_again(server, load):
+@pytest.mark.parametrize("rate", [200.0, 1000.0])
+def test_kept_connections_are_used_again(server, load, rate):
     keeping = server(keep)
-    requests = load(keeping.port, keepalive=True, count=100).requests()
-    assert outcomes(requests) == {"ok"} and len(keeping.connections) < 50
+    requests = load(keeping.port, keepalive=True, count=400, rate=rate).requests()
+    assert outcomes(requests) == {"ok"} and len(keeping.connections) < 200
 
 
 def test_a_kept_connection_that_the_server_closes_costs_no_request(server, load):
@@ -309,8 +332,9 @@ def test_connecting_alone(server, load):
     assert outcomes(requests) == {"ok"} and all(request.connected_s for request in requests)
 
 
+@pytest.mark.parametrize("rate", [200.0, 1000.0])
 @pytest.mark.parametrize("keepalive", [False, True])
-def test_datagrams(load, keepalive):
+def test_datagrams(load, keepalive, rate):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as echo:
         echo.bind(("127.0.0.1", 0))
 
@@ -324,12 +348,12 @@ def test_datagrams(load, keepalive):
 
         thread = threading.Thread(target=serve)
         thread.start()
-        requests = load(echo.getsockname()[1], protocol="udp", request="hello", keepalive=keepalive).requests()
+        requests = load(echo.getsockname()[1], protocol="udp", request="hello", keepalive=keepalive, rate=rate).requests()
         echo.sendto(b"end", echo.getsockname())
         thread.join()
         port = echo.getsockname()[1]
     assert outcomes(requests) == {"ok"}
-    assert outcomes(load(port, protocol="udp", request="hello", keepalive=keepalive).requests()) == {"refused"}
+    assert outcomes(load(port, protocol="udp", request="hello", keepalive=keepalive, rate=rate).requests()) == {"refused"}
 
 
 @pytest.mark.parametrize("keepalive", [False, True])
@@ -357,7 +381,9 @@ def test_whatever_a_server_does_every_request_has_one_record(server, load, seed,
                 connection.close()
                 return
 
-    requests = load(server(misbehave).port, count=200, rate=400.0, deadline_s=0.5, in_flight=60, keepalive=keepalive).requests()
+    requests = load(
+        server(misbehave).port, count=200, rate=400.0 if seed < 2 else 1000.0, deadline_s=0.5, in_flight=60, keepalive=keepalive
+    ).requests()
     assert len(requests) == 200 and {"ok", "bad-answer", "timeout"} <= outcomes(requests)
 
 

@@ -20,5 +20,6 @@ request hides the time in which nothing answered (coordinated omission). What ca
 than a second late, is reported as unsent. When standard input ends, the program ends at once: nothing stays on a machine when labctl is killed.
 
 Sockets do not block, and one epoll says which are ready: little more than half of what asyncio costs (docs/measuring.md has the figures). `select` on the
-epoll's own descriptor waits, because it counts in microseconds where epoll rounds up to milliseconds.
+epoll's own descriptor waits, because it counts in microseconds where epoll rounds up to milliseconds. At high rates nobody is woken for an answer: it is read
+a moment later, and counts from when the kernel noted that it came (`Engine.wait`, `Link.receive`).
 """

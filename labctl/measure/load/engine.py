@@ -13,15 +13,17 @@ from typing import Deque, Tuple
 
 from .conntrack import Conntrack
 from .http import Http, Https, trusting
-from .links import TIMEOUT, UNSENT, Ask, Link, Udp, name_in, outcome_of
+from .links import TIMEOUT, UNSENT, Ask, Link, Udp, name_in, outcome_of, stamping
 
 LATE_MAX_S = 1.0  # a request that could only be begun later than this is unsent
 NEVER_S = float("inf")
 EVENTS = 256  # that are taken at once
 BATCH = 16  # requests that are begun before answers are looked at again
 FLUSH_S, STATE_S = 0.1, 1.0
+LOOK_S, CLOSE_TOGETHER = 0.002, 500.0  # an answer may lie in its socket for so long, if the kernel notes when it came: from this rate on
 TOGETHER = 16  # reports that are written at once
 NAMES_MAX = 4096
+SAID_MAX = 64  # answers, each of them shorter than a header may be
 LINKS = {"http": Http, "https": Https, "tcp": Link, "udp": Udp}
 clock = time.monotonic
 
@@ -54,10 +56,15 @@ class Engine:
         self.waiting = [self.epoll.fileno()]
         self.link = LINKS[settings.protocol]
         self.tls = trusting(settings.authority) if settings.protocol == "https" else None
+        self.stamps = self.link.stamped and settings.rate >= CLOSE_TOGETHER and stamping()
+        self.look_s = 0.0  # when it looks at answers again
+        self.ahead_s = 0.0  # of this program's clock before the kernel's notes
         self.links, self.idle = {}, {}  # by file descriptor
+        self.fresh, self.unready = [], set()  # links whose answer nobody is woken for; file descriptors of those that still connect
         self.pending: Deque[Ask] = collections.deque()
         self.leaving: Deque[Tuple[float, Http]] = collections.deque()
-        self.names = {"": 0}
+        self.answer, self.answered = b"", (0, False)  # the last answer that came in one piece, and what it means
+        self.names, self.said = {"": 0}, {}
         self.reported = []
         self.begin_s, self.next, self.count = None, 0, settings.count
         self.due_s = NEVER_S  # when the next request is intended
@@ -125,9 +132,21 @@ class Engine:
     def write_reports(self):
         """Several requests at once: what is not urgent costs half as much then, as the processor has the code at hand. Few, as it delays what is urgent."""
         reported, self.reported = self.reported, []
+        if not reported:
+            return
+        known = iter(self.conntrack.answering([each[4] for each in reported if each[4]], self.settings.place, self.link.protocol))
         for ask, outcome, status, now, here, said in reported:
-            who = self.conntrack.answering(here, self.settings.place, self.link.protocol) if here else ""
-            self.write_report(ask, outcome, status, now, who or (name_in(said) if said else ""))
+            who = next(known) if here else ""
+            self.write_report(ask, outcome, status, now, who or (self.named(said) if said else ""))
+
+    def named(self, said):
+        """Returns who an answer says gave it. Servers answer the same again and again: what was read once is not read again."""
+        who = self.said.get(said)
+        if who is None:
+            if len(self.said) >= SAID_MAX:
+                self.said.clear()
+            who = self.said[said] = name_in(said)
+        return who
 
     def write_report(self, ask, outcome, status, now, who):
         """`r NUMBER STARTED CONNECTED FIRST ENDED OUTCOME STATUS WHO`: times in microseconds since it was intended, -1 where it was not reached."""
@@ -179,14 +198,29 @@ class Engine:
         return {"cpu": round(share, 4), "flying": self.flying, "begun": self.next, "trouble": self.trouble}
 
     def wait(self, now):
-        """Waits for the next thing to do, then does what sockets ask for. Returns whether that was all they ask for."""
+        """Waits for the next thing to do, then does what sockets ask for. Returns whether that was all they ask for.
+
+        When requests follow each other closely, it only waits for the next one: answers are read then, and the kernel has noted when they came.
+        """
         until = min(self.flush_s, self.due_s)
         if self.pending:
             until = min(until, self.pending[0].started + self.settings.deadline_s)
-        if not select.select(self.waiting, (), (), until - now if until > now else 0.0)[0]:
-            return True
-        events = self.epoll.poll(0, EVENTS)
+        if self.stamps and not self.unready and until < now + LOOK_S:
+            if until > now:
+                time.sleep(until - now)
+        else:
+            for link in self.fresh:
+                link.register()
+            self.fresh, self.look_s = [], 0.0
+            if not select.select(self.waiting, (), (), until - now if until > now else 0.0)[0]:
+                return True
         now = clock()
+        if now < self.look_s:
+            return False
+        self.look_s = now + LOOK_S
+        self.ahead_s = now - time.time()
+        self.read_fresh(now)
+        events = self.epoll.poll(0, EVENTS)
         for descriptor, mask in events:
             link = self.links.get(descriptor)
             if link is not None:
@@ -195,6 +229,18 @@ class Engine:
                 self.input.more()
                 self.commands(now)
         return len(events) < EVENTS
+
+    def read_fresh(self, now):
+        """Reads the answers that nobody was woken for. A link that has waited for long enough is left to epoll."""
+        fresh, self.fresh = self.fresh, []
+        for link in fresh:
+            if link.ask is not None:
+                link.read(now)
+            if link.ask is not None:
+                if link.ask.started + LOOK_S < now:
+                    link.register()
+                else:
+                    self.fresh.append(link)
 
     def commands(self, now):
         for line in self.input.lines():

@@ -8,8 +8,9 @@ import time
 from socket import socket as PythonSocket
 from typing import Union
 
-from .links import BAD_ANSWER, BAD_STATUS, OK, READ_BYTES, RESET, Link, outcome_of
+from .links import BAD_ANSWER, BAD_STATUS, OK, RESET, Link, outcome_of
 
+NEVER_S = float("inf")
 LINGER_S = 1.0  # for the other side to close a connection first
 HEAD_MAX_BYTES = 1 << 16
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,15})[ \t]*\r\n", re.IGNORECASE)
@@ -72,11 +73,12 @@ class Http(Link):
     """An HTTP/1.1 connection. `head` collects an answer until its header is whole; then `body` counts what is still to come."""
 
     __slots__ = ("body", "head", "may_stay", "status")
+    stamped = True
     body: Body | None
 
     def connect(self):
         self.expect()
-        super().connect()
+        Link.connect(self)
         try:
             self.socket.send(self.engine.settings.request)
         except BlockingIOError:
@@ -105,23 +107,28 @@ class Http(Link):
     def read(self, now):
         while True:
             try:
-                data = self.socket.recv(READ_BYTES)
+                data, came = self.receive(now)
             except (BlockingIOError, ssl.SSLWantReadError):
                 return
             except OSError as error:
                 self.broken(BAD_ANSWER if isinstance(error, ssl.SSLError) else outcome_of(error), now)
                 return
             if not self.ask.first and data:
-                self.ask.first = now
+                self.ask.first = came
             if not data:
                 self.ended(now)
                 return
-            if self.take(data, now):
+            if self.take(data, came):
                 return
 
     def take(self, data, now):
         """Takes a piece of the answer. Returns True when the request has ended by it."""
+        end = 0
         if self.body is None:
+            if not self.head and data == self.engine.answer:
+                self.head, (self.status, self.may_stay) = data, self.engine.answered
+                self.whole(now)
+                return True
             self.head += data
             end = self.head.find(b"\r\n\r\n")
             if end < 0:
@@ -140,6 +147,8 @@ class Http(Link):
             self.fail(BAD_ANSWER, now)
             return True
         if whole:
+            if end and len(self.head) == end + 4 + len(data):  # it came in one piece, and so may the next, byte for byte
+                self.engine.answer, self.engine.answered = self.head, (self.status, self.may_stay)
             self.whole(now)
         return whole
 
@@ -159,9 +168,11 @@ class Http(Link):
     def whole(self, now):
         self.done(OK if self.status < 400 else BAD_STATUS, self.status, now, self.head)
         if self.may_stay:
-            self.engine.idle[self.fd] = self
-        else:  # the other side closes first, so that its port and not ours is held for a minute; nobody needs to be woken for that
-            self.engine.epoll.unregister(self.fd)
+            self.keep()
+        elif not (self.engine.stamps and self.has_left(now, NEVER_S)):
+            # the other side closes first, so that its port and not ours is held for a minute; nobody needs to be woken for that
+            if self.registered:
+                self.engine.epoll.unregister(self.fd)
             self.engine.leaving.append((now + LINGER_S, self))
 
     def has_left(self, now, until):
@@ -203,6 +214,7 @@ class Https(Http):
     socket: ssl.SSLSocket
     make = PythonSocket  # as TLS needs it
     connect = Link.connect
+    stamped = False  # as the TLS library reads from the socket
 
     def connected(self, now):
         self.shaken = False

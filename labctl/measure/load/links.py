@@ -33,6 +33,28 @@ READ_BYTES = 1 << 16
 clock = time.monotonic
 
 
+STAMPS, STAMP, NOTES_BYTES = (
+    35,
+    struct.Struct("@ll"),
+    64,
+)  # SO_TIMESTAMPNS and its note: seconds and nanoseconds since the epoch (socket(7))
+_noting = []
+
+
+def stamping():
+    """Has the kernel note when packets come. Returns False where it can't.
+
+    One socket asks for it all the time: the first such socket of a machine makes the kernel change its own code, and so does the end of the last.
+    """
+    one = socket.SocketType(socket.AF_INET, DATAGRAM)
+    try:
+        one.setsockopt(socket.SOL_SOCKET, STAMPS, 1)
+    except OSError:
+        return False
+    _noting.append(one)
+    return True
+
+
 def outcome_of(error: OSError) -> str:
     return OUTCOMES.get(error.errno or 0, UNREACHABLE)
 
@@ -50,9 +72,9 @@ class Ask:
 class Link:
     """One socket, which serves one request at a time: a connection, or a port for datagrams."""
 
-    __slots__ = ("ask", "engine", "fd", "ready", "reused", "socket")
+    __slots__ = ("ask", "engine", "fd", "ready", "registered", "reused", "socket")
     make: ClassVar[type] = socket.SocketType  # without the wrapper in Python, which takes a tenth of a request's time
-    kind, protocol = STREAM, socket.IPPROTO_TCP
+    kind, protocol, stamped = STREAM, socket.IPPROTO_TCP, False
 
     def __init__(self, engine, ask):
         self.engine, self.ask, self.reused = engine, ask, False
@@ -65,7 +87,20 @@ class Link:
             raise
         ask.link = self
         engine.links[self.fd] = self
-        engine.epoll.register(self.fd, INCOMING if self.ready else INCOMING | select.EPOLLOUT)
+        if self.ready and engine.stamps:
+            self.registered = False
+            self.socket.setsockopt(socket.SOL_SOCKET, STAMPS, 1)
+            engine.fresh.append(self)
+        else:
+            if not self.ready:
+                engine.unready.add(self.fd)
+            self.register()
+
+    def register(self):
+        """Has epoll tell what happens to the socket, which includes what happened before."""
+        if self.fd >= 0:
+            self.registered = True
+            self.engine.epoll.register(self.fd, INCOMING if self.ready else INCOMING | select.EPOLLOUT)
 
     def connect(self):
         """Begins to connect. Returns True if the connection is there already, as between machines on one host: then epoll need not say so."""
@@ -82,6 +117,9 @@ class Link:
                 self.fail(outcome_of(OSError(code, "")), now)
                 return
             self.ready = True
+            self.engine.unready.discard(self.fd)
+            if self.engine.stamps:
+                self.socket.setsockopt(socket.SOL_SOCKET, STAMPS, 1)
             self.ask.connected = now
             self.connected(now)
         if self.ask is not None and mask & READABLE:
@@ -97,6 +135,17 @@ class Link:
     def read(self, now):
         """Reads what is there."""
 
+    def receive(self, now):
+        """Returns a piece of what is there, and when it came: as the kernel noted it, else now."""
+        if not self.engine.stamps:
+            return self.socket.recv(READ_BYTES), now
+        data, notes, _, _ = self.socket.recvmsg(READ_BYTES, NOTES_BYTES)
+        for _, kind, value in notes:
+            if kind == STAMPS and len(value) == STAMP.size:
+                seconds, nanoseconds = STAMP.unpack(value)
+                now = min(now, max(self.ask.connected or self.ask.started, seconds + nanoseconds / 1e9 + self.engine.ahead_s))
+        return data, now
+
     def done(self, outcome, status, now, said=b""):
         """Reports the request. `said` is the answer, which may name who gave it where the kernel does not know."""
         ask, self.ask = self.ask, None
@@ -105,6 +154,12 @@ class Link:
     def fail(self, outcome, now):
         self.done(outcome, 0, now)
         self.abort()
+
+    def keep(self):
+        """Keeps the socket for another request. If it is closed from the other side, epoll tells."""
+        self.engine.idle[self.fd] = self
+        if not self.registered:
+            self.register()
 
     def abort(self):
         if self.fd >= 0 and self.kind == STREAM:
@@ -115,6 +170,7 @@ class Link:
         if self.fd >= 0:
             self.engine.idle.pop(self.fd, None)
             self.engine.links.pop(self.fd, None)
+            self.engine.unready.discard(self.fd)
             self.socket.close()
             self.fd = -1
 
@@ -123,7 +179,7 @@ class Udp(Link):
     """A datagram and the first one that comes back."""
 
     __slots__ = ()
-    kind, protocol = DATAGRAM, socket.IPPROTO_UDP
+    kind, protocol, stamped = DATAGRAM, socket.IPPROTO_UDP, True
 
     def connect(self):
         self.socket.connect(self.engine.settings.place)
@@ -140,7 +196,7 @@ class Udp(Link):
 
     def read(self, now):
         try:
-            data = self.socket.recv(READ_BYTES)
+            data, now = self.receive(now)
         except BlockingIOError:
             return
         except OSError as error:
@@ -149,7 +205,7 @@ class Udp(Link):
         self.ask.first = now
         self.done(OK, 0, now, data)
         if self.engine.settings.keepalive:
-            self.engine.idle[self.fd] = self
+            self.keep()
         else:
             self.close()
 
