@@ -58,7 +58,21 @@ async def test_an_address_opens_the_page_once_and_its_cookie_is_kept_from_script
 
 
 @pytest.mark.parametrize(
-    "path", ["", "page.html", "dash.js", "stream.js", "dash.css", "stream", "open", "open?token=", "open?token=guess", "../api", "%2e%2e/api", "x" * 3000]
+    "path",
+    [
+        "",
+        "page.html",
+        "dash.js",
+        "stream.js",
+        "dash.css",
+        "stream",
+        "open",
+        "open?token=",
+        "open?token=guess",
+        "../api",
+        "%2e%2e/api",
+        "x" * 3000,
+    ],
 )
 async def test_without_a_session_there_is_nothing_to_see(live: LivePage, path: str) -> None:
     async with browser(live) as http:
