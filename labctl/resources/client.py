@@ -64,13 +64,14 @@ class Client:
         return self.resources.view(written.entry)
 
     async def bind(self, key: str, node: str, uid: str = "") -> Any:
-        """Binds a pod to a node, and returns the pod's view. Only the scheduler does this."""
+        """Binds a pod to a node, and returns the pod's view as this write left it. Only the scheduler does this."""
         namespace, name = _split(key)
         binding: Object = {"metadata": {"name": name}, "target": {"kind": "Node", "name": node}}
         if uid:
             binding["metadata"]["uid"] = uid
-        await self.resources.create(self._kind("pods"), namespace, binding, self._options, name, "binding")
-        return self.get("pods", key)
+        written = await self.resources.create(self._kind("pods"), namespace, binding, self._options, name, "binding")
+        assert written.changed is not None
+        return self.resources.view(written.changed)
 
     async def evict(self, key: str, uid: str = "") -> None:
         """Deletes a pod if its disruption budget allows that. Raises ApiError 429 if not."""

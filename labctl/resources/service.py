@@ -83,12 +83,14 @@ class WriteResult(msgspec.Struct, frozen=True):
     """The result of a write. `created` is False for an update; `warnings` go into Warning headers; `encoding.client_bytes(entry)` is the object's JSON.
 
     `gone` is True if a deletion removed the object (otherwise it was only marked as terminating); the API then answers with a Status.
+    Where the answer is a Status by its nature (a binding, an eviction), `entry` is that Status, and `changed` is the object as this write left it.
     """
 
     entry: Entry
     created: bool = False
     warnings: Sequence[str] = ()
     gone: bool = False
+    changed: Entry | None = None
 
 
 class WatchEvent(msgspec.Struct, gc=False, eq=False):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from labctl.errors import ApiError
 from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap
+from labctl.resources.client import Client
 from labctl.resources.events import Recorder
 from labctl.resources.kinds.shared import ObjectReference
+from labctl.resources.service import WriteResult
 from labctl.resources.settings import ResourceSettings
 from tests.resources.conftest import Lab, pod
 
@@ -41,6 +44,27 @@ async def test_objects_in_views_out(lab: Lab) -> None:
     with pytest.raises(ApiError) as caught:
         await client.delete("pods", "default/web")
     assert caught.value.code == 404
+
+
+async def test_a_binding_is_told_as_its_own_write_left_the_pod(lab: Lab) -> None:
+    """The runner waits for the revision of its own write. Another's may be there already when the answer comes."""
+
+    class Overtaken:
+        """The resources, where somebody else writes between a write and its answer."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(lab.resources, name)
+
+        async def create(self, *arguments: Any) -> WriteResult:
+            written = await lab.resources.create(*arguments)
+            await lab.client.patch("pods", "default/web", {"metadata": {"labels": {"app": "other"}}})
+            return written
+
+    await lab.client.create("pods", in_default(pod()))
+    bound = await Client(Overtaken()).bind("default/web", "minion-1")  # type: ignore[arg-type]
+    now = lab.client.get("pods", "default/web")
+    assert now.metadata.labels == {"app": "other"} and now.metadata.revision > bound.metadata.revision
+    assert bound.spec.node_name == "minion-1" and bound.metadata.labels != {"app": "other"}
 
 
 async def test_repeats_are_counted_on_one_event(lab: Lab) -> None:

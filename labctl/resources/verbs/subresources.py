@@ -85,7 +85,7 @@ def _succeeded(written: WriteResult, *, created: bool) -> WriteResult:
     entry = written.entry
     body = encoding.encode(_SUCCESS)
     status = Entry(entry.key, body, entry.revision, entry.created, client_bytes=body)
-    return msgspec.structs.replace(written, entry=status, created=created)
+    return msgspec.structs.replace(written, entry=status, created=created, changed=entry)
 
 
 def _not_bound(name: str, why: str) -> ApiError:
