@@ -18,7 +18,7 @@ class Conntrack:
     ERROR = (2).to_bytes(2, sys.byteorder)  # NLMSG_ERROR
 
     def __init__(self):
-        self.flow = self.parts = None
+        self.flow, self.parts = None, (b"", b"", b"")
         self.socket: socket.socket | None
         try:
             self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, self.NETFILTER)

@@ -56,7 +56,7 @@ class Engine:
         self.waiting = [self.epoll.fileno()]
         self.link = LINKS[settings.protocol]
         self.tls = trusting(settings.authority) if settings.protocol == "https" else None
-        self.stamps = self.link.stamped and settings.rate >= CLOSE_TOGETHER and stamping()
+        self.stamps = stamping() if self.link.stamped and settings.rate >= CLOSE_TOGETHER else None
         self.look_s = 0.0  # when it looks at answers again
         self.ahead_s = 0.0  # of this program's clock before the kernel's notes
         self.links, self.idle = {}, {}  # by file descriptor

@@ -32,27 +32,21 @@ OUTCOMES = {
 READ_BYTES = 1 << 16
 clock = time.monotonic
 
-
-STAMPS, STAMP, NOTES_BYTES = (
-    35,
-    struct.Struct("@ll"),
-    64,
-)  # SO_TIMESTAMPNS and its note: seconds and nanoseconds since the epoch (socket(7))
-_noting = []
+STAMPS = 35  # SO_TIMESTAMPNS, and the type of its notes (socket(7)): seconds and nanoseconds since the epoch
+STAMP, NOTES_BYTES = struct.Struct("@ll"), 64
 
 
 def stamping():
-    """Has the kernel note when packets come. Returns False where it can't.
+    """Has the kernel note when packets come. Returns the socket that asks for it all the time, or None where the kernel can't.
 
-    One socket asks for it all the time: the first such socket of a machine makes the kernel change its own code, and so does the end of the last.
+    The first such socket of a machine makes the kernel change its own code, and so does the end of the last: there is one as long as this program runs.
     """
     one = socket.SocketType(socket.AF_INET, DATAGRAM)
     try:
         one.setsockopt(socket.SOL_SOCKET, STAMPS, 1)
     except OSError:
-        return False
-    _noting.append(one)
-    return True
+        return None
+    return one
 
 
 def outcome_of(error: OSError) -> str:
