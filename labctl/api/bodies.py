@@ -18,8 +18,8 @@ async def read(call: Call) -> Body:
     if form == negotiate.JSON or not body:
         documents.check_json(body)
         return body
-    decoded = await offload_if_large(len(body), documents.parse if form == negotiate.YAML else protobuf.decode, body)
-    if isinstance(decoded, dict) and len(body) <= LARGE_BYTES:
+    decoded = await offload_if_large(len(body), documents.parse_body if form == negotiate.YAML else protobuf.decode, body)
+    if isinstance(decoded, documents.Repeating) or (isinstance(decoded, dict) and len(body) <= LARGE_BYTES):
         return decoded
     return msgspec.json.encode(decoded)  # the JSON decoder then reports "not an object" in its own words
 

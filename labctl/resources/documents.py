@@ -127,6 +127,28 @@ def repeated_keys(raw: bytes) -> list[str]:
     return [found[place] for place in sorted(found)]
 
 
+class Repeating(dict[str, Any]):
+    """The object of a YAML body in which some map has a key twice; the last one counts. `repeated` says where, in the words of `repeated_keys`."""
+
+    repeated: tuple[str, ...] = ()
+
+
+def parse_body(raw: bytes) -> Any:
+    """Parses the YAML body of a write, as `parse` does. An object in which a key was said twice is a Repeating."""
+    value = parse(raw)
+    if not isinstance(value, dict):
+        return value
+    try:
+        repeated = repeated_keys(raw)
+    except (_TooMuch, *_NOT_YAML):  # it is JSON, of which YAML does not take all
+        return value
+    if not repeated:
+        return value
+    found = Repeating(value)
+    found.repeated = tuple(repeated)
+    return found
+
+
 def check_json(raw: bytes) -> None:
     """Raises ApiError 400 or 413 for JSON that is nested too deeply or has too many values. It does not check whether the JSON is valid."""
     openings = raw.count(b"[") + raw.count(b"{")

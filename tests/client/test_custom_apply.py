@@ -94,6 +94,14 @@ async def test_a_field_that_is_named_twice_is_said_with_its_line(http: tuple[Api
     assert code == 201 and f'line {line}: key \\"foo\\" already set in map' in warnings[0]
     code, made, warnings = await applied(session, body, "Ignore")
     assert code == 200 and not warnings and made["spec"]["foo"] == "two"
+    told = f'line {line}: key \\"foo\\" already set in map' if form == "yaml" else 'duplicate field \\"spec.foo\\"'
+    headers = {"Content-Type": f"application/{form}"}
+    for validation, wanted in (("Strict", 400), ("Warn", 200), ("Ignore", 200)):
+        async with session.put(URL, data=body, params={"fieldValidation": validation}, headers=headers) as answer:
+            assert answer.status == wanted
+            assert (told in answer.headers.get("Warning", "")) == (validation == "Warn")
+            said = await answer.json()
+            assert told.replace("\\", "") in said["message"] if wanted == 400 else said["spec"]["foo"] == "two"
 
 
 async def test_the_older_openapi_tells_nothing_below_a_field_that_keeps_others(http: tuple[ApiServer, aiohttp.ClientSession]) -> None:

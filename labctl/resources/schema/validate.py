@@ -13,11 +13,13 @@ and needs another pass for words; it was left out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from labctl.errors import ApiError
+from labctl.resources.documents import Repeating
 from labctl.resources.kind import Kind, Object
 from labctl.resources.schema import body as bodies
 from labctl.resources.schema import quick
@@ -27,30 +29,46 @@ from labctl.resources.schema.walk import check
 
 def decode(schema: Schema, kind: Kind, body: bytes | Object, field_validation: str = "Strict") -> tuple[Object, list[str]]:
     """Returns the object in a body, and warnings. Raises ApiError 400 BadRequest if the body is no such object. A body that is a dict is not changed."""
-    raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    repeated = body.repeated if isinstance(body, Repeating) else ()
+    raw = body if isinstance(body, bytes) else msgspec.json.encode(dict(body) if repeated else body)
     if kind.decoder is not None:
-        return kind.decoder.decode(kind, raw, field_validation)
+        obj, warnings = kind.decoder.decode(kind, raw, field_validation)
+        if repeated and field_validation == "Strict":
+            raise ApiError(400, "BadRequest", f"{_cannot_be_handled(kind, obj)}: {strict_error([_unmarshal_errors(repeated)])}")
+        return obj, [*repeated, *warnings] if field_validation == "Warn" else warnings
     type_ = schema.type_of(kind.group, kind.version, kind.kind)
     obj = quick.decode(type_, raw)
-    if type(obj) is dict and (raw is not body or not bodies.may_repeat(obj, raw)):
+    if type(obj) is dict and not repeated and (raw is not body or not bodies.may_repeat(obj, raw)):
         bodies.check_type_meta(schema, kind, obj, raw)
         return obj, []
-    return _decode_exactly(schema, type_, kind, raw, field_validation)
+    return _decode_exactly(schema, type_, kind, raw, field_validation, repeated)
 
 
-def _decode_exactly(schema: Schema, type_: Type, kind: Kind, raw: bytes, field_validation: str) -> tuple[Object, list[str]]:
+def _decode_exactly(
+    schema: Schema, type_: Type, kind: Kind, raw: bytes, field_validation: str, repeated: Sequence[str]
+) -> tuple[Object, list[str]]:
     obj = bodies.parse(kind, raw)
-    api_version, name = bodies.check_type_meta(schema, kind, obj, raw)
-    message = f'{name} in version "{api_version.rpartition("/")[2]}" cannot be handled as a {kind.kind}'
+    bodies.check_type_meta(schema, kind, obj, raw)
+    message = _cannot_be_handled(kind, obj)
     repeats = bodies.may_repeat(obj, raw)
     findings = check(type_, obj)
     if findings.error:
         raise ApiError(400, "BadRequest", f"{message}: {findings.error}")
     if repeats:
         findings.strict.extend(bodies.duplicates(raw))
-    if findings.strict and field_validation == "Strict":
-        raise ApiError(400, "BadRequest", f"{message}: {strict_error(findings.strict)}")
-    return obj, findings.strict if field_validation == "Warn" else []
+    if (findings.strict or repeated) and field_validation == "Strict":
+        told = [_unmarshal_errors(repeated)] if repeated else []
+        raise ApiError(400, "BadRequest", f"{message}: {strict_error([*told, *findings.strict])}")
+    return obj, [*repeated, *findings.strict] if field_validation == "Warn" else []
+
+
+def _cannot_be_handled(kind: Kind, obj: Object) -> str:
+    return f'{obj["kind"]} in version "{obj["apiVersion"].rpartition("/")[2]}" cannot be handled as a {kind.kind}'
+
+
+def _unmarshal_errors(repeated: Sequence[str]) -> str:
+    """Returns the one error that a real server's YAML parser makes of all keys that are said twice."""
+    return "yaml: unmarshal errors:\n  " + "\n  ".join(repeated)
 
 
 def decode_patched(schema: Schema, kind: Kind, obj: Object, patch: bytes | Any, field_validation: str = "Strict") -> list[str]:

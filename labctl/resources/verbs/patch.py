@@ -60,7 +60,7 @@ def applier(ctx: Context, kind: Kind, patch: bytes | Object, options: WriteOptio
 
 
 def _repeated(raw: bytes, config: Any, field_validation: str) -> Sequence[str]:
-    """Returns the warning about keys that a configuration has twice. Raises ApiError 400 if the client wants it strict."""
+    """Returns a warning for each key that a configuration has twice. Raises ApiError 400 if the client wants it strict."""
     if field_validation == "Ignore" or (raw[:1] == b"{" and isinstance(config, dict) and not body.may_repeat(config, raw)):
         return ()
     found = documents.repeated_keys(raw)
@@ -69,7 +69,7 @@ def _repeated(raw: bytes, config: Any, field_validation: str) -> Sequence[str]:
     said = "error converting YAML to JSON: yaml: unmarshal errors:\n  " + "\n  ".join(found)
     if field_validation == "Strict":
         raise failures.bad_request(f"error strict decoding YAML: {said}")
-    return (" ".join(said.split()),)
+    return found
 
 
 def is_apply(content_type: str) -> bool:
