@@ -280,3 +280,26 @@ async def test_each_namespace_has_a_service_account_and_the_labs_certificate(api
     await send(api, "DELETE", "/api/v1/namespaces/fresh/serviceaccounts/default")
     ran = await api.kubectl("wait", "--for=create", "serviceaccounts/default", "-n", "fresh", "--timeout=10s")
     assert ran.code == 0, ran.err
+
+
+@pytest.mark.parametrize(
+    ("role", "verb", "resource", "may"),
+    [
+        ("edit", "patch", "pods/resize", True),
+        ("admin", "update", "pods/resize", True),
+        ("view", "patch", "pods/resize", False),
+        ("system:kube-scheduler", "create", "pods/binding", True),
+        ("system:kube-scheduler", "get", "secrets", False),
+        ("system:volume-scheduler", "update", "persistentvolumes", True),
+        ("system:node-problem-detector", "patch", "nodes/status", True),
+    ],
+)
+async def test_the_default_roles_are_kubernetes(role: str, verb: str, resource: str, may: bool, tmp_path: Path) -> None:
+    async with ApiServer.running(tmp_path) as api:
+        reference = {"apiGroup": GROUP, "kind": "ClusterRole", "name": role}
+        assert (await made(api, CLUSTER_BINDINGS, "alice", roleRef=reference, subjects=[ALICE]))[0] == 201
+        name, _, subresource = resource.partition("/")
+        asked = {"verb": verb, "resource": name, "subresource": subresource, "namespace": "default"}
+        body = {"spec": {"user": "alice", "resourceAttributes": asked}}
+        _, said = await send(api, "POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", body)
+        assert said["status"]["allowed"] is may
