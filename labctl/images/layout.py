@@ -6,7 +6,9 @@ Reading verifies every byte against its digest and follows no path out of the fo
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import hashlib
 import io
 import json
 import re
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import LabctlError, UsageError
-from labctl.images import names
+from labctl.images import names, zstd
 from labctl.images.blobs import BlobStore
 from labctl.images.index import Blob, Image
 
@@ -40,7 +42,12 @@ def read(path: Path, blobs: BlobStore, *, name: str = "") -> list[Image]:
     blobs.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".load-", dir=blobs.folder) as folder:  # this disk has space for images; /tmp may be in memory
         try:
-            with tarfile.open(path) as archive:
+            with contextlib.ExitStack() as opened:
+                if zstd.is_zstd(path):
+                    stream = opened.enter_context(io.BufferedReader(zstd.Unpacked(path)))
+                    archive = opened.enter_context(tarfile.open(fileobj=stream, mode="r|"))
+                else:
+                    archive = opened.enter_context(tarfile.open(path))
                 archive.extractall(folder, filter="data")
         except (tarfile.TarError, gzip.BadGzipFile, EOFError) as error:
             why = str(error).partition("\n")[0].rstrip(":- ")  # tarfile's message lists every compression that it tried
@@ -110,30 +117,74 @@ def _of_manifest(
     digest: str, manifest: dict[str, Any], folder: Path, blobs: BlobStore, name: str, tags: dict[str, list[str]]
 ) -> Iterator[Image]:
     config, layers = _described_blob(manifest["config"]), tuple(_described_blob(layer) for layer in manifest["layers"])
+    called = _called(tags.get(config.digest[7:]), name)
+    if any(_is_zstd(layer, folder) for layer in layers):
+        yield from _with_gzip(folder, config, layers, blobs, called)
+        return
     for part in (digest, config.digest, *(layer.digest for layer in layers)):
         if not blobs.has(part):
             with open(_blob_file(folder, part), "rb") as file:
                 blobs.put_stream(file, part)
     platform = _platform(blobs.read_json(config.digest))
-    called = tags.get(config.digest[7:]) or ([name] if name else [])
-    if not called:
-        raise UsageError("the image carries no name", mend="say one with --name")
     for each in called:
         yield Image(names.canonical(each), digest, platform, config, layers)
+
+
+def _called(tags: list[str] | None, name: str) -> list[str]:
+    """Return the names that an image gets. Raises UsageError if it has none."""
+    called = tags or ([name] if name else [])
+    if not called:
+        raise UsageError("the image carries no name", mend="say one with --name")
+    return called
+
+
+def _is_zstd(layer: Blob, folder: Path) -> bool:
+    """Whether a layer is compressed by zstd, whatever its media type says: agents go by the first bytes, too."""
+    return zstd.is_zstd(_blob_file(folder, layer.digest))
+
+
+def _with_gzip(folder: Path, config: Blob, layers: Iterable[Blob], blobs: BlobStore, called: Iterable[str]) -> Iterator[Image]:
+    """Yield an image some of whose layers are written anew. It gets another digest by that; what its layers hold stays the same."""
+    verified = [_verified(folder, blob, blobs) for blob in layers]
+    raw = _blob_file(folder, config.digest)
+    with open(raw, "rb") as file:
+        blobs.put_stream(file, config.digest)
+    for each in called:
+        yield put_image(blobs, names.canonical(each), _json(raw), verified, "")
+
+
+def _verified(folder: Path, layer: Blob, blobs: BlobStore) -> Blob:
+    """Put a layer into the store, with gzip if it had zstd, and return it."""
+    path = _blob_file(folder, layer.digest)
+    with open(path, "rb") as file:
+        if not zstd.is_zstd(path):
+            blobs.put_stream(file, layer.digest)
+            return layer
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if layer.digest != f"sha256:{digest}":
+        raise LabctlError(f"the blob {layer.digest} is damaged: its bytes have the digest sha256:{digest}", mend="get the image again")
+    return _gzipped(path, blobs)
+
+
+def _gzipped(path: Path, blobs: BlobStore) -> Blob:
+    with tempfile.TemporaryFile(dir=path.parent) as packed:
+        zstd.as_gzip(path, packed)
+        packed.seek(0)
+        return Blob(*blobs.put_stream(packed), LAYER + "+gzip")
 
 
 def _of_docker(entry: dict[str, Any], folder: Path, blobs: BlobStore, name: str) -> Iterator[Image]:
     config = _json(_inside(folder, entry["Config"]))
     layers = []
     for path in entry["Layers"]:
+        if zstd.is_zstd(_inside(folder, path)):
+            layers.append(_gzipped(_inside(folder, path), blobs))
+            continue
         with open(_inside(folder, path), "rb") as file:
             gzipped = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             layers.append(Blob(*blobs.put_stream(file), LAYER + ("+gzip" if gzipped else "")))
-    called = entry.get("RepoTags") or ([name] if name else [])
-    if not called:
-        raise UsageError("the image carries no name", mend="say one with --name")
-    for each in called:
+    for each in _called(entry.get("RepoTags"), name):
         yield put_image(blobs, names.canonical(each), config, layers, "")
 
 
