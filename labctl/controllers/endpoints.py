@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from labctl.controllers.backends import Ports, backends, concerned, hostname, labels_of, pause_s, target_ref
+from labctl.controllers.backends import Departures, Ports, backends, hostname, labels_of, target_ref
 from labctl.controllers.indexes import ENDPOINTS, PODS, PODS_BY_LABEL, SERVICES, by_selector
 from labctl.journal import came_and_went
 from labctl.reconcile.plan import NOTHING, Create, Delete, Index, Key, Plan, Replace, View
@@ -35,10 +35,11 @@ class Endpoints:
     kind = SERVICES
 
     def __init__(self) -> None:
+        self._departures = Departures()
         self.watches = {
             SERVICES: lambda _view, seen: (seen.key,),
             ENDPOINTS: lambda view, seen: (seen.key,) if view.get(SERVICES, seen.key) else (),
-            PODS: concerned,
+            PODS: self._departures.concerned,
         }
         self.indexes: Mapping[tuple[str, str], Index] = {**PODS_BY_LABEL, **by_selector(SERVICES)}
 
@@ -50,8 +51,8 @@ class Endpoints:
         if not service.spec.selector or service.spec.type == "ExternalName":
             return NOTHING
         if there is not None:
-            size = sum(len(subset.addresses) for subset in there.subsets)
-            if (wait_s := pause_s(size, view.seen(ENDPOINTS, key), now)) > 0:
+            serving = sum(len(subset.addresses) for subset in there.subsets)
+            if (wait_s := self._departures.pause_s(key, serving, view.seen(ENDPOINTS, key), now)) > 0:
                 return Plan(again_s=wait_s)
         subsets = _subsets(view, service)
         labels = labels_of(service) | MANAGED
@@ -62,6 +63,9 @@ class Endpoints:
         replacement = _object(service, labels, subsets)
         replacement["metadata"] |= {"resourceVersion": there.metadata.resource_version, "annotations": there.metadata.annotations}
         return Plan([Replace(ENDPOINTS, replacement, why=_why(there, subsets))])
+
+    def decided(self, view: View, key: Key, plan: Plan, now: float) -> None:
+        self._departures.planned(key, plan)
 
 
 def _object(service: Service, labels: dict[str, str], subsets: list[dict[str, Any]]) -> dict[str, Any]:

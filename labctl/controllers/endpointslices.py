@@ -10,8 +10,8 @@ from math import inf
 from random import Random
 from typing import Any
 
+from labctl.controllers.backends import Departures, backends, hostname, labels_of, target_ref
 from labctl.controllers.backends import Ports as ServicePorts
-from labctl.controllers.backends import backends, concerned, hostname, labels_of, pause_s, target_ref
 from labctl.controllers.indexes import PODS, PODS_BY_LABEL, SERVICES, SLICES, by_selector
 from labctl.controllers.settings import ControllerSettings
 from labctl.controllers.slicing import SLICES_BY_SERVICE, Ports, Slicer, identity, managed, of_service, removals
@@ -30,7 +30,8 @@ class EndpointSlices:
 
     def __init__(self, settings: ControllerSettings = ControllerSettings()) -> None:  # noqa: B008 - frozen
         self._full = settings.endpoints_per_slice
-        self.watches = {SERVICES: lambda _view, seen: (seen.key,), SLICES: of_service, PODS: concerned}
+        self._departures = Departures()
+        self.watches = {SERVICES: lambda _view, seen: (seen.key,), SLICES: of_service, PODS: self._departures.concerned}
         self.indexes: Mapping[tuple[str, str], Index] = {**PODS_BY_LABEL, **by_selector(SERVICES), **SLICES_BY_SERVICE}
 
     def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
@@ -40,14 +41,17 @@ class EndpointSlices:
             return Plan(removals(there))
         if not service.spec.selector or service.spec.type == "ExternalName":
             return NOTHING
-        size = sum(len(piece.endpoints) for piece in there)
+        serving = sum(bool(endpoint.conditions.ready) for piece in there for endpoint in piece.endpoints)
         written_at = max((view.seen(SLICES, piece.metadata.key) for piece in there), default=-inf)
-        if (wait_s := pause_s(size, written_at, now)) > 0:
+        if (wait_s := self._departures.pause_s(key, serving, written_at, now)) > 0:
             return Plan(again_s=wait_s)
         meta = service.metadata
         owner = {"apiVersion": "v1", "kind": "Service", "name": meta.name, "uid": meta.uid}
         slicer = Slicer(meta.namespace, meta.name, MANAGER, labels_of(service), owner, self._full)
         return Plan(slicer.plan(_wanted(view, service), there))
+
+    def decided(self, view: View, key: Key, plan: Plan, now: float) -> None:
+        self._departures.planned(key, plan)
 
 
 def _wanted(view: View, service: Service) -> dict[Ports, dict[str, dict[str, Any]]]:

@@ -12,6 +12,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -138,8 +139,12 @@ def destinations(rules: Rules) -> set[tuple[str, str, int]]:
     return {(match[1], match[2], int(match[3])) for match in found if match}
 
 
+@lru_cache(maxsize=65_536)
 def chain_name(sort: str, *identity: object) -> str:
-    """Return `LABCTL-SVC-` and 16 letters; xtables allows 28. The same identity has the same name on every machine and after every restart."""
+    """Return `LABCTL-SVC-` and 16 letters; xtables allows 28. The same identity has the same name on every machine and after every restart.
+
+    Results are remembered: when one endpoint of a Service changes, the names of all are asked for again.
+    """
     digest = hashlib.sha256("\n".join(map(str, identity)).encode()).digest()
     return f"{PREFIX}{sort}-{base64.b32encode(digest[:10]).decode()}"
 

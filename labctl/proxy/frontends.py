@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 
 import msgspec
@@ -174,6 +175,7 @@ def _pod(reference: object) -> str:
     return reference.key if reference is not None and reference.kind == "Pod" else ""  # type: ignore[attr-defined]
 
 
+@lru_cache(maxsize=65_536)
 def _usable(address: str) -> bool:
     """Tell whether it is an IPv4 address to which another machine may send a packet."""
     try:

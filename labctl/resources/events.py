@@ -27,9 +27,18 @@ _REMEMBERED = 4_096  # the number of Events whose repeats are counted; a repeat 
 _IN_FLIGHT = 500
 _MESSAGE_MAX = 1_024
 _REPEAT_S = 600.0  # a repeat later than this becomes a new Event
+_SIMILAR = 10  # Events that differ only in their message: those beyond become one, as in Kubernetes' own recorder
+_COMBINED = "(combined from similar events): "
 _CLUSTER_NAMESPACE = "default"  # the namespace of Events about cluster-wide objects
 
 Identity = tuple[str, str, str, str, str, str]
+
+
+class _Similar(msgspec.Struct):
+    """Events about one object and with one reason, in the time in which they count as similar."""
+
+    last_s: float
+    messages: set[str]  # at most _SIMILAR
 
 
 class Occurrence(msgspec.Struct):
@@ -57,6 +66,7 @@ class Recorder:
         self._host = host
         self._known: OrderedDict[Identity, Occurrence] = OrderedDict()
         self._waiting: OrderedDict[Identity, Occurrence] = OrderedDict()
+        self._similar: OrderedDict[tuple[str, ...], _Similar] = OrderedDict()
         self._writer: asyncio.Task[None] | None = None
         self.dropped = 0
 
@@ -70,12 +80,15 @@ class Recorder:
 
     def _record(self, about: Any, type_: str, reason: str, message: str) -> None:
         ref = about if isinstance(about, ObjectReference) else self._client.resources.registry.reference(about)
-        identity = (ref.kind, ref.key, ref.uid, type_, reason, message)
         now_s = self._clock.wall()
+        combined = self._is_one_of_many(ref, type_, reason, message, now_s)
+        identity = (ref.kind, ref.key, ref.uid, type_, reason, _COMBINED if combined else message)
+        message = _COMBINED + message if combined else message
         known = self._known.get(identity)
         if known is not None and now_s - known.last_s < _REPEAT_S:
             known.count += 1
             known.last_s = now_s
+            known.message = message[:_MESSAGE_MAX]
         else:
             known = Occurrence(ref, type_, reason, message[:_MESSAGE_MAX], now_s, now_s)
             self._known[identity] = known
@@ -84,6 +97,23 @@ class Recorder:
         self._bound()
         if self._writer is None or self._writer.done():
             self._writer = asyncio.get_running_loop().create_task(self._write())
+
+    def _is_one_of_many(self, ref: ObjectReference, type_: str, reason: str, message: str, now_s: float) -> bool:
+        """Tell whether so many similar Events came lately that this one is combined with them: a ReplicaSet that makes 100 pods tells of ten of them."""
+        about = (ref.kind, ref.key, ref.uid, type_, reason)
+        similar = self._similar.get(about)
+        if similar is None or now_s - similar.last_s > _REPEAT_S:
+            similar = self._similar[about] = _Similar(now_s, set())
+        similar.last_s = now_s
+        self._similar.move_to_end(about)
+        if len(self._similar) > _REMEMBERED:
+            self._similar.popitem(last=False)
+        if message in similar.messages:
+            return False
+        if len(similar.messages) >= _SIMILAR:
+            return True
+        similar.messages.add(message)
+        return False
 
     async def flush(self) -> None:
         """Waits until all Events that were recorded so far are written."""
@@ -146,7 +176,7 @@ class Recorder:
     async def _count(self, occurrence: Occurrence) -> bool:
         """Writes the count into the Event. Returns False if the Event has expired: then a new one must be created."""
         namespace = occurrence.about.namespace or _CLUSTER_NAMESPACE
-        patch = {"count": occurrence.count, "lastTimestamp": rfc3339(occurrence.last_s)}
+        patch = {"count": occurrence.count, "lastTimestamp": rfc3339(occurrence.last_s), "message": occurrence.message}
         try:
             await self._client.patch("events", f"{namespace}/{occurrence.name}", patch)
         except ApiError as error:

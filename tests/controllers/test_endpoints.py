@@ -159,3 +159,26 @@ def test_a_large_service_is_written_once_for_many_changes_and_a_small_one_at_onc
     assert 0.03 < pause_s(100, 10.0, 10.0) < 0.05 and pause_s(100, 10.0, 10.05) == 0
     assert pause_s(100_000, 10.0, 10.0) <= 1
     assert pause_s(1000, -math.inf, 10.0) == 0
+
+
+def test_a_large_service_waits_for_more_endpoints_and_hardly_for_one_that_is_gone(picture):
+    for number in range(60):
+        backend(picture, f"p{number}", f"10.246.1.{number + 1}", ready=True)
+    picture.put(picture.plan(KEY).actions[0].object)
+    backend(picture, "late", "10.246.2.1", ready=True)
+    assert not picture.plan(KEY).actions and 0.1 < picture.plan(KEY).again_s < 0.5
+    picture.drop("pods", "default/p7")
+    waits_s = picture.plan(KEY).again_s
+    assert 0 < waits_s < 0.05
+    picture.clock.time += waits_s + 0.001
+    (action,) = picture.plan(KEY).actions
+    written = {address["ip"] for subset in action.object["subsets"] for address in subset["addresses"]}
+    assert "10.246.1.8" not in written and "10.246.2.1" in written
+
+
+def test_a_pod_without_an_address_wakes_nobody(picture):
+    woken = picture.dirty["endpoint-controller"]
+    woken.clear()
+    picture.put(pod("new", labels={"name": "web"}))
+    picture.put(pod("new", labels={"name": "web"}, node="n1"))
+    assert not woken

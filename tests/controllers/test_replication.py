@@ -229,8 +229,11 @@ def test_a_large_owner_reports_readiness_in_portions_and_replaces_what_is_missin
         made.put({**replication_controller("web", replicas), "status": told})
         own(made, rc, "web-000")
         plan = made.plan(KEY)
-        assert (not plan.actions and 0 < plan.again_s < 0.05) if waits else status(plan)["readyReplicas"] == 1
-        made.clock.time += 0.05
+        assert (not plan.actions and 0 < plan.again_s < 0.2) if waits else status(plan)["readyReplicas"] == 1
+        made.clock.time += 0.2
         assert status(made.plan(KEY))["readyReplicas"] == 1
+        made.drop("pods", "default/web-001")
+        made.put({**replication_controller("web", replicas), "status": told})
+        assert of(made.plan(KEY), Create), "a pod that is missing is made at once"
         made.put({**replication_controller("web", replicas + 1), "status": told})
         assert of(made.plan(KEY), Create), "more are wanted than it reported: that never waits"

@@ -84,6 +84,26 @@ async def test_repeats_are_counted_on_one_event(lab: Lab) -> None:
     assert first.metadata.name.startswith("web.") and first.involved_object.uid == made.metadata.uid
 
 
+async def test_of_many_similar_events_those_after_the_tenth_are_one(lab: Lab) -> None:
+    """As Kubernetes' recorder does it: a ReplicaSet that makes 100 pods does not write 100 Events about itself."""
+    made = await lab.client.create("pods", in_default(pod()))
+    recorder = Recorder(lab.client, "replicaset-controller", lab.clock)
+    for number in range(100):
+        recorder.record(made, "Normal", "SuccessfulCreate", f"Created pod: web-{number}")
+        await recorder.flush()
+    recorder.record(made, "Normal", "SuccessfulCreate", "Created pod: web-3")  # a repeat is still counted where it was told
+    recorder.record(made, "Normal", "SuccessfulDelete", "Deleted pod: web-3")  # another reason
+    await recorder.flush()
+    told = {event.message: event.count for event in lab.client.list("events")}
+    assert told.pop("(combined from similar events): Created pod: web-99") == 90
+    assert told.pop("Created pod: web-3") == 2 and told.pop("Deleted pod: web-3") == 1
+    assert told == {f"Created pod: web-{number}": 1 for number in (0, 1, 2, 4, 5, 6, 7, 8, 9)}
+    lab.clock.at += 601
+    recorder.record(made, "Normal", "SuccessfulCreate", "Created pod: web-100")
+    await recorder.flush()
+    assert "Created pod: web-100" in {event.message for event in lab.client.list("events")}
+
+
 async def test_an_event_that_expired_is_told_anew(lab: Lab) -> None:
     made = await lab.client.create("pods", in_default(pod()))
     recorder = Recorder(lab.client, "scheduler", lab.clock)

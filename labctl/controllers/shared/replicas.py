@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
-from labctl.controllers.backends import pause_s
+from labctl.controllers.backends import COUNTED_BETWEEN_S, pause_s
 from labctl.controllers.conditions import plain, with_condition
 from labctl.controllers.indexes import PODS, PODS_READY
 from labctl.controllers.settings import ControllerSettings
@@ -73,8 +73,11 @@ class Replicas:
     def _pause_s(self, view: View, owner: Any, now: float) -> float:
         """Return how long a large owner waits for further changes of its pods. One that wants more or fewer than it reports never waits."""
         status, metadata = owner.status, owner.metadata
-        settled = status.replicas == owner.spec.replicas and status.observed_generation == metadata.generation
-        return pause_s(status.replicas, view.seen(self.kind, metadata.key), now) if settled and not metadata.deletion_timestamp else 0.0
+        if metadata.deletion_timestamp or status.observed_generation != metadata.generation or status.replicas != owner.spec.replicas:
+            return 0.0
+        if view.count(PODS, "controller", metadata.uid) != status.replicas:
+            return 0.0  # a pod is missing
+        return pause_s(status.replicas, view.seen(self.kind, metadata.key), now, COUNTED_BETWEEN_S)
 
     def siblings(self, _view: View, _owner: Any, active: Sequence[Pod]) -> Collection[Pod]:
         """Return the pods that count when the surplus is spread over nodes."""
