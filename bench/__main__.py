@@ -35,6 +35,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "api": tuple(f.key for f in FIGURES if f.key.startswith(("get-", "create-", "list", "watch-", "rc-1000")) and f.key != "get-p99-busy"),
     "crds": tuple(f.key for f in FIGURES if f.key.startswith("crd-")),
     "scheduling": ("bind-plain", "bind-anti-affinity", "bind-spread"),
+    "scale": ("scale-start", "scale-growth", "scale-deaths", "scale-rate", "scale-memory"),
     "busy": ("get-p99-busy",),
     "measuring": ("measure-cpu", "measure-cpu-kept", "measure-cpu-200", "measure-cpu-asyncio", "measure-late"),
     "rules": ("rules-full", "rules-repair"),
@@ -59,8 +60,8 @@ def main() -> int:
     groups = chosen(arguments.only)
     if not groups:
         parser.error(f"there is nothing called {', '.join(arguments.only)}; groups are {', '.join(GROUPS)}")
-    if os.geteuid() != 0 and not set(groups) <= {"api", "crds", "scheduling", "measuring"}:
-        parser.error("namespace machines need root; without it: --only api, --only crds, --only scheduling, --only measuring")
+    if os.geteuid() != 0 and not set(groups) <= {"api", "crds", "scheduling", "scale", "measuring"}:
+        parser.error("namespace machines need root; without it: --only api, --only crds, --only scheduling, --only scale, --only measuring")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that labs are destroyed on the way out
     report, failed, console = Report(), {}, Console()
     for group in groups:

@@ -14,7 +14,8 @@ from labctl.resources.kinds.core_v1.persistentvolume import PersistentVolume
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.plurals import VOLUMES
 from labctl.resources.service import ListOptions
-from labctl.sim.hollow import HollowNode, Running
+from labctl.sim.containers import Running
+from labctl.sim.hollow import HollowNode
 from labctl.sim.links import Links
 from labctl.sim.settings import HollowSettings
 
@@ -22,7 +23,8 @@ from labctl.sim.settings import HollowSettings
 class Fleet:
     """All hollow nodes of a world, and the one watch that serves them.
 
-    `started` is called for every pod that begins to run, `forgotten` for every pod that is deleted from the API while it still runs.
+    `started` is called for every pod that begins to run, `forgotten` for every pod that is deleted from the API while it still runs, and `noted` for what an
+    agent reports in Events: did (a word of the journal) and a sentence.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Fleet:
         settings: HollowSettings = HollowSettings(),  # noqa: B008 - frozen
         started: Callable[[HollowNode, Running], None] = lambda _node, _pod: None,
         forgotten: Callable[[HollowNode, Running], None] = lambda _node, _pod: None,
+        noted: Callable[[HollowNode, Running, str, str], None] = lambda _node, _pod, _did, _text: None,
     ) -> None:
         self.client = client
         self.clock = clock
@@ -40,6 +43,8 @@ class Fleet:
         self.settings = settings
         self.started = started
         self.forgotten = forgotten
+        self.noted = noted
+        self.answered = True  # whether there is a master that answers
         self.nodes: dict[str, HollowNode] = {}
         self.links = Links(self._links_changed)
         self.delay: Callable[[], float] | None = None  # how long a renewal takes on its way; None: it arrives at once
@@ -66,6 +71,11 @@ class Fleet:
         if name not in self._peers:
             self._peers[name] = peers_of(name, self.nodes, self.settings.peers) if self.settings.peers else []
         return self._peers[name]
+
+    def master_answers(self, answers: bool) -> None:
+        """Tell the nodes that the master was killed, or that a new one answers: then they report in."""
+        self.answered = answers
+        self._links_changed()
 
     def _links_changed(self) -> None:
         for node in self.nodes.values():

@@ -10,31 +10,29 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from labctl.clock import rfc3339, rfc3339_micro
+from labctl.controllers.conditions import plain
 from labctl.errors import LabctlError
 from labctl.reconcile.plan import Key
 from labctl.resources.kinds.coordination_v1.lease import HEARD
 from labctl.resources.kinds.core_v1.persistentvolume import LOCAL_DATA, PersistentVolume
 from labctl.resources.kinds.core_v1.pod_view import Pod
+from labctl.resources.kinds.shared import condition_status
 from labctl.resources.plurals import LEASES, VOLUMES
+from labctl.sim.containers import KILLED, Containers, Running
 from labctl.sim.links import MASTER
 from labctl.sim.objects import condition
 
 if TYPE_CHECKING:
     from labctl.sim.fleet import Fleet
+    from labctl.sim.settings import HollowSettings
 
 ENDS = "sim.labctl.internal/ends"
 """An annotation of a pod: after how many seconds its only container ends, and with which exit code: `2.5 0`. Without it a pod runs until it is deleted."""
 
 
-class Running(msgspec.Struct):
-    """A pod that really runs."""
-
-    key: Key
-    uid: str
-    ip: str
+OWN_CONDITIONS = frozenset(("PodScheduled", "ContainersReady", "Ready"))
+"""The conditions of a pod that its node writes. All others are somebody else's, and stay."""
 
 
 class HollowNode:
@@ -45,6 +43,7 @@ class HollowNode:
         self.running: dict[str, Running] = {}  # by uid: what really runs
         self.powered = self.heard = True
         self.boots = 0
+        self.containers = Containers(self)
         self._fleet = fleet
         self._number = number
         self._addresses = 0
@@ -68,14 +67,14 @@ class HollowNode:
 
     @property
     def speaks(self) -> bool:
-        return self.powered and self.heard and self._fleet.links.open(self.name, MASTER)
+        return self.powered and self.heard and self._fleet.answered and self._fleet.links.open(self.name, MASTER)
 
     # -- the machine -------------------------------------------------------------------------------------------------------------------
 
     def power_on(self) -> None:
         self.powered, self.heard = True, True
         self.boots += 1
-        self._spawn(self._live(self.boots))
+        self.spawn(self._live(self.boots))
 
     def power_off(self) -> None:
         """Cut the machine's power: everything that runs on it ends at once. The provider reports it a moment later."""
@@ -91,13 +90,13 @@ class HollowNode:
 
     def speak_again(self) -> None:
         self.heard = True
-        self._spawn(self._report_in())
+        self.spawn(self._report_in())
 
     def links_changed(self) -> None:
         """Report in when the master can be reached again."""
-        reached = self._fleet.links.open(self.name, MASTER)
+        reached = self._fleet.answered and self._fleet.links.open(self.name, MASTER)
         if reached and not self._reached and self.speaks:
-            self._spawn(self._report_in())
+            self.spawn(self._report_in())
         self._reached = reached
 
     def hears(self, other: HollowNode) -> bool:
@@ -170,7 +169,7 @@ class HollowNode:
     def node_seen(self, node: Any) -> None:
         """Reports the node's status again, because the API has another one."""
         if self.speaks and node is not None and not node.ready and node.status.node_info.boot_id == self.boot_id:
-            self._spawn(self._write(self._register))
+            self.spawn(self._write(self._register))
 
     def pod_seen(self, pod: Pod) -> None:
         """Handles a change of one of this node's pods."""
@@ -181,8 +180,8 @@ class HollowNode:
             self._begin(uid, self._stop(pod))
         elif uid not in self.running:
             self._begin(uid, self._start(pod))
-        elif not pod.ready or pod.status.pod_ip != self.running[uid].ip:
-            self._begin(uid, self._report(pod.metadata.key, uid))
+        elif self._differs(pod, self.running[uid]):
+            self._begin(uid, self.report(pod.metadata.key, uid))
 
     def pod_gone(self, uid: str) -> None:
         """Ends a pod that the API no longer has, because somebody forced its deletion."""
@@ -198,7 +197,7 @@ class HollowNode:
             body: dict[str, Any] = {"metadata": {"finalizers": []}}
             await self._fleet.client.patch(VOLUMES, volume.metadata.name, body, revision=volume.metadata.revision)
 
-        self._spawn(self._write(release))
+        self.spawn(self._write(release))
 
     def _look_again(self) -> None:
         """Lists this node's pods and volumes, as after a lost watch, and ends what runs without being one of them."""
@@ -212,7 +211,7 @@ class HollowNode:
             self.pod_seen(pod)
 
     async def _start(self, pod: Pod) -> None:
-        await self._between(self._fleet.settings.start_s)
+        await self.wait(self._fleet.settings.start_s)
         uid, key = pod.metadata.uid, pod.metadata.key
         there = self._fleet.client.get("pods", key)
         if not self.speaks or there is None or there.metadata.uid != uid or there.metadata.deletion_timestamp is not None:
@@ -220,10 +219,10 @@ class HollowNode:
         self._addresses = self._addresses % 250 + 1  # round-robin, so that an address is not used again at once
         self.running[uid] = Running(key, uid, f"{self.pod_prefix}{self._addresses + 1}")
         self._fleet.started(self, self.running[uid])
-        await self._report(key, uid)
+        await self.report(key, uid)
         if ENDS in there.metadata.annotations:
             after_s, code = there.metadata.annotations[ENDS].split()
-            self._spawn(self._run_to_end(pod, float(after_s), int(code)))
+            self.spawn(self._run_to_end(pod, float(after_s), int(code)))
 
     async def _run_to_end(self, pod: Pod, after_s: float, code: int) -> None:
         await asyncio.sleep(after_s)
@@ -248,60 +247,98 @@ class HollowNode:
 
         await self._write(patch)
 
-    async def _report(self, key: Key, uid: str) -> None:
+    async def report(self, key: Key, uid: str) -> None:
         async def patch() -> None:
             if uid in self.running:
-                await self._fleet.client.patch("pods", key, {"metadata": {"uid": uid}, "status": self._pod_status(key, uid)}, "status")
+                status, revision = self._pod_status(key, uid)
+                await self._fleet.client.patch("pods", key, {"metadata": {"uid": uid}, "status": status}, "status", revision)
 
         await self._write(patch)
 
     async def _stop(self, pod: Pod) -> None:
-        await self._between(self._fleet.settings.stop_s)
+        await self.wait(self._fleet.settings.stop_s)
         self.running.pop(pod.metadata.uid, None)
         if pod.metadata.finalizers:  # the object stays for a while, so its end is reported first, as a kubelet does
-            await self._report_end(pod, 137)
+            await self._report_end(pod, KILLED)
 
         async def delete() -> None:
             await self._fleet.client.delete("pods", pod.metadata.key, pod.metadata.uid, grace_s=0)
 
         await self._write(delete)
 
-    def _pod_status(self, key: Key, uid: str) -> dict[str, Any]:
-        ip = self.running[uid].ip
-        conditions = [condition(type_, "True", lastTransitionTime=self._time()) for type_ in ("PodScheduled", "ContainersReady", "Ready")]
+    def _differs(self, pod: Pod, there: Running) -> bool:
+        """Tell whether the API has another status of a pod than this node."""
+        ready = there.ready and not _closed_gates(pod)
+        return (
+            pod.status.pod_ip != there.ip
+            or pod.ready != ready
+            or condition_status(pod.status.conditions, "ContainersReady") != _said(there.ready)
+        )
+
+    def _pod_status(self, key: Key, uid: str) -> tuple[dict[str, Any], int]:
+        """Return the status of a pod, and the revision that it must be written upon: 0 if it is the node's alone."""
+        there, pod = self.running[uid], self._fleet.client.get("pods", key)
+        known = pod if pod is not None and pod.metadata.uid == uid else None
+        others = [plain(each) for each in known.status.conditions if each.type not in OWN_CONDITIONS] if known is not None else []
+        closed = _closed_gates(known) if known is not None else ()
+        own = {"PodScheduled": True, "ContainersReady": there.ready, "Ready": there.ready and not closed}
+        conditions = [condition(type_, _said(holds), lastTransitionTime=self._time()) for type_, holds in own.items()]
+        if there.ready and closed:
+            conditions[-1] |= {"reason": "ReadinessGatesNotReady", "message": f"not True: {', '.join(closed)}"}
+        elif not there.ready:
+            names = sorted(there.dead | there.failing)
+            conditions[-1] |= {"reason": "ContainersNotReady", "message": f"containers with unready status: [{' '.join(names)}]"}
         status: dict[str, Any] = {
             "phase": "Running",
             "startTime": self._time(),
-            "podIP": ip,
-            "podIPs": [{"ip": ip}],
-            "conditions": conditions,
+            "podIP": there.ip,
+            "podIPs": [{"ip": there.ip}],
+            "conditions": [*conditions, *others],
         }
         if self._fleet.settings.container_statuses:
-            status |= {"hostIP": ip, "containerStatuses": self._container_statuses(key)}
-        return status
+            status |= {"hostIP": there.ip, "containerStatuses": self._container_statuses(there, known)}
+        return status, known.metadata.revision if known is not None and (others or known.spec.readiness_gates) else 0
 
-    def _container_statuses(self, key: Key) -> list[dict[str, Any]]:
-        pod = self._fleet.client.get("pods", key)
-        running = {"running": {"startedAt": self._time()}}
+    def _container_statuses(self, there: Running, pod: Pod | None) -> list[dict[str, Any]]:
+        ended = {"exitCode": KILLED, "reason": "Error", "finishedAt": self._time()}
         return [
             {
                 "name": each.name,
                 "image": each.image,
                 "imageID": "",
-                "containerID": f"hollow://{pod.metadata.uid}/{each.name}",
-                "ready": True,
-                "started": True,
-                "restartCount": 0,
-                "state": running,
+                "containerID": f"hollow://{there.uid}/{each.name}/{there.restarts.count(each.name)}",
+                "ready": each.name not in there.dead and each.name not in there.failing,
+                "started": each.name not in there.dead,
+                "restartCount": there.restarts.count(each.name),
+                "state": {"terminated": ended} if each.name in there.dead else {"running": {"startedAt": self._time()}},
+                **({"lastState": {"terminated": ended}} if there.restarts.count(each.name) else {}),
             }
             for each in (pod.spec.containers if pod is not None else ())
         ]
+
+    # -- what its containers ask for -----------------------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> HollowSettings:
+        return self._fleet.settings
+
+    def known(self, uid: str) -> Pod | None:
+        """Return a pod as this node knows it from its watch."""
+        return self._fleet.pod(uid)
+
+    def raw_pod(self, key: Key) -> dict[str, Any] | None:
+        return self._fleet.client.raw("pods", key)
+
+    def note(self, pod: Running, did: str, text: str) -> None:
+        """Tell what an agent would report in an Event."""
+        if self.speaks:
+            self._fleet.noted(self, pod, did, text)
 
     # -- helpers -----------------------------------------------------------------------------------------------------------------------
 
     def _begin(self, uid: str, work: Any) -> None:
         self._busy.add(uid)
-        task = self._spawn(work)
+        task = self.spawn(work)
         task.add_done_callback(lambda _: self._ended(uid))
 
     def _ended(self, uid: str) -> None:
@@ -322,14 +359,29 @@ class HollowNode:
                     return
                 await asyncio.sleep(self._fleet.settings.retry_s)
 
-    def _spawn(self, work: Any) -> asyncio.Task[None]:
+    def spawn(self, work: Any) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks[task] = None
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
         return task
 
-    async def _between(self, seconds: tuple[float, float]) -> None:
+    async def wait(self, seconds: tuple[float, float]) -> None:
+        """Wait for a time between these two, drawn by lot."""
         await asyncio.sleep(self._fleet.rng.uniform(*seconds))
 
     def _time(self) -> str:
         return rfc3339(self._fleet.clock.wall())
+
+
+def _closed_gates(pod: Pod) -> tuple[str, ...]:
+    """Return the readiness gates of a pod whose conditions are not True (KEP-580)."""
+    gates = pod.spec.readiness_gates
+    return (
+        tuple(gate.condition_type for gate in gates if condition_status(pod.status.conditions, gate.condition_type) != "True")
+        if gates
+        else ()
+    )
+
+
+def _said(holds: bool) -> str:
+    return "True" if holds else "False"

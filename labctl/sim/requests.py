@@ -1,7 +1,7 @@
 """Requests on virtual time: each goes through the rules of its minion, as they are then, and ends where they lead.
 
-A request to a pod that runs is answered after a millisecond. One to an address on a machine that runs, where no pod has it, is refused; one to a machine that is off,
-cut off or stands still is waited for until its timeout. Nothing is modelled of how busy a pod is.
+A request to a pod that runs is answered after a millisecond. One to an address on a machine that runs, where no pod has it or a container of the pod is dead, is
+refused; one to a container that was stopped, or to a machine that is off, cut off or stands still, is waited for until its timeout. Nothing is modelled of how busy a pod is.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ class Load:
             reached = node.name == minion or self._world.fleet.links.open(minion, node.name)
             for pod in node.running.values():
                 if pod.ip == address:
-                    return ("ok", pod.key) if reached and node.heard else ("timeout", "")
+                    if not reached or not node.heard or pod.stopped:
+                        return "timeout", ""
+                    return ("refused", "") if pod.dead else ("ok", pod.key)
         owner = next((n for n in self._world.fleet.nodes.values() if address.startswith(n.pod_prefix)), None)
         return ("refused" if owner is not None and owner.powered else "timeout"), ""
 
@@ -100,7 +102,7 @@ class Load:
 
     def _address(self, minion: str) -> str:
         """Return the pod's address that this minion's rules choose for the target, or an empty text if they refuse."""
-        service = self._world.client.get("services", self._request.target.removeprefix("service/"))
+        service = self._world.client.get("services", self._request.target.removeprefix("service").lstrip(" /"))
         if service is None:
             return ""
         helper = self._world.helpers.minions[minion]

@@ -16,6 +16,7 @@ class HollowSettings:
     stop_s: tuple[float, float] = (0.02, 1.0)  # from seeing its deletion to its end
     retry_s: float = 1.0  # the pause after a failed write
     told_s: tuple[float, float] = (0.01, 3.0)  # from a machine's end or start to the provider's report
+    noticed_s: tuple[float, float] = (0.002, 0.02)  # from a container's end to its agent's report
     peers: int = 0  # how many other nodes hear each node
     container_statuses: bool = (
         False  # whether a pod's status tells of each container: clients look at that, large simulations do not need it

@@ -7,7 +7,7 @@ world from another seed and waits until all of it is ready, so repetitions diffe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from labctl import defaults
@@ -21,19 +21,18 @@ from labctl.measure.records import Measurement
 from labctl.measure.timeline import timeline
 from labctl.resources.client import Client
 from labctl.resources.plurals import SLICES
-from labctl.resources.quantities import parse
 from labctl.sim.clock import VirtualLoop
-from labctl.sim.links import MASTER
+from labctl.sim.faults import FAULTS, SimFaults
 from labctl.sim.requests import Load
-from labctl.sim.settings import LAB_NODES, HollowSettings
+from labctl.sim.settings import HollowSettings
 from labctl.sim.world import World
 
 T = TypeVar("T")
 SETTINGS = ("minions", "timing")
-FAULTS = ("power-off", "reset", "pause", "cut", "flush-rules")
 ACTIONS = ("scale", "apply", "delete", "uncordon", "drain", "rollout-restart")
 TOO_MANY = 429  # what the API answers to an eviction that a disruption budget does not allow now
 EVICT_AGAIN_S = 5.0  # kubectl's pause after that
+TOLD_S = (0.01, 0.1)  # from a machine's end to the provider's report
 STEADY_S = 300.0
 """Virtual seconds in which what was deployed must be ready again after a restore."""
 
@@ -85,7 +84,6 @@ class SimStage:
         self._deployed: list[Mapping[str, Any]] = []
         self._states: dict[str, tuple[Mapping[str, Any], ...]] = {}
         self._facts: dict[str, FaultFacts] = {}
-        self._healing: dict[str, Callable[[], Awaitable[None]]] = {}
         self._drains: set[asyncio.Task[None]] = set()
         self._world = self.run(self._made())
 
@@ -108,9 +106,21 @@ class SimStage:
             eviction_rate=timing.rate,
             eviction_slow_rate=timing.slow_rate,
         )
-        world = World(self._seed, LAB_NODES if timing.peers else HollowSettings(told_s=(0.01, 0.1)), controllers, proxies=self._count)
+        nodes = HollowSettings(lease_s=timing.lease_s, peers=timing.peers, told_s=TOLD_S, container_statuses=True)
+        world = World(self._seed, nodes, controllers, proxies=self._count)
+        self._faults = SimFaults(world)
         await world.start(self._count)
         return world
+
+    def _asked(self) -> World:
+        """Return the world with a master that answers: one that was killed is started again by the next call that needs it, as on a lab."""
+        if not self._world.master_answers:
+            self.run(self._master_starts())
+        return self._world
+
+    async def _master_starts(self) -> None:
+        await self._world.start_master()
+        await self._faults.heal_overdue()
 
     # -- looking -----------------------------------------------------------------------------------------------------------------------
 
@@ -128,7 +138,7 @@ class SimStage:
         return 0.0
 
     def unmet(self, condition: Condition) -> str:
-        client = self._world.client
+        client = self._asked().client
         if condition.service:
             namespace, name = condition.service.split("/")
             pieces = client.list(SLICES, namespace, f"kubernetes.io/service-name={name}")
@@ -142,7 +152,7 @@ class SimStage:
 
     def pods(self, what: str) -> Sequence[Pod]:
         kind, namespace, name = what.split("/")
-        found = self._world.client.raw(self._resource(kind), f"{namespace}/{name}")
+        found = self._asked().client.raw(self._resource(kind), f"{namespace}/{name}")
         selector = (found or {}).get("spec", {}).get("selector") or {}
         wanted = selector.get("matchLabels", selector).items()
         there = [
@@ -163,6 +173,7 @@ class SimStage:
     # -- doing -------------------------------------------------------------------------------------------------------------------------
 
     def deploy(self, manifests: Sequence[Mapping[str, Any]]) -> None:
+        self._asked()
         self.run(self._apply(manifests))
 
     async def _apply(self, manifests: Sequence[Mapping[str, Any]]) -> None:
@@ -186,72 +197,32 @@ class SimStage:
         return SimRunning(self, self.run(begin()))
 
     def refuse(self, faults: Sequence[FaultRequest]) -> Sequence[str]:
-        return [f"{fault.name}: {why}" for fault in faults if (why := self._refusal(fault))]
-
-    def _refusal(self, fault: FaultRequest) -> str:
-        if fault.type not in FAULTS:
-            return f"a simulated lab has no fault {fault.type}; it has {', '.join(FAULTS)}"
-        if fault.target not in self._world.fleet.nodes:
-            return f"there is no machine {fault.target}"
-        if fault.direction not in ("", "both"):
-            return "simulated links are cut in both directions"
-        if fault.peer and fault.peer != MASTER and fault.peer not in self._world.fleet.nodes:
-            return f"there is no machine {fault.peer}"
-        return ""
+        self._asked()
+        return [f"{fault.name}: {why}" for fault in faults if (why := self._faults.refusal(fault))]
 
     def inject(self, fault: FaultRequest) -> Sequence[str]:
-        if why := self._refusal(fault):
+        self._asked()
+        if why := self._faults.refusal(fault):
             raise LabctlError(f"{fault.name}: {why}")
         return self.run(self._inject(fault))
 
     async def _inject(self, fault: FaultRequest) -> Sequence[str]:
         began_s = self.now()
-        done = await self._break(fault)
+        done = await self._faults.inject(fault)
         self._facts[fault.name] = FaultFacts(
             name=fault.name, type=fault.type, target=fault.target, peer=fault.peer, injected_s=began_s, uncertainty_s=0.0
         )
-        if fault.duration:
-            seconds = float(parse(fault.duration.removesuffix("s"))) if fault.duration.endswith("s") else 0.0
-            asyncio.get_running_loop().call_later(seconds, lambda: asyncio.ensure_future(self._heal(fault.name)))
         return [done]
 
-    async def _break(self, fault: FaultRequest) -> str:
-        """Carry a fault out at once, and note how it is healed. What follows from it, such as the provider's word, comes later."""
-        world, name = self._world, fault.target
-        node = world.fleet.nodes[name]
-        if fault.type in ("power-off", "reset"):
-            asyncio.ensure_future(world.power_off(name))
-            await asyncio.sleep(0)
-            if fault.type == "reset":
-                asyncio.ensure_future(world.power_on(name))
-            else:
-                self._healing[fault.name] = lambda: world.power_on(name)
-            return f"{name} lost its power"
-        if fault.type == "flush-rules":
-            world.helpers.flush(name)
-            return f"the rules of {name} were flushed"
-        if fault.type == "pause":
-            node.fall_silent()
-            self._healing[fault.name] = lambda: _soon(node.speak_again)
-            return f"{name} stands still"
-        peers = [fault.peer] if fault.peer else [*world.fleet.nodes, MASTER]
-        world.fleet.links.cut_between([name], peers)
-        self._healing[fault.name] = lambda: _soon(world.fleet.links.heal)
-        return f"{name} does not reach {fault.peer or 'anybody'}"
-
-    async def _heal(self, name: str) -> None:
-        healing = self._healing.pop(name, None)
-        if healing is not None:
-            await healing()
-
     def heal(self) -> None:
+        self._asked()
         self._end_drains()
-        for name in list(self._healing):
-            self.run(self._heal(name))
+        self.run(self._faults.heal_all())
 
     def act(self, action: ActionRequest) -> Sequence[str]:
         if action.type not in ACTIONS:
             raise LabctlError(f"{action.name}: a simulated lab has no {action.type}; it has {', '.join(ACTIONS)}")
+        self._asked()
         self._facts[action.name] = FaultFacts(name=action.name, type=action.type, target=action.target, injected_s=self.now())
         return [self.run(self._act(action))]
 
@@ -322,7 +293,6 @@ class SimStage:
     async def _restore(self, deployed: Sequence[Mapping[str, Any]]) -> None:
         self._end_drains()
         await self._world.stop()
-        self._healing.clear()
         self._facts.clear()
         self._deployed = []
         self._world = await self._made()
@@ -338,7 +308,3 @@ def _of_daemon_set(pod: Any) -> bool:
     """Whether a drain leaves it, because its controller would make it again at the same place."""
     owner = pod.metadata.controller
     return owner is not None and owner.kind == "DaemonSet"
-
-
-async def _soon(work: Callable[[], None]) -> None:
-    work()

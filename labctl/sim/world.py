@@ -30,10 +30,11 @@ from labctl.resources.usage import NoUsage, UsageReader
 from labctl.scheduler.scheduler import Scheduler
 from labctl.sim.checkers import acknowledged, addresses, endpoints, identity, replicas, rules, watch
 from labctl.sim.clock import VirtualClock
+from labctl.sim.containers import Running
 from labctl.sim.engine import FaultyEngine
 from labctl.sim.fleet import Fleet
 from labctl.sim.helpers import FakeHelpers, empty_tables
-from labctl.sim.hollow import HollowNode, Running
+from labctl.sim.hollow import HollowNode
 from labctl.sim.power import make_machines, tell
 from labctl.sim.settings import HollowSettings
 from labctl.store.log import LogStore
@@ -56,6 +57,8 @@ class World:
         """Make a world. The proxy's compiler writes the rules of the first `proxies` minions; the first `machines` nodes have a Machine, whose end the
         provider knows. The journal keeps so many `lines`."""
         self._machines = machines
+        self._answers = asyncio.Event()  # set while there is a master
+        self._answers.set()
         self.rng = Random(seed)
         self.clock = VirtualClock()
         self.journal = MemoryJournal(self.clock, keep=lines)
@@ -65,7 +68,7 @@ class World:
         self.resources = Resources(self.store, self.registry, self.clock, self.journal, Random(self.rng.random()))
         self.client = Client(self.resources)
         self.resources.use_admission(builtin_admission(self.client, self.clock, evict_s=controllers.eviction_s))
-        self.fleet = Fleet(self.client, self.clock, Random(self.rng.random()), hollow, self._started, self._forgotten)
+        self.fleet = Fleet(self.client, self.clock, Random(self.rng.random()), hollow, self._started, self._forgotten, self._noted)
         self.wrong: list[str] = []
         self._settings = controllers
         self._proxies = proxies
@@ -99,7 +102,8 @@ class World:
         await self.runner.stop()
 
     async def stop(self) -> None:
-        await self._stop_master()
+        if self.master_answers:
+            await self._stop_master()
         await self.fleet.stop()
         await self.store.close()
 
@@ -108,6 +112,25 @@ class World:
         await self._stop_master()
         self.runner = self._runner()
         await self._start_master()
+
+    @property
+    def master_answers(self) -> bool:
+        return self._answers.is_set()
+
+    async def kill_master(self) -> None:
+        """Stops the controllers in the middle of their work. Nobody is answered, and nothing is decided, until `start_master`; what runs goes on."""
+        self._answers.clear()
+        self.fleet.master_answers(False)
+        self.journal.note("sim", "process/master", "the master was killed")
+        await self._stop_master()
+
+    async def start_master(self) -> None:
+        """Starts a new master from the store, after `kill_master`. Every node that reaches it reports in."""
+        self.runner = self._runner()
+        self._answers.set()
+        await self._start_master()
+        self.journal.note("master", "process/master", "the master answers", did="up")
+        self.fleet.master_answers(True)
 
     # -- machines ----------------------------------------------------------------------------------------------------------------------
 
@@ -136,7 +159,8 @@ class World:
         await asyncio.sleep(self.rng.uniform(*self.fleet.settings.told_s))
 
     async def _tell(self, node: HollowNode, power: str, reason: str) -> None:
-        """Writes the provider's report."""
+        """Writes the provider's report, when there is a master that may hear it."""
+        await self._answers.wait()
         if power == "Off":
             self.journal.note("machines", f"machine/{node.name}", f"off (not intended): {reason}", did="off", where=node.name)
         revision = await tell(self.client, node, power, reason)
@@ -176,6 +200,9 @@ class World:
 
     def _forgotten(self, node: HollowNode, pod: Running) -> None:
         self._broken([f"the API let go of pod {pod.key} while it runs on {node.name}"])
+
+    def _noted(self, node: HollowNode, pod: Running, did: str, text: str) -> None:
+        self.journal.note("agent", f"pods/{pod.key}", text, did=did, where=node.name)
 
     def _broken(self, sentences: Iterable[str]) -> None:
         for sentence in sentences:

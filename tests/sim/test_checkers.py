@@ -14,8 +14,9 @@ from labctl.resources.kinds.core_v1 import service as services
 from labctl.resources.verbs.allocation import StoreRanges
 from labctl.sim import hollow
 from labctl.sim.clock import run
+from labctl.sim.containers import Running
 from labctl.sim.engine import FaultyEngine
-from labctl.sim.hollow import HollowNode, Running
+from labctl.sim.hollow import HollowNode
 from labctl.sim.objects import replication_controller, service, stateful_set
 from labctl.sim.scenario import LAB, play_case
 from labctl.sim.script import Case, Deed

@@ -22,7 +22,7 @@ def play(name, folder):
     return run(experiment, folder, SimStages(), lambda _name: nullcontext(lambda _text: None), time.time, repetitions=2)
 
 
-@pytest.mark.parametrize("name", ["drain", "rolling-update"])
+@pytest.mark.parametrize("name", ["drain", "rolling-update", "master-death"])
 def test_what_is_announced_costs_no_request(name, tmp_path):
     result = play(name, tmp_path)
     assert result.holds and not [each.broken for each in result.runs if each.broken]
@@ -57,12 +57,18 @@ def test_a_rollout_restart_replaces_every_pod():
     stage.close()
 
 
-@pytest.mark.parametrize("name", ["node-death", "partition"])
+@pytest.mark.parametrize("name", ["node-death", "partition", "pod-death", "slow-node"])
 def test_an_example_is_played_and_its_hypothesis_judged(name, tmp_path):
     first, second = play(name, tmp_path / "a"), play(name, tmp_path / "b")
     assert first.holds and not [each.broken for each in first.runs if each.broken]
     assert [each.figures for each in first.runs] == [each.figures for each in second.runs], "virtual time: the same figures"
     assert all(each.figures["outage"] > 0 for each in first.runs)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_no_example_is_refused(path):
+    for plan in read(path, TYPES).plans:
+        assert not SimStages().refuse(plan.settings, plan.steps)
 
 
 def test_what_a_simulation_knows_nothing_of_is_refused_in_one_line():

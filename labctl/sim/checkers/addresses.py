@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from labctl.resources.client import Client
+from labctl.sim.containers import Running
 from labctl.sim.fleet import Fleet
-from labctl.sim.hollow import HollowNode, Running
+from labctl.sim.hollow import HollowNode
 
 NO_ADDRESS = ("", "None")
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from labctl.sim.containers import Running
 from labctl.sim.fleet import Fleet
-from labctl.sim.hollow import HollowNode, Running
+from labctl.sim.hollow import HollowNode
 
 
 def two_of_one(fleet: Fleet) -> Iterator[str]:
