@@ -13,7 +13,9 @@ A minion calls this after every change of its rules; the helper carries the answ
    its next connection from the same port would follow it to the endpoint that is gone.
 4. Where a TCP endpoint left and its pod lives, the entries go that it never answered (SYN_SENT): a client that was cut off from it leaves one for two minutes.
    The first packet of a client that still waits is sent again (agent/helper/revive.py) and meets another endpoint.
-5. Nothing else goes: no entry of another Service that has the same pod behind it, none that goes to a pod's own address, no other protocol.
+5. When rules are there again that somebody had flushed, TCP entries go that lead to no endpoint: a packet that left meanwhile made one, and each of
+   its repetitions would follow it to nowhere (`unrouted`).
+6. Nothing else goes: no entry of another Service that has the same pod behind it, none that goes to a pod's own address, no other protocol.
 """
 
 from __future__ import annotations
@@ -28,14 +30,15 @@ from labctl.proxy.hostports import HostPort
 from labctl.proxy.rules import Entry, Facts
 
 DEPARTED_MAX = 2_000
+UNROUTED_MAX = 5_000
 Front = tuple[str, int]
 """Where clients send to: an address, or an empty one for all of the machine's own; and a port."""
-_FRONT = re.compile(r"LABCTL-(?:SERVICES|NODEPORTS|HOSTPORTS|REJECT) (?:-d ([\d.]+)/32 )?-p udp .*--dport (\d+) ")
+_FRONT = re.compile(r"LABCTL-(?:SERVICES|NODEPORTS|HOSTPORTS|REJECT) (?:-d ([\d.]+)/32 )?-p (tcp|udp) .*--dport (\d+) ")
 
 
 def stale(had: Rules, has: Rules, entries: Iterable[Entry], facts: Facts, is_dead: Callable[[str], bool]) -> dict[str, Any]:
     """Return the parameters of the helper's `conntrack`, or {} if there is nothing to delete. `has` was made of `entries`."""
-    served: dict[Front, list[str]] = {front: [] for front in _fronts(had) - _fronts(has)}
+    served: dict[Front, list[str]] = {front: [] for front in _fronts(had, "udp") - _fronts(has, "udp")}
     for entry in entries:
         if isinstance(entry, Frontend) and entry.protocol == "UDP":
             served |= dict.fromkeys(_fronts_of(entry), _serving(entry, facts))
@@ -46,7 +49,14 @@ def stale(had: Rules, has: Rules, entries: Iterable[Entry], facts: Facts, is_dea
     unanswered: list[dict[str, Any]] = []
     for address, port in sorted(_moved(had, has)[0]):
         (tcp if is_dead(address) else unanswered).append({"address": address, "port": port})
-    return {name: found for name, found in (("udp", udp), ("tcp", tcp), ("unanswered", unanswered)) if found}
+    found = {"udp": udp, "tcp": tcp, "unanswered": unanswered}
+    return {name: entries for name, entries in found.items() if entries}
+
+
+def unrouted(had: Rules, has: Rules) -> list[dict[str, Any]]:
+    """Return the addresses of TCP ports that are served again, as the helper's `conntrack` takes them; at most 5,000."""
+    came = _fronts(has, "tcp") - _fronts(had, "tcp")
+    return [{"address": address, "port": port} for address, port in sorted(came) if address][:UNROUTED_MAX]
 
 
 class Departed:
@@ -89,10 +99,10 @@ def _endpoints(rules: Rules) -> set[tuple[str, int]]:
     return {(address, port) for protocol, address, port in destinations(rules) if protocol == "tcp"}
 
 
-def _fronts(rules: Rules) -> set[Front]:
-    """Return the UDP ports that rules serve or reject."""
+def _fronts(rules: Rules, protocol: str) -> set[Front]:
+    """Return the ports that rules serve or reject."""
     found = (_FRONT.match(line) for line in (*rules.nat.shared, *rules.filter.shared))
-    return {(match[1] or "", int(match[2])) for match in found if match}
+    return {(match[1] or "", int(match[3])) for match in found if match and match[2] == protocol}
 
 
 def _fronts_of(frontend: Frontend) -> Iterable[Front]:

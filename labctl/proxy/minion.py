@@ -167,7 +167,7 @@ class Minion:
         confirmed = asyncio.get_running_loop().time()
         if suspect and patch:
             self._prints_otherwise = bool(diff(wanted, await self._dump()))
-        await self._forget_connections(actual, wanted, frontends, facts, desired)
+        await self._forget_connections(actual, wanted, frontends, facts, desired, flushed=suspect)
         self.applied, self._frontends = made, frontends
         if self._said:
             said, self._said = self._said, ""
@@ -227,13 +227,17 @@ class Minion:
         if facts.userspace and gone:
             await self._call("forward", {"remove": sorted(gone)})
 
-    async def _forget_connections(self, had: Rules, has: Rules, entries: Table, facts: Facts, desired: Desired) -> None:
+    async def _forget_connections(
+        self, had: Rules, has: Rules, entries: Table, facts: Facts, desired: Desired, *, flushed: bool = False
+    ) -> None:
         stale = flows.stale(had, has, (entry for some in entries.values() for entry in some), facts, desired.is_dead)
         self._departed.note(had, has, desired.is_dead)
         if self.somebody_died:
             self.somebody_died = False
             if dead := self._departed.dead(desired.is_dead):
                 stale["tcp"] = [*stale.get("tcp", ()), *dead]
+        if flushed and (unrouted := flows.unrouted(had, has)):
+            stale["unrouted"] = unrouted
         if stale:
             await self._call("conntrack", stale)
 

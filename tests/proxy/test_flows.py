@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from labctl.proxy.chains import NO_RULES
-from labctl.proxy.flows import stale
+from labctl.proxy.flows import stale, unrouted
 from labctl.proxy.frontends import Backend, Frontend
 from labctl.proxy.rules import Facts, rules_of
 
@@ -55,7 +55,14 @@ def test_tcp_entries_go_where_the_endpoint_is_dead_and_those_without_an_answer_w
     for dead in ((), (A.address,)):
         assert forgotten(both, one, dead=dead) == {"unanswered": [{"address": B.address, "port": 5353}]}
     assert forgotten(one, both) == {}
+
     assert forgotten(both, one, dead=(B.address,)) == {"tcp": [{"address": B.address, "port": 5353}]}
+
+
+def test_where_rules_are_there_again_entries_go_that_lead_to_no_endpoint():
+    web, nothing = rules_of((dns(A, protocol="TCP"),), FACTS), NO_RULES
+    assert unrouted(nothing, web) == [{"address": "10.247.0.10", "port": 53}]
+    assert unrouted(web, web) == unrouted(web, nothing) == []
 
 
 def test_in_userspace_mode_the_forwarder_looks_after_its_endpoints():

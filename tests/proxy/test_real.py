@@ -287,6 +287,18 @@ async def test_who_waits_for_an_endpoint_that_left_is_answered_by_another_and_wh
     idle.close()
 
 
+async def test_who_asked_while_rules_were_flushed_is_answered_when_tcp_asks_again(lab):
+    node = lab.minions.nodes["minion-1"]
+    node.run("ip", "route", "replace", "10.247.0.0/16", "dev", "eth0")  # as on every minion (network/plugin.py)
+    node.run("ip", "neighbour", "replace", VIP, "lladdr", "02:00:00:00:00:01", "dev", "eth0")  # so that it does not end when ARP gives up
+    asked = asyncio.create_task(asyncio.to_thread(lab.space("minion-1").tcp, VIP, 80, 8))
+    while "SYN_SENT" not in node.run("conntrack", "-L", "-p", "tcp"):
+        await asyncio.sleep(0.01)
+    await lab.serve(web(P2))
+    assert (await lab.minions.call("minion-1", "conntrack", {"unrouted": [{"address": VIP, "port": 80}]}))["deleted"] == 1
+    assert (await asked)[0] == P2
+
+
 def _connected(address: str, port: int) -> socket.socket:
     """A connection whose greeting was read, and whose server keeps it open."""
     made = socket.create_connection((address, port), timeout=4)

@@ -24,12 +24,13 @@ _ENTRY = re.compile(r"src=\S+ dst=(\S+) sport=\d+ dport=(\d+) .*?src=(\S+) dst="
 def forget(params: Dict[str, Any], syns: Syns) -> dict:
     """Delete the entries that `params` names.
 
-    `params`: {"udp": [{"address", "port", "serving": [address]}], "tcp": [{"address", "port"}], "unanswered": [{"address", "port"}]}, all optional.
+    `params`: {"udp": [{"address", "port", "serving": [address]}], "tcp": [{"address", "port"}], "unanswered": [{"address", "port"}],
+    "unrouted": [{"address", "port"}]}, all optional. `unrouted` are addresses of Services that are served now.
     An empty address stands for all addresses of this machine.
     Returns {"deleted": deletions that found an entry, "sent": packets sent for clients of the endpoints, "missing": conntrack is not installed}.
     """
     udp = {_front(each): {check.address(one) for one in _bounded(each["serving"])} for each in _bounded(params.get("udp", []))}
-    dead, left = (_endpoints(params.get(name, [])) for name in ("tcp", "unanswered"))
+    dead, left, came = (_ends(params.get(name, [])) for name in ("tcp", "unanswered", "unrouted"))
     if not commands.installed("conntrack"):
         return {"deleted": 0, "sent": 0, "missing": True}
     syns.take()
@@ -40,11 +41,22 @@ def forget(params: Dict[str, Any], syns: Syns) -> dict:
     for address, port in sorted({each.to for each in waiting}):
         state = () if (address, port) in dead else ("--state", UNANSWERED)
         deletions.append(_delete("tcp", "--dst-nat", *state, "--reply-src", address, "--reply-port-src", port))
+    for address, port in sorted(_unrouted(came)):
+        deletions.append(_delete("tcp", "--state", UNANSWERED, "--orig-dst", address, "--orig-port-dst", port, "--reply-src", address))
     deleted = sum(commands.attempt(words)[0] == 0 for words in deletions)
     return {"deleted": deleted, "sent": revive.revive(waiting, syns) if waiting else 0, "missing": False}
 
 
-def _endpoints(entries: Any) -> Set[Front]:
+def _unrouted(came: Set[Front]) -> Set[Front]:
+    """Return those of the addresses that connections were begun to which no rule led to an endpoint."""
+    if not came:
+        return set()
+    lines = commands.run(["conntrack", "-L", "-p", "tcp", "--state", UNANSWERED], check=False).decode().splitlines()
+    found = (_ENTRY.search(line) for line in lines)
+    return {(match[1], int(match[2])) for match in found if match and match[1] == match[3] and (match[1], int(match[2])) in came}
+
+
+def _ends(entries: Any) -> Set[Front]:
     return {(check.address(each["address"]), check.port(each["port"])) for each in _bounded(entries)}
 
 
