@@ -138,19 +138,20 @@ class Runner:
             self._leave(stage, start)
 
     def _leave(self, stage: Stage, start: str) -> None:
-        """Heal, return to the state from before, and forget what was kept: each of these also if one before it failed."""
+        """Heal and return to the state from before: each of these also if one before it failed."""
         with ExitStack() as last:
             last.callback(self._stages.close, stage)
-            last.callback(stage.forget, start)
             last.callback(self._back, stage, start)
             last.enter_context(suppress(StageGone))
             with self._progress("heal"):
                 stage.heal()
 
     def _back(self, stage: Stage, start: str) -> None:
+        """Return to the state from before, and forget it. If the way back is broken off, the state is kept: nothing else finishes a restore."""
         with suppress(StageGone):
             if stage.saved(start):
                 self._restore(stage, start, "the lab as it was before")
+        stage.forget(start)
 
     def _save(self, stage: Stage, name: str, what: str) -> None:
         with self._progress(what):

@@ -218,6 +218,9 @@ def _size(folder: Path) -> int:
 
 
 def delete(lab: LabFolder, name: str) -> None:
+    """Delete a snapshot. Raises LabctlError if this lab is in the middle of a restore from it, as nothing else could finish that."""
+    if lab.exists and lab.record.get("restoring", {}).get("name") == name:
+        raise LabctlError(f"this lab is being restored from snapshot {name}, and can't do without it", mend="labctl up finishes it")
     folder = lab.paths.snapshots / name
     if not _NAME.fullmatch(name) or not folder.exists():
         find(lab, name)

@@ -89,6 +89,19 @@ def test_ctrl_c_heals_keeps_and_goes_on_where_it_was(play, where):
     assert [run.figures["outage"] for run in result.runs] == [0.2, 0.3, 0.4] and result.ended_at
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), LabctlError("the disk is full")])
+def test_a_way_back_that_is_broken_off_keeps_what_finishes_it(play, error):
+    """The lab is in the middle of a restore: without the snapshot no `labctl up` could finish it."""
+    stage = FakeStage([0.2], fail={"restore": [None, error]})
+    with pytest.raises(type(error)):
+        play(stage, repetitions=1)
+    assert len(stage.states) == 1 and play.stages.closed == 1
+    next_ = FakeStage([0.3])
+    next_.states = stage.states
+    play(next_, repetitions=2)
+    assert len(next_.restored) == 3 and not next_.states
+
+
 def test_what_was_measured_until_it_was_broken_off_is_kept(play):
     stage = FakeStage(fail={"wait": [None, KeyboardInterrupt()]})
     with pytest.raises(KeyboardInterrupt):
