@@ -14,6 +14,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
+        if self.headers["Upgrade"]:
+            self.echo()
+            return
         if path == BASE:
             answer = {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": f"{GROUP}/{VERSION}", "resources": [RESOURCE]}
         else:
@@ -26,6 +29,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def echo(self) -> None:
+        """Change the protocol, and send back what comes, in capitals."""
+        self.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: shout\r\nConnection: Upgrade\r\n\r\n")
+        while line := self.rfile.readline():
+            self.wfile.write(line.upper())
+        self.close_connection = True
 
 
 server = http.server.ThreadingHTTPServer(("", 8443), Handler)
