@@ -41,8 +41,12 @@ logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # it logs as errors, w
 class Connection:
     """Opened by its constructor; `on_end` is called once, from paramiko's thread, when it is over for whatever reason."""
 
-    def __init__(self, target: Target, settings: RemoteSettings, on_end: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, target: Target, settings: RemoteSettings, on_end: Callable[[], None] = lambda: None, greeting_s: float | None = None
+    ) -> None:
+        """`greeting_s` is how long sshd may take for each of banner, keys and login; by default as long as the TCP connection may."""
         self.target = target
+        self._greeting_s = settings.connect_deadline_s if greeting_s is None else greeting_s
         self.channels = 0  # counted by who shares it
         self._settings = settings
         self._socket = _connected_socket(target, settings)
@@ -56,8 +60,8 @@ class Connection:
                 "look_for_keys": False,
                 "allow_agent": False,
                 "transport_factory": partial(_Transport, on_end=on_end),
-                "banner_timeout": settings.connect_deadline_s,
-                "auth_timeout": settings.connect_deadline_s,
+                "banner_timeout": self._greeting_s,
+                "auth_timeout": self._greeting_s,
                 "sock": self._socket,
             },
         )
@@ -136,7 +140,7 @@ class Connection:
         return self._fabric.transport
 
     def _open(self) -> None:
-        until = time.monotonic() + self._settings.connect_deadline_s * 3  # banner, keys and login have one each
+        until = time.monotonic() + self._greeting_s * 3  # banner, keys and login have one each
         with self._translated("connecting", until):
             try:
                 with _ended_at(until, self.close):  # a machine that begins an exchange of keys and never ends it

@@ -59,6 +59,7 @@ class Control:
         self._refused: HostKeyMismatch | None = None
         self._told = False  # "connected" was told, and "lost" not yet
         self._pause_s = settings.retry_first_s
+        self._greeting_s = settings.connect_deadline_s
         self._retry_at = 0.0
         self._wanted = False  # somebody has asked for a connection: from then on it is opened again when lost
         self._closed = False
@@ -189,17 +190,19 @@ class Control:
         except RemoteError:
             self._retry_at = time.monotonic() + self._pause_s * random.uniform(0.7, 1.3)  # noqa: S311 - so that ten machines don't come at once
             self._pause_s = min(self._pause_s * 2, self._settings.retry_max_s)
+            # An emulated machine on a busy host may need longer than any fixed deadline, and each attempt costs it another process.
+            self._greeting_s = min(self._greeting_s * 2, max(self._settings.greeting_most_s, self._settings.connect_deadline_s))
             raise
         if self._closed:  # while it was being opened
             self._connection.close()
             raise Unreachable(f"{self.target.name}: the connection was closed")
-        self._pause_s = self._settings.retry_first_s
+        self._pause_s, self._greeting_s = self._settings.retry_first_s, self._settings.connect_deadline_s
         self._told = True
         self._send(wire.Connected(self.target.name, self.target.generation, round(time.monotonic() - started, 3)))
         return self._connection
 
     def _open(self) -> Connection:
-        connection = Connection(self.target, self._settings, on_end=lambda: self._jobs.put(None))
+        connection = Connection(self.target, self._settings, lambda: self._jobs.put(None), self._greeting_s)
         if self._settings.reverse_from:
             try:
                 open_way_back(connection, self._settings, time.monotonic() + self._settings.connect_deadline_s)

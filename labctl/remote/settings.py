@@ -7,6 +7,7 @@ import msgspec
 
 class RemoteSettings(msgspec.Struct, frozen=True):
     connect_deadline_s: float = 5.0  # TCP, key exchange and login together
+    greeting_most_s: float = 40.0  # an sshd that did not answer in time is given twice as long by the next attempt, up to this
     retry_first_s: float = 0.1  # a lost connection is tried again after this long,
     retry_max_s: float = 5.0  # then after twice as long, up to this
     dead_after_s: float = 10.0  # the kernel gives a connection up when the other end acknowledges nothing for so long

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import subprocess
@@ -165,6 +166,48 @@ async def connected(remote: SshProcess, target: Target) -> None:
             return await remote.connect(target)
         except RemoteError:
             await asyncio.sleep(0.1)
+
+
+@pytest.fixture
+def slow_sshd(server: Sshd) -> Iterator[int]:
+    """The port of the real sshd as an emulated machine on a busy host has it: it answers, but only after a second."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def carry(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def serve(connection: socket.socket) -> None:
+        with connection, socket.create_connection(("127.0.0.1", server.target("minion-1").port)) as sshd:
+            time.sleep(1)
+            threading.Thread(target=carry, args=(connection, sshd), daemon=True).start()
+            carry(sshd, connection)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield listening.getsockname()[1]
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+
+
+async def test_a_machine_whose_sshd_is_slow_is_given_longer_with_each_attempt(server: Sshd, slow_sshd: int, journal: MemoryJournal) -> None:
+    """Attempts that all ended after the same time were all in vain, and each cost the machine another process."""
+    remote = SshProcess(RemoteSettings(connect_deadline_s=0.3), journal)
+    try:
+        target = msgspec.structs.replace(server.target("minion-1"), port=slow_sshd)
+        async with asyncio.timeout(3 * SOON_S):
+            while not remote.connected("minion-1"):
+                with contextlib.suppress(RemoteError):
+                    await remote.connect(target)
+    finally:
+        await remote.close()
 
 
 async def test_a_stream_to_a_machine_that_says_nothing_more_has_a_deadline(server: Sshd, silent_sshd: int, journal: MemoryJournal) -> None:
