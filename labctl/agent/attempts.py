@@ -20,6 +20,8 @@ from .wakeup import Wakeup
 Object = Dict[str, Any]
 NEARLY_S = 0.05  # an image that is in the store is here in milliseconds: worth a moment
 JUST_AFTER_S = 0.005
+ENDED_SHOWN_S = 5.0
+"""How long, in seconds, a container that backs off is shown as ended, with its exit code, before it is shown as waiting. Clients ask every few seconds."""
 
 
 class Attempts:
@@ -79,6 +81,10 @@ class Attempts:
         left_s = latest.finished_s + delay_s - time.time()
         if left_s <= 0:
             return False
+        shown_s = latest.finished_s + min(ENDED_SHOWN_S, delay_s / 2) - time.time()
+        if shown_s > 0:
+            self._look_again(shown_s + JUST_AFTER_S)
+            return True
         title = pod_title(self._pod())
         if self.waiting.get(name, ("", ""))[0] != "CrashLoopBackOff":
             message = f"Back-off restarting failed container {name} in pod {title}"

@@ -70,6 +70,9 @@ class Health:
         if not result.passed:
             message = f"{result.kind.capitalize()} probe failed: {result.message}"
             self._tools.events.record(of_pod(self._pod(), name), "Warning", "Unhealthy", message)
+        elif result.message:
+            message = f"{result.kind.capitalize()} probe warning: {result.message}"
+            self._tools.events.record(of_pod(self._pod(), name), "Warning", "ProbeWarning", message)
         if result.good is None:
             return
         if result.kind == "readiness":

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from typing import Any, Deque, Dict, List, Set
+from typing import Any, Deque, Dict, List, Optional, Set, Tuple
 
-from . import client, linux, logs
+from . import admission, client, linux, logs
 from .boot import Boot
+from .events import of_pod
 from .runtime.interface import RuntimeFailure
 from .runtime.records import names, read_json, write_json
 from .tools import Tools
@@ -58,7 +59,9 @@ class Pods:
         known = {pod["metadata"]["uid"] for pod in pods}
         for uid in set(self._workers) - known:
             self._workers[uid].gone()
-        for pod in pods:
+        for pod in sorted(
+            pods, key=lambda each: each["metadata"]["uid"] not in self._workers
+        ):  # first what is known of those that have ended
             self._see(pod)
         await asyncio.gather(*(self._clear(uid) for uid in self._strangers(known)))
         self._clear_logs(known)
@@ -82,9 +85,19 @@ class Pods:
         if uid in self._ended:
             return
         self._remember(pod)
-        worker = self._workers[uid] = PodWorker(self._tools, pod, lambda: self._left(pod), confirmed)
+        worker = self._workers[uid] = PodWorker(self._tools, pod, lambda: self._left(pod), confirmed, self._refusal(pod))
         self._tasks[uid] = asyncio.ensure_future(worker.run())
         self._tasks[uid].add_done_callback(self._failed)
+
+    def _refusal(self, pod: Object) -> Optional[Tuple[str, str]]:
+        """Return why this node does not take a pod that has not begun here, and say it in an Event."""
+        if (pod.get("status") or {}).get("startTime") or pod["metadata"].get("deletionTimestamp"):
+            return None
+        others = [each.pod for each in self._workers.values() if each.admitted]
+        refused = admission.refusal(pod, others, self._tools.allocatable)
+        if refused:
+            self._tools.events.record(of_pod(pod), "Warning", *refused)
+        return refused
 
     def _left(self, pod: Object) -> None:
         uid = pod["metadata"]["uid"]

@@ -11,6 +11,7 @@ import ssl
 import time
 from dataclasses import dataclass
 from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple
+from urllib.parse import urljoin, urlsplit
 
 from . import grpc
 from .http import Http, Unreachable
@@ -20,6 +21,8 @@ Object = Dict[str, Any]
 Exec = Callable[[List[str], float], Awaitable[Ran]]
 KINDS = ("startup", "liveness", "readiness")
 OUTPUT_SHOWN = 512
+REDIRECTS = (301, 302, 303, 307, 308)
+REDIRECTS_MAX = 10
 STOOD_STILL_S = 2.0
 """An answer later than its timeout by more: this machine stood still, frozen or asleep, and that says nothing of the container."""
 
@@ -78,7 +81,7 @@ async def _exec(command: List[str], run: Exec, timeout_s: float) -> Tuple[bool, 
         return False, str(error)
     if ran.status == -1:
         return False, f'command timed out: "{" ".join(command)}" timed out after {timeout_s:g}s'
-    return ran.status == 0, ran.output.decode(errors="replace")[:OUTPUT_SHOWN]
+    return ran.status == 0, "" if ran.status == 0 else ran.output.decode(errors="replace")[:OUTPUT_SHOWN]
 
 
 async def _tcp(host: str, port: int, timeout_s: float) -> Tuple[bool, str]:
@@ -93,6 +96,7 @@ async def _tcp(host: str, port: int, timeout_s: float) -> Tuple[bool, str]:
 
 
 async def http_get(action: Object, container: Object, address: str, timeout_s: float) -> Tuple[bool, str]:
+    """Ask for a page. Redirects to the same host are followed; one to another host is good enough, and why it was not followed is told."""
     host, port = action.get("host") or address, port_of(action["port"], container)
     scheme, path = (action.get("scheme") or "HTTP").lower(), action.get("path") or "/"
     url = f"{scheme}://{host}:{port}"
@@ -101,19 +105,30 @@ async def http_get(action: Object, container: Object, address: str, timeout_s: f
         "Connection": "close",
         **{each["name"]: each["value"] for each in action.get("httpHeaders") or ()},
     }
-    path = path if path.startswith("/") else "/" + path
-    http = Http(url, _trust_anybody() if scheme == "https" else None)
-    try:
-        response = await http.request("GET", path, headers=headers, timeout_s=timeout_s)
-    except Unreachable as error:
-        cause = error.__cause__
-        why = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
-        if isinstance(cause, OSError):
-            why = f"dial tcp {host}:{port}: connect: {_words(cause)}"
-        return False, f'Get "{url}{path}": {why}'
-    response.close()
-    good = 200 <= response.status < 400
-    return good, "" if good else f"HTTP probe failed with statuscode: {response.status}"
+    target = url + (path if path.startswith("/") else "/" + path)
+    ends_s = time.monotonic() + timeout_s
+    for _ in range(REDIRECTS_MAX):
+        parts = urlsplit(target)
+        http = Http(f"{parts.scheme}://{parts.netloc}", _trust_anybody() if parts.scheme == "https" else None)
+        page = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        try:
+            response = await http.request("GET", page, headers=headers, timeout_s=max(0.0, ends_s - time.monotonic()))
+        except Unreachable as error:
+            cause = error.__cause__
+            why = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+            if isinstance(cause, OSError):
+                why = f"dial tcp {parts.netloc}: connect: {_words(cause)}"
+            return False, f'Get "{target}": {why}'
+        response.close()
+        location = response.headers.get("location", "")
+        if response.status not in REDIRECTS or not location:
+            good = 200 <= response.status < 400
+            return good, "" if good else f"HTTP probe failed with statuscode: {response.status}"
+        target = urljoin(target, location)
+        after = urlsplit(target)
+        if after.scheme not in ("http", "https") or after.hostname != parts.hostname:
+            return True, f"Probe terminated redirects: {target[:OUTPUT_SHOWN]}"
+    return False, f'Get "{target[:OUTPUT_SHOWN]}": stopped after {REDIRECTS_MAX} redirects'
 
 
 def _trust_anybody() -> ssl.SSLContext:
@@ -140,7 +155,10 @@ def port_of(port: Any, container: Object) -> int:
 
 @dataclass(frozen=True)
 class Result:
-    """What a prober tells: whether it `passed`, and whether that reached a threshold: `good` True or False; None: not yet."""
+    """What a prober tells: whether it `passed`, and whether that reached a threshold: `good` True or False; None: not yet.
+
+    A `message` of one that passed is a warning.
+    """
 
     kind: str
     passed: bool
@@ -180,7 +198,7 @@ class Prober:
             if not good and clock() - asked_s > settings.timeout_s + STOOD_STILL_S:
                 continue
             reached = verdict.after(good)
-            if reached is not None or not good:
+            if reached is not None or not good or message:
                 self._tell(Result(kind, good, reached, message))
             if kind == "startup" and reached:
                 self._started.set()

@@ -79,7 +79,7 @@ class Resizing:
             text = self._tools.allocatable.get(name)
             if text is None or asked[name] <= had[name]:
                 continue
-            capacity = _amount(name, text)
+            capacity = amount(name, text)
             others = sum(taken[name] for other, taken in self._tools.taken.items() if other != uid)
             if asked[name] > capacity:
                 return "Infeasible", f"Node didn't have enough capacity: {name}, requested: {asked[name]}, capacity: {capacity}"
@@ -161,9 +161,9 @@ def _needs_restart(spec: Object, now: Limits, wanted: Limits) -> bool:
 
 
 def _total(resources: Mapping[str, Object]) -> Dict[str, int]:
-    return {name: sum(_amount(name, (each.get("requests") or {}).get(name)) for each in resources.values()) for name in _RESIZABLE}
+    return {name: sum(amount(name, (each.get("requests") or {}).get(name)) for each in resources.values()) for name in _RESIZABLE}
 
 
-def _amount(name: str, text: Any) -> int:
+def amount(name: str, text: Any) -> int:
     """Thousandths of a CPU, or bytes."""
     return quantities.milli(text) if name == "cpu" else quantities.whole(text)

@@ -24,6 +24,8 @@ from .tools import Tools
 
 Object = Dict[str, Any]
 POST_START_TIMEOUT_S = 60.0
+HOPELESS = ("InvalidImageName", "ErrImageNeverPull")
+"""What stays the reason of a container that waits: no later pull could go better, so none is said to be held back."""
 
 
 class NotStarted(Exception):
@@ -53,7 +55,7 @@ class ImagePull:
 
     def get(self) -> Optional[Image]:
         """Return the image if it is here. Otherwise return None: `waiting` says why, and its wakeup comes when it is worth asking again."""
-        if self._task is None and self._wait_s and time.monotonic() < self.again_at:
+        if self._task is None and self._wait_s and time.monotonic() < self.again_at and self.waiting[0] not in HOPELESS:
             self.waiting = ("ImagePullBackOff", f'Back-off pulling image "{self._container["image"]}": {self._why}')
         self.begin()
         if self._task is None or not self._task.done():

@@ -264,7 +264,8 @@ def _conditions(
     wanted += [(kind, (True, reason, message)) for kind, reason, message in seen.resizing]
     there = {each["type"] for each in before.get("conditions") or ()} - {kind for kind, _ in wanted}
     over_now = [{"type": kind, "$patch": "delete"} for kind in RESIZING if kind in there]
-    return [*(_condition(before, kind, *value, now_s=now_s) for kind, value in wanted), *over_now]
+    observed = {"observedGeneration": pod["metadata"]["generation"]} if pod["metadata"].get("generation") else {}
+    return [*({**_condition(before, kind, *value, now_s=now_s), **observed} for kind, value in wanted), *over_now]
 
 
 def _gated(pod: Object, before: Object) -> Tuple[bool, str, str]:

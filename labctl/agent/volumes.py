@@ -26,7 +26,7 @@ from . import beneath, claims, linux, quantities
 from .environment import ConfigError, Fetch, PodFacts, decoded, pod_field, resource_field
 
 Object = Dict[str, Any]
-Files = Dict[str, Tuple[bytes, int]]  # relative path -> content, mode
+Files = Dict[str, Tuple[bytes, int, "int | None"]]  # relative path -> content, mode, owner (None: the agent's own user)
 
 
 class VolumeFailure(Exception):
@@ -199,11 +199,22 @@ async def _files(pod: Object, source: Object, mode: int, facts: PodFacts, source
         return _downward(pod, source["downwardAPI"], mode, facts)
     if source.get("serviceAccountToken") is not None:
         asked = source["serviceAccountToken"]
-        return {_relative(asked["path"]): ((await sources.token(pod, asked)).encode(), mode)}
+        return {_relative(asked["path"]): ((await sources.token(pod, asked)).encode(), *of_token(pod, mode))}
     for field, kind in (("configMap", "configmaps"), ("secret", "secrets")):
         if source.get(field) is not None:
             return await _keys(pod["metadata"]["namespace"], kind, source[field], mode, sources.fetch)
     raise ConfigError(f"projected sources of type {next(iter(source), '?')} are not supported")
+
+
+def of_token(pod: Object, mode: int) -> Tuple[int, "int | None"]:
+    """Return a token's mode, and its owner if all containers run as one user: nobody else may read it then, but the pod's fsGroup (KEP-2451)."""
+    spec, context = pod["spec"], pod["spec"].get("securityContext") or {}
+    every = [*(spec.get("initContainers") or ()), *spec["containers"], *(spec.get("ephemeralContainers") or ())]
+    users = {(each.get("securityContext") or {}).get("runAsUser", context.get("runAsUser")) for each in every}
+    user = users.pop() if len(users) == 1 else None
+    if user is not None:
+        return 0o600, int(user)
+    return (0o600 if context.get("fsGroup") is not None else mode), None
 
 
 async def _keys(namespace: str, kind: str, asked: Object, mode: int, fetch: Fetch) -> Files:
@@ -215,11 +226,11 @@ async def _keys(namespace: str, kind: str, asked: Object, mode: int, fetch: Fetc
         raise ConfigError(f'{kind[:-1]} "{name}" not found')
     keys = decoded(found, kind)
     if not asked.get("items"):
-        return {key: (value, mode) for key, value in keys.items()}
+        return {key: (value, mode, None) for key, value in keys.items()}
     files: Files = {}
     for item in asked["items"]:
         if item["key"] in keys:
-            files[_relative(item["path"])] = (keys[item["key"]], item.get("mode", mode))
+            files[_relative(item["path"])] = (keys[item["key"]], item.get("mode", mode), None)
         elif not asked.get("optional"):
             raise ConfigError(f"references non-existent {kind[:-1]} key: {item['key']}".replace("configmap key", "config key"))
     return files
@@ -232,7 +243,7 @@ def _downward(pod: Object, asked: Object, mode: int, facts: PodFacts) -> Files:
             text = pod_field(pod, item["fieldRef"]["fieldPath"], facts)
         else:
             text = resource_field(pod, pod["spec"]["containers"][0], item["resourceFieldRef"], facts)
-        files[_relative(item["path"])] = (text.encode(), item.get("mode", mode))
+        files[_relative(item["path"])] = (text.encode(), item.get("mode", mode), None)
     return files
 
 
@@ -273,14 +284,14 @@ def _current(folder: str) -> str:
 def _write_new(folder: str, files: Files, group: "int | None") -> str:
     fresh = tempfile.mkdtemp(prefix=time.strftime("..%Y_%m_%d_%H_%M_%S."), dir=folder)
     os.chmod(fresh, 0o755)
-    for path, (content, mode) in files.items():
+    for path, (content, mode, owner) in files.items():
         target = os.path.join(fresh, path)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with open(target, "wb") as file:
             file.write(content)
         os.chmod(target, mode | (0o040 if group is not None else 0))
-        if group is not None:
-            os.chown(target, -1, group)
+        if group is not None or owner is not None:
+            os.chown(target, -1 if owner is None else owner, -1 if group is None else group)
     return os.path.basename(fresh)
 
 
@@ -297,7 +308,7 @@ def _holds(folder: str, files: Files) -> bool:
     there = {os.path.relpath(os.path.join(base, name), folder) for base, _, names in os.walk(folder) for name in names}
     try:
         return there == {os.path.normpath(path) for path in files} and all(
-            beneath.read_file(os.path.join(folder, path), len(content) + 1) == content for path, (content, _) in files.items()
+            beneath.read_file(os.path.join(folder, path), len(content) + 1) == content for path, (content, *_) in files.items()
         )
     except OSError:
         return False

@@ -39,13 +39,16 @@ FIRST_REPORT_S = 0.15  # a start that takes longer shows itself as ContainerCrea
 class PodWorker:
     """`done` is called once, when nothing of the pod is left here. Until a pod is `confirmed` by the API it is kept going, and nothing is reported."""
 
-    def __init__(self, tools: Tools, pod: Object, done: Callable[[], None], confirmed: bool = True) -> None:
+    def __init__(
+        self, tools: Tools, pod: Object, done: Callable[[], None], confirmed: bool = True, refused: Optional[Tuple[str, str]] = None
+    ) -> None:
         self.uid: str = pod["metadata"]["uid"]
         self._tools, self.pod, self._done, self._seen_s = tools, pod, done, time.time()
         self._wakeup = Wakeup()
         self._confirmed = confirmed
         self._deleted = False  # the API's object is gone: no grace, nobody to report to
         self._expired = False  # its activeDeadlineSeconds are over
+        self._refused = refused  # reason and message, if this node does not take it
         self._leaving: Optional[stopping.Deadline] = None
         self._attempts = Attempts(tools, lambda: self.pod, self._found, self._wakeup, self._look_again)
         self._resizing = Resizing(tools, lambda: self.pod, self._look_again)
@@ -55,6 +58,11 @@ class PodWorker:
         self._side: Set["asyncio.Task[None]"] = set()
         self._health = Health(tools, lambda: self.pod, self._changed, self._probe_failed)
         self._reporter = Reporter(tools.api, lambda: self.pod if self._confirmed else None, self._status, self._learn, tools.say)
+
+    @property
+    def admitted(self) -> bool:
+        """Tell whether the pod takes a share of this node: it was not refused, has not ended, and the API still has it."""
+        return not (self._refused or self._deleted or self._over())
 
     # -- told from outside
 
@@ -106,7 +114,7 @@ class PodWorker:
             if self.pod["metadata"].get("deletionTimestamp"):
                 await self._leave()
                 return True
-            if self._over() or self._out_of_time():
+            if self._refused or self._over() or self._out_of_time():
                 await self._finish()
             else:
                 await self._make_true()
@@ -142,7 +150,7 @@ class PodWorker:
         messages = {each.id: termination_message(each, specs.get(each.name, {})) for each in found.containers if each.state is State.EXITED}
         opened = self._paths is not None or bool(found.containers)
         ready, started = dict(self._health.ready), dict(self._health.started)
-        failed = DEADLINE_EXCEEDED if self._expired else None
+        failed = DEADLINE_EXCEEDED if self._expired else self._refused
         told = (self._resizing.statuses(found), self._resizing.conditions())
         return Seen(
             self._tools.host_ip, dict(self._attempts.waiting), ready, started, messages, leaving, failed, opened, *told, self._seen_s

@@ -8,15 +8,16 @@ How long a taint has lasted counts from when this process saw it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import inf
 from random import Random
 
+from labctl.clock import rfc3339
 from labctl.controllers.indexes import MACHINES, NODES, PODS, PODS_BY_NODE
 from labctl.controllers.nodes import cause_of, death_of
 from labctl.controllers.nodetaints import BOOT
 from labctl.controllers.settings import ControllerSettings
-from labctl.reconcile.plan import NOTHING, Action, Delete, Index, Key, Plan, Record, Seen, View
+from labctl.reconcile.plan import NOTHING, Action, Delete, Index, Key, Patch, Plan, Record, Seen, View
 from labctl.resources.kinds.core_v1.node import Node, Taint
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.taints import NOT_READY, OUT_OF_SERVICE, UNREACHABLE
@@ -55,7 +56,7 @@ class Evictions:
             elif pod.active:
                 left_s, taint = min(((self._left_s(view, node, pod, taint, now), taint) for taint in taints), key=lambda item: item[0])
                 if left_s <= 0:
-                    actions.append(_evict(pod, taint))
+                    actions += _evict(view, pod, taint)
                 elif left_s < inf:
                     waits.append(left_s)
         return Plan(actions, min(waits, default=None))
@@ -101,7 +102,18 @@ def _remove(view: View, pod: Pod, node: Node) -> Action:
     return Delete(PODS, pod.metadata.key, pod.metadata.uid, grace_s=0, why=why, event=event)
 
 
-def _evict(pod: Pod, taint: Taint) -> Action:
+def _evict(view: View, pod: Pod, taint: Taint) -> Iterator[Action]:
+    """Yield what ends a pod, after its status says that it is no failure of its own (KEP-3329)."""
+    whole = view.raw(PODS, pod.metadata.key) or {}
+    others = [each for each in whole.get("status", {}).get("conditions", ()) if each.get("type") != "DisruptionTarget"]
+    told = {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "DeletionByTaintManager",
+        "message": "Taint manager: deleting due to NoExecute taint",
+        "lastTransitionTime": rfc3339(view.wall()),
+    }
+    yield Patch(PODS, pod.metadata.key, {"status": {"conditions": [*others, told]}}, "status", pod.metadata.revision)
     why = f"evicted from {pod.spec.node_name}: it does not tolerate {taint.key} any longer"
     event = Record(PODS, pod.metadata.key, "TaintManagerEviction", f"Marking for deletion Pod {pod.metadata.key}")
-    return Delete(PODS, pod.metadata.key, pod.metadata.uid, why=why, event=event)
+    yield Delete(PODS, pod.metadata.key, pod.metadata.uid, why=why, event=event)

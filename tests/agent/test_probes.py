@@ -141,3 +141,17 @@ def test_a_condition_keeps_its_time_until_it_changes():
 def test_a_node_without_a_pod_range_is_not_ready():
     ready = conditions([], CALM, "no podCIDR assigned", 0)[-1]
     assert (ready["status"], ready["reason"]) == ("False", "KubeletNotReady")
+
+
+async def test_redirects_to_the_same_host_are_followed_and_others_are_a_warning():
+    async def serve(reader, writer):
+        path = (await reader.readuntil(b"\r\n\r\n")).split()[1]
+        status, location = {b"/near": (302, "/sick"), b"/far": (302, "http://example.com/"), b"/loop": (301, "/loop")}.get(path, (500, ""))
+        writer.write(f"HTTP/1.1 {status} X\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode())
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await asked({"httpGet": {"port": port, "path": "/near"}}) == (False, "HTTP probe failed with statuscode: 500")
+        assert await asked({"httpGet": {"port": port, "path": "/far"}}) == (True, "Probe terminated redirects: http://example.com/")
+        good, why = await asked({"httpGet": {"port": port, "path": "/loop"}})
+        assert not good and why.endswith("stopped after 10 redirects")

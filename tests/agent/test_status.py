@@ -265,3 +265,10 @@ def test_no_container_ends_before_it_began():
     (status,) = status_of(pod("Never"), dataclasses.replace(ran(code=0), started_s=NOW, finished_s=NOW - 1))["containerStatuses"]
     ended = status["state"]["terminated"]
     assert ended["startedAt"] == ended["finishedAt"] == rfc3339(NOW - 1)
+
+
+def test_each_condition_says_which_generation_it_is_about():
+    the_pod = pod()
+    assert not any("observedGeneration" in each for each in status_of(the_pod, ran())["conditions"])
+    the_pod["metadata"]["generation"] = 3
+    assert {each["observedGeneration"] for each in status_of(the_pod, ran())["conditions"]} == {3}

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from labctl.agent.environment import PodFacts
-from labctl.agent.volumes import Sources, VolumeFailure, prepare, read_only, sub_path, write_atomically
+from labctl.agent.volumes import Sources, VolumeFailure, of_token, prepare, read_only, sub_path, write_atomically
 
 AT_CWD, RENAME_EXCHANGE = -100, 2
 
@@ -181,8 +181,31 @@ def test_volumes_of_the_api_are_read_only_for_containers():
 
 def test_a_reader_never_sees_half(tmp_path):
     """Whoever opened the folder by its link sees the old files or the new ones."""
-    write_atomically(str(tmp_path), {"a": (b"1", 0o644), "b": (b"1", 0o644)})
+    write_atomically(str(tmp_path), {"a": (b"1", 0o644, None), "b": (b"1", 0o644, None)})
     old = os.path.realpath(tmp_path / "..data")
-    write_atomically(str(tmp_path), {"a": (b"2", 0o644), "b": (b"2", 0o644)})
+    write_atomically(str(tmp_path), {"a": (b"2", 0o644, None), "b": (b"2", 0o644, None)})
     assert os.path.realpath(tmp_path / "..data") != old
     assert {(tmp_path / name).read_text() for name in ("a", "b")} == {"2"}
+
+
+@pytest.mark.parametrize(
+    ("contexts", "pod_context", "mode", "owner"),
+    [
+        (({},), {}, 0o644, 0),
+        (({"runAsUser": 1000},), {}, 0o600, 1000),
+        (({"runAsUser": 1000}, {}), {}, 0o644, 0),
+        (({}, {}), {"runAsUser": 7}, 0o600, 7),
+        (({},), {"fsGroup": 2000}, 0o640, 0),
+    ],
+)
+def test_a_token_is_for_the_one_user_of_all_containers(contexts, pod_context, mode, owner):
+    spec = {"containers": [{"name": "c", "securityContext": each} for each in contexts], "securityContext": pod_context}
+    found, user = of_token({"spec": spec}, 0o644)
+    assert (found | (0o040 if "fsGroup" in pod_context else 0), user or 0) == (mode, owner)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+async def test_a_token_belongs_to_its_reader(tmp_path):
+    write_atomically(str(tmp_path), {"token": (b"t", 0o600, 1234)})
+    found = os.stat(tmp_path / "token")
+    assert (stat.S_IMODE(found.st_mode), found.st_uid) == (0o600, 1234)

@@ -27,14 +27,14 @@ class FakeImages:
     """Every image is here, but those that are `missing`."""
 
     def __init__(self):
-        self.missing = {}
+        self.missing, self.reason = {}, "ErrImagePull"
 
     def local(self, name):
         return None if name in self.missing else Image(name, "sha256:1", ("/layer",))
 
     async def ensure(self, name, policy):
         if name in self.missing:
-            raise ImageFailure("ErrImagePull", self.missing[name])
+            raise ImageFailure(self.reason, self.missing[name])
         return self.local(name)
 
 
@@ -146,9 +146,9 @@ async def test_a_container_that_dies_is_restarted_with_back_off(tmp_path):
         waiting = [
             w["status"]["containerStatuses"][0] for _, w in node.api.writes if "waiting" in w["status"]["containerStatuses"][0]["state"]
         ]
-        assert waiting[-1]["state"]["waiting"]["reason"] == "CrashLoopBackOff"
-        assert waiting[-1]["state"]["waiting"]["message"].endswith("restarting failed container=c pod=web_default(u1)")
-        assert waiting[-1]["lastState"]["terminated"]["exitCode"] == 1
+        crashed = [each for each in waiting if each["state"]["waiting"]["reason"] == "CrashLoopBackOff"][-1]
+        assert crashed["state"]["waiting"]["message"].endswith("restarting failed container=c pod=web_default(u1)")
+        assert crashed["lastState"]["terminated"]["exitCode"] == 1
         assert "BackOff" in node.api.reasons()
         assert {each.attempt for each in node.machine.containers.values()} <= {node.container().attempt, node.container().attempt - 1}
 
@@ -202,8 +202,29 @@ async def test_a_missing_config_map_is_said_and_waited_for(tmp_path):
         assert "A=1" in node.machine.specs[node.container().id].env
 
 
+async def test_a_container_that_backs_off_is_shown_as_ended_first(tmp_path):
+    async with running(tmp_path, pod(["false"]), backoff_first_s=600.0) as node:
+        await until(lambda: node.status.get("containerStatuses") and node.container().attempt == 1)
+        await until(
+            lambda: state(node).get("terminated", {}).get("reason") == "Error" and node.status["containerStatuses"][0]["restartCount"] == 1
+        )
+
+
+async def test_an_image_whose_name_can_be_none_is_said_for_as_long_as_it_is_asked_for(tmp_path):
+    node = Node(tmp_path, image_backoff_first_s=0.02)
+    node.images.missing["tiny:1"], node.images.reason = "invalid reference format", "InvalidImageName"
+    node.see(pod())
+    await until(lambda: node.status.get("containerStatuses") and state(node)["waiting"]["reason"] == "InvalidImageName")
+    await asyncio.sleep(0.1)
+    assert {each["state"]["waiting"]["reason"] for _, w in node.api.writes for each in w["status"]["containerStatuses"]} <= {
+        "InvalidImageName",
+        "ContainerCreating",
+    }
+    await node.stop()
+
+
 async def test_a_program_that_is_not_there_is_a_start_error_and_backs_off(tmp_path):
-    async with running(tmp_path, pod(["nope"]), backoff_first_s=600.0) as node:
+    async with running(tmp_path, pod(["nope"]), backoff_first_s=4.0) as node:
         await until(lambda: node.status.get("containerStatuses") and state(node).get("waiting", {}).get("reason") == "CrashLoopBackOff")
         last = node.status["containerStatuses"][0]["lastState"]["terminated"]
         assert (last["reason"], last["exitCode"]) == ("StartError", 128)

@@ -242,7 +242,7 @@ async def test_proxy_to_a_pod(lab: Lab) -> None:
     def answer(line: str, headers: dict[str, str], body: bytes) -> tuple[str, bytes]:
         seen.append((line, body))
         assert "connection" not in headers or headers["connection"] == "close"
-        return "201 Created\r\nX-Own: yes\r\nContent-Type: text/html", b"<h1>nginx</h1>"
+        return "201 Created\r\nX-Own: yes\r\nContent-Type: text/html", b"<h1>nginx</h1>" if body else b'<a href="/x">x</a>'
 
     host.ports[minions.POD_IP, 80] = host.ports[minions.POD_IP, 8080] = minions.http(answer)
     base = "/api/v1/namespaces/default/pods"
@@ -251,7 +251,7 @@ async def test_proxy_to_a_pod(lab: Lab) -> None:
             assert (answered.status, answered.headers["X-Own"], await answered.text()) == (201, "yes", "<h1>nginx</h1>")
         assert seen.pop() == ("POST /a/b%20c?x=%20y HTTP/1.1", b"body")
         async with http.get(f"{base}/http:web:8080/proxy/") as answered:
-            assert answered.status == 201
+            assert (answered.status, await answered.text()) == (201, f'<a href="{base}/http:web:8080/proxy/x">x</a>')
         async with http.get(f"{base}/web/proxy", allow_redirects=False) as answered:
             assert (answered.status, answered.headers["Location"]) == (301, f"{base}/web/proxy/")
         async with http.get(f"{base}/web:81/proxy/") as answered:

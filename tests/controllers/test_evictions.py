@@ -2,6 +2,7 @@ import pytest
 
 from labctl.controllers.evictions import Evictions
 from labctl.controllers.settings import ControllerSettings
+from labctl.reconcile.plan import Delete
 from labctl.sim.objects import node, pod
 from labctl.sim.picture import Picture
 
@@ -22,7 +23,7 @@ def with_tolerations(name, *tolerations, **kw):
 
 
 def evicted(plan):
-    return [(action.key.partition("/")[2], action.grace_s) for action in plan.actions]
+    return [(action.key.partition("/")[2], action.grace_s) for action in plan.actions if isinstance(action, Delete)]
 
 
 def test_a_pod_stays_for_the_default_time_and_then_goes_with_its_own_grace(picture):
@@ -33,7 +34,12 @@ def test_a_pod_stays_for_the_default_time_and_then_goes_with_its_own_grace(pictu
     picture.clock.time += 300
     plan = picture.plan(NAME)
     assert evicted(plan) == [("a", None)]
-    assert plan.actions[0].event.message == "Marking for deletion Pod default/a"
+    told, deleted = plan.actions
+    assert deleted.event.message == "Marking for deletion Pod default/a"
+    assert (told.patch["status"]["conditions"][-1]["type"], told.patch["status"]["conditions"][-1]["reason"]) == (
+        "DisruptionTarget",
+        "DeletionByTaintManager",
+    )
 
 
 def test_each_pods_own_toleration_decides(picture):

@@ -274,3 +274,15 @@ def test_what_was_missed_longer_ago_than_the_deadline_is_not_made():
         assert not jobs(world)
 
     lived(story)
+
+
+def test_a_pod_that_is_taken_from_its_job_waits_for_nobody():
+    async def story(world):
+        await world.client.create(JOBS, job("work", ends="", parallelism=2, completions=2))
+        await until(world, lambda: len([p for p in pods(world) if p.status.phase == "Running"]) == 2)
+        for pod, labels in zip(pods(world), (None, {"batch.kubernetes.io/controller-uid": None}), strict=True):
+            await world.client.patch("pods", pod.metadata.key, {"metadata": {"labels": labels, "ownerReferences": None}})
+        taken = {pod.metadata.uid for pod in pods(world)}
+        await until(world, lambda: not any(p.metadata.finalizers or p.metadata.controller for p in pods(world) if p.metadata.uid in taken))
+
+    lived(story)

@@ -1,7 +1,8 @@
 """The proxy sends HTTP requests to a pod, from the machine it runs on, for `.../pods/NAME/proxy/...` and `.../services/NAME/proxy/...`.
 
 NAME is `name`, `name:port`, `http:name:port` or `https:name:port`; the port is a number or a name. A Service's request goes to one of its ready
-endpoints, at random. The certificate of an https pod is not checked, as in Kubernetes. Bodies are streamed in both directions.
+endpoints, at random. The certificate of an https pod is not checked, as in Kubernetes. Bodies are streamed in both directions; in pages of HTML, links to the
+pod are moved below the proxy's path.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from yarl import URL
 from labctl.api import status
 from labctl.api.call import Call
 from labctl.api.settings import ApiSettings
-from labctl.api.streams import pods
+from labctl.api.streams import links, pods
 from labctl.errors import ApiError, LabctlError
 from labctl.remote.dialled import DialledConnector
 from labctl.remote.interface import Remote
@@ -90,10 +91,15 @@ class Proxy:
         body = request.content if request.can_read_body else None
         async with session.request(call.method, url, headers=headers, data=body, allow_redirects=False) as answered:
             response = web.StreamResponse(status=answered.status, reason=answered.reason)
+            page = await _page(call, backend, answered)
             for key, value in answered.headers.items():
-                if key.lower() not in HOP_BY_HOP:
+                if key.lower() not in HOP_BY_HOP and not (page is not None and key.lower() == "content-length"):
                     response.headers.add(key, _relocated(call, backend, value) if key.lower() == "location" else value)
+            if page is not None:
+                response.content_length = len(page)
             await response.prepare(request)
+            if page is not None:
+                await response.write(page)
             async for chunk in answered.content.iter_chunked(_CHUNK):
                 await response.write(chunk)
             return response
@@ -137,7 +143,18 @@ def _relocated(call: Call, backend: Backend, location: str) -> str:
         if location == own or location.startswith(own + "/"):
             location = location[len(own) :] or "/"
             break
-    return prefix + location if location.startswith("/") else location
+    if not location.startswith("/") or location.startswith(("//", f"{prefix}/")):
+        return location
+    return prefix + location
+
+
+async def _page(call: Call, backend: Backend, answered: aiohttp.ClientResponse) -> bytes | None:
+    """Return a page of HTML with its links moved, or None for any other answer, and for one that is compressed, or of unknown or great length."""
+    size = answered.content_length or 0
+    plain = answered.content_type == links.HTML and "Content-Encoding" not in answered.headers
+    if call.method == "HEAD" or not plain or not 0 < size <= links.PAGE_MAX_BYTES:
+        return None
+    return links.moved(await answered.read(), lambda link: _relocated(call, backend, link))
 
 
 def _timeout(settings: ApiSettings) -> aiohttp.ClientTimeout:

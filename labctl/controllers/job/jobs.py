@@ -85,17 +85,20 @@ def _held(pod: Pod) -> Iterator[Key]:
     if FINALIZER in pod.metadata.finalizers:
         owner = pod.metadata.controller
         if owner is None:
-            name = pod.metadata.labels.get(NAME_LABEL, "")
-        else:
-            name = owner.name if (owner.api_version, owner.kind) == (JOB.api_version, JOB.kind) else ""
-        if name:
-            yield f"{pod.metadata.namespace}/{name}"
+            yield f"{pod.metadata.namespace}/{pod.metadata.labels.get(NAME_LABEL, '')}"  # no Job has the empty name: it is let go at once
+        elif (owner.api_version, owner.kind) == (JOB.api_version, JOB.kind):
+            yield f"{pod.metadata.namespace}/{owner.name}"
 
 
 def _of_an_earlier_job(view: View, job: Job) -> list[Action]:
-    """Release pods of a Job that had this one's name and is gone: nobody will count them."""
-    held = view.by(PODS, _HELD, job.metadata.key)
-    return [_released(pod) for pod in held if pod.metadata.controller and pod.metadata.controller.uid != job.metadata.uid]
+    """Release pods of a Job that had this one's name and is gone, and those that somebody took from this one: nobody will count them."""
+
+    def is_foreign(pod: Pod) -> bool:
+        if pod.metadata.controller is None:
+            return not job.pod_selector.matches(pod.metadata.labels)
+        return pod.metadata.controller.uid != job.metadata.uid
+
+    return [_released(pod) for pod in view.by(PODS, _HELD, job.metadata.key) if is_foreign(pod)]
 
 
 def _released(pod: Pod) -> Action:

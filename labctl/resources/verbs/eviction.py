@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from labctl.clock import rfc3339
 from labctl.errors import ApiError
 from labctl.resources import encoding, failures
@@ -18,6 +20,8 @@ from labctl.resources.verbs.context import Context
 from labctl.resources.verbs.delete import delete
 from labctl.resources.verbs.write import rewrite
 
+DISRUPTION = "DisruptionTarget"
+EVICTED = "EvictionByEvictionAPI"
 BUDGETS = "poddisruptionbudgets.policy"
 _FREE_PHASES = ("Failed", "Pending", "Succeeded")
 _MOST_DISRUPTED = 2_000
@@ -39,6 +43,8 @@ async def evict(ctx: Context, kind: Kind, namespace: str, name: str, eviction: O
     budget = _budget_of(ctx, pod)
     if budget is not None and not _passes(pod, budget):
         await _take(ctx, budget, pod, dry_run=wanted.dry_run)
+    if not wanted.dry_run and pod.metadata.deletion_timestamp is None:
+        wanted = await _mark(ctx, kind, pod, wanted)
     return await delete(ctx, kind, namespace, name, wanted, options.user)
 
 
@@ -88,6 +94,33 @@ async def _take(ctx: Context, budget: PodDisruptionBudget, pod: Any, *, dry_run:
         taken(encoding.decode(encoding.encode(encoding.decoded(ctx.existing(kind, metadata.namespace, metadata.name)))))
         return
     await rewrite(ctx, kind, metadata.namespace, metadata.name, taken, WriteOptions(SYSTEM), subresource="status")
+
+
+async def _mark(ctx: Context, kind: Kind, pod: Any, wanted: DeleteOptions) -> DeleteOptions:
+    """Says in the pod's status that it is being evicted (KEP-3329), and returns options that name the revision which this made, if they named one."""
+    metadata, asked = pod.metadata, wanted.precondition_resource_version
+    done = False
+
+    def marked(obj: Object) -> tuple[Object, tuple[str, ...]]:
+        nonlocal done
+        found = obj["metadata"]
+        done = found["uid"] == metadata.uid and asked in ("", found.get("resourceVersion"))
+        if done:  # else the deletion is going to be refused
+            status = obj.setdefault("status", {})
+            others = [each for each in status.get("conditions", ()) if each.get("type") != DISRUPTION]
+            since = rfc3339(ctx.clock.wall())
+            told = {
+                "type": DISRUPTION,
+                "status": "True",
+                "reason": EVICTED,
+                "message": "Eviction API: evicting",
+                "lastTransitionTime": since,
+            }
+            status["conditions"] = [*others, told]
+        return obj, ()
+
+    written = await rewrite(ctx, kind, metadata.namespace, metadata.name, marked, WriteOptions(SYSTEM), subresource="status")
+    return replace(wanted, precondition_resource_version=str(written.entry.revision)) if asked and done and written.entry else wanted
 
 
 def _refused(budget: PodDisruptionBudget, why: str, retry_s: int = 0) -> ApiError:

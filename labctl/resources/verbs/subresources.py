@@ -74,7 +74,8 @@ async def bind(
         spec["nodeName"] = node
         status = pod.setdefault("status", {})
         others = [c for c in status.get("conditions", ()) if c.get("type") != "PodScheduled"]
-        status["conditions"] = [*others, condition]
+        observed = {"observedGeneration": metadata["generation"]} if metadata.get("generation") else {}
+        status["conditions"] = [*others, {**condition, **observed}]
         return pod, warnings
 
     return _succeeded(await rewrite(ctx, kind, namespace, name, assign, options, subresource="binding"), created=True)

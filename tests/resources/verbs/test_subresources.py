@@ -28,7 +28,8 @@ async def test_a_binding_names_the_node_and_says_so(lab: Lab) -> None:
     bound = lab.get("pods", "web")
     assert bound
     assert bound["spec"]["nodeName"] == "minion-1"
-    assert bound["status"]["conditions"] == [{"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-02T15:04:05Z"}]
+    (told,) = bound["status"]["conditions"]
+    assert told == {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-02T15:04:05Z", "observedGeneration": 1}
 
 
 async def test_a_pod_is_bound_once(lab: Lab) -> None:
@@ -77,7 +78,26 @@ async def test_an_eviction_deletes(lab: Lab, version: str) -> None:
     body = {"apiVersion": f"policy/{version}", "kind": "Eviction", "metadata": {"name": "web"}, "deleteOptions": {"gracePeriodSeconds": 5}}
     written = await post(lab, "web", "eviction", body)
     assert json.loads(written.entry.value)["status"] == "Success"
-    assert lab.get("pods", "web")["metadata"]["deletionGracePeriodSeconds"] == 5  # type: ignore[index]
+    left = lab.get("pods", "web")
+    assert left and left["metadata"]["deletionGracePeriodSeconds"] == 5
+    (told,) = [each for each in left["status"]["conditions"] if each["type"] == "DisruptionTarget"]
+    assert (told["status"], told["reason"], told["message"]) == ("True", "EvictionByEvictionAPI", "Eviction API: evicting")
+
+
+async def test_an_eviction_of_an_older_revision_changes_nothing(lab: Lab) -> None:
+    await lab.create("pods", pod())
+    await lab.client.bind("default/web", "minion-1")
+    before = lab.get("pods", "web")
+    assert before
+    for revision, refused in (("1", True), (before["metadata"]["resourceVersion"], False)):
+        body = {"metadata": {"name": "web"}, "deleteOptions": {"preconditions": {"resourceVersion": revision}}}
+        if refused:
+            with pytest.raises(ApiError) as caught:
+                await post(lab, "web", "eviction", body)
+            assert caught.value.code == 409 and lab.get("pods", "web") == before
+        else:
+            await post(lab, "web", "eviction", body)
+            assert "deletionTimestamp" in lab.get("pods", "web")["metadata"]  # type: ignore[index]
 
 
 async def test_a_body_about_another_pod(lab: Lab) -> None:

@@ -1,0 +1,50 @@
+"""Which pods a node refuses, and in which words. The scheduler's pods always fit; these name their node themselves."""
+
+import pytest
+
+from labctl.agent.admission import demand, refusal
+
+ALLOCATABLE = {"cpu": "1", "memory": "1Gi", "pods": "3"}
+
+
+def pod(cpu="100m", inits=(), overhead=None, **port):
+    container = {"name": "c", "resources": {"requests": {"cpu": cpu}}, **({"ports": [port]} if port else {})}
+    return {"spec": {"containers": [container], "initContainers": list(inits), **({"overhead": overhead} if overhead else {})}}
+
+
+def init(cpu, policy=None):
+    return {"name": "i", "resources": {"limits": {"cpu": cpu}}, **({"restartPolicy": policy} if policy else {})}
+
+
+def test_what_fits_is_taken():
+    assert refusal(pod("500m"), [pod("500m")], ALLOCATABLE) is None
+    assert refusal(pod("9"), [pod("9")], {}) is None, "nobody said what the node has"
+
+
+def test_what_a_node_has_not_is_named():
+    reason, message = refusal(pod("600m"), [pod("500m")], ALLOCATABLE)
+    assert reason == "OutOfcpu"
+    assert message == "Pod was rejected: Node didn't have enough resource: cpu, requested: 600, used: 500, capacity: 1000"
+    assert refusal(pod(), [pod()] * 3, ALLOCATABLE)[0] == "OutOfpods"
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "free"),
+    [
+        ({"hostPort": 80}, {"hostPort": 80}, False),
+        ({"hostPort": 80}, {"hostPort": 81}, True),
+        ({"hostPort": 80}, {"hostPort": 80, "protocol": "UDP"}, True),
+        ({"hostPort": 80, "hostIP": "10.0.0.1"}, {"hostPort": 80, "hostIP": "10.0.0.2"}, True),
+        ({"hostPort": 80, "hostIP": "10.0.0.1"}, {"hostPort": 80}, False),
+    ],
+)
+def test_a_port_of_the_machine_is_given_once(mine, theirs, free):
+    told = refusal(pod(**mine), [pod(**theirs)], ALLOCATABLE)
+    assert (told is None) == free
+    assert free or told[0] == "NodePorts"
+
+
+def test_a_pod_asks_for_its_peak():
+    assert demand(pod("300m", [init("500m")]), "cpu") == 500
+    assert demand(pod("300m", [init("200m", "Always"), init("50m")]), "cpu") == 500
+    assert demand(pod("300m", overhead={"cpu": "10m"}), "cpu") == 310
