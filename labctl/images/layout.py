@@ -30,6 +30,7 @@ LAYER = "application/vnd.oci.image.layer.v1.tar"
 _DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 _NAME_KEYS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 _DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
+_FILES_MAX = 100_000  # an archive has a file for each layer and a few more
 _DEPTH = 4  # the most levels of indexes in indexes; real images have one or two
 
 
@@ -48,13 +49,33 @@ def read(path: Path, blobs: BlobStore, *, name: str = "") -> list[Image]:
                     archive = opened.enter_context(tarfile.open(fileobj=stream, mode="r|"))
                 else:
                     archive = opened.enter_context(tarfile.open(path))
-                archive.extractall(folder, filter="data")
+                archive.extractall(folder, filter=_Bounded(path.name))
         except (tarfile.TarError, gzip.BadGzipFile, EOFError) as error:
             why = str(error).partition("\n")[0].rstrip(":- ")  # tarfile's message lists every compression that it tried
             raise UsageError(
                 f"{path} is no image archive: {why}", mend="it should be an OCI archive or what `docker save` wrote"
             ) from error
         return _read_folder(Path(folder), blobs, name)
+
+
+class _Bounded:
+    """A filter of tarfile's that refuses what the filter "data" refuses, and archives that unpack to more than is left.
+
+    A few bytes of gzip may stand for any number of zeros. Raises UsageError before the file that is too much is written.
+    """
+
+    def __init__(self, name: str, most_bytes: int = zstd.UNPACKED_BYTES_MAX, most_files: int = _FILES_MAX) -> None:
+        self._name, self._most_bytes, self._most_files = name, most_bytes, most_files
+        self._bytes = self._files = 0
+
+    def __call__(self, member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+        self._bytes += member.size
+        self._files += 1
+        if self._bytes > self._most_bytes:
+            raise UsageError(f"{self._name} unpacks to more than {self._most_bytes} bytes")
+        if self._files > self._most_files:
+            raise UsageError(f"{self._name} has more than {self._most_files} files")
+        return tarfile.data_filter(member, folder)
 
 
 def write(images: Iterable[Image], blobs: BlobStore, path: Path) -> None:

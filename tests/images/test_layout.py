@@ -149,3 +149,18 @@ def as_folder(folder: Path, blobs: BlobStore, *entries: dict[str, Any]) -> Path:
         (target / blob.name).write_bytes(blob.read_bytes())
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": list(entries)}))
     return folder
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "said"), [(33 << 30, 1, "unpacks to more than 34359738368 bytes"), (0, 100_001, "more than 100000 files")]
+)
+def test_a_small_archive_that_unpacks_to_very_much_is_refused(blobs: BlobStore, tmp_path: Path, size: int, count: int, said: str) -> None:
+    """A header may say any size, and gzip makes a few bytes of very many zeros. It is refused before it is written."""
+    path = tmp_path / "bomb.tar.gz"
+    with gzip.open(path, "wb", 1) as file:
+        one = tarfile.TarInfo("blobs")
+        one.size = size
+        file.write(one.tobuf() * count)
+    with pytest.raises(UsageError, match=said):
+        layout.read(path, blobs)
+    assert list(blobs.folder.iterdir()) == []
