@@ -45,10 +45,13 @@ def _fill(spec: Object, item: LimitRangeItem) -> Iterator[str]:
     for part, what in zip(_POD_PARTS, ("container", "init container"), strict=True):
         for container in spec.get(part) or ():
             resources = container.setdefault("resources", {})
+            own = dict(resources.get("limits") or {})
             for field, defaults, word in (("limits", item.default, "limit"), ("requests", item.default_request, "request")):
                 added = [name for name in sorted(defaults) if name not in (resources.get(field) or {})]
                 if field == "requests":  # a limit that the author wrote is a request as well, and goes before the default
-                    added = [name for name in added if name not in (resources.get("limits") or {}) or name in item.default]
+                    added = [name for name in added if name not in own]
+                    if own:
+                        resources[field] = {**own, **(resources.get(field) or {})}
                 if added:
                     resources[field] = {**(resources.get(field) or {}), **{name: defaults[name] for name in added}}
                     yield f"{', '.join(added)} {word} for {what} {container.get('name', '')}"

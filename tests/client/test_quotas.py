@@ -97,6 +97,9 @@ async def test_a_limit_range_fills_in_and_bounds(api: ApiServer) -> None:
     resources = stored["spec"]["containers"][0]["resources"]
     assert resources == {"limits": {"cpu": "500m", "memory": "128Mi"}, "requests": {"cpu": "100m", "memory": "128Mi"}}
     assert stored["metadata"]["annotations"]["kubernetes.io/limit-ranger"].startswith("LimitRanger plugin set: cpu, memory")
+    await ok(api, "create", "-f", "-", stdin=pod("own", limits={"cpu": "300m"}))
+    resources = json.loads(await ok(api, "get", "pod", "own", "-o", "json"))["spec"]["containers"][0]["resources"]
+    assert resources["requests"]["cpu"] == "300m", "who writes a limit requests as much"
     said = await refused(api, "create", "-f", "-", stdin=pod("b", limits={"cpu": "2"}))
     assert 'pods "b" is forbidden: maximum cpu usage per Container is 1, but limit is 2' in said
     said = await refused(api, "create", "-f", "-", stdin=pod("c", requests={"cpu": "10m"}))
