@@ -49,7 +49,7 @@ def read(path: Path, blobs: BlobStore, *, name: str = "") -> list[Image]:
                     archive = opened.enter_context(tarfile.open(fileobj=stream, mode="r|"))
                 else:
                     archive = opened.enter_context(tarfile.open(path))
-                archive.extractall(folder, filter=_Bounded(path.name))
+                archive.extractall(folder, filter=Bounded(path.name))
         except (tarfile.TarError, gzip.BadGzipFile, EOFError) as error:
             why = str(error).partition("\n")[0].rstrip(":- ")  # tarfile's message lists every compression that it tried
             raise UsageError(
@@ -58,7 +58,7 @@ def read(path: Path, blobs: BlobStore, *, name: str = "") -> list[Image]:
         return _read_folder(Path(folder), blobs, name)
 
 
-class _Bounded:
+class Bounded:
     """A filter of tarfile's that refuses what the filter "data" refuses, and archives that unpack to more than is left.
 
     A few bytes of gzip may stand for any number of zeros. Raises UsageError before the file that is too much is written.

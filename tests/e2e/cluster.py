@@ -125,13 +125,18 @@ def crowded() -> float:
 
 
 def wait(look, what: str, timeout_s: float = 20.0):
-    """Wait until `look()` is true; answers what it answered. AssertionError says what never happened, and what was seen last."""
+    """Wait until `look()` is true; answers what it answered. AssertionError says what never happened, and what was seen last.
+
+    A field that an object does not have yet is waited for, too.
+    """
     began = time.monotonic()
     while True:
         try:
             seen = look()
         except AssertionError as error:
             seen, last = None, str(error)
+        except LookupError as error:
+            seen, last = None, repr(error)
         else:
             last = repr(seen)
         if seen:

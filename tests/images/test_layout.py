@@ -151,16 +151,21 @@ def as_folder(folder: Path, blobs: BlobStore, *entries: dict[str, Any]) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("size", "count", "said"), [(33 << 30, 1, "unpacks to more than 34359738368 bytes"), (0, 100_001, "more than 100000 files")]
-)
-def test_a_small_archive_that_unpacks_to_very_much_is_refused(blobs: BlobStore, tmp_path: Path, size: int, count: int, said: str) -> None:
+def test_a_small_archive_that_unpacks_to_very_much_is_refused(blobs: BlobStore, tmp_path: Path) -> None:
     """A header may say any size, and gzip makes a few bytes of very many zeros. It is refused before it is written."""
     path = tmp_path / "bomb.tar.gz"
     with gzip.open(path, "wb", 1) as file:
         one = tarfile.TarInfo("blobs")
-        one.size = size
-        file.write(one.tobuf() * count)
-    with pytest.raises(UsageError, match=said):
+        one.size = 33 << 30
+        file.write(one.tobuf())
+    with pytest.raises(UsageError, match="unpacks to more than 34359738368 bytes"):
         layout.read(path, blobs)
     assert list(blobs.folder.iterdir()) == []
+
+
+def test_an_archive_of_very_many_files_is_refused() -> None:
+    bounded = layout.Bounded("many.tar", most_files=3)
+    for number in range(3):
+        bounded(tarfile.TarInfo(f"{number}"), "/")
+    with pytest.raises(UsageError, match=r"many\.tar has more than 3 files"):
+        bounded(tarfile.TarInfo("3"), "/")
