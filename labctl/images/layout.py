@@ -59,7 +59,7 @@ def read(path: Path, blobs: BlobStore, *, name: str = "") -> list[Image]:
 
 
 class Bounded:
-    """A filter of tarfile's that refuses what the filter "data" refuses, and archives that unpack to more than is left.
+    """A filter of tarfile's that refuses what the filter "data" refuses, and archives that unpack to more than `most_bytes` or `most_files`.
 
     A few bytes of gzip may stand for any number of zeros. Raises UsageError before the file that is too much is written.
     """

@@ -12,10 +12,10 @@ import re
 from typing import Any, Dict, Iterator, List, Set, Tuple
 
 from . import check, commands, revive
+from .revive import UNANSWERED
 from .syns import Syns
 
 ENTRIES_MAX = 10_000
-UNANSWERED = "SYN_SENT"
 Front = Tuple[str, int]
 Entry = Tuple[str, int, str]  # the address it was sent to, the port, the address that answers
 _ENTRY = re.compile(r"src=\S+ dst=(\S+) sport=\d+ dport=(\d+) .*?src=(\S+) dst=")

@@ -20,6 +20,7 @@ from typing import Iterable, List, NamedTuple, Set, Tuple
 from . import commands
 from .syns import Syns
 
+UNANSWERED = "SYN_SENT"
 CONNECTED = ("ESTABLISHED", "CLOSE_WAIT", "FIN_WAIT", "LAST_ACK", "SYN_RECV")
 SENT_MAX = 10_000
 _ENTRY = re.compile(r"^tcp +6 +\d+ (\w+) +src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+) .*?src=(\S+) dst=\S+ sport=(\d+) ")
@@ -68,7 +69,7 @@ def revive(found: Iterable[Connection], syns: Syns) -> int:
 
 
 def _packet(connection: Connection, syns: Syns) -> bytes:
-    if connection.state == "SYN_SENT":
+    if connection.state == UNANSWERED:
         kept = syns.find((connection.client, connection.client_port, connection.endpoint, connection.endpoint_port))
         return again(kept, connection.service, connection.service_port) if kept else b""
     return out_of_turn(connection) if connection.state in CONNECTED else b""

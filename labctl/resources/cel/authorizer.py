@@ -21,7 +21,7 @@ _SERVICE_ACCOUNTS = "system:serviceaccounts"
 
 
 class Question(NamedTuple):
-    """May this user do `verb`? On a path, or on a resource; the selectors narrow a list."""
+    """May this user do `verb`? On a path, or on a resource."""
 
     user: str
     groups: tuple[str, ...]

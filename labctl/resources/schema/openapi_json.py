@@ -19,6 +19,12 @@ _INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
 class _Json:
     """What both versions have in common: path items and definitions are entries of two JSON objects."""
 
+    opening: bytes
+    """What a document begins with, before `info`."""
+    between: bytes
+    """What stands between the paths and the definitions."""
+    closing: bytes
+
     def __init__(self, operation: Callable[[Operation], Any], node: Callable[[Any], Any]) -> None:
         self._operation = operation
         self._node = node
@@ -35,10 +41,18 @@ class _Json:
     def joined(self, written: Sequence[bytes]) -> bytes:
         return b",".join(written)
 
+    def whole(self, info: Mapping[str, str], paths: Sequence[Piece], definitions: Sequence[Piece]) -> Iterator[Piece]:
+        yield Piece(self.opening + msgspec.json.encode(info) + b',"paths":{')
+        yield from separated(paths)
+        yield Piece(self.between)
+        yield from separated(definitions)
+        yield Piece(self.closing)
+
 
 class V3(_Json):
     """One of these documents for each group and version."""
 
+    opening, between, closing = b'{"openapi":"3.0.0","info":', b'},"components":{"schemas":{', b"}}}"
     own: Mapping[str, Definition] = {
         _QUANTITY: {"oneOf": [{"type": "string"}, {"type": "number"}]},
         _INT_OR_STRING: {"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]},
@@ -48,28 +62,15 @@ class V3(_Json):
     def __init__(self) -> None:
         super().__init__(_v3_operation, _v3_node)
 
-    def whole(self, info: Mapping[str, str], paths: Sequence[Piece], definitions: Sequence[Piece]) -> Iterator[Piece]:
-        yield Piece(b'{"openapi":"3.0.0","info":' + msgspec.json.encode(info) + b',"paths":{')
-        yield from separated(paths)
-        yield Piece(b'},"components":{"schemas":{')
-        yield from separated(definitions)
-        yield Piece(b"}}}")
-
 
 class V2(_Json):
     """The whole API in one document."""
 
+    opening, between, closing = b'{"swagger":"2.0","info":', b'},"definitions":{', b"}}"
     own: Mapping[str, Definition] = {_QUANTITY: {"type": "string"}, _PATCH: {"type": "object"}}
 
     def __init__(self) -> None:
         super().__init__(v2_operation, v2_node)
-
-    def whole(self, info: Mapping[str, str], paths: Sequence[Piece], definitions: Sequence[Piece]) -> Iterator[Piece]:
-        yield Piece(b'{"swagger":"2.0","info":' + msgspec.json.encode(info) + b',"paths":{')
-        yield from separated(paths)
-        yield Piece(b'},"definitions":{')
-        yield from separated(definitions)
-        yield Piece(b"}}")
 
 
 def _entries(content: Mapping[str, Any]) -> bytes:

@@ -80,7 +80,7 @@ KIND = Kind(
             type="integer",
             description="How many changes it makes.",
         ),
-        Column("ParamKind", lambda view, _now: policies.param_kind(view), description="The kind of its parameters."),
+        policies.PARAM_KIND,
         AGE,
     ),
     has_generation=True,

@@ -104,6 +104,13 @@ def _validation(path: str, validation: Object, known: Mapping[str, str]) -> Iter
         yield fields.not_supported(f"{path}.reason", validation["reason"], REASONS)
 
 
+def _shown_param_kind(view: GenericObject) -> str:
+    kind = view.at("spec.paramKind", None)
+    return f"{kind.get('apiVersion')}/{kind.get('kind')}" if isinstance(kind, dict) else "<unset>"
+
+
+PARAM_KIND = Column("ParamKind", lambda view, _now: _shown_param_kind(view), description="The kind of its parameters.")
+
 KIND = Kind(
     group=shared.GROUP,
     version="v1",
@@ -121,7 +128,7 @@ KIND = Kind(
             type="integer",
             description="How many rules it has.",
         ),
-        Column("ParamKind", lambda view, _now: param_kind(view), description="The kind of its parameters."),
+        PARAM_KIND,
         AGE,
     ),
     subresources=(Subresource("status", ("get", "patch", "update")),),
@@ -130,8 +137,3 @@ KIND = Kind(
     validate=validate,
     type_defaults={shared.DEFINITION + "ValidatingAdmissionPolicySpec": TypeDefaults(function=spec_defaults)},
 )
-
-
-def param_kind(view: GenericObject) -> str:
-    kind = view.at("spec.paramKind", None)
-    return f"{kind.get('apiVersion')}/{kind.get('kind')}" if isinstance(kind, dict) else "<unset>"
