@@ -21,9 +21,12 @@ SHARED_LABS = {
 """Files whose tests share one lab (a fixture of the session): they run in one process."""
 
 SECONDS: dict[str, float] = {
+    "tests/e2e/test_networks.py": 270,
     "tests/e2e/test_faults.py": 230,
+    "tests/e2e/test_fault_victims.py": 135,
     "tests/e2e/test_snapshots.py": 130,
-    "tests/e2e/test_fault_victims.py": 100,
+    "tests/e2e/test_experiments.py": 120,
+    "tests/e2e/test_pods.py": 100,
     "tests/e2e/test_hostile.py": 90,
     "tests/e2e/test_fault_objects.py": 70,
     "tests/client/test_kubectl_versions.py": 60,
@@ -58,7 +61,9 @@ SECONDS: dict[str, float] = {
     "tests/lab/test_lab.py": 12,
     "tests/machines/test_storm.py": 12,
 }
-"""About how long the longest files take, on two quiet processors. Only the order counts: another scenario is thought to take half a minute, any other test 0.05 s."""
+"""About how long the longest files take; those above 100 as a run on two quiet processors gave them.
+
+Only the order counts: another scenario is thought to take half a minute, any other test 0.05 s."""
 
 
 class ByLab(LoadScopeScheduling):
