@@ -13,7 +13,7 @@ import msgspec
 
 from labctl.admission.authorizer import authorizer_of
 from labctl.admission.conditions import Condition, conditions_of, value
-from labctl.admission.matching import NAMESPACES, NOT_SHOWN, OWN_GROUP, Match
+from labctl.admission.matching import NAMESPACES, Match, is_exempt
 from labctl.admission.reviews import Shown, request
 from labctl.resources import encoding
 from labctl.resources.admission import Attributes
@@ -93,7 +93,7 @@ class BoundPolicies(Generic[P]):
     def concerned(self, attributes: Attributes) -> Iterator[tuple[P, Binding, Kind]]:
         """Yield the policies that are about this write, each with a binding and the version of the object that it wants to see."""
         entries = self._client.resources.store.range(self._prefix).entries
-        if not entries or attributes.kind.group == OWN_GROUP or attributes.subresource in NOT_SHOWN:
+        if not entries or is_exempt(attributes):
             return
         versions = self._client.resources.registry.versions(attributes.kind.resource) or (attributes.kind,)
         for binding in self._bound(entries):

@@ -7,6 +7,7 @@ from labctl.admission.certificaterequests import CertificateRequests
 from labctl.admission.defaulttolerationseconds import DefaultTolerationSeconds
 from labctl.admission.eventratelimit import EventRateLimit
 from labctl.admission.limitranger import LimitDefaults, LimitRanger
+from labctl.admission.matching import EVERY_VERB
 from labctl.admission.noderestriction import NodeRestriction
 from labctl.admission.priority import Priority
 from labctl.admission.resourcequota import ResourceQuota
@@ -46,7 +47,6 @@ def builtin_admission(
             CertificateRequests(rbac, clock),
             _mutations(client, rbac),
             _mutating_webhooks(client, webhooks, rbac),
-            _mutations(client, rbac, later=True),
         ),
         validating=(
             NodeRestriction(client),
@@ -70,16 +70,16 @@ def _policies(client: Client, rbac: Rbac) -> WhenThere:
 
         return ValidatingPolicies(client, rbac)
 
-    return WhenThere("ValidatingAdmissionPolicy", client, f"validatingadmissionpolicybindings.{_GROUP}", make)
+    return WhenThere("ValidatingAdmissionPolicy", client, f"validatingadmissionpolicybindings.{_GROUP}", make, verbs=EVERY_VERB)
 
 
-def _mutations(client: Client, rbac: Rbac, *, later: bool = False) -> WhenThere:
+def _mutations(client: Client, rbac: Rbac) -> WhenThere:
     def make() -> AdmissionStep:
         from labctl.admission.mutations import MutatingPolicies
 
-        return MutatingPolicies(client, rbac, later=later)
+        return MutatingPolicies(client, rbac)
 
-    return WhenThere("MutatingAdmissionPolicy", client, f"mutatingadmissionpolicybindings.{_GROUP}", make)
+    return WhenThere("MutatingAdmissionPolicy", client, f"mutatingadmissionpolicybindings.{_GROUP}", make, verbs=EVERY_VERB)
 
 
 def _mutating_webhooks(client: Client, webhooks: Webhooks, rbac: Rbac) -> WhenThere:
@@ -88,7 +88,7 @@ def _mutating_webhooks(client: Client, webhooks: Webhooks, rbac: Rbac) -> WhenTh
 
         return MutatingWebhooks(client, webhooks, rbac)
 
-    return WhenThere("MutatingAdmissionWebhook", client, f"mutatingwebhookconfigurations.{_GROUP}", make)
+    return WhenThere("MutatingAdmissionWebhook", client, f"mutatingwebhookconfigurations.{_GROUP}", make, verbs=EVERY_VERB)
 
 
 def _validating_webhooks(client: Client, webhooks: Webhooks, rbac: Rbac) -> WhenThere:
@@ -97,4 +97,4 @@ def _validating_webhooks(client: Client, webhooks: Webhooks, rbac: Rbac) -> When
 
         return ValidatingWebhooks(client, webhooks, rbac)
 
-    return WhenThere("ValidatingAdmissionWebhook", client, f"validatingwebhookconfigurations.{_GROUP}", make)
+    return WhenThere("ValidatingAdmissionWebhook", client, f"validatingwebhookconfigurations.{_GROUP}", make, verbs=EVERY_VERB)

@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from labctl.resources import selectors
-from labctl.resources.admission import Attributes
+from labctl.resources.admission import Attributes, Verb
 from labctl.resources.kind import Kind, Object
 
-OPERATIONS = {"create": "CREATE", "update": "UPDATE", "delete": "DELETE"}
+OPERATIONS = {"create": "CREATE", "update": "UPDATE", "delete": "DELETE", "post": "CREATE", "connect": "CONNECT"}
 NAMESPACES = "namespaces"
-NOT_SHOWN = frozenset({"binding", "eviction"})
-"""Subresources whose own bodies are gone when a step is asked; nobody else is asked about them."""
-
 OWN_GROUP = "admissionregistration.k8s.io"
+EVERY_VERB: frozenset[Verb] = frozenset({"create", "update", "delete", "post", "connect"})
 
 LabelsOf = Callable[[str], Mapping[str, str] | None]
 """The labels of a namespace, by its name."""
@@ -83,7 +81,7 @@ class Match:
 
     def _selects(self, attributes: Attributes, labels_of: LabelsOf) -> bool:
         objects = [each for each in (attributes.new, attributes.old) if each is not None]
-        if not self._any_object and not any(self._objects.matches(_labels(each)) for each in objects):
+        if not self._any_object and not any("metadata" in each and self._objects.matches(_labels(each)) for each in objects):
             return False
         if self._any_namespace:
             return True
@@ -93,6 +91,11 @@ class Match:
             return True
         labels = labels_of(attributes.namespace)
         return labels is not None and self._namespaces.matches(labels)
+
+
+def is_exempt(attributes: Attributes) -> bool:
+    """True if neither webhooks nor policies are asked: about what configures them, and about what a Binding does to its pod (they see the Binding)."""
+    return attributes.kind.group == OWN_GROUP or (attributes.verb == "update" and attributes.subresource == "binding")
 
 
 def _labels(obj: Object) -> Mapping[str, str]:

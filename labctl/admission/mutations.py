@@ -2,13 +2,13 @@
 
 A policy's mutations are applied one after the other, each to what those before it made: an ApplyConfiguration is merged as server-side apply merges (without
 an owner of its fields, and never into a list or map that is replaced as a whole), a JSONPatch is applied as it is. They come before mutating webhooks. A policy
-with `reinvocationPolicy: IfNeeded` is asked once more when a later policy, or a webhook, changed the object. One that fails refuses the write
+with `reinvocationPolicy: IfNeeded` is asked once more when the object was changed after it (reinvocation.py). One that fails refuses the write
 (`failurePolicy: Fail`) or is passed over (`Ignore`), as a whole for its mutation that failed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -16,7 +16,8 @@ import msgspec
 
 from labctl.admission.bound import Binding, BoundPolicies, Policy
 from labctl.admission.conditions import all_hold, value
-from labctl.admission.matching import OWN_GROUP
+from labctl.admission.matching import EVERY_VERB, OWN_GROUP
+from labctl.admission.reinvocation import Round
 from labctl.admission.reviews import shown, take
 from labctl.errors import ApiError
 from labctl.resources import encoding, failures
@@ -61,32 +62,35 @@ class Invocation(msgspec.Struct, frozen=True):
     kind: Kind
     params: Object | None
 
+    @property
+    def key(self) -> Hashable:
+        about = (self.params or {}).get("metadata", {})
+        return self.policy.name, self.binding.name, about.get("namespace", ""), about.get("name", "")
+
 
 class MutatingPolicies:
-    """A mutating step. `later`: the step that stands behind the webhooks, and asks policies once more if these changed the object."""
+    """A mutating step."""
 
     name = "MutatingAdmissionPolicy"
     kinds: frozenset[str] | None = None
-    verbs: frozenset[Verb] = frozenset({"create", "update"})
+    verbs: frozenset[Verb] = EVERY_VERB - {"delete"}
 
-    def __init__(self, client: Client, rbac: Rbac, *, later: bool = False) -> None:
+    def __init__(self, client: Client, rbac: Rbac) -> None:
         self._client = client
         self._bound = BoundPolicies(client, rbac, POLICIES, BINDINGS, MutatingPolicy)
-        self._later = later
 
     async def admit(self, attributes: Attributes) -> None:
         if attributes.new is None or attributes.subresource == "scale":
             return
-        if self._later:
-            left = attributes.notes.get(self.name)
-            if left is not None and left != encoding.encode(attributes.new):
-                await self._all(attributes, [each for each in self._invocations(attributes) if each.policy.again])
-            return
         asked = list(self._invocations(attributes))
         if not asked:
             return
-        await self._all(attributes, asked)
-        attributes.notes[self.name] = encoding.encode(attributes.new)
+        current = Round(self.name, attributes)
+        for invocation in asked:
+            if current.asks(invocation.key):
+                changed = await self._one(attributes, invocation)
+                current.was_asked(invocation.key, again=invocation.policy.again, changed=changed)
+        current.end()
 
     def _invocations(self, attributes: Attributes) -> Iterator[Invocation]:
         for policy, binding, kind in self._bound.concerned(attributes):
@@ -95,17 +99,6 @@ class MutatingPolicies:
                     yield Invocation(policy, binding, kind, params)
             except EvaluationError as error:
                 _failed(attributes, policy, binding, str(error))
-
-    async def _all(self, attributes: Attributes, asked: Sequence[Invocation]) -> None:
-        """Asks each, and then once more those that are to be asked again because a later one changed the object."""
-        done: list[Invocation] = []
-        repeat: list[Invocation] = []
-        for invocation in asked:
-            if await self._one(attributes, invocation):
-                repeat += [each for each in done if each.policy.again and each not in repeat]
-            done.append(invocation)
-        for invocation in repeat:
-            await self._one(attributes, invocation)
 
     async def _one(self, attributes: Attributes, invocation: Invocation) -> bool:
         """Applies a policy's mutations, and tells whether they changed the object."""
@@ -134,7 +127,8 @@ class MutatingPolicies:
         result = await value(mutation.expression, known)
         obj = encoding.decode(encoding.encode(seen.new or {}))
         if mutation.type == APPLY:
-            patched = self._applied(kind, obj, messages.configuration(result))
+            body = kind if not attributes.subresource else self._client.resources.body_kind(kind, attributes.subresource)
+            patched = self._applied(body, obj, messages.configuration(result))
         else:
             patched = _patched(obj, messages.patch(result))
         if patched != obj:

@@ -13,7 +13,7 @@ import msgspec
 
 from labctl.admission.bound import Binding, BoundPolicies, Policy
 from labctl.admission.conditions import all_hold, value
-from labctl.admission.matching import OWN_GROUP
+from labctl.admission.matching import EVERY_VERB, OWN_GROUP
 from labctl.admission.reviews import shown
 from labctl.errors import ApiError
 from labctl.resources import failures
@@ -62,7 +62,7 @@ class ValidatingPolicies:
 
     name = "ValidatingAdmissionPolicy"
     kinds: frozenset[str] | None = None
-    verbs: frozenset[Verb] = frozenset({"create", "update", "delete"})
+    verbs: frozenset[Verb] = EVERY_VERB
 
     def __init__(self, client: Client, rbac: Rbac) -> None:
         self._bound = BoundPolicies(client, rbac, POLICIES, BINDINGS, ValidatingPolicy)

@@ -40,7 +40,7 @@ async def take(resources: Resources, attributes: Attributes, kind: Kind, changed
     """Puts what a step made of the object, in the version `kind` of it, in the place of the write's new object. Raises ApiError if it is no such object."""
     if kind is not attributes.kind and attributes.kind.conversion is not None:
         changed = (await attributes.kind.conversion.convert(attributes.kind, [changed]))[0]
-    resources.tidied(attributes.kind, changed)
+    resources.tidied(resources.body_kind(attributes.kind, attributes.subresource), changed)
     assert attributes.new is not None
     attributes.new.clear()
     attributes.new.update(changed)
@@ -56,7 +56,7 @@ def request(attributes: Attributes, seen: Shown) -> dict[str, Any]:
         "requestKind": _kind(asked, attributes.subresource),
         "requestResource": {"group": asked.group, "version": asked.version, "resource": asked.plural},
         "operation": OPERATIONS[attributes.verb],
-        "userInfo": {"username": attributes.user.name, "groups": list(attributes.user.groups)},
+        "userInfo": attributes.user.info,
         "object": seen.new,
         "oldObject": seen.old,
         "dryRun": attributes.options.dry_run,
@@ -72,13 +72,15 @@ def request(attributes: Attributes, seen: Shown) -> dict[str, Any]:
 
 
 def _kind(kind: Kind, subresource: str) -> dict[str, str]:
-    if subresource == "scale":
-        return {"group": "autoscaling", "version": "v1", "kind": "Scale"}
+    if subresource:
+        kind = subresources.body_kind(kind, subresource)
     return {"group": kind.group, "version": kind.version, "kind": kind.kind}
 
 
-def _options(attributes: Attributes) -> dict[str, Any]:
+def _options(attributes: Attributes) -> dict[str, Any] | None:
     options = attributes.options
+    if attributes.verb == "connect":
+        return None
     if isinstance(options, DeleteOptions):
         said = {"gracePeriodSeconds": options.grace_period_seconds, "propagationPolicy": options.propagation_policy}
         return {
@@ -86,6 +88,6 @@ def _options(attributes: Attributes) -> dict[str, Any]:
             "kind": "DeleteOptions",
             **{name: value for name, value in said.items() if value is not None},
         }
-    name = "CreateOptions" if attributes.verb == "create" else "UpdateOptions"
+    name = "CreateOptions" if attributes.verb in ("create", "post") else "UpdateOptions"
     manager = {"fieldManager": options.field_manager} if options.field_manager else {}
     return {"apiVersion": "meta.k8s.io/v1", "kind": name, **manager}

@@ -1,9 +1,10 @@
 """Mutating and validating webhooks: servers that people run and name in a configuration; each is asked about the writes that it matches.
 
 Mutating ones are asked one after the other, each with what those before it made of the object, and may change it by a JSON patch; who asks for it
-(`reinvocationPolicy: IfNeeded`) is asked once more when a later one changed the object. Validating ones are asked all at once, about the result.
-One that can't be asked refuses the write (`failurePolicy: Fail`) or is passed over (`Ignore`). The objects that configure admission are never judged by
-it, so that a mistake can be taken back. Not asked are CONNECT (exec, attach, proxy), bindings and evictions.
+(`reinvocationPolicy: IfNeeded`) is asked once more when the object was changed after it (reinvocation.py). Validating ones are asked all at once, about the
+result. One that can't be asked refuses the write (`failurePolicy: Fail`) or is passed over (`Ignore`). The objects that configure admission are never
+judged by it, so that a mistake can be taken back. Connections (exec, attach, portforward, proxy) are judged by their options, Bindings and Evictions by
+their bodies.
 
 A write waits for its webhooks, and others' writes of the same object wait for it: a webhook must not write the object that it is asked about.
 """
@@ -13,14 +14,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from labctl.admission.authorizer import authorizer_of
 from labctl.admission.conditions import Condition, all_hold, conditions_of
-from labctl.admission.matching import NAMESPACES, NOT_SHOWN, OWN_GROUP, Match
+from labctl.admission.matching import EVERY_VERB, NAMESPACES, OWN_GROUP, Match, is_exempt
+from labctl.admission.reinvocation import Round
 from labctl.admission.reviews import Shown, request, shown, take
 from labctl.errors import ApiError
 from labctl.resources import encoding, failures
@@ -41,7 +43,8 @@ MOST_WARNING = 256  # characters
 class Webhook:
     """One entry of a configuration."""
 
-    def __init__(self, said: Object) -> None:
+    def __init__(self, key: Hashable, said: Object) -> None:
+        self.key = key
         self.name: str = said.get("name", "")
         self.client: Object = said.get("clientConfig") or {}
         self.fails = said.get("failurePolicy", "Fail") == "Fail"
@@ -78,7 +81,7 @@ class Asker:
             found = self._known.get(entry.key)
             if found is None or found[0] != entry.revision:
                 view: GenericObject = self.client.resources.view(entry)
-                found = entry.revision, [Webhook(said) for said in view.whole.get("webhooks") or ()]
+                found = entry.revision, [Webhook((entry.key, place), said) for place, said in enumerate(view.whole.get("webhooks") or ())]
             known[entry.key] = found
         self._known = known
         return [webhook for _, webhooks in known.values() for webhook in webhooks]
@@ -101,12 +104,14 @@ class Asker:
         if attributes.options.dry_run and not webhook.safe_when_dry:
             raise failures.bad_request(f'admission webhook "{webhook.name}" does not support dry run')
         try:
+            said = "failed to call webhook"
             answer = await self._webhooks.call(webhook.client, webhook.timeout_s, {**REVIEW, "request": asked})
+            said = "received invalid webhook response"
             return seen, _response(answer, asked["uid"])
         except WebhookFailed as error:
             if not webhook.fails:
                 return seen, None
-            raise _internal(f'failed calling webhook "{webhook.name}": failed to call webhook: {error}') from None
+            raise _internal(f'failed calling webhook "{webhook.name}": {said}: {error}') from None
 
     async def _wanted(self, attributes: Attributes, webhook: Webhook, kind: Kind, asked: Object) -> bool:
         conditions = webhook.conditions()
@@ -153,39 +158,29 @@ def _internal(why: str) -> ApiError:
     return ApiError(500, "InternalError", f"Internal error occurred: {why}", details={"causes": [{"message": why}]})
 
 
-def _is_exempt(attributes: Attributes) -> bool:
-    return attributes.kind.group == OWN_GROUP or attributes.subresource in NOT_SHOWN
-
-
 class MutatingWebhooks:
     """A mutating step."""
 
     name = "MutatingAdmissionWebhook"
     kinds: frozenset[str] | None = None
-    verbs: frozenset[Verb] = frozenset({"create", "update", "delete"})
+    verbs: frozenset[Verb] = EVERY_VERB
 
     def __init__(self, client: Client, webhooks: Webhooks, rbac: Rbac) -> None:
         self._asker = Asker(client, webhooks, rbac, f"mutatingwebhookconfigurations.{OWN_GROUP}")
 
     async def admit(self, attributes: Attributes) -> None:
         webhooks = self._asker.all()
-        if not webhooks or _is_exempt(attributes):
+        if not webhooks or is_exempt(attributes):
             return
-        asked: list[Webhook] = []
-        repeat: list[Webhook] = []
+        current = Round(self.name, attributes)
         for webhook in webhooks:
-            changed = await self._one(attributes, webhook)
-            if changed:
-                repeat += [each for each in asked if each.again and each not in repeat]
-            asked.append(webhook)
-        for webhook in repeat:
-            await self._one(attributes, webhook)
+            if current.asks(webhook.key) and (kind := self._asker.concerned(attributes, webhook)) is not None:
+                changed = await self._one(attributes, webhook, kind)
+                current.was_asked(webhook.key, again=webhook.again, changed=changed)
+        current.end()
 
-    async def _one(self, attributes: Attributes, webhook: Webhook) -> bool:
+    async def _one(self, attributes: Attributes, webhook: Webhook, kind: Kind) -> bool:
         """Call one webhook, and tell whether it changed the object."""
-        kind = self._asker.concerned(attributes, webhook)
-        if kind is None:
-            return False
         if attributes.new is not None and attributes.verb == "create":
             self._asker.client.resources.complete(attributes.kind, attributes.new)
         seen, response = await self._asker.ask(attributes, webhook, kind)
@@ -193,8 +188,12 @@ class MutatingWebhooks:
             return False
         _judged(webhook, response, attributes)
         patch = response.get("patch")
-        if not patch or attributes.new is None or attributes.subresource == "scale":
+        if not patch or attributes.subresource == "scale":
             return False
+        if attributes.new is None:
+            why = f'admission webhook "{webhook.name}" attempted to modify the object, which is not supported for this operation'
+            raise _internal(why)
+        before = encoding.encode(attributes.new)
         try:
             patched = _patched(response, seen.new or {})
             await take(self._asker.client.resources, attributes, kind, patched)
@@ -202,7 +201,7 @@ class MutatingWebhooks:
             if not webhook.fails:
                 return False
             raise _internal(f'failed calling webhook "{webhook.name}": {error}') from None
-        return True
+        return encoding.encode(attributes.new) != before
 
 
 def _patched(response: Object, obj: Object) -> Object:
@@ -220,14 +219,14 @@ class ValidatingWebhooks:
 
     name = "ValidatingAdmissionWebhook"
     kinds: frozenset[str] | None = None
-    verbs: frozenset[Verb] = frozenset({"create", "update", "delete"})
+    verbs: frozenset[Verb] = EVERY_VERB
 
     def __init__(self, client: Client, webhooks: Webhooks, rbac: Rbac) -> None:
         self._asker = Asker(client, webhooks, rbac, f"validatingwebhookconfigurations.{OWN_GROUP}")
 
     async def admit(self, attributes: Attributes) -> None:
         webhooks = self._asker.all()
-        if not webhooks or _is_exempt(attributes):
+        if not webhooks or is_exempt(attributes):
             return
         concerned = [(webhook, kind) for webhook in webhooks if (kind := self._asker.concerned(attributes, webhook)) is not None]
         answers = await asyncio.gather(*(self._asker.ask(attributes, *each) for each in concerned), return_exceptions=True)

@@ -120,11 +120,13 @@ def header_lines(headers: Mapping[str, str]) -> bytes:
 
 def warning_lines(warnings: Iterable[str]) -> bytes:
     """Returns a header line for each warning (RFC 7234): `Warning: 299 - "text"`. kubectl prints them."""
-    lines = []
-    for text in warnings:
-        clean = "".join(c if c.isprintable() else " " for c in text).replace("\\", "\\\\").replace('"', '\\"')
-        lines.append(f'Warning: 299 - "{clean}"\r\n')
-    return "".join(lines).encode()
+    return "".join(f"Warning: {warning(text)}\r\n" for text in warnings).encode()
+
+
+def warning(text: str) -> str:
+    """Returns the value of a Warning header."""
+    clean = "".join(c if c.isprintable() else " " for c in text).replace("\\", "\\\\").replace('"', '\\"')
+    return f'299 - "{clean}"'
 
 
 def text(body: str, status: int = 200) -> CompleteResponse:

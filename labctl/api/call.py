@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Call:
     """The server makes a Call for each request. `kind` is set if `target` names a kind that is served."""
 
-    __slots__ = ("deprecated", "kind", "method", "path", "query", "request", "settings", "target", "user")
+    __slots__ = ("deprecated", "kind", "method", "path", "query", "request", "settings", "target", "user", "warnings")
 
     def __init__(self, request: web.BaseRequest, user: User, path: str, text: str, settings: ApiSettings) -> None:
         self.request = request
@@ -36,6 +36,7 @@ class Call:
         self.target: Target
         self.kind: Kind
         self.deprecated = ""  # a warning that every answer carries
+        self.warnings: Sequence[str] = ()  # what admission said about a connection, for those answers that have headers of ours
 
     @property
     def connection(self) -> Connection:

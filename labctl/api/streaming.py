@@ -9,6 +9,7 @@ from aiohttp import web
 from labctl.api.call import Call
 from labctl.api.settings import ApiSettings
 from labctl.api.streams.channels import Channels
+from labctl.api.streams.connect import admitted
 from labctl.api.streams.forward import Forward
 from labctl.api.streams.logs import Logs
 from labctl.api.streams.proxy import Proxy
@@ -16,21 +17,25 @@ from labctl.errors import ApiError
 from labctl.remote.interface import Remote
 from labctl.resources.resources import Resources
 
-STREAMS = (("pods", "exec"), ("pods", "attach"), ("pods", "log"), ("pods", "portforward"), ("pods", "proxy"), ("services", "proxy"))
+LOG = ("pods", "log")  # a read like others; the rest are connections, about which admission is asked
+STREAMS = (("pods", "exec"), ("pods", "attach"), LOG, ("pods", "portforward"), ("pods", "proxy"), ("services", "proxy"))
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
 
 def handlers(resources: Resources, remote: Remote | None, settings: ApiSettings) -> Mapping[tuple[str, str], Handler]:
     """Returns the handlers by (plural, subresource). In a lab without machines (`remote` is None) each of them answers that there are none."""
-    if remote is None:
-        return dict.fromkeys(STREAMS, _no_machines)
+    made = dict.fromkeys(STREAMS, _no_machines) if remote is None else _handlers(resources, remote, settings)
+    return {stream: handler if stream == LOG else admitted(resources, handler) for stream, handler in made.items()}
+
+
+def _handlers(resources: Resources, remote: Remote, settings: ApiSettings) -> Mapping[tuple[str, str], Handler]:
     channels = Channels(resources, remote)
     proxy = Proxy(resources, remote, settings)
     return {
         ("pods", "exec"): channels.exec,
         ("pods", "attach"): channels.attach,
-        ("pods", "log"): Logs(resources, remote).log,
+        LOG: Logs(resources, remote).log,
         ("pods", "portforward"): Forward(resources, remote).portforward,
         ("pods", "proxy"): proxy.pod,
         ("services", "proxy"): proxy.service,

@@ -14,7 +14,7 @@ import msgspec
 from labctl.clock import Clock
 from labctl.errors import ApiError
 from labctl.journal import Journal
-from labctl.resources.admission import Admission, Attributes, ask
+from labctl.resources.admission import Admission, Attributes, ask, mutate
 from labctl.resources.kind import Kind, Object
 from labctl.resources.large import offload_if_large
 from labctl.resources.registry import Registry
@@ -64,14 +64,20 @@ class Resources:
         self._ctx.admission = admission
 
     async def admit(self, attributes: Attributes) -> None:
-        """Asks the steps about something that is answered and not stored, such as a TokenRequest. Raises ApiError."""
-        for steps in (self._ctx.admission.mutating, self._ctx.admission.validating):
-            await ask(steps(attributes.kind, attributes.verb), attributes)
+        """Asks the steps about something that is answered and not stored, such as a TokenRequest, or a connection. They may change `attributes.new`.
+
+        Raises ApiError."""
+        await mutate(self._ctx.admission.mutating(attributes.kind, attributes.verb), attributes)
+        await ask(self._ctx.admission.validating(attributes.kind, attributes.verb), attributes)
 
     def complete(self, kind: Kind, obj: Object) -> None:
         """Fills in, in place, what every object of the kind has; a mutating step needs it that shows the object to somebody."""
         apply_defaults(self.schema, kind, obj)
         kind.defaults(obj)
+
+    def body_kind(self, kind: Kind, subresource: str) -> Kind:
+        """Returns the kind of the body that a subresource takes: its own, or the object's. Raises 404 if there is no such subresource."""
+        return subresources.body_kind(kind, subresource) if subresource else kind
 
     def tidied(self, kind: Kind, obj: Object) -> None:
         """Checks types and drops unknown fields, in place, of what somebody's patch made of an object. ApiError if it is no such object any more."""
@@ -143,7 +149,7 @@ class Resources:
         if kind.create_on_update and not subresource and self.store.get(kind.key(namespace, name)) is None:
             written = await write.create_by_put(self._ctx, kind, namespace, name, body, options)
             return self._journaled(written, options.user, "created", options.dry_run)
-        change = await write.replacement(self._ctx, self._body_kind(kind, subresource), body, options)
+        change = await write.replacement(self._ctx, self.body_kind(kind, subresource), body, options)
         return await self._rewrite(kind, namespace, name, change, options, subresource, write.size_of(body))
 
     async def patch(
@@ -159,7 +165,7 @@ class Resources:
         """Applies a JSON, merge, strategic or apply patch, according to its content type. If another writer was first, it is applied again."""
         if is_apply(content_type):
             return await self._apply(kind, namespace, name, patch, options, subresource)
-        change = patcher(self._ctx, self._body_kind(kind, subresource), patch, content_type, options)
+        change = patcher(self._ctx, self.body_kind(kind, subresource), patch, content_type, options)
         return await self._rewrite(kind, namespace, name, change, options, subresource, write.size_of(patch))
 
     async def delete(
@@ -191,7 +197,7 @@ class Resources:
     async def _apply(self, kind: Kind, namespace: str, name: str, patch: Body, options: WriteOptions, subresource: str) -> WriteResult:
         """Carries out a server-side apply: it creates the object if there is none, and merges if another client creates it meanwhile."""
         size = write.size_of(patch)
-        change = applier(self._ctx, self._body_kind(kind, subresource), patch, options, subresource)
+        change = applier(self._ctx, self.body_kind(kind, subresource), patch, options, subresource)
         applied = msgspec.structs.replace(options, applied=True)
         if subresource or self.store.get(kind.key(namespace, name)) is not None:
             return await self._rewrite(kind, namespace, name, change, applied, subresource, size)
@@ -204,9 +210,6 @@ class Resources:
             if error.reason != "AlreadyExists":
                 raise
         return await self._rewrite(kind, namespace, name, change, applied, subresource, size)
-
-    def _body_kind(self, kind: Kind, subresource: str) -> Kind:
-        return subresources.body_kind(kind, subresource) if subresource else kind
 
     async def _rewrite(
         self, kind: Kind, namespace: str, name: str, change: write.Change, options: WriteOptions, subresource: str, size: int

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from labctl.certificates import Authority
+from labctl.store.interface import Compare, Put
 from tests.api import minions
 from tests.client.test_custom_kinds import definition, until, widget
 from tests.client.test_kubectl import ok, refused
@@ -157,6 +158,36 @@ async def test_one_that_fails_refuses_or_is_passed_over_as_its_policy_says(api: 
     await ok(api, "delete", "validatingwebhookconfiguration", "stranger")
     await ok(api, "create", "-f", "-", stdin=configured)
     assert "certificate verify failed" in await refused(api, "create", "configmap", "b")
+
+
+async def test_a_dry_run_reaches_only_webhooks_that_are_free_of_side_effects(api: ApiServer, hooks: Hooks) -> None:
+    for kind in ("Validating", "Mutating"):
+        hooks.answers["/see"] = lambda _request: {"allowed": True}
+        await ok(api, "create", "-f", "-", stdin=configuration(hooks, "/see", kind, sideEffects="NoneOnDryRun"))
+        await ok(api, "create", "configmap", "a", "--dry-run=server")
+        assert hooks.asked.pop("/see")[0]["dryRun"] is True
+        resource = f"{kind.lower()}webhookconfigurations.admissionregistration.k8s.io"
+        key = api.resources.registry[resource].key("", "see")
+        entry = api.resources.store.get(key)  # v1 refuses "Some"; an object that v1beta1 stored long ago may have it
+        assert entry is not None and b'"NoneOnDryRun"' in entry.value
+        await api.resources.store.commit([Put(key, entry.value.replace(b'"NoneOnDryRun"', b'"Some"'))], [Compare(key, entry.revision)])
+        said = await refused(api, "create", "configmap", "a", "--dry-run=server")
+        assert 'admission webhook "see.example.com" does not support dry run' in said
+        assert "/see" not in hooks.asked
+        await ok(api, "create", "configmap", f"{kind.lower()}-real")
+        assert hooks.asked.pop("/see")[0]["dryRun"] is False
+        await ok(api, "delete", f"{kind}WebhookConfiguration", "see")
+
+
+async def test_a_patch_of_what_is_deleted_and_a_wrong_answer_are_errors(api: ApiServer, hooks: Hooks) -> None:
+    await ok(api, "create", "configmap", "a")
+    hooks.answers["/odd"] = lambda _request: patched({"op": "add", "path": "/data", "value": {"a": "b"}})
+    await ok(api, "create", "-f", "-", stdin=configuration(hooks, "/odd", "Mutating"))
+    words = 'admission webhook "odd.example.com" attempted to modify the object, which is not supported for this operation'
+    assert words in await refused(api, "delete", "configmap", "a")
+    hooks.answers["/odd"] = lambda _request: {"uid": "other", "allowed": True}
+    words = 'failed calling webhook "odd.example.com": received invalid webhook response: expected response.uid='
+    assert words in await refused(api, "delete", "configmap", "a")
 
 
 async def test_selectors_conditions_and_exemptions(api: ApiServer, hooks: Hooks) -> None:

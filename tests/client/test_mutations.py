@@ -32,6 +32,14 @@ async def http(api: ApiServer) -> AsyncIterator[Http]:
         yield http
 
 
+@pytest.fixture
+async def hooks(tmp_path: Path) -> AsyncIterator[Hooks]:
+    made = Hooks(tmp_path)
+    runner = await made.start()
+    yield made
+    await runner.cleanup()
+
+
 def applying(text: str) -> Object:
     return {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": text}}
 
@@ -127,18 +135,29 @@ async def test_a_policy_is_asked_again_if_a_later_one_changed_the_object(http: H
     assert (await http.create(MAPS, config_map("one", k="v")))["data"]["count"] == "aba"
 
 
-async def test_a_policy_is_asked_again_if_a_webhook_changed_the_object(api: ApiServer, http: Http, tmp_path: Path) -> None:
-    hooks = Hooks(tmp_path)
-    runner = await hooks.start()
-    try:
-        hooks.answers["/add"] = lambda _request: patched({"op": "add", "path": "/data/count", "value": "hook"})
-        await bound(http, "a", patching(COUNT % "a"), rule=CONFIG_MAPS, reinvocationPolicy="IfNeeded")
-        await bound(http, "b", patching(COUNT % "b"), rule=CONFIG_MAPS)
-        await http.create(f"{BASE}/mutatingwebhookconfigurations", configuration(hooks, "/add", kind="Mutating"))
-        assert (await http.create(MAPS, config_map("one", k="v")))["data"]["count"] == "hooka"
-        assert hooks.asked["/add"][0]["object"]["data"]["count"] == "aba", "policies come before webhooks"
-    finally:
-        await runner.cleanup()
+async def test_a_policy_is_asked_again_if_a_webhook_changed_the_object_and_the_other_way_round(http: Http, hooks: Hooks) -> None:
+    hooks.answers["/add"] = lambda _request: patched({"op": "add", "path": "/data/count", "value": "hook"})
+    await bound(http, "a", patching(COUNT % "a"), rule=CONFIG_MAPS, reinvocationPolicy="IfNeeded")
+    await bound(http, "b", patching(COUNT % "b"), rule=CONFIG_MAPS)
+    await http.create(f"{BASE}/mutatingwebhookconfigurations", configuration(hooks, "/add", kind="Mutating"))
+    assert (await http.create(MAPS, config_map("one", k="v")))["data"]["count"] == "hooka"
+    assert [asked["object"]["data"]["count"] for asked in hooks.asked["/add"]] == ["ab"], "policies come first; Never is Never"
+    hooks.asked.clear()
+    again = configuration(hooks, "/add", kind="Mutating", reinvocationPolicy="IfNeeded")
+    await http("DELETE", f"{BASE}/mutatingwebhookconfigurations/add")
+    await http.create(f"{BASE}/mutatingwebhookconfigurations", again)
+    assert (await http.create(MAPS, config_map("two", k="v")))["data"]["count"] == "hook"
+    assert [asked["object"]["data"]["count"] for asked in hooks.asked["/add"]] == ["ab", "hooka"], "a policy changed it after the webhook"
+
+
+async def test_a_webhook_is_not_asked_again_if_nothing_changed_after_it(http: Http, hooks: Hooks) -> None:
+    hooks.answers["/add"] = lambda _request: patched({"op": "add", "path": "/data/hook", "value": "yes"})
+    await bound(
+        http, "a", patching("[JSONPatch{op: 'add', path: '/data/policy', value: 'yes'}]"), rule=CONFIG_MAPS, reinvocationPolicy="IfNeeded"
+    )
+    await http.create(f"{BASE}/mutatingwebhookconfigurations", configuration(hooks, "/add", kind="Mutating", reinvocationPolicy="IfNeeded"))
+    assert (await http.create(MAPS, config_map("one", k="v")))["data"] == {"k": "v", "policy": "yes", "hook": "yes"}
+    assert len(hooks.asked["/add"]) == 1, "the policy was asked again and changed nothing"
 
 
 FAILS = [

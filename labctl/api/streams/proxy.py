@@ -14,7 +14,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from labctl.api import status
+from labctl.api import answer, status
 from labctl.api.call import Call
 from labctl.api.settings import ApiSettings
 from labctl.api.streams import links, pods
@@ -95,6 +95,8 @@ class Proxy:
             for key, value in answered.headers.items():
                 if key.lower() not in HOP_BY_HOP and not (page is not None and key.lower() == "content-length"):
                     response.headers.add(key, _relocated(call, backend, value) if key.lower() == "location" else value)
+            for warning in call.warnings:
+                response.headers.add("Warning", answer.warning(warning))
             if page is not None:
                 response.content_length = len(page)
             await response.prepare(request)

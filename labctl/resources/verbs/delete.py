@@ -29,7 +29,10 @@ _UNDELETABLE_NAMESPACES = ("default", "kube-system", "kube-public")
 _DELETIONS_AT_ONCE = 100  # objects of a collection that are deleted at a time
 
 
-async def delete(ctx: Context, kind: Kind, namespace: str, name: str, options: DeleteOptions, user: User = SYSTEM) -> WriteResult:
+async def delete(
+    ctx: Context, kind: Kind, namespace: str, name: str, options: DeleteOptions, user: User = SYSTEM, *, admitted: bool = False
+) -> WriteResult:
+    """Deletes one object. `admitted`: the steps were asked about the request already, because it is no DELETE (an eviction)."""
     if kind.resource == "namespaces" and name in _UNDELETABLE_NAMESPACES:
         raise failures.forbidden(kind, name, "this namespace may not be deleted")
     _check(options)
@@ -40,7 +43,7 @@ async def delete(ctx: Context, kind: Kind, namespace: str, name: str, options: D
             old = encoding.decoded(entry)
             _check_preconditions(kind, name, old, options)
             steps = (*ctx.admission.mutating(kind, "delete"), *ctx.admission.validating(kind, "delete"))
-            said = await ask(steps, Attributes(user, "delete", kind, old, None, options)) if steps else ()
+            said = await ask(steps, Attributes(user, "delete", kind, old, None, options)) if steps and not admitted else ()
             new = encoding.decoded(entry)
             _mark(ctx, kind, new, options)
             if new == old and not can_be_removed(new):

@@ -45,7 +45,7 @@ async def evict(ctx: Context, kind: Kind, namespace: str, name: str, eviction: O
         await _take(ctx, budget, pod, dry_run=wanted.dry_run)
     if not wanted.dry_run and pod.metadata.deletion_timestamp is None:
         wanted = await _mark(ctx, kind, pod, wanted)
-    return await delete(ctx, kind, namespace, name, wanted, options.user)
+    return await delete(ctx, kind, namespace, name, wanted, options.user, admitted=True)
 
 
 def _budget_of(ctx: Context, pod: Any) -> PodDisruptionBudget | None:

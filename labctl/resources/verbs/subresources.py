@@ -10,6 +10,7 @@ import msgspec
 from labctl.clock import rfc3339
 from labctl.errors import ApiError
 from labctl.resources import encoding, failures, fields
+from labctl.resources.admission import Attributes, mutate
 from labctl.resources.kind import Kind, Object, ScalePaths
 from labctl.resources.service import WriteOptions, WriteResult
 from labctl.resources.verbs import meta
@@ -40,10 +41,15 @@ async def post(
     given = sent.get("metadata", {}).get("name", "")
     if given and given != name:
         raise failures.bad_request(f"name in URL does not match name in {sent['kind']} object")
+    for steps in (ctx.admission.mutating(kind, "post"), ctx.admission.validating(kind, "post")):
+        if steps:
+            attributes = Attributes(options.user, "post", kind, None, sent, options, subresource, path=(namespace, name))
+            warnings = [*warnings, *await mutate(steps, attributes)]
     if subresource == "binding":
         return await bind(ctx, kind, namespace, name, sent, options, warnings)
     if subresource == "eviction":
-        return _succeeded(await evict(ctx, kind, namespace, name, sent, options), created=True)
+        written = await evict(ctx, kind, namespace, name, sent, options)
+        return _succeeded(msgspec.structs.replace(written, warnings=[*warnings, *written.warnings]), created=True)
     raise failures.method_not_allowed(kind, "create")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from labctl.clock import rfc3339
 from labctl.errors import Conflict
 from labctl.resources import encoding, failures
-from labctl.resources.admission import Attributes, ask
+from labctl.resources.admission import Attributes, ask, mutate
 from labctl.resources.kind import Kind, Object, Subresource
 from labctl.resources.large import LARGE_BYTES, offload_if_large
 from labctl.resources.patches import managed
@@ -71,7 +71,7 @@ async def create_decoded(
     size = size if not kind.slow else LARGE_BYTES + 1
     meta.fill_new_metadata(ctx, kind, namespace, obj)
     if steps := ctx.admission.mutating(kind, "create"):
-        warnings = [*warnings, *await ask(steps, Attributes(options.user, "create", kind, None, obj, options))]
+        warnings = [*warnings, *await mutate(steps, Attributes(options.user, "create", kind, None, obj, options))]
     prefix = "" if obj["metadata"].get("name") else obj["metadata"].get("generateName", "")
     if prefix:
         obj["metadata"]["name"] = meta.generated(prefix, ctx.rng)
@@ -153,7 +153,7 @@ async def rewrite(
             size = max(size, len(converted.value), LARGE_BYTES + 1 if kind.slow else 0)
             new, warnings = await offload_if_large(size, change, encoding.decoded(converted))
             if steps := ctx.admission.mutating(kind, "update"):
-                warnings = [*warnings, *await ask(steps, Attributes(options.user, "update", kind, old, new, options, subresource))]
+                warnings = [*warnings, *await mutate(steps, Attributes(options.user, "update", kind, old, new, options, subresource))]
             await offload_if_large(size, restrict_and_validate, ctx, kind, namespace, name, new, old, subresource)
             if new == old and not versions.is_stale(kind, entry):
                 return WriteResult(entry, warnings=warnings)
