@@ -303,3 +303,46 @@ async def test_the_default_roles_are_kubernetes(role: str, verb: str, resource: 
         body = {"spec": {"user": "alice", "resourceAttributes": asked}}
         _, said = await send(api, "POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", body)
         assert said["status"]["allowed"] is may
+
+
+KUBERNETES_OWN = [
+    ("system:kube-scheduler", "list", "storage.k8s.io", "csinodes", True),
+    ("system:kube-scheduler", "update", "resource.k8s.io", "resourceclaims/status", True),
+    ("system:kube-scheduler", "create", "", "pods/binding", True),
+    ("system:kube-scheduler", "update", "", "persistentvolumes", True),
+    ("system:kube-scheduler", "list", "coordination.k8s.io", "leases", False),
+    ("system:kube-controller-manager", "watch", "apps", "deployments", True),
+    ("system:kube-controller-manager", "delete", "", "pods", False),
+    ("system:kube-proxy", "watch", "networking.k8s.io", "servicecidrs", True),
+    ("system:kube-proxy", "create", "events.k8s.io", "events", True),
+    ("system:serviceaccount:kube-system:kube-dns", "watch", "", "services", True),
+    ("system:node:nobody", "list", "", "secrets", False),  # the role system:node is bound to nobody
+]
+
+
+@pytest.mark.parametrize(("who", "verb", "group", "resource", "allowed"), KUBERNETES_OWN)
+async def test_the_default_roles_are_bound_to_the_parts_of_kubernetes(
+    api: ApiServer, who: str, verb: str, group: str, resource: str, allowed: bool
+) -> None:
+    name, _, subresource = resource.partition("/")
+    about = {"verb": verb, "group": group, "resource": name, "subresource": subresource}
+    body = {"spec": {"user": who, "groups": ["system:authenticated"], "resourceAttributes": about}}
+    code, said = await send(api, "POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", body)
+    assert (code, said["status"].get("allowed", False)) == (201, allowed)
+
+
+async def test_claims_of_devices_are_edited_and_viewed_as_other_objects_of_a_namespace(api: ApiServer) -> None:
+    for role, verb, resource, allowed in (
+        ("view", "list", "resourceclaims", True),
+        ("view", "get", "resourceclaims/status", True),
+        ("view", "create", "resourceclaims", False),
+        ("edit", "create", "resourceclaimtemplates", True),
+        ("admin", "delete", "resourceclaims", True),
+    ):
+        _, said = await send(api, "GET", f"{CLUSTER_ROLES}/{role}")
+        given = [
+            one
+            for one in said["rules"]
+            if one["apiGroups"] == ["resource.k8s.io"] and resource in one["resources"] and verb in one["verbs"]
+        ]
+        assert bool(given) == allowed, (role, verb, resource)

@@ -1,5 +1,9 @@
 """The roles and bindings that every lab has from its first start: Kubernetes' own, as far as labctl serves what they speak of.
 
+Left out are rules about what is not served (the group `extensions`, `nodes/proxy` and its kin, leasecandidates, clustertrustbundles, device taints,
+`/flagz` and `/statusz`), and roles that only parts of Kubernetes need which labctl has not or does not run under a name of their own: kubelet-api-admin,
+cluster-trust-bundle-discovery, one for each controller, and the Roles of kube-system and kube-public for leader election and bootstrapping.
+
 At each start what is missing is made, and rules and subjects that somebody took away are added again, unless the object's annotation
 `rbac.authorization.kubernetes.io/autoupdate` is "false". What somebody added stays.
 """
@@ -46,6 +50,8 @@ def _paths(*paths: str) -> Rule:
     return {"nonResourceURLs": list(paths), "verbs": ["get"]}
 
 
+_EVENTS = [_on(group, ["create", "patch", "update"], "events") for group in ("", "events.k8s.io")]
+_REVIEWED = [_on("authentication.k8s.io", ["create"], "tokenreviews"), _on("authorization.k8s.io", ["create"], "subjectaccessreviews")]
 _PUBLIC = ("/healthz", "/livez", "/readyz", "/version", "/version/")
 
 ROLES: dict[str, list[Rule]] = {
@@ -62,28 +68,60 @@ ROLES: dict[str, list[Rule]] = {
     "system:service-account-issuer-discovery": [
         _paths("/.well-known/openid-configuration", "/.well-known/openid-configuration/", "/openid/v1/jwks", "/openid/v1/jwks/")
     ],
-    "system:auth-delegator": [
-        _on("authentication.k8s.io", ["create"], "tokenreviews"),
-        _on("authorization.k8s.io", ["create"], "subjectaccessreviews"),
-    ],
+    "system:auth-delegator": _REVIEWED,
     "system:node-proxier": [
         _on("", ["list", "watch"], "endpoints", "services"),
         _on("", _READ, "nodes"),
-        _on("", ["create", "patch", "update"], "events"),
+        *_EVENTS,
         _on("discovery.k8s.io", ["list", "watch"], "endpointslices"),
+        _on("networking.k8s.io", ["list", "watch"], "servicecidrs"),
+    ],
+    "system:node": [  # bound to nobody: what a node may do depends on its pods (api/authorize.py)
+        *_REVIEWED,
+        _on("authorization.k8s.io", ["create"], "localsubjectaccessreviews"),
+        _on("", _READ, "configmaps", "secrets", "services"),
+        _on("", [*_READ, "create", "patch", "update"], "nodes"),
+        _on("", ["patch", "update"], "nodes/status", "pods/status"),
+        _on("", ["create", "patch", "update"], "events"),
+        _on("", [*_READ, "create", "delete"], "pods"),
+        _on("", ["create"], "pods/eviction", "serviceaccounts/token"),
+        _on("", ["get"], "endpoints", "persistentvolumeclaims", "persistentvolumes", "serviceaccounts"),
+        _on("", ["get", "patch", "update"], "persistentvolumeclaims/status"),
+        _on("certificates.k8s.io", [*_READ, "create"], "certificatesigningrequests"),
+        _on("coordination.k8s.io", ["create", "delete", "get", "patch", "update"], "leases"),
+        _on("storage.k8s.io", ["get"], "volumeattachments"),
+        _on("storage.k8s.io", _READ, "csidrivers"),
+        _on("storage.k8s.io", ["create", "delete", "get", "patch", "update"], "csinodes"),
+        _on("node.k8s.io", _READ, "runtimeclasses"),
+        _on("resource.k8s.io", ["get"], "resourceclaims"),
+        _on("resource.k8s.io", ["deletecollection"], "resourceslices"),
+    ],
+    "system:kube-controller-manager": [
+        *_EVENTS,
+        _on("coordination.k8s.io", ["create"], "leases"),
+        _on("coordination.k8s.io", ["get", "update"], "leases", names=["kube-controller-manager"]),
+        _on("", ["create", "get", "update"], "secrets", "serviceaccounts"),
+        _on("", ["delete"], "secrets"),
+        _on("", ["get"], "configmaps", "namespaces"),
+        _on("", ["create"], "serviceaccounts/token"),
+        _on("*", ["list", "watch"], "*"),
+        *_REVIEWED,
     ],
     "system:kube-scheduler": [
-        *(_on(group, ["create", "patch", "update"], "events") for group in ("", "events.k8s.io")),
-        _on("coordination.k8s.io", ["create", "list", "watch"], "leases"),
-        _on("coordination.k8s.io", ["get", "update"], "leases", names=["kube-scheduler"]),
+        *_EVENTS,
+        _on("coordination.k8s.io", ["create"], "leases"),
+        _on("coordination.k8s.io", [*_READ, "update"], "leases", names=["kube-scheduler"]),
         _on("", _READ, "namespaces", "nodes", "persistentvolumeclaims", "persistentvolumes", "replicationcontrollers", "services"),
         _on("", [*_READ, "delete"], "pods"),
         _on("", ["create"], "bindings", "pods/binding"),
         _on("", ["patch", "update"], "pods/status"),
         _on("apps", _READ, "replicasets", "statefulsets"),
         _on("policy", _READ, "poddisruptionbudgets"),
-        _on("authentication.k8s.io", ["create"], "tokenreviews"),
-        _on("authorization.k8s.io", ["create"], "subjectaccessreviews"),
+        _on("storage.k8s.io", _READ, "csidrivers", "csinodes", "csistoragecapacities", "volumeattachments"),
+        _on("resource.k8s.io", _READ, "deviceclasses", "resourceslices"),
+        _on("resource.k8s.io", [*_READ, "patch", "update"], "resourceclaims", "resourceclaims/status"),
+        _on("", [*_READ, "patch", "update"], "pods/finalizers"),
+        *_REVIEWED,
     ],
     "system:volume-scheduler": [
         _on("", [*_READ, "patch", "update"], "persistentvolumeclaims", "persistentvolumes"),
@@ -93,7 +131,7 @@ ROLES: dict[str, list[Rule]] = {
     "system:node-problem-detector": [
         _on("", ["get"], "nodes"),
         _on("", ["patch"], "nodes/status"),
-        *(_on(group, ["create", "patch", "update"], "events") for group in ("", "events.k8s.io")),
+        *_EVENTS,
     ],
     "system:heapster": [_on("", _READ, "events", "namespaces", "nodes", "pods")],
     "system:kube-aggregator": [_on("", _READ, "endpoints", "services")],
@@ -103,7 +141,7 @@ ROLES: dict[str, list[Rule]] = {
         _on("", [*_READ, "update"], "persistentvolumeclaims"),
         _on("storage.k8s.io", _READ, "storageclasses"),
         _on("", ["watch"], "events"),
-        _on("", ["create", "patch", "update"], "events"),
+        *_EVENTS,
     ],
     "system:certificates.k8s.io:certificatesigningrequests:nodeclient": [
         _on("certificates.k8s.io", ["create"], "certificatesigningrequests/nodeclient")
@@ -126,6 +164,7 @@ ROLES: dict[str, list[Rule]] = {
         _on("metrics.k8s.io", _READ, "nodes", "pods"),
         _on("policy", _READ, "poddisruptionbudgets", "poddisruptionbudgets/status"),
         _on("networking.k8s.io", _READ, "ingresses", "ingresses/status", "networkpolicies"),
+        _on("resource.k8s.io", _READ, "resourceclaims", "resourceclaims/status", "resourceclaimtemplates"),
     ],
     "system:aggregate-to-edit": [
         _on("", _READ, *_INTO_PODS, "secrets", "services/proxy"),
@@ -141,6 +180,7 @@ ROLES: dict[str, list[Rule]] = {
         _on("policy", _CHANGE, "poddisruptionbudgets"),
         _on("networking.k8s.io", _CHANGE, "ingresses", "networkpolicies"),
         _on("coordination.k8s.io", (*_READ, *_CHANGE), "leases"),
+        _on("resource.k8s.io", _CHANGE, "resourceclaims", "resourceclaimtemplates"),
     ],
     "system:aggregate-to-admin": [
         _on("authorization.k8s.io", ["create"], "localsubjectaccessreviews"),
@@ -164,6 +204,11 @@ BINDINGS: dict[str, list[tuple[str, str]]] = {
     "system:monitoring": [("Group", "system:monitoring")],
     "system:service-account-issuer-discovery": [("Group", "system:serviceaccounts")],
     "system:node-proxier": [("User", "system:kube-proxy")],
+    "system:kube-controller-manager": [("User", "system:kube-controller-manager")],
+    "system:kube-scheduler": [("User", "system:kube-scheduler")],
+    "system:volume-scheduler": [("User", "system:kube-scheduler")],
+    "system:kube-dns": [("ServiceAccount", "kube-system/kube-dns")],
+    "system:node": [],
 }
 
 
@@ -175,9 +220,16 @@ def objects() -> Iterator[tuple[str, Object]]:
         aggregation = {"clusterRoleSelectors": [{"matchLabels": {AGGREGATE + name: "true"}}]}
         yield CLUSTER_ROLES, {"metadata": _metadata(name), "aggregationRule": aggregation, "rules": _aggregated(name)}
     for name, subjects in BINDINGS.items():
-        listed = [{"apiGroup": GROUP, "kind": kind, "name": subject} for kind, subject in subjects]
+        listed = [_subject(kind, subject) for kind, subject in subjects]
         role = {"apiGroup": GROUP, "kind": "ClusterRole", "name": name}
         yield CLUSTER_ROLE_BINDINGS, {"metadata": _metadata(name), "roleRef": role, "subjects": listed}
+
+
+def _subject(kind: str, name: str) -> Object:
+    if kind == "ServiceAccount":
+        namespace, _, name = name.partition("/")
+        return {"kind": kind, "name": name, "namespace": namespace}
+    return {"apiGroup": GROUP, "kind": kind, "name": name}
 
 
 def _metadata(name: str) -> Object:
