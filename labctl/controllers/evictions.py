@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from math import inf
 from random import Random
+from typing import Any
 
 from labctl.clock import rfc3339
 from labctl.controllers.indexes import MACHINES, NODES, PODS, PODS_BY_NODE
@@ -18,6 +19,7 @@ from labctl.controllers.nodes import cause_of, death_of
 from labctl.controllers.nodetaints import BOOT
 from labctl.controllers.settings import ControllerSettings
 from labctl.reconcile.plan import NOTHING, Action, Delete, Index, Key, Patch, Plan, Record, Seen, View
+from labctl.resources.disruption import BY_TAINTS, disrupted
 from labctl.resources.kinds.core_v1.node import Node, Taint
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.taints import NOT_READY, OUT_OF_SERVICE, UNREACHABLE
@@ -52,7 +54,7 @@ class Evictions:
         waits: list[float] = []
         for pod in view.by(PODS, "node", key):
             if _fenced(pod, node):
-                actions.append(_remove(view, pod, node))
+                actions += _remove(view, pod, node)
             elif pod.active:
                 left_s, taint = min(((self._left_s(view, node, pod, taint, now), taint) for taint in taints), key=lambda item: item[0])
                 if left_s <= 0:
@@ -93,27 +95,28 @@ def _fenced(pod: Pod, node: Node) -> bool:
     return False
 
 
-def _remove(view: View, pod: Pod, node: Node) -> Action:
+def _remove(view: View, pod: Pod, node: Node) -> Iterator[Action]:
+    """Yield what ends a pod whose node is certainly off. Nobody else will say that it failed; a pod that was leaving already is no disruption."""
+    if not pod.finished:
+        leaves = pod.metadata.deletion_timestamp is not None
+        status = {"phase": "Failed", **({} if leaves else {"conditions": _conditions(view, pod)})}
+        yield Patch(PODS, pod.metadata.key, {"status": status}, "status", pod.metadata.revision)
     name = node.metadata.name
     why = f"killed with its node: {name} is out of service"
     if death := death_of(view.get(MACHINES, name), node):
         why += f", because {cause_of(death)}"
     event = Record(PODS, pod.metadata.key, "TaintManagerEviction", f"Deleting Pod {pod.metadata.key}: node {name} is out of service")
-    return Delete(PODS, pod.metadata.key, pod.metadata.uid, grace_s=0, why=why, event=event)
+    yield Delete(PODS, pod.metadata.key, pod.metadata.uid, grace_s=0, why=why, event=event)
+
+
+def _conditions(view: View, pod: Pod) -> list[dict[str, Any]]:
+    whole = view.raw(PODS, pod.metadata.key) or {}
+    return disrupted(whole, BY_TAINTS, "Taint manager: deleting due to NoExecute taint", rfc3339(view.wall()))
 
 
 def _evict(view: View, pod: Pod, taint: Taint) -> Iterator[Action]:
     """Yield what ends a pod, after its status says that it is no failure of its own (KEP-3329)."""
-    whole = view.raw(PODS, pod.metadata.key) or {}
-    others = [each for each in whole.get("status", {}).get("conditions", ()) if each.get("type") != "DisruptionTarget"]
-    told = {
-        "type": "DisruptionTarget",
-        "status": "True",
-        "reason": "DeletionByTaintManager",
-        "message": "Taint manager: deleting due to NoExecute taint",
-        "lastTransitionTime": rfc3339(view.wall()),
-    }
-    yield Patch(PODS, pod.metadata.key, {"status": {"conditions": [*others, told]}}, "status", pod.metadata.revision)
+    yield Patch(PODS, pod.metadata.key, {"status": {"conditions": _conditions(view, pod)}}, "status", pod.metadata.revision)
     why = f"evicted from {pod.spec.node_name}: it does not tolerate {taint.key} any longer"
     event = Record(PODS, pod.metadata.key, "TaintManagerEviction", f"Marking for deletion Pod {pod.metadata.key}")
     yield Delete(PODS, pod.metadata.key, pod.metadata.uid, why=why, event=event)

@@ -6,14 +6,15 @@ portions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from random import Random
 
 from labctl.clock import rfc3339
 from labctl.controllers.indexes import EVENTS, LEASES, NODES, PODS, PODS_BY_NODE
 from labctl.controllers.peers import LEASE_NAMESPACE
 from labctl.controllers.settings import ControllerSettings
-from labctl.reconcile.plan import NOTHING, Action, Delete, Index, Key, Plan, Seen, View
+from labctl.reconcile.plan import NOTHING, Action, Delete, Index, Key, Patch, Plan, Seen, View
+from labctl.resources.disruption import BY_GARBAGE_COLLECTOR, disrupted
 from labctl.resources.kinds.core_v1.event import Event
 from labctl.resources.kinds.core_v1.pod_view import Pod
 
@@ -76,7 +77,7 @@ class Leftovers:
         if left_s > 0:
             return Plan(again_s=left_s)
         why = f"deleted because its node {name} is gone"
-        actions: list[Action] = [Delete(PODS, pod.metadata.key, pod.metadata.uid, grace_s=0, why=why) for pod in pods[:AT_ONCE]]
+        actions = [action for pod in pods[:AT_ONCE] for action in _orphan(view, pod, why)]
         if lease is not None and not pods[AT_ONCE:]:
             actions.append(Delete(LEASES, lease.metadata.key, lease.metadata.uid))
         return Plan(actions, again_s=self._settings.sweep_s)
@@ -96,6 +97,15 @@ class Leftovers:
         expired = [event for event in view.all(EVENTS) if _told_at(event) < oldest]
         actions = [Delete(EVENTS, event.metadata.key, event.metadata.uid) for event in expired[:AT_ONCE]]
         return Plan(actions, again_s=self._settings.sweep_s if len(expired) <= AT_ONCE else 0.0)
+
+
+def _orphan(view: View, pod: Pod, why: str) -> Iterator[Action]:
+    """Yield what ends a pod whose node is gone. No agent will report its end any more, so it is said here."""
+    if not pod.finished:
+        whole = view.raw(PODS, pod.metadata.key) or {}
+        conditions = disrupted(whole, BY_GARBAGE_COLLECTOR, "PodGC: node no longer exists", rfc3339(view.wall()))
+        yield Patch(PODS, pod.metadata.key, {"status": {"phase": "Failed", "conditions": conditions}}, "status", pod.metadata.revision)
+    yield Delete(PODS, pod.metadata.key, pod.metadata.uid, grace_s=0, why=why)
 
 
 def _told_at(event: Event) -> str:

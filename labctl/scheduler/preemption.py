@@ -15,6 +15,7 @@ import msgspec
 
 from labctl.clock import parse_rfc3339
 from labctl.reconcile.plan import View
+from labctl.resources.disruption import BY_SCHEDULER, DISRUPTION
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.kinds.policy_v1.poddisruptionbudget import PodDisruptionBudget
 from labctl.resources.kinds.shared import condition
@@ -24,7 +25,6 @@ from labctl.scheduler.refusal import Refusal
 
 NEVER = "not eligible due to preemptionPolicy=Never."
 WAITS = "not eligible due to a terminating pod on the nominated node."
-PREEMPTED = "PreemptionByScheduler"  # the reason of the DisruptionTarget condition that a victim gets
 CANDIDATES = 100  # so many nodes where it works are compared
 
 NO_HELP = Refusal("Preemption is not helpful for scheduling", final=True)
@@ -107,8 +107,8 @@ def _waits(pod: Pod, priority: int, cluster: Cluster) -> bool:
 
 
 def _preempted(pod: Pod) -> bool:
-    told = condition(pod.status.conditions, "DisruptionTarget")
-    return told is not None and told.reason == PREEMPTED
+    told = condition(pod.status.conditions, DISRUPTION)
+    return told is not None and told.reason == BY_SCHEDULER
 
 
 def _select(

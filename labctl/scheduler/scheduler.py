@@ -17,6 +17,7 @@ import msgspec
 
 from labctl.clock import rfc3339
 from labctl.reconcile.plan import NOTHING, Action, Bind, Delete, Index, Key, Patch, Plan, Record, Seen, View
+from labctl.resources.disruption import BY_SCHEDULER, disrupted
 from labctl.resources.kinds.core_v1.node import Node
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.kinds.shared import condition
@@ -25,7 +26,7 @@ from labctl.scheduler import volumes
 from labctl.scheduler.cluster import Cluster, NodeState, Placed
 from labctl.scheduler.demand import demand_of
 from labctl.scheduler.filters import Situation, sentence
-from labctl.scheduler.preemption import NO_HELP, PREEMPTED, Candidate, preempt
+from labctl.scheduler.preemption import NO_HELP, Candidate, preempt
 from labctl.scheduler.refusal import Refusal
 from labctl.scheduler.scores import best
 from labctl.scheduler.settings import SchedulerSettings
@@ -286,14 +287,9 @@ class Scheduler:
 
     def _end(self, view: View, victim: Placed, pod: Pod, node: str) -> Iterable[Action]:
         key, uid = victim.pod.metadata.key, victim.pod.metadata.uid
-        told = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": PREEMPTED,
-            "message": f"{self.name}: preempting to accommodate a higher priority pod",
-            "lastTransitionTime": rfc3339(view.wall()),
-        }
-        yield Patch(PODS, key, {"status": {"conditions": _with(view, key, told)}}, "status", victim.pod.metadata.revision)
+        message = f"{self.name}: preempting to accommodate a higher priority pod"
+        conditions = disrupted(view.raw(PODS, key) or {}, BY_SCHEDULER, message, rfc3339(view.wall()))
+        yield Patch(PODS, key, {"status": {"conditions": conditions}}, "status", victim.pod.metadata.revision)
         event = Record(PODS, key, "Preempted", f"Preempted by pod {pod.metadata.uid} on node {node}")
         why = f"preempted by {pod.metadata.key}, whose priority is {pod.spec.priority or 0}, to make room on {node}"
         yield Delete(PODS, key, uid, why=why, event=event)

@@ -2,7 +2,7 @@ import pytest
 
 from labctl.controllers.evictions import Evictions
 from labctl.controllers.settings import ControllerSettings
-from labctl.reconcile.plan import Delete
+from labctl.reconcile.plan import Delete, Patch
 from labctl.sim.objects import node, pod
 from labctl.sim.picture import Picture
 
@@ -87,6 +87,19 @@ def test_out_of_service_removes_everything_at_once_even_what_is_leaving(picture)
     picture.put(pod("elsewhere", node="minion-2"))
     picture.put(node(NAME, ready="False", taints=[FENCE]))
     assert evicted(picture.plan(NAME)) == [("a", 0), ("everything", 0), ("leaving", 0)]
+
+
+def test_what_a_dead_node_took_along_has_failed_and_is_a_disruption(picture):
+    picture.put(pod("a", node=NAME))
+    picture.put(pod("done", node=NAME, phase="Succeeded"))
+    picture.put(pod("leaving", node=NAME, deletionTimestamp="2026-01-01T00:00:00Z"))
+    picture.put(node(NAME, ready="False", taints=[FENCE]))
+    told = {action.key: action.patch["status"] for action in picture.plan(NAME).actions if isinstance(action, Patch)}
+    assert told["default/leaving"] == {"phase": "Failed"}, "it was leaving before"
+    assert told.keys() == {"default/a", "default/leaving"} and told["default/a"]["phase"] == "Failed"
+    last = told["default/a"]["conditions"][-1]
+    said = "Taint manager: deleting due to NoExecute taint"
+    assert (last["type"], last["status"], last["reason"], last["message"]) == ("DisruptionTarget", "True", "DeletionByTaintManager", said)
 
 
 def test_a_persons_fence_counts_only_once_the_node_is_not_ready(picture):

@@ -3,6 +3,7 @@ import pytest
 from labctl.clock import rfc3339
 from labctl.controllers.leftovers import Leftovers
 from labctl.controllers.settings import ControllerSettings
+from labctl.reconcile.plan import Delete
 from labctl.sim.objects import node, pod
 from labctl.sim.picture import Picture
 
@@ -13,7 +14,7 @@ def picture():
 
 
 def deleted(plan):
-    return [action.key for action in plan.actions]
+    return [action.key for action in plan.actions if isinstance(action, Delete)]
 
 
 def test_pods_and_lease_of_a_gone_node_are_removed_after_a_while(picture):
@@ -28,7 +29,17 @@ def test_pods_and_lease_of_a_gone_node_are_removed_after_a_while(picture):
     picture.clock.time += 40
     plan = picture.plan("node/n1")
     assert deleted(plan) == ["default/a", "kube-node-lease/n1"]
-    assert plan.actions[0].grace_s == 0
+    told, ended, _ = plan.actions
+    assert ended.grace_s == 0 and told.patch["status"]["phase"] == "Failed"
+    last = told.patch["status"]["conditions"][-1]
+    assert (last["type"], last["reason"], last["message"]) == ("DisruptionTarget", "DeletionByPodGC", "PodGC: node no longer exists")
+
+
+def test_a_finished_pod_of_a_gone_node_stays_as_it_ended(picture):
+    picture.put(pod("a", node="n1", phase="Succeeded"))
+    picture.plan("node/n1")
+    picture.clock.time += 40
+    assert [type(action) for action in picture.plan("node/n1").actions] == [Delete]
 
 
 def test_a_node_that_comes_back_keeps_its_pods_and_the_count_begins_anew(picture):

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from labctl.clock import rfc3339
 from labctl.errors import ApiError
 from labctl.resources import encoding, failures
+from labctl.resources.disruption import BY_EVICTION_API, disrupted
 from labctl.resources.kind import Kind, Object
 from labctl.resources.kinds.policy_v1.poddisruptionbudget import ALWAYS_ALLOW, PodDisruptionBudget
 from labctl.resources.service import SYSTEM, DeleteOptions, WriteOptions, WriteResult
@@ -20,8 +21,6 @@ from labctl.resources.verbs.context import Context
 from labctl.resources.verbs.delete import delete
 from labctl.resources.verbs.write import rewrite
 
-DISRUPTION = "DisruptionTarget"
-EVICTED = "EvictionByEvictionAPI"
 BUDGETS = "poddisruptionbudgets.policy"
 _FREE_PHASES = ("Failed", "Pending", "Succeeded")
 _MOST_DISRUPTED = 2_000
@@ -107,16 +106,7 @@ async def _mark(ctx: Context, kind: Kind, pod: Any, wanted: DeleteOptions) -> De
         done = found["uid"] == metadata.uid and asked in ("", found.get("resourceVersion"))
         if done:  # else the deletion is going to be refused
             status = obj.setdefault("status", {})
-            others = [each for each in status.get("conditions", ()) if each.get("type") != DISRUPTION]
-            since = rfc3339(ctx.clock.wall())
-            told = {
-                "type": DISRUPTION,
-                "status": "True",
-                "reason": EVICTED,
-                "message": "Eviction API: evicting",
-                "lastTransitionTime": since,
-            }
-            status["conditions"] = [*others, told]
+            status["conditions"] = disrupted(obj, BY_EVICTION_API, "Eviction API: evicting", rfc3339(ctx.clock.wall()))
         return obj, ()
 
     written = await rewrite(ctx, kind, metadata.namespace, metadata.name, marked, WriteOptions(SYSTEM), subresource="status")

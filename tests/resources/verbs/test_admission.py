@@ -106,7 +106,7 @@ async def test_what_is_refused_is_not_stored(lab: Lab, row: str) -> None:
 async def test_whoever_evicts_or_deletes_many_is_named(lab: Lab) -> None:
     users: list[User] = []
     await lab.create("pods", {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "x"}]}})
-    step = Step("looks", [], lambda attributes: users.append(attributes.user), verbs=frozenset({"delete"}))
+    step = Step("looks", [], lambda attributes: users.append(attributes.user), verbs=frozenset({"delete", "post"}))
     lab.resources.use_admission(Admission(validating=[step]))
     kind = lab.kind("pods")
     await lab.resources.create(kind, "default", {"metadata": {"name": "p"}}, WriteOptions(user=PERSON), "p", "eviction")
