@@ -45,6 +45,7 @@ class Lab:
             "StrictHostKeyChecking": "yes",
             "BatchMode": "yes",
             "ConnectTimeout": "5",
+            "KexAlgorithms": "^curve25519-sha256",
             "ProxyCommand": machine.proxy_command,
         }
         argv = ["ssh", "-F", "none", "-i", str(self.key), *(f"-o{key}={value}" for key, value in options.items())]

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from labctl.lab.folder import LabFolder
     from labctl.providers.protocol import Machine
 
+QUICK = "  KexAlgorithms ^curve25519-sha256\n"
+"""For machines that labctl makes, whose traffic never leaves this host: OpenSSH's default, which holds out against quantum computers, too, takes the host a tenth
+of a second and an emulated machine a second, more than all else that `ssh minion-1 true` does. Machines that exist already keep the default."""
+
 
 def ssh_command(lab: LabFolder, name: str, command: tuple[str, ...]) -> list[str]:
     """Return `ssh -F .labctl/ssh_config NAME [COMMAND]`. The command's words are quoted for the machine's shell."""
@@ -46,8 +50,9 @@ def write_config(lab: LabFolder, machines: Iterable[Machine]) -> None:
 
 def _block(machine: Machine, pinned: Path, key: Path) -> str:
     proxy = f"  ProxyCommand {machine.proxy_command}\n" if machine.proxy_command else ""
+    quick = "" if machine.key_path else QUICK
     return (
         f"Host {machine.name}\n  HostName {machine.address}\n  Port {machine.port}\n  User {machine.user}\n"
         f"  IdentityFile {machine.key_path or key}\n  IdentitiesOnly yes\n  HostKeyAlias {machine.name}\n"
-        f"  UserKnownHostsFile {pinned}\n  StrictHostKeyChecking yes\n  ConnectTimeout 15\n  LogLevel ERROR\n{proxy}"
+        f"  UserKnownHostsFile {pinned}\n  StrictHostKeyChecking yes\n  ConnectTimeout 15\n  LogLevel ERROR\n{quick}{proxy}"
     )

@@ -16,6 +16,7 @@ import pytest
 from labctl.providers.protocol import Machine, MachineEvent, MachineSpec, Power
 from labctl.providers.settings import VagrantSettings
 from labctl.providers.vagrant.provider import VagrantProvider
+from tests.existing import QUICK
 
 NEEDS_A_LIBVIRTD = pytest.mark.skipif(os.environ.get("LABCTL_VM_INSIDE") != "1", reason="runs beside a libvirtd of its own: make test-vm")
 PATIENCE = float(os.environ.get("LABCTL_TEST_PATIENCE", "1"))
@@ -86,6 +87,6 @@ class Lab:
 
     def on(self, name: str, command: str) -> str:
         address = self.provider.machines()[name].address
-        options = ["-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+        options = ["-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", *QUICK]
         argv = ["ssh", *options, "-i", str(self.key), f"root@{address}", command]
         return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=BOOT_S, stdin=subprocess.DEVNULL).stdout

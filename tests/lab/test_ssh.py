@@ -1,0 +1,28 @@
+"""The lab's ssh_config, as ssh itself reads it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from labctl.lab.ssh import write_config
+from labctl.paths import Paths
+from labctl.providers.protocol import Machine, Power
+
+
+def read_by_ssh(paths: Paths, name: str) -> dict[str, str]:
+    done = subprocess.run(["ssh", "-G", "-F", str(paths.ssh_config), name], capture_output=True, text=True, check=True)
+    return dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+
+
+def test_keys_are_exchanged_quickly_with_machines_that_labctl_makes_and_as_ssh_would_with_others(tmp_path: Path) -> None:
+    made = Machine("minion-1", Power.ON, "10.245.1.11", host_key="ssh-ed25519 AAAA")
+    existing = Machine("minion-2", Power.ON, "10.245.1.12", host_key="ssh-ed25519 AAAA", key_path="/somebody/key")
+    lab: Any = SimpleNamespace(paths=Paths(tmp_path, tmp_path, tmp_path))
+    write_config(lab, [made, existing])
+    first, second = (read_by_ssh(lab.paths, machine.name)["kexalgorithms"].split(",") for machine in (made, existing))
+    assert first[0] == "curve25519-sha256" and set(first) == set(second), "the others are still offered"
+    default = subprocess.run(["ssh", "-G", "-F", "none", "minion-2"], capture_output=True, text=True, check=True).stdout
+    assert f"kexalgorithms {','.join(second)}\n" in default
