@@ -11,6 +11,10 @@ from collections.abc import Sequence
 from labctl.errors import ApiError, Unavailable
 from labctl.resources.kind import FieldError, Kind
 
+MOST_CAUSES = 1_000
+MOST_OF_A_CAUSE = 20_000
+"""Errors of one answer, and characters of one: a body of 3 MB may be wrong in a hundred thousand places."""
+
 
 def not_found(kind: Kind, name: str) -> ApiError:
     return ApiError(404, "NotFound", f'{kind.resource} "{name}" not found', details=_details(kind, name))
@@ -48,12 +52,24 @@ def invalid(kind: Kind, name: str, errors: Sequence[FieldError]) -> ApiError:
 
 
 def invalid_of(kind: str, group: str, name: str, errors: Sequence[FieldError]) -> ApiError:
-    texts = list(dict.fromkeys(f"{e.field}: {e.message}" for e in errors))
+    left, shown = len(errors) - MOST_CAUSES, [_shortened(error) for error in errors[:MOST_CAUSES]]
+    if left > 0:
+        shown.append(FieldError("<nil>", "FieldValueInvalid", f"{left} more errors are not shown"))
+    texts = list(dict.fromkeys(f"{e.field}: {e.message}" for e in shown))
     message = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
     qualified = f"{kind}.{group}" if group else kind
-    causes = [{"reason": e.type, "message": e.message, "field": e.field} for e in errors]
+    causes = [{"reason": e.type, "message": e.message, "field": e.field} for e in shown]
     details = {"name": name, "group": group, "kind": kind, "causes": causes}
     return ApiError(422, "Invalid", f'{qualified} "{name}" is invalid: {message}', details={k: v for k, v in details.items() if v})
+
+
+def _shortened(error: FieldError) -> FieldError:
+    if len(error.field) + len(error.message) <= MOST_OF_A_CAUSE:
+        return error
+    field, message = error.field[:MOST_OF_A_CAUSE], error.message[:MOST_OF_A_CAUSE]
+    return FieldError(
+        f"{field}..." if field != error.field else field, error.type, f"{message}..." if message != error.message else message
+    )
 
 
 def bad_request(message: str) -> ApiError:

@@ -13,8 +13,13 @@ import msgspec
 from labctl.resources.kind import FieldError
 
 
+MOST_SHOWN = 10_000
+"""Characters of a value that an error shows. A hundred errors about one text of 3 MB would be an answer of 600 MB."""
+
+
 def shown(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+    text = msgspec.json.encode(value)
+    return text.decode() if len(text) <= MOST_SHOWN else text[:MOST_SHOWN].decode(errors="ignore") + "..."
 
 
 def required(path: str, why: str = "") -> FieldError:

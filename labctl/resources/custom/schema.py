@@ -7,7 +7,7 @@ by one walk. The pieces under allOf, anyOf, oneOf and not only validate.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -20,11 +20,11 @@ class Node:
     """One JSONSchemaProps. `extra` is what further keys of an object hold; `keep`: unknown fields stay."""
 
     __slots__ = (
-        "all_of", "any_of", "checked", "checks", "dear",
+        "_pattern", "all_of", "any_of", "checked", "checks", "choices", "dear",
         "default", "embedded", "enum", "exclusive_maximum", "exclusive_minimum", "extra", "fills", "format", "int_or_string", "items", "keep",
         "list_keys", "list_type", "map_type", "max_items", "max_length", "max_properties", "maximum", "min_items", "min_length", "min_properties", "minimum",
         "multiple_of", "not_", "nullable", "odd",
-        "one_of", "pattern", "pattern_text", "properties", "required", "rules", "type", "unique",
+        "one_of", "pattern_text", "pieces", "properties", "required", "rules", "type", "unique",
     )  # fmt: skip
 
     def __init__(self, said: Mapping[str, Any]) -> None:
@@ -49,9 +49,10 @@ class Node:
         self.items: Node | None = Node(items) if isinstance(items, dict) else None
         self.required: tuple[str, ...] = tuple(said.get("required") or ())
         self.enum: list[Any] | None = said.get("enum") or None
+        self.choices = frozenset(each for each in self.enum or () if isinstance(each, Hashable))
         self.format: str = said.get("format", "")
         self.pattern_text: str = said.get("pattern", "")
-        self.pattern = compiled(self.pattern_text) if self.pattern_text else None
+        self._pattern: Any = None
         self.minimum, self.maximum = said.get("minimum"), said.get("maximum")
         self.exclusive_minimum, self.exclusive_maximum = said.get("exclusiveMinimum", False), said.get("exclusiveMaximum", False)
         self.multiple_of = said.get("multipleOf")
@@ -66,9 +67,27 @@ class Node:
         below = [*self.properties.values(), *(each for each in (self.items, self.extra) if each)]
         self.fills: bool = self.default is not _MISSING or any(child.fills for child in below)
         self.checks: bool = bool(self.rules) or any(child.checks for child in below)  # rules here or below: see rules.py
-        self.dear: bool = any(_DEAR.search(str(rule)) for rule in self.rules) or any(child.dear for child in below)
+        within = [*self.all_of, *self.any_of, *self.one_of, *((self.not_,) if self.not_ else ())]
+        self.pieces: int = len(within) + sum(max((each.pieces for each in (piece, *piece.under())), default=0) for piece in within)
+        self.dear: bool = self.pieces > _MANY_PIECES or _are_dear(self.rules) or any(child.dear for child in below)
         self.checked: Any = None  # the rules, compiled when the first object is looked at
         self.odd: bool = is_odd(self) or any(child.odd for child in below)
+
+    def under(self) -> Iterator[Node]:
+        """Yield the nodes of the values inside this one's."""
+        yield from self.properties.values()
+        yield from (each for each in (self.items, self.extra) if each is not None)
+
+    @property
+    def pattern(self) -> Any:
+        """The pattern, compiled when the first text is compared with it: who makes a kind need not wait for thousands of them."""
+        if self._pattern is None:
+            self._pattern = compiled(self.pattern_text)
+        return self._pattern
+
+    def offers(self, value: Any) -> bool:
+        """Tell whether the value is one of `enum`, which may hold tens of thousands."""
+        return value in self.choices if isinstance(value, Hashable) else value in (self.enum or ())
 
     @property
     def has_default(self) -> bool:
@@ -86,6 +105,18 @@ def is_odd(node: Node) -> bool:
 
 _DEAR = re.compile(r"\.(all|exists\w*|map|filter|transform\w+|contains|matches|replace|split|find\w*|indexOf|lastIndexOf|validate|check)\(")
 """Rules with these may take more than microseconds, so they are asked in a thread."""
+
+_MANY_PIECES = 20
+"""A value that is compared with more pieces of schema than this (allOf, anyOf, ...) is validated in a thread."""
+
+_MUCH_TEXT = 2_000
+"""Rules of more characters take tens of milliseconds to compile, which is done when the first object is looked at: in a thread, too."""
+
+
+def _are_dear(rules: Sequence[Mapping[str, Any]]) -> bool:
+    texts = [str(rule) for rule in rules]
+    return sum(map(len, texts)) > _MUCH_TEXT or any(_DEAR.search(text) for text in texts)
+
 
 _RESERVED = frozenset(
     "true false null in as break const continue else for function if import let loop package namespace return var void while".split()
@@ -113,6 +144,9 @@ def compiled(pattern: str) -> Any:
 
     options = re2.Options()
     options.log_errors = False
+    options.never_capture = (
+        True  # with groups a text is matched by a slower machine that keeps the place of each: seconds for a thousand of them
+    )
     try:
         return re2.compile(pattern, options)
     except re2.error as error:

@@ -15,6 +15,9 @@ from labctl.resources.kind import FieldError
 
 MOST_OF_A_RULE = 10_000_000
 MOST_OF_ALL = 100_000_000
+MOST_TEXT = 200_000
+"""Characters of all rules of a schema: compiling that many takes seconds, and each master that starts compiles them anew."""
+
 _HINT = "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)"
 _REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
 _KNOWN_TEXTS = {"date": 10, "date-time": 40, "duration": 40, "uuid": 36, "ipv4": 15, "ipv6": 45}
@@ -82,12 +85,22 @@ def _head() -> dict[str, Shape]:
 
 def rule_problems(path: str, schema: Mapping[str, Any]) -> list[FieldError]:
     """Return what is wrong with the rules of a structural schema."""
+    node = Node(schema)
+    if (characters := _characters(node)) > MOST_TEXT:
+        return [fields.forbidden(path, f"x-kubernetes-validations of a schema may have {MOST_TEXT} characters, these have {characters}")]
     look = _Look()
-    found = list(look.at(path, Node(schema), 1, correlated=True, root=True))
+    found = list(look.at(path, node, 1, correlated=True, root=True))
     if not found and look.total > MOST_OF_ALL:
         why = f"x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema exceeds budget by factor of {_factor(look.total / MOST_OF_ALL)} {_HINT}"
         found.append(fields.forbidden(path, why))
     return found
+
+
+def _characters(node: Node) -> int:
+    if not node.checks:
+        return 0
+    own = sum(len(str(said.get(name) or "")) for said in node.rules for name in ("rule", "messageExpression"))
+    return own + sum(map(_characters, node.under()))
 
 
 class _Look:

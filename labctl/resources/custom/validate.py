@@ -7,6 +7,7 @@ changes something else need not mend what an older schema allowed (KEP-4008).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from itertools import islice
 from typing import Any
 
@@ -20,35 +21,121 @@ from labctl.resources.kind import FieldError
 
 MOST_ERRORS = 100
 
+MOST_STEPS = 300_000
+"""How many comparisons of a value with a piece of schema one object may cost: seconds. An object has at most 100,000 values (body.py)."""
+
+_TEXT_OF_A_STEP = 1_000  # characters that are compared with a pattern in about the time of a step
+_MOST_LISTED = 100
+
 
 def validate(node: Node, value: Any, path: str = "", *, embedded: bool = True, old: Any = ABSENT) -> list[FieldError]:
     """Return what is wrong with `value`. At the root, the server itself checks apiVersion, kind and metadata (`embedded`)."""
-    return list(islice(_value(node, value, path, embedded, old), MOST_ERRORS))
+    try:
+        return list(islice(_Validator().value(node, value, path, embedded, old), MOST_ERRORS))
+    except TooDear:
+        why = f"comparing it with its schema takes more than {MOST_STEPS} steps: make the object or the schema smaller"
+        return [FieldError(path or "<nil>", "FieldValueForbidden", f"Forbidden: {why}")]
 
 
-def _value(node: Node, value: Any, path: str, embedded: bool = False, old: Any = ABSENT) -> Iterator[FieldError]:
-    if old is not ABSENT and old == value:
-        return
-    if value is None:
-        if not node.nullable and (node.type or node.int_or_string):
-            yield _wrong_type(path, node.type or "integer,string", "null")
-        return
-    if not _has_type(node, value):
-        yield _wrong_type(path, "integer,string" if node.int_or_string else node.type, _type_of(value))
-        return
-    if node.enum is not None and value not in node.enum:
-        yield FieldError(
-            path, "FieldValueNotSupported", f"Unsupported value: {fields.shown(value)}: supported values: {_listed(node.enum)}"
-        )
-    if isinstance(value, str):
-        yield from _text(node, value, path)
-    elif isinstance(value, dict):
-        yield from _object(node, value, path, embedded or node.embedded, old)
-    elif isinstance(value, list):
-        yield from _list(node, value, path, old)
-    elif not isinstance(value, bool):
-        yield from _number(node, value, path)
-    yield from _combined(node, value, path)
+class TooDear(Exception):  # noqa: N818 - it says what was found
+    """The object costs more comparisons than one may."""
+
+
+class _Validator:
+    """One look at one object. It counts what it does, and ends when that is too much."""
+
+    def __init__(self) -> None:
+        self._left = MOST_STEPS
+
+    def _spend(self, steps: int) -> None:
+        self._left -= steps
+        if self._left < 0:
+            raise TooDear
+
+    def value(self, node: Node, value: Any, path: str, embedded: bool = False, old: Any = ABSENT) -> Iterator[FieldError]:
+        self._spend(1)
+        if old is not ABSENT and old == value:
+            return
+        if value is None:
+            if not node.nullable and (node.type or node.int_or_string):
+                yield _wrong_type(path, node.type or "integer,string", "null")
+            return
+        if not _has_type(node, value):
+            yield _wrong_type(path, "integer,string" if node.int_or_string else node.type, _type_of(value))
+            return
+        if node.enum is not None and not node.offers(value):
+            yield FieldError(
+                path, "FieldValueNotSupported", f"Unsupported value: {fields.shown(value)}: supported values: {_listed(node.enum)}"
+            )
+        if isinstance(value, str):
+            yield from self._text(node, value, path)
+        elif isinstance(value, dict):
+            yield from self._object(node, value, path, embedded or node.embedded, old)
+        elif isinstance(value, list):
+            yield from self._list(node, value, path, old)
+        elif not isinstance(value, bool):
+            yield from _number(node, value, path)
+        yield from self._combined(node, value, path)
+
+    def _text(self, node: Node, value: str, path: str) -> Iterator[FieldError]:
+        if node.max_length is not None and len(value) > node.max_length:
+            yield fields.too_long(path, node.max_length)
+        if node.min_length is not None and len(value) < node.min_length:
+            yield fields.invalid(path, value, f"{path} in body should be at least {node.min_length} chars long")
+        self._spend(len(value) // _TEXT_OF_A_STEP)
+        if node.pattern_text and not node.pattern.search(value):
+            yield fields.invalid(path, value, f"{path} in body should match '{node.pattern_text}'")
+        if node.format and not formats.holds(node.format, value):
+            yield fields.invalid(path, value, f"{path} in body must be of type {node.format}: {fields.shown(value)}")
+
+    def _object(self, node: Node, value: dict[str, Any], path: str, embedded: bool, old: Any) -> Iterator[FieldError]:
+        for name in node.required:
+            if name not in value:
+                yield fields.required(_below(path, name))
+        if node.max_properties is not None and len(value) > node.max_properties:
+            yield fields.too_many(path, len(value), node.max_properties)
+        if node.min_properties is not None and len(value) < node.min_properties:
+            yield fields.invalid(path, value, f"{path} in body should have at least {node.min_properties} properties")
+        if embedded and path:
+            yield from _embedded(value, path)
+        for name, item in value.items():
+            child = node.properties.get(name) or node.extra
+            if child is not None and not (embedded and name == "metadata"):
+                before = old.get(name, ABSENT) if isinstance(old, dict) else ABSENT
+                yield from self.value(child, item, _below(path, name), old=before)
+
+    def _list(self, node: Node, value: list[Any], path: str, old: Any) -> Iterator[FieldError]:
+        if node.max_items is not None and len(value) > node.max_items:
+            yield fields.too_many(path, len(value), node.max_items)
+            return
+        if node.min_items is not None and len(value) < node.min_items:
+            yield fields.invalid(path, value, f"{path} in body should have at least {node.min_items} items")
+        if node.unique and len({msgspec.json.encode(item, order="sorted") for item in value}) < len(value):
+            yield fields.invalid(path, value, f"{path} in body shouldn't contain duplicates")
+        yield from _repeated(node, value, path)
+        if node.items is not None:
+            before_of = items_before(node, old)
+            for number, item in enumerate(value):
+                yield from self.value(node.items, item, f"{path}[{number}]", old=before_of(item))
+
+    def _combined(self, node: Node, value: Any, path: str) -> Iterator[FieldError]:
+        for each in node.all_of:
+            yield from self.value(each, value, path)
+        if node.any_of and not any(self._fits(each, value) for each in node.any_of):
+            yield _schema_error(path, value, f'"{path}" must validate at least one schema (anyOf)')
+            yield from self.value(node.any_of[0], value, path)
+        if node.one_of:
+            fitting = sum(self._fits(each, value) for each in node.one_of)
+            if fitting != 1:
+                found = "none" if not fitting else "multiple"
+                yield _schema_error(path, value, f'"{path}" must validate one and only one schema (oneOf). Found {found} valid')
+                if not fitting:
+                    yield from self.value(node.one_of[0], value, path)
+        if node.not_ is not None and self._fits(node.not_, value):
+            yield _schema_error(path, value, f'"{path}" must not validate the schema (not)')
+
+    def _fits(self, node: Node, value: Any) -> bool:
+        return next(self.value(node, value, ""), None) is None
 
 
 def _type_of(value: Any) -> str:
@@ -78,18 +165,8 @@ def _wrong_type(path: str, wanted: str, found: str) -> FieldError:
 
 
 def _listed(values: list[Any]) -> str:
-    return ", ".join(fields.shown(value) for value in values)
-
-
-def _text(node: Node, value: str, path: str) -> Iterator[FieldError]:
-    if node.max_length is not None and len(value) > node.max_length:
-        yield fields.too_long(path, node.max_length)
-    if node.min_length is not None and len(value) < node.min_length:
-        yield fields.invalid(path, value, f"{path} in body should be at least {node.min_length} chars long")
-    if node.pattern is not None and not node.pattern.search(value):
-        yield fields.invalid(path, value, f"{path} in body should match '{node.pattern_text}'")
-    if node.format and not formats.holds(node.format, value):
-        yield fields.invalid(path, value, f"{path} in body must be of type {node.format}: {fields.shown(value)}")
+    more = ", ..." if len(values) > _MOST_LISTED else ""
+    return ", ".join(fields.shown(value) for value in values[:_MOST_LISTED]) + more
 
 
 def _number(node: Node, value: int | float, path: str) -> Iterator[FieldError]:
@@ -99,32 +176,20 @@ def _number(node: Node, value: int | float, path: str) -> Iterator[FieldError]:
     if node.maximum is not None and (value >= node.maximum if node.exclusive_maximum else value > node.maximum):
         words = "less than" if node.exclusive_maximum else "less than or equal to"
         yield fields.invalid(path, value, f"{path} in body should be {words} {_plain(node.maximum)}")
-    if node.multiple_of and abs(value / node.multiple_of - round(value / node.multiple_of)) > 1e-9:
+    if node.multiple_of and not _is_multiple(value, node.multiple_of):
         yield fields.invalid(path, value, f"{path} in body should be a multiple of {_plain(node.multiple_of)}")
     limits = {"int32": 2**31, "int64": 2**63}
     if node.format in limits and isinstance(value, int) and not -limits[node.format] <= value < limits[node.format]:
         yield fields.invalid(path, value, f"{path} in body must be of type {node.format}: {fields.shown(value)}")
 
 
+def _is_multiple(value: int | float, of: int | float) -> bool:
+    """Compare exactly, as decimals: a quotient of floats may be infinite, and 0.3 / 0.1 is no whole number."""
+    return (Fraction(str(value)) / Fraction(str(of))).denominator == 1
+
+
 def _plain(number: int | float) -> str:
-    return str(int(number)) if float(number).is_integer() else str(number)
-
-
-def _object(node: Node, value: dict[str, Any], path: str, embedded: bool, old: Any) -> Iterator[FieldError]:
-    for name in node.required:
-        if name not in value:
-            yield fields.required(_below(path, name))
-    if node.max_properties is not None and len(value) > node.max_properties:
-        yield fields.too_many(path, len(value), node.max_properties)
-    if node.min_properties is not None and len(value) < node.min_properties:
-        yield fields.invalid(path, value, f"{path} in body should have at least {node.min_properties} properties")
-    if embedded and path:
-        yield from _embedded(value, path)
-    for name, item in value.items():
-        child = node.properties.get(name) or node.extra
-        if child is not None and not (embedded and name == "metadata"):
-            before = old.get(name, ABSENT) if isinstance(old, dict) else ABSENT
-            yield from _value(child, item, _below(path, name), old=before)
+    return str(int(number)) if isinstance(number, float) and number.is_integer() else str(number)
 
 
 def _embedded(value: dict[str, Any], path: str) -> Iterator[FieldError]:
@@ -132,21 +197,6 @@ def _embedded(value: dict[str, Any], path: str) -> Iterator[FieldError]:
     for name in ("apiVersion", "kind"):
         if not value.get(name):
             yield fields.required(_below(path, name), "must not be empty")
-
-
-def _list(node: Node, value: list[Any], path: str, old: Any) -> Iterator[FieldError]:
-    if node.max_items is not None and len(value) > node.max_items:
-        yield fields.too_many(path, len(value), node.max_items)
-        return
-    if node.min_items is not None and len(value) < node.min_items:
-        yield fields.invalid(path, value, f"{path} in body should have at least {node.min_items} items")
-    if node.unique and len({msgspec.json.encode(item, order="sorted") for item in value}) < len(value):
-        yield fields.invalid(path, value, f"{path} in body shouldn't contain duplicates")
-    yield from _repeated(node, value, path)
-    if node.items is not None:
-        before_of = items_before(node, old)
-        for number, item in enumerate(value):
-            yield from _value(node.items, item, f"{path}[{number}]", old=before_of(item))
 
 
 def _repeated(node: Node, value: list[Any], path: str) -> Iterator[FieldError]:
@@ -172,29 +222,8 @@ def _repeated(node: Node, value: list[Any], path: str) -> Iterator[FieldError]:
         seen.add(word)
 
 
-def _combined(node: Node, value: Any, path: str) -> Iterator[FieldError]:
-    for each in node.all_of:
-        yield from _value(each, value, path)
-    if node.any_of and not any(_fits(each, value) for each in node.any_of):
-        yield _schema_error(path, value, f'"{path}" must validate at least one schema (anyOf)')
-        yield from _value(node.any_of[0], value, path)
-    if node.one_of:
-        fitting = sum(_fits(each, value) for each in node.one_of)
-        if fitting != 1:
-            found = "none" if not fitting else "multiple"
-            yield _schema_error(path, value, f'"{path}" must validate one and only one schema (oneOf). Found {found} valid')
-            if not fitting:
-                yield from _value(node.one_of[0], value, path)
-    if node.not_ is not None and _fits(node.not_, value):
-        yield _schema_error(path, value, f'"{path}" must not validate the schema (not)')
-
-
 def _schema_error(path: str, value: Any, why: str) -> FieldError:
     return FieldError(path or "<nil>", "FieldValueInvalid", f"Invalid value: {fields.shown(value)}: {why}")
-
-
-def _fits(node: Node, value: Any) -> bool:
-    return next(_value(node, value, ""), None) is None
 
 
 def _below(path: str, name: str) -> str:

@@ -113,3 +113,32 @@ def test_big_schemas_and_hostile_patterns_take_little_time() -> None:
     assert problems("s", struct(spec=deep)) == []
     assert len(told(struct(a={**TEXT, "pattern": "^(a+)+$"}), {"a": "a" * 100_000 + "b"})) == 1
     assert time.monotonic() - begun < 20
+
+
+def test_what_no_object_may_cost() -> None:
+    """Each of these took minutes, or the whole memory, or was a traceback."""
+    many = [f"e{number}" for number in range(50_000)]
+    assert told({"type": "array", "items": {**TEXT, "enum": many}}, [many[-1]] * 50_000) == []
+    [error] = told({**TEXT, "enum": many}, "x")
+    assert len(error) < 2_000
+    assert told({**TEXT, "pattern": "(" * 5000 + "a" + ")" * 5000}, "a" * 100_000) == []
+    assert told({"type": "number", "multipleOf": 1e-300}, 1e300) == []
+    assert told({"type": "number", "multipleOf": 0.1}, 0.3) == []
+    assert "should be a multiple of" in told({"type": "number", "multipleOf": 7e300}, 1)[0]
+    pieces = [{"pattern": f"^a{number}*b"} for number in range(300)]
+    [error] = told({"type": "array", "items": {**TEXT, "not": {"anyOf": pieces}}}, ["a"] * 2_000)
+    assert "takes more than 300000 steps" in error
+    errors = told({**TEXT, "allOf": [{"pattern": f"b{number}"} for number in range(200)]}, "a" * 2_900_000)
+    assert sum(map(len, errors)) < 2_000_000
+
+
+def test_a_schema_that_is_dear_is_asked_in_a_thread() -> None:
+    assert not Node(struct(a=TEXT)).dear
+    assert Node(struct(a={**TEXT, "anyOf": [{"pattern": f"{number}"} for number in range(1000)]})).dear
+    assert Node({**struct(a=TEXT), "x-kubernetes-validations": [{"rule": f"self.a != '{number}'"} for number in range(1000)]}).dear
+
+
+def test_rules_of_a_schema_are_bounded_together() -> None:
+    rules = [{"rule": f"self.a != 'x{number}'" + " || true" * 100} for number in range(1000)]
+    [error] = problems("s", {**struct(a=TEXT), "x-kubernetes-validations": rules})
+    assert error.message.startswith("Forbidden: x-kubernetes-validations of a schema may have 200000 characters")
