@@ -12,6 +12,9 @@ import msgspec
 
 from labctl.resources.kind import FieldError
 
+MOST_SHOWN = 10_000
+"""Characters of a value that an error shows. A hundred errors about one text of 3 MB would be an answer of 600 MB."""
+
 
 MOST_SHOWN = 10_000
 """Characters of a value that an error shows. A hundred errors about one text of 3 MB would be an answer of 600 MB."""
