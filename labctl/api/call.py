@@ -69,8 +69,8 @@ class Call:
         except HTTPRequestEntityTooLarge:
             raise status.too_large(self.settings.body_limit_bytes) from None
 
-    def write_options(self) -> WriteOptions:
-        return query.write_options(self.query, self.user, self.method, self._program())
+    def write_options(self, *, apply: bool = False) -> WriteOptions:
+        return query.write_options(self.query, self.user, self.method, self._program(), apply=apply)
 
     @property
     def _agent(self) -> str:

@@ -15,6 +15,7 @@ from labctl.clock import Clock
 from labctl.resources.encoding import client_bytes
 from labctl.resources.resources import Resources
 from labctl.resources.service import ListOptions, ListResult, WriteResult
+from labctl.resources.verbs.patch import is_apply
 from labctl.store.interface import Entry
 
 _encode = msgspec.json.Encoder().encode
@@ -77,9 +78,8 @@ class Objects:
         content_type = negotiate.patch_type(call.request.headers.get("Content-Type", ""))
         self._may_send(call, "patch")
         body = await bodies.read_patch(call, content_type)
-        written = await self._resources.patch(
-            call.kind, target.namespace, target.name, body, content_type, call.write_options(), target.subresource
-        )
+        options = call.write_options(apply=is_apply(content_type))
+        written = await self._resources.patch(call.kind, target.namespace, target.name, body, content_type, options, target.subresource)
         return await self._answer_write(call, written)
 
     async def delete(self, call: Call) -> web.StreamResponse:

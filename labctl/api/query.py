@@ -18,6 +18,7 @@ from labctl.resources.service import DeleteOptions, ListOptions, User, WriteOpti
 
 _INT64_DIGITS = 18  # every number of up to 18 digits fits into an int64
 _INTEGER = re.compile(r"[+-]?[0-9]+")
+_DURATION = re.compile(r"[-+]?(?:0|(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)")  # as Go's time.ParseDuration
 FIELD_MANAGER_MAX = 128  # bytes
 _VALIDATIONS = ("Ignore", "Warn", "Strict")
 _OPTIONS = {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions"}
@@ -82,14 +83,23 @@ def list_options(query: Query) -> ListOptions:
     )
 
 
-def write_options(query: Query, user: User, method: str = "POST", program: str = "") -> WriteOptions:
-    """Returns the options of a POST, PUT or PATCH. `program` is the client's name in its User-Agent. Raises 422."""
+def refuse_bad_timeout(query: Query) -> None:
+    """Raises 400 if `timeout` is no duration. A good one is not acted on: no request but those that wait for a webhook takes long, and these have their own."""
+    text = query.first("timeout")
+    if text and not _DURATION.fullmatch(text):
+        raise status.bad_request(f'invalid timeout specified in the request URL - time: invalid duration "{text[:100]}"')
+
+
+def write_options(query: Query, user: User, method: str = "POST", program: str = "", *, apply: bool = False) -> WriteOptions:
+    """Returns the options of a POST, PUT or PATCH. `program` is the client's name in its User-Agent; `apply`: it is a server-side apply. Raises 422."""
     validation = query.first("fieldValidation") or "Warn"
     if not query:
         return WriteOptions(user=user, program=program)
     errors = [*_wrong_dry_run(query.all("dryRun")), *_wrong_manager(query.first("fieldManager"))]
     if validation not in _VALIDATIONS:
         errors.append(fields.not_supported("fieldValidation", validation, _VALIDATIONS))
+    if method == "PATCH" and "force" in query and not apply:
+        errors.append(fields.forbidden("force", "may not be specified for non-apply patch"))
     if errors:
         raise failures.invalid_of(_OPTIONS[method], "meta.k8s.io", "", errors)
     return WriteOptions(

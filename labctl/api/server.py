@@ -191,6 +191,8 @@ class Server:
             return await self._paths.serve(call)
         call.target = target
         verb = _verb(call)
+        if "timeout" in call.query and verb != "watch" and (target.resource, target.subresource) not in streaming.STREAMS:
+            query.refuse_bad_timeout(call.query)
         if record is not None:
             record.verb = verb
         self._authorizer.objects(user, verb, target, call.query)

@@ -26,7 +26,7 @@ from labctl.resources.service import SYSTEM, DeleteOptions, ListOptions, ListRes
 from labctl.resources.settings import ResourceSettings
 from labctl.resources.verbs import delete, read, subresources, versions, write
 from labctl.resources.verbs.context import Context
-from labctl.resources.verbs.patch import applier, is_apply, patcher
+from labctl.resources.verbs.patch import applier, is_apply, patcher, scale_applier
 from labctl.resources.verbs.warnings import is_person
 from labctl.resources.verbs.watch import EventPool, ObjectWatch
 from labctl.store.interface import Entry, Store
@@ -197,6 +197,8 @@ class Resources:
     async def _apply(self, kind: Kind, namespace: str, name: str, patch: Body, options: WriteOptions, subresource: str) -> WriteResult:
         """Carries out a server-side apply: it creates the object if there is none, and merges if another client creates it meanwhile."""
         size = write.size_of(patch)
+        if subresource == "scale":
+            return await self._apply_scale(kind, namespace, name, patch, options, size)
         change = applier(self._ctx, self.body_kind(kind, subresource), patch, options, subresource)
         applied = msgspec.structs.replace(options, applied=True)
         if subresource or self.store.get(kind.key(namespace, name)) is not None:
@@ -210,6 +212,14 @@ class Resources:
             if error.reason != "AlreadyExists":
                 raise
         return await self._rewrite(kind, namespace, name, change, applied, subresource, size)
+
+    async def _apply_scale(self, kind: Kind, namespace: str, name: str, patch: Body, options: WriteOptions, size: int) -> WriteResult:
+        """Applies a Scale: its manager owns the number of replicas in the object itself, through this subresource."""
+        change = scale_applier(self._ctx, kind, name, patch, options)
+        applied = msgspec.structs.replace(options, applied=True)
+        written = await write.rewrite(self._ctx, kind, namespace, name, change, applied, "scale", size)
+        self._journaled(written, options.user, "scaled", options.dry_run)
+        return msgspec.structs.replace(written, entry=subresources.scale_of(kind, written.entry))
 
     async def _rewrite(
         self, kind: Kind, namespace: str, name: str, change: write.Change, options: WriteOptions, subresource: str, size: int

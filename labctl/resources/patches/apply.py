@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from labctl.errors import ApiError
+from labctl.resources import failures
 from labctl.resources.encoding import NOT_JSON
 from labctl.resources.kind import Kind, Object
 from labctl.resources.patches import fieldset, managed
@@ -40,6 +41,9 @@ def apply(
         raise _no_manager()
     type_ = schema.type_of(kind.group, kind.version, kind.kind)
     _check_config(type_, kind, config)
+    if live is None and (uid := config.get("metadata", {}).get("uid")):
+        words = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+        raise failures.conflict(kind, config["metadata"].get("name", ""), words)
     me = Manager(manager, APPLY, kind.api_version, subresource)
     managers = _managers_of(type_, kind, live)
     before = managers[me].fields if me in managers else NO_FIELDS
@@ -153,6 +157,11 @@ def _applied_by_client(type_: Type, live: Object) -> Fields:
         return NO_FIELDS
     changed = fieldset.compare(type_, last, live)
     return fieldset.owned(type_, last) - changed.modified - changed.removed
+
+
+def check_config(schema: Schema, kind: Kind, config: Any) -> None:
+    """Raises ApiError 400 if the configuration is none of this kind."""
+    _check_config(schema.type_of(kind.group, kind.version, kind.kind), kind, config)
 
 
 def _check_config(type_: Type, kind: Kind, config: Any) -> None:

@@ -17,6 +17,7 @@ from labctl.resources.patches import json as json_patch
 from labctl.resources.schema import body
 from labctl.resources.schema.validate import decode_patched
 from labctl.resources.service import WriteOptions
+from labctl.resources.verbs import subresources
 from labctl.resources.verbs.context import Context
 
 JSON = "application/json-patch+json"
@@ -57,6 +58,13 @@ def applier(ctx: Context, kind: Kind, patch: bytes | Object, options: WriteOptio
         return applied, repeated
 
     return change
+
+
+def scale_applier(ctx: Context, kind: Kind, name: str, patch: bytes | Object, options: WriteOptions) -> Patched:
+    """Returns a function that carries out a server-side apply of a Scale to the object that it scales."""
+    config = documents.parse(patch if isinstance(patch, bytes) else msgspec.json.encode(patch))
+    apply.check_config(ctx.schema, subresources.body_kind(kind, "scale"), config)
+    return applier(ctx, kind, subresources.scale_config(kind, name, config), options, "scale")
 
 
 def _repeated(raw: bytes, config: Any, field_validation: str) -> Sequence[str]:

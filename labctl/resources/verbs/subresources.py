@@ -132,6 +132,20 @@ def _at(obj: Object, path: str) -> Any:
     return value
 
 
+def scale_config(kind: Kind, name: str, scale: Object) -> Object:
+    """Returns the apply configuration of an object that says as much as one of its Scale: the number of replicas."""
+    meta.refuse_other_name(scale.get("metadata", {}), name)
+    config: Object = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}}
+    replicas = scale.get("spec", {}).get("replicas")
+    if replicas is not None:
+        *parents, last = _scale_paths(kind).replicas.split(".")
+        parent = config
+        for step in parents:
+            parent = parent.setdefault(step, {})
+        parent[last] = replicas
+    return config
+
+
 def rescaled(kind: Kind, obj: Object, scale: Object) -> Object:
     """Returns the object with the number of replicas from a Scale, and with the Scale's resourceVersion."""
     name = obj["metadata"]["name"]
