@@ -2,6 +2,7 @@
 # make bench  what we claim about speed, measured        make check   lint, layers, types
 # make test-vm  the scenarios on real virtual machines (QEMU, libvirt, Vagrant), in a network namespace of their own; as root
 # make test-in-vm  scenarios on namespace machines inside a virtual machine: systemd, cgroup version 2, a kernel with modules; as root
+# make boxes  what make test-vm fetches and builds first: packages, and the box of virtual machines; as root
 # make bench-vm what virtual machines cost, measured there
 # make derive what is generated from Kubernetes' definitions: after a kind was added
 # make setup  what the demo needs                        make develop what tests, checks and bench need besides
@@ -9,10 +10,10 @@
 PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
-# Scenarios wait more than they compute: one process of tests more than there are processors.
-WORKERS ?= $(shell expr $$(nproc) + 1)
+# Scenarios wait more than they compute: two processes of tests more than there are processors.
+WORKERS ?= $(shell expr $$(nproc) + 2)
 
-.PHONY: derive demo test test-vm test-in-vm check bench bench-vm setup develop clean
+.PHONY: derive demo test test-vm test-in-vm boxes check bench bench-vm setup develop clean
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -23,6 +24,9 @@ test: develop check
 
 test-vm: $(VENV)/ready-for-vms
 	VENV=$(VENV) sh tools/test_vm.sh $(TESTS)
+
+boxes: $(VENV)/ready-for-vms
+	$(BIN)/labctl box build
 
 test-in-vm: $(VENV)/ready-for-vms
 	VENV=$(VENV) sh tools/test_in_vm.sh $(TESTS)

@@ -77,12 +77,12 @@ class ByLab(LoadScopeScheduling):
 class LongestFirst(LoadFileScheduling):
     """Whole files, the longest first: then no process has a long one left when the others are done. xdist itself goes by a file's number of tests.
 
-    Every second process begins with the scenarios on real machines, which wait a lot, and the others with the rest, which compute: so they
-    disturb each other least.
+    One process of four, the second, begins with what computes; the others begin with scenarios on real machines, which wait a lot: so they
+    disturb each other least, and the processors have something to do all the time.
     """
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        scenarios = self.nodes.index(node) % 2 == 0
+        scenarios = self.nodes.index(node) % 4 != 1
         self.workqueue.move_to_end(max(self.workqueue, key=lambda file: (_is_scenario(file) == scenarios, self._seconds(file))), last=False)
         super()._assign_work_unit(node)
 

@@ -11,7 +11,7 @@ trap 'rm -rf "$scratch"' EXIT
 (cd "$scratch" && labctl box build && labctl image build nginx busybox serve-hostname)
 python -m tests.existing "${LABCTL_CACHE_HOME:-/var/cache/labctl}" sudo || echo "test-vm: without sudo's package, machines that exist are tried through one uplink only" >&2
 python -m pip wheel -q --disable-pip-version-check --no-deps -w "$scratch/wheel" .
-export LABCTL_TEST_PROVIDER=vagrant LABCTL_TEST_WHEEL="$scratch/wheel" LABCTL_TEST_PATIENCE="${LABCTL_TEST_PATIENCE:-4}"
+export LABCTL_TEST_PROVIDER=vagrant LABCTL_TEST_WHEEL="$scratch/wheel" LABCTL_TEST_IMAGES=built LABCTL_TEST_PATIENCE="${LABCTL_TEST_PATIENCE:-4}"
 if [ $# -gt 0 ]; then
     sh tools/vm_env.sh python -m pytest "$@"
 else

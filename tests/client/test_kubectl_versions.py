@@ -64,7 +64,12 @@ class Kubectl:
     def __init__(self, version: str, binary: Path, cluster: Cluster, folder: Path) -> None:
         self.minor = int(version.partition(".")[2])
         self._argv = [str(binary), f"--namespace=v{self.minor}", f"--cache-dir={folder / 'cache'}", "--request-timeout=30s"]
-        self._environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "KUBECONFIG": str(folder / "kubeconfig")}
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "GOGC": os.environ["GOGC"],
+            "HOME": str(folder),
+            "KUBECONFIG": str(folder / "kubeconfig"),
+        }
         write_file(folder / "kubeconfig", cluster.kubeconfig(f"v{self.minor}"))
         self.run("create", "namespace", f"v{self.minor}")
 

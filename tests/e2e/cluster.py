@@ -35,7 +35,7 @@ class Cluster:
             "PYTHONPATH": str(wheel),
             "LABCTL_STATE_HOME": str(state),
             "LABCTL_PROVIDER": os.environ.get("LABCTL_TEST_PROVIDER", "namespace"),
-            **{name: os.environ[name] for name in ("LABCTL_CACHE_HOME", "VAGRANT_HOME") if name in os.environ},
+            **{name: os.environ[name] for name in ("LABCTL_CACHE_HOME", "VAGRANT_HOME", "GOGC") if name in os.environ},
             **environment,
         }
         folder.mkdir(parents=True, exist_ok=True)

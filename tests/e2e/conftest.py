@@ -1,12 +1,15 @@
 """Labs for scenarios. One wheel for the whole run, one lab for each file of scenarios that share one."""
 
+import contextlib
 import fcntl
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,23 +37,36 @@ def built(request, tmp_path_factory) -> Path:
     """The folder of a wheel that is built once, whichever process of the run needs it first. LABCTL_TEST_WHEEL is one with a wheel that was built already."""
     if ready := os.environ.get("LABCTL_TEST_WHEEL"):
         return Path(ready)
-    base = tmp_path_factory.getbasetemp()
-    folder = (
-        base.parent if hasattr(request.config, "workerinput") else base
-    ) / "built"  # xdist's processes have folders of their own below the run's
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _of_the_run(request, tmp_path_factory, "built") as folder:
         if not list(folder.glob("*.whl")):
             subprocess.run([*PIP, "wheel", "--no-deps", "-w", folder, ROOT], check=True, capture_output=True, text=True)
     return folder
 
 
+@contextlib.contextmanager
+def _of_the_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
+    """A folder that all processes of the run have in common, and for as long as the block lasts this one alone."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (
+        base.parent if hasattr(request.config, "workerinput") else base
+    ) / name  # xdist's processes have folders of their own below the run's
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+
+
 @pytest.fixture(scope="session")
-def wheel(built, tmp_path_factory) -> Path:
-    """labctl as a stranger installs it: a wheel, outside the checkout. Each process has its own, as scenarios change what was installed."""
+def wheel(request, built, tmp_path_factory) -> Path:
+    """labctl as a stranger installs it: a wheel, outside the checkout. Each process has its own copy, as scenarios change what was installed."""
+    with _of_the_run(request, tmp_path_factory, "installed") as folder:
+        if not (folder / "complete").exists():
+            subprocess.run(
+                [*PIP, "install", "--no-deps", "--no-index", "--target", folder / "site", *built.glob("labctl-*.whl")], check=True
+            )
+            (folder / "complete").touch()
     site = tmp_path_factory.mktemp("wheel") / "site"
-    subprocess.run([*PIP, "install", "--no-deps", "--no-index", "--no-compile", "--target", site, *built.glob("labctl-*.whl")], check=True)
+    shutil.copytree(folder / "site", site)  # times, too: what pip compiled is still good
     return site
 
 
@@ -84,10 +100,14 @@ def new_cluster(wheel, state, provider_cache):
 
 
 @pytest.fixture(scope="session")
-def images(new_cluster):
-    """The test images, built once into the machine's cache. LABCTL_TEST_IMAGES=built says that they were, just before."""
-    if os.environ.get("LABCTL_TEST_IMAGES") != "built":
-        new_cluster("images").labctl("image", "build", "nginx", "busybox", "serve-hostname", timeout_s=600)
+def images(request, tmp_path_factory, new_cluster):
+    """The test images, built once into the machine's cache, whichever process needs them first. LABCTL_TEST_IMAGES=built says that they were, just before."""
+    if os.environ.get("LABCTL_TEST_IMAGES") == "built":
+        return
+    with _of_the_run(request, tmp_path_factory, "images") as folder:
+        if not (folder / "complete").exists():
+            new_cluster("images").labctl("image", "build", "nginx", "busybox", "serve-hostname", timeout_s=600)
+            (folder / "complete").touch()
 
 
 def end(cluster: Cluster, request: pytest.FixtureRequest) -> None:

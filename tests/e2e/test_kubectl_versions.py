@@ -29,7 +29,12 @@ def serving(cluster):
 @pytest.mark.parametrize("version", VERSIONS)
 def test_streams(serving, provider_cache, tmp_path, version):
     binary = fetch(Path(provider_cache), version, "kubectl")
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "KUBECONFIG": str(serving.folder / ".labctl" / "kubeconfig")}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "GOGC": os.environ["GOGC"],
+        "HOME": str(tmp_path),
+        "KUBECONFIG": str(serving.folder / ".labctl" / "kubeconfig"),
+    }
 
     def kubectl(*arguments: str, code: int = 0, **options) -> str:
         done = subprocess.run(
