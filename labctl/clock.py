@@ -31,6 +31,10 @@ class SystemClock:
         return time.time()
 
 
+_LAST_S = 253_402_300_799
+"""The last second of the year 9999, which is as far as RFC 3339 goes."""
+
+
 def rfc3339(wall_s: float) -> str:
     """Formats a metav1.Time, in whole seconds: `2026-01-02T15:04:05Z`."""
     return _rfc3339(int(wall_s))
@@ -38,7 +42,7 @@ def rfc3339(wall_s: float) -> str:
 
 @lru_cache(maxsize=64)
 def _rfc3339(wall_s: int) -> str:
-    return datetime.fromtimestamp(wall_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(min(max(wall_s, 0), _LAST_S), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def rfc3339_micro(wall_s: float) -> str:

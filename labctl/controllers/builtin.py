@@ -61,7 +61,7 @@ def builtin_controllers(
         ReplicaSets(settings),
         Deployments(),
         DaemonSets(settings),
-        StatefulSets(),
+        StatefulSets(settings),
         Jobs(settings),
         CronJobs(),
         Disruption(),

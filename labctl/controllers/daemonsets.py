@@ -26,6 +26,7 @@ from labctl.resources.kinds.apps_v1.daemonset import DaemonSet
 from labctl.resources.kinds.core_v1.node import Node, Taint
 from labctl.resources.kinds.core_v1.pod_view import Pod, Toleration
 from labctl.resources.placement import wants_node
+from labctl.resources.shares import share
 from labctl.resources.tolerations import tolerated
 from labctl.resources.verbs.meta import generated
 
@@ -202,7 +203,7 @@ class _Step:
 
 def _count(value: int | str, of: int) -> int:
     """Return a number, or a percentage of the nodes, rounded up."""
-    return value if isinstance(value, int) else -(-int(value.rstrip("%")) * of // 100)
+    return share(value, of)
 
 
 def _placed(spec: Mapping[str, Any], node: str) -> dict[str, Any]:

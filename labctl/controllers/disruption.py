@@ -19,6 +19,7 @@ from labctl.reconcile.plan import NOTHING, Index, Key, Patch, Plan, Seen, View
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.kinds.policy_v1.poddisruptionbudget import PodDisruptionBudget
 from labctl.resources.kinds.shared import condition
+from labctl.resources.shares import share
 
 BUDGETS = "poddisruptionbudgets.policy"
 DISRUPTED_S = 120.0
@@ -87,7 +88,7 @@ def _expected(view: View, budget: PodDisruptionBudget, pods: Sequence[Pod]) -> t
 
 def _share(value: int | str, of: int) -> int:
     """Return a number, or a percentage, rounded up."""
-    return value if isinstance(value, int) else -(-int(value.rstrip("%")) * of // 100)
+    return share(value, of)
 
 
 def _scale(view: View, pods: Sequence[Pod]) -> tuple[int, str]:

@@ -51,6 +51,14 @@ subdomain = _rule(
     "and must start and end with an alphanumeric character",
     "example.com",
 )
+search_path = _rule(  # KEP-4427: search domains may have underscores
+    _SUBDOMAIN.replace("a-z0-9", "a-z0-9_"),
+    253,
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-', '_' or '.', "
+    "and must start and end with an alphanumeric character or '_'",
+    "example.com",
+    "_sip._tcp.example.com",
+)
 label_1035 = _rule(
     _LABEL_1035,
     63,

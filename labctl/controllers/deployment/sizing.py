@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from labctl.resources.shares import share
+
 
 class Sized(NamedTuple):
     """One ReplicaSet: wanted pods, available pods, and the most pods that its Deployment allowed when it was last scaled (None if not
@@ -29,15 +31,8 @@ def fenceposts(max_surge: int | str, max_unavailable: int | str, replicas: int) 
 
     If both were zero the update could never proceed, so then one may be unavailable.
     """
-    surge, unavailable = _share(max_surge, replicas, up=True), _share(max_unavailable, replicas, up=False)
+    surge, unavailable = share(max_surge, replicas), share(max_unavailable, replicas, up=False)
     return surge, min(unavailable or int(surge == 0), replicas)
-
-
-def _share(value: int | str, of: int, *, up: bool) -> int:
-    if isinstance(value, int):
-        return value
-    share = int(value.rstrip("%")) * of
-    return -(-share // 100) if up else share // 100
 
 
 def size_of_new(wanted: int, new: int, total: int, surge: int | None) -> int:

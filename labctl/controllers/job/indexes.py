@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from itertools import chain, islice
+
+MOST_EXPANDED = 1_000_000
+"""A status never has more indexes than pods have ended; what somebody writes may say `0-2147483646` in a few characters."""
+
+_PART = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?")
+
+
+def spans(text: str | None, most: int) -> list[range]:
+    """Return the indexes below `most` in the text, as ranges in order that don't overlap. What can't be read is left out."""
+    found = sorted((int(part[1]), min(int(part[2] or part[1]), most - 1)) for part in map(_PART.fullmatch, (text or "").split(",")) if part)
+    joined: list[range] = []
+    for first, last in found:
+        start = max(first, joined[-1].stop) if joined else first
+        if start <= last:
+            joined.append(range(start, last + 1))
+    return joined
 
 
 def parse(text: str | None, most: int) -> set[int]:
-    """Return the indexes below `most` in the text. What can't be read is left out."""
-    found: set[int] = set()
-    for part in (text or "").split(","):
-        first, _, last = part.partition("-")
-        if first.isascii() and first.isdigit() and (not last or (last.isascii() and last.isdigit())):
-            found.update(range(int(first), min(int(last or first), most - 1) + 1))
-    return found
+    """Return the indexes below `most` in the text, one by one. What can't be read is left out, and what is beyond MOST_EXPANDED."""
+    return set(islice(chain.from_iterable(spans(text, most)), MOST_EXPANDED))
 
 
 def text(indexes: Iterable[int]) -> str:

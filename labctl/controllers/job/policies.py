@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from labctl.controllers.job.indexes import parse
+from labctl.controllers.job.indexes import spans
 from labctl.resources.kinds.batch_v1.job import ExitCodes, FailureRule, Job
 from labctl.resources.kinds.core_v1.pod_view import ContainerStatus, Pod
 
@@ -59,9 +60,15 @@ def _exits(codes: ExitCodes, pod: Pod) -> Iterator[tuple[ContainerStatus, int]]:
 def success(job: Job, completed: Collection[int]) -> str | None:
     """Say why the success policy is met with these completed indexes. None means that it is not, or that there is none."""
     for number, rule in enumerate(job.spec.success_policy.rules if job.spec.success_policy else ()):
-        wanted = None if rule.succeeded_indexes is None else parse(rule.succeeded_indexes, job.spec.completions or 0)
-        counted = len(completed) if wanted is None else len(wanted & set(completed))
-        needed = rule.succeeded_count if rule.succeeded_count is not None else len(wanted or ())
+        wanted = None if rule.succeeded_indexes is None else spans(rule.succeeded_indexes, job.spec.completions or 0)
+        counted = len(completed) if wanted is None else _inside(completed, wanted)
+        needed = rule.succeeded_count if rule.succeeded_count is not None else sum(map(len, wanted or ()))
         if needed and counted >= needed:
             return f"Matched rules at index {number}"
     return None
+
+
+def _inside(completed: Collection[int], spans: Sequence[range]) -> int:
+    """Return how many of the indexes are in one of the ranges, which are in order."""
+    starts = [span.start for span in spans]
+    return sum(index in spans[at - 1] for index in completed if (at := bisect_right(starts, index)))

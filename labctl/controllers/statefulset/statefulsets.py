@@ -14,6 +14,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from labctl.controllers.indexes import CLAIMS, PODS, PODS_READY, REVISIONS, STATEFUL_SETS
+from labctl.controllers.settings import ControllerSettings
 from labctl.controllers.shared import pods, revisions
 from labctl.controllers.shared.ownership import claim, concerned, owned, owners
 from labctl.controllers.shared.revisions import REVISION_LABEL
@@ -22,6 +23,7 @@ from labctl.controllers.statefulset.identity import STATEFUL_SET
 from labctl.reconcile.plan import NOTHING, Action, Create, Delete, Index, Key, Patch, Plan, Seen, View
 from labctl.resources.kinds.apps_v1.statefulset import PARALLEL, StatefulSet
 from labctl.resources.kinds.core_v1.pod_view import Pod
+from labctl.resources.shares import share
 
 
 class Members(NamedTuple):
@@ -43,7 +45,8 @@ class StatefulSets:
     name = "statefulset-controller"
     kind = STATEFUL_SETS
 
-    def __init__(self) -> None:
+    def __init__(self, settings: ControllerSettings) -> None:
+        self._settings = settings
         self.watches = {STATEFUL_SETS: lambda _view, seen: (seen.key,), PODS: _of_pod, REVISIONS: _of_revision, CLAIMS: _of_claim}
         self.indexes: Mapping[tuple[str, str], Index] = {**owned(PODS), **owned(REVISIONS), **PODS_READY, **owners(STATEFUL_SETS)}
 
@@ -62,7 +65,7 @@ class StatefulSets:
         status = _status(stateful, mine, members, history, current)
         if stateful.metadata.deletion_timestamp is not None:
             return Plan([*claims, *status])
-        step = _Step(view, stateful, members, history, current)
+        step = _Step(view, stateful, members, history, current, self._settings.burst)
         used = {pod.metadata.labels.get(REVISION_LABEL, "") for pod in mine} | {history.name, current}
         forgotten = revisions.superfluous(history.known, used, stateful.spec.revision_history_limit)
         return Plan([*claims, *history.actions, *step.actions(), *forgotten, *status], again_s)
@@ -80,8 +83,9 @@ def _members(stateful: StatefulSet, mine: Sequence[Pod], available: Sequence[Pod
 class _Step:
     """The actions of one plan: one at a time if the order counts, otherwise all at once."""
 
-    def __init__(self, view: View, stateful: StatefulSet, members: Members, history: revisions.History, current: str) -> None:
+    def __init__(self, view: View, stateful: StatefulSet, members: Members, history: revisions.History, current: str, burst: int) -> None:
         self._view, self._set, self._members, self._history, self._current = view, stateful, members, history, current
+        self._burst = burst
         self._ordered = stateful.spec.pod_management_policy != PARALLEL
 
     def actions(self) -> list[Action]:
@@ -100,9 +104,13 @@ class _Step:
     # Each of these yields actions, and None if everything after that has to wait.
 
     def _replicas(self) -> Iterator[Action | None]:
+        left = self._burst
         for number in self._members.wanted:
             pod = self._members.there.get(number)
             if pod is None:
+                if not left:
+                    return  # the next plan goes on; two billion may be wanted
+                left -= 1
                 yield from self._create(number)
             elif pod.finished and pod.metadata.deletion_timestamp is None:
                 reason = "RecreatingFailedPod" if pod.status.phase == "Failed" else "RecreatingTerminatedPod"
@@ -136,12 +144,11 @@ class _Step:
         if strategy.type != "RollingUpdate":
             return
         first = self._set.spec.ordinals.start + (strategy.rolling_update.partition if strategy.rolling_update else 0)
-        numbers = [number for number in reversed(self._members.wanted) if number >= first]
-        unhealthy = sum(not self._members.healthy(self._members.there.get(number)) for number in numbers)
-        may_go = self._most_unavailable() - unhealthy
-        for number in numbers:
-            pod = self._members.there.get(number)
-            if pod is None or pod.metadata.deletion_timestamp is not None:
+        numbers = range(max(first, self._members.wanted.start), self._members.wanted.stop)
+        there = [pod for number, pod in sorted(self._members.there.items(), reverse=True) if number in numbers]
+        may_go = self._most_unavailable() - (len(numbers) - sum(map(self._members.healthy, there)))  # one that is missing is unhealthy
+        for pod in there:
+            if pod.metadata.deletion_timestamp is not None:
                 continue
             old = pod.metadata.labels.get(REVISION_LABEL) != self._history.name
             healthy = self._members.healthy(pod)
@@ -154,7 +161,7 @@ class _Step:
     def _most_unavailable(self) -> int:
         rolling = self._set.spec.update_strategy.rolling_update
         value = rolling.max_unavailable if rolling and rolling.max_unavailable is not None else 1
-        return value if isinstance(value, int) else max(1, int(value.rstrip("%")) * self._set.spec.replicas // 100)
+        return value if isinstance(value, int) else max(1, share(value, self._set.spec.replicas, up=False))
 
     # -- pods and claims ---------------------------------------------------------------------------------------------------------------
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from labctl.resources import fields
+from labctl.resources import fields, shares
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, ScalePaths, Subresource, TypeDefaults, Viewed
 from labctl.resources.kinds import workloads
@@ -17,9 +16,6 @@ from labctl.resources.kinds.core_v1.pod_defaults import POD_TYPES
 from labctl.resources.kinds.core_v1.pod_view import PodTemplate
 from labctl.resources.kinds.shared import Condition
 from labctl.resources.selectors import Selector, of_json
-
-_PERCENT = re.compile(r"\d+%")
-_NAME_AND_SHARE = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')"
 
 
 class RollingUpdate(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -131,9 +127,9 @@ def rolling_limits(path: str, rolling: Object, named: tuple[str, ...]) -> Iterat
         if isinstance(value, int):
             if value < 0:
                 yield fields.invalid(f"{path}.{name}", value, "must be greater than or equal to 0")
-        elif not _PERCENT.fullmatch(value):
-            yield fields.invalid(f"{path}.{name}", value, _NAME_AND_SHARE)
-        elif name == "maxUnavailable" and int(value[:-1]) > 100:
+        elif not shares.is_percent(value):
+            yield fields.invalid(f"{path}.{name}", value, shares.WRONG_PERCENT)
+        elif name == "maxUnavailable" and shares.percent(value) > 100:
             yield fields.invalid(f"{path}.{name}", value, "must not be greater than 100%")
 
 

@@ -83,13 +83,17 @@ def warnings(new: Object, _old: Object | None) -> Iterator[str]:
     return pod_rules.warnings("spec", new["spec"])
 
 
+_MOST_GRACE_S = 2**31 - 1
+"""68 years: a moment so far away can still be written as a time, and be waited for."""
+
+
 def grace_s(pod: Object, asked: int | None) -> int:
     """Return the seconds that the pod's agent has to end it; 0 for a pod that no agent runs."""
     spec = pod["spec"]
     if not spec.get("nodeName") or pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         return 0
     grace = spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_S) if asked is None else asked
-    return 1 if grace < 0 else int(grace)
+    return 1 if grace < 0 else min(int(grace), _MOST_GRACE_S)
 
 
 def _resized(new: Object, old: Object) -> Iterator[FieldError]:

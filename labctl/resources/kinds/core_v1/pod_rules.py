@@ -12,7 +12,7 @@ import msgspec
 
 from labctl.resources import fields, names
 from labctl.resources.kind import FieldError, Object
-from labctl.resources.kinds.core_v1 import container_rules, placement_rules, resize_rules
+from labctl.resources.kinds.core_v1 import container_rules, name_rules, placement_rules, resize_rules
 from labctl.resources.labels import key_errors, value_errors
 
 _RESTART_POLICIES = ("Always", "Never", "OnFailure")
@@ -60,6 +60,8 @@ def spec(path: str, said: Object) -> Iterator[FieldError]:
         yield fields.invalid(f"{path}.activeDeadlineSeconds", deadline, "must be between 1 and 2147483647, inclusive")
     for index, toleration in enumerate(said.get("tolerations", ())):
         yield from _toleration(f"{path}.tolerations[{index}]", toleration)
+    yield from name_rules.host_aliases(f"{path}.hostAliases", said)
+    yield from name_rules.dns_config(f"{path}.dnsConfig", said)
     yield from placement_rules.placement(path, said)
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import msgspec
 
-from labctl.resources import fields
+from labctl.resources import fields, shares
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
 from labctl.resources.kinds import workloads
 from labctl.resources.kinds.shared import Condition
 from labctl.resources.selectors import Selector, of_json
 
-_PERCENT = re.compile(r"\d+%")
 ALWAYS_ALLOW = "AlwaysAllow"
 
 
@@ -70,10 +68,9 @@ def _count(path: str, value: int | str) -> Iterator[FieldError]:
     if isinstance(value, int):
         if value < 0:
             yield fields.invalid(path, value, "must be greater than or equal to 0")
-    elif not _PERCENT.fullmatch(value):
-        words = "a valid percent string must be a numeric string followed by an ending '%'"
-        yield fields.invalid(path, value, f"{words} (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')")
-    elif int(value[:-1]) > 100:
+    elif not shares.is_percent(value):
+        yield fields.invalid(path, value, shares.WRONG_PERCENT)
+    elif shares.percent(value) > 100:
         yield fields.invalid(path, value, "must not be greater than 100%")
 
 
