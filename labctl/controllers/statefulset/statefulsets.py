@@ -29,7 +29,7 @@ from labctl.resources.shares import share
 class Members(NamedTuple):
     """The set's pods by number. `wanted` are the numbers that should exist; `condemned` are pods with other numbers, the highest first."""
 
-    wanted: Sequence[int]
+    wanted: range
     there: Mapping[int, Pod]
     condemned: Sequence[Pod]
     available: frozenset[Key]
