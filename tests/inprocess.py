@@ -27,6 +27,7 @@ from labctl.admission.builtin import builtin_admission
 from labctl.admission.caller import WebhookCaller
 from labctl.api import identity
 from labctl.api.audit import AuditLog
+from labctl.api.authorize import Authorizer
 from labctl.api.extensions import Extensions
 from labctl.api.health import Checks
 from labctl.api.interference import Interference
@@ -44,6 +45,7 @@ from labctl.remote.interface import Remote
 from labctl.resources.client import Client
 from labctl.resources.events import Recorder
 from labctl.resources.rbac.defaults import ensure_roles
+from labctl.resources.rbac.holders import Rbac
 from labctl.resources.registry import builtin_registry
 from labctl.resources.resources import Resources
 from labctl.resources.usage import NoUsage, UsageReader
@@ -102,7 +104,9 @@ class ApiServer:
         store = store or memory_store()
         resources = Resources(store, builtin_registry(), clock, MemoryJournal(clock), Random(1))
         webhooks = WebhookCaller(Client(resources), remote)
-        resources.use_admission(builtin_admission(Client(resources), clock, webhooks=webhooks))
+        rbac = Rbac(resources)
+        permissions = Authorizer(resources, rbac)
+        resources.use_admission(builtin_admission(Client(resources), clock, rbac, permissions=permissions, webhooks=webhooks))
         authority = Authority.create(directory / "pki")
         authority.server(["localhost"], ["127.0.0.1"])
         pki = directory / "pki"

@@ -23,7 +23,7 @@ from labctl.resources.client import Client
 from labctl.resources.generic import GenericObject
 from labctl.resources.kind import Kind, Object
 from labctl.resources.kinds.admissionregistration_v1.validatingadmissionpolicy import variables_of
-from labctl.resources.rbac.holders import Rbac
+from labctl.resources.rbac.matching import Permissions
 from labctl.resources.service import ListOptions
 
 NO_PARAMS = "no params found for policy binding with `Deny` parameterNotFoundAction"
@@ -83,9 +83,9 @@ P = TypeVar("P", bound=Policy)
 class BoundPolicies(Generic[P]):
     """The policies and bindings of one kind, as they are stored. `make` compiles a policy."""
 
-    def __init__(self, client: Client, rbac: Rbac, policies: str, bindings: str, make: Callable[[str, Object], P]) -> None:
+    def __init__(self, client: Client, permissions: Permissions, policies: str, bindings: str, make: Callable[[str, Object], P]) -> None:
         self._client = client
-        self._rbac = rbac
+        self._permissions = permissions
         self._resource, self._prefix, self._make = policies, bindings + "/", make
         self._policies: dict[str, tuple[int, P]] = {}
         self._bindings: dict[str, tuple[int, Binding]] = {}
@@ -135,7 +135,7 @@ class BoundPolicies(Generic[P]):
             "oldObject": seen.old,
             "request": asked,
             "namespaceObject": self._client.raw(NAMESPACES, attributes.namespace) if attributes.kind.namespaced else None,
-            "authorizer": authorizer_of(self._rbac, attributes, seen.kind),
+            "authorizer": authorizer_of(self._permissions, attributes, seen.kind),
         }
 
     def params(self, attributes: Attributes, policy: Policy, binding: Binding) -> Sequence[Object | None]:

@@ -20,6 +20,7 @@ from labctl.clock import Clock
 from labctl.resources.admission import Admission, AdmissionStep
 from labctl.resources.client import Client
 from labctl.resources.rbac.holders import Rbac
+from labctl.resources.rbac.matching import Permissions
 from labctl.resources.webhooks import NoWebhooks, Webhooks
 
 
@@ -28,14 +29,17 @@ def builtin_admission(
     clock: Clock,
     rbac: Rbac | None = None,
     *,
+    permissions: Permissions | None = None,
     evict_s: float = defaults.EVICT_S,
     webhooks: Webhooks = NoWebhooks(),  # noqa: B008 - it holds nothing
 ) -> Admission:
     """Return the admission steps of a lab, in their order. ResourceQuota comes last, so that it counts only writes that nothing else refuses.
 
+    `permissions` are asked by expressions of policies and webhooks (`authorizer`); without them RBAC is.
     `evict_s` is how long a pod stays on a node that is not ready, if its author did not say.
     """
     rbac = rbac or Rbac(client.resources)
+    permissions = permissions or rbac
     return Admission(
         mutating=(
             WhenThere("LimitRanger", client, "limitranges", lambda: LimitDefaults(client), LimitDefaults.kinds, LimitDefaults.verbs),
@@ -45,8 +49,8 @@ def builtin_admission(
             DefaultTolerationSeconds(evict_s),
             DefaultStorageClass(client),
             CertificateRequests(rbac, clock),
-            _mutations(client, rbac),
-            _mutating_webhooks(client, webhooks, rbac),
+            _mutations(client, permissions),
+            _mutating_webhooks(client, webhooks, permissions),
         ),
         validating=(
             NodeRestriction(client),
@@ -54,8 +58,8 @@ def builtin_admission(
             EventRateLimit(clock),
             WhenThere("LimitRanger", client, "limitranges", lambda: LimitRanger(client), LimitRanger.kinds, LimitRanger.verbs),
             PersistentVolumeClaimResize(client),
-            _policies(client, rbac),
-            _validating_webhooks(client, webhooks, rbac),
+            _policies(client, permissions),
+            _validating_webhooks(client, webhooks, permissions),
             WhenThere("ResourceQuota", client, "resourcequotas", lambda: ResourceQuota(client), ResourceQuota.kinds, ResourceQuota.verbs),
         ),
     )
@@ -64,37 +68,37 @@ def builtin_admission(
 _GROUP = "admissionregistration.k8s.io"
 
 
-def _policies(client: Client, rbac: Rbac) -> WhenThere:
+def _policies(client: Client, permissions: Permissions) -> WhenThere:
     def make() -> AdmissionStep:
         from labctl.admission.policies import ValidatingPolicies
 
-        return ValidatingPolicies(client, rbac)
+        return ValidatingPolicies(client, permissions)
 
     return WhenThere("ValidatingAdmissionPolicy", client, f"validatingadmissionpolicybindings.{_GROUP}", make, verbs=EVERY_VERB)
 
 
-def _mutations(client: Client, rbac: Rbac) -> WhenThere:
+def _mutations(client: Client, permissions: Permissions) -> WhenThere:
     def make() -> AdmissionStep:
         from labctl.admission.mutations import MutatingPolicies
 
-        return MutatingPolicies(client, rbac)
+        return MutatingPolicies(client, permissions)
 
     return WhenThere("MutatingAdmissionPolicy", client, f"mutatingadmissionpolicybindings.{_GROUP}", make, verbs=EVERY_VERB)
 
 
-def _mutating_webhooks(client: Client, webhooks: Webhooks, rbac: Rbac) -> WhenThere:
+def _mutating_webhooks(client: Client, webhooks: Webhooks, permissions: Permissions) -> WhenThere:
     def make() -> AdmissionStep:
         from labctl.admission.webhooks import MutatingWebhooks
 
-        return MutatingWebhooks(client, webhooks, rbac)
+        return MutatingWebhooks(client, webhooks, permissions)
 
     return WhenThere("MutatingAdmissionWebhook", client, f"mutatingwebhookconfigurations.{_GROUP}", make, verbs=EVERY_VERB)
 
 
-def _validating_webhooks(client: Client, webhooks: Webhooks, rbac: Rbac) -> WhenThere:
+def _validating_webhooks(client: Client, webhooks: Webhooks, permissions: Permissions) -> WhenThere:
     def make() -> AdmissionStep:
         from labctl.admission.webhooks import ValidatingWebhooks
 
-        return ValidatingWebhooks(client, webhooks, rbac)
+        return ValidatingWebhooks(client, webhooks, permissions)
 
     return WhenThere("ValidatingAdmissionWebhook", client, f"validatingwebhookconfigurations.{_GROUP}", make, verbs=EVERY_VERB)

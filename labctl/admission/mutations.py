@@ -29,7 +29,7 @@ from labctl.resources.kind import Kind, Object
 from labctl.resources.kinds.admissionregistration_v1.mutatingadmissionpolicy import APPLY, FIELDS
 from labctl.resources.patches import apply, fieldset
 from labctl.resources.patches import json as json_patch
-from labctl.resources.rbac.holders import Rbac
+from labctl.resources.rbac.matching import Permissions
 from labctl.resources.schema.definitions import Type
 
 POLICIES, BINDINGS = f"mutatingadmissionpolicies.{OWN_GROUP}", f"mutatingadmissionpolicybindings.{OWN_GROUP}"
@@ -75,9 +75,9 @@ class MutatingPolicies:
     kinds: frozenset[str] | None = None
     verbs: frozenset[Verb] = EVERY_VERB - {"delete"}
 
-    def __init__(self, client: Client, rbac: Rbac) -> None:
+    def __init__(self, client: Client, permissions: Permissions) -> None:
         self._client = client
-        self._bound = BoundPolicies(client, rbac, POLICIES, BINDINGS, MutatingPolicy)
+        self._bound = BoundPolicies(client, permissions, POLICIES, BINDINGS, MutatingPolicy)
 
     async def admit(self, attributes: Attributes) -> None:
         if attributes.new is None or attributes.subresource == "scale":

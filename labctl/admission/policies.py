@@ -21,7 +21,7 @@ from labctl.resources.admission import Attributes, Verb
 from labctl.resources.cel.expressions import Environment, EvaluationError, Expression
 from labctl.resources.client import Client
 from labctl.resources.kind import Kind, Object
-from labctl.resources.rbac.holders import Rbac
+from labctl.resources.rbac.matching import Permissions
 
 POLICIES, BINDINGS = f"validatingadmissionpolicies.{OWN_GROUP}", f"validatingadmissionpolicybindings.{OWN_GROUP}"
 _CODES = {"Forbidden": 403, "Unauthorized": 401, "RequestEntityTooLarge": 413, "Invalid": 422}
@@ -64,8 +64,8 @@ class ValidatingPolicies:
     kinds: frozenset[str] | None = None
     verbs: frozenset[Verb] = EVERY_VERB
 
-    def __init__(self, client: Client, rbac: Rbac) -> None:
-        self._bound = BoundPolicies(client, rbac, POLICIES, BINDINGS, ValidatingPolicy)
+    def __init__(self, client: Client, permissions: Permissions) -> None:
+        self._bound = BoundPolicies(client, permissions, POLICIES, BINDINGS, ValidatingPolicy)
 
     async def admit(self, attributes: Attributes) -> None:
         for policy, binding, kind in self._bound.concerned(attributes):

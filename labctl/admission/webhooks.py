@@ -33,7 +33,7 @@ from labctl.resources.generic import GenericObject
 from labctl.resources.kind import Kind, Object
 from labctl.resources.kinds.admissionrules import REQUEST_VARIABLES
 from labctl.resources.patches import json as json_patch
-from labctl.resources.rbac.holders import Rbac
+from labctl.resources.rbac.matching import Permissions
 from labctl.resources.webhooks import WebhookFailed, Webhooks
 
 REVIEW = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
@@ -64,9 +64,9 @@ class Webhook:
 class Asker:
     """What both steps do: find the webhooks that are concerned, ask one, understand its answer."""
 
-    def __init__(self, client: Client, webhooks: Webhooks, rbac: Rbac, resource: str) -> None:
+    def __init__(self, client: Client, webhooks: Webhooks, permissions: Permissions, resource: str) -> None:
         self.client = client
-        self._rbac = rbac
+        self._permissions = permissions
         self._webhooks = webhooks
         self._prefix = resource + "/"
         self._known: dict[str, tuple[int, list[Webhook]]] = {}
@@ -118,7 +118,7 @@ class Asker:
         if not conditions:
             return True
         try:
-            authorizer = authorizer_of(self._rbac, attributes, kind)
+            authorizer = authorizer_of(self._permissions, attributes, kind)
             known = {"object": asked["object"], "oldObject": asked["oldObject"], "request": asked, "authorizer": authorizer}
             return await all_hold(conditions, known)
         except EvaluationError as error:
@@ -165,8 +165,8 @@ class MutatingWebhooks:
     kinds: frozenset[str] | None = None
     verbs: frozenset[Verb] = EVERY_VERB
 
-    def __init__(self, client: Client, webhooks: Webhooks, rbac: Rbac) -> None:
-        self._asker = Asker(client, webhooks, rbac, f"mutatingwebhookconfigurations.{OWN_GROUP}")
+    def __init__(self, client: Client, webhooks: Webhooks, permissions: Permissions) -> None:
+        self._asker = Asker(client, webhooks, permissions, f"mutatingwebhookconfigurations.{OWN_GROUP}")
 
     async def admit(self, attributes: Attributes) -> None:
         webhooks = self._asker.all()
@@ -221,8 +221,8 @@ class ValidatingWebhooks:
     kinds: frozenset[str] | None = None
     verbs: frozenset[Verb] = EVERY_VERB
 
-    def __init__(self, client: Client, webhooks: Webhooks, rbac: Rbac) -> None:
-        self._asker = Asker(client, webhooks, rbac, f"validatingwebhookconfigurations.{OWN_GROUP}")
+    def __init__(self, client: Client, webhooks: Webhooks, permissions: Permissions) -> None:
+        self._asker = Asker(client, webhooks, permissions, f"validatingwebhookconfigurations.{OWN_GROUP}")
 
     async def admit(self, attributes: Attributes) -> None:
         webhooks = self._asker.all()

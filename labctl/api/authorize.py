@@ -113,6 +113,14 @@ class Authorizer:
         request = Request(verb, target.group, target.resource, target.subresource, namespace, target.name)
         return self._rbac.why_allowed(user, request)
 
+    def why_allowed(self, user: User, request: Request) -> str:
+        """Returns the reason why a request of any kind may be made; empty if it may not. Expressions of admission policies ask it."""
+        if request.path:
+            return self.why_path(user, request.verb.upper(), request.path, Query({}))
+        target = Target(request.group, "", request.resource, request.namespace, request.name, request.subresource)
+        selected = {"fieldSelector": [request.field_selector]} if request.field_selector else {}
+        return self.why_objects(user, request.verb, target, Query(selected))
+
     def body(self, user: User, verb: str, target: Target, content_type: str) -> None:
         """Decides whether this user may send a body of this media type: agents may send only JSON and merge patches. Raises 403."""
         if user.node and not is_admin(user) and negotiate.media_type(content_type) not in _NODE_BODIES[verb]:

@@ -49,6 +49,7 @@ from labctl.resources.elsewhere import Nowhere
 from labctl.resources.events import Recorder
 from labctl.resources.plurals import METRICS
 from labctl.resources.rbac.holders import Rbac
+from labctl.resources.rbac.matching import Permissions
 from labctl.resources.registry import builtin_registry
 from labctl.resources.resources import Resources
 from labctl.resources.usage import NoUsage, UsageReader
@@ -124,7 +125,9 @@ class Master:
         self._audit = self._audit_log() if tls and settings.values.audit else None
         evict_s = settings.values.evict_s
         self.webhooks = WebhookCaller(self.client, tools.remote if tools else None, settings.networks)
-        self.resources.use_admission(builtin_admission(self.client, clock, self.rbac, evict_s=evict_s, webhooks=self.webhooks))
+        permissions = self._permissions() if tls else None
+        steps = builtin_admission(self.client, clock, self.rbac, permissions=permissions, evict_s=evict_s, webhooks=self.webhooks)
+        self.resources.use_admission(steps)
         self._recorders: dict[str, Recorder] = {}
         self._pulls = PullGate()
         self._interference: Interference | None = None  # what all requests to the API meet, while a fault is at work there
@@ -187,6 +190,12 @@ class Master:
         if self._authority and self._front:
             wanted = replace(wanted, client_ca=self._authority.certificate_pem.decode(), front_proxy_ca=self._front.ca)
         return wanted
+
+    def _permissions(self) -> Permissions:
+        """Returns the API's authorizer, which knows what nodes may do, too."""
+        from labctl.api.authorize import Authorizer  # a master without an API has no need of it
+
+        return Authorizer(self.resources, self.rbac)
 
     def _front_proxy(self) -> FrontProxy:
         from labctl.api.aggregation.front import FrontProxy

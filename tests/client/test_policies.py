@@ -233,3 +233,21 @@ async def _status(http: Http, one: str) -> None:
     patched["status"]["conditions"] = [said, {**said, "type": "StatusUpdate"}]
     updated = await http("PUT", f"{one}/status", patched)
     assert [each["type"] for each in updated["status"]["conditions"]] == ["StatusPatched", "StatusUpdate"]
+
+
+async def test_the_authorizer_knows_what_a_node_may_list_of_its_own(tmp_path: Path) -> None:
+    leases = {"apiGroups": ["coordination.k8s.io"], "apiVersions": ["v1"], "resources": ["leases"], "operations": ["CREATE"]}
+    pods = "authorizer.group('').resource('pods')"
+    rules = {
+        "own": f"{pods}.fieldSelector('spec.nodeName=minion-1').check('list').allowed()",
+        "labelled": f"{pods}.labelSelector('a=b').fieldSelector('spec.nodeName=minion-1,status.phase=Running').check('watch').allowed()",
+        "others": f"!{pods}.fieldSelector('spec.nodeName=minion-2').check('list').allowed()",
+        "all": f"!{pods}.check('list').allowed()",
+    }
+    async with ApiServer.running(tmp_path) as api, api.session() as session, api.session("node:minion-1") as node:
+        admin, agent = Http(session), Http(node)
+        validations = [{"expression": text, "message": name} for name, text in rules.items()]
+        spec = {"matchConstraints": {"resourceRules": [leases]}, "validations": validations}
+        await admin.create(f"{BASE}/validatingadmissionpolicies", {"metadata": {"name": "p"}, "spec": spec})
+        await admin.create(f"{BASE}/validatingadmissionpolicybindings", {"metadata": {"name": "b"}, "spec": {"policyName": "p", "validationActions": ["Deny"]}})  # fmt: skip
+        await agent.create("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", {"metadata": {"name": "minion-1"}})

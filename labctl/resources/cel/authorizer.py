@@ -32,6 +32,7 @@ class Question(NamedTuple):
     subresource: str = ""
     namespace: str = ""
     name: str = ""
+    field_selector: str = ""
 
 
 Decide = Callable[[Question], str]
@@ -112,8 +113,14 @@ def table() -> Iterator[Row]:
     yield "resource", one, "opaque", lambda value, name: _more(value, GROUP, RESOURCE, resource=_filled(name, "resource")), True
     for field in ("subresource", "namespace", "name"):
         yield field, one, "opaque", lambda value, text, field=field: _more(value, RESOURCE, **{field: text}), True
-    for field in ("fieldSelector", "labelSelector"):  # labctl's rules don't look at selectors, so they change no decision
-        yield field, one, "opaque", lambda value, _text: _more(value, RESOURCE), True
+    yield "fieldSelector", one, "opaque", lambda value, text: _more(value, RESOURCE, field_selector=text), True
+    yield (
+        "labelSelector",
+        one,
+        "opaque",
+        lambda value, _text: _more(value, RESOURCE),
+        True,
+    )  # no authorizer of Kubernetes or labctl looks at it
     yield "check", one, "opaque", _check, True
     for field, type_ in (("allowed", "bool"), ("reason", "string"), ("errored", "bool"), ("error", "string")):
         yield field, ("opaque",), type_, lambda value, field=field: _decided(value, field), True

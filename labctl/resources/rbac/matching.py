@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
+from typing import Protocol
 
 import msgspec
 
 from labctl.resources.kinds.rbac_v1.rules import PolicyRule
+from labctl.resources.service import User
 
 ALL = "*"
 ATOMS_MAX = 20_000  # single permissions that a rule is taken apart into
@@ -23,6 +25,15 @@ class Request(msgspec.Struct, frozen=True):
     namespace: str = ""
     name: str = ""
     path: str = ""
+    field_selector: str = ""
+    """Of a list or watch. RBAC's rules know no selectors; a node may list the pods that it selects as its own."""
+
+
+class Permissions(Protocol):
+    """Who may do what: RBAC alone (holders.py), or the API's whole authorizer."""
+
+    def why_allowed(self, user: User, request: Request) -> str:
+        """Return the reason why the user may do this, or "" if nothing allows it."""
 
 
 class RuleSet:
