@@ -46,7 +46,10 @@ class UsageError(LabctlError):
 
 
 class ApiError(LabctlError):
-    """An error that becomes a Kubernetes `Status`: `code` is HTTP's, `reason` is for programs, and `details` is meta/v1's StatusDetails."""
+    """An error that becomes a Kubernetes `Status`: `code` is HTTP's, `reason` is for programs, and `details` is meta/v1's StatusDetails.
+
+    `warnings` are what else was said about the request before it was refused; they become Warning headers.
+    """
 
     def __init__(self, code: int, reason: str, message: str, *, details: dict[str, Any] | None = None, retry_after_s: int = 0) -> None:
         super().__init__(message)
@@ -54,6 +57,7 @@ class ApiError(LabctlError):
         self.reason = reason
         self.details = details or {}
         self.retry_after_s = retry_after_s
+        self.warnings: Sequence[str] = ()
 
 
 class StoreError(LabctlError):

@@ -6,7 +6,6 @@ The words are those of Kubernetes' plugin of the same name.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from fractions import Fraction
 from typing import Any
 
 from labctl.resources import failures, quantities, quota
@@ -96,11 +95,7 @@ def _wrong(attributes: Attributes, item: LimitRangeItem) -> Iterator[str]:
 
 
 def _total(spec: Object, part: str) -> dict[str, str]:
-    totals: quota.Usage = {}
-    for container in spec.get("containers") or ():
-        for name, value in ((container.get("resources") or {}).get(part) or {}).items():
-            totals[name] = totals.get(name, Fraction(0)) + quantities.parse(value)
-    return {name: quota.text(total) for name, total in totals.items()}
+    return {name: quota.text(total) for name, total in quota.pod_total(spec, part).items()}
 
 
 def _compare(item: LimitRangeItem, requests: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[str]:
@@ -127,10 +122,10 @@ def _compare(item: LimitRangeItem, requests: Mapping[str, Any], limits: Mapping[
 
 def _ratio(item: LimitRangeItem, name: str, bound: Any, request: Any, limit: Any) -> Iterator[str]:
     words = f"{name} max limit to request ratio per {item.type} is {bound}"
-    if request is None or limit is None:
-        yield f"{words}, but no {'request' if request is None else 'limit'} is specified or request is 0"
-        return
-    asked = quantities.parse(request)
-    ratio = quantities.parse(limit) / asked if asked else None
-    if ratio is None or ratio > quantities.parse(bound):
-        yield f"{words}, but provided ratio is {float(ratio or 0):f}"
+    for what, said in (("request", request), ("limit", limit)):
+        if said is None or not quantities.parse(said):
+            yield f"{words}, but no {what} is specified or {what} is 0"
+            return
+    ratio = quantities.parse(limit) / quantities.parse(request)
+    if ratio > quantities.parse(bound):
+        yield f"{words}, but provided ratio is {float(ratio):f}"

@@ -277,4 +277,5 @@ def _refusal(request: web.BaseRequest, error: ApiError) -> web.StreamResponse:
     asked = query.parse(request.raw_path.partition("?")[2])
     pretty = asked.first("pretty") if "pretty" in asked else None
     body = answer.as_json(status.encoded(error), pretty, request.headers.get("User-Agent", ""))
-    return answer.CompleteResponse(body, error.code, extra=answer.header_lines(lines))
+    extra = answer.header_lines(lines) + answer.warning_lines(error.warnings)
+    return answer.CompleteResponse(body, error.code, extra=extra)

@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from labctl.errors import ApiError
 from labctl.resources.kind import Kind, Object
 from labctl.resources.service import DeleteOptions, User, WriteOptions
 
@@ -118,7 +119,11 @@ async def mutate(steps: Sequence[AdmissionStep], attributes: Attributes) -> list
 
 
 async def ask(steps: Sequence[AdmissionStep], attributes: Attributes) -> list[str]:
-    """Asks each step in turn; answers their warnings. Raises the first refusal."""
-    for step in steps:
-        await step.admit(attributes)
+    """Asks each step in turn; answers their warnings. Raises the first refusal, which carries the warnings up to it."""
+    try:
+        for step in steps:
+            await step.admit(attributes)
+    except ApiError as refused:
+        refused.warnings = tuple(attributes.warnings)
+        raise
     return attributes.warnings

@@ -46,23 +46,29 @@ def _of_pod(pod: Object) -> Usage:
     used: Usage = {"pods": Fraction(1)}
     spec = pod.get("spec") or {}
     for part in ("requests", "limits"):
-        for name, amount in _summed(spec, part).items():
+        for name, amount in pod_total(spec, part).items():
             used[f"{part}.{name}"] = amount
             if part == "requests" and name in _COMPUTE:
                 used[name] = amount
     return used
 
 
-def _summed(spec: Object, part: str) -> Usage:
-    """Adds up the containers, which run together. An init container runs alone before them, so it counts only if it needs more."""
-    together = _sum((spec.get("containers") or ()), part)
-    sidecars = [c for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
-    beside = _sum(sidecars, part)
-    total = {name: together.get(name, Fraction(0)) + beside.get(name, Fraction(0)) for name in (*together, *beside)}
+def pod_total(spec: Object, part: str) -> Usage:
+    """Adds up what the containers of a pod's spec have as `part` (requests or limits), since they run together.
+
+    An init container runs before them, beside the sidecars that stand before it, so it counts only if these need more together.
+    """
+    total = _sum((spec.get("containers") or ()), part)
+    beside: Usage = {}
+    most: Usage = {}
     for container in spec.get("initContainers") or ():
-        for name, amount in _amounts(container, part).items():
-            total[name] = max(total.get(name, Fraction(0)), amount)
-    return total
+        amounts = _amounts(container, part)
+        now = {name: beside.get(name, Fraction(0)) + amounts.get(name, Fraction(0)) for name in (*beside, *amounts)}
+        if container.get("restartPolicy") == "Always":
+            beside = now
+            total = {name: total.get(name, Fraction(0)) + amounts.get(name, Fraction(0)) for name in (*total, *amounts)}
+        most = {name: max(most.get(name, Fraction(0)), amount) for name, amount in (*most.items(), *now.items())}
+    return {name: max(total.get(name, Fraction(0)), most.get(name, Fraction(0))) for name in (*total, *most)}
 
 
 def _sum(containers: Iterable[Object], part: str) -> Usage:

@@ -97,6 +97,7 @@ async def test_a_validating_webhook_is_shown_the_write_and_may_refuse_it(api: Ap
     await ok(api, "create", "-f", "-", stdin=configuration(hooks, "/no"))
     said = await api.kubectl("create", "configmap", "a", "--from-literal=k=v")
     assert said.code == 1 and 'admission webhook "no.example.com" denied the request: not today' in said.err
+    assert "Warning: look out" in said.err, "who is refused is warned, too"
     [request] = hooks.asked["/no"]
     assert request["kind"] == {"group": "", "version": "v1", "kind": "ConfigMap"}
     assert request["resource"] == {"group": "", "version": "v1", "resource": "configmaps"}
@@ -221,6 +222,10 @@ async def test_a_configuration_that_makes_no_sense_is_refused(api: ApiServer, ho
         ({"clientConfig": {"url": "http://127.0.0.1/x"}}, "'https' is the only allowed URL scheme; desired format: https://host[/path]"),
         ({"clientConfig": {}}, "exactly one of url or service is required"),
         ({"matchConditions": [{"name": "a", "expression": "object.x +"}]}, "compilation failed: ERROR: <input>:1:11: Syntax error"),
+        (
+            {"matchConditions": [{"name": "-bad-", "expression": "true"}]},
+            'matchConditions[0].name: Invalid value: "-bad-": name part must consist',
+        ),
         ({"name": "short"}, "should be a domain with at least three segments separated by dots"),
     ):
         assert words in await refused(api, "create", "-f", "-", stdin=configuration(hooks, "/x", **more))

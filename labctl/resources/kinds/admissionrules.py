@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from labctl.resources import fields, selectors
+from labctl.resources import fields, labels, selectors
 from labctl.resources.kind import FieldError, Object
 
 OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
@@ -84,6 +84,8 @@ def conditions(path: str, said: Sequence[Object], variables: Mapping[str, str]) 
             yield fields.required(f"{below}.name")
         elif name in seen:
             yield fields.duplicate(f"{below}.name", name)
+        else:
+            yield from (fields.invalid(f"{below}.name", name, why) for why in labels.key_errors(name))
         seen.add(name)
         yield from expression(f"{below}.expression", condition.get("expression") or "", variables, "bool")
 
