@@ -87,6 +87,16 @@ class Paths:
         return self.state / "master.json"
 
     @property
+    def takeover_go(self) -> Path:
+        """Return the named pipe on which a master that starts over is told to go on (labctl/lab/takeover.py)."""
+        return self.state / "takeover.go"
+
+    @property
+    def takeover_ready(self) -> Path:
+        """Return the named pipe on which that master says that it is over, and then that it answers."""
+        return self.state / "takeover.ready"
+
+    @property
     def machines(self) -> Path:
         return self.state / "machines"
 

@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from labctl.errors import LabctlError
 from labctl.paths import Paths
@@ -136,6 +136,15 @@ def _processor_s(pid: int) -> float:
         return 0.0
 
 
+class Started(Protocol):
+    """What a prepared master uses of its process."""
+
+    @property
+    def pid(self) -> int: ...
+    def kill(self) -> None: ...
+    def wait(self) -> int: ...
+
+
 class PreparedMaster:
     """A prepared master: a process that imports its modules and then waits for `go`. Before that it reads no settings and takes no lock."""
 
@@ -149,12 +158,16 @@ class PreparedMaster:
         self._hear, ready = os.pipe()
         with open(paths.master_log, "ab", buffering=0) as log:
             self._log_begin = log.tell()
-            self._process = subprocess.Popen(
+            self._process: Started = subprocess.Popen(
                 [sys.executable, "-m", "labctl.master", "--lab", str(paths.lab), "--go-fd", str(told), "--ready-fd", str(ready), *early],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(told, ready), start_new_session=True, cwd="/",
             )  # fmt: skip
         os.close(told)
         os.close(ready)
+
+    def replace_running(self) -> None:
+        """End the master that runs, if one does."""
+        stop_master(self._paths)
 
     def go(self, *, hold: bool = False, note: Note = quiet) -> None:
         """Let the process become the lab's master, with the present settings, and return when it answers.
@@ -200,12 +213,9 @@ class PreparedMaster:
 
 
 @contextlib.contextmanager
-def prepare_master(paths: Paths, *, machines_first: bool = False) -> Iterator[PreparedMaster | None]:
-    """Start a master early, for `ensure_master`. It ends afterwards if nobody needed it.
-
-    None if one runs that goes on. With `machines_first` that one is stopped, and this one takes its place.
-    """
-    prepared = PreparedMaster(paths, machines_first=machines_first) if machines_first or not master_pid(paths) else None
+def prepare_master(paths: Paths) -> Iterator[PreparedMaster | None]:
+    """Start a master early, for `ensure_master`. It ends afterwards if nobody needed it. None if one runs that goes on."""
+    prepared = None if master_pid(paths) else PreparedMaster(paths)
     try:
         yield prepared
     finally:

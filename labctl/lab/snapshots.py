@@ -287,12 +287,14 @@ def restore(lab: LabFolder, provider: Provider | None, name: str, prepared: proc
         lab.record["restoring"] = {"name": name, "above": max(ever, pending.get("above", 0))}
         lab.save()
         process.stop_master(lab.paths)  # another command may have started one a moment ago; from now on none can
-        _put_keys(lab, folder)
-        rewind(folder / "store.db", lab.paths.store, lab.record["restoring"]["above"])
-        if not (lab.paths.state / "port").exists():
-            write_file(lab.paths.state / "port", str(snapshot.port), 0o644)
-        if provider and snapshot.machines and (keeper := ability(provider, Snapshots)):
-            _load(keeper, folder / "machines", prepared)
+        keeper = ability(provider, Snapshots) if provider and snapshot.machines else None
+        with _loading(keeper, folder / "machines"):
+            _put_keys(lab, folder)
+            rewind(folder / "store.db", lab.paths.store, lab.record["restoring"]["above"])
+            if not (lab.paths.state / "port").exists():
+                write_file(lab.paths.state / "port", str(snapshot.port), 0o644)
+            if keeper and prepared:
+                prepared.go(hold=True)  # it opens its store, and looks at no machine before all are in place
         del lab.record["restoring"]
         lab.save()
         if prepared and prepared.held:
@@ -301,15 +303,16 @@ def restore(lab: LabFolder, provider: Provider | None, name: str, prepared: proc
     return snapshot
 
 
-def _load(keeper: Snapshots, folder: Path, prepared: process.PreparedMaster | None) -> None:
-    """Put the machines in place while the master opens its store. The master looks at no machine before all are in place."""
+@contextlib.contextmanager
+def _loading(keeper: Snapshots | None, folder: Path) -> Iterator[None]:
+    """Put the machines in place beside what the block does. Both have come to an end afterwards, also when one failed."""
     with ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(keeper.load_machines, folder)
+        loading = pool.submit(keeper.load_machines, folder) if keeper else None
         try:
-            if prepared:
-                prepared.go(hold=True)
+            yield
         finally:
-            loading.result()
+            if loading:
+                loading.result()
 
 
 def _put_keys(lab: LabFolder, folder: Path) -> None:

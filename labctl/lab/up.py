@@ -47,13 +47,16 @@ def _made(lab: LabFolder) -> None:
 
 def _restored(lab: LabFolder, name: str) -> None:
     """Restore the snapshot, and then do what was asked for besides. Without a name: the one whose restore was prepared and not finished."""
-    with process.prepare_master(lab.paths, machines_first=True) as prepared:
+    from labctl.lab import takeover
+
+    with takeover.prepare_master(lab.paths) as prepared:
         from labctl.lab import snapshots
 
         if name:
             snapshots.adopt_settings(lab, name)
         count = lab.settings["minions"]
-        _stop_master(lab)
+        prepared.replace_running()
+        lab.__dict__.pop("api", None)
         provider = _known_provider(lab, name) if count else None
         if provider is None:
             lab.save(minions=0, provider=lab.record["kept"].get("provider", ""))
@@ -147,6 +150,8 @@ def _machines(lab: LabFolder, provider: Provider | None, count: int, *, restored
             continue
         if number not in existing:
             lab.api.post(machines.PATH, machines.wanted(lab, number, provider.name))
+        elif f"minion-{number}" in boots and existing[number]["spec"].get("power") == "On":
+            continue  # the restore has booted it: the master joins it, and whoever asks for another boot waits for one more round of its work
         elif not _is_up(existing[number], real.get(f"minion-{number}")):
             requests[f"minion-{number}"] = _request_boot(lab, f"minion-{number}")
     names = [name for number in numbers if (name := f"minion-{number}") not in paused]

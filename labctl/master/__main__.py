@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,19 +27,19 @@ def main() -> int:
         "--ssh-early", action="store_true", help="start the SSH process now: the machines will be there before this one is ready"
     )
     arguments = parser.parse_args()
+    begun = time.time()
     from labctl.master.imports import import_http_server, without_garbage_collection
 
     with without_garbage_collection():
         ssh = _begin_ssh() if arguments.ssh_early else None
-        from labctl.master.process import run
+        from labctl.master.process import Pipes, run
 
         import_http_server()
 
-    word = _word(arguments.go_fd)
-    if not word:
-        return 0
+    pipes: Pipes | None = Pipes(arguments.go_fd, arguments.ready_fd, ssh)
     try:
-        run(arguments.lab, arguments.ready_fd, hold_fd=arguments.go_fd if word == HOLD else -1, ssh=ssh)
+        while pipes and (word := _word(pipes.go)):
+            pipes = run(arguments.lab, pipes, begun, hold=word == HOLD)
     except LabctlError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_status

@@ -13,9 +13,9 @@ import fcntl
 import json
 import logging
 import os
-import signal
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,9 +25,11 @@ from labctl.certificates import Authority, kubeconfig, write_file
 from labctl.clock import SystemClock
 from labctl.errors import LabctlError
 from labctl.journal import Journal, MemoryJournal
+from labctl.master import takeover
 from labctl.master.keys import ssh_key
 from labctl.master.master import Master, Tools
 from labctl.master.settings import MasterSettings, read_settings
+from labctl.master.takeover import Ending, Pipes
 from labctl.paths import Paths
 from labctl.providers.factory import make_provider
 from labctl.remote.child import SshChild
@@ -42,24 +44,31 @@ NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.sv
 OPEN_FILES_MAX = 65_536  # open files; each watch, stream and client needs one
 
 
-def run(lab: Path, ready_fd: int, hold_fd: int = -1, ssh: SshChild | None = None) -> None:
+def run(lab: Path, pipes: Pipes, begun: float, *, hold: bool) -> Pipes | None:
     """Be the master of the lab in this `.labctl` folder until a signal ends it. Raises LabctlError where it can't begin.
 
-    With `hold_fd` the machines are left alone until something can be read there: a snapshot is just being put in their place. If that never comes,
-    because whoever restores it was killed, this master ends. `ssh` is the SSH process, where it was begun already.
+    With `hold` the machines are left alone until something can be read from `pipes.go`: a snapshot is just being put in their place. If that never
+    comes, because whoever restores it was killed, this master ends. `begun` is when this process began, in seconds since 1970. If the signal was
+    the one of `takeover`, return the pipes of its next life.
     """
     settings = read_settings(lab)
     _log_to_stderr()
+    ending = Ending()
     with _hold_lock(settings.paths):
         _raise_file_limit()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(settings, ready_fd, hold_fd, ssh))
+            runner.run(_serve(settings, pipes, begun, ending, hold=hold))
+    if pipes.go >= 0:
+        os.close(pipes.go)
+    if not ending.takes_over:
+        return None
+    return takeover.begin_anew(settings.paths)
 
 
-async def _serve(settings: MasterSettings, ready_fd: int, hold_fd: int, ssh: SshChild | None) -> None:
+async def _serve(settings: MasterSettings, pipes: Pipes, process_begun: float, ending: Ending, *, hold: bool) -> None:
     paths, clock = settings.paths, SystemClock()
     begun = clock.now()
-    stop = _stop_signal()
+    ending.listen()
     listening = _listen(settings)
     port = listening.getsockname()[1]
     authority = Authority.create(paths.certificates, settings.id, clock)
@@ -68,20 +77,20 @@ async def _serve(settings: MasterSettings, ready_fd: int, hold_fd: int, ssh: Ssh
     store = sqlite_store(paths.store, StoreSettings())
     journal = MemoryJournal(clock, paths.journal)
     supervisor = Supervisor(clock, journal)
-    tools = _tools(settings, authority, journal, supervisor, ssh) if settings.values.provider else None
+    tools = _tools(settings, authority, journal, supervisor, pipes.ssh) if settings.values.provider else None
     tokens = TokenKeys(paths.token_keys)
     master = Master(settings, store, clock, journal, tls=tls, tools=tools, supervisor=supervisor, tokens=tokens, authority=authority)
     await master.start([listening])
-    _write_run_file(settings, port)
+    _write_run_file(settings, port, process_begun)
     log.info("answering on port %d after %.2f s", port, clock.now() - begun)
-    if ready_fd >= 0:
+    if pipes.ready >= 0:
         with contextlib.suppress(BrokenPipeError):  # the waiting process was killed
-            os.write(ready_fd, b"ready")
-        os.close(ready_fd)
-    if hold_fd < 0 or await _wait_for_release(hold_fd, stop, master.count_silence_from_now):
+            os.write(pipes.ready, b"ready")
+        os.close(pipes.ready)
+    if not hold or await _wait_for_release(pipes.go, ending.told, master.count_silence_from_now):
         master.run_machines()
         await asyncio.to_thread(tokens.warm)  # beside the machines' boot: the first pod asks for a token
-        await stop.wait()
+        await ending.told.wait()
     log.info("stopping")
     await master.stop()
     with contextlib.suppress(FileNotFoundError):
@@ -157,9 +166,12 @@ def _tls(authority: Authority, settings: MasterSettings) -> ssl.SSLContext:
     return server_context(folder / "ca.crt", folder / "server.crt", folder / "server.key")
 
 
-def _write_run_file(settings: MasterSettings, port: int) -> None:
+def _write_run_file(settings: MasterSettings, port: int, process_begun: float) -> None:
     paths = settings.paths
     said = {
+        "begun": process_begun,
+        "python": sys.executable,
+        "startsOver": settings.values.provider in takeover.PROVIDERS,
         "pid": os.getpid(),
         "url": f"https://127.0.0.1:{port}",
         "port": port,
@@ -186,13 +198,6 @@ def _hold_lock(paths: Paths) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
-
-
-def _stop_signal() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -8,6 +8,7 @@ from labctl.errors import LabctlError, UsageError
 from labctl.lab import up
 from labctl.lab.settings import compose
 from labctl.providers.factory import make_provider
+from labctl.providers.protocol import Power
 from labctl.resources.kinds.labctl_internal_v1.machine import BOOT_REQUEST
 
 
@@ -105,3 +106,15 @@ def test_too_many_machines_are_told_by_name():
         "flag --minions: this lab has 3 minions, more than 1",
         "labctl destroy minion-3 minion-4",
     )
+
+
+@pytest.mark.parametrize(("restored", "power", "asked"), [(True, "On", False), (True, "Off", True), (False, "On", True)])
+def test_a_machine_that_a_restore_has_booted_is_not_asked_to_boot_again(restored, power, asked, monkeypatch):
+    """The request cost one more round of the machine's worker, for which `up` waited. One that was off in the snapshot needs it."""
+    api = Api(phase="Joining")
+    api.machine["spec"]["power"] = power
+    monkeypatch.setattr(up.machines, "wait", lambda *_arguments, **_more: None)
+    monkeypatch.setattr(up, "write_config", lambda *_arguments: None)
+    real = {"minion-1": SimpleNamespace(power=Power.ON, boot_id="b")}
+    up._machines(lab(api), SimpleNamespace(name="namespace", machines=lambda: real), 1, restored=restored)
+    assert ("observedBootRequest" in api.machine["status"]) is asked

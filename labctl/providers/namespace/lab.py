@@ -7,6 +7,8 @@ import os
 import select
 import signal
 import subprocess
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 from labctl.errors import ProviderError
@@ -25,6 +27,7 @@ class LabInit:
         self._settings = settings
         self._cgroups = cgroups
         self._held = -1
+        self._let_go: Callable[[], object] = _nothing
         interface = ipaddress.IPv4Network(settings.network)
         self.gateway = str(interface.network_address + 1)
         self.prefix_length = interface.prefixlen
@@ -46,13 +49,14 @@ class LabInit:
     def namespace(self) -> str:
         """Return a path of the lab's network namespace.
 
-        It is valid until this process ends, even if the init is killed and started again: sockets that listen there still work, and so does
+        It is valid for as long as this object exists, even if the init is killed and started again: sockets that listen there still work, and so does
         a process that
         entered it.
         """
         pid = self.start()
         if self._held < 0:
             self._held = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            self._let_go = weakref.finalize(self, os.close, self._held)  # a process may be the master of a lab, and later of another
         return f"/proc/{os.getpid()}/fd/{self._held}"
 
     def enter(self) -> int:
@@ -91,9 +95,8 @@ class LabInit:
             pid = self.pid()
             if pid:
                 kill_and_wait(pid, self.alive, self._settings.kill_deadline_s)
-            if self._held >= 0:
-                os.close(self._held)
-                self._held = -1
+            self._let_go()
+            self._held = -1
             cgroup.kill(self._cgroups, cgroup.LAB_INIT)  # this also ends an init whose state folder was removed
             self._cgroups.remove_lab(self._settings.kill_deadline_s)
             self.alive.unlink(missing_ok=True)
@@ -114,6 +117,10 @@ class LabInit:
         if not pid:
             raise ProviderError("the lab's init ended right after its start")
         return pid
+
+
+def _nothing() -> None:
+    """Let go of nothing."""
 
 
 def run_inside(program: str, argument: str, keep: list[int]) -> None:
