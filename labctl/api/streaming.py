@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
+from labctl.api.authorize import Authorizer
 from labctl.api.call import Call
 from labctl.api.settings import ApiSettings
 from labctl.api.streams.channels import Channels
@@ -23,10 +24,12 @@ STREAMS = (("pods", "exec"), ("pods", "attach"), LOG, ("pods", "portforward"), (
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
 
-def handlers(resources: Resources, remote: Remote | None, settings: ApiSettings) -> Mapping[tuple[str, str], Handler]:
+def handlers(
+    resources: Resources, authorizer: Authorizer, remote: Remote | None, settings: ApiSettings
+) -> Mapping[tuple[str, str], Handler]:
     """Returns the handlers by (plural, subresource). In a lab without machines (`remote` is None) each of them answers that there are none."""
     made = dict.fromkeys(STREAMS, _no_machines) if remote is None else _handlers(resources, remote, settings)
-    return {stream: handler if stream == LOG else admitted(resources, handler) for stream, handler in made.items()}
+    return {stream: handler if stream == LOG else admitted(resources, authorizer, handler) for stream, handler in made.items()}
 
 
 def _handlers(resources: Resources, remote: Remote, settings: ApiSettings) -> Mapping[tuple[str, str], Handler]:

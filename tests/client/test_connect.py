@@ -137,3 +137,26 @@ async def test_bindings_and_evictions_are_shown_as_what_they_are(lab: Lab, hooks
     asked = [asked_kind(each) for each in hooks.asked["/see"]]
     assert asked == [("Binding", "binding", "free", "CREATE"), ("Eviction", "eviction", "free", "CREATE"), ("Eviction", "eviction", "web", "CREATE")]  # fmt: skip
     assert hooks.asked["/see"][0]["object"]["target"]["name"] == "minion-1" and hooks.asked["/see"][1]["kind"]["group"] == "policy"
+
+
+async def test_to_run_something_in_a_pod_needs_create_whatever_the_method(lab: Lab) -> None:
+    api, host, _ = lab
+    reads = {"apiGroups": [""], "resources": ["pods", "pods/exec", "pods/attach", "pods/portforward"], "verbs": ["get"]}
+    async with api.session() as session:
+        http = Http(session)
+        rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default"
+        await http.create(f"{rbac}/roles", {"metadata": {"name": "reader"}, "rules": [reads]})
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"}
+        subjects = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "alice"}]
+        await http.create(f"{rbac}/rolebindings", {"metadata": {"name": "reader"}, "roleRef": role, "subjects": subjects})
+        async with api.session(api.authority.issue("alice")) as alice:
+            for path in ("exec?command=echo", "attach", "portforward?ports=80"):
+                async with alice.get(f"{POD}/{path}", headers={"Connection": "Upgrade", "Upgrade": "websocket"}) as answered:
+                    said = (await answered.json())["message"]
+                words = f'User "alice" cannot create resource "pods/{path.partition("?")[0]}" in API group "" in the namespace "default"'
+                assert (answered.status, said) == (403, f'pods "web" is forbidden: {words}')
+            changed = {"rules": [{**reads, "verbs": ["get", "create"]}]}
+            await http("PATCH", f"{rbac}/roles/reader", changed, headers={"Content-Type": "application/merge-patch+json"})
+            async with alice.ws_connect(f"{POD}/exec?command=echo&command=a&stdout=true", protocols=PROTOCOLS) as socket:
+                assert (await socket.receive(5)).data == b"\x01a\n"
+    assert host.ran[-1][-2:] == ["echo", "a"]

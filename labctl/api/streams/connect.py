@@ -2,6 +2,8 @@
 
 What is judged are the request's options, as an object of a kind of their own (PodExecOptions and the like), made of the query or of the path below `proxy`.
 A step may refuse the connection, or change the options: then the stream is opened with the changed ones. Nothing is stored, and there is no dry run.
+
+Who runs something in a pod, or connects to it, needs the verb `create`, also for a WebSocket, which is a GET (KEP-4006): `get` on everything is to read only.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import msgspec
 from aiohttp import web
 
 from labctl.api import status
+from labctl.api.authorize import Authorizer
 from labctl.api.call import Call
 from labctl.api.query import Query
 from labctl.resources import encoding
@@ -27,10 +30,12 @@ _FLAGS = ("stdin", "stdout", "stderr", "tty")
 _ALWAYS = {"stdout": True, "stderr": True}  # Kubernetes' defaults of these options, whatever the query says
 
 
-def admitted(resources: Resources, handler: Handler) -> Handler:
+def admitted(resources: Resources, authorizer: Authorizer, handler: Handler) -> Handler:
     """Return a handler that asks admission first."""
 
     async def connect(call: Call) -> web.StreamResponse:
+        if call.target.subresource != "proxy" and call.method != "POST":
+            authorizer.objects(call.user, "create", call.target, call.query)
         call.warnings = await _ask(resources, call)
         return await handler(call)
 
