@@ -11,6 +11,7 @@ import random
 from typing import Any, AsyncIterator, Awaitable, Callable, Dict, Optional
 from urllib.parse import urlencode
 
+from .deadlines import wait_for
 from .http import Http, Response, Unreachable
 
 MERGE, STRATEGIC = "application/merge-patch+json", "application/strategic-merge-patch+json"
@@ -70,7 +71,7 @@ class Api:
         body = b"" if value is None else json.dumps(value, separators=(",", ":")).encode()
         response = await self._http.request(method, path, body=body, headers={"Content-Type": kind} if body else {}, timeout_s=timeout_s)
         try:
-            answer = await asyncio.wait_for(response.read(), timeout_s)
+            answer = await wait_for(response.read(), timeout_s)
         except asyncio.TimeoutError:
             response.close()
             raise Unreachable(f"{method} {path}: the answer took longer than {timeout_s:g} s") from None

@@ -9,6 +9,8 @@ import asyncio
 import os
 from typing import Dict, Iterator, List, Optional, Tuple
 
+from .deadlines import wait_for
+
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _CONTINUATION = 0, 1, 3, 4, 6, 7, 9
 _ACK = _END_STREAM = 1
@@ -68,7 +70,7 @@ async def check(host: str, port: int, service: str, timeout_s: float) -> Tuple[b
     address, within = f"{host}:{port}", f"{timeout_s:g}s"
     end = asyncio.get_running_loop().time() + timeout_s
     try:
-        reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), timeout_s)
+        reader, writer = await wait_for(asyncio.open_connection(host, port), timeout_s)
     except asyncio.TimeoutError:
         return False, f'timeout: failed to connect service "{address}" within {within}: context deadline exceeded'
     except OSError as error:
@@ -76,7 +78,7 @@ async def check(host: str, port: int, service: str, timeout_s: float) -> Tuple[b
         return False, f'error: failed to connect service at "{address}": dial tcp {address}: connect: {why}'
     try:
         left_s = max(0.0, end - asyncio.get_running_loop().time())
-        status, code = await asyncio.wait_for(_ask(reader, writer, address, service), left_s)
+        status, code = await wait_for(_ask(reader, writer, address, service), left_s)
     except asyncio.TimeoutError:
         return False, f"timeout: health rpc did not complete within {within}"
     except (OSError, BadAnswer, asyncio.IncompleteReadError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Dict, Tuple
 
+from .deadlines import wait_for
 from .probes import Exec, http_get, port_of
 
 Object = Dict[str, Any]
@@ -13,7 +14,7 @@ Object = Dict[str, Any]
 async def act(action: Object, container: Object, address: str, run: Exec, timeout_s: float) -> Tuple[bool, str]:
     """Did it go well, and if not, why. Never longer than the time given."""
     try:
-        return await asyncio.wait_for(_act(action, container, address, run, timeout_s), timeout_s)
+        return await wait_for(_act(action, container, address, run, timeout_s), timeout_s)
     except asyncio.TimeoutError:
         return False, f"timed out after {timeout_s:g}s"
 

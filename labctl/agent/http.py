@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import AsyncIterator, Dict, List, Mapping, Optional, Tuple
 from urllib.parse import urlsplit
 
+from .deadlines import wait_for
+
 KEPT_CONNECTIONS = 4
 LINE_LIMIT_BYTES = 16 << 20
 PIECE_BYTES = 256 << 10
@@ -91,7 +93,10 @@ class Response:
 
 async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
     while True:
-        size = int((await reader.readline()).split(b";")[0] or b"x", 16)
+        line = await reader.readline()
+        if not line:
+            raise ConnectionAbortedError("the other side closed the connection")
+        size = int(line.split(b";")[0], 16)
         if size == 0:
             while (await reader.readline()).strip():
                 pass  # trailers
@@ -130,7 +135,7 @@ class Http:
     ) -> Response:
         """Send a request and wait for the headers of its answer. Raises Unreachable."""
         try:
-            return await asyncio.wait_for(self._request(method, path, body, headers or {}), timeout_s)
+            return await wait_for(self._request(method, path, body, headers or {}), timeout_s)
         except asyncio.TimeoutError:
             raise Unreachable(f"{method} {path}: no answer in {timeout_s:g} s") from None
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:

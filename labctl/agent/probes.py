@@ -14,6 +14,7 @@ from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple
 from urllib.parse import urljoin, urlsplit
 
 from . import grpc
+from .deadlines import wait_for
 from .http import Http, Unreachable
 from .runtime.interface import NoSuchContainer, Ran
 
@@ -86,7 +87,7 @@ async def _exec(command: List[str], run: Exec, timeout_s: float) -> Tuple[bool, 
 
 async def _tcp(host: str, port: int, timeout_s: float) -> Tuple[bool, str]:
     try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), timeout_s)
+        _, writer = await wait_for(asyncio.open_connection(host, port), timeout_s)
     except asyncio.TimeoutError:
         return False, f"dial tcp {host}:{port}: i/o timeout"
     except OSError as error:

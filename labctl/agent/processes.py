@@ -14,6 +14,8 @@ import subprocess
 from dataclasses import dataclass
 from typing import Mapping, Optional, Sequence
 
+from .deadlines import wait_for
+
 OUTPUT_LIMIT_BYTES = 64 * 1024
 _PIECE_BYTES = 16 * 1024
 
@@ -75,7 +77,7 @@ async def _ends(pid: int, timeout_s: float) -> bool:
 
     loop.add_reader(descriptor, tell)
     try:
-        await asyncio.wait_for(ended, timeout_s)
+        await wait_for(ended, timeout_s)
         return True
     except asyncio.TimeoutError:
         return False

@@ -11,6 +11,7 @@ import signal
 import time
 from typing import Any, Awaitable, Callable, Dict, List, Sequence, Tuple
 
+from .deadlines import wait_for
 from .events import of_pod
 from .hooks import act
 from .runtime.interface import Container, RuntimeFailure, State
@@ -85,7 +86,7 @@ async def stop(
     if had_s and not deadline.left_s and not deadline.forced:
         deadline = Deadline(MINIMUM_S)
     with contextlib.suppress(asyncio.TimeoutError):  # it may wait for a program that only just began
-        await asyncio.wait_for(tools.runtime.signal(container.id, number_of(container.stop_signal)), deadline.left_s)
+        await wait_for(tools.runtime.signal(container.id, number_of(container.stop_signal)), deadline.left_s)
     if not await _gone(tools, container, wakeup, deadline):
         await tools.runtime.signal(container.id, signal.SIGKILL)
         await _gone(tools, container, wakeup, Deadline(AFTER_KILL_S))
@@ -152,4 +153,4 @@ async def _all_came(events: Sequence[asyncio.Event], deadline: Deadline) -> None
     for event in events:
         while not event.is_set() and deadline.left_s:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(event.wait(), min(deadline.left_s, 0.5))
+                await wait_for(event.wait(), min(deadline.left_s, 0.5))

@@ -96,7 +96,8 @@ class Puller:
         except FileNotFoundError:
             return 127, "skopeo is not installed on the master's host (apt-get install skopeo)"
         try:
-            out, err = await asyncio.wait_for(process.communicate(), self._settings.pull_deadline_s)
+            async with asyncio.timeout(self._settings.pull_deadline_s):
+                out, err = await process.communicate()
         except TimeoutError:
             return 1, f"no answer within {self._settings.pull_deadline_s:g} s"
         finally:

@@ -27,7 +27,7 @@ HOLD_S = 0.2  # a rate limit keeps packets at most this long, then drops them
 BURST_S = 0.02
 BURST_MIN_BYTES = 5_000
 UNLIMITED = "100gbit"
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0  # an emulated machine loads the kernel's modules for the first rule
 PER_MILLION = 1_000_000
 RULES_FILE = "link_rules.json"
 

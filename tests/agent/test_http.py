@@ -29,6 +29,8 @@ class Server:
                 if not answer:
                     break
                 writer.write(answer)
+                if b"Connection: close" in answer:
+                    break
         except (asyncio.IncompleteReadError, ConnectionError, IndexError):
             pass
         finally:
@@ -102,6 +104,13 @@ async def test_an_answer_that_breaks_off_is_no_answer():
         response.close()
         with pytest.raises(Unreachable, match="broke off"):
             await task
+
+
+async def test_a_watch_whose_server_is_gone_says_so():
+    async with serving(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\n{}\r\n") as (_, http):
+        response = await http.request("GET", "/x")
+        with pytest.raises(Unreachable, match="the answer broke off: the other side closed the connection"):
+            await response.read()
 
 
 async def test_a_refusal_speaks_the_servers_words():

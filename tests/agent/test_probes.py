@@ -1,6 +1,7 @@
 """Probes ask and say why not, in the kubelet's words."""
 
 import asyncio
+import errno
 
 import pytest
 
@@ -155,3 +156,16 @@ async def test_redirects_to_the_same_host_are_followed_and_others_are_a_warning(
         assert await asked({"httpGet": {"port": port, "path": "/far"}}) == (True, "Probe terminated redirects: http://example.com/")
         good, why = await asked({"httpGet": {"port": port, "path": "/loop"}})
         assert not good and why.endswith("stopped after 10 redirects")
+
+
+async def test_a_prober_that_was_stopped_tells_nothing_more_not_even_what_came_in_that_moment(monkeypatch):
+    """What kills a container ends its connections, too: the prober's last answer and its end come together."""
+    told, answer = [], asyncio.get_running_loop().create_future()
+    monkeypatch.setattr(asyncio, "open_connection", lambda host, port: answer)
+    prober = Prober({"name": "c", "livenessProbe": {"tcpSocket": {"port": 80}, "failureThreshold": 1}}, 0.0, "", None, told.append, True)
+    while not answer._callbacks:
+        await asyncio.sleep(0)
+    answer.set_exception(ConnectionResetError(errno.ECONNRESET, "reset"))
+    prober.stop()
+    await asyncio.wait(prober._tasks, timeout=10)
+    assert not told and all(task.cancelled() for task in prober._tasks)

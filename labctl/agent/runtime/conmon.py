@@ -12,6 +12,7 @@ import shutil
 from typing import Dict, List, Sequence
 
 from .. import processes
+from ..deadlines import wait_for
 from .interface import ContainerSpec, RuntimeFailure, StartRefused
 
 LOG_LIMIT_BYTES = 32 << 20  # the agent rotates long before; this bounds the log while no agent runs
@@ -59,7 +60,7 @@ async def create(spec: ContainerSpec, identity: str, bundle: str, crun_root: str
     try:
         if finished.status != 0:
             raise RuntimeFailure(f"conmon: {finished.output.decode(errors='replace').strip()[-500:] or finished.status}")
-        told = await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(None, _first_line, read_end), timeout_s)
+        told = await wait_for(asyncio.get_running_loop().run_in_executor(None, _first_line, read_end), timeout_s)
     finally:
         os.close(read_end)
     if not told:
