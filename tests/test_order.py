@@ -31,17 +31,23 @@ class Process:
         self.shutting_down = True
 
 
-def test_long_files_are_first_and_scenarios_and_the_rest_are_parted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(order, "SECONDS", SECONDS)
-    tests = [f"{file}::test_{number}" for file, count in FILES.items() for number in range(count)]
-    option = SimpleNamespace(loadscopereorder=True, tx=["2*popen"])
+def begun(count: int, files: dict[str, int]) -> tuple[order.LongestFirst, list[Any], list[str]]:
+    """The scheduler, that many processes with their first tests, and the names of all tests."""
+    tests = [f"{file}::test_{number}" for file, number_of in files.items() for number in range(number_of)]
+    option = SimpleNamespace(loadscopereorder=True, tx=[f"{count}*popen"])
     config: Any = SimpleNamespace(option=option, getvalue=lambda name: getattr(option, name))
     scheduler = order.LongestFirst(config, Producer("test", enabled=False))
-    processes: list[Any] = [Process(), Process()]
+    processes: list[Any] = [Process() for _ in range(count)]
     for each in processes:
         scheduler.add_node(each)
         scheduler.add_node_collection(each, tests)
     scheduler.schedule()
+    return scheduler, processes, tests
+
+
+def test_long_files_are_first_and_scenarios_and_the_rest_are_parted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order, "SECONDS", SECONDS)
+    scheduler, processes, tests = begun(2, FILES)
     began: list[list[str]] = [[], []]
     while scheduler.has_pending:
         for each, files in zip(processes, began):
@@ -53,6 +59,12 @@ def test_long_files_are_first_and_scenarios_and_the_rest_are_parted(monkeypatch:
     assert first[:2] == ["tests/e2e/test_x.py", "tests/e2e/test_y.py"] and second[:2] == ["tests/a/test_long.py", "tests/a/test_many.py"]
     assert sorted([*began[0], *began[1]]) == sorted(test.partition("::")[0] for test in tests)
     assert not set(first) & set(second)
+
+
+def test_one_process_of_four_begins_with_what_computes() -> None:
+    files = {f"tests/{folder}/test_{number}.py": 3 for folder in ("a", "e2e") for number in range(6)}
+    _, processes, tests = begun(5, files)
+    assert [tests[each.given[0]].split("/")[1] for each in processes] == ["e2e", "a", "e2e", "e2e", "e2e"]
 
 
 def test_every_file_whose_time_is_known_exists() -> None:
