@@ -195,6 +195,19 @@ def test_a_node_that_dies_costs_only_its_pods():
     lived(story)
 
 
+def test_a_job_that_ignores_disruptions_loses_nothing_by_a_nodes_death():
+    async def story(world):
+        ignore = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+        policy = {"rules": [ignore]}
+        await world.client.create(JOBS, job("work", ends="3 0", completions=6, parallelism=6, backoffLimit=0, podFailurePolicy=policy))
+        await until(world, lambda: sum(p.ready for p in pods(world)) == 6)
+        await world.power_off("minion-1")
+        await ended(world, "Complete")
+        assert (of(world).status.succeeded, of(world).status.failed) == (6, 0)
+
+    lived(story)
+
+
 def test_a_master_that_restarts_counts_nothing_twice():
     async def story(world):
         await world.client.create(JOBS, job("work", ends="0.3 0", completions=20, parallelism=4))
