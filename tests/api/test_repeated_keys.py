@@ -41,3 +41,28 @@ async def test_it_is_refused_told_or_taken(http: aiohttp.ClientSession, form: st
     async with http.put(f"{PATH}/b?fieldValidation=Ignore", data=BODIES[form].replace("two", "three"), headers=headers) as changed:
         assert changed.status == 200 and "Warning" not in changed.headers
         assert (await changed.json())["data"] == {"x": "three"}
+
+
+PATCHES = {
+    "merge-patch": ('{"data": {"x": "1", "x": "2"}, "wrong": 1}', ['duplicate field "data.x"', 'unknown field "wrong"']),
+    "strategic-merge-patch": ('{"data": {"x": "1", "x": "2"}, "wrong": 1}', ['duplicate field "data.x"', 'unknown field "wrong"']),
+    "json-patch": (
+        '[{"op": "add", "path": "/data", "value": {"x": "1", "x": "2"}, "odd": 1}]',
+        ['json patch duplicate field "[0].value.x"', 'json patch unknown field "[0].odd"'],
+    ),
+}
+
+
+@pytest.mark.parametrize("form", PATCHES)
+async def test_a_patch_that_says_a_field_twice(http: aiohttp.ClientSession, form: str) -> None:
+    body, wrong = PATCHES[form]
+    headers = {"Content-Type": f"application/{form}+json"}
+    async with http.post(PATH, json={"metadata": {"name": "a"}}) as made:
+        assert made.status == 201
+    async with http.patch(f"{PATH}/a?fieldValidation=Strict", data=body, headers=headers) as refused:
+        assert refused.status == 422 and (await refused.json())["message"].endswith("strict decoding error: " + ", ".join(wrong))
+    async with http.patch(f"{PATH}/a", data=body, headers=headers) as changed:
+        told = [line.removeprefix('299 - "').removesuffix('"').replace('\\"', '"') for line in changed.headers.getall("Warning")]
+        assert (changed.status, told, (await changed.json())["data"]) == (200, wrong, {"x": "2"})
+    async with http.patch(f"{PATH}/a?fieldValidation=Ignore", data=body, headers=headers) as changed:
+        assert changed.status == 200 and "Warning" not in changed.headers

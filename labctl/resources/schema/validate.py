@@ -71,22 +71,25 @@ def _unmarshal_errors(repeated: Sequence[str]) -> str:
     return "yaml: unmarshal errors:\n  " + "\n  ".join(repeated)
 
 
-def decode_patched(schema: Schema, kind: Kind, obj: Object, patch: bytes | Any, field_validation: str = "Strict") -> list[str]:
-    """Decodes the result of a patch in place, and returns warnings. Raises ApiError 422 Invalid about the field `patch`."""
+def decode_patched(
+    schema: Schema, kind: Kind, obj: Object, patch: bytes | Any, field_validation: str = "Strict", wrong: Sequence[str] = ()
+) -> list[str]:
+    """Decodes the result of a patch in place, and returns warnings. Raises ApiError 422 Invalid about the field `patch`.
+
+    `wrong` is what the patch itself says twice, or says that nobody understands.
+    """
+    unknown: Sequence[str] = ()
     if kind.decoder is not None:
         unknown = [f'unknown field "{path}"' for path in kind.decoder.patched(kind, obj)]
-        if unknown and field_validation == "Strict":
-            raise invalid_patch(patch, strict_error(unknown))
-        return unknown if field_validation == "Warn" else []
-    type_ = schema.type_of(kind.group, kind.version, kind.kind)
-    if _decode_quickly(type_, obj):
-        return []
-    findings = check(type_, obj)
-    if findings.error:
-        raise invalid_patch(patch, findings.error)
-    if findings.strict and field_validation == "Strict":
-        raise invalid_patch(patch, strict_error(findings.strict))
-    return findings.strict if field_validation == "Warn" else []
+    elif not _decode_quickly(type_ := schema.type_of(kind.group, kind.version, kind.kind), obj):
+        findings = check(type_, obj)
+        if findings.error:
+            raise invalid_patch(patch, findings.error)
+        unknown = findings.strict
+    told = [*wrong, *unknown]
+    if told and field_validation == "Strict":
+        raise invalid_patch(patch, strict_error(told))
+    return told if field_validation == "Warn" else []
 
 
 def _decode_quickly(type_: Type, obj: Object) -> bool:

@@ -220,4 +220,4 @@ def strict_path(path: list[Any]) -> str:
             text += f"[{part}]"
         else:
             text += f".{part[0] if isinstance(part, tuple) else part}"
-    return text[1:]
+    return text.removeprefix(".")

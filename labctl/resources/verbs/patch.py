@@ -16,6 +16,7 @@ from labctl.resources.patches import apply, merge, strategic
 from labctl.resources.patches import json as json_patch
 from labctl.resources.schema import body
 from labctl.resources.schema.validate import decode_patched
+from labctl.resources.schema.walk import MAX_STRICT_ERRORS
 from labctl.resources.service import WriteOptions
 from labctl.resources.verbs import subresources
 from labctl.resources.verbs.context import Context
@@ -24,6 +25,7 @@ JSON = "application/json-patch+json"
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
+_MEMBERS = frozenset({"op", "path", "from", "value"})  # RFC 6902
 
 Patched = Callable[[Object], tuple[Object, Sequence[str]]]
 Applied = Callable[[Object | None], tuple[Object, Sequence[str]]]
@@ -33,6 +35,7 @@ def patcher(ctx: Context, kind: Kind, patch: bytes | Any, content_type: str, opt
     """Returns a function that takes the current object and returns the patched one and warnings."""
     parsed = [_parse(patch)]
     make = _maker(ctx, kind, content_type)
+    wrong = () if options.field_validation == "Ignore" else _wrong(patch, parsed[0])
 
     def change(obj: Object) -> tuple[Object, Sequence[str]]:
         patched = make(parsed.pop() if parsed else _parse(patch), obj)  # applying a patch changes it, so it is parsed again for each try
@@ -40,9 +43,21 @@ def patcher(ctx: Context, kind: Kind, patch: bytes | Any, content_type: str, opt
         patched.setdefault("apiVersion", kind.api_version)
         if (patched["kind"], patched["apiVersion"]) != (kind.kind, kind.api_version):
             raise failures.bad_request(f"{patched['kind']} in version {patched['apiVersion']} cannot be handled as a {kind.kind}")
-        return patched, decode_patched(ctx.schema, kind, patched, patch, options.field_validation)
+        return patched, decode_patched(ctx.schema, kind, patched, patch, options.field_validation, wrong)
 
     return change
+
+
+def _wrong(patch: bytes | Any, parsed: Any) -> Sequence[str]:
+    """Returns what a strict reader refuses of the patch itself: fields that are said twice, and members of a JSON patch's operations that there are not."""
+    found: list[str] = []
+    if isinstance(patch, bytes) and body.may_repeat(parsed, patch):
+        found += body.duplicates(patch)
+    if not isinstance(parsed, list):
+        return found
+    operations = [(place, each) for place, each in enumerate(parsed) if isinstance(each, dict)]
+    found += [f'unknown field "[{place}].{name}"' for place, each in operations for name in each if name not in _MEMBERS]
+    return [f"json patch {each}" for each in found[:MAX_STRICT_ERRORS]]
 
 
 def applier(ctx: Context, kind: Kind, patch: bytes | Object, options: WriteOptions, subresource: str) -> Applied:
