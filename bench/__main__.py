@@ -25,7 +25,7 @@ from labctl.errors import LabctlError
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "start": ("help", "control-plane", "up", "rc-running"),
-    "warm": ("up-create", "up-from", "snapshot-save", "snapshot-pause"),
+    "warm": ("up-create", "up-from", "restore", "snapshot-save", "snapshot-pause"),
     "deaths": ("pod-out", "pod-replaced", "node-out", "node-replaced"),
     "outage": ("failed-scale-down", "failed-drain", "failed-rolling", "failed-agent", "failed-master"),
     "faults": tuple(f.key for f in FIGURES if f.key.startswith("fault-")),

@@ -103,6 +103,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("rc-running", "`create -f rc` to 2 pods Running", "s", 0.3),
     Figure("up-create", "from nothing to two pods behind a VIP that answers: `up`, `create`", "s"),
     Figure("up-from", "the same lab by `up --from SNAPSHOT`", "s"),
+    Figure("restore", "the same lab, while it runs, by `snapshot restore`", "s"),
     Figure("snapshot-save", "`snapshot save` of it", "s", 1.0),
     Figure("snapshot-pause", "its machines stand still", "ms", 500),
     Figure("pod-out", "pod killed: out of every minion's VIP rules", "s", 0.2),

@@ -1,7 +1,8 @@
 """A running master starts over in its own process: it ends its work, and waits for its word as a prepared master does.
 
 Half of a master's start is imports, and a master that runs has done them. `labctl.lab.up` calls this where a snapshot replaces a lab whose master
-runs: the master stops as it does at its end, lets go of its lock, and then waits at two named pipes, STATE/takeover.go and STATE/takeover.ready.
+runs, and where settings have changed that a master reads at its start: the master stops as it does at its end, lets go
+of its lock, and then waits at two named pipes, STATE/takeover.go and STATE/takeover.ready.
 
     starter                                       master
     makes the pipes, sends SIGHUP  ─────────────► stops everything, lets go of its lock, opens the pipes

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labctl.errors import LabctlError, UsageError
-from labctl.lab import machines, process, providers
+from labctl.lab import machines, process, providers, takeover
 from labctl.lab.privilege import return_ownership
 from labctl.lab.progress import step
 from labctl.lab.ssh import write_config
@@ -47,8 +47,6 @@ def _made(lab: LabFolder) -> None:
 
 def _restored(lab: LabFolder, name: str) -> None:
     """Restore the snapshot, and then do what was asked for besides. Without a name: the one whose restore was prepared and not finished."""
-    from labctl.lab import takeover
-
     with takeover.prepare_master(lab.paths) as prepared:
         from labctl.lab import snapshots
 
@@ -80,11 +78,6 @@ def _known_provider(lab: LabFolder, name: str) -> Provider:
     return provider
 
 
-def _stop_master(lab: LabFolder) -> None:
-    process.stop_master(lab.paths)
-    lab.__dict__.pop("api", None)
-
-
 def _prepare(lab: LabFolder) -> Provider:
     """Choose the provider and make what its machines start from."""
     said: list[Callable[[str], None]] = [lambda _line: None]
@@ -114,8 +107,10 @@ def _master(lab: LabFolder, prepared: process.PreparedMaster | None) -> None:
         process.ensure_master(lab.paths, prepared=prepared, note=note)
         if _runs_with(lab) != lab.record["settings"]:
             note("restarted, because its settings changed")
-            _stop_master(lab)
-            process.ensure_master(lab.paths, note=note)
+            with takeover.prepare_master(lab.paths) as again:
+                again.replace_running()
+                lab.__dict__.pop("api", None)
+                process.ensure_master(lab.paths, prepared=again, note=note)
             return
         note("already running" if was_running else process.master_run(lab.paths).get("url", ""))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl.lab import process, takeover
+from labctl.lab import process, takeover, up
 from labctl.lab.folder import LabFolder
 
 
@@ -46,6 +46,15 @@ def test_the_same_process_is_the_master_again_with_what_lies_there_now(lab):
     assert process.master_run(lab.paths)["pid"] == process.master_pid(lab.paths) == pid
     assert lab.api.find("/api/v1/namespaces/default/configmaps/before")
     assert not lab.paths.takeover_go.exists() and not lab.paths.takeover_ready.exists()
+
+
+def test_settings_that_need_a_new_start_need_no_new_process(lab):
+    pid = process.master_pid(lab.paths)
+    asked = LabFolder(lab.folder, environment=lab.environment, minions=0, audit=True)
+    asked.save(minions=0, provider="")
+    up._master(asked, None)
+    assert process.master_pid(lab.paths) == pid and process.master_run(lab.paths)["settings"]["audit"] is True
+    assert asked.api.get("/version")
 
 
 def test_nothing_of_one_life_is_left_in_the_next(lab):
