@@ -21,6 +21,7 @@ from labctl.resources.plurals import PODS, SERVICE_ACCOUNTS
 DEFAULT = "default"
 MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 ROOT_CERTIFICATE = "kube-root-ca.crt"
+_PREFIX = "kube-api-access-"
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _LIFE_S = 3607  # an hour, and the odd seconds by which Kubernetes tells its own volumes from others
 _JUST_MADE = Account()  # the ServiceAccount `default` of a namespace that its controller has not reached yet
@@ -34,7 +35,7 @@ class ServiceAccount:
 
     def __init__(self, client: Client, rng: Random) -> None:
         self._client = client
-        self._volume_name = "kube-api-access-" + "".join(rng.choice(_LETTERS) for _ in range(5))
+        self._volume_name = _PREFIX + "".join(rng.choice(_LETTERS) for _ in range(5))
 
     async def admit(self, attributes: Attributes) -> None:
         pod = attributes.new
@@ -61,14 +62,14 @@ class ServiceAccount:
         return found
 
     def _mount(self, spec: Object) -> None:
-        volume = self._volume_name
-        while any(isinstance(each, dict) and each.get("name") == volume for each in spec.get("volumes") or ()):
-            volume += "-2"
+        there = (each.get("name") or "" for each in spec.get("volumes") or () if isinstance(each, dict))
+        found = next((name for name in there if name.startswith(_PREFIX)), "")  # of an earlier round, or the author's own
+        volume = found or self._volume_name
         containers = [each for each in _containers(spec) if not _has_mount(each)]
         for container in containers:
             mounts = container.get("volumeMounts") or []
             container["volumeMounts"] = [*mounts, {"name": volume, "readOnly": True, "mountPath": MOUNT_PATH}]
-        if containers:
+        if containers and not found:
             spec["volumes"] = [*(spec.get("volumes") or []), _volume(volume)]
 
 

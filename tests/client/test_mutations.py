@@ -150,6 +150,19 @@ async def test_a_policy_is_asked_again_if_a_webhook_changed_the_object_and_the_o
     assert [asked["object"]["data"]["count"] for asked in hooks.asked["/add"]] == ["ab", "hooka"], "a policy changed it after the webhook"
 
 
+async def test_a_container_that_a_webhook_adds_gets_what_built_in_steps_give(http: Http, hooks: Hooks) -> None:
+    added = {"op": "add", "path": "/spec/containers/-", "value": {"name": "side", "image": "y"}}
+    hooks.answers["/add"] = lambda _request: patched(added)
+    pods = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}
+    await http.create(f"{BASE}/mutatingwebhookconfigurations", configuration(hooks, "/add", kind="Mutating", rules=[pods]))
+    await http.create("/api/v1/namespaces/marked/serviceaccounts", {"metadata": {"name": "default"}})
+    pod = {"metadata": {"name": "one"}, "spec": {"containers": [{"name": "main", "image": "x"}]}}
+    spec = (await http.create("/api/v1/namespaces/marked/pods", pod))["spec"]
+    (volume,) = spec["volumes"]
+    mounts = [(each["name"], [mount["name"] for mount in each["volumeMounts"]]) for each in spec["containers"]]
+    assert mounts == [("main", [volume["name"]]), ("side", [volume["name"]])] and len(hooks.asked["/add"]) == 1
+
+
 async def test_a_webhook_is_not_asked_again_if_nothing_changed_after_it(http: Http, hooks: Hooks) -> None:
     hooks.answers["/add"] = lambda _request: patched({"op": "add", "path": "/data/hook", "value": "yes"})
     await bound(
