@@ -138,6 +138,8 @@ def _ranges(said: Iterable[str]) -> tuple[str, ...]:
     return tuple(str(each) for each in sorted(ranges)) or ("255.255.255.255/32",)
 
 
+_PORTS = 1 << 16  # a number beyond would have every minion's iptables refuse all rules
+
 _Found = tuple[str, str, Backend, bool]
 """A port's name and protocol, an endpoint of it, and whether that is ready; if not, it is leaving and still serves."""
 
@@ -156,7 +158,7 @@ def _from_slices(slices: Iterable[EndpointSlice]) -> Iterator[_Found]:
             address = endpoint.addresses[0]  # Kubernetes' own proxy uses the first only
             pod = _pod(endpoint.target_ref)
             for port in one.ports:
-                if port.port:
+                if port.port and 0 < port.port < _PORTS:
                     yield port.name, port.protocol, Backend(address, port.port, endpoint.node_name, pod), ready
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 from labctl.resources import fields
@@ -120,17 +120,22 @@ def port(number: int) -> list[str]:
 
 
 def address(text: str) -> list[str]:
+    """Checks an IP address. One with a zone (`fe80::1%eth0`) is none: after the percent sign Python takes any text, line breaks too."""
     try:
-        ip_address(text)
+        parsed = None if "%" in text else ip_address(text)
     except ValueError:
+        parsed = None
+    if parsed is None:
         return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
     return []
 
 
 def network(text: str) -> list[str]:
     try:
-        ip_network(text)
+        parsed = None if "%" in text else ip_network(text)
     except ValueError:
+        parsed = None
+    if parsed is None:
         return ["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"]
     return []
 
@@ -142,6 +147,8 @@ def outside_address(text: str) -> Sequence[str]:
     if errors:
         return errors
     parsed = ip_address(text)
+    if isinstance(parsed, IPv6Address) and int(parsed) >> 32 in (0, 0xFFFF) and not (parsed.is_unspecified or parsed.is_loopback):
+        return [f"must not be an IPv4-mapped IPv6 address ({text})"]  # whoever connects to it connects to the IPv4 address, 127.0.0.1 too
     if parsed.is_unspecified:
         return [f"may not be unspecified ({text})"]
     for wrong, where in (

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 
 import msgspec
 
 from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME, first_three
 from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults, Viewed
+from labctl.resources.kinds.core_v1.container_rules import PROTOCOLS
 from labctl.resources.kinds.shared import ObjectReference
 
 _ADDRESS_TYPES = ("FQDN", "IPv4", "IPv6")
 _MAX_ENDPOINTS = 1000
+_MAX_ADDRESSES = 100
+_MAX_PORTS = 20_000
+_VERSIONS = {"IPv4": 4, "IPv6": 6}
 SERVICE_LABEL = "kubernetes.io/service-name"
 MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by"
 
@@ -62,14 +67,50 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
         yield fields.invalid("addressType", type_, "field is immutable")
     if len(new.get("endpoints", ())) > _MAX_ENDPOINTS:
         yield fields.too_many("endpoints", len(new["endpoints"]), _MAX_ENDPOINTS)
-    if type_ == "FQDN" or (old is not None and new.get("endpoints") == old.get("endpoints")):
+    if old is None or new.get("endpoints") != old.get("endpoints"):
+        for index, endpoint in enumerate(new.get("endpoints", ())):
+            yield from _endpoint(f"endpoints[{index}]", type_, endpoint)
+    if old is None or new.get("ports") != old.get("ports"):
+        yield from _ports(new.get("ports", ()))
+
+
+def _endpoint(path: str, type_: str, endpoint: Object) -> Iterator[FieldError]:
+    addresses = endpoint.get("addresses") or ()
+    if not addresses:
+        yield fields.required(f"{path}.addresses", "must contain at least 1 address")
+    elif len(addresses) > _MAX_ADDRESSES:
+        yield fields.too_many(f"{path}.addresses", len(addresses), _MAX_ADDRESSES)
+    for position, address in enumerate(addresses[:_MAX_ADDRESSES]):
+        at = f"{path}.addresses[{position}]"
+        if type_ == "FQDN":
+            yield from names.checked(at, address, names.subdomain)
+        elif errors := names.outside_address(address):
+            yield from (fields.invalid(at, address, why) for why in errors)
+        elif type_ in _VERSIONS and ip_address(address).version != _VERSIONS[type_]:
+            yield fields.invalid(at, address, f"must be an {type_} address")
+    if endpoint.get("hostname"):
+        yield from names.checked(f"{path}.hostname", endpoint["hostname"], names.label)
+    if endpoint.get("nodeName"):
+        yield from names.checked(f"{path}.nodeName", endpoint["nodeName"], names.subdomain)
+
+
+def _ports(ports: Sequence[Object]) -> Iterator[FieldError]:
+    """Check the ports; a port without a number means each one."""
+    if len(ports) > _MAX_PORTS:
+        yield fields.too_many("ports", len(ports), _MAX_PORTS)
         return
-    for index, endpoint in enumerate(new.get("endpoints", ())):
-        at = f"endpoints[{index}].addresses"
-        if not endpoint.get("addresses"):
-            yield fields.required(at, "must contain at least 1 address")
-        for position, address in enumerate(endpoint.get("addresses", ())):
-            yield from names.checked(f"{at}[{position}]", address, names.outside_address)
+    seen: set[str] = set()
+    for index, port in enumerate(ports):
+        at, name = f"ports[{index}]", port.get("name", "")
+        if name:
+            yield from names.checked(f"{at}.name", name, names.label)
+        if name in seen:
+            yield fields.duplicate(f"{at}.name", name)
+        seen.add(name)
+        if port.get("port") is not None:
+            yield from names.checked(f"{at}.port", port["port"], names.port)
+        if port.get("protocol", "TCP") not in PROTOCOLS:
+            yield fields.not_supported(f"{at}.protocol", port["protocol"], PROTOCOLS)
 
 
 def ports(slice_: EndpointSlice, _now_s: float) -> str:
