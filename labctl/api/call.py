@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -59,15 +60,18 @@ class Call:
         return self.request.headers.get("Upgrade", "").lower() == "spdy/3.1"
 
     async def body(self) -> bytes:
-        """Reads the whole body. Raises 413 if it is too large."""
+        """Reads the whole body. Raises 413 if it is too large, 408 if it takes too long."""
         if (self.request.content_length or 0) > self.settings.body_limit_bytes:
             raise status.too_large(self.settings.body_limit_bytes)
         if "Expect" in self.request.headers and self.request.transport is not None:
             self.request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # curl waits a second for this line before it sends a large body
         try:
-            return await self.request.read()
+            async with asyncio.timeout(self.settings.body_s):
+                return await self.request.read()
         except HTTPRequestEntityTooLarge:
             raise status.too_large(self.settings.body_limit_bytes) from None
+        except TimeoutError:
+            raise status.too_slow(self.settings.body_s) from None
 
     def write_options(self, *, apply: bool = False) -> WriteOptions:
         return query.write_options(self.query, self.user, self.method, self._program(), apply=apply)

@@ -1,4 +1,7 @@
-"""This module adds three things to aiohttp's server for each connection: its user, the stream that must end with it, and a switch to raw bytes (SPDY).
+"""This module adds to aiohttp's server for each connection: its user, the stream that must end with it, a switch to raw bytes (SPDY), and bounds.
+
+Who has no certificate is anybody, a pod too, and each connection costs memory and a file descriptor. So each address has only so many of them, and a
+connection on which no request comes within its time is closed.
 
 aiohttp doesn't cancel a handler when its client disconnects: a hundred abandoned watches would get events for ever. What a handler does within
 `streaming()` is cancelled as soon as the connection is lost or the server stops. Handlers that write objects are not cancelled: a write that began is finished.
@@ -7,6 +10,7 @@ aiohttp doesn't cancel a handler when its client disconnects: a hundred abandone
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -21,6 +25,7 @@ from labctl.api.repeats import HEAD_BYTES_MAX, Repeats
 from labctl.api.status import bad_request, encoded
 from labctl.resources.service import User
 
+_NODE_USER = "system:node:"
 _END_OF_HEAD = b"\r\n\r\n"
 _RAW_BYTES = 128 << 10  # asyncio stops reading from the client at twice this much
 
@@ -28,11 +33,13 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Connection(web.RequestHandler):
-    __slots__ = ("_fed", "_head_bytes", "_ordinary_s", "_raw", "_sent", "_stream", "_whole", "user")
+    __slots__ = ("_counted_as", "_deadline", "_fed", "_head_bytes", "_ordinary_s", "_raw", "_sent", "_stream", "_whole", "user")
 
     def __init__(self, manager: web.Server, **settings: Any) -> None:
         super().__init__(manager, **settings)
         self.user: User | None = None
+        self._counted_as = ""  # who opened it, if that is bounded
+        self._deadline: asyncio.TimerHandle | None = None
         self._stream: asyncio.Task[Any] | None = None
         self._raw: asyncio.StreamReader | None = None
         self._sent = b""  # the first bytes of the request that is being answered
@@ -43,6 +50,35 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.user = identity.of_transport(transport)
         super().connection_made(transport)
+        if isinstance(self._manager, HttpServer) and not self._counts(self._manager, transport):
+            transport.abort()  # type: ignore[attr-defined]  # it is one of sockets
+            return
+        self._hurry()
+
+    def _counts(self, manager: HttpServer, transport: asyncio.BaseTransport) -> bool:
+        """Take the connection into account. Return False if its peer has too many."""
+        if self.user is not None and not self.user.name.startswith(_NODE_USER):
+            return True
+        peer = transport.get_extra_info("peername")
+        self._counted_as = self.user.name if self.user else str(peer[0] if peer else "")
+        manager.opened[self._counted_as] += 1
+        return manager.opened[self._counted_as] <= manager.connections_of_one
+
+    def _hurry(self) -> None:
+        """Closes the connection if no request's head has come in time."""
+        if self._deadline is None and isinstance(self._manager, HttpServer):
+            self._deadline = self._loop.call_later(self._manager.head_s, self._too_slow)
+
+    def headed(self) -> None:
+        """Takes note that the head of a request is there."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        if self.transport is not None and self._raw is None:
+            self.transport.abort()  # type: ignore[attr-defined]  # it is one of sockets
 
     def data_received(self, data: bytes) -> None:
         if self._raw is not None:
@@ -71,6 +107,7 @@ class Connection(web.RequestHandler):
     def _follow(self, data: bytes) -> None:
         """Notes where requests begin and end in what the client sends, as far as is needed to know when a new one begins."""
         if self._whole:
+            self._hurry()
             self._whole = False
             self._sent, self._fed = data, len(data)
             self._head_bytes = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
@@ -96,6 +133,10 @@ class Connection(web.RequestHandler):
         return self._raw
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self.headed()
+        if self._counted_as and isinstance(self._manager, HttpServer):
+            self._manager.left(self._counted_as)
+            self._counted_as = ""
         super().connection_lost(exc)
         if self._raw is not None:
             self._raw.feed_eof()
@@ -132,16 +173,35 @@ class Connection(web.RequestHandler):
 
 
 class HttpServer(web.Server):
-    """Makes a Connection for each client. `body_limit_bytes` bounds what `request.read()` accepts."""
+    """Makes a Connection for each client. `body_limit_bytes` bounds what `request.read()` accepts.
+
+    `opened` counts connections by who opened them, for those of whom each has at most `connections_of_one`.
+    """
 
     def __init__(
-        self, handler: Handler, *, body_limit_bytes: int, keepalive_timeout: float, repeats: Repeats | None = None, **settings: Any
+        self,
+        handler: Handler,
+        *,
+        body_limit_bytes: int,
+        head_s: float,
+        connections_of_one: int,
+        keepalive_timeout: float,
+        repeats: Repeats | None = None,
+        **settings: Any,
     ) -> None:
         super().__init__(handler, request_factory=self._request, keepalive_timeout=keepalive_timeout, **settings)
         self.repeats = repeats
         self.repeat_within_s = keepalive_timeout / 2
         self._body_limit_bytes = body_limit_bytes
         self.stopping = False
+        self.head_s, self.connections_of_one = head_s, connections_of_one
+        self.opened: Counter[str] = Counter()
+
+    def left(self, who: str) -> None:
+        """Takes a closed connection out of the count."""
+        self.opened[who] -= 1
+        if not self.opened[who]:
+            del self.opened[who]
 
     def __call__(self) -> web.RequestHandler:
         return Connection(self, loop=self._loop, **self._kwargs)
@@ -154,4 +214,5 @@ class HttpServer(web.Server):
                 connection.end_stream()
 
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        protocol.headed()
         return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=self._body_limit_bytes)

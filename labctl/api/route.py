@@ -32,6 +32,8 @@ class Target(msgspec.Struct, frozen=True):
 def parse(path: str) -> Target | None:
     """Returns the object or collection that an (encoded) path names; None if the path is not one of objects."""
     segments = path.split("/")[1:]
+    if not segments:  # CONNECT names a host and a port
+        return None
     if segments[0] == "api" and len(segments) > 2:
         return _below(path, "", segments[1], segments[2:])
     if segments[0] == "apis" and len(segments) > 3:

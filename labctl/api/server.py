@@ -117,6 +117,9 @@ class Server:
             self._handle,
             repeats=self._repeats,
             body_limit_bytes=self._settings.body_limit_bytes,
+            head_s=self._settings.head_s,
+            connections_of_one=self._settings.connections_of_one,
+            auto_decompress=False,  # nobody sends us compressed bodies, and a pod gets through the proxy what its client sent
             access_log=None,
             keepalive_timeout=self._settings.keepalive_s,
             max_line_size=self._settings.head_limit_bytes,
@@ -128,7 +131,10 @@ class Server:
         """Starts to serve on more sockets: the lab's network may be made after the server started on loopback."""
         assert self._http is not None, "listen comes after start"
         for sock in sockets:
-            listener = await asyncio.get_running_loop().create_server(self._http, sock=sock, ssl=self._tls, backlog=1024)
+            handshake_s = self._settings.handshake_s
+            listener = await asyncio.get_running_loop().create_server(
+                self._http, sock=sock, ssl=self._tls, backlog=1024, ssl_handshake_timeout=handshake_s
+            )
             self._listening.append(listener)
 
     async def stop(self) -> None:

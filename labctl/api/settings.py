@@ -15,5 +15,9 @@ class ApiSettings:
     )
     watch_stall_s: float = 10.0  # a client that reads nothing for this long is disconnected
     keepalive_s: float = 300.0
+    handshake_s: float = 10.0  # TLS's
+    head_s: float = 32.0  # from a connection's first byte, or a request's, until its head is there; as kube-apiserver
+    body_s: float = 60.0  # until its body is there
+    connections_of_one: int = 512  # of one address without a certificate, or of one node's certificate: each costs 0.2 MB
     stop_s: float = 2.0  # how long a stop waits for requests under way
     dial_s: float = 10.0  # proxy and port-forward: until the pod answered the connect

@@ -93,3 +93,7 @@ def unsupported_media_type(accepted: str) -> ApiError:
 
 def too_large(limit: int) -> ApiError:
     return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit}")
+
+
+def too_slow(limit_s: float) -> ApiError:
+    return ApiError(408, "Timeout", f"the request's body did not come within {limit_s:g} s: send it again")

@@ -1,0 +1,101 @@
+"""Connections that are made to hurt: many of them, slow ones, compressed bodies. Others are answered meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import logging
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from labctl.api.settings import ApiSettings
+from labctl.certificates import Issued
+from tests.inprocess import ApiServer
+
+SETTINGS = ApiSettings(head_s=0.3, body_s=0.3, connections_of_one=3)
+CONFIG = "/api/v1/namespaces/default/configmaps"
+POST = f"POST {CONFIG} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n".encode()
+DEADLINE_S = 30.0
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[ApiServer]:
+    async with ApiServer.running(tmp_path, settings=SETTINGS) as api:
+        yield api
+
+
+async def opened(api: ApiServer, who: Issued | None) -> Streams:
+    return await asyncio.open_connection("127.0.0.1", api.port, ssl=api.tls(who))
+
+
+async def said(streams: Streams, data: bytes = b"") -> bytes:
+    """What the server says until it closes the connection, or until the first answer is there."""
+    reader, writer = streams
+    with suppress(ConnectionError):
+        writer.write(data)
+        return await asyncio.wait_for(reader.read(1 << 16), DEADLINE_S)
+    return b""
+
+
+async def others_are_served(api: ApiServer) -> None:
+    async with api.session() as http, http.get(CONFIG) as answered:
+        assert answered.status == 200
+
+
+@pytest.mark.parametrize("who", ["", "minion-1"])
+async def test_one_has_only_so_many_connections_and_gets_their_places_back(api: ApiServer, who: str) -> None:
+    issued = api.authority.node(who) if who else None
+    ask = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
+    kept = [await opened(api, issued) for _ in range(SETTINGS.connections_of_one)]
+    for each in kept:
+        assert (await said(each, ask)).startswith(b"HTTP/1.1 200")
+    assert await said(await opened(api, issued), ask) == b""
+    await others_are_served(api)
+    for _, writer in kept:
+        writer.close()
+        await writer.wait_closed()
+    async with asyncio.timeout(DEADLINE_S):
+        while not (await said(await opened(api, issued), ask)).startswith(b"HTTP/1.1 200"):
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET / HT", b"GET /readyz HTTP/1.1\r\nA: b\r\n"])
+async def test_a_head_that_does_not_come_ends_its_connection(api: ApiServer, begun: bytes) -> None:
+    assert await said(await opened(api, None), begun) == b""
+    second = await opened(api, None)
+    assert (await said(second, b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    if begun:
+        assert await said(second, begun) == b"", "a later request's head has its time, too"
+    await others_are_served(api)
+
+
+async def test_a_body_that_does_not_come_is_answered(api: ApiServer) -> None:
+    streams = await opened(api, api.authority.admin())
+    answer = await said(streams, POST + b"Content-Length: 100\r\n\r\n{")
+    assert answer.startswith(b"HTTP/1.1 408") and b"did not come within 0.3 s" in answer
+
+
+async def test_a_watch_outlives_the_time_for_a_head(api: ApiServer) -> None:
+    async with api.session() as http, http.get(f"{CONFIG}?watch=1&timeoutSeconds=1") as answered:
+        assert answered.status == 200
+        assert await asyncio.wait_for(answered.content.read(), DEADLINE_S) == b""
+
+
+async def test_a_compressed_body_is_not_unpacked(api: ApiServer) -> None:
+    """Kubernetes does not know it; two hundred megabytes of nothing are 200 KB."""
+    async with api.session() as http:
+        body = gzip.compress(b"[" * 1_000_000)
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        async with http.post(CONFIG, data=body, headers=headers) as answered:
+            assert answered.status == 400, await answered.text()
+
+
+async def test_a_method_that_asks_for_a_tunnel_is_refused_in_words(api: ApiServer, caplog: pytest.LogCaptureFixture) -> None:
+    answer = await said(await opened(api, api.authority.admin()), b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 405"), answer
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
