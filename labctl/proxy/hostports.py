@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from labctl.proxy.addresses import is_ipv4
 from labctl.resources.kinds.core_v1.pod_view import Pod
 
 PROTOCOLS = ("TCP", "UDP")
@@ -28,10 +29,15 @@ class HostPort(msgspec.Struct, frozen=True, order=True, gc=False):
 
 def host_ports(pod: Pod | None) -> tuple[HostPort, ...]:
     """Return a pod's host ports, sorted; () while it has no address, and when it has finished."""
-    if pod is None or pod.finished or not pod.status.pod_ip or not pod.spec.node_name or pod.spec.host_network:
+    if pod is None or pod.finished or not is_ipv4(pod.status.pod_ip) or not pod.spec.node_name or pod.spec.host_network:
         return ()
     containers = (*pod.spec.containers, *(c for c in pod.spec.init_containers if c.restart_policy == "Always"))
-    wanted = (port for container in containers for port in container.ports if port.host_port and port.protocol in PROTOCOLS)
+    wanted = (
+        port
+        for container in containers
+        for port in container.ports
+        if port.host_port and port.protocol in PROTOCOLS and (port.host_ip in EVERY_ADDRESS or is_ipv4(port.host_ip))
+    )
     return tuple(
         sorted(
             HostPort(

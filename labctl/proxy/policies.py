@@ -14,11 +14,12 @@ Openings and Fences go out. The meaning is Kubernetes':
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import IPv4Network, collapse_addresses, ip_network
+from ipaddress import IPv4Address, IPv4Network, collapse_addresses, ip_network
 from typing import Protocol
 
 import msgspec
 
+from labctl.proxy.addresses import is_ipv4
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.kinds.networking_v1.networkpolicy import EGRESS, INGRESS, IPBlock, NetworkPolicy, Peer, PolicyPort
 
@@ -87,7 +88,7 @@ def fences(policies: Sequence[NetworkPolicy], namespace: str, cluster: Cluster) 
 
 def _fenceable(pod: Pod) -> bool:
     """Tell whether policies can apply to a pod. One of the host's network has its node's address, so its packets look like the node's own."""
-    return bool(pod.status.pod_ip and pod.spec.node_name) and not pod.finished and not pod.spec.host_network
+    return bool(is_ipv4(pod.status.pod_ip) and pod.spec.node_name) and not pod.finished and not pod.spec.host_network
 
 
 def _openings(policy: NetworkPolicy, direction: str, selected: Sequence[Pod], cluster: Cluster) -> Iterator[Opening]:
@@ -128,18 +129,20 @@ def _blocks(block: IPBlock | None) -> Iterator[str]:
     network = ip_network(block.cidr, strict=False) if block is not None else None
     if block is None or not isinstance(network, IPv4Network):
         return
-    left = [network]
-    for text in block.except_:
-        out = ip_network(text, strict=False)
-        if isinstance(out, IPv4Network):
-            left = [piece for each in left for piece in _without(each, out)]
-    yield from map(str, collapse_addresses(left))
+    out = [each for text in block.except_ if isinstance(each := ip_network(text, strict=False), IPv4Network)]
+    first, last = int(network.network_address), int(network.broadcast_address)
+    for hole in collapse_addresses(out):  # in order; each is looked at once, as there may be thousands
+        yield from _between(first, min(int(hole.network_address) - 1, last))
+        first = max(first, int(hole.broadcast_address) + 1)
+    yield from _between(first, last)
 
 
-def _without(network: IPv4Network, out: IPv4Network) -> Iterable[IPv4Network]:
-    if not network.overlaps(out):
-        return (network,)
-    return () if network.subnet_of(out) else network.address_exclude(out)
+def _between(first: int, last: int) -> Iterator[str]:
+    """Yield the ranges that hold the addresses from `first` to `last`."""
+    while first <= last:
+        bits = min((first & -first).bit_length() - 1 if first else 32, (last - first + 1).bit_length() - 1)
+        yield f"{IPv4Address(first)}/{32 - bits}"
+        first += 1 << bits
 
 
 def _range(port: PolicyPort) -> Range:

@@ -89,3 +89,11 @@ def test_udp_connections_to_a_host_port_go_with_its_pod():
     assert stale(here, NO_RULES, (), NODE, lambda _: False) == {"udp": [{"address": "", "port": 8080, "serving": []}]}
     assert stale(NO_RULES, here, (udp,), NODE, lambda _: False) == {"udp": [{"address": "", "port": 8080, "serving": ["10.246.1.5"]}]}
     assert stale(NO_RULES, NO_RULES, (udp,), ELSEWHERE, lambda _: False) == {}
+
+
+@pytest.mark.parametrize(
+    "odd", [pod({**PORT, "hostIP": "::1"}), pod({**PORT, "hostIP": "fd00::1"}), pod(PORT, ip="fd00::5"), pod(PORT, ip="10.0.0.1 -j ACCEPT")]
+)
+def test_an_address_that_iptables_would_refuse_is_in_no_rule(odd):
+    """It refuses everything that it is given together, the rules of all others too."""
+    assert host_ports(odd) == ()

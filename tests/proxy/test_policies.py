@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
+from ipaddress import collapse_addresses, ip_address, ip_network
 from random import Random
 
 import msgspec
@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from labctl.proxy.chains import NO_RULES
 from labctl.proxy.matches import Packet, World
 from labctl.proxy.patch import diff
-from labctl.proxy.policies import fences
+from labctl.proxy.policies import _blocks, _fenceable, fences
 from labctl.proxy.rules import Facts, rules
 from labctl.proxy.tracer import Tables, trace
 from labctl.resources.kinds.core_v1.pod_view import Pod
-from labctl.resources.kinds.networking_v1.networkpolicy import NetworkPolicy
+from labctl.resources.kinds.networking_v1.networkpolicy import IPBlock, NetworkPolicy
 
 NODES = {"minion-1": Facts("minion-1", "10.245.1.11"), "minion-2": Facts("minion-2", "10.245.1.12")}
 LABELS = {"shop": {"team": "shop"}, "bank": {"team": "bank"}}
@@ -234,3 +234,18 @@ def test_no_chain_dangles_and_all_of_it_is_what_the_helper_takes(all_, node):
     unused = {f"nat: nothing jumps to LABCTL-{name}" for name in ("INSIDE", "MARK")}
     assert set(Tables.of(made).dangling()) <= unused
     check.rules(diff(made, NO_RULES).text())
+
+
+def test_what_is_left_of_a_block_is_computed_once_for_each_exception():
+    """Each exception was taken out of each piece that was left: with 5,000 of them the master stood still for minutes."""
+    out = [f"10.{number // 250}.{number % 250}.7/32" for number in range(2_000)]
+    block = IPBlock(cidr="10.0.0.0/8", except_=(*out, "10.0.0.0/30", "10.0.0.1/32", "fd00::/64", "10.255.0.0/16"))
+    left = [ip_network(each) for each in _blocks(block)]
+    addresses = (1 << 24) - 2_000 - 4 - (1 << 16)
+    assert sum(each.num_addresses for each in left) == addresses
+    assert list(collapse_addresses(left)) == left
+    assert list(_blocks(IPBlock(cidr="10.0.0.0/24", except_=("10.0.0.0/8",)))) == []
+
+
+def test_a_pod_whose_address_is_none_is_in_no_rule():
+    assert not _fenceable(pod("shop", "odd", "10.0.0.1 -j ACCEPT"))

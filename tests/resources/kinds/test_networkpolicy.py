@@ -58,3 +58,15 @@ PORTS = "spec.ingress[0].ports[0]"
 async def test_refused(lab: Lab, body: dict[str, Any], words: str) -> None:
     error = await lab.refused(POLICIES, body)
     assert (error.code, error.message) == (422, f'NetworkPolicy.networking.k8s.io "web" is invalid: {words}')
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"from": [{"ipBlock": {"cidr": f"10.0.{number}.0/24"}} for number in range(200)], "ports": [{"port": n + 1} for n in range(100)]},
+        {"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": [f"10.{n // 250}.{n % 250}.7/32" for n in range(1_000)]}}]},
+    ],
+)
+async def test_a_policy_of_too_many_lines_is_refused(lab: Lab, rule: dict[str, Any]) -> None:
+    error = await lab.refused(POLICIES, policy(ingress=[rule]))
+    assert "lines of a minion's rules, 10000 are allowed" in error.message

@@ -21,6 +21,9 @@ from labctl.resources.selectors import Selector, of_json
 PROTOCOLS = ("TCP", "UDP")
 INGRESS, EGRESS = "Ingress", "Egress"
 _ABSENT = msgspec.Raw(b"null")
+_MOST_LINES = 10_000
+"""Kubernetes has no bound, but each minion takes a policy as that many rules."""
+_PIECES = 24  # ranges that are left on average where one address is taken out of a large block
 
 
 class IPBlock(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -94,6 +97,9 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
                 yield from _port(f"{at}.ports[{index}]", port)
             for index, peer in enumerate(rule.get(side) or ()):
                 yield from _peer(f"{at}.{side}[{index}]", peer)
+    if (lines := _lines(spec)) > _MOST_LINES:
+        why = f"peers and ports of its rules make {lines} lines of a minion's rules, {_MOST_LINES} are allowed: use larger ranges, or fewer ports"
+        yield fields.forbidden("spec", why)
     types = spec.get("policyTypes") or ()
     if len(types) > 2:
         yield fields.invalid("spec.policyTypes", list(types), "may not specify more than two policyTypes")
@@ -101,6 +107,17 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     for index, type_ in enumerate(types):
         if type_ not in (INGRESS, EGRESS):
             yield fields.not_supported(f"spec.policyTypes[{index}]", type_, (EGRESS, INGRESS))
+
+
+def _lines(spec: Object) -> int:
+    """Estimate the lines that the blocks and ports of a policy become, each peer with each port; what is left of a block is several ranges."""
+    lines = 0
+    for side, name in (("ingress", "from"), ("egress", "to")):
+        for rule in spec.get(side) or ():
+            peers = rule.get(name) or ()
+            pieces = sum(1 + _PIECES * len((peer.get("ipBlock") or {}).get("except") or ()) for peer in peers)
+            lines += max(1, pieces) * max(1, len(rule.get("ports") or ()))
+    return lines
 
 
 def _port(at: str, port: Object) -> Iterator[FieldError]:
