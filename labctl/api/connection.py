@@ -78,7 +78,7 @@ class Connection(web.RequestHandler):
     def _too_slow(self) -> None:
         self._deadline = None
         if self.transport is not None and self._raw is None:
-            self.transport.abort()  # type: ignore[attr-defined]  # it is one of sockets
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._raw is not None:
