@@ -75,7 +75,7 @@ class Reviews:
 
     def _objects(self, user: User, wanted: Object) -> str:
         target = Target(*(wanted.get(name, "") for name in ("group", "version", "resource", "namespace", "name", "subresource")))
-        selector = wanted.get("fieldSelector", {}).get("rawSelector", "")
+        selector = _field_selector(wanted.get("fieldSelector") or {})
         query = Query({"fieldSelector": [selector]} if selector else {})
         return self._authorizer.why_objects(user, wanted.get("verb", ""), target, query)
 
@@ -112,6 +112,19 @@ class _ResourceRule(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
 
 def _without_paths(rule: PolicyRule) -> _ResourceRule:
     return _ResourceRule(rule.verbs, rule.api_groups, rule.resources, rule.resource_names)
+
+
+def _field_selector(said: Object) -> str:
+    """Return a question's field selector as a request's URL has it. Requirements that a URL can't say are left out: then less is allowed, never more."""
+    if raw := said.get("rawSelector"):
+        return str(raw)
+    known = {"In": "=", "NotIn": "!="}
+    terms = [
+        f"{each.get('key')}{known[each['operator']]}{each['values'][0]}"
+        for each in said.get("requirements") or ()
+        if each.get("operator") in known and len(each.get("values") or ()) == 1
+    ]
+    return ",".join(term for term in terms if "," not in term)
 
 
 def _subject(spec: Object) -> User:

@@ -29,6 +29,10 @@ async def test_kubectl_auth(api: ApiServer) -> None:
     assert "*.*" in (await api.kubectl("auth", "can-i", "--list")).out
 
 
+def _on(node: str) -> dict[str, Any]:
+    return {"key": "spec.nodeName", "operator": "In", "values": [node]}
+
+
 @pytest.mark.parametrize(
     ("spec", "allowed"),
     [
@@ -36,6 +40,18 @@ async def test_kubectl_auth(api: ApiServer) -> None:
         ({"resourceAttributes": {"verb": "delete", "resource": "services", "version": "v1"}}, False),
         ({"resourceAttributes": {"verb": "list", "resource": "pods"}}, False),
         ({"resourceAttributes": {"verb": "list", "resource": "pods", "fieldSelector": {"rawSelector": "spec.nodeName=minion-1"}}}, True),
+        ({"resourceAttributes": {"verb": "list", "resource": "pods", "fieldSelector": {"requirements": [_on("minion-1")]}}}, True),
+        ({"resourceAttributes": {"verb": "list", "resource": "pods", "fieldSelector": {"requirements": [_on("minion-2")]}}}, False),
+        (
+            {
+                "resourceAttributes": {
+                    "verb": "list",
+                    "resource": "pods",
+                    "fieldSelector": {"requirements": [_on("x,spec.nodeName=minion-1")]},
+                }
+            },
+            False,
+        ),
         ({"resourceAttributes": {"verb": "patch", "resource": "nodes", "subresource": "status", "name": "minion-1"}}, True),
         ({"resourceAttributes": {"verb": "patch", "resource": "nodes", "subresource": "status", "name": "minion-2"}}, False),
         ({"nonResourceAttributes": {"verb": "get", "path": "/version"}}, True),
@@ -55,6 +71,21 @@ async def test_a_node_is_told_what_would_happen(api: ApiServer, spec: dict[str, 
             "spec.resourceAttributes: Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified",
         ),
         (RULES, {}, "spec.namespace: Required value"),
+        (
+            ACCESS,
+            {"resourceAttributes": {"verb": "list", "resource": "pods", "labelSelector": {}}},
+            "labelSelector.requirements: Required value: when spec.resourceAttributes.labelSelector is specified",
+        ),
+        (
+            ACCESS,
+            {
+                "resourceAttributes": {
+                    "resource": "pods",
+                    "fieldSelector": {"rawSelector": "a=b", "requirements": [{"key": "a", "operator": "Exists"}]},
+                }
+            },
+            'fieldSelector.rawSelector: Invalid value: "a=b": may not specified at the same time as requirements',
+        ),
     ],
 )
 async def test_a_question_that_asks_nothing(api: ApiServer, path: str, spec: dict[str, Any], words: str) -> None:

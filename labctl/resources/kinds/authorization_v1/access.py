@@ -17,6 +17,18 @@ def attributes(new: Object, _old: Object | None) -> Iterator[FieldError]:
     if resource is None and other is None:
         why = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
         yield fields.invalid("spec.resourceAttributes", None, why)
+    for name in ("fieldSelector", "labelSelector"):
+        said = (resource or {}).get(name)
+        if said is not None:
+            yield from _selector(f"spec.resourceAttributes.{name}", said)
+
+
+def _selector(path: str, said: Object) -> Iterator[FieldError]:
+    raw, requirements = said.get("rawSelector"), said.get("requirements")
+    if raw and requirements:
+        yield fields.invalid(f"{path}.rawSelector", raw, "may not specified at the same time as requirements")
+    if not raw and not requirements:
+        yield fields.required(f"{path}.requirements", f"when {path} is specified, requirements or rawSelector is required")
 
 
 def subject(new: Object, old: Object | None) -> Iterator[FieldError]:
