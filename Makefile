@@ -51,13 +51,16 @@ bench-vm: $(VENV)/ready-for-vms
 setup: $(VENV)/ready
 develop: $(VENV)/ready-to-develop
 
-$(VENV)/ready: pyproject.toml setup.py tools/setup.sh labctl/lab/requirements.py
+SETUP := pyproject.toml setup.py tools/setup.sh labctl/lab/requirements.py
+
+$(VENV)/ready: $(SETUP)
 	PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup.sh
 	touch $@
 
-$(VENV)/ready-to-develop: $(VENV)/ready
+# all that the demo needs is part of it
+$(VENV)/ready-to-develop: $(SETUP)
 	PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup.sh dev
-	touch $@
+	touch $(VENV)/ready $@
 
 $(VENV)/ready-for-vms: $(VENV)/ready-to-develop
 	PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup.sh vm
