@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from labctl.resources.kind import Object
@@ -198,13 +199,28 @@ def _without_lone_dots(node: Object) -> Object:
 
 
 def decode(node: Mapping[str, Any], path: Path = ()) -> Iterator[Path]:
+    """Yield the paths of a FieldsV1. Raises ValueError if it is none: a client may send its own."""
     for element, below in node.items():
         if element == ".":
             yield path
-        elif not below:
+            continue
+        if not isinstance(below, Mapping) or not (element.startswith("f:") or _is_element(element)):
+            raise ValueError(f"{element!r} is no element of FieldsV1")
+        if not below:
             yield (*path, element)
         else:
             yield from decode(below, (*path, element))
+
+
+@lru_cache(maxsize=4096)
+def _is_element(element: str) -> bool:
+    """Tell whether the text names an item: by its keys, its value or its number."""
+    kind, _, said = element.partition(":")
+    try:
+        value = json.loads(said)
+    except ValueError:
+        return False
+    return isinstance(value, dict) if kind == "k" else kind == "v" or (kind == "i" and isinstance(value, int))
 
 
 def show(path: Path) -> str:

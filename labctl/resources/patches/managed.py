@@ -7,6 +7,7 @@ an update that changes nothing still writes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +103,8 @@ def read(entries: Iterable[Object]) -> Managers:
             manager = Manager(
                 entry.get("manager", ""), entry.get("operation", UPDATE), entry.get("apiVersion", ""), entry.get("subresource", "")
             )
-            managers[manager] = Ownership(frozenset(fieldset.decode(entry["fieldsV1"])), entry.get("time", ""))
+            with suppress(ValueError):
+                managers[manager] = Ownership(frozenset(fieldset.decode(entry["fieldsV1"])), entry.get("time", ""))
     return managers
 
 

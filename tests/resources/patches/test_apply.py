@@ -368,3 +368,11 @@ def test_a_comparison_looks_the_same_from_both_sides(old: Object, new: Object) -
     assert there.added <= back.removed and back.added <= there.removed
     assert there.added.isdisjoint(there.modified | there.removed)
     assert fieldset.compare(POD_TYPE, old, copy.deepcopy(old)) == fieldset.Comparison(frozenset(), frozenset(), frozenset())
+
+
+@pytest.mark.parametrize(
+    "odd", [{"f:data": 5}, {"f:data": {"k:{": {}}}, {"f:data": {"k:[]": {}}}, {"f:data": {"i:x": {}}}, {"x": {}}, {"f:a": {"f:b": "x"}}]
+)
+def test_an_entry_of_managed_fields_that_is_none_is_skipped(odd: Any) -> None:
+    good = {"manager": "m", "fieldsV1": {"f:data": {".": {}, "f:a": {}, 'k:{"name":"b"}': {}, 'v:"c"': {}, "i:4": {}}}}
+    assert [manager.name for manager in managed.read([{"manager": "odd", "fieldsV1": odd}, good])] == ["m"]

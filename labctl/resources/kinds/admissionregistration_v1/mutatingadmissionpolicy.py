@@ -19,6 +19,9 @@ REINVOCATION = ("IfNeeded", "Never")
 
 def validate(new: Object, _old: Object | None) -> Iterator[FieldError]:
     spec = new.get("spec") or {}
+    if wrong := policies.too_long(spec):
+        yield wrong
+        return
     known = policies.variables_of(spec)
     yield from policies.policy_errors(spec, known)
     if not spec.get("mutations"):

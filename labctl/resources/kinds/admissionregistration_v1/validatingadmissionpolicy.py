@@ -12,6 +12,9 @@ from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource,
 from labctl.resources.kinds import admissionrules as shared
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+MOST_CHARACTERS = 20_000
+"""Of all expressions of a policy: they are compiled when the first write concerns it, and walked through by each, while all others wait."""
+
 REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized")
 
 
@@ -37,6 +40,9 @@ def spec_defaults(spec: Object) -> None:
 
 def validate(new: Object, _old: Object | None) -> Iterator[FieldError]:
     spec = new.get("spec") or {}
+    if wrong := too_long(spec):
+        yield wrong
+        return
     known = variables_of(spec)
     yield from policy_errors(spec, known)
     validations, annotations = spec.get("validations") or (), spec.get("auditAnnotations") or ()
@@ -49,6 +55,23 @@ def validate(new: Object, _old: Object | None) -> Iterator[FieldError]:
         if not annotation.get("key"):
             yield fields.required(f"{path}.key")
         yield from shared.expression(f"{path}.valueExpression", annotation.get("valueExpression") or "", known, "")
+
+
+def too_long(spec: Object) -> FieldError | None:
+    """Return the error of a policy whose expressions are longer together than MOST_CHARACTERS."""
+    characters = _characters(spec)
+    if characters <= MOST_CHARACTERS:
+        return None
+    return fields.forbidden("spec", f"expressions of a policy may have {MOST_CHARACTERS} characters together, these have {characters}")
+
+
+def _characters(said: object) -> int:
+    if isinstance(said, list):
+        return sum(map(_characters, said))
+    if not isinstance(said, dict):
+        return 0
+    own = sum(len(text) for name, text in said.items() if isinstance(text, str) and name.lower().endswith("expression"))
+    return own + sum(map(_characters, said.values()))
 
 
 def policy_errors(spec: Object, known: Mapping[str, str]) -> Iterator[FieldError]:
