@@ -1,6 +1,7 @@
-"""DefaultTolerationSeconds: how long a new pod stays on a node that is not ready or unreachable, where its author did not say.
+"""DefaultTolerationSeconds: how long a pod stays on a node that is not ready or unreachable, where its author did not say.
 
-A mutating step, as Kubernetes' plugin of the same name. The time is the setting `nodes.evict_s`, which is Kubernetes' 300 s by default.
+A mutating step at creation and update, as Kubernetes' plugin of the same name: who replaces a pod with a file that says no tolerations takes none away.
+The time is the setting `nodes.evict_s`, which is Kubernetes' 300 s by default.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from labctl.resources.taints import NOT_READY, UNREACHABLE
 class DefaultTolerationSeconds:
     name = "DefaultTolerationSeconds"
     kinds: frozenset[str] | None = frozenset({PODS})
-    verbs: frozenset[Verb] = frozenset({"create"})
+    verbs: frozenset[Verb] = frozenset({"create", "update"})
 
     def __init__(self, stays_s: float) -> None:
         self._stays_s = int(stays_s)

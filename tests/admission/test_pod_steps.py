@@ -54,6 +54,14 @@ async def test_what_every_pod_is_given(client: Client) -> None:
     assert spec["containers"][0]["volumeMounts"] == [{"name": volume["name"], "readOnly": True, "mountPath": PATH}]
 
 
+async def test_default_tolerations_are_given_again_at_an_update(client: Client) -> None:
+    """As `kubectl replace` does with the file that the pod was made from: DefaultTolerationSeconds speaks at updates, too."""
+    given = (await made(client))["tolerations"]
+    await client.patch("pods", "default/p", {"spec": {"tolerations": None}})
+    found = client.raw("pods", "default/p")
+    assert found is not None and found["spec"]["tolerations"] == given
+
+
 async def test_what_its_author_said_stays(client: Client) -> None:
     mounts = [{"name": "mine", "mountPath": PATH}]
     forever = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}
