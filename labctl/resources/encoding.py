@@ -37,8 +37,12 @@ def stored(obj: Object) -> bytes:
 
 
 def client_bytes(entry: Entry) -> bytes:
-    """Returns an object's JSON for clients, with its resourceVersion. It is made once for each entry."""
-    if not entry.client_bytes:
+    """Returns an object's JSON for clients, with its resourceVersion. It is made once for each entry.
+
+    What a dry run would create has no revision: it is answered without a resourceVersion, as by Kubernetes. A "0" would mean any version to a client."""
+    if not entry.client_bytes and not entry.revision:
+        entry.client_bytes = entry.value
+    elif not entry.client_bytes:
         value = entry.value
         place = value.index(_METADATA) + len(_METADATA)
         entry.client_bytes = b'%b"resourceVersion":"%d",%b' % (value[:place], entry.revision, value[place:])
@@ -46,9 +50,10 @@ def client_bytes(entry: Entry) -> bytes:
 
 
 def decoded(entry: Entry) -> Object:
-    """Decodes an object into a fresh dict, with its resourceVersion."""
+    """Decodes an object into a fresh dict, with its resourceVersion; what a dry run would create has none."""
     obj: Object = decode(entry.value)
-    obj["metadata"]["resourceVersion"] = str(entry.revision)
+    if entry.revision:
+        obj["metadata"]["resourceVersion"] = str(entry.revision)
     return obj
 
 

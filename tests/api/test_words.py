@@ -201,6 +201,16 @@ async def test_options_that_are_wrong(api: ApiServer, method: str, query: str, w
     assert (code, status["message"]) == (422, words)
 
 
+async def test_what_a_dry_run_would_create_has_no_resource_version(api: ApiServer) -> None:
+    path = "/api/v1/namespaces/default/configmaps"
+    code, made = await ask(api, "POST", f"{path}?dryRun=All", json={"metadata": {"name": "a"}})
+    assert (code, made["metadata"]["name"]) == (201, "a") and "resourceVersion" not in made["metadata"]
+    applied = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}
+    apply = {"Content-Type": "application/apply-patch+yaml"}
+    code, made = await ask(api, "PATCH", f"{path}/a?dryRun=All&fieldManager=me&force=true", json=applied, headers=apply)
+    assert code == 201 and "resourceVersion" not in made["metadata"]
+
+
 @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 100_000, b'{"a":"\xff"}', b"\xff", b"", b"null", b'"x"', b"NaN"])
 @pytest.mark.parametrize(
     ("method", "content_type"),
