@@ -17,6 +17,7 @@ from labctl.admission.matching import NAMESPACES, Match, is_exempt
 from labctl.admission.reviews import Shown, request
 from labctl.resources import encoding
 from labctl.resources.admission import Attributes
+from labctl.resources.cel.estimate import MOST_SIZE
 from labctl.resources.cel.expressions import Environment, EvaluationError, Expression
 from labctl.resources.cel.tree import Ident, Select, walk
 from labctl.resources.client import Client
@@ -57,9 +58,11 @@ class Policy:
         for name, expression in self.variables.items():
             if name in wanted:
                 try:
-                    values[name] = await value(expression, {**known, "variables": values})
+                    found = await value(expression, {**known, "variables": values})
                 except EvaluationError:
                     continue
+                if not (isinstance(found, str | bytes | list | dict) and len(found) > MOST_SIZE):  # thirty that double each other were 1 TB
+                    values[name] = found
         return values
 
 

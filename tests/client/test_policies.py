@@ -112,6 +112,15 @@ async def test_expressions_refer_to_variables(http: Http) -> None:
     assert (await checked(http, "p"))["typeChecking"] == {}
 
 
+async def test_variables_that_double_each_other_end_at_what_a_request_may_have(http: Http) -> None:
+    """Thirty of them were a thousand gigabytes."""
+    doubled = [{"name": f"v{n + 1}", "expression": f"variables.v{n} + variables.v{n}"} for n in range(30)]
+    variables = [{"name": "v0", "expression": "'" + "x" * 1000 + "'"}, *doubled]
+    await http.create(POLICIES, policy("p", {"expression": "variables.v30.size() > 0"}, variables=variables))
+    await http.create(BINDINGS, binding("p"))
+    await http("POST", DEPLOYMENTS, workload("web", 1), 422)
+
+
 async def test_types_are_checked_against_the_kinds_of_the_rules(http: Http) -> None:
     await http.create(POLICIES, policy("right", {"expression": "object.spec.replicas > 1"}))
     assert (await checked(http, "right"))["typeChecking"] == {}
