@@ -288,8 +288,8 @@ def restore(lab: LabFolder, provider: Provider | None, name: str, prepared: proc
         lab.save()
         process.stop_master(lab.paths)  # another command may have started one a moment ago; from now on none can
         keeper = ability(provider, Snapshots) if provider and snapshot.machines else None
+        _put_keys(lab, folder)  # before the machines: a provider may reach them with the lab's key
         with _loading(keeper, folder / "machines"):
-            _put_keys(lab, folder)
             rewind(folder / "store.db", lab.paths.store, lab.record["restoring"]["above"])
             if not (lab.paths.state / "port").exists():
                 write_file(lab.paths.state / "port", str(snapshot.port), 0o644)

@@ -241,3 +241,14 @@ def test_the_store_is_copied_while_the_machines_stand_still(saved, fake, tmp_pat
     fake.destroy("minion-1")
     fake.load_machines(saved.paths.snapshots / "two" / "machines")
     assert fake.machines()["minion-1"].power is Power.ON
+
+
+def test_the_labs_keys_are_there_before_its_machines_are(saved, monkeypatch):
+    """A provider reaches machines that go on with the lab's SSH key, while the store is still put in place."""
+    with_machines(saved, 1)
+    key, provider, seen = saved.paths.certificates / "ca.key", FakeProvider(), []
+    kept = key.read_bytes()
+    key.write_bytes(b"of another lab")
+    monkeypatch.setattr(provider, "load_machines", lambda _folder: seen.append(key.read_bytes()))
+    snapshots.restore(saved, provider, "one", None)
+    assert seen == [kept]
