@@ -24,6 +24,7 @@ import msgspec
 
 from labctl.api import status
 from labctl.resources.encoding import NOT_JSON
+from labctl.resources.schema.body import SAME_AS
 
 MAGIC = b"k8s\0"
 
@@ -71,7 +72,8 @@ def decode(body: bytes) -> Object:
         unknown = dict(_wire(body[len(MAGIC) :]))
         meta = {number: _text(value) for number, value in _wire(_raw(unknown.get(1, b"")))}
         api_version, kind = meta.get(1, ""), meta.get(2, "")
-        message = _table()[0].get(f"{api_version}/{kind}") or _table()[0].get(f"v1/{kind}" if kind == "DeleteOptions" else "")
+        registered = SAME_AS.get((api_version, kind), api_version)
+        message = _table()[0].get(f"{registered}/{kind}") or _table()[0].get(f"v1/{kind}" if kind == "DeleteOptions" else "")
         if message is None:
             raise status.bad_request(f'no kind "{kind}" is registered for version "{api_version}" in scheme "labctl"')
         return {"apiVersion": api_version, "kind": kind, **_message(message, _raw(unknown.get(2, b"")), 0)}

@@ -85,6 +85,14 @@ def test_delete_options_of_any_group() -> None:
     assert protobuf.decode(body("DeleteOptions", field(1, 0), "policy/v1"))["gracePeriodSeconds"] == 0
 
 
+def test_an_eviction_of_the_first_version_is_read_as_in_json() -> None:
+    """Go clients before `policy/v1` evict so; a real server still takes that version of the body."""
+    sent = body("Eviction", field(1, field(1, b"web") + field(3, b"default")) + field(2, field(1, 0)), "policy/v1beta1")
+    found = protobuf.decode(sent)
+    assert (found["apiVersion"], found["metadata"]["name"]) == ("policy/v1beta1", "web")
+    assert found["deleteOptions"]["gracePeriodSeconds"] == 0
+
+
 @pytest.mark.parametrize(
     "raw",
     [

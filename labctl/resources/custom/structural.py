@@ -76,8 +76,6 @@ def _value(path: str, schema: Said, *, root: bool = False, place: str = "specifi
         yield fields.required(f"{path}.type", f"must not be empty for {place}")
     if type_ and type_ not in TYPES:
         yield fields.not_supported(f"{path}.type", type_, TYPES)
-    if int_or_string and type_:
-        yield fields.forbidden(f"{path}.type", "must be empty if x-kubernetes-int-or-string is true")
     if keeps is False:
         yield fields.invalid(f"{path}.x-kubernetes-preserve-unknown-fields", False, "must be true or undefined")
     yield from _unsupported(path, schema)

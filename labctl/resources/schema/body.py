@@ -19,7 +19,7 @@ from labctl.resources.schema.walk import MAX_STRICT_ERRORS, strict_path
 
 _SCHEME = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
 
-_SAME_AS = {("policy/v1beta1", "Eviction"): "policy/v1"}
+SAME_AS = {("policy/v1beta1", "Eviction"): "policy/v1"}
 """Versions of bodies that a real server takes as well, by what they are the same as: kubectl before 1.22 evicts so."""
 
 
@@ -49,7 +49,7 @@ def check_type_meta(schema: Schema, kind: Kind, obj: Object, raw: bytes) -> tupl
             why = f"json: cannot unmarshal {golang.value_name(obj[key])} into Go struct field .{key} of type string"
             _unrecognized(kind, raw, f"couldn't get version/kind; json parse error: {why}")
     api_version, name = obj.get("apiVersion") or kind.api_version, obj.get("kind") or kind.kind
-    api_version = _SAME_AS.get((api_version, name), api_version)
+    api_version = SAME_AS.get((api_version, name), api_version)
     if api_version.count("/") > 1:
         _unrecognized(kind, raw, f"unexpected GroupVersion string: {api_version}")
     if (api_version, name) != (kind.api_version, kind.kind):

@@ -53,6 +53,15 @@ def test_what_the_schema_does_not_know_is_dropped_at_every_depth(schema: dict[st
     assert written(schema, value) == kept
 
 
+def test_an_int_or_string_may_also_name_a_type_which_then_says_nothing() -> None:
+    """The definitions of volume snapshots are written so."""
+    size = struct(size={"type": "string", "pattern": "^[0-9]+Gi$", "x-kubernetes-int-or-string": True})
+    assert told(size, {"size": 5}) == told(size, {"size": "5Gi"}) == []
+    [wrong] = told(size, {"size": "five"})
+    assert wrong.startswith("spec.size: ")
+    assert "integer,string" in " ".join(told(size, {"size": True}))
+
+
 FILLED = [
     (struct(a={**TEXT, "default": "x"}), {}, {"a": "x"}),
     (struct(a={**TEXT, "default": "x"}), {"a": None}, {"a": "x"}),
