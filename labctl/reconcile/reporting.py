@@ -102,6 +102,13 @@ class EventReporter:
                     await asyncio.sleep(PACE_S)
             await self._wake.wait()
 
+    async def told(self) -> None:
+        """Waits until no Event is queued, and those that were are written."""
+        while self._events:
+            await asyncio.sleep(QUIET_CHECK_S)
+        for recorder in tuple(self._recorders.values()):
+            await recorder.flush()
+
     async def drain(self) -> None:
         """Writes all queued Events now."""
         while self._events:

@@ -132,6 +132,10 @@ class Runner:
         except TimeoutError:
             self._journal.note("reconcile", "runner", "stopped with Events unwritten")
 
+    async def told(self) -> None:
+        """Wait until the Events of all that was done so far are written."""
+        await self._reporter.told()
+
     def when_awake(self, tell: Callable[[], None]) -> None:
         """Call `tell`, on the loop, whenever this process finds that it, or the whole host, has been asleep."""
         self._awake.append(tell)

@@ -163,6 +163,7 @@ class _Scale:
         world = self._world
         before = (time.perf_counter(), time.process_time(), world.clock.now(), world.store.revision, world.runner.plans)
         await work()  # type: ignore[misc]
+        await world.runner.told()  # else the next phase would pay for this one's Events
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         after = (time.perf_counter(), time.process_time(), world.clock.now(), world.store.revision, world.runner.plans)
         real_s, cpu_s, virtual_s, writes, plans = (now - then for now, then in zip(after, before, strict=True))
