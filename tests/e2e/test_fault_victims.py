@@ -261,7 +261,7 @@ def test_pulls_fail_until_they_are_healed(lab):
     create(lab, *(pod(f"pull-{minion}", minion, "serve-hostname", ()) for minion in MINIONS))
     reasons = ("ErrImagePull", "ImagePullBackOff")
     wait(lambda: status(lab, "pull-minion-1")["state"].get("waiting", {}).get("reason") in reasons, "it can't be pulled")
-    assert f"fault {name_of(made)}" in json.dumps(lab.items("events"))
+    wait(lambda: f"fault {name_of(made)}" in json.dumps(lab.items("events")), "an Event names the fault")
     running(lab, "pull-minion-2")
     heal(lab, made)
     running(lab, "pull-minion-1")

@@ -3,7 +3,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from labctl.errors import LabctlError, UsageError
 from labctl.images import layout
 from labctl.images.blobs import BlobStore
 from labctl.images.index import Image
+from labctl.tarfiles import tarfile
 
 NGINX, TOOL = "docker.io/library/nginx:latest", "registry.example/tool:v1"
 

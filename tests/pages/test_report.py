@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from playwright.sync_api import Browser
 
 from labctl.experiments import folder
 from labctl.experiments.report.html import html
+from labctl.tarfiles import tarfile
 from tests.experiments.report.synthetic import CELLS, HOSTILE, hostile, node_death
 from tests.pages.browser import CONTRASTS, SIZES, chromium, needs_chromium, opened
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 import threading
@@ -92,6 +93,19 @@ def test_what_ended_a_boot_is_told_only_of_that_boot(watched: Watched) -> None:
     watched.look()
     watched.watcher.stop()
     assert watched.told == [MachineEvent("minion-1", Power.OFF, "boot-1", "its init was killed", False)]
+
+
+def test_a_machine_whose_folder_is_gone_was_destroyed(watched: Watched) -> None:
+    """Its end is seen after its folder was put away, and before the list of machines is read again."""
+    watched.begin()
+    init = os.pidfd_open(os.getpid())
+    watched.write(BOOT)
+    watched.watcher._on(watched.machine, init)
+    watched.machine.folder.rename(watched.machine.folder.with_name("gone"))
+    watched.watcher._off(watched.machine, "boot-1")
+    watched.watcher.stop()
+    watched.watcher._tell_all()
+    assert watched.told[-1] == MachineEvent("minion-1", Power.OFF, "boot-1", "it was destroyed", intended=True)
 
 
 def test_a_listeners_mistake_costs_nobody_the_next_event(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,6 +149,8 @@ class Watcher:
         how = machine.ended()
         if how and how.boot_id == boot_id:
             self._found.append(MachineEvent(machine.name, Power.OFF, boot_id, how.reason, how.intended))
+        elif not machine.folder.exists():  # only a destroyed machine loses it, and what ended the boot was written there
+            self._found.append(MachineEvent(machine.name, Power.OFF, boot_id, "it was destroyed", intended=True))
         else:
             self._found.append(MachineEvent(machine.name, Power.OFF, boot_id, "its init was killed"))
 

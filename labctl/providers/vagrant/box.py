@@ -16,7 +16,6 @@ import json
 import os
 import platform
 import shutil
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from labctl.errors import ProviderError
 from labctl.providers import debian, locks
 from labctl.providers.settings import VagrantSettings
 from labctl.providers.vagrant import initrd
+from labctl.tarfiles import tarfile
 
 EPOCH = 1_700_000_000  # the time of every file in a box
 DISK_BYTES = 10 << 30  # the file is sparse: unwritten blocks take no space
