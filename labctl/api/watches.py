@@ -28,8 +28,11 @@ from labctl.resources.verbs.watch import ObjectWatch
 _encode = msgspec.json.Encoder().encode
 
 
-async def serve(call: Call, resources: Resources, shape: Shape, options: ListOptions) -> web.StreamResponse:
-    """Answers with every change after `options.resource_version`."""
+async def serve(
+    call: Call, resources: Resources, shape: Shape, options: ListOptions, made: Sequence[WatchEvent] = ()
+) -> web.StreamResponse:
+    """Answers with every change after `options.resource_version`. `made` are events of objects that no store holds: they come first if the watch begins
+    with what there is."""
     timeout_s = _timeout_s(call)
     events, refused = _open(call, resources, options)
     sink: _Lines | _Frames = _Frames(call) if call.is_websocket else _Lines(call, shape)
@@ -39,6 +42,8 @@ async def serve(call: Call, resources: Resources, shape: Shape, options: ListOpt
         return await sink.end()
     assert events is not None
     try:
+        if made and _begins_with_all(call, options):
+            await sink.send(_lines(shape, made))
         with call.connection.streaming():
             async with asyncio.timeout(timeout_s), aclosing(events):
                 await _pump(events, shape, sink)
@@ -89,6 +94,12 @@ def _open(call: Call, resources: Resources, options: ListOptions) -> tuple[Objec
         if refused.code != 410:
             raise refused from error
         return None, refused
+
+
+def _begins_with_all(call: Call, options: ListOptions) -> bool:
+    if "sendInitialEvents" in call.query:
+        return call.query.flag("sendInitialEvents")
+    return options.resource_version in ("", "0")
 
 
 def _timeout_s(call: Call) -> float:

@@ -1,7 +1,7 @@
 """Answers apiregistration.k8s.io: an APIService for each version of each group that is served.
 
 This server's own are made from the registry when they are asked for, since custom kinds come and go; nobody may change them. Those that a Service serves
-are stored, like objects of any kind. A watch tells of the stored ones.
+are stored, like objects of any kind. A watch begins with both, and then tells of changes of the stored ones.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 from aiohttp import web
 
-from labctl.api import bodies, query, status
+from labctl.api import bodies, query, status, watches
 from labctl.api.call import Call
 from labctl.api.shapes import Shape
 from labctl.clock import rfc3339
@@ -20,7 +20,7 @@ from labctl.errors import ApiError
 from labctl.resources.kind import Kind, Object
 from labctl.resources.resources import Resources
 from labctl.resources.selectors import parse, parse_fields
-from labctl.resources.service import ListResult
+from labctl.resources.service import ListOptions, ListResult, WatchEvent
 from labctl.resources.verbs.read import revision_of
 from labctl.store.interface import Entry
 
@@ -44,6 +44,8 @@ class ApiServices:
         """Return the handler of a verb. Raises ApiError for a change of an APIService of this server's own."""
         if verb == "list":
             return self._list
+        if verb == "watch":
+            return self._watch
         if call.target.name and call.target.name in self._local():
             if verb != "get":
                 raise ApiError(403, "Forbidden", f"the APIService \"{call.target.name}\" is this server's own, and can't be changed")
@@ -69,17 +71,26 @@ class ApiServices:
         revision_of(asked.resource_version)
         if asked.continue_token:
             raise status.bad_request("a list of APIServices comes in one piece")
-        labels, names = parse(asked.label_selector), parse_fields(asked.field_selector)
         stored = self._resources.list(call.kind, "", msgspec.structs.replace(asked, limit=0))
         local = self._local()
-        entries = [
-            _entry(call.kind, each, stored.revision)
-            for each in local.values()
-            if labels.matches(each["metadata"]["labels"]) and names.matches({"metadata.name": each["metadata"]["name"]})
-        ]
+        entries = self._entries(call.kind, asked, stored.revision)
         entries += [each for each in stored.entries if each.key.rpartition("/")[2] not in local]
         entries.sort(key=lambda each: each.key)
         return await call.answer_list(await self._shape(call).many(ListResult(entries, stored.revision)), form=call.format)
+
+    async def _watch(self, call: Call) -> web.StreamResponse:
+        asked = query.list_options(call.query)
+        made = [WatchEvent("ADDED", each) for each in self._entries(call.kind, asked, self._resources.store.revision)]
+        return await watches.serve(call, self._resources, self._shape(call), asked, made)
+
+    def _entries(self, kind: Kind, asked: ListOptions, revision: int) -> list[Entry]:
+        """Return those of this server's own that the selectors ask for."""
+        labels, names = parse(asked.label_selector), parse_fields(asked.field_selector)
+        return [
+            _entry(kind, each, revision)
+            for each in self._local().values()
+            if labels.matches(each["metadata"]["labels"]) and names.matches({"metadata.name": each["metadata"]["name"]})
+        ]
 
     def _shape(self, call: Call) -> Shape:
         return Shape(call.kind, call.format.shape, call.query.first("includeObject"), self._resources.view, self._wall_s)
