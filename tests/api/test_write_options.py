@@ -68,3 +68,15 @@ async def test_an_applied_scale_owns_the_replicas_of_the_object(http: Http) -> N
     wrong = {**scale, "apiVersion": "autoscaling/v2"}
     said = await http("PATCH", f"{DEPLOYMENTS}/web/scale?fieldManager=scaler", wrong, 400, headers=APPLY)
     assert "Specified patch version: autoscaling/v2, expected: autoscaling/v1" in said["message"]
+
+
+async def test_an_applied_status_conflicts_with_nobody_and_changes_nothing(http: Http) -> None:
+    """Generated definitions carry an empty status; through the object itself an apply neither sets nor owns it."""
+    await http.create(DEPLOYMENTS, deployment())
+    await http("PATCH", f"{DEPLOYMENTS}/web/status?fieldManager=controller", {"status": {"replicas": 2}}, headers=MERGE)
+    mine = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "status": {"replicas": 9}}
+    for forced in ("", "&force=true"):
+        found = await http("PATCH", f"{DEPLOYMENTS}/web?fieldManager=me{forced}", mine, headers=APPLY)
+        assert found["status"]["replicas"] == 2
+        owners = [each["manager"] for each in found["metadata"]["managedFields"] if "f:replicas" in each["fieldsV1"].get("f:status", {})]
+        assert owners == ["controller"]

@@ -56,13 +56,15 @@ def apply(
     merged["metadata"].pop("managedFields", None)
 
     changed = fieldset.compare(type_, live or {}, merged)
-    conflicts = _conflicts(managers, me, changed.added | changed.modified)
+    # What this request can't change (the status, through the object itself) is put back later: nobody loses it, so nobody conflicts.
+    written = managed.owned_through(kind, subresource, changed.added | changed.modified)
+    conflicts = _conflicts(managers, me, written)
     if not force:
         given_up = _applied_by_client(type_, live) if manager == KUBECTL and conflicts and live else NO_FIELDS
         conflicts = [conflict for conflict in conflicts if conflict[1] not in given_up]
         if conflicts:
             raise _conflict(conflicts)
-    managed.remove_owned(managers, me, changed.added | changed.modified, changed.removed)
+    managed.remove_owned(managers, me, written, managed.owned_through(kind, subresource, changed.removed))
     if not managers[me].fields:
         del managers[me]
     managed.write(merged, managers)
