@@ -97,14 +97,14 @@ def _fenced(pod: Pod, node: Node) -> bool:
 
 def _remove(view: View, pod: Pod, node: Node) -> Iterator[Action]:
     """Yield what ends a pod whose node is certainly off. Nobody else will say that it failed; a pod that was leaving already is no disruption."""
-    if not pod.finished:
-        leaves = pod.metadata.deletion_timestamp is not None
-        status = {"phase": "Failed", **({} if leaves else {"conditions": _conditions(view, pod)})}
-        yield Patch(PODS, pod.metadata.key, {"status": status}, "status", pod.metadata.revision)
     name = node.metadata.name
     why = f"killed with its node: {name} is out of service"
     if death := death_of(view.get(MACHINES, name), node):
         why += f", because {cause_of(death)}"
+    if not pod.finished:
+        leaves = pod.metadata.deletion_timestamp is not None
+        status = {"phase": "Failed", **({} if leaves else {"conditions": _conditions(view, pod)})}
+        yield Patch(PODS, pod.metadata.key, {"status": status}, "status", pod.metadata.revision, why)  # it is replaced because of this
     event = Record(PODS, pod.metadata.key, "TaintManagerEviction", f"Deleting Pod {pod.metadata.key}: node {name} is out of service")
     yield Delete(PODS, pod.metadata.key, pod.metadata.uid, grace_s=0, why=why, event=event)
 

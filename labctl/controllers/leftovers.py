@@ -104,7 +104,7 @@ def _orphan(view: View, pod: Pod, why: str) -> Iterator[Action]:
     if not pod.finished:
         whole = view.raw(PODS, pod.metadata.key) or {}
         conditions = disrupted(whole, BY_GARBAGE_COLLECTOR, "PodGC: node no longer exists", rfc3339(view.wall()))
-        yield Patch(PODS, pod.metadata.key, {"status": {"phase": "Failed", "conditions": conditions}}, "status", pod.metadata.revision)
+        yield Patch(PODS, pod.metadata.key, {"status": {"phase": "Failed", "conditions": conditions}}, "status", pod.metadata.revision, why)
     yield Delete(PODS, pod.metadata.key, pod.metadata.uid, grace_s=0, why=why)
 
 

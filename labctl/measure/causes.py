@@ -20,6 +20,8 @@ PODS, NODES, SLICES = "pods/", "nodes/", "endpointslices."
 NODE_CONTROLLER = "node-controller"
 _TOLD_ABOUT_PODS = {"ended": "agent", "unready": "agent", "probe": "probe"}
 _REPORTED = frozenset(("image", "started"))
+_EVICTORS = frozenset(("taint-eviction-controller", "pod-garbage-collector"))
+"""They say that a pod failed before they delete it, so that its replacement follows from their patch, not from the deletion."""
 CLOCK_STEP_S = 1e-6  # the journal's times are rounded to it
 _HEALTHY = "no longer "  # so begins the node controller's sentence when a node is well again
 
@@ -112,9 +114,10 @@ class Story:
                 self._listened.discard(pod)
                 self.ready.setdefault(pod, self._at(line))
                 self._mark("ready", line, cause)
-            case "delete":
+            case "patch" | "delete" if line.did == "delete" or line.room in _EVICTORS:
                 self._lose(pod)
-                self._mark("evicted", line, cause)
+                if not any(mark.what == "evicted" and mark.about == pod for mark in self.marks):
+                    self._mark("evicted", line, cause)
             case "ended" | "unready" | "leaving":
                 self._lose(pod)
             case "patch" if line.room == NODE_CONTROLLER:

@@ -96,6 +96,7 @@ def test_what_a_dead_node_took_along_has_failed_and_is_a_disruption(picture):
     picture.put(node(NAME, ready="False", taints=[FENCE]))
     told = {action.key: action.patch["status"] for action in picture.plan(NAME).actions if isinstance(action, Patch)}
     assert told["default/leaving"] == {"phase": "Failed"}, "it was leaving before"
+    assert all(action.why for action in picture.plan(NAME).actions), "a replacement follows from the first of them"
     assert told.keys() == {"default/a", "default/leaving"} and told["default/a"]["phase"] == "Failed"
     last = told["default/a"]["conditions"][-1]
     said = "Taint manager: deleting due to NoExecute taint"

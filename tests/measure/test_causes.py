@@ -93,6 +93,13 @@ def test_a_cause_leads_past_what_is_somebody_elses_and_past_steps_that_are_no_ma
     assert [mark.cause for mark in told if mark.what == "evicted"] == [0], "web-a was made unready because of the fault itself"
 
 
+def test_a_pod_that_fails_before_it_is_deleted_is_evicted_once_and_its_replacement_follows_from_that():
+    killed = line(100.16, "taint-eviction-controller", "pods/default/web-a", "killed with its node", rev=14, cause=13, did="patch")
+    deleted = line(100.162, "taint-eviction-controller", "pods/default/web-a", "killed with its node", rev=141, cause=13, did="delete")
+    lines = [each for one in death() for each in ((killed, deleted) if one.did == "delete" else (one,))]
+    assert marks(lines) == THE_DEATH and unexplained(timeline(FAULT, lines).marks) == []
+
+
 def test_what_an_agent_reports_after_its_pod_is_ready_stands_where_it_happened():
     late = [line(100.6, "agent", "pods/default/web-b", "started", did="started", where="minion-2", age=0.30)]
     restarted = [line(109.0, "agent", "pods/default/web-b", "started", did="started", where="minion-2", age=0.01)]
