@@ -30,6 +30,8 @@ from .runtime.crun import CrunRuntime
 from .settings import Settings, api_port, boot_id, own_address
 from .tools import Tools
 
+TIDY_S = 20.0  # a collection takes a few milliseconds
+
 
 def say(text: str) -> None:
     print(time.strftime("%Y-%m-%dT%H:%M:%SZ ", time.gmtime()) + text, file=sys.stderr, flush=True)
@@ -113,10 +115,10 @@ async def _all(*work: Awaitable[Any]) -> None:
 
 
 async def _tidy_memory() -> None:
-    """Exclude what was imported from garbage collection, and return memory that a pull left to the kernel."""
+    """Exclude what was imported from garbage collection, and return memory that a pull, or many starts at once, left to the kernel."""
     gc.collect()
     gc.freeze()
     while True:
-        await asyncio.sleep(60)
+        await asyncio.sleep(TIDY_S)
         gc.collect()
         linux.give_memory_back()

@@ -311,4 +311,7 @@ async def test_pods_reach_each_other_and_the_node_reaches_them(lab):
 @inside
 async def test_twenty_pods_cost_little(lab):
     await asyncio.gather(*(lab.pod(f"p{number}", "sleep 1000") for number in range(20)))
-    assert resident_kb(lab.agent.pid) < 34 * 1024  # the aim is 32 MB; what Python itself takes differs by its version
+    begun_s = time.monotonic()
+    while (taken := resident_kb(lab.agent.pid)) >= 34 * 1024:  # the aim is 32 MB; what Python itself takes differs by its version
+        assert time.monotonic() - begun_s < 45, f"{taken} KiB stay"  # what starting took is given back every 20 s
+        await asyncio.sleep(0.5)

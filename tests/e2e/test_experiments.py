@@ -42,7 +42,8 @@ def as_before(lab):
     """Nothing of an experiment is left: its pods, faults and snapshots are gone, the person's things are there, and both nodes are Ready."""
     assert lab.get("configmap", "mine")["data"] == {"a": "b"}
     assert not lab.items("pods") and not lab.items("deployments") and not lab.items("faults.labctl.internal")
-    assert not [each for each in json.loads(lab.labctl("snapshot", "list", "-o", "json").stdout) if each["name"].startswith("experiment-")]
+    kept = json.loads(lab.labctl("snapshot", "list", "-o", "json").stdout)
+    assert not [each for each in kept if each["name"].startswith("experiment-") and each["lab"] == lab.status()["lab"]]
     wait(lambda: [node["ready"] for node in lab.status()["nodes"]] == ["True", "True"], "both nodes are Ready")
 
 
