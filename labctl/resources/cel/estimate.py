@@ -6,7 +6,7 @@ the items. Kubernetes refuses a definition whose rules may cost more than a budg
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -21,13 +21,12 @@ _PATTERN = 0.25  # of a pattern's character
 _LIST, _MAP = 10, 30
 _LINEAR = frozenset(
     (
-        "startsWith endsWith lowerAscii upperAscii trim reverse charAt size find findAll isSorted sum min max join format substring quote jsonpatch.escapeKey"
+        "startsWith endsWith lowerAscii upperAscii trim reverse charAt size find findAll isSorted sum min max substring quote jsonpatch.escapeKey"
     ).split()
 )
 _QUADRATIC = frozenset(
     {
         "contains",
-        "replace",
         "split",
         "indexOf",
         "lastIndexOf",
@@ -83,7 +82,8 @@ class _Walk:
             return self._loop(node, scope)
         assert isinstance(node, Literal)
         parts = [self.of(part, scope) for part in node.parts]
-        return Found((_MAP if node.is_map else _LIST) + sum(part.cost for part in parts), len(parts))
+        shape = None if node.is_map else Made(len(parts), Made(max((part.size for part in parts), default=1)))
+        return Found((_MAP if node.is_map else _LIST) + sum(part.cost for part in parts), len(parts), shape)
 
     def _ident(self, node: Ident, scope: Mapping[str, Found]) -> Found:
         if node.name in scope:
@@ -120,13 +120,18 @@ class _Walk:
         if name == "_+_":
             both = sum(sizes)
             of_size = [part for part in parts if part.shape is None or part.shape.sized]
-            return Found(cost + max(1.0, both * _TEXT if len(of_size) == len(parts) else 1.0), both, parts[0].shape)
+            return Found(cost + max(1.0, both * _TEXT if len(of_size) == len(parts) else 1.0), both, _larger(parts))
         return self._function(name, cost, sizes, parts)
 
     def _function(self, name: str, cost: float, sizes: list[int], parts: list[Found]) -> Found:
         if name == "matches" or name in ("find", "findAll"):
             pattern = sizes[1] if len(sizes) > 1 else 1
             return Found(cost + max(1.0, (sizes[0] + 1) * _TEXT) * max(1.0, pattern * _PATTERN), sizes[0])
+        if name in _GROWING:
+            grown = _GROWING[name](parts)
+            return Found(
+                cost + max(1.0, sizes[0] * _TEXT) * max(1.0, sizes[-1] * _TEXT if name == "replace" else 1.0) + grown * _TEXT, grown
+            )
         if name in _QUADRATIC:
             return Found(cost + max(1.0, sizes[0] * _TEXT) * max(1.0, (sizes[1] if len(sizes) > 1 else 1) * _TEXT), max(sizes))
         if name == "check":
@@ -167,6 +172,39 @@ class Made(msgspec.Struct, frozen=True):
     sized: bool = True
     key: Shape | None = None
     fields: Mapping[str, Shape] | None = None
+
+
+def _replaced(parts: list[Found]) -> int:
+    """Return the most characters after `text.replace(old, new)`: one `new` for each character, or for each constant `old`, which alone costs nothing."""
+    text, old, new = (part.size for part in parts[:3])
+    found = text // max(1, old if parts[1].cost == 0 else 1) + 1
+    return text + found * new
+
+
+def _joined(parts: list[Found]) -> int:
+    """Return the most characters of `list.join(separator)`."""
+    items, between = parts[0].size, parts[1].size if len(parts) > 1 else 0
+    return items * (_text_of(parts[0].shape) + between)
+
+
+def _formatted(parts: list[Found]) -> int:
+    """Return the most characters of `text.format(list)`: each item is printed once."""
+    return parts[0].size + parts[-1].size * _text_of(parts[-1].shape)
+
+
+_GROWING: Mapping[str, Callable[[list[Found]], int]] = {"replace": _replaced, "join": _joined, "format": _formatted}
+"""Functions whose value may be larger than all that they are given together."""
+
+
+def _text_of(items: Shape | None) -> int:
+    """Return the most characters of an item of a list; 1 if nothing is known of it."""
+    item = items.item if items else None
+    return item.most * (item.item.most if item.item else 1) if item else 1
+
+
+def _larger(parts: list[Found]) -> Shape | None:
+    """Return the shape of two texts or lists together: that with the larger items."""
+    return max((part.shape for part in parts), key=_text_of)
 
 
 def _made(step: Node, total: str) -> Node | None:

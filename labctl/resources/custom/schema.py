@@ -105,6 +105,8 @@ def is_odd(node: Node) -> bool:
 
 _DEAR = re.compile(r"\.(all|exists\w*|map|filter|transform\w+|contains|matches|replace|split|find\w*|indexOf|lastIndexOf|validate|check)\(")
 """Rules with these may take more than microseconds, so they are asked in a thread."""
+_GROWS = re.compile(r"\+|cel\.bind\(|\.(join|format)\(")
+"""Expressions with these may make far more than they are given."""
 
 _MANY_PIECES = 20
 """A value that is compared with more pieces of schema than this (allOf, anyOf, ...) is validated in a thread."""
@@ -134,8 +136,8 @@ def escaped(name: str) -> str:
 
 
 def is_dear(expression: str) -> bool:
-    """Tell whether an expression looks as if it might take more than microseconds."""
-    return _DEAR.search(expression) is not None
+    """Tell whether an expression looks as if it might take more than microseconds, or make more than it is given."""
+    return (_DEAR.search(expression) or _GROWS.search(expression)) is not None
 
 
 def compiled(pattern: str) -> Any:
