@@ -75,7 +75,7 @@ def container_spec(
         if why:
             raise ConfigError(f'{why} (pod: "{pod_title(pod)}", container: {container["name"]})')
     bounds = limits(container)
-    return ContainerSpec(
+    spec = ContainerSpec(
         pod_uid=pod["metadata"]["uid"],
         name=container["name"],
         attempt=attempt,
@@ -107,6 +107,16 @@ def container_spec(
         sees_processes_of=container.get("targetContainerName") or "",
         message_path=message_path,
     )
+    for what, texts in (
+        ("command", spec.argv),
+        ("environment", spec.env),
+        ("workingDir", (spec.cwd,)),
+        ("mountPath", [each.target for each in mounts]),
+    ):
+        for text in texts:
+            if "\0" in text:  # the runtime would take it for the text's end
+                raise ConfigError(f"{what}: {text[:100]!r} has a NUL byte")
+    return spec
 
 
 def argv(container: Object, image: Object, env: Mapping[str, str]) -> List[str]:

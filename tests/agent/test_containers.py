@@ -65,6 +65,19 @@ def test_no_command_at_all_is_an_error():
         argv({}, {}, {})
 
 
+@pytest.mark.parametrize("container", [{"command": ["a\0b"]}, {"args": ["a\0"]}, {"workingDir": "/a\0b"}])
+def test_a_nul_byte_ends_no_text_early(layers, container):
+    with pytest.raises(ConfigError, match="has a NUL byte"):
+        spec_of(layers, container)
+
+
+def test_a_nul_byte_in_a_variable_or_a_mount_is_refused(layers):
+    the_pod, image = pod(), Image("docker.io/library/i:1", "sha256:1", layers, IMAGE)
+    for env, mounts in (({"A": "x\0y"}, ()), ({}, [Mount("/s", "/t\0u")])):
+        with pytest.raises(ConfigError, match="has a NUL byte"):
+            container_spec(the_pod, the_pod["spec"]["containers"][0], 1, image, env, mounts, log_path="/l", message_path="/m", delay_s=0)
+
+
 def test_the_spec_of_a_container(layers):
     spec = spec_of(layers, {"resources": {"limits": {"memory": "64Mi", "cpu": "250m"}, "requests": {"cpu": "100m"}}})
     assert (spec.memory_limit_bytes, spec.cpu_quota_us, spec.cpu_shares) == (64 << 20, 25_000, 102)
