@@ -128,10 +128,8 @@ class _Walk:
             pattern = sizes[1] if len(sizes) > 1 else 1
             return Found(cost + max(1.0, (sizes[0] + 1) * _TEXT) * max(1.0, pattern * _PATTERN), sizes[0])
         if name in _GROWING:
-            grown = _GROWING[name](parts)
-            return Found(
-                cost + max(1.0, sizes[0] * _TEXT) * max(1.0, sizes[-1] * _TEXT if name == "replace" else 1.0) + grown * _TEXT, grown
-            )
+            grown, sought = _GROWING[name](parts), sizes[1] if name == "replace" else 1
+            return Found(cost + max(1.0, sizes[0] * _TEXT) * max(1.0, sought * _TEXT) + grown * _TEXT, grown)
         if name in _QUADRATIC:
             return Found(cost + max(1.0, sizes[0] * _TEXT) * max(1.0, (sizes[1] if len(sizes) > 1 else 1) * _TEXT), max(sizes))
         if name == "check":
