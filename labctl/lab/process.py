@@ -63,16 +63,27 @@ def _read_pid(paths: Paths) -> int:
 
 def ensure_master(paths: Paths, *, prepared: PreparedMaster | None = None, note: Note = quiet) -> None:
     """Return when a master answers: the running one, one that another command just starts, the prepared one, or a new one."""
+    if _wait_for_running(paths, note):
+        return
+    try:
+        (prepared or PreparedMaster(paths)).go(note=note)
+    except LabctlError:  # perhaps because one that a killed command had told to go took the lock before it
+        if not _wait_for_running(paths, note):
+            raise
+
+
+def _wait_for_running(paths: Paths, note: Note) -> bool:
+    """Wait until the process that holds the lock answers. Return False if none holds it. Raises LabctlError if it does not answer."""
     waiting: _StartDeadline | None = None
     while pid := master_pid(paths):
         if master_run(paths):
-            return
+            return True
         if waiting is None or waiting.pid != pid:
             waiting = _StartDeadline(pid, paths, note)
         if waiting.over():
             raise LabctlError("the lab's master has started but does not answer", mend=f"see {paths.master_log}")
         time.sleep(0.02)
-    (prepared or PreparedMaster(paths)).go(note=note)
+    return False
 
 
 class _StartDeadline:

@@ -132,7 +132,10 @@ def test_a_deployment_that_burns_grows(cluster):
     assert made_.stdout == "horizontalpodautoscaler.autoscaling/burner autoscaled\n"
     try:
         wait(lambda: cluster.get("deployment", "burner")["spec"]["replicas"] == 2, "it grew", 60)
-        wait(lambda: "SuccessfulRescale" in cluster.kubectl("describe", "hpa", "burner").stdout, "its Event, which is written after the replicas")
+        wait(
+            lambda: "SuccessfulRescale" in cluster.kubectl("describe", "hpa", "burner").stdout,
+            "its Event, which is written after the replicas",
+        )
     finally:
         cluster.kubectl("delete", "hpa,deployment", "burner")
 

@@ -38,6 +38,22 @@ def test_what_was_begun_is_the_master_once_it_is_told_to_go(lab):
     assert lab.api.get("/version")["gitVersion"]
 
 
+def test_a_master_whose_starter_was_killed_goes_on_for_the_next(lab):
+    """It was told to go, and takes the lock after the next command has looked for a master and before that one's own has."""
+    lab.save(minions=0, provider="")
+    first, second = process.PreparedMaster(lab.paths), process.PreparedMaster(lab.paths)
+    go = second.go
+
+    def go_later(**options):
+        first.go()
+        go(**options)
+
+    second.go = go_later
+    process.ensure_master(lab.paths, prepared=second)
+    assert process.master_run(lab.paths)["pid"] == process.master_pid(lab.paths) == first._process.pid
+    assert second._process.returncode == 1
+
+
 def test_what_nobody_needed_is_gone(lab):
     with process.prepare_master(lab.paths) as prepared:
         pid = prepared._process.pid
