@@ -9,8 +9,6 @@ Subsets are packed as in Kubernetes: addresses with the same ports share one. A 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
-from ipaddress import ip_address
 from random import Random
 from typing import Any
 
@@ -20,6 +18,7 @@ from labctl.controllers.backends import Departures, Ports, backends, hostname, l
 from labctl.controllers.indexes import ENDPOINTS, PODS, PODS_BY_LABEL, SERVICES, by_selector
 from labctl.journal import came_and_went
 from labctl.reconcile.plan import NOTHING, Create, Delete, Index, Key, Plan, Replace, View
+from labctl.resources.addresses import in_order
 from labctl.resources.kinds.core_v1.endpoints import Endpoints as EndpointsView
 from labctl.resources.kinds.core_v1.endpoints import EndpointSubset
 from labctl.resources.kinds.core_v1.pod_view import Pod
@@ -93,7 +92,7 @@ def _subsets(view: View, service: Service) -> list[dict[str, Any]]:
 
 
 def _subset(service: Service, pods: list[tuple[bool, Pod]], ports: list[tuple[tuple[str, Any], ...]]) -> dict[str, Any]:
-    pods = sorted(pods, key=lambda item: (_packed(item[1].status.pod_ip), item[1].metadata.uid))
+    pods = sorted(pods, key=lambda item: (in_order(item[1].status.pod_ip), item[1].metadata.uid))
     plain_ports = sorted((dict(port) for port in ports if port), key=lambda port: (port.get("name", ""), port["port"], port["protocol"]))
     subset = {
         "addresses": [_address(pod, service) for ready, pod in pods if ready],
@@ -101,11 +100,6 @@ def _subset(service: Service, pods: list[tuple[bool, Pod]], ports: list[tuple[tu
         "ports": plain_ports,
     }
     return {key: value for key, value in subset.items() if value}
-
-
-@lru_cache(maxsize=16_384)
-def _packed(address: str) -> bytes:
-    return ip_address(address).packed
 
 
 def _address(pod: Pod, service: Service) -> dict[str, Any]:

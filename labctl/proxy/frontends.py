@@ -14,11 +14,11 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 
 import msgspec
 
+from labctl.resources.addresses import is_ordinary_ipv4
 from labctl.resources.kinds.core_v1.endpoints import Endpoints
 from labctl.resources.kinds.core_v1.service import Service, ServicePort
 from labctl.resources.kinds.discovery_v1.endpointslice import EndpointSlice
@@ -177,9 +177,10 @@ def _pod(reference: object) -> str:
     return reference.key if reference is not None and reference.kind == "Pod" else ""  # type: ignore[attr-defined]
 
 
-@lru_cache(maxsize=65_536)
 def _usable(address: str) -> bool:
     """Tell whether it is an IPv4 address to which another machine may send a packet."""
+    if is_ordinary_ipv4(address):
+        return True
     try:
         parsed = IPv4Address(address)
     except (AddressValueError, ValueError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from labctl.proxy.addresses import is_ipv4
+from labctl.resources.addresses import is_ipv4
 from labctl.resources.kinds.core_v1.pod_view import Pod
 
 PROTOCOLS = ("TCP", "UDP")

@@ -19,7 +19,7 @@ from typing import Protocol
 
 import msgspec
 
-from labctl.proxy.addresses import is_ipv4
+from labctl.resources.addresses import is_ipv4
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.kinds.networking_v1.networkpolicy import EGRESS, INGRESS, IPBlock, NetworkPolicy, Peer, PolicyPort
 

@@ -11,6 +11,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 from labctl.resources import fields
+from labctl.resources.addresses import is_ordinary_ipv4
 from labctl.resources.cached import cached_if_short
 from labctl.resources.kind import FieldError
 from labctl.resources.labels import key_errors, value_errors
@@ -140,9 +141,13 @@ def network(text: str) -> list[str]:
     return []
 
 
-@cached_if_short(16_384)  # each write of a Service's endpoints looks at all of its addresses, and most of them are those of before
 def outside_address(text: str) -> Sequence[str]:
     """Checks that packets from outside can have this address: it is not unspecified, loopback or link-local."""
+    return () if is_ordinary_ipv4(text) else _outside_address(text)
+
+
+@cached_if_short(1024)
+def _outside_address(text: str) -> Sequence[str]:
     errors = address(text)
     if errors:
         return errors

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from ipaddress import ip_address
 
 import msgspec
 
 from labctl.resources import fields, names
+from labctl.resources.addresses import is_ipv4
 from labctl.resources.cells import AGE, NAME, first_three
 from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults, Viewed
 from labctl.resources.kinds.core_v1.container_rules import PROTOCOLS
@@ -17,7 +17,6 @@ _ADDRESS_TYPES = ("FQDN", "IPv4", "IPv6")
 _MAX_ENDPOINTS = 1000
 _MAX_ADDRESSES = 100
 _MAX_PORTS = 20_000
-_VERSIONS = {"IPv4": 4, "IPv6": 6}
 SERVICE_LABEL = "kubernetes.io/service-name"
 MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by"
 
@@ -86,7 +85,7 @@ def _endpoint(path: str, type_: str, endpoint: Object) -> Iterator[FieldError]:
             yield from names.checked(at, address, names.subdomain)
         elif errors := names.outside_address(address):
             yield from (fields.invalid(at, address, why) for why in errors)
-        elif type_ in _VERSIONS and ip_address(address).version != _VERSIONS[type_]:
+        elif type_ in ("IPv4", "IPv6") and is_ipv4(address) != (type_ == "IPv4"):
             yield fields.invalid(at, address, f"must be an {type_} address")
     if endpoint.get("hostname"):
         yield from names.checked(f"{path}.hostname", endpoint["hostname"], names.label)
