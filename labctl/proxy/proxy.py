@@ -79,6 +79,7 @@ class Proxy:
         self._serving: dict[str, set[str]] = defaultdict(set)  # pod -> Services whose table it is in
         self._at: dict[str, tuple[str, str]] = {}  # address -> (pod, node) it was last known as
         self._minions: dict[str, Minion] = {}
+        self._near: dict[str, Minion] = {}  # those that are connected: what costs something for each of them is done for no other
         self._failing: set[str] = set()
         self._workers = Workers(self._work, clock, self._failed)
         self._drain = Drain(client, journal, clock, settings, lambda pod: bool(self._serving.get(pod)), self._reached)
@@ -165,12 +166,16 @@ class Proxy:
         if not address:
             if node is None and seen.key in self._minions:
                 del self._minions[seen.key]
+                self._near.pop(seen.key, None)
                 self._failing.discard(seen.key)
                 self._mark(view, BASE)
             return
         boot_id = node.status.node_info.boot_id
         if minion is None or (minion.address, minion.boot_id) != (address, boot_id):
             minion = self._minions[seen.key] = Minion(seen.key, address, boot_id, self._remote, self._settings)
+            self._near.pop(seen.key, None)
+            if self._remote.connected(seen.key):
+                self._near[seen.key] = minion
             self._mark(view, BASE)
             self._workers.wake(seen.key)
         fenced = any(taint.key == OUT_OF_SERVICE for taint in node.spec.taints)
@@ -190,12 +195,11 @@ class Proxy:
         self._somebody_died()
 
     def _somebody_died(self) -> None:
-        """Minions look whether they know of connections to endpoints that have left already, and are dead now."""
-        for name, minion in self._minions.items():
+        """Minions look whether they know of connections to endpoints that have left already, and are dead now. One that is away looks when it comes."""
+        for name, minion in self._near.items():
             if not minion.fenced:
                 minion.somebody_died = True
-                if self._remote.connected(name):
-                    self._workers.wake(name)
+                self._workers.wake(name)
 
     # -- what the remote tells ---------------------------------------------------------------------------------------------------------
 
@@ -206,9 +210,13 @@ class Proxy:
             return
         if method in ("connected", "helper"):  # a helper that ended watches no more: asking starts another
             minion.forget()
+            minion.somebody_died = True  # perhaps, while it was away
+            if self._remote.connected(machine):
+                self._near[machine] = minion
             self._workers.wake(machine)
         elif method == "lost":
             minion.forget()
+            self._near.pop(machine, None)
             self._drain.look(self._sequence)
         elif method == "digest":
             if params.get("forwarder") == "lost":
@@ -236,9 +244,7 @@ class Proxy:
         changed = [key for key in list(self._dirty)[:SETTLED_AT_ONCE] if self._compile_safely(self._view, key)]
         if changed:
             self._sequence += 1
-            for name, minion in self._minions.items():
-                if minion.applied is None and not self._remote.connected(name):
-                    continue  # it reads everything when it is connected: of a thousand machines that are away, nothing is noted meanwhile
+            for name, minion in self._near.items():  # any other reads everything when it is connected: meanwhile nothing is noted of it
                 minion.dirty.update(changed)
                 self._workers.wake(name)
         if self._dirty:
@@ -313,7 +319,7 @@ class Proxy:
 
     def _reached(self) -> int:
         """Return the sequence that every reachable minion has at least."""
-        reachable = [m.sequence for m in self._minions.values() if not m.fenced and self._remote.connected(m.name)]
+        reachable = [m.sequence for m in self._near.values() if not m.fenced]
         return min(reachable, default=self._sequence)
 
     async def _work(self, name: str) -> None:

@@ -128,6 +128,48 @@ async def test_of_machines_that_are_not_connected_no_change_is_noted(world):
     await world.until(lambda: world.right("minion-2"))
 
 
+async def test_of_many_machines_that_are_away_a_change_costs_nothing(world):
+    """Each change of a Service once asked of every machine whether it is connected: of 5,000 machines that took longer than all else that the proxy does."""
+    await world.minion(1)
+
+    async def cost(name: str) -> int:
+        asked = []
+        connected = world.helpers.connected
+        world.helpers.connected = lambda machine: asked.append(machine) or connected(machine)
+        await world.service(name)
+        await world.endpoints(name, A)
+        await world.until(lambda: world.right("minion-1") and f"default/{name}" in world.proxy.table)
+        await world.settled()
+        del world.helpers.connected
+        return asked.count("minion-2")
+
+    await world.minion(2)
+    await world.until(lambda: len(world.proxy._minions) == 2)
+    await world.settled()
+    assert await cost("near")
+    world.helpers.lose("minion-2")
+    assert not await cost("away")
+    world.helpers.reconnect("minion-2")
+    await world.until(lambda: world.right("minion-2"))
+
+
+async def test_an_end_while_a_minion_was_away_is_looked_at_when_it_is_back(world):
+    helper = await world.minion(1)
+    await world.pod("a")
+    await world.service("web")
+    await world.endpoints("web", A, B)
+    await world.settled()
+    await world.endpoints("web", B)  # its pod lives: connections to it go on
+    await world.settled()
+    world.helpers.lose("minion-1")
+    await world.client.delete("pods", "default/a", grace_s=0)
+    await world.until(lambda: world.client.get("pods", "default/a") is None and world.runner.idle)
+    helper.forgotten.clear()
+    world.helpers.reconnect("minion-1")
+    await world.until(lambda: bool(helper.forgotten))
+    assert helper.forgotten[-1]["tcp"] == [{"address": A[1], "port": 8080}]
+
+
 async def test_a_change_that_came_while_a_minions_facts_were_asked_counts_as_done(world):
     """A pod that is leaving waits for the slowest minion: one that has everything must not be taken for one that is behind."""
     helper = await world.minion(1)
