@@ -2,48 +2,47 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
 from labctl.store.engine import Loaded
 from labctl.store.file import write
-from labctl.store.interface import Batch
+from labctl.store.interface import Batch, Change, Entry
 from labctl.store.log import LogStore
 from labctl.store.settings import StoreSettings
 
-_FEW = 1_000  # so few rows are looked through at each compaction
-
-
 class MemoryEngine:
-    """Keeps the log in a list. Compaction may keep more than it must, up to as much again. A second store that is opened on it finds the log, as after a restart."""
+    """Keeps the log in memory: up to the last compaction the newest entry of each key, after it every change. They are the store's own objects, so they weigh
+    nothing more. Compacting costs as much as came since the last time, however much is kept. A second store that is opened on it finds the log, as after a
+    restart."""
 
     def __init__(self) -> None:
-        self._rows: list[tuple[int, str, bytes, int, bool]] = []
-        self._kept = 0  # rows after they were last looked through
+        self._newest: dict[str, Entry] = {}  # at the last compaction, in the order of their revisions
+        self._since: deque[Change] = deque()
         self._compacted = 0
         self._revision = 0
 
     def load(self) -> Loaded:
-        return Loaded(self._revision, self._compacted, tuple(self._rows))
+        older = ((e.revision, e.key, e.value, e.created, False) for e in self._newest.values())
+        newer = ((c.entry.revision, c.entry.key, c.entry.value, c.entry.created, c.deleted) for c in self._since)
+        return Loaded(self._revision, self._compacted, (*older, *newer))
 
     async def reload(self) -> Loaded:
         return self.load()
 
     async def append(self, group: Sequence[Batch]) -> None:
         for batch in group:
-            self._rows.extend((batch.revision, c.entry.key, c.entry.value, c.entry.created, c.deleted) for c in batch.changes)
+            self._since.extend(batch.changes)
             self._revision = batch.revision
 
     async def compact(self, revision: int) -> None:
         self._compacted = revision
-        if _FEW < len(self._rows) < 2 * self._kept:  # what is kept costs as much to look at as what is dropped: not each time
-            return
-        newest: dict[str, int] = {}
-        for at, key, *_ in self._rows:
-            if at <= revision:
-                newest[key] = at
-        self._rows = [row for row in self._rows if row[0] > revision or (newest[row[1]] == row[0] and not row[4])]
-        self._kept = len(self._rows)
+        while self._since and self._since[0].entry.revision <= revision:
+            change = self._since.popleft()
+            self._newest.pop(change.key, None)  # in any case: a key that is there keeps its old place in the order
+            if not change.deleted:
+                self._newest[change.key] = change.entry
 
     async def snapshot(self, path: Path) -> int:
         write(path, self.load())

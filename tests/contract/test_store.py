@@ -7,6 +7,7 @@ The watch properties are etcd's robustness checks (etcd tests/robustness): order
 
 import asyncio
 import shutil
+from functools import partial
 from random import Random
 
 import pytest
@@ -20,6 +21,7 @@ from labctl.store.log import LogStore
 from labctl.store.memory import MemoryEngine, memory_store
 from labctl.store.settings import StoreSettings
 from labctl.store.sqlite import SqliteEngine, sqlite_store
+from tests.work import calls
 
 
 @pytest.fixture(params=["simplest", "memory", "sqlite", "sqlite-on-the-loop", "faulty"])
@@ -219,21 +221,20 @@ async def test_history_over_its_bound_has_a_compaction_target_until_it_is_compac
     await store.close()
 
 
-async def test_memory_that_is_compacted_often_holds_no_more_than_twice_what_is_there():
-    """And does not look through all of it each time."""
+async def test_memory_that_is_compacted_holds_what_is_there_and_looks_at_what_came():
+    """It once kept up to twice as much, and looked through all of it from time to time: 256 MB of old revisions in a lab of 150,000 pods."""
     engine = MemoryEngine()
     store = LogStore(engine, StoreSettings())
     for i in range(1500):
         await store.commit([Put(f"k{i}", b"")])
-    looked = []
-    for i in range(4000):
-        before = engine._rows
-        await store.commit([Put(f"k{i % 10}", b"%d" % i)])
+    await store.compact(store.revision)
+    for i in range(400):
+        await store.commit([Delete("k1499")] if i % 50 == 49 else [Put(f"k{i % 10}" if i % 50 else "k1499", b"%d" % i)])
         if i % 20 == 0:
-            await store.compact(store.revision)
-            looked.append(engine._rows is not before)
-        assert len(engine._rows) <= 2 * 1500 + 20
-    assert 1 <= sum(looked) < 5
+            assert len(engine._since) <= 20
+            compacting = store.compact(store.revision)
+            assert calls(partial(next, compacting.__await__(), None)) < 200
+            assert (len(engine._newest), len(engine._since)) == (len(store.range("").entries), 0)
     again = LogStore(engine, StoreSettings())
     assert [(e.key, e.value, e.revision) for e in again.range("").entries] == [
         (e.key, e.value, e.revision) for e in store.range("").entries
