@@ -139,16 +139,13 @@ def destinations(rules: Rules) -> set[tuple[str, str, int]]:
     return {(match[1], match[2], int(match[3])) for match in found if match}
 
 
-@lru_cache(maxsize=65_536)
 def chain_name(sort: str, *identity: object) -> str:
-    """Return `LABCTL-SVC-` and 16 letters; xtables allows 28. The same identity has the same name on every machine and after every restart.
-
-    Results are remembered: when one endpoint of a Service changes, the names of all are asked for again.
-    """
+    """Return `LABCTL-SVC-` and 16 letters; xtables allows 28. The same identity has the same name on every machine and after every restart."""
     digest = hashlib.sha256("\n".join(map(str, identity)).encode()).digest()
     return f"{PREFIX}{sort}-{base64.b32encode(digest[:10]).decode()}"
 
 
+@lru_cache(maxsize=4096)
 def probability(one_of: int) -> str:
     """Return 1/one_of as the kernel keeps it (31 bits) and iptables-save prints it, exact to the last digit."""
     return f"{round((1 << 31) / one_of) / (1 << 31):.11f}"

@@ -21,13 +21,14 @@ A minion calls this after every change of its rules; the helper carries the answ
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from labctl.proxy.chains import Chains, Rules, destinations
+from labctl.proxy.chains import Rules
 from labctl.proxy.frontends import Frontend
 from labctl.proxy.hostports import HostPort
 from labctl.proxy.rules import Entry, Facts
+from labctl.proxy.steps import Step, moved
 
 DEPARTED_MAX = 2_000
 UNROUTED_MAX = 5_000
@@ -36,9 +37,9 @@ Front = tuple[str, int]
 _FRONT = re.compile(r"LABCTL-(?:SERVICES|NODEPORTS|HOSTPORTS|REJECT) (?:-d ([\d.]+)/32 )?-p (tcp|udp) .*--dport (\d+) ")
 
 
-def stale(had: Rules, has: Rules, entries: Iterable[Entry], facts: Facts, is_dead: Callable[[str], bool]) -> dict[str, Any]:
-    """Return the parameters of the helper's `conntrack`, or {} if there is nothing to delete. `has` was made of `entries`."""
-    served: dict[Front, list[str]] = {front: [] for front in _fronts(had, "udp") - _fronts(has, "udp")}
+def stale(steps: Sequence[Step], entries: Iterable[Entry], facts: Facts, is_dead: Callable[[str], bool]) -> dict[str, Any]:
+    """Return the parameters of the helper's `conntrack`, or {} if there is nothing to delete. What the steps lead to was made of `entries`."""
+    served: dict[Front, list[str]] = {front: [] for front in _fronts(_had(steps), "udp") - _fronts(_has(steps), "udp")}
     for entry in entries:
         if isinstance(entry, Frontend) and entry.protocol == "UDP":
             served |= dict.fromkeys(_fronts_of(entry), _serving(entry, facts))
@@ -47,15 +48,15 @@ def stale(had: Rules, has: Rules, entries: Iterable[Entry], facts: Facts, is_dea
     udp = [{"address": address, "port": port, "serving": serving} for (address, port), serving in sorted(served.items())]
     tcp: list[dict[str, Any]] = []
     unanswered: list[dict[str, Any]] = []
-    for address, port in sorted(_moved(had, has)[0]):
+    for address, port in sorted(moved(steps)[0]):
         (tcp if is_dead(address) else unanswered).append({"address": address, "port": port})
     found = {"udp": udp, "tcp": tcp, "unanswered": unanswered}
     return {name: entries for name, entries in found.items() if entries}
 
 
-def unrouted(had: Rules, has: Rules) -> list[dict[str, Any]]:
+def unrouted(steps: Sequence[Step]) -> list[dict[str, Any]]:
     """Return the addresses of TCP ports that are served again, as the helper's `conntrack` takes them; at most 5,000."""
-    came = _fronts(has, "tcp") - _fronts(had, "tcp")
+    came = _fronts(_has(steps), "tcp") - _fronts(_had(steps), "tcp")
     return [{"address": address, "port": port} for address, port in sorted(came) if address][:UNROUTED_MAX]
 
 
@@ -65,9 +66,9 @@ class Departed:
     def __init__(self) -> None:
         self._left: dict[tuple[str, int], None] = {}
 
-    def note(self, had: Rules, has: Rules, is_dead: Callable[[str], bool]) -> None:
+    def note(self, steps: Sequence[Step], is_dead: Callable[[str], bool]) -> None:
         """Rules changed."""
-        went, came = _moved(had, has)
+        went, came = moved(steps)
         for endpoint in came:
             self._left.pop(endpoint, None)
         self._left |= dict.fromkeys(endpoint for endpoint in sorted(went) if not is_dead(endpoint[0]))
@@ -82,26 +83,17 @@ class Departed:
         return [{"address": address, "port": port} for address, port in found]
 
 
-def _moved(had: Rules, has: Rules) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
-    """The TCP endpoints that went, and those in chains that came or changed. A large Service changes a chain or two of its hundreds: only those are read."""
-    came = _endpoints(_other(has, had))
-    went = _endpoints(_other(had, has)) - came
-    return (went - _endpoints(has) if went else went), came
+def _had(steps: Sequence[Step]) -> Iterable[Rules]:
+    return (step.had for step in steps)
 
 
-def _other(rules: Rules, than: Rules) -> Rules:
-    """Those of the chains that are not the same in the other rules."""
-    owned = than.nat.owned
-    return Rules(Chains({chain: lines for chain, lines in rules.nat.owned.items() if owned.get(chain) != lines}))
+def _has(steps: Sequence[Step]) -> Iterable[Rules]:
+    return (step.has for step in steps)
 
 
-def _endpoints(rules: Rules) -> set[tuple[str, int]]:
-    return {(address, port) for protocol, address, port in destinations(rules) if protocol == "tcp"}
-
-
-def _fronts(rules: Rules, protocol: str) -> set[Front]:
+def _fronts(rules: Iterable[Rules], protocol: str) -> set[Front]:
     """Return the ports that rules serve or reject."""
-    found = (_FRONT.match(line) for line in (*rules.nat.shared, *rules.filter.shared))
+    found = (_FRONT.match(line) for some in rules for line in (*some.nat.shared, *some.filter.shared))
     return {(match[1] or "", int(match[3])) for match in found if match and match[2] == protocol}
 
 

@@ -9,7 +9,7 @@ what it has, and gets the difference.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
@@ -20,6 +20,7 @@ from labctl.proxy.chains import NO_RULES, Rules, digest, merge, parse
 from labctl.proxy.patch import LINES_AT_ONCE, NEVER_CUT, Patch, diff, join
 from labctl.proxy.rules import Entry, Facts, Table, rules_of
 from labctl.proxy.settings import ProxySettings
+from labctl.proxy.steps import Step, step
 from labctl.remote.interface import Remote
 from labctl.remote.wire import answered
 
@@ -138,13 +139,13 @@ class Minion:
         frontends = {key: desired.table.get(key, ()) for key in sorted(keys)}
         causes = {key: desired.cause(key) for key in frontends}
         made = {key: rules_of(ports, facts) for key, ports in frontends.items()}
-        had = {key: applied.get(key, NO_RULES) for key in made}
-        patch = join(diff(made[key], had[key]) for key in made)
+        steps = [step(applied.get(key, NO_RULES), rules) for key, rules in made.items()]
+        patch = join(each.patch for each in steps)
         failed = await self._forward_first({key: p for key, p in frontends.items() if p}, facts, whole=False)
         lines = await self._apply(patch)
         confirmed = asyncio.get_running_loop().time()
         await self._forward_last([f for key in made for f in self._frontends.get(key, ())], frontends, facts)
-        await self._forget_connections(merge(had.values()), merge(made.values()), frontends, facts, desired)
+        await self._forget_connections(steps, frontends, facts, desired)
         for key in made:
             self._remember(applied, key, frontends[key], made[key])
         return Round(causes, lines, whole=False, missing=_missing(made) + failed, confirmed=confirmed)
@@ -161,13 +162,14 @@ class Minion:
             if number % COMPILED_AT_ONCE == 0:
                 await asyncio.sleep(0)  # a thousand Services take 0.1 s: others may be served between
         actual = await self._dump()
-        patch = diff(wanted := merge(made.values()), actual)
+        change = Step(actual, merge(made.values()))
+        patch = change.patch
         failed = await self._forward_first(frontends, facts, whole=True)
         lines = await self._apply(patch)
         confirmed = asyncio.get_running_loop().time()
         if suspect and patch:
-            self._prints_otherwise = bool(diff(wanted, await self._dump()))
-        await self._forget_connections(actual, wanted, frontends, facts, desired, flushed=suspect)
+            self._prints_otherwise = bool(diff(change.has, await self._dump()))
+        await self._forget_connections([change], frontends, facts, desired, flushed=suspect)
         self.applied, self._frontends = made, frontends
         if self._said:
             said, self._said = self._said, ""
@@ -228,15 +230,15 @@ class Minion:
             await self._call("forward", {"remove": sorted(gone)})
 
     async def _forget_connections(
-        self, had: Rules, has: Rules, entries: Table, facts: Facts, desired: Desired, *, flushed: bool = False
+        self, steps: Sequence[Step], entries: Table, facts: Facts, desired: Desired, *, flushed: bool = False
     ) -> None:
-        stale = flows.stale(had, has, (entry for some in entries.values() for entry in some), facts, desired.is_dead)
-        self._departed.note(had, has, desired.is_dead)
+        stale = flows.stale(steps, (entry for some in entries.values() for entry in some), facts, desired.is_dead)
+        self._departed.note(steps, desired.is_dead)
         if self.somebody_died:
             self.somebody_died = False
             if dead := self._departed.dead(desired.is_dead):
                 stale["tcp"] = [*stale.get("tcp", ()), *dead]
-        if flushed and (unrouted := flows.unrouted(had, has)):
+        if flushed and (unrouted := flows.unrouted(steps)):
             stale["unrouted"] = unrouted
         if stale:
             await self._call("conntrack", stale)

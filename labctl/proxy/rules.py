@@ -8,14 +8,15 @@ Names that come from objects are DNS labels by the API's own validation; they ap
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
+from operator import is_
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from labctl import assets, defaults
 from labctl.proxy import fencing
-from labctl.proxy.chains import NO_RULES, Rules, chain_name, merge, parse, probability
+from labctl.proxy.chains import NO_RULES, Chains, Rules, chain_name, merge, parse, probability
 from labctl.proxy.frontends import Backend, Frontend
 from labctl.proxy.hostports import HostPort
 from labctl.proxy.policies import Fence, Side
@@ -75,8 +76,19 @@ def base(facts: Facts, minions: tuple[str, ...] = ()) -> Rules:
 
 
 def rules_of(entries: tuple[Entry, ...], facts: Facts) -> Rules:
-    """Return one key's rules: its own chains, and its lines in the shared chains."""
-    return _rules_of_one(entries[0], facts) if len(entries) == 1 else merge(_rules_of_one(entry, facts) for entry in entries)
+    """Return one key's rules: its own chains, and its lines in the shared chains. Of a Service it is one value for all machines whose facts have the same rules."""
+    if len(entries) == 1:
+        return _rules_of_one(entries[0], facts)
+    if entries and isinstance(entries[0], Frontend):
+        return _joined(_compiled(entries[0], facts), [_rules_of_one(entry, facts) for entry in entries])
+    return merge(_rules_of_one(entry, facts) for entry in entries)
+
+
+def _joined(first: _Rendered, parts: list[Rules]) -> Rules:
+    """Return the rules of a Service's ports together, the first of which remembers them."""
+    if len(first.parts) != len(parts) or not all(map(is_, first.parts, parts)):
+        first.parts, first.joined = parts, merge(parts)
+    return first.joined
 
 
 def _rules_of_one(entry: Entry, facts: Facts) -> Rules:
@@ -88,7 +100,7 @@ def _rules_of_one(entry: Entry, facts: Facts) -> Rules:
         return fencing.rules_of(entry, _renderer) if facts.node in entry.nodes else NO_RULES
     if isinstance(entry, Fence):
         return fencing.rules_of(entry, _renderer) if entry.node == facts.node else NO_RULES
-    return _compiled(entry, _relevant(entry, facts))
+    return _compiled(entry, facts).rules
 
 
 def _relevant(frontend: Frontend, facts: Facts) -> Facts:
@@ -99,28 +111,38 @@ def _relevant(frontend: Frontend, facts: Facts) -> Facts:
     return msgspec.structs.replace(facts, node=node, address="")
 
 
+class _Rendered:
+    """The rules of one Service port as they were rendered last, and the chain of each of its endpoints."""
+
+    def __init__(self, frontend: Frontend, rules: Rules, chains: dict[Backend, str]) -> None:
+        self.frontend, self.rules, self.chains = frontend, rules, chains
+        self.parts: list[Rules] = []
+        self.joined = NO_RULES  # the rules of `parts`: those of all ports of the Service, if this is the first
+
+
 _RENDERED_MAX = 20_000
-_rendered: dict[tuple[str, str, str, Facts], tuple[Frontend, Rules]] = {}
-"""Of each Service port the rules as they were rendered last, for the other machines. Older ones are of no use, and those of a large Service are large."""
+_rendered: dict[tuple[str, str, str, Facts], _Rendered] = {}
+"""Of each Service port the last rendering, for the other machines and the next change. Older ones are of no use, and those of a large Service are large."""
 
 
-def _compiled(frontend: Frontend, facts: Facts) -> Rules:
+def _compiled(frontend: Frontend, facts: Facts) -> _Rendered:
     """Return the rules of one Service port."""
+    facts = _relevant(frontend, facts)
     key = (frontend.service, frontend.name, frontend.protocol, facts)
     found = _rendered.get(key)
-    if found is None or found[0] != frontend:
+    if found is None or found.frontend != frontend:
         _rendered.pop(key, None)
-        found = _rendered[key] = (frontend, _render(frontend, facts))
+        found = _rendered[key] = _render(frontend, facts, found)
         if len(_rendered) > _RENDERED_MAX:
             del _rendered[next(iter(_rendered))]
-    return found[1]
+    return found
 
 
-def _render(frontend: Frontend, facts: Facts) -> Rules:
+def _render(frontend: Frontend, facts: Facts, last: _Rendered | None = None) -> _Rendered:
     """Render one frontend.
 
     The template's sets of endpoints: `inside` answers the virtual IP, `outside` the node port and external addresses, `everywhere` those clients of the lab
-    itself that ask the latter although the policy is Local.
+    itself that ask the latter although the policy is Local. The chains of endpoints that were there in the `last` rendering are taken from it.
     """
     reached_outside = bool(frontend.node_port or frontend.external_addresses)
     inside = frontend.near(facts.node) if frontend.internal_local else frontend.serving
@@ -132,6 +154,9 @@ def _render(frontend: Frontend, facts: Facts) -> Rules:
     refusal = "REJECT --reject-with " + ("tcp-reset" if frontend.protocol == "TCP" else "icmp-port-unreachable")
     # with a policy of Local a load balancer outside asks the next minion, so this one must not say that nobody serves
     outside_refusal = "DROP" if frontend.external_local and frontend.serving else refusal
+    chains = _chains(frontend, {*inside, *outside, *everywhere}, last)
+    same = last is not None and last.frontend.affinity_s == frontend.affinity_s  # all else in them is part of an endpoint, or of the facts
+    kept = {chain: lines for chain in chains.values() if (lines := last.rules.nat.owned.get(chain))} if last is not None and same else {}
     text = _template("userspace" if facts.userspace else "frontend").render(
         id=frontend.id,
         protocol=frontend.protocol.lower(),
@@ -145,10 +170,10 @@ def _render(frontend: Frontend, facts: Facts) -> Rules:
         external_local=frontend.external_local,
         internal_local=frontend.internal_local,
         affinity_s=frontend.affinity_s if facts.recent else 0,
-        inside=_choices(frontend, inside),
-        outside=_choices(frontend, outside),
-        everywhere=_choices(frontend, everywhere),
-        used=_choices(frontend, tuple(sorted({*inside, *outside, *everywhere}))),
+        inside=_choices(chains, inside),
+        outside=_choices(chains, outside),
+        everywhere=_choices(chains, everywhere),
+        used=list({each.chain: each for each in _choices(chains, tuple(chains)) if each.chain not in kept}.values()),
         svc=chain_name("SVC", frontend.service, frontend.name, frontend.protocol),
         all=chain_name("ALL", frontend.service, frontend.name, frontend.protocol),
         ext=chain_name("EXT", frontend.service, frontend.name, frontend.protocol),
@@ -159,7 +184,16 @@ def _render(frontend: Frontend, facts: Facts) -> Rules:
         node_address=facts.address,
         local_port=frontend.local_port,
     )
-    return msgspec.structs.replace(parse(text), missing=_missing(frontend, facts))
+    made = parse(text)
+    nat = Chains({**made.nat.owned, **kept}, made.nat.shared)
+    return _Rendered(frontend, Rules(nat, made.filter, _missing(frontend, facts)), chains)
+
+
+def _chains(frontend: Frontend, backends: set[Backend], last: _Rendered | None) -> dict[Backend, str]:
+    """Return the chain of each endpoint, in order. Hashing the names anew would be most of the work when one of hundreds changes."""
+    known = last.chains if last is not None else {}
+    name = partial(chain_name, "SEP", frontend.service, frontend.name, frontend.protocol)
+    return {each: known.get(each) or name(each.address, each.port) for each in sorted(backends)}
 
 
 @lru_cache(maxsize=20_000)
@@ -184,17 +218,9 @@ def _missing(frontend: Frontend, facts: Facts) -> tuple[str, ...]:
     return ()
 
 
-def _choices(frontend: Frontend, backends: tuple[Backend, ...]) -> list[_Choice]:
+def _choices(chains: Mapping[Backend, str], backends: tuple[Backend, ...]) -> list[_Choice]:
     count = len(backends)
-    return [
-        _Choice(
-            b.address,
-            b.port,
-            chain_name("SEP", frontend.service, frontend.name, frontend.protocol, b.address, b.port),
-            probability(count - n),
-        )
-        for n, b in enumerate(backends)
-    ]
+    return [_Choice(each.address, each.port, chains[each], probability(count - n)) for n, each in enumerate(backends)]
 
 
 @cache

@@ -12,6 +12,7 @@ from labctl.store.interface import Batch, Change, Entry
 from labctl.store.log import LogStore
 from labctl.store.settings import StoreSettings
 
+
 class MemoryEngine:
     """Keeps the log in memory: up to the last compaction the newest entry of each key, after it every change. They are the store's own objects, so they weigh
     nothing more. Compacting costs as much as came since the last time, however much is kept. A second store that is opened on it finds the log, as after a

@@ -8,6 +8,7 @@ from labctl.proxy.chains import NO_RULES
 from labctl.proxy.flows import stale, unrouted
 from labctl.proxy.frontends import Backend, Frontend
 from labctl.proxy.rules import Facts, rules_of
+from labctl.proxy.steps import Step, moved
 
 FACTS = Facts("minion-1", "10.245.1.11")
 A, B = Backend("10.246.1.5", 5353, "minion-1", "default/a"), Backend("10.246.2.5", 5353, "minion-2", "default/b")
@@ -20,7 +21,7 @@ def dns(*backends: Backend, **more) -> Frontend:
 
 def forgotten(before: Frontend | None, after: Frontend | None, facts: Facts = FACTS, dead: tuple[str, ...] = ()):
     had, has = (rules_of((one,), facts) if one else NO_RULES for one in (before, after))
-    return stale(had, has, (after,) if after else (), facts, lambda address: address in dead)
+    return stale([Step(had, has)], (after,) if after else (), facts, lambda address: address in dead)
 
 
 @pytest.mark.parametrize(
@@ -61,8 +62,17 @@ def test_tcp_entries_go_where_the_endpoint_is_dead_and_those_without_an_answer_w
 
 def test_where_rules_are_there_again_entries_go_that_lead_to_no_endpoint():
     web, nothing = rules_of((dns(A, protocol="TCP"),), FACTS), NO_RULES
-    assert unrouted(nothing, web) == [{"address": "10.247.0.10", "port": 53}]
-    assert unrouted(web, web) == unrouted(web, nothing) == []
+    assert unrouted([Step(nothing, web)]) == [{"address": "10.247.0.10", "port": 53}]
+    assert unrouted([Step(web, web)]) == unrouted([Step(web, nothing)]) == []
+
+
+def test_an_endpoint_that_another_key_still_serves_did_not_leave():
+    one, two = dns(A, protocol="TCP"), dns(A, protocol="TCP", service="default/other")
+    first, second = (rules_of((each,), FACTS) for each in (one, two))
+    endpoint = (A.address, A.port)
+    assert moved([Step(first, NO_RULES)]) == ({endpoint}, frozenset())
+    assert moved([Step(first, NO_RULES), Step(second, second)]) == (frozenset(), frozenset())
+    assert moved([Step(first, NO_RULES), Step(NO_RULES, second)]) == (frozenset(), {endpoint})
 
 
 def test_in_userspace_mode_the_forwarder_looks_after_its_endpoints():

@@ -12,6 +12,7 @@ from labctl.proxy.flows import stale
 from labctl.proxy.hostports import HostPort, host_ports
 from labctl.proxy.matches import Packet, World
 from labctl.proxy.rules import Facts, rules, rules_of
+from labctl.proxy.steps import Step
 from labctl.proxy.tracer import Tables, trace
 from labctl.resources.kinds.core_v1.pod_view import Pod
 
@@ -86,9 +87,11 @@ def test_two_protocols_and_two_addresses_of_one_port_are_told_apart():
 def test_udp_connections_to_a_host_port_go_with_its_pod():
     udp = msgspec.structs.replace(WEB, protocol="UDP")
     here = rules_of((udp,), NODE)
-    assert stale(here, NO_RULES, (), NODE, lambda _: False) == {"udp": [{"address": "", "port": 8080, "serving": []}]}
-    assert stale(NO_RULES, here, (udp,), NODE, lambda _: False) == {"udp": [{"address": "", "port": 8080, "serving": ["10.246.1.5"]}]}
-    assert stale(NO_RULES, NO_RULES, (udp,), ELSEWHERE, lambda _: False) == {}
+    assert stale([Step(here, NO_RULES)], (), NODE, lambda _: False) == {"udp": [{"address": "", "port": 8080, "serving": []}]}
+    assert stale([Step(NO_RULES, here)], (udp,), NODE, lambda _: False) == {
+        "udp": [{"address": "", "port": 8080, "serving": ["10.246.1.5"]}]
+    }
+    assert stale([Step(NO_RULES, NO_RULES)], (udp,), ELSEWHERE, lambda _: False) == {}
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,11 @@ from labctl.proxy.frontends import Backend, Frontend
 from labctl.proxy.hostports import HostPort
 from labctl.proxy.matches import Packet, World
 from labctl.proxy.patch import LINES_AT_ONCE, NEVER_CUT, Patch, diff, join
-from labctl.proxy.rules import BASE, Base, Facts, base, rules, rules_of
+from labctl.proxy.rules import BASE, Base, Facts, _relevant, _render, base, rules, rules_of
+from labctl.proxy.steps import REMEMBERED, _steps, moved, step
 from labctl.proxy.tracer import Tables, trace
 from labctl.sim.helpers import FakeHelper
+from tests.work import calls
 
 NODE = Facts(node="minion-1", address="10.245.1.11")
 LOCAL = frozenset(("10.245.1.11",))
@@ -160,6 +162,46 @@ def test_changing_service_by_service_is_changing_all(before, after, facts):
         diff(rules_of(after.get(key, ()), facts), rules_of(before.get(key, ()), facts)) for key in sorted(before.keys() | after.keys())
     ]
     assert same(restored(old, join(parts)), new)
+
+
+@given(tables(), tables(), facts)
+@settings(max_examples=50)
+def test_rules_made_of_the_last_ones_are_those_made_anew(before, after, facts):
+    for table in (before, after):
+        for entries in table.values():
+            anew = merge(_render(entry, _relevant(entry, facts)).rules for entry in entries if isinstance(entry, Frontend))
+            assert not isinstance(entries[0], Frontend) or same(rules_of(entries, facts), anew)
+            assert rules_of(entries, facts) is rules_of(entries, facts) or not isinstance(entries[0], Frontend)
+
+
+def _large(pods: range, port: str = "") -> Frontend:
+    found = tuple(sorted(Backend(f"10.246.{n // 250}.{n % 250 + 2}", 80, "minion-2", f"default/p{n}") for n in pods))
+    return Frontend("default/large", port, "TCP", "10.247.9.9", 80 if not port else 81, found)
+
+
+def test_of_a_large_service_a_change_of_one_endpoint_costs_the_change_and_one_chain():
+    """Of 200 endpoints, all chains were named, rendered and parsed anew."""
+    rules_of((_large(range(200)),), NODE)
+    assert calls(lambda: rules_of((_large(range(1, 201)),), NODE), "chain_name") <= 6
+    kept, anew = (rules_of((_large(range(n, 200 + n)),), NODE).nat.owned for n in (3, 4))
+    assert sum(anew.get(chain) is lines for chain, lines in kept.items()) == 199
+
+
+@pytest.mark.parametrize("ports", [("",), ("", "b")])
+def test_machines_that_take_the_same_step_share_what_it_is(ports):
+    """Each minion compared, and read, the rules of a Service by itself: with 47 of them a change of one endpoint cost 47 times as much."""
+
+    def change(at: int, machines: int) -> None:
+        each = [Facts(node=f"minion-{n}", address=f"10.245.1.{n}") for n in range(10, 10 + machines)]
+        had, has = ([rules_of(tuple(_large(range(n, n + 100), port) for port in ports), one) for one in each] for n in (at, at + 1))
+        for taken in map(step, had, has):
+            assert taken.patch and len(moved([taken])[0]) == 1
+
+    alone = calls(lambda: change(1000, 1), "destinations")
+    assert 0 < calls(lambda: change(2000, 10), "destinations") == alone
+    for at in range(REMEMBERED + 10):
+        step(Rules(missing=(str(at),)), NO_RULES)
+    assert len(_steps) == REMEMBERED
 
 
 @given(tables(), facts)
