@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from labctl.resources.kind import Object
+from labctl.resources.sharing import share
 from labctl.store.interface import Entry
 
 _FIRST = ("name", "generateName", "namespace", "uid")
@@ -61,4 +62,5 @@ def viewed(entry: Entry, decoder: Callable[[bytes], Any]) -> Any:
     """Decodes an entry into its typed view, with its resourceVersion."""
     view = decoder(entry.value)
     msgspec.structs.force_setattr(view.metadata, "resource_version", str(entry.revision))
+    share(view)
     return view

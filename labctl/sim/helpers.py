@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from sys import intern
 from typing import Any
 
 from labctl.agent.helper import check
@@ -140,9 +141,10 @@ class _Staged:
 
     def take(self, line: str) -> None:
         if line.startswith(":"):
-            self._fill(line[1:].split(" ")[0])
+            self._fill(intern(line[1:].split(" ")[0]))
             return
         word, chain, rest = (*line.split(" ", 2), "")[:3]
+        rest = intern(rest)  # all helpers have nearly the same rules: a large lab's would weigh as often as it has helpers
         there = self._chain(chain)
         if there is None:
             raise CommandFailed(self._name, ["iptables-restore"], 1, f"no chain {chain} for {line}")

@@ -133,11 +133,22 @@ async def _commit_new(ctx: Context, kind: Kind, namespace: str, obj: Object, opt
     return committed(ctx, key, value, revision, revision)
 
 
+class Replacement:
+    """The change of a PUT: the body replaces the object, whatever that was."""
+
+    def __init__(self, sent: Object, warnings: Sequence[str]) -> None:
+        self._first = [sent]
+        self._raw = encoding.encode(sent)  # what is written is changed on the way, so each further try has a copy of its own
+        self._warnings = warnings
+
+    def __call__(self, _obj: Object) -> tuple[Object, Sequence[str]]:
+        return self._first.pop() if self._first else encoding.decode(self._raw), self._warnings
+
+
 async def replacement(ctx: Context, kind: Kind, body: bytes | Object, options: WriteOptions) -> Change:
     """Returns the change of a PUT: the body replaces the object."""
     sent, warnings = await decoded(ctx, kind, body, options)
-    raw = encoding.encode(sent)
-    return lambda _obj: (encoding.decode(raw), warnings)
+    return Replacement(sent, warnings)
 
 
 async def rewrite(
@@ -151,7 +162,8 @@ async def rewrite(
             converted = await versions.convert_entry(kind, entry)
             old = encoding.decoded(converted)
             size = max(size, len(converted.value), LARGE_BYTES + 1 if kind.slow else 0)
-            new, warnings = await offload_if_large(size, change, encoding.decoded(converted))
+            current = old if isinstance(change, Replacement) else encoding.decoded(converted)
+            new, warnings = await offload_if_large(size, change, current)
             if steps := ctx.admission.mutating(kind, "update"):
                 warnings = [*warnings, *await mutate(steps, Attributes(options.user, "update", kind, old, new, options, subresource))]
             await offload_if_large(size, restrict_and_validate, ctx, kind, namespace, name, new, old, subresource)
