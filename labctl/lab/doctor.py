@@ -129,10 +129,13 @@ def boundary(provider: str) -> Check:
     """Say what a hostile pod, or a hostile root on a minion, can and can't reach."""
     text = f"{BOUNDARIES[provider]} (docs/security.md)"
     if provider == "namespace":
-        from labctl.providers.namespace.cgroup import guards_sysctls
+        from labctl.providers.namespace.cgroup import Guards, guards
 
-        if os.geteuid() == 0 and not guards_sysctls():
+        kept = guards() if os.geteuid() == 0 else Guards(sysctls=True, kernel=True)
+        if not kept.sysctls:
             return Check("boundary", "warning", f"{text}; this host can't keep its sysctls from it", "mount cgroup2 (a kernel since 5.2)")
+        if not kept.kernel:
+            text += "; this host keeps its sysctls from it, but not the rest of its kernel: that takes Linux 6.0 with bpf among its security modules"
     return Check("boundary", "ok", text)
 
 

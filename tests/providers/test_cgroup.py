@@ -129,7 +129,7 @@ def test_minions_weigh_as_much_as_busy_processes_of_the_host() -> None:
     cgroups = cgroup.detect(f"test-{os.getpid()}")
     plan = cgroups.make("minion-1", 64 << 20, 1.0)
     try:
-        labs = [Path(path).parents[1] for path in plan.join]
+        labs = [Path(path).parents[2] for path in plan.join]
         file, unit = next((lab / name, unit) for lab in labs for name, unit in WEIGHTS.items() if (lab / name).exists())
         assert int(file.read_text()) == int((file.parents[1] / file.name).read_text()) == unit * (os.cpu_count() or 1)
     finally:
@@ -140,11 +140,14 @@ def test_minions_weigh_as_much_as_busy_processes_of_the_host() -> None:
 @needs_root
 def test_a_machine_has_its_limits_and_does_not_swap() -> None:
     cgroups = cgroup.detect(f"test-{os.getpid()}")
-    folders = [Path(path).parent for path in cgroups.make("minion-1", 64 << 20, 0.5).join]
+    seen = [Path(path).parent for path in cgroups.make("minion-1", 64 << 20, 0.5).join]
+    folders = [folder.parent for folder in seen]
     try:
         said = {name: (folder / name).read_text().strip() for folder in folders for name in LIMITS if (folder / name).exists()}
         assert said
         assert said == {name: LIMITS[name] for name in said}
+        shown = {name: (folder / name).read_text().strip() for folder in seen for name in LIMITS if (folder / name).exists()}
+        assert shown == said, "what the machine reads in its own root"
         assert "cgroup.type" in said or "memory.limit_in_bytes" in said
     finally:
         cgroups.remove_lab(deadline_s=5)
@@ -168,6 +171,38 @@ def test_in_a_container_processes_move_aside() -> None:
         assert done.stdout.splitlines() == ["67108864", "/init"], done.stderr
     finally:
         cgroupfiles.remove(group, deadline_s=5)
+
+
+@pytest.mark.root
+@needs_root
+def test_groups_that_are_nested_very_deep_are_looked_through_and_removed() -> None:
+    """A machine's root may nest what it likes; deeper than Python calls itself, and longer than a path may be."""
+    cgroups = cgroup.detect(f"test-{os.getpid()}")
+    plan = cgroups.make("minion-1", 64 << 20, 1.0)
+    own = Path(next((path for path in plan.join if "/pids/" in path), plan.join[0])).parent  # an empty cpuset takes no process
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    try:
+        here = os.open(own, os.O_RDONLY)
+        for _ in range(30 if isinstance(cgroups, cgroup.V2) else 2_200):
+            try:
+                os.mkdir("deep", dir_fd=here)
+            except OSError:  # version 2 has a bound
+                break
+            below = os.open("deep", os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = below
+        inside = os.open("cgroup.procs", os.O_WRONLY, dir_fd=here)
+        os.write(inside, str(process.pid).encode())
+        os.close(inside)
+        os.close(here)
+        assert cgroups.pids("minion-1") == [process.pid]
+        cgroup.clear(cgroups, "minion-1", deadline_s=30)
+        assert process.wait(5) == -signal.SIGKILL
+        assert not own.parent.exists()
+    finally:
+        process.kill()
+        process.communicate()
+        cgroups.remove_lab(deadline_s=30)
 
 
 def test_devices_read_as_version_one_writes_them() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 from labctl.errors import ProviderError
 from labctl.providers import locks
+from labctl.providers.namespace import cgroup
 from labctl.providers.protocol import MachineEvent, Power
 from tests.namespaces import Lab, needs_root
 
@@ -72,6 +74,56 @@ def test_what_belongs_to_the_host_is_out_of_reach(lab: Lab, command: str) -> Non
     assert any(word in done.stderr for word in ("ermitted", "ermission denied", "Read-only file system", "I/O error")), done.stderr
 
 
+A_FILE_OF_SYS = "mount -t sysfs sysfs /mnt; mount -o remount,rw /mnt && file=$(find /mnt/kernel /mnt/module -type f -perm -200 | head -n 1)"
+REMOUNT = (
+    "import ctypes; l = ctypes.CDLL(None, use_errno=True); print(l.mount(None, b'/var/lib/labctl', None, 32, b''), ctypes.get_errno())"
+)
+KPROBE = """
+import ctypes, os, struct
+code = ctypes.create_string_buffer(struct.pack('=QQ', 0xB7, 0x95))
+words = ctypes.create_string_buffer(b'GPL')
+asked = ctypes.create_string_buffer(struct.pack('=IIQQ', 5, 2, ctypes.addressof(code), ctypes.addressof(words)), 128)
+libc = ctypes.CDLL(None, use_errno=True)
+print(libc.syscall({'x86_64': 321, 'aarch64': 280}[os.uname().machine], 5, asked, 128), ctypes.get_errno())
+"""
+
+
+@pytest.fixture
+def guarded() -> None:
+    if not cgroup.guards().kernel:
+        pytest.skip("this host's kernel does not ask BPF programs at its security hooks")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "mount -t proc proc /mnt && file=$(ls /mnt/sysrq-trigger /mnt/irq/default_smp_affinity 2>/dev/null | head -n 1) && exec 3>>$file",
+        "mount -o remount,rw /sys; file=$(find /sys/kernel /sys/module -type f -perm -200 | head -n 1) && exec 3>>$file",
+        f"{A_FILE_OF_SYS} && exec 3>>$file",
+        f"{A_FILE_OF_SYS} && chmod 666 $file",
+        "unshare -m sh -c 'mount -t proc proc /proc && chmod 644 /proc/version'",
+        *(
+            f"modprobe {kind} 2>/dev/null; mount -t {kind} none /mnt"
+            for kind in ("debugfs", "tracefs", "securityfs", "configfs", "devtmpfs", "fusectl")
+        ),
+    ],
+)
+def test_the_hosts_kernel_is_out_of_reach(lab: Lab, guarded: None, command: str) -> None:
+    lab.provider().up(lab.spec())
+    done = lab.ssh("minion-1", command)
+    assert done.returncode not in (0, 255), done
+    assert any(word in done.stderr for word in ("ermitted", "ermission denied", "unknown filesystem", "not found")), done
+
+
+@pytest.mark.parametrize("program", [REMOUNT, KPROBE], ids=("remount", "kprobe"))
+def test_the_hosts_file_systems_and_memory_are_out_of_reach(lab: Lab, program: str) -> None:
+    """By the kernel's hooks, or else by the machine's filter."""
+    if program == KPROBE and isinstance(cgroup.detect("x"), cgroup.V2) and not cgroup.guards().kernel:
+        pytest.skip("the container runtime needs programs for devices, and this host's kernel can't tell them apart")
+    lab.provider().up(lab.spec())
+    assert lab.ssh("minion-1", f"python3 -c {shlex.quote(program)}").stdout == "-1 1\n"
+
+
 def test_what_belongs_to_the_machine_can_be_changed_and_the_host_sees_none_of_it(lab: Lab) -> None:
     host = Path("/proc/sys/net/ipv4/conf/all/forwarding").read_text()
     lab.provider().up(lab.spec())
@@ -98,6 +150,23 @@ def test_memory_is_limited(lab: Lab) -> None:
     done = lab.ssh("minion-1", "python3 -c 'b = bytearray(200 << 20)'; echo ended $?")
     assert done.stdout.strip() == "ended 137"
     assert lab.ssh("minion-1", "echo alive").stdout == "alive\n"
+
+
+def test_its_root_lifts_no_limit_of_a_machine(lab: Lab) -> None:
+    """What it writes in the group that is its root binds only itself; and a process of its root has no more devices than its others."""
+    lab.provider().up(lab.spec(memory_bytes=64 << 20))
+    lift = """cd /sys/fs/cgroup
+    for file in memory/memory.memsw.limit_in_bytes memory/memory.limit_in_bytes cpu/cpu.cfs_quota_us; do [ ! -e $file ] || echo -1 > $file; done
+    [ ! -e memory.max ] || { echo max > memory.max; echo max > cpu.max; }
+    [ ! -e memory ] || echo $$ > memory/cgroup.procs
+    python3 -c 'b = bytearray(200 << 20)'; echo ended $?"""
+    assert lab.ssh("minion-1", lift).stdout.strip() == "ended 137"
+    number = os.stat("/").st_dev
+    disk = f"""cd /sys/fs/cgroup; d={os.major(number)}:{os.minor(number)}
+    mknod /root/disk b {os.major(number)} {os.minor(number)}
+    if [ -e devices ]; then echo "b $d rwm" > devices/devices.allow; echo $$ > devices/cgroup.procs; fi
+    head -c 1 /root/disk | wc -c"""
+    assert lab.ssh("minion-1", disk).stdout.strip() == "0"
 
 
 def test_cpu_time_is_limited(lab: Lab) -> None:

@@ -16,11 +16,13 @@ from labctl.errors import ProviderError
 
 _SYSCALL = {"x86_64": 321, "aarch64": 280}
 _PROG_LOAD, _PROG_ATTACH = 5, 8
+_EXPECTED_PLACE, _FUNCTION = 68, 108  # offsets in what PROG_LOAD takes
 _ALLOW_MULTI = 2  # container runtimes below may attach their own; all programs must allow an access
 
-# opcodes: load a word, two bytes, one byte; and/right-shift/add a constant; copy; jump if equal, if not, if any bit; set; call; exit
-LDXW, LDXH, LDXB, AND, RSH, ADD, MOVR, JEQ, JNE, JSET, MOV, CALL, EXIT = (
-    0x61, 0x69, 0x71, 0x57, 0x77, 0x07, 0xBF, 0x15, 0x55, 0x45, 0xB7, 0x85, 0x95,
+# opcodes: load eight bytes, a word, two bytes, one byte; store eight bytes; and/right-shift/add a constant; copy; jump if equal, if not, if any bit;
+# the same of words; set; call; jump; exit
+LDXDW, LDXW, LDXH, LDXB, STDW, AND, RSH, ADD, MOVR, JEQ, JNE, JSET, JEQW, JNEW, MOV, CALL, JA, EXIT = (
+    0x79, 0x61, 0x69, 0x71, 0x7A, 0x57, 0x77, 0x07, 0xBF, 0x15, 0x55, 0x45, 0x16, 0x56, 0xB7, 0x85, 0x05, 0x95,
 )  # fmt: skip
 ANSWER, STACK = 0, 10  # registers
 
@@ -31,10 +33,16 @@ class Question:
 
     program: int
     place: int
+    function: int = 0  # the type number of the function that it stands before, where the place is any of many
 
 
 DEVICE = Question(15, 6)
 SYSCTL = Question(23, 18)
+
+
+def hook(function: int) -> Question:
+    """Return the question whether a function of the security modules (`bpf_lsm_NAME`) may go on."""
+    return Question(29, 43, function)
 
 
 def instruction(opcode: int, to: int = 0, source: int = 0, offset: int = 0, constant: int = 0) -> bytes:
@@ -53,10 +61,13 @@ def attach(cgroup: Path, question: Question, code: bytes) -> None:
 
 
 def _load(question: Question, code: bytes) -> int:
-    instructions, license_ = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"Apache-2.0")
-    attributes = struct.pack(
-        "=IIQQIIQII", question.program, len(code) // 8, ctypes.addressof(instructions), ctypes.addressof(license_), 0, 0, 0, 0, 0
-    )
+    """The kernel takes programs at its security hooks only under its own licence; those are under either, as their author wishes."""
+    instructions = ctypes.create_string_buffer(code)
+    license_ = ctypes.create_string_buffer(b"Dual MIT/GPL" if question.function else b"Apache-2.0")
+    attributes = struct.pack("=IIQQ", question.program, len(code) // 8, ctypes.addressof(instructions), ctypes.addressof(license_))
+    if question.function:
+        attributes = attributes.ljust(_EXPECTED_PLACE, b"\0") + struct.pack("=I", question.place)
+        attributes = attributes.ljust(_FUNCTION, b"\0") + struct.pack("=I", question.function)
     return _bpf(_PROG_LOAD, attributes)
 
 

@@ -1,4 +1,6 @@
-"""The cgroups of a lab: LAB/NODE has a machine's limits, LAB/NODE/init its own processes, and LAB/NODE/pods belongs to its agent.
+"""The cgroups of a lab: LAB/NODE has a machine's limits and what guards the host, and LAB/NODE/own is the machine's root, which it may change as it likes:
+own/init has its own processes, and own/pods belongs to its agent. Both have the limits: a machine reads them in its root, and LAB/NODE holds whatever it
+writes there.
 
 Version 1 (a folder per controller) and version 2 (one tree) have one small class each; `detect` chooses. When a machine's cgroup is empty,
 nothing of a boot can run any more, whatever happened to its init.
@@ -11,12 +13,13 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from labctl.errors import ProviderError
-from labctl.providers.namespace import cgroupfiles, devices, sysctls
+from labctl.providers.namespace import cgroupfiles, devices, hooks, sysctls
 from labctl.providers.namespace.devices import Device
 from labctl.providers.namespace.inside.plan import CgroupPlan
 
@@ -28,6 +31,8 @@ _TOP = "labctl"
 _ASIDE = "init"
 """The group into which a container's own processes are moved if labctl runs in a container, as other container programs do it."""
 _KILL_AGAIN_S = 0.1
+_DEPTH_MAX, _DESCENDANTS_MAX = 32, 20_000  # of the groups below a machine's
+OWN = "own"  # the group that a machine's processes see as the root
 LAB_INIT = ".init"
 """The lab's own cgroup, beside those of the machines. No machine's name begins with a dot."""
 DEVICES = (
@@ -88,17 +93,25 @@ def detect(lab: str, mountinfo: Path = Path("/proc/self/mountinfo")) -> Cgroups:
     raise ProviderError("no cgroup controllers are mounted", mend="mount cgroup2 on /sys/fs/cgroup")
 
 
-def guards_sysctls() -> bool:
-    """Tell whether this host can protect its sysctls from a machine's root. It is tried with a cgroup that is removed at once."""
+@dataclass(frozen=True)
+class Guards:
+    """What of itself this host can keep from a machine's root."""
+
+    sysctls: bool = False
+    kernel: bool = False  # its other files, its file systems and its BPF programs (hooks.py)
+
+
+def guards() -> Guards:
+    """Try it, with a cgroup that is removed at once."""
     unified = _unified(Path("/proc/self/mountinfo").read_text())
     if unified is None:
-        return False
+        return Guards()
     folder = unified / f"labctl-probe-{os.getpid()}"
     try:
         folder.mkdir(exist_ok=True)
-        return sysctls.protect(folder)
+        return Guards(sysctls.protect(folder), hooks.protect(folder))
     except OSError:
-        return False
+        return Guards()
     finally:
         cgroupfiles.remove_if_empty(folder)
 
@@ -139,7 +152,7 @@ class V1:
     """A folder per hierarchy. `hierarchies` maps mount options ("memory", "cpu,cpuacct", "name=systemd") to the mount point.
 
     `unified` is where version 2 is mounted beside them, without controllers. A machine gets a group there too, which protects the host's
-    sysctls.
+    kernel.
     """
 
     def __init__(self, lab: str, hierarchies: Mapping[str, Path], unified: Path | None = None) -> None:
@@ -151,37 +164,49 @@ class V1:
         return [str(folder / "cgroup.procs") for folder in self._make(LAB_INIT).values()]
 
     def make(self, machine: str, memory_bytes: int, cpus: float) -> CgroupPlan:
-        folders = self._make(machine)
-        for options, folder in folders.items():
+        for options, folder in self._make(machine).items():
             names = options.split(",")
             if "cpu" in names:
                 for shared in (folder.parent, folder.parent.parent):
                     cgroupfiles.write(shared / "cpu.shares", str(1024 * BUSY))
-            if "memory" in names:
-                cgroupfiles.write(folder / "memory.limit_in_bytes", str(memory_bytes))
-                if (folder / "memory.memsw.limit_in_bytes").exists():
-                    cgroupfiles.write(folder / "memory.memsw.limit_in_bytes", str(memory_bytes))
-            if "cpu" in names and (folder / "cpu.cfs_quota_us").exists():
-                cgroupfiles.write(folder / "cpu.cfs_quota_us", str(int(cpus * PERIOD_US)))
-            if "devices" in names:
+            if "devices" in names:  # a group below begins with the same list
                 cgroupfiles.write(folder / "devices.deny", "a")
                 for device in DEVICES:
                     cgroupfiles.write(folder / "devices.allow", str(device))
-        inits = self._make(f"{machine}/init")
+            self._limit(folder, names, memory_bytes, cpus)
+        folders = self._make(f"{machine}/{OWN}")
+        for options, folder in folders.items():
+            self._limit(folder, options.split(","), memory_bytes, cpus)
+        inits = self._make(f"{machine}/{OWN}/init")
+        guarding, guarded = self._guard(machine)
         return CgroupPlan(
-            join=[*(str(folder / "cgroup.procs") for folder in folders.values()), *self._guard(machine)],
+            join=[*(str(folder / "cgroup.procs") for folder in folders.values()), *guarding],
             init=[str(folder / "cgroup.procs") for folder in inits.values()],
             after=[],
             mounts=[[folder.name, "cgroup", options] for options, folder in self._hierarchies.items()],
+            refused=[] if guarded else ["bpf", "remount"],
         )
 
-    def _guard(self, machine: str) -> list[str]:
-        """Return the cgroup.procs file of a version 2 group whose processes can't write the host's sysctls, if this host can have one."""
+    def _limit(self, folder: Path, controllers: Sequence[str], memory_bytes: int, cpus: float) -> None:
+        if "memory" in controllers:
+            cgroupfiles.write(folder / "memory.limit_in_bytes", str(memory_bytes))
+            if (folder / "memory.memsw.limit_in_bytes").exists():
+                cgroupfiles.write(folder / "memory.memsw.limit_in_bytes", str(memory_bytes))
+        if "cpu" in controllers and (folder / "cpu.cfs_quota_us").exists():
+            cgroupfiles.write(folder / "cpu.cfs_quota_us", str(int(cpus * PERIOD_US)))
+
+    def _guard(self, machine: str) -> tuple[list[str], bool]:
+        """Return the cgroup.procs file of a version 2 group that keeps the host's kernel from its processes, if this host can have one.
+
+        The second value tells whether it keeps more than sysctls.
+        """
         if self._unified is None:
-            return []
+            return [], False
         folder = self._unified / _TOP / self._lab / machine
-        folder.mkdir(parents=True, exist_ok=True)
-        return [str(folder / "cgroup.procs")] if sysctls.protect(folder) else []
+        own = folder / OWN  # whoever can open the group to which a program is attached can take it off
+        own.mkdir(parents=True, exist_ok=True)
+        sysctls_, kernel = sysctls.protect(folder), hooks.protect(folder)
+        return [str(own / "cgroup.procs")] if sysctls_ or kernel else [], kernel
 
     def pids(self, machine: str) -> list[int]:
         for hierarchy in self._hierarchies.values():
@@ -251,7 +276,7 @@ class V1:
 
 
 class V2:
-    """One tree. The limits are on LAB/NODE, which holds no process itself: the machine's init moves to LAB/NODE/init first."""
+    """One tree. Neither LAB/NODE nor LAB/NODE/own holds a process itself: the machine's init moves to LAB/NODE/own/init first."""
 
     _CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids")
 
@@ -264,24 +289,36 @@ class V2:
 
     def make(self, machine: str, memory_bytes: int, cpus: float) -> CgroupPlan:
         folder = self._make(machine)
+        for shared in (folder.parent, folder.parent.parent):
+            if "cpu" in self._available(folder):
+                cgroupfiles.write(shared / "cpu.weight", str(min(100 * BUSY, 10_000)))
+        for name, most in (("cgroup.max.depth", _DEPTH_MAX), ("cgroup.max.descendants", _DESCENDANTS_MAX)):
+            cgroupfiles.write(folder / name, str(most))
+        self._limit(folder, memory_bytes, cpus)
+        devices.allow_only(folder, DEVICES)
+        sysctls.protect(folder)
+        guarded = hooks.protect(folder)
+        self._hand_on(folder)
+        own = folder / OWN
+        own.mkdir(exist_ok=True)
+        self._limit(own, memory_bytes, cpus)
+        (own / "init").mkdir(exist_ok=True)
+        return CgroupPlan(
+            join=[str(own / "cgroup.procs")],
+            init=[str(own / "init" / "cgroup.procs")],
+            after=[[str(own / "cgroup.subtree_control"), " ".join(f"+{name}" for name in self._available(own))]],
+            mounts=[["", "cgroup2", ""]],
+            refused=[] if guarded else ["remount"],  # the container runtime loads programs, which limit devices
+        )
+
+    def _limit(self, folder: Path, memory_bytes: int, cpus: float) -> None:
         available = self._available(folder)
         if "memory" in available:
             cgroupfiles.write(folder / "memory.max", str(memory_bytes))
             if (folder / "memory.swap.max").exists():
                 cgroupfiles.write(folder / "memory.swap.max", "0")
         if "cpu" in available:
-            for shared in (folder.parent, folder.parent.parent):
-                cgroupfiles.write(shared / "cpu.weight", str(min(100 * BUSY, 10_000)))
             cgroupfiles.write(folder / "cpu.max", f"{int(cpus * PERIOD_US)} {PERIOD_US}")
-        devices.allow_only(folder, DEVICES)
-        sysctls.protect(folder)
-        (folder / "init").mkdir(exist_ok=True)
-        return CgroupPlan(
-            join=[str(folder / "cgroup.procs")],
-            init=[str(folder / "init" / "cgroup.procs")],
-            after=[[str(folder / "cgroup.subtree_control"), " ".join(f"+{name}" for name in available)]],
-            mounts=[["", "cgroup2", ""]],
-        )
 
     def pids(self, machine: str) -> list[int]:
         return cgroupfiles.pids(self._folder(machine))

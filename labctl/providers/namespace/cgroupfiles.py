@@ -13,22 +13,55 @@ from pathlib import Path
 
 from labctl.errors import ProviderError
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-def tree(folder: Path) -> Iterator[Path]:
-    """Yield the folder and all below it, deepest first."""
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(folder):
-            if entry.is_dir(follow_symlinks=False):
-                yield from tree(Path(entry.path))
-    yield folder
+
+def walk(folder: Path) -> Iterator[tuple[int, int, str]]:
+    """Yield the folder and all below it, deepest first: a descriptor of it, one of its parent, and its name there.
+
+    A machine's root may nest groups without end, so neither a stack of calls nor a path nor a descriptor for each level is kept.
+    """
+    try:
+        here = os.open(folder, _FOLDER)
+    except OSError:
+        return
+    left, names = [_below(here)], [folder.name]
+    try:
+        while names:
+            if left[-1]:
+                name = left[-1].pop()
+                try:
+                    below = os.open(name, _FOLDER, dir_fd=here)
+                except OSError:
+                    continue  # it was removed meanwhile
+                os.close(here)
+                here = below
+                left.append(_below(here))
+                names.append(name)
+                continue
+            parent = os.open("..", _FOLDER, dir_fd=here)
+            try:
+                yield here, parent, names.pop()
+            finally:
+                os.close(here)
+                here = parent
+            left.pop()
+    finally:
+        os.close(here)
+
+
+def _below(folder: int) -> list[str]:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return []
 
 
 def pids(folder: Path) -> list[int]:
     """Return the processes of the folder and of all below it."""
     found: list[int] = []
-    for each in tree(folder):
-        with contextlib.suppress(OSError):
-            found += [int(line) for line in (each / "cgroup.procs").read_text().split()]
+    for here, _, _ in walk(folder):
+        with contextlib.suppress(OSError), open(os.open("cgroup.procs", os.O_RDONLY | os.O_CLOEXEC, dir_fd=here)) as file:
+            found += [int(line) for line in file]
     return found
 
 
@@ -52,9 +85,9 @@ def remove(folder: Path, deadline_s: float) -> None:
     deadline = time.monotonic() + deadline_s
     while folder.exists():
         busy = ""
-        for each in tree(folder):
+        for _, parent, name in walk(folder):
             try:
-                each.rmdir()
+                os.rmdir(name, dir_fd=parent)
             except FileNotFoundError:
                 pass
             except OSError as error:

@@ -122,7 +122,7 @@ def _become_init(boot: plan.BootPlan) -> None:
     for fd, source in enumerate((quiet, console, console)):
         os.dup2(source, fd)
     rootfs.drop_capabilities()
-    filter.refuse_host_calls()
+    filter.refuse_host_calls(boot.cgroup.refused)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
     environment = {"PATH": _PATH, "container": "labctl"}

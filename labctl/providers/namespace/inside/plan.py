@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 SSHD_KEEPER = "keep-sshd"
@@ -16,13 +16,15 @@ class CgroupPlan:
 
     `join` are the cgroup.procs files of the machine's own cgroup, which its cgroup namespace takes as root; `init` are those of the child
     to which its
-    init then moves; `after` are (file, value) pairs that are written after that; `mounts` are (folder below /sys/fs/cgroup, type, options).
+    init then moves; `after` are (file, value) pairs that are written after that; `mounts` are (folder below /sys/fs/cgroup, type, options); `refused` are calls that
+    the machine's filter refuses because the group can't judge them.
     """
 
     join: list[str]
     init: list[str]
     after: list[list[str]]
     mounts: list[list[str]]
+    refused: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
