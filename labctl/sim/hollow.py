@@ -7,7 +7,7 @@ What really runs on a node is `running`, kept apart from everything that is writ
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labctl.clock import rfc3339, rfc3339_micro
@@ -19,7 +19,7 @@ from labctl.resources.kinds.core_v1.persistentvolume import LOCAL_DATA, Persiste
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.kinds.shared import condition_status
 from labctl.resources.plurals import LEASES, VOLUMES
-from labctl.sim.containers import KILLED, Containers, Running
+from labctl.sim.containers import KILLED, Began, Containers, Running
 from labctl.sim.links import MASTER
 from labctl.sim.objects import condition
 
@@ -142,9 +142,7 @@ class HollowNode:
     def _status(self) -> dict[str, Any]:
         settings = self._fleet.settings
         offered = {"cpu": settings.cpu, "memory": settings.memory, "pods": str(settings.pods)}
-        ready = condition(
-            "Ready", "True", reason="KubeletReady", message="kubelet is posting ready status", lastTransitionTime=self._time()
-        )
+        ready = condition("Ready", "True", reason="KubeletReady", message="kubelet is posting ready status", lastTransitionTime=self.time())
         info = {"bootID": self.boot_id, "kubeletVersion": "hollow", "architecture": "amd64", "operatingSystem": "linux"}
         info |= {
             "machineID": "",
@@ -217,7 +215,7 @@ class HollowNode:
         if not self.speaks or there is None or there.metadata.uid != uid or there.metadata.deletion_timestamp is not None:
             return
         self._addresses = self._addresses % 250 + 1  # round-robin, so that an address is not used again at once
-        self.running[uid] = Running(key, uid, f"{self.pod_prefix}{self._addresses + 1}")
+        self.running[uid] = Running(key, uid, f"{self.pod_prefix}{self._addresses + 1}", Began(self.now(), self.time()))
         self._fleet.started(self, self.running[uid])
         await self.report(key, uid)
         if ENDS in there.metadata.annotations:
@@ -228,18 +226,18 @@ class HollowNode:
         await asyncio.sleep(after_s)
         await self.end_pod(pod, code)
 
-    async def end_pod(self, pod: Pod, code: int) -> None:
-        """Lets the pod's only container end with this exit code."""
+    async def end_pod(self, pod: Pod, code: int, statuses: Sequence[dict[str, Any]] = ()) -> None:
+        """Lets the pod end for good with this exit code: that of its only container, if nothing is said of its containers."""
         if pod.metadata.uid in self.running:
             del self.running[pod.metadata.uid]
-            await self._report_end(pod, code)
+            await self._report_end(pod, code, statuses)
 
-    async def _report_end(self, pod: Pod, code: int) -> None:
-        ended = {"exitCode": code, "reason": "Error" if code else "Completed", "finishedAt": self._time()}
+    async def _report_end(self, pod: Pod, code: int, statuses: Sequence[dict[str, Any]] = ()) -> None:
+        ended = {"exitCode": code, "reason": "Error" if code else "Completed", "finishedAt": self.time()}
         names = [container.name for container in pod.spec.containers]
-        statuses = [{"name": name, "ready": False, "state": {"terminated": ended}} for name in names]
-        conditions = [condition(type_, "False", lastTransitionTime=self._time()) for type_ in ("ContainersReady", "Ready")]
-        status = {"phase": "Failed" if code else "Succeeded", "conditions": conditions, "containerStatuses": statuses}
+        statuses = statuses or [{"name": name, "ready": False, "state": {"terminated": ended}} for name in names]
+        conditions = [condition(type_, "False", lastTransitionTime=self.time()) for type_ in ("ContainersReady", "Ready")]
+        status = {"phase": "Failed" if code else "Succeeded", "conditions": conditions, "containerStatuses": list(statuses)}
 
         async def patch() -> None:
             body = {"metadata": {"uid": pod.metadata.uid}, "status": status}
@@ -282,7 +280,11 @@ class HollowNode:
         others = [plain(each) for each in known.status.conditions if each.type not in OWN_CONDITIONS] if known is not None else []
         closed = _closed_gates(known) if known is not None else ()
         own = {"PodScheduled": True, "ContainersReady": there.ready, "Ready": there.ready and not closed}
-        conditions = [condition(type_, _said(holds), lastTransitionTime=self._time()) for type_, holds in own.items()]
+        since = {(each.type, each.status): each.last_transition_time for each in known.status.conditions} if known is not None else {}
+        conditions = [
+            condition(type_, _said(holds), lastTransitionTime=since.get((type_, _said(holds))) or self.time())
+            for type_, holds in own.items()
+        ]
         if there.ready and closed:
             conditions[-1] |= {"reason": "ReadinessGatesNotReady", "message": f"not True: {', '.join(closed)}"}
         elif not there.ready:
@@ -290,31 +292,14 @@ class HollowNode:
             conditions[-1] |= {"reason": "ContainersNotReady", "message": f"containers with unready status: [{' '.join(names)}]"}
         status: dict[str, Any] = {
             "phase": "Running",
-            "startTime": self._time(),
+            "startTime": (known.status.start_time if known is not None else None) or self.time(),
             "podIP": there.ip,
             "podIPs": [{"ip": there.ip}],
             "conditions": [*conditions, *others],
         }
         if self._fleet.settings.container_statuses:
-            status |= {"hostIP": there.ip, "containerStatuses": self._container_statuses(there, known)}
+            status |= {"hostIP": there.ip, "containerStatuses": there.statuses(known)}
         return status, known.metadata.revision if known is not None and (others or known.spec.readiness_gates) else 0
-
-    def _container_statuses(self, there: Running, pod: Pod | None) -> list[dict[str, Any]]:
-        ended = {"exitCode": KILLED, "reason": "Error", "finishedAt": self._time()}
-        return [
-            {
-                "name": each.name,
-                "image": each.image,
-                "imageID": "",
-                "containerID": f"hollow://{there.uid}/{each.name}/{there.restarts.count(each.name)}",
-                "ready": each.name not in there.dead and each.name not in there.failing,
-                "started": each.name not in there.dead,
-                "restartCount": there.restarts.count(each.name),
-                "state": {"terminated": ended} if each.name in there.dead else {"running": {"startedAt": self._time()}},
-                **({"lastState": {"terminated": ended}} if there.restarts.count(each.name) else {}),
-            }
-            for each in (pod.spec.containers if pod is not None else ())
-        ]
 
     # -- what its containers ask for -----------------------------------------------------------------------------------------------------
 
@@ -369,7 +354,12 @@ class HollowNode:
         """Wait for a time between these two, drawn by lot."""
         await asyncio.sleep(self._fleet.rng.uniform(*seconds))
 
-    def _time(self) -> str:
+    def now(self) -> float:
+        """Return the virtual time, in seconds."""
+        return self._fleet.clock.now()
+
+    def time(self) -> str:
+        """Return the time as the API writes it."""
         return rfc3339(self._fleet.clock.wall())
 
 

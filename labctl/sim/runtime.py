@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from labctl.agent.addresses import next_address
@@ -29,6 +30,7 @@ from labctl.agent.runtime.interface import (
 )
 
 _KILLED = 137
+_ENDS_NOTHING = (signal.SIGSTOP, signal.SIGCONT)
 _ENDS_WITH = {"true": 0, "false": 1}
 
 
@@ -136,7 +138,7 @@ class FakeRuntime:
             self.machine.containers[identity] = dataclasses.replace(there, limits=limits)
 
     async def signal(self, container_id: str, number: int) -> None:
-        if container_id in self.machine.containers:
+        if container_id in self.machine.containers and number not in _ENDS_NOTHING:
             self.machine.finish(container_id, 128 + number)
 
     async def run(self, container_id: str, argv: Sequence[str], *, timeout_s: float) -> Ran:

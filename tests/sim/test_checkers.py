@@ -64,7 +64,7 @@ def test_slices_that_do_not_follow_are_seen(monkeypatch):
 
 
 def test_two_pods_with_one_address_are_seen(monkeypatch):
-    monkeypatch.setattr(hollow, "Running", lambda key, uid, _ip: Running(key, uid, "10.128.0.9"))
+    monkeypatch.setattr(hollow, "Running", lambda key, uid, _ip, began: Running(key, uid, "10.128.0.9", began))
     assert any("both have the address 10.128.0.9" in sentence for sentence in lived(nothing))
 
 
