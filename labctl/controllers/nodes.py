@@ -23,7 +23,6 @@ however slow the disk is. Its pods leave the endpoints at once in any case.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import islice
 from random import Random
 from typing import Any
 
@@ -97,7 +96,7 @@ class Nodes:
             return Plan(actions + _pods_not_ready(view, node) if _booted_anew(machine, node) else actions, again_s)
         elsewhere = self._others(view, key, now)
         if death and elsewhere and not _comes_back(machine):
-            wait_s = 0.0 if death.intended else self._together_s - (now - _last_end(view))
+            wait_s = 0.0 if death.intended else self._together_s - (now - view.latest(MACHINES, "end", ENDED))
             return self._fence_soon(view, node, death, wait_s)
         stays = "" if elsewhere else "no other node is left to take them"
         if death:
@@ -143,7 +142,7 @@ class Nodes:
 
     def _others(self, view: View, name: str, now: float) -> bool:
         """Tell whether pods could move to another node, one that reported lately."""
-        return any(self._lives(view, node, now) for node in islice(view.by(NODES, "ready", READY), ASKED) if node.metadata.name != name)
+        return any(self._lives(view, node, now) for node in view.some(NODES, "ready", READY, ASKED) if node.metadata.name != name)
 
     def _lives(self, view: View, node: Node, now: float) -> bool:
         machine: Machine | None = view.get(MACHINES, node.metadata.name)
@@ -164,11 +163,6 @@ def _end(machine: Machine) -> Iterable[str]:
 def _coming(machine: Machine) -> Iterable[str]:
     """Return the key of machines that boot, or are to boot."""
     return (COMING,) if _comes_back(machine) else ()
-
-
-def _last_end(view: View) -> float:
-    """Return when this process saw the last machine end."""
-    return max((view.since(MACHINES, "end", ENDED, each.metadata.name) for each in view.by(MACHINES, "end", ENDED)), default=0.0)
 
 
 def _comes_back(machine: Machine) -> bool:

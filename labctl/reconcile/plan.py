@@ -128,6 +128,9 @@ class View(Protocol):
     def by(self, kind: str, index: str, value: str) -> Sequence[Any]:
         """Objects whose index holds `value`, in key order. Indexes are declared by the controllers that use them (`indexes`)."""
 
+    def some(self, kind: str, index: str, value: str, at_most: int) -> Iterable[Any]:
+        """Return at most so many of the objects that `by` would return: those that have been under the value for longest. It costs nothing for the others."""
+
     def count(self, kind: str, index: str, value: str) -> int:
         """Return how many objects `by` would return."""
 
@@ -143,6 +146,9 @@ class View(Protocol):
 
     def since(self, kind: str, index: str, value: str, key: Key) -> float:
         """Monotonic time since which this process saw the object under `value` without a break: how long a state has lasted. `seen` if it is not there."""
+
+    def latest(self, kind: str, index: str, value: str) -> float:
+        """Monotonic time at which this process saw the last of the objects that `by` would return come under the value; 0 if there are none."""
 
     def wall(self) -> float:
         """Seconds since the epoch, for timestamps that people read; never for deciding how old something is."""

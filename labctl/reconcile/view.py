@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -172,6 +173,11 @@ class LiveView:
         bucket = table.bucket(index, value)
         return [table.rows[key].view for key in bucket.order()] if bucket else ()
 
+    def some(self, kind: str, index: str, value: str, at_most: int) -> Iterable[Any]:
+        table = self._table(kind)
+        bucket = table.bucket(index, value)
+        return [table.rows[key].view for key in islice(bucket.times, at_most)] if bucket else ()
+
     def count(self, kind: str, index: str, value: str) -> int:
         bucket = self._table(kind).bucket(index, value)
         return len(bucket.times) if bucket else 0
@@ -191,6 +197,10 @@ class LiveView:
     def since(self, kind: str, index: str, value: str, key: Key) -> float:
         bucket = self._table(kind).bucket(index, value)
         return bucket.times[key] if bucket and key in bucket.times else self.seen(kind, key)
+
+    def latest(self, kind: str, index: str, value: str) -> float:
+        bucket = self._table(kind).bucket(index, value)
+        return max(bucket.times.values(), default=0.0) if bucket else 0.0
 
     def wall(self) -> float:
         return self._clock.wall()

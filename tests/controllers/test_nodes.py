@@ -5,6 +5,7 @@ from labctl.controllers.settings import ControllerSettings
 from labctl.sim.objects import condition, node, pod
 from labctl.sim.picture import Picture
 from labctl.sim.scenario import LAB
+from tests.work import calls
 
 GRACE_S = 40
 TOGETHER_S = ControllerSettings().ends_together_s
@@ -445,3 +446,20 @@ def test_ready_again_is_an_event(picture):
     picture.put({**picture.view.raw("nodes", NAME), "status": node(NAME)["status"]})
     (action,) = picture.plan(NAME).actions
     assert (action.event.reason, action.event.message) == ("NodeReady", f"Node {NAME} status is now: NodeReady")
+
+
+def test_what_a_dead_node_needs_costs_the_same_in_a_large_lab():
+    """Each look at one of 500 nodes that died together read the ends of all of them, and made a list of all 4,500 that live."""
+
+    def cost(nodes: int, dead: int) -> int:
+        picture = Picture([Nodes(KUBERNETES)])
+        for name in [NAME, *(f"other-{number}" for number in range(1, nodes))]:
+            picture.put(node(name))
+            lease(picture, name=name)
+        for name in [NAME, *(f"other-{number}" for number in range(nodes - dead, nodes))]:
+            machine(picture, "Off", "boot-1", name=name, reason="it lost power")
+        picture.clock.time += TOGETHER_S / 2
+        assert picture.plan(NAME).again_s
+        return calls(lambda: picture.plan(NAME))
+
+    assert cost(400, 40) <= cost(100, 10) + 3
