@@ -18,6 +18,7 @@ from .deadlines import wait_for
 KEPT_CONNECTIONS = 4
 LINE_LIMIT_BYTES = 16 << 20
 PIECE_BYTES = 256 << 10
+INFORMATIONAL_MAX = 5  # as Go's client takes
 _NO_BODY = (204, 304)
 
 
@@ -121,10 +122,14 @@ async def _counted(reader: asyncio.StreamReader, left: int) -> AsyncIterator[byt
 
 
 class Http:
-    """One server. `context` with the client's certificate for https."""
+    """One server. `context` with the client's certificate for https. Raises ValueError for an address that is none.
 
-    def __init__(self, url: str, context: Optional[ssl.SSLContext] = None) -> None:
+    `limit_bytes` bounds the head of an answer, and a line of it: what a pod's server sends must not fill the agent's memory.
+    """
+
+    def __init__(self, url: str, context: Optional[ssl.SSLContext] = None, *, limit_bytes: int = LINE_LIMIT_BYTES) -> None:
         parts = urlsplit(url)
+        self._limit_bytes = limit_bytes
         self._host, self._port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         self._context = context if parts.scheme == "https" else None
         self._authority = parts.netloc
@@ -167,7 +172,7 @@ class Http:
             return Response(status, found, connection, self._kept)
 
     async def _connect(self) -> Connection:
-        reader, writer = await asyncio.open_connection(self._host, self._port, ssl=self._context, limit=LINE_LIMIT_BYTES)
+        reader, writer = await asyncio.open_connection(self._host, self._port, ssl=self._context, limit=self._limit_bytes)
         raw = writer.get_extra_info("socket")
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -182,15 +187,16 @@ class Http:
 
 
 async def _head(reader: asyncio.StreamReader) -> Tuple[int, Dict[str, str]]:
-    block = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-    version, _, rest = block[0].partition(" ")
-    if not version.startswith("HTTP/1."):
-        raise ValueError(f"not HTTP: {block[0][:80]!r}")
-    status = int(rest.split(" ")[0])
-    if status == 100:
-        return await _head(reader)
-    headers = (line.partition(":") for line in block[1:] if line)
-    return status, {key.strip().lower(): value.strip() for key, _, value in headers}
+    for _ in range(INFORMATIONAL_MAX + 1):
+        block = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        version, _, rest = block[0].partition(" ")
+        if not version.startswith("HTTP/1."):
+            raise ValueError(f"not HTTP: {block[0][:80]!r}")
+        status = int(rest.split(" ")[0])
+        if not 100 <= status < 200 or status == 101:
+            headers = (line.partition(":") for line in block[1:] if line)
+            return status, {key.strip().lower(): value.strip() for key, _, value in headers}
+    raise ValueError("too many 1xx informational responses")
 
 
 def client_context(ca: str, certificate: str, key: str) -> ssl.SSLContext:

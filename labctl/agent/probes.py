@@ -6,6 +6,7 @@ A prober belongs to one container id: a restarted container gets new ones. It as
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import ssl
 import time
@@ -18,12 +19,16 @@ from .deadlines import wait_for
 from .http import Http, Unreachable
 from .runtime.interface import NoSuchContainer, Ran
 
+log = logging.getLogger(__name__)
+
 Object = Dict[str, Any]
 Exec = Callable[[List[str], float], Awaitable[Ran]]
 KINDS = ("startup", "liveness", "readiness")
 OUTPUT_SHOWN = 512
 REDIRECTS = (301, 302, 303, 307, 308)
 REDIRECTS_MAX = 10
+HEAD_LIMIT_BYTES = 64 << 10
+"""The most of an answer's head, which a pod's server may make as long as it likes, for each of its probes at the same time."""
 STOOD_STILL_S = 2.0
 """An answer later than its timeout by more: this machine stood still, frozen or asleep, and that says nothing of the container."""
 
@@ -109,8 +114,12 @@ async def http_get(action: Object, container: Object, address: str, timeout_s: f
     target = url + (path if path.startswith("/") else "/" + path)
     ends_s = time.monotonic() + timeout_s
     for _ in range(REDIRECTS_MAX):
-        parts = urlsplit(target)
-        http = Http(f"{parts.scheme}://{parts.netloc}", _trust_anybody() if parts.scheme == "https" else None)
+        try:
+            parts = urlsplit(target)
+            context = _trust_anybody() if parts.scheme == "https" else None
+            http = Http(f"{parts.scheme}://{parts.netloc}", context, limit_bytes=HEAD_LIMIT_BYTES)
+        except ValueError as error:
+            return False, f'Get "{target[:OUTPUT_SHOWN]}": {error}'
         page = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
             response = await http.request("GET", page, headers=headers, timeout_s=max(0.0, ends_s - time.monotonic()))
@@ -125,8 +134,11 @@ async def http_get(action: Object, container: Object, address: str, timeout_s: f
         if response.status not in REDIRECTS or not location:
             good = 200 <= response.status < 400
             return good, "" if good else f"HTTP probe failed with statuscode: {response.status}"
-        target = urljoin(target, location)
-        after = urlsplit(target)
+        try:
+            target = urljoin(target, location)
+            after = urlsplit(target)
+        except ValueError as error:
+            return False, f'Get "{target[:OUTPUT_SHOWN]}": failed to parse Location header "{location[:OUTPUT_SHOWN]}": {error}'
         if after.scheme not in ("http", "https") or after.hostname != parts.hostname:
             return True, f"Probe terminated redirects: {target[:OUTPUT_SHOWN]}"
     return False, f'Get "{target[:OUTPUT_SHOWN]}": stopped after {REDIRECTS_MAX} redirects'
@@ -195,7 +207,11 @@ class Prober:
         due_s = clock()
         while True:
             asked_s = clock()
-            good, message = await ask(probe, self._container, self._address, self._run, settings.timeout_s)
+            try:
+                good, message = await ask(probe, self._container, self._address, self._run, settings.timeout_s)
+            except Exception as error:  # our mistake: the probe has failed, and the next is asked all the same
+                log.exception("the %s probe of %s", kind, self._container.get("name"))
+                good, message = False, f"probe errored and resulted in {type(error).__name__}: {error}"
             if not good and clock() - asked_s > settings.timeout_s + STOOD_STILL_S:
                 continue
             reached = verdict.after(good)

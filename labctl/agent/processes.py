@@ -18,6 +18,7 @@ from .deadlines import wait_for
 
 OUTPUT_LIMIT_BYTES = 64 * 1024
 _PIECE_BYTES = 16 * 1024
+_PIECES_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,11 @@ async def _ends(pid: int, timeout_s: float) -> bool:
 
 
 def _take(descriptor: int, kept: bytearray) -> None:
-    """Read all that is there now. What is over the limit is dropped, so that the writer never waits."""
-    while True:
+    """Read what is there now. What is over the limit is dropped, so that the writer never waits.
+
+    The loop calls again while there is more: a container that writes as fast as it is read would otherwise hold the agent.
+    """
+    for _ in range(_PIECES_AT_ONCE):
         try:
             piece = os.read(descriptor, _PIECE_BYTES)
         except BlockingIOError:

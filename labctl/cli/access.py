@@ -9,6 +9,7 @@ import click
 from labctl.cli.complete import minions
 from labctl.cli.lifecycle import become_root, showing, with_master
 from labctl.cli.output import output_option, print_json, print_table
+from labctl.cli.words import echo
 from labctl.lab import Lab
 
 
@@ -26,7 +27,7 @@ def ssh(name: str, command: tuple[str, ...]) -> None:
 @click.command(epilog="Example: export KUBECONFIG=$(labctl kubeconfig)")
 def kubeconfig() -> None:
     """Print the path of the lab's kubeconfig."""
-    click.echo(str(Lab().kubeconfig))
+    echo(str(Lab().kubeconfig))
 
 
 @click.command(epilog="Example: labctl token-keys --rotate")

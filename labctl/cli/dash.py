@@ -8,6 +8,7 @@ import sys
 import click
 
 from labctl.cli.lifecycle import with_master
+from labctl.cli.words import echo
 from labctl.lab import Lab
 
 
@@ -21,7 +22,7 @@ def dash(no_browser: bool) -> None:
     """
     lab = with_master(Lab())
     address = lab.dash()
-    click.echo(address)
+    echo(address)
     if not no_browser and _has_browser():
         import webbrowser
 

@@ -13,6 +13,7 @@ import click
 
 from labctl.cli.lifecycle import become_root, showing
 from labctl.cli.output import many, output_option, print_json, print_table
+from labctl.cli.words import echo
 from labctl.errors import LabctlError, UsageError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def run(file: Path, repetitions: int | None, out: Path | None, again: bool, juni
                 return_ownership(lab, folder, *([junit] if junit else []))
     show(result, folder, output)
     if output == "table":
-        click.echo(drawn)
+        echo(drawn)
     sys.exit(0 if result.holds else 1)
 
 
@@ -88,7 +89,7 @@ def _interrupts() -> Any:
 
     def interrupt(number: int, _frame: Any) -> None:
         if taken:
-            click.echo("labctl: healing what was broken; a moment", err=True)
+            echo("labctl: healing what was broken; a moment", err=True)
             return
         taken.append(number)
         raise KeyboardInterrupt
@@ -148,12 +149,12 @@ def show(result: Result, folder: Path, output: str) -> None:
     print_table(tables.HEADINGS, tables.rows(result))
     broken = [run for run in result.runs if run.broken]
     for run in broken:
-        click.echo(f"Repetition {run.number} does not count: {run.broken}")
+        echo(f"Repetition {run.number} does not count: {run.broken}")
     for verdict in result.verdicts:
-        click.echo(tables.verdict_line(verdict))
+        echo(tables.verdict_line(verdict))
     if not result.verdicts:
-        click.echo("The file has no hypothesis.")
-    click.echo(f"{many(len(result.runs) - len(broken), 'repetition')} kept in {folder}.")
+        echo("The file has no hypothesis.")
+    echo(f"{many(len(result.runs) - len(broken), 'repetition')} kept in {folder}.")
 
 
 def _draw(folder: Path, html: Path, pdf: Path) -> str:
@@ -196,11 +197,11 @@ def check(file: Path, output: str) -> None:
         print_json({"file": str(path), "problems": problems})
     elif problems:
         for problem in problems:
-            click.echo(problem, err=True)
+            echo(problem, err=True)
     else:
         runs = read.repetitions * len(read.plans)
         seconds = sum(plan.duration_s for plan in read.plans) * read.repetitions
-        click.echo(f"{path} is in order: {many(len(read.plans), 'cell')}, {many(runs, 'repetition')}, {seconds:.0f} s under load.")
+        echo(f"{path} is in order: {many(len(read.plans), 'cell')}, {many(runs, 'repetition')}, {seconds:.0f} s under load.")
     sys.exit(2 if problems else 0)
 
 
@@ -224,7 +225,7 @@ def report(folder: Path, html: Path | None, pdf: Path | None, output: str) -> No
         raise LabctlError(f"the report can't be written: {error}") from None
     show(result, folder, output)
     if output == "table":
-        click.echo(f"Written: {page}{f', {pdf}' if pdf else ''}")
+        echo(f"Written: {page}{f', {pdf}' if pdf else ''}")
 
 
 def _share(_context: Any, _parameter: Any, text: str) -> float:

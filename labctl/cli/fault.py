@@ -12,6 +12,7 @@ from labctl.cli.complete import minions
 from labctl.cli.groups import SuggestingGroup
 from labctl.cli.lifecycle import become_root, with_master
 from labctl.cli.output import many, output_option, print_json, print_table
+from labctl.cli.words import echo
 from labctl.errors import LabctlError, UsageError
 from labctl.lab import Lab
 
@@ -131,14 +132,14 @@ def _inject(lab: Lab, type_: str, target: str, *, wait: bool, output: str, **how
     name = made["metadata"]["name"]
     if output == "table":
         until = f"; it is healed after {how['duration']}" if how["duration"] else ""
-        click.echo(f"{name}: {'; '.join(made['status'].get('done', ()))}{until}")
+        echo(f"{name}: {'; '.join(made['status'].get('done', ()))}{until}")
     if wait:
         try:
             made = faults.wait(name, lambda phase: phase in ENDED, 0)
         except KeyboardInterrupt:
             made = faults.heal([name])[0]
         if output == "table":
-            click.echo(f"{name}: {made['status']['phase']}: {made['status'].get('message', '')}")
+            echo(f"{name}: {made['status']['phase']}: {made['status'].get('message', '')}")
     if output == "json":
         print_json(made)
 
@@ -150,7 +151,7 @@ def _kill_master(faults: Any, type_: str, target: str, how: Any) -> None:
     except LabctlError as error:
         if "does not answer" not in str(error):
             raise
-    click.echo("the master was killed; the next command of labctl that needs it starts it again")
+    echo("the master was killed; the next command of labctl that needs it starts it again")
 
 
 def _healer(name: str) -> click.Command:
@@ -205,12 +206,12 @@ def heal(names: tuple[str, ...], all_: bool) -> None:
     faults = LabFaults(with_master(Lab()))
     healed = faults.heal(names or faults.unfinished())
     for one in healed:
-        click.echo(f"{one['metadata']['name']}: {one['status']['phase']}: {one['status'].get('message', '')}")
+        echo(f"{one['metadata']['name']}: {one['status']['phase']}: {one['status'].get('message', '')}")
     if not healed:
-        click.echo("no fault is at work")
+        echo("no fault is at work")
     failed = [one for one in healed if one["status"]["phase"] == "Failed"]
     if failed:
-        click.echo(f"labctl: {many(len(failed), 'fault')} failed", err=True)
+        echo(f"labctl: {many(len(failed), 'fault')} failed", err=True)
         sys.exit(1)
 
 

@@ -12,6 +12,7 @@ import click
 
 from labctl.cli.complete import minions
 from labctl.cli.output import Command, Steps, many, output_option, print_json, print_table
+from labctl.cli.words import echo
 from labctl.lab import Lab
 
 
@@ -34,7 +35,7 @@ def become_root(lab: Lab, *, if_possible: bool = False) -> None:
 
     if needs_root(lab) and (may_be_root() or not if_possible):
         command = sudo_command(sys.argv[1:])
-        click.echo("labctl: namespace machines need root; continuing through sudo", err=True)
+        echo("labctl: namespace machines need root; continuing through sudo", err=True)
         os.execvp(command[0], command)
 
 
@@ -79,9 +80,9 @@ def up(output: str, snapshot: str, **flags: Any) -> None:
     if output == "json":
         print_json(status_)
         return
-    click.echo(f"The lab is up: {many(len(status_['nodes']), 'node')}. Try: labctl get nodes")
+    echo(f"The lab is up: {many(len(status_['nodes']), 'node')}. Try: labctl get nodes")
     if "KUBECONFIG" not in os.environ:
-        click.echo(f"For kubectl itself: export KUBECONFIG={lab.kubeconfig}")
+        echo(f"For kubectl itself: export KUBECONFIG={lab.kubeconfig}")
 
 
 def with_master(lab: Lab) -> Lab:
@@ -125,10 +126,10 @@ def status(output: str) -> None:
         print_json(answer)
         return
     master = answer["master"]
-    click.echo(f"lab {answer['lab']} in {answer['folder']}, provider {answer['provider'] or 'none'}")
-    click.echo(f"master: {'process {pid} at {url}'.format(**master) if master['running'] else 'not running (labctl up)'}")
+    echo(f"lab {answer['lab']} in {answer['folder']}, provider {answer['provider'] or 'none'}")
+    echo(f"master: {'process {pid} at {url}'.format(**master) if master['running'] else 'not running (labctl up)'}")
     for task in answer["tasks"]:
-        click.echo(f"  {_task_line(task)}")
+        echo(f"  {_task_line(task)}")
     if answer["machines"]:
         nodes = {node["name"]: node for node in answer["nodes"]}
         rows = [

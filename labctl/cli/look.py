@@ -12,6 +12,7 @@ from labctl import __version__
 from labctl.cli.complete import minions, objects
 from labctl.cli.lifecycle import become_root, with_master
 from labctl.cli.output import Steps, output_option, print_json, print_table
+from labctl.cli.words import echo
 from labctl.errors import LabctlError, UsageError
 from labctl.lab import Lab
 
@@ -39,7 +40,7 @@ def why(what: str, namespace: str, not_on: str, output: str) -> None:
         print_json({"object": what, "namespace": namespace, "lines": lines})
         return
     for line in lines:
-        click.echo(line)
+        echo(line)
 
 
 @click.command(epilog="Example: labctl config -o json")
@@ -80,7 +81,7 @@ def doctor(store: bool, keep_whole_rows: bool, output: str) -> None:
         marks = {"ok": "✓", "warning": "!", "error": "✗"}
         for check in checks:
             mend = f"   mend: {check.mend}" if check.mend else ""
-            click.echo(f" {marks[check.level]} {check.name}: {check.found}{mend}")
+            echo(f" {marks[check.level]} {check.name}: {check.found}{mend}")
     if any(check.level == "error" for check in checks):
         sys.exit(1)
 
@@ -93,7 +94,7 @@ def export(folder: Path) -> None:
 
     steps = Steps()
     try:
-        click.echo(str(collect(Lab(progress=steps), folder)))
+        echo(str(collect(Lab(progress=steps), folder)))
     finally:
         steps.close()
 
@@ -108,11 +109,11 @@ def completion(shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(labctl, {}, "labctl", "_LABCTL_COMPLETE").source())
+    echo(kind(labctl, {}, "labctl", "_LABCTL_COMPLETE").source())
 
 
 @click.command(epilog="Example: labctl version -o json")
 @output_option
 def version(output: str) -> None:
     """Print labctl's version."""
-    print_json({"labctl": __version__}) if output == "json" else click.echo(f"labctl {__version__}")
+    print_json({"labctl": __version__}) if output == "json" else echo(f"labctl {__version__}")

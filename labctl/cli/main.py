@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from labctl.cli.groups import SuggestingGroup
+from labctl.cli.words import echo
 from labctl.errors import ApiError, LabctlError
 from labctl.lab.kubectl import VERBS
 
@@ -115,7 +116,7 @@ def _kubectl(verb: str) -> click.Command:
 def labctl(context: click.Context) -> None:
     """A Kubernetes small enough to read, on real machines you can break."""
     if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+        echo(context.get_help())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -141,5 +142,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _fail(text: str, status: int) -> None:
-    click.echo(f"labctl: {text}", err=True)
+    echo(f"labctl: {text}", err=True)
     sys.exit(status)

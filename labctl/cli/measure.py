@@ -11,6 +11,7 @@ import click
 from labctl.cli.complete import minions
 from labctl.cli.lifecycle import become_root, with_master
 from labctl.cli.output import output_option, print_json, print_table
+from labctl.cli.words import echo
 from labctl.errors import LabctlError, UsageError
 from labctl.lab import Lab
 
@@ -115,7 +116,7 @@ def _save(lab: Lab, measurement: Measurement, path: Path | None) -> None:
     try:
         keep_measurement(lab, measurement)
     except LabctlError as error:
-        click.echo(f"labctl: these requests are not kept for labctl timeline: {error}", err=True)
+        echo(f"labctl: these requests are not kept for labctl timeline: {error}", err=True)
     if path:
         records.write(measurement, path)
     return_ownership(lab, *([path] if path else []))
@@ -140,13 +141,13 @@ def _show(running: Running, *, quiet: bool) -> Measurement:
     """Prints a line each second, until it ends or Ctrl-C is pressed; a second Ctrl-C ends the wait for requests in flight and for silent sources."""
     names = ", ".join(source.plan.name for source in running.sources)
     if not quiet:
-        click.echo(f"{running.target.text} from {names}", err=True)
+        echo(f"{running.target.text} from {names}", err=True)
     try:
         for number, tick in enumerate(running.ticks(), 1):
             if not quiet and not tick.over:
                 _print_tick(number, tick)
     except KeyboardInterrupt:
-        click.echo("  the last requests are waited for; Ctrl-C again to leave them out", err=True)
+        echo("  the last requests are waited for; Ctrl-C again to leave them out", err=True)
     try:
         return running.stop()
     except KeyboardInterrupt:
@@ -161,7 +162,7 @@ def _print_tick(number: int, tick: Tick) -> None:
         p99 = f" p99 {_ms(source.p99_s)}" if source.p99_s is not None else ""
         silent = f" silent for {source.silent_s:.0f} s" if source.silent_s else ""
         parts.append(f"{source.name} {source.ok} ok{bad}{p99}{silent}")
-    click.echo(f"{number:4d} s  {'   '.join(parts)}", err=True)
+    echo(f"{number:4d} s  {'   '.join(parts)}", err=True)
 
 
 def _print(measurement: Measurement, result: list[Summary]) -> None:
@@ -183,15 +184,15 @@ def _print(measurement: Measurement, result: list[Summary]) -> None:
     print_table(("SOURCE", "SENT", "OK", "FAILED", "UNSENT", "DUE p50/p99/max", "BEGUN p50/p99/max", "LONGEST GAP"), rows)
     pods = sorted({pod for each in result for pod in each.answered_by})
     if pods:
-        click.echo()
+        echo()
         print_table(
             ("ANSWERED BY", *(each.source for each in result)), [(pod, *(each.answered_by.get(pod, 0) for each in result)) for pod in pods]
         )
     for source in measurement.sources:
         if source.trouble:
-            click.echo(f"{source.name}: {source.trouble}", err=True)
+            echo(f"{source.name}: {source.trouble}", err=True)
         if source.clock_uncertainty_s:
-            click.echo(f"{source.name}: its clock was compared to within {_ms(source.clock_uncertainty_s)}", err=True)
+            echo(f"{source.name}: its clock was compared to within {_ms(source.clock_uncertainty_s)}", err=True)
 
 
 def _print_json(measurement: Measurement, result: list[Summary]) -> None:
@@ -214,7 +215,7 @@ def _verdict(result: list[Summary], measurement: Measurement, max_failed: int | 
     if not measurement.requests:
         raise LabctlError("no request was sent")
     for line in exceeded:
-        click.echo(f"labctl: {line}", err=True)
+        echo(f"labctl: {line}", err=True)
     return 1 if exceeded else 0
 
 

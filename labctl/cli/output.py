@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from labctl.cli.words import echo, visible
 from labctl.lab.progress import Step
 
 Command = Callable[..., Any]
@@ -26,15 +27,15 @@ def many(count: int, what: str) -> str:
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, default=str))
+    echo(json.dumps(value, indent=2, default=str))
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print columns as kubectl does: three spaces apart, without lines."""
-    table = [list(headings), *[[str(cell) for cell in row] for row in rows]]
+    table = [list(headings), *[[visible(str(cell)).replace("\n", " ") for cell in row] for row in rows]]
     widths = [max(len(row[i]) for row in table) for i in range(len(headings))]
     for row in table:
-        click.echo("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        echo("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 class Steps:
@@ -51,6 +52,7 @@ class Steps:
     def __call__(self, step: Step) -> None:
         if self._quiet:
             return
+        step = Step(visible(step.name), step.state, step.took_s, visible(step.note))
         if step.state in ("begun", "note"):
             self._open[step.name] = step.note
             self._show()

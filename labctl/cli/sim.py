@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from labctl.cli.words import echo
 from labctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,10 +73,10 @@ def _seeds(seeds: range, nodes: int, steps: int, timing: str, partitions: bool, 
             wrong += 1
             _failed(outcome, settings)
         elif tell:
-            click.echo(outcome.story(len(outcome.journal)))
+            echo(outcome.story(len(outcome.journal)))
     took_s = time.perf_counter() - began
     went = f"{len(seeds)} runs" if wrong == 0 else f"{wrong} of {len(seeds)} runs went wrong"
-    click.echo(f"{went}{': all went well' if not wrong else ''}; {virtual_s / 3600:.1f} virtual hours in {took_s:.0f} s")
+    echo(f"{went}{': all went well' if not wrong else ''}; {virtual_s / 3600:.1f} virtual hours in {took_s:.0f} s")
     sys.exit(1 if wrong else 0)
 
 
@@ -85,12 +86,12 @@ def _failed(outcome: Outcome, settings: ScenarioSettings) -> None:
     from labctl.sim.shrink import Shrinker
 
     case = outcome.case
-    click.echo(f"seed {outcome.seed} went wrong: {outcome.wrong[0]}")
-    click.echo(f"  making it smaller: {case.nodes} nodes, {len(case.deeds)} things happen", err=True)
+    echo(f"seed {outcome.seed} went wrong: {outcome.wrong[0]}")
+    echo(f"  making it smaller: {case.nodes} nodes, {len(case.deeds)} things happen", err=True)
     small = Shrinker(lambda case: bool(play_case(case, settings).wrong)).smaller(case)
     smallest = play_case(small, settings)
-    click.echo(smallest.story(len(smallest.journal)))
-    click.echo(f"The whole run: labctl sim --seed {outcome.seed} --nodes {case.nodes} --steps {len(case.deeds)}{_how(settings)}")
+    echo(smallest.story(len(smallest.journal)))
+    echo(f"The whole run: labctl sim --seed {outcome.seed} --nodes {case.nodes} --steps {len(case.deeds)}{_how(settings)}")
 
 
 def _how(settings: ScenarioSettings) -> str:
@@ -103,7 +104,7 @@ def _scale(nodes: int, pods: int, seed: int) -> None:
     from labctl.sim.scale import measure
     from labctl.sim.settings import ScaleSettings
 
-    measure(seed, ScaleSettings(nodes=nodes, pods=pods), lambda phase: click.echo(str(phase)))
+    measure(seed, ScaleSettings(nodes=nodes, pods=pods), lambda phase: echo(str(phase)))
 
 
 def _experiment(file: Path) -> None:

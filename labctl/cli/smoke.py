@@ -11,6 +11,7 @@ import click
 
 from labctl.cli.lifecycle import become_root, lab_options, showing
 from labctl.cli.output import output_option, print_json
+from labctl.cli.words import echo
 
 if TYPE_CHECKING:
     from labctl.lab.smoke.report import Report
@@ -61,8 +62,8 @@ def _print_report(report: Report, keep: bool) -> None:
     from labctl.lab.smoke.report import FAILED, PASSED, SKIPPED
 
     skipped = f", {report.count(SKIPPED)} skipped" if report.count(SKIPPED) else ""
-    click.echo(f"{report.count(PASSED)} passed, {report.count(FAILED)} failed{skipped} in {report.took_s:.1f} s")
+    echo(f"{report.count(PASSED)} passed, {report.count(FAILED)} failed{skipped} in {report.took_s:.1f} s")
     if report.artifacts:
-        click.echo(f"Logs and objects for finding the cause: {report.artifacts}")
+        echo(f"Logs and objects for finding the cause: {report.artifacts}")
     if keep:
-        click.echo(f"The lab is still there: cd {report.facts.get('folder', '')}")
+        echo(f"The lab is still there: cd {report.facts.get('folder', '')}")

@@ -9,6 +9,7 @@ import click
 
 from labctl.cli.lifecycle import become_root, showing
 from labctl.cli.output import many, output_option, print_json, print_table
+from labctl.cli.words import echo
 
 if TYPE_CHECKING:
     from labctl.lab.snapshots import Snapshot
@@ -35,7 +36,7 @@ def save(name: str, output: str) -> None:
     if output == "json":
         _show([saved], output)
     else:
-        click.echo(f"Saved. From here on: labctl up --from {name}")
+        echo(f"Saved. From here on: labctl up --from {name}")
 
 
 @snapshot.command("list", epilog="Example: labctl snapshot list -o json")
@@ -64,7 +65,7 @@ def restore(name: str, output: str) -> None:
     if output == "json":
         print_json(status)
     else:
-        click.echo(f"The lab is as it was in {name}: {many(len(status['nodes']), 'node')}.")
+        echo(f"The lab is as it was in {name}: {many(len(status['nodes']), 'node')}.")
 
 
 @snapshot.command("delete", epilog="Example: labctl snapshot delete before-the-storm")

@@ -9,6 +9,7 @@ import click
 
 from labctl.cli.lifecycle import with_master
 from labctl.cli.output import output_option, print_json, print_table
+from labctl.cli.words import echo
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -51,9 +52,7 @@ def timeline(fault: str, namespace: str, measurement: Path | None, output: str) 
         print_json({**msgspec.to_builtins(told), "measurement": str(path or "")})
         return
     _show(told)
-    click.echo(
-        f"Requests: {path}" if path else "No saved measurement overlaps this fault, so requests and outage are not known: labctl measure"
-    )
+    echo(f"Requests: {path}" if path else "No saved measurement overlaps this fault, so requests and outage are not known: labctl measure")
 
 
 def _show(told: Timeline) -> None:
@@ -61,17 +60,17 @@ def _show(told: Timeline) -> None:
 
     fault = told.fault
     if fault.type == NOTICED:
-        click.echo(f"{fault.name}: nobody injected this fault through labctl, so time counts from when it was noticed.")
+        echo(f"{fault.name}: nobody injected this fault through labctl, so time counts from when it was noticed.")
     else:
         peer = f" and {fault.peer}" if fault.peer else ""
-        click.echo(f"fault {fault.name}: {fault.type} of {fault.target}{peer}")
+        echo(f"fault {fault.name}: {fault.type} of {fault.target}{peer}")
     rows = []
     for mark in told.marks:
         unsure = f" ±{mark.uncertainty_s * 1000:.0f}" if mark.uncertainty_s >= 0.0005 else ""
         rows.append((f"{mark.at_s * 1000:+.1f}{unsure}", mark.what, mark.where, mark.by, mark.text))
     print_table(("MS", "WHAT", "WHERE", "BY", "TEXT"), rows)
     for line in _figures(told.figures):
-        click.echo(line)
+        echo(line)
 
 
 def _figures(figures: Figures) -> list[str]:

@@ -158,6 +158,51 @@ async def test_redirects_to_the_same_host_are_followed_and_others_are_a_warning(
         assert not good and why.endswith("stopped after 10 redirects")
 
 
+LINES = b"X-A: " + b"a" * 1000 + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "why"),
+    [
+        (b"HTTP/1.1 302 X\r\nLocation: http://[\r\n\r\n", 'failed to parse Location header "http://[": Invalid IPv6 URL'),
+        (b"HTTP/1.1 302 X\r\nLocation: http://127.0.0.1:99999999/\r\n\r\n", "Port out of range 0-65535"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 5000, "context deadline exceeded"),
+        (b"HTTP/1.1 200 OK\r\n" + LINES * 20_000, "context deadline exceeded"),
+        (b"HTTP/1.1 " + b"9" * 50_000 + b"\r\n\r\n", "context deadline exceeded"),
+        (b"\x16\x03\x01" * 1000 + b"\r\n\r\n", "context deadline exceeded"),
+    ],
+)
+async def test_what_a_hostile_server_answers_is_a_failed_probe(sent, why):
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        try:
+            for at in range(0, len(sent), 65536):
+                writer.write(sent[at : at + 65536])
+                await writer.drain()
+        except ConnectionError:
+            pass
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        good, said = await asked({"httpGet": {"port": server.sockets[0].getsockname()[1]}})
+    assert not good and why in said
+    assert len(said) < 2000
+
+
+async def test_a_probe_that_raises_has_failed_and_is_asked_again():
+    told = []
+
+    async def run(argv, timeout_s):
+        raise RuntimeError("a mistake of ours")
+
+    prober = Prober({"name": "c", "readinessProbe": {"exec": {"command": ["x"]}, "periodSeconds": 0.01}}, 0.0, "", run, told.append, True)
+    deadline = asyncio.get_running_loop().time() + 10
+    while len(told) < 3 and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0.01)
+    prober.stop()
+    assert len(told) >= 3 and told[0].message == "probe errored and resulted in RuntimeError: a mistake of ours"
+
+
 async def test_a_prober_that_was_stopped_tells_nothing_more_not_even_what_came_in_that_moment(monkeypatch):
     """What kills a container ends its connections, too: the prober's last answer and its end come together."""
     told, answer = [], asyncio.get_running_loop().create_future()

@@ -30,6 +30,8 @@ minions would then be so slow that they seem dead."""
 _TOP = "labctl"
 _ASIDE = "init"
 """The group into which a container's own processes are moved if labctl runs in a container, as other container programs do it."""
+_OWN_PERIODS = 10
+"""A machine's own group counts processor time over as many periods of the group above: two quotas of one period cut off more than each of them."""
 _KILL_AGAIN_S = 0.1
 _DEPTH_MAX, _DESCENDANTS_MAX = 32, 20_000  # of the groups below a machine's
 OWN = "own"  # the group that a machine's processes see as the root
@@ -176,7 +178,7 @@ class V1:
             self._limit(folder, names, memory_bytes, cpus)
         folders = self._make(f"{machine}/{OWN}")
         for options, folder in folders.items():
-            self._limit(folder, options.split(","), memory_bytes, cpus)
+            self._limit(folder, options.split(","), memory_bytes, cpus, _OWN_PERIODS)
         inits = self._make(f"{machine}/{OWN}/init")
         guarding, guarded = self._guard(machine)
         return CgroupPlan(
@@ -187,13 +189,14 @@ class V1:
             refused=[] if guarded else ["bpf", "remount"],
         )
 
-    def _limit(self, folder: Path, controllers: Sequence[str], memory_bytes: int, cpus: float) -> None:
+    def _limit(self, folder: Path, controllers: Sequence[str], memory_bytes: int, cpus: float, periods: int = 1) -> None:
         if "memory" in controllers:
             cgroupfiles.write(folder / "memory.limit_in_bytes", str(memory_bytes))
             if (folder / "memory.memsw.limit_in_bytes").exists():
                 cgroupfiles.write(folder / "memory.memsw.limit_in_bytes", str(memory_bytes))
         if "cpu" in controllers and (folder / "cpu.cfs_quota_us").exists():
-            cgroupfiles.write(folder / "cpu.cfs_quota_us", str(int(cpus * PERIOD_US)))
+            cgroupfiles.write(folder / "cpu.cfs_period_us", str(PERIOD_US * periods))
+            cgroupfiles.write(folder / "cpu.cfs_quota_us", str(int(cpus * PERIOD_US) * periods))
 
     def _guard(self, machine: str) -> tuple[list[str], bool]:
         """Return the cgroup.procs file of a version 2 group that keeps the host's kernel from its processes, if this host can have one.
@@ -301,7 +304,7 @@ class V2:
         self._hand_on(folder)
         own = folder / OWN
         own.mkdir(exist_ok=True)
-        self._limit(own, memory_bytes, cpus)
+        self._limit(own, memory_bytes, cpus, _OWN_PERIODS)
         (own / "init").mkdir(exist_ok=True)
         return CgroupPlan(
             join=[str(own / "cgroup.procs")],
@@ -311,14 +314,14 @@ class V2:
             refused=[] if guarded else ["remount"],  # the container runtime loads programs, which limit devices
         )
 
-    def _limit(self, folder: Path, memory_bytes: int, cpus: float) -> None:
+    def _limit(self, folder: Path, memory_bytes: int, cpus: float, periods: int = 1) -> None:
         available = self._available(folder)
         if "memory" in available:
             cgroupfiles.write(folder / "memory.max", str(memory_bytes))
             if (folder / "memory.swap.max").exists():
                 cgroupfiles.write(folder / "memory.swap.max", "0")
         if "cpu" in available:
-            cgroupfiles.write(folder / "cpu.max", f"{int(cpus * PERIOD_US)} {PERIOD_US}")
+            cgroupfiles.write(folder / "cpu.max", f"{int(cpus * PERIOD_US) * periods} {PERIOD_US * periods}")
 
     def pids(self, machine: str) -> list[int]:
         return cgroupfiles.pids(self._folder(machine))

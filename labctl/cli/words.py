@@ -1,0 +1,26 @@
+"""What labctl prints: words of pods, machines and other people reach a terminal as words, never as commands to it.
+
+An Event's message may quote what a pod answered to a probe, and an escape sequence in it could rewrite what stands above, set the window's title, or fill
+the clipboard (CVE-2021-25743 is kubectl's). JSON needs none of this: its encoder escapes.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+import click
+
+_CARETS = {number: f"^{chr(number ^ 0x40)}" for number in (*range(0x20), 0x7F) if chr(number) not in "\n\t"}
+_BAD = "\N{REPLACEMENT CHARACTER}"
+
+
+def visible(text: str) -> str:
+    """Return the text without characters that command a terminal or turn the direction of writing: `^[` for an escape, as kubectl shows it."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" or unicodedata.category(c) == "Zs" else _BAD for c in text.translate(_CARETS))
+
+
+def echo(text: object = "", *, err: bool = False) -> None:
+    """Print a line, as `click.echo`, with only visible characters."""
+    click.echo(visible(str(text)), err=err)
