@@ -9,7 +9,6 @@ All paths go to one handler and its own parser: a router with a pattern for each
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -27,6 +26,7 @@ from labctl.api.connection import Connection, HttpServer
 from labctl.api.extensions import Extensions
 from labctl.api.health import Checks
 from labctl.api.interference import Interference
+from labctl.api.listener import Listener
 from labctl.api.metrics import Metrics
 from labctl.api.objects import Objects
 from labctl.api.paths import Paths
@@ -109,7 +109,7 @@ class Server:
         streams = streaming.handlers(resources, self._authorizer, remote, settings)
         self._special: Mapping[tuple[str, str], Handler] = {**streams, ("serviceaccounts", "token"): self._tokens.create}
         self._http: HttpServer | None = None
-        self._listening: list[asyncio.Server] = []
+        self._listening: list[Listener] = []
 
     async def start(self, sockets: Sequence[socket]) -> None:
         """Starts to serve on all these sockets. Raises OSError; then it serves on none."""
@@ -130,10 +130,16 @@ class Server:
     async def listen(self, sockets: Sequence[socket]) -> None:
         """Starts to serve on more sockets: the lab's network may be made after the server started on loopback."""
         assert self._http is not None, "listen comes after start"
+        settings = self._settings
         for sock in sockets:
-            handshake_s = self._settings.handshake_s
-            listener = await asyncio.get_running_loop().create_server(
-                self._http, sock=sock, ssl=self._tls, backlog=1024, ssl_handshake_timeout=handshake_s
+            sock.listen(1024)
+            listener = Listener(
+                sock,
+                self._http,
+                self._tls,
+                handshake_s=settings.handshake_s,
+                most_of_one=settings.handshakes_of_one,
+                most=settings.handshakes,
             )
             self._listening.append(listener)
 

@@ -18,6 +18,8 @@ class ApiSettings:
     handshake_s: float = 10.0  # TLS's
     head_s: float = 32.0  # from a connection's first byte, or a request's, until its head is there; as kube-apiserver
     body_s: float = 60.0  # until its body is there
+    handshakes: int = 8_192  # connections whose handshake is not finished
+    handshakes_of_one: int = 1_024  # of them, of one address; a pod's address is its own
     connections_of_one: int = 512  # of one address without a certificate, or of one node's certificate: each costs 0.2 MB
     stop_s: float = 2.0  # how long a stop waits for requests under way
     dial_s: float = 10.0  # proxy and port-forward: until the pod answered the connect

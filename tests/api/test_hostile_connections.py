@@ -47,6 +47,36 @@ async def others_are_served(api: ApiServer) -> None:
         assert answered.status == 200
 
 
+async def test_connections_that_say_nothing_are_few_and_others_get_in(tmp_path: Path) -> None:
+    """Before TLS nobody knows who it is. The one that has waited longest ends, so that an honest one passes through the same address."""
+    few = ApiSettings(handshakes_of_one=4, handshakes=8, handshake_s=60)
+    async with ApiServer.running(tmp_path, settings=few) as api:
+        silent = [await asyncio.open_connection("127.0.0.1", api.port) for _ in range(20)]
+        silent += [await asyncio.open_connection("127.0.0.1", api.port, local_addr=(f"127.0.0.{n}", 0)) for n in range(2, 9)]
+        await others_are_served(api)
+        async with asyncio.timeout(DEADLINE_S):
+            ended = [await reader.read(1) for reader, _ in silent[:16]]
+            assert ended == [b""] * 16
+            while len([1 for reader, _ in silent if not reader.at_eof()]) > few.handshakes:
+                await asyncio.sleep(0.01)
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_what_is_no_handshake_ends_and_costs_nothing_more(api: ApiServer, caplog: pytest.LogCaptureFixture) -> None:
+    for begun in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" + b"\0" * 70_000, b"\0", b"SSH-2.0-x\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        with suppress(ConnectionError):
+            writer.write(begun)
+            writer.write_eof()
+            async with asyncio.timeout(DEADLINE_S):
+                while await reader.read(1 << 16):
+                    pass
+        writer.close()
+    await others_are_served(api)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
 @pytest.mark.parametrize("who", ["", "minion-1"])
 async def test_one_has_only_so_many_connections_and_gets_their_places_back(api: ApiServer, who: str) -> None:
     issued = api.authority.node(who) if who else None
