@@ -164,7 +164,7 @@ class _Frames:
 
     def __init__(self, call: Call) -> None:
         self._request = call.request
-        self._socket = web.WebSocketResponse(protocols=("base64.binary.k8s.io", "binary.k8s.io"), autoping=True)
+        self._socket = web.WebSocketResponse(protocols=("base64.binary.k8s.io", "binary.k8s.io"), autoping=True, compress=False)
         self._reader: asyncio.Task[Any] | None = None
         self._call = call
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import struct
 import zlib
@@ -11,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labctl.api.streams import spdy
+from labctl.api.streams.carry import INBOX_BYTES, Inbox
+from labctl.api.streams.spdy_channels import RESIZE, SpdyChannels
 
 
 class Client:
@@ -49,6 +52,50 @@ def test_streams_share_one_compression() -> None:
         reply = server.reply(stream)
         assert reply[:4] == b"\x80\x03\x00\x02" and struct.unpack(">I", reply[8:12]) == (stream,)
         assert client.headers(reply[12:]) == b"\0\0\0\0"
+
+
+def test_headers_that_unpack_to_megabytes_are_refused() -> None:
+    client, server = Client(), spdy.Framer()
+    bomb = client.open(1, streamtype="data", requestid="a" * (8 << 20))
+    assert len(bomb) < 20_000
+    with pytest.raises(spdy.ProtocolError, match="headers of more than 16 KB"):
+        list(server.feed(bomb))
+    many = Client().open(1, **{f"h{n}": "" for n in range(3_000)})
+    with pytest.raises(spdy.ProtocolError, match="headers of more than 16 KB"):
+        list(spdy.Framer().feed(many))
+
+
+def test_a_stream_is_opened_once() -> None:
+    """Who opens the same again and again would have as many connections as it likes under one number."""
+    client, server = Client(), spdy.Framer()
+    list(server.feed(client.open(3, streamtype="error")))
+    for number in (3, 1, 0):
+        with pytest.raises(spdy.ProtocolError, match=f"stream {number} after 3"):
+            list(server.feed(client.open(number, streamtype="data")))
+
+
+async def test_sizes_are_bounded_however_many_come_together() -> None:
+    channels = SpdyChannels(None)  # type: ignore[arg-type]  # nothing is sent
+    channels._channels[1] = RESIZE
+    assert channels._data(spdy.Data(1, b'{"Width":1}\n{"Width":2}\n{"Wi')) == [
+        (RESIZE, b'{"Width":1}'),
+        (RESIZE, b'{"Width":2}'),
+    ]
+    assert channels._data(spdy.Data(1, b'dth":3}\n')) == [(RESIZE, b'{"Width":3}')]
+    assert channels._data(spdy.Data(1, b"\n" * (16 << 20))) == []
+    assert channels._data(spdy.Data(1, b"a" * (16 << 20))) == [] and len(channels._size) <= 4096
+
+
+async def test_what_a_pod_does_not_take_waits_with_its_client() -> None:
+    inbox = Inbox()
+    putting = asyncio.create_task(inbox.put(bytes(16 << 20)))
+    await asyncio.sleep(0)
+    assert not putting.done() and inbox._bytes <= 2 * INBOX_BYTES
+    got = 0
+    while not putting.done() or inbox._parts:
+        got += len(await inbox.get())
+        await asyncio.sleep(0)
+    assert got == 16 << 20
 
 
 def test_what_else_comes() -> None:

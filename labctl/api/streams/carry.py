@@ -27,12 +27,15 @@ class Inbox:
         self._changed = asyncio.Event()
 
     async def put(self, data: bytes) -> None:
-        """Adds bytes, and waits for room. If nobody reads any more, the bytes are dropped."""
-        while self._bytes >= INBOX_BYTES and not self._closed:
-            await self._wait()
-        if data and not (self._closed or self._ended):
-            self._parts.append(data)
-            self._bytes += len(data)
+        """Adds bytes, a part at a time, and waits for room. If nobody reads any more, the bytes are dropped."""
+        for start in range(0, len(data), INBOX_BYTES):
+            while self._bytes >= INBOX_BYTES and not self._closed:
+                await self._wait()
+            if self._closed or self._ended:
+                return
+            part = data[start : start + INBOX_BYTES]
+            self._parts.append(part)
+            self._bytes += len(part)
             self._changed.set()
 
     def end(self) -> None:

@@ -18,7 +18,7 @@ from aiohttp import ClientConnectionResetError, web
 from labctl.api import answer, status
 from labctl.api.call import Call
 from labctl.api.streams import pods
-from labctl.api.streams.spdy_channels import CLOSE, ERROR, RESIZE, STDIN, SpdyChannels, Upgraded, choose_version
+from labctl.api.streams.spdy_channels import CLOSE, ERROR, RESIZE, SIZE_MAX_BYTES, STDIN, SpdyChannels, Upgraded, choose_version
 from labctl.api.streams.websocket import ChannelSocket, choose_protocol, not_upgraded
 from labctl.errors import ApiError, LabctlError
 from labctl.remote.interface import Remote, Stream, Terminal
@@ -159,7 +159,7 @@ class Session:
     async def _received(self, channel: int, data: bytes) -> None:
         if channel == STDIN and data and self._stdin:
             await self._stream.write(data)
-        elif channel == RESIZE:
+        elif channel == RESIZE and len(data) <= SIZE_MAX_BYTES:
             with suppress(*NOT_JSON):
                 size = msgspec.json.decode(data, type=_Size)
                 await self._stream.resize(size.width, size.height)

@@ -68,7 +68,7 @@ def _ports(call: Call) -> list[int]:
 
 async def _tunnel(call: Call, destination: Destination) -> web.StreamResponse:
     """Serves kubectl since 1.31, which sends its SPDY connection through a WebSocket's messages."""
-    socket = web.WebSocketResponse(protocols=(TUNNEL,), heartbeat=HEARTBEAT_S, max_msg_size=MESSAGE_MAX_BYTES)
+    socket = web.WebSocketResponse(protocols=(TUNNEL,), heartbeat=HEARTBEAT_S, max_msg_size=MESSAGE_MAX_BYTES, compress=False)
     await socket.prepare(call.request)
     tunnel = Tunnel(destination, socket.send_bytes)
     try:

@@ -105,7 +105,7 @@ async def _pass_on(call: Call, stream: Stream) -> web.StreamResponse:
 
 async def _to_websocket(call: Call, stream: Stream, protocol: str) -> web.StreamResponse:
     """Sends the log in messages of any length, after an empty one. Messages of the client are ignored; if it closes the WebSocket, the log ends."""
-    socket = web.WebSocketResponse(protocols=(protocol,) if protocol else (), heartbeat=HEARTBEAT_S)
+    socket = web.WebSocketResponse(protocols=(protocol,) if protocol else (), heartbeat=HEARTBEAT_S, compress=False)
     await socket.prepare(call.request)
     sending = asyncio.create_task(_messages(socket, stream, text=protocol.startswith("base64")))
     listening = asyncio.create_task(_until_closed(socket))

@@ -18,6 +18,8 @@ SYN_STREAM, SYN_REPLY, RST_STREAM, SETTINGS, PING, GOAWAY, HEADERS, WINDOW_UPDAT
 FIN = 1
 CANCEL = 5
 MAX_FRAME = 16 << 20
+MAX_HEADERS = 16 << 10
+"""The most bytes of a header block, unpacked: a few short words name a stream, and 16 KB can unpack to 16 MB."""
 
 _HEAD = struct.Struct(">II")
 _WORD = struct.Struct(">I")
@@ -63,6 +65,7 @@ class Framer:
         self._buffer = bytearray()
         self._inflate = zlib.decompressobj(zdict=DICTIONARY)
         self._deflate = zlib.compressobj(level=9, zdict=DICTIONARY)
+        self._opened = 0  # the number of the stream that was opened last; numbers only grow
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Yields the frames that are complete now. Raises ProtocolError."""
@@ -94,8 +97,11 @@ class Framer:
 
     def _control(self, kind: int, flags: int, body: bytes) -> Frame | None:
         if kind == SYN_STREAM:
-            (stream,) = _WORD.unpack_from(body)
-            return Opened(stream & 0x7FFFFFFF, self._headers(body[10:]), bool(flags & FIN))
+            stream = _WORD.unpack_from(body)[0] & 0x7FFFFFFF
+            if stream <= self._opened:
+                raise ProtocolError(f"stream {stream} after {self._opened}")
+            self._opened = stream
+            return Opened(stream, self._headers(body[10:]), bool(flags & FIN))
         if kind == HEADERS:
             self._headers(body[4:])  # the headers are not needed, but the decompressor must see all of its stream
             return None
@@ -109,7 +115,9 @@ class Framer:
 
     def _headers(self, block: bytes) -> dict[str, str]:
         """Decodes a header block: `count, (length, name, length, value)...`. NUL separates several values of one name."""
-        plain = self._inflate.decompress(block, MAX_FRAME)
+        plain = self._inflate.decompress(block, MAX_HEADERS)
+        if self._inflate.unconsumed_tail:
+            raise ProtocolError("headers of more than 16 KB")
         (count,) = _WORD.unpack_from(plain)
         headers, at = {}, _WORD.size
         for _ in range(count):

@@ -163,9 +163,8 @@ class SpdyChannels:
     def _data(self, frame: spdy.Data) -> list[tuple[int, bytes]]:
         channel = self._channels.get(frame.stream)
         if channel == RESIZE:
-            *sizes, self._size = (self._size + frame.data).split(b"\n")
-            self._size = self._size[:SIZE_MAX_BYTES]
-            return [(RESIZE, size) for size in sizes]
+            *sizes, self._size = (self._size + frame.data)[-SIZE_MAX_BYTES:].split(b"\n")
+            return [(RESIZE, size) for size in sizes if size]
         if channel != STDIN:
             return []
         messages = [(STDIN, frame.data)] if frame.data else []

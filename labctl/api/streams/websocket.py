@@ -47,7 +47,7 @@ class ChannelSocket:
         self.protocol = protocol
         self._base64 = "base64" in protocol
         protocols = (protocol,) if protocol else ()
-        self.response = web.WebSocketResponse(protocols=protocols, heartbeat=HEARTBEAT_S, max_msg_size=MESSAGE_MAX_BYTES)
+        self.response = web.WebSocketResponse(protocols=protocols, heartbeat=HEARTBEAT_S, max_msg_size=MESSAGE_MAX_BYTES, compress=False)
 
     async def send(self, channel: int, data: bytes) -> None:
         if self._base64:
