@@ -47,6 +47,7 @@ SECONDS: dict[str, float] = {
     "tests/api/test_protobuf.py": 25,
     "tests/cli/test_cli.py": 25,
     "tests/contract/test_runtime.py": 25,
+    "tests/contract/test_container_faults.py": 20,
     "tests/agent/test_faults.py": 20,
     "tests/client/test_custom_kinds.py": 20,
     "tests/client/test_kubectl.py": 20,
