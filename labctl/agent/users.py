@@ -34,7 +34,7 @@ def resolve(context: Object, pod_context: Object, image_user: str, layers: Seque
         extra.append(pod_context["fsGroup"])
     if entry:
         extra += [
-            int(each[2]) for each in _table(layers, "etc/group") if len(each) > 3 and entry[0] in each[3].split(",") and each[2].isdigit()
+            int(each[2]) for each in _table(layers, "etc/group") if len(each) > 3 and entry[0] in each[3].split(",") and _is_number(each[2])
         ]
     chosen_gid = gid if asked_gid is None else asked_gid
     return User(uid, chosen_gid, tuple(sorted(set(extra) - {chosen_gid})))
@@ -49,13 +49,18 @@ def may_be_root(context: Object, pod_context: Object, image_user: str) -> str:
     if asked_uid is not None:
         return "container's runAsUser breaks non-root policy" if asked_uid == 0 else ""
     name = image_user.partition(":")[0]
-    if name and not name.isdigit():
+    if name and not _is_number(name):
         return f"container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root"
     return "container has runAsNonRoot and image will run as root" if int(name or 0) == 0 else ""
 
 
+def _is_number(text: str) -> bool:
+    """Tell whether the text is a number of a user or group: the image wrote it, and `²` is a digit to Python, too."""
+    return text.isascii() and text.isdigit() and len(text) <= 10
+
+
 def _number(name: str, entry: Optional[List[str]], column: int, what: str) -> int:
-    if name.isdigit():
+    if _is_number(name):
         return int(name)
     if entry is None:
         raise ConfigError(f"unable to find {what} {name}: no matching entries in {'passwd' if what == 'user' else 'group'} file")
@@ -64,7 +69,7 @@ def _number(name: str, entry: Optional[List[str]], column: int, what: str) -> in
 
 def _find(table: List[List[str]], name: str, column: int) -> Optional[List[str]]:
     for entry in table:
-        if entry[0] == name or (name.isdigit() and entry[column] == name):
+        if entry[0] == name or (_is_number(name) and entry[column] == name):
             return entry
     return None
 
@@ -77,5 +82,5 @@ def _table(layers: Sequence[str], path: str) -> List[List[str]]:
         except OSError:
             continue
         entries = [line.split(":") for line in text.splitlines()]
-        return [entry for entry in entries if len(entry) > 3 and entry[2].isdigit() and (entry[3].isdigit() or path.endswith("group"))]
+        return [entry for entry in entries if len(entry) > 3 and _is_number(entry[2]) and (_is_number(entry[3]) or path.endswith("group"))]
     return []

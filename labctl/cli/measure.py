@@ -42,7 +42,7 @@ class Duration(click.ParamType):
         text = str(value)
         for unit, factor in _UNITS.items():
             number = text.removesuffix(unit)
-            if number != text and number.replace(".", "", 1).isdigit():
+            if number != text and number.replace(".", "", 1).isdecimal():
                 return float(number) * factor
         raise click.BadParameter(f"{text!r} is no time; write 300ms, 10s or 2m", context, parameter)
 

@@ -87,7 +87,7 @@ def _name(value: Any) -> str:
 
 
 def _port(value: Any) -> int:
-    if not str(value).isdigit() or not 0 < int(value) < 65536:
+    if not str(value).isdecimal() or not 0 < int(value) < 65536:
         raise ValueError("write a port from 1 to 65535")
     return int(value)
 

@@ -64,7 +64,7 @@ def _cpus(text: str) -> float:
 
 
 def _port(text: str) -> int:
-    if not str(text).isdigit() or int(text) > 65535:
+    if not str(text).isdecimal() or int(text) > 65535:
         raise ValueError("write a port from 1 to 65535, or 0 for a free one")
     return int(text)
 

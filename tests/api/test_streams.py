@@ -260,6 +260,31 @@ async def test_proxy_to_a_pod(lab: Lab) -> None:
     await until(lambda: not host.running)
 
 
+async def test_a_pod_does_not_learn_who_asks(lab: Lab) -> None:
+    """Its server could ask the API in the visitor's name."""
+    api, host, _ = lab
+    seen: list[dict[str, str]] = []
+
+    def answer(_line: str, headers: dict[str, str], _body: bytes) -> tuple[str, bytes]:
+        seen.append(headers)
+        return "200 OK", b""
+
+    host.ports[minions.POD_IP, 80] = minions.http(answer)
+    secret = {"Authorization": "Bearer secret", "Impersonate-User": "x", "Impersonate-Group": "system:masters", "Cookie": "a=b"}
+    async with api.session() as http, http.get("/api/v1/namespaces/default/pods/web/proxy/", headers=secret) as answered:
+        assert answered.status == 200, await answered.text()
+    (headers,) = seen
+    assert headers["cookie"] == "a=b"
+    assert not [name for name in headers if name.lower().startswith(("authorization", "impersonate"))]
+
+
+@pytest.mark.parametrize("port", ["²", "99999", "9" * 5000, "٣", "-1"])
+async def test_a_port_that_is_none_is_said(lab: Lab, port: str) -> None:
+    api, _, _ = lab
+    async with api.session() as http, http.get(f"/api/v1/namespaces/default/pods/web:{port}/proxy/") as answered:
+        assert answered.status == 400 and "a pod's is a number" in (await answered.json())["message"]
+
+
 async def test_proxy_to_a_service(lab: Lab) -> None:
     api, host, _ = lab
     host.ports[minions.POD_IP, 80] = minions.http(lambda line, headers, body: ("302 Found\r\nLocation: /moved", b""))

@@ -26,6 +26,8 @@ from labctl.resources.client import Client
 from labctl.resources.destinations import Backend
 from labctl.resources.resources import Resources
 
+OUR_OWN = ("authorization", "impersonate-")
+"""The beginnings of headers that tell this server who asks; a pod that got them could ask in the same name."""
 HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "host"}
 )
@@ -86,7 +88,7 @@ class Proxy:
     async def _exchange(self, call: Call, session: aiohttp.ClientSession, backend: Backend, query: str) -> web.StreamResponse:
         request = call.request
         url = URL(f"{backend.scheme}://{backend.host}:{backend.port}{call.target.rest or '/'}{'?' + query if query else ''}", encoded=True)
-        headers = [(k, v) for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP]
+        headers = [(k, v) for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP and not k.lower().startswith(OUR_OWN)]
         headers.append(("X-Forwarded-Uri", call.path))
         body = request.content if request.can_read_body else None
         async with session.request(call.method, url, headers=headers, data=body, allow_redirects=False) as answered:
@@ -110,7 +112,7 @@ class Proxy:
 def choose(service: Any, endpoints: Any, asked: str) -> Backend:
     """Chooses one ready address of the requested port, which is a name or a number; "" means the port without a name."""
     wanted = asked
-    if asked.isdigit():
+    if _is_port(asked):
         port = destinations.port_of(service, int(asked))
         if port is None:
             raise _unavailable(f'no service port {asked} found for service "{service.metadata.name}"')
@@ -133,9 +135,13 @@ def _split(name: str) -> tuple[str, str, str]:
 
 
 def _number(port: str) -> int:
-    if port.isdigit() and 0 < int(port) < 65536:
+    if _is_port(port):
         return int(port)
     raise status.bad_request(f'invalid port "{port}": a pod\'s is a number')
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65536
 
 
 def _relocated(call: Call, backend: Backend, location: str) -> str:

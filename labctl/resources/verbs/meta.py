@@ -109,7 +109,7 @@ def _keep(names_: tuple[str, ...], metadata: dict[str, Any], before: dict[str, A
 
 
 def _stale(kind: Kind, name: str, given: str) -> ApiError:
-    if not given.isdigit():
+    if not (given.isascii() and given.isdigit()):
         error = fields.invalid("metadata.resourceVersion", given, f'strconv.ParseUint: parsing "{given}": invalid syntax')
         return failures.invalid(kind, name, [error])
     return failures.conflict(kind, name)
