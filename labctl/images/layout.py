@@ -11,11 +11,13 @@ import gzip
 import hashlib
 import io
 import json
+import lzma
 import re
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from labctl.errors import LabctlError, UsageError
 from labctl.images import names, zstd
@@ -40,6 +42,8 @@ def read(path: Path, blobs: BlobStore, *, name: str = "") -> list[Image]:
         raise UsageError(f"{path} does not exist")
     if path.is_dir():
         return _read_folder(path, blobs, name)
+    if not path.is_file():
+        raise UsageError(f"{path} is neither a file nor a folder")
     blobs.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".load-", dir=blobs.folder) as folder:  # this disk has space for images; /tmp may be in memory
         try:
@@ -48,14 +52,25 @@ def read(path: Path, blobs: BlobStore, *, name: str = "") -> list[Image]:
                     stream = opened.enter_context(io.BufferedReader(zstd.Unpacked(path)))
                     archive = opened.enter_context(tarfile.open(fileobj=stream, mode="r|"))
                 else:
-                    archive = opened.enter_context(tarfile.open(path))
+                    archive = opened.enter_context(tarfile.open(path, _mode(path)))
                 archive.extractall(folder, filter=Bounded(path.name))
-        except (tarfile.TarError, gzip.BadGzipFile, EOFError) as error:
+        except (tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError) as error:
             why = str(error).partition("\n")[0].rstrip(":- ")  # tarfile's message lists every compression that it tried
             raise UsageError(
                 f"{path} is no image archive: {why}", mend="it should be an OCI archive or what `docker save` wrote"
             ) from error
         return _read_folder(Path(folder), blobs, name)
+
+
+def _mode(path: Path) -> Literal["r:gz", "r:bz2", "r:xz", "r:"]:
+    """Return how tarfile is to open the file, by its first bytes. If it tried by itself, xz would take any number of zeros for the space between its streams."""
+    with open(path, "rb") as file:
+        begin = file.read(6)
+    if begin[:2] == b"\x1f\x8b":
+        return "r:gz"
+    if begin[:3] == b"BZh":
+        return "r:bz2"
+    return "r:xz" if begin == b"\xfd7zXZ\0" else "r:"
 
 
 class Bounded:

@@ -151,6 +151,16 @@ def as_folder(folder: Path, blobs: BlobStore, *entries: dict[str, Any]) -> Path:
     return folder
 
 
+def test_zeros_without_end_are_no_archive_at_once(blobs: BlobStore, tmp_path: Path) -> None:
+    """xz takes them for the space between its streams; 200 GB of them need no disk."""
+    with open(tmp_path / "zeros.tar", "wb") as file:
+        file.truncate(200 << 30)
+    with pytest.raises(UsageError, match="no image"):
+        layout.read(tmp_path / "zeros.tar", blobs)
+    with pytest.raises(UsageError, match="/dev/zero is neither a file nor a folder"):
+        layout.read(Path("/dev/zero"), blobs)
+
+
 def test_a_small_archive_that_unpacks_to_very_much_is_refused(blobs: BlobStore, tmp_path: Path) -> None:
     """A header may say any size, and gzip makes a few bytes of very many zeros. It is refused before it is written."""
     path = tmp_path / "bomb.tar.gz"
