@@ -186,7 +186,7 @@ class V1:
             init=[str(folder / "cgroup.procs") for folder in inits.values()],
             after=[],
             mounts=[[folder.name, "cgroup", options] for options, folder in self._hierarchies.items()],
-            refused=[] if guarded else ["bpf", "remount"],
+            refused=[] if guarded else ["bpf"],
         )
 
     def _limit(self, folder: Path, controllers: Sequence[str], memory_bytes: int, cpus: float, periods: int = 1) -> None:
@@ -300,7 +300,7 @@ class V2:
         self._limit(folder, memory_bytes, cpus)
         devices.allow_only(folder, DEVICES)
         sysctls.protect(folder)
-        guarded = hooks.protect(folder)
+        hooks.protect(folder)
         self._hand_on(folder)
         own = folder / OWN
         own.mkdir(exist_ok=True)
@@ -311,7 +311,6 @@ class V2:
             init=[str(own / "init" / "cgroup.procs")],
             after=[[str(own / "cgroup.subtree_control"), " ".join(f"+{name}" for name in self._available(own))]],
             mounts=[["", "cgroup2", ""]],
-            refused=[] if guarded else ["remount"],  # the container runtime loads programs, which limit devices
         )
 
     def _limit(self, folder: Path, memory_bytes: int, cpus: float, periods: int = 1) -> None:

@@ -46,10 +46,7 @@ ABSENT: Mapping[str, Mapping[int, int]] = {
 
 _SOCKET: Mapping[int, int] = {_X86_64: 41, _I386: 359, _AARCH64: 198, _ARM: 281}
 _IOCTL: Mapping[int, int] = {_X86_64: 16, _I386: 54, _AARCH64: 29, _ARM: 54}
-_MOUNT: Mapping[int, int] = {_X86_64: 165, _I386: 21, _AARCH64: 40, _ARM: 21}
-_FSCONFIG: Mapping[int, int] = dict.fromkeys((_X86_64, _I386, _AARCH64, _ARM), 431)
 _BPF: Mapping[int, int] = {_X86_64: 321, _I386: 357, _AARCH64: 280, _ARM: 386}
-_REMOUNT, _BIND, _RECONFIGURE = 32, 4096, 7
 _VSOCK = 40
 """Sockets to the hypervisor and to what listens there belong to no network namespace."""
 
@@ -75,7 +72,7 @@ _ALLOW, _REFUSE, _NONE_SUCH = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x00050000 |
 
 
 def refuse_host_calls(also: Collection[str] = ()) -> None:
-    """Install the filter, which refuses the calls of `also` besides (`bpf`, `remount`). The caller needs CAP_SYS_ADMIN. Raises OSError."""
+    """Install the filter, which refuses the calls of `also` besides (`bpf`). The caller needs CAP_SYS_ADMIN. Raises OSError."""
     code = program(platform.machine(), also)
     instructions = ctypes.create_string_buffer(code)
     described = ctypes.create_string_buffer(struct.pack("@HP", len(code) // 8, ctypes.addressof(instructions)))
@@ -86,8 +83,7 @@ def refuse_host_calls(also: Collection[str] = ()) -> None:
 
 
 def program(machine: str, also: Collection[str] = ()) -> bytes:
-    """Return the program. `also` is for hosts whose kernel judges no better (labctl/providers/namespace/hooks.py): `bpf` refuses that call, and `remount`
-    new options for any mounted file system; whether one mount of it can be written stays the machine's to say.
+    """Return the program. `also` may name `bpf`, for hosts whose kernel can't tell one BPF program from another (labctl/providers/namespace/hooks.py).
 
     For each architecture it compares the call's number with the refused ones, and the arguments of two, and then allows it; other architectures are refused.
     """
@@ -116,8 +112,6 @@ def _block(architecture: int, also: Collection[str]) -> bytes:
         tests.append(_Step(_AT_LEAST, _X32_BIT, "refuse"))  # x32 has the same calls under other numbers
     if "bpf" in also:
         tests.append(_Step(_EQUAL, _BPF[architecture], "refuse"))
-    if "remount" in also:
-        tests += [_Step(_EQUAL, _MOUNT[architecture], "mount"), _Step(_EQUAL, _FSCONFIG[architecture], "fsconfig")]
     commands: list[_Step | str] = []
     for number, (first, last) in enumerate(DISK_COMMANDS):
         commands += [_Step(_AT_LEAST, first, otherwise=f"after {number}"), _Step(_ABOVE, last, otherwise="refuse"), f"after {number}"]
@@ -129,13 +123,6 @@ def _block(architecture: int, also: Collection[str]) -> bytes:
         "socket",
         _Step(_LOAD, _FIRST_ARGUMENT),
         _Step(_EQUAL, _VSOCK, "refuse", "allow"),
-        "mount",
-        _Step(_LOAD, _FOURTH_ARGUMENT),
-        _Step(_AND, _REMOUNT | _BIND),
-        _Step(_EQUAL, _REMOUNT, "refuse", "allow"),
-        "fsconfig",
-        _Step(_LOAD, _SECOND_ARGUMENT),
-        _Step(_EQUAL, _RECONFIGURE, "refuse", "allow"),
         "ioctl",
         _Step(_LOAD, _SECOND_ARGUMENT),
         _Step(_AND, 0xFFFF),
