@@ -88,10 +88,14 @@ class Links:
         self._port = 20_000
 
     def pid(self, minion: str) -> int:
-        """Its sshd: that is in the machine's own network namespace. What makes a pod, or enters one, leaves it for a moment."""
+        """The sshd that listens: it is in the machine's own network namespace, as long as the machine runs. One of a connection may end at any moment, and what
+        makes a pod, or enters one, leaves the namespace for a moment.
+        """
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 found = (folder / "comm").read_text() == "sshd\n" and f"{self._lab}/{minion}/" in (folder / "cgroup").read_text()
+                parent = (folder / "stat").read_text().rpartition(") ")[2].split()[1]
+                found = found and Path(f"/proc/{parent}/comm").read_text() != "sshd\n"
             except OSError:
                 continue
             if found:
