@@ -29,6 +29,31 @@ def conflict(kind: Kind, name: str, why: str = "") -> ApiError:
     return ApiError(409, "Conflict", f'Operation cannot be fulfilled on {kind.resource} "{name}": {why}', details=_details(kind, name))
 
 
+_STORED_AS = {
+    "endpoints": "services/endpoints",
+    "ingresses.networking.k8s.io": "ingress",
+    "nodes": "minions",
+    "replicationcontrollers": "controllers",
+    "services": "services/specs",
+}
+"""Kinds that Kubernetes keeps below another name than their own."""
+
+
+def other_uid(kind: Kind, namespace: str, name: str, given: str, uid: str) -> ApiError:
+    """Return the error for a write that means another object of this name, as Kubernetes' store words it: clients look for its beginning."""
+    below = _STORED_AS.get(kind.resource, kind.plural if kind.decoder is None else f"{kind.group}/{kind.plural}")
+    key = "/".join(part for part in ("/registry", below, namespace, name) if part)
+    why = f"Precondition failed: UID in precondition: {given}, UID in object meta: {uid}"
+    return conflict(kind, name, f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: {why}")
+
+
+def precondition(kind: Kind, name: str, why: str) -> ApiError:
+    """Return the error for a deletion that means another object, or another state of it. Kubernetes says the kind's name there, not the resource's."""
+    details = {"name": name, "kind": kind.kind, **({"group": kind.group} if kind.group else {})}
+    called = f"{kind.kind}.{kind.group}" if kind.group else kind.kind
+    return ApiError(409, "Conflict", f'Operation cannot be fulfilled on {called} "{name}": {why}', details=details)
+
+
 def forbidden(kind: Kind, name: str, why: str, causes: Sequence[dict[str, str]] = ()) -> ApiError:
     details = _details(kind, name)
     if causes:

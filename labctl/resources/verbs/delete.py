@@ -118,10 +118,11 @@ def _check_preconditions(kind: Kind, name: str, obj: Object, options: DeleteOpti
     metadata = obj["metadata"]
     uid, revision = options.precondition_uid, options.precondition_resource_version
     if uid and uid != metadata["uid"]:
-        raise failures.conflict(kind, name, f"Precondition failed: UID in precondition: {uid}, UID in object meta: {metadata['uid']}")
+        why = f"the UID in the precondition ({uid}) does not match the UID in record ({metadata['uid']})"
+        raise failures.precondition(kind, name, f"{why}. The object might have been deleted and then recreated")
     if revision and revision != metadata["resourceVersion"]:
-        why = f"Precondition failed: ResourceVersion in precondition: {revision}, ResourceVersion in object meta: {metadata['resourceVersion']}"
-        raise failures.conflict(kind, name, why)
+        why = f"the ResourceVersion in the precondition ({revision}) does not match the ResourceVersion in record ({metadata['resourceVersion']})"
+        raise failures.precondition(kind, name, f"{why}. The object might have been modified")
 
 
 async def delete_collection(

@@ -70,7 +70,7 @@ def keep_immutable(kind: Kind, namespace: str, name: str, new: Object, old: Obje
     set_namespace(kind, namespace, metadata)
     uid = metadata.get("uid", "")
     if uid and uid != before["uid"]:
-        raise failures.conflict(kind, name, f"Precondition failed: UID in precondition: {uid}, UID in object meta: {before['uid']}")
+        raise failures.other_uid(kind, namespace, name, uid, before["uid"])
     given = metadata.get("resourceVersion", "")
     if given and given != "0" and given != before["resourceVersion"]:
         raise _stale(kind, name, given)

@@ -69,8 +69,7 @@ async def bind(
     def assign(pod: Object) -> tuple[Object, Sequence[str]]:
         metadata, spec = pod["metadata"], pod["spec"]
         if uid and uid != metadata["uid"]:
-            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {metadata['uid']}"
-            raise failures.conflict(kind, name, why)
+            raise failures.other_uid(kind, metadata["namespace"], name, uid, metadata["uid"])
         if "deletionTimestamp" in metadata:
             raise _not_bound(name, f"pod {name} is being deleted, cannot be assigned to a host")
         if spec.get("nodeName"):

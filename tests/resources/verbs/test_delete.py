@@ -69,11 +69,13 @@ async def test_a_deletion_with_another_uid_is_refused(lab: Lab) -> None:
     with pytest.raises(ApiError) as caught:
         await lab.delete("configmaps", "web", precondition_uid="old")
     assert caught.value.message == (
-        f'Operation cannot be fulfilled on configmaps "web": Precondition failed: UID in precondition: old, UID in object meta: {uid}'
+        f'Operation cannot be fulfilled on ConfigMap "web": the UID in the precondition (old) does not match the UID in record ({uid}).'
+        " The object might have been deleted and then recreated"
     )
     with pytest.raises(ApiError) as caught:
         await lab.delete("configmaps", "web", precondition_resource_version="1")
-    assert "ResourceVersion in precondition: 1" in caught.value.message
+    assert "the ResourceVersion in the precondition (1) does not match the ResourceVersion in record" in caught.value.message
+    assert caught.value.details == {"name": "web", "kind": "ConfigMap"}
     assert (await lab.delete("configmaps", "web", precondition_uid=uid)).gone
 
 

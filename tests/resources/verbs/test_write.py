@@ -169,7 +169,10 @@ async def test_another_uid_is_another_object(lab: Lab) -> None:
     with pytest.raises(ApiError) as caught:
         await lab.patch("configmaps", "web", {"metadata": {"uid": "other"}, "data": {"a": "2"}})
     assert caught.value.code == 409
-    assert f"Precondition failed: UID in precondition: other, UID in object meta: {uid}" in caught.value.message
+    assert caught.value.message == (
+        'Operation cannot be fulfilled on configmaps "web": StorageError: invalid object, Code: 4, Key: /registry/configmaps/default/web, '
+        f"ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: other, UID in object meta: {uid}"
+    )
 
 
 async def test_a_name_that_is_not_the_urls(lab: Lab) -> None:
