@@ -349,6 +349,9 @@ def test_a_process_is_killed_once_though_the_deed_is_repeated(monkeypatch):
     monkeypatch.setitem(processes.WORDS, "agent", (b"-c", b"import time; time.sleep(1000)"))
     first, second = (subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"]) for _ in range(2))
     try:
+        deadline = time.monotonic() + 10
+        while not all(Path(f"/proc/{each.pid}/cmdline").read_bytes() for each in (first, second)) and time.monotonic() < deadline:
+            time.sleep(0.01)  # Popen returns when the program is being executed; it has its words a moment later
         assert ask("kill-process", "look", process="agent", ageSeconds=0) == {"refused": ""}
         assert "0 processes" in ask("kill-process", "inject", process="agent", ageSeconds=1000)["done"][0]
         assert "2 processes" in ask("kill-process", "inject", process="agent", ageSeconds=0)["done"][0]

@@ -235,6 +235,9 @@ async def the_next_agent(folder: Path) -> None:
     said = await agent.runtime.run(container.id, ["sh", "-c", "cat /files/a && touch /work/made"], timeout_s=10)
     assert (said.status, said.output) == (0, b"1"), agent.said
     assert (folder / "pods/u1/volumes/work/a/b/made").exists()
+    deadline = asyncio.get_running_loop().time() + 10
+    while not processes("sleep 1000") and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0.01)  # it runs, and has its words a moment later
     assert len(processes("sleep 1000")) == len(processes(f"-c {container.id}")) == 1
     await agent.runtime.close("u1")
     assert agent.runtime.pods() == {}
