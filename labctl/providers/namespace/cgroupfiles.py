@@ -39,7 +39,10 @@ def walk(folder: Path) -> Iterator[tuple[int, int, str]]:
                 left.append(_below(here))
                 names.append(name)
                 continue
-            parent = os.open("..", _FOLDER, dir_fd=here)
+            try:
+                parent = os.open("..", _FOLDER, dir_fd=here)
+            except OSError:  # somebody else removes it, too
+                return
             try:
                 yield here, parent, names.pop()
             finally:
@@ -92,7 +95,7 @@ def remove(folder: Path, deadline_s: float) -> None:
                 pass
             except OSError as error:
                 busy = str(error)
-        if not busy:
+        if not folder.exists():
             return
         if time.monotonic() > deadline:
             raise ProviderError(f"cgroup {folder} stays busy ({busy}); processes: {pids(folder)[:10]}")
