@@ -129,9 +129,9 @@ def boundary(provider: str) -> Check:
     """Say what a hostile pod, or a hostile root on a minion, can and can't reach."""
     text = f"{BOUNDARIES[provider]} (docs/security.md)"
     if provider == "namespace":
-        from labctl.providers.namespace.cgroup import Guards, guards
+        from labctl.providers.namespace.guards import Guards, of_host
 
-        kept = guards() if os.geteuid() == 0 else Guards(sysctls=True, kernel=True)
+        kept = of_host() if os.geteuid() == 0 else Guards(sysctls=True, kernel=True)
         if not kept.sysctls:
             return Check("boundary", "warning", f"{text}; this host can't keep its sysctls from it", "mount cgroup2 (a kernel since 5.2)")
         if not kept.kernel:

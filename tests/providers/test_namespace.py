@@ -15,7 +15,7 @@ import pytest
 
 from labctl.errors import ProviderError
 from labctl.providers import locks
-from labctl.providers.namespace import cgroup
+from labctl.providers.namespace import cgroup, guards
 from labctl.providers.protocol import MachineEvent, Power
 from tests.namespaces import Lab, needs_root
 
@@ -90,7 +90,7 @@ print(libc.syscall({'x86_64': 321, 'aarch64': 280}[os.uname().machine], 5, asked
 
 @pytest.fixture
 def guarded() -> None:
-    if not cgroup.guards().kernel:
+    if not guards.of_host().kernel:
         pytest.skip("this host's kernel does not ask BPF programs at its security hooks")
 
 
@@ -124,7 +124,7 @@ def test_the_hosts_file_system_gets_no_new_options(lab: Lab, guarded: None) -> N
 
 def test_the_kernels_memory_is_out_of_reach(lab: Lab) -> None:
     """By the kernel's hooks, or else by the machine's filter."""
-    if isinstance(cgroup.detect("x"), cgroup.V2) and not cgroup.guards().kernel:
+    if isinstance(cgroup.detect("x"), cgroup.V2) and not guards.of_host().kernel:
         pytest.skip("the container runtime needs programs for devices, and this host's kernel can't tell them apart")
     lab.provider().up(lab.spec())
     assert lab.ssh("minion-1", f"python3 -c {shlex.quote(KPROBE)}").stdout == "-1 1\n"

@@ -12,6 +12,11 @@ from labctl.resources.resources import Resources
 AGENT = ("/usr/bin/python3", "/opt/labctl/agent")
 
 
+def is_port(text: str) -> bool:
+    """Tell whether a client's text is the number of a port. It may have any length, and `²` is a digit to Python, too."""
+    return text.isascii() and text.isdigit() and len(text) < 6 and 0 < int(text) < 65536
+
+
 def pod_of(call: Call, resources: Resources) -> Pod:
     """Returns the typed view of the pod that a call names. Raises 404."""
     pod = resources.view(resources.get(call.kind, call.target.namespace, call.target.name))

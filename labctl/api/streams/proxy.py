@@ -112,7 +112,7 @@ class Proxy:
 def choose(service: Any, endpoints: Any, asked: str) -> Backend:
     """Chooses one ready address of the requested port, which is a name or a number; "" means the port without a name."""
     wanted = asked
-    if _is_port(asked):
+    if pods.is_port(asked):
         port = destinations.port_of(service, int(asked))
         if port is None:
             raise _unavailable(f'no service port {asked} found for service "{service.metadata.name}"')
@@ -135,13 +135,9 @@ def _split(name: str) -> tuple[str, str, str]:
 
 
 def _number(port: str) -> int:
-    if _is_port(port):
+    if pods.is_port(port):
         return int(port)
     raise status.bad_request(f'invalid port "{port}": a pod\'s is a number')
-
-
-def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65536
 
 
 def _relocated(call: Call, backend: Backend, location: str) -> str:

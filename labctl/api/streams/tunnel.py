@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from aiohttp import ClientConnectionResetError
 
-from labctl.api.streams import spdy
+from labctl.api.streams import pods, spdy
 from labctl.api.streams.carry import Destination, Inbox
 
 CONNECTIONS_MAX = 256
@@ -67,7 +67,7 @@ class Tunnel:
         kind = frame.headers.get("streamtype", "")
         if kind == "error" and len(self._errors) < CONNECTIONS_MAX:
             self._errors[request] = frame.stream
-        elif kind != "data" or not _is_port(port) or request not in self._errors or len(self._tasks) >= CONNECTIONS_MAX:
+        elif kind != "data" or not pods.is_port(port) or request not in self._errors or len(self._tasks) >= CONNECTIONS_MAX:
             await self._send(self._framer.reset(frame.stream))
             return
         await self._send(self._framer.reply(frame.stream))
@@ -88,7 +88,3 @@ class Tunnel:
             message = f"error forwarding port {port} to pod: {problem}".encode() if problem else b""
             await self._send(self._framer.data(error, message, fin=True))
             await self._send(self._framer.data(data, b"", fin=True))
-
-
-def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 6 and 0 < int(text) < 65536

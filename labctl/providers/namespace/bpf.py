@@ -61,7 +61,10 @@ def attach(cgroup: Path, question: Question, code: bytes) -> None:
 
 
 def _load(question: Question, code: bytes) -> int:
-    """The kernel takes programs at its security hooks only under its own licence; those are under either, as their author wishes."""
+    """Load a program and return its descriptor.
+
+    At its security hooks the kernel takes programs only under its own licence, so those are under either of two.
+    """
     instructions = ctypes.create_string_buffer(code)
     license_ = ctypes.create_string_buffer(b"Dual MIT/GPL" if question.function else b"Apache-2.0")
     attributes = struct.pack("=IIQQ", question.program, len(code) // 8, ctypes.addressof(instructions), ctypes.addressof(license_))

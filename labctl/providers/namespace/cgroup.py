@@ -14,12 +14,11 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from labctl.errors import ProviderError
-from labctl.providers.namespace import cgroupfiles, devices, hooks, sysctls
+from labctl.providers.namespace import cgroupfiles, devices, guards
 from labctl.providers.namespace.devices import Device
 from labctl.providers.namespace.inside.plan import CgroupPlan
 
@@ -88,34 +87,11 @@ def detect(lab: str, mountinfo: Path = Path("/proc/self/mountinfo")) -> Cgroups:
     mounted = mountinfo.read_text()
     hierarchies = _hierarchies(mounted)
     if hierarchies:
-        return V1(lab, hierarchies, _unified(mounted))
+        return V1(lab, hierarchies, cgroupfiles.unified(mounted))
     unified = Path("/sys/fs/cgroup")
     if (unified / "cgroup.controllers").exists():
         return V2(lab, unified)
     raise ProviderError("no cgroup controllers are mounted", mend="mount cgroup2 on /sys/fs/cgroup")
-
-
-@dataclass(frozen=True)
-class Guards:
-    """What of itself this host can keep from a machine's root."""
-
-    sysctls: bool = False
-    kernel: bool = False  # its other files, its file systems and its BPF programs (hooks.py)
-
-
-def guards() -> Guards:
-    """Try it, with a cgroup that is removed at once."""
-    unified = _unified(Path("/proc/self/mountinfo").read_text())
-    if unified is None:
-        return Guards()
-    folder = unified / f"labctl-probe-{os.getpid()}"
-    try:
-        folder.mkdir(exist_ok=True)
-        return Guards(sysctls.protect(folder), hooks.protect(folder))
-    except OSError:
-        return Guards()
-    finally:
-        cgroupfiles.remove_if_empty(folder)
 
 
 def kill(cgroups: Cgroups, machine: str) -> None:
@@ -180,13 +156,13 @@ class V1:
         for options, folder in folders.items():
             self._limit(folder, options.split(","), memory_bytes, cpus, _OWN_PERIODS)
         inits = self._make(f"{machine}/{OWN}/init")
-        guarding, guarded = self._guard(machine)
+        guarding, kept = self._guard(machine)
         return CgroupPlan(
             join=[*(str(folder / "cgroup.procs") for folder in folders.values()), *guarding],
             init=[str(folder / "cgroup.procs") for folder in inits.values()],
             after=[],
             mounts=[[folder.name, "cgroup", options] for options, folder in self._hierarchies.items()],
-            refused=[] if guarded else ["bpf"],
+            refused=[] if kept.kernel else ["bpf"],
         )
 
     def _limit(self, folder: Path, controllers: Sequence[str], memory_bytes: int, cpus: float, periods: int = 1) -> None:
@@ -198,18 +174,15 @@ class V1:
             cgroupfiles.write(folder / "cpu.cfs_period_us", str(PERIOD_US * periods))
             cgroupfiles.write(folder / "cpu.cfs_quota_us", str(int(cpus * PERIOD_US) * periods))
 
-    def _guard(self, machine: str) -> tuple[list[str], bool]:
-        """Return the cgroup.procs file of a version 2 group that keeps the host's kernel from its processes, if this host can have one.
-
-        The second value tells whether it keeps more than sysctls.
-        """
+    def _guard(self, machine: str) -> tuple[list[str], guards.Guards]:
+        """Return the cgroup.procs file of a version 2 group that keeps the host's kernel from its processes, if this host can have one, and what it keeps."""
         if self._unified is None:
-            return [], False
+            return [], guards.Guards()
         folder = self._unified / _TOP / self._lab / machine
         own = folder / OWN  # whoever can open the group to which a program is attached can take it off
         own.mkdir(parents=True, exist_ok=True)
-        sysctls_, kernel = sysctls.protect(folder), hooks.protect(folder)
-        return [str(own / "cgroup.procs")] if sysctls_ or kernel else [], kernel
+        kept = guards.protect(folder)
+        return [str(own / "cgroup.procs")] if kept != guards.Guards() else [], kept
 
     def pids(self, machine: str) -> list[int]:
         for hierarchy in self._hierarchies.values():
@@ -292,15 +265,14 @@ class V2:
 
     def make(self, machine: str, memory_bytes: int, cpus: float) -> CgroupPlan:
         folder = self._make(machine)
-        for shared in (folder.parent, folder.parent.parent):
-            if "cpu" in self._available(folder):
+        if "cpu" in self._available(folder):
+            for shared in (folder.parent, folder.parent.parent):
                 cgroupfiles.write(shared / "cpu.weight", str(min(100 * BUSY, 10_000)))
         for name, most in (("cgroup.max.depth", _DEPTH_MAX), ("cgroup.max.descendants", _DESCENDANTS_MAX)):
             cgroupfiles.write(folder / name, str(most))
         self._limit(folder, memory_bytes, cpus)
         devices.allow_only(folder, DEVICES)
-        sysctls.protect(folder)
-        hooks.protect(folder)
+        guards.protect(folder)
         self._hand_on(folder)
         own = folder / OWN
         own.mkdir(exist_ok=True)
@@ -396,12 +368,3 @@ def _hierarchies(mountinfo: str) -> dict[str, Path]:
             options = [word for word in options if not word.startswith("release_agent")]
             found.setdefault(",".join(options), Path(before.split()[4]))
     return dict(sorted(found.items(), key=lambda item: "cpuset" not in item[0]))
-
-
-def _unified(mountinfo: str) -> Path | None:
-    """Return where version 2 is mounted, or None."""
-    for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
-        if after.startswith("cgroup2 "):
-            return Path(before.split()[4])
-    return None

@@ -1,6 +1,6 @@
 """Folders of control groups: which processes are in them, removing them, and moving processes out of them. Both versions of cgroups have the same files.
 
-Who uses it: cgroup.py.
+Who uses it: cgroup.py and guards.py.
 """
 
 from __future__ import annotations
@@ -14,6 +14,15 @@ from pathlib import Path
 from labctl.errors import ProviderError
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def unified(mountinfo: str) -> Path | None:
+    """Return where version 2 is mounted, or None."""
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        if after.startswith("cgroup2 "):
+            return Path(before.split()[4])
+    return None
 
 
 def walk(folder: Path) -> Iterator[tuple[int, int, str]]:
@@ -86,7 +95,7 @@ def move_all(source: Path, target: Path) -> None:
 def remove(folder: Path, deadline_s: float) -> None:
     """Remove each folder, deepest first. A dead process leaves its cgroup a moment after it is reaped, so busy ones are tried again."""
     deadline = time.monotonic() + deadline_s
-    while folder.exists():
+    while True:
         busy = ""
         for _, parent, name in walk(folder):
             try:

@@ -23,6 +23,8 @@ from labctl.errors import ProviderError
 from labctl.providers.namespace import bpf, btf
 from labctl.providers.namespace.bpf import ADD, ANSWER, CALL, EXIT, JA, JEQW, JNEW, LDXDW, LDXW, MOV, MOVR, STACK, STDW
 
+MODULES = Path("/sys/kernel/security/lsm")
+
 Fields = Mapping[str, Mapping[str, int]]
 
 _SYSFS, _PROC = 0x62656572, 0x9FA0
@@ -47,7 +49,7 @@ _OWNER_OR_MODE = 0b111  # ATTR_MODE, ATTR_UID, ATTR_GID
 _LOAD_PROGRAM, _FOR_DEVICES = 5, 15
 _HARMLESS = (8, 9, 13, 15, 16)  # attach, detach, get a program by its number, look at it, ask which are attached
 _READ_KERNEL = 113  # bpf_probe_read_kernel
-_FIRST, _SECOND, _THIRD, _FOURTH = 6, 7, 8, 9  # registers that a call does not change
+_FIRST, _SECOND, _THIRD = 6, 7, 8  # registers that a call does not change
 STRUCTURES = ("file", "inode", "super_block", "proc_inode", "file_system_type", "dentry", "iattr")
 
 
@@ -65,7 +67,10 @@ ALLOW, REFUSE = "allow", "refuse"
 
 
 def protect(cgroup: Path) -> bool:
-    """Attach all programs to the version 2 cgroup. Return whether the kernel now protects itself from its processes."""
+    """Attach all programs to the version 2 cgroup. Return whether the kernel now protects itself from its processes.
+
+    It takes them also where it asks nobody at its hooks, so they count only if `bpf` is among its security modules.
+    """
     try:
         layout = btf.layout([f"bpf_lsm_{name}" for name in HOOKS], STRUCTURES)
         for name, steps in HOOKS.items():
@@ -74,7 +79,14 @@ def protect(cgroup: Path) -> bool:
             bpf.attach(cgroup, bpf.hook(layout.functions[function]), code)
     except (ProviderError, OSError, KeyError):
         return False
-    return True
+    return _asks()
+
+
+def _asks() -> bool:
+    try:
+        return "bpf" in MODULES.read_text().strip().split(",")
+    except OSError:  # securityfs is not mounted: nothing is known, so nothing is claimed
+        return False
 
 
 def assemble(steps: list[_Step]) -> bytes:
@@ -104,9 +116,7 @@ def _mounts(arguments: Mapping[str, int], fields: Fields) -> Iterator[_Step]:
 
 def _opens(arguments: Mapping[str, int], fields: Fields) -> Iterator[_Step]:
     yield _Step(LDXDW, _FIRST, 1, 8 * arguments["file"])
-    yield _Step(LDXW, _SECOND, _FIRST, fields["file"]["f_mode"])
-    yield _Step(bpf.AND, _SECOND, constant=_WRITING)
-    yield _Step(JEQW, _SECOND, constant=0, jump=ALLOW)
+    yield from _only_with(_WRITING, _FIRST, fields["file"]["f_mode"])
     yield _Step(LDXDW, _SECOND, _FIRST, fields["file"]["f_inode"])
     yield _Step(LDXDW, _THIRD, _SECOND, fields["inode"]["i_sb"])
     yield _Step(LDXDW, _THIRD, _THIRD, fields["super_block"]["s_magic"])
@@ -122,9 +132,7 @@ def _opens(arguments: Mapping[str, int], fields: Fields) -> Iterator[_Step]:
 def _attributes(arguments: Mapping[str, int], fields: Fields) -> Iterator[_Step]:
     yield _Step(LDXDW, _FIRST, 1, 8 * arguments["dentry"])
     yield _Step(LDXDW, _SECOND, 1, 8 * arguments["iattr"])
-    yield _Step(LDXW, _SECOND, _SECOND, fields["iattr"]["ia_valid"])
-    yield _Step(bpf.AND, _SECOND, constant=_OWNER_OR_MODE)
-    yield _Step(JEQW, _SECOND, constant=0, jump=ALLOW)
+    yield from _only_with(_OWNER_OR_MODE, _SECOND, fields["iattr"]["ia_valid"])
     yield _Step(LDXDW, _FIRST, _FIRST, fields["dentry"]["d_sb"])
     yield _Step(LDXDW, _FIRST, _FIRST, fields["super_block"]["s_magic"])
     for number in (_SYSFS, _PROC):
@@ -154,6 +162,13 @@ HOOKS: Mapping[str, Callable[[Mapping[str, int], Fields], Iterator[_Step]]] = {
     "sb_remount": _remounts,
     "bpf": _programs,
 }
+
+
+def _only_with(bits: int, pointer: int, field: int) -> Iterator[_Step]:
+    """Go on only if the field has any of these bits; without them it is allowed. Uses the second register."""
+    yield _Step(LDXW, _SECOND, pointer, field)
+    yield _Step(bpf.AND, _SECOND, constant=bits)
+    yield _Step(JEQW, _SECOND, constant=0, jump=ALLOW)
 
 
 def _read_kernel() -> Iterator[_Step]:

@@ -175,6 +175,12 @@ async def test_another_uid_is_another_object(lab: Lab) -> None:
     )
 
 
+async def test_another_uid_of_a_kind_that_kubernetes_stores_otherwise(lab: Lab) -> None:
+    await lab.create("nodes", {"metadata": {"name": "n1"}})
+    with pytest.raises(ApiError, match="Key: /registry/minions/n1, ResourceVersion: 0"):
+        await lab.patch("nodes", "n1", {"metadata": {"uid": "other"}})
+
+
 async def test_a_name_that_is_not_the_urls(lab: Lab) -> None:
     await lab.create("configmaps", config(a="1"))
     with pytest.raises(ApiError) as caught:

@@ -61,13 +61,7 @@ DISK_COMMANDS: tuple[tuple[int, int], ...] = (
 _X32_BIT = 0x40000000
 _SET_MODE_FILTER, _SPEC_ALLOW = 1, 4  # the second keeps the processor's speculation, which some kernels turn off for filtered processes
 _LOAD, _EQUAL, _AT_LEAST, _ABOVE, _AND, _RETURN = 0x20, 0x15, 0x35, 0x25, 0x54, 0x06
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _SECOND_ARGUMENT, _FOURTH_ARGUMENT = (
-    0,
-    4,
-    16,
-    24,
-    40,
-)  # offsets in the record that the program gets; little-endian
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _SECOND_ARGUMENT = 0, 4, 16, 24  # offsets in the record that the program gets; little-endian
 _ALLOW, _REFUSE, _NONE_SUCH = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
 
 

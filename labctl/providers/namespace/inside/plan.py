@@ -14,10 +14,9 @@ SSHD_KEEPER = "keep-sshd"
 class CgroupPlan:
     """How a machine's init enters its cgroups.
 
-    `join` are the cgroup.procs files of the machine's own cgroup, which its cgroup namespace takes as root; `init` are those of the child
-    to which its
-    init then moves; `after` are (file, value) pairs that are written after that; `mounts` are (folder below /sys/fs/cgroup, type, options); `refused` are calls that
-    the machine's filter refuses because the group can't judge them.
+    `join` are the cgroup.procs files of the machine's own cgroup, which its cgroup namespace takes as root; `init` are those of the child to which its init
+    then moves; `after` are (file, value) pairs that are written after that; `mounts` are (folder below /sys/fs/cgroup, type, options); `refused` are calls
+    that the machine's filter refuses because the group can't judge them.
     """
 
     join: list[str]
