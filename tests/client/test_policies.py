@@ -260,3 +260,22 @@ async def test_the_authorizer_knows_what_a_node_may_list_of_its_own(tmp_path: Pa
         await admin.create(f"{BASE}/validatingadmissionpolicies", {"metadata": {"name": "p"}, "spec": spec})
         await admin.create(f"{BASE}/validatingadmissionpolicybindings", {"metadata": {"name": "b"}, "spec": {"policyName": "p", "validationActions": ["Deny"]}})  # fmt: skip
         await agent.create("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", {"metadata": {"name": "minion-1"}})
+
+
+@pytest.mark.parametrize("plural", ["validatingadmissionpolicies", "mutatingwebhookconfigurations", "mutatingadmissionpolicybindings"])
+async def test_a_name_that_is_kept_for_files_is_said_so(http: Http, plural: str) -> None:
+    """Kubernetes reads such objects from files, where that is switched on; elsewhere who makes one by the API is warned."""
+    spec: Object = {"spec": policy("p", {"expression": "true"})["spec"]}
+    if plural == "mutatingwebhookconfigurations":
+        spec = {"webhooks": []}
+    elif plural == "mutatingadmissionpolicybindings":
+        spec = {"spec": {"policyName": "p"}}
+    warned = []
+    for name in ("mine.static.k8s.io", "mine.k8s.io"):
+        async with http.session.post(f"{BASE}/{plural}", json={"metadata": {"name": name}, **spec}) as answer:
+            assert answer.status == 201, await answer.text()
+            warned.append([each for each in answer.headers.getall("Warning", []) if "reserved" in each])
+    [said], none = warned
+    assert (
+        'metadata.name: names ending with \\".static.k8s.io\\" are reserved for static manifest-based configurations' in said and not none
+    )

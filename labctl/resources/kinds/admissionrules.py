@@ -17,6 +17,16 @@ MOST_CONDITIONS = 64
 REQUEST_VARIABLES: Mapping[str, str] = {"object": "dyn", "oldObject": "dyn", "request": "dyn", "authorizer": "opaque"}
 GROUP = "admissionregistration.k8s.io"
 DEFINITION = "io.k8s.api.admissionregistration.v1."
+OF_FILES = ".static.k8s.io"
+
+
+def name_warnings(new: Object, old: Object | None) -> Iterator[str]:
+    """Warn about a name that Kubernetes keeps for what it reads from files (KEP-5793, whose switch is off by default)."""
+    if old is None and new["metadata"].get("name", "").endswith(OF_FILES):
+        yield (
+            f'metadata.name: names ending with "{OF_FILES}" are reserved for static manifest-based configurations'
+            " and cannot be managed via the API"
+        )
 
 
 def rule_defaults(rule: Object) -> None:

@@ -88,5 +88,6 @@ KIND = Kind(
     ),
     has_generation=True,
     validate=validate,
+    warnings=shared.name_warnings,
     type_defaults={shared.DEFINITION + "MutatingAdmissionPolicySpec": TypeDefaults(function=policies.spec_defaults)},
 )

@@ -30,5 +30,6 @@ KIND = Kind(
     columns=bindings.COLUMNS,
     has_generation=True,
     validate=validate,
+    warnings=shared.name_warnings,
     type_defaults={shared.DEFINITION + "MutatingAdmissionPolicyBindingSpec": TypeDefaults(function=bindings.spec_defaults)},
 )

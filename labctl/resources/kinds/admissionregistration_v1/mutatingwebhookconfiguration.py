@@ -5,7 +5,7 @@ from __future__ import annotations
 from labctl.resources.generic import GenericObject
 from labctl.resources.kind import Kind, TypeDefaults
 from labctl.resources.kinds import webhookconfigurations as hooks
-from labctl.resources.kinds.admissionrules import DEFINITION, GROUP
+from labctl.resources.kinds.admissionrules import DEFINITION, GROUP, name_warnings
 
 KIND = Kind(
     group=GROUP,
@@ -19,5 +19,6 @@ KIND = Kind(
     columns=hooks.COLUMNS,
     has_generation=True,
     validate=hooks.validate,
+    warnings=name_warnings,
     type_defaults={DEFINITION + "MutatingWebhook": TypeDefaults(function=hooks.mutating_defaults)},
 )

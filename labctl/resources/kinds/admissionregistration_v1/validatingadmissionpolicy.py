@@ -158,5 +158,6 @@ KIND = Kind(
     has_status=True,
     has_generation=True,
     validate=validate,
+    warnings=shared.name_warnings,
     type_defaults={shared.DEFINITION + "ValidatingAdmissionPolicySpec": TypeDefaults(function=spec_defaults)},
 )

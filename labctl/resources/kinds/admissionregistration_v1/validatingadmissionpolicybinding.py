@@ -85,5 +85,6 @@ KIND = Kind(
     columns=COLUMNS,
     has_generation=True,
     validate=validate,
+    warnings=shared.name_warnings,
     type_defaults={shared.DEFINITION + "ValidatingAdmissionPolicyBindingSpec": TypeDefaults(function=spec_defaults)},
 )

@@ -123,7 +123,8 @@ def selectable(job: Job) -> Mapping[str, str]:
 
 
 def prepare(new: Object, old: Object | None) -> None:
-    """Gives a new job a selector and labels with its uid, unless its author chose the selector."""
+    """Gives a new job a selector and labels with its uid, unless its author chose the selector. Kubernetes fills in defaults when it
+    reads, too, so a job without labels has those of its pods at once."""
     if old is not None:
         return
     new["status"] = {}
@@ -134,6 +135,7 @@ def prepare(new: Object, old: Object | None) -> None:
     uid, name = metadata["uid"], metadata.get("name", "")
     labels |= {UID_LABEL: uid, OLD_UID_LABEL: uid, NAME_LABEL: name, OLD_NAME_LABEL: name}
     spec["selector"] = {"matchLabels": {UID_LABEL: uid}}
+    _defaults(new)
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
