@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
 
-from labctl.api import answer, negotiate, query, status
+from labctl.api import answer, negotiate, query, status, websockets
 from labctl.api.answer import CompleteResponse
 from labctl.api.negotiate import Format
 from labctl.api.query import Query
@@ -53,7 +53,8 @@ class Call:
 
     @property
     def is_websocket(self) -> bool:
-        return self.request.headers.get("Upgrade", "").lower() == "websocket"
+        """True if the client asks for a WebSocket. Raises 400 if its handshake is wrong."""
+        return websockets.wanted(self.request)
 
     @property
     def is_spdy(self) -> bool:

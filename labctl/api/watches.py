@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
 from aiohttp import ClientConnectionResetError, HttpVersion11, web
 
-from labctl.api import status
-from labctl.api.answer import DRAIN_ABOVE_BYTES
+from labctl.api import status, websockets
+from labctl.api.answer import DRAIN_ABOVE_BYTES, PIECE_BYTES
 from labctl.api.call import Call
 from labctl.api.shapes import Shape
 from labctl.errors import ApiError, Compacted
@@ -34,18 +33,18 @@ async def serve(
     """Answers with every change after `options.resource_version`. `made` are events of objects that no store holds: they come first if the watch begins
     with what there is."""
     timeout_s = _timeout_s(call)
-    events, refused = _open(call, resources, options)
     sink: _Lines | _Frames = _Frames(call) if call.is_websocket else _Lines(call, shape)
-    await sink.open()
-    if refused is not None:
-        await sink.send(_error_line(refused))
-        return await sink.end()
-    assert events is not None
+    events, refused = _open(call, resources, options)
     try:
-        if made and _begins_with_all(call, options):
-            await sink.send(_lines(shape, made))
+        await sink.open()
+        if events is None:
+            assert refused is not None, "a watch that is not open was refused"
+            await sink.send(_error_line(refused))
+            return await sink.end()
         with call.connection.streaming():
-            async with asyncio.timeout(timeout_s), aclosing(events):
+            async with asyncio.timeout(timeout_s):
+                if made and _begins_with_all(call, options):
+                    await _send(sink, shape, made)
                 await _pump(events, shape, sink)
     except TimeoutError:
         pass
@@ -54,6 +53,9 @@ async def serve(
             raise
     except ClientConnectionResetError:
         pass
+    finally:
+        if events is not None:
+            await events.aclose()
     return await sink.end()
 
 
@@ -64,7 +66,7 @@ async def _pump(events: ObjectWatch, shape: Shape, sink: _Lines | _Frames) -> No
         events.listen(partial(_send_at_once, events, shape, sink))
     try:
         async for batch in events:
-            await sink.send(_lines(shape, batch))
+            await _send(sink, shape, batch)
     except (ApiError, Compacted) as error:
         await sink.send(_error_line(status.from_exception(error)))
 
@@ -77,6 +79,26 @@ def _send_at_once(events: ObjectWatch, shape: Shape, sink: _Lines) -> bool:
     if batch:
         sink.write(_lines(shape, batch))
     return True
+
+
+async def _send(sink: _Lines | _Frames, shape: Shape, batch: Sequence[WatchEvent]) -> None:
+    """Sends many events in pieces, and waits for the client after each: what waits for a client that reads nothing is a piece, not a whole collection."""
+    for piece in _pieces(shape, batch):
+        await sink.send(piece)
+
+
+def _pieces(shape: Shape, batch: Sequence[WatchEvent]) -> Iterator[bytes]:
+    lines: list[bytes] = []
+    size = 0
+    for event in batch:
+        lines.append(shape.line(event))
+        size += len(lines[-1])
+        if size >= PIECE_BYTES:
+            yield b"".join(lines)
+            lines.clear()
+            size = 0
+    if lines:
+        yield b"".join(lines)
 
 
 def _lines(shape: Shape, batch: Sequence[WatchEvent]) -> bytes:
@@ -164,7 +186,7 @@ class _Frames:
 
     def __init__(self, call: Call) -> None:
         self._request = call.request
-        self._socket = web.WebSocketResponse(protocols=("base64.binary.k8s.io", "binary.k8s.io"), autoping=True, compress=False)
+        self._socket = websockets.new(("base64.binary.k8s.io", "binary.k8s.io"))
         self._reader: asyncio.Task[Any] | None = None
         self._call = call
 
@@ -173,8 +195,15 @@ class _Frames:
         self._reader = asyncio.create_task(self._read_until_closed())
 
     async def send(self, lines: bytes) -> None:
-        for line in lines.splitlines():
-            await self._socket.send_str(line.decode())
+        """Waits for a slow client as `_Lines` does."""
+        try:
+            async with asyncio.timeout(self._call.settings.watch_stall_s):
+                for line in lines.splitlines():
+                    await self._socket.send_str(line.decode())
+        except TimeoutError:
+            if self._request.transport is not None:
+                self._request.transport.abort()
+            raise ClientConnectionResetError("the watcher takes nothing") from None
 
     async def end(self) -> web.StreamResponse:
         if self._reader is not None:
@@ -184,6 +213,6 @@ class _Frames:
 
     async def _read_until_closed(self) -> None:
         """Ignores what the client sends, and returns when it closes the WebSocket, which ends the watch."""
-        async for _message in self._socket:
+        async for _message in websockets.incoming(self._socket):
             pass
         self._call.connection.end_stream()

@@ -10,13 +10,13 @@ from contextlib import suppress
 
 from aiohttp import ClientConnectionResetError, WSMsgType, web
 
-from labctl.api import answer, status
+from labctl.api import answer, status, websockets
 from labctl.api.call import Call
 from labctl.api.streams import pods
 from labctl.api.streams.carry import Destination, Inbox
 from labctl.api.streams.spdy_channels import Upgraded, choose_version
 from labctl.api.streams.tunnel import Tunnel
-from labctl.api.streams.websocket import HEARTBEAT_S, MESSAGE_MAX_BYTES, ChannelSocket, choose_protocol, not_upgraded
+from labctl.api.streams.websocket import MESSAGE_MAX_BYTES, ChannelSocket, choose_protocol, not_upgraded
 from labctl.remote.interface import Remote
 from labctl.resources.resources import Resources
 
@@ -68,12 +68,12 @@ def _ports(call: Call) -> list[int]:
 
 async def _tunnel(call: Call, destination: Destination) -> web.StreamResponse:
     """Serves kubectl since 1.31, which sends its SPDY connection through a WebSocket's messages."""
-    socket = web.WebSocketResponse(protocols=(TUNNEL,), heartbeat=HEARTBEAT_S, max_msg_size=MESSAGE_MAX_BYTES, compress=False)
+    socket = websockets.new((TUNNEL,), message_max_bytes=MESSAGE_MAX_BYTES)
     await socket.prepare(call.request)
     tunnel = Tunnel(destination, socket.send_bytes)
     try:
         with call.connection.streaming():
-            async for message in socket:
+            async for message in websockets.incoming(socket):
                 if message.type != WSMsgType.BINARY or not await tunnel.received(message.data):
                     break
     finally:

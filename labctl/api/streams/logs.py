@@ -8,11 +8,11 @@ from contextlib import suppress
 
 from aiohttp import ClientConnectionResetError, WSCloseCode, web
 
-from labctl.api import answer, status
+from labctl.api import answer, status, websockets
 from labctl.api.call import Call
 from labctl.api.query import Query
 from labctl.api.streams import pods
-from labctl.api.streams.websocket import HEARTBEAT_S, choose_protocol
+from labctl.api.streams.websocket import choose_protocol
 from labctl.clock import parse_rfc3339
 from labctl.errors import ApiError, LabctlError
 from labctl.remote.interface import Remote, Stream
@@ -105,7 +105,7 @@ async def _pass_on(call: Call, stream: Stream) -> web.StreamResponse:
 
 async def _to_websocket(call: Call, stream: Stream, protocol: str) -> web.StreamResponse:
     """Sends the log in messages of any length, after an empty one. Messages of the client are ignored; if it closes the WebSocket, the log ends."""
-    socket = web.WebSocketResponse(protocols=(protocol,) if protocol else (), heartbeat=HEARTBEAT_S, compress=False)
+    socket = websockets.new((protocol,) if protocol else ())
     await socket.prepare(call.request)
     sending = asyncio.create_task(_messages(socket, stream, text=protocol.startswith("base64")))
     listening = asyncio.create_task(_until_closed(socket))
@@ -136,5 +136,5 @@ async def _messages(socket: web.WebSocketResponse, stream: Stream, *, text: bool
 
 
 async def _until_closed(socket: web.WebSocketResponse) -> None:
-    async for _message in socket:
+    async for _message in websockets.incoming(socket):
         pass

@@ -16,6 +16,7 @@ from aiohttp import ClientConnectionResetError
 from labctl.api import answer, status
 from labctl.api.call import Call
 from labctl.api.streams import spdy
+from labctl.api.turns import Turns
 from labctl.errors import ApiError
 
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
@@ -23,6 +24,7 @@ NUMBERS = {"stdin": STDIN, "stdout": STDOUT, "stderr": STDERR, "error": ERROR, "
 OPENING_S = 30.0  # a real server waits this long for the client's streams
 CLOSING_S = 2.0
 EARLY_MAX_BYTES = 1 << 20
+_MESSAGE_BYTES = 100  # what a message costs beside its data: they may be of one byte each
 SIZE_MAX_BYTES = 4096
 FRAME_MAX_BYTES = 1 << 20
 _READ_BYTES = 64 << 10
@@ -77,6 +79,7 @@ class SpdyChannels:
     def __init__(self, connection: Upgraded) -> None:
         self._connection = connection
         self._framer = spdy.Framer()
+        self._turns = Turns()
         self._streams: dict[int, int] = {}  # channel -> stream
         self._channels: dict[int, int] = {}  # stream -> channel
         self._early: list[tuple[int, bytes]] = []
@@ -93,7 +96,7 @@ class SpdyChannels:
                     if messages is None:
                         raise status.bad_request("the client went before it had opened its streams")
                     self._early += messages
-                    early_bytes += sum(len(data) for _, data in messages)
+                    early_bytes += sum(_MESSAGE_BYTES + len(data) for _, data in messages)
                     if early_bytes > EARLY_MAX_BYTES:
                         raise status.bad_request("the client sends before it has opened its streams")
         except TimeoutError:
@@ -137,6 +140,7 @@ class SpdyChannels:
         try:
             for frame in self._framer.feed(data):
                 messages += await self._frame(frame)
+                await self._turns.handled()
         except (spdy.ProtocolError, ClientConnectionResetError):
             return None
         return messages

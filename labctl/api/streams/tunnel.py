@@ -14,6 +14,7 @@ from aiohttp import ClientConnectionResetError
 
 from labctl.api.streams import pods, spdy
 from labctl.api.streams.carry import Destination, Inbox
+from labctl.api.turns import Turns
 
 CONNECTIONS_MAX = 256
 
@@ -25,6 +26,7 @@ class Tunnel:
         self._destination = destination
         self._send = send
         self._framer = spdy.Framer()
+        self._turns = Turns()
         self._errors: dict[str, int] = {}  # request id -> its error stream
         self._inboxes: dict[int, Inbox] = {}  # by data stream
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -34,6 +36,7 @@ class Tunnel:
         try:
             for frame in self._framer.feed(data):
                 await self._frame(frame)
+                await self._turns.handled()
         except (ClientConnectionResetError, spdy.ProtocolError):
             return False
         return True

@@ -10,14 +10,13 @@ import binascii
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Sequence
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSMsgType
 
-from labctl.api import status
+from labctl.api import status, websockets
 from labctl.api.call import Call
 from labctl.errors import Unreachable
 from labctl.remote.interface import Remote
 
-HEARTBEAT_S = 30.0
 MESSAGE_MAX_BYTES = 32 << 20  # as in the library that Kubernetes' server uses
 _DIGIT = ord("0")
 
@@ -46,8 +45,7 @@ class ChannelSocket:
     def __init__(self, protocol: str) -> None:
         self.protocol = protocol
         self._base64 = "base64" in protocol
-        protocols = (protocol,) if protocol else ()
-        self.response = web.WebSocketResponse(protocols=protocols, heartbeat=HEARTBEAT_S, max_msg_size=MESSAGE_MAX_BYTES, compress=False)
+        self.response = websockets.new((protocol,) if protocol else (), message_max_bytes=MESSAGE_MAX_BYTES)
 
     async def send(self, channel: int, data: bytes) -> None:
         if self._base64:
@@ -57,7 +55,7 @@ class ChannelSocket:
 
     async def messages(self) -> AsyncIterator[tuple[int, bytes]]:
         """Yields (channel, data) of each message until the client closes. A message that the subprotocol does not allow also ends the stream."""
-        async for message in self.response:
+        async for message in websockets.incoming(self.response):
             if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
                 return
             data = message.data if isinstance(message.data, bytes) else message.data.encode()

@@ -25,7 +25,7 @@ from labctl.resources.verbs.versions import convert_entries
 from labctl.store.interface import Batch, Change, Entry
 
 _POOL = 2_048
-_INITIAL_CHUNK = 500
+_INITIAL_BYTES = 128 << 10  # of the objects that there are, as many are handed over at once
 
 
 class EventPool:
@@ -162,8 +162,16 @@ class ObjectWatch:
         matching = [entry for entry in entries if match is None or match(entry)]
 
         def pieces() -> Iterator[list[WatchEvent]]:
-            for start in range(0, len(matching), _INITIAL_CHUNK):
-                yield [WatchEvent("ADDED", entry) for entry in matching[start : start + _INITIAL_CHUNK]]
+            events: list[WatchEvent] = []
+            size = 0
+            for entry in matching:
+                events.append(WatchEvent("ADDED", entry))
+                size += len(entry.value)
+                if size >= _INITIAL_BYTES:
+                    yield events
+                    events, size = [], 0
+            if events:
+                yield events
             if mark:
                 yield [self._bookmark(revision, {"k8s.io/initial-events-end": "true"})]
 
