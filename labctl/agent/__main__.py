@@ -1,4 +1,4 @@
-"""The zipapp's one door: `run`, `exec`, `attach`, `logs`, `facts`, `clean`; `helper`, `forwarder`, `dns` and `fault` for the master's network, proxy, names and faults.
+"""The zipapp's one door: `run`, `exec`, `attach`, `logs`, `forward`, `facts`, `clean`; `helper`, `forwarder`, `dns` and `fault` for the master's network, proxy, names and faults.
 
 Modules are imported by the subcommand that needs them: `logs` and `exec` answer as fast as Python starts.
 """
@@ -29,6 +29,10 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("argv", nargs=argparse.REMAINDER)
         if name == "logs":
             _log_options(command)
+    forward = commands.add_parser("forward", help="a connection to a port of a pod, on standard input and output")
+    forward.add_argument("--config", default="/etc/labctl/agent.json")
+    forward.add_argument("--pod", required=True, help="the pod's uid")
+    forward.add_argument("port", type=int)
     commands.add_parser("facts", help="what this machine is, as JSON")
     clean = commands.add_parser("clean", help="remove all of labctl from this machine")
     clean.add_argument("--config", default="/etc/labctl/agent.json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import selectors
+import select
 import signal
 import socket
 import struct
@@ -16,28 +16,26 @@ PACKET_BYTES = 32 * 1024 + 1
 
 
 def attach(bundle: str, tty: bool) -> None:
-    """Serve until the container closes its streams."""
+    """Serve until the container closes its streams, or the client is gone."""
     folder = os.open(bundle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     channel.connect(f"/proc/self/fd/{folder}/attach")  # the path itself may be longer than a socket's may be
     if tty:
         _follow_window(bundle)
-    with selectors.DefaultSelector() as selector:
-        selector.register(channel, selectors.EVENT_READ)
-        _register_input(selector)
-        _pump(selector, channel)
+    with channel, select.epoll() as epoll:
+        epoll.register(channel, select.EPOLLIN)
+        with contextlib.suppress(PermissionError):  # a file: nobody stops reading that
+            epoll.register(1, 0)
+        with contextlib.suppress(PermissionError):  # a file or nothing: it can't be waited for, and there is no person at it
+            epoll.register(0, select.EPOLLIN)
+        _pump(epoll, channel)
 
 
-def _register_input(selector: selectors.BaseSelector) -> None:
-    with contextlib.suppress(PermissionError, ValueError):  # a file or nothing: it can't be waited for, and there is no person at it
-        selector.register(0, selectors.EVENT_READ)
-
-
-def _pump(selector: selectors.BaseSelector, channel: socket.socket) -> None:
+def _pump(epoll: select.epoll, channel: socket.socket) -> None:
     outputs = {2: sys.stdout.buffer, 3: sys.stderr.buffer}
     while True:
-        for key, _ in selector.select():
-            if key.fileobj is channel:
+        for descriptor, _ in epoll.poll():
+            if descriptor == channel.fileno():
                 packet = channel.recv(PACKET_BYTES)
                 if not packet:
                     return
@@ -45,12 +43,14 @@ def _pump(selector: selectors.BaseSelector, channel: socket.socket) -> None:
                 if output:
                     output.write(packet[1:])
                     output.flush()
+            elif descriptor == 1:  # the client is gone, and a silent container would never tell
+                return
             else:
                 typed = os.read(0, PACKET_BYTES - 1)
                 if typed:
                     channel.sendall(typed)
                 else:
-                    selector.unregister(0)
+                    epoll.unregister(0)
                     channel.shutdown(socket.SHUT_WR)
 
 

@@ -65,6 +65,11 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(flags), "unshare")
 
 
+def enter(namespace: int, kind: int) -> None:
+    """Moves the calling *thread* into the namespace of this descriptor."""
+    _check(_libc.setns(namespace, kind), "setns")
+
+
 def keep_memory_small() -> None:
     """Use one malloc arena and trim eagerly. Our threads live for milliseconds, but their arenas would stay."""
     if hasattr(_libc, "mallopt"):

@@ -1,4 +1,4 @@
-"""`exec`, `attach` and `logs`: run over SSH by the master, for `kubectl exec|attach|logs`. They read the machine; the agent need not run.
+"""`exec`, `attach`, `logs` and `forward`: run over SSH by the master, for `kubectl exec|attach|logs|port-forward`. They read the machine; the agent need not run.
 
 Standard input and output are the container's; `logs` writes what the container said on either to its output, in the order it was said. What goes wrong
 here goes to standard error with status 125 (this tool), 126 (can't be run) or 127 (not found).
@@ -28,7 +28,7 @@ class Failure(Exception):
 def stream(arguments: argparse.Namespace) -> int:
     try:
         config = settings_.read(arguments.config) if os.path.exists(arguments.config) else settings_.Settings("", "", "", "", "")
-        return {"exec": _exec, "attach": _attach, "logs": _logs}[arguments.command](arguments, config)
+        return {"exec": _exec, "attach": _attach, "logs": _logs, "forward": _forward}[arguments.command](arguments, config)
     except Failure as failure:
         print(failure, file=sys.stderr)
         return failure.status
@@ -38,12 +38,16 @@ def stream(arguments: argparse.Namespace) -> int:
 
 
 def _container(config: settings_.Settings, pod: str, name: str) -> Container:
-    if not pod.replace("-", "").isalnum():
-        raise Failure(f"{pod!r} is no pod uid")
+    _must_be_uid(pod)
     found = Records(config.state_dir).pod(pod).latest(name)
     if found is None:
         raise Failure(f"container {name} not found in pod {pod}")
     return found
+
+
+def _must_be_uid(pod: str) -> None:
+    if not pod.replace("-", "").isalnum():
+        raise Failure(f"{pod!r} is no pod uid")
 
 
 def _running(config: settings_.Settings, arguments: argparse.Namespace) -> Container:
@@ -131,8 +135,20 @@ def _attach(arguments: argparse.Namespace, config: settings_.Settings) -> int:
     return 0
 
 
+def _forward(arguments: argparse.Namespace, config: settings_.Settings) -> int:
+    from .forward import Refused, forward
+
+    _must_be_uid(arguments.pod)
+    try:
+        forward(config.state_dir, arguments.pod, arguments.port)
+    except Refused as refused:
+        raise Failure(str(refused)) from refused
+    return 0
+
+
 def _logs(arguments: argparse.Namespace, config: settings_.Settings) -> int:
     from .logs import LogRequest, read
+    from .readers import wait_while_read
 
     records = Records(config.state_dir)
     container = _container(config, arguments.pod, arguments.container)
@@ -150,9 +166,9 @@ def _logs(arguments: argparse.Namespace, config: settings_.Settings) -> int:
     output = sys.stdout.buffer
 
     def sleep(seconds: float) -> None:
-        """Waits for more log; what is there goes out first."""
+        """Waits for more log; what is there goes out first. A silent container's log must end with its reader, too."""
         output.flush()
-        time.sleep(seconds)
+        wait_while_read(seconds)
 
     for piece in read(container.log_path, request, alive, sleep):
         output.write(piece)

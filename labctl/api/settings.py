@@ -22,4 +22,4 @@ class ApiSettings:
     handshakes_of_one: int = 1_024  # of them, of one address; a pod's address is its own
     connections_of_one: int = 512  # of one address without a certificate, or of one node's certificate: each costs 0.2 MB
     stop_s: float = 2.0  # how long a stop waits for requests under way
-    dial_s: float = 10.0  # proxy and port-forward: until the pod answered the connect
+    dial_s: float = 10.0  # proxy: until the pod answered the connect

@@ -1,6 +1,6 @@
 """SSH to minions, seen from the master's loop: plain values in, plain values out. All of paramiko runs in one child process.
 
-Who calls it: `machines` (push, facts), `network` and `proxy` (call: the helper on the control channel), `api` (open: exec, attach, logs; dial: proxy, port-forward).
+Who calls it: `machines` (push, facts), `network` and `proxy` (call: the helper on the control channel), `api` (open: exec, attach, logs, port-forward; dial: proxy).
 What it never does: know an object; let one machine's delay delay another's; retry a call whose effect is unknown.
 """
 
@@ -76,10 +76,10 @@ class Remote(Protocol):
         """
 
     async def open(self, name: str, argv: Sequence[str], *, terminal: Terminal | None = None) -> Stream:
-        """Start a command with its streams, on a connection for streams (at most 8 channels each). For exec, attach and logs."""
+        """Start a command with its streams, on a connection for streams (at most 8 channels each). For exec, attach, logs and port-forward."""
 
     async def dial(self, name: str, host: str, port: int) -> Stream:
-        """Return a TCP connection made by the minion's sshd (direct-tcpip), for the API's proxy and port-forward."""
+        """Return a TCP connection made by the minion's sshd (direct-tcpip), for the API's proxy."""
 
     def listen(self, tell: Callable[[str, str, Any], None]) -> None:
         """Add a listener: `tell(machine, method, params)` is called on the loop, for what helpers say unasked and for what the SSH process itself saw.

@@ -1,4 +1,4 @@
-"""A lab of one fake minion for the streams: its agent answers exec, attach and logs as the real one does, and its pods' ports answer HTTP."""
+"""A lab of one fake minion for the streams: its agent answers exec, attach, logs and forward as the real one does, and its pods' ports answer HTTP."""
 
 from __future__ import annotations
 
@@ -25,7 +25,17 @@ async def agent(shell: Shell) -> int:
         while part := await shell.read():
             await shell.write(part.upper())
         return 0
+    if verb == "forward":
+        return await _forward(shell, int(rest[-1]))
     return await _logs(shell, rest)
+
+
+async def _forward(shell: Shell, port: int) -> int:
+    program = shell.host.ports.get((POD_IP, port))
+    if program is None:
+        await shell.write(f"failed to connect to localhost:{port}: connect: connection refused\n".encode(), 2)
+        return 125
+    return await program(shell)
 
 
 async def _exec(shell: Shell, command: list[str]) -> int:

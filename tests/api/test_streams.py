@@ -6,7 +6,7 @@ import asyncio
 import ssl
 import struct
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +217,7 @@ async def test_port_forward_to_a_port_where_nothing_listens(lab: Lab) -> None:
         port = int((await asyncio.wait_for(process.stdout.readline(), 10)).decode().split("127.0.0.1:")[1].split(" ")[0])
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         assert await asyncio.wait_for(reader.read(), 5) == b""
-        assert b"Connection refused" in await asyncio.wait_for(process.stderr.readline(), 5)
+        assert b"connection refused" in await asyncio.wait_for(process.stderr.readline(), 5)
         writer.close()
     finally:
         await ended(process)
@@ -483,13 +483,13 @@ async def test_a_subprotocol_that_nobody_speaks(lab: Lab) -> None:
 async def test_port_forward_keeps_what_comes_before_the_pod_is_dialled(lab: Lab, protocol: str) -> None:
     api, host, remote = lab
     host.ports[minions.POD_IP, 7] = host.ports[minions.POD_IP, 8] = minions.echo
-    may_dial, dial = asyncio.Event(), remote.dial
+    may_open, opened = asyncio.Event(), remote.open
 
-    async def later(name: str, address: str, port: int) -> Any:
-        await may_dial.wait()
-        return await dial(name, address, port)
+    async def later(name: str, argv: Sequence[str], **options: Any) -> Any:
+        await may_open.wait()
+        return await opened(name, argv, **options)
 
-    remote.dial = later  # type: ignore[method-assign]
+    remote.open = later  # type: ignore[method-assign]
     text = "base64" in protocol
 
     def form(channel: int, data: bytes) -> str | bytes:
@@ -501,7 +501,7 @@ async def test_port_forward_keeps_what_comes_before_the_pod_is_dialled(lab: Lab,
             assert (await socket.receive(5)).data == form(channel, struct.pack("<H", port))
         for part in (b"early ", b"bytes"):
             await (socket.send_str(form(2, part)) if text else socket.send_bytes(form(2, part)))  # type: ignore[arg-type]
-        may_dial.set()
+        may_open.set()
         got = b""
         while len(got) < 11:
             data = (await socket.receive(5)).data

@@ -5,12 +5,14 @@ import base64
 import json
 import re
 import ssl
+import subprocess
+import urllib.request
 
 import aiohttp
 import pytest
 import yaml
 
-from tests.e2e.cluster import PATIENCE
+from tests.e2e.cluster import PATIENCE, wait
 from tests.e2e.test_workloads import pod, running
 
 SIZES = "while true; do stty size; sleep 0.1; done"
@@ -75,3 +77,46 @@ def test_kubectl_over_spdy(terminals, tmp_path):
     terminals.kubectl("cp", str(tmp_path / "file"), "waits:/tmp/file", env=environment)
     terminals.kubectl("cp", "waits:/tmp/file", str(tmp_path / "back"), env=environment)
     assert (tmp_path / "back").read_bytes() == (tmp_path / "file").read_bytes()
+
+
+LOOPBACK = "mkdir /tmp/page && echo from inside >/tmp/page/index.html && exec httpd -f -p 127.0.0.1:8080 -h /tmp/page"
+
+
+def started(cluster, *arguments: str) -> subprocess.Popen:
+    environment = {**cluster.environment, "KUBECONFIG": str(cluster.folder / ".labctl" / "kubeconfig")}
+    return subprocess.Popen(["kubectl", *arguments], env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def ended(process: subprocess.Popen) -> None:
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_port_forward_reaches_what_listens_on_the_pods_loopback_alone(terminals):
+    answers = {"exec": {"command": ["wget", "-q", "-O-", "http://127.0.0.1:8080/"]}, "periodSeconds": 1}
+    inside = pod("inside", "sh", "-c", LOOPBACK, container={"readinessProbe": answers})
+    terminals.kubectl("create", "-f", "-", input=json.dumps(inside))
+    running(terminals, "inside")
+    forward = started(terminals, "port-forward", "pod/inside", ":8080")
+    try:
+        port = forward.stdout.readline().split("127.0.0.1:")[1].split(" ")[0]
+        assert urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20 * PATIENCE).read() == b"from inside\n"
+    finally:
+        ended(forward)
+
+
+def test_clients_that_go_leave_nothing_on_the_machine_though_the_pod_is_silent(terminals):
+    node = terminals.get("pod", "waits")["spec"]["nodeName"]
+
+    def agents() -> list[str]:
+        listed = terminals.on(node, "ps", "-eo", "args").stdout
+        return [line for line in listed.splitlines() if "/opt/labctl/agent attach" in line or "/opt/labctl/agent logs" in line]
+
+    for arguments in (("logs", "-f", "waits"), ("attach", "waits")):
+        client = started(terminals, *arguments)
+        try:
+            wait(agents, f"{arguments[0]} has begun")
+        finally:
+            ended(client)
+        wait(lambda: not agents(), f"nothing of {arguments[0]} is left")

@@ -1,6 +1,6 @@
 """This module carries one forwarded connection between a client's stream and a pod's port, in both directions, until the pod closes it.
 
-What the client sends before the pod is dialled waits in an Inbox of bounded size: when it is full, nothing more is read from the client. After the
+What the client sends before the connection to the pod is made waits in an Inbox of bounded size: when it is full, nothing more is read from the client. After the
 connection has ended, its Inbox drops what still comes, so that it does not block other connections of the same client.
 """
 
@@ -10,10 +10,15 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from labctl.api.streams import pods
 from labctl.errors import LabctlError
 from labctl.remote.interface import Remote, Stream
+from labctl.resources.kinds.core_v1.pod_view import Pod
 
 INBOX_BYTES = 256 << 10
+COMPLAINT_BYTES = 4 << 10
+"""More than this of what the agent says about a failure is dropped."""
+STDOUT = 1
 
 
 class Inbox:
@@ -64,29 +69,38 @@ class Inbox:
 
 
 class Destination:
-    """A pod's address, and the machine from which it is dialled."""
+    """A pod, and the machine on which its ports are reached."""
 
-    def __init__(self, remote: Remote, machine: str, address: str) -> None:
+    def __init__(self, remote: Remote, machine: str, pod: Pod) -> None:
         self._remote = remote
         self._machine = machine
-        self._address = address
+        self._pod = pod
 
     async def carry(self, port: int, inbox: Inbox, to_client: Callable[[bytes], Awaitable[None]]) -> str:
-        """Dials the port and carries bytes in both directions until the pod closes. Returns what went wrong, or ""."""
+        """Connects to the port from inside the pod, and carries bytes in both directions until the pod closes. Returns what went wrong, or ""."""
         try:
-            stream = await self._remote.dial(self._machine, self._address, port)
-            sending = asyncio.create_task(_to_pod(inbox, stream))
-            try:
-                async for _number, chunk in stream.read():
-                    await to_client(chunk)
-            finally:
-                sending.cancel()
-                await stream.close()
-        except LabctlError as problem:
-            return str(problem)
+            problem = await self._carry(port, inbox, to_client)
+        except LabctlError as error:
+            problem = str(error)
         finally:
             inbox.close()
-        return ""
+        named = f"{self._pod.metadata.name}_{self._pod.metadata.namespace}"
+        return f"error forwarding port {port} to pod {named}, uid {self._pod.metadata.uid}: {problem}" if problem else ""
+
+    async def _carry(self, port: int, inbox: Inbox, to_client: Callable[[bytes], Awaitable[None]]) -> str:
+        stream = await self._remote.open(self._machine, [*pods.AGENT, "forward", "--pod", self._pod.metadata.uid, str(port)])
+        sending = asyncio.create_task(_to_pod(inbox, stream))
+        complaint = b""
+        try:
+            async for number, chunk in stream.read():
+                if number == STDOUT:
+                    await to_client(chunk)
+                else:
+                    complaint = (complaint + chunk)[:COMPLAINT_BYTES]
+            return complaint.decode(errors="replace").strip() if await stream.status() else ""
+        finally:
+            sending.cancel()
+            await stream.close()
 
 
 async def _to_pod(inbox: Inbox, stream: Stream) -> None:

@@ -1,6 +1,6 @@
 """port-forward works over a WebSocket, with SPDY inside (kubectl) or with channels (the Python client), or over SPDY itself (older programs).
 
-Each connection is dialled from the pod's machine."""
+Each connection is made inside the pod's own network, by the agent's `forward` on the pod's machine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Forward:
         machine = pods.machine_of(pod)
         if not pod.status.pod_ip or pod.status.phase != "Running":
             raise status.bad_request(f"unable to forward port because pod is not running. Current status={pod.status.phase}")
-        destination = Destination(self._remote, machine, pod.status.pod_ip)
+        destination = Destination(self._remote, machine, pod)
         if call.is_spdy:
             return await _spdy(call, destination)
         if not call.is_websocket:

@@ -1,6 +1,6 @@
 """A Tunnel serves port-forward over SPDY. kubectl opens two streams for each local connection, `error` and `data`, with the same request id.
 
-When both are open, the pod's port is dialled. The frames may come in a WebSocket's messages or on a connection of their own: the owner passes received
+When both are open, the connection to the pod is made. The frames may come in a WebSocket's messages or on a connection of their own: the owner passes received
 bytes to `received`, and the tunnel calls `send` with bytes for the client.
 """
 
@@ -85,9 +85,8 @@ class Tunnel:
         self._inboxes.pop(data).close()
 
     async def _connection(self, data: int, error: int, port: int) -> None:
-        """Serves one local connection of kubectl from the dial to its end. The error stream carries what went wrong."""
+        """Serves one local connection of kubectl from its beginning to its end. The error stream carries what went wrong."""
         with suppress(ClientConnectionResetError):
             problem = await self._destination.carry(port, self._inboxes[data], lambda chunk: self._send(self._framer.data(data, chunk)))
-            message = f"error forwarding port {port} to pod: {problem}".encode() if problem else b""
-            await self._send(self._framer.data(error, message, fin=True))
+            await self._send(self._framer.data(error, problem.encode(), fin=True))
             await self._send(self._framer.data(data, b"", fin=True))
