@@ -113,3 +113,16 @@ async def test_the_older_openapi_tells_nothing_below_a_field_that_keeps_others(h
     async with session.get("/openapi/v3/apis/example.com/v1") as answer:
         spec = (await answer.json())["components"]["schemas"]["com.example.v1.Widget"]["properties"]["spec"]
     assert "ports" in spec["properties"]
+
+
+async def test_numbers_are_as_large_as_json_has_them(http: tuple[ApiServer, aiohttp.ClientSession]) -> None:
+    """The format int32 only tells clients something, and what may be a number or a text may be a number of bytes."""
+    api, session = http
+    number, either = {"type": "integer", "format": "int32", "maximum": 4294967295}, {"x-kubernetes-int-or-string": True}
+    await with_schema(api, {"type": "object", "properties": {"asn": number, "memory": either}})
+    code, made, _ = await applied(session, HEAD + "asn: 4200000000\nmemory: 8589934592\n")
+    assert (code, made.get("asn"), made.get("memory")) == (201, 4200000000, 8589934592), made
+    code, said, _ = await applied(session, HEAD + "asn: 4294967296\n")
+    assert code == 422 and "asn in body should be less than or equal to 4294967295" in said["message"]
+    code, said, _ = await applied(session, HEAD + "asn: much\n")
+    assert code == 400 and ".asn: expected numeric (int or float), got &value.valueUnstructured" in said["message"]

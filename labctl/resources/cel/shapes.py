@@ -13,10 +13,6 @@ class Shape(Protocol):
     def most(self) -> int: ...
 
     @property
-    def sized(self) -> bool:
-        """Tell whether comparing it takes longer the bigger it is: a text, a list, a map."""
-
-    @property
     def fields(self) -> Mapping[str, Shape] | None: ...
 
     @property
@@ -37,10 +33,6 @@ class ValueShape:
     @property
     def most(self) -> int:
         return max((len(each) for each in self._values if isinstance(each, (str, bytes, list, dict))), default=1)
-
-    @property
-    def sized(self) -> bool:
-        return any(isinstance(each, (str, bytes, list, dict)) for each in self._values)
 
     @property
     def fields(self) -> Mapping[str, Shape] | None:

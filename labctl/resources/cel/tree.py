@@ -18,7 +18,7 @@ class Node(msgspec.Struct, frozen=True):
 
 
 class Const(Node, frozen=True):
-    """A literal; `size` is that of a string's or bytes' value."""
+    """A literal; `size` is that of a string's or bytes' value, 1 of a number's."""
 
     size: int = 0
     text: str = ""
@@ -135,8 +135,8 @@ def walk(node: Node) -> Iterator[Node]:
 def _const(data: bytes) -> Node:
     for number, value in _fields(data):
         if number in (6, 7):
-            return Const(len(value), value.decode(errors="replace"))
-    return Const()
+            return Const(len(value.decode(errors="replace")), value.decode(errors="replace"))
+    return Const(1)
 
 
 def _ident(data: bytes) -> Node:

@@ -20,8 +20,23 @@ MOST_TEXT = 200_000
 
 _HINT = "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)"
 _REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
-_KNOWN_TEXTS = {"date": 10, "date-time": 40, "duration": 40, "uuid": 36, "ipv4": 15, "ipv6": 45}
-_SMALLEST = {"string": 2, "object": 2, "array": 2, "boolean": 4, "integer": 1, "number": 1}
+_KNOWN_TEXTS = {"date": 12, "date-time": 32, "duration": 32}
+_SMALLEST = {"string": 2, "object": 2, "array": 2, "boolean": 4, "date": 12, "date-time": 21, "duration": 3}
+"""Characters of the smallest value of a type or a format in JSON; 1 of all others."""
+
+
+def _smallest(node: Node) -> int:
+    """Return the characters of the smallest value in JSON. What has a default may be left out."""
+    needed = [(name, node.properties[name]) for name in node.required if name in node.properties and not node.properties[name].has_default]
+    return _SMALLEST.get(node.format, _SMALLEST.get(node.type, 1)) + sum(len(name) + _smallest(child) + 4 for name, child in needed)
+
+
+def _entries(node: Node, within: int = MOST_SIZE - 2) -> int:
+    """Return how many items of a list, or entries of a map, fit into a request."""
+    below = node.items or node.extra
+    if below is None:
+        return within // 2
+    return within // (_smallest(below) + (1 if node.items is not None else 6))
 
 
 class SchemaShape:
@@ -36,25 +51,20 @@ class SchemaShape:
     def most(self) -> int:
         node = self._node
         if node.type == "array":
-            smallest = _SMALLEST.get(node.items.type, 1) + 1 if node.items else 2
-            return node.max_items if node.max_items is not None else MOST_SIZE // smallest
+            return node.max_items if node.max_items is not None else _entries(node)
         if self._is_object:
-            return node.max_properties if node.max_properties is not None else MOST_SIZE // 6 if node.extra else 1 + len(node.properties)
+            return 0 if node.extra is None else node.max_properties if node.max_properties is not None else _entries(node)
         if node.type == "string" or node.int_or_string or not node.type:
             return self._most_text()
-        return 1
+        return 0  # two numbers are compared in no time
 
     def _most_text(self) -> int:
         node = self._node
-        if node.enum:
-            return max((len(each) for each in node.enum if isinstance(each, str)), default=1)
         if node.max_length is not None:
-            return node.max_length * 4
-        return _KNOWN_TEXTS.get(node.format, MOST_SIZE)
-
-    @property
-    def sized(self) -> bool:
-        return self._node.type in ("string", "array", "object", "")
+            return node.max_length if node.format == "byte" else node.max_length * 4
+        if node.enum:
+            return max((len(each) for each in node.enum if isinstance(each, str)), default=0)
+        return _KNOWN_TEXTS.get(node.format, MOST_SIZE - 2)
 
     @property
     def fields(self) -> Mapping[str, Shape] | None:
@@ -74,13 +84,14 @@ class SchemaShape:
         return SchemaShape(_KEY) if self._is_object else None
 
 
-_KEY = Node({"type": "string", "maxLength": 63})
+_KEY = Node({"type": "string", "maxLength": 0})  # Kubernetes counts no characters of keys
 _NAME = {"type": "string", "maxLength": 253}
+_NAMED = Node(_NAME)
 _METADATA = Node({"type": "object", "properties": {"name": _NAME, "generateName": _NAME}})
 
 
 def _head() -> dict[str, Shape]:
-    return {"apiVersion": SchemaShape(_KEY), "kind": SchemaShape(_KEY), "metadata": SchemaShape(_METADATA)}
+    return {"apiVersion": SchemaShape(_NAMED), "kind": SchemaShape(_NAMED), "metadata": SchemaShape(_METADATA)}
 
 
 def rule_problems(path: str, schema: Mapping[str, Any]) -> list[FieldError]:
@@ -107,20 +118,21 @@ class _Look:
     def __init__(self) -> None:
         self.total = 0.0
 
-    def at(self, path: str, node: Node, times: int, *, correlated: bool, root: bool = False) -> Iterator[FieldError]:
-        """Yield what is wrong at this node. `times` is how often a value of this node may be in one object."""
+    def at(self, path: str, node: Node, times: int | None, *, correlated: bool, root: bool = False) -> Iterator[FieldError]:
+        """Yield what is wrong at this node. `times` is how often a value of this node may be in one object; None where a list or map that it
+        is in has no bound: then as often as fits into a request."""
         if not node.checks:
             return
+        often = times if times is not None else MOST_SIZE // (_smallest(node) + 1)
         for number, said in enumerate(node.rules):
-            yield from self._rule(f"{path}.x-kubernetes-validations[{number}]", node, said, times, correlated, root)
+            yield from self._rule(f"{path}.x-kubernetes-validations[{number}]", node, said, often, correlated, root)
         for name, child in node.properties.items():
             yield from self.at(f"{path}.properties[{name}]", child, times, correlated=correlated)
-        most = SchemaShape(node).most
         if node.extra is not None:
-            yield from self.at(f"{path}.additionalProperties", node.extra, times * most, correlated=correlated)
+            yield from self.at(f"{path}.additionalProperties", node.extra, _product(times, node.max_properties), correlated=correlated)
         if node.items is not None:
             keyed = correlated and node.list_type in ("map", "set")
-            yield from self.at(f"{path}.items", node.items, times * most, correlated=keyed)
+            yield from self.at(f"{path}.items", node.items, _product(times, node.max_items), correlated=keyed)
 
     def _rule(self, path: str, node: Node, said: Mapping[str, Any], times: int, correlated: bool, root: bool) -> Iterator[FieldError]:
         yield from _said(path, said)
@@ -164,6 +176,10 @@ class _Look:
         if cost > MOST_OF_A_RULE:
             what = "messageExpression" if path.endswith("messageExpression") else "rule"
             yield fields.forbidden(path, f"estimated {what} cost exceeds budget by factor of {_factor(cost / MOST_OF_A_RULE)} {_HINT}")
+
+
+def _product(times: int | None, bound: int | None) -> int | None:
+    return None if times is None or bound is None else times * bound
 
 
 def _factor(times: float) -> str:

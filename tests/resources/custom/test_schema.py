@@ -103,7 +103,8 @@ SAID = [
     ({**TEXT, "not": {"enum": ["x"]}}, "x", ['spec: Invalid value: "x": "spec" must not validate the schema (not)']),
     ({"type": "array", "items": TEXT, "x-kubernetes-list-type": "set"}, ["a", "b", "a"], ['spec[2]: Duplicate value: "a"']),
     ({"type": "array", "items": TEXT, "x-kubernetes-list-type": "atomic"}, ["a", "a"], []),
-    ({"type": "integer", "format": "int32"}, 2**31, ["spec: Invalid value: 2147483648: spec in body must be of type int32: 2147483648"]),
+    ({"type": "integer", "format": "int32", "maximum": 4294967295}, 4200000000, []),
+    ({"type": "integer"}, 2**63, ['spec: Invalid value: "number": spec in body must be of type integer: "number"']),
 ]
 
 
