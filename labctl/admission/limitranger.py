@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from labctl.resources import failures, quantities, quota
+from labctl.resources import failures, quantities
 from labctl.resources.admission import Attributes, Verb
 from labctl.resources.client import Client
 from labctl.resources.kind import Object
+from labctl.resources.kinds.core_v1 import pod_totals
 from labctl.resources.kinds.core_v1.limitrange import LimitRange, LimitRangeItem
 
 LIMIT_RANGES = "limitranges"
@@ -95,7 +96,7 @@ def _wrong(attributes: Attributes, item: LimitRangeItem) -> Iterator[str]:
 
 
 def _total(spec: Object, part: str) -> dict[str, str]:
-    return {name: quota.text(total) for name, total in quota.pod_total(spec, part).items()}
+    return {name: quantities.text(total) for name, total in pod_totals.total(spec, part).items()}
 
 
 def _compare(item: LimitRangeItem, requests: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[str]:

@@ -85,10 +85,10 @@ def _taken(attributes: Attributes, current: Quota, delta: Usage) -> dict[str, st
     if over:
         parts = (("requested", delta), ("used", used), ("limited", {name: quantities.parse(hard[name]) for name in over}))
         shown = ", ".join(
-            f"{word}: {','.join(f'{name}={quota.text(amounts[name], hard[name])}' for name in over)}" for word, amounts in parts
+            f"{word}: {','.join(f'{name}={quantities.text(amounts[name], hard[name])}' for name in over)}" for word, amounts in parts
         )
         raise _refused(attributes, f"exceeded quota: {current.metadata.name}, {shown}")
-    return {name: quota.text(used[name] + delta[name], hard[name]) for name in delta}
+    return {name: quantities.text(used[name] + delta[name], hard[name]) for name in delta}
 
 
 def _refused(attributes: Attributes, why: str) -> ApiError:

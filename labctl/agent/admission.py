@@ -50,6 +50,9 @@ def demand(pod: Object, name: str) -> int:
             sidecars, asked = sidecars + asked, 0
         peak = max(peak, sidecars + asked)
     total = max(peak, sidecars + sum(_asked(each, name) for each in spec["containers"]))
+    own = (spec.get("resources") or {}).get("requests") or {}
+    if name in own:  # the whole pod's own request (KEP-2837) stands in the place of its containers' sum
+        total = amount(name, own[name])
     return total + amount(name, (spec.get("overhead") or {}).get(name))
 
 

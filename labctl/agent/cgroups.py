@@ -69,17 +69,23 @@ class Cgroups:
             if os.path.ismount(os.path.join(self._mount, each))
         ]
 
-    def open(self, uid: str, cpu_shares: int, memory_limit_bytes: int) -> None:
+    def open(self, uid: str, limits: Limits) -> None:
+        """Make the pod's group. 0 is no limit."""
+        quota_us = self.quota_within(limits.cpu_quota_us, CPU_PERIOD_US)
         if self.v2:
-            self._open_v2(uid, cpu_shares, memory_limit_bytes)
+            self._open_v2(uid, limits, quota_us)
             return
-        for controller, file, value in (("cpu", "cpu.shares", cpu_shares), ("memory", "memory.limit_in_bytes", memory_limit_bytes)):
+        for controller, file, value in (
+            ("cpu", "cpu.shares", limits.cpu_shares),
+            ("cpu", "cpu.cfs_quota_us", quota_us),
+            ("memory", "memory.limit_in_bytes", limits.memory_limit_bytes),
+        ):
             base = os.path.join(self._mount, controller)
             if value and os.path.isdir(base):
                 os.makedirs(base + self.pod(uid), exist_ok=True)
                 _write(os.path.join(base + self.pod(uid), file), value)
 
-    def _open_v2(self, uid: str, cpu_shares: int, memory_limit_bytes: int) -> None:
+    def _open_v2(self, uid: str, limits: Limits, quota_us: int) -> None:
         folder = self._mount
         for part in self.pod(uid).strip("/").split("/"):
             for controller in ("cpu", "memory", "pids"):
@@ -90,9 +96,11 @@ class Cgroups:
                     pass
             folder = os.path.join(folder, part)
             os.makedirs(folder, exist_ok=True)
-        _write(os.path.join(folder, "cpu.weight"), weight_of(cpu_shares))
-        if memory_limit_bytes:
-            _write(os.path.join(folder, "memory.max"), memory_limit_bytes)
+        _write(os.path.join(folder, "cpu.weight"), weight_of(limits.cpu_shares))
+        if quota_us:
+            _write(os.path.join(folder, "cpu.max"), quota_us)
+        if limits.memory_limit_bytes:
+            _write(os.path.join(folder, "memory.max"), limits.memory_limit_bytes)
 
     def limit(self, path: str, limits: Limits) -> None:
         """Change what a group may use while it is in use. Raises OSError where the kernel refuses; controllers that the machine lacks are left out."""

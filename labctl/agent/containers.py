@@ -34,6 +34,7 @@ def sandbox_spec(pod: Object) -> SandboxSpec:
         bool(spec.get("hostNetwork")),
         bounds.cpu_shares,
         bounds.memory_limit_bytes,
+        bounds.cpu_quota_us,
         bool(spec.get("hostPID")),
         bool(spec.get("hostIPC")),
         bool(spec.get("shareProcessNamespace")),
@@ -41,17 +42,26 @@ def sandbox_spec(pod: Object) -> SandboxSpec:
 
 
 def pod_limits(pod: Object) -> Limits:
-    """What all containers of a pod together may use: the sum, and no memory limit if one of them has none, or runs alone before the others."""
+    """What all containers of a pod together may use: what the pod itself says (KEP-2837), else the sum of theirs.
+
+    No memory limit if one of them has none, or runs alone before the others.
+    """
     spec = pod["spec"]
     every = [*spec["containers"], *(each for each in spec.get("initContainers") or () if each.get("restartPolicy") == "Always")]
     memory = [_memory_limit(each) for each in every]
-    shares = sum(_cpu_shares(each) for each in every)
-    return Limits(max(2, shares), 0, sum(memory) if all(memory) and not spec.get("initContainers") else 0)
+    shares = max(2, sum(_cpu_shares(each) for each in every))
+    whole = sum(memory) if all(memory) and not spec.get("initContainers") else 0
+    own = spec.get("resources") or {}
+    if "cpu" in (own.get("requests") or {}):
+        shares = _cpu_shares(spec)
+    return Limits(shares, _cpu_quota(own), _memory_limit(spec) if "memory" in (own.get("limits") or {}) else whole)
 
 
-def limits(container: Object) -> Limits:
-    """What the machine lets a container use, by its resources."""
-    return Limits(_cpu_shares(container), _cpu_quota(container.get("resources") or {}), _memory_limit(container))
+def limits(pod: Object, container: Object) -> Limits:
+    """What the machine lets a container use, by its resources. Where it has no limit of its own, its pod's holds for it, too, so that it can see it."""
+    own, asked = (pod["spec"].get("resources") or {}).get("limits") or {}, container.get("resources") or {}
+    bounded = {**asked, "limits": {**own, **(asked.get("limits") or {})}} if own else asked
+    return Limits(_cpu_shares(container), _cpu_quota(bounded), _memory_limit({"resources": bounded}))
 
 
 def container_spec(
@@ -74,7 +84,7 @@ def container_spec(
         why = users.may_be_root(context, pod_context, image.config.get("User", ""))
         if why:
             raise ConfigError(f'{why} (pod: "{pod_title(pod)}", container: {container["name"]})')
-    bounds = limits(container)
+    bounds = limits(pod, container)
     spec = ContainerSpec(
         pod_uid=pod["metadata"]["uid"],
         name=container["name"],

@@ -65,12 +65,14 @@ def _go_quoted(text: str) -> str:
 
 
 def resource_field(pod: Object, container: Object, reference: Object, facts: PodFacts) -> str:
-    """Return limits.cpu and the like, divided and rounded up. Without a limit it is all that the node has."""
+    """Return limits.cpu and the like, divided and rounded up. Without a limit it is the whole pod's, else all that the node has."""
     name = reference.get("containerName")
     chosen = next((each for each in pod["spec"]["containers"] if each["name"] == name), container) if name else container
     kind, _, resource = reference["resource"].partition(".")
     resources = chosen.get("resources") or {}
     value = (resources.get(kind) or {}).get(resource)
+    if value is None and kind == "limits":
+        value = ((pod["spec"].get("resources") or {}).get("limits") or {}).get(resource)
     if value is None:
         value = facts.allocatable.get(resource, "0") if kind == "limits" else (resources.get("limits") or {}).get(resource, "0")
     divisor = quantities.parse(reference.get("divisor") or "1") or 1

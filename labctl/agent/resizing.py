@@ -1,4 +1,4 @@
-"""Resizing in place (KEP-1287): what a running pod's containers were given, and the way to what its spec asks for now.
+"""Resizing in place (KEP-1287, KEP-5419): what a running pod and its containers were given, and the way to what its spec asks for now.
 
     the spec asks for more or less ─► does it fit here? ─► allocated ─► the machine's limits are changed, or the container is restarted
                                       no: PodResizePending              PodResizeInProgress until then
@@ -20,6 +20,8 @@ from .tools import Tools
 Object = Dict[str, Any]
 PENDING, IN_PROGRESS = RESIZING
 RETRY_S = 2.0
+_POD = ""
+"""Stands beside the containers' names for the pod itself, if it has resources of its own."""
 _RESIZABLE = ("cpu", "memory")
 Stop = Callable[[Object, Container, str], None]
 
@@ -33,14 +35,17 @@ class Resizing:
         self._pending: Optional[Tuple[str, str]] = None
         self._error = ""
         self._under_way = False
+        self._bounds: Optional[Limits] = None  # of the whole pod, as this agent made them hold
         self.restarting: Set[str] = set()  # ids of containers that end to begin again with other resources
 
     def given(self) -> Object:
         """Returns the pod with the resources that its containers were given, in place of those that they ask for."""
         pod = self._pod()
-        if all(self._of(each) is (each.get("resources") or {}) for each in _resizable(pod)):
+        if all(self._of(each) is (each.get("resources") or {}) for each in _asking(pod)):
             return pod
         spec = dict(pod["spec"])
+        if spec.get("resources"):
+            spec["resources"] = self._of(_itself(pod))
         for part in ("containers", "initContainers"):
             if spec.get(part):
                 spec[part] = [{**each, "resources": self._of(each)} if each["name"] in self._allocated else each for each in spec[part]]
@@ -54,9 +59,9 @@ class Resizing:
     def decide(self) -> None:
         """Gives the containers what they ask for, if it fits on this machine beside the other pods; else notes why not."""
         pod = self._pod()
-        for each in _resizable(pod):
+        for each in _asking(pod):
             self._allocated.setdefault(each["name"], _told(pod, each["name"]) or each.get("resources") or {})
-        wanted = {each["name"]: each.get("resources") or {} for each in _resizable(pod)}
+        wanted = {each["name"]: each.get("resources") or {} for each in _asking(pod)}
         before = self._pending
         self._pending = self._refusal(wanted) if any(wanted[name] != self._allocated[name] for name in wanted) else None
         if self._pending is None:
@@ -93,7 +98,7 @@ class Resizing:
         pod, changes = self.given(), {}
         self._under_way, self._error = False, ""
         for spec in _resizable(pod):
-            latest, wanted = found.latest(spec["name"]), containers.limits(spec)
+            latest, wanted = found.latest(spec["name"]), containers.limits(pod, spec)
             if latest is None or latest.state is not State.RUNNING or latest.limits == wanted:
                 continue
             self._under_way = True
@@ -103,11 +108,12 @@ class Resizing:
                 self.restarting.add(latest.id)
                 stop(spec, latest, f"Container {spec['name']} resize requires restart")
         self.restarting &= {each.id for each in found.containers}
-        if not changes:
+        bounds = containers.pod_limits(pod)
+        if not changes and (bounds == self._bounds or not pod["spec"].get("resources") or not found.containers):
             return
         try:
-            await self._tools.runtime.resize(found.uid, containers.pod_limits(pod), changes)
-            self._under_way = bool(self.restarting)
+            await self._tools.runtime.resize(found.uid, bounds, changes)
+            self._under_way, self._bounds = bool(self.restarting), bounds
         except RuntimeFailure as failure:
             self._error = str(failure)
             self._look_again(RETRY_S)
@@ -121,18 +127,32 @@ class Resizing:
 
     def statuses(self, found: Pod) -> Dict[str, Object]:
         """For each container: `allocatedResources`, and `resources` as they hold on the machine."""
-        return {name: fields for name, fields in self._statuses(found) if fields}
+        return {name: fields for name, fields in self._statuses(found) if fields}  # the pod's own under ""
 
     def _statuses(self, found: Pod) -> Iterator[Tuple[str, Object]]:
         pod = self.given()
         for spec in _resizable(pod):
             given, latest = spec.get("resources") or {}, found.latest(spec["name"])
             fields: Object = {"allocatedResources": given["requests"]} if given.get("requests") else {}
-            holds = latest is None or latest.state is not State.RUNNING or latest.limits == containers.limits(spec)
+            holds = latest is None or latest.state is not State.RUNNING or latest.limits == containers.limits(pod, spec)
             actual = given if holds else (_reported(pod, spec["name"]).get("resources") or given)
             if actual:
                 fields["resources"] = {key: value for key, value in actual.items() if key in ("limits", "requests")}
             yield spec["name"], fields
+        own = pod["spec"].get("resources")
+        if own:
+            holds = self._bounds is None or self._bounds == containers.pod_limits(pod)
+            actual = own if holds else ((pod.get("status") or {}).get("resources") or own)
+            yield _POD, {"allocatedResources": own.get("requests") or {}, "resources": actual}
+
+
+def _itself(pod: Object) -> Object:
+    return {"name": _POD, "resources": pod["spec"].get("resources")}
+
+
+def _asking(pod: Object) -> List[Object]:
+    """All that may be resized: containers, sidecars, and the pod itself if it has resources of its own."""
+    return [*_resizable(pod), *([_itself(pod)] if pod["spec"].get("resources") else ())]
 
 
 def _resizable(pod: Object) -> List[Object]:
@@ -146,8 +166,8 @@ def _reported(pod: Object, name: str) -> Object:
 
 
 def _told(pod: Object, name: str) -> Optional[Object]:
-    """What an agent before this one gave the container, as far as the status says."""
-    said = _reported(pod, name)
+    """What an agent before this one gave the container, or the pod itself, as far as the status says."""
+    said = _reported(pod, name) if name else (pod.get("status") or {})
     if not said.get("allocatedResources"):
         return None
     return {**(said.get("resources") or {}), "requests": said["allocatedResources"]}
@@ -161,7 +181,10 @@ def _needs_restart(spec: Object, now: Limits, wanted: Limits) -> bool:
 
 
 def _total(resources: Mapping[str, Object]) -> Dict[str, int]:
-    return {name: sum(amount(name, (each.get("requests") or {}).get(name)) for each in resources.values()) for name in _RESIZABLE}
+    """Returns what is requested in all: what the pod itself says, else the sum of its containers."""
+    own = (resources.get(_POD) or {}).get("requests") or {}
+    summed = {name: sum(amount(name, (each.get("requests") or {}).get(name)) for each in resources.values()) for name in _RESIZABLE}
+    return {name: amount(name, own[name]) if name in own else summed[name] for name in _RESIZABLE}
 
 
 def amount(name: str, text: Any) -> int:

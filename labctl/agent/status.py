@@ -32,7 +32,7 @@ class Seen:
     leaving: bool = False  # being deleted: no container is started again
     failed: Optional[Tuple[str, str]] = None  # reason, message: the whole pod has failed
     volumes_ready: bool = True
-    resources: Mapping[str, Object] = field(default_factory=dict)  # container -> allocatedResources, resources
+    resources: Mapping[str, Object] = field(default_factory=dict)  # container, "" for the pod itself -> allocatedResources, resources
     resizing: Sequence[Tuple[str, str, str]] = ()  # type, reason, message of conditions that are there only while they are true
     seen_s: float = 0.0  # when this agent first saw the pod
 
@@ -64,6 +64,7 @@ def build(pod: Object, found: Pod, seen: Seen, now_s: float) -> Object:
     address = pod_address(found, seen.host_ip) or before.get("podIP", "")
     if address:
         status.update(podIP=address, podIPs=[{"ip": address}])
+    status.update(seen.resources.get("", {}))
     if seen.failed:
         status.update(reason=seen.failed[0], message=seen.failed[1])
     return status

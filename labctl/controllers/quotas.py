@@ -52,7 +52,7 @@ class Quotas:
                     for name, amount in quota.usage(kind, whole).items():
                         if name in total:
                             total[name] += amount
-        return {name: quota.text(amount, wanted.spec.hard[name]) for name, amount in total.items()}
+        return {name: quantities.text(amount, wanted.spec.hard[name]) for name, amount in total.items()}
 
 
 def _bounded(resource: str, names: Iterable[str]) -> bool:

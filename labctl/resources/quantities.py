@@ -67,6 +67,13 @@ to_bytes = to_int
 to_millicores = to_milli
 
 
+def text(amount: Fraction, like: QuantityValue = "0") -> str:
+    """Formats an amount as a quantity, in the format (binary or decimal) of `like`. Fractions are rounded up to thousandths."""
+    if amount.denominator == 1:
+        return format_bytes(amount.numerator) if is_binary(like) else canonical(str(amount.numerator))
+    return canonical(f"{-(-amount.numerator * 1000 // amount.denominator)}m")
+
+
 def format_bytes(count: int) -> str:
     """Formats a number of bytes as a binary quantity: `1Gi`, `512Mi`, `1000`."""
     return _print_binary(count) if abs(count) >= 1024 else str(count)

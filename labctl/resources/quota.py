@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from typing import Any
 
 from labctl.resources import quantities
 from labctl.resources.kind import Kind, Object
-from labctl.resources.kinds.core_v1.pod import qos_class
+from labctl.resources.kinds.core_v1 import pod_totals
 from labctl.resources.kinds.core_v1.resourcequota import ScopeRequirement
-from labctl.resources.quantities import QuantityValue
 
 Usage = dict[str, Fraction]
 _COUNTED = {  # the short names of Kubernetes' quotas; everything else is count/RESOURCE.GROUP
@@ -46,42 +44,11 @@ def _of_pod(pod: Object) -> Usage:
     used: Usage = {"pods": Fraction(1)}
     spec = pod.get("spec") or {}
     for part in ("requests", "limits"):
-        for name, amount in pod_total(spec, part).items():
+        for name, amount in pod_totals.with_overhead(spec, part).items():
             used[f"{part}.{name}"] = amount
             if part == "requests" and name in _COMPUTE:
                 used[name] = amount
     return used
-
-
-def pod_total(spec: Object, part: str) -> Usage:
-    """Adds up what the containers of a pod's spec have as `part` (requests or limits), since they run together.
-
-    An init container runs before them, beside the sidecars that stand before it, so it counts only if these need more together.
-    """
-    total = _sum((spec.get("containers") or ()), part)
-    beside: Usage = {}
-    most: Usage = {}
-    for container in spec.get("initContainers") or ():
-        amounts = _amounts(container, part)
-        now = {name: beside.get(name, Fraction(0)) + amounts.get(name, Fraction(0)) for name in (*beside, *amounts)}
-        if container.get("restartPolicy") == "Always":
-            beside = now
-            total = {name: total.get(name, Fraction(0)) + amounts.get(name, Fraction(0)) for name in (*total, *amounts)}
-        most = {name: max(most.get(name, Fraction(0)), amount) for name, amount in (*most.items(), *now.items())}
-    return {name: max(total.get(name, Fraction(0)), most.get(name, Fraction(0))) for name in (*total, *most)}
-
-
-def _sum(containers: Iterable[Object], part: str) -> Usage:
-    total: Usage = {}
-    for container in containers:
-        for name, amount in _amounts(container, part).items():
-            total[name] = total.get(name, Fraction(0)) + amount
-    return total
-
-
-def _amounts(container: Object, part: str) -> Usage:
-    amounts: Mapping[str, Any] = (container.get("resources") or {}).get(part) or {}
-    return {name: quantities.parse(value) for name, value in amounts.items()}
 
 
 def _of_service(spec: Object) -> Usage:
@@ -115,7 +82,7 @@ def _has(spec: Object, wanted: ScopeRequirement) -> bool:
         case "Terminating" | "NotTerminating" as scope:
             return (spec.get("activeDeadlineSeconds") is not None) == (scope == "Terminating")
         case "BestEffort" | "NotBestEffort" as scope:
-            return (qos_class(spec) == "BestEffort") == (scope == "BestEffort")
+            return (pod_totals.qos_class(spec) == "BestEffort") == (scope == "BestEffort")
         case "PriorityClass":
             return _name_is(spec.get("priorityClassName", ""), wanted)
         case "CrossNamespacePodAffinity":
@@ -149,21 +116,13 @@ def _crosses(term: Object) -> bool:
 
 
 def missing(spec: Object, constrained: Iterable[str]) -> list[str]:
-    """Return the quota's compute resources that some container of the pod does not request, so that the pod can't be counted."""
+    """Return the quota's compute resources that neither the pod itself nor each of its containers requests, so that the pod can't be counted."""
     found = set()
+    own = {part: pod_totals.own(spec, part) for part in ("requests", "limits")}
     for container in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
-        requests, limits = _amounts(container, "requests"), _amounts(container, "limits")
+        named = {part: {*own[part], *pod_totals.amounts_of(container, part)} for part in own}
         for name in constrained:
             part, _, resource = name.rpartition(".") if name.startswith(("requests.", "limits.")) else ("requests", "", name)
-            if resource in _COMPUTE and resource not in (limits if part == "limits" else requests):
+            if resource in _COMPUTE and resource not in named[part]:
                 found.add(name)
     return sorted(found)
-
-
-def text(amount: Fraction, like: QuantityValue = "0") -> str:
-    """Formats an amount as a quantity, in the format (binary or decimal) of `like`. Fractions are rounded up to thousandths."""
-    if amount.denominator == 1:
-        if quantities.is_binary(like):
-            return quantities.format_bytes(amount.numerator)
-        return quantities.canonical(str(amount.numerator))
-    return quantities.canonical(f"{-(-amount.numerator * 1000 // amount.denominator)}m")

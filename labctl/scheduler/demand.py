@@ -49,6 +49,11 @@ def demand_of(pod: Pod) -> Demand:
     if pod.spec.init_containers:
         millicores, bytes_ = _with_init(pod, millicores, bytes_)
         weight_millicores, weight_bytes = max(weight_millicores, millicores), max(weight_bytes, bytes_)
+    own = pod.spec.resources.requests  # of the whole pod (KEP-2837): in the place of its containers' sum
+    if "cpu" in own:
+        millicores = weight_millicores = to_millicores(own["cpu"])
+    if "memory" in own:
+        bytes_ = weight_bytes = to_bytes(own["memory"])
     if pod.spec.overhead:
         cpu, memory = _one(pod.spec.overhead, {}, "cpu"), _one(pod.spec.overhead, {}, "memory")
         millicores, bytes_, weight_millicores, weight_bytes = (
@@ -92,19 +97,22 @@ def _others(pod: Pod) -> tuple[tuple[str, int], ...]:
         resources = container.resources
         if resources.requests or resources.limits:
             names |= {*resources.requests, *resources.limits} - _COUNTED
+    names |= {*pod.spec.resources.requests} - _COUNTED
     if not names:
         return ()
     return tuple((name, amount) for name in sorted(names) if (amount := _peak(pod, name)))
 
 
 def _peak(pod: Pod, name: str) -> int:
+    overhead = to_int(pod.spec.overhead.get(name, 0)) if pod.spec.overhead else 0
+    if name in pod.spec.resources.requests:
+        return to_int(pod.spec.resources.requests[name]) + overhead
     sidecars = peak = 0
     for container in pod.spec.init_containers:
         amount = _amount(container, name)
         if container.restart_policy == "Always":
             sidecars, amount = sidecars + amount, 0
         peak = max(peak, sidecars + amount)
-    overhead = to_int(pod.spec.overhead.get(name, 0)) if pod.spec.overhead else 0
     return max(peak, sidecars + sum(_amount(container, name) for container in pod.spec.containers)) + overhead
 
 

@@ -7,9 +7,10 @@ from labctl.agent.admission import demand, refusal
 ALLOCATABLE = {"cpu": "1", "memory": "1Gi", "pods": "3"}
 
 
-def pod(cpu="100m", inits=(), overhead=None, **port):
+def pod(cpu="100m", inits=(), overhead=None, resources=None, **port):
     container = {"name": "c", "resources": {"requests": {"cpu": cpu}}, **({"ports": [port]} if port else {})}
-    return {"spec": {"containers": [container], "initContainers": list(inits), **({"overhead": overhead} if overhead else {})}}
+    said = {"overhead": overhead, "resources": resources}
+    return {"spec": {"containers": [container], "initContainers": list(inits), **{name: each for name, each in said.items() if each}}}
 
 
 def init(cpu, policy=None):
@@ -48,3 +49,4 @@ def test_a_pod_asks_for_its_peak():
     assert demand(pod("300m", [init("500m")]), "cpu") == 500
     assert demand(pod("300m", [init("200m", "Always"), init("50m")]), "cpu") == 500
     assert demand(pod("300m", overhead={"cpu": "10m"}), "cpu") == 310
+    assert demand(pod("300m", resources={"requests": {"cpu": "1"}}, overhead={"cpu": "10m"}), "cpu") == 1010

@@ -6,11 +6,11 @@ import pytest
 
 from labctl.agent import containers, podfiles, quantities, users
 from labctl.agent.cgroups import weight_of
-from labctl.agent.containers import argv, capabilities, container_spec, mounts_of, sandbox_spec, seccomp_profile, sysctls
+from labctl.agent.containers import argv, capabilities, container_spec, limits, mounts_of, sandbox_spec, seccomp_profile, sysctls
 from labctl.agent.environment import ConfigError
 from labctl.agent.images import Image
 from labctl.agent.runtime import oci
-from labctl.agent.runtime.interface import Mount
+from labctl.agent.runtime.interface import Limits, Mount
 from labctl.agent.runtime.oci import ALL_CAPABILITIES
 from labctl.agent.runtime.seccomp import profile
 
@@ -167,6 +167,17 @@ def test_a_pods_shares_are_its_containers_together():
     assert (sandbox_spec(the_pod).cpu_shares, sandbox_spec(the_pod).memory_limit_bytes) == (512, 1 << 30)
     assert sandbox_spec(pod()).memory_limit_bytes == 0
     assert (weight_of(2), weight_of(1024), weight_of(262_144)) == (1, 39, 10_000)
+
+
+def test_a_pods_own_resources_bound_it_and_the_containers_that_have_no_limit():
+    bounded = {"name": "bounded", "image": "i", "resources": {"requests": {"cpu": "100m"}, "limits": {"cpu": "250m"}}}
+    the_pod = pod({"resources": {}})
+    own = {"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "1Gi"}}
+    the_pod = {**the_pod, "spec": {**the_pod["spec"], "containers": [*the_pod["spec"]["containers"], bounded], "resources": own}}
+    shared = sandbox_spec(the_pod)
+    assert (shared.cpu_shares, shared.cpu_quota_us, shared.memory_limit_bytes) == (1024, 200_000, 1 << 30)
+    free = the_pod["spec"]["containers"][0]
+    assert limits(the_pod, free) == Limits(2, 200_000, 1 << 30) and limits(the_pod, bounded) == Limits(102, 25_000, 1 << 30)
 
 
 def test_mounts_outer_first_and_the_pods_own_files_give_way():

@@ -107,3 +107,36 @@ async def test_a_new_agent_keeps_what_the_one_before_it_gave(tmp_path):
             lambda: node.status["containerStatuses"][0]["restartCount"] == 1 and "running" in node.status["containerStatuses"][0]["state"]
         )
         assert node.container().limits == Limits(102, 20_000, 128 * MIB), "a restart is no way round"
+
+
+async def test_a_pods_own_resources_are_resized_with_the_containers_that_lean_on_them(tmp_path):
+    whole = pod(resources={"requests": {"cpu": "100m"}})
+    whole["spec"]["resources"] = SMALL
+    async with running(tmp_path, whole) as node:
+        first = await begun(node)
+        assert first.limits == Limits(102, 20_000, 128 * MIB)
+        await until(lambda: (node.status.get("allocatedResources"), node.status.get("resources")) == (SMALL["requests"], SMALL))
+        held = node.api.objects[PATH]
+        changed = {**held, "metadata": {**held["metadata"], "generation": 2}, "spec": {**held["spec"], "resources": LARGE}}
+        node.worker.update(node.api.put(PATH, changed))
+        await until(lambda: (node.status.get("allocatedResources"), node.status.get("resources")) == (LARGE["requests"], LARGE))
+        assert node.container().id == first.id and node.container().limits == Limits(102, 100_000, 256 * MIB)
+        assert node.worker._tools.taken[held["metadata"]["uid"]] == {"cpu": 500, "memory": 64 * MIB}
+        await until(lambda: resizing(node) == {})
+
+
+async def test_a_pods_own_bound_alone_changes_too_and_what_does_not_fit_waits(tmp_path):
+    whole = pod(resources=SMALL)
+    whole["spec"]["resources"] = LARGE
+    async with running(tmp_path, whole) as node:
+        await begun(node)
+        await until(lambda: node.status.get("resources") == LARGE)
+        for cpu, reason in (("2", "Infeasible"), ("1", None)):
+            node.worker._tools.allocatable = {"cpu": "1500m", "memory": "1Gi"}
+            larger = {"requests": {"cpu": cpu, "memory": "64Mi"}, "limits": {"cpu": "4", "memory": "512Mi"}}
+            held = node.api.objects[PATH]
+            changed = {**held, "spec": {**held["spec"], "resources": larger}}
+            node.worker.update(node.api.put(PATH, changed))
+            await until(lambda: resizing(node).get("PodResizePending") == reason)
+            await until(lambda: node.status.get("resources") == (LARGE if reason else larger))
+        assert node.container().limits == Limits(102, 20_000, 128 * MIB)

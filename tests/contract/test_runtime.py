@@ -408,9 +408,11 @@ async def test_specs_are_values(spec):
 
 
 async def test_limits_change_while_a_container_runs(runtime, again, spec):
-    await runtime.open(sandbox(memory_limit_bytes=64 << 20))
+    await runtime.open(sandbox(memory_limit_bytes=64 << 20, cpu_quota_us=50_000))
     started = await runtime.start(spec(memory_limit_bytes=64 << 20, cpu_shares=100, cpu_quota_us=20_000))
     assert started.limits == Limits(100, 20_000, 64 << 20)
+    if room.is_inside():
+        assert kernel_limits("/pods/u1") == (50_000, 64 << 20)
     for wanted in (Limits(200, 40_000, 128 << 20), Limits(200, 40_000, 128 << 20), Limits(50, 0, 32 << 20)):
         await runtime.resize("u1", Limits(wanted.cpu_shares, 0, wanted.memory_limit_bytes), {started.id: wanted})
         found = again().pods("u1")["u1"].latest("app")

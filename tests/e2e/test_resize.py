@@ -54,3 +54,15 @@ def test_a_pod_is_resized_while_it_runs(cluster):
     resize(cluster, "live", SMALL)
     wait(lambda: not conditions(cluster, "live"), "it asks for what it has")
     cluster.clear()
+
+
+def test_a_pods_own_resources_bound_it_and_are_resized(cluster):
+    whole = pod("whole", "sleep", "1000", terminationGracePeriodSeconds=1, resources=SMALL)
+    cluster.kubectl("create", "-f", "-", input=json.dumps(whole))
+    running(cluster, "whole")
+    assert limits_inside(cluster, "whole") == (20_000, 64 << 20), "its container has no limit, and reads the pod's"
+    cluster.kubectl("patch", "pod", "whole", "--subresource", "resize", "-p", json.dumps({"spec": {"resources": LARGE}}))
+    wait(lambda: limits_inside(cluster, "whole") == (50_000, 128 << 20), "it reads its new limits")
+    wait(lambda: status(cluster, "whole").get("resources") == LARGE, "the pod's status says so")
+    assert status(cluster, "whole")["allocatedResources"] == LARGE["requests"]
+    cluster.clear()

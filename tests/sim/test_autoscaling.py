@@ -46,7 +46,7 @@ def cpu(share):
     return {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": share}}}
 
 
-def lived(story, replicas=2, requests=True):
+def lived(story, replicas=2, requests=True, own=None):
     async def live():
         load = Load()
         world = load.world = World(1, QUICK, usage=load)
@@ -57,6 +57,8 @@ def lived(story, replicas=2, requests=True):
         container["name"] = "c"
         if requests:
             container["resources"] = {"requests": {"cpu": "100m", "memory": "100Mi"}}
+        if own:
+            web["spec"]["template"]["spec"]["resources"] = {"requests": own}
         await world.client.create(DEPLOYMENTS, web)
         await asyncio.sleep(400)  # longer than a pod is taken to have only begun
         await story(world, load)
@@ -88,6 +90,15 @@ async def until(world, told, within_s):
         assert world.clock.now() < began + within_s, status(world)
         await asyncio.sleep(1)
     return world.clock.now() - began
+
+
+def test_a_pods_own_request_is_what_its_usage_is_a_share_of():
+    async def story(world, load):
+        load.millicores = 1200  # 150 % of two pods of 400m, though their containers ask for nothing
+        await world.client.create(AUTOSCALERS, autoscaler())
+        await until(world, lambda: size(world) == 6, 40)
+
+    lived(story, requests=False, own={"cpu": "400m"})
 
 
 def test_it_grows_with_the_load_and_shrinks_after_the_window():

@@ -118,7 +118,7 @@ class CrunRuntime:
             )
             wire = sandbox.Wire(address, veth, self._mtu, self._source) if address else None
             sandbox.make(os.path.join(folder, "ns"), sandbox.namespace_kinds(spec.host_network, spec.host_ipc), spec.hostname, wire)
-            self._cgroups.open(spec.uid, spec.cpu_shares, spec.memory_limit_bytes)
+            self._cgroups.open(spec.uid, Limits(spec.cpu_shares, spec.cpu_quota_us, spec.memory_limit_bytes))
             if spec.share_pid:
                 processes.hold(os.path.join(folder, "ns"), lambda pid: self._cgroups.adopt(spec.uid, pid))
         except OSError as error:

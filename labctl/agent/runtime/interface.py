@@ -32,7 +32,7 @@ class StartRefused(RuntimeFailure):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a container, or a whole pod, may use. A pod has no quota of its own."""
+    """What a container, or a whole pod, may use."""
 
     cpu_shares: int = 2
     cpu_quota_us: int = 0  # per 100 ms; 0: no limit
@@ -41,7 +41,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class SandboxSpec:
-    """What a pod's containers share. Shares and limit (0: none) are the whole pod's."""
+    """What a pod's containers share. Shares, limit and quota (0: none) are the whole pod's."""
 
     uid: str
     namespace: str
@@ -50,6 +50,7 @@ class SandboxSpec:
     host_network: bool = False
     cpu_shares: int = 2
     memory_limit_bytes: int = 0
+    cpu_quota_us: int = 0
     host_pid: bool = False  # containers see the machine's processes
     host_ipc: bool = False
     share_pid: bool = False  # one namespace of processes for all containers

@@ -24,9 +24,9 @@ def resize(
             raise NoSuchContainer(f"container {identity[:12]} does not run")
         wanted, used = containers[identity].memory_limit_bytes, cgroups.memory_used(group_of(container))
         if wanted and used > wanted:
-            raise RuntimeFailure(f"the memory limit of {container.name} can't be {wanted} bytes: {used} are in use")
+            raise RuntimeFailure(f"attempting to set container memory limit ({wanted}) of {container.name} below current usage ({used})")
     try:
-        cgroups.limit(cgroups.pod(uid), dataclasses.replace(pod, memory_limit_bytes=0))
+        cgroups.limit(cgroups.pod(uid), dataclasses.replace(pod, memory_limit_bytes=0, cpu_quota_us=0))
         for identity, (container, bundle) in found.items():
             assert container is not None
             limits = containers[identity]
@@ -34,6 +34,7 @@ def resize(
             cgroups.limit(group_of(container), dataclasses.replace(limits, cpu_quota_us=quota_us))
             path = os.path.join(bundle, "container.json")
             write_json(path, {**(read_json(path) or {}), **dataclasses.asdict(limits)})
-        cgroups.limit(cgroups.pod(uid), pod)
+        quota_us = cgroups.quota_within(pod.cpu_quota_us, CPU_PERIOD_US)
+        cgroups.limit(cgroups.pod(uid), dataclasses.replace(pod, cpu_quota_us=quota_us))
     except OSError as error:
         raise RuntimeFailure(f"changing the pod's limits: {error}") from error

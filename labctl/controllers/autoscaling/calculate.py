@@ -154,13 +154,17 @@ def _amount(resource: str, quantity: str | int | float) -> int:
 
 
 def _requests(metric: ResourceMetric, pods: Sequence[Pod]) -> dict[str, int]:
-    """Return what each pod requested. Raises NoCount if a container requested nothing."""
+    """Return what each pod requested. Raises NoCount if neither it nor each of its containers requested anything."""
     found = {}
     for pod in pods:
         containers: list[Container] = [
             *pod.spec.containers,
             *(each for each in pod.spec.init_containers if each.restart_policy == "Always"),
         ]
+        own = None if metric.container else pod.spec.resources.requests.get(metric.name)
+        if own is not None:  # the whole pod's own request (KEP-2837)
+            found[pod.metadata.name] = _amount(metric.name, own)
+            continue
         total = 0
         for container in containers:
             if metric.container and container.name != metric.container:

@@ -72,14 +72,18 @@ async def test_what_is_refused(lab: Lab, had: dict[str, Any], asked: dict[str, A
     assert words in await why(lab, asked)
 
 
-async def test_a_plain_init_container_keeps_its_resources_and_a_sidecar_may_be_resized(lab: Lab) -> None:
-    inits = [{"name": name, "image": "busybox:1", "resources": ASKED} for name in ("plain", "sidecar")]
-    inits[1]["restartPolicy"] = "Always"
+async def test_init_containers_are_resized_too_but_not_by_a_restart(lab: Lab) -> None:
+    inits: list[dict[str, Any]] = [{"name": name, "image": "busybox:1", "resources": ASKED} for name in ("plain", "again", "sidecar")]
+    inits[1]["resizePolicy"] = [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]
+    inits[2]["restartPolicy"] = "Always"
     await lab.create("pods", web(initContainers=inits))
     more = {"requests": {"cpu": "120m"}}
-    await lab.patch("pods", "web", {"spec": {"initContainers": [{"name": "sidecar", "resources": more}]}}, "resize", STRATEGIC)
-    with pytest.raises(ApiError, match="only if they are sidecars"):
-        await lab.patch("pods", "web", {"spec": {"initContainers": [{"name": "plain", "resources": more}]}}, "resize", STRATEGIC)
+    for name in ("plain", "sidecar"):
+        await lab.patch("pods", "web", {"spec": {"initContainers": [{"name": name, "resources": more}]}}, "resize", STRATEGIC)
+    with pytest.raises(ApiError, match="non-sidecar init containers with a resize policy of RestartContainer cannot be resized"):
+        await lab.patch("pods", "web", {"spec": {"initContainers": [{"name": "again", "resources": more}]}}, "resize", STRATEGIC)
+    found = lab.get("pods", "web")
+    assert found and [each["resources"]["requests"]["cpu"] for each in found["spec"]["initContainers"]] == ["120m", "100m", "120m"]
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from labctl.resources import fields, names, quantities
+from labctl.resources import fields, names
 from labctl.resources.kind import FieldError, Object
+from labctl.resources.kinds.core_v1 import resource_rules
 
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 RESTART_POLICIES = ("Always", "Never", "OnFailure")
 MOST_RESTART_RULES, MOST_EXIT_CODES = 20, 255
 PROTOCOLS = ("SCTP", "TCP", "UDP")
 _NOT_NEGATIVE = "must be greater than or equal to 0"
-_STANDARD_RESOURCES = ("cpu", "memory", "ephemeral-storage")
 _SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
 _FIELD_PATHS = (
     "metadata.name",
@@ -57,7 +57,7 @@ def container(path: str, c: Object, volumes: Collection[str], *, init: bool) -> 
     if "volumeMounts" in c:
         yield from _mounts(f"{path}.volumeMounts", c["volumeMounts"], volumes)
     if "resources" in c:
-        yield from resources(f"{path}.resources", c["resources"])
+        yield from resource_rules.of_container(f"{path}.resources", c["resources"])
     if "securityContext" in c:
         yield from _security(f"{path}.securityContext", c["securityContext"])
     if "restartPolicy" in c and c["restartPolicy"] not in RESTART_POLICIES:
@@ -236,7 +236,7 @@ def _env_from(path: str, source: Object) -> Iterator[FieldError]:
         yield fields.required(f"{path}.{sources[0]}.name")
 
 
-# -- mounts and resources
+# -- mounts
 
 
 def _mounts(path: str, mounts: Sequence[Object], volumes: Collection[str]) -> Iterator[FieldError]:
@@ -258,21 +258,6 @@ def _mounts(path: str, mounts: Sequence[Object], volumes: Collection[str]) -> It
             yield fields.invalid(f"{at}.subPath", below, "must be a relative path")
         if ".." in below.split("/"):
             yield fields.invalid(f"{at}.subPath", below, "must not contain '..'")
-
-
-def resources(path: str, value: Object) -> Iterator[FieldError]:
-    limits, requests = value.get("limits", {}), value.get("requests", {})
-    for part, amounts in (("limits", limits), ("requests", requests)):
-        for name, amount in amounts.items():
-            at = f"{path}.{part}[{name}]"
-            if name not in _STANDARD_RESOURCES and "/" not in name and not name.startswith("hugepages-"):
-                yield fields.invalid(at, name, "must be a standard resource type or fully qualified")
-            if quantities.parse(amount) < 0:
-                yield fields.invalid(at, amount, _NOT_NEGATIVE)
-    for name, amount in requests.items():
-        limit = limits.get(name)
-        if limit is not None and quantities.compare(amount, limit) > 0:
-            yield fields.invalid(f"{path}.requests", amount, f"must be less than or equal to {name} limit of {limit}")
 
 
 # -- probes and lifecycle

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from labctl.resources import fields as field_errors
-from labctl.resources import quantities
 from labctl.resources.kind import FieldError, Kind, Object, Subresource, TypeDefaults
-from labctl.resources.kinds.core_v1 import ephemeral_rules, placement_rules, pod_defaults, pod_rules, resize_rules
+from labctl.resources.kinds.core_v1 import ephemeral_rules, placement_rules, pod_defaults, pod_rules, pod_totals, resize_rules
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
 from labctl.resources.kinds.core_v1.pod_columns import COLUMNS
 from labctl.resources.kinds.core_v1.pod_view import Pod
@@ -40,26 +39,10 @@ def prepare(new: Object, old: Object | None) -> None:
     """Make a new pod Pending, whatever status its author wrote, and merge label keys into the selectors that they belong to."""
     if old is not None:
         return
-    new["status"] = {"phase": "Pending", "qosClass": qos_class(new["spec"])}
+    new["status"] = {"phase": "Pending", "qosClass": pod_totals.qos_class(new["spec"])}
     placement_rules.merge_label_keys(new["spec"], new["metadata"].get("labels") or {})
     if new["spec"].get("schedulingGates"):
         new["status"]["conditions"] = [dict(_GATED)]
-
-
-def qos_class(spec: Object) -> str:
-    """Return the quality of service class, from the requests and limits of the containers."""
-    promised, bounded = False, True
-    for container in (*spec.get("containers", ()), *spec.get("initContainers", ())):
-        resources = container.get("resources")
-        if not resources:
-            bounded = False
-            continue
-        limits, requests = resources.get("limits", {}), resources.get("requests", {})
-        for name in ("cpu", "memory"):
-            limit, request = quantities.parse(limits.get(name, 0)), quantities.parse(requests.get(name, 0))
-            promised = promised or bool(limit or request)
-            bounded = bounded and bool(limit) and limit == request
-    return "BestEffort" if not promised else "Guaranteed" if bounded else "Burstable"
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
@@ -99,7 +82,7 @@ def grace_s(pod: Object, asked: int | None) -> int:
 def _resized(new: Object, old: Object) -> Iterator[FieldError]:
     """Validates a write of pods/resize: the spec as that of a new pod, and what of it may change."""
     yield from pod_rules.spec("spec", new["spec"])
-    yield from resize_rules.resized(new, old, qos_class)
+    yield from resize_rules.resized(new, old)
 
 
 KIND = Kind(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from labctl.resources.kind import Object, TypeDefaults
-from labctl.resources.kinds.core_v1 import resize_rules
+from labctl.resources.kinds.core_v1 import pod_totals, resize_rules
 
 CORE = "io.k8s.api.core.v1."
 _FILE_MODE = TypeDefaults(absent={"defaultMode": 0o644})
@@ -39,6 +39,7 @@ def pod(pod: Object) -> None:
         if spec.get("hostNetwork"):
             for port in container.get("ports", ()):
                 port["hostPort"] = port.get("hostPort") or port.get("containerPort", 0)
+    pod_totals.fill(spec)
     for container in (
         *spec.get("containers", ()),
         *(each for each in spec.get("initContainers", ()) if each.get("restartPolicy") == "Always"),

@@ -12,7 +12,7 @@ import msgspec
 
 from labctl.resources import fields, names
 from labctl.resources.kind import FieldError, Object
-from labctl.resources.kinds.core_v1 import container_rules, name_rules, placement_rules, resize_rules
+from labctl.resources.kinds.core_v1 import container_rules, name_rules, placement_rules, resize_rules, resource_rules
 from labctl.resources.labels import key_errors, value_errors
 
 _RESTART_POLICIES = ("Always", "Never", "OnFailure")
@@ -63,6 +63,7 @@ def spec(path: str, said: Object) -> Iterator[FieldError]:
     yield from name_rules.host_aliases(f"{path}.hostAliases", said)
     yield from name_rules.dns_config(f"{path}.dnsConfig", said)
     yield from placement_rules.placement(path, said)
+    yield from resource_rules.of_pod(path, said)
 
 
 def _sysctls(path: str, sysctls: Sequence[Object]) -> Iterator[FieldError]:
@@ -86,8 +87,7 @@ def _containers(path: str, said: Object, volumes: set[str]) -> Iterator[FieldErr
         for index, c in enumerate(said.get(part, ())):
             at = f"{path}.{part}[{index}]"
             yield from container_rules.container(at, c, volumes, init=part == "initContainers")
-            plain_init = part == "initContainers" and c.get("restartPolicy") != "Always"
-            yield from resize_rules.policies(f"{at}.resizePolicy", c, said["restartPolicy"], plain_init=plain_init)
+            yield from resize_rules.policies(f"{at}.resizePolicy", c, said["restartPolicy"])
             name = c.get("name", "")
             if name and name in seen:
                 yield fields.duplicate(f"{at}.name", name)

@@ -114,6 +114,7 @@ class PodSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
     priority: int | None = None
     preemption_policy: str = ""  # empty is PreemptLowerPriority
     overhead: dict[str, Quantity] = {}
+    resources: Resources = Resources()
     host_network: bool = False
     hostname: str = ""
     subdomain: str = ""
