@@ -14,7 +14,8 @@ from .events import of_pod
 from .runtime.interface import Container, Pod, State
 from .starting import ImagePull, NotStarted, start
 from .times import duration
-from .tools import Tools, pod_title
+from .titles import pod_title
+from .tools import Tools
 from .wakeup import Wakeup
 
 Object = Dict[str, Any]

@@ -1,6 +1,7 @@
 """The control groups a pod's containers lie in: ROOT/pods/UID/CONTAINER-ATTEMPT, for cgroup v1 and v2 alike.
 
-crun makes and removes a container's own group; the pod's, which divides the machine between pods, is made here.
+crun makes and removes a container's own group; the pod's, which divides the machine between pods, is made here. The group of all pods has bounds too,
+so that no pod takes what the machine itself needs to live: its sshd, its agent, its helper (Kubernetes' node allocatable).
 """
 
 from __future__ import annotations
@@ -69,25 +70,33 @@ class Cgroups:
             if os.path.ismount(os.path.join(self._mount, each))
         ]
 
-    def open(self, uid: str, limits: Limits) -> None:
-        """Make the pod's group. 0 is no limit."""
-        quota_us = self.quota_within(limits.cpu_quota_us, CPU_PERIOD_US)
-        if self.v2:
-            self._open_v2(uid, limits, quota_us)
-            return
-        for controller, file, value in (
-            ("cpu", "cpu.shares", limits.cpu_shares),
-            ("cpu", "cpu.cfs_quota_us", quota_us),
-            ("memory", "memory.limit_in_bytes", limits.memory_limit_bytes),
-        ):
-            base = os.path.join(self._mount, controller)
-            if value and os.path.isdir(base):
-                os.makedirs(base + self.pod(uid), exist_ok=True)
-                _write(os.path.join(base + self.pod(uid), file), value)
+    def open(self, uid: str, limits: Limits, pids_max: int = 0) -> None:
+        """Make a pod's group. A bound of 0 is none."""
+        self._make(self.pod(uid), limits, self.quota_within(limits.cpu_quota_us, CPU_PERIOD_US), pids_max)
 
-    def _open_v2(self, uid: str, limits: Limits, quota_us: int) -> None:
+    def bound_all(self, memory_limit_bytes: int, pids_max: int) -> None:
+        """Bound what all pods together may use. A bound that is smaller than what is in use holds for what comes after."""
+        self._make(self.pods, Limits(0, 0, memory_limit_bytes), 0, pids_max)
+
+    def _make(self, path: str, limits: Limits, quota_us: int, pids_max: int) -> None:
+        shares, memory = limits.cpu_shares, limits.memory_limit_bytes
+        if self.v2:
+            folder = self._made_v2(path)
+            values = {"cpu.weight": weight_of(shares) if shares else 0, "cpu.max": quota_us, "memory.max": memory, "pids.max": pids_max}
+            files = {os.path.join(folder, name): value for name, value in values.items()}
+        else:
+            values = {"cpu.shares": shares, "cpu.cfs_quota_us": quota_us, "memory.limit_in_bytes": memory, "pids.max": pids_max}
+            bases = {name: os.path.join(self._mount, name.partition(".")[0]) for name in values}
+            files = {os.path.join(bases[name] + path, name): value for name, value in values.items() if os.path.isdir(bases[name])}
+        for file, value in files.items():
+            if value:
+                os.makedirs(os.path.dirname(file), exist_ok=True)
+                _write(file, value)
+
+    def _made_v2(self, path: str) -> str:
+        """Make the group with all above it, each of which hands its controllers on. Return its folder."""
         folder = self._mount
-        for part in self.pod(uid).strip("/").split("/"):
+        for part in path.strip("/").split("/"):
             for controller in ("cpu", "memory", "pids"):
                 try:
                     with open(os.path.join(folder, "cgroup.subtree_control"), "w", encoding="ascii") as file:
@@ -96,11 +105,13 @@ class Cgroups:
                     pass
             folder = os.path.join(folder, part)
             os.makedirs(folder, exist_ok=True)
-        _write(os.path.join(folder, "cpu.weight"), weight_of(limits.cpu_shares))
-        if quota_us:
-            _write(os.path.join(folder, "cpu.max"), quota_us)
-        if limits.memory_limit_bytes:
-            _write(os.path.join(folder, "memory.max"), limits.memory_limit_bytes)
+        return folder
+
+    def pids_left(self) -> "int | None":
+        """Return how many processes pods may still begin; None without a bound."""
+        folder = self._mount + self.pods if self.v2 else f"{self._mount}/pids{self.pods}"
+        most, used = read(f"{folder}/pids.max"), read(f"{folder}/pids.current")
+        return int(most) - int(used) if most.isdigit() and used.isdigit() else None
 
     def limit(self, path: str, limits: Limits) -> None:
         """Change what a group may use while it is in use. Raises OSError where the kernel refuses; controllers that the machine lacks are left out."""
@@ -165,7 +176,10 @@ class Cgroups:
 
 
 def machine_limits(mount: str = MOUNT) -> Dict[str, float]:
-    """Return the limits of this machine if it is itself a control group (a namespace minion): {"memory": bytes, "cpus": n}, each only if there is one."""
+    """Return the limits of this machine if it is itself a control group (a namespace minion).
+
+    {"memory": bytes, "cpus": n, "pids": n}, each only if there is one.
+    """
     found: Dict[str, float] = {}
     memory = read(f"{mount}/memory.max") or read(f"{mount}/memory/memory.limit_in_bytes")
     if memory.isdigit() and 0 < int(memory) < _UNLIMITED:
@@ -175,6 +189,9 @@ def machine_limits(mount: str = MOUNT) -> Dict[str, float]:
         quota, period = read(f"{mount}/cpu/cpu.cfs_quota_us"), read(f"{mount}/cpu/cpu.cfs_period_us")
     if quota.isdigit() and period.isdigit():
         found["cpus"] = int(quota) / int(period)
+    pids = read(f"{mount}/pids.max") or read(f"{mount}/pids/pids.max")
+    if pids.isdigit():
+        found["pids"] = int(pids)
     return found
 
 

@@ -11,18 +11,19 @@ from .images import Image
 from .runtime.interface import ContainerSpec, Limits, Mount, SandboxSpec
 from .runtime.oci import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
 from .runtime.seccomp import RUNTIME_DEFAULT, UNCONFINED
-from .tools import pod_title
+from .titles import pod_title
 
 Object = Dict[str, Any]
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OF_IPC = ("kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.")
 MESSAGE_PATH = "/dev/termination-log"
+_GUARANTEED_OOM, _BEST_EFFORT_OOM = -997, 1000
 MOST_CPU_SHARES = 262_144
 NO_MEMORY_LIMIT_BYTES = 1 << 60
 """The kernel refuses more shares, and numbers that are much larger; the kubelet has the first bound too."""
 
 
-def sandbox_spec(pod: Object) -> SandboxSpec:
+def sandbox_spec(pod: Object, pids_max: int = 0) -> SandboxSpec:
     meta, spec = pod["metadata"], pod["spec"]
     hostname = (spec.get("hostname") or meta["name"])[:63].rstrip("-.")
     bounds = pod_limits(pod)
@@ -38,6 +39,7 @@ def sandbox_spec(pod: Object) -> SandboxSpec:
         bool(spec.get("hostPID")),
         bool(spec.get("hostIPC")),
         bool(spec.get("shareProcessNamespace")),
+        pids_max,
     )
 
 
@@ -55,6 +57,25 @@ def pod_limits(pod: Object) -> Limits:
     if "cpu" in (own.get("requests") or {}):
         shares = _cpu_shares(spec)
     return Limits(shares, _cpu_quota(own), _memory_limit(spec) if "memory" in (own.get("limits") or {}) else whole)
+
+
+def oom_score_adj(pod: Object, container: Object, memory_bytes: int) -> int:
+    """Return how soon the kernel is to kill the container when memory runs out, as the kubelet says it: the more it asked for, the later.
+
+    A Guaranteed pod goes last and a BestEffort pod first. `memory_bytes` is what the machine has.
+    """
+    quality = (pod.get("status") or {}).get("qosClass", "")
+    if quality == "Guaranteed":
+        return _GUARANTEED_OOM
+    if quality != "Burstable":
+        return _BEST_EFFORT_OOM
+    share = _BEST_EFFORT_OOM - _BEST_EFFORT_OOM * _memory_request(container) // max(1, memory_bytes)
+    if (
+        any(each["name"] == container["name"] for each in pod["spec"].get("initContainers") or ())
+        and container.get("restartPolicy") == "Always"
+    ):
+        share = min(share, *(oom_score_adj(pod, each, memory_bytes) for each in pod["spec"]["containers"]))  # no sooner than whom it serves
+    return max(_BEST_EFFORT_OOM + _GUARANTEED_OOM, min(_BEST_EFFORT_OOM - 1, share))
 
 
 def limits(pod: Object, container: Object) -> Limits:
@@ -76,6 +97,7 @@ def container_spec(
     message_path: str,
     delay_s: float,
     seccomp_default: bool = True,
+    memory_bytes: int = 0,
 ) -> ContainerSpec:
     """Raises ConfigError for what can't be."""
     context, pod_context = container.get("securityContext") or {}, pod["spec"].get("securityContext") or {}
@@ -116,6 +138,7 @@ def container_spec(
         delay_s=delay_s,
         sees_processes_of=container.get("targetContainerName") or "",
         message_path=message_path,
+        oom_score_adj=oom_score_adj(pod, container, memory_bytes),
     )
     for what, texts in (
         ("command", spec.argv),
@@ -201,6 +224,11 @@ def _cpu_shares(container: Object) -> int:
 def _cpu_quota(resources: Object) -> int:
     limit = (resources.get("limits") or {}).get("cpu")
     return max(1000, quantities.milli(limit) * 100) if limit else 0
+
+
+def _memory_request(container: Object) -> int:
+    resources = container.get("resources") or {}
+    return quantities.whole((resources.get("requests") or {}).get("memory") or (resources.get("limits") or {}).get("memory"))
 
 
 def _memory_limit(container: Object) -> int:

@@ -43,6 +43,12 @@ def cpus() -> float:
     return min(count, cgroups.machine_limits().get("cpus", count))
 
 
+def pids_max() -> int:
+    """Return how many processes and threads this machine may have."""
+    bounds = [int(cgroups.read(f"/proc/sys/kernel/{name}") or 1 << 22) for name in ("pid_max", "threads-max")]
+    return int(min(*bounds, cgroups.machine_limits().get("pids", 1 << 22)))
+
+
 def os_image() -> str:
     try:
         with open("/etc/os-release", encoding="utf-8") as file:

@@ -23,7 +23,7 @@ from .dns import keeper
 from .events import Recorder
 from .http import Http, client_context
 from .images import Images
-from .node import NodeKeeper
+from .node import NodeKeeper, left_to_pods
 from .peers import Heartbeats
 from .pods import Pods
 from .runtime.crun import CrunRuntime
@@ -68,16 +68,18 @@ async def serve(settings: Settings) -> None:
     boot = Boot(settings.state_dir, boot_id(settings))
     address = own_address(settings)
     addresses = Range(settings.state_dir)
-    runtime = CrunRuntime(
-        settings.state_dir, settings.run_dir, addresses, Cgroups(settings.cgroup_root), source=address, mtu=settings.pod_mtu
-    )
+    cgroups = Cgroups(settings.cgroup_root)
+    cgroups.bound_all(*left_to_pods(settings))
+    linux.kill_me_last()
+    runtime = CrunRuntime(settings.state_dir, settings.run_dir, addresses, cgroups, source=address, mtu=settings.pod_mtu)
     images = Images(settings.state_dir, api, f"linux/{facts.architecture()}")
     if not boot.same and not boot.same_kernel:  # a power cut took what was not on the disk yet
         images.forget_unflushed()
     events = Recorder(api, settings.node)
     heartbeats = Heartbeats(settings.node, address, api, say)
     node = NodeKeeper(settings, boot.id, address, api, addresses.set, images.reported, say, heartbeats.report)
-    tools = Tools(settings, api, runtime, images, events, say, address, node.allocatable)
+    memory_bytes = settings.memory_bytes or facts.memory_bytes()
+    tools = Tools(settings, api, runtime, images, events, say, address, node.allocatable, memory_bytes)
     pods = Pods(tools, boot)
     disk = claims.Keeper(api, settings.node, settings.volumes_dir, say)
     say(f"node {settings.node} on {address}, boot {boot.id}, API {settings.url}")

@@ -12,6 +12,7 @@ import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from . import client, facts
+from .cgroups import Cgroups
 from .client import Api, Delays, Refused
 from .http import Unreachable
 from .settings import Settings
@@ -21,7 +22,9 @@ Object = Dict[str, Any]
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 HEARD = "labctl.internal/heard"
 MEMORY_PRESSURE_BYTES = 100 << 20
-DISK_PRESSURE_SHARE = 0.03
+DISK_PRESSURE_SHARE = 0.03  # of its blocks, and of its inodes
+PIDS_RESERVED = 512  # for the machine's own programs
+PID_PRESSURE = 100  # processes that pods may still begin
 
 
 def capacity(settings: Settings) -> Tuple[Dict[str, str], Dict[str, str]]:
@@ -38,12 +41,19 @@ def capacity(settings: Settings) -> Tuple[Dict[str, str], Dict[str, str]]:
     return whole, {**whole, "memory": f"{max(0, memory - settings.memory_reserved_bytes) // 1024}Ki"}
 
 
+def left_to_pods(settings: Settings) -> Tuple[int, int]:
+    """Return the bytes of memory, and the processes, that all pods together may have. The rest is the machine's own, whatever pods do."""
+    memory = settings.memory_bytes or facts.memory_bytes()
+    return max(1, memory - settings.memory_reserved_bytes), max(1, facts.pids_max() - PIDS_RESERVED)
+
+
 def pressures(settings: Settings) -> Dict[str, bool]:
     disk = os.statvfs(settings.state_dir)
+    pids_left = Cgroups(settings.cgroup_root).pids_left()
     return {
         "MemoryPressure": facts.memory_available_bytes() < MEMORY_PRESSURE_BYTES,
-        "DiskPressure": disk.f_bavail < disk.f_blocks * DISK_PRESSURE_SHARE,
-        "PIDPressure": False,
+        "DiskPressure": disk.f_bavail < disk.f_blocks * DISK_PRESSURE_SHARE or disk.f_favail < disk.f_files * DISK_PRESSURE_SHARE,
+        "PIDPressure": pids_left is not None and pids_left < PID_PRESSURE,
     }
 
 

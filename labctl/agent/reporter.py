@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Optional
 from . import status
 from .client import Api, Delays, Refused
 from .http import Unreachable
-from .tools import pod_path
+from .titles import pod_path
 from .wakeup import Wakeup
 
 Object = Dict[str, Any]

@@ -46,6 +46,7 @@ class Settings:
     housekeeping_s: float = 10.0
     memory_reserved_bytes: int = 100 << 20
     max_pods: int = 110
+    pod_pids: int = 1024  # processes and threads of one pod, as a kubelet's podPidsLimit; 0: no bound of its own
     seccomp_default: bool = True  # pods that say nothing get RuntimeDefault, as from a kubelet with --seccomp-default
     cpus: float = 0.0  # 0: what the machine has
     memory_bytes: int = 0
@@ -59,7 +60,7 @@ _KEYS = {
     "startRetrySeconds": "start_retry_s", "backoffSeconds": "backoff_first_s", "backoffMaxSeconds": "backoff_most_s", "backoffResetSeconds": "backoff_reset_s",
     "imageBackoffSeconds": "image_backoff_first_s", "drainSeconds": "drain_s", "logLimitBytes": "log_limit_bytes", "logFiles": "log_files",
     "imageLimitBytes": "image_limit_bytes", "housekeepingSeconds": "housekeeping_s", "memoryReservedBytes": "memory_reserved_bytes",
-    "maxPods": "max_pods", "seccompDefault": "seccomp_default", "cpus": "cpus", "memoryBytes": "memory_bytes",
+    "maxPods": "max_pods", "podPidsLimit": "pod_pids", "seccompDefault": "seccomp_default", "cpus": "cpus", "memoryBytes": "memory_bytes",
 }  # fmt: skip
 
 

@@ -147,6 +147,7 @@ async def start(
             message_path=message,
             delay_s=delay_s,
             seccomp_default=tools.settings.seccomp_default,
+            memory_bytes=tools.memory_bytes,
         )
     except (ConfigError, volumes.VolumeFailure, ValueError) as error:
         tools.events.record(reference, "Warning", "Failed", f"Error: {error}")

@@ -59,7 +59,7 @@ def _running(config: settings_.Settings, arguments: argparse.Namespace) -> Conta
 
 def _exec(arguments: argparse.Namespace, config: settings_.Settings) -> int:
     from .runtime.conmon import crun_argv, environment
-    from .runtime.execs import process_file
+    from .runtime.execs import be_killable, process_file
 
     argv = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
     if not argv:
@@ -74,6 +74,7 @@ def _exec(arguments: argparse.Namespace, config: settings_.Settings) -> int:
         root = os.path.join(config.run_dir, "crun")
         return crun_argv(root, "exec", "--process", f"/proc/self/fd/{process}", *options, container.id)
 
+    be_killable(bundle)
     sys.stdout.flush()
     if not arguments.tty:
         os.execve(command()[0], command(), environment())

@@ -32,6 +32,7 @@ class Tools:
     say: Callable[[str], None]
     host_ip: str = ""
     allocatable: Mapping[str, str] = field(default_factory=dict)
+    memory_bytes: int = 0  # of the whole machine
     taken: Dict[str, Dict[str, int]] = field(default_factory=dict)  # by pod: what it was given (thousandths of "cpu", bytes of "memory")
     _certificates: Dict[str, Tuple[float, Object]] = field(default_factory=dict)  # by namespace: when it was read, and the ConfigMap
 
@@ -75,13 +76,3 @@ class Tools:
             if error.code == 404:
                 return None
             raise
-
-
-def pod_path(pod: Object) -> str:
-    return f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
-
-
-def pod_title(pod: Object) -> str:
-    """Return a pod's name as the kubelet's messages have it: nginx_default(uid)."""
-    meta = pod["metadata"]
-    return f"{meta['name']}_{meta['namespace']}({meta['uid']})"

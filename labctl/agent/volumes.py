@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Awaitable, Callable, Dict, List, Set, Tuple
 
-from . import beneath, claims, linux, quantities
+from . import beneath, claims, containers, linux, quantities
 from .environment import ConfigError, Fetch, PodFacts, decoded, pod_field, resource_field
 
 Object = Dict[str, Any]
@@ -90,7 +90,8 @@ async def _one(pod: Object, volume: Object, pod_dir: str, facts: PodFacts, sourc
         os.makedirs(folder, exist_ok=True)
         write_atomically(folder, files, group)
     elif first:
-        _empty(volume.get("emptyDir") or {}, folder)
+        asked = volume.get("emptyDir") or {}
+        _empty(asked, folder, most_memory(pod, asked, facts))
     if first:
         _finish(folder, group, ready)
     return folder
@@ -164,10 +165,23 @@ def _api_sources(volume: Object) -> "List[Tuple[Object, int]] | None":
     return None
 
 
-def _empty(asked: Object, folder: str) -> None:
+def most_memory(pod: Object, asked: Object, facts: PodFacts) -> int:
+    """Return the size in bytes of a volume in memory: its sizeLimit, and never more than its pod's memory limit, or all pods of this machine, may have.
+
+    Without a size the kernel would give it half of the host's memory.
+    """
+    bounds = (
+        quantities.whole(asked.get("sizeLimit")),
+        containers.pod_limits(pod).memory_limit_bytes,
+        quantities.whole(facts.allocatable.get("memory")),
+    )
+    return min((bound for bound in bounds if bound), default=0)
+
+
+def _empty(asked: Object, folder: str, most_bytes: int) -> None:
     os.makedirs(folder, exist_ok=True)
     if asked.get("medium") == "Memory" and not os.path.ismount(folder):
-        size = f",size={quantities.whole(asked['sizeLimit'])}" if asked.get("sizeLimit") else ""
+        size = f",size={most_bytes}" if most_bytes else ""
         linux.mount("tmpfs", folder, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"mode=1777{size}")
     os.chmod(folder, 0o777)
 

@@ -27,7 +27,8 @@ from .starting import post_start
 from .status import TERMINAL, Seen, build, differs, has_begun, has_succeeded, is_done, is_sidecar, pod_address, restart_policy
 from .termination_message import termination_message
 from .times import parse
-from .tools import Tools, pod_path, pod_title
+from .titles import pod_path, pod_title
+from .tools import Tools
 from .wakeup import Wakeup
 
 Object = Dict[str, Any]
@@ -239,7 +240,7 @@ class PodWorker:
         if found.sandbox and found.sandbox.ready and self._paths is not None:
             return found
         try:
-            sandbox = await self._tools.runtime.open(containers.sandbox_spec(self._resizing.given()))
+            sandbox = await self._tools.runtime.open(containers.sandbox_spec(self._resizing.given(), self._tools.settings.pod_pids))
         except Exception as error:
             self._tools.events.record(of_pod(self.pod), "Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
             raise RuntimeFailure(str(error)) from error

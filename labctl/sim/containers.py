@@ -18,7 +18,7 @@ from labctl.agent.attempts import ENDED_SHOWN_S
 from labctl.agent.backoff import Backoff, should_restart
 from labctl.agent.status import restart_policy
 from labctl.agent.times import duration
-from labctl.agent.tools import pod_title
+from labctl.agent.titles import pod_title
 from labctl.reconcile.plan import Key
 from labctl.resources.kinds.core_v1.pod_view import Pod
 

@@ -8,11 +8,14 @@ from labctl.agent import containers, podfiles, quantities, users
 from labctl.agent.cgroups import weight_of
 from labctl.agent.containers import argv, capabilities, container_spec, limits, mounts_of, sandbox_spec, seccomp_profile, sysctls
 from labctl.agent.environment import ConfigError
+from labctl.agent.facts import pids_max
 from labctl.agent.images import Image
+from labctl.agent.node import left_to_pods
 from labctl.agent.runtime import oci
 from labctl.agent.runtime.interface import Limits, Mount
 from labctl.agent.runtime.oci import ALL_CAPABILITIES
 from labctl.agent.runtime.seccomp import profile
+from labctl.agent.settings import Settings
 
 IMAGE = {
     "Entrypoint": ["/entry"],
@@ -263,3 +266,37 @@ def test_no_pod_has_more_than_dockers_default_capabilities_unless_it_asks():
         *("CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD", "CAP_NET_BIND_SERVICE"),
         *("CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT"),
     }
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("quality", "asked", "expected"),
+    [
+        ("BestEffort", "0", 1000),
+        ("Guaranteed", "64Mi", -997),
+        ("Burstable", "0", 999),
+        ("Burstable", "512Mi", 500),
+        ("Burstable", "2Gi", 3),
+        ("", "512Mi", 1000),
+    ],
+)
+def test_who_asked_for_more_memory_is_killed_later(quality, asked, expected):
+    described = {**pod({"resources": {"requests": {"memory": asked}}}), "status": {"qosClass": quality}}
+    assert containers.oom_score_adj(described, described["spec"]["containers"][0], GIB) == expected
+
+
+def test_a_sidecar_is_killed_no_sooner_than_whom_it_serves():
+    sidecar = {"name": "s", "image": "i", "restartPolicy": "Always"}
+    described = {**pod({"resources": {"requests": {"memory": "512Mi"}}}, initContainers=[sidecar]), "status": {"qosClass": "Burstable"}}
+    assert containers.oom_score_adj(described, sidecar, GIB) == 500
+    del sidecar["restartPolicy"]
+    assert containers.oom_score_adj(described, sidecar, GIB) == 999, "an init container is gone when they run"
+
+
+def test_the_machine_keeps_some_memory_and_processes_to_itself():
+    settings = Settings("m", "http://api", "", "", "", memory_bytes=GIB)
+    memory, pids = left_to_pods(settings)
+    assert memory == GIB - settings.memory_reserved_bytes
+    assert 0 < pids < pids_max()

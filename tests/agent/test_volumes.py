@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from labctl.agent.environment import PodFacts
-from labctl.agent.volumes import Sources, VolumeFailure, of_token, prepare, read_only, sub_path, write_atomically
+from labctl.agent.volumes import Sources, VolumeFailure, most_memory, of_token, prepare, read_only, sub_path, write_atomically
 
 AT_CWD, RENAME_EXCHANGE = -100, 2
 
@@ -209,3 +209,18 @@ async def test_a_token_belongs_to_its_reader(tmp_path):
     write_atomically(str(tmp_path), {"token": (b"t", 0o600, 1234)})
     found = os.stat(tmp_path / "token")
     assert (stat.S_IMODE(found.st_mode), found.st_uid) == (0o600, 1234)
+
+
+@pytest.mark.parametrize(
+    ("asked", "limit", "allocatable", "expected"),
+    [
+        ({}, None, "900Mi", 900 << 20),
+        ({"sizeLimit": "64Mi"}, None, "900Mi", 64 << 20),
+        ({}, "128Mi", "900Mi", 128 << 20),
+        ({}, None, None, 0),
+    ],
+)
+def test_a_volume_in_memory_takes_no_more_than_its_pod_may(asked, limit, allocatable, expected):
+    container = {"name": "c", **({"resources": {"limits": {"memory": limit}}} if limit else {})}
+    facts = PodFacts(allocatable={"memory": allocatable} if allocatable else {})
+    assert most_memory({"spec": {"containers": [container]}}, {"medium": "Memory", **asked}, facts) == expected

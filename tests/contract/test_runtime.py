@@ -2,7 +2,12 @@
 
 import asyncio
 import dataclasses
+import select
 import signal
+import socket
+import subprocess
+import sys
+import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -211,6 +216,125 @@ async def test_a_cpu_limit_may_exceed_the_machine(runtime, spec):
     await runtime.open(sandbox())
     for attempt, quota_us in enumerate((100_000 * 3000, 10**15)):
         assert (await runtime.start(spec(attempt=attempt, cpu_quota_us=quota_us, cpu_shares=262_144))).state is State.RUNNING
+
+
+FORKS = "sh -c 'n=0; while [ $n -lt 40 ]; do sleep 1000 & n=$((n+1)); done'; sleep 1000"
+"""A shell that can't fork ends, so the one that forks is not the container's first process."""
+
+
+@pytest.mark.skipif(KINDS != ["crun"], reason="a fake container has no processes")
+async def test_a_pod_that_begins_processes_without_end_has_its_own_only(runtime, spec):
+    """The first pod has a bound of its own, and all pods together have one: beside them the machine goes on."""
+    from labctl.agent.cgroups import Cgroups
+
+    groups = Cgroups()
+    groups.bound_all(256 << 20, 40)
+    try:
+        await runtime.open(sandbox(pids_max=20))
+        await runtime.open(sandbox("u2"))
+        await runtime.start(spec(argv=["sh", "-c", FORKS]))
+        await fills(lambda: len(groups.processes("/pods/u1")) == 20)
+        other = await runtime.start(spec(uid="u2", argv=["sleep", "1000"]))
+        greedy = await runtime.start(spec("greedy", uid="u2", argv=["sh", "-c", FORKS]))
+        await fills(lambda: groups.pids_left() in (0, 1))
+        assert len(groups.processes("/pods/u1")) == 20 and linux.start_ticks(other.pid)
+        await runtime.remove(greedy.id)
+        assert (await runtime.run(other.id, ["true"], timeout_s=5)).status == 0
+    finally:
+        groups.bound_all(1 << 40, 1 << 20)
+
+
+async def fills(look):
+    deadline = time.monotonic() + 20
+    while not look():
+        assert time.monotonic() < deadline, "it never came to it"
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.skipif(KINDS != ["crun"], reason="a fake container has no processes")
+async def test_a_container_and_what_is_run_in_it_are_killed_as_soon_as_they_should_be(runtime, spec):
+    await runtime.open(sandbox())
+    for number, asked in enumerate((1000, 950)):
+        started = await runtime.start(spec(attempt=number, oom_score_adj=asked))
+        assert word(f"/proc/{started.pid}/oom_score_adj") == str(asked)
+        assert (await runtime.run(started.id, ["cat", "/proc/self/oom_score_adj"], timeout_s=5)).output == f"{asked}\n".encode()
+
+
+ADVERTISE = """
+import socket, struct
+mine, all_nodes = (socket.inet_pton(socket.AF_INET6, each) for each in ("fe80::1", "ff02::1"))
+prefix = struct.pack("!BBBBIII16s", 3, 4, 64, 0xC0, 86400, 86400, 0, socket.inet_pton(socket.AF_INET6, "fd99::"))
+told = bytearray(struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + prefix)
+total = sum(struct.unpack(f"!{20 + len(told) // 2}H", mine + all_nodes + struct.pack("!II", len(told), 58) + told))
+while total > 0xFFFF:
+    total = (total & 0xFFFF) + (total >> 16)
+told[2:4] = struct.pack("!H", total ^ 0xFFFF)
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind(("eth0", 0))
+frame = bytes.fromhex("333300000001" "0a580af60102" "86dd") + struct.pack("!IHBB", 6 << 28, len(told), 58, 255) + mine + all_nodes
+s.send(frame + told)
+"""
+PRETEND = """
+import socket, struct, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+for sender, to in (pair.split("/") for pair in sys.argv[1:]):
+    udp = struct.pack("!HHHH", 5555, 7777, 8 + len(sender), 0) + sender.encode()
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0)
+    s.sendto(head + socket.inet_aton(sender) + socket.inet_aton(to) + udp, (to, 0))
+"""
+
+
+@pytest.mark.skipif(KINDS != ["crun"], reason="a fake pod has no network")
+async def test_a_pod_sends_with_its_own_address_only_and_gives_its_machine_no_route(runtime, spec):
+    write("/proc/sys/net/ipv4/ip_forward", "1")
+    evil, victim = [await runtime.open(sandbox(uid)) for uid in ("u1", "u2")]
+    started = {each.uid: await runtime.start(spec(uid=each.uid)) for each in (evil, victim)}
+    heard = in_network_of(started["u2"].pid, lambda: bound_socket(7777))
+    attacker = started["u1"].pid
+    if there(
+        Path("/proc/net/if_inet6")
+    ):  # the pod's end has an address once the kernel knows that the wire is up, and so has the machine's
+        await fills(lambda: "eth0" in word(f"/proc/{attacker}/net/if_inet6"))
+        said_in_network_of(attacker, sys.executable, "-c", ADVERTISE)
+    routes = said_in_network_of(1, "ip", "-6", "route")
+    assert "default" not in routes and "fd99" not in routes, routes
+    pretended = [f"{each}/{victim.address}" for each in (victim.address, "10.246.1.99", "8.8.8.8", "127.0.0.1")]
+    said_in_network_of(attacker, sys.executable, "-c", PRETEND, *pretended, f"{evil.address}/{victim.address}")
+    assert heard.recvfrom(100)[1] == (evil.address, 5555), "only the last one, which is true, arrived"
+    assert not select.select([heard], [], [], 0)[0]
+    heard.close()
+
+
+def word(path):
+    return Path(path).read_text().strip()
+
+
+def write(path, text):
+    Path(path).write_text(text)
+
+
+def said_in_network_of(pid, *argv):
+    return subprocess.run(["nsenter", "-t", str(pid), "-n", "--", *argv], capture_output=True, text=True, check=True).stdout
+
+
+def bound_socket(port):
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.bind(("0.0.0.0", port))
+    made.settimeout(10)
+    return made
+
+
+def in_network_of(pid, make):
+    """What `make` makes in the network of another process."""
+    made = []
+
+    def work():
+        with open(f"/proc/{pid}/ns/net") as namespace:
+            assert linux._libc.setns(namespace.fileno(), linux.CLONE_NEWNET) == 0
+        made.append(make())
+
+    linux.in_own_thread("network", work)
+    return made[0]
 
 
 async def test_no_container_starts_in_a_pod_that_is_not_open(runtime, spec):

@@ -23,6 +23,7 @@ LIMITS = {
     "memory.max": str(64 << 20),
     "memory.swap.max": "0",
     "cpu.max": "50000 100000",
+    "pids.max": str(cgroup.most_processes()),
 }
 UNIFIED = Path("/sys/fs/cgroup")
 IN_A_CONTAINER = """

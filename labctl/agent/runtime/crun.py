@@ -19,8 +19,9 @@ from typing import AsyncIterator, Callable, List, Mapping, Sequence, Set
 from .. import linux, volumes
 from ..addresses import Range
 from ..cgroups import CPU_PERIOD_US, Cgroups
+from ..processes import run
 from . import conmon, limits, oci, processes, sandbox
-from .execs import process_file
+from .execs import as_killable, process_file
 from .exits import ProcessWatches
 from .interface import (
     BadMount,
@@ -56,6 +57,8 @@ class CrunRuntime:
         self._promised: Set[str] = set()  # addresses that were given to pods whose opening has not ended
         with open("/proc/self/status", encoding="ascii") as file:
             self._held = oci.held_capabilities(file.read())
+        with open("/proc/self/oom_score_adj", encoding="ascii") as file:  # only who may raise priorities may go below its own
+            self._least_oom = -1000 if "CAP_SYS_RESOURCE" in self._held else int(file.read())
 
     # -- reading
 
@@ -118,7 +121,8 @@ class CrunRuntime:
             )
             wire = sandbox.Wire(address, veth, self._mtu, self._source) if address else None
             sandbox.make(os.path.join(folder, "ns"), sandbox.namespace_kinds(spec.host_network, spec.host_ipc), spec.hostname, wire)
-            self._cgroups.open(spec.uid, Limits(spec.cpu_shares, spec.cpu_quota_us, spec.memory_limit_bytes))
+            bounds = Limits(spec.cpu_shares, spec.cpu_quota_us, spec.memory_limit_bytes)
+            self._cgroups.open(spec.uid, bounds, spec.pids_max)
             if spec.share_pid:
                 processes.hold(os.path.join(folder, "ns"), lambda pid: self._cgroups.adopt(spec.uid, pid))
         except OSError as error:
@@ -232,8 +236,12 @@ class CrunRuntime:
         write_json(os.path.join(bundle, "container.json"), {**dataclasses.asdict(spec), "created_s": time.time()})
 
     def _within_machine(self, spec: ContainerSpec) -> ContainerSpec:
-        """Lower a limit that is larger than the machine's. cgroup v1 refuses a CPU quota above the parent group's, and the parent's holds anyway."""
-        return dataclasses.replace(spec, cpu_quota_us=self._cgroups.quota_within(spec.cpu_quota_us, CPU_PERIOD_US))
+        """Lower a limit that is larger than the machine's, and ask for no more protection than this machine's root may give.
+
+        cgroup v1 refuses a CPU quota above the parent group's, and the parent's holds anyway.
+        """
+        quota_us = self._cgroups.quota_within(spec.cpu_quota_us, CPU_PERIOD_US)
+        return dataclasses.replace(spec, cpu_quota_us=quota_us, oom_score_adj=max(self._least_oom, spec.oom_score_adj))
 
     def _cgroup(self, spec: "ContainerSpec | Container") -> str:
         return f"{self._cgroups.pod(spec.pod_uid)}/{spec.name}-{spec.attempt}"
@@ -270,7 +278,8 @@ class CrunRuntime:
         process = process_file(bundle, argv)
         words = ["exec", "--pid-file", pid_file, "--process", f"/proc/self/fd/{process}", container_id]
         try:
-            finished = await conmon.crun(self.crun_root, *words, timeout_s=timeout_s, pass_fds=[process])
+            argv = as_killable(bundle, conmon.crun_argv(self.crun_root, *words))
+            finished = await run(argv, timeout_s=timeout_s, env=conmon.environment(), pass_fds=[process])
             if finished.status is None:
                 _kill(read_int(pid_file))  # crun is dead, what it started is not
             return Ran(-1 if finished.status is None else finished.status, finished.output)

@@ -7,9 +7,30 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Sequence
+from typing import List, Sequence
 
 from .records import read_json
+
+_AS_KILLABLE = 'echo "$1" >/proc/self/oom_score_adj; shift; exec "$@"'
+
+
+def as_killable(bundle: str, argv: Sequence[str]) -> List[str]:
+    """Return a command that runs `argv`, which the kernel kills as soon as the container's first process when memory runs out.
+
+    crun sets this for that process only; what it starts later would be spared as the agent is.
+    """
+    return ["/bin/sh", "-c", _AS_KILLABLE, "sh", str(_oom_score_adj(bundle)), *argv]
+
+
+def be_killable(bundle: str) -> None:
+    """The same for this process, which is about to become the command."""
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write(str(_oom_score_adj(bundle)))
+
+
+def _oom_score_adj(bundle: str) -> int:
+    """Return the first process's word, which never asks for more than this machine's root may give."""
+    return int(((read_json(os.path.join(bundle, "config.json")) or {}).get("process") or {}).get("oomScoreAdj", 0))
 
 
 def process_file(bundle: str, argv: Sequence[str], tty: bool = False) -> int:

@@ -54,6 +54,7 @@ class SandboxSpec:
     host_pid: bool = False  # containers see the machine's processes
     host_ipc: bool = False
     share_pid: bool = False  # one namespace of processes for all containers
+    pids_max: int = 0  # processes and threads of all containers together; 0: no bound
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class ContainerSpec:
     delay_s: float = 0.0  # the back-off that was kept before this attempt; the next one grows from it
     sees_processes_of: str = ""  # a running container of the pod whose processes this one sees, too
     message_path: str = ""  # file (on the machine) whose content is the container's last words
+    oom_score_adj: int = 0  # how soon the kernel kills it when the machine's memory runs out, from -1000 (never) to 1000 (first)
 
 
 class State(str, enum.Enum):

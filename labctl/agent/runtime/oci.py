@@ -83,6 +83,7 @@ def configuration(spec: ContainerSpec, *, namespaces: Dict[str, str], cgroup: st
             "env": list(spec.env),
             "cwd": spec.cwd or "/",
             "noNewPrivileges": spec.no_new_privileges,
+            "oomScoreAdj": spec.oom_score_adj,
             "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
         },
         "root": {"path": "rootfs", "readonly": spec.read_only_root},

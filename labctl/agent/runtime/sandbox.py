@@ -88,9 +88,21 @@ def _connect(node: Netlink, namespace: str, wire: Wire) -> None:
 
 
 def _route(node: Netlink, wire: Wire) -> None:
+    _distrust(wire.veth)
     node.up(wire.veth)
     node.add_neighbour(wire.veth, wire.address, mac_of(wire.address))
     node.add_route(wire.veth, wire.address, 32, source=wire.source if has_address(wire.source) else "")
+
+
+def _distrust(veth: str) -> None:
+    """Believe nothing that comes out of the pod but packets with its own address, before the first of them can come.
+
+    Pods have no IPv6. On this device the machine has none either: else it would take router advertisements from the pod, and with them its default
+    route (CVE-2020-10749). A packet whose sender's address is not reached by this device is dropped (RFC 3704).
+    """
+    for path, word in ((f"ipv6/conf/{veth}/disable_ipv6", "1"), (f"ipv4/conf/{veth}/rp_filter", "1")):
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/sys/net/{path}", "w", encoding="ascii") as file:  # a kernel without IPv6
+            file.write(word)
 
 
 def unmake(folder: str, veth: str) -> None:

@@ -82,6 +82,11 @@ class Cgroups(Protocol):
     def remove_lab(self, deadline_s: float) -> None: ...
 
 
+def most_processes(sysctls: Path = Path("/proc/sys/kernel")) -> int:
+    """Return how many processes and threads one machine may have: a quarter of what the host has numbers for, so that no machine takes them all."""
+    return min(int((sysctls / name).read_text()) for name in ("pid_max", "threads-max")) // 4
+
+
 def detect(lab: str, mountinfo: Path = Path("/proc/self/mountinfo")) -> Cgroups:
     """Return the version that this host uses. A host that mounts both has its controllers in version 1."""
     mounted = mountinfo.read_text()
@@ -166,6 +171,8 @@ class V1:
         )
 
     def _limit(self, folder: Path, controllers: Sequence[str], memory_bytes: int, cpus: float, periods: int = 1) -> None:
+        if "pids" in controllers:
+            cgroupfiles.write(folder / "pids.max", str(most_processes()))
         if "memory" in controllers:
             cgroupfiles.write(folder / "memory.limit_in_bytes", str(memory_bytes))
             if (folder / "memory.memsw.limit_in_bytes").exists():
@@ -287,6 +294,8 @@ class V2:
 
     def _limit(self, folder: Path, memory_bytes: int, cpus: float, periods: int = 1) -> None:
         available = self._available(folder)
+        if "pids" in available:
+            cgroupfiles.write(folder / "pids.max", str(most_processes()))
         if "memory" in available:
             cgroupfiles.write(folder / "memory.max", str(memory_bytes))
             if (folder / "memory.swap.max").exists():
