@@ -15,7 +15,7 @@ import shutil
 import subprocess
 from typing import Any, Callable, Dict, List
 
-from . import client, linux
+from . import client, trees
 from .client import MERGE, Api, Delays, Refused
 from .environment import ConfigError, Fetch
 from .http import Unreachable
@@ -68,7 +68,7 @@ def make_folder(path: str) -> str:
             os.path.dirname(path), 0o700, exist_ok=True
         )  # containers get a mount of what is inside; others on this machine get nothing
         half = _beside(path, "new")
-        linux.remove_tree(half)  # of an agent that was killed
+        trees.remove_tree(half)  # of an agent that was killed
         os.mkdir(half)
         os.chmod(half, 0o777)
         os.rename(half, path)
@@ -186,8 +186,8 @@ def remove_folder(folder: str) -> None:
     """Rename the folder before it is removed, so that a half-removed one is never mounted again."""
     gone = _beside(folder, "gone")
     if os.path.isdir(folder):
-        linux.remove_tree(gone)
+        trees.remove_tree(gone)
         os.rename(folder, gone)
-    linux.remove_tree(gone)
+    trees.remove_tree(gone)
     if os.path.lexists(gone):
         raise OSError(f"{gone} could not be removed")

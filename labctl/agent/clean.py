@@ -10,7 +10,7 @@ import asyncio
 import os
 import sys
 
-from . import linux, relay
+from . import linux, relay, trees
 from .addresses import Range
 from .cgroups import Cgroups
 from .faults import removal
@@ -34,7 +34,7 @@ def clean(config: str, keep_images: bool = False) -> int:
     relay.remove()
     gone = [settings.run_dir] if keep_images else [settings.state_dir, settings.run_dir, settings.pod_logs_dir]
     for path in gone:
-        linux.remove_tree(path)
+        trees.remove_tree(path)
         if os.path.exists(path):
             left.append(f"{path} could not be removed")
     for line in left:

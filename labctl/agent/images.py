@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Collection, Dict, List, Optional, Tuple
 from urllib.parse import urlencode
 
-from . import linux
+from . import trees
 from .client import Api, Refused
 from .durable import SHORT, DurableBlobs
 from .failures import BadLayer
@@ -97,7 +97,7 @@ class Images:
     def _clear_half_done(self) -> None:
         for name in os.listdir(os.path.join(self._root, "layers")):
             if name.startswith("tmp"):
-                linux.remove_tree(os.path.join(self._root, "layers", name))
+                trees.remove_tree(os.path.join(self._root, "layers", name))
 
     # -- asking
 
@@ -192,7 +192,7 @@ class Images:
             self._durable.unmark([os.path.basename(final)])
             _move(made, final)
         finally:
-            linux.remove_tree(folder)
+            trees.remove_tree(folder)
 
     def _missing(self, manifest: Dict[str, Any]) -> list:
         missing = [] if os.path.exists(self._config(manifest["config"]["digest"])) else [{**manifest["config"], "config": True}]
@@ -214,7 +214,7 @@ class Images:
                     _move(made, self._layer(blob["digest"]))
                 self._unflushed.set()
             finally:
-                linux.remove_tree(folder)
+                await trees.remove_trees(folder)
 
     async def _download(self, blob: Dict[str, Any], use: Callable[[Feed, str], None], made: str) -> None:
         """Download a blob; `use` works on it in a thread as it arrives. Raises BadLayer if size or digest are not as promised."""
@@ -271,7 +271,7 @@ class Images:
         os.rename(path, os.path.join(folder, "removed"))
         with contextlib.suppress(FileNotFoundError):  # after its layer: a layer without it would look whole
             os.unlink(os.path.join(self._root, "images", "links", os.path.basename(path) + ".json"))
-        linux.remove_tree(folder)
+        trees.remove_tree(folder)
 
     # -- names
 

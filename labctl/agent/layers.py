@@ -19,7 +19,7 @@ import zlib
 from dataclasses import dataclass
 from typing import IO, Any, Dict, List, Optional, Tuple
 
-from . import linux
+from . import trees
 from .failures import BadLayer
 from .hardlinks import OPAQUE_MARK, SYMLINKS_FOLLOWED, Link
 
@@ -223,7 +223,7 @@ def _clear(path: str, keep_folder: bool) -> bool:
         return False
     if stat.S_ISDIR(there.st_mode):
         if not keep_folder:
-            linux.remove_tree(path)
+            trees.remove_tree(path)
         return False
     os.unlink(path)
     return stat.S_ISCHR(there.st_mode) and there.st_rdev == 0

@@ -6,8 +6,6 @@ import contextlib
 import ctypes
 import os
 import re
-import shutil
-import subprocess
 import threading
 from typing import Callable, List, Optional
 
@@ -130,17 +128,6 @@ def processes_with(word: bytes) -> "list[int]":
             except OSError:
                 continue  # it has just ended
     return found
-
-
-def remove_tree(path: str) -> None:
-    """Removes a folder and all in it, however deep a container nested it. Nothing there is no error, and what refuses is left.
-
-    shutil goes down by recursion with one open descriptor per level, so that a thousand levels end it; rm does not.
-    """
-    with contextlib.suppress(RecursionError):
-        shutil.rmtree(path, ignore_errors=True)
-    if os.path.isdir(path):
-        subprocess.run(["rm", "-rf", "--", path], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 
 def in_own_thread(name: str, work: Callable[[], None]) -> None:

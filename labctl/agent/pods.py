@@ -11,7 +11,7 @@ import os
 from collections import deque
 from typing import Any, Deque, Dict, List, Optional, Set, Tuple
 
-from . import admission, client, linux, logs
+from . import admission, client, logs, trees
 from .boot import Boot
 from .events import of_pod
 from .runtime.interface import RuntimeFailure
@@ -107,7 +107,7 @@ class Pods:
         self._ended.append(uid)
         if os.path.exists(os.path.join(self._kept, uid + ".json")):
             os.unlink(os.path.join(self._kept, uid + ".json"))
-        linux.remove_tree(self._tools.logs_dir(pod))
+        trees.remove_tree(self._tools.logs_dir(pod))
 
     def _failed(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and task.exception():
@@ -141,7 +141,7 @@ class Pods:
         for name in names(base):
             uid = name.rpartition("_")[2]
             if uid not in known and uid not in self._workers:
-                linux.remove_tree(os.path.join(base, name))
+                trees.remove_tree(os.path.join(base, name))
 
     # -- the machine's word
 

@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Awaitable, Callable, Dict, List, Set, Tuple
 
-from . import beneath, claims, containers, linux, quantities
+from . import beneath, claims, containers, linux, quantities, trees
 from .environment import ConfigError, Fetch, PodFacts, decoded, pod_field, resource_field
 
 Object = Dict[str, Any]
@@ -344,7 +344,7 @@ def _link_tops(folder: str, wanted: Set[str]) -> None:
 def _remove(path: str) -> None:
     """Removes whatever is there: a link, a file or a folder with all in it. Nothing there is no error."""
     if os.path.isdir(path) and not os.path.islink(path):
-        linux.remove_tree(path)
+        trees.remove_tree(path)
     else:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

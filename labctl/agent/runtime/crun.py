@@ -16,7 +16,7 @@ import stat
 import time
 from typing import AsyncIterator, Callable, List, Mapping, Sequence, Set
 
-from .. import linux, volumes
+from .. import linux, trees, volumes
 from ..addresses import Range
 from ..cgroups import CPU_PERIOD_US, Cgroups
 from ..processes import run
@@ -152,7 +152,7 @@ class CrunRuntime:
         if keep_records and pod.sandbox:
             write_json(os.path.join(folder, "sandbox.json"), {**dataclasses.asdict(pod.sandbox), "ready": False})
         elif not keep_records:
-            await self._blocking(_remove_tree, folder)
+            await self._remove(folder)
 
     def _unmake(self, uid: str, folder: str, veth: str) -> None:
         processes.release(os.path.join(folder, "ns"))
@@ -324,12 +324,19 @@ class CrunRuntime:
         if os.path.isdir(os.path.join(bundle, "rootfs")):
             for target in linux.mounts_below(bundle):
                 linux.unmount(target)
-            await self._blocking(_remove_tree, os.path.join(bundle, "upper"), os.path.join(bundle, "work"), os.path.join(bundle, "rootfs"))
+            await self._remove(*(os.path.join(bundle, each) for each in ("upper", "work", "rootfs")))
 
     async def _discard(self, identity: str, bundle: str) -> None:
         self._watches.drop(identity)
         await self._release(identity, bundle)
-        await self._blocking(_remove_tree, bundle)
+        await self._remove(bundle)
+
+    async def _remove(self, *paths: str) -> None:
+        """Remove folders. What is still mounted below them is unmounted first, else the removal would go on inside of a volume."""
+        for path in paths:
+            for target in linux.mounts_below(path):
+                linux.unmount(target)
+        await trees.remove_trees(*paths)
 
     @staticmethod
     async def _blocking(work: Callable[..., None], *arguments: object) -> None:
@@ -397,11 +404,3 @@ def _is_namespace(path: str) -> bool:
         return os.stat(path).st_dev != os.stat(os.path.dirname(path)).st_dev
     except OSError:
         return False
-
-
-def _remove_tree(*paths: str) -> None:
-    """Removes folders. What is still mounted below them is unmounted first, else the removal would go on inside of a volume."""
-    for path in paths:
-        for target in linux.mounts_below(path):
-            linux.unmount(target)
-        linux.remove_tree(path)
