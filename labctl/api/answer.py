@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from http import HTTPStatus
 
@@ -17,10 +18,13 @@ import yaml
 from aiohttp import HttpVersion11, web
 
 from labctl.api.negotiate import JSON
+from labctl.api.pieces import PIECE_BYTES
 
 DRAIN_ABOVE_BYTES = 64 << 10
-PIECE_BYTES = 128 << 10  # about the size of the pieces in which a list is sent; smaller ones cost more calls, larger ones leave the caches
+LARGE_BYTES = 2 * PIECE_BYTES  # an answer above this is sent in pieces, and counts as long as it waits for its reader
 _GZIP_WINDOW = 31  # this value makes zlib write a gzip header
+_YAML_AT_ONCE_BYTES = 32 << 10
+_yaml_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="yaml-answers")
 _COMMON = b"Cache-Control: no-cache, private\r\nX-Content-Type-Options: nosniff\r\n"
 NOT_FOUND = "404 page not found\n"  # the answer of a real server for a path that it does not serve at all
 _PHRASES = {int(each): each.phrase for each in HTTPStatus}
@@ -42,15 +46,21 @@ class CompleteResponse(web.StreamResponse):
         transport = request.transport
         if transport is None or self._eof_sent:
             return
+        if transport.is_closing():
+            raise ConnectionResetError("the client has disconnected")  # the connection ends with it, and what else was asked on it
         self._eof_sent = True
         head = _head(self.status, self._type, request.version == HttpVersion11, self._keep_alive)
         body = self.whole_body
         length = b"Content-Length: %d\r\n\r\n" % len(body)
         if request.method == "HEAD":
             body = b""
-        transport.write(b"".join((head, self._extra, length, body)))
-        if transport.get_write_buffer_size() > DRAIN_ABOVE_BYTES:  # its client reads more slowly than it asks
-            await request.writer.drain()
+        if len(body) > LARGE_BYTES:
+            with request.protocol.holding(len(body)):  # type: ignore[attr-defined]  # it is a Connection
+                await _send(request, (head + self._extra + length, body))
+        else:
+            transport.write(b"".join((head, self._extra, length, body)))
+            if transport.get_write_buffer_size() > DRAIN_ABOVE_BYTES:  # its client reads more slowly than it asks
+                await _drain(request)
         if self._keep_alive:
             request.protocol.answered(request)  # type: ignore[attr-defined]  # it is a Connection
 
@@ -79,17 +89,36 @@ class PiecewiseResponse(web.StreamResponse):
         self._eof_sent = True
         length = b"Content-Length: %d\r\n\r\n" % self._size
         request.transport.write(head_of(request, self._type, keep_alive=bool(self._keep_alive)) + self._extra + length)
-        for piece in self._pieces if request.method != "HEAD" else ():
-            if request.transport is None:
-                raise ConnectionResetError("the client has disconnected")
-            request.transport.write(piece)
-            if request.transport.get_write_buffer_size() > DRAIN_ABOVE_BYTES:
-                await request.writer.drain()
+        await _send(request, self._pieces if request.method != "HEAD" else ())
         if self._keep_alive:
             request.protocol.answered(request)  # type: ignore[attr-defined]  # it is a Connection
 
     async def write_eof(self, data: bytes = b"") -> None:
         assert not data, "a whole answer has its body already"
+
+
+async def _send(request: web.BaseRequest, pieces: Iterable[bytes]) -> None:
+    """Sends pieces as fast as the client reads. What waits for it in between is little, whatever their size."""
+    for part in (part for piece in pieces for part in _cut(piece)):
+        if request.transport is None or request.transport.is_closing():
+            raise ConnectionResetError("the client has disconnected")
+        request.transport.write(part)
+        if request.transport.get_write_buffer_size() > DRAIN_ABOVE_BYTES:
+            await _drain(request)
+        await asyncio.sleep(0)  # a connection that was lost is known then
+
+
+def _cut(piece: bytes) -> Iterator[bytes | memoryview]:
+    if len(piece) <= LARGE_BYTES:
+        yield piece
+        return
+    view = memoryview(piece)
+    for start in range(0, len(piece), PIECE_BYTES):
+        yield view[start : start + PIECE_BYTES]
+
+
+async def _drain(request: web.BaseRequest) -> None:
+    await request.protocol.drained()  # type: ignore[attr-defined]  # it is a Connection
 
 
 class NoResponse(web.StreamResponse):
@@ -149,18 +178,25 @@ def indented(body: bytes) -> bytes:
     return msgspec.json.format(body, indent=2)
 
 
-def as_yaml(body: bytes) -> bytes:
+async def as_yaml(body: bytes) -> bytes:
+    """Returns JSON as YAML. A list of some megabytes takes seconds: such answers are made in a thread of their own, one after the other."""
+    if len(body) <= _YAML_AT_ONCE_BYTES:
+        return _as_yaml(body)
+    return await asyncio.get_running_loop().run_in_executor(_yaml_thread, _as_yaml, body)
+
+
+def _as_yaml(body: bytes) -> bytes:
     return yaml.dump(msgspec.json.decode(body), Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False).encode()
 
 
-async def gzipped(body: bytes) -> bytes:
+async def gzipped(pieces: Iterable[bytes]) -> bytes:
     """Compresses in a thread, because two megabytes take 20 ms and zlib does not hold the interpreter meanwhile."""
-    return await asyncio.get_running_loop().run_in_executor(None, _gzip, body)
+    return await asyncio.get_running_loop().run_in_executor(None, _gzip, pieces)
 
 
-def _gzip(body: bytes) -> bytes:
+def _gzip(pieces: Iterable[bytes]) -> bytes:
     compressor = zlib.compressobj(level=1, wbits=_GZIP_WINDOW)
-    return compressor.compress(body) + compressor.flush()
+    return b"".join((*(compressor.compress(piece) for piece in pieces), compressor.flush()))
 
 
 GZIP_LINES = b"Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"

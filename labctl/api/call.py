@@ -12,6 +12,7 @@ from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
 from labctl.api import answer, negotiate, query, status, websockets
 from labctl.api.answer import CompleteResponse
 from labctl.api.negotiate import Format
+from labctl.api.pieces import PIECE_BYTES, Pieces
 from labctl.api.query import Query
 from labctl.api.route import Target
 from labctl.api.settings import ApiSettings
@@ -91,23 +92,28 @@ class Call:
         if self.deprecated:
             extra += answer.warning_lines((self.deprecated,))
         if form.yaml:
-            body = answer.as_yaml(body)
+            body = await answer.as_yaml(body)
         else:
             body = answer.as_json(body, self.query.first("pretty") if "pretty" in self.query else None, self._agent)
         return await self.send(body, form.content_type, code, extra)
 
-    async def answer_list(self, pieces: Sequence[bytes], *, form: Format) -> web.StreamResponse:
+    async def answer_list(self, pieces: Pieces, *, form: Format) -> web.StreamResponse:
         """Sends the JSON that these pieces are together, in the form that the client asked for."""
-        size = sum(map(len, pieces))
+        size = pieces.size
         gzipped = size >= self.settings.gzip_above_bytes and "gzip" in self.request.headers.get("Accept-Encoding", "")
         pretty = self.query.first("pretty") if "pretty" in self.query else None
-        if size <= answer.PIECE_BYTES or gzipped or form.content_type != negotiate.JSON or answer.wants_indented(pretty, self._agent):
-            return await self.answer(b"".join(pieces), form=form)
-        return answer.PiecewiseResponse([*pieces, b"\n"], size + 1, answer.warning_lines((self.deprecated,)) if self.deprecated else b"")
+        if size <= PIECE_BYTES or form.content_type != negotiate.JSON or answer.wants_indented(pretty, self._agent):
+            with self.connection.holding(size):  # YAML may have to wait for its thread
+                return await self.answer(b"".join(pieces), form=form)
+        extra = answer.warning_lines((self.deprecated,)) if self.deprecated else b""
+        whole = pieces.within(b"", b"\n")
+        if gzipped:
+            return CompleteResponse(await answer.gzipped(whole), 200, form.content_type, extra + answer.GZIP_LINES)
+        return answer.PiecewiseResponse(whole, whole.size, extra)
 
     async def send(self, body: bytes, content_type: str, code: int = 200, extra: bytes = b"") -> CompleteResponse:
         """Sends bytes unchanged; if they are many, and the client accepts it, they are compressed."""
         if len(body) > self.settings.gzip_above_bytes and "gzip" in self.request.headers.get("Accept-Encoding", ""):
-            body = await answer.gzipped(body)
+            body = await answer.gzipped((body,))
             extra += answer.GZIP_LINES
         return CompleteResponse(body, code, content_type, extra)

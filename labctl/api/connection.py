@@ -22,7 +22,7 @@ from labctl.api import identity
 from labctl.api.answer import DRAIN_ABOVE_BYTES
 from labctl.api.negotiate import JSON
 from labctl.api.repeats import HEAD_BYTES_MAX, Repeats
-from labctl.api.status import bad_request, encoded
+from labctl.api.status import bad_request, encoded, too_many
 from labctl.resources.service import User
 
 _NODE_USER = "system:node:"
@@ -50,6 +50,7 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.user = identity.of_transport(transport)
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=2 * DRAIN_ABOVE_BYTES)  # type: ignore[attr-defined]  # it is one of sockets
         if isinstance(self._manager, HttpServer) and not self._counts(self._manager, transport):
             transport.abort()  # type: ignore[attr-defined]  # it is one of sockets
             return
@@ -132,6 +133,42 @@ class Connection(web.RequestHandler):
         self._raw.set_transport(self.transport)
         return self._raw
 
+    def must_have_room(self) -> None:
+        """Raises 429 if too many large answers wait already for whoever opened this connection: each is held until it is read."""
+        manager = self._manager
+        if self._counted_as and isinstance(manager, HttpServer) and manager.held_bytes[self._counted_as] >= manager.held_bytes_of_one:
+            raise too_many("large answers wait for this client: read them first")
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Within this context a large answer waits for its reader."""
+        manager, who = self._manager, self._counted_as
+        if not who or not isinstance(manager, HttpServer):
+            yield
+            return
+        manager.held_bytes[who] += size
+        try:
+            yield
+        finally:
+            manager.held_bytes[who] -= size
+            if not manager.held_bytes[who]:
+                del manager.held_bytes[who]
+
+    async def drained(self) -> None:
+        """Waits until the client has read most of what was sent. Raises ConnectionResetError if it reads nothing for too long: then the connection ends."""
+        manager = self._manager
+        try:
+            async with asyncio.timeout(manager.stall_s if isinstance(manager, HttpServer) else None):
+                await self._drain_helper()
+        except TimeoutError:
+            if self.transport is not None:
+                self.transport.abort()
+            raise ConnectionResetError("the client reads nothing") from None
+
+    def eof_received(self) -> None:
+        """Ends the connection: over TLS nothing can be sent any more to a client that has closed its side."""
+        self.force_close()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         self.headed()
         if self._counted_as and isinstance(self._manager, HttpServer):
@@ -185,7 +222,9 @@ class HttpServer(web.Server):
         body_limit_bytes: int,
         head_s: float,
         connections_of_one: int,
+        held_bytes_of_one: int,
         keepalive_timeout: float,
+        stall_s: float,
         repeats: Repeats | None = None,
         **settings: Any,
     ) -> None:
@@ -194,8 +233,10 @@ class HttpServer(web.Server):
         self.repeat_within_s = keepalive_timeout / 2
         self._body_limit_bytes = body_limit_bytes
         self.stopping = False
-        self.head_s, self.connections_of_one = head_s, connections_of_one
+        self.head_s, self.stall_s, self.connections_of_one = head_s, stall_s, connections_of_one
+        self.held_bytes_of_one = held_bytes_of_one
         self.opened: Counter[str] = Counter()
+        self.held_bytes: Counter[str] = Counter()  # of large answers that wait for their readers
 
     def left(self, who: str) -> None:
         """Takes a closed connection out of the count."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from labctl.api.shapes import joined
+from labctl.api.pieces import Pieces, joined
 from labctl.resources.encoding import client_bytes
 from labctl.resources.kind import Kind
 from labctl.resources.resources import Resources
@@ -27,7 +27,7 @@ _LISTS_MAX, _BYTES_MAX = 64, 4 << 20
 @dataclass(slots=True)
 class _Kept:
     changed_at: int
-    objects: list[bytes]  # none as long as the list was asked for only once
+    objects: Pieces | None  # none as long as the list was asked for only once
     size_bytes: int = 0
 
 
@@ -39,12 +39,12 @@ class Lists:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._held_bytes = 0
 
-    def objects(self, kind: Kind, namespace: str) -> list[bytes]:
+    def objects(self, kind: Kind, namespace: str) -> Pieces:
         """Returns the objects of a collection at the current revision, as `joined` pieces."""
         prefix = kind.prefix(namespace if kind.namespaced else "")
         changed_at = self._resources.store.changed_at(prefix)
         known = self._kept.pop(prefix, None)
-        if known is not None and known.changed_at == changed_at and known.objects:
+        if known is not None and known.changed_at == changed_at and known.objects is not None:
             self._kept[prefix] = known
             return known.objects
         if known is not None:
@@ -52,13 +52,15 @@ class Lists:
         entries = self._resources.list(kind, namespace).entries
         objects = joined([entry.client_bytes or client_bytes(entry) for entry in entries])
         again = known is not None and known.changed_at == changed_at
-        self._keep(prefix, changed_at, objects if again else [])
+        if again and objects.size <= _BYTES_MAX:
+            objects = objects.made()
+            self._keep(prefix, changed_at, objects)
+        elif not again:
+            self._keep(prefix, changed_at, None)
         return objects
 
-    def _keep(self, prefix: str, changed_at: int, objects: list[bytes]) -> None:
-        size_bytes = sum(map(len, objects))
-        if size_bytes > _BYTES_MAX:
-            return
+    def _keep(self, prefix: str, changed_at: int, objects: Pieces | None) -> None:
+        size_bytes = objects.size if objects is not None else 0
         self._kept[prefix] = _Kept(changed_at, objects, size_bytes)
         self._held_bytes += size_bytes
         while len(self._kept) > _LISTS_MAX or self._held_bytes > _BYTES_MAX:

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from labctl.api import answer, negotiate
 from labctl.api.call import Call
+from labctl.api.pieces import PIECE_BYTES
 from labctl.resources.registry import Registry
 from labctl.resources.schema.definitions import Schema
 from labctl.resources.schema.foreign import Foreign
@@ -85,7 +86,7 @@ async def _sent(call: Call, document: Document, content_type: str, headers: Mapp
     if document.size > call.settings.gzip_above_bytes and "gzip" in call.request.headers.get("Accept-Encoding", ""):
         body = await asyncio.to_thread(document.gzipped)
         return answer.CompleteResponse(body, 200, content_type, extra + answer.GZIP_LINES)
-    if document.size <= answer.PIECE_BYTES:
+    if document.size <= PIECE_BYTES:
         return answer.CompleteResponse(document.body, 200, content_type, extra)
     return answer.PiecewiseResponse(document.chunks(_CHUNK_BYTES), document.size, extra, content_type)
 

@@ -118,7 +118,9 @@ class Server:
             repeats=self._repeats,
             body_limit_bytes=self._settings.body_limit_bytes,
             head_s=self._settings.head_s,
+            stall_s=self._settings.answer_stall_s,
             connections_of_one=self._settings.connections_of_one,
+            held_bytes_of_one=self._settings.held_bytes_of_one,
             auto_decompress=False,  # nobody sends us compressed bodies, and a pod gets through the proxy what its client sent
             access_log=None,
             keepalive_timeout=self._settings.keepalive_s,
@@ -183,6 +185,8 @@ class Server:
         assert isinstance(connection, Connection)
         if self._dash is not None and path.startswith(_DASH):
             return await self._dash(request)  # it has its own guard: browsers have no certificate
+        if request.method == "GET":
+            connection.must_have_room()
         user = connection.user or identity.of_headers(request.headers, self._tokens.user)
         if user is None:
             if path.rstrip("/") in _PUBLIC:

@@ -14,6 +14,7 @@ class ApiSettings:
         1800.0  # the least if the client names none; a random time up to twice that, so that watchers don't all return at once
     )
     watch_stall_s: float = 10.0  # a client that reads nothing for this long is disconnected
+    answer_stall_s: float = 30.0  # the same for an answer: much of it may be under way to a client far away
     keepalive_s: float = 300.0
     handshake_s: float = 10.0  # TLS's
     head_s: float = 32.0  # from a connection's first byte, or a request's, until its head is there; as kube-apiserver
@@ -21,5 +22,6 @@ class ApiSettings:
     handshakes: int = 8_192  # connections whose handshake is not finished
     handshakes_of_one: int = 1_024  # of them, of one address; a pod's address is its own
     connections_of_one: int = 512  # of one address without a certificate, or of one node's certificate: each costs 0.2 MB
+    held_bytes_of_one: int = 32 << 20  # of large answers (but for lists, which are sent from the store) that one of them has not read yet
     stop_s: float = 2.0  # how long a stop waits for requests under way
     dial_s: float = 10.0  # proxy: until the pod answered the connect

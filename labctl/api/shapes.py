@@ -6,14 +6,14 @@ Stored objects are JSON already: a list joins their bytes, and an object's metad
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 
 from labctl.api import status
-from labctl.api.answer import PIECE_BYTES
 from labctl.api.negotiate import PARTIAL, TABLE
+from labctl.api.pieces import Pieces, joined
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.encoding import client_bytes
 from labctl.resources.kind import Kind
@@ -56,7 +56,7 @@ class Shape:
             return partial(client_bytes(entry))
         return self._enclosed(self._rows([entry]), {"resourceVersion": str(entry.revision)}, columns=True)
 
-    async def many(self, listed: ListResult) -> list[bytes]:
+    async def many(self, listed: ListResult) -> Pieces:
         """Returns a list, in pieces. A row takes 20 us, so a long Table lets other tasks run in between; the entries don't change meanwhile."""
         metadata: dict[str, Any] = {"resourceVersion": str(listed.revision)}
         if listed.continue_token:
@@ -68,13 +68,14 @@ class Shape:
             for start in range(0, len(listed.entries), _ROWS_AT_ONCE):
                 rows += self._rows(listed.entries[start : start + _ROWS_AT_ONCE])
                 await asyncio.sleep(0)
-            return [self._enclosed(rows, metadata, columns=True)]
+            table = self._enclosed(rows, metadata, columns=True)
+            return Pieces(len(table), (table,))
         if self.shape == PARTIAL:
             objects = joined([partial(client_bytes(e)) for e in listed.entries])
             return _list("PartialObjectMetadataList", "meta.k8s.io/v1", metadata, objects)
         return self.plain_list(metadata, joined([e.client_bytes or client_bytes(e) for e in listed.entries]))
 
-    def plain_list(self, metadata: dict[str, Any], objects: list[bytes]) -> list[bytes]:
+    def plain_list(self, metadata: dict[str, Any], objects: Pieces) -> Pieces:
         """Returns a list of whole objects, which are given as `joined` pieces."""
         return _list(f"{self.kind.kind}List", self.kind.api_version, metadata, objects)
 
@@ -123,19 +124,9 @@ def partial(value: bytes) -> bytes:
     return _META_HEAD + bytes(_cut(value).metadata) + b"}"
 
 
-def joined(objects: Sequence[bytes]) -> list[bytes]:
-    """Joins objects with commas, in pieces of about PIECE_BYTES that follow each other; none for no objects."""
-    if not objects:
-        return []
-    count = max(1, PIECE_BYTES * len(objects) // sum(map(len, objects)))
-    pieces = [b",".join(objects[start : start + count]) for start in range(0, len(objects), count)]
-    pieces[:-1] = [piece + b"," for piece in pieces[:-1]]
-    return pieces
-
-
-def _list(kind: str, api_version: str, metadata: dict[str, Any], objects: list[bytes]) -> list[bytes]:
+def _list(kind: str, api_version: str, metadata: dict[str, Any], objects: Pieces) -> Pieces:
     head = b'{"kind":"%s","apiVersion":"%s","metadata":%s,"items":[' % (kind.encode(), api_version.encode(), _encode(metadata))
-    return [head, *objects, b"]}"]
+    return objects.within(head, b"]}")
 
 
 def _definition(column: Any) -> dict[str, Any]:

@@ -95,5 +95,9 @@ def too_large(limit: int) -> ApiError:
     return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit}")
 
 
+def too_many(why: str) -> ApiError:
+    return ApiError(429, "TooManyRequests", why, retry_after_s=1)
+
+
 def too_slow(limit_s: float) -> ApiError:
     return ApiError(408, "Timeout", f"the request's body did not come within {limit_s:g} s: send it again")

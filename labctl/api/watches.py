@@ -16,8 +16,9 @@ import msgspec
 from aiohttp import ClientConnectionResetError, HttpVersion11, web
 
 from labctl.api import status, websockets
-from labctl.api.answer import DRAIN_ABOVE_BYTES, PIECE_BYTES
+from labctl.api.answer import DRAIN_ABOVE_BYTES
 from labctl.api.call import Call
+from labctl.api.pieces import PIECE_BYTES
 from labctl.api.shapes import Shape
 from labctl.errors import ApiError, Compacted
 from labctl.resources.resources import Resources

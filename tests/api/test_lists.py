@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from labctl.api import lists
-from labctl.api.answer import PIECE_BYTES
+from labctl.api.pieces import PIECE_BYTES
 from tests.inprocess import ApiServer
 
 MAPS = "/api/v1/namespaces/default/configmaps"

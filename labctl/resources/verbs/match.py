@@ -17,6 +17,8 @@ from labctl.store.interface import Entry
 
 Match = Callable[[Entry], bool]
 
+TERMS_MAX = 200  # of a request's selectors; each is looked at for each object, and a head of 64 KB has room for thousands
+
 
 def matcher(ctx: Context, kind: Kind, label_selector: str, field_selector: str) -> Match | None:
     """Returns a function that says whether an entry matches; None if every entry does. Raises ApiError 400 for an invalid selector."""
@@ -69,6 +71,9 @@ def _parsed(kind: Kind, label_selector: str, field_selector: str) -> tuple[Selec
         fields = selectors.parse_fields(field_selector, supported_fields(kind)) if field_selector else FieldSelector()
     except ValueError as error:
         raise failures.bad_request(str(error)) from None
+    terms = len(labels.requirements) + len(fields.terms)
+    if terms > TERMS_MAX:
+        raise failures.bad_request(f"the selectors have {terms} terms; {TERMS_MAX} are the most")
     return labels, fields
 
 
