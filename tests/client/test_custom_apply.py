@@ -126,3 +126,22 @@ async def test_numbers_are_as_large_as_json_has_them(http: tuple[ApiServer, aioh
     assert code == 422 and "asn in body should be less than or equal to 4294967295" in said["message"]
     code, said, _ = await applied(session, HEAD + "asn: much\n")
     assert code == 400 and ".asn: expected numeric (int or float), got &value.valueUnstructured" in said["message"]
+
+
+async def test_a_key_with_a_default_may_be_left_out(http: tuple[ApiServer, aiohttp.ClientSession]) -> None:
+    """The default is the schema's: `protocol` means TCP in Kubernetes' own kinds only."""
+    api, session = http
+    file = {"type": "object", "properties": {"arch": {"type": "string", "default": "any"}, "content": {"type": "string"}}}
+    files = {"type": "array", "items": file, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["arch"]}
+    port = {"type": "object", "required": ["protocol"], "properties": {"protocol": {"type": "string"}}}
+    ports = {"type": "array", "items": port, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["protocol"]}
+    await with_schema(api, {"type": "object", "properties": {"files": files, "ports": ports}})
+    code, made, _ = await applied(session, HEAD + "files: [{content: a}, {arch: arm, content: b}]\n")
+    assert code == 201, made
+    assert made["files"] == [{"arch": "any", "content": "a"}, {"arch": "arm", "content": "b"}]
+    code, made, _ = await applied(session, HEAD + "files: [{content: c}]\n")
+    assert (code, made["files"]) == (200, [{"arch": "any", "content": "c"}])
+    code, said, _ = await applied(session, HEAD + "files: [{content: c}, {arch: any, content: d}]\n")
+    assert code == 400 and '.files: duplicate entries for key [arch="any"]' in said["message"]
+    code, said, _ = await applied(session, HEAD + "ports: [{}]\n")
+    assert code == 400 and 'omits key field "protocol" (and doesn\'t have default value)' in said["message"]

@@ -21,6 +21,13 @@ from labctl.resources.cel.rewrite import Rewritten, rewritten
 MOST_CHARACTERS = 100_000
 """A longer expression is not compiled; one of this length takes 0.3 s."""
 
+MOST_COMPARISONS = 16
+"""An expression may compare integers with doubles so often, each of which costs it a further compilation."""
+
+_MIXED = re.compile(
+    r"<input>:(\d+):(\d+): found no matching overload for '_[<>]=?_' applied to '\((?:int|uint|double), (?:int|uint|double)\)'"
+)
+_NUMBERS = re.compile(r"\b(?:int|double)\b")
 _EXTENSIONS = ("two-var-comprehensions", "bindings", "sets", "optional", "math", "strings")
 _CODE = re.compile(r"\s*\[[A-Z_]+\]\s*\Z")
 _PLACE = re.compile(r"<input>:(\d+):(\d+): ([^\n]*)(\n \| [^\n]*\n \| \.*\^)?")
@@ -30,7 +37,13 @@ _WORDS = {
     "Key not found in map : ": "no such key: ",
     "No matching overloads found": "no such overload",
     "Iteration budget exceeded": "operation cancelled: actual cost limit exceeded",
+    "String to Duration conversion failed": "type conversion error from 'string' to 'google.protobuf.Duration'",
+    "String to Timestamp conversion failed": "type conversion error from 'string' to 'google.protobuf.Timestamp'",
+    "Type conversion error from 'string' to 'bool'": "type conversion error from 'string' to 'bool'",
+    "divide by zero": "division by zero",
 }
+_CONVERTED = re.compile(r"\Acannot convert string to (\w+)\Z")
+_INDEX = re.compile(r"\AIndex error: index=(-?\d+) size=\d+\Z")
 
 
 class CompileError(LabctlError):
@@ -46,9 +59,13 @@ class Environment:
 
     _messages: frozenset[str] = frozenset()
 
+    _loose: Mapping[str, str] = {}
+
     def __init__(self, variables: Mapping[str, str], messages: frozenset[str] = frozenset()) -> None:
         self._env = _environment(tuple(sorted(variables.items())))
         self._messages = messages
+        loose = {name: _NUMBERS.sub("dyn", said) for name, said in variables.items()}
+        self._loose = loose if loose != dict(variables) else {}
 
     def compile(self, text: str, wanted: str = "bool") -> Expression:
         """Raises CompileError. `wanted`: the type that the value must have; empty: any."""
@@ -58,11 +75,35 @@ class Environment:
         try:
             compiled = self._env.compile(source.text)
         except (RuntimeError, ValueError) as error:
-            raise CompileError(f"compilation failed: {_placed(_said(str(error)), text, source)}") from None
+            found = self._with_numbers_apart(text, source, str(error))
+            if found is None:
+                raise CompileError(f"compilation failed: {_placed(_said(str(error)), text, source)}") from None
+            source, compiled = found
         found = compiled.return_type().name().lower()
         if wanted and found not in (wanted, "dyn"):
             raise CompileError(f"cel expression must evaluate to a {wanted}")
         return Expression(text, source, compiled, wanted)
+
+    def _with_numbers_apart(self, text: str, source: Rewritten, said: str) -> tuple[Rewritten, Any] | None:
+        """Compile an expression that compares an integer with a double, which Kubernetes' CEL may do and the library's checker knows nothing of:
+        literal numbers become `dyn` first, then variables. None if that is not what is wrong with it."""
+        env: Any = self._env
+        for _ in range(MOST_COMPARISONS):
+            if not (wrong := _MIXED.search(said)):
+                return None
+            line, column = int(wrong[1]), int(wrong[2])
+            apart = source.numbers_apart(source.origin(sum(len(each) + 1 for each in source.text.split("\n")[: line - 1]) + column - 1))
+            if apart is not None:
+                source = apart
+            elif env is self._env and self._loose:
+                env = _environment(tuple(sorted(self._loose.items())))
+            else:
+                return None
+            try:
+                return source, env.compile(source.text)
+            except (RuntimeError, ValueError) as error:
+                said = str(error)
+        return None
 
 
 class Expression:
@@ -110,6 +151,7 @@ class Expression:
 def _said(text: str) -> str:
     """Return an error of the library in Kubernetes' form: without its code, and in Kubernetes' words where they are known."""
     said = _CODE.sub("", _KIND.sub("", text)).removesuffix(" ")
+    said = _INDEX.sub(r"index out of bounds: \1", _CONVERTED.sub(r"type conversion error from 'string' to '\1'", said))
     for theirs, ours in _WORDS.items():
         if said.startswith(theirs):
             said = ours + said.removeprefix(theirs).strip('"') if theirs.endswith(": ") else ours
@@ -145,7 +187,7 @@ def _types() -> Mapping[str, Any]:
     return {
         "dyn": kinds.DYN, "bool": kinds.BOOL, "int": kinds.INT, "double": kinds.DOUBLE, "string": kinds.STRING, "bytes": kinds.BYTES,
         "timestamp": kinds.TIMESTAMP, "duration": kinds.DURATION, "list": kinds.List(kinds.DYN), "strings": kinds.List(kinds.STRING),
-        "map": opaque, "opaque": opaque, "opaques": kinds.List(opaque), "errors": kinds.List(kinds.List(kinds.STRING)),
+        "map": opaque, "any map": kinds.Map(kinds.DYN, kinds.DYN), "opaque": opaque, "opaques": kinds.List(opaque), "errors": kinds.List(kinds.List(kinds.STRING)),
     }  # fmt: skip
 
 

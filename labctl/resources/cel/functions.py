@@ -7,8 +7,9 @@ key, the type's name: the library hands Python nothing but plain values. A funct
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -50,6 +51,8 @@ def _lists() -> Iterator[Function]:
     yield Function("sum", ("list",), "dyn", sum)
     yield Function("min", ("list",), "dyn", lambda items: _least("min", min, items))
     yield Function("max", ("list",), "dyn", lambda items: _least("max", max, items))
+    yield Function("_mapped", ("list",), "any map", lambda pairs: _mapping({key: value} for key, value in pairs))
+    yield Function("_merged", ("list",), "any map", _mapping)
     for item in ("int", "double", "string", "bool", "bytes", "timestamp", "duration", "list", "map"):  # the library takes no `dyn` here
         yield Function("_indexOf", ("list", item), "int", lambda items, item: items.index(item) if item in items else -1)
         yield Function("_lastIndexOf", ("list", item), "int", _last_item)
@@ -57,6 +60,17 @@ def _lists() -> Iterator[Function]:
     yield Function("_indexOf", ("string", "string", "int"), "int", _index)
     yield Function("_lastIndexOf", ("string", "string"), "int", lambda text, part: text.rfind(part))
     yield Function("_lastIndexOf", ("string", "string", "int"), "int", _last_index)
+
+
+def _mapping(parts: Iterable[Mapping[Any, Any]]) -> dict[Any, Any]:
+    """Return one map of several. A key that two of them have is an error, as in Kubernetes."""
+    whole: dict[Any, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            if key in whole:
+                raise ValueError(f"insert failed: key {json.dumps(key) if isinstance(key, str) else key} already exists")
+            whole[key] = value
+    return whole
 
 
 def _last_item(items: list[Any], item: Any) -> int:

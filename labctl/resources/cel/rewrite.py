@@ -3,6 +3,8 @@
     Object.spec{replicas: 3}         dyn({"": "Object.spec", "replicas": 3})     a map that remembers the message's name (messages.py)
     format.dns1123Label().validate(x)   format.dns1123Label().validate(x)[?0]    the function returns a list, of which an optional is taken
     [1, 2].indexOf(2)                [1, 2]._indexOf(2)                          the library's own indexOf is for strings only
+    m.transformMap(k, v, v + 1)      m.transformList(k, v, [dyn(k), dyn(v + 1)])._mapped()    the library's own has no function behind it
+    self.share <= 1                  self.share <= dyn(1)                        where share is a double (see numbers_apart)
 
 The library calls Python with plain values only and has no types of ours, so this is done to the text, token by token; strings and comments stay as they are.
 Rewritten.origin tells where a place of the new text was in the old one, so that errors name the place that their author knows.
@@ -27,7 +29,10 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_PERHAPS = re.compile(r"[\w`]\s*\{|validate|named|ndexOf")
+_PERHAPS = re.compile(r"[\w`]\s*\{|validate|named|ndexOf|transformMap")
+_MAPPED = {"transformMap": "._mapped()", "transformMapEntry": "._merged()"}
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?u?"
+_AFTER, _BEFORE = re.compile(rf"(?:<=|>=|<|>)\s*(-?{_NUMBER})(?![\w.])"), re.compile(rf"(?<![\w.])({_NUMBER})\s*\Z")
 _RENAMED = {"indexOf": "_indexOf", "lastIndexOf": "_lastIndexOf"}
 _CLOSED_BY = {")": "(", "]": "[", "}": "{"}
 MESSAGE = ""
@@ -46,6 +51,7 @@ class _Open(NamedTuple):
     sign: str
     after: str = ""
     message: bool = False
+    key: str = ""  # the loop's variable for a map's keys, where its last part becomes the value of a pair
 
 
 class Edit(NamedTuple):
@@ -60,13 +66,25 @@ class Rewritten:
     """The new text, and where its parts come from."""
 
     def __init__(self, old: str, edits: list[Edit]) -> None:
-        self._edits = sorted(edits)
+        self._old = old
+        self._edits = sorted(edits, key=lambda edit: (edit.start, edit.length > 0))  # what is put in at one place stays in its order
         parts: list[str] = []
         at = 0
         for edit in self._edits:
             parts += (old[at : edit.start], edit.text)
             at = edit.start + edit.length
         self.text = "".join((*parts, old[at:]))
+
+    def numbers_apart(self, offset: int) -> Rewritten | None:
+        """Return the text with a literal number beside the comparison at a place of the old text as `dyn`: the library compares an integer with
+        a double (as Kubernetes' CEL does) when it need not know the types before. None if there is no literal."""
+        if found := _AFTER.match(self._old, offset):
+            start, end = found.span(1)
+        elif found := _BEFORE.search(self._old[:offset]):
+            start, end = found.span(1)
+        else:
+            return None
+        return Rewritten(self._old, [*self._edits, Edit(start, end - start, f"dyn({self._old[start:end]})")])
 
     def origin(self, offset: int) -> int:
         """Returns the place in the old text of a place in the new one; for a place inside an edit, the edit's start."""
@@ -96,6 +114,7 @@ class _Rewriter:
         self._tokens = [token for token in found if token.kind != "gap"]
         self._edits: list[Edit] = []
         self._open: list[_Open] = []
+        self._commas: list[int] = []  # where the last comma of each open bracket ends
 
     def edits(self) -> list[Edit]:
         for number, token in enumerate(self._tokens):
@@ -105,6 +124,8 @@ class _Rewriter:
                 self._opened(number, token)
             elif token.kind == "sign" and token.text in ")]}" and not self._closed(token):
                 return []
+            elif token.text == "," and self._commas:
+                self._commas[-1] = token.start + 1
         return [] if self._open else self._edits
 
     def _text(self, number: int) -> str:
@@ -116,8 +137,15 @@ class _Rewriter:
             self._replace(token, msgspec.json.encode(token.text.strip("`")).decode())
         elif after == "(" and before == "." and token.text in _RENAMED:
             self._replace(token, _RENAMED[token.text])
+        elif after == "(" and before == "." and token.text in _MAPPED:
+            self._replace(token, "transformList")
 
     def _opened(self, number: int, token: _Token) -> None:
+        self._commas.append(-1)
+        loop = self._text(number - 1) if token.text == "(" and self._text(number - 2) == "." else ""
+        if loop in _MAPPED:
+            self._open.append(_Open("(", _MAPPED[loop], key=self._text(number + 1) if loop == "transformMap" else ""))
+            return
         first = self._path(number - 1) if token.text == "{" and self._is_name(number - 1) else number
         if self._text(first) in self._messages:
             start, name = self._tokens[first].start, "".join(each.text for each in self._tokens[first:number])
@@ -129,9 +157,11 @@ class _Rewriter:
     def _closed(self, token: _Token) -> bool:
         if not self._open or self._open[-1].sign != _CLOSED_BY[token.text]:
             return False
-        after = self._open.pop().after
-        if after:
-            self._edits.append(Edit(token.start + 1, 0, after))
+        comma, closed = self._commas.pop(), self._open.pop()
+        if closed.key and comma >= 0:
+            self._edits += (Edit(comma, 0, f"[dyn({closed.key}), dyn("), Edit(token.start, 0, ")]"))
+        if closed.after:
+            self._edits.append(Edit(token.start + 1, 0, closed.after))
         return True
 
     def _is_name(self, number: int) -> bool:

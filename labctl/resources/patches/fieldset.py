@@ -20,7 +20,7 @@ Fields = frozenset[Path]
 
 NO_FIELDS: Fields = frozenset()
 
-# List keys that may be left out, and what they mean then: the API's only defaulted key.
+# List keys that may be left out, and what they mean then: the only defaulted key of Kubernetes' own kinds. A custom kind's schema has its own.
 _KEY_DEFAULTS = {"protocol": "TCP"}
 # Go's structs that are there even when nobody set them: making one is no change.
 _ALWAYS_THERE = {"f:metadata", "f:spec", "f:status", "f:template", "f:containers", "f:resources"}
@@ -122,10 +122,16 @@ def element_of(type_: Type, item: Any) -> str:
         return f"v:{json.dumps(item, separators=(',', ':'))}"
     keys = {}
     for key in sorted(type_.keys):
-        if key not in item and key not in _KEY_DEFAULTS:
+        if key not in item and (default := _default_of(type_.item, key)) is None:
             raise MissingKey(key)
-        keys[key] = item.get(key, _KEY_DEFAULTS.get(key))
+        keys[key] = item[key] if key in item else default
     return f"k:{json.dumps(keys, separators=(',', ':'))}"
+
+
+def _default_of(item: Type | None, key: str) -> Any:
+    if item is None or item.name:
+        return _KEY_DEFAULTS.get(key)
+    return item.fields[key].default if key in item.fields else None
 
 
 def elements(type_: Type, items: Iterable[Any]) -> dict[str, Any]:

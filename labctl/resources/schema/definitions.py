@@ -39,6 +39,7 @@ class Type:
     `shape`: struct, map, list, string, bytes, int32, int64, number, boolean, quantity, int-or-string, time, micro-time, any.
     `name` is the definition's path where it has one. `list_type`: atomic, map (with `keys`), set; `map_type`: granular, atomic.
     `open` says that a struct keeps fields that it does not name (x-kubernetes-preserve-unknown-fields).
+    `default` is what a field of a custom kind has if it is left out.
     `strategy` and `merge_key` are strategic merge patch's. `plain` is the Python type whose values need no further look.
     `struct` and `decoder` are what quick.py made of this type; they go when the type goes.
     """
@@ -52,6 +53,7 @@ class Type:
     keys: tuple[str, ...] = ()
     map_type: str = "granular"
     open: bool = False
+    default: Any = None
     strategy: frozenset[str] = frozenset()
     merge_key: str = ""
     plain: type | None = None
@@ -176,6 +178,7 @@ def _read_rules(node: Definition, into: Type) -> None:
     into.keys = tuple(node.get("x-kubernetes-list-map-keys", into.keys))
     into.map_type = node.get("x-kubernetes-map-type", into.map_type)
     into.open = node.get("x-kubernetes-preserve-unknown-fields", into.open)
+    into.default = node.get("default", into.default)
     into.merge_key = node.get("x-kubernetes-patch-merge-key", into.merge_key)
     if "x-kubernetes-patch-strategy" in node:
         into.strategy = frozenset(node["x-kubernetes-patch-strategy"].split(","))

@@ -57,6 +57,8 @@ TRUE = [
     "semver('v1.0', true) == semver('1.0.0') && isSemver('01.2', true) && !isSemver('01.2') && !isSemver('x', true)",
     "jsonpatch.escapeKey('a/b~c') == 'a~1b~0c'",
     "'x {validate(1)}' + r'format.named(\\d' == \"x {validate(1)}\" + 'format.named(\\\\d'  // x{y: 1}",
+    "{'a': 1}.transformMap(k, v, k != 'b', v + [v, 2].size()) == {'a': 3} && [5, 6].transformMap(i, v, v) == {0: 5, 1: 6}",
+    "{'a': 1}.transformMap(k, v, {k: v}.transformMap(a, b, b)) == {'a': {'a': 1}} && ['x'].transformMapEntry(i, v, {v: i}) == {'x': 0}",
     "3 in {3: 1} && object.l.all(x, x in {'x': 1, 'y': 2})",
 ]  # fmt: skip
 
@@ -64,6 +66,17 @@ TRUE = [
 @pytest.mark.parametrize("text", TRUE)
 def test_functions_and_texts_that_look_like_them(text: str) -> None:
     assert ENV.compile(text).value({"object": {"l": ["x", "y"], "t": "y"}}) is True
+
+
+def test_a_map_has_each_key_once() -> None:
+    with pytest.raises(EvaluationError, match='insert failed: key "x" already exists'):
+        ENV.compile("object.l.transformMapEntry(i, v, {'x': v}).size() > 0").value({"object": {"l": ["x", "y"]}})
+
+
+def test_only_comparisons_are_between_integers_and_doubles() -> None:
+    for text in ("1 == 1.0", "1 + 1.0 > 2.0", "1 < 'x'"):
+        with pytest.raises(CompileError, match="found no matching overload"):
+            ENV.compile(text)
 
 
 def test_messages_are_maps_that_know_their_name() -> None:

@@ -45,6 +45,10 @@ HOLDS = [
     (struct(a={"type": "string", "format": "duration"}), "self.a > duration('1m')", {"a": "1h30m"}),
     (struct(a={"type": "string", "format": "byte"}), "self.a == b'abc'", {"a": "YWJj"}),
     (struct(a={"type": "number"}), "self.a * 2.0 == 2.0", {"a": 1}),
+    ({"type": "number"}, "self >= 0 && self < 100 && 99 > self && self > -1", 0.5),
+    (NUMBER, "self < 1.5 && 0.5 <= self && self + 1 == 2", 1),
+    ({"type": "array", "items": {"type": "number"}, "maxItems": 5}, "self.all(x, x >= 0 && x <= self.size())", [1, 2.0]),
+    ({"type": "object", "additionalProperties": NUMBER, "maxProperties": 5}, "self.all(k, v, v < 2.5 && k != '') && double('5') <= 100", {"a": 1}),
     (struct(**{"a-b": NUMBER, "namespace": NUMBER, "x.y/z": NUMBER}), "self.a__dash__b + self.__namespace__ + self.x__dot__y__slash__z == 6", ODD),
     (struct(a={"x-kubernetes-int-or-string": True}), "type(self.a) == int ? self.a > 1 : self.a == 'x'", {"a": "x"}),
     (struct(m={"type": "object", "additionalProperties": NUMBER, "maxProperties": 5}), "self.m.all(k, self.m[k] > 0)", {"m": {"a-b": 1}}),
@@ -73,6 +77,23 @@ WORDS = [
     ({"rule": "self.a < 1", "message": "m", "reason": "FieldValueRequired"}, "spec: Required value: m"),
     ({"rule": "self.b > 1"}, 'spec: Invalid value: "object": no such key: b evaluating rule: self.b > 1'),
 ]
+
+ERRORS = [
+    ("duration(self.t) > duration('1s')", "type conversion error from 'string' to 'google.protobuf.Duration'"),
+    ("timestamp(self.t) > timestamp('2026-01-31T10:00:00Z')", "type conversion error from 'string' to 'google.protobuf.Timestamp'"),
+    ("int(self.t) > 1", "type conversion error from 'string' to 'int'"),
+    ("double(self.t) > 1", "type conversion error from 'string' to 'double'"),
+    ("bool(self.t)", "type conversion error from 'string' to 'bool'"),
+    ("1 / self.n > 0", "division by zero"),
+    ("1 % self.n > 0", "modulus by zero"),
+    ("[1][self.n + 7] > 0", "index out of bounds: 7"),
+]
+
+
+@pytest.mark.parametrize(("rule", "words"), ERRORS)
+def test_a_rule_that_fails_says_why_in_a_real_servers_words(rule: str, words: str) -> None:
+    said = told(schema(struct(t=TEXT, n=NUMBER), rule), {"t": "next week", "n": 0})
+    assert said == [f'spec: Invalid value: "object": {words} evaluating rule: {rule}']
 
 
 @pytest.mark.parametrize(("rule", "words"), WORDS)
