@@ -78,12 +78,10 @@ class Rewritten:
     def numbers_apart(self, offset: int) -> Rewritten | None:
         """Return the text with a literal number beside the comparison at a place of the old text as `dyn`: the library compares an integer with
         a double (as Kubernetes' CEL does) when it need not know the types before. None if there is no literal."""
-        if found := _AFTER.match(self._old, offset):
-            start, end = found.span(1)
-        elif found := _BEFORE.search(self._old[:offset]):
-            start, end = found.span(1)
-        else:
+        found = _AFTER.match(self._old, offset) or _BEFORE.search(self._old[:offset])
+        if found is None:
             return None
+        start, end = found.span(1)
         return Rewritten(self._old, [*self._edits, Edit(start, end - start, f"dyn({self._old[start:end]})")])
 
     def origin(self, offset: int) -> int:

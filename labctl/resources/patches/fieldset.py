@@ -122,9 +122,10 @@ def element_of(type_: Type, item: Any) -> str:
         return f"v:{json.dumps(item, separators=(',', ':'))}"
     keys = {}
     for key in sorted(type_.keys):
-        if key not in item and (default := _default_of(type_.item, key)) is None:
+        default = _default_of(type_.item, key)
+        if key not in item and default is None:
             raise MissingKey(key)
-        keys[key] = item[key] if key in item else default
+        keys[key] = item.get(key, default)
     return f"k:{json.dumps(keys, separators=(',', ':'))}"
 
 
