@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Mapping
 
+RESTART, RESTART_ALL = "Restart", "RestartAllContainers"
+"""What a rule may ask for: that the container begins again, or all of its pod (restarting.py)."""
+
 
 @dataclass(frozen=True)
 class Backoff:
@@ -26,7 +29,8 @@ def should_restart(policy: str, exit_code: int) -> bool:
 
 
 def matches(rule: Mapping[str, Any], exit_code: int) -> bool:
-    """Tell whether a rule of `restartPolicyRules` (KEP-5307) starts a container again that ended so. Its only action is Restart."""
+    """Tell whether a rule of `restartPolicyRules` (KEP-5307) is about a container that ended so."""
     said = rule.get("exitCodes") or {}
     listed = exit_code in (said.get("values") or ())
-    return rule.get("action") == "Restart" and (listed if said.get("operator") == "In" else said.get("operator") == "NotIn" and not listed)
+    known = rule.get("action") in (RESTART, RESTART_ALL)
+    return known and (listed if said.get("operator") == "In" else said.get("operator") == "NotIn" and not listed)

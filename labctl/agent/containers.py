@@ -18,20 +18,39 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OF_IPC = ("kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.")
 MESSAGE_PATH = "/dev/termination-log"
 _GUARANTEED_OOM, _BEST_EFFORT_OOM = -997, 1000
+MOST_HOSTNAME = 64
+"""Of the kernel, in characters."""
 MOST_CPU_SHARES = 262_144
 NO_MEMORY_LIMIT_BYTES = 1 << 60
 """The kernel refuses more shares, and numbers that are much larger; the kubelet has the first bound too."""
 
 
-def sandbox_spec(pod: Object, pids_max: int = 0) -> SandboxSpec:
+def hostname_of(pod: Object) -> str:
+    """Return the name that the pod's own files give to it."""
+    spec = pod["spec"]
+    return spec.get("hostnameOverride") or (spec.get("hostname") or pod["metadata"]["name"])[:63].rstrip("-.")
+
+
+def kernel_hostname(pod: Object, cluster_domain: str) -> str:
+    """Return what `hostname` answers in the pod: with setHostnameAsFQDN the whole name, as its subdomain makes it. Raises ConfigError if that is too long."""
+    spec, name = pod["spec"], hostname_of(pod)
+    if not (spec.get("setHostnameAsFQDN") and spec.get("subdomain")):
+        return name
+    whole = f"{name}.{spec['subdomain']}.{pod['metadata']['namespace']}.svc.{cluster_domain}"
+    if len(whole) > MOST_HOSTNAME:
+        bound = f"({MOST_HOSTNAME} characters is the max, {len(whole)} characters requested)"
+        raise ConfigError(f"failed to construct FQDN from pod hostname and cluster domain, FQDN {whole} is too long {bound}")
+    return whole
+
+
+def sandbox_spec(pod: Object, cluster_domain: str = "", pids_max: int = 0) -> SandboxSpec:
     meta, spec = pod["metadata"], pod["spec"]
-    hostname = (spec.get("hostname") or meta["name"])[:63].rstrip("-.")
     bounds = pod_limits(pod)
     return SandboxSpec(
         meta["uid"],
         meta["namespace"],
         meta["name"],
-        hostname,
+        kernel_hostname(pod, cluster_domain),
         bool(spec.get("hostNetwork")),
         bounds.cpu_shares,
         bounds.memory_limit_bytes,
@@ -167,7 +186,7 @@ def argv(container: Object, image: Object, env: Mapping[str, str]) -> List[str]:
 
 def environment(pod: Object, container: Object, image: Object, env: Mapping[str, str]) -> List[str]:
     """Return the variables. The pod's win over the image's, which win over the machine's defaults."""
-    values: Dict[str, str] = {"PATH": DEFAULT_PATH, "HOSTNAME": sandbox_spec(pod).hostname}
+    values: Dict[str, str] = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname_of(pod)}
     if container.get("tty"):
         values["TERM"] = "xterm"
     for entry in image.get("Env") or ():

@@ -26,7 +26,7 @@ def hosts(pod: Object, address: str, hostname: str, cluster_domain: str, node_ho
         text = "# Kubernetes-managed hosts file (host network).\n" + node_hosts
     else:
         names = [hostname]
-        if spec.get("subdomain"):
+        if spec.get("subdomain") and not spec.get("hostnameOverride"):
             names.insert(0, f"{hostname}.{spec['subdomain']}.{pod['metadata']['namespace']}.svc.{cluster_domain}")
         text = _HOSTS + f"{address}\t" + "\t".join(names) + "\n"
     aliases = spec.get("hostAliases") or ()

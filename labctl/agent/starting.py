@@ -172,7 +172,7 @@ async def start(
 
 
 def _hostname(pod: Object) -> str:
-    return os.uname().nodename if pod["spec"].get("hostNetwork") else containers.sandbox_spec(pod).hostname
+    return os.uname().nodename if pod["spec"].get("hostNetwork") else containers.hostname_of(pod)
 
 
 def _message_file(tools: Tools, uid: str, name: str, attempt: int) -> str:

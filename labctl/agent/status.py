@@ -16,6 +16,7 @@ from .times import rfc3339
 Object = Dict[str, Any]
 TERMINAL = ("Succeeded", "Failed")
 RESIZING = ("PodResizePending", "PodResizeInProgress")
+RESTARTING = "AllContainersRestarting"
 _NOT_STARTED = {"waiting": {"reason": "ContainerCreating"}}
 _INITIALIZING = {"waiting": {"reason": "PodInitializing"}}
 
@@ -35,13 +36,14 @@ class Seen:
     resources: Mapping[str, Object] = field(default_factory=dict)  # container, "" for the pod itself -> allocatedResources, resources
     resizing: Sequence[Tuple[str, str, str]] = ()  # type, reason, message of conditions that are there only while they are true
     seen_s: float = 0.0  # when this agent first saw the pod
+    restarting: Optional[Tuple[bool, str, str]] = None  # whether all containers end to begin again, why; None: never so in this pod
 
 
 def build(pod: Object, found: Pod, seen: Seen, now_s: float) -> Object:
     """Return the fields of `status` that the agent owns."""
     spec, before = pod["spec"], pod.get("status") or {}
     inits, mains, initialized = _statuses(pod, found, seen, now_s)
-    phase = _phase(pod, seen, inits, mains, initialized)
+    phase = _phase(pod, found, seen, inits, mains, initialized)
     over = before.get("phase", "") in TERMINAL  # for good, whoever said so
     if phase in TERMINAL and not over and not seen.failed and any("running" in each["state"] for each in inits):
         phase = "Running"  # until the sidecars have ended, too (KEP-753)
@@ -72,7 +74,7 @@ def build(pod: Object, found: Pod, seen: Seen, now_s: float) -> Object:
 
 def is_done(pod: Object, found: Pod, seen: Seen, now_s: float) -> bool:
     """Tell whether all containers have ended for good. Sidecars may still run, and must be stopped then."""
-    return _phase(pod, seen, *_statuses(pod, found, seen, now_s)) in TERMINAL
+    return _phase(pod, found, seen, *_statuses(pod, found, seen, now_s)) in TERMINAL
 
 
 def _statuses(pod: Object, found: Pod, seen: Seen, now_s: float) -> Tuple[List[Object], List[Object], bool]:
@@ -87,14 +89,22 @@ def _statuses(pod: Object, found: Pod, seen: Seen, now_s: float) -> Tuple[List[O
     return inits, [_container(each, found, seen, before, now_s, initialized=initialized) for each in spec["containers"]], initialized
 
 
-def _phase(pod: Object, seen: Seen, inits: List[Object], mains: List[Object], initialized: bool) -> str:
+def _phase(pod: Object, found: Pod, seen: Seen, inits: List[Object], mains: List[Object], initialized: bool) -> str:
     before = (pod.get("status") or {}).get("phase", "")
     if before in TERMINAL or seen.failed:
         return before if before in TERMINAL else "Failed"
     every = [*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or ())]
     codes = {each["name"]: each["state"].get("terminated", {}).get("exitCode") for each in (*inits, *mains)}
     policies = {each["name"]: "Never" if seen.leaving else restart_policy(pod, each, codes.get(each["name"])) for each in every}
-    return phase_of(policies, inits, mains, initialized)
+    again = _beginning_again(pod, found)
+    phase = phase_of({**policies, **dict.fromkeys(again, "Always")}, inits, mains, initialized)
+    return "Pending" if again and phase == "Running" else phase
+
+
+def _beginning_again(pod: Object, found: Pod) -> List[str]:
+    """Return the containers that are to begin again because all of the pod are, and have not yet."""
+    latest = [found.latest(each["name"]) for each in (*(pod["spec"].get("initContainers") or ()), *pod["spec"]["containers"])]
+    return [each.name for each in latest if each is not None and each.again]
 
 
 def restart_policy(pod: Object, container: Object, exit_code: Optional[int] = None) -> str:
@@ -122,12 +132,13 @@ def has_begun(pod: Object, found: Pod) -> bool:
     """
     once = pod["spec"].get("restartPolicy") == "Never"
     attempts = (found.latest(each["name"]) for each in pod["spec"]["containers"])
-    return any(each is not None and (once or not each.earlier_boot) for each in attempts)
+    return any(each is not None and not each.again and (once or not each.earlier_boot) for each in attempts)
 
 
 def has_succeeded(init: Optional[Container]) -> bool:
     """Tell whether an init container's work is done. What it did before a boot may be gone: its pod has new namespaces and empty volumes in memory."""
-    return init is not None and init.state is State.EXITED and init.exit_code == 0 and not init.lost and not init.earlier_boot
+    ended_well = init is not None and init.state is State.EXITED and init.exit_code == 0 and not init.lost
+    return init is not None and ended_well and not init.earlier_boot and not init.again
 
 
 def _init_done(spec: Object, status: Object, latest: Optional[Container], begun: bool) -> bool:
@@ -255,13 +266,15 @@ def _conditions(
         ready = (False, "ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]")
     waiting_inits = [each["name"] for each in inits if not (each["started"] if each["name"] in sidecars else _is_zero(each))]
     init = (True, "PodCompleted" if phase == "Succeeded" else "", "")
-    if not initialized:
+    if not initialized and not _beginning_again(pod, found):  # that its containers begin again makes no pod uninitialized (KEP-5532)
         init = (False, "ContainersNotInitialized", f"containers with incomplete status: [{' '.join(waiting_inits)}]")
     open_ = found.sandbox is not None and found.sandbox.ready and seen.volumes_ready
     all_ready = _gated(pod, before) if ready[0] else ready
     wanted = [("PodReadyToStartContainers", (open_, "", "")), ("Initialized", init), ("Ready", all_ready), ("ContainersReady", ready)]
     if not any(each["type"] == "PodScheduled" for each in before.get("conditions") or ()):
         wanted.append(("PodScheduled", (True, "", "")))
+    if seen.restarting is not None:
+        wanted.append((RESTARTING, (False, "PodCompleted", "") if over else seen.restarting))
     wanted += [(kind, (True, reason, message)) for kind, reason, message in seen.resizing]
     there = {each["type"] for each in before.get("conditions") or ()} - {kind for kind, _ in wanted}
     over_now = [{"type": kind, "$patch": "delete"} for kind in RESIZING if kind in there]
@@ -312,3 +325,13 @@ def differs(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
         if old is None or any((old.get(key) or None) != (condition.get(key) or None) for key in ("status", "reason", "message")):
             return True
     return any(before.get(key) != value for key, value in wanted.items() if key != "conditions")
+
+
+def just_creating(status: Object) -> bool:
+    """Nothing to tell that will not be old news in a moment; if it takes longer, the first report comes by itself."""
+    return all(each["state"].get("waiting", {}).get("reason") == "ContainerCreating" for each in status["containerStatuses"])
+
+
+def exit_code_of(latest: Optional[Container]) -> Optional[int]:
+    """Return how a container's last attempt ended; None if it did not."""
+    return latest.exit_code if latest and latest.state is State.EXITED else None

@@ -22,9 +22,23 @@ from .http import Unreachable
 from .renewal import Renewal
 from .reporter import Reporter
 from .resizing import Resizing
+from .restarting import RestartAll
 from .runtime.interface import Container, Pod, RuntimeFailure, State
 from .starting import post_start
-from .status import TERMINAL, Seen, build, differs, has_begun, has_succeeded, is_done, is_sidecar, pod_address, restart_policy
+from .status import (
+    TERMINAL,
+    Seen,
+    build,
+    differs,
+    exit_code_of,
+    has_begun,
+    has_succeeded,
+    is_done,
+    is_sidecar,
+    just_creating,
+    pod_address,
+    restart_policy,
+)
 from .termination_message import termination_message
 from .times import parse
 from .titles import pod_path, pod_title
@@ -53,7 +67,8 @@ class PodWorker:
         self._leaving: Optional[stopping.Deadline] = None
         self._attempts = Attempts(tools, lambda: self.pod, self._found, self._wakeup, self._look_again)
         self._resizing = Resizing(tools, lambda: self.pod, self._look_again)
-        self._attempts.prompt = lambda ended: ended.id in self._resizing.restarting
+        self._restarting = RestartAll(tools, lambda: self.pod, self._look_again)
+        self._attempts.prompt = lambda ended: ended.again or ended.id in self._resizing.restarting
         self._paths: Optional[Dict[str, str]] = None
         self._again_s: Optional[float] = None
         self._side: Set["asyncio.Task[None]"] = set()
@@ -140,7 +155,8 @@ class PodWorker:
 
     def _found(self) -> Pod:
         """Return what the machine has, completed by what the API saw before this machine's records began."""
-        return history.completed(self._tools.runtime.pods(self.uid).get(self.uid) or Pod(self.uid), self.pod)
+        found = history.completed(self._tools.runtime.pods(self.uid).get(self.uid) or Pod(self.uid), self.pod)
+        return found if self._over() or self._expired else self._restarting.seen(found)
 
     def _status(self, found: Optional[Pod] = None) -> Object:
         found = found or self._found()
@@ -155,7 +171,17 @@ class PodWorker:
         failed = DEADLINE_EXCEEDED if self._expired else self._refused
         told = (self._resizing.statuses(found), self._resizing.conditions())
         return Seen(
-            self._tools.host_ip, dict(self._attempts.waiting), ready, started, messages, leaving, failed, opened, *told, self._seen_s
+            self._tools.host_ip,
+            dict(self._attempts.waiting),
+            ready,
+            started,
+            messages,
+            leaving,
+            failed,
+            opened,
+            *told,
+            self._seen_s,
+            self._restarting.condition(found),
         )
 
     def _specs(self) -> List[Object]:
@@ -202,6 +228,9 @@ class PodWorker:
         self._health.forget_ended(found)
         if self._lost_a_ready_one(found):
             await self._reporter.sent_soon()  # nobody shall send requests to it while its successor is made
+        if not await self._restarting.cleared(found):
+            self._reporter.wakeup.wake()
+            return
         self._reporter.later(FIRST_REPORT_S)
         for container in self._first_wanted(found):
             self._attempts.pull(container)  # the pull runs while the sandbox is made
@@ -216,14 +245,14 @@ class PodWorker:
             )  # before the others, so that one can look into a start that fails
         if await self._initialized(found):
             for container in self._resizing.given()["spec"]["containers"]:
-                await self._keep(container, restart_policy(self.pod, container, _exit_code(found.latest(container["name"]))))
+                await self._keep(container, restart_policy(self.pod, container, exit_code_of(found.latest(container["name"]))))
         await self._resizing.apply(self._found(), lambda *what: self._aside(self._stop_one(*what)))
         found = self._found()
         self._health.watch(self._specs(), found, self._reported())
         status = self._status(found)
         if is_done(self.pod, found, self._seen(found), time.time()):
             await self._finish()
-        elif not _just_creating(status):
+        elif not just_creating(status):
             self._reporter.wakeup.wake()
 
     def _lost_a_ready_one(self, found: Pod) -> bool:
@@ -240,7 +269,9 @@ class PodWorker:
         if found.sandbox and found.sandbox.ready and self._paths is not None:
             return found
         try:
-            sandbox = await self._tools.runtime.open(containers.sandbox_spec(self._resizing.given(), self._tools.settings.pod_pids))
+            settings = self._tools.settings
+            spec = containers.sandbox_spec(self._resizing.given(), settings.cluster_domain, settings.pod_pids)
+            sandbox = await self._tools.runtime.open(spec)
         except Exception as error:
             self._tools.events.record(of_pod(self.pod), "Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
             raise RuntimeFailure(str(error)) from error
@@ -291,7 +322,7 @@ class PodWorker:
         """Return when a container that did not succeed is run again. One that ran before the machine's boot is run again whatever the pod's policy."""
         if latest and latest.earlier_boot and latest.exit_code == 0:
             return "Always"
-        return "Never" if restart_policy(self.pod, container, _exit_code(latest)) == "Never" else "OnFailure"
+        return "Never" if restart_policy(self.pod, container, exit_code_of(latest)) == "Never" else "OnFailure"
 
     async def _keep(self, container: Object, policy: str) -> None:
         """Keep one container as it should be: running, or ended for good, or waiting with a reason."""
@@ -386,16 +417,6 @@ class PodWorker:
         self._health.stop()
         await self._renewal.end()
         await self._tools.runtime.close(self.uid)
-
-
-def _just_creating(status: Object) -> bool:
-    """Nothing to tell that will not be old news in a moment; if it takes longer, the first report comes by itself."""
-    return all(each["state"].get("waiting", {}).get("reason") == "ContainerCreating" for each in status["containerStatuses"])
-
-
-def _exit_code(latest: Optional[Container]) -> Optional[int]:
-    """Return how a container's last attempt ended; None if it did not."""
-    return latest.exit_code if latest and latest.state is State.EXITED else None
 
 
 def _revision(pod: Object) -> int:

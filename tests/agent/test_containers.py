@@ -183,6 +183,18 @@ def test_a_pods_own_resources_bound_it_and_the_containers_that_have_no_limit():
     assert limits(the_pod, free) == Limits(2, 200_000, 1 << 30) and limits(the_pod, bounded) == Limits(102, 25_000, 1 << 30)
 
 
+def test_a_pods_hostname_may_be_a_whole_name():
+    whole = pod()
+    whole["spec"].update(hostname="web", subdomain="sub", setHostnameAsFQDN=True)
+    assert sandbox_spec(whole, "cluster.local").hostname == "web.sub.default.svc.cluster.local"
+    assert podfiles.hosts(whole, "10.246.1.2", "web", "cluster.local").endswith("10.246.1.2\tweb.sub.default.svc.cluster.local\tweb\n")
+    with pytest.raises(ConfigError, match="FQDN web.sub.default.svc.*is too long .64 characters is the max, 6[5-9] characters requested"):
+        sandbox_spec(whole, "cluster.a-domain-that-is-so-very-very-long.local")
+    whole["spec"].update(setHostnameAsFQDN=False, hostnameOverride="web.example.org")
+    assert sandbox_spec(whole, "cluster.local").hostname == "web.example.org"
+    assert podfiles.hosts(whole, "10.246.1.2", "web.example.org", "cluster.local").endswith("10.246.1.2\tweb.example.org\n")
+
+
 def test_mounts_outer_first_and_the_pods_own_files_give_way():
     container = {"volumeMounts": [{"name": "v", "mountPath": "/a/b/c", "readOnly": True}, {"name": "v", "mountPath": "/etc/hosts"}]}
     files = [Mount("/pod/hosts", "/etc/hosts"), Mount("/pod/resolv", "/etc/resolv.conf")]

@@ -61,3 +61,22 @@ def test_a_container_is_started_again_by_a_rule_of_its_exit_code(cluster, made):
     assert ended["restartCount"] == 1 and ended["lastState"]["terminated"]["exitCode"] == 42
     phase(cluster, "over", "Failed")
     assert state(cluster, "over")["restartCount"] == 0
+
+
+def test_all_containers_begin_again_by_a_rule_of_one(cluster, made):  # noqa: F811
+    kept = {"volumeMounts": [{"name": "kept", "mountPath": "/kept"}]}
+    rules = [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}}]
+    once = "test -e /kept/once && exec sleep 1000; touch /kept/once; sleep 1; exit 88"
+    whole = pod("all", "sh", "-c", once, container={**kept, "restartPolicy": "Never", "restartPolicyRules": rules}, restartPolicy="Never")
+    beside = {"name": "beside", "image": whole["spec"]["containers"][0]["image"], "command": ["sleep", "1000"]}
+    init = {**beside, "name": "init", "command": ["sh", "-c", "echo x >>/kept/inits"], **kept}
+    whole["spec"] |= {"initContainers": [init], "volumes": [{"name": "kept", "emptyDir": {}}], "terminationGracePeriodSeconds": 1}
+    whole["spec"]["containers"].append(beside)
+    made(whole)
+    wait(
+        lambda: [each["restartCount"] for each in cluster.get("pod", "all")["status"].get("containerStatuses", ())] == [1, 1],
+        "both began again",
+    )
+    running(cluster, "all")
+    assert cluster.kubectl("exec", "all", "-c", "main", "--", "cat", "/kept/inits").stdout.split() == ["x", "x"]
+    assert cluster.kubectl("logs", "all", "-c", "beside", "--previous").stdout == ""

@@ -141,6 +141,7 @@ class Container:
     lost: bool = False  # it ended, and nobody saw how
     start_error: str = ""  # why it could never be started; its exit code is 128 then
     earlier_boot: bool = False  # it ran before this machine's present boot: only the API still knows of it
+    again: bool = False  # it begins again whatever its policy, because all containers of its pod do
     pid: int = 0
     log_path: str = ""
     stop_signal: str = "SIGTERM"

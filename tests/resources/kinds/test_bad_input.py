@@ -134,7 +134,7 @@ POD_CASES = [
     ),
     (
         containers(restartPolicy="Never", restartPolicyRules=[{"action": "Stop", "exitCodes": {"operator": "In"}}]),
-        'spec.containers[0].restartPolicyRules[0].action: Unsupported value: "Stop": supported values: "Restart"',
+        'spec.containers[0].restartPolicyRules[0].action: Unsupported value: "Stop": supported values: "Restart", "RestartAllContainers"',
     ),
     (
         containers(restartPolicy="Never", restartPolicyRules=[{"action": "Restart", "exitCodes": {"operator": "Is"}}]),
@@ -143,6 +143,14 @@ POD_CASES = [
     (
         containers(restartPolicy="Never", restartPolicyRules=[{"action": "Restart"}]),
         "spec.containers[0].restartPolicyRules[0].exitCodes: Required value: must be specified",
+    ),
+    (
+        pod(hostnameOverride="a" * 65),
+        f'spec.hostnameOverride: Invalid value: "{"a" * 65}": must be no more than 64 characters',
+    ),
+    (
+        pod(hostnameOverride="web", setHostnameAsFQDN=True),
+        "spec.hostnameOverride: Forbidden: may not be set when setHostnameAsFQDN is true",
     ),
     (pod(restartPolicy="Maybe"), 'spec.restartPolicy: Unsupported value: "Maybe": supported values: "Always", "Never", "OnFailure"'),
     (pod(volumes=[{"name": "a"}, {"name": "a"}]), 'spec.volumes[1].name: Duplicate value: "a"'),

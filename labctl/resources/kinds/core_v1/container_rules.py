@@ -14,6 +14,7 @@ from labctl.resources.kinds.core_v1 import resource_rules
 
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 RESTART_POLICIES = ("Always", "Never", "OnFailure")
+RESTART_ACTIONS = ("Restart", "RestartAllContainers")
 MOST_RESTART_RULES, MOST_EXIT_CODES = 20, 255
 PROTOCOLS = ("SCTP", "TCP", "UDP")
 _NOT_NEGATIVE = "must be greater than or equal to 0"
@@ -68,7 +69,7 @@ def container(path: str, c: Object, volumes: Collection[str], *, init: bool) -> 
 
 
 def _restart_rules(path: str, c: Object) -> Iterator[FieldError]:
-    """Validates the rules that start a container again by its exit code (KEP-5307)."""
+    """Validates the rules that start a container, or all of its pod, again by its exit code (KEP-5307, KEP-5532)."""
     if "restartPolicy" not in c:
         yield fields.required(f"{path}.restartPolicy", "must specify restartPolicy when restart rules are used")
     rules = c["restartPolicyRules"]
@@ -76,8 +77,8 @@ def _restart_rules(path: str, c: Object) -> Iterator[FieldError]:
         yield fields.too_many(f"{path}.restartPolicyRules", len(rules), MOST_RESTART_RULES)
     for index, rule in enumerate(rules[:MOST_RESTART_RULES]):
         at, said = f"{path}.restartPolicyRules[{index}]", rule.get("exitCodes")
-        if rule.get("action") != "Restart":
-            yield fields.not_supported(f"{at}.action", rule.get("action", ""), ("Restart",))
+        if rule.get("action") not in RESTART_ACTIONS:
+            yield fields.not_supported(f"{at}.action", rule.get("action", ""), RESTART_ACTIONS)
         if said is None:
             yield fields.required(f"{at}.exitCodes", "must be specified")
             continue

@@ -1,4 +1,4 @@
-"""Rules for what of a pod's spec goes into its /etc/hosts and /etc/resolv.conf: hostAliases and dnsConfig, with Kubernetes' limits and words."""
+"""Rules for a pod's own names, and for what goes into its /etc/hosts and /etc/resolv.conf: hostAliases and dnsConfig, with Kubernetes' limits and words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,24 @@ from collections.abc import Iterator
 from labctl.resources import fields, names
 from labctl.resources.kind import FieldError, Object
 
+_MOST_HOSTNAME = 64  # of the kernel
 _MOST_SERVERS, _MOST_SEARCHES, _MOST_SEARCH_CHARACTERS = 3, 32, 2048
+
+
+def hostnames(path: str, said: Object) -> Iterator[FieldError]:
+    """Check hostname and subdomain, and the name that goes before them (KEP-4762)."""
+    for name in ("hostname", "subdomain"):
+        if said.get(name):
+            yield from names.checked(f"{path}.{name}", said[name], names.label)
+    at, whole = f"{path}.hostnameOverride", said.get("hostnameOverride")
+    if whole is None:
+        return
+    yield from names.checked(at, whole, names.subdomain)
+    if len(whole) > _MOST_HOSTNAME:
+        yield fields.invalid(at, whole, f"must be no more than {_MOST_HOSTNAME} characters")
+    for other in ("hostNetwork", "setHostnameAsFQDN"):
+        if said.get(other):
+            yield fields.forbidden(at, f"may not be set when {other} is true")
 
 
 def host_aliases(path: str, said: Object) -> Iterator[FieldError]:

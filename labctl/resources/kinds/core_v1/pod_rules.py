@@ -42,9 +42,7 @@ def spec(path: str, said: Object) -> Iterator[FieldError]:
     for key, value in said.get("nodeSelector", {}).items():
         yield from names.checked(f"{path}.nodeSelector", key, key_errors)
         yield from names.checked(f"{path}.nodeSelector", value, value_errors)
-    for name in ("hostname", "subdomain"):
-        if said.get(name):
-            yield from names.checked(f"{path}.{name}", said[name], names.label)
+    yield from name_rules.hostnames(path, said)
     for name in ("nodeName", "serviceAccountName"):
         if said.get(name):
             yield from names.checked(f"{path}.{name}", said[name], names.subdomain)
