@@ -399,3 +399,20 @@ async def test_sets_and_atomic_lists_and_maps_in_server_side_apply(api: ApiServe
         assert "conflict" in said and path in said
     await ok(api, "apply", "--server-side", "--field-manager=one", "-f", "-", stdin=applied(granular={"a": "1"}))
     assert (await stored(api))["spec"]["set"] == ["b"], "what its only owner leaves out goes"
+
+
+async def test_an_object_has_the_default_of_its_status_at_once(api: ApiServer) -> None:
+    waiting = {"conditions": [{"type": "Accepted", "status": "Unknown"}]}
+    status = {"type": "object", "default": waiting, "x-kubernetes-preserve-unknown-fields": True}
+    whole = {"type": "object", "properties": {"spec": {"type": "object"}, "status": status}}
+    version = {"schema": {"openAPIV3Schema": whole}, "subresources": {"status": {}}, "selectableFields": [], "additionalPrinterColumns": []}
+    await defined(api, definition(**version))
+    path = "/apis/example.com/v1/namespaces/default/widgets"
+    async with api.session() as session:
+        async with session.post(path, json={"metadata": {"name": "w"}, "status": {"conditions": []}}) as answer:
+            made = await answer.json()
+        assert made["status"] == waiting
+        async with session.put(f"{path}/w", json={**made, "status": {}}) as answer:
+            assert await answer.json() == made
+        async with session.put(f"{path}/w/status", json={**made, "status": {"ready": True}}) as answer:
+            assert (await answer.json())["status"] == {"ready": True}

@@ -66,7 +66,7 @@ def _kind(definition: CustomResourceDefinition, version: Version, node: Node, co
         conversion=conversion,
         decoder=CustomDecoder(node),
         defaults=partial(_complete, node),
-        prepare=_prepare if has_status else _prepare_without_status,
+        prepare=partial(_prepare, node) if has_status else _prepare_without_status,
         validate=partial(_validate, node),
         fields=partial(_selected, [(field.json_path, jsonpaths.simple(field.json_path)) for field in version.selectable_fields]),
         scale=_scale(version),
@@ -99,9 +99,11 @@ def _subresources(version: Version) -> tuple[tuple[Subresource, ...], bool]:
     return tuple(found), has_status
 
 
-def _prepare(new: Object, old: Object | None) -> None:
+def _prepare(node: Node, new: Object, old: Object | None) -> None:
+    """Drop the status that a new object came with. It has the schema's default instead, as it would have when it is read."""
     if old is None:
         new.pop("status", None)
+        fill(node, new)
 
 
 def _prepare_without_status(_new: Object, _old: Object | None) -> None:
