@@ -19,6 +19,9 @@ from labctl.resources.service import DeleteOptions, ListOptions, User, WriteOpti
 _INT64_DIGITS = 18  # every number of up to 18 digits fits into an int64
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _DURATION = re.compile(r"[-+]?(?:0|(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)")  # as Go's time.ParseDuration
+_PART = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION_CHARACTERS = 200
 FIELD_MANAGER_MAX = 128  # bytes
 _VALIDATIONS = ("Ignore", "Warn", "Strict")
 _OPTIONS = {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions"}
@@ -83,11 +86,16 @@ def list_options(query: Query) -> ListOptions:
     )
 
 
-def refuse_bad_timeout(query: Query) -> None:
-    """Raises 400 if `timeout` is no duration. A good one is not acted on: no request but those that wait for a webhook takes long, and these have their own."""
+def deadline_s(query: Query) -> float:
+    """Returns the seconds within which the client wants its answer (`timeout`); 0 if it does not say. Raises 400 if it is no duration."""
     text = query.first("timeout")
-    if text and not _DURATION.fullmatch(text):
+    if not text:
+        return 0.0
+    if not _DURATION.fullmatch(text):
         raise status.bad_request(f'invalid timeout specified in the request URL - time: invalid duration "{text[:100]}"')
+    if text.startswith("-"):
+        return 0.0
+    return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text[:_DURATION_CHARACTERS]))
 
 
 def write_options(query: Query, user: User, method: str = "POST", program: str = "", *, apply: bool = False) -> WriteOptions:

@@ -23,6 +23,7 @@ from labctl.api.audit import AuditLog, Record
 from labctl.api.authorize import Authorizer
 from labctl.api.call import Call
 from labctl.api.connection import Connection, HttpServer
+from labctl.api.deadline import Deadlines
 from labctl.api.extensions import Extensions
 from labctl.api.health import Checks
 from labctl.api.interference import Interference
@@ -51,6 +52,8 @@ Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 _PUBLIC = frozenset({"/healthz", "/livez", "/readyz", "/version"})
 _DASH = "/dash/"
 _IMPERSONATE = frozenset({"Impersonate-User", "Impersonate-Group", "Impersonate-Uid"})
+_MOST_S = 60.0  # for any deadline, as kube-apiserver
+_CHANGING = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 _OBJECT_VERBS = {"GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create"}
 _COLLECTION_VERBS = {"GET": "list", "HEAD": "list", "POST": "create", "DELETE": "deletecollection"}
 
@@ -110,6 +113,7 @@ class Server:
         self._special: Mapping[tuple[str, str], Handler] = {**streams, ("serviceaccounts", "token"): self._tokens.create}
         self._http: HttpServer | None = None
         self._listening: list[Listener] = []
+        self._deadlines = Deadlines()
 
     async def start(self, sockets: Sequence[socket]) -> None:
         """Starts to serve on all these sockets. Raises OSError; then it serves on none."""
@@ -154,6 +158,7 @@ class Server:
             self._http.end_streams()
             self._http.pre_shutdown()
             await self._http.shutdown(self._settings.stop_s)
+        await self._deadlines.stop(self._settings.stop_s)
 
     # -- a request ---------------------------------------------------------------------------------------------------
 
@@ -207,8 +212,9 @@ class Server:
             return await self._paths.serve(call)
         call.target = target
         verb = _verb(call)
+        within_s = 0.0
         if "timeout" in call.query and verb != "watch" and (target.resource, target.subresource) not in streaming.STREAMS:
-            query.refuse_bad_timeout(call.query)
+            within_s = query.deadline_s(call.query)
         if record is not None:
             record.verb = verb
         self._authorizer.objects(user, verb, target, call.query)
@@ -218,6 +224,8 @@ class Server:
                 return await self._aggregation.forward(call, elsewhere)
             return self._paths.unknown(target)
         call.kind, call.deprecated = kind, kind.deprecated
+        if within_s:
+            return await self._deadlines.answer(request, self._counted(call, verb), min(within_s, _MOST_S), changes=verb in _CHANGING)
         return await self._counted(call, verb)
 
     async def _counted(self, call: Call, verb: str) -> web.StreamResponse:

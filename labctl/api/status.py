@@ -101,3 +101,8 @@ def too_many(why: str) -> ApiError:
 
 def too_slow(limit_s: float) -> ApiError:
     return ApiError(408, "Timeout", f"the request's body did not come within {limit_s:g} s: send it again")
+
+
+def too_late() -> ApiError:
+    """504 for a request whose own deadline is over. What it began may still happen."""
+    return ApiError(504, "Timeout", "Timeout: request did not complete within requested timeout - context deadline exceeded")

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from labctl.certificates import Authority
+from labctl.resources.client import Client
 from labctl.store.interface import Compare, Put
 from tests.api import minions
 from tests.client.test_custom_kinds import definition, until, widget
@@ -28,6 +29,10 @@ NAMESPACED = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmap
 async def api(tmp_path: Path) -> AsyncIterator[ApiServer]:
     async with ApiServer.running(tmp_path, controllers=True) as running:
         yield running
+
+
+def _allowed(_request: dict[str, Any]) -> dict[str, Any]:
+    return {"allowed": True}
 
 
 class Hooks:
@@ -59,6 +64,9 @@ class Hooks:
             return answer
         if answer is None:
             await asyncio.Event().wait()
+        if isinstance(answer, asyncio.Event):
+            await answer.wait()
+            answer = _allowed
         said = {"uid": review["request"]["uid"], **answer(review["request"])}
         return web.json_response({"apiVersion": review["apiVersion"], "kind": review["kind"], "response": said})
 
@@ -347,3 +355,18 @@ async def test_a_service_is_called_through_the_minion_of_its_pod(tmp_path: Path,
         await minions.create(api, "endpoints", {"metadata": {"name": "other"}, "subsets": [subset]})
         await ok(api, "apply", "-f", "-", stdin=configured)
         assert "certificate verify failed" in await refused(api, "create", "configmap", "a"), "the certificate is another Service's"
+
+
+async def test_who_asks_for_an_answer_within_a_time_gets_one_and_the_write_still_happens(api: ApiServer, hooks: Hooks) -> None:
+    go_on = hooks.answers["/slow"] = asyncio.Event()
+    maps = "/api/v1/namespaces/default/configmaps"
+    async with api.session() as http:
+        await ok(api, "create", "-f", "-", stdin=configuration(hooks, "/slow"))
+        async with http.post(f"{maps}?timeout=200ms", json={"metadata": {"name": "late"}}) as answer:
+            said = await answer.json()
+            assert (answer.status, said["reason"]) == (504, "Timeout")
+            assert said["message"] == "Timeout: request did not complete within requested timeout - context deadline exceeded"
+        async with http.get(f"{maps}/late?timeout=5s") as answer:
+            assert answer.status == 404, "its webhook has not answered yet"
+        go_on.set()
+        await until(lambda: Client(api.resources).get("configmaps", "default/late"))
