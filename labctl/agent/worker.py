@@ -165,7 +165,11 @@ class PodWorker:
     def _seen(self, found: Pod) -> Seen:
         leaving = self._leaving is not None or bool(self.pod["metadata"].get("deletionTimestamp"))
         specs = {each["name"]: each for each in (*self._specs(), *self._ephemeral())}
-        messages = {each.id: termination_message(each, specs.get(each.name, {})) for each in found.containers if each.state is State.EXITED}
+        messages = {
+            each.id: termination_message(each, specs.get(each.name, {}), len(specs))
+            for each in found.containers
+            if each.state is State.EXITED
+        }
         opened = self._paths is not None or bool(found.containers)
         ready, started = dict(self._health.ready), dict(self._health.started)
         failed = DEADLINE_EXCEEDED if self._expired else self._refused

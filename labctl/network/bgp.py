@@ -21,13 +21,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from labctl import assets
-from labctl.network.plugin import Place, Program, every_minion, others
+from labctl.network.plugin import Place, Port, Program, every_minion, others
 from labctl.network.settings import NetworkSettings
 
 if TYPE_CHECKING:
     import jinja2
 
 SYSTEM = 64512  # the first private autonomous system, which Calico uses too
+CLOSED = (Port("tcp", 179),)
+"""A pod's connection to another minion comes from its own minion's address, so BIRD would take it for a neighbour's."""
 HOLD_S = 6  # BGP allows 3; an emulated machine on a busy host may be silent for longer
 
 
@@ -39,7 +41,9 @@ class BgpPlugin:
     overhead_bytes = 0
 
     def plan(self, me: Place, all_places: Sequence[Place], settings: NetworkSettings) -> Program:
-        return msgspec.structs.replace(every_minion(me, settings, ()), bird=configuration(me, others(me, all_places), settings))
+        return msgspec.structs.replace(
+            every_minion(me, settings, ()), bird=configuration(me, others(me, all_places), settings), closed=CLOSED
+        )
 
 
 def configuration(me: Place, neighbours: Sequence[Place], settings: NetworkSettings) -> str:

@@ -15,7 +15,7 @@ import msgspec
 
 from labctl.network.plugin import Place, Program, Route, Switch, SwitchPeer, every_minion, others
 from labctl.network.settings import NetworkSettings
-from labctl.network.vxlan import PORT, VxlanPlugin, hardware_address, inner_address
+from labctl.network.vxlan import CLOSED, PORT, VxlanPlugin, hardware_address, inner_address
 
 BRIDGE = "obr0"
 
@@ -34,7 +34,7 @@ class OvsPlugin:
         routes = [Route(p.pod_range, via=inner_address(p), device=BRIDGE) for p in others(me, all_places)]
         mtu = settings.link_mtu_bytes - self.overhead_bytes
         switch = Switch(PORT, mtu, inner_address(me), hardware_address(me), number(me, settings), tuple(peers))
-        return msgspec.structs.replace(every_minion(me, settings, routes), switch=switch)
+        return msgspec.structs.replace(every_minion(me, settings, routes), switch=switch, closed=CLOSED)
 
 
 def number(place: Place, settings: NetworkSettings) -> int:

@@ -88,6 +88,13 @@ class Masquerade(msgspec.Struct, frozen=True):
     outside: str
 
 
+class Port(msgspec.Struct, frozen=True):
+    """A port at which minions speak among themselves, and believe what comes: no pod may reach it."""
+
+    protocol: str
+    number: int
+
+
 class Program(msgspec.Struct, frozen=True):
     """The whole network of one minion, in the form that its helper takes."""
 
@@ -96,6 +103,7 @@ class Program(msgspec.Struct, frozen=True):
     sysctls: Mapping[str, int] = {}
     masquerade: Masquerade | None = None
     accept: tuple[str, ...] = ()  # ranges whose packets this minion forwards, whatever its firewall does with others
+    closed: tuple[Port, ...] = ()  # to packets from those ranges
     tunnel: Tunnel | None = None
     switch: Switch | None = None
     bird: str = ""  # the routing daemon's configuration; empty: it does not run

@@ -21,12 +21,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from labctl.network.plugin import Peer, Place, Program, Route, Tunnel, every_minion, others
+from labctl.network.plugin import Peer, Place, Port, Program, Route, Tunnel, every_minion, others
 from labctl.network.settings import NetworkSettings
 
 DEVICE = "labctl-vxlan"
 VNI = 1
 PORT = 8472  # Linux used this port before the standard, and Flannel still does
+CLOSED = (Port("udp", PORT),)
+"""A VXLAN device takes whatever comes to its port, from anybody: a pod could wrap packets with false senders itself."""
 
 
 class VxlanPlugin:
@@ -43,7 +45,7 @@ class VxlanPlugin:
             return every_minion(me, settings, ())  # it is no part of the overlay yet
         mtu = settings.link_mtu_bytes - self.overhead_bytes
         tunnel = Tunnel(VNI, PORT, mtu, inner_address(me), hardware_address(me), tuple(peers))
-        return msgspec.structs.replace(every_minion(me, settings, routes), tunnel=tunnel)
+        return msgspec.structs.replace(every_minion(me, settings, routes), tunnel=tunnel, closed=CLOSED)
 
 
 def inner_address(place: Place) -> str:

@@ -27,7 +27,7 @@ REJECT = "LABCTL-REJECT"  # filter: what nobody serves is refused at once
 POLICY = "LABCTL-POLICY"  # filter: pods that NetworkPolicies fence -> a chain per pod and direction
 SHARED = frozenset((SERVICES, NODEPORTS, HOSTPORTS, REJECT, POLICY))
 BUILT_IN = frozenset(("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"))
-OTHERS = frozenset(("LABCTL-NETWORK", "LABCTL-FORWARD"))  # the network's: not the proxy's to compare or remove
+OTHERS = frozenset(("LABCTL-NETWORK", "LABCTL-FORWARD", "LABCTL-INPUT"))  # the network's: not the proxy's to compare or remove
 
 TableName = Literal["nat", "filter"]
 TABLES: tuple[TableName, ...] = ("filter", "nat")

@@ -4,6 +4,8 @@ import pytest
 
 from labctl.agent import logs
 from labctl.agent.logs import LogRequest, parse_line, read, rotate
+from labctl.agent.runtime.interface import Container, State
+from labctl.agent.termination_message import POD_BYTES, termination_message
 
 
 def line(number, text="line", stream="stdout", tag="F"):
@@ -140,3 +142,14 @@ def test_what_was_not_opened_for_appending_is_left_alone(tmp_path):
     with open(tmp_path / "file", "wb", buffering=0) as file:
         file.write(b"x" * 100)
         assert not logs.shorten(file.fileno(), 10)
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+@pytest.mark.parametrize(("containers", "most"), [(1, 4096), (3, 4096), (400, POD_BYTES // 400)])
+def test_the_messages_of_a_pod_share_a_bound(tmp_path, containers, most, fallback):
+    (tmp_path / "message").write_text("" if fallback else "x" * 100_000)
+    (tmp_path / "0.log").write_text("".join(f"T stdout P {'x' * 8000}\n" for _ in range(200)))
+    paths = {"log_path": str(tmp_path / "0.log"), "message_path": str(tmp_path / "message")}
+    ended = Container("id", "u1", "c", 0, "image", "image", State.EXITED, 0.0, exit_code=3, **paths)
+    spec = {"terminationMessagePolicy": "FallbackToLogsOnError"} if fallback else {}
+    assert len(termination_message(ended, spec, containers)) == (min(most, 2048) if fallback else most)

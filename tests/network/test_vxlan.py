@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
+import socket
+import struct
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,7 +15,7 @@ from labctl.errors import CommandFailed
 from labctl.network.plugin import Peer, Place, Route
 from labctl.network.route import RoutePlugin
 from labctl.network.settings import NetworkSettings
-from labctl.network.vxlan import VxlanPlugin
+from labctl.network.vxlan import PORT, VNI, VxlanPlugin
 from tests.minions import Minions
 
 ONE = Place("minion-1", "10.245.1.11", "10.246.1.0/24")
@@ -75,6 +78,45 @@ async def test_pods_of_two_minions_reach_each_other_through_the_tunnel(minions):
     assert here.tcp(there.address, 8080) == (there.address, here.address)
     received = entries(minions, "ip", "-j", "-s", "link", "show", DEVICE)[0]["stats64"]["rx"]["packets"]
     assert received > 0, "and they went that way"
+
+
+def wrapped(source: str, to: str, mac: str) -> bytes:
+    """A packet with a false sender, as VXLAN carries it."""
+    data = struct.pack("!HHHH", 5555, 9000, 8 + 5, 0) + b"false"
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(data), 1, 0, 64, 17, 0, socket.inet_aton(source), socket.inet_aton(to))
+    total = sum(struct.unpack("!10H", head))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    head = head[:10] + struct.pack("!H", total ^ 0xFFFF) + head[12:]
+    frame = bytes.fromhex(mac.replace(":", "") + "0e6c0af60100" + "0800")
+    return struct.pack("!II", 0x08000000, VNI << 8) + frame + head + data
+
+
+def listening(pod, port: int) -> socket.socket:
+    def make() -> socket.socket:
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        made.bind(("", port))
+        made.settimeout(5)
+        return made
+
+    return pod.within(make)
+
+
+@pytest.mark.root
+async def test_no_pod_speaks_to_the_tunnel_itself(minions):
+    """A device takes what comes to its port from anybody: a pod could wrap packets itself, with another pod as the sender."""
+    for me in (ONE, TWO):
+        await send(minions, program(me, ONE, TWO), me.name)
+    here, there = minions.pod("10.246.1.2"), minions.pod("10.246.2.2")
+    heard = listening(there, 9000)
+    with listening(here, 9001) as pod:
+        for device in ("10.245.1.11", "10.245.1.12", "10.246.1.0", "10.246.2.0"):
+            pod.sendto(wrapped("10.246.1.99", there.address, "0e:6c:0a:f6:02:00"), (device, PORT))
+        pod.sendto(b"true", (there.address, 9000))
+    with heard:
+        assert heard.recvfrom(100) == (b"true", (here.address, 9001))
+        assert not select.select([heard], [], [], 0)[0]
+    assert here.udp(there.address, 8080) == (there.address, here.address)
 
 
 @pytest.mark.root

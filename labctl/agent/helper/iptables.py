@@ -15,7 +15,7 @@ from .stamp import LegacyStamp, NftStamp, Stamp
 PREFIX = "LABCTL-"
 SHARED = frozenset(("LABCTL-SERVICES", "LABCTL-NODEPORTS", "LABCTL-HOSTPORTS", "LABCTL-REJECT", "LABCTL-POLICY"))
 BUILT_IN = frozenset(("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"))
-OTHERS = frozenset(("LABCTL-NETWORK", "LABCTL-FORWARD"))
+OTHERS = frozenset(("LABCTL-NETWORK", "LABCTL-FORWARD", "LABCTL-INPUT"))
 TABLES = ("filter", "nat")
 FULL_CHECK_S = 60.0  # legacy only: an edit that changes no size is seen by reading all, this often
 _LOCK = ("-w", "10")  # wait so long for the xtables lock

@@ -17,7 +17,7 @@ from .iptables import Iptables
 PROTOCOL = "246"  # of our routes, in `ip route show proto 246`
 DEVICES = (vxlan.DEVICE, ovs.BRIDGE)  # of our own making
 ROUTES_MAX = 2000
-_HOOKS = ("-A FORWARD -j LABCTL-FORWARD", "-A POSTROUTING -j LABCTL-NETWORK")  # filter's, nat's
+_HOOKS = {"-A FORWARD -j LABCTL-FORWARD": "filter", "-A INPUT -j LABCTL-INPUT": "filter", "-A POSTROUTING -j LABCTL-NETWORK": "nat"}
 Route = Tuple[str, str, str, str]  # to, via, device, source
 
 
@@ -34,7 +34,7 @@ class Network:
         """Bring the machine to the plan. Returns {"device": the interface to the lab's network, "changed": how many changes}. Raises Refused, Failed.
 
         `plan`: {"address", "routes": [{"to", "via", "device"?} | {"to", "link": true}], "sysctls", "masquerade": {"source", "outside"},
-        "accept": [range], "tunnel": see vxlan.py, "switch": see ovs.py, "bird": see bird.py}. Devices come first, because routes use them.
+        "accept": [range], "closed": [{"protocol", "number"}], "tunnel": see vxlan.py, "switch": see ovs.py, "bird": see bird.py}. Devices come first, because routes use them.
         """
         own = check.address(plan["address"])
         device = _device(own)
@@ -123,18 +123,28 @@ def _sysctls(wanted: Dict[str, Any], device: str) -> int:
 
 
 def _rules(plan: Dict[str, Any], iptables: Iptables) -> int:
-    """Rewrite our two chains. The one that accepts comes last in FORWARD, because what the proxy rejects must be rejected before."""
-    filters, nat = [":LABCTL-FORWARD - [0:0]"], [":LABCTL-NETWORK - [0:0]"]
-    for reach in map(check.network, plan.get("accept", ())):
-        filters += [f"-A LABCTL-FORWARD -s {reach} -j ACCEPT", f"-A LABCTL-FORWARD -d {reach} -j ACCEPT"]
+    """Rewrite our chains. The one that accepts comes last in FORWARD, because what the proxy rejects must be rejected before.
+
+    The one for packets to this machine comes first in INPUT, before anything that lets pods in.
+    """
+    chains = {"filter": [":LABCTL-FORWARD - [0:0]", ":LABCTL-INPUT - [0:0]"], "nat": [":LABCTL-NETWORK - [0:0]"]}
+    ranges = [check.network(each) for each in plan.get("accept", ())]
+    for port in _bounded(plan.get("closed", [])):
+        words = f"-p {check.one_of(port['protocol'], ('tcp', 'udp'))} -m {port['protocol']} --dport {check.port(port['number'])} -j DROP"
+        for pods in ranges:
+            chains["filter"] += [f"-A LABCTL-FORWARD -s {pods} ! -d {pods} {words}", f"-A LABCTL-INPUT -s {pods} {words}"]
+    for pods in ranges:
+        chains["filter"] += [f"-A LABCTL-FORWARD -s {pods} -j ACCEPT", f"-A LABCTL-FORWARD -d {pods} -j ACCEPT"]
     if plan.get("masquerade"):
         source, outside = check.network(plan["masquerade"]["source"]), check.network(plan["masquerade"]["outside"])
-        nat.append(f"-A LABCTL-NETWORK -s {source} ! -d {outside} -j MASQUERADE")
-    had = {line for line in iptables.read().splitlines() if any(chain in line for chain in ("LABCTL-FORWARD", "LABCTL-NETWORK"))}
-    if had == {*filters, *nat, *_HOOKS}:
+        chains["nat"].append(f"-A LABCTL-NETWORK -s {source} ! -d {outside} -j MASQUERADE")
+    ours = ("LABCTL-FORWARD", "LABCTL-INPUT", "LABCTL-NETWORK")
+    had = {line for line in iptables.read().splitlines() if any(chain in line for chain in ours)}
+    if had == {*chains["filter"], *chains["nat"], *_HOOKS}:
         return 0
-    filters += [hook for hook in _HOOKS[:1] if hook not in had]
-    nat += [hook for hook in _HOOKS[1:] if hook not in had]
+    for hook, table in _HOOKS.items():
+        if hook not in had:
+            chains[table].append(hook.replace("-A INPUT", "-I INPUT"))
     with iptables.ours():
-        iptables.restore("\n".join(["*filter", *filters, "COMMIT", "*nat", *nat, "COMMIT", ""]))
+        iptables.restore("\n".join([*("\n".join([f"*{table}", *lines, "COMMIT"]) for table, lines in chains.items()), ""]))
     return 1
