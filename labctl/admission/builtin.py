@@ -9,6 +9,7 @@ from labctl.admission.eventratelimit import EventRateLimit
 from labctl.admission.limitranger import LimitDefaults, LimitRanger
 from labctl.admission.matching import EVERY_VERB
 from labctl.admission.noderestriction import NodeRestriction
+from labctl.admission.nodewritelimit import NodeWriteLimit
 from labctl.admission.priority import Priority
 from labctl.admission.resourcequota import ResourceQuota
 from labctl.admission.roleescalation import RoleEscalation
@@ -56,6 +57,7 @@ def builtin_admission(
             NodeRestriction(client),
             RoleEscalation(client, rbac),
             EventRateLimit(clock),
+            NodeWriteLimit(clock),
             WhenThere("LimitRanger", client, "limitranges", lambda: LimitRanger(client), LimitRanger.kinds, LimitRanger.verbs),
             PersistentVolumeClaimResize(client),
             _policies(client, permissions),

@@ -5,6 +5,7 @@ Events are kept for an hour, so without a limit one stolen certificate fills the
 
 from __future__ import annotations
 
+from labctl.admission.buckets import Buckets
 from labctl.clock import Clock
 from labctl.errors import ApiError
 from labctl.resources import encoding
@@ -12,19 +13,19 @@ from labctl.resources.admission import Attributes, Verb
 
 BURST = 1000  # a node that starts a hundred pods at once tells several hundred
 PER_S = 10.0
+EVENT_BYTES = 1 << 10  # what an Event of an agent has at most as a rule; a longer one counts as several
 EVENT_MOST_BYTES = 8 << 10  # an agent's messages have 1,024 characters at most
 
 
 class EventRateLimit:
-    """A validating step. Each node has a bucket of BURST tokens, filled with PER_S tokens a second; a write of an Event takes one."""
+    """A validating step. Each node has a bucket of BURST tokens, filled with PER_S tokens a second; a write of an Event takes one for each EVENT_BYTES."""
 
     name = "EventRateLimit"
     kinds: frozenset[str] | None = frozenset({"events"})
     verbs: frozenset[Verb] = frozenset({"create", "update"})
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._buckets: dict[str, tuple[float, float]] = {}  # node -> (tokens, when they were counted)
+        self._buckets = Buckets(clock, BURST, PER_S)
 
     async def admit(self, attributes: Attributes) -> None:
         node = attributes.user.node
@@ -33,10 +34,6 @@ class EventRateLimit:
         size = len(encoding.encode(attributes.new))
         if size > EVENT_MOST_BYTES:
             raise ApiError(413, "RequestEntityTooLarge", f"an event of a node may have {EVENT_MOST_BYTES} bytes, this one has {size}")
-        tokens, counted_s = self._buckets.get(node, (float(BURST), self._clock.now()))
-        now_s = self._clock.now()
-        tokens = min(BURST, tokens + (now_s - counted_s) * PER_S)
-        if tokens < 1:
+        if not self._buckets.take(node, -(-size // EVENT_BYTES)):
             message = f"limit reached on type event for node {node}"
             raise ApiError(429, "TooManyRequests", message, details={"retryAfterSeconds": 1}, retry_after_s=1)
-        self._buckets[node] = tokens - 1, now_s

@@ -114,6 +114,10 @@ def too_old(asked: int, oldest: int) -> ApiError:
     return expired(f"too old resource version: {asked} ({oldest})")
 
 
+def object_too_large(limit: int, size: int) -> ApiError:
+    return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit}, the object would have {size} bytes")
+
+
 def too_large(asked: int, current: int) -> ApiError:
     """Returns the error for a revision that this store has not reached: the client has it from a store that was replaced, or from another lab."""
     cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}

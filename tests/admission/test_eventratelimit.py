@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from labctl.admission.eventratelimit import BURST, EVENT_MOST_BYTES, PER_S, EventRateLimit
+from labctl.admission.eventratelimit import BURST, EVENT_BYTES, EVENT_MOST_BYTES, PER_S, EventRateLimit
 from labctl.errors import ApiError
 from labctl.resources.admission import Attributes
 from labctl.resources.kinds.core_v1.event import KIND
@@ -59,3 +59,9 @@ async def test_an_event_has_a_size() -> None:
     with pytest.raises(ApiError) as refused:
         await step.admit(Attributes(ONE, "create", KIND, None, {"message": "x" * EVENT_MOST_BYTES}, WriteOptions()))
     assert refused.value.code == 413
+
+
+async def test_a_long_event_counts_as_several() -> None:
+    """Else one node has 290 MB of them in the hour for which they are kept."""
+    kilobytes = EVENT_MOST_BYTES // EVENT_BYTES
+    assert await written(EventRateLimit(Clock()), message="x" * (EVENT_MOST_BYTES - 100)) == BURST // kilobytes

@@ -274,3 +274,36 @@ async def test_a_node_asks_only_for_images_of_its_pods(stolen: Stolen) -> None:
     for name in ("nginx", "host"):
         assert (await stolen("GET", f"/labctl/v1/images/resolve?name={name}&platform=linux/amd64"))[0] == 200
     assert stolen.resolved == ["nginx", "host"]
+
+
+GROWING = {
+    "conditions of its status": lambda n: {"status": {"conditions": [{"type": f"T{n}-{i}", "status": "True"} for i in range(2000)]}},
+    "labels of its own": lambda n: {"metadata": {"labels": {f"kubelet.kubernetes.io/a{n}-{i}": "x" * 60 for i in range(1000)}}},
+    "a capacity for everything": lambda n: {"status": {"capacity": {f"example.com/a{n}-{i}": "1" for i in range(2000)}}},
+}
+
+
+@pytest.mark.parametrize("what", GROWING)
+async def test_a_nodes_object_does_not_grow_with_each_patch(stolen: Stolen, what: str) -> None:
+    """Patches are merged, so each may be small. A node of 8 MB made each later change of it cost a second."""
+    codes = [(await stolen("PATCH", NODE_STATUS, GROWING[what](number), STRATEGIC))[0] for number in range(20)]
+    assert codes[0] == 200 and codes[-1] == 413
+    assert len((await stolen("GET", f"{NODES}/minion-1"))[1]) < 300_000
+
+
+async def test_what_a_node_says_of_its_pods_and_in_its_lease_has_a_size(stolen: Stolen) -> None:
+    assert (await stolen("PATCH", POD_STATUS, {"status": {"message": "m" * 300_000}}, STRATEGIC))[0] == 413
+    assert (await stolen("PATCH", f"{LEASES}/minion-1", {"spec": {"holderIdentity": "m" * 5000}}, MERGE))[0] == 413
+
+
+async def test_nobodys_object_grows_without_end(stolen: Stolen) -> None:
+    """A stored object has the bound of a body; one that has reached it can still be changed and deleted."""
+
+    async def patched(**conditions: str) -> int:
+        body = {"status": {"conditions": [{"type": type_, "status": "True", "message": message} for type_, message in conditions.items()]}}
+        return (await _send(stolen.admin, "PATCH", NODE_STATUS, body, STRATEGIC))[0]
+
+    assert [await patched(**{f"T{number}": "m" * 1_000_000}) for number in range(4)] == [200, 200, 200, 413]
+    assert await patched(T0="short") == 200
+    assert await patched(T4="m" * 500_000) == 200
+    assert (await _send(stolen.admin, "DELETE", f"{NODES}/minion-1"))[0] == 200

@@ -121,6 +121,7 @@ async def _commit_new(ctx: Context, kind: Kind, namespace: str, obj: Object, opt
     claim_ops, claim_compares = _claim(ctx, kind, obj, None)
     _track(ctx, kind, None, obj, options)
     value = encoding.stored(await versions.to_store(kind, obj))
+    _refuse_large(ctx, value)
     if options.dry_run:
         return Entry(key, value, 0, 0)
     try:
@@ -244,6 +245,8 @@ async def _commit_rewrite(
     claim_ops, claim_compares = _claim(ctx, kind, new, old)
     _track(ctx, kind, old, new, options, subresource)
     value = encoding.stored(await versions.to_store(kind, new))
+    if len(value) > len(entry.value):
+        _refuse_large(ctx, value)
     if options.dry_run:
         return WriteResult(Entry(entry.key, value, entry.revision, entry.created), warnings=warnings)
     gone = can_be_removed(new)
@@ -266,6 +269,12 @@ def _track(ctx: Context, kind: Kind, old: Object | None, new: Object, options: W
     if begins or (old is not None and "managedFields" in old["metadata"]):
         manager = options.field_manager or options.program or options.user.name
         managed.track(ctx.schema, kind, old, new, manager=manager, now=rfc3339(ctx.clock.wall()), subresource=subresource)
+
+
+def _refuse_large(ctx: Context, value: bytes) -> None:
+    """Refuses an object that is too large to be stored, as etcd does. What is larger already may still be changed, as long as it does not grow."""
+    if len(value) > ctx.settings.object_bytes:
+        raise failures.object_too_large(ctx.settings.object_bytes, len(value))
 
 
 def can_be_removed(obj: Object) -> bool:
