@@ -92,11 +92,16 @@ def read(path: str, request: LogRequest, alive: Callable[[], bool], sleep: Calla
     for line in _lines(path, request, alive, sleep):
         if request.since_s and line is not MISSING and parse(line.stamp.decode(errors="replace")) < request.since_s:
             continue
-        text = line.stamp + b" " + line.text if request.timestamps else line.text
+        text = _shown(line.stamp) + b" " + line.text if request.timestamps else line.text
         yield text[:left]
         left -= len(text)
         if left <= 0:
             return
+
+
+def _shown(stamp: bytes) -> bytes:
+    """Return a time as the kubelet prints it: conmon has written `+00:00` for UTC."""
+    return stamp[:-6] + b"Z" if stamp.endswith(b"+00:00") else stamp
 
 
 def _lines(path: str, request: LogRequest, alive: Callable[[], bool], sleep: Callable[[float], None]) -> Iterator[Line]:
