@@ -70,6 +70,7 @@ async def create_decoded(
     """Carries out a create after decoding. `size` is the size of the body in bytes."""
     size = size if not kind.slow else LARGE_BYTES + 1
     meta.fill_new_metadata(ctx, kind, namespace, obj)
+    owners = await offload_if_large(size, _owners, ctx, kind, None, obj, options)
     if steps := ctx.admission.mutating(kind, "create"):
         warnings = [*warnings, *await mutate(steps, Attributes(options.user, "create", kind, None, obj, options))]
     prefix = "" if obj["metadata"].get("name") else obj["metadata"].get("generateName", "")
@@ -93,6 +94,7 @@ async def create_decoded(
         said: Sequence[str] = ()
         if steps := ctx.admission.validating(kind, "create"):
             said = await ask(steps, Attributes(options.user, "create", kind, None, obj, options))
+        _put_owners(obj, owners)
         entry = await _commit_new(ctx, kind, namespace, obj, options, may_exist=bool(prefix))
         if entry is not None:
             return WriteResult(entry, True, [*warnings, *said])
@@ -119,7 +121,6 @@ async def _commit_new(ctx: Context, kind: Kind, namespace: str, obj: Object, opt
             return None
         raise failures.already_exists(kind, name)
     claim_ops, claim_compares = _claim(ctx, kind, obj, None)
-    _track(ctx, kind, None, obj, options)
     value = encoding.stored(await versions.to_store(kind, obj))
     _refuse_large(ctx, value)
     if options.dry_run:
@@ -165,6 +166,7 @@ async def rewrite(
             size = max(size, len(converted.value), LARGE_BYTES + 1 if kind.slow else 0)
             current = old if isinstance(change, Replacement) else encoding.decoded(converted)
             new, warnings = await offload_if_large(size, change, current)
+            owners = await offload_if_large(size, _owners, ctx, kind, old, new, options) if not subresource else None
             if steps := ctx.admission.mutating(kind, "update"):
                 warnings = [*warnings, *await mutate(steps, Attributes(options.user, "update", kind, old, new, options, subresource))]
             await offload_if_large(size, restrict_and_validate, ctx, kind, namespace, name, new, old, subresource)
@@ -174,6 +176,7 @@ async def rewrite(
                 warnings = [*warnings, *await ask(steps, Attributes(options.user, "update", kind, old, new, options, subresource))]
             warnings = await offload_if_large(size, collect_warnings, ctx, kind, new, old, options, warnings)
             try:
+                _put_owners(new, owners)
                 return await _commit_rewrite(ctx, kind, entry, new, old, options, subresource, warnings)
             except Conflict as first:
                 await ctx.store.wait_finished(first.at)
@@ -243,7 +246,8 @@ async def _commit_rewrite(
     ctx: Context, kind: Kind, entry: Entry, new: Object, old: Object, options: WriteOptions, subresource: str, warnings: Sequence[str]
 ) -> WriteResult:
     claim_ops, claim_compares = _claim(ctx, kind, new, old)
-    _track(ctx, kind, old, new, options, subresource)
+    if subresource:
+        _track(ctx, kind, old, new, options, subresource)
     value = encoding.stored(await versions.to_store(kind, new))
     if len(value) > len(entry.value):
         _refuse_large(ctx, value)
@@ -258,15 +262,44 @@ async def _commit_rewrite(
     return WriteResult(committed(ctx, entry.key, value, revision, entry.created), warnings=warnings, gone=gone)
 
 
-def _track(ctx: Context, kind: Kind, old: Object | None, new: Object, options: WriteOptions, subresource: str = "") -> None:
-    """Records which manager owns which field, for server-side apply (an apply records that itself).
+def _owners(ctx: Context, kind: Kind, old: Object | None, new: Object, options: WriteOptions) -> list[Object] | None:
+    """Return the managedFields after a write of the whole object; None if it is not to be recorded.
 
-    The record begins when kubectl, or a client that names a manager, writes the object; after that every write updates it. It takes a third of a create's
-    time and half of a list's bytes, and only those who apply need it."""
+    Its author owns what he wrote and the defaults beside it, and nothing that admission and the server make of it: a client that begins to apply by the
+    server takes over its fields, and would remove what it does not name. So this looks at a copy from before."""
+    if not _is_tracked(kind, old, options):
+        return None
+    sent = encoding.decode(encoding.encode(new))
+    if old is not None and kind.has_status:
+        _copy(sent, old, "status")
+    if old is not None:
+        keep_zeros(ctx.schema.type_of(kind.group, kind.version, kind.kind), sent, old)
+    apply_defaults(ctx.schema, kind, sent)
+    kind.defaults(sent)
+    _track(ctx, kind, old, sent, options)
+    owners: list[Object] = sent["metadata"].get("managedFields") or []
+    return owners
+
+
+def _put_owners(obj: Object, owners: list[Object] | None) -> None:
+    if owners:
+        obj["metadata"]["managedFields"] = owners
+    elif owners is not None:
+        obj["metadata"].pop("managedFields", None)
+
+
+def _is_tracked(kind: Kind, old: Object | None, options: WriteOptions) -> bool:
+    """The record begins when kubectl, or a client that names a manager, writes the object; after that every write updates it. It takes a third of a
+    create's time and half of a list's bytes, and only those who apply need it. An apply records its owner itself."""
     if options.applied or not kind.tracks_fields:
-        return
+        return False
     begins = is_person(options.user) and (options.field_manager or options.program == "kubectl")
-    if begins or (old is not None and "managedFields" in old["metadata"]):
+    return bool(begins or (old is not None and "managedFields" in old["metadata"]))
+
+
+def _track(ctx: Context, kind: Kind, old: Object | None, new: Object, options: WriteOptions, subresource: str = "") -> None:
+    """Record which manager owns which field, for server-side apply."""
+    if _is_tracked(kind, old, options):
         manager = options.field_manager or options.program or options.user.name
         managed.track(ctx.schema, kind, old, new, manager=manager, now=rfc3339(ctx.clock.wall()), subresource=subresource)
 
