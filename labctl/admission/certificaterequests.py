@@ -1,5 +1,5 @@
-"""CertificateRequests: who asks for a certificate, who may approve it, who may sign it. As Kubernetes' plugins CertificateSubjectRestriction,
-CertificateApproval and CertificateSigning.
+"""CertificateRequests: who asks for a certificate, who may approve it, who may sign it, who may attest trust anchors. As Kubernetes' plugins
+CertificateSubjectRestriction, CertificateApproval, CertificateSigning and ClusterTrustBundleAttest.
 
 A mutating step. A new request says who wrote it, whatever its body says. The subresource `approval` writes the conditions and nothing else, and needs the verb
 `approve` on the signer; `status` writes all of the status but the decision, and needs the verb `sign`. A decision is never taken back.
@@ -14,7 +14,7 @@ from labctl.resources import failures, fields
 from labctl.resources.admission import Attributes, Verb
 from labctl.resources.kind import Object
 from labctl.resources.kinds.certificates_v1.certificatesigningrequest import DECISIONS
-from labctl.resources.plurals import SIGNING_REQUESTS
+from labctl.resources.plurals import POD_SIGNING_REQUESTS, SIGNING_REQUESTS, TRUST_BUNDLES
 from labctl.resources.rbac.holders import Rbac
 from labctl.resources.rbac.matching import Request
 from labctl.resources.service import MASTERS
@@ -24,7 +24,7 @@ _ADMINS_SIGNER = "kubernetes.io/kube-apiserver-client"
 
 class CertificateRequests:
     name = "CertificateRequests"
-    kinds: frozenset[str] | None = frozenset({SIGNING_REQUESTS})
+    kinds: frozenset[str] | None = frozenset({SIGNING_REQUESTS, POD_SIGNING_REQUESTS, TRUST_BUNDLES})
     verbs: frozenset[Verb] = frozenset({"create", "update"})
 
     def __init__(self, rbac: Rbac, clock: Clock) -> None:
@@ -34,7 +34,12 @@ class CertificateRequests:
     async def admit(self, attributes: Attributes) -> None:
         new, old = attributes.new, attributes.old
         assert new is not None, "only creates and updates come here"
-        if attributes.verb == "create":
+        if attributes.kind.resource == TRUST_BUNDLES:
+            self._attested(attributes, new, old)
+        elif attributes.kind.resource == POD_SIGNING_REQUESTS:
+            if old is not None and attributes.subresource == "status":
+                self._may(attributes, old, "sign")
+        elif attributes.verb == "create":
             self._asked(attributes, new)
         elif old is not None and attributes.subresource == "approval":
             self._may(attributes, old, "approve")
@@ -61,9 +66,14 @@ class CertificateRequests:
         for name in (signer, signer.partition("/")[0] + "/*"):
             if self._rbac.why_allowed(attributes.user, Request(verb, "certificates.k8s.io", "signers", name=name)):
                 return
-        what = "approve" if verb == "approve" else "sign"
-        why = f'user not permitted to {what} requests with signerName "{signer}"'
-        raise failures.forbidden(attributes.kind, attributes.name, why)
+        what = "attest for" if verb == "attest" else f"{verb} requests with"
+        raise failures.forbidden(attributes.kind, attributes.name, f'user not permitted to {what} signerName "{signer}"')
+
+    def _attested(self, attributes: Attributes, new: Object, old: Object | None) -> None:
+        """Who writes trust anchors in a signer's name must be allowed to. A change of labels alone says nothing in its name."""
+        spec = new.get("spec") or {}
+        if spec.get("signerName") and (old is None or spec != old["spec"]):
+            self._may(attributes, new, "attest")
 
     def _decided(self, attributes: Attributes, new: Object, old: Object) -> None:
         conditions = [self._stamped(each) for each in _conditions(new)]

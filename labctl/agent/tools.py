@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
+from . import trust
 from .backoff import Backoff
 from .client import Api, Refused
 from .events import Recorder
@@ -38,7 +40,7 @@ class Tools:
 
     def __post_init__(self) -> None:
         self.tokens = Tokens(self.api)
-        self.sources = Sources(self.fetch, self.tokens.token, self.settings.volumes_dir)
+        self.sources = Sources(self.fetch, self.tokens.token, functools.partial(trust.anchors, self.api), self.settings.volumes_dir)
 
     @property
     def backoff(self) -> Backoff:

@@ -48,12 +48,17 @@ Token = Callable[[Object, Object], Awaitable[str]]
 """(pod, the source `serviceAccountToken` of a projected volume) -> the token."""
 
 
+Trust = Callable[[Object], Awaitable[bytes]]
+"""The source `clusterTrustBundle` of a projected volume -> its certificates."""
+
+
 @dataclass(frozen=True)
 class Sources:
-    """Where volumes come from: objects of the API, tokens of the pod's ServiceAccount, the folder of PersistentVolumes."""
+    """Where volumes come from: objects of the API, tokens of the pod's ServiceAccount, trust anchors, the folder of PersistentVolumes."""
 
     fetch: Fetch
     token: Token
+    trust: Trust
     volumes_dir: str = VOLUMES_DIR
 
 
@@ -214,6 +219,9 @@ async def _files(pod: Object, source: Object, mode: int, facts: PodFacts, source
     if source.get("serviceAccountToken") is not None:
         asked = source["serviceAccountToken"]
         return {_relative(asked["path"]): ((await sources.token(pod, asked)).encode(), *of_token(pod, mode))}
+    if source.get("clusterTrustBundle") is not None:
+        asked = source["clusterTrustBundle"]
+        return {_relative(asked["path"]): (await sources.trust(asked), mode, None)}
     for field, kind in (("configMap", "configmaps"), ("secret", "secrets")):
         if source.get(field) is not None:
             return await _keys(pod["metadata"]["namespace"], kind, source[field], mode, sources.fetch)

@@ -23,7 +23,7 @@ from labctl.api.query import Query
 from labctl.api.route import Target
 from labctl.errors import ApiError
 from labctl.resources.kinds.core_v1.persistentvolume import ON_NODE
-from labctl.resources.plurals import CLAIMS, ENDPOINTS, SERVICES, SLICES, VOLUMES
+from labctl.resources.plurals import CLAIMS, ENDPOINTS, SERVICES, SLICES, TRUST_BUNDLES, VOLUMES
 from labctl.resources.rbac.holders import Rbac
 from labctl.resources.rbac.matching import Request
 from labctl.resources.resources import Resources
@@ -33,7 +33,7 @@ from labctl.resources.volumes import claim_names
 LEASES = "kube-node-lease"
 
 _READ = frozenset({"get", "list", "watch"})
-_READABLE = frozenset({SERVICES, ENDPOINTS, SLICES})
+_READABLE = frozenset({SERVICES, ENDPOINTS, SLICES, TRUST_BUNDLES})
 _BLOBS = "/labctl/v1/blobs/"
 DISCOVERY = ("/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz")
 _PEERS = "/labctl/v1/peers"

@@ -103,8 +103,8 @@ class FieldError:
 class Subresource:
     """A subresource such as status, scale or binding. `kind`, `group` and `version` are set if its body is of another kind than the object.
 
-    One that writes a part of the spec makes the new spec of the one that was sent and the old one in `merge`, so that all else stays as it is; its rules
-    are `validate(new, old)`.
+    One that writes a part of the spec makes the new spec of the one that was sent and the old one in `merge`, so that all else stays as it is. What it writes,
+    a part of the spec or the status, is checked by `validate(new, old)`.
     """
 
     name: str

@@ -42,7 +42,9 @@ async def prepared(tmp_path, *objects, **spec):
         found = there.get(kind)
         return found if found is not None and found["metadata"]["name"] == name else None
 
-    paths = await prepare(pod(**spec), str(tmp_path / "pod"), PodFacts("10.246.1.2"), Sources(fetch, fetch, str(tmp_path / "volumes")))
+    paths = await prepare(
+        pod(**spec), str(tmp_path / "pod"), PodFacts("10.246.1.2"), Sources(fetch, fetch, fetch, str(tmp_path / "volumes"))
+    )
     return paths["v"]
 
 

@@ -6,11 +6,15 @@ import ctypes
 import os
 import stat
 import threading
+from functools import partial
+from types import MappingProxyType
 
 import pytest
 
-from labctl.agent.environment import PodFacts
+from labctl.agent import trust
+from labctl.agent.environment import ConfigError, PodFacts
 from labctl.agent.volumes import Sources, VolumeFailure, most_memory, of_token, prepare, read_only, sub_path, write_atomically
+from tests.agent.fakeapi import FakeApi
 
 AT_CWD, RENAME_EXCHANGE = -100, 2
 
@@ -20,7 +24,7 @@ class Objects(dict):
         return self.get((kind, name))
 
 
-async def prepared(tmp_path, volume, objects=None, **meta):
+async def prepared(tmp_path, volume, objects=None, bundles=MappingProxyType({}), **meta):
     pod = {
         "metadata": {"name": "web", "namespace": "default", "uid": "u1", **meta},
         "spec": {"containers": [{"name": "c"}], "volumes": [{"name": "v", **volume}]},
@@ -29,7 +33,11 @@ async def prepared(tmp_path, volume, objects=None, **meta):
     async def token(_pod, source):
         return f"token for {source.get('audience', 'the API')}"
 
-    return (await prepare(pod, str(tmp_path), PodFacts("10.246.1.2"), Sources(Objects(objects or {}).fetch, token)))["v"]
+    api = FakeApi()
+    for path, value in bundles.items():
+        api.put(path, value)
+    sources = Sources(Objects(objects or {}).fetch, token, partial(trust.anchors, api))
+    return (await prepare(pod, str(tmp_path), PodFacts("10.246.1.2"), sources))["v"]
 
 
 def write(folder, name, text):
@@ -224,3 +232,38 @@ def test_a_volume_in_memory_takes_no_more_than_its_pod_may(asked, limit, allocat
     container = {"name": "c", **({"resources": {"limits": {"memory": limit}}} if limit else {})}
     facts = PodFacts(allocatable={"memory": allocatable} if allocatable else {})
     assert most_memory({"spec": {"containers": [container]}}, {"medium": "Memory", **asked}, facts) == expected
+
+
+def bundle(name, *marks):
+    blocks = "\n".join(f"words between\n-----BEGIN CERTIFICATE-----\n{mark}\n-----END CERTIFICATE-----" for mark in marks)
+    return {"metadata": {"name": name}, "spec": {"trustBundle": blocks}}
+
+
+def anchored(**source):
+    return {"projected": {"sources": [{"clusterTrustBundle": {"path": "ca.crt", **source}}]}}
+
+
+async def test_a_trust_bundle_by_its_name(tmp_path):
+    bundles = {f"{trust.PATH}/anchors": bundle("anchors", "BB", "AA", "BB")}
+    folder = await prepared(tmp_path, anchored(name="anchors"), bundles=bundles)
+    said = content(folder)["ca.crt"]
+    assert said.count("BEGIN") == 2 and said.index("AA") < said.index("BB") and "words" not in said
+    with pytest.raises(VolumeFailure, match='clustertrustbundle "other" not found'):
+        await prepared(tmp_path, anchored(name="other"), bundles=bundles)
+    assert content(await prepared(tmp_path, anchored(name="other", optional=True))) == {"ca.crt": ""}
+
+
+async def test_trust_bundles_of_a_signer(tmp_path):
+    asked = []
+
+    class Listing(FakeApi):
+        async def get(self, path, timeout_s=10.0, **query):
+            asked.append((path, query))
+            return {"items": [bundle("one", "AA"), bundle("two", "BB", "AA")]}
+
+    selector = {"matchLabels": {"live": "yes"}, "matchExpressions": [{"key": "zone", "operator": "In", "values": ["a", "b"]}]}
+    found = await trust.anchors(Listing(), {"path": "x", "signerName": "example.com/s", "labelSelector": selector})
+    assert found.count(b"BEGIN") == 2
+    assert asked == [(trust.PATH, {"fieldSelector": "spec.signerName=example.com/s", "labelSelector": "live=yes,zone in (a,b)"})]
+    with pytest.raises(ConfigError, match='of signer "example.com/s" not found'):
+        await trust.anchors(Listing(), {"path": "x", "signerName": "example.com/s"})

@@ -78,6 +78,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         "/api/v1/services",
         "/api/v1/endpoints",
         "/apis/discovery.k8s.io/v1/endpointslices",
+        "/apis/certificates.k8s.io/v1/clustertrustbundles",
         "/api",
         "/apis",
         "/api/v1",

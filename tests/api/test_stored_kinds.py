@@ -50,6 +50,18 @@ KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any], list[Any]]] = {
     ),
     "servicecidrs": ("networking.k8s.io/v1", {"spec": {"cidrs": ["203.0.113.0/24"]}}, {"spec": {"cidrs": ["203.0.114.0/24"]}}, ["203.0.113.0/24"]),
     "deviceclasses": ("resource.k8s.io/v1", {"spec": {}}, {"spec": {"selectors": [{}]}}, []),
+    "devicetaintrules": (
+        "resource.k8s.io/v1",
+        {"spec": {"deviceSelector": {"pool": "p"}, "taint": {"key": "example.com/broken", "effect": "NoExecute"}}},
+        {"spec": {"taint": {"effect": "Sometimes"}}},
+        [],
+    ),
+    "storageversionmigrations": (
+        "storagemigration.k8s.io/v1",
+        {"spec": {"resource": {"group": "example.com", "resource": "widgets"}}},
+        {"spec": {"resource": {"resource": "gadgets"}}},
+        ["widgets"],
+    ),
     "resourceclaims": (
         "resource.k8s.io/v1", {"spec": CLAIM}, {"spec": {"devices": {"requests": [{"name": "b", "exactly": {"deviceClassName": "x"}}]}}}, ["pending"],
     ),

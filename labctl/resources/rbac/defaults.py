@@ -1,8 +1,8 @@
 """The roles and bindings that every lab has from its first start: Kubernetes' own, as far as labctl serves what they speak of.
 
-Left out are rules about what is not served (the group `extensions`, `nodes/proxy` and its kin, leasecandidates, clustertrustbundles, device taints,
+Left out are rules about what is not served (the group `extensions`, `nodes/proxy` and its kin, leasecandidates, device taints,
 `/flagz` and `/statusz`), and roles that only parts of Kubernetes need which labctl has not or does not run under a name of their own: kubelet-api-admin,
-cluster-trust-bundle-discovery, one for each controller, and the Roles of kube-system and kube-public for leader election and bootstrapping.
+one for each controller, and the Roles of kube-system and kube-public for leader election and bootstrapping.
 
 At each start what is missing is made, and rules and subjects that somebody took away are added again, unless the object's annotation
 `rbac.authorization.kubernetes.io/autoupdate` is "false". What somebody added stays.
@@ -68,6 +68,7 @@ ROLES: dict[str, list[Rule]] = {
     "system:service-account-issuer-discovery": [
         _paths("/.well-known/openid-configuration", "/.well-known/openid-configuration/", "/openid/v1/jwks", "/openid/v1/jwks/")
     ],
+    "system:cluster-trust-bundle-discovery": [_on("certificates.k8s.io", _READ, "clustertrustbundles")],
     "system:auth-delegator": _REVIEWED,
     "system:node-proxier": [
         _on("", ["list", "watch"], "endpoints", "services"),
@@ -88,6 +89,7 @@ ROLES: dict[str, list[Rule]] = {
         _on("", ["get"], "endpoints", "persistentvolumeclaims", "persistentvolumes", "serviceaccounts"),
         _on("", ["get", "patch", "update"], "persistentvolumeclaims/status"),
         _on("certificates.k8s.io", [*_READ, "create"], "certificatesigningrequests"),
+        _on("certificates.k8s.io", _READ, "clustertrustbundles"),
         _on("coordination.k8s.io", ["create", "delete", "get", "patch", "update"], "leases"),
         _on("storage.k8s.io", ["get"], "volumeattachments"),
         _on("storage.k8s.io", _READ, "csidrivers"),
@@ -203,6 +205,7 @@ BINDINGS: dict[str, list[tuple[str, str]]] = {
     "system:public-info-viewer": [("Group", "system:authenticated"), ("Group", "system:unauthenticated")],
     "system:monitoring": [("Group", "system:monitoring")],
     "system:service-account-issuer-discovery": [("Group", "system:serviceaccounts")],
+    "system:cluster-trust-bundle-discovery": [("Group", "system:serviceaccounts")],
     "system:node-proxier": [("User", "system:kube-proxy")],
     "system:kube-controller-manager": [("User", "system:kube-controller-manager")],
     "system:kube-scheduler": [("User", "system:kube-scheduler")],

@@ -194,6 +194,7 @@ def restrict_and_validate(ctx: Context, kind: Kind, namespace: str, name: str, n
         if kind.decoder is not None:  # a custom kind's schema describes its status, too
             kind.defaults(new)
             errors += kind.validate(new, old)
+        errors += next((sub.validate(new, old) for sub in kind.subresources if sub.name == subresource), ())
         if errors:
             raise failures.invalid(kind, name, errors)
         return

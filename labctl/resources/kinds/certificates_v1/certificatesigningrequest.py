@@ -15,6 +15,7 @@ import msgspec
 from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME, NONE, duration
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, Viewed
+from labctl.resources.kinds.certificates_v1 import signers
 from labctl.resources.kinds.shared import Condition
 
 LIFE_LEAST_S = 600
@@ -68,12 +69,10 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
         if usage not in _USAGES:
             yield fields.not_supported(f"spec.usages[{index}]", usage, _USAGES)
     signer = spec.get("signerName", "")
-    if not signer:
-        yield fields.required("spec.signerName")
-    elif signer == "kubernetes.io/legacy-unknown":
+    if signer == "kubernetes.io/legacy-unknown":
         yield fields.invalid("spec.signerName", signer, "the legacy signerName is not allowed via this API version")
-    elif "/" not in signer or not all(signer.partition("/")[::2]):
-        yield fields.invalid("spec.signerName", signer, "must be a fully qualified domain and path of the form 'example.com/signer-name'")
+    else:
+        yield from signers.name("spec.signerName", signer)
     life_s = spec.get("expirationSeconds")
     if life_s is not None and life_s < LIFE_LEAST_S:
         yield fields.invalid("spec.expirationSeconds", life_s, "may not specify a duration less than 600 seconds (10 minutes)")

@@ -1,0 +1,57 @@
+"""What requests to signers have in common: the form of a signer's name, and of the certificates that one writes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from labctl.resources import fields, names
+from labctl.resources.kind import FieldError
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+OURS = "kubernetes.io/"
+_DOMAIN_MOST, _PATH_MOST = 253, 571  # bytes; the whole of a name below 1024
+_BLOCK = re.compile(r"-----BEGIN ([^-]+)-----\r?\n(.*?)-----END \1-----", re.S)
+_MOST_CERTIFICATES = 1000
+
+
+def name(path: str, text: str) -> Iterator[FieldError]:
+    """Validates a signer's name: a domain with a dot in it or `kubernetes.io`, and a path."""
+    if not text:
+        yield fields.required(path)
+        return
+    domain, slash, rest = text.partition("/")
+    if not slash or not domain or not rest or "/" in rest:
+        yield fields.invalid(path, text, "must be a fully qualified domain and path of the form 'example.com/signer-name'")
+        return
+    yield from names.checked(path, domain, names.subdomain)
+    if "." not in domain:
+        yield fields.invalid(path, domain, "should be a domain with at least two segments separated by dots")
+    if len(domain) > _DOMAIN_MOST or len(rest) > _PATH_MOST:
+        yield fields.too_long(path, _DOMAIN_MOST + _PATH_MOST + 1)
+    yield from names.checked(path, rest, names.subdomain)
+
+
+def certificates(path: str, text: str) -> tuple[Sequence[Certificate], list[FieldError]]:
+    """Returns the certificates in PEM blocks of nothing else, and what is wrong with them."""
+    from cryptography import x509
+
+    blocks = list(_BLOCK.finditer(text))
+    if not blocks:
+        return (), [fields.invalid(path, "<value omitted>", "no CERTIFICATE blocks found")]
+    if len(blocks) > _MOST_CERTIFICATES:
+        return (), [fields.invalid(path, "<value omitted>", f"must have at most {_MOST_CERTIFICATES} certificates")]
+    found: list[Certificate] = []
+    for number, block in enumerate(blocks):
+        if block[1] != "CERTIFICATE":
+            return (), [fields.invalid(path, "<value omitted>", f"entry {number} has bad block type: {block[1][:40]}")]
+        if ":" in block[2]:
+            return (), [fields.invalid(path, "<value omitted>", f"entry {number} has PEM block headers, which are not allowed")]
+        try:
+            found.append(x509.load_pem_x509_certificate(block[0].encode()))
+        except ValueError:
+            return (), [fields.invalid(path, "<value omitted>", f"entry {number} does not parse as X.509")]
+    return found, []
