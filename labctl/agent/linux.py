@@ -101,6 +101,11 @@ def start_ticks(pid: int) -> int:
     return _stat(pid, 19)
 
 
+def parent(pid: int) -> int:
+    """Return the process's parent. 0: no such process (a zombie counts as none)."""
+    return _stat(pid, 1)
+
+
 def process_group(pid: int) -> int:
     """Return the process's group. 0: no such process (a zombie counts as none)."""
     return _stat(pid, 2)

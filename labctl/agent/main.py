@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any, Awaitable, List
 
-from . import claims, facts, linux, relay
+from . import claims, facts, forgotten, linux, relay
 from .addresses import Range
 from .boot import Boot
 from .cgroups import Cgroups
@@ -91,6 +91,7 @@ async def serve(settings: Settings) -> None:
         images.flush_fetched(),
         events.run(),
         _tidy_memory(),
+        forgotten.run(runtime.crun_root, settings.housekeeping_s),
         *_relay(settings),
         keeper.run(say),
     )

@@ -2,6 +2,8 @@
 
 import asyncio
 import dataclasses
+import os
+import pty
 import select
 import signal
 import socket
@@ -13,7 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from labctl.agent import linux
+from labctl.agent import forgotten, linux
+from labctl.agent.runtime.conmon import crun_argv
+from labctl.agent.runtime.conmon import environment as crun_environment
+from labctl.agent.runtime.execs import process_file
 from labctl.agent.runtime.interface import (
     BadMount,
     ContainerSpec,
@@ -513,6 +518,37 @@ async def test_a_pod_of_the_machines_namespaces_sees_the_machine_and_ends_whole(
     assert "conmon" in words and "sleep 3333" in words
     await runtime.close("u1")
     assert not linux.processes_with(b"3333") and not linux.processes_with(b"4444")
+
+
+@pytest.mark.skipif(KINDS != ["crun"], reason="a fake container has no processes")
+@pytest.mark.parametrize("tty", [False, True])
+async def test_a_command_that_ignores_signals_does_not_outlive_its_client(runtime, spec, tty):
+    """Nor do the commands of other clients end with it, nor what a command left running in its container on purpose."""
+    await runtime.open(sandbox())
+    started = await runtime.start(spec())
+    stubborn = "trap '' HUP TERM INT PIPE; sleep 8888 & echo up; while :; do sleep 0.1; done"
+    gone, stays = executed(runtime, started, stubborn, tty), executed(runtime, started, stubborn, tty)
+    assert forgotten.end_all(runtime.crun_root) == 0
+    os.close(gone[1])
+    await fills(lambda: forgotten.end_all(runtime.crun_root) == 1)
+    await fills(lambda: gone[0].poll() is not None)
+    assert forgotten.end_all(runtime.crun_root) == 0 and stays[0].poll() is None
+    assert len(linux.processes_with(b"8888")) >= 2
+    os.close(stays[1])
+    await fills(lambda: forgotten.end_all(runtime.crun_root) == 1)
+    await fills(lambda: stays[0].poll() is not None)
+
+
+def executed(runtime, container, script, tty):
+    """A command as sshd begins it: (crun, the end of its output that the client reads). It has said that it is up."""
+    process = process_file(runtime.records.bundle("u1", "app", 0), ["sh", "-c", script])
+    mine, its = pty.openpty() if tty else os.pipe()
+    argv = crun_argv(runtime.crun_root, "exec", "--process", f"/proc/self/fd/{process}", container.id)
+    began = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=its, stderr=its, pass_fds=(process,), env=crun_environment())
+    os.close(its)
+    os.close(process)
+    assert os.read(mine, 100).startswith(b"up")
+    return began, mine
 
 
 async def test_a_container_sees_another_ones_processes_while_that_runs(runtime, spec):
