@@ -1,8 +1,7 @@
 """metadata.managedFields records which manager set which field. Ordinary updates and server-side apply (apply.py) keep it up to date.
 
 track() is called for every create, update and patch that is not an apply, on what its author wrote, with the defaults. Times move only when a
-manager's fields do, so
-an update that changes nothing still writes nothing.
+manager's fields do, so an update that changes nothing still writes nothing.
 """
 
 from __future__ import annotations
