@@ -41,11 +41,11 @@ def of_transport(transport: asyncio.BaseTransport) -> User | None:
 
 
 def of_certificate(certificate: dict[str, Any] | None) -> User | None:
-    """Returns the user that a certificate names: CN is the name and each O is a group, as in Kubernetes."""
+    """Returns the user that a certificate names: CN is the name (the last one, if there are several, as Go reads it) and each O is a group."""
     if not certificate:
         return None
     fields = [pair for part in certificate.get("subject", ()) for pair in part]
-    name = next((value for key, value in fields if key == "commonName"), "")
+    name = next((value for key, value in reversed(fields) if key == "commonName"), "")
     if not name:
         return None
     groups = tuple(value for key, value in fields if key == "organizationName")

@@ -105,7 +105,7 @@ def _subject(asked: x509.CertificateSigningRequest) -> tuple[str, list[str]]:
 
     names = [str(each.value) for each in asked.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     organizations = [str(each.value) for each in asked.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
-    return (names[0] if names else ""), organizations
+    return (names[-1] if names else ""), organizations  # the name that its holder will have (api/identity.py)
 
 
 def _alternative_names(asked: x509.CertificateSigningRequest) -> Sequence[Any]:

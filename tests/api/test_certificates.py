@@ -33,10 +33,11 @@ async def api(tmp_path: Path) -> AsyncIterator[ApiServer]:
 class Asked:
     """A key, and the request for a certificate for it."""
 
-    def __init__(self, name: str = "jane", *groups: str, hosts: tuple[str, ...] = ()) -> None:
+    def __init__(self, name: str = "jane", *groups: str, hosts: tuple[str, ...] = (), names: tuple[str, ...] = ()) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
         parts = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
-        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        parts += [x509.NameAttribute(NameOID.COMMON_NAME, each) for each in names or (name,)]
+        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(parts))
         if hosts:
             builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), critical=False)
         self.request = base64.b64encode(builder.sign(self.key, SHA256()).public_bytes(Encoding.PEM)).decode()
@@ -108,6 +109,15 @@ async def test_what_a_signer_refuses(api: ApiServer, asked: Asked, spec: dict[st
     failed = (await approved(api))["status"]
     assert "certificate" not in failed
     assert why in next(each["message"] for each in failed["conditions"] if each["type"] == "Failed")
+
+
+async def test_of_several_names_the_last_one_counts_for_the_signer_and_for_the_api(api: ApiServer) -> None:
+    """As Go reads a subject. Who is shown one name must not be signed for another."""
+    asked = Asked("", "system:nodes", names=("jane", "system:node:minion-7"))
+    assert (await make(api, asked, signerName=KUBELET))[0] == 201
+    issued = asked.with_certificate((await approved(api))["status"]["certificate"])
+    _, said = await send(api, "GET", "/api/v1/pods", who=issued)
+    assert 'User "system:node:minion-7"' in said["message"]
 
 
 async def test_a_node_s_certificate(api: ApiServer) -> None:
