@@ -47,12 +47,18 @@ def left_to_pods(settings: Settings) -> Tuple[int, int]:
     return max(1, memory - settings.memory_reserved_bytes), max(1, facts.pids_max() - PIDS_RESERVED)
 
 
-def pressures(settings: Settings) -> Dict[str, bool]:
+def disk_missing(settings: Settings) -> Tuple[int, int]:
+    """Return how many bytes, and how many inodes, must be freed before the disk is under no pressure. A file system without a table of inodes lacks none."""
     disk = os.statvfs(settings.state_dir)
+    blocks, inodes = int(disk.f_blocks * DISK_PRESSURE_SHARE), int(disk.f_files * DISK_PRESSURE_SHARE)
+    return max(0, blocks - disk.f_bavail) * disk.f_frsize, max(0, inodes - disk.f_favail)
+
+
+def pressures(settings: Settings) -> Dict[str, bool]:
     pids_left = Cgroups(settings.cgroup_root).pids_left()
     return {
         "MemoryPressure": facts.memory_available_bytes() < MEMORY_PRESSURE_BYTES,
-        "DiskPressure": disk.f_bavail < disk.f_blocks * DISK_PRESSURE_SHARE or disk.f_favail < disk.f_files * DISK_PRESSURE_SHARE,
+        "DiskPressure": any(disk_missing(settings)),
         "PIDPressure": pids_left is not None and pids_left < PID_PRESSURE,
     }
 

@@ -14,6 +14,7 @@ from typing import Any, Deque, Dict, List, Optional, Set, Tuple
 from . import admission, client, logs, trees
 from .boot import Boot
 from .events import of_pod
+from .evictions import Evictions
 from .runtime.interface import RuntimeFailure
 from .runtime.records import names, read_json, write_json
 from .tools import Tools
@@ -40,6 +41,7 @@ class Pods:
             client.reflect(self._tools.api, "/api/v1/pods", f"spec.nodeName={settings.node}", self._listed, self._event, self._tools.say),
             self._hear_exits(),
             self._keep_house(),
+            Evictions(settings, lambda: self._workers.values(), self._tools.say).run(),
         )
 
     async def _begin(self) -> None:

@@ -48,6 +48,7 @@ from .wakeup import Wakeup
 Object = Dict[str, Any]
 RETRY_S = 2.0
 DEADLINE_EXCEEDED = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
+EVICTED, EVICTION_GRACE_S = "Evicted", 1.0
 FIRST_REPORT_S = 0.15  # a start that takes longer shows itself as ContainerCreating
 
 
@@ -62,7 +63,7 @@ class PodWorker:
         self._wakeup = Wakeup()
         self._confirmed = confirmed
         self._deleted = False  # the API's object is gone: no grace, nobody to report to
-        self._expired = False  # its activeDeadlineSeconds are over
+        self._failed: Optional[Tuple[str, str]] = None  # reason and message, once it was ended here for good
         self._refused = refused  # reason and message, if this node does not take it
         self._leaving: Optional[stopping.Deadline] = None
         self._attempts = Attempts(tools, lambda: self.pod, self._found, self._wakeup, self._look_again)
@@ -79,7 +80,7 @@ class PodWorker:
     @property
     def admitted(self) -> bool:
         """Tell whether the pod takes a share of this node: it was not refused, has not ended, and the API still has it."""
-        return not (self._refused or self._deleted or self._over())
+        return not (self._refused or self._failed or self._deleted or self._over())
 
     # -- told from outside
 
@@ -156,7 +157,7 @@ class PodWorker:
     def _found(self) -> Pod:
         """Return what the machine has, completed by what the API saw before this machine's records began."""
         found = history.completed(self._tools.runtime.pods(self.uid).get(self.uid) or Pod(self.uid), self.pod)
-        return found if self._over() or self._expired else self._restarting.seen(found)
+        return found if self._over() or self._failed else self._restarting.seen(found)
 
     def _status(self, found: Optional[Pod] = None) -> Object:
         found = found or self._found()
@@ -172,7 +173,7 @@ class PodWorker:
         }
         opened = self._paths is not None or bool(found.containers)
         ready, started = dict(self._health.ready), dict(self._health.started)
-        failed = DEADLINE_EXCEEDED if self._expired else self._refused
+        failed = self._failed or self._refused
         told = (self._resizing.statuses(found), self._resizing.conditions())
         return Seen(
             self._tools.host_ip,
@@ -209,17 +210,26 @@ class PodWorker:
     def _out_of_time(self) -> bool:
         """Tell whether activeDeadlineSeconds have passed since the pod's startTime. Then the pod has failed for good; until then, look again in time."""
         seconds = self.pod["spec"].get("activeDeadlineSeconds")
-        if seconds is None or self._expired:
-            return self._expired
+        if seconds is None or self._failed:
+            return self._failed is not None
         began_s = parse((self.pod.get("status") or {}).get("startTime")) or self._seen_s
         left_s = began_s + seconds - time.time()
         if left_s > 0:
             self._look_again(left_s)
             return False
-        self._expired = True
-        self._tools.events.record(of_pod(self.pod), "Normal", *DEADLINE_EXCEEDED)
-        self._attempts.cancel()
+        self._fail("Normal", *DEADLINE_EXCEEDED)
         return True
+
+    def evict(self, message: str) -> None:
+        """End the pod for good, at once, because it takes what others need."""
+        if not self._failed and not self._leaving and self.admitted:
+            self._fail("Warning", EVICTED, message)
+            self.wake()
+
+    def _fail(self, kind: str, reason: str, message: str) -> None:
+        self._failed = reason, message
+        self._tools.events.record(of_pod(self.pod), kind, reason, message)
+        self._attempts.cancel()
 
     # -- living
 
@@ -362,7 +372,9 @@ class PodWorker:
         found = self._tools.runtime.pods(self.uid).get(self.uid)
         if found and found.sandbox and found.sandbox.ready:
             self._health.stop()
-            await self._stop_all(found, stopping.Deadline(self.pod["spec"].get("terminationGracePeriodSeconds", 30)))
+            evicted = self._failed is not None and self._failed[0] == EVICTED
+            grace_s = EVICTION_GRACE_S if evicted else self.pod["spec"].get("terminationGracePeriodSeconds", 30)
+            await self._stop_all(found, stopping.Deadline(grace_s))
             self._attempts.forget_waiting(self._found())
             await self._reporter.now(self._status())
             await self._tools.runtime.close(self.uid, keep_records=True)

@@ -420,6 +420,19 @@ async def test_a_deadline_that_is_set_later_counts_too(tmp_path):
         assert node.status["reason"] == "DeadlineExceeded"
 
 
+async def test_an_evicted_pod_fails_at_once_and_is_not_started_again(tmp_path):
+    async with running(tmp_path, pod(grace_s=1000)) as node:
+        await until(lambda: node.status.get("phase") == "Running")
+        assert node.worker.admitted
+        node.worker.evict("it took too much")
+        node.worker.evict("and again")
+        await until(lambda: node.status.get("phase") == "Failed")
+        assert (node.status["reason"], node.status["message"]) == ("Evicted", "it took too much")
+        await until(lambda: not node.machine.sandboxes["u1"].ready)
+        assert not node.worker.admitted and node.api.reasons().count("Evicted") == 1
+        assert node.status["containerStatuses"][0]["restartCount"] == 0
+
+
 # -- leaving
 
 

@@ -396,6 +396,23 @@ async def test_closing_may_keep_how_containers_ended(runtime, again, spec):
         await runtime.start(spec(attempt=1))
 
 
+@pytest.mark.skipif(KINDS != ["crun"], reason="a fake machine has no disk")
+async def test_a_closed_pod_keeps_no_data(runtime, spec):
+    """What its containers wrote, and its volumes, are nobody's any more; its object may stay for long."""
+    await runtime.open(sandbox())
+    data = Path(runtime.records.pod_dir("u1")) / "volumes" / "v" / "data"
+    filled(data)
+    await runtime.start(spec(argv=["sh", "-c", "echo data > /data; sleep 1000"], mounts=(Mount(str(data.parent), "/v"),)))
+    await runtime.close("u1", keep_records=True)
+    assert not there(data.parent.parent) and not there(Path(runtime.records.bundle("u1", "app", 0)) / "upper")
+    assert runtime.pods("u1")["u1"].latest("app").exit_code == 137
+
+
+def filled(path):
+    path.parent.mkdir(parents=True)
+    path.write_text("data")
+
+
 async def test_a_closed_pod_can_be_opened_anew(runtime, spec):
     first = await runtime.open(sandbox())
     await runtime.close("u1", keep_records=True)

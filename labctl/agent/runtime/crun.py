@@ -149,6 +149,8 @@ class CrunRuntime:
         folder = self.records.pod_dir(uid)
         veth = (read_json(os.path.join(folder, "sandbox.json")) or {}).get("veth", "")
         await self._blocking(self._unmake, uid, folder, veth)
+        if keep_records:  # what nobody can use any more goes at once
+            await self._remove(*(os.path.join(folder, each) for each in ("volumes", "volumes-ready")))
         if keep_records and pod.sandbox:
             write_json(os.path.join(folder, "sandbox.json"), {**dataclasses.asdict(pod.sandbox), "ready": False})
         elif not keep_records:

@@ -1,0 +1,87 @@
+"""Pods that take too much of the disk are ended: whose volume outgrew its limit, and whoever has most when the machine's disk is nearly full."""
+
+import os
+
+import pytest
+
+from labctl.agent import evictions, node
+from labctl.agent.evictions import Evictions, measured
+from labctl.agent.settings import Settings
+
+MIB = 1 << 20
+
+
+class Worker:
+    """A pod that has written so many bytes."""
+
+    def __init__(self, folder, name, written=0, limit=None, priority=0, **volume):
+        empty = {**({"sizeLimit": limit} if limit else {}), **volume}
+        spec = {"priority": priority, "volumes": [{"name": "v", "emptyDir": empty}], "containers": [{"name": "c"}]}
+        self.pod = {"metadata": {"name": name, "namespace": "default", "uid": name}, "spec": spec}
+        self.admitted, self.said = True, []
+        where = os.path.join(folder, "pods", name, "volumes", "v")
+        os.makedirs(where)
+        os.makedirs(os.path.join(folder, "pods", name, "containers", "c", "0", "upper"))
+        with open(os.path.join(where, "data"), "wb") as file:
+            file.write(b"x" * written)
+
+    def evict(self, message):
+        self.admitted = False
+        self.said.append(message)
+
+
+def looking(folder, *workers, missing=(0, 0), measure=measured):
+    settings = Settings("minion-1", "", "", "", "", state_dir=str(folder))
+    return Evictions(settings, lambda: workers, print, measure, lambda _: missing)
+
+
+async def test_a_pod_whose_volume_outgrew_its_limit_is_evicted(tmp_path):
+    greedy, modest = Worker(tmp_path, "greedy", 3 * MIB, "2Mi"), Worker(tmp_path, "modest", MIB, "2Mi")
+    free, memory = Worker(tmp_path, "free", 3 * MIB), Worker(tmp_path, "memory", 3 * MIB, "2Mi", medium="Memory")
+    looks = looking(tmp_path, greedy, modest, free, memory)
+    await looks.look()
+    await looks.look()
+    assert greedy.said == ['Usage of EmptyDir volume "v" exceeds the limit "2Mi". ']
+    assert not modest.said and not free.said and not memory.said
+
+
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [((MIB, 0), "much"), ((3 * MIB, 0), "much"), ((6 * MIB, 0), "more"), ((99 * MIB, 0), ""), ((0, 0), ""), ((0, 1), "much")],
+)
+async def test_a_full_disk_ends_the_pod_that_matters_least_of_those_whose_end_helps(tmp_path, missing, expected):
+    workers = [Worker(tmp_path, "little"), Worker(tmp_path, "much", 4 * MIB), Worker(tmp_path, "more", 8 * MIB, priority=10)]
+    await looking(tmp_path, *workers, missing=missing).look()
+    evicted = [each.pod["metadata"]["name"] for each in workers if each.said]
+    if missing[1]:  # inodes: all have about the same
+        assert len(evicted) == 1 and "inodes" in str([each.said for each in workers])
+    else:
+        assert evicted == ([expected] if expected else [])
+
+
+async def test_what_cannot_be_measured_ends_nobody(tmp_path):
+    async def never(_folders, _inodes):
+        return None
+
+    worker = Worker(tmp_path, "greedy", 3 * MIB, "2Mi")
+    await looking(tmp_path, worker, missing=(1, 1), measure=never).look()
+    assert not worker.said
+
+
+async def test_names_do_not_confuse_the_measure_and_time_ends_it(tmp_path, monkeypatch):
+    for name in (b"9999999999\ttotal", b"a\n9999999999\ttotal", b"\xff"):
+        os.makedirs(os.fsencode(tmp_path) + b"/v/" + name)
+    os.symlink("/", tmp_path / "v" / "root")
+    assert 0 < await measured([str(tmp_path / "v")], False) < MIB
+    assert await measured([str(tmp_path / "v")], True) == 5
+    assert await measured([], False) == 0
+    monkeypatch.setattr(evictions, "MEASURE_S", 0.0)
+    assert await measured(["/"], True) is None
+
+
+def test_pressure_is_what_is_missing(tmp_path, monkeypatch):
+    settings = Settings("minion-1", "", "", "", "", state_dir=str(tmp_path))
+    monkeypatch.setattr(node, "DISK_PRESSURE_SHARE", 0.0)
+    assert node.disk_missing(settings) == (0, 0) and not node.pressures(settings)["DiskPressure"]
+    monkeypatch.setattr(node, "DISK_PRESSURE_SHARE", 1.0)
+    assert node.disk_missing(settings)[0] > 0 and node.pressures(settings)["DiskPressure"]
