@@ -53,13 +53,13 @@ def check_type_meta(schema: Schema, kind: Kind, obj: Object, raw: bytes) -> tupl
     if api_version.count("/") > 1:
         _unrecognized(kind, raw, f"unexpected GroupVersion string: {api_version}")
     if (api_version, name) != (kind.api_version, kind.kind):
-        why = _another_kind(schema, kind, api_version, name)
+        why = another_kind(schema, kind, api_version, name)
         raise ApiError(400, "BadRequest", f'{name} in version "{api_version.rpartition("/")[2]}" cannot be handled as a {kind.kind}: {why}')
     obj["apiVersion"], obj["kind"] = api_version, name
     return api_version, name
 
 
-def _another_kind(schema: Schema, kind: Kind, api_version: str, name: str) -> str:
+def another_kind(schema: Schema, kind: Kind, api_version: str, name: str) -> str:
     """Returns the error for an object of another kind: a real server tries to convert it if it knows that kind."""
     group, _, version = api_version.rpartition("/")
     if schema.name_of(group, version, name):

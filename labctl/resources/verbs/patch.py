@@ -15,7 +15,7 @@ from labctl.resources.kind import Kind, Object
 from labctl.resources.patches import apply, merge, strategic
 from labctl.resources.patches import json as json_patch
 from labctl.resources.schema import body
-from labctl.resources.schema.validate import decode_patched
+from labctl.resources.schema.validate import decode_patched, invalid_patch
 from labctl.resources.schema.walk import MAX_STRICT_ERRORS
 from labctl.resources.service import WriteOptions
 from labctl.resources.verbs import subresources
@@ -39,13 +39,23 @@ def patcher(ctx: Context, kind: Kind, patch: bytes | Any, content_type: str, opt
 
     def change(obj: Object) -> tuple[Object, Sequence[str]]:
         patched = make(parsed.pop() if parsed else _parse(patch), obj)  # applying a patch changes it, so it is parsed again for each try
-        patched.setdefault("kind", kind.kind)
-        patched.setdefault("apiVersion", kind.api_version)
-        if (patched["kind"], patched["apiVersion"]) != (kind.kind, kind.api_version):
-            raise failures.bad_request(f"{patched['kind']} in version {patched['apiVersion']} cannot be handled as a {kind.kind}")
+        _be_its_own_kind(ctx, kind, patched, patch, content_type)
         return patched, decode_patched(ctx.schema, kind, patched, patch, options.field_validation, wrong)
 
     return change
+
+
+def _be_its_own_kind(ctx: Context, kind: Kind, patched: Object, patch: bytes | Any, content_type: str) -> None:
+    """Lets the result say its own kind. What a strategic patch says of it means nothing, as it goes into the object's type; other patches make a new document."""
+    own = kind.api_version, kind.kind
+    said = patched.setdefault("apiVersion", kind.api_version), patched.setdefault("kind", kind.kind)
+    if said == own:
+        return
+    if not all(isinstance(each, str) for each in said) or kind.decoder is not None:
+        raise failures.bad_request(f"{said[1]} in version {said[0]} cannot be handled as a {kind.kind}")
+    if _media_type(content_type) != STRATEGIC:
+        raise invalid_patch(patch, body.another_kind(ctx.schema, kind, *said))
+    patched["apiVersion"], patched["kind"] = own
 
 
 def _wrong(patch: bytes | Any, parsed: Any) -> Sequence[str]:
@@ -96,11 +106,15 @@ def _repeated(raw: bytes, config: Any, field_validation: str) -> Sequence[str]:
 
 
 def is_apply(content_type: str) -> bool:
-    return content_type.partition(";")[0].strip() in (APPLY, "application/apply-patch+json")
+    return _media_type(content_type) in (APPLY, "application/apply-patch+json")
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip()
 
 
 def _maker(ctx: Context, kind: Kind, content_type: str) -> Callable[[Any, Object], Object]:
-    match content_type.partition(";")[0].strip():
+    match _media_type(content_type):
         case "application/json-patch+json":
             return json_patch.apply
         case "application/merge-patch+json":

@@ -31,6 +31,33 @@ async def test_a_strategic_patch_finds_a_container_by_its_name(lab: Lab) -> None
     assert found and [c["image"] for c in found["spec"]["containers"]] == ["one", "three"]
 
 
+async def test_what_a_strategic_patch_says_of_the_kind_means_nothing(lab: Lab) -> None:
+    """Tools that scale send the kind of what they scale with the patch of its Scale."""
+    await lab.create("replicationcontrollers", controller())
+    for subresource in ("scale", ""):
+        said = {"kind": "Elsewhat", "apiVersion": "example.com/v1", "metadata": {"name": "web"}, "spec": {"replicas": 7}}
+        await lab.patch("replicationcontrollers", "web", said, subresource, STRATEGIC)
+    found = lab.get("replicationcontrollers", "web")
+    assert found and (found["kind"], found["apiVersion"], found["spec"]["replicas"]) == ("ReplicationController", "v1", 7)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"kind": "Elsewhat"}, 'no kind "Elsewhat" is registered for version "v1" in scheme'),
+        ({"kind": "Pod"}, "converting (v1.Pod) to (core.ReplicationController): unknown conversion"),
+    ],
+)
+async def test_other_patches_make_a_document_of_that_kind(lab: Lab, said: dict[str, str], why: str) -> None:
+    await lab.create("replicationcontrollers", controller())
+    for type_, patch in (("application/merge-patch+json", said), (JSON, [{"op": "replace", "path": "/kind", "value": said["kind"]}])):
+        with pytest.raises(ApiError) as caught:
+            await lab.patch("replicationcontrollers", "web", patch, type_=type_)
+        assert (
+            caught.value.code == 422 and why in str(caught.value) and str(caught.value).startswith(' "" is invalid: patch: Invalid value: ')
+        )
+
+
 async def test_a_strategic_status_patch_merges_conditions(lab: Lab) -> None:
     await lab.create("pods", pod())
     await lab.client.bind("default/web", "minion-1")
@@ -74,7 +101,7 @@ async def test_an_object_can_not_become_another_kind(lab: Lab) -> None:
     await lab.create("configmaps", config(a="1"))
     with pytest.raises(ApiError) as caught:
         await lab.patch("configmaps", "web", {"kind": "Secret"})
-    assert caught.value.code == 400
+    assert caught.value.code == 422
 
 
 async def test_apply_creates_then_owns(lab: Lab) -> None:
