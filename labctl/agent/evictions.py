@@ -2,6 +2,8 @@
 
 A pod goes when an emptyDir volume of its has outgrown its `sizeLimit`. When the machine itself runs out of disk (the condition DiskPressure), one pod at a time
 goes whose end would help: of those with the lowest priority the one that uses most. A disk that others have filled ends no pod that uses little.
+Memory is the kernel's to free: it kills who takes too much. But a volume in memory stays when its container is killed, and holds what others need. So when
+the machine is short of memory (MemoryPressure), the pod goes whose volumes in memory would free enough.
 What a pod uses is measured by du, a process of its own, however many files there are; what takes too long is measured again later.
 """
 
@@ -56,8 +58,10 @@ class Evictions:
         say: Callable[[str], None],
         measure: Measure = measured,
         missing: Callable[[Settings], Tuple[int, int]] = node.disk_missing,
+        memory_missing: Callable[[], int] = node.memory_missing,
     ) -> None:
-        self._settings, self._pods, self._say, self._measure, self._missing = settings, pods, say, measure, missing
+        self._settings, self._pods, self._say, self._measure = settings, pods, say, measure
+        self._missing, self._memory_missing = missing, memory_missing
 
     async def run(self) -> None:
         """Look now and then, until cancelled."""
@@ -68,7 +72,8 @@ class Evictions:
             await asyncio.sleep(max(self._settings.housekeeping_s, pause_s))
 
     async def look(self) -> None:
-        await self._relieve()
+        self._relieve_memory()
+        await self._relieve_disk()
         for worker in self._admitted():
             await self._within_limits(worker)
 
@@ -82,19 +87,36 @@ class Evictions:
                 worker.evict(f'Usage of EmptyDir volume "{name}" exceeds the limit "{limit}". ')
                 return
 
-    async def _relieve(self) -> None:
+    def _relieve_memory(self) -> None:
+        missing = self._memory_missing()
+        if missing:
+            self._evict_one([(each, self._in_memory(each.pod)) for each in self._admitted()], missing, "memory")
+
+    async def _relieve_disk(self) -> None:
         """Evict one pod if the disk, or its inodes, are nearly used up."""
-        for inodes, missing in enumerate(self._missing(self._settings)):
+        for what, missing in zip(("ephemeral-storage", "inodes"), self._missing(self._settings)):  # noqa: B905 - Python 3.9
             if missing:
-                found = [(each, await self._measure(self._own(each.pod), bool(inodes))) for each in self._admitted()]
-                helping = [(each.pod["spec"].get("priority") or 0, -used, each) for each, used in found if used and used >= missing]
-                if helping:
-                    _, used, worker = min(helping, key=lambda each: each[:2])
-                    self._say(f"evicting {pod_title(worker.pod)}: it uses {-used} {'inodes' if inodes else 'bytes'}")
-                    worker.evict(
-                        f"The node was low on resource: {'inodes' if inodes else 'ephemeral-storage'}. The pod was using {-used}. "
-                    )
+                found = [(each, await self._measure(self._own(each.pod), what == "inodes")) for each in self._admitted()]
+                self._evict_one(found, missing, what)
                 return
+
+    def _evict_one(self, found: Sequence[Tuple[Evictable, Optional[int]]], missing: int, what: str) -> None:
+        """Evict the pod that matters least of those that use as much as is missing; of equals the one that uses most."""
+        helping = [(each.pod["spec"].get("priority") or 0, -used, each) for each, used in found if used and used >= missing]
+        if helping:
+            _, used, worker = min(helping, key=lambda each: each[:2])
+            self._say(f"evicting {pod_title(worker.pod)}: the machine is short of {what}, of which it uses {-used}")
+            worker.evict(f"The node was low on resource: {what}. The pod was using {-used}. ")
+
+    def _in_memory(self, pod: Object) -> int:
+        """Return the bytes of a pod's volumes in memory."""
+        used = 0
+        for volume in pod["spec"].get("volumes") or ():
+            for folder in self._there(pod, os.path.join("volumes", volume["name"])) if _is_in_memory(volume) else ():
+                if os.path.ismount(folder):
+                    found = os.statvfs(folder)
+                    used += (found.f_blocks - found.f_bfree) * found.f_frsize
+        return used
 
     def _own(self, pod: Object) -> List[str]:
         """Return the folders that a pod fills: what its containers wrote, and its emptyDir volumes that are not in memory."""
@@ -116,4 +138,8 @@ def _limited(pod: Object) -> List[Tuple[str, str]]:
 
 
 def _is_on_disk(volume: Object) -> bool:
-    return (volume.get("emptyDir") is not None or len(volume) == 1) and (volume.get("emptyDir") or {}).get("medium") != "Memory"
+    return (volume.get("emptyDir") is not None or len(volume) == 1) and not _is_in_memory(volume)
+
+
+def _is_in_memory(volume: Object) -> bool:
+    return (volume.get("emptyDir") or {}).get("medium") == "Memory"

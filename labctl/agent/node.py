@@ -54,10 +54,15 @@ def disk_missing(settings: Settings) -> Tuple[int, int]:
     return max(0, blocks - disk.f_bavail) * disk.f_frsize, max(0, inodes - disk.f_favail)
 
 
+def memory_missing() -> int:
+    """Return how many bytes of memory must be freed before there is no pressure."""
+    return max(0, MEMORY_PRESSURE_BYTES - facts.memory_available_bytes())
+
+
 def pressures(settings: Settings) -> Dict[str, bool]:
     pids_left = Cgroups(settings.cgroup_root).pids_left()
     return {
-        "MemoryPressure": facts.memory_available_bytes() < MEMORY_PRESSURE_BYTES,
+        "MemoryPressure": memory_missing() > 0,
         "DiskPressure": any(disk_missing(settings)),
         "PIDPressure": pids_left is not None and pids_left < PID_PRESSURE,
     }

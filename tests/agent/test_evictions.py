@@ -4,11 +4,16 @@ import os
 
 import pytest
 
-from labctl.agent import evictions, node
+from labctl.agent import evictions, linux, node
 from labctl.agent.evictions import Evictions, measured
 from labctl.agent.settings import Settings
 
 MIB = 1 << 20
+
+
+def fill(folder, size):
+    with open(os.path.join(folder, "data"), "wb") as file:
+        file.write(b"x" * size)
 
 
 class Worker:
@@ -22,17 +27,16 @@ class Worker:
         where = os.path.join(folder, "pods", name, "volumes", "v")
         os.makedirs(where)
         os.makedirs(os.path.join(folder, "pods", name, "containers", "c", "0", "upper"))
-        with open(os.path.join(where, "data"), "wb") as file:
-            file.write(b"x" * written)
+        fill(where, written)
 
     def evict(self, message):
         self.admitted = False
         self.said.append(message)
 
 
-def looking(folder, *workers, missing=(0, 0), measure=measured):
+def looking(folder, *workers, missing=(0, 0), measure=measured, memory_missing=0):
     settings = Settings("minion-1", "", "", "", "", state_dir=str(folder))
-    return Evictions(settings, lambda: workers, print, measure, lambda _: missing)
+    return Evictions(settings, lambda: workers, print, measure, lambda _: missing, lambda: memory_missing)
 
 
 async def test_a_pod_whose_volume_outgrew_its_limit_is_evicted(tmp_path):
@@ -57,6 +61,26 @@ async def test_a_full_disk_ends_the_pod_that_matters_least_of_those_whose_end_he
         assert len(evicted) == 1 and "inodes" in str([each.said for each in workers])
     else:
         assert evicted == ([expected] if expected else [])
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
+@pytest.mark.parametrize(("missing", "expected"), [(0, []), (MIB, ["memory"]), (4 * MIB, [])])
+async def test_a_volume_in_memory_that_others_need_goes_with_its_pod(tmp_path, missing, expected):
+    """A killed container frees no file in memory. A pod that has none, or one on the disk, is not what helps."""
+    workers = [
+        Worker(tmp_path, "memory", medium="Memory"),
+        Worker(tmp_path, "disk", 8 * MIB),
+        Worker(tmp_path, "bare", 8 * MIB, medium="Memory"),
+    ]
+    volume = str(tmp_path / "pods" / "memory" / "volumes" / "v")
+    linux.mount("tmpfs", volume, "tmpfs", 0, "size=8m")
+    try:
+        fill(volume, 3 * MIB)
+        await looking(tmp_path, *workers, memory_missing=missing).look()
+    finally:
+        linux.unmount(volume)
+    assert [each.pod["metadata"]["name"] for each in workers if each.said] == expected
 
 
 async def test_what_cannot_be_measured_ends_nobody(tmp_path):
