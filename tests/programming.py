@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from random import Random
 from typing import Any, cast
 
@@ -73,8 +73,8 @@ class World:
         spec = {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8080}]} | spec
         return await self.client.create("services", {"metadata": {"namespace": "default", "name": name}, "spec": spec})
 
-    async def endpoints(self, name: str, *pods: tuple[str, str, str]):
-        """Each (pod, address, node); no pod: an address by itself."""
+    async def endpoints(self, name: str, *pods: tuple[str, str, str], zones: Sequence[str] = ()):
+        """Each (pod, address, node); no pod: an address by itself. With `zones`, each is for clients of the zone at its place."""
         found = [
             {
                 "addresses": [address],
@@ -84,6 +84,8 @@ class World:
             }
             for pod, address, node in pods
         ]
+        for each, zone in zip(found, zones, strict=False):
+            each["hints"] = {"forZones": [{"name": zone}]}
         meta = {"namespace": "default", "name": f"{name}-x", "labels": {"kubernetes.io/service-name": name}}
         slice_ = {"metadata": meta, "addressType": "IPv4", "endpoints": found, "ports": [{"name": "", "port": 8080, "protocol": "TCP"}]}
         if self.client.get("endpointslices.discovery.k8s.io", f"default/{name}-x"):

@@ -5,19 +5,20 @@ Which pods serve a Service is decided here; slicing.py divides them into slices.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import inf
 from random import Random
 from typing import Any
 
 from labctl.controllers.backends import Departures, backends, hostname, labels_of, target_ref
 from labctl.controllers.backends import Ports as ServicePorts
-from labctl.controllers.indexes import PODS, PODS_BY_LABEL, SERVICES, SLICES, by_selector
+from labctl.controllers.indexes import NODES, PODS, PODS_BY_LABEL, PODS_BY_NODE, SERVICES, SLICES, by_selector, selecting
 from labctl.controllers.settings import ControllerSettings
 from labctl.controllers.slicing import SLICES_BY_SERVICE, Ports, Slicer, identity, managed, of_service, removals
-from labctl.reconcile.plan import NOTHING, Index, Key, Plan, View
+from labctl.reconcile.plan import NOTHING, Index, Key, Plan, Seen, View
+from labctl.resources.kinds.core_v1.node import Node
 from labctl.resources.kinds.core_v1.pod_view import Pod
-from labctl.resources.kinds.core_v1.service import Service
+from labctl.resources.kinds.core_v1.service import PREFER_SAME_NODE, TRAFFIC_DISTRIBUTIONS, Service
 
 MANAGER = "endpointslice-controller.k8s.io"
 
@@ -31,8 +32,13 @@ class EndpointSlices:
     def __init__(self, settings: ControllerSettings = ControllerSettings()) -> None:  # noqa: B008 - frozen
         self._full = settings.endpoints_per_slice
         self._departures = Departures()
-        self.watches = {SERVICES: lambda _view, seen: (seen.key,), SLICES: of_service, PODS: self._departures.concerned}
-        self.indexes: Mapping[tuple[str, str], Index] = {**PODS_BY_LABEL, **by_selector(SERVICES), **SLICES_BY_SERVICE}
+        self.watches = {
+            SERVICES: lambda _view, seen: (seen.key,),
+            SLICES: of_service,
+            PODS: self._departures.concerned,
+            NODES: _of_zone,
+        }
+        self.indexes: Mapping[tuple[str, str], Index] = {**PODS_BY_LABEL, **PODS_BY_NODE, **by_selector(SERVICES), **SLICES_BY_SERVICE}
 
     def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
         service: Service | None = view.get(SERVICES, key)
@@ -60,11 +66,31 @@ def _wanted(view: View, service: Service) -> dict[Ports, dict[str, dict[str, Any
     for pod in backends(view, service):
         ports = tuple([tuple(port.items()) for port in ports_of(pod)])
         if ports or not service.spec.ports:
-            wanted.setdefault(ports, {})[identity(pod.status.pod_ip, pod.metadata.uid)] = _endpoint(pod, service)
+            wanted.setdefault(ports, {})[identity(pod.status.pod_ip, pod.metadata.uid)] = _endpoint(pod, service, _zone(view, pod))
     return wanted
 
 
-def _endpoint(pod: Pod, service: Service) -> dict[str, Any]:
+def _of_zone(view: View, seen: Seen) -> Iterator[Key]:
+    """Yield the Services of the pods on a node that is in another zone now."""
+    if (seen.old.zone if seen.old else "") != (seen.new.zone if seen.new else ""):
+        for pod in view.by(PODS, "node", seen.key):
+            yield from selecting(view, SERVICES, pod.metadata.namespace, pod.metadata.labels)
+
+
+def _zone(view: View, pod: Pod) -> str:
+    node: Node | None = view.get(NODES, pod.spec.node_name)
+    return node.zone if node else ""
+
+
+def _hints(distribution: str, node: str, zone: str) -> dict[str, Any]:
+    """Return from where a ready endpoint is to be reached, as the Service's trafficDistribution says. PreferClose is the old name of PreferSameZone."""
+    hints: dict[str, Any] = {"forNodes": [{"name": node}]} if distribution == PREFER_SAME_NODE and node else {}
+    if zone:
+        hints["forZones"] = [{"name": zone}]
+    return {"hints": hints} if hints and distribution in TRAFFIC_DISTRIBUTIONS else {}
+
+
+def _endpoint(pod: Pod, service: Service, zone: str) -> dict[str, Any]:
     leaving = pod.metadata.deletion_timestamp is not None
     serving = pod.ready
     ready = service.spec.publish_not_ready_addresses or (serving and not leaving)
@@ -73,5 +99,7 @@ def _endpoint(pod: Pod, service: Service) -> dict[str, Any]:
         "conditions": {"ready": ready, "serving": serving, "terminating": leaving},
         **hostname(pod, service),
         "nodeName": pod.spec.node_name,
+        **({"zone": zone} if zone else {}),
+        **(_hints(service.spec.traffic_distribution, pod.spec.node_name, zone) if ready else {}),
         "targetRef": target_ref(pod),
     }

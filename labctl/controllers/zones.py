@@ -15,7 +15,7 @@ from labctl.controllers.settings import ControllerSettings
 from labctl.reconcile.plan import View
 from labctl.resources.kinds.core_v1.node import Node
 
-ZONE, REGION = "topology.kubernetes.io/zone", "topology.kubernetes.io/region"
+REGION = "topology.kubernetes.io/region"
 COUNTED_AGAIN_S = 0.2  # the nodes of all zones are counted at most so often
 
 IsSuspect = Callable[[View, str, float], bool]
@@ -23,7 +23,7 @@ IsSuspect = Callable[[View, str, float], bool]
 
 def zone_of(node: Node) -> str:
     labels = node.metadata.labels
-    return f"{labels.get(REGION, '')}:{labels.get(ZONE, '')}"
+    return f"{labels.get(REGION, '')}:{node.zone}"
 
 
 class Zones:

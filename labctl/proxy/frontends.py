@@ -6,7 +6,7 @@ EndpointSlices are read first; a Service that has none is served by its Endpoint
 A headless or ExternalName Service has no frontend, because it has no address to serve.
 
 Which endpoints answer (KEP-1669): the ready ones. Where none is ready, those that are leaving and still serve answer, until they end.
-With a traffic policy of Local the same choice is made among the endpoints of one node.
+With a traffic policy of Local the same choice is made among the endpoints of one node. Hints of slices (`trafficDistribution`) narrow the ready ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import msgspec
 from labctl.resources.addresses import is_ordinary_ipv4
 from labctl.resources.kinds.core_v1.endpoints import Endpoints
 from labctl.resources.kinds.core_v1.service import Service, ServicePort
-from labctl.resources.kinds.discovery_v1.endpointslice import EndpointSlice
+from labctl.resources.kinds.discovery_v1.endpointslice import EndpointHints, EndpointSlice
 
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 
@@ -33,6 +33,8 @@ class Backend(msgspec.Struct, frozen=True, order=True, gc=False):
     port: int
     node: str = ""
     pod: str = ""
+    for_zones: tuple[str, ...] = ()  # hints of its slice: clients there are to come here
+    for_nodes: tuple[str, ...] = ()
 
 
 class Frontend(msgspec.Struct, frozen=True, gc=False):
@@ -53,6 +55,8 @@ class Frontend(msgspec.Struct, frozen=True, gc=False):
     internal_local: bool = False  # clients of the virtual IP reach only backends of their own node
     external_local: bool = False  # clients from outside reach only backends of the node they ask, which see the client's address
     local_port: int = 0  # the port that the forwarder listens on in userspace mode
+    by_node: bool = False  # every ready endpoint has a hint for a node: clients prefer those of their own
+    by_zone: bool = False  # the same for zones
 
     @property
     def id(self) -> str:
@@ -62,6 +66,14 @@ class Frontend(msgspec.Struct, frozen=True, gc=False):
     def serving(self) -> tuple[Backend, ...]:
         """Return the endpoints for new connections: the ready ones, or those that are terminating if none is ready."""
         return self.backends or self.leaving
+
+    def close(self, node: str, zone: str) -> tuple[Backend, ...]:
+        """Return the endpoints for new connections from a node: those that have a hint for it, else for its zone, if each has hints; else all that serve."""
+        if self.by_node and (found := tuple(b for b in self.backends if node in b.for_nodes)):
+            return found
+        if self.by_zone and zone and (found := tuple(b for b in self.backends if zone in b.for_zones)):
+            return found
+        return self.serving
 
     def near(self, node: str) -> tuple[Backend, ...]:
         """Return the endpoints of one node for new connections, chosen as `serving` chooses."""
@@ -121,6 +133,8 @@ def _frontend(service: Service, port: ServicePort, ready: set[Backend], leaving:
         affinity_s=spec.affinity_timeout_s,
         internal_local=internal_local,
         external_local=external_local,
+        by_node=bool(ready) and all(b.for_nodes for b in ready),
+        by_zone=bool(ready) and all(b.for_zones for b in ready),
     )
 
 
@@ -156,10 +170,10 @@ def _from_slices(slices: Iterable[EndpointSlice]) -> Iterator[_Found]:
             if not (ready or leaving) or not endpoint.addresses or not _usable(endpoint.addresses[0]):
                 continue
             address = endpoint.addresses[0]  # Kubernetes' own proxy uses the first only
-            pod = _pod(endpoint.target_ref)
+            pod, hints = _pod(endpoint.target_ref), _hints(endpoint.hints)
             for port in one.ports:
                 if port.port and 0 < port.port < _PORTS:
-                    yield port.name, port.protocol, Backend(address, port.port, endpoint.node_name, pod), ready
+                    yield port.name, port.protocol, Backend(address, port.port, endpoint.node_name, pod, *hints), ready
 
 
 def _from_endpoints(plain: Endpoints | None, not_ready_too: bool) -> Iterator[_Found]:
@@ -171,6 +185,10 @@ def _from_endpoints(plain: Endpoints | None, not_ready_too: bool) -> Iterator[_F
             pod = _pod(address.target_ref)
             for port in subset.ports:
                 yield port.name, port.protocol, Backend(address.ip, port.port, address.node_name, pod), True
+
+
+def _hints(said: EndpointHints | None) -> tuple[tuple[str, ...], ...]:
+    return (tuple(each.name for each in said.for_zones), tuple(each.name for each in said.for_nodes)) if said else ()
 
 
 def _pod(reference: object) -> str:

@@ -73,8 +73,8 @@ _T = TypeVar("_T")
 
 
 class Minion:
-    def __init__(self, name: str, address: str, boot_id: str, remote: Remote, settings: ProxySettings) -> None:
-        self.name, self.address, self.boot_id = name, address, boot_id
+    def __init__(self, name: str, address: str, boot_id: str, zone: str, remote: Remote, settings: ProxySettings) -> None:
+        self.name, self.address, self.boot_id, self.zone = name, address, boot_id, zone
         self.facts: Facts | None = None
         self.fenced = False
         self.sequence = -1  # the table's sequence that this minion has
@@ -191,6 +191,7 @@ class Minion:
         self._lines_at_once = LINES_AT_ONCE if said.flavour == "nft" else NEVER_CUT
         return Facts(
             node=self.name,
+            zone=self.zone,
             address=self.address,
             recent=said.recent,
             random_fully=said.random_fully,

@@ -172,11 +172,15 @@ class Proxy:
             return
         boot_id = node.status.node_info.boot_id
         if minion is None or (minion.address, minion.boot_id) != (address, boot_id):
-            minion = self._minions[seen.key] = Minion(seen.key, address, boot_id, self._remote, self._settings)
+            minion = self._minions[seen.key] = Minion(seen.key, address, boot_id, node.zone, self._remote, self._settings)
             self._near.pop(seen.key, None)
             if self._remote.connected(seen.key):
                 self._near[seen.key] = minion
             self._mark(view, BASE)
+            self._workers.wake(seen.key)
+        if minion.zone != node.zone:
+            minion.zone = node.zone
+            minion.forget()
             self._workers.wake(seen.key)
         fenced = any(taint.key == OUT_OF_SERVICE for taint in node.spec.taints)
         if fenced != minion.fenced:

@@ -37,6 +37,7 @@ class Facts(msgspec.Struct, frozen=True):
     pod_range: str = defaults.POD_RANGE
     service_range: str = defaults.SERVICE_RANGE
     mark: int = 0x2000
+    zone: str = ""
 
 
 class _Choice(msgspec.Struct, frozen=True):
@@ -107,8 +108,8 @@ def _relevant(frontend: Frontend, facts: Facts) -> Facts:
     """Return the facts that this frontend's rules depend on, so that machines that differ only in other facts share one result."""
     if facts.userspace:
         return facts
-    node = facts.node if frontend.internal_local or frontend.external_local else ""
-    return msgspec.structs.replace(facts, node=node, address="")
+    node = facts.node if frontend.internal_local or frontend.external_local or frontend.by_node else ""
+    return msgspec.structs.replace(facts, node=node, zone=facts.zone if frontend.by_zone else "", address="")
 
 
 class _Rendered:
@@ -145,9 +146,10 @@ def _render(frontend: Frontend, facts: Facts, last: _Rendered | None = None) -> 
     itself that ask the latter although the policy is Local. The chains of endpoints that were there in the `last` rendering are taken from it.
     """
     reached_outside = bool(frontend.node_port or frontend.external_addresses)
-    inside = frontend.near(facts.node) if frontend.internal_local else frontend.serving
-    outside = frontend.near(facts.node) if frontend.external_local else frontend.serving
-    everywhere = frontend.serving if frontend.external_local else ()
+    close = frontend.close(facts.node, facts.zone)
+    inside = frontend.near(facts.node) if frontend.internal_local else close
+    outside = frontend.near(facts.node) if frontend.external_local else close
+    everywhere = close if frontend.external_local else ()
     if not reached_outside:
         outside = everywhere = ()
     # a TCP reset is always sent; of ICMP errors the kernel sends six at once to one client, then one a second

@@ -80,7 +80,7 @@ def _serving(frontend: Frontend, facts: Facts) -> tuple[Backend, ...]:
     The virtual address and a node port share the port, so internalTrafficPolicy counts only if there is no node port.
     """
     only_inside = not frontend.node_port and not frontend.external_addresses
-    return frontend.near(facts.node) if frontend.internal_local and only_inside else frontend.serving
+    return frontend.near(facts.node) if frontend.internal_local and only_inside else frontend.close(facts.node, facts.zone)
 
 
 def failures(failed: Mapping[str, str], table: Table) -> tuple[tuple[str, str], ...]:

@@ -26,7 +26,6 @@ from labctl.scheduler.terms import Term
 K = TypeVar("K", bound=Hashable)
 
 DEFAULT_PODS = 110
-ZONE = "topology.kubernetes.io/zone"
 _COUNTED_IF_OFFERED = "ephemeral-storage"  # agents don't report how much there is
 
 
@@ -69,7 +68,7 @@ class NodeState:
     def set(self, node: Node) -> None:
         self.node = node
         self.labels = node.metadata.labels
-        self.zone = self.labels.get(ZONE, "")
+        self.zone = node.zone
         offered = node.status.allocatable or node.status.capacity
         self.millicores = to_millicores(offered.get("cpu", 0))
         self.bytes = to_bytes(offered.get("memory", 0))

@@ -1,7 +1,11 @@
+import msgspec
+import pytest
+
 from labctl.controllers.endpointslices import EndpointSlices
 from labctl.controllers.settings import ControllerSettings
 from labctl.reconcile.plan import Create, Delete, Replace
-from labctl.sim.objects import pod, service
+from labctl.resources.kinds.discovery_v1.endpointslice import EndpointHints
+from labctl.sim.objects import node, pod, service
 from labctl.sim.picture import Picture
 
 KEY = "default/web"
@@ -97,6 +101,32 @@ def test_who_leaves_is_terminating_and_still_serving():
     leaving, unready = piece.endpoints
     assert (leaving.conditions.ready, leaving.conditions.serving, leaving.conditions.terminating) == (False, True, True)
     assert (unready.conditions.ready, unready.conditions.serving, unready.conditions.terminating) == (False, False, False)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "hints"),
+    [
+        (None, None),
+        ("PreferClose", {"forZones": [{"name": "a"}]}),
+        ("PreferSameZone", {"forZones": [{"name": "a"}]}),
+        ("PreferSameNode", {"forZones": [{"name": "a"}], "forNodes": [{"name": "n1"}]}),
+    ],
+)
+def test_zones_and_hints_follow_the_node_and_the_service(distribution, hints):
+    made = picture(**({"trafficDistribution": distribution} if distribution else {}))
+    made.backend(1)
+    made.backend(2, ready=False)
+    made.settle()
+    assert all(endpoint.zone == "" for endpoint in made.slices()[0].endpoints)
+    there = node("n1")
+    there["metadata"]["labels"] = {"topology.kubernetes.io/zone": "a"}
+    made.dirty["endpointslice-controller"].clear()
+    made.put(there)
+    assert set(made.dirty["endpointslice-controller"]) == {KEY}, "a node's zone concerns the Services of its pods"
+    made.settle()
+    ready, unready = made.slices()[0].endpoints
+    assert ready.zone == unready.zone == "a" and unready.hints is None
+    assert ready.hints == (msgspec.convert(hints, EndpointHints) if hints else None)
 
 
 def test_pods_with_other_ports_have_slices_of_their_own():

@@ -57,6 +57,19 @@ def test_every_endpoint_answers_from_every_minion_and_from_pods(cluster):
     assert set(cluster.kubectl("exec", "client", "--", "sh", "-c", script).stdout.split()) == ALL
 
 
+def test_clients_prefer_endpoints_of_their_node_and_zone(cluster):
+    vip = service(cluster, "near", trafficDistribution="PreferSameNode")["clusterIP"]
+    wait(lambda: answers(cluster, "minion-1", f"http://{vip}") == {"web-0"}, "its own answers minion-1")
+    wait(lambda: answers(cluster, "minion-2", f"http://{vip}") == ALL - {"web-0"}, "its own answer minion-2")
+    cluster.kubectl("patch", "service", "near", "-p", '{"spec": {"trafficDistribution": "PreferSameZone"}}')
+    wait(lambda: answers(cluster, "minion-1", f"http://{vip}") == ALL, "nobody knows of zones")
+    for minion in ("minion-1", "minion-2"):
+        cluster.kubectl("label", "node", minion, f"topology.kubernetes.io/zone=of-{minion}")
+    wait(lambda: answers(cluster, "minion-1", f"http://{vip}") == {"web-0"}, "its zone answers minion-1")
+    cluster.kubectl("label", "node", "minion-1", "minion-2", "topology.kubernetes.io/zone-")
+    wait(lambda: answers(cluster, "minion-1", f"http://{vip}") == ALL, "they know no more")
+
+
 def test_several_ports(cluster):
     spec = service(cluster, "ports", [{"name": "a", "port": 80, "targetPort": "names"}, {"name": "b", "port": 8080, "targetPort": 9376}])
     for port in (80, 8080):

@@ -69,6 +69,28 @@ def test_a_policy_of_local_makes_that_choice_among_the_endpoints_of_a_node():
         assert [[b.address for b in found.near(f"minion-{n}")] for n in (1, 2, 3)] == [["10.246.1.7"], ["10.246.2.2"], []]
 
 
+@pytest.mark.parametrize(
+    ("hints", "node", "zone", "reached"),
+    [
+        ([{"forNodes": ["minion-1"]}, {"forNodes": ["minion-2"]}], "minion-1", "", ["10.246.1.1"]),
+        ([{"forNodes": ["minion-1"]}, {"forNodes": ["minion-2"]}], "minion-3", "", ["10.246.1.1", "10.246.1.2"]),
+        ([{"forNodes": ["minion-1"], "forZones": ["a"]}, {"forNodes": ["minion-2"], "forZones": ["b"]}], "minion-3", "b", ["10.246.1.2"]),
+        ([{"forZones": ["a"]}, {"forZones": ["b"]}], "minion-1", "a", ["10.246.1.1"]),
+        ([{"forZones": ["a"]}, {"forZones": ["b"]}], "minion-1", "", ["10.246.1.1", "10.246.1.2"]),
+        ([{"forZones": ["a"]}, {}], "minion-1", "a", ["10.246.1.1", "10.246.1.2"]),
+    ],
+)
+def test_hints_narrow_who_answers_unless_nobody_would_be_left(hints, node, zone, reached):
+    found = [
+        {
+            **endpoint(f"10.246.1.{n}", f"minion-{n}", ready=True),
+            "hints": {kind: [{"name": each} for each in some] for kind, some in said.items()},
+        }
+        for n, said in enumerate(hints, 1)
+    ]
+    assert [each.address for each in only(service(), slices(found)).close(node, zone)] == reached
+
+
 def test_an_address_published_before_it_is_ready_counts_as_ready_while_it_leaves():
     published = endpoint("10.246.1.7", "minion-1", ready=True, serving=False, terminating=True)
     assert [b.address for b in only(service(publishNotReadyAddresses=True), slices([published])).backends] == ["10.246.1.7"]

@@ -31,6 +31,18 @@ async def test_every_minion_gets_every_service(world):
     assert "10.246.2.5:8080" in world.helpers.minions["minion-2"].dump()
 
 
+async def test_a_node_that_moves_to_another_zone_gets_that_zones_endpoints(world):
+    await world.minion(1)
+    await world.service("web")
+    await world.endpoints("web", A, B, zones=("a", "b"))
+    await world.settled()
+    for zone, address in (("a", A[1]), ("b", B[1]), (None, "")):
+        await world.client.patch("nodes", "minion-1", {"metadata": {"labels": {"topology.kubernetes.io/zone": zone}}})
+        await world.settled()
+        said = world.helpers.minions["minion-1"].dump()
+        assert [each in said for each in (A[1], B[1])] == [each == address or not zone for each in (A[1], B[1])]
+
+
 async def test_one_more_service_sends_its_own_lines_and_reads_nothing_back(world):
     helper = await world.minion(1)
     for n in range(20):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labctl.proxy.chains import NO_RULES, Rules, merge, parse, probability, same
+from labctl.proxy.chains import NO_RULES, Rules, as_text, merge, parse, probability, same
 from labctl.proxy.frontends import Backend, Frontend
 from labctl.proxy.hostports import HostPort
 from labctl.proxy.matches import Packet, World
@@ -304,6 +305,15 @@ def test_other_traffic_is_left_alone():
     for destination in ("10.246.2.9", "10.245.1.12", "192.0.2.1"):
         ended = send(web(), Packet(POD, destination, "tcp", 80, "veth1"), world())
         assert (ended.verdict, ended.masqueraded, ended.packet.destination) == ("FORWARD", False, destination)
+
+
+def test_hints_lead_each_machine_to_its_own_endpoint_and_zone():
+    near = [Backend(f"10.246.{n}.2", 80, f"minion-{n}", for_zones=("ab"[n - 1],), for_nodes=(f"minion-{n}",)) for n in (1, 2)]
+    for by, facts in (("by_node", NODE), ("by_zone", msgspec.structs.replace(NODE, node="minion-3", zone="a"))):
+        web = msgspec.structs.replace(Frontend("default/web", "", "TCP", "10.247.0.9", 80, tuple(near)), **{by: True})
+        here, elsewhere = rules_of((web,), facts), rules_of((web,), msgspec.structs.replace(facts, node="minion-9", zone="c"))
+        assert "10.246.1.2:80" in as_text(here) and "10.246.2.2:80" not in as_text(here)
+        assert "10.246.2.2:80" in as_text(elsewhere) and "10.246.1.2:80" in as_text(elsewhere)
 
 
 def test_a_trace_names_its_rules():

@@ -23,6 +23,9 @@ class Taint(msgspec.Struct, frozen=True, rename="camel", gc=False):
     time_added: str = ""
 
 
+ZONE = "topology.kubernetes.io/zone"
+
+
 class NodeSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
     pod_cidr: str = msgspec.field(default="", name="podCIDR")
     pod_cidrs: tuple[str, ...] = msgspec.field(default=(), name="podCIDRs")
@@ -63,6 +66,10 @@ class Node(Viewed, frozen=True, rename="camel", gc=False):
     @property
     def ready(self) -> bool:
         return condition_status(self.status.conditions, "Ready") == "True"
+
+    @property
+    def zone(self) -> str:
+        return self.metadata.labels.get(ZONE, "")
 
     def address(self, type_: str = "InternalIP") -> str:
         return next((a.address for a in self.status.addresses if a.type == type_), "")

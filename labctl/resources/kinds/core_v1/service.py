@@ -16,6 +16,8 @@ from labctl.resources.kinds.shared import Condition
 
 _TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 _MAX_AFFINITY_S = 86400
+PREFER_SAME_NODE = "PreferSameNode"
+TRAFFIC_DISTRIBUTIONS = ("PreferClose", PREFER_SAME_NODE, "PreferSameZone")
 _WITH_NODE_PORTS = ("NodePort", "LoadBalancer")
 
 
@@ -49,6 +51,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
     publish_not_ready_addresses: bool = False
     external_traffic_policy: str = ""
     internal_traffic_policy: str = ""
+    traffic_distribution: str = ""
     load_balancer_ip: str = msgspec.field(default="", name="loadBalancerIP")
     load_balancer_class: str = ""
     load_balancer_source_ranges: tuple[str, ...] = ()
@@ -213,6 +216,8 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     for name in ("internalTrafficPolicy", "externalTrafficPolicy"):
         if spec.get(name, "Cluster") not in ("Cluster", "Local"):
             yield fields.not_supported(f"spec.{name}", spec[name], ("Cluster", "Local"))
+    if spec.get("trafficDistribution") not in (None, *TRAFFIC_DISTRIBUTIONS):
+        yield fields.not_supported("spec.trafficDistribution", spec["trafficDistribution"], TRAFFIC_DISTRIBUTIONS)
     yield from _validate_load_balancer(spec, old["spec"] if old else None)
 
 
@@ -323,6 +328,7 @@ ACTS_ON = frozenset(
         "publishNotReadyAddresses",
         "selector",
         "sessionAffinity",
+        "trafficDistribution",
         "sessionAffinityConfig",
         "type",
     )

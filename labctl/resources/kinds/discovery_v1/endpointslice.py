@@ -29,6 +29,17 @@ class EndpointConditions(msgspec.Struct, frozen=True, rename="camel", gc=False):
     terminating: bool | None = None
 
 
+class Named(msgspec.Struct, frozen=True, gc=False):
+    name: str = ""
+
+
+class EndpointHints(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """From where this endpoint is to be reached, by preference (KEP-2433, KEP-3015)."""
+
+    for_zones: tuple[Named, ...] = ()
+    for_nodes: tuple[Named, ...] = ()
+
+
 class Endpoint(msgspec.Struct, frozen=True, rename="camel", gc=False):
     addresses: tuple[str, ...] = ()
     conditions: EndpointConditions = EndpointConditions()
@@ -36,6 +47,7 @@ class Endpoint(msgspec.Struct, frozen=True, rename="camel", gc=False):
     node_name: str = ""
     zone: str = ""
     target_ref: ObjectReference | None = None
+    hints: EndpointHints | None = None
 
 
 class SlicePort(msgspec.Struct, frozen=True, rename="camel", gc=False):
