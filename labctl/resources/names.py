@@ -22,6 +22,9 @@ _LABEL_1035 = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 _CONFIG_KEY = r"[-._a-zA-Z0-9]+"
 _ENV_NAME = r"[-._a-zA-Z][-._a-zA-Z0-9]*"
 
+ANNOTATIONS_MAX = 256 << 10
+"""Bytes of all annotations of an object."""
+
 Rule = Callable[[str], Sequence[str]]
 
 
@@ -79,6 +82,8 @@ env_name = _rule(
     "MY_ENV.NAME",
     "MyEnvName1",
 )
+
+http_header = _rule(r"[-A-Za-z0-9]+", 0, "a valid HTTP header must consist of alphanumeric characters or '-'", "X-Header-Name")
 
 
 def path_segment(text: str) -> list[str]:
@@ -178,3 +183,10 @@ def labels(path: str, values: Mapping[str, str]) -> Iterator[FieldError]:
     for key, value in values.items():
         yield from checked(path, key, key_errors)
         yield from checked(path, value, value_errors)
+
+
+def annotation_keys(path: str, values: Mapping[str, str]) -> Iterator[FieldError]:
+    for key in values:
+        yield from checked(path, key, lambda text: key_errors(text.lower()))
+    if sum(len(key.encode()) + len(value.encode()) for key, value in values.items()) > ANNOTATIONS_MAX:
+        yield fields.too_long(path, ANNOTATIONS_MAX)

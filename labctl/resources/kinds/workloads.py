@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from labctl.resources import fields, names
+from labctl.resources import fields
 from labctl.resources.cells import joined
 from labctl.resources.kind import Column, FieldError, Object
 from labctl.resources.kinds.core_v1 import pod_rules
@@ -42,14 +42,10 @@ def template(kind: str, spec: Mapping[str, Any], matches: bool | None) -> Iterat
     labels = given.get("metadata", {}).get("labels", {})
     if matches is False:
         yield fields.invalid(f"{path}.metadata.labels", labels, "`selector` does not match template `labels`")
-    yield from names.labels(f"{path}.labels", labels)
+    yield from pod_rules.template(path, given)
     pod = given.get("spec")
     if pod is None:
-        yield fields.required(f"{path}.spec.containers")
         return
-    yield from pod_rules.spec(f"{path}.spec", pod)
-    if pod.get("ephemeralContainers"):
-        yield fields.forbidden(f"{path}.spec.ephemeralContainers", "ephemeral containers not allowed in pod template")
     if pod["restartPolicy"] in ("Never", "OnFailure"):
         yield fields.not_supported(f"{path}.spec.restartPolicy", pod["restartPolicy"], ("Always",))
     if "activeDeadlineSeconds" in pod:

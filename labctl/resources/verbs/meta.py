@@ -16,7 +16,6 @@ from labctl.resources.verbs.context import Context
 _SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # without vowels, so that no words appear by chance
 _SUFFIX_LENGTH = 5
 _GENERATED_MAX = 63 - _SUFFIX_LENGTH
-_ANNOTATIONS_MAX = 256 << 10
 _KEPT = ("name", "generateName", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
 _MAY_BE_EMPTY = ("labels", "annotations", "finalizers", "ownerReferences", "generateName")
 _KEPT_BY_STATUS = ("finalizers", "ownerReferences")
@@ -122,7 +121,7 @@ def validate(kind: Kind, metadata: dict[str, Any], old: dict[str, Any] | None) -
     if "labels" in metadata:
         yield from names.labels("metadata.labels", metadata["labels"])
     if "annotations" in metadata:
-        yield from _validate_annotations(metadata["annotations"])
+        yield from names.annotation_keys("metadata.annotations", metadata["annotations"])
     if "ownerReferences" in metadata:
         yield from _validate_owners(metadata["ownerReferences"])
     if "finalizers" in metadata:
@@ -138,13 +137,6 @@ def _validate_name(kind: Kind, metadata: dict[str, Any]) -> Iterator[FieldError]
         yield from names.checked("metadata.name", name, rule)
     elif not prefix:
         yield fields.required("metadata.name", "name or generateName is required")
-
-
-def _validate_annotations(annotations: dict[str, str]) -> Iterator[FieldError]:
-    for key in annotations:
-        yield from names.checked("metadata.annotations", key, lambda text: key_errors(text.lower()))
-    if sum(len(k.encode()) + len(v.encode()) for k, v in annotations.items()) > _ANNOTATIONS_MAX:
-        yield fields.too_long("metadata.annotations", _ANNOTATIONS_MAX)
 
 
 def _validate_owners(owners: list[dict[str, Any]]) -> Iterator[FieldError]:

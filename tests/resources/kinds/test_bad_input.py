@@ -161,10 +161,6 @@ POD_CASES = [
     ),
     (pod(hostname="a.b"), f'spec.hostname: Invalid value: "a.b": {LABEL}'),
     (
-        pod(terminationGracePeriodSeconds=-1),
-        "spec.terminationGracePeriodSeconds: Invalid value: -1: must be greater than or equal to 0",
-    ),
-    (
         pod(tolerations=[{"operator": "Equal", "value": "x"}]),
         'spec.tolerations[0].operator: Invalid value: "Equal": operator must be Exists when `key` is empty, '
         'which means "match all values and all keys"',

@@ -151,7 +151,7 @@ async def test_a_gated_pod_can_be_narrowed_and_let_go(lab: Lab) -> None:
         return caught.value.message.partition("is invalid: ")[2]
 
     assert await refused({"schedulingGates": [{"name": "three"}]}) == (
-        "spec.schedulingGates: Forbidden: only deletion is allowed, but found new scheduling gate 'three'"
+        "spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'three'"
     )
     assert await refused({"nodeSelector": None}) == (
         "spec.nodeSelector: Invalid value: {}: only additions to spec.nodeSelector are allowed (no mutations or deletions)"

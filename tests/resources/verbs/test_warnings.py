@@ -16,6 +16,7 @@ async def test_a_field_labctl_does_not_act_on(lab: Lab) -> None:
 
 async def test_inside_lists_and_templates(lab: Lab) -> None:
     rc = controller()
+    rc["spec"]["template"]["spec"]["hostUsers"] = False
     rc["spec"]["template"]["spec"]["containers"][0]["securityContext"] = {"procMount": "Unmasked", "runAsUser": 5}
     written = await lab.create("replicationcontrollers", rc)
     assert written.warnings == [f"spec.template.spec.containers[0].securityContext.procMount: {NOT_ACTED_ON}"]
@@ -40,7 +41,7 @@ async def test_programs_are_not_warned(lab: Lab) -> None:
 
 async def test_at_most_ten(lab: Lab) -> None:
     containers = [{"name": f"c{i}", "image": "b", "securityContext": {"procMount": "Unmasked"}} for i in range(12)]
-    assert len((await lab.create("pods", pod(containers=containers))).warnings) == 10
+    assert len((await lab.create("pods", pod(containers=containers, hostUsers=False))).warnings) == 10
 
 
 async def test_kubernetes_own_warnings(lab: Lab) -> None:

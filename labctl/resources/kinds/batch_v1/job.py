@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from labctl.clock import parse_rfc3339
-from labctl.resources import fields, names
+from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME, duration
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
 from labctl.resources.kinds import workloads
@@ -158,13 +158,11 @@ def rules(path: str, spec: Object, job: Object | None = None) -> Iterator[FieldE
         yield fields.required(f"{path}.template")
         return
     labels = template.get("metadata", {}).get("labels", {})
-    yield from names.labels(f"{path}.template.labels", labels)
     if job is not None and spec.get("selector") and not workloads.selects(spec["selector"], labels):
         yield fields.invalid(f"{path}.template.metadata.labels", labels, "`selector` does not match template `labels`")
+    yield from pod_rules.template(f"{path}.template", template)
     if template.get("spec") is None:
-        yield fields.required(f"{path}.template.spec.containers")
         return
-    yield from pod_rules.spec(f"{path}.template.spec", template["spec"])
     policy = template["spec"]["restartPolicy"]
     if policy == "Always":
         yield fields.required(f"{path}.template.spec.restartPolicy", 'valid values: "OnFailure", "Never"')

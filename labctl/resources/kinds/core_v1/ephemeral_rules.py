@@ -5,8 +5,7 @@ Kubernetes' words: validateEphemeralContainers and ValidatePodEphemeralContainer
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from labctl.resources import fields
 from labctl.resources.kind import FieldError, Object
@@ -21,14 +20,14 @@ _FORBIDDEN = (
 _NOT_EPHEMERAL = "cannot be set for an Ephemeral Container"
 
 
-def containers(path: str, said: Mapping[str, Any], volumes: Collection[str]) -> Iterator[FieldError]:
+def containers(path: str, said: Object) -> Iterator[FieldError]:
     """Validates the ephemeral containers of a pod's spec. They share one set of names with all other containers."""
     others = {c.get("name", "") for part in ("containers", "initContainers") for c in said.get(part, ())}
-    taken = set(others)
+    taken, pod = set(others), container_rules.of_pod(said)
     for index, c in enumerate(said.get("ephemeralContainers", ())):
         at, name, target = f"{path}[{index}]", c.get("name", ""), c.get("targetContainerName", "")
         allowed = {key: value for key, value in c.items() if key not in _FORBIDDEN}
-        yield from container_rules.container(at, allowed, volumes, init=False)
+        yield from container_rules.container(at, allowed, pod, init=False)
         if name and name in taken:
             yield fields.duplicate(f"{at}.name", name)
         taken.add(name)
@@ -56,7 +55,7 @@ def added(new: Object, old: Object) -> Iterator[FieldError]:
         yield fields.forbidden("", "static pods do not support ephemeral containers")
         return
     spec = new["spec"]
-    yield from containers(PATH, spec, {volume.get("name", "") for volume in spec.get("volumes", ())})
+    yield from containers(PATH, spec)
     kept = {c.get("name", ""): c for c in spec.get("ephemeralContainers", ())}
     for before in old["spec"].get("ephemeralContainers", ()):
         name = before["name"]

@@ -39,7 +39,9 @@ def dns_config(path: str, said: Object) -> Iterator[FieldError]:
     """Check servers, search domains and options. Policy None needs a server."""
     config = said.get("dnsConfig") or {}
     servers, searches = config.get("nameservers") or (), config.get("searches") or ()
-    if said.get("dnsPolicy") == "None" and not servers:
+    if said.get("dnsPolicy") == "None" and not config:
+        yield fields.required(path, "must provide `dnsConfig` when `dnsPolicy` is None")
+    elif said.get("dnsPolicy") == "None" and not servers:
         yield fields.required(f"{path}.nameservers", "must provide at least one DNS nameserver when `dnsPolicy` is None")
     if len(servers) > _MOST_SERVERS:
         yield fields.invalid(f"{path}.nameservers", servers, f"must not have more than {_MOST_SERVERS} nameservers")
@@ -56,7 +58,7 @@ def dns_config(path: str, said: Object) -> Iterator[FieldError]:
     for index, option in enumerate(config.get("options") or ()):
         at = f"{path}.options[{index}]"
         if not option.get("name"):
-            yield fields.required(f"{at}.name")
+            yield fields.required(at, "must not be empty")
         for field in ("name", "value"):
             if any(not each.isprintable() or each.isspace() for each in option.get(field) or ""):
                 yield fields.invalid(f"{at}.{field}", option[field], "must not contain spaces or characters that can't be printed")

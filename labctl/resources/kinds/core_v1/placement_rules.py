@@ -50,7 +50,7 @@ def _node_affinity(path: str, affinity: Object) -> Iterator[FieldError]:
     for index, one in enumerate(affinity.get(PREFERRED) or ()):
         at = f"{path}.{PREFERRED}[{index}]"
         yield from _weight(at, one)
-        yield from _node_term(f"{at}.preference", one.get("preference") or {})
+        yield from _node_term(f"{at}.preference", one.get("preference") or {}, any_value=True)
 
 
 def _weight(path: str, one: Object) -> Iterator[FieldError]:
@@ -59,14 +59,15 @@ def _weight(path: str, one: Object) -> Iterator[FieldError]:
         yield fields.invalid(f"{path}.weight", weight, _WEIGHT)
 
 
-def _node_term(path: str, term: Object) -> Iterator[FieldError]:
+def _node_term(path: str, term: Object, *, any_value: bool = False) -> Iterator[FieldError]:
+    """Validates a term. A preference may name values that no label can have (`any_value`), as Kubernetes lets it."""
     for index, expression in enumerate(term.get("matchExpressions") or ()):
-        yield from _node_expression(f"{path}.matchExpressions[{index}]", expression)
+        yield from _node_expression(f"{path}.matchExpressions[{index}]", expression, any_value=any_value)
     for index, expression in enumerate(term.get("matchFields") or ()):
         yield from _node_field(f"{path}.matchFields[{index}]", expression)
 
 
-def _node_expression(path: str, expression: Object) -> Iterator[FieldError]:
+def _node_expression(path: str, expression: Object, *, any_value: bool) -> Iterator[FieldError]:
     operator, values = expression.get("operator", ""), expression.get("values") or ()
     match operator:
         case "In" | "NotIn":
@@ -81,7 +82,7 @@ def _node_expression(path: str, expression: Object) -> Iterator[FieldError]:
         case _:
             yield fields.invalid(f"{path}.operator", operator, _OPERATOR)
     yield from names.checked(f"{path}.key", expression.get("key", ""), key_errors)
-    for index, value in enumerate(values):
+    for index, value in enumerate(() if any_value else values):
         yield from names.checked(f"{path}.values[{index}]", value, value_errors)
 
 
@@ -123,14 +124,10 @@ def _pod_term(path: str, term: Object) -> Iterator[FieldError]:
     for index, key in enumerate(keys):
         if key in others:
             yield fields.invalid(f"{path}.matchLabelKeys[{index}]", key, "exists in both matchLabelKeys and mismatchLabelKeys")
-    yield from _topology_key(path, term)
-
-
-def _topology_key(path: str, said: Object) -> Iterator[FieldError]:
-    if not said.get("topologyKey"):
+    if not term.get("topologyKey"):
         yield fields.required(f"{path}.topologyKey", "can not be empty")
     else:
-        yield from names.checked(f"{path}.topologyKey", said["topologyKey"], key_errors)
+        yield from names.checked(f"{path}.topologyKey", term["topologyKey"], key_errors)
 
 
 def _label_keys(path: str, keys: Sequence[str], selector: Mapping[str, Any] | None) -> Iterator[FieldError]:
@@ -157,7 +154,8 @@ def _said_twice(path: str, keys: Sequence[str], selector: Mapping[str, Any]) -> 
 def _constraint(path: str, said: Object, following: Sequence[Object]) -> Iterator[FieldError]:
     if said.get("maxSkew", 0) <= 0:
         yield fields.invalid(f"{path}.maxSkew", said.get("maxSkew", 0), _POSITIVE)
-    yield from _topology_key(path, said)
+    if not said.get("topologyKey"):
+        yield fields.required(f"{path}.topologyKey", "can not be empty")
     when = said.get("whenUnsatisfiable", "")
     if when not in _UNSATISFIABLE:
         yield fields.not_supported(f"{path}.whenUnsatisfiable", when, _UNSATISFIABLE)
@@ -205,9 +203,11 @@ def merge_label_keys(spec: Object, labels: Mapping[str, str]) -> None:
 def changed(new: Object, old: Object) -> Iterator[FieldError]:
     """Gates may only be removed. While there are any, the nodes that the pod may go to can be made fewer."""
     before = {gate.get("name") for gate in old.get("schedulingGates") or ()}
-    for gate in new.get("schedulingGates") or ():
+    for index, gate in enumerate(new.get("schedulingGates") or ()):
         if gate.get("name") not in before:
-            yield fields.forbidden("spec.schedulingGates", f"only deletion is allowed, but found new scheduling gate '{gate.get('name')}'")
+            yield fields.forbidden(
+                f"spec.schedulingGates[{index}].name", f"only deletion is allowed, but found new scheduling gate '{gate.get('name')}'"
+            )
     if not before:
         return
     had, has = old.get("nodeSelector") or {}, new.get("nodeSelector") or {}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from labctl.resources import fields as field_errors
 from labctl.resources.kind import FieldError, Kind, Object, Subresource, TypeDefaults
-from labctl.resources.kinds.core_v1 import ephemeral_rules, placement_rules, pod_defaults, pod_rules, pod_totals, resize_rules
+from labctl.resources.kinds.core_v1 import ephemeral_rules, placement_rules, pod_defaults, pod_rules, pod_totals, resize_rules, volume_rules
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
 from labctl.resources.kinds.core_v1.pod_columns import COLUMNS
 from labctl.resources.kinds.core_v1.pod_view import Pod
@@ -48,6 +48,8 @@ def prepare(new: Object, old: Object | None) -> None:
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     if old is None:
         yield from pod_rules.spec("spec", new["spec"])
+        if any("ephemeral" in volume for volume in new["spec"].get("volumes") or ()):
+            yield from volume_rules.of_the_pod("spec.volumes", new["spec"]["volumes"], new["metadata"].get("name", ""))
         if new["spec"].get("nodeName") and new["spec"].get("schedulingGates"):
             yield field_errors.forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared")
         if new["spec"].get("ephemeralContainers"):
@@ -58,8 +60,11 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
 
 
 def spec_alone(spec: Object) -> bool:
-    """Without label keys, which bring the pod's labels into its spec, all that is filled into a new pod's spec and checked of it follows from the spec."""
-    return "affinity" not in spec and "topologySpreadConstraints" not in spec
+    """Without label keys, which bring the pod's labels into its spec, and without volumes that are named after the pod, all that is filled into a new
+    pod's spec and checked of it follows from the spec."""
+    if "affinity" in spec or "topologySpreadConstraints" in spec:
+        return False
+    return not any("ephemeral" in volume for volume in spec.get("volumes") or () if isinstance(volume, dict))
 
 
 def warnings(new: Object, _old: Object | None) -> Iterator[str]:

@@ -68,5 +68,6 @@ POD_TYPES: Mapping[str, TypeDefaults] = {
     CORE + "DownwardAPIVolumeSource": _FILE_MODE,
     CORE + "ProjectedVolumeSource": _FILE_MODE,
     CORE + "ServiceAccountTokenProjection": TypeDefaults(absent={"expirationSeconds": 3600}),
+    CORE + "PersistentVolumeClaimSpec": TypeDefaults(absent={"volumeMode": "Filesystem"}),
     CORE + "HostPathVolumeSource": TypeDefaults(absent={"type": ""}),
 }

@@ -5,22 +5,27 @@ Works on dicts after defaults, answers field errors in Kubernetes' words and ord
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
 from labctl.resources import fields, names
 from labctl.resources.kind import FieldError, Object
-from labctl.resources.kinds.core_v1 import container_rules, name_rules, placement_rules, resize_rules, resource_rules
+from labctl.resources.kinds.core_v1 import (
+    container_rules,
+    name_rules,
+    placement_rules,
+    resize_rules,
+    resource_rules,
+    security_rules,
+    volume_rules,
+)
 from labctl.resources.labels import key_errors, value_errors
 
 _RESTART_POLICIES = ("Always", "Never", "OnFailure")
 _DNS_POLICIES = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
 _EFFECTS = ("NoExecute", "NoSchedule", "PreferNoSchedule")
-_SYSCTL_MAX = 253  # characters
-_SYSCTL = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?", re.ASCII)
-_NOT_NEGATIVE = "must be greater than or equal to 0"
+_PREEMPTION = ("Never", "PreemptLowerPriority")
 _UPDATABLE = (
     "`spec.containers[*].image`",
     "`spec.initContainers[*].image`",
@@ -30,11 +35,13 @@ _UPDATABLE = (
 )
 
 
-def spec(path: str, said: Object) -> Iterator[FieldError]:
-    volumes = said.get("volumes", ())
-    if volumes:
-        yield from _volumes(f"{path}.volumes", volumes)
-    yield from _containers(path, said, {volume.get("name", "") for volume in volumes})
+def spec(path: str, said: Object, *, template: bool = False) -> Iterator[FieldError]:
+    """Validates the spec of a pod, or of a template that pods are made of."""
+    if said.get("volumes"):
+        yield from volume_rules.volumes(f"{path}.volumes", said["volumes"])
+    if said.get("resourceClaims"):
+        yield from _claims(f"{path}.resourceClaims", said["resourceClaims"])
+    yield from _containers(path, said, template=template)
     if said["restartPolicy"] not in _RESTART_POLICIES:
         yield fields.not_supported(f"{path}.restartPolicy", said["restartPolicy"], _RESTART_POLICIES)
     if said["dnsPolicy"] not in _DNS_POLICIES:
@@ -42,108 +49,92 @@ def spec(path: str, said: Object) -> Iterator[FieldError]:
     for key, value in said.get("nodeSelector", {}).items():
         yield from names.checked(f"{path}.nodeSelector", key, key_errors)
         yield from names.checked(f"{path}.nodeSelector", value, value_errors)
+    yield from security_rules.of_pod(path, said)
+    yield from name_rules.dns_config(f"{path}.dnsConfig", said)
+    for index, gate in enumerate(said.get("readinessGates") or ()):
+        yield from names.checked(f"{path}.readinessGates[{index}].conditionType", gate.get("conditionType", ""), key_errors)
+    yield from placement_rules.placement(path, said)
     yield from name_rules.hostnames(path, said)
-    for name in ("nodeName", "serviceAccountName"):
+    for name in ("serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName"):
         if said.get(name):
             yield from names.checked(f"{path}.{name}", said[name], names.subdomain)
-    if said.get("hostPID") and said.get("shareProcessNamespace"):
-        yield fields.invalid(f"{path}.shareProcessNamespace", True, "ShareProcessNamespace and HostPID cannot both be enabled")
-    if "securityContext" in said:
-        yield from container_rules.user_ids(f"{path}.securityContext", said["securityContext"])
-        yield from _sysctls(f"{path}.securityContext.sysctls", said["securityContext"].get("sysctls") or ())
-    if said.get("terminationGracePeriodSeconds", 0) < 0:
-        yield fields.invalid(f"{path}.terminationGracePeriodSeconds", said["terminationGracePeriodSeconds"], _NOT_NEGATIVE)
     deadline = said.get("activeDeadlineSeconds")
     if deadline is not None and not 1 <= deadline < 2**31:
         yield fields.invalid(f"{path}.activeDeadlineSeconds", deadline, "must be between 1 and 2147483647, inclusive")
     for index, toleration in enumerate(said.get("tolerations", ())):
         yield from _toleration(f"{path}.tolerations[{index}]", toleration)
     yield from name_rules.host_aliases(f"{path}.hostAliases", said)
-    yield from name_rules.dns_config(f"{path}.dnsConfig", said)
-    yield from placement_rules.placement(path, said)
+    if said.get("preemptionPolicy") not in (None, *_PREEMPTION):
+        yield fields.not_supported(f"{path}.preemptionPolicy", said["preemptionPolicy"], _PREEMPTION)
+    if said.get("overhead"):
+        yield from resource_rules.of_container(f"{path}.overhead", {"limits": said["overhead"]})
     yield from resource_rules.of_pod(path, said)
+    yield from security_rules.operating_system(path, said)
 
 
-def _sysctls(path: str, sysctls: Sequence[Object]) -> Iterator[FieldError]:
-    seen: set[str] = set()
-    for index, each in enumerate(sysctls):
-        at, name = f"{path}[{index}].name", each.get("name", "")
-        if not name:
-            yield fields.required(at)
-        elif len(name) > _SYSCTL_MAX or not _SYSCTL.fullmatch(name):
-            yield fields.invalid(at, name, f"must have at most {_SYSCTL_MAX} characters and match regex ^{_SYSCTL.pattern}$")
-        elif name.replace("/", ".") in seen:
-            yield fields.duplicate(at, name)
-        seen.add(name.replace("/", "."))
+def template(path: str, given: Object) -> Iterator[FieldError]:
+    """Validates a template's metadata and spec. Kubernetes says `labels` where the path has `metadata.labels`."""
+    metadata = given.get("metadata") or {}
+    yield from names.labels(f"{path}.labels", metadata.get("labels") or {})
+    yield from names.annotation_keys(f"{path}.annotations", metadata.get("annotations") or {})
+    said = given.get("spec")
+    if said is None:
+        yield fields.required(f"{path}.spec.containers")
+        return
+    yield from spec(f"{path}.spec", said, template=True)
+    if said.get("ephemeralContainers"):
+        yield fields.forbidden(f"{path}.spec.ephemeralContainers", "ephemeral containers not allowed in pod template")
 
 
-def _containers(path: str, said: Object, volumes: set[str]) -> Iterator[FieldError]:
+def _containers(path: str, said: Object, *, template: bool) -> Iterator[FieldError]:
     if not said.get("containers"):
         yield fields.required(f"{path}.containers")
+    pod = container_rules.of_pod(said, template=template)
     seen: set[str] = set()
     for part in ("containers", "initContainers"):
         for index, c in enumerate(said.get(part, ())):
             at = f"{path}.{part}[{index}]"
-            yield from container_rules.container(at, c, volumes, init=part == "initContainers")
+            yield from container_rules.container(at, c, pod, init=part == "initContainers")
             yield from resize_rules.policies(f"{at}.resizePolicy", c, said["restartPolicy"])
             name = c.get("name", "")
             if name and name in seen:
                 yield fields.duplicate(f"{at}.name", name)
             seen.add(name)
+            if part == "initContainers":
+                yield from container_rules.host_ports(f"{path}.{part}", (c,))
     yield from container_rules.host_ports(f"{path}.containers", said.get("containers", ()))
     if said.get("hostNetwork"):
-        yield from _host_network(f"{path}.containers", said.get("containers", ()))
+        yield from _host_network(f"{path}.containers", said.get("containers", ()), template=template)
 
 
-def _host_network(path: str, containers: Sequence[Object]) -> Iterator[FieldError]:
+def _host_network(path: str, containers: Sequence[Object], *, template: bool) -> Iterator[FieldError]:
+    """On the host's network a port is the host's. In a template the host's port may be left out: a pod gets it when it is made."""
     for position, c in enumerate(containers):
         for index, port in enumerate(c.get("ports", ())):
-            if port.get("hostPort") != port.get("containerPort"):
-                why = "must match `hostPort` when `hostNetwork` is true"
-                yield fields.invalid(f"{path}[{position}].ports[{index}].containerPort", port.get("containerPort", 0), why)
+            on_host = port.get("hostPort", 0)
+            if on_host != port.get("containerPort", 0) and (on_host or not template):
+                why = "must match `containerPort` when `hostNetwork` is true"
+                yield fields.invalid(f"{path}[{position}].ports[{index}].hostPort", on_host, why)
 
 
-def _volumes(path: str, volumes: Sequence[Object]) -> Iterator[FieldError]:
+def _claims(path: str, claims: Sequence[Object]) -> Iterator[FieldError]:
     seen: set[str] = set()
-    for index, volume in enumerate(volumes):
-        at, name = f"{path}[{index}]", volume.get("name", "")
+    for index, claim in enumerate(claims):
+        at, name = f"{path}[{index}]", claim.get("name", "")
         if not name:
             yield fields.required(f"{at}.name")
+        elif name in seen:
+            yield fields.duplicate(f"{at}.name", name)
         else:
             yield from names.checked(f"{at}.name", name, names.label)
-        if name in seen:
-            yield fields.duplicate(f"{at}.name", name)
         seen.add(name)
-        sources = [kind for kind in volume if kind != "name"]
-        for extra in sources[1:]:
-            yield fields.forbidden(f"{at}.{extra}", "may not specify more than 1 volume type")
-        if sources:
-            yield from _volume_source(f"{at}.{sources[0]}", sources[0], volume[sources[0]])
-
-
-def _volume_source(path: str, kind: str, source: Object) -> Iterator[FieldError]:
-    needed = {"hostPath": "path", "configMap": "name", "secret": "secretName", "persistentVolumeClaim": "claimName"}.get(kind)
-    if needed and not source.get(needed):
-        yield fields.required(f"{path}.{needed}")
-    if kind == "hostPath" and ".." in source.get("path", "").split("/"):
-        yield fields.invalid(f"{path}.path", source["path"], "must not contain '..'")
-    if kind == "ephemeral" and not source.get("volumeClaimTemplate"):
-        yield fields.required(f"{path}.volumeClaimTemplate")
-    if kind in ("configMap", "secret"):
-        yield from _items(f"{path}.items", source.get("items", ()))
-
-
-def _items(path: str, items: Sequence[Object]) -> Iterator[FieldError]:
-    for index, item in enumerate(items):
-        if not item.get("key"):
-            yield fields.required(f"{path}[{index}].key")
-        where = item.get("path", "")
-        if not where:
-            yield fields.required(f"{path}[{index}].path")
-        elif where.startswith("/"):
-            yield fields.invalid(f"{path}[{index}].path", where, "must be a relative path")
-        elif ".." in where.split("/"):
-            yield fields.invalid(f"{path}[{index}].path", where, "must not contain '..'")
+        sources = [each for each in ("resourceClaimName", "resourceClaimTemplateName") if claim.get(each) is not None]
+        if len(sources) > 1:
+            yield fields.invalid(at, claim, "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified")
+        elif not sources:
+            yield fields.invalid(at, claim, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`")
+        for each in sources:
+            yield from names.checked(f"{at}.{each}", claim[each], names.subdomain)
 
 
 def _toleration(path: str, toleration: Object) -> Iterator[FieldError]:
@@ -155,6 +146,9 @@ def _toleration(path: str, toleration: Object) -> Iterator[FieldError]:
         yield fields.invalid(f"{path}.operator", operator, why)
     if "tolerationSeconds" in toleration and effect != "NoExecute":
         yield fields.invalid(f"{path}.effect", effect, "effect must be 'NoExecute' when `tolerationSeconds` is set")
+    wrong = value_errors(toleration.get("value", "")) if operator in ("", "Equal") else ()
+    if wrong:
+        yield fields.invalid(f"{path}.operator", toleration["value"], ";".join(wrong))
     if operator not in ("", "Equal", "Exists"):
         yield fields.not_supported(f"{path}.operator", operator, ("Equal", "Exists"))
     elif operator == "Exists" and toleration.get("value"):
@@ -165,9 +159,9 @@ def _toleration(path: str, toleration: Object) -> Iterator[FieldError]:
 
 def changed(new: Object, old: Object) -> Iterator[FieldError]:
     """Check that only the few mutable fields of a pod's spec change."""
-    for part, words in (("containers", "containers"), ("initContainers", "init containers")):
+    for part in ("containers", "initContainers"):
         if len(new.get(part, ())) != len(old.get(part, ())):
-            yield fields.forbidden(f"spec.{part}", f"pod updates may not add or remove {words}")
+            yield fields.forbidden(f"spec.{part}", "pod updates may not add or remove containers")
             return
     deadline, before = new.get("activeDeadlineSeconds"), old.get("activeDeadlineSeconds")
     if before is not None and deadline is None:
@@ -181,9 +175,10 @@ def changed(new: Object, old: Object) -> Iterator[FieldError]:
         yield fields.forbidden("spec", f"pod updates may not change fields other than {','.join(_UPDATABLE)}")
 
 
-def _encoded(items: Iterable[Object]) -> set[bytes]:
-    """Objects as a set, so that each is looked up and not searched for: a list may have tens of thousands."""
-    return {msgspec.json.encode(item, order="deterministic") for item in items}
+def _encoded(tolerations: Iterable[Object]) -> set[bytes]:
+    """Tolerations as a set, so that each is looked up and not searched for: a list may have tens of thousands. Their seconds may change."""
+    kept = ({name: value for name, value in each.items() if name != "tolerationSeconds"} for each in tolerations)
+    return {msgspec.json.encode(each, order="deterministic") for each in kept}
 
 
 def _fixed(said: Object, old: Object) -> Object:
@@ -195,8 +190,8 @@ def _fixed(said: Object, old: Object) -> Object:
     for part in ("containers", "initContainers"):
         if part in kept:
             kept[part] = [{name: value for name, value in c.items() if name != "image"} for c in kept[part]]
-    if kept.get("terminationGracePeriodSeconds", 0) < 0:
-        kept["terminationGracePeriodSeconds"] = 1
+    if old.get("terminationGracePeriodSeconds", 0) < 0 and kept.get("terminationGracePeriodSeconds") == 1:
+        kept["terminationGracePeriodSeconds"] = old["terminationGracePeriodSeconds"]
     return kept
 
 

@@ -15,10 +15,9 @@ class PodTemplate(Viewed, frozen=True, rename="camel", gc=False):
     template: Template = Template()
 
 
-def validate(new: Object, _old: Object | None) -> Iterator[FieldError]:
-    spec = (new.get("template") or {}).get("spec")
-    if spec is not None:
-        yield from pod_rules.spec("template.spec", spec)
+def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
+    if old is None or new.get("template") != old.get("template"):
+        yield from pod_rules.template("template", new.get("template") or {})
 
 
 def _of(field: str) -> Any:

@@ -5,7 +5,8 @@ Work on dicts after defaults.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from labctl.resources import fields, names, quantities
@@ -34,6 +35,26 @@ def extended(name: str) -> bool:
 
 def of_container(path: str, value: Object) -> Iterator[FieldError]:
     yield from _requirements(path, value, _name_in_container)
+
+
+def claims(path: str, said: Sequence[Object], of_pod: Collection[str]) -> Iterator[FieldError]:
+    """Check which of the pod's `resourceClaims` a container uses: each as a whole, or some of its requests."""
+    used: set[str] = set()
+    for index, claim in enumerate(said):
+        at, name, request = f"{path}[{index}]", claim.get("name", ""), claim.get("request", "")
+        if not name:
+            yield fields.required(at)
+            continue
+        key = f"{name}/{request}" if request else name
+        if request:
+            yield from names.checked(f"{at}.request", request, names.label)
+        if name in used or key in used or (not request and any(each.startswith(f"{name}/") for each in used)):
+            yield fields.duplicate(at, name if name in used else key)
+        used.add(key)
+        if name not in of_pod:
+            known = f": {', '.join(sorted(of_pod))}" if of_pod else " which is empty"
+            missing = fields.not_found(at, name)
+            yield replace(missing, message=f"{missing.message}: must be one of the names in pod.spec.resourceClaims{known}")
 
 
 def of_pod(path: str, spec: Object) -> Iterator[FieldError]:
