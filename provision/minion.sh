@@ -21,6 +21,11 @@ MaxStartups 100
 ClientAliveInterval 15
 CONF
 
+# Connections that have not logged in count for their address: a pod can't take all that there may be and keep the master out. (OpenSSH 8.5)
+if grep -qi persourcemaxstartups /usr/sbin/sshd; then
+    echo 'PerSourceMaxStartups 20' >> /etc/ssh/sshd_config.d/labctl.conf
+fi
+
 # A machine never carries keys or an identity that were made with the image.
 if [ "${LABCTL_IMAGE:-}" = 1 ]; then
     rm -f /etc/ssh/ssh_host_*

@@ -158,6 +158,27 @@ def test_memory_is_limited(lab: Lab) -> None:
     assert lab.ssh("minion-1", "echo alive").stdout == "alive\n"
 
 
+KNOCK = """import socket, time
+held = []
+for _ in range(150):
+    try:
+        held.append(socket.create_connection(("127.0.0.1", 22), timeout=5))
+        held[-1].recv(1)
+    except OSError:
+        pass
+open("/tmp/held", "w").close()
+time.sleep(60)
+"""
+
+
+def test_who_only_knocks_keeps_nobody_out(lab: Lab) -> None:
+    """Each connection without a login costs an sshd of 1.5 MB and a place of a hundred. One address, such as a pod's, has few of them."""
+    lab.provider().up(lab.spec())
+    begin = f"python3 -c {shlex.quote(KNOCK)} >/dev/null 2>&1 & until [ -e /tmp/held ]; do sleep 0.1; done; pgrep -xc sshd"
+    assert 10 < int(lab.ssh("minion-1", begin).stdout) < 60
+    assert [lab.ssh("minion-1", "echo in").stdout for _ in range(3)] == ["in\n"] * 3
+
+
 def test_its_root_lifts_no_limit_of_a_machine(lab: Lab) -> None:
     """What it writes in the group that is its root binds only itself; and a process of its root has no more devices than its others."""
     lab.provider().up(lab.spec(memory_bytes=64 << 20))
