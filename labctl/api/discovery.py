@@ -114,7 +114,7 @@ def _group(name: str, versions: list[str]) -> Document:
 
 def _resource(kind: Kind) -> Document:
     entry: Document = {"name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced, "kind": kind.kind}
-    entry["verbs"] = sorted(kind.verbs)
+    entry["verbs"] = sorted(kind.shown_verbs)
     if kind.short_names:
         entry["shortNames"] = list(kind.short_names)
     if kind.categories:
@@ -139,7 +139,7 @@ def _discovered(kind: Kind) -> Document:
         "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
         "scope": "Namespaced" if kind.namespaced else "Cluster",
         "singularResource": kind.singular,
-        "verbs": sorted(kind.verbs),
+        "verbs": sorted(kind.shown_verbs),
     }
     if kind.short_names:
         entry["shortNames"] = list(kind.short_names)

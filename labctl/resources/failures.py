@@ -101,8 +101,10 @@ def bad_request(message: str) -> ApiError:
     return ApiError(400, "BadRequest", message)
 
 
-def method_not_allowed(kind: Kind, verb: str) -> ApiError:
-    return ApiError(405, "MethodNotAllowed", f"{verb} is not supported on resources of kind {kind.resource!r}".replace("'", '"'))
+def method_not_allowed(kind: Kind, verb: str, message: str = "") -> ApiError:
+    message = message or f'{verb} is not supported on resources of kind "{kind.resource}"'
+    details = {"group": kind.group, "kind": kind.plural}
+    return ApiError(405, "MethodNotAllowed", message, details={key: value for key, value in details.items() if value})
 
 
 def expired(message: str, continue_token: str = "") -> ApiError:

@@ -212,6 +212,9 @@ class Kind:
     spec_alone: Callable[[Object], bool] | None = (
         None  # whether all that a new object's defaults, validation and warnings depend on is this spec
     )
+    leaving: bool = (
+        False  # its definition is being deleted: what there is may be changed, so that its finalizers can go, but no more is made
+    )
     slow: bool = False  # its validation may take long, so it runs in a thread whatever the object's size
     deprecated: str = ""  # a warning that every request to this version is answered with
 
@@ -219,6 +222,11 @@ class Kind:
     def resource(self) -> str:
         """Return the name that plans and clients use: `pods`, `endpointslices.discovery.k8s.io`."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def shown_verbs(self) -> tuple[str, ...]:
+        """Return the verbs that discovery tells."""
+        return tuple(verb for verb in self.verbs if verb not in ("create", "patch", "update")) if self.leaving else self.verbs
 
     @property
     def stored(self) -> Kind:

@@ -218,6 +218,34 @@ async def test_a_definition_that_goes_takes_its_objects_along(api: ApiServer) ->
     assert await ok(api, "get", "widgets", "-o", "name") == "", "what was deleted does not come back"
 
 
+async def test_a_finalizer_can_be_taken_away_while_the_definition_goes(api: ApiServer) -> None:
+    """Or neither the definition nor the namespace would ever go."""
+    await defined(api)
+    held = widget()
+    held["metadata"]["finalizers"] = ["example.com/held"]
+    await ok(api, "create", "-f", "-", stdin=held)
+    await ok(api, "delete", "crd", "widgets.example.com", "--wait=false")
+    await ok(api, "wait", "--for=jsonpath={.metadata.deletionTimestamp}", "widget/w", "--timeout=10s")
+    assert "create not allowed while custom resource definition is terminating" in await refused(
+        api, "create", "-f", "-", stdin=widget("v")
+    )
+    assert "create not allowed" in await refused(api, "apply", "--server-side", "-f", "-", stdin=widget("v"))
+    async with api.session() as http, http.get("/apis/example.com/v1") as answered:
+        verbs = next(each["verbs"] for each in (await answered.json())["resources"] if each["name"] == "widgets")
+    assert verbs == ["delete", "deletecollection", "get", "list", "watch"]
+    await ok(api, "label", "widget", "w", "still=changes")
+    async with api.session() as http:
+        path, merge = "/apis/example.com/v1/namespaces/default/widgets/w", {"Content-Type": "application/merge-patch+json"}
+        async with http.patch(f"{path}/status", json={"status": {"phase": "Going"}}, headers=merge) as answered:
+            assert answered.status == 200
+        async with http.get(path) as answered:
+            whole = await answered.json()
+        whole["metadata"].pop("finalizers")
+        async with http.put(path, json=whole) as answered:
+            assert answered.status == 200
+    await ok(api, "wait", "--for=delete", "crd/widgets.example.com", "--timeout=10s")
+
+
 async def test_names_that_are_taken_are_not_accepted(api: ApiServer) -> None:
     await defined(api)
     other = definition("gadgets", "Widget")

@@ -23,8 +23,6 @@ from labctl.resources.kind import Column, FieldError, Kind, Object, ScalePaths, 
 from labctl.resources.kinds.apiextensions_v1.customresourcedefinition import CustomResourceDefinition, PrinterColumn, Version
 from labctl.resources.webhooks import NoWebhooks, Webhooks
 
-_READ_ONLY = ("delete", "deletecollection", "get", "list", "watch")
-
 
 def kinds_of(definition: CustomResourceDefinition, since_revision: int, webhooks: Webhooks = NoWebhooks()) -> list[Kind]:  # noqa: B008 - it holds nothing
     """Return a Kind for each version, the stored one first. Objects that were written before `since_revision` may lack today's defaults."""
@@ -47,8 +45,7 @@ def _conversion(
 def _kind(definition: CustomResourceDefinition, version: Version, node: Node, conversion: ByName | ByWebhook) -> Kind:
     spec, names = definition.spec, definition.status.accepted_names
     subresources, has_status = _subresources(version)
-    terminating = definition.metadata.deletion_timestamp is not None
-    made = Kind(
+    return Kind(
         group=spec.group,
         version=version.name,
         kind=names.kind,
@@ -73,8 +70,8 @@ def _kind(definition: CustomResourceDefinition, version: Version, node: Node, co
         definitions=definitions(spec.group, version.name, names.kind, msgspec.json.decode(version.schema.schema)),
         slow=node.dear,
         deprecated=_deprecation(spec.group, version, names.kind),
+        leaving=definition.metadata.deletion_timestamp is not None,
     )
-    return replace(made, verbs=_READ_ONLY) if terminating else made
 
 
 def _complete(node: Node, obj: Object) -> None:

@@ -89,7 +89,7 @@ class _KindOperations:
             yield from self._on_subresource(subresource)
 
     def _on_collection(self) -> Iterator[Operation]:
-        verbs, path = self.kind.verbs, self.collection
+        verbs, path = self.kind.shown_verbs, self.collection
         if "list" in verbs:
             yield self._operation("get", path, "list", answer=self.list_definition, parameters=_LIST_PARAMETERS)
             if self.kind.namespaced:
@@ -105,7 +105,7 @@ class _KindOperations:
 
     def _on_item(self) -> Iterator[Operation]:
         path, of = f"{self.collection}/{{name}}", self.definition
-        verbs = self.kind.verbs
+        verbs = self.kind.shown_verbs
         if "get" in verbs:
             yield self._operation("get", path, "get", answer=of)
         if "update" in verbs:

@@ -68,6 +68,8 @@ async def create_decoded(
     ctx: Context, kind: Kind, namespace: str, obj: Object, options: WriteOptions, warnings: Sequence[str] = (), size: int = 0
 ) -> WriteResult:
     """Carries out a create after decoding. `size` is the size of the body in bytes."""
+    if kind.leaving:
+        raise failures.method_not_allowed(kind, "create", "create not allowed while custom resource definition is terminating")
     size = size if not kind.slow else LARGE_BYTES + 1
     meta.fill_new_metadata(ctx, kind, namespace, obj)
     owners = await offload_if_large(size, _owners, ctx, kind, None, obj, options)
