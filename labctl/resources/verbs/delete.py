@@ -78,7 +78,8 @@ def _mark(ctx: Context, kind: Kind, obj: Object, options: DeleteOptions) -> None
         _shorten(ctx, metadata, grace_s, options.grace_period_seconds is not None)
     else:
         metadata["deletionTimestamp"] = rfc3339(ctx.clock.wall() + grace_s)
-        metadata["deletionGracePeriodSeconds"] = grace_s
+        if kind.resource != "namespaces":  # which is marked by a deletion of its own in Kubernetes
+            metadata["deletionGracePeriodSeconds"] = grace_s
         if kind.has_generation and "generation" in metadata:
             metadata["generation"] += 1
     if obj["kind"] == "Namespace":

@@ -129,6 +129,7 @@ async def test_a_namespace_terminates_until_its_controller_removes_the_finalizer
     assert namespace
     assert (namespace["status"]["phase"], namespace["spec"]["finalizers"]) == ("Terminating", ["kubernetes"])
     assert namespace["metadata"]["labels"] == {"kubernetes.io/metadata.name": "old"}
+    assert "deletionGracePeriodSeconds" not in namespace["metadata"]
     written = await lab.update("namespaces", {"metadata": {"name": "old"}, "spec": {"finalizers": []}}, "finalize")
     assert written.gone and lab.get("namespaces", "old") is None
 
