@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 
 from .backoff import should_restart
 from .events import of_pod
+from .images import Image
 from .runtime.interface import Container, Pod, State
 from .starting import ImagePull, NotStarted, start
 from .times import duration
@@ -143,6 +144,20 @@ class Attempts:
         if pull is None:
             pull = self._pulls[container["name"]] = ImagePull(self._tools, self._pod(), container, self._wakeup.wake)
         return pull
+
+    async def volume_image(self, volume: Object) -> Optional[Image]:
+        """Return the image that is a volume of the pod, or None while it is not here. Then its containers wait, for that reason."""
+        asked, name = volume["image"], f"volume {volume['name']}"
+        image: Optional[Image] = await self._image(
+            {"name": name, "image": asked.get("reference") or "", "imagePullPolicy": asked.get("pullPolicy")}
+        )
+        why = self.waiting.pop(name, None)
+        if image is None and why is not None:
+            spec = self._pod()["spec"]
+            for each in (*(spec.get("initContainers") or ()), *spec["containers"]):
+                if self._found().latest(each["name"]) is None:
+                    self.waiting[each["name"]] = why
+        return image
 
     async def _image(self, container: Object) -> Any:
         """Return the image, after a short wait for one that is nearly here, or None while it is not."""

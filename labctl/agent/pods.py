@@ -11,7 +11,7 @@ import os
 from collections import deque
 from typing import Any, Deque, Dict, List, Optional, Set, Tuple
 
-from . import admission, client, logs, trees
+from . import admission, client, imagevolumes, logs, trees
 from .boot import Boot
 from .events import of_pod
 from .evictions import Evictions
@@ -168,7 +168,9 @@ class Pods:
         for worker in list(self._workers.values()):
             worker.wake()
             await worker.renew_volumes()
-        used = {layer for pod in self._tools.runtime.pods().values() for layer in _layers_of(self._tools, pod)}
+        pods = self._tools.runtime.pods()
+        used = {layer for pod in pods.values() for layer in _layers_of(self._tools, pod)}
+        used |= {layer for uid in pods for layer in imagevolumes.layers_in_use(self._tools.pod_dir(uid))}
         forgotten = self._tools.images.collect(used, self._tools.settings.image_limit_bytes)
         if forgotten:
             self._tools.say(f"forgot {forgotten} images that nobody used")

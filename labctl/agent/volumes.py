@@ -1,5 +1,5 @@
 """A pod's volumes as folders of the machine, ready to be bind-mounted: emptyDir, hostPath, configMap, secret, downwardAPI, projected,
-nfs, and the volumes of claims (claims.py).
+nfs, image (imagevolumes.py), and the volumes of claims (claims.py).
 
 Files from the API are written as the kubelet does it: a time-stamped folder, a `..data` link that moves to it in one step, a link per file; so a container sees
 all of the old or all of the new. Containers can only read these volumes: one that could exchange `..data` for a link to somewhere else would
@@ -82,6 +82,8 @@ async def _one(pod: Object, volume: Object, pod_dir: str, facts: PodFacts, sourc
     if volume.get("ephemeral"):
         name = f"{pod['metadata']['name']}-{volume['name']}"
         return await _claimed(pod, {"claimName": name}, folder, sources, owner=pod["metadata"]["uid"])
+    if volume.get("image"):
+        return folder  # imagevolumes.py mounted it
     if volume.get("nfs"):
         return await _in_thread(claims.mount_nfs, volume["nfs"], [], False, folder)
     ready = os.path.join(pod_dir, "volumes-ready", volume["name"])
@@ -364,9 +366,13 @@ def sub_path(volume: str, below: str) -> int:
 
 
 def read_only(pod: Object) -> Set[str]:
-    """Return the names of the volumes that containers may only read: those from the API, which the agent writes, and claims that say so."""
+    """Return the names of the volumes that containers may only read: those from the API, which the agent writes, images, and claims that say so."""
     volumes = pod["spec"].get("volumes") or ()
-    return {each["name"] for each in volumes if _from_api(each) or (each.get("persistentVolumeClaim") or {}).get("readOnly")}
+    return {
+        each["name"]
+        for each in volumes
+        if _from_api(each) or each.get("image") or (each.get("persistentVolumeClaim") or {}).get("readOnly")
+    }
 
 
 def _from_api(volume: Object) -> bool:

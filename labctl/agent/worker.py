@@ -12,7 +12,7 @@ import time
 import traceback
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
-from . import containers, history, stopping, volumes
+from . import containers, history, imagevolumes, stopping, volumes
 from .attempts import Attempts
 from .client import Delays, Refused
 from .environment import PodFacts
@@ -293,6 +293,9 @@ class PodWorker:
 
     async def _volumes(self, found: Pod) -> bool:
         try:
+            if not await imagevolumes.mounted(self.pod, self._tools.pod_dir(self.uid), self._attempts.volume_image):
+                self._reporter.wakeup.wake()
+                return False
             self._paths = await volumes.prepare(self.pod, *self._places(found))
             return True
         except volumes.VolumeFailure as failure:

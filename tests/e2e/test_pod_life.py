@@ -80,3 +80,21 @@ def test_all_containers_begin_again_by_a_rule_of_one(cluster, made):  # noqa: F8
     running(cluster, "all")
     assert cluster.kubectl("exec", "all", "-c", "main", "--", "cat", "/kept/inits").stdout.split() == ["x", "x"]
     assert cluster.kubectl("logs", "all", "-c", "beside", "--previous").stdout == ""
+
+
+def test_an_image_is_a_volume(cluster, made):  # noqa: F811
+    site = {"volumeMounts": [{"name": "site", "mountPath": "/site"}, {"name": "site", "mountPath": "/bin-of-it", "subPath": "bin"}]}
+    look = "ls /site/bin/busybox /bin-of-it/busybox && ! touch /site/x && sleep 1000"
+    volume = {"name": "site", "image": {"reference": "busybox"}}
+    absent = {"name": "site", "image": {"reference": "no-such-image:1", "pullPolicy": "IfNotPresent"}}
+    made(
+        pod("reader", "sh", "-c", look, container=site, volumes=[volume], terminationGracePeriodSeconds=1),
+        pod("waiter", "sleep", "1", container=site, volumes=[absent]),
+    )
+    running(cluster, "reader")
+    wait(lambda: "/bin-of-it/busybox" in cluster.kubectl("logs", "reader").stdout, "it saw the files")
+    assert cluster.get("pod", "reader")["spec"]["volumes"][0]["image"]["pullPolicy"] == "Always"
+    wait(
+        lambda: state(cluster, "waiter")["state"].get("waiting", {}).get("reason") in ("ErrImagePull", "ImagePullBackOff"),
+        "it waits for the image",
+    )

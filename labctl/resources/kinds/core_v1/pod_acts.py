@@ -102,6 +102,7 @@ _POD = (
     "volumes.emptyDir",
     "volumes.ephemeral",
     "volumes.hostPath",
+    "volumes.image",
     "volumes.name",
     "volumes.nfs",
     "volumes.persistentVolumeClaim",

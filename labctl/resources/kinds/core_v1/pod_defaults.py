@@ -26,6 +26,9 @@ def _container(container: Object) -> None:
 def _volume(volume: Object) -> None:
     if not volume.keys() - {"name"}:
         volume["emptyDir"] = {}
+    image = volume.get("image")
+    if image and not image.get("pullPolicy"):
+        volume["image"] = {**image, "pullPolicy": pull_policy(image.get("reference", ""))}
 
 
 def pod(pod: Object) -> None:
