@@ -6,33 +6,29 @@ Reading verifies every byte against its digest and follows no path out of the fo
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import hashlib
 import io
 import json
-import lzma
 import re
 import tempfile
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from labctl.errors import LabctlError, UsageError
-from labctl.images import names, zstd
+from labctl.images import archive, documents, names, zstd
 from labctl.images.blobs import BlobStore
+from labctl.images.documents import LAYER, Config, Described, Document, Entry, Saved
 from labctl.images.index import Blob, Image
 from labctl.tarfiles import tarfile
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
-LAYER = "application/vnd.oci.image.layer.v1.tar"
 _DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 _NAME_KEYS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 _DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
-_FILES_MAX = 100_000  # an archive has a file for each layer and a few more
+_ENTRIES_MAX = 10_000  # of all its indexes together: one that is named by each of another's entries counts as often
 _DEPTH = 4  # the most levels of indexes in indexes; real images have one or two
 
 
@@ -46,63 +42,20 @@ def read(path: Path, blobs: BlobStore, *, name: str = "") -> list[Image]:
         raise UsageError(f"{path} is neither a file nor a folder")
     blobs.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".load-", dir=blobs.folder) as folder:  # this disk has space for images; /tmp may be in memory
-        try:
-            with contextlib.ExitStack() as opened:
-                if zstd.is_zstd(path):
-                    stream = opened.enter_context(io.BufferedReader(zstd.Unpacked(path)))
-                    archive = opened.enter_context(tarfile.open(fileobj=stream, mode="r|"))
-                else:
-                    archive = opened.enter_context(tarfile.open(path, _mode(path)))
-                archive.extractall(folder, filter=Bounded(path.name))
-        except (tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError) as error:
-            why = str(error).partition("\n")[0].rstrip(":- ")  # tarfile's message lists every compression that it tried
-            raise UsageError(
-                f"{path} is no image archive: {why}", mend="it should be an OCI archive or what `docker save` wrote"
-            ) from error
+        archive.unpack(path, folder)
         return _read_folder(Path(folder), blobs, name)
-
-
-def _mode(path: Path) -> Literal["r:gz", "r:bz2", "r:xz", "r:"]:
-    """Return how tarfile is to open the file, by its first bytes. If it tried by itself, xz would take any number of zeros for the space between its streams."""
-    with open(path, "rb") as file:
-        begin = file.read(6)
-    if begin[:2] == b"\x1f\x8b":
-        return "r:gz"
-    if begin[:3] == b"BZh":
-        return "r:bz2"
-    return "r:xz" if begin == b"\xfd7zXZ\0" else "r:"
-
-
-class Bounded:
-    """A filter of tarfile's that refuses what the filter "data" refuses, and archives that unpack to more than `most_bytes` or `most_files`.
-
-    A few bytes of gzip may stand for any number of zeros. Raises UsageError before the file that is too much is written.
-    """
-
-    def __init__(self, name: str, most_bytes: int = zstd.UNPACKED_BYTES_MAX, most_files: int = _FILES_MAX) -> None:
-        self._name, self._most_bytes, self._most_files = name, most_bytes, most_files
-        self._bytes = self._files = 0
-
-    def __call__(self, member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
-        self._bytes += member.size
-        self._files += 1
-        if self._bytes > self._most_bytes:
-            raise UsageError(f"{self._name} unpacks to more than {self._most_bytes} bytes")
-        if self._files > self._most_files:
-            raise UsageError(f"{self._name} has more than {self._most_files} files")
-        return tarfile.data_filter(member, folder)
 
 
 def write(images: Iterable[Image], blobs: BlobStore, path: Path) -> None:
     """Write all images into one archive, each blob once."""
     temporary = path.with_name(f".{path.name}.new")
     images = list(images)
-    with tarfile.open(temporary, "w") as archive:
+    with tarfile.open(temporary, "w") as out:
         for digest in sorted(set().union(*(image.blobs for image in images))):
-            archive.add(blobs.path(digest), f"blobs/sha256/{digest[7:]}", recursive=False)
-        _add(archive, "oci-layout", {"imageLayoutVersion": "1.0.0"})
-        _add(archive, "index.json", {"schemaVersion": 2, "mediaType": INDEX, "manifests": [_described(image, blobs) for image in images]})
-        _add(archive, "manifest.json", [_as_docker(image) for image in images])
+            out.add(blobs.path(digest), f"blobs/sha256/{digest[7:]}", recursive=False)
+        _add(out, "oci-layout", {"imageLayoutVersion": "1.0.0"})
+        _add(out, "index.json", {"schemaVersion": 2, "mediaType": INDEX, "manifests": [_described(image, blobs) for image in images]})
+        _add(out, "manifest.json", [_as_docker(image) for image in images])
     temporary.replace(path)
 
 
@@ -117,14 +70,22 @@ def put_image(blobs: BlobStore, name: str, config: dict[str, Any], layers: Itera
         "config": _wire(config_blob),
         "layers": [_wire(layer) for layer in layers],
     }
-    return Image(name, blobs.put(_canonical_json(manifest)), _platform(config), config_blob, layers, origin)
+    return Image(
+        name,
+        blobs.put(_canonical_json(manifest)),
+        _platform(documents.decoded(raw, Config, "the configuration")),
+        config_blob,
+        layers,
+        origin,
+    )
 
 
 def _read_folder(folder: Path, blobs: BlobStore, name: str) -> list[Image]:
-    docker = _json(folder / "manifest.json") if (folder / "manifest.json").is_file() else []
+    docker = documents.read(folder / "manifest.json", list[Saved]) if (folder / "manifest.json").is_file() else []
     if (folder / "index.json").is_file():
-        tags = {Path(entry["Config"]).name.removesuffix(".json"): entry.get("RepoTags") or [] for entry in docker}
-        found = list(_of_index(_json(folder / "index.json"), folder, blobs, name, tags, depth=0))
+        tags = {Path(entry.config).name.removesuffix(".json"): entry.tags or [] for entry in docker}
+        index = documents.read(folder / "index.json", Document)
+        found = list(_Layout(folder, blobs, tags).images(index, name))
     elif docker:
         found = [image for entry in docker for image in _of_docker(entry, folder, blobs, name)]
     else:
@@ -137,33 +98,43 @@ def _read_folder(folder: Path, blobs: BlobStore, name: str) -> list[Image]:
     return found
 
 
-def _of_index(index: dict[str, Any], folder: Path, blobs: BlobStore, name: str, tags: dict[str, list[str]], depth: int) -> Iterator[Image]:
-    if depth > _DEPTH:
-        raise UsageError("its indexes are nested too deep")
-    for entry in index.get("manifests", []):
-        own = _name_in(entry) or name
-        manifest = _json(_blob_file(folder, entry["digest"]))
-        if entry.get("mediaType") in (INDEX, _DOCKER_INDEX) or "manifests" in manifest:
-            yield from _of_index(manifest, folder, blobs, own, tags, depth + 1)
-        elif (entry.get("platform") or {}).get("os") != "unknown":  # os "unknown" marks an attestation, which no machine runs
-            yield from _of_manifest(entry["digest"], manifest, folder, blobs, own, tags)
+class _Layout:
+    """Reads the images of one layout. `tags` are the names in docker's list, by the digest of a configuration."""
 
+    def __init__(self, folder: Path, blobs: BlobStore, tags: dict[str, list[str]]) -> None:
+        self._folder, self._blobs, self._tags = folder, blobs, tags
+        self._left = _ENTRIES_MAX
 
-def _of_manifest(
-    digest: str, manifest: dict[str, Any], folder: Path, blobs: BlobStore, name: str, tags: dict[str, list[str]]
-) -> Iterator[Image]:
-    config, layers = _described_blob(manifest["config"]), tuple(_described_blob(layer) for layer in manifest["layers"])
-    called = _called(tags.get(config.digest[7:]), name)
-    if any(_is_zstd(layer, folder) for layer in layers):
-        yield from _with_gzip(folder, config, layers, blobs, called)
-        return
-    for part in (digest, config.digest, *(layer.digest for layer in layers)):
-        if not blobs.has(part):
-            with open(_blob_file(folder, part), "rb") as file:
-                blobs.put_stream(file, part)
-    platform = _platform(blobs.read_json(config.digest))
-    for each in called:
-        yield Image(names.canonical(each), digest, platform, config, layers)
+    def images(self, index: Document, name: str, depth: int = 0) -> Iterator[Image]:
+        if depth > _DEPTH:
+            raise UsageError("its indexes are nested too deep")
+        for entry in index.manifests or ():
+            self._left -= 1
+            if self._left < 0:
+                raise UsageError(f"its indexes have more than {_ENTRIES_MAX} entries")
+            own = _name_in(entry) or name
+            document = documents.read(_blob_file(self._folder, entry.digest), Document)
+            if entry.media_type in (INDEX, _DOCKER_INDEX) or document.manifests is not None:
+                yield from self.images(document, own, depth + 1)
+            elif entry.platform is None or entry.platform.os != "unknown":  # os "unknown" marks an attestation, which no machine runs
+                yield from self._of_manifest(entry.digest, document, own)
+
+    def _of_manifest(self, digest: str, manifest: Document, name: str) -> Iterator[Image]:
+        if manifest.config is None or manifest.layers is None:
+            raise LabctlError(f"the manifest {digest} is damaged: it has no configuration, or no layers")
+        folder, blobs = self._folder, self._blobs
+        config, layers = _blob(manifest.config), tuple(_blob(layer) for layer in manifest.layers)
+        called = _called(self._tags.get(config.digest[7:]), name)
+        platform = _platform(documents.read(_blob_file(folder, config.digest), Config))
+        if any(_is_zstd(layer, folder) for layer in layers):
+            yield from _with_gzip(folder, config, layers, blobs, called)
+            return
+        for part in (digest, config.digest, *(layer.digest for layer in layers)):
+            if not blobs.has(part):
+                with open(_blob_file(folder, part), "rb") as file:
+                    blobs.put_stream(file, part)
+        for each in called:
+            yield Image(names.canonical(each), digest, platform, config, layers)
 
 
 def _called(tags: list[str] | None, name: str) -> list[str]:
@@ -186,7 +157,7 @@ def _with_gzip(folder: Path, config: Blob, layers: Iterable[Blob], blobs: BlobSt
     with open(raw, "rb") as file:
         blobs.put_stream(file, config.digest)
     for each in called:
-        yield put_image(blobs, names.canonical(each), _json(raw), verified, "")
+        yield put_image(blobs, names.canonical(each), documents.read(raw, dict[str, Any]), verified, "")
 
 
 def _verified(folder: Path, layer: Blob, blobs: BlobStore) -> Blob:
@@ -209,19 +180,19 @@ def _gzipped(path: Path, blobs: BlobStore) -> Blob:
         return Blob(*blobs.put_stream(packed), LAYER + "+gzip")
 
 
-def _of_docker(entry: dict[str, Any], folder: Path, blobs: BlobStore, name: str) -> Iterator[Image]:
-    config = _json(_inside(folder, entry["Config"]))
+def _of_docker(entry: Saved, folder: Path, blobs: BlobStore, name: str) -> Iterator[Image]:
+    config = documents.read(_inside(folder, entry.config), dict[str, Any])
     layers = []
-    for path in entry["Layers"]:
-        if zstd.is_zstd(_inside(folder, path)):
-            layers.append(_gzipped(_inside(folder, path), blobs))
+    for each in entry.layers:
+        if zstd.is_zstd(_inside(folder, each)):
+            layers.append(_gzipped(_inside(folder, each), blobs))
             continue
-        with open(_inside(folder, path), "rb") as file:
+        with open(_inside(folder, each), "rb") as file:
             gzipped = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             layers.append(Blob(*blobs.put_stream(file), LAYER + ("+gzip" if gzipped else "")))
-    for each in _called(entry.get("RepoTags"), name):
-        yield put_image(blobs, names.canonical(each), config, layers, "")
+    for called in _called(entry.tags, name):
+        yield put_image(blobs, names.canonical(called), config, layers, "")
 
 
 def _described(image: Image, blobs: BlobStore) -> dict[str, Any]:
@@ -243,9 +214,9 @@ def _as_docker(image: Image) -> dict[str, Any]:
     }
 
 
-def _name_in(entry: dict[str, Any]) -> str:
+def _name_in(entry: Entry) -> str:
     """Return the full name in an index entry, or "". The second key often holds only a tag, which is no name."""
-    annotations = entry.get("annotations") or {}
+    annotations = entry.annotations or {}
     for key in _NAME_KEYS:
         value = str(annotations.get(key, ""))
         if key == _NAME_KEYS[0] and value or "/" in value or ":" in value:
@@ -253,16 +224,16 @@ def _name_in(entry: dict[str, Any]) -> str:
     return ""
 
 
-def _described_blob(wire: dict[str, Any]) -> Blob:
-    return Blob(wire["digest"], wire["size"], wire.get("mediaType", LAYER))
+def _blob(described: Described) -> Blob:
+    return Blob(described.digest, described.size, described.media_type)
 
 
 def _wire(blob: Blob) -> dict[str, Any]:
     return {"mediaType": blob.media_type, "digest": blob.digest, "size": blob.size}
 
 
-def _platform(config: dict[str, Any]) -> str:
-    return names.platform_of(config.get("os", "linux"), config.get("architecture", ""), config.get("variant", ""))
+def _platform(config: Config) -> str:
+    return names.platform_of(config.os, config.architecture, config.variant or "")
 
 
 def _blob_file(folder: Path, digest: str) -> Path:
@@ -275,25 +246,21 @@ def _blob_file(folder: Path, digest: str) -> Path:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        raise UsageError(f"{name!r} is missing in it")
-    return path
-
-
-def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise LabctlError(f"{path.name} is damaged: {error}") from error
+        path = (folder / name).resolve()
+        if path.is_relative_to(folder.resolve()) and path.is_file():
+            return path
+    except (OSError, ValueError):  # too long, or with a zero byte
+        pass
+    raise UsageError(f"{name[:200]!r} is missing in it")
 
 
 def _canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _add(archive: tarfile.TarFile, name: str, value: Any) -> None:
+def _add(out: tarfile.TarFile, name: str, value: Any) -> None:
     content = _canonical_json(value)
     entry = tarfile.TarInfo(name)
     entry.size, entry.mode = len(content), 0o644
-    archive.addfile(entry, io.BytesIO(content))
+    out.addfile(entry, io.BytesIO(content))

@@ -6,13 +6,12 @@ Errors have the kubelet's words.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import tempfile
 from pathlib import Path
 
 from labctl.errors import ApiError
-from labctl.images import layout
+from labctl.images import documents, layout
 from labctl.images.blobs import BlobStore
 from labctl.images.index import Image
 from labctl.images.names import ImageName
@@ -78,8 +77,8 @@ class Puller:
         status, said = await self._skopeo("inspect", "--raw", *_tls(source, ""), f"docker://{source}")
         if status:
             return []
-        listed = [entry.get("platform", {}) for entry in json.loads(said).get("manifests", [])]
-        return sorted({f"{each.get('os')}/{each.get('architecture')}" for each in listed if each.get("os") not in (None, "unknown")})
+        listed = [entry.platform for entry in documents.decoded(said.encode(), documents.Document, source).manifests or ()]
+        return sorted({f"{each.os}/{each.architecture}" for each in listed if each and each.os not in (None, "unknown")})
 
     async def _skopeo(self, *arguments: str) -> tuple[int, str]:
         """Run skopeo and return (exit status, its output or, if it failed, its reason)."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from labctl.errors import LabctlError, UsageError
-from labctl.images import layout
+from labctl.images import archive, layout
 from labctl.images.blobs import BlobStore
 from labctl.images.index import Image
 from labctl.tarfiles import tarfile
@@ -174,7 +174,7 @@ def test_a_small_archive_that_unpacks_to_very_much_is_refused(blobs: BlobStore, 
 
 
 def test_an_archive_of_very_many_files_is_refused() -> None:
-    bounded = layout.Bounded("many.tar", most_files=3)
+    bounded = archive.Bounded("many.tar", most_files=3)
     for number in range(3):
         bounded(tarfile.TarInfo(f"{number}"), "/")
     with pytest.raises(UsageError, match=r"many\.tar has more than 3 files"):
