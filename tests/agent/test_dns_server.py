@@ -15,6 +15,7 @@ import pytest
 
 from labctl.agent.dns import main
 from labctl.agent.dns.main import Control
+from labctl.agent.dns.queues import queues_at
 from labctl.agent.dns.server import Server, is_own_address
 from labctl.agent.helper.companion import Companion
 
@@ -389,4 +390,43 @@ def test_what_is_no_request_harms_no_other(running, tmp_path, frame):
         client.sendall(frame)
         said = client.recv(300)
         assert said == b"" if frame[0] == 255 else b"error" in said
+    assert addresses(running.udp(question("web.default.svc.cluster.local"))) == ["10.247.3.4"]
+
+
+def waiting(queues):
+    """Whose packets wait, by address."""
+    found = {}
+    for each in queues:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                address = each.recvfrom(100)[1][0]
+                found[address] = found.get(address, 0) + 1
+    return found
+
+
+def test_who_floods_from_any_port_fills_no_queue_but_its_own():
+    place = ("127.0.0.1", free_port())
+    queues = queues_at(place)
+    try:
+        for _ in range(40):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as flood:
+                flood.bind(("127.0.0.2", 0))
+                for _ in range(500):
+                    flood.sendto(b"flood", place)
+        for number in range(3, 10):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.bind((f"127.0.0.{number}", 0))
+                client.sendto(b"once", place)
+        found = waiting(queues)
+        assert found.pop("127.0.0.2") < 20_000, "the flood was more than a queue holds"
+        assert found == {f"127.0.0.{number}": 1 for number in range(3, 10)}
+    finally:
+        for each in queues:
+            each.close()
+
+
+def test_no_second_server_listens_at_a_port(running, tmp_path, upstream):
+    second = Server(running.selector, lambda: "", upstream.port)
+    with pytest.raises(OSError, match="in use"):
+        second.use(running.server.zone, ("127.0.0.1", running.port), [])
     assert addresses(running.udp(question("web.default.svc.cluster.local"))) == ["10.247.3.4"]

@@ -3,7 +3,8 @@
     pod ── 10.247.0.10:53 ── the proxy's rules ──► MINION:10053 ─► answers.py ─► zone.py
     helper ── frames of JSON ──► control ─► zone                       └─► upstream.py ── the machine's own DNS server
 
-It has one thread and one selector. A slow client delays nobody, and a client that floods is read only a few times before the others get their turn.
+It has one thread and one selector. A slow client delays nobody. A client that floods is read only a few times before the others get their turn, and fills
+a queue that it shares with few (queues.py).
 It answers only pods and the minion itself, because it asks other servers for its clients.
 """
 
@@ -19,12 +20,12 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import upstream, wire
 from .answers import Answers, Ask, Ready
+from .queues import queues_at
 from .tcp import Connection, Tcp
 from .wire import Record
 from .zone import Found, Settings, Zone
 
 PACKETS_AT_ONCE = 64
-_QUEUE_BYTES = 1 << 20
 FAILING = ("servfail", "drop")
 """What a fault may make of every answer."""
 Send = Callable[[bytes], None]
@@ -59,7 +60,7 @@ class Server:
         self._upstream_port = upstream_port
         self._answers = Answers(Zone(Settings()))
         self._upstream = upstream.Upstream(selector, [])
-        self._udp: Optional[socket.socket] = None
+        self._udp: List[socket.socket] = []
         self._tcp: Optional[Tcp] = None
         self._place: Tuple[str, int] = ("", 0)
         self._networks: List[ipaddress.IPv4Network] = []
@@ -98,10 +99,10 @@ class Server:
 
     def close(self) -> None:
         self._upstream.close()
-        if self._udp is not None:
-            self._selector.unregister(self._udp)
-            self._udp.close()
-            self._udp = None
+        for udp in self._udp:
+            self._selector.unregister(udp)
+            udp.close()
+        self._udp = []
         if self._tcp is not None:
             self._tcp.close()
             self._tcp = None
@@ -113,22 +114,22 @@ class Server:
         return False
 
     def _listen(self, place: Tuple[str, int]) -> None:
-        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        queues: List[socket.socket] = []
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
-            udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUE_BYTES)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            for each in (udp, listening):
-                each.setblocking(False)
-                each.bind(place)
+            listening.setblocking(False)
+            listening.bind(place)  # first: another server's port is taken for TCP, but not for queues
             listening.listen(128)
+            queues += queues_at(place)
         except OSError:
-            udp.close()
-            listening.close()
+            for each in (*queues, listening):
+                each.close()
             raise
         self.close()
-        self._udp, self._place = udp, place
-        self._selector.register(udp, selectors.EVENT_READ, lambda _mask: self._packets(udp))
+        self._udp, self._place = queues, place
+        for udp in queues:
+            self._selector.register(udp, selectors.EVENT_READ, partial(self._packets, udp))
         self._tcp = Tcp(self._selector, listening, self._allowed, self._query_over_tcp)
 
     def _allowed(self, client: str) -> bool:
@@ -140,7 +141,7 @@ class Server:
             known = self._known[client] = any(address in network for network in self._networks) or self._own(client)
         return known
 
-    def _packets(self, udp: socket.socket) -> None:
+    def _packets(self, udp: socket.socket, _mask: int) -> None:
         for _ in range(PACKETS_AT_ONCE):
             try:
                 data, client = udp.recvfrom(wire.TCP_BYTES)
