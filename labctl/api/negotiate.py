@@ -22,7 +22,7 @@ TABLE = "Table"
 PARTIAL = "PartialObjectMetadata"
 PARTIAL_LIST = "PartialObjectMetadataList"
 DISCOVERY = "APIGroupDiscoveryList"
-OBJECT_SHAPES = frozenset({("meta.k8s.io", "v1", TABLE), ("meta.k8s.io", "v1", PARTIAL), ("meta.k8s.io", "v1", PARTIAL_LIST)})
+OBJECT_SHAPES = frozenset(("meta.k8s.io", version, name) for version in ("v1", "v1beta1") for name in (TABLE, PARTIAL, PARTIAL_LIST))
 NO_SHAPES: frozenset[tuple[str, str, str]] = frozenset()
 DISCOVERY_SHAPES = frozenset({("apidiscovery.k8s.io", "v2", DISCOVERY)})
 
@@ -36,10 +36,11 @@ PATCH_TYPES = (
 
 
 class Format(msgspec.Struct, frozen=True):
-    """The form of an answer. `shape` is the kind that the client asked for with `as=`; it is empty for the object itself."""
+    """The form of an answer. `shape` is the kind that the client asked for with `as=`; it is empty for the object itself. `version` is the shape's."""
 
     shape: str = ""
     yaml: bool = False
+    version: str = "v1"
 
     @property
     def content_type(self) -> str:
@@ -63,8 +64,9 @@ def accepted(accept: str, shapes: frozenset[tuple[str, str, str]] = OBJECT_SHAPE
         wanted = parameters.get("as", "")
         if not wanted:
             return Format(yaml=yaml)
-        if (parameters.get("g", ""), parameters.get("v", ""), wanted) in shapes:
-            return Format(shape=PARTIAL if wanted == PARTIAL_LIST else wanted, yaml=yaml)
+        version = parameters.get("v", "")
+        if (parameters.get("g", ""), version, wanted) in shapes:
+            return Format(shape=PARTIAL if wanted == PARTIAL_LIST else wanted, yaml=yaml, version=version)
     raise status.not_acceptable(ACCEPTED)
 
 

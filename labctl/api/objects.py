@@ -9,6 +9,7 @@ from labctl.api import answer, bodies, negotiate, query, watches
 from labctl.api.authorize import Authorizer
 from labctl.api.call import Call
 from labctl.api.lists import ALL, Lists
+from labctl.api.negotiate import Format
 from labctl.api.repeats import Repeats
 from labctl.api.shapes import Shape
 from labctl.clock import Clock
@@ -44,7 +45,7 @@ class Objects:
             self._repeats.learn(call)
         if not form.shape or target.subresource == "scale":
             return await call.answer(client_bytes(entry), form=form)
-        return await call.answer(self._shape(call, form.shape).one(entry), form=form)
+        return await call.answer(self._shape(call, form).one(entry), form=form)
 
     async def list(self, call: Call) -> web.StreamResponse:
         form = call.format
@@ -52,12 +53,12 @@ class Objects:
         if options in ALL and not form.shape and call.kind.conversion is None:
             objects = self._lists.objects(call.kind, call.target.namespace)
             metadata = {"resourceVersion": str(self._resources.store.revision)}
-            return await call.answer_list(self._shape(call, "").plain_list(metadata, objects), form=form)
+            return await call.answer_list(self._shape(call, form).plain_list(metadata, objects), form=form)
         listed = self._resources.list(call.kind, call.target.namespace, options)
         return await self._answer_list(call, listed, form)
 
     async def watch(self, call: Call) -> web.StreamResponse:
-        return await watches.serve(call, self._resources, self._shape(call, call.format.shape), query.list_options(call.query))
+        return await watches.serve(call, self._resources, self._shape(call, call.format), query.list_options(call.query))
 
     async def create(self, call: Call) -> web.StreamResponse:
         target = call.target
@@ -101,7 +102,7 @@ class Objects:
     async def _answer_list(self, call: Call, listed: ListResult, form: negotiate.Format) -> web.StreamResponse:
         if call.kind.conversion is not None:
             listed = msgspec.structs.replace(listed, entries=await self._resources.converted(call.kind, listed.entries))
-        return await call.answer_list(await self._shape(call, form.shape).many(listed), form=form)
+        return await call.answer_list(await self._shape(call, form).many(listed), form=form)
 
     async def _converted(self, call: Call, entry: Entry) -> Entry:
         return entry if call.kind.conversion is None else (await self._resources.converted(call.kind, [entry]))[0]
@@ -116,12 +117,12 @@ class Objects:
         # Binding, eviction and scale answer with another object than the one that was written.
         whole = call.target.subresource in _WHOLE
         entry = await self._converted(call, written.entry) if whole else written.entry
-        body = self._shape(call, form.shape).one(entry) if form.shape and not call.target.subresource else client_bytes(entry)
+        body = self._shape(call, form).one(entry) if form.shape and not call.target.subresource else client_bytes(entry)
         extra = answer.warning_lines(written.warnings) if written.warnings else b""
         return await call.answer(body, code, form=form, extra=extra)
 
-    def _shape(self, call: Call, shape: str) -> Shape:
-        return Shape(call.kind, shape, call.query.first("includeObject"), self._resources.view, self._clock.wall)
+    def _shape(self, call: Call, form: Format) -> Shape:
+        return Shape(call.kind, form, call.query.first("includeObject"), self._resources.view, self._clock.wall)
 
 
 _WHOLE = ("", "status", "finalize", "approval", "ephemeralcontainers", "resize")

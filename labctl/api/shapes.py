@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from labctl.api import status
-from labctl.api.negotiate import PARTIAL, TABLE
+from labctl.api.negotiate import PARTIAL, TABLE, Format
 from labctl.api.pieces import Pieces, joined
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.encoding import client_bytes
@@ -21,7 +21,6 @@ from labctl.resources.service import ListResult, WatchEvent
 from labctl.store.interface import Entry
 
 _encode = msgspec.json.Encoder().encode
-_META_HEAD = b'{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":'
 _ROWS_AT_ONCE = 100
 _INCLUDE = ("None", "Metadata", "Object")
 
@@ -38,11 +37,12 @@ _cut = msgspec.json.Decoder(_Cut).decode
 class Shape:
     """Encodes objects of one kind for one request. `include` is the query's includeObject, for Tables only."""
 
-    def __init__(self, kind: Kind, shape: str, include: str, view_of: ViewOf, wall_s: Callable[[], float]) -> None:
+    def __init__(self, kind: Kind, form: Format, include: str, view_of: ViewOf, wall_s: Callable[[], float]) -> None:
         if include and include not in _INCLUDE:
             raise status.bad_request(f'unrecognized includeObject value: "{include}"')
         self.kind = kind
-        self.shape = shape
+        self.shape = form.shape
+        self._version = form.version
         self._columns = kind.columns or (NAME, AGE)
         self._include = include or "Metadata"
         self._view_of = view_of
@@ -53,7 +53,7 @@ class Shape:
         if not self.shape:
             return client_bytes(entry)
         if self.shape == PARTIAL:
-            return partial(client_bytes(entry))
+            return self._partial(client_bytes(entry))
         return self._enclosed(self._rows([entry]), {"resourceVersion": str(entry.revision)}, columns=True)
 
     async def many(self, listed: ListResult) -> Pieces:
@@ -71,8 +71,8 @@ class Shape:
             table = self._enclosed(rows, metadata, columns=True)
             return Pieces(len(table), (table,))
         if self.shape == PARTIAL:
-            objects = joined([partial(client_bytes(e)) for e in listed.entries])
-            return _list("PartialObjectMetadataList", "meta.k8s.io/v1", metadata, objects)
+            objects = joined([self._partial(client_bytes(e)) for e in listed.entries])
+            return _list("PartialObjectMetadataList", f"meta.k8s.io/{self._version}", metadata, objects)
         return self.plain_list(metadata, joined([e.client_bytes or client_bytes(e) for e in listed.entries]))
 
     def plain_list(self, metadata: dict[str, Any], objects: Pieces) -> Pieces:
@@ -86,7 +86,7 @@ class Shape:
                 event.line = b'{"type":"%s","object":%s}\n' % (event.type.encode(), client_bytes(event.entry))
             return event.line
         if self.shape == PARTIAL:
-            obj = partial(client_bytes(event.entry))
+            obj = self._partial(client_bytes(event.entry))
         else:
             obj = self._event_table(event)
         return b'{"type":"%s","object":%s}\n' % (event.type.encode(), obj)
@@ -95,7 +95,7 @@ class Shape:
         columns, self._headed = not self._headed, True
         metadata = {"resourceVersion": str(event.entry.revision)}
         if event.type == "BOOKMARK":
-            row = b'{"cells":[],"object":%s}' % partial(client_bytes(event.entry))
+            row = b'{"cells":[],"object":%s}' % self._partial(client_bytes(event.entry))
             return self._enclosed([row], metadata, columns)
         return self._enclosed(self._rows([event.entry]), metadata, columns)
 
@@ -108,20 +108,29 @@ class Shape:
         cells = _encode([column.cell(view, now) for column in self._columns])
         if self._include == "None":
             return b'{"cells":%s,"object":null}' % cells
-        return b'{"cells":%s,"object":%s}' % (cells, client_bytes(entry) if self._include == "Object" else partial(client_bytes(entry)))
+        return b'{"cells":%s,"object":%s}' % (
+            cells,
+            client_bytes(entry) if self._include == "Object" else self._partial(client_bytes(entry)),
+        )
+
+    def _partial(self, value: bytes) -> bytes:
+        """Returns the object as PartialObjectMetadata."""
+        head = b'{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/%s","metadata":' % self._version.encode()
+        return head + bytes(_cut(value).metadata) + b"}"
+
+    @property
+    def content_type(self) -> str:
+        """Returns a watch's content type, as a real server says it."""
+        return f"application/json;as={self.shape};g=meta.k8s.io;v={self._version}" if self.shape else "application/json"
 
     def _enclosed(self, rows: list[bytes], metadata: dict[str, Any], columns: bool) -> bytes:
         definitions = _encode([_definition(c) for c in self._columns]) if columns else b"null"
-        return b'{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":%s,"columnDefinitions":%s,"rows":[%s]}' % (
+        return b'{"kind":"Table","apiVersion":"meta.k8s.io/%s","metadata":%s,"columnDefinitions":%s,"rows":[%s]}' % (
+            self._version.encode(),
             _encode(metadata),
             definitions,
             b",".join(rows),
         )
-
-
-def partial(value: bytes) -> bytes:
-    """Returns the object as PartialObjectMetadata."""
-    return _META_HEAD + bytes(_cut(value).metadata) + b"}"
 
 
 def _list(kind: str, api_version: str, metadata: dict[str, Any], objects: Pieces) -> Pieces:

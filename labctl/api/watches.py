@@ -140,9 +140,7 @@ class _Lines:
     """Sends JSON lines in chunks, straight to the connection: with a hundred watchers, each write of an object is sent a hundred times."""
 
     def __init__(self, call: Call, shape: Shape) -> None:
-        headers = {"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
-        if shape.shape:
-            headers["Content-Type"] = f"application/json;as={shape.shape};g=meta.k8s.io;v=v1"
+        headers = {"Content-Type": shape.content_type, "Cache-Control": "no-cache, private"}
         self._request = call.request
         self._response = web.StreamResponse(headers=headers)
         self._chunked = call.request.version == HttpVersion11

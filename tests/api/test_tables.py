@@ -80,3 +80,18 @@ async def test_a_shape_nobody_knows_falls_through_to_the_next(api: ApiServer) ->
         assert code == 406
         _, listed = await fetch(http, MAPS, "application/json;as=Table;v=v9;g=meta.k8s.io,application/json")
         assert listed["kind"] == "ConfigMapList"
+
+
+async def test_the_older_version_of_each_shape_is_answered_too(api: ApiServer) -> None:
+    """Older programs ask for it alone."""
+    beta = "meta.k8s.io/v1beta1"
+    async with api.session() as http:
+        await make(http, "a")
+        _, table = await fetch(http, MAPS, "application/json;as=Table;v=v1beta1;g=meta.k8s.io")
+        _, one = await fetch(http, f"{MAPS}/a", PARTIAL.replace("v=v1", "v=v1beta1"))
+        _, many = await fetch(http, MAPS, PARTIAL_LIST.replace("v=v1", "v=v1beta1"))
+        async with http.get(f"{MAPS}?watch=1", headers={"Accept": TABLE.replace("v=v1", "v=v1beta1")}) as answered:
+            event = json.loads(await answered.content.readline())
+            assert answered.headers["Content-Type"] == "application/json;as=Table;g=meta.k8s.io;v=v1beta1"
+    assert (table["apiVersion"], table["rows"][0]["object"]["apiVersion"], event["object"]["apiVersion"]) == (beta, beta, beta)
+    assert (one["apiVersion"], many["apiVersion"], many["items"][0]["apiVersion"]) == (beta, beta, beta)
