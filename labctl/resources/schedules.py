@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
 
@@ -19,10 +20,49 @@ _EVERY = re.compile(r"@every ((?:\d{1,9}(?:\.\d{1,9})?(?:h|m|s|ms))+)", re.ASCII
 _PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)", re.ASCII)
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _MAX_CHARACTERS = 256
+_MONTHS = {name: number for number, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
+_DAYS = {name: number for number, name in enumerate("sun mon tue wed thu fri sat".split())}
+_BOUNDS: tuple[tuple[int, int, Mapping[str, int]], ...] = ((0, 59, {}), (0, 23, {}), (1, 31, {}), (1, 12, _MONTHS), (0, 6, _DAYS))
+"""Least, most and names of minutes, hours, days of the month, months, and days of the week, of which 7 is none."""
+
+
+def _check(item: str, least: int, most: int, names: Mapping[str, int]) -> None:
+    """Raises ValueError if Kubernetes' library would not read this number, range or step. The one that is used here knows more than that: L, W, #, 7."""
+    span, *steps = item.split("/")
+    low, *high = span.split("-")
+    if low in ("*", "?"):
+        first, last = least, most
+    else:
+        first = _number(low, names)
+        last = _number(high[0], names) if high else first
+        if len(high) > 1:
+            raise ValueError(f"too many hyphens: {item}")
+    if len(steps) > 1:
+        raise ValueError(f"too many slashes: {item}")
+    step = _number(steps[0], {}) if steps else 1
+    if steps and not high:
+        last = most
+    if first < least:
+        raise ValueError(f"beginning of range ({first}) below minimum ({least}): {item}")
+    if last > most:
+        raise ValueError(f"end of range ({last}) above maximum ({most}): {item}")
+    if first > last:
+        raise ValueError(f"beginning of range ({first}) beyond end of range ({last}): {item}")
+    if step == 0:
+        raise ValueError(f"step of range should be a positive number: {item}")
+
+
+def _number(text: str, names: Mapping[str, int]) -> int:
+    known = names.get(text.lower())
+    if known is not None:
+        return known
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ValueError(f'failed to parse int from {text}: strconv.Atoi: parsing "{text}": invalid syntax')
+    return int(text)
 
 
 class Schedule:
-    """The times that a cron expression names. Raises ValueError for an invalid expression, and for one that names no time."""
+    """The times that a cron expression names. Raises ValueError for an invalid expression."""
 
     def __init__(self, text: str) -> None:
         if len(text) > _MAX_CHARACTERS:
@@ -35,11 +75,14 @@ class Schedule:
             return
         if text.startswith("@") and text not in _MACROS:
             raise ValueError(f"unrecognized descriptor: {text}")
-        self._fields = _MACROS.get(text, text).replace("?", "*")
-        parts = self._fields.split()
+        parts = _MACROS.get(text, text).split()
         if len(parts) != 5:
             raise ValueError(f"expected exactly 5 fields, found {len(parts)}: [{' '.join(parts)}]")
-        self.next_after(0.0)  # so that cronsim checks the fields now
+        for part, bounds in zip(parts, _BOUNDS, strict=True):
+            for item in filter(None, part.split(",")):
+                _check(item, *bounds)
+        self._fields = " ".join(",".join(filter(None, part.split(","))) or "*" for part in parts).replace("?", "*")
+        self.next_after(0.0)  # so that cronsim reads the fields now
 
     def next_after(self, wall_s: float, zone: str = "", begun_s: float = 0.0) -> float | None:
         """Returns the first time after `wall_s`, in seconds since the epoch; `@every` counts from `begun_s`. None means that there is none."""
@@ -62,6 +105,8 @@ class Schedule:
         try:
             return next(CronSim(self._fields, datetime.fromtimestamp(wall_s, where), reverse)).timestamp()
         except CronSimError as error:
+            if str(error) == "Bad day-of-month":
+                return None  # the month has no such day, as in `0 0 31 2 *`: each day by itself was found right before
             raise ValueError(str(error)) from None
         except StopIteration:
             return None

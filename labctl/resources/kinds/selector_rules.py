@@ -9,13 +9,15 @@ from labctl.resources import fields, names
 from labctl.resources.kind import FieldError
 
 
-def label_selector(path: str, selector: Mapping[str, Any] | None, *, may_be_empty: bool = False) -> Iterator[FieldError]:
-    """Validates a metav1.LabelSelector."""
+def label_selector(
+    path: str, selector: Mapping[str, Any] | None, *, may_be_empty: bool = False, of: str = "deployment"
+) -> Iterator[FieldError]:
+    """Validates a metav1.LabelSelector. `of` is what Kubernetes calls the kind in its sentence; a ReplicaSet it calls a deployment, too."""
     if selector is None:
         yield fields.required(path)
         return
     if not may_be_empty and not selector.get("matchLabels") and not selector.get("matchExpressions"):
-        yield fields.invalid(path, selector, "empty selector is invalid for this resource")
+        yield fields.invalid(path, selector, f"empty selector is invalid for {of}")
     yield from names.labels(f"{path}.matchLabels", selector.get("matchLabels") or {})
     for number, expression in enumerate(selector.get("matchExpressions") or ()):
         yield from _expression(f"{path}.matchExpressions[{number}]", expression)

@@ -54,8 +54,8 @@ def template(kind: str, spec: Mapping[str, Any], matches: bool | None) -> Iterat
 
 def labelled_template(spec: Object, selector: Mapping[str, Any] | None) -> bool | None:
     """Returns the argument `matches` of `template` for kinds with a LabelSelector."""
-    if not selector:
-        return None
+    if selector is None:
+        return False  # as if it selected nothing
     return selects(selector, (spec.get("template") or {}).get("metadata", {}).get("labels", {}))
 
 

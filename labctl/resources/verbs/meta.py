@@ -18,6 +18,8 @@ _SUFFIX_LENGTH = 5
 _GENERATED_MAX = 63 - _SUFFIX_LENGTH
 _KEPT = ("name", "generateName", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
 _MAY_BE_EMPTY = ("labels", "annotations", "finalizers", "ownerReferences", "generateName")
+_STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
+_ANY_FINALIZER = ("admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io")
 _KEPT_BY_STATUS = ("finalizers", "ownerReferences")
 _UUID_FREE = ~(0xF << 76 | 0x3 << 62)  # the bits of a UUID that its version and its variant leave free
 _UUID_FIXED = 0x4 << 76 | 0x2 << 62
@@ -126,6 +128,8 @@ def validate(kind: Kind, metadata: dict[str, Any], old: dict[str, Any] | None) -
         yield from _validate_owners(metadata["ownerReferences"])
     if "finalizers" in metadata:
         yield from _validate_finalizers(metadata["finalizers"], old)
+        if kind.decoder is None and kind.group not in _ANY_FINALIZER:
+            yield from _standard_finalizers(metadata["finalizers"])
 
 
 def _validate_name(kind: Kind, metadata: dict[str, Any]) -> Iterator[FieldError]:
@@ -140,7 +144,7 @@ def _validate_name(kind: Kind, metadata: dict[str, Any]) -> Iterator[FieldError]
 
 
 def _validate_owners(owners: list[dict[str, Any]]) -> Iterator[FieldError]:
-    controllers = 0
+    controllers: list[str] = []
     for owner in owners:
         for name, why in (
             ("apiVersion", "version must not be empty"),
@@ -150,10 +154,21 @@ def _validate_owners(owners: list[dict[str, Any]]) -> Iterator[FieldError]:
         ):
             if not owner.get(name):
                 yield fields.invalid(f"metadata.ownerReferences.{name}", owner.get(name, ""), why)
-        controllers += bool(owner.get("controller"))
-    if controllers > 1:
-        why = f"Only one reference can have Controller set to true. Found {controllers}"
+        if (owner.get("apiVersion"), owner.get("kind")) == ("v1", "Event"):
+            yield fields.invalid("metadata.ownerReferences", owner, "/v1, Kind=Event is disallowed from being an owner")
+        if owner.get("controller"):
+            controllers.append(f"{owner.get('kind', '')}/{owner.get('name', '')}")
+    for other in controllers[1:]:
+        why = f'Only one reference can have Controller set to true. Found "true" in references for {controllers[0]} and {other}'
         yield fields.invalid("metadata.ownerReferences", owners, why)
+
+
+def _standard_finalizers(finalizers: list[str]) -> Iterator[FieldError]:
+    """Finalizers of Kubernetes' own kinds have a domain, but for those that the server itself knows."""
+    for index, finalizer in enumerate(finalizers):
+        if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
+            why = "name is neither a standard finalizer name nor is it fully qualified"
+            yield fields.invalid(f"metadata.finalizers[{index}]", finalizer, why)
 
 
 def _validate_finalizers(finalizers: list[str], old: dict[str, Any] | None) -> Iterator[FieldError]:

@@ -225,7 +225,7 @@ OTHER_CASES = [
     (
         "nodes",
         {"metadata": {"name": "web"}, "spec": {"taints": [{"key": "a", "effect": "Sometimes"}]}},
-        'spec.taints[0].effect: Unsupported value: "Sometimes": supported values: "NoExecute", "NoSchedule", "PreferNoSchedule"',
+        'metadata.taints[0].effect: Unsupported value: "Sometimes": supported values: "NoExecute", "NoSchedule", "PreferNoSchedule"',
     ),
     (
         "leases.coordination.k8s.io",
@@ -304,7 +304,7 @@ UPDATES = [
         "nodes",
         {"metadata": {"name": "web"}, "spec": {"podCIDR": "10.246.1.0/24"}},
         {"spec": {"podCIDR": "10.246.2.0/24"}},
-        "spec.podCIDR: Forbidden: node updates may only change labels, taints, or capacity",
+        'spec.podCIDRs: Forbidden: node updates may not change podCIDR except from "" to valid',
     ),
     (
         "machines.labctl.internal",

@@ -74,7 +74,7 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     spec = new.get("spec", {})
     yield from workloads.not_negative("spec", spec, "minReadySeconds", "revisionHistoryLimit")
     selector = spec.get("selector")
-    yield from workloads.label_selector("spec.selector", selector)
+    yield from workloads.label_selector("spec.selector", selector, of="daemonset")
     yield from workloads.selector_immutable(new, old)
     if old is None or spec != old["spec"]:
         yield from _strategy(spec["updateStrategy"])

@@ -107,7 +107,7 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     yield from workloads.not_negative("spec", spec, "replicas", "minReadySeconds", "revisionHistoryLimit")
     yield from workloads.not_negative("spec.ordinals", spec.get("ordinals") or {}, "start")
     selector = spec.get("selector")
-    yield from workloads.label_selector("spec.selector", selector)
+    yield from workloads.label_selector("spec.selector", selector, of="statefulset")
     if old is not None and _fixed(spec) != _fixed(old["spec"]):
         names = "'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds'"
         yield fields.forbidden("spec", f"updates to statefulset spec for fields other than {names} are forbidden")

@@ -23,11 +23,18 @@ _TYPES = {
     "Object": "object",
     "External": "external",
 }
+_MISSING = {
+    "Object": "must set either a target value or averageValue",
+    "External": "must set either a target value for metric or a per-pod target",
+    "Pods": "must specify a positive target averageValue",
+}
 _TARGETS = ("AverageValue", "Utilization", "Value")
 _POLICIES = ("Percent", "Pods")
 _SELECT = ("Disabled", "Max", "Min")
 _MOST_WINDOW_S, _MOST_PERIOD_S = 3600, 1800
-_POSITIVE, _NOT_NEGATIVE = "must be greater than 0", "must be greater than or equal to zero"
+_POSITIVE, _ABOVE_ZERO = "must be greater than 0", "must be greater than zero"
+_NOT_NEGATIVE = "must be greater than or equal to zero"
+_NO_GROUP = "apiVersion must specify API group"
 
 
 class TargetReference(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -132,8 +139,9 @@ class HorizontalPodAutoscaler(Viewed, frozen=True, rename="camel", gc=False):
 # -- rules
 
 
-def validate(new: Object, _old: Object | None) -> Iterator[FieldError]:
+def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     spec = new.get("spec") or {}
+    before = ((old or {}).get("spec") or {}).get("scaleTargetRef")
     least, most = spec.get("minReplicas", 1), spec.get("maxReplicas", 0)
     if least < 1:
         yield fields.invalid("spec.minReplicas", least, "must be greater than or equal to 1")
@@ -142,16 +150,25 @@ def validate(new: Object, _old: Object | None) -> Iterator[FieldError]:
     if most < least:
         yield fields.invalid("spec.maxReplicas", most, "must be greater than or equal to `minReplicas`")
     target = spec.get("scaleTargetRef") or {}
-    for field in ("kind", "name"):
-        if not target.get(field):
-            yield fields.required(f"spec.scaleTargetRef.{field}")
-        else:
-            yield from names.checked(f"spec.scaleTargetRef.{field}", target[field], names.path_segment)
+    yield from _reference("spec.scaleTargetRef", target)
+    if "/" not in target.get("apiVersion", "") and target.get("kind") != "ReplicationController" and (old is None or target != before):
+        yield fields.invalid("spec.scaleTargetRef.apiVersion", target.get("apiVersion", ""), _NO_GROUP)
     for index, metric in enumerate(spec.get("metrics") or ()):
         yield from _metric(f"spec.metrics[{index}]", metric)
     for direction, rules in (spec.get("behavior") or {}).items():
         if rules:
             yield from _rules(f"spec.behavior.{direction}", rules)
+
+
+def _reference(path: str, target: Mapping[str, Any]) -> Iterator[FieldError]:
+    for field in ("kind", "name"):
+        if not target.get(field):
+            yield fields.required(f"{path}.{field}")
+        else:
+            yield from names.checked(f"{path}.{field}", target[field], names.path_segment)
+    if target.get("apiVersion", "").count("/") > 1:
+        why = f"unexpected GroupVersion string: {target['apiVersion']}"
+        yield fields.invalid(f"{path}.apiVersion", target["apiVersion"], why)
 
 
 def _metric(path: str, metric: Mapping[str, Any]) -> Iterator[FieldError]:
@@ -169,14 +186,40 @@ def _metric(path: str, metric: Mapping[str, Any]) -> Iterator[FieldError]:
     for other in _TYPES.values():
         if other != _TYPES[kind] and metric.get(other) is not None:
             yield fields.forbidden(f"{path}.{other}", "must populate the given metric source only")
-    if source is None or kind not in ("Resource", "ContainerResource"):
+    if source is None:
         return
     at, target = f"{path}.{_TYPES[kind]}", source.get("target") or {}
-    if not source.get("name"):
-        yield fields.required(f"{at}.name", "must specify a resource name")
-    if kind == "ContainerResource" and not source.get("container"):
-        yield fields.required(f"{at}.container", "must specify a container")
+    if kind in ("Resource", "ContainerResource"):
+        yield from _resource(at, source, target, container=kind == "ContainerResource")
+        return
+    if kind == "Object":
+        yield from _reference(f"{at}.describedObject", source.get("describedObject") or {})
+    name = (source.get("metric") or {}).get("name", "")
+    if not name:
+        yield fields.required(f"{at}.metric.name", "must specify a metric name")
+    else:
+        yield from names.checked(f"{at}.metric.name", name, names.path_segment)
     yield from _target(f"{at}.target", target)
+    value, average = target.get("value"), target.get("averageValue")
+    if average is None and (value is None or kind == "Pods"):
+        yield fields.required(f"{at}.target.averageValue", _MISSING[kind])
+    if kind == "External" and value is not None and average is not None:
+        yield fields.forbidden(f"{at}.target.value", "may not set both a target value for metric and a per-pod target")
+
+
+def _resource(path: str, source: Mapping[str, Any], target: Mapping[str, Any], *, container: bool) -> Iterator[FieldError]:
+    if not source.get("name"):
+        yield fields.required(f"{path}.name", "must specify a resource name")
+    if container and not source.get("container"):
+        yield fields.required(f"{path}.container", "must specify a container")
+    elif container:
+        yield from names.checked(f"{path}.container", source["container"], names.label)
+    yield from _target(f"{path}.target", target)
+    share, average = target.get("averageUtilization"), target.get("averageValue")
+    if share is None and average is None:
+        yield fields.required(f"{path}.target.averageUtilization", "must set either a target raw value or a target utilization")
+    if share is not None and average is not None:
+        yield fields.forbidden(f"{path}.target.averageValue", "may not set both a target raw value and a target utilization")
 
 
 def _target(path: str, target: Mapping[str, Any]) -> Iterator[FieldError]:
@@ -185,15 +228,12 @@ def _target(path: str, target: Mapping[str, Any]) -> Iterator[FieldError]:
         yield fields.required(f"{path}.type", "must specify a metric target type")
     elif kind not in _TARGETS:
         yield fields.invalid(f"{path}.type", kind, "must be either Utilization, Value, or AverageValue")
-    share, value = target.get("averageUtilization"), target.get("averageValue")
+    for name in ("value", "averageValue"):
+        if target.get(name) is not None and quantities.parse(target[name]) <= 0:
+            yield fields.invalid(f"{path}.{name}", target[name], "must be positive")
+    share = target.get("averageUtilization")
     if share is not None and share < 1:
         yield fields.invalid(f"{path}.averageUtilization", share, _POSITIVE)
-    if share is not None and value is not None:
-        yield fields.forbidden(f"{path}.averageValue", "may not set both a target raw value and a target utilization")
-    if share is None and value is None:
-        yield fields.required(f"{path}.averageUtilization", "must set either a target raw value or a target utilization")
-    if value is not None and quantities.parse(value) <= 0:
-        yield fields.invalid(f"{path}.averageValue", value, "must be positive")
 
 
 def _rules(path: str, rules: Mapping[str, Any]) -> Iterator[FieldError]:
@@ -208,6 +248,9 @@ def _rules(path: str, rules: Mapping[str, Any]) -> Iterator[FieldError]:
         yield fields.required(f"{path}.policies", "must specify at least one Policy")
     for index, policy in enumerate(rules.get("policies") or ()):
         yield from _policy(f"{path}.policies[{index}]", policy)
+    tolerance = rules.get("tolerance")
+    if tolerance is not None and quantities.parse(tolerance) < 0:
+        yield fields.invalid(f"{path}.tolerance", tolerance, "must be greater than or equal to 0")
 
 
 def _policy(path: str, policy: Mapping[str, Any]) -> Iterator[FieldError]:
@@ -215,9 +258,9 @@ def _policy(path: str, policy: Mapping[str, Any]) -> Iterator[FieldError]:
         yield fields.not_supported(f"{path}.type", policy.get("type", ""), _POLICIES)
     value, period = policy.get("value", 0), policy.get("periodSeconds", 0)
     if value <= 0:
-        yield fields.invalid(f"{path}.value", value, _POSITIVE)
+        yield fields.invalid(f"{path}.value", value, _ABOVE_ZERO)
     if period <= 0:
-        yield fields.invalid(f"{path}.periodSeconds", period, _POSITIVE)
+        yield fields.invalid(f"{path}.periodSeconds", period, _ABOVE_ZERO)
     if period > _MOST_PERIOD_S:
         yield fields.invalid(f"{path}.periodSeconds", period, f"must be less than or equal to {_MOST_PERIOD_S}")
 
@@ -283,11 +326,11 @@ def _shown(view: HorizontalPodAutoscaler, index: int, metric: Metric) -> str:
     return f"{name}: {now}/{source.target.average_utilization}%"
 
 
-def _reference(view: Any, _now_s: float) -> str:
+def _shown_reference(view: Any, _now_s: float) -> str:
     return f"{view.spec.scale_target_ref.kind}/{view.spec.scale_target_ref.name}"
 
 
-REFERENCE = Column("Reference", _reference, description="What is scaled.")
+REFERENCE = Column("Reference", _shown_reference, description="What is scaled.")
 BOUNDS = (
     Column("MinPods", lambda view, _now: str(view.spec.min_replicas), description="The fewest pods."),
     Column("MaxPods", lambda view, _now: view.spec.max_replicas, type="integer", description="The most pods."),

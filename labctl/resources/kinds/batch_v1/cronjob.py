@@ -12,7 +12,7 @@ from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME, joined, since
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
 from labctl.resources.kinds import workloads
-from labctl.resources.kinds.batch_v1 import job
+from labctl.resources.kinds.batch_v1 import job, job_rules
 from labctl.resources.kinds.core_v1 import pod_rules
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
 from labctl.resources.kinds.core_v1.pod_view import PodTemplate
@@ -66,17 +66,19 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     yield from workloads.not_negative("spec", spec, "startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit")
     if spec["concurrencyPolicy"] not in _POLICIES:
         yield fields.not_supported("spec.concurrencyPolicy", spec["concurrencyPolicy"], _POLICIES)
-    yield from _times(spec)
+    yield from _times(spec, old)
     template = spec.get("jobTemplate", {}).get("spec")
     if template is None:
         yield fields.required("spec.jobTemplate.spec")
     elif old is None or spec != old["spec"]:
+        if template.get("selector") is not None:
+            yield fields.invalid("spec.jobTemplate.spec.selector", template["selector"], "`selector` will be auto-generated")
         if template.get("manualSelector"):
             yield fields.not_supported("spec.jobTemplate.spec.manualSelector", True, ("nil", "false"))
-        yield from job.rules("spec.jobTemplate.spec", template)
+        yield from job_rules.rules("spec.jobTemplate.spec", template)
 
 
-def _times(spec: Object) -> Iterator[FieldError]:
+def _times(spec: Object, old: Object | None) -> Iterator[FieldError]:
     schedule, zone = spec.get("schedule", ""), spec.get("timeZone")
     if not schedule:
         yield fields.required("spec.schedule")
@@ -87,13 +89,20 @@ def _times(spec: Object) -> Iterator[FieldError]:
             Schedule(schedule)
         except ValueError as error:
             yield fields.invalid("spec.schedule", schedule, str(error))
-    if zone is not None and not _known(zone):
+    if zone is None or (old is not None and old["spec"].get("timeZone") == zone):
+        return
+    if not zone:
+        yield fields.invalid("spec.timeZone", zone, "timeZone must be nil or non-empty string")
+    elif zone.lower() == "local":
+        why = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"
+        yield fields.invalid("spec.timeZone", zone, why)
+    elif not _known(zone):
         yield fields.invalid("spec.timeZone", zone, f"unknown time zone {zone}")
 
 
 def _known(zone: str) -> bool:
     try:
-        return bool(_ZONE.fullmatch(zone)) and zone.lower() != "local" and ZoneInfo(zone) is not None
+        return bool(_ZONE.fullmatch(zone)) and ZoneInfo(zone) is not None
     except (OSError, ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError
         return False
 

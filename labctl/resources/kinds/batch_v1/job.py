@@ -8,22 +8,20 @@ from typing import Any
 import msgspec
 
 from labctl.clock import parse_rfc3339
-from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME, duration
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
 from labctl.resources.kinds import workloads
-from labctl.resources.kinds.core_v1 import pod_rules
+from labctl.resources.kinds.batch_v1 import job_rules
+from labctl.resources.kinds.batch_v1.job_rules import INDEXED as INDEXED
+from labctl.resources.kinds.batch_v1.job_rules import NAME_LABEL as NAME_LABEL
+from labctl.resources.kinds.batch_v1.job_rules import OLD_NAME_LABEL as OLD_NAME_LABEL
+from labctl.resources.kinds.batch_v1.job_rules import OLD_UID_LABEL as OLD_UID_LABEL
+from labctl.resources.kinds.batch_v1.job_rules import UID_LABEL as UID_LABEL
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
 from labctl.resources.kinds.core_v1.pod_defaults import POD_TYPES
 from labctl.resources.kinds.core_v1.pod_view import PodTemplate
 from labctl.resources.kinds.shared import Condition, condition_status
 from labctl.resources.selectors import Selector, of_json
-
-UID_LABEL, NAME_LABEL = "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"
-OLD_UID_LABEL, OLD_NAME_LABEL = "controller-uid", "job-name"
-INDEXED = "Indexed"
-_MAX_INDEXED = 100_000
-_ACTIONS = ("Count", "FailIndex", "FailJob", "Ignore")
 
 
 class ExitCodes(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -131,106 +129,22 @@ def prepare(new: Object, old: Object | None) -> None:
     spec, metadata = new["spec"], new["metadata"]
     if spec.get("manualSelector") or "template" not in spec:
         return
-    labels = spec["template"].setdefault("metadata", {}).setdefault("labels", {})
     uid, name = metadata["uid"], metadata.get("name", "")
-    labels |= {UID_LABEL: uid, OLD_UID_LABEL: uid, NAME_LABEL: name, OLD_NAME_LABEL: name}
-    spec["selector"] = {"matchLabels": {UID_LABEL: uid}}
+    labels = spec["template"].setdefault("metadata", {}).setdefault("labels", {})
+    for key, value in ((UID_LABEL, uid), (OLD_UID_LABEL, uid), (NAME_LABEL, name), (OLD_NAME_LABEL, name)):
+        labels.setdefault(key, value)
+    spec.setdefault("selector", {}).setdefault("matchLabels", {}).setdefault(UID_LABEL, uid)
     _defaults(new)
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     spec = new.get("spec", {})
-    yield from rules("spec", spec, new)
+    yield from job_rules.selector(new, new=old is None)
+    yield from job_rules.rules("spec", spec)
     if old is None:
-        yield from workloads.label_selector("spec.selector", spec.get("selector"))
+        yield from job_rules.host_names(new)
     else:
-        yield from _changed(spec, old["spec"], old)
-
-
-def rules(path: str, spec: Object, job: Object | None = None) -> Iterator[FieldError]:
-    """Validates a job's spec, in a Job or in a CronJob's template."""
-    counts = ("parallelism", "completions", "backoffLimit", "backoffLimitPerIndex", "maxFailedIndexes")
-    yield from workloads.not_negative(path, spec, *counts, "activeDeadlineSeconds", "ttlSecondsAfterFinished")
-    yield from _mode(path, spec)
-    yield from _policies(path, spec)
-    template = spec.get("template")
-    if template is None:
-        yield fields.required(f"{path}.template")
-        return
-    labels = template.get("metadata", {}).get("labels", {})
-    if job is not None and spec.get("selector") and not workloads.selects(spec["selector"], labels):
-        yield fields.invalid(f"{path}.template.metadata.labels", labels, "`selector` does not match template `labels`")
-    yield from pod_rules.template(f"{path}.template", template)
-    if template.get("spec") is None:
-        return
-    policy = template["spec"]["restartPolicy"]
-    if policy == "Always":
-        yield fields.required(f"{path}.template.spec.restartPolicy", 'valid values: "OnFailure", "Never"')
-
-
-def _mode(path: str, spec: Object) -> Iterator[FieldError]:
-    mode = spec.get("completionMode", "NonIndexed")
-    if mode not in ("NonIndexed", INDEXED):
-        yield fields.not_supported(f"{path}.completionMode", mode, ("NonIndexed", INDEXED))
-    if mode == INDEXED:
-        if spec.get("completions") is None:
-            yield fields.required(f"{path}.completions", f"when completion mode is {INDEXED}")
-        elif spec["completions"] > _MAX_INDEXED and (spec.get("parallelism") or 0) > _MAX_INDEXED:
-            yield fields.invalid(f"{path}.parallelism", spec["parallelism"], f"must be less than or equal to {_MAX_INDEXED}")
-        return
-    for name in ("backoffLimitPerIndex", "maxFailedIndexes"):
-        if spec.get(name) is not None:
-            why = "requires indexed completion mode" if name == "backoffLimitPerIndex" else "when backoffLimitPerIndex is not specified"
-            yield fields.invalid(f"{path}.{name}", spec[name], why)
-    if spec.get("successPolicy"):
-        yield fields.invalid(f"{path}.successPolicy", spec["successPolicy"], "requires indexed completion mode")
-
-
-def _policies(path: str, spec: Object) -> Iterator[FieldError]:
-    replacement = spec.get("podReplacementPolicy")
-    if replacement not in (None, "TerminatingOrFailed", "Failed"):
-        yield fields.not_supported(f"{path}.podReplacementPolicy", replacement, ("Failed", "TerminatingOrFailed"))
-    policy = spec.get("podFailurePolicy")
-    if policy is None:
-        return
-    if (spec.get("template") or {}).get("spec", {}).get("restartPolicy") not in ("Never", None):
-        policy_path = f"{path}.template.spec.restartPolicy"
-        yield fields.invalid(
-            policy_path, spec["template"]["spec"]["restartPolicy"], 'only "Never" is supported when podFailurePolicy is specified'
-        )
-    for number, rule in enumerate(policy.get("rules") or ()):
-        yield from _failure_rule(f"{path}.podFailurePolicy.rules[{number}]", rule, spec)
-
-
-def _failure_rule(path: str, rule: Object, spec: Object) -> Iterator[FieldError]:
-    action, codes = rule.get("action", ""), rule.get("onExitCodes")
-    if action not in _ACTIONS:
-        yield fields.not_supported(f"{path}.action", action, _ACTIONS)
-    elif action == "FailIndex" and spec.get("backoffLimitPerIndex") is None:
-        yield fields.invalid(f"{path}.action", action, "requires the backoffLimitPerIndex to be set")
-    if bool(codes) == bool(rule.get("onPodConditions")):
-        yield fields.invalid(path, rule, "specifying one of OnExitCodes and OnPodConditions is required")
-    if codes:
-        values = codes.get("values") or ()
-        if codes.get("operator") not in ("In", "NotIn"):
-            yield fields.not_supported(f"{path}.onExitCodes.operator", codes.get("operator", ""), ("In", "NotIn"))
-        if not values:
-            yield fields.invalid(f"{path}.onExitCodes.values", values, "at least one value is required")
-        elif codes.get("operator") == "In" and 0 in values:
-            yield fields.invalid(f"{path}.onExitCodes.values[{list(values).index(0)}]", 0, "must not be 0 for the In operator")
-
-
-def _changed(spec: Object, old: Object, job: Object) -> Iterator[FieldError]:
-    """Refuses changes of the fields by which pods were counted, and changes of the template unless the job is suspended and never ran."""
-    names_ = ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
-    indexed = spec.get("completionMode") == INDEXED
-    if not (indexed and spec.get("completions") == spec.get("parallelism")):
-        names_.append("completions")
-    if not (old.get("suspend") and not job.get("status", {}).get("startTime")):
-        names_.append("template")
-    for name in names_:
-        if spec.get(name) != old.get(name):
-            yield fields.invalid(f"spec.{name}", spec.get(name), "field is immutable")
+        yield from job_rules.changed(spec, old["spec"], old)
 
 
 def spec_defaults(spec: Object) -> None:

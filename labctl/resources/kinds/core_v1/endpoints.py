@@ -11,6 +11,7 @@ from labctl.resources.cells import AGE, NAME, NONE, first_three
 from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults, Viewed
 from labctl.resources.kinds.core_v1.container_rules import PROTOCOLS
 from labctl.resources.kinds.shared import ObjectReference
+from labctl.resources.labels import key_errors
 
 
 class EndpointAddress(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -46,14 +47,26 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
             yield fields.required(at, "must specify `addresses` or `notReadyAddresses`")
         for part in ("addresses", "notReadyAddresses"):
             for position, address in enumerate(subset.get(part, ())):
-                yield from names.checked(f"{at}.{part}[{position}].ip", address.get("ip", ""), names.outside_address)
+                yield from _address(f"{at}.{part}[{position}]", address)
         ports = subset.get("ports", ())
         for position, port in enumerate(ports):
             if len(ports) > 1 and not port.get("name"):
                 yield fields.required(f"{at}.ports[{position}].name")
+            elif port.get("name"):
+                yield from names.checked(f"{at}.ports[{position}].name", port["name"], names.label)
             yield from names.checked(f"{at}.ports[{position}].port", port.get("port", 0), names.port)
             if port["protocol"] not in PROTOCOLS:
                 yield fields.not_supported(f"{at}.ports[{position}].protocol", port["protocol"], PROTOCOLS)
+            if port.get("appProtocol") is not None:
+                yield from names.checked(f"{at}.ports[{position}].appProtocol", port["appProtocol"], key_errors)
+
+
+def _address(path: str, address: Object) -> Iterator[FieldError]:
+    yield from names.checked(f"{path}.ip", address.get("ip", ""), names.outside_address)
+    if address.get("hostname"):
+        yield from names.checked(f"{path}.hostname", address["hostname"], names.label)
+    if address.get("nodeName") is not None:
+        yield from names.checked(f"{path}.nodeName", address["nodeName"], names.subdomain)
 
 
 def first_addresses(endpoints: Endpoints, _now_s: float) -> str:

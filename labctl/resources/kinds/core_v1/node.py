@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -83,30 +83,43 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     spec = new.get("spec", {})
     seen = set()
     for index, taint in enumerate(spec.get("taints", ())):
-        at, key, effect = f"spec.taints[{index}]", taint.get("key", ""), taint.get("effect", "")
+        at, key, effect = f"metadata.taints[{index}]", taint.get("key", ""), taint.get("effect", "")
         yield from names.checked(f"{at}.key", key, key_errors)
         if taint.get("value"):
             yield from names.checked(f"{at}.value", taint["value"], value_errors)
-        if effect not in EFFECTS:
+        if not effect:
+            yield fields.required(f"{at}.effect")
+        elif effect not in EFFECTS:
             yield fields.not_supported(f"{at}.effect", effect, EFFECTS)
         if (key, effect) in seen:
             yield FieldError(
                 at, "FieldValueDuplicate", f"Duplicate value: {fields.shown(taint)}: taints must be unique by key and effect pair"
             )
         seen.add((key, effect))
-    for name, value in (("podCIDR", spec.get("podCIDR")), *((f"podCIDRs[{i}]", cidr) for i, cidr in enumerate(spec.get("podCIDRs", ())))):
-        if value:
-            yield from names.checked(f"spec.{name}", value, names.network)
-    had = (old or {}).get("spec", {}).get("podCIDR")
-    if had and spec.get("podCIDR") != had:
-        why = "node updates may only change labels, taints, or capacity (or configSource, if the DynamicKubeletConfig feature gate is enabled)"
-        yield fields.forbidden("spec.podCIDR", why)
+    yield from _ranges(spec.get("podCIDRs") or ())
+    before = (old or {}).get("spec") or {}
+    had = before.get("podCIDRs") or [before["podCIDR"]] if before.get("podCIDR") else []
+    if had and list(had) != list(spec.get("podCIDRs") or ()):
+        yield fields.forbidden("spec.podCIDRs", 'node updates may not change podCIDR except from "" to valid')
+    if before.get("providerID") and spec.get("providerID") != before["providerID"]:
+        yield fields.forbidden("spec.providerID", 'node updates may not change providerID except from "" to valid')
+
+
+def _ranges(ranges: Sequence[str]) -> Iterator[FieldError]:
+    wrong = [error for index, cidr in enumerate(ranges) for error in names.checked(f"spec.podCIDRs[{index}]", cidr, names.network)]
+    yield from wrong
+    families = ["IPv6" if ":" in cidr else "IPv4" for cidr in ranges]
+    if not wrong and len(set(families)) < len(families):
+        yield fields.invalid("spec.podCIDRs", list(ranges), "may specify no more than one CIDR for each IP family")
+        for index, cidr in enumerate(ranges):
+            if cidr in ranges[:index]:
+                yield fields.duplicate(f"spec.podCIDRs[{index}]", cidr)
 
 
 def prepare(new: Object, _old: Object | None) -> None:
-    """Fills podCIDRs from podCIDR, or the other way round. A new node keeps its status, because its agent creates it with one."""
+    """Fills podCIDRs from podCIDR, which counts if both are there, or the other way round. A new node keeps its status, because its agent creates it with one."""
     spec = new.setdefault("spec", {})
-    if spec.get("podCIDR") and not spec.get("podCIDRs"):
+    if spec.get("podCIDR") and (spec.get("podCIDRs") or [""])[0] != spec["podCIDR"]:
         spec["podCIDRs"] = [spec["podCIDR"]]
     elif spec.get("podCIDRs") and not spec.get("podCIDR"):
         spec["podCIDR"] = spec["podCIDRs"][0]

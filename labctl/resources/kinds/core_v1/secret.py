@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+import json
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 
 from labctl.resources import fields
@@ -17,8 +18,8 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "kubernetes.io/tls": ("tls.crt", "tls.key"),
     "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
     "kubernetes.io/dockercfg": (".dockercfg",),
-    "kubernetes.io/ssh-auth": ("ssh-privatekey",),
 }
+_JSON = ("kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg")
 
 
 class Secret(Viewed, frozen=True, rename="camel", gc=False):
@@ -42,11 +43,32 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     for key in _NEEDED.get(new["type"], ()):
         if key not in data:
             yield fields.required(f"data[{key}]")
+        elif new["type"] in _JSON:
+            yield from _docker_config(f"data[{key}]", data[key])
+    if new["type"] == "kubernetes.io/basic-auth" and not data.keys() & {"username", "password"}:
+        yield fields.required("data[username]")
+        yield fields.required("data[password]")
+    if new["type"] == "kubernetes.io/ssh-auth" and not data.get("ssh-privatekey"):
+        yield fields.required("data[ssh-privatekey]")
     if new["type"] == ACCOUNT_TOKEN and not (new["metadata"].get("annotations") or {}).get(ACCOUNT_NAME):
         yield fields.required(f"metadata.annotations[{ACCOUNT_NAME}]")
     if old is not None and new["type"] != old["type"]:
         yield fields.invalid("type", new["type"], "field is immutable")
     yield from data_rules.immutable(new, old, "data")
+
+
+def _docker_config(path: str, base64: str) -> Iterator[FieldError]:
+    """Check that a registry's password file is a JSON object, without showing any of it."""
+    text = b64decode(base64).decode(errors="replace")
+    try:
+        why = "" if isinstance(json.loads(text), dict) else "json: cannot unmarshal the text into Go value of type map[string]interface {}"
+    except json.JSONDecodeError as error:
+        at_end = error.pos >= len(text.rstrip())
+        why = "unexpected end of JSON input" if at_end else f"invalid character {text[error.pos]!r} looking for beginning of value"
+    except RecursionError:
+        why = "exceeded max depth"
+    if why:
+        yield fields.invalid(path, "<secret contents redacted>", why)
 
 
 def selectable(secret: Secret) -> Mapping[str, str]:

@@ -12,11 +12,13 @@ from labctl.resources.cells import AGE, NAME, first_three
 from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults, Viewed
 from labctl.resources.kinds.core_v1.container_rules import PROTOCOLS
 from labctl.resources.kinds.shared import ObjectReference
+from labctl.resources.labels import key_errors, value_errors
 
 _ADDRESS_TYPES = ("FQDN", "IPv4", "IPv6")
 _MAX_ENDPOINTS = 1000
 _MAX_ADDRESSES = 100
 _MAX_PORTS = 20_000
+_MAX_HINTS = 8
 SERVICE_LABEL = "kubernetes.io/service-name"
 MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by"
 
@@ -103,6 +105,23 @@ def _endpoint(path: str, type_: str, endpoint: Object) -> Iterator[FieldError]:
         yield from names.checked(f"{path}.hostname", endpoint["hostname"], names.label)
     if endpoint.get("nodeName"):
         yield from names.checked(f"{path}.nodeName", endpoint["nodeName"], names.subdomain)
+    for part in ("forZones", "forNodes"):
+        yield from _hints(f"{path}.hints.{part}", (endpoint.get("hints") or {}).get(part) or (), part == "forZones")
+
+
+def _hints(path: str, hints: Sequence[Object], zones: bool) -> Iterator[FieldError]:
+    """Check which zones, or nodes, an endpoint is meant for."""
+    if len(hints) > _MAX_HINTS:
+        yield fields.too_many(path, len(hints), _MAX_HINTS)
+        return
+    seen: set[str] = set()
+    for index, hint in enumerate(hints):
+        at, name = f"{path}[{index}].name", hint.get("name", "")
+        if name in seen:
+            yield fields.duplicate(at, name)
+        else:
+            yield from names.checked(at, name, value_errors if zones else names.subdomain)
+        seen.add(name)
 
 
 def _ports(ports: Sequence[Object]) -> Iterator[FieldError]:
@@ -122,6 +141,8 @@ def _ports(ports: Sequence[Object]) -> Iterator[FieldError]:
             yield from names.checked(f"{at}.port", port["port"], names.port)
         if port.get("protocol", "TCP") not in PROTOCOLS:
             yield fields.not_supported(f"{at}.protocol", port["protocol"], PROTOCOLS)
+        if port.get("appProtocol") is not None:
+            yield from names.checked(f"{at}.appProtocol", port["appProtocol"], key_errors)
 
 
 def ports(slice_: EndpointSlice, _now_s: float) -> str:
