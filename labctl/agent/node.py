@@ -42,9 +42,12 @@ def capacity(settings: Settings) -> Tuple[Dict[str, str], Dict[str, str]]:
 
 
 def left_to_pods(settings: Settings) -> Tuple[int, int]:
-    """Return the bytes of memory, and the processes, that all pods together may have. The rest is the machine's own, whatever pods do."""
-    memory = settings.memory_bytes or facts.memory_bytes()
-    return max(1, memory - settings.memory_reserved_bytes), max(1, facts.pids_max() - PIDS_RESERVED)
+    """Return the bytes of memory, and the processes, that all pods together may have. The rest is the machine's own, whatever pods do.
+
+    Of a small machine pods have half, so that some can run at all.
+    """
+    memory, pids = settings.memory_bytes or facts.memory_bytes(), facts.pids_max()
+    return max(memory // 2, memory - settings.memory_reserved_bytes), max(pids // 2, pids - PIDS_RESERVED)
 
 
 def disk_missing(settings: Settings) -> Tuple[int, int]:

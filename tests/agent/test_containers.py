@@ -1,6 +1,7 @@
 """From a pod's words to what the Runtime starts: commands, users, capabilities, limits, mounts, and the OCI configuration made of it."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -312,3 +313,5 @@ def test_the_machine_keeps_some_memory_and_processes_to_itself():
     memory, pids = left_to_pods(settings)
     assert memory == GIB - settings.memory_reserved_bytes
     assert 0 < pids < pids_max()
+    small = replace(settings, memory_bytes=settings.memory_reserved_bytes)
+    assert left_to_pods(small)[0] == settings.memory_reserved_bytes // 2, "some can run at all"

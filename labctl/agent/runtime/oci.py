@@ -22,6 +22,7 @@ ALL_CAPABILITIES = (
 """In the kernel's order: the index is the capability's number."""
 
 _MASKED = (
+    "/proc/asound",
     "/proc/acpi",
     "/proc/kcore",
     "/proc/keys",
@@ -31,8 +32,9 @@ _MASKED = (
     "/proc/sched_debug",
     "/proc/scsi",
     "/sys/firmware",
+    "/sys/devices/virtual/powercap",
 )
-_READ_ONLY = ("/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+_READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _SYSTEM_MOUNTS: Sequence[Dict[str, Any]] = (
     {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
     {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
