@@ -10,6 +10,7 @@ from labctl.admission.limitranger import LimitDefaults, LimitRanger
 from labctl.admission.matching import EVERY_VERB
 from labctl.admission.noderestriction import NodeRestriction
 from labctl.admission.nodewritelimit import NodeWriteLimit
+from labctl.admission.podsecurity.step import PodSecurity
 from labctl.admission.priority import Priority
 from labctl.admission.resourcequota import ResourceQuota
 from labctl.admission.roleescalation import RoleEscalation
@@ -56,6 +57,7 @@ def builtin_admission(
         validating=(
             NodeRestriction(client),
             RoleEscalation(client, rbac),
+            PodSecurity(client),
             EventRateLimit(clock),
             NodeWriteLimit(clock),
             WhenThere("LimitRanger", client, "limitranges", lambda: LimitRanger(client), LimitRanger.kinds, LimitRanger.verbs),
