@@ -111,7 +111,7 @@ class Asker:
         except WebhookFailed as error:
             if not webhook.fails:
                 return seen, None
-            raise _internal(f'failed calling webhook "{webhook.name}": {said}: {error}') from None
+            raise failures.internal(f'failed calling webhook "{webhook.name}": {said}: {error}') from None
 
     async def _wanted(self, attributes: Attributes, webhook: Webhook, kind: Kind, asked: Object) -> bool:
         conditions = webhook.conditions()
@@ -154,10 +154,6 @@ def _judged(webhook: Webhook, response: Object, attributes: Attributes) -> None:
     raise ApiError(number, str(result.get("reason") or ""), f"{said}: {why}" if why else f"{said} without explanation")
 
 
-def _internal(why: str) -> ApiError:
-    return ApiError(500, "InternalError", f"Internal error occurred: {why}", details={"causes": [{"message": why}]})
-
-
 class MutatingWebhooks:
     """A mutating step."""
 
@@ -192,7 +188,7 @@ class MutatingWebhooks:
             return False
         if attributes.new is None:
             why = f'admission webhook "{webhook.name}" attempted to modify the object, which is not supported for this operation'
-            raise _internal(why)
+            raise failures.internal(why)
         before = encoding.encode(attributes.new)
         try:
             patched = _patched(response, seen.new or {})
@@ -200,7 +196,7 @@ class MutatingWebhooks:
         except (WebhookFailed, ApiError) as error:
             if not webhook.fails:
                 return False
-            raise _internal(f'failed calling webhook "{webhook.name}": {error}') from None
+            raise failures.internal(f'failed calling webhook "{webhook.name}": {error}') from None
         return encoding.encode(attributes.new) != before
 
 

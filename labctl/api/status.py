@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from labctl.errors import ApiError, Compacted, Conflict, LabctlError, Unavailable, Unreachable
+from labctl.resources import failures
 
 _encode = msgspec.json.Encoder().encode
 _DETAILED = frozenset(
@@ -58,7 +59,7 @@ def from_exception(error: Exception) -> ApiError:
 
 
 def internal(text: str) -> ApiError:
-    return ApiError(500, "InternalError", f"Internal error occurred: {text}", details={"causes": [{"message": text}]})
+    return failures.internal(text)
 
 
 def bad_request(message: str) -> ApiError:

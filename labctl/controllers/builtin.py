@@ -64,7 +64,7 @@ def builtin_controllers(
         StatefulSets(settings),
         Jobs(settings),
         CronJobs(),
-        Disruption(),
+        Disruption(registry),
         Autoscalers(registry, usage),
         CustomResources(registry),
         EphemeralVolumes(),

@@ -3,8 +3,7 @@
     matching pods ─► how many there should be (from their controllers) ─► how many must be healthy, how many are ─► disruptionsAllowed
 
 An eviction takes one of the allowed disruptions (resources/verbs/eviction.py) and writes the pod's name beside it. The name is removed when
-the pod is seen
-to be deleted, or after two minutes.
+the pod is seen to be deleted, or after two minutes. A controller may be of a custom kind, if that has the subresource `scale`.
 """
 
 from __future__ import annotations
@@ -16,10 +15,13 @@ from typing import Any
 from labctl.clock import parse_rfc3339, rfc3339
 from labctl.controllers.indexes import DEPLOYMENTS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, STATEFUL_SETS
 from labctl.reconcile.plan import NOTHING, Index, Key, Patch, Plan, Seen, View
+from labctl.resources.kind import OwnerReference
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.kinds.policy_v1.poddisruptionbudget import PodDisruptionBudget
 from labctl.resources.kinds.shared import condition
+from labctl.resources.registry import Registry
 from labctl.resources.shares import share
+from labctl.resources.verbs.subresources import scale_object, unscaled
 
 BUDGETS = "poddisruptionbudgets.policy"
 DISRUPTED_S = 120.0
@@ -37,7 +39,8 @@ class Disruption:
     name = "disruption-controller"
     kind = BUDGETS
 
-    def __init__(self) -> None:
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
         scaled = dict.fromkeys(_SCALED.values(), _of_owner)
         self.watches = {BUDGETS: lambda _view, seen: (seen.key,), PODS: _of_pod, **scaled}
         self.indexes: Mapping[tuple[str, str], Index] = {}
@@ -48,7 +51,7 @@ class Disruption:
             return NOTHING
         pods = [pod for pod in view.all(PODS, budget.metadata.namespace) if budget.pod_selector.matches(pod.metadata.labels)]
         disrupted, again_s = _still_disrupted(budget, pods, view.wall())
-        expected, wanted, trouble = _expected(view, budget, pods)
+        expected, wanted, trouble = _expected(view, self._registry, budget, pods)
         healthy = sum(pod.ready and pod.active and pod.metadata.name not in disrupted for pod in pods)
         allowed = max(0, healthy - wanted) if expected and not trouble else 0
         status = {
@@ -71,17 +74,17 @@ def _still_disrupted(budget: PodDisruptionBudget, pods: Sequence[Pod], wall_s: f
     return kept, min((left_s for left_s in left.values() if left_s > 0), default=None)
 
 
-def _expected(view: View, budget: PodDisruptionBudget, pods: Sequence[Pod]) -> tuple[int, int, str]:
+def _expected(view: View, registry: Registry, budget: PodDisruptionBudget, pods: Sequence[Pod]) -> tuple[int, int, str]:
     """Return how many pods there should be, how many of them must be healthy, and why that can't be known, if it can't."""
     spec = budget.spec
     if spec.max_unavailable is not None:
-        expected, trouble = _scale(view, pods)
+        expected, trouble = _scale(view, registry, pods)
         missing = _share(spec.max_unavailable, expected)
         return expected, max(0, expected - missing), trouble
     if isinstance(spec.min_available, int):
         return len(pods), spec.min_available, ""
     if spec.min_available is not None:
-        expected, trouble = _scale(view, pods)
+        expected, trouble = _scale(view, registry, pods)
         return expected, _share(spec.min_available, expected), trouble
     return len(pods), 0, ""
 
@@ -91,12 +94,12 @@ def _share(value: int | str, of: int) -> int:
     return share(value, of)
 
 
-def _scale(view: View, pods: Sequence[Pod]) -> tuple[int, str]:
+def _scale(view: View, registry: Registry, pods: Sequence[Pod]) -> tuple[int, str]:
     """Return the sum of what the pods' controllers want."""
     wanted: dict[str, int] = {}
     for pod in pods:
         owner = pod.metadata.controller
-        scaled = _owner(view, pod.metadata.namespace, owner)
+        scaled = _scaled_by(view, registry, pod.metadata.namespace, owner)
         if scaled is None:
             what = (
                 f"pod {pod.metadata.name} has no controller that can be scaled"
@@ -104,18 +107,31 @@ def _scale(view: View, pods: Sequence[Pod]) -> tuple[int, str]:
                 else f"{owner.kind} {owner.name} can't be scaled"
             )
             return 0, what
-        wanted[scaled.metadata.uid] = scaled.spec.replicas
+        uid, wanted[uid] = scaled
     return sum(wanted.values()), ""
 
 
-def _owner(view: View, namespace: str, owner: Any) -> Any:
-    """Return the controller that sets the number: a ReplicaSet's Deployment, if it has one."""
-    resource = _SCALED.get((owner.api_version, owner.kind)) if owner else None
-    found = view.get(resource, f"{namespace}/{owner.name}") if resource else None
+def _scaled_by(view: View, registry: Registry, namespace: str, owner: OwnerReference | None) -> tuple[str, int] | None:
+    """Return the uid of the controller that sets the number, a ReplicaSet's Deployment if it has one, and the number."""
+    if owner is None:
+        return None
+    resource = _SCALED.get((owner.api_version, owner.kind))
+    if resource is None:
+        return _custom(view, registry, namespace, owner)
+    found = view.get(resource, f"{namespace}/{owner.name}")
     if found is None or found.metadata.uid != owner.uid:
         return None
     above = found.metadata.controller
-    return (_owner(view, namespace, above) if above else None) or found
+    of_above = _scaled_by(view, registry, namespace, above) if above and (above.api_version, above.kind) in _SCALED else None
+    return of_above or (found.metadata.uid, found.spec.replicas)
+
+
+def _custom(view: View, registry: Registry, namespace: str, owner: OwnerReference) -> tuple[str, int] | None:
+    kind = registry.of(owner.api_version, owner.kind)
+    found = view.raw(kind.stored.resource, f"{namespace}/{owner.name}") if kind and kind.stored.scale else None
+    if kind is None or found is None or found["metadata"]["uid"] != owner.uid or unscaled(kind.stored, found):
+        return None
+    return owner.uid, scale_object(kind.stored, found)["spec"]["replicas"]
 
 
 def _report(budget: PodDisruptionBudget, status: dict[str, Any], disrupted: Mapping[str, str], trouble: str, stamp: str) -> Iterator[Patch]:

@@ -54,6 +54,10 @@ def precondition(kind: Kind, name: str, why: str) -> ApiError:
     return ApiError(409, "Conflict", f'Operation cannot be fulfilled on {called} "{name}": {why}', details=details)
 
 
+def internal(why: str) -> ApiError:
+    return ApiError(500, "InternalError", f"Internal error occurred: {why}", details={"causes": [{"message": why}]})
+
+
 def forbidden(kind: Kind, name: str, why: str, causes: Sequence[dict[str, str]] = ()) -> ApiError:
     details = _details(kind, name)
     if causes:

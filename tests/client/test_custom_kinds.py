@@ -190,6 +190,45 @@ async def test_status_and_scale_are_subresources(api: ApiServer) -> None:
     assert json.loads(await ok(api, "get", "--raw", "/apis/example.com/v1/namespaces/default/widgets/w/scale"))["status"]["replicas"] == 2
 
 
+async def test_an_object_without_replicas_has_no_scale_until_somebody_sets_it(api: ApiServer) -> None:
+    """Its autoscaler says so, too."""
+    paths = {"specReplicasPath": ".spec.free.wanted", "statusReplicasPath": ".status.replicas"}
+    await defined(api, definition(subresources={"status": {}, "scale": paths}))
+    await ok(api, "create", "-f", "-", stdin=widget())
+    path, why = "/apis/example.com/v1/namespaces/default/widgets/w/scale", 'the spec replicas field ".spec.free.wanted" does not exist'
+    code, _out, error = await api.kubectl("get", "--raw", path)
+    assert (code, error.strip()) == (1, f"Error from server (InternalError): Internal error occurred: {why}")
+    await ok(api, "autoscale", "widget/w", "--max=5", "--min=4")
+    await ok(api, "wait", "hpa/w", "--for=condition=AbleToScale=false", "--timeout=20s")
+    assert why in await ok(api, "get", "hpa", "w", "-o", "jsonpath={.status.conditions[*].message}")
+    assert await ok(api, "scale", "widget/w", "--replicas=4") == "widget.example.com/w scaled\n"
+    assert json.loads(await ok(api, "get", "--raw", path))["spec"]["replicas"] == 4
+    assert (await stored(api))["spec"]["free"] == {"wanted": 4}
+
+
+async def test_a_disruption_budget_counts_what_a_custom_controller_wants(api: ApiServer) -> None:
+    await defined(api)
+    await ok(api, "create", "-f", "-", stdin=widget(replicas=6))
+    owner = {
+        "apiVersion": "example.com/v1",
+        "kind": "Widget",
+        "name": "w",
+        "controller": True,
+        "uid": (await stored(api))["metadata"]["uid"],
+    }
+    budget = {"selector": {"matchLabels": {"app": "w"}}, "maxUnavailable": 1}
+    pod = {"labels": {"app": "w"}, "ownerReferences": [owner]}
+    made = (
+        {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "b"}, "spec": budget},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", **pod}, "spec": {"containers": [{"name": "c", "image": "x"}]}},
+    )
+    for each in made:
+        await ok(api, "create", "-f", "-", stdin=each)
+    await ok(api, "wait", "pdb/b", "--for=jsonpath={.status.expectedPods}=6", "--timeout=10s")
+    status = json.loads(await ok(api, "get", "pdb", "b", "-o", "json"))["status"]
+    assert status["desiredHealthy"] == 5 and status["conditions"][0]["reason"] == "InsufficientPods"
+
+
 async def test_patches_and_server_side_apply(api: ApiServer) -> None:
     await defined(api)
     await ok(api, "apply", "--server-side", "--field-manager=one", "-f", "-", stdin=widget(parts=[{"id": "a", "count": 1}]))

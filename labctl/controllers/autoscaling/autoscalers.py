@@ -24,7 +24,7 @@ from labctl.resources.quantities import parse as amount_of
 from labctl.resources.registry import Registry
 from labctl.resources.selectors import parse as parse_selector
 from labctl.resources.usage import NoUsage, UsageReader
-from labctl.resources.verbs.subresources import scale_object
+from labctl.resources.verbs.subresources import scale_object, unscaled
 
 EVERY_S = 15.0
 Said = tuple[bool, str, str]
@@ -113,6 +113,8 @@ class Autoscalers:
             return None, f'{stored.resource} "{wanted.name}" not found'
         if stored.scale is None:
             return None, "the server could not find the requested resource"
+        if why := unscaled(stored, obj):
+            return None, f"Internal error occurred: {why}"
         scale = scale_object(stored, obj)
         revision, selector = int(obj["metadata"]["resourceVersion"]), scale["status"].get("selector") or ""
         return Target(stored.resource, key, scale["spec"]["replicas"], selector, stored.scale.replicas, revision), ""

@@ -101,9 +101,18 @@ def _not_bound(name: str, why: str) -> ApiError:
 
 
 def scale_of(kind: Kind, entry: Entry) -> Entry:
-    """Returns the autoscaling/v1 Scale of a stored object."""
-    body = encoding.encode(scale_object(kind.stored, encoding.decoded(entry)))
+    """Returns the autoscaling/v1 Scale of a stored object. Raises 500 if the object has no number of replicas."""
+    obj = encoding.decoded(entry)
+    if why := unscaled(kind.stored, obj):
+        raise failures.internal(why)
+    body = encoding.encode(scale_object(kind.stored, obj))
     return Entry(entry.key, body, entry.revision, entry.created, client_bytes=body)
+
+
+def unscaled(kind: Kind, obj: Object) -> str:
+    """Returns why an object has no Scale to read: nobody has set the number yet, which only an object of a custom kind may lack. Who sets it finds 0."""
+    path = _scale_paths(kind).replicas
+    return "" if _at(obj, path) is not None else f'the spec replicas field ".{path}" does not exist'
 
 
 def scale_object(kind: Kind, obj: Object) -> Object:
