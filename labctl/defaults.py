@@ -13,6 +13,17 @@ DNS_PORT = 10053  # of each minion's DNS server; pods ask port 53 of its virtual
 DRAIN_S = 1.0  # how long an ending pod waits at most until every minion has let it go
 BACKOFF_S = 10.0  # before a failed container is started again, the first time
 PEERS_PORT = 10054  # UDP, of each minion's agent: there its peers tell that they live
+MACHINE_PORTS = frozenset(
+    (
+        ("TCP", 22),
+        ("TCP", 179),
+        ("TCP", DNS_PORT),
+        ("UDP", DNS_PORT),
+        ("UDP", PEERS_PORT),
+        ("UDP", 8472),
+    )  # sshd, BGP, names, heartbeats, VXLAN
+)
+"""Ports at which a machine itself is spoken to. A pod that got one as its host port would be sent the master's connections, or another minion's."""
 
 
 class Timing(NamedTuple):

@@ -12,6 +12,8 @@ from .resizing import amount
 
 Object = Dict[str, Any]
 ANY_ADDRESS = "0.0.0.0"
+MACHINE_PORTS = (("TCP", 22), ("TCP", 179), ("TCP", 10053), ("UDP", 10053), ("UDP", 10054), ("UDP", 8472))
+"""Ports at which a machine itself is spoken to, as `labctl.defaults` has them: what comes to them is never sent to a pod."""
 COUNTED = ("cpu", "memory")
 """What is compared, in thousandths of a processor and in bytes."""
 
@@ -29,7 +31,8 @@ def refusal(pod: Object, others: Iterable[Object], allocatable: Mapping[str, str
             if asked + used > capacity:
                 return _lack(name, asked, used, capacity)
     taken = [port for each in admitted for port in host_ports(each)]
-    if any(_collide(port, other) for port in host_ports(pod) for other in taken):
+    own = MACHINE_PORTS if not pod["spec"].get("hostNetwork") else ()
+    if any(port[1:] in own or any(_collide(port, other) for other in taken) for port in host_ports(pod)):
         why = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
         return "NodePorts", f"Pod was rejected: {why}"
     return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from labctl.defaults import MACHINE_PORTS
 from labctl.resources.addresses import is_ipv4
 from labctl.resources.kinds.core_v1.pod_view import Pod
 
@@ -28,7 +29,7 @@ class HostPort(msgspec.Struct, frozen=True, order=True, gc=False):
 
 
 def host_ports(pod: Pod | None) -> tuple[HostPort, ...]:
-    """Return a pod's host ports, sorted; () while it has no address, and when it has finished."""
+    """Return a pod's host ports, sorted; () while it has no address, and when it has finished. The machine's own ports are none."""
     if pod is None or pod.finished or not is_ipv4(pod.status.pod_ip) or not pod.spec.node_name or pod.spec.host_network:
         return ()
     containers = (*pod.spec.containers, *(c for c in pod.spec.init_containers if c.restart_policy == "Always"))
@@ -36,7 +37,10 @@ def host_ports(pod: Pod | None) -> tuple[HostPort, ...]:
         port
         for container in containers
         for port in container.ports
-        if port.host_port and port.protocol in PROTOCOLS and (port.host_ip in EVERY_ADDRESS or is_ipv4(port.host_ip))
+        if port.host_port
+        and port.protocol in PROTOCOLS
+        and (port.protocol, port.host_port) not in MACHINE_PORTS
+        and (port.host_ip in EVERY_ADDRESS or is_ipv4(port.host_ip))
     )
     return tuple(
         sorted(

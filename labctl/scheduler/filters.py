@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from labctl.defaults import MACHINE_PORTS
 from labctl.resources.kinds.core_v1.node import Taint
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.placement import wants_node
@@ -26,6 +27,7 @@ _UNSCHEDULABLE = Refusal("node(s) were unschedulable", final=True)
 _TAINTED = Refusal("node(s) had untolerated taint(s)", final=True)
 _NOT_WANTED = Refusal("node(s) didn't match Pod's node affinity/selector", final=True)
 _NO_PORTS = Refusal("node(s) didn't have free ports for the requested pod ports")
+_MACHINES_PORTS = Refusal(*_NO_PORTS.reasons, final=True)  # nobody's end would free them
 
 
 class Situation:
@@ -66,6 +68,8 @@ class Situation:
             return _TAINTED
         if not wants_node(pod.spec, node):
             return _NOT_WANTED
+        if demand.host_ports and not pod.spec.host_network and any(port[1:] in MACHINE_PORTS for port in demand.host_ports):
+            return _MACHINES_PORTS
         if demand.host_ports and any(state.port_taken(port) for port in demand.host_ports):
             return _NO_PORTS
         if short := _short(demand, state):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from labctl.agent.admission import demand, refusal
+from labctl import defaults
+from labctl.agent.admission import MACHINE_PORTS, demand, refusal
 
 ALLOCATABLE = {"cpu": "1", "memory": "1Gi", "pods": "3"}
 
@@ -43,6 +44,15 @@ def test_a_port_of_the_machine_is_given_once(mine, theirs, free):
     told = refusal(pod(**mine), [pod(**theirs)], ALLOCATABLE)
     assert (told is None) == free
     assert free or told[0] == "NodePorts"
+
+
+@pytest.mark.parametrize(("protocol", "number"), sorted(MACHINE_PORTS))
+def test_no_pod_is_sent_what_is_meant_for_the_machine(protocol, number):
+    assert refusal(pod(hostPort=number, protocol=protocol), [], ALLOCATABLE)[0] == "NodePorts"
+    listening = pod(hostPort=number, protocol=protocol)
+    listening["spec"]["hostNetwork"] = True
+    assert refusal(listening, [], ALLOCATABLE) is None, "it listens itself, where it can"
+    assert set(MACHINE_PORTS) == defaults.MACHINE_PORTS
 
 
 def test_a_pod_asks_for_its_peak():

@@ -7,6 +7,7 @@ from random import Random
 import msgspec
 import pytest
 
+from labctl.defaults import MACHINE_PORTS
 from labctl.proxy.chains import NO_RULES
 from labctl.proxy.flows import stale
 from labctl.proxy.hostports import HostPort, host_ports
@@ -42,6 +43,14 @@ def test_a_pods_host_ports():
 @pytest.mark.parametrize("none", [pod(PORT, ip=""), pod(PORT, phase="Failed"), pod(PORT, hostNetwork=True), pod(PORT, nodeName=""), None])
 def test_a_pod_without_a_place_or_of_the_hosts_network_forwards_nothing(none):
     assert host_ports(none) == ()
+
+
+@pytest.mark.parametrize(("protocol", "number"), sorted(MACHINE_PORTS))
+def test_no_rule_takes_a_port_of_the_machine_itself(protocol, number):
+    """A pod with host port 22 had the master's SSH, and the rule that sent it there could not be taken away any more."""
+    mine = {"containerPort": 80, "hostPort": number, "protocol": protocol}
+    assert host_ports(pod(mine)) == host_ports(pod({**mine, "hostIP": "10.245.1.11"})) == ()
+    assert len(host_ports(pod({**mine, "hostPort": number + 1000}))) == 1
 
 
 def ended(packet, *entries, facts=NODE):

@@ -203,6 +203,14 @@ def test_a_node_that_discourages_is_the_last_resort(picture):
     assert decided(picture, pending(picture, "t", labels={"x": "y"}, tolerations=tolerant)) == "n1"
 
 
+@pytest.mark.parametrize("host_network", [False, True])
+def test_no_node_has_a_port_free_at_which_it_is_spoken_to_itself(picture, host_network):
+    nodes(picture, n1="")
+    container = {"name": "main", "ports": [{"containerPort": 22, "hostPort": 22, "protocol": "TCP"}]}
+    answer = decided(picture, pending(picture, containers=[container], hostNetwork=host_network))
+    assert answer == "n1" if host_network else "didn't have free ports for the requested pod ports" in answer
+
+
 def test_replicas_are_spread_over_zones_without_being_asked(picture):
     nodes(picture, n1="a", n2="a", n3="a", n4="b")
     rc = picture.put(replication_controller("web", 4))
