@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from labctl.errors import UsageError
 MAX_BYTES = 1 << 20
 MAX_NODES = 100_000
 MAX_DEPTH = 100
+MAX_NUMBER = 400  # characters; `1:59:59:...` is a number to YAML, and takes time as its length's square
 
 
 def text_of(path: Path) -> str:
@@ -39,20 +41,43 @@ def inside(folder: Path, name: str) -> Path:
 
 def load(text: str, where: str) -> list[Any]:
     """Return the documents of a YAML text, without empty ones. UsageError has the line."""
+    found = [value(node, where) for node in nodes(text, where)]
+    return [each for each in found if each is not None]
+
+
+def nodes(text: str, where: str) -> list[Any]:
+    """Return PyYAML's node of each document, bounded, before anything is built from it. UsageError has the line."""
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        found = []
-        for node in yaml.compose_all(text, Loader=loader):
+    found = []
+    with _one_line(where):
+        for node in yaml.compose_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
             _bound(node, where)
-            found.append(yaml.SafeLoader("").construct_document(node))
-        return [each for each in found if each is not None]
+            found.append(node)
+    return found
+
+
+def value(node: Any, where: str) -> Any:
+    """Return what a node of `nodes` stands for. UsageError has the line."""
+    import yaml
+
+    with _one_line(where):
+        return yaml.SafeLoader("").construct_document(node)
+
+
+@contextlib.contextmanager
+def _one_line(where: str) -> Iterator[None]:
+    """Turn PyYAML's errors into UsageError. Its constructors of explicit tags (`!!bool x`, `!!int ''`) raise many of Python's."""
+    import yaml
+
+    try:
+        yield
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UsageError(f"{where}{line}: this is no YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{where}: this is no YAML: {str(error).splitlines()[0][:200]}") from None
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{where}: this is no YAML: {said[:200]}") from None
 
 
 def _bound(root: Any, where: str) -> None:
@@ -65,6 +90,8 @@ def _bound(root: Any, where: str) -> None:
         if depth > MAX_DEPTH:
             raise UsageError(f"{where}: it is nested deeper than {MAX_DEPTH} levels")
         if id(node) not in sizes:
+            if isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float")) and len(node.value) > MAX_NUMBER:
+                raise UsageError(f"{where} line {node.start_mark.line + 1}: a number has more than {MAX_NUMBER} characters")
             sizes[id(node)] = MAX_NODES  # of a node inside itself
             below = node.value if isinstance(node, yaml.SequenceNode) else []
             if isinstance(node, yaml.MappingNode):

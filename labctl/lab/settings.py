@@ -18,6 +18,7 @@ from typing import Any
 
 from labctl import defaults
 from labctl.errors import UsageError
+from labctl.experiments import documents
 from labctl.lab import existing
 
 _SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?$", re.IGNORECASE)
@@ -278,33 +279,27 @@ def _read(option: Option, value: Any, source: str) -> Setting:
     try:
         return Setting(option.parse(value), source)
     except (ValueError, TypeError) as error:
-        raise UsageError(f"{source}: {option.name} can't be {str(value)!r}", mend=str(error)) from None
+        raise UsageError(f"{source}: {option.name} can't be {str(value)[:100]!r}", mend=str(error)) from None
 
 
 def read_file(path: Path) -> dict[str, tuple[Any, str]]:
     """Return lab.yml as {option name: (value, "lab.yml line N")}. An unknown key is an error that suggests the nearest."""
     import yaml
 
-    try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UsageError(f"{path.name} line {line}: this is no YAML: {error.problem}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: can't be read: {error}") from None
-    if root is None:
+    roots = documents.nodes(documents.text_of(path), path.name)
+    if not roots:
         return {}
-    if not isinstance(root, yaml.MappingNode):
+    root = roots[0]
+    if len(roots) > 1 or not isinstance(root, yaml.MappingNode):
         raise UsageError(f"{path.name} line 1: write settings as `name: value`")
     found: dict[str, tuple[Any, str]] = {}
-    loader = yaml.SafeLoader("")
     for name, node, line in _leaves(root, ""):
         where = f"{path.name} line {line}"
         if name not in BY_NAME:
-            close = difflib.get_close_matches(name, BY_NAME, 1)
+            close = difflib.get_close_matches(name[:100], BY_NAME, 1)
             hint = f"did you mean `{close[0]}`?" if close else "`labctl config` lists what there is"
-            raise UsageError(f"{where}: unknown setting `{name}`", mend=hint)
-        found[name] = (loader.construct_object(node, deep=True), where)
+            raise UsageError(f"{where}: unknown setting `{name[:100]}`", mend=hint)
+        found[name] = (documents.value(node, where), where)
     return found
 
 

@@ -131,7 +131,23 @@ LOOP = "&a {name: *a}"
 
 
 @pytest.mark.parametrize(
-    "text", [BOMB, DEEP, LOOP, "x: " + "9" * 900_000, "? " * 3000, "\0", "&a [*a]", "name: !!python/object:os.system x"]
+    "text",
+    [
+        BOMB,
+        DEEP,
+        LOOP,
+        "x: " + "9" * 900_000,
+        "x: 1" + ":59" * 300_000,
+        "? " * 3000,
+        "\0",
+        "&a [*a]",
+        "name: !!python/object:os.system x",
+        "name: !!bool x",
+        "name: !!int ''",
+        "name: !!timestamp x",
+        "name: !!binary x",
+        "name: !!float x",
+    ],
 )
 def test_hostile_yaml_costs_little_and_is_one_line(tmp_path, text):
     (tmp_path / "x.yaml").write_text(text)

@@ -60,6 +60,31 @@ def test_what_is_wrong_where_and_the_mend(tmp_path, text, said):
     assert str(error.value).startswith(said)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "minions: " + "[" * 5000,
+        "- " * 5000,
+        "minions: \0",
+        "minions: !!int ''",
+        "minions: !!bool x",
+        "minions: !!timestamp x",
+        "minions: 1" + ":59" * 300_000,
+        "minions: " + "9" * 900_000,
+        "&a {minions: *a}",
+        "minions: " + "x" * 900_000,
+        "x" * 900_000 + ": 1",
+        "[a]: 1",
+        "minions: 1\n---\nminions: 2\n",
+        "minions: 1\n" + "#" * (1 << 20),
+    ],
+)
+def test_a_hostile_file_is_one_line(tmp_path, text):
+    with pytest.raises(UsageError) as error:
+        settled(tmp_path, text)
+    assert "lab.yml" in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 600
+
+
 def test_a_wrong_flag_and_a_wrong_variable_are_named(tmp_path):
     with pytest.raises(UsageError, match="^flag --proxy-mode: proxy_mode can't be 'x': write one of iptables, userspace$"):
         settled(tmp_path, flags={"proxy_mode": "x"})
