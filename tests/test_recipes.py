@@ -39,7 +39,7 @@ TESTS = {
         "tests/contract/test_provider.py::test_a_console_shows_what_its_machine_wrote[fake]",
     ],
     "Add a fault": ["tests/faults/test_flap.py", "tests/faults/test_documented.py"],
-    "Act on another field of a pod": ["tests/agent/test_supplemental_groups.py"],
+    "Act on another field of a pod": ["tests/agent/test_operating_system.py"],
 }
 """By heading of the page: what holds when the recipe was followed."""
 

@@ -174,6 +174,7 @@ def _container(spec: Object, found: Pod, seen: Seen, before: Object, now_s: floa
     ended = [each for each in attempts if each.state is State.EXITED]
     if latest.state is State.RUNNING:
         status["state"] = {"running": {"startedAt": rfc3339(latest.started_s)}}
+        status["user"] = _user(latest)
         status["started"] = seen.started.get(name, True)
         status["ready"] = status["started"] and seen.ready.get(name, True) and (not init or is_sidecar(spec))
         status["lastState"] = _last(ended, seen, before, name)
@@ -188,6 +189,12 @@ def _container(spec: Object, found: Pod, seen: Seen, before: Object, now_s: floa
         status["lastState"] = _last(ended[:-1], seen, before, name)
         status["ready"] = init and latest.exit_code == 0
     return status
+
+
+def _user(container: Container) -> Object:
+    """Return as whom the container's first process runs (KEP-3619)."""
+    uid, gid, groups = container.user
+    return {"linux": {"uid": uid, "gid": gid, "supplementalGroups": sorted({gid, *groups})}}
 
 
 def _ephemeral(spec: Object, found: Pod, seen: Seen, before: Object, now_s: float) -> Object:

@@ -10,6 +10,9 @@ from .environment import ConfigError
 
 Object = Dict[str, Any]
 
+STRICT = "Strict"
+"""A supplementalGroupsPolicy: groups of the image's own do not count (KEP-3619)."""
+
 
 @dataclass(frozen=True)
 class User:
@@ -32,7 +35,7 @@ def resolve(context: Object, pod_context: Object, image_user: str, layers: Seque
     extra = list(pod_context.get("supplementalGroups") or ())
     if pod_context.get("fsGroup") is not None:
         extra.append(pod_context["fsGroup"])
-    if entry:
+    if entry and pod_context.get("supplementalGroupsPolicy") != STRICT:
         extra += [
             int(each[2]) for each in _table(layers, "etc/group") if len(each) > 3 and entry[0] in each[3].split(",") and _is_number(each[2])
         ]

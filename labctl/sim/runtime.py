@@ -134,7 +134,9 @@ class FakeRuntime:
             if there is None or there.state is not State.RUNNING:
                 raise NoSuchContainer(f"container {identity[:12]} does not run")
             if limits.memory_limit_bytes and self.machine.used.get(identity, 0) > limits.memory_limit_bytes:
-                raise RuntimeFailure(f"attempting to set the memory limit of {there.name} below its usage")
+                used = self.machine.used[identity]
+                words = f"attempting to set container memory limit ({limits.memory_limit_bytes}) below current usage ({used})"
+                raise RuntimeFailure(f"{words}: {there.name}")
             self.machine.containers[identity] = dataclasses.replace(there, limits=limits)
 
     async def signal(self, container_id: str, number: int) -> None:
@@ -182,4 +184,5 @@ def _begun(identity: str, spec: ContainerSpec, now_s: float) -> Container:
         delay_s=spec.delay_s,
         message_path=spec.message_path,
         limits=Limits(spec.cpu_shares, spec.cpu_quota_us, spec.memory_limit_bytes),
+        user=(spec.uid, spec.gid, spec.groups),
     )

@@ -97,6 +97,7 @@ def test_the_spec_of_a_container(layers):
         ({}, {}, "app", (7, 8, (60,))),
         ({}, {}, "1234:50", (1234, 50, ())),
         ({"runAsUser": 7}, {"runAsUser": 9, "runAsGroup": 3}, "root", (7, 3, (60,))),
+        ({}, {"supplementalGroups": [5], "supplementalGroupsPolicy": "Strict"}, "app", (7, 8, (5,))),
         ({}, {"runAsUser": 4321, "fsGroup": 9, "supplementalGroups": [5]}, "app", (4321, 0, (5, 9))),
     ],
 )

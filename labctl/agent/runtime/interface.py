@@ -148,6 +148,7 @@ class Container:
     delay_s: float = 0.0
     message_path: str = ""
     limits: Limits = Limits()  # that hold now
+    user: Tuple[int, int, Tuple[int, ...]] = (0, 0, ())  # uid, gid and the other groups of its first process
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def resize(
             raise NoSuchContainer(f"container {identity[:12]} does not run")
         wanted, used = containers[identity].memory_limit_bytes, cgroups.memory_used(group_of(container))
         if wanted and used > wanted:
-            raise RuntimeFailure(f"attempting to set container memory limit ({wanted}) of {container.name} below current usage ({used})")
+            raise RuntimeFailure(f"attempting to set container memory limit ({wanted}) below current usage ({used}): {container.name}")
     try:
         cgroups.limit(cgroups.pod(uid), dataclasses.replace(pod, memory_limit_bytes=0, cpu_quota_us=0))
         for identity, (container, bundle) in found.items():

@@ -101,9 +101,9 @@ class Records:
             return None
         limits = Limits(**{key: asked.get(key, 0) for key in Limits.__dataclass_fields__})
         kept = {key: asked[key] for key in ("image", "image_id", "log_path", "stop_signal", "delay_s", "message_path", "created_s")}
-        return Container(
-            container_id(uid, name, attempt), uid, name, attempt, limits=limits, **kept, **_life(bundle, container_id(uid, name, attempt))
-        )
+        user = (asked.get("uid", 0), asked.get("gid", 0), tuple(asked.get("groups") or ()))
+        identity = container_id(uid, name, attempt)
+        return Container(identity, uid, name, attempt, limits=limits, user=user, **kept, **_life(bundle, identity))
 
     def find(self, identity: str) -> Tuple[Optional[Container], str]:
         """Return a container by its id, and its bundle."""

@@ -88,6 +88,7 @@ _POD = (
     "securityContext.runAsUser",
     "securityContext.seccompProfile.type",
     "securityContext.supplementalGroups",
+    "securityContext.supplementalGroupsPolicy",
     "securityContext.sysctls",
     "serviceAccount",
     "serviceAccountName",
