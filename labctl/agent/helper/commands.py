@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import Sequence
+import threading
+from typing import Iterator, Sequence
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEADLINE_S = 25.0
@@ -20,6 +21,28 @@ def run(argv: Sequence[str], stdin: bytes = b"", check: bool = True) -> bytes:
     if check and status:
         raise Failed(f"{argv[0]} exited {status}: {err.decode(errors='replace').strip()[-400:]}")
     return out
+
+
+def lines(argv: Sequence[str], check: bool = True) -> Iterator[str]:
+    """Yield the lines of a program's standard output as they come: a pod decides how long some are, and none is held. Raises Failed as `run` does."""
+    environment, nothing = {"PATH": PATH, "LC_ALL": "C"}, subprocess.DEVNULL
+    try:
+        process = subprocess.Popen(list(argv), stdin=nothing, stdout=subprocess.PIPE, stderr=nothing, env=environment)
+    except FileNotFoundError:
+        raise Failed(f"{argv[0]} is not installed") from None
+    late = threading.Timer(DEADLINE_S, process.kill)
+    late.start()
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            yield line.decode(errors="replace")
+        if process.wait() and check:
+            raise Failed(f"{argv[0]} exited {process.returncode}")
+    finally:
+        late.cancel()
+        process.kill()  # whoever has read enough lets the rest go
+        process.stdout.close()
+        process.wait()
 
 
 def attempt(argv: Sequence[str], stdin: bytes = b"") -> tuple:

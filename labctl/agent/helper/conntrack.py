@@ -51,8 +51,7 @@ def _unrouted(came: Set[Front]) -> Set[Front]:
     """Return those of the addresses that connections were begun to which no rule led to an endpoint."""
     if not came:
         return set()
-    lines = commands.run(["conntrack", "-L", "-p", "tcp", "--state", UNANSWERED], check=False).decode().splitlines()
-    found = (_ENTRY.search(line) for line in lines)
+    found = (_ENTRY.search(line) for line in commands.lines(["conntrack", "-L", "-p", "tcp", "--state", UNANSWERED], check=False))
     return {(match[1], int(match[2])) for match in found if match and match[1] == match[3] and (match[1], int(match[2])) in came}
 
 
@@ -76,7 +75,7 @@ def _stale(served: Dict[Front, Set[str]]) -> Set[Entry]:
 
 
 def _udp_entries() -> Iterator[Entry]:
-    for line in commands.run(["conntrack", "-L", "-p", "udp"]).decode().splitlines():
+    for line in commands.lines(["conntrack", "-L", "-p", "udp"]):
         match = _ENTRY.search(line)
         if match:
             yield match[1], int(match[2]), match[3]

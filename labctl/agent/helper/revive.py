@@ -15,7 +15,7 @@ import contextlib
 import re
 import socket
 import struct
-from typing import Iterable, List, NamedTuple, Set, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Set, Tuple
 
 from . import commands
 from .syns import Syns
@@ -45,11 +45,16 @@ class Connection(NamedTuple):
 
 
 def connections(endpoints: Set[Tuple[str, int]]) -> List[Connection]:
-    """Return the kernel's tracked TCP connections through Services to these endpoints."""
-    found = []
-    for line in commands.run(["conntrack", "-L", "-p", "tcp", "--dst-nat"], check=False).decode().splitlines():
+    """Return the kernel's tracked TCP connections through Services to these endpoints, at most SENT_MAX of each."""
+    found: List[Connection] = []
+    counts: Dict[Tuple[str, int], int] = {}
+    for line in commands.lines(["conntrack", "-L", "-p", "tcp", "--dst-nat"], check=False):
         match = _ENTRY.search(line)
-        if match and (match[6], int(match[7])) in endpoints:
+        if match is None or (match[6], int(match[7])) not in endpoints:
+            continue
+        to = match[6], int(match[7])
+        counts[to] = counts.get(to, 0) + 1
+        if counts[to] <= SENT_MAX:
             found.append(Connection(match[1], match[2], int(match[4]), match[3], int(match[5]), match[6], int(match[7])))
     return found
 
