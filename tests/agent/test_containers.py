@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from labctl.agent import containers, podfiles, quantities, users
-from labctl.agent.cgroups import weight_of
+from labctl.agent.cgroups import Cgroups, weight_of
 from labctl.agent.containers import argv, capabilities, container_spec, limits, mounts_of, sandbox_spec, seccomp_profile, sysctls
 from labctl.agent.environment import ConfigError
 from labctl.agent.facts import pids_max
@@ -316,3 +316,32 @@ def test_the_machine_keeps_some_memory_and_processes_to_itself():
     assert 0 < pids < pids_max()
     small = replace(settings, memory_bytes=settings.memory_reserved_bytes)
     assert left_to_pods(small)[0] == settings.memory_reserved_bytes // 2, "some can run at all"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_pods_are_bounded_in_both_versions_of_control_groups(tmp_path, version):
+    """In folders that stand for the kernel's: what is written where."""
+    if version == 2:
+        (tmp_path / "cgroup.controllers").write_text("cpu memory pids")
+    else:
+        for controller in ("cpu", "memory", "pids"):
+            (tmp_path / controller).mkdir()
+
+    def said(group, *names):
+        base = [tmp_path / group if version == 2 else tmp_path / name.partition(".")[0] / group for name in names]
+        return [(folder / name).read_text() for folder, name in zip(base, names, strict=True)]
+
+    groups = Cgroups("", str(tmp_path))
+    groups.bound_all(900, 80)
+    groups.open("u1", Limits(512, 20_000, 300), 10)
+    groups.open("u2", Limits(), 0)
+    limit, weight, quota = (
+        ("memory.max", "cpu.weight", "cpu.max") if version == 2 else ("memory.limit_in_bytes", "cpu.shares", "cpu.cfs_quota_us")
+    )
+    assert said("pods", limit, "pids.max") == ["900", "80"]
+    assert said("pods/u1", limit, "pids.max", weight, quota) == ["300", "10", str(weight_of(512)) if version == 2 else "512", "20000"]
+    assert not list(tmp_path.glob("**/u2/pids.max")) and not list(tmp_path.glob("**/u2/memory*"))
+    [current] = [each.parent / "pids.current" for each in tmp_path.glob("**/pods/pids.max")]
+    assert groups.pids_left() is None
+    current.write_text("30\n")
+    assert groups.pids_left() == 50

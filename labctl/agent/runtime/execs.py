@@ -5,6 +5,7 @@ crun takes user, groups, capabilities and environment only from a process file; 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from typing import List, Sequence
@@ -24,7 +25,7 @@ def as_killable(bundle: str, argv: Sequence[str]) -> List[str]:
 
 def be_killable(bundle: str) -> None:
     """The same for this process, which is about to become the command."""
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write(str(_oom_score_adj(bundle)))
 
 
