@@ -160,9 +160,11 @@ def delete_options(query: Query, body: Body | None) -> DeleteOptions:
             dry_run=query.all("dryRun"),
         )
     policy = given.propagation_policy
+    errors = list(_wrong_dry_run(given.dry_run or []))
+    if policy is not None and given.orphan_dependents is not None:
+        errors.append(fields.invalid("propagationPolicy", policy, "orphanDependents and deletionPropagation cannot be both set"))
     if policy is None and given.orphan_dependents is not None:
         policy = "Orphan" if given.orphan_dependents else "Background"
-    errors = list(_wrong_dry_run(given.dry_run or []))
     if errors:
         raise failures.invalid_of("DeleteOptions", "meta.k8s.io", "", errors)
     preconditions = given.preconditions or _Preconditions()

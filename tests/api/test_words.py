@@ -189,7 +189,7 @@ async def test_what_is_no_http_is_told_and_leaves_no_trace(api: ApiServer, caplo
             "DELETE",
             "propagationPolicy=Up",
             'DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: Unsupported value: "Up": '
-            'supported values: "Background", "Foreground", "Orphan"',
+            'supported values: "Background", "Foreground", "Orphan", "nil"',
         ),
     ],
 )

@@ -80,3 +80,11 @@ async def test_an_applied_status_conflicts_with_nobody_and_changes_nothing(http:
         assert found["status"]["replicas"] == 2
         owners = [each["manager"] for each in found["metadata"]["managedFields"] if "f:replicas" in each["fieldsV1"].get("f:status", {})]
         assert owners == ["controller"]
+
+
+async def test_a_deletion_says_once_what_becomes_of_the_dependents(http: Http) -> None:
+    await http.create(MAPS, {"metadata": {"name": "a"}})
+    said = await http("DELETE", f"{MAPS}/a", {"propagationPolicy": "Orphan", "orphanDependents": True}, 422)
+    words = 'propagationPolicy: Invalid value: "Orphan": orphanDependents and deletionPropagation cannot be both set'
+    assert said["message"] == f'DeleteOptions.meta.k8s.io "" is invalid: {words}'
+    await http("DELETE", f"{MAPS}/a", {"orphanDependents": True})

@@ -58,11 +58,34 @@ def _rule(path: str, rule: Object) -> Iterator[FieldError]:
     for number, operation in enumerate(rule.get("operations") or ()):
         if operation not in OPERATIONS:
             yield fields.not_supported(f"{path}.operations[{number}]", operation, OPERATIONS)
-    for number, resource in enumerate(rule.get("resources") or ()):
-        if not resource:
-            yield fields.required(f"{path}.resources[{number}]")
+    yield from _resources(f"{path}.resources", rule.get("resources") or ())
     if rule.get("scope", "*") not in ("*", "Cluster", "Namespaced"):
         yield fields.not_supported(f"{path}.scope", rule["scope"], ("*", "Cluster", "Namespaced"))
+
+
+def _resources(path: str, resources: Sequence[str]) -> Iterator[FieldError]:
+    """Check that no resource is named that a wildcard beside it names already."""
+    all_of: set[str] = set()
+    everywhere: set[str] = set()
+    for number, resource in enumerate(resources):
+        if not resource:
+            yield fields.required(f"{path}[{number}]")
+            continue
+        whole, slash, part = resource.partition("/")
+        if not slash:
+            continue
+        if whole in all_of:
+            yield fields.invalid(f"{path}[{number}]", resource, f"if '{whole}/*' is present, must not specify {resource}")
+        if part in everywhere:
+            yield fields.invalid(f"{path}[{number}]", resource, f"if '*/{part}' is present, must not specify {resource}")
+        if part == "*":
+            all_of.add(whole)
+        if whole == "*":
+            everywhere.add(part)
+    if "*/*" in resources and len(resources) > 1:
+        yield fields.invalid(path, resources, "if '*/*' is present, must not specify other resources")
+    if "*" in resources and any(each and each != "*" and "/" not in each for each in resources):
+        yield fields.invalid(path, resources, "if '*' is present, must not specify other resources without subresources")
 
 
 def _words(name: str) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-from labctl.resources import fields
+from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Object
 from labctl.resources.kinds import admissionrules as shared
 
-_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?){2,}")
 COLUMNS = (
     NAME,
     Column("Webhooks", lambda view, _now: len(view.whole.get("webhooks") or ()), type="integer", description="How many it names."),
@@ -40,7 +38,9 @@ def validate(new: Object, _old: Object | None) -> Iterator[FieldError]:
         path, name = f"webhooks[{number}]", webhook.get("name", "")
         if not name:
             yield fields.required(f"{path}.name")
-        elif not _NAME.fullmatch(name):
+        elif wrong := names.subdomain(name):
+            yield fields.invalid(f"{path}.name", name, ",".join(wrong))
+        elif name.count(".") < 2:
             yield fields.invalid(f"{path}.name", name, "should be a domain with at least three segments separated by dots")
         if name in seen:
             yield fields.duplicate(f"{path}.name", name)
@@ -63,7 +63,12 @@ def _webhook(path: str, webhook: Object) -> Iterator[FieldError]:
     versions = webhook.get("admissionReviewVersions") or ()
     if not versions:
         yield fields.required(f"{path}.admissionReviewVersions", "must specify one of v1, v1beta1")
-    elif "v1" not in versions:
+    for number, version in enumerate(versions):
+        if version in versions[:number]:
+            yield fields.invalid(f"{path}.admissionReviewVersions[{number}]", version, "duplicate version")
+        else:
+            yield from names.checked(f"{path}.admissionReviewVersions[{number}]", version, names.label_1035)
+    if versions and "v1" not in versions:
         yield fields.invalid(f"{path}.admissionReviewVersions", versions, "must include at least one of v1")
     yield from shared.client_config(f"{path}.clientConfig", webhook.get("clientConfig"))
     yield from shared.conditions(f"{path}.matchConditions", webhook.get("matchConditions") or (), shared.REQUEST_VARIABLES)

@@ -109,7 +109,7 @@ def _finalizers(kind: Kind, finalizers: list[str], policy: str | None) -> list[s
 def _check(options: DeleteOptions) -> None:
     policy, grace_s = options.propagation_policy, options.grace_period_seconds
     if policy is not None and policy not in ("Background", "Foreground", "Orphan"):
-        error = fields.not_supported("propagationPolicy", policy, ("Background", "Foreground", "Orphan"))
+        error = fields.not_supported("propagationPolicy", policy, ("Background", "Foreground", "Orphan", "nil"))
         raise failures.invalid_of("DeleteOptions", "meta.k8s.io", "", [error])
     if grace_s is not None and not -(2**63) <= grace_s < 2**63:
         raise failures.bad_request(f"gracePeriodSeconds {grace_s} is out of range")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from labctl.resources import fields
+from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.generic import GenericObject
 from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults
 from labctl.resources.kinds import admissionrules as shared
 from labctl.resources.kinds.admissionregistration_v1 import validatingadmissionpolicy as policies
+from labctl.resources.kinds.selector_rules import label_selector
 
 ACTIONS = ("Audit", "Deny", "Warn")
 
@@ -28,11 +29,11 @@ def validate(new: Object, _old: Object | None) -> Iterator[FieldError]:
     if not actions:
         yield fields.required("spec.validationActions", "at least one validation action is required")
     seen: set[str] = set()
-    for action in actions:
+    for index, action in enumerate(actions):
         if action not in ACTIONS:
-            yield fields.not_supported("spec.validationActions", action, ACTIONS)
+            yield fields.not_supported(f"spec.validationActions[{index}]", action, ACTIONS)
         if action in seen:
-            yield fields.duplicate("spec.validationActions", action)
+            yield fields.duplicate(f"spec.validationActions[{index}]", action)
         seen.add(action)
     if {"Deny", "Warn"} <= seen:
         why = "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)"
@@ -49,9 +50,16 @@ def binding_errors(spec: Object) -> Iterator[FieldError]:
 
 
 def _param_ref(ref: Object) -> Iterator[FieldError]:
-    if bool(ref.get("name")) == (ref.get("selector") is not None):
-        why = "one of name or selector must be specified" if not ref.get("name") else "name and selector are mutually exclusive"
-        yield fields.required("spec.paramRef.name", why) if not ref.get("name") else fields.forbidden("spec.paramRef.name", why)
+    name, selector = ref.get("name", ""), ref.get("selector")
+    if name:
+        yield from names.checked("spec.paramRef.name", name, names.path_segment)
+    if name and selector is not None:
+        for part in ("name", "selector"):
+            yield fields.forbidden(f"spec.paramRef.{part}", "name and selector are mutually exclusive")
+    if selector is not None:
+        yield from label_selector("spec.paramRef.selector", selector, may_be_empty=True)
+    elif not name:
+        yield fields.required("spec.paramRef", "one of name or selector must be specified")
     if ref.get("parameterNotFoundAction") is None:
         yield fields.required("spec.paramRef.parameterNotFoundAction")
     else:

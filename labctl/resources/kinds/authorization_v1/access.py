@@ -29,6 +29,18 @@ def _selector(path: str, said: Object) -> Iterator[FieldError]:
         yield fields.invalid(f"{path}.rawSelector", raw, "may not specified at the same time as requirements")
     if not raw and not requirements:
         yield fields.required(f"{path}.requirements", f"when {path} is specified, requirements or rawSelector is required")
+    for index, each in enumerate(requirements or ()):
+        yield from _requirement(f"{path}.requirements[{index}]", each)
+
+
+def _requirement(path: str, said: Object) -> Iterator[FieldError]:
+    operator, values = said.get("operator", ""), said.get("values")
+    if not said.get("key"):
+        yield fields.required(f"{path}.key", "must be specified")
+    if operator in ("In", "NotIn") and not values:
+        yield fields.required(f"{path}.values", "must be specified when `operator` is 'In' or 'NotIn'")
+    elif operator in ("Exists", "DoesNotExist") and values:
+        yield fields.forbidden(f"{path}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'")
 
 
 def subject(new: Object, old: Object | None) -> Iterator[FieldError]:

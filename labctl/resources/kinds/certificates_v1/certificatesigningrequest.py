@@ -68,6 +68,8 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     for index, usage in enumerate(spec.get("usages") or ()):
         if usage not in _USAGES:
             yield fields.not_supported(f"spec.usages[{index}]", usage, _USAGES)
+        if usage in spec["usages"][:index]:
+            yield fields.duplicate(f"spec.usages[{index}]", usage)
     signer = spec.get("signerName", "")
     if signer == "kubernetes.io/legacy-unknown":
         yield fields.invalid("spec.signerName", signer, "the legacy signerName is not allowed via this API version")

@@ -38,7 +38,7 @@ _UPDATABLE = (
 def spec(path: str, said: Object, *, template: bool = False) -> Iterator[FieldError]:
     """Validates the spec of a pod, or of a template that pods are made of."""
     if said.get("volumes"):
-        yield from volume_rules.volumes(f"{path}.volumes", said["volumes"])
+        yield from volume_rules.volumes(f"{path}.volumes", said["volumes"], template=template)
     if said.get("resourceClaims"):
         yield from _claims(f"{path}.resourceClaims", said["resourceClaims"])
     yield from _containers(path, said, template=template)

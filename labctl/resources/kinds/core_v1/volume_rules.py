@@ -11,6 +11,7 @@ from typing import Any
 
 from labctl.resources import fields, names, quantities
 from labctl.resources.kind import FieldError, Object
+from labctl.resources.kinds.certificates_v1 import signers
 from labctl.resources.kinds.core_v1 import env_rules, persistentvolumeclaim
 from labctl.resources.kinds.core_v1.mount_rules import local_path, no_way_back
 
@@ -48,7 +49,6 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "scaleIO": ("gateway", "system", "volumeName"),
     "storageos": ("volumeName",),
     "iscsi": ("targetPortal", "iqn"),
-    "image": ("reference",),
 }
 HOST_PATH_TYPES = ("", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket")
 _MODE = "must be a number between 0 and 0777 (octal), both inclusive"
@@ -57,13 +57,16 @@ _KEY_TYPES = ("ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519", "RSA3072", "RSA4
 _TOKEN_LEAST_S, _TOKEN_MOST_S = 600, 1 << 32
 
 
-def volumes(path: str, said: Sequence[Object]) -> Iterator[FieldError]:
+def volumes(path: str, said: Sequence[Object], *, template: bool = False) -> Iterator[FieldError]:
+    """Validates a pod's volumes. A template may leave it to somebody else which image a volume is."""
     seen: set[str] = set()
     for index, volume in enumerate(said):
         at, name = f"{path}[{index}]", volume.get("name", "")
         sources = [kind for kind in _ORDER if kind in volume]
         if sources:
             yield from _source(f"{at}.{sources[0]}", sources[0], volume[sources[0]])
+        if sources[:1] == ["image"] and not template and not volume["image"].get("reference"):
+            yield fields.required(f"{at}.image.reference")
         for extra in sources[1:]:
             yield fields.forbidden(f"{at}.{extra}", "may not specify more than 1 volume type")
         if not name:
@@ -262,7 +265,9 @@ def _trust(path: str, volume: str, source: Object, taken: set[str]) -> Iterator[
         yield fields.required(f"{path}.name", "must be a valid object name")
     elif signed and not source["signerName"]:
         yield fields.required(f"{path}.signerName", "must be a valid signer name")
-    elif not named and not signed:
+    elif signed:
+        yield from signers.name(f"{path}.signerName", source["signerName"])
+    elif not named:
         yield fields.required(path, "either name or signerName must be specified")
     if named and not signed and source.get("labelSelector") is not None:
         yield fields.invalid(f"{path}.labelSelector", source["labelSelector"], "labelSelector must be unset if name is specified")
@@ -273,10 +278,7 @@ def _trust(path: str, volume: str, source: Object, taken: set[str]) -> Iterator[
 
 
 def _certificate(path: str, source: Object) -> Iterator[FieldError]:
-    domain, slash, rest = source.get("signerName", "").partition("/")
-    if not (slash and domain and rest):
-        why = "must be a fully qualified domain and path of the form 'example.com/signer-name'"
-        yield fields.invalid(f"{path}.signerName", source.get("signerName", ""), why)
+    yield from signers.name(f"{path}.signerName", source.get("signerName", ""))
     if source.get("keyType") not in _KEY_TYPES:
         yield fields.not_supported(f"{path}.keyType", source.get("keyType", ""), _KEY_TYPES)
     files = [source.get(name, "") for name in ("credentialBundlePath", "keyPath", "certificateChainPath")]

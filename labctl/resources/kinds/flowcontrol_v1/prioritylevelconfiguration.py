@@ -28,6 +28,8 @@ def answer_defaults(response: Object) -> None:
 def validate(new: Object, _old: Object | None) -> Iterator[FieldError]:
     spec = new.get("spec") or {}
     type_, limited, exempt = spec.get("type"), spec.get("limited"), spec.get("exempt")
+    if (new["metadata"].get("name") == "exempt") != (type_ == "Exempt"):
+        yield fields.invalid("spec.type", type_ or "", "must be 'Exempt' if and only if `name` is 'exempt'")
     if type_ not in _TYPES:
         yield fields.not_supported("spec.type", type_, _TYPES)
     elif type_ == "Exempt":

@@ -9,7 +9,7 @@ from labctl.resources.cells import AGE, NAME
 from labctl.resources.generic import GenericObject
 from labctl.resources.kind import FieldError, Kind, Object, TypeDefaults
 from labctl.resources.kinds.inert import stored_only
-from labctl.resources.kinds.resource_v1.requests import NO_DEVICES
+from labctl.resources.kinds.resource_v1.requests import NO_DEVICES, opaque_errors
 
 _MOST = 32
 
@@ -20,8 +20,13 @@ def validate(new: Object, _old: Object | None) -> Iterator[FieldError]:
         if len(spec.get(name) or ()) > _MOST:
             yield fields.too_many(f"spec.{name}", len(spec[name]), _MOST)
     for index, selector in enumerate((spec.get("selectors") or ())[:_MOST]):
-        if not (selector.get("cel") or {}).get("expression"):
-            yield fields.required(f"spec.selectors[{index}].cel")
+        at = f"spec.selectors[{index}].cel"
+        if selector.get("cel") is None:
+            yield fields.required(at)
+        elif not selector["cel"].get("expression"):
+            yield fields.required(f"{at}.expression")
+    for index, each in enumerate((spec.get("config") or ())[:_MOST]):
+        yield from opaque_errors(f"spec.config[{index}].opaque", each.get("opaque"))
 
 
 KIND = Kind(

@@ -49,12 +49,27 @@ def claim_errors(path: str, spec: Object) -> Iterator[FieldError]:
             yield from _named(f"{at}.firstAvailable[{number}]", alternative, inside)
             yield from _devices(f"{at}.firstAvailable[{number}]", alternative)
     known = {*seen, *(f"{r.get('name')}/{a.get('name')}" for r in requests for a in r.get("firstAvailable") or ())}
+    for index, each in enumerate(devices.get("config") or ()):
+        yield from opaque_errors(f"{path}.devices.config[{index}].opaque", each.get("opaque"))
     for name in ("constraints", "config"):
         for index, each in enumerate(devices.get(name) or ()):
             for number, request in enumerate(each.get("requests") or ()):
                 if request not in known:
                     why = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'"
                     yield fields.invalid(f"{path}.devices.{name}[{index}].requests[{number}]", request, why)
+
+
+def opaque_errors(path: str, config: Object | None) -> Iterator[FieldError]:
+    """Check what is said to a driver in words of its own."""
+    if config is None:
+        yield fields.required(path)
+        return
+    if not config.get("driver"):
+        yield fields.required(f"{path}.driver")
+    else:
+        yield from names.checked(f"{path}.driver", config["driver"].lower(), names.subdomain)
+    if config.get("parameters") is None:
+        yield fields.required(f"{path}.parameters")
 
 
 def _named(path: str, request: Object, seen: set[str]) -> Iterator[FieldError]:

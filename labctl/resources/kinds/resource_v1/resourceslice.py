@@ -11,8 +11,11 @@ from labctl.resources.kind import Column, FieldError, Kind, Object
 from labctl.resources.kinds.inert import at, fixed, stored_only
 from labctl.resources.kinds.resource_v1.requests import NO_DEVICES
 from labctl.resources.kinds.storage_v1.csidriver import driver_name
+from labctl.resources.labels import key_errors
 
 _MOST_DEVICES = 128
+_VALUES = ("bool", "bools", "int", "ints", "string", "strings", "version", "versions")
+_EFFECTS = ("NoExecute", "NoSchedule", "None")
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
@@ -39,9 +42,25 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
         if name in seen:
             yield fields.duplicate(f"spec.devices[{index}].name", name)
         seen.add(name)
+        if old is None or device not in (old["spec"].get("devices") or ()):
+            yield from _device(f"spec.devices[{index}]", device)
     yield from fixed(new, old, "driver", "nodeName", within="spec")
     if old is not None and pool.get("name") != old["spec"]["pool"].get("name"):
         yield fields.invalid("spec.pool.name", pool.get("name"), "field is immutable")
+
+
+def _device(path: str, device: Object) -> Iterator[FieldError]:
+    for name, value in (device.get("attributes") or {}).items():
+        said = [kind for kind in _VALUES if value.get(kind) is not None]
+        if len(said) != 1:
+            why = "exactly one value must be specified"
+            at = f"{path}.attributes[{name}]"
+            yield fields.required(at, why) if not said else fields.invalid(at, value, why)
+    for index, taint in enumerate(device.get("taints") or ()):
+        at = f"{path}.taints[{index}]"
+        yield from names.checked(f"{at}.key", taint.get("key", ""), key_errors)
+        if taint.get("effect") not in _EFFECTS:
+            yield fields.not_supported(f"{at}.effect", taint.get("effect", ""), _EFFECTS)
 
 
 def selectable(view: GenericObject) -> Mapping[str, str]:
