@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from labctl import __version__
 from labctl.errors import LabctlError
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
 COLLECT = Path(collect.__file__)
 _AS_ROOT = ("sh", "-c", 'if [ "$(id -u)" = 0 ]; then exec "$@"; else exec sudo -n "$@"; fi', "sh")
 _MACHINE_S = 60.0
+_FILES_MAX = 1000
+_PARTS_MAX = 6
+_PART = re.compile(r"[A-Za-z0-9._-]{1,255}")
 
 
 def export(lab: LabFolder, folder: Path) -> Path:
@@ -75,6 +82,29 @@ def _without_secrets(items: Any) -> Any:
     return items
 
 
+def _files(said: str) -> dict[str, str]:
+    """Return a machine's files by their names. What it says is its word alone: a name may lead nowhere but into its own folder. Raises LabctlError."""
+    try:
+        found = msgspec.json.decode(said, type=dict[str, str])
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise LabctlError(f"what it sent are no files: {str(error)[:200]}") from None
+    wrong = next((name for name in found if not _is_inside(name)), None)
+    if wrong is not None:
+        raise LabctlError(f"it sent a file with the name {wrong[:200]!r}")
+    if len(found) > _FILES_MAX or _folders(found) & found.keys():
+        raise LabctlError("it sent too many files, or a file that is a folder, too")
+    return found
+
+
+def _is_inside(name: str) -> bool:
+    parts = name.split("/")
+    return len(parts) <= _PARTS_MAX and all(_PART.fullmatch(part) and part.strip(".") for part in parts)
+
+
+def _folders(names: Iterable[str]) -> set[str]:
+    return {str(parent) for name in names for parent in PurePosixPath(name).parents}
+
+
 def _machine(lab: LabFolder, name: str, folder: Path) -> None:
     """Write a machine's files: those collected in one SSH session, and the output of its console, which this side has."""
     folder.mkdir(parents=True)
@@ -83,8 +113,8 @@ def _machine(lab: LabFolder, name: str, folder: Path) -> None:
         shutil.copy(console, folder)
     try:
         answer = run(lab, name, (*_AS_ROOT, "/usr/bin/python3", "-c", COLLECT.read_text()), check=False, timeout_s=_MACHINE_S)
-        found = json.loads(answer.stdout) if answer.returncode == 0 else {"unreachable.txt": answer.stderr}
-    except (LabctlError, subprocess.TimeoutExpired, ValueError) as error:
+        found = _files(answer.stdout) if answer.returncode == 0 else {"unreachable.txt": answer.stderr}
+    except (LabctlError, subprocess.TimeoutExpired) as error:
         found = {"unreachable.txt": f"{error}\n"}
     for file, text in found.items():
         path = folder / file

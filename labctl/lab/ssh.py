@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 import subprocess
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from labctl.errors import LabctlError
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from labctl.lab.folder import LabFolder
     from labctl.providers.protocol import Machine
 
+OUTPUT_BYTES_MAX = 128 << 20  # what `export` collects has half of that at most
 QUICK = "  KexAlgorithms ^curve25519-sha256\n"
 """For machines that labctl makes, whose traffic never leaves this host: OpenSSH's default, which holds out against quantum computers, too, takes the host a tenth
 of a second and an emulated machine a second, more than all else that `ssh minion-1 true` does. Machines that exist already keep the default."""
@@ -29,10 +31,34 @@ def ssh_command(lab: LabFolder, name: str, command: tuple[str, ...]) -> list[str
     return ["ssh", "-F", str(config), name, *remote]
 
 
-def run(lab: LabFolder, name: str, command: tuple[str, ...], *, check: bool, timeout_s: float) -> subprocess.CompletedProcess[str]:
-    """Run a command on a machine and capture its output."""
+def run(
+    lab: LabFolder, name: str, command: tuple[str, ...], *, check: bool, timeout_s: float, most_bytes: int = OUTPUT_BYTES_MAX
+) -> subprocess.CompletedProcess[str]:
+    """Run a command on a machine and capture its output. Raises LabctlError if it says more than `most_bytes`, and subprocess's errors if it takes
+    too long or, with `check`, fails."""
     argv = ssh_command(lab, name, command)
-    return subprocess.run(argv, text=True, capture_output=True, check=check, timeout=timeout_s, stdin=subprocess.DEVNULL)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe) as process, ThreadPoolExecutor(2) as pool:
+        assert process.stdout is not None and process.stderr is not None
+        out, err = (pool.submit(_at_most, stream, most_bytes, process) for stream in (process.stdout, process.stderr))
+        try:
+            status = process.wait(timeout_s)
+        finally:
+            process.kill()
+        if max(len(out.result()), len(err.result())) > most_bytes:
+            raise LabctlError(f"{name} said more than {most_bytes} bytes")
+        done = subprocess.CompletedProcess(argv, status, out.result().decode(errors="replace"), err.result().decode(errors="replace"))
+        if check:
+            done.check_returncode()
+        return done
+
+
+def _at_most(stream: IO[bytes], most_bytes: int, process: subprocess.Popen[bytes]) -> bytes:
+    """Read a stream to its end. Who says too much is not heard any longer."""
+    data = stream.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        process.kill()
+    return data
 
 
 def hosts(config: str) -> list[str]:
