@@ -18,7 +18,8 @@ from labctl.controllers.slicing import SLICES_BY_SERVICE, Ports, Slicer, identit
 from labctl.reconcile.plan import NOTHING, Index, Key, Plan, Seen, View
 from labctl.resources.kinds.core_v1.node import Node
 from labctl.resources.kinds.core_v1.pod_view import Pod
-from labctl.resources.kinds.core_v1.service import PREFER_SAME_NODE, TRAFFIC_DISTRIBUTIONS, Service
+from labctl.resources.kinds.core_v1.service import Service
+from labctl.resources.kinds.core_v1.service_rules import PREFER_SAME_NODE, TRAFFIC_DISTRIBUTIONS
 
 MANAGER = "endpointslice-controller.k8s.io"
 

@@ -11,7 +11,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 from labctl.resources import fields
-from labctl.resources.addresses import is_ordinary_ipv4
+from labctl.resources.addresses import is_ipv4, is_ordinary_ipv4
 from labctl.resources.cached import cached_if_short
 from labctl.resources.kind import FieldError
 from labctl.resources.labels import key_errors, value_errors
@@ -24,6 +24,7 @@ _ENV_NAME = r"[-._a-zA-Z][-._a-zA-Z0-9]*"
 
 ANNOTATIONS_MAX = 256 << 10
 """Bytes of all annotations of an object."""
+_NUMBER = re.compile("[0-9]+", re.ASCII)
 
 Rule = Callable[[str], Sequence[str]]
 
@@ -126,24 +127,41 @@ def port(number: int) -> list[str]:
 
 
 def address(text: str) -> list[str]:
-    """Checks an IP address. One with a zone (`fe80::1%eth0`) is none: after the percent sign Python takes any text, line breaks too."""
+    """Checks an IP address (KEP-4858). One with a zone (`fe80::1%eth0`) is none: after the percent sign Python takes any text, line breaks too."""
     try:
         parsed = None if "%" in text else ip_address(text)
     except ValueError:
         parsed = None
     if parsed is None:
-        return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
+        return ["must not have leading 0s"] if _zeros_alone(text) else ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        return ["must not be an IPv4-mapped IPv6 address"]
     return []
 
 
+def _zeros_alone(text: str) -> bool:
+    """Tells whether leading zeros are all that is wrong with an IPv4 address: some programs read them as octal numbers."""
+    without = re.sub(r"(?<![0-9])0+(?=[0-9])", "", text, flags=re.ASCII)
+    return without != text and is_ipv4(without)
+
+
 def network(text: str) -> list[str]:
+    """Checks a range of addresses, `10.9.8.0/24`: nothing may be set beyond the prefix, since programs disagree about what that means (KEP-4858)."""
+    first, slash, bits = text.rpartition("/")
+    wrong = address(first)
+    if wrong == ["must not have leading 0s"]:
+        return ["must not have leading 0s in IP or prefix length"]
+    if wrong and "mapped" in wrong[0]:
+        return ["must not have an IPv4-mapped IPv6 address"]
     try:
-        parsed = None if "%" in text else ip_network(text)
+        parsed = None if wrong or not slash or not _NUMBER.fullmatch(bits) else ip_network(text, strict=False)
     except ValueError:
         parsed = None
     if parsed is None:
         return ["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"]
-    return []
+    if bits != str(parsed.prefixlen):
+        return ["must not have leading 0s in IP or prefix length"]
+    return [] if parsed.network_address == ip_address(first) else ["must not have bits set beyond the prefix length"]
 
 
 def outside_address(text: str) -> Sequence[str]:
@@ -171,7 +189,7 @@ def _outside_address(text: str) -> Sequence[str]:
     return []
 
 
-NAME_RULES: Mapping[str, Rule] = {"subdomain": subdomain, "label": label, "service": label_1035, "path": path_segment}
+NAME_RULES: Mapping[str, Rule] = {"subdomain": subdomain, "label": label, "path": path_segment}
 
 
 def checked(path: str, value: Any, rule: Callable[[Any], Sequence[str]]) -> Iterator[FieldError]:

@@ -110,6 +110,15 @@ async def test_groups_and_service_accounts_and_cluster_roles(api: ApiServer) -> 
     assert (await send(api, "GET", "/api/v1/secrets", who="anybody"))[0] == 403, "view shows no Secrets"
 
 
+async def test_a_service_account_without_a_namespace_is_one_of_the_bindings_own(api: ApiServer) -> None:
+    code, said = await made(
+        api, BINDINGS, "own", roleRef=refers_to("view", "ClusterRole"), subjects=[{"kind": "ServiceAccount", "name": "robot"}]
+    )
+    assert code == 201, said
+    assert (await send(api, "GET", PODS, who="system:serviceaccount:default:robot"))[0] == 200
+    assert (await send(api, "GET", PODS, who="system:serviceaccount:other:robot"))[0] == 403
+
+
 @pytest.mark.parametrize(
     ("path", "body", "words"),
     [
@@ -119,8 +128,8 @@ async def test_groups_and_service_accounts_and_cluster_roles(api: ApiServer) -> 
         (BINDINGS, {"roleRef": {"kind": "Other", "name": "x", "apiGroup": GROUP}}, 'roleRef.kind: Unsupported value: "Other"'),
         (CLUSTER_BINDINGS, {"roleRef": {"kind": "Role", "name": "x", "apiGroup": GROUP}}, 'roleRef.kind: Unsupported value: "Role"'),
         (
-            BINDINGS,
-            {"roleRef": {"kind": "Role", "name": "x"}, "subjects": [{"kind": "ServiceAccount", "name": "a"}]},
+            CLUSTER_BINDINGS,
+            {"roleRef": {"kind": "ClusterRole", "name": "x"}, "subjects": [{"kind": "ServiceAccount", "name": "a"}]},
             "namespace: Required",
         ),
     ],

@@ -121,7 +121,7 @@ async def test_it_has_every_verb(http: aiohttp.ClientSession, resource: str) -> 
     [
         ("networking.k8s.io/v1/ipaddresses", {"metadata": {"name": "not-one"}, "spec": {"parentRef": {"resource": "a", "name": "b"}}}, "valid IP"),
         ("networking.k8s.io/v1/ipaddresses", {"metadata": {"name": "2001:DB8::1"}, "spec": {"parentRef": {"resource": "a", "name": "b"}}}, "canonical"),
-        ("networking.k8s.io/v1/servicecidrs", {"metadata": {"name": "x"}, "spec": {"cidrs": ["10.0.0.1/24"]}}, "valid CIDR"),
+        ("networking.k8s.io/v1/servicecidrs", {"metadata": {"name": "x"}, "spec": {"cidrs": ["10.0.0.1/24"]}}, "bits set beyond"),
         ("networking.k8s.io/v1/servicecidrs", {"metadata": {"name": "x"}, "spec": {"cidrs": ["10.0.0.0/24", "10.1.0.0/24"]}}, "IP family"),
         ("storage.k8s.io/v1/csidrivers", {"metadata": {"name": "x"}, "spec": {"fsGroupPolicy": "Maybe"}}, "Unsupported value"),
         ("storage.k8s.io/v1/volumeattachments", {"metadata": {"name": "x"}, "spec": {"attacher": "a", "nodeName": "n", "source": {}}}, "spec.source"),

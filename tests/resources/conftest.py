@@ -50,7 +50,9 @@ class Lab:
         self.client = Client(self.resources)
 
     def kind(self, resource: str) -> Kind:
-        return self.resources.registry[resource]
+        """Return the kind of a resource; also that of a version that is stored as another one, as events.k8s.io is."""
+        registry = self.resources.registry
+        return registry.get(resource) or next(kind for kind in registry.all_served() if kind.resource == resource)
 
     async def create(self, resource: str, obj: dict[str, Any], user: User = PERSON, **options: Any) -> WriteResult:
         kind = self.kind(resource)

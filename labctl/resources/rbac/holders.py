@@ -136,7 +136,7 @@ class Rbac:
 
 
 def _holder(namespace: str, subject: Subject) -> Holder:
-    name = f"{subject.namespace}:{subject.name}" if subject.kind == "ServiceAccount" else subject.name
+    name = f"{subject.namespace or namespace}:{subject.name}" if subject.kind == "ServiceAccount" else subject.name
     return namespace, subject.kind, name
 
 

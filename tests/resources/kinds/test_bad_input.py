@@ -17,10 +17,6 @@ LABEL = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character "
     "(e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
 )
-LABEL_1035 = (
-    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
-    "and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
-)
 LABEL_VALUE = (
     "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
     "alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
@@ -187,7 +183,7 @@ CONTROLLER_CASES = [
 
 SERVICE_CASES = [
     (service(ports=[]), "spec.ports: Required value"),
-    (service("9web"), f'metadata.name: Invalid value: "9web": {LABEL_1035}'),
+    (service("web.two"), f'metadata.name: Invalid value: "web.two": {LABEL}'),
     (
         service(type="Magic"),
         'spec.type: Unsupported value: "Magic": supported values: "ClusterIP", "ExternalName", "LoadBalancer", "NodePort"',
@@ -330,6 +326,11 @@ async def test_what_can_not_change(lab: Lab, resource: str, body: dict[str, Any]
         ("pods", pod(), {"spec": {"containers": [{"name": "main", "image": "other"}]}}),
         ("pods", pod(), {"spec": {"activeDeadlineSeconds": 5}}),
         ("pods", pod(), {"spec": {"tolerations": [{"operator": "Exists"}]}}),
+        (
+            "pods",
+            pod(tolerations=[{"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}]),
+            {"spec": {"tolerations": [{"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 9}]}},
+        ),
         ("nodes", {"metadata": {"name": "web"}}, {"spec": {"podCIDR": "10.246.1.0/24"}}),
         ("configmaps", config(a="1"), {"immutable": True}),
     ],

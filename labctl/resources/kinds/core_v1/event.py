@@ -6,10 +6,14 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from labctl.resources import fields
+from labctl.resources import fields, names
 from labctl.resources.cells import since
 from labctl.resources.kind import Column, FieldError, Kind, Object, Viewed
 from labctl.resources.kinds.shared import ObjectReference
+from labctl.resources.labels import key_errors
+
+_MOST, MOST_MESSAGE = 128, 1024
+"""Characters of an Event's fields."""
 
 
 class EventSource(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -39,11 +43,33 @@ class Event(Viewed, frozen=True, rename="camel", gc=False):
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
-    """Checks that the Event is in the namespace of its object, or in `default` if the object has none."""
+    """Checks an Event of core/v1. Who sets its eventTime writes Events as they are since 2017, and says who tells it, and what was done."""
+    return common(new, "reportingComponent") if old is None else iter(())
+
+
+def common(new: Object, reporter: str) -> Iterator[FieldError]:
+    """Checks what both versions ask for, of an Event with core/v1's names of fields; `reporter` is what the version calls its reportingComponent."""
     namespace = new["metadata"]["namespace"]
-    about = new.get("involvedObject", {}).get("namespace", "")
-    if old is None and about != namespace and (about or namespace not in ("default", "kube-system")):
+    about = (new.get("involvedObject") or {}).get("namespace", "")
+    if new.get("eventTime"):
+        wrong = not about and namespace not in ("default", "kube-system")
+    else:
+        wrong = about != namespace and (bool(about) or namespace != "default")
+    if wrong:
         yield fields.invalid("involvedObject.namespace", about, "does not match event.namespace")
+    if not new.get("eventTime"):
+        return
+    who = new.get("reportingComponent") or ""
+    if not who:
+        yield fields.required(reporter)
+    yield from names.checked(reporter, who, key_errors)
+    for name in ("reportingInstance", "action", "reason"):
+        if not new.get(name):
+            yield fields.required(name)
+        elif len(new[name].encode()) > _MOST:
+            yield fields.invalid(name, "", f"can have at most {_MOST} characters")
+    if len((new.get("message") or "").encode()) > MOST_MESSAGE:
+        yield fields.invalid("message", "", f"can have at most {MOST_MESSAGE} characters")
 
 
 def selectable(event: Event) -> Mapping[str, str]:

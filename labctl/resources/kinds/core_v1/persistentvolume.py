@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from labctl.resources import fields, quantities
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
-from labctl.resources.kinds.core_v1.persistentvolumeclaim import SHORT_MODES, access_modes
+from labctl.resources.kinds.core_v1 import persistentvolume_rules
+from labctl.resources.kinds.core_v1.persistentvolumeclaim import SHORT_MODES
 from labctl.resources.kinds.core_v1.pod_affinity import NodeSelector
 from labctl.resources.kinds.shared import ObjectReference, Quantity
 
@@ -22,22 +22,6 @@ PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
 HOSTNAME = "kubernetes.io/hostname"
 ON_NODE = "labctl.internal/node"
 """The field selector with which an agent finds the volumes on its disk."""
-
-POLICIES = ("Delete", "Recycle", "Retain")
-MODES = ("Block", "Filesystem")
-_NO_SOURCES = frozenset(
-    {
-        "accessModes",
-        "capacity",
-        "claimRef",
-        "mountOptions",
-        "nodeAffinity",
-        "persistentVolumeReclaimPolicy",
-        "storageClassName",
-        "volumeAttributesClassName",
-        "volumeMode",
-    }
-)
 
 
 class VolumeNodeAffinity(msgspec.Struct, frozen=True, gc=False):
@@ -94,57 +78,11 @@ def prepare(new: Object, old: Object | None) -> None:
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
-    spec = new.get("spec", {})
-    yield from access_modes("spec.accessModes", spec)
-    yield from _capacity(spec.get("capacity") or {})
-    policy = spec.get("persistentVolumeReclaimPolicy", "Retain")
-    if policy not in POLICIES:
-        yield fields.not_supported("spec.persistentVolumeReclaimPolicy", policy, POLICIES)
-    if spec.get("volumeMode", "Filesystem") not in MODES:
-        yield fields.not_supported("spec.volumeMode", spec["volumeMode"], MODES)
-    yield from _source(spec)
+    spec = new.get("spec") or {}
+    if old is None or spec != old["spec"]:
+        yield from persistentvolume_rules.volume(spec)
     if old is not None:
-        yield from _changed(spec, old["spec"])
-
-
-def _capacity(capacity: Object) -> Iterator[FieldError]:
-    if not capacity:
-        yield fields.required("spec.capacity")
-    elif "storage" not in capacity or len(capacity) > 1:
-        yield fields.not_supported("spec.capacity", capacity, ("storage",))
-    elif quantities.parse(capacity["storage"]) <= 0:
-        yield fields.invalid("spec.capacity[storage]", capacity["storage"], "must be greater than zero")
-
-
-def _source(spec: Object) -> Iterator[FieldError]:
-    sources = [name for name in spec if name not in _NO_SOURCES]
-    if not sources:
-        yield fields.required("spec", "must specify a volume type")
-        return
-    for extra in sources[1:]:
-        yield fields.forbidden(f"spec.{extra}", "may not specify more than 1 volume type")
-    kind = sources[0]
-    needed = {"hostPath": ("path",), "local": ("path",), "nfs": ("server", "path")}.get(kind, ())
-    for name in needed:
-        value = spec[kind].get(name, "")
-        if not value:
-            yield fields.required(f"spec.{kind}.{name}")
-        elif name == "path" and ".." in value.split("/"):
-            yield fields.invalid(f"spec.{kind}.path", value, "must not contain '..'")
-    if kind == "nfs" and spec[kind].get("path") and not spec[kind]["path"].startswith("/"):
-        yield fields.invalid("spec.nfs.path", spec[kind]["path"], "must be an absolute path")
-    if kind == "local" and not ((spec.get("nodeAffinity") or {}).get("required") or {}).get("nodeSelectorTerms"):
-        yield fields.required("spec.nodeAffinity", "Local volume requires node affinity")
-
-
-def _changed(spec: Object, old: Object) -> Iterator[FieldError]:
-    """Check that the volume's source stays the same. Its claim and its reclaim policy may change."""
-    kept = {name for name in (*spec, *old) if name not in _NO_SOURCES}
-    if any(spec.get(name) != old.get(name) for name in kept):
-        yield fields.forbidden("spec.persistentvolumesource", "spec.persistentvolumesource is immutable after creation")
-    for name in ("nodeAffinity", "volumeMode"):
-        if old.get(name) and spec.get(name) != old.get(name):
-            yield fields.invalid(f"spec.{name}", spec.get(name), "field is immutable")
+        yield from persistentvolume_rules.changed(spec, old["spec"])
 
 
 def _claim(volume: PersistentVolume, _now_s: float) -> str:

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 
 import msgspec
 
-from labctl.resources import fields, quantities
+from labctl.resources import fields, names, quantities
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
+from labctl.resources.kinds.selector_rules import label_selector
 from labctl.resources.kinds.shared import Condition, Quantity
 
 _IMMUTABLE = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
 ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
+VOLUME_MODES = ("Block", "Filesystem")
 PROTECTION = "kubernetes.io/pvc-protection"
 SHORT_MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
 
@@ -43,51 +45,118 @@ class PersistentVolumeClaim(Viewed, frozen=True, rename="camel", gc=False):
 
 
 def prepare(new: Object, old: Object | None) -> None:
+    """Make a new claim Pending. Of its two fields that name a source of data one stands for the other, as long as it is in the claim's own namespace."""
     if old is None:
         new["status"] = {"phase": "Pending"}
         finalizers = new["metadata"].setdefault("finalizers", [])
         if PROTECTION not in finalizers:
             finalizers.append(PROTECTION)
+    spec = new.get("spec") or {}
+    one, other = spec.get("dataSource"), spec.get("dataSourceRef")
+    if one is not None and other is None:
+        spec["dataSourceRef"] = dict(one)
+    elif other is not None and one is None and not other.get("namespace"):
+        spec["dataSource"] = dict(other)
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
-    spec = new.get("spec", {})
-    yield from access_modes("spec.accessModes", spec)
-    size = (spec.get("resources") or {}).get("requests", {}).get("storage")
-    if size is None:
-        yield fields.required("spec.resources.requests[storage]")
-    elif quantities.parse(size) <= 0:
-        yield fields.invalid("spec.resources.requests[storage]", size, "must be greater than zero")
+    spec = new.get("spec") or {}
+    if old is None or spec != old["spec"]:
+        yield from _spec(spec)
     if old is not None:
-        yield from _changed(spec, old["spec"])
+        yield from _changed(spec, old["spec"], old.get("status") or {})
 
 
-def access_modes(path: str, spec: Object) -> Iterator[FieldError]:
-    """Check the access modes of a claim or a volume."""
+def _spec(spec: Object) -> Iterator[FieldError]:
+    yield from access_modes("spec.accessModes", spec, "at least 1 access mode is required")
+    if spec.get("selector") is not None:
+        yield from label_selector("spec.selector", spec["selector"], may_be_empty=True)
+    size = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
+    if size is None:
+        yield fields.required("spec.resources[storage]")
+    elif quantities.parse(size) <= 0:
+        yield fields.invalid("spec.resources[storage]", size, "must be greater than zero")
+    for name in ("storageClassName", "volumeAttributesClassName"):
+        if spec.get(name):
+            yield from class_name(f"spec.{name}", spec[name])
+    if spec.get("volumeMode", "Filesystem") not in VOLUME_MODES:
+        yield fields.not_supported("spec.volumeMode", spec["volumeMode"], VOLUME_MODES)
+    yield from _data_sources(spec)
+
+
+def _data_sources(spec: Object) -> Iterator[FieldError]:
+    one, other = spec.get("dataSource"), spec.get("dataSourceRef")
+    for path, said in (("spec.dataSource", one), ("spec.dataSourceRef", other)):
+        if said is not None:
+            yield from _data_source(path, said)
+    if one is None or other is None:
+        return
+    if other.get("namespace"):
+        yield fields.invalid("spec", "spec.dataSource", "may not be specified when dataSourceRef.namespace is specified")
+    elif any((one.get(name) or "") != (other.get(name) or "") for name in ("apiGroup", "kind", "name")):
+        yield fields.invalid("spec", "spec.dataSource", "must match dataSourceRef")
+
+
+def _data_source(path: str, said: Object) -> Iterator[FieldError]:
+    for name in ("name", "kind"):
+        if not said.get(name):
+            yield fields.required(f"{path}.{name}")
+    if not said.get("apiGroup"):
+        if said.get("kind") != "PersistentVolumeClaim":
+            yield fields.invalid(path, said.get("kind", ""), "must be 'PersistentVolumeClaim' when referencing the default apiGroup")
+    else:
+        yield from names.checked(f"{path}.apiGroup", said["apiGroup"], names.subdomain)
+
+
+def access_modes(path: str, spec: Object, why: str) -> Iterator[FieldError]:
+    """Check the access modes of a claim or a volume; `why` is said if there is none."""
     modes = spec.get("accessModes") or ()
     if not modes:
-        yield fields.required(path, "at least 1 access mode is required")
+        yield fields.required(path, why)
     for mode in modes:
         if mode not in ACCESS_MODES:
             yield fields.not_supported(path, mode, ACCESS_MODES)
+    if "ReadWriteOncePod" in modes and any(mode != "ReadWriteOncePod" for mode in modes):
+        yield fields.forbidden(path, "may not use ReadWriteOncePod with other access modes")
 
 
-def _changed(spec: Object, old: Object) -> Iterator[FieldError]:
-    """Check that only the size changes after creation. An absent volume and an absent class may be filled in."""
-    free = {"resources", "volumeAttributesClassName"}
-    if not old.get("volumeName"):
-        free.add("volumeName")
-    if "storageClassName" not in old:
-        free.add("storageClassName")
-    if {name: value for name, value in spec.items() if name not in free} != {
-        name: value for name, value in old.items() if name not in free
-    }:
+def class_name(path: str, name: str) -> Iterator[FieldError]:
+    return names.checked(path, name, names.subdomain)
+
+
+def _changed(spec: Object, old: Object, status: Object) -> Iterator[FieldError]:
+    """Check what may change after creation: a bound claim may grow, and take back what could not be carried out; its volume and its class may be
+    filled in once."""
+    bound = status.get("phase") == "Bound"
+    if _fixed(spec, old, bound) != _fixed(old, old, bound):
         yield fields.forbidden("spec", _IMMUTABLE)
-    asked, before = (quantities.parse(each.get("resources", {}).get("requests", {}).get("storage", 0)) for each in (spec, old))
-    if asked > before and not old.get("volumeName"):
-        yield fields.forbidden("spec", _IMMUTABLE)
-    if asked < before:
+    asked, before = (quantities.parse(((each.get("resources") or {}).get("requests") or {}).get("storage", 0)) for each in (spec, old))
+    if asked < before and asked <= quantities.parse((status.get("capacity") or {}).get("storage", 0)):
         yield fields.forbidden("spec.resources.requests.storage", "field can not be less than status.capacity")
+    if spec.get("volumeMode") != old.get("volumeMode"):
+        yield fields.invalid("volumeMode", spec.get("volumeMode"), "field is immutable")
+    if old.get("volumeAttributesClassName") is not None and not spec.get("volumeAttributesClassName"):
+        to = "nil" if spec.get("volumeAttributesClassName") is None else "an empty string"
+        yield fields.forbidden("spec.volumeAttributesClassName", f"update from non-nil value to {to} is forbidden")
+
+
+def _fixed(spec: Object, old: Object, bound: bool) -> Object:
+    """Return the spec without what may change."""
+    kept = dict(spec)
+    for name in ("volumeName", "storageClassName"):
+        if not old.get(name) and (name == "volumeName" or name not in old):
+            kept.pop(name, None)
+    resources = kept.pop("resources", None) or {}
+    amounts = {
+        f"{part}.{name}": quantities.parse(amount)
+        for part in ("requests", "limits")
+        for name, amount in (resources.get(part) or {}).items()
+    }
+    if bound:
+        amounts.pop("requests.storage", None)
+        if kept.get("volumeAttributesClassName") is not None:
+            kept["volumeAttributesClassName"] = old.get("volumeAttributesClassName")
+    return {**kept, "resources": amounts}
 
 
 def _capacity(view: PersistentVolumeClaim, _now_s: float) -> str:

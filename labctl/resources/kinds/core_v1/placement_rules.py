@@ -42,15 +42,20 @@ def placement(path: str, spec: Object) -> Iterator[FieldError]:
 def _node_affinity(path: str, affinity: Object) -> Iterator[FieldError]:
     required = affinity.get(REQUIRED)
     if required is not None:
-        at, terms = f"{path}.{REQUIRED}.nodeSelectorTerms", required.get("nodeSelectorTerms") or ()
-        if not terms:
-            yield fields.required(at, "must have at least one node selector term")
-        for index, term in enumerate(terms):
-            yield from _node_term(f"{at}[{index}]", term)
+        yield from node_selector(f"{path}.{REQUIRED}", required)
     for index, one in enumerate(affinity.get(PREFERRED) or ()):
         at = f"{path}.{PREFERRED}[{index}]"
         yield from _weight(at, one)
         yield from _node_term(f"{at}.preference", one.get("preference") or {}, any_value=True)
+
+
+def node_selector(path: str, selector: Object) -> Iterator[FieldError]:
+    """Validates a NodeSelector: that of a pod, or of a volume."""
+    at, terms = f"{path}.nodeSelectorTerms", selector.get("nodeSelectorTerms") or ()
+    if not terms:
+        yield fields.required(at, "must have at least one node selector term")
+    for index, term in enumerate(terms):
+        yield from _node_term(f"{at}[{index}]", term)
 
 
 def _weight(path: str, one: Object) -> Iterator[FieldError]:

@@ -16,14 +16,17 @@ from labctl.resources.kinds.core_v1.pod_totals import HUGE_PAGES
 from labctl.resources.labels import key_errors
 
 _OF_CONTAINERS = ("cpu", "memory", "ephemeral-storage")
-_STANDARD = frozenset(
+_COUNTED = frozenset(
     {
-        *_OF_CONTAINERS,
-        *(f"{part}.{name}" for part in ("requests", "limits") for name in _OF_CONTAINERS),
         *("pods", "resourcequotas", "services", "replicationcontrollers", "secrets", "configmaps", "persistentvolumeclaims"),
-        *("storage", "requests.storage", "services.nodeports", "services.loadbalancers"),
+        *("services.nodeports", "services.loadbalancers"),
     }
 )
+_STANDARD = _COUNTED | {
+    *_OF_CONTAINERS,
+    *(f"{part}.{name}" for part in ("requests", "limits") for name in _OF_CONTAINERS),
+    *("storage", "requests.storage"),
+}
 _NOT_NEGATIVE = "must be greater than or equal to 0"
 _NOT_STANDARD = "must be a standard resource type or fully qualified"
 
@@ -34,7 +37,7 @@ def extended(name: str) -> bool:
 
 
 def of_container(path: str, value: Object) -> Iterator[FieldError]:
-    yield from _requirements(path, value, _name_in_container)
+    yield from _requirements(path, value, name_in_container)
 
 
 def claims(path: str, said: Sequence[Object], of_pod: Collection[str]) -> Iterator[FieldError]:
@@ -100,24 +103,28 @@ def _requirements(path: str, value: Object, check_name: Any) -> Iterator[FieldEr
 
 
 def _request(path: str, name: str, amount: Any, limit: Any) -> Iterator[FieldError]:
-    overcommits = ("/" not in name or "kubernetes.io/" in name) and not name.startswith(HUGE_PAGES)
     if limit is None:
-        if not overcommits:
+        if not overcommits(name):
             yield fields.required(f"{path}.limits", "Limit must be set for non overcommitable resources")
-    elif not overcommits and quantities.compare(amount, limit):
+    elif not overcommits(name) and quantities.compare(amount, limit):
         yield fields.invalid(f"{path}.requests", amount, f"must be equal to {name} limit of {limit}")
     elif quantities.compare(amount, limit) > 0:
         yield fields.invalid(f"{path}.requests", amount, f"must be less than or equal to {name} limit of {limit}")
 
 
-def _amount(path: str, name: str, amount: Any) -> Iterator[FieldError]:
-    value = quantities.parse(amount)
+def amount(path: str, name: str, said: Any) -> Iterator[FieldError]:
+    """Validates an amount of a resource: some are counted in whole numbers only."""
+    value = quantities.parse(said)
     if value < 0:
-        yield fields.invalid(path, amount, _NOT_NEGATIVE)
-    if extended(name) and value.denominator != 1:
-        yield fields.invalid(path, amount, "must be an integer")
-    if name.startswith(HUGE_PAGES) and not _whole_pages(name, amount):
-        yield fields.invalid(path, amount, f"{amount} is not positive integer multiple of {name}")
+        yield fields.invalid(path, said, _NOT_NEGATIVE)
+    if (name in _COUNTED or extended(name)) and value.denominator != 1:
+        yield fields.invalid(path, said, "must be an integer")
+
+
+def _amount(path: str, name: str, said: Any) -> Iterator[FieldError]:
+    yield from amount(path, name, said)
+    if name.startswith(HUGE_PAGES) and not _whole_pages(name, said):
+        yield fields.invalid(path, said, f"{said} is not positive integer multiple of {name}")
 
 
 def _whole_pages(name: str, amount: Any) -> bool:
@@ -128,7 +135,36 @@ def _whole_pages(name: str, amount: Any) -> bool:
     return page > 0 and page.denominator == 1 and (quantities.parse(amount) / page).denominator == 1
 
 
-def _name_in_container(path: str, name: str) -> Iterator[FieldError]:
+def name_of_any(path: str, name: str) -> Iterator[FieldError]:
+    """Validates the name of a resource of any object."""
+    wrong = tuple(names.checked(path, name, key_errors))
+    yield from wrong
+    if not wrong and "/" not in name and not _is_standard(name):
+        yield fields.invalid(path, name, _NOT_STANDARD)
+
+
+def _is_standard(name: str) -> bool:
+    return name in _STANDARD or name.startswith((HUGE_PAGES, f"requests.{HUGE_PAGES}"))
+
+
+def name_in_quota(path: str, name: str) -> Iterator[FieldError]:
+    """Validates the name of what a ResourceQuota bounds."""
+    yield from name_of_any(path, name)
+    if not key_errors(name) and "/" not in name and not standard_in_quota(name):
+        yield fields.invalid(path, name, "must be a standard resource for quota")
+
+
+def standard_in_quota(name: str) -> bool:
+    """True for what Kubernetes itself lets a quota bound, besides the numbers of objects (`count/...`)."""
+    return _is_standard(name) and name != "storage"
+
+
+def overcommits(name: str) -> bool:
+    """True for a resource of which containers may request less than their limit."""
+    return ("/" not in name or "kubernetes.io/" in name) and not name.startswith(HUGE_PAGES)
+
+
+def name_in_container(path: str, name: str) -> Iterator[FieldError]:
     wrong = tuple(names.checked(path, name, key_errors))
     yield from wrong
     if wrong:
@@ -138,7 +174,7 @@ def _name_in_container(path: str, name: str) -> Iterator[FieldError]:
             yield fields.invalid(path, name, "doesn't follow extended resource name standard")
         return
     huge = name.startswith(HUGE_PAGES)
-    if name not in _STANDARD and not huge and not name.startswith(f"requests.{HUGE_PAGES}"):
+    if not _is_standard(name):
         yield fields.invalid(path, name, _NOT_STANDARD)
     if name not in _OF_CONTAINERS and not huge:
         yield fields.invalid(path, name, "must be a standard resource for containers")

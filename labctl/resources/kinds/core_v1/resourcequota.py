@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from labctl.resources import fields, quantities
+from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
+from labctl.resources.kinds.core_v1 import resource_rules
 from labctl.resources.kinds.shared import Quantity
 
 SCOPES = (
@@ -21,12 +22,18 @@ SCOPES = (
     "VolumeAttributesClass",
 )
 
-
-_OF_PODS = frozenset({"cpu", "memory", "ephemeral-storage", "pods", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"})
 _NAMED = ("PriorityClass", "VolumeAttributesClass")
-_OPERATORS = ("DoesNotExist", "Exists", "In", "NotIn")
-_OF_PODS_ONLY = ("BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating")
-_COMPUTED = frozenset(_OF_PODS - {"pods"} | {"requests.ephemeral-storage", "limits.ephemeral-storage"})
+_OF_PODS = frozenset({"pods", "cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"})
+_BOUNDED: Mapping[str, frozenset[str]] = {
+    **dict.fromkeys(("CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating"), _OF_PODS),
+    "BestEffort": frozenset({"pods"}),
+    "VolumeAttributesClass": frozenset({"persistentvolumeclaims", "requests.storage"}),
+}
+"""What a quota with a scope can bound, of what is standard in a quota."""
+_OPERATOR = (
+    "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, "
+    "ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity"
+)
 
 
 class ScopeRequirement(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -66,69 +73,68 @@ def prepare(new: Object, old: Object | None) -> None:
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
-    spec = new.get("spec", {})
-    for name, value in (spec.get("hard") or {}).items():
-        if quantities.parse(value) < 0:
-            yield fields.invalid(f"spec.hard[{name}]", value, "must be greater than or equal to 0")
-    yield from _scopes(spec.get("scopes") or (), spec.get("hard") or {})
-    yield from _selected(((spec.get("scopeSelector") or {}).get("matchExpressions") or ()), spec.get("hard") or {})
-    if old is not None and (spec.get("scopes") or []) != (old["spec"].get("scopes") or []):
-        yield fields.invalid("spec.scopes", spec.get("scopes"), "field is immutable")
+    spec = new.get("spec") or {}
+    hard, scopes = spec.get("hard") or {}, spec.get("scopes") or []
+    for name, value in sorted(hard.items()):
+        path = f"spec.hard[{name}]"
+        yield from resource_rules.name_in_quota(path, name)
+        yield from resource_rules.amount(path, name, value)
+    yield from _scopes(scopes, hard)
+    yield from _selected((spec.get("scopeSelector") or {}).get("matchExpressions") or (), hard)
+    if old is not None and set(scopes) != set(old["spec"].get("scopes") or ()):
+        yield fields.invalid("spec.scopes", scopes, "field is immutable")
 
 
 def _scopes(scopes: Sequence[str], hard: Object) -> Iterator[FieldError]:
     for scope in scopes:
         if scope not in SCOPES:
-            yield fields.invalid("spec.scopes", list(scopes), "unsupported scope")
-    yield from _may_bound("spec.scopes", list(scopes), scopes, hard)
+            yield fields.invalid("spec.scopes", scopes, "unsupported scope")
+        if not _can_bound(scope, hard):
+            yield fields.invalid("spec.scopes", scopes, "unsupported scope applied to resource")
+    yield from _conflicts("spec.scopes", scopes)
 
 
 def _selected(wanted: Sequence[Object], hard: Object) -> Iterator[FieldError]:
     """Checks the terms of a scope selector: which operators a scope has, and whether it needs values."""
+    path = "spec.scopeSelector.matchExpressions"
     for one in wanted:
-        path, scope, operator = "spec.scopeSelector.matchExpressions", one.get("scopeName", ""), one.get("operator", "")
-        values = one.get("values") or []
-        if scope not in SCOPES:
+        scope, operator, values = one.get("scopeName", ""), one.get("operator", ""), one.get("values") or []
+        if not scope:
+            yield fields.required(f"{path}.scopeName")
+        elif scope not in SCOPES:
             yield fields.invalid(f"{path}.scopeName", scope, "unsupported scope")
-        elif scope not in _NAMED and operator != "Exists":
-            yield fields.invalid(
-                f"{path}.operator",
-                operator,
-                "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, "
-                "ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or "
-                "ResourceQuotaScopeCrossNamespacePodAffinity",
-            )
-        if operator in ("In", "NotIn") and not values:
+        elif scope not in _NAMED and operator not in ("Exists", ""):
+            yield fields.invalid(f"{path}.operator", operator, _OPERATOR)
+        if not _can_bound(scope, hard):
+            yield fields.invalid(path, {"matchExpressions": wanted}, "unsupported scope applied to resource")
+        yield from _operator(path, operator, values)
+    yield from _conflicts(path, [one.get("scopeName", "") for one in wanted])
+
+
+def _operator(path: str, operator: str, values: Sequence[str]) -> Iterator[FieldError]:
+    if not operator:
+        yield fields.required(f"{path}.operator")
+    elif operator in ("In", "NotIn"):
+        if not values:
             yield fields.required(f"{path}.values", "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector")
-        elif operator in ("Exists", "DoesNotExist") and values:
-            yield fields.invalid(
-                f"{path}.values", values, "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector"
-            )
-        elif operator not in _OPERATORS:
-            yield fields.invalid(f"{path}.operator", operator, "not a valid selector operator")
-    chosen = [one.get("scopeName", "") for one in wanted]
-    yield from _may_bound("spec.scopeSelector.matchExpressions.scopeName", chosen, chosen, hard)
+    elif operator in ("Exists", "DoesNotExist"):
+        if values:
+            why = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector"
+            yield fields.invalid(f"{path}.values", values, why)
+    else:
+        yield fields.invalid(f"{path}.operator", operator, "not a valid selector operator")
 
 
-def _may_bound(path: str, shown: Sequence[str], scopes: Sequence[str], hard: Object) -> Iterator[FieldError]:
-    """A scope can only bound what its objects have, and some scopes exclude each other."""
-    for scope in dict.fromkeys(scopes):
-        for name in hard:
-            if (scope == "BestEffort" and name in _COMPUTED) or (scope in _OF_PODS_ONLY and not _is_of_pods(name)):
-                yield fields.invalid(path, scope, f"unsupported scope applied to resource {name}")
+def _can_bound(scope: str, hard: Object) -> bool:
+    """Tell whether the objects of a scope have what is bounded. Nobody knows what belongs to numbers of objects and to extended resources."""
+    bounded = _BOUNDED.get(scope)
+    return bounded is None or all(name in bounded for name in hard if resource_rules.standard_in_quota(name))
+
+
+def _conflicts(path: str, scopes: Sequence[str]) -> Iterator[FieldError]:
     for one, other in (("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")):
         if one in scopes and other in scopes:
-            yield fields.invalid(path, shown, "conflicting scopes")
-
-
-def _is_of_pods(name: str) -> bool:
-    return (
-        name in _OF_PODS
-        or name in _COMPUTED
-        or name == "count/pods"
-        or name.startswith(("requests.", "limits."))
-        and name != "requests.storage"
-    )
+            yield fields.invalid(path, scopes, "conflicting scopes")
 
 
 def _shown(view: ResourceQuota, *, limits: bool) -> str:

@@ -7,18 +7,13 @@ from ipaddress import ip_address
 
 import msgspec
 
-from labctl.resources import fields, names
+from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME, NONE, joined, pairs
 from labctl.resources.claims import Ranges, ip_claim, port_claim
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
-from labctl.resources.kinds.core_v1.container_rules import PROTOCOLS, port_reference
+from labctl.resources.kinds.core_v1 import service_rules
+from labctl.resources.kinds.core_v1.service_rules import WITH_NODE_PORTS, checks_health
 from labctl.resources.kinds.shared import Condition
-
-_TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
-_MAX_AFFINITY_S = 86400
-PREFER_SAME_NODE = "PreferSameNode"
-TRAFFIC_DISTRIBUTIONS = ("PreferClose", PREFER_SAME_NODE, "PreferSameZone")
-_WITH_NODE_PORTS = ("NodePort", "LoadBalancer")
 
 
 class ServicePort(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -102,11 +97,8 @@ def prepare(new: Object, old: Object | None) -> None:
     if old is None:
         new["status"] = {"loadBalancer": {}}
     else:
+        service_rules.drop_unneeded(spec, old["spec"])
         _keep_allocated(spec, old["spec"])
-    if spec["type"] == "ExternalName":
-        for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
-            spec.pop(name, None)
-        return
     if not spec.get("clusterIP") and spec.get("clusterIPs"):
         spec["clusterIP"] = spec["clusterIPs"][0]
 
@@ -116,24 +108,14 @@ def _keep_allocated(spec: Object, before: Object) -> None:
         for name in ("clusterIP", "clusterIPs"):
             if name in before:
                 spec[name] = before[name]
-    had = {(port.get("protocol"), port.get("port")): port.get("nodePort", 0) for port in before.get("ports", ())}
-    for port in spec.get("ports", ()):
-        node_port = had.get((port.get("protocol"), port.get("port")), 0)
-        if spec["type"] in _WITH_NODE_PORTS:
+    if spec["type"] in WITH_NODE_PORTS:
+        had = {(port.get("protocol"), port.get("port")): port.get("nodePort", 0) for port in before.get("ports", ())}
+        for port in spec.get("ports", ()):
+            node_port = had.get((port.get("protocol"), port.get("port")), 0)
             if node_port and not port.get("nodePort"):
                 port["nodePort"] = node_port
-        elif port.get("nodePort") == node_port:
-            port.pop("nodePort", None)  # the Service's old type needed it, the new one does not
-    if _checks_health(spec):
-        if before.get("healthCheckNodePort") and not spec.get("healthCheckNodePort"):
-            spec["healthCheckNodePort"] = before["healthCheckNodePort"]
-    elif spec.get("healthCheckNodePort") == before.get("healthCheckNodePort"):
-        spec.pop("healthCheckNodePort", None)
-
-
-def _checks_health(spec: Object) -> bool:
-    """Tell whether load balancers ask each node how many endpoints of its own it has."""
-    return spec["type"] == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
+    if checks_health(spec) and before.get("healthCheckNodePort") and not spec.get("healthCheckNodePort"):
+        spec["healthCheckNodePort"] = before["healthCheckNodePort"]
 
 
 def allocate(new: Object, old: Object | None, ranges: Ranges) -> Iterator[FieldError]:
@@ -144,10 +126,9 @@ def allocate(new: Object, old: Object | None, ranges: Ranges) -> Iterator[FieldE
     spec.setdefault("ipFamilies", ["IPv4"])
     spec.setdefault("ipFamilyPolicy", "SingleStack")
     yield from _allocate_address(spec, ranges)
-    if spec["type"] in _WITH_NODE_PORTS and spec.get("allocateLoadBalancerNodePorts", True):
-        for index, port in enumerate(spec.get("ports", ())):
-            yield from _allocate_port(f"spec.ports[{index}].nodePort", port, ranges)
-    if _checks_health(spec):
+    if spec["type"] in WITH_NODE_PORTS and spec.get("allocateLoadBalancerNodePorts", True):
+        yield from _allocate_ports(spec, ranges)
+    if checks_health(spec):
         yield from _allocate_port("spec.healthCheckNodePort", spec, ranges, "healthCheckNodePort")
 
 
@@ -165,6 +146,16 @@ def _allocate_address(spec: Object, ranges: Ranges) -> Iterator[FieldError]:
             return
         why = "provided IP is already allocated" if wanted else "range is full"
     yield fields.invalid("spec.clusterIPs", [wanted] if wanted else [], f"failed to allocate IP {wanted}: {why}".replace(" :", ":"))
+
+
+def _allocate_ports(spec: Object, ranges: Ranges) -> Iterator[FieldError]:
+    """Allocates the node ports. A port that is there for several protocols, as that of DNS, has one node port for all of them."""
+    given = {port["port"]: port["nodePort"] for port in spec.get("ports", ()) if port.get("nodePort") and "port" in port}
+    for index, port in enumerate(spec.get("ports", ())):
+        if not port.get("nodePort") and port.get("port") in given:
+            port["nodePort"] = given[port["port"]]
+        yield from _allocate_port(f"spec.ports[{index}].nodePort", port, ranges)
+        given.setdefault(port.get("port"), port.get("nodePort", 0))
 
 
 def _allocate_port(path: str, port: Object, ranges: Ranges, field: str = "nodePort") -> Iterator[FieldError]:
@@ -190,97 +181,6 @@ def claims(service: Object) -> Iterator[str]:
             yield port_claim(port["nodePort"])
     if spec.get("healthCheckNodePort"):
         yield port_claim(spec["healthCheckNodePort"])
-
-
-# -- validation
-
-
-def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
-    spec = new["spec"]
-    if old is not None and spec == old["spec"]:
-        return
-    if spec["type"] not in _TYPES:
-        yield fields.not_supported("spec.type", spec["type"], _TYPES)
-    yield from _validate_addresses(spec, old["spec"] if old else None)
-    needs_ports = spec["type"] != "ExternalName" and spec.get("clusterIP") != "None"
-    if needs_ports and not spec.get("ports"):
-        yield fields.required("spec.ports")
-    yield from _validate_ports(spec)
-    yield from names.labels("spec.selector", spec.get("selector", {}))
-    if spec["sessionAffinity"] not in ("None", "ClientIP"):
-        yield fields.not_supported("spec.sessionAffinity", spec["sessionAffinity"], ("ClientIP", "None"))
-    timeout_s = spec.get("sessionAffinityConfig", {}).get("clientIP", {}).get("timeoutSeconds", 1)
-    if not 0 < timeout_s <= _MAX_AFFINITY_S:
-        path = "spec.sessionAffinityConfig.clientIP.timeoutSeconds"
-        yield fields.invalid(path, timeout_s, f"must be greater than 0 and less than {_MAX_AFFINITY_S}")
-    for name in ("internalTrafficPolicy", "externalTrafficPolicy"):
-        if spec.get(name, "Cluster") not in ("Cluster", "Local"):
-            yield fields.not_supported(f"spec.{name}", spec[name], ("Cluster", "Local"))
-    if spec.get("trafficDistribution") not in (None, *TRAFFIC_DISTRIBUTIONS):
-        yield fields.not_supported("spec.trafficDistribution", spec["trafficDistribution"], TRAFFIC_DISTRIBUTIONS)
-    yield from _validate_load_balancer(spec, old["spec"] if old else None)
-
-
-def _validate_load_balancer(spec: Object, before: Object | None) -> Iterator[FieldError]:
-    is_one = spec["type"] == "LoadBalancer"
-    for name in ("loadBalancerSourceRanges", "loadBalancerClass"):
-        if spec.get(name) and not is_one:
-            yield fields.forbidden(f"spec.{name}", "may only be used when `type` is 'LoadBalancer'")
-    for index, each in enumerate(spec.get("loadBalancerSourceRanges", ()) if is_one else ()):
-        yield from names.checked(f"spec.loadBalancerSourceRanges[{index}]", each.strip(), names.network)
-    had = (before or {}).get("loadBalancerClass")
-    if before is not None and before["type"] == "LoadBalancer" and is_one and spec.get("loadBalancerClass") != had:
-        yield fields.invalid("spec.loadBalancerClass", spec.get("loadBalancerClass"), "may not change once set")
-    if spec.get("healthCheckNodePort") and not _checks_health(spec):
-        why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
-        yield fields.invalid("spec.healthCheckNodePort", spec["healthCheckNodePort"], why)
-
-
-def _validate_addresses(spec: Object, before: Object | None) -> Iterator[FieldError]:
-    address, addresses = spec.get("clusterIP", ""), spec.get("clusterIPs", [])
-    if spec["type"] == "ExternalName":
-        yield from names.checked("spec.externalName", spec.get("externalName", "").removesuffix("."), names.subdomain)
-    elif address == "None":
-        if spec["type"] != "ClusterIP":
-            yield fields.invalid("spec.clusterIPs[0]", "None", f"may not be set to 'None' for {spec['type']} services")
-    elif address:
-        yield from names.checked("spec.clusterIPs[0]", address, names.address)
-    if addresses and address and addresses[0] != address:
-        yield fields.invalid("spec.clusterIPs", addresses, "first value must match `clusterIP`")
-    for index, family in enumerate(spec.get("ipFamilies", ())):
-        if family != "IPv4":
-            yield fields.invalid(f"spec.ipFamilies[{index}]", family, "not configured on this cluster")
-    if spec.get("ipFamilyPolicy") == "RequireDualStack":
-        yield fields.invalid("spec.ipFamilyPolicy", "RequireDualStack", "this cluster is not configured for dual-stack services")
-    had = (before or {}).get("clusterIP", "")
-    if had and address and address != had and before and before["type"] != "ExternalName":
-        yield fields.invalid("spec.clusterIPs[0]", [address], "may not change once set")
-    for index, external in enumerate(spec.get("externalIPs", ())):
-        yield from names.checked(f"spec.externalIPs[{index}]", external, names.outside_address)
-
-
-def _validate_ports(spec: Object) -> Iterator[FieldError]:
-    port_list, seen, seen_names = spec.get("ports", ()), set(), set()
-    for index, port in enumerate(port_list):
-        at, name = f"spec.ports[{index}]", port.get("name", "")
-        if name:
-            yield from names.checked(f"{at}.name", name, names.label)
-            if name in seen_names:
-                yield fields.duplicate(f"{at}.name", name)
-            seen_names.add(name)
-        elif len(port_list) > 1:
-            yield fields.required(f"{at}.name")
-        yield from names.checked(f"{at}.port", port.get("port", 0), names.port)
-        if port["protocol"] not in PROTOCOLS:
-            yield fields.not_supported(f"{at}.protocol", port["protocol"], PROTOCOLS)
-        yield from port_reference(f"{at}.targetPort", port.get("targetPort", 0))
-        if port.get("nodePort") and spec["type"] not in _WITH_NODE_PORTS:
-            yield fields.forbidden(f"{at}.nodePort", "may not be used when `type` is 'ClusterIP'")
-        key = (port["protocol"], port.get("port", 0))
-        if key in seen:
-            shown = {"Name": "", "Protocol": key[0], "AppProtocol": None, "Port": key[1], "TargetPort": 0, "NodePort": 0}
-            yield fields.duplicate(at, shown)
-        seen.add(key)
 
 
 def warnings(new: Object, old: Object | None) -> Iterator[str]:
@@ -356,9 +256,9 @@ def spec_defaults(spec: Object) -> None:
         client_ip.setdefault("timeoutSeconds", 10800)
     elif spec["sessionAffinity"] == "None":
         spec.pop("sessionAffinityConfig", None)
-    if spec["type"] in _WITH_NODE_PORTS or (spec["type"] == "ClusterIP" and spec.get("externalIPs")):
+    if spec["type"] in WITH_NODE_PORTS or (spec["type"] == "ClusterIP" and spec.get("externalIPs")):
         spec["externalTrafficPolicy"] = spec.get("externalTrafficPolicy") or "Cluster"
-    if spec["type"] in ("ClusterIP", *_WITH_NODE_PORTS):
+    if spec["type"] in ("ClusterIP", *WITH_NODE_PORTS):
         spec.setdefault("internalTrafficPolicy", "Cluster")
     if spec["type"] == "LoadBalancer":
         spec.setdefault("allocateLoadBalancerNodePorts", True)
@@ -388,13 +288,13 @@ KIND = Kind(
     has_status=True,
     create_on_update=True,
     prepare=prepare,
-    validate=validate,
+    validate=service_rules.validate,
     warnings=warnings,
     allocate=allocate,
     claims=claims,
     acts_on=ACTS_ON,
     fields=selectable,
-    name_rule="service",
+    name_rule="label",
     returned_when_deleted=True,
     type_defaults=TYPE_DEFAULTS,
 )

@@ -31,7 +31,7 @@ _ORDER = (
         "image",
     ),
 )
-_NEEDED: Mapping[str, tuple[str, ...]] = {
+NEEDED: Mapping[str, tuple[str, ...]] = {
     "gitRepo": ("repository",),
     "gcePersistentDisk": ("pdName",),
     "awsElasticBlockStore": ("volumeID",),
@@ -93,7 +93,7 @@ def of_the_pod(path: str, said: Sequence[Object], pod: str) -> Iterator[FieldErr
 
 
 def _source(path: str, kind: str, source: Object) -> Iterator[FieldError]:
-    for name in _NEEDED.get(kind, ()):
+    for name in NEEDED.get(kind, ()):
         if not source.get(name):
             yield fields.required(f"{path}.{name}")
     more = _MORE.get(kind)

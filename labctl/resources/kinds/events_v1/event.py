@@ -21,7 +21,23 @@ _TO_CORE = {
     "reportingController": "reportingComponent",
 }
 _FROM_CORE = {old: new for new, old in _TO_CORE.items()}
-_MOST_REASON, _MOST_ACTION, _MOST_NOTE = 128, 128, 1024
+_FIXED = (
+    *(
+        "involvedObject",
+        "reason",
+        "message",
+        "source",
+        "firstTimestamp",
+        "lastTimestamp",
+        "count",
+        "type",
+        "eventTime",
+        "action",
+        "related",
+    ),
+    *("reportingComponent", "reportingInstance"),
+)
+_SHOWN = {"reportingComponent": "reportingController"}
 
 
 class Event(Viewed, frozen=True, rename="camel", gc=False):
@@ -53,20 +69,35 @@ class OtherNames:
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
-    """Check a new Event more strictly than core/v1 does: time, reporter, reason and action are required."""
-    if old is not None:
+    """Check an Event more strictly than core/v1 does: its time is required, and nothing but its series changes. Errors have core/v1's names, as in Kubernetes."""
+    said = {_TO_CORE.get(name, name): value for name, value in new.items()}
+    yield from core.common(said, "reportingController")
+    before = None if old is None else {_TO_CORE.get(name, name): value for name, value in old.items()}
+    if before is None or said.get("series") != before.get("series"):
+        yield from _series(said.get("series"))
+    if before is not None:
+        for name in _FIXED:
+            if (said.get(name) or None) != (before.get(name) or None):
+                yield fields.invalid(_SHOWN.get(name, name), said.get(name), "field is immutable")
         return
-    for name, most in (("reportingController", 63), ("reportingInstance", 128), ("action", _MOST_ACTION), ("reason", _MOST_REASON)):
-        if not new.get(name):
-            yield fields.required(name)
-        elif len(new[name]) > most:
-            yield fields.invalid(name, new[name], f"can have at most {most} characters")
-    if not new.get("eventTime"):
+    if not said.get("eventTime"):
         yield fields.required("eventTime")
-    if new.get("type") not in ("Normal", "Warning"):
-        yield fields.invalid("type", new.get("type", ""), 'has invalid value: ""' if not new.get("type") else "must be Normal or Warning")
-    if len(new.get("note", "").encode()) > _MOST_NOTE:
-        yield fields.invalid("note", "", f"can have at most {_MOST_NOTE} characters")
+    if said.get("type") not in ("Normal", "Warning"):
+        yield fields.invalid("type", "", f"has invalid value: {said.get('type', '')}")
+    for name in ("firstTimestamp", "lastTimestamp", "count"):
+        if said.get(name):
+            yield fields.invalid(name, "", "needs to be unset")
+    if any((said.get("source") or {}).values()):
+        yield fields.invalid("source", "", "needs to be unset")
+
+
+def _series(series: Object | None) -> Iterator[FieldError]:
+    if series is None:
+        return
+    if series.get("count", 0) < 2:
+        yield fields.invalid("series.count", "", "should be at least 2")
+    if not series.get("lastObservedTime"):
+        yield fields.required("series.lastObservedTime")
 
 
 def selectable(event: core.Event) -> Mapping[str, str]:

@@ -23,7 +23,8 @@ class ClusterRole(Viewed, frozen=True, rename="camel", gc=False):
 
 
 def validate(new: Object, _old: Object | None) -> Iterator[FieldError]:
-    return rules.rules(new, namespaced=False)
+    yield from rules.rules(new, namespaced=False)
+    yield from rules.aggregation(new)
 
 
 KIND = Kind(

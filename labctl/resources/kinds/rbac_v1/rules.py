@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from labctl.resources import fields
+from labctl.resources import fields, names
 from labctl.resources.kind import FieldError, Object, TypeDefaults, Viewed
+from labctl.resources.kinds.selector_rules import label_selector
 
 GROUP = "rbac.authorization.k8s.io"
 _DEFINITIONS = "io.k8s.api.rbac.v1."
@@ -59,6 +60,18 @@ def rules(said: Object, *, namespaced: bool) -> Iterator[FieldError]:
             yield fields.required(f"{path}.resources", "resource rules must supply at least one resource")
 
 
+def aggregation(new: Object) -> Iterator[FieldError]:
+    """Yield what is wrong with the selectors by which a ClusterRole finds the roles whose rules it has."""
+    said = new.get("aggregationRule")
+    if said is None:
+        return
+    path = "aggregationRule.clusterRoleSelectors"
+    if not said.get("clusterRoleSelectors"):
+        yield fields.required(path, "at least one clusterRoleSelector required if aggregationRule is non-nil")
+    for index, selector in enumerate(said.get("clusterRoleSelectors") or ()):
+        yield from label_selector(f"{path}[{index}]", selector, may_be_empty=True)
+
+
 def _paths(path: str, rule: Object, namespaced: bool) -> Iterator[FieldError]:
     said = rule["nonResourceURLs"]
     if namespaced:
@@ -77,13 +90,16 @@ def binding(new: Object, old: Object | None, *, namespaced: bool) -> Iterator[Fi
         yield fields.not_supported("roleRef.kind", reference.get("kind", ""), kinds)
     if not reference.get("name"):
         yield fields.required("roleRef.name")
+    else:
+        yield from names.checked("roleRef.name", reference["name"], names.path_segment)
     for index, subject in enumerate(new.get("subjects") or ()):
-        yield from _subject(f"subjects[{index}]", subject)
+        yield from _subject(f"subjects[{index}]", subject, namespaced)
     if old is not None and reference != old["roleRef"]:
         yield fields.invalid("roleRef", reference, "cannot change roleRef")
 
 
-def _subject(path: str, subject: Object) -> Iterator[FieldError]:
+def _subject(path: str, subject: Object, namespaced: bool) -> Iterator[FieldError]:
+    """Check a subject. A ServiceAccount without a namespace is one of the binding's own, if the binding has one."""
     kind = subject.get("kind", "")
     if not subject.get("name"):
         yield fields.required(f"{path}.name")
@@ -93,8 +109,11 @@ def _subject(path: str, subject: Object) -> Iterator[FieldError]:
     group = _SUBJECT_GROUPS[kind]
     if subject.get("apiGroup", "") != group:
         yield fields.not_supported(f"{path}.apiGroup", subject.get("apiGroup", ""), (group,))
-    if kind == "ServiceAccount" and not subject.get("namespace"):
-        yield fields.required(f"{path}.namespace")
+    if kind == "ServiceAccount":
+        if subject.get("name"):
+            yield from names.checked(f"{path}.name", subject["name"], names.subdomain)
+        if not namespaced and not subject.get("namespace"):
+            yield fields.required(f"{path}.namespace")
 
 
 def _subject_defaults(subject: Object) -> None:

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from labctl.resources import fields, names
+from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.generic import GenericObject
 from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults
+from labctl.resources.kinds.core_v1.persistentvolume_rules import driver_name as driver_name
 from labctl.resources.kinds.inert import at, fixed, stored_only
 
 NO_DRIVERS = "labctl stores objects of CSI drivers, but its minions run none"
 _MODES = ("Ephemeral", "Persistent")
 _POLICIES = ("File", "None", "ReadWriteOnceWithFSType")
-
-
-def driver_name(path: str, name: str) -> Iterator[FieldError]:
-    """Checks the name of a CSI driver."""
-    if not name:
-        yield fields.required(path)
-    elif len(name) > 63:
-        yield fields.too_long(path, 63)
-    else:
-        yield from names.checked(path, name.lower(), names.subdomain)
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
