@@ -136,8 +136,8 @@ async def test_only_pods_that_look_into_other_namespaces_count_for_cross_namespa
 @pytest.mark.parametrize(
     ("spec", "why"),
     [
-        ({"hard": {"cpu": "1"}, "scopes": ["BestEffort"]}, "unsupported scope applied to resource cpu"),
-        ({"hard": {"services": "1"}, "scopes": ["NotTerminating"]}, "unsupported scope applied to resource services"),
+        ({"hard": {"cpu": "1"}, "scopes": ["BestEffort"]}, "unsupported scope applied to resource"),
+        ({"hard": {"services": "1"}, "scopes": ["NotTerminating"]}, "unsupported scope applied to resource"),
         ({"hard": {"pods": "1"}, "scopes": ["Terminating", "NotTerminating"]}, "conflicting scopes"),
         (
             {"hard": {"pods": "1"}, "scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In"}]}},

@@ -98,7 +98,7 @@ async def test_what_may_not_change(api: ApiServer) -> None:
 
 
 async def test_a_volume_of_a_type_that_nobody_mounts_is_stored_with_a_warning(api: ApiServer) -> None:
-    thing = volume(csi={"driver": "example.com/x", "volumeHandle": "1"})
+    thing = volume(csi={"driver": "x.example.com", "volumeHandle": "1"})
     ran = await api.kubectl("create", "-f", "-", stdin=thing)
     assert ran.code == 0 and "spec.csi" in ran.err
 
