@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from labctl import defaults
 from labctl.admission.certificaterequests import CertificateRequests
+from labctl.admission.defaultingressclass import DefaultIngressClass
 from labctl.admission.defaulttolerationseconds import DefaultTolerationSeconds
 from labctl.admission.eventratelimit import EventRateLimit
 from labctl.admission.limitranger import LimitDefaults, LimitRanger
@@ -11,6 +12,7 @@ from labctl.admission.matching import EVERY_VERB
 from labctl.admission.noderestriction import NodeRestriction
 from labctl.admission.nodewritelimit import NodeWriteLimit
 from labctl.admission.podsecurity.step import PodSecurity
+from labctl.admission.podtopologylabels import PodTopologyLabels
 from labctl.admission.priority import Priority
 from labctl.admission.resourcequota import ResourceQuota
 from labctl.admission.roleescalation import RoleEscalation
@@ -49,6 +51,8 @@ def builtin_admission(
             RuntimeClass(client),
             Priority(client),
             DefaultTolerationSeconds(evict_s),
+            PodTopologyLabels(client),
+            DefaultIngressClass(client),
             DefaultStorageClass(client),
             CertificateRequests(rbac, clock),
             _mutations(client, permissions),

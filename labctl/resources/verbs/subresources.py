@@ -56,7 +56,7 @@ async def post(
 async def bind(
     ctx: Context, kind: Kind, namespace: str, name: str, binding: Object, options: WriteOptions, warnings: Sequence[str] = ()
 ) -> WriteResult:
-    """Binds a pod to a node. A pod that has a node keeps it: binding it again is an error."""
+    """Binds a pod to a node. A pod that has a node keeps it: binding it again is an error. It is given the Binding's labels and annotations."""
     target = binding.get("target", {})
     node, uid = target.get("name", ""), binding.get("metadata", {}).get("uid", "")
     if not node:
@@ -77,6 +77,9 @@ async def bind(
         if spec.get("schedulingGates"):
             raise _not_bound(name, f"pod {name} has non-empty .spec.schedulingGates")
         spec["nodeName"] = node
+        for part in ("labels", "annotations"):
+            if given := binding.get("metadata", {}).get(part):
+                metadata[part] = {**(metadata.get(part) or {}), **given}
         status = pod.setdefault("status", {})
         others = [c for c in status.get("conditions", ()) if c.get("type") != "PodScheduled"]
         observed = {"observedGeneration": metadata["generation"]} if metadata.get("generation") else {}

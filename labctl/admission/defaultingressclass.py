@@ -1,0 +1,33 @@
+"""DefaultIngressClass: a new Ingress that names no class gets the one that is marked as the default, the newest if there are several.
+
+A mutating step, as Kubernetes' plugin of the same name.
+"""
+
+from __future__ import annotations
+
+from labctl.resources.admission import Attributes, Verb
+from labctl.resources.client import Client
+
+INGRESSES, CLASSES = "ingresses.networking.k8s.io", "ingressclasses.networking.k8s.io"
+IS_DEFAULT = "ingressclass.kubernetes.io/is-default-class"
+OLD_NAME = "kubernetes.io/ingress.class"
+
+
+class DefaultIngressClass:
+    name = "DefaultIngressClass"
+    kinds: frozenset[str] | None = frozenset({INGRESSES})
+    verbs: frozenset[Verb] = frozenset({"create"})
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def admit(self, attributes: Attributes) -> None:
+        assert attributes.new is not None
+        spec = attributes.new.setdefault("spec", {})
+        if spec.get("ingressClassName") is not None or OLD_NAME in (attributes.new["metadata"].get("annotations") or {}):
+            return
+        marked = [each.metadata for each in self._client.list(CLASSES) if each.metadata.annotations.get(IS_DEFAULT) == "true"]
+        marked.sort(key=lambda metadata: metadata.name)
+        newest = max(marked, key=lambda metadata: metadata.creation_timestamp or "", default=None)
+        if newest is not None:
+            spec["ingressClassName"] = newest.name
