@@ -50,7 +50,7 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.user = identity.of_transport(transport)
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=2 * DRAIN_ABOVE_BYTES)  # type: ignore[attr-defined]  # it is one of sockets
+        transport.set_write_buffer_limits(high=4 * DRAIN_ABOVE_BYTES)  # type: ignore[attr-defined]  # it is one of sockets
         if isinstance(self._manager, HttpServer) and not self._counts(self._manager, transport):
             transport.abort()  # type: ignore[attr-defined]  # it is one of sockets
             return
