@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 
 import msgspec
 
+from labctl.defaults import MACHINE_PORTS
 from labctl.resources.addresses import is_ordinary_ipv4
 from labctl.resources.kinds.core_v1.endpoints import Endpoints
 from labctl.resources.kinds.core_v1.service import Service, ServicePort
@@ -106,6 +107,20 @@ def frontends_of(service: Service, slices: Iterable[EndpointSlice], plain: Endpo
         (ready if is_ready else leaving)[name, protocol].add(backend)
     served = [(port, (port.name, port.protocol)) for port in spec.ports if port.protocol in PROTOCOLS]
     return tuple(_frontend(service, port, ready[key], leaving[key]) for port, key in served)
+
+
+def sparing(frontends: tuple[Frontend, ...], machines: Collection[str]) -> tuple[Frontend, ...]:
+    """Return the frontends without the external addresses that are a machine's own, at the ports at which a machine itself is spoken to."""
+    return tuple(
+        msgspec.structs.replace(one, external_addresses=tuple(each for each in one.external_addresses if each not in machines))
+        if takes_machine_port(one)
+        else one
+        for one in frontends
+    )
+
+
+def takes_machine_port(frontend: Frontend) -> bool:
+    return bool(frontend.external_addresses) and (frontend.protocol, frontend.port) in MACHINE_PORTS
 
 
 def _frontend(service: Service, port: ServicePort, ready: set[Backend], leaving: set[Backend]) -> Frontend:

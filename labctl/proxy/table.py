@@ -14,13 +14,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from labctl.proxy import userspace
-from labctl.proxy.frontends import frontends_of
+from labctl.proxy.frontends import frontends_of, sparing, takes_machine_port
 from labctl.proxy.hostports import host_ports
 from labctl.proxy.policies import fences
 from labctl.proxy.rules import Entry
 from labctl.reconcile.plan import Seen, View
 from labctl.resources.kinds.core_v1.pod_view import Pod
-from labctl.resources.plurals import ENDPOINTS, NAMESPACES, NETWORK_POLICIES, PODS, SERVICES, SLICES
+from labctl.resources.plurals import ENDPOINTS, NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICES, SLICES
 
 SLICES_BY_SERVICE = "proxy-service"
 _POD, _POLICIES = "pods/", "policies/"
@@ -57,6 +57,8 @@ def _service(view: View, key: str, mode: str) -> Found:
     service, plain = view.get(SERVICES, key), view.get(ENDPOINTS, key)
     slices = view.by(SLICES, SLICES_BY_SERVICE, key)
     ports = frontends_of(service, slices, plain) if service is not None else ()
+    if any(map(takes_machine_port, ports)):
+        ports = sparing(ports, {node.address() for node in view.all(NODES)})
     if service is not None and mode == "userspace":
         ports = userspace.with_local_ports(service, ports)
     return ports, max((o.metadata.revision for o in (service, plain, *slices) if o is not None), default=0)

@@ -243,6 +243,22 @@ async def test_a_deleted_service_leaves_nothing(world):
     assert helper.dump() == before
 
 
+async def test_no_service_takes_a_machines_own_ports_at_its_own_address(world):
+    """A Service with a minion as its external address had the master's SSH to that minion, or refused it where it had no endpoints."""
+    helper = await world.minion(1)
+    ports = [{"name": name, "port": port, "targetPort": 8080} for name, port in (("ssh", 22), ("web", 80))]
+    await world.service("web", ports=ports, externalIPs=["10.245.1.11", "192.0.2.1"])
+    await world.endpoints("web", A)
+    await world.settled()
+    lines = [line.split() for line in helper.dump().splitlines() if "-d" in line.split() and "--dport" in line]
+    reached = {(words[words.index("-d") + 1], words[words.index("--dport") + 1]) for words in lines}
+    assert {each for each in reached if not each[0].startswith("10.247.")} == {
+        ("192.0.2.1/32", "22"),
+        ("192.0.2.1/32", "80"),
+        ("10.245.1.11/32", "80"),
+    }
+
+
 async def test_udp_connections_of_a_gone_endpoint_are_forgotten_and_tcp_ones_only_of_a_dead_one(world):
     helper = await world.minion(1)
     await world.pod("b")
