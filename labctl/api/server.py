@@ -16,7 +16,7 @@ from socket import socket
 
 from aiohttp import web
 
-from labctl.api import answer, identity, query, route, status, streaming
+from labctl.api import answer, identity, oldwatches, query, route, status, streaming
 from labctl.api.aggregation.aggregation import Aggregation
 from labctl.api.aggregation.services import ApiServices
 from labctl.api.audit import AuditLog, Record
@@ -201,6 +201,8 @@ class Server:
             record.caller = user
         if request.headers.keys() & _IMPERSONATE:
             user = self._authorizer.impersonated(user, request.headers)
+        if request.method == "GET":
+            path, text = oldwatches.today(path, text, self._registry.in_group)
         call = Call(request, user, path, text, self._settings)
         target = route.parse(path)
         if record is not None:

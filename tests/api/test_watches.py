@@ -174,3 +174,40 @@ async def test_a_slow_watchers_end_disturbs_nobody(tmp_path: Path) -> None:
             async for _ in slow:
                 pass
         assert caught.value.code == 410
+
+
+async def test_the_older_form_of_a_watch(api: ApiServer) -> None:
+    """Programs that read the paths of OpenAPI know no other."""
+    async with api.session() as http:
+        for name in ("a", "b"):
+            async with http.post("/api/v1/namespaces/default/configmaps", json={"metadata": {"name": name}}) as answered:
+                assert answered.status == 201
+        for path, names in (
+            ("/api/v1/watch/namespaces/default/configmaps", ["a", "b"]),
+            ("/api/v1/watch/configmaps/?resourceVersion=0", ["a", "b"]),
+            ("/api/v1/watch/namespaces/default/configmaps/b", ["b"]),
+            ("/api/v1/watch/namespaces/default", ["default"]),
+            ("/api/v1/watch/configmaps?fieldSelector=metadata.name%3Db", ["b"]),
+        ):
+            both = "&" if "?" in path else "?"
+            async with http.get(f"{path}{both}timeoutSeconds=1") as answered:
+                assert answered.status == 200, path
+                events = [json.loads(line) async for line in answered.content]
+            assert [(each["type"], each["object"]["metadata"]["name"]) for each in events] == [("ADDED", name) for name in names], path
+        for path in (
+            "/api/v1/watch",
+            "/api/v1/watch/",
+            "/api/v1/watch/chairs",
+            "/api/v1/watch/namespaces/default/configmaps/b/c",
+            "/apis/apps/v2/watch/deployments",
+        ):
+            async with http.get(path) as answered:
+                assert answered.status == 404, path
+        async with http.delete("/api/v1/watch/namespaces/default/configmaps/b") as answered:
+            assert answered.status in (404, 405)
+        async with http.get("/openapi/v2") as answered:
+            paths = (await answered.json(content_type=None))["paths"]
+    told = paths["/apis/apps/v1/watch/namespaces/{namespace}/deployments/{name}"]["get"]
+    assert (told["operationId"], told["x-kubernetes-action"]) == ("watchAppsV1NamespacedDeployment", "watch")
+    assert paths["/api/v1/watch/pods"]["get"]["operationId"] == "watchCoreV1PodListForAllNamespaces"
+    assert paths["/api/v1/pods"]["get"]["operationId"] == "listCoreV1PodForAllNamespaces"

@@ -85,6 +85,7 @@ class _KindOperations:
     def all(self) -> Iterator[Operation]:
         yield from self._on_collection()
         yield from self._on_item()
+        yield from self._watches()
         for subresource in self.kind.subresources:
             yield from self._on_subresource(subresource)
 
@@ -115,6 +116,20 @@ class _KindOperations:
         if "delete" in verbs:
             yield self._operation("delete", path, "delete", body=_DELETE_OPTIONS, answer=_STATUS, parameters=_DELETE_PARAMETERS)
 
+    def _watches(self) -> Iterator[Operation]:
+        """Yields the older form of a watch, by which programs that read the paths know that there is one. Custom kinds have none."""
+        if "watch" not in self.kind.verbs or self.kind.decoder is not None:
+            return
+        plural, older = self.kind.plural, f"{self.base}/watch"
+        collection = self.collection.replace(self.base, older, 1)
+        yield self._watch(collection, "watchlist", "List")
+        yield self._watch(f"{collection}/{{name}}", "watch")
+        if self.kind.namespaced:
+            yield self._watch(f"{older}/{plural}", "watchlist", "ListForAllNamespaces")
+
+    def _watch(self, path: str, action: str, suffix: str = "") -> Operation:
+        return self._operation("get", path, action, suffix, answer=META + "WatchEvent", parameters=_LIST_PARAMETERS)
+
     def _on_subresource(self, subresource: Subresource) -> Iterator[Operation]:
         path, of, suffix = f"{self.collection}/{{name}}/{subresource.name}", self._body_of(subresource), subresource.name.capitalize()
         if subresource.name in _STREAMS:
@@ -144,9 +159,12 @@ class _KindOperations:
     def _operation(
         self, method: str, path: str, action: str, suffix: str = "", *, body: str = "", answer: str = "", parameters: tuple[str, ...] = ()
     ) -> Operation:
-        verb = {"post": "create", "put": "replace", "get": "read", "deletecollection": "deleteCollection"}.get(action, action)
+        verb = {"post": "create", "put": "replace", "get": "read", "deletecollection": "deleteCollection", "watchlist": "watch"}.get(
+            action, action
+        )
         if action == "connect":
             verb = f"connect{method.capitalize()}"
         kind = self.kind
-        name = f"{verb}{self.stem}{suffix}"
+        stem = self.stem.replace("Namespaced", "", 1) if suffix.endswith("ForAllNamespaces") else self.stem
+        name = f"{verb}{stem}{suffix}"
         return Operation(method, path, action, kind.group, kind.version, kind.kind, self.tag, name, body, answer, parameters, self.patches)
