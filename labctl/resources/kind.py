@@ -194,6 +194,7 @@ class Kind:
     grace_s: Callable[[Object, int | None], int] = lambda _obj, _asked: 0
     fields: Callable[[Any], Mapping[str, str]] = lambda _view: {}
     acts_on: frozenset[str] = frozenset()  # dotted paths that labctl acts on; other fields cause a warning if they are set
+    annotation_rules: Callable[[Mapping[str, str]], Iterable[FieldError]] = lambda _annotations: ()  # of annotations that mean something
     name_rule: str = "subdomain"  # subdomain, label (RFC 1123), path: how metadata.name is checked
     has_generation: bool = False  # metadata.generation counts the changes of spec
     orphans: bool = False  # a deletion without a propagation policy keeps the dependents

@@ -124,6 +124,8 @@ def validate(kind: Kind, metadata: dict[str, Any], old: dict[str, Any] | None) -
         yield from names.labels("metadata.labels", metadata["labels"])
     if "annotations" in metadata:
         yield from names.annotation_keys("metadata.annotations", metadata["annotations"])
+        if old is None or metadata["annotations"] != old.get("annotations"):
+            yield from kind.annotation_rules(metadata["annotations"])
     if "ownerReferences" in metadata:
         yield from _validate_owners(metadata["ownerReferences"])
     if "finalizers" in metadata:

@@ -10,7 +10,8 @@ from labctl.errors import ApiError
 from tests.resources.conftest import Lab, pod
 
 JOBS, CRON, SCALERS = "jobs.batch", "cronjobs.batch", "horizontalpodautoscalers.autoscaling"
-DEPLOYMENTS = "deployments.apps"
+DEPLOYMENTS, SETS = "deployments.apps", "statefulsets.apps"
+COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
 def template(**more: Any) -> dict[str, Any]:
@@ -49,6 +50,12 @@ def scaler(*metrics: dict[str, Any], **spec: Any) -> dict[str, Any]:
 def deployment(selector: dict[str, Any] | None) -> dict[str, Any]:
     made = {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "main", "image": "nginx"}]}}
     return {"metadata": {"name": "web"}, "spec": {"template": made, **({} if selector is None else {"selector": selector})}}
+
+
+def stateful(**spec: Any) -> dict[str, Any]:
+    """A StatefulSet, or a DaemonSet."""
+    made = deployment({"matchLabels": {"app": "web"}})
+    return {**made, "spec": {**made["spec"], **spec}}
 
 
 def secret(kind: str, **data: str) -> dict[str, Any]:
@@ -204,6 +211,33 @@ REFUSED = [
         {"metadata": {"name": "web", "finalizers": ["mine"]}},
         'metadata.finalizers[0]: Invalid value: "mine": name is neither a standard finalizer name nor is it fully qualified',
     ),
+    (SETS, {**stateful(), "metadata": {"name": "a.b"}}, 'metadata.name: Invalid value: "a.b": a lowercase RFC 1123 label must'),
+    (SETS, stateful(serviceName="a.b"), 'spec.serviceName: Invalid value: "a.b": a lowercase RFC 1123 label must'),
+    (
+        SETS,
+        stateful(volumeClaimTemplates=[{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}]),
+        "spec.volumeClaimTemplates[0].spec.resources",
+    ),
+    (
+        "daemonsets.apps",
+        stateful(updateStrategy={"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "101%"}}),
+        'spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: "101%": must not be greater than 100%',
+    ),
+    (
+        "daemonsets.apps",
+        stateful(updateStrategy={"type": "Recreate"}),
+        'spec.updateStrategy: Unsupported value: {"type":"Recreate"}: supported values: "OnDelete", "RollingUpdate"',
+    ),
+    (
+        "pods",
+        {**pod(), "metadata": {"name": "web", "annotations": {COST: "+5"}}},
+        f'metadata.annotations[{COST}]: Invalid value: "+5": must be a 32bit integer',
+    ),
+    (
+        "podtemplates",
+        {"metadata": {"name": "web"}, "template": {"metadata": {"annotations": {COST: "x"}}, **template()}},
+        f'template.annotations[{COST}]: Invalid value: "x": must be a 32bit integer',
+    ),
     ("podtemplates", {"metadata": {"name": "web"}}, "template.spec.containers: Required value"),
 ]
 
@@ -225,6 +259,8 @@ TAKEN = [
     ("secrets", secret("basic-auth", password="")),
     ("secrets", secret("dockercfg", **{".dockercfg": "{}"})),
     ("configmaps", {"metadata": {"name": "web", "finalizers": ["example.com/mine", "foregroundDeletion"]}}),
+    (DEPLOYMENTS, {**deployment({"matchLabels": {"app": "web"}}), "metadata": {"name": "a.b"}}),
+    ("pods", {**pod(), "metadata": {"name": "web", "annotations": {COST: "-2147483648"}}}),
 ]
 
 

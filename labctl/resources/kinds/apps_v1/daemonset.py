@@ -86,10 +86,10 @@ def _strategy(strategy: Object) -> Iterator[FieldError]:
     if strategy["type"] == "OnDelete":
         return
     if strategy["type"] != "RollingUpdate":
-        yield fields.not_supported(f"{path}.type", strategy["type"], ("OnDelete", "RollingUpdate"))
+        yield fields.not_supported(path, strategy, ("OnDelete", "RollingUpdate"))
         return
     rolling = strategy.get("rollingUpdate") or {}
-    yield from rolling_limits(f"{path}.rollingUpdate", rolling, ("maxUnavailable", "maxSurge"))
+    yield from rolling_limits(f"{path}.rollingUpdate", rolling, ("maxUnavailable", "maxSurge"), whole=("maxUnavailable", "maxSurge"))
     zero = [str(rolling.get(name, 0)) in ("0", "0%") for name in ("maxUnavailable", "maxSurge")]
     if all(zero):
         yield fields.required(f"{path}.rollingUpdate.maxUnavailable", "cannot be 0 when maxSurge is 0")

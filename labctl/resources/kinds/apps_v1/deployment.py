@@ -108,7 +108,7 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
 def _strategy(strategy: Object) -> Iterator[FieldError]:
     path = "spec.strategy"
     if strategy["type"] not in ("Recreate", "RollingUpdate"):
-        yield fields.not_supported(f"{path}.type", strategy["type"], ("Recreate", "RollingUpdate"))
+        yield fields.not_supported(path, strategy, ("Recreate", "RollingUpdate"))
         return
     rolling = strategy.get("rollingUpdate") or {}
     if strategy["type"] == "Recreate":
@@ -120,8 +120,10 @@ def _strategy(strategy: Object) -> Iterator[FieldError]:
         yield fields.invalid(f"{path}.rollingUpdate.maxUnavailable", rolling["maxUnavailable"], "may not be 0 when `maxSurge` is 0")
 
 
-def rolling_limits(path: str, rolling: Object, named: tuple[str, ...]) -> Iterator[FieldError]:
-    """Validates the limits of a rolling update, which are numbers or percentages of pods. maxUnavailable may not be over 100%."""
+def rolling_limits(
+    path: str, rolling: Object, named: tuple[str, ...], whole: tuple[str, ...] = ("maxUnavailable",)
+) -> Iterator[FieldError]:
+    """Validates the limits of a rolling update, which are numbers or percentages of pods. Those in `whole` may not be over 100%."""
     for name in named:
         value = rolling.get(name, 0)
         if isinstance(value, int):
@@ -129,7 +131,7 @@ def rolling_limits(path: str, rolling: Object, named: tuple[str, ...]) -> Iterat
                 yield fields.invalid(f"{path}.{name}", value, "must be greater than or equal to 0")
         elif not shares.is_percent(value):
             yield fields.invalid(f"{path}.{name}", value, shares.WRONG_PERCENT)
-        elif name == "maxUnavailable" and shares.percent(value) > 100:
+        elif name in whole and shares.percent(value) > 100:
             yield fields.invalid(f"{path}.{name}", value, "must not be greater than 100%")
 
 

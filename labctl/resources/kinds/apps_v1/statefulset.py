@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
-from labctl.resources import fields
+from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, ScalePaths, Subresource, TypeDefaults, Viewed
 from labctl.resources.kinds import workloads
 from labctl.resources.kinds.apps_v1.deployment import rolling_limits
+from labctl.resources.kinds.core_v1 import persistentvolumeclaim
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
 from labctl.resources.kinds.core_v1.pod_defaults import POD_TYPES
 from labctl.resources.kinds.core_v1.pod_view import PodTemplate
@@ -109,11 +111,22 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     selector = spec.get("selector")
     yield from workloads.label_selector("spec.selector", selector, of="statefulset")
     if old is not None and _fixed(spec) != _fixed(old["spec"]):
-        names = "'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds'"
-        yield fields.forbidden("spec", f"updates to statefulset spec for fields other than {names} are forbidden")
+        changeable = "'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds'"
+        yield fields.forbidden("spec", f"updates to statefulset spec for fields other than {changeable} are forbidden")
+    if old is None:
+        yield from _names(spec)
     if old is None or spec != old["spec"]:
         yield from _policies(spec)
         yield from workloads.template("StatefulSet", _with_claims(spec), workloads.labelled_template(spec, selector))
+
+
+def _names(spec: Object) -> Iterator[FieldError]:
+    """Check what never changes: the Service that names the pods, and the claims that they get."""
+    if spec.get("serviceName"):
+        yield from names.checked("spec.serviceName", spec["serviceName"], names.label)
+    for index, claim in enumerate(spec.get("volumeClaimTemplates") or ()):
+        for error in persistentvolumeclaim.validate({"metadata": {}, **claim}, None):
+            yield replace(error, field=f"spec.volumeClaimTemplates[{index}].{error.field}")
 
 
 def _with_claims(spec: Object) -> Object:
@@ -207,6 +220,7 @@ KIND = Kind(
     singular="statefulset",
     namespaced=True,
     view=StatefulSet,
+    name_rule="label",
     short_names=("sts",),
     categories=("all",),
     columns=COLUMNS,

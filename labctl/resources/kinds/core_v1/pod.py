@@ -118,6 +118,7 @@ KIND = Kind(
     prepare=prepare,
     validate=validate,
     warnings=warnings,
+    annotation_rules=lambda said: pod_rules.deletion_cost("metadata.annotations", said),
     spec_alone=spec_alone,
     grace_s=grace_s,
     acts_on=acts_on("spec"),

@@ -5,7 +5,8 @@ Works on dicts after defaults, answers field errors in Kubernetes' words and ord
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -25,6 +26,8 @@ from labctl.resources.labels import key_errors, value_errors
 _RESTART_POLICIES = ("Always", "Never", "OnFailure")
 _DNS_POLICIES = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
 _EFFECTS = ("NoExecute", "NoSchedule", "PreferNoSchedule")
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,9}")
 _PREEMPTION = ("Never", "PreemptLowerPriority")
 _UPDATABLE = (
     "`spec.containers[*].image`",
@@ -72,11 +75,19 @@ def spec(path: str, said: Object, *, template: bool = False) -> Iterator[FieldEr
     yield from security_rules.operating_system(path, said)
 
 
+def deletion_cost(path: str, said: Mapping[str, str]) -> Iterator[FieldError]:
+    """Validates the annotation that says which pods of a set are to go first."""
+    cost = said.get(DELETION_COST)
+    if cost is not None and not (_INTEGER.fullmatch(cost) and -(2**31) <= int(cost) < 2**31):
+        yield fields.invalid(f"{path}[{DELETION_COST}]", cost, "must be a 32bit integer")
+
+
 def template(path: str, given: Object) -> Iterator[FieldError]:
     """Validates a template's metadata and spec. Kubernetes says `labels` where the path has `metadata.labels`."""
     metadata = given.get("metadata") or {}
     yield from names.labels(f"{path}.labels", metadata.get("labels") or {})
     yield from names.annotation_keys(f"{path}.annotations", metadata.get("annotations") or {})
+    yield from deletion_cost(f"{path}.annotations", metadata.get("annotations") or {})
     said = given.get("spec")
     if said is None:
         yield fields.required(f"{path}.spec.containers")
