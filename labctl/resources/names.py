@@ -56,6 +56,13 @@ subdomain = _rule(
     "and must start and end with an alphanumeric character",
     "example.com",
 )
+wildcard = _rule(
+    r"\*\." + _SUBDOMAIN,
+    253,
+    "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, "
+    "which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character",
+    "*.example.com",
+)
 search_path = _rule(  # KEP-4427: search domains may have underscores
     _SUBDOMAIN.replace("a-z0-9", "a-z0-9_"),
     253,

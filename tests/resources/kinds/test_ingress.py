@@ -34,8 +34,8 @@ AT = "spec.rules[0].http.paths[0]"
         ({"metadata": {"name": "web"}, "spec": {}}, "either `defaultBackend` or `rules` must be specified"),
         (ingress(pathType=None), f"{AT}.pathType: Required value: pathType must be specified"),
         (ingress(path="web"), f'{AT}.path: Invalid value: "web": must be an absolute path'),
-        (ingress(backend={}), f"{AT}.backend: Required value: at least one of `resource` or `service` must be specified"),
-        (ingress(backend={"service": {"name": "web"}}), f"{AT}.backend.service.port: Required value: port name or number is required"),
+        (ingress(backend={}), f'{AT}.backend: Invalid value: "": resource or service backend is required'),
+        (ingress(backend={"service": {"name": "web"}}), f"{AT}.backend: Required value: port name or number is required"),
     ],
 )
 async def test_refused(lab: Lab, body: dict[str, Any], words: str) -> None:

@@ -65,6 +65,33 @@ def told(**parts: Any) -> Object:
     )
 
 
+def ingress(*, host: str = "", tls: Any = None, **path: Any) -> Object:
+    said = {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "a", "port": {"number": 80}}}, **path}
+    return named(spec={"rules": [{"host": host, "http": {"paths": [said]}}], **({"tls": tls} if tls else {})})
+
+
+def class_of(**parameters: Any) -> Object:
+    return named(spec={"controller": "example.com/a", "parameters": parameters})
+
+
+def storage_class(**parts: Any) -> Object:
+    return named(provisioner="example.com/a", **parts)
+
+
+def terms(*wanted: Object) -> list[Object]:
+    return [{"matchLabelExpressions": list(wanted)}]
+
+
+def attachment(**source: Any) -> Object:
+    return named(spec={"attacher": "a.example", "nodeName": "minion-1", "source": source})
+
+
+def backed(**backend: Any) -> Object:
+    return ingress(backend=backend)
+
+
+IN, CLASSES, STORAGE = "ingresses.networking.k8s.io", "ingressclasses.networking.k8s.io", ".storage.k8s.io"
+INLINE = {"accessModes": ["ReadWriteOnce"], "csi": {"driver": "a.example", "volumeHandle": "b"}}
 SCOPE_ERROR = "unsupported scope applied to resource"
 ACCEPTED: list[tuple[str, Object]] = [
     ("services", {**service(), "metadata": {"name": "9web"}}),
@@ -81,6 +108,17 @@ ACCEPTED: list[tuple[str, Object]] = [
     ("persistentvolumes", volume(csi={"driver": "csi.example.com", "volumeHandle": "a"}, volumeAttributesClassName="fast")),
     ("persistentvolumeclaims", claim(dataSource={"kind": "PersistentVolumeClaim", "name": "a"})),
     ("persistentvolumeclaims", claim(dataSourceRef={"apiGroup": "example.com", "kind": "Image", "name": "a", "namespace": "other"})),
+]  # fmt: skip
+
+ACCEPTED += [
+    (IN, backed(service={"name": "9a", "port": {"name": "web"}})),
+    (IN, backed(resource={"apiGroup": "example.com", "kind": "Bucket", "name": "a"})),
+    (IN, ingress(host="*.example.com", tls=[{"hosts": ["*.example.com"], "secretName": "a"}])),
+    (IN, ingress(path="", pathType="ImplementationSpecific")),
+    (CLASSES, class_of(kind="ConfigMap", name="a")),
+    (CLASSES, class_of(kind="ConfigMap", name="a", scope="Namespace", namespace="default")),
+    (f"storageclasses{STORAGE}", storage_class(allowedTopologies=terms({"key": "zone", "values": ["a", "b"]}))),
+    (f"volumeattachments{STORAGE}", attachment(inlineVolumeSpec=INLINE)),
 ]  # fmt: skip
 
 REFUSED: list[tuple[str, Object, str]] = [
@@ -239,6 +277,65 @@ REFUSED: list[tuple[str, Object, str]] = [
     ("events.events.k8s.io", told(type="Odd"), 'type: Invalid value: "": has invalid value: Odd'),
     ("events.events.k8s.io", told(series={"count": 1}), 'series.count: Invalid value: "": should be at least 2'),
     ("events.events.k8s.io", told(reportingController="a b"), 'reportingController: Invalid value: "a b": name part must consist'),
+]  # fmt: skip
+
+REFUSED += [
+    (IN, backed(), 'spec.rules[0].http.paths[0].backend: Invalid value: "": resource or service backend is required'),
+    (IN, backed(service={"name": "a"}), "spec.rules[0].http.paths[0].backend: Required value: port name or number is required"),
+    (IN, backed(resource={"kind": "Bucket"}), "spec.rules[0].http.paths[0].backend.resource.name: Required value: name is required"),
+    (IN, ingress(path="/a//b"), "spec.rules[0].http.paths[0].path: Invalid value: \"/a//b\": must not contain '//'"),
+    (IN, ingress(path="/a/.."), "spec.rules[0].http.paths[0].path: Invalid value: \"/a/..\": cannot end with '/..'"),
+    (IN, ingress(host="10.1.1.1"), 'spec.rules[0].host: Invalid value: "10.1.1.1": must be a DNS name, not an IP address'),
+    (IN, ingress(host="a.*.example"), "spec.rules[0].host: Invalid value: \"a.*.example\": a wildcard DNS-1123 subdomain must start with '*.'"),
+    (IN, ingress(tls=[{"hosts": ["A"]}]), 'spec.tls[0].hosts[0]: Invalid value: "A": a lowercase RFC 1123 subdomain'),
+    (IN, ingress(tls=[{"secretName": "A"}]), 'spec.tls[0].secretName: Invalid value: "A": a lowercase RFC 1123 subdomain'),
+    (CLASSES, named(spec={"controller": "example.com/a b"}), 'spec.controller: Invalid value: "a b": Invalid path'),
+    (CLASSES, class_of(name="a"), "spec.parameters.kind: Required value: kind is required"),
+    (CLASSES, class_of(kind="A", name="a", scope="Namespace"), "spec.parameters.namespace: Required value: `parameters.scope` is set to"),
+    (CLASSES, class_of(kind="A", name="a", namespace="b"), "spec.parameters.namespace: Forbidden: `parameters.scope` is set to 'Cluster'"),
+    (f"storageclasses{STORAGE}", storage_class(parameters={"": "a"}), 'parameters: Invalid value: "": field can not be empty.'),
+    (f"storageclasses{STORAGE}", storage_class(parameters={"a": "b" * 262_144}), "parameters: Too long: may not be more than 262144 bytes"),
+    (
+        f"storageclasses{STORAGE}",
+        storage_class(allowedTopologies=terms({"key": "a"})),
+        "allowedTopologies[0].matchLabelExpressions[0].values: Required value",
+    ),
+    (
+        f"storageclasses{STORAGE}",
+        storage_class(allowedTopologies=terms({"key": "a", "values": ["b"]}) * 2),
+        'allowedTopologies[1].matchLabelExpressions: Duplicate value: ""',
+    ),
+    (f"csistoragecapacities{STORAGE}", named(), 'storageClassName: Invalid value: "": a lowercase RFC 1123 subdomain'),
+    (
+        f"csistoragecapacities{STORAGE}",
+        named(storageClassName="a", nodeTopology={"matchExpressions": [{"key": "a", "operator": "Like"}]}),
+        'nodeTopology.matchExpressions[0].operator: Invalid value: "Like": not a valid selector operator',
+    ),
+    (
+        f"csinodes{STORAGE}",
+        named(spec={"drivers": [{"name": "a", "nodeID": "b" * 193}]}),
+        f'spec.drivers[0].nodeID: Invalid value: "{"b" * 193}": must be 192 characters or less',
+    ),
+    (
+        f"csinodes{STORAGE}",
+        named(spec={"drivers": [{"name": "a", "nodeID": "b", "topologyKeys": ["c", "c"]}]}),
+        'spec.drivers[0].topologyKeys: Duplicate value: "c"',
+    ),
+    (
+        f"volumeattachments{STORAGE}",
+        attachment(persistentVolumeName=""),
+        "spec.source.persistentVolumeName: Required value: must specify non empty persistentVolumeName",
+    ),
+    (
+        f"volumeattachments{STORAGE}",
+        attachment(inlineVolumeSpec={**INLINE, "storageClassName": "a"}),
+        "spec.source.inlineVolumeSpec.storageClassName: Forbidden: may not be specified in the context of inline volumes",
+    ),
+    (
+        f"volumeattachments{STORAGE}",
+        attachment(inlineVolumeSpec={"accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/"}}),
+        "spec.source.inlineVolumeSpec.csi: Required value: has to be specified in the context of inline volumes",
+    ),
 ]  # fmt: skip
 
 MAY_CHANGE: list[tuple[str, Object, Object]] = [

@@ -13,7 +13,10 @@ from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME, joined
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, Viewed
 from labctl.resources.kinds.core_v1.container_rules import port_reference
+from labctl.resources.kinds.networking_v1.ingressclass import object_reference
 
+_OLD_CLASS = "kubernetes.io/ingress.class"
+"""The annotation by which people named an IngressClass before there was a field for it."""
 _PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
 
 
@@ -51,21 +54,36 @@ def prepare(new: Object, old: Object | None) -> None:
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
-    spec = new.get("spec", {})
+    spec = new.get("spec") or {}
+    if old is None:
+        yield from _old_class(new["metadata"].get("annotations") or {}, spec.get("ingressClassName"))
     if not spec.get("rules") and not spec.get("defaultBackend"):
-        yield fields.invalid("spec", spec, "either `defaultBackend` or `rules` must be specified")
+        yield fields.invalid("spec", spec.get("rules"), "either `defaultBackend` or `rules` must be specified")
     if spec.get("defaultBackend"):
         yield from _backend("spec.defaultBackend", spec["defaultBackend"])
     for number, rule in enumerate(spec.get("rules") or ()):
         yield from _rule(f"spec.rules[{number}]", rule)
+    for number, tls in enumerate(spec.get("tls") or ()):
+        for index, host in enumerate(tls.get("hosts") or ()):
+            yield from _host(f"spec.tls[{number}].hosts[{index}]", host)
+        if tls.get("secretName"):
+            yield from names.checked(f"spec.tls[{number}].secretName", tls["secretName"], names.subdomain)
     if spec.get("ingressClassName") is not None:
         yield from names.checked("spec.ingressClassName", spec["ingressClassName"], names.subdomain)
+
+
+def _old_class(annotations: Object, name: str | None) -> Iterator[FieldError]:
+    said = annotations.get(_OLD_CLASS)
+    if said is not None and name is not None and said != name:
+        yield fields.invalid(f"annotations.{_OLD_CLASS}", said, "must match `ingressClassName` when both are specified")
 
 
 def _rule(at: str, rule: Object) -> Iterator[FieldError]:
     host = rule.get("host", "")
     if host:
-        yield from names.checked(f"{at}.host", host.removeprefix("*."), names.subdomain)
+        if not names.address(host):
+            yield fields.invalid(f"{at}.host", host, "must be a DNS name, not an IP address")
+        yield from _host(f"{at}.host", host)
     if rule.get("http") is None:
         return
     if not rule["http"].get("paths"):
@@ -74,36 +92,53 @@ def _rule(at: str, rule: Object) -> Iterator[FieldError]:
         yield from _path(f"{at}.http.paths[{index}]", path)
 
 
+def _host(at: str, host: str) -> Iterator[FieldError]:
+    return names.checked(at, host, names.wildcard if "*" in host else names.subdomain)
+
+
 def _path(at: str, path: Object) -> Iterator[FieldError]:
-    type_, path_value = path.get("pathType"), path.get("path", "")
+    type_, said = path.get("pathType"), path.get("path", "")
     if type_ is None:
         yield fields.required(f"{at}.pathType", "pathType must be specified")
-    elif type_ not in _PATH_TYPES:
+        return
+    if type_ not in _PATH_TYPES:
         yield fields.not_supported(f"{at}.pathType", type_, _PATH_TYPES)
-    elif not path_value.startswith("/") and (path_value or type_ != "ImplementationSpecific"):
-        yield fields.invalid(f"{at}.path", path_value, "must be an absolute path")
+    elif not said.startswith("/") and (said or type_ != "ImplementationSpecific"):
+        yield fields.invalid(f"{at}.path", said, "must be an absolute path")
+    if type_ in ("Exact", "Prefix"):
+        for part in ("//", "/./", "/../", "%2f", "%2F"):
+            if part in said:
+                yield fields.invalid(f"{at}.path", said, f"must not contain '{part}'")
+        for end in ("/..", "/."):
+            if said.endswith(end):
+                yield fields.invalid(f"{at}.path", said, f"cannot end with '{end}'")
     yield from _backend(f"{at}.backend", path.get("backend") or {})
 
 
 def _backend(at: str, backend: Object) -> Iterator[FieldError]:
     service, resource = backend.get("service"), backend.get("resource")
-    if service is None:
-        if resource is None:
-            yield fields.required(at, "at least one of `resource` or `service` must be specified")
-        return
-    if resource is not None:
+    if service is not None and resource is not None:
         yield fields.invalid(at, "", "cannot set both resource and service backends")
+    elif resource is not None:
+        yield from object_reference(f"{at}.resource", resource)
+    elif service is not None:
+        yield from _service(at, service)
+    else:
+        yield fields.invalid(at, "", "resource or service backend is required")
+
+
+def _service(at: str, service: Object) -> Iterator[FieldError]:
     if not service.get("name"):
         yield fields.required(f"{at}.service.name")
     else:
-        yield from names.checked(f"{at}.service.name", service["name"], names.label_1035)
+        yield from names.checked(f"{at}.service.name", service["name"], names.label)
     port = service.get("port") or {}
-    if not port.get("name") and not port.get("number"):
-        yield fields.required(f"{at}.service.port", "port name or number is required")
-    elif port.get("name") and port.get("number"):
-        yield fields.invalid(f"{at}.service.port", "", "cannot set both port name & port number")
-    else:
+    if port.get("name") and port.get("number"):
+        yield fields.invalid(at, "", "cannot set both port name & port number")
+    elif port.get("name") or port.get("number"):
         yield from port_reference(f"{at}.service.port.{'name' if port.get('name') else 'number'}", port.get("name") or port["number"])
+    else:
+        yield fields.required(at, "port name or number is required")
 
 
 def warnings(new: Object, old: Object | None) -> Iterator[str]:

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from labctl.resources import fields, names, quantities, selectors
+from labctl.resources import fields, names, quantities
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.generic import GenericObject
 from labctl.resources.kind import Column, FieldError, Kind, Object
 from labctl.resources.kinds.inert import at, fixed, stored_only
+from labctl.resources.kinds.selector_rules import label_selector
 from labctl.resources.kinds.storage_v1.csidriver import NO_DRIVERS
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
-    if not new.get("storageClassName"):
-        yield fields.required("storageClassName")
-    else:
-        yield from names.checked("storageClassName", new["storageClassName"], names.subdomain)
+    if new.get("nodeTopology") is not None:
+        yield from label_selector("nodeTopology", new["nodeTopology"], may_be_empty=True)
+    yield from names.checked("storageClassName", new.get("storageClassName", ""), names.subdomain)
     for name in ("capacity", "maximumVolumeSize"):
         if new.get(name) is not None and quantities.parse(new[name]) < 0:
             yield fields.invalid(name, new[name], "must be greater than or equal to 0")
-    try:
-        selectors.from_object(new.get("nodeTopology") or {})
-    except ValueError as error:
-        yield fields.invalid("nodeTopology", new["nodeTopology"], str(error))
     yield from fixed(new, old, "nodeTopology", "storageClassName")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from labctl.resources import fields, names
 from labctl.resources.cells import AGE
@@ -14,6 +14,7 @@ WAIT = "WaitForFirstConsumer"
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
 MODES = ("Immediate", WAIT)
 POLICIES = ("Delete", "Retain")
+_MOST_PARAMETERS, _MOST_BYTES = 512, 256 * 1024
 
 
 class StorageClass(Viewed, frozen=True, rename="camel", gc=False):
@@ -38,15 +39,49 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     if not provisioner:
         yield fields.required("provisioner")
     else:
-        yield from names.checked("provisioner", provisioner.lower(), key_errors)
+        yield from (fields.invalid("provisioner", provisioner, why) for why in key_errors(provisioner.lower()))
+    yield from parameters(new.get("parameters") or {})
     for name, allowed in (("reclaimPolicy", POLICIES), ("volumeBindingMode", MODES)):
         if new.get(name) not in allowed:
             yield fields.not_supported(name, new.get(name), allowed)
+    yield from _topologies(new.get("allowedTopologies") or ())
     for name in ("provisioner", "parameters", "reclaimPolicy"):
         if old is not None and (new.get(name) or None) != (old.get(name) or None):
             yield fields.forbidden(name, f"updates to {name} are forbidden.")
     if old is not None and new.get("volumeBindingMode") != old.get("volumeBindingMode"):
         yield fields.invalid("volumeBindingMode", new.get("volumeBindingMode"), "field is immutable")
+
+
+def parameters(said: Mapping[str, str]) -> Iterator[FieldError]:
+    """Check what a provisioner or a driver is told: there are bounds to it."""
+    if len(said) > _MOST_PARAMETERS:
+        yield fields.too_long("parameters", _MOST_PARAMETERS)
+        return
+    if "" in said:
+        yield fields.invalid("parameters", "", "field can not be empty.")
+    if sum(len(key.encode()) + len(value.encode()) for key, value in said.items()) > _MOST_BYTES:
+        yield fields.too_long("parameters", _MOST_BYTES)
+
+
+def _topologies(terms: Sequence[Object]) -> Iterator[FieldError]:
+    seen: list[Mapping[str, frozenset[str]]] = []
+    for number, term in enumerate(terms):
+        at = f"allowedTopologies[{number}].matchLabelExpressions"
+        wanted: dict[str, frozenset[str]] = {}
+        for index, one in enumerate(term.get("matchLabelExpressions") or ()):
+            key, values = one.get("key", ""), one.get("values") or []
+            if not values:
+                yield fields.required(f"{at}[{index}].values")
+            for position, value in enumerate(values):
+                if value in values[:position]:
+                    yield fields.duplicate(f"{at}[{index}].values[{position}]", value)
+            yield from names.checked(f"{at}[{index}].key", key, key_errors)
+            if key in wanted:
+                yield fields.duplicate(f"{at}[{index}].key", key)
+            wanted[key] = frozenset(values)
+        if not wanted or wanted in seen:
+            yield fields.duplicate(at, "")
+        seen.append(wanted)
 
 
 def _name(view: StorageClass, _now_s: float) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from labctl.resources import fields
+from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.generic import GenericObject
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource
+from labctl.resources.kinds.core_v1 import persistentvolume_rules
 from labctl.resources.kinds.inert import at, fixed, stored_only
 from labctl.resources.kinds.storage_v1.csidriver import NO_DRIVERS
 
@@ -20,13 +21,19 @@ def prepare(new: Object, old: Object | None) -> None:
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     spec = new.get("spec") or {}
     source = spec.get("source") or {}
-    for name in ("attacher", "nodeName"):
-        if not spec.get(name):
-            yield fields.required(f"spec.{name}")
-    if not source.get("persistentVolumeName") and source.get("inlineVolumeSpec") is None:
+    yield from persistentvolume_rules.driver_name("spec.attacher", spec.get("attacher", ""))
+    volume, inline = source.get("persistentVolumeName"), source.get("inlineVolumeSpec")
+    if volume is None and inline is None:
         yield fields.required("spec.source", "must specify exactly one of inlineVolumeSpec and persistentVolumeName")
-    elif source.get("persistentVolumeName") and source.get("inlineVolumeSpec") is not None:
+    elif volume is not None and inline is not None:
         yield fields.forbidden("spec.source", "must specify exactly one of inlineVolumeSpec and persistentVolumeName")
+    elif volume == "":
+        yield fields.required("spec.source.persistentVolumeName", "must specify non empty persistentVolumeName")
+    elif volume is not None:
+        yield from names.checked("spec.source.persistentVolumeName", volume, names.subdomain)
+    else:
+        yield from persistentvolume_rules.inline("spec.source.inlineVolumeSpec", inline or {})
+    yield from names.checked("spec.nodeName", spec.get("nodeName", ""), names.subdomain)
     if old is not None:
         yield from fixed(new, old, "spec")
 

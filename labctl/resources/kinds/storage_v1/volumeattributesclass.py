@@ -10,22 +10,14 @@ from labctl.resources.generic import GenericObject
 from labctl.resources.kind import Column, FieldError, Kind, Object
 from labctl.resources.kinds.inert import at, fixed, stored_only
 from labctl.resources.kinds.storage_v1.csidriver import NO_DRIVERS, driver_name
-
-_MOST_PARAMETERS, _MOST_BYTES = 512, 256 * 1024
+from labctl.resources.kinds.storage_v1.storageclass import parameters
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     yield from driver_name("driverName", new.get("driverName", ""))
-    parameters = new.get("parameters") or {}
-    if not parameters:
+    if not new.get("parameters"):
         yield fields.required("parameters", "must contain at least one key/value pair")
-    elif len(parameters) > _MOST_PARAMETERS:
-        yield fields.too_long("parameters", _MOST_PARAMETERS)
-    elif sum(len(key) + len(value) for key, value in parameters.items()) > _MOST_BYTES:
-        yield fields.too_long("parameters", _MOST_BYTES)
-    for key in parameters:
-        if not key:
-            yield fields.invalid("parameters", key, "field can not be empty.")
+    yield from parameters(new.get("parameters") or {})
     yield from fixed(new, old, "driverName", "parameters")
 
 
