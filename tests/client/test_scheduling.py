@@ -23,7 +23,7 @@ async def test_a_gated_pod_is_shown_as_one_and_let_go_by_a_patch(api: ApiServer)
     assert (await ok(api, "get", "pod", "gated")).splitlines()[1].split()[:3] == ["gated", "0/1", "SchedulingGated"]
     more = '[{"op":"add","path":"/spec/schedulingGates/-","value":{"name":"example.com/b"}}]'
     said = await refused(api, "patch", "pod", "gated", "--type=json", "-p", more)
-    assert "spec.schedulingGates: Forbidden: only deletion is allowed, but found new scheduling gate 'example.com/b'" in said
+    assert "spec.schedulingGates[1].name: Forbidden: only deletion is allowed, but found new scheduling gate 'example.com/b'" in said
     assert await ok(api, "patch", "pod", "gated", "--type=json", "-p", '[{"op":"remove","path":"/spec/schedulingGates"}]')
 
 
