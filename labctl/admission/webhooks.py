@@ -36,7 +36,7 @@ from labctl.resources.patches import json as json_patch
 from labctl.resources.rbac.matching import Permissions
 from labctl.resources.webhooks import WebhookFailed, Webhooks
 
-REVIEW = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
+VERSIONS = ("v1", "v1beta1")
 MOST_WARNING = 256  # characters
 
 
@@ -51,6 +51,7 @@ class Webhook:
         self.timeout_s = float(said.get("timeoutSeconds") or 10)
         self.again = said.get("reinvocationPolicy") == "IfNeeded"
         self.safe_when_dry = said.get("sideEffects") in ("None", "NoneOnDryRun")
+        self.version = next((each for each in said.get("admissionReviewVersions") or () if each in VERSIONS), VERSIONS[0])
         self.match = Match(said, said.get("rules") or ())
         self._said = said.get("matchConditions") or ()
         self._conditions: list[Condition] | None = None
@@ -105,9 +106,10 @@ class Asker:
             raise failures.bad_request(f'admission webhook "{webhook.name}" does not support dry run')
         try:
             said = "failed to call webhook"
-            answer = await self._webhooks.call(webhook.client, webhook.timeout_s, {**REVIEW, "request": asked})
+            review = {"apiVersion": f"admission.k8s.io/{webhook.version}", "kind": "AdmissionReview", "request": asked}
+            answer = await self._webhooks.call(webhook.client, webhook.timeout_s, review)
             said = "received invalid webhook response"
-            return seen, _response(answer, asked["uid"])
+            return seen, _response(answer, review)
         except WebhookFailed as error:
             if not webhook.fails:
                 return seen, None
@@ -127,14 +129,17 @@ class Asker:
             raise failures.forbidden(attributes.kind, attributes.name, str(error)) from None
 
 
-def _response(answer: Object, uid: str) -> Object:
-    """Return the response of a review, if it is one and answers this question."""
-    if (answer.get("apiVersion"), answer.get("kind")) != (REVIEW["apiVersion"], REVIEW["kind"]):
+def _response(answer: Object, review: Object) -> Object:
+    """Return the response of a review, if it is one and answers this question. In v1beta1 an answer need not say what it is, nor how it patches."""
+    strict, uid = review["apiVersion"] == "admission.k8s.io/v1", review["request"]["uid"]
+    if strict and (answer.get("apiVersion"), answer.get("kind")) != (review["apiVersion"], review["kind"]):
         said = f"{answer.get('apiVersion')}, Kind={answer.get('kind')}"
         raise WebhookFailed(f"expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got {said}")
     response = answer.get("response")
     if not isinstance(response, dict):
         raise WebhookFailed("webhook response was absent")
+    if not strict:
+        return {**response, "patchType": "JSONPatch"} if response.get("patch") else response
     if response.get("uid") != uid:
         raise WebhookFailed(f'expected response.uid="{uid}", got "{response.get("uid", "")}"')
     return response

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Hooks:
         self._tls.load_cert_chain(directory / "hooks" / "server.crt", directory / "hooks" / "server.key")
         self.asked: dict[str, list[dict[str, Any]]] = {}
         self.answers: dict[str, Any] = {}
+        self.routes: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {}  # what answers a path in its own way
         self.port = 0
 
     async def start(self) -> web.AppRunner:
@@ -57,6 +58,8 @@ class Hooks:
         return runner
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if request.path in self.routes:
+            return await self.routes[request.path](request)
         review = await request.json()
         self.asked.setdefault(request.path, []).append(review["request"])
         answer = self.answers[request.path]
@@ -121,6 +124,19 @@ async def test_a_validating_webhook_is_shown_the_write_and_may_refuse_it(api: Ap
     await ok(api, "delete", "configmap", "a")
     last = hooks.asked["/no"][-1]
     assert last["operation"] == "DELETE" and last["object"] is None and last["oldObject"]["metadata"]["name"] == "a"
+
+
+async def test_a_webhook_may_speak_the_older_version_which_says_less(api: ApiServer, hooks: Hooks) -> None:
+    async def old(request: web.Request) -> web.StreamResponse:
+        review = await request.json()
+        assert (review["apiVersion"], review["kind"]) == ("admission.k8s.io/v1beta1", "AdmissionReview")
+        patch = patched({"op": "add", "path": "/data", "value": {"x": "y"}})["patch"]
+        return web.json_response({"response": {"allowed": True, "patch": patch}})
+
+    hooks.routes["/old"] = old
+    await ok(api, "create", "-f", "-", stdin=configuration(hooks, "/old", "Mutating", admissionReviewVersions=["v1beta1", "v1"]))
+    await ok(api, "create", "configmap", "a")
+    assert await ok(api, "get", "configmap", "a", "-o", "jsonpath={.data.x}") == "y"
 
 
 async def test_mutating_webhooks_see_each_others_changes_and_one_is_asked_again(api: ApiServer, hooks: Hooks) -> None:

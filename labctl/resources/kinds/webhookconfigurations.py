@@ -68,7 +68,7 @@ def _webhook(path: str, webhook: Object) -> Iterator[FieldError]:
             yield fields.invalid(f"{path}.admissionReviewVersions[{number}]", version, "duplicate version")
         else:
             yield from names.checked(f"{path}.admissionReviewVersions[{number}]", version, names.label_1035)
-    if versions and "v1" not in versions:
-        yield fields.invalid(f"{path}.admissionReviewVersions", versions, "must include at least one of v1")
+    if versions and not {"v1", "v1beta1"} & set(versions):
+        yield fields.invalid(f"{path}.admissionReviewVersions", versions, "must include at least one of v1, v1beta1")
     yield from shared.client_config(f"{path}.clientConfig", webhook.get("clientConfig"))
     yield from shared.conditions(f"{path}.matchConditions", webhook.get("matchConditions") or (), shared.REQUEST_VARIABLES)

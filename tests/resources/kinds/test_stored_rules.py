@@ -59,6 +59,7 @@ HOOK, RULE = "webhooks[0]", "spec.rules[0]"
 REFUSED = [
     (WEBHOOKS, webhook("a.b"), f'{HOOK}.name: Invalid value: "a.b": should be a domain with at least three segments separated by dots'),
     (WEBHOOKS, webhook("A.b.c"), f'{HOOK}.name: Invalid value: "A.b.c": a lowercase RFC 1123 subdomain must consist of'),
+    (WEBHOOKS, webhook(admissionReviewVersions=["v2"]), "must include at least one of v1, v1beta1"),
     (
         WEBHOOKS,
         webhook(admissionReviewVersions=["v1", "v1"]),
@@ -137,6 +138,7 @@ async def test_refused(lab: Lab, resource: str, body: dict[str, Any], words: str
 @pytest.mark.parametrize(
     ("resource", "body"),
     [
+        (WEBHOOKS, webhook(admissionReviewVersions=["v2", "v1beta1"])),
         (WEBHOOKS, webhook(resources=("pods", "pods/log", "*/scale"))),
         (BINDINGS, binding(paramRef={"selector": {"matchLabels": {"a": "b"}}, "parameterNotFoundAction": "Deny"})),
         (FLOWS, flow()),
