@@ -90,6 +90,43 @@ def backed(**backend: Any) -> Object:
     return ingress(backend=backend)
 
 
+def policy(**spec: Any) -> Object:
+    """A ValidatingAdmissionPolicy that is right but for what is said."""
+    rules = [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}]
+    return named(spec={"matchConstraints": {"resourceRules": rules}, "validations": [{"expression": "true"}], **spec})
+
+
+def validated(**validation: Any) -> Object:
+    return policy(validations=[{"expression": "true", **validation}])
+
+
+def audited(*annotations: tuple[str, str]) -> Object:
+    return policy(auditAnnotations=[{"key": key, "valueExpression": text} for key, text in annotations])
+
+
+def definition(*, conversion: Object | None = None, **version: Any) -> Object:
+    names = {"plural": "widgets", "kind": "Widget"}
+    said = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}, **version}
+    spec = {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [said]}
+    return {"metadata": {"name": "widgets.example.com"}, "spec": {**spec, **({"conversion": conversion} if conversion else {})}}
+
+
+def column(**parts: Any) -> Object:
+    return definition(additionalPrinterColumns=[{"name": "a", "type": "string", "jsonPath": ".spec.a", **parts}])
+
+
+def converted(*versions: str, **config: Any) -> Object:
+    return definition(conversion={"strategy": "Webhook", "webhook": {"clientConfig": config, "conversionReviewVersions": list(versions)}})
+
+
+def api_service(name: str, **spec: Any) -> Object:
+    said = {"groupPriorityMinimum": 100, "versionPriority": 10, "service": {"name": "a", "namespace": "b"}}
+    return {"metadata": {"name": name}, "spec": {**said, **spec}}
+
+
+POLICY, BINDING = (f"{kind}.admissionregistration.k8s.io" for kind in ("validatingadmissionpolicies", "mutatingadmissionpolicybindings"))
+CRD, APIS = "customresourcedefinitions.apiextensions.k8s.io", "apiservices.apiregistration.k8s.io"
+URL = "https://a.example/convert"
 IN, CLASSES, STORAGE = "ingresses.networking.k8s.io", "ingressclasses.networking.k8s.io", ".storage.k8s.io"
 INLINE = {"accessModes": ["ReadWriteOnce"], "csi": {"driver": "a.example", "volumeHandle": "b"}}
 SCOPE_ERROR = "unsupported scope applied to resource"
@@ -335,6 +372,63 @@ REFUSED += [
         f"volumeattachments{STORAGE}",
         attachment(inlineVolumeSpec={"accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/"}}),
         "spec.source.inlineVolumeSpec.csi: Required value: has to be specified in the context of inline volumes",
+    ),
+]  # fmt: skip
+
+ACCEPTED += [
+    (POLICY, audited(("who", "'a'"))),
+    (POLICY, policy(paramKind={"apiVersion": "example.com/v1", "kind": "Limit"})),
+    (POLICY, policy(variables=[{"name": "a", "expression": "1"}])),
+    (CRD, column(type="integer", format="int64")),
+    (CRD, converted("v2", "v1beta1", url=URL)),
+]
+REFUSED += [
+    (POLICY, validated(message=" "), 'spec.validations[0].message: Invalid value: " ": message must be non-empty if specified'),
+    (POLICY, validated(message="a\rb"), 'spec.validations[0].message: Invalid value: "a\\rb": message must not contain line breaks'),
+    (POLICY, validated(messageExpression=" "), 'spec.validations[0].messageExpression: Invalid value: " ": must be non-empty if specified'),
+    (
+        POLICY,
+        validated(messageExpression="string(authorizer.path('/').check('get').allowed())"),
+        "spec.validations[0].messageExpression: Invalid value",
+    ),
+    (POLICY, validated(expression=" "), "spec.validations[0].expression: Required value: expression is not specified"),
+    (
+        POLICY,
+        validated(reason="Unauthorized"),
+        'spec.validations[0].reason: Unsupported value: "Unauthorized": supported values: "Forbidden", "Invalid", "RequestEntityTooLarge"',
+    ),
+    (POLICY, audited(("a b", "'a'")), 'spec.auditAnnotations[0].key: Invalid value: "a b": name part must consist of'),
+    (POLICY, audited(("a", "")), "spec.auditAnnotations[0].valueExpression: Required value: valueExpression is not specified"),
+    (POLICY, audited(("a", "'a'"), ("a", "'b'")), 'spec.auditAnnotations[1].key: Duplicate value: "a"'),
+    (POLICY, audited(*((f"a{n}", "'a'") for n in range(21))), "spec.auditAnnotations: Invalid value: "),
+    (
+        POLICY,
+        policy(paramKind={"apiVersion": "a/b/c", "kind": "A"}),
+        'spec.paramKind.apiVersion: Invalid value: "a/b/c": unexpected GroupVersion string: a/b/c',
+    ),
+    (
+        POLICY,
+        policy(paramKind={"apiVersion": "v1", "kind": "a b"}),
+        'spec.paramKind.kind: Invalid value: "a b": may have mixed case, but should otherwise match: a DNS-1035 label',
+    ),
+    (POLICY, policy(variables=[{"name": "for", "expression": "1"}]), 'spec.variables[0].name: Invalid value: "for": name is not a valid CEL'),
+    (BINDING, named(spec={"policyName": "A"}), 'spec.policyName: Invalid value: "A": a lowercase RFC 1123 subdomain'),
+    (
+        CRD,
+        column(format="int8"),
+        "spec.versions[0].additionalPrinterColumns[0].format: Invalid value: "
+        '"int8": must be one of byte,date,date-time,double,float,int32,int64,password',
+    ),
+    (CRD, column(type=""), "spec.versions[0].additionalPrinterColumns[0].type: Required value: must be one of boolean,date,integer,number,string"),
+    (CRD, column(jsonPath=""), "spec.versions[0].additionalPrinterColumns[0].JSONPath: Required value"),
+    (CRD, converted("v2", url=URL), 'spec.conversion.conversionReviewVersions: Invalid value: ["v2"]: must include at least one of v1, v1beta1'),
+    (CRD, converted("v1", "v1", url=URL), 'spec.conversion.conversionReviewVersions[1]: Invalid value: "v1": duplicate version'),
+    (CRD, converted("v1", url="http://a.example"), 'spec.conversion.webhookClientConfig.url: Invalid value: "http": '),
+    (APIS, api_service("1a.example.com", group="example.com", version="1a"), 'spec.version: Invalid value: "1a": a DNS-1035 label'),
+    (
+        APIS,
+        api_service("x", group="example.com", version="v1"),
+        'metadata.name: Invalid value: "x": must be `spec.version+"."+spec.group`: "v1.example.com"',
     ),
 ]  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from labctl.resources import fields
+from labctl.resources import fields, names
 from labctl.resources.generic import GenericObject
 from labctl.resources.kind import FieldError, Kind, Object, TypeDefaults
 from labctl.resources.kinds import admissionrules as shared
@@ -15,6 +15,8 @@ def validate(new: Object, _old: Object | None) -> Iterator[FieldError]:
     spec = new.get("spec") or {}
     if not spec.get("policyName"):
         yield fields.required("spec.policyName")
+    else:
+        yield from names.checked("spec.policyName", spec["policyName"], names.subdomain)
     yield from bindings.binding_errors(spec)
 
 

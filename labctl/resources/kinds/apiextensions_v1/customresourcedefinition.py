@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +12,7 @@ from labctl.resources import fields
 from labctl.resources.cells import NAME
 from labctl.resources.custom import jsonpaths, structural
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
+from labctl.resources.kinds import admissionrules
 from labctl.resources.kinds.shared import Condition, condition_status
 
 _LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -21,6 +22,7 @@ _NOT_A_LABEL = (
     "character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
 )
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
+_COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
 _MOST_SELECTABLE = 8
 APPROVED = "api-approved.kubernetes.io"
 _APPROVAL_PAGE = "https://github.com/kubernetes/enhancements/pull/1111"
@@ -251,15 +253,19 @@ def _path(path: str, said: str) -> Iterator[FieldError]:
 def _column(path: str, column: Object) -> Iterator[FieldError]:
     if not column.get("name"):
         yield fields.required(f"{path}.name")
-    if column.get("type") not in _COLUMN_TYPES:
-        yield fields.invalid(f"{path}.type", column.get("type", ""), f"must be one of {','.join(_COLUMN_TYPES)}")
+    if not column.get("type"):
+        yield fields.required(f"{path}.type", f"must be one of {','.join(_COLUMN_TYPES)}")
+    elif column["type"] not in _COLUMN_TYPES:
+        yield fields.invalid(f"{path}.type", column["type"], f"must be one of {','.join(_COLUMN_TYPES)}")
+    if column.get("format") and column["format"] not in _COLUMN_FORMATS:
+        yield fields.invalid(f"{path}.format", column["format"], f"must be one of {','.join(_COLUMN_FORMATS)}")
     if not column.get("jsonPath"):
-        yield fields.required(f"{path}.jsonPath")
+        yield fields.required(f"{path}.JSONPath")
         return
     try:
         jsonpaths.parse(column["jsonPath"])
     except ValueError as error:
-        yield fields.invalid(f"{path}.jsonPath", column["jsonPath"], str(error))
+        yield fields.invalid(f"{path}.JSONPath", column["jsonPath"], str(error))
 
 
 def _conversion(spec: Object) -> Iterator[FieldError]:
@@ -268,15 +274,31 @@ def _conversion(spec: Object) -> Iterator[FieldError]:
     if strategy not in ("None", "Webhook"):
         yield fields.not_supported("spec.conversion.strategy", strategy, ("None", "Webhook"))
     elif strategy == "None" and webhook:
-        yield fields.forbidden("spec.conversion.webhook", "should not be set when strategy is not set to Webhook")
+        for name, field in (("clientConfig", "webhookClientConfig"), ("conversionReviewVersions", "conversionReviewVersions")):
+            if webhook.get(name):
+                yield fields.forbidden(f"spec.conversion.{field}", "should not be set when strategy is not set to Webhook")
     elif strategy == "Webhook":
         client = (webhook or {}).get("clientConfig")
+        path = "spec.conversion.webhookClientConfig"
         if not client:
-            yield fields.required("spec.conversion.webhook.clientConfig", "required when strategy is set to Webhook")
-        elif bool(client.get("url")) == bool(client.get("service")):
-            yield fields.required("spec.conversion.webhook.clientConfig", "exactly one of url or service is required")
-        if not (webhook or {}).get("conversionReviewVersions"):
-            yield fields.required("spec.conversion.webhook.conversionReviewVersions")
+            yield fields.required(path, "required when strategy is set to Webhook")
+        else:
+            yield from admissionrules.client_config(path, client)
+        yield from _review_versions((webhook or {}).get("conversionReviewVersions") or [])
+
+
+def _review_versions(versions: Sequence[str]) -> Iterator[FieldError]:
+    path = "spec.conversion.conversionReviewVersions"
+    if not versions:
+        yield fields.required(path)
+        return
+    for number, version in enumerate(versions):
+        if version in versions[:number]:
+            yield fields.invalid(f"{path}[{number}]", version, "duplicate version")
+        elif not _LABEL.fullmatch(version):
+            yield fields.invalid(f"{path}[{number}]", version, _NOT_A_LABEL)
+    if not {"v1", "v1beta1"} & set(versions):
+        yield fields.invalid(path, versions, "must include at least one of v1, v1beta1")
 
 
 def _changed(new: Object, old: Object) -> Iterator[FieldError]:

@@ -69,12 +69,12 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     group, version, service = spec.get("group", ""), spec.get("version", ""), spec.get("service")
     wanted = f"{version}.{group}"
     if new["metadata"].get("name") != wanted:
-        yield fields.invalid("metadata.name", new["metadata"].get("name", ""), f'must be `spec.version+"."+spec.group`: {wanted!r}')
+        yield fields.invalid("metadata.name", new["metadata"].get("name", ""), f'must be `spec.version+"."+spec.group`: "{wanted}"')
     if not group:
         yield fields.required("spec.group", "only v1 may have an empty group and it better be legacy kube")
     else:
         yield from names.checked("spec.group", group, names.subdomain)
-    yield from names.checked("spec.version", version, names.label)
+    yield from names.checked("spec.version", version, names.label_1035)
     if not 0 < spec.get("groupPriorityMinimum", 0) <= _PRIORITY_MAX:
         yield fields.invalid("spec.groupPriorityMinimum", spec.get("groupPriorityMinimum", 0), "must be positive and less than 20000")
     if not 0 < spec.get("versionPriority", 0) <= _VERSION_PRIORITY_MAX:
