@@ -78,7 +78,7 @@ class Connection(web.RequestHandler):
 
     def _too_slow(self) -> None:
         self._deadline = None
-        if self.transport is not None and self._raw is None:
+        if self.transport is not None and self._raw is None and self._current_request is None:
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -89,6 +89,8 @@ class Connection(web.RequestHandler):
             return
         self._follow(data)
         super().data_received(data)
+        if not self._whole and self._current_request is None and not self._messages:
+            self._hurry()  # what came belongs to no request that is known: a head began, wherever the one before ended
 
     def _answer_again(self, data: bytes) -> bool:
         """Answers a request whose bytes are known. Returns False if it has to go the ordinary way."""
@@ -125,6 +127,8 @@ class Connection(web.RequestHandler):
         """Takes note that a request has its whole answer. If nothing came after it, the next bytes begin a new one."""
         if self._head_bytes >= len(_END_OF_HEAD) and self._fed == self._head_bytes + (request.content_length or 0):
             self._whole = "Transfer-Encoding" not in request.headers
+            if self._whole:
+                self.headed()  # its body may have looked like the begin of a head, in the moment between its head and its handler
 
     def take_over(self) -> asyncio.StreamReader:
         """Switches to raw bytes: from now on the returned reader gets what the client sends. When the reader is full, the client has to wait."""

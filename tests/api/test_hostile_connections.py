@@ -104,6 +104,48 @@ async def test_a_head_that_does_not_come_ends_its_connection(api: ApiServer, beg
     await others_are_served(api)
 
 
+CHUNKED = b"POST /version HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+PIPELINED = b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n" * 2
+
+
+@pytest.mark.parametrize("before", [CHUNKED, PIPELINED, CHUNKED + PIPELINED])
+async def test_a_head_has_its_time_whatever_came_before(api: ApiServer, before: bytes) -> None:
+    """After a body in chunks, or requests that came together, nobody knows in advance where the next head begins. It dripped for five minutes."""
+    reader, writer = await opened(api, None)
+    writer.write(before)
+    async with asyncio.timeout(DEADLINE_S):
+        for _ in range(before.count(b"HTTP/1.1")):
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
+        with suppress(ConnectionError):
+            while not reader.at_eof():
+                writer.write(b"GET /version HTTP/1.1\r\nA: b\r\n" if before else b"A: b\r\n")
+                before = b""
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        assert await reader.read(100) == b""
+    await others_are_served(api)
+
+
+async def test_a_body_that_comes_after_its_head_is_no_late_head(api: ApiServer) -> None:
+    """Neither a request that takes longer than a head may, nor an idle connection, is ended by it."""
+    reader, writer = await opened(api, api.authority.admin())
+    for number in range(3):
+        body = b'{"metadata":{"name":"m%d"}}' % number
+        writer.write(POST + b"Content-Length: %d\r\n\r\n" % len(body))
+        await writer.drain()
+        for byte in body:
+            writer.write(bytes((byte,)))
+            await asyncio.sleep(0)
+        async with asyncio.timeout(DEADLINE_S):
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 201"), head
+            await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
+    (connection,) = api.server._http.connections  # type: ignore[union-attr]
+    assert connection._deadline is None  # type: ignore[attr-defined]
+    writer.close()
+
+
 async def test_a_body_that_does_not_come_is_answered(api: ApiServer) -> None:
     streams = await opened(api, api.authority.admin())
     answer = await said(streams, POST + b"Content-Length: 100\r\n\r\n{")
