@@ -26,8 +26,16 @@ _BOUNDS: tuple[tuple[int, int, Mapping[str, int]], ...] = ((0, 59, {}), (0, 23, 
 """Least, most and names of minutes, hours, days of the month, months, and days of the week, of which 7 is none."""
 
 
+def refuse_unusual(text: str) -> None:
+    """Raises ValueError for a schedule that Kubernetes would not read. The library that is used here knows more: L, W, #, 7 for a Sunday."""
+    if not text.startswith("@"):
+        for part, bounds in zip(text.split(), _BOUNDS, strict=False):
+            for item in filter(None, part.split(",")):
+                _check(item, *bounds)
+
+
 def _check(item: str, least: int, most: int, names: Mapping[str, int]) -> None:
-    """Raises ValueError if Kubernetes' library would not read this number, range or step. The one that is used here knows more than that: L, W, #, 7."""
+    """Raises ValueError if Kubernetes' library would not read this number, range or step."""
     span, *steps = item.split("/")
     low, *high = span.split("-")
     if low in ("*", "?"):
@@ -78,9 +86,6 @@ class Schedule:
         parts = _MACROS.get(text, text).split()
         if len(parts) != 5:
             raise ValueError(f"expected exactly 5 fields, found {len(parts)}: [{' '.join(parts)}]")
-        for part, bounds in zip(parts, _BOUNDS, strict=True):
-            for item in filter(None, part.split(",")):
-                _check(item, *bounds)
         self._fields = " ".join(",".join(filter(None, part.split(","))) or "*" for part in parts).replace("?", "*")
         self.next_after(0.0)  # so that cronsim reads the fields now
 

@@ -7,13 +7,13 @@ If another writer was first, an update reads the object again and repeats its ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from labctl.clock import rfc3339
 from labctl.errors import Conflict
 from labctl.resources import encoding, failures
 from labctl.resources.admission import Attributes, ask, mutate
-from labctl.resources.kind import Kind, Object, Subresource
+from labctl.resources.kind import FieldError, Kind, Object, Subresource
 from labctl.resources.large import LARGE_BYTES, offload_if_large
 from labctl.resources.patches import managed
 from labctl.resources.plurals import NAMESPACES
@@ -192,7 +192,9 @@ def restrict_and_validate(ctx: Context, kind: Kind, namespace: str, name: str, n
     if subresource in _PARTS:
         meta.keep_all_but_labels(new, old)
         _only(new, old, *_PARTS[subresource])
-        errors = list(meta.validate(kind, new["metadata"], old["metadata"]))
+        errors = _without_known(
+            meta.validate(kind, new["metadata"], old["metadata"]), lambda: meta.validate(kind, old["metadata"], old["metadata"])
+        )
         if kind.decoder is not None:  # a custom kind's schema describes its status, too
             kind.defaults(new)
             errors += kind.validate(new, old)
@@ -210,7 +212,7 @@ def restrict_and_validate(ctx: Context, kind: Kind, namespace: str, name: str, n
     kind.defaults(new)
     kind.prepare(new, old)
     if new != old:
-        _refuse_invalid(kind, new, old)
+        _refuse_invalid(kind, new, old, complete=lambda: _completed(ctx, kind, old))
         if kind.has_generation and new.get("spec") != old.get("spec"):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
@@ -341,13 +343,37 @@ def namespace_guard(ctx: Context, kind: Kind, namespace: str, name: str) -> list
     return [Compare(key, entry.revision)]
 
 
-def _refuse_invalid(kind: Kind, new: Object, old: Object | None, known: KnownSpec | None = None) -> None:
+def _completed(ctx: Context, kind: Kind, stored: Object) -> Object:
+    """Returns a copy of a stored object with the defaults of today."""
+    copy: Object = encoding.decode(encoding.encode(stored))
+    apply_defaults(ctx.schema, kind, copy)
+    kind.defaults(copy)
+    return copy
+
+
+def _refuse_invalid(
+    kind: Kind, new: Object, old: Object | None, known: KnownSpec | None = None, complete: Callable[[], Object] | None = None
+) -> None:
     errors = list(meta.validate(kind, new["metadata"], old["metadata"] if old else None))
     if known is None or not known.complete:
         errors += kind.validate(new, old)
+    if errors and complete is not None and kind.decoder is None:
+        before = complete()
+        errors = _without_known(
+            errors, lambda: [*meta.validate(kind, before["metadata"], before["metadata"]), *kind.validate(before, None)]
+        )
     if errors:
         metadata = new["metadata"]
         raise failures.invalid(kind, metadata.get("name") or metadata.get("generateName", ""), errors)
+
+
+def _without_known(errors: Iterable[FieldError], of_old: Callable[[], Iterable[FieldError]]) -> list[FieldError]:
+    """Returns the errors that an update brings. What was stored before a rule was made is still there, and its finalizers must be removable."""
+    found = list(errors)
+    if not found:
+        return found
+    known = set(of_old())
+    return [error for error in found if error not in known]
 
 
 def _claim(ctx: Context, kind: Kind, new: Object, old: Object | None) -> tuple[list[Op], list[Compare]]:

@@ -17,7 +17,7 @@ from labctl.resources.kinds.core_v1 import pod_rules
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
 from labctl.resources.kinds.core_v1.pod_view import PodTemplate
 from labctl.resources.kinds.shared import ObjectReference
-from labctl.resources.schedules import Schedule
+from labctl.resources.schedules import Schedule, refuse_unusual
 
 _POLICIES = ("Allow", "Forbid", "Replace")
 _MAX_NAME = 52  # a Job's name adds eleven characters, and 63 is the most that a label holds
@@ -86,6 +86,7 @@ def _times(spec: Object, old: Object | None) -> Iterator[FieldError]:
         yield fields.invalid("spec.schedule", schedule, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead")
     else:
         try:
+            refuse_unusual(schedule)
             Schedule(schedule)
         except ValueError as error:
             yield fields.invalid("spec.schedule", schedule, str(error))
