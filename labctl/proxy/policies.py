@@ -21,7 +21,7 @@ import msgspec
 
 from labctl.resources.addresses import is_ipv4
 from labctl.resources.kinds.core_v1.pod_view import Pod
-from labctl.resources.kinds.networking_v1.networkpolicy import EGRESS, INGRESS, IPBlock, NetworkPolicy, Peer, PolicyPort
+from labctl.resources.kinds.networking_v1.networkpolicy import CARRIED, EGRESS, INGRESS, IPBlock, NetworkPolicy, Peer, PolicyPort
 
 EVERYBODY = ("0.0.0.0/0",)
 Range = tuple[str, int, int]
@@ -94,8 +94,9 @@ def _fenceable(pod: Pod) -> bool:
 def _openings(policy: NetworkPolicy, direction: str, selected: Sequence[Pod], cluster: Cluster) -> Iterator[Opening]:
     rules = policy.spec.ingress if direction == INGRESS else policy.spec.egress
     for rule in rules:
-        named = [port for port in rule.ports if isinstance(port.port, str)]
-        numbered = tuple(_range(port) for port in rule.ports if not isinstance(port.port, str))
+        carried = [port for port in rule.ports if port.protocol in CARRIED]
+        named = [port for port in carried if isinstance(port.port, str)]
+        numbered = tuple(_range(port) for port in carried if not isinstance(port.port, str))
         pods = list(_peer_pods(rule.peers, policy.metadata.namespace, cluster))
         addresses = tuple(
             sorted({f"{pod.status.pod_ip}/32" for pod in pods} | {each for peer in rule.peers for each in _blocks(peer.ip_block)})

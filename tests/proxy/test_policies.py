@@ -131,6 +131,13 @@ def test_ports_by_range_and_by_name():
     assert passes(out, FRONT, VAULT, 8080) and not passes(out, FRONT, VAULT, 80) and not passes(out, FRONT, BARE, 8080)
 
 
+def test_a_rule_for_ports_of_sctp_opens_no_others():
+    only = policy(ingress=[{"ports": [{"port": 8080, "protocol": "SCTP"}]}])
+    assert not passes([only], "10.246.2.2", "10.246.1.2")
+    beside = policy(ingress=[{"ports": [{"port": 8080, "protocol": "SCTP"}, {"port": 8080}]}])
+    assert passes([beside], "10.246.2.2", "10.246.1.2") and not passes([beside], "10.246.2.2", "10.246.1.2", port=81)
+
+
 def test_what_one_of_several_policies_allows_passes_and_both_ends_are_asked():
     both = [
         policy("a", ingress=[{"from": [{"podSelector": {"matchLabels": {"app": "front"}}}]}]),

@@ -33,6 +33,13 @@ async def test_what_is_filled_in(lab: Lab) -> None:
     assert closed["spec"]["policyTypes"] == ["Ingress"]
 
 
+async def test_a_port_of_sctp_is_stored_with_a_warning(lab: Lab) -> None:
+    made = await lab.create(POLICIES, ports({"port": 80, "protocol": "SCTP"}, {"port": 81}))
+    assert [each for each in made.warnings if "SCTP" in each] == [
+        "spec.ingress[0].ports[0].protocol: labctl's rules let only TCP and UDP through, so SCTP stays closed to the selected pods"
+    ]
+
+
 FROM = "spec.ingress[0].from[0]"
 PORTS = "spec.ingress[0].ports[0]"
 
@@ -47,7 +54,7 @@ PORTS = "spec.ingress[0].ports[0]"
             source(ipBlock={"cidr": "10.0.0.0/8", "except": ["11.0.0.0/24"]}),
             f'{FROM}.ipBlock.except[0]: Invalid value: "11.0.0.0/24": must be a strict subset of `cidr`',
         ),
-        (ports({"port": 80, "protocol": "SCTP"}), f'{PORTS}.protocol: Unsupported value: "SCTP": supported values: "TCP", "UDP"'),
+        (ports({"port": 80, "protocol": "ICMP"}), f'{PORTS}.protocol: Unsupported value: "ICMP": supported values: "SCTP", "TCP", "UDP"'),
         (ports({"port": 0}), f"{PORTS}.port: Invalid value: 0: must be between 1 and 65535, inclusive"),
         (ports({"endPort": 80}), f"{PORTS}.endPort: Invalid value: 80: may not be specified when `port` is not specified"),
         (ports({"port": "web", "endPort": 80}), f"{PORTS}.endPort: Invalid value: 80: may not be specified when `port` is non-numeric"),

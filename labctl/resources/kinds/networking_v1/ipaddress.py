@@ -16,7 +16,7 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     name = new["metadata"].get("name", "")
     errors = names.address(name)
     if not errors and str(ip_address(name)) != name:
-        errors = ["must be a canonical format IP address"]
+        errors = [f'must be in canonical form ("{ip_address(name)}")']
     for why in errors:
         yield fields.invalid("metadata.name", name, why)
     reference = (new.get("spec") or {}).get("parentRef")

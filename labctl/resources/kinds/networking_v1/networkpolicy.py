@@ -1,7 +1,7 @@
 """NetworkPolicy: says which connections to and from the selected pods are allowed. The proxy's rules enforce it on every minion (proxy/policies.py).
 
 If no policy selects a pod for a direction, all connections of that direction are allowed. Otherwise those are allowed that at least one of its policies
-allows. SCTP is refused, because labctl's rules handle only TCP and UDP.
+allows. Ports of SCTP are stored, and stay closed: labctl's rules let only TCP and UDP through.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME, NONE
 from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults, Viewed
 from labctl.resources.kinds import workloads
-from labctl.resources.kinds.core_v1.container_rules import port_reference
+from labctl.resources.kinds.core_v1.container_rules import PROTOCOLS, port_reference
 from labctl.resources.selectors import Selector, of_json
 
-PROTOCOLS = ("TCP", "UDP")
+CARRIED = ("TCP", "UDP")
+"""Protocols that labctl's rules let through."""
 INGRESS, EGRESS = "Ingress", "Egress"
 _ABSENT = msgspec.Raw(b"null")
 _MOST_LINES = 10_000
@@ -109,6 +110,19 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
             yield fields.not_supported(f"spec.policyTypes[{index}]", type_, (EGRESS, INGRESS))
 
 
+def warnings(new: Object, old: Object | None) -> Iterator[str]:
+    """Tell of ports that a policy opens and the rules do not."""
+    spec = new.get("spec") or {}
+    if old is not None and spec == old.get("spec"):
+        return
+    for direction in ("ingress", "egress"):
+        for number, rule in enumerate(spec.get(direction) or ()):
+            for index, port in enumerate(rule.get("ports") or ()):
+                if port.get("protocol", "TCP") not in CARRIED:
+                    at = f"spec.{direction}[{number}].ports[{index}].protocol"
+                    yield f"{at}: labctl's rules let only TCP and UDP through, so {port['protocol']} stays closed to the selected pods"
+
+
 def _lines(spec: Object) -> int:
     """Estimate the lines that the blocks and ports of a policy become, each peer with each port; what is left of a block is several ranges."""
     lines = 0
@@ -193,6 +207,7 @@ KIND = Kind(
     short_names=("netpol",),
     columns=COLUMNS,
     validate=validate,
+    warnings=warnings,
     has_generation=True,
     type_defaults={
         "io.k8s.api.networking.v1.NetworkPolicyPort": TypeDefaults(absent={"protocol": "TCP"}),
