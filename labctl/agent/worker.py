@@ -12,14 +12,14 @@ import time
 import traceback
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
-from . import containers, history, imagevolumes, stopping, volumes
+from . import containers, history, stopping
 from .attempts import Attempts
 from .client import Delays, Refused
 from .environment import PodFacts
 from .events import of_pod
 from .health import Health
 from .http import Unreachable
-from .renewal import Renewal
+from .mounting import Mounting
 from .reporter import Reporter
 from .resizing import Resizing
 from .restarting import RestartAll
@@ -70,10 +70,9 @@ class PodWorker:
         self._resizing = Resizing(tools, lambda: self.pod, self._look_again)
         self._restarting = RestartAll(tools, lambda: self.pod, self._look_again)
         self._attempts.prompt = lambda ended: ended.again or ended.id in self._resizing.restarting
-        self._paths: Optional[Dict[str, str]] = None
+        self._mounting = Mounting(tools, lambda: self.pod, self._attempts.volume_image, self._look_again)
         self._again_s: Optional[float] = None
         self._side: Set["asyncio.Task[None]"] = set()
-        self._renewal = Renewal()
         self._health = Health(tools, lambda: self.pod, self._changed, self._probe_failed)
         self._reporter = Reporter(tools.api, lambda: self.pod if self._confirmed else None, self._status, self._learn, tools.say)
 
@@ -171,7 +170,7 @@ class PodWorker:
             for each in found.containers
             if each.state is State.EXITED
         }
-        opened = self._paths is not None or bool(found.containers)
+        opened = self._mounting.paths is not None or bool(found.containers)
         ready, started = dict(self._health.ready), dict(self._health.started)
         failed = self._failed or self._refused
         told = (self._resizing.statuses(found), self._resizing.conditions())
@@ -248,14 +247,15 @@ class PodWorker:
         self._reporter.later(FIRST_REPORT_S)
         for container in self._first_wanted(found):
             self._attempts.pull(container)  # the pull runs while the sandbox is made
-        if self._paths is None:
+        if self._mounting.paths is None:
             self._tools.tokens.ask(self.pod)  # and so do these requests
         found = await self._opened(found)
-        if self._paths is None and not await self._volumes(found):
+        if not await self._mounting.done(self._facts(found)):
+            self._reporter.wakeup.wake()
             return
         for container in self._ephemeral():
             await self._attempts.keep(
-                container, "Never", self._paths or {}
+                container, "Never", self._mounting.paths or {}
             )  # before the others, so that one can look into a start that fails
         if await self._initialized(found):
             for container in self._resizing.given()["spec"]["containers"]:
@@ -280,7 +280,7 @@ class PodWorker:
         return fresh[:1] if fresh and fresh[0]["name"] in inits else fresh
 
     async def _opened(self, found: Pod) -> Pod:
-        if found.sandbox and found.sandbox.ready and self._paths is not None:
+        if found.sandbox and found.sandbox.ready and self._mounting.paths is not None:
             return found
         try:
             settings = self._tools.settings
@@ -291,29 +291,9 @@ class PodWorker:
             raise RuntimeFailure(str(error)) from error
         return dataclasses.replace(found, sandbox=sandbox)
 
-    async def _volumes(self, found: Pod) -> bool:
-        try:
-            if not await imagevolumes.mounted(self.pod, self._tools.pod_dir(self.uid), self._attempts.volume_image):
-                self._reporter.wakeup.wake()
-                return False
-            self._paths = await volumes.prepare(self.pod, *self._places(found))
-            return True
-        except volumes.VolumeFailure as failure:
-            message = f'MountVolume.SetUp failed for volume "{failure.volume}" : {failure}'
-            self._tools.events.record(of_pod(self.pod), "Warning", "FailedMount", message)
-        except (Refused, Unreachable) as error:
-            self._tools.say(f"volumes of {pod_title(self.pod)}: {error}")
-        self._look_again(RETRY_S)
-        return False
-
-    def _places(self, found: Pod) -> Tuple[str, PodFacts, volumes.Sources]:
-        """Return what the pod's volumes are made from, beside the pod itself."""
-        return self._tools.pod_dir(self.uid), self._facts(found), self._tools.sources
-
     async def renew_volumes(self) -> None:
-        """Called now and then: later versions of ConfigMaps and Secrets."""
-        if self._paths and not self._over() and volumes.needs_api(self.pod):
-            await self._renewal.run(lambda: volumes.renew(self.pod, *self._places(self._found())))
+        if not self._over():
+            await self._mounting.renew(lambda: self._facts(self._found()))
 
     def _facts(self, found: Pod) -> PodFacts:
         return PodFacts(pod_address(found, self._tools.host_ip), self._tools.host_ip, self._tools.allocatable)
@@ -343,7 +323,7 @@ class PodWorker:
 
     async def _keep(self, container: Object, policy: str) -> None:
         """Keep one container as it should be: running, or ended for good, or waiting with a reason."""
-        started = await self._attempts.keep(container, policy, self._paths or {})
+        started = await self._attempts.keep(container, policy, self._mounting.paths or {})
         if started is None:
             return
         pod_ip = self._facts(self._found()).pod_ip
@@ -396,7 +376,7 @@ class PodWorker:
         self._health.stop()
         self._attempts.waiting.clear()
         last = self._status()
-        await self._renewal.end()
+        await self._mounting.end()
         await asyncio.gather(self._tools.runtime.close(self.uid), self._report_end(last))
         await self._until_answered(self._delete)
 
@@ -434,7 +414,7 @@ class PodWorker:
     async def _vanish(self) -> None:
         """Kill at once what still runs, because the object is gone."""
         self._health.stop()
-        await self._renewal.end()
+        await self._mounting.end()
         await self._tools.runtime.close(self.uid)
 
 
