@@ -55,6 +55,7 @@ def test_a_running_pod():
         "restartCount": 0,
         "lastState": {},
         "state": {"running": {"startedAt": rfc3339(NOW - 8)}},
+        "user": {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [0]}},
     }
     assert all(
         conditions(status)[kind] == ("True", "") for kind in ("Initialized", "Ready", "ContainersReady", "PodReadyToStartContainers")
