@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import sys
 import time
@@ -27,6 +28,7 @@ def main() -> int:
         "--ssh-early", action="store_true", help="start the SSH process now: the machines will be there before this one is ready"
     )
     arguments = parser.parse_args()
+    faulthandler.enable()  # into its log
     begun = time.time()
     from labctl.master.imports import import_http_server, without_garbage_collection
 

