@@ -217,7 +217,10 @@ async def test_a_program_that_is_not_there_is_on_record_as_an_attempt_that_ended
 
 
 async def test_a_cpu_limit_may_exceed_the_machine(runtime, spec):
-    bound_machine(200_000)
+    try:
+        bound_machine(200_000)
+    except PermissionError:
+        pytest.skip("with version 2 a machine is bounded from outside only")
     await runtime.open(sandbox())
     for attempt, quota_us in enumerate((100_000 * 3000, 10**15)):
         assert (await runtime.start(spec(attempt=attempt, cpu_quota_us=quota_us, cpu_shares=262_144))).state is State.RUNNING
