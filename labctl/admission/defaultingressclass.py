@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from labctl.resources.admission import Attributes, Verb
 from labctl.resources.client import Client
+from labctl.resources.kind import newest
 
 INGRESSES, CLASSES = "ingresses.networking.k8s.io", "ingressclasses.networking.k8s.io"
 IS_DEFAULT = "ingressclass.kubernetes.io/is-default-class"
@@ -26,8 +27,6 @@ class DefaultIngressClass:
         spec = attributes.new.setdefault("spec", {})
         if spec.get("ingressClassName") is not None or OLD_NAME in (attributes.new["metadata"].get("annotations") or {}):
             return
-        marked = [each.metadata for each in self._client.list(CLASSES) if each.metadata.annotations.get(IS_DEFAULT) == "true"]
-        marked.sort(key=lambda metadata: metadata.name)
-        newest = max(marked, key=lambda metadata: metadata.creation_timestamp or "", default=None)
-        if newest is not None:
-            spec["ingressClassName"] = newest.name
+        found = newest(each for each in self._client.list(CLASSES) if each.metadata.annotations.get(IS_DEFAULT) == "true")
+        if found is not None:
+            spec["ingressClassName"] = found.metadata.name

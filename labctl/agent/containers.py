@@ -159,16 +159,21 @@ def container_spec(
         message_path=message_path,
         oom_score_adj=oom_score_adj(pod, container, memory_bytes),
     )
+    _refuse_nul(spec)
+    return spec
+
+
+def _refuse_nul(spec: ContainerSpec) -> None:
+    """The runtime would take a NUL byte for the text's end."""
     for what, texts in (
         ("command", spec.argv),
         ("environment", spec.env),
         ("workingDir", (spec.cwd,)),
-        ("mountPath", [each.target for each in mounts]),
+        ("mountPath", [each.target for each in spec.mounts]),
     ):
         for text in texts:
-            if "\0" in text:  # the runtime would take it for the text's end
+            if "\0" in text:
                 raise ConfigError(f"{what}: {text[:100]!r} has a NUL byte")
-    return spec
 
 
 def argv(container: Object, image: Object, env: Mapping[str, str]) -> List[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -72,6 +72,15 @@ class Viewed(msgspec.Struct, frozen=True, rename="camel", gc=False):
     def decoder(cls) -> Callable[[bytes], Any]:
         """Returns a function that decodes the view from an object's stored bytes."""
         return msgspec.json.Decoder(cls).decode
+
+
+_V = TypeVar("_V", bound=Viewed)
+
+
+def newest(views: Iterable[_V]) -> _V | None:
+    """Return the one that holds of several classes that are marked as the default: the newest, and of those the first by name."""
+    by_name = sorted(views, key=lambda each: each.metadata.name)
+    return max(by_name, key=lambda each: each.metadata.creation_timestamp or "", default=None)
 
 
 @dataclass(frozen=True)

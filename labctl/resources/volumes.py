@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from labctl.resources.kind import newest
 from labctl.resources.kinds.core_v1.node import Node
 from labctl.resources.kinds.core_v1.persistentvolume import PersistentVolume
 from labctl.resources.kinds.core_v1.persistentvolumeclaim import PersistentVolumeClaim
@@ -35,9 +36,8 @@ def class_of(claim: PersistentVolumeClaim) -> str | None:
 
 
 def default_class(classes: Iterable[StorageClass]) -> StorageClass | None:
-    """Return the default class. Of several it is the newest, and of those the first by name."""
-    marked = sorted((each for each in classes if each.is_default), key=lambda each: each.metadata.name)
-    return max(marked, key=lambda each: each.metadata.creation_timestamp or "", default=None)
+    """Return the default class."""
+    return newest(each for each in classes if each.is_default)
 
 
 def is_bound(claim: PersistentVolumeClaim) -> bool:
