@@ -123,7 +123,8 @@ def labctl(context: click.Context) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run labctl; errors become one line on standard error and exit status 1 or 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    faulthandler.enable()  # an end by the interpreter's or a C library's fault says where it was; 0.1 ms
+    if sys.stderr is sys.__stderr__ is not None:  # it is a stream of the process's own: not closed, not a caller's
+        faulthandler.enable()  # an end by the interpreter's or a C library's fault says where it was; 0.1 ms
     try:
         status: Any = labctl.main(arguments, prog_name="labctl", standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)

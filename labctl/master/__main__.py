@@ -28,7 +28,8 @@ def main() -> int:
         "--ssh-early", action="store_true", help="start the SSH process now: the machines will be there before this one is ready"
     )
     arguments = parser.parse_args()
-    faulthandler.enable()  # into its log
+    if sys.stderr is not None:
+        faulthandler.enable()  # into its log
     begun = time.time()
     from labctl.master.imports import import_http_server, without_garbage_collection
 

@@ -1,5 +1,6 @@
 """The command line as a person meets it: help, unknown words, no lab, bad input; always one clear line and a status."""
 
+import io
 import json
 import os
 import signal
@@ -8,7 +9,7 @@ import sys
 
 import pytest
 
-from labctl.cli.main import COMMANDS, VERBS
+from labctl.cli.main import COMMANDS, VERBS, main
 
 
 def labctl(*arguments, cwd, **environment):
@@ -160,3 +161,16 @@ def test_an_end_by_a_fault_in_c_code_says_where_it_was() -> None:
     code = f"{fault}; from labctl.cli.main import main; main(['version'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGSEGV and "Fatal Python error: Segmentation fault" in done.stderr
+
+
+def test_it_works_without_a_standard_error_stream() -> None:
+    code = "import os, sys; os.close(2); os.execv(sys.executable, [sys.executable, '-m', 'labctl', 'version'])"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.startswith("labctl ")
+
+
+def test_it_may_be_called_where_standard_error_is_no_file(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with pytest.raises(SystemExit) as ended:
+        main(["version"])
+    assert ended.value.code == 0
