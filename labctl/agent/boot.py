@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 
-KERNEL = "/proc/sys/kernel/random/boot_id"
+KERNEL = ("/etc/labctl/kernel_boot_id", "/proc/sys/kernel/random/boot_id")
+"""Where a machine says which boot of its kernel this is. One that is a namespace has its provider's word: below /proc it sees its own boot's id."""
 
 
 class Boot:
     """`same`: the machine has not booted since the state was noted. `same_kernel`: nor has its kernel, so no file that was written is lost."""
 
     def __init__(self, state_dir: str, identity: str, kernel: str = "") -> None:
-        self.id, self._kernel = identity, kernel or _read(KERNEL)
+        self.id, self._kernel = identity, kernel or _kernel()
         self._path, self._kernel_path = os.path.join(state_dir, "boot_id"), os.path.join(state_dir, "kernel_boot_id")
         self.same = _read(self._path) == identity
         self.same_kernel = bool(self._kernel) and _read(self._kernel_path) == self._kernel
@@ -24,6 +25,10 @@ class Boot:
         """Note for the next start that nothing here is of an older boot any more."""
         _write(self._kernel_path, self._kernel)
         _write(self._path, self.id)
+
+
+def _kernel() -> str:
+    return next((found for path in KERNEL if (found := _read(path))), "")
 
 
 def _read(path: str) -> str:

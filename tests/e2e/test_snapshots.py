@@ -123,6 +123,15 @@ def test_a_lab_that_was_destroyed_comes_back_as_it_was(lab, snapshot):
     wait(lambda: len(lab.ready_pods()) == 3, "it goes on as any lab")
 
 
+def test_no_image_is_fetched_again_though_the_disk_had_not_confirmed_it(lab, snapshot):
+    mark = "cd /var/lib/labctl/agent; rm -f images/settled/*; for layer in layers/*; do echo kept > $layer/mark; done"
+    lab.on("minion-1", "sh", "-c", mark)
+    lab.labctl("snapshot", "save", snapshot)
+    lab.labctl("snapshot", "restore", snapshot)
+    marks = lab.on("minion-1", "sh", "-c", "cat /var/lib/labctl/agent/layers/*/mark").stdout.split()
+    assert marks and set(marks) == {"kept"}
+
+
 def client_key(cluster) -> str:
     return cluster.kubectl("config", "view", "--raw", "-o", "jsonpath={.users[0].user.client-key-data}").stdout
 

@@ -24,7 +24,7 @@ import msgspec
 from labctl.errors import ProviderError
 from labctl.paths import remove_tree
 from labctl.providers import hostkey, linkrules, locks
-from labctl.providers.namespace import cgroup, network
+from labctl.providers.namespace import apart, cgroup, network
 from labctl.providers.namespace.cgroup import Cgroups
 from labctl.providers.namespace.inside import plan
 from labctl.providers.namespace.lab import LabInit, ended, open_init, run_inside
@@ -186,7 +186,7 @@ class NamespaceMachine:
             if boot:
                 self._end(Ended(boot.boot_id, "it was restored", intended=True))
             gone = self._put_away()
-            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            apart.make(self.folder.parent)
             os.rename(folder, self.folder)
             return gone
 
@@ -231,6 +231,7 @@ class NamespaceMachine:
 
     def _prepare(self, spec: MachineSpec) -> None:
         """Make the folder complete, also after an earlier attempt was killed in the middle."""
+        apart.make(self.folder.parent)
         for part, mode in _FOLDERS.items():  # set explicitly, whatever the caller's umask is
             (self.folder / part).mkdir(parents=True, exist_ok=True)
             (self.folder / part).chmod(mode)
@@ -245,7 +246,11 @@ class NamespaceMachine:
 
     def _plan_boot(self, spec: MachineSpec, lower: Path, resume: bool) -> plan.BootPlan:
         boot_id = str(uuid.uuid4())
-        _write(self.folder / "upper/etc/labctl/boot_id", boot_id.encode() + b"\n", 0o644)
+        labctl = self.folder / "upper/etc/labctl"
+        _write(labctl / "boot_id", boot_id.encode() + b"\n", 0o644)
+        _write(
+            labctl / "kernel_boot_id", Path("/proc/sys/kernel/random/boot_id").read_bytes(), 0o644
+        )  # files outlive a boot unless this changed
         lab_init = self._lab.start()
         return plan.BootPlan(
             name=spec.name,

@@ -23,6 +23,7 @@ import msgspec
 
 from labctl.errors import ProviderError
 from labctl.paths import remove_tree
+from labctl.providers.namespace import apart
 from labctl.providers.namespace.cgroup import Cgroups
 from labctl.providers.namespace.machine import NamespaceMachine
 
@@ -139,7 +140,8 @@ def _copy(jobs: Sequence[tuple[Sequence[Path], Path]]) -> None:
     """Copy files and folders into new folders, in parallel, with owners, modes, links, attributes, whiteouts and pipes."""
     running = []
     for sources, target in jobs:
-        target.mkdir(mode=0o700, parents=True)
+        apart.make(target.parent)
+        target.mkdir(mode=0o700)
         argv = ["cp", "--archive", "--reflink=auto", "--sparse=auto", "--", *map(str, sources), str(target)]
         running.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
     said = [(process.communicate()[1].strip(), process.returncode) for process in running]
