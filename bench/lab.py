@@ -37,7 +37,13 @@ class BenchLab:
         self.folder = folder / "lab"
         self.folder.mkdir()
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        unwanted = ("NUM_MINIONS", "KUBECONFIG", "MINION_MEMORY", "MINION_CPUS")
+        unwanted = (
+            "NUM_MINIONS",
+            "KUBECONFIG",
+            "MINION_MEMORY",
+            "MINION_CPUS",
+            "PYTHONDONTWRITEBYTECODE",
+        )  # each start would compile labctl
         kept = {name: value for name, value in os.environ.items() if name not in unwanted and not name.startswith("LABCTL_")}
         cache = {name: os.environ[name] for name in ("LABCTL_CACHE_HOME",) if name in os.environ}
         self.environment = {**kept, **cache, "PATH": path, "LABCTL_STATE_HOME": str(folder / "s")}

@@ -208,4 +208,4 @@ class TestRack:
         provider.up(spec())
         assert rack.on("minion-1", "cat /etc/labctl/installed").split() == ["conntrack"]
         provider.destroy_lab()
-        assert rack.on("minion-1", "command -v conntrack; ls /etc/labctl", check=False).split() == ["boot_id"]
+        assert rack.on("minion-1", "command -v conntrack; ls /etc/labctl", check=False).split() == ["boot_id", "kernel_boot_id"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -80,7 +79,7 @@ def test_a_boot_that_is_just_starting_is_not_told_dead(watched: Watched) -> None
 def test_a_boot_that_came_and_went_between_two_looks_is_told(watched: Watched) -> None:
     watched.write(BOOT)
     watched.begin()
-    watched.write(dataclasses.replace(BOOT, boot_id="boot-2"))
+    watched.write(BOOT._replace(boot_id="boot-2"))
     watched.look()
     watched.watcher.stop()
     assert [event.boot_id for event in watched.told] == ["boot-1", "boot-2"]
@@ -114,7 +113,7 @@ def test_a_listeners_mistake_costs_nobody_the_next_event(watched: Watched, monke
     watched.told = Refusing()
     watched.write(BOOT)
     watched.begin()
-    watched.write(dataclasses.replace(BOOT, boot_id="boot-2"))
+    watched.write(BOOT._replace(boot_id="boot-2"))
     watched.look()
     watched.watcher.stop()
     assert (len(shown), [event.boot_id for event in watched.told]) == (1, ["boot-2"])
@@ -151,7 +150,7 @@ class Lab:
         self.processes: dict[str, subprocess.Popen[str]] = {"init": self._hold(self._lab.alive)}
         for name, machine in self._machines.items():
             machine.folder.mkdir(parents=True)
-            (machine.folder / "boot.json").write_text(plan.dump(dataclasses.replace(BOOT, name=name)))
+            (machine.folder / "boot.json").write_text(plan.dump(BOOT._replace(name=name)))
             self.processes[name] = self._hold(machine.alive)
         self._looked = threading.Semaphore(0)
         self._told: list[MachineEvent] = []

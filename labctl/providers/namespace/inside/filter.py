@@ -11,10 +11,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import struct
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _X86_64, _I386, _AARCH64, _ARM = 0xC000003E, 0x40000003, 0xC00000B7, 0x40000028  # audit architectures
@@ -67,11 +66,11 @@ _ALLOW, _REFUSE, _NONE_SUCH = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x00050000 |
 
 def refuse_host_calls(also: Collection[str] = ()) -> None:
     """Install the filter, which refuses the calls of `also` besides (`bpf`). The caller needs CAP_SYS_ADMIN. Raises OSError."""
-    code = program(platform.machine(), also)
+    code = program(os.uname().machine, also)
     instructions = ctypes.create_string_buffer(code)
     described = ctypes.create_string_buffer(struct.pack("@HP", len(code) // 8, ctypes.addressof(instructions)))
     libc = ctypes.CDLL(None, use_errno=True)
-    number = ctypes.c_long(_SECCOMP[platform.machine()])
+    number = ctypes.c_long(_SECCOMP[os.uname().machine])
     if libc.syscall(number, ctypes.c_uint(_SET_MODE_FILTER), ctypes.c_uint(_SPEC_ALLOW), described) != 0:
         raise OSError(ctypes.get_errno(), f"seccomp: {os.strerror(ctypes.get_errno())}")
 
@@ -88,8 +87,7 @@ def program(machine: str, also: Collection[str] = ()) -> bytes:
     return code + _instruction(_RETURN, constant=_REFUSE)
 
 
-@dataclass(frozen=True)
-class _Step:
+class _Step(NamedTuple):
     """One instruction. Without a label it goes on with the next; labels name steps further on."""
 
     opcode: int

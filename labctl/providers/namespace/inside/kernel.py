@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import platform
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -58,7 +57,7 @@ def bind(source: str, target: str, *, read_only: bool = False, recursive: bool =
 
 def pivot_root(new_root: str) -> None:
     """Make `new_root` (a mount point) the root and unmount the old one."""
-    number = _PIVOT_ROOT[platform.machine()]
+    number = _PIVOT_ROOT[os.uname().machine]
     os.chdir(new_root)
     _call("syscall", ctypes.c_long(number), b".", b".", about=new_root)
     _call("umount2", b".", ctypes.c_int(MNT_DETACH))
