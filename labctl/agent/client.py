@@ -58,6 +58,10 @@ class Api:
     async def delete(self, path: str, options: Object) -> Object:
         return await self._call("DELETE", path, options)
 
+    async def pause(self, seconds: float) -> None:
+        """Wait so long before another try, or until the API listens again, whichever is first."""
+        await self._http.pause(seconds)
+
     async def stream(self, path: str, timeout_s: float = 10.0) -> Response:
         """Return an answer whose body is read piece by piece: a blob, or a watch."""
         response = await self._http.request("GET", path, timeout_s=timeout_s)
@@ -128,7 +132,7 @@ async def reflect(
             revision = "" if error.code in (400, 404, 410) else revision
         except (Unreachable, KeyError) as error:
             say(f"watch of {path}: {error}")
-        await asyncio.sleep(delays.next())
+        await api.pause(delays.next())
 
 
 async def _watch(api: Api, path: str, field_selector: str, revision: str) -> AsyncIterator[tuple]:

@@ -146,7 +146,7 @@ class NodeKeeper:
                 return
             except (Unreachable, Refused) as error:
                 self._say(f"registering: {error}")
-                await asyncio.sleep(delays.next())
+                await self._api.pause(delays.next())
 
     async def _register(self) -> None:
         labels = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 
 from labctl.agent.client import Refused
@@ -31,6 +32,9 @@ class FakeApi:
         if path not in self.objects:
             raise Refused(404, "NotFound", f"{path} not found")
         return self.objects[path]
+
+    async def pause(self, seconds):
+        await asyncio.sleep(seconds)
 
     async def get(self, path, timeout_s=10.0, **query):
         return copy.deepcopy(self._there(path))

@@ -171,6 +171,31 @@ async def test_the_reflector_watches_from_where_it_listed_and_lists_again_at_410
     assert all("fieldSelector=spec.nodeName%3Dm1" in line for _, line, _ in server.seen)
 
 
+async def test_who_was_refused_is_back_as_soon_as_somebody_listens():
+    async with serving(plain(b'{"a":1}')) as (server, http):
+        address = http._host, http._port
+    api = Api(http)
+    with pytest.raises(Unreachable):
+        await api.get("/x")
+    pausing = asyncio.ensure_future(api.pause(3600))
+    await api.pause(0.1)  # it is no longer than it was asked for
+    assert not pausing.done()
+    async with await asyncio.start_server(server.serve, *address):
+        await asyncio.wait_for(pausing, 10)
+        assert await api.get("/x") == {"a": 1}
+
+
+async def test_who_was_not_refused_waits_as_long_as_it_was_told():
+    async with serving(b"") as (_, http):
+        api = Api(http)
+        with pytest.raises(Unreachable):
+            await api.get("/x")
+        pausing = asyncio.ensure_future(api.pause(3600))
+        await asyncio.wait([pausing], timeout=0.2)  # many times as long as it takes to see that somebody listens
+        assert not pausing.done()
+        pausing.cancel()
+
+
 def test_waits_grow_to_a_bound_and_begin_anew():
     delays = Delays(1.0, 4.0)
     waits = [delays.next() for _ in range(5)]
