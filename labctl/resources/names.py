@@ -42,7 +42,7 @@ def _rule(pattern: str, limit: int, why: str, *examples: str) -> Rule:
     return check
 
 
-label = _rule(
+_label = _rule(
     _LABEL,
     63,
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character",
@@ -56,6 +56,15 @@ subdomain = _rule(
     "and must start and end with an alphanumeric character",
     "example.com",
 )
+_dotted = re.compile(_SUBDOMAIN, re.ASCII).fullmatch
+
+
+def label(text: str) -> list[str]:
+    """Checks a DNS label. What would be one but for its dots is told just that."""
+    errors = list(_label(text))
+    return [*errors[:-1], "must not contain dots"] if "." in text and _dotted(text) else errors
+
+
 wildcard = _rule(
     r"\*\." + _SUBDOMAIN,
     253,

@@ -483,3 +483,22 @@ async def test_an_object_has_the_default_of_its_status_at_once(api: ApiServer) -
             assert await answer.json() == made
         async with session.put(f"{path}/w/status", json={**made, "status": {"ready": True}}) as answer:
             assert (await answer.json())["status"] == {"ready": True}
+
+
+async def test_a_finalizer_that_another_program_might_name_so_too_is_warned_of_once(api: ApiServer) -> None:
+    await ok(api, "create", "-f", "-", stdin=definition())
+    await ok(api, "wait", "--for=condition=Established", "crd/widgets.example.com")
+    one = widget(size=1)
+    one["metadata"]["finalizers"] = ["tidy", "example.com/tidy", "foregroundDeletion"]
+    told = (
+        'Warning: metadata.finalizers: "tidy": prefer a domain-qualified finalizer name including a path (/)'
+        " to avoid accidental conflicts with other finalizer writers"
+    )
+    assert (await api.kubectl("create", "-f", "-", stdin=one)).err.splitlines() == [told]
+    assert (await api.kubectl("label", "widget", "w", "a=b")).err == ""
+    await ok(api, "patch", "widget", "w", "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+
+
+async def test_endpoints_are_out_of_use(api: ApiServer) -> None:
+    told = "Warning: v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
+    assert told in (await api.kubectl("get", "endpoints")).err

@@ -65,9 +65,9 @@ def template_of(known: Sequence[ControllerRevision], name: str) -> bytes | None:
 
 
 def superfluous(known: Sequence[ControllerRevision], used: Collection[str], limit: int | None) -> list[Action]:
-    """Delete the oldest revisions above the limit, among those that nothing uses."""
+    """Delete the oldest revisions above the limit, among those that nothing uses; none if the limit is negative, as a StatefulSet's may be."""
     free = [each for each in known if each.metadata.name not in used and each.metadata.deletion_timestamp is None]
-    over = len(free) - (10 if limit is None else limit)
+    over = len(free) - (10 if limit is None else limit) if limit is None or limit >= 0 else 0
     return [Delete(REVISIONS, each.metadata.key, each.metadata.uid, why="the history is full") for each in free[: max(0, over)]]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,6 +22,8 @@ from labctl.resources.generic import GenericObject
 from labctl.resources.kind import Column, FieldError, Kind, Object, ScalePaths, Subresource
 from labctl.resources.kinds.apiextensions_v1.customresourcedefinition import CustomResourceDefinition, PrinterColumn, Version
 from labctl.resources.webhooks import NoWebhooks, Webhooks
+
+_STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
 
 
 def kinds_of(definition: CustomResourceDefinition, since_revision: int, webhooks: Webhooks = NoWebhooks()) -> list[Kind]:  # noqa: B008 - it holds nothing
@@ -65,6 +67,7 @@ def _kind(definition: CustomResourceDefinition, version: Version, node: Node, co
         defaults=partial(_complete, node),
         prepare=partial(_prepare, node) if has_status else _prepare_without_status,
         validate=partial(_validate, node),
+        warnings=_finalizers,
         fields=partial(_selected, [(field.json_path, jsonpaths.simple(field.json_path)) for field in version.selectable_fields]),
         scale=_scale(version),
         definitions=definitions(spec.group, version.name, names.kind, msgspec.json.decode(version.schema.schema)),
@@ -78,6 +81,17 @@ def _complete(node: Node, obj: Object) -> None:
     """Fills in defaults and drops nulls that may not be, in what somebody sent."""
     fill(node, obj)
     drop_nulls(node, obj)
+
+
+def _finalizers(new: Object, old: Object | None) -> Iterator[str]:
+    """Warns of each new finalizer whose name another program might give to its own."""
+    before = (old or {}).get("metadata", {}).get("finalizers") or ()
+    for name in sorted(set(new["metadata"].get("finalizers") or ()) - {*before, *_STANDARD_FINALIZERS}):
+        if "/" not in name:
+            yield (
+                f'metadata.finalizers: "{name}": prefer a domain-qualified finalizer name including a path (/)'
+                " to avoid accidental conflicts with other finalizer writers"
+            )
 
 
 def _deprecation(group: str, version: Version, kind: str) -> str:

@@ -10,7 +10,7 @@ import msgspec
 from labctl.resources import fields
 from labctl.resources.cells import joined
 from labctl.resources.kind import Column, FieldError, Object
-from labctl.resources.kinds.core_v1 import pod_rules
+from labctl.resources.kinds.core_v1 import pod_rules, pod_warnings
 from labctl.resources.kinds.core_v1.pod_view import PodTemplate
 from labctl.resources.kinds.selector_rules import label_selector as label_selector
 from labctl.resources.selectors import from_object
@@ -60,9 +60,15 @@ def labelled_template(spec: Object, selector: Mapping[str, Any] | None) -> bool 
 
 
 def template_warnings(new: Object, old: Object | None) -> Iterator[str]:
-    given = new["spec"].get("template") or {}
-    if old is None or given != old["spec"].get("template"):
-        yield from pod_rules.warnings("spec.template.spec", given.get("spec", {}))
+    if old is None or new["spec"] != old["spec"]:
+        yield from pod_warnings.of_template("spec.template", new["spec"].get("template") or {})
+
+
+def named_template_warnings(new: Object, old: Object | None) -> Iterator[str]:
+    """As template_warnings, for kinds whose pods are named after them, and may have names that no host name can be."""
+    if old is None:
+        yield from pod_warnings.of_name(new["metadata"].get("name", ""))
+    yield from template_warnings(new, old)
 
 
 def selector_immutable(new: Object, old: Object | None) -> Iterator[FieldError]:

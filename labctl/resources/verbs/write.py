@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from labctl.clock import rfc3339
 from labctl.errors import Conflict
-from labctl.resources import encoding, failures
+from labctl.resources import encoding, failures, names
 from labctl.resources.admission import Attributes, ask, mutate
 from labctl.resources.kind import FieldError, Kind, Object, Subresource
 from labctl.resources.large import LARGE_BYTES, offload_if_large
@@ -80,7 +80,7 @@ async def create_decoded(
         obj["metadata"]["name"] = meta.generated(prefix, ctx.rng)
     known = ctx.known.look_up(kind, obj) if size <= LARGE_BYTES else KnownSpec()
     await offload_if_large(size, _complete, ctx, kind, obj, known)
-    if not known.quiet:
+    if not (known.quiet and _plain(obj["metadata"])):
         said_before = list(warnings)
         warnings = await offload_if_large(size, collect_warnings, ctx, kind, obj, None, options, warnings)
         known.quiet = is_person(options.user) and warnings == said_before
@@ -101,6 +101,11 @@ async def create_decoded(
         if entry is not None:
             return WriteResult(entry, True, [*warnings, *said])
     raise failures.conflict(kind, obj["metadata"].get("name", ""))
+
+
+def _plain(metadata: Object) -> bool:
+    """True if nobody can be warned of anything in this metadata: no annotations, and a name that may be a host's."""
+    return not metadata.get("annotations") and not names.label(metadata.get("name") or "a")
 
 
 def _complete(ctx: Context, kind: Kind, obj: Object, known: KnownSpec) -> None:

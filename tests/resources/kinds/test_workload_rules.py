@@ -211,8 +211,8 @@ REFUSED = [
         {"metadata": {"name": "web", "finalizers": ["mine"]}},
         'metadata.finalizers[0]: Invalid value: "mine": name is neither a standard finalizer name nor is it fully qualified',
     ),
-    (SETS, {**stateful(), "metadata": {"name": "a.b"}}, 'metadata.name: Invalid value: "a.b": a lowercase RFC 1123 label must'),
-    (SETS, stateful(serviceName="a.b"), 'spec.serviceName: Invalid value: "a.b": a lowercase RFC 1123 label must'),
+    (SETS, {**stateful(), "metadata": {"name": "a.b"}}, 'metadata.name: Invalid value: "a.b": must not contain dots'),
+    (SETS, stateful(serviceName="a.b"), 'spec.serviceName: Invalid value: "a.b": must not contain dots'),
     (
         SETS,
         stateful(volumeClaimTemplates=[{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}]),

@@ -13,7 +13,7 @@ from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, ScalePaths, Subresource, TypeDefaults, Viewed
 from labctl.resources.kinds import workloads
 from labctl.resources.kinds.apps_v1.deployment import rolling_limits
-from labctl.resources.kinds.core_v1 import persistentvolumeclaim
+from labctl.resources.kinds.core_v1 import persistentvolumeclaim, pod_warnings
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
 from labctl.resources.kinds.core_v1.pod_defaults import POD_TYPES
 from labctl.resources.kinds.core_v1.pod_view import PodTemplate
@@ -106,7 +106,7 @@ def prepare(new: Object, old: Object | None) -> None:
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     spec = new.get("spec", {})
-    yield from workloads.not_negative("spec", spec, "replicas", "minReadySeconds", "revisionHistoryLimit")
+    yield from workloads.not_negative("spec", spec, "replicas", "minReadySeconds")
     yield from workloads.not_negative("spec.ordinals", spec.get("ordinals") or {}, "start")
     selector = spec.get("selector")
     yield from workloads.label_selector("spec.selector", selector, of="statefulset")
@@ -212,6 +212,17 @@ ACTS_ON = (
     "spec.volumeClaimTemplates",
 )
 
+
+def warnings(new: Object, old: Object | None) -> Iterator[str]:
+    yield from workloads.template_warnings(new, old)
+    if old is None or new["spec"] != old["spec"]:
+        below = "" if old is None else ".Spec"  # as Kubernetes writes it
+        for index, claim in enumerate(new["spec"].get("volumeClaimTemplates") or ()):
+            yield from pod_warnings.claim_spec(f"spec.volumeClaimTemplates[{index}]{below}", claim.get("spec") or {})
+    if new["spec"].get("revisionHistoryLimit", 0) < 0:
+        yield "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended"
+
+
 KIND = Kind(
     group="apps",
     version="v1",
@@ -232,7 +243,7 @@ KIND = Kind(
     has_generation=True,
     prepare=prepare,
     validate=validate,
-    warnings=workloads.template_warnings,
+    warnings=warnings,
     acts_on=acts_on("spec.template.spec") | frozenset(ACTS_ON),
     scale=ScalePaths(workloads.scale_selector),
     type_defaults={

@@ -13,7 +13,7 @@ from labctl.resources.cells import AGE, NAME, joined, since
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
 from labctl.resources.kinds import workloads
 from labctl.resources.kinds.batch_v1 import job, job_rules
-from labctl.resources.kinds.core_v1 import pod_rules
+from labctl.resources.kinds.core_v1 import pod_warnings
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
 from labctl.resources.kinds.core_v1.pod_view import PodTemplate
 from labctl.resources.kinds.shared import ObjectReference
@@ -116,9 +116,10 @@ def _spec_defaults(spec: Object) -> None:
 
 
 def warnings(new: Object, old: Object | None) -> Iterator[str]:
-    template = new["spec"].get("jobTemplate", {}).get("spec", {}).get("template", {})
+    if old is None:
+        yield from pod_warnings.of_name(new["metadata"].get("name", ""))
     if old is None or new["spec"] != old["spec"]:
-        yield from pod_rules.warnings("spec.jobTemplate.spec.template.spec", template.get("spec", {}))
+        yield from job.spec_warnings("spec.jobTemplate.spec", new["spec"].get("jobTemplate", {}).get("spec") or {})
 
 
 COLUMNS: tuple[Column, ...] = (

@@ -17,6 +17,7 @@ from labctl.resources.kinds.batch_v1.job_rules import NAME_LABEL as NAME_LABEL
 from labctl.resources.kinds.batch_v1.job_rules import OLD_NAME_LABEL as OLD_NAME_LABEL
 from labctl.resources.kinds.batch_v1.job_rules import OLD_UID_LABEL as OLD_UID_LABEL
 from labctl.resources.kinds.batch_v1.job_rules import UID_LABEL as UID_LABEL
+from labctl.resources.kinds.core_v1 import pod_warnings
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
 from labctl.resources.kinds.core_v1.pod_defaults import POD_TYPES
 from labctl.resources.kinds.core_v1.pod_view import PodTemplate
@@ -230,6 +231,27 @@ SPEC_ACTS_ON = (
 
 TYPES: dict[str, Any] = {**POD_TYPES, "io.k8s.api.batch.v1.JobSpec": TypeDefaults(function=spec_defaults)}
 
+_MANY_INDEXES, _MANY_AT_ONCE = 100_000, 10_000
+
+
+def spec_warnings(path: str, spec: Object) -> Iterator[str]:
+    """Yields Kubernetes' warnings about a Job's spec, or a CronJob's template of one."""
+    many = spec.get("completions", 0) > _MANY_INDEXES and spec.get("parallelism", 0) > _MANY_AT_ONCE
+    if spec.get("completionMode") == INDEXED and many:
+        yield (
+            f"{path}: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4,"
+            " Kubernetes might not be able to track completedIndexes when a big number of indexes fail"
+        )
+    yield from pod_warnings.of_template(f"{path}.template", spec.get("template") or {})
+
+
+def warnings(new: Object, old: Object | None) -> Iterator[str]:
+    if old is None:
+        yield from pod_warnings.of_name(new["metadata"].get("name", ""))
+    if old is None or new["spec"] != old["spec"]:
+        yield from spec_warnings("spec", new["spec"])
+
+
 KIND = Kind(
     group="batch",
     version="v1",
@@ -245,7 +267,7 @@ KIND = Kind(
     has_generation=True,
     prepare=prepare,
     validate=validate,
-    warnings=workloads.template_warnings,
+    warnings=warnings,
     acts_on=acts_on("spec.template.spec") | {f"spec.{name}" for name in SPEC_ACTS_ON},
     fields=selectable,
     type_defaults={**TYPES, "io.k8s.api.batch.v1.Job": TypeDefaults(function=_defaults)},

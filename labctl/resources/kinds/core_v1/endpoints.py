@@ -92,6 +92,7 @@ KIND = Kind(
     singular="endpoints",
     namespaced=True,
     view=Endpoints,
+    deprecated="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
     short_names=("ep",),
     validate=validate,
     columns=COLUMNS,

@@ -8,7 +8,7 @@ import msgspec
 
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
-from labctl.resources.kinds.core_v1 import persistentvolume_rules
+from labctl.resources.kinds.core_v1 import outdated, persistentvolume_rules
 from labctl.resources.kinds.core_v1.persistentvolumeclaim import SHORT_MODES
 from labctl.resources.kinds.core_v1.pod_affinity import NodeSelector
 from labctl.resources.kinds.shared import ObjectReference, Quantity
@@ -97,6 +97,20 @@ def _status(volume: PersistentVolume, _now_s: float) -> str:
     return "Terminating" if volume.metadata.deletion_timestamp else volume.status.phase
 
 
+def warnings(new: Object, _old: Object | None) -> Iterator[str]:
+    spec = new["spec"]
+    yield from outdated.storage_class_annotation(new)
+    if spec.get("persistentVolumeReclaimPolicy") == "Recycle":
+        yield (
+            "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated."
+            " Instead, the recommended approach is to use dynamic provisioning."
+        )
+    required = (spec.get("nodeAffinity") or {}).get("required") or {}
+    for index, term in enumerate(required.get("nodeSelectorTerms") or ()):
+        yield from outdated.expressions(f"spec.nodeAffinity.required.nodeSelectorTerms[{index}]", term)
+    yield from outdated.volume_types("spec", spec)
+
+
 KIND = Kind(
     group="",
     version="v1",
@@ -127,6 +141,7 @@ KIND = Kind(
     has_status=True,
     prepare=prepare,
     validate=validate,
+    warnings=warnings,
     fields=selectable,
     acts_on=frozenset(
         {

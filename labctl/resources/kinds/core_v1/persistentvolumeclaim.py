@@ -9,6 +9,7 @@ import msgspec
 from labctl.resources import fields, names, quantities
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
+from labctl.resources.kinds.core_v1 import outdated, pod_warnings
 from labctl.resources.kinds.selector_rules import label_selector
 from labctl.resources.kinds.shared import Condition, Quantity
 
@@ -171,6 +172,11 @@ def _status(view: PersistentVolumeClaim, _now_s: float) -> str:
     return "Terminating" if view.metadata.deletion_timestamp else view.status.phase
 
 
+def warnings(new: Object, _old: Object | None) -> Iterator[str]:
+    yield from outdated.storage_class_annotation(new)
+    yield from pod_warnings.claim_spec("spec", new["spec"])
+
+
 KIND = Kind(
     group="",
     version="v1",
@@ -195,6 +201,7 @@ KIND = Kind(
     has_status=True,
     prepare=prepare,
     validate=validate,
+    warnings=warnings,
     acts_on=frozenset(
         {"spec.accessModes", "spec.resources.requests", "spec.storageClassName", "spec.volumeMode", "spec.volumeName", "spec.selector"}
     ),

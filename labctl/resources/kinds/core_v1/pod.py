@@ -6,7 +6,16 @@ from collections.abc import Iterator, Mapping
 
 from labctl.resources import fields as field_errors
 from labctl.resources.kind import FieldError, Kind, Object, Subresource, TypeDefaults
-from labctl.resources.kinds.core_v1 import ephemeral_rules, placement_rules, pod_defaults, pod_rules, pod_totals, resize_rules, volume_rules
+from labctl.resources.kinds.core_v1 import (
+    ephemeral_rules,
+    placement_rules,
+    pod_defaults,
+    pod_rules,
+    pod_totals,
+    pod_warnings,
+    resize_rules,
+    volume_rules,
+)
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
 from labctl.resources.kinds.core_v1.pod_columns import COLUMNS
 from labctl.resources.kinds.core_v1.pod_view import Pod
@@ -67,10 +76,6 @@ def spec_alone(spec: Object) -> bool:
     return not any("ephemeral" in volume for volume in spec.get("volumes") or () if isinstance(volume, dict))
 
 
-def warnings(new: Object, _old: Object | None) -> Iterator[str]:
-    return pod_rules.warnings("spec", new["spec"])
-
-
 _MOST_GRACE_S = 2**31 - 1
 """68 years: a moment so far away can still be written as a time, and be waited for."""
 
@@ -117,7 +122,7 @@ KIND = Kind(
     has_generation=True,
     prepare=prepare,
     validate=validate,
-    warnings=warnings,
+    warnings=pod_warnings.of_pod,
     annotation_rules=lambda said: pod_rules.deletion_cost("metadata.annotations", said),
     spec_alone=spec_alone,
     grace_s=grace_s,

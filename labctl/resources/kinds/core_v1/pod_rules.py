@@ -204,22 +204,3 @@ def _fixed(said: Object, old: Object) -> Object:
     if old.get("terminationGracePeriodSeconds", 0) < 0 and kept.get("terminationGracePeriodSeconds") == 1:
         kept["terminationGracePeriodSeconds"] = old["terminationGracePeriodSeconds"]
     return kept
-
-
-def warnings(path: str, said: Object) -> Iterator[str]:
-    """Yield Kubernetes' own warnings about what is legal but probably a mistake."""
-    for index, c in enumerate(said.get("containers", ())):
-        seen: set[str] = set()
-        for position, env in enumerate(c.get("env", ())):
-            name = env.get("name", "")
-            if name in seen:
-                at = f"{path}.containers[{index}].env[{position}]"
-                yield f'{at}: hides previous definition of "{name}", which may be dropped when using apply'
-            seen.add(name)
-        ports: dict[tuple[int, str], int] = {}
-        for position, port in enumerate(c.get("ports", ())):
-            key = (port.get("containerPort", 0), port.get("protocol", ""))
-            if key in ports:
-                at = f"{path}.containers[{index}].ports"
-                yield f"{at}[{position}]: duplicate port definition with {at}[{ports[key]}]"
-            ports.setdefault(key, position)

@@ -7,7 +7,7 @@ from typing import Any
 
 from labctl.resources.cells import AGE, NAME, joined, pairs
 from labctl.resources.kind import Column, FieldError, Kind, Object, Viewed
-from labctl.resources.kinds.core_v1 import pod_defaults, pod_rules
+from labctl.resources.kinds.core_v1 import pod_defaults, pod_rules, pod_warnings
 from labctl.resources.kinds.core_v1.pod_view import PodTemplate as Template
 
 
@@ -18,6 +18,11 @@ class PodTemplate(Viewed, frozen=True, rename="camel", gc=False):
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     if old is None or new.get("template") != old.get("template"):
         yield from pod_rules.template("template", new.get("template") or {})
+
+
+def warnings(new: Object, old: Object | None) -> Iterator[str]:
+    if old is None or new.get("template") != old.get("template"):
+        yield from pod_warnings.of_template("template", new.get("template") or {})
 
 
 def _of(field: str) -> Any:
@@ -41,5 +46,6 @@ KIND = Kind(
     ),
     has_generation=True,
     validate=validate,
+    warnings=warnings,
     type_defaults=pod_defaults.POD_TYPES,
 )

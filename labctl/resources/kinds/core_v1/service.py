@@ -183,10 +183,35 @@ def claims(service: Object) -> Iterator[str]:
         yield port_claim(spec["healthCheckNodePort"])
 
 
+_HINTS = "service.kubernetes.io/topology-aware-hints"
+
+
 def warnings(new: Object, old: Object | None) -> Iterator[str]:
+    yield from _kubernetes_warnings(new["metadata"].get("annotations") or {}, new["spec"])
     given = new["spec"].get("loadBalancerIP")
     if given and (old is None or old["spec"].get("loadBalancerIP") != given):
         yield "spec.loadBalancerIP is deprecated in Kubernetes; labctl gives the Service this address if it is free and of its range"
+
+
+def _kubernetes_warnings(annotations: Object, spec: Object) -> Iterator[str]:
+    named, headless = spec.get("type") == "ExternalName", spec.get("type", "ClusterIP") == "ClusterIP" and spec.get("clusterIP") == "None"
+    if _HINTS in annotations:
+        yield f"annotation {_HINTS} is deprecated, please use service.kubernetes.io/topology-mode instead"
+    if headless:
+        if spec.get("loadBalancerIP"):
+            yield "spec.loadBalancerIP is ignored for headless services"
+        if spec.get("externalIPs"):
+            yield "spec.externalIPs is ignored for headless services"
+        if spec.get("sessionAffinity", "None") != "None":
+            yield "spec.SessionAffinity is ignored for headless services"
+    elif spec.get("externalIPs") and not named:
+        yield "spec.externalIPs is deprecated and may no longer be implemented in some clusters"
+    if named and spec.get("externalIPs"):
+        yield 'spec.externalIPs is ignored when spec.type is "ExternalName"'
+    if not named and spec.get("externalName"):
+        yield 'spec.externalName is ignored when spec.type is not "ExternalName"'
+    if spec.get("trafficDistribution") == "PreferClose":
+        yield 'spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"'
 
 
 # -- what `kubectl get services` shows

@@ -143,6 +143,8 @@ def _service(at: str, service: Object) -> Iterator[FieldError]:
 
 def warnings(new: Object, old: Object | None) -> Iterator[str]:
     if old is None:
+        if _OLD_CLASS in (new["metadata"].get("annotations") or {}) and not new["spec"].get("ingressClassName"):
+            yield f"annotation \"{_OLD_CLASS}\" is deprecated, please use 'spec.ingressClassName' instead"
         yield "an Ingress is stored and nothing carries it out, unless you run an ingress controller in the lab"
 
 

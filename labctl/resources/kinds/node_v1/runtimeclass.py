@@ -9,6 +9,7 @@ import msgspec
 from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, Viewed
+from labctl.resources.kinds.core_v1 import outdated
 from labctl.resources.kinds.core_v1.pod_view import Toleration
 from labctl.resources.kinds.shared import Quantity
 
@@ -36,6 +37,12 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
         yield fields.invalid("handler", handler, "field is immutable")
 
 
+def warnings(new: Object, _old: Object | None) -> Iterator[str]:
+    for key in (new.get("scheduling") or {}).get("nodeSelector") or {}:
+        if key in outdated.NODE_LABELS:
+            yield f"scheduling.nodeSelector: {outdated.NODE_LABELS[key]}"
+
+
 KIND = Kind(
     group="node.k8s.io",
     version="v1",
@@ -46,4 +53,5 @@ KIND = Kind(
     view=RuntimeClass,
     columns=(NAME, Column("Handler", lambda it, _now: it.handler, description="What the nodes' runtime calls it."), AGE),
     validate=validate,
+    warnings=warnings,
 )

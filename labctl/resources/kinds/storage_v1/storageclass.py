@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from labctl.resources import fields, names
 from labctl.resources.cells import AGE
 from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults, Viewed
+from labctl.resources.kinds.core_v1 import outdated
 from labctl.resources.labels import key_errors
 
 IS_DEFAULT = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
@@ -88,6 +89,13 @@ def _name(view: StorageClass, _now_s: float) -> str:
     return f"{view.metadata.name} (default)" if view.is_default else view.metadata.name
 
 
+def warnings(new: Object, _old: Object | None) -> Iterator[str]:
+    for number, topology in enumerate(new.get("allowedTopologies") or ()):
+        for index, expression in enumerate(topology.get("matchLabelExpressions") or ()):
+            if why := outdated.NODE_LABELS.get(expression.get("key", "")):
+                yield f"allowedTopologies[{number}].matchLabelExpressions[{index}]: {why}"
+
+
 KIND = Kind(
     group="storage.k8s.io",
     version="v1",
@@ -110,6 +118,7 @@ KIND = Kind(
         AGE,
     ),
     validate=validate,
+    warnings=warnings,
     acts_on=frozenset({"allowVolumeExpansion", "mountOptions", "parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"}),
     type_defaults={
         "io.k8s.api.storage.v1.StorageClass": TypeDefaults(absent={"reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"})
