@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from labctl.controllers.indexes import SERVICES, selected_pods, selecting
+from labctl.controllers.indexes import SERVICES, selecting
 from labctl.reconcile.plan import Key, Plan, Seen, View
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.kinds.core_v1.service import Service, ServicePort
 
 HEADLESS_LABEL = "service.kubernetes.io/headless"
-
-
-def backends(view: View, service: Service) -> Iterator[Pod]:
-    """Yield the pods that may serve a Service: its selector finds them, they have an address, and they are not finished."""
-    for pod in selected_pods(view, service.metadata.namespace, service.spec.selector):
-        if pod.status.pod_ip and not pod.finished:
-            yield pod
 
 
 SMALL = 20  # what has more endpoints or pods than this
@@ -98,16 +91,24 @@ def target_port(pod: Pod, port: ServicePort) -> int | None:
     return None
 
 
+Port = tuple[tuple[str, Any], ...]
+"""A port as both kinds write it, in a form that can be a key: its fields and their values."""
+
+
 class Ports:
-    """At which ports each pod serves a Service, as both kinds write them. Only ports with a name of the pod's own differ from pod to pod."""
+    """At which ports each pod serves a Service. Only ports with a name of the pod's own differ from pod to pod."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         named = any(isinstance(port.target_port, str) and port.target_port for port in service.spec.ports)
-        self._same = None if named else ports_of(Pod(), service)
+        self._same = None if named else _keys(Pod(), service)
 
-    def of(self, pod: Pod) -> tuple[dict[str, Any], ...]:
-        return ports_of(pod, self._service) if self._same is None else self._same
+    def of(self, pod: Pod) -> tuple[Port, ...]:
+        return _keys(pod, self._service) if self._same is None else self._same
+
+
+def _keys(pod: Pod, service: Service) -> tuple[Port, ...]:
+    return tuple([tuple(port.items()) for port in ports_of(pod, service)])
 
 
 def ports_of(pod: Pod, service: Service) -> tuple[dict[str, Any], ...]:

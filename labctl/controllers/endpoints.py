@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from labctl.controllers.backends import Departures, Ports, backends, hostname, labels_of, target_ref
-from labctl.controllers.indexes import ENDPOINTS, PODS, PODS_BY_LABEL, SERVICES, by_selector
+from labctl.controllers.backends import Departures, Port, Ports, hostname, labels_of, target_ref
+from labctl.controllers.indexes import ENDPOINTS, PODS, PODS_SERVING, SERVICES, by_selector, serving_pods
 from labctl.journal import came_and_went
 from labctl.reconcile.plan import NOTHING, Create, Delete, Index, Key, Plan, Replace, View
 from labctl.resources.addresses import in_order
@@ -40,7 +40,7 @@ class Endpoints:
             ENDPOINTS: lambda view, seen: (seen.key,) if view.get(SERVICES, seen.key) else (),
             PODS: self._departures.concerned,
         }
-        self.indexes: Mapping[tuple[str, str], Index] = {**PODS_BY_LABEL, **by_selector(SERVICES)}
+        self.indexes: Mapping[tuple[str, str], Index] = {**PODS_SERVING, **by_selector(SERVICES)}
 
     def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
         service: Service | None = view.get(SERVICES, key)
@@ -74,24 +74,24 @@ def _object(service: Service, labels: dict[str, str], subsets: list[dict[str, An
 
 def _subsets(view: View, service: Service) -> list[dict[str, Any]]:
     """Group addresses by their ports. Ports with the same addresses share a subset (RepackSubsets)."""
-    at_port: dict[tuple[tuple[str, Any], ...], list[tuple[bool, Pod]]] = {}
+    at_port: dict[Port, list[tuple[bool, Pod]]] = {}
     everyone = service.spec.publish_not_ready_addresses
     ports_of = Ports(service).of
-    for pod in backends(view, service):
+    for pod in serving_pods(view, service.metadata.namespace, service.spec.selector):
         if pod.metadata.deletion_timestamp and not everyone:
             continue
         ports = ports_of(pod)
         if not ports and not (service.spec.headless and not service.spec.ports):
             continue
-        for port in ports or ({},):
-            at_port.setdefault(tuple(port.items()), []).append((pod.ready or everyone, pod))
-    together: dict[tuple[tuple[bool, str], ...], list[tuple[tuple[str, Any], ...]]] = {}
-    for port_items, pods in at_port.items():
-        together.setdefault(tuple((ready, pod.metadata.uid) for ready, pod in pods), []).append(port_items)
+        for port in ports or ((),):
+            at_port.setdefault(port, []).append((pod.ready or everyone, pod))
+    together: dict[tuple[tuple[bool, str], ...], list[Port]] = {}
+    for port, pods in at_port.items():
+        together.setdefault(tuple([(ready, pod.metadata.uid) for ready, pod in pods]), []).append(port)
     return [_subset(service, at_port[ports[0]], ports) for ports in together.values()]
 
 
-def _subset(service: Service, pods: list[tuple[bool, Pod]], ports: list[tuple[tuple[str, Any], ...]]) -> dict[str, Any]:
+def _subset(service: Service, pods: list[tuple[bool, Pod]], ports: list[Port]) -> dict[str, Any]:
     pods = sorted(pods, key=lambda item: (in_order(item[1].status.pod_ip), item[1].metadata.uid))
     plain_ports = sorted((dict(port) for port in ports if port), key=lambda port: (port.get("name", ""), port["port"], port["protocol"]))
     subset = {

@@ -10,9 +10,9 @@ from math import inf
 from random import Random
 from typing import Any
 
-from labctl.controllers.backends import Departures, backends, hostname, labels_of, target_ref
+from labctl.controllers.backends import Departures, hostname, labels_of, target_ref
 from labctl.controllers.backends import Ports as ServicePorts
-from labctl.controllers.indexes import NODES, PODS, PODS_BY_LABEL, PODS_BY_NODE, SERVICES, SLICES, by_selector, selecting
+from labctl.controllers.indexes import NODES, PODS, PODS_BY_NODE, PODS_SERVING, SERVICES, SLICES, by_selector, selecting, serving_pods
 from labctl.controllers.settings import ControllerSettings
 from labctl.controllers.slicing import SLICES_BY_SERVICE, Ports, Slicer, identity, managed, of_service, removals
 from labctl.reconcile.plan import NOTHING, Index, Key, Plan, Seen, View
@@ -39,7 +39,7 @@ class EndpointSlices:
             PODS: self._departures.concerned,
             NODES: _of_zone,
         }
-        self.indexes: Mapping[tuple[str, str], Index] = {**PODS_BY_LABEL, **PODS_BY_NODE, **by_selector(SERVICES), **SLICES_BY_SERVICE}
+        self.indexes: Mapping[tuple[str, str], Index] = {**PODS_SERVING, **PODS_BY_NODE, **by_selector(SERVICES), **SLICES_BY_SERVICE}
 
     def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
         service: Service | None = view.get(SERVICES, key)
@@ -64,8 +64,8 @@ class EndpointSlices:
 def _wanted(view: View, service: Service) -> dict[Ports, dict[str, dict[str, Any]]]:
     wanted: dict[Ports, dict[str, dict[str, Any]]] = {}
     ports_of = ServicePorts(service).of
-    for pod in backends(view, service):
-        ports = tuple([tuple(port.items()) for port in ports_of(pod)])
+    for pod in serving_pods(view, service.metadata.namespace, service.spec.selector):
+        ports = ports_of(pod)
         if ports or not service.spec.ports:
             wanted.setdefault(ports, {})[identity(pod.status.pod_ip, pod.metadata.uid)] = _endpoint(pod, service, _zone(view, pod))
     return wanted

@@ -100,9 +100,12 @@ class Garbage:
     def _is_doubtful(self, view: View, seen: Seen, changed: bool) -> bool:
         """Tell whether one of its owners may not be solid."""
         metadata = seen.new.metadata
-        states = {self._state(view, owner, metadata.namespace) for owner in metadata.owner_references}
-        told = {Owner.UNRESOLVABLE, Owner.UNKNOWN} if seen.old is not None and not changed else set()
-        return bool(states - {Owner.SOLID} - told)
+        told = seen.old is not None and not changed
+        for owner in metadata.owner_references:
+            state = self._state(view, owner, metadata.namespace)
+            if state is not Owner.SOLID and not (told and state in (Owner.UNRESOLVABLE, Owner.UNKNOWN)):
+                return True
+        return False
 
     # -- three kinds of deletion -----------------------------------------------------------------------------------------------------------
 

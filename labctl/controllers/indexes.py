@@ -6,7 +6,7 @@ every Service: a selector is indexed by its first pair only, and a pod is looked
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from labctl.reconcile.plan import Index, Key, View
@@ -48,8 +48,11 @@ __all__ = [  # for controllers, which need names and indexes together
 READY = "ready"
 
 
-def _labels(view: Any) -> Iterable[str]:
-    metadata = view.metadata
+def _labels_of_serving(pod: Pod) -> Iterable[str]:
+    """Index a pod that may serve a Service, which has an address and is not finished, by each of its labels."""
+    if not pod.status.pod_ip or pod.finished:
+        return ()
+    metadata = pod.metadata
     return [f"{metadata.namespace}/{key}={value}" for key, value in metadata.labels.items()]
 
 
@@ -66,7 +69,7 @@ def _selector(view: Any) -> Iterable[str]:
     return (f"{view.metadata.namespace}/{_first(selector)}",) if selector else ()
 
 
-PODS_BY_LABEL: dict[tuple[str, str], Index] = {(PODS, "label"): _labels}
+PODS_SERVING: dict[tuple[str, str], Index] = {(PODS, "serving"): _labels_of_serving}
 PODS_BY_NODE: dict[tuple[str, str], Index] = {(PODS, "node"): _node}
 PODS_READY: dict[tuple[str, str], Index] = {(PODS, "ready"): _ready}
 NODES_READY: dict[tuple[str, str], Index] = {(NODES, "ready"): _ready}
@@ -88,10 +91,16 @@ def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
 
 
 def selected_pods(view: View, namespace: str, selector: Mapping[str, str]) -> Iterator[Pod]:
-    """Return the pods that a selector matches, in key order."""
+    """Return the pods that a selector matches, in key order. It reads every pod of the namespace; people ask for it, controllers don't."""
+    return (pod for pod in view.all(PODS, namespace) if matches(selector, pod.metadata.labels))
+
+
+def serving_pods(view: View, namespace: str, selector: Mapping[str, str]) -> Sequence[Pod]:
+    """Return the pods behind a Service, in key order: its selector matches them, they have an address, and they are not finished."""
     if not selector:
-        return iter(())
-    return (pod for pod in view.by(PODS, "label", f"{namespace}/{_first(selector)}") if matches(selector, pod.metadata.labels))
+        return ()
+    found = view.by(PODS, "serving", f"{namespace}/{_first(selector)}")
+    return [pod for pod in found if matches(selector, pod.metadata.labels)] if len(selector) > 1 else found
 
 
 def selecting(view: View, kind: str, namespace: str, labels: Mapping[str, str]) -> Iterator[Key]:

@@ -104,10 +104,11 @@ class KeyedQueue(Generic[K]):
         return self._heap[0][0] if self._heap else None
 
     def _move_due(self, now: float) -> None:
-        while (due := self.next_due()) is not None and due <= now:
-            key = heapq.heappop(self._heap)[2]
-            del self._due[key]
-            self.add(key)
+        while self._heap and self._heap[0][0] <= now:
+            at, _, key = heapq.heappop(self._heap)
+            if self._due.get(key) == at:
+                del self._due[key]
+                self.add(key)
 
     def _release(self, key: K) -> None:
         self._busy.discard(key)

@@ -9,6 +9,7 @@ machine. The view never waits, and only the runner changes it.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -134,7 +135,7 @@ class LiveView:
         self._decode = decode
         self._unreadable = unreadable
         self._clock = clock
-        self._tables: dict[str, _Table] = {}
+        self._tables: defaultdict[str, _Table] = defaultdict(_Table)
         self._revision = 0
         self._begun = 0
         self._loaded = False
@@ -143,7 +144,7 @@ class LiveView:
             if kind == EVERY:
                 self._everywhere[name] = _Everywhere(function)
                 continue
-            table = self._table(kind)
+            table = self._tables[kind]
             table.functions.append(function)
             table.buckets.append(table.by_name.setdefault(name, {}))
 
@@ -154,52 +155,52 @@ class LiveView:
         return self._revision
 
     def get(self, kind: str, key: Key) -> Any:
-        row = self._table(kind).rows.get(key)
+        row = self._tables[kind].rows.get(key)
         return None if row is None else row.view
 
     def raw(self, kind: str, key: Key) -> dict[str, Any] | None:
-        row = self._table(kind).rows.get(key)
+        row = self._tables[kind].rows.get(key)
         return None if row is None else decoded(row.entry)
 
     def all(self, kind: str, namespace: str = "") -> Iterator[Any]:
-        table = self._table(kind)
+        table = self._tables[kind]
         keys = table.keys.order()
         if namespace:
             keys = keys[bisect_left(keys, f"{namespace}/") : bisect_left(keys, f"{namespace}0")]  # "0" follows "/"
         return (table.rows[key].view for key in keys)
 
     def by(self, kind: str, index: str, value: str) -> Sequence[Any]:
-        table = self._table(kind)
+        table = self._tables[kind]
         bucket = table.bucket(index, value)
         return [table.rows[key].view for key in bucket.order()] if bucket else ()
 
     def some(self, kind: str, index: str, value: str, at_most: int) -> Iterable[Any]:
-        table = self._table(kind)
+        table = self._tables[kind]
         bucket = table.bucket(index, value)
         return [table.rows[key].view for key in islice(bucket.times, at_most)] if bucket else ()
 
     def count(self, kind: str, index: str, value: str) -> int:
-        bucket = self._table(kind).bucket(index, value)
+        bucket = self._tables[kind].bucket(index, value)
         return len(bucket.times) if bucket else 0
 
     def everywhere(self, index: str, value: str) -> Sequence[tuple[str, Any]]:
         found = sorted(self._everywhere[index].buckets.get(value, ()))
-        return [(kind, self._table(kind).rows[key].view) for kind, key in found]
+        return [(kind, self._tables[kind].rows[key].view) for kind, key in found]
 
     @property
     def begun(self) -> int:
         return self._begun
 
     def seen(self, kind: str, key: Key) -> float:
-        row = self._table(kind).rows.get(key)
+        row = self._tables[kind].rows.get(key)
         return self._clock.now() if row is None else row.seen
 
     def since(self, kind: str, index: str, value: str, key: Key) -> float:
-        bucket = self._table(kind).bucket(index, value)
+        bucket = self._tables[kind].bucket(index, value)
         return bucket.times[key] if bucket and key in bucket.times else self.seen(kind, key)
 
     def latest(self, kind: str, index: str, value: str) -> float:
-        bucket = self._table(kind).bucket(index, value)
+        bucket = self._tables[kind].bucket(index, value)
         return max(bucket.times.values(), default=0.0) if bucket else 0.0
 
     def wall(self) -> float:
@@ -218,7 +219,7 @@ class LiveView:
         now = self._clock.now()
         for entry in sorted(page.entries, key=lambda entry: entry.created):  # who was created first is planned first
             kind, _, key = entry.key.partition("/")
-            row = self._table(kind).rows.get(key)
+            row = self._tables[kind].rows.get(key)
             listed.add((kind, key))
             if row is None or row.entry.revision != entry.revision:
                 changes += self._put(kind, key, entry, now)
@@ -246,11 +247,11 @@ class LiveView:
         now, listed = self._clock.now(), set[Key]()
         for entry in sorted(entries, key=lambda entry: entry.created):
             key = entry.key.partition("/")[2]
-            row = self._table(kind).rows.get(key)
+            row = self._tables[kind].rows.get(key)
             listed.add(key)
             if row is None or row.entry.revision != entry.revision or row.entry.memo is None:
                 changes += self._put(kind, key, entry, now)
-        for key in [key for key in self._table(kind).rows if key not in listed]:
+        for key in [key for key in self._tables[kind].rows if key not in listed]:
             changes += self._drop(kind, key)
         return changes
 
@@ -270,7 +271,7 @@ class LiveView:
             if new is None:
                 return ()
             old = self.get(kind, key)
-            self._table(kind).put(key, entry, new, now)
+            self._tables[kind].put(key, entry, new, now)
             for index in self._everywhere.values():
                 index.change(kind, key, old, new)
         except Exception as error:
@@ -284,13 +285,7 @@ class LiveView:
         old = self.get(kind, key)
         if old is None:
             return ()
-        self._table(kind).drop(key)
+        self._tables[kind].drop(key)
         for index in self._everywhere.values():
             index.change(kind, key, old, None)
         return (Seen(kind, key, old, None),)
-
-    def _table(self, kind: str) -> _Table:
-        table = self._tables.get(kind)
-        if table is None:
-            table = self._tables[kind] = _Table()
-        return table

@@ -60,7 +60,10 @@ class Meta(msgspec.Struct, frozen=True, rename="camel", gc=False):
     @property
     def controller(self) -> OwnerReference | None:
         """Return the owner that manages this object, or None."""
-        return next((o for o in self.owner_references if o.controller), None)
+        for owner in self.owner_references:  # not `next` of a generator: each change of a pod asks ten times
+            if owner.controller:
+                return owner
+        return None
 
 
 class Viewed(msgspec.Struct, frozen=True, rename="camel", gc=False):

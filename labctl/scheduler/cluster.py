@@ -45,7 +45,7 @@ class NodeState:
     """One node. `node` is None while pods are bound to a node that does not exist."""
 
     __slots__ = (
-        "name", "node", "labels", "zone", "millicores", "bytes", "pods", "others", "taints", "discourages",
+        "name", "node", "labels", "zone", "millicores", "bytes", "pods", "others", "taints", "discourages", "restricted",
         "used_millicores", "used_bytes", "used_others", "weight_millicores", "weight_bytes", "placed", "host_ports", "groups", "occupants",
     )  # fmt: skip
 
@@ -58,6 +58,7 @@ class NodeState:
         self.others: Mapping[str, int] = {}
         self.taints: tuple[Taint, ...] = ()  # that keep new pods away
         self.discourages: tuple[Taint, ...] = ()  # PreferNoSchedule
+        self.restricted = False  # cordoned or tainted: it takes only pods that tolerate that
         self.used_millicores = self.used_bytes = self.weight_millicores = self.weight_bytes = 0
         self.used_others: dict[str, int] = {}
         self.placed = 0
@@ -80,6 +81,7 @@ class NodeState:
         self.discourages = tuple(taint for taint in node.spec.taints if taint.effect == "PreferNoSchedule")
         if not node.ready and not self.taints:
             self.taints = (Taint(NOT_READY, effect="NoSchedule"),)  # it registered just now: its taint is on the way
+        self.restricted = node.spec.unschedulable or bool(self.taints)
 
     def count(self, placed: Placed, sign: int) -> None:
         demand, key = placed.demand, placed.pod.metadata.key
@@ -244,15 +246,17 @@ class Cluster:
         return self._nodes()
 
     def from_turn(self, turn: int, without: Key = "") -> Iterator[NodeState]:
-        """Yield every node once, beginning with another one each turn, so that in a large cluster all are considered equally often.
+        """Return every node once, beginning with another one each turn, so that in a large cluster all are considered equally often.
 
         `without` names a pod that counts nowhere in the answer: it was decided before, but its binding failed.
         """
         nodes = self._nodes()
         start = turn % len(nodes) if nodes else 0
+        turned = chain(map(nodes.__getitem__, range(start, len(nodes))), islice(nodes, start))  # most pods look at a few of thousands
         placed = self._placed.get(without)
-        for state in chain(islice(nodes, start, None), islice(nodes, start)):  # no copy: most pods look at a few of thousands
-            yield state.less(placed) if placed is not None and state.name == placed.node else state
+        if placed is None:
+            return turned
+        return (state.less(placed) if state.name == placed.node else state for state in turned)
 
     def _tally(self, placed: Placed, sign: int) -> None:
         if sign > 0:

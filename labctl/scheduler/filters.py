@@ -38,6 +38,10 @@ class Situation:
         terms = demand.terms
         self.neighbours = Neighbours(pod, demand, cluster, labels_of) if terms or cluster.far.terms else None
         self.spread = Spread(pod, terms.constraints, cluster) if terms and terms.constraints else None
+        spec = pod.spec
+        self._choosy = bool(
+            spec.node_selector or spec.affinity or demand.host_ports or volumes is not NO_VOLUMES or self.spread or self.neighbours
+        )
         assumed = cluster.placed(pod.metadata.key)
         state = cluster.state(assumed.node) if assumed else None
         if assumed and state:  # its binding came to nothing: it must not stand in its own way
@@ -48,6 +52,7 @@ class Situation:
         copied.pod, copied.demand, copied.volumes = self.pod, self.demand, self.volumes
         copied.neighbours = self.neighbours.copy() if self.neighbours else None
         copied.spread = self.spread.copy() if self.spread else None
+        copied._choosy = self._choosy
         return copied
 
     def change(self, placed: Placed, state: NodeState, sign: int) -> None:
@@ -59,6 +64,8 @@ class Situation:
 
     def refuses(self, state: NodeState) -> Refusal | None:
         """Why the pod can't go to this node; None: it can."""
+        if not self._choosy and not state.restricted:  # most pods on most nodes: nothing but room is asked for
+            return _short(self.demand, state)
         pod, demand, node = self.pod, self.demand, state.node
         assert node is not None
         tolerations = pod.spec.tolerations

@@ -8,7 +8,7 @@ BalancedAllocation. Images are so small here that ImageLocality would count none
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import log
 from random import Random
 
@@ -41,18 +41,24 @@ def best(
     scores = list(zip(against, _near(demand, fitting, cluster), strict=True))
     lowest = min(scores)
     tied = [state for state, its in zip(fitting, scores, strict=True) if its == lowest]
-    shares = [_share(demand, state) for state in tied]
+    shares = _shares(demand, tied)
     least = min(shares)
     equals = [state for state, share in zip(tied, shares, strict=True) if share == least]
     chosen = equals[0] if len(equals) == 1 else rng.choice(equals)
     return chosen, _why(chosen, demand, lowest, scores, len(tied) - len(equals))
 
 
-def _share(demand: Demand, state: NodeState) -> int:
-    """Return the larger share of the node's CPU or memory that would be requested, in thousandths."""
-    cpu = 1000 * (state.weight_millicores + demand.weight_millicores) // (state.millicores or 1)
-    memory = 1000 * (state.weight_bytes + demand.weight_bytes) // (state.bytes or 1)
-    return cpu if cpu > memory else memory
+def _shares(demand: Demand, states: Iterable[NodeState]) -> list[int]:
+    """Return for each node the larger share of its CPU or memory that would be requested, in thousandths."""
+    millicores, size = demand.weight_millicores, demand.weight_bytes
+    both = [
+        (
+            1000 * (state.weight_millicores + millicores) // (state.millicores or 1),
+            1000 * (state.weight_bytes + size) // (state.bytes or 1),
+        )
+        for state in states
+    ]
+    return [cpu if cpu > memory else memory for cpu, memory in both]
 
 
 def _near(demand: Demand, fitting: Sequence[NodeState], cluster: Cluster) -> list[int]:
@@ -144,7 +150,7 @@ def _why(chosen: NodeState, demand: Demand, lowest: Score, scores: Sequence[Scor
     rivals = [score for score in scores if score[0] == lowest[0]]
     if len(rivals) == 1:
         return among + "this one comes nearest to what it prefers"
-    if max(score[1] for score in rivals) > lowest[1]:
+    if max(rivals) > lowest:
         return among + f"this one runs the fewest of its replicas ({chosen.groups.get(demand.group, 0)})"
     if fuller:
         return among + "this one has the least requested"

@@ -255,13 +255,14 @@ class LogStore:
 
     def _publish(self, batch: Batch) -> None:
         for change in batch.changes:
+            key = change.entry.key
             if change.deleted:
-                self._head.pop(change.key, None)
+                self._head.pop(key, None)
             else:
-                self._head[change.key] = change.entry
-            if self._staged_head.get(change.key) is change:
-                del self._staged_head[change.key]
-            self._changed_at[change.key.partition("/")[0]] = batch.revision
+                self._head[key] = change.entry
+            if self._staged_head.get(key) is change:
+                del self._staged_head[key]
+            self._changed_at[key.partition("/")[0]] = batch.revision
         self._history.append(batch)
         self._revision = batch.revision
         for prefix, watchers in tuple(self._watchers.items()):

@@ -41,9 +41,10 @@ class MemoryEngine:
         self._compacted = revision
         while self._since and self._since[0].entry.revision <= revision:
             change = self._since.popleft()
-            self._newest.pop(change.key, None)  # in any case: a key that is there keeps its old place in the order
+            entry = change.entry
+            self._newest.pop(entry.key, None)  # in any case: a key that is there keeps its old place in the order
             if not change.deleted:
-                self._newest[change.key] = change.entry
+                self._newest[entry.key] = entry
 
     async def snapshot(self, path: Path) -> int:
         write(path, self.load())

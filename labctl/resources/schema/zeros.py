@@ -29,28 +29,30 @@ def _zeros() -> dict[str, frozenset[str]]:
 
 def keep_zeros(type_: Type, new: Object, old: Object) -> None:
     """Changes `new`, in place, to the form of `old` wherever one has an empty value and the other has none."""
-    if type_.shape == "map":
-        _keep_below(type_.item or ANY, [(new[key], old[key]) for key in new.keys() & old.keys()])
+    is_map = type_.shape == "map"
+    if not is_map and new.keys() != old.keys():
+        zeros = _zeros().get(type_.name, frozenset())
+        for key in old.keys() - new.keys():
+            if key in zeros and _is_zero(type_.fields.get(key, ANY), old[key]):
+                new[key] = old[key]
+        for key in new.keys() - old.keys():
+            if key in zeros and _is_zero(type_.fields.get(key, ANY), new[key]):
+                del new[key]
+    for key, value in new.items():
+        if key in old and value != old[key]:
+            _keep_below((type_.item or ANY) if is_map else type_.fields.get(key, ANY), value, old[key])
+
+
+def _keep_below(type_: Type, new: Any, old: Any) -> None:
+    """Does the same for two values that differ."""
+    if type(new) is not type(old):
         return
-    zeros = _zeros().get(type_.name, frozenset())
-    for key in old.keys() - new.keys():
-        if key in zeros and _is_zero(type_.fields.get(key, ANY), old[key]):
-            new[key] = old[key]
-    for key in new.keys() - old.keys():
-        if key in zeros and _is_zero(type_.fields.get(key, ANY), new[key]):
-            del new[key]
-    for key in new.keys() & old.keys():
-        _keep_below(type_.fields.get(key, ANY), [(new[key], old[key])])
-
-
-def _keep_below(type_: Type, pairs: list[tuple[Any, Any]]) -> None:
-    for new, old in pairs:
-        if new == old or type(new) is not type(old):
-            continue
-        if isinstance(new, dict) and type_.shape in ("struct", "map"):
-            keep_zeros(type_, new, old)
-        elif isinstance(new, list) and type_.item is not None and len(new) == len(old):
-            _keep_below(type_.item, list(zip(new, old, strict=True)))
+    if isinstance(new, dict) and type_.shape in ("struct", "map"):
+        keep_zeros(type_, new, old)
+    elif isinstance(new, list) and type_.item is not None and len(new) == len(old):
+        for one, before in zip(new, old, strict=True):
+            if one != before:
+                _keep_below(type_.item, one, before)
 
 
 def _is_zero(type_: Type, value: Any) -> bool:

@@ -19,7 +19,7 @@ from labctl.resources.verbs.eviction import evict
 from labctl.resources.verbs.write import decoded, rewrite
 from labctl.store.interface import Entry
 
-_SUCCESS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+_SUCCESS = encoding.encode({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})
 
 
 def body_kind(kind: Kind, subresource: str) -> Kind:
@@ -92,8 +92,7 @@ async def bind(
 def _succeeded(written: WriteResult, *, created: bool) -> WriteResult:
     """Replaces the object in the answer by a Status "Success", as Kubernetes does for these subresources."""
     entry = written.entry
-    body = encoding.encode(_SUCCESS)
-    status = Entry(entry.key, body, entry.revision, entry.created, client_bytes=body)
+    status = Entry(entry.key, _SUCCESS, entry.revision, entry.created, client_bytes=_SUCCESS)
     return msgspec.structs.replace(written, entry=status, created=created, changed=entry)
 
 

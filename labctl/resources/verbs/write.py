@@ -197,9 +197,10 @@ def restrict_and_validate(ctx: Context, kind: Kind, namespace: str, name: str, n
     if subresource in _PARTS:
         meta.keep_all_but_labels(new, old)
         _only(new, old, *_PARTS[subresource])
-        errors = _without_known(
-            meta.validate(kind, new["metadata"], old["metadata"]), lambda: meta.validate(kind, old["metadata"], old["metadata"])
-        )
+        errors: list[FieldError] = []
+        if new["metadata"] != old["metadata"]:
+            found = meta.validate(kind, new["metadata"], old["metadata"])
+            errors += _without_known(found, lambda: meta.validate(kind, old["metadata"], old["metadata"]))
         if kind.decoder is not None:  # a custom kind's schema describes its status, too
             kind.defaults(new)
             errors += kind.validate(new, old)
