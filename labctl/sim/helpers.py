@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 from sys import intern
 from typing import Any
 
@@ -143,8 +144,7 @@ class _Staged:
         if line.startswith(":"):
             self._fill(intern(line[1:].split(" ")[0]))
             return
-        word, chain, rest = (*line.split(" ", 2), "")[:3]
-        rest = intern(rest)  # all helpers have nearly the same rules: a large lab's would weigh as often as it has helpers
+        word, chain, rest, target = _parsed(line)
         there = self._chain(chain)
         if there is None:
             raise CommandFailed(self._name, ["iptables-restore"], 1, f"no chain {chain} for {line}")
@@ -156,14 +156,13 @@ class _Staged:
             if rest not in there:
                 raise CommandFailed(self._name, ["iptables-restore"], 1, f"no such rule: {line}")
             self._changed(chain).remove(rest)
-            self._more[_jump(rest)] -= 1
+            self._more[target] -= 1
         else:
-            target = rest.rpartition("-j ")[2]
-            if target.startswith("LABCTL-") and self._chain(target) is None:
+            if target and self._chain(target) is None:
                 raise CommandFailed(self._name, ["iptables-restore"], 2, f"no chain {target} for {line}")
             rules = self._changed(chain)
             rules.insert(0 if word == "-I" else len(rules), rest)
-            self._more[_jump(rest)] += 1
+            self._more[target] += 1
 
     def commit(self) -> None:
         """Carry it out, all of it."""
@@ -188,6 +187,14 @@ class _Staged:
         own = self._own[chain]
         assert own is not None
         return own
+
+
+@lru_cache(maxsize=4096)  # all helpers are told nearly the same, one soon after the other
+def _parsed(line: str) -> tuple[str, str, str, str]:
+    """Return a line's word, its chain, the rule, and the chain that it jumps to."""
+    word, chain, rest = (*line.split(" ", 2), "")[:3]
+    rest = intern(rest)  # the rules of a large lab would weigh as often as it has helpers
+    return word, chain, rest, _jump(rest)
 
 
 def _jump(rule: str) -> str:
