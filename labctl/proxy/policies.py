@@ -8,12 +8,12 @@ Openings and Fences go out. The meaning is Kubernetes':
   because those packets are not forwarded.
 - Only new connections are judged. Answers pass, and so do connections that are older than the policy.
 - Peers are pods by their own addresses (not those that share their node's), or blocks of addresses. A named port is looked up in the pod that is
-  asked: the fenced one for ingress, each peer for egress.
+  asked: the fenced one for ingress, each peer for egress, also one whose address is in a block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses, ip_network
 from typing import Protocol
 
@@ -21,7 +21,17 @@ import msgspec
 
 from labctl.resources.addresses import is_ipv4
 from labctl.resources.kinds.core_v1.pod_view import Pod
-from labctl.resources.kinds.networking_v1.networkpolicy import CARRIED, EGRESS, INGRESS, IPBlock, NetworkPolicy, Peer, PolicyPort
+from labctl.resources.kinds.networking_v1.networkpolicy import (
+    CARRIED,
+    EGRESS,
+    INGRESS,
+    EgressRule,
+    IngressRule,
+    IPBlock,
+    NetworkPolicy,
+    Peer,
+    PolicyPort,
+)
 
 EVERYBODY = ("0.0.0.0/0",)
 Range = tuple[str, int, int]
@@ -98,9 +108,8 @@ def _openings(policy: NetworkPolicy, direction: str, selected: Sequence[Pod], cl
         named = [port for port in carried if isinstance(port.port, str)]
         numbered = tuple(_range(port) for port in carried if not isinstance(port.port, str))
         pods = list(_peer_pods(rule.peers, policy.metadata.namespace, cluster))
-        addresses = tuple(
-            sorted({f"{pod.status.pod_ip}/32" for pod in pods} | {each for peer in rule.peers for each in _blocks(peer.ip_block)})
-        )
+        blocks = {each for peer in rule.peers for each in _blocks(peer.ip_block)}
+        addresses = tuple(sorted({f"{pod.status.pod_ip}/32" for pod in pods} | blocks))
         peers = addresses if rule.peers else EVERYBODY
         if not rule.ports or numbered:
             yield Opening(peers, numbered)
@@ -110,7 +119,7 @@ def _openings(policy: NetworkPolicy, direction: str, selected: Sequence[Pod], cl
             found = ((pod, _named(pod, named)) for pod in selected)
             yield from (Opening(peers, ports, pod.status.pod_ip) for pod, ports in found if ports)
         else:
-            asked = pods if rule.peers else [p for name, _ in cluster.namespaces() for p in cluster.pods(name) if _fenceable(p)]
+            asked = [*pods, *_asked(rule, blocks, cluster)]
             found = ((pod, _named(pod, named)) for pod in asked)
             yield from (Opening((f"{pod.status.pod_ip}/32",), ports) for pod, ports in found if ports)
 
@@ -123,6 +132,22 @@ def _peer_pods(peers: Iterable[Peer], namespace: str, cluster: Cluster) -> Itera
         names = [namespace] if chosen is None else [name for name, labels in cluster.namespaces() if chosen.matches(labels)]
         for name in names:
             yield from (pod for pod in cluster.pods(name) if _fenceable(pod) and selector.matches(pod.metadata.labels))
+
+
+def _asked(rule: IngressRule | EgressRule, blocks: Collection[str], cluster: Cluster) -> Iterator[Pod]:
+    """Yield the pods that a rule for going out asks for the number of a named port, besides its peers: every pod if it names no peers, else those in its blocks."""
+    if rule.peers and not blocks:
+        return
+    lengths = {int(block.rpartition("/")[2]) for block in blocks}
+    for name, _ in cluster.namespaces():
+        for pod in cluster.pods(name):
+            if _fenceable(pod) and (not rule.peers or any(_block_of(pod.status.pod_ip, bits) in blocks for bits in lengths)):
+                yield pod
+
+
+def _block_of(address: str, bits: int) -> str:
+    """Return the block of that length in which an address is."""
+    return f"{IPv4Address(int(IPv4Address(address)) >> (32 - bits) << (32 - bits))}/{bits}"
 
 
 def _blocks(block: IPBlock | None) -> Iterator[str]:

@@ -131,6 +131,27 @@ def test_ports_by_range_and_by_name():
     assert passes(out, FRONT, VAULT, 8080) and not passes(out, FRONT, VAULT, 80) and not passes(out, FRONT, BARE, 8080)
 
 
+def test_a_named_port_in_a_block_is_that_of_the_pod_which_has_the_address():
+    block = {"ipBlock": {"cidr": "10.246.0.0/16", "except": [f"{VAULT}/32"]}}
+    out = [policy(egress=[{"to": [block], "ports": [{"port": "web"}]}], policyTypes=["Egress"])]
+    assert passes(out, FRONT, STORE, 8080) and not passes(out, FRONT, STORE, 80)
+    assert not passes(out, FRONT, BARE, 8080) and not passes(out, FRONT, VAULT, 8080) and not passes(out, FRONT, OUTSIDE[1], 8080)
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        ({"ports": [{"port": "web"}]}, True),
+        ({"to": [{"ipBlock": {"cidr": "10.246.0.0/16"}}], "ports": [{"port": "web"}]}, True),
+        ({"to": [{"podSelector": {}}], "ports": [{"port": "web"}]}, False),
+        ({"to": [{"namespaceSelector": {}}]}, True),
+        ({"ports": [{"port": 80}]}, False),
+    ],
+)
+def test_which_policies_depend_on_pods_of_other_namespaces(rule, says):
+    assert policy(egress=[rule], policyTypes=["Egress"]).names_other_namespaces == says
+
+
 def test_a_rule_for_ports_of_sctp_opens_no_others():
     only = policy(ingress=[{"ports": [{"port": 8080, "protocol": "SCTP"}]}])
     assert not passes([only], "10.246.2.2", "10.246.1.2")

@@ -63,6 +63,12 @@ class EgressRule(msgspec.Struct, frozen=True, rename="camel", gc=False):
     ports: tuple[PolicyPort, ...] = ()
     peers: tuple[Peer, ...] = msgspec.field(default=(), name="to")
 
+    @property
+    def asks_any_pod(self) -> bool:
+        """True if it has a named port, which is looked up in the pod that is asked, and any pod can be that: it names no peers, or a block of addresses."""
+        named = any(isinstance(port.port, str) for port in self.ports)
+        return named and (not self.peers or any(peer.ip_block is not None for peer in self.peers))
+
 
 class NetworkPolicySpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
     pod_selector: msgspec.Raw = msgspec.Raw(b"{}")
@@ -80,9 +86,11 @@ class NetworkPolicy(Viewed, frozen=True, rename="camel", gc=False):
 
     @property
     def names_other_namespaces(self) -> bool:
-        """True if pods of other namespaces can be among its peers."""
+        """True if pods of other namespaces can be among its peers, or are asked for the number of a named port."""
         rules: tuple[IngressRule | EgressRule, ...] = (*self.spec.ingress, *self.spec.egress)
-        return any(peer.namespace_selector != _ABSENT for rule in rules for peer in rule.peers)
+        return any(peer.namespace_selector != _ABSENT for rule in rules for peer in rule.peers) or any(
+            rule.asks_any_pod for rule in self.spec.egress
+        )
 
 
 # -- what may stand in it
