@@ -9,7 +9,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,23 @@ import msgspec
 
 from labctl.errors import UsageError
 from labctl.experiments import documents, matrix, schema
-from labctl.experiments.plan import Plan, Planner, Problems
+from labctl.experiments.plan import FaultType, Plan, Planner, Problems
 
 _AT = re.compile(r"^(.*?)(?: - at `\$\.?(.*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 _MISSING = re.compile(r"Object missing required field `(.*)`")
+_FORMS = (  # msgspec's sentences, and what a person writes instead
+    (re.compile(r"Expected `int` >= (\d+)$"), r"write a whole number of at least \1"),
+    (re.compile(r"Expected `int` <= (\d+)$"), r"write a whole number of at most \1"),
+    (re.compile(r"Expected `int.*`, got `.*`$"), "write a whole number"),
+    (re.compile(r"Expected `array` of length >= 1$"), "it is empty: write at least one"),
+    (re.compile(r"Expected `array` of length <= (\d+)$"), r"write at most \1"),
+    (re.compile(r"Expected `array`, got `.*`$"), "write a list: [...], or lines that begin with a dash"),
+    (re.compile(r"Expected `object`, got `.*`$"), "write a map: {name: value}"),
+    (re.compile(r"Expected `bool`, got `.*`$"), "write true or false"),
+    (re.compile(r"Expected `str` matching regex .*"), "write lower-case letters, digits and -, at most 60"),
+    (re.compile(r"Expected `str` of length <= (\d+)$"), r"write at most \1 characters"),
+)
 
 
 class Experiment(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,12 +59,14 @@ class Refused(UsageError):
         super().__init__(self.problems[0] + more)
 
 
-def read(path: Path, faults: Collection[str] | None = None) -> Experiment:
+def read(path: Path, faults: Mapping[str, FaultType] | None = None) -> Experiment:
     """Return the experiment in a file. Raises Refused, with every problem that was found. `faults` are the types that this labctl knows."""
     return parse(documents.text_of(path), path.parent, path.name, faults)
 
 
-def parse(text: str, folder: Path, where: str, faults: Collection[str] | None = None, files: Mapping[str, str] | None = None) -> Experiment:
+def parse(
+    text: str, folder: Path, where: str, faults: Mapping[str, FaultType] | None = None, files: Mapping[str, str] | None = None
+) -> Experiment:
     """Return the experiment that a text states. Its manifests are read from the folder, or taken from `files` where a result kept them."""
     found = documents.load(text, where)
     if len(found) != 1 or not isinstance(found[0], dict):
@@ -77,7 +91,7 @@ def parse(text: str, folder: Path, where: str, faults: Collection[str] | None = 
 
 
 def _plans(
-    tree: Mapping[str, Any], reader: _Reader, problems: Problems, faults: Collection[str] | None
+    tree: Mapping[str, Any], reader: _Reader, problems: Problems, faults: Mapping[str, FaultType] | None
 ) -> tuple[list[Plan], schema.Spec | None]:
     combinations: list[Mapping[str, Any]] = problems.tried("matrix", matrix.combinations, tree.get("matrix", {}), otherwise=[])
     names = list(tree["matrix"]) if combinations and tree.get("matrix") else []
@@ -124,6 +138,9 @@ def _plain(message: str) -> str:
         return f"unknown field `{match[1][:100]}`: {hint}" if match[1] not in names else f"`{match[1]}` does not belong here"
     if match := _MISSING.match(message):
         return f"`{match[1]}` is missing: write it"
+    for form, words in _FORMS:
+        if match := form.match(message):
+            return match.expand(words)
     return message.replace("`", "'")[:300]
 
 

@@ -7,35 +7,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from labctl.experiments import hypothesis, selectors, units
+from labctl.experiments import hypothesis, overlaps, selectors, units
 from labctl.experiments.hypothesis import Hypothesis
 from labctl.experiments.result import Cell
-from labctl.experiments.schema import Load, Spec, SteadyCondition, Step, Threshold
+from labctl.experiments.schema import ACTIONS, Load, Spec, SteadyCondition, Step, Threshold
 from labctl.experiments.stage import Condition, LoadRequest
+from labctl.experiments.steps import PlannedStep
 
 T = TypeVar("T")
 U = TypeVar("U")
 _ABOUT_LOAD = ("outage", "recovery", "requests", "failed", "failed_share", "slow", "unsent", "p50", "p99", "longest_gap")
-
-
-class PlannedStep(msgspec.Struct, frozen=True, kw_only=True):
-    """One step. `fault` or `action` is its type; `target` and `peer` are as written, and chosen in each repetition."""
-
-    name: str
-    at_s: float
-    fault: str = ""
-    action: str = ""
-    target: str = ""
-    peer: str = ""
-    direction: str = ""
-    parameters: Mapping[str, str] = {}
-    duration: str = ""
-    replicas: int = 0
-    manifests: tuple[Mapping[str, Any], ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,12 +56,20 @@ class Problems:
             return otherwise
 
 
+class FaultType(Protocol):
+    """What an experiment must know of a type of faults: whether it is over as soon as it was done."""
+
+    @property
+    def once(self) -> bool: ...
+
+
 class Planner:
     """Turns the file, as it is for one cell, into a plan. `faults` are the types that this labctl has, or None if they are not to be checked."""
 
-    def __init__(self, problems: Problems, faults: Collection[str] | None, matrix: Collection[str]) -> None:
+    def __init__(self, problems: Problems, faults: Mapping[str, FaultType] | None, matrix: Collection[str]) -> None:
         self._problems = problems
         self._faults = faults
+        self._once = frozenset(name for name, type_ in (faults or {}).items() if type_.once)
         self._matrix = matrix
 
     def plan(
@@ -90,6 +83,9 @@ class Planner:
             for index, step in enumerate(spec.timeline)
         )
         self._names(steps)
+        if not self._problems.lines:
+            for field, text in overlaps.contradictions(steps, self._once):
+                self._problems.add(field, text)
         hypotheses = tuple(self._hypothesis(f"hypothesis[{index}]", each, spec, cell) for index, each in enumerate(spec.hypothesis))
         return Plan(
             cell=cell,
@@ -180,9 +176,12 @@ class Planner:
             self._problems.add(field, "write either fault or action")
         if step.fault:
             self._fault(field, step, made, settings)
+        elif step.action:
+            self._known(f"{field}.action", "action", step.action, ACTIONS)
         target = self._action(field, step, made) if step.action else step.target
         return PlannedStep(
             name=step.name or f"{step.fault or step.action}-{index + 1}",
+            field=field,
             at_s=at_s,
             fault=step.fault,
             action=step.action,
@@ -196,10 +195,8 @@ class Planner:
         )
 
     def _fault(self, field: str, step: Step, made: Collection[str], settings: Mapping[str, Any]) -> None:
-        if self._faults is not None and step.fault not in self._faults:
-            close = difflib.get_close_matches(step.fault, self._faults, 1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(self._faults))}"
-            self._problems.add(f"{field}.fault", f"unknown fault {step.fault}: {hint}")
+        if self._faults is not None:
+            self._known(f"{field}.fault", "fault", step.fault, self._faults)
         for name, text in (("target", step.target), ("peer", step.peer)):
             if not text and name == "target":
                 self._problems.add(f"{field}.target", f"a fault needs a target: write {selectors.TARGETS}")
@@ -215,7 +212,7 @@ class Planner:
         if isinstance(found, selectors.Selector):
             self._object(field, found.what, made)
         minions = settings.get("minions")
-        if isinstance(found, str) and found.startswith("minion-") and isinstance(minions, int) and int(found[7:]) > minions:
+        if isinstance(found, str) and found.startswith("minion-") and isinstance(minions, int) and int(found[7:]) > minions > 0:
             self._problems.add(field, f"there is no {found}: `lab` says minions: {minions}")
 
     def _action(self, field: str, step: Step, made: Collection[str]) -> str:
@@ -230,6 +227,12 @@ class Planner:
             self._target(f"{field}.target", step.target, made, {})
             return step.target
         return self._object(f"{field}.target", step.target, made, "deployment") if step.action != "apply" else ""
+
+    def _known(self, field: str, what: str, name: str, known: Collection[str]) -> None:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known))}"
+            self._problems.add(field, f"unknown {what} {name}: {hint}")
 
     def _names(self, steps: Sequence[PlannedStep]) -> None:
         names = [step.name for step in steps]

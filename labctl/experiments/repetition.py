@@ -11,9 +11,10 @@ import msgspec
 
 from labctl.errors import LabctlError
 from labctl.experiments import selectors
-from labctl.experiments.plan import Plan, PlannedStep
+from labctl.experiments.plan import Plan
 from labctl.experiments.selectors import Chooser
 from labctl.experiments.stage import ActionRequest, Condition, FaultRequest, Running, Stage, StageGone, StageRefuses
+from labctl.experiments.steps import PlannedStep
 from labctl.measure.records import Measurement
 from labctl.measure.timeline import Timeline
 

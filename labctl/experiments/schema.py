@@ -15,6 +15,9 @@ _Scalar = str | int | float | bool
 _Quantity = _Short | int | float  # a number alone is refused later, with words on what to write
 
 
+ACTIONS = ("rollout-restart", "drain", "uncordon", "scale", "apply", "delete")
+
+
 class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"for_": "for"}):
     pass
 
@@ -49,7 +52,7 @@ class Step(_Strict, frozen=True, kw_only=True):
 
     at: _Quantity
     fault: _Short = ""
-    action: Literal["", "rollout-restart", "drain", "uncordon", "scale", "apply", "delete"] = ""
+    action: _Short = ""  # one of ACTIONS
     name: _Name | Literal[""] = ""
     target: _Short = ""
     peer: _Short = ""

@@ -16,7 +16,7 @@ from labctl.measure.records import Measurement
 from labctl.measure.timeline import Timeline
 
 if TYPE_CHECKING:
-    from labctl.experiments.plan import PlannedStep
+    from labctl.experiments.steps import PlannedStep
 
 
 class StageGone(LabctlError):

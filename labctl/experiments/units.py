@@ -10,6 +10,7 @@ _NUMBER = r"(\d{1,12}(?:\.\d{1,12})?)"
 _QUANTITY = re.compile(rf"{_NUMBER}\s*([a-z%]{{0,3}})")
 _RATE = re.compile(rf"{_NUMBER}\s*/\s*s")
 MAX_SECONDS = 24 * 3600.0
+MAX_RATE = 100_000
 
 
 def seconds(text: str | int | float) -> float:
@@ -33,6 +34,8 @@ def quantity(text: str) -> tuple[float, str]:
 def rate(text: str | int | float) -> float:
     """Return the requests of a rate such as `200/s`."""
     match = _RATE.fullmatch(str(text).strip())
-    if not match or not 0 < float(match[1]) <= 100_000:
+    if not match:
         raise ValueError("write a rate such as 200/s")
+    if not 0 < float(match[1]) <= MAX_RATE:
+        raise ValueError(f"write a rate of more than 0/s and at most {MAX_RATE}/s")
     return float(match[1])

@@ -15,7 +15,7 @@ from labctl.resources.faulttypes import TYPES
 from labctl.resources.kinds.labctl_internal_v1 import fault as kind_fault
 
 if TYPE_CHECKING:
-    from labctl.experiments.plan import PlannedStep
+    from labctl.experiments.steps import PlannedStep
     from labctl.lab.lab import Lab
 
 POWER = ("power-off", "reset", "pause")
@@ -44,7 +44,11 @@ def why_no_experiment(providers: Sequence[str], steps: Sequence[PlannedStep]) ->
 
 
 def _why_not(provider: str, steps: Sequence[PlannedStep]) -> str:
-    whys = [f"{step.name}: {why}" for step in steps if step.fault and (why := why_no_object(step) or why_no_fault(provider, step))]
+    whys = [
+        f"{step.field} ({step.name}): {why}"
+        for step in steps
+        if step.fault and (why := why_no_object(step) or why_no_fault(provider, step))
+    ]
     if whys:
         return "; ".join(whys)
     kind = provider_class(provider)

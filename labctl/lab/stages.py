@@ -25,7 +25,8 @@ from labctl.lab.settings import BY_NAME
 from labctl.lab.stage import LabStage
 
 if TYPE_CHECKING:
-    from labctl.experiments.plan import Plan, PlannedStep
+    from labctl.experiments.plan import Plan
+    from labctl.experiments.steps import PlannedStep
     from labctl.lab.folder import LabFolder
 
 _NEVER = ("api_port", "machines")  # settings that are of one lab alone

@@ -88,6 +88,8 @@ class SimFaults:
         if fault.type in CONTAINER_FAULTS:
             return self._break_container(fault)
         node = world.fleet.nodes[name]
+        if not node.powered:
+            raise LabctlError(f"{fault.name}: {name} is off")
         if fault.type in ("power-off", "reset"):
             asyncio.ensure_future(world.power_off(name))
             await asyncio.sleep(0)

@@ -14,8 +14,8 @@ from labctl import defaults
 from labctl.clock import rfc3339
 from labctl.controllers.settings import ControllerSettings
 from labctl.errors import ApiError, LabctlError, UsageError
-from labctl.experiments.plan import PlannedStep
 from labctl.experiments.stage import ActionRequest, Condition, FaultRequest, LoadRequest, Pod, Stage
+from labctl.experiments.steps import PlannedStep
 from labctl.measure.marks import FaultFacts, Timeline
 from labctl.measure.records import Measurement
 from labctl.measure.timeline import timeline
@@ -48,9 +48,9 @@ class SimStages:
             return f"lab.timing can't be {settings['timing']!r}: write one of {', '.join(defaults.TIMINGS)}"
         for step in steps:
             if step.fault and step.fault not in FAULTS:
-                return f"{step.name}: a simulated lab has no fault {step.fault}; it has {', '.join(FAULTS)}"
+                return f"{step.field} ({step.name}): a simulated lab has no fault {step.fault}; it has {', '.join(FAULTS)}"
             if step.action and step.action not in ACTIONS:
-                return f"{step.name}: a simulated lab has no {step.action}; it has {', '.join(ACTIONS)}"
+                return f"{step.field} ({step.name}): a simulated lab has no {step.action}; it has {', '.join(ACTIONS)}"
         return ""
 
     def open(self, settings: Mapping[str, Any]) -> Stage:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from labctl.resources.faulttypes import TYPES
+
 WEB = """
 apiVersion: apps/v1
 kind: Deployment
@@ -32,7 +34,7 @@ hypothesis:
   - outage < 0.5 s
 repetitions: 3
 """
-FAULTS = ("power-off", "pause", "cut", "kill-container")
+FAULTS = TYPES
 
 
 def written(folder: Path, text: str = GOOD, web: str = WEB) -> Path:

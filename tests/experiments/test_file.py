@@ -60,7 +60,15 @@ WRONG = {
     ),
     "many cells": ("repetitions: 3", "matrix: {a: [" + "x, " * 0 + ",".join(map(str, range(999))) + "]}", "more than 200 combinations"),
     "fault and action": ("fault: power-off", "fault: power-off, action: drain", "write either fault or action"),
-    "repetitions": ("repetitions: 3", "repetitions: 0", "repetitions: "),
+    "repetitions": ("repetitions: 3", "repetitions: 0", "repetitions: write a whole number of at least 1$"),
+    "repetitions in words": ("repetitions: 3", "repetitions: three", "repetitions: write a whole number$"),
+    "unknown action": (
+        "fault: power-off, target: minion-1",
+        "action: scal, target: web",
+        r"action: unknown action scal: did you mean scale\?",
+    ),
+    "no step": ("  - {at: 1s, fault: power-off, target: minion-1}", "  []", "timeline: it is empty: write at least one$"),
+    "too high a rate": ("rate: 100/s", "rate: 2000000/s", "load.rate: write a rate of more than 0/s and at most 100000/s$"),
     "name": ("name: node-death", "name: ../../etc", "name: "),
     "no map": (GOOD, "- a\n- b\n", "an experiment is one map"),
     "no YAML": (GOOD, "name: [", "experiment.yaml line [12]: this is no YAML"),
@@ -77,6 +85,40 @@ def test_what_is_wrong_is_one_line(tmp_path, case):
         read(written(tmp_path, GOOD.replace(old, new)), FAULTS)
     assert "\n" not in str(raised.value) and str(raised.value).startswith("experiment.yaml")
     assert raised.value.exit_status == 2
+
+
+ONE = "  - {at: 1s, fault: power-off, target: minion-1}\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        (
+            "fault: power-off",
+            "at: 2s, fault: pause",
+            r"minion-1 is off then: timeline\[0\] cuts its power from 1 s to the end, as it has no `for`",
+        ),
+        ("fault: power-off", "at: 1s, fault: power-off", "minion-1 is off then"),
+        ("fault: power-off, for: 2s", "at: 2s, fault: cut", r"minion-1 is off then: timeline\[0\] cuts its power from 1 s to 3 s"),
+        ("fault: power-off, for: 1s", "at: 3s, fault: cut", ""),
+        ("fault: pause", "at: 2s, fault: pause", r"minion-1 has a pause then already: timeline\[0\] lasts from 1 s"),
+        ("fault: pause", "at: 2s, fault: cut", ""),
+        ("fault: cut, direction: in", "at: 2s, fault: cut, direction: out", ""),
+        ("fault: cut, direction: in", "at: 2s, fault: cut", "has a cut then already"),
+        ("fault: cut, peer: minion-2", "at: 2s, fault: cut, peer: master", ""),
+        ("fault: reset", "at: 2s, fault: reset", ""),
+    ],
+)
+def test_faults_that_contradict_each_other_are_refused(tmp_path, first, second, said):
+    assert ONE.strip() in GOOD
+    steps = f"  - {{at: 1s, {first}, target: minion-1}}\n  - {{{second}, target: minion-1}}"
+    path = written(tmp_path, GOOD.replace(ONE.rstrip("\n"), steps))
+    if not said:
+        assert read(path, FAULTS)
+        return
+    with pytest.raises(Refused, match=said) as raised:
+        read(path, FAULTS)
+    assert "timeline[1].at: " in raised.value.problems[0]
 
 
 def test_all_problems_are_said_at_once(tmp_path):

@@ -42,7 +42,7 @@ def test_a_provider_that_can_not_is_named(tmp_path: Path, provider: str, step: s
 
 @pytest.mark.parametrize("provider", ["namespace", "vagrant", "auto"])
 def test_what_a_provider_can_is_not_refused(tmp_path: Path, provider: str) -> None:
-    steps = ("fault: power-off, target: minion-1", "fault: cut, target: minion-1, for: 1s", "fault: slow-disk, target: minion-1, for: 1s")
+    steps = ("fault: power-off, target: minion-2", "fault: cut, target: minion-1, for: 1s", "fault: slow-disk, target: minion-1, for: 1s")
     assert said(tmp_path, {"provider": provider}, *steps) == ""
 
 
@@ -53,7 +53,9 @@ def test_while_the_provider_is_open_only_what_none_can_is_refused(tmp_path: Path
 
 def test_every_fault_that_is_refused_is_named(tmp_path: Path) -> None:
     found = said(tmp_path, {"provider": "ssh"}, "fault: pause, target: minion-1", "name: second, fault: power-off, target: minion-1")
-    assert found == "pause-1: provider ssh can't pause a machine; second: provider ssh can't power-off a machine"
+    assert (
+        found == "timeline[0] (pause-1): provider ssh can't pause a machine; timeline[1] (second): provider ssh can't power-off a machine"
+    )
 
 
 def test_listed_machines_are_providers_ssh(tmp_path: Path) -> None:
@@ -66,7 +68,7 @@ def test_listed_machines_are_providers_ssh(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("step", "why"),
     [
-        ("fault: kill-container, target: minion-1", "kill-container-1: target: Invalid value"),
+        ("fault: kill-container, target: minion-1", "timeline[0] (kill-container-1): target: Invalid value"),
         ("fault: power-off, target: pod of web", "a fault of type power-off hits minion-1"),
         ("fault: delay, target: minion of pod of web", "parameters[time]: Required value"),
         ("fault: loss, target: minion-1, parameters: {share: 10}", "parameters[share]: Invalid value"),
