@@ -72,6 +72,9 @@ def run(file: Path, repetitions: int | None, out: Path | None, again: bool, juni
                 result = play(
                     read, folder, LabStages(lab, folder, read.images), progress, time.time, repetitions=repetitions or 0, again=again
                 )
+            except KeyboardInterrupt:
+                _tell_kept(folder)
+                raise
             finally:
                 _write_junit(folder, junit)
                 drawn = _draw(folder, folder / "report.html", folder / "figure.pdf")
@@ -155,6 +158,15 @@ def show(result: Result, folder: Path, output: str) -> None:
     if not result.verdicts:
         echo("The file has no hypothesis.")
     echo(f"{many(len(result.runs) - len(broken), 'repetition')} kept in {folder}.")
+
+
+def _tell_kept(folder: Path) -> None:
+    """Say how many repetitions a run that was broken off has left, and how it goes on."""
+    from labctl.experiments import folder as folders
+
+    if folders.exists(folder):
+        kept = [run for run in folders.read(folder, requests=False).runs if not run.broken]
+        echo(f"{many(len(kept), 'repetition')} kept in {folder}: the same command goes on from there", err=True)
 
 
 def _draw(folder: Path, html: Path, pdf: Path) -> str:

@@ -100,6 +100,7 @@ def test_a_hypothesis_that_does_not_hold_ends_with_1_and_ctrl_c_heals_and_keeps(
     assert process.wait(90 * PATIENCE) == 130, said()
     runs = result(lab, "never")["runs"]
     assert not runs[0]["broken"] and runs[1]["broken"] == "it was broken off" and runs[1]["requests"]
+    assert "1 repetition kept in never: the same command goes on from there" in said()
     as_before(lab)
     done = lab.labctl("experiment", "run", "never.yaml", "--repetitions", "1", "--out", "never", check=False)
     assert done.returncode == 1 and "does not hold: max of reaction < 1 us (measured " in done.stdout, done.stdout + done.stderr
