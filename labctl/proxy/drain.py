@@ -1,8 +1,9 @@
-"""Leaving in order: a terminating pod gets the condition `Drained` when every reachable minion sends new connections to the other endpoints.
+"""Leaving in order: a terminating pod gets the condition `Drained` when every minion sends new connections to the other endpoints.
 Its agent waits for that, but not for long. Where no other endpoint is ready, minions go on sending to it until it ends (KEP-1669).
 
 Who calls it: the Proxy, when a pod changes and when a minion has caught up. What flows: one patch of the pod's status, once.
-A minion that is fenced or not connected is not waited for: it sends nothing that could arrive, or nobody can make it stop.
+A minion that is fenced is not waited for, nor one that is silent (its Node is not Ready) and not connected: it sends nothing that could arrive. One whose
+connection alone was lost sends as before, and is waited for: it is connected again within moments, and the agent does not wait for ever.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class StatusWriter(Protocol):
 
 
 class Drain:
-    """`serves(pod)`: is it in the table? `reached()`: the sequence of the table that every reachable minion has at least."""
+    """`serves(pod)`: is it in the table? `reached()`: the sequence of the table that every minion has at least that sends."""
 
     def __init__(
         self,

@@ -77,6 +77,7 @@ class Minion:
         self.name, self.address, self.boot_id, self.zone = name, address, boot_id, zone
         self.facts: Facts | None = None
         self.fenced = False
+        self.ready = False  # its Node says so: its agent speaks to the API
         self.sequence = -1  # the table's sequence that this minion has
         self.dirty: set[str] = set()
         self.somebody_died = False  # a pod ended or a node was fenced: endpoints that have left already may be dead

@@ -96,7 +96,7 @@ class Proxy:
     @property
     def idle(self) -> bool:
         """Tell whether the table is settled and every connected minion has it."""
-        return not self._dirty and self._workers.idle and self._reached() >= self._sequence
+        return not self._dirty and self._workers.idle and all(m.fenced or m.sequence >= self._sequence for m in self._near.values())
 
     def programmed(self, service: str) -> Mapping[str, bool]:
         """Minion -> has it this Service's rules as the table is now? For `labctl why`."""
@@ -183,9 +183,10 @@ class Proxy:
             minion.forget()
             self._workers.wake(seen.key)
         fenced = any(taint.key == OUT_OF_SERVICE for taint in node.spec.taints)
-        if fenced != minion.fenced:
-            minion.fenced = fenced
-            if fenced:
+        if (fenced, node.ready) != (minion.fenced, minion.ready):
+            died = fenced and not minion.fenced
+            minion.fenced, minion.ready = fenced, node.ready
+            if died:
                 self._somebody_died()
             self._settle_soon(view)
 
@@ -322,9 +323,12 @@ class Proxy:
     # -- the minions -------------------------------------------------------------------------------------------------------------------
 
     def _reached(self) -> int:
-        """Return the sequence that every reachable minion has at least."""
-        reachable = [m.sequence for m in self._near.values() if not m.fenced]
-        return min(reachable, default=self._sequence)
+        """Return the sequence that every minion has at least whose pods may send something that arrives.
+
+        A minion without a connection is one of them while its agent speaks: it goes on with the rules that it has, until the connection is back.
+        """
+        sending = [m.sequence for m in self._minions.values() if (m.ready or m.name in self._near) and not m.fenced]
+        return min(sending, default=self._sequence)
 
     async def _work(self, name: str) -> None:
         minion = self._minions.get(name)

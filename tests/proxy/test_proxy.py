@@ -385,6 +385,69 @@ async def test_a_minion_that_is_away_is_not_waited_for(world, away):
     await world.until(lambda: drained(world, "a"))
 
 
+async def _leaving_while_both_are_lost(world):
+    """A pod leaves its Service while neither minion has a connection, though both agents speak."""
+    for number in (1, 2):
+        await world.minion(number)
+        await ready(world, f"minion-{number}", "True")
+    await world.pod("a")
+    await world.service("web")
+    await world.endpoints("web", A, B)
+    await world.settled()
+    for number in (1, 2):
+        world.helpers.lose(f"minion-{number}")
+    await world.client.delete("pods", "default/a")
+    await world.endpoints("web", B)
+    await quiet(world)
+    assert all(A[1] in world.helpers.minions[f"minion-{number}"].dump() for number in (1, 2))
+
+
+async def quiet(world) -> None:
+    """Return when what the drain had to write, if anything, is written: after writes that were asked for later."""
+    for name in ("later", "still-later", "last"):
+        await world.settled()
+        await world.pod(name)
+        await world.client.delete("pods", f"default/{name}", grace_s=0)
+    await world.settled()
+
+
+async def ready(world, minion: str, status: str) -> None:
+    await world.client.patch("nodes", minion, {"status": {"conditions": [{"type": "Ready", "status": status}]}}, "status")
+
+
+async def test_minions_that_lost_only_their_connection_send_to_a_leaving_pod_and_are_waited_for(world):
+    await _leaving_while_both_are_lost(world)
+    assert not drained(world, "a"), "nobody could tell them to send it nothing more"
+    world.helpers.reconnect("minion-1")
+    await quiet(world)
+    assert A[1] not in world.helpers.minions["minion-1"].dump() and not drained(world, "a")
+    world.helpers.reconnect("minion-2")
+    await world.until(lambda: drained(world, "a"))
+    assert A[1] not in world.helpers.minions["minion-2"].dump()
+
+
+async def test_minions_that_are_lost_are_not_waited_for_once_they_are_silent(world):
+    await _leaving_while_both_are_lost(world)
+    await ready(world, "minion-1", "Unknown")
+    await quiet(world)
+    assert not drained(world, "a")
+    await ready(world, "minion-2", "Unknown")
+    await world.until(lambda: drained(world, "a"))
+
+
+async def test_a_master_that_has_just_begun_waits_for_minions_that_are_not_connected_yet(world):
+    """They still have the rules that the master before it gave them."""
+    await world.minion(1)
+    world.helpers.lose("minion-1")
+    await ready(world, "minion-1", "True")
+    await world.pod("a")
+    await world.client.delete("pods", "default/a")
+    await quiet(world)
+    assert not drained(world, "a")
+    world.helpers.reconnect("minion-1")
+    await world.until(lambda: drained(world, "a"))
+
+
 # -- userspace mode ----------------------------------------------------------------------------------------------------------------------------
 
 
