@@ -12,7 +12,7 @@ import pytest
 
 from labctl.agent import linux
 from labctl.agent.cgroups import Cgroups
-from labctl.agent.faults import clock, disk, keeper, machine, main, processes, removal
+from labctl.agent.faults import burn, clock, disk, keeper, machine, main, processes, removal, request
 from labctl.agent.helper.check import Refused
 from labctl.agent.runtime.interface import ContainerSpec, SandboxSpec
 from labctl.agent.settings import Settings
@@ -209,6 +209,51 @@ async def test_memory_beyond_the_limit_ends_the_container(started):
     until(lambda: not group() and keeper.record("f1") is None, "the kernel ended the container, and the burn with it")
     until(lambda: started.runtime.pods("u1")["u1"].containers[0].exit_code == 137, "it was killed")
     run("burn-memory", "heal", **TARGET)
+
+
+@inside
+async def test_a_burn_whose_container_ends_before_it_is_watched_ends_with_it(started):
+    container = await started("sleep", "1000")
+    asked = request.parse({"type": "burn-cpu", "do": "inject", "fault": "f1", "parameters": TARGET}, SETTINGS)
+    told = []
+
+    def end_it():
+        os.kill(container.pid, signal.SIGKILL)
+        signal.pause()
+
+    burn._burn(asked, container, [end_it, signal.pause, signal.pause], lambda: told.append("ready"))
+    assert told and set(told) == {"ready"}
+    until(lambda: not group(), "none of its workers is left")
+    with pytest.raises(OSError, match="container app does not run any more"):
+        burn._burn(asked, container, [signal.pause], lambda: told.append("again"))
+    assert "again" not in told and not group()
+
+
+@pytest.mark.root
+def test_what_happens_after_a_keeper_was_ready_is_no_part_of_its_answer(monkeypatch, tmp_path):
+    monkeypatch.setattr(keeper, "RUN", str(tmp_path / "faults"))
+    undone = tmp_path / "undone"
+
+    def work(ready):
+        ready()
+        raise OSError("what it worked on has gone")
+
+    for _ in range(20):  # both may be read at once, or not
+        keeper.begin("f1", {}, work, lambda _found: undone.write_text(""))
+        until(lambda: undone.exists() and keeper.record("f1") is None, "it was undone")
+        undone.unlink()
+
+
+@pytest.mark.root
+def test_a_keeper_that_could_not_begin_says_why(monkeypatch, tmp_path):
+    monkeypatch.setattr(keeper, "RUN", str(tmp_path / "faults"))
+
+    def work(_ready):
+        raise OSError("no such container")
+
+    with pytest.raises(OSError, match="^no such container$"):
+        keeper.begin("f1", {}, work, lambda _found: None)
+    assert keeper.record("f1") is None
 
 
 def likeliness(container):

@@ -12,7 +12,7 @@ import os
 import select
 import signal
 import time
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from .. import linux
 from ..cgroups import MOUNT, Cgroups, machine_limits
@@ -44,9 +44,7 @@ def cpu(asked: Request) -> Sequence[str]:
     shares = [1.0] * int(cpus) + ([cpus % 1] if cpus % 1 else [])
 
     def work(ready: keeper.Ready) -> None:
-        workers = [keeper.worker(_groups(asked, container), lambda share=share: _spin(share)) for share in shares]  # type: ignore[misc]
-        ready()
-        _watch(container, workers, asked.for_s)
+        _burn(asked, container, [lambda share=share: _spin(share) for share in shares], ready)  # type: ignore[misc]
 
     _begin_once(asked, {}, work)
     return [f"{len(shares)} processes burn {cpus:g} CPUs in the control group of container {container.name}"]
@@ -85,10 +83,9 @@ def memory(asked: Request) -> Sequence[str]:
     kept = {"pid_first": container.pid, "ticks_first": linux.start_ticks(container.pid), "adjustment": adjustment}
 
     def work(ready: keeper.Ready) -> None:
-        _write(f"/proc/{container.pid}/oom_score_adj", KILL_ME_FIRST)
-        workers = [keeper.worker(_groups(asked, container), lambda: _fill(size // TAKERS)) for _ in range(TAKERS)]
-        ready()
-        _watch(container, workers, asked.for_s)
+        with contextlib.suppress(OSError):  # it has just ended, which _burn sees
+            _write(f"/proc/{container.pid}/oom_score_adj", KILL_ME_FIRST)
+        _burn(asked, container, [lambda: _fill(size // TAKERS)] * TAKERS, ready)
 
     _begin_once(asked, kept, work)
     of = f" of its limit of {limit >> 20} MiB" if limit else ""
@@ -167,22 +164,55 @@ def _groups(asked: Request, container: Container) -> List[str]:
     return [os.path.join(each, "cgroup.procs") for each in folders if os.path.isdir(each)]
 
 
-def _watch(container: Container, workers: List[int], for_s: float) -> None:
-    """Return when the container, every worker or the time has ended; no worker is left then."""
-    first = os.pidfd_open(container.pid)
-    watched = {os.pidfd_open(pid) for pid in workers}
-    until = time.monotonic() + for_s if for_s else None
+def _burn(asked: Request, container: Container, works: Sequence[Callable[[], None]], ready: keeper.Ready) -> None:
+    """Let a worker do each of these in the container's group until the container, every worker or the time has ended. No worker is left then.
+
+    The container may end before all workers have begun, as one does whose memory the first of them took: that is the end of the burn like any other.
+    """
+    first = _first_process(asked, container)
+    workers: List[int] = []
     try:
-        while watched:
-            left_s = None if until is None else max(0.0, until - time.monotonic())
-            ended = select.select([first, *watched], [], [], left_s)[0]
-            if not ended or first in ended:
-                return
-            watched -= set(ended)
+        for work in works:
+            workers.append(keeper.worker(_groups(asked, container), work))
+        ready()
+        _watch(first, workers, asked.for_s)
+    except OSError:
+        if not (workers and _ended(first)):
+            raise
+        ready()
     finally:
         for pid in workers:
             os.kill(pid, signal.SIGKILL)  # not reaped yet, so the number is still this worker's
             os.waitpid(pid, 0)
+
+
+def _first_process(asked: Request, container: Container) -> int:
+    """Return a descriptor of the container's first process. Raises OSError if it has ended, also if its number is another process's by now."""
+    gone = OSError(f"container {container.name} does not run any more")
+    try:
+        first = os.pidfd_open(container.pid)
+    except ProcessLookupError:
+        raise gone from None
+    found = containers.running(asked)
+    if found is None or found.id != container.id or _ended(first):
+        raise gone
+    return first
+
+
+def _ended(process: int) -> bool:
+    return bool(select.select([process], [], [], 0)[0])
+
+
+def _watch(first: int, workers: List[int], for_s: float) -> None:
+    """Return when the container's first process, every worker or the time has ended."""
+    watched = {os.pidfd_open(pid) for pid in workers}
+    until = time.monotonic() + for_s if for_s else None
+    while watched:
+        left_s = None if until is None else max(0.0, until - time.monotonic())
+        ended = select.select([first, *watched], [], [], left_s)[0]
+        if not ended or first in ended:
+            return
+        watched -= set(ended)
 
 
 def _read_int(path: str) -> int:

@@ -46,14 +46,20 @@ def kill(asked: Request) -> Sequence[str]:
 
     Containers that share their pod's namespace don't end that way, so the processes that are left in the container's group are killed too.
     """
+    ended = [f"container {asked.name('container')} had ended already"]
     container = running(asked)
     if container is None:
-        return [f"container {asked.name('container')} had ended already"]
-    descriptor = os.pidfd_open(container.pid)  # so that a pid which was given to another process is never hit
+        return ended
+    try:
+        descriptor = os.pidfd_open(container.pid)  # so that a pid which was given to another process is never hit
+    except ProcessLookupError:
+        return ended
     try:
         if running(asked) is None:
-            return [f"container {container.name} had ended already"]
+            return ended
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    except ProcessLookupError:
+        return ended
     finally:
         os.close(descriptor)
     for pid in processes(asked, container):

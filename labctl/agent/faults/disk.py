@@ -166,8 +166,12 @@ def _keep_slow(root: str, device: str, rates: Dict[str, int], for_s: float, read
         there = set(_groups(root))
         for folder in there - limited:
             for operation, rate in rates.items():
-                with contextlib.suppress(FileNotFoundError):  # it has just gone
+                try:
                     _write(_file(folder, operation), f"{device} {rate}")
+                except OSError:
+                    if os.path.isdir(folder):
+                        raise
+                    # else it has just gone: ENOENT, or ENODEV if its file was open already
         limited = there
         if first:
             first = False

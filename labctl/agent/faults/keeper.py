@@ -100,13 +100,13 @@ def _detach(fault: str, kept: Dict[str, Any], work: Callable[[Ready], None], und
             os._exit(0)
         os.setpgid(0, 0)
         ctypes.CDLL(None).prctl(_PR_SET_NAME, NAME, 0, 0, 0)
-        writing = _only_descriptor(writing)
+        teller = _Teller(_only_descriptor(writing))
         write_json(_path(fault), {**kept, "pid": os.getpid(), "ticks": linux.start_ticks(os.getpid())})
 
         try:
-            work(lambda: _tell(writing, "ready"))
+            work(lambda: teller.tell("ready"))
         except OSError as error:
-            _tell(writing, str(error))
+            teller.tell(str(error))
         finally:
             undo(kept)
             _forget(fault)
@@ -116,9 +116,18 @@ def _detach(fault: str, kept: Dict[str, Any], work: Callable[[Ready], None], und
         os._exit(0)
 
 
-def _tell(writing: int, text: str) -> None:
-    with contextlib.suppress(OSError):  # nobody listens any more
-        os.write(writing, text.encode()[:READY_BYTES_MAX])
+class _Teller:
+    """Tells whoever began the fault one thing: that it is ready, or why not. What comes later is nobody's: it would only be read as a part of the first."""
+
+    def __init__(self, writing: int) -> None:
+        self._writing = writing
+        self._told = False
+
+    def tell(self, text: str) -> None:
+        if not self._told:
+            self._told = True
+            with contextlib.suppress(OSError):  # nobody listens any more
+                os.write(self._writing, text.encode()[:READY_BYTES_MAX])
 
 
 def _only_descriptor(kept: int) -> int:
