@@ -12,6 +12,7 @@ KIND = "rooms.example.com"
 def configured(settings, **_):
     settings.persistence.finalizer = "example.com/caretaker"
     settings.networking.error_backoffs = [0.1]
+    settings.background.cancellation_polling = settings.execution.default_backoff = 1.0  # of kopf's own a minute each, as in owner.py
     pki = Path(os.environ["CARETAKER_PKI"])
     settings.admission.server = kopf.WebhookServer(
         addr="127.0.0.1", host="localhost", certfile=pki / "server.crt", pkeyfile=pki / "server.key", cafile=pki / "ca.crt"

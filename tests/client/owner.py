@@ -5,6 +5,12 @@ import kopf
 KIND = "shops.example.com"
 
 
+@kopf.on.startup()
+def settings_of(settings, **_):
+    """A timer that is at work when its object is to go is looked at again after a minute by kopf's own settings, unless something changes meanwhile."""
+    settings.background.cancellation_polling = settings.execution.default_backoff = 1.0
+
+
 @kopf.index(KIND)
 def colours(name, spec, **_):
     return {spec.get("colour", "none"): name}

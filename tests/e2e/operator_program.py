@@ -15,6 +15,12 @@ def log_in(**_):
     return kopf.ConnectionInfo(server=server, ca_path=str(TOKEN / "ca.crt"), token=(TOKEN / "token").read_text(), scheme="Bearer")
 
 
+@kopf.on.startup()
+def settings_of(settings, **_):
+    """A handler that met an API server which was away for a moment is called again soon: after a minute by kopf's own settings."""
+    settings.execution.default_backoff = 1.0
+
+
 async def ask(method, path, body, kind="application/json"):
     import ssl
 
