@@ -2,7 +2,8 @@
 
 A log is renamed by the agent (N.log to N.log.1) and replaced by conmon at its own bound, when a program writes faster than the agent looks. A reader can be slower
 than both. So a thread looks at the names many times a second and opens each new file; what is open can be read after its name is gone. If the reader falls behind
-by more files than are held open, or this process stood still, lines may be missing, and the reader is told so.
+by more files than are held open, or this process stood still, lines may be missing: unless the next file goes on at once where the last one ended, the
+reader is told so.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Successors:
     def __init__(self, path: str, last: Optional[BinaryIO]) -> None:
         self._path = path
         self._last = os.dup(last.fileno()) if last else -1
-        self._waiting: Deque[Tuple[BinaryIO, bool]] = deque()
+        self._waiting: Deque[Tuple[BinaryIO, float]] = deque()
         self._looked_at = time.monotonic()
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -84,8 +85,11 @@ class Successors:
         if self._last >= 0:
             os.close(self._last)
 
-    def next(self) -> Optional[Tuple[BinaryIO, bool]]:
-        """Return the file after the one that was read last, and whether lines may be missing before it. None if there is no later one yet."""
+    def next(self) -> Optional[Tuple[BinaryIO, float]]:
+        """Return the file after the one that was read last. None if there is no later one yet.
+
+        The number is 0, or files may have come and gone between the two: then it says when the one before was written to last.
+        """
         self.look()
         with self._lock:
             return self._waiting.popleft() if self._waiting else None
@@ -108,25 +112,26 @@ class Successors:
         if self._last >= 0 and newest == os.fstat(self._last).st_ino:
             return
         opened = open_all(self._path)
-        later, missing = self._later(opened)
+        later, since_s = self._later(opened)
         for file in opened:
             if file not in later:
                 file.close()
         for file in later:
-            self._waiting.append((file, missing))
-            missing = False
+            self._waiting.append((file, since_s))
+            since_s = 0.0
         if later:
             if self._last >= 0:
                 os.close(self._last)
             self._last = os.dup(later[-1].fileno())
 
-    def _later(self, opened: List[BinaryIO]) -> Tuple[List[BinaryIO], bool]:
+    def _later(self, opened: List[BinaryIO]) -> Tuple[List[BinaryIO], float]:
         """Return which of the files come after the last one known. If that one has lost its name, return those that were written to since."""
         if self._last < 0:
-            return opened, False
+            return opened, 0.0
         last = os.fstat(self._last)
         inodes = [_inode(each) for each in opened]
         if last.st_ino in inodes:
-            return opened[inodes.index(last.st_ino) + 1 :], False
+            return opened[inodes.index(last.st_ino) + 1 :], 0.0
         newer = [each for each in opened if os.fstat(each.fileno()).st_mtime_ns > last.st_mtime_ns]
-        return newer or opened[-1:], time.monotonic() - self._looked_at > UNSEEN_S
+        stood_still = time.monotonic() - self._looked_at > UNSEEN_S
+        return newer or opened[-1:], last.st_mtime if stood_still else 0.0

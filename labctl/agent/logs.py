@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import BinaryIO, Callable, Iterator, List, Optional, Tuple
 
-from .logfiles import Successors, open_all
+from .logfiles import UNSEEN_S, Successors, open_all
 from .times import parse
 
 FOLLOW_EVERY_S = 0.1
@@ -89,10 +89,14 @@ def _go_to_tail(files: List[BinaryIO], tail: int) -> None:
 def read(path: str, request: LogRequest, alive: Callable[[], bool], sleep: Callable[[float], None] = time.sleep) -> Iterator[bytes]:
     """Both streams' lines, in order. With `follow`, until the container is not `alive` and everything is read."""
     left = request.limit_bytes if request.limit_bytes is not None else 1 << 62
+    whole = True  # what was told last ended its line
     for line in _lines(path, request, alive, sleep):
         if request.since_s and line is not MISSING and parse(line.stamp.decode(errors="replace")) < request.since_s:
             continue
         text = _shown(line.stamp) + b" " + line.text if request.timestamps else line.text
+        if line is MISSING and not whole:
+            text = b"\n" + text  # the rest of the line before is missing, too
+        whole = line.whole
         yield text[:left]
         left -= len(text)
         if left <= 0:
@@ -131,24 +135,52 @@ def _whole_lines(file: BinaryIO) -> Iterator[Line]:
 
 def _followed(file: Optional[BinaryIO], later: Successors, alive: Callable[[], bool], sleep: Callable[[float], None]) -> Iterator[Line]:
     """Yield the lines of the newest file and of those that come after it, until the container is dead and everything is read."""
+    gap = _Gap()
     while True:
         last_look = not alive()
         if file:
-            yield from _so_far(file, last_look)
+            yield from gap.told_before(_so_far(file, last_look))
         found = later.next()
         if found:  # whoever wrote the old file has gone on to this one: what the old one holds now is all
             if file:
-                yield from _whole_lines(file)
+                yield from gap.told_before(_whole_lines(file))
                 file.close()
-            file, missing = found
-            if missing:
-                yield MISSING
+            file, since_s = found
+            gap.since_s = gap.since_s or since_s
         elif last_look:
             break
         else:
             sleep(FOLLOW_EVERY_S)
+    if gap.since_s:
+        yield MISSING
     if file:
         file.close()
+
+
+class _Gap:
+    """Between two files others may have come and gone. `since_s`: when the first of the two was written to last; 0 if there is no gap."""
+
+    def __init__(self) -> None:
+        self.since_s = 0.0
+
+    def told_before(self, lines: Iterator[Line]) -> Iterator[Line]:
+        """Yield these lines, and before the first of them that lines may be missing, unless it was written too soon for a whole file to have been between.
+
+        The container's clock is the machine's, which somebody may have moved: a line from long before proves nothing.
+        """
+        for line in lines:
+            if self.since_s and abs(_moment(line) - self.since_s) > UNSEEN_S:
+                yield MISSING
+            self.since_s = 0.0
+            yield line
+
+
+def _moment(line: Line) -> float:
+    """Return when the line was written, or 0 if it does not say so."""
+    try:
+        return parse(line.stamp.decode(errors="replace"))
+    except ValueError:
+        return 0.0
 
 
 def _so_far(file: BinaryIO, last_look: bool) -> Iterator[Line]:

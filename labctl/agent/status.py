@@ -45,8 +45,11 @@ def build(pod: Object, found: Pod, seen: Seen, now_s: float) -> Object:
     inits, mains, initialized = _statuses(pod, found, seen, now_s)
     phase = _phase(pod, found, seen, inits, mains, initialized)
     over = before.get("phase", "") in TERMINAL  # for good, whoever said so
-    if phase in TERMINAL and not over and not seen.failed and any("running" in each["state"] for each in inits):
-        phase = "Running"  # until the sidecars have ended, too (KEP-753)
+    held = phase in TERMINAL and not over and any(each.state is State.RUNNING for each in found.containers)
+    if (
+        held
+    ):  # no pod is over before all of its containers have ended, sidecars too (KEP-753): whoever is told so may give away what they use
+        phase = before.get("phase") or "Pending" if seen.failed else "Running"
     status: Object = {
         "phase": phase,
         "observedGeneration": pod["metadata"].get("generation", 0),
@@ -67,7 +70,7 @@ def build(pod: Object, found: Pod, seen: Seen, now_s: float) -> Object:
     if address:
         status.update(podIP=address, podIPs=[{"ip": address}])
     status.update(seen.resources.get("", {}))
-    if seen.failed:
+    if seen.failed and not held:
         status.update(reason=seen.failed[0], message=seen.failed[1])
     return status
 

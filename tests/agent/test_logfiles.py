@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from datetime import UTC, datetime
 
 import pytest
 
@@ -88,6 +89,35 @@ def test_a_reader_that_is_far_behind_is_told_that_lines_are_missing(tmp_path, mo
     got += list(reading)
     assert [each for each in got if each != logs.MISSING.text] == [b"0\n", b"1\n", b"2\n", b"3\n", b"11\n"]
     assert got[-2] == logs.MISSING.text, "a busy host may make it say so before, too"
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_reader_that_stood_still_breaks_no_line_that_goes_on_in_the_next_file(tmp_path, monkeypatch, lost):
+    """conmon writes what a program wrote so far as a piece, and goes on in another file. The reader looks too late to know that it is the next one."""
+    monkeypatch.setattr(logfiles, "LOOK_EVERY_S", 60.0)
+    monkeypatch.setattr(logfiles, "UNSEEN_S", 0.0)  # it stood still for longer than that
+    path = tmp_path / "0.log"
+    path.write_bytes(written(0, b"F", b"1\n") + written(0, b"P", b"2\n"))
+    os.utime(path, (WHEN_S, WHEN_S))
+
+    def sleep(_):
+        later = tmp_path / "later"
+        later.write_bytes(written(1 if lost else 0.1, b"F", b"3\n") + written(1, b"F", b"4\n"))
+        os.rename(later, path)
+        alive.clear()
+
+    alive = threading.Event()
+    alive.set()
+    told = b"".join(read(str(path), LogRequest(follow=True), alive.is_set, sleep))
+    assert told == (b"1\n2\n" + logs.MISSING.text + b"3\n4\n" if lost else b"1\n23\n4\n")
+
+
+WHEN_S = 1_767_366_245
+
+
+def written(after_s, tag, text):
+    """A line of a log, written so long after WHEN_S."""
+    return datetime.fromtimestamp(WHEN_S + after_s, UTC).isoformat(timespec="microseconds").encode() + b" stdout " + tag + b" " + text
 
 
 def test_a_log_that_is_rotated_while_it_is_opened_is_opened_whole(tmp_path, monkeypatch):

@@ -145,6 +145,28 @@ def test_a_deleted_pod_whose_containers_ended_is_over_whatever_its_policy():
     assert status_of(pod("Always"), ran(code=143), leaving=True)["phase"] == "Failed"
 
 
+@pytest.mark.parametrize("before", ["Pending", "Running"])
+def test_a_pod_that_failed_as_a_whole_is_told_so_when_all_its_containers_have_ended(before):
+    """Whoever learns that a pod is over gives what it used to others."""
+    failed = ("DeadlineExceeded", "it took too long")
+    the_pod = pod(names=("a", "b"), inits=("i",), status={"phase": before})
+    early = status_of(the_pod, ran("i", code=0), ran("a", code=143), ran("b"), failed=failed)
+    assert early["phase"] == before and "reason" not in early and "message" not in early
+    late = status_of(the_pod, ran("i", code=0), ran("a", code=143), ran("b", code=137), failed=failed)
+    assert (late["phase"], late["reason"], late["message"]) == ("Failed", *failed)
+    refused = status_of(pod(), sandbox=None, failed=("OutOfcpu", "no room"))
+    assert (refused["phase"], refused["reason"]) == ("Failed", "OutOfcpu"), "nothing ever ran"
+    again = status_of(pod(status={"phase": "Failed"}), ran(), failed=failed)
+    assert again["phase"] == "Failed", "no pod comes back from there"
+
+
+def test_a_pod_is_not_over_while_somebody_looks_into_it():
+    the_pod = pod("Never")
+    the_pod["spec"]["ephemeralContainers"] = [{"name": "look", "image": "busybox"}]
+    assert status_of(the_pod, ran(code=0), ran("look"))["phase"] == "Running"
+    assert status_of(the_pod, ran(code=0), ran("look", code=137))["phase"] == "Succeeded"
+
+
 def test_init_containers_come_first():
     the_pod = pod(inits=("i1", "i2"))
     status = status_of(the_pod, ran("i1", code=0), ran("i2"))
