@@ -130,7 +130,9 @@ class Images:
             raise ImageFailure("ErrImagePull", f"the lab's image store does not answer: {error}") from error
         missing = self._missing(manifest)
         try:
-            await asyncio.gather(*(self._fetch(blob) for blob in missing))
+            fetched = await asyncio.gather(*(self._fetch(blob) for blob in missing), return_exceptions=True)
+            for failure in filter(None, fetched):  # all have ended: none goes on beside the next try
+                raise failure
             await self._complete(manifest)
         except (Unreachable, Refused, BadLayer, OSError) as error:
             raise ImageFailure("ErrImagePull", f"failed to pull image {image!r}: {error}".replace("'", '"')) from error

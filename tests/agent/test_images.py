@@ -130,6 +130,24 @@ async def test_a_blob_that_is_not_what_was_promised_is_refused_and_leaves_nothin
     assert os.listdir(tmp_path / "layers") == [] and images.local("tiny:1") is None
 
 
+async def test_a_pull_that_fails_has_ended_with_all_that_it_fetches(images, store, tmp_path):
+    """Its layer is bad; its configuration still comes then."""
+    digest = store.add("tiny:1")
+    store.blobs[digest] = store.blobs[digest][:-1] + b"!"
+    stream, come = store.stream, asyncio.Event()
+
+    async def late(path):
+        if not path.endswith(digest):
+            asyncio.get_running_loop().call_later(0.1, come.set)
+            await come.wait()
+        return await stream(path)
+
+    store.stream = late
+    with pytest.raises(ImageFailure, match="not what its digest says"):
+        await images.ensure("tiny:1", "Always")
+    assert come.is_set() and os.listdir(tmp_path / "layers") == []
+
+
 async def test_more_bytes_than_promised_are_not_taken(images, store):
     digest = store.add("tiny:1")
     store.blobs[digest] += b"more" * 1000
