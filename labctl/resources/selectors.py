@@ -293,15 +293,15 @@ _FIELD_TERM = re.compile(r"(.*?)(!=|==|=)(.*)", re.DOTALL)
 
 
 @cached_if_short(1024)
-def parse_fields(text: str, supported: tuple[str, ...] = META_FIELDS) -> FieldSelector:
-    """Parses a field selector of a query. Raises ValueError in Kubernetes' words, also for a field by which the kind can't be selected."""
+def parse_fields(text: str, supported: tuple[str, ...] | None = META_FIELDS) -> FieldSelector:
+    """Parses a field selector of a query. Raises ValueError in Kubernetes' words, also for a field by which the kind can't be selected. None supports all."""
     terms = []
     for part in sorted(re.findall(r"(?:\\.|[^,\\])+", text, re.DOTALL)):
         match = _FIELD_TERM.match(part)
         if match is None:
             raise ValueError(f"invalid selector: '{text}'; can't understand '{part}'")
         name, value = match[1], _unescape(match[3])
-        if name not in supported:
+        if supported is not None and name not in supported:
             raise ValueError(_unsupported(name, supported))
         terms.append(FieldTerm(name, value, negated=match[2] == "!="))
     return FieldSelector(tuple(terms))

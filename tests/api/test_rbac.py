@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -14,6 +15,7 @@ RBAC = "/apis/rbac.authorization.k8s.io/v1"
 ROLES, BINDINGS = f"{RBAC}/namespaces/default/roles", f"{RBAC}/namespaces/default/rolebindings"
 CLUSTER_ROLES, CLUSTER_BINDINGS = f"{RBAC}/clusterroles", f"{RBAC}/clusterrolebindings"
 PODS = "/api/v1/namespaces/default/pods"
+CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
 GROUP = "rbac.authorization.k8s.io"
 ALICE = {"kind": "User", "apiGroup": GROUP, "name": "alice"}
 
@@ -100,6 +102,30 @@ async def test_what_rules_mean(api: ApiServer, method: str, path: str, allowed: 
     )
     code, said = await send(api, method, path, {} if method == "PUT" else None, who="alice")
     assert (code != 403) == allowed, said
+
+
+@pytest.mark.parametrize(
+    ("selector", "allowed"),
+    [
+        ("metadata.name=named", True),
+        ("metadata.name==named,metadata.namespace=default", True),
+        ("metadata.name=other", False),
+        ("metadata.name!=other", False),
+        ("metadata.namespace=default", False),
+        ("metadata.name=named/..", False),
+        ("metadata.name", False),
+        ("", False),
+    ],
+)
+async def test_a_rule_with_names_allows_lists_and_watches_of_one_name(api: ApiServer, selector: str, allowed: bool) -> None:
+    await bound(api, rule("list watch", "configmaps", resourceNames=["named"]))
+    query = urlencode({"fieldSelector": selector, "timeoutSeconds": 1})
+    for watch in ("", "&watch=true"):
+        code, said = await send(api, "GET", f"{CONFIG_MAPS}?{query}{watch}", who="alice")
+        assert (code == 200) == allowed, said
+    if selector == "metadata.name=other":
+        assert said["message"].startswith('configmaps "other" is forbidden: User "alice" cannot watch resource "configmaps"')
+    assert (await send(api, "DELETE", f"{CONFIG_MAPS}?{query}", who="alice"))[0] == 403
 
 
 async def test_groups_and_service_accounts_and_cluster_roles(api: ApiServer) -> None:

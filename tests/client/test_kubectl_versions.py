@@ -36,6 +36,26 @@ spec:
         properties:
           spec: {type: object, properties: {replicas: {type: integer, description: "How many."}}}
 """
+OPEN = """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: opens.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {plural: opens, singular: open, kind: Open}
+  versions:
+  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
+  - name: v1beta1
+    served: true
+    storage: false
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          free: {type: object, x-kubernetes-preserve-unknown-fields: true, properties: {named: {type: string}}}
+          maybe: {type: object, nullable: true, required: [named], properties: {named: {type: string}}}
+"""
 WEB = """
 apiVersion: v1
 kind: Service
@@ -153,6 +173,17 @@ def test_explain_and_kinds_of_ones_own(kubectl: Kubectl) -> None:
     assert "one" in kubectl.run("get", "crons") and "Name:         one" in kubectl.run("describe", "cron", "one")
     assert "crons" in kubectl.run("api-resources", "--api-group=example.com")
     kubectl.run("delete", "crd", "crons.example.com")
+
+
+def test_what_keeps_unknown_fields_or_may_be_null_is_not_taken_for_a_mistake(kubectl: Kubectl) -> None:
+    kubectl.run("apply", "-f", "-", stdin=OPEN)
+    kubectl.run("wait", "--for=condition=established", "crd/opens.example.com", "--timeout=10s")
+    of = {"kind": "Open", "metadata": {"name": "one"}}
+    kubectl.run("create", "-f", "-", stdin=json.dumps({"apiVersion": "example.com/v1", "any": {"b": [{"c": 1}]}, **of}))
+    assert kubectl.get("opens.v1.example.com", "one")["any"] == {"b": [{"c": 1}]}
+    more = {**of, "apiVersion": "example.com/v1beta1", "metadata": {"name": "two"}, "free": {"more": {"b": 1}}, "maybe": None}
+    kubectl.run("apply", "-f", "-", stdin=json.dumps(more))
+    kubectl.run("delete", "crd", "opens.example.com")
 
 
 def test_scale_roll_and_undo(kubectl: Kubectl) -> None:

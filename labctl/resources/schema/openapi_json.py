@@ -154,25 +154,45 @@ def _v3_node(node: Any) -> Any:
 
 
 def v2_node(node: Any) -> Any:
-    """Leaves out the known fields below a field that keeps unknown ones: kubectl, which checks objects by this document, takes all others for mistakes."""
-    return _closed(node, top=True) if isinstance(node, dict) and _keeps_unknown(node) else node
+    """Return a definition as kubectl can check objects by it, which takes every field that is not named for a mistake.
+
+    A kind that keeps unknown fields has none that are named. Below a field that keeps them, or that may be null, there is neither type nor fields, and such a
+    field is not required (apiextensions' rules for OpenAPI v2).
+    """
+    if not isinstance(node, dict) or not _is_open(node):
+        return node
+    if node.get(_KEEPS) is True:
+        return {"type": "object", **{key: node[key] for key in node if key == "x-kubernetes-group-version-kind"}}
+    return _closed(node)
 
 
-def _keeps_unknown(node: Any) -> bool:
+_KEEPS = "x-kubernetes-preserve-unknown-fields"
+
+
+def _is_open(node: Any) -> bool:
+    """Whether anything in it keeps unknown fields or may be null."""
     if isinstance(node, list):
-        return any(_keeps_unknown(child) for child in node)
+        return any(_is_open(child) for child in node)
     if not isinstance(node, dict):
         return False
-    return node.get("x-kubernetes-preserve-unknown-fields") is True or any(_keeps_unknown(child) for child in node.values())
+    return node.get(_KEEPS) is True or node.get("nullable") is True or any(_is_open(child) for child in node.values())
 
 
-def _closed(node: Any, *, top: bool = False) -> Any:
+def _closed(node: Any) -> Any:
     if isinstance(node, list):
         return [_closed(child) for child in node]
     if not isinstance(node, dict):
         return node
-    hidden = ("properties", "items") if node.get("x-kubernetes-preserve-unknown-fields") is True and not top else ()
-    return {key: _closed(child) for key, child in node.items() if key not in hidden}
+    keeps, nullable = node.get(_KEEPS) is True, node.get("nullable") is True
+    hidden = {"properties", "items"} if keeps or nullable else set()
+    if nullable or (keeps and node.get("type") in ("object", "array")):
+        hidden |= {"type", "nullable"}
+    closed = {key: _closed(child) for key, child in node.items() if key not in hidden}
+    fields = closed.get("properties")
+    if isinstance(fields, dict) and isinstance(node.get("required"), list):
+        given = node["properties"]
+        closed["required"] = [name for name in node["required"] if given.get(name, {}).get("nullable") is not True]
+    return closed
 
 
 def v2_operation(operation: Operation) -> dict[str, Any]:

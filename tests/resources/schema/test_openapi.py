@@ -22,6 +22,7 @@ from labctl.resources.kinds.apiextensions_v1.customresourcedefinition import Cus
 from labctl.resources.registry import builtin_registry
 from labctl.resources.schema.definitions import builtin_schema
 from labctl.resources.schema.openapi import Documents
+from labctl.resources.schema.openapi_json import v2_node
 from labctl.resources.schema.pieces import Document
 
 KINDS = list(builtin_registry())
@@ -55,6 +56,28 @@ def test_v2_is_closed() -> None:
     for reference in references(content):
         assert reference.removeprefix("#/definitions/") in content["definitions"]
     assert {"/api/v1/pods", "/api/v1/namespaces/{namespace}/pods/{name}/status"} <= content["paths"].keys()
+
+
+KEEPS = "x-kubernetes-preserve-unknown-fields"
+TEXT = {"type": "string"}
+
+
+@pytest.mark.parametrize(
+    ("node", "shown"),
+    [
+        ({"type": "object", KEEPS: True, "properties": {"a": TEXT}, "required": ["a"]}, {"type": "object"}),
+        ({"type": "object", "properties": {"a": {"type": "object", KEEPS: True, "properties": {"b": TEXT}}}}, {"type": "object", "properties": {"a": {KEEPS: True}}}),
+        ({"type": "object", "properties": {"a": {KEEPS: True}}}, {"type": "object", "properties": {"a": {KEEPS: True}}}),
+        ({"properties": {"a": {"type": "array", KEEPS: True, "items": TEXT}}}, {"properties": {"a": {KEEPS: True}}}),
+        (
+            {"type": "object", "required": ["a", "b"], "properties": {"a": {"type": "string", "nullable": True, "description": "x"}, "b": TEXT}},
+            {"type": "object", "required": ["b"], "properties": {"a": {"description": "x"}, "b": TEXT}},
+        ),
+        ({"properties": {"nullable": TEXT, "type": TEXT, "properties": TEXT}}, {"properties": {"nullable": TEXT, "type": TEXT, "properties": TEXT}}),
+    ],
+)  # fmt: skip
+def test_v2_leaves_out_what_old_kubectl_would_take_for_a_whole(node: dict[str, Any], shown: dict[str, Any]) -> None:
+    assert v2_node(node) == shown
 
 
 def test_operation_names_are_unique() -> None:
