@@ -278,6 +278,25 @@ async def test_a_pod_does_not_learn_who_asks(lab: Lab) -> None:
     assert not [name for name in headers if name.lower().startswith(("authorization", "impersonate"))]
 
 
+async def test_a_pod_hears_only_what_the_client_said(lab: Lab) -> None:
+    api, host, _ = lab
+    seen: list[dict[str, str]] = []
+
+    def answer(_line: str, headers: dict[str, str], _body: bytes) -> tuple[str, bytes]:
+        seen.append(headers)
+        return "200 OK", b""
+
+    host.ports[minions.POD_IP, 80] = minions.http(answer)
+    ours = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+    async with (
+        api.session() as http,
+        http.post("/api/v1/namespaces/default/pods/web/proxy/", data=b"{}", skip_auto_headers=ours) as answered,
+    ):
+        assert answered.status == 200, await answered.text()
+    (headers,) = seen
+    assert not {"accept", "accept-encoding", "content-type", "user-agent"} & {name.lower() for name in headers}
+
+
 @pytest.mark.parametrize("port", ["²", "99999", "9" * 5000, "٣", "-1"])
 async def test_a_port_that_is_none_is_said(lab: Lab, port: str) -> None:
     api, _, _ = lab

@@ -239,6 +239,7 @@ def test_it_is_told_who_asks_and_only_those_who_may_ask_it(labctl_api: Any, ward
     told = wardle.seen[-1]
     assert status == 200 and told["x-remote-user"] == [f"system:serviceaccount:{labctl_api.namespace}:default"]
     assert "system:masters" not in told["x-remote-group"] and "x-remote-extra-a" not in told and "authorization" not in told
+    assert "accept" not in told and "content-type" not in told, "a body whose type nobody said is JSON to it"
 
 
 def request(api: Any, path: str, headers: dict[str, str]) -> tuple[int, bytes]:

@@ -18,7 +18,7 @@ from labctl.api.aggregation.backends import Backends, Unavailable, words
 from labctl.api.aggregation.upgrades import upgraded, wants_upgrade
 from labctl.api.call import Call
 from labctl.api.settings import ApiSettings
-from labctl.api.streams.proxy import HOP_BY_HOP
+from labctl.api.streams.proxy import AS_ASKED, HOP_BY_HOP
 from labctl.errors import ApiError, LabctlError
 from labctl.resources import requestheader
 from labctl.resources.kinds.apiregistration_v1.apiservice import APIService
@@ -73,11 +73,18 @@ class Forward:
         backend = self._backends.find(one)
         connector, server_name = await self._backends.connector(one, backend)
         url = URL(f"https://{backend.host}:{backend.port}{call.request.raw_path}", encoded=True)
-        headers = sent_on(call)
         timeout = aiohttp.ClientTimeout(total=None if call.is_watch else TIMEOUT_S, connect=self._settings.dial_s)
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=timeout) as session:
             with call.connection.streaming():
-                asked = session.request(call.method, url, headers=headers, data=body, allow_redirects=False, server_hostname=server_name)
+                asked = session.request(
+                    call.method,
+                    url,
+                    headers=sent_on(call),
+                    data=body,
+                    allow_redirects=False,
+                    server_hostname=server_name,
+                    skip_auto_headers=AS_ASKED,
+                )
                 async with asked as answered:
                     response = web.StreamResponse(status=answered.status, reason=answered.reason)
                     for key, value in answered.headers.items():

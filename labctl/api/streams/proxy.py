@@ -31,6 +31,8 @@ OUR_OWN = ("authorization", "impersonate-")
 HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "host"}
 )
+AS_ASKED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+"""Headers that aiohttp would add: who is asked would take them for the client's words, as a body's type or the wish for a compressed answer."""
 _CHUNK = 64 << 10
 
 
@@ -91,7 +93,9 @@ class Proxy:
         headers = [(k, v) for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP and not k.lower().startswith(OUR_OWN)]
         headers.append(("X-Forwarded-Uri", call.path))
         body = request.content if request.can_read_body else None
-        async with session.request(call.method, url, headers=headers, data=body, allow_redirects=False) as answered:
+        async with session.request(
+            call.method, url, headers=headers, data=body, allow_redirects=False, skip_auto_headers=AS_ASKED
+        ) as answered:
             response = web.StreamResponse(status=answered.status, reason=answered.reason)
             page = await _page(call, backend, answered)
             for key, value in answered.headers.items():
