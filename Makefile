@@ -4,6 +4,7 @@
 # make test-in-vm  scenarios on namespace machines inside a virtual machine: systemd, cgroup version 2, a kernel with modules; as root
 # make boxes  what make test-vm fetches and builds first: packages, and the box of virtual machines; as root
 # make bench-vm what virtual machines cost, measured there
+# make conformance  Kubernetes' own end-to-end tests against a lab of namespace machines; as root, about an hour
 # make derive what is generated from Kubernetes' definitions: after a kind was added
 # make setup  what the demo needs                        make develop what tests, checks and bench need besides
 
@@ -13,7 +14,7 @@ BIN    := $(VENV)/bin
 # Scenarios wait more than they compute: two processes of tests more than there are processors.
 WORKERS ?= $(shell expr $$(nproc) + 2)
 
-.PHONY: derive demo test test-vm test-in-vm boxes check bench bench-vm setup develop clean
+.PHONY: derive demo test test-vm test-in-vm boxes check bench bench-vm conformance setup develop clean
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -41,6 +42,9 @@ derive: develop
 	$(BIN)/python tools/derive_schema.py
 	$(BIN)/python tools/derive_protobuf.py
 	$(BIN)/python -m tools.derive_kinds
+
+conformance: develop
+	$(BIN)/python -m tools.conformance $(if $(FOCUS),--focus '$(FOCUS)')
 
 bench: develop
 	$(BIN)/python -m bench

@@ -159,7 +159,7 @@ class NodeKeeper:
             "kind": "Node",
             "metadata": {"name": self._settings.node, "labels": labels},
             "spec": {},
-            "status": self._status([]),
+            "status": self._status({}),
         }
         try:
             self._node = await self._api.create("/api/v1/nodes", wanted)
@@ -178,13 +178,15 @@ class NodeKeeper:
             self.cidr = cidr
             self._ranged(cidr)
 
-    def _status(self, before: List[Object]) -> Object:
+    def _status(self, before: Object) -> Object:
+        """Return the status as it should be, for one that stands."""
+        more, gone = _extended(before)
         not_ready = "" if self.cidr else "container runtime network not ready: no podCIDR assigned"
         return {
             "addresses": [{"type": "InternalIP", "address": self._address}, {"type": "Hostname", "address": self._settings.node}],
-            "allocatable": self.allocatable,
-            "capacity": self.capacity,
-            "conditions": conditions(before, pressures(self._settings), not_ready, time.time()),
+            "allocatable": {**self.allocatable, **more, **gone},
+            "capacity": {**self.capacity, **more},
+            "conditions": conditions(before.get("conditions") or [], pressures(self._settings), not_ready, time.time()),
             "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
             "images": self._images(),
             "nodeInfo": self._info,
@@ -193,7 +195,7 @@ class NodeKeeper:
     async def report(self, always: bool = False) -> None:
         """Tell the Node's status if it changed, or `always`. Raises Unreachable, Refused."""
         before = self._node.get("status") or {}
-        wanted = self._status(before.get("conditions") or [])
+        wanted = self._status(before)
         if always or _shape(before) != _shape(wanted):
             self._node = await self._api.patch(self._path + "/status", {"status": wanted})
             self._see_range()
@@ -276,6 +278,19 @@ class NodeKeeper:
             annotations[HEARD] = heard
         rest = {key: value for key, value in metadata.items() if key != "annotations"}
         return {**rest, **({"annotations": annotations} if annotations else {})}
+
+
+def _extended(status: Object) -> Tuple[Dict[str, str], Dict[str, None]]:
+    """Return the extended resources that somebody wrote into the node's capacity, which pods get as they are, and nothing for those that were taken out again.
+
+    As the kubelet does it (Kubernetes' documentation, "Advertise Extended Resources for a Node").
+    """
+    more = {name: amount for name, amount in (status.get("capacity") or {}).items() if _is_extended(name)}
+    return more, {name: None for name in status.get("allocatable") or {} if _is_extended(name) and name not in more}
+
+
+def _is_extended(name: str) -> bool:
+    return "/" in name and "kubernetes.io/" not in name
 
 
 def _revision(node: Object) -> int:

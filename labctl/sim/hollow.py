@@ -17,6 +17,7 @@ from labctl.reconcile.plan import Key
 from labctl.resources.kinds.coordination_v1.lease import HEARD
 from labctl.resources.kinds.core_v1.persistentvolume import LOCAL_DATA, PersistentVolume
 from labctl.resources.kinds.core_v1.pod_view import Pod
+from labctl.resources.kinds.core_v1.resource_rules import extended
 from labctl.resources.kinds.shared import condition_status
 from labctl.resources.plurals import LEASES, VOLUMES
 from labctl.sim.containers import KILLED, Began, Containers, Running
@@ -165,9 +166,18 @@ class HollowNode:
             await client.patch(LEASES, key, {"spec": spec, **({"metadata": {"annotations": heard}} if heard else {})})
 
     def node_seen(self, node: Any) -> None:
-        """Reports the node's status again, because the API has another one."""
-        if self.speaks and node is not None and not node.ready and node.status.node_info.boot_id == self.boot_id:
+        """Reports the node's status again, because the API has another one. Extended resources of the capacity are for the pods, as an agent does it."""
+        if not self.speaks or node is None or node.status.node_info.boot_id != self.boot_id:
+            return
+        if not node.ready:
             self.spawn(self._write(self._register))
+            return
+        wanted, given = (
+            {name: amount for name, amount in of.items() if extended(name)} for of in (node.status.capacity, node.status.allocatable)
+        )
+        if wanted != given:
+            told = {"status": {"allocatable": {**dict.fromkeys(given), **wanted}}}
+            self.spawn(self._write(lambda: self._fleet.client.patch("nodes", self.name, told, "status")))
 
     def pod_seen(self, pod: Pod) -> None:
         """Handles a change of one of this node's pods."""

@@ -194,6 +194,18 @@ async def test_the_node_tells_what_it_is(lab):
 
 
 @inside
+async def test_extended_resources_of_the_capacity_are_for_pods(lab):
+    """Kubernetes' documentation, "Advertise Extended Resources for a Node"; and taken away again."""
+    await lab.until("/api/v1/nodes/m1", ready)
+    for said, seen in (('"5"', "5"), ('"7"', "7"), ("null", None)):
+        await lab.api.kubectl(
+            "patch", "node", "m1", "--subresource=status", "-p", f'{{"status":{{"capacity":{{"example.com/dongle":{said}}}}}}}'
+        )
+        node = await lab.until("/api/v1/nodes/m1", lambda found: found["status"]["allocatable"].get("example.com/dongle") == seen)
+        assert node["status"]["capacity"].get("example.com/dongle") == seen and "memory" in node["status"]["allocatable"]
+
+
+@inside
 async def test_ready_is_given_back_when_the_master_took_it(lab):
     await lab.api.kubectl(
         "patch",

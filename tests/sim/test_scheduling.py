@@ -54,6 +54,26 @@ def shy(name, replicas, **more):
     return made
 
 
+def test_a_pod_waits_for_an_extended_resource_and_its_end_makes_room():
+    async def story(world):
+        asks = {"resources": {"requests": {"example.com/dongle": "3"}, "limits": {"example.com/dongle": "3"}}}
+        for name in ("first", "second"):
+            made = pod(name)
+            made["spec"]["containers"][0] |= asks
+            await world.client.create("pods", made)
+        await world.client.patch("nodes", "minion-2", {"status": {"capacity": {"example.com/dongle": "5"}}}, "status")
+        await until(
+            world, lambda: [each.spec.node_name for each in world.client.list("pods") if each.ready] == ["minion-2"], "one has room"
+        )
+        (runs,) = [each.metadata.name for each in world.client.list("pods") if each.ready]
+        await world.client.delete("pods", f"default/{runs}")
+        await until(
+            world, lambda: [each.metadata.name != runs for each in world.client.list("pods") if each.ready] == [True], "so has the other"
+        )
+
+    lived(story)
+
+
 def test_a_node_dies_and_the_replica_waits_for_another_one():
     async def story(world):
         await world.client.create(DEPLOYMENTS, shy("web", 3))

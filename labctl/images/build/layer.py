@@ -26,9 +26,9 @@ class Layer:
     def link(self, path: str, target: str) -> None:
         self._put(path, tarfile.SYMTYPE, 0o777, target=target)
 
-    def file(self, path: str, source: Path) -> None:
-        """Add a file. If `source` is a link, the file that it leads to is added, because the image does not need the packages' links."""
-        self._put(path, tarfile.REGTYPE, source.stat().st_mode & 0o777, content=source.resolve())
+    def file(self, path: str, source: Path, mode: int | None = None) -> None:
+        """Add a file, with its own mode or another. If `source` is a link, the file that it leads to is added: the image does not need the packages' links."""
+        self._put(path, tarfile.REGTYPE, source.stat().st_mode & 0o777 if mode is None else mode, content=source.resolve())
 
     def write(self, out: IO[bytes]) -> None:
         with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:

@@ -19,7 +19,7 @@ from labctl.resources.custom.openapi import definitions
 from labctl.resources.custom.schema import Node, drop_nulls, fill
 from labctl.resources.custom.validate import validate
 from labctl.resources.generic import GenericObject
-from labctl.resources.kind import Column, FieldError, Kind, Object, ScalePaths, Subresource
+from labctl.resources.kind import KEEPS_METADATA, Column, FieldError, Kind, Object, ScalePaths, Subresource
 from labctl.resources.kinds.apiextensions_v1.customresourcedefinition import CustomResourceDefinition, PrinterColumn, Version
 from labctl.resources.webhooks import NoWebhooks, Webhooks
 
@@ -106,7 +106,7 @@ def _subresources(version: Version) -> tuple[tuple[Subresource, ...], bool]:
         found.append(Subresource("scale", ("get", "patch", "update"), kind="Scale", group="autoscaling", version="v1"))
     has_status = version.subresources.status is not None
     if has_status:
-        found.append(Subresource("status", ("get", "patch", "update")))
+        found.append(Subresource("status", ("get", "patch", "update"), keeps=KEEPS_METADATA))
     return tuple(found), has_status
 
 

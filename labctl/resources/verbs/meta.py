@@ -20,7 +20,6 @@ _KEPT = ("name", "generateName", "namespace", "uid", "creationTimestamp", "delet
 _MAY_BE_EMPTY = ("labels", "annotations", "finalizers", "ownerReferences", "generateName")
 _STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
 _ANY_FINALIZER = ("admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io")
-_KEPT_BY_STATUS = ("finalizers", "ownerReferences")
 _UUID_FREE = ~(0xF << 76 | 0x3 << 62)  # the bits of a UUID that its version and its variant leave free
 _UUID_FIXED = 0x4 << 76 | 0x2 << 62
 
@@ -88,9 +87,9 @@ def refuse_other_name(metadata: dict[str, Any], name: str) -> None:
         raise failures.bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
 
 
-def keep_all_but_labels(new: Object, old: Object) -> None:
-    """Restores metadata after a write of the status, which may change labels and annotations only."""
-    _keep(_KEPT_BY_STATUS, new["metadata"], old["metadata"])
+def keep_some(new: Object, old: Object, names_: tuple[str, ...]) -> None:
+    """Restores what of the metadata a write of the status can't change."""
+    _keep(names_, new["metadata"], old["metadata"])
 
 
 def keep_all(new: Object, old: Object) -> None:

@@ -2,7 +2,7 @@
 
 An answer has at most ten, and only people get them: components and agents can't read them.
 A kind's `acts_on` holds dotted paths, each with everything below it; a field outside gets a warning where it is set to something that is not empty,
-not what the server would fill in, and not there already.
+not what the server would fill in, and not there already. `*/*` stands for every name with a domain, such as that of an extended resource.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from labctl.resources.verbs.context import Context
 
 Tree = dict[str, Any]
 _EVERYTHING: Tree = {}
+_QUALIFIED = "*/*"
 _ALWAYS = ("kind", "apiVersion", "metadata", "status")
 
 
@@ -68,7 +69,7 @@ def acts_on_tree(kind: Kind) -> Tree:
 def _outside(tree: Tree, new: Object, old: Any, path: str, steps: tuple[str | int, ...]) -> Iterator[tuple[str, tuple[str | int, ...]]]:
     before = old if isinstance(old, dict) else {}
     for name, value in new.items():
-        below = tree.get(name)
+        below = tree.get(name, tree.get(_QUALIFIED) if "/" in name else None)
         if not value or below == _EVERYTHING:
             continue
         at, was = f"{path}.{name}" if path else name, before.get(name)

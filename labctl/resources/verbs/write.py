@@ -34,6 +34,7 @@ _PARTS = {
     "binding": ("spec", "status"),
     "finalize": ("spec",),
 }  # the part that a subresource may write; scale writes the spec, like an ordinary update
+_PLAIN = Subresource("", ())
 
 Change = Callable[[Object], tuple[Object, Sequence[str]]]
 """Takes a fresh dict of the current object, and returns the new object (it may be the same dict) and warnings."""
@@ -195,7 +196,8 @@ def restrict_and_validate(ctx: Context, kind: Kind, namespace: str, name: str, n
     meta.keep_immutable(kind, namespace, name, new, old)
     keep_zeros(ctx.schema.type_of(kind.group, kind.version, kind.kind), new, old)
     if subresource in _PARTS:
-        meta.keep_all_but_labels(new, old)
+        written = next((sub for sub in kind.subresources if sub.name == subresource), _PLAIN)
+        meta.keep_some(new, old, written.keeps)
         _only(new, old, *_PARTS[subresource])
         errors: list[FieldError] = []
         if new["metadata"] != old["metadata"]:
@@ -204,7 +206,7 @@ def restrict_and_validate(ctx: Context, kind: Kind, namespace: str, name: str, n
         if kind.decoder is not None:  # a custom kind's schema describes its status, too
             kind.defaults(new)
             errors += kind.validate(new, old)
-        errors += next((sub.validate(new, old) for sub in kind.subresources if sub.name == subresource), ())
+        errors += written.validate(new, old)
         if errors:
             raise failures.invalid(kind, name, errors)
         return

@@ -10,6 +10,7 @@ import pytest
 
 from labctl.errors import ApiError
 from labctl.resources.service import SYSTEM, WriteOptions, WriteResult
+from labctl.sim.objects import deployment
 from tests.resources.conftest import Lab, controller, pod
 
 
@@ -147,3 +148,27 @@ async def test_a_negative_scale_is_refused(lab: Lab) -> None:
     assert caught.value.message == (
         'Scale.autoscaling "web" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0'
     )
+
+
+@pytest.mark.parametrize(
+    ("plural", "kept"),
+    [("replicationcontrollers", set()), ("deployments.apps", {"labels"}), ("volumeattachments.storage.k8s.io", {"labels", "annotations"})],
+)
+async def test_the_metadata_that_a_write_of_the_status_can_not_change(lab: Lab, plural: str, kept: set[str]) -> None:
+    """A Deployment's labels stay what they were, other kinds keep all of their metadata, and most take what is sent."""
+    attachment = {"attacher": "example.com", "nodeName": "minion-1", "source": {"persistentVolumeName": "disk"}}
+    made = {
+        "replicationcontrollers": controller(),
+        "deployments.apps": deployment("web", 1),
+        "volumeattachments.storage.k8s.io": {"metadata": {"name": "web"}, "spec": attachment},
+    }[plural]
+    made["metadata"] |= {"labels": {"who": "first"}, "annotations": {"who": "first"}}
+    await lab.create(plural, made)
+    name = made["metadata"]["name"]
+    changed = {"metadata": {"labels": {"who": "second"}, "annotations": {"who": "second"}, "finalizers": ["example.com/x"]}}
+    await lab.patch(plural, name, changed, subresource="status")
+    found = lab.get(plural, name)
+    assert found
+    for field in ("labels", "annotations"):
+        assert found["metadata"][field] == {"who": "first" if field in kept else "second"}
+    assert "finalizers" not in found["metadata"]

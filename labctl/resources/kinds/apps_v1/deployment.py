@@ -184,7 +184,7 @@ KIND = Kind(
     columns=COLUMNS,
     subresources=(
         Subresource("scale", ("get", "patch", "update"), kind="Scale", group="autoscaling", version="v1"),
-        Subresource("status", ("get", "patch", "update")),
+        Subresource("status", ("get", "patch", "update"), keeps=("labels", "finalizers", "ownerReferences")),
     ),
     has_status=True,
     has_generation=True,

@@ -17,6 +17,7 @@ _CONTAINER = (
     "lifecycle.stopSignal",
     "name",
     "ports",
+    "resources.limits.*/*",  # extended resources, whose requests are the same
     "resources.limits.cpu",
     "resources.limits.memory",
     "resizePolicy",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.generic import GenericObject
-from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults
+from labctl.resources.kind import KEEPS_METADATA, Column, FieldError, Kind, Object, Subresource, TypeDefaults
 from labctl.resources.kinds.inert import at, stored_only
 
 NO_LEVELS = "labctl stores this object, but its API treats all requests alike: it has no priority levels"
@@ -159,7 +159,7 @@ KIND = Kind(
         AGE,
         Column("MissingPL", _missing, description="Whether the level does not exist."),
     ),
-    subresources=(Subresource("status", ("get", "patch", "update")),),
+    subresources=(Subresource("status", ("get", "patch", "update"), keeps=KEEPS_METADATA),),
     has_status=True,
     has_generation=True,
     prepare=prepare,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.generic import GenericObject
-from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults
+from labctl.resources.kind import KEEPS_METADATA, Column, FieldError, Kind, Object, Subresource, TypeDefaults
 from labctl.resources.kinds.flowcontrol_v1.flowschema import NO_LEVELS, prepare
 from labctl.resources.kinds.inert import at, stored_only
 
@@ -103,7 +103,7 @@ KIND = Kind(
         _number("QueueLengthLimit", "How many requests wait in a queue.", "spec.limited.limitResponse.queuing.queueLengthLimit"),
         AGE,
     ),
-    subresources=(Subresource("status", ("get", "patch", "update")),),
+    subresources=(Subresource("status", ("get", "patch", "update"), keeps=KEEPS_METADATA),),
     has_status=True,
     has_generation=True,
     prepare=prepare,

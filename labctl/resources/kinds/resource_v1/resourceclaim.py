@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.generic import GenericObject
-from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults
+from labctl.resources.kind import KEEPS_METADATA, Column, FieldError, Kind, Object, Subresource, TypeDefaults
 from labctl.resources.kinds.inert import fixed, stored_only
 from labctl.resources.kinds.resource_v1.requests import DEFAULTS, NO_DEVICES, claim_errors
 
@@ -37,7 +37,7 @@ KIND = Kind(
     namespaced=True,
     view=GenericObject,
     columns=(NAME, Column("State", _state, description="Whether it has its devices."), AGE),
-    subresources=(Subresource("status", ("get", "patch", "update")),),
+    subresources=(Subresource("status", ("get", "patch", "update"), keeps=KEEPS_METADATA),),
     has_status=True,
     prepare=prepare,
     validate=validate,

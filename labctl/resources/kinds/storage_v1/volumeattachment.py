@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.generic import GenericObject
-from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource
+from labctl.resources.kind import KEEPS_METADATA, Column, FieldError, Kind, Object, Subresource
 from labctl.resources.kinds.core_v1 import persistentvolume_rules
 from labctl.resources.kinds.inert import at, fixed, stored_only
 from labctl.resources.kinds.storage_v1.csidriver import NO_DRIVERS
@@ -54,7 +54,7 @@ KIND = Kind(
         Column("Attached", at("status.attached", "false"), type="boolean", description="Whether it is attached."),
         AGE,
     ),
-    subresources=(Subresource("status", ("get", "patch", "update")),),
+    subresources=(Subresource("status", ("get", "patch", "update"), keeps=KEEPS_METADATA),),
     has_status=True,
     prepare=prepare,
     validate=validate,
