@@ -1,6 +1,7 @@
 """DaemonSets in a whole world in virtual time."""
 
 import asyncio
+import json
 
 from labctl.sim.objects import daemon_set
 from tests.sim.test_deployments import Fence, image, lived
@@ -51,6 +52,8 @@ def test_one_pod_on_every_node():
         assert nodes(world) == ["minion-1", "minion-2", "minion-3"]
         [revision] = world.client.list(REVISIONS)
         assert revision.revision == 1 and revision.metadata.controller.kind == "DaemonSet"
+        as_go_writes_it = json.dumps(json.loads(bytes(revision.data)), sort_keys=True, separators=(",", ":"))
+        assert bytes(revision.data).decode() == as_go_writes_it, "clients compare the bytes"
         assert all(p.metadata.labels["controller-revision-hash"] in revision.metadata.name for p in alive(world))
 
     lived(story)

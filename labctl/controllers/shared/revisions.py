@@ -72,7 +72,8 @@ def superfluous(known: Sequence[ControllerRevision], used: Collection[str], limi
 
 
 def _revision(of: OwnerKind, owner: Any, name: str, number: int) -> Create:
-    template = {**msgspec.json.decode(owner.spec.template), "$patch": "replace"}
+    # Kubernetes' clients compare these bytes with those that they make themselves, in which keys are sorted.
+    data = msgspec.json.encode({"spec": {"template": {**msgspec.json.decode(owner.spec.template), "$patch": "replace"}}}, order="sorted")
     labels = {**owner.spec.pod_template().metadata.labels, REVISION_LABEL: word(owner, name)}
     metadata = {"name": name, "namespace": owner.metadata.namespace, "labels": labels, "ownerReferences": [of.reference(owner)]}
     kept = ("kubectl.kubernetes.io/last-applied-configuration",)
@@ -81,7 +82,7 @@ def _revision(of: OwnerKind, owner: Any, name: str, number: int) -> Create:
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
         "metadata": metadata,
-        "data": {"spec": {"template": template}},
+        "data": msgspec.json.decode(data),
         "revision": number,
     }
     return Create(REVISIONS, whole, f"created by {of.named(owner)} for its template of now")
