@@ -1,4 +1,7 @@
-"""A container's environment, as the kubelet makes it: services, envFrom, env with $(VAR) expansion, ConfigMaps, Secrets, the pod's own fields. Pure, but for `Sources`."""
+"""A container's environment, as the kubelet makes it: services, envFrom, env with $(VAR) expansion, ConfigMaps, Secrets, the pod's own fields.
+
+Pure, but for objects that are fetched and files of volumes.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional
 
-from . import quantities
+from . import envfiles, quantities
 
 Object = Dict[str, Any]
 Fetch = Callable[[str, str, str], Awaitable[Optional[Object]]]
@@ -87,14 +90,17 @@ def decoded(found: Object, kind: str) -> Dict[str, bytes]:
     return {**plain, **{key: base64.b64decode(value) for key, value in (found.get("binaryData") or {}).items()}}
 
 
-async def build(pod: Object, container: Object, facts: PodFacts, fetch: Fetch, services: Mapping[str, str]) -> Dict[str, str]:
-    """Name -> value, in order. Raises ConfigError."""
+async def build(
+    pod: Object, container: Object, facts: PodFacts, fetch: Fetch, services: Mapping[str, str], volumes: Mapping[str, str]
+) -> Dict[str, str]:
+    """Name -> value, in order. `volumes` has the folder of each of the pod's volumes. Raises ConfigError."""
     namespace = pod["metadata"]["namespace"]
     values: Dict[str, str] = dict(services)
     for source in container.get("envFrom") or ():
         values.update(await _from_object(source, namespace, fetch))
     for entry in container.get("env") or ():
-        value = await _value(entry, pod, container, facts, fetch, values)
+        file = (entry.get("valueFrom") or {}).get("fileKeyRef")
+        value = await _of_file(file, volumes) if file else await _value(entry, pod, container, facts, fetch, values)
         if value is not None:
             values[entry["name"]] = value
     return values
@@ -122,6 +128,19 @@ async def _value(entry: Object, pod: Object, container: Object, facts: PodFacts,
     if source.get("configMapKeyRef") or source.get("secretKeyRef"):
         return await _key(source, pod["metadata"]["namespace"], fetch)
     raise ConfigError(f"env {entry['name']}: this source of a value is not supported")
+
+
+async def _of_file(source: Object, volumes: Mapping[str, str]) -> Optional[str]:
+    volume, path, key = source["volumeName"], source["path"], source["key"]
+    if volume not in volumes:
+        raise ConfigError(f'cannot find the volume "{volume}" referenced by FileKeyRef')
+    try:
+        value = await envfiles.read(volumes[volume], path, key)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"couldn't parse env file: {error}") from error
+    if value is None and not source.get("optional"):
+        raise ConfigError(f'environment variable key "{key}" not found in file "{path}"')
+    return value
 
 
 async def _key(source: Object, namespace: str, fetch: Fetch) -> Optional[str]:

@@ -117,7 +117,7 @@ async def start(
     facts = PodFacts(pod_address(found, tools.host_ip), tools.host_ip, tools.allocatable)
     reference = of_pod(pod, name)
     try:
-        env = await environment.build(pod, container, facts, tools.fetch, await service_variables(tools, pod))
+        env = await environment.build(pod, container, facts, tools.fetch, await service_variables(tools, pod), paths)
         log_path = os.path.join(tools.logs_dir(pod), name, f"{attempt}.log")
         message = _message_file(tools, uid, name, attempt)
         files = podfiles.write(

@@ -1,3 +1,4 @@
+import asyncio
 import base64
 
 import pytest
@@ -14,12 +15,12 @@ def pod(**container):
     }
 
 
-async def made(objects=None, services=None, **container):
+async def made(objects=None, services=None, volumes=None, **container):
     async def fetch(kind, namespace, name):
         return (objects or {}).get((kind, name))
 
     the_pod = pod(**container)
-    return await build(the_pod, the_pod["spec"]["containers"][0], FACTS, fetch, services or {})
+    return await build(the_pod, the_pod["spec"]["containers"][0], FACTS, fetch, services or {}, volumes or {})
 
 
 @pytest.mark.parametrize(
@@ -105,3 +106,51 @@ async def test_services_are_there_and_the_pods_own_words_win():
 
 def test_headless_services_have_no_variables():
     assert of_services([{"metadata": {"name": "h"}, "spec": {"clusterIP": "None", "ports": [{"port": 80}]}}]) == {}
+
+
+def from_file(key="A", path="all.env", **source):
+    return {"name": "X", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": path, "key": key, **source}}}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("A='1'", "1"),
+        ("# A='0'\n\n  A = 'one # two'  \nB='2'\n", "one # two"),
+        ("M='line1\nA=2'\nA='\\n$B \"'", '\\n$B "'),
+        ("A=''", ""),
+    ],
+)
+async def test_a_variable_from_a_file_of_a_volume(tmp_path, text, value):
+    (tmp_path / "all.env").write_text(text)
+    assert await made(env=[from_file()], volumes={"v": str(tmp_path)}) == {"X": value}
+
+
+@pytest.mark.parametrize("text", ["A=1", 'A="1"', "A='1''2'", "A='1'$B", "A='1", "A", "='1'", "B=1\nA='1'"])
+async def test_a_file_of_another_form_starts_no_container(tmp_path, text):
+    (tmp_path / "all.env").write_text(text)
+    with pytest.raises(ConfigError, match="couldn't parse env file: invalid environment variable format at line 1"):
+        await made(env=[from_file(optional=True)], volumes={"v": str(tmp_path)})
+
+
+async def test_a_file_full_of_blanks_is_read_at_once(tmp_path):
+    (tmp_path / "all.env").write_text("A" + " " * 500_000)
+    with pytest.raises(ConfigError, match="at line 1"):
+        await asyncio.wait_for(made(env=[from_file()], volumes={"v": str(tmp_path)}), 10)
+
+
+async def test_what_no_file_says_is_left_out_only_where_it_may_be(tmp_path):
+    (tmp_path / "all.env").write_text("B='2'")
+    for source in ({}, {"path": "none.env"}):
+        assert await made(env=[from_file(optional=True, **source)], volumes={"v": str(tmp_path)}) == {}
+        with pytest.raises(ConfigError, match='environment variable key "A" not found in file'):
+            await made(env=[from_file(**source)], volumes={"v": str(tmp_path)})
+
+
+async def test_a_file_outside_of_its_volume_is_not_read(tmp_path):
+    (tmp_path / "secret.env").write_text("A='1'")
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "volume" / "all.env").symlink_to(tmp_path / "secret.env")
+    for path in ("all.env", "../secret.env"):
+        with pytest.raises(ConfigError, match="couldn't parse env file"):
+            await made(env=[from_file(path=path)], volumes={"v": str(tmp_path / "volume")})

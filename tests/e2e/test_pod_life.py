@@ -83,6 +83,19 @@ def test_all_containers_begin_again_by_a_rule_of_one(cluster, made):  # noqa: F8
     assert cluster.kubectl("logs", "all", "-c", "beside", "--previous").stdout == ""
 
 
+def test_a_variable_is_what_an_init_container_wrote_into_a_file(cluster, made):  # noqa: F811
+    reference = {"volumeName": "shared", "path": "all.env", "key": "ADDRESS"}
+    whole = pod(
+        "env", "sh", "-c", "echo =$ADDRESS=; ls /shared", container={"env": [{"name": "ADDRESS", "valueFrom": {"fileKeyRef": reference}}]}
+    )
+    write = {"name": "write", "image": "busybox", "command": ["sh", "-c", "echo \"ADDRESS='here'\" >/shared/all.env"]}
+    write["volumeMounts"] = [{"name": "shared", "mountPath": "/shared"}]
+    whole["spec"] |= {"initContainers": [write], "volumes": [{"name": "shared", "emptyDir": {}}], "restartPolicy": "Never"}
+    made(whole)
+    phase(cluster, "env", "Failed")  # its program sees no volume
+    assert "=here=" in cluster.kubectl("logs", "env").stdout
+
+
 def test_an_image_is_a_volume(cluster, made):  # noqa: F811
     site = {"volumeMounts": [{"name": "site", "mountPath": "/site"}, {"name": "site", "mountPath": "/bin-of-it", "subPath": "bin"}]}
     look = "ls /site/bin/busybox /bin-of-it/busybox && ! touch /site/x && sleep 1000"

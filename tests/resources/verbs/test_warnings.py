@@ -22,6 +22,20 @@ async def test_inside_lists_and_templates(lab: Lab) -> None:
     assert written.warnings == [f"spec.template.spec.containers[0].securityContext.procMount: {NOT_ACTED_ON}"]
 
 
+async def test_what_is_beside_the_acted_on_fields_of_a_volume(lab: Lab) -> None:
+    volumes = [{"name": "v", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi", "mode": 0o1777}}, {"name": "w", "emptyDir": {}}]
+    items = [{"key": "k", "path": "p", "mode": 0o400, "user": 5}]
+    volumes += [
+        {"name": "x", "configMap": {"name": "m", "optional": True, "defaultMode": 0o400, "items": items}},
+        {"name": "y", "projected": {"sources": [{"secret": {"name": "s", "items": items}}, {"serviceAccountToken": {"path": "t"}}]}},
+    ]
+    assert (await lab.create("pods", pod(volumes=volumes))).warnings == [
+        f"spec.volumes[0].emptyDir.mode: {NOT_ACTED_ON}",
+        f"spec.volumes[2].configMap.items[0].user: {NOT_ACTED_ON}",
+        f"spec.volumes[3].projected.sources[0].secret.items[0].user: {NOT_ACTED_ON}",
+    ]
+
+
 async def test_empty_and_default_values_cause_no_warning(lab: Lab) -> None:
     container = {"name": "a", "image": "b", "livenessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 10}}
     written = await lab.create("pods", pod(hostUsers=False, priorityClassName="", preemptionPolicy=None, containers=[container]))

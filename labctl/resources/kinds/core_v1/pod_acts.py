@@ -57,6 +57,18 @@ _PROBE = (
     "terminationGracePeriodSeconds",
     "timeoutSeconds",
 )
+
+
+def _keys(volume: str, name: str) -> tuple[str, ...]:
+    """Return the fields of a volume of a ConfigMap's or Secret's keys: all but their files' owners."""
+    return tuple(f"{volume}.{field}" for field in (name, "optional", "defaultMode", "items.key", "items.mode", "items.path"))
+
+
+def _fields_of_pod(volume: str) -> tuple[str, ...]:
+    """Return the fields of a volume of the downward API: all but its files' owners."""
+    return tuple(f"{volume}.{field}" for field in ("defaultMode", "items.fieldRef", "items.mode", "items.path", "items.resourceFieldRef"))
+
+
 _POD = (
     "activeDeadlineSeconds",
     "affinity",
@@ -99,17 +111,29 @@ _POD = (
     "terminationGracePeriodSeconds",
     "tolerations",
     "topologySpreadConstraints",
-    "volumes.configMap",
-    "volumes.downwardAPI",
-    "volumes.emptyDir",
+    *_keys("volumes.configMap", "name"),
+    *_fields_of_pod("volumes.downwardAPI"),
+    "volumes.emptyDir.medium",
+    "volumes.emptyDir.sizeLimit",
     "volumes.ephemeral",
     "volumes.hostPath",
     "volumes.image",
     "volumes.name",
     "volumes.nfs",
     "volumes.persistentVolumeClaim",
-    "volumes.projected",
-    "volumes.secret",
+    "volumes.projected.defaultMode",
+    *_keys("volumes.projected.sources.configMap", "name"),
+    *_fields_of_pod("volumes.projected.sources.downwardAPI"),
+    *_keys("volumes.projected.sources.secret", "name"),
+    "volumes.projected.sources.clusterTrustBundle.labelSelector",
+    "volumes.projected.sources.clusterTrustBundle.name",
+    "volumes.projected.sources.clusterTrustBundle.optional",
+    "volumes.projected.sources.clusterTrustBundle.path",
+    "volumes.projected.sources.clusterTrustBundle.signerName",
+    "volumes.projected.sources.serviceAccountToken.audience",
+    "volumes.projected.sources.serviceAccountToken.expirationSeconds",
+    "volumes.projected.sources.serviceAccountToken.path",
+    *_keys("volumes.secret", "secretName"),
 )
 
 POD_SPEC: tuple[str, ...] = (
