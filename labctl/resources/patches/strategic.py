@@ -233,7 +233,9 @@ def _delete_scalars(live: Object, name: str, gone: Any) -> None:
         live[name] = [item for item in live[name] if _lookup_key(item) not in keys]
 
 
-def _key_of(item: Object, key: str) -> Any:
+def _key_of(item: Any, key: str) -> Any:
+    if not isinstance(item, dict):
+        raise ApiError(400, "BadRequest", f"expected a map with the merge key {key}, not {value_name(item)}")
     if key not in item:
         raise ApiError(400, "BadRequest", f"map: {_go_map(item)} does not contain declared merge key: {key}")
     return item[key]

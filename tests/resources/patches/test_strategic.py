@@ -82,6 +82,8 @@ def test_known_cases(live: Object, patch: Object, result: Object) -> None:
         ({"spec": {"$retainKeys": ["x"], "hostname": "a"}}, 400, "invalid patch format of retainKeys"),
         ({"spec": {"$retainKeys": 1}}, 400, "invalid patch format of retainKeys"),
         ({"spec": {"$setElementOrder/containers": {}}}, 400, "invalid patch format of setElementOrder list"),
+        ({"spec": {"$setElementOrder/containers": [None]}}, 400, "expected a map with the merge key name, not null"),
+        ({"spec": {"$setElementOrder/containers": ["a"], "containers": [{"name": "a"}]}}, 400, "expected a map with the merge key name, not string"),
         ({"metadata": {"$deleteFromPrimitiveList/finalizers": "x"}}, 400, "invalid patch format of primitive list"),
         ([], 400, "json: cannot unmarshal array into Go value of type map[string]interface {}"),
     ],
