@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from labctl.clock import Clock, SystemClock
-from labctl.errors import LabctlError
+from labctl.errors import LabctlError, UsageError
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -35,6 +35,7 @@ NODES = "system:nodes"
 
 CA_DAYS = 3650
 LEAF_DAYS = 365
+NAME_BYTES_MAX = 64  # of a common name and an organization, by X.509
 RENEW_WITHIN_DAYS = 30
 SIGNED_BACKDATE = timedelta(minutes=5)  # as Kubernetes' signers do
 BACKDATE = timedelta(days=1)  # a machine's clock lags after it was restored from a snapshot
@@ -104,9 +105,13 @@ class Authority:
         client: bool = True,
         days: int = LEAF_DAYS,
     ) -> Issued:
-        """Makes a new key and a certificate for it. `hosts` and `ips` are the names and addresses of a server."""
+        """Makes a new key and a certificate for it. `hosts` and `ips` are the names and addresses of a server. Raises UsageError for a name that is too long."""
         from cryptography import x509
 
+        organizations = tuple(organizations)
+        for name in (common_name, *organizations):
+            if len(name.encode()) > NAME_BYTES_MAX:
+                raise UsageError(f"{name}: a name in a certificate has at most {NAME_BYTES_MAX} bytes (RFC 5280): choose a shorter one")
         key = _new_key()
         purposes = _purposes(server, client)
         builder = (

@@ -45,10 +45,9 @@ def build(pod: Object, found: Pod, seen: Seen, now_s: float) -> Object:
     inits, mains, initialized = _statuses(pod, found, seen, now_s)
     phase = _phase(pod, found, seen, inits, mains, initialized)
     over = before.get("phase", "") in TERMINAL  # for good, whoever said so
+    # No pod is over before all of its containers have ended, sidecars too (KEP-753): whoever is told so may give away what they use.
     held = phase in TERMINAL and not over and any(each.state is State.RUNNING for each in found.containers)
-    if (
-        held
-    ):  # no pod is over before all of its containers have ended, sidecars too (KEP-753): whoever is told so may give away what they use
+    if held:
         phase = before.get("phase") or "Pending" if seen.failed else "Running"
     status: Object = {
         "phase": phase,

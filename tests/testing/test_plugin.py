@@ -60,10 +60,12 @@ def test_the_next_test_has_an_empty_namespace_and_whole_machines(labctl_api: Any
 
 
 def test_a_user_may_do_what_rbac_says(labctl_api: Any) -> None:
-    reader = labctl_api.kubeconfig_of(f"system:serviceaccount:{labctl_api.namespace}:reader")
+    reader = labctl_api.kubeconfig_of(f"system:serviceaccount:{labctl_api.namespace}:it")
     assert labctl_api.kubectl("--kubeconfig", str(reader), "auth", "can-i", "list", "pods", check=False).strip() == "no"
-    labctl_api.kubectl("create", "rolebinding", "r", "--clusterrole=view", f"--serviceaccount={labctl_api.namespace}:reader")
+    labctl_api.kubectl("create", "rolebinding", "r", "--clusterrole=view", f"--serviceaccount={labctl_api.namespace}:it")
     assert labctl_api.kubectl("--kubeconfig", str(reader), "auth", "can-i", "list", "pods").strip() == "yes"
+    with pytest.raises(LabctlError, match="a name in a certificate has at most 64 bytes"):
+        labctl_api.kubeconfig_of("x" * 65)
 
 
 @pytest.mark.labctl(fresh=True, nodes=3)
