@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from labctl.resources import encoding
@@ -21,6 +21,8 @@ from labctl.resources.verbs.context import Context
 Tree = dict[str, Any]
 _EVERYTHING: Tree = {}
 _QUALIFIED = "*/*"
+NOTES_MAX = 1000
+"""Notes that are looked at, of which many may be the same."""
 _ALWAYS = ("kind", "apiVersion", "metadata", "status")
 
 
@@ -35,8 +37,13 @@ def collect_warnings(
     """Returns all warnings for a write: those from decoding, the kind's own, and those about fields that labctl does not act on."""
     if not is_person(options.user):
         return list(from_decoding)
-    notes = (*from_decoding, *kind.warnings(new, old), *_not_acted_on(ctx, kind, new, old))
-    return list(islice(dict.fromkeys(notes), ctx.settings.warnings))
+    notes = chain(from_decoding, kind.warnings(new, old), _not_acted_on(ctx, kind, new, old))
+    found: dict[str, None] = {}
+    for note in islice(notes, NOTES_MAX):
+        found[note] = None
+        if len(found) >= ctx.settings.warnings:
+            break
+    return list(found)
 
 
 def _not_acted_on(ctx: Context, kind: Kind, new: Object, old: Object | None) -> Iterator[str]:

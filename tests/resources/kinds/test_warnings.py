@@ -198,3 +198,17 @@ OBJECTS: list[tuple[str, dict[str, Any], str]] = [
 @pytest.mark.parametrize(("resource", "obj", "told"), OBJECTS)
 async def test_of_other_kinds(lab: Lab, resource: str, obj: dict[str, Any], told: str) -> None:
     assert told in (await lab.create(resource, obj)).warnings
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("same", [True, False])
+def test_what_they_cost_grows_with_the_body_alone(same: bool) -> None:
+    """Each of 30,000 ports and paths compared with each other would take minutes, and the warnings all memory."""
+    many = range(30_000)
+    ports = [port(80, **({} if same else {"hostPort": 1 + number})) for number in many]
+    items = [{"key": "k", "path": "p" if same else f"p{number}"} for number in many]
+    sources = [{"serviceAccountToken": {"path": "t" if same else f"t{number}"}} for number in many]
+    volumes = [{"name": "a", "configMap": {"name": "m", "items": items}}, {"name": "b", "projected": {"sources": sources}}]
+    told = pod_warnings.of_template("", {"spec": {"volumes": volumes, "containers": [container(ports=ports)]}})
+    count = sum(1 for _ in told)
+    assert 60_000 < count < 2_000_000 if same else count == 0

@@ -76,3 +76,10 @@ async def test_an_unknown_field_warns_unless_it_is_refused(lab: Lab) -> None:
     written = await lab.create("pods", pod(foo=1), field_validation="Warn")
     assert written.warnings == ['unknown field "spec.foo"']
     assert "foo" not in lab.get("pods", "web")["spec"]  # type: ignore[index]
+
+
+async def test_of_many_notes_a_few_are_told(lab: Lab) -> None:
+    made = pod()
+    made["spec"]["containers"][0]["ports"] = [{"containerPort": 80}] * 2000
+    told = (await lab.create("pods", made)).warnings
+    assert len(told) == 10 and told[0] == "spec.containers[0].ports[1]: duplicate port definition with spec.containers[0].ports[0]"

@@ -22,6 +22,8 @@ _ANNOTATIONS = {
 }
 _WHOLE_BYTES = ("memory", "ephemeral-storage")
 _NO_SELECTOR = "a null labelSelector results in matching no pod"
+COMPARED_MAX = 32
+"""Paths of a volume, and equal ports, with which another one is compared. A body has room for a hundred thousand, and each may be compared with each."""
 _CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
 
 Located = tuple[str, Object]
@@ -111,7 +113,7 @@ def _volume(path: str, volume: Object) -> Iterator[str]:
             yield f"{at} (Projected) has no sources provided"
         for title, paths in _projected(source):
             yield from _overlaps(f"{at} (Projected {title})", paths, earlier)
-            earlier += paths
+            earlier += paths[: COMPARED_MAX - len(earlier)]
 
 
 def _titled(kind: str, name: str | None) -> str:
@@ -134,12 +136,13 @@ def _projected(source: Object) -> Iterator[tuple[str, list[str]]]:
 
 def _overlaps(title: str, paths: Sequence[str], earlier: Sequence[str]) -> Iterator[str]:
     """Yields a warning for each path that is another one's, or lies below it, or above it."""
-    seen = [path.rstrip("/") for path in earlier]
+    seen = [path.rstrip("/") for path in earlier[:COMPARED_MAX]]
     for path in (path.rstrip("/") for path in paths):
         other = next((each for each in seen if each and path and _overlap(each, path)), None)
         if other is not None:
             yield f'{title}: overlapping paths: "{path}" with "{other}"'
-        seen.append(path)
+        if len(seen) < COMPARED_MAX:
+            seen.append(path)
 
 
 def _overlap(a: str, b: str) -> bool:
@@ -209,7 +212,8 @@ def _ports(containers: Iterable[Located]) -> Iterator[str]:
             for other_at, other in same:
                 if what := _clash(port, other):
                     yield f"{at}: {what} port definition with {other_at}"
-            same.append((at, port))
+            if len(same) < COMPARED_MAX:
+                same.append((at, port))
             if name := port.get("name"):
                 first = named.setdefault(name, at)
                 if first != at:
