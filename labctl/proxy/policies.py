@@ -13,20 +13,18 @@ Openings and Fences go out. The meaning is Kubernetes':
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses, ip_network
 from typing import Protocol
 
 import msgspec
 
 from labctl.resources.addresses import is_ipv4
-from labctl.resources.kinds.core_v1.pod_view import Pod
+from labctl.resources.kinds.core_v1.pod_view import ContainerPort, Pod
 from labctl.resources.kinds.networking_v1.networkpolicy import (
     CARRIED,
     EGRESS,
     INGRESS,
-    EgressRule,
-    IngressRule,
     IPBlock,
     NetworkPolicy,
     Peer,
@@ -103,6 +101,7 @@ def _fenceable(pod: Pod) -> bool:
 
 def _openings(policy: NetworkPolicy, direction: str, selected: Sequence[Pod], cluster: Cluster) -> Iterator[Opening]:
     rules = policy.spec.ingress if direction == INGRESS else policy.spec.egress
+    asked: dict[PolicyPort, set[str]] = {}  # named ports -> the blocks of addresses in which pods are asked for their numbers
     for rule in rules:
         carried = [port for port in rule.ports if port.protocol in CARRIED]
         named = [port for port in carried if isinstance(port.port, str)]
@@ -119,9 +118,11 @@ def _openings(policy: NetworkPolicy, direction: str, selected: Sequence[Pod], cl
             found = ((pod, _named(pod, named)) for pod in selected)
             yield from (Opening(peers, ports, pod.status.pod_ip) for pod, ports in found if ports)
         else:
-            asked = [*pods, *_asked(rule, blocks, cluster)]
-            found = ((pod, _named(pod, named)) for pod in asked)
+            for port in named:
+                asked.setdefault(port, set()).update(blocks if rule.peers else EVERYBODY)
+            found = ((pod, _named(pod, named)) for pod in pods)
             yield from (Opening((f"{pod.status.pod_ip}/32",), ports) for pod, ports in found if ports)
+    yield from _asked(asked, cluster)
 
 
 def _peer_pods(peers: Iterable[Peer], namespace: str, cluster: Cluster) -> Iterator[Pod]:
@@ -134,20 +135,31 @@ def _peer_pods(peers: Iterable[Peer], namespace: str, cluster: Cluster) -> Itera
             yield from (pod for pod in cluster.pods(name) if _fenceable(pod) and selector.matches(pod.metadata.labels))
 
 
-def _asked(rule: IngressRule | EgressRule, blocks: Collection[str], cluster: Cluster) -> Iterator[Pod]:
-    """Yield the pods that a rule for going out asks for the number of a named port, besides its peers: every pod if it names no peers, else those in its blocks."""
-    if rule.peers and not blocks:
+def _asked(asked: Mapping[PolicyPort, Collection[str]], cluster: Cluster) -> Iterator[Opening]:
+    """Yield openings to the pods in these blocks that have a port of that name. Each pod is looked at once for each of its own ports."""
+    if not any(asked.values()):
         return
-    lengths = {int(block.rpartition("/")[2]) for block in blocks}
+    blocks = {
+        port: {(int(IPv4Address(at)), int(bits)) for at, _, bits in (each.partition("/") for each in of)} for port, of in asked.items()
+    }
+    lengths = {port: sorted({bits for _, bits in of}) for port, of in blocks.items()}
+    by_name: dict[int | str | None, list[PolicyPort]] = {}
+    for port in blocks:
+        by_name.setdefault(port.port, []).append(port)
     for name, _ in cluster.namespaces():
         for pod in cluster.pods(name):
-            if _fenceable(pod) and (not rule.peers or any(_block_of(pod.status.pod_ip, bits) in blocks for bits in lengths)):
-                yield pod
+            if not _fenceable(pod):
+                continue
+            mine = [each for own in _ports(pod) for each in by_name.get(own.name, ())]
+            address = int(IPv4Address(pod.status.pod_ip))
+            named = [port for port in dict.fromkeys(mine) if any((_first(address, bits), bits) in blocks[port] for bits in lengths[port])]
+            if ports := _named(pod, named):
+                yield Opening((f"{pod.status.pod_ip}/32",), ports)
 
 
-def _block_of(address: str, bits: int) -> str:
-    """Return the block of that length in which an address is."""
-    return f"{IPv4Address(int(IPv4Address(address)) >> (32 - bits) << (32 - bits))}/{bits}"
+def _first(address: int, bits: int) -> int:
+    """Return the first address of the block of that length in which an address is."""
+    return address >> (32 - bits) << (32 - bits)
 
 
 def _blocks(block: IPBlock | None) -> Iterator[str]:
@@ -176,9 +188,14 @@ def _range(port: PolicyPort) -> Range:
     return port.protocol, first, port.end_port or first
 
 
+def _ports(pod: Pod) -> Iterator[ContainerPort]:
+    """Yield the ports of the containers that run as long as the pod."""
+    containers = (*pod.spec.containers, *(each for each in pod.spec.init_containers if each.restart_policy == "Always"))
+    return (port for container in containers for port in container.ports)
+
+
 def _named(pod: Pod, ports: Iterable[PolicyPort]) -> tuple[Range, ...]:
     """Return those ports of a pod that have these names."""
-    containers = (*pod.spec.containers, *(c for c in pod.spec.init_containers if c.restart_policy == "Always"))
-    there = {(port.name, port.protocol): port.container_port for container in containers for port in container.ports}
+    there = {(port.name, port.protocol): port.container_port for port in _ports(pod)}
     found = ((port.protocol, there.get((str(port.port), port.protocol), 0)) for port in ports)
     return tuple((protocol, number, number) for protocol, number in found if number)

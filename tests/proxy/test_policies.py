@@ -138,6 +138,23 @@ def test_a_named_port_in_a_block_is_that_of_the_pod_which_has_the_address():
     assert not passes(out, FRONT, BARE, 8080) and not passes(out, FRONT, VAULT, 8080) and not passes(out, FRONT, OUTSIDE[1], 8080)
 
 
+def test_pods_are_looked_through_once_for_all_named_ports_of_a_policy():
+    """A policy of 5,000 rules held the master for half a minute in a lab of 500 pods: all of them were looked through for each rule."""
+
+    class Counting(Cluster):
+        looks = 0
+
+        def namespaces(self):
+            self.looks += 1
+            return super().namespaces()
+
+    cluster = Counting()
+    rules_ = [{"to": [{"ipBlock": {"cidr": f"10.246.{number}.0/24"}}], "ports": [{"port": "web"}]} for number in range(200)]
+    side, *_ = fences([policy(egress=rules_, policyTypes=["Egress"])], "shop", cluster)
+    opened = {opening.peers for opening in side.openings}
+    assert opened == {(f"{one.status.pod_ip}/32",) for one in PODS if one.metadata.name != "bare"} and cluster.looks == 1
+
+
 @pytest.mark.parametrize(
     ("rule", "says"),
     [
