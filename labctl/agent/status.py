@@ -1,6 +1,7 @@
 """A pod's status, as the kubelet words it: from the pod's spec and what the machine holds to phase, conditions and container statuses. Pure.
 
-What others write (PodScheduled, labctl.internal/Drained, qosClass) is left alone: conditions are merged by type on the server.
+What others write (PodScheduled, labctl.internal/Drained, labctl.internal/NetworkReady, qosClass) is left alone: conditions are merged by type on the
+server. Only a network that was made anew makes NetworkReady False again (isolation.py).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from . import isolation
 from .backoff import matches, should_restart
 from .runtime.interface import Container, Pod, State
 from .runtime.records import LOST_REASON, REFUSED_REASON
@@ -36,6 +38,7 @@ class Seen:
     resources: Mapping[str, Object] = field(default_factory=dict)  # container, "" for the pod itself -> allocatedResources, resources
     resizing: Sequence[Tuple[str, str, str]] = ()  # type, reason, message of conditions that are there only while they are true
     seen_s: float = 0.0  # when this agent first saw the pod
+    network_anew: bool = False  # it was made since its rules were said to be in force
     restarting: Optional[Tuple[bool, str, str]] = None  # whether all containers end to begin again, why; None: never so in this pod
 
 
@@ -282,6 +285,9 @@ def _conditions(
     wanted = [("PodReadyToStartContainers", (open_, "", "")), ("Initialized", init), ("Ready", all_ready), ("ContainersReady", ready)]
     if not any(each["type"] == "PodScheduled" for each in before.get("conditions") or ()):
         wanted.append(("PodScheduled", (True, "", "")))
+    fenced = isolation.told_again(pod, pod_address(found, seen.host_ip), seen.network_anew)
+    if fenced is not None:
+        wanted.append((isolation.NETWORK_READY, fenced))
     if seen.restarting is not None:
         wanted.append((RESTARTING, (False, "PodCompleted", "") if over else seen.restarting))
     wanted += [(kind, (True, reason, message)) for kind, reason, message in seen.resizing]

@@ -12,7 +12,7 @@ import time
 import traceback
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
-from . import containers, history, stopping
+from . import containers, history, isolation, stopping
 from .attempts import Attempts
 from .client import Delays, Refused
 from .environment import PodFacts
@@ -71,6 +71,7 @@ class PodWorker:
         self._restarting = RestartAll(tools, lambda: self.pod, self._look_again)
         self._attempts.prompt = lambda ended: ended.again or ended.id in self._resizing.restarting
         self._mounting = Mounting(tools, lambda: self.pod, self._attempts.volume_image, self._look_again)
+        self._network_anew = False  # made since the API says that its rules are in force
         self._again_s: Optional[float] = None
         self._side: Set["asyncio.Task[None]"] = set()
         self._health = Health(tools, lambda: self.pod, self._changed, self._probe_failed)
@@ -86,11 +87,16 @@ class PodWorker:
     def update(self, pod: Object) -> None:
         if self._confirmed and _revision(pod) < _revision(self.pod):
             return  # older than the answer to our own write
-        self.pod, self._confirmed = pod, True
+        self._confirmed = True
+        self._take(pod)
         grace_s = pod["metadata"].get("deletionGracePeriodSeconds")
         if self._leaving and grace_s is not None:
             self._leaving.shorten(grace_s)
         self.wake()
+
+    def _take(self, pod: Object) -> None:
+        self.pod = pod
+        self._network_anew = self._network_anew and isolation.said(pod) == "True"
 
     def gone(self) -> None:
         self._deleted = True
@@ -185,6 +191,7 @@ class PodWorker:
             opened,
             *told,
             self._seen_s,
+            self._network_anew,
             self._restarting.condition(found),
         )
 
@@ -199,7 +206,7 @@ class PodWorker:
         """Take in the API's answer to a status write. It is the newest we know of the pod, unless the watch was quicker."""
         if _revision(answer) > _revision(self.pod):
             left = not self.pod["metadata"].get("deletionTimestamp") and answer["metadata"].get("deletionTimestamp")
-            self.pod = answer
+            self._take(answer)
             if left:
                 self.wake()
 
@@ -250,7 +257,9 @@ class PodWorker:
         if self._mounting.paths is None:
             self._tools.tokens.ask(self.pod)  # and so do these requests
         found = await self._opened(found)
-        if not await self._mounting.done(self._facts(found)):
+        if not self._may_start(found):
+            self._reporter.wakeup.wake()  # the proxy needs its address, and writes its rules while the volumes are made
+        if not await self._mounting.done(self._facts(found)) or not self._may_start(found):
             self._reporter.wakeup.wake()
             return
         for container in self._ephemeral():
@@ -286,10 +295,15 @@ class PodWorker:
             settings = self._tools.settings
             spec = containers.sandbox_spec(self._resizing.given(), settings.cluster_domain, settings.pod_pids)
             sandbox = await self._tools.runtime.open(spec)
+            if found.sandbox is None or found.sandbox.created_s != sandbox.created_s:
+                self._network_anew = isolation.said(self.pod) == "True"
         except Exception as error:
             self._tools.events.record(of_pod(self.pod), "Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
             raise RuntimeFailure(str(error)) from error
         return dataclasses.replace(found, sandbox=sandbox)
+
+    def _may_start(self, found: Pod) -> bool:
+        return not self._network_anew and isolation.may_start(self.pod, pod_address(found, self._tools.host_ip))
 
     async def renew_volumes(self) -> None:
         if not self._over():

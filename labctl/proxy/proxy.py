@@ -21,9 +21,11 @@ from labctl.errors import Unreachable
 from labctl.journal import Journal
 from labctl.proxy import table
 from labctl.proxy.chains import as_text, merge
-from labctl.proxy.drain import Drain, StatusWriter
+from labctl.proxy.conditions import Conditions, StatusWriter
+from labctl.proxy.drain import Drain
 from labctl.proxy.frontends import Frontend
 from labctl.proxy.hostports import host_ports
+from labctl.proxy.isolation import Isolation
 from labctl.proxy.localports import LocalPorts
 from labctl.proxy.minion import Minion, Round
 from labctl.proxy.rules import BASE, Base, Entry, rules_of
@@ -74,6 +76,7 @@ class Proxy:
         self._settings = settings
         self._view: View | None = None
         self._dirty: dict[str, None] = {}
+        self._unmade: set[str] = set()  # keys whose entries could not be made: what the table has of them is old
         self._settling: asyncio.Handle | None = None
         self._ended_soon: asyncio.TimerHandle | None = None
         self._serving: dict[str, set[str]] = defaultdict(set)  # pod -> Services whose table it is in
@@ -82,7 +85,9 @@ class Proxy:
         self._near: dict[str, Minion] = {}  # those that are connected: what costs something for each of them is done for no other
         self._failing: set[str] = set()
         self._workers = Workers(self._work, clock, self._failed)
-        self._drain = Drain(client, journal, clock, settings, lambda pod: bool(self._serving.get(pod)), self._reached)
+        self._conditions = Conditions(client, journal, settings, self._supervisor)
+        self._drain = Drain(self._conditions, clock, lambda pod: bool(self._serving.get(pod)), self._reached)
+        self._isolation = Isolation(self._conditions, clock, self._is_made, self._reached_by)
 
     async def start(self) -> None:
         self._workers.start()
@@ -91,7 +96,7 @@ class Proxy:
         for handle in filter(None, (self._settling, self._ended_soon)):
             handle.cancel()
         await self._workers.stop()
-        await self._drain.stop()
+        await self._conditions.stop()
 
     @property
     def idle(self) -> bool:
@@ -144,7 +149,7 @@ class Proxy:
                 self._mark(view, key)
 
     def _pod_seen(self, view: View, seen: Seen) -> None:
-        if self._drain.pod(seen.key, seen.new):
+        if self._drain.pod(seen.key, seen.new) | self._isolation.pod(seen.key, seen.new):
             self._settle_soon(view)
         ended = seen.old is not None and _is_over(seen.new) and not _is_over(seen.old)
         if ended and self._at.get(seen.old.status.pod_ip, NOBODY)[0] == seen.key:
@@ -222,7 +227,7 @@ class Proxy:
         elif method == "lost":
             minion.forget()
             self._near.pop(machine, None)
-            self._drain.look(self._sequence)
+            self._look()
         elif method == "digest":
             if params.get("forwarder") == "lost":
                 minion.lost_forwarder()
@@ -255,14 +260,21 @@ class Proxy:
         if self._dirty:
             self._settle_soon(self._view)
         else:
-            self._drain.look(self._sequence)
+            self._look()
 
     def _compile_safely(self, view: View, key: str) -> bool:
+        self._unmade.discard(key)
         try:
             return self._compile(view, key)
         except Exception as error:  # our mistake, about one Service: all others must reach the minions
+            self._unmade.add(key)
             self._supervisor.mistake("proxy", error)
             return False
+
+    def _is_made(self, namespace: str) -> bool:
+        """Tell whether the table has the policies of a namespace as they are now."""
+        key = table.policies_key(namespace)
+        return key not in self._dirty and key not in self._unmade
 
     def _compile(self, view: View, key: str) -> bool:
         """Bring one Service's part of the table up to date. Did it change?"""
@@ -320,6 +332,11 @@ class Proxy:
         machine = self._view.get(MACHINES, name) if self._view is not None else None
         return machine is not None and machine.end_of(self._minions[name].boot_id) is not None
 
+    def _look(self) -> None:
+        """Look which pods may go on: the table is settled, or a minion has caught up or went away."""
+        self._drain.look(self._sequence)
+        self._isolation.look(self._sequence)
+
     # -- the minions -------------------------------------------------------------------------------------------------------------------
 
     def _reached(self) -> int:
@@ -329,6 +346,11 @@ class Proxy:
         """
         sending = [m.sequence for m in self._minions.values() if (m.ready or m.name in self._near) and not m.fenced]
         return min(sending, default=self._sequence)
+
+    def _reached_by(self, name: str) -> int:
+        """Return the sequence that this minion has; -2: none."""
+        minion = self._minions.get(name)
+        return minion.sequence if minion is not None and minion.applied is not None else -2
 
     async def _work(self, name: str) -> None:
         minion = self._minions.get(name)
@@ -344,7 +366,7 @@ class Proxy:
             self._workers.wake(name)
         else:
             minion.sequence = self._sequence  # the table may have changed while its facts were asked: then it has that change too
-        self._drain.look(self._sequence)
+        self._look()
 
     def _failed(self, name: str, error: Exception, again_s: float) -> None:
         """Away is no news, the connection says so itself. Said once, until it works again."""

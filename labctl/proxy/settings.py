@@ -19,4 +19,5 @@ class ProxySettings:
     local_port_first: int = 20_000  # userspace mode draws from here: below NodePorts (30000-32767) and ephemeral ports (32768-60999)
     local_port_last: int = 29_999
     call_s: float = 30.0  # deadline of one call to a minion's helper
-    drain_patch_retries: int = 5
+    again_s: float = 0.002  # until a pod's condition is written again, if another write came first; doubled each time
+    again_most_s: float = 2.0

@@ -14,6 +14,7 @@ from labctl.clock import rfc3339, rfc3339_micro
 from labctl.controllers.conditions import plain
 from labctl.errors import LabctlError
 from labctl.reconcile.plan import Key
+from labctl.resources.isolation import NETWORK_READY, in_force, pending, with_condition
 from labctl.resources.kinds.coordination_v1.lease import HEARD
 from labctl.resources.kinds.core_v1.persistentvolume import LOCAL_DATA, PersistentVolume
 from labctl.resources.kinds.core_v1.pod_view import Pod
@@ -44,6 +45,8 @@ class HollowNode:
         self.running: dict[str, Running] = {}  # by uid: what really runs
         self.powered = self.heard = True
         self.boots = 0
+        self.fenced = False  # whether a proxy writes this machine's rules, so that pods wait for those of their policies
+        self._networks: dict[str, str] = {}  # by uid: the addresses of pods that wait so
         self.containers = Containers(self)
         self._fleet = fleet
         self._number = number
@@ -81,6 +84,7 @@ class HollowNode:
         """Cut the machine's power: everything that runs on it ends at once. The provider reports it a moment later."""
         self.powered = False
         self.running.clear()
+        self._networks.clear()
         self._busy.clear()
         for task in tuple(self._tasks):
             task.cancel()
@@ -187,7 +191,8 @@ class HollowNode:
         if pod.metadata.deletion_timestamp is not None:
             self._begin(uid, self._stop(pod))
         elif uid not in self.running:
-            self._begin(uid, self._start(pod))
+            if self._networks.get(uid) != (pod.status.pod_ip or "-") or self._may_start(pod, pod.status.pod_ip):
+                self._begin(uid, self._start(pod))
         elif self._differs(pod, self.running[uid]):
             self._begin(uid, self.report(pod.metadata.key, uid))
 
@@ -195,6 +200,7 @@ class HollowNode:
         """Ends a pod that the API no longer has, because somebody forced its deletion."""
         if self.speaks:
             self.running.pop(uid, None)
+            self._networks.pop(uid, None)
 
     def volume_seen(self, volume: PersistentVolume) -> None:
         """Removes the data of a volume on this node's disk that nobody needs any more, and says so."""
@@ -219,18 +225,40 @@ class HollowNode:
             self.pod_seen(pod)
 
     async def _start(self, pod: Pod) -> None:
-        await self.wait(self._fleet.settings.start_s)
         uid, key = pod.metadata.uid, pod.metadata.key
+        if uid not in self._networks:
+            await self.wait(self._fleet.settings.start_s)
         there = self._fleet.client.get("pods", key)
+        address = self._networks.pop(uid, "")
         if not self.speaks or there is None or there.metadata.uid != uid or there.metadata.deletion_timestamp is not None:
             return
-        self._addresses = self._addresses % 250 + 1  # round-robin, so that an address is not used again at once
-        self.running[uid] = Running(key, uid, f"{self.pod_prefix}{self._addresses + 1}", Began(self.now(), self.time()))
+        if not address:
+            self._addresses = self._addresses % 250 + 1  # round-robin, so that an address is not used again at once
+            address = f"{self.pod_prefix}{self._addresses + 1}"
+        if not self._may_start(there, address):
+            self._networks[uid] = address
+            await self._report_address(there, address)
+            return
+        self.running[uid] = Running(key, uid, address, Began(self.now(), self.time()))
         self._fleet.started(self, self.running[uid])
         await self.report(key, uid)
         if ENDS in there.metadata.annotations:
             after_s, code = there.metadata.annotations[ENDS].split()
             self.spawn(self._run_to_end(pod, float(after_s), int(code)))
+
+    def _may_start(self, pod: Pod, address: str) -> bool:
+        """Tell whether the rules of a pod's NetworkPolicies are in force for this address."""
+        said = condition_status(pod.status.conditions, NETWORK_READY) if self.fenced else ""
+        return not said or (said == "True" and pod.status.pod_ip == address)
+
+    async def _report_address(self, pod: Pod, address: str) -> None:
+        """Report the address of a pod that may not start before its rules are in force."""
+        if pod.status.pod_ip == address:
+            return
+        conditions = with_condition(map(plain, pod.status.conditions), pending(self.time()))
+        status = {"podIP": address, "podIPs": [{"ip": address}], "conditions": conditions}
+        body = {"metadata": {"uid": pod.metadata.uid}, "status": status}
+        await self._write(lambda: self._fleet.client.patch("pods", pod.metadata.key, body, "status", pod.metadata.revision))
 
     async def _run_to_end(self, pod: Pod, after_s: float, code: int) -> None:
         await asyncio.sleep(after_s)
@@ -266,6 +294,7 @@ class HollowNode:
     async def _stop(self, pod: Pod) -> None:
         await self.wait(self._fleet.settings.stop_s)
         self.running.pop(pod.metadata.uid, None)
+        self._networks.pop(pod.metadata.uid, None)
         if pod.metadata.finalizers:  # the object stays for a while, so its end is reported first, as a kubelet does
             await self._report_end(pod, KILLED)
 
@@ -288,6 +317,8 @@ class HollowNode:
         there, pod = self.running[uid], self._fleet.client.get("pods", key)
         known = pod if pod is not None and pod.metadata.uid == uid else None
         others = [plain(each) for each in known.status.conditions if each.type not in OWN_CONDITIONS] if known is not None else []
+        if not self.fenced and any(each["type"] == NETWORK_READY for each in others):  # no packet is simulated here
+            others = with_condition(others, in_force(self.name, self.time()))
         closed = _closed_gates(known) if known is not None else ()
         own = {"PodScheduled": True, "ContainersReady": there.ready, "Ready": there.ready and not closed}
         since = {(each.type, each.status): each.last_transition_time for each in known.status.conditions} if known is not None else {}

@@ -88,6 +88,8 @@ class World:
             self.helpers.add(name)
         await self._start_master()
         self.fleet.start(names)
+        for name in names[: self._proxies]:
+            self.fleet.nodes[name].fenced = True
         for name in names[: self._machines]:
             await self._tell(self.fleet.nodes[name], "On", "")
 

@@ -433,6 +433,68 @@ async def test_an_evicted_pod_fails_at_once_and_is_not_started_again(tmp_path):
         assert node.status["containerStatuses"][0]["restartCount"] == 0
 
 
+# -- isolated by NetworkPolicies
+
+
+def isolated(status="False"):
+    return {**pod(), "status": {"conditions": [{"type": "labctl.internal/NetworkReady", "status": status}]}}
+
+
+def in_force(node):
+    """The proxy says that the rules for the pod's address are there."""
+    the_pod = node.api.objects[PATH]
+    said = [{**each, "status": "True"} if each["type"] == "labctl.internal/NetworkReady" else each for each in node.status["conditions"]]
+    node.worker.update(node.api.put(PATH, {**the_pod, "status": {**the_pod["status"], "conditions": said}}))
+
+
+def network_ready(node):
+    return next(each["status"] for each in node.status["conditions"] if each["type"] == "labctl.internal/NetworkReady")
+
+
+async def test_no_container_starts_before_the_pods_rules_are_in_force(tmp_path):
+    async with running(tmp_path, isolated()) as node:
+        await until(lambda: node.status.get("podIP"), "the proxy needs its address")
+        assert node.container() is None and node.status["phase"] == "Pending" and network_ready(node) == "False"
+        in_force(node)
+        await until(lambda: node.status.get("phase") == "Running")
+
+
+async def test_init_containers_wait_for_the_rules_as_well(tmp_path):
+    async with running(tmp_path, {**pod(inits=[("first", "true")]), "status": isolated()["status"]}) as node:
+        await until(lambda: node.status.get("podIP"))
+        assert node.container("first") is None
+        in_force(node)
+        await until(lambda: node.container("first"))
+
+
+async def test_a_pod_whose_machine_was_booted_waits_for_its_rules_again(tmp_path):
+    async with running(tmp_path, isolated()) as node:
+        await until(lambda: node.status.get("podIP"))
+        in_force(node)
+        await until(lambda: node.status.get("phase") == "Running")
+        before = node.status["podIP"]
+        node.machine.last_address = ""  # so that it gets the same address again
+        await node.boot()
+        await until(lambda: network_ready(node) == "False")
+        assert node.status["podIP"] == before and node.container() is None
+        in_force(node)
+        await until(lambda: node.container() and node.container().state is State.RUNNING)
+
+
+async def test_an_agent_that_is_new_takes_what_runs_as_isolated(tmp_path):
+    async with running(tmp_path, isolated()) as node:
+        await until(lambda: node.status.get("podIP"))
+        in_force(node)
+        await until(lambda: node.status.get("phase") == "Running")
+        writes = len(node.api.writes)
+        await node.stop()
+        node.see(node.api.objects[PATH])
+        await until(lambda: node.container().state is State.RUNNING)
+        await asyncio.sleep(0.05)
+        assert network_ready(node) == "True" and node.container().attempt == 0
+        assert not [each for each in node.api.writes[writes:] if "NetworkReady" in str(each)]
+
+
 # -- leaving
 
 

@@ -5,6 +5,7 @@ The matrix: from every minion and every pod to every pod, every minion and every
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,37 @@ def test_a_network_policy_is_enforced(lab):
     lab.kubectl("delete", "networkpolicy", "friends")
     wait(lambda: all(gets_in("stranger")), "the stranger gets in again", 20)
     lab.kubectl("delete", "pod", "friend", "stranger")
+
+
+HELD = "labctl.internal/NetworkReady"
+
+
+def test_a_new_pod_is_isolated_before_its_first_container(lab):
+    """While nobody writes a minion's rules, its pod waits. In its first moment it asks straight and through the Service, and no policy lets it."""
+    wait(lambda: len(lab.ready_pods("name=nginx")) == 2, "both pods of the Service are Ready", 60)
+    hosts = [lab.vip(), *(pod["status"]["podIP"] for pod in lab.ready_pods("name=nginx"))]
+    policy = {"podSelector": {"matchLabels": {"role": "mute"}}, "policyTypes": ["Egress"]}
+    made = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "mute"}, "spec": policy}
+    lab.kubectl("create", "-f", "-", input=json.dumps(made))
+    asks = " && ".join(f"! wget -q -T 1 -O /dev/null http://{host}" for host in hosts)
+    container = {"name": "c", "image": "busybox", "command": ["sh", "-c", asks]}
+    spec = {"nodeName": "minion-1", "containers": [container], "restartPolicy": "Never"}
+    made = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "mute", "labels": {"role": "mute"}}, "spec": spec}
+    lab.on("minion-1", "pkill", "-STOP", "-f", "labctl/agent helper")
+    try:
+        lab.kubectl("create", "-f", "-", input=json.dumps(made))
+        wait(lambda: lab.get("pod", "mute")["status"].get("podIP"), "its address is known", 30)
+        time.sleep(1.5)  # far more than a container's start takes
+        status = lab.get("pod", "mute")["status"]
+        assert status["phase"] == "Pending" and condition({"status": status}, HELD) == "False"
+        assert "waiting" in status["containerStatuses"][0]["state"]
+        assert "It waits to be isolated" in lab.labctl("why", "pod/mute").stdout
+    finally:
+        lab.on("minion-1", "pkill", "-CONT", "-f", "labctl/agent helper")
+    wait(lambda: lab.get("pod", "mute")["status"]["phase"] in ("Succeeded", "Failed"), "it asked", 60)
+    status = lab.get("pod", "mute")["status"]
+    assert status["phase"] == "Succeeded" and condition({"status": status}, HELD) == "True", lab.kubectl("logs", "mute").stdout
+    lab.kubectl("delete", "pod/mute", "networkpolicy/mute")
 
 
 def test_what_somebody_breaks_is_mended(lab):

@@ -9,6 +9,7 @@ from labctl.controllers.explaining.words import colon
 from labctl.controllers.indexes import NODES
 from labctl.controllers.volumes import why as volumes
 from labctl.reconcile.plan import View
+from labctl.resources.isolation import NETWORK_READY
 from labctl.resources.kinds.core_v1.node import Node
 from labctl.resources.kinds.core_v1.pod_view import ContainerStatus, Pod
 from labctl.resources.kinds.shared import condition
@@ -69,6 +70,9 @@ def _not_ready(view: View, pod: Pod) -> Iterator[str]:
     elif not node.ready:
         ready = condition(node.status.conditions, "Ready")
         yield f"Its node is not ready: {ready.message if ready else 'it has not reported yet'}"
+    isolated = condition(pod.status.conditions, NETWORK_READY)
+    if isolated and isolated.status == "False":
+        yield f"It waits to be isolated: {isolated.message}"
     told = condition(pod.status.conditions, "Ready")
     if told and told.message:
         yield f"It is not ready: {told.message}"

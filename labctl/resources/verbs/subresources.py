@@ -16,6 +16,7 @@ from labctl.resources.service import WriteOptions, WriteResult
 from labctl.resources.verbs import meta
 from labctl.resources.verbs.context import Context
 from labctl.resources.verbs.eviction import evict
+from labctl.resources.verbs.isolation import await_rules
 from labctl.resources.verbs.write import decoded, rewrite
 from labctl.store.interface import Entry
 
@@ -84,6 +85,7 @@ async def bind(
         others = [c for c in status.get("conditions", ()) if c.get("type") != "PodScheduled"]
         observed = {"observedGeneration": metadata["generation"]} if metadata.get("generation") else {}
         status["conditions"] = [*others, {**condition, **observed}]
+        await_rules(ctx, pod)
         return pod, warnings
 
     return _succeeded(await rewrite(ctx, kind, namespace, name, assign, options, subresource="binding"), created=True)
