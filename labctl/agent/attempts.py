@@ -38,6 +38,7 @@ class Attempts:
         self._retry_at: Dict[str, float] = {}  # container -> when a failed start may be tried again (monotonic)
         self._failed: Dict[str, int] = {}
         self.prompt: Callable[[Container], bool] = lambda _ended: False  # whether it ended to begin again at once, whatever its policy
+        self.held: Callable[[], bool] = lambda: False  # whether the pod's containers shall all begin again since the worker looked
 
     def pull(self, container: Object) -> None:
         """Begin to fetch its image, unless its start failed a moment ago."""
@@ -60,6 +61,9 @@ class Attempts:
         latest = self._found().latest(name)
         if latest and (latest.state is State.RUNNING or (latest.state is State.EXITED and not self._again(policy, latest))):
             self.waiting.pop(name, None)
+            return None
+        if self.held():
+            self._wakeup.wake()
             return None
         attempt, delay_s = self._next(latest)
         if latest and latest.state is State.EXITED and self._backs_off(name, latest, delay_s):
@@ -103,6 +107,9 @@ class Attempts:
             return None
         image = await self._image(container)
         if image is None:
+            return None
+        if self.held():
+            self._wakeup.wake()
             return None
         try:
             started = await start(self._tools, self._pod(), self._found(), container, attempt, delay_s, image, volumes)

@@ -44,6 +44,11 @@ class RestartAll:
         )
         return dataclasses.replace(found, containers=marked)
 
+    @property
+    def turn(self) -> Object:
+        """What all containers began again for last: another object when they shall begin again. Who decided before that must look again."""
+        return self._last
+
     def _possible(self) -> bool:
         pod = self._pod()
         return not pod["metadata"].get("deletionTimestamp") and any(_asks(each) for each in _containers(pod))

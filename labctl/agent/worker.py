@@ -69,6 +69,8 @@ class PodWorker:
         self._attempts = Attempts(tools, lambda: self.pod, self._found, self._wakeup, self._look_again)
         self._resizing = Resizing(tools, lambda: self.pod, self._look_again)
         self._restarting = RestartAll(tools, lambda: self.pod, self._look_again)
+        self._turn = self._restarting.turn
+        self._attempts.held = lambda: self._restarting.turn is not self._turn
         self._attempts.prompt = lambda ended: ended.again or ended.id in self._resizing.restarting
         self._mounting = Mounting(tools, lambda: self.pod, self._attempts.volume_image, self._look_again)
         self._network_anew = False  # made since the API says that its rules are in force
@@ -241,6 +243,7 @@ class PodWorker:
 
     async def _make_true(self) -> None:
         found = self._found()
+        self._turn = self._restarting.turn  # if it is another one later, what is decided upon `found` is void
         if found.containers and is_done(self.pod, found, self._seen(found), time.time()):
             await self._finish()  # before anything else: its sidecars may be stopped, and are not to be started again
             return

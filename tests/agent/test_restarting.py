@@ -68,6 +68,25 @@ async def test_an_init_container_that_fails_afterwards_fails_a_pod_that_is_never
         assert attempts(node)[0] == 1
 
 
+async def test_an_end_in_the_middle_of_a_look_skips_no_init_container(tmp_path):
+    """The worker has looked, and decides: what it decides must not start a container before those that run are killed and the init containers have run."""
+    async with running(tmp_path, watched()) as node:
+        await begun(node)
+        opened, ends = node.worker._opened, [node.container("watcher").id]
+
+        async def ends_meanwhile(found):
+            there = await opened(found)
+            if ends:
+                node.machine.finish(ends.pop(), 88)
+            return there
+
+        node.worker._opened = ends_meanwhile
+        node.worker.wake()
+        await until(lambda: not ends and attempts(node) == (1, 1, 1) and node.status.get("phase") == "Running")
+        first = {each.name: each.started_s for each in node.worker._found().containers if each.attempt == 1}
+        assert first["setup"] <= min(first["c"], first["watcher"])
+
+
 async def test_a_new_agent_goes_on_where_the_one_before_was_killed(tmp_path):
     async with running(tmp_path, watched()) as node:
         await begun(node)
