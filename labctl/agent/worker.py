@@ -14,7 +14,8 @@ from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from . import containers, history, isolation, stopping
 from .attempts import Attempts
-from .client import Delays, Refused
+from .client import Refused
+from .ending import Ending
 from .environment import PodFacts
 from .events import of_pod
 from .health import Health
@@ -29,7 +30,6 @@ from .status import (
     TERMINAL,
     Seen,
     build,
-    differs,
     exit_code_of,
     has_begun,
     has_succeeded,
@@ -41,7 +41,7 @@ from .status import (
 )
 from .termination_message import termination_message
 from .times import parse
-from .titles import pod_path, pod_title
+from .titles import pod_title
 from .tools import Tools
 from .wakeup import Wakeup
 
@@ -78,6 +78,7 @@ class PodWorker:
         self._side: Set["asyncio.Task[None]"] = set()
         self._health = Health(tools, lambda: self.pod, self._changed, self._probe_failed)
         self._reporter = Reporter(tools.api, lambda: self.pod if self._confirmed else None, self._status, self._learn, tools.say)
+        self._ending = Ending(tools, lambda: self.pod, self._reporter, self._wakeup, lambda: self._deleted)
 
     @property
     def admitted(self) -> bool:
@@ -374,7 +375,7 @@ class PodWorker:
             self._health.stop()
             evicted = self._failed is not None and self._failed[0] == EVICTED
             grace_s = EVICTION_GRACE_S if evicted else self.pod["spec"].get("terminationGracePeriodSeconds", 30)
-            await self._stop_all(found, stopping.Deadline(grace_s))
+            await self._ending.stop_all(found, stopping.Deadline(grace_s))
             self._attempts.forget_waiting(self._found())
             await self._reporter.now(self._status())
             await self._tools.runtime.close(self.uid, keep_records=True)
@@ -387,46 +388,15 @@ class PodWorker:
         self._attempts.cancel()
         self._reporter.wakeup.wake()
         found = self._tools.runtime.pods(self.uid).get(self.uid) or Pod(self.uid)
-        if found.running() and grace_s and self._was_ready():
+        if found.running() and grace_s and any(each.get("ready") for each in self._reported()):
             await stopping.drained(lambda: self.pod, self._wakeup, min(self._tools.settings.drain_s, grace_s))
-        await self._stop_all(found, self._leaving)
+        await self._ending.stop_all(found, self._leaving)
         self._health.stop()
         self._attempts.waiting.clear()
         last = self._status()
         await self._mounting.end()
-        await asyncio.gather(self._tools.runtime.close(self.uid), self._report_end(last))
-        await self._until_answered(self._delete)
-
-    async def _stop_all(self, found: Pod, deadline: stopping.Deadline) -> None:
-        sidecars = [each["name"] for each in self.pod["spec"].get("initContainers") or () if is_sidecar(each)]
-        address = pod_address(found, self._tools.host_ip)
-        await stopping.stop_all(self._tools, lambda: self.pod, list(found.running()), deadline, self._wakeup, address, sidecars)
-
-    def _was_ready(self) -> bool:
-        return any(each.get("ready") for each in self._reported())
-
-    async def _report_end(self, last: Object) -> None:
-        if not self._deleted and (self.pod.get("status") or {}).get("containerStatuses") and differs(self.pod.get("status") or {}, last):
-            await self._until_answered(lambda: self._reporter.now(last))
-
-    async def _delete(self) -> None:
-        options = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
-        await self._tools.api.delete(pod_path(self.pod), options)
-
-    async def _until_answered(self, call: Callable[[], Any]) -> None:
-        """Try until the API accepted it, or has no such pod any more."""
-        delays = Delays()
-        while not self._deleted:
-            try:
-                await call()
-                return
-            except Unreachable:
-                pass
-            except Refused as error:
-                if error.code in (404, 409):
-                    return
-                self._tools.say(f"ending of {pod_title(self.pod)}: {error}")
-            await asyncio.sleep(delays.next())
+        await asyncio.gather(self._tools.runtime.close(self.uid), self._ending.report(last))
+        await self._ending.delete()
 
     async def _vanish(self) -> None:
         """Kill at once what still runs, because the object is gone."""
