@@ -21,6 +21,7 @@ from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.kinds.core_v1.resource_rules import extended
 from labctl.resources.kinds.shared import condition_status
 from labctl.resources.plurals import LEASES, VOLUMES
+from labctl.sim import statuses
 from labctl.sim.containers import KILLED, Began, Containers, Running
 from labctl.sim.links import MASTER
 from labctl.sim.objects import condition
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
 
 ENDS = "sim.labctl.internal/ends"
 """An annotation of a pod: after how many seconds its only container ends, and with which exit code: `2.5 0`. Without it a pod runs until it is deleted."""
-
-
-OWN_CONDITIONS = frozenset(("PodScheduled", "ContainersReady", "Ready"))
-"""The conditions of a pod that its node writes. All others are somebody else's, and stay."""
 
 
 class HollowNode:
@@ -145,20 +142,7 @@ class HollowNode:
         await client.patch("nodes", self.name, {"status": self._status()}, "status")
 
     def _status(self) -> dict[str, Any]:
-        settings = self._fleet.settings
-        offered = {"cpu": settings.cpu, "memory": settings.memory, "pods": str(settings.pods)}
-        ready = condition("Ready", "True", reason="KubeletReady", message="kubelet is posting ready status", lastTransitionTime=self.time())
-        info = {"bootID": self.boot_id, "kubeletVersion": "hollow", "architecture": "amd64", "operatingSystem": "linux"}
-        info |= {
-            "machineID": "",
-            "systemUUID": "",
-            "kernelVersion": "",
-            "osImage": "",
-            "containerRuntimeVersion": "",
-            "kubeProxyVersion": "",
-        }
-        addresses = [{"type": "InternalIP", "address": self.address}, {"type": "Hostname", "address": self.name}]
-        return {"addresses": addresses, "capacity": offered, "allocatable": offered, "conditions": [ready], "nodeInfo": info}
+        return statuses.of_node(self.name, self.address, self.boot_id, self._fleet.settings, self.time())
 
     async def _renew(self) -> None:
         client, key = self._fleet.client, f"kube-node-lease/{self.name}"
@@ -193,7 +177,7 @@ class HollowNode:
         elif uid not in self.running:
             if self._networks.get(uid) != (pod.status.pod_ip or "-") or self._may_start(pod, pod.status.pod_ip):
                 self._begin(uid, self._start(pod))
-        elif self._differs(pod, self.running[uid]):
+        elif statuses.differs(pod, self.running[uid]):
             self._begin(uid, self.report(pod.metadata.key, uid))
 
     def pod_gone(self, uid: str) -> None:
@@ -303,43 +287,14 @@ class HollowNode:
 
         await self._write(delete)
 
-    def _differs(self, pod: Pod, there: Running) -> bool:
-        """Tell whether the API has another status of a pod than this node."""
-        ready = there.ready and not _closed_gates(pod)
-        return (
-            pod.status.pod_ip != there.ip
-            or pod.ready != ready
-            or condition_status(pod.status.conditions, "ContainersReady") != _said(there.ready)
-        )
-
     def _pod_status(self, key: Key, uid: str) -> tuple[dict[str, Any], int]:
         """Return the status of a pod, and the revision that it must be written upon: 0 if it is the node's alone."""
-        there, pod = self.running[uid], self._fleet.client.get("pods", key)
+        pod = self._fleet.client.get("pods", key)
         known = pod if pod is not None and pod.metadata.uid == uid else None
-        others = [plain(each) for each in known.status.conditions if each.type not in OWN_CONDITIONS] if known is not None else []
+        others = statuses.others(known)
         if not self.fenced and any(each["type"] == NETWORK_READY for each in others):  # no packet is simulated here
             others = with_condition(others, in_force(self.name, self.time()))
-        closed = _closed_gates(known) if known is not None else ()
-        own = {"PodScheduled": True, "ContainersReady": there.ready, "Ready": there.ready and not closed}
-        since = {(each.type, each.status): each.last_transition_time for each in known.status.conditions} if known is not None else {}
-        conditions = [
-            condition(type_, _said(holds), lastTransitionTime=since.get((type_, _said(holds))) or self.time())
-            for type_, holds in own.items()
-        ]
-        if there.ready and closed:
-            conditions[-1] |= {"reason": "ReadinessGatesNotReady", "message": f"not True: {', '.join(closed)}"}
-        elif not there.ready:
-            names = sorted(there.dead | there.failing)
-            conditions[-1] |= {"reason": "ContainersNotReady", "message": f"containers with unready status: [{' '.join(names)}]"}
-        status: dict[str, Any] = {
-            "phase": "Running",
-            "startTime": (known.status.start_time if known is not None else None) or self.time(),
-            "podIP": there.ip,
-            "podIPs": [{"ip": there.ip}],
-            "conditions": [*conditions, *others],
-        }
-        if self._fleet.settings.container_statuses:
-            status |= {"hostIP": there.ip, "containerStatuses": there.statuses(known)}
+        status = statuses.of_pod(self.running[uid], known, others, self.time(), containers=self._fleet.settings.container_statuses)
         return status, known.metadata.revision if known is not None and (others or known.spec.readiness_gates) else 0
 
     # -- what its containers ask for -----------------------------------------------------------------------------------------------------
@@ -402,17 +357,3 @@ class HollowNode:
     def time(self) -> str:
         """Return the time as the API writes it."""
         return rfc3339(self._fleet.clock.wall())
-
-
-def _closed_gates(pod: Pod) -> tuple[str, ...]:
-    """Return the readiness gates of a pod whose conditions are not True (KEP-580)."""
-    gates = pod.spec.readiness_gates
-    return (
-        tuple(gate.condition_type for gate in gates if condition_status(pod.status.conditions, gate.condition_type) != "True")
-        if gates
-        else ()
-    )
-
-
-def _said(holds: bool) -> str:
-    return "True" if holds else "False"
