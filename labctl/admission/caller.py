@@ -139,7 +139,7 @@ class WebhookCaller:
         key = f"{place.host}:{place.port}", bundle
         session = self._sessions.pop(key, None)
         if session is None:
-            session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=_context(bundle), limit=64))
+            session = _new(aiohttp.TCPConnector(ssl=_context(bundle), limit=64))
         self._sessions[key] = session
         while len(self._sessions) > MOST_SESSIONS:
             old = self._sessions.pop(next(iter(self._sessions)))
@@ -147,18 +147,24 @@ class WebhookCaller:
         return session
 
     def _dialled(self, place: Place, bundle: str) -> aiohttp.ClientSession:
-        import aiohttp
 
         from labctl.remote.dialled import DialledConnector
 
         if self._remote is None:
             raise WebhookFailed(f'Post "{place.url}": this master has no machines')
         connector = DialledConnector(self._remote, place.machine, place.host, place.port, tls=_context(bundle), server_name=place.name)
-        return aiohttp.ClientSession(connector=connector)
+        return _new(connector)
+
+
+def _new(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
+    """Return a session that remembers nothing for a server, and unpacks nothing: what was not asked for packed would be unpacked beyond any bound."""
+    import aiohttp
+
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
 
 
 async def _exchange(session: aiohttp.ClientSession, place: Place, body: bytes) -> bytes:
-    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
     async with session.post(place.url, data=body, headers=headers, allow_redirects=False) as answer:
         said = bytearray()
         async for chunk in answer.content.iter_chunked(64 << 10):

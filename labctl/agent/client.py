@@ -16,6 +16,7 @@ from .http import Http, Response, Unreachable
 
 MERGE, STRATEGIC = "application/merge-patch+json", "application/strategic-merge-patch+json"
 WATCH_TIMEOUT_S = 300
+_ACCEPT = {"Accept": "application/json"}
 
 Object = Dict[str, Any]
 
@@ -64,7 +65,7 @@ class Api:
 
     async def stream(self, path: str, timeout_s: float = 10.0) -> Response:
         """Return an answer whose body is read piece by piece: a blob, or a watch."""
-        response = await self._http.request("GET", path, timeout_s=timeout_s)
+        response = await self._http.request("GET", path, headers=_ACCEPT, timeout_s=timeout_s)
         if response.status >= 400:
             raise refusal(response.status, await response.read())
         return response
@@ -73,7 +74,8 @@ class Api:
         self, method: str, path: str, value: Optional[Object] = None, kind: str = "application/json", timeout_s: float = 10.0
     ) -> Object:
         body = b"" if value is None else json.dumps(value, separators=(",", ":")).encode()
-        response = await self._http.request(method, path, body=body, headers={"Content-Type": kind} if body else {}, timeout_s=timeout_s)
+        headers = {**_ACCEPT, "Content-Type": kind} if body else _ACCEPT
+        response = await self._http.request(method, path, body=body, headers=headers, timeout_s=timeout_s)
         try:
             answer = await wait_for(response.read(), timeout_s)
         except asyncio.TimeoutError:

@@ -27,7 +27,7 @@ async def _act(action: Object, container: Object, address: str, run: Exec, timeo
             return True, ""
         return False, f"command '{' '.join(command)}' exited with {ran.status}: {ran.output.decode(errors='replace').strip()[:512]}"
     if action.get("httpGet"):
-        return await http_get(action["httpGet"], container, address, timeout_s)
+        return await http_get(action["httpGet"], container, address, timeout_s, "kube-lifecycle")
     if action.get("sleep"):
         await asyncio.sleep(action["sleep"].get("seconds") or 0)
         return True, ""

@@ -151,14 +151,12 @@ class Http:
             raise Unreachable(f"{method} {path}: {error or type(error).__name__}") from error
 
     async def _request(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Response:
-        head = [
-            f"{method} {path} HTTP/1.1",
-            f"Host: {self._authority}",
-            "Accept: application/json",
-            *(f"{key}: {value}" for key, value in headers.items()),
-        ]
+        said = {"Host": self._authority, **headers}
+        head = [f"{method} {path} HTTP/1.1", *(f"{key}: {value}" for key, value in said.items())]
         if body or method in ("POST", "PUT", "PATCH"):
             head.append(f"Content-Length: {len(body)}")
+        if any("\r" in line or "\n" in line for line in head):
+            raise ValueError("a line break in the head of a request")
         message = "\r\n".join([*head, "", ""]).encode() + body
         while True:
             connection = self._kept.pop() if self._kept else await self._connect()

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import ssl
 import time
 from dataclasses import dataclass
-from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple
-from urllib.parse import urljoin, urlsplit
+from typing import Any, Awaitable, Callable, Dict, List, Optional, Sequence, Tuple
+from urllib.parse import quote, urljoin, urlsplit
 
 from . import grpc
 from .deadlines import wait_for
@@ -29,6 +30,8 @@ REDIRECTS = (301, 302, 303, 307, 308)
 REDIRECTS_MAX = 10
 HEAD_LIMIT_BYTES = 64 << 10
 """The most of an answer's head, which a pod's server may make as long as it likes, for each of its probes at the same time."""
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 STOOD_STILL_S = 2.0
 """An answer later than its timeout by more: this machine stood still, frozen or asleep, and that says nothing of the container."""
 
@@ -101,17 +104,16 @@ async def _tcp(host: str, port: int, timeout_s: float) -> Tuple[bool, str]:
     return True, ""
 
 
-async def http_get(action: Object, container: Object, address: str, timeout_s: float) -> Tuple[bool, str]:
+async def http_get(action: Object, container: Object, address: str, timeout_s: float, program: str = "kube-probe") -> Tuple[bool, str]:
     """Ask for a page. Redirects to the same host are followed; one to another host is good enough, and why it was not followed is told."""
     host, port = action.get("host") or address, port_of(action["port"], container)
-    scheme, path = (action.get("scheme") or "HTTP").lower(), action.get("path") or "/"
+    scheme, path = (action.get("scheme") or "HTTP").lower(), _visible(action.get("path") or "/")
     url = f"{scheme}://{host}:{port}"
-    headers = {
-        "User-Agent": "kube-probe/1.37",
-        "Connection": "close",
-        **{each["name"]: each["value"] for each in action.get("httpHeaders") or ()},
-    }
     target = url + (path if path.startswith("/") else "/" + path)
+    try:
+        headers = headers_of(action.get("httpHeaders") or (), program)
+    except ValueError as error:
+        return False, f'Get "{target[:OUTPUT_SHOWN]}": {error}'
     ends_s = time.monotonic() + timeout_s
     for _ in range(REDIRECTS_MAX):
         try:
@@ -120,7 +122,7 @@ async def http_get(action: Object, container: Object, address: str, timeout_s: f
             http = Http(f"{parts.scheme}://{parts.netloc}", context, limit_bytes=HEAD_LIMIT_BYTES)
         except ValueError as error:
             return False, f'Get "{target[:OUTPUT_SHOWN]}": {error}'
-        page = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        page = _visible((parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
         try:
             response = await http.request("GET", page, headers=headers, timeout_s=max(0.0, ends_s - time.monotonic()))
         except Unreachable as error:
@@ -142,6 +144,25 @@ async def http_get(action: Object, container: Object, address: str, timeout_s: f
         if after.scheme not in ("http", "https") or after.hostname != parts.hostname:
             return True, f"Probe terminated redirects: {target[:OUTPUT_SHOWN]}"
     return False, f'Get "{target[:OUTPUT_SHOWN]}": stopped after {REDIRECTS_MAX} redirects'
+
+
+def headers_of(said: Sequence[Object], program: str) -> Dict[str, str]:
+    """Return the headers of a request: those that the pod's author wrote, and the kubelet's where they say nothing else. Raises ValueError for a value
+    with control characters: it would be further headers, or another request, sent by the machine.
+    """
+    headers: Dict[str, str] = {}
+    for each in said:
+        name, value = each["name"].title(), (each.get("value") or "").strip(" \t")
+        if _CONTROL.search(name) or _CONTROL.search(value):
+            raise ValueError(f'net/http: invalid header field value for "{_CONTROL.sub("?", name)}"')
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    headers = {"User-Agent": f"{program}/1.37", "Accept": "*/*", **headers, "Connection": "close"}
+    return {name: value for name, value in headers.items() if value or name not in ("Accept", "Host", "User-Agent")}
+
+
+def _visible(path: str) -> str:
+    """Return a path and query in which what would end the request's first line, or is no ASCII, is percent-encoded."""
+    return quote(path, safe=_VISIBLE)
 
 
 def _trust_anybody() -> ssl.SSLContext:

@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 
 
 class Backend(msgspec.Struct, frozen=True):
-    """The destination of a request: `machine` connects to `scheme://host:port`. No machine is this one."""
+    """The destination of a request: `machine` connects to `scheme://host:port`. No machine is this one.
+
+    `target` is the key of the object that an endpoint says it is, which whoever wrote the endpoint chose.
+    """
 
     machine: str
     host: str
     port: int
     scheme: str = "http"
+    target: str = ""
 
 
 def port_of(service: Any, number: int) -> Any:
@@ -36,7 +40,7 @@ def port_of(service: Any, number: int) -> Any:
 def ready(endpoints: Any, port_name: str) -> list[Backend]:
     """Return the ready addresses of an Endpoints object (a view, or None) that have a port of this name."""
     return [
-        Backend(address.node_name or "", address.ip, port.port)
+        Backend(address.node_name or "", address.ip, port.port, target=address.target_ref.key if address.target_ref else "")
         for subset in (endpoints.subsets if endpoints else ())
         for port in subset.ports
         if port.name == port_name

@@ -5,6 +5,7 @@ import errno
 
 import pytest
 
+from labctl.agent import hooks
 from labctl.agent.node import conditions
 from labctl.agent.probes import Prober, Settings, Verdict, ask, next_due, port_of
 from labctl.agent.runtime.interface import Ran
@@ -51,6 +52,59 @@ async def test_http(status, good, why):
         probe = {"httpGet": {"port": port, "path": "healthz?x=1", "httpHeaders": [{"name": "X-A", "value": "b"}]}}
         assert await asked(probe) == (good, why)
     assert seen[0].startswith("GET /healthz?x=1 HTTP/1.1\r\n") and "X-A: b" in seen[0] and "kube-probe" in seen[0]
+
+
+async def heads_of(action, asking=None):
+    """Ask a server as the action says. Return the answer, and the heads that the server got, all that one connection brought each."""
+    heads = []
+
+    async def serve(reader, writer):
+        heads.append((await reader.read(1 << 16)).decode())
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        action = {"port": server.sockets[0].getsockname()[1], **action}
+        answer = await (asked({"httpGet": action}) if asking is None else asking(action))
+    return answer, heads
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-B: c", "a\nX-B: c", "a\rX-B: c", "a\r\n\r\nGET /admin HTTP/1.1\r\nHost: x", "a\0", "\x1b[2J"])
+async def test_a_header_of_a_probe_is_one_header(value):
+    """A pod's author could have the machine, which others trust more than the pod, send any lines to any port."""
+    (good, why), heads = await heads_of({"httpHeaders": [{"name": "X-A", "value": value}]})
+    assert not good and why.endswith('net/http: invalid header field value for "X-A"') and not heads
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/a HTTP/1.1\r\nX-B: c", "/a%20HTTP/1.1%0D%0AX-B:%20c"),
+        ("/a?b=c d", "/a?b=c%20d"),
+        ("/ä%20\0", "/%C3%A4%20%00"),
+        ("a%2Fb;c?x=[1]#y", "/a%2Fb;c?x=[1]"),
+    ],
+)
+async def test_a_path_of_a_probe_is_one_path(path, sent):
+    answer, [head] = await heads_of({"path": path})
+    assert answer == (True, "") and head.startswith(f"GET {sent} HTTP/1.1\r\n")
+
+
+async def test_headers_of_a_probe_replace_the_usual_ones_as_with_the_kubelet():
+    said = [("host", "web.example"), ("user-agent", "mine"), ("Accept", ""), ("X-A", "1"), ("x-a", "2"), ("Connection", "keep-alive")]
+    _, [head] = await heads_of({"httpHeaders": [{"name": name, "value": value} for name, value in said]})
+    lines = head.strip().split("\r\n")
+    assert sorted(lines[1:]) == ["Connection: close", "Host: web.example", "User-Agent: mine", "X-A: 1, 2"]
+    _, [head] = await heads_of({})
+    assert "Accept: */*" in head and "User-Agent: kube-probe/1.37" in head and head.count("Host: 127.0.0.1:") == 1
+
+
+async def test_a_hook_says_that_it_is_one():
+    async def hook(action):
+        return await hooks.act({"httpGet": action}, {}, "127.0.0.1", None, 5.0)
+
+    answer, [head] = await heads_of({}, hook)
+    assert answer == (True, "") and "User-Agent: kube-lifecycle/1.37" in head
 
 
 async def test_nobody_listens():

@@ -13,6 +13,7 @@ from labctl.sim.remote import FakeHost, FakeRemote, Program, Shell
 from tests.inprocess import ApiServer
 
 ADDRESS, POD_IP = "10.245.1.11", "10.246.1.2"
+ENDPOINT = {"ip": POD_IP, "nodeName": "minion-1", "targetRef": {"kind": "Pod", "namespace": "default", "name": "web"}}
 
 
 async def agent(shell: Shell) -> int:

@@ -314,7 +314,7 @@ async def test_proxy_to_a_service(lab: Lab) -> None:
         async with http.get(f"{base}/web-service:http/proxy/") as answered:
             assert answered.status == 503
             assert (await answered.json())["message"] == 'no endpoints available for service "web-service"'
-        subset = {"addresses": [{"ip": minions.POD_IP, "nodeName": "minion-1"}], "ports": [{"name": "http", "port": 80}]}
+        subset = {"addresses": [minions.ENDPOINT], "ports": [{"name": "http", "port": 80}]}
         await minions.create(api, "endpoints", {"metadata": {"name": "web-service"}, "subsets": [subset]})
         for name in ("web-service:http", "web-service:8000", "http:web-service:http"):
             async with http.get(f"{base}/{name}/proxy/", allow_redirects=False) as answered:
@@ -345,7 +345,7 @@ async def test_proxy_to_what_speaks_tls(lab: Lab) -> None:
         host.ports[minions.POD_IP, 8443] = minions.to_loopback(server.sockets[0].getsockname()[1])
         host.ports[minions.POD_IP, 80] = plain
         await minions.create(api, "services", {"metadata": {"name": "web-service"}, "spec": {"ports": [{"name": "s", "port": 443}]}})
-        subset = {"addresses": [{"ip": minions.POD_IP, "nodeName": "minion-1"}], "ports": [{"name": "s", "port": 8443}]}
+        subset = {"addresses": [minions.ENDPOINT], "ports": [{"name": "s", "port": 8443}]}
         await minions.create(api, "endpoints", {"metadata": {"name": "web-service"}, "subsets": [subset]})
         base = "/api/v1/namespaces/default"
         async with api.session() as http:
@@ -383,7 +383,7 @@ async def test_a_service_in_a_browser_through_kubectl_proxy(lab: Lab) -> None:
         lambda line, headers, body: ("200 OK\r\nContent-Type: text/html", b"<h1>Welcome to nginx!</h1>")
     )
     await minions.create(api, "services", {"metadata": {"name": "web-service"}, "spec": {"ports": [{"port": 80}]}})
-    subset = {"addresses": [{"ip": minions.POD_IP, "nodeName": "minion-1"}], "ports": [{"port": 80}]}
+    subset = {"addresses": [minions.ENDPOINT], "ports": [{"port": 80}]}
     await minions.create(api, "endpoints", {"metadata": {"name": "web-service"}, "subsets": [subset]})
     process = await api.start_kubectl("proxy", "--port=0")
     assert process.stdout is not None

@@ -18,7 +18,8 @@ from labctl.api.aggregation.backends import Backends, Unavailable, words
 from labctl.api.aggregation.upgrades import upgraded, wants_upgrade
 from labctl.api.call import Call
 from labctl.api.settings import ApiSettings
-from labctl.api.streams.proxy import AS_ASKED, HOP_BY_HOP
+from labctl.api.streams import passing
+from labctl.api.streams.passing import AS_ASKED, HOP_BY_HOP
 from labctl.errors import ApiError, LabctlError
 from labctl.resources import requestheader
 from labctl.resources.kinds.apiregistration_v1.apiservice import APIService
@@ -86,10 +87,11 @@ class Forward:
                     skip_auto_headers=AS_ASKED,
                 )
                 async with asked as answered:
-                    response = web.StreamResponse(status=answered.status, reason=answered.reason)
-                    for key, value in answered.headers.items():
-                        if key.lower() not in HOP_BY_HOP:
-                            response.headers.add(key, value)
+                    if 300 <= answered.status < 400 and answered.headers.get("Location"):
+                        raise ApiError(502, "", "the backend attempted to redirect this request, which is not permitted")
+                    response = passing.head_of(answered)
+                    for key, value in passing.headers_of(answered):
+                        response.headers.add(key, value)
                     await response.prepare(call.request)
                     async for chunk in answered.content.iter_chunked(_CHUNK):
                         await response.write(chunk)
@@ -110,12 +112,17 @@ class Forward:
         backend = self._backends.find(one)
         connector, server_name = await self._backends.connector(one, backend)
         url = f"https://{backend.host}:{backend.port}{path}"
-        headers = [("Accept", "application/json"), *identity(user), *([("If-None-Match", etag)] if etag else [])]
+        headers = [
+            ("Accept", "application/json"),
+            ("Accept-Encoding", "identity"),
+            *identity(user),
+            *([("If-None-Match", etag)] if etag else []),
+        ]
         failing = f"failing or missing response from {url}"
         try:
             async with (
                 asyncio.timeout(timeout_s),
-                aiohttp.ClientSession(connector=connector) as session,
+                aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
                 session.request(method, url, headers=headers, allow_redirects=False, server_hostname=server_name) as answered,
             ):
                 said = bytearray()

@@ -2,7 +2,7 @@
 
 The request's head is sent on, the server's head comes back, and from then on bytes are copied both ways, whatever they mean, until either side ends. What
 was read and not taken yet is bounded in both directions: then the sender has to wait. A server that refuses has its answer passed on, and the connection
-ends with it.
+ends with it; one that answers anything else, as a redirect, does not reach the client.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
 
 from aiohttp import ClientConnectionResetError, web
 
@@ -21,6 +22,7 @@ from labctl.resources.kinds.apiregistration_v1.apiservice import APIService
 HEAD_BYTES_MAX = 64 << 10
 HEAD_S = 30.0  # for the server to say whether it changes the protocol
 REFUSAL_S = 30.0  # for the rest of an answer that refuses
+SWITCHING = HTTPStatus.SWITCHING_PROTOCOLS
 _CHUNK = 64 << 10
 _NEWLINES = frozenset("\r\n\0")
 _END = b"\r\n\r\n"
@@ -45,7 +47,10 @@ async def upgraded(call: Call, one: APIService, backends: Backends, headers: Hea
             answered = await reader.readuntil(_END)
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             raise Unavailable("ServiceAccessError", f"the answer to a request that changes the protocol is no HTTP: {error}") from None
-        changed = answered.split(b" ", 2)[1:2] == [b"101"]
+        code = _code(answered)
+        if code != SWITCHING and code < HTTPStatus.BAD_REQUEST:
+            raise Unavailable("ServiceAccessError", f"invalid upgrade response: status code {code}")
+        changed = code == SWITCHING
         deadline.reschedule(None)
         ours = call.connection.take_over()
         with suppress(ConnectionError, TimeoutError):
@@ -70,6 +75,14 @@ def _request_head(call: Call, host: str, headers: Headers) -> bytes:
         raise status.bad_request("a header has a line break in it")
     lines = [f"{call.method} {call.request.raw_path} HTTP/1.1", *(f"{name}: {value}" for name, value in told)]
     return "\r\n".join(lines).encode("utf-8", "surrogateescape") + _END
+
+
+def _code(head: bytes) -> int:
+    """Return the status code of an answer's head. Raises Unavailable if it has none."""
+    version, _, rest = head.partition(b" ")
+    if not version.startswith(b"HTTP/1.") or not rest[:3].isdigit():
+        raise Unavailable("ServiceAccessError", "the answer to a request that changes the protocol is no HTTP")
+    return int(rest[:3])
 
 
 def _with_close(head: bytes) -> bytes:

@@ -1,13 +1,15 @@
 """The proxy sends HTTP requests to a pod, from the machine it runs on, for `.../pods/NAME/proxy/...` and `.../services/NAME/proxy/...`.
 
 NAME is `name`, `name:port`, `http:name:port` or `https:name:port`; the port is a number or a name. A Service's request goes to one of its ready
-endpoints, at random. The certificate of an https pod is not checked, as in Kubernetes. Bodies are streamed in both directions; in pages of HTML, links to the
-pod are moved below the proxy's path.
+endpoints that are pods of its namespace, at random. The certificate of an https pod is not checked, as in Kubernetes. Bodies are streamed in both
+directions; in pages of HTML, links to the pod are moved below the proxy's path.
 """
 
 from __future__ import annotations
 
 import random
+import re
+from ipaddress import ip_address
 from typing import Any
 
 import aiohttp
@@ -17,22 +19,20 @@ from yarl import URL
 from labctl.api import answer, status
 from labctl.api.call import Call
 from labctl.api.settings import ApiSettings
-from labctl.api.streams import links, pods
+from labctl.api.streams import links, passing, pods
+from labctl.api.streams.passing import AS_ASKED, HOP_BY_HOP
 from labctl.errors import ApiError, LabctlError
 from labctl.remote.dialled import DialledConnector
 from labctl.remote.interface import Remote
-from labctl.resources import destinations
+from labctl.resources import destinations, names
 from labctl.resources.client import Client
 from labctl.resources.destinations import Backend
+from labctl.resources.kinds.core_v1.pod_view import Pod
+from labctl.resources.plurals import PODS
 from labctl.resources.resources import Resources
 
-OUR_OWN = ("authorization", "impersonate-")
+OUR_OWN = ("authorization", "impersonate-", "x-remote-")
 """The beginnings of headers that tell this server who asks; a pod that got them could ask in the same name."""
-HOP_BY_HOP = frozenset(
-    {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "host"}
-)
-AS_ASKED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-"""Headers that aiohttp would add: who is asked would take them for the client's words, as a body's type or the wish for a compressed answer."""
 _CHUNK = 64 << 10
 
 
@@ -47,7 +47,7 @@ class Proxy:
     async def pod(self, call: Call) -> web.StreamResponse:
         scheme, name, port = _split(call.target.name)
         pod = self._view("pods", call.target.namespace, name)
-        if not pod.status.pod_ip:
+        if not _may_be_a_pods(pod.status.pod_ip):
             raise status.bad_request("address not allowed")
         number = _number(port) if port else next((p.container_port for c in pod.spec.containers for p in c.ports), 80)
         return await self._forward(call, Backend(pods.machine_of(pod), pod.status.pod_ip, number, scheme))
@@ -56,11 +56,18 @@ class Proxy:
         scheme, name, port = _split(call.target.name)
         service = self._view("services", call.target.namespace, name)
         endpoints = self._endpoints(call.target.namespace, name)
-        backend = choose(service, endpoints, port)
-        machine = backend.machine or destinations.any_machine(Client(self._resources), self._remote)
-        if not machine:
-            raise _unavailable(f"no node is connected from which {backend.host} could be reached")
-        return await self._forward(call, Backend(machine, backend.host, backend.port, scheme))
+        for backend in choices(service, endpoints, port):
+            pod = self._pod_at(call.target.namespace, backend)
+            if pod is not None:
+                return await self._forward(call, Backend(pods.machine_of(pod), backend.host, backend.port, scheme))
+        raise _no_endpoints(name)
+
+    def _pod_at(self, namespace: str, backend: Backend) -> Pod | None:
+        """Return the pod of this namespace that an endpoint names and whose address it is: whoever may write Endpoints may not send this server anywhere."""
+        pod: Pod | None = Client(self._resources).get(PODS, backend.target) if backend.target.startswith(f"{namespace}/") else None
+        if pod is None or not pod.spec.node_name or not _may_be_a_pods(backend.host):
+            return None
+        return pod if backend.host in (pod.status.pod_ip, *(each.ip for each in pod.status.pod_ips)) else None
 
     def _view(self, resource: str, namespace: str, name: str) -> Any:
         kind = self._resources.registry[resource]
@@ -96,10 +103,10 @@ class Proxy:
         async with session.request(
             call.method, url, headers=headers, data=body, allow_redirects=False, skip_auto_headers=AS_ASKED
         ) as answered:
-            response = web.StreamResponse(status=answered.status, reason=answered.reason)
+            response = passing.head_of(answered)
             page = await _page(call, backend, answered)
-            for key, value in answered.headers.items():
-                if key.lower() not in HOP_BY_HOP and not (page is not None and key.lower() == "content-length"):
+            for key, value in passing.headers_of(answered):
+                if page is None or key.lower() != "content-length":
                     response.headers.add(key, _relocated(call, backend, value) if key.lower() == "location" else value)
             for warning in call.warnings:
                 response.headers.add("Warning", answer.warning(warning))
@@ -113,8 +120,8 @@ class Proxy:
             return response
 
 
-def choose(service: Any, endpoints: Any, asked: str) -> Backend:
-    """Chooses one ready address of the requested port, which is a name or a number; "" means the port without a name."""
+def choices(service: Any, endpoints: Any, asked: str) -> list[Backend]:
+    """Return the ready addresses of the requested port, in random order. The port is a name or a number; "" means the port without a name."""
     wanted = asked
     if pods.is_port(asked):
         port = destinations.port_of(service, int(asked))
@@ -122,9 +129,12 @@ def choose(service: Any, endpoints: Any, asked: str) -> Backend:
             raise _unavailable(f'no service port {asked} found for service "{service.metadata.name}"')
         wanted = port.name
     found = destinations.ready(endpoints, wanted)
-    if not found:
-        raise _no_endpoints(service.metadata.name)
-    return random.choice(found)
+    return random.sample(found, len(found))
+
+
+def _may_be_a_pods(address: str) -> bool:
+    """Tell whether a pod can be behind it: it is neither loopback nor link-local, where the machine itself would answer, and no group's."""
+    return not names.outside_address(address) and not ip_address(address).is_multicast
 
 
 def _split(name: str) -> tuple[str, str, str]:
@@ -145,15 +155,27 @@ def _number(port: str) -> int:
 
 
 def _relocated(call: Call, backend: Backend, location: str) -> str:
-    """Rewrites a redirect to the pod itself, so that the client stays below the proxy's path."""
+    """Rewrites a redirect to the pod itself, so that the client stays below the proxy's path. This server's own address is the pod's, too: who
+    sees it in the `Host` of a request could otherwise send its client to any object of the API.
+    """
     prefix = call.path[: len(call.path) - len(call.target.rest)]
-    for own in (f"{backend.scheme}://{backend.host}:{backend.port}", f"{backend.scheme}://{backend.host}"):
-        if location == own or location.startswith(own + "/"):
-            location = location[len(own) :] or "/"
-            break
-    if not location.startswith("/") or location.startswith(("//", f"{prefix}/")):
+    authority, path = _parted(location)
+    if authority in (backend.host, f"{backend.host}:{backend.port}", call.request.host):
+        location = path or "/"
+    elif authority:
+        return location
+    if not location.startswith("/") or location.startswith(f"{prefix}/"):
         return location
     return prefix + location
+
+
+def _parted(location: str) -> tuple[str, str]:
+    """Split an address into its host with the port, and what comes behind that. The host of a mere path is empty."""
+    scheme, slashes, rest = location.partition("//")
+    if not slashes or scheme.lower() not in ("", "http:", "https:"):
+        return "", location
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    return authority, rest[len(authority) :]
 
 
 async def _page(call: Call, backend: Backend, answered: aiohttp.ClientResponse) -> bytes | None:
