@@ -12,10 +12,13 @@ CACHE is $LABCTL_CACHE_HOME, else /var/cache/labctl for root, else $XDG_CACHE_HO
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+from labctl.errors import LabctlError
 
 LAB_DIRECTORY = ".labctl"
 
@@ -125,6 +128,37 @@ def find_lab(start: Path) -> Path | None:
         if (folder / LAB_DIRECTORY / "lab.json").is_file():
             return folder / LAB_DIRECTORY
     return None
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it. Raises LabctlError, in one line."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LabctlError(f"the folder {path} can't be made: {error.strerror or error}") from None
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all: a full disk or an end in between leaves what was there before. What is no file, as /dev/stdout, is written to.
+
+    Raises LabctlError, in one line.
+    """
+    real = Path(os.path.realpath(path))  # the file behind a link is replaced, not the link
+    new = real.with_name(f"{real.name[:200]}.{os.getpid()}.new")
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
+        with new.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, real)
+    except OSError as error:
+        raise LabctlError(f"{path} can't be written: {error.strerror or error}", mend="free space there, or choose another place") from None
+    finally:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
 
 
 def remove_tree(path: Path) -> None:

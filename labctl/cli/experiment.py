@@ -15,6 +15,7 @@ from labctl.cli.lifecycle import become_root, showing
 from labctl.cli.output import many, output_option, print_json, print_table
 from labctl.cli.words import echo
 from labctl.errors import LabctlError, UsageError
+from labctl.paths import make_folder, write_whole
 
 if TYPE_CHECKING:
     from labctl.experiments.file import Experiment
@@ -134,11 +135,8 @@ def _write_junit(folder: Path, junit: Path | None) -> None:
     from labctl.experiments import junit as xml
 
     if junit and folders.exists(folder):
-        try:
-            junit.parent.mkdir(parents=True, exist_ok=True)
-            junit.write_text(xml.junit(folders.read(folder, requests=False)), encoding="utf-8")
-        except OSError as error:
-            raise LabctlError(f"{junit} can't be written: {error.strerror or error}") from None
+        make_folder(junit.parent)
+        write_whole(junit, xml.junit(folders.read(folder, requests=False)).encode())
 
 
 def show(result: Result, folder: Path, output: str) -> None:
@@ -178,9 +176,9 @@ def _draw(folder: Path, html: Path, pdf: Path) -> str:
         return "No report: nothing was measured."
     try:
         result = folders.read(folder)
-        html.write_text(drawing.html(result), encoding="utf-8")
+        write_whole(html, drawing.html(result).encode())
         drawing.pdf(result, pdf)
-    except (LabctlError, OSError) as error:
+    except LabctlError as error:
         return f"No report: {error}"
     return f"The report: {html}, and a figure for papers: {pdf}"
 
@@ -229,12 +227,9 @@ def report(folder: Path, html: Path | None, pdf: Path | None, output: str) -> No
 
     result = folders.read(folder)
     page = html or folder / "report.html"
-    try:
-        page.write_text(drawing.html(result), encoding="utf-8")
-        if pdf:
-            drawing.pdf(result, pdf)
-    except OSError as error:
-        raise LabctlError(f"the report can't be written: {error}") from None
+    write_whole(page, drawing.html(result).encode())
+    if pdf:
+        drawing.pdf(result, pdf)
     show(result, folder, output)
     if output == "table":
         echo(f"Written: {page}{f', {pdf}' if pdf else ''}")

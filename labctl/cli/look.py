@@ -12,6 +12,7 @@ from labctl import __version__
 from labctl.cli.complete import minions, objects
 from labctl.cli.lifecycle import become_root, with_master
 from labctl.cli.output import Steps, output_option, print_json, print_table
+from labctl.cli.quantities import Namespace
 from labctl.cli.words import echo
 from labctl.errors import LabctlError, UsageError
 from labctl.lab import Lab
@@ -27,7 +28,7 @@ Examples:
 """
 )
 @click.argument("what", metavar="pod/NAME|rc/NAME|svc/NAME|node/NAME|machine/NAME|fault/NAME", shell_complete=objects)
-@click.option("-n", "--namespace", default="default", help="the object's namespace")
+@click.option("-n", "--namespace", type=Namespace(), default="default", help="the object's namespace")
 @click.option("--not-on", default="", metavar="NODE", shell_complete=minions, help="say why a pod is not on this node")
 @output_option
 def why(what: str, namespace: str, not_on: str, output: str) -> None:

@@ -11,6 +11,7 @@ import click
 from labctl.cli.complete import minions
 from labctl.cli.lifecycle import become_root, with_master
 from labctl.cli.output import output_option, print_json, print_table
+from labctl.cli.quantities import Duration, Namespace, Rate
 from labctl.cli.words import echo
 from labctl.errors import LabctlError, UsageError
 from labctl.lab import Lab
@@ -21,11 +22,10 @@ if TYPE_CHECKING:
     from labctl.measure.records import Measurement
     from labctl.measure.summary import Latency, Summary
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _EPILOG = """\b
 Examples:
   labctl measure web
-  labctl measure web:http --rate 500 --for 30s --save run.jsonl.gz
+  labctl measure web:http --rate 500/s --for 30s --save run.jsonl.gz
   labctl measure shop/web --from minion-1,pod/default/client --keepalive
   labctl measure http://10.245.1.11:30080/healthz --from host
   labctl measure tcp://10.247.0.20:5432 --for 5s
@@ -33,23 +33,9 @@ Examples:
 """
 
 
-class Duration(click.ParamType):
-    """A time with its unit: 300ms, 10s, 2m."""
-
-    name = "duration"
-
-    def convert(self, value: object, parameter: click.Parameter | None, context: click.Context | None) -> float:
-        text = str(value)
-        for unit, factor in _UNITS.items():
-            number = text.removesuffix(unit)
-            if number != text and number.replace(".", "", 1).isdecimal():
-                return float(number) * factor
-        raise click.BadParameter(f"{text!r} is no time; write 300ms, 10s or 2m", context, parameter)
-
-
 @click.command(epilog=_EPILOG)
 @click.argument("target", metavar="SERVICE|URL")
-@click.option("-n", "--namespace", default="default", help="the Service's namespace (default: default)")
+@click.option("-n", "--namespace", type=Namespace(), default="default", help="the Service's namespace (default: default)")
 @click.option(
     "--from",
     "sources",
@@ -58,7 +44,7 @@ class Duration(click.ParamType):
     shell_complete=minions,
     help="minion-1, pod/NAMESPACE/NAME or host; default: each minion",
 )
-@click.option("--rate", default=200.0, show_default=True, help="requests a second from each source")
+@click.option("--rate", type=Rate(), default="200/s", show_default=True, help="requests from each source")
 @click.option("--for", "seconds", type=Duration(), help="how long, such as 10s; without it until Ctrl-C")
 @click.option("--keepalive", is_flag=True, help="keep connections; without it each request has a new one")
 @click.option("--http", "protocol", flag_value="http", help="speak HTTP, whatever the port's name says")

@@ -12,6 +12,7 @@ import click
 from labctl.cli.lifecycle import become_root, lab_options, showing
 from labctl.cli.output import output_option, print_json
 from labctl.cli.words import echo
+from labctl.paths import make_folder, write_whole
 
 if TYPE_CHECKING:
     from labctl.lab.smoke.report import Report
@@ -54,8 +55,8 @@ def smoke(output: str, junit: Path | None, artifacts: Path | None, keep: bool, *
 def _write_junit(report: Report, path: Path) -> None:
     from labctl.lab.smoke.report import as_junit
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(as_junit(report), encoding="utf-8")
+    make_folder(path.parent)
+    write_whole(path, as_junit(report).encode())
 
 
 def _print_report(report: Report, keep: bool) -> None:

@@ -9,6 +9,7 @@ import click
 
 from labctl.cli.lifecycle import with_master
 from labctl.cli.output import output_option, print_json, print_table
+from labctl.cli.quantities import Namespace
 from labctl.cli.words import echo
 from labctl.lab import Lab
 
@@ -25,7 +26,7 @@ Examples:
 """
 )
 @click.argument("fault", metavar="FAULT|machine/NAME|pod/NAME")
-@click.option("-n", "--namespace", default="default", help="the pod's namespace")
+@click.option("-n", "--namespace", type=Namespace(), default="default", help="the pod's namespace")
 @click.option(
     "--measurement",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -8,6 +8,7 @@ import click
 
 from labctl.cli.lifecycle import with_master
 from labctl.cli.output import many, output_option, print_json, print_table
+from labctl.cli.quantities import Namespace
 from labctl.cli.words import echo
 from labctl.lab import Lab
 
@@ -28,7 +29,7 @@ Examples:
 @click.argument("to", metavar="ADDRESS[:PORT]|[NAMESPACE/]SERVICE[:PORT]")
 @click.option("--from", "client", default="", metavar="MINION|POD", help="who asks; without it the first minion")
 @click.option("--protocol", type=click.Choice(["tcp", "udp", "sctp"]), default="tcp", help="of the packet")
-@click.option("-n", "--namespace", default="default", help="the Service's and the pod's namespace")
+@click.option("-n", "--namespace", type=Namespace(), default="default", help="the Service's and the pod's namespace")
 @output_option
 def trace(to: str, client: str, protocol: str, namespace: str, output: str) -> None:
     """Follow a new connection's first packet through the rules that a minion really has.

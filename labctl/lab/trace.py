@@ -8,10 +8,11 @@ The rules are walked here and not in the master, because a machine's rules may b
 
 from __future__ import annotations
 
+import re
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import IPv4Address
 from random import Random
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -29,6 +30,8 @@ from labctl.proxy.ways import ways
 NODES_ASKED = 5  # minions of endpoints whose policies are looked at
 _ANSWER_S = 30.0
 _MARK = "=== "  # in front of the name of each part of what a machine answers
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_SUBDOMAIN = re.compile(r"[a-z0-9][-.a-z0-9]{0,252}")
 _RECENT_MAX = 100  # endpoints whose remembered clients are read
 
 
@@ -57,11 +60,12 @@ class Traced(msgspec.Struct, frozen=True, kw_only=True):
 
 def trace(lab: LabFolder, to: str, *, client: str = "", protocol: str = "tcp", namespace: str = "default") -> Traced:
     """Follow the first packet of a connection. `to` is ADDRESS[:PORT] or a Service, [NAMESPACE/]NAME[:PORT]; `client` a minion or [pod/][NAMESPACE/]NAME."""
+    asked = _parsed(to, namespace) | {"protocol": protocol}
     where, address = _client(lab, client, namespace)
-    wanted = _wanted(lab, to, where, protocol, namespace)
+    wanted = _wanted(lab, asked, where)
     at = _minion_of(lab, wanted["to"]) or where  # an address of another minion is translated there
     if at != where:
-        wanted = _wanted(lab, to, at, protocol, namespace)
+        wanted = _wanted(lab, asked, at)
     frontend = msgspec.convert(wanted["frontend"], Frontend) if wanted["frontend"] else None
     facts = ask(lab, at, wanted, address)
     made_here = address in facts.local  # also by a pod in the minion's own network
@@ -91,25 +95,37 @@ def _client(lab: LabFolder, client: str, namespace: str) -> tuple[str, str]:
         if not names:
             raise LabctlError("the lab has no minions", mend="labctl up")
         client = names[0]
-    node = lab.api.find(f"/api/v1/nodes/{quote(client, safe='')}")
+    node = lab.api.find(f"/api/v1/nodes/{quote(client, safe='')}") if _SUBDOMAIN.fullmatch(client) else None
     if node is not None:
         return client, _node_address(node)
-    name = client.removeprefix("pod/")
-    space, _, name = name.rpartition("/") if "/" in name else (namespace, "", name)
+    space, slash, name = client.removeprefix("pod/").rpartition("/")
+    space = space if slash else namespace
+    if not _NAME.fullmatch(space) or not _SUBDOMAIN.fullmatch(name):
+        raise UsageError(
+            f"{client[:100]!r} is no minion and can't be the name of a pod", mend="write minion-1, web-7d4b9 or pod/shop/web-7d4b9"
+        )
     pod = lab.api.find(f"/api/v1/namespaces/{quote(space, safe='')}/pods/{quote(name, safe='')}")
     if pod is None:
         raise LabctlError(f"there is no minion {client} and no pod {name} in namespace {space}")
     address, where = pod.get("status", {}).get("podIP", ""), pod["spec"].get("nodeName", "")
     if not address or not where:
         raise LabctlError(f"pod {space}/{name} has no address yet, so it sends nothing")
-    return where, address
+    return where, _ipv4(address, f"pod {space}/{name}")
 
 
 def _node_address(node: dict[str, Any]) -> str:
     for one in node.get("status", {}).get("addresses", ()):
         if one["type"] == "InternalIP":
-            return str(one["address"])
+            return _ipv4(str(one["address"]), f"node {node['metadata']['name']}")
     raise LabctlError(f"node {node['metadata']['name']} has no address yet")
+
+
+def _ipv4(address: str, whose: str) -> str:
+    """Return the address, which whoever may write an object's status chose. Raises LabctlError if it is none of IPv4."""
+    try:
+        return str(IPv4Address(address))
+    except ValueError:
+        raise LabctlError(f"the address of {whose} is {address[:100]!r}, which is none of IPv4") from None
 
 
 def _minion_of(lab: LabFolder, address: str) -> str:
@@ -120,16 +136,29 @@ def _minion_of(lab: LabFolder, address: str) -> str:
     return ""
 
 
-def _wanted(lab: LabFolder, to: str, minion: str, protocol: str, namespace: str) -> dict[str, Any]:
-    name, colon, port = to.removeprefix("svc/").removeprefix("service/").partition(":")
-    if not name or (colon and not (port.isascii() and port.isdigit() and 0 < int(port[:9]) < 65536)):
-        raise UsageError(f"{to!r} is no address and no Service", mend="write 10.247.0.10:80 or web-service[:PORT]")
-    asked = {"minion": minion, "protocol": protocol, **({"port": port} if port else {})}
-    try:
-        asked["to"] = str(IPv4Address(name))
-    except (AddressValueError, ValueError):
-        asked["service"] = name if "/" in name else f"{namespace}/{name}"
-    return lab.api.get(f"/labctl/v1/wanted?{urlencode(asked)}")
+def _wanted(lab: LabFolder, asked: dict[str, str], minion: str) -> dict[str, Any]:
+    return lab.api.get(f"/labctl/v1/wanted?{urlencode(asked | {'minion': minion})}")
+
+
+def _parsed(to: str, namespace: str) -> dict[str, str]:
+    """Return what the master is asked about: `to` or `service`, and `port` if one is named. Raises UsageError that says which part is malformed."""
+    mend = "write 10.247.0.10:80, web-service or shop/web-service:80"
+    where, colon, port = to.removeprefix("svc/").removeprefix("service/").partition(":")
+    if colon and not (port.isascii() and port.isdigit() and 0 < int(port[:9]) < 65536):
+        raise UsageError(f"{to[:100]!r}: {port[:100]!r} is no port, which is a number from 1 to 65535", mend=mend)
+    at = {"port": port} if port else {}
+    if re.fullmatch(r"[0-9.]*\.[0-9.]*", where):
+        try:
+            return {"to": str(IPv4Address(where)), **at}
+        except ValueError:
+            raise UsageError(f"{to[:100]!r}: {where[:100]!r} is no IPv4 address", mend=mend) from None
+    space, slash, name = where.rpartition("/")
+    for part, what in ((name, "Service"), *(((space, "namespace"),) if slash else ())):
+        if not part:
+            raise UsageError(f"{to[:100]!r} names no {what}", mend=mend)
+        if not _NAME.fullmatch(part):
+            raise UsageError(f"{to[:100]!r}: {part[:100]!r} can't be the name of a {what}", mend=mend)
+    return {"service": where if slash else f"{namespace}/{where}", **at}
 
 
 # -- what a machine says ---------------------------------------------------------------------------------------------------------------

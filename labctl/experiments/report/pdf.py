@@ -6,7 +6,6 @@ Page 1 is the typical run of the first cell; page 2, where there are several run
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from labctl.errors import LabctlError
 from labctl.experiments.report import canvas, requests_figure, runs_figures, scenes, series
 from labctl.experiments.report.canvas import PAPER
 from labctl.experiments.result import Result
+from labctl.paths import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,13 +23,7 @@ def pdf(result: Result, path: Path) -> None:
     """Writes the figures, whole or not at all. Raises LabctlError if matplotlib is not installed, no run counts, or the disk refuses."""
     with canvas.settings(PAPER, "paper"):
         data = _document(_figures(result), result.name)
-    new = path.with_name(path.name + ".new")
-    try:
-        new.write_bytes(data)
-        os.replace(new, path)
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        raise LabctlError(f"{path} can't be written: {error.strerror or error}") from None
+    write_whole(path, data)
 
 
 def _figures(result: Result) -> list[Figure]:

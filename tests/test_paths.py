@@ -1,0 +1,50 @@
+"""Files that people keep are written whole or not at all, whatever the disk does."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from labctl.errors import LabctlError
+from labctl.paths import write_whole
+
+PROGRAM = """
+import resource, signal, sys
+from pathlib import Path
+from labctl.errors import LabctlError
+from labctl.paths import write_whole
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_whole(Path(sys.argv[1]), b"x" * 5000)
+except LabctlError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("before", [b"the report of yesterday", None])
+def test_without_room_what_was_there_stays(tmp_path, before):
+    path = tmp_path / "report.html"
+    if before is not None:
+        path.write_bytes(before)
+    done = subprocess.run([sys.executable, "-c", PROGRAM, path], capture_output=True, text=True, timeout=60, check=True)
+    assert "report.html can't be written: File too large" in done.stdout
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == ({} if before is None else {"report.html": before})
+
+
+def test_a_link_stays_one_and_what_is_no_file_is_written_to(tmp_path):
+    (tmp_path / "link").symlink_to("file")
+    write_whole(tmp_path / "link", b"1")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_bytes() == b"1"
+    read, write = os.pipe()
+    write_whole(tmp_path / f"../../../../../../../../proc/self/fd/{write}", b"piped")
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        assert pipe.read() == b"piped"
+
+
+@pytest.mark.parametrize("path", ["absent/file", ".", "x" * 300])
+def test_what_can_not_be_written_is_one_line(tmp_path, path):
+    with pytest.raises(LabctlError, match="can't be written"):
+        write_whole(tmp_path / path, b"1")
