@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from labctl import __version__
-from labctl.errors import LabctlError
+from labctl.errors import ApiError, LabctlError
 from labctl.lab import collect
 from labctl.lab.progress import step
 from labctl.lab.ssh import hosts, run
@@ -33,6 +33,7 @@ _AS_ROOT = ("sh", "-c", 'if [ "$(id -u)" = 0 ]; then exec "$@"; else exec sudo -
 _MACHINE_S = 60.0
 _FILES_MAX = 1000
 _PARTS_MAX = 6
+_FILE_NAME_MAX = 200
 _PART = re.compile(r"[A-Za-z0-9._-]{1,255}")
 
 
@@ -62,24 +63,41 @@ def _about(lab: LabFolder, folder: Path) -> None:
             shutil.copy(path, folder / path.name)
 
 
+class _Resource(msgspec.Struct):
+    name: str
+    verbs: list[str] = []
+
+
+class _Discovery(msgspec.Struct):
+    resources: list[_Resource]
+
+
 def _objects(lab: LabFolder, folder: Path) -> None:
+    """Write the objects of each resource into a file. A group that another API server serves may not answer, or with anything: that costs its own files."""
     folder.mkdir()
-    paths = ["/api/v1", *(f"/apis/{group['preferredVersion']['groupVersion']}" for group in lab.api.get("/apis")["groups"])]
-    for path in paths:
-        for resource in lab.api.get(path)["resources"]:
-            if "/" in resource["name"] or "list" not in resource["verbs"]:
-                continue
-            items = lab.api.get(f"{path}/{resource['name']}")
-            (folder / f"{resource['name']}.json").write_text(json.dumps(_without_secrets(items), indent=1))
+    unreachable = []
+    for path in ["/api/v1", *(f"/apis/{group['preferredVersion']['groupVersion']}" for group in lab.api.get("/apis")["groups"])]:
+        try:
+            found = msgspec.convert(lab.api.get(path), _Discovery).resources
+            for name in dict.fromkeys(
+                each.name for each in found if "list" in each.verbs and "/" not in each.name and _is_inside(each.name)
+            ):
+                items = lab.api.get(f"{path}/{name}")
+                if (path, name) == ("/api/v1", "secrets"):
+                    _leave_out_data(items)
+                file = f"{name}.json" if not (folder / f"{name}.json").exists() else f"{name}.{path.split('/')[2]}.json"
+                (folder / file[-_FILE_NAME_MAX:]).write_text(json.dumps(items, indent=1))
+        except (ApiError, msgspec.ValidationError) as error:
+            unreachable.append(f"{path}: {str(error)[:500]}\n")
+    if unreachable:
+        (folder / "unreachable.txt").write_text("".join(unreachable))
 
 
-def _without_secrets(items: Any) -> Any:
-    for item in items.get("items", []):
-        if items.get("kind") == "SecretList":
-            item["data"] = dict.fromkeys(item.get("data") or {}, "(left out)")
-            item.get("metadata", {}).pop("managedFields", None)
-            item.get("metadata", {}).get("annotations", {}).pop("kubectl.kubernetes.io/last-applied-configuration", None)
-    return items
+def _leave_out_data(secrets: Any) -> None:
+    for item in secrets.get("items", []):
+        item["data"] = dict.fromkeys(item.get("data") or {}, "(left out)")
+        item.get("metadata", {}).pop("managedFields", None)
+        item.get("metadata", {}).get("annotations", {}).pop("kubectl.kubernetes.io/last-applied-configuration", None)
 
 
 def _files(said: str) -> dict[str, str]:

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from labctl.errors import ApiError
 from labctl.lab import collect, ssh
-from labctl.lab.export import COLLECT, _machine
+from labctl.lab.export import COLLECT, _machine, _objects
 from labctl.paths import Paths
 
 
@@ -111,3 +112,55 @@ def test_a_machine_that_says_too_much_is_not_heard_any_longer(said, monkeypatch,
 def test_a_machine_that_says_nothing_is_not_waited_for_for_ever(said, monkeypatch):
     monkeypatch.setattr("labctl.lab.export._MACHINE_S", 0.2)
     assert "timed out" in said("exec sleep 1000")["unreachable.txt"]
+
+
+class Api:
+    def __init__(self, **answers):
+        self.answers = answers
+
+    def get(self, path):
+        answer = self.answers[path.rpartition("/")[2]]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def group(name):
+    return {"preferredVersion": {"groupVersion": f"x.example.com/{name}"}}
+
+
+def listed(*names):
+    return {"resources": [{"name": name, "verbs": ["list"]} for name in names]}
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        ApiError(503, "ServiceUnavailable", "service unavailable"),
+        "no JSON",
+        None,
+        {"resources": "many"},
+        {"resources": [{"name": 1}]},
+        listed("../../etc/x", "..", "a\0b", "", "x" * 5000, "a/b"),
+        listed("pods"),
+    ],
+)
+def test_another_api_server_costs_its_own_files_alone(tmp_path, hostile):
+    """It may be the one that is broken, and its discovery names files."""
+    secret = {"metadata": {"name": "s", "annotations": {}}, "data": {"word": "c2VzYW1l"}}
+    api = Api(
+        apis={"groups": [group("evil"), group("fine")]},
+        v1=listed("pods", "secrets"),
+        pods={"items": ["ours"]},
+        secrets={"kind": "SecretList", "items": [secret]},
+        evil=hostile,
+        fine=listed("things"),
+        things={"kind": "SecretList", "items": "nothing of ours"},
+    )
+    _objects(SimpleNamespace(api=api), tmp_path / "objects")
+    found = {path.relative_to(tmp_path).as_posix(): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    assert json.loads(found["objects/pods.json"]) == {"items": ["ours"]} and "things" in "".join(found)
+    assert "c2VzYW1l" not in found["objects/secrets.json"] and "(left out)" in found["objects/secrets.json"]
+    assert all(name.startswith("objects/") for name in found)
+    if hostile not in (listed("pods"), listed("../../etc/x", "..", "a\0b", "", "x" * 5000, "a/b")):
+        assert "/apis/x.example.com/evil: " in found["objects/unreachable.txt"]
