@@ -32,14 +32,14 @@ def machine(seen: Machine) -> Item:
         "power": status.power,
         "wanted": seen.spec.power,
         "provider": seen.spec.provider,
-        "phase": status.phase,
+        "phase": cut(status.phase),
         "message": cut(status.message),
     }
 
 
 def node(seen: Node) -> Item:
     taints = [taint.key for taint in seen.spec.taints[:8]]
-    return {"ready": seen.ready, "unschedulable": seen.spec.unschedulable, "taints": taints, "address": seen.address()}
+    return {"ready": seen.ready, "unschedulable": seen.spec.unschedulable, "taints": taints, "address": cut(seen.address())}
 
 
 def pod(seen: Pod) -> Item:
@@ -48,8 +48,8 @@ def pod(seen: Pod) -> Item:
     return {
         "node": seen.spec.node_name,
         "state": _state(seen),
-        "owner": f"{controller.kind} {controller.name}" if controller else "",
-        "ip": seen.status.pod_ip,
+        "owner": cut(f"{controller.kind} {controller.name}") if controller else "",
+        "ip": cut(seen.status.pod_ip),
         "restarts": restarts,
         "why": cut(_why(seen)),
     }
@@ -107,10 +107,10 @@ def fault(seen: Fault) -> Item:
 def event(seen: Event) -> Item:
     about = seen.involved_object
     return {
-        "at": when(seen),
-        "type": seen.type,
+        "at": cut(when(seen)),
+        "type": cut(seen.type),
         "reason": cut(seen.reason),
-        "about": f"{about.kind} {about.key}",
+        "about": cut(f"{about.kind} {about.key}"),
         "message": cut(seen.message),
         "count": seen.series.count if seen.series else seen.count or 1,
     }

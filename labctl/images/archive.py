@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from labctl.errors import UsageError
-from labctl.images import zstd
+from labctl.images import xz, zstd
 from labctl.tarfiles import tarfile
 
 FILES_MAX = 20_000  # an archive has a file for each layer and a few more
@@ -64,7 +64,7 @@ def _decompressed(path: Path) -> IO[bytes] | None:
         return cast(IO[bytes], gzip.open(path))
     if begin[:3] == b"BZh":
         return bz2.open(path)
-    return lzma.open(path) if begin == b"\xfd7zXZ\0" else None
+    return io.BufferedReader(xz.Unpacked(path)) if begin == xz.MAGIC else None
 
 
 class _Entry(tarfile.TarInfo):

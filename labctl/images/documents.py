@@ -61,17 +61,17 @@ class Saved(msgspec.Struct, frozen=True, rename={"config": "Config", "layers": "
     tags: list[str] | None = None
 
 
-def read(path: Path, type_: type[T]) -> T:
-    """Return the document in a file. Raises LabctlError if it is damaged, no such document, or too large."""
+def read(path: Path) -> bytes:
+    """Return the bytes of a document's file. Raises LabctlError if it is too large."""
     with open(path, "rb") as file:
         raw = file.read(DOCUMENT_BYTES_MAX + 1)
     if len(raw) > DOCUMENT_BYTES_MAX:
         raise LabctlError(f"{path.name} is damaged: it has more than {DOCUMENT_BYTES_MAX} bytes")
-    return decoded(raw, type_, path.name)
+    return raw
 
 
 def decoded(raw: bytes, type_: type[T], name: str) -> T:
-    """Return the document in these bytes. Raises LabctlError as `read` does."""
+    """Return the document in these bytes. Raises LabctlError if it is damaged, or no such document."""
     try:
         return msgspec.json.decode(raw, type=type_)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:

@@ -6,10 +6,8 @@ Reading verifies every byte against its digest and follows no path out of the fo
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,8 +16,9 @@ from typing import Any
 from labctl.errors import LabctlError, UsageError
 from labctl.images import archive, documents, names, zstd
 from labctl.images.blobs import BlobStore
-from labctl.images.documents import LAYER, Config, Described, Document, Entry, Saved
+from labctl.images.documents import Config, Described, Document, Entry, Saved
 from labctl.images.index import Blob, Image
+from labctl.images.source import Source
 from labctl.tarfiles import tarfile
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -27,8 +26,6 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 _DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 _NAME_KEYS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
-_DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
-_ENTRIES_MAX = 10_000  # of all its indexes together: one that is named by each of another's entries counts as often
 _DEPTH = 4  # the most levels of indexes in indexes; real images have one or two
 
 
@@ -81,13 +78,14 @@ def put_image(blobs: BlobStore, name: str, config: dict[str, Any], layers: Itera
 
 
 def _read_folder(folder: Path, blobs: BlobStore, name: str) -> list[Image]:
-    docker = documents.read(folder / "manifest.json", list[Saved]) if (folder / "manifest.json").is_file() else []
-    if (folder / "index.json").is_file():
+    source = Source(folder, blobs)
+    docker = source.named(folder / "manifest.json", list[Saved]) if source.has("manifest.json") else []
+    if source.has("index.json"):
         tags = {Path(entry.config).name.removesuffix(".json"): entry.tags or [] for entry in docker}
-        index = documents.read(folder / "index.json", Document)
-        found = list(_Layout(folder, blobs, tags).images(index, name))
+        index = source.named(folder / "index.json", Document)
+        found = list(_Layout(source, blobs, tags).images(index, name))
     elif docker:
-        found = [image for entry in docker for image in _of_docker(entry, folder, blobs, name)]
+        found = [image for entry in docker for image in _of_docker(entry, source, blobs, name)]
     else:
         raise UsageError(
             "this is no image: neither index.json nor manifest.json is there",
@@ -101,19 +99,16 @@ def _read_folder(folder: Path, blobs: BlobStore, name: str) -> list[Image]:
 class _Layout:
     """Reads the images of one layout. `tags` are the names in docker's list, by the digest of a configuration."""
 
-    def __init__(self, folder: Path, blobs: BlobStore, tags: dict[str, list[str]]) -> None:
-        self._folder, self._blobs, self._tags = folder, blobs, tags
-        self._left = _ENTRIES_MAX
+    def __init__(self, source: Source, blobs: BlobStore, tags: dict[str, list[str]]) -> None:
+        self._source, self._blobs, self._tags = source, blobs, tags
 
     def images(self, index: Document, name: str, depth: int = 0) -> Iterator[Image]:
         if depth > _DEPTH:
             raise UsageError("its indexes are nested too deep")
         for entry in index.manifests or ():
-            self._left -= 1
-            if self._left < 0:
-                raise UsageError(f"its indexes have more than {_ENTRIES_MAX} entries")
+            self._source.entry()
             own = _name_in(entry) or name
-            document = documents.read(_blob_file(self._folder, entry.digest), Document)
+            document = self._source.document(entry.digest, Document)
             if entry.media_type in (INDEX, _DOCKER_INDEX) or document.manifests is not None:
                 yield from self.images(document, own, depth + 1)
             elif entry.platform is None or entry.platform.os != "unknown":  # os "unknown" marks an attestation, which no machine runs
@@ -122,19 +117,37 @@ class _Layout:
     def _of_manifest(self, digest: str, manifest: Document, name: str) -> Iterator[Image]:
         if manifest.config is None or manifest.layers is None:
             raise LabctlError(f"the manifest {digest} is damaged: it has no configuration, or no layers")
-        folder, blobs = self._folder, self._blobs
+        source, blobs = self._source, self._blobs
         config, layers = _blob(manifest.config), tuple(_blob(layer) for layer in manifest.layers)
         called = _called(self._tags.get(config.digest[7:]), name)
-        platform = _platform(documents.read(_blob_file(folder, config.digest), Config))
-        if any(_is_zstd(layer, folder) for layer in layers):
-            yield from _with_gzip(folder, config, layers, blobs, called)
+        source.parts(len(layers), len(called))
+        platform = _platform(source.document(config.digest, Config))
+        if any(
+            zstd.is_zstd(source.blob(layer.digest)) for layer in layers
+        ):  # whatever its media type says: agents go by the first bytes, too
+            yield from self._with_gzip(config, layers, called)
             return
         for part in (digest, config.digest, *(layer.digest for layer in layers)):
             if not blobs.has(part):
-                with open(_blob_file(folder, part), "rb") as file:
+                with open(source.blob(part), "rb") as file:
                     blobs.put_stream(file, part)
         for each in called:
             yield Image(names.canonical(each), digest, platform, config, layers)
+
+    def _with_gzip(self, config: Blob, layers: Iterable[Blob], called: Iterable[str]) -> Iterator[Image]:
+        """Yield an image some of whose layers are written anew. It gets another digest by that; what its layers hold stays the same."""
+        source = self._source
+        kept = [self._readable(layer) for layer in layers]
+        whole = source.document(config.digest, dict[str, Any])
+        with open(source.blob(config.digest), "rb") as file:
+            self._blobs.put_stream(file, config.digest)
+        for each in called:
+            yield put_image(self._blobs, names.canonical(each), whole, kept, "")
+
+    def _readable(self, layer: Blob) -> Blob:
+        """Put a layer into the store. One without zstd keeps what its descriptor says."""
+        stored = self._source.put(self._source.blob(layer.digest), layer.digest)
+        return layer if stored.digest == layer.digest else stored
 
 
 def _called(tags: list[str] | None, name: str) -> list[str]:
@@ -145,54 +158,14 @@ def _called(tags: list[str] | None, name: str) -> list[str]:
     return called
 
 
-def _is_zstd(layer: Blob, folder: Path) -> bool:
-    """Whether a layer is compressed by zstd, whatever its media type says: agents go by the first bytes, too."""
-    return zstd.is_zstd(_blob_file(folder, layer.digest))
-
-
-def _with_gzip(folder: Path, config: Blob, layers: Iterable[Blob], blobs: BlobStore, called: Iterable[str]) -> Iterator[Image]:
-    """Yield an image some of whose layers are written anew. It gets another digest by that; what its layers hold stays the same."""
-    verified = [_verified(folder, blob, blobs) for blob in layers]
-    raw = _blob_file(folder, config.digest)
-    with open(raw, "rb") as file:
-        blobs.put_stream(file, config.digest)
+def _of_docker(entry: Saved, source: Source, blobs: BlobStore, name: str) -> Iterator[Image]:
+    source.entry()
+    called = _called(entry.tags, name)
+    source.parts(len(entry.layers), len(called))
+    config = source.named(source.file(entry.config), dict[str, Any])
+    layers = [source.put(source.file(each)) for each in entry.layers]
     for each in called:
-        yield put_image(blobs, names.canonical(each), documents.read(raw, dict[str, Any]), verified, "")
-
-
-def _verified(folder: Path, layer: Blob, blobs: BlobStore) -> Blob:
-    """Put a layer into the store, with gzip if it had zstd, and return it."""
-    path = _blob_file(folder, layer.digest)
-    with open(path, "rb") as file:
-        if not zstd.is_zstd(path):
-            blobs.put_stream(file, layer.digest)
-            return layer
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if layer.digest != f"sha256:{digest}":
-        raise LabctlError(f"the blob {layer.digest} is damaged: its bytes have the digest sha256:{digest}", mend="get the image again")
-    return _gzipped(path, blobs)
-
-
-def _gzipped(path: Path, blobs: BlobStore) -> Blob:
-    with tempfile.TemporaryFile(dir=path.parent) as packed:
-        zstd.as_gzip(path, packed)
-        packed.seek(0)
-        return Blob(*blobs.put_stream(packed), LAYER + "+gzip")
-
-
-def _of_docker(entry: Saved, folder: Path, blobs: BlobStore, name: str) -> Iterator[Image]:
-    config = documents.read(_inside(folder, entry.config), dict[str, Any])
-    layers = []
-    for each in entry.layers:
-        if zstd.is_zstd(_inside(folder, each)):
-            layers.append(_gzipped(_inside(folder, each), blobs))
-            continue
-        with open(_inside(folder, each), "rb") as file:
-            gzipped = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            layers.append(Blob(*blobs.put_stream(file), LAYER + ("+gzip" if gzipped else "")))
-    for called in _called(entry.tags, name):
-        yield put_image(blobs, names.canonical(called), config, layers, "")
+        yield put_image(blobs, names.canonical(each), config, layers, "")
 
 
 def _described(image: Image, blobs: BlobStore) -> dict[str, Any]:
@@ -234,25 +207,6 @@ def _wire(blob: Blob) -> dict[str, Any]:
 
 def _platform(config: Config) -> str:
     return names.platform_of(config.os, config.architecture, config.variant or "")
-
-
-def _blob_file(folder: Path, digest: str) -> Path:
-    if not _DIGEST.fullmatch(digest):
-        raise UsageError(f"not a sha256 digest: {digest!r}")
-    path = folder / "blobs" / "sha256" / digest[7:]
-    if not path.is_file():
-        raise UsageError(f"the blob {digest} is missing in it")
-    return path
-
-
-def _inside(folder: Path, name: str) -> Path:
-    try:
-        path = (folder / name).resolve()
-        if path.is_relative_to(folder.resolve()) and path.is_file():
-            return path
-    except (OSError, ValueError):  # too long, or with a zero byte
-        pass
-    raise UsageError(f"{name[:200]!r} is missing in it")
 
 
 def _canonical_json(value: Any) -> bytes:

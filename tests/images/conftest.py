@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl.images import layout
+from labctl.images import documents, layout
 from labctl.images.blobs import BlobStore
 from labctl.images.images import Images
 from labctl.images.index import Blob, Image
@@ -39,7 +39,7 @@ def make_image() -> Callable[..., Image]:
     def make(store: BlobStore, name: str, text: str = "hello", architecture: str = "amd64") -> Image:
         digest, size = store.put_stream(io.BytesIO(tar_of({"greeting": text.encode()})))
         config = {"os": "linux", "architecture": architecture, "config": {"Cmd": ["cat", "/greeting"]}, "rootfs": {"diff_ids": [digest]}}
-        return layout.put_image(store, name, config, [Blob(digest, size, layout.LAYER)], "made by hand")
+        return layout.put_image(store, name, config, [Blob(digest, size, documents.LAYER)], "made by hand")
 
     return make
 

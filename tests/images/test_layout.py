@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from labctl.errors import LabctlError, UsageError
-from labctl.images import archive, layout
+from labctl.images import archive, documents, layout
 from labctl.images.blobs import BlobStore
 from labctl.images.index import Image
 from labctl.tarfiles import tarfile
@@ -63,7 +63,7 @@ def docker_save(
 def test_an_old_docker_save_is_read(blobs: BlobStore, tmp_path: Path, zipped: bool) -> None:
     found = layout.read(docker_save(tmp_path / "save", ["nginx:latest", "tool:v2"], zipped=zipped), blobs)
     assert [(image.name, image.platform) for image in found] == [(NGINX, "linux/arm64"), ("docker.io/library/tool:v2", "linux/arm64")]
-    assert found[0].layers[0].media_type == layout.LAYER + ("+gzip" if zipped else "")
+    assert found[0].layers[0].media_type == documents.LAYER + ("+gzip" if zipped else "")
     assert blobs.read_json(found[0].digest)["config"]["digest"] == found[0].config.digest
 
 

@@ -15,10 +15,10 @@ import pytest
 import zstandard
 
 from labctl.errors import LabctlError, UsageError
-from labctl.images import layout, zstd
+from labctl.images import documents, layout, zstd
 from labctl.images.blobs import BlobStore
 
-ZSTD_LAYER = layout.LAYER + "+zstd"
+ZSTD_LAYER = documents.LAYER + "+zstd"
 
 
 def layer() -> bytes:
@@ -54,14 +54,14 @@ def archive(folder: Path, content: bytes, media_type: str = ZSTD_LAYER, digest: 
 def test_a_layer_of_zstd_becomes_one_of_gzip(blobs: BlobStore, tmp_path: Path) -> None:
     [image] = layout.read(archive(tmp_path / "image", zstandard.compress(layer())), blobs)
     [found] = image.layers
-    assert image.name == "docker.io/library/tool:v1" and found.media_type == layout.LAYER + "+gzip"
+    assert image.name == "docker.io/library/tool:v1" and found.media_type == documents.LAYER + "+gzip"
     assert gzip.decompress(blobs.path(found.digest).read_bytes()) == layer()
     [again] = layout.read(tmp_path / "image", blobs)
     assert again.digest == image.digest
 
 
 def test_a_whole_archive_of_several_frames(blobs: BlobStore, tmp_path: Path) -> None:
-    path = archive(tmp_path / "image", layer(), layout.LAYER)
+    path = archive(tmp_path / "image", layer(), documents.LAYER)
     raw, packed = path.read_bytes(), tmp_path / "image.tar.zst"
     packed.write_bytes(zstandard.compress(raw[:1000]) + zstandard.compress(raw[1000:]))
     [image] = layout.read(packed, blobs)
@@ -71,7 +71,7 @@ def test_a_whole_archive_of_several_frames(blobs: BlobStore, tmp_path: Path) -> 
 @pytest.mark.parametrize("cut", [6, 40])
 def test_a_damaged_archive_is_said_in_one_line(blobs: BlobStore, tmp_path: Path, cut: int) -> None:
     packed = tmp_path / "image.tar.zst"
-    packed.write_bytes(zstandard.compress(archive(tmp_path / "image", layer(), layout.LAYER).read_bytes())[:cut])
+    packed.write_bytes(zstandard.compress(archive(tmp_path / "image", layer(), documents.LAYER).read_bytes())[:cut])
     with pytest.raises(UsageError, match="damaged|no image archive"):
         layout.read(packed, blobs)
 

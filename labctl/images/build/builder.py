@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from labctl.images import layout
+from labctl.images import documents, layout
 from labctl.images.blobs import BlobStore
 from labctl.images.build import closure, recipe
 from labctl.images.build.layer import Layer
@@ -65,7 +65,7 @@ class Builder:
                 file.seek(0)
                 digest, size = self._blobs.put_stream(file)
         return _Base(
-            layers=(*base.layers, Blob(digest, size, layout.LAYER)),
+            layers=(*base.layers, Blob(digest, size, documents.LAYER)),
             diff_ids=(*base.diff_ids, digest),
             history=(*base.history, f"labctl image build {name}"),
             packages=(*base.packages, *versions),
