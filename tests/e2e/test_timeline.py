@@ -205,7 +205,9 @@ def test_what_can_not_be_traced_is_one_line(lab):
         (["nobody"], "not found"),
         (["web-service:99"], "has no port 99"),
         (["web-service", "--from", "nobody"], "no minion nobody"),
-        (["10.247.0.10:x"], "no address and no Service"),
+        (["10.247.0.10:x"], "'x' is no port"),
+        (["web-service/"], "names no Service"),
+        (["300.1.1.1"], "'300.1.1.1' is no IPv4 address"),
         (["web-service", "--protocol", "udp"], "has no port"),
     ):
         done = lab.labctl("trace", *words, check=False)
