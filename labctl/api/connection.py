@@ -16,24 +16,42 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from labctl.api import identity
 from labctl.api.answer import DRAIN_ABOVE_BYTES
+from labctl.api.framing import PART_BYTES, Framing
+from labctl.api.masks import MaskedOnly
 from labctl.api.negotiate import JSON
 from labctl.api.repeats import HEAD_BYTES_MAX, Repeats
 from labctl.api.status import bad_request, encoded, too_many
+from labctl.errors import ApiError
 from labctl.resources.service import User
 
 _NODE_USER = "system:node:"
 _END_OF_HEAD = b"\r\n\r\n"
+_LAST_WORDS_S = 1.0  # until a client that is not read any more has got its answer
 _RAW_BYTES = 128 << 10  # asyncio stops reading from the client at twice this much
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Connection(web.RequestHandler):
-    __slots__ = ("_counted_as", "_deadline", "_fed", "_head_bytes", "_ordinary_s", "_raw", "_sent", "_stream", "_whole", "user")
+    __slots__ = (
+        "_body",
+        "_counted_as",
+        "_deadline",
+        "_fed",
+        "_framing",
+        "_head_bytes",
+        "_head_part",
+        "_ordinary_s",
+        "_raw",
+        "_sent",
+        "_stream",
+        "_whole",
+        "user",
+    )
 
     def __init__(self, manager: web.Server, **settings: Any) -> None:
         super().__init__(manager, **settings)
@@ -45,6 +63,9 @@ class Connection(web.RequestHandler):
         self._sent = b""  # the first bytes of the request that is being answered
         self._head_bytes = self._fed = 0  # the length of its head, and how many bytes the parser got since it began
         self._whole = True  # everything that came before was whole requests, and all are answered
+        self._body: StreamReader | None = None  # of the newest request
+        self._framing: Framing | None = None  # from the first body in chunks on
+        self._head_part = 0  # so many bytes came of a head that is not whole
         self._ordinary_s = 0.0  # when a request last went through aiohttp, which closes connections that it thinks idle
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -88,9 +109,55 @@ class Connection(web.RequestHandler):
         if self._whole and self.user is not None and self._answer_again(data):
             return
         self._follow(data)
-        super().data_received(data)
+        if len(data) <= PART_BYTES:
+            self._parse(data)
+        else:
+            for start in range(0, len(data), PART_BYTES):
+                self._parse(data[start : start + PART_BYTES])
         if not self._whole and self._current_request is None and not self._messages:
             self._hurry()  # what came belongs to no request that is known: a head began, wherever the one before ended
+
+    def _parse(self, data: bytes) -> None:
+        """Gives bytes to aiohttp, and ends a request whose body comes in too many chunks."""
+        before, waiting = self._arriving(), len(self._messages)
+        had = before.total_bytes if before else 0
+        super().data_received(data)
+        came = list(self._messages)[waiting:]
+        sent, self._head_part = self._head_part + len(data), 0
+        if came:
+            self._body = came[-1][1]
+        elif before is None:
+            self._head_part = sent
+            return
+        if self._framing is None:
+            if not any(getattr(head, "chunked", False) for head, _ in came):  # what is no request has no such attribute
+                return
+            self._framing = Framing(self._loop.time())
+        bodies = sum(body.total_bytes for _, body in came) + (before.total_bytes - had if before else 0)
+        self._framing.count(sent, bodies, [head for head, _ in came])
+        held_back = self._reading_paused or getattr(self, "_buffer_paused", False)  # then the parser keeps some; older ones have one switch
+        if not held_back and self._framing.exceeded(self._loop.time()):
+            self._end_body(bad_request("the body came in too many small chunks"))
+
+    def _arriving(self) -> StreamReader | None:
+        """Returns the body of which some is still to come, if any."""
+        return None if self._body is None or self._body.is_eof() else self._body
+
+    def _end_body(self, refusal: ApiError) -> None:
+        """Reads nothing more from the client. Whoever reads the body, or will, gets `refusal`."""
+        body, request, transport = self._arriving(), self._current_request, self.transport
+        self.close()
+        if body is not None:
+            if (request is not None and request.content is body) or any(payload is body for _, payload in self._messages):
+                body.set_exception(refusal)  # else its request is answered, and aiohttp alone waits for its end
+            body.feed_eof()
+        if transport is not None:
+            transport.pause_reading()
+            self._loop.call_later(_LAST_WORDS_S, transport.abort)  # TLS would wait for the client's goodbye among all that it sends
+
+    def set_parser(self, parser: Any, *more: Any, **settings: Any) -> None:
+        """Is called by aiohttp when a WebSocket begins."""
+        super().set_parser(MaskedOnly(parser), *more, **settings)  # type: ignore[arg-type]  # it is fed as a reader is
 
     def _answer_again(self, data: bytes) -> bool:
         """Answers a request whose bytes are known. Returns False if it has to go the ordinary way."""

@@ -171,3 +171,85 @@ async def test_a_method_that_asks_for_a_tunnel_is_refused_in_words(api: ApiServe
     answer = await said(await opened(api, api.authority.admin()), b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: x\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 405"), answer
     assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.fixture
+async def patient(tmp_path: Path) -> AsyncIterator[ApiServer]:
+    async with ApiServer.running(tmp_path) as api:
+        yield api
+
+
+IN_CHUNKS = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("who", ["", "minion-1"])
+@pytest.mark.parametrize("chunk", [b"1\r\n \r\n", b"1;" + b"x" * 200 + b"\r\n \r\n", b"1;" + b"x" * 40_000 + b"\r\n \r\n"])
+@pytest.mark.parametrize("before", [b"", CHUNKED, b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n"])
+async def test_a_body_in_tiny_chunks_is_ended(
+    patient: ApiServer, who: str, chunk: bytes, before: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each chunk costs the parser the same: with eight such connections, another client waited 0.8 s. Nobody needs a certificate for it."""
+    reader, writer = await opened(patient, patient.authority.node(who) if who else None)
+    answers = bytearray()
+
+    async def listen() -> None:
+        with suppress(ConnectionError):
+            while part := await reader.read(1 << 16):
+                answers.extend(part)
+
+    listening = asyncio.create_task(listen())
+    taken = 0
+    with suppress(ConnectionError):
+        writer.write(before + IN_CHUNKS)
+        while not listening.done() and taken < 64 << 20:
+            writer.write(chunk * (1 + 8000 // len(chunk)))
+            taken += len(chunk) * (1 + 8000 // len(chunk))
+            await writer.drain()
+            await asyncio.sleep(0)
+    await asyncio.wait_for(listening, DEADLINE_S)
+    assert taken < 64 << 20
+    assert not answers or answers.count(b"HTTP/1.1 400" if who else b"HTTP/1.1 401") <= 1 + before.count(b"HTTP/1.1")
+    writer.close()
+    await others_are_served(patient)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_the_client_is_told_that_its_chunks_are_too_many(api: ApiServer) -> None:
+    answer = await said(await opened(api, api.authority.admin()), IN_CHUNKS + b"1\r\n \r\n" * 10_000)
+    assert answer.startswith(b"HTTP/1.1 400") and b"too many small chunks" in answer
+
+
+def in_chunks(body: bytes, size: int) -> bytes:
+    parts = [body[start : start + size] for start in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize(("size", "length"), [(1, 800), (64, 900_000), (40_000, 900_000)])
+async def test_a_body_in_honest_chunks_is_read(api: ApiServer, size: int, length: int) -> None:
+    streams = await opened(api, api.authority.admin())
+    reader, writer = streams
+    for number in range(3):
+        body = b'{"metadata":{"name":"m%d"},"data":{"k":"%b"}}' % (number, b"x" * length)
+        writer.write(IN_CHUNKS + in_chunks(body, size))
+        async with asyncio.timeout(DEADLINE_S):
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 201"), head
+            await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
+    writer.close()
+
+
+async def test_many_bodies_in_chunks_behind_heads_in_two_parts_are_read(api: ApiServer) -> None:
+    """What came of a head before the rest of it is no part of a body."""
+    reader, writer = await opened(api, api.authority.admin())
+    head = IN_CHUNKS.replace(b"Host: x\r\n", b"Host: x\r\nX: " + b"y" * 4000 + b"\r\n")
+    for number in range(20):
+        body = in_chunks(b'{"metadata":{"name":"m%d"}}' % number, 1000)
+        writer.write(head[:2000])
+        await writer.drain()
+        await asyncio.sleep(0)
+        writer.write(head[2000:] + body)
+        async with asyncio.timeout(DEADLINE_S):
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 201"), answer
+            await reader.readexactly(int(answer.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
+    writer.close()

@@ -35,10 +35,12 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         yield made
 
 
-def frame(opcode: int, data: bytes = b"", *, fin: bool = True, reserved: int = 0, length: int | None = None) -> bytes:
+def frame(opcode: int, data: bytes = b"", *, fin: bool = True, reserved: int = 0, length: int | None = None, masked: bool = True) -> bytes:
     """A client's frame, with a mask of zeros."""
     size = len(data) if length is None else length
     head = bytes([fin << 7 | reserved << 4 | opcode])
+    if not masked:
+        return head + bytes([size]) + data
     if size < 126:
         head += bytes([0x80 | size])
     elif size < 1 << 16:
@@ -156,6 +158,9 @@ FORBIDDEN = {
     "a control frame that is too long": (frame(PING, b"x" * 126), 1002),
     "a control frame in parts": (frame(PING, b"x", fin=False), 1002),
     "reserved bits": (frame(BINARY, b"x", reserved=4), 1002),
+    "no mask": (frame(BINARY, b"x", masked=False), 1002),
+    "no mask in a control frame": (frame(PING, masked=False), 1002),
+    "no mask after others": (frame(BINARY, b"x") * 9 + frame(TEXT, b"x" * 30_000) + frame(BINARY, b"x", masked=False), 1002),
     "an unknown operation": (frame(3, b"x"), 1002),
     "a continuation of nothing": (frame(0, b"x"), 1002),
     "a message within a message": (frame(BINARY, b"x", fin=False) + frame(BINARY, b"x"), 1002),
@@ -179,6 +184,22 @@ async def test_what_may_not_be_sent_ends_the_websocket_with_its_code(lab: Lab, w
         while watchers(api):
             await asyncio.sleep(0.01)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 100_000])
+async def test_frames_are_understood_however_they_are_cut(lab: Lab, step: int) -> None:
+    """Of every length that is written in another way. The last one has no mask."""
+    api, _, _ = lab
+    reader, writer = await opened(api)
+    good = b"".join(frame(BINARY, bytes(size)) for size in (0, 1, 125, 126, 300, 40_000)) + frame(PING, b"still here")
+    data = good + frame(PING, b"no", masked=False) + frame(PING, b"no more")
+    for start in range(0, len(data), step):
+        writer.write(data[start : start + step])
+        if step < 100:
+            await asyncio.sleep(0)
+    async with asyncio.timeout(DEADLINE_S):
+        assert await reader.readexactly(16) == b"\x8a\x0astill here\x88\x02\x03\xea"
+    writer.transport.abort()
 
 
 async def test_a_websocket_that_takes_nothing_is_cut_off(tmp_path: Path) -> None:
