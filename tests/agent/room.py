@@ -104,10 +104,11 @@ def _remove(group: Path) -> None:
                 subprocess.run(["sleep", "0.02"], check=False)  # what was killed is still being reaped
 
 
-def pytest_inside(path: str, *arguments: str) -> None:
-    """Run a test file again, inside; its failures are this test's failure."""
+def pytest_inside(path: str, *arguments: str, most_s: float = 110.0) -> None:
+    """Run a test file again, inside, for at most `most_s` seconds; its failures are this test's failure."""
     finished = run(
-        [sys.executable, "-m", "pytest", path, "-p", "no:cacheprovider", "-x", f"--timeout={30 * PATIENCE:g}", *arguments], 110 * PATIENCE
+        [sys.executable, "-m", "pytest", path, "-p", "no:cacheprovider", "-x", f"--timeout={30 * PATIENCE:g}", *arguments],
+        most_s * PATIENCE,
     )
     assert finished.returncode == 0, finished.stdout[-6000:] + finished.stderr[-2000:]
 

@@ -32,9 +32,9 @@ MOST_CALLS = 2_000
 
 
 @pytest.mark.skipif(room.is_inside() or not room.possible(), reason="needs root, crun and conmon; or runs inside already")
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(330)
 def test_an_agent_that_is_killed_anywhere_leaves_nothing_that_the_next_can_not_mend():
-    room.pytest_inside(__file__)
+    room.pytest_inside(__file__, most_s=300)
 
 
 VOLUMES = [
@@ -249,7 +249,7 @@ async def the_next_agent(folder: Path) -> None:
 
 
 @inside
-@pytest.mark.timeout(110)
+@pytest.mark.timeout(300)
 def test_a_pods_start(tmp_path):
     tiny.make(Path("/var/lib/layer"))
     before = links()
