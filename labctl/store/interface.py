@@ -125,7 +125,8 @@ class Store(Protocol):
         """Writes all operations or none, as one new revision, which is durable and visible when the call returns.
 
         The compares look at the newest staged state, so that two callers can't both win. A `lazy` commit keeps its place in the order but may wait
-        for the next group (lease renewals, Events). Raises Conflict if a compare fails (then nothing is written), and Unavailable.
+        for the next group (lease renewals, Events). Raises Conflict if a compare fails (then nothing is written), and Unavailable: then it may be
+        written all the same, and reads show that at once if the disk can be read.
         """
 
     async def wait_finished(self, revision: int) -> None:

@@ -4,7 +4,7 @@
 
 Only after the engine has a group on disk does any of it become visible to get, range and watch, and only then are its callers answered, in order.
 If the engine fails, for whatever reason, the group and everything staged after it fails, and the head is rebuilt from disk before the next write
-is let in: what the engine wrote in spite of its error is then shown, because the truth is what is on disk.
+is let in and before the callers are told: what the engine wrote in spite of its error is then shown, because the truth is what is on disk.
 
 History back to the last compaction is kept in memory: a watch from any revision since, and reads of the past, need no disk.
 """
@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from sortedcontainers import SortedDict
@@ -230,28 +230,31 @@ class LogStore:
 
     async def _flush(self) -> None:
         """Makes groups durable and visible until nothing is staged. Whatever goes wrong, every caller who waits gets an answer."""
+        error: StoreError | None = None
         try:
-            while self._staged:
-                group = [self._staged[i] for i in range(min(len(self._staged), self._settings.group_max))]
-                await self._engine.append([staged.batch for staged in group])
-                self.refusing = False
-                for staged in group:
-                    self._publish(staged.batch)
-                    self._staged.popleft()
-                    staged.finish()
-        except StoreError as error:
-            self._fail(error)
+            await self._write_groups()
+        except StoreError as said:
+            error = said
         except asyncio.CancelledError:
-            self._fail(Unavailable("the store's writer was cancelled"))
+            self._give_up(self._broke(), Unavailable("the store's writer was cancelled"))
             raise
-        except Exception as error:  # our mistake; the writers must not wait for ever
+        except Exception as mistake:  # ours; the writers must not wait for ever
             log.exception("the store could not write a group")
-            self._fail(Unavailable(f"the store could not write: {error!r}"))
+            error = Unavailable(f"the store could not write: {mistake!r}")
         finally:
-            self._flushing = None
-        if self._broken:
-            with contextlib.suppress(StoreError):  # the next commit tries again
-                await self._recover()
+            self._flushing = None  # who commits from now on begins a flush of its own
+        if error is not None:
+            await self._fail(error)
+
+    async def _write_groups(self) -> None:
+        while self._staged:
+            group = [self._staged[i] for i in range(min(len(self._staged), self._settings.group_max))]
+            await self._engine.append([staged.batch for staged in group])
+            self.refusing = False
+            for staged in group:
+                self._publish(staged.batch)
+                self._staged.popleft()
+                staged.finish()
 
     def _publish(self, batch: Batch) -> None:
         for change in batch.changes:
@@ -273,10 +276,23 @@ class LogStore:
 
     # -- failing ---------------------------------------------------------------------------------------------------
 
-    def _fail(self, error: StoreError) -> None:
+    async def _fail(self, error: StoreError) -> None:
+        """Tells the writers that it failed, but looks at the disk first: who is told of an error then reads what was written in spite of it."""
+        failed = self._broke()
+        try:
+            with contextlib.suppress(StoreError):  # the next commit tries again
+                await self._recover()
+        finally:
+            self._give_up(failed, error)
+
+    def _broke(self) -> deque[_Staged]:
+        """Notes that memory may not be what is on disk, and returns what was staged."""
         failed, self._staged = self._staged, deque()
         self._staged_head.clear()
         self._broken = self.refusing = True
+        return failed
+
+    def _give_up(self, failed: Iterable[_Staged], error: StoreError) -> None:
         for staged in failed:
             staged.fail(error)
 

@@ -12,6 +12,7 @@ from labctl.errors import Unavailable
 from labctl.sim.engine import FaultyEngine
 from labctl.store.interface import Put
 from labctl.store.log import LogStore
+from labctl.store.memory import MemoryEngine
 from labctl.store.sqlite import SqliteEngine, sqlite_store
 
 
@@ -119,6 +120,43 @@ async def test_a_refused_write_on_the_loop_is_told_as_one_of_the_thread(tmp_path
     monkeypatch.undo()
     assert await store.commit([Put("c", b"3")]) == 3
     assert store.get("b").value == b"2"  # it is on the disk in spite of the error, and that is the truth
+    await store.close()
+
+
+class LateReader(FaultyEngine):
+    """It fails each append, stores it all the same, and needs a while to be read again; or can't be read."""
+
+    unreadable = False
+
+    async def append(self, group):
+        await MemoryEngine.append(self, group)
+        raise Unavailable("the disk refused a write")
+
+    async def reload(self):
+        await asyncio.sleep(0.02)
+        if self.unreadable:
+            raise Unavailable("the disk can't be read")
+        return await super().reload()
+
+
+async def test_who_is_told_of_an_error_reads_what_was_written_in_spite_of_it():
+    store = LogStore(LateReader(Random(1)))
+    with pytest.raises(Unavailable, match="refused a write"):
+        await store.commit([Put("a", b"1")])
+    assert store.get("a").value == b"1"
+    await store.close()
+
+
+async def test_a_disk_that_can_not_be_read_after_a_failure_keeps_nobody_waiting():
+    engine = LateReader(Random(1))
+    engine.unreadable = True
+    store = LogStore(engine)
+    with pytest.raises(Unavailable, match="refused a write"):
+        await asyncio.wait_for(store.commit([Put("a", b"1")]), 5)
+    engine.unreadable = False
+    with pytest.raises(Unavailable, match="refused a write"):
+        await store.commit([Put("b", b"2")])
+    assert (store.get("a").value, store.get("b").value) == (b"1", b"2")
     await store.close()
 
 
