@@ -63,7 +63,7 @@ class Connection(web.RequestHandler):
         self._sent = b""  # the first bytes of the request that is being answered
         self._head_bytes = self._fed = 0  # the length of its head, and how many bytes the parser got since it began
         self._whole = True  # everything that came before was whole requests, and all are answered
-        self._body: StreamReader | None = None  # of the newest request
+        self._body: StreamReader | None = None  # of the request that is being answered, or was last
         self._framing: Framing | None = None  # from the first body in chunks on
         self._head_part = 0  # so many bytes came of a head that is not whole
         self._ordinary_s = 0.0  # when a request last went through aiohttp, which closes connections that it thinks idle
@@ -90,6 +90,13 @@ class Connection(web.RequestHandler):
         """Closes the connection if no request's head has come in time."""
         if self._deadline is None and isinstance(self._manager, HttpServer):
             self._deadline = self._loop.call_later(self._manager.head_s, self._too_slow)
+
+    def began(self, head: Any, body: StreamReader) -> None:
+        """Takes note of the request that is answered next. aiohttp parses what stands behind a refused upgrade by itself, so some are known only now."""
+        self.headed()
+        self._body = body
+        if self._framing is None and getattr(head, "chunked", False):
+            self._framing = Framing(self._loop.time())
 
     def headed(self) -> None:
         """Takes note that the head of a request is there."""
@@ -124,9 +131,7 @@ class Connection(web.RequestHandler):
         super().data_received(data)
         came = list(self._messages)[waiting:]
         sent, self._head_part = self._head_part + len(data), 0
-        if came:
-            self._body = came[-1][1]
-        elif before is None:
+        if before is None and not came:
             self._head_part = sent
             return
         if self._framing is None:
@@ -141,7 +146,8 @@ class Connection(web.RequestHandler):
 
     def _arriving(self) -> StreamReader | None:
         """Returns the body of which some is still to come, if any."""
-        return None if self._body is None or self._body.is_eof() else self._body
+        body = self._messages[-1][1] if self._messages else self._body
+        return None if body is None or body.is_eof() else body
 
     def _end_body(self, refusal: ApiError) -> None:
         """Reads nothing more from the client. Whoever reads the body, or will, gets `refusal`."""
@@ -326,5 +332,5 @@ class HttpServer(web.Server):
                 connection.end_stream()
 
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-        protocol.headed()
+        protocol.began(message, payload)
         return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=self._body_limit_bytes)

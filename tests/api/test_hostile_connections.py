@@ -179,12 +179,13 @@ async def patient(tmp_path: Path) -> AsyncIterator[ApiServer]:
         yield api
 
 
+UPGRADE = b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
 IN_CHUNKS = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize("who", ["", "minion-1"])
 @pytest.mark.parametrize("chunk", [b"1\r\n \r\n", b"1;" + b"x" * 200 + b"\r\n \r\n", b"1;" + b"x" * 40_000 + b"\r\n \r\n"])
-@pytest.mark.parametrize("before", [b"", CHUNKED, b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n"])
+@pytest.mark.parametrize("before", [b"", CHUNKED, b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n", UPGRADE])
 async def test_a_body_in_tiny_chunks_is_ended(
     patient: ApiServer, who: str, chunk: bytes, before: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
