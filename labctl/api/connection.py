@@ -45,6 +45,7 @@ class Connection(web.RequestHandler):
         "_framing",
         "_head_bytes",
         "_head_part",
+        "_leave",
         "_ordinary_s",
         "_raw",
         "_sent",
@@ -63,6 +64,7 @@ class Connection(web.RequestHandler):
         self._sent = b""  # the first bytes of the request that is being answered
         self._head_bytes = self._fed = 0  # the length of its head, and how many bytes the parser got since it began
         self._whole = True  # everything that came before was whole requests, and all are answered
+        self._leave: Callable[[], None] | None = None  # is called when the request that is under way is over
         self._body: StreamReader | None = None  # of the request that is being answered, or was last
         self._framing: Framing | None = None  # from the first body in chunks on
         self._head_part = 0  # so many bytes came of a head that is not whole
@@ -202,6 +204,22 @@ class Connection(web.RequestHandler):
             self._whole = "Transfer-Encoding" not in request.headers
             if self._whole:
                 self.headed()  # its body may have looked like the begin of a head, in the moment between its head and its handler
+
+    def under_way(self, leave: Callable[[], None]) -> None:
+        """Takes note of what has to be called when the request that is being answered is over."""
+        self._leave = leave
+
+    def over(self) -> None:
+        if self._leave is not None:
+            self._leave()
+            self._leave = None
+
+    async def finish_response(self, *arguments: Any) -> Any:
+        """Is called by aiohttp to send an answer, after the handler."""
+        try:
+            return await super().finish_response(*arguments)
+        finally:
+            self.over()
 
     def take_over(self) -> asyncio.StreamReader:
         """Switches to raw bytes: from now on the returned reader gets what the client sends. When the reader is full, the client has to wait."""

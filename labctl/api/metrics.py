@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from aiohttp import web
 
 from labctl.api import answer
+from labctl.api.inflight import InFlight
 from labctl.api.route import Target
 from labctl.resources.registry import Registry
 from labctl.store.interface import Store
@@ -25,7 +26,8 @@ Request = tuple[str, str, str, str, str, str]
 class Metrics:
     """Counts requests, and tells what it and the store know."""
 
-    def __init__(self, registry: Registry, store: Store) -> None:
+    def __init__(self, registry: Registry, store: Store, in_flight: InFlight) -> None:
+        self._in_flight = in_flight
         self._registry = registry
         self._store = store
         self._requests: Counter[Request] = Counter()
@@ -53,6 +55,15 @@ class Metrics:
         for key, count in sorted(self._requests.items()):
             requests.add_metric(key, count)
         yield requests
+        under_way = GaugeMetricFamily("labctl_requests_under_way", "Requests that are not answered yet, but for admins'.", labels=("kind",))
+        under_way.add_metric(("short",), self._in_flight.short)
+        under_way.add_metric(("lasting",), self._in_flight.lasting)
+        yield under_way
+        refused = CounterMetricFamily(
+            "apiserver_request_terminations", "Requests refused because too many are under way.", labels=("code",)
+        )
+        refused.add_metric(("429",), self._in_flight.refused)
+        yield refused
         objects = GaugeMetricFamily("apiserver_storage_objects", "Stored objects, by resource.", labels=("resource",))
         for kind in self._registry:
             if kind.persisted:

@@ -9,6 +9,7 @@ All paths go to one handler and its own parser: a router with a pattern for each
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,12 +21,13 @@ from labctl.api import answer, identity, oldwatches, query, route, status, strea
 from labctl.api.aggregation.aggregation import Aggregation
 from labctl.api.aggregation.services import ApiServices
 from labctl.api.audit import AuditLog, Record
-from labctl.api.authorize import Authorizer
+from labctl.api.authorize import LEASES, Authorizer
 from labctl.api.call import Call
 from labctl.api.connection import Connection, HttpServer
 from labctl.api.deadline import Deadlines
 from labctl.api.extensions import Extensions
 from labctl.api.health import Checks
+from labctl.api.inflight import COSTLY, LASTING, InFlight
 from labctl.api.interference import Interference
 from labctl.api.listener import Listener
 from labctl.api.metrics import Metrics
@@ -33,6 +35,7 @@ from labctl.api.objects import Objects
 from labctl.api.paths import Paths
 from labctl.api.repeats import Repeats
 from labctl.api.reviews import Reviews
+from labctl.api.route import Target
 from labctl.api.settings import ApiSettings
 from labctl.api.tokens import ServiceAccountTokens
 from labctl.api.usage import UsageApi
@@ -42,6 +45,7 @@ from labctl.remote.interface import Remote
 from labctl.resources.plurals import API_SERVICES
 from labctl.resources.rbac.holders import Rbac
 from labctl.resources.resources import Resources
+from labctl.resources.service import MASTERS, User
 from labctl.resources.usage import NoUsage, UsageReader
 from labctl.tokens import TokenKeys
 
@@ -89,7 +93,8 @@ class Server:
         rbac = rbac or Rbac(resources)
         self._authorizer = Authorizer(resources, rbac)
         self._tokens = ServiceAccountTokens(tokens, resources, clock)
-        self._metrics = Metrics(resources.registry, resources.store)
+        self._in_flight = InFlight(settings)
+        self._metrics = Metrics(resources.registry, resources.store, self._in_flight)
         self._paths = Paths(resources, extensions or Extensions(), checks, self._metrics, self._tokens, aggregation)
         large_bytes = self._settings.gzip_above_bytes
         self._repeats = Repeats(resources, self._authorizer, self._metrics, large_bytes, interference) if audit is None else None
@@ -176,6 +181,9 @@ class Server:
     async def _answer(self, request: web.BaseRequest, record: Record | None) -> web.StreamResponse:
         try:
             return await self._dispatch(request, record)
+        except asyncio.CancelledError:
+            request.protocol.over()  # type: ignore[attr-defined]  # it is a Connection, and nothing is sent any more
+            raise
         except ConnectionError:
             return _connection_lost(request)  # the client disconnected before its answer was complete
         except Exception as error:
@@ -199,6 +207,7 @@ class Server:
             raise status.unauthorized()
         if record is not None:
             record.caller = user
+        caller = user
         if request.headers.keys() & _IMPERSONATE:
             user = self._authorizer.impersonated(user, request.headers)
         if request.method == "GET":
@@ -207,13 +216,21 @@ class Server:
         target = route.parse(path)
         if record is not None:
             record.call = call
+        verb = ""
+        if target is not None:
+            call.target = target
+            verb = _verb(call)
+        if not _never_counted(caller, path, target):
+            lasting = verb == "watch" or (target is not None and target.subresource in LASTING)
+            whose, leave = self._in_flight.enter(caller.name, lasting=lasting)
+            connection.under_way(leave)
+            if verb in COSTLY:
+                await self._in_flight.turn(whose)
         if self._interference:
             await self._interference.meet(user.name, path, target)
         if target is None:
             self._authorizer.path(user, call.method, path, call.query)
             return await self._paths.serve(call)
-        call.target = target
-        verb = _verb(call)
         within_s = 0.0
         if "timeout" in call.query and verb != "watch" and (target.resource, target.subresource) not in streaming.STREAMS:
             within_s = query.deadline_s(call.query)
@@ -270,6 +287,15 @@ class Server:
         if verb not in subresource.verbs or verb not in self._verbs:
             raise status.method_not_allowed()
         return self._verbs[verb]
+
+
+def _never_counted(user: User, path: str, target: Target | None) -> bool:
+    """Tells whose requests are not counted among those under way: what has to be answered whatever others do."""
+    if MASTERS in user.groups:
+        return True
+    if target is None:
+        return path.rstrip("/") in _PUBLIC
+    return target.resource == "leases" and target.namespace == LEASES and bool(user.node)
 
 
 def _verb(call: Call) -> str:

@@ -23,5 +23,9 @@ class ApiSettings:
     handshakes_of_one: int = 1_024  # of them, of one address; a pod's address is its own
     connections_of_one: int = 512  # of one address without a certificate, or of one node's certificate: each costs 0.2 MB
     held_bytes_of_one: int = 32 << 20  # of large answers (but for lists, which are sent from the store) that one of them has not read yet
+    requests_of_one: int = 200  # of one user under way; kube-apiserver takes 400 reads and 200 writes of all together
+    requests: int = 600  # of all users
+    requests_always: int = 10  # of one user, also while all have too many
+    lasting_of_one: int = 1_000  # watches, logs, exec and the like: a DaemonSet on a hundred nodes has ten watches on each
     stop_s: float = 2.0  # how long a stop waits for requests under way
     dial_s: float = 10.0  # proxy: until the pod answered the connect
