@@ -123,7 +123,7 @@ class Connection(web.RequestHandler):
         else:
             for start in range(0, len(data), PART_BYTES):
                 self._parse(data[start : start + PART_BYTES])
-        if not self._whole and self._current_request is None and not self._messages:
+        if self._head_part and not self._whole and self._current_request is None and not self._messages:
             self._hurry()  # what came belongs to no request that is known: a head began, wherever the one before ended
 
     def _parse(self, data: bytes) -> None:

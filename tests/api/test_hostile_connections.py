@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from labctl.api.connection import Connection
 from labctl.api.settings import ApiSettings
 from labctl.certificates import Issued
 from tests.inprocess import ApiServer
@@ -215,8 +216,8 @@ async def test_a_body_in_tiny_chunks_is_ended(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_the_client_is_told_that_its_chunks_are_too_many(api: ApiServer) -> None:
-    answer = await said(await opened(api, api.authority.admin()), IN_CHUNKS + b"1\r\n \r\n" * 10_000)
+async def test_the_client_is_told_that_its_chunks_are_too_many(patient: ApiServer) -> None:
+    answer = await said(await opened(patient, patient.authority.admin()), IN_CHUNKS + b"1\r\n \r\n" * 10_000)
     assert answer.startswith(b"HTTP/1.1 400") and b"too many small chunks" in answer
 
 
@@ -226,8 +227,8 @@ def in_chunks(body: bytes, size: int) -> bytes:
 
 
 @pytest.mark.parametrize(("size", "length"), [(1, 800), (64, 900_000), (40_000, 900_000)])
-async def test_a_body_in_honest_chunks_is_read(api: ApiServer, size: int, length: int) -> None:
-    streams = await opened(api, api.authority.admin())
+async def test_a_body_in_honest_chunks_is_read(patient: ApiServer, size: int, length: int) -> None:
+    streams = await opened(patient, patient.authority.admin())
     reader, writer = streams
     for number in range(3):
         body = b'{"metadata":{"name":"m%d"},"data":{"k":"%b"}}' % (number, b"x" * length)
@@ -239,9 +240,9 @@ async def test_a_body_in_honest_chunks_is_read(api: ApiServer, size: int, length
     writer.close()
 
 
-async def test_many_bodies_in_chunks_behind_heads_in_two_parts_are_read(api: ApiServer) -> None:
+async def test_many_bodies_in_chunks_behind_heads_in_two_parts_are_read(patient: ApiServer) -> None:
     """What came of a head before the rest of it is no part of a body."""
-    reader, writer = await opened(api, api.authority.admin())
+    reader, writer = await opened(patient, patient.authority.admin())
     head = IN_CHUNKS.replace(b"Host: x\r\n", b"Host: x\r\nX: " + b"y" * 4000 + b"\r\n")
     for number in range(20):
         body = in_chunks(b'{"metadata":{"name":"m%d"}}' % number, 1000)
@@ -253,4 +254,19 @@ async def test_many_bodies_in_chunks_behind_heads_in_two_parts_are_read(api: Api
             answer = await reader.readuntil(b"\r\n\r\n")
             assert answer.startswith(b"HTTP/1.1 201"), answer
             await reader.readexactly(int(answer.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
+    writer.close()
+
+
+async def test_a_body_in_chunks_is_not_taken_for_a_head(patient: ApiServer) -> None:
+    """Between its head and its handler a request belongs to nobody. When more of its body came then, its connection was cut 32 s later, in whatever it did."""
+    assert patient.server._http is not None
+    reader, writer = await opened(patient, patient.authority.admin())
+    for number in range(9):
+        body = b'{"metadata":{"name":"m%d"},"data":{"k":"%b"}}' % (number, b"x" * 900_000)
+        writer.write(IN_CHUNKS + in_chunks(body, 40_000))
+        async with asyncio.timeout(DEADLINE_S):
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 201"), answer
+            await reader.readexactly(int(answer.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
+        assert [each._deadline for each in patient.server._http.connections if isinstance(each, Connection)] == [None]
     writer.close()
