@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -47,21 +47,27 @@ PODS_TIMEOUT_S = 30.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
+_SNAPSHOT_BYTES_MAX = 16 << 20  # of snapshot.json, which names each pod
+
+_Text = Annotated[str, msgspec.Meta(max_length=1000)]
+_MachineName = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")]
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """The content of snapshot.json. `ready` are the pods that were Ready, as namespace/name."""
 
-    name: str
-    lab: str
-    saved: str  # RFC 3339
-    provider: str
+    name: _Text
+    lab: _Text
+    saved: _Text  # RFC 3339
+    provider: Annotated[str, msgspec.Meta(pattern=r"\A[a-z]{0,20}\Z")]
     memory: bool  # whether machines continue where they were; otherwise they boot
-    machines: list[str]
-    ready: list[str]
-    revision: int
-    port: int
-    size: int  # bytes on disk
+    machines: Annotated[list[_MachineName], msgspec.Meta(max_length=10_000)]
+    ready: list[_Text]
+    revision: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+    port: Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
+    size: Annotated[int, msgspec.Meta(ge=0)]  # bytes on disk
     paused_s: float
-    kept: dict[str, Any]  # settings that are fixed for the lab, from lab.json
+    kept: dict[str, str | int | float | bool | None]  # settings that are fixed for the lab, from lab.json
     settings: dict[str, Any]
 
 
@@ -93,9 +99,13 @@ def _highest_revision(lab: LabFolder) -> int:
 
 def _read(path: Path) -> Snapshot:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Snapshot)
-    except (OSError, msgspec.DecodeError) as error:
-        raise LabctlError(f"{path} can't be read: {error}", mend=f"labctl snapshot delete {path.parent.name}") from None
+        with path.open("rb") as file:
+            text = file.read(_SNAPSHOT_BYTES_MAX + 1)
+        if len(text) > _SNAPSHOT_BYTES_MAX:
+            raise ValueError(f"more than {_SNAPSHOT_BYTES_MAX} bytes")
+        return msgspec.json.decode(text, type=Snapshot)
+    except (OSError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        raise LabctlError(f"{path} can't be read: {str(error)[:300]}", mend=f"labctl snapshot delete {path.parent.name}") from None
 
 
 # -- saving --------------------------------------------------------------------------------------------------------------------
@@ -261,6 +271,8 @@ def adopt_settings(lab: LabFolder, name: str) -> None:
             f"{lab.settings.source('minions')}: snapshot {name} has {len(snapshot.machines)} minions, more than that",
             mend="`labctl destroy MINION` takes away those that are too many, afterwards",
         )
+    for part in (lab.paths.certificates, lab.paths.ssh_key.parent):
+        _refuse_links(lab.paths.snapshots / name / part.name)
     if snapshot.machines:
         providers.make(lab, snapshot.provider).check_machines(lab.paths.snapshots / name / "machines")  # type: ignore[attr-defined]
 
@@ -319,12 +331,20 @@ def _put_keys(lab: LabFolder, folder: Path) -> None:
     """Copy the snapshot's keys and certificates, and delete all others: a token that was signed with a later key must not be valid."""
     for part in (lab.paths.certificates, lab.paths.ssh_key.parent):
         kept = folder / part.name
+        _refuse_links(kept)
         names = {file.relative_to(kept) for file in kept.rglob("[!.]*") if file.is_file()}
         for name in sorted(names):
             write_file(part / name, (kept / name).read_bytes(), (kept / name).stat().st_mode & 0o777)
         for file in part.glob("*/*"):
             if file.relative_to(part) not in names:
                 file.unlink()
+
+
+def _refuse_links(kept: Path) -> None:
+    """Raise LabctlError if a key is a link: a copy of it would be a copy of any file of this machine. No snapshot was saved with one."""
+    for path in (kept, *kept.rglob("*")):
+        if path.is_symlink():
+            raise LabctlError(f"{path} is a link, which no snapshot has", mend=f"labctl snapshot delete {kept.parent.name}")
 
 
 def wait_for_pods(lab: LabFolder, snapshot: Snapshot) -> None:

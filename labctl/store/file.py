@@ -38,6 +38,8 @@ DELETE FROM changes WHERE revision <= :at AND (deleted OR id NOT IN (SELECT max(
 
 SELECT = "SELECT id, revision, CAST(key AS BLOB), CAST(value AS BLOB), created, deleted, checksum FROM changes"
 
+_TABLES = ("changes", "meta", "log")  # the last is an older labctl's
+
 MEND = "labctl doctor --store says what is damaged and what can be kept"
 
 ChangeRow = tuple[int, str, bytes, int, bool]
@@ -71,13 +73,14 @@ def prepare(db: sqlite3.Connection) -> None:
 def load(db: sqlite3.Connection, path: Path) -> Loaded:
     """Reads everything that is kept. Raises Damaged if a row is not what was written."""
     changes = [checked(path, *row) for row in db.execute(f"{SELECT} ORDER BY id")]
-    return Loaded(_revision(db), checked_meta(path, db).get("compacted", 0), changes)
+    meta = checked_meta(path, db)
+    return Loaded(_revision(db), meta.get("compacted", 0), changes)
 
 
 def checked_meta(path: Path, db: sqlite3.Connection) -> dict[str, int]:
     """Reads the numbers of the table meta. Raises Damaged if they differ from their checksum."""
     meta = dict(db.execute("SELECT CAST(name AS BLOB), value FROM meta"))
-    if meta and meta.pop(b"checksum", None) != _meta_checksum(meta):
+    if meta and (meta.pop(b"checksum", None) != _meta_checksum(meta) or not all(type(value) is int for value in meta.values())):
         raise Damaged(f"the store {path} is damaged: its table meta is not what was written", mend=MEND)
     return {name.decode(): value for name, value in meta.items()}
 
@@ -128,7 +131,7 @@ def highest_revision(store: Path) -> int:
         with closing(sqlite3.connect(store)) as db:  # not read-only: what a killed writer left in the write-ahead log counts
             prepare(db)
             return _revision(db)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, TypeError) as error:  # a revision that is no number
         raise StoreError(f"the store {store} can't be read: {error}", mend=MEND) from error
 
 
@@ -142,6 +145,7 @@ def rewind(snapshot: Path, store: Path, above: int) -> int:
     try:
         shutil.copyfile(snapshot, new)
         with closing(sqlite3.connect(new)) as db, db:
+            _check_tables(db, snapshot)
             prepare(db)
             load(db, snapshot)
             begin = max(_revision(db), above) + 1
@@ -155,6 +159,17 @@ def rewind(snapshot: Path, store: Path, above: int) -> int:
         new.unlink(missing_ok=True)
         raise StoreError(f"the snapshot {snapshot} can't be restored: {error}", mend="free space on that disk") from error
     return begin
+
+
+def _check_tables(db: sqlite3.Connection, path: Path) -> None:
+    """Raise Damaged for a file with anything but our tables: a view can be rows without end, and a trigger runs when we write."""
+    db.execute("PRAGMA trusted_schema = OFF")
+    for type_, name, table in db.execute("SELECT type, name, tbl_name FROM sqlite_schema"):
+        ours = (type_ == "table" and name in _TABLES) or (
+            type_ == "index" and (table == "log" or str(name).startswith("sqlite_autoindex_"))
+        )
+        if not ours:
+            raise Damaged(f"the store {path} has a {str(type_)[:20]} {str(name)[:100]!r}, which no store has", mend="use another snapshot")
 
 
 def put_in_place(new: Path, store: Path) -> None:

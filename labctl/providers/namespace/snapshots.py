@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -37,7 +37,7 @@ _THAW = 'while read -r _; do :; done; for file; do echo "$WORD" > "$file"; done'
 class Saved(msgspec.Struct, frozen=True):
     """One machine in machines.json."""
 
-    name: str
+    name: Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")]
     was_on: bool
 
 
@@ -96,10 +96,19 @@ def _boot(machine: NamespaceMachine, lower: Path) -> None:
 
 
 def read(folder: Path) -> list[Saved]:
+    """Return the machines of a snapshot. Raises ProviderError if it is damaged, or if a part of one is a link: a machine's disk would be that of this host."""
+    mend = "labctl snapshot delete, and save it again"
     try:
-        return msgspec.json.decode((folder / "machines.json").read_bytes(), type=list[Saved])
-    except (OSError, msgspec.DecodeError) as error:
-        raise ProviderError(f"the snapshot's machines can't be read: {error}", mend="labctl snapshot delete, and save it again") from error
+        saved = msgspec.json.decode((folder / "machines.json").read_bytes(), type=list[Saved])
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProviderError(f"the snapshot's machines can't be read: {error}", mend=mend) from error
+    if len({each.name for each in saved}) < len(saved):
+        raise ProviderError("the snapshot has a machine twice", mend=mend)
+    for each in saved:
+        for path in (folder / each.name, *(folder / each.name / part for part in _KEPT)):
+            if path.is_symlink():
+                raise ProviderError(f"{path} is a link, which no snapshot has", mend=mend)
+    return saved
 
 
 def _parts(folder: Path) -> list[Path]:
