@@ -49,10 +49,12 @@ def nodes(text: str, where: str) -> list[Any]:
     """Return PyYAML's node of each document, bounded, before anything is built from it. UsageError has the line."""
     import yaml
 
-    found = []
+    found, values = [], 0
     with _one_line(where):
         for node in yaml.compose_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-            _bound(node, where)
+            values += _bound(node, where)
+            if values > MAX_NODES:
+                raise UsageError(f"{where}: its documents stand for more than {MAX_NODES} values")
             found.append(node)
     return found
 
@@ -80,8 +82,8 @@ def _one_line(where: str) -> Iterator[None]:
         raise UsageError(f"{where}: this is no YAML: {said[:200]}") from None
 
 
-def _bound(root: Any, where: str) -> None:
-    """Refuse a document whose aliases stand for too many nodes, before anything is built from it."""
+def _bound(root: Any, where: str) -> int:
+    """Return how many values a document stands for. One whose aliases stand for too many is refused, before anything is built from it."""
     import yaml
 
     sizes: dict[int, int] = {}
@@ -101,7 +103,7 @@ def _bound(root: Any, where: str) -> None:
             raise UsageError(f"{where}: it stands for more than {MAX_NODES} values")
         return sizes[id(node)]
 
-    size(root, 0)
+    return size(root, 0)
 
 
 def manifests(text: str, where: str) -> list[Mapping[str, Any]]:

@@ -99,7 +99,7 @@ def _plans(
     used: set[str] = set()
     plans, spec = [], None
     for values in combinations:
-        spec = _spec(tree, values, used, problems)
+        spec = _spec(tree, values, used, reader.room, problems)
         if spec is None:
             return [], None
         manifests = reader.objects("manifests", spec.manifests, values, used)
@@ -111,11 +111,11 @@ def _plans(
     return plans, spec
 
 
-def _spec(tree: Mapping[str, Any], values: Mapping[str, Any], used: set[str], problems: Problems) -> schema.Spec | None:
+def _spec(tree: Mapping[str, Any], values: Mapping[str, Any], used: set[str], room: matrix.Room, problems: Problems) -> schema.Spec | None:
     filled = {}
     for field, value in tree.items():
         filled[field] = (
-            value if field == "matrix" else problems.tried(str(field), lambda v: matrix.fill(v, values, used), value, otherwise=value)
+            value if field == "matrix" else problems.tried(str(field), lambda v: matrix.fill(v, values, used, room), value, otherwise=value)
         )
     if problems.lines:
         return None
@@ -153,6 +153,8 @@ class _Reader:
 
     def __init__(self, folder: Path, problems: Problems, texts: dict[str, str], kept: bool) -> None:
         self.texts = texts
+        self.room = matrix.Room()
+        self._objects: dict[str, list[Mapping[str, Any]]] = {}
         self._folder = folder
         self._problems = problems
         self._kept = kept  # the texts come from a result: there is no folder to read from
@@ -165,12 +167,15 @@ class _Reader:
             here = f"{field}[{index}]"
             if isinstance(each, str):
                 items = self._file(here, each)
-                found += [matrix.fill(item, values, used, strict=False) for item in items]
+                found += self._problems.tried(here, lambda read: self._filled(read, values, used), items, otherwise=[])
             elif trouble := documents.is_object(each):
                 self._problems.add(here, trouble)
             else:
                 found.append(each)
         return found
+
+    def _filled(self, items: Sequence[Mapping[str, Any]], values: Mapping[str, Any], used: set[str]) -> list[Mapping[str, Any]]:
+        return [matrix.fill(item, values, used, self.room, strict=False) for item in items]
 
     def _file(self, field: str, name: str) -> list[Mapping[str, Any]]:
         try:
@@ -178,7 +183,9 @@ class _Reader:
                 if self._kept:
                     raise ValueError(f"the result did not keep {name!r}")
                 self.texts[name] = documents.text_of(documents.inside(self._folder, name))
-            return documents.manifests(self.texts[name], name)
+            if name not in self._objects:
+                self._objects[name] = documents.manifests(self.texts[name], name)
+            return self._objects[name]
         except (ValueError, UsageError) as error:
             self._problems.add(field, str(error))
             return []

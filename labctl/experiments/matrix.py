@@ -20,6 +20,7 @@ from typing import Any
 from labctl.experiments.result import Cell
 
 MAX_CELLS = 200
+MAX_VALUES, MAX_CHARACTERS = 2_000_000, 64 << 20  # of everything that is filled in, over all cells
 _PLACE = re.compile(r"(\$?)\$\{([^}]{0,100})\}")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
@@ -60,25 +61,44 @@ def cell(values: Mapping[str, Any]) -> Cell:
     return {name: _text(value) for name, value in values.items() if "." not in name}
 
 
-def fill(tree: Any, values: Mapping[str, Any], used: set[str], *, strict: bool = True) -> Any:
+class Room:
+    """What may still be filled in: a text of 400 KB in a thousand places is 400 MB, and so is a manifest of 2 MB in 200 cells."""
+
+    def __init__(self) -> None:
+        self._values, self._characters = MAX_VALUES, MAX_CHARACTERS
+
+    def take(self, characters: int) -> None:
+        """Count a value. Raises ValueError if it is too much."""
+        self._values -= 1
+        self._characters -= characters
+        if self._values < 0 or self._characters < 0:
+            raise ValueError(
+                f"with every `${{...}}` filled in, all cells together have more than {MAX_VALUES} values or {MAX_CHARACTERS >> 20} MB of text"
+            )
+
+
+def fill(tree: Any, values: Mapping[str, Any], used: set[str], room: Room, *, strict: bool = True) -> Any:
     """Return the tree with every `${...}` filled in. `used` collects the names.
 
     ValueError names one that the matrix does not have, if `strict`; in manifests others may be meant for a shell and stay.
     """
     if isinstance(tree, str):
-        return _fill_text(tree, values, used, strict)
+        return _fill_text(tree, values, used, room, strict)
+    room.take(0)
     if isinstance(tree, Mapping):
-        return {key: fill(value, values, used, strict=strict) for key, value in tree.items()}
+        return {key: fill(value, values, used, room, strict=strict) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return [fill(value, values, used, strict=strict) for value in tree]
+        return [fill(value, values, used, room, strict=strict) for value in tree]
     return tree
 
 
-def _fill_text(text: str, values: Mapping[str, Any], used: set[str], strict: bool) -> Any:
+def _fill_text(text: str, values: Mapping[str, Any], used: set[str], room: Room, strict: bool) -> Any:
     whole = _PLACE.fullmatch(text)
     if whole and not whole[1] and whole[2] in values:
         used.add(whole[2].split(".")[0])
-        return values[whole[2]]
+        value = values[whole[2]]
+        room.take(len(value) if isinstance(value, str) else 0)
+        return value
 
     def put(match: re.Match[str]) -> str:
         escaped, name = match.groups()
@@ -90,8 +110,11 @@ def _fill_text(text: str, values: Mapping[str, Any], used: set[str], strict: boo
                 raise ValueError(f"${{{name}}} is no name of the matrix: " + (f"it has {there}" if there else "the file has no matrix"))
             return match[0]
         used.add(name.split(".")[0])
-        return _text(values[name])
+        said = _text(values[name])
+        room.take(len(said))  # before the whole is put together
+        return said
 
+    room.take(len(text))
     return _PLACE.sub(put, text)
 
 

@@ -172,6 +172,48 @@ DEEP = "a: " + "[" * 5000 + "]" * 5000
 LOOP = "&a {name: *a}"
 
 
+LONG = f"matrix:\n  x: ['{'A' * 450_000}']\n"
+PLACES = "'" + "${x}" * 100_000 + "'"
+MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: "
+MANY = "\n".join(f"  {name}: &{name} [{','.join([of] * 10)}]" for name, of in zip("abcd", ["x", "*a", "*b", "*c"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "web", "said"),
+    [
+        (f"{GOOD}{LONG}description: {PLACES}\n", WEB, "description: with every"),
+        (f"{GOOD}{LONG}", f"{WEB}---\n{MAP}{{a: {PLACES}}}\n", "manifests[0]: with every"),
+        (
+            GOOD.replace("repetitions: 3", "repetitions: ${x}") + f"matrix:\n  x: {list(range(1, 200))}\n",
+            f"{WEB}---\n{MAP}\n{MANY}\n",
+            "manifests[0]: with every",
+        ),
+        (GOOD, f"{WEB}---\n" + f"{MAP}\n{MANY}\n---\n" * 2000, "its documents stand for more than 100000 values"),
+    ],
+    ids=["a long text in many places", "in a manifest", "many cells of a large manifest", "many documents"],
+)
+def test_what_is_filled_in_has_a_bound(tmp_path, text, web, said):
+    """Files of a megabyte would stand for 45 GB."""
+    path = written(tmp_path, text, web)
+    program = """
+import sys
+from pathlib import Path
+from labctl.errors import UsageError
+from labctl.experiments.file import read
+from tests.experiments.files import FAULTS
+try:
+    read(Path(sys.argv[1]), FAULTS)
+except UsageError as error:
+    print(error)
+"""
+
+    def bounded():
+        resource.setrlimit(resource.RLIMIT_AS, (1500 << 20, 1500 << 20))
+
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, timeout=60, preexec_fn=bounded)
+    assert said in done.stdout and len(done.stdout) < 1000, done.stderr[-500:]
+
+
 @pytest.mark.parametrize(
     "text",
     [
