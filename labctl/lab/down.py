@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from labctl.errors import ApiError, LabctlError
-from labctl.lab import machines, process, providers
+from labctl.lab import machines, process, providers, record
 from labctl.lab.progress import step
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def _destroy_machines(lab: LabFolder, names: Sequence[str]) -> None:
 
 def _destroy_lab(lab: LabFolder) -> None:
     """Remove the whole lab without asking its master, which may be dead."""
+    record.check_removable(lab.paths.state, lab.record["id"])
     _stop_master(lab)
     name = lab.record["kept"].get("provider", "auto")
     if name not in ("", "auto"):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import LabctlError, UsageError
-from labctl.lab import process
+from labctl.lab import process, record
 from labctl.lab.client import LabClient
 from labctl.lab.progress import Progress, silent
 from labctl.lab.settings import Settings, compose, homes, proxies
@@ -54,14 +54,12 @@ class LabFolder:
     @cached_property
     def record(self) -> dict[str, Any]:
         """Return lab.json: the lab's id, its folders on this machine, and the settings it was made with."""
-        try:
-            return json.loads((self.folder / LAB_DIRECTORY / "lab.json").read_text())
-        except FileNotFoundError:
-            state, cache = homes(self.environment)
-            identity = "lab-" + secrets.token_hex(4)
-            return {"id": identity, "state": str(state / identity), "cache": str(cache), "kept": {}}
-        except ValueError as error:
-            raise LabctlError(f"{self.folder / LAB_DIRECTORY}/lab.json is damaged: {error}", mend="labctl destroy, then up") from None
+        found = record.read(self.folder / LAB_DIRECTORY, self.environment)
+        if found is not None:
+            return found
+        state, cache = homes(self.environment)
+        identity = "lab-" + secrets.token_hex(4)
+        return {"id": identity, "state": str(state / identity), "cache": str(cache), "kept": {}}
 
     @cached_property
     def paths(self) -> Paths:

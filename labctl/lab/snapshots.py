@@ -67,7 +67,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     port: Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
     size: Annotated[int, msgspec.Meta(ge=0)]  # bytes on disk
     paused_s: float
-    kept: dict[str, str | int | float | bool | None]  # settings that are fixed for the lab, from lab.json
+    kept: dict[str, Any]  # settings that are fixed for the lab, from lab.json
     settings: dict[str, Any]
 
 
@@ -103,7 +103,10 @@ def _read(path: Path) -> Snapshot:
             text = file.read(_SNAPSHOT_BYTES_MAX + 1)
         if len(text) > _SNAPSHOT_BYTES_MAX:
             raise ValueError(f"more than {_SNAPSHOT_BYTES_MAX} bytes")
-        return msgspec.json.decode(text, type=Snapshot)
+        snapshot = msgspec.json.decode(text, type=Snapshot)
+        if not isinstance(snapshot.kept.get("provider", ""), str):
+            raise ValueError("its provider is no name")
+        return snapshot
     except (OSError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise LabctlError(f"{path} can't be read: {str(error)[:300]}", mend=f"labctl snapshot delete {path.parent.name}") from None
 
