@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import faulthandler
 import importlib
+import io
 import os
 import sys
 from typing import Any
@@ -131,7 +132,9 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.Abort:
         _fail("stopped", 130)
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)  # it may quote the name of a file, which its author chose
+        echo(said.getvalue().rstrip("\n"), err=True)
         sys.exit(error.exit_code)
     except ApiError as error:
         _fail(f"Error from server ({error.reason}): {error.message}", 1)

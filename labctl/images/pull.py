@@ -6,6 +6,7 @@ Errors have the kubelet's words.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import tempfile
 from pathlib import Path
@@ -20,6 +21,7 @@ from labctl.images.settings import ImageSettings
 _LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
 _MISSING = ("manifest unknown", "name unknown", "not found", "repository name not known")
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_LOOK_S = 0.5  # how often it is looked how much of the disk a pull takes
 _NO_PLATFORM = "no image found in"
 _WORDS = re.compile(r'msg="(.*)"$', re.MULTILINE)
 
@@ -60,11 +62,13 @@ class Puller:
     async def _copy(self, source: str, platform: str, folder: str) -> tuple[int, str]:
         # The layers are kept as they are; compressed again, they would have other digests than the registry's.
         options = ["--quiet", "--dest-oci-accept-uncompressed-layers", *_overrides(platform), *_tls(source, "src-")]
-        return await self._skopeo("copy", *options, f"docker://{source}", f"oci:{folder}:pulled")
+        return await self._skopeo("copy", *options, f"docker://{source}", f"oci:{folder}:pulled", folder=folder)
 
     async def _recompress(self, folder: str) -> tuple[int, str]:
         """Compress the layers with gzip, which agents can read; the image gets other digests by that."""
-        return await self._skopeo("copy", "--quiet", "--dest-compress-format", "gzip", f"oci:{folder}:pulled", f"oci:{folder}/gzip:pulled")
+        return await self._skopeo(
+            "copy", "--quiet", "--dest-compress-format", "gzip", f"oci:{folder}:pulled", f"oci:{folder}/gzip:pulled", folder=folder
+        )
 
     async def _take(self, asked: str, name: ImageName, platform: str, source: str, folder: Path, blobs: BlobStore) -> Image:
         found = await asyncio.to_thread(layout.read, folder, blobs, name=str(name))
@@ -80,8 +84,8 @@ class Puller:
         listed = [entry.platform for entry in documents.decoded(said.encode(), documents.Document, source).manifests or ()]
         return sorted({f"{each.os}/{each.architecture}" for each in listed if each and each.os not in (None, "unknown")})
 
-    async def _skopeo(self, *arguments: str) -> tuple[int, str]:
-        """Run skopeo and return (exit status, its output or, if it failed, its reason)."""
+    async def _skopeo(self, *arguments: str, folder: str = "") -> tuple[int, str]:
+        """Run skopeo and return (exit status, its output or, if it failed, its reason). What it writes into `folder` has a bound."""
         try:
             process = await asyncio.create_subprocess_exec(
                 "skopeo",
@@ -90,15 +94,22 @@ class Puller:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/root", "TMPDIR": str(self._scratch), **self._settings.proxy},
+                env={
+                    "PATH": "/usr/local/bin:/usr/bin:/bin",
+                    "HOME": "/root",
+                    "TMPDIR": folder or str(self._scratch),
+                    **self._settings.proxy,
+                },
             )
         except FileNotFoundError:
             return 127, "skopeo is not installed on the master's host (apt-get install skopeo)"
         try:
             async with asyncio.timeout(self._settings.pull_deadline_s):
-                out, err = await process.communicate()
+                out, err = await self._answer(process, folder)
         except TimeoutError:
             return 1, f"no answer within {self._settings.pull_deadline_s:g} s"
+        except _TooLarge:
+            return 1, f"it has more than {self._settings.pull_bytes_max} bytes"
         finally:
             if process.returncode is None:
                 process.kill()
@@ -108,6 +119,30 @@ class Puller:
             said = _WORDS.findall(text)
             return process.returncode, (said[-1] if said else text).replace('\\"', '"')
         return 0, out.decode(errors="replace")
+
+    async def _answer(self, process: asyncio.subprocess.Process, folder: str) -> tuple[bytes, bytes]:
+        """Return what the process says until it ends. Raises _TooLarge if it fills the folder meanwhile."""
+        talking = asyncio.create_task(process.communicate())
+        try:
+            while not (await asyncio.wait((talking,), timeout=_LOOK_S))[0]:
+                if folder and await asyncio.to_thread(_bytes_in, folder) > self._settings.pull_bytes_max:
+                    raise _TooLarge
+            return talking.result()
+        finally:
+            talking.cancel()
+
+
+class _TooLarge(Exception):
+    """What is pulled takes too much of the disk."""
+
+
+def _bytes_in(folder: str) -> int:
+    """Return how many bytes the files in a folder have, those that are just being written too."""
+    total = 0
+    for path in Path(folder).rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # it was renamed meanwhile
+            total += path.lstat().st_size
+    return total
 
 
 def _holds_zstd(folder: Path) -> bool:

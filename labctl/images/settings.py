@@ -17,4 +17,5 @@ class ImageSettings:
     mirrors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     proxy: Mapping[str, str] = field(default_factory=dict)
     pull_deadline_s: float = 600.0
+    pull_bytes_max: int = 32 << 30  # on the disk while it is pulled: a pod's image names its registry, which may send without end
     apt_fresh_s: float = 86_400.0  # package lists older than this are fetched again before a build

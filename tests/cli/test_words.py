@@ -45,6 +45,17 @@ def test_errors_are_plain(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     assert not COMMANDS.search(capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["timeline", "x", "--measurement", "\x1b[2J.gz"], ["measure", "web", "--rate", "\x1b[2J"], ["\x1b[2J"], ["status", "--\x1b[2J"]],
+)
+def test_so_are_errors_of_the_command_line_which_quote_the_names_of_files(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main.main(words)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said and not COMMANDS.search(said)
+
+
 def test_no_command_prints_by_another_way() -> None:
     folder = Path(main.__file__).parent
     found = [path.name for path in folder.glob("*.py") if re.search(r"click\.(s?echo|secho)\(|(?<![\w.])print\(", path.read_text())]

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from labctl.errors import ApiError
 from labctl.images import layout
@@ -183,3 +185,38 @@ async def test_proxy_variables_reach_skopeo(make_images: Callable[..., Images]) 
         images = make_images(proxy={"HTTPS_PROXY": f"http://127.0.0.1:{port}"})
         with pytest.raises(ApiError, match=f"proxyconnect tcp: dial tcp 127.0.0.1:{port}"):
             await images.resolve("registry.invalid/tool", "linux/amd64")
+
+
+async def test_a_registry_that_sends_without_end_fills_no_disk(make_images: Callable[..., Images], tmp_path: Path) -> None:
+    """A pod's author names the registry, and the master's host writes down what it sends."""
+    sent = 0
+    digest = "sha256:" + "1" * 64
+    part = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest, "size": 1 << 50}
+    config = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest, "size": 1 << 50}
+    manifest = {"schemaVersion": 2, "mediaType": layout.MANIFEST, "config": config, "layers": [part]}
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        if "/manifests/" in request.path:
+            return web.Response(body=json.dumps(manifest).encode(), content_type=layout.MANIFEST)
+        if "/blobs/" not in request.path:
+            return web.Response()
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(bytes(1 << 20))
+            sent += 1 << 20
+            await asyncio.sleep(0)
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", answer)
+    async with TestServer(app) as server:
+        images = make_images(pull_bytes_max=64 << 20, pull_deadline_s=60)
+        with pytest.raises(ApiError, match="it has more than 67108864 bytes"):
+            await images.resolve(f"127.0.0.1:{server.port}/endless:v1", "linux/amd64")
+    assert sent >= 64 << 20
+    assert not large_files(tmp_path)
+
+
+def large_files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > 1 << 20]
