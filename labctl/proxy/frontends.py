@@ -109,18 +109,24 @@ def frontends_of(service: Service, slices: Iterable[EndpointSlice], plain: Endpo
     return tuple(_frontend(service, port, ready[key], leaving[key]) for port, key in served)
 
 
-def sparing(frontends: tuple[Frontend, ...], machines: Collection[str]) -> tuple[Frontend, ...]:
-    """Return the frontends without the external addresses that are a machine's own, at the ports at which a machine itself is spoken to."""
+def sparing(frontends: tuple[Frontend, ...], machines: Collection[str], api: Collection[tuple[str, int]]) -> tuple[Frontend, ...]:
+    """Return the frontends without the external addresses that are a machine's own, at the ports at which a machine itself is spoken to, and without the
+    API's own addresses and ports: every agent would be sent to whoever made the Service.
+    """
     return tuple(
-        msgspec.structs.replace(one, external_addresses=tuple(each for each in one.external_addresses if each not in machines))
-        if takes_machine_port(one)
-        else one
+        msgspec.structs.replace(one, external_addresses=tuple(each for each in one.external_addresses if _free(one, each, machines, api)))
         for one in frontends
     )
 
 
 def takes_machine_port(frontend: Frontend) -> bool:
     return bool(frontend.external_addresses) and (frontend.protocol, frontend.port) in MACHINE_PORTS
+
+
+def _free(frontend: Frontend, address: str, machines: Collection[str], api: Collection[tuple[str, int]]) -> bool:
+    if frontend.protocol == "TCP" and (address, frontend.port) in api:
+        return False
+    return address not in machines or (frontend.protocol, frontend.port) not in MACHINE_PORTS
 
 
 def _frontend(service: Service, port: ServicePort, ready: set[Backend], leaving: set[Backend]) -> Frontend:

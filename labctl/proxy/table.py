@@ -23,6 +23,7 @@ from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.plurals import ENDPOINTS, NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICES, SLICES
 
 SLICES_BY_SERVICE = "proxy-service"
+_API = "default/kubernetes"
 _POD, _POLICIES = "pods/", "policies/"
 
 Found = tuple[tuple[Entry, ...], int]
@@ -57,11 +58,19 @@ def _service(view: View, key: str, mode: str) -> Found:
     service, plain = view.get(SERVICES, key), view.get(ENDPOINTS, key)
     slices = view.by(SLICES, SLICES_BY_SERVICE, key)
     ports = frontends_of(service, slices, plain) if service is not None else ()
-    if any(map(takes_machine_port, ports)):
-        ports = sparing(ports, {node.address() for node in view.all(NODES)})
+    if any(one.external_addresses for one in ports):
+        machines = {node.address() for node in view.all(NODES)} if any(map(takes_machine_port, ports)) else ()
+        ports = sparing(ports, machines, _addresses_of_api(view))
     if service is not None and mode == "userspace":
         ports = userspace.with_local_ports(service, ports)
     return ports, max((o.metadata.revision for o in (service, plain, *slices) if o is not None), default=0)
+
+
+def _addresses_of_api(view: View) -> set[tuple[str, int]]:
+    """Return where the API is reached by agents: the endpoints of the Service `kubernetes`, which the master itself keeps."""
+    service, plain = view.get(SERVICES, _API), view.get(ENDPOINTS, _API)
+    ports = frontends_of(service, view.by(SLICES, SLICES_BY_SERVICE, _API), plain) if service is not None else ()
+    return {(backend.address, backend.port) for port in ports for backend in port.serving}
 
 
 def _pod(view: View, key: str) -> Found:

@@ -259,6 +259,26 @@ async def test_no_service_takes_a_machines_own_ports_at_its_own_address(world):
     }
 
 
+async def test_no_service_takes_the_apis_own_address(world):
+    """Who may make a Service would have had every agent's requests to the API, or ended them all."""
+    helper = await world.minion(1)
+    await world.service("kubernetes", selector=None, ports=[{"port": 443, "targetPort": 6443}])
+    meta = {"namespace": "default", "name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}}
+    body = {"endpoints": [{"addresses": ["10.245.0.1"]}], "ports": [{"name": "", "port": 6443, "protocol": "TCP"}]}
+    await world.client.create("endpointslices.discovery.k8s.io", {"metadata": meta, "addressType": "IPv4", **body})
+    ports = [{"name": name, "port": port, "targetPort": 8080} for name, port in (("api", 6443), ("web", 80))]
+    await world.service("web", ports=ports, externalIPs=["10.245.0.1", "192.0.2.1"])
+    await world.endpoints("web", A)
+    await world.settled()
+    lines = [line.split() for line in helper.dump().splitlines() if "-d" in line.split() and "--dport" in line]
+    reached = {(words[words.index("-d") + 1], words[words.index("--dport") + 1]) for words in lines}
+    assert {each for each in reached if not each[0].startswith("10.247.")} == {
+        ("192.0.2.1/32", "6443"),
+        ("192.0.2.1/32", "80"),
+        ("10.245.0.1/32", "80"),
+    }
+
+
 async def test_udp_connections_of_a_gone_endpoint_are_forgotten_and_tcp_ones_only_of_a_dead_one(world):
     helper = await world.minion(1)
     await world.pod("b")
