@@ -15,6 +15,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,26 +140,33 @@ def make_folder(path: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all: a full disk or an end in between leaves what was there before. What is no file, as /dev/stdout, is written to.
+    """Write a file, as `written_whole` does."""
+    with written_whole(path) as new:
+        new.write_bytes(data)
 
-    Raises LabctlError, in one line.
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield where to write a file that gets its name when it is whole: a full disk or an end in between leaves what was there before.
+
+    What is there and no file, as /dev/stdout or a pipe, is written to: it must not be replaced. Raises LabctlError, in one line.
     """
     real = Path(os.path.realpath(path))  # the file behind a link is replaced, not the link
-    new = real.with_name(f"{real.name[:200]}.{os.getpid()}.new")
+    new = real.with_name(f"{real.name[:200]}.{os.getpid()}.new{real.suffix}") if real.name else real
     try:
         if path.exists() and not path.is_file():
-            path.write_bytes(data)
+            yield path
             return
-        with new.open("xb") as file:
-            file.write(data)
-            file.flush()
+        yield new
+        with new.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(new, real)
     except OSError as error:
         raise LabctlError(f"{path} can't be written: {error.strerror or error}", mend="free space there, or choose another place") from None
     finally:
-        with contextlib.suppress(OSError):
-            new.unlink(missing_ok=True)
+        if new != real:
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)
 
 
 def remove_tree(path: Path) -> None:

@@ -1,13 +1,19 @@
 """Files that people keep are written whole or not at all, whatever the disk does."""
 
 import os
+import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from labctl.errors import LabctlError
+from labctl.images import layout
+from labctl.images.blobs import BlobStore
+from labctl.measure import records
 from labctl.paths import write_whole
+from tests.measure.test_records import measurement
 
 PROGRAM = """
 import resource, signal, sys
@@ -42,6 +48,28 @@ def test_a_link_stays_one_and_what_is_no_file_is_written_to(tmp_path):
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
         assert pipe.read() == b"piped"
+
+
+def test_whoever_writes_an_archive_or_a_measurement_replaces_no_device(tmp_path):
+    """`labctl image save -f /dev/full` and `labctl measure --save /dev/stdout` put a file in the place of the device."""
+    for name, write in (
+        ("a.tar", lambda path: layout.write([], BlobStore(tmp_path / "blobs"), path)),
+        ("m.jsonl", lambda path: records.write(measurement(), path)),
+        ("m.jsonl.gz", lambda path: records.write(measurement(), path)),
+    ):
+        pipe = tmp_path / name
+        os.mkfifo(pipe)
+        with ThreadPoolExecutor(1) as reading:
+            read = reading.submit(pipe.read_bytes)
+            write(pipe)
+            assert len(read.result(10)) > 100 and stat.S_ISFIFO(pipe.stat().st_mode)
+        write(tmp_path / f"file-{name}")
+        assert (tmp_path / f"file-{name}").stat().st_size > 100
+        with pytest.raises(LabctlError, match="can't be written"):
+            write(tmp_path / "absent" / name)
+        with pytest.raises(LabctlError, match="can't be written"):
+            write(tmp_path)
+    assert not list(tmp_path.glob("*.new*"))
 
 
 @pytest.mark.parametrize("path", ["absent/file", ".", "x" * 300])

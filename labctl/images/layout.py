@@ -19,6 +19,7 @@ from labctl.images.blobs import BlobStore
 from labctl.images.documents import Config, Described, Document, Entry, Saved
 from labctl.images.index import Blob, Image
 from labctl.images.source import Source
+from labctl.paths import written_whole
 from labctl.tarfiles import tarfile
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -44,16 +45,14 @@ def read(path: Path, blobs: BlobStore, *, name: str = "") -> list[Image]:
 
 
 def write(images: Iterable[Image], blobs: BlobStore, path: Path) -> None:
-    """Write all images into one archive, each blob once."""
-    temporary = path.with_name(f".{path.name}.new")
+    """Write all images into one archive, each blob once, whole or not at all. Raises LabctlError."""
     images = list(images)
-    with tarfile.open(temporary, "w") as out:
+    with written_whole(path) as new, open(new, "wb") as file, tarfile.open(fileobj=file, mode="w|") as out:
         for digest in sorted(set().union(*(image.blobs for image in images))):
             out.add(blobs.path(digest), f"blobs/sha256/{digest[7:]}", recursive=False)
         _add(out, "oci-layout", {"imageLayoutVersion": "1.0.0"})
         _add(out, "index.json", {"schemaVersion": 2, "mediaType": INDEX, "manifests": [_described(image, blobs) for image in images]})
         _add(out, "manifest.json", [_as_docker(image) for image in images])
-    temporary.replace(path)
 
 
 def put_image(blobs: BlobStore, name: str, config: dict[str, Any], layers: Iterable[Blob], origin: str) -> Image:

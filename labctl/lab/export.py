@@ -24,6 +24,7 @@ from labctl.errors import ApiError, LabctlError
 from labctl.lab import collect
 from labctl.lab.progress import step
 from labctl.lab.ssh import hosts, run
+from labctl.paths import make_folder
 
 if TYPE_CHECKING:
     from labctl.lab.folder import LabFolder
@@ -39,9 +40,9 @@ _PART = re.compile(r"[A-Za-z0-9._-]{1,255}")
 
 def export(lab: LabFolder, folder: Path) -> Path:
     """Fill `folder`, which is made if needed and must be empty, and return it."""
-    if folder.exists() and any(folder.iterdir()):
+    make_folder(folder)
+    if any(folder.iterdir()):
         raise LabctlError(f"{folder} is not empty", mend="name a new folder")
-    folder.mkdir(parents=True, exist_ok=True)
     with step(lab.progress, "lab"):
         _about(lab, folder)
     if lab.running:

@@ -9,8 +9,6 @@ A file may come from anybody, so every line, text, number and count has a bound,
 
 from __future__ import annotations
 
-import contextlib
-import os
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import IO, Annotated, Literal, get_args
 import msgspec
 
 from labctl.errors import LabctlError
+from labctl.paths import written_whole
 
 NEVER_S = 0.0  # a moment that was not reached. This very object is left out of files, which an equal number is not
 MAX_REQUESTS = 2_000_000
@@ -93,15 +92,8 @@ class _Header(msgspec.Struct, frozen=True):
 
 def write(measurement: Measurement, path: Path) -> None:
     """Writes the file whole or not at all. Raises LabctlError if the disk refuses."""
-    unfinished = path.with_name(path.name + ".new")
-    try:
-        with _create(unfinished) as file:
-            file.writelines(encode(measurement))
-        os.replace(unfinished, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        raise LabctlError(f"{path} can't be written: {error.strerror or error}") from None
+    with written_whole(path) as new, _create(new) as file:
+        file.writelines(encode(measurement))
 
 
 def read(path: Path) -> Measurement:
@@ -174,7 +166,7 @@ def _lines(file: IO[bytes], where: str) -> Iterator[bytes]:
 
 
 def _create(path: Path) -> IO[bytes]:
-    if path.name.endswith(".gz.new"):
+    if path.name.endswith(".gz"):
         import gzip  # only who compresses pays for its import
 
         return gzip.GzipFile(path, "wb", compresslevel=6, mtime=0)  # type: ignore[return-value]

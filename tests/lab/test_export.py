@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from labctl.errors import ApiError
+from labctl.errors import ApiError, LabctlError
 from labctl.lab import collect, ssh
-from labctl.lab.export import COLLECT, _machine, _objects
+from labctl.lab.export import COLLECT, _machine, _objects, export
 from labctl.paths import Paths
 
 
@@ -164,3 +164,10 @@ def test_another_api_server_costs_its_own_files_alone(tmp_path, hostile):
     assert all(name.startswith("objects/") for name in found)
     if hostile not in (listed("pods"), listed("../../etc/x", "..", "a\0b", "", "x" * 5000, "a/b")):
         assert "/apis/x.example.com/evil: " in found["objects/unreachable.txt"]
+
+
+@pytest.mark.parametrize("folder", ["file/below", "file", "/proc/below"])
+def test_a_folder_that_can_not_be_made_is_one_line(tmp_path, folder):
+    (tmp_path / "file").touch()
+    with pytest.raises(LabctlError, match="can't be made"):
+        export(SimpleNamespace(), tmp_path / folder)

@@ -112,9 +112,23 @@ def test_a_small_file_that_unpacks_to_a_huge_one_is_refused_with_little_memory(t
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_piece(tmp_path: Path):
-    (tmp_path / "m.new").mkdir()
-    with pytest.raises(LabctlError, match="can't be written"):
-        records.write(measurement(OK), tmp_path / "m")
+    program = """
+import resource, signal, sys
+from pathlib import Path
+from labctl.errors import LabctlError
+from labctl.measure import records
+from tests.measure.test_records import OK, measurement
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+try:
+    records.write(measurement(*[OK] * 1000), Path(sys.argv[1]))
+except LabctlError as error:
+    print(error)
+"""
+    for name in ("m", "m.gz"):
+        done = subprocess.run([sys.executable, "-c", program, tmp_path / name], capture_output=True, text=True, timeout=60)
+        assert f"{name} can't be written: File too large" in done.stdout, done.stderr[-500:]
+    assert not list(tmp_path.iterdir())
 
 
 def test_many_requests_make_a_small_file(tmp_path: Path):
