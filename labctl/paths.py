@@ -126,8 +126,9 @@ class Paths:
 def find_lab(start: Path) -> Path | None:
     """Returns the nearest `.labctl` folder of a lab at or above `start`, or None. A folder that an early failure of `up` left, without lab.json, is no lab."""
     for folder in (start, *start.parents):
-        if (folder / LAB_DIRECTORY / "lab.json").is_file():
-            return folder / LAB_DIRECTORY
+        with contextlib.suppress(PermissionError):  # another user's folder that nobody else may look into
+            if (folder / LAB_DIRECTORY / "lab.json").is_file():
+                return folder / LAB_DIRECTORY
     return None
 
 

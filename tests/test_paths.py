@@ -12,14 +12,14 @@ from labctl.errors import LabctlError
 from labctl.images import layout
 from labctl.images.blobs import BlobStore
 from labctl.measure import records
-from labctl.paths import write_whole
+from labctl.paths import find_lab, write_whole
 from tests.measure.test_records import measurement
 
 PROGRAM = """
 import resource, signal, sys
 from pathlib import Path
 from labctl.errors import LabctlError
-from labctl.paths import write_whole
+from labctl.paths import find_lab, write_whole
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
@@ -76,3 +76,20 @@ def test_whoever_writes_an_archive_or_a_measurement_replaces_no_device(tmp_path)
 def test_what_can_not_be_written_is_one_line(tmp_path, path):
     with pytest.raises(LabctlError, match="can't be written"):
         write_whole(tmp_path / path, b"1")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="looks as another user")
+def test_a_folder_that_nobody_may_look_into_is_no_lab_of_ours(tmp_path):
+    """A command below it ended with a traceback."""
+    (tmp_path / ".labctl").mkdir()
+    (tmp_path / ".labctl/lab.json").write_text("{}")
+    below = tmp_path / "a/b"
+    below.mkdir(parents=True)
+    assert find_lab(below) == tmp_path / ".labctl"
+    tmp_path.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        assert find_lab(below) is None
+    finally:
+        os.seteuid(0)
