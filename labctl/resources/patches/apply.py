@@ -27,6 +27,7 @@ from labctl.resources.schema.walk import check
 BEFORE_FIRST_APPLY = "before-first-apply"
 KUBECTL = "kubectl"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_MOST_ANNOTATION_BYTES = 256 * 1024
 _NEVER_GONE: Fields = frozenset({("f:metadata",)})
 
 
@@ -68,7 +69,22 @@ def apply(
     if not managers[me].fields:
         del managers[me]
     managed.write(merged, managers)
+    if manager == KUBECTL and subresource != "scale":  # a Scale has no annotations
+        _tell_client_side_apply(merged, config)
     return merged
+
+
+def _tell_client_side_apply(obj: Object, config: Object) -> None:
+    """Lets the annotation of kubectl's client-side apply say what was applied, where there is one: who goes back to that apply compares with it."""
+    annotations = obj["metadata"].get("annotations")
+    if not isinstance(annotations, dict) or not annotations.get(LAST_APPLIED):
+        return
+    metadata = dict(config["metadata"])
+    if isinstance(said := metadata.get("annotations"), dict):
+        metadata["annotations"] = {name: text for name, text in said.items() if name != LAST_APPLIED}
+    annotations[LAST_APPLIED] = msgspec.json.encode({**config, "metadata": metadata}, order="deterministic").decode() + "\n"
+    if sum(len(str(text).encode()) for pair in annotations.items() for text in pair) > _MOST_ANNOTATION_BYTES:
+        del annotations[LAST_APPLIED]
 
 
 def merge(type_: Type, live: Object, config: Object) -> Object:

@@ -214,6 +214,30 @@ def test_kubectl_may_take_over_what_it_applied_itself() -> None:
         applied(updated(live, "scaler", replicas=9), controller(replicas=3), manager="kubectl")
 
 
+LAST = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+def test_kubectls_apply_by_server_keeps_the_annotation_of_its_apply_by_client_in_step() -> None:
+    live = controller(replicas=2)
+    live["metadata"]["annotations"] = {LAST: json.dumps(controller(replicas=2))}
+    track(SCHEMA, CONTROLLERS, None, live, manager="kubectl-client-side-apply", now=T1)
+    config = controller(replicas=3)
+    config["metadata"]["annotations"] = {"a": "b"}
+    obj = applied(live, config, manager="kubectl", now=T2)
+    assert obj["metadata"]["annotations"][LAST] == json.dumps(config, sort_keys=True, separators=(",", ":")) + "\n"
+    assert applied(obj, config, manager="kubectl", now=T3) == obj
+
+    other = applied(live, controller(replicas=3), manager="another", now=T2, force=True)
+    assert other["metadata"]["annotations"] == live["metadata"]["annotations"]
+    assert "annotations" not in applied(None, controller(replicas=3), manager="kubectl")["metadata"]
+
+
+def test_an_annotation_that_would_be_too_long_is_taken_away() -> None:
+    live: Object = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web", "annotations": {LAST: "{}"}}}
+    long = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web"}, "data": {"text": "x" * 262_144}}
+    assert LAST not in applied(live, long, manager="kubectl", kind=MAPS)["metadata"].get("annotations", {})
+
+
 def test_what_no_apply_may_leave_out_or_bring() -> None:
     with pytest.raises(ApiError) as refused:
         applied(None, controller(), manager="")
