@@ -45,6 +45,7 @@ _NAMED: Mapping[tuple[str, str], str] = {
     ("NodeStatus", "capacity"): "v1.ResourceList",
     ("NodeStatus", "allocatable"): "v1.ResourceList",
 }
+_KINDS: Mapping[type, str] = {str: "string", int: "int64", float: "float64", bool: "bool", list: "slice", dict: "map"}
 # Python's json errors, as Go's decoder says them after `invalid character 'x' `.
 _SYNTAX: Mapping[str, str] = {
     "Expecting value": "looking for beginning of value",
@@ -84,6 +85,33 @@ def value_name(value: object) -> str:
     if isinstance(value, list):
         return "array"
     return "object" if isinstance(value, dict) else "null"
+
+
+def unrestored(type_: Type, value: object, wanted: str) -> str:
+    """Returns what Kubernetes says of a value of another type in the result of a strategic patch. `wanted` is the Go type; empty: it says what its decoder says."""
+    found = _KINDS.get(type(value), "")
+    if type_.shape == "struct":
+        return f"cannot restore struct from: {found}"
+    if type_.shape == "map":
+        return f"cannot restore map from {found}"
+    if type_.shape in ("list", "bytes"):
+        return f"cannot restore slice from {found}"
+    if (found == "int64" and type_.shape == "string") or (found == "float64" and type_.shape in ("int32", "int64")):
+        return f"cannot convert {found} to {wanted}"  # Go could convert these, and Kubernetes does not want it to
+    return f"unrecognized type: {_SCALARS[type_.shape]}" if type_.shape in _SCALARS else ""
+
+
+def shown(value: object) -> str:
+    """Formats a JSON value as Go prints its maps and slices: `map[metadata:map[labels:a]]`."""
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{key}:{shown(value[key])}' for key in sorted(value))}]"
+    if isinstance(value, list):
+        return f"[{' '.join(map(shown, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "<nil>", True: "true", False: "false"}[value]
+    if isinstance(value, float) and float(short := f"{value:g}") == value:
+        return short
+    return str(value)
 
 
 def syntax_error(body: bytes) -> str:

@@ -22,7 +22,7 @@ from labctl.errors import ApiError
 from labctl.resources.documents import Repeating
 from labctl.resources.kind import Kind, Object
 from labctl.resources.schema import body as bodies
-from labctl.resources.schema import quick
+from labctl.resources.schema import golang, quick
 from labctl.resources.schema.definitions import Schema, Type
 from labctl.resources.schema.walk import check
 
@@ -72,11 +72,18 @@ def _unmarshal_errors(repeated: Sequence[str]) -> str:
 
 
 def decode_patched(
-    schema: Schema, kind: Kind, obj: Object, patch: bytes | Any, field_validation: str = "Strict", wrong: Sequence[str] = ()
+    schema: Schema,
+    kind: Kind,
+    obj: Object,
+    patch: bytes | Any,
+    field_validation: str = "Strict",
+    wrong: Sequence[str] = (),
+    *,
+    strategic: bool = False,
 ) -> list[str]:
     """Decodes the result of a patch in place, and returns warnings. Raises ApiError 422 Invalid about the field `patch`.
 
-    `wrong` is what the patch itself says twice, or says that nobody understands.
+    `wrong` is what the patch itself says twice, or says that nobody understands. A strategic patch has errors in other words.
     """
     unknown: Sequence[str] = ()
     if kind.decoder is not None:
@@ -84,11 +91,11 @@ def decode_patched(
     elif not _decode_quickly(type_ := schema.type_of(kind.group, kind.version, kind.kind), obj):
         findings = check(type_, obj)
         if findings.error:
-            raise invalid_patch(patch, findings.error)
+            raise invalid_patch(patch, (strategic and findings.unrestored) or findings.error, strategic=strategic)
         unknown = findings.strict
     told = [*wrong, *unknown]
     if told and field_validation == "Strict":
-        raise invalid_patch(patch, strict_error(told))
+        raise invalid_patch(patch, strict_error(told), strategic=strategic)
     return told if field_validation == "Warn" else []
 
 
@@ -111,10 +118,11 @@ def _decode_quickly(type_: Type, obj: Object) -> bool:
     return True
 
 
-def invalid_patch(patch: bytes | Any, why: str) -> ApiError:
-    """Returns a real server's error for a patch whose result is no valid object of the kind."""
+def invalid_patch(patch: bytes | Any, why: str, *, strategic: bool = False) -> ApiError:
+    """Returns a real server's error for a patch whose result is no valid object of the kind. It shows a strategic patch as it has read it."""
     raw = patch if isinstance(patch, bytes) else msgspec.json.encode(patch)
-    message = f'Invalid value: "{_go_escaped(raw.decode(errors="replace"))}": {why}'
+    text = golang.shown(msgspec.json.decode(raw)) if strategic else raw.decode(errors="replace")
+    message = f'Invalid value: "{_go_escaped(text)}": {why}'
     causes = [{"reason": "FieldValueInvalid", "message": message, "field": "patch"}]
     return ApiError(422, "Invalid", f' "" is invalid: patch: {message}', details={"causes": causes})
 

@@ -21,12 +21,14 @@ _INT_RANGE = {"int32": 2**31, "int64": 2**63}
 
 
 class Findings:
-    """The results of check(): `error` is the first wrong type, which makes the body invalid; `strict` are the unknown fields."""
+    """The results of check(): `error` is the first wrong type, which makes the body invalid; `strict` are the unknown fields.
 
-    __slots__ = ("error", "strict")
+    `unrestored` is the error in the words for a strategic patch's result, where they differ: it is no JSON that is decoded then."""
+
+    __slots__ = ("error", "strict", "unrestored")
 
     def __init__(self) -> None:
-        self.error = ""
+        self.error = self.unrestored = ""
         self.strict: list[str] = []
 
 
@@ -163,6 +165,8 @@ class _Walk:
         field = next((part for part in reversed(self.path) if isinstance(part, str)), "")
         is_field = bool(self.path) and isinstance(self.path[-1], str)
         wanted = golang.type_name(type_, self.owners[-1] if is_field else "", field)
+        if not self.findings.error and not (literal and type(value) is int):  # one that is too large is no other type
+            self.findings.unrestored = golang.unrestored(type_, value, wanted)
         self._error(self._mismatch_words(golang.value_name(value) + literal, wanted))
         return instead
 

@@ -40,7 +40,8 @@ def patcher(ctx: Context, kind: Kind, patch: bytes | Any, content_type: str, opt
     def change(obj: Object) -> tuple[Object, Sequence[str]]:
         patched = make(parsed.pop() if parsed else _parse(patch), obj)  # applying a patch changes it, so it is parsed again for each try
         _be_its_own_kind(ctx, kind, patched, patch, content_type)
-        return patched, decode_patched(ctx.schema, kind, patched, patch, options.field_validation, wrong)
+        strategically = _media_type(content_type) == STRATEGIC
+        return patched, decode_patched(ctx.schema, kind, patched, patch, options.field_validation, wrong, strategic=strategically)
 
     return change
 

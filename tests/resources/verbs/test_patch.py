@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -56,6 +57,31 @@ async def test_other_patches_make_a_document_of_that_kind(lab: Lab, said: dict[s
         assert (
             caught.value.code == 422 and why in str(caught.value) and str(caught.value).startswith(' "" is invalid: patch: Invalid value: ')
         )
+
+
+@pytest.mark.parametrize(
+    ("patch", "shown", "why"),
+    [
+        ({"metadata": {"labels": "a"}}, "map[metadata:map[labels:a]]", "cannot restore map from string"),
+        ({"metadata": {"labels": {"b": 1}}}, "map[metadata:map[labels:map[b:1]]]", "cannot convert int64 to string"),
+        ({"metadata": {"labels": {"b": True}}}, "map[metadata:map[labels:map[b:true]]]", "unrecognized type: string"),
+        ({"spec": {"replicas": "two"}}, "map[spec:map[replicas:two]]", "unrecognized type: int32"),
+        ({"spec": {"replicas": 1.5, "minReadySeconds": None}}, "map[spec:map[minReadySeconds:<nil> replicas:1.5]]", "cannot convert float64 to int32"),
+        ({"spec": {"template": [1, "x"]}}, "map[spec:map[template:[1 x]]]", "cannot restore struct from: slice"),
+        ({"spec": {"template": {"spec": {"containers": {}}}}}, "map[spec:map[template:map[spec:map[containers:map[]]]]]", "cannot restore slice from map"),
+    ],
+)  # fmt: skip
+async def test_what_a_strategic_patch_makes_of_a_wrong_type_is_no_json(lab: Lab, patch: dict[str, Any], shown: str, why: str) -> None:
+    await lab.create("replicationcontrollers", controller())
+    with pytest.raises(ApiError) as caught:
+        await lab.patch("replicationcontrollers", "web", json.dumps(patch).encode(), type_=STRATEGIC)
+    assert (caught.value.code, str(caught.value)) == (422, f' "" is invalid: patch: Invalid value: "{shown}": {why}')
+
+
+async def test_a_merge_patch_of_a_wrong_type_is_json(lab: Lab) -> None:
+    await lab.create("replicationcontrollers", controller())
+    with pytest.raises(ApiError, match="json: cannot unmarshal string into Go struct field ObjectMeta.metadata.labels of type"):
+        await lab.patch("replicationcontrollers", "web", {"metadata": {"labels": "a"}}, type_="application/merge-patch+json")
 
 
 async def test_a_strategic_status_patch_merges_conditions(lab: Lab) -> None:
