@@ -30,6 +30,7 @@ from labctl.resources.service import User
 
 _NODE_USER = "system:node:"
 _END_OF_HEAD = b"\r\n\r\n"
+_HEAD_MAX_BYTES = 1 << 20  # as in Go
 _LAST_WORDS_S = 1.0  # until a client that is not read any more has got its answer
 _RAW_BYTES = 128 << 10  # asyncio stops reading from the client at twice this much
 
@@ -125,6 +126,8 @@ class Connection(web.RequestHandler):
                 self._parse(data[start : start + PART_BYTES])
         if self._head_part and not self._whole and self._current_request is None and not self._messages:
             self._hurry()  # what came belongs to no request that is known: a head began, wherever the one before ended
+            if self._head_part > _HEAD_MAX_BYTES and self.transport is not None:
+                self.transport.abort()  # nor is it one: an older aiohttp forgets the request whose body this is
 
     def _parse(self, data: bytes) -> None:
         """Gives bytes to aiohttp, and ends a request whose body comes in too many chunks."""
