@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from labctl.providers.namespace import probe
+from labctl.providers.namespace import cgroup, probe
 from labctl.providers.namespace.provider import NamespaceProvider
 from tests.namespaces import needs_root
+
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 @pytest.mark.root
@@ -16,7 +20,24 @@ def test_it_works_here_and_trying_leaves_nothing(tmp_path: Path) -> None:
     verdict = NamespaceProvider("x", tmp_path / "deep" / "state", tmp_path / "cache").probe()
     assert verdict.works, verdict
     assert sorted(tmp_path.rglob("*")) == before
-    assert list(Path("/sys/fs/cgroup").glob("*/labctl/probe-*")) == []
+    assert left_by(os.getpid()) == []
+
+
+def left_by(process: int) -> list[Path]:
+    """Other tests kill trials, whose cgroups are there until the next one."""
+    return [*CGROUPS.glob(f"labctl/probe-{process}"), *CGROUPS.glob(f"*/labctl/probe-{process}")]
+
+
+@pytest.mark.root
+@needs_root
+def test_a_trial_removes_what_a_killed_one_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    cgroup.detect(f"probe-{ended.pid}").make("machine", memory_bytes=64 << 20, cpus=1)
+    provider = NamespaceProvider("x", tmp_path / "state", tmp_path / "cache")
+    assert provider.probe().works and left_by(ended.pid), "it might still be at work elsewhere"
+    monkeypatch.setattr(probe, "RUIN_S", 0.0)
+    assert provider.probe().works and not left_by(ended.pid)
 
 
 @pytest.mark.root

@@ -23,6 +23,7 @@ NAME = b"labctl-fault"
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 READY_BYTES_MAX = 4096
 END_S = 5.0
+WRITE_TRIES = 100
 
 Undo = Callable[[Dict[str, Any]], None]
 Ready = Callable[[], None]
@@ -43,8 +44,7 @@ def alive(found: Dict[str, Any]) -> bool:
 
 def begin(fault: str, kept: Dict[str, Any], work: Callable[[Ready], None], undo: Undo) -> None:
     """Start the process, and return when it said that it is ready. `kept` is for `undo`, in the record. Raises OSError with the process's own words."""
-    os.makedirs(RUN, mode=0o700, exist_ok=True)
-    write_json(_path(fault), {**kept, "pid": 0, "ticks": 0})
+    _write(fault, {**kept, "pid": 0, "ticks": 0})
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -88,6 +88,18 @@ def _forget(fault: str) -> None:
         os.rmdir(RUN)  # when it was the last
 
 
+def _write(fault: str, found: Dict[str, Any]) -> None:
+    """Write a record. The folder may go at any moment, because the keeper of another fault ended."""
+    for left in reversed(range(WRITE_TRIES)):
+        try:
+            os.makedirs(RUN, mode=0o700, exist_ok=True)
+            write_json(_path(fault), found)
+            return
+        except (FileNotFoundError, FileExistsError):  # makedirs says the latter if it goes between two looks
+            if not left:
+                raise
+
+
 def _path(fault: str) -> str:
     return os.path.join(RUN, f"{fault}.json")
 
@@ -101,8 +113,7 @@ def _detach(fault: str, kept: Dict[str, Any], work: Callable[[Ready], None], und
         os.setpgid(0, 0)
         ctypes.CDLL(None).prctl(_PR_SET_NAME, NAME, 0, 0, 0)
         teller = _Teller(_only_descriptor(writing))
-        write_json(_path(fault), {**kept, "pid": os.getpid(), "ticks": linux.start_ticks(os.getpid())})
-
+        _write(fault, {**kept, "pid": os.getpid(), "ticks": linux.start_ticks(os.getpid())})
         try:
             work(lambda: teller.tell("ready"))
         except OSError as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from labctl.errors import ProviderError
@@ -16,6 +18,10 @@ from labctl.providers.protocol import Verdict
 
 PACKAGES = {"ip": "iproute2", "mmdebstrap": "mmdebstrap", "nsenter": "util-linux", "setpriv": "util-linux"}
 """Each program with the Debian package that has it."""
+
+
+RUIN_S = 60.0
+"""A trial takes moments: one whose cgroup is older, and whose process has gone, was killed in the middle."""
 
 
 def probe(state: Path) -> Verdict:
@@ -33,6 +39,7 @@ def probe(state: Path) -> Verdict:
 def _try_cgroups() -> Verdict | None:
     """Make a machine's cgroup with its limits, in a lab made for the test, and remove it."""
     try:
+        _clear_ruins()
         cgroups = cgroup.detect(f"probe-{os.getpid()}")
         try:
             cgroups.make("machine", memory_bytes=64 << 20, cpus=1)
@@ -43,6 +50,15 @@ def _try_cgroups() -> Verdict | None:
     except OSError as error:
         return Verdict(False, f"cgroups can't be made: {error}", "mount the cgroup file systems writable (a container needs --privileged)")
     return None
+
+
+def _clear_ruins() -> None:
+    """Remove what trials left that were killed."""
+    places = Path("/sys/fs/cgroup")
+    for folder in {each.name: each for pattern in ("labctl/probe-*", "*/labctl/probe-*") for each in places.glob(pattern)}.values():
+        with contextlib.suppress(OSError, ProviderError):  # another process clears it at the same time
+            if not Path("/proc", folder.name.removeprefix("probe-")).exists() and time.time() - folder.stat().st_ctime > RUIN_S:
+                cgroup.detect(folder.name).remove_lab(deadline_s=1)
 
 
 def _try_the_rest(folder: Path) -> Verdict:
