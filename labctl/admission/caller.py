@@ -147,7 +147,6 @@ class WebhookCaller:
         return session
 
     def _dialled(self, place: Place, bundle: str) -> aiohttp.ClientSession:
-
         from labctl.remote.dialled import DialledConnector
 
         if self._remote is None:

@@ -62,13 +62,19 @@ class Attempts:
         if latest and (latest.state is State.RUNNING or (latest.state is State.EXITED and not self._again(policy, latest))):
             self.waiting.pop(name, None)
             return None
-        if self.held():
-            self._wakeup.wake()
+        if self._void():
             return None
         attempt, delay_s = self._next(latest)
         if latest and latest.state is State.EXITED and self._backs_off(name, latest, delay_s):
             return None
         return await self._start(container, attempt, delay_s, volumes)
+
+    def _void(self) -> bool:
+        """Tell whether what the worker decided is void by now. Then it looks again."""
+        void = self.held()
+        if void:
+            self._wakeup.wake()
+        return void
 
     def _again(self, policy: str, ended: Container) -> bool:
         return self.prompt(ended) or should_restart(policy, ended.exit_code)
@@ -108,8 +114,7 @@ class Attempts:
         image = await self._image(container)
         if image is None:
             return None
-        if self.held():
-            self._wakeup.wake()
+        if self._void():
             return None
         try:
             started = await start(self._tools, self._pod(), self._found(), container, attempt, delay_s, image, volumes)

@@ -6,6 +6,7 @@ import re
 
 import click
 
+_NUMBER = r"([0-9]{1,12}(?:\.[0-9]{0,12})?|\.[0-9]{1,12})"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _SECONDS_MAX = 366 * 86_400.0
 
@@ -29,7 +30,7 @@ class Duration(click.ParamType):
 
     def convert(self, value: object, parameter: click.Parameter | None, context: click.Context | None) -> float:
         text = str(value)
-        found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{0,12})?|\.[0-9]{1,12})(ms|s|m|h)", text)
+        found = re.fullmatch(_NUMBER + "(ms|s|m|h)", text)
         if not found:
             raise click.BadParameter(f"{text[:100]!r} is no time; write 300ms, 10s or 2m", context, parameter)
         seconds = float(found[1]) * _UNITS[found[2]]
@@ -45,7 +46,7 @@ class Rate(click.ParamType):
 
     def convert(self, value: object, parameter: click.Parameter | None, context: click.Context | None) -> float:
         text = str(value)
-        found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{0,12})?|\.[0-9]{1,12})(\s*/\s*s)?", text)
+        found = re.fullmatch(_NUMBER + r"(\s*/\s*s)?", text)
         if not found:
             raise click.BadParameter(f"{text[:100]!r} is no rate; write 200 or 200/s", context, parameter)
         return float(found[1])

@@ -33,7 +33,7 @@ from labctl.lab import machines, process, providers
 from labctl.lab.folder import FIXED
 from labctl.lab.progress import step
 from labctl.providers import locks
-from labctl.providers.protocol import Snapshots, ability
+from labctl.providers.protocol import MACHINE_NAME, Snapshots, ability
 from labctl.store.file import highest_revision, rewind
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _SNAPSHOT_BYTES_MAX = 16 << 20  # of snapshot.json, which names each pod
 
 _Text = Annotated[str, msgspec.Meta(max_length=1000)]
-_MachineName = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")]
+_MachineName = Annotated[str, msgspec.Meta(pattern=rf"\A{MACHINE_NAME}\Z")]
 
 
 class Snapshot(msgspec.Struct, frozen=True):

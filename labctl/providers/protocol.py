@@ -18,6 +18,9 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
+MACHINE_NAME = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+"""The pattern of a machine's name, which becomes the name of a folder and of a host."""
+
 
 class Power(enum.StrEnum):
     """Whether a machine is on, off or paused."""

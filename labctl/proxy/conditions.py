@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from labctl.errors import ApiError, LabctlError
 from labctl.journal import Journal
 from labctl.proxy.settings import ProxySettings
-from labctl.resources.isolation import with_condition
+from labctl.resources.conditions import with_condition
 from labctl.resources.kind import Object
 from labctl.supervisor import Supervisor
 

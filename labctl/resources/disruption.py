@@ -6,6 +6,7 @@ A Job's `podFailurePolicy` reads it.
 
 from __future__ import annotations
 
+from labctl.resources.conditions import with_condition
 from labctl.resources.kind import Object
 
 DISRUPTION = "DisruptionTarget"
@@ -28,4 +29,4 @@ def disrupted(pod: Object, reason: str, message: str, now: str) -> list[Object]:
         "lastTransitionTime": before.get("lastTransitionTime") or now,
         **({"observedGeneration": generation} if generation else {}),
     }
-    return [*(each for each in conditions if each.get("type") != DISRUPTION), told]
+    return with_condition(conditions, told)

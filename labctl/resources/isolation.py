@@ -29,10 +29,5 @@ def in_force(node: str, now: str) -> Object:
     return {"type": NETWORK_READY, "status": "True", "reason": "RulesInForce", "message": said, "lastTransitionTime": now}
 
 
-def with_condition(conditions: Iterable[Object], told: Object) -> list[Object]:
-    """Return a pod's conditions, given as JSON, with this one in the place of the one of its type."""
-    return [*(each for each in conditions if each.get("type") != told["type"]), told]
-
-
 def is_selected(labels: Mapping[str, str], policies: Iterable[NetworkPolicy]) -> bool:
     return any(policy.pods().matches(labels) for policy in policies)

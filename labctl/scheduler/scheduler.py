@@ -17,6 +17,7 @@ import msgspec
 
 from labctl.clock import rfc3339
 from labctl.reconcile.plan import NOTHING, Action, Bind, Delete, Index, Key, Patch, Plan, Record, Seen, View
+from labctl.resources.conditions import with_condition
 from labctl.resources.disruption import BY_SCHEDULER, disrupted
 from labctl.resources.kinds.core_v1.node import Node
 from labctl.resources.kinds.core_v1.pod_view import Pod
@@ -367,4 +368,4 @@ def _unscheduled(message: str, wall_s: float) -> dict[str, Any]:
 def _with(view: View, key: Key, told: dict[str, Any]) -> list[dict[str, Any]]:
     """Return a pod's conditions with this one in the place of the one with its type."""
     whole = view.raw(PODS, key) or {}
-    return [*(c for c in whole.get("status", {}).get("conditions", ()) if c.get("type") != told["type"]), told]
+    return with_condition(whole.get("status", {}).get("conditions", ()), told)

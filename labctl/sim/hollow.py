@@ -14,7 +14,8 @@ from labctl.clock import rfc3339, rfc3339_micro
 from labctl.controllers.conditions import plain
 from labctl.errors import LabctlError
 from labctl.reconcile.plan import Key
-from labctl.resources.isolation import NETWORK_READY, in_force, pending, with_condition
+from labctl.resources.conditions import with_condition
+from labctl.resources.isolation import NETWORK_READY, in_force, pending
 from labctl.resources.kinds.coordination_v1.lease import HEARD
 from labctl.resources.kinds.core_v1.persistentvolume import LOCAL_DATA, PersistentVolume
 from labctl.resources.kinds.core_v1.pod_view import Pod
@@ -175,7 +176,8 @@ class HollowNode:
         if pod.metadata.deletion_timestamp is not None:
             self._begin(uid, self._stop(pod))
         elif uid not in self.running:
-            if self._networks.get(uid) != (pod.status.pod_ip or "-") or self._may_start(pod, pod.status.pod_ip):
+            reported = uid in self._networks and self._networks[uid] == pod.status.pod_ip
+            if not reported or self._may_start(pod, pod.status.pod_ip):
                 self._begin(uid, self._start(pod))
         elif statuses.differs(pod, self.running[uid]):
             self._begin(uid, self.report(pod.metadata.key, uid))

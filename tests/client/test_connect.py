@@ -10,7 +10,8 @@ import pytest
 
 from labctl.sim.remote import FakeHost, FakeRemote
 from tests.api import minions
-from tests.client.test_admission import Hooks, binding, configuration, patched, policy
+from tests.client.hooks import Hooks
+from tests.client.test_admission import binding, configuration, patched, policy
 from tests.client.test_kubectl import ok, refused
 from tests.client.test_mutations import patching
 from tests.client.test_policies import BASE, Http
@@ -27,14 +28,6 @@ PROTOCOLS = ("v5.channel.k8s.io",)
 async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     async with minions.lab(tmp_path / "lab") as made:
         yield made
-
-
-@pytest.fixture
-async def hooks(tmp_path: Path) -> AsyncIterator[Hooks]:
-    made = Hooks(tmp_path)
-    runner = await made.start()
-    yield made
-    await runner.cleanup()
 
 
 def asked_kind(request: dict[str, Any]) -> tuple[str, str, str, str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.client.test_admission import Hooks, configuration, patched
+from tests.client.hooks import Hooks
+from tests.client.test_admission import configuration, patched
 from tests.client.test_policies import BASE, DEPLOYMENTS, GROUP, MERGE, Http, Object, workload
 from tests.inprocess import ApiServer
 
@@ -30,14 +31,6 @@ async def http(api: ApiServer) -> AsyncIterator[Http]:
         http = Http(session)
         await http.create("/api/v1/namespaces", {"metadata": {"name": "marked", "labels": {"unique": "true"}}})
         yield http
-
-
-@pytest.fixture
-async def hooks(tmp_path: Path) -> AsyncIterator[Hooks]:
-    made = Hooks(tmp_path)
-    runner = await made.start()
-    yield made
-    await runner.cleanup()
 
 
 def applying(text: str) -> Object:

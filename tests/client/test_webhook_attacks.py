@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 
 from tests.api import minions
-from tests.client.test_admission import Hooks, configuration
+from tests.client.hooks import Hooks
+from tests.client.test_admission import configuration
 from tests.inprocess import ApiServer
 
 KIND = "validatingwebhookconfigurations.admissionregistration.k8s.io"
@@ -21,14 +22,6 @@ KIND = "validatingwebhookconfigurations.admissionregistration.k8s.io"
 async def api(tmp_path: Path) -> AsyncIterator[ApiServer]:
     async with ApiServer.running(tmp_path) as running:
         yield running
-
-
-@pytest.fixture
-async def hooks(tmp_path: Path) -> AsyncIterator[Hooks]:
-    made = Hooks(tmp_path)
-    runner = await made.start()
-    yield made
-    await runner.cleanup()
 
 
 async def write(api: ApiServer, name: str) -> str:

@@ -37,11 +37,11 @@ from labctl.providers.namespace.lab import LabInit
 from labctl.providers.namespace.machine import NamespaceMachine
 from labctl.providers.namespace.probe import probe
 from labctl.providers.namespace.watch import Watcher
-from labctl.providers.protocol import LinkRule, Machine, MachineEvent, MachineSpec, Power, Stop, Uplink, Verdict
+from labctl.providers.protocol import MACHINE_NAME, LinkRule, Machine, MachineEvent, MachineSpec, Power, Stop, Uplink, Verdict
 from labctl.providers.settings import NamespaceSettings
 from labctl.providers.watching import stopper
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_NAME = re.compile(MACHINE_NAME)
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 

@@ -26,6 +26,7 @@ from labctl.paths import remove_tree
 from labctl.providers.namespace import apart
 from labctl.providers.namespace.cgroup import Cgroups
 from labctl.providers.namespace.machine import NamespaceMachine
+from labctl.providers.protocol import MACHINE_NAME
 
 _KEPT = ("spec.json", "host_key", "host_key.pub", "upper", "storage")
 _AT_A_TIME = 8
@@ -37,7 +38,7 @@ _THAW = 'while read -r _; do :; done; for file; do echo "$WORD" > "$file"; done'
 class Saved(msgspec.Struct, frozen=True):
     """One machine in machines.json."""
 
-    name: Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")]
+    name: Annotated[str, msgspec.Meta(pattern=rf"\A{MACHINE_NAME}\Z")]
     was_on: bool
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from labctl.clock import rfc3339
 from labctl.resources import isolation
+from labctl.resources.conditions import with_condition
 from labctl.resources.kind import Object
 from labctl.resources.plurals import NETWORK_POLICIES
 from labctl.resources.verbs.context import Context
@@ -17,4 +18,4 @@ def await_rules(ctx: Context, pod: Object) -> None:
     policies = (ctx.view(entry) for entry in ctx.store.range(kind.prefix(metadata["namespace"])).entries)
     if isolation.is_selected(metadata.get("labels") or {}, policies):
         status = pod.setdefault("status", {})
-        status["conditions"] = isolation.with_condition(status.get("conditions") or (), isolation.pending(rfc3339(ctx.clock.wall())))
+        status["conditions"] = with_condition(status.get("conditions") or (), isolation.pending(rfc3339(ctx.clock.wall())))

@@ -11,6 +11,7 @@ from labctl.clock import rfc3339
 from labctl.errors import ApiError
 from labctl.resources import encoding, failures, fields
 from labctl.resources.admission import Attributes, mutate
+from labctl.resources.conditions import with_condition
 from labctl.resources.kind import Kind, Object, ScalePaths
 from labctl.resources.service import WriteOptions, WriteResult
 from labctl.resources.verbs import meta
@@ -82,9 +83,8 @@ async def bind(
             if given := binding.get("metadata", {}).get(part):
                 metadata[part] = {**(metadata.get(part) or {}), **given}
         status = pod.setdefault("status", {})
-        others = [c for c in status.get("conditions", ()) if c.get("type") != "PodScheduled"]
         observed = {"observedGeneration": metadata["generation"]} if metadata.get("generation") else {}
-        status["conditions"] = [*others, {**condition, **observed}]
+        status["conditions"] = with_condition(status.get("conditions", ()), {**condition, **observed})
         await_rules(ctx, pod)
         return pod, warnings
 
