@@ -34,9 +34,9 @@ class Ending:
         await stopping.stop_all(self._tools, self._pod, list(found.running()), deadline, self._wakeup, address, sidecars)
 
     async def report(self, last: Object) -> None:
-        """Report the last status, if the API has another one of a pod that ran."""
-        status = self._pod().get("status") or {}
-        if not self._gone() and status.get("containerStatuses") and differs(status, last):
+        """Report the last status, if the API has another one of a pod that was reported, or that somebody keeps to see its end."""
+        status, kept = self._pod().get("status") or {}, self._pod()["metadata"].get("finalizers")
+        if not self._gone() and (kept or status.get("containerStatuses")) and differs(status, last):
             await self._until_answered(lambda: self._reporter.now(last))
 
     async def delete(self) -> None:

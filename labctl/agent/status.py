@@ -19,6 +19,7 @@ Object = Dict[str, Any]
 TERMINAL = ("Succeeded", "Failed")
 RESIZING = ("PodResizePending", "PodResizeInProgress")
 RESTARTING = "AllContainersRestarting"
+LOST_MESSAGE = "The container could not be located when the pod was terminated"
 _NOT_STARTED = {"waiting": {"reason": "ContainerCreating"}}
 _INITIALIZING = {"waiting": {"reason": "PodInitializing"}}
 
@@ -33,6 +34,7 @@ class Seen:
     started: Mapping[str, bool] = field(default_factory=dict)
     messages: Mapping[str, str] = field(default_factory=dict)  # container id -> its last words
     leaving: bool = False  # being deleted: no container is started again
+    ended: bool = False  # nothing of it runs any more, and nothing ever will
     failed: Optional[Tuple[str, str]] = None  # reason, message: the whole pod has failed
     volumes_ready: bool = True
     resources: Mapping[str, Object] = field(default_factory=dict)  # container, "" for the pod itself -> allocatedResources, resources
@@ -46,7 +48,11 @@ def build(pod: Object, found: Pod, seen: Seen, now_s: float) -> Object:
     """Return the fields of `status` that the agent owns."""
     spec, before = pod["spec"], pod.get("status") or {}
     inits, mains, initialized = _statuses(pod, found, seen, now_s)
+    if seen.ended:
+        _end_all(inits, mains if initialized else [])
     phase = _phase(pod, found, seen, inits, mains, initialized)
+    if seen.ended and phase not in TERMINAL:
+        phase = "Failed"
     over = before.get("phase", "") in TERMINAL  # for good, whoever said so
     # No pod is over before all of its containers have ended, sidecars too (KEP-753): whoever is told so may give away what they use.
     held = phase in TERMINAL and not over and any(each.state is State.RUNNING for each in found.containers)
@@ -75,6 +81,17 @@ def build(pod: Object, found: Pod, seen: Seen, now_s: float) -> Object:
     if seen.failed and not held:
         status.update(reason=seen.failed[0], message=seen.failed[1])
     return status
+
+
+def _end_all(inits: List[Object], mains: List[Object]) -> None:
+    """Give containers an end that have none when their pod's has come (KEP-3329): how they ended, or whether they began, is not known.
+
+    Init containers after the last one that began keep waiting, but for the first of all.
+    """
+    begun = [number for number, each in enumerate(inits) if "waiting" not in each["state"] or each["lastState"]]
+    for each in (*inits[: max(begun, default=0) + 1], *mains):
+        if "terminated" not in each["state"]:
+            each.update(state={"terminated": {"exitCode": 137, "reason": LOST_REASON, "message": LOST_MESSAGE}}, ready=False, started=False)
 
 
 def is_done(pod: Object, found: Pod, seen: Seen, now_s: float) -> bool:
@@ -226,7 +243,7 @@ def _last(ended: List[Container], seen: Seen, before: Object, name: str) -> Obje
 
 def terminated(container: Container, seen: Seen) -> Object:
     if container.lost:
-        reason, message = LOST_REASON, "The container could not be located when the pod was terminated"
+        reason, message = LOST_REASON, LOST_MESSAGE
     elif container.start_error:
         reason, message = REFUSED_REASON, container.start_error
     else:

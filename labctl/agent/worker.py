@@ -66,6 +66,7 @@ class PodWorker:
         self._failed: Optional[Tuple[str, str]] = None  # reason and message, once it was ended here for good
         self._refused = refused  # reason and message, if this node does not take it
         self._leaving: Optional[stopping.Deadline] = None
+        self._ended = False  # of a pod that is leaving: nothing of it runs any more
         self._attempts = Attempts(tools, lambda: self.pod, self._found, self._wakeup, self._look_again)
         self._resizing = Resizing(tools, lambda: self.pod, self._look_again)
         self._restarting = RestartAll(tools, lambda: self.pod, self._look_again)
@@ -190,6 +191,7 @@ class PodWorker:
             started,
             messages,
             leaving,
+            self._ended,
             failed,
             opened,
             *told,
@@ -393,6 +395,7 @@ class PodWorker:
         await self._ending.stop_all(found, self._leaving)
         self._health.stop()
         self._attempts.waiting.clear()
+        self._ended = True
         last = self._status()
         await self._mounting.end()
         await asyncio.gather(self._tools.runtime.close(self.uid), self._ending.report(last))

@@ -145,6 +145,43 @@ def test_a_deleted_pod_whose_containers_ended_is_over_whatever_its_policy():
     assert status_of(pod("Always"), ran(code=143), leaving=True)["phase"] == "Failed"
 
 
+def test_a_deleted_pod_none_of_whose_containers_ever_ran_has_failed_when_it_is_ended():
+    """Who counts pods, as a Job does, waits for one of the two last phases (KEP-3329)."""
+    assert status_of(pod(), leaving=True)["phase"] == "Pending", "not yet"
+    status = status_of(pod(names=("a", "b")), ran("a", code=0), sandbox=None, leaving=True, ended=True)
+    assert status["phase"] == "Failed"
+    assert conditions(status)["Ready"] == ("False", "PodFailed")
+    assert [each["state"]["terminated"]["exitCode"] for each in status["containerStatuses"]] == [0, 137]
+    assert status["containerStatuses"][1]["state"]["terminated"] == {
+        "exitCode": 137,
+        "reason": "ContainerStatusUnknown",
+        "message": "The container could not be located when the pod was terminated",
+    }
+    created = dataclasses.replace(ran(), state=State.CREATED)
+    assert status_of(pod(), created, leaving=True, ended=True)["phase"] == "Failed"
+    assert status_of(pod(), ran(code=0), leaving=True, ended=True)["phase"] == "Succeeded"
+    assert status_of(pod(status={"phase": "Succeeded"}), leaving=True, ended=True)["phase"] == "Succeeded"
+
+
+def test_init_containers_whose_turn_never_came_stay_as_they_were_when_their_pod_is_ended():
+    def states(*containers):
+        status = status_of(pod(inits=("i", "j", "k")), *containers, leaving=True, ended=True)
+        assert status["phase"] == "Failed"
+        every = [*status["initContainerStatuses"], *status["containerStatuses"]]
+        return [each["state"].get("terminated", each["state"].get("waiting", {}))["reason"] for each in every]
+
+    assert states() == ["ContainerStatusUnknown", "PodInitializing", "PodInitializing", "PodInitializing"]
+    again = dataclasses.replace(ran("j", attempt=1), state=State.CREATED)
+    assert states(ran("i", code=0), ran("j", code=1), again) == [
+        "Completed",
+        "ContainerStatusUnknown",
+        "PodInitializing",
+        "PodInitializing",
+    ]
+    done = [ran(name, code=0) for name in "ijk"]
+    assert states(*done) == ["Completed"] * 3 + ["ContainerStatusUnknown"]
+
+
 @pytest.mark.parametrize("before", ["Pending", "Running"])
 def test_a_pod_that_failed_as_a_whole_is_told_so_when_all_its_containers_have_ended(before):
     """Whoever learns that a pod is over gives what it used to others."""

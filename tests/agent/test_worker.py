@@ -521,6 +521,34 @@ async def test_nobody_lets_go_so_it_waits_a_bounded_time(tmp_path):
         await asyncio.wait_for(node.gone.wait(), 2)
 
 
+async def test_a_pod_that_never_ran_has_failed_before_the_api_forgets_it(tmp_path):
+    """A Job's pod is kept by a finalizer until the Job has counted it, and it counts none that is Pending."""
+    node = Node(tmp_path)
+    node.images.missing["tiny:1"] = "no such image"
+    node.see(pod())
+    try:
+        await until(lambda: node.status.get("containerStatuses"))
+        node.delete(30)
+        await asyncio.wait_for(node.gone.wait(), 2)
+        last = node.api.writes[-2][1]["status"]
+        assert (last["phase"], last["containerStatuses"][0]["state"]["terminated"]["exitCode"]) == ("Failed", 137)
+    finally:
+        await node.stop()
+
+
+async def test_a_pod_that_is_deleted_before_its_first_report_is_reported_to_who_waits_for_its_end(tmp_path):
+    the_pod = pod()
+    leaving = {
+        "deletionTimestamp": "2026-01-01T00:00:00Z",
+        "deletionGracePeriodSeconds": 30,
+        "finalizers": ["batch.kubernetes.io/job-tracking"],
+    }
+    async with running(tmp_path, {**the_pod, "metadata": {**the_pod["metadata"], **leaving}}) as node:
+        await asyncio.wait_for(node.gone.wait(), 2)
+        phases = [body["status"]["phase"] for _, body in node.api.writes if "status" in body]
+        assert phases[-1] == "Failed"
+
+
 async def test_pre_stop_runs_before_the_signal(tmp_path):
     async with running(tmp_path, pod(lifecycle={"preStop": {"exec": {"command": ["true", "stop"]}}})) as node:
         await until(lambda: node.status.get("phase") == "Running")
