@@ -179,6 +179,59 @@ def test_claims_go_with_what_is_scaled_away_where_that_is_the_policy():
     lived(story)
 
 
+def owners(world, name):
+    return [(each.kind, each.controller) for each in world.client.get(CLAIMS, f"default/{name}").metadata.owner_references]
+
+
+def test_a_retention_policy_that_is_changed_holds_for_the_claims_that_are_there():
+    """They would be kept, or lost, by the policy of the day on which they were made."""
+
+    async def story(world):
+        claim = {"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}
+
+        async def policy(**given):
+            await world.client.patch(SETS, "default/db", {"spec": {"persistentVolumeClaimRetentionPolicy": given}})
+
+        def owned_by(*wanted):
+            return lambda: [owners(world, f"data-db-{number}") for number in (0, 1)] == list(wanted)
+
+        await made(world, 2, volumeClaimTemplates=[claim])
+        assert owned_by([], [])()
+        mine, foreign = ("StatefulSet", True), {"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": "u9"}
+        await world.client.create("configmaps", {"metadata": {"name": "other", "namespace": "default"}})
+        foreign["uid"] = world.client.get("configmaps", "default/other").metadata.uid
+        await world.client.patch(CLAIMS, "default/data-db-1", {"metadata": {"ownerReferences": [foreign]}})
+        await policy(whenDeleted="Delete")
+        await until(world, owned_by([mine], [("ConfigMap", None), mine]))
+        await policy(whenDeleted="Retain", whenScaled="Delete")
+        await until(world, owned_by([], [("ConfigMap", None)]))
+        await policy(whenDeleted="Delete")
+        await until(world, owned_by([mine], [("ConfigMap", None), mine]))
+        await policy(whenDeleted="Retain", whenScaled="Retain")
+        await until(world, owned_by([], [("ConfigMap", None)]))
+        await world.client.delete(SETS, "default/db", propagation="Background")
+        await until(world, lambda: not world.client.list("pods"))
+        assert len(world.client.list(CLAIMS)) == 2
+
+    lived(story)
+
+
+def test_a_claim_that_somebody_else_controls_gets_no_owner():
+    async def story(world):
+        claim = {"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}
+        await made(world, 2, volumeClaimTemplates=[claim])
+        await world.client.create("configmaps", {"metadata": {"name": "other", "namespace": "default"}})
+        uid = world.client.get("configmaps", "default/other").metadata.uid
+        other = {"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": uid, "controller": True}
+        await world.client.patch(CLAIMS, "default/data-db-0", {"metadata": {"ownerReferences": [other]}})
+        policy = {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete"}}
+        await world.client.patch(SETS, "default/db", {"spec": policy})
+        await until(world, lambda: owners(world, "data-db-1") == [("StatefulSet", True)])
+        assert owners(world, "data-db-0") == [("ConfigMap", True)]
+
+    lived(story)
+
+
 def test_a_dead_nodes_pod_comes_back_under_its_name_elsewhere():
     async def story(world):
         await made(world)

@@ -70,18 +70,19 @@ def claim(view: View, of: OwnerKind, owner: Any, selector: Selector, resource: s
 
 
 def _adopt(of: OwnerKind, owner: Any, resource: str, found: Any) -> Action:
-    owners = [*map(_plain, found.metadata.owner_references), of.reference(owner)]
+    owners = [*map(plain_reference, found.metadata.owner_references), of.reference(owner)]
     why = f"adopted by {of.named(owner)}: its labels match and it had no controller"
     return Patch(resource, found.metadata.key, {"metadata": {"ownerReferences": owners}}, revision=found.metadata.revision, why=why)
 
 
 def _release(of: OwnerKind, owner: Any, resource: str, found: Any) -> Action:
-    owners = [_plain(reference) for reference in found.metadata.owner_references if reference.uid != owner.metadata.uid]
+    owners = [plain_reference(reference) for reference in found.metadata.owner_references if reference.uid != owner.metadata.uid]
     why = f"released by {of.named(owner)}: its labels no longer match"
     return Patch(resource, found.metadata.key, {"metadata": {"ownerReferences": owners or None}}, revision=found.metadata.revision, why=why)
 
 
-def _plain(reference: Any) -> dict[str, Any]:
+def plain_reference(reference: Any) -> dict[str, Any]:
+    """Return an owner reference as JSON, without absent fields."""
     return {key: value for key, value in msgspec.to_builtins(reference).items() if value is not None}
 
 

@@ -7,14 +7,16 @@ from typing import Any
 
 import msgspec
 
-from labctl.controllers.indexes import STATEFUL_SETS
+from labctl.controllers.indexes import PODS, STATEFUL_SETS
 from labctl.controllers.shared import pods
-from labctl.controllers.shared.ownership import OwnerKind
+from labctl.controllers.shared.ownership import OwnerKind, plain_reference
 from labctl.controllers.shared.revisions import REVISION_LABEL
+from labctl.resources.kind import OwnerReference
 from labctl.resources.kinds.apps_v1.statefulset import StatefulSet
 from labctl.resources.kinds.core_v1.pod_view import Pod
 
 STATEFUL_SET = OwnerKind(STATEFUL_SETS, "apps/v1", "StatefulSet")
+POD = OwnerKind(PODS, "v1", "Pod")
 POD_NAME = "statefulset.kubernetes.io/pod-name"
 POD_INDEX = "apps.kubernetes.io/pod-index"
 
@@ -72,13 +74,32 @@ def claims_of(stateful: StatefulSet, pod: str) -> Iterator[Object]:
             "annotations": dict(given.get("annotations") or {}),
         }
         if owned:
-            metadata["ownerReferences"] = [owner_of_claim("apps/v1", "StatefulSet", stateful)]
+            metadata["ownerReferences"] = [STATEFUL_SET.reference(stateful)]
         yield {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": template.get("spec") or {}}
 
 
-def owner_of_claim(api_version: str, kind: str, owner: Any) -> Object:
-    """Return an owner reference with which a claim is deleted together with its owner.
+def owners_of_claim(stateful: StatefulSet, pod: Pod, claim: Any, *, scaled_away: bool) -> list[Object] | None:
+    """Return the owners that a claim of this pod should have, or None if they are as the set's retention policy says (KEP-1847).
 
-    It does not make the owner the claim's controller.
+    The set owns it, or the pod once that is scaled away, or neither of them. A claim that belongs to an earlier set or pod of the same name is left
+    to the garbage collector, and one that somebody else controls gets no owner.
     """
-    return {"apiVersion": api_version, "kind": kind, "name": owner.metadata.name, "uid": owner.metadata.uid}
+    policy = stateful.spec.persistent_volume_claim_retention_policy
+    given = claim.metadata.owner_references
+    of_set, of_pod = STATEFUL_SET.reference(stateful), POD.reference(pod)
+    if any(_is_namesake(each, wanted) for each in given for wanted in (of_set, of_pod)):
+        return None
+    ours = {of_set["uid"], of_pod["uid"]}
+    wanted: list[Object] = []
+    if not any(each.controller for each in given if each.uid not in ours):
+        if scaled_away and policy.when_scaled == "Delete":
+            wanted = [of_pod]
+        elif policy.when_deleted == "Delete":
+            wanted = [of_set]
+    if [plain_reference(each) for each in given if each.uid in ours] == wanted:
+        return None
+    return [*(plain_reference(each) for each in given if each.uid not in ours), *wanted]
+
+
+def _is_namesake(given: OwnerReference, wanted: Object) -> bool:
+    return (given.kind, given.name) == (wanted["kind"], wanted["name"]) and given.uid != wanted["uid"]

@@ -90,7 +90,7 @@ class _Step:
 
     def actions(self) -> list[Action]:
         done: list[Action] = []
-        for part in (self._replicas, self._condemned, self._updates):
+        for part in (self._ownership, self._replicas, self._condemned, self._updates):
             waits = False
             for action in part():
                 if action is None:
@@ -102,6 +102,14 @@ class _Step:
         return done
 
     # Each of these yields actions, and None if everything after that has to wait.
+
+    def _ownership(self) -> Iterator[Action | None]:
+        """Let claims go, or stay, as the retention policy says now."""
+        for template in identity.claim_templates(self._set):
+            for pod in self._members.there.values():
+                yield from self._owners(template, pod, scaled_away=False)
+            for pod in self._members.condemned:
+                yield from self._owners(template, pod, scaled_away=True)
 
     def _replicas(self) -> Iterator[Action | None]:
         left = self._burst
@@ -134,7 +142,6 @@ class _Step:
                 continue
             if self._ordered and not self._members.healthy(pod) and pod is not unhealthy[0]:
                 yield None
-            yield from self._release_claims(pod)
             yield self._delete(pod, f"which wants only {self._set.spec.replicas}")
             if self._ordered:
                 yield None
@@ -194,16 +201,13 @@ class _Step:
                 said = pods.event(STATEFUL_SET, self._set, "SuccessfulCreate", message)
                 yield Create(CLAIMS, whole, f"created by {STATEFUL_SET.named(self._set)} for pod {pod}", said)
 
-    def _release_claims(self, pod: Pod) -> Iterator[Action]:
-        """Give claims to the pod that is scaled away, if they are to be deleted with it."""
-        if self._set.spec.persistent_volume_claim_retention_policy.when_scaled != "Delete":
-            return
-        for whole in identity.claims_of(self._set, pod.metadata.name):
-            key = f"{self._set.metadata.namespace}/{whole['metadata']['name']}"
-            found = self._view.get(CLAIMS, key)
-            if found is not None and pod.metadata.uid not in {owner.uid for owner in found.metadata.owner_references}:
-                patch = {"metadata": {"ownerReferences": [identity.owner_of_claim("v1", "Pod", pod)]}}
-                yield Patch(CLAIMS, key, patch, why=f"goes with pod {pod.metadata.name}")
+    def _owners(self, template: Mapping[str, Any], pod: Pod, *, scaled_away: bool) -> Iterator[Action]:
+        found = self._view.get(CLAIMS, f"{self._set.metadata.namespace}/{identity.claim_name(template, pod.metadata.name)}")
+        owners = identity.owners_of_claim(self._set, pod, found, scaled_away=scaled_away) if found is not None else None
+        if owners is not None:
+            why = f"as the retention policy of {STATEFUL_SET.named(self._set)} says"
+            patch = {"metadata": {"ownerReferences": owners or None}}
+            yield Patch(CLAIMS, found.metadata.key, patch, revision=found.metadata.revision, why=why)
 
     def _delete(self, pod: Pod, why: str) -> Delete:
         name = self._set.metadata.name
