@@ -44,7 +44,10 @@ def kernel_hostname(pod: Object, cluster_domain: str) -> str:
 
 
 def sandbox_spec(pod: Object, cluster_domain: str = "", pids_max: int = 0) -> SandboxSpec:
+    """Raises ConfigError for a pod that wants a user namespace of its own: there is none here, and where the API relaxes its rules for such pods it must be real."""
     meta, spec = pod["metadata"], pod["spec"]
+    if spec.get("hostUsers") is False:
+        raise ConfigError("can't set `spec.hostUsers: false`, runtime does not support user namespaces")
     bounds = pod_limits(pod)
     return SandboxSpec(
         meta["uid"],

@@ -80,6 +80,7 @@ _POD = (
     "hostIPC",
     "hostNetwork",
     "hostPID",
+    "hostUsers",
     "hostname",
     "hostnameOverride",
     "nodeName",
