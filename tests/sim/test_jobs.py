@@ -141,6 +141,42 @@ def test_suspended_jobs_run_nothing_until_they_are_resumed():
     lived(story)
 
 
+def test_pods_that_end_because_the_job_is_suspended_are_no_failures():
+    async def story(world):
+        await world.client.create(JOBS, job("work", ends="20 0", parallelism=2, completions=2, backoffLimit=1))
+        for _ in range(3):
+            await until(world, lambda: of(world).status.ready == 2)
+            await world.client.patch(JOBS, "default/work", {"spec": {"suspend": True}})
+            await until(world, lambda: not pods(world))
+            await world.client.patch(JOBS, "default/work", {"spec": {"suspend": False}})
+        await ended(world, "Complete")
+        assert (of(world).status.succeeded, of(world).status.failed) == (2, 0)
+
+    lived(story)
+
+
+def test_pods_that_end_because_the_job_wants_fewer_are_no_failures():
+    async def story(world):
+        fewer, more = {"completions": 1, "parallelism": 1}, {"completions": 4, "parallelism": 4}
+        await world.client.create(JOBS, job("work", ends="20 0", completionMode="Indexed", backoffLimit=1, **more))
+        for sizes in (fewer, more, fewer, more):
+            await until(world, lambda: of(world).status.ready == of(world).spec.parallelism)
+            await world.client.patch(JOBS, "default/work", {"spec": sizes})
+        await ended(world, "Complete")
+        assert (of(world).status.succeeded, of(world).status.failed) == (4, 0)
+
+    lived(story)
+
+
+def test_a_status_says_zero_ready_and_zero_terminating_from_the_beginning():
+    async def story(world):
+        await world.client.create(JOBS, job("work", parallelism=0))
+        await until(world, lambda: of(world).status.start_time)
+        assert (of(world).status.ready, of(world).status.terminating) == (0, 0)
+
+    lived(story)
+
+
 def test_a_finished_job_goes_when_its_time_to_live_is_over():
     async def story(world):
         await world.client.create(JOBS, job("work", ttlSecondsAfterFinished=20))

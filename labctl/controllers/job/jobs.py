@@ -32,6 +32,8 @@ from labctl.resources.verbs.meta import generated
 JOB = OwnerKind(JOBS, "batch/v1", "Job")
 MANAGED_BY_US = "kubernetes.io/job-controller"
 _HELD = "held-by-job"
+_SAID_WHEN_ZERO = {"ready", "terminating"}
+"""Fields of the status that are written even when they are 0; other zeros, and empty texts, are left out."""
 
 
 class End(NamedTuple):
@@ -121,7 +123,7 @@ class _Step:
         active = list(self._tally.active)
         acts: list[Action] = []
         if end is not None or suspended:
-            acts = [self._delete(pod, "which has ended" if end else "which is suspended") for pod in active]
+            acts = [self._delete(pod, "which has ended") if end else self._dismissed(pod, "which is suspended") for pod in active]
         elif self._job.status.start_time:
             acts = list(self._managed(active))
         acts = acts[: self._settings.burst]
@@ -215,7 +217,7 @@ class _Step:
                     taken.add(index)
         kept = [pod for pod in active if pod not in useless]
         more = sorted(kept, key=pods.least_useful_first(kept))[: max(0, len(kept) - wanted)]
-        return [self._delete(pod, "which wants fewer at once") for pod in (*useless, *more)], kept
+        return [self._dismissed(pod, "which wants fewer at once") for pod in (*useless, *more)], kept
 
     def _missing(self, active: Sequence[Pod], count: int) -> Iterator[Action]:
         left_s = self._back_off_s()
@@ -284,6 +286,10 @@ class _Step:
             if spec.get(part):
                 spec[part] = [_with_index(container) for container in spec[part]]
         return self._create(name, {**template, "metadata": metadata, "spec": spec})
+
+    def _dismissed(self, pod: Pod, why: str) -> Action:
+        """Delete a pod whose end is no failure: it is released before, so that nobody counts it."""
+        return _released(pod) if FINALIZER in pod.metadata.finalizers else self._delete(pod, why)
 
     def _delete(self, pod: Pod, why: str) -> Action:
         return pods.deletion(JOB, self._job, pod, why)
@@ -362,11 +368,16 @@ def _plain(said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _difference(job: Job, status: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of the status that must change. Zeros and empty texts are left out, as in Kubernetes."""
+    """Return the fields of the status that must change."""
     now = msgspec.to_builtins(job.status)
     now["uncountedTerminatedPods"] = now["uncountedTerminatedPods"] or {"succeeded": [], "failed": []}
-    patch = {name: value for name, value in status.items() if (now.get(name) or None) != (value or None) or name == "conditions"}
-    return {name: None if value in (0, "") and name not in ("ready", "terminating") else value for name, value in patch.items()}
+
+    def said(name: str, value: Any) -> Any:
+        return value if name in _SAID_WHEN_ZERO else value or None
+
+    return {
+        name: said(name, value) for name, value in status.items() if said(name, now.get(name)) != said(name, value) or name == "conditions"
+    }
 
 
 def _with_index(container: Mapping[str, Any]) -> dict[str, Any]:
