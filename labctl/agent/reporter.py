@@ -65,11 +65,11 @@ class Reporter:
             wanted = last or self._build()
             if not status.differs(before, wanted):
                 return
-            if before.get("podIPs") and "podIPs" in wanted and before["podIPs"] != wanted["podIPs"]:
-                wanted = {
-                    **wanted,
-                    "podIPs": [{"$patch": "replace"}, *wanted["podIPs"]],
-                }  # merged by address otherwise: the old one would stay
+            for part in ("podIPs", "hostIPs"):
+                if (
+                    before.get(part) and part in wanted and before[part] != wanted[part]
+                ):  # merged by address otherwise: the old one would stay
+                    wanted = {**wanted, part: [{"$patch": "replace"}, *wanted[part]]}
             answer = await self._api.patch(pod_path(pod) + "/status", {"metadata": {"uid": pod["metadata"]["uid"]}, "status": wanted})
             self._learned(answer)
 

@@ -5,16 +5,12 @@ Values are printed as Go prints them there: strings quoted, numbers bare, maps a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from labctl.resources.kind import FieldError
-
-MOST_SHOWN = 10_000
-"""Characters of a value that an error shows. A hundred errors about one text of 3 MB would be an answer of 600 MB."""
-
 
 MOST_SHOWN = 10_000
 """Characters of a value that an error shows. A hundred errors about one text of 3 MB would be an answer of 600 MB."""
@@ -56,3 +52,10 @@ def too_long(path: str, limit: int) -> FieldError:
 
 def too_many(path: str, count: int, limit: int) -> FieldError:
     return FieldError(path, "FieldValueTooMany", f"Too many: {count}: must have at most {limit} items")
+
+
+def not_negative(path: str, holder: Mapping[str, Any], *names: str) -> Iterator[FieldError]:
+    """Yields an error for each of these numbers of the holder that is below 0."""
+    for name in names:
+        if (holder.get(name) or 0) < 0:
+            yield invalid(f"{path}.{name}", holder[name], "must be greater than or equal to 0")

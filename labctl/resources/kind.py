@@ -116,7 +116,8 @@ class Subresource:
     """A subresource such as status, scale or binding. `kind`, `group` and `version` are set if its body is of another kind than the object.
 
     One that writes a part of the spec makes the new spec of the one that was sent and the old one in `merge`, so that all else stays as it is. What it writes,
-    a part of the spec or the status, is checked by `validate(new, old)`. `keeps` names the metadata that a write of the status can't change.
+    a part of the spec or the status, is checked by `validate(new, old)`, after `defaults(obj)` has filled in, in place, what a status left out. `keeps`
+    names the metadata that a write of the status can't change.
     """
 
     name: str
@@ -126,6 +127,7 @@ class Subresource:
     version: str = ""
     merge: Callable[[Object, Object], Object] | None = None
     validate: Callable[[Object, Object], Iterable[FieldError]] = lambda _new, _old: ()
+    defaults: Callable[[Object], None] = lambda _obj: None
     keeps: tuple[str, ...] = ("finalizers", "ownerReferences")
 
 

@@ -196,7 +196,8 @@ async def test_the_status_of_its_own_pods_with_addresses_of_its_own(lab: Lab) ->
         return {"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}]}}
 
     assert (await lab.as_agent("PATCH", f"{PODS}/mine/status", report("10.246.1.7"), STRATEGIC))[0] == 200
-    code, status = await lab.as_agent("PATCH", f"{PODS}/mine/status", report("10.246.2.7"), STRATEGIC)
+    assert (await lab.as_agent("PATCH", f"{PODS}/mine/status", report("10.246.2.7"), STRATEGIC))[0] == 422  # merged: two of one family
+    code, status = await lab.as_agent("PATCH", f"{PODS}/mine/status", report("10.246.2.7"), MERGE)
     assert code == 403
     assert status["message"].endswith('address 10.246.2.7 is not in the pod range of node "minion-1"')
     assert (await lab.as_agent("PATCH", f"{PODS}/other/status", report("10.246.1.7"), STRATEGIC))[0] == 403

@@ -174,12 +174,21 @@ ATTACKS: dict[str, tuple[str, str, Any, str]] = {
 }
 
 
+NO_STATUS = {
+    "another pod's address, second",
+    "a range as a pod's address",
+    "a word as a pod's address",
+    "another host's address, listed",
+}
+"""No pod's status says this, whoever wrote it, so that nobody's rights are asked about."""
+
+
 @pytest.mark.parametrize("attack", ATTACKS)
 async def test_what_a_nodes_certificate_may_not_do(stolen: Stolen, attack: str, caplog: pytest.LogCaptureFixture) -> None:
     method, path, body, content_type = ATTACKS[attack]
     before = await stolen.everything()
     code, said = await stolen(method, path, body, content_type or "application/json")
-    assert code == 403, said
+    assert code == (422 if attack in NO_STATUS else 403), said
     assert await stolen.everything() == before
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 

@@ -298,9 +298,10 @@ class _Step:
 
     def _status(self, end: End | None, suspended: bool) -> Iterator[Action]:
         job, count = self._job, self._tally
+        active = count.active if end is None and not suspended else ()
         status: dict[str, Any] = {
-            "active": len(count.active) if end is None and not suspended else 0,
-            "ready": sum(pod.ready for pod in count.active),
+            "active": len(active),
+            "ready": sum(pod.ready for pod in active),
             "terminating": len(count.terminating),
             "succeeded": len(count.completed) if job.spec.indexed else job.status.succeeded + count.flushed_succeeded,
             "failed": job.status.failed + count.flushed_failed,

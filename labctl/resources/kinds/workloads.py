@@ -9,6 +9,7 @@ import msgspec
 
 from labctl.resources import fields
 from labctl.resources.cells import joined
+from labctl.resources.fields import not_negative as not_negative
 from labctl.resources.kind import Column, FieldError, Object
 from labctl.resources.kinds.core_v1 import pod_rules, pod_warnings
 from labctl.resources.kinds.core_v1.pod_view import PodTemplate
@@ -16,12 +17,6 @@ from labctl.resources.kinds.selector_rules import label_selector as label_select
 from labctl.resources.selectors import from_object
 
 decode_template = msgspec.json.Decoder(PodTemplate).decode
-
-
-def not_negative(path: str, holder: Mapping[str, Any], *fields_: str) -> Iterator[FieldError]:
-    for name in fields_:
-        if (holder.get(name) or 0) < 0:
-            yield fields.invalid(f"{path}.{name}", holder[name], "must be greater than or equal to 0")
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

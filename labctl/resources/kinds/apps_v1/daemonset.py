@@ -9,8 +9,8 @@ import msgspec
 
 from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME, pairs
-from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
-from labctl.resources.kinds import workloads
+from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults, Viewed
+from labctl.resources.kinds import status_rules, workloads
 from labctl.resources.kinds.apps_v1.deployment import RollingUpdate, rolling_limits
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
 from labctl.resources.kinds.core_v1.pod_defaults import POD_TYPES
@@ -111,6 +111,17 @@ def _node_selector(view: DaemonSet, _now_s: float) -> str:
     return pairs(view.spec.pod_template().spec.node_selector)
 
 
+_COUNTS = (
+    *("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady"),
+    *("observedGeneration", "updatedNumberScheduled", "numberAvailable", "numberUnavailable", "collisionCount"),
+)
+
+
+def _status(new: Object, old: Object) -> Iterator[FieldError]:
+    yield from workloads.not_negative("status", status_rules.status_of(new), *_COUNTS)
+    yield from status_rules.not_decremented(new, old)
+
+
 COLUMNS: tuple[Column, ...] = (
     NAME,
     Column("Desired", lambda v, _now: v.status.desired_number_scheduled, type="integer", description="How many nodes are to run it."),
@@ -140,7 +151,7 @@ KIND = Kind(
     short_names=("ds",),
     categories=("all",),
     columns=COLUMNS,
-    subresources=(Subresource("status", ("get", "patch", "update")),),
+    subresources=(status_rules.subresource(_status),),
     has_status=True,
     has_generation=True,
     prepare=prepare,

@@ -10,7 +10,7 @@ import msgspec
 from labctl.resources import fields, shares
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, ScalePaths, Subresource, TypeDefaults, Viewed
-from labctl.resources.kinds import workloads
+from labctl.resources.kinds import status_rules, workloads
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
 from labctl.resources.kinds.core_v1.pod_defaults import POD_TYPES
 from labctl.resources.kinds.core_v1.pod_view import PodTemplate
@@ -105,6 +105,13 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
         yield from workloads.template("Deployment", spec, workloads.labelled_template(spec, selector))
 
 
+def _status(new: Object, old: Object) -> Iterator[FieldError]:
+    status = status_rules.status_of(new)
+    yield from workloads.not_negative("status", status, "unavailableReplicas")
+    yield from status_rules.replicas(status, "updatedReplicas", "readyReplicas", "availableReplicas")
+    yield from status_rules.not_decremented(new, old)
+
+
 def _strategy(strategy: Object) -> Iterator[FieldError]:
     path = "spec.strategy"
     if strategy["type"] not in ("Recreate", "RollingUpdate"):
@@ -184,7 +191,7 @@ KIND = Kind(
     columns=COLUMNS,
     subresources=(
         Subresource("scale", ("get", "patch", "update"), kind="Scale", group="autoscaling", version="v1"),
-        Subresource("status", ("get", "patch", "update"), keeps=("labels", "finalizers", "ownerReferences")),
+        status_rules.subresource(_status, keeps=("labels", "finalizers", "ownerReferences")),
     ),
     has_status=True,
     has_generation=True,

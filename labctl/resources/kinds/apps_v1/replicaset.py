@@ -8,7 +8,7 @@ import msgspec
 
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, ScalePaths, Subresource, TypeDefaults, Viewed
-from labctl.resources.kinds import workloads
+from labctl.resources.kinds import status_rules, workloads
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
 from labctl.resources.kinds.core_v1.pod_defaults import POD_TYPES
 from labctl.resources.kinds.core_v1.pod_view import PodTemplate
@@ -75,6 +75,10 @@ def defaults(obj: Object) -> None:
         metadata["labels"] = dict(labels)
 
 
+def _status(new: Object, _old: Object) -> Iterator[FieldError]:
+    yield from status_rules.replicas(status_rules.status_of(new), "fullyLabeledReplicas", "readyReplicas", "availableReplicas")
+
+
 COLUMNS: tuple[Column, ...] = (
     NAME,
     Column("Desired", lambda view, _now: view.spec.replicas, type="integer", description="How many pods there shall be."),
@@ -99,7 +103,7 @@ KIND = Kind(
     columns=COLUMNS,
     subresources=(
         Subresource("scale", ("get", "patch", "update"), kind="Scale", group="autoscaling", version="v1"),
-        Subresource("status", ("get", "patch", "update")),
+        status_rules.subresource(_status),
     ),
     has_status=True,
     has_generation=True,

@@ -11,7 +11,7 @@ import msgspec
 from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, ScalePaths, Subresource, TypeDefaults, Viewed
-from labctl.resources.kinds import workloads
+from labctl.resources.kinds import status_rules, workloads
 from labctl.resources.kinds.apps_v1.deployment import rolling_limits
 from labctl.resources.kinds.core_v1 import persistentvolumeclaim, pod_warnings
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
@@ -186,6 +186,12 @@ def _spec_defaults(spec: Object) -> None:
         claim["status"] = {"phase": "Pending"}
 
 
+def _status(new: Object, old: Object) -> Iterator[FieldError]:
+    counts = ("readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas")
+    yield from status_rules.replicas(status_rules.status_of(new), *counts, ready="status.readyReplicas")
+    yield from status_rules.not_decremented(new, old)
+
+
 COLUMNS: tuple[Column, ...] = (
     NAME,
     Column(
@@ -237,7 +243,7 @@ KIND = Kind(
     columns=COLUMNS,
     subresources=(
         Subresource("scale", ("get", "patch", "update"), kind="Scale", group="autoscaling", version="v1"),
-        Subresource("status", ("get", "patch", "update")),
+        status_rules.subresource(_status),
     ),
     has_status=True,
     has_generation=True,

@@ -13,7 +13,8 @@ import msgspec
 
 from labctl.resources import fields, names, quantities
 from labctl.resources.cells import AGE, NAME
-from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
+from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults, Viewed
+from labctl.resources.kinds import status_rules
 from labctl.resources.kinds.shared import Condition, Quantity
 
 _TYPES = {
@@ -330,6 +331,10 @@ def _shown_reference(view: Any, _now_s: float) -> str:
     return f"{view.spec.scale_target_ref.kind}/{view.spec.scale_target_ref.name}"
 
 
+def _status_rules(new: Object, _old: Object) -> Iterator[FieldError]:
+    yield from fields.not_negative("status", status_rules.status_of(new), "currentReplicas", "desiredReplicas")
+
+
 REFERENCE = Column("Reference", _shown_reference, description="What is scaled.")
 BOUNDS = (
     Column("MinPods", lambda view, _now: str(view.spec.min_replicas), description="The fewest pods."),
@@ -337,7 +342,7 @@ BOUNDS = (
     Column("Replicas", lambda view, _now: view.status.current_replicas, type="integer", description="Pods that there are now."),
     AGE,
 )
-STATUS = Subresource("status", ("get", "patch", "update"))
+STATUS = status_rules.subresource(_status_rules)
 
 KIND = Kind(
     group="autoscaling",

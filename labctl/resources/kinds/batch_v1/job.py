@@ -9,9 +9,9 @@ import msgspec
 
 from labctl.clock import parse_rfc3339
 from labctl.resources.cells import AGE, NAME, duration
-from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
-from labctl.resources.kinds import workloads
-from labctl.resources.kinds.batch_v1 import job_rules
+from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults, Viewed
+from labctl.resources.kinds import status_rules, workloads
+from labctl.resources.kinds.batch_v1 import job_rules, job_status_rules
 from labctl.resources.kinds.batch_v1.job_rules import INDEXED as INDEXED
 from labctl.resources.kinds.batch_v1.job_rules import NAME_LABEL as NAME_LABEL
 from labctl.resources.kinds.batch_v1.job_rules import OLD_NAME_LABEL as OLD_NAME_LABEL
@@ -262,7 +262,7 @@ KIND = Kind(
     view=Job,
     categories=("all",),
     columns=COLUMNS,
-    subresources=(Subresource("status", ("get", "patch", "update")),),
+    subresources=(status_rules.subresource(job_status_rules.validate),),
     has_status=True,
     has_generation=True,
     prepare=prepare,

@@ -15,6 +15,7 @@ import msgspec
 from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME, NONE, duration
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, Viewed
+from labctl.resources.kinds import status_rules
 from labctl.resources.kinds.certificates_v1 import signers
 from labctl.resources.kinds.shared import Condition
 
@@ -95,6 +96,29 @@ def _request(text: str) -> Iterator[FieldError]:
         yield fields.invalid("spec.request", text[:100], "PEM block type must be CERTIFICATE REQUEST")
 
 
+def _decided(new: Object, old: Object) -> Iterator[FieldError]:
+    """Check the conditions: a decision is for ever, and there is one of them. That each subresource writes its own part alone is left to the signer's rights."""
+    said, before = (status_rules.status_of(each).get("conditions") or () for each in (new, old))
+    for type_ in _CONDITIONS:
+        if sum(each.get("type") == type_ for each in said) < sum(each.get("type") == type_ for each in before):
+            yield fields.forbidden("status.conditions", f'updates may not remove a condition of type "{type_}"')
+    seen: set[str] = set()
+    for index, each in enumerate(said):
+        at, type_, word = f"status.conditions[{index}]", each.get("type", ""), each.get("status", "")
+        words = ("True",) if type_ in _CONDITIONS else ("False", "True", "Unknown")
+        if not type_:
+            yield fields.required(f"{at}.type")
+        if not word:
+            yield fields.required(f"{at}.status")
+        elif word not in words:
+            yield fields.not_supported(f"{at}.status", word, words)
+        if {type_, *seen} >= {"Approved", "Denied"} and type_ in ("Approved", "Denied"):
+            yield fields.invalid(f"{at}.type", type_, "Approved and Denied conditions are mutually exclusive")
+        if type_ in seen:
+            yield fields.duplicate(f"{at}.type", type_)
+        seen.add(type_)
+
+
 def selectable(request: CertificateSigningRequest) -> Mapping[str, str]:
     return {"spec.signerName": request.spec.signer_name}
 
@@ -128,7 +152,10 @@ KIND = Kind(
         Column("RequestedDuration", _life, description="How long the certificate shall be valid."),
         Column("Condition", _state, description="Pending, Approved, Denied, Failed; Issued."),
     ),
-    subresources=(Subresource("approval", ("get", "patch", "update")), Subresource("status", ("get", "patch", "update"))),
+    subresources=(
+        Subresource("approval", ("get", "patch", "update"), validate=_decided),
+        status_rules.subresource(_decided),
+    ),
     has_status=True,
     prepare=prepare,
     validate=validate,

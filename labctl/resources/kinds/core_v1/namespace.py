@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from labctl.resources import fields as errors
 from labctl.resources.cells import AGE, NAME
-from labctl.resources.kind import Column, Kind, Object, Subresource, TypeDefaults, Viewed
+from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
+from labctl.resources.kinds import status_rules
 from labctl.resources.kinds.shared import Condition
 
 
@@ -46,6 +48,19 @@ def prepare(new: Object, old: Object | None) -> None:
         spec["finalizers"] = old.get("spec", {}).get("finalizers", [])
 
 
+def _default_phase(namespace: Object) -> None:
+    status = namespace.setdefault("status", {})
+    status["phase"] = status.get("phase") or "Active"
+
+
+def _phase(new: Object, _old: Object) -> Iterator[FieldError]:
+    """Checks that the phase says whether the namespace is being deleted."""
+    going = "deletionTimestamp" in new["metadata"]
+    wanted, phase = ("Terminating", "not empty") if going else ("Active", "empty"), status_rules.status_of(new).get("phase", "")
+    if phase != wanted[0]:
+        yield errors.invalid("status.Phase", phase, f"may only be '{wanted[0]}' if `deletionTimestamp` is {wanted[1]}")
+
+
 COLUMNS: tuple[Column, ...] = (NAME, Column("Status", lambda ns, _now: ns.status.phase, description="Active or Terminating."), AGE)
 
 KIND = Kind(
@@ -58,7 +73,7 @@ KIND = Kind(
     view=Namespace,
     short_names=("ns",),
     columns=COLUMNS,
-    subresources=(Subresource("finalize", ("update",)), Subresource("status", ("get", "patch", "update"))),
+    subresources=(Subresource("finalize", ("update",)), status_rules.subresource(_phase, defaults=_default_phase)),
     verbs=("create", "delete", "get", "list", "patch", "update", "watch"),
     has_status=True,
     prepare=prepare,

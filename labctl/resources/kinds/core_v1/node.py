@@ -8,7 +8,9 @@ import msgspec
 
 from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME, NONE, UNKNOWN, joined
-from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
+from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults, Viewed
+from labctl.resources.kinds import status_rules
+from labctl.resources.kinds.core_v1 import resource_rules
 from labctl.resources.kinds.shared import Condition, Quantity, condition_status
 from labctl.resources.labels import key_errors, value_errors
 
@@ -96,6 +98,8 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
                 at, "FieldValueDuplicate", f"Duplicate value: {fields.shown(taint)}: taints must be unique by key and effect pair"
             )
         seen.add((key, effect))
+    if old is None:
+        yield from _amounts(status_rules.status_of(new))
     yield from _ranges(spec.get("podCIDRs") or ())
     before = (old or {}).get("spec") or {}
     had = before.get("podCIDRs") or [before["podCIDR"]] if before.get("podCIDR") else []
@@ -103,6 +107,23 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
         yield fields.forbidden("spec.podCIDRs", 'node updates may not change podCIDR except from "" to valid')
     if before.get("providerID") and spec.get("providerID") != before["providerID"]:
         yield fields.forbidden("spec.providerID", 'node updates may not change providerID except from "" to valid')
+
+
+def _amounts(status: Object) -> Iterator[FieldError]:
+    for part in ("capacity", "allocatable"):
+        for name, amount in sorted((status.get(part) or {}).items()):
+            yield from resource_rules.amount(f"status.{part}.{name}", name, amount)
+
+
+def _status(new: Object, _old: Object) -> Iterator[FieldError]:
+    status = status_rules.status_of(new)
+    yield from _amounts(status)
+    seen = set()
+    for index, each in enumerate(status.get("addresses") or ()):
+        address = (each.get("type", ""), each.get("address", ""))
+        if address in seen:
+            yield fields.duplicate(f"status.addresses[{index}]", {"Type": address[0], "Address": address[1]})
+        seen.add(address)
 
 
 def _ranges(ranges: Sequence[str]) -> Iterator[FieldError]:
@@ -170,7 +191,7 @@ KIND = Kind(
     view=Node,
     short_names=("no",),
     columns=COLUMNS,
-    subresources=(Subresource("status", ("get", "patch", "update")),),
+    subresources=(status_rules.subresource(_status, defaults=lambda node: status_defaults(node.get("status") or {})),),
     has_status=True,
     prepare=prepare,
     validate=validate,

@@ -8,14 +8,20 @@ import msgspec
 
 from labctl.resources import fields, names, quantities
 from labctl.resources.cells import AGE, NAME
-from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
+from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults, Viewed
+from labctl.resources.kinds import status_rules
 from labctl.resources.kinds.core_v1 import outdated, pod_warnings
 from labctl.resources.kinds.selector_rules import label_selector
 from labctl.resources.kinds.shared import Condition, Quantity
+from labctl.resources.labels import key_errors
 
 _IMMUTABLE = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
 ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 VOLUME_MODES = ("Block", "Filesystem")
+_RESIZES = (
+    *("ControllerResizeInProgress", "ControllerResizeInfeasible"),
+    *("NodeResizePending", "NodeResizeInProgress", "NodeResizeInfeasible"),
+)
 PROTECTION = "kubernetes.io/pvc-protection"
 SHORT_MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
 
@@ -141,6 +147,32 @@ def _changed(spec: Object, old: Object, status: Object) -> Iterator[FieldError]:
         yield fields.forbidden("spec.volumeAttributesClassName", f"update from non-nil value to {to} is forbidden")
 
 
+def _status_rules(new: Object, _old: Object) -> Iterator[FieldError]:
+    status = status_rules.status_of(new)
+    for name, amount in sorted((status.get("capacity") or {}).items()):
+        yield from _basic(f"status.capacity[{name}]", amount)
+    for name, word in sorted((status.get("allocatedResourceStatuses") or {}).items()):
+        yield from _resource("status.allocatedResourceStatuses", name)
+        if word not in _RESIZES:
+            yield fields.not_supported("status.allocatedResourceStatuses", name, _RESIZES)
+    for name, amount in sorted((status.get("allocatedResources") or {}).items()):
+        wrong = list(_resource("status.allocatedResources", name))
+        yield from wrong or _basic(f"status.allocatedResources[{name}]", amount)
+
+
+def _basic(path: str, amount: Quantity) -> Iterator[FieldError]:
+    if quantities.parse(amount) < 0:
+        yield fields.invalid(path, quantities.to_int(amount), "must be a valid resource quantity")
+
+
+def _resource(path: str, name: str) -> Iterator[FieldError]:
+    """Check the name of a resource of a claim: of Kubernetes' own there is only `storage`."""
+    wrong = list(names.checked(path, name, key_errors))
+    yield from wrong
+    if not wrong and ("/" not in name or "kubernetes.io/" in name) and name != "storage":
+        yield fields.not_supported(path, name, ("storage",))
+
+
 def _fixed(spec: Object, old: Object, bound: bool) -> Object:
     """Return the spec without what may change."""
     kept = dict(spec)
@@ -197,7 +229,7 @@ KIND = Kind(
         AGE,
         Column("VolumeMode", lambda view, _now: view.spec.volume_mode, priority=1, description="Filesystem or Block."),
     ),
-    subresources=(Subresource("status", ("get", "patch", "update")),),
+    subresources=(status_rules.subresource(_status_rules),),
     has_status=True,
     prepare=prepare,
     validate=validate,

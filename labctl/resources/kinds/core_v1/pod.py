@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 
 from labctl.resources import fields as field_errors
 from labctl.resources.kind import FieldError, Kind, Object, Subresource, TypeDefaults
+from labctl.resources.kinds import status_rules
 from labctl.resources.kinds.core_v1 import (
     ephemeral_rules,
     placement_rules,
     pod_defaults,
     pod_rules,
+    pod_status_rules,
     pod_totals,
     pod_warnings,
     resize_rules,
@@ -116,7 +118,7 @@ KIND = Kind(
         Subresource("portforward", STREAM_VERBS, kind="PodPortForwardOptions"),
         Subresource("proxy", PROXY_VERBS, kind="PodProxyOptions"),
         Subresource("resize", ("get", "patch", "update"), merge=resize_rules.merged, validate=_resized),
-        Subresource("status", ("get", "patch", "update")),
+        status_rules.subresource(pod_status_rules.validate),
     ),
     has_status=True,
     has_generation=True,

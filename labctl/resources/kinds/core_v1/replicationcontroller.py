@@ -9,7 +9,7 @@ import msgspec
 from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.kind import Column, FieldError, Kind, Object, ScalePaths, Subresource, TypeDefaults, Viewed
-from labctl.resources.kinds import workloads
+from labctl.resources.kinds import status_rules, workloads
 from labctl.resources.kinds.core_v1.pod_acts import acts_on
 from labctl.resources.kinds.core_v1.pod_defaults import CORE, POD_TYPES
 from labctl.resources.kinds.core_v1.pod_view import PodTemplate
@@ -81,6 +81,10 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
         yield from workloads.template("ReplicationController", spec, from_labels(selector).matches(labels) if selector else None)
 
 
+def _status(new: Object, _old: Object) -> Iterator[FieldError]:
+    yield from status_rules.replicas(status_rules.status_of(new), "fullyLabeledReplicas", "readyReplicas", "availableReplicas")
+
+
 COLUMNS: tuple[Column, ...] = (
     NAME,
     Column("Desired", lambda rc, _now: rc.spec.replicas, type="integer", description="How many pods there shall be."),
@@ -105,7 +109,7 @@ KIND = Kind(
     columns=COLUMNS,
     subresources=(
         Subresource("scale", ("get", "patch", "update"), kind="Scale", group="autoscaling", version="v1"),
-        Subresource("status", ("get", "patch", "update")),
+        status_rules.subresource(_status),
     ),
     has_status=True,
     has_generation=True,

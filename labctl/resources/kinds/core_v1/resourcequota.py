@@ -8,7 +8,8 @@ import msgspec
 
 from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME
-from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
+from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults, Viewed
+from labctl.resources.kinds import status_rules
 from labctl.resources.kinds.core_v1 import resource_rules
 from labctl.resources.kinds.shared import Quantity
 
@@ -75,14 +76,22 @@ def prepare(new: Object, old: Object | None) -> None:
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     spec = new.get("spec") or {}
     hard, scopes = spec.get("hard") or {}, spec.get("scopes") or []
-    for name, value in sorted(hard.items()):
-        path = f"spec.hard[{name}]"
-        yield from resource_rules.name_in_quota(path, name)
-        yield from resource_rules.amount(path, name, value)
+    yield from _amounts("spec.hard", hard)
     yield from _scopes(scopes, hard)
     yield from _selected((spec.get("scopeSelector") or {}).get("matchExpressions") or (), hard)
     if old is not None and set(scopes) != set(old["spec"].get("scopes") or ()):
         yield fields.invalid("spec.scopes", scopes, "field is immutable")
+
+
+def _amounts(path: str, amounts: Object) -> Iterator[FieldError]:
+    for name, value in sorted(amounts.items()):
+        yield from resource_rules.name_in_quota(f"{path}[{name}]", name)
+        yield from resource_rules.amount(f"{path}[{name}]", name, value)
+
+
+def _status(new: Object, _old: Object) -> Iterator[FieldError]:
+    for part in ("hard", "used"):
+        yield from _amounts(f"status.{part}", status_rules.status_of(new).get(part) or {})
 
 
 def _scopes(scopes: Sequence[str], hard: Object) -> Iterator[FieldError]:
@@ -158,7 +167,7 @@ KIND = Kind(
         Column("Limit", lambda view, _now: _shown(view, limits=True), description="The same for limits."),
         AGE,
     ),
-    subresources=(Subresource("status", ("get", "patch", "update")),),
+    subresources=(status_rules.subresource(_status),),
     has_status=True,
     prepare=prepare,
     validate=validate,

@@ -11,6 +11,7 @@ from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME, NONE, joined, pairs
 from labctl.resources.claims import Ranges, ip_claim, port_claim
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
+from labctl.resources.kinds import status_rules
 from labctl.resources.kinds.core_v1 import service_rules
 from labctl.resources.kinds.core_v1.service_rules import WITH_NODE_PORTS, checks_health
 from labctl.resources.kinds.shared import Condition
@@ -308,7 +309,7 @@ KIND = Kind(
     columns=COLUMNS,
     subresources=(
         Subresource("proxy", ("create", "delete", "get", "patch", "update"), kind="ServiceProxyOptions"),
-        Subresource("status", ("get", "patch", "update")),
+        status_rules.subresource(service_rules.status, defaults=service_rules.status_defaults),
     ),
     has_status=True,
     create_on_update=True,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from labctl.resources import fields, names
 from labctl.resources.addresses import is_ipv4
 from labctl.resources.kind import FieldError, Object
+from labctl.resources.kinds import status_rules
 from labctl.resources.kinds.core_v1.container_rules import PROTOCOLS, port_reference
 from labctl.resources.labels import key_errors
 
@@ -19,6 +20,7 @@ PREFER_SAME_NODE = "PreferSameNode"
 TRAFFIC_DISTRIBUTIONS = ("PreferClose", PREFER_SAME_NODE, "PreferSameZone")
 _MAX_AFFINITY_S = 86400
 _KUBELET_PORT = 10250
+_IP_MODES = ("Proxy", "VIP")
 _ONLY_LOAD_BALANCERS = "may only be used when `type` is 'LoadBalancer'"
 
 
@@ -235,3 +237,34 @@ def _port(at: str, port: Object, type_: str) -> Iterator[FieldError]:
         yield from names.checked(f"{at}.appProtocol", port["appProtocol"], key_errors)
     if port.get("nodePort") and type_ not in WITH_NODE_PORTS:
         yield fields.forbidden(f"{at}.nodePort", "may not be used when `type` is 'ClusterIP'")
+
+
+def _balancers(service: Object) -> Sequence[Object]:
+    said: Sequence[Object] = (status_rules.status_of(service).get("loadBalancer") or {}).get("ingress") or ()
+    return said
+
+
+def status_defaults(service: Object) -> None:
+    if service["spec"].get("type") == "LoadBalancer":
+        for each in _balancers(service):
+            if each.get("ip"):
+                each.setdefault("ipMode", "VIP")
+
+
+def status(new: Object, old: Object) -> Iterator[FieldError]:
+    """Validate status.loadBalancer, which nodes act upon: they send what is for these addresses to the Service's pods."""
+    path, said = "status.loadBalancer.ingress", _balancers(new)
+    if said and new["spec"].get("type") != "LoadBalancer":
+        yield fields.forbidden(path, "may only be used when `spec.type` is 'LoadBalancer'")
+        return
+    known = [each.get("ip", "") for each in _balancers(old)]
+    for index, each in enumerate(said):
+        at, mode = f"{path}[{index}]", each.get("ipMode")
+        if each.get("ip"):
+            yield from status_rules.legacy_address(f"{at}.ip", each["ip"], known)
+            if mode not in _IP_MODES:
+                yield fields.not_supported(f"{at}.ipMode", mode, _IP_MODES)
+        elif mode is not None:
+            yield fields.forbidden(f"{at}.ipMode", "may not be specified when `ip` is not set")
+        if each.get("hostname"):
+            yield from status_rules.host_name(f"{at}.hostname", each["hostname"])

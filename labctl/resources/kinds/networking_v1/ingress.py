@@ -11,7 +11,8 @@ import msgspec
 
 from labctl.resources import fields, names
 from labctl.resources.cells import AGE, NAME, joined
-from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, Viewed
+from labctl.resources.kind import Column, FieldError, Kind, Object, Viewed
+from labctl.resources.kinds import status_rules
 from labctl.resources.kinds.core_v1.container_rules import port_reference
 from labctl.resources.kinds.networking_v1.ingressclass import object_reference
 
@@ -141,6 +142,17 @@ def _service(at: str, service: Object) -> Iterator[FieldError]:
         yield fields.required(at, "port name or number is required")
 
 
+def _status(new: Object, old: Object) -> Iterator[FieldError]:
+    said, before = ((status_rules.status_of(each).get("loadBalancer") or {}).get("ingress") or () for each in (new, old))
+    known = [each.get("ip", "") for each in before]
+    for index, each in enumerate(said):
+        at = f"status.loadBalancer.ingress[{index}]"
+        if each.get("ip"):
+            yield from status_rules.legacy_address(f"{at}.ip", each["ip"], known)
+        if each.get("hostname"):
+            yield from status_rules.host_name(f"{at}.hostname", each["hostname"])
+
+
 def warnings(new: Object, old: Object | None) -> Iterator[str]:
     if old is None:
         if _OLD_CLASS in (new["metadata"].get("annotations") or {}) and not new["spec"].get("ingressClassName"):
@@ -173,7 +185,7 @@ KIND = Kind(
     view=Ingress,
     short_names=("ing",),
     columns=COLUMNS,
-    subresources=(Subresource("status", ("get", "patch", "update")),),
+    subresources=(status_rules.subresource(_status),),
     has_status=True,
     has_generation=True,
     prepare=prepare,

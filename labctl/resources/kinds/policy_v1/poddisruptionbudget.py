@@ -8,8 +8,8 @@ import msgspec
 
 from labctl.resources import fields, shares
 from labctl.resources.cells import AGE, NAME
-from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
-from labctl.resources.kinds import workloads
+from labctl.resources.kind import Column, FieldError, Kind, Object, TypeDefaults, Viewed
+from labctl.resources.kinds import status_rules, workloads
 from labctl.resources.kinds.shared import Condition
 from labctl.resources.selectors import Selector, of_json
 
@@ -74,6 +74,12 @@ def _count(path: str, value: int | str) -> Iterator[FieldError]:
         yield fields.invalid(path, value, "must not be greater than 100%")
 
 
+def _status(new: Object, _old: Object) -> Iterator[FieldError]:
+    status = status_rules.status_of(new)
+    yield from status_rules.conditions("status.conditions", status.get("conditions") or ())
+    yield from workloads.not_negative("status", status, "disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods")
+
+
 def _or_none(value: int | str | None) -> str:
     return "N/A" if value is None else str(value)
 
@@ -96,7 +102,7 @@ KIND = Kind(
         ),
         AGE,
     ),
-    subresources=(Subresource("status", ("get", "patch", "update")),),
+    subresources=(status_rules.subresource(_status),),
     has_status=True,
     has_generation=True,
     prepare=prepare,
