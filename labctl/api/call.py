@@ -16,6 +16,7 @@ from labctl.api.pieces import PIECE_BYTES, Pieces
 from labctl.api.query import Query
 from labctl.api.route import Target
 from labctl.api.settings import ApiSettings
+from labctl.resources.cached import cached_if_short
 from labctl.resources.kind import Kind
 from labctl.resources.service import User, WriteOptions
 
@@ -67,6 +68,8 @@ class Call:
             raise status.too_large(self.settings.body_limit_bytes)
         if "Expect" in self.request.headers and self.request.transport is not None:
             self.request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # curl waits a second for this line before it sends a large body
+        if self.request.content_length is not None and self.request.content.is_eof():
+            return self.request.content.read_nowait()  # all of it is there, as a small one is that came with its head
         try:
             async with asyncio.timeout(self.settings.body_s):
                 return await self.request.read()
@@ -76,16 +79,11 @@ class Call:
             raise status.too_slow(self.settings.body_s) from None
 
     def write_options(self, *, apply: bool = False) -> WriteOptions:
-        return query.write_options(self.query, self.user, self.method, self._program(), apply=apply)
+        return query.write_options(self.query, self.user, self.method, _program(self._agent), apply=apply)
 
     @property
     def _agent(self) -> str:
         return self.request.headers.get("User-Agent", "")
-
-    def _program(self) -> str:
-        """Return the client's name: `kubectl` if the User-Agent is `kubectl/v1.37.1 (linux/amd64) kubernetes/abc`."""
-        name = self._agent.partition("/")[0]
-        return "".join(filter(str.isprintable, name))[: query.FIELD_MANAGER_MAX]
 
     async def answer(self, body: bytes, code: int = 200, *, form: Format = negotiate.PLAIN, extra: bytes = b"") -> CompleteResponse:
         """Sends JSON in the form that the client asked for: as YAML, indented or compressed."""
@@ -117,3 +115,10 @@ class Call:
             body = await answer.gzipped((body,))
             extra += answer.GZIP_LINES
         return CompleteResponse(body, code, content_type, extra)
+
+
+@cached_if_short(256)
+def _program(agent: str) -> str:
+    """Return the client's name: `kubectl` if the User-Agent is `kubectl/v1.37.1 (linux/amd64) kubernetes/abc`."""
+    name = agent.partition("/")[0]
+    return "".join(filter(str.isprintable, name))[: query.FIELD_MANAGER_MAX]

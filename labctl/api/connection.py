@@ -29,6 +29,7 @@ from labctl.errors import ApiError
 from labctl.resources.service import User
 
 _NODE_USER = "system:node:"
+_READS = b"GET "  # nothing else is answered again
 _END_OF_HEAD = b"\r\n\r\n"
 _HEAD_MAX_BYTES = 1 << 20  # as in Go
 _LAST_WORDS_S = 1.0  # until a client that is not read any more has got its answer
@@ -116,7 +117,7 @@ class Connection(web.RequestHandler):
         if self._raw is not None:
             self._raw.feed_data(data)
             return
-        if self._whole and self.user is not None and self._answer_again(data):
+        if self._whole and self.user is not None and data.startswith(_READS) and self._answer_again(data):
             return
         self._follow(data)
         if len(data) <= PART_BYTES:
@@ -148,6 +149,11 @@ class Connection(web.RequestHandler):
         held_back = self._reading_paused or getattr(self, "_buffer_paused", False)  # then the parser keeps some; older ones have one switch
         if not held_back and self._framing.exceeded(self._loop.time()):
             self._end_body(bad_request("the body came in too many small chunks"))
+
+    def resume_reading(self, *arguments: Any, **settings: Any) -> None:
+        """Is called by aiohttp whenever somebody has read from a body. If nothing was paused, nothing waits to be parsed."""
+        if self._reading_paused:
+            super().resume_reading(*arguments, **settings)
 
     def _arriving(self) -> StreamReader | None:
         """Returns the body of which some is still to come, if any."""
@@ -188,10 +194,11 @@ class Connection(web.RequestHandler):
     def _follow(self, data: bytes) -> None:
         """Notes where requests begin and end in what the client sends, as far as is needed to know when a new one begins."""
         if self._whole:
-            self._hurry()
             self._whole = False
             self._sent, self._fed = data, len(data)
             self._head_bytes = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
+            if self._head_bytes < len(_END_OF_HEAD):
+                self._hurry()  # what comes as a whole needs no timer; if it is no request in spite of that, data_received sets one
             self._ordinary_s = self._loop.time()
         else:
             self._fed += len(data)

@@ -208,9 +208,10 @@ def _outside_address(text: str) -> Sequence[str]:
 NAME_RULES: Mapping[str, Rule] = {"subdomain": subdomain, "label": label, "path": path_segment}
 
 
-def checked(path: str, value: Any, rule: Callable[[Any], Sequence[str]]) -> Iterator[FieldError]:
-    """Yields each sentence of a rule as an error of the field."""
-    return (fields.invalid(path, value, why) for why in rule(value))
+def checked(path: str, value: Any, rule: Callable[[Any], Sequence[str]]) -> Sequence[FieldError]:
+    """Returns each sentence of a rule as an error of the field. Nearly always there is none."""
+    wrong = rule(value)
+    return [fields.invalid(path, value, why) for why in wrong] if wrong else ()
 
 
 def labels(path: str, values: Mapping[str, str]) -> Iterator[FieldError]:

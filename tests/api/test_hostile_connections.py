@@ -95,7 +95,7 @@ async def test_one_has_only_so_many_connections_and_gets_their_places_back(api: 
             await asyncio.sleep(0.02)
 
 
-@pytest.mark.parametrize("begun", [b"", b"GET / HT", b"GET /readyz HTTP/1.1\r\nA: b\r\n"])
+@pytest.mark.parametrize("begun", [b"", b"\r\n\r\n", b"GET / HT", b"GET /readyz HTTP/1.1\r\nA: b\r\n"])
 async def test_a_head_that_does_not_come_ends_its_connection(api: ApiServer, begun: bytes) -> None:
     assert await said(await opened(api, None), begun) == b""
     second = await opened(api, None)

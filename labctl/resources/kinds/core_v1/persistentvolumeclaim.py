@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -127,7 +127,7 @@ def access_modes(path: str, spec: Object, why: str) -> Iterator[FieldError]:
         yield fields.forbidden(path, "may not use ReadWriteOncePod with other access modes")
 
 
-def class_name(path: str, name: str) -> Iterator[FieldError]:
+def class_name(path: str, name: str) -> Sequence[FieldError]:
     return names.checked(path, name, names.subdomain)
 
 

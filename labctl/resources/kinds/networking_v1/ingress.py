@@ -5,7 +5,7 @@ Kubernetes has no controller for it either: people install one. It is validated 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -93,7 +93,7 @@ def _rule(at: str, rule: Object) -> Iterator[FieldError]:
         yield from _path(f"{at}.http.paths[{index}]", path)
 
 
-def _host(at: str, host: str) -> Iterator[FieldError]:
+def _host(at: str, host: str) -> Sequence[FieldError]:
     return names.checked(at, host, names.wildcard if "*" in host else names.subdomain)
 
 
