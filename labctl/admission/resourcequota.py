@@ -49,7 +49,7 @@ class ResourceQuota:
         if attributes.kind.resource == "pods" and attributes.verb == "create":
             missing = quota.missing(attributes.new.get("spec") or {}, each.spec.hard)
             if missing:
-                raise _refused(attributes, f"failed quota: {each.metadata.name}: must specify {','.join(missing)}")
+                raise _refused(attributes, f"failed quota: {each.metadata.name}: must specify {missing}")
         if not delta:
             return
         for _ in range(_TRIES):

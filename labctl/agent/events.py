@@ -26,13 +26,16 @@ AGE = "labctl.internal/age"  # resources/reports.py reads it
 Object = Dict[str, Any]
 
 
+_PARTS = ("containers", "initContainers", "ephemeralContainers")
+
+
 def of_pod(pod: Object, container: str = "") -> Object:
+    """Return a reference to a pod, or to one of its containers; a name that none of them has, as of an image that is a volume, means the whole pod."""
     meta = pod["metadata"]
     reference = {"apiVersion": "v1", "kind": "Pod", "namespace": meta["namespace"], "name": meta["name"], "uid": meta["uid"]}
-    if container:
-        parts = ("initContainers", "ephemeralContainers")
-        part = next((part for part in parts if any(each["name"] == container for each in pod["spec"].get(part) or ())), "containers")
-        reference["fieldPath"] = f"spec.{part}{{{container}}}"
+    for part in _PARTS:
+        if any(each["name"] == container for each in pod["spec"].get(part) or ()):
+            reference["fieldPath"] = f"spec.{part}{{{container}}}"
     return reference
 
 

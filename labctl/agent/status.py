@@ -13,6 +13,7 @@ from . import isolation
 from .backoff import matches, should_restart
 from .runtime.interface import Container, Pod, State
 from .runtime.records import LOST_REASON, REFUSED_REASON
+from .signals import name_of
 from .times import rfc3339
 
 Object = Dict[str, Any]
@@ -193,6 +194,7 @@ def _container(spec: Object, found: Pod, seen: Seen, before: Object, now_s: floa
         status["state"] = state
         return status
     status.update(image=latest.image, imageID=latest.image_id, containerID=f"crun://{latest.id}", restartCount=latest.attempt)
+    status["stopSignal"] = name_of(latest.stop_signal)
     ended = [each for each in attempts if each.state is State.EXITED]
     if latest.state is State.RUNNING:
         status["state"] = {"running": {"startedAt": rfc3339(latest.started_s)}}

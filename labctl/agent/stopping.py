@@ -15,6 +15,7 @@ from .deadlines import wait_for
 from .events import of_pod
 from .hooks import act
 from .runtime.interface import Container, RuntimeFailure, State
+from .signals import number_of
 from .tools import Tools
 from .wakeup import Wakeup
 
@@ -43,16 +44,6 @@ class Deadline:
 def is_drained(pod: Object) -> bool:
     conditions = (pod.get("status") or {}).get("conditions") or ()
     return any(each["type"] == DRAINED and each["status"] == "True" for each in conditions)
-
-
-def number_of(name: str) -> int:
-    """Return the number of a signal: SIGTERM, TERM or 15."""
-    if name.isdigit():
-        return int(name)
-    plain = name.upper() if name.upper().startswith("SIG") else "SIG" + name.upper()
-    if plain.startswith("SIGRTMIN+"):
-        return int(signal.SIGRTMIN) + int(plain[9:])
-    return int(getattr(signal, plain, signal.SIGTERM))
 
 
 async def drained(pod: Callable[[], Object], wakeup: Wakeup, most_s: float) -> None:

@@ -97,7 +97,7 @@ class Authorizer:
         """True if the node may ask for this image. The master connects to the registry in an image's name, so only names in the node's pods are allowed."""
         if path == _RESOLVE:
             name = parameters.first("name")
-            return any(name == container.image for pod in self._pods_on(node, "") for container in _containers(pod))
+            return any(name in _images_of(pod) for pod in self._pods_on(node, ""))
         return path.startswith(_BLOBS)
 
     def objects(self, user: User, verb: str, target: Target, parameters: Query) -> None:
@@ -226,6 +226,12 @@ _RULES = {
 
 def _containers(pod: Any) -> tuple[Any, ...]:
     return (*pod.spec.containers, *pod.spec.init_containers, *pod.spec.ephemeral_containers)
+
+
+def _images_of(pod: Any) -> set[str]:
+    """Return the images that a pod names: those of its containers, and those that are volumes."""
+    volumes = {volume.image.reference for volume in pod.spec.volumes if volume.image is not None}
+    return volumes | {container.image for container in _containers(pod)}
 
 
 def _impersonation(name: str) -> Target:

@@ -115,14 +115,14 @@ def _crosses(term: Object) -> bool:
     return bool(term.get("namespaces")) or term.get("namespaceSelector") is not None
 
 
-def missing(spec: Object, constrained: Iterable[str]) -> list[str]:
-    """Return the quota's compute resources that neither the pod itself nor each of its containers requests, so that the pod can't be counted."""
-    found = set()
-    own = {part: pod_totals.own(spec, part) for part in ("requests", "limits")}
+def missing(spec: Object, constrained: Iterable[str]) -> str:
+    """Say which of the quota's compute resources which containers don't ask for, so that the pod can't be counted; with resources of its own it can."""
+    found: dict[str, set[str]] = {}
+    if any(pod_totals.own(spec, part) for part in ("requests", "limits")):
+        return ""
     for container in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
-        named = {part: {*own[part], *pod_totals.amounts_of(container, part)} for part in own}
         for name in constrained:
             part, _, resource = name.rpartition(".") if name.startswith(("requests.", "limits.")) else ("requests", "", name)
-            if resource in _COMPUTE and resource not in named[part]:
-                found.add(name)
-    return sorted(found)
+            if resource in _COMPUTE and resource not in pod_totals.amounts_of(container, part):
+                found.setdefault(name, set()).add(container["name"])
+    return "; ".join(f"{name} for: {','.join(sorted(found[name]))}" for name in sorted(found))

@@ -29,6 +29,10 @@ async def test_it_is_fetched_and_mounted_before_the_containers_start(tmp_path, m
     try:
         await until(lambda: state(node).get("reason") in ("ErrImagePull", "ImagePullBackOff"))
         assert node.container() is None and not mounted
+        await until(lambda: any(each["reason"] == "Failed" for each in node.api.events))
+        assert not any("fieldPath" in each["involvedObject"] for each in node.api.events if each["reason"] == "Failed"), (
+            "it is no container"
+        )
         node.images.missing.clear()
         await until(lambda: node.status.get("phase") == "Running")
         [(folder, layers)] = mounted.items()

@@ -36,6 +36,23 @@ def conditions(status):
     return {each["type"]: (each["status"], each.get("reason") or "") for each in status["conditions"]}
 
 
+@pytest.mark.parametrize(
+    "asked, said",
+    [
+        ("SIGUSR1", "SIGUSR1"),
+        ("quit", "SIGQUIT"),
+        ("15", "SIGTERM"),
+        ("SIGRTMIN+3", "SIGRTMIN+3"),
+        ("37", "SIGRTMIN+3"),
+        ("34", "SIGRTMIN"),
+        ("no", "SIGTERM"),
+    ],
+)
+def test_a_container_says_by_which_signal_it_is_stopped(asked, said):
+    running, ended = status_of(pod(names=("a", "b")), ran("a", stop_signal=asked), ran("b", code=0, stop_signal=asked))["containerStatuses"]
+    assert (running["stopSignal"], ended["stopSignal"]) == (said, said)
+
+
 def test_a_running_pod():
     status = status_of(pod(), ran())
     assert (status["phase"], status["podIP"], status["hostIP"], status["podIPs"]) == (
@@ -55,6 +72,7 @@ def test_a_running_pod():
         "restartCount": 0,
         "lastState": {},
         "state": {"running": {"startedAt": rfc3339(NOW - 8)}},
+        "stopSignal": "SIGTERM",
         "user": {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [0]}},
     }
     assert all(

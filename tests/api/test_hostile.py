@@ -77,6 +77,7 @@ async def stolen(tmp_path: Path) -> AsyncIterator[Stolen]:
             await stolen.make(EVENTS, event(f"pod-{number}", name))
         await stolen.make(EVENTS, {**event("pod-1", "minion-1"), "metadata": {"name": "scheduled"}, "source": {}, "reportingInstance": ""})
         host = {"nodeName": "minion-1", "hostNetwork": True, "containers": [{"name": "c", "image": "host"}]}
+        host["volumes"] = [{"name": "v", "image": {"reference": "files:1"}}]
         await stolen.make(PODS, {"metadata": {"name": "host-1"}, "spec": host})
         await stolen.make(LEASES, {"metadata": {"name": "minion-1"}, "spec": {"holderIdentity": "minion-1"}})
         yield stolen
@@ -280,9 +281,9 @@ async def test_a_node_asks_only_for_images_of_its_pods(stolen: Stolen) -> None:
         code, said = await stolen("GET", f"/labctl/v1/images/resolve?name={name}&platform=linux/amd64")
         assert (code, json.loads(said)["reason"]) == (403, "Forbidden")
     assert (await stolen("GET", "/labctl/v1/images/resolve/"))[0] == 403
-    for name in ("nginx", "host"):
+    for name in ("nginx", "host", "files:1"):
         assert (await stolen("GET", f"/labctl/v1/images/resolve?name={name}&platform=linux/amd64"))[0] == 200
-    assert stolen.resolved == ["nginx", "host"]
+    assert stolen.resolved == ["nginx", "host", "files:1"]
 
 
 GROWING = {

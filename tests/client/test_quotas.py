@@ -43,7 +43,7 @@ async def test_a_quota_counts_and_refuses(api: ApiServer) -> None:
     assert (
         'pods "b" is forbidden: exceeded quota: q, requested: requests.cpu=500m, used: requests.cpu=600m, limited: requests.cpu=1' in said
     )
-    assert "failed quota: q: must specify requests.cpu" in await refused(api, "create", "-f", "-", stdin=pod("c"))
+    assert "failed quota: q: must specify requests.cpu for: c" in await refused(api, "create", "-f", "-", stdin=pod("c"))
     await ok(api, "create", "-f", "-", stdin=pod("b", requests={"cpu": "400m"}))
     assert "requested: pods=1" in await refused(api, "create", "-f", "-", stdin=pod("d", requests={"cpu": "0"}))
     await used(api, **{"pods": "2", "requests.cpu": "1"})
@@ -51,6 +51,16 @@ async def test_a_quota_counts_and_refuses(api: ApiServer) -> None:
     await used(api, **{"pods": "1", "requests.cpu": "400m"})
     header, row = (await ok(api, "get", "quota")).splitlines()
     assert header.split()[:3] == ["NAME", "REQUEST", "LIMIT"] and "pods: 1/2" in row
+
+
+async def test_a_pod_with_resources_of_its_own_is_asked_for_no_more(api: ApiServer) -> None:
+    await ok(api, "create", "quota", "q", "--hard=requests.cpu=1,requests.memory=1Gi")
+    await used(api, **{"requests.cpu": "0"})
+    whole = pod("a")
+    assert "must specify requests.cpu for: c; requests.memory for: c" in await refused(api, "create", "-f", "-", stdin=whole)
+    whole["spec"]["resources"] = {"requests": {"cpu": "200m"}}
+    await ok(api, "create", "-f", "-", stdin=whole)
+    await used(api, **{"requests.cpu": "200m", "requests.memory": "0"})
 
 
 async def test_many_at_once_never_take_more_than_there_is(api: ApiServer) -> None:

@@ -238,6 +238,21 @@ def test_what_can_not_be_scaled_and_what_is_scaled_to_nothing():
     lived(story)
 
 
+def test_two_autoscalers_of_the_same_pods_change_nothing():
+    async def story(world, load):
+        load.millicores = 800
+        other = autoscaler(metrics=[cpu(90)])
+        other["metadata"]["name"] = "again"
+        await asyncio.gather(world.client.create(AUTOSCALERS, autoscaler()), world.client.create(AUTOSCALERS, other))
+        await until(world, lambda: said(world, "ScalingActive") == ("False", "AmbiguousSelector"), 40)
+        message = "pods by selector name=web are controlled by multiple HPAs: [{again default} {web default}]"
+        assert ("AmbiguousSelector", message) in events(world) and size(world) == 2
+        await world.client.delete(AUTOSCALERS, "default/again")
+        await until(world, lambda: size(world) > 2, 40)
+
+    lived(story)
+
+
 def test_other_metrics_need_an_adapter():
     async def story(world, load):
         metric = {"metric": {"name": "queue"}, "target": {"type": "AverageValue", "averageValue": "5"}}

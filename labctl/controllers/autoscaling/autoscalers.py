@@ -135,6 +135,10 @@ class Autoscalers:
             message = "the HPA target's scale is missing a selector"
             conditions["ScalingActive"] = (False, "InvalidSelector", message)
             return Decision(current, None, conditions, trouble=[("SelectorRequired", "selector is required")])
+        if rivals := self._rivals(view, autoscaler, target):
+            message = f"pods by selector {target.selector} are controlled by multiple HPAs: [{' '.join(rivals)}]"
+            conditions["ScalingActive"] = (False, "AmbiguousSelector", message)
+            return Decision(current, None, conditions, trouble=[("AmbiguousSelector", message), ("FailedComputeMetricsReplicas", message)])
         found = self._metrics(view, autoscaler, target)
         conditions["ScalingActive"] = found.active
         if found.replicas is None:
@@ -149,6 +153,16 @@ class Autoscalers:
         )
         conditions.update(AbleToScale=verdict.able, ScalingLimited=verdict.limited)
         return Decision(current, verdict.replicas, conditions, found.shown, found.replicas, _reason(current, verdict, found), found.trouble)
+
+    def _rivals(self, view: View, autoscaler: HorizontalPodAutoscaler, target: Target) -> list[str]:
+        """Return all autoscalers, this one too, that have a target with some of its pods; none where it is alone."""
+        mine = [pod.metadata.labels for pod in _pods(view, autoscaler.metadata.namespace, target.selector)]
+        found = []
+        for each in view.all(AUTOSCALERS, autoscaler.metadata.namespace):
+            other, _ = self._target(view, each)
+            if other is not None and other.selector and any(map(parse_selector(other.selector).matches, mine)):
+                found.append(f"{{{each.metadata.name} {each.metadata.namespace}}}")
+        return sorted(found) if len(found) > 1 else []
 
     def _metrics(self, view: View, autoscaler: HorizontalPodAutoscaler, target: Target) -> Found:
         pods = _pods(view, autoscaler.metadata.namespace, target.selector)

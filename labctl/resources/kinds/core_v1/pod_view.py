@@ -77,8 +77,13 @@ class EphemeralVolume(msgspec.Struct, frozen=True, rename="camel", gc=False):
     volume_claim_template: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class ImageVolume(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    reference: str = ""
+
+
 class Volume(msgspec.Struct, frozen=True, rename="camel", gc=False):
     name: str = ""
+    image: ImageVolume | None = None
     ephemeral: EphemeralVolume | None = None
     persistent_volume_claim: ClaimVolume | None = None
     config_map: NameReference | None = None
