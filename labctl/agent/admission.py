@@ -20,6 +20,8 @@ COUNTED = ("cpu", "memory")
 
 def refusal(pod: Object, others: Iterable[Object], allocatable: Mapping[str, str]) -> Optional[Tuple[str, str]]:
     """Return why the pod can't run beside the `others` of this node, as a reason and a message, or None if it can. What a node does not say it has is not limited."""
+    if (pod["spec"].get("os") or {}).get("name", "linux") != "linux":
+        return "PodOSNotSupported", "Pod was rejected: Failed to admit pod as the OS field doesn't match node OS"
     admitted = list(others)
     most = quantities.whole(allocatable["pods"]) if allocatable.get("pods") else None
     if most is not None and len(admitted) + 1 > most:

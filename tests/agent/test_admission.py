@@ -30,6 +30,17 @@ def test_what_a_node_has_not_is_named():
     assert refusal(pod(), [pod()] * 3, ALLOCATABLE)[0] == "OutOfpods"
 
 
+def test_a_pod_for_another_system_is_refused():
+    mine = pod()
+    mine["spec"]["os"] = {"name": "linux"}
+    assert refusal(mine, [], ALLOCATABLE) is None
+    mine["spec"]["os"] = {"name": "windows"}
+    assert refusal(mine, [], ALLOCATABLE) == (
+        "PodOSNotSupported",
+        "Pod was rejected: Failed to admit pod as the OS field doesn't match node OS",
+    )
+
+
 @pytest.mark.parametrize(
     ("mine", "theirs", "free"),
     [

@@ -90,7 +90,7 @@ async def test_the_scheduler_and_quotas_count_the_pods_own_and_its_overhead(lab:
     found = await stored(lab, asking(own, {"requests": {"cpu": "100m", "ephemeral-storage": "1Gi"}}))
     used = quota.usage(lab.kind("pods"), found)
     assert (used["requests.cpu"], used["limits.cpu"], used["memory"], used["ephemeral-storage"]) == (1, 2, 1 << 30, 1 << 30)
-    assert quota.missing(found["spec"], ("limits.cpu", "requests.memory")) == []
+    assert quota.missing(found["spec"], ("limits.cpu", "requests.memory")) == ""
     costly = {**found, "spec": {**found["spec"], "overhead": {"cpu": "250m"}}}
     used = quota.usage(lab.kind("pods"), costly)
     assert (float(used["cpu"]), float(used["limits.cpu"])) == (1.25, 2.25)

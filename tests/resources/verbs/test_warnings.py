@@ -5,13 +5,14 @@ from __future__ import annotations
 from labctl.resources.service import SYSTEM
 from tests.resources.conftest import Lab, controller, pod, service
 
+LEVEL = {"seLinuxOptions": {"level": "s0"}}
 NOT_ACTED_ON = "labctl stores this field but does not act on it"
 
 
 async def test_a_field_labctl_does_not_act_on(lab: Lab) -> None:
-    written = await lab.create("pods", pod(os={"name": "linux"}))
-    assert written.warnings == [f"spec.os: {NOT_ACTED_ON}"]
-    assert lab.get("pods", "web")["spec"]["os"] == {"name": "linux"}, "it is stored as it was sent"  # type: ignore[index]
+    written = await lab.create("pods", pod(securityContext=LEVEL))
+    assert written.warnings == [f"spec.securityContext.seLinuxOptions: {NOT_ACTED_ON}"]
+    assert lab.get("pods", "web")["spec"]["securityContext"] == LEVEL, "it is stored as it was sent"  # type: ignore[index]
 
 
 async def test_inside_lists_and_templates(lab: Lab) -> None:
@@ -43,13 +44,13 @@ async def test_empty_and_default_values_cause_no_warning(lab: Lab) -> None:
 
 
 async def test_a_field_that_was_set_before_causes_no_second_warning(lab: Lab) -> None:
-    await lab.create("pods", pod(os={"name": "linux"}))
+    await lab.create("pods", pod(securityContext=LEVEL))
     written = await lab.patch("pods", "web", {"metadata": {"labels": {"x": "y"}}})
     assert written.warnings == []
 
 
 async def test_programs_are_not_warned(lab: Lab) -> None:
-    assert (await lab.create("pods", pod(os={"name": "linux"}), SYSTEM)).warnings == []
+    assert (await lab.create("pods", pod(securityContext=LEVEL), SYSTEM)).warnings == []
 
 
 async def test_a_pod_that_wants_user_namespaces_is_told_that_it_waits(lab: Lab) -> None:

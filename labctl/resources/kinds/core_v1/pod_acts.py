@@ -85,6 +85,7 @@ _POD = (
     "hostnameOverride",
     "nodeName",
     "nodeSelector",
+    "os",
     "preemptionPolicy",
     "priority",
     "priorityClassName",
