@@ -284,6 +284,19 @@ async def test_what_has_ended_runs_again_as_its_restart_policy_says(
         )
 
 
+@pytest.mark.parametrize("policy, allowed", [("OnFailure", True), ("Never", False)])
+async def test_what_a_boot_repeats_may_be_reported(lab: Lab, policy: str, allowed: bool) -> None:
+    """The agent runs init containers again after a boot of its machine; were its report refused, the pod would never be Ready again."""
+    inits = [{"name": "first", "image": "i"}]
+    await lab.create("pods", pod(restartPolicy=policy, initContainers=inits))
+    await lab.patch("pods", "web", {"status": {"initContainerStatuses": ends(("first", ENDED))}}, "status")
+    again = {"initContainerStatuses": ends(("first", RUNS))}
+    if allowed:
+        await lab.patch("pods", "web", {"status": again}, "status")
+    else:
+        assert "may not be transitioned" in await refusal(lab, "pods", again)
+
+
 async def test_an_ephemeral_container_never_runs_again(lab: Lab) -> None:
     await lab.create("pods", pod())
     await lab.patch("pods", "web", {"status": {"ephemeralContainerStatuses": ends(("look", ENDED))}}, "status")

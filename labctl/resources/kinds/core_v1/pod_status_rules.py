@@ -57,7 +57,10 @@ def _states(now: Object, before: Object, spec: Object) -> Iterator[FieldError]:
     for part, of in (("containerStatuses", "containers"), ("initContainerStatuses", "initContainers")):
         if not all_may_begin_again and before.get(part):
             named = {container["name"]: container for container in specs[of]}
-            yield from _un_ended(part, now, before, _restarts(named, spec.get("restartPolicy", "Always")))
+            policy = spec.get("restartPolicy", "Always")
+            if of == "initContainers" and policy == "OnFailure":
+                policy = "Always"  # after a boot of their machine all of them run again, also those that went well
+            yield from _un_ended(part, now, before, _restarts(named, policy))
     if before.get("ephemeralContainerStatuses"):
         yield from _un_ended("ephemeralContainerStatuses", now, before, lambda _name, _code: False)
 
