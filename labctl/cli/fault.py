@@ -12,7 +12,7 @@ from labctl.cli.complete import minions
 from labctl.cli.groups import SuggestingGroup
 from labctl.cli.lifecycle import become_root, with_master
 from labctl.cli.output import many, output_option, print_json, print_table
-from labctl.cli.words import echo
+from labctl.cli.words import echo, echo_line
 from labctl.errors import LabctlError, UsageError
 from labctl.lab import Lab
 
@@ -132,14 +132,14 @@ def _inject(lab: Lab, type_: str, target: str, *, wait: bool, output: str, **how
     name = made["metadata"]["name"]
     if output == "table":
         until = f"; it is healed after {how['duration']}" if how["duration"] else ""
-        echo(f"{name}: {'; '.join(made['status'].get('done', ()))}{until}")
+        echo_line(f"{name}: {'; '.join(made['status'].get('done', ()))}{until}")
     if wait:
         try:
             made = faults.wait(name, lambda phase: phase in ENDED, 0)
         except KeyboardInterrupt:
             made = faults.heal([name])[0]
         if output == "table":
-            echo(f"{name}: {made['status']['phase']}: {made['status'].get('message', '')}")
+            echo_line(f"{name}: {made['status']['phase']}: {made['status'].get('message', '')}")
     if output == "json":
         print_json(made)
 
@@ -206,7 +206,7 @@ def heal(names: tuple[str, ...], all_: bool) -> None:
     faults = LabFaults(with_master(Lab()))
     healed = faults.heal(names or faults.unfinished())
     for one in healed:
-        echo(f"{one['metadata']['name']}: {one['status']['phase']}: {one['status'].get('message', '')}")
+        echo_line(f"{one['metadata']['name']}: {one['status']['phase']}: {one['status'].get('message', '')}")
     if not healed:
         echo("no fault is at work")
     failed = [one for one in healed if one["status"]["phase"] == "Failed"]

@@ -12,7 +12,7 @@ import click
 
 from labctl.cli.complete import minions
 from labctl.cli.output import Command, Steps, many, output_option, print_json, print_table
-from labctl.cli.words import echo
+from labctl.cli.words import echo, echo_line
 from labctl.lab import Lab
 
 
@@ -129,7 +129,7 @@ def status(output: str) -> None:
     echo(f"lab {answer['lab']} in {answer['folder']}, provider {answer['provider'] or 'none'}")
     echo(f"master: {'process {pid} at {url}'.format(**master) if master['running'] else 'not running (labctl up)'}")
     for task in answer["tasks"]:
-        echo(f"  {_task_line(task)}")
+        echo_line(f"  {_task_line(task)}")
     if answer["machines"]:
         nodes = {node["name"]: node for node in answer["nodes"]}
         rows = [

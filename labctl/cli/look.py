@@ -13,7 +13,7 @@ from labctl.cli.complete import minions, objects
 from labctl.cli.lifecycle import become_root, with_master
 from labctl.cli.output import Steps, output_option, print_json, print_table
 from labctl.cli.quantities import Namespace
-from labctl.cli.words import echo
+from labctl.cli.words import echo, echo_line
 from labctl.errors import LabctlError, UsageError
 from labctl.lab import Lab
 
@@ -41,7 +41,7 @@ def why(what: str, namespace: str, not_on: str, output: str) -> None:
         print_json({"object": what, "namespace": namespace, "lines": lines})
         return
     for line in lines:
-        echo(line)
+        echo_line(line)
 
 
 @click.command(epilog="Example: labctl config -o json")
@@ -82,7 +82,7 @@ def doctor(store: bool, keep_whole_rows: bool, output: str) -> None:
         marks = {"ok": "✓", "warning": "!", "error": "✗"}
         for check in checks:
             mend = f"   mend: {check.mend}" if check.mend else ""
-            echo(f" {marks[check.level]} {check.name}: {check.found}{mend}")
+            echo_line(f" {marks[check.level]} {check.name}: {check.found}{mend}")
     if any(check.level == "error" for check in checks):
         sys.exit(1)
 

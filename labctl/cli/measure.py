@@ -12,7 +12,7 @@ from labctl.cli.complete import minions
 from labctl.cli.lifecycle import become_root, with_master
 from labctl.cli.output import output_option, print_json, print_table
 from labctl.cli.quantities import Duration, Namespace, Rate
-from labctl.cli.words import echo
+from labctl.cli.words import echo, echo_line
 from labctl.errors import LabctlError, UsageError
 from labctl.lab import Lab
 
@@ -176,7 +176,7 @@ def _print(measurement: Measurement, result: list[Summary]) -> None:
         )
     for source in measurement.sources:
         if source.trouble:
-            echo(f"{source.name}: {source.trouble}", err=True)
+            echo_line(f"{source.name}: {source.trouble}", err=True)
         if source.clock_uncertainty_s:
             echo(f"{source.name}: its clock was compared to within {_ms(source.clock_uncertainty_s)}", err=True)
 
@@ -201,7 +201,7 @@ def _verdict(result: list[Summary], measurement: Measurement, max_failed: int | 
     if not measurement.requests:
         raise LabctlError("no request was sent")
     for line in exceeded:
-        echo(f"labctl: {line}", err=True)
+        echo_line(f"labctl: {line}", err=True)
     return 1 if exceeded else 0
 
 

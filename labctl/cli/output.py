@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from labctl.cli.words import echo, visible
+from labctl.cli.words import echo, one_line, visible
 from labctl.lab.progress import Step
 
 Command = Callable[..., Any]
@@ -32,7 +32,7 @@ def print_json(value: Any) -> None:
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print columns as kubectl does: three spaces apart, without lines."""
-    table = [list(headings), *[[visible(str(cell)).replace("\n", " ") for cell in row] for row in rows]]
+    table = [list(headings), *[[one_line(cell) for cell in row] for row in rows]]
     widths = [max(len(row[i]) for row in table) for i in range(len(headings))]
     for row in table:
         echo("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

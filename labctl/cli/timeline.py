@@ -10,7 +10,7 @@ import click
 from labctl.cli.lifecycle import with_master
 from labctl.cli.output import output_option, print_json, print_table
 from labctl.cli.quantities import Namespace
-from labctl.cli.words import echo
+from labctl.cli.words import echo, echo_line
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -61,17 +61,17 @@ def _show(told: Timeline) -> None:
 
     fault = told.fault
     if fault.type == NOTICED:
-        echo(f"{fault.name}: nobody injected this fault through labctl, so time counts from when it was noticed.")
+        echo_line(f"{fault.name}: nobody injected this fault through labctl, so time counts from when it was noticed.")
     else:
         peer = f" and {fault.peer}" if fault.peer else ""
-        echo(f"fault {fault.name}: {fault.type} of {fault.target}{peer}")
+        echo_line(f"fault {fault.name}: {fault.type} of {fault.target}{peer}")
     rows = []
     for mark in told.marks:
         unsure = f" ±{mark.uncertainty_s * 1000:.0f}" if mark.uncertainty_s >= 0.0005 else ""
         rows.append((f"{mark.at_s * 1000:+.1f}{unsure}", mark.what, mark.where, mark.by, mark.text))
     print_table(("MS", "WHAT", "WHERE", "BY", "TEXT"), rows)
     for line in _figures(told.figures):
-        echo(line)
+        echo_line(line)
 
 
 def _figures(figures: Figures) -> list[str]:

@@ -9,7 +9,7 @@ import click
 from labctl.cli.lifecycle import with_master
 from labctl.cli.output import many, output_option, print_json, print_table
 from labctl.cli.quantities import Namespace
-from labctl.cli.words import echo
+from labctl.cli.words import echo_line
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -51,21 +51,21 @@ def trace(to: str, client: str, protocol: str, namespace: str, output: str) -> N
 def _show(told: Traced) -> None:
     walk = told.walk
     whose = f"the {told.what} of Service {told.service}" if told.service else told.what
-    echo(f"{walk.to}:{walk.port}/{walk.protocol} is {whose}; {told.client} asks as {walk.source}; the rules of {walk.at} decide.")
+    echo_line(f"{walk.to}:{walk.port}/{walk.protocol} is {whose}; {told.client} asks as {walk.source}; the rules of {walk.at} decide.")
     for step in walk.steps:
-        echo(f"  {_step(step)}")
+        echo_line(f"  {_step(step)}")
     if len(walk.ends) > 1:
         rows = [_row(end) for end in walk.ends]
         print_table(("ENDPOINT", "POD", "MINION", "SHARE", "CONNECTIONS SO FAR", "NOW", "SENT AS"), rows)
     for end in walk.ends:
         if len(walk.ends) == 1:
             for step in end.steps:
-                echo(f"  {_step(step)}")
-            echo(_alone(told, end))
+                echo_line(f"  {_step(step)}")
+            echo_line(_alone(told, end))
         if end.policy:
-            echo(f"NetworkPolicies on {end.node}: {end.address} {end.policy}.")
+            echo_line(f"NetworkPolicies on {end.node}: {end.address} {end.policy}.")
     for line in _remarks(told):
-        echo(line)
+        echo_line(line)
 
 
 def _step(step: Passed) -> str:

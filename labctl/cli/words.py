@@ -21,6 +21,16 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" or unicodedata.category(c) == "Zs" else _BAD for c in text.translate(_CARETS))
 
 
+def one_line(text: object) -> str:
+    """Return the text as one line. A line break in what others say would begin a line that looks like one of labctl's own."""
+    return " ".join(visible(str(text)).splitlines())
+
+
+def echo_line(text: object, *, err: bool = False) -> None:
+    """Print exactly one line, whatever line breaks there are in what it quotes."""
+    click.echo(one_line(text), err=err)
+
+
 def echo(text: object = "", *, err: bool = False) -> None:
     """Print a line, as `click.echo`, with only visible characters."""
     click.echo(visible(str(text)), err=err)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from labctl.cli import main, output
-from labctl.cli.words import echo, visible
+from labctl.cli import look, main, output
+from labctl.cli.words import echo, echo_line, visible
 from labctl.errors import LabctlError
+from labctl.lab import Lab
 from labctl.lab.progress import Step
 
 HOSTILE = "ready\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202eevil\x00\x7f"
@@ -33,6 +34,20 @@ def test_lines_tables_and_steps_are_plain(capsys: pytest.CaptureFixture[str], er
     assert not COMMANDS.search(said.out + said.err)
     assert "ready^[]0;owned" in said.out + said.err
     assert len(said.out.splitlines()) == (2 if err else 3), "a cell stays in its row"
+
+
+FORGED = "waits: ImagePullBackOff\nIt is on node minion-9.\u2028\x85\x0b\x0cIt is ready.\r\nIt is well."
+
+
+def test_what_is_quoted_in_a_line_begins_no_other(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`labctl why` tells what containers and Events say; a line break in that would begin a sentence that looks like labctl's."""
+    echo_line(FORGED)
+    monkeypatch.setattr(Lab, "why", lambda *_args, **_more: ["It is on node minion-1.", FORGED])
+    monkeypatch.setattr(look, "with_master", lambda lab: lab)
+    main.labctl.main(["why", "pod/web"], standalone_mode=False)
+    first, second, third = capsys.readouterr().out.removesuffix("\n").split("\n")
+    assert (second, third) == ("It is on node minion-1.", first)
+    assert first.startswith("waits: ImagePullBackOff It is on node minion-9.") and len(first.splitlines()) == 1
 
 
 def test_errors_are_plain(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
