@@ -1,7 +1,8 @@
 """Checks the expressions of ValidatingAdmissionPolicies against the schemas of the kinds that they are about: `status.typeChecking`.
 
-A policy is stored whatever this finds: it may be about kinds that come later. What is found are warnings for its author. As in Kubernetes, a policy is looked
-at once for each change of it, for at most ten kinds, and not where a rule has a wildcard in its groups or versions.
+A policy is stored whatever this finds: it may be about kinds that come later. What is found are warnings for its author. As in Kubernetes, each change of a policy is checked
+once, for at most ten kinds, and not where a rule has a wildcard in its groups or versions. The work is done in pieces, each in a plan
+of its own, and what has been compiled is kept from one to the next: all of it at once would hold every other request for half a second.
 """
 
 from __future__ import annotations
@@ -15,12 +16,17 @@ from labctl.resources.generic import GenericObject
 from labctl.resources.kind import Kind, Object
 from labctl.resources.kinds.admissionregistration_v1.validatingadmissionpolicy import variables_of
 from labctl.resources.registry import Registry
-from labctl.resources.schema.definitions import Schema, builtin_schema
+from labctl.resources.schema.definitions import Schema, Type, builtin_schema
 
 POLICIES = "validatingadmissionpolicies.admissionregistration.k8s.io"
 MOST_KINDS = 10
 MOST_COMPILED = 500
-"""Each takes up to some milliseconds on the loop; what comes after these is not checked."""
+"""What comes after these is not checked."""
+AT_ONCE = 25
+"""Expressions that are compiled in one plan: each takes up to some milliseconds on the loop, and others wait for their answers meanwhile."""
+
+
+_FIELDS = ("expression", "messageExpression")
 
 
 class PolicyTypes:
@@ -32,26 +38,40 @@ class PolicyTypes:
         self._schema = schema
         self.watches = {POLICIES: lambda _view, seen: (seen.key,)}
         self.indexes: Mapping[tuple[str, str], Index] = {}
+        self._begun: dict[Key, tuple[tuple[str, int], Iterator[list[Object] | None]]] = {}
 
     def plan(self, view: View, key: Key, now: float, rng: Random) -> Plan:
         policy: GenericObject | None = view.get(POLICIES, key)
         if policy is None or policy.at("status.observedGeneration") == policy.metadata.generation:
+            self._begun.pop(key, None)
             return NOTHING
-        warnings = list(self.warnings(policy.at("spec", {})))
+        about = (policy.metadata.uid, policy.metadata.generation)
+        if key not in self._begun or self._begun[key][0] != about:
+            self._begun[key] = (about, self._checked(policy.at("spec", {})))
+        warnings = next(self._begun[key][1], [])
+        if warnings is None:
+            return Plan([], again_s=0.0, why="its expressions are being checked")
+        self._begun.pop(key)
         status = {"observedGeneration": policy.metadata.generation, "typeChecking": {"expressionWarnings": warnings or None}}
         why = f"its expressions were checked: {len(warnings)} warnings"
         return Plan([Patch(POLICIES, key, {"status": status}, "status", revision=policy.metadata.revision, why=why)])
 
-    def warnings(self, spec: Object) -> Iterator[Object]:
-        """Yields a warning for each expression that does not fit one of the kinds."""
+    def _checked(self, spec: Object) -> Iterator[list[Object] | None]:
+        """Yields None between pieces of the work, and in the end the warnings: one for each expression that does not fit one of the kinds."""
         kinds = sorted(self._kinds(spec), key=lambda kind: (kind.group, kind.version, kind.kind))[:MOST_KINDS]
-        checked = {kind: environment for kind in kinds if (environment := self._environment(spec, kind)) is not None}
-        for number, validation in enumerate((spec.get("validations") or ())[: MOST_COMPILED // 2 // max(1, len(checked))]):
-            for field in ("expression", "messageExpression"):
-                found = {kind: environment.problem(validation[field]) for kind, environment in checked.items() if validation.get(field)}
-                said = [f"{kind.api_version}, Kind={kind.kind}: {problem}\n" for kind, problem in found.items() if problem]
-                if said:
-                    yield {"fieldRef": f"spec.validations[{number}].{field}", "warning": "\n".join(said)}
+        checked = [kind for kind in kinds if self._type(kind) is not None]
+        validations = (spec.get("validations") or ())[: MOST_COMPILED // 2 // max(1, len(checked))]
+        asked = [(number, field, said[field]) for number, said in enumerate(validations) for field in _FIELDS if said.get(field)]
+        found: dict[tuple[int, str], list[str]] = {}
+        for kind in checked:
+            environment = self._environment(spec, kind)
+            for count, (number, field, text) in enumerate(asked):
+                if count % AT_ONCE == 0:
+                    yield None
+                if problem := environment.problem(text):
+                    found.setdefault((number, field), []).append(f"{kind.api_version}, Kind={kind.kind}: {problem}\n")
+        told = sorted(found.items(), key=lambda each: (each[0][0], _FIELDS.index(each[0][1])))
+        yield [{"fieldRef": f"spec.validations[{number}].{field}", "warning": "\n".join(said)} for (number, field), said in told]
 
     def _kinds(self, spec: Object) -> set[Kind]:
         """Returns the kinds that the policy's rules name: none where a group or a version is a wildcard."""
@@ -65,17 +85,21 @@ class PolicyTypes:
             found |= {kind for kind in named if kind is not None}
         return found
 
-    def _environment(self, spec: Object, kind: Kind) -> Any:
-        """Returns an environment for this kind of object; None for a kind that has no schema."""
-        from labctl.resources.cel.typed import TypedEnvironment  # only a lab with policies pays for it
-
+    def _type(self, kind: Kind) -> Type | None:
+        """Returns the type of a kind's objects; None for a kind that has no schema."""
         self._schema = self._schema or builtin_schema(self._registry)
         type_ = self._schema.type_of(kind.group, kind.version, kind.kind)
-        if type_.shape != "struct":
-            return None
+        return type_ if type_.shape == "struct" else None
+
+    def _environment(self, spec: Object, kind: Kind) -> Any:
+        """Returns an environment for objects of a kind that has a schema."""
+        from labctl.resources.cel.typed import TypedEnvironment  # only a lab with policies pays for it
+
+        type_ = self._type(kind)
+        assert type_ is not None
         typed = {"object": type_, "oldObject": type_}
         said = spec.get("paramKind") or {}
         params = self._registry.of(said.get("apiVersion", ""), said.get("kind", ""))
-        if params is not None and (of_params := self._schema.type_of(params.group, params.version, params.kind)).shape == "struct":
+        if params is not None and (of_params := self._type(params)) is not None:
             typed["params"] = of_params
         return TypedEnvironment({name: word for name, word in variables_of(spec).items() if name not in typed}, typed)

@@ -80,10 +80,10 @@ async def checked(http: Http, name: str) -> Object:
 
     async def is_checked() -> bool:
         found.update(await http("GET", f"{POLICIES}/{name}"))
-        return "typeChecking" in found.get("status", {})
+        status = found.get("status") or {}
+        return "typeChecking" in status and status["observedGeneration"] == found["metadata"]["generation"]
 
     await eventually(is_checked)
-    assert found["status"]["observedGeneration"] == found["metadata"]["generation"]
     status: Object = found["status"]
     return status
 
