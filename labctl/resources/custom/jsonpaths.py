@@ -12,6 +12,7 @@ from typing import Any
 _STEP = re.compile(
     r"""\.(?P<name>(?:[A-Za-z0-9_$/-]|\\\.)+)
       | \[(?P<index>-?\d{1,9})\]
+      | \[(?P<slice>-?\d{0,9}:-?\d{0,9}(?::\d{0,9})?)\]
       | \[(?P<all>\*)\]
       | \.(?P<dotall>\*)
       | \[(?P<quote>['"])(?P<quoted>[^'"]{1,253})(?P=quote)\]
@@ -61,6 +62,8 @@ def _step(found: re.Match[str]) -> Step:
         return _named((found["name"] or found["quoted"]).replace("\\.", "."))
     if found["index"]:
         return _indexed(int(found["index"]))
+    if found["slice"]:
+        return _sliced(slice(*(int(part) if part else None for part in found["slice"].split(":"))))
     if found["field"]:
         return _filtered(found["field"], found["operator"] == "==", _literal(found["bound"]))
     return _all
@@ -78,6 +81,14 @@ def _indexed(index: int) -> Step:
     def step(value: Any) -> Iterator[Any]:
         if isinstance(value, list) and -len(value) <= index < len(value):
             yield value[index]
+
+    return step
+
+
+def _sliced(part: slice) -> Step:
+    def step(value: Any) -> Iterator[Any]:
+        if isinstance(value, list) and part.step != 0:
+            yield from value[part]
 
     return step
 

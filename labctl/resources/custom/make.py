@@ -68,7 +68,9 @@ def _kind(definition: CustomResourceDefinition, version: Version, node: Node, co
         prepare=partial(_prepare, node) if has_status else _prepare_without_status,
         validate=partial(_validate, node),
         warnings=_finalizers,
-        fields=partial(_selected, [(field.json_path, jsonpaths.simple(field.json_path)) for field in version.selectable_fields]),
+        fields=partial(
+            _selected, [(field.json_path, tuple(field.json_path.removeprefix(".").split("."))) for field in version.selectable_fields]
+        ),
         scale=_scale(version),
         definitions=definitions(spec.group, version.name, names.kind, msgspec.json.decode(version.schema.schema)),
         slow=node.dear,

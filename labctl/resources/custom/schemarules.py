@@ -9,6 +9,7 @@ from labctl.resources import fields
 from labctl.resources.cel.estimate import MOST_SIZE, Made, UndefinedField, estimate
 from labctl.resources.cel.expressions import CompileError, Expression
 from labctl.resources.cel.shapes import Shape
+from labctl.resources.custom import fieldpaths
 from labctl.resources.custom.rules import compile_rule
 from labctl.resources.custom.schema import Node, escaped
 from labctl.resources.kind import FieldError
@@ -136,6 +137,7 @@ class _Look:
 
     def _rule(self, path: str, node: Node, said: Mapping[str, Any], times: int, correlated: bool, root: bool) -> Iterator[FieldError]:
         yield from _said(path, said)
+        yield from fieldpaths.of_rule(f"{path}.fieldPath", said.get("fieldPath") or "", node)
         if not str(said.get("rule") or "").strip():
             return
         try:

@@ -10,7 +10,7 @@ import msgspec
 
 from labctl.resources import fields
 from labctl.resources.cells import NAME
-from labctl.resources.custom import jsonpaths, structural
+from labctl.resources.custom import fieldpaths, jsonpaths, structural
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
 from labctl.resources.kinds import admissionrules
 from labctl.resources.kinds.shared import Condition, condition_status
@@ -227,10 +227,8 @@ def _version(path: str, version: Object) -> Iterator[FieldError]:
     for number, column in enumerate(version.get("additionalPrinterColumns") or ()):
         yield from _column(f"{path}.additionalPrinterColumns[{number}]", column)
     selectable = version.get("selectableFields") or ()
-    if len(selectable) > _MOST_SELECTABLE:
-        yield fields.too_many(f"{path}.selectableFields", len(selectable), _MOST_SELECTABLE)
-    for number, selected in enumerate(selectable):
-        yield from _path(f"{path}.selectableFields[{number}].jsonPath", selected.get("jsonPath", ""))
+    if selectable and schema is not None:
+        yield from fieldpaths.selectable(f"{path}.selectableFields", selectable, schema, _MOST_SELECTABLE)
     scale = (version.get("subresources") or {}).get("scale")
     if scale is not None:
         for name, below in (("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")):
