@@ -44,8 +44,8 @@ class CronJobs:
         if cron is None or cron.metadata.deletion_timestamp is not None:
             return NOTHING
         jobs: Sequence[Job] = view.by(JOBS, "controller", cron.metadata.uid)
-        active = [job for job in jobs if not job.finished]
-        forgotten = list(_forgotten(cron, jobs))
+        active = [job for job in jobs if not job.finished and SCHEDULED_AT in job.metadata.annotations]
+        forgotten = [*_noticed(cron, jobs), *_forgotten(cron, jobs)]
         if cron.spec.suspend:
             return Plan([*forgotten, *_status(cron, active, jobs, None)])
         due, again_s = _due(cron, view.wall())
@@ -80,6 +80,19 @@ def _starts(view: View, cron: CronJob, active: Sequence[Job], due: float) -> Ite
             why = f"cronjob {cron.metadata.name} replaces what still runs"
             yield Delete(JOBS, job.metadata.key, job.metadata.uid, propagation="Background", why=why, event=said)
     yield _job(cron, due)
+
+
+def _noticed(cron: CronJob, jobs: Sequence[Job]) -> Iterator[Action]:
+    """Say which Jobs have ended, and which somebody else made in this owner's name (`kubectl create job --from`): those hold up none, and none replaces them."""
+    known = {reference.uid for reference in cron.status.active}
+    for job in jobs:
+        name = job.metadata.name
+        if job.finished and job.metadata.uid in known:
+            end = "Complete" if job.has("Complete") else "Failed"
+            yield pods.event(CRON_JOB, cron, "SawCompletedJob", f"Saw completed job: {name}, condition: {end}")
+        elif not job.finished and SCHEDULED_AT not in job.metadata.annotations:
+            message = f"Saw a job that the controller did not create or forgot: {name}"
+            yield pods.event(CRON_JOB, cron, "UnexpectedJob", message, "Warning")
 
 
 def _name(cron: CronJob, due: float) -> str:

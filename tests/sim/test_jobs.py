@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from labctl.clock import parse_rfc3339, rfc3339
 from labctl.sim.objects import job
 from tests.sim.test_deployments import lived
@@ -298,6 +300,39 @@ def test_forbid_waits_for_the_one_that_runs_and_replace_ends_it():
         await asyncio.sleep(70)
         assert [each.metadata.uid for each in jobs(world) if each.metadata.deletion_timestamp is None] != [first]
         assert len([each for each in jobs(world) if each.metadata.deletion_timestamp is None]) == 1
+
+    lived(story)
+
+
+def said_of_cron(world):
+    return [(each.reason, each.message) for each in world.client.list("events") if each.involved_object.kind == "CronJob"]
+
+
+def test_a_cronjob_says_how_its_jobs_ended():
+    async def story(world):
+        await world.client.create(CRON_JOBS, cron(job={"ends": "1 1", "backoffLimit": 0}))
+        await asyncio.sleep(70)
+        [made] = jobs(world)
+        assert said_of_cron(world) == [
+            ("SuccessfulCreate", f"Created job {made.metadata.name}"),
+            ("SawCompletedJob", f"Saw completed job: {made.metadata.name}, condition: Failed"),
+        ]
+
+    lived(story)
+
+
+@pytest.mark.parametrize("policy", ["Forbid", "Replace"])
+def test_a_job_that_a_person_makes_from_a_cronjob_is_beside_its_own(policy):
+    async def story(world):
+        made = await world.client.create(CRON_JOBS, cron(concurrencyPolicy=policy))
+        owner = {"apiVersion": "batch/v1", "kind": "CronJob", "name": "tick", "uid": made.metadata.uid, "controller": True}
+        mine = job("mine", ends="")
+        mine["metadata"] |= {"ownerReferences": [owner], "annotations": {"cronjob.kubernetes.io/instantiate": "manual"}}
+        await world.client.create(JOBS, mine)
+        await asyncio.sleep(70)
+        assert sorted(each.metadata.name[:4] for each in jobs(world)) == ["mine", "tick"] and not of(world, "mine").finished
+        assert ("UnexpectedJob", "Saw a job that the controller did not create or forgot: mine") in said_of_cron(world)
+        assert "mine" not in {each.name for each in world.client.get(CRON_JOBS, "default/tick").status.active}
 
     lived(story)
 
