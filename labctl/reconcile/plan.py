@@ -125,6 +125,9 @@ class View(Protocol):
     def all(self, kind: str, namespace: str = "") -> Iterable[Any]:
         """Return every object of a kind, in key order."""
 
+    def has(self, kind: str) -> bool:
+        """Tell whether there are objects of a kind."""
+
     def by(self, kind: str, index: str, value: str) -> Sequence[Any]:
         """Objects whose index holds `value`, in key order. Indexes are declared by the controllers that use them (`indexes`)."""
 

@@ -164,10 +164,15 @@ class LiveView:
 
     def all(self, kind: str, namespace: str = "") -> Iterator[Any]:
         table = self._tables[kind]
+        if not table.rows:
+            return iter(())
         keys = table.keys.order()
         if namespace:
             keys = keys[bisect_left(keys, f"{namespace}/") : bisect_left(keys, f"{namespace}0")]  # "0" follows "/"
         return (table.rows[key].view for key in keys)
+
+    def has(self, kind: str) -> bool:
+        return bool(self._tables[kind].rows)
 
     def by(self, kind: str, index: str, value: str) -> Sequence[Any]:
         table = self._tables[kind]

@@ -176,12 +176,13 @@ class LogStore:
                 staged = self._staged_head.get(compare.key)
                 raise Conflict(compare.key, actual, staged.entry.revision if staged else actual)
         revision = self._next
-        changes = tuple(change for op in ops if (change := self._change(op, revision)))
+        changes = tuple([change for op in ops if (change := self._change(op, revision))])
         if not changes:
             return self._revision
-        assert len({change.key for change in changes}) == len(changes), "one commit changes a key once"
+        assert len(changes) == 1 or len({change.key for change in changes}) == len(changes), "one commit changes a key once"
         self._next += 1
-        self._staged_head.update((change.key, change) for change in changes)
+        for change in changes:
+            self._staged_head[change.entry.key] = change
         batch = _Staged(Batch(revision, changes))
         self._staged.append(batch)
         self._wake(lazy)

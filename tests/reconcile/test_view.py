@@ -37,6 +37,17 @@ def test_objects_are_found_by_key_by_index_and_in_key_order():
     assert picture.view.by("pods", "node", "n2") == ()
 
 
+def test_a_kind_is_there_as_long_as_it_has_objects():
+    picture = Picture([Probe()])
+    assert not picture.view.has("pods")
+    picture.put(pod("a"))
+    assert picture.view.has("pods")
+    assert not picture.view.has("nodes")
+    picture.drop("pods", "default/a")
+    assert not picture.view.has("pods")
+    assert names(picture.view.all("pods")) == []
+
+
 def test_a_change_moves_an_object_between_values():
     picture = Picture([Probe()])
     picture.put(pod("a", labels={"x": "1", "y": "1"}))

@@ -138,6 +138,8 @@ def concerned(view: View, of: OwnerKind, seen: Seen) -> Iterator[Key]:
 
 def could_adopt(view: View, resource: str, metadata: Any) -> Iterator[Key]:
     """Yield the keys of the owners of a kind whose selector matches the labels of an object without a controller."""
+    if not view.has(resource):  # each change of a pod asks for five kinds
+        return
     namespace, labels = metadata.namespace, metadata.labels
     for value in (f"{namespace}/", *(f"{namespace}/{key}={text}" for key, text in labels.items())):
         for owner in view.by(resource, "pod-selector", value):
