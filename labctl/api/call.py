@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Call:
     """The server makes a Call for each request. `kind` is set if `target` names a kind that is served."""
 
-    __slots__ = ("deprecated", "kind", "method", "path", "query", "request", "settings", "target", "user", "warnings")
+    __slots__ = ("_body", "deprecated", "kind", "method", "path", "query", "request", "settings", "target", "user", "warnings")
 
     def __init__(self, request: web.BaseRequest, user: User, path: str, text: str, settings: ApiSettings) -> None:
         self.request = request
@@ -38,6 +38,7 @@ class Call:
         self.settings = settings
         self.target: Target
         self.kind: Kind
+        self._body: bytes | None = None
         self.deprecated = ""  # a warning that every answer carries
         self.warnings: Sequence[str] = ()  # what admission said about a connection, for those answers that have headers of ours
 
@@ -63,7 +64,12 @@ class Call:
         return self.request.headers.get("Upgrade", "").lower() == "spdy/3.1"
 
     async def body(self) -> bytes:
-        """Reads the whole body. Raises 413 if it is too large, 408 if it takes too long."""
+        """Returns the whole body, also to the second who asks. Raises 413 if it is too large, 408 if it takes too long."""
+        if self._body is None:
+            self._body = await self._read()
+        return self._body
+
+    async def _read(self) -> bytes:
         if (self.request.content_length or 0) > self.settings.body_limit_bytes:
             raise status.too_large(self.settings.body_limit_bytes)
         if "Expect" in self.request.headers and self.request.transport is not None:
