@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Awaitable, Optional, TypeVar
+from typing import Awaitable, Callable, Optional, TypeVar
 
 T = TypeVar("T")
 
 
-async def wait_for(awaitable: Awaitable[T], timeout_s: Optional[float]) -> T:
+async def wait_for(awaitable: Awaitable[T], timeout_s: Optional[float], let_go: Optional[Callable[[T], None]] = None) -> T:
     """Return what comes within so many seconds; raise asyncio.TimeoutError otherwise, when what was waited for has been cancelled and has ended.
 
     asyncio's own function drops a cancellation of the caller that comes in the same moment as the result (until Python 3.12; CPython issue 86296). A loop
     that asks a container again and again then never ended: what kills the container ends both its connection and its prober.
+
+    A result that comes in the same moment as a cancellation is taken by nobody. If it holds something open, as a connection, `let_go` closes it.
     """
     future = asyncio.ensure_future(awaitable)
     try:
         await asyncio.wait({future}, timeout=timeout_s)
     except asyncio.CancelledError:
         await _cancelled(future)
+        if let_go and not future.cancelled() and future.exception() is None:
+            let_go(future.result())
         raise
     if not future.done():
         await _cancelled(future)

@@ -70,7 +70,7 @@ async def check(host: str, port: int, service: str, timeout_s: float) -> Tuple[b
     address, within = f"{host}:{port}", f"{timeout_s:g}s"
     end = asyncio.get_running_loop().time() + timeout_s
     try:
-        reader, writer = await wait_for(asyncio.open_connection(host, port), timeout_s)
+        reader, writer = await wait_for(asyncio.open_connection(host, port), timeout_s, lambda opened: opened[1].close())
     except asyncio.TimeoutError:
         return False, f'timeout: failed to connect service "{address}" within {within}: context deadline exceeded'
     except OSError as error:

@@ -48,6 +48,7 @@ class Response:
     connection: Connection
     pool: "List[Connection]" = field(default_factory=list)
     _done: bool = False
+    _given_back: bool = False
 
     async def read(self) -> bytes:
         return b"".join([piece async for piece in self.pieces()])
@@ -85,10 +86,13 @@ class Response:
                     yield line
 
     def close(self) -> None:
-        self.connection.close()
+        """Close the connection, unless the body has been read and somebody else may use it already."""
+        if not self._given_back:
+            self.connection.close()
 
     def _give_back(self) -> None:
         keep = self._done and self.headers.get("connection", "").lower() != "close" and len(self.pool) < KEPT_CONNECTIONS
+        self._given_back = True
         if keep:
             self.pool.append(self.connection)
         else:
@@ -144,7 +148,7 @@ class Http:
     ) -> Response:
         """Send a request and wait for the headers of its answer. Raises Unreachable."""
         try:
-            return await wait_for(self._request(method, path, body, headers or {}), timeout_s)
+            return await wait_for(self._request(method, path, body, headers or {}), timeout_s, Response.close)
         except asyncio.TimeoutError:
             raise Unreachable(f"{method} {path}: no answer in {timeout_s:g} s") from None
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:

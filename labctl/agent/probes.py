@@ -95,7 +95,7 @@ async def _exec(command: List[str], run: Exec, timeout_s: float) -> Tuple[bool, 
 
 async def _tcp(host: str, port: int, timeout_s: float) -> Tuple[bool, str]:
     try:
-        _, writer = await wait_for(asyncio.open_connection(host, port), timeout_s)
+        _, writer = await wait_for(asyncio.open_connection(host, port), timeout_s, lambda opened: opened[1].close())
     except asyncio.TimeoutError:
         return False, f"dial tcp {host}:{port}: i/o timeout"
     except OSError as error:

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from labctl.agent.client import Api, Delays, Refused, reflect
-from labctl.agent.http import Http, Unreachable
+from labctl.agent.deadlines import wait_for
+from labctl.agent.http import Http, Response, Unreachable
 
 
 class Server:
@@ -202,3 +203,44 @@ def test_waits_grow_to_a_bound_and_begin_anew():
     assert all(0.7 * base <= wait <= 1.3 * base for wait, base in zip(waits, (1, 2, 4, 4, 4)))
     delays.reset()
     assert delays.next() <= 1.3
+
+
+@pytest.mark.parametrize("turns", range(1, 9))
+async def test_a_request_that_is_cancelled_leaves_no_connection_open(turns):
+    """Also in the moment of its answer, which then nobody takes, and before the reading of its body has begun."""
+    opened = []
+
+    class Line:
+        closed, reader = False, None
+
+        def close(self):
+            self.closed = True
+
+    class AnsweredAtOnce(Http):
+        async def _request(self, *_):
+            opened.append(Line())
+            return Response(204, {}, opened[-1], self._kept)
+
+    http = AnsweredAtOnce("http://127.0.0.1:1")
+    asking = asyncio.ensure_future(Api(http).get("/x"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait({asking})
+    assert all(line.closed or line in http._kept for line in opened)
+
+
+@pytest.mark.parametrize("turns", range(1, 6))
+async def test_an_answer_that_comes_with_a_cancellation_is_closed(turns):
+    closed = []
+
+    async def answer():
+        return "connection"
+
+    waiting = asyncio.ensure_future(wait_for(answer(), 5, closed.append))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    taken = not waiting.cancel()
+    await asyncio.wait({waiting})
+    began = turns > 1  # before that, nothing had been asked for
+    assert taken or not began or closed == ["connection"]
