@@ -78,12 +78,10 @@ class Api:
         response = await self._http.request(method, path, body=body, headers=headers, timeout_s=timeout_s)
         try:
             answer = await wait_for(response.read(), timeout_s)
-        except asyncio.CancelledError:
-            response.close()  # the reading may not have begun
-            raise
         except asyncio.TimeoutError:
-            response.close()
             raise Unreachable(f"{method} {path}: the answer took longer than {timeout_s:g} s") from None
+        finally:
+            response.close()  # if it was not read: whoever is cancelled may not even have begun
         if response.status >= 400:
             raise refusal(response.status, answer)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Awaitable, Callable, Optional, TypeVar
+from typing import Awaitable, Callable, Optional, Tuple, TypeVar
 
 T = TypeVar("T")
 
@@ -29,6 +29,11 @@ async def wait_for(awaitable: Awaitable[T], timeout_s: Optional[float], let_go: 
         if future.cancelled():
             raise asyncio.TimeoutError
     return future.result()
+
+
+async def connect(host: str, port: int, timeout_s: Optional[float]) -> Tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a TCP connection. Raises OSError, asyncio.TimeoutError."""
+    return await wait_for(asyncio.open_connection(host, port), timeout_s, lambda opened: opened[1].close())
 
 
 async def _cancelled(future: asyncio.Future[T]) -> None:

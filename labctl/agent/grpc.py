@@ -9,7 +9,7 @@ import asyncio
 import os
 from typing import Dict, Iterator, List, Optional, Tuple
 
-from .deadlines import wait_for
+from .deadlines import connect, wait_for
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _CONTINUATION = 0, 1, 3, 4, 6, 7, 9
@@ -70,7 +70,7 @@ async def check(host: str, port: int, service: str, timeout_s: float) -> Tuple[b
     address, within = f"{host}:{port}", f"{timeout_s:g}s"
     end = asyncio.get_running_loop().time() + timeout_s
     try:
-        reader, writer = await wait_for(asyncio.open_connection(host, port), timeout_s, lambda opened: opened[1].close())
+        reader, writer = await connect(host, port, timeout_s)
     except asyncio.TimeoutError:
         return False, f'timeout: failed to connect service "{address}" within {within}: context deadline exceeded'
     except OSError as error:

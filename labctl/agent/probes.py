@@ -16,7 +16,7 @@ from typing import Any, Awaitable, Callable, Dict, List, Optional, Sequence, Tup
 from urllib.parse import quote, urljoin, urlsplit
 
 from . import grpc
-from .deadlines import wait_for
+from .deadlines import connect
 from .http import Http, Unreachable
 from .runtime.interface import NoSuchContainer, Ran
 
@@ -95,7 +95,7 @@ async def _exec(command: List[str], run: Exec, timeout_s: float) -> Tuple[bool, 
 
 async def _tcp(host: str, port: int, timeout_s: float) -> Tuple[bool, str]:
     try:
-        _, writer = await wait_for(asyncio.open_connection(host, port), timeout_s, lambda opened: opened[1].close())
+        _, writer = await connect(host, port, timeout_s)
     except asyncio.TimeoutError:
         return False, f"dial tcp {host}:{port}: i/o timeout"
     except OSError as error:

@@ -65,10 +65,8 @@ class Reporter:
             wanted = last or self._build()
             if not status.differs(before, wanted):
                 return
-            for part in ("podIPs", "hostIPs"):
-                if (
-                    before.get(part) and part in wanted and before[part] != wanted[part]
-                ):  # merged by address otherwise: the old one would stay
+            for part in ("podIPs", "hostIPs"):  # replaced, as they would be merged by address otherwise, and the old one would stay
+                if before.get(part) and part in wanted and before[part] != wanted[part]:
                     wanted = {**wanted, part: [{"$patch": "replace"}, *wanted[part]]}
             answer = await self._api.patch(pod_path(pod) + "/status", {"metadata": {"uid": pod["metadata"]["uid"]}, "status": wanted})
             self._learned(answer)

@@ -19,6 +19,7 @@ import msgspec
 from labctl.clock import parse_rfc3339, rfc3339
 from labctl.controllers.indexes import JOBS, PODS
 from labctl.controllers.job import indexes, policies
+from labctl.controllers.job.statuses import difference
 from labctl.controllers.job.tally import FINALIZER, INDEX, INDEX_FAILURES, Tally, index_failures, index_of, tally
 from labctl.controllers.settings import ControllerSettings
 from labctl.controllers.shared import pods
@@ -32,8 +33,6 @@ from labctl.resources.verbs.meta import generated
 JOB = OwnerKind(JOBS, "batch/v1", "Job")
 MANAGED_BY_US = "kubernetes.io/job-controller"
 _HELD = "held-by-job"
-_SAID_WHEN_ZERO = {"ready", "terminating"}
-"""Fields of the status that are written even when they are 0; other zeros, and empty texts, are left out."""
 
 
 class End(NamedTuple):
@@ -317,7 +316,7 @@ class _Step:
             status["conditions"] = conditions
             if end is not None and end.type == "Complete" and any(each["type"] == "Complete" for each in conditions):
                 status["completionTime"] = self._stamp
-        patch = _difference(job, status)
+        patch = difference(job, status)
         if patch:
             yield Patch(JOBS, job.metadata.key, {"status": patch}, subresource="status", revision=job.metadata.revision)
         yield from events
@@ -366,19 +365,6 @@ class _Step:
 def _plain(said: Mapping[str, Any]) -> dict[str, Any]:
     kept = ("type", "status", "reason", "message", "lastTransitionTime")
     return {**{name: said[name] for name in kept}, "lastProbeTime": said["lastTransitionTime"]}
-
-
-def _difference(job: Job, status: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of the status that must change."""
-    now = msgspec.to_builtins(job.status)
-    now["uncountedTerminatedPods"] = now["uncountedTerminatedPods"] or {"succeeded": [], "failed": []}
-
-    def said(name: str, value: Any) -> Any:
-        return value if name in _SAID_WHEN_ZERO else value or None
-
-    return {
-        name: said(name, value) for name, value in status.items() if said(name, now.get(name)) != said(name, value) or name == "conditions"
-    }
 
 
 def _with_index(container: Mapping[str, Any]) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def _decided(new: Object, old: Object) -> Iterator[FieldError]:
             yield fields.required(f"{at}.status")
         elif word not in words:
             yield fields.not_supported(f"{at}.status", word, words)
-        if {type_, *seen} >= {"Approved", "Denied"} and type_ in ("Approved", "Denied"):
+        if (type_ == "Approved" and "Denied" in seen) or (type_ == "Denied" and "Approved" in seen):
             yield fields.invalid(f"{at}.type", type_, "Approved and Denied conditions are mutually exclusive")
         if type_ in seen:
             yield fields.duplicate(f"{at}.type", type_)
