@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from labctl.admission import words
 from labctl.errors import LabctlError
 from labctl.resources import destinations
 from labctl.resources.client import Client
@@ -130,7 +131,8 @@ class WebhookCaller:
         except (aiohttp.ClientError, OSError, LabctlError) as error:
             if isinstance(error, WebhookFailed):
                 raise
-            raise WebhookFailed(f'Post "{place.url}": {error or type(error).__name__}') from None
+            why = words.unreachable(error, place.name, f"{place.host}:{place.port}")
+            raise WebhookFailed(f'Post "{place.url}": {why}') from None
 
     def _session(self, place: Place, bundle: str) -> aiohttp.ClientSession:
         """Return a session whose connections are kept, so that not every write pays for TLS anew."""

@@ -81,13 +81,24 @@ def _options(attributes: Attributes) -> dict[str, Any] | None:
     options = attributes.options
     if attributes.verb == "connect":
         return None
+    said: dict[str, Any]
     if isinstance(options, DeleteOptions):
-        said = {"gracePeriodSeconds": options.grace_period_seconds, "propagationPolicy": options.propagation_policy}
-        return {
-            "apiVersion": "meta.k8s.io/v1",
-            "kind": "DeleteOptions",
-            **{name: value for name, value in said.items() if value is not None},
-        }
-    name = "CreateOptions" if attributes.verb in ("create", "post") else "UpdateOptions"
-    manager = {"fieldManager": options.field_manager} if options.field_manager else {}
-    return {"apiVersion": "meta.k8s.io/v1", "kind": name, **manager}
+        only = {"uid": options.precondition_uid, "resourceVersion": options.precondition_resource_version}
+        name, said = (
+            "DeleteOptions",
+            {
+                "gracePeriodSeconds": options.grace_period_seconds,
+                "preconditions": {key: value for key, value in only.items() if value} or None,
+                "propagationPolicy": options.propagation_policy,
+            },
+        )
+    else:
+        name, said = (
+            "CreateOptions" if attributes.verb in ("create", "post") else "UpdateOptions",
+            {
+                "fieldManager": options.field_manager or None,
+                "fieldValidation": options.field_validation if options.field_validation != "Warn" else None,
+            },
+        )
+    said["dryRun"] = ["All"] if options.dry_run else None
+    return {"apiVersion": "meta.k8s.io/v1", "kind": name, **{key: value for key, value in said.items() if value is not None}}

@@ -156,7 +156,8 @@ def _judged(webhook: Webhook, response: Object, attributes: Attributes) -> None:
     said, code = f'admission webhook "{webhook.name}" denied the request', result.get("code")
     why = result.get("message") or result.get("reason")
     number = code if isinstance(code, int) and 400 <= code < 600 else 400
-    raise ApiError(number, str(result.get("reason") or ""), f"{said}: {why}" if why else f"{said} without explanation")
+    details = result.get("details") if isinstance(result.get("details"), dict) else None
+    raise ApiError(number, str(result.get("reason") or ""), f"{said}: {why}" if why else f"{said} without explanation", details=details)
 
 
 class MutatingWebhooks:

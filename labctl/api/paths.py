@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,7 +94,7 @@ class Paths:
         form = negotiate.accepted(call.request.headers.get("Accept", ""), negotiate.DISCOVERY_SHAPES)
         if form.shape:
             more = self._aggregation.discovered() if self._aggregation and not core else ()
-            return await call.answer(_encode(discovery.aggregated(self._registry, core, more)), form=form)
+            return await _tagged(call, _encode(discovery.aggregated(self._registry, core, more)), form)
         if core:
             host = call.request.headers.get("Host", "")
             return await call.answer(_encode(discovery.api_versions(host)), form=form)
@@ -123,3 +124,12 @@ class Paths:
             case ["apis", group, version]:
                 return discovery.resource_list(self._registry, group, version)
         return None
+
+
+async def _tagged(call: Call, document: bytes, form: negotiate.Format) -> web.StreamResponse:
+    """Sends a document with an ETag; who has it already (`If-None-Match`) is told so: clients keep discovery on disk, and ask often."""
+    tag = f'"{hashlib.sha256(document).hexdigest().upper()}"'
+    extra = answer.header_lines({"ETag": tag, "Vary": "Accept"})
+    if call.request.headers.get("If-None-Match", "") == tag:
+        return answer.CompleteResponse(b"", 304, form.content_type, extra)
+    return await call.answer(document, form=form, extra=extra)

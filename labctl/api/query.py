@@ -83,6 +83,7 @@ def list_options(query: Query) -> ListOptions:
         continue_token=query.first("continue"),
         resource_version=query.first("resourceVersion"),
         resource_version_match=query.first("resourceVersionMatch"),
+        initial_events="sendInitialEvents" in query,
     )
 
 

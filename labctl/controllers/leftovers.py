@@ -109,8 +109,9 @@ def _orphan(view: View, pod: Pod, why: str) -> Iterator[Action]:
 
 
 def _told_at(event: Event) -> str:
-    """Return when the Event was last reported, by its writer's clock. RFC 3339 times compare as text.
+    """Return when the Event was last reported, by its writer's clock, and at least when it was made: its writer may tell of what is long past.
 
-    One without a time never expires here.
+    RFC 3339 times compare as text. One without a time never expires here.
     """
-    return event.last_timestamp or event.event_time or event.metadata.creation_timestamp or "never"
+    last = event.series.last_observed_time if event.series else ""
+    return max(event.last_timestamp, event.event_time, last, event.metadata.creation_timestamp or "") or "never"

@@ -77,6 +77,7 @@ class ListOptions(msgspec.Struct, frozen=True):
     continue_token: str = ""
     resource_version: str = ""
     resource_version_match: str = ""
+    initial_events: bool = False  # the request says `sendInitialEvents`, whatever it says of them: only a watch may
 
 
 class WriteResult(msgspec.Struct, frozen=True):

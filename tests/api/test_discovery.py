@@ -57,6 +57,19 @@ async def test_aggregated_as_kubectl_asks(api: ApiServer, path: str, groups: lis
     assert all(r["scope"] in ("Namespaced", "Cluster") and r["verbs"] for r in resources)
 
 
+@pytest.mark.parametrize("path", ["/api", "/apis"])
+async def test_who_has_discovery_already_is_told_so_until_a_kind_comes(api: ApiServer, path: str) -> None:
+    async with api.session() as http:
+        async with http.get(path, headers={"Accept": AGGREGATED}) as answered:
+            tag = answered.headers["ETag"]
+            assert answered.headers["Vary"] == "Accept" and re.fullmatch(r'"[0-9A-F]{64}"', tag)
+        asked = {"Accept": AGGREGATED, "If-None-Match": tag}
+        async with http.get(path, headers=asked) as answered:
+            assert (answered.status, answered.headers["ETag"], await answered.read()) == (304, tag, b"")
+        async with http.get(path, headers=asked | {"If-None-Match": '"other"'}) as answered:
+            assert answered.status == 200 and (await answered.json(content_type=None))["kind"] == "APIGroupDiscoveryList"
+
+
 async def test_short_names_come_from_the_server(api: ApiServer) -> None:
     async with api.session() as http:
         _, document = await fetch(http, "/api/v1")

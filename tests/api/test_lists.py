@@ -36,6 +36,39 @@ def data_of(answer: dict[str, Any]) -> dict[str, str]:
     return {item["metadata"]["name"]: item["data"]["k"] for item in answer["items"]}
 
 
+FOR_LISTS, FOR_WATCHES = (
+    "sendInitialEvents is forbidden for list",
+    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+)
+WITH_CONTINUE = "resourceVersionMatch is forbidden when continue is provided"
+UNLESS_SET = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+
+
+@pytest.mark.parametrize(
+    ("query", "wrong"),
+    [
+        ("sendInitialEvents=true", [FOR_LISTS]),
+        ("sendInitialEvents=false&resourceVersion=1&resourceVersionMatch=NotOlderThan", [FOR_LISTS]),
+        ("resourceVersionMatch=Exact&continue=abc", [UNLESS_SET, WITH_CONTINUE]),
+        ("resourceVersion=0&resourceVersionMatch=Exact", ['resourceVersionMatch "exact" is forbidden for resourceVersion "0"']),
+        ("resourceVersion=1&resourceVersionMatch=Foo", ['supported values: "", "Exact", "NotOlderThan"']),
+        ("watch=1&sendInitialEvents=true", [FOR_WATCHES]),
+        ("watch=1&sendInitialEvents=true&resourceVersionMatch=Exact", [FOR_WATCHES, 'supported values: "NotOlderThan"']),
+        ("watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&continue=abc", [WITH_CONTINUE]),
+        ("watch=1&resourceVersionMatch=NotOlderThan", ["resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"]),
+    ],
+)
+async def test_options_that_do_not_go_together_are_all_told(tmp_path: Path, query: str, wrong: list[str]):
+    async with (
+        ApiServer.running(tmp_path) as api,
+        api.session() as http,
+        http.get(f"/api/v1/namespaces/default/configmaps?{query}") as answer,
+    ):
+        said = await answer.json()
+    assert (answer.status, said["details"]["kind"]) == (422, "ListOptions")
+    assert len(said["details"]["causes"]) == len(wrong) and all(words in said["message"] for words in wrong)
+
+
 async def test_each_change_is_in_the_next_list(tmp_path: Path):
     async with ApiServer.running(tmp_path) as api, api.session() as http:
         assert (await listed(http))["items"] == []

@@ -126,7 +126,40 @@ async def test_one_that_fails_refuses_or_is_passed_over_as_its_policy_says(api: 
     configured["webhooks"][0]["clientConfig"]["caBundle"] = base64.b64encode(api.authority.certificate_pem).decode()
     await ok(api, "delete", "validatingwebhookconfiguration", "stranger")
     await ok(api, "create", "-f", "-", stdin=configured)
-    assert "certificate verify failed" in await refused(api, "create", "configmap", "b")
+    said = await refused(api, "create", "configmap", "b")
+    assert '/wrong?timeout=10s": tls: failed to verify certificate: x509: certificate signed by unknown authority' in said
+    await ok(api, "delete", "validatingwebhookconfiguration", "wrong")
+    configured = configuration(hooks, "/gone")
+    configured["webhooks"][0]["clientConfig"]["url"] = "https://127.0.0.1:1/gone"
+    await ok(api, "create", "-f", "-", stdin=configured)
+    said = await refused(api, "create", "configmap", "b")
+    assert 'Post "https://127.0.0.1:1/gone?timeout=10s": dial tcp 127.0.0.1:1: connect: connection refused' in said
+
+
+async def test_a_refusal_goes_to_the_client_with_its_details(api: ApiServer, hooks: Hooks) -> None:
+    causes = [{"reason": "FieldValueInvalid", "message": "too blue", "field": "data.color"}]
+    status = {"code": 422, "reason": "Invalid", "message": "bad", "details": {"name": "a", "kind": "ConfigMap", "causes": causes}}
+    hooks.answers["/no"] = lambda _request: {"allowed": False, "status": status}
+    await ok(api, "create", "-f", "-", stdin=configuration(hooks, "/no"))
+    async with api.session() as http, http.post("/api/v1/namespaces/default/configmaps", json={"metadata": {"name": "a"}}) as answer:
+        said = await answer.json()
+    assert (answer.status, said["reason"], said["details"]) == (422, "Invalid", status["details"])
+
+
+async def test_a_webhook_is_told_the_options_of_the_request(api: ApiServer, hooks: Hooks) -> None:
+    hooks.answers["/see"] = lambda _request: {"allowed": True}
+    await ok(api, "create", "-f", "-", stdin=configuration(hooks, "/see"))
+    maps, head = "/api/v1/namespaces/default/configmaps", {"apiVersion": "meta.k8s.io/v1"}
+    async with api.session() as http:
+        async with http.post(f"{maps}?dryRun=All&fieldManager=me&fieldValidation=Strict", json={"metadata": {"name": "a"}}):
+            wanted = {**head, "kind": "CreateOptions", "dryRun": ["All"], "fieldManager": "me", "fieldValidation": "Strict"}
+            assert hooks.asked["/see"][-1]["options"] == wanted
+        async with http.post(maps, json={"metadata": {"name": "a"}}) as answer:
+            uid = (await answer.json())["metadata"]["uid"]
+            assert hooks.asked["/see"][-1]["options"] == {**head, "kind": "CreateOptions"}
+        said = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        async with http.delete(f"{maps}/a", json=said) as answer:
+            assert answer.status == 200 and hooks.asked["/see"][-1]["options"] == {**head, "kind": "DeleteOptions", **said}
 
 
 async def test_a_dry_run_reaches_only_webhooks_that_are_free_of_side_effects(api: ApiServer, hooks: Hooks) -> None:
@@ -314,7 +347,8 @@ async def test_a_service_is_called_through_the_minion_of_its_pod(tmp_path: Path,
         await minions.create(api, "services", {"metadata": {"name": "other"}, "spec": {"ports": [{"name": "s", "port": 443}]}})
         await minions.create(api, "endpoints", {"metadata": {"name": "other"}, "subsets": [subset]})
         await ok(api, "apply", "-f", "-", stdin=configured)
-        assert "certificate verify failed" in await refused(api, "create", "configmap", "a"), "the certificate is another Service's"
+        said = await refused(api, "create", "configmap", "a")
+        assert "x509: certificate is not valid for other.default.svc" in said, "the certificate is another Service's"
 
 
 async def test_who_asks_for_an_answer_within_a_time_gets_one_and_the_write_still_happens(api: ApiServer, hooks: Hooks) -> None:

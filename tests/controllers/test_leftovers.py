@@ -61,11 +61,14 @@ def test_the_oldest_finished_pods_go_when_there_are_too_many(picture):
 
 
 def test_events_go_after_their_hour_and_only_then(picture):
-    def told(name, age_s):
-        picture.put({"kind": "Event", "metadata": {"name": name}, "lastTimestamp": rfc3339(picture.clock.wall() - age_s)})
+    def told(name, age_s, made_s=None):
+        before = [rfc3339(picture.clock.wall() - seconds) for seconds in (age_s if made_s is None else made_s, age_s)]
+        picture.put({"kind": "Event", "metadata": {"name": name, "creationTimestamp": before[0]}, "lastTimestamp": before[1]})
 
     told("old", 3601)
     told("new", 3599)
+    told("of-long-ago", 99_999, made_s=60)
+    told("told-again", 60, made_s=99_999)
     assert picture.dirty["pod-garbage-collector"] == ["events"], "once: from then on it looks again by itself"
     plan = picture.plan("events")
     assert deleted(plan) == ["default/old"]

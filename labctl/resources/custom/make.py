@@ -41,7 +41,7 @@ def _conversion(
     said = definition.spec.conversion
     if said.strategy != "Webhook" or said.webhook is None:
         return ByName(nodes, since_revision)
-    return ByWebhook(nodes, since_revision, webhooks, msgspec.json.decode(said.webhook).get("clientConfig") or {})
+    return ByWebhook(nodes, since_revision, webhooks, msgspec.json.decode(said.webhook))
 
 
 def _kind(definition: CustomResourceDefinition, version: Version, node: Node, conversion: ByName | ByWebhook) -> Kind:

@@ -18,6 +18,7 @@ from labctl.resources import encoding, failures, fields
 from labctl.resources.admission import Attributes, ask
 from labctl.resources.kind import Kind, Object
 from labctl.resources.service import SYSTEM, DeleteOptions, ListOptions, ListResult, User, WriteResult
+from labctl.resources.verbs import versions
 from labctl.resources.verbs.context import Context
 from labctl.resources.verbs.read import list_
 from labctl.resources.verbs.write import can_be_removed, committed
@@ -40,19 +41,32 @@ async def delete(
     async with ctx.turn(key):
         for _ in range(ctx.settings.write_attempts):
             entry = ctx.existing(kind, namespace, name)
-            old = encoding.decoded(entry)
+            old = await _shown(kind, entry, user)
             _check_preconditions(kind, name, old, options)
             steps = (*ctx.admission.mutating(kind, "delete"), *ctx.admission.validating(kind, "delete"))
             said = await ask(steps, Attributes(user, "delete", kind, old, None, options)) if steps and not admitted else ()
-            new = encoding.decoded(entry)
+            stored, new = encoding.decoded(entry), encoding.decoded(entry)
             _mark(ctx, kind, new, options)
-            if new == old and not can_be_removed(new):
+            if new == stored and not can_be_removed(new):
                 return WriteResult(entry, warnings=said)
             try:
                 return msgspec.structs.replace(await _commit(ctx, kind, entry, new, options), warnings=said)
             except Conflict as first:
                 await ctx.store.wait_finished(first.at)
     raise failures.conflict(kind, name)
+
+
+async def _shown(kind: Kind, entry: Entry, user: User) -> Object:
+    """Return the object in the version of the request, which is what webhooks and policies judge.
+
+    Who can't see an object in that version can't delete it, as in Kubernetes. Controllers delete what is stored, whether or not it can be converted.
+    """
+    try:
+        return encoding.decoded(await versions.convert_entry(kind, entry))
+    except ApiError:
+        if user is not SYSTEM:
+            raise
+        return encoding.decoded(entry)
 
 
 async def _commit(ctx: Context, kind: Kind, entry: Entry, new: Object, options: DeleteOptions) -> WriteResult:

@@ -7,6 +7,7 @@ answer is 410 with another token, with which the list goes on at the current rev
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 
 import msgspec
 
@@ -55,6 +56,7 @@ def list_(ctx: Context, kind: Kind, namespace: str, options: ListOptions) -> Lis
 
 def _where(ctx: Context, options: ListOptions, prefix: str) -> tuple[int, str, int]:
     """Returns the revision to read at (0: the current one), the key after which to go on, and the revision to put into the answer."""
+    _check_options(options)
     revision = revision_of(options.resource_version)
     if options.continue_token:
         if revision:
@@ -62,7 +64,6 @@ def _where(ctx: Context, options: ListOptions, prefix: str) -> tuple[int, str, i
         token = _token(options.continue_token)
         at = 0 if token.rv == _NOW else token.rv
         return at, prefix + token.start, at or ctx.store.revision
-    _check_match(options, revision)
     if revision > ctx.store.revision:
         raise failures.too_large(revision, ctx.store.revision)
     exact = options.resource_version_match == "Exact" or (revision and options.limit and not options.resource_version_match)
@@ -114,17 +115,24 @@ def revision_of(text: str) -> int:
     return int(text)
 
 
-def _check_match(options: ListOptions, revision: int) -> None:
+def _check_options(options: ListOptions) -> None:
+    """Checks what of a list's options may go together. Raises 422 with all that is wrong."""
     wanted, path = options.resource_version_match, "resourceVersionMatch"
-    if not wanted:
-        return
-    if not options.resource_version:
-        raise list_options_invalid(fields.forbidden(path, "resourceVersionMatch is forbidden unless resourceVersion is provided"))
-    if wanted not in ("Exact", "NotOlderThan"):
-        raise list_options_invalid(fields.not_supported(path, wanted, ("Exact", "NotOlderThan", "")))
-    if wanted == "Exact" and revision == 0:
-        raise list_options_invalid(fields.forbidden(path, 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'))
+    errors: list[FieldError] = []
+    if wanted:
+        if not options.resource_version:
+            errors.append(fields.forbidden(path, "resourceVersionMatch is forbidden unless resourceVersion is provided"))
+        if options.continue_token:
+            errors.append(fields.forbidden(path, "resourceVersionMatch is forbidden when continue is provided"))
+        if wanted not in ("Exact", "NotOlderThan"):
+            errors.append(fields.not_supported(path, wanted, ("Exact", "NotOlderThan", "")))
+        if wanted == "Exact" and options.resource_version == "0":
+            errors.append(fields.forbidden(path, 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'))
+    if options.initial_events:
+        errors.append(fields.forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"))
+    if errors:
+        raise list_options_invalid(errors)
 
 
-def list_options_invalid(error: FieldError) -> ApiError:
-    return failures.invalid_of("ListOptions", "meta.k8s.io", "", [error])
+def list_options_invalid(errors: Sequence[FieldError]) -> ApiError:
+    return failures.invalid_of("ListOptions", "meta.k8s.io", "", errors)

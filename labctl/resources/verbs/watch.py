@@ -16,7 +16,7 @@ import msgspec
 
 from labctl.errors import ApiError, Compacted, Lagging, StoreError
 from labctl.resources import failures, fields
-from labctl.resources.kind import Kind
+from labctl.resources.kind import FieldError, Kind
 from labctl.resources.service import ListOptions, WatchEvent
 from labctl.resources.verbs.context import Context
 from labctl.resources.verbs.match import matcher
@@ -192,12 +192,15 @@ def _with(event: WatchEvent, entry: Entry) -> WatchEvent:
 def _check(options: ListOptions, initial: bool | None) -> None:
     """Checks that sendInitialEvents and resourceVersionMatch are used together. Raises 422."""
     wanted, path = options.resource_version_match, "resourceVersionMatch"
-    if initial is None:
-        if wanted:
-            raise list_options_invalid(
-                fields.forbidden(path, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
-            )
-        return
-    if wanted != "NotOlderThan":
-        why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-        raise list_options_invalid(fields.forbidden(path, why))
+    errors: list[FieldError] = []
+    if initial is not None and wanted != "NotOlderThan":
+        errors.append(fields.forbidden(path, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
+    if wanted:
+        if initial is None:
+            errors.append(fields.forbidden(path, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"))
+        if wanted != "NotOlderThan":
+            errors.append(fields.not_supported(path, wanted, ("NotOlderThan",)))
+        if options.continue_token:
+            errors.append(fields.forbidden(path, "resourceVersionMatch is forbidden when continue is provided"))
+    if errors:
+        raise list_options_invalid(errors)

@@ -1,0 +1,234 @@
+"""Conversion webhooks as operators ship them: three versions of a kind, a certificate that comes later, answers of every wrong sort, deletions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.client.hooks import Hooks
+from tests.client.test_admission import configuration
+from tests.client.test_kubectl import ok, refused
+from tests.inprocess import ApiServer
+
+GROUP = "shop.example.com"
+HERE = f"/apis/{GROUP}/v1/namespaces/default/gadgets"
+FAILED = f"conversion webhook for {GROUP}/v1alpha1, Kind=Gadget"
+Change = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[ApiServer]:
+    async with ApiServer.running(tmp_path, controllers=True) as running:
+        yield running
+
+
+def version(name: str, *, stored: bool) -> dict[str, Any]:
+    """A version whose `size` is called `width` from v1 on."""
+    size = {"width" if name == "v1" else "size": {"type": "integer"}, "replicas": {"type": "integer"}}
+    properties = {"spec": {"type": "object", "properties": size}, "status": {"type": "object", "properties": {"phase": {"type": "string"}}}}
+    schema = {"openAPIV3Schema": {"type": "object", "properties": properties}}
+    return {"name": name, "served": True, "storage": stored, "schema": schema, "subresources": {"status": {}}}
+
+
+def gadgets(hooks: Hooks, reviews: tuple[str, ...] = ("v1",), stored: str = "v1alpha1", **client: Any) -> dict[str, Any]:
+    versions = [version(name, stored=name == stored) for name in ("v1alpha1", "v1beta1", "v1")]
+    webhook = {"clientConfig": client or hooks.client("/convert"), "conversionReviewVersions": list(reviews)}
+    names = {"plural": "gadgets", "kind": "Gadget"}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"gadgets.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": names,
+            "versions": versions,
+            "conversion": {"strategy": "Webhook", "webhook": webhook},
+        },
+    }
+
+
+def gadget(name: str = "g", version: str = "v1alpha1", **metadata: Any) -> dict[str, Any]:
+    spec = {"width" if version == "v1" else "size": 3}
+    return {"apiVersion": f"{GROUP}/{version}", "kind": "Gadget", "metadata": {"name": name, **metadata}, "spec": spec}
+
+
+def converted(request: dict[str, Any]) -> dict[str, Any]:
+    objects = json.loads(json.dumps(request["objects"]))
+    for obj in objects:
+        obj["apiVersion"] = request["desiredAPIVersion"]
+        old, new = ("size", "width") if obj["apiVersion"].endswith("/v1") else ("width", "size")
+        if old in obj["spec"]:
+            obj["spec"][new] = obj["spec"].pop(old)
+    return {"result": {"status": "Success"}, "convertedObjects": objects}
+
+
+def spoilt(change: Change) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """An answer that is right but for what `change` makes of it."""
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        response = converted(request)
+        change(response)
+        return response
+
+    return answer
+
+
+DOWN = spoilt(lambda response: response.update(result={"status": "Failure", "message": "down"}))
+
+
+def first(response: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = response["convertedObjects"][0]
+    return found
+
+
+async def defined(api: ApiServer, hooks: Hooks, **how: Any) -> None:
+    hooks.answers["/convert"] = converted
+    await ok(api, "create", "-f", "-", stdin=gadgets(hooks, **how))
+    await ok(api, "wait", "--for=condition=Established", f"crd/gadgets.{GROUP}", "--timeout=5s")
+    await ok(api, "create", "-f", "-", stdin=gadget())
+
+
+async def error(api: ApiServer, path: str = f"{HERE}/g") -> dict[str, Any]:
+    async with api.session() as http, http.get(path) as answer:
+        assert answer.status == 500
+        said: dict[str, Any] = await answer.json()
+        return said
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda r: r.update(uid="other"), 'failed: expected response.uid="'),
+        (lambda r: r.update(result={"status": "Failure", "message": "no way"}), "failed: no way"),
+        (lambda r: r.update(result={"status": "Failure"}), "failed: response.result.status was 'Failure', not 'Success'"),
+        (lambda r: r.pop("result"), "failed: response.result.status was '', not 'Success'"),
+        (lambda r: r["convertedObjects"].clear(), "returned 0 objects, expected 1"),
+        (lambda r: r.update(convertedObjects=None), "returned 0 objects, expected 1"),
+        (
+            lambda r: first(r).update(apiVersion=f"{GROUP}/v7"),
+            f"returned invalid object at index 0: invalid groupVersion (expected {GROUP}/v1, received {GROUP}/v7)",
+        ),
+        (lambda r: first(r).update(kind="Other"), "returned invalid object at index 0: invalid kind (expected Gadget, received Other)"),
+        (lambda r: first(r)["metadata"].update(name="other"), "returned invalid object: must have the same name: g != other"),
+        (
+            lambda r: first(r)["metadata"].update(namespace="other"),
+            "returned invalid object: must have the same namespace: default != other",
+        ),
+        (lambda r: first(r)["metadata"].update(uid="other"), "returned invalid object: must have the same UID: "),
+        (lambda r: first(r).pop("metadata"), "returned invalid object: must have the same name: g != "),
+        (lambda r: first(r)["metadata"].update(labels={"a b": "c"}), 'returned invalid metadata: metadata.labels: Invalid value: "a b": '),
+        (lambda r: first(r)["metadata"].update(labels={"a": 1}), "returned invalid metadata: metadata.labels[a] must be a string"),
+        (lambda r: first(r)["metadata"].update(annotations=["a"]), "returned invalid metadata: invalid metadata.annotations"),
+    ],
+)
+async def test_a_wrong_answer_is_told_in_kubernetes_words(api: ApiServer, hooks: Hooks, change: Change, words: str) -> None:
+    await defined(api, hooks)
+    hooks.answers["/convert"] = spoilt(change)
+    said = await error(api)
+    assert said["message"].startswith(f"{FAILED} {words}") and "reason" not in said
+    assert (await api.kubectl("get", f"gadgets.v1.{GROUP}", "g")).err.startswith(f"Error from server: {FAILED} ")
+    assert "size" in await ok(api, "get", f"gadgets.v1alpha1.{GROUP}", "g", "-o", "yaml"), "who needs no conversion asks nobody"
+
+
+async def test_in_a_list_the_object_that_is_wrong_is_named(api: ApiServer, hooks: Hooks) -> None:
+    await defined(api, hooks)
+    await ok(api, "create", "-f", "-", stdin=gadget("h"))
+    hooks.answers["/convert"] = spoilt(lambda response: response["convertedObjects"][1]["metadata"].update(name="other"))
+    said = await error(api, HERE)
+    assert said["message"] == f"{FAILED} returned invalid converted object at index 1: must have the same name: h != other"
+
+
+async def test_no_answer_at_all(api: ApiServer, hooks: Hooks) -> None:
+    await defined(api, hooks)
+    for answer, words in (
+        (web.json_response({"apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview"}), "failed: no response provided"),
+        (web.json_response({"apiVersion": "v1", "kind": "Foo"}), "failed: expected webhook response of apiextensions.k8s.io/v1, Kind=Con"),
+        (web.Response(status=500, text="oh"), 'failed: an error on the server ("oh") has prevented the request from succeeding'),
+    ):
+        hooks.answers["/convert"] = answer
+        assert (await error(api))["message"].startswith(f"{FAILED} {words}")
+
+
+async def test_a_webhook_is_asked_in_the_first_version_that_is_known(api: ApiServer, hooks: Hooks) -> None:
+    async def old(request: web.Request) -> web.StreamResponse:
+        review = await request.json()
+        assert (review["apiVersion"], review["kind"]) == ("apiextensions.k8s.io/v1beta1", "ConversionReview")
+        return web.json_response({"response": converted(review["request"])})  # it need not say what it is, nor what it answers
+
+    hooks.routes["/convert"] = old
+    await defined(api, hooks, reviews=("v9", "v1beta1", "v1"))
+    assert json.loads(await ok(api, "get", f"gadgets.v1.{GROUP}", "g", "-o", "json"))["spec"] == {"width": 3}
+
+
+async def test_a_bundle_may_come_later(api: ApiServer, hooks: Hooks) -> None:
+    whole = hooks.client("/convert")
+    await defined(api, hooks, url=whole["url"])
+    where = f'{whole["url"]}?timeout=30s": tls: failed to verify certificate: x509: certificate signed by unknown authority'
+    assert (await error(api))["message"] == f'{FAILED} failed: Post "{where}'
+    patch = json.dumps({"spec": {"conversion": {"webhook": {"clientConfig": {"caBundle": whole["caBundle"]}}}}})
+    await ok(api, "patch", "crd", f"gadgets.{GROUP}", "--type=merge", "-p", patch)
+    await ok(api, "wait", f"gadgets.v1.{GROUP}/g", "--for=jsonpath={.spec.width}=3", "--timeout=5s")
+
+
+async def test_labels_and_annotations_are_the_webhooks_and_nothing_else_of_the_metadata(api: ApiServer, hooks: Hooks) -> None:
+    await defined(api, hooks)
+    await ok(api, "label", f"gadgets.v1alpha1.{GROUP}", "g", "old=yes")
+    change = {"labels": {"new": "yes"}, "annotations": {"a/b": "c"}, "finalizers": ["x.y/z"], "resourceVersion": "1", "ownerReferences": []}
+    hooks.answers["/convert"] = spoilt(lambda response: first(response)["metadata"].update(change))
+    metadata = json.loads(await ok(api, "get", f"gadgets.v1.{GROUP}", "g", "-o", "json"))["metadata"]
+    assert (metadata["labels"], metadata["annotations"]) == ({"new": "yes"}, {"a/b": "c"})
+    assert "finalizers" not in metadata and "ownerReferences" not in metadata and metadata["resourceVersion"] != "1"
+
+
+async def test_who_judges_a_deletion_sees_the_version_of_the_request(api: ApiServer, hooks: Hooks) -> None:
+    await defined(api, hooks)
+    hooks.answers["/judge"] = lambda _request: {"allowed": True}
+    rule = {"apiGroups": [GROUP], "apiVersions": ["v1"], "resources": ["gadgets"], "operations": ["DELETE"]}
+    condition = {"name": "wide", "expression": "oldObject.spec.width == 3"}
+    await ok(api, "create", "-f", "-", stdin=configuration(hooks, "/judge", rules=[rule], matchConditions=[condition]))
+    await ok(api, "delete", f"gadgets.v1.{GROUP}", "g")
+    [request] = hooks.asked["/judge"]
+    assert request["kind"]["version"] == "v1" and request["oldObject"]["apiVersion"] == f"{GROUP}/v1"
+    assert request["oldObject"]["spec"] == {"width": 3}
+
+
+async def test_who_cannot_see_an_object_in_a_version_cannot_delete_it_there(api: ApiServer, hooks: Hooks) -> None:
+    await defined(api, hooks)
+    hooks.answers["/convert"] = DOWN
+    for what in (("g",), ("--all",)):
+        assert f"{FAILED} failed: down" in await refused(api, "delete", f"gadgets.v1.{GROUP}", *what)
+    assert await ok(api, "delete", f"gadgets.v1alpha1.{GROUP}", "g") == f'gadget.{GROUP} "g" deleted from default namespace\n'
+
+
+async def test_a_namespace_goes_although_its_objects_cannot_be_converted_any_more(api: ApiServer, hooks: Hooks) -> None:
+    await defined(api, hooks, stored="v1beta1")
+    await ok(api, "create", "namespace", "leaving")
+    await ok(api, "create", "-n", "leaving", "-f", "-", stdin=gadget())
+    await ok(api, "create", "-n", "leaving", "configmap", "beside")
+    change = json.dumps([{"op": "replace", "path": f"/spec/versions/{n}/storage", "value": n == 2} for n in range(3)])
+    await ok(api, "patch", "crd", f"gadgets.{GROUP}", "--type=json", "-p", change)
+    hooks.answers["/convert"] = DOWN
+    await ok(api, "delete", "namespace", "leaving", "--timeout=20s")
+
+
+async def test_objects_are_migrated_by_being_written_and_a_version_is_dropped(api: ApiServer, hooks: Hooks) -> None:
+    await defined(api, hooks)
+    name = f"crd/gadgets.{GROUP}"
+    change = json.dumps([{"op": "replace", "path": f"/spec/versions/{n}/storage", "value": n == 2} for n in range(3)])
+    await ok(api, "patch", name, "--type=json", "-p", change)
+    assert json.loads(await ok(api, "get", name, "-o", "jsonpath={.status.storedVersions}")) == ["v1alpha1", "v1"]
+    drop = json.dumps([{"op": "remove", "path": "/spec/versions/0"}])
+    assert "v1alpha1 was previously a storage version" in await refused(api, "patch", name, "--type=json", "-p", drop)
+    whole = await ok(api, "get", f"gadgets.v1.{GROUP}", "g", "-o", "json")
+    await ok(api, "replace", "-f", "-", stdin=whole)
+    hooks.answers["/convert"] = DOWN  # nobody is asked any more
+    await ok(api, "get", f"gadgets.v1.{GROUP}", "g")
+    await ok(api, "patch", name, "--subresource=status", "--type=merge", "-p", '{"status":{"storedVersions":["v1"]}}')
+    await ok(api, "patch", name, "--type=json", "-p", drop)
+    assert json.loads(await ok(api, "get", f"gadgets.{GROUP}", "g", "-o", "json"))["apiVersion"] == f"{GROUP}/v1"
