@@ -174,7 +174,7 @@ class Decoder(Protocol):
         """Returns the object in a body, and warnings. Raises ApiError 400 if the body is no such object."""
 
     def patched(self, kind: Kind, obj: Object) -> list[str]:
-        """Brings the result of a patch into its stored form, in place, and returns the paths of unknown fields."""
+        """Brings the result of a patch into its stored form, in place, and returns the paths of unknown fields. Raises ValueError if it is no such object."""
 
 
 @dataclass(frozen=True, eq=False)

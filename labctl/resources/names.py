@@ -105,8 +105,11 @@ http_header = _rule(r"[-A-Za-z0-9]+", 0, "a valid HTTP header must consist of al
 
 def path_segment(text: str) -> list[str]:
     """Checks that the text can be a segment of a URL's path."""
-    if text in (".", ".."):
-        return [f"may not be '{text}'"]
+    return [f"may not be '{text}'"] if text in (".", "..") else path_segment_prefix(text)
+
+
+def path_segment_prefix(text: str) -> list[str]:
+    """Checks that the text can begin a segment of a URL's path."""
     return [f"may not contain '{char}'" for char in ("/", "%") if char in text]
 
 

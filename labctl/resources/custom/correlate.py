@@ -1,4 +1,4 @@
-"""Which old value a new one takes the place of: by name in an object, by keys in a list that is a map, by value in a set, and nowhere else."""
+"""Which old value a new one takes the place of: by name in an object, by keys in a list that is a map, and nowhere else."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ ABSENT: Any = object()
 
 def items_before(node: Node, old: Any) -> Callable[[Any], Any]:
     """Return a function that finds a list's item in the old list."""
-    if not isinstance(old, list) or node.list_type not in ("map", "set"):
+    if not isinstance(old, list) or node.list_type != "map":
         return lambda _item: ABSENT
     by_key = {_key(node, item): item for item in old}
     return lambda item: by_key.get(_key(node, item), ABSENT)
 
 
 def _key(node: Node, item: Any) -> bytes:
-    said = {name: item.get(name) for name in node.list_keys} if node.list_type == "map" and isinstance(item, dict) else item
+    said = {name: item.get(name) for name in node.list_keys} if isinstance(item, dict) else item
     return msgspec.json.encode(said, order="sorted")

@@ -11,7 +11,7 @@ import msgspec
 
 from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME, since
-from labctl.resources.custom import jsonpaths
+from labctl.resources.custom import embedded, jsonpaths, listtypes
 from labctl.resources.custom.conversion import ByName, ByWebhook
 from labctl.resources.custom.correlate import ABSENT
 from labctl.resources.custom.decode import CustomDecoder
@@ -129,7 +129,9 @@ _BLOCKING = ("FieldValueNotSupported", "FieldValueRequired", "FieldValueTooLong"
 def _validate(node: Node, new: Object, old: Object | None) -> Sequence[FieldError]:
     """Validate against the schema, then against its rules, which need values of the schema's types."""
     before = ABSENT if old is None else old
-    found = validate(node, new, old=before)
+    found = [*validate(node, new, old=before), *embedded.problems(node, new)]
+    if old is None or not any(listtypes.repeated(node, old)):  # what was twice there before may stay
+        found += listtypes.repeated(node, new)
     if not node.checks:
         return found
     if any(error.type in _BLOCKING for error in found):

@@ -21,7 +21,7 @@ class Node:
 
     __slots__ = (
         "_pattern", "all_of", "any_of", "checked", "checks", "choices", "dear",
-        "default", "embedded", "enum", "exclusive_maximum", "exclusive_minimum", "extra", "fills", "format", "int_or_string", "items", "keep",
+        "default", "embedded", "embeds", "enum", "exclusive_maximum", "exclusive_minimum", "extra", "fills", "format", "int_or_string", "items", "keep", "keyed",
         "list_keys", "list_type", "map_type", "max_items", "max_length", "max_properties", "maximum", "min_items", "min_length", "min_properties", "minimum",
         "multiple_of", "not_", "nullable", "odd",
         "one_of", "pattern_text", "pieces", "properties", "required", "rules", "type", "unique",
@@ -49,7 +49,7 @@ class Node:
         self.items: Node | None = Node(items) if isinstance(items, dict) else None
         self.required: tuple[str, ...] = tuple(said.get("required") or ())
         self.enum: list[Any] | None = said.get("enum") or None
-        self.choices = frozenset(each for each in self.enum or () if isinstance(each, Hashable))
+        self.choices = frozenset((type(each) is bool, each) for each in self.enum or () if isinstance(each, Hashable))
         self.format: str = said.get("format", "")
         self.pattern_text: str = said.get("pattern", "")
         self._pattern: Any = None
@@ -72,6 +72,8 @@ class Node:
         self.dear: bool = self.pieces > _MANY_PIECES or _are_dear(self.rules) or any(child.dear for child in below)
         self.checked: Any = None  # the rules, compiled when the first object is looked at
         self.odd: bool = is_odd(self) or any(child.odd for child in below)
+        self.embeds: bool = self.embedded or any(child.embeds for child in below)  # whole objects here or below: see embedded.py
+        self.keyed: bool = self.list_type in ("map", "set") or any(child.keyed for child in below)  # see listtypes.py
 
     def under(self) -> Iterator[Node]:
         """Yield the nodes of the values inside this one's."""
@@ -86,8 +88,8 @@ class Node:
         return self._pattern
 
     def offers(self, value: Any) -> bool:
-        """Tell whether the value is one of `enum`, which may hold tens of thousands."""
-        return value in self.choices if isinstance(value, Hashable) else value in (self.enum or ())
+        """Tell whether the value is one of `enum`, which may hold tens of thousands. To Python `true` is 1; here it is not."""
+        return (type(value) is bool, value) in self.choices if isinstance(value, Hashable) else value in (self.enum or ())
 
     @property
     def has_default(self) -> bool:

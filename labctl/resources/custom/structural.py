@@ -11,6 +11,7 @@ from copy import deepcopy
 from typing import Any
 
 from labctl.resources import fields
+from labctl.resources.custom import embedded
 from labctl.resources.custom.schema import Node, compiled, prune
 from labctl.resources.custom.validate import validate
 from labctl.resources.kind import FieldError
@@ -206,9 +207,19 @@ def _defaults(path: str, schema: Said) -> Iterator[FieldError]:
         unknown = prune(node, deepcopy(default), root=False) if isinstance(default, (dict, list)) else []
         if unknown:
             yield fields.invalid(f"{path}.default", default, "must not have unknown fields")
-        yield from validate(node, default, f"{path}.default", embedded=False)
+        yield from _default_problems(node, default, f"{path}.default")
     for name, child in (schema.get("properties") or {}).items():
         yield from _defaults(f"{path}.properties[{name}]", child)
     for name in ("additionalProperties", "items"):
         if isinstance(schema.get(name), dict):
             yield from _defaults(f"{path}.{name}", schema[name])
+
+
+def _default_problems(node: Node, default: Any, path: str) -> Iterator[FieldError]:
+    """Check what is said of objects inside of a default, and if that is right the rest."""
+    try:
+        embedded.coerced(node, default := deepcopy(default), path)
+    except embedded.Malformed as error:
+        yield error.error
+        return
+    yield from list(embedded.problems(node, default, path)) or validate(node, default, path)

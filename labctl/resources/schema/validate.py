@@ -87,7 +87,10 @@ def decode_patched(
     """
     unknown: Sequence[str] = ()
     if kind.decoder is not None:
-        unknown = [f'unknown field "{path}"' for path in kind.decoder.patched(kind, obj)]
+        try:
+            unknown = [f'unknown field "{path}"' for path in kind.decoder.patched(kind, obj)]
+        except ValueError as error:
+            raise invalid_patch(patch, str(error), strategic=strategic) from None
     elif not _decode_quickly(type_ := schema.type_of(kind.group, kind.version, kind.kind), obj):
         findings = check(type_, obj)
         if findings.error:

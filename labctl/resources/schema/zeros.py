@@ -43,6 +43,13 @@ def keep_zeros(type_: Type, new: Object, old: Object) -> None:
             _keep_below((type_.item or ANY) if is_map else type_.fields.get(key, ANY), value, old[key])
 
 
+def drop_zeros(type_: Type, obj: Object) -> None:
+    """Removes, in place, the object's own fields whose empty value means the same as an absent one."""
+    zeros = _zeros().get(type_.name, frozenset())
+    for key in [key for key, value in obj.items() if key in zeros and _is_zero(type_.fields.get(key, ANY), value)]:
+        del obj[key]
+
+
 def _keep_below(type_: Type, new: Any, old: Any) -> None:
     """Does the same for two values that differ."""
     if type(new) is not type(old):

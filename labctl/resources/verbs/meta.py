@@ -8,9 +8,8 @@ from typing import Any
 
 from labctl.clock import rfc3339
 from labctl.errors import ApiError
-from labctl.resources import failures, fields, names
+from labctl.resources import failures, fields, names, objectmeta
 from labctl.resources.kind import FieldError, Kind, Object
-from labctl.resources.labels import key_errors
 from labctl.resources.verbs.context import Context
 
 _SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # without vowels, so that no words appear by chance
@@ -126,7 +125,7 @@ def validate(kind: Kind, metadata: dict[str, Any], old: dict[str, Any] | None) -
         if old is None or metadata["annotations"] != old.get("annotations"):
             yield from kind.annotation_rules(metadata["annotations"])
     if "ownerReferences" in metadata:
-        yield from _validate_owners(metadata["ownerReferences"])
+        yield from objectmeta.owners("metadata.ownerReferences", metadata["ownerReferences"])
     if "finalizers" in metadata:
         yield from _validate_finalizers(metadata["finalizers"], old)
         if kind.decoder is None and kind.group not in _ANY_FINALIZER:
@@ -144,26 +143,6 @@ def _validate_name(kind: Kind, metadata: dict[str, Any]) -> Iterator[FieldError]
         yield fields.required("metadata.name", "name or generateName is required")
 
 
-def _validate_owners(owners: list[dict[str, Any]]) -> Iterator[FieldError]:
-    controllers: list[str] = []
-    for owner in owners:
-        for name, why in (
-            ("apiVersion", "version must not be empty"),
-            ("kind", "must not be empty"),
-            ("name", "must not be empty"),
-            ("uid", "must not be empty"),
-        ):
-            if not owner.get(name):
-                yield fields.invalid(f"metadata.ownerReferences.{name}", owner.get(name, ""), why)
-        if (owner.get("apiVersion"), owner.get("kind")) == ("v1", "Event"):
-            yield fields.invalid("metadata.ownerReferences", owner, "/v1, Kind=Event is disallowed from being an owner")
-        if owner.get("controller"):
-            controllers.append(f"{owner.get('kind', '')}/{owner.get('name', '')}")
-    for other in controllers[1:]:
-        why = f'Only one reference can have Controller set to true. Found "true" in references for {controllers[0]} and {other}'
-        yield fields.invalid("metadata.ownerReferences", owners, why)
-
-
 def _standard_finalizers(finalizers: list[str]) -> Iterator[FieldError]:
     """Finalizers of Kubernetes' own kinds have a domain, but for those that the server itself knows."""
     for index, finalizer in enumerate(finalizers):
@@ -173,10 +152,7 @@ def _standard_finalizers(finalizers: list[str]) -> Iterator[FieldError]:
 
 
 def _validate_finalizers(finalizers: list[str], old: dict[str, Any] | None) -> Iterator[FieldError]:
-    for finalizer in finalizers:
-        yield from names.checked("metadata.finalizers", finalizer, key_errors)
-    if "orphan" in finalizers and "foregroundDeletion" in finalizers:
-        yield fields.invalid("metadata.finalizers", finalizers, "finalizer orphan and foregroundDeletion cannot be both set")
+    yield from objectmeta.finalizers("metadata.finalizers", finalizers)
     if old is not None and "deletionTimestamp" in old:
         before = frozenset(old.get("finalizers", ()))
         added = [finalizer for finalizer in finalizers if finalizer not in before]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from labctl.resources.custom.listtypes import repeated
 from labctl.resources.custom.schema import Node, drop_nulls, fill, prune
 from labctl.resources.custom.structural import problems
 from labctl.resources.custom.validate import validate
@@ -31,7 +32,8 @@ def written(schema: dict[str, Any], value: Any) -> Any:
 
 def told(schema: dict[str, Any], value: Any) -> list[str]:
     assert problems("s", struct(spec=schema)) == []
-    return [f"{error.field}: {error.message}" for error in validate(Node(struct(spec=schema)), {"spec": value})]
+    node, whole = Node(struct(spec=schema)), {"spec": value}
+    return [f"{error.field}: {error.message}" for error in (*validate(node, whole), *repeated(node, whole))]
 
 
 PRUNED = [
@@ -81,6 +83,13 @@ def test_defaults_and_nulls(schema: dict[str, Any], value: Any, filled: Any) -> 
     assert written(schema, value) == filled
 
 
+SET = {"type": "array", "items": TEXT, "x-kubernetes-list-type": "set"}
+BY_ID = {
+    "type": "array",
+    "items": struct(id={**TEXT, "default": "y"}),
+    "x-kubernetes-list-type": "map",
+    "x-kubernetes-list-map-keys": ["id"],
+}
 SAID = [
     ({"x-kubernetes-int-or-string": True, "pattern": "^[0-9]+%$"}, 5, []),
     ({"x-kubernetes-int-or-string": True, "pattern": "^[0-9]+%$"}, "50%", []),
@@ -93,15 +102,66 @@ SAID = [
     (
         {**struct(a=TEXT, b=TEXT), "oneOf": [{"required": ["a"]}, {"required": ["b"]}]},
         {"a": "x", "b": "y"},
-        ['spec: Invalid value: {"a":"x","b":"y"}: "spec" must validate one and only one schema (oneOf). Found multiple valid'],
+        ['<nil>: Invalid value: "": "spec" must validate one and only one schema (oneOf). Found 2 valid alternatives'],
     ),
     (
         {**struct(a=TEXT, b=TEXT), "anyOf": [{"required": ["a"]}, {"required": ["b"]}]},
         {},
-        ['spec: Invalid value: {}: "spec" must validate at least one schema (anyOf)', "spec.a: Required value"],
+        ['<nil>: Invalid value: "": "spec" must validate at least one schema (anyOf)', "spec.a: Required value"],
     ),
-    ({**TEXT, "not": {"enum": ["x"]}}, "x", ['spec: Invalid value: "x": "spec" must not validate the schema (not)']),
-    ({"type": "array", "items": TEXT, "x-kubernetes-list-type": "set"}, ["a", "b", "a"], ['spec[2]: Duplicate value: "a"']),
+    (
+        {**struct(a=TEXT, b=struct(c=TEXT)), "oneOf": [{"required": ["a"]}, {"properties": {"b": {"required": ["c"]}}, "required": ["b"]}]},
+        {"b": {}},
+        ['<nil>: Invalid value: "": "spec" must validate one and only one schema (oneOf). Found none valid', "spec.b.c: Required value"],
+    ),
+    (
+        {**TEXT, "allOf": [{"pattern": "a"}, {"pattern": "b"}]},
+        "b",
+        [
+            "spec: Invalid value: \"b\": spec in body should match 'a'",
+            '<nil>: Invalid value: "": "spec" must validate all the schemas (allOf)',
+        ],
+    ),
+    (
+        {**TEXT, "allOf": [{"pattern": "a"}]},
+        "b",
+        [
+            "spec: Invalid value: \"b\": spec in body should match 'a'",
+            '<nil>: Invalid value: "": "spec" must validate all the schemas (allOf). None validated',
+        ],
+    ),
+    (
+        {**TEXT, "enum": ["x", "y"]},
+        5,
+        [
+            'spec: Invalid value: "integer": spec in body must be of type string: "integer"',
+            'spec: Unsupported value: 5: supported values: "x", "y"',
+        ],
+    ),
+    ({**TEXT, "enum": ["x"], "nullable": True}, None, ['spec: Unsupported value: "null": supported values: "x"']),
+    ({**TEXT, "format": "date"}, 5, ['spec: Invalid value: "int64": spec in body must be of type date: "int64"']),
+    ({**TEXT, "format": "date"}, [], []),
+    ({**TEXT, "format": "unheard-of"}, 5, ['spec: Invalid value: "integer": spec in body must be of type string: "integer"']),
+    ({"x-kubernetes-preserve-unknown-fields": True, "enum": [1]}, True, ['spec: Unsupported value: true: supported values: "1"']),
+    ({"type": "integer", "enum": [1, 2]}, 3, ['spec: Unsupported value: 3: supported values: "1", "2"']),
+    ({**TEXT, "maxLength": 2, "pattern": "^x"}, "abc", ["spec: Too long: may not be more than 2 bytes"]),
+    (
+        {**struct(a=TEXT), "minProperties": 2, "required": ["b"]},
+        {"a": 5},
+        ["spec: Invalid value: 1: spec in body should have at least 2 properties"],
+    ),
+    (
+        {"type": "array", "items": TEXT, "minItems": 2},
+        [5],
+        [
+            'spec[0]: Invalid value: "integer": spec[0] in body must be of type string: "integer"',
+            "spec: Invalid value: 1: spec in body should have at least 2 items",
+        ],
+    ),
+    ({**TEXT, "not": {"enum": ["x"]}}, "x", ['<nil>: Invalid value: "": "spec" must not validate the schema (not)']),
+    ({"type": "array", "items": TEXT, "x-kubernetes-list-type": "set"}, ["a", "b", "a", "a"], ['spec[2]: Duplicate value: "a"']),
+    ({"type": "object", "additionalProperties": SET}, {"k": ["a", "a"]}, ['spec[k][1]: Duplicate value: "a"']),
+    (BY_ID, [{}, {"id": "x"}, {}], ["spec[2]: Duplicate value: {}"]),
     ({"type": "array", "items": TEXT, "x-kubernetes-list-type": "atomic"}, ["a", "a"], []),
     ({"type": "integer", "format": "int32", "maximum": 4294967295}, 4200000000, []),
     ({"type": "integer"}, 2**63, ['spec: Invalid value: "number": spec in body must be of type integer: "number"']),
