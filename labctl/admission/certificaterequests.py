@@ -10,10 +10,10 @@ from __future__ import annotations
 import base64
 
 from labctl.clock import Clock, rfc3339
-from labctl.resources import failures, fields
+from labctl.resources import failures
 from labctl.resources.admission import Attributes, Verb
 from labctl.resources.kind import Object
-from labctl.resources.kinds.certificates_v1.certificatesigningrequest import DECISIONS
+from labctl.resources.kinds.certificates_v1.certificatesigningrequest import DECISIONS, conditions
 from labctl.resources.plurals import POD_SIGNING_REQUESTS, SIGNING_REQUESTS, TRUST_BUNDLES
 from labctl.resources.rbac.holders import Rbac
 from labctl.resources.rbac.matching import Request
@@ -43,10 +43,9 @@ class CertificateRequests:
             self._asked(attributes, new)
         elif old is not None and attributes.subresource == "approval":
             self._may(attributes, old, "approve")
-            self._decided(attributes, new, old)
+            self._decided(new, old)
         elif old is not None and attributes.subresource == "status":
-            self._may(attributes, old, "sign")
-            self._signed(new, old)
+            self._signed(attributes, new, old)
 
     def _asked(self, attributes: Attributes, new: Object) -> None:
         user, spec = attributes.user, new.setdefault("spec", {})
@@ -75,30 +74,31 @@ class CertificateRequests:
         if spec.get("signerName") and (old is None or spec != old["spec"]):
             self._may(attributes, new, "attest")
 
-    def _decided(self, attributes: Attributes, new: Object, old: Object) -> None:
-        conditions = [self._stamped(each) for each in _conditions(new)]
-        types = {each["type"] for each in conditions if each.get("type") in DECISIONS}
-        if len(types) == len(DECISIONS):
-            error = fields.invalid("status.conditions", types and sorted(types), "Approved and Denied conditions are mutually exclusive")
-            raise failures.invalid(attributes.kind, attributes.name, [error])
-        for taken in (each["type"] for each in _conditions(old) if each.get("type") in DECISIONS and each["type"] not in types):
-            error = fields.forbidden("status.conditions", f'updates may not remove a condition of type "{taken}"')
-            raise failures.invalid(attributes.kind, attributes.name, [error])
-        new["status"] = {**old.get("status", {}), "conditions": conditions}
+    def _decided(self, new: Object, old: Object) -> None:
+        """Keep all but the conditions as it was."""
+        new["status"] = {**old.get("status", {}), "conditions": self._stamped(conditions(new), conditions(old))}
 
-    def _signed(self, new: Object, old: Object) -> None:
-        status = new.setdefault("status", {})
-        kept = [each for each in _conditions(old) if each.get("type") in DECISIONS]
-        status["conditions"] = [*kept, *(self._stamped(each) for each in _conditions(new) if each.get("type") not in DECISIONS)]
+    def _signed(self, attributes: Attributes, new: Object, old: Object) -> None:
+        """Keep the decisions as they were, if they are still there; validation refuses other ones. Who changes nothing needs no right."""
+        said, before = conditions(new), conditions(old)
+        for type_ in DECISIONS:
+            places = [index for index, each in enumerate(said) if each.get("type") == type_]
+            kept = [each for each in before if each.get("type") == type_]
+            if len(places) == len(kept):
+                for index, condition in zip(places, kept, strict=True):
+                    said[index] = condition
+        new.setdefault("status", {})["conditions"] = self._stamped(said, before)
+        if any((new["status"].get(part) or None) != (old.get("status", {}).get(part) or None) for part in ("certificate", "conditions")):
+            self._may(attributes, old, "sign")
 
-    def _stamped(self, condition: Object) -> Object:
+    def _stamped(self, said: list[Object], before: list[Object]) -> list[Object]:
+        """Return the conditions with the times that their author left out: now, or since when this type has had this status."""
         now = rfc3339(self._clock.wall())
-        return {"lastUpdateTime": now, "lastTransitionTime": now, **{key: value for key, value in condition.items() if value}}
-
-
-def _conditions(obj: Object) -> list[Object]:
-    found: list[Object] = obj.get("status", {}).get("conditions") or []
-    return found
+        since = {(each.get("type"), each.get("status")): each.get("lastTransitionTime") or now for each in reversed(before)}
+        told = [{key: value for key, value in each.items() if value} for each in said]
+        return [
+            {"lastUpdateTime": now, "lastTransitionTime": since.get((each.get("type"), each.get("status")), now), **each} for each in told
+        ]
 
 
 def _organizations(text: str) -> list[str]:

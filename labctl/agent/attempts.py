@@ -7,7 +7,7 @@ an ended container backs off lies in its record on the machine.
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from .backoff import should_restart
 from .events import of_pod
@@ -55,8 +55,11 @@ class Attempts:
         for name in [name for name in self.waiting if found.latest(name)]:
             del self.waiting[name]
 
-    async def keep(self, container: Object, policy: str, volumes: Dict[str, str]) -> Optional[Container]:
-        """See to it that the container runs, or ended for good, or waits with a reason. The container, if it was started just now."""
+    async def keep(self, container: Object, policy: str, volumes: Dict[str, str], after: Sequence[Object] = ()) -> Optional[Container]:
+        """See to it that the container runs, or ended for good, or waits with a reason. The container, if it was started just now.
+
+        It is not started while the image of one of those that it comes after is on its way.
+        """
         name = container["name"]
         latest = self._found().latest(name)
         if latest and (latest.state is State.RUNNING or (latest.state is State.EXITED and not self._again(policy, latest))):
@@ -66,6 +69,9 @@ class Attempts:
             return None
         attempt, delay_s = self._next(latest)
         if latest and latest.state is State.EXITED and self._backs_off(name, latest, delay_s):
+            return None
+        if any(each["name"] in self._pulls and self._pulls[each["name"]].under_way for each in after):
+            self.pull(container)
             return None
         return await self._start(container, attempt, delay_s, volumes)
 

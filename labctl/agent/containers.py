@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Collection, Dict, List, Mapping, Sequence, Tuple
 
-from . import quantities, users
+from . import mountmodes, quantities, users
 from .environment import ConfigError, expand
 from .images import Image
 from .runtime.interface import ContainerSpec, Limits, Mount, SandboxSpec
@@ -273,10 +273,11 @@ def mounts_of(
     env: Mapping[str, str],
     message: Tuple[str, str],
     read_only: Collection[str] = (),
+    recursive: bool = True,
 ) -> List[Mount]:
     """Return the container's own mounts, the pod's files where it has none of its own, and its termination message file (source, target).
 
-    `read_only` names volumes that no container may write to. Raises ConfigError.
+    `read_only` names volumes that no container may write to; `recursive`: this machine can keep all below a mount from being written. Raises ConfigError.
     """
     own = []
     for asked in container.get("volumeMounts") or ():
@@ -285,7 +286,8 @@ def mounts_of(
         below = expand(asked.get("subPathExpr") or "", env) or asked.get("subPath") or ""
         if below.startswith("/") or ".." in below.split("/"):
             raise ConfigError(f"subPath {below!r} leaves the volume")
-        own.append(Mount(paths[asked["name"]], asked["mountPath"], bool(asked.get("readOnly")) or asked["name"] in read_only, below=below))
+        ro, all_below = bool(asked.get("readOnly")) or asked["name"] in read_only, mountmodes.is_recursive(asked, recursive)
+        own.append(Mount(paths[asked["name"]], asked["mountPath"], ro, all_below, below=below))
     taken = {os.path.normpath(each.target) for each in own}
     rest = [*files, Mount(message[0], message[1])] if message[0] else list(files)
     return sorted([*own, *(each for each in rest if each.target not in taken)], key=lambda mount: mount.target.count("/"))

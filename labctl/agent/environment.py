@@ -18,7 +18,6 @@ Fetch = Callable[[str, str, str], Awaitable[Optional[Object]]]
 
 _VARIABLE = re.compile(r"\$\$|\$\(([^()]*)\)")
 _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['([^']*)'\]")
-_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 
 
 class ConfigError(Exception):
@@ -114,7 +113,14 @@ async def _from_object(source: Object, namespace: str, fetch: Fetch) -> Dict[str
             return {}
         raise ConfigError(f'{kind[:-1]} "{reference["name"]}" not found')
     prefix = source.get("prefix", "")
-    return {prefix + key: value.decode(errors="replace") for key, value in decoded(found, kind).items() if _NAME.fullmatch(prefix + key)}
+    return {prefix + key: value for key, value in _texts(found, kind).items()}
+
+
+def _texts(found: Object, kind: str) -> Dict[str, str]:
+    """Return what may become variables: every key, by whatever name (KEP-4369), but for a ConfigMap's binary ones."""
+    if kind == "secrets":
+        return {key: value.decode(errors="replace") for key, value in decoded(found, kind).items()}
+    return dict(found.get("data") or {})
 
 
 async def _value(entry: Object, pod: Object, container: Object, facts: PodFacts, fetch: Fetch, values: Mapping[str, str]) -> Optional[str]:
@@ -154,12 +160,12 @@ async def _key(source: Object, namespace: str, fetch: Fetch) -> Optional[str]:
         if reference.get("optional"):
             return None
         raise ConfigError(f'{kind[:-1]} "{reference["name"]}" not found')
-    keys = decoded(found, kind)
+    keys = _texts(found, kind)
     if reference["key"] not in keys:
         if reference.get("optional"):
             return None
         raise ConfigError(f"couldn't find key {reference['key']} in {title} {namespace}/{reference['name']}")
-    return keys[reference["key"]].decode(errors="replace")
+    return keys[reference["key"]]
 
 
 def of_services(services: List[Object]) -> Dict[str, str]:

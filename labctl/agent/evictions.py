@@ -1,6 +1,7 @@
 """Ends pods that take more of the machine's disk than they may, or than the machine can spare, as the kubelet's eviction manager does.
 
-A pod goes when an emptyDir volume of its has outgrown its `sizeLimit`. When the machine itself runs out of disk (the condition DiskPressure), one pod at a time
+A pod goes when an emptyDir volume of its has outgrown its `sizeLimit`, or when what it wrote, with its logs, is more than its containers' limits of
+ephemeral storage. Critical pods stay. When the machine itself runs out of disk (the condition DiskPressure), one pod at a time
 goes whose end would help: of those with the lowest priority the one that uses most. A disk that others have filled ends no pod that uses little.
 Memory is the kernel's to free: it kills who takes too much. But a volume in memory stays when its container is killed, and holds what others need. So when
 the machine is short of memory (MemoryPressure), the pod goes whose volumes in memory would free enough.
@@ -17,12 +18,15 @@ from typing import Any, Awaitable, Callable, Dict, Iterable, List, Optional, Pro
 
 from . import node, processes, quantities
 from .settings import Settings
-from .titles import pod_title
+from .status import is_sidecar
+from .titles import log_folder, pod_title
 
 Object = Dict[str, Any]
 Measure = Callable[[Sequence[str], bool], Awaitable[Optional[int]]]
 """(folders, whether inodes are counted instead of bytes) -> what they use on their disk; None: it could not be found out."""
 MEASURE_S = 60.0
+CRITICAL_PRIORITY = 2_000_000_000
+"""Pods of this priority, and above, are never evicted by their machine."""
 _PAUSE, _MOST_PAUSE_S = 10, 60.0
 """Between two looks pass so many times the seconds that the first one took, at most so many seconds."""
 _DU = 'exec du "$@" 2>/dev/null'
@@ -35,7 +39,7 @@ class Evictable(Protocol):
 
     @property
     def admitted(self) -> bool: ...
-    def evict(self, message: str) -> None: ...
+    def evict(self, message: str, *, disrupted: bool = False) -> None: ...
 
 
 async def measured(folders: Sequence[str], inodes: bool) -> Optional[int]:
@@ -78,7 +82,7 @@ class Evictions:
             await self._within_limits(worker)
 
     def _admitted(self) -> List[Evictable]:
-        return [each for each in self._pods() if each.admitted]
+        return [each for each in self._pods() if each.admitted and (each.pod["spec"].get("priority") or 0) < CRITICAL_PRIORITY]
 
     async def _within_limits(self, worker: Evictable) -> None:
         for name, limit in _limited(worker.pod):
@@ -86,6 +90,27 @@ class Evictions:
             if used is not None and used > quantities.whole(limit):
                 worker.evict(f'Usage of EmptyDir volume "{name}" exceeds the limit "{limit}". ')
                 return
+        limits = storage_limits(worker.pod)
+        if limits:
+            await self._within_storage(worker, limits)
+
+    async def _within_storage(self, worker: Evictable, limits: Dict[str, str]) -> None:
+        """Look first at the whole pod, and at its containers only if it wrote more than the least of them may."""
+        pod, used = worker.pod, await self._measure(self._own(worker.pod), False)
+        if used is None:
+            return
+        whole = whole_limit(pod)
+        if used > quantities.whole(whole):
+            worker.evict(f"Pod ephemeral local storage usage exceeds the total limit of containers {whole}. ")
+            return
+        for name, limit in limits.items():
+            if used > quantities.whole(limit):
+                of_it = await self._measure(
+                    [*self._there(pod, os.path.join("containers", name, "*", "upper")), *self._logs(pod, name)], False
+                )
+                if of_it is not None and of_it > quantities.whole(limit):
+                    worker.evict(f'Container {name} exceeded its local ephemeral storage limit "{limit}". ')
+                    return
 
     def _relieve_memory(self) -> None:
         missing = self._memory_missing()
@@ -106,7 +131,7 @@ class Evictions:
         if helping:
             _, used, worker = min(helping, key=lambda each: each[:2])
             self._say(f"evicting {pod_title(worker.pod)}: the machine is short of {what}, of which it uses {-used}")
-            worker.evict(f"The node was low on resource: {what}. The pod was using {-used}. ")
+            worker.evict(f"The node was low on resource: {what}. The pod was using {-used}. ", disrupted=True)
 
     def _in_memory(self, pod: Object) -> int:
         """Return the bytes of a pod's volumes in memory."""
@@ -119,13 +144,39 @@ class Evictions:
         return used
 
     def _own(self, pod: Object) -> List[str]:
-        """Return the folders that a pod fills: what its containers wrote, and its emptyDir volumes that are not in memory."""
+        """Return the folders that a pod fills: what its containers wrote and logged, and its emptyDir volumes that are not in memory."""
         names = [each["name"] for each in pod["spec"].get("volumes") or () if _is_on_disk(each)]
-        return self._there(pod, "containers/*/*/upper", "etc", "messages", *(os.path.join("volumes", name) for name in names))
+        written = self._there(pod, "containers/*/*/upper", "etc", "messages", *(os.path.join("volumes", name) for name in names))
+        return [*written, *self._logs(pod)]
+
+    def _logs(self, pod: Object, container: str = "") -> List[str]:
+        """Return the folder of the pod's logs, or of one container's."""
+        folder = os.path.join(self._settings.pod_logs_dir, log_folder(pod), container)
+        return [folder] if os.path.isdir(folder) else []
 
     def _there(self, pod: Object, *below: str) -> List[str]:
         folder = os.path.join(self._settings.state_dir, "pods", pod["metadata"]["uid"])
         return [each for path in below for each in glob.glob(os.path.join(glob.escape(folder), path)) if os.path.isdir(each)]
+
+
+def storage_limits(pod: Object) -> Dict[str, str]:
+    """Return how much each container may write, if it has a limit."""
+    found = ((each["name"], _storage_limit(each)) for each in pod["spec"]["containers"])
+    return {name: limit for name, limit in found if quantities.whole(limit)}
+
+
+def whole_limit(pod: Object) -> str:
+    """Return how much a pod may write, as a quantity: the sum of its containers', or what an init container may before them if that is more."""
+    inits = pod["spec"].get("initContainers") or ()
+    together = [*pod["spec"]["containers"], *(each for each in inits if is_sidecar(each))]
+    limits = [limit for limit in map(_storage_limit, together) if limit]
+    alone = [limit for limit in (_storage_limit(each) for each in inits if not is_sidecar(each)) if limit]
+    summed = limits[0] if len(limits) == 1 else quantities.summed(limits)
+    return max([summed, *alone], key=quantities.whole)
+
+
+def _storage_limit(container: Object) -> str:
+    return str(((container.get("resources") or {}).get("limits") or {}).get("ephemeral-storage") or "")
 
 
 def _limited(pod: Object) -> List[Tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import re
 import threading
@@ -12,6 +13,7 @@ from typing import Callable, List, Optional
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
 MNT_DETACH = 2
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = 0x00020000, 0x04000000, 0x08000000, 0x20000000, 0x40000000
+_MOUNT_SETATTR = 442  # on every architecture
 M_ARENA_MAX, M_TRIM_THRESHOLD = -8, -1
 
 _ESCAPED = re.compile(rb"\\([0-7]{3})")  # blanks, newlines and backslashes in /proc/self/mounts
@@ -31,6 +33,12 @@ def _bytes(text: Optional[str]) -> Optional[bytes]:
 
 def mount(source: str, target: str, kind: Optional[str] = None, flags: int = 0, data: Optional[str] = None) -> None:
     _check(_libc.mount(_bytes(source), _bytes(target), _bytes(kind), ctypes.c_ulong(flags), _bytes(data)), target)
+
+
+def has_mount_setattr() -> bool:
+    """Tell whether the kernel can change a mount and all below it in one step (mount_setattr, Linux 5.12)."""
+    _libc.syscall(_MOUNT_SETATTR, -1, b"", 0, None, 0)
+    return ctypes.get_errno() != errno.ENOSYS
 
 
 def unmount(target: str) -> None:

@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-from . import client, facts
+from . import client, facts, linux
 from .cgroups import Cgroups
 from .client import Api, Delays, Refused
 from .http import Unreachable
@@ -190,6 +190,8 @@ class NodeKeeper:
             "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
             "images": self._images(),
             "nodeInfo": self._info,
+            "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": linux.has_mount_setattr(), "userNamespaces": False}}],
+            "features": {"supplementalGroupsPolicy": True},
         }
 
     async def report(self, always: bool = False) -> None:
@@ -302,4 +304,7 @@ def _shape(status: Object) -> Object:
     told = [
         (each["type"], each["status"], each.get("reason")) for each in status.get("conditions") or () if each["type"] in (*_CALM, "Ready")
     ]
-    return {**{key: status.get(key) for key in ("addresses", "allocatable", "capacity", "images", "nodeInfo")}, "conditions": sorted(told)}
+    return {
+        **{key: status.get(key) for key in ("addresses", "allocatable", "capacity", "features", "images", "nodeInfo", "runtimeHandlers")},
+        "conditions": sorted(told),
+    }

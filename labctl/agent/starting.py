@@ -48,6 +48,11 @@ class ImagePull:
         self.again_at = 0.0
         self.waiting: Tuple[str, str] = ("ContainerCreating", "")
 
+    @property
+    def under_way(self) -> bool:
+        """Tell whether it was begun, and nobody has seen yet what became of it."""
+        return self._task is not None
+
     def begin(self) -> None:
         """Start the pull, unless it is under way, done, or not yet due again."""
         if self._task is None and time.monotonic() >= self.again_at:
@@ -135,6 +140,7 @@ async def start(
             env,
             (message, container.get("terminationMessagePath") or containers.MESSAGE_PATH),
             volumes.read_only(pod),
+            tools.recursive_read_only,
         )
         spec = containers.container_spec(
             pod,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from . import isolation
+from . import isolation, mountmodes
 from .backoff import matches, should_restart
 from .runtime.interface import Container, Pod, State
 from .runtime.records import LOST_REASON, REFUSED_REASON
@@ -37,11 +37,13 @@ class Seen:
     leaving: bool = False  # being deleted: no container is started again
     ended: bool = False  # nothing of it runs any more, and nothing ever will
     failed: Optional[Tuple[str, str]] = None  # reason, message: the whole pod has failed
+    disrupted: bool = False  # it failed because this machine needs what it has: it did nothing wrong (KEP-3329)
     volumes_ready: bool = True
     resources: Mapping[str, Object] = field(default_factory=dict)  # container, "" for the pod itself -> allocatedResources, resources
     resizing: Sequence[Tuple[str, str, str]] = ()  # type, reason, message of conditions that are there only while they are true
     seen_s: float = 0.0  # when this agent first saw the pod
     network_anew: bool = False  # it was made since its rules were said to be in force
+    recursive_read_only: bool = True  # this machine can keep all below a mount from being written
     restarting: Optional[Tuple[bool, str, str]] = None  # whether all containers end to begin again, why; None: never so in this pod
 
 
@@ -104,12 +106,16 @@ def _statuses(pod: Object, found: Pod, seen: Seen, now_s: float) -> Tuple[List[O
     """Return the statuses of init containers and of containers, and whether the pod is initialized."""
     spec, before = pod["spec"], pod.get("status") or {}
     inits = [_container(each, found, seen, before, now_s, init=True) for each in spec.get("initContainers") or ()]
-    begun = has_begun(pod, found) or before.get("phase") in TERMINAL
+    begun = has_begun(pod, found) or (before.get("phase") in TERMINAL and _was_initialized(before))  # what it had is gone by now
     initialized = all(
         _init_done(each, status, found.latest(each["name"]), begun)
         for each, status in zip(spec.get("initContainers") or (), inits)  # noqa: B905 - Python 3.9
     )
     return inits, [_container(each, found, seen, before, now_s, initialized=initialized) for each in spec["containers"]], initialized
+
+
+def _was_initialized(before: Object) -> bool:
+    return any(each["type"] == "Initialized" and each["status"] == "True" for each in before.get("conditions") or ())
 
 
 def _phase(pod: Object, found: Pod, seen: Seen, inits: List[Object], mains: List[Object], initialized: bool) -> str:
@@ -186,6 +192,8 @@ def _container(spec: Object, found: Pod, seen: Seen, before: Object, now_s: floa
         "state": {},
         **seen.resources.get(name, {}),
     }
+    if spec.get("volumeMounts"):
+        status["volumeMounts"] = mountmodes.told(spec, seen.recursive_read_only)
     waiting = seen.waiting.get(name)
     if latest is None:
         if not initialized and not init and (not waiting or waiting[0] == "ContainerCreating"):
@@ -309,6 +317,8 @@ def _conditions(
         wanted.append((isolation.NETWORK_READY, fenced))
     if seen.restarting is not None:
         wanted.append((RESTARTING, (False, "PodCompleted", "") if over else seen.restarting))
+    if seen.failed and seen.disrupted:
+        wanted.append(("DisruptionTarget", (True, "TerminationByKubelet", seen.failed[1])))
     wanted += [(kind, (True, reason, message)) for kind, reason, message in seen.resizing]
     there = {each["type"] for each in before.get("conditions") or ()} - {kind for kind, _ in wanted}
     over_now = [{"type": kind, "$patch": "delete"} for kind in RESIZING if kind in there]

@@ -15,3 +15,9 @@ def pod_title(pod: Object) -> str:
     """Return a pod's name as the kubelet's messages have it: nginx_default(uid)."""
     meta = pod["metadata"]
     return f"{meta['name']}_{meta['namespace']}({meta['uid']})"
+
+
+def log_folder(pod: Dict[str, Any]) -> str:
+    """Return the name of the folder with the pod's logs, below that of all pods."""
+    meta = pod["metadata"]
+    return f"{meta['namespace']}_{meta['name']}_{meta['uid']}"

@@ -8,13 +8,14 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
-from . import trust
+from . import linux, trust
 from .backoff import Backoff
 from .client import Api, Refused
 from .events import Recorder
 from .images import Images
 from .runtime.interface import Runtime
 from .settings import Settings
+from .titles import log_folder
 from .tokens import Tokens
 from .volumes import Sources
 
@@ -35,6 +36,7 @@ class Tools:
     host_ip: str = ""
     allocatable: Mapping[str, str] = field(default_factory=dict)
     memory_bytes: int = 0  # of the whole machine
+    recursive_read_only: bool = field(default_factory=linux.has_mount_setattr)
     taken: Dict[str, Dict[str, int]] = field(default_factory=dict)  # by pod: what it was given (thousandths of "cpu", bytes of "memory")
     _certificates: Dict[str, Tuple[float, Object]] = field(default_factory=dict)  # by namespace: when it was read, and the ConfigMap
 
@@ -50,8 +52,7 @@ class Tools:
         return os.path.join(self.settings.state_dir, "pods", uid)
 
     def logs_dir(self, pod: Object) -> str:
-        meta = pod["metadata"]
-        return os.path.join(self.settings.pod_logs_dir, f"{meta['namespace']}_{meta['name']}_{meta['uid']}")
+        return os.path.join(self.settings.pod_logs_dir, log_folder(pod))
 
     async def fetch(self, kind: str, namespace: str, name: str) -> Optional[Object]:
         """Return an object of the core API that a pod uses, or None if there is none. The volume of a claim has no namespace."""

@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import time
 import traceback
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from . import containers, history, isolation, stopping
 from .attempts import Attempts
@@ -64,6 +64,7 @@ class PodWorker:
         self._confirmed = confirmed
         self._deleted = False  # the API's object is gone: no grace, nobody to report to
         self._failed: Optional[Tuple[str, str]] = None  # reason and message, once it was ended here for good
+        self._disrupted = False  # it was ended because the machine is short of something
         self._refused = refused  # reason and message, if this node does not take it
         self._leaving: Optional[stopping.Deadline] = None
         self._ended = False  # of a pod that is leaving: nothing of it runs any more
@@ -193,10 +194,12 @@ class PodWorker:
             leaving,
             self._ended,
             failed,
+            self._disrupted,
             opened,
             *told,
             self._seen_s,
             self._network_anew,
+            self._tools.recursive_read_only,
             self._restarting.condition(found),
         )
 
@@ -231,9 +234,10 @@ class PodWorker:
         self._fail("Normal", *DEADLINE_EXCEEDED)
         return True
 
-    def evict(self, message: str) -> None:
-        """End the pod for good, at once, because it takes what others need."""
+    def evict(self, message: str, *, disrupted: bool = False) -> None:
+        """End the pod for good, at once: it took more than it may, or (`disrupted`) the machine needs what it has."""
         if not self._failed and not self._leaving and self.admitted:
+            self._disrupted = disrupted
             self._fail("Warning", EVICTED, message)
             self.wake()
 
@@ -273,8 +277,11 @@ class PodWorker:
                 container, "Never", self._mounting.paths or {}
             )  # before the others, so that one can look into a start that fails
         if await self._initialized(found):
-            for container in self._resizing.given()["spec"]["containers"]:
-                await self._keep(container, restart_policy(self.pod, container, exit_code_of(found.latest(container["name"]))))
+            mains = self._resizing.given()["spec"]["containers"]
+            for number, container in enumerate(mains):
+                await self._keep(
+                    container, restart_policy(self.pod, container, exit_code_of(found.latest(container["name"]))), mains[:number]
+                )
         await self._resizing.apply(self._found(), lambda *what: self._aside(self._stop_one(*what)))
         found = self._found()
         self._health.watch(self._specs(), found, self._reported())
@@ -341,9 +348,9 @@ class PodWorker:
             return "Always"
         return "Never" if restart_policy(self.pod, container, exit_code_of(latest)) == "Never" else "OnFailure"
 
-    async def _keep(self, container: Object, policy: str) -> None:
-        """Keep one container as it should be: running, or ended for good, or waiting with a reason."""
-        started = await self._attempts.keep(container, policy, self._mounting.paths or {})
+    async def _keep(self, container: Object, policy: str, after: Sequence[Object] = ()) -> None:
+        """Keep one container as it should be: running, or ended for good, or waiting with a reason. Those of `after` are started before it."""
+        started = await self._attempts.keep(container, policy, self._mounting.paths or {}, after)
         if started is None:
             return
         pod_ip = self._facts(self._found()).pod_ip

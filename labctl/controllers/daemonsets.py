@@ -301,8 +301,5 @@ def _of_node(view: View, seen: Seen) -> Iterable[Key]:
     return [daemon.metadata.key for daemon in view.all(DAEMON_SETS)]
 
 
-def _of_revision(_view: View, seen: Seen) -> Iterator[Key]:
-    for revision in (seen.old, seen.new):
-        owner = revision.metadata.controller if revision is not None else None
-        if owner is not None and owner.kind == "DaemonSet":
-            yield f"{revision.metadata.namespace}/{owner.name}"
+def _of_revision(view: View, seen: Seen) -> Iterator[Key]:
+    return concerned(view, DAEMON_SET, seen)

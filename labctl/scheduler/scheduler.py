@@ -300,7 +300,7 @@ class Scheduler:
         told = condition(pod.status.conditions, "PodScheduled")
         if told and told.status == "False" and told.message == message and pod.status.nominated_node_name == nominated:
             return Plan(again_s=self._settings.flush_s)  # said already
-        status: dict[str, Any] = {"conditions": _with(view, key, _unscheduled(message, view.wall()))}
+        status: dict[str, Any] = {"conditions": _with(view, key, _unscheduled(pod, message, view.wall()))}
         if pod.status.nominated_node_name != nominated:
             status["nominatedNodeName"] = nominated or None
         event = Record(PODS, key, "FailedScheduling", message, "Warning")
@@ -355,13 +355,15 @@ def _offer(node: Node) -> tuple[Any, ...]:
     return node.ready, node.spec.unschedulable, node.spec.taints, node.metadata.labels, status.allocatable, status.capacity
 
 
-def _unscheduled(message: str, wall_s: float) -> dict[str, Any]:
+def _unscheduled(pod: Pod, message: str, wall_s: float) -> dict[str, Any]:
+    observed = {"observedGeneration": pod.metadata.generation} if pod.metadata.generation else {}
     return {
         "type": "PodScheduled",
         "status": "False",
         "reason": "Unschedulable",
         "message": message,
         "lastTransitionTime": rfc3339(wall_s),
+        **observed,
     }
 
 

@@ -11,6 +11,7 @@ from labctl.agent.containers import argv, capabilities, container_spec, limits, 
 from labctl.agent.environment import ConfigError
 from labctl.agent.facts import pids_max
 from labctl.agent.images import Image
+from labctl.agent.mountmodes import told
 from labctl.agent.node import left_to_pods
 from labctl.agent.runtime import oci
 from labctl.agent.runtime.interface import Limits, Mount
@@ -205,6 +206,18 @@ def test_mounts_outer_first_and_the_pods_own_files_give_way():
     assert made[-1] == Mount("/vol", "/a/b/c", True)
     with pytest.raises(ConfigError, match="volume w is not there"):
         mounts_of({"volumeMounts": [{"name": "w", "mountPath": "/"}]}, {}, [], {}, ("", ""))
+
+
+def test_what_is_mounted_below_a_read_only_mount_is_read_only_where_that_is_asked_for_and_possible():
+    def made(mode, possible):
+        container = {"volumeMounts": [{"name": "v", "mountPath": "/v", "readOnly": True, **({"recursiveReadOnly": mode} if mode else {})}]}
+        [mount] = mounts_of(container, {"v": "/vol"}, [], {}, ("", ""), recursive=possible)
+        return mount.recursive, told(container, possible)[0]["recursiveReadOnly"]
+
+    assert [made(mode, True) for mode in ("", "Disabled", "IfPossible", "Enabled")] == [(False, "Disabled")] * 2 + [(True, "Enabled")] * 2
+    assert [made(mode, False) for mode in ("", "Disabled", "IfPossible")] == [(False, "Disabled")] * 3
+    with pytest.raises(ConfigError, match='volume "v" requested recursive read-only mode, but it is not supported by the runtime'):
+        made("Enabled", False)
 
 
 @pytest.mark.parametrize(("text", "number"), [("100m", 1), ("1Gi", 1 << 30), ("1.5k", 1500), ("2e3", 2000), ("", 0), (3, 3)])

@@ -46,7 +46,15 @@ async def test_config_maps_and_secrets_whole_and_by_key():
         envFrom=[{"configMapRef": {"name": "cm"}, "prefix": "P_"}, {"secretRef": {"name": "gone", "optional": True}}],
         env=[{"name": "PW", "valueFrom": {"secretKeyRef": {"name": "s", "key": "pw"}}}],
     )
-    assert env == {"P_a": "1", "P_9bad": "x", "P_bin": "z", "PW": "hush"}
+    assert env == {"P_a": "1", "P_9bad": "x", "PW": "hush"}
+
+
+async def test_keys_become_variables_by_whatever_name_but_for_binary_ones():
+    found = {("configmaps", "cm"): {"data": {"9.a-b": "1"}, "binaryData": {"bin": base64.b64encode(b"z").decode()}}}
+    for prefix in ("", "odd name ", "1"):
+        assert await made(found, envFrom=[{"configMapRef": {"name": "cm"}, "prefix": prefix}]) == {f"{prefix}9.a-b": "1"}
+    with pytest.raises(ConfigError, match="couldn't find key bin in ConfigMap default/cm"):
+        await made(found, env=[{"name": "X", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "bin"}}}])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from labctl.agent import evictions, linux, node
+from labctl.agent import evictions, linux, node, quantities
 from labctl.agent.evictions import Evictions, measured
 from labctl.agent.settings import Settings
 
@@ -29,13 +29,13 @@ class Worker:
         os.makedirs(os.path.join(folder, "pods", name, "containers", "c", "0", "upper"))
         fill(where, written)
 
-    def evict(self, message):
-        self.admitted = False
+    def evict(self, message, *, disrupted=False):
+        self.admitted, self.disrupted = False, disrupted
         self.said.append(message)
 
 
 def looking(folder, *workers, missing=(0, 0), measure=measured, memory_missing=0):
-    settings = Settings("minion-1", "", "", "", "", state_dir=str(folder))
+    settings = Settings("minion-1", "", "", "", "", state_dir=str(folder), pod_logs_dir=str(folder / "logs"))
     return Evictions(settings, lambda: workers, print, measure, lambda _: missing, lambda: memory_missing)
 
 
@@ -61,6 +61,7 @@ async def test_a_full_disk_ends_the_pod_that_matters_least_of_those_whose_end_he
         assert len(evicted) == 1 and "inodes" in str([each.said for each in workers])
     else:
         assert evicted == ([expected] if expected else [])
+    assert all(each.disrupted for each in workers if each.said), "it did nothing wrong"
 
 
 @pytest.mark.root
@@ -109,3 +110,44 @@ def test_pressure_is_what_is_missing(tmp_path, monkeypatch):
     assert node.disk_missing(settings) == (0, 0) and not node.pressures(settings)["DiskPressure"]
     monkeypatch.setattr(node, "DISK_PRESSURE_SHARE", 1.0)
     assert node.disk_missing(settings)[0] > 0 and node.pressures(settings)["DiskPressure"]
+
+
+def bounded(worker, limits, inits=()):
+    def of(name, limit):
+        return {"name": name, "resources": {"limits": {"ephemeral-storage": limit}} if limit else {}}
+
+    worker.pod["spec"]["containers"] = [of(name, limit) for name, limit in limits.items()]
+    worker.pod["spec"]["initContainers"] = [of(f"i{number}", limit) for number, limit in enumerate(inits)]
+    return worker
+
+
+async def test_a_pod_that_writes_more_than_its_containers_may_is_evicted(tmp_path):
+    """Volumes count for the pod, layers and logs for their container as well."""
+    pods = {
+        "volume": bounded(Worker(tmp_path, "volume", 3 * MIB), {"c": "1Mi", "d": "1Mi"}),
+        "layer": bounded(Worker(tmp_path, "layer"), {"c": "1Mi", "d": "9Mi"}),
+        "logs": bounded(Worker(tmp_path, "logs"), {"c": "1Mi", "d": "9Mi"}),
+        "init": bounded(Worker(tmp_path, "init", 3 * MIB), {"c": "1Mi", "d": ""}, inits=["8Mi"]),
+        "other": bounded(Worker(tmp_path, "other"), {"d": "1Mi", "c": "9Mi"}),
+        "free": bounded(Worker(tmp_path, "free", 3 * MIB), {"c": ""}),
+        "critical": bounded(Worker(tmp_path, "critical", 3 * MIB, priority=2_000_001_000), {"c": "1Mi"}),
+    }
+    for name in ("layer", "other"):
+        fill(tmp_path / "pods" / name / "containers" / "c" / "0" / "upper", 2 * MIB)
+    (tmp_path / "logs" / "default_logs_logs" / "c").mkdir(parents=True)
+    fill(tmp_path / "logs" / "default_logs_logs" / "c", 2 * MIB)
+    await looking(tmp_path, *pods.values()).look()
+    one = 'Container c exceeded its local ephemeral storage limit "1Mi". '
+    assert {name: each.said for name, each in pods.items() if each.said} == {
+        "volume": ["Pod ephemeral local storage usage exceeds the total limit of containers 2Mi. "],
+        "layer": [one],
+        "logs": [one],
+    }
+    assert not any(each.disrupted for each in pods.values() if each.said)
+
+
+@pytest.mark.parametrize(
+    ("texts", "total"), [(["1Mi", "1Gi"], "1025Mi"), (["1G", "1G"], "2G"), (["1", "2"], "3"), ([], "0"), (["512Ki", "512Ki"], "1Mi")]
+)
+def test_sums_of_quantities_are_shown_in_their_own_units(texts, total):
+    assert quantities.summed(texts) == total

@@ -53,6 +53,48 @@ def test_a_container_says_by_which_signal_it_is_stopped(asked, said):
     assert (running["stopSignal"], ended["stopSignal"]) == (said, said)
 
 
+def test_a_status_says_how_volumes_are_mounted_from_the_first_moment():
+    the_pod = pod(names=("c", "d"))
+    the_pod["spec"]["containers"][0]["volumeMounts"] = [
+        {"name": "a", "mountPath": "/a", "subPath": "x"},
+        {"name": "b", "mountPath": "/b", "readOnly": True, "recursiveReadOnly": "IfPossible"},
+        {"name": "c", "mountPath": "/c", "readOnly": True},
+    ]
+    wanted = [
+        {"name": "a", "mountPath": "/a"},
+        {"name": "b", "mountPath": "/b", "readOnly": True, "recursiveReadOnly": "Enabled"},
+        {"name": "c", "mountPath": "/c", "readOnly": True, "recursiveReadOnly": "Disabled"},
+    ]
+    for containers in ((), (ran(),), (ran(code=0),)):
+        mounted, plain = status_of(the_pod, *containers)["containerStatuses"]
+        assert mounted["volumeMounts"] == wanted and "volumeMounts" not in plain
+    told = status_of(the_pod, recursive_read_only=False)["containerStatuses"][0]["volumeMounts"]
+    assert [each.get("recursiveReadOnly") for each in told] == [None, "Disabled", "Disabled"]
+
+
+def test_a_pod_whose_init_container_failed_stays_uninitialized_once_it_has_failed():
+    the_pod = pod("Never", names=("c",), inits=("i", "j"))
+    failed = ran("i", code=1)
+    first = status_of(the_pod, failed)
+    assert first["phase"] == "Failed"
+    again = status_of({**the_pod, "status": first}, failed, sandbox=dataclasses.replace(OPEN, ready=False))
+    for status in (first, again):
+        condition = next(each for each in status["conditions"] if each["type"] == "Initialized")
+        assert (condition["status"], condition["reason"], condition["message"]) == (
+            "False",
+            "ContainersNotInitialized",
+            "containers with incomplete status: [i j]",
+        )
+        assert status["containerStatuses"][0]["state"] == {"waiting": {"reason": "PodInitializing"}}
+
+
+def test_a_pod_that_its_machine_could_not_keep_says_that_it_was_disrupted():
+    why = ("Evicted", "The node was low on resource: memory. ")
+    said = conditions(status_of(pod(), ran(code=137), failed=why, disrupted=True, ended=True))
+    assert said["DisruptionTarget"] == ("True", "TerminationByKubelet")
+    assert "DisruptionTarget" not in conditions(status_of(pod(), ran(code=137), failed=why, ended=True))
+
+
 def test_a_running_pod():
     status = status_of(pod(), ran())
     assert (status["phase"], status["podIP"], status["hostIP"], status["podIPs"]) == (

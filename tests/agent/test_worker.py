@@ -28,11 +28,14 @@ class FakeImages:
 
     def __init__(self):
         self.missing, self.reason = {}, "ErrImagePull"
+        self.slow = {}  # an image that is on its way: the event that ends that
 
     def local(self, name):
         return None if name in self.missing else Image(name, "sha256:1", ("/layer",))
 
     async def ensure(self, name, policy):
+        if name in self.slow:
+            await self.slow[name].wait()
         if name in self.missing:
             raise ImageFailure(self.reason, self.missing[name])
         return self.local(name)
@@ -834,3 +837,40 @@ async def test_a_hook_that_takes_the_whole_grace_leaves_a_moment_to_end_unless_t
         await asyncio.wait_for(node.gone.wait(), 8)
         assert (time.monotonic() - began < 1.5) is forced
         assert forced or signals == [signal.SIGTERM, signal.SIGKILL]
+
+
+async def test_containers_start_in_their_order_whenever_their_images_come(tmp_path):
+    the_pod = pod()
+    the_pod["spec"]["containers"] = [
+        {"name": "a", "image": "a:1", "command": ["sleep"], "lifecycle": {"postStart": {"exec": {"command": ["true"]}}}},
+        {"name": "b", "image": "b:1", "command": ["sleep"]},
+    ]
+    node = Node(tmp_path)
+    a = node.images.slow["a:1"] = asyncio.Event()
+    node.see(the_pod)
+    try:
+        await until(lambda: node.status.get("containerStatuses"))
+        await until(lambda: "Pulling" in node.api.reasons() or node.worker._attempts._pulls.keys() >= {"a", "b"})
+        for _ in range(20):
+            node.worker.wake()
+            await asyncio.sleep(0)
+        assert node.container("a") is None and node.container("b") is None, "b waits for a, though its image is here"
+        a.set()
+        await until(lambda: node.container("b"))
+        assert node.container("a").created_s <= node.container("b").created_s
+        assert node.machine.runs[0] == ("a", ("true",)), "a's hook ran before b"
+    finally:
+        await node.stop()
+
+
+async def test_a_container_whose_image_can_not_be_had_holds_up_none_after_it(tmp_path):
+    the_pod = pod()
+    the_pod["spec"]["containers"] = [{"name": name, "image": f"{name}:1", "command": ["sleep"]} for name in ("a", "b")]
+    node = Node(tmp_path, image_backoff_first_s=60.0)
+    node.images.missing["a:1"] = "no such image"
+    node.see(the_pod)
+    try:
+        await until(lambda: node.container("b"))
+        await until(lambda: node.status["containerStatuses"][0]["state"]["waiting"]["reason"] in ("ErrImagePull", "ImagePullBackOff"))
+    finally:
+        await node.stop()

@@ -168,9 +168,10 @@ async def test_who_may_approve(api: ApiServer) -> None:
 async def test_a_decision_stays_and_only_approval_makes_one(api: ApiServer) -> None:
     await make(api, Asked())
     sneaked = {"status": {"conditions": [{"type": "Approved", "status": "True"}]}}
-    for path in (f"{PATH}/r", f"{PATH}/r/status"):
-        code, said = await send(api, "PATCH", path, sneaked)
-        assert code == 200 and not said.get("status", {}).get("conditions"), said
+    code, said = await send(api, "PATCH", f"{PATH}/r", sneaked)
+    assert code == 200 and not said.get("status", {}).get("conditions"), said
+    code, said = await send(api, "PATCH", f"{PATH}/r/status", sneaked)
+    assert code == 422 and 'status.conditions: Forbidden: updates may not add a condition of type "Approved"' in said["message"]
     assert (await api.kubectl("certificate", "deny", "r")).code == 0
     assert "Denied" in (await api.kubectl("get", "csr")).out
     code, said = await send(api, "PATCH", f"{PATH}/r/approval", {"status": {"conditions": []}})
@@ -189,3 +190,56 @@ async def test_approval_may_write_other_conditions_beside_the_decision(api: ApiS
     approved = [*said["status"]["conditions"], {"type": "Approved", "status": "True", "reason": "ByHand"}]
     code, said = await send(api, "PATCH", f"{PATH}/r/approval", {"status": {"conditions": approved}})
     assert code == 200 and [each["type"] for each in said["status"]["conditions"]] == ["Looked", "Approved"]
+
+
+async def test_a_decision_is_neither_taken_away_nor_changed_through_status(api: ApiServer) -> None:
+    await make(api, Asked(), signerName="example.com/ours")
+    assert (await api.kubectl("certificate", "approve", "r")).code == 0
+    _, before = await send(api, "GET", f"{PATH}/r")
+    code, said = await send(api, "PATCH", f"{PATH}/r/status", {"status": {"conditions": []}})
+    assert code == 422 and 'status.conditions: Forbidden: updates may not remove a condition of type "Approved"' in said["message"]
+    [approved] = before["status"]["conditions"]
+    changed = [{**approved, "message": "by somebody else"}, {"type": "Seen", "status": "False"}]
+    code, said = await send(api, "PATCH", f"{PATH}/r/status", {"status": {"conditions": changed}})
+    assert code == 200 and said["status"]["conditions"][0] == approved
+    again = {**said["status"]["conditions"][1], "lastTransitionTime": None, "lastUpdateTime": None, "reason": "Again"}
+    code, later = await send(api, "PATCH", f"{PATH}/r/status", {"status": {"conditions": [approved, again]}})
+    assert code == 200 and later["status"]["conditions"][1]["lastTransitionTime"] == said["status"]["conditions"][1]["lastTransitionTime"]
+
+
+async def test_a_certificate_is_one_and_stays_what_it_is(api: ApiServer) -> None:
+    await make(api, Asked(), signerName="example.com/ours")
+    assert (await api.kubectl("certificate", "approve", "r")).code == 0
+
+    async def sign(pem: bytes) -> tuple[int, dict[str, Any]]:
+        return await send(api, "PATCH", f"{PATH}/r/status", {"status": {"certificate": base64.b64encode(pem).decode()}})
+
+    issued = api.authority.issue("jane")
+    for pem, why in (
+        (b"nothing", "must contain at least one CERTIFICATE PEM block"),
+        (issued.key, 'only CERTIFICATE PEM blocks are allowed, found "PRIVATE KEY"'),
+        (b"-----BEGIN CERTIFICATE-----\na: b\n\nQUJD\n-----END CERTIFICATE-----\n", "no PEM block headers are permitted"),
+    ):
+        code, said = await sign(pem)
+        assert code == 422 and f'status.certificate: Invalid value: "<certificate data>": {why}' in said["message"], said
+    assert (await sign(issued.certificate))[0] == 200
+    code, said = await sign(api.authority.issue("joe").certificate)
+    assert code == 422 and "status.certificate: Forbidden: updates may not modify existing certificate content" in said["message"]
+    assert (await sign(issued.certificate))[0] == 200
+
+
+async def test_who_may_sign(api: ApiServer) -> None:
+    await make(api, Asked(), signerName="example.com/ours")
+    group, signer = "rbac.authorization.k8s.io", api.authority.issue("alice")
+    rules = [
+        {"verbs": ["get", "update", "patch"], "apiGroups": ["certificates.k8s.io"], "resources": ["certificatesigningrequests/status"]}
+    ]
+    bound = {"roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "half"}, "subjects": [{"kind": "User", "name": "alice"}]}
+    for path, body in (("clusterroles", {"rules": rules}), ("clusterrolebindings", bound)):
+        assert (await send(api, "POST", f"/apis/{group}/v1/{path}", {"metadata": {"name": "half"}, **body}))[0] == 201
+    pem = base64.b64encode(signer.certificate).decode()
+    for status in ({"certificate": pem}, {"conditions": [{"type": "Failed", "status": "True", "reason": "x"}]}):
+        code, said = await send(api, "PATCH", f"{PATH}/r/status", {"status": status}, signer)
+        assert code == 403 and 'user not permitted to sign requests with signerName "example.com/ours"' in said["message"]
+    code, _ = await send(api, "PATCH", f"{PATH}/r/status", {"metadata": {"labels": {"a": "b"}}}, signer)
+    assert code == 200, "what is signed does not change"

@@ -442,6 +442,24 @@ async def test_a_sub_path_shows_what_is_below_and_its_end_takes_nothing_along(ru
 
 
 @pytest.mark.skipif(not room.is_inside(), reason="about real mounts")
+async def test_only_a_recursive_mount_keeps_what_lies_below_it_from_being_written(runtime, spec, tmp_path):
+    await runtime.open(sandbox())
+    (tmp_path / "volume" / "below").mkdir(parents=True)
+    linux.mount("tmpfs", str(tmp_path / "volume" / "below"), "tmpfs")
+    volume = str(tmp_path / "volume")
+    plain, recursive = Mount(volume, "/p", read_only=True), Mount(volume, "/r", read_only=True, recursive=True)
+    started = await runtime.start(spec(mounts=(plain, recursive)))
+    writable = [
+        path
+        for path in ("/p", "/p/below", "/r", "/r/below")
+        if not (await runtime.run(started.id, ["touch", f"{path}/x"], timeout_s=5)).status
+    ]
+    await runtime.close("u1")
+    linux.unmount(str(tmp_path / "volume" / "below"))
+    assert writable == (["/p/below"] if linux.has_mount_setattr() else ["/p/below", "/r/below"])
+
+
+@pytest.mark.skipif(not room.is_inside(), reason="about real mounts")
 @pytest.mark.parametrize("link", ["/", "/etc", "..", "../.."])
 async def test_a_sub_path_that_leads_out_starts_nothing(runtime, spec, tmp_path, link):
     await runtime.open(sandbox())

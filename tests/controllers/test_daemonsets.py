@@ -1,7 +1,7 @@
 """The DaemonSet controller's plans on pictures; whole rollouts are in tests/sim/test_daemonsets.py."""
 
 from labctl.controllers.daemonsets import FAILED_AGAIN_S, DaemonSets
-from labctl.reconcile.plan import Create, Delete, Record
+from labctl.reconcile.plan import Create, Delete, Patch, Record
 from labctl.sim.objects import daemon_set, node, pod, reference
 from labctl.sim.picture import Picture
 
@@ -73,3 +73,21 @@ def test_a_pod_where_none_may_stay_goes_and_one_that_would_not_be_made_stays():
     made.put(node("minion-2", taints=[{"key": "a", "effect": "NoExecute"}]))
     assert "default/log-1" not in [action.key for action in of(made.plan(KEY), Delete)]
     assert "default/log-2" in [action.key for action in of(made.plan(KEY), Delete)]
+
+
+def test_one_that_is_made_again_over_what_it_left_adopts_its_history_and_replaces_nothing():
+    made, _ = picture(updateStrategy={"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}})
+    first = made.plan(KEY)
+    for action in of(first, Create):
+        whole = {**action.object, "metadata": {**action.object["metadata"], "ownerReferences": []}}
+        if action.kind == "pods":
+            whole["spec"]["nodeName"] = "minion-1"
+            whole["status"] = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+        made.put(whole)
+    plan = made.plan(KEY)
+    assert not of(plan, Create) and not of(plan, Delete)
+    assert sorted(action.kind for action in of(plan, Patch) if "ownerReferences" in action.patch.get("metadata", {})) == [
+        "controllerrevisions.apps",
+        "pods",
+    ]
+    assert not any("collisionCount" in str(action.patch) for action in of(plan, Patch))

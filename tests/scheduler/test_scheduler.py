@@ -204,6 +204,15 @@ def test_finished_pods_free_their_place(picture):
     assert placed(picture, pending(picture, memory="600Mi")) == "n1"
 
 
+def test_why_a_pod_waits_says_which_generation_was_looked_at(picture):
+    whole = pod("p")
+    whole["metadata"]["generation"] = 3
+    picture.put(whole)
+    (patch,) = picture.plan("default/p").actions
+    (condition,) = patch.patch["status"]["conditions"]
+    assert condition["observedGeneration"] == 3
+
+
 def test_the_reason_is_written_once_and_again_only_when_it_changes(picture):
     picture.put(node("n1", unschedulable=True))
     pending(picture)

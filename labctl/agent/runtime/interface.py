@@ -76,6 +76,7 @@ class Mount:
     source: str
     target: str
     read_only: bool = False
+    recursive: bool = False  # what is mounted below it is read-only, too
     kind: str = "bind"  # or a file system's name, e.g. tmpfs
     options: Tuple[str, ...] = ()
     below: str = ""  # show only this path below the source (subPath); it is made if it is missing, and never leads out of the source

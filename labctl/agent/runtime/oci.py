@@ -110,6 +110,8 @@ def _mount(mount: Mount) -> Dict[str, Any]:
     if mount.kind == "bind":
         options = ["rbind", "rprivate", *options]
     options.append("ro" if mount.read_only else "rw")
+    if mount.recursive:
+        options.append("rro")
     return {"destination": mount.target, "type": mount.kind, "source": mount.source, "options": options}
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from labctl.controllers.indexes import REVISIONS
 from labctl.controllers.shared import templates
-from labctl.controllers.shared.ownership import OwnerKind
+from labctl.controllers.shared.ownership import OwnerKind, claim
 from labctl.reconcile.plan import Action, Create, Delete, Patch, View
 from labctl.resources.kinds.apps_v1.controllerrevision import ControllerRevision
 
@@ -32,8 +32,11 @@ class History(NamedTuple):
 
 
 def history(view: View, of: OwnerKind, owner: Any, collisions: int) -> History:
-    """Find the revision of the owner's template, or make it. For an owner that is being deleted none is made."""
-    found = view.by(REVISIONS, "controller", owner.metadata.uid)
+    """Find the revision of the owner's template, or make it. For an owner that is being deleted none is made.
+
+    Revisions that an owner left behind are adopted, so that its pods, which are named after them, still count as what they are.
+    """
+    found, claims = claim(view, of, owner, owner.pod_selector, REVISIONS, lambda _revision: True)
     known = sorted(found, key=lambda each: (each.revision, each.metadata.creation_timestamp or "", each.metadata.name))
     data = templates.canonical(bytes(owner.spec.template))
     highest = known[-1].revision if known else 0
@@ -46,12 +49,12 @@ def history(view: View, of: OwnerKind, owner: Any, collisions: int) -> History:
             if due
             else []
         )
-        return History(update.metadata.name, known, bump)
+        return History(update.metadata.name, known, [*claims, *bump])
     name = f"{owner.metadata.name}-{templates.hash_of(owner.spec.template, collisions)}"
     taken = view.get(REVISIONS, f"{owner.metadata.namespace}/{name}") is not None
     if taken or owner.metadata.deletion_timestamp is not None:
-        return History(name, known, (), taken)
-    return History(name, known, [_revision(of, owner, name, highest + 1)])
+        return History(name, known, claims, taken)
+    return History(name, known, [*claims, _revision(of, owner, name, highest + 1)])
 
 
 def word(owner: Any, name: str) -> str:

@@ -250,11 +250,8 @@ def _of_pod(view: View, seen: Seen) -> Iterator[Key]:
         yield f"{gone.metadata.namespace}/{gone.metadata.name.rpartition('-')[0]}"
 
 
-def _of_revision(_view: View, seen: Seen) -> Iterator[Key]:
-    for revision in (seen.old, seen.new):
-        owner = revision.metadata.controller if revision is not None else None
-        if owner is not None and owner.kind == "StatefulSet":
-            yield f"{revision.metadata.namespace}/{owner.name}"
+def _of_revision(view: View, seen: Seen) -> Iterator[Key]:
+    return concerned(view, STATEFUL_SET, seen)
 
 
 def _of_claim(view: View, seen: Seen) -> Iterator[Key]:

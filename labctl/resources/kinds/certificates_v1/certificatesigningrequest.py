@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -97,11 +97,39 @@ def _request(text: str) -> Iterator[FieldError]:
 
 
 def _decided(new: Object, old: Object) -> Iterator[FieldError]:
-    """Check the conditions: a decision is for ever, and there is one of them. That each subresource writes its own part alone is left to the signer's rights."""
-    said, before = (status_rules.status_of(each).get("conditions") or () for each in (new, old))
+    """Check what `approval` writes: a decision is for ever, and there is one of them."""
+    said, before = conditions(new), conditions(old)
     for type_ in _CONDITIONS:
-        if sum(each.get("type") == type_ for each in said) < sum(each.get("type") == type_ for each in before):
+        if len(_of_type(said, type_)) < len(_of_type(before, type_)):
             yield fields.forbidden("status.conditions", f'updates may not remove a condition of type "{type_}"')
+    yield from _well_formed(said)
+
+
+def _signed(new: Object, old: Object) -> Iterator[FieldError]:
+    """Check what `status` writes: it decides nothing, and a certificate stays what it is."""
+    yield from _decided(new, old)
+    for type_ in DECISIONS:
+        if len(_of_type(conditions(new), type_)) > len(_of_type(conditions(old), type_)):
+            yield fields.forbidden("status.conditions", f'updates may not add a condition of type "{type_}"')
+    certificate, before = (status_rules.status_of(each).get("certificate") or "" for each in (new, old))
+    if certificate == before:
+        return
+    if before:
+        yield fields.forbidden("status.certificate", "updates may not modify existing certificate content")
+    if why := signers.unlike_certificates(base64.b64decode(certificate).decode("latin-1")) if certificate else "":
+        yield fields.invalid("status.certificate", "<certificate data>", why)
+
+
+def conditions(request: Object) -> list[Object]:
+    found: list[Object] = status_rules.status_of(request).get("conditions") or []
+    return found
+
+
+def _of_type(said: Sequence[Object], type_: str) -> list[Object]:
+    return [each for each in said if each.get("type") == type_]
+
+
+def _well_formed(said: Sequence[Object]) -> Iterator[FieldError]:
     seen: set[str] = set()
     for index, each in enumerate(said):
         at, type_, word = f"status.conditions[{index}]", each.get("type", ""), each.get("status", "")
@@ -154,7 +182,7 @@ KIND = Kind(
     ),
     subresources=(
         Subresource("approval", ("get", "patch", "update"), validate=_decided),
-        status_rules.subresource(_decided),
+        status_rules.subresource(_signed),
     ),
     has_status=True,
     prepare=prepare,

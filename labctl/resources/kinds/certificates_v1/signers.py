@@ -35,6 +35,23 @@ def name(path: str, text: str) -> Iterator[FieldError]:
     yield from names.checked(path, rest, names.subdomain)
 
 
+def unlike_certificates(text: str) -> str:
+    """Returns why a text is not one or more certificates in PEM blocks, in the words for what a signer issued; "" if it is."""
+    from cryptography import x509
+
+    blocks = list(_BLOCK.finditer(text))
+    for block in blocks:
+        if block[1] != "CERTIFICATE":
+            return f'only CERTIFICATE PEM blocks are allowed, found "{block[1][:40]}"'
+        if ":" in block[2]:
+            return "no PEM block headers are permitted"
+        try:
+            x509.load_pem_x509_certificate(block[0].encode())
+        except ValueError:
+            return "x509: malformed certificate"
+    return "" if blocks else "must contain at least one CERTIFICATE PEM block"
+
+
 def certificates(path: str, text: str) -> tuple[Sequence[Certificate], list[FieldError]]:
     """Returns the certificates in PEM blocks of nothing else, and what is wrong with them."""
     from cryptography import x509

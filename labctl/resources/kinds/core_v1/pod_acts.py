@@ -19,6 +19,7 @@ _CONTAINER = (
     "ports",
     "resources.limits.*/*",  # extended resources, whose requests are the same
     "resources.limits.cpu",
+    "resources.limits.ephemeral-storage",
     "resources.limits.memory",
     "resizePolicy",
     "resources.requests",
@@ -40,6 +41,7 @@ _CONTAINER = (
     "volumeMounts.mountPath",
     "volumeMounts.name",
     "volumeMounts.readOnly",
+    "volumeMounts.recursiveReadOnly",
     "volumeMounts.subPath",
     "volumeMounts.subPathExpr",
     "workingDir",
