@@ -98,26 +98,36 @@ def _request(text: str) -> Iterator[FieldError]:
 
 def _decided(new: Object, old: Object) -> Iterator[FieldError]:
     """Check what `approval` writes: a decision is for ever, and there is one of them."""
-    said, before = conditions(new), conditions(old)
-    for type_ in _CONDITIONS:
-        if len(_of_type(said, type_)) < len(_of_type(before, type_)):
-            yield fields.forbidden("status.conditions", f'updates may not remove a condition of type "{type_}"')
-    yield from _well_formed(said)
+    yield from _well_formed(conditions(new))
+    yield from _kept(new, old)
 
 
 def _signed(new: Object, old: Object) -> Iterator[FieldError]:
     """Check what `status` writes: it decides nothing, and a certificate stays what it is."""
-    yield from _decided(new, old)
+    yield from _well_formed(conditions(new))
+    certificate, before = (status_rules.status_of(each).get("certificate") or "" for each in (new, old))
+    why = _unlike_certificates(certificate) if certificate and certificate != before else ""
+    if why:
+        yield fields.invalid("status.certificate", "<certificate data>", why)
+    yield from _kept(new, old)
     for type_ in DECISIONS:
         if len(_of_type(conditions(new), type_)) > len(_of_type(conditions(old), type_)):
             yield fields.forbidden("status.conditions", f'updates may not add a condition of type "{type_}"')
-    certificate, before = (status_rules.status_of(each).get("certificate") or "" for each in (new, old))
-    if certificate == before:
-        return
-    if before:
+    if before and certificate != before:
         yield fields.forbidden("status.certificate", "updates may not modify existing certificate content")
-    if why := signers.unlike_certificates(base64.b64decode(certificate).decode("latin-1")) if certificate else "":
-        yield fields.invalid("status.certificate", "<certificate data>", why)
+
+
+def _unlike_certificates(encoded: str) -> str:
+    try:
+        return signers.unlike_certificates(base64.b64decode(encoded).decode("latin-1"))
+    except (binascii.Error, ValueError):
+        return "illegal base64 data"
+
+
+def _kept(new: Object, old: Object) -> Iterator[FieldError]:
+    for type_ in _CONDITIONS:
+        if len(_of_type(conditions(new), type_)) < len(_of_type(conditions(old), type_)):
+            yield fields.forbidden("status.conditions", f'updates may not remove a condition of type "{type_}"')
 
 
 def conditions(request: Object) -> list[Object]:
