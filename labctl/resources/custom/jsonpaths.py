@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from operator import ge, gt, le, lt
 from typing import Any
 
 _STEP = re.compile(
@@ -16,10 +17,11 @@ _STEP = re.compile(
       | \[(?P<all>\*)\]
       | \.(?P<dotall>\*)
       | \[(?P<quote>['"])(?P<quoted>[^'"]{1,253})(?P=quote)\]
-      | \[\?\(@\.(?P<field>[A-Za-z0-9_.-]+)\s*(?P<operator>==|!=)\s*(?P<bound>'[^']*'|"[^"]*"|-?\d{1,18}|true|false)\)\]""",
+      | \[\?\(\s*@\.(?P<field>[A-Za-z0-9_.-]+)\s*(?:(?P<operator>==|!=|<=|>=|<|>)\s*(?P<bound>'[^']*'|"[^"]*"|-?\d{1,18}|true|false)\s*)?\)\]""",
     re.VERBOSE | re.ASCII,
 )
 _MAX = 1024
+_COMPARE = {"<": lt, "<=": le, ">": gt, ">=": ge}
 Step = Callable[[Any], Iterator[Any]]
 
 
@@ -42,14 +44,6 @@ def parse(text: str) -> Callable[[Any], list[Any]]:
     return lambda value: _look(steps, value)
 
 
-def simple(text: str) -> tuple[str, ...]:
-    """Return the names of a path that has only names (`.spec.replicas`). Raises ValueError for any other."""
-    names = text.removeprefix(".").split(".")
-    if not text.startswith(".") or not all(re.fullmatch(r"[A-Za-z0-9_-]+", name) for name in names):
-        raise ValueError("must be a simple json path in dot notation")
-    return tuple(names)
-
-
 def _look(steps: Iterable[Step], value: Any) -> list[Any]:
     values = [value]
     for step in steps:
@@ -65,7 +59,7 @@ def _step(found: re.Match[str]) -> Step:
     if found["slice"]:
         return _sliced(slice(*(int(part) if part else None for part in found["slice"].split(":"))))
     if found["field"]:
-        return _filtered(found["field"], found["operator"] == "==", _literal(found["bound"]))
+        return _filtered(found["field"], found["operator"], _literal(found["bound"]) if found["bound"] else None)
     return _all
 
 
@@ -100,11 +94,17 @@ def _all(value: Any) -> Iterator[Any]:
         yield from value
 
 
-def _filtered(field: str, equal: bool, bound: Any) -> Step:
+def _filtered(field: str, operator: str | None, bound: Any) -> Step:
+    """Keep the items whose field compares so with a bound; without an operator, those that have the field."""
+
     def holds(item: Any) -> bool:
         for name in field.split("."):
-            item = item.get(name) if isinstance(item, dict) else None
-        return bool((item == bound) == equal)
+            if not isinstance(item, dict) or name not in item:
+                return operator == "!="
+            item = item[name]
+        if operator is None or operator in ("==", "!="):
+            return operator is None or (item == bound) == (operator == "==")
+        return type(item) is type(bound) and bool(_COMPARE[operator](item, bound))
 
     def step(value: Any) -> Iterator[Any]:
         if isinstance(value, list):

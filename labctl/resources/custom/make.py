@@ -154,7 +154,10 @@ def _scale(version: Version) -> ScalePaths | None:
     scale = version.subresources.scale
     if scale is None:
         return None
-    selector = jsonpaths.parse(scale.label_selector_path) if scale.label_selector_path else None
+    try:
+        selector = jsonpaths.parse(scale.label_selector_path) if scale.label_selector_path else None
+    except ValueError:
+        selector = None
 
     def selected(obj: Object) -> str:
         found = selector(obj) if selector else []
@@ -164,8 +167,11 @@ def _scale(version: Version) -> ScalePaths | None:
 
 
 def _columns(version: Version) -> tuple[Column, ...]:
-    own = version.additional_printer_columns
-    return (NAME, *map(_column, own)) if own else (NAME, AGE)
+    """Return the columns of a version; those of every kind if a path of its own is none, as a real server does."""
+    try:
+        return (NAME, *map(_column, version.additional_printer_columns)) if version.additional_printer_columns else (NAME, AGE)
+    except ValueError:
+        return (NAME, AGE)
 
 
 def _column(column: PrinterColumn) -> Column:

@@ -26,6 +26,7 @@ BUDGET_S = 1.0
 
 _LINE = re.compile(r"<input>:(\d+):")
 _OPTIONAL = "cel.bind(oldSelf, oldSelves.size() == 0 ? optional.none() : optional.of(oldSelves[0]),\n"
+_OLD = re.compile(r"\boldSelf\b")
 _FIELD = re.compile(r"""\.([A-Za-z_][A-Za-z0-9_]*)|\[['"]([^'"]+)['"]\]""")
 
 
@@ -35,15 +36,20 @@ class Rule(msgspec.Struct, frozen=True):
     rule: Expression
     said: Mapping[str, Any]
     message: Expression | None
-    transition: bool
+    reads_old: bool
     optional: bool
+
+    @property
+    def transition(self) -> bool:
+        """Whether it is asked only if there is an old value."""
+        return self.reads_old and not self.optional
 
 
 def compile_rule(node: Node, said: Mapping[str, Any], *, embedded: bool = False) -> Rule:
     """Raises CompileError for the rule itself; a message that can't be compiled is for compile_message to tell."""
     text, optional = said.get("rule", ""), bool(said.get("optionalOldSelf"))
     rule = _compiled(node, text, "bool", optional)
-    return Rule(rule, said, compile_message(node, said), "oldSelf" in rule.names() and not optional, optional)
+    return Rule(rule, said, compile_message(node, said), _OLD.search(text) is not None, optional)
 
 
 def compile_message(node: Node, said: Mapping[str, Any]) -> Expression | None:
@@ -88,29 +94,31 @@ class _Judge:
         self._until_s = until_s
         self._spent = False
 
-    def below(self, node: Node, value: Any, old: Any, path: str) -> Iterator[FieldError]:
+    def below(self, node: Node, value: Any, old: Any, path: str, *, same: bool = False) -> Iterator[FieldError]:
+        """Look at a value and what it holds. `same`: it is in something that is as it was, though nobody knows which old value was its own."""
         if not node.checks or value is None or self._spent:
             return
+        same = same or (old is not ABSENT and old == value)
         if node.rules:
-            yield from self._here(node, value, old, path)
+            yield from self._here(node, value, old, path, same=same)
         if isinstance(value, dict):
             for name, item in value.items():
                 child = node.properties.get(name) or node.extra
                 if child is not None and child.checks:
                     before = old.get(name, ABSENT) if isinstance(old, dict) else ABSENT
-                    yield from self.below(child, item, before, f"{path}.{name}" if path else name)
+                    at = f"{path}.{name}" if path and name in node.properties else name if name in node.properties else f"{path}[{name}]"
+                    yield from self.below(child, item, before, at, same=same)
         elif isinstance(value, list) and node.items is not None and node.items.checks:
             before_of = items_before(node, old)
             for number, item in enumerate(value):
-                yield from self.below(node.items, item, before_of(item), f"{path}[{number}]")
+                yield from self.below(node.items, item, before_of(item), f"{path}[{number}]", same=same)
 
-    def _here(self, node: Node, value: Any, old: Any, path: str) -> Iterator[FieldError]:
+    def _here(self, node: Node, value: Any, old: Any, path: str, *, same: bool) -> Iterator[FieldError]:
         if node.checked is None:
             node.checked = [compile_rule(node, said) for said in node.rules]
-        changed = old is ABSENT or old != value
         seen, before = native(node, value), ABSENT if old is ABSENT or old is None else native(node, old)
         for rule in node.checked:
-            if (rule.transition and before is ABSENT) or not (changed or rule.transition):
+            if (rule.transition and before is ABSENT) or (same and not rule.reads_old):
                 continue
             if self._now_s() >= self._until_s:
                 self._spent = True

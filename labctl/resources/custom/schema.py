@@ -61,7 +61,7 @@ class Node:
         self.min_properties, self.max_properties = said.get("minProperties"), said.get("maxProperties")
         self.unique: bool = said.get("uniqueItems", False)
         self.all_of, self.any_of, self.one_of = ([Node(child) for child in said.get(name) or ()] for name in ("allOf", "anyOf", "oneOf"))
-        self.not_: Node | None = Node(said["not"]) if said.get("not") else None
+        self.not_: Node | None = Node(said["not"]) if said.get("not") is not None else None
         default = said.get("default", _MISSING)
         self.default = _MISSING if default is None else default
         below = [*self.properties.values(), *(each for each in (self.items, self.extra) if each)]

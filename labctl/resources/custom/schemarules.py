@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ MOST_OF_ALL = 100_000_000
 MOST_TEXT = 200_000
 """Characters of all rules of a schema: compiling that many takes seconds, and each master that starts compiles them anew."""
 
+_MOST_TOLD = 4  # of the dearest rules
+_BREAK = re.compile(r"[\n\r]")
 _HINT = "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)"
 _REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
 _KNOWN_TEXTS = {"date": 12, "date-time": 32, "duration": 32}
@@ -101,8 +104,10 @@ def rule_problems(path: str, schema: Mapping[str, Any]) -> list[FieldError]:
     if (characters := _characters(node)) > MOST_TEXT:
         return [fields.forbidden(path, f"x-kubernetes-validations of a schema may have {MOST_TEXT} characters, these have {characters}")]
     look = _Look()
-    found = list(look.at(path, node, 1, correlated=True, root=True))
-    if not found and look.total > MOST_OF_ALL:
+    found = list(look.at(path, node, 1, root=True))
+    if look.total > MOST_OF_ALL:
+        told = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
+        found += [fields.forbidden(rule, told) for _, rule in sorted(look.dearest, key=lambda each: -each[0])[:_MOST_TOLD]]
         why = f"x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema exceeds budget by factor of {_factor(look.total / MOST_OF_ALL)} {_HINT}"
         found.append(fields.forbidden(path, why))
     return found
@@ -118,24 +123,26 @@ def _characters(node: Node) -> int:
 class _Look:
     def __init__(self) -> None:
         self.total = 0.0
+        self.dearest: list[tuple[float, str]] = []
 
-    def at(self, path: str, node: Node, times: int | None, *, correlated: bool, root: bool = False) -> Iterator[FieldError]:
+    def at(self, path: str, node: Node, times: int | None, lost: str = "", *, root: bool = False) -> Iterator[FieldError]:
         """Yield what is wrong at this node. `times` is how often a value of this node may be in one object; None where a list or map that it
-        is in has no bound: then as often as fits into a request."""
+        is in has no bound: then as often as fits into a request. `lost`: the first node above below which no old value can be found."""
         if not node.checks:
             return
         often = times if times is not None else MOST_SIZE // (_smallest(node) + 1)
         for number, said in enumerate(node.rules):
-            yield from self._rule(f"{path}.x-kubernetes-validations[{number}]", node, said, often, correlated, root)
+            yield from self._rule(f"{path}.x-kubernetes-validations[{number}]", node, said, often, lost, root)
+        inside = lost or (path if node.map_type == "atomic" else "")
         for name, child in node.properties.items():
-            yield from self.at(f"{path}.properties[{name}]", child, times, correlated=correlated)
+            yield from self.at(f"{path}.properties[{name}]", child, times, inside)
         if node.extra is not None:
-            yield from self.at(f"{path}.additionalProperties", node.extra, _product(times, node.max_properties), correlated=correlated)
+            yield from self.at(f"{path}.additionalProperties", node.extra, _product(times, node.max_properties), lost)
         if node.items is not None:
-            keyed = correlated and node.list_type in ("map", "set")
-            yield from self.at(f"{path}.items", node.items, _product(times, node.max_items), correlated=keyed)
+            inside = lost or (path if node.list_type != "map" else "")
+            yield from self.at(f"{path}.items", node.items, _product(times, node.max_items), inside)
 
-    def _rule(self, path: str, node: Node, said: Mapping[str, Any], times: int, correlated: bool, root: bool) -> Iterator[FieldError]:
+    def _rule(self, path: str, node: Node, said: Mapping[str, Any], times: int, lost: str, root: bool) -> Iterator[FieldError]:
         yield from _said(path, said)
         yield from fieldpaths.of_rule(f"{path}.fieldPath", said.get("fieldPath") or "", node)
         if not str(said.get("rule") or "").strip():
@@ -145,14 +152,17 @@ class _Look:
         except CompileError as error:
             yield fields.FieldError(f"{path}.rule", "FieldValueInvalid", f"Invalid value: {_go(said)}: {error}")
             return
-        if rule.transition and not correlated:
-            why = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {path.rpartition('.x-kubernetes')[0]}"
-            yield fields.FieldError(f"{path}.rule", "FieldValueInvalid", f"Invalid value: {_go(said)}: {why}")
+        if rule.reads_old and lost:
+            yield fields.invalid(
+                f"{path}.rule", said["rule"], f"oldSelf cannot be used on the uncorrelatable portion of the schema within {lost}"
+            )
+        elif not rule.reads_old and said.get("optionalOldSelf") is not None:
+            yield fields.invalid(f"{path}.optionalOldSelf", said["optionalOldSelf"], "may not be set if oldSelf is not used in rule")
         yield from self._cost(f"{path}.rule", rule.rule, node, said, times, root)
         yield from self._message(path, node, said, times, root)
 
     def _message(self, path: str, node: Node, said: Mapping[str, Any], times: int, root: bool) -> Iterator[FieldError]:
-        if not said.get("messageExpression"):
+        if not str(said.get("messageExpression") or "").strip():
             return
         try:
             message = compile_rule(node, said).message
@@ -175,6 +185,8 @@ class _Look:
             yield fields.FieldError(path, "FieldValueInvalid", f"Invalid value: {_go(said)}: {why}")
             return
         self.total += cost
+        if cost >= MOST_OF_ALL / 100:
+            self.dearest.append((cost, path))
         if cost > MOST_OF_A_RULE:
             what = "messageExpression" if path.endswith("messageExpression") else "rule"
             yield fields.forbidden(path, f"estimated {what} cost exceeds budget by factor of {_factor(cost / MOST_OF_A_RULE)} {_HINT}")
@@ -185,20 +197,22 @@ def _product(times: int | None, bound: int | None) -> int | None:
 
 
 def _factor(times: float) -> str:
-    return "more than 100x" if times > 100 else f"{times:.1f}x"
+    return "more than 100x" if times > 100 else f"{times:.1f}x" if times >= 1.5 else f"{times:f}x"
 
 
 def _said(path: str, said: Mapping[str, Any]) -> Iterator[FieldError]:
     """Yield what is wrong with a rule apart from its CEL."""
+    message = said.get("message") or ""
     if not str(said.get("rule") or "").strip():
         yield fields.required(f"{path}.rule", "rule is not specified")
-    message = said.get("message") or ""
-    if message and not message.strip():
+    elif message and not message.strip():
         yield fields.invalid(f"{path}.message", message, "message must be non-empty if specified")
-    elif "\n" in message.strip():
+    elif _BREAK.search(message.strip()):
         yield fields.invalid(f"{path}.message", message, "message must not contain line breaks")
-    if "\n" in str(said.get("rule") or "").strip() and not message and not said.get("messageExpression"):
+    elif _BREAK.search(str(said["rule"]).strip()) and not message:
         yield fields.required(f"{path}.message", "message must be specified if rule contains line breaks")
+    if said.get("messageExpression") and not said["messageExpression"].strip():
+        yield fields.required(f"{path}.messageExpression", "messageExpression must be non-empty if specified")
     if said.get("reason") and said["reason"] not in _REASONS:
         yield fields.not_supported(f"{path}.reason", said["reason"], _REASONS)
 

@@ -10,7 +10,7 @@ import msgspec
 
 from labctl.resources import fields
 from labctl.resources.cells import NAME
-from labctl.resources.custom import fieldpaths, jsonpaths, structural
+from labctl.resources.custom import fieldpaths, openapischema, structural
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
 from labctl.resources.kinds import admissionrules
 from labctl.resources.kinds.shared import Condition, condition_status
@@ -24,6 +24,8 @@ _NOT_A_LABEL = (
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 _COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
 _MOST_SELECTABLE = 8
+_LONGEST_WARNING = 256
+_NO_PATH = "must be a simple json path starting with ."
 APPROVED = "api-approved.kubernetes.io"
 _APPROVAL_PAGE = "https://github.com/kubernetes/enhancements/pull/1111"
 _INVALID_APPROVAL = f'protected groups must have approval annotation "{APPROVED}" with either a URL or a reason starting with "unapproved", see {_APPROVAL_PAGE}'
@@ -146,6 +148,17 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
         yield from _changed(new, old)
 
 
+def warnings(new: Object, old: Object | None) -> Iterator[str]:
+    """Warns of each format that Kubernetes would not check, unless the definition had it before."""
+    known = _unknown_formats(old) if old is not None else []
+    yield from (f'unrecognized format "{name}"' for name in dict.fromkeys(_unknown_formats(new)) if name not in known)
+
+
+def _unknown_formats(definition: Object) -> list[str]:
+    versions = definition.get("spec", {}).get("versions") or ()
+    return [name for version in versions for name in openapischema.unknown_formats((version.get("schema") or {}).get("openAPIV3Schema"))]
+
+
 def is_protected(group: str) -> bool:
     """Tell whether a group belongs to the Kubernetes community."""
     return group in ("k8s.io", "kubernetes.io") or group.endswith((".k8s.io", ".kubernetes.io"))
@@ -180,8 +193,10 @@ def _identity(spec: Object, names: Object) -> Iterator[FieldError]:
         yield fields.invalid(
             "spec.group", group, "should be a domain with at least one dot" if "." not in group else "must be a DNS-1123 subdomain"
         )
-    if spec.get("scope") not in ("Cluster", "Namespaced"):
-        yield fields.not_supported("spec.scope", spec.get("scope", ""), ("Cluster", "Namespaced"))
+    if not spec.get("scope"):
+        yield fields.required("spec.scope")
+    elif spec["scope"] not in ("Cluster", "Namespaced"):
+        yield fields.not_supported("spec.scope", spec["scope"], ("Cluster", "Namespaced"))
     for name in ("plural", "singular"):
         if not names.get(name):
             yield fields.required(f"spec.names.{name}")
@@ -212,10 +227,10 @@ def _versions(spec: Object) -> Iterator[FieldError]:
         path, name = f"spec.versions[{number}]", version.get("name", "")
         if not _LABEL.fullmatch(name):
             yield fields.invalid(f"{path}.name", name, _NOT_A_LABEL)
-        if name in seen:
-            yield fields.duplicate(f"{path}.name", name)
         seen.add(name)
         yield from _version(path, version)
+    if len(seen) < len(versions):
+        yield fields.invalid("spec.versions", versions, "must contain unique version names")
 
 
 def _version(path: str, version: Object) -> Iterator[FieldError]:
@@ -223,7 +238,8 @@ def _version(path: str, version: Object) -> Iterator[FieldError]:
     if schema is None:
         yield fields.required(f"{path}.schema.openAPIV3Schema", "schemas are required")
     else:
-        yield from structural.problems(f"{path}.schema.openAPIV3Schema", schema)
+        has_status = (version.get("subresources") or {}).get("status") is not None
+        yield from structural.problems(f"{path}.schema.openAPIV3Schema", schema, has_status=has_status)
     for number, column in enumerate(version.get("additionalPrinterColumns") or ()):
         yield from _column(f"{path}.additionalPrinterColumns[{number}]", column)
     selectable = version.get("selectableFields") or ()
@@ -231,21 +247,41 @@ def _version(path: str, version: Object) -> Iterator[FieldError]:
         yield from fieldpaths.selectable(f"{path}.selectableFields", selectable, schema, _MOST_SELECTABLE)
     scale = (version.get("subresources") or {}).get("scale")
     if scale is not None:
-        for name, below in (("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")):
-            said = scale.get(name, "")
-            if not said.startswith(below):
-                yield fields.invalid(f"{path}.subresources.scale.{name}", said, f"should be a json path under {below.rstrip('.')}")
-            else:
-                yield from _path(f"{path}.subresources.scale.{name}", said)
-    if version.get("deprecationWarning") and not version.get("deprecated"):
-        yield fields.invalid(f"{path}.deprecationWarning", version["deprecationWarning"], "can only be set for deprecated versions")
+        yield from _scale(f"{path}.subresources.scale", scale)
+    if version.get("deprecationWarning") is not None:
+        yield from _deprecation(f"{path}.deprecationWarning", version["deprecationWarning"], deprecated=version.get("deprecated", False))
 
 
-def _path(path: str, said: str) -> Iterator[FieldError]:
-    try:
-        jsonpaths.simple(said)
-    except ValueError as error:
-        yield fields.invalid(path, said, str(error))
+def _scale(path: str, scale: Object) -> Iterator[FieldError]:
+    for name, below in (
+        ("specReplicasPath", (".spec.",)),
+        ("statusReplicasPath", (".status.",)),
+        ("labelSelectorPath", (".spec.", ".status.")),
+    ):
+        said, at = scale.get(name, ""), f"{path}.{name}"
+        if not said and name != "labelSelectorPath":
+            yield fields.required(at)
+        elif said and not said.startswith("."):
+            yield fields.invalid(at, said, _NO_PATH)
+        elif said and not said.startswith(below):
+            where = below[0].rstrip(".") if len(below) == 1 else "either .spec or .status"
+            yield fields.invalid(at, said, f"should be a json path under {where}")
+
+
+def _deprecation(path: str, warning: str, *, deprecated: bool) -> Iterator[FieldError]:
+    if not deprecated:
+        yield fields.invalid(path, warning, "can only be set for deprecated versions")
+        return
+    if len(warning.encode()) > _LONGEST_WARNING:
+        yield fields.invalid(path, warning, f"must be <= {_LONGEST_WARNING} characters long")
+    if not warning:
+        yield fields.invalid(path, warning, "must not be an empty string")
+    for number, letter in enumerate(warning):
+        if not letter.isprintable():
+            at = len(warning[:number].encode())
+            why = f"must only contain printable UTF-8 characters; non-printable character found at index {at}"
+            yield fields.invalid(path, warning, why)
+            return
 
 
 def _column(path: str, column: Object) -> Iterator[FieldError]:
@@ -260,10 +296,8 @@ def _column(path: str, column: Object) -> Iterator[FieldError]:
     if not column.get("jsonPath"):
         yield fields.required(f"{path}.JSONPath")
         return
-    try:
-        jsonpaths.parse(column["jsonPath"])
-    except ValueError as error:
-        yield fields.invalid(f"{path}.JSONPath", column["jsonPath"], str(error))
+    if not column["jsonPath"].startswith("."):
+        yield fields.invalid(f"{path}.JSONPath", column["jsonPath"], _NO_PATH)
 
 
 def _conversion(spec: Object) -> Iterator[FieldError]:
@@ -357,6 +391,7 @@ KIND = Kind(
     has_generation=True,
     prepare=prepare,
     validate=validate,
+    warnings=warnings,
     acts_on=frozenset({"spec.conversion", "spec.group", "spec.names", "spec.preserveUnknownFields", "spec.scope", "spec.versions"}),
     type_defaults={
         "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionSpec": TypeDefaults(function=_spec_defaults)
