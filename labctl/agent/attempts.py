@@ -37,6 +37,7 @@ class Attempts:
         self._pulls: Dict[str, ImagePull] = {}
         self._retry_at: Dict[str, float] = {}  # container -> when a failed start may be tried again (monotonic)
         self._failed: Dict[str, int] = {}
+        self._hooks: Dict[str, Tuple[str, str]] = {}  # container -> the id of the attempt whose postStart hook failed, and why
         self.prompt: Callable[[Container], bool] = lambda _ended: False  # whether it ended to begin again at once, whatever its policy
         self.held: Callable[[], bool] = lambda: False  # whether the pod's containers shall all begin again since the worker looked
 
@@ -49,6 +50,10 @@ class Attempts:
         """Stop fetching for the pod, because it is being deleted."""
         for pull in self._pulls.values():
             pull.cancel()
+
+    def hook_failed(self, container: Container, why: str) -> None:
+        """Remember why a container is killed that had only just begun: it is told until the container backs off."""
+        self._hooks[container.name] = container.id, why
 
     def forget_waiting(self, found: Pod) -> None:
         """Nothing is started any more: a container that ended is shown as ended, not as waiting for its next attempt."""
@@ -101,6 +106,8 @@ class Attempts:
             return False
         shown_s = latest.finished_s + min(ENDED_SHOWN_S, delay_s / 2) - time.time()
         if shown_s > 0:
+            if self._hooks.get(name, ("", ""))[0] == latest.id:
+                self.waiting[name] = ("PostStartHookError", self._hooks[name][1])
             self._look_again(shown_s + JUST_AFTER_S)
             return True
         title = pod_title(self._pod())

@@ -204,11 +204,11 @@ async def service_variables(tools: Tools, pod: Object) -> Dict[str, str]:
     return environment.of_services(found)
 
 
-async def post_start(tools: Tools, pod: Object, container: Object, started: Container, address: str) -> bool:
-    """Run the postStart hook. Return False if it failed, and the container must be killed."""
+async def post_start(tools: Tools, pod: Object, container: Object, started: Container, address: str) -> str:
+    """Run the postStart hook. Return why it failed, and the container must be killed; "" if it went well."""
     action = (container.get("lifecycle") or {}).get("postStart")
     if not action:
-        return True
+        return ""
 
     async def run(command: List[str], timeout_s: float) -> Any:
         return await tools.runtime.run(started.id, command, timeout_s=timeout_s)
@@ -217,6 +217,8 @@ async def post_start(tools: Tools, pod: Object, container: Object, started: Cont
         good, why = await act(action, container, address, run, POST_START_TIMEOUT_S)
     except (RuntimeFailure, OSError) as error:
         good, why = False, str(error)
-    if not good:
-        tools.events.record(of_pod(pod, container["name"]), "Warning", "FailedPostStartHook", f"PostStartHook failed: {why}")
-    return good
+    if good:
+        return ""
+    # what a hook said stays out of the Event, which more people may read than the pod
+    tools.events.record(of_pod(pod, container["name"]), "Warning", "FailedPostStartHook", "PostStartHook failed")
+    return why or "the hook failed"

@@ -16,6 +16,7 @@ from .events import of_pod
 from .hooks import act
 from .runtime.interface import Container, RuntimeFailure, State
 from .signals import number_of
+from .titles import pod_title
 from .tools import Tools
 from .wakeup import Wakeup
 
@@ -96,7 +97,9 @@ async def _pre_stop(tools: Tools, pod: Object, spec: Object, container: Containe
     except (RuntimeFailure, OSError) as error:
         good, why = False, str(error)
     if not good:
-        tools.events.record(of_pod(pod, container.name), "Warning", "FailedPreStopHook", f"PreStopHook failed: {why}")
+        # what a hook said stays out of the Event, which more people may read than the pod
+        tools.events.record(of_pod(pod, container.name), "Warning", "FailedPreStopHook", "PreStopHook failed")
+        tools.say(f"preStop hook of {container.name} in pod {pod_title(pod)}: {why}")
 
 
 async def _within(hook: Awaitable[Tuple[bool, str]], deadline: Deadline) -> Tuple[bool, str]:

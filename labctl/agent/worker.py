@@ -354,7 +354,9 @@ class PodWorker:
         if started is None:
             return
         pod_ip = self._facts(self._found()).pod_ip
-        if not await post_start(self._tools, self.pod, container, started, pod_ip):
+        why = await post_start(self._tools, self.pod, container, started, pod_ip)
+        if why:
+            self._attempts.hook_failed(started, why)
             self._aside(self._stop_one(container, started, f"Container {container['name']} failed postStartHook, will be restarted"))
         self._health.begin(container, started, pod_ip)
 

@@ -26,6 +26,8 @@ from labctl.resources.schedules import Schedule
 
 CRON_JOB = OwnerKind(CRON_JOBS, "batch/v1", "CronJob")
 SCHEDULED_AT = "batch.kubernetes.io/cronjob-scheduled-timestamp"
+MOST_MISSED = 100
+"""More missed times than these point to a clock or a deadline that is wrong. The last one is made nevertheless."""
 _LOOK_AGAIN_S = 3600.0  # the longest pause between two looks, because a wall clock may be changed
 
 
@@ -57,7 +59,7 @@ class CronJobs:
 def _due(cron: CronJob, wall_s: float) -> tuple[float | None, float]:
     """Return the time that is due and has no Job yet (or None), and in how many seconds the next one comes."""
     schedule, zone = Schedule(cron.spec.schedule), cron.spec.time_zone or ""
-    begun_s = parse_rfc3339(cron.status.last_schedule_time or cron.metadata.creation_timestamp or rfc3339(wall_s))
+    begun_s = _begun_s(cron, wall_s)
     deadline_s = cron.spec.starting_deadline_seconds
     after_s = begun_s if deadline_s is None else max(begun_s, wall_s - deadline_s)
     due = schedule.last_until(wall_s, zone, begun_s)
@@ -66,10 +68,26 @@ def _due(cron: CronJob, wall_s: float) -> tuple[float | None, float]:
     return (due if due is not None and due > after_s - 1e-6 and due > begun_s else None), again_s
 
 
+def _missed(cron: CronJob, due: float, wall_s: float) -> int:
+    """Return how many times have come since the last Job, or within the deadline, by the time between the first two of them."""
+    schedule, zone, begun_s = Schedule(cron.spec.schedule), cron.spec.time_zone or "", _begun_s(cron, wall_s)
+    deadline_s = cron.spec.starting_deadline_seconds
+    first = schedule.next_after(begun_s if deadline_s is None else max(begun_s, wall_s - deadline_s), zone, begun_s)
+    second = None if first is None else schedule.next_after(first, zone, begun_s)
+    return 1 if first is None or second is None else int((wall_s - first) // (second - first)) + 1
+
+
+def _begun_s(cron: CronJob, wall_s: float) -> float:
+    return parse_rfc3339(cron.status.last_schedule_time or cron.metadata.creation_timestamp or rfc3339(wall_s))
+
+
 def _starts(view: View, cron: CronJob, active: Sequence[Job], due: float) -> Iterator[Action]:
     """Make the Job of this time, as the concurrency policy allows."""
     if _is_there(view, cron, due):
         return
+    if _missed(cron, due, view.wall()) > MOST_MISSED:
+        message = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew"
+        yield pods.event(CRON_JOB, cron, "TooManyMissedTimes", message, "Warning")
     if cron.spec.concurrency_policy == "Forbid" and active:
         message = "Not starting job because prior execution is running and concurrency policy is Forbid"
         yield pods.event(CRON_JOB, cron, "JobAlreadyActive", message)

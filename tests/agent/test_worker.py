@@ -874,3 +874,16 @@ async def test_a_container_whose_image_can_not_be_had_holds_up_none_after_it(tmp
         await until(lambda: node.status["containerStatuses"][0]["state"]["waiting"]["reason"] in ("ErrImagePull", "ImagePullBackOff"))
     finally:
         await node.stop()
+
+
+async def test_why_a_post_start_hook_failed_is_told_where_the_container_waits(tmp_path):
+    hook = {"postStart": {"exec": {"command": ["false"]}}}
+    async with running(tmp_path, pod(lifecycle=hook), backoff_first_s=60.0) as node:
+        await until(lambda: node.status.get("containerStatuses") and node.status["containerStatuses"][0]["restartCount"] == 1)
+        await until(lambda: "waiting" in node.status["containerStatuses"][0]["state"])
+        status = node.status["containerStatuses"][0]
+        assert status["state"]["waiting"]["reason"] == "PostStartHookError"
+        assert status["state"]["waiting"]["message"].startswith("command 'false' exited with 1")
+        assert status["lastState"]["terminated"]["exitCode"] == 143
+        [told] = {event["message"] for event in node.api.events if event["reason"] == "FailedPostStartHook"}
+        assert told == "PostStartHook failed"

@@ -349,6 +349,25 @@ def test_suspended_cronjobs_make_none_and_what_was_missed_is_made_once():
     lived(story)
 
 
+@pytest.mark.parametrize(
+    ("missed", "deadline_s", "told"),
+    [(100, None, False), (101, None, True), (101, 300, False)],
+)
+def test_a_cronjob_that_missed_more_than_100_times_says_so_and_makes_the_last_one(missed, deadline_s, told):
+    async def story(world):
+        deadline = {} if deadline_s is None else {"startingDeadlineSeconds": deadline_s}
+        await world.client.create(CRON_JOBS, cron(suspend=True, **deadline))
+        last = world.clock.wall() // 60 * 60 - missed * 60
+        await world.client.patch(CRON_JOBS, "default/tick", {"status": {"lastScheduleTime": rfc3339(last)}}, "status")
+        await world.client.patch(CRON_JOBS, "default/tick", {"spec": {"suspend": False}})
+        await asyncio.sleep(1)
+        assert len(jobs(world)) == 1
+        message = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew"
+        assert (("TooManyMissedTimes", message) in said_of_cron(world)) == told
+
+    lived(story)
+
+
 def test_what_was_missed_longer_ago_than_the_deadline_is_not_made():
     async def story(world):
         await world.client.create(CRON_JOBS, cron("0 0 1 1 *", suspend=True, startingDeadlineSeconds=10))
