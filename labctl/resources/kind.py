@@ -117,7 +117,7 @@ class Subresource:
 
     One that writes a part of the spec makes the new spec of the one that was sent and the old one in `merge`, so that all else stays as it is. What it writes,
     a part of the spec or the status, is checked by `validate(new, old)`, after `defaults(obj)` has filled in, in place, what a status left out. `keeps`
-    names the metadata that a write of the status can't change.
+    names the metadata that a write of the status can't change. `prepare(new, old)` changes, in place, what such a write brings along, before it is checked.
     """
 
     name: str
@@ -129,6 +129,7 @@ class Subresource:
     validate: Callable[[Object, Object], Iterable[FieldError]] = lambda _new, _old: ()
     defaults: Callable[[Object], None] = lambda _obj: None
     keeps: tuple[str, ...] = ("finalizers", "ownerReferences")
+    prepare: Callable[[Object, Object], None] = lambda _new, _old: None
 
 
 KEEPS_METADATA = ("labels", "annotations", "finalizers", "ownerReferences")

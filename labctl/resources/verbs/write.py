@@ -209,6 +209,7 @@ def restrict_and_validate(ctx: Context, kind: Kind, namespace: str, name: str, n
         if kind.decoder is not None:  # a custom kind's schema describes its status, too
             kind.defaults(new)
             errors += kind.validate(new, old)
+        written.prepare(new, old)
         written.defaults(new)
         errors += _without_known(written.validate(new, old), lambda: written.validate(old, old))
         if errors:

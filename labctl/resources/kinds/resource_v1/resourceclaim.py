@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.generic import GenericObject
-from labctl.resources.kind import KEEPS_METADATA, Column, FieldError, Kind, Object, Subresource, TypeDefaults
+from labctl.resources.kind import KEEPS_METADATA, Column, FieldError, Kind, Object, TypeDefaults
+from labctl.resources.kinds import status_rules
 from labctl.resources.kinds.inert import fixed, stored_only
+from labctl.resources.kinds.resource_v1 import claim_status_rules
 from labctl.resources.kinds.resource_v1.requests import DEFAULTS, NO_DEVICES, claim_errors
 
 
@@ -37,7 +39,7 @@ KIND = Kind(
     namespaced=True,
     view=GenericObject,
     columns=(NAME, Column("State", _state, description="Whether it has its devices."), AGE),
-    subresources=(Subresource("status", ("get", "patch", "update"), keeps=KEEPS_METADATA),),
+    subresources=(status_rules.subresource(claim_status_rules.validate, keeps=KEEPS_METADATA, prepare=claim_status_rules.drop_given_back),),
     has_status=True,
     prepare=prepare,
     validate=validate,
