@@ -17,6 +17,7 @@ from labctl.controllers.garbage import Garbage
 from labctl.controllers.job.jobs import Jobs
 from labctl.controllers.leftovers import Leftovers
 from labctl.controllers.loadbalancers import LoadBalancers
+from labctl.controllers.migrations import Migrations
 from labctl.controllers.mirroring import Mirroring
 from labctl.controllers.namespaces import Namespaces
 from labctl.controllers.nodes import Nodes
@@ -67,6 +68,7 @@ def builtin_controllers(
         Disruption(registry),
         Autoscalers(registry, usage),
         CustomResources(registry),
+        Migrations(registry),
         EphemeralVolumes(),
         Claims(),
         PersistentVolumes(),

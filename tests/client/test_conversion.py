@@ -232,3 +232,38 @@ async def test_objects_are_migrated_by_being_written_and_a_version_is_dropped(ap
     await ok(api, "patch", name, "--subresource=status", "--type=merge", "-p", '{"status":{"storedVersions":["v1"]}}')
     await ok(api, "patch", name, "--type=json", "-p", drop)
     assert json.loads(await ok(api, "get", f"gadgets.{GROUP}", "g", "-o", "json"))["apiVersion"] == f"{GROUP}/v1"
+
+
+def migration(name: str, resource: str = "gadgets") -> dict[str, Any]:
+    head = {"apiVersion": "storagemigration.k8s.io/v1", "kind": "StorageVersionMigration"}
+    return {**head, "metadata": {"name": name}, "spec": {"resource": {"group": GROUP, "resource": resource}}}
+
+
+async def test_a_migration_stores_all_objects_anew_and_drops_the_old_version(api: ApiServer, hooks: Hooks) -> None:
+    await defined(api, hooks)
+    for number in range(3):
+        await ok(api, "create", "-f", "-", stdin=gadget(f"g{number}"))
+    name = f"crd/gadgets.{GROUP}"
+    change = json.dumps([{"op": "replace", "path": f"/spec/versions/{n}/storage", "value": n == 2} for n in range(3)])
+    await ok(api, "patch", name, "--type=json", "-p", change)
+    hooks.answers["/convert"] = DOWN
+    await ok(api, "create", "-f", "-", stdin=migration("first"))
+    await ok(api, "wait", "storageversionmigration/first", "--for=condition=Running", "--timeout=5s")
+    await ok(api, "create", "-f", "-", stdin=migration("second"))
+    assert json.loads(await ok(api, "get", name, "-o", "jsonpath={.status.storedVersions}")) == ["v1alpha1", "v1"]
+    hooks.answers["/convert"] = converted
+    for each in ("first", "second"):
+        await ok(api, "wait", f"storageversionmigration/{each}", "--for=condition=Succeeded", "--timeout=20s")
+        await ok(api, "wait", f"storageversionmigration/{each}", "--for=condition=Running=false", "--timeout=5s")
+    assert json.loads(await ok(api, "get", name, "-o", "jsonpath={.status.storedVersions}")) == ["v1"]
+    hooks.answers["/convert"] = DOWN  # nobody is asked any more
+    listed = json.loads(await ok(api, "get", f"gadgets.v1.{GROUP}", "-o", "json"))
+    assert [(each["metadata"]["generation"], each["spec"]) for each in listed["items"]] == [(1, {"width": 3})] * 4
+    await ok(api, "patch", name, "--type=json", "-p", json.dumps([{"op": "remove", "path": "/spec/versions/0"}]))
+
+
+async def test_a_migration_of_what_is_not_there_fails(api: ApiServer) -> None:
+    await ok(api, "create", "-f", "-", stdin=migration("m", "nothings"))
+    await ok(api, "wait", "storageversionmigration/m", "--for=condition=Failed", "--timeout=5s")
+    said = await ok(api, "get", "storageversionmigration", "m", "-o", "jsonpath={.status.conditions[0].message}")
+    assert said == "resource does not exist in discovery"

@@ -1,5 +1,5 @@
-"""StorageVersionMigration: the wish that all objects of a resource be stored anew. labctl keeps it for programs: it reads every version that it ever wrote, and
-writes the present one with the next change."""
+"""StorageVersionMigration: the wish that all objects of a resource be stored anew (controllers/migrations.py). labctl reads every version that it ever wrote,
+and writes the present one with the next change; a migration is for who wants to drop an old version."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.generic import GenericObject
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource
-from labctl.resources.kinds.inert import at, fixed, stored_only
+from labctl.resources.kinds.inert import at, fixed
 
 
 def prepare(new: Object, old: Object | None) -> None:
@@ -40,7 +40,4 @@ KIND = Kind(
     has_status=True,
     prepare=prepare,
     validate=validate,
-    warnings=stored_only(
-        "labctl stores migrations and does not act on them: an object is stored in the present version with its next change"
-    ),
 )
