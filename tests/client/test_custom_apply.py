@@ -1,4 +1,4 @@
-"""Server-side apply of custom kinds that keep fields they do not name, and of configurations that name a field twice."""
+"""Server-side apply of custom kinds that keep fields they do not name, of configurations that name a field twice, and through several versions of a kind."""
 
 from __future__ import annotations
 
@@ -145,3 +145,26 @@ async def test_a_key_with_a_default_may_be_left_out(http: tuple[ApiServer, aioht
     assert code == 400 and '.files: duplicate entries for key [arch="any"]' in said["message"]
     code, said, _ = await applied(session, HEAD + "ports: [{}]\n")
     assert code == 400 and 'omits key field "protocol" (and doesn\'t have default value)' in said["message"]
+
+
+AUTOSCALER = "/apis/autoscaling/{}/namespaces/default/horizontalpodautoscalers/web"
+
+
+async def test_an_applier_is_the_same_through_every_version(http: tuple[ApiServer, aiohttp.ClientSession]) -> None:
+    """A chart goes from autoscaling/v1 to v2: helm does not conflict with itself, and what it names no more is gone."""
+    _, session = http
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
+
+    async def applied_through(version: str, **more: Any) -> tuple[int, dict[str, Any]]:
+        body = {"apiVersion": f"autoscaling/{version}", "kind": "HorizontalPodAutoscaler", **more}
+        url, query = AUTOSCALER.format(version), {"fieldManager": "helm"}
+        async with session.patch(url, data=json.dumps(body), params=query, headers=APPLY) as answer:
+            return answer.status, await answer.json()
+
+    spec = {"scaleTargetRef": target, "minReplicas": 2, "maxReplicas": 3, "targetCPUUtilizationPercentage": 50}
+    assert (await applied_through("v1", metadata={"name": "web", "labels": {"old": "yes"}}, spec=spec))[0] == 201
+    status, changed = await applied_through("v2", metadata={"name": "web"}, spec={"scaleTargetRef": target, "maxReplicas": 5})
+    assert status == 200, changed
+    assert (changed["spec"]["maxReplicas"], changed["spec"]["minReplicas"]) == (5, 1) and "labels" not in changed["metadata"]
+    [entry] = [each for each in changed["metadata"]["managedFields"] if each["operation"] == "Apply"]  # the controller has one of its own
+    assert (entry["manager"], entry["operation"], entry["apiVersion"]) == ("helm", "Apply", "autoscaling/v2")

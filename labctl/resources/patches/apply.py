@@ -47,9 +47,10 @@ def apply(
         raise failures.conflict(kind, config["metadata"].get("name", ""), words)
     me = Manager(manager, APPLY, kind.api_version, subresource)
     managers = _managers_of(type_, kind, live)
-    before = managers[me].fields if me in managers else NO_FIELDS
+    mine = _taken_back(managers, me)
+    before = NO_FIELDS.union(*(ownership.fields for ownership in mine.values()))
     now_wanted = managed.owned_through(kind, subresource, fieldset.owned(type_, config))
-    managers[me] = Ownership(now_wanted, managers[me].time if me in managers and before == now_wanted else now)
+    managers[me] = Ownership(now_wanted, mine[me].time if list(mine) == [me] and before == now_wanted else now)
 
     merged = merge(type_, deepcopy(live), config) if live is not None else deepcopy(config)
     kept = fieldset.mentioned(type_, config).union(*(ownership.fields for ownership in managers.values()))
@@ -163,6 +164,18 @@ def _managers_of(type_: Type, kind: Kind, live: Object | None) -> Managers:
         return managed.read(entries)
     fields = managed.owned_through(kind, "", fieldset.owned(type_, live))
     return {Manager(BEFORE_FIRST_APPLY, UPDATE, kind.api_version): Ownership(fields, live["metadata"].get("creationTimestamp", ""))}
+
+
+def _taken_back(managers: Managers, me: Manager) -> Managers:
+    """Takes out and returns what this applier applied before, through whichever version: it is the same one, and has one entry."""
+    mine = {
+        each: ownership
+        for each, ownership in managers.items()
+        if (each.name, each.operation, each.subresource) == (me.name, APPLY, me.subresource)
+    }
+    for each in mine:
+        del managers[each]
+    return mine
 
 
 def _applied_by_client(type_: Type, live: Object) -> Fields:
