@@ -6,7 +6,7 @@ import os
 from typing import Any, Collection, Dict, List, Mapping, Sequence, Tuple
 
 from . import mountmodes, quantities, users
-from .environment import ConfigError, expand
+from .environment import ConfigError, expand, referenced
 from .images import Image
 from .runtime.interface import ContainerSpec, Limits, Mount, SandboxSpec
 from .runtime.oci import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
@@ -266,6 +266,20 @@ def _memory_limit(container: Object) -> int:
 # -- mounts
 
 
+def _sub_path(asked: Object, env: Mapping[str, str]) -> str:
+    """Return which part of a volume a mount shows, "" for all of it. Raises ConfigError, also for a variable that is not there or says nothing."""
+    expression = asked.get("subPathExpr") or ""
+    missing = sorted({name for name in referenced(expression) if not env.get(name)})
+    if missing:
+        raise ConfigError(f"missing value for {', '.join(missing)}")
+    below = expand(expression, env) or asked.get("subPath") or ""
+    if below.startswith("/"):
+        raise ConfigError(f"error SubPath `{below}` must not be an absolute path")
+    if ".." in below.split("/"):
+        raise ConfigError(f"unable to provision SubPath `{below}`: must not contain '..'")
+    return below
+
+
 def mounts_of(
     container: Object,
     paths: Mapping[str, str],
@@ -283,9 +297,7 @@ def mounts_of(
     for asked in container.get("volumeMounts") or ():
         if asked["name"] not in paths:
             raise ConfigError(f"volume {asked['name']} is not there")
-        below = expand(asked.get("subPathExpr") or "", env) or asked.get("subPath") or ""
-        if below.startswith("/") or ".." in below.split("/"):
-            raise ConfigError(f"subPath {below!r} leaves the volume")
+        below = _sub_path(asked, env)
         ro, all_below = bool(asked.get("readOnly")) or asked["name"] in read_only, mountmodes.is_recursive(asked, recursive)
         own.append(Mount(paths[asked["name"]], asked["mountPath"], ro, all_below, below=below))
     taken = {os.path.normpath(each.target) for each in own}

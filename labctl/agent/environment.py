@@ -38,6 +38,11 @@ def expand(text: str, values: Mapping[str, str]) -> str:
     return _VARIABLE.sub(lambda match: "$" if match[0] == "$$" else values.get(match[1], match[0]), text)
 
 
+def referenced(text: str) -> List[str]:
+    """Return the names of the variables that a text wants to have replaced."""
+    return [match[1] for match in _VARIABLE.finditer(text) if match[0] != "$$"]
+
+
 def pod_field(pod: Object, path: str, facts: PodFacts) -> str:
     """Return the value of a downward fieldRef."""
     meta, spec = pod["metadata"], pod.get("spec", {})

@@ -92,7 +92,7 @@ class ImagePull:
                 f'Successfully pulled image "{name}" in {took} ({took} including waiting). Image size: {image.size_bytes} bytes.',
             )
         else:
-            self._say("Normal", "Pulled", f'Container image "{name}" already present on machine')
+            self._say("Normal", "Pulled", f'Container image "{name}" already present on machine and can be accessed by the pod')
         return image
 
     def _failed(self, failure: ImageFailure) -> None:
@@ -166,14 +166,14 @@ async def start(
         tools.events.record(reference, "Warning", "Failed", f"Error: {error}")
         raise NotStarted("CreateContainerConfigError", str(error)) from error
     except StartRefused as error:
-        tools.events.record(reference, "Normal", "Created", f"Created container: {name}")
+        tools.events.record(reference, "Normal", "Created", "Container created")
         tools.events.record(reference, "Warning", "Failed", f"Error: {error}")
         raise NotStarted("RunContainerError", str(error), ended=True) from error
     except RuntimeFailure as error:
         tools.events.record(reference, "Warning", "Failed", f"Error: {error}")
         raise NotStarted("CreateContainerError", str(error)) from error
-    tools.events.record(reference, "Normal", "Created", f"Created container: {name}")
-    tools.events.record(reference, "Normal", "Started", f"Started container {name}")
+    tools.events.record(reference, "Normal", "Created", "Container created")
+    tools.events.record(reference, "Normal", "Started", "Container started")
     return started
 
 

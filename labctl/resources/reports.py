@@ -24,12 +24,18 @@ def note_report(journal: Journal, event: Event, since_arrival_s: float) -> None:
     journal.note(
         "agent",
         f"pods/{about.namespace}/{about.name}",
-        event.message[:_TEXT_MAX],
+        f"{event.message[:_TEXT_MAX]}{_container(about.field_path)}",
         did=did,
         where=event.source.host,
         age=round(age_s + since_arrival_s, 6),
         unsure=round(unsure_s, 6),
     )
+
+
+def _container(path: str) -> str:
+    """Return which container an Event is about, as a journal's line tells it: `: web` for `spec.containers{web}`."""
+    name = path[:_TEXT_MAX].partition("{")[2].rstrip("}")
+    return f": {name}" if name else ""
 
 
 def _seconds(text: str) -> tuple[float, float]:

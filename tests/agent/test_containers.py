@@ -208,6 +208,28 @@ def test_mounts_outer_first_and_the_pods_own_files_give_way():
         mounts_of({"volumeMounts": [{"name": "w", "mountPath": "/"}]}, {}, [], {}, ("", ""))
 
 
+@pytest.mark.parametrize(
+    ("expression", "why"),
+    [
+        ("$(NOPE)/a/$(EMPTY)/$(A)", "missing value for EMPTY, NOPE"),
+        ("$(EMPTY)", "missing value for EMPTY"),
+        ("$(UP)/x", "unable to provision SubPath `../y/x`: must not contain '[.][.]'"),
+        ("$(ROOT)", "error SubPath `/etc` must not be an absolute path"),
+    ],
+)
+def test_a_sub_path_with_a_variable_that_says_nothing_is_refused(expression, why):
+    container = {"volumeMounts": [{"name": "v", "mountPath": "/v", "subPathExpr": expression}]}
+    env = {"A": "a", "EMPTY": "", "UP": "../y", "ROOT": "/etc"}
+    with pytest.raises(ConfigError, match=why):
+        mounts_of(container, {"v": "/vol"}, [], env, ("", ""))
+
+
+def test_a_sub_path_is_made_of_variables():
+    container = {"volumeMounts": [{"name": "v", "mountPath": "/v", "subPathExpr": "$(A)-$$(B)"}]}
+    [mount] = mounts_of(container, {"v": "/vol"}, [], {"A": "a"}, ("", ""))
+    assert mount.below == "a-$(B)"
+
+
 def test_what_is_mounted_below_a_read_only_mount_is_read_only_where_that_is_asked_for_and_possible():
     def made(mode, possible):
         container = {"volumeMounts": [{"name": "v", "mountPath": "/v", "readOnly": True, **({"recursiveReadOnly": mode} if mode else {})}]}

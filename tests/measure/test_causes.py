@@ -154,7 +154,7 @@ def test_a_container_that_is_killed_is_known_by_its_agent_and_repaired_in_its_pl
     lines = [
         line(100.02, "agent", "pods/default/web-a", "container app ended", rev=5, did="ended", where="minion-1"),
         line(100.03, "endpointslice-controller", SLICE, came_and_went((), ("10.246.1.2 web-a",)), rev=6, cause=5, did="replace", of=WEB),
-        line(100.30, "agent", "pods/default/web-a", "Started container app", did="started", where="minion-1"),
+        line(100.30, "agent", "pods/default/web-a", "Container started: app", did="started", where="minion-1"),
         line(100.40, "agent", "pods/default/web-a", "ready", rev=7, did="ready", where="minion-1"),
         line(109.00, "agent", "pods/default/web-a", "asked to leave", rev=9, did="leaving", where="minion-1"),
     ]
