@@ -90,3 +90,26 @@ async def test_what_was_twice_there_before_may_stay(api: ApiServer) -> None:
     await ok(api, "patch", "gadget", "g", "--type=merge", "-p", '{"names":["a","a","b"]}')
     await ok(api, "patch", "gadget", "g", "--type=merge", "-p", '{"names":["a"]}')
     assert 'names[1]: Duplicate value: "a"' in await refused(api, "patch", "gadget", "g", "--type=merge", "-p", '{"names":["a","a"]}')
+
+
+async def test_the_head_of_a_template_is_known_to_explain_and_to_server_side_apply(api: ApiServer) -> None:
+    """Also where nothing else is kept that the schema does not name."""
+    template = {"type": "object", "x-kubernetes-embedded-resource": True, "properties": {"data": {"type": "string"}}}
+    schema = {"openAPIV3Schema": {"type": "object", "properties": {"template": template}}}
+    made = definition("gadgets", "Gadget", schema=schema, subresources={}, selectableFields=[], additionalPrinterColumns=[])
+    await ok(api, "create", "-f", "-", stdin=made)
+    await ok(api, "wait", "--for=condition=Established", "crd/gadgets.example.com", "--timeout=5s")
+    said = await ok(api, "explain", "gadget.template")
+    assert "apiVersion\t<string>" in said and "metadata\t<ObjectMeta>" in said and "data\t<string>" in said
+    head = {"apiVersion": "v1", "kind": "ConfigMap"}
+    gadget: dict[str, Any] = {"apiVersion": "example.com/v1", "kind": "Gadget", "metadata": {"name": "g"}}
+    for manager, labels in (("one", {"a": "b"}), ("two", {"c": "d"})):
+        gadget["template"] = {**head, "metadata": {"labels": labels}}
+        await ok(api, "apply", "--server-side", f"--field-manager={manager}", "-f", "-", stdin=gadget)
+    assert await ok(api, "get", "gadget", "g", "-o", "jsonpath={.template.metadata}") == '{"labels":{"a":"b","c":"d"}}'
+    gadget["template"] = {**head, "metadata": {"labels": {"a": "e"}}}
+    said = await refused(api, "apply", "--server-side", "--field-manager=two", "-f", "-", stdin=gadget)
+    assert 'conflict with "one": .template.metadata.labels.a' in said
+    gadget["template"] = {**head, "metadata": {"colour": "red"}}
+    said = await refused(api, "apply", "--server-side", "--field-manager=two", "-f", "-", stdin=gadget)
+    assert ".template.metadata.colour: field not declared in schema" in said

@@ -235,3 +235,39 @@ async def test_another_version_is_not_to_be_had_while_its_webhook_is_away(api: A
     assert f"conversion webhook for example.com/v1, Kind=Pool {away}" in await refused(api, "get", "pools.v1beta1.example.com")
     older = {**pool("older"), "apiVersion": "example.com/v1beta1"}
     assert f"conversion webhook for example.com/v1beta1, Kind=Pool {away}" in await refused(api, "create", "-f", "-", stdin=older)
+
+
+OPEN = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+
+
+@pytest.mark.parametrize(("subresources", "with_status"), [({}, 1), ({"status": {}}, 0)])
+async def test_each_change_of_what_is_wanted_counts(api: ApiServer, subresources: dict[str, Any], with_status: int) -> None:
+    """It is not always in the spec, and a status without a subresource is a field like any other."""
+    await made(api, schema=OPEN, subresources=subresources, additionalPrinterColumns=[])
+    await ok(api, "create", "-f", "-", stdin=pool())
+    counted = []
+    for patch in ({"operation": {"sync": True}}, {"status": {"a": 1}}, {"metadata": {"labels": {"a": "b"}}}, {"spec": {"a": 1}}):
+        await ok(api, "patch", "pool", "p", "--type=merge", "-p", json.dumps(patch))
+        counted.append(int(await ok(api, "get", "pool", "p", "-o", "jsonpath={.metadata.generation}")))
+    assert counted == [2, 2 + with_status, 2 + with_status, 3 + with_status]
+
+
+async def test_a_column_shows_only_what_has_its_type(api: ApiServer) -> None:
+    types = {
+        "whole": "integer",
+        "part": "integer",
+        "list": "integer",
+        "said": "boolean",
+        "one": "boolean",
+        "map": "string",
+        "text": "number",
+    }
+    columns = [{"name": name, "type": type_, "jsonPath": f".spec.{name}"} for name, type_ in types.items()]
+    await made(api, schema=OPEN, additionalPrinterColumns=columns)
+    shown = {"whole": 5, "part": 5.7, "list": [1], "said": "true", "one": 1, "map": {"a": 1}, "text": "7"}
+    await ok(api, "create", "-f", "-", stdin={**pool(), "spec": shown})
+    async with api.session() as http:
+        accept = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+        async with http.get("/apis/example.com/v1/namespaces/default/pools/p", headers=accept) as answer:
+            [row] = (await answer.json())["rows"]
+    assert row["cells"] == ["p", 5, 5, None, "true", None, '{"a":1}', None]

@@ -186,12 +186,14 @@ def _cell(find: Callable[[Any], list[Any]], type_: str, view: GenericObject, now
     value = found[0]
     if type_ == "date":
         return _age(value, now_s)
-    if type_ == "string" or isinstance(value, (dict, list)):
+    if type_ == "string":
         shown = [each if isinstance(each, str) else msgspec.json.encode(each).decode() for each in found]
         return shown[0] if len(shown) == 1 else ",".join(shown)
-    if type_ in ("integer", "number", "boolean") and isinstance(value, (int, float)):
-        return value
-    return None
+    if type_ == "boolean":
+        return value if isinstance(value, (bool, str)) else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return int(value) if type_ == "integer" else value
 
 
 def _age(value: Any, now_s: float) -> str:

@@ -14,6 +14,13 @@ _KEPT = (
     "x-kubernetes-map-type", "x-kubernetes-embedded-resource", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-validations", "nullable",
 )  # fmt: skip
 
+_HEAD: dict[str, Definition] = {
+    "apiVersion": {**own.STRING, "description": OBJECT["apiVersion"]},
+    "kind": {**own.STRING, "description": OBJECT["kind"]},
+    "metadata": {**own.reference(own.META + "ObjectMeta"), "description": OBJECT["metadata"]},
+}
+"""What every object has, also one inside of another."""
+
 
 def definitions(group: str, version: str, kind: str, schema: dict[str, Any]) -> dict[str, Definition]:
     """Return the definitions of the kind and of its list, by name: `com.example.v1.Widget`, `com.example.v1.WidgetList`."""
@@ -37,6 +44,8 @@ def _plain(schema: dict[str, Any]) -> Definition:
         plain |= {"type": "string", "format": "int-or-string", "x-kubernetes-int-or-string": True}
     if schema.get("properties"):
         plain["properties"] = {name: _plain(child) for name, child in schema["properties"].items()}
+    if schema.get("x-kubernetes-embedded-resource"):
+        plain["properties"] = {**plain.get("properties", {}), **_HEAD}
     if isinstance(schema.get("additionalProperties"), dict):
         plain["additionalProperties"] = _plain(schema["additionalProperties"])
     if isinstance(schema.get("items"), dict):

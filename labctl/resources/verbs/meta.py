@@ -16,6 +16,7 @@ _SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # without vowels, so that no w
 _SUFFIX_LENGTH = 5
 _GENERATED_MAX = 63 - _SUFFIX_LENGTH
 _KEPT = ("name", "generateName", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
+_NOT_WANTED = ("apiVersion", "kind", "metadata")
 _MAY_BE_EMPTY = ("labels", "annotations", "finalizers", "ownerReferences", "generateName")
 _STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
 _ANY_FINALIZER = ("admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io")
@@ -97,6 +98,13 @@ def keep_all(new: Object, old: Object) -> None:
     new["metadata"] = dict(old["metadata"])
     if fields_record is not None:
         new["metadata"]["managedFields"] = fields_record
+
+
+def count_change(kind: Kind, new: Object, old: Object) -> None:
+    """Adds one to the generation if an update changes what is wanted. That is most often in the spec, but some kinds have fields beside it (`webhooks`)
+    or none, and a custom kind without the subresource has its status there like any other field."""
+    if kind.has_generation and any(new.get(name) != old.get(name) for name in {**new, **old} if name not in _NOT_WANTED):
+        new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
 
 def _keep(names_: tuple[str, ...], metadata: dict[str, Any], before: dict[str, Any]) -> None:

@@ -226,8 +226,7 @@ def restrict_and_validate(ctx: Context, kind: Kind, namespace: str, name: str, n
     kind.prepare(new, old)
     if new != old:
         _refuse_invalid(kind, new, old, complete=lambda: _completed(ctx, kind, old))
-        if kind.has_generation and new.get("spec") != old.get("spec"):
-            new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+        meta.count_change(kind, new, old)
 
 
 def _write_part(ctx: Context, kind: Kind, new: Object, old: Object, part: Subresource) -> None:
