@@ -62,7 +62,7 @@ class CompleteResponse(web.StreamResponse):
             if transport.get_write_buffer_size() > DRAIN_ABOVE_BYTES:  # its client reads more slowly than it asks
                 await _drain(request)
         if self._keep_alive:
-            request.protocol.answered(request)  # type: ignore[attr-defined]  # it is a Connection
+            request.protocol.answered(request, self.status)  # type: ignore[attr-defined]  # it is a Connection
 
     async def write_eof(self, data: bytes = b"") -> None:
         assert not data, "a whole answer has its body already"
@@ -91,7 +91,7 @@ class PiecewiseResponse(web.StreamResponse):
         request.transport.write(head_of(request, self._type, keep_alive=bool(self._keep_alive)) + self._extra + length)
         await _send(request, self._pieces if request.method != "HEAD" else ())
         if self._keep_alive:
-            request.protocol.answered(request)  # type: ignore[attr-defined]  # it is a Connection
+            request.protocol.answered(request, self.status)  # type: ignore[attr-defined]  # it is a Connection
 
     async def write_eof(self, data: bytes = b"") -> None:
         assert not data, "a whole answer has its body already"

@@ -38,7 +38,7 @@ class Call:
         self.settings = settings
         self.target: Target
         self.kind: Kind
-        self._body: bytes | None = None
+        self._body = self.connection.known_body
         self.deprecated = ""  # a warning that every answer carries
         self.warnings: Sequence[str] = ()  # what admission said about a connection, for those answers that have headers of ours
 

@@ -21,6 +21,7 @@ from aiohttp import StreamReader, web
 from labctl.api import identity
 from labctl.api.answer import DRAIN_ABOVE_BYTES
 from labctl.api.framing import PART_BYTES, Framing
+from labctl.api.heads import END_OF_HEAD, Heads, KnownRequests
 from labctl.api.masks import MaskedOnly
 from labctl.api.negotiate import JSON
 from labctl.api.repeats import HEAD_BYTES_MAX, Repeats
@@ -30,7 +31,7 @@ from labctl.resources.service import User
 
 _NODE_USER = "system:node:"
 _READS = b"GET "  # nothing else is answered again
-_END_OF_HEAD = b"\r\n\r\n"
+_WRITES = (b"POST ", b"PUT ", b"PATCH ")  # they have bodies
 _HEAD_MAX_BYTES = 1 << 20  # as in Go
 _LAST_WORDS_S = 1.0  # until a client that is not read any more has got its answer
 _RAW_BYTES = 128 << 10  # asyncio stops reading from the client at twice this much
@@ -38,7 +39,7 @@ _RAW_BYTES = 128 << 10  # asyncio stops reading from the client at twice this mu
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-class Connection(web.RequestHandler):
+class Connection(KnownRequests):
     __slots__ = (
         "_body",
         "_counted_as",
@@ -48,11 +49,11 @@ class Connection(web.RequestHandler):
         "_head_bytes",
         "_head_part",
         "_leave",
+        "_message",
         "_ordinary_s",
         "_raw",
         "_sent",
         "_stream",
-        "_whole",
         "user",
     )
 
@@ -65,9 +66,9 @@ class Connection(web.RequestHandler):
         self._raw: asyncio.StreamReader | None = None
         self._sent = b""  # the first bytes of the request that is being answered
         self._head_bytes = self._fed = 0  # the length of its head, and how many bytes the parser got since it began
-        self._whole = True  # everything that came before was whole requests, and all are answered
         self._leave: Callable[[], None] | None = None  # is called when the request that is under way is over
-        self._body: StreamReader | None = None  # of the request that is being answered, or was last
+        self._message: Any = None  # the head of the request that is being answered, or was last, as aiohttp parsed it
+        self._body: StreamReader | None = None  # its body
         self._framing: Framing | None = None  # from the first body in chunks on
         self._head_part = 0  # so many bytes came of a head that is not whole
         self._ordinary_s = 0.0  # when a request last went through aiohttp, which closes connections that it thinks idle
@@ -98,7 +99,7 @@ class Connection(web.RequestHandler):
     def began(self, head: Any, body: StreamReader) -> None:
         """Takes note of the request that is answered next. aiohttp parses what stands behind a refused upgrade by itself, so some are known only now."""
         self.headed()
-        self._body = body
+        self._message, self._body = head, body
         if self._framing is None and getattr(head, "chunked", False):
             self._framing = Framing(self._loop.time())
 
@@ -117,8 +118,14 @@ class Connection(web.RequestHandler):
         if self._raw is not None:
             self._raw.feed_data(data)
             return
-        if self._whole and self.user is not None and data.startswith(_READS) and self._answer_again(data):
+        if self.known_body is not None:
+            self.hold(data)
             return
+        if self._whole:
+            if self.user is not None and data.startswith(_READS) and self._answer_again(data):
+                return
+            if data.startswith(_WRITES) and self._handle_known(data):
+                return
         self._follow(data)
         if len(data) <= PART_BYTES:
             self._parse(data)
@@ -191,13 +198,26 @@ class Connection(web.RequestHandler):
         self.transport.write(answer)
         return True
 
+    def _handle_known(self, data: bytes) -> bool:
+        """Handles a request whose head is known without the parser. Returns False if it has to go the ordinary way."""
+        manager = self._manager
+        if not isinstance(manager, HttpServer) or manager.stopping or self._framing is not None:
+            return False
+        known = manager.heads.find(data)
+        if known is None or self.transport is None or self._loop.time() - self._ordinary_s > manager.repeat_within_s:
+            return False
+        self._whole = False
+        self._sent, self._head_bytes, self._fed = data, known.head_bytes, known.whole_bytes
+        self.begin_known(manager, known, data)
+        return True
+
     def _follow(self, data: bytes) -> None:
         """Notes where requests begin and end in what the client sends, as far as is needed to know when a new one begins."""
         if self._whole:
             self._whole = False
             self._sent, self._fed = data, len(data)
-            self._head_bytes = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
-            if self._head_bytes < len(_END_OF_HEAD):
+            self._head_bytes = data.find(END_OF_HEAD) + len(END_OF_HEAD)
+            if self._head_bytes < len(END_OF_HEAD):
                 self._hurry()  # what comes as a whole needs no timer; if it is no request in spite of that, data_received sets one
             self._ordinary_s = self._loop.time()
         else:
@@ -208,12 +228,16 @@ class Connection(web.RequestHandler):
         """Return the bytes of the request that is being answered if it came alone and has no body, else none."""
         return bytes(self._sent) if self._fed == self._head_bytes == len(self._sent) else b""
 
-    def answered(self, request: web.BaseRequest) -> None:
+    def answered(self, request: web.BaseRequest, code: int) -> None:
         """Takes note that a request has its whole answer. If nothing came after it, the next bytes begin a new one."""
-        if self._head_bytes >= len(_END_OF_HEAD) and self._fed == self._head_bytes + (request.content_length or 0):
+        if self.known_body is not None:
+            self._whole = True
+        elif self._head_bytes >= len(END_OF_HEAD) and self._fed == self._head_bytes + (request.content_length or 0):
             self._whole = "Transfer-Encoding" not in request.headers
             if self._whole:
                 self.headed()  # its body may have looked like the begin of a head, in the moment between its head and its handler
+                if code < HTTPStatus.BAD_REQUEST and len(self._sent) == self._fed and isinstance(self._manager, HttpServer):
+                    self._manager.heads.learn(self._sent, self._head_bytes, self._message)
 
     def under_way(self, leave: Callable[[], None]) -> None:
         """Takes note of what has to be called when the request that is being answered is over."""
@@ -335,6 +359,7 @@ class HttpServer(web.Server):
     ) -> None:
         super().__init__(handler, request_factory=self._request, keepalive_timeout=keepalive_timeout, **settings)
         self.repeats = repeats
+        self.heads = Heads(min(PART_BYTES, body_limit_bytes))
         self.repeat_within_s = keepalive_timeout / 2
         self._body_limit_bytes = body_limit_bytes
         self.stopping = False
