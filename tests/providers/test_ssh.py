@@ -159,7 +159,7 @@ class TestRack:
         assert second.power is Power.ON
         assert second.boot_id not in ("", first.boot_id)
 
-    def test_silence_is_no_end_and_a_reboot_is(self, new: Any, rack: Rack) -> None:
+    def test_silence_is_no_end_and_a_reboot_is(self, new: Any, rack: Rack, tmp_path: Path) -> None:
         provider, heard, news = new(), [], threading.Semaphore(0)
 
         def tell(event: MachineEvent) -> None:
@@ -172,6 +172,8 @@ class TestRack:
         rack.power_off("minion-1")
         assert provider.machines()["minion-1"] == first  # what was seen last: nobody knows better
         assert len(heard) == 1
+        known_hosts = tmp_path / "one" / "machines" / "minion-1.known_hosts"  # of the connection that is held: its process may be killed at any moment
+        assert known_hosts.read_text() == f"minion-1 {first.host_key}\n"
         rack.boot(1)
         assert news.acquire(timeout=SOON_S)
         assert news.acquire(timeout=SOON_S)
@@ -180,6 +182,8 @@ class TestRack:
         assert (off.power, off.boot_id, off.intended) == (Power.OFF, first.boot_id, False)
         assert (on.power, on.boot_id) == (Power.ON, provider.machines()["minion-1"].boot_id)
         assert on.boot_id != first.boot_id
+        provider.destroy_lab()
+        assert list(known_hosts.parent.iterdir()) == []
 
     def test_destroy_says_what_it_could_not_clean_and_can_be_repeated(self, new: Any, rack: Rack) -> None:
         provider = new()

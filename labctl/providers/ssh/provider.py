@@ -213,9 +213,9 @@ class SshProvider:
         facts = look(machine, self._settings, record.host_key)
         return self._describe(machine, facts) if facts.claim and facts.claim.lab == self._lab else None
 
-    def _reach(self, name: str) -> tuple[SshMachine, str] | None:
+    def _reach(self, name: str) -> tuple[SshMachine, Path] | None:
         record = self._records.get(name)
-        return (self._newest(record), record.host_key) if record else None
+        return (self._newest(record), self._records.known_hosts(name, record.host_key)) if record else None
 
     def _describe(self, machine: SshMachine, facts: Facts) -> Machine:
         power = Power(facts.claim.power) if facts.claim else Power.OFF

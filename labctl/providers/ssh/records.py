@@ -49,6 +49,23 @@ class Records:
 
     def remove(self, name: str) -> None:
         self.path(name).unlink(missing_ok=True)
+        self._known_hosts(name).unlink(missing_ok=True)
+
+    def known_hosts(self, name: str, host_key: str) -> Path:
+        """Return ssh's file of known hosts with this machine's key alone, for a connection that lasts: it lies here, because who holds it may be killed."""
+        path, line = self._known_hosts(name), f"{name} {host_key}\n"
+        try:
+            there = path.read_text() == line
+        except (OSError, ValueError):
+            there = False
+        if not there:
+            new = self._folder / f".{name}.{os.getpid()}.known_hosts"
+            new.write_text(line)
+            new.replace(path)
+        return path
+
+    def _known_hosts(self, name: str) -> Path:
+        return self._folder / f"{name}.known_hosts"
 
     def all(self) -> Iterator[Record]:
         for path in sorted(self._folder.glob("*.json")):

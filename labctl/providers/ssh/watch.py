@@ -10,7 +10,6 @@ itself (up, halt, destroy), the provider reports at once. At the start of a watc
 from __future__ import annotations
 
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,7 +30,7 @@ class Watch:
         present: Mapping[str, Machine],
         tell: Tell,
         ask: Callable[[str], Machine | None],
-        reach: Callable[[str], tuple[SshMachine, str] | None],
+        reach: Callable[[str], tuple[SshMachine, Path] | None],
         settings: SshSettings,
     ) -> None:
         self._tell = tell
@@ -97,7 +96,7 @@ class _Holder:
         name: str,
         watch: Watch,
         ask: Callable[[str], Machine | None],
-        reach: Callable[[str], tuple[SshMachine, str] | None],
+        reach: Callable[[str], tuple[SshMachine, Path] | None],
         settings: SshSettings,
         stopped: threading.Event,
     ) -> None:
@@ -141,22 +140,19 @@ class _Holder:
         found = self._reach(self._name)
         if not found:
             return False
-        machine, host_key = found
-        with tempfile.TemporaryDirectory(prefix="labctl-ssh-") as folder:
-            known = Path(folder) / "known_hosts"
-            known.write_text(f"{machine.name} {host_key}\n")
-            argv = shell.command(machine, self._settings, known, ["/bin/sh", "-c", "echo; exec cat"])
-            pipe = subprocess.PIPE
-            with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as process:
-                assert process.stdout
-                self._process = process
-                try:
-                    if self._over() or not process.stdout.read(1):
-                        return False
-                    self._look()
-                    return not process.stdout.read(1)
-                finally:
-                    process.terminate()
+        machine, known_hosts = found
+        argv = shell.command(machine, self._settings, known_hosts, ["/bin/sh", "-c", "echo; exec cat"])
+        pipe = subprocess.PIPE
+        with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as process:
+            assert process.stdout
+            self._process = process
+            try:
+                if self._over() or not process.stdout.read(1):
+                    return False
+                self._look()
+                return not process.stdout.read(1)
+            finally:
+                process.terminate()
 
     def _look(self) -> None:
         """Ask for the machine's state while the connection is open, so that it belongs to the boot with which the connection ends."""
