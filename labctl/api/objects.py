@@ -122,7 +122,7 @@ class Objects:
         return await call.answer(body, code, form=form, extra=extra)
 
     def _shape(self, call: Call, form: Format) -> Shape:
-        return Shape(call.kind, form, call.query.first("includeObject"), self._resources.view, self._clock.wall)
+        return Shape(call.kind, form, call.query.first("includeObject"), self._resources.seen, self._clock.wall)
 
 
 _WHOLE = ("", "status", "finalize", "approval", "ephemeralcontainers", "resize")

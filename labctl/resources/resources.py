@@ -117,6 +117,10 @@ class Resources:
         """Returns the typed view of an entry, which is decoded once."""
         return self._ctx.view(entry)
 
+    def seen(self, entry: Entry) -> Any:
+        """Returns the view of an entry for whoever shows it: of one that can't be decoded, its name alone."""
+        return self._ctx.seen(entry)
+
     # -- writing ---------------------------------------------------------------------------------------------------
 
     async def create(

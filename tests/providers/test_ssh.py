@@ -172,7 +172,7 @@ class TestRack:
         rack.power_off("minion-1")
         assert provider.machines()["minion-1"] == first  # what was seen last: nobody knows better
         assert len(heard) == 1
-        known_hosts = tmp_path / "one" / "machines" / "minion-1.known_hosts"  # of the connection that is held: its process may be killed at any moment
+        known_hosts = tmp_path / "one" / "machines" / "minion-1.known_hosts"  # of the connection that is held
         assert known_hosts.read_text() == f"minion-1 {first.host_key}\n"
         rack.boot(1)
         assert news.acquire(timeout=SOON_S)

@@ -93,7 +93,7 @@ class ApiServices:
         ]
 
     def _shape(self, call: Call) -> Shape:
-        return Shape(call.kind, call.format, call.query.first("includeObject"), self._resources.view, self._wall_s)
+        return Shape(call.kind, call.format, call.query.first("includeObject"), self._resources.seen, self._wall_s)
 
     def _local(self) -> dict[str, Object]:
         """Return this server's own, by name."""

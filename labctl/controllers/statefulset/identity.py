@@ -42,7 +42,7 @@ def pod_of(stateful: StatefulSet, number: int, template: bytes, revision: str) -
     spec["hostname"] = name
     if stateful.spec.service_name:
         spec["subdomain"] = stateful.spec.service_name
-    claimed = {template["metadata"]["name"]: claim_name(template, name) for template in claim_templates(stateful)}
+    claimed = {_given(template).get("name", ""): claim_name(template, name) for template in claim_templates(stateful)}
     kept = [volume for volume in spec.get("volumes") or () if volume.get("name") not in claimed]
     mounted = [{"name": volume, "persistentVolumeClaim": {"claimName": claim}} for volume, claim in claimed.items()]
     if kept or mounted:
@@ -56,7 +56,12 @@ def claim_templates(stateful: StatefulSet) -> list[Object]:
 
 
 def claim_name(template: Mapping[str, Any], pod: str) -> str:
-    return f"{template['metadata']['name']}-{pod}"
+    return f"{_given(template).get('name', '')}-{pod}"
+
+
+def _given(template: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a claim's metadata as its template has it. Kubernetes takes one without a name, of which no claim can be made."""
+    return template.get("metadata") or {}
 
 
 def claims_of(stateful: StatefulSet, pod: str) -> Iterator[Object]:
@@ -66,7 +71,7 @@ def claims_of(stateful: StatefulSet, pod: str) -> Iterator[Object]:
     labels = msgspec.json.decode(stateful.spec.selector).get("matchLabels") or {}
     owned = stateful.spec.persistent_volume_claim_retention_policy.when_deleted == "Delete"
     for template in claim_templates(stateful):
-        given = template["metadata"]
+        given = _given(template)
         metadata = {
             "name": claim_name(template, pod),
             "namespace": stateful.metadata.namespace,

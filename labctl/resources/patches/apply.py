@@ -202,7 +202,9 @@ def _check_config(type_: Type, kind: Kind, config: Any) -> None:
     if config.get("apiVersion") != kind.api_version:
         message = f"Specified patch version: {config.get('apiVersion', '')}, expected: {kind.api_version}"
         raise ApiError(400, "BadRequest", f"Incorrect version specified in apply patch. {message}")
-    metadata = config.setdefault("metadata", {})
+    if config.get("metadata") is None:
+        config["metadata"] = {}
+    metadata = config["metadata"]
     if isinstance(metadata, dict) and metadata.get("managedFields"):
         raise ApiError(400, "BadRequest", "metadata.managedFields must be nil")
     wrong = list(fieldset.problems(type_, config))

@@ -28,6 +28,11 @@ _SCALAR_DEFINITIONS = {
     META + "Time": "time",
     META + "MicroTime": "micro-time",
 }
+# Definitions that hold a schema or something simpler, and that something.
+_SCHEMA = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
+_OR_SCHEMA = {_SCHEMA + "OrArray": "array", _SCHEMA + "OrBool": "bool", _SCHEMA + "OrStringArray": "strings"}
+# Objects of any content: Go keeps their bytes as they are.
+_RAW = (META + "FieldsV1", "io.k8s.apimachinery.pkg.runtime.RawExtension")
 # The Python types of decoded JSON values that need no further check.
 _PLAIN = {"string": str, "boolean": bool}
 
@@ -38,6 +43,7 @@ class Type:
 
     `shape`: struct, map, list, string, bytes, int32, int64, number, boolean, quantity, int-or-string, time, micro-time, any.
     `name` is the definition's path where it has one. `list_type`: atomic, map (with `keys`), set; `map_type`: granular, atomic.
+    `or_schema` says what such an `any` holds if it is no JSON schema (`item`): an array of them, a bool, or strings.
     `open` says that a struct keeps fields that it does not name (x-kubernetes-preserve-unknown-fields).
     `default` is what a field of a custom kind has if it is left out.
     `strategy` and `merge_key` are strategic merge patch's. `plain` is the Python type whose values need no further look.
@@ -52,6 +58,7 @@ class Type:
     list_type: str = "atomic"
     keys: tuple[str, ...] = ()
     map_type: str = "granular"
+    or_schema: str = ""
     open: bool = False
     default: Any = None
     strategy: frozenset[str] = frozenset()
@@ -143,7 +150,7 @@ class Schema:
         return ruled
 
     def _compile(self, node: Definition, into: Type) -> None:
-        into.shape = _SCALAR_DEFINITIONS.get(into.name) or _shape(node)
+        into.shape = _SCALAR_DEFINITIONS.get(into.name) or ("struct" if _is_empty(into.name, node) else _shape(node))
         into.plain = _PLAIN.get(into.shape)
         into.required = tuple(node.get("required", ()))
         _read_rules(node, into)
@@ -153,6 +160,13 @@ class Schema:
             into.item = self._of(node.get("items", {}))
         elif into.shape == "map":
             into.item = self._of(node["additionalProperties"])
+        elif into.name in _OR_SCHEMA:
+            into.or_schema, into.item = _OR_SCHEMA[into.name], self.named(_SCHEMA)
+
+
+def _is_empty(name: str, node: Definition) -> bool:
+    """True for Kubernetes' Structs without fields, which OpenAPI does not tell from objects of any content."""
+    return name.startswith("io.k8s.") and name not in _RAW and node == {"type": "object"}
 
 
 def _shape(node: Definition) -> str:

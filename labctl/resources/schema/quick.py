@@ -52,6 +52,8 @@ def _python_type(type_: Type) -> Any:
         return list[_python_type(type_.item)]  # type: ignore[misc]
     if type_.shape == "map" and type_.item:
         return dict[str, _python_type(type_.item)]  # type: ignore[misc]
+    if type_.or_schema:
+        return bool if type_.or_schema == "bool" else _NeverFits
     return _struct(type_) if type_.shape == "struct" else _SCALARS[type_.shape]
 
 

@@ -17,6 +17,7 @@ from labctl.resources.schema import golang, times
 from labctl.resources.schema.definitions import Type
 
 MAX_STRICT_ERRORS = 100  # a real server collects as many
+_STRINGS = Type("list", item=Type("string", plain=str))
 _INT_RANGE = {"int32": 2**31, "int64": 2**63}
 
 
@@ -153,7 +154,26 @@ class _Walk:
             self._error(f"illegal base64 data at input byte {_first_illegal(value)}")
         return value
 
-    def any(self, _type: Type, value: Any) -> Any:
+    def any(self, type_: Type, value: Any) -> Any:
+        return self._or_schema(type_, value) if type_.or_schema else value
+
+    def _or_schema(self, type_: Type, value: Any) -> Any:
+        """Looks through a JSON schema, or through what may stand in its place. Like Kubernetes, it drops unknown fields in there without a word."""
+        assert type_.item is not None
+        strict = list(self.findings.strict)
+        if type(value) is dict:
+            self.struct(type_.item, value)
+        elif type(value) is list and type_.or_schema == "array":
+            self.list(Type("list", item=type_.item), value)
+        elif type(value) is list and type_.or_schema == "strings":
+            self.list(_STRINGS, value)
+        elif type_.or_schema == "bool":
+            if type(value) is not bool:
+                self._error("boolean or JSON schema expected")
+                return False
+        else:
+            return {}  # Go's decoder leaves the field empty
+        self.findings.strict = strict
         return value
 
     def _unknown(self, key: str) -> None:

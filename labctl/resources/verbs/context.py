@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+import msgspec
+
 from labctl.clock import Clock
 from labctl.errors import Unavailable
 from labctl.resources import encoding, failures
 from labctl.resources.admission import Admission
-from labctl.resources.kind import Kind
+from labctl.resources.kind import Kind, Meta
 from labctl.resources.registry import KindChange, Registry
 from labctl.resources.schema.definitions import Schema
 from labctl.resources.settings import ResourceSettings
@@ -47,6 +49,15 @@ class Context:
                 decoder = self._decoders[resource] = self.registry[resource].view.decoder()
             entry.memo = encoding.viewed(entry, decoder)
         return entry.memo
+
+    def seen(self, entry: Entry) -> Any:
+        """Returns the view of an entry for whoever shows or selects it. Of one that can't be decoded that is its name alone: a list has the others, too."""
+        try:
+            return self.view(entry)
+        except msgspec.ValidationError:
+            resource, _, key = entry.key.partition("/")
+            namespace, _, name = key.rpartition("/")
+            return self.registry[resource].view(metadata=Meta(name=name, namespace=namespace, resource_version=str(entry.revision)))
 
     def kinds_changed(self, change: KindChange) -> None:
         """Takes note that a kind was added, changed or removed. Cached views of the old kind are dropped."""

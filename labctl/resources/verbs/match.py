@@ -23,7 +23,7 @@ TERMS_MAX = 200  # of a request's selectors; each is looked at for each object, 
 def matcher(ctx: Context, kind: Kind, label_selector: str, field_selector: str) -> Match | None:
     """Returns a function that says whether an entry matches; None if every entry does. Raises ApiError 400 for an invalid selector."""
     labels, fields = _parsed(kind, label_selector, field_selector)
-    view, values_of = ctx.view, kind.fields
+    view, values_of = ctx.seen, kind.fields
     if labels.everything and fields.everything:
         return None
     if fields.everything:

@@ -82,7 +82,9 @@ def keep_immutable(kind: Kind, namespace: str, name: str, new: Object, old: Obje
 
 
 def refuse_other_name(metadata: dict[str, Any], name: str) -> None:
-    given = metadata.get("name") or name
+    given = metadata.get("name")
+    if not given:
+        raise failures.bad_request(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
     if given != name:
         raise failures.bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
 

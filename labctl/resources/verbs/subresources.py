@@ -146,7 +146,7 @@ def _at(obj: Object, path: str) -> Any:
 
 def scale_config(kind: Kind, name: str, scale: Object) -> Object:
     """Returns the apply configuration of an object that says as much as one of its Scale: the number of replicas."""
-    meta.refuse_other_name(scale.get("metadata", {}), name)
+    meta.refuse_other_name({"name": name} | (scale.get("metadata") or {}), name)
     config: Object = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}}
     replicas = scale.get("spec", {}).get("replicas")
     if replicas is not None:
@@ -166,7 +166,7 @@ def rescaled(kind: Kind, obj: Object, scale: Object) -> Object:
         raise failures.invalid_of(
             "Scale", "autoscaling", name, [fields.invalid("spec.replicas", replicas, "must be greater than or equal to 0")]
         )
-    metadata = scale.get("metadata", {})
+    metadata = scale.get("metadata") or {}
     meta.refuse_other_name(metadata, name)
     for field in ("uid", "resourceVersion"):
         if metadata.get(field):

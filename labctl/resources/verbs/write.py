@@ -57,11 +57,10 @@ def size_of(body: bytes | Object) -> int:
 
 
 async def create_by_put(ctx: Context, kind: Kind, namespace: str, name: str, body: bytes | Object, options: WriteOptions) -> WriteResult:
-    """Creates an object by a PUT. The body may leave out the name, which is in the URL."""
+    """Creates an object by a PUT."""
     obj, warnings = await decoded(ctx, kind, body, options)
     metadata = obj.setdefault("metadata", {})
     meta.refuse_other_name(metadata, name)
-    metadata["name"] = name
     metadata.pop("resourceVersion", None)
     return await create_decoded(ctx, kind, namespace, obj, options, warnings, size_of(body))
 
@@ -177,6 +176,7 @@ async def rewrite(
             size = max(size, len(converted.value), LARGE_BYTES + 1 if kind.slow else 0)
             current = old if isinstance(change, Replacement) else encoding.decoded(converted)
             new, warnings = await offload_if_large(size, change, current)
+            meta.refuse_other_name(new.setdefault("metadata", {}), name)
             owners = await offload_if_large(size, _owners, ctx, kind, old, new, options) if not subresource else None
             if steps := ctx.admission.mutating(kind, "update"):
                 warnings = [*warnings, *await mutate(steps, Attributes(options.user, "update", kind, old, new, options, subresource))]

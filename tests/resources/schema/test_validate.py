@@ -330,3 +330,43 @@ def test_an_ordinary_pod_is_decoded_and_defaulted_within_its_budget() -> None:
 
     once()
     assert min(timeit.repeat(once, number=20, repeat=10)) / 20 < 400e-6
+
+
+DEFINITIONS = KINDS["customresourcedefinitions.apiextensions.k8s.io"]
+
+
+def definition(**schema: Any) -> Object:
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    names = {"plural": "foos", "kind": "Foo"}
+    spec = {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]}
+    return {"apiVersion": DEFINITIONS.api_version, "kind": DEFINITIONS.kind, "metadata": {"name": "foos.example.com"}, "spec": spec}
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"items": {"properties": {"k": 5}}}, "cannot unmarshal number into Go struct field"),
+        ({"items": [{"required": 5}]}, "of type []string"),
+        ({"additionalProperties": {"maxLength": "x"}}, "cannot unmarshal string into Go struct field"),
+        ({"additionalProperties": "x"}, "boolean or JSON schema expected"),
+        ({"dependencies": {"a": [1]}}, "of type string"),
+    ],
+)
+def test_a_schema_inside_a_schema_has_types_too(schema: Object, said: str) -> None:
+    assert said in refusal(json.dumps(definition(**schema)).encode(), DEFINITIONS)
+
+
+def test_below_items_what_nobody_knows_is_dropped_without_a_word() -> None:
+    body = definition(items={"type": "string", "new": 1, "additionalProperties": {"x": 1, "type": "integer"}}, additionalProperties=False)
+    obj, warnings = decode(SCHEMA, DEFINITIONS, json.dumps(body).encode(), "Strict")
+    schema = obj["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert schema == {"items": {"type": "string", "additionalProperties": {"type": "integer"}}, "additionalProperties": False}
+    assert warnings == []
+
+
+def test_an_object_without_fields_is_an_object() -> None:
+    body = definition(type="object")
+    body["spec"]["versions"][0]["subresources"] = {"status": "x"}
+    assert "cannot unmarshal string into Go struct field" in refusal(json.dumps(body).encode(), DEFINITIONS)
+    body["spec"]["versions"][0]["subresources"] = {"status": {"x": 1}}
+    assert 'unknown field "spec.versions[0].subresources.status.x"' in refusal(json.dumps(body).encode(), DEFINITIONS)

@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
+from labctl.api.negotiate import Format
+from labctl.api.shapes import Shape
 from labctl.errors import ApiError
+from labctl.resources import encoding
+from labctl.resources.service import ListOptions
 from labctl.store.interface import Put
-from tests.resources.conftest import Lab, controller, pod
+from tests.resources.conftest import Lab, config, controller, pod
 
 CRON = "cronjobs.batch"
 
@@ -51,3 +55,23 @@ async def test_an_old_template_can_be_scaled(lab: Lab) -> None:
     await lab.patch("replicationcontrollers", "web", {"spec": {"replicas": 3}})
     with pytest.raises(ApiError, match='spec.template.spec.preemptionPolicy: Unsupported value: "Sometimes"'):
         await lab.patch("replicationcontrollers", "web", {"spec": {"template": {"spec": {"preemptionPolicy": "Sometimes"}}}})
+
+
+async def test_one_that_cannot_be_read_hides_no_other(lab: Lab) -> None:
+    kind = lab.kind("configmaps")
+    await lab.create("configmaps", config("good", labels={"a": "b"}))
+    await lab.create("configmaps", config("bad", labels={"a": "b"}))
+    old = lab.get("configmaps", "bad")
+    assert old is not None
+    old["metadata"]["labels"] = "a=b"
+    await lab.store.commit([Put(kind.key("default", "bad"), encoding.encode(old))], [])
+    resources = lab.resources
+    entries = resources.list(kind, "default", ListOptions(field_selector="metadata.name!=other")).entries
+    assert [resources.seen(entry).metadata.name for entry in entries] == ["bad", "good"]
+    assert [entry.key for entry in resources.list(kind, "default", ListOptions(label_selector="a=b")).entries] == [
+        "configmaps/default/good"
+    ]
+    shape = Shape(kind, Format("Table"), "", resources.seen, lab.clock.wall)
+    rows = json.loads(b"".join(await shape.many(resources.list(kind, "default"))))["rows"]
+    assert [row["cells"][0] for row in rows] == ["bad", "good"]
+    await lab.delete("configmaps", "bad")

@@ -11,10 +11,11 @@ import pytest
 
 from labctl.errors import ApiError, Unavailable
 from labctl.resources.encoding import client_bytes
+from labctl.resources.service import WriteOptions
 from labctl.store.interface import Batch, Compare, Delete
 from labctl.store.log import LogStore
 from labctl.store.memory import MemoryEngine
-from tests.resources.conftest import Lab, config, controller, pod
+from tests.resources.conftest import PERSON, Lab, config, controller, pod
 
 
 async def test_a_new_object_gets_the_metadata_that_the_server_sets(lab: Lab) -> None:
@@ -264,3 +265,14 @@ class FullDisk(MemoryEngine):
         if self.full:
             raise Unavailable("the disk is full", mend="free some space")
         await super().append(group)
+
+
+async def test_a_put_says_whose_it_is(lab: Lab) -> None:
+    kind = lab.kind("configmaps")
+    await lab.create("configmaps", config("web"))
+    for body in ({"data": {"a": "b"}}, {"metadata": {"labels": {}}}, {"metadata": {"name": ""}}):
+        with pytest.raises(
+            ApiError, match=r"the name of the object \(web based on URL\) was undeterminable: name must be provided"
+        ) as refused:
+            await lab.resources.update(kind, "default", "web", body, WriteOptions(user=PERSON, field_manager="me"))
+        assert refused.value.code == 400

@@ -117,7 +117,7 @@ class CustomResourceDefinition(Viewed, frozen=True, rename="camel", gc=False):
 
 def prepare(new: Object, old: Object | None) -> None:
     if old is None:
-        stored = [version["name"] for version in new.get("spec", {}).get("versions") or () if version.get("storage")]
+        stored = [version.get("name", "") for version in new.get("spec", {}).get("versions") or () if version.get("storage")]
         empty = {"plural": "", "kind": ""}
         new["status"] = {"conditions": [], "acceptedNames": empty, "storedVersions": stored}
         new["metadata"]["finalizers"] = [
@@ -125,7 +125,7 @@ def prepare(new: Object, old: Object | None) -> None:
             *([] if CLEANUP in (new["metadata"].get("finalizers") or ()) else [CLEANUP]),
         ]
         return
-    stored = [version["name"] for version in new["spec"].get("versions") or () if version.get("storage")]
+    stored = [version.get("name", "") for version in new.get("spec", {}).get("versions") or () if version.get("storage")]
     known = new.setdefault("status", {}).setdefault("storedVersions", [])
     known += [name for name in stored if name not in known]
 
@@ -335,17 +335,18 @@ def _review_versions(versions: Sequence[str]) -> Iterator[FieldError]:
 
 def _changed(new: Object, old: Object) -> Iterator[FieldError]:
     """Names and scope are for life once they are accepted; a version that objects are stored in must stay listed."""
+    spec = new.get("spec", {})
     established = any(c.get("type") == "Established" and c.get("status") == "True" for c in old.get("status", {}).get("conditions") or ())
     if established:
         for path in (("scope",), ("names", "kind")):
-            now, before = _at(new["spec"], path), _at(old["spec"], path)
+            now, before = _at(spec, path), _at(old["spec"], path)
             if now != before:
                 yield fields.invalid(f"spec.{'.'.join(path)}", now, "field is immutable")
     for path in (("group",), ("names", "plural")):
-        now, before = _at(new["spec"], path), _at(old["spec"], path)
+        now, before = _at(spec, path), _at(old["spec"], path)
         if now != before:
             yield fields.invalid(f"spec.{'.'.join(path)}", now, "field is immutable")
-    named = {version.get("name") for version in new["spec"].get("versions") or ()}
+    named = {version.get("name") for version in spec.get("versions") or ()}
     for number, stored in enumerate(new.get("status", {}).get("storedVersions") or ()):
         if stored not in named:
             why = (

@@ -64,8 +64,9 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     if old is None and len(new["metadata"].get("name", "")) > _MAX_NAME:
         yield fields.invalid("metadata.name", new["metadata"]["name"], f"must be no more than {_MAX_NAME} characters")
     yield from workloads.not_negative("spec", spec, "startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit")
-    if spec["concurrencyPolicy"] not in _POLICIES:
-        yield fields.not_supported("spec.concurrencyPolicy", spec["concurrencyPolicy"], _POLICIES)
+    policy = spec.get("concurrencyPolicy", "Allow")
+    if policy not in _POLICIES:
+        yield fields.not_supported("spec.concurrencyPolicy", policy, _POLICIES)
     yield from _times(spec, old)
     template = spec.get("jobTemplate", {}).get("spec")
     if template is None:
@@ -118,8 +119,9 @@ def _spec_defaults(spec: Object) -> None:
 def warnings(new: Object, old: Object | None) -> Iterator[str]:
     if old is None:
         yield from pod_warnings.of_name(new["metadata"].get("name", ""))
-    if old is None or new["spec"] != old["spec"]:
-        yield from job.spec_warnings("spec.jobTemplate.spec", new["spec"].get("jobTemplate", {}).get("spec") or {})
+    spec = new.get("spec") or {}
+    if old is None or spec != old["spec"]:
+        yield from job.spec_warnings("spec.jobTemplate.spec", (spec.get("jobTemplate") or {}).get("spec") or {})
 
 
 COLUMNS: tuple[Column, ...] = (

@@ -27,7 +27,7 @@ class ClusterTrustBundle(Viewed, frozen=True, rename="camel", gc=False):
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
-    spec, name = new["spec"], new["metadata"].get("name", "")
+    spec, name = new.get("spec") or {}, new["metadata"].get("name", "")
     signer, text = spec.get("signerName", ""), spec.get("trustBundle", "")
     if old is not None and signer != old["spec"].get("signerName", ""):
         yield fields.invalid("spec.signerName", signer, "field is immutable")

@@ -60,7 +60,7 @@ def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
     if old is not None:
         yield from fixed(new, old, "spec")
         return
-    spec = new["spec"]
+    spec = new.get("spec") or {}
     yield from signers.name("spec.signerName", spec.get("signerName", ""))
     for field, rule in _BOUND_TO:
         if not spec.get(field):

@@ -82,7 +82,7 @@ def _paths(path: str, rule: Object, namespaced: bool) -> Iterator[FieldError]:
 
 def binding(new: Object, old: Object | None, *, namespaced: bool) -> Iterator[FieldError]:
     """Yield what is wrong with a binding. Its role can't be changed, because who may bind one role may not be allowed to bind another."""
-    reference = new["roleRef"]
+    reference = new.get("roleRef") or {}
     if reference.get("apiGroup", "") != GROUP:
         yield fields.not_supported("roleRef.apiGroup", reference.get("apiGroup", ""), (GROUP,))
     kinds = ("ClusterRole", "Role") if namespaced else ("ClusterRole",)
@@ -94,7 +94,7 @@ def binding(new: Object, old: Object | None, *, namespaced: bool) -> Iterator[Fi
         yield from names.checked("roleRef.name", reference["name"], names.path_segment)
     for index, subject in enumerate(new.get("subjects") or ()):
         yield from _subject(f"subjects[{index}]", subject, namespaced)
-    if old is not None and reference != old["roleRef"]:
+    if old is not None and reference != old.get("roleRef"):
         yield fields.invalid("roleRef", reference, "cannot change roleRef")
 
 

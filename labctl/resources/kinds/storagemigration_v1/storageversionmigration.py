@@ -18,7 +18,7 @@ def prepare(new: Object, old: Object | None) -> None:
 
 
 def validate(new: Object, old: Object | None) -> Iterator[FieldError]:
-    if not (new["spec"].get("resource") or {}).get("resource"):
+    if not ((new.get("spec") or {}).get("resource") or {}).get("resource"):
         yield fields.required("spec.resource.resource", "resource is required")
     yield from fixed(new, old, "resource", within="spec")
 
