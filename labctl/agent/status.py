@@ -21,8 +21,7 @@ TERMINAL = ("Succeeded", "Failed")
 RESIZING = ("PodResizePending", "PodResizeInProgress")
 RESTARTING = "AllContainersRestarting"
 LOST_MESSAGE = "The container could not be located when the pod was terminated"
-_NOT_STARTED = {"waiting": {"reason": "ContainerCreating"}}
-_INITIALIZING = {"waiting": {"reason": "PodInitializing"}}
+_CREATING, _INITIALIZING = "ContainerCreating", "PodInitializing"  # what waits in a pod without init containers, and with some
 
 
 @dataclass(frozen=True)
@@ -105,13 +104,14 @@ def is_done(pod: Object, found: Pod, seen: Seen, now_s: float) -> bool:
 def _statuses(pod: Object, found: Pod, seen: Seen, now_s: float) -> Tuple[List[Object], List[Object], bool]:
     """Return the statuses of init containers and of containers, and whether the pod is initialized."""
     spec, before = pod["spec"], pod.get("status") or {}
-    inits = [_container(each, found, seen, before, now_s, init=True) for each in spec.get("initContainers") or ()]
+    inits = [_container(each, found, seen, before, now_s, _INITIALIZING, init=True) for each in spec.get("initContainers") or ()]
+    creating = _INITIALIZING if inits else _CREATING
     begun = has_begun(pod, found) or (before.get("phase") in TERMINAL and _was_initialized(before))  # what it had is gone by now
     initialized = all(
         _init_done(each, status, found.latest(each["name"]), begun)
         for each, status in zip(spec.get("initContainers") or (), inits)  # noqa: B905 - Python 3.9
     )
-    return inits, [_container(each, found, seen, before, now_s, initialized=initialized) for each in spec["containers"]], initialized
+    return inits, [_container(each, found, seen, before, now_s, creating) for each in spec["containers"]], initialized
 
 
 def _was_initialized(before: Object) -> bool:
@@ -177,7 +177,8 @@ def _init_done(spec: Object, status: Object, latest: Optional[Container], begun:
 # -- containers
 
 
-def _container(spec: Object, found: Pod, seen: Seen, before: Object, now_s: float, init: bool = False, initialized: bool = True) -> Object:
+def _container(spec: Object, found: Pod, seen: Seen, before: Object, now_s: float, creating: str = _CREATING, init: bool = False) -> Object:
+    """Return one container's status. `creating` is the reason of one that waits and has no other."""
     name = spec["name"]
     attempts = [each for each in found.containers if each.name == name]
     latest = attempts[-1] if attempts else None
@@ -195,11 +196,10 @@ def _container(spec: Object, found: Pod, seen: Seen, before: Object, now_s: floa
     if spec.get("volumeMounts"):
         status["volumeMounts"] = mountmodes.told(spec, seen.recursive_read_only)
     waiting = seen.waiting.get(name)
+    if waiting and waiting[0] == _CREATING:
+        waiting = (creating, waiting[1])
     if latest is None:
-        if not initialized and not init and (not waiting or waiting[0] == "ContainerCreating"):
-            waiting = None  # it waits for its turn, whatever its image does
-        state = {"waiting": _reason(waiting)} if waiting else _NOT_STARTED if initialized and not init else _INITIALIZING
-        status["state"] = state
+        status["state"] = {"waiting": _reason(waiting or (creating, ""))}
         return status
     status.update(image=latest.image, imageID=latest.image_id, containerID=f"crun://{latest.id}", restartCount=latest.attempt)
     status["stopSignal"] = name_of(latest.stop_signal)
@@ -211,7 +211,7 @@ def _container(spec: Object, found: Pod, seen: Seen, before: Object, now_s: floa
         status["ready"] = status["started"] and seen.ready.get(name, True) and (not init or is_sidecar(spec))
         status["lastState"] = _last(ended, seen, before, name)
     elif latest.state is State.CREATED:
-        status["state"] = {"waiting": _reason(waiting or ("ContainerCreating", ""))}
+        status["state"] = {"waiting": _reason(waiting or (creating, ""))}
         status["lastState"] = _last(ended, seen, before, name)
     elif waiting:
         status["state"] = {"waiting": _reason(waiting)}

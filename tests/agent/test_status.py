@@ -392,3 +392,19 @@ def test_each_condition_says_which_generation_it_is_about():
     assert not any("observedGeneration" in each for each in status_of(the_pod, ran())["conditions"])
     the_pod["metadata"]["generation"] = 3
     assert {each["observedGeneration"] for each in status_of(the_pod, ran())["conditions"]} == {3}
+
+
+def test_what_waits_in_a_pod_with_init_containers_waits_for_its_initialization():
+    """As from a kubelet: to the last moment before it runs, and that of its init containers as well."""
+
+    def reasons(*containers, **seen):
+        status = status_of(pod(inits=("i",)), *containers, **seen)
+        every = [*status["initContainerStatuses"], *status["containerStatuses"]]
+        return [each["state"].get("waiting", {}).get("reason") for each in every]
+
+    creating = ("ContainerCreating", "")
+    assert reasons() == reasons(waiting={"i": creating, "c": creating}) == ["PodInitializing", "PodInitializing"]
+    assert reasons(dataclasses.replace(ran("i"), state=State.CREATED)) == ["PodInitializing", "PodInitializing"]
+    assert reasons(ran("i", code=0)) == [None, "PodInitializing"]
+    assert reasons(ran("i", code=0), dataclasses.replace(ran(), state=State.CREATED)) == [None, "PodInitializing"]
+    assert reasons(waiting={"i": ("ErrImagePull", "")}) == ["ErrImagePull", "PodInitializing"]

@@ -104,6 +104,8 @@ def _problems(value: dict[str, Any], path: str) -> Iterator[FieldError]:
     for name in ("apiVersion", "kind"):
         if name not in value:
             yield fields.required(f"{path}.{name}", "must not be empty")
+        elif not isinstance(value[name], str):
+            yield fields.invalid(f"{path}.{name}", value[name], "must be a string")
         elif not value[name]:
             yield fields.invalid(f"{path}.{name}", value[name], "must not be empty")
         elif name == "apiVersion" and value[name].count("/") > 1:

@@ -52,6 +52,10 @@ def test_a_wrong_type_in_the_head_is_no_such_object(more: dict[str, Any], words:
 
 
 WRONG = [
+    (
+        pod(apiVersion={"a": 1}, kind=5),
+        ['t.apiVersion: Invalid value: {"a":1}: must be a string', "t.kind: Invalid value: 5: must be a string"],
+    ),
     ({}, ["t.apiVersion: Required value: must not be empty", "t.kind: Required value: must not be empty"]),
     (pod(apiVersion="a/b/c"), ['t.apiVersion: Invalid value: "a/b/c": unexpected GroupVersion string: a/b/c']),
     (pod(metadata={"name": "a/b"}), ["t.metadata.name: Invalid value: \"a/b\": may not contain '/'"]),
