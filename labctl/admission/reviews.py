@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from labctl.admission.matching import OPERATIONS
-from labctl.resources import encoding
+from labctl.errors import ApiError
+from labctl.resources import encoding, failures
 from labctl.resources.admission import Attributes
 from labctl.resources.kind import Kind, Object
 from labctl.resources.resources import Resources
@@ -25,14 +26,17 @@ class Shown(msgspec.Struct, frozen=True):
 
 
 async def shown(attributes: Attributes, kind: Kind) -> Shown:
-    """Return the write's objects in the version `kind`. They may be the write's own objects, so nobody may change them."""
+    """Return the write's objects in the version `kind`. They may be the write's own objects, so nobody may change them. Raises ApiError if they can't be had."""
     new, old = attributes.new, attributes.old
     if attributes.subresource == "scale":
         return Shown(kind, *(None if obj is None else subresources.scale_object(kind, obj) for obj in (new, old)))
     if kind is attributes.kind or kind.conversion is None:
         return Shown(kind, new, old)
     there = [encoding.decode(encoding.encode(obj)) for obj in (new, old) if obj is not None]
-    converted = list(await kind.conversion.convert(kind, there)) if there else []
+    try:
+        converted = list(await kind.conversion.convert(kind, there)) if there else []
+    except ApiError as error:
+        raise failures.internal(str(error)) from None
     return Shown(kind, converted.pop(0) if new is not None else None, converted.pop(0) if old is not None else None)
 
 

@@ -198,6 +198,21 @@ async def test_who_judges_a_deletion_sees_the_version_of_the_request(api: ApiSer
     assert request["oldObject"]["spec"] == {"width": 3}
 
 
+async def test_a_write_fails_that_its_webhook_cannot_be_shown(api: ApiServer, hooks: Hooks) -> None:
+    await defined(api, hooks)
+    hooks.answers["/judge"] = lambda _request: {"allowed": True}
+    rule = {"apiGroups": [GROUP], "apiVersions": ["v1beta1"], "resources": ["gadgets"], "operations": ["*"]}
+    await ok(api, "create", "-f", "-", stdin=configuration(hooks, "/judge", rules=[rule]))
+    patch = ("patch", f"gadgets.v1alpha1.{GROUP}", "g", "--type=merge", "-p", '{"spec":{"size":4}}')
+    await ok(api, *patch)
+    [request] = hooks.asked["/judge"]
+    assert [request[name]["version"] for name in ("kind", "requestKind")] == ["v1beta1", "v1alpha1"]
+    assert request["object"] == {**request["oldObject"], "metadata": request["object"]["metadata"], "spec": {"size": 4}}
+    hooks.answers["/convert"] = DOWN
+    said = await refused(api, "delete", f"gadgets.v1alpha1.{GROUP}", "g")
+    assert f"Error from server (InternalError): Internal error occurred: {FAILED} failed: down" in said
+
+
 async def test_who_cannot_see_an_object_in_a_version_cannot_delete_it_there(api: ApiServer, hooks: Hooks) -> None:
     await defined(api, hooks)
     hooks.answers["/convert"] = DOWN

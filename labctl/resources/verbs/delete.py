@@ -45,7 +45,7 @@ async def delete(
             _check_preconditions(kind, name, old, options)
             steps = (*ctx.admission.mutating(kind, "delete"), *ctx.admission.validating(kind, "delete"))
             said = await ask(steps, Attributes(user, "delete", kind, old, None, options)) if steps and not admitted else ()
-            stored, new = encoding.decoded(entry), encoding.decoded(entry)
+            stored, new = old if kind.conversion is None else encoding.decoded(entry), encoding.decoded(entry)
             _mark(ctx, kind, new, options)
             if new == stored and not can_be_removed(new):
                 return WriteResult(entry, warnings=said)
