@@ -200,6 +200,7 @@ class Attempts:
             del self._pulls[name]
             return image
         self.waiting[name] = pull.waiting
-        if pull.again_at > time.monotonic():
-            self._look_again(pull.again_at - time.monotonic() + JUST_AFTER_S)
+        left_s = pull.look_at - time.monotonic()
+        if left_s > 0:
+            self._look_again(left_s + JUST_AFTER_S)
         return None

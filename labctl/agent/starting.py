@@ -24,6 +24,8 @@ from .tools import Tools
 
 Object = Dict[str, Any]
 POST_START_TIMEOUT_S = 60.0
+FAILURE_SHOWN_S = 1.0
+"""Why a pull failed is the reason of a container that waits for so long, or for half of the wait; then it is that the next pull is held back."""
 HOPELESS = ("InvalidImageName", "ErrImageNeverPull")
 """What stays the reason of a container that waits: no later pull could go better, so none is said to be held back."""
 
@@ -45,13 +47,18 @@ class ImagePull:
         self._wait_s = 0.0
         self._why = ""
         self._asked = False  # the API was asked, not just the disk
-        self.again_at = 0.0
+        self.again_at = self._shown_until = 0.0
         self.waiting: Tuple[str, str] = ("ContainerCreating", "")
 
     @property
     def under_way(self) -> bool:
         """Tell whether it was begun, and nobody has seen yet what became of it."""
         return self._task is not None
+
+    @property
+    def look_at(self) -> float:
+        """Return when the next look is due, by the monotonic clock: something else is to be said then, or to be done."""
+        return self._shown_until if time.monotonic() < self._shown_until else self.again_at
 
     def begin(self) -> None:
         """Start the pull, unless it is under way, done, or not yet due again."""
@@ -60,7 +67,8 @@ class ImagePull:
 
     def get(self) -> Optional[Image]:
         """Return the image if it is here. Otherwise return None: `waiting` says why, and its wakeup comes when it is worth asking again."""
-        if self._task is None and self._wait_s and time.monotonic() < self.again_at and self.waiting[0] not in HOPELESS:
+        held_back = self._task is None and self._wait_s and self._shown_until <= time.monotonic() < self.again_at
+        if held_back and self.waiting[0] not in HOPELESS:
             self.waiting = ("ImagePullBackOff", f'Back-off pulling image "{self._container["image"]}": {self._why}')
         self.begin()
         if self._task is None or not self._task.done():
@@ -98,7 +106,8 @@ class ImagePull:
     def _failed(self, failure: ImageFailure) -> None:
         settings, image = self._tools.settings, self._container["image"]
         self._wait_s = min(settings.backoff_most_s, self._wait_s * 2) if self._wait_s else settings.image_backoff_first_s
-        self.again_at = time.monotonic() + self._wait_s
+        now = time.monotonic()
+        self.again_at, self._shown_until = now + self._wait_s, now + min(FAILURE_SHOWN_S, self._wait_s / 2)
         self._why = f"{failure.reason}: {failure}"
         self.waiting = (failure.reason, str(failure))
         self._say("Warning", "Failed", f'Failed to pull image "{image}": {failure}' if failure.reason == "ErrImagePull" else str(failure))

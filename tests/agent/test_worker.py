@@ -5,10 +5,11 @@ import os
 import signal
 import time
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import pytest
 
-from labctl.agent import worker
+from labctl.agent import starting, worker
 from labctl.agent.events import Recorder
 from labctl.agent.images import Image, ImageFailure
 from labctl.agent.runtime.interface import State
@@ -227,6 +228,27 @@ async def test_an_image_that_is_not_to_be_had_is_waited_for(tmp_path):
     node.images.missing.clear()
     await until(lambda: node.status.get("phase") == "Running")
     await node.stop()
+
+
+async def test_a_failed_pull_says_why_and_then_that_the_next_one_is_held_back(monkeypatch):
+    """Also if nothing else has the worker look in the meantime: when to look is the pull's to say."""
+    now, woken, images = [100.0], asyncio.Event(), FakeImages()
+    monkeypatch.setattr(starting, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    images.missing["tiny:1"] = "no such image"
+    events, settings = SimpleNamespace(record=lambda *_: None), SimpleNamespace(backoff_most_s=300.0, image_backoff_first_s=10.0)
+    tools = SimpleNamespace(images=images, events=events, settings=settings)
+    pull = starting.ImagePull(tools, pod(), pod()["spec"]["containers"][0], woken.set)
+    told = []
+    for _ in range(2):
+        woken.clear()
+        assert pull.get() is None
+        await woken.wait()
+        for _ in range(2):
+            assert pull.get() is None
+            told.append(pull.waiting[0])
+            assert now[0] < pull.look_at <= pull.again_at
+            now[0] = pull.look_at
+    assert told == ["ErrImagePull", "ImagePullBackOff"] * 2
 
 
 async def test_a_missing_config_map_is_said_and_waited_for(tmp_path):
