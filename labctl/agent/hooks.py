@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Dict, Tuple
+from typing import Any, Awaitable, Callable, Dict, Optional, Tuple
 
 from .deadlines import wait_for
 from .probes import Exec, http_get, port_of
+from .wakeup import Wakeup
 
 Object = Dict[str, Any]
+LOOK_S = 1.0
+
+
+async def unless(ends: Callable[[], bool], hook: Awaitable[str], wakeup: Wakeup) -> Optional[str]:
+    """Return what the hook returns; None, and cancel it, as soon as its pod is to end. Whoever changes the pod wakes; its deadline is looked at each second."""
+    running = asyncio.ensure_future(hook)
+    running.add_done_callback(lambda _done: wakeup.wake())
+    try:
+        while not running.done():
+            if ends():
+                return None
+            await wakeup.wait(LOOK_S)
+        return running.result()
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
 
 
 async def act(action: Object, container: Object, address: str, run: Exec, timeout_s: float) -> Tuple[bool, str]:

@@ -23,7 +23,7 @@ from .times import duration
 from .tools import Tools
 
 Object = Dict[str, Any]
-POST_START_TIMEOUT_S = 60.0
+POST_START_MOST_S = 24 * 3600.0  # Kubernetes has no limit: its container, and those after it, wait for as long as the hook takes
 FAILURE_SHOWN_S = 1.0
 """Why a pull failed is the reason of a container that waits for so long, or for half of the wait; then it is that the next pull is held back."""
 HOPELESS = ("InvalidImageName", "ErrImageNeverPull")
@@ -223,7 +223,7 @@ async def post_start(tools: Tools, pod: Object, container: Object, started: Cont
         return await tools.runtime.run(started.id, command, timeout_s=timeout_s)
 
     try:
-        good, why = await act(action, container, address, run, POST_START_TIMEOUT_S)
+        good, why = await act(action, container, address, run, POST_START_MOST_S)
     except (RuntimeFailure, OSError) as error:
         good, why = False, str(error)
     if good:

@@ -19,6 +19,7 @@ from .ending import Ending
 from .environment import PodFacts
 from .events import of_pod
 from .health import Health
+from .hooks import unless
 from .http import Unreachable
 from .mounting import Mounting
 from .reporter import Reporter
@@ -234,6 +235,9 @@ class PodWorker:
         self._fail("Normal", *DEADLINE_EXCEEDED)
         return True
 
+    def _ends(self) -> bool:
+        return self._deleted or bool(self.pod["metadata"].get("deletionTimestamp")) or self._out_of_time()
+
     def evict(self, message: str, *, disrupted: bool = False) -> None:
         """End the pod for good, at once: it took more than it may, or (`disrupted`) the machine needs what it has."""
         if not self._failed and not self._leaving and self.admitted:
@@ -354,7 +358,9 @@ class PodWorker:
         if started is None:
             return
         pod_ip = self._facts(self._found()).pod_ip
-        why = await post_start(self._tools, self.pod, container, started, pod_ip)
+        why = await unless(self._ends, post_start(self._tools, self.pod, container, started, pod_ip), self._wakeup)
+        if why is None:
+            return  # the pod is to end
         if why:
             self._attempts.hook_failed(started, why)
             self._aside(self._stop_one(container, started, f"Container {container['name']} failed postStartHook, will be restarted"))

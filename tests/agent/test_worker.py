@@ -892,7 +892,7 @@ async def test_a_container_whose_image_can_not_be_had_holds_up_none_after_it(tmp
     node.images.missing["a:1"] = "no such image"
     node.see(the_pod)
     try:
-        await until(lambda: node.container("b"))
+        await until(lambda: node.container("b") and "containerStatuses" in node.status)
         await until(lambda: node.status["containerStatuses"][0]["state"]["waiting"]["reason"] in ("ErrImagePull", "ImagePullBackOff"))
     finally:
         await node.stop()
@@ -909,3 +909,20 @@ async def test_why_a_post_start_hook_failed_is_told_where_the_container_waits(tm
         assert status["lastState"]["terminated"]["exitCode"] == 143
         [told] = {event["message"] for event in node.api.events if event["reason"] == "FailedPostStartHook"}
         assert told == "PostStartHook failed"
+
+
+@pytest.mark.parametrize("end", ["deleted", "evicted", "out of time"])
+async def test_a_pod_that_is_to_end_does_not_wait_for_its_post_start_hook(tmp_path, end):
+    deadline = {"activeDeadlineSeconds": 1} if end == "out of time" else {}
+    the_pod = pod(lifecycle={"postStart": {"sleep": {"seconds": 3600}}})
+    the_pod["spec"] |= {"terminationGracePeriodSeconds": 1, **deadline}
+    async with running(tmp_path, the_pod) as node:
+        await until(lambda: node.container() and node.container().state is State.RUNNING)
+        if end == "deleted":
+            node.delete(1)
+            await asyncio.wait_for(node.gone.wait(), 10)
+            return
+        if end == "evicted":
+            node.worker.evict("The node was low on resource: memory. ")
+        await until(lambda: node.status.get("phase") == "Failed")
+        assert node.status["reason"] == ("Evicted" if end == "evicted" else "DeadlineExceeded")
