@@ -19,6 +19,7 @@ from typing import Protocol
 import msgspec
 
 from labctl.clock import Clock
+from labctl.decoding import ready
 
 _GROUP_MAX, _GROUP_S = 1_000, 0.05  # the most lines of one write, and how long a line waits for others
 _URGENT_S = 10.0  # how long after an urgent line no line waits
@@ -192,7 +193,7 @@ def _read(path: Path | None) -> Iterator[Line]:
     """Yields the lines that an earlier process wrote. Lines that a crash cut short, and lines of another form, are skipped."""
     if path is None or not path.is_file():
         return
-    decode = msgspec.json.Decoder(Line).decode
+    decode = msgspec.json.Decoder(ready(Line)).decode
     for line in path.read_bytes().splitlines():
         with contextlib.suppress(msgspec.DecodeError):
             yield decode(line)

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
+from labctl.decoding import from_values
 from labctl.resources import failures
 from labctl.resources.admission import Attributes, Verb
 from labctl.resources.client import Client
@@ -44,13 +43,13 @@ class RoleEscalation:
             return
         if self._may(attributes, "escalate", attributes.kind.plural, attributes.name):
             return
-        rules: Sequence[PolicyRule] = msgspec.convert(new.get("rules") or [], tuple[PolicyRule, ...])
+        rules: Sequence[PolicyRule] = from_values(new.get("rules") or [], tuple[PolicyRule, ...])
         self._refuse_more(attributes, EVERYTHING if new.get("aggregationRule") else rules)
 
     def _admit_binding(self, attributes: Attributes, new: Object) -> None:
         if _same(attributes, "roleRef", "subjects"):
             return
-        reference = msgspec.convert(new["roleRef"], RoleRef)
+        reference = from_values(new["roleRef"], RoleRef)
         resource = CLUSTER_ROLES if reference.kind == "ClusterRole" else ROLES
         kind = self._client.resources.registry[resource]
         if self._may(attributes, "bind", kind.plural, reference.name):

@@ -13,6 +13,7 @@ from labctl.api.negotiate import Format
 from labctl.api.repeats import Repeats
 from labctl.api.shapes import Shape
 from labctl.clock import Clock
+from labctl.decoding import from_json
 from labctl.resources.encoding import client_bytes
 from labctl.resources.resources import Resources
 from labctl.resources.service import ListOptions, ListResult, WriteResult
@@ -143,5 +144,5 @@ def _deleted(call: Call, entry: Entry) -> bytes:
     if not call.kind.group:
         del details["group"]
     if entry.value:
-        details["uid"] = msgspec.json.decode(entry.value, type=_Named).metadata.uid
+        details["uid"] = from_json(entry.value, _Named).metadata.uid
     return _encode({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})

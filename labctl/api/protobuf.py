@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from labctl.api import status
+from labctl.decoding import from_json
 from labctl.resources.encoding import NOT_JSON
 from labctl.resources.schema.body import SAME_AS
 
@@ -54,7 +55,7 @@ class _Fields(msgspec.Struct):
 
 @cache
 def _table() -> tuple[dict[str, str], dict[str, dict[int, Field]]]:
-    table = msgspec.json.decode(Path(__file__).with_name("protobuf.json").read_bytes(), type=_Fields)
+    table = from_json(Path(__file__).with_name("protobuf.json").read_bytes(), _Fields)
     return table.roots, {name: {int(n): _field(text) for n, text in fields.items()} for name, fields in table.messages.items()}
 
 

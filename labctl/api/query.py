@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from labctl.api import status
+from labctl.decoding import from_json, from_values
 from labctl.resources import failures, fields
 from labctl.resources.cached import cached_if_short
 from labctl.resources.encoding import NOT_JSON
@@ -181,7 +182,7 @@ def delete_options(query: Query, body: Body | None) -> DeleteOptions:
 def _delete_body(body: Body) -> _DeleteBody:
     try:
         if isinstance(body, bytes):
-            return msgspec.json.decode(body, type=_DeleteBody)
-        return msgspec.convert(body, _DeleteBody)
+            return from_json(body, _DeleteBody)
+        return from_values(body, _DeleteBody)
     except NOT_JSON as error:
         raise status.bad_request(f"couldn't decode DeleteOptions: {error}") from error

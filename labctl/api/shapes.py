@@ -14,6 +14,7 @@ import msgspec
 from labctl.api import status
 from labctl.api.negotiate import PARTIAL, TABLE, Format
 from labctl.api.pieces import Pieces, joined
+from labctl.decoding import ready
 from labctl.resources.cells import AGE, NAME
 from labctl.resources.encoding import client_bytes
 from labctl.resources.kind import Kind
@@ -31,7 +32,7 @@ class _Cut(msgspec.Struct):
     metadata: msgspec.Raw
 
 
-_cut = msgspec.json.Decoder(_Cut).decode
+_cut = msgspec.json.Decoder(ready(_Cut)).decode
 
 
 class Shape:

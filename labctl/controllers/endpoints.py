@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
-import msgspec
-
 from labctl.controllers.backends import Departures, Port, Ports, hostname, labels_of, target_ref
 from labctl.controllers.indexes import ENDPOINTS, PODS, PODS_SERVING, SERVICES, by_selector, serving_pods
+from labctl.decoding import from_values
 from labctl.journal import came_and_went
 from labctl.reconcile.plan import NOTHING, Create, Delete, Index, Key, Plan, Replace, View
 from labctl.resources.addresses import in_order
@@ -57,7 +56,7 @@ class Endpoints:
         labels = labels_of(service) | MANAGED
         if there is None:
             return Plan([Create(ENDPOINTS, _object(service, labels, subsets))])
-        if there.metadata.labels == labels and there.subsets == msgspec.convert(subsets, tuple[EndpointSubset, ...]):
+        if there.metadata.labels == labels and there.subsets == from_values(subsets, tuple[EndpointSubset, ...]):
             return NOTHING
         replacement = _object(service, labels, subsets)
         replacement["metadata"] |= {"resourceVersion": there.metadata.resource_version, "annotations": there.metadata.annotations}

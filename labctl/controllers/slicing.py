@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from labctl.controllers.indexes import SLICES
+from labctl.decoding import from_values
 from labctl.journal import came_and_went
 from labctl.reconcile.plan import Action, Create, Delete, Index, Key, Replace, Seen, View
 from labctl.resources.kinds.discovery_v1.endpointslice import MANAGED_BY_LABEL, SERVICE_LABEL, Endpoint, EndpointSlice, SlicePort
@@ -65,7 +64,7 @@ class Slicer:
         """Return the actions that make the existing slices hold what is wanted."""
         actions: list[Action] = []
         for ports, endpoints in (wanted or {(): {}}).items():
-            same = [piece for piece in there if piece.ports == msgspec.convert(_plain(ports), tuple[SlicePort, ...])]
+            same = [piece for piece in there if piece.ports == from_values(_plain(ports), tuple[SlicePort, ...])]
             actions += self._fit(ports, endpoints, same)
             there = [piece for piece in there if piece not in same]
         return [*actions, *removals(there)]
@@ -111,7 +110,7 @@ def _identity(endpoint: Endpoint) -> str:
 
 
 def _holds(piece: EndpointSlice, endpoints: list[dict[str, Any]]) -> bool:
-    return piece.endpoints == msgspec.convert(endpoints, tuple[Endpoint, ...])
+    return piece.endpoints == from_values(endpoints, tuple[Endpoint, ...])
 
 
 def _plain(ports: Ports) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ from labctl.clock import Clock
 from labctl.dash import guard
 from labctl.dash.feed import Feed
 from labctl.dash.sessions import Session, Sessions, same
+from labctl.decoding import from_json
 from labctl.errors import ApiError, LabctlError
 from labctl.resources.client import Client
 from labctl.resources.faulttypes import TYPES
@@ -203,7 +204,7 @@ async def _body(request: web.BaseRequest) -> bytes:
 
 def _decode(body: bytes, type_: type) -> Any:
     try:
-        return msgspec.json.decode(body, type=type_)
+        return from_json(body, type_)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ApiError(400, "BadRequest", str(error)[:200]) from None
 

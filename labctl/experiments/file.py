@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from labctl.decoding import from_values
 from labctl.errors import UsageError
 from labctl.experiments import documents, matrix, schema
 from labctl.experiments.plan import FaultType, Plan, Planner, Problems
@@ -120,7 +121,7 @@ def _spec(tree: Mapping[str, Any], values: Mapping[str, Any], used: set[str], ro
     if problems.lines:
         return None
     try:
-        return msgspec.convert(filled, type=schema.Spec)
+        return from_values(filled, schema.Spec)
     except msgspec.ValidationError as error:
         match = _AT.match(str(error))
         problems.add((match[2] or "") if match else "", _plain(match[1] if match else str(error)))

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from labctl.decoding import from_json
 from labctl.errors import LabctlError, UsageError
 from labctl.experiments.result import Cell, Result, Run, cell_name
 from labctl.measure import records
@@ -45,7 +46,7 @@ def read(folder: Path, *, requests: bool = True) -> Result:
     if len(data) > _MAX_BYTES:
         raise LabctlError(f"{path} is larger than {_MAX_BYTES >> 20} MiB", mend="it is no result of labctl's")
     try:
-        result = msgspec.json.decode(data, type=Result)
+        result = from_json(data, Result)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise LabctlError(f"{path} is no result that this version can read: {str(error)[:300]}") from None
     if not requests:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from labctl.decoding import from_json
 from labctl.errors import LabctlError
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"
@@ -73,6 +74,6 @@ def read(path: Path) -> bytes:
 def decoded(raw: bytes, type_: type[T], name: str) -> T:
     """Return the document in these bytes. Raises LabctlError if it is damaged, or no such document."""
     try:
-        return msgspec.json.decode(raw, type=type_)
+        return from_json(raw, type_)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise LabctlError(f"{name[:100]} is damaged: {error}") from error

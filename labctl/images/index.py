@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from labctl.decoding import ready
 from labctl.errors import LabctlError
 
 
@@ -51,7 +52,7 @@ class Image(msgspec.Struct, frozen=True):
 
 
 Names = Mapping[str, Mapping[str, Image]]
-_decoder = msgspec.json.Decoder(dict[str, dict[str, Image]])
+_decoder = msgspec.json.Decoder(ready(dict[str, dict[str, Image]]))
 
 
 class Index:

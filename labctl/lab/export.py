@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from labctl import __version__
+from labctl.decoding import from_json, from_values
 from labctl.errors import ApiError, LabctlError
 from labctl.lab import collect
 from labctl.lab.progress import step
@@ -79,7 +80,7 @@ def _objects(lab: LabFolder, folder: Path) -> None:
     unreachable = []
     for path in ["/api/v1", *(f"/apis/{group['preferredVersion']['groupVersion']}" for group in lab.api.get("/apis")["groups"])]:
         try:
-            found = msgspec.convert(lab.api.get(path), _Discovery).resources
+            found = from_values(lab.api.get(path), _Discovery).resources
             for name in dict.fromkeys(
                 each.name for each in found if "list" in each.verbs and "/" not in each.name and _is_inside(each.name)
             ):
@@ -104,7 +105,7 @@ def _leave_out_data(secrets: Any) -> None:
 def _files(said: str) -> dict[str, str]:
     """Return a machine's files by their names. What it says is its word alone: a name may lead nowhere but into its own folder. Raises LabctlError."""
     try:
-        found = msgspec.json.decode(said, type=dict[str, str])
+        found = from_json(said, dict[str, str])
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise LabctlError(f"what it sent are no files: {str(error)[:200]}") from None
     wrong = next((name for name in found if not _is_inside(name)), None)

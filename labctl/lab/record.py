@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from labctl.decoding import from_json
 from labctl.errors import LabctlError
 
 _BYTES_MAX = 1 << 20
@@ -51,7 +52,7 @@ def read(folder: Path, environment: Mapping[str, str]) -> dict[str, Any] | None:
     try:
         if len(text) > _BYTES_MAX:
             raise ValueError(f"more than {_BYTES_MAX} bytes")
-        shape = msgspec.json.decode(text, type=_Shape)
+        shape = from_json(text, _Shape)
         if not _ID.fullmatch(shape.id) or "\0" in shape.state + shape.cache:
             raise ValueError("id, state or cache is none")
         record: dict[str, Any] = msgspec.json.decode(text)

@@ -28,6 +28,7 @@ import msgspec
 
 from labctl.certificates import write_file
 from labctl.clock import rfc3339
+from labctl.decoding import from_json
 from labctl.errors import LabctlError, StoreError, UsageError
 from labctl.lab import machines, process, providers
 from labctl.lab.folder import FIXED
@@ -103,7 +104,7 @@ def _read(path: Path) -> Snapshot:
             text = file.read(_SNAPSHOT_BYTES_MAX + 1)
         if len(text) > _SNAPSHOT_BYTES_MAX:
             raise ValueError(f"more than {_SNAPSHOT_BYTES_MAX} bytes")
-        snapshot = msgspec.json.decode(text, type=Snapshot)
+        snapshot = from_json(text, Snapshot)
         if not isinstance(snapshot.kept.get("provider", ""), str):
             raise ValueError("its provider is no name")
         return snapshot

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from labctl.decoding import from_json, from_values
 from labctl.errors import LabctlError
 from labctl.journal import Line
 from labctl.lab.folder import LabFolder
@@ -41,7 +42,7 @@ class _Times(msgspec.Struct, frozen=True):
 def timeline_of(lab: LabFolder, what: str, *, namespace: str = "default", measurement: Measurement | None = None) -> Timeline:
     """Return the timeline of the fault of that name, or of `machine/NAME` or `pod/NAME`. Raises ApiError if there is no such fault."""
     path = "/".join(quote(part, safe="") for part in what.split("/")[:3])
-    told = msgspec.convert(lab.api.get(f"/labctl/v1/timeline/{path}?namespace={quote(namespace)}"), Timeline)
+    told = from_values(lab.api.get(f"/labctl/v1/timeline/{path}?namespace={quote(namespace)}"), Timeline)
     if measurement is None:
         return told
     return timeline(told.fault, lines_since(lab, told.fault.injected_s), measurement)
@@ -49,7 +50,7 @@ def timeline_of(lab: LabFolder, what: str, *, namespace: str = "default", measur
 
 def lines_since(lab: LabFolder, since_s: float) -> list[Line]:
     """Return the journal's lines from that time on."""
-    return msgspec.convert(lab.api.get(f"/labctl/v1/journal?since={since_s - 1e-6:.6f}")["lines"], list[Line])
+    return from_values(lab.api.get(f"/labctl/v1/journal?since={since_s - 1e-6:.6f}")["lines"], list[Line])
 
 
 def keep_measurement(lab: LabFolder, measurement: Measurement) -> Path:
@@ -84,7 +85,7 @@ def _saved(folder: Path) -> Iterator[tuple[Path, _Times]]:
     for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)[:_LOOKED_AT]:
         try:
             with records.open_to_read(path) as file:
-                times = msgspec.json.decode(file.readline(_HEADER_MAX), type=_Header).measurement
+                times = from_json(file.readline(_HEADER_MAX), _Header).measurement
         except (OSError, EOFError, ValueError, zlib.error):
             continue
         if abs(times.began_at - times.began_s - boot_s) < _SAME_BOOT_S:

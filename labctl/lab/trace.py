@@ -19,6 +19,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from labctl.decoding import from_values
 from labctl.errors import LabctlError, UsageError
 from labctl.lab.folder import LabFolder
 from labctl.proxy.dump import BYTES_MAX, Dump
@@ -66,7 +67,7 @@ def trace(lab: LabFolder, to: str, *, client: str = "", protocol: str = "tcp", n
     at = _minion_of(lab, wanted["to"]) or where  # an address of another minion is translated there
     if at != where:
         wanted = _wanted(lab, asked, at)
-    frontend = msgspec.convert(wanted["frontend"], Frontend) if wanted["frontend"] else None
+    frontend = from_values(wanted["frontend"], Frontend) if wanted["frontend"] else None
     facts = ask(lab, at, wanted, address)
     made_here = address in facts.local  # also by a pod in the minion's own network
     packet = Packet(address, wanted["to"], protocol, wanted["port"] or 80, "" if made_here else facts.route)

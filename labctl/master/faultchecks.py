@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from labctl.api.extensions import ExtensionRequest, Extensions
+from labctl.decoding import from_json
 from labctl.errors import ApiError
 from labctl.resources.kind import Meta
 from labctl.resources.kinds.labctl_internal_v1 import fault as faults
@@ -35,7 +36,7 @@ def add_routes(routes: Extensions, room: Faults, view: View) -> None:
 
 async def _check(room: Faults, view: View, request: ExtensionRequest) -> dict[str, Any]:
     try:
-        asked = msgspec.json.decode(request.body, type=_Asked)
+        asked = from_json(request.body, _Asked)
     except msgspec.DecodeError as error:
         raise ApiError(400, "BadRequest", f"these are no faults: {error}") from None
     return {"items": await asyncio.gather(*(_why_not(room, view, spec) for spec in asked.items))}

@@ -11,6 +11,7 @@ import msgspec
 
 from labctl import defaults
 from labctl.controllers.settings import ControllerSettings
+from labctl.decoding import from_json
 from labctl.dns.settings import DnsSettings
 from labctl.errors import LabctlError
 from labctl.machines.settings import MachinesSettings
@@ -164,7 +165,7 @@ class MasterSettings(msgspec.Struct, frozen=True):
 def read_settings(lab: Path) -> MasterSettings:
     """Read the settings from a `.labctl` folder. Raises LabctlError if there is none or it is damaged."""
     try:
-        record = msgspec.json.decode((lab / "lab.json").read_bytes(), type=Record)
+        record = from_json((lab / "lab.json").read_bytes(), Record)
     except (OSError, msgspec.DecodeError, json.JSONDecodeError) as error:
         raise LabctlError(f"{lab / 'lab.json'} can't be read: {error}", mend="labctl up") from None
     return MasterSettings(record.id, Paths(lab, Path(record.state), Path(record.cache)), record.settings, record.proxies)

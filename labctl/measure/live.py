@@ -11,6 +11,7 @@ from typing import Annotated
 
 import msgspec
 
+from labctl.decoding import ready
 from labctl.measure.records import MAX_SOURCES, Outcome
 
 MAX_TICKS = 1_000
@@ -60,7 +61,7 @@ class LiveMeasurements:
 
     def __init__(self) -> None:
         self._ticks: deque[Tick] = deque(maxlen=MAX_TICKS)
-        self._decoder = msgspec.json.Decoder(Tick)
+        self._decoder = msgspec.json.Decoder(ready(Tick))
 
     def add(self, body: bytes) -> None:
         """Takes a tick as it was sent. Raises ValueError, which says what is wrong with it."""

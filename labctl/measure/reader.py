@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from labctl.decoding import from_json
 from labctl.measure.clocks import ClockComparison
 from labctl.measure.records import NEVER_S, OUTCOMES, Outcome, Request, Source
 
@@ -93,10 +94,10 @@ class SourceReader:
         elif word == "w":
             self._name(*value.split())
         elif word in ("s", "e"):
-            self.state = msgspec.json.decode(value, type=State)
+            self.state = from_json(value, State)
             self.ended = self.ended or word == "e"
         elif word == "h":
-            self.facts = msgspec.json.decode(value, type=Facts)
+            self.facts = from_json(value, Facts)
         elif word == "x":
             self.refusal = value[:300] or "no reason given"
         else:

@@ -16,6 +16,7 @@ from typing import IO, Annotated, Literal, get_args
 
 import msgspec
 
+from labctl.decoding import ready
 from labctl.errors import LabctlError
 from labctl.paths import written_whole
 
@@ -120,12 +121,12 @@ def decode(lines: Iterable[bytes], where: str) -> Measurement:
     """Returns the measurement that the lines hold; `where` stands in front of what is wrong with them."""
     numbered = enumerate(lines, 1)
     _, first = next(numbered, (1, b""))
-    header = _decoded(msgspec.json.Decoder(_Header), first, f"{where}, line 1")
+    header = _decoded(msgspec.json.Decoder(ready(_Header)), first, f"{where}, line 1")
     names = {source.name for source in header.measurement.sources}
     if len(names) < len(header.measurement.sources):
         raise LabctlError(f"{where}, line 1: a source is there twice")
     requests: list[Request] = []
-    decoder = msgspec.json.Decoder(Request)
+    decoder = msgspec.json.Decoder(ready(Request))
     for number, line in numbered:
         here = f"{where}, line {number}"
         if len(requests) == header.count:

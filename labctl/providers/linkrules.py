@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from labctl.decoding import from_json
 from labctl.errors import ProviderError
 from labctl.providers.protocol import LinkRule
 
@@ -44,7 +45,7 @@ class Kept(msgspec.Struct, frozen=True):
 def read(folder: Path) -> Kept | None:
     """Returns what was written last; None if there are no rules."""
     try:
-        return msgspec.json.decode((folder / RULES_FILE).read_bytes(), type=Kept)
+        return from_json((folder / RULES_FILE).read_bytes(), Kept)
     except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         return None
 

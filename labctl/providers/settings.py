@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from labctl import defaults
+from labctl.decoding import from_values
 
 
 @dataclass(frozen=True)
@@ -76,5 +77,5 @@ class SshSettings:
 
 def ssh_settings(settings: Mapping[str, Any]) -> SshSettings:
     """Take the settings out of the lab's, which are named as in lab.yml."""
-    machines = msgspec.convert(settings["machines"], tuple[SshMachine, ...])
+    machines = from_values(settings["machines"], tuple[SshMachine, ...])
     return SshSettings(machines, settings["prepare"], settings["uplink"], settings["master_address"], settings["network"])

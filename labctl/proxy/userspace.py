@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from labctl.decoding import from_json
 from labctl.proxy.frontends import Backend, Frontend
 from labctl.proxy.rules import Entry, Facts, Table
 from labctl.proxy.settings import ProxySettings
@@ -23,7 +24,7 @@ ANNOTATION = "labctl.internal/local-ports"
 def local_ports(service: Service) -> dict[str, int]:
     """Return `name/PROTOCOL` -> port from the annotation. A malformed annotation is ignored."""
     try:
-        return msgspec.json.decode(service.metadata.annotations.get(ANNOTATION, "{}"), type=dict[str, int])
+        return from_json(service.metadata.annotations.get(ANNOTATION, "{}"), dict[str, int])
     except msgspec.MsgspecError:
         return {}
 

@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 import msgspec
 import paramiko
 
+from labctl.decoding import from_json, ready
 from labctl.errors import Deadline, Unreachable
 from labctl.remote.connection import GONE, chunks, send
 from labctl.remote.wire import TEXT_MAX, HelperRefused
@@ -150,13 +151,13 @@ class Helper:
         self._tell(digest)
 
 
-_decode = msgspec.json.Decoder(_Answer).decode
-_decode_unasked = msgspec.json.Decoder(_Unasked).decode
+_decode = msgspec.json.Decoder(ready(_Answer)).decode
+_decode_unasked = msgspec.json.Decoder(ready(_Unasked)).decode
 
 
 def _text(error: msgspec.Raw) -> str:
     """Return a refusal in the helper's words, bounded."""
     try:
-        return msgspec.json.decode(error, type=str)[:TEXT_MAX]
+        return from_json(error, str)[:TEXT_MAX]
     except (msgspec.MsgspecError, RecursionError):
         return bytes(error[:TEXT_MAX]).decode(errors="replace")

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from labctl.decoding import from_values, ready
 from labctl.errors import Deadline, HostKeyMismatch, RemoteError, Unreachable
 from labctl.remote.interface import Target, Terminal
 from labctl.remote.settings import RemoteSettings
@@ -203,7 +204,7 @@ class Frames:
     """Bytes as they come in, messages out."""
 
     def __init__(self, type_: Any) -> None:
-        self._decode = msgspec.msgpack.Decoder(type_).decode
+        self._decode = msgspec.msgpack.Decoder(ready(type_)).decode
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Any]:
@@ -237,7 +238,7 @@ def decode_answer(name: str, method: str, data: bytes) -> Any:
 def answered(name: str, method: str, answer: Any, type_: type[_T]) -> _T:
     """Return a helper's answer as the given type. Raises RemoteError for any other, because a helper may say anything."""
     try:
-        return msgspec.convert(answer, type_)
+        return from_values(answer, type_)
     except (msgspec.ValidationError, RecursionError) as error:
         raise RemoteError(f"{name}: the helper's answer to {method} is not what it must be: {error}") from None
 

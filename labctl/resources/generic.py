@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from labctl.decoding import ready
 from labctl.resources.kind import Meta, Object, Viewed
 
 _MISSING = object()
@@ -22,7 +23,7 @@ class _Head(msgspec.Struct, frozen=True, rename="camel", gc=False):
     api_version: str = ""
 
 
-_decode_head = msgspec.json.Decoder(_Head).decode
+_decode_head = msgspec.json.Decoder(ready(_Head)).decode
 _decode = msgspec.json.Decoder(dict).decode
 
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from labctl.decoding import ready
 from labctl.resources.claims import Ranges
 from labctl.store.interface import Entry
 
@@ -74,7 +75,7 @@ class Viewed(msgspec.Struct, frozen=True, rename="camel", gc=False):
     @classmethod
     def decoder(cls) -> Callable[[bytes], Any]:
         """Returns a function that decodes the view from an object's stored bytes."""
-        return msgspec.json.Decoder(cls).decode
+        return msgspec.json.Decoder(ready(cls)).decode
 
 
 _V = TypeVar("_V", bound=Viewed)

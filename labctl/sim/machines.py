@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from labctl.decoding import from_json
 from labctl.errors import ProviderError
 from labctl.providers.protocol import LinkRule, Machine, MachineEvent, MachineSpec, Power, Stop, Uplink, Verdict
 
@@ -208,6 +209,6 @@ class FakeProvider:
 
 def _saved(folder: Path) -> list[tuple[MachineSpec, bool]]:
     try:
-        return msgspec.json.decode((folder / "machines.json").read_bytes(), type=list[tuple[MachineSpec, bool]])
+        return from_json((folder / "machines.json").read_bytes(), list[tuple[MachineSpec, bool]])
     except (OSError, msgspec.DecodeError) as error:
         raise ProviderError(f"the snapshot's machines can't be read: {error}") from error

@@ -16,6 +16,7 @@ from labctl.api.aggregation.backends import Unavailable
 from labctl.api.aggregation.forward import Forward
 from labctl.api.aggregation.openapi import NO_PART, OpenApiPart, part_of
 from labctl.clock import Clock, rfc3339
+from labctl.decoding import from_json
 from labctl.errors import ApiError, LabctlError
 from labctl.resources.client import Client
 from labctl.resources.kinds.apiregistration_v1.apiservice import APIService, APIServiceSpec
@@ -154,7 +155,7 @@ class Availability:
 def described(one: APIService, document: bytes) -> list[Document]:
     """Return the resources of an APIResourceList in the form of aggregated discovery. Raises Unavailable if it is none."""
     try:
-        listed = msgspec.json.decode(document, type=_List).resources
+        listed = from_json(document, _List).resources
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unavailable("FailedDiscoveryCheck", f"the answer is no APIResourceList: {error}") from None
     made: dict[str, Document] = {}

@@ -18,6 +18,7 @@ import msgspec
 from labctl.api.aggregation.availability import Availability
 from labctl.api.aggregation.backends import Unavailable
 from labctl.api.aggregation.forward import Forward
+from labctl.decoding import from_json
 from labctl.resources.client import Client
 from labctl.resources.elsewhere import EMPTY, PENDING, Left
 from labctl.resources.kinds.apiregistration_v1.apiservice import APIService
@@ -126,7 +127,7 @@ class Contents:
     async def _listed(self, one: APIService, path: str) -> list[_Item]:
         said = await self._send(one, "GET", path)
         try:
-            return msgspec.json.decode(said, type=_List).items or [] if said else []
+            return from_json(said, _List).items or [] if said else []
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _Refused(f"the answer is no list: {error}") from None
 

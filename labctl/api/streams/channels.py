@@ -20,6 +20,7 @@ from labctl.api.call import Call
 from labctl.api.streams import pods
 from labctl.api.streams.spdy_channels import CLOSE, ERROR, RESIZE, SIZE_MAX_BYTES, STDIN, SpdyChannels, Upgraded, choose_version
 from labctl.api.streams.websocket import ChannelSocket, choose_protocol, not_upgraded
+from labctl.decoding import from_json
 from labctl.errors import ApiError, LabctlError
 from labctl.remote.interface import Remote, Stream, Terminal
 from labctl.resources.encoding import NOT_JSON
@@ -161,7 +162,7 @@ class Session:
             await self._stream.write(data)
         elif channel == RESIZE and len(data) <= SIZE_MAX_BYTES:
             with suppress(*NOT_JSON):
-                size = msgspec.json.decode(data, type=_Size)
+                size = from_json(data, _Size)
                 await self._stream.resize(size.width, size.height)
         elif channel == CLOSE and data[:1] == bytes((STDIN,)):
             await self._stream.end_input()

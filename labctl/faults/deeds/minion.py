@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from labctl.decoding import from_json, from_values
 from labctl.errors import CommandFailed, LabctlError, RemoteError
 from labctl.faults.deed import Site
 from labctl.resources.kinds.core_v1.pod_view import ContainerStatus, Pod
@@ -134,7 +135,7 @@ class MinionDeed:
         }
         try:
             result = await site.remote.run(place.machine, AGENT, stdin=msgspec.json.encode(request), deadline_s=DEADLINE_S)
-            return msgspec.json.decode(result.stdout, type=Answer)
+            return from_json(result.stdout, Answer)
         except CommandFailed as error:
             why = " ".join(error.stderr.rpartition("agent fault: ")[2].split())[:500]
             raise LabctlError(f"{place.machine}: {why or error}") from None
@@ -143,7 +144,7 @@ class MinionDeed:
 
 
 def places_of(undo: Mapping[str, Any]) -> Sequence[Place]:
-    return msgspec.convert(undo.get("places", []), list[Place])
+    return from_values(undo.get("places", []), list[Place])
 
 
 def _why_gone(place: Place, site: Site) -> str:

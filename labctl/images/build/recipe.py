@@ -8,6 +8,7 @@ import msgspec
 import yaml
 
 from labctl import assets
+from labctl.decoding import from_values
 from labctl.errors import UsageError
 
 
@@ -40,6 +41,6 @@ def read(name: str) -> Recipe:
         )
     text = assets.provision(f"images/{name}.yaml").read_text()
     try:
-        return msgspec.convert(yaml.safe_load(text), Recipe)
+        return from_values(yaml.safe_load(text), Recipe)
     except (msgspec.ValidationError, yaml.YAMLError) as error:
         raise UsageError(f"the recipe {name}.yaml is wrong: {error}") from error

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from labctl.decoding import from_json
 from labctl.errors import ProviderError
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
@@ -48,7 +49,7 @@ def layout(functions: Sequence[str], structures: Sequence[str], kept: Path = KEP
     """Return what the running kernel has of these. `kept` is the file that remembers it. Raises ProviderError if the kernel does not tell."""
     kernel = f"{platform.release()} {platform.version()}"
     try:
-        known = msgspec.json.decode(kept.read_bytes(), type=_Kept)
+        known = from_json(kept.read_bytes(), _Kept)
         if (known.kernel, known.functions, known.structures) == (kernel, [*functions], [*structures]):
             return known.layout
     except (OSError, msgspec.MsgspecError):

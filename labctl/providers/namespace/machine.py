@@ -21,6 +21,7 @@ from typing import TypeVar
 
 import msgspec
 
+from labctl.decoding import from_json
 from labctl.errors import ProviderError
 from labctl.paths import remove_tree
 from labctl.providers import hostkey, linkrules, locks
@@ -71,14 +72,14 @@ class NamespaceMachine:
 
     def spec(self) -> MachineSpec | None:
         """Return what was asked for, or None if there is no such machine."""
-        return self._read("spec.json", lambda raw: msgspec.json.decode(raw, type=MachineSpec))
+        return self._read("spec.json", lambda raw: from_json(raw, MachineSpec))
 
     def boot(self) -> plan.BootPlan | None:
         """Return the plan of the latest boot, or None if there never was one."""
         return self._read("boot.json", lambda raw: plan.load_boot(raw.decode()))
 
     def ended(self) -> Ended | None:
-        return self._read("ended.json", lambda raw: msgspec.json.decode(raw, type=Ended))
+        return self._read("ended.json", lambda raw: from_json(raw, Ended))
 
     def host_key(self) -> str:
         return (self.folder / "host_key.pub").read_text().strip()

@@ -21,6 +21,7 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
+from labctl.decoding import from_json
 from labctl.errors import ProviderError
 from labctl.paths import remove_tree
 from labctl.providers.namespace import apart
@@ -100,7 +101,7 @@ def read(folder: Path) -> list[Saved]:
     """Return the machines of a snapshot. Raises ProviderError if it is damaged, or if a part of one is a link: a machine's disk would be that of this host."""
     mend = "labctl snapshot delete, and save it again"
     try:
-        saved = msgspec.json.decode((folder / "machines.json").read_bytes(), type=list[Saved])
+        saved = from_json((folder / "machines.json").read_bytes(), list[Saved])
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProviderError(f"the snapshot's machines can't be read: {error}", mend=mend) from error
     if len({each.name for each in saved}) < len(saved):

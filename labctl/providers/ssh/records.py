@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from labctl.decoding import from_json
 from labctl.providers.protocol import Machine
 from labctl.providers.settings import SshMachine
 
@@ -37,7 +38,7 @@ class Records:
 
     def get(self, name: str) -> Record | None:
         try:
-            return msgspec.json.decode(self.path(name).read_bytes(), type=Record)
+            return from_json(self.path(name).read_bytes(), Record)
         except (FileNotFoundError, msgspec.DecodeError):  # a damaged record counts as missing
             return None
 

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import msgspec
 
+from labctl.decoding import from_json
 from labctl.providers import locks
 from labctl.providers.protocol import MachineSpec
 from labctl.providers.vagrant import shell
@@ -106,6 +107,6 @@ class VagrantMachine:
 
     def _read(self, name: str, type_: type[T]) -> T | None:
         try:
-            return msgspec.json.decode((self.folder / name).read_bytes(), type=type_)
+            return from_json((self.folder / name).read_bytes(), type_)
         except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
             return None

@@ -31,6 +31,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from labctl.decoding import from_json
 from labctl.errors import ProviderError
 from labctl.providers.protocol import MachineSpec, Power
 from labctl.providers.settings import VagrantSettings
@@ -99,7 +100,7 @@ class SavedLab(msgspec.Struct, frozen=True):
 
 def read(folder: Path) -> SavedLab:
     try:
-        return msgspec.json.decode((folder / "lab.json").read_bytes(), type=SavedLab)
+        return from_json((folder / "lab.json").read_bytes(), SavedLab)
     except (OSError, msgspec.DecodeError) as error:
         raise ProviderError(f"the snapshot's machines can't be read: {error}", mend="labctl snapshot delete, and save it again") from error
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from labctl.decoding import ready
 from labctl.resources import fields
 from labctl.resources.cells import joined
 from labctl.resources.fields import not_negative as not_negative
@@ -16,7 +17,7 @@ from labctl.resources.kinds.core_v1.pod_view import PodTemplate
 from labctl.resources.kinds.selector_rules import label_selector as label_selector
 from labctl.resources.selectors import from_object
 
-decode_template = msgspec.json.Decoder(PodTemplate).decode
+decode_template = msgspec.json.Decoder(ready(PodTemplate)).decode
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

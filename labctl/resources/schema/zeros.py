@@ -12,8 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import msgspec
-
+from labctl.decoding import from_json
 from labctl.resources.kind import Object
 from labctl.resources.schema.definitions import ANY, Type
 
@@ -24,7 +23,7 @@ _ZEROS: tuple[Any, ...] = ("", 0, False, [], {})
 def _zeros() -> dict[str, frozenset[str]]:
     """Returns, for each definition, the fields in which Go's zero value means the same as an absent field."""
     text = (files("labctl.resources.schema") / "zeros.json").read_bytes()
-    return msgspec.json.decode(text, type=dict[str, frozenset[str]])
+    return from_json(text, dict[str, frozenset[str]])
 
 
 def keep_zeros(type_: Type, new: Object, old: Object) -> None:

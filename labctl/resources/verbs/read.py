@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from labctl.decoding import from_json
 from labctl.errors import ApiError, Compacted
 from labctl.resources import failures, fields
 from labctl.resources.encoding import NOT_JSON
@@ -97,7 +98,7 @@ def _after(page: Page, prefix: str, revision: int) -> str:
 
 def _token(text: str) -> Token:
     try:
-        token = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Token)
+        token = from_json(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), Token)
     except (ValueError, *NOT_JSON):
         raise failures.bad_request("continue key is not valid: illegal base64 data or encoding") from None
     if token.v != "meta.k8s.io/v1" or not token.start or token.rv < _NOW:

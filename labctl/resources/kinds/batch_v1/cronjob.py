@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from labctl.decoding import from_json
 from labctl.resources import fields
 from labctl.resources.cells import AGE, NAME, joined, since
 from labctl.resources.kind import Column, FieldError, Kind, Object, Subresource, TypeDefaults, Viewed
@@ -40,7 +41,7 @@ class CronJobSpec(msgspec.Struct, frozen=True, rename="camel", gc=False):
     job_template: JobTemplate = JobTemplate()
 
     def pod_template(self) -> PodTemplate:
-        return msgspec.json.decode(self.job_template.spec, type=job.JobSpec).pod_template()
+        return from_json(self.job_template.spec, job.JobSpec).pod_template()
 
 
 class CronJobStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
