@@ -7,7 +7,7 @@ server. Only a network that was made anew makes NetworkReady False again (isolat
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from . import isolation, mountmodes
 from .backoff import matches, should_restart
@@ -43,6 +43,7 @@ class Seen:
     seen_s: float = 0.0  # when this agent first saw the pod
     network_anew: bool = False  # it was made since its rules were said to be in force
     recursive_read_only: bool = True  # this machine can keep all below a mount from being written
+    beginning: Collection[str] = ()  # containers that are started now, with their postStart hooks: until these have ended none is running
     restarting: Optional[Tuple[bool, str, str]] = None  # whether all containers end to begin again, why; None: never so in this pod
 
 
@@ -204,13 +205,13 @@ def _container(spec: Object, found: Pod, seen: Seen, before: Object, now_s: floa
     status.update(image=latest.image, imageID=latest.image_id, containerID=f"crun://{latest.id}", restartCount=latest.attempt)
     status["stopSignal"] = name_of(latest.stop_signal)
     ended = [each for each in attempts if each.state is State.EXITED]
-    if latest.state is State.RUNNING:
+    if latest.state is State.RUNNING and name not in seen.beginning:
         status["state"] = {"running": {"startedAt": rfc3339(latest.started_s)}}
         status["user"] = _user(latest)
         status["started"] = seen.started.get(name, True)
         status["ready"] = status["started"] and seen.ready.get(name, True) and (not init or is_sidecar(spec))
         status["lastState"] = _last(ended, seen, before, name)
-    elif latest.state is State.CREATED:
+    elif latest.state in (State.CREATED, State.RUNNING):
         status["state"] = {"waiting": _reason(waiting or (creating, ""))}
         status["lastState"] = _last(ended, seen, before, name)
     elif waiting:

@@ -79,6 +79,7 @@ class PodWorker:
         self._network_anew = False  # made since the API says that its rules are in force
         self._again_s: Optional[float] = None
         self._side: Set["asyncio.Task[None]"] = set()
+        self._beginning: Set[str] = set()  # containers that are started now, with their postStart hooks
         self._health = Health(tools, lambda: self.pod, self._changed, self._probe_failed)
         self._reporter = Reporter(tools.api, lambda: self.pod if self._confirmed else None, self._status, self._learn, tools.say)
         self._ending = Ending(tools, lambda: self.pod, self._reporter, self._wakeup, lambda: self._deleted)
@@ -201,6 +202,7 @@ class PodWorker:
             self._seen_s,
             self._network_anew,
             self._tools.recursive_read_only,
+            tuple(self._beginning),
             self._restarting.condition(found),
         )
 
@@ -354,17 +356,25 @@ class PodWorker:
 
     async def _keep(self, container: Object, policy: str, after: Sequence[Object] = ()) -> None:
         """Keep one container as it should be: running, or ended for good, or waiting with a reason. Those of `after` are started before it."""
-        started = await self._attempts.keep(container, policy, self._mounting.paths or {}, after)
-        if started is None:
-            return
-        pod_ip = self._facts(self._found()).pod_ip
-        why = await unless(self._ends, post_start(self._tools, self.pod, container, started, pod_ip), self._wakeup)
-        if why is None:
-            return  # the pod is to end
+        latest, name = self._found().latest(container["name"]), container["name"]
+        if (container.get("lifecycle") or {}).get("postStart") and not (latest and latest.state is State.RUNNING):
+            self._beginning.add(name)
+        try:
+            started = await self._attempts.keep(container, policy, self._mounting.paths or {}, after)
+            if started is None or (name in self._beginning and not await self._hooked(container, started)):
+                return
+        finally:
+            self._beginning.discard(name)
+        self._health.begin(container, started, self._facts(self._found()).pod_ip)
+
+    async def _hooked(self, container: Object, started: Container) -> bool:
+        """Run the postStart hook. If it fails, the container is killed. Return False if the pod is to end, which does not wait for it."""
+        hook = post_start(self._tools, self.pod, container, started, self._facts(self._found()).pod_ip)
+        why = await unless(self._ends, hook, self._wakeup)
         if why:
             self._attempts.hook_failed(started, why)
             self._aside(self._stop_one(container, started, f"Container {container['name']} failed postStartHook, will be restarted"))
-        self._health.begin(container, started, pod_ip)
+        return why is not None
 
     def _probe_failed(self, spec: Object, container: Container, kind: str) -> None:
         if self._leaving is None:

@@ -376,12 +376,14 @@ async def test_a_restarted_container_is_not_ready_by_the_probes_of_the_one_befor
     monkeypatch.setattr(worker, "post_start", held)
     monkeypatch.setattr(worker, "FIRST_REPORT_S", 0.01)
     probe = {"exec": {"command": ["true"]}, "periodSeconds": 1}
-    async with running(tmp_path, pod(readinessProbe=probe, startupProbe=probe)) as node:
+    hook = {"postStart": {"exec": {"command": ["true"]}}}
+    async with running(tmp_path, pod(readinessProbe=probe, startupProbe=probe, lifecycle=hook)) as node:
         await until(lambda: node.status.get("containerStatuses") and node.status["containerStatuses"][0]["ready"])
         node.machine.finish(node.container().id, 137)
         await until(lambda: node.status["containerStatuses"][0]["restartCount"] == 1)
         shown = node.status["containerStatuses"][0]
-        assert "running" in shown["state"] and not shown["ready"] and not shown["started"]
+        assert shown["state"]["waiting"]["reason"] == "ContainerCreating" and node.status["phase"] == "Running"
+        assert not shown["ready"] and not shown["started"]
         release.set()
         await until(lambda: node.status["containerStatuses"][0]["ready"])
 
@@ -926,3 +928,16 @@ async def test_a_pod_that_is_to_end_does_not_wait_for_its_post_start_hook(tmp_pa
             node.worker.evict("The node was low on resource: memory. ")
         await until(lambda: node.status.get("phase") == "Failed")
         assert node.status["reason"] == ("Evicted" if end == "evicted" else "DeadlineExceeded")
+
+
+async def test_a_container_is_not_running_before_its_post_start_hook_has_ended(tmp_path):
+    async with running(tmp_path, pod(lifecycle={"postStart": {"sleep": {"seconds": 1}}})) as node:
+        await until(lambda: node.container() and "containerStatuses" in node.status)
+        began_s, seen = time.monotonic(), []
+        while "running" not in state(node):
+            seen.append((state(node)["waiting"]["reason"], node.status["phase"], node.status["containerStatuses"][0]["ready"]))
+            assert time.monotonic() < began_s + 10
+            await asyncio.sleep(0.01)
+        assert set(seen) == {("ContainerCreating", "Pending", False)}
+        assert time.monotonic() - began_s > 0.5
+        await until(lambda: node.status["phase"] == "Running" and node.status["containerStatuses"][0]["ready"])
