@@ -17,7 +17,7 @@ from .events import of_pod
 from .hooks import act
 from .http import Unreachable
 from .images import Image, ImageFailure, default_policy
-from .runtime.interface import BadMount, Container, Pod, RuntimeFailure, StartRefused
+from .runtime.interface import BadMount, Container, ContainerSpec, Pod, RuntimeFailure, StartRefused
 from .status import pod_address
 from .times import duration
 from .tools import Tools
@@ -127,43 +127,9 @@ async def start(
     tools: Tools, pod: Object, found: Pod, container: Object, attempt: int, delay_s: float, image: Image, paths: Mapping[str, str]
 ) -> Container:
     """Raises NotStarted."""
-    uid, name = pod["metadata"]["uid"], container["name"]
-    facts = PodFacts(pod_address(found, tools.host_ip), tools.host_ip, tools.allocatable)
-    reference = of_pod(pod, name)
+    reference = of_pod(pod, container["name"])
     try:
-        env = await environment.build(pod, container, facts, tools.fetch, await service_variables(tools, pod), paths)
-        log_path = os.path.join(tools.logs_dir(pod), name, f"{attempt}.log")
-        message = _message_file(tools, uid, name, attempt)
-        files = podfiles.write(
-            pod,
-            os.path.join(tools.pod_dir(uid), "etc"),
-            facts.pod_ip,
-            _hostname(pod),
-            tools.settings.cluster_dns,
-            tools.settings.cluster_domain,
-        )
-        mounts = containers.mounts_of(
-            container,
-            paths,
-            files,
-            env,
-            (message, container.get("terminationMessagePath") or containers.MESSAGE_PATH),
-            volumes.read_only(pod),
-            tools.recursive_read_only,
-        )
-        spec = containers.container_spec(
-            pod,
-            container,
-            attempt,
-            image,
-            env,
-            mounts,
-            log_path=log_path,
-            message_path=message,
-            delay_s=delay_s,
-            seccomp_default=tools.settings.seccomp_default,
-            memory_bytes=tools.memory_bytes,
-        )
+        spec = await _spec(tools, pod, found, container, attempt, delay_s, image, paths)
     except (ConfigError, volumes.VolumeFailure, ValueError) as error:
         tools.events.record(reference, "Warning", "Failed", f"Error: {error}")
         raise NotStarted("CreateContainerConfigError", str(error)) from error
@@ -184,6 +150,47 @@ async def start(
     tools.events.record(reference, "Normal", "Created", "Container created")
     tools.events.record(reference, "Normal", "Started", "Container started")
     return started
+
+
+async def _spec(
+    tools: Tools, pod: Object, found: Pod, container: Object, attempt: int, delay_s: float, image: Image, paths: Mapping[str, str]
+) -> ContainerSpec:
+    """Return what the Runtime starts. Raises ConfigError, VolumeFailure or ValueError for what is wrong with it, Refused or Unreachable from the API."""
+    uid, name = pod["metadata"]["uid"], container["name"]
+    facts = PodFacts(pod_address(found, tools.host_ip), tools.host_ip, tools.allocatable)
+    env = await environment.build(pod, container, facts, tools.fetch, await service_variables(tools, pod), paths)
+    log_path = os.path.join(tools.logs_dir(pod), name, f"{attempt}.log")
+    message = _message_file(tools, uid, name, attempt)
+    files = podfiles.write(
+        pod,
+        os.path.join(tools.pod_dir(uid), "etc"),
+        facts.pod_ip,
+        _hostname(pod),
+        tools.settings.cluster_dns,
+        tools.settings.cluster_domain,
+    )
+    mounts = containers.mounts_of(
+        container,
+        paths,
+        files,
+        env,
+        (message, container.get("terminationMessagePath") or containers.MESSAGE_PATH),
+        volumes.read_only(pod),
+        tools.recursive_read_only,
+    )
+    return containers.container_spec(
+        pod,
+        container,
+        attempt,
+        image,
+        env,
+        mounts,
+        log_path=log_path,
+        message_path=message,
+        delay_s=delay_s,
+        seccomp_default=tools.settings.seccomp_default,
+        memory_bytes=tools.memory_bytes,
+    )
 
 
 def _hostname(pod: Object) -> str:

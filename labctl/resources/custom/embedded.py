@@ -36,23 +36,30 @@ class Malformed(ValueError):
 
 def coerced(node: Node, value: Any, path: str = "") -> list[str]:
     """Bring the metadata of embedded objects into its stored form, in place. Return the paths of unknown fields. Raises Malformed."""
-    return list(_coerced(node, value, path))
+    return [unknown for holder, obj, at in _embedded(node, value, path) for unknown in _head(holder, obj, at)]
 
 
-def _coerced(node: Node, value: Any, path: str) -> Iterator[str]:
+def problems(node: Node, value: Any, path: str = "") -> Iterator[FieldError]:
+    """Yield what is wrong with embedded objects, apart from their schema."""
+    for _holder, obj, at in _embedded(node, value, path):
+        yield from _problems(obj, at)
+
+
+def _embedded(node: Node, value: Any, path: str = "") -> Iterator[tuple[Node, dict[str, Any], str]]:
+    """Yield each embedded object with its schema and path, before those inside of it: whoever takes it may change its metadata."""
     if not node.embeds:
         return
     if isinstance(value, dict):
         if node.embedded:
-            yield from _head(node, value, path)
+            yield node, value, path
         for name, item in value.items():
             if name in node.properties:
-                yield from _coerced(node.properties[name], item, f"{path}.{name}" if path else name)
+                yield from _embedded(node.properties[name], item, f"{path}.{name}" if path else name)
             elif node.extra is not None:
-                yield from _coerced(node.extra, item, f"{path}[{name}]")
+                yield from _embedded(node.extra, item, f"{path}[{name}]")
     elif isinstance(value, list) and node.items is not None:
         for number, item in enumerate(value):
-            yield from _coerced(node.items, item, f"{path}[{number}]")
+            yield from _embedded(node.items, item, f"{path}[{number}]")
 
 
 def _head(node: Node, value: dict[str, Any], path: str) -> Iterator[str]:
@@ -81,23 +88,6 @@ def not_metadata(value: Any) -> str:
 def unknown_fields(findings: Findings) -> list[str]:
     """Return the paths of unknown fields, below the metadata."""
     return [words.removeprefix('unknown field "').removesuffix('"') for words in findings.strict]
-
-
-def problems(node: Node, value: Any, path: str = "") -> Iterator[FieldError]:
-    """Yield what is wrong with embedded objects, apart from their schema."""
-    if not node.embeds:
-        return
-    if isinstance(value, dict):
-        if node.embedded:
-            yield from _problems(value, path)
-        for name, item in value.items():
-            if name in node.properties:
-                yield from problems(node.properties[name], item, f"{path}.{name}" if path else name)
-            elif node.extra is not None:
-                yield from problems(node.extra, item, f"{path}[{name}]")
-    elif isinstance(value, list) and node.items is not None:
-        for number, item in enumerate(value):
-            yield from problems(node.items, item, f"{path}[{number}]")
 
 
 def _problems(value: dict[str, Any], path: str) -> Iterator[FieldError]:

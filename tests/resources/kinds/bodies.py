@@ -20,7 +20,7 @@ from labctl.resources.kind import Object
 
 DROPPED = "(dropped)"
 ODD: tuple[Any, ...] = (
-    DROPPED, None, "", "x", "A b", 0, -1, 7, 2**31, 2**63, 1.5, True, [], {}, [None], [{}], {"": ""}, {"a": None}, ["x", "x"], "fd00::1",
+    DROPPED, None, "", "x", "A b", 0, -1, 7, 2**31, 2**63, 1.5, True, [], {}, [None], [{}], {"": ""}, {"a": None}, ["x"], ["x", "x"], "fd00::1",
     "1e9999", "100%", "-5%", "é" * 70, "a\nb", "${HOME}", "\x00", "0001-01-01T00:00:00Z",
 )  # fmt: skip
 Place = tuple[str | int, ...]

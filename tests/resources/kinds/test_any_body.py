@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
-from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -16,6 +14,7 @@ from labctl.errors import ApiError
 from labctl.resources.bootstrap import BootstrapSettings, ensure_bootstrap
 from labctl.resources.verbs.match import supported_fields
 from tests.resources.conftest import Lab, config, controller, pod, service
+from tests.resources.kinds.bodies import ODD, changed, places
 
 RICH_POD = pod(
     containers=[
@@ -84,57 +83,16 @@ BODIES = {
     "machines.labctl.internal": {"metadata": {"name": "web"}, "spec": {"number": 1, "memory": "1Gi", "cpus": 1, "power": "On"}},
 }  # fmt: skip
 
-ODD: list[Any] = [
-    None,
-    "",
-    "x",
-    "A b",
-    0,
-    -1,
-    2**31,
-    2**63,
-    1.5,
-    True,
-    [],
-    {},
-    [None],
-    [{}],
-    {"": ""},
-    ["x"],
-    "fd00::1",
-    "1e9999",
-    "${HOME}",
-    "\x00",
-]
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every path in a body."""
-    if path:
-        yield path
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        yield from places(item, (*path, key))
-
-
-def put(body: Any, path: tuple[Any, ...], odd: Any) -> None:
-    for step in path[:-1]:
-        body = body[step]
-    if odd == "drop":
-        del body[path[-1]]
-    else:
-        body[path[-1]] = deepcopy(odd)
-
 
 @pytest.mark.parametrize("resource", sorted(BODIES))
 @settings(max_examples=40)
 @given(data=st.data())
 def test_taken_or_refused(resource: str, data: st.DataObject) -> None:
-    body = deepcopy(BODIES[resource])
+    body = BODIES[resource]
     for _ in range(data.draw(st.integers(0, 2))):
         every = list(places(body))
         if every:
-            put(body, data.draw(st.sampled_from(every)), data.draw(st.sampled_from([*ODD, "drop"])))
+            body = changed(body, data.draw(st.sampled_from(every)), data.draw(st.sampled_from(ODD)))
     asyncio.run(_try(resource, body))
 
 
