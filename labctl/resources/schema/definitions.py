@@ -170,6 +170,8 @@ def _is_empty(name: str, node: Definition) -> bool:
 
 
 def _shape(node: Definition) -> str:
+    if node.get("x-kubernetes-int-or-string"):
+        return "int-or-string"
     match node.get("type", "object" if "properties" in node else ""):
         case "object" if "properties" in node:
             return "struct"

@@ -24,6 +24,7 @@ from labctl.resources.schema.openapi_protobuf import V2Protobuf
 from labctl.resources.schema.operations import Operation, operations
 from labctl.resources.schema.pieces import Document, Piece
 from labctl.resources.schema.prose import told
+from labctl.resources.schema.tree import below
 
 Info = Mapping[str, str]
 
@@ -39,7 +40,10 @@ class Form(Protocol):
     def paths(self, items: Mapping[str, Any]) -> bytes:
         """Returns path items as a document of this form has them."""
 
-    def definition(self, name: str, definition: Definition) -> bytes: ...
+    def fitted(self, definition: Definition) -> Definition:
+        """Returns one of our definitions as this version of OpenAPI has it."""
+
+    def definition(self, name: str, fitted: Definition) -> bytes: ...
 
     def joined(self, written: Sequence[bytes]) -> bytes:
         """Returns one piece made of several definitions."""
@@ -116,7 +120,7 @@ class Writer:
         found = self._nodes.get(name)
         if found is None:
             definition = self._form.own.get(name) or self._schema.definitions[name]
-            found = self._nodes[name] = Node(definition, self._form.definition(name, told(name, definition)))
+            found = self._nodes[name] = Node(definition, self._form.definition(name, self._form.fitted(told(name, definition))))
         return found
 
     def _group(self, members: tuple[Node, ...]) -> Piece:
@@ -196,10 +200,9 @@ def _path(kind: Kind) -> str:
     return f"apis/{kind.group}/{kind.version}" if kind.group else f"api/{kind.version}"
 
 
-def references(node: Any) -> Iterator[str]:
+def references(schema: Definition) -> Iterator[str]:
     """Yields the names of the definitions that a definition refers to."""
-    if isinstance(node, dict):
-        if isinstance(node.get("$ref"), str):
-            yield node["$ref"].rsplit("/", 1)[-1]
-        for child in node.values():
-            yield from references(child)
+    if "$ref" in schema:
+        yield schema["$ref"].rsplit("/", 1)[-1]
+    for child in below(schema):
+        yield from references(child)

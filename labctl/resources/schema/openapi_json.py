@@ -10,6 +10,7 @@ import msgspec
 from labctl.resources.schema.definitions import META, Definition
 from labctl.resources.schema.operations import Operation
 from labctl.resources.schema.pieces import Piece, separated
+from labctl.resources.schema.tree import JUNCTORS, below, changed
 
 _PATCH = META + "Patch"
 _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
@@ -25,9 +26,9 @@ class _Json:
     """What stands between the paths and the definitions."""
     closing: bytes
 
-    def __init__(self, operation: Callable[[Operation], Any], node: Callable[[Any], Any]) -> None:
+    def __init__(self, operation: Callable[[Operation], Any], fitted: Callable[[Definition], Definition]) -> None:
         self._operation = operation
-        self._node = node
+        self._fitted = fitted
 
     def items(self, called: Sequence[Operation]) -> bytes:
         return self.paths(path_items(called, self._operation))
@@ -35,8 +36,11 @@ class _Json:
     def paths(self, items: Mapping[str, Any]) -> bytes:
         return _entries(items)
 
-    def definition(self, name: str, definition: Definition) -> bytes:
-        return _entries({name: self._node(definition)})
+    def fitted(self, definition: Definition) -> Definition:
+        return self._fitted(definition)
+
+    def definition(self, name: str, fitted: Definition) -> bytes:
+        return _entries({name: fitted})
 
     def joined(self, written: Sequence[bytes]) -> bytes:
         return b",".join(written)
@@ -137,14 +141,10 @@ def _v3_reference(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _v3_node(node: Any) -> Any:
+def _v3_node(node: Definition) -> Definition:
     """Converts a schema to v3, in which references have other paths and may have no siblings."""
-    if isinstance(node, list):
-        return [_v3_node(child) for child in node]
-    if not isinstance(node, dict):
-        return node
-    if not isinstance(node.get("$ref"), str):
-        return {key: _v3_node(child) for key, child in node.items()}
+    if "$ref" not in node:
+        return changed(node, _v3_node)
     reference = _v3_reference(node["$ref"].rsplit("/", 1)[-1])
     rules = {key: child for key, child in node.items() if key != "$ref"}
     return {"allOf": [reference], **rules} if rules else reference
@@ -153,13 +153,13 @@ def _v3_node(node: Any) -> Any:
 # ---- v2
 
 
-def v2_node(node: Any) -> Any:
+def v2_node(node: Definition) -> Definition:
     """Return a definition as kubectl can check objects by it, which takes every field that is not named for a mistake.
 
     A kind that keeps unknown fields has none that are named. Below a field that keeps them, or that may be null, there is neither type nor fields, and such a
-    field is not required (apiextensions' rules for OpenAPI v2).
+    field is not required. Alternatives and the like are left out (apiextensions' rules for OpenAPI v2).
     """
-    if not isinstance(node, dict) or not _is_open(node):
+    if not _is_beyond(node):
         return node
     if node.get(_KEEPS) is True:
         return {"type": "object", **{key: node[key] for key in node if key == "x-kubernetes-group-version-kind"}}
@@ -169,27 +169,18 @@ def v2_node(node: Any) -> Any:
 _KEEPS = "x-kubernetes-preserve-unknown-fields"
 
 
-def _is_open(node: Any) -> bool:
-    """Whether anything in it keeps unknown fields or may be null."""
-    if isinstance(node, list):
-        return any(_is_open(child) for child in node)
-    if not isinstance(node, dict):
-        return False
-    return node.get(_KEEPS) is True or node.get("nullable") is True or any(_is_open(child) for child in node.values())
+def _is_beyond(node: Definition) -> bool:
+    """Whether anything in it keeps unknown fields, may be null, or is an alternative or the like."""
+    return _KEEPS in node or "nullable" in node or not node.keys().isdisjoint(JUNCTORS) or any(map(_is_beyond, below(node)))
 
 
-def _closed(node: Any) -> Any:
-    if isinstance(node, list):
-        return [_closed(child) for child in node]
-    if not isinstance(node, dict):
-        return node
+def _closed(node: Definition) -> Definition:
     keeps, nullable = node.get(_KEEPS) is True, node.get("nullable") is True
-    hidden = {"properties", "items"} if keeps or nullable else set()
+    hidden = {*JUNCTORS, "properties", "items"} if keeps or nullable else {*JUNCTORS}
     if nullable or (keeps and node.get("type") in ("object", "array")):
         hidden |= {"type", "nullable"}
-    closed = {key: _closed(child) for key, child in node.items() if key not in hidden}
-    fields = closed.get("properties")
-    if isinstance(fields, dict) and isinstance(node.get("required"), list):
+    closed = changed({key: value for key, value in node.items() if key not in hidden}, _closed)
+    if "properties" in closed and "required" in node:
         given = node["properties"]
         closed["required"] = [name for name in node["required"] if given.get(name, {}).get("nullable") is not True]
     return closed

@@ -36,8 +36,11 @@ class V2Protobuf:
     def paths(self, items: Mapping[str, Any]) -> bytes:
         return b"".join(_bytes(2, _named(path, _path_item(item))) for path, item in items.items())
 
-    def definition(self, name: str, definition: Definition) -> bytes:
-        return _bytes(1, _named(name, _schema(v2_node(definition))))
+    def fitted(self, definition: Definition) -> Definition:
+        return v2_node(definition)
+
+    def definition(self, name: str, fitted: Definition) -> bytes:
+        return _bytes(1, _named(name, _schema(fitted)))
 
     def joined(self, written: Sequence[bytes]) -> bytes:
         return b"".join(written)

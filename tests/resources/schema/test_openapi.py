@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from labctl.resources.custom.make import kinds_of
+from labctl.resources.custom.openapi import definitions
 from labctl.resources.kind import Kind
 from labctl.resources.kinds.apiextensions_v1.customresourcedefinition import CustomResourceDefinition
 from labctl.resources.registry import builtin_registry
@@ -122,6 +123,74 @@ def custom_kind(name: str, /, **properties: Any) -> Kind:
     body = msgspec.json.encode({**whole, "status": {"acceptedNames": names}})
     [kind] = kinds_of(msgspec.json.decode(body, type=CustomResourceDefinition), 0)
     return kind
+
+
+def shown(kind: Kind) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the spec of a custom kind as OpenAPI v3 and v2 show it."""
+    documents = served(kind)
+    v3 = documents.v3("apis/example.com/v1")
+    assert v3 is not None
+    name = f"com.example.v1.{kind.kind}"
+    third, second = json.loads(v3.body)["components"]["schemas"][name], json.loads(documents.v2().body)["definitions"][name]
+    assert documents.v2(protobuf=True).body
+    return third["properties"]["spec"], second["properties"]["spec"]
+
+
+def test_alternatives_are_published_in_v3_and_left_out_in_v2() -> None:
+    """apiextensions' ToKubeOpenAPI and ToStructuralOpenAPIV2."""
+    one = {"properties": {"a": {"enum": ["x"], "not": {"pattern": "^y"}}}, "required": ["a"]}
+    junctors = {"allOf": [{"minProperties": 1}], "anyOf": [one, {"required": ["not"]}], "oneOf": [one], "not": {"required": ["c"]}}
+    fields = {"a": TEXT, "not": {"type": "object", "properties": {"allOf": TEXT}}}
+    kind = custom_kind("Choice", part={"type": "object", "title": "T", "properties": fields, **junctors})
+    v3, v2 = shown(kind)
+    assert v3["properties"]["part"] == {"type": "object", "title": "T", "properties": fields, **junctors}
+    assert v2["properties"]["part"] == {"type": "object", "title": "T", "properties": fields}
+
+
+EITHER = [{"type": "integer"}, {"type": "string"}]
+
+
+@pytest.mark.parametrize(
+    ("said", "more"),
+    [
+        ({}, {"anyOf": EITHER}),
+        ({"anyOf": EITHER}, {"anyOf": EITHER}),
+        ({"allOf": [{"anyOf": EITHER}]}, {"allOf": [{"anyOf": EITHER}]}),
+        (
+            {"anyOf": [{"minimum": 0}, {"pattern": "%$"}], "allOf": [{"maximum": 9}]},
+            {"anyOf": [{"minimum": 0}, {"pattern": "%$"}], "allOf": [{"anyOf": EITHER}, {"maximum": 9}]},
+        ),
+    ],
+)
+def test_an_integer_or_string_is_said_in_words_of_openapi(said: dict[str, Any], more: dict[str, Any]) -> None:
+    mark = {"x-kubernetes-int-or-string": True, "description": "d"}
+    v3, v2 = shown(custom_kind("Either", a={**mark, **said}))
+    assert v3["properties"]["a"] == {**mark, **more} and v2["properties"]["a"] == mark
+
+
+def test_a_default_is_a_value_whatever_its_keys_are_called() -> None:
+    default = {"$ref": "#/definitions/x", "nullable": True, "type": "a", KEEPS: True, "items": {"$ref": "y"}, "not": {}}
+    for held in ({"default": default}, {"enum": [default]}):
+        v3, v2 = shown(custom_kind("Odd", a={"type": "object", KEEPS: True, **held}))
+        assert v3["properties"]["a"] == {"type": "object", KEEPS: True, **held} and v2["properties"]["a"] == {KEEPS: True, **held}
+
+
+def test_what_is_said_of_a_whole_object_is_published_and_what_is_empty_is_not() -> None:
+    """Go's types don't tell an empty list or text from one that is absent, and keep these four apart."""
+    empty = {"type": "object", "properties": {}, "required": [], "title": "", "nullable": False, "additionalProperties": {}, "default": {}}
+    v3, v2 = shown(custom_kind("Bare", a=empty, b={"type": "array", "items": {}}, c={"type": "boolean", "default": False}))
+    assert v3["properties"]["a"] == v2["properties"]["a"] == {"type": "object", "additionalProperties": {}, "default": {}}
+    assert v3["properties"]["b"] == {"type": "array", "items": {}} and v3["properties"]["c"] == {"type": "boolean", "default": False}
+    rules = [{"rule": "size(self.metadata.name) < 9"}]
+    schema = {"type": "object", "description": "d", "title": "T", "x-kubernetes-validations": rules, "oneOf": [{"required": ["spec"]}]}
+    whole = definitions("example.com", "v1", "Whole", schema)["com.example.v1.Whole"]
+    assert {key: whole[key] for key in schema} == schema
+
+
+def test_the_head_of_an_object_inside_is_required() -> None:
+    inside = {"type": "object", "x-kubernetes-embedded-resource": True, "properties": {"x": TEXT}, "required": ["x"]}
+    for part in (part["properties"]["a"] for part in shown(custom_kind("Outer", a=inside))):
+        assert part["required"] == ["x", "kind", "apiVersion"] and set(part["properties"]) == {"x", "kind", "apiVersion", "metadata"}
 
 
 def served(*more: Kind, before: Documents | None = None) -> Documents:
