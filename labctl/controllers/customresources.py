@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from labctl.clock import rfc3339
-from labctl.reconcile.plan import EVERY, NOTHING, Action, Delete, Index, Key, Patch, Plan, Seen, View
+from labctl.reconcile.plan import EVERY, NOTHING, Action, Delete, Index, Key, Patch, Plan, Refusal, Seen, View
 from labctl.resources.custom.make import kinds_of
 from labctl.resources.kinds.apiextensions_v1.customresourcedefinition import (
     CLEANUP,
@@ -105,8 +105,10 @@ class CustomResources:
             conditions.append(
                 _condition(definition, "KubernetesAPIApprovalPolicyConformant", approval(definition.metadata.annotations), stamp)
             )
-        status = {"conditions": conditions, "acceptedNames": names}
-        now = {"conditions": _shown(definition), "acceptedNames": _plain(definition.status.accepted_names)}
+        types = {each["type"] for each in conditions}
+        shown = shown_conditions(definition)
+        status = {"conditions": [*conditions, *(each for each in shown if each["type"] not in types)], "acceptedNames": names}
+        now = {"conditions": shown, "acceptedNames": _plain(definition.status.accepted_names)}
         if status != now:
             yield Patch(DEFINITIONS, definition.metadata.key, {"status": status}, "status", why=f"its names: {accepted[2]}")
 
@@ -165,10 +167,15 @@ def _condition(definition: CustomResourceDefinition, type_: str, said: tuple[str
     return {"type": type_, "status": said[0], "reason": said[1], "message": said[2], "lastTransitionTime": since}
 
 
-def _shown(definition: CustomResourceDefinition) -> list[dict[str, Any]]:
+def shown_conditions(definition: CustomResourceDefinition) -> list[dict[str, Any]]:
+    """Return the conditions as they are written."""
     fields = ("type", "status", "reason", "message")
     return [
-        {**{name: getattr(each, name) for name in fields}, "lastTransitionTime": each.last_transition_time}
+        {
+            **{name: getattr(each, name) for name in fields},
+            "lastTransitionTime": each.last_transition_time,
+            **({"observedGeneration": each.observed_generation} if each.observed_generation else {}),
+        }
         for each in definition.status.conditions
     ]
 
@@ -185,11 +192,23 @@ def _ending(view: View, definition: CustomResourceDefinition) -> Plan:
     staying = [each for each in there if each.metadata.deletion_timestamp is None][:AT_ONCE]
     why = "its definition is deleted"
     actions: list[Action] = [Delete(definition.resource, each.metadata.key, each.metadata.uid, why=why) for each in staying]
-    said = ("True", "InstanceDeletionInProgress", "CustomResource deletion is in progress")
+    stamp = rfc3339(view.wall())
     if not definition.has("Terminating"):
-        conditions = [*_shown(definition), _condition(definition, "Terminating", said, rfc3339(view.wall()))]
-        actions.append(Patch(DEFINITIONS, definition.metadata.key, {"status": {"conditions": conditions}}, "status"))
-    return Plan(actions)
+        actions.append(_terminating(definition, "InstanceDeletionInProgress", "CustomResource deletion is in progress", stamp))
+    return Plan(actions, refused=lambda refusals: list(_undeleted(definition, refusals, stamp)))
+
+
+def _undeleted(definition: CustomResourceDefinition, refusals: Sequence[Refusal], stamp: str) -> Iterator[Action]:
+    """Say why objects could not be deleted. An error without a reason is one of conversion: the object can't even be read."""
+    for error in [error for action, error in refusals if isinstance(action, Delete)][:1]:
+        what = "could not issue all deletes" if error.reason else "could not list instances"
+        yield _terminating(definition, "InstanceDeletionFailed", f"{what}: {error.args[0]}", stamp)
+
+
+def _terminating(definition: CustomResourceDefinition, reason: str, message: str, stamp: str) -> Action:
+    others = [each for each in shown_conditions(definition) if each["type"] != "Terminating"]
+    conditions = [*others, _condition(definition, "Terminating", ("True", reason, message), stamp)]
+    return Patch(DEFINITIONS, definition.metadata.key, {"status": {"conditions": conditions}}, "status")
 
 
 def _all_of_the_group(view: View, seen: Seen) -> Iterable[Key]:

@@ -2,6 +2,8 @@
 
 Its pods go first (KEP-5080): what they need or are guarded by, such as Secrets and NetworkPolicies, stays until the last one is gone.
 
+Objects are deleted in the version that Kubernetes prefers, as its controller does: those that can't be converted to it stay, and keep the namespace.
+
 What other API servers keep in it (aggregation) is deleted by them; a server that does not answer keeps the namespace.
 
 While content remains, its conditions say what remains. Finalizers of objects are removed by those who set them.
@@ -14,14 +16,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
-from labctl.controllers.conditions import with_condition
+import msgspec
+
+from labctl.controllers.conditions import plain, with_condition
 from labctl.controllers.indexes import EVENTS, NAMESPACES, PODS
-from labctl.reconcile.plan import EVERY, NOTHING, Action, Delete, Index, Key, Patch, Plan, Replace, Seen, View
+from labctl.reconcile.plan import EVERY, NOTHING, Action, Delete, Index, Key, Patch, Plan, Refusal, Replace, Seen, View
 from labctl.resources.elsewhere import Elsewhere, Left, Nowhere
 from labctl.resources.kinds.core_v1.namespace import Namespace
+from labctl.resources.kinds.shared import condition, condition_status
 from labctl.resources.registry import Registry
 
 FINALIZER = "kubernetes"
+FAILURE = "NamespaceDeletionContentFailure"
 LOOK_AGAIN_S = 0.5  # while other servers have something
 AT_ONCE = 500  # the most deletions in one plan
 
@@ -51,12 +57,24 @@ class Namespaces:
             return Plan([_finalize(view, namespace)])
         if not remaining and not left.asked:
             return Plan(again_s=again_s)
-        deletions = [
-            Delete(kind, thing.metadata.key, thing.metadata.uid, why=f"deleted with its namespace {key}")
-            for kind, thing in [each for each in remaining if each[0] == PODS] or remaining
-            if not thing.metadata.deletion_timestamp
-        ]
-        return Plan([*deletions[:AT_ONCE], *_progress(namespace, remaining, left, view.wall())], again_s=again_s)
+        staying = [each for each in _next(remaining) if not each[1].metadata.deletion_timestamp]
+        deletions = [self._deletion(kind, thing, key) for kind, thing in staying[:AT_ONCE]]
+        wall_s = view.wall()
+        return Plan(
+            [*deletions, *_progress(namespace, remaining, left, wall_s, staying=bool(staying))],
+            again_s=again_s,
+            refused=lambda refusals: list(_refused(namespace, remaining, left, wall_s, refusals)),
+        )
+
+    def _deletion(self, kind: str, thing: Any, namespace: str) -> Action:
+        preferred = self._registry.preferred(kind)
+        version = preferred.version if preferred is not None and preferred.conversion is not None else ""
+        return Delete(kind, thing.metadata.key, thing.metadata.uid, version=version, why=f"deleted with its namespace {namespace}")
+
+
+def _next(remaining: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
+    """Return the pods, or all the rest once they are gone."""
+    return [each for each in remaining if each[0] == PODS] or remaining
 
 
 def _leaving(_view: View, seen: Seen) -> Iterable[Key]:
@@ -80,15 +98,36 @@ def _finalize(view: View, namespace: Namespace) -> Action:
     return Replace(NAMESPACES, whole, "finalize", why="it is empty and goes")
 
 
-def _progress(namespace: Namespace, remaining: Sequence[tuple[str, Any]], left: Left, wall_s: float) -> Iterator[Action]:
-    """Write the conditions that Kubernetes shows while content remains."""
+def _progress(namespace: Namespace, remaining: Sequence[tuple[str, Any]], left: Left, wall_s: float, *, staying: bool) -> Iterator[Action]:
+    """Write the conditions that Kubernetes shows while content remains. While objects are to be deleted, what was said of failures goes on to be true."""
+    told = _with(namespace, remaining, left, wall_s)
+    if staying and not left.failed and condition_status(namespace.status.conditions, FAILURE) == "True":
+        before = plain(condition(namespace.status.conditions, FAILURE))
+        told = [before if each["type"] == FAILURE else each for each in told]
+    yield from _told(namespace, told, namespace.metadata.revision)
+
+
+def _refused(
+    namespace: Namespace, remaining: Sequence[tuple[str, Any]], left: Left, wall_s: float, refusals: Sequence[Refusal]
+) -> Iterator[Action]:
+    """Say why objects could not be deleted: for each kind the first reason."""
+    words = {action.kind: str(error.args[0]) for action, error in reversed(refusals) if isinstance(action, Delete)}
+    if words:
+        failed = msgspec.structs.replace(left, failed=(*left.failed, *sorted(words.values())))
+        yield from _told(namespace, _with(namespace, remaining, failed, wall_s))
+
+
+def _with(namespace: Namespace, remaining: Sequence[tuple[str, Any]], left: Left, wall_s: float) -> list[dict[str, Any]]:
     conditions: Any = namespace.status.conditions
-    for type_, status, reason, message in _conditions(remaining, left):
-        conditions = with_condition(conditions, type_, status, reason, message, wall_s)
+    for said in _conditions(remaining, left):
+        conditions = with_condition(conditions, *said, wall_s)
+    return list(conditions)
+
+
+def _told(namespace: Namespace, conditions: Sequence[dict[str, Any]], revision: int = 0) -> Iterator[Action]:
     told = [(c.type, c.status, c.message) for c in namespace.status.conditions]
     if told != [(c["type"], c["status"], c.get("message", "")) for c in conditions]:
-        patch = {"status": {"conditions": conditions}}
-        yield Patch(NAMESPACES, namespace.metadata.name, patch, "status", namespace.metadata.revision)
+        yield Patch(NAMESPACES, namespace.metadata.name, {"status": {"conditions": conditions}}, "status", revision)
 
 
 def _conditions(remaining: Sequence[tuple[str, Any]], left: Left) -> Iterator[tuple[str, str, str, str]]:
@@ -103,10 +142,10 @@ def _conditions(remaining: Sequence[tuple[str, Any]], left: Left) -> Iterator[tu
     yield "NamespaceDeletionGroupVersionParsingFailure", "False", "ParsedGroupVersions", "All legacy kube types successfully parsed"
     if left.failed:
         told = f"Failed to delete all resource types, {len(left.failed)} remaining: {', '.join(left.failed)}"
-        yield "NamespaceDeletionContentFailure", "True", "ContentDeletionFailed", told
+        yield FAILURE, "True", "ContentDeletionFailed", told
     else:
         deleted = "All content successfully deleted, may be waiting on finalization"
-        yield "NamespaceDeletionContentFailure", "False", "ContentDeleted", deleted
+        yield FAILURE, "False", "ContentDeleted", deleted
     if not counts:
         yield "NamespaceContentRemaining", "False", "ContentRemoved", "All content successfully removed"
         yield "NamespaceFinalizersRemaining", "False", "ContentHasNoFinalizers", "All content-preserving finalizers finished"

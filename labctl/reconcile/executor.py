@@ -17,7 +17,9 @@ class Writer(Protocol):
     async def create(self, resource: str, obj: dict[str, Any]) -> Any: ...
     async def patch(self, resource: str, key: Key, patch: dict[str, Any], subresource: str = "", revision: int = 0) -> Any: ...
     async def replace(self, resource: str, obj: dict[str, Any], subresource: str = "") -> Any: ...
-    async def delete(self, resource: str, key: Key, uid: str = "", grace_s: int | None = None, propagation: str | None = None) -> Any: ...
+    async def delete(
+        self, resource: str, key: Key, uid: str = "", grace_s: int | None = None, propagation: str | None = None, version: str = ""
+    ) -> Any: ...
     async def bind(self, key: Key, node: str, uid: str = "") -> Any: ...
 
 
@@ -37,7 +39,8 @@ class ActionExecutor:
                 case Create():
                     return await self._client.create(action.kind, action.object)
                 case Delete():
-                    return await self._client.delete(action.kind, action.key, action.uid, action.grace_s, action.propagation or None)
+                    propagation = action.propagation or None
+                    return await self._client.delete(action.kind, action.key, action.uid, action.grace_s, propagation, action.version)
                 case Replace():
                     return await self._client.replace(action.kind, action.object, action.subresource)
                 case Record():

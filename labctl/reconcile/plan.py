@@ -16,6 +16,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
+from labctl.errors import ApiError
+
 Key = str
 """`namespace/name`, or `name` for cluster-wide kinds."""
 
@@ -62,13 +64,17 @@ class Replace(msgspec.Struct, frozen=True, gc=False):
 
 
 class Delete(msgspec.Struct, frozen=True, gc=False):
-    """Delete one object, only if it still has this uid. grace_s None: the kind's default; 0: at once."""
+    """Delete one object, only if it still has this uid. grace_s None: the kind's default; 0: at once.
+
+    `version` is the version in which it is deleted, which matters where objects are converted; empty: the stored one.
+    """
 
     kind: str
     key: Key
     uid: str = ""
     grace_s: int | None = None
     propagation: str = ""  # Background, Foreground, Orphan; empty: the kind's default
+    version: str = ""
     why: str = ""
     event: Record | None = None
 
@@ -84,18 +90,20 @@ class Bind(msgspec.Struct, frozen=True, gc=False):
 
 
 Action = Create | Patch | Replace | Delete | Bind | Record
+Refusal = tuple[Action, ApiError]
+"""An action that the API refused, not only because another writer was first, and its words."""
 
 
 class Plan(msgspec.Struct, frozen=True, gc=False):
     """What to do now, when to look again though nothing changed (seconds from `now`; None: not), and why it is so.
 
-    `refused` is a pure function, too: it says what else is to be done when the API refuses to make an object, from the API's words.
+    `refused` is a pure function, too: it says what else is to be done when the API refuses some of the actions. These are tried again all the same.
     """
 
     actions: Sequence[Action] = ()
     again_s: float | None = None
     why: str = ""
-    refused: Callable[[str], Sequence[Action]] | None = None
+    refused: Callable[[Sequence[Refusal]], Sequence[Action]] | None = None
 
 
 NOTHING = Plan()

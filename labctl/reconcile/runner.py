@@ -17,7 +17,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any
+from typing import Any, TypeGuard
 
 from labctl.clock import Clock
 from labctl.errors import ApiError, Compacted, Conflict, LabctlError, Lagging, Unavailable
@@ -311,9 +311,9 @@ class Runner:
         else:
             errors = await asyncio.gather(*(self._act(item, action, causes) for action in plan.actions))
         failures = [error for error in errors if error is not None]
-        refused = next((said for each in zip(plan.actions, errors, strict=True) if (said := _refusal(*each))), "")
-        if refused and plan.refused is not None:
-            for action in plan.refused(refused):
+        if failures and plan.refused is not None:
+            refusals = [(action, error) for action, error in zip(plan.actions, errors, strict=True) if _refused(error)]
+            for action in plan.refused(refusals) if refusals else ():
                 await self._act(item, action, causes)  # if this fails, it is tried again with the rest
         if failures:
             self._failed(item, next((error for error in failures if not _raced(error)), failures[0]), causes)
@@ -352,8 +352,8 @@ class Runner:
         controller = self._controllers[item[0]]
         if not isinstance(error, LabctlError):
             log.error("%s: %s of %s", controller.name, type(action).__name__, item[1], exc_info=error)
-        if said := _refusal(action, error):
-            record = Record(controller.kind, item[1], "FailedCreate", f"Error creating: {said}", "Warning")
+        if isinstance(action, Create) and _refused(error):
+            record = Record(controller.kind, item[1], "FailedCreate", f"Error creating: {error.args[0]}", "Warning")
             self._record(controller.name, record, self.view.get(controller.kind, item[1]))
 
     def _carried(self, task: asyncio.Task[None]) -> None:
@@ -390,9 +390,9 @@ def decoder(resources: Resources) -> Callable[[Entry], Any]:
     return decode
 
 
-def _refusal(action: Action, error: Exception | None) -> str:
-    """Returns the API's words if it refused to make an object; else an empty text."""
-    return str(error.args[0]) if isinstance(action, Create) and isinstance(error, ApiError) and not _raced(error) else ""
+def _refused(error: Exception | None) -> TypeGuard[ApiError]:
+    """Tells whether the API refused an action, and not only because another writer was first."""
+    return isinstance(error, ApiError) and not _raced(error)
 
 
 def _raced(error: Exception) -> bool:

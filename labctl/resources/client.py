@@ -56,11 +56,16 @@ class Client:
         written = await self.resources.update(self._kind(resource), namespace, metadata["name"], obj, self._options, subresource)
         return self.resources.view(written.entry)
 
-    async def delete(self, resource: str, key: str, uid: str = "", grace_s: int | None = None, propagation: str | None = None) -> Any:
-        """Deletes an object and returns its last view. Raises ApiError 404 if it does not exist, 409 if its uid is another one."""
+    async def delete(
+        self, resource: str, key: str, uid: str = "", grace_s: int | None = None, propagation: str | None = None, version: str = ""
+    ) -> Any:
+        """Deletes an object and returns its last view. Raises ApiError 404 if it does not exist, 409 if its uid is another one.
+
+        `version` is the version of the request; empty: the stored one.
+        """
         namespace, name = _split(key)
         options = DeleteOptions(grace_period_seconds=grace_s, propagation_policy=propagation, precondition_uid=uid)
-        written = await self.resources.delete(self._kind(resource), namespace, name, options, self.user)
+        written = await self.resources.delete(self._kind(resource, version), namespace, name, options, self.user)
         return self.resources.view(written.entry)
 
     async def bind(self, key: str, node: str, uid: str = "") -> Any:
@@ -79,8 +84,9 @@ class Client:
         eviction: Object = {"metadata": {"name": name}, "deleteOptions": {"preconditions": {"uid": uid}} if uid else {}}
         await self.resources.create(self._kind("pods"), namespace, eviction, self._options, name, "eviction")
 
-    def _kind(self, resource: str) -> Kind:
-        return self.resources.registry[resource]
+    def _kind(self, resource: str, version: str = "") -> Kind:
+        registry = self.resources.registry
+        return next((kind for kind in registry.versions(resource) if kind.version == version), registry[resource])
 
 
 def _split(key: str) -> tuple[str, str]:

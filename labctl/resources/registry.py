@@ -115,6 +115,11 @@ class Registry:
         """Returns every version of a resource, the stored one first; nothing if there is no such resource."""
         return self._versions.get(resource, ())
 
+    def preferred(self, resource: str) -> Kind | None:
+        """Returns the version of a resource that Kubernetes prefers, of those that are served."""
+        served = (kind for kind in self.versions(resource) if kind.served)
+        return min(served, key=lambda kind: version_rank(kind.version), default=None)
+
     def of(self, api_version: str, kind: str) -> Kind | None:
         """Finds a kind by an object's apiVersion and kind: `("v1", "Pod")`. It may be any version of the resource."""
         return self._by_gvk.get((api_version, kind))

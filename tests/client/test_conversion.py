@@ -82,6 +82,13 @@ def spoilt(change: Change) -> Callable[[dict[str, Any]], dict[str, Any]]:
 DOWN = spoilt(lambda response: response.update(result={"status": "Failure", "message": "down"}))
 
 
+STORE_V1 = json.dumps([{"op": "replace", "path": f"/spec/versions/{n}/storage", "value": n == 2} for n in range(3)])
+
+
+def rule_for(operation: str) -> dict[str, Any]:
+    return {"apiGroups": [GROUP], "apiVersions": ["*"], "resources": ["gadgets"], "operations": [operation]}
+
+
 def first(response: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = response["convertedObjects"][0]
     return found
@@ -221,22 +228,55 @@ async def test_who_cannot_see_an_object_in_a_version_cannot_delete_it_there(api:
     assert await ok(api, "delete", f"gadgets.v1alpha1.{GROUP}", "g") == f'gadget.{GROUP} "g" deleted from default namespace\n'
 
 
-async def test_a_namespace_goes_although_its_objects_cannot_be_converted_any_more(api: ApiServer, hooks: Hooks) -> None:
-    await defined(api, hooks, stored="v1beta1")
+async def test_a_namespace_stays_while_its_objects_cannot_be_converted(api: ApiServer, hooks: Hooks) -> None:
+    """Its controller deletes in the version that is preferred, v1; these objects are stored in another one."""
+    await defined(api, hooks)
     await ok(api, "create", "namespace", "leaving")
     await ok(api, "create", "-n", "leaving", "-f", "-", stdin=gadget())
     await ok(api, "create", "-n", "leaving", "configmap", "beside")
-    change = json.dumps([{"op": "replace", "path": f"/spec/versions/{n}/storage", "value": n == 2} for n in range(3)])
-    await ok(api, "patch", "crd", f"gadgets.{GROUP}", "--type=json", "-p", change)
     hooks.answers["/convert"] = DOWN
-    await ok(api, "delete", "namespace", "leaving", "--timeout=20s")
+    await ok(api, "delete", "namespace", "leaving", "--wait=false")
+    await ok(api, "wait", "namespace/leaving", "--for=condition=NamespaceDeletionContentFailure", "--timeout=10s")
+    said = json.loads(await ok(api, "get", "namespace", "leaving", "-o", "json"))["status"]
+    [failure] = [each for each in said["conditions"] if each["type"] == "NamespaceDeletionContentFailure"]
+    words = f"Failed to delete all resource types, 1 remaining: {FAILED} failed: down"
+    assert (said["phase"], failure["reason"], failure["message"]) == ("Terminating", "ContentDeletionFailed", words)
+    assert await ok(api, "get", "configmap,gadget.v1alpha1." + GROUP, "-n", "leaving", "-o", "name") == f"gadget.{GROUP}/g\n"
+    hooks.answers["/convert"] = converted
+    await ok(api, "wait", "namespace/leaving", "--for=delete", "--timeout=20s")
+
+
+async def test_a_namespace_says_who_keeps_its_objects_from_being_deleted(api: ApiServer, hooks: Hooks) -> None:
+    await defined(api, hooks)
+    await ok(api, "create", "namespace", "leaving")
+    await ok(api, "create", "-n", "leaving", "-f", "-", stdin=gadget())
+    hooks.answers["/no"] = lambda _request: {"allowed": False, "status": {"message": "keep it"}}
+    rule = configuration(hooks, "/no", rules=[rule_for("DELETE")])
+    await ok(api, "create", "-f", "-", stdin=rule)
+    await ok(api, "delete", "namespace", "leaving", "--wait=false")
+    await ok(api, "wait", "namespace/leaving", "--for=condition=NamespaceDeletionContentFailure", "--timeout=10s")
+    said = await ok(api, "get", "namespace", "leaving", "-o", "jsonpath={.status.conditions[*].message}")
+    assert 'Failed to delete all resource types, 1 remaining: admission webhook "no.example.com" denied the request: keep it' in said
+    await ok(api, "delete", "validatingwebhookconfiguration", "no")
+    await ok(api, "wait", "namespace/leaving", "--for=delete", "--timeout=20s")
+
+
+async def test_a_definition_stays_while_its_objects_cannot_be_read_as_they_are_stored_now(api: ApiServer, hooks: Hooks) -> None:
+    await defined(api, hooks)
+    await ok(api, "patch", "crd", f"gadgets.{GROUP}", "--type=json", "-p", STORE_V1)
+    hooks.answers["/convert"] = DOWN
+    await ok(api, "delete", "crd", f"gadgets.{GROUP}", "--wait=false")
+    await ok(api, "wait", f"crd/gadgets.{GROUP}", "--for=jsonpath={.status.conditions[2].reason}=InstanceDeletionFailed", "--timeout=10s")
+    said = await ok(api, "get", "crd", f"gadgets.{GROUP}", "-o", "jsonpath={.status.conditions[2].message}")
+    assert said == f"could not list instances: {FAILED} failed: down"
+    hooks.answers["/convert"] = converted
+    await ok(api, "wait", f"crd/gadgets.{GROUP}", "--for=delete", "--timeout=20s")
 
 
 async def test_objects_are_migrated_by_being_written_and_a_version_is_dropped(api: ApiServer, hooks: Hooks) -> None:
     await defined(api, hooks)
     name = f"crd/gadgets.{GROUP}"
-    change = json.dumps([{"op": "replace", "path": f"/spec/versions/{n}/storage", "value": n == 2} for n in range(3)])
-    await ok(api, "patch", name, "--type=json", "-p", change)
+    await ok(api, "patch", name, "--type=json", "-p", STORE_V1)
     assert json.loads(await ok(api, "get", name, "-o", "jsonpath={.status.storedVersions}")) == ["v1alpha1", "v1"]
     drop = json.dumps([{"op": "remove", "path": "/spec/versions/0"}])
     assert "v1alpha1 was previously a storage version" in await refused(api, "patch", name, "--type=json", "-p", drop)
@@ -259,8 +299,7 @@ async def test_a_migration_stores_all_objects_anew_and_drops_the_old_version(api
     for number in range(3):
         await ok(api, "create", "-f", "-", stdin=gadget(f"g{number}"))
     name = f"crd/gadgets.{GROUP}"
-    change = json.dumps([{"op": "replace", "path": f"/spec/versions/{n}/storage", "value": n == 2} for n in range(3)])
-    await ok(api, "patch", name, "--type=json", "-p", change)
+    await ok(api, "patch", name, "--type=json", "-p", STORE_V1)
     hooks.answers["/convert"] = DOWN
     await ok(api, "create", "-f", "-", stdin=migration("first"))
     await ok(api, "wait", "storageversionmigration/first", "--for=condition=Running", "--timeout=5s")
@@ -270,11 +309,45 @@ async def test_a_migration_stores_all_objects_anew_and_drops_the_old_version(api
     for each in ("first", "second"):
         await ok(api, "wait", f"storageversionmigration/{each}", "--for=condition=Succeeded", "--timeout=20s")
         await ok(api, "wait", f"storageversionmigration/{each}", "--for=condition=Running=false", "--timeout=5s")
+        assert await conditions(api, each) == {"Succeeded": ("True", "StorageVersionMigrationSucceeded", ""), "Running": OVER}
+    assert (await migrating(api))["message"] == "The migration has succeeded and the stored versions have been updated"
     assert json.loads(await ok(api, "get", name, "-o", "jsonpath={.status.storedVersions}")) == ["v1"]
     hooks.answers["/convert"] = DOWN  # nobody is asked any more
     listed = json.loads(await ok(api, "get", f"gadgets.v1.{GROUP}", "-o", "json"))
     assert [(each["metadata"]["generation"], each["spec"]) for each in listed["items"]] == [(1, {"width": 3})] * 4
     await ok(api, "patch", name, "--type=json", "-p", json.dumps([{"op": "remove", "path": "/spec/versions/0"}]))
+
+
+async def migrating(api: ApiServer) -> dict[str, Any]:
+    """Returns the condition StorageMigrating of the definition."""
+    definition = json.loads(await ok(api, "get", "crd", f"gadgets.{GROUP}", "-o", "json"))
+    [found] = [each for each in definition["status"]["conditions"] if each["type"] == "StorageMigrating"]
+    assert found.pop("observedGeneration") == definition["metadata"]["generation"] and found.pop("lastTransitionTime")
+    return dict(found)
+
+
+async def conditions(api: ApiServer, name: str) -> dict[str, tuple[str, str, str]]:
+    whole = json.loads(await ok(api, "get", "storageversionmigration", name, "-o", "json"))
+    return {each["type"]: (each["status"], each["reason"], each["message"]) for each in whole["status"]["conditions"]}
+
+
+OVER = ("False", "MigrationCompleted", "Migration completed")
+
+
+async def test_a_migration_fails_where_an_object_may_not_be_written(api: ApiServer, hooks: Hooks) -> None:
+    await defined(api, hooks)
+    await ok(api, "patch", "crd", f"gadgets.{GROUP}", "--type=json", "-p", STORE_V1)
+    hooks.answers["/no"] = lambda _request: {"allowed": False, "status": {"message": "keep it"}}
+    rule = configuration(hooks, "/no", rules=[rule_for("UPDATE")])
+    await ok(api, "create", "-f", "-", stdin=rule)
+    await ok(api, "create", "-f", "-", stdin=migration("m"))
+    await ok(api, "wait", "storageversionmigration/m", "--for=condition=Running=false", "--timeout=10s")
+    words = 'migration encountered unhandled error: admission webhook "no.example.com" denied the request: keep it'
+    assert await conditions(api, "m") == {"Failed": ("True", "StorageVersionMigrationFailed", words), "Running": OVER}
+    assert await migrating(api) == {
+        "type": "StorageMigrating", "status": "False", "reason": "MigrationFailed", "message": "The migration has failed",
+    }  # fmt: skip
+    assert json.loads(await ok(api, "get", "crd", f"gadgets.{GROUP}", "-o", "jsonpath={.status.storedVersions}")) == ["v1alpha1", "v1"]
 
 
 async def test_a_migration_of_what_is_not_there_fails(api: ApiServer) -> None:

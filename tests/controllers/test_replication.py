@@ -1,5 +1,6 @@
 from labctl.controllers.replication import Replication
 from labctl.controllers.settings import ControllerSettings
+from labctl.errors import ApiError
 from labctl.reconcile.plan import Create, Delete, Patch
 from labctl.sim.objects import condition, pod, replication_controller
 from labctl.sim.picture import Picture
@@ -200,7 +201,10 @@ def test_it_is_woken_by_what_concerns_it_and_by_nothing_else():
 def test_pods_that_are_refused_are_told_in_the_status_until_all_are_there():
     made, rc = picture(2)
     plan = made.plan(KEY)
-    (patch,) = plan.refused("pods is forbidden: exceeded quota: q")
+    no = ApiError(403, "Forbidden", "pods is forbidden: exceeded quota: q")
+    claim = Patch("pods", "default/a", {})
+    assert not plan.refused([(claim, no)])  # that is no pod that can't be made
+    (patch,) = plan.refused([(claim, ApiError(403, "Forbidden", "another")), (Create("pods", {}), no)])
     (told,) = patch.patch["status"]["conditions"]
     assert (patch.subresource, told["type"], told["status"], told["reason"]) == ("status", "ReplicaFailure", "True", "FailedCreate")
     assert told["message"] == "pods is forbidden: exceeded quota: q"
@@ -212,7 +216,8 @@ def test_pods_that_are_refused_are_told_in_the_status_until_all_are_there():
             "status": status_now,
         }
     )
-    assert not made.plan(KEY).refused("another name is forbidden")  # once is enough
+    again = ApiError(403, "Forbidden", "another name is forbidden")
+    assert not made.plan(KEY).refused([(Create("pods", {}), again)])  # once is enough
     own(made, rc, "a")
     assert "conditions" not in status(made.plan(KEY))  # it still lacks one
     own(made, rc, "b")

@@ -142,9 +142,11 @@ def test_what_a_plan_wants_done_after_a_refusal_is_done():
     bad = {"metadata": {"name": "x", "namespace": "default"}, "spec": {"replicas": -1}}
     told = []
 
-    def after(said):
-        told.append(said)
-        return [Patch("configmaps", MAP, {"data": {"said": said}})]
+    def after(refusals):
+        [(action, error)] = refusals
+        assert isinstance(action, Create)
+        told.append(str(error))
+        return [Patch("configmaps", MAP, {"data": {"said": told[-1]}})]
 
     probe = Probe(lambda view, key: Plan([Create("replicationcontrollers", bad)], refused=after))
 

@@ -19,7 +19,7 @@ from labctl.controllers.indexes import PODS, PODS_READY
 from labctl.controllers.settings import ControllerSettings
 from labctl.controllers.shared import pods
 from labctl.controllers.shared.ownership import OwnerKind, claim, concerned, owned, owners
-from labctl.reconcile.plan import NOTHING, Action, Index, Key, Patch, Plan, Seen, View
+from labctl.reconcile.plan import NOTHING, Action, Create, Index, Key, Patch, Plan, Refusal, Seen, View
 from labctl.resources.kinds.core_v1.pod_view import Pod
 from labctl.resources.kinds.shared import condition
 
@@ -57,7 +57,7 @@ class Replicas:
         status = self.status(owner, mine, active, len(ready), len(available))
         recovered = not scaling and not leaving and condition(owner.status.conditions, FAILURE) is not None
         report = self._report(owner, {**status, **({"conditions": _others(owner)} if recovered else {})})
-        return Plan([*claims, *scaling, *report], again_s, refused=lambda said: self._refused(owner, said, view.wall()))
+        return Plan([*claims, *scaling, *report], again_s, refused=lambda refusals: self._refused(owner, refusals, view.wall()))
 
     def status(self, owner: Any, mine: Sequence[Pod], active: Sequence[Pod], ready: int, available: int) -> dict[str, Any]:
         """Return the owner's new status."""
@@ -98,9 +98,10 @@ class Replicas:
         if "conditions" in status or any(getattr(owner.status, _snake(field)) != value for field, value in status.items()):
             yield Patch(self.kind, owner.metadata.key, {"status": dict(status)}, subresource="status")
 
-    def _refused(self, owner: Any, said: str, wall_s: float) -> Sequence[Action]:
+    def _refused(self, owner: Any, refusals: Sequence[Refusal], wall_s: float) -> Sequence[Action]:
         """Say in the status that pods can't be made, once: generated names differ, so the words differ with each try."""
-        if condition(owner.status.conditions, FAILURE) is not None:
+        said = next((str(error.args[0]) for action, error in refusals if isinstance(action, Create)), "")
+        if not said or condition(owner.status.conditions, FAILURE) is not None:
             return ()
         conditions = with_condition(owner.status.conditions, FAILURE, "True", "FailedCreate", said, wall_s)
         return [Patch(self.kind, owner.metadata.key, {"status": {"conditions": conditions}}, subresource="status")]

@@ -41,7 +41,7 @@ async def delete(
     async with ctx.turn(key):
         for _ in range(ctx.settings.write_attempts):
             entry = ctx.existing(kind, namespace, name)
-            old = await _shown(kind, entry, user)
+            old = encoding.decoded(await versions.convert_entry(kind, entry))  # who can't see it in this version can't delete it there
             _check_preconditions(kind, name, old, options)
             steps = (*ctx.admission.mutating(kind, "delete"), *ctx.admission.validating(kind, "delete"))
             said = await ask(steps, Attributes(user, "delete", kind, old, None, options)) if steps and not admitted else ()
@@ -54,19 +54,6 @@ async def delete(
             except Conflict as first:
                 await ctx.store.wait_finished(first.at)
     raise failures.conflict(kind, name)
-
-
-async def _shown(kind: Kind, entry: Entry, user: User) -> Object:
-    """Return the object in the version of the request, which is what webhooks and policies judge.
-
-    Who can't see an object in that version can't delete it, as in Kubernetes. Controllers delete what is stored, whether or not it can be converted.
-    """
-    try:
-        return encoding.decoded(await versions.convert_entry(kind, entry))
-    except ApiError:
-        if user is not SYSTEM:
-            raise
-        return encoding.decoded(entry)
 
 
 async def _commit(ctx: Context, kind: Kind, entry: Entry, new: Object, options: DeleteOptions) -> WriteResult:

@@ -113,6 +113,11 @@ def test_documents_are_the_same_every_time_and_kept() -> None:
 
 
 def custom_kind(name: str, /, **properties: Any) -> Kind:
+    [kind] = kinds_of(definition_of(name, **properties), 0)
+    return kind
+
+
+def definition_of(name: str, /, **properties: Any) -> CustomResourceDefinition:
     schema = {"type": "object", "properties": {"spec": {"type": "object", "properties": properties}}}
     version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}, "subresources": {"status": {}}}
     names = {"kind": name, "plural": name.lower() + "s", "singular": name.lower(), "listKind": name + "List"}
@@ -121,8 +126,7 @@ def custom_kind(name: str, /, **properties: Any) -> Kind:
         "spec": {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]},
     }
     body = msgspec.json.encode({**whole, "status": {"acceptedNames": names}})
-    [kind] = kinds_of(msgspec.json.decode(body, type=CustomResourceDefinition), 0)
-    return kind
+    return msgspec.json.decode(body, type=CustomResourceDefinition)
 
 
 def shown(kind: Kind) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -95,10 +95,14 @@ class CustomResourceDefinitionSpec(msgspec.Struct, frozen=True, rename="camel", 
     preserve_unknown_fields: bool = False
 
 
+class DefinitionCondition(Condition, frozen=True, rename="camel", gc=False):
+    observed_generation: int = 0
+
+
 class CustomResourceDefinitionStatus(msgspec.Struct, frozen=True, rename="camel", gc=False):
     accepted_names: Names = Names()
     stored_versions: tuple[str, ...] = ()
-    conditions: tuple[Condition, ...] = ()
+    conditions: tuple[DefinitionCondition, ...] = ()
     observed_generation: int = 0
 
 
